@@ -1,0 +1,87 @@
+"""What can go wrong, and what the user can do about it.
+
+The tree::
+
+    LorasmithError
+    ├── UserError            the user can mend it: one or more Problems, exit status 2
+    │   ├── SettingsError    a setting, an option, a TOML file
+    │   ├── DatasetError     a picture, a caption, a folder
+    │   ├── CheckpointError  a base model, a VAE, a text encoder
+    │   ├── LoraFileError    an adapter file
+    │   ├── RunError         a run folder, a resume, the output folder, the disk
+    │   └── PromptError      a prompt, a sampler, a picture size
+    └── Stopped              the user asked to stop: exit status 130
+
+Anything else that escapes is a bug of ours: exit status 1 and a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+        where: the file or setting, as the user would write it (``data/1_cat/a.png``,
+            ``optimizer.lr``); may be empty when there is no single place.
+        what: what is wrong, with the value that came and the one expected.
+        todo: what to do about it, as an imperative sentence.
+    """
+
+    where: str
+    what: str
+    todo: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} ({self.todo})" if self.todo else text
+
+
+class LorasmithError(Exception):
+    """Base of everything that lorasmith raises on purpose."""
+
+
+class UserError(LorasmithError):
+    """Something that the user can mend; carries every problem that was found, not the first."""
+
+    def __init__(self, problems: Problem | Iterable[Problem]) -> None:
+        self.problems = [problems] if isinstance(problems, Problem) else list(problems)
+        assert self.problems, "an error without a problem"
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def of(cls, where: object, what: str, todo: str = "") -> UserError:
+        """The common case of exactly one problem."""
+        return cls(Problem(str(where), what, todo))
+
+
+class SettingsError(UserError):
+    pass
+
+
+class DatasetError(UserError):
+    pass
+
+
+class CheckpointError(UserError):
+    pass
+
+
+class LoraFileError(UserError):
+    pass
+
+
+class RunError(UserError):
+    pass
+
+
+class PromptError(UserError):
+    pass
+
+
+class Stopped(LorasmithError):
+    """The user stopped the work; everything worth keeping has been saved."""
