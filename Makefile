@@ -1,0 +1,38 @@
+# Everything rests on .venv; its stamp is renewed when the project's needs change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The one torch that the constraints name, so that no other package draws a newer one.
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: venv demo test check test-gpu docs clean
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/lorasmith demo
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest -q --durations=15 tests
+
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -q -m gpu tests
+
+docs: $(STAMP)
+	$(BIN)/lorasmith docs settings
+	$(BIN)/lorasmith docs commands
+
+clean:
+	rm -rf $(VENV) demo dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

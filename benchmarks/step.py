@@ -1,0 +1,289 @@
+"""Our training step against a bare PyTorch loop over the same full-size SD1.5 UNet.
+
+    python benchmarks/step.py                      # CPU: 128 px, rank 8, fp32 and bf16
+    python benchmarks/step.py --device cuda        # 512 px, rank 32, batch 1, 4, 8
+
+The bare loop is what one writes by hand: ``base(x) + up(down(x)) * scale`` around the same 192
+layers, mean squared error, clipping, AdamW, no data loading. Its LoRA weights are in the model's
+precision, so that it has nothing to cast; ours stay float32. Both run on one UNet of random weights
+in one process, by turns A B B A, so that a busy machine and a warming chip weigh on both alike.
+Results: benchmarks/step.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
+from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.models.family import FAMILIES, Architecture
+from lorasmith.models.sd import Conditioning, DiffusionModel
+from lorasmith.training.lr import LearningRate
+from lorasmith.training.optim import FlatGroup, build_optimizer
+from lorasmith.training.processes import Processes
+from lorasmith.training.step import MicroBatch, Objective, TrainStep
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LR = 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    precision: str
+    batch: int
+    pixels: int
+    rank: int
+    optimizer: str = "AdamW"
+    compiled: bool = False
+
+
+class BareLoRA(nn.Module):
+    """The textbook layer."""
+
+    def __init__(self, base: nn.Module, rank: int) -> None:
+        super().__init__()
+        self.base, self.scale = base, 1.0
+        if isinstance(base, nn.Conv2d):
+            self.down = nn.Conv2d(base.in_channels, rank, 1, bias=False)
+            self.up = nn.Conv2d(rank, base.out_channels, 1, bias=False)
+        else:
+            self.down = nn.Linear(base.in_features, rank, bias=False)
+            self.up = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+        self.to(base.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down(x)) * self.scale
+
+
+class Bare:
+    """The loop that one writes by hand."""
+
+    def __init__(self, unet: UNet2DConditionModel, targets: list[Target], case: Case) -> None:
+        self.unet, self.targets, self.case = unet, targets, case
+        self.layers = [BareLoRA(target.layer, case.rank) for target in targets]
+        self.parameters = [p for m in self.layers for p in (m.down.weight, m.up.weight)]
+        self.optimizer = _bare_optimizer(case.optimizer, self.parameters)
+        self.schedule = DDPMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+        )
+        device, dtype = unet.device, unet.dtype
+        size = case.pixels // 8
+        self.latents = torch.randn(case.batch, 4, size, size, device=device, dtype=dtype)
+        self.hidden = torch.randn(case.batch, 77, 768, device=device, dtype=dtype)
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        for target, layer in zip(self.targets, self.layers, strict=True):
+            setattr(target.parent, target.attribute, layer)
+        yield
+        for target, layer in zip(self.targets, self.layers, strict=True):
+            setattr(target.parent, target.attribute, layer.base)
+
+    def step(self, number: int) -> None:
+        noise = torch.randn_like(self.latents)
+        t = torch.randint(0, 1000, (len(self.latents),), device=self.latents.device)
+        noisy = self.schedule.add_noise(self.latents, noise, t)
+        prediction = self.unet(noisy, t, self.hidden).sample
+        loss = F.mse_loss(prediction.float(), noise.float())
+        # In fp16 without loss scaling: torch's scaler refuses parameters in half precision, and
+        # with random data nothing is learned anyway. The bare loop gains by it, if anything.
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def _bare_optimizer(name: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if name == "AdamW8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(parameters, lr=LR)
+    return torch.optim.AdamW(parameters, lr=LR)
+
+
+class Ours:
+    """The trainer's own step."""
+
+    def __init__(self, model: DiffusionModel, root: AdapterRoot, case: Case) -> None:
+        self.network = AdapterNetwork.create([root], rank=case.rank)
+        group = FlatGroup("unet", self.network.parameter_groups()["unet"], LR)
+        optimizer = build_optimizer(case.optimizer, [group], {})
+        device = model.device
+        self.trainer = TrainStep(
+            model,
+            self.network,
+            [group],
+            optimizer,
+            LearningRate("cosine", 10_000),
+            Objective(NoiseSchedule("epsilon"), seed=0, min_snr_gamma=5.0),
+            Processes(device),
+            scaler=torch.amp.GradScaler() if case.precision == "fp16" else None,
+        )
+        size = case.pixels // 8
+        shape = (case.batch, 4, size, size)
+        hidden = torch.randn(case.batch, 77, 768, device=device, dtype=model.dtype)
+        self.batch = MicroBatch(
+            torch.randn(shape),
+            torch.full(shape, 0.01),
+            Conditioning(hidden),
+            torch.ones(case.batch),
+            list(range(case.batch)),
+        )
+
+    def attached(self) -> contextlib.AbstractContextManager[AdapterNetwork]:
+        return self.network.attached()
+
+    def step(self, number: int) -> None:
+        self.trainer(number, [self.batch], len(self.batch.samples))
+
+
+def full_size_model(device: torch.device, dtype: torch.dtype) -> DiffusionModel:
+    """SD1.5's UNet with random weights; VAE and text encoder are stand-ins, not used here."""
+    family = FAMILIES["sd1"]
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
+    unet = unet.to_empty(device=device)
+    with torch.no_grad():
+        for name, p in unet.named_parameters():
+            if p.ndim > 1:
+                p.normal_(std=1 / math.sqrt(p[0].numel()))
+            else:
+                p.fill_(1.0 if name.endswith("weight") else 0.0)
+    unet.to(dtype)
+    text = CLIPTextConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, vocab_size=49408)
+    architecture = Architecture(
+        family=family.name,
+        unet=dict(unet.config),
+        vae={},
+        text={},
+        prediction="epsilon",
+        latent_channels=4,
+        latent_factor=8,
+        size_multiple=64,
+        native_resolution=512,
+    )
+    return DiffusionModel(
+        unet=unet,
+        vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
+        text_encoder=CLIPTextModel(text),
+        architecture=architecture,
+        dtype=dtype,
+        device=device,
+    )
+
+
+def time_steps(side: Bare | Ours, steps: int, sync: Callable[[], None]) -> list[float]:
+    """Seconds of each of ``steps`` steps, after one that is not counted."""
+    times = []
+    with side.attached():
+        side.step(0)
+        for number in range(1, steps + 1):
+            sync()
+            begin = time.perf_counter()
+            side.step(number)
+            sync()
+            times.append(time.perf_counter() - begin)
+    return times
+
+
+def peak_gib(side: Bare | Ours) -> float:
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    with side.attached():
+        side.step(0)
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() / 2**30
+
+
+def compare(model: DiffusionModel, case: Case, rounds: int, steps: int) -> str:
+    """One row: median seconds of both, ratio, samples/s; on CUDA peak memory too."""
+    cuda = model.device.type == "cuda"
+    sync = torch.cuda.synchronize if cuda else (lambda: None)
+    root = AdapterRoot(*model.adapter_roots()[0])
+    sides = {"bare": Bare(model.unet, targets_of(root), case), "ours": Ours(model, root, case)}
+    times: dict[str, list[float]] = {"bare": [], "ours": []}
+    memory = {name: peak_gib(side) if cuda else 0.0 for name, side in sides.items()}
+    if case.compiled:
+        # The bare loop stays eager, and is timed first: compiled blocks cannot be taken back.
+        for _ in range(rounds):
+            times["bare"] += time_steps(sides["bare"], steps, sync)
+        model.compile()
+        time_steps(sides["ours"], 3, sync)
+        for _ in range(rounds):
+            times["ours"] += time_steps(sides["ours"], steps, sync)
+    else:
+        for number in range(rounds):
+            order = ("bare", "ours") if number % 2 == 0 else ("ours", "bare")
+            for name in order:
+                times[name] += time_steps(sides[name], steps, sync)
+    bare, ours = (statistics.median(times[name]) for name in ("bare", "ours"))
+    cells = [
+        case.precision,
+        case.optimizer,
+        "compiled" if case.compiled else "eager",
+        str(case.batch),
+        f"{bare:.3f}",
+        f"{ours:.3f}",
+        f"{ours / bare:.3f}",
+        f"{case.batch / ours:.2f}",
+    ]
+    if cuda:
+        cells += [f"{memory['bare']:.2f}", f"{memory['ours']:.2f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def cases(device: str) -> list[Case]:
+    if device != "cuda":
+        return [Case(precision, 1, 128, 8) for precision in ("fp32", "bf16")]
+    eager = [
+        Case(precision, batch, 512, 32, optimizer)
+        for precision, optimizer in (("bf16", "AdamW"), ("fp16", "AdamW"), ("bf16", "AdamW8bit"))
+        for batch in (1, 4, 8)
+    ]
+    return eager + [Case("bf16", batch, 512, 32, compiled=True) for batch in (1, 4, 8)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each side")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps in a turn")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    cuda = device.type == "cuda"
+    where = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} CPU threads"
+    print(f"torch {torch.__version__}, {where}\n")
+    head = ["precision", "optimizer", "mode", "batch", "bare s", "ours s", "ratio", "samples/s"]
+    head += ["bare GiB", "ours GiB"] if cuda else []
+    print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
+    model: DiffusionModel | None = None
+    for case in cases(options.device):
+        if model is None or model.dtype != DTYPES[case.precision] or case.compiled:
+            model = None
+            model = full_size_model(device, DTYPES[case.precision])
+            if cuda:
+                model.use_channels_last()
+        print(compare(model, case, options.rounds, options.steps), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""What every adapter is, and the layer that carries adapters.
+
+An :class:`Adapter` changes one frozen Linear or Conv2d layer with a few trained numbers. An
+:class:`AdaptedLayer` takes the frozen layer's place in its parent and adds its adapters'
+contributions; taking it out again puts the very same layer back.
+
+Shapes: B samples, N rows (B times positions), I input and O output features or channels, r rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lorasmith.adapters.dropout import Dropout, uniform
+
+Layer = nn.Linear | nn.Conv2d
+
+
+class Factor(nn.Module):
+    """One trained tensor called ``weight``, so that ``lora_down.weight`` is its name everywhere."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+
+class Adapter(nn.Module):
+    """One adapter for one frozen layer.
+
+    A subclass declares the names of its tensors on disk, which are the names in its own
+    ``state_dict``; reading, writing and recognising files need nothing else from it. It writes
+    :meth:`create`, :meth:`from_tensors` and :meth:`delta_weight`; the rest has defaults that are
+    right for every adapter that adds a weight, and may be overridden to be faster.
+
+    Args:
+        alpha: the adapter's alpha; the weight change is multiplied by ``scale``.
+        scale: ``alpha / rank`` for low-rank adapters.
+    """
+
+    weight_names: ClassVar[tuple[str, ...]] = ()
+    optional_names: ClassVar[tuple[str, ...]] = ("alpha",)
+
+    alpha: Tensor
+
+    def __init__(self, *, alpha: float, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("alpha", torch.tensor(alpha, dtype=torch.float32))
+        self.scale = scale
+        self.strength = 1.0
+        self.dropout = Dropout()
+        # Set by begin_step where there is dropout: gate (B, r) and keys (B,) of the step.
+        self.gate: Tensor | None = None
+        self.keys: Tensor | None = None
+
+    @classmethod
+    def create(
+        cls, layer: Layer, *, rank: int, alpha: float | None, generator: torch.Generator
+    ) -> Self:
+        """A new adapter that changes nothing yet; ``alpha`` of None or 0 means ``rank``."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_tensors(cls, layer: Layer, tensors: Mapping[str, Tensor]) -> Self:
+        """The adapter that a file holds, in float32, at the rank of its tensors.
+
+        Raises:
+            ValueError: the shapes do not fit the layer; says both.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def claims(cls, names: Collection[str]) -> bool:
+        """Whether a module with exactly these tensors in a file is of this type."""
+        known = {*cls.weight_names, *cls.optional_names}
+        return set(cls.weight_names) <= set(names) <= known
+
+    @property
+    def rank(self) -> int:
+        raise NotImplementedError
+
+    def delta_weight(self) -> Tensor:
+        """The change of the weight, (O, I) or (O, I, kh, kw): scale included, strength not."""
+        raise NotImplementedError
+
+    def delta(self, x: Tensor, layer: Layer) -> Tensor:
+        """What the adapter adds to the layer's output at strength 1, without a bias."""
+        weight = self.delta_weight().to(x.dtype)
+        if isinstance(layer, nn.Conv2d):
+            return F.conv2d(
+                x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups
+            )
+        return F.linear(x, weight)
+
+    def forward(self, x: Tensor, y: Tensor, layer: Layer) -> Tensor:
+        """The layer's output ``y`` for input ``x``, changed by this adapter. May reuse ``y``."""
+        return y.add_(self.delta(x, layer), alpha=self.strength)
+
+    def adapt(self, x: Tensor, layer: Layer) -> Tensor:
+        """The layer and this adapter alone, for types that can compute both at once."""
+        return self.forward(x, layer(x), layer)
+
+    def norm(self) -> Tensor:
+        """Frobenius norm of :meth:`delta_weight`, a scalar; without building it where possible."""
+        return self.delta_weight().norm()
+
+    @classmethod
+    def norms(cls, adapters: Sequence[Self]) -> Tensor:
+        """:meth:`norm` of several adapters at once, (len(adapters),)."""
+        return torch.stack([adapter.norm() for adapter in adapters])
+
+    def rescale(self, factor: Tensor) -> None:
+        """Multiply :meth:`delta_weight` by the scalar ``factor``, in place."""
+        raise NotImplementedError
+
+    def begin_step(self, keys: Tensor) -> None:
+        """Set the dropout masks of a step from its keys (B,); see :mod:`adapters.dropout`."""
+        drop = self.dropout
+        gate = torch.ones(len(keys), self.rank, device=keys.device)
+        draws = uniform(keys, 1 + self.rank)
+        if drop.module > 0:
+            gate = gate * (draws[:, :1] >= drop.module)
+        if drop.rank > 0:
+            gate = gate * (draws[:, 1:] >= drop.rank) / (1.0 - drop.rank)
+        self.gate, self.keys = gate, keys
+
+    def end_step(self) -> None:
+        self.gate = self.keys = None
+
+    @property
+    def dropping(self) -> bool:
+        """Whether masks apply now: in a step, and only where gradients are recorded.
+
+        Sampling and validation run without gradients and see the whole adapter.
+        """
+        return self.gate is not None and torch.is_grad_enabled()
+
+    def drop(self, h: Tensor) -> Tensor:
+        """Apply the step's masks to ``h``, (B, ..., r): the rank components last.
+
+        A text encoder may see n chunks for each sample; its batch is then n·B, chunks of a
+        sample side by side.
+        """
+        assert self.gate is not None, "no step has begun"
+        assert self.keys is not None
+        samples = len(self.keys)
+        assert h.shape[0] % samples == 0, f"{h.shape[0]} rows for {samples} samples"
+        rows = h.reshape(samples, -1, h.shape[-1])
+        mask = self.gate[:, None, :]
+        if self.dropout.neuron > 0:
+            size = rows.shape[1] * rows.shape[2]
+            # A fresh key, so that a neuron mask is not the module and rank draws again.
+            draws = uniform(self.keys ^ 0x5BD1E995, size).view(rows.shape)
+            mask = mask * (draws >= self.dropout.neuron) / (1.0 - self.dropout.neuron)
+        return (rows * mask.to(h.dtype)).view(h.shape)
+
+
+class AdaptedLayer(nn.Module):
+    """A frozen layer and the adapters on it; stands where the layer stood.
+
+    Reads like the layer for code that looks at its size, ``weight`` or ``bias``.
+    """
+
+    _SHOWN = (
+        "in_features", "out_features", "in_channels", "out_channels", "kernel_size", "stride",
+        "padding", "dilation", "groups", "padding_mode",
+    )  # fmt: skip
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        assert getattr(layer, "padding_mode", "zeros") == "zeros", layer
+        self.layer = layer
+        self.adapters = nn.ModuleList()
+        for name in self._SHOWN:
+            if hasattr(layer, name):
+                setattr(self, name, getattr(layer, name))
+
+    @property
+    def weight(self) -> Tensor:
+        return self.layer.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = [adapter for adapter in self.adapters if adapter.strength != 0.0]
+        if len(active) == 1:
+            only: Adapter = active[0]  # type: ignore[assignment]
+            return only.adapt(x, self.layer)
+        y: Tensor = self.layer(x)
+        for adapter in active:
+            y = adapter(x, y, self.layer)
+        return y

@@ -1,0 +1,205 @@
+"""LoRA files: written safely, read with a clear word about what is not one."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lorasmith.adapters.names import looks_like_lora
+from lorasmith.errors import LoraFileError, Problem
+from lorasmith.files import (
+    TensorBytes,
+    read_safetensors_header,
+    safetensors_chunks,
+    write_chunks,
+)
+from lorasmith.tensor_files import as_bytes
+
+# What the first webui extension for LoRA hashed: 64 KiB from 1 MiB on (AddNet, "legacy").
+_LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFile:
+    """A LoRA file's tensors, as stored, and its metadata (empty for pickles)."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+def save_lora(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    *,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a LoRA atomically; equal tensors and metadata give an equal file, byte for byte.
+
+    The hashes that sd-scripts writes, and modelspec's where there is modelspec metadata, are added.
+
+    Args:
+        dtype: round to this; ``None`` writes the tensors as they are.
+
+    Raises:
+        LoraFileError: a tensor holds NaN or infinity, or does once rounded; nothing is written.
+        RunError: the disk is full or the folder cannot be written to.
+    """
+    rounded = {name: t if dtype is None else t.to(dtype) for name, t in tensors.items()}
+    problems = [
+        _not_finite(path, name, tensors[name], tensor)
+        for name, tensor in rounded.items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
+    if problems:
+        raise LoraFileError(problems)
+    content = as_bytes(rounded)
+    write_chunks(path, safetensors_chunks(content, {**metadata, **file_hashes(content, metadata)}))
+
+
+def file_hashes(tensors: Mapping[str, TensorBytes], metadata: Mapping[str, str]) -> dict[str, str]:
+    """``sshs_*`` as sd-scripts' ``precalculate_safetensors_hashes``, and modelspec's.
+
+    Both ``sshs`` hashes are those of a file with the ``ss_`` metadata alone, since other metadata
+    may be edited later: the whole content after the header, and 64 KiB at 1 MiB.
+    """
+    training = {key: value for key, value in metadata.items() if key.startswith("ss_")}
+    content, legacy = sha256(), sha256()
+    position = 0
+    for number, chunk in enumerate(safetensors_chunks(tensors, training)):
+        if number > 0:
+            content.update(chunk)
+        begin = max(_LEGACY_START - position, 0)
+        end = max(_LEGACY_START + _LEGACY_LENGTH - position, 0)
+        legacy.update(memoryview(chunk)[begin:end])
+        position += len(chunk)
+    hashes = {
+        "sshs_model_hash": content.hexdigest(),
+        "sshs_legacy_hash": legacy.hexdigest()[:8],
+    }
+    if any(key.startswith("modelspec.") for key in metadata):
+        hashes["modelspec.hash_sha256"] = f"0x{content.hexdigest()}"
+    return hashes
+
+
+def _not_finite(path: Path, name: str, before: Tensor, after: Tensor) -> Problem:
+    module = name.partition(".")[0]
+    if bool(torch.isfinite(before).all()):
+        largest = float(before.abs().max())
+        return Problem(
+            str(path),
+            f"{module}: {largest:.3g} is beyond {str(after.dtype).removeprefix('torch.')}",
+            "save in bf16 or fp32",
+        )
+    return Problem(
+        str(path),
+        f"{module}: {name.partition('.')[2]} holds NaN or infinity, so the training has diverged",
+        "go back to an earlier snapshot and lower the learning rate",
+    )
+
+
+def load_lora(path: Path) -> LoraFile:
+    """Read a LoRA from ``.safetensors``, ``.pt`` or ``.ckpt``.
+
+    Raises:
+        LoraFileError: the file cannot be read, is damaged, or is something else; says what it is.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise _error(path, f"cannot be read: {error.strerror}", "check the path") from error
+    if not start:
+        raise _error(path, "is empty", "copy or download it again")
+    metadata: dict[str, str] = {}
+    if _is_pickle(start):
+        tensors = _load_pickle(path)
+    elif start[8:9] == b"{" and start[:1] != b"{":
+        tensors, metadata = _load_safetensors(path)
+    else:
+        raise _error(path, f"is {_kind_of_text(start)}, not a LoRA", "copy or download it again")
+    if not looks_like_lora(tensors):
+        raise _error(path, f"is {_kind_of_model(tensors)}, not a LoRA", "choose a LoRA file")
+    return LoraFile(path, tensors, metadata)
+
+
+def _error(path: Path, what: str, todo: str) -> LoraFileError:
+    return LoraFileError(Problem(str(path), what, todo))
+
+
+def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        header = read_safetensors_header(path)
+        names = list(header.tensors)
+        if not looks_like_lora(names):
+            # Names are enough; a base model is not read to find out that it is one.
+            return dict.fromkeys(names, torch.empty(0)), header.metadata
+        return safetensors.torch.load_file(path), header.metadata
+    except (ValueError, SafetensorError) as error:
+        raise _error(path, f"is damaged: {error}", "copy or download it again") from error
+
+
+def _is_pickle(start: bytes) -> bool:
+    return start.startswith(b"PK\x03\x04") or start[:1] == b"\x80"
+
+
+def _load_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        with open(path, "rb") as file:  # by path, torch would go by the suffix
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).replace("\n", " ")
+        raise _error(
+            path,
+            f"is a pickle that holds more than tensors, so it is not opened: {reason[:200]}",
+            "get the LoRA as .safetensors",
+        ) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise _error(path, f"is damaged: {error}", "copy or download it again") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise _error(path, f"holds a {type(content).__name__}, not a LoRA", "choose a LoRA file")
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _kind_of_text(start: bytes) -> str:
+    text = start.lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer (the download fetched the note, not the file)"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    if start.startswith((b"\x89PNG", b"\xff\xd8\xff")) or start[8:12] == b"WEBP":
+        return "a picture"
+    return "of a format that is not known here"
+
+
+# Beginnings of tensor names that betray other kinds of model, the most telling first.
+_MODEL_KINDS = (
+    (("model.diffusion_model.", "conditioner.embedders."), "a whole base model (a checkpoint)"),
+    (("control_model.", "controlnet_cond_embedding."), "a ControlNet"),
+    (("down_blocks.", "conv_in.", "time_embedding."), "a UNet in diffusers' names"),
+    (("first_stage_model.", "decoder.conv_in", "encoder.conv_in"), "a VAE"),
+    (("text_model.", "cond_stage_model.", "transformer.text_model."), "a text encoder"),
+    (("emb_params", "string_to_param", "clip_l", "clip_g", "<"), "a textual inversion embedding"),
+)
+
+
+def _kind_of_model(names: Mapping[str, Tensor]) -> str:
+    if not names:
+        return "a file without tensors"
+    for beginnings, kind in _MODEL_KINDS:
+        if any(name.startswith(beginnings) for name in names):
+            return kind
+    return f"a file with unknown tensors ({next(iter(names))}, …)"

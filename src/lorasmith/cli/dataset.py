@@ -1,0 +1,137 @@
+"""``lorasmith dataset``: look after a folder of training pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorasmith.cli.main import USER_ERROR
+from lorasmith.events import Event, Observer, Progress
+
+if TYPE_CHECKING:
+    from lorasmith.curation.audit import AuditReport
+
+
+@click.group("dataset")
+def command() -> None:
+    """Look after a folder of training pictures."""
+
+
+@command.command("check")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--reg", metavar="DIR", type=click.Path(path_type=Path), help="Regularisation folder."
+)
+@click.option(
+    "--resolution",
+    metavar="N|WxH",
+    default="512",
+    show_default=True,
+    help="Size to train at, in pixels.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures per batch."
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=10, show_default=True, help="Epochs of the run."
+)
+@click.option(
+    "--max-tokens",
+    type=click.Choice(["75", "150", "225"]),
+    default="75",
+    show_default=True,
+    help="Longest caption, in CLIP tokens.",
+)
+@click.option("--trigger", metavar="WORD", default="", help="Word that every caption should have.")
+@click.option(
+    "--extension",
+    metavar="EXT",
+    default="auto",
+    show_default=True,
+    help='Of caption files; "auto" takes .txt, then .caption.',
+)
+@click.option("--no-upscale", is_flag=True, help="Keep small pictures at their own size.")
+@click.option("--quick", is_flag=True, help="Read headers only: find no damage and no duplicates.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
+def check(
+    folder: Path,
+    reg: Path | None,
+    resolution: str,
+    batch: int,
+    epochs: int,
+    max_tokens: str,
+    trigger: str,
+    extension: str,
+    no_upscale: bool,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Say what training would see in DIR, and what is wrong or odd about it.
+
+    DIR holds pictures, or folders named N_name (N repeats of each picture in an epoch), and perhaps
+    a folder reg. Nothing is changed. Exit status 2 if it cannot be trained on.
+    """
+    from lorasmith.curation.audit import audit
+    from lorasmith.data.buckets import plan_buckets
+    from lorasmith.data.dataset import build_dataset
+    from lorasmith.data.layout import find_folders
+    from lorasmith.data.scan import scan
+    from lorasmith.models.tokenizer import count_tokens
+
+    width, height = _size(resolution)
+    buckets = plan_buckets(width, height, upscale=not no_upscale)
+    found = scan(find_folders(folder, reg), extension=extension)
+    with _progress() as observer:
+        report = audit(
+            found,
+            build_dataset(found, buckets),
+            batch=batch,
+            epochs=epochs,
+            count_tokens=count_tokens,
+            max_tokens=int(max_tokens),
+            trigger=trigger,
+            decode=not quick,
+            observer=observer,
+        )
+    _show(report, as_json)
+    if report.errors:
+        raise SystemExit(USER_ERROR)
+
+
+@contextmanager
+def _progress() -> Iterator[Observer]:
+    """A bar that goes away when all is seen; on standard error, where no JSON is."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("looking at pictures", total=None)
+
+        def observe(event: Event) -> None:
+            if isinstance(event, Progress):
+                bar.update(task, completed=event.done, total=event.total)
+
+        yield observe
+
+
+def _size(text: str) -> tuple[int, int]:
+    """ "512" or "512x768" to width and height."""
+    parts = text.lower().replace(",", "x").split("x")
+    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise click.BadParameter(f"{text!r} is neither a size like 512 nor one like 512x768")
+    return int(parts[0]), int(parts[-1])
+
+
+def _show(report: AuditReport, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+        return
+    from lorasmith.cli.console import console
+    from lorasmith.curation.report import render
+
+    console.print(render(report))

@@ -1,0 +1,32 @@
+"""``lorasmith demo``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("demo")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for everything that the demo makes.",
+)
+def command(out: Path) -> None:
+    """Train a LoRA on the small model inside the package and see what it learned.
+
+    Draws a training set of a character that the base model has never seen, checks it, trains on it
+    with sample pictures at every epoch, and ends with one picture that compares them.
+    """
+    from lorasmith.cli.console import console
+    from lorasmith.cli.interrupt import stop_on_interrupt
+    from lorasmith.demo.showcase import run_demo
+    from lorasmith.events import Controls
+
+    controls = Controls()
+    with stop_on_interrupt(controls):
+        picture = run_demo(out, console, controls)
+    console.print(f"\nWhat it learned, in one picture:  [bold]{picture}[/bold]", highlight=False)

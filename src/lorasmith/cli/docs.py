@@ -1,0 +1,84 @@
+"""``lorasmith docs``: the pages that are made from the program itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from lorasmith.config.reference import settings_page
+from lorasmith.files import write_text
+
+INTRODUCTION = """\
+# Commands
+
+<!-- Made by `lorasmith docs commands` from each command's --help. -->
+
+Exit statuses: 0 done, 2 something that you can mend (each problem is shown with what to do about
+it), 130 stopped by you, 1 a bug of ours (with a traceback and where to report it).
+"""
+
+WIDTH = 100
+
+
+def commands_page() -> str:
+    """Every command's help, in Markdown."""
+    parts = [INTRODUCTION]
+    for path, text in command_helps():
+        parts.append(f"## {path}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def command_helps() -> Iterator[tuple[str, str]]:
+    """(``lorasmith dataset check``, its help) for every command and subcommand."""
+    from lorasmith.cli.main import cli
+
+    yield from _helps(cli, None, "lorasmith")
+
+
+def _helps(
+    command: click.Command, parent: click.Context | None, name: str
+) -> Iterator[tuple[str, str]]:
+    context = click.Context(
+        command, parent, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH
+    )
+    yield context.command_path, command.get_help(context)
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            subcommand = command.get_command(context, child)
+            assert subcommand is not None, child
+            yield from _helps(subcommand, context, child)
+
+
+@click.group("docs")
+def command() -> None:
+    """Write the reference pages of the documentation."""
+
+
+@command.command("settings")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("docs/settings.md"),
+    show_default=True,
+    help="File to write.",
+)
+def settings(out: Path) -> None:
+    """Write the page of all settings, from their definitions."""
+    write_text(out, settings_page())
+    click.echo(out)
+
+
+@command.command("commands")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("docs/commands.md"),
+    show_default=True,
+    help="File to write.",
+)
+def commands(out: Path) -> None:
+    """Write the page of all commands, from their --help."""
+    write_text(out, commands_page())
+    click.echo(out)

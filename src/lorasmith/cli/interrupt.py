@@ -1,0 +1,41 @@
+"""Ctrl-C: once asks for a clean stop, twice stops at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import click
+
+from lorasmith.events import Controls
+
+# SIGTERM is how a system that shuts down, or a container, asks for the same.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def stop_on_interrupt(controls: Controls) -> Iterator[None]:
+    """While the block runs, Ctrl-C asks ``controls`` to stop; a second one interrupts the block.
+
+    Raises:
+        KeyboardInterrupt: in the block, at the second signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread gets signals.
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if controls.stopping:
+            raise KeyboardInterrupt
+        controls.stop()
+        click.echo("\nstopping after this step (Ctrl-C again stops at once)", err=True)
+
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,154 @@
+"""The ``lorasmith`` command: a table of commands, each imported only when it is called.
+
+This is the one place that turns exceptions into messages and exit statuses:
+
+====  =========================================================
+0     done
+1     a bug of ours: a traceback, and where to report it
+2     the user's to mend: every problem with what to do about it
+130   stopped by the user
+====  =========================================================
+
+Neither torch nor pydantic is imported here, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import click
+
+from lorasmith import __version__
+from lorasmith.errors import Problem, Stopped, UserError
+
+DONE, BUG, USER_ERROR, STOPPED = 0, 1, 2, 130
+
+REPORT_TO = "https://github.com/lorasmith/lorasmith/issues"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command: the module whose ``command`` it is, and its line in ``lorasmith --help``."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "train": Entry("lorasmith.cli.train", "Train a LoRA on a folder of pictures."),
+    "generate": Entry("lorasmith.cli.generate", "Draw pictures, with LoRAs named in the prompt."),
+    "dataset": Entry("lorasmith.cli.dataset", "Look after a folder of training pictures."),
+    "demo": Entry("lorasmith.cli.demo", "See it work: train on the model inside the package."),
+    "presets": Entry("lorasmith.cli.presets", "List the presets, or show what is in one."),
+    "docs": Entry("lorasmith.cli.docs", "Write the reference pages of the documentation."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name].module).command
+        assert isinstance(command, click.Command), cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            close = get_close_matches(name, COMMANDS, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(COMMANDS)}."
+            raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        **extra: Any,
+    ) -> NoReturn:
+        """Run a command and leave with its exit status."""
+        prog_name = prog_name or "lorasmith"
+        if f"_{prog_name.upper()}_COMPLETE" in os.environ:  # The shell asks what Tab may insert.
+            super().main(args, prog_name, complete_var)
+        extra.pop("standalone_mode", None)
+        sys.exit(self._run(list(sys.argv[1:] if args is None else args), prog_name, extra))
+
+    def _run(self, args: list[str], prog_name: str, extra: dict[str, Any]) -> int:
+        try:
+            with self.make_context(prog_name, args, **extra) as ctx:
+                self.invoke(ctx)
+            sys.stdout.flush()
+            return DONE
+        except click.exceptions.Exit as leave:
+            return leave.exit_code
+        except UserError as error:
+            _say_problems(error.problems)
+            return USER_ERROR
+        except click.ClickException as error:
+            error.show()
+            return USER_ERROR
+        except (Stopped, click.Abort, KeyboardInterrupt) as error:
+            click.echo(str(error) or "stopped", err=True)
+            return STOPPED
+        except BrokenPipeError:
+            # Whoever read our output went away, as `| head` does. Python flushes again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return STOPPED
+        except Exception:  # noqa: BLE001 - the last resort: whatever gets here is a bug of ours
+            _say_bug(args)
+            return BUG
+
+
+def _say_problems(problems: Sequence[Problem]) -> None:
+    from lorasmith.cli.console import problem_lines
+
+    click.echo(problem_lines(problems), err=True)
+
+
+def _say_bug(args: Sequence[str]) -> None:
+    traceback.print_exc()
+    click.echo(
+        f"\nThis is a bug in lorasmith {__version__}. Please report it at\n  {REPORT_TO}\n"
+        f"with the lines above and the command that you gave:\n  lorasmith {shlex.join(args)}",
+        err=True,
+    )
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`lorasmith COMMAND --help` says more about each. Start with `lorasmith demo`.",
+)
+@click.version_option(__version__, "--version", "-V", prog_name="lorasmith")
+def cli() -> None:
+    """Make a LoRA for Stable Diffusion: check the pictures, train, and see what it learned."""
+
+
+def main() -> NoReturn:
+    """The console script, and ``python -m lorasmith``."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a letter gets "?" for it, not a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    cli.main(prog_name="lorasmith")

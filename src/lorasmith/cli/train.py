@@ -1,0 +1,180 @@
+"""``lorasmith train``"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lorasmith.cli.interrupt import stop_on_interrupt
+from lorasmith.config.dump import toml_value
+from lorasmith.config.fields import NONE, Setting
+from lorasmith.config.load import Override, load_settings, parse_overrides
+from lorasmith.config.problems import suggestion
+from lorasmith.config.schema import TrainSettings, all_settings
+from lorasmith.errors import SettingsError
+from lorasmith.events import Controls
+
+SHORT_OPTIONS = {
+    "model": "model.path",
+    "data": "data.path",
+    "reg": "data.reg",
+    "output": "save.output",
+    "name": "save.name",
+}
+"""Options for the settings that everyone needs, in place of ``--section.key``."""
+
+
+class TrainCommand(click.Command):
+    """Keeps the options that are made from the settings out of the short help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            section, _, name = error.option_name.lstrip("-").replace("-", "_").rpartition(".")
+            hint = suggestion(section, name)
+            raise click.UsageError(f"No such option {error.option_name!r}: {hint}.", ctx) from None
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        if ctx.meta.get("lorasmith.help_all"):
+            for section, settings in _by_section().items():
+                with formatter.section(f"[{section}]"):
+                    formatter.write_dl([(_usage(item), _help(item)) for item in settings])
+
+
+def _by_section() -> dict[str, list[Setting]]:
+    sections: dict[str, list[Setting]] = {}
+    for item in _settable():
+        sections.setdefault(item.section, []).append(item)
+    return sections
+
+
+def _settable() -> list[Setting]:
+    """The settings that fit on a command line: all but lists of tables."""
+    return [item for item in all_settings().values() if item.path != "data.folders"]
+
+
+def _usage(item: Setting) -> str:
+    return f"--{item.path} {'|'.join(item.choices) if item.is_text else ''}".strip()
+
+
+def _help(item: Setting) -> str:
+    value = "" if item.is_text else f" ({f'{item.kind} {item.range}'.strip()})"
+    default = NONE if item.default is None else toml_value(item.default)
+    return f"{item.description}{value}  [default {default}: {item.why}]"
+
+
+def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--section.key VALUE`` for each setting."""
+    for item in reversed(_settable()):
+        option = click.option(f"--{item.path}", _parameter(item.path), metavar="VALUE", hidden=True)
+        command = option(command)
+    return command
+
+
+def _parameter(path: str) -> str:
+    return "setting_" + path.replace(".", "__")
+
+
+def _show_all_help(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        ctx.meta["lorasmith.help_all"] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
+
+
+@click.command("train", cls=TrainCommand)
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
+@click.option("--model", metavar="demo|PATH|HUB_ID", help="Base model.  [default: demo]")
+@click.option("--data", metavar="DIR", help="Folder of training pictures.")
+@click.option("--reg", metavar="DIR", help="Folder of regularisation pictures.")
+@click.option("--output", metavar="DIR", help="Folder for the run's folder.  [default: runs]")
+@click.option("--name", metavar="NAME", help="Name of the LoRA.  [default: the data folder's]")
+@click.option("--preset", metavar="NAME", help="Start from a preset; see `lorasmith presets`.")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="section.key=value",
+    multiple=True,
+    help="Any setting, as in --set optimizer.lr=5e-5; may be repeated.",
+)
+@click.option(
+    "--resume",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Go on with a run that was stopped: its folder.",
+)
+@click.option("--plan", is_flag=True, help="Show what would happen, and stop. Loads no model.")
+@click.option(
+    "--help-all",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_all_help,
+    help="Show every setting as an option, --section.key VALUE.",
+)
+@_setting_options
+def command(
+    config: Path | None,
+    preset: str | None,
+    assignments: tuple[str, ...],
+    resume: Path | None,
+    plan: bool,
+    **options: str | None,
+) -> None:
+    """Train a LoRA on a folder of pictures.
+
+    The settings come from a preset, CONFIG.toml and the options; later ones win. Everything is
+    checked before a model is loaded. Ctrl-C stops after the step in progress, with everything
+    saved; --resume goes on from there.
+    """
+    overrides: list[str | Override] = [*assignments, *_overrides(options)]
+    if resume is not None:
+        others = {"CONFIG.toml": config, "--preset": preset, "--plan": plan}
+        clashing = [name for name, value in others.items() if value]
+        if clashing:
+            names = " and ".join(clashing)
+            raise click.UsageError(f"--resume uses the run's own settings; leave {names} out.")
+        _resume(resume, overrides)
+        return
+    settings = load_settings(config, overrides, preset, for_training=True)
+    _start(settings, plan)
+
+
+def _overrides(options: dict[str, str | None]) -> list[Override]:
+    """The given options as settings, under the option's own name."""
+    paths = {**SHORT_OPTIONS, **{_parameter(item.path): item.path for item in _settable()}}
+    return [
+        Override(paths[name], text, f"--{name if name in SHORT_OPTIONS else paths[name]}")
+        for name, text in options.items()
+        if text is not None
+    ]
+
+
+def _resume(run: Path, overrides: list[str | Override]) -> None:
+    from lorasmith.cli.console import console
+    from lorasmith.training.run import resume
+
+    parsed, problems = parse_overrides(overrides)
+    if problems:
+        raise SettingsError(problems)
+    controls = Controls()
+    with stop_on_interrupt(controls):
+        resume(run, parsed, console=console, controls=controls)
+
+
+def _start(settings: TrainSettings, plan_only: bool) -> None:
+    from lorasmith.cli.console import console
+    from lorasmith.training.run import plan, train
+
+    notices = settings.notices()
+    if plan_only:
+        plan(settings, notices, console)
+        return
+    controls = Controls()
+    with stop_on_interrupt(controls):
+        train(settings, notices=notices, console=console, controls=controls)

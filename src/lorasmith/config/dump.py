@@ -1,0 +1,78 @@
+"""Settings to TOML. Reading the text back gives equal settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorasmith.config.fields import NONE, Section, settings_of
+from lorasmith.config.schema import TrainSettings, sections
+
+VERSION = 1
+"""Of the settings file's form; :mod:`lorasmith.config.load` brings older ones up to it."""
+
+
+def dump_toml(settings: TrainSettings, *, absolute: bool = False) -> str:
+    """Every setting as it is, defaults too; what is not set is left out.
+
+    Args:
+        absolute: write paths from the root, so that the file means the same in every folder.
+            Otherwise they stay as given, relative to the folder in which the command is run.
+    """
+    blocks = [f"version = {VERSION}\n"]
+    for name in sections():
+        section: Section = getattr(settings, name)
+        blocks.append("\n".join([f"[{name}]", *_lines(section, absolute)]) + "\n")
+    for folder in settings.data.folders:
+        blocks.append("\n".join(["[[data.folders]]", *_lines(folder, absolute)]) + "\n")
+    return "\n".join(blocks)
+
+
+def _lines(section: Section, absolute: bool) -> list[str]:
+    lines = []
+    for item in settings_of(type(section)):
+        value = getattr(section, item.name)
+        if item.name == "folders":
+            continue
+        if value is None:
+            if item.default is None:
+                continue
+            value = NONE
+        if absolute:
+            value = _from_root(section, item.name, value)
+        lines.append(f"{item.name} = {toml_value(value)}")
+    return lines
+
+
+def _from_root(section: Section, name: str, value: Any) -> Any:
+    # model.path is a text that may name a file, a hub id or the demo model.
+    if isinstance(value, Path) or (
+        name == "path" and isinstance(value, str) and value != "demo" and Path(value).exists()
+    ):
+        return Path(value).absolute()
+    return value
+
+
+def toml_value(value: Any) -> str:
+    """One value in TOML's syntax."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str | Path):
+        # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(str(key))} = {toml_value(item)}" for key, item in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    assert value is None, f"{type(value)} has no form in TOML"
+    return toml_value("None")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)

@@ -1,0 +1,317 @@
+"""Settings of how training goes: optimizer, schedule, loss, run, saving, samples, log, machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from lorasmith.config.fields import Section, setting
+from lorasmith.config.values import Args, Every, FileStem, Size, Texts, UserPath, Warmup
+
+MAX_SEED = 2**63 - 1  # What a TOML integer and our counters hold.
+
+Precision = Literal["fp32", "fp16", "bf16"]
+ScheduleName = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"
+]
+
+
+class OptimizerSettings(Section):
+    """What turns gradients into changes, and how large these are."""
+
+    name: Literal["AdamW", "AdamW8bit", "Prodigy"] = setting(
+        "AdamW",
+        "optimizer; AdamW8bit saves memory and needs bitsandbytes, Prodigy finds its own "
+        "learning rate (set lr = 1 and a constant schedule)",
+        why="the best understood; lr means what guides say",
+    )
+    lr: float = setting(
+        1e-4,
+        "learning rate of the parts that have none of their own",
+        why="what guides call the standard value for the UNet",
+        ge=0,
+        le=100,
+    )
+    unet_lr: float | None = setting(
+        None, "learning rate of the UNet's part", why="lr", kind="number", ge=0, le=100
+    )
+    text_encoder_lr: float | None = setting(
+        None,
+        "learning rate of the text encoder's part; guides take half of the UNet's",
+        why="lr",
+        kind="number",
+        ge=0,
+        le=100,
+    )
+    args: Args = setting(
+        {},
+        'further arguments of the optimizer: a table, or texts as in ["weight_decay=0.01", '
+        '"betas=0.9,0.99"]',
+        why="the optimizer's own defaults",
+        kind="table or list of key=value",
+    )
+    max_grad_norm: float = setting(
+        1.0,
+        "gradients with a larger norm are scaled down to it; 0 is off",
+        why="one strange batch then cannot spoil a run",
+        ge=0,
+        le=1e6,
+    )
+
+    @property
+    def lrs(self) -> dict[str, float]:
+        """Learning rate of each part: ``unet`` and ``text_encoder``."""
+        return {
+            "unet": self.lr if self.unet_lr is None else self.unet_lr,
+            "text_encoder": self.lr if self.text_encoder_lr is None else self.text_encoder_lr,
+        }
+
+
+class ScheduleSettings(Section):
+    """How the learning rate goes over the run."""
+
+    name: ScheduleName = setting(
+        "cosine",
+        "shape of the learning rate after the warm-up; all but the constant ones end at min_ratio",
+        why="large steps first, fine ones at the end, with nothing to set",
+    )
+    warmup: Warmup = setting(
+        0,
+        'rise from 0 at the start: steps, or a share of the run such as "5%"',
+        why="a LoRA starts from no change and needs none",
+        unit='steps, or "N%"',
+        kind="whole number, share or percent",
+    )
+    cycles: int = setting(
+        3, "how often cosine_with_restarts goes down", why="1 would be plain cosine", ge=1, le=1000
+    )
+    min_ratio: float = setting(
+        0.0, "lowest learning rate as a share of the highest", why="ends at rest", ge=0, le=1
+    )
+
+
+class LossSettings(Section):
+    """What the training tries to make small."""
+
+    min_snr_gamma: float | None = setting(
+        5.0,
+        "weigh noise levels by min-SNR with this gamma; 0 and none are off, 20 does very little",
+        why="the paper's value: steadier learning at no cost",
+        kind="number",
+        ge=0,
+        le=1000,
+    )
+    noise_offset: float = setting(
+        0.0,
+        "shift the noise of whole pictures, for darker darks and brighter brights",
+        why="off; 0.05 to 0.1 for pictures that come out dull",
+        ge=0,
+        le=1,
+    )
+    prior_weight: float = setting(
+        1.0,
+        "factor on the loss of regularisation pictures",
+        why="they count as much as the others",
+        ge=0,
+        le=100,
+    )
+
+    @field_validator("min_snr_gamma")
+    @classmethod
+    def _zero_is_none(cls, value: float | None) -> float | None:
+        return value or None
+
+
+class RunSettings(Section):
+    """How long and how exactly to train."""
+
+    epochs: int = setting(
+        10,
+        "times through all pictures, repeats included",
+        why="gives ten snapshots to choose from",
+        unit="epochs",
+        ge=1,
+        le=100_000,
+    )
+    steps: int | None = setting(
+        None,
+        "optimizer steps in all, in place of epochs; an epoch that is cut short is fine",
+        why="epochs decide",
+        unit="optimizer steps",
+        ge=1,
+        le=100_000_000,
+    )
+    batch: int = setting(
+        1,
+        "pictures per step and process",
+        why="fits every GPU; 2 to 4 are faster where memory allows",
+        unit="pictures",
+        ge=1,
+        le=4096,
+    )
+    accumulation: int = setting(
+        1,
+        "batches per optimizer step: a larger batch without its memory",
+        why="every batch is a step",
+        unit="batches",
+        ge=1,
+        le=4096,
+    )
+    seed: int = setting(
+        0,
+        "number that fixes every random draw of the run",
+        why="runs that differ in one setting then differ in that alone",
+        ge=0,
+        le=MAX_SEED,
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = setting(
+        "auto",
+        "number format of the frozen model; what is trained is always fp32",
+        why="bf16 where the machine has it, else what it does well",
+    )
+    gradient_checkpointing: bool = setting(
+        False, "compute parts twice to save memory", why="costs about a third of the speed"
+    )
+
+
+class SaveSettings(Section):
+    """What is written, where and how often."""
+
+    output: UserPath = setting(
+        Path("runs"), "folder in which the run's folder is made", why="out of the way"
+    )
+    name: FileStem = setting(
+        None, "name of the run and of its files", why="the name of the data folder", kind="text"
+    )
+    every_epochs: Every = setting(
+        1,
+        "write a snapshot each N epochs; 0 and none: never",
+        why="the best epoch is rarely the last",
+        unit="epochs",
+    )
+    every_steps: Every = setting(
+        None,
+        "write a snapshot each N optimizer steps",
+        why="epochs are enough",
+        unit="optimizer steps",
+    )
+    keep_last: Every = setting(
+        None, "keep only the newest N snapshots", why="they are small", unit="snapshots"
+    )
+    precision: Precision = setting(
+        "fp16",
+        "number format of the LoRA file",
+        why="half the size, and every program reads it",
+    )
+    state_every_steps: Every = setting(
+        None,
+        "write what --resume needs each N optimizer steps too, not only with snapshots",
+        why="snapshots come often enough",
+        unit="optimizer steps",
+    )
+    comment: str = setting("", "note to keep in the file's metadata", why="nothing to say")
+    author: str = setting("", "author to name in the file's metadata", why="not known")
+    license: str = setting("", "licence to name in the file's metadata", why="not known")
+
+
+class SampleSettings(Section):
+    """Pictures made while training, to see how it goes."""
+
+    prompts: Texts = setting(
+        [],
+        "prompts to draw, one picture each",
+        why="captions of the training pictures are taken",
+        kind="list of texts",
+    )
+    negative: str = setting("", "what the pictures should not show", why="shows the LoRA as it is")
+    every_epochs: Every = setting(
+        1, "draw each N epochs; 0 and none: never", why="one picture per snapshot", unit="epochs"
+    )
+    every_steps: Every = setting(
+        None, "draw each N optimizer steps", why="epochs are enough", unit="optimizer steps"
+    )
+    at_start: bool = setting(
+        True, "draw before the first step", why="shows what the model knew already"
+    )
+    steps: int = setting(
+        20, "sampling steps per picture", why="enough to judge by", unit="steps", ge=1, le=1000
+    )
+    cfg: float = setting(
+        7.0,
+        "guidance scale: how closely to follow the prompt",
+        why="the web UIs' default",
+        ge=1,
+        le=50,
+    )
+    sampler: Literal["ddim", "euler", "euler_a", "dpmpp_2m_karras"] = setting(
+        "ddim", "sampler", why="exact repeats, and the plainest of them"
+    )
+    seed: int = setting(
+        0,
+        "seed of the first picture, one more for each next",
+        why="the same noise each time shows what changed",
+        ge=0,
+        le=MAX_SEED,
+    )
+    size: Size = setting(
+        None,
+        "size of the pictures: a side, or [width, height]",
+        why="the size that the base model was made for",
+        unit="pixels",
+        kind="whole number or [width, height]",
+    )
+
+
+class LogSettings(Section):
+    """Numbers that are kept of each step."""
+
+    every_steps: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
+        "auto",
+        "read loss and norms each N optimizer steps; reading makes a GPU wait",
+        why="1 on a CPU, 10 on a GPU",
+        unit="optimizer steps",
+    )
+    tensorboard: bool = setting(True, "write TensorBoard files", why="the charts that guides show")
+    smoothing: float = setting(
+        0.98,
+        "how much of the smoothed loss stays at each step",
+        why="single losses say nothing; this averages about the last 50",
+        ge=0,
+        lt=1,
+    )
+
+
+class PerformanceSettings(Section):
+    """Speed and memory; none of these changes what is learned."""
+
+    cache_latents: bool = setting(
+        True, "encode each picture once, before training", why="the VAE then costs nothing per step"
+    )
+    cache_dir: UserPath | None = setting(
+        None, "folder of the cache", why="beside the pictures, where the next run finds it"
+    )
+    cache_text: bool | Literal["auto"] = setting(
+        "auto",
+        "encode each caption once, before training",
+        why="done where captions do not vary and the text encoder is not trained",
+    )
+    compile: bool = setting(
+        False, "compile the model with torch.compile", why="takes minutes before the first step"
+    )
+    channels_last: bool | Literal["auto"] = setting(
+        "auto", "memory layout for convolutions", why="on where the device gains by it"
+    )
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps", why="the GPU where there is one")
+    threads: int | None = setting(
+        None, "CPU threads", why="PyTorch's own choice", unit="threads", ge=1, le=1024
+    )
+    vae_batch: int = setting(
+        4,
+        "pictures that the VAE encodes at a time",
+        why="fits 6 GB at 512 px",
+        unit="pictures",
+        ge=1,
+        le=1024,
+    )

@@ -1,0 +1,83 @@
+"""All settings of a training run, and the checks that need more than one of them."""
+
+from __future__ import annotations
+
+import functools
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lorasmith.config import checks
+from lorasmith.config.fields import Section, Setting, settings_of
+from lorasmith.config.run_sections import (
+    LogSettings,
+    LossSettings,
+    OptimizerSettings,
+    PerformanceSettings,
+    RunSettings,
+    SampleSettings,
+    SaveSettings,
+    ScheduleSettings,
+)
+from lorasmith.config.sections import (
+    AdapterSettings,
+    AugmentSettings,
+    BucketSettings,
+    CaptionSettings,
+    DataSettings,
+    ModelSettings,
+)
+from lorasmith.errors import Problem
+
+
+class TrainSettings(BaseModel):
+    """The settings tree of one training run; immutable, and valid by construction in each field.
+
+    What the fields mean together is in :meth:`contradictions` (which stop a run) and
+    :meth:`notices` (which are shown and kept).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
+    captions: CaptionSettings = Field(default_factory=CaptionSettings)
+    buckets: BucketSettings = Field(default_factory=BucketSettings)
+    augment: AugmentSettings = Field(default_factory=AugmentSettings)
+    adapter: AdapterSettings = Field(default_factory=AdapterSettings)
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    loss: LossSettings = Field(default_factory=LossSettings)
+    train: RunSettings = Field(default_factory=RunSettings)
+    save: SaveSettings = Field(default_factory=SaveSettings)
+    sample: SampleSettings = Field(default_factory=SampleSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    performance: PerformanceSettings = Field(default_factory=PerformanceSettings)
+
+    def contradictions(self) -> list[Problem]:
+        """What cannot be meant: settings that exclude each other."""
+        return checks.contradictions(self)
+
+    def notices(self) -> list[Problem]:
+        """What is allowed but odd, each with the reason."""
+        return checks.oddities(self)
+
+
+@functools.cache
+def sections() -> dict[str, type[Section]]:
+    """The sections by name, in the order of the reference page."""
+    found: dict[str, type[Section]] = {}
+    for name, info in TrainSettings.model_fields.items():
+        assert isinstance(info.annotation, type)
+        assert issubclass(info.annotation, Section)
+        found[name] = info.annotation
+    return found
+
+
+@functools.cache
+def all_settings() -> dict[str, Setting]:
+    """Every setting by its path, ``optimizer.lr``."""
+    return {
+        item.path: item
+        for name, section in sections().items()
+        for item in settings_of(section, name)
+    }

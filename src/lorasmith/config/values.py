@@ -1,0 +1,156 @@
+"""Values that people write in more than one way, brought to one form.
+
+Each function takes what came from TOML or the command line and returns the one form, or raises
+``ValueError`` with a message that says what was expected.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
+
+
+def size(value: Any) -> Any:
+    """``512``, ``[512, 768]``, ``"512,768"`` or ``"512x768"``: a side or (width, height)."""
+    parts: list[Any]
+    if isinstance(value, str):
+        parts = re.split(r"\s*[,x×]\s*", value.strip().lower())
+    elif isinstance(value, list | tuple):
+        parts = list(value)
+    else:
+        parts = [value]
+    if value is None:
+        return None
+    sides = [_side(part, value) for part in parts]
+    if len(sides) not in (1, 2):
+        raise ValueError(f"{value!r} is neither one side nor a width and a height")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _side(part: Any, whole: Any) -> int:
+    try:
+        side = int(part)
+        exact = not isinstance(part, bool) and side == float(part)
+    except (TypeError, ValueError):
+        exact = False
+    if not exact:
+        raise ValueError(f"{whole!r} is not a size in pixels, such as 512 or [512, 768]")
+    if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
+        raise ValueError(f"{side} pixels is out of range: from {SMALLEST_SIDE} to {LARGEST_SIDE}")
+    return side
+
+
+def warmup(value: Any) -> int | float:
+    """``100`` steps, or ``"5%"`` and ``0.05`` of the run: an int of steps or a fraction below 1."""
+    number: Any = value
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            number = float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            number = None
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise ValueError(f'{value!r} is neither a number of steps nor a share such as "5%"')
+    if number < 0:
+        raise ValueError(f"{value!r} is negative; 0 is no warm-up")
+    if isinstance(value, str) and value.strip().endswith("%") and number >= 1:
+        raise ValueError(f"{value!r} leaves nothing after the warm-up; write less than 100%")
+    if 0 < number < 1:
+        return float(number)
+    if number != int(number):
+        raise ValueError(f"{value!r} is neither whole steps nor a share below 1")
+    return int(number)
+
+
+def optimizer_args(value: Any) -> dict[str, Any]:
+    """A table, or texts ``key=value`` as in ``--optimizer_args``, to Python values.
+
+    ``betas=0.9,0.99`` becomes ``(0.9, 0.99)`` and ``decouple=True`` becomes ``True``, as
+    sd-scripts reads them.
+    """
+    if isinstance(value, dict):
+        pairs = {str(key): item for key, item in value.items()}
+    else:
+        texts = shlex.split(value) if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{value!r} is neither a table nor a list of texts key=value")
+        pairs = {}
+        for text in texts:
+            key, equals, item = text.partition("=")
+            if not equals or not key.strip():
+                raise ValueError(f"{text!r} has no '='; write it as key=value")
+            pairs[key.strip()] = item
+    return {key: _python_value(key, item) for key, item in pairs.items()}
+
+
+def _python_value(key: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_python_value(key, item) for item in value)
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        parsed = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise ValueError(f"{key}={text} is not a number, True, False or a list of them") from None
+    return tuple(parsed) if isinstance(parsed, list) else parsed
+
+
+def zero_is_none(value: Any) -> Any:
+    """0 switches off what a number switches on."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return None if float(value) == 0 else value
+    except (TypeError, ValueError):
+        return value
+
+
+def texts(value: Any) -> Any:
+    """One text stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def path(value: Any) -> Any:
+    """``~`` is the home folder; an empty path (an unset shell variable) is a mistake."""
+    if isinstance(value, str | Path):
+        if not str(value).strip():
+            raise ValueError("is empty; name a file or a folder, or leave it out")
+        return Path(value).expanduser()
+    return value
+
+
+def file_stem(value: Any) -> Any:
+    """A name that files can have on every system."""
+    if isinstance(value, str) and (
+        re.search(r'[/\\:*?"<>|\x00-\x1f]', value) or value.strip(" .") != value or not value
+    ):
+        raise ValueError(f"{value!r} cannot be a file name; use letters, digits, - and _")
+    return value
+
+
+def extension(value: Any) -> Any:
+    """``txt`` means ``.txt``."""
+    if isinstance(value, str) and value and value != "auto" and not value.startswith("."):
+        return f".{value}"
+    return value
+
+
+UserPath = Annotated[Path, BeforeValidator(path)]
+Size = Annotated[int | tuple[int, int] | None, BeforeValidator(size)]
+Warmup = Annotated[int | float, BeforeValidator(warmup)]
+Args = Annotated[dict[str, Any], BeforeValidator(optimizer_args)]
+Texts = Annotated[list[str], BeforeValidator(texts)]
+FileStem = Annotated[str | None, BeforeValidator(file_stem)]
+Extension = Annotated[str, BeforeValidator(extension)]
+Every = Annotated[int | None, Field(ge=1), BeforeValidator(zero_is_none)]
+"""A count where 0 and "none" mean never."""

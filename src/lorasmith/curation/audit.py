@@ -1,0 +1,308 @@
+"""Everything worth knowing about a dataset before training on it.
+
+:func:`audit` looks at every picture and caption and gives an :class:`AuditReport`: what forbids
+training, what is odd, and the tables that say what training will see. Nothing here loads a model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasmith.curation import checks
+from lorasmith.curation.looks import look_at, near_duplicates
+from lorasmith.data.dataset import Dataset, Item
+from lorasmith.data.layout import Ignored, folder_caption
+from lorasmith.data.scan import Scan
+from lorasmith.errors import DatasetError, Problem
+from lorasmith.events import Controls, Observer, ignore
+
+
+@dataclass(frozen=True, slots=True)
+class FolderRow:
+    """One folder of the dataset.
+
+    Args:
+        repeats: as set; what a regularisation picture is really used is in ``uses``.
+        samples: uses of all its pictures in an epoch.
+        captions: pictures with a caption file.
+        fallback: what the others are called, or ``None``.
+        uses: pictures by their number of uses in an epoch.
+    """
+
+    path: Path
+    reg: bool
+    pictures: int
+    repeats: int
+    samples: int
+    captions: int
+    fallback: str | None
+    uses: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRow:
+    """One size that pictures are brought to; ``worst_crop`` is a share of the area, 0..1."""
+
+    width: int
+    height: int
+    pictures: int
+    samples: int
+    batches: int
+    worst_crop: float
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRow:
+    """What becomes of one picture: ``scale`` over 1 enlarges; ``cropped`` is a share, 0..1."""
+
+    path: Path
+    size: tuple[int, int]
+    bucket: tuple[int, int]
+    resized: tuple[int, int]
+    crop: tuple[int, int, int, int]
+    scale: float
+    cropped: float
+    uses: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepCount:
+    """How the number of steps comes about.
+
+    Args:
+        train_samples: training pictures times their repeats.
+        reg_samples: regularisation pictures, repeated to match.
+        buckets: that have samples; each is cut into batches by itself.
+        batch: samples per batch over all processes.
+        batches: per epoch, the sum over buckets of ceil(samples / batch).
+        accumulation: batches per optimizer step.
+        steps_per_epoch: ceil(batches / accumulation).
+        epochs: as set, or what ``total`` amounts to.
+        total: optimizer steps of the run.
+        fixed: ``total`` was set by itself.
+    """
+
+    train_samples: int
+    reg_samples: int
+    buckets: int
+    batch: int
+    batches: int
+    accumulation: int
+    steps_per_epoch: int
+    epochs: int
+    total: int
+    fixed: bool
+
+    def __str__(self) -> str:
+        samples = self.train_samples + self.reg_samples
+        reg = f" + {self.reg_samples} regularisation" if self.reg_samples else ""
+        parts = [f"{self.train_samples}{reg} samples in {_many(self.buckets, 'bucket')},"]
+        parts.append(f"{self.batch} to a batch: {_many(self.batches, 'batch')} an epoch")
+        short = self.batches - -(-samples // self.batch)
+        if short:
+            parts.append(f"({short} more than {samples} / {self.batch}: no batch mixes buckets)")
+        if self.accumulation > 1:
+            parts.append(
+                f"of which {self.accumulation} make a step: {self.steps_per_epoch} steps an epoch"
+            )
+        if self.fixed:
+            parts.append(f"; {self.total} steps as set, which is {_many(self.epochs, 'epoch')}")
+        else:
+            times = f"{self.steps_per_epoch} x {_many(self.epochs, 'epoch')}"
+            parts.append(f"; {times} = {_many(self.total, 'step')}")
+        return " ".join(parts).replace(" ;", ";")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionCount:
+    """Captions of the training pictures; ``longest`` in CLIP tokens, 0 when not counted."""
+
+    from_file: int
+    from_folder: int
+    none: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """``errors`` forbid training; ``warnings`` are odd; the rest is what training will see."""
+
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    steps: StepCount
+    captions: CaptionCount
+    folders: tuple[FolderRow, ...]
+    buckets: tuple[BucketRow, ...]
+    pictures: tuple[PictureRow, ...]
+    near_duplicates: tuple[tuple[Path, ...], ...]
+    ignored: tuple[Ignored, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values; ``steps.because`` is the sentence that explains the number."""
+        value = _plain(asdict(self))
+        assert isinstance(value, dict)
+        value["steps"]["because"] = str(self.steps)
+        return value
+
+    def require_usable(self) -> None:
+        """Raises :class:`DatasetError` with every error, if there is one."""
+        if self.errors:
+            raise DatasetError(self.errors)
+
+
+def audit(
+    scan: Scan,
+    dataset: Dataset,
+    *,
+    batch: int = 1,
+    accumulation: int = 1,
+    epochs: int = 1,
+    steps: int | None = None,
+    count_tokens: Callable[[str], int] | None = None,
+    max_tokens: int = 75,
+    trigger: str = "",
+    decode: bool = True,
+    memo: Path | None = None,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> AuditReport:
+    """Check a dataset as a run would use it.
+
+    Args:
+        scan: where the dataset comes from.
+        dataset: built from ``scan``.
+        batch: samples per batch over all processes.
+        accumulation: batches per optimizer step.
+        epochs: of the run.
+        steps: of the run; overrides ``epochs``.
+        count_tokens: CLIP tokens of a caption; ``None`` leaves lengths unchecked.
+        max_tokens: longest caption that the run encodes.
+        trigger: word that every training caption should have; "" takes the most common first tag.
+        decode: look into every picture, not at its header only.
+        memo: a JSON file that remembers what was seen, so that only new pictures are decoded.
+        observer: told of progress.
+        controls: asked between pictures.
+
+    Raises:
+        Stopped: by ``controls``.
+    """
+    paths = [picture.path for picture in scan.pictures]
+    looks = look_at(paths, memo=memo, observer=observer, controls=controls) if decode else []
+    alike = near_duplicates(looks)
+    train = [item for item in dataset.items if not item.reg]
+    tokens = checks.caption_lengths(train, dataset.rules, count_tokens)
+    errors = [*scan.problems, *(look.problem for look in looks if look.problem is not None)]
+    warnings = [
+        *scan.warnings,
+        *(dataset.buckets.notes if dataset.buckets is not None else ()),
+        *checks.missing_captions(scan),
+        *checks.long_captions(tokens, max_tokens),
+        *checks.missing_trigger(train, trigger, dataset.rules.separator),
+        *checks.unused_syntax(train, dataset.rules),
+        *checks.shared_stems(scan),
+        *checks.enlarged(dataset.items),
+        *checks.cropped(dataset.items),
+        *checks.lonely_buckets(dataset, batch),
+        *checks.regularisation(dataset),
+        *checks.transparent(looks),
+        *checks.alike(alike),
+    ]
+    return AuditReport(
+        tuple(errors),
+        tuple(warnings),
+        count_steps(dataset, batch, accumulation, epochs, steps),
+        _captions(train, tokens),
+        tuple(_folder_rows(scan, dataset)),
+        tuple(_bucket_rows(dataset, batch)),
+        tuple(_picture_row(item) for item in dataset.items),
+        tuple(tuple(group) for group in alike),
+        scan.ignored,
+    )
+
+
+def count_steps(
+    dataset: Dataset, batch: int, accumulation: int, epochs: int, steps: int | None
+) -> StepCount:
+    batches = dataset.batches_per_epoch(batch)
+    per_epoch = -(-batches // accumulation)
+    total = steps if steps is not None else per_epoch * epochs
+    return StepCount(
+        sum(item.repeats for item in dataset.items if not item.reg),
+        sum(item.repeats for item in dataset.items if item.reg),
+        len(dataset.samples_by_bucket),
+        batch,
+        batches,
+        accumulation,
+        per_epoch,
+        -(-total // per_epoch) if per_epoch else 0,
+        total,
+        steps is not None,
+    )
+
+
+def _captions(train: Sequence[Item], tokens: dict[Path, int]) -> CaptionCount:
+    from_file = sum(item.picture.caption_path is not None for item in train)
+    none = sum(not item.caption for item in train)
+    longest = max(tokens.values(), default=0)
+    return CaptionCount(from_file, len(train) - from_file - none, none, longest)
+
+
+def _folder_rows(scan: Scan, dataset: Dataset) -> list[FolderRow]:
+    rows = []
+    for index, spec in enumerate(scan.folders):
+        items = [item for item in dataset.items if item.picture.folder == index]
+        rows.append(
+            FolderRow(
+                spec.path,
+                spec.reg,
+                len(items),
+                spec.repeats,
+                sum(item.repeats for item in items),
+                sum(item.picture.caption_path is not None for item in items),
+                folder_caption(spec),
+                dict(sorted(Counter(item.repeats for item in items).items())),
+            )
+        )
+    return rows
+
+
+def _bucket_rows(dataset: Dataset, batch: int) -> list[BucketRow]:
+    rows = []
+    for (width, height), refs in dataset.samples_by_bucket.items():
+        items = {ref.item for ref in refs}
+        worst = max(dataset.items[index].placement.cropped for index in items)
+        batches = -(-len(refs) // batch)
+        rows.append(BucketRow(width, height, len(items), len(refs), batches, round(worst, 4)))
+    return rows
+
+
+def _picture_row(item: Item) -> PictureRow:
+    placement = item.placement
+    return PictureRow(
+        item.picture.path,
+        placement.original,
+        placement.bucket,
+        placement.resized,
+        placement.crop,
+        round(placement.scale, 4),
+        round(placement.cropped, 4),
+        item.repeats,
+    )
+
+
+def _many(count: int, noun: str) -> str:
+    plural = noun + ("es" if noun.endswith("ch") and noun != "epoch" else "s")
+    return f"{count} {noun if count == 1 else plural}"
+
+
+def _plain(value: object) -> object:
+    """Paths as text, tuples as lists, all the way down; keys as JSON wants them."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,252 @@
+"""What is odd about a dataset: each check gives the warnings of one kind, or none.
+
+A check speaks once for all pictures that it concerns, with their number and the first few names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lorasmith.curation.looks import Look
+from lorasmith.data.captions import CaptionRules, split_tags
+from lorasmith.data.dataset import Dataset, Item
+from lorasmith.data.layout import folder_caption
+from lorasmith.data.scan import Scan
+from lorasmith.errors import Problem
+
+# Share of a picture's area that may go without a word.
+CROP_WORTH_SAYING = 0.25
+# A first tag is taken for the trigger from this share of a folder's captions on.
+TRIGGER_SHARE = 0.6
+
+_NAMES = 3
+
+
+def missing_captions(scan: Scan) -> list[Problem]:
+    """Training pictures without a caption file, and what they are called instead."""
+    warnings = []
+    for index, spec in enumerate(scan.folders):
+        pictures = [picture for picture in scan.pictures if picture.folder == index]
+        without = [picture for picture in pictures if picture.caption_path is None]
+        name = folder_caption(spec)
+        if not without or (spec.reg and name):  # their class is all that they need
+            continue
+        which = f"{len(without)} of {_many(len(pictures), 'picture')} {_have(len(without))} no"
+        if len(without) == len(pictures):
+            which = f"none of {_many(len(pictures), 'picture')} has a"
+        instead = f"the folder's name is used, {name!r}" if name else "they train with no words"
+        names = (
+            f" ({_names([picture.path for picture in without])})"
+            if len(without) < len(pictures)
+            else ""
+        )
+        todo = "write captions, or leave it so if one name is all that they need"
+        warnings.append(Problem(str(spec.path), f"{which} caption; {instead}{names}", todo))
+    return warnings
+
+
+def caption_lengths(
+    items: Sequence[Item], rules: CaptionRules, count_tokens: Callable[[str], int] | None
+) -> dict[Path, int]:
+    """CLIP tokens of each picture's longest line, prefix and suffix included."""
+    if count_tokens is None:
+        return {}
+    lengths: dict[str, int] = {}
+    found = {}
+    for item in items:
+        if item.caption not in lengths:
+            lines = item.caption.splitlines() or [""]
+            lines = lines if rules.wildcards else lines[:1]
+            texts = [" ".join(t for t in (rules.prefix, x, rules.suffix) if t) for x in lines]
+            lengths[item.caption] = max(count_tokens(text) for text in texts)
+        found[item.picture.path] = lengths[item.caption]
+    return found
+
+
+def long_captions(tokens: dict[Path, int], max_tokens: int) -> list[Problem]:
+    over = sorted((path for path in tokens if tokens[path] > max_tokens), key=lambda p: -tokens[p])
+    if not over:
+        return []
+    longest = tokens[over[0]]
+    what = (
+        f"{_are(len(over), 'caption')} longer than {max_tokens} tokens, and cut off there "
+        f"(the longest has {longest}: {_name(over[0])})"
+    )
+    fitting = next((n for n in (150, 225) if n >= longest), 225)
+    todo = f"shorten them or set model.max_tokens = {fitting}"
+    return [Problem("captions", what, todo if max_tokens < 225 else "shorten them")]
+
+
+def missing_trigger(items: Sequence[Item], trigger: str, separator: str) -> list[Problem]:
+    """Captions that lack the trigger, given or guessed for each folder."""
+    if trigger:
+        lacking = [item for item in items if trigger.casefold() not in item.caption.casefold()]
+        if not lacking:
+            return []
+        names = _names([item.picture.path for item in lacking])
+        what = f"{trigger!r} is missing from {len(lacking)} of {len(items)} captions ({names})"
+        return [Problem("captions.trigger", what, "add it to them; it is never inserted")]
+    warnings = []
+    by_folder: dict[Path, list[Item]] = defaultdict(list)
+    for item in items:
+        if item.picture.caption_path is not None:
+            by_folder[item.picture.path.parent].append(item)
+    for folder, members in by_folder.items():
+        firsts = [tags[0] for item in members if (tags := split_tags(item.caption, separator))]
+        if not firsts:
+            continue
+        guess, times = Counter(firsts).most_common(1)[0]
+        lacking = [item for item in members if guess.casefold() not in item.caption.casefold()]
+        if lacking and times >= TRIGGER_SHARE * len(members) and times > 2:
+            names = _names([item.picture.path for item in lacking])
+            what = (
+                f"most captions begin with {guess!r}, perhaps the trigger; "
+                f"{_many(len(lacking), 'caption')} {_have(len(lacking))} no such word ({names})"
+            )
+            warnings.append(Problem(str(folder), what, "add it, or name another captions.trigger"))
+    return warnings
+
+
+def unused_syntax(items: Sequence[Item], rules: CaptionRules) -> list[Problem]:
+    """Lines and choices that are read as plain text, or not at all."""
+    if rules.wildcards:
+        return []
+    warnings = []
+    several = [item for item in items if len(item.caption.splitlines()) > 1]
+    if several:
+        names = _names([item.picture.path for item in several])
+        what = f"{_many(len(several), 'caption')} {_have(len(several))} several lines; only the first is used"
+        todo = "join the lines, or set captions.wildcards to draw one each time"
+        warnings.append(Problem("captions", f"{what} ({names})", todo))
+    braces = [item for item in items if "{" in item.caption and "|" in item.caption]
+    if braces:
+        names = _names([item.picture.path for item in braces])
+        what = (
+            f"{_count(len(braces), 'caption')} with {{a|b}} in them, read as plain text ({names})"
+        )
+        warnings.append(Problem("captions", what, "set captions.wildcards to draw one"))
+    return warnings
+
+
+def shared_stems(scan: Scan) -> list[Problem]:
+    """Pictures of one name but different endings: they share a caption file."""
+    stems: dict[tuple[int, str], list[Path]] = defaultdict(list)
+    for picture in scan.pictures:
+        stems[picture.folder, picture.path.stem].append(picture.path)
+    doubles = [paths for paths in stems.values() if len(paths) > 1]
+    if not doubles:
+        return []
+    names = "; ".join(" and ".join(path.name for path in paths) for paths in doubles[:_NAMES])
+    what = f"{_are(len(doubles), 'name')} shared by several pictures, with one caption ({names}"
+    what += _more(len(doubles)) + ")"
+    return [Problem(str(doubles[0][0].parent), what, "rename or remove one of them")]
+
+
+def enlarged(items: Sequence[Item]) -> list[Problem]:
+    """Pictures smaller than what they are trained at."""
+    small = sorted(
+        (item for item in items if item.repeats and item.placement.scale > 1),
+        key=lambda item: -item.placement.scale,
+    )
+    if not small:
+        return []
+    twice = sum(item.placement.scale > 2 for item in small)
+    worst = ", ".join(
+        f"{_name(item.picture.path)} {item.placement.scale:.1f}x" for item in small[:_NAMES]
+    )
+    very = f", {twice} of them more than twice" if twice else ""
+    what = f"{_are(len(small), 'picture')} smaller than the bucket and enlarged{very} ({worst}{_more(len(small))})"
+    todo = "find larger ones, train at a lower data.resolution, or set buckets.upscale = false"
+    return [Problem("resolution", what, todo)]
+
+
+def cropped(items: Sequence[Item]) -> list[Problem]:
+    """Pictures of which much is cut away."""
+    lost = sorted(
+        (i for i in items if i.repeats and i.placement.cropped > CROP_WORTH_SAYING),
+        key=lambda item: -item.placement.cropped,
+    )
+    if not lost:
+        return []
+    worst = ", ".join(
+        f"{_name(item.picture.path)} {item.placement.cropped:.0%}" for item in lost[:_NAMES]
+    )
+    what = (
+        f"{_count(len(lost), 'picture')} cropped by more than {CROP_WORTH_SAYING:.0%} of the area"
+    )
+    todo = "crop them yourself around what matters, or widen buckets.min and buckets.max"
+    return [Problem("buckets", f"{what} ({worst}{_more(len(lost))})", todo)]
+
+
+def lonely_buckets(dataset: Dataset, batch: int) -> list[Problem]:
+    """Buckets whose batches are one picture over and over, or never full."""
+    if batch < 2 or len(dataset.samples_by_bucket) < 2:
+        return []
+    alone = [
+        dataset.items[refs[0].item].picture.path
+        for refs in dataset.samples_by_bucket.values()
+        if len({ref.item for ref in refs}) == 1
+    ]
+    if not alone:
+        return []
+    what = f"{_many(len(alone), 'bucket')} {_have(len(alone))} a single picture, never in a batch"
+    todo = "crop it to a more common shape, or use a larger buckets.step"
+    return [Problem("buckets", f"{what} with others ({_names(alone)})", todo)]
+
+
+def regularisation(dataset: Dataset) -> list[Problem]:
+    """Regularisation pictures that are not needed, or used unevenly."""
+    reg = [item for item in dataset.items if item.reg]
+    unused = [item for item in reg if not item.repeats]
+    if not unused:
+        return []
+    samples = sum(item.repeats for item in dataset.items if not item.reg)
+    what = (
+        f"{len(unused)} of {len(reg)} regularisation pictures are not used: "
+        f"the first {len(reg) - len(unused)} are enough for {samples} training samples"
+    )
+    return [Problem(str(unused[0].picture.path.parent), what, "remove them or repeat less")]
+
+
+def transparent(looks: Sequence[Look]) -> list[Problem]:
+    clear = [look.path for look in looks if look.transparent]
+    if not clear:
+        return []
+    what = f"{_are(len(clear), 'picture')} transparent in places, and laid on data.background"
+    return [Problem("pictures", f"{what} ({_names(clear)})", "choose its colour to suit them")]
+
+
+def alike(groups: Sequence[Sequence[Path]]) -> list[Problem]:
+    if not groups:
+        return []
+    names = "; ".join(" ~ ".join(map(_name, group[:_NAMES])) for group in groups[:_NAMES])
+    extra = sum(len(group) - 1 for group in groups)
+    what = f"{_are(extra, 'picture')} nearly the same as another ({names}{_more(len(groups))})"
+    return [Problem("pictures", what, "keep the best of each, or they weigh double")]
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _are(number: int, noun: str) -> str:
+    return f"{_many(number, noun)} {'is' if number == 1 else 'are'}"
+
+
+def _have(number: int) -> str:
+    return "has" if number == 1 else "have"
+
+
+def _name(path: Path) -> str:
+    """With its folder: there may be an ``a.png`` in each."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(map(_name, paths[:_NAMES])) + _more(len(paths))
+
+
+def _more(count: int) -> str:
+    return ", …" if count > _NAMES else ""

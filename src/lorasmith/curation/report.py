@@ -1,0 +1,151 @@
+"""An audit report for people: on a terminal, and as the text kept with a run."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lorasmith.curation.audit import AuditReport, FolderRow
+from lorasmith.errors import Problem
+
+_ERRORS_SHOWN = 20
+_CROPS_SHOWN = 5
+_CROP_WORTH_A_ROW = 0.1
+_TEXT_WIDTH = 100
+
+
+def report_text(report: AuditReport, width: int = _TEXT_WIDTH) -> str:
+    """The report without colours."""
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None, highlight=False).print(render(report))
+    return file.getvalue()
+
+
+def render(report: AuditReport) -> RenderableType:
+    """The report as rich draws it: tables, then warnings, then errors, then a line of verdict."""
+    return Group(*_parts(report))
+
+
+def _parts(report: AuditReport) -> Iterator[RenderableType]:
+    base = _common_folder(report)
+    yield Text.assemble(("Dataset  ", "bold"), str(base))
+    yield Text("")
+    yield _folders(report.folders, base)
+    if report.pictures:
+        yield Text.assemble(("Steps  ", "bold"), str(report.steps))
+        yield Text("")
+        yield _buckets(report)
+        crops = _crops(report)
+        if crops is not None:
+            yield crops
+    if report.ignored:
+        reasons = Counter(entry.reason for entry in report.ignored).most_common()
+        text = "; ".join(f"{count} {reason}" for reason, count in reasons)
+        yield Text.assemble(("Ignored  ", "bold"), (text, "dim"))
+        yield Text("")
+    yield from _problems(report.warnings, "warning", "yellow")
+    yield from _problems(report.errors[:_ERRORS_SHOWN], "error", "red", len(report.errors))
+    yield _verdict(report)
+
+
+def _common_folder(report: AuditReport) -> Path:
+    """The folder that holds them all; a single one is its own."""
+    paths = [row.path.absolute() for row in report.folders]
+    return Path(os.path.commonpath(paths)) if len({path.drive for path in paths}) == 1 else Path()
+
+
+def _folders(rows: Sequence[FolderRow], base: Path) -> Table:
+    table = _table("Folder", "Pictures", "Repeats", "An epoch", "Captions")
+    for row in rows:
+        inside = row.path.absolute().is_relative_to(base)
+        path = row.path.absolute().relative_to(base) if inside else row.path
+        name = Text(row.path.name if path == Path() else str(path))
+        if row.reg:
+            name.append("  regularisation", "dim")
+        table.add_row(
+            name, str(row.pictures), _repeats(row), str(row.samples), _caption_sources(row)
+        )
+    return table
+
+
+def _repeats(row: FolderRow) -> str:
+    """ "10", or what matching made of it: "60 x 2, 40 x 3"."""
+    if not row.uses or set(row.uses) == {row.repeats}:
+        return str(row.repeats)
+    return ", ".join(
+        f"{count} {'unused' if not uses else f'x {uses}'}" for uses, count in row.uses.items()
+    )
+
+
+def _caption_sources(row: FolderRow) -> str:
+    others = row.pictures - row.captions
+    parts = [f"{row.captions} files"] if row.captions else []
+    if others:
+        parts.append(f"{others} as {row.fallback!r}" if row.fallback else f"{others} without")
+    return ", ".join(parts)
+
+
+def _buckets(report: AuditReport) -> Table:
+    table = _table("Bucket", "Pictures", "Samples", "Batches", "Most cropped")
+    for row in report.buckets:
+        crop = f"{row.worst_crop:.0%}" if row.worst_crop else "-"
+        numbers = (row.pictures, row.samples, row.batches)
+        table.add_row(f"{row.width}x{row.height}", *map(str, numbers), crop)
+    return table
+
+
+def _crops(report: AuditReport) -> Table | None:
+    rows = [row for row in report.pictures if row.uses and row.cropped > _CROP_WORTH_A_ROW]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: -row.cropped)
+    table = _table("Cropped most", "Size", "Resized", "Bucket", "Lost")
+    for row in rows[:_CROPS_SHOWN]:
+        sizes = ("{}x{}".format(*size) for size in (row.size, row.resized, row.bucket))
+        table.add_row(row.path.name, *sizes, f"{row.cropped:.0%}")
+    return table
+
+
+def _problems(
+    problems: Sequence[Problem], noun: str, colour: str, total: int | None = None
+) -> Iterator[RenderableType]:
+    if not problems:
+        return
+    total = len(problems) if total is None else total
+    yield Text(f"{total} {noun}{'' if total == 1 else 's'}", f"bold {colour}")
+    for problem in problems:
+        line = Text()
+        if problem.where:
+            line.append(f"{problem.where}: ", "bold")
+        line.append(problem.what)
+        if problem.todo:
+            line.append(f"\n  -> {problem.todo}", "cyan")
+        yield Padding(line, (0, 0, 0, 2))
+    if total > len(problems):
+        yield Text(f"  and {total - len(problems)} more", "dim")
+    yield Text("")
+
+
+def _verdict(report: AuditReport) -> Text:
+    if report.errors:
+        return Text("This dataset cannot be trained on until the errors are mended.", "bold red")
+    if report.warnings:
+        return Text("This dataset can be trained on; see the warnings.", "yellow")
+    return Text("This dataset is fine.", "green")
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="left" if name in ("Captions", "Repeats") else "right")
+    return table

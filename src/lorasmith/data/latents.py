@@ -1,0 +1,248 @@
+"""Encoding the pictures of a dataset once, into a :class:`~lorasmith.data.cache.TensorStore`.
+
+Shapes: pictures (B, 3, H, W) in [-1, 1]; latents (C, h, w), as the VAE's mean and standard
+deviation, so that training still draws from the posterior.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lorasmith.data.cache import TensorStore
+from lorasmith.data.dataset import Dataset, Item
+from lorasmith.data.layout import CACHE_FOLDER
+from lorasmith.data.picture_hashes import hash_pictures
+from lorasmith.data.pictures import fit, load_picture
+from lorasmith.errors import CheckpointError, Problem, RunError, Stopped
+from lorasmith.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.files import check_writable
+
+# Part of every key: a change in how pictures are decoded, fitted or encoded makes old entries
+# unreachable.
+RECIPE = "latents-1"
+
+ENTRIES_PER_SHARD = 128
+SECONDS_PER_SHARD = 20.0  # so much work a killed run loses at most
+_BATCHES_AHEAD = 2
+
+Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
+LatentKeys = dict[tuple[int, bool], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    key: str
+    item: Item
+    flip: bool
+
+
+def default_cache_folder(data_folder: Path) -> Path:
+    """``.lorasmith-cache`` in the dataset's folder, or the user's cache where that is read-only."""
+    beside = Path(data_folder) / CACHE_FOLDER
+    try:
+        check_writable(beside)
+    except RunError:
+        path = Path(data_folder).resolve()
+        digest = blake2b(str(path).encode(), digest_size=4).hexdigest()
+        return _user_cache() / "lorasmith" / f"{path.name}-{digest}"
+    return beside
+
+
+def latent_keys(
+    dataset: Dataset, *, vae_key: str, background: str = "white", memo: Path | None = None
+) -> LatentKeys:
+    """The cache key of every picture, and of its mirror image, that an epoch uses.
+
+    Args:
+        dataset: items with 0 repeats have no key.
+        vae_key: fingerprint of the VAE, its scale included.
+        background: colour under transparent pictures.
+        memo: where hashes of files are remembered.
+
+    Returns:
+        By (item index, flipped). A key covers the file's bytes, scaling, crop, mirroring,
+        background and VAE; the same picture in two folders has one key.
+    """
+    items = [item for item in dataset.items if item.repeats]
+    hashes = hash_pictures([item.picture.path for item in items], memo)
+    keys: LatentKeys = {}
+    for item in items:
+        ground = background if item.picture.has_alpha else ""
+        picture = hashes[item.picture.path]
+        for flip in item.flip_variants:
+            parts = [RECIPE, picture, astuple(item.placement), flip, ground, vae_key]
+            text = json.dumps(parts)
+            keys[item.index, flip] = blake2b(text.encode(), digest_size=16).hexdigest()
+    return keys
+
+
+def cache_latents(
+    dataset: Dataset,
+    store: TensorStore,
+    encode: Encode,
+    *,
+    vae_key: str,
+    background: str = "white",
+    batch: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> LatentKeys:
+    """Encode what the store lacks; each process its share of the batches.
+
+    Which pictures share a batch follows from the dataset alone, not from what is missing or how
+    many processes there are, so that an interrupted run ends with the same numbers.
+
+    Args:
+        encode: (B, 3, H, W) float32 in [-1, 1] on the CPU -> scaled mean and standard deviation,
+            each (B, C, h, w).
+        batch: pictures per call of ``encode``.
+        rank: of this process, 0..world_size - 1.
+        world_size: processes; call ``store.refresh()`` when all have finished.
+        observer: told of progress ("caching latents").
+        controls: asked after each batch.
+
+    Returns:
+        The keys, as :func:`latent_keys`; ``store.get(key)`` has "mean" and "std".
+
+    Raises:
+        DatasetError: a picture cannot be decoded.
+        CheckpointError: the VAE gives numbers that are not finite.
+        Stopped: by ``controls``; what was encoded is stored.
+    """
+    keys = latent_keys(
+        dataset, vae_key=vae_key, background=background, memo=store.folder / "pictures.json"
+    )
+    for problem in store.damaged:
+        observer(Notice("warning", str(problem)))
+    store.damaged.clear()
+    mine = _batches(dataset, keys, batch)[rank::world_size]
+    missing = set(store.missing(job.key for jobs in mine for job in jobs))
+    todo = [[job for job in jobs if job.key in missing] for jobs in mine]
+    writer = _Writer(store)
+    total, done = len(missing), 0
+    try:
+        for jobs, pixels in _decoded([jobs for jobs in todo if jobs], background):
+            if controls is not None and controls.stopping:
+                raise Stopped("stopped while caching latents; what is done is kept")
+            with torch.no_grad():
+                mean, std = (tensor.cpu() for tensor in encode(pixels))
+            _require_finite(jobs, mean, std)
+            for index, job in enumerate(jobs):
+                writer.add(job, {"mean": mean[index].clone(), "std": std[index].clone()})
+            writer.flush_if_due()
+            done += len(jobs)
+            observer(Progress("caching latents", done, total))
+    finally:
+        writer.flush()
+    return keys
+
+
+class _Writer:
+    """Collects entries of one bucket and stores them as a shard when it is time."""
+
+    def __init__(self, store: TensorStore) -> None:
+        self._store = store
+        self._group = ""
+        self._entries: dict[str, Mapping[str, Tensor]] = {}
+        self._since = time.monotonic()
+
+    def add(self, job: _Job, tensors: Mapping[str, Tensor]) -> None:
+        width, height = job.item.placement.bucket
+        group = f"{width}x{height}"
+        if group != self._group:
+            self.flush()
+            self._group = group
+        self._entries[job.key] = tensors
+
+    def flush_if_due(self) -> None:
+        """Only between batches: a batch is stored whole or not at all."""
+        late = time.monotonic() - self._since > SECONDS_PER_SHARD
+        if late or len(self._entries) >= ENTRIES_PER_SHARD:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._entries:
+            self._store.put(self._group, self._entries)
+        self._entries = {}
+        self._since = time.monotonic()
+
+
+def _batches(dataset: Dataset, keys: LatentKeys, batch: int) -> list[list[_Job]]:
+    """All that a full cache needs, in batches of one bucket; each key once."""
+    jobs: dict[str, _Job] = {}
+    for (index, flip), key in keys.items():
+        jobs.setdefault(key, _Job(key, dataset.items[index], flip))
+    by_bucket: dict[tuple[int, int], list[_Job]] = {}
+    for job in jobs.values():
+        by_bucket.setdefault(job.item.placement.bucket, []).append(job)
+    return [
+        by_bucket[bucket][at : at + batch]
+        for bucket in sorted(by_bucket)
+        for at in range(0, len(by_bucket[bucket]), batch)
+    ]
+
+
+def _decoded(batches: Sequence[list[_Job]], background: str) -> Iterator[tuple[list[_Job], Tensor]]:
+    """Each batch with its pictures (B, 3, H, W); the next ones are decoded in the meantime."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        waiting: deque[tuple[list[_Job], list[Future[np.ndarray]]]] = deque()
+        try:
+            for jobs in batches:
+                waiting.append((jobs, [pool.submit(_pixels, job, background) for job in jobs]))
+                if len(waiting) > _BATCHES_AHEAD:
+                    yield _stacked(*waiting.popleft())
+            while waiting:
+                yield _stacked(*waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _stacked(jobs: list[_Job], futures: Sequence[Future[np.ndarray]]) -> tuple[list[_Job], Tensor]:
+    arrays = np.stack([future.result() for future in futures])
+    return jobs, torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _pixels(job: _Job, background: str) -> np.ndarray:
+    """uint8 (H, W, 3)."""
+    placement = job.item.placement
+    picture = load_picture(job.item.picture.path, background)
+    pixels = fit(picture, placement.resized, placement.crop)
+    return np.ascontiguousarray(pixels[:, ::-1]) if job.flip else pixels
+
+
+def _require_finite(jobs: Sequence[_Job], mean: Tensor, std: Tensor) -> None:
+    finite = torch.isfinite(mean).flatten(1).all(1) & torch.isfinite(std).flatten(1).all(1)
+    if bool(finite.all()):
+        return
+    raise CheckpointError(
+        Problem(
+            str(job.item.picture.path),
+            "the VAE encodes this picture to numbers that are not finite (NaN)",
+            'use a VAE made for half precision (model.vae), or train.precision = "fp32"',
+        )
+        for job, good in zip(jobs, finite.tolist(), strict=True)
+        if not good
+    )
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))

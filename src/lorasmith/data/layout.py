@@ -1,0 +1,232 @@
+"""Which folders a dataset has: kohya's ``10_name`` folders, a ``reg`` folder, or a plain folder."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorasmith.data.pictures import SUFFIXES
+from lorasmith.errors import DatasetError, Problem
+
+CACHE_FOLDER = ".lorasmith-cache"
+
+_NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
+_REG_NAMES = ("reg", "regularization", "regularisation", "class")
+# Folder names that say what is in them to a person, and would teach nonsense as a caption.
+_GENERIC_NAMES = frozenset(
+    (
+        *("img", "imgs", "image", "images", "pics", "picture", "pictures", "photo", "photos"),
+        *("train", "training", "data", "dataset", "datasets", "raw", "cropped", "input", "output"),
+        *("new", "tmp", *_REG_NAMES),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSpec:
+    """One folder of pictures and how it is used.
+
+    Args:
+        path: the folder; only pictures directly in it count.
+        repeats: uses of each picture in an epoch, >= 1.
+        reg: regularisation pictures, repeated to match the training ones.
+        caption: for pictures without one; ``None`` = the folder's name without its number, unless
+            it is a general one ("img"); "" = none.
+        weight: factor on the loss of its pictures.
+        keep_tokens: tags kept at the front, instead of the general setting.
+        warnings: what was odd in finding it.
+        passed_over: what lies beside it and was not taken.
+    """
+
+    path: Path
+    repeats: int = 1
+    reg: bool = False
+    caption: str | None = None
+    weight: float = 1.0
+    keep_tokens: int | None = None
+    warnings: tuple[Problem, ...] = ()
+    passed_over: tuple[Ignored, ...] = ()
+
+
+def find_folders(path: Path, reg: Path | None = None) -> list[FolderSpec]:
+    """The folders of a dataset, from its layout.
+
+    * ``path`` holds ``N_name`` folders: each is a concept with N repeats (kohya's layout); a
+      ``reg`` folder beside them is taken as regularisation pictures.
+    * ``path`` holds ``img`` (with ``N_name`` folders) and perhaps ``reg``: kohya_ss' own layout.
+    * ``path`` is itself an ``N_name`` folder, or any folder with pictures: that folder alone.
+
+    Args:
+        path: as the user gave it.
+        reg: regularisation pictures, in the same layouts; overrides a ``reg`` folder in ``path``.
+
+    Raises:
+        DatasetError: nothing usable is there; says what was found instead.
+    """
+    path = Path(path)
+    _require_folder(path)
+    base, folders = path, _numbered_folders(path, reg=False)
+    if not folders and not _has_pictures(path) and (path / "img").is_dir():
+        base, folders = path / "img", _numbered_folders(path / "img", reg=False)
+        folders = folders or ([FolderSpec(base)] if _has_pictures(base) else [])
+    if not folders and _has_pictures(path):
+        folders = [_plain_folder(path, reg=False)]
+    if not folders:
+        raise DatasetError(_nothing_in(path))
+    if reg is not None:
+        _require_folder(Path(reg))
+        found = _reg_folders(Path(reg))
+        if not any(_has_pictures(folder.path) for folder in found):
+            what = "there is no picture in the folder for regularisation"
+            raise DatasetError.of(
+                reg, what, "put pictures in N_name folders there, or leave it out"
+            )
+        return folders + found
+    return folders + _reg_beside(path, base)
+
+
+def natural_key(name: str) -> tuple[tuple[int, str], ...]:
+    """Sorts digits as numbers; the name itself settles ties, so that the order is total."""
+    parts = re.split(r"(\d+)", unicodedata.normalize("NFC", name).casefold())
+    return (*((int(p), "") if p.isdecimal() else (-1, p) for p in parts), (0, name))
+
+
+def folder_caption(spec: FolderSpec) -> str | None:
+    """What pictures of a folder are called when they have no caption of their own."""
+    if spec.caption is not None:
+        return spec.caption.strip() or None
+    name = spec.path.resolve().name
+    numbered = _NUMBERED.fullmatch(name)
+    if numbered:
+        return numbered.group(2).strip() or None
+    return None if name.casefold() in _GENERIC_NAMES else name
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Raises DatasetError when the folder cannot be listed."""
+    try:
+        return sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
+    except OSError as error:
+        what = f"the folder cannot be read: {error.strerror}"
+        raise DatasetError.of(folder, what, "mend its permissions") from error
+
+
+def _is_picture_name(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(_is_picture_name(entry) and not entry.is_dir() for entry in entries_of(folder))
+
+
+def _require_folder(path: Path) -> None:
+    if not path.exists():
+        near = [entry.name for entry in entries_of(path.parent)] if path.parent.is_dir() else []
+        alike = [name for name in near if name.casefold().startswith(path.name.casefold()[:3])]
+        hint = f"; there is {', '.join(alike[:3])}" if alike else ""
+        raise DatasetError.of(path, f"does not exist{hint}", "correct the path")
+    if not path.is_dir():
+        raise DatasetError.of(path, "is a file", f"give its folder, {path.parent}")
+
+
+def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
+    """The ``N_name`` folders in ``parent``, and on the first of them what else lies there."""
+    folders: list[FolderSpec] = []
+    others: list[Ignored] = []
+    for entry in entries_of(parent):
+        match = _NUMBERED.fullmatch(entry.name)
+        if entry.is_dir() and _leads_up(entry):
+            others.append(Ignored(entry, "a symbolic link to a folder that it is in"))
+        elif match and entry.is_dir():
+            if int(match.group(1)) > 0:
+                folders.append(FolderSpec(entry, int(match.group(1)), reg))
+            else:
+                others.append(Ignored(entry, "its name asks for 0 repeats"))
+        elif entry.is_dir():
+            if not is_cache(entry) and entry.name.casefold() not in _REG_NAMES:
+                others.append(Ignored(entry, "a folder without a number of repeats (10_name)"))
+        elif _is_picture_name(entry):
+            others.append(Ignored(entry, "lies beside the N_name folders, not in one"))
+        elif not entry.name.startswith("."):
+            others.append(Ignored(entry, "not a picture"))
+    if not folders:
+        return []
+    lost = [
+        entry
+        for entry in others
+        if entry.path.is_dir() and not _leads_up(entry.path) and _has_pictures(entry.path)
+    ]
+    warnings = tuple(
+        Problem(str(entry.path), f"its pictures are not used: {entry.reason}", "rename it")
+        for entry in lost
+    )
+    loose = sum(_is_picture_name(entry.path) and not entry.path.is_dir() for entry in others)
+    if loose:
+        what = f"{loose} pictures lie beside the N_name folders and are not used"
+        warnings += (Problem(str(parent), what, "move them into one of the folders"),)
+    first = folders[0]
+    folders[0] = FolderSpec(
+        first.path, first.repeats, reg, warnings=warnings, passed_over=tuple(others)
+    )
+    return folders
+
+
+def _plain_folder(path: Path, *, reg: bool) -> FolderSpec:
+    match = _NUMBERED.fullmatch(path.resolve().name)
+    if not match or int(match.group(1)) < 1:
+        return FolderSpec(path, 1, reg)
+    repeats = int(match.group(1))
+    what = f"this is an N_name folder itself; it is used with its {repeats} repeats"
+    note = Problem(str(path), what, f"to use all concepts, point at {path.resolve().parent}")
+    return FolderSpec(path, repeats, reg, warnings=(note,))
+
+
+def _reg_folders(path: Path) -> list[FolderSpec]:
+    return _numbered_folders(path, reg=True) or [_plain_folder(path, reg=True)]
+
+
+def _reg_beside(path: Path, base: Path) -> list[FolderSpec]:
+    """A ``reg`` folder in the dataset's folder, or in that of the ``img`` folder."""
+    for parent in dict.fromkeys((path, base)):
+        for entry in entries_of(parent):
+            if entry.name.casefold() in _REG_NAMES and entry.is_dir():
+                return _reg_folders(entry)
+    return []
+
+
+def _nothing_in(path: Path) -> Problem:
+    """Why a folder is no dataset, with the nearest thing to one in it."""
+    entries = [entry for entry in entries_of(path) if not entry.name.startswith(".")]
+    inner = [entry for entry in entries if entry.is_dir()]
+    for entry in inner:
+        if _numbered_folders(entry, reg=False):
+            what = "there are no pictures here, but a dataset is further down"
+            return Problem(str(path), what, f"point at {entry}")
+    with_pictures = [entry.name for entry in inner if _has_pictures(entry)]
+    if with_pictures:
+        names = ", ".join(with_pictures[:3])
+        what = f"there are pictures only in folders without a number of repeats ({names})"
+        return Problem(
+            str(path), what, f"rename them, as in 10_{with_pictures[0]}, or point at one"
+        )
+    if not entries:
+        return Problem(str(path), "the dataset is empty", "put pictures in it")
+    kinds = sorted({entry.suffix.lower() or entry.name for entry in entries if not entry.is_dir()})
+    what = "there are no pictures in it" + (f", only {', '.join(kinds[:5])}" if kinds else "")
+    return Problem(str(path), what, f"put {', '.join(sorted(SUFFIXES))} files in it")
+
+
+def _leads_up(path: Path) -> bool:
+    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
+
+
+def is_cache(path: Path) -> bool:
+    return path.name == CACHE_FOLDER

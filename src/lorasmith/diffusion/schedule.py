@@ -1,0 +1,119 @@
+"""The forward process of latent diffusion, and what the network is asked to predict.
+
+Letters as in the papers: ``x0`` clean latents, ``eps`` noise, ``abar`` the cumulative product of
+``1 - beta`` (DDPM, Ho et al. 2020), ``v = sqrt(abar) eps - sqrt(1 - abar) x0``
+(Salimans & Ho 2022).
+Shapes: B samples, C latent channels, H and W latent height and width, T = 1000 timesteps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lorasmith.diffusion.noise import draw_noise
+from lorasmith.randomness import derive
+
+Prediction = Literal["epsilon", "v"]
+
+NUM_TIMESTEPS = 1000
+BETA_START = 0.00085
+BETA_END = 0.012
+
+
+def scaled_linear_alphas_cumprod(
+    num_timesteps: int = NUM_TIMESTEPS, beta_start: float = BETA_START, beta_end: float = BETA_END
+) -> Tensor:
+    """(T,) float64 ``abar`` of the Stable Diffusion schedule: beta is linear in its square root."""
+    betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64) ** 2
+    return (1.0 - betas).cumprod(0)
+
+
+class NoiseSchedule:
+    """Coefficients by timestep, and the three formulas that training needs of them.
+
+    Args:
+        prediction: what the network predicts, ``"epsilon"`` (SD1) or ``"v"`` (SD2 768).
+        alphas_cumprod: (T,) ``abar``, from little noise to much; SD's own when None. A rescaled one
+            (zero terminal SNR) may end in 0.
+        device: where the tables live. Timesteps must be on the same device, so that looking a
+            coefficient up never waits for the accelerator.
+    """
+
+    def __init__(
+        self,
+        prediction: Prediction = "epsilon",
+        *,
+        alphas_cumprod: Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        assert prediction in TARGETS, f"unknown prediction {prediction!r}"
+        abar = scaled_linear_alphas_cumprod() if alphas_cumprod is None else alphas_cumprod
+        abar = abar.to(torch.float64)
+        self.prediction: Prediction = prediction
+        self.alphas_cumprod = abar.to(device, torch.float32)
+        self._signal = abar.sqrt().to(device, torch.float32)
+        self._noise = (1.0 - abar).sqrt().to(device, torch.float32)
+        self._snr = (abar / (1.0 - abar)).to(device, torch.float32)
+
+    def snr(self, t: Tensor) -> Tensor:
+        """(B,) signal-to-noise ratio ``abar / (1 - abar)`` at timesteps ``t`` (B,)."""
+        return self._snr[t]
+
+    def coefficients(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """``sqrt(abar)`` and ``sqrt(1 - abar)``, each (B, 1, 1, 1), in the dtype of ``like``."""
+        shape = (-1,) + (1,) * (like.ndim - 1)
+        return (
+            self._signal[t].to(like.dtype).view(shape),
+            self._noise[t].to(like.dtype).view(shape),
+        )
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """(B, C, H, W) ``x_t = sqrt(abar) x0 + sqrt(1 - abar) noise``."""
+        signal, sigma = self.coefficients(t, x0)
+        return signal * x0 + sigma * noise
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """(B, C, H, W) what the network should have predicted for ``add_noise(x0, noise, t)``."""
+        return TARGETS[self.prediction](self, x0, noise, t)
+
+    def draw_timesteps(
+        self, seed: int, step: int, samples: Sequence[int], *, low: int = 0, high: int | None = None
+    ) -> Tensor:
+        """(B,) int64 CPU timesteps, uniform over ``low`` to ``high - 1`` (all of them by default).
+
+        Row ``i`` depends on ``samples[i]`` alone, not on who shares its batch.
+        """
+        high = len(self.alphas_cumprod) if high is None else high
+        assert 0 <= low < high <= len(self.alphas_cumprod), (low, high)
+        draws = [derive(seed, "timestep", step, sample) for sample in samples]
+        return torch.tensor([low + draw % (high - low) for draw in draws], dtype=torch.int64)
+
+    def draw_noise(
+        self,
+        shape: Sequence[int],
+        seed: int,
+        step: int,
+        samples: Sequence[int],
+        *,
+        offset: float = 0.0,
+    ) -> Tensor:
+        """(B, C, H, W) float32 CPU noise; see :func:`lorasmith.diffusion.noise.draw_noise`."""
+        return draw_noise(shape, seed, step, samples, offset=offset)
+
+
+def _epsilon_target(schedule: NoiseSchedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    return noise
+
+
+def _v_target(schedule: NoiseSchedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    signal, sigma = schedule.coefficients(t, x0)
+    return signal * noise - sigma * x0
+
+
+Target = Callable[[NoiseSchedule, Tensor, Tensor, Tensor], Tensor]
+
+TARGETS: dict[str, Target] = {"epsilon": _epsilon_target, "v": _v_target}

@@ -1,0 +1,116 @@
+"""Tensors out of weight files, one at a time, so that a model is never in memory twice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lorasmith.errors import CheckpointError
+from lorasmith.models.layout import canonical_shape
+from lorasmith.models.pickles import PICKLE_ERRORS, state_dict_of, stubs
+from lorasmith.models.source import AGAIN, StoredWeight, WeightFile
+
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+
+
+def read_weights(
+    part: str, weights: dict[str, StoredWeight], dtype: torch.dtype, device: torch.device | str
+) -> Iterator[tuple[str, Tensor]]:
+    """Each weight of a part by its canonical name, in ``dtype`` on ``device``, in file order.
+
+    Raises:
+        CheckpointError: a file is damaged, stores weights in a type that is no number we know,
+            or holds NaN or infinity (all such weights are named).
+    """
+    by_file: dict[Path, tuple[WeightFile, list[str]]] = {}
+    for name, stored in weights.items():
+        by_file.setdefault(stored.file.path, (stored.file, []))[1].append(name)
+    broken: list[str] = []
+    for file, names in by_file.values():
+        reader = _safetensors if file.tensors is not None else _pickled
+        order = {weights[name].name: name for name in names}
+        for stored_name, tensor in reader(file, order):
+            name = order[stored_name]
+            tensor = tensor.reshape(canonical_shape(part, name, tuple(tensor.shape)))
+            converted = tensor.to(dtype)
+            if not is_finite(converted):
+                broken.append(f"{stored_name} ({_why_not_finite(tensor, dtype)})")
+            yield name, converted.to(device)
+        if broken:
+            some = ", ".join(broken[:3])
+            what = f"{len(broken)} weights are not usable numbers: {some}"
+            todo = "the file is broken, or made for higher precision: get another version of it"
+            raise CheckpointError.of(file.path, what, todo)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor has neither NaN nor infinity, in one pass and without a mask."""
+    if tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def _why_not_finite(stored: Tensor, dtype: torch.dtype) -> str:
+    values = stored.float()
+    if is_finite(values):
+        return f"up to {values.abs().max().item():.3g}, too large for {str(dtype)[6:]}"
+    return "NaN" if bool(values.isnan().any()) else "infinity"
+
+
+def _safetensors(file: WeightFile, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+    """Read at its offset rather than mapped: no page of the file then counts as our memory, and
+    replacing the file while a run goes on cannot change the model."""
+    assert file.tensors is not None
+    infos = sorted(((file.tensors[name], name) for name in names), key=lambda item: item[0].begin)
+    with _said_plainly(file.path), open(file.path, "rb") as handle:
+        for info, name in infos:
+            if info.dtype not in DTYPES:
+                raise CheckpointError.of(
+                    file.path,
+                    f"{name} is stored as {info.dtype}, which is not a kind of weight known here",
+                    "choose a float32, float16, bfloat16 or float8 version",
+                )
+            tensor = torch.empty(info.shape, dtype=DTYPES[info.dtype])
+            handle.seek(info.begin)
+            wanted = info.end - info.begin
+            if wanted:
+                flat = tensor.reshape(-1).view(torch.uint8).numpy()
+                if handle.readinto(flat.data) != wanted:
+                    raise CheckpointError.of(file.path, f"cut short at {name}", AGAIN)
+            yield name, tensor
+
+
+def _pickled(file: WeightFile, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+    """Through torch's own safe reader, which builds tensors and calls nothing; memory-mapped
+    where the file's format can be."""
+    assert file.pickle is not None
+    assert not file.pickle.dangerous
+    with _said_plainly(file.path), torch.serialization.safe_globals(stubs(file.pickle)):
+        try:
+            value = torch.load(file.path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # written before torch 1.6: no zip archive, so nothing to map
+            value = torch.load(file.path, map_location="cpu", weights_only=True)
+    state = state_dict_of(value)
+    for name in names:
+        tensor = state[name]
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise CheckpointError.of(file.path, f"{name} is not a tensor of weights", AGAIN)
+        # A copy, so that the map can be let go of.
+        yield name, tensor.detach().clone()
+
+
+@contextlib.contextmanager
+def _said_plainly(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, *PICKLE_ERRORS) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError.of(path, f"cannot be read: {reason}", AGAIN) from error

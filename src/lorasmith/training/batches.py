@@ -1,0 +1,96 @@
+"""From positions in the order of samples to the tensors of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lorasmith.data.dataset import Dataset, SampleRef
+from lorasmith.models.sd import Conditioning
+from lorasmith.training.processes import Processes
+from lorasmith.training.step import MicroBatch
+
+
+class LatentSource(Protocol):
+    """Where latents come from: the cache, or the VAE on the spot."""
+
+    def posterior(
+        self, samples: Sequence[SampleRef], flips: Sequence[bool]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each (B, C, h, w) float32 on the CPU, scaled."""
+        ...
+
+
+class TextSource(Protocol):
+    """Where text features come from: the cache, or the text encoder on the spot."""
+
+    def condition(self, captions: Sequence[str]) -> Conditioning: ...
+
+
+class Batches:
+    """The batches of any step of the run, as a function of the step alone.
+
+    Args:
+        batch: samples per process and micro-batch.
+        accumulation: micro-batches per optimizer step; an epoch's last step may have fewer.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        latents: LatentSource,
+        text: TextSource,
+        processes: Processes,
+        *,
+        seed: int,
+        batch: int,
+        accumulation: int,
+    ) -> None:
+        self.dataset, self.latents, self.text, self.processes = dataset, latents, text, processes
+        self.seed, self.accumulation = seed, accumulation
+        self.global_batch = batch * processes.count
+        self.per_epoch = dataset.batches_per_epoch(self.global_batch)
+        self.steps_per_epoch = -(-self.per_epoch // accumulation)
+        self._epoch = 0
+        self._order: list[list[SampleRef]] = []
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 1, that ``step`` (from 0) belongs to."""
+        return step // self.steps_per_epoch + 1
+
+    def ends_epoch(self, step: int) -> bool:
+        return (step + 1) % self.steps_per_epoch == 0
+
+    def samples(self, step: int) -> list[list[SampleRef]]:
+        """The step's global batches, before they are shared out among processes."""
+        epoch, index = self.epoch_of(step), step % self.steps_per_epoch
+        if epoch != self._epoch:
+            self._order = self.dataset.batches(epoch, seed=self.seed, batch=self.global_batch)
+            self._epoch = epoch
+        return self._order[index * self.accumulation : (index + 1) * self.accumulation]
+
+    def micro_batches(self, step: int) -> tuple[list[MicroBatch], int]:
+        """This process's micro-batches, and the number of samples that all processes share."""
+        groups = self.samples(step)
+        shares = [share for group in groups if (share := self.processes.share(group))]
+        return [self._load(share, step) for share in shares], sum(map(len, groups))
+
+    def _load(self, samples: Sequence[SampleRef], step: int) -> MicroBatch:
+        epoch = self.epoch_of(step)
+        captions = [
+            self.dataset.caption_for(sample, seed=self.seed, epoch=epoch, step=step)
+            for sample in samples
+        ]
+        flips = [self.dataset.flip_for(sample, seed=self.seed, epoch=epoch) for sample in samples]
+        mean, std = self.latents.posterior(samples, flips)
+        weights = [self.dataset.items[sample.item].weight for sample in samples]
+        return MicroBatch(
+            mean,
+            std,
+            self.text.condition(captions),
+            torch.tensor(weights),
+            [sample.id for sample in samples],
+        )

@@ -1,0 +1,188 @@
+"""What a run will cost, from the shapes alone: nothing is loaded and nothing is run.
+
+Counts are of multiply-adds. Letters: C channels, N positions (h x w), T text tokens, X width of
+the text features. Only the terms that matter are counted: convolutions, projections, attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One residual block of the UNet, with its transformer where it has one.
+
+    Args:
+        c_in, c_out: channels before and after.
+        scale: the latent's side is divided by this here.
+        depth: transformer blocks, 0 for none.
+    """
+
+    c_in: int
+    c_out: int
+    scale: int
+    depth: int
+
+
+def stages(unet: Mapping[str, Any]) -> Iterator[Stage]:
+    """The residual blocks of a UNet in diffusers' configuration, in the order they run."""
+    widths: Sequence[int] = unet["block_out_channels"]
+    layers: int = unet["layers_per_block"]
+    depths = unet.get("transformer_layers_per_block", 1)
+    depth_of = [depths] * len(widths) if isinstance(depths, int) else list(depths)
+    skips = [widths[0]]
+    channels = widths[0]
+    for level, (width, kind) in enumerate(zip(widths, unet["down_block_types"], strict=True)):
+        depth = depth_of[level] if "CrossAttn" in kind else 0
+        for _ in range(layers):
+            yield Stage(channels, width, 2**level, depth)
+            channels = width
+            skips.append(width)
+        if level < len(widths) - 1:
+            skips.append(width)
+    bottom = 2 ** (len(widths) - 1)
+    yield Stage(channels, channels, bottom, depth_of[-1])
+    yield Stage(channels, channels, bottom, 0)
+    for index, kind in enumerate(unet["up_block_types"]):
+        level = len(widths) - 1 - index
+        depth = depth_of[level] if "CrossAttn" in kind else 0
+        for _ in range(layers + 1):
+            yield Stage(channels + skips.pop(), widths[level], 2**level, depth)
+            channels = widths[level]
+
+
+def forward_multiply_adds(unet: Mapping[str, Any], h: int, w: int, tokens: int) -> int:
+    """Multiply-adds of one forward pass for one sample of ``h`` x ``w`` latents."""
+    total = sum(
+        _stage_multiply_adds(stage, (h // stage.scale) * (w // stage.scale), tokens, unet)
+        for stage in stages(unet)
+    )
+    widths = unet["block_out_channels"]
+    for level, (width, below) in enumerate(zip(widths, widths[1:], strict=False)):
+        n = (h // 2**level) * (w // 2**level)
+        # The convolution that halves reads this level and writes a quarter of it; the one that
+        # doubles runs at this level's size with the width of the level below.
+        total += 9 * width * width * n // 4 + 9 * below * below * n
+    return total
+
+
+def _stage_multiply_adds(stage: Stage, n: int, tokens: int, unet: Mapping[str, Any]) -> int:
+    c, text_width = stage.c_out, unet["cross_attention_dim"]
+    convolutions = 9 * (stage.c_in * c + c * c) * n
+    if stage.c_in != c:
+        convolutions += stage.c_in * c * n
+    projections = 2 * c * c * n if stage.depth else 0
+    self_attention = 4 * c * c * n + 2 * n * n * c
+    cross_attention = 2 * c * c * n + 2 * text_width * c * tokens + 2 * n * tokens * c
+    feed_forward = 12 * c * c * n
+    block = self_attention + cross_attention + feed_forward
+    return convolutions + projections + stage.depth * block
+
+
+def activation_values(unet: Mapping[str, Any], h: int, w: int, *, checkpointing: bool) -> int:
+    """Numbers kept for the backward pass of one sample, about.
+
+    Frozen layers keep no inputs, so what stays are the inputs of norms, activations, attention and
+    adapters. With gradient checkpointing a stage keeps its input, and the largest one is redone.
+    """
+    whole, largest, kept = 0, 0, 0
+    for stage in stages(unet):
+        n = (h // stage.scale) * (w // stage.scale)
+        residual = 2 * (stage.c_in + stage.c_out) * n
+        transformer = stage.depth * 24 * stage.c_out * n
+        whole += residual + transformer
+        largest = max(largest, residual + transformer)
+        kept += (stage.c_in + stage.c_out) * n
+    return kept + largest if checkpointing else whole
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes on the device at the peak of a training step."""
+
+    weights: int
+    adapter: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.adapter + self.optimizer + self.activations
+
+
+def estimate_memory(
+    *,
+    weights: int,
+    dtype_bytes: int,
+    adapter_values: int,
+    optimizer_values: float,
+    activations: int,
+    batch: int,
+) -> MemoryEstimate:
+    """Peak memory of a step.
+
+    Args:
+        weights: numbers in the frozen model that stay on the device.
+        dtype_bytes: of the frozen weights and of activations.
+        adapter_values: trained numbers; each is kept in float32 with its gradient.
+        optimizer_values: float32 numbers that the optimizer keeps per trained one (AdamW: 2).
+        activations: numbers kept per sample.
+    """
+    return MemoryEstimate(
+        weights * dtype_bytes,
+        adapter_values * 8,
+        int(adapter_values * optimizer_values * 4),
+        activations * batch * dtype_bytes,
+    )
+
+
+def unet_weights(unet: Mapping[str, Any]) -> int:
+    """Weights of a UNet, without biases and norms (under one percent)."""
+    widths, text_width = unet["block_out_channels"], unet["cross_attention_dim"]
+    time_width = 4 * widths[0]
+    total = time_width * (widths[0] + time_width) + 9 * widths[0] * (
+        unet["in_channels"] + unet["out_channels"]
+    )
+    # Each level but the last has one 3x3 convolution to halve it; likewise on the way up.
+    total += sum(9 * width * width for width in widths[:-1])
+    total += sum(9 * width * width for width in widths[1:])
+    for stage in stages(unet):
+        c = stage.c_out
+        total += 9 * (stage.c_in * c + c * c) + time_width * c
+        total += stage.c_in * c if stage.c_in != c else 0
+        if stage.depth:
+            total += 2 * c * c + stage.depth * (18 * c * c + 2 * text_width * c)
+    return total
+
+
+def text_encoder_weights(text: Mapping[str, Any]) -> int:
+    """Weights of a CLIP text encoder, without biases and norms."""
+    width = text["hidden_size"]
+    layer = 4 * width * width + 2 * width * text["intermediate_size"]
+    positions = text.get("max_position_embeddings", 77)
+    return width * (text["vocab_size"] + positions) + text["num_hidden_layers"] * layer
+
+
+def adapter_values(
+    unet: Mapping[str, Any], text: Mapping[str, Any], rank: int, conv_rank: int
+) -> dict[str, int]:
+    """Trained numbers of a LoRA by part, under kohya's choice of layers."""
+    text_width = unet["cross_attention_dim"]
+    total, widths = 0, unet["block_out_channels"]
+    for stage in stages(unet):
+        c = stage.c_out
+        if stage.depth:
+            # Per block: q, k, v, out twice (the second k and v read the text), feed-forward.
+            block = 6 * (c + c) + 2 * (text_width + c) + (c + 8 * c) + (4 * c + c)
+            total += rank * (2 * (c + c) + stage.depth * block)
+        if conv_rank:
+            total += conv_rank * (9 * stage.c_in + c + 9 * c + c) + rank * (4 * widths[0] + c)
+            total += rank * (stage.c_in + c) if stage.c_in != c else 0
+    if conv_rank:
+        total += sum(conv_rank * 10 * width for width in (*widths[:-1], *widths[1:]))
+    hidden, inner = text["hidden_size"], text["intermediate_size"]
+    layer = 4 * (hidden + hidden) + 2 * (hidden + inner)
+    return {"unet": total, "text_encoder": rank * text["num_hidden_layers"] * layer}

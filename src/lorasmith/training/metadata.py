@@ -1,0 +1,153 @@
+"""What a LoRA file says of how it was made, gathered from the run.
+
+No clock and no path of this machine is in it: the same settings on the same pictures give the same
+file, byte for byte, whenever and wherever they are run. Dates are in ``run.json``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from lorasmith.adapters.metadata import ModelSpec, TrainingFacts, bucket_info, tag_frequency
+from lorasmith.data.dataset import Dataset
+from lorasmith.data.scan import Scan
+from lorasmith.training.lr import warmup_steps
+from lorasmith.training.optim import OPTIMIZERS
+from lorasmith.training.setup import Run
+
+# sd-scripts' names for the precision that activations are computed in.
+MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+
+
+def lora_metadata(run: Run, step: int) -> dict[str, str]:
+    """``ss_*`` and ``modelspec.*`` of the file written after ``step``."""
+    return {**training_facts(run, step).metadata(), **model_spec(run).metadata()}
+
+
+def resolution_of(run: Run) -> tuple[int, int]:
+    native = run.prepared.architecture.native_resolution
+    resolution = run.settings.data.resolution or native
+    return (resolution, resolution) if isinstance(resolution, int) else resolution
+
+
+def training_facts(run: Run, step: int) -> TrainingFacts:
+    settings, prepared = run.settings, run.prepared
+    adapter, captions, buckets = settings.adapter, settings.captions, settings.buckets
+    dataset, scan = prepared.dataset, prepared.scan
+    uses = Counter(
+        "reg" if item.reg else "train" for item in dataset.items for _ in range(item.repeats)
+    )
+    return TrainingFacts(
+        output_name=run.folder.name,
+        learning_rate=settings.optimizer.lr,
+        unet_lr=settings.optimizer.unet_lr,
+        text_encoder_lr=settings.optimizer.text_encoder_lr,
+        num_train_images=uses["train"],
+        num_reg_images=uses["reg"],
+        num_batches_per_epoch=prepared.batches_per_epoch,
+        num_epochs=run.epochs,
+        epoch=prepared.epoch_at(step)[0],
+        steps=step,
+        batch_size_per_device=settings.train.batch,
+        total_batch_size=run.batches.global_batch,
+        resolution=str(resolution_of(run)),
+        gradient_checkpointing=settings.train.gradient_checkpointing,
+        gradient_accumulation_steps=settings.train.accumulation,
+        max_train_steps=run.steps,
+        lr_warmup_steps=warmup_steps(settings.schedule.warmup, run.steps),
+        lr_scheduler=settings.schedule.name,
+        network_dim=adapter.rank,
+        network_alpha=adapter.effective_alpha,
+        network_dropout=adapter.dropout or None,
+        network_args=network_args(run),
+        mixed_precision=MIXED_PRECISION[run.precision.name],
+        clip_skip=settings.model.clip_skip,
+        max_token_length=settings.model.max_tokens,
+        cache_latents=settings.performance.cache_latents,
+        flip_aug=settings.augment.flip,
+        shuffle_caption=captions.shuffle,
+        keep_tokens=captions.keep_tokens,
+        enable_bucket=buckets.enabled,
+        bucket_no_upscale=not buckets.upscale,
+        min_bucket_reso=buckets.min,
+        max_bucket_reso=buckets.max,
+        bucket_info=_bucket_info(dataset),
+        dataset_dirs=_folders(scan, dataset, reg=False),
+        reg_dataset_dirs=_folders(scan, dataset, reg=True),
+        tag_frequency=_tags(scan),
+        seed=settings.train.seed,
+        noise_offset=settings.loss.noise_offset or None,
+        min_snr_gamma=settings.loss.min_snr_gamma,
+        scale_weight_norms=adapter.scale_weight_norms,
+        prior_loss_weight=settings.loss.prior_weight,
+        caption_dropout_rate=captions.dropout,
+        caption_dropout_every_n_epochs=captions.dropout_every_n_epochs or 0,
+        caption_tag_dropout_rate=captions.tag_dropout,
+        optimizer=optimizer_text(run),
+        max_grad_norm=settings.optimizer.max_grad_norm,
+        training_comment=settings.save.comment or None,
+        sd_model_name=run.model_name,
+        vae_name=settings.model.vae.stem if settings.model.vae else None,
+    )
+
+
+def network_args(run: Run) -> dict[str, Any]:
+    adapter = run.settings.adapter
+    args: dict[str, Any] = {}
+    if adapter.conv_rank:
+        args |= {"conv_dim": adapter.conv_rank, "conv_alpha": adapter.effective_conv_alpha}
+    if adapter.rank_dropout:
+        args["rank_dropout"] = adapter.rank_dropout
+    if adapter.module_dropout:
+        args["module_dropout"] = adapter.module_dropout
+    return args
+
+
+def optimizer_text(run: Run) -> str:
+    optimizer = run.settings.optimizer
+    args = ",".join(f"{key}={value}" for key, value in sorted(optimizer.args.items()))
+    return OPTIMIZERS[optimizer.name].path + (f"({args})" if args else "")
+
+
+def model_spec(run: Run) -> ModelSpec:
+    save = run.settings.save
+    return ModelSpec(
+        family=run.prepared.architecture.family,
+        title=run.folder.name,
+        resolution=resolution_of(run),
+        prediction=run.model.prediction,
+        clip_skip=run.settings.model.clip_skip,
+        author=save.author,
+        description=save.comment,
+        license=save.license,
+        trigger_phrase=run.settings.captions.trigger,
+    )
+
+
+def _bucket_info(dataset: Dataset) -> dict[str, Any]:
+    counts: Counter[tuple[int, int]] = Counter()
+    errors = []
+    for item in dataset.items:
+        width, height = item.placement.bucket
+        counts[width, height] += item.repeats
+        errors.append(abs(item.picture.width / item.picture.height - width / height))
+    return bucket_info(counts, sum(errors) / len(errors))
+
+
+def _folders(scan: Scan, dataset: Dataset, *, reg: bool) -> dict[str, dict[str, int]]:
+    pictures = Counter(item.picture.folder for item in dataset.items if item.reg == reg)
+    return {
+        scan.folders[index].path.name: {
+            "n_repeats": scan.folders[index].repeats,
+            "img_count": count,
+        }
+        for index, count in sorted(pictures.items())
+    }
+
+
+def _tags(scan: Scan) -> dict[str, dict[str, int]]:
+    captions: dict[str, list[str]] = defaultdict(list)
+    for picture in scan.pictures:
+        captions[scan.folders[picture.folder].path.name].append(picture.caption or "")
+    return {name: tag_frequency(texts) for name, texts in captions.items()}

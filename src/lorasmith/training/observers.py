@@ -1,0 +1,195 @@
+"""Those who watch a run: the event log, the metrics, TensorBoard, the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from lorasmith.events import (
+    Event,
+    Notice,
+    Observer,
+    Progress,
+    RunFinished,
+    RunStarted,
+    SampleSaved,
+    SnapshotSaved,
+    StepDone,
+)
+from lorasmith.training.run_folder import RunFolder
+
+WIDE = 100  # columns of a terminal that has room for a long bar
+
+
+class JsonLines:
+    """Appends events to ``events.jsonl`` and the numbers of logged steps to ``metrics.jsonl``.
+
+    Progress of preparatory work is for the eye only and stays out.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._events = _appending(folder.events)
+        self._metrics = _appending(folder.metrics)
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, StepDone | Progress):
+            _write_line(self._events, event.record())
+        elif isinstance(event, StepDone) and event.loss is not None:
+            record = event.record()
+            record.pop("event")
+            _write_line(self._metrics, record)
+
+    def close(self) -> None:
+        self._events.close()
+        self._metrics.close()
+
+
+def _appending(path: Path) -> TextIO:
+    return open(path, "a", encoding="utf-8")
+
+
+def _write_line(file: TextIO, record: dict[str, object]) -> None:
+    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    file.flush()
+
+
+class TensorBoard:
+    """The numbers of each logged step as TensorBoard scalars.
+
+    Args:
+        start: first step of this process; scalars of later steps from an earlier one are purged.
+    """
+
+    def __init__(self, folder: RunFolder, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # a second of imports that some skip
+
+        self._writer = SummaryWriter(str(folder.tensorboard), purge_step=start + 1)
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, StepDone) or event.loss is None:
+            return
+        scalars = {
+            "loss/step": event.loss,
+            "loss/smoothed": event.smoothed_loss,
+            "grad_norm": event.grad_norm,
+            "speed/samples_per_second": event.samples_per_second,
+            "memory/bytes": event.memory_bytes,
+            **{f"lr/{group}": rate for group, rate in event.lr.items()},
+            **{f"d*lr/{group}": rate for group, rate in event.d_lr.items()},
+        }
+        for tag, value in scalars.items():
+            if value is not None:
+                self._writer.add_scalar(tag, value, event.step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Terminal:
+    """A progress bar with the numbers that a person watches, and a line for what is worth one."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24 if console.width >= WIDE else 8),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._started = False
+        self._drawn = -1
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._show("training", event.start_step, event.steps)
+            case Progress():
+                self._show(event.what, event.done, event.total)
+                if event.done >= event.total:
+                    self._bar.remove_task(self._tasks.pop(event.what))
+            case StepDone():
+                self._show("training", event.step, event.steps, _numbers(event))
+            case SampleSaved() if event.step != self._drawn:
+                self._drawn = event.step
+                self._say("samples ", event.path.parent / f"{event.step:08d}-*.png")
+            case SnapshotSaved():
+                self._say("result  " if event.final else "snapshot", event.path)
+            case Notice():
+                style = "yellow" if event.level == "warning" else ""
+                self._console.print(event.text, style=style, highlight=False)
+            case RunFinished():
+                self.close()
+            case _:
+                pass
+
+    def _say(self, what: str, path: Path) -> None:
+        self._console.print(f"{what}  {path}", highlight=False, soft_wrap=True)
+
+    def _show(self, what: str, done: int, total: int, numbers: str = "") -> None:
+        if not self._started:
+            self._bar.start()
+            self._started = True
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total, completed=done, numbers="")
+        fields = {"numbers": numbers} if numbers else {}
+        self._bar.update(self._tasks[what], completed=done, total=total, **fields)
+
+    def close(self) -> None:
+        if self._started:
+            self._bar.stop()
+            self._started = False
+
+
+def _numbers(event: StepDone) -> str:
+    if event.smoothed_loss is None:
+        return ""
+    rates = {f"{rate:.2g}" for rate in (event.d_lr or event.lr).values()}
+    parts = [f"loss {event.smoothed_loss:.4f}", f"lr {'/'.join(sorted(rates, key=float))}"]
+    if event.samples_per_second is not None:
+        parts.append(f"{event.samples_per_second:.3g} samples/s")
+    return "  ".join(parts)
+
+
+class Observers:
+    """All of them as one, closed in the end whatever happened."""
+
+    def __init__(self, members: Sequence[Observer]) -> None:
+        self._members = list(members)
+
+    def add(self, member: Observer) -> None:
+        self._members.append(member)
+
+    def __call__(self, event: Event) -> None:
+        for member in self._members:
+            member(event)
+
+    def __enter__(self) -> Observers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for member in self._members:
+            close = getattr(member, "close", None)
+            if close is not None:
+                close()

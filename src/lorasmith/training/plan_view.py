@@ -1,0 +1,106 @@
+"""A plan as a person reads it in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from lorasmith.curation.report import report_text
+from lorasmith.training.plan import GroupRate, Plan
+
+GRAPH_ROWS = 5
+EIGHTHS = " ▁▂▃▄▅▆▇█"
+SHOWN_FILES = 6
+
+
+def show_plan(plan: Plan, console: Console) -> None:
+    prepared, settings = plan.prepared, plan.prepared.settings
+    console.print(report_text(prepared.report, width=console.width), highlight=False)
+    console.rule("learning rate")
+    console.print(_rates(plan))
+    if plan.rates:
+        for line in graph(plan.rates[0], prepared.steps):
+            console.print(line, highlight=False, markup=False)
+    console.rule("what it takes")
+    console.print(_costs(plan))
+    console.rule("what will be written")
+    console.print(f"{plan.folder}/", highlight=False)
+    for line in _files(plan):
+        console.print(f"  {line}", highlight=False)
+    if plan.oddities:
+        console.rule("worth a look")
+        for problem in plan.oddities:
+            console.print(f"• {problem}", style="yellow", highlight=False)
+    console.print(
+        f"\nNothing has been done. Without --plan this trains {prepared.steps} steps "
+        f"on {settings.model.path}.",
+        highlight=False,
+    )
+
+
+def _rates(plan: Plan) -> Table:
+    optimizer = plan.prepared.settings.optimizer.name
+    adapter = plan.prepared.settings.adapter
+    table = Table(box=None, pad_edge=False)
+    for heading in ("part", f"lr for {optimizer}", "alpha / rank", "trained weights"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    scale = f"{adapter.effective_alpha:g} / {adapter.rank}"
+    for rate in plan.rates:
+        table.add_row(rate.name, f"{rate.lr:g}", scale, f"{rate.weights:,}")
+    return table
+
+
+def graph(rate: GroupRate, steps: int) -> list[str]:
+    """Learning rate over the run, :data:`GRAPH_ROWS` lines high, of eighths of a character."""
+    top = max(rate.curve) or 1.0
+    heights = [round(value / top * GRAPH_ROWS * 8) for value in rate.curve]
+    lines = []
+    for row in reversed(range(GRAPH_ROWS)):
+        label = f"{top:9.2g} " if row == GRAPH_ROWS - 1 else " " * 10
+        label = f"{0:9} " if row == 0 else label
+        lines.append(label + "".join(EIGHTHS[min(8, max(0, h - row * 8))] for h in heights))
+    return [*lines, " " * 10 + "1" + f"{steps} steps".rjust(len(heights) - 1)]
+
+
+def _costs(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    memory, disk = plan.memory, plan.disk
+    table.add_row("device", f"{plan.device}, {plan.precision.name} ({plan.precision.reason})")
+    parts = (
+        f"model {size(memory.weights)}, adapter {size(memory.adapter)}, "
+        f"optimizer {size(memory.optimizer)}, activations {size(memory.activations)}"
+    )
+    table.add_row("memory of a step", f"about {size(memory.total)}: {parts}")
+    kinds = ", ".join(f"{what} {size(amount)}" for what, amount in disk.items() if amount)
+    table.add_row("disk", f"about {size(sum(disk.values()))}: {kinds} ({size(plan.free)} free)")
+    table.add_row("time of the steps", f"about {duration(plan.seconds)}, within a factor of two")
+    return table
+
+
+def _files(plan: Plan) -> list[str]:
+    names = [path.name for path in plan.files]
+    if len(names) > SHOWN_FILES:
+        names = [*names[:2], f"… {len(names) - 4} more", *names[-2:]]
+    others = ["settings.toml, run.json, dataset.json, dataset.txt", "events.jsonl, metrics.jsonl"]
+    log = plan.prepared.settings.log
+    folders: Sequence[str] = ["samples/", "state/", *(["tensorboard/"] if log.tensorboard else [])]
+    return [*names, *others, ", ".join(folders)]
+
+
+def size(amount: float) -> str:
+    """Bytes in a person's units."""
+    for unit in ("B", "KB", "MB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} GB"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,65 @@
+"""One process or several: the only place that knows how many, over accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, reduce
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Processes:
+    """Rank and size as ``accelerate launch`` (or nothing) set them up.
+
+    The order of samples is computed for the global batch; a process takes its share of it by rank,
+    and gradients are summed. So the number of processes changes no result but by rounding.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        # Alone, the device is whatever was chosen; together, each process has its own of a kind.
+        self._state = PartialState(cpu=device.type == "cpu")
+        self.device = device if self.count == 1 else self._state.device
+
+    @property
+    def rank(self) -> int:
+        return self._state.process_index
+
+    @property
+    def count(self) -> int:
+        return self._state.num_processes
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def share(self, samples: Sequence[T]) -> list[T]:
+        """This process's part of a global batch; may be empty at the end of a bucket."""
+        return list(samples[self.rank :: self.count])
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Sum ``tensor`` over the processes, in place."""
+        if self.count > 1:
+            tensor.copy_(reduce(tensor, reduction="sum"))
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so; all get the same answer."""
+        if self.count == 1:
+            return flag
+        votes = torch.tensor([float(flag)], device=self.device)
+        self.sum_(votes)
+        return bool(votes.item() > 0)
+
+    def agree(self, value: T) -> T:
+        """The main process's ``value``, everywhere."""
+        values = [value]
+        if self.count > 1:
+            broadcast_object_list(values)
+        return values[0]
+
+    def wait(self) -> None:
+        self._state.wait_for_everyone()

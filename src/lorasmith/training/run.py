@@ -1,0 +1,222 @@
+"""Train, resume, plan: what the command line and the studio call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lorasmith.config.dump import dump_toml
+from lorasmith.config.load import Override, load_settings
+from lorasmith.config.schema import TrainSettings
+from lorasmith.curation.report import report_text
+from lorasmith.errors import Problem, RunError, Stopped
+from lorasmith.events import Controls, Notice, Observer
+from lorasmith.files import write_json, write_text
+from lorasmith.training.device import choose_device, device_name
+from lorasmith.training.loop import train as run_loop
+from lorasmith.training.observers import JsonLines, Observers, TensorBoard, Terminal
+from lorasmith.training.plan import make_plan
+from lorasmith.training.plan_view import show_plan
+from lorasmith.training.prepare import Prepared, prepare, process_count
+from lorasmith.training.processes import Processes
+from lorasmith.training.run_folder import (
+    RunFolder,
+    drop_lines_after,
+    environment,
+    existing_run_folder,
+    new_run_folder,
+    read_info,
+    write_info,
+)
+from lorasmith.training.setup import Run, build_run
+from lorasmith.training.state import list_states, load_state
+
+# What may differ on resume: how long, what is kept and shown. Everything else decides the result.
+CHANGEABLE = ("train.epochs", "train.steps", "save.", "sample.", "log.", "performance.")
+
+
+def train(
+    settings: TrainSettings,
+    *,
+    notices: Sequence[Problem] = (),
+    console: Console,
+    controls: Controls,
+) -> Path:
+    """Check everything, then train in a new run folder.
+
+    Args:
+        notices: oddities of the settings, to be shown and kept with the preflight.
+
+    Returns:
+        The run folder; the LoRA in it has the folder's name.
+
+    Raises:
+        UserError: something is wrong; nothing has been written but perhaps caches.
+        Stopped: the user stopped it; the run can be resumed.
+    """
+    prepared = prepare(settings, process_count())
+    processes = start_processes(settings)
+    folder = new_run_folder(settings.save.output, prepared.name)
+    folder = RunFolder(processes.agree(folder.path))
+    if processes.main:
+        show_preflight(prepared, notices, console)
+    with own_folder(folder, processes):
+        if processes.main:
+            write_beginning(folder, prepared, notices)
+        processes.wait()
+        _run(settings, prepared, folder, processes, console, controls, resume=False)
+    return folder.path
+
+
+def resume(
+    path: Path, overrides: Sequence[Override], *, console: Console, controls: Controls
+) -> Path:
+    """Go on with a run from its newest state; exactly as if it had never stopped.
+
+    Args:
+        overrides: settings to change; only those in :data:`CHANGEABLE`.
+
+    Raises:
+        RunError: it is no run folder, it changed underneath, or a change is not possible.
+    """
+    folder = existing_run_folder(path)
+    refuse_changes(overrides)
+    fixed = [Override("save.output", str(folder.path.parent)), Override("save.name", folder.name)]
+    info = read_info(folder)
+    if "precision" in info:  # What "auto" chose then; another machine might choose otherwise.
+        fixed.append(Override("train.precision", info["precision"]))
+    settings = load_settings(folder.settings, [*overrides, *fixed])
+    prepared = prepare(settings, process_count())
+    processes = start_processes(settings)
+    if info.get("dataset") != prepared.fingerprint:
+        raise RunError.of(
+            folder.path,
+            "the pictures, captions or their settings changed since this run began",
+            "put them back, or start a new run with --set adapter.init_from=" + str(folder.result),
+        )
+    if info.get("status") == "done" and info.get("steps") == prepared.steps:
+        console.print(f"This run is finished: {folder.result}", highlight=False)
+        return folder.path
+    with own_folder(folder, processes):
+        if processes.main:
+            write_text(folder.settings, dump_toml(settings))
+        _run(settings, prepared, folder, processes, console, controls, resume=True)
+    return folder.path
+
+
+def plan(settings: TrainSettings, notices: Sequence[Problem], console: Console) -> None:
+    """Print what :func:`train` would do, without loading a model.
+
+    Raises:
+        UserError: what would stop the run.
+    """
+    show_plan(make_plan(settings, notices), console)
+
+
+def refuse_changes(overrides: Sequence[Override]) -> None:
+    problems = [
+        Problem(override.path, "cannot change on resume: the result would be of neither setting",
+                "start a new run")
+        for override in overrides
+        if not override.path.startswith(CHANGEABLE)
+    ]  # fmt: skip
+    if problems:
+        raise RunError(problems)
+
+
+def start_processes(settings: TrainSettings) -> Processes:
+    device = choose_device(settings.performance.device)
+    return Processes(device)
+
+
+@contextlib.contextmanager
+def own_folder(folder: RunFolder, processes: Processes) -> Iterator[None]:
+    """Keep other runs out of the folder; one process holds the lock for all."""
+    if processes.main:
+        with folder:
+            yield
+    else:
+        yield
+
+
+def write_beginning(folder: RunFolder, prepared: Prepared, notices: Sequence[Problem]) -> None:
+    write_text(folder.settings, dump_toml(prepared.settings))
+    write_json(folder.path / "dataset.json", prepared.report.to_json())
+    lines = [report_text(prepared.report), *(f"settings: {notice}" for notice in notices)]
+    write_text(folder.path / "dataset.txt", "\n".join(lines) + "\n")
+    write_info(folder, status="started", dataset=prepared.fingerprint, **environment())
+
+
+def show_preflight(prepared: Prepared, notices: Sequence[Problem], console: Console) -> None:
+    console.print(report_text(prepared.report, width=console.width), highlight=False)
+    for notice in notices:
+        console.print(f"settings: {notice}", style="yellow", highlight=False)
+
+
+def _run(
+    settings: TrainSettings,
+    prepared: Prepared,
+    folder: RunFolder,
+    processes: Processes,
+    console: Console,
+    controls: Controls,
+    *,
+    resume: bool,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        watchers: list[Any] = []
+        if processes.main:
+            watchers = [Terminal(console), JsonLines(folder)]
+        observe = stack.enter_context(Observers(watchers))
+        run = build_run(settings, prepared, folder, processes, observe, controls)
+        if resume:
+            continue_from_newest(run, observe)
+        if processes.main:
+            if settings.log.tensorboard:
+                observe.add(TensorBoard(folder, run.position.step))
+            describe(run, observe)
+        try:
+            run_loop(run, observe, controls)
+        except Stopped:
+            if processes.main:
+                write_info(folder, status="stopped")
+            raise
+        if processes.main:
+            write_info(folder, status="done", seconds=run.stopwatch.rounded())
+
+
+def continue_from_newest(run: Run, observe: Observer) -> None:
+    """Load the newest state, or begin again where the run was killed before its first."""
+    states = list_states(run.folder.state)
+    if states:
+        run.position = load_state(states[-1], run.trainer)
+        observe(Notice("info", f"going on after step {run.position.step} of {run.steps}"))
+    else:
+        observe(Notice("info", "there is no saved state yet; beginning again from step 0"))
+    if run.processes.main:
+        for log in (run.folder.metrics, run.folder.events):
+            drop_lines_after(log, run.position.step)
+
+
+def describe(run: Run, observe: Observer) -> None:
+    """What was decided for the user, said and kept."""
+    trained = ", ".join(
+        f"{group.name} {group.flat.numel():,} weights at lr {group.lr:g}"
+        for group in run.trainer.groups
+    )
+    where = f"{device_name(run.model.device)}, {run.precision.name} ({run.precision.reason})"
+    for note in run.model.notes:
+        observe(Notice("info", note))
+    observe(Notice("info", f"training {len(run.network)} modules on {where}: {trained}"))
+    write_info(
+        run.folder,
+        device=device_name(run.model.device),
+        precision=run.precision.name,
+        model={"path": run.settings.model.path, "family": run.prepared.architecture.family},
+        steps=run.steps,
+        processes=run.processes.count,
+    )

@@ -1,0 +1,187 @@
+"""The folder of one run: everything that it is, was made from and has produced.
+
+::
+
+    NAME/
+      settings.toml         as resolved; `lorasmith train settings.toml` repeats the run
+      run.json              versions, machine, model and data fingerprints
+      dataset.json, .txt    what the preflight found
+      events.jsonl          every event, one a line
+      metrics.jsonl         the numbers of each logged step
+      tensorboard/          the same numbers for TensorBoard
+      samples/              pictures made while training
+      state/                full training states, the newest two
+      NAME-000001.safetensors …  snapshots        NAME.safetensors  the result
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from lorasmith import __version__
+from lorasmith.errors import RunError
+from lorasmith.files import check_writable, write_json, write_text
+
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
+
+
+class RunFolder:
+    """Paths of a run, and the lock that keeps a second process out of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._lock: TextIO | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "settings.toml"
+
+    @property
+    def info(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def result(self) -> Path:
+        return self.path / f"{self.name}.safetensors"
+
+    def epoch_snapshot(self, epoch: int) -> Path:
+        """sd-scripts' name for the file of ``epoch`` (1-based), so that grids find it."""
+        return self.path / f"{self.name}-{epoch:06d}.safetensors"
+
+    def step_snapshot(self, step: int) -> Path:
+        return self.path / f"{self.name}-step{step:08d}.safetensors"
+
+    def __enter__(self) -> RunFolder:
+        check_writable(self.path)
+        self._lock = open(self.path / "run.lock", "a", encoding="utf-8")
+        if not _lock_file(self._lock):
+            self._lock.close()
+            raise RunError.of(
+                self.path,
+                "another process is training in this folder",
+                "wait for it, stop it, or give this run another --name",
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._lock is not None
+        self._lock.close()
+        (self.path / "run.lock").unlink(missing_ok=True)
+
+
+def _lock_file(file: TextIO) -> bool:
+    """An advisory lock that the operating system releases even after SIGKILL."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def new_run_folder(output: Path, name: str) -> RunFolder:
+    """``output/name``, or ``name-2``, ``name-3`` … where that holds a run: nothing is overwritten."""
+    candidate, number = Path(output) / name, 1
+    while (candidate / "settings.toml").exists():
+        number += 1
+        candidate = Path(output) / f"{name}-{number}"
+    return RunFolder(candidate)
+
+
+def existing_run_folder(path: Path) -> RunFolder:
+    """Raises RunError when ``path`` is not a run folder."""
+    folder = RunFolder(Path(path).resolve())
+    if not folder.settings.is_file():
+        raise RunError.of(
+            path,
+            "is not a run folder: it has no settings.toml",
+            "give the folder that `lorasmith train` printed, for example runs/my-character",
+        )
+    return folder
+
+
+def environment() -> dict[str, Any]:
+    """What else a result depends on: versions, machine, command."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "lorasmith": __version__,
+        "python": platform.python_version(),
+        "packages": versions,
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "command": sys.argv,
+    }
+
+
+def write_info(folder: RunFolder, **values: Any) -> None:
+    """Merge ``values`` into ``run.json``."""
+    write_json(folder.info, {**read_info(folder), **values})
+
+
+def read_info(folder: RunFolder) -> dict[str, Any]:
+    if not folder.info.exists():
+        return {}
+    return json.loads(folder.info.read_text(encoding="utf-8"))
+
+
+def drop_lines_after(path: Path, step: int) -> None:
+    """Forget the lines of a JSONL log that belong to steps a resumed run will do again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:  # The last line of a killed run may be cut short.
+            continue
+        if record.get("step", 0) <= step:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))

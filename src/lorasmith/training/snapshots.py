@@ -1,0 +1,113 @@
+"""LoRA files and sample pictures while a run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Protocol
+
+from lorasmith import __version__
+from lorasmith.adapters.file import save_lora
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.errors import Stopped
+from lorasmith.events import Controls, Observer, SampleSaved, SnapshotSaved
+from lorasmith.sampling.generate import GeneratedPicture, generate
+from lorasmith.sampling.infotext import Infotext, save_picture
+from lorasmith.training.device import DTYPES
+from lorasmith.training.metadata import lora_metadata
+from lorasmith.training.offload import awake
+from lorasmith.training.setup import Run
+
+
+class Interval(Protocol):
+    """The part of the save and sample settings that says when."""
+
+    @property
+    def every_epochs(self) -> int | None: ...
+    @property
+    def every_steps(self) -> int | None: ...
+
+
+def should(interval: Interval, done: int, epoch: int, ends_epoch: bool) -> bool:
+    """Whether it is time after step ``done`` (1-based), in or at the end of ``epoch`` (1-based)."""
+    by_epoch = ends_epoch and interval.every_epochs and epoch % interval.every_epochs == 0
+    by_step = interval.every_steps and done % interval.every_steps == 0
+    return bool(by_epoch or by_step)
+
+
+def save_snapshot(run: Run, step: int, epoch: int | None, observe: Observer) -> None:
+    """Write the LoRA as it is after ``step``; the last one is the result.
+
+    Args:
+        epoch: the 1-based epoch that just ended, ``None`` in the middle of one.
+    """
+    if not run.processes.main:
+        return
+    final = step == run.steps
+    if final:
+        path = run.folder.result
+    elif epoch is not None:
+        path = run.folder.epoch_snapshot(epoch)
+    else:
+        path = run.folder.step_snapshot(step)
+    with run.stopwatch.phase("saving"):
+        tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
+        save_lora(path, tensors, lora_metadata(run, step))
+    observe(SnapshotSaved(path, step, final))
+    if not final:
+        drop_old_snapshots(run)
+
+
+def drop_old_snapshots(run: Run) -> None:
+    """Keep the newest ``save.keep_last`` snapshots of this run."""
+    if not run.settings.save.keep_last:
+        return
+    name = run.folder.name
+    snapshots = [
+        *run.folder.path.glob(f"{name}-" + "[0-9]" * 6 + ".safetensors"),
+        *run.folder.path.glob(f"{name}-step" + "[0-9]" * 8 + ".safetensors"),
+    ]
+    snapshots.sort(key=lambda path: path.stat().st_mtime_ns)
+    for old in snapshots[: -run.settings.save.keep_last]:
+        old.unlink(missing_ok=True)
+
+
+def draw_samples(run: Run, step: int, observe: Observer, controls: Controls) -> None:
+    """Pictures of the LoRA as other programs will see it: through its file's tensors and names.
+
+    A run that samples from the live network shows what it has in memory; this shows what it saved,
+    rounded to the file's precision and read back by name.
+    """
+    if not run.processes.main or not run.samples:
+        return
+    tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
+    with run.stopwatch.phase("sampling"), run.network.detached(), awake(run.model):
+        network = AdapterNetwork.load(tensors, run.model.adapter_roots())
+        # The base model alone before the first step, when the LoRA changes nothing yet.
+        with network.attached() if step else contextlib.nullcontext():
+            _draw(run, step, observe, controls)
+
+
+def _draw(run: Run, step: int, observe: Observer, controls: Controls) -> None:
+    pictures = generate(run.model, run.samples, observer=observe, controls=controls)
+    # A stop request ends the drawing; the loop heeds it after its next step.
+    with contextlib.suppress(Stopped):
+        for picture in pictures:
+            path = run.folder.samples / f"{step:08d}-{picture.index:02d}-{picture.seed}.png"
+            save_picture(path, picture.image, sample_info(run, picture))
+            observe(SampleSaved(path, step, picture.request.prompt, picture.seed))
+
+
+def sample_info(run: Run, picture: GeneratedPicture) -> Infotext:
+    """What web UIs read from the PNG; the LoRA is named as one would write it there."""
+    request = picture.request
+    settings = {
+        "Steps": str(request.steps),
+        "Sampler": request.sampler,
+        "CFG scale": f"{request.cfg:g}",
+        "Seed": str(request.seed),
+        "Size": f"{request.width}x{request.height}",
+        "Model": run.model_name,
+        "Clip skip": str(run.settings.model.clip_skip),
+        "Version": f"lorasmith {__version__}",
+    }
+    return Infotext(f"{request.prompt} <lora:{run.folder.name}:1>", request.negative, settings)

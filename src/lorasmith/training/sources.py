@@ -1,0 +1,129 @@
+"""Where a step's latents and text features come from: a cache, or the model on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lorasmith.data.cache import TensorStore
+from lorasmith.data.dataset import Dataset, SampleRef
+from lorasmith.data.pictures import fit, load_picture
+from lorasmith.events import Observer, Progress
+from lorasmith.models.sd import Conditioning, DiffusionModel
+
+# Captions whose features stay in memory when they come from the model; "" comes again and again.
+REMEMBERED_CAPTIONS = 512
+
+CAPTIONS_PER_SHARD = 256
+
+
+class CachedLatents:
+    """Slices of memory-mapped files; see :mod:`lorasmith.data.cache`.
+
+    Args:
+        keys: cache key by (item index, flipped).
+    """
+
+    def __init__(self, store: TensorStore, keys: Mapping[tuple[int, bool], str]) -> None:
+        self._store, self._keys = store, keys
+
+    def posterior(
+        self, samples: Sequence[SampleRef], flips: Sequence[bool]
+    ) -> tuple[Tensor, Tensor]:
+        found = [
+            self._store.get(self._keys[sample.item, flip])
+            for sample, flip in zip(samples, flips, strict=True)
+        ]
+        mean = torch.stack([tensors["mean"].float() for tensors in found])
+        return mean, torch.stack([tensors["std"].float() for tensors in found])
+
+
+class LiveLatents:
+    """Pictures decoded and encoded at every step, for those who cannot spare the disk."""
+
+    def __init__(self, dataset: Dataset, model: DiffusionModel, background: str) -> None:
+        self._dataset, self._model, self._background = dataset, model, background
+
+    def posterior(
+        self, samples: Sequence[SampleRef], flips: Sequence[bool]
+    ) -> tuple[Tensor, Tensor]:
+        pixels = [self._pixels(sample, flip) for sample, flip in zip(samples, flips, strict=True)]
+        with torch.no_grad():
+            mean, std = self._model.encode_pictures(torch.stack(pixels))
+        return mean.float().cpu(), std.float().cpu()
+
+    def _pixels(self, sample: SampleRef, flip: bool) -> Tensor:
+        item = self._dataset.items[sample.item]
+        picture = load_picture(item.picture.path, self._background)
+        array = fit(picture, item.placement.resized, item.placement.crop)
+        if flip:
+            array = np.ascontiguousarray(array[:, ::-1])
+        return torch.from_numpy(array).permute(2, 0, 1).float() / 127.5 - 1
+
+
+class LiveText:
+    """The text encoder at every step, because it is trained or because captions vary."""
+
+    def __init__(self, model: DiffusionModel, *, trained: bool) -> None:
+        self._model, self._trained = model, trained
+        self._memory: dict[str, Conditioning] = {}
+
+    def condition(self, captions: Sequence[str]) -> Conditioning:
+        if self._trained:
+            return self._model.encode_text(list(captions))
+        return Conditioning.cat([self._remembered(caption) for caption in captions])
+
+    def _remembered(self, caption: str) -> Conditioning:
+        if caption not in self._memory:
+            if len(self._memory) >= REMEMBERED_CAPTIONS:
+                self._memory.pop(next(iter(self._memory)))
+            with torch.no_grad():
+                self._memory[caption] = self._model.encode_text([caption])
+        return self._memory[caption]
+
+
+class CachedText:
+    """Features of captions that never vary, by caption, from memory-mapped files."""
+
+    def __init__(
+        self, store: TensorStore, keys: Mapping[str, str], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._store, self._keys, self._device, self._dtype = store, keys, device, dtype
+
+    def condition(self, captions: Sequence[str]) -> Conditioning:
+        hidden = [self._store.get(self._keys[caption])["hidden"] for caption in captions]
+        return Conditioning(torch.stack(hidden).to(self._device, self._dtype, non_blocking=True))
+
+
+def cache_text(
+    store: TensorStore, captions: Sequence[str], model: DiffusionModel, observe: Observer
+) -> dict[str, str]:
+    """Encode every distinct caption that the store lacks.
+
+    Each caption is encoded by itself, so that its features do not depend on what else was missing.
+
+    Returns:
+        Cache key by caption.
+    """
+    fingerprint = model.text_fingerprint()
+    keys = {caption: text_key(caption, fingerprint) for caption in captions}
+    missing = set(store.missing(list(keys.values())))
+    todo = [caption for caption, key in keys.items() if key in missing]
+    for begin in range(0, len(todo), CAPTIONS_PER_SHARD):
+        part = todo[begin : begin + CAPTIONS_PER_SHARD]
+        entries = {}
+        for number, caption in enumerate(part, begin + 1):
+            with torch.no_grad():
+                entries[keys[caption]] = {"hidden": model.encode_text([caption]).hidden[0].cpu()}
+            observe(Progress("encoding captions", number, len(todo)))
+        store.put("text", entries)
+    return keys
+
+
+def text_key(caption: str, fingerprint: str) -> str:
+    """Names the features of ``caption`` under one text encoder, CLIP skip and token length."""
+    return blake2b(f"text-1\n{fingerprint}\n{caption}".encode(), digest_size=16).hexdigest()

@@ -1,0 +1,58 @@
+"""How long a step takes, guessed from arithmetic and a moment's measurement of this machine."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+# A training step runs at this share of the rate of one large matrix product: convolutions, norms
+# and small products are slower. Measured on SD1.5 at 128 px on two CPU cores.
+SHARE_OF_MATMUL_RATE = 0.4
+
+# What each residual block costs beside arithmetic, forward and backward with its transformer;
+# it is all that matters for the demo model. Measured there on one CPU core.
+SECONDS_PER_STAGE = {"cpu": 4e-3}
+SECONDS_PER_STAGE_ON_ACCELERATOR = 1.5e-3
+
+MATRIX_SIDE = {"cpu": 1024}
+MATRIX_SIDE_ON_ACCELERATOR = 8192
+MEASURE_SECONDS = 0.25
+
+
+def multiply_adds_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """Of a large square matrix product; takes a third of a second."""
+    side = MATRIX_SIDE.get(device.type, MATRIX_SIDE_ON_ACCELERATOR)
+    a = torch.ones(side, side, device=device, dtype=dtype)
+    b = torch.ones(side, side, device=device, dtype=dtype)
+    float((a @ b)[0, 0])  # warm up, and wait
+    begin, products = time.perf_counter(), 0
+    while time.perf_counter() - begin < MEASURE_SECONDS:
+        float((a @ b)[0, 0])
+        products += 1
+    return products * side**3 / (time.perf_counter() - begin)
+
+
+def step_seconds(
+    forward_multiply_adds: int,
+    stages: int,
+    samples: int,
+    micro_batches: int,
+    rate: float,
+    device: torch.device,
+    *,
+    checkpointing: bool,
+) -> float:
+    """Seconds of an optimizer step; right within a factor of about two.
+
+    Args:
+        forward_multiply_adds: of one sample.
+        stages: residual blocks of the UNet.
+        samples: of the step, over its ``micro_batches``.
+        rate: from :func:`multiply_adds_per_second`.
+    """
+    # Frozen weights take no gradient: backward costs as much as forward, not twice as much.
+    passes = 3 if checkpointing else 2
+    overhead = SECONDS_PER_STAGE.get(device.type, SECONDS_PER_STAGE_ON_ACCELERATOR)
+    arithmetic = passes * forward_multiply_adds * samples / (rate * SHARE_OF_MATMUL_RATE)
+    return arithmetic + micro_batches * stages * overhead

@@ -1,0 +1,31 @@
+"""What every test gets: few threads, no network, no GPU test without a GPU."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: it reads these once.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# A terminal's width and colours must not change what commands print.
+os.environ["COLUMNS"] = "100"
+os.environ["NO_COLOR"] = "1"
+
+import pytest
+from hypothesis import settings
+
+# The same examples every time, so that a failure on one machine is a failure on all.
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50, database=None)
+settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not on_gpu:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -1,0 +1,42 @@
+"""Two processes with half the batch each give what one process gives."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.recipes.runs import command, losses, run, small_dataset
+
+SETTINGS = {"train__epochs": "3", "save__precision": "fp32", "optimizer__lr": "1e-3"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    # Five pictures and a batch of two leave a last batch of one: the second process has none.
+    data = small_dataset(tmp_path / "data", pictures=5)
+    run(command(data, tmp_path / "one", "run", **SETTINGS, train__batch="2"))
+
+    alone = command(data, tmp_path / "two", "run", **SETTINGS, train__batch="1")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", str(free_port())]
+    run([*launch, *alone[1:]])
+
+    one = load_file(tmp_path / "one" / "run" / "run.safetensors")
+    two = load_file(tmp_path / "two" / "run" / "run.safetensors")
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+    assert losses(tmp_path / "two" / "run") == pytest.approx(
+        losses(tmp_path / "one" / "run"), rel=1e-4
+    )

@@ -1,0 +1,92 @@
+"""Estimates against models that diffusers and transformers build, counted on the meta device."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from lorasmith.training.estimate import (
+    activation_values,
+    adapter_values,
+    forward_multiply_adds,
+    text_encoder_weights,
+    unet_weights,
+)
+
+SD15 = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 768,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+}
+TINY = {
+    **SD15,
+    "block_out_channels": (32, 64, 96),
+    "layers_per_block": 1,
+    "cross_attention_dim": 64,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 2 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 2,
+}
+
+
+def build(config: dict) -> UNet2DConditionModel:
+    with torch.device("meta"):
+        return UNet2DConditionModel(**config, attention_head_dim=8, norm_num_groups=8)
+
+
+@pytest.mark.parametrize("config", [SD15, TINY])
+def test_unet_weights(config: dict) -> None:
+    actual = sum(p.numel() for p in build(config).parameters())
+    assert unet_weights(config) == pytest.approx(actual, rel=0.01)
+
+
+def test_text_encoder_weights() -> None:
+    config = CLIPTextConfig(
+        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+    )
+    with torch.device("meta"):
+        actual = sum(p.numel() for p in CLIPTextModel(config).parameters())
+    assert text_encoder_weights(config.to_dict()) == pytest.approx(actual, rel=0.01)
+
+
+@pytest.mark.parametrize(("config", "size"), [(SD15, 16), (SD15, 64), (TINY, 16)])
+def test_multiply_adds_against_counted_flops(config: dict, size: int) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    unet = build(config)
+    with torch.device("meta"):
+        inputs = torch.empty(1, 4, size, size), torch.empty(1), torch.empty(1, 77, 768)
+        text = torch.empty(1, 77, config["cross_attention_dim"])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        unet(inputs[0], inputs[1], text)
+    estimated = 2 * forward_multiply_adds(config, size, size, 77)
+    assert estimated == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_checkpointing_keeps_much_less() -> None:
+    whole = activation_values(SD15, 64, 64, checkpointing=False)
+    assert activation_values(SD15, 64, 64, checkpointing=True) < 0.5 * whole
+
+
+@pytest.mark.parametrize("config", [SD15, TINY])
+@pytest.mark.parametrize("conv_rank", [0, 4])
+def test_adapter_values_equal_a_real_network(config: dict, conv_rank: int) -> None:
+    from lorasmith.adapters.network import AdapterNetwork
+    from lorasmith.models.family import FAMILIES
+
+    family = FAMILIES["sd1"]
+    text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
+    encoder = CLIPTextModel(CLIPTextConfig(**text, num_attention_heads=12)).to("meta")
+    roots = [
+        ("unet", "lora_unet", "", build(config), family.unet_targets, family.unet_conv_targets),
+        ("text_encoder", "lora_te", "text_model", encoder, family.text_targets, ()),
+    ]
+    network = AdapterNetwork.create(roots, rank=8, conv_rank=conv_rank)
+    actual = {
+        part: sum(p.numel() for p in parameters)
+        for part, parameters in network.parameter_groups().items()
+    }
+    assert adapter_values(config, text, 8, conv_rank) == actual
