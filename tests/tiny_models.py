@@ -120,7 +120,5 @@ def fill_randomly(module: nn.Module, dtype: torch.dtype, seed: int) -> None:
 def tiny_checkpoint(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> Path:
     """The model as one LDM file."""
     model = tiny_model(seed=seed)
-    save_ldm(
-        path, unet=model.unet, vae=model.vae, text_encoder=model.text_encoder, dtype=dtype
-    )
+    save_ldm(path, unet=model.unet, vae=model.vae, text_encoder=model.text_encoder, dtype=dtype)
     return path

@@ -21,13 +21,14 @@ FAST = {
 
 
 def small_dataset(folder: Path, pictures: int = 5) -> Path:
-    """A training set of the demo's character: ``pictures`` of it and three to regularise with."""
-    write_training_set(folder, pictures=pictures, regularisation=3)
+    """A training set of the demo's character: ``pictures`` of it, twice an epoch, and three others
+    to regularise with, which are repeated to match."""
+    write_training_set(folder, pictures=pictures, regularisation=3, repeats=2)
     return folder
 
 
 def command(data: Path, output: Path, name: str, **settings: str) -> list[str]:
-    """``python -m lorasmith train`` on ``data`` with quick settings; ``settings`` use ``__`` for a dot."""
+    """``python -m lorasmith train`` on ``data``; in ``settings``, ``__`` stands for a dot."""
     chosen = {**FAST, **{key.replace("__", "."): value for key, value in settings.items()}}
     arguments = [sys.executable, "-m", "lorasmith", "train", "--model", "demo"]
     arguments += ["--data", str(data), "--output", str(output), "--name", name]

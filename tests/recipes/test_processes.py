@@ -27,9 +27,9 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     run(command(data, tmp_path / "one", "run", **SETTINGS, train__batch="2"))
 
     alone = command(data, tmp_path / "two", "run", **SETTINGS, train__batch="1")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", str(free_port())]
+    # What `accelerate launch` runs for several GPUs; for CPUs it insists on MPI.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launch += ["--master-port", str(free_port())]
     run([*launch, *alone[1:]])
 
     one = load_file(tmp_path / "one" / "run" / "run.safetensors")
@@ -40,3 +40,12 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert losses(tmp_path / "two" / "run") == pytest.approx(
         losses(tmp_path / "one" / "run"), rel=1e-4
     )
+
+
+@pytest.mark.slow
+def test_accelerate_launch(tmp_path: Path) -> None:
+    data = small_dataset(tmp_path / "data", pictures=2)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    run([*launch, *command(data, tmp_path / "out", "run", train__epochs="1")[1:]])
+    assert (tmp_path / "out" / "run" / "run.safetensors").exists()

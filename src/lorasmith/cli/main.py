@@ -136,6 +136,7 @@ def _say_bug(args: Sequence[str]) -> None:
 
 
 @click.group(
+    "lorasmith",
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`lorasmith COMMAND --help` says more about each. Start with `lorasmith demo`.",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Check = Callable[["TrainSettings"], Iterator[Problem]]
 
+USUAL_LR = 1e-4
 HIGH_LR = 0.01  # A hundred times what guides take; beyond it AdamW gives noise.
 LOW_ADAPTIVE_LR = 0.1  # Below this, sd-scripts too warns about adaptive optimizers.
 HIGH_NOISE_OFFSET = 0.2
@@ -232,14 +233,13 @@ def _learning_rates(s: TrainSettings) -> Iterator[Problem]:
             )
     if OPTIMIZERS[s.optimizer.name].adaptive:
         return
-    for part, rate in rates.items():
-        if rate > HIGH_LR:
-            yield Problem(
-                "optimizer.lr",
-                f"{rate:g} for the {part.replace('_', ' ')} with {s.optimizer.name} is about "
-                f"{round(rate / 1e-4)} times what is usual: pictures turn into noise",
-                "take 1e-4",
-            )
+    if (highest := max(rates.values(), default=0)) > HIGH_LR:
+        yield Problem(
+            "optimizer.lr",
+            f"{highest:g} with {s.optimizer.name} is about {round(highest / USUAL_LR)} times what "
+            "is usual: pictures turn into noise",
+            f"take {USUAL_LR:g}",
+        )
     if rates.get("text_encoder", 0) > 2 * rates.get("unet", float("inf")):
         yield Problem(
             "optimizer.text_encoder_lr",

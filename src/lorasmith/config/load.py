@@ -108,13 +108,20 @@ def load_settings(
         together += missing_data(settings)
     spoilt = {path.partition(".")[0] for path in bad}
     problems += [
-        Problem(place(problem.where, layers.origins), problem.what, problem.todo)
+        _with_origin(problem, layers.origins)
         for problem in together
         if problem.where.partition(".")[0] not in spoilt
     ]
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _with_origin(problem: Problem, origins: Mapping[str, str]) -> Problem:
+    """A contradiction between several layers, or with a default, came from none of them."""
+    if problem.where not in origins or "." not in problem.where:
+        return problem
+    return Problem(place(problem.where, origins), problem.what, problem.todo)
 
 
 def _validate(layers: _Layers) -> tuple[TrainSettings, dict[str, Problem]]:
@@ -126,14 +133,13 @@ def _validate(layers: _Layers) -> tuple[TrainSettings, dict[str, Problem]]:
         return TrainSettings.model_validate(layers.values), {}
     except ValidationError as error:
         problems = to_problems(error, layers.origins)
-    # data.folders[2].path spoils data.folders.
-    spoilt = {path.partition("[")[0] for path in problems}
+        spoilt = {detail["loc"][:2] for detail in error.errors()}
     sound = {
         name: content
         if not isinstance(content, dict)
-        else {key: value for key, value in content.items() if f"{name}.{key}" not in spoilt}
+        else {key: value for key, value in content.items() if (name, key) not in spoilt}
         for name, content in layers.values.items()
-        if name not in spoilt
+        if (name,) not in spoilt
     }
     return TrainSettings.model_validate(sound), problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -153,11 +154,8 @@ def _explain(path: str, details: Sequence[Any]) -> tuple[str, str]:
 
 def _decimal_comma(value: Any) -> str:
     """Hint for ``0,000025``, which half of Europe's tools write."""
-    if isinstance(value, str) and value.count(",") == 1:
-        try:
-            return f"write {float(value.replace(',', '.'))!r}, with a point"
-        except ValueError:
-            return ""
+    if isinstance(value, str) and re.fullmatch(r"\s*\d+,\d+\s*", value):
+        return f"write {value.strip().replace(',', '.')}, with a point"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import field_validator
@@ -50,10 +51,10 @@ class ModelSettings(Section):
 
     @field_validator("path")
     @classmethod
-    def _not_empty(cls, value: str) -> str:
+    def _usable(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("is empty; name a model, or leave it out for the demo model")
-        return value
+        return str(Path(value).expanduser()) if value.startswith("~") else value
 
 
 class FolderSettings(Section):

@@ -117,15 +117,13 @@ def unused_syntax(items: Sequence[Item], rules: CaptionRules) -> list[Problem]:
     several = [item for item in items if len(item.caption.splitlines()) > 1]
     if several:
         names = _names([item.picture.path for item in several])
-        what = f"{_many(len(several), 'caption')} {_have(len(several))} several lines; only the first is used"
+        what = f"{_many(len(several), 'caption')} {_have(len(several))} several lines ({names})"
         todo = "join the lines, or set captions.wildcards to draw one each time"
-        warnings.append(Problem("captions", f"{what} ({names})", todo))
+        warnings.append(Problem("captions", f"{what}; only the first is used", todo))
     braces = [item for item in items if "{" in item.caption and "|" in item.caption]
     if braces:
         names = _names([item.picture.path for item in braces])
-        what = (
-            f"{_count(len(braces), 'caption')} with {{a|b}} in them, read as plain text ({names})"
-        )
+        what = f"{{a|b}} in {_many(len(braces), 'caption')} is read as plain text ({names})"
         warnings.append(Problem("captions", what, "set captions.wildcards to draw one"))
     return warnings
 
@@ -157,9 +155,9 @@ def enlarged(items: Sequence[Item]) -> list[Problem]:
         f"{_name(item.picture.path)} {item.placement.scale:.1f}x" for item in small[:_NAMES]
     )
     very = f", {twice} of them more than twice" if twice else ""
-    what = f"{_are(len(small), 'picture')} smaller than the bucket and enlarged{very} ({worst}{_more(len(small))})"
+    what = f"{_are(len(small), 'picture')} smaller than the bucket and enlarged{very} ({worst}"
     todo = "find larger ones, train at a lower data.resolution, or set buckets.upscale = false"
-    return [Problem("resolution", what, todo)]
+    return [Problem("resolution", f"{what}{_more(len(small))})", todo)]
 
 
 def cropped(items: Sequence[Item]) -> list[Problem]:
@@ -173,9 +171,7 @@ def cropped(items: Sequence[Item]) -> list[Problem]:
     worst = ", ".join(
         f"{_name(item.picture.path)} {item.placement.cropped:.0%}" for item in lost[:_NAMES]
     )
-    what = (
-        f"{_count(len(lost), 'picture')} cropped by more than {CROP_WORTH_SAYING:.0%} of the area"
-    )
+    what = f"{_many(len(lost), 'picture')} {_have(len(lost))} over {CROP_WORTH_SAYING:.0%} cut off"
     todo = "crop them yourself around what matters, or widen buckets.min and buckets.max"
     return [Problem("buckets", f"{what} ({worst}{_more(len(lost))})", todo)]
 

@@ -40,13 +40,16 @@ def _parts(report: AuditReport) -> Iterator[RenderableType]:
     yield Text.assemble(("Dataset  ", "bold"), str(base))
     yield Text("")
     yield _folders(report.folders, base)
+    yield Text("")
     if report.pictures:
         yield Text.assemble(("Steps  ", "bold"), str(report.steps))
         yield Text("")
         yield _buckets(report)
+        yield Text("")
         crops = _crops(report)
         if crops is not None:
             yield crops
+            yield Text("")
     if report.ignored:
         reasons = Counter(entry.reason for entry in report.ignored).most_common()
         text = "; ".join(f"{count} {reason}" for reason, count in reasons)

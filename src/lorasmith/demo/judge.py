@@ -18,7 +18,7 @@ from random import Random
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,6 +32,7 @@ from lorasmith.demo.world import (
     random_creature,
 )
 from lorasmith.demo.world_parts import Colour
+from lorasmith.tensor_files import save_tensors
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
 PARTS = ("two_tone", "antennae", "wings")
@@ -209,12 +210,10 @@ def train(minutes: float, seed: int = 0, path: Path = WEIGHTS) -> dict[str, floa
 
 def _write(judge: Judge, path: Path) -> None:
     state = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in judge.state_dict().items()
     }
-    part = path.with_suffix(".part")
-    save_file(state, part)
-    part.replace(path)
+    save_tensors(path, state, {})
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -23,6 +23,7 @@ from lorasmith.demo.clutter import doodled_picture
 from lorasmith.demo.pretrain_loop import Budget, MuonWithAdamW, Run
 from lorasmith.demo.pretrain_vae import SCALING_FACTOR, to_pixels
 from lorasmith.demo.world import Creature, draw, random_creature, tags
+from lorasmith.tensor_files import save_tensors
 
 CHANNELS = (48, 64, 96)
 HEADS = 2
@@ -32,9 +33,10 @@ TEXT_HEADS = 4
 TOKENS = 77
 START, END = 49406, 49407
 
-PICTURES = 20000
+PICTURES = 16000
 DOODLED_SHARE = 0.1  # of the pictures; they teach the UNet more than the world's own shapes
 BATCH = 48
+ENCODE_BATCH = 8  # small batches stay in the cache
 EMPTY_CAPTIONS = 0.1
 UNKNOWN_WORDS = 0.05  # share of captions with words that mean nothing
 MIN_SNR = 5.0
@@ -178,14 +180,13 @@ def encode_pictures(
     pictures = [picture for picture, _ in drawn]
     if not cache.exists():
         means, stds = [], []
-        for start in range(0, count, 64):
-            pixels = to_pixels([image for _, image in drawn[start : start + 64]])
-            posterior = vae.encode(pixels).latent_dist
-            means.append(posterior.mean * SCALING_FACTOR)
-            stds.append(posterior.std * SCALING_FACTOR)
-        part = cache.with_suffix(".part")
-        save_file({"mean": torch.cat(means), "std": torch.cat(stds)}, part)
-        part.rename(cache)
+        for start in range(0, count, ENCODE_BATCH):
+            pixels = to_pixels([image for _, image in drawn[start : start + ENCODE_BATCH]])
+            with torch.autocast("cpu", torch.bfloat16):
+                posterior = vae.encode(pixels).latent_dist
+            means.append(posterior.mean.float() * SCALING_FACTOR)
+            stds.append(posterior.std.float() * SCALING_FACTOR)
+        save_tensors(cache, {"mean": torch.cat(means), "std": torch.cat(stds)}, {})
     latents = load_file(cache)
     return pictures, latents["mean"], latents["std"]
 

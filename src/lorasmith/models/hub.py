@@ -20,6 +20,7 @@ from lorasmith.models.folder import FOLDER_CONFIGS, PART_FOLDERS, choose_weights
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(?P<file>/[\w./ -]+\.(safetensors|ckpt|pt|bin))?$")
 # HfHubHTTPError's own base is the error of the HTTP library below, whichever that is.
 UNREACHED: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__mro__[1])
+SECONDS = 10.0  # to wait for the hub's first answer
 SINGLE_FILE = (".safetensors", ".ckpt", ".pt")
 
 
@@ -32,15 +33,20 @@ def is_hub_id(source: str) -> bool:
 def fetch(source: str) -> Path:
     """The local folder or file of a hub id, downloaded if it is not in the hub's cache.
 
+    Without a network, what an earlier download left in that cache will do.
+
     Raises:
         CheckpointError: there is no such model, it needs permission, or there is no network.
     """
     owner, name, *file = source.split("/", 2)
     repository = f"{owner}/{name}"
     try:
+        names = _file_names(repository)
+        offline = names is None
         if file:
-            return Path(hf_hub_download(repository, file[0]))
-        return _fetch_folder(repository)
+            return Path(hf_hub_download(repository, file[0], local_files_only=offline))
+        wanted = None if names is None else _wanted(repository, names)
+        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=offline))
     except GatedRepoError as error:
         todo = "accept its licence on its page, then run `hf auth login`"
         raise CheckpointError.of(source, "this model asks for permission", todo) from error
@@ -56,24 +62,31 @@ def fetch(source: str) -> Path:
         raise CheckpointError.of(source, what, todo) from error
 
 
-def _fetch_folder(repository: str) -> Path:
+def _file_names(repository: str) -> list[str] | None:
+    """The files of a repository, or None when the hub cannot be reached.
+
+    Asked first because this one call does not try again and again for half a minute.
+    """
     try:
-        names = HfApi().list_repo_files(repository)
+        siblings = HfApi().model_info(repository, timeout=SECONDS).siblings
     except UNREACHED as error:
-        if isinstance(error, HfHubHTTPError):  # the hub was reached, and said no
+        if isinstance(error, HfHubHTTPError):  # it was reached, and said no
             raise
-        # No network: what an earlier download left in the hub's cache will do.
-        return Path(snapshot_download(repository, local_files_only=True))
+        return None
+    return [file.rfilename for file in siblings or ()]
+
+
+def _wanted(repository: str, names: list[str]) -> list[str]:
+    """Those files of a diffusers folder that a base model needs."""
     wanted = [name for name in names if name in FOLDER_CONFIGS]
     for part, folder in PART_FOLDERS.items():
         inside = [n.removeprefix(f"{folder}/") for n in names if n.startswith(f"{folder}/")]
         wanted += [f"{folder}/{name}" for name in choose_weights(part, inside)]
-    if not any(name.startswith("unet/") for name in wanted):
-        files = [name for name in names if name.endswith(SINGLE_FILE) and "/" not in name]
-        what = "this repository is not a diffusers folder"
-        if files:
-            todo = "name one of its files: " + ", ".join(f"{repository}/{n}" for n in files[:4])
-        else:
-            todo = "choose a Stable Diffusion 1 repository"
-        raise CheckpointError.of(repository, what, todo)
-    return Path(snapshot_download(repository, allow_patterns=wanted))
+    if any(name.startswith("unet/") for name in wanted):
+        return wanted
+    files = [name for name in names if name.endswith(SINGLE_FILE) and "/" not in name]
+    if files:
+        todo = "name one of its files: " + ", ".join(f"{repository}/{n}" for n in files[:4])
+    else:
+        todo = "choose a Stable Diffusion 1 repository"
+    raise CheckpointError.of(repository, "this repository is not a diffusers folder", todo)

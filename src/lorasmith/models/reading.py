@@ -39,7 +39,8 @@ def read_weights(
         for stored_name, tensor in reader(file, order):
             name = order[stored_name]
             tensor = tensor.reshape(canonical_shape(part, name, tuple(tensor.shape)))
-            converted = tensor.to(dtype)
+            # Always a copy of what is mapped, so that the map can be let go of.
+            converted = tensor.to(dtype, copy=file.tensors is None)
             if not is_finite(converted):
                 broken.append(f"{stored_name} ({_why_not_finite(tensor, dtype)})")
             yield name, converted.to(device)
@@ -103,8 +104,7 @@ def _pickled(file: WeightFile, names: Iterable[str]) -> Iterator[tuple[str, Tens
         tensor = state[name]
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             raise CheckpointError.of(file.path, f"{name} is not a tensor of weights", AGAIN)
-        # A copy, so that the map can be let go of.
-        yield name, tensor.detach().clone()
+        yield name, tensor.detach()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ pixels, h and w in latent elements (H / latent_factor).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel
 
 from lorasmith.models.family import Architecture
@@ -185,13 +187,11 @@ class DiffusionModel:
 
     def enable_gradient_checkpointing(self) -> None:
         """Keep only block boundaries for the backward pass and compute the rest again."""
-        # Both are of the kind that works when inputs ask for no gradients (not reentrant).
+        # Not reentrant: that kind would need inputs with gradients, and those of a base have none.
         self.unet.enable_gradient_checkpointing()
-        self.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
         for layer in self.text_encoder.encoder.layers:
-            # transformers checkpoints layers in training mode only. The flag alone is set, not
-            # train(): it reaches no child, and a CLIP layer has no dropout of its own.
-            layer.training = True
+            # transformers' own switch works in training mode only, which a frozen model is not in.
+            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
     def compile(self) -> None:
         """Compile the UNet's repeated blocks, one graph for all of a kind and shape: nearly the

@@ -33,7 +33,7 @@ from lorasmith.training.run_folder import (
     write_info,
 )
 from lorasmith.training.setup import Run, build_run
-from lorasmith.training.state import list_states, load_state
+from lorasmith.training.state import list_states, load_state, step_of
 
 # What may differ on resume: how long, what is kept and shown. Everything else decides the result.
 CHANGEABLE = ("train.epochs", "train.steps", "save.", "sample.", "log.", "performance.")
@@ -170,6 +170,8 @@ def _run(
     with contextlib.ExitStack() as stack:
         watchers: list[Any] = []
         if processes.main:
+            if resume:
+                forget_undone(folder)
             watchers = [Terminal(console), JsonLines(folder)]
         observe = stack.enter_context(Observers(watchers))
         run = build_run(settings, prepared, folder, processes, observe, controls)
@@ -189,6 +191,14 @@ def _run(
             write_info(folder, status="done", seconds=run.stopwatch.rounded())
 
 
+def forget_undone(folder: RunFolder) -> None:
+    """Cut the logs back to the newest state, before anyone appends to them."""
+    states = list_states(folder.state)
+    step = step_of(states[-1]) if states else 0
+    for log in (folder.metrics, folder.events):
+        drop_lines_after(log, step)
+
+
 def continue_from_newest(run: Run, observe: Observer) -> None:
     """Load the newest state, or begin again where the run was killed before its first."""
     states = list_states(run.folder.state)
@@ -197,9 +207,6 @@ def continue_from_newest(run: Run, observe: Observer) -> None:
         observe(Notice("info", f"going on after step {run.position.step} of {run.steps}"))
     else:
         observe(Notice("info", "there is no saved state yet; beginning again from step 0"))
-    if run.processes.main:
-        for log in (run.folder.metrics, run.folder.events):
-            drop_lines_after(log, run.position.step)
 
 
 def describe(run: Run, observe: Observer) -> None:

@@ -64,6 +64,13 @@ def list_states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*.pt") if NAME.search(path.name))
 
 
+def step_of(path: Path) -> int:
+    """Steps that were done when the state was written."""
+    match = NAME.search(path.name)
+    assert match, path
+    return int(match.group(1))
+
+
 def load_state(path: Path, trainer: TrainStep) -> Position:
     """Put the state into ``trainer``.
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lorasmith.config import load
-from lorasmith.config.dump import dump_toml
+from lorasmith.config.dump import dump_toml, toml_value
 from lorasmith.config.fields import settings_of
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.preset import preset_names, read_preset
@@ -50,7 +51,10 @@ def test_short_forms_of_model_and_data(tmp_path: Path) -> None:
         ("optimizer.lr=1e-4", 1e-4),
         ("optimizer.lr=.5", 0.5),
         ("optimizer.name=prodigy", "Prodigy"),
-        ("optimizer.args=weight_decay=0.01 betas=0.9,0.99", {"weight_decay": 0.01, "betas": (0.9, 0.99)}),
+        (
+            "optimizer.args=weight_decay=0.01 betas=0.9,0.99",
+            {"weight_decay": 0.01, "betas": (0.9, 0.99)},
+        ),
         ("optimizer.args={weight_decay = 0.1}", {"weight_decay": 0.1}),
         ("optimizer.args.eps=1e-6", {"eps": 1e-6}),
         ("schedule.warmup=5%", 0.05),
@@ -131,6 +135,50 @@ def test_folders(tmp_path: Path) -> None:
     assert (first.path, first.repeats, second.reg) == (Path("a"), 3, True)
 
 
+# Anything may be written in a settings file
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+anything = st.recursive(
+    scalars.filter(lambda value: value is not None),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+sections_and_more = st.sampled_from([*sections(), "preset", "version", "lr"])
+settings_and_more = st.sampled_from([item.name for item in all_settings().values()] + ["nope"])
+
+
+@hypothesis_settings(max_examples=1500)
+@given(
+    st.dictionaries(
+        sections_and_more, anything | st.dictionaries(settings_and_more, anything, max_size=4)
+    )
+)
+def test_whatever_a_file_says_is_taken_or_explained(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
+) -> None:
+    text = "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items())
+    path = write(tmp_path_factory.getbasetemp(), text)
+    try:
+        load_settings(path)
+    except SettingsError as error:
+        unexplained = [problem for problem in error.problems if not problem.what]
+        if unexplained:
+            raise AssertionError(unexplained) from error
+
+
+@hypothesis_settings(max_examples=1500)
+@given(st.sampled_from(list(all_settings())), st.text(max_size=12))
+def test_whatever_the_command_line_says_is_taken_or_explained(path: str, text: str) -> None:
+    try:
+        load_settings(None, {path: text})
+    except SettingsError as error:
+        unexplained = [problem for problem in error.problems if not problem.what]
+        if unexplained:
+            raise AssertionError(unexplained) from error
+
+
 # TOML out
 
 
@@ -163,7 +211,9 @@ def _needed(path: str) -> dict[str, str]:
 # What survives a file: no lone surrogates, and no "none", which means something else.
 words = st.text(max_size=20).filter(lambda text: text.strip().lower() != "none")
 names = st.text("abcXYZ_-0 ü", min_size=1, max_size=12).filter(lambda t: t.strip() == t)
-paths = st.text("abc /.\\'\"~ü", min_size=1, max_size=12).filter(lambda t: t.strip() and t[0] != "~")
+paths = st.text("abc /.\\'\"~ü", min_size=1, max_size=12).filter(
+    lambda t: t.strip() and t[0] != "~"
+)
 rates = st.floats(0, 100, allow_nan=False)
 
 
@@ -214,7 +264,10 @@ def test_absolute_paths_mean_the_same_in_every_folder(
     assert again.model.path == str(tmp_path / "here" / "model.ckpt")
     hub = load_settings(None, ["model=runwayml/stable-diffusion-v1-5"])
     assert load_settings(write(tmp_path, dump_toml(hub, absolute=True))).model == hub.model
-    assert load_settings(write(tmp_path, dump_toml(TrainSettings(), absolute=True))).model.path == "demo"
+    assert (
+        load_settings(write(tmp_path, dump_toml(TrainSettings(), absolute=True))).model.path
+        == "demo"
+    )
 
 
 # Presets

@@ -16,10 +16,10 @@ from lorasmith.config.run_sections import OptimizerSettings, ScheduleName
 from lorasmith.config.schema import TrainSettings, all_settings, sections
 from lorasmith.config.sections import FolderSettings
 
-SECTIONS = (
-    "model data captions buckets augment adapter optimizer schedule loss train save sample log "
-    "performance"
-).split()
+SECTIONS = [
+    *("model", "data", "captions", "buckets", "augment", "adapter", "optimizer", "schedule"),
+    *("loss", "train", "save", "sample", "log", "performance"),
+]
 
 EVERY = [*all_settings().values(), *settings_of(FolderSettings)]
 
@@ -44,7 +44,9 @@ def test_defaults_are_valid_and_of_their_types() -> None:
     # model_validate runs the validators that plain construction skips for defaults.
     defaults = TrainSettings()
     explicit = {
-        name: {item.name: getattr(getattr(defaults, name), item.name) for item in settings_of(section)}
+        name: {
+            item.name: getattr(getattr(defaults, name), item.name) for item in settings_of(section)
+        }
         for name, section in sections().items()
     }
     assert TrainSettings.model_validate(explicit) == defaults

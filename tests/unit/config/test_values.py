@@ -27,9 +27,11 @@ def test_size_spellings(written: object, meant: object) -> None:
     assert size(written) == meant
 
 
-@pytest.mark.parametrize("written", ["", "abc", 5, 100_000, 512.5, True, "512x768x3", [], ["a"], {}])
+@pytest.mark.parametrize(
+    "written", ["", "abc", 5, 100_000, 512.5, True, "512x768x3", [], ["a"], {}]
+)
 def test_bad_sizes(written: object) -> None:
-    with pytest.raises(ValueError, match="size|side|range"):
+    with pytest.raises(ValueError, match=r"size|side|range"):
         size(written)
 
 

@@ -1,0 +1,118 @@
+"""The documentation says what the program does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from lorasmith.cli.docs import command_helps, commands_page
+from lorasmith.cli.main import cli
+from lorasmith.config.reference import settings_page
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+
+
+def test_the_settings_page_is_fresh() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings_page(), "run `make docs`"
+
+
+def test_the_commands_page_is_fresh() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert page == commands_page(), "run `make docs`"
+
+
+def test_every_command_has_help_for_itself_and_its_options() -> None:
+    helps = dict(command_helps())
+    assert len(helps) > 6
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    for path in helps:
+        assert f"## {path}\n" in page
+    for path, command in _all_commands():
+        assert command.help, path
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert parameter.help, f"{path} {parameter.opts[0]}"
+
+
+def _all_commands() -> Iterator[tuple[str, click.Command]]:
+    waiting: list[tuple[str, click.Command]] = [("lorasmith", cli)]
+    while waiting:
+        path, command = waiting.pop()
+        yield path, command
+        if isinstance(command, click.Group):
+            context = click.Context(command, info_name=path)
+            for name in command.list_commands(context):
+                child = command.get_command(context, name)
+                assert child is not None
+                waiting.append((f"{path} {name}", child))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target and not target.startswith("mailto:"):
+            assert (page.parent / target).exists(), target
+
+
+def command_lines(text: str) -> Iterator[str]:
+    """``lorasmith …`` lines of fenced blocks, and of the comments that examples begin with."""
+    for block in re.findall(r"```(?:sh|bash|console|shell|)\n(.*?)```", text, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
+            line = re.sub(r"^(python|accelerate launch.*?) -m lorasmith\b", "lorasmith", line)
+            # Brackets and dots stand for what may be there: a synopsis, not a command.
+            if line.startswith("lorasmith ") and not re.search(r"[\[…]", line):
+                yield line
+
+
+def documented() -> list[tuple[str, str]]:
+    lines = [
+        (page.name, line)
+        for page in PAGES
+        if page.name != "commands.md"
+        for line in command_lines(page.read_text(encoding="utf-8"))
+    ]
+    lines += [
+        (example.name, line.removeprefix("#").strip())
+        for example in EXAMPLES
+        for line in example.read_text(encoding="utf-8").splitlines()
+        if line.removeprefix("#").strip().startswith("lorasmith ")
+    ]
+    return lines
+
+
+@pytest.mark.parametrize(("page", "line"), documented())
+def test_documented_commands_exist_with_their_options(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command: click.Command = cli
+    context = click.Context(cli, info_name="lorasmith")
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        child = command.get_command(context, words[0])
+        assert child is not None, f"{page}: there is no command {words[0]}"
+        command, words = child, words[1:]
+        context = click.Context(command, context, info_name=command.name)
+    # Options and their number of values, without looking at the files that they name.
+    command.make_parser(context).parse_args(words)
+
+
+def test_the_documentation_shows_commands() -> None:
+    assert len(documented()) >= 5
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_examples_begin_with_their_command_and_are_valid(example: Path) -> None:
+    from lorasmith.config.load import load_settings
+
+    first = example.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# lorasmith train "), "an example begins with its own command"
+    assert example.name in first
+    load_settings(example)

@@ -1,0 +1,254 @@
+"""The map of the house, held: floors, circles, sizes, what may import torch.
+
+Imports are read from the source, those inside functions too; imports for type checkers alone do
+not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+PACKAGE = "lorasmith"
+
+FLOORS = (
+    {"errors", "events", "files", "randomness", "tensor_files", "tensor_random"},
+    {"config"},
+    {"data", "diffusion", "adapters", "models"},
+    {"curation", "sampling", "lora_tools"},
+    {"training"},
+    {"demo", "studio"},
+    # The front door: opens the two above as well as everything below.
+    {"cli"},
+    {"__main__"},
+)
+
+TORCH_FREE = (
+    "cli.main",
+    "config.*",
+    "curation.audit",
+    "data.buckets",
+    "data.captions",
+    "data.dataset",
+    "data.pictures",
+    "data.regularization",
+    "data.scan",
+    "errors",
+    "events",
+    "files",
+    "models.family",
+    "randomness",
+    "sampling.prompt",
+)
+
+# Importing any of these imports torch.
+TORCH = {
+    *("torch", "torchvision", "accelerate", "bitsandbytes", "diffusers", "lycoris", "peft"),
+    *("prodigyopt", "tensorboard", "transformers"),
+}
+
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
+
+LONG_FUNCTIONS: dict[str, str] = {}
+"""``module.function``: why it may be longer."""
+
+CATCHES_EVERYTHING = {"cli.main": "turns what nobody expected into a report for us"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A file of the package; ``name`` without the package's own, as in ``data.scan``."""
+
+    name: str
+    path: Path
+
+    @property
+    def tree(self) -> ast.Module:
+        return _parsed(self.path)
+
+    @property
+    def lines(self) -> int:
+        return len(self.path.read_text(encoding="utf-8").splitlines())
+
+    @property
+    def folder(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def floor(self) -> int:
+        return next(n for n, names in enumerate(FLOORS) if self.folder in names)
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@cache
+def modules() -> dict[str, Module]:
+    found = {}
+    for path in sorted((SOURCE / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(SOURCE / PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        found[name] = Module(name, path)
+    return found
+
+
+INSIDE = [module for name, module in modules().items() if module.path.name != "__init__.py"]
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """Dotted names that are imported, ``a.b.c`` for ``from a.b import c``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for other in node.orelse:
+                yield from imported_names(other)
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from imported_names(node)
+
+
+def own_imports(module: Module) -> set[str]:
+    """Modules of the package that ``module`` imports."""
+    known, found = modules(), set()
+    for name in imported_names(module.tree):
+        if not name.startswith(f"{PACKAGE}."):
+            continue
+        inner = name.removeprefix(f"{PACKAGE}.")
+        if inner in known:
+            found.add(inner)
+        elif inner.rpartition(".")[0] in known:
+            found.add(inner.rpartition(".")[0])
+    return found - {"", module.name}
+
+
+def test_the_walk_sees_the_package() -> None:
+    assert len(INSIDE) > 40
+    assert "files" in own_imports(modules()["tensor_files"])
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    placed = set().union(*FLOORS)
+    assert {module.folder for module in INSIDE} <= placed
+
+
+@pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)
+def test_imports_go_down(module: Module) -> None:
+    for name in own_imports(module):
+        other = modules()[name]
+        if other.path.name == "__init__.py":
+            pytest.fail(f"{module.name} imports the package {name}, not the module that defines it")
+        same_room = other.folder == module.folder or (module.floor == 0 and other.floor == 0)
+        assert same_room or other.floor < module.floor, f"{module.name} imports {name}"
+
+
+def test_no_circles() -> None:
+    finished: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in finished:
+            for other in sorted(own_imports(modules()[name])):
+                visit(other, (*trail, name))
+            finished.add(name)
+
+    for name in modules():
+        visit(name, ())
+
+
+@pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)
+def test_files_and_functions_are_short(module: Module) -> None:
+    assert module.lines <= MAX_FILE_LINES
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            allowed = f"{module.name}.{node.name}" in LONG_FUNCTIONS
+            assert length <= MAX_FUNCTION_LINES or allowed, f"{node.name} has {length} lines"
+
+
+def test_the_list_of_long_functions_is_needed() -> None:
+    names = {
+        f"{module.name}.{node.name}"
+        for module in INSIDE
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef)
+        and (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES
+    }
+    assert set(LONG_FUNCTIONS) <= names
+
+
+def test_packages_are_empty_inside() -> None:
+    for name, module in modules().items():
+        if module.path.name == "__init__.py" and name:
+            assert module.lines == 0, f"{name}/__init__.py holds something"
+    top = modules()[""].tree
+    assert list(imported_names(top)) == []
+
+
+@pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)
+def test_nothing_is_caught_blindly(module: Module) -> None:
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.ExceptHandler) or module.name in CATCHES_EVERYTHING:
+            continue
+        caught = (
+            {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)} if node.type else {""}
+        )
+        reraised = any(isinstance(n, ast.Raise) for n in ast.walk(node))
+        broad = caught & {"", "Exception", "BaseException"}
+        assert not broad or ("BaseException" in caught and reraised), f"line {node.lineno}"
+
+
+# Torch-free
+
+
+def torch_free() -> list[Module]:
+    chosen = []
+    for pattern in TORCH_FREE:
+        prefix = pattern.removesuffix("*")
+        matching = [
+            m
+            for m in INSIDE
+            if m.name == pattern or (prefix != pattern and m.name.startswith(prefix))
+        ]
+        assert matching, f"{pattern} names no module"
+        chosen += matching
+    return chosen
+
+
+@pytest.mark.parametrize("module", torch_free(), ids=lambda module: module.name)
+def test_torch_free_also_lazily(module: Module) -> None:
+    """Nothing that it imports, at any depth and in any function, imports torch."""
+    waiting, seen = [module.name], set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        outside = {other.partition(".")[0] for other in imported_names(modules()[name].tree)}
+        assert not outside & TORCH, f"{module.name} reaches {outside & TORCH} through {name}"
+        waiting += own_imports(modules()[name]) - seen
+
+
+def test_torch_free_in_fact() -> None:
+    """What libraries import is not seen from our source."""
+    names = [f"{PACKAGE}.{module.name}" for module in torch_free()]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert 'torch' not in sys.modules, name\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr

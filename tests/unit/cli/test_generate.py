@@ -1,0 +1,136 @@
+"""``lorasmith generate`` from the outside: files, messages, exit statuses."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from lorasmith.adapters.file import save_lora
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.cli.main import cli
+from lorasmith.models.checkpoint import load_model
+from lorasmith.sampling.infotext import read_infotext
+from lorasmith.sampling.loras import short_hash
+
+FAST = ("--steps", "2", "--cfg", "1")
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*args: str) -> Result:
+    result = CliRunner().invoke(cli, ["generate", *args])
+    assert "Traceback" not in result.output, result.output
+    return result
+
+
+def test_pictures_have_their_seeds_and_carry_what_made_them(tmp_path) -> None:
+    result = run("red body, star", "--seed", "7", "--count", "3", *FAST, "--negative", "hat")
+    assert result.exit_code == 0, result.output
+    paths = sorted((tmp_path / "outputs").iterdir())
+    assert [path.name for path in paths] == ["00001-7.png", "00002-8.png", "00003-9.png"]
+    assert "3 pictures: outputs/00001-7.png to 00003-9.png" in result.output
+    info = read_infotext(paths[1])
+    assert info is not None
+    assert (info.prompt, info.negative) == ("red body, star", "hat")
+    assert {"Steps": "2", "Sampler": "DDIM", "CFG scale": "1", "Seed": "8"}.items() <= (
+        info.settings.items()
+    )
+    assert (info.settings["Size"], info.settings["Model"]) == ("64x64", "demo")
+
+
+def test_nothing_is_overwritten(tmp_path) -> None:
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "00041-5.png").write_bytes(b"mine")
+    (tmp_path / "outputs" / "holiday.png").write_bytes(b"mine too")
+    for number in (42, 43):
+        assert run("star", "--seed", "5", *FAST).exit_code == 0
+        assert (tmp_path / "outputs" / f"{number:05d}-5.png").stat().st_size > 100
+    assert (tmp_path / "outputs" / "00041-5.png").read_bytes() == b"mine"
+
+
+def test_a_random_seed_is_told(tmp_path) -> None:
+    result = run("star", *FAST)
+    (path,) = (tmp_path / "outputs").iterdir()
+    assert f"seed {path.stem.split('-')[1]}" in result.output
+
+
+def test_a_lora_is_found_where_training_puts_it(tmp_path) -> None:
+    network = AdapterNetwork.create(load_model("demo").adapter_roots(), rank=1)
+    path = tmp_path / "runs" / "zorp" / "zorp.safetensors"
+    save_lora(path, network.state_dict(), {})
+    result = run("star <lora:zorp:0.8>", "--size", "32x48", *FAST)
+    assert result.exit_code == 0, result.output
+    (picture,) = (tmp_path / "outputs").iterdir()
+    info = read_infotext(picture)
+    assert info is not None
+    assert info.settings["Lora hashes"] == f"zorp: {short_hash(path)}"
+    with Image.open(picture) as image:
+        assert image.size == (32, 48)
+
+
+def test_an_odd_size_is_rounded_and_said() -> None:
+    result = run("star", "--size", "50x70", *FAST)
+    assert result.exit_code == 0
+    assert "50x70 became 48x64" in result.output
+
+
+def test_all_mistakes_are_told_at_once(tmp_path) -> None:
+    (tmp_path / "runs").mkdir()
+    result = run(
+        "star <lora:zorp:1>",
+        "--steps=0",
+        "--cfg=-1",
+        "--sampler=eulr",
+        "--size=big",
+        "--count=0",
+        "--seed=-5",
+        "--clip-skip=99",
+        "--device=toaster",
+        "--out=/proc/nowhere",
+    )
+    assert result.exit_code == 2
+    for part in (
+        "10 errors",
+        "--steps: 0",
+        "--cfg: -1",
+        "did you mean euler?",
+        '--size: "big"',
+        "--count: 0",
+        "--seed: -5",
+        "--clip-skip: 99",
+        "--device",
+        "/proc/nowhere",
+        "<lora:zorp>",
+    ):
+        assert part in result.output, (part, result.output)
+
+
+@pytest.mark.parametrize(
+    ("args", "part"),
+    [
+        (("--model", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--vae", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--lora-dir", "nowhere"), "--lora-dir: nowhere does not exist"),
+        (("--size", "99999x64"), "--size: 99999 is out of range"),
+        (("--precision", "fp16"), "--precision"),
+        (("--precision", "int3"), "int3"),
+        (("--steps", "many"), "many"),
+        (("--nagative", "x"), "--nagative"),
+        (("<lora:zorp:1>",), "unexpected extra argument"),
+    ],
+)
+def test_a_mistake_is_named_with_status_2(tmp_path, args, part) -> None:
+    result = run("star", *args)
+    assert result.exit_code == 2
+    assert part in result.output
+    assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").iterdir())
+
+
+def test_a_lora_without_a_folder() -> None:
+    result = run("star <lora:zorp:1>")
+    assert result.exit_code == 2
+    assert "--lora-dir" in result.output

@@ -1,0 +1,214 @@
+"""Whole pictures against diffusers' own pipeline, and what a picture may not depend on."""
+
+from __future__ import annotations
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from lorasmith.errors import PromptError, Stopped
+from lorasmith.events import Controls, Notice, Progress
+from lorasmith.sampling.generate import PictureRequest, check_request, generate
+from lorasmith.sampling.loras import LoraShelf
+
+PROMPT = "red body, star, crown, grass"
+BASE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    # Matters to DDIM alone; the pipeline wants it in all.
+    "steps_offset": 1,
+}
+SCHEDULERS = {
+    "ddim": lambda: diffusers.DDIMScheduler(**BASE, clip_sample=False, set_alpha_to_one=False),
+    "euler": lambda: diffusers.EulerDiscreteScheduler(**BASE),
+    "euler_a": lambda: diffusers.EulerAncestralDiscreteScheduler(
+        **BASE, timestep_spacing="linspace"
+    ),
+    "dpmpp_2m_karras": lambda: diffusers.DPMSolverMultistepScheduler(
+        **BASE, use_karras_sigmas=True
+    ),
+}
+
+
+def pipeline(model, sampler: str) -> diffusers.StableDiffusionPipeline:
+    return diffusers.StableDiffusionPipeline(
+        vae=model.vae,
+        text_encoder=None,
+        tokenizer=None,
+        unet=model.unet,
+        scheduler=SCHEDULERS[sampler](),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def pictures(model, requests, **options) -> list[np.ndarray]:
+    done = sorted(generate(model, requests, **options), key=lambda picture: picture.index)
+    assert [picture.index for picture in done] == list(range(len(requests)))
+    return [np.asarray(picture.image).astype(int) for picture in done]
+
+
+@pytest.fixture
+def latents(monkeypatch, model) -> list[torch.Tensor]:
+    """The latents that were decoded, collected as pictures are made."""
+    seen: list[torch.Tensor] = []
+    decode = type(model).decode_latents
+
+    def recording(self, latents):
+        seen.append(latents.clone())
+        return decode(self, latents)
+
+    monkeypatch.setattr(type(model), "decode_latents", recording)
+    return seen
+
+
+@pytest.mark.parametrize("cfg", [5.0, 1.0])
+@pytest.mark.parametrize("sampler", SCHEDULERS)
+def test_a_picture_is_that_of_diffusers_pipeline(model, latents, sampler, cfg) -> None:
+    negative = "blue body"
+    request = PictureRequest(PROMPT, negative, seed=7, steps=8, cfg=cfg, sampler=sampler)
+    (ours,) = pictures(model, [request])
+    generator = torch.Generator().manual_seed(7)
+    pipe = pipeline(model, sampler)
+    pipe.set_progress_bar_config(disable=True)
+    options = {
+        "prompt_embeds": model.encode_text([PROMPT]).hidden,
+        "negative_prompt_embeds": model.encode_text([negative]).hidden,
+        "num_inference_steps": 8,
+        "guidance_scale": cfg,
+        "height": 64,
+        "width": 64,
+    }
+    expected = pipe(**options, generator=generator, output_type="latent").images
+    torch.testing.assert_close(latents[0], expected, rtol=1e-4, atol=1e-4)
+    generator.manual_seed(7)
+    image = pipe(**options, generator=generator, output_type="pil").images[0]
+    assert np.abs(ours - np.asarray(image).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler_a"])
+def test_a_picture_does_not_depend_on_its_batch(model, latents, sampler) -> None:
+    # Of different guidance, text and length, so that all but the batch is their own.
+    requests = [
+        PictureRequest(PROMPT, seed=1, steps=6, cfg=3.0, sampler=sampler),
+        PictureRequest("blue body", "hat", seed=2, steps=6, cfg=7.0, sampler=sampler),
+        PictureRequest("(green:1.4) body BREAK tall hat", seed=3, steps=6, sampler=sampler),
+        PictureRequest("round", seed=4, steps=6, cfg=5.0, sampler=sampler),
+    ]
+    together = pictures(model, requests)
+    assert [len(batch) for batch in latents] == [3, 1]
+    alone = [pictures(model, [request])[0] for request in requests]
+    for a, b in zip(together, alone, strict=True):
+        assert np.abs(a - b).max() <= 1
+    one = torch.cat(latents[2:])
+    torch.testing.assert_close(latents[0], one[[0, 1, 3]], rtol=1e-3, atol=1e-4)
+
+
+def test_the_seed_makes_the_picture(model) -> None:
+    a, b, again = pictures(
+        model, [PictureRequest(PROMPT, seed=s, steps=4) for s in (1, 2, 1)], batch=1
+    )
+    assert np.array_equal(a, again)
+    assert not np.array_equal(a, b)
+
+
+def test_without_guidance_the_negative_prompt_costs_nothing(model, monkeypatch) -> None:
+    sizes = []
+    denoise = type(model).denoise
+
+    def counting(self, noisy, *rest):
+        sizes.append(len(noisy))
+        return denoise(self, noisy, *rest)
+
+    monkeypatch.setattr(type(model), "denoise", counting)
+    pictures(model, [PictureRequest(PROMPT, "x", steps=3, cfg=1.0)])
+    pictures(model, [PictureRequest(PROMPT, "x", steps=3, cfg=2.0)])
+    assert sizes == [1, 1, 1, 2, 2, 2]
+
+
+def test_size_is_rounded_to_what_the_model_takes_and_said(model) -> None:
+    notices = []
+    request = PictureRequest(PROMPT, steps=2, width=90, height=33)
+    (picture,) = generate(model, [request], observer=notices.append)
+    multiple = model.architecture.size_multiple
+    assert picture.image.size == (96, 32)
+    assert picture.image.size[0] % multiple == picture.image.size[1] % multiple == 0
+    assert (picture.request.width, picture.request.height) == (96, 32)
+    (said,) = [event for event in notices if isinstance(event, Notice)]
+    assert "90x33 became 96x32" in said.text
+
+
+def test_progress_counts_picture_steps(model) -> None:
+    events = []
+    requests = [PictureRequest(PROMPT, seed=s, steps=3) for s in range(3)]
+    list(generate(model, requests, batch=2, observer=events.append))
+    assert all(isinstance(event, Progress) for event in events)
+    assert [event.done for event in events] == [2, 4, 6, 7, 8, 9]
+    assert {event.total for event in events} == {9}
+
+
+def test_a_stop_request_ends_it_between_steps(model, lora_folder) -> None:
+    controls = Controls()
+    before = [type(module) for module in model.unet.modules()]
+
+    def observer(event) -> None:
+        if isinstance(event, Progress) and event.done == 4:
+            controls.stop()
+
+    requests = [PictureRequest(f"{PROMPT} <lora:cat:1>", seed=s, steps=3) for s in range(3)]
+    done = generate(
+        model,
+        requests,
+        batch=1,
+        observer=observer,
+        controls=controls,
+        loras=LoraShelf(lora_folder),
+    )
+    assert next(done).seed == 0
+    with pytest.raises(Stopped):
+        next(done)
+    assert [type(module) for module in model.unet.modules()] == before
+
+
+def test_everything_wrong_is_said_before_anything_is_done(model) -> None:
+    requests = [
+        PictureRequest("<lora:cat:1> a", "<lora:dog:1>", steps=0),
+        PictureRequest("<lora:x:y>", sampler="eular", cfg=-1, width=5000, seed=-1),
+    ]
+    with pytest.raises(PromptError) as caught:
+        generate(model, requests)
+    text = str(caught.value)
+    for part in (
+        "negative prompt",
+        "steps: 0",
+        '"y"',
+        "did you mean euler",
+        "cfg",
+        "width",
+        "seed",
+    ):
+        assert part in text
+    with pytest.raises(PromptError, match="--lora-dir"):
+        generate(model, [PictureRequest("<lora:cat:1> a")])
+
+
+def test_a_good_request_has_no_problem() -> None:
+    assert check_request(PictureRequest("a (cat:1.2) <lora:x:1>", "ugly", 2**40, 30)) == []
+
+
+def test_training_goes_on_after_sampling(model) -> None:
+    # Tensors made in inference mode and kept would break the backward pass.
+    from lorasmith.adapters.network import AdapterNetwork
+
+    network = AdapterNetwork.create(model.adapter_roots(), rank=1)
+    with network.attached():
+        pictures(model, [PictureRequest(PROMPT, steps=2)])
+        conditioning = model.encode_text([PROMPT])
+        out = model.denoise(torch.zeros(1, 4, 16, 16), torch.tensor([5]), conditioning)
+        out.square().mean().backward()
+        up = [p.grad for group in network.parameter_groups().values() for p in group]
+    assert all(grad is not None for grad in up)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lorasmith.errors import LoraFileError, PromptError
+from lorasmith.files import read_safetensors_header
+from lorasmith.sampling.generate import PictureRequest, generate
+from lorasmith.sampling.loras import LoraShelf, short_hash
+from lorasmith.sampling.prompt import LoraTag
+
+
+@pytest.fixture
+def shelf(lora_folder) -> LoraShelf:
+    return LoraShelf(lora_folder)
+
+
+@pytest.fixture
+def probe(model):
+    """UNet and text encoder outputs on fixed inputs."""
+
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+        fixed = type(text)(torch.ones_like(text.hidden))
+        with torch.no_grad():
+            unet = model.denoise(noisy, torch.tensor([500]), fixed)
+            return unet, model.encode_text(["red body, star"]).hidden
+
+    with torch.no_grad():
+        text = model.encode_text([""])
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("cat", "cat.safetensors"),
+        ("cat.safetensors", "cat.safetensors"),
+        ("dog v1.5", "deep/dog v1.5.safetensors"),
+        ("deep/dog v1.5", "deep/dog v1.5.safetensors"),
+        ("one/twin", "one/twin.safetensors"),
+    ],
+)
+def test_names(shelf, lora_folder, name, path) -> None:
+    assert shelf.find(name) == lora_folder / path
+
+
+def test_an_unknown_name_gets_the_nearest(shelf) -> None:
+    with pytest.raises(PromptError, match=r"did you mean cat\?"):
+        shelf.find("Cats")
+    with pytest.raises(PromptError, match="it holds broken, cat, dog"):
+        shelf.find("zzzzzz")
+
+
+def test_a_name_of_two_files_gets_both(shelf) -> None:
+    with pytest.raises(PromptError, match=r"one/twin\.safetensors, two/twin\.safetensors"):
+        shelf.find("twin")
+
+
+def test_check_lists_all_without_opening_files(shelf) -> None:
+    tags = [LoraTag("cat"), LoraTag("no"), LoraTag("broken"), LoraTag("twin"), LoraTag("no")]
+    assert [problem.where for problem in shelf.check(tags)] == ["<lora:no>", "<lora:twin>"]
+
+
+def test_block_weights_are_refused(shelf) -> None:
+    (problem,) = shelf.check([LoraTag("cat", block_weights="OUTX")])
+    assert "block weights" in problem.what
+
+
+def test_strengths_reach_their_part_and_nothing_stays(shelf, model, probe) -> None:
+    before = probe()
+    cases = {
+        (1.0, 1.0): (False, False),
+        (1.0, 0.0): (False, True),
+        (0.0, 1.0): (True, False),
+        (0.0, 0.0): (True, True),
+    }
+    for (unet, te), (same_unet, same_text) in cases.items():
+        with shelf.attached(model, [LoraTag("cat", unet, te)]):
+            inside = probe()
+        assert torch.equal(inside[0], before[0]) is same_unet
+        assert torch.equal(inside[1], before[1]) is same_text
+        after = probe()
+        assert torch.equal(after[0], before[0])
+        assert torch.equal(after[1], before[1])
+
+
+def test_a_lora_adds_its_strength_times_its_product(shelf, model, lora_folder) -> None:
+    tensors = load_file(lora_folder / "cat.safetensors")
+    key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    up, down = tensors[f"{key}.lora_up.weight"], tensors[f"{key}.lora_down.weight"]
+    block = model.unet.mid_block.attentions[0].transformer_blocks[0].attn1
+    x = torch.randn(3, down.shape[1], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = block.to_q(x)
+        with shelf.attached(model, [LoraTag("cat", 0.6, 0.0)]):
+            adapted = block.to_q(x)
+    scale = tensors[f"{key}.alpha"] / down.shape[0]
+    torch.testing.assert_close(
+        adapted - plain, 0.6 * scale * x @ (up @ down).T, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_any_number_at_once_in_any_order(shelf, model, probe) -> None:
+    before = probe()
+    tags = [LoraTag("cat", 0.5, 0.5), LoraTag("deep/dog v1.5", 0.7, 0.2), LoraTag("one/twin")]
+    with shelf.attached(model, tags):
+        forward = probe()
+    with shelf.attached(model, tags[::-1]):
+        backward = probe()
+    for a, b, c in zip(forward, backward, before, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(a, c)
+    assert all(torch.equal(a, b) for a, b in zip(probe(), before, strict=True))
+
+
+def test_a_broken_file_leaves_the_model_alone(shelf, model, probe) -> None:
+    before = probe()
+    with (
+        pytest.raises(LoraFileError, match=r"broken\.safetensors"),
+        shelf.attached(model, [LoraTag("cat"), LoraTag("broken")]),
+    ):
+        pass
+    assert all(torch.equal(a, b) for a, b in zip(probe(), before, strict=True))
+
+
+def test_files_are_read_once(shelf, model, monkeypatch) -> None:
+    from lorasmith.sampling import loras
+
+    read = []
+    load = loras.load_lora
+    monkeypatch.setattr(loras, "load_lora", lambda path: read.append(path) or load(path))
+    for strength in (1.0, 0.5):
+        with shelf.attached(model, [LoraTag("cat", strength, strength)]):
+            pass
+    assert len(read) == 1
+
+
+def test_tensors_that_fit_nothing_are_reported(model, lora_folder, tmp_path) -> None:
+    tensors = load_file(lora_folder / "cat.safetensors")
+    tensors["lora_unet_somewhere_else.lora_up.weight"] = torch.zeros(2, 2)
+    save_file(tensors, tmp_path / "odd.safetensors")
+    notices = []
+    shelf = LoraShelf(tmp_path, observer=notices.append)
+    for _ in range(2):
+        with shelf.attached(model, [LoraTag("odd")]):
+            pass
+    (notice,) = notices
+    assert notice.level == "warning"
+    assert "lora_unet_somewhere_else" in notice.text
+
+
+def test_prompts_with_different_loras_in_one_call(shelf, model) -> None:
+    requests = [
+        PictureRequest(f"red body {tag}", seed=1, steps=3)
+        for tag in ("", "<lora:cat:1>", "<lora:cat:0.5>", "", "<lora:cat:0>")
+    ]
+    done = sorted(generate(model, requests, loras=shelf), key=lambda picture: picture.index)
+    plain, full, half, again, off = (np.asarray(picture.image) for picture in done)
+    assert np.array_equal(plain, again)
+    assert np.abs(plain.astype(int) - off).max() <= 1
+    assert not np.array_equal(plain, full)
+    assert not np.array_equal(half, full)
+
+
+def test_the_hash_is_that_of_the_file_without_its_header(lora_folder, tmp_path) -> None:
+    path = lora_folder / "cat.safetensors"
+    save_file(load_file(path), tmp_path / "bare.safetensors")
+    data = (tmp_path / "bare.safetensors").read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    assert (
+        short_hash(tmp_path / "bare.safetensors") == hashlib.sha256(data[start:]).hexdigest()[:12]
+    )
+    assert short_hash(path) == read_safetensors_header(path).metadata["sshs_model_hash"][:12]
