@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lorasmith.adapters.names import looks_like_lora
+from lorasmith.adapters.names import looks_like_lora, peft_alphas
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.files import (
     TensorBytes,
@@ -30,7 +30,10 @@ _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
-    """A LoRA file's tensors, as stored, and its metadata (empty for pickles)."""
+    """A LoRA file's tensors, as stored, and its metadata (empty for pickles).
+
+    Alphas that diffusers keeps in the metadata stand among the tensors.
+    """
 
     path: Path
     tensors: dict[str, Tensor]
@@ -145,7 +148,8 @@ def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if not looks_like_lora(names):
             # Names are enough; a base model is not read to find out that it is one.
             return dict.fromkeys(names, torch.empty(0)), header.metadata
-        return safetensors.torch.load_file(path), header.metadata
+        tensors = safetensors.torch.load_file(path)
+        return {**peft_alphas(tensors, header.metadata), **tensors}, header.metadata
     except (ValueError, SafetensorError) as error:
         raise _error(path, f"is damaged: {error}", "copy or download it again") from error
 

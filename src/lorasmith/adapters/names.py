@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from lorasmith.adapters.targets import AdapterRoot, Target, layers_of
@@ -78,6 +81,32 @@ def split_long_name(name: str) -> tuple[str, str]:
             layer = _PROCESSOR.sub(r".\1", name.removesuffix(suffix))
             return (f"{layer}.0" if layer.endswith(".to_out") else layer), declared
     return name, ""
+
+
+def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
+    """The alphas of a file written by diffusers, which keeps peft's settings in its metadata.
+
+    Returns:
+        ``{layer path}.alpha`` scalars, as older files have them; none for other files.
+
+    Raises:
+        ValueError: the settings are not JSON.
+    """
+    settings = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    alphas: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        layer, declared = split_long_name(name)
+        part, _, path = layer.partition(".")
+        alpha = settings.get(f"{part}.lora_alpha")
+        if declared != "lora_down.weight" or alpha is None:
+            continue
+        patterns = settings.get(f"{part}.alpha_pattern") or {}
+        own = [p for p in patterns if re.fullmatch(rf"(.*\.)?({p})", path)]
+        value = float(patterns[own[0]] if own else alpha)
+        if settings.get(f"{part}.use_rslora"):
+            value *= math.sqrt(tensor.shape[0])  # its scale is alpha / sqrt(rank)
+        alphas[f"{layer}.alpha"] = torch.tensor(value)
+    return alphas
 
 
 def looks_like_lora(names: Iterable[str]) -> bool:

@@ -57,7 +57,7 @@ class FileMemo:
 
 
 def _name(file: Path) -> str:
-    return os.path.abspath(file)  # noqa: PTH100 - unlike resolve(), keeps symbolic links apart
+    return os.path.abspath(file)  # unlike resolve(), keeps symbolic links apart
 
 
 def _read(path: Path) -> dict[str, list[Any]]:

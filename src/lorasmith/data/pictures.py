@@ -41,6 +41,8 @@ DECODER_ERRORS = (
 # Pillow warns from half of its limit on (89 megapixels), which a good camera reaches; twice that it
 # refuses, and so do we.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What it says besides (of damaged EXIF, say) names no file; what matters we say ourselves.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl"})
 

@@ -86,7 +86,7 @@ def cpu_has_bf16() -> bool:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that was allocated on a CUDA device, else the process's peak resident size."""
+    """Bytes: the most ever allocated on a CUDA device, else the process's peak resident size."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -61,7 +62,7 @@ def forward_multiply_adds(unet: Mapping[str, Any], h: int, w: int, tokens: int) 
         for stage in stages(unet)
     )
     widths = unet["block_out_channels"]
-    for level, (width, below) in enumerate(zip(widths, widths[1:], strict=False)):
+    for level, (width, below) in enumerate(pairwise(widths)):
         n = (h // 2**level) * (w // 2**level)
         # The convolution that halves reads this level and writes a quarter of it; the one that
         # doubles runs at this level's size with the width of the level below.

@@ -142,8 +142,7 @@ class Meter:
             if not math.isfinite(loss):
                 raise RunError.of(
                     self._run.folder.path,
-                    f"the loss became {loss} at step {self._read}; the last state and snapshot from "
-                    "before are kept",
+                    f"the loss became {loss} at step {self._read}; what was saved before it is kept",
                     "lower the learning rate, or train in bf16 or fp32 (train.precision)",
                 )
             # Early on the average is over the steps so far, later over 1 / (1 - decay) of them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.curation.report import report_text
 from lorasmith.errors import Problem, RunError, Stopped
 from lorasmith.events import Controls, Notice, Observer
-from lorasmith.files import write_json, write_text
+from lorasmith.files import quick_fingerprint, write_json, write_text
+from lorasmith.models.source import locate
 from lorasmith.training.device import choose_device, device_name
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.observers import JsonLines, Observers, TensorBoard, Terminal
@@ -92,12 +93,7 @@ def resume(
     settings = load_settings(folder.settings, [*overrides, *fixed])
     prepared = prepare(settings, process_count())
     processes = start_processes(settings)
-    if info.get("dataset") != prepared.fingerprint:
-        raise RunError.of(
-            folder.path,
-            "the pictures, captions or their settings changed since this run began",
-            "put them back, or start a new run with --set adapter.init_from=" + str(folder.result),
-        )
+    refuse_other_inputs(folder, info, prepared)
     if info.get("status") == "done" and info.get("steps") == prepared.steps:
         console.print(f"This run is finished: {folder.result}", highlight=False)
         return folder.path
@@ -106,6 +102,26 @@ def resume(
             write_text(folder.settings, dump_toml(settings))
         _run(settings, prepared, folder, processes, console, controls, resume=True)
     return folder.path
+
+
+def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], prepared: Prepared) -> None:
+    """Raises RunError when the pictures or the base model are not those of the run's beginning."""
+    changed = {
+        "the pictures, their captions or their buckets": ("dataset", prepared.fingerprint),
+        "the base model's file": ("base_model", model_fingerprint(prepared.settings)),
+    }
+    problems = [
+        Problem(str(folder.path), f"{what} changed since this run began",
+                "put back what was there, or start a new run")
+        for what, (key, value) in changed.items()
+        if info.get(key) != value
+    ]  # fmt: skip
+    if problems:
+        raise RunError(problems)
+
+
+def model_fingerprint(settings: TrainSettings) -> str:
+    return quick_fingerprint(locate(settings.model.path))
 
 
 def plan(settings: TrainSettings, notices: Sequence[Problem], console: Console) -> None:
@@ -148,7 +164,13 @@ def write_beginning(folder: RunFolder, prepared: Prepared, notices: Sequence[Pro
     write_json(folder.path / "dataset.json", prepared.report.to_json())
     lines = [report_text(prepared.report), *(f"settings: {notice}" for notice in notices)]
     write_text(folder.path / "dataset.txt", "\n".join(lines) + "\n")
-    write_info(folder, status="started", dataset=prepared.fingerprint, **environment())
+    write_info(
+        folder,
+        status="started",
+        dataset=prepared.fingerprint,
+        base_model=model_fingerprint(prepared.settings),
+        **environment(),
+    )
 
 
 def show_preflight(prepared: Prepared, notices: Sequence[Problem], console: Console) -> None:

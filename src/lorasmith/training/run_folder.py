@@ -122,7 +122,7 @@ def _lock_file(file: TextIO) -> bool:
 
 
 def new_run_folder(output: Path, name: str) -> RunFolder:
-    """``output/name``, or ``name-2``, ``name-3`` … where that holds a run: nothing is overwritten."""
+    """``output/name``, or ``name-2``, ``name-3`` …: a run that is there is never overwritten."""
     candidate, number = Path(output) / name, 1
     while (candidate / "settings.toml").exists():
         number += 1

@@ -80,6 +80,20 @@ def test_sampling_sees_the_whole_adapter(tiny, dropping):
     assert torch.equal(tiny.predict(), whole)
 
 
+@pytest.mark.slow
+def test_blocks_compile_whole_with_and_without_masks(tiny, dropping):
+    network = dropping(neuron=0.2, rank=0.2, module=0.2)
+    whole = tiny.predict()
+    network.begin_step(1, 5, [10, 11])
+    eager = tiny.predict()
+    for block in tiny.unet.modules():
+        if type(block).__name__ == "BasicTransformerBlock":
+            block.compile(fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(tiny.predict(), eager)
+    network.end_step()
+    torch.testing.assert_close(tiny.predict(), whole)
+
+
 def test_text_chunks_of_a_sample_share_its_masks(tiny, dropping):
     network = dropping(rank=0.5)
     network.begin_step(1, 5, [10])

@@ -66,7 +66,7 @@ def full():
 
 @pytest.fixture(scope="module")
 def path(full, tmp_path_factory):
-    network = AdapterNetwork.create(full.roots, rank=8, alpha=4.0)
+    network = AdapterNetwork.create(full.roots, rank=8, alpha=3.0)
     assert network.parts() == {"unet": 192, "text_encoder": 72}
     randomise_up(network, std=0.1)
     path = tmp_path_factory.mktemp("lora") / "full.safetensors"

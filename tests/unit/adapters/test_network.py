@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.training_utils import _collate_lora_metadata
+from peft import LoraConfig, get_peft_model_state_dict
 
 from lorasmith.adapters.base import AdaptedLayer
+from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.errors import LoraFileError
 
@@ -179,6 +183,32 @@ def test_attention_processor_names_are_read(tiny, randomised):
         tensors[f"{prefix}{short}_lora.up.weight"] = adapter.lora_up.weight.detach()
     loaded = AdapterNetwork.load(tensors, tiny.roots)
     assert set(loaded.adapters) == {f"lora_unet_{attention}{which}" for which in adapters}
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_file_written_by_diffusers_means_the_same_here(tiny, tmp_path, rslora):
+    config = LoraConfig(
+        r=4,
+        lora_alpha=3,
+        use_rslora=rslora,
+        init_lora_weights=False,
+        target_modules=["to_q", "to_out.0", "proj_in", "ff.net.0.proj", "conv1"],
+        alpha_pattern={} if rslora else {"attn2.to_q": 7},
+    )
+    tiny.unet.add_adapter(config)
+    theirs = tiny.predict()
+    StableDiffusionPipeline.save_lora_weights(
+        tmp_path,
+        unet_lora_layers=get_peft_model_state_dict(tiny.unet),
+        **_collate_lora_metadata({"unet": tiny.unet}),
+    )
+    clean = type(tiny)()
+    assert not torch.equal(clean.predict(), theirs)
+    file = load_lora(tmp_path / "pytorch_lora_weights.safetensors")
+    network = AdapterNetwork.load(file.tensors, clean.roots)
+    assert not network.report.unmatched
+    with network.attached():
+        torch.testing.assert_close(clean.predict(), theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_what_does_not_fit_is_named(tiny, randomised):

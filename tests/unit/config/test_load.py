@@ -149,7 +149,7 @@ sections_and_more = st.sampled_from([*sections(), "preset", "version", "lr"])
 settings_and_more = st.sampled_from([item.name for item in all_settings().values()] + ["nope"])
 
 
-@hypothesis_settings(max_examples=1500)
+@hypothesis_settings(max_examples=60)
 @given(
     st.dictionaries(
         sections_and_more, anything | st.dictionaries(settings_and_more, anything, max_size=4)
@@ -168,7 +168,7 @@ def test_whatever_a_file_says_is_taken_or_explained(
             raise AssertionError(unexplained) from error
 
 
-@hypothesis_settings(max_examples=1500)
+@hypothesis_settings(max_examples=60)
 @given(st.sampled_from(list(all_settings())), st.text(max_size=12))
 def test_whatever_the_command_line_says_is_taken_or_explained(path: str, text: str) -> None:
     try:

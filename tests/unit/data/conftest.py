@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def save() -> Save:
 
     def make(path: Path, width: int = 64, height: int = 64, caption: str | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        rng = np.random.default_rng(abs(hash(path.name)) % 2**32)
+        rng = np.random.default_rng(zlib.crc32(path.name.encode()))
         Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
         if caption is not None:
             path.with_suffix(".txt").write_text(caption, encoding="utf-8")

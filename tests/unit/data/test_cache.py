@@ -157,6 +157,7 @@ print(len(store.damaged))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path) -> None:
     children = [
         subprocess.Popen(

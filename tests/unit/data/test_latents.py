@@ -36,7 +36,7 @@ class Encoder:
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         self.shapes.append(tuple(pixels.shape))
         assert pixels.dtype == torch.float32
-        assert -1 <= pixels.min() and pixels.max() <= 1  # noqa: PT018
+        assert pixels.abs().max() <= 1
         return pixels[:, :, ::8, ::8], pixels[:, :, ::8, ::8].abs()
 
 
@@ -189,7 +189,7 @@ def test_a_picture_that_was_damaged_since_the_scan(folder: Path) -> None:
     dataset = open_dataset(folder)
     path = folder / "2_zorp" / "square 4.png"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(DatasetError, match="square 4.png: it is truncated"):
+    with pytest.raises(DatasetError, match=r"square 4\.png: it is truncated"):
         run(folder, TensorStore(folder / CACHE_FOLDER), dataset=dataset)
 
 
@@ -247,10 +247,11 @@ latents.cache_latents(dataset, TensorStore(Path(sys.argv[2])), encode, vae_key="
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_only_the_last_work_is_lost(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     done = 0
-    for _ in range(3):
+    for _ in range(2):
         child = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(folder), str(cache)],
             stdout=subprocess.PIPE, text=True,

@@ -1,0 +1,19 @@
+"""The demo's settings teach the demo's character, at a smaller size than benchmarks/learning.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmarks.learning import train_and_judge
+
+
+@pytest.mark.slow
+def test_learns_the_character_and_leaves_the_rest_alone(tmp_path: Path) -> None:
+    result = train_and_judge(24, "demo", [], tmp_path)
+    before, after = result["before"], result["after"]
+    assert before.character == 0
+    assert after.character >= 0.7
+    assert after.leak <= before.leak + 0.1
+    for name, share in before.kept.items():
+        assert after.kept[name] >= share - 0.15, name

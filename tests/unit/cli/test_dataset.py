@@ -1,0 +1,67 @@
+"""``lorasmith dataset check`` from the outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from lorasmith.cli.dataset import command
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "my set" / "10_zörp girl"
+    folder.mkdir(parents=True)
+    Image.effect_noise((512, 512), 80).save(folder / "a.png")
+    (folder / "a.txt").write_text("zörp girl", encoding="utf-8")
+    return folder.parent
+
+
+def test_a_good_dataset(folder: Path) -> None:
+    result = CliRunner().invoke(command, ["check", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert "10 x 10 epochs = 100 steps" in " ".join(result.output.split())
+    assert "This dataset is fine." in result.output
+
+
+def test_json_alone_is_on_standard_output(folder: Path) -> None:
+    result = CliRunner().invoke(command, ["check", str(folder), "--json", "--batch", "3"])
+    value = json.loads(result.stdout)
+    assert value["steps"]["batch"] == 3
+    assert value["folders"][0]["fallback"] == "zörp girl"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_errors_are_status_two(folder: Path, as_json: bool) -> None:
+    (folder / "10_zörp girl" / "b.png").write_text("text")
+    arguments = ["check", str(folder), *(["--json"] if as_json else [])]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    if as_json:
+        assert "text, not a picture" in json.loads(result.stdout)["errors"][0]["what"]
+    else:
+        assert "1 error" in result.output
+
+
+@pytest.mark.parametrize("size", ["0", "abc", "512x", "1x2x3"])
+def test_resolutions_that_are_none(folder: Path, size: str) -> None:
+    result = CliRunner().invoke(command, ["check", str(folder), "--resolution", size])
+    assert result.exit_code == 2
+    assert size in result.output
+
+
+def test_through_the_real_command(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "lorasmith", "dataset", "check", str(tmp_path / "none")],
+        capture_output=True, text=True, timeout=120, env=os.environ, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "does not exist" in result.stderr
+    assert "Traceback" not in result.stderr

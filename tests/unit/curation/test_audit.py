@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorasmith.curation.audit import AuditReport, StepCount, audit
+from lorasmith.curation.report import report_text
+from lorasmith.data.buckets import plan_buckets
+from lorasmith.data.captions import CaptionRules
+from lorasmith.data.dataset import build_dataset
+from lorasmith.data.layout import find_folders
+from lorasmith.data.scan import scan
+
+Save = Callable[..., Path]
+
+
+def check(folder: Path, resolution: int = 64, **options: object) -> AuditReport:
+    found = scan(find_folders(folder))
+    rules = options.pop("rules", None)
+    buckets = plan_buckets(resolution, resolution)
+    return audit(found, build_dataset(found, buckets, rules), **options)  # type: ignore[arg-type]
+
+
+def warning(report: AuditReport, part: str) -> str:
+    """The one warning that has ``part`` in it."""
+    found = [str(problem) for problem in report.warnings if part in str(problem)]
+    assert len(found) == 1, [str(problem) for problem in report.warnings]
+    return found[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, save: Save) -> Path:
+    """24 samples of 6 captioned pictures in two shapes, and 5 for regularisation."""
+    for number in range(4):
+        save(tmp_path / "4_zorp girl" / f"{number}.png", 64, 64, f"zorp, girl, pose {number}")
+    for number in range(2):
+        save(tmp_path / "4_zorp girl" / f"tall {number}.png", 48, 96, "zorp, standing")
+    for number in range(5):
+        save(tmp_path / "reg" / "1_girl" / f"{number}.png", 64, 64)
+    return tmp_path
+
+
+def test_a_good_dataset_has_nothing_to_say(folder: Path) -> None:
+    report = check(folder, count_tokens=lambda text: len(text.split()))
+    assert report.errors == ()
+    assert report.warnings == ()
+    assert report.near_duplicates == ()
+    assert report.captions.longest == 4
+
+
+def test_steps_and_where_they_come_from(folder: Path) -> None:
+    # 16 square + 8 tall + 24 regularisation samples; squares and regularisation share a bucket.
+    steps = check(folder, batch=5, epochs=3).steps
+    assert (steps.train_samples, steps.reg_samples, steps.buckets) == (24, 24, 2)
+    assert (steps.batches, steps.steps_per_epoch, steps.total) == (8 + 2, 10, 30)
+    assert str(steps) == (
+        "24 + 24 regularisation samples in 2 buckets, 5 to a batch: 10 batches an epoch; "
+        "10 x 3 epochs = 30 steps"
+    )
+
+
+def test_steps_with_accumulation_or_a_fixed_number(folder: Path) -> None:
+    accumulated = check(folder, batch=5, epochs=3, accumulation=4).steps
+    assert (accumulated.steps_per_epoch, accumulated.total) == (3, 9)
+    fixed = check(folder, batch=5, epochs=3, steps=25).steps
+    assert (fixed.total, fixed.epochs) == (25, 3)
+    assert "25 steps as set, which is 3 epochs" in str(fixed)
+
+
+@given(st.integers(1, 10), st.integers(0, 60))
+def test_the_sentence_never_contradicts_itself(batch: int, extra: int) -> None:
+    batches = -(-100 // batch) + extra
+    steps = StepCount(100, 0, 3, batch, batches, 1, batches, 2, 2 * batches, False)
+    assert (f"({extra} more than 100 / {batch}:" in str(steps)) == (extra > 0)
+
+
+def test_tables(folder: Path) -> None:
+    report = check(folder, batch=5)
+    train, reg = report.folders
+    assert (train.pictures, train.repeats, train.samples, train.captions) == (6, 4, 24, 6)
+    assert (reg.pictures, reg.repeats, reg.samples, reg.captions) == (5, 1, 24, 0)
+    assert (reg.fallback, reg.uses) == ("girl", {4: 1, 5: 4})
+    assert sum(row.samples for row in report.buckets) == 48
+    assert sum(row.batches for row in report.buckets) == report.steps.batches
+    assert [row.size for row in report.pictures][4] == (48, 96)
+
+
+def test_json_is_complete_and_plain(folder: Path) -> None:
+    value = check(folder).to_json()
+    assert json.loads(json.dumps(value)) == value
+    assert value["steps"]["because"].endswith("= 48 steps")
+    assert len(value["pictures"]) == 11
+    assert value["folders"][1]["uses"] == {"4": 1, "5": 4}
+
+
+def test_report_as_text(folder: Path, save: Save) -> None:
+    save(folder / "4_zorp girl" / "odd.png", 400, 64)
+    (folder / "4_zorp girl" / "notes.md").write_text("x")
+    text = report_text(check(folder), width=90)
+    assert all(len(line) <= 90 for line in text.splitlines())
+    for part in ("4_zorp girl", "regularisation", "64x64", "odd.png", "1 not a picture", "Steps"):
+        assert part in text, part
+    assert "\x1b" not in text
+
+
+def test_missing_captions(folder: Path) -> None:
+    (folder / "4_zorp girl" / "2.txt").unlink()
+    assert "1 of 6 pictures has no caption" in warning(check(folder), "no caption")
+    for path in (folder / "4_zorp girl").glob("*.txt"):
+        path.unlink()
+    report = check(folder)
+    said = warning(report, "none of 6 pictures has a caption")
+    assert "'zorp girl'" in said
+    assert (report.captions.from_file, report.captions.from_folder) == (0, 6)
+
+
+def test_captions_over_the_token_length(folder: Path) -> None:
+    (folder / "4_zorp girl" / "2.txt").write_text("zorp " + "word " * 90)
+    count = len
+    report = check(folder, count_tokens=lambda text: count(text.split()))
+    said = warning(report, "longer than 75")
+    assert "91" in said
+    assert "model.max_tokens = 150" in said
+    rules = CaptionRules(prefix="one two three")
+    assert (
+        check(folder, count_tokens=lambda t: count(t.split()), rules=rules).captions.longest == 94
+    )
+
+
+def test_trigger_given_or_guessed(folder: Path) -> None:
+    (folder / "4_zorp girl" / "2.txt").write_text("girl, sitting")
+    assert "1 caption has no such word (4_zorp girl/2.png)" in warning(check(folder), "'zorp'")
+    assert "missing from 1 of 6" in warning(check(folder, trigger="ZORP"), "'ZORP'")
+    assert "missing from 6 of 6" in warning(check(folder, trigger="xyz"), "'xyz'")
+
+
+def test_no_trigger_is_guessed_from_sentences(tmp_path: Path, save: Save) -> None:
+    for number in range(6):
+        save(tmp_path / "1_a" / f"{number}.png", caption=f"a photo of thing {number}")
+    assert check(tmp_path).warnings == ()
+
+
+def test_enlarged_and_cropped_pictures(folder: Path, save: Save) -> None:
+    save(folder / "4_zorp girl" / "small.png", 20, 20, "zorp")
+    save(folder / "4_zorp girl" / "long.png", 640, 64, "zorp")
+    report = check(folder)
+    assert "1 picture is smaller" in warning(report, "small.png 3.2x")
+    assert "60%" in warning(report, "long.png")
+
+
+def test_single_pictures_in_a_bucket_matter_from_batch_two_on(folder: Path, save: Save) -> None:
+    save(folder / "4_zorp girl" / "wide.png", 128, 32, "zorp")
+    assert check(folder, batch=1).warnings == ()
+    assert "wide.png" in warning(check(folder, batch=2), "single picture")
+
+
+def test_unused_regularisation_pictures(folder: Path, save: Save) -> None:
+    for number in range(40):
+        save(folder / "reg" / "1_girl" / f"more {number}.png")
+    report = check(folder)
+    assert "21 of 45 regularisation pictures are not used" in warning(report, "regularisation")
+    assert report.folders[1].uses == {0: 21, 1: 24}
+
+
+def test_wildcards_and_lines_that_are_not_read_as_such(folder: Path) -> None:
+    (folder / "4_zorp girl" / "1.txt").write_text("zorp, {red|blue} hat\nzorp, another")
+    report = check(folder)
+    assert "4_zorp girl/1.png" in warning(report, "{a|b}")
+    assert "only the first" in warning(report, "several lines")
+    assert check(folder, rules=CaptionRules(wildcards=True)).warnings == ()
+
+
+def test_headers_only(folder: Path) -> None:
+    path = folder / "4_zorp girl" / "1.png"
+    path.write_bytes(path.read_bytes()[:-500])
+    assert check(folder, decode=False).errors == ()
+    assert "truncated" in check(folder).errors[0].what
