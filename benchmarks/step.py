@@ -1,6 +1,7 @@
 """Our training step against a bare PyTorch loop over the same full-size SD1.5 UNet.
 
     python benchmarks/step.py                      # CPU: 128 px, rank 8, fp32 and bf16
+    python benchmarks/step.py --threads 1 --clock cpu   # where others compute beside it
     python benchmarks/step.py --device cuda        # 512 px, rank 32, batch 1, 4, 8
 
 The bare loop is what one writes by hand: ``base(x) + up(down(x)) * scale`` around the same 192
@@ -141,7 +142,7 @@ class Ours:
         self.batch = MicroBatch(
             torch.randn(shape),
             torch.full(shape, 0.01),
-            Conditioning(hidden),
+            lambda: Conditioning(hidden),
             torch.ones(case.batch),
             list(range(case.batch)),
         )
@@ -188,17 +189,25 @@ def full_size_model(device: torch.device, dtype: torch.dtype) -> DiffusionModel:
     )
 
 
-def time_steps(side: Bare | Ours, steps: int, sync: Callable[[], None]) -> list[float]:
+@dataclass(frozen=True)
+class Clock:
+    """How seconds are counted, and how to wait for the device before looking."""
+
+    read: Callable[[], float] = time.perf_counter
+    sync: Callable[[], None] = lambda: None
+
+
+def time_steps(side: Bare | Ours, steps: int, clock: Clock) -> list[float]:
     """Seconds of each of ``steps`` steps, after one that is not counted."""
     times = []
     with side.attached():
         side.step(0)
         for number in range(1, steps + 1):
-            sync()
-            begin = time.perf_counter()
+            clock.sync()
+            begin = clock.read()
             side.step(number)
-            sync()
-            times.append(time.perf_counter() - begin)
+            clock.sync()
+            times.append(clock.read() - begin)
     return times
 
 
@@ -211,10 +220,9 @@ def peak_gib(side: Bare | Ours) -> float:
     return torch.cuda.max_memory_allocated() / 2**30
 
 
-def compare(model: DiffusionModel, case: Case, rounds: int, steps: int) -> str:
+def compare(model: DiffusionModel, case: Case, rounds: int, steps: int, clock: Clock) -> str:
     """One row: median seconds of both, ratio, samples/s; on CUDA peak memory too."""
     cuda = model.device.type == "cuda"
-    sync = torch.cuda.synchronize if cuda else (lambda: None)
     root = AdapterRoot(*model.adapter_roots()[0])
     sides = {"bare": Bare(model.unet, targets_of(root), case), "ours": Ours(model, root, case)}
     times: dict[str, list[float]] = {"bare": [], "ours": []}
@@ -222,16 +230,16 @@ def compare(model: DiffusionModel, case: Case, rounds: int, steps: int) -> str:
     if case.compiled:
         # The bare loop stays eager, and is timed first: compiled blocks cannot be taken back.
         for _ in range(rounds):
-            times["bare"] += time_steps(sides["bare"], steps, sync)
+            times["bare"] += time_steps(sides["bare"], steps, clock)
         model.compile()
-        time_steps(sides["ours"], 3, sync)
+        time_steps(sides["ours"], 3, clock)
         for _ in range(rounds):
-            times["ours"] += time_steps(sides["ours"], steps, sync)
+            times["ours"] += time_steps(sides["ours"], steps, clock)
     else:
         for number in range(rounds):
             order = ("bare", "ours") if number % 2 == 0 else ("ours", "bare")
             for name in order:
-                times[name] += time_steps(sides[name], steps, sync)
+                times[name] += time_steps(sides[name], steps, clock)
     bare, ours = (statistics.median(times[name]) for name in ("bare", "ours"))
     cells = [
         case.precision,
@@ -265,11 +273,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="CPU threads")
     parser.add_argument("--rounds", type=int, default=6, help="turns of each side")
     parser.add_argument("--steps", type=int, default=3, help="timed steps in a turn")
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        choices=["wall", "cpu"],
+        help="cpu counts the process's own CPU seconds: use it with one thread on a busy machine",
+    )
+    parser.add_argument("--channels-last", action="store_true", help="both sides, on a CPU")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     cuda = device.type == "cuda"
+    clock = Clock(
+        time.process_time if options.clock == "cpu" else time.perf_counter,
+        torch.cuda.synchronize if cuda else lambda: None,
+    )
     where = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {where}\n")
     head = ["precision", "optimizer", "mode", "batch", "bare s", "ours s", "ratio", "samples/s"]
@@ -280,9 +299,9 @@ def main() -> None:
         if model is None or model.dtype != DTYPES[case.precision] or case.compiled:
             model = None
             model = full_size_model(device, DTYPES[case.precision])
-            if cuda:
+            if cuda or options.channels_last:
                 model.use_channels_last()
-        print(compare(model, case, options.rounds, options.steps), flush=True)
+        print(compare(model, case, options.rounds, options.steps, clock), flush=True)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def as_bytes(tensors: Mapping[str, Tensor]) -> dict[str, TensorBytes]:
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]], **settings: object) -> str:
-    """32 hex digits that change with any weight, name or setting: the key of what follows from them."""
+    """32 hex digits that change with any weight, name or setting: a key for what they lead to."""
     digest = blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
     for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())

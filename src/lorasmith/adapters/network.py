@@ -166,6 +166,11 @@ class AdapterNetwork:
         """The adapters by kohya's key, in the order of the model's layers."""
         return {key: module.adapter for key, module in self._modules.items()}
 
+    @property
+    def targets(self) -> dict[str, Target]:
+        """Where each of :attr:`adapters` goes, by the same keys."""
+        return {key: module.target for key, module in self._modules.items()}
+
     def __len__(self) -> int:
         return len(self._modules)
 

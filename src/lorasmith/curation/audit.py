@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.curation import checks
-from lorasmith.curation.looks import look_at, near_duplicates
+from lorasmith.curation.looks import Look, look_at, near_duplicates
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
 from lorasmith.data.scan import Scan
@@ -196,7 +196,32 @@ def audit(
     train = [item for item in dataset.items if not item.reg]
     tokens = checks.caption_lengths(train, dataset.rules, count_tokens)
     errors = [*scan.problems, *(look.problem for look in looks if look.problem is not None)]
-    warnings = [
+    warnings = _warnings(scan, dataset, looks, alike, tokens, batch, max_tokens, trigger)
+    return AuditReport(
+        tuple(errors),
+        tuple(warnings),
+        count_steps(dataset, batch, accumulation, epochs, steps),
+        _captions(train, tokens),
+        tuple(_folder_rows(scan, dataset)),
+        tuple(_bucket_rows(dataset, batch)),
+        tuple(_picture_row(item) for item in dataset.items),
+        tuple(tuple(group) for group in alike),
+        scan.ignored,
+    )
+
+
+def _warnings(
+    scan: Scan,
+    dataset: Dataset,
+    looks: Sequence[Look],
+    alike: Sequence[Sequence[Path]],
+    tokens: dict[Path, int],
+    batch: int,
+    max_tokens: int,
+    trigger: str,
+) -> list[Problem]:
+    train = [item for item in dataset.items if not item.reg]
+    return [
         *scan.warnings,
         *(dataset.buckets.notes if dataset.buckets is not None else ()),
         *checks.missing_captions(scan),
@@ -211,17 +236,6 @@ def audit(
         *checks.transparent(looks),
         *checks.alike(alike),
     ]
-    return AuditReport(
-        tuple(errors),
-        tuple(warnings),
-        count_steps(dataset, batch, accumulation, epochs, steps),
-        _captions(train, tokens),
-        tuple(_folder_rows(scan, dataset)),
-        tuple(_bucket_rows(dataset, batch)),
-        tuple(_picture_row(item) for item in dataset.items),
-        tuple(tuple(group) for group in alike),
-        scan.ignored,
-    )
 
 
 def count_steps(

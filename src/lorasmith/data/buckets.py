@@ -126,7 +126,7 @@ def plan_buckets(
         enabled: ``False`` gives the one size (width, height), rounded to ``multiple`` only.
         min: smallest side, px; default half the resolution's smaller side.
         max: largest side, px; default twice the resolution's larger side.
-        step: px; default 64, less (an eighth of the resolution) where pictures are small.
+        step: px; default 64, less (about an eighth of the resolution) where pictures are small.
         upscale: whether pictures below the resolution are enlarged.
         multiple: what the model needs every side to be a multiple of, px.
 
@@ -134,7 +134,7 @@ def plan_buckets(
         SettingsError: ``step`` does not suit the model, or min and max leave out the resolution.
     """
     if step is None:
-        eighth = 1 << (_smaller(width, height) // 8).bit_length() - 1 if width >= 8 else multiple
+        eighth = int(2 ** round(math.log2(_smaller(width, height) / 8)))
         step = _floor(_smaller(64, eighth), multiple) or multiple
     if step < 1 or step % multiple:
         what = f"{step} does not suit the model, whose pictures come in steps of {multiple}"

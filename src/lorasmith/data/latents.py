@@ -124,17 +124,15 @@ def cache_latents(
         CheckpointError: the VAE gives numbers that are not finite.
         Stopped: by ``controls``; what was encoded is stored.
     """
-    keys = latent_keys(
-        dataset, vae_key=vae_key, background=background, memo=store.folder / "pictures.json"
-    )
+    memo = store.folder / "pictures.json"
+    keys = latent_keys(dataset, vae_key=vae_key, background=background, memo=memo)
     for problem in store.damaged:
         observer(Notice("warning", str(problem)))
     store.damaged.clear()
     mine = _batches(dataset, keys, batch)[rank::world_size]
     missing = set(store.missing(job.key for jobs in mine for job in jobs))
     todo = [[job for job in jobs if job.key in missing] for jobs in mine]
-    writer = _Writer(store)
-    total, done = len(missing), 0
+    writer, done = _Writer(store), 0
     try:
         for jobs, pixels in _decoded([jobs for jobs in todo if jobs], background):
             if controls is not None and controls.stopping:
@@ -146,7 +144,7 @@ def cache_latents(
                 writer.add(job, {"mean": mean[index].clone(), "std": std[index].clone()})
             writer.flush_if_due()
             done += len(jobs)
-            observer(Progress("caching latents", done, total))
+            observer(Progress("caching latents", done, len(missing)))
     finally:
         writer.flush()
     return keys

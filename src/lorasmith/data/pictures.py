@@ -56,6 +56,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG = 0x0112
+_ROWS_IN_CACHE = 32  # rows worked on at a time: what a processor's cache holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +219,20 @@ def _shrink_rows(values: np.ndarray, count: int) -> np.ndarray:
     if count == height:
         return values.astype(np.float32)
     edges = np.arange(count + 1) * (height / count)
-    first = np.minimum(edges.astype(np.int64), height)
-    fraction = (edges - first).astype(np.float32)[:, None]
-    sums = np.add.reduceat(values, first[:-1], axis=0, dtype=np.float32)
-    # Each sum begins with a whole pixel of which only a part belongs to it; the rest is the
-    # neighbour's above.
-    border = values[first[:-1]].astype(np.float32) * fraction[:-1]
-    sums -= border
-    sums[:-1] += border[1:]
-    return sums * np.float32(count / height)
+    begins, ends = edges[:-1], edges[1:]
+    first = begins.astype(np.int64)
+    averages = np.zeros((count, values.shape[1]), np.float32)
+    taps = []
+    for offset in range(-(-height // count) + 1):
+        row = first + offset
+        covered = np.minimum(ends, row + 1) - np.maximum(begins, row)
+        weights = np.clip(covered, 0, None) * (count / height)
+        taps.append((np.minimum(row, height - 1), weights.astype(np.float32)[:, None]))
+    for begin in range(0, count, _ROWS_IN_CACHE):
+        part = slice(begin, begin + _ROWS_IN_CACHE)
+        for row, weight in taps:
+            averages[part] += values[row[part]] * weight[part]
+    return averages
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What lies where in a diffusers folder. Torch-free."""
+"""What lies where in a diffusers folder: each part in a folder of its own name. Torch-free."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.errors import CheckpointError
-from lorasmith.models.family import PREDICTIONS, Overrides, pick_allowed
+from lorasmith.models.family import PARTS, PREDICTIONS, Overrides, pick_allowed
 
-PART_FOLDERS = {"unet": "unet", "vae": "vae", "text_encoder": "text_encoder"}
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 FOLDER_CONFIGS = (
     "model_index.json",
     SCHEDULER_CONFIG,
-    *(f"{folder}/config.json" for folder in PART_FOLDERS.values()),
+    *(f"{part}/config.json" for part in PARTS),
 )
 STEMS = {
     "unet": ("diffusion_pytorch_model",),

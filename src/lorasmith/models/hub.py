@@ -15,7 +15,8 @@ from huggingface_hub.errors import (
 )
 
 from lorasmith.errors import CheckpointError
-from lorasmith.models.folder import FOLDER_CONFIGS, PART_FOLDERS, choose_weights
+from lorasmith.models.family import PARTS
+from lorasmith.models.folder import FOLDER_CONFIGS, choose_weights
 
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(?P<file>/[\w./ -]+\.(safetensors|ckpt|pt|bin))?$")
 # HfHubHTTPError's own base is the error of the HTTP library below, whichever that is.
@@ -30,10 +31,11 @@ def is_hub_id(source: str) -> bool:
     return match is not None and (match["file"] is not None or not source.endswith(SINGLE_FILE))
 
 
-def fetch(source: str) -> Path:
+def fetch(source: str, *, vae: bool = False) -> Path:
     """The local folder or file of a hub id, downloaded if it is not in the hub's cache.
 
-    Without a network, what an earlier download left in that cache will do.
+    Without a network, what an earlier download left in that cache will do. ``vae`` fetches the
+    VAE alone, which may also lie at the repository's top.
 
     Raises:
         CheckpointError: there is no such model, it needs permission, or there is no network.
@@ -45,7 +47,7 @@ def fetch(source: str) -> Path:
         offline = names is None
         if file:
             return Path(hf_hub_download(repository, file[0], local_files_only=offline))
-        wanted = None if names is None else _wanted(repository, names)
+        wanted = None if names is None else _wanted(repository, names, vae)
         return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=offline))
     except GatedRepoError as error:
         todo = "accept its licence on its page, then run `hf auth login`"
@@ -76,13 +78,16 @@ def _file_names(repository: str) -> list[str] | None:
     return [file.rfilename for file in siblings or ()]
 
 
-def _wanted(repository: str, names: list[str]) -> list[str]:
-    """Those files of a diffusers folder that a base model needs."""
+def _wanted(repository: str, names: list[str], vae: bool = False) -> list[str]:
+    """Those files of a diffusers folder that a base model (or its VAE) needs."""
+    top = choose_weights("vae", names) if vae else []
+    if top:
+        return [*top, "config.json"]
     wanted = [name for name in names if name in FOLDER_CONFIGS]
-    for part, folder in PART_FOLDERS.items():
-        inside = [n.removeprefix(f"{folder}/") for n in names if n.startswith(f"{folder}/")]
-        wanted += [f"{folder}/{name}" for name in choose_weights(part, inside)]
-    if any(name.startswith("unet/") for name in wanted):
+    for part in ["vae"] if vae else PARTS:
+        inside = [n.removeprefix(f"{part}/") for n in names if n.startswith(f"{part}/")]
+        wanted += [f"{part}/{name}" for name in choose_weights(part, inside)]
+    if any(name.startswith("vae/" if vae else "unet/") for name in wanted):
         return wanted
     files = [name for name in names if name.endswith(SINGLE_FILE) and "/" not in name]
     if files:

@@ -65,6 +65,8 @@ class Dummy(dict[Any, Any]):
     def __setstate__(self, state: object) -> None:
         """Take no state."""
 
+    __hash__ = object.__hash__  # type: ignore[assignment]  # it may be the key of a dict
+
     def append(self, item: object) -> None:
         """Keep nothing."""
 

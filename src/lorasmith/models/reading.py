@@ -94,7 +94,8 @@ def _pickled(file: WeightFile, names: Iterable[str]) -> Iterator[tuple[str, Tens
     where the file's format can be."""
     assert file.pickle is not None
     assert not file.pickle.dangerous
-    with _said_plainly(file.path), torch.serialization.safe_globals(stubs(file.pickle)):
+    todo = f"{AGAIN}, or get the .safetensors version of this model"
+    with _said_plainly(file.path, todo), torch.serialization.safe_globals(stubs(file.pickle)):
         try:
             value = torch.load(file.path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # written before torch 1.6: no zip archive, so nothing to map
@@ -108,9 +109,9 @@ def _pickled(file: WeightFile, names: Iterable[str]) -> Iterator[tuple[str, Tens
 
 
 @contextlib.contextmanager
-def _said_plainly(path: Path) -> Iterator[None]:
+def _said_plainly(path: Path, todo: str = AGAIN) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, *PICKLE_ERRORS) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError.of(path, f"cannot be read: {reason}", AGAIN) from error
+        raise CheckpointError.of(path, f"cannot be read: {reason}", todo) from error

@@ -26,7 +26,7 @@ from lorasmith.models.family import (
     parse_overrides,
     pick_allowed,
 )
-from lorasmith.models.folder import PART_FOLDERS, folder_overrides, read_config, weight_files
+from lorasmith.models.folder import folder_overrides, read_config, weight_files
 from lorasmith.models.hub import fetch, is_hub_id
 from lorasmith.models.layout import (
     Layout,
@@ -149,7 +149,7 @@ def open_checkpoint(
     if vae is not None:
         for _, layout in pieces:
             layout.parts.pop("vae", None)
-        piece, own = _open_vae(locate(vae))
+        piece, own = _open_vae(locate(vae, vae=True))
         pieces.append(piece)
         # A VAE that says nothing of itself is the family's, whatever the model's own one was.
         overrides = dataclasses.replace(overrides, vae=own)
@@ -199,7 +199,7 @@ def _note_other_scale(own: Config, vae: object) -> list[str]:
     return [f"{vae}: its latents are scaled by {scale}, this family's by {usual}: a VAE of SDXL?"]
 
 
-def locate(source: str | Path) -> Path:
+def locate(source: str | Path, *, vae: bool = False) -> Path:
     """The file or folder that the user named, downloaded from the hub if it is a hub id.
 
     Raises:
@@ -209,13 +209,14 @@ def locate(source: str | Path) -> Path:
         return DEMO
     path = Path(source).expanduser()
     try:
-        exists = path.exists()
-    except OSError as error:  # a symlink loop, a folder that may not be entered
+        if path.exists():
+            return path
+        if path.is_symlink():
+            raise CheckpointError.of(source, "this is a link that leads nowhere", "mend the link")
+    except OSError as error:  # a folder that may not be entered, a name that is too long
         raise CheckpointError.of(source, f"cannot be read: {error.strerror}") from error
-    if exists:
-        return path
     if isinstance(source, str) and is_hub_id(source):
-        return fetch(source)
+        return fetch(source, vae=vae)
     near: list[str] = []
     if path.parent.is_dir():
         names = [p.name for p in path.parent.iterdir()]
@@ -278,7 +279,7 @@ def _read_pickle(path: Path) -> WeightFile:
 
 
 def _open_folder(folder: Path) -> tuple[list[Piece], Overrides]:
-    files = {part: weight_files(part, folder / sub) for part, sub in PART_FOLDERS.items()}
+    files = {part: weight_files(part, folder / part) for part in PARTS}
     if not files["unet"]:
         raise _no_unet(folder)
     headers = {part: [read_header(path) for path in paths] for part, paths in files.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -72,11 +73,16 @@ class Batches:
             self._epoch = epoch
         return self._order[index * self.accumulation : (index + 1) * self.accumulation]
 
-    def micro_batches(self, step: int) -> tuple[list[MicroBatch], int]:
-        """This process's micro-batches, and the number of samples that all processes share."""
-        groups = self.samples(step)
-        shares = [share for group in groups if (share := self.processes.share(group))]
-        return [self._load(share, step) for share in shares], sum(map(len, groups))
+    def size(self, step: int) -> int:
+        """Samples of the step, over all its micro-batches and processes."""
+        return sum(map(len, self.samples(step)))
+
+    def micro_batches(self, step: int) -> Iterator[MicroBatch]:
+        """This process's part of the step, loaded one by one."""
+        for group in self.samples(step):
+            share = self.processes.share(group)
+            if share:
+                yield self._load(share, step)
 
     def _load(self, samples: Sequence[SampleRef], step: int) -> MicroBatch:
         epoch = self.epoch_of(step)
@@ -90,7 +96,7 @@ class Batches:
         return MicroBatch(
             mean,
             std,
-            self.text.condition(captions),
+            partial(self.text.condition, captions),
             torch.tensor(weights),
             [sample.id for sample in samples],
         )

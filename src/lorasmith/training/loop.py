@@ -38,8 +38,8 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
 
     for step in range(run.position.step, run.steps):
         with run.stopwatch.phase("steps"):
-            micro_batches, total = batches.micro_batches(step)
-            result = trainer(step, micro_batches, total)
+            total = batches.size(step)
+            result = trainer(step, batches.micro_batches(step), total)
             done, epoch = step + 1, batches.epoch_of(step)
             last = done == run.steps
             observe(meter.measure(done, epoch, total, result, last=last))
@@ -142,7 +142,7 @@ class Meter:
             if not math.isfinite(loss):
                 raise RunError.of(
                     self._run.folder.path,
-                    f"the loss became {loss} at step {self._read}; what was saved before it is kept",
+                    f"the loss became {loss} at step {self._read}; what was saved before is kept",
                     "lower the learning rate, or train in bf16 or fp32 (train.precision)",
                 )
             # Early on the average is over the steps so far, later over 1 / (1 - decay) of them.

@@ -5,7 +5,7 @@ Shapes: B samples of a micro-batch, C latent channels, h x w latent size, T text
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,14 +27,16 @@ class MicroBatch:
 
     Args:
         mean, std: (B, C, h, w) of the VAE's posterior, already scaled; the step draws the sample.
-        conditioning: text features; carries gradients when the text encoder is trained.
+        condition: gives the text features, with gradients when the text encoder is trained. A
+            call, since a trained text encoder must run within the step that its adapters drop out
+            for, and only one micro-batch's graph should be alive at a time.
         weight: (B,) loss weights: prior loss weight for regularisation pictures, folder weights.
         samples: stable ids, which name every random draw.
     """
 
     mean: Tensor
     std: Tensor
-    conditioning: Conditioning
+    condition: Callable[[], Conditioning]
     weight: Tensor
     samples: Sequence[int]
 
@@ -72,7 +74,7 @@ class Objective:
         prediction = model.denoise(
             noisy.to(device, non_blocking=True),
             timesteps.to(device, non_blocking=True),
-            batch.conditioning,
+            batch.condition(),
         )
         loss = per_sample_mse(prediction, target.to(device, non_blocking=True))
         return (loss * weight.to(device, non_blocking=True)).sum()
@@ -116,7 +118,7 @@ class TrainStep:
         self.processes = processes
         self.max_grad_norm, self.norm_limit, self.scaler = max_grad_norm, norm_limit, scaler
 
-    def __call__(self, step: int, batches: Sequence[MicroBatch], total: int) -> StepResult:
+    def __call__(self, step: int, batches: Iterable[MicroBatch], total: int) -> StepResult:
         """Run step ``step`` (0-based) on this process's micro-batches.
 
         Args:

@@ -81,14 +81,13 @@ def test_sampling_sees_the_whole_adapter(tiny, dropping):
 
 
 @pytest.mark.slow
-def test_blocks_compile_whole_with_and_without_masks(tiny, dropping):
+def test_a_block_compiles_whole_with_and_without_masks(tiny, dropping):
     network = dropping(neuron=0.2, rank=0.2, module=0.2)
     whole = tiny.predict()
     network.begin_step(1, 5, [10, 11])
     eager = tiny.predict()
-    for block in tiny.unet.modules():
-        if type(block).__name__ == "BasicTransformerBlock":
-            block.compile(fullgraph=True, backend="aot_eager")
+    block = tiny.unet.mid_block.attentions[0].transformer_blocks[0]
+    block.compile(fullgraph=True, backend="eager")
     torch.testing.assert_close(tiny.predict(), eager)
     network.end_step()
     torch.testing.assert_close(tiny.predict(), whole)

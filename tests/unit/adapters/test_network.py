@@ -147,10 +147,11 @@ def long_names(network: AdapterNetwork, style: str) -> dict[str, torch.Tensor]:
         "diffusers": ("lora.down.weight", "lora.up.weight"),
     }
     tensors = {}
-    for module in network._modules.values():
-        name = module.target.root.long_names(module.target.path)[0]
+    for key, adapter in network.adapters.items():
+        target = network.targets[key]
+        name = target.root.long_names(target.path)[0]
         for suffix, factor in zip(
-            suffixes[style], (module.adapter.lora_down, module.adapter.lora_up), strict=True
+            suffixes[style], (adapter.lora_down, adapter.lora_up), strict=True
         ):
             tensors[f"{name}.{suffix}"] = factor.weight.detach()
     return tensors

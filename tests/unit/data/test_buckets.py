@@ -134,7 +134,16 @@ def test_resolution_off_the_step_is_rounded_and_said(
 
 @pytest.mark.parametrize(
     ("resolution", "multiple", "step"),
-    [(512, 8, 64), (1024, 8, 64), (128, 8, 16), (64, 8, 8), (64, 16, 16), (256, 64, 64)],
+    [
+        (512, 8, 64),
+        (500, 8, 64),
+        (1024, 8, 64),
+        (4, 8, 8),
+        (128, 8, 16),
+        (64, 8, 8),
+        (64, 16, 16),
+        (256, 64, 64),
+    ],
 )
 def test_step_follows_the_size_of_pictures(resolution: int, multiple: int, step: int) -> None:
     assert plan_buckets(resolution, resolution, multiple=multiple).step == step

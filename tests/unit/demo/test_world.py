@@ -16,6 +16,7 @@ from lorasmith.demo.character import (
     trigger_prompts,
     write_training_set,
 )
+from lorasmith.demo.judge import character_rate, leak_rate, read, tag_accuracy
 from lorasmith.demo.world import VALUES, Creature, all_tags, draw, random_creature, tags
 
 
@@ -147,3 +148,13 @@ def test_prompts_ask_for_what_their_creatures_are():
     for prompt in novel_prompts(20):
         asked = {prompt.creature.hat, prompt.creature.held}
         assert any(value in prompt.text for value in asked)
+
+
+def test_judge_reads_drawings():
+    rng = Random(7)
+    creatures = [random_creature(rng) for _ in range(60)]
+    readings = read([draw(creature, rng) for creature in creatures])
+    assert min(tag_accuracy(readings, creatures).values()) > 0.75
+    assert leak_rate(readings) < 0.05
+    zorps = [draw_zorp(random_zorp(rng), rng) for _ in range(60)]
+    assert character_rate(read(zorps)) > 0.95

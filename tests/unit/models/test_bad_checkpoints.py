@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,6 @@ def picture(base: Path, folder: Path) -> Path:
 
 @case(r"a zip archive, but not one that torch wrote")
 def other_zip(base: Path, folder: Path) -> Path:
-    import zipfile
-
     with zipfile.ZipFile(folder / "bad.ckpt", "w") as archive:
         archive.writestr("readme.txt", "hello")
     return folder / "bad.ckpt"
@@ -116,9 +115,8 @@ def other_zip(base: Path, folder: Path) -> Path:
 @case(r"a LoRA .*adapter\.init_from")
 def lora(base: Path, folder: Path) -> Path:
     key = "lora_unet_down_blocks_0_attentions_0_proj_in"
-    return names_only(
-        folder, **{f"{key}.lora_down.weight": (4, 8), f"{key}.lora_up.weight": (8, 4)}
-    )
+    down, up = f"{key}.lora_down.weight", f"{key}.lora_up.weight"
+    return names_only(folder, **{down: (4, 8), up: (8, 4)})
 
 
 @case(r"a LoRA ")
@@ -234,16 +232,18 @@ def nan(base: Path, folder: Path) -> Path:
     return changed(base, folder, change)
 
 
-@case(
-    r"2 weights are missing: unet conv_out\.weight, text_encoder encoder\.layers\.1\.mlp\.fc1\.bias"
-)
+@case(r"1 weights are missing: unet conv_norm_out\.bias\b(.|\n)*layers\.1\.mlp\.fc1\.bias")
 def missing(base: Path, folder: Path) -> Path:
     def change(state: State) -> None:
-        del state[f"{UNET}out.2.weight"]
+        del state[f"{UNET}out.0.bias"]
         del state[f"{TEXT}encoder.layers.1.mlp.fc1.bias"]
-        state[f"{UNET}out.2.weight_"] = torch.zeros(4, 8, 3, 3)
 
     return changed(base, folder, change)
+
+
+@case(r"its unet cannot be read: conv_out\.weight is missing")
+def missing_what_decides_the_architecture(base: Path, folder: Path) -> Path:
+    return changed(base, folder, lambda state: state.pop(f"{UNET}out.2.weight"))
 
 
 @case(r"1 weights are too many: model\.diffusion_model\.extra\.weight")
@@ -292,7 +292,6 @@ def empty_folder(base: Path, folder: Path) -> Path:
 
 @case(r"name the file: .*base\.safetensors")
 def folder_with_a_checkpoint(base: Path, folder: Path) -> Path:
-    base.with_name("copy").mkdir(exist_ok=True)
     (folder / "base.safetensors").write_bytes(base.read_bytes())
     return folder
 
@@ -308,10 +307,16 @@ def nowhere(base: Path, folder: Path) -> Path:
     return folder / "a" / "b" / "c.ckpt"
 
 
-@case(r"cannot be read")
+@case(r"a link that leads nowhere")
 def symlink_loop(base: Path, folder: Path) -> Path:
     (folder / "loop.safetensors").symlink_to(folder / "loop.safetensors")
-    return folder / "loop.safetensors" / "x"
+    return folder / "loop.safetensors"
+
+
+@case(r"a link that leads nowhere")
+def broken_link(base: Path, folder: Path) -> Path:
+    (folder / "link.safetensors").symlink_to(folder / "moved.safetensors")
+    return folder / "link.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -24,12 +24,10 @@ from lorasmith.models.source import DEMO, peek
 
 @pytest.fixture(scope="module")
 def model() -> DiffusionModel:
-    """The tiny model with weights that float16 holds exactly, so that any format must be equal."""
-    model = tiny_model(torch.float16)
-    model.vae.half()
+    """The tiny model with weights that float16 holds exactly, so that any file must give them."""
+    model = tiny_model()
     for module in (model.unet, model.vae, model.text_encoder):
-        module.float()
-    model.dtype = torch.float32
+        module.half().float()
     return model
 
 
@@ -83,24 +81,6 @@ def test_any_precision_is_read_into_any(
     assert torch.equal(found.unet.conv_out.weight, on_disk.to(wanted))
     assert found.vae_dtype == torch.float32
     assert not found.unet.conv_out.weight.requires_grad
-
-
-@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.float8_e5m2])
-@pytest.mark.parametrize("ending", ["safetensors", "ckpt"])
-def test_float8_is_read(stored: torch.dtype, ending: str, tmp_path: Path) -> None:
-    state = {k: v.to(stored) for k, v in state_of(tiny_model()).items()}
-    path = tmp_path / f"tiny.{ending}"
-    metadata = header_of(tiny_model(), tmp_path / "header.safetensors")
-    if ending == "safetensors":
-        save_file(state, path, metadata)
-        found = load_model(path)
-        wanted = state["model.diffusion_model.out.2.weight"].float()
-        assert torch.equal(found.unet.conv_out.weight, wanted)
-    else:
-        torch.save(state, path)
-        assert hub  # shapes are read from the pickle as from a header
-        with pytest.raises(Exception, match="do not divide into"):
-            load_model(path)
 
 
 # ----- torch files ---------------------------------------------------------------------------
@@ -176,6 +156,21 @@ def test_torch_files_are_read_safely(
     write(dict(ldm_weights(**modules)), path)
     assert peek(path) == big_heads.architecture
     same(load_model(path), big_heads)
+
+
+@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("write", [save_file, torch.save])
+def test_float8_is_read(
+    write: Callable[[dict[str, Tensor], Path], None],
+    stored: torch.dtype,
+    big_heads: DiffusionModel,
+    tmp_path: Path,
+) -> None:
+    state = {name: tensor.to(stored) for name, tensor in state_of(big_heads).items()}
+    write(state, tmp_path / "model")
+    found = load_model(tmp_path / "model")
+    wanted = state["model.diffusion_model.out.2.weight"].float()
+    assert torch.equal(found.unet.conv_out.weight, wanted)
 
 
 # ----- what real files have besides ----------------------------------------------------------
@@ -287,7 +282,7 @@ def ldm_vae(model: DiffusionModel, prefix: str) -> dict[str, Tensor]:
     return {prefix + name.removeprefix("first_stage_model."): t for name, t in state.items()}
 
 
-@pytest.mark.parametrize("kind", ["bare", "prefixed", "pt", "diffusers file", "folder", "model"])
+@pytest.mark.parametrize("kind", ["bare", "prefixed", "diffusers file", "folder", "model"])
 def test_own_vae_replaces_the_models(kind: str, model: DiffusionModel, tmp_path: Path) -> None:
     base = tiny_checkpoint(tmp_path / "base.safetensors", seed=5)
     metadata = header_of(model, tmp_path / "whole.safetensors")
@@ -295,9 +290,6 @@ def test_own_vae_replaces_the_models(kind: str, model: DiffusionModel, tmp_path:
     if kind in ("bare", "prefixed"):
         prefix = "first_stage_model." if kind == "prefixed" else ""
         save_file(ldm_vae(model, prefix), path, metadata)
-    elif kind == "pt":
-        # No header, so the groups are taken from the family: a VAE that suits 32.
-        pytest.skip("covered at full width below")
     else:
         model.vae.save_pretrained(tmp_path / "vae")
         path = tmp_path / "vae"
@@ -313,9 +305,8 @@ def test_own_vae_replaces_the_models(kind: str, model: DiffusionModel, tmp_path:
 
 
 def test_own_vae_as_a_torch_file(big_heads: DiffusionModel, tmp_path: Path) -> None:
-    base = _save(
-        tiny_model(architecture=big_heads.architecture, seed=4), tmp_path / "b.safetensors"
-    )
+    other = tiny_model(architecture=big_heads.architecture, seed=4)
+    base = _save(other, tmp_path / "base.safetensors")
     modules = {
         "unet": big_heads.unet, "vae": big_heads.vae, "text_encoder": big_heads.text_encoder
     }  # fmt: skip
@@ -355,6 +346,23 @@ def test_hub_models_are_folders_of_which_only_the_needed_is_fetched(
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
     same(load_model("owner/model"), model)
     assert sorted(asked) == sorted(names)
+
+
+def test_a_vae_from_the_hub_may_lie_at_the_top(
+    model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_checkpoint(tmp_path / "base.safetensors", seed=5)
+    model.vae.save_pretrained(tmp_path / "vae")
+    names = ["README.md", "config.json", "diffusion_pytorch_model.safetensors"]
+    monkeypatch.setattr(hub, "_file_names", lambda repository: names)
+
+    def snapshot(repository: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        assert sorted(allow_patterns) == names[1:]
+        return str(tmp_path / "vae")
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    found = load_model(base, vae="stabilityai/sd-vae-ft-mse")
+    assert torch.equal(found.vae.quant_conv.weight, model.vae.quant_conv.weight)
 
 
 def test_demo_loads() -> None:

@@ -1,0 +1,190 @@
+"""One step against the same arithmetic done with diffusers' scheduler and plain autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from tests.tiny_models import tiny_model
+from torch import Tensor
+
+from lorasmith.adapters.dropout import Dropout
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.diffusion.noise import draw_noise
+from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.models.sd import DiffusionModel
+from lorasmith.tensor_random import normal_per_sample
+from lorasmith.training.lr import LearningRate
+from lorasmith.training.optim import FlatGroup, build_optimizer
+from lorasmith.training.processes import Processes
+from lorasmith.training.step import MicroBatch, Objective, TrainStep
+
+SEED, LR = 5, 1e-3
+SHAPE = (4, 4, 4)
+
+
+@pytest.fixture
+def model() -> DiffusionModel:
+    return tiny_model()
+
+
+def latents(samples: Sequence[int]) -> tuple[Tensor, Tensor]:
+    mean = normal_per_sample(SHAPE, 1, "test mean", 0, samples)
+    return mean, torch.full_like(mean, 0.1)
+
+
+def micro_batch(model: DiffusionModel, samples: Sequence[int], weight: float = 1.0) -> MicroBatch:
+    mean, std = latents(samples)
+    captions = [f"a picture of number {sample}" for sample in samples]
+    weights = torch.tensor([weight if sample % 2 else 1.0 for sample in samples])
+    return MicroBatch(mean, std, partial(model.encode_text, captions), weights, list(samples))
+
+
+def make(model: DiffusionModel, **options: object) -> TrainStep:
+    dropout = options.pop("dropout", None)
+    network = AdapterNetwork.create(
+        model.adapter_roots(),
+        rank=4,
+        seed=SEED,
+        dropout=dropout,  # type: ignore[arg-type]
+    )
+    network.attach()
+    with torch.no_grad():  # Up weights of zero would leave half of the gradients zero.
+        for parameters in network.parameter_groups().values():
+            for index, parameter in enumerate(parameters):
+                parameter += 0.02 * normal_per_sample(parameter.shape, 2, "test up", 0, [index])[0]
+    groups = [FlatGroup(name, p, LR) for name, p in network.parameter_groups().items()]
+    objective = Objective(NoiseSchedule("epsilon"), SEED, min_snr_gamma=5.0, noise_offset=0.05)
+    return TrainStep(
+        model,
+        network,
+        groups,
+        build_optimizer("AdamW", groups, {}),
+        LearningRate("linear", 10, warmup=2),
+        objective,
+        Processes(torch.device("cpu")),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def gradients(trainer: TrainStep) -> Tensor:
+    return torch.cat([group.grad.clone() for group in trainer.groups])
+
+
+def weights(trainer: TrainStep) -> Tensor:
+    return torch.cat([group.flat.detach().clone() for group in trainer.groups])
+
+
+def test_loss_equals_diffusers_arithmetic(model: DiffusionModel) -> None:
+    samples, step = [3, 8], 7
+    trainer = make(model)
+    batch = micro_batch(model, samples, weight=0.5)
+    result = trainer(step, [batch], total=2)
+
+    scheduler = DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
+    )
+    mean, std = latents(samples)
+    x0 = mean + std * normal_per_sample(SHAPE, SEED, "latent", step, samples)
+    noise = draw_noise(SHAPE, SEED, step, samples, offset=0.05)
+    t = trainer.objective.schedule.draw_timesteps(SEED, step, samples)
+    noisy = scheduler.add_noise(x0, noise, t)
+    fresh = make(tiny_model())  # The step above has changed the weights already.
+    with torch.no_grad():
+        hidden = fresh.model.encode_text([f"a picture of number {s}" for s in samples]).hidden
+        predicted = fresh.model.unet(noisy, t, hidden).sample
+    abar = scheduler.alphas_cumprod[t]
+    snr = abar / (1 - abar)
+    per_sample = ((predicted - noise) ** 2).mean((1, 2, 3)) * snr.clamp(max=5) / snr
+    expected = (per_sample * torch.tensor([0.5, 1.0])).mean()
+    torch.testing.assert_close(result.loss, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_accumulation_over_uneven_batches_is_the_mean_over_samples(model: DiffusionModel) -> None:
+    whole, split = make(model), make(tiny_model())
+    once = whole(0, [micro_batch(whole.model, [0, 1, 2, 3])], total=4)
+    parts = [micro_batch(split.model, [0, 1, 2]), micro_batch(split.model, [3])]
+    twice = split(0, parts, total=4)
+    torch.testing.assert_close(twice.loss, once.loss)
+    torch.testing.assert_close(gradients(split), gradients(whole), rtol=1e-4, atol=1e-7)
+
+
+def test_loss_scaling_changes_nothing_in_float32(model: DiffusionModel) -> None:
+    plain, scaled = make(model), make(tiny_model(), scaler=torch.amp.GradScaler("cpu"))
+    for step in range(2):
+        plain(step, [micro_batch(plain.model, [step])], total=1)
+        scaled(step, [micro_batch(scaled.model, [step])], total=1)
+    torch.testing.assert_close(weights(scaled), weights(plain), rtol=1e-5, atol=1e-7)
+
+
+def test_overflow_with_loss_scaling_skips_the_step(model: DiffusionModel) -> None:
+    trainer = make(model, scaler=torch.amp.GradScaler("cpu", init_scale=2.0**16))
+    before = weights(trainer)
+    trainer(0, [micro_batch(model, [1], weight=1e38)], total=1)
+    assert torch.equal(weights(trainer), before)
+    assert trainer.scaler is not None
+    assert trainer.scaler.get_scale() == 2.0**15
+
+
+def test_base_weights_have_no_gradients_and_do_not_change(model: DiffusionModel) -> None:
+    frozen = {name: p.clone() for name, p in model.unet.named_parameters()}
+    trainer = make(model)
+    trainer(0, [micro_batch(model, [0, 1])], total=2)
+    adapted = dict(model.unet.named_parameters())
+    for name, before in frozen.items():
+        now = next(p for n, p in adapted.items() if n.replace(".layer.", ".") == name)
+        assert now.grad is None, name
+        assert torch.equal(now, before), name
+
+
+def test_nothing_is_computed_backward_below_the_first_adapter(model: DiffusionModel) -> None:
+    seen: list[bool] = []
+
+    def watch(module: torch.nn.Module, inputs: object, output: Tensor) -> None:
+        seen.append(output.requires_grad)
+
+    model.unet.conv_in.register_forward_hook(watch)
+    model.unet.time_embedding.register_forward_hook(watch)
+    make(model)(0, [micro_batch(model, [0])], total=1)
+    assert seen == [False, False]
+
+
+def test_learning_rate_follows_the_schedule(model: DiffusionModel) -> None:
+    trainer = make(model)
+    rates = []
+    for step in range(4):
+        trainer(step, [micro_batch(model, [step])], total=1)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5 * LR, LR, LR, 0.875 * LR])
+
+
+def test_weight_norms_are_limited_after_each_step(model: DiffusionModel) -> None:
+    trainer = make(model, norm_limit=1e-3)
+    trainer(0, [micro_batch(model, [0])], total=1)
+    assert float(trainer.network.norms().max()) <= 1e-3 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("prepare", [None, DiffusionModel.enable_gradient_checkpointing])
+def test_a_step_repeats_bit_for_bit(prepare: Callable[[DiffusionModel], None] | None) -> None:
+    outcomes = []
+    for _ in range(2):
+        model = tiny_model()
+        if prepare is not None:
+            prepare(model)
+        trainer = make(model, dropout=Dropout(0.1, 0.1, 0.1))
+        trainer(3, [micro_batch(model, [1, 2])], total=2)
+        outcomes.append(weights(trainer))
+    assert torch.equal(*outcomes)
+
+
+def test_gradient_checkpointing_changes_no_gradient(model: DiffusionModel) -> None:
+    plain = make(model, dropout=Dropout(0.1, 0.1, 0.1))
+    plain(0, [micro_batch(plain.model, [0, 1])], total=2)
+    saving = tiny_model()
+    saving.enable_gradient_checkpointing()
+    recomputed = make(saving, dropout=Dropout(0.1, 0.1, 0.1))
+    recomputed(0, [micro_batch(saving, [0, 1])], total=2)
+    torch.testing.assert_close(gradients(recomputed), gradients(plain), rtol=1e-4, atol=1e-7)
