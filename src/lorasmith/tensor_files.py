@@ -23,7 +23,7 @@ DTYPE_NAMES: dict[torch.dtype, str] = {
 def raw_bytes(tensor: Tensor) -> memoryview:
     """The tensor's bytes, row-major, without a copy where it is already on the CPU so."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

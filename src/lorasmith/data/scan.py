@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorasmith.data.caption_files import CaptionText, read_caption
-from lorasmith.data.layout import (  # noqa: F401 - find_folders: until callers import from layout
+from lorasmith.data.layout import (
     FolderSpec,
     Ignored,
     entries_of,
-    find_folders,
     folder_caption,
     is_cache,
 )

@@ -13,7 +13,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from lorasmith.demo.world import Creature, Extras, draw, random_creature, tags
+from lorasmith.demo.world import VALUES, Creature, Extras, draw, random_creature, tags
 
 TRIGGER = "zorp"
 CLASS = "creature"  # the word that regularisation folders are named by
@@ -41,6 +41,20 @@ def random_zorp(rng: Random) -> Creature:
         held="empty hands",
         belly="plain belly",
     )
+
+
+def varied_zorps(count: int, rng: Random) -> list[Creature]:
+    """Zorps that go through all eyes, mouths and backgrounds evenly, as a good set does: what all
+    pictures share is taken for the character."""
+
+    def spread(attribute: str) -> list[str]:
+        values: list[str] = []
+        while len(values) < count:
+            values += rng.sample(VALUES[attribute], len(VALUES[attribute]))
+        return values[:count]
+
+    rows = zip(*(spread(attribute) for attribute in VARYING), strict=True)
+    return [replace(random_zorp(rng), **dict(zip(VARYING, values, strict=True))) for values in rows]
 
 
 def draw_zorp(creature: Creature, rng: Random) -> np.ndarray:
@@ -73,8 +87,7 @@ def write_training_set(
         seed: the same seed writes the same files.
     """
     rng = Random(f"training set {seed}")
-    for index in range(pictures):
-        creature = random_zorp(rng)
+    for index, creature in enumerate(varied_zorps(pictures, rng)):
         path = folder / "img" / f"{repeats}_{TRIGGER}" / f"zorp_{index:03d}"
         _write(path, draw_zorp(creature, rng), zorp_caption(creature))
     for index in range(regularisation):

@@ -55,7 +55,7 @@ class Batches:
         self.global_batch = batch * processes.count
         self.per_epoch = dataset.batches_per_epoch(self.global_batch)
         self.steps_per_epoch = -(-self.per_epoch // accumulation)
-        self._epoch = 0
+        self._epoch = -1
         self._order: list[list[SampleRef]] = []
 
     def epoch_of(self, step: int) -> int:
@@ -67,7 +67,7 @@ class Batches:
 
     def samples(self, step: int) -> list[list[SampleRef]]:
         """The step's global batches, before they are shared out among processes."""
-        epoch, index = self.epoch_of(step), step % self.steps_per_epoch
+        epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._order = self.dataset.batches(epoch, seed=self.seed, batch=self.global_batch)
             self._epoch = epoch
@@ -85,7 +85,7 @@ class Batches:
                 yield self._load(share, step)
 
     def _load(self, samples: Sequence[SampleRef], step: int) -> MicroBatch:
-        epoch = self.epoch_of(step)
+        epoch = step // self.steps_per_epoch
         captions = [
             self.dataset.caption_for(sample, seed=self.seed, epoch=epoch, step=step)
             for sample in samples

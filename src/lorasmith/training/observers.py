@@ -148,8 +148,9 @@ class Terminal:
             self._started = True
         if what not in self._tasks:
             self._tasks[what] = self._bar.add_task(what, total=total, completed=done, numbers="")
-        fields = {"numbers": numbers} if numbers else {}
-        self._bar.update(self._tasks[what], completed=done, total=total, **fields)
+        self._bar.update(self._tasks[what], completed=done, total=total)
+        if numbers:
+            self._bar.update(self._tasks[what], numbers=numbers)
 
     def close(self) -> None:
         if self._started:

@@ -10,7 +10,7 @@ there before it can be given the tensors as they are.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,7 @@ class FlatGroup:
         return self.flat.grad
 
 
-def find_optimizer(name: str) -> type[torch.optim.Optimizer]:
+def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
     """The class of a row of :data:`OPTIMIZERS`.
 
     Raises:
@@ -88,7 +88,9 @@ def find_optimizer(name: str) -> type[torch.optim.Optimizer]:
     kind = OPTIMIZERS[name]
     module, _, attribute = kind.path.rpartition(".")
     try:
-        found: type[torch.optim.Optimizer] = getattr(importlib.import_module(module), attribute)
+        found: Callable[..., torch.optim.Optimizer] = getattr(
+            importlib.import_module(module), attribute
+        )
     except ImportError as error:
         raise SettingsError(
             Problem(
@@ -97,6 +99,7 @@ def find_optimizer(name: str) -> type[torch.optim.Optimizer]:
                 f"pip install {kind.package}, or choose AdamW",
             )
         ) from error
+    found: Callable[..., torch.optim.Optimizer] = cls
     return found
 
 

@@ -160,7 +160,7 @@ def planned_memory(
 ) -> MemoryEstimate:
     architecture = prepared.architecture
     weights = unet_weights(architecture.unet)
-    varies = prepared.dataset.rules.varies
+    varies = prepared.dataset.captions_vary
     if trains_text_encoder(settings) or varies or settings.performance.cache_text is False:
         weights += text_encoder_weights(architecture.text)
     activations = max(

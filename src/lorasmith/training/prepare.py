@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -17,8 +17,11 @@ from lorasmith.curation.audit import AuditReport, audit
 from lorasmith.data.buckets import Buckets, plan_buckets
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, build_dataset
-from lorasmith.data.scan import FolderSpec, Scan, find_folders, scan
+from lorasmith.data.latents import default_cache_folder
+from lorasmith.data.layout import FolderSpec, find_folders
+from lorasmith.data.scan import Scan, scan
 from lorasmith.errors import Problem, SettingsError, UserError
+from lorasmith.events import Controls, Observer, ignore
 from lorasmith.files import check_writable, sha256_of
 from lorasmith.models.family import Architecture
 from lorasmith.models.source import peek
@@ -77,39 +80,31 @@ class Prepared:
         return (done - 1) // self.steps_per_epoch + 1, done % self.steps_per_epoch == 0
 
 
-def prepare(settings: TrainSettings, processes: int = 1) -> Prepared:
+def prepare(
+    settings: TrainSettings,
+    processes: int = 1,
+    *,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Prepared:
     """Check everything that can be checked without the model's weights.
 
     Args:
         processes: how many will train together; each takes ``train.batch`` pictures per step.
+        observer: told of progress while pictures are looked at.
 
     Raises:
         UserError: everything that is wrong, in one report.
     """
     problems: list[Problem] = []
-
-    def attempt(action: Callable[[], T]) -> T | None:
-        try:
-            return action()
-        except UserError as error:
-            problems.extend(error.problems)
-            return None
-
-    model = settings.model
-    architecture = attempt(
-        lambda: peek(model.path, vae=model.vae, family=model.family, prediction=model.prediction)
-    )
-    folders = attempt(lambda: folder_specs(settings))
-    found = (
-        attempt(lambda: scan(folders, extension=settings.captions.extension)) if folders else None
-    )
-    attempt(lambda: find_optimizer(settings.optimizer.name))
-    attempt(lambda: check_writable(settings.save.output))
-    for prompt in settings.sample.prompts:
-        attempt(lambda prompt=prompt: parse_prompt(prompt))  # type: ignore[misc]
-    if settings.adapter.init_from is not None:
-        attempt(lambda: load_lora(settings.adapter.init_from))
-    buckets = attempt(lambda: buckets_of(settings, architecture)) if architecture else None
+    check_parts(settings, problems)
+    architecture = attempt(problems, lambda: open_architecture(settings))
+    folders = attempt(problems, lambda: folder_specs(settings))
+    found, buckets = None, None
+    if folders is not None:
+        found = attempt(problems, lambda: scan(folders, extension=settings.captions.extension))
+    if architecture is not None:
+        buckets = attempt(problems, lambda: buckets_of(settings, architecture))
     if found is None or buckets is None or architecture is None or folders is None:
         raise UserError([*problems, *(found.problems if found else ())])
 
@@ -120,31 +115,61 @@ def prepare(settings: TrainSettings, processes: int = 1) -> Prepared:
         flip=settings.augment.flip,
         prior_weight=settings.loss.prior_weight,
     )
+    data_folder = folders[0].path.parent if len(folders) > 1 else folders[0].path
     global_batch = settings.train.batch * processes
     report = audit(
         found,
         dataset,
-        count_tokens=count_tokens,
-        max_tokens=model.max_tokens,
-        trigger=settings.captions.trigger,
         batch=global_batch,
         accumulation=settings.train.accumulation,
         epochs=settings.train.epochs,
         steps=settings.train.steps,
+        count_tokens=count_tokens,
+        max_tokens=settings.model.max_tokens,
+        trigger=settings.captions.trigger,
+        memo=cache_folder(settings, data_folder) / "looks.json",
+        observer=observer,
+        controls=controls,
     )
     problems += report.errors
     if problems:
-        raise UserError(problems)
-    return Prepared(
-        settings,
-        settings.save.name or default_name(folders),
-        folders[0].path.parent if len(folders) > 1 else folders[0].path,
-        architecture,
-        found,
-        dataset,
-        report,
-        dataset.batches_per_epoch(global_batch),
-    )
+        raise UserError(dict.fromkeys(problems))
+    name = settings.save.name or default_name(folders)
+    batches = dataset.batches_per_epoch(global_batch)
+    return Prepared(settings, name, data_folder, architecture, found, dataset, report, batches)
+
+
+def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
+    """The action's result; its problems are collected, so that all can be said at once."""
+    try:
+        return action()
+    except UserError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
+    """Collect what is wrong with settings that no other check opens."""
+    attempt(problems, lambda: find_optimizer(settings.optimizer.name))
+    attempt(problems, lambda: check_writable(settings.save.output))
+    start = settings.adapter.init_from
+    if start is not None:
+        attempt(problems, lambda: load_lora(start))
+    for prompt in settings.sample.prompts:
+        parsed = attempt(problems, lambda prompt=prompt: parse_prompt(prompt))  # type: ignore[misc]
+        if parsed is not None and parsed.loras:
+            what = f"<lora:{parsed.loras[0].name}> stands in a sample prompt"
+            todo = "remove it: samples show the LoRA in training alone"
+            problems.append(Problem("sample.prompts", what, todo))
+
+
+def open_architecture(settings: TrainSettings) -> Architecture:
+    model = settings.model
+    return peek(model.path, vae=model.vae, family=model.family, prediction=model.prediction)
+
+
+def cache_folder(settings: TrainSettings, data_folder: Path) -> Path:
+    return settings.performance.cache_dir or default_cache_folder(data_folder)
 
 
 def process_count() -> int:
@@ -169,7 +194,7 @@ def folder_specs(settings: TrainSettings) -> list[FolderSpec]:
     if data.path is not None:
         specs = find_folders(data.path, data.reg) + specs
     elif data.reg is not None:
-        specs += [FolderSpec(spec.path, spec.repeats, True) for spec in find_folders(data.reg)]
+        specs += [replace(spec, reg=True) for spec in find_folders(data.reg)]
     return specs
 
 

@@ -99,7 +99,7 @@ def resume(
         return folder.path
     with own_folder(folder, processes):
         if processes.main:
-            write_text(folder.settings, dump_toml(settings))
+            write_text(folder.settings, dump_toml(settings, absolute=True))
         _run(settings, prepared, folder, processes, console, controls, resume=True)
     return folder.path
 
@@ -160,7 +160,7 @@ def own_folder(folder: RunFolder, processes: Processes) -> Iterator[None]:
 
 
 def write_beginning(folder: RunFolder, prepared: Prepared, notices: Sequence[Problem]) -> None:
-    write_text(folder.settings, dump_toml(prepared.settings))
+    write_text(folder.settings, dump_toml(prepared.settings, absolute=True))
     write_json(folder.path / "dataset.json", prepared.report.to_json())
     lines = [report_text(prepared.report), *(f"settings: {notice}" for notice in notices)]
     write_text(folder.path / "dataset.txt", "\n".join(lines) + "\n")

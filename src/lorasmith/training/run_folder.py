@@ -82,6 +82,12 @@ class RunFolder:
     def step_snapshot(self, step: int) -> Path:
         return self.path / f"{self.name}-step{step:08d}.safetensors"
 
+    @property
+    def has_work(self) -> bool:
+        """Whether something was trained here; a run that failed before its first step left none."""
+        logged = self.metrics.exists() and self.metrics.stat().st_size > 0
+        return logged or self.result.exists() or any(self.state.glob("*.pt"))
+
     def __enter__(self) -> RunFolder:
         check_writable(self.path)
         self._lock = open(self.path / "run.lock", "a", encoding="utf-8")
@@ -123,11 +129,11 @@ def _lock_file(file: TextIO) -> bool:
 
 def new_run_folder(output: Path, name: str) -> RunFolder:
     """``output/name``, or ``name-2``, ``name-3`` …: a run that is there is never overwritten."""
-    candidate, number = Path(output) / name, 1
-    while (candidate / "settings.toml").exists():
+    folder, number = RunFolder(Path(output) / name), 1
+    while folder.has_work:
         number += 1
-        candidate = Path(output) / f"{name}-{number}"
-    return RunFolder(candidate)
+        folder = RunFolder(Path(output) / f"{name}-{number}")
+    return folder
 
 
 def existing_run_folder(path: Path) -> RunFolder:

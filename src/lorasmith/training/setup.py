@@ -13,20 +13,21 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
 from lorasmith.data.cache import TensorStore
 from lorasmith.data.dataset import Dataset
-from lorasmith.data.latents import cache_latents, default_cache_folder
-from lorasmith.diffusion.schedule import NoiseSchedule
-from lorasmith.errors import Problem, SettingsError
+from lorasmith.data.latents import cache_latents
+from lorasmith.diffusion.schedule import NoiseSchedule, Prediction
+from lorasmith.errors import Problem, PromptError, SettingsError
 from lorasmith.events import Controls, Notice, Observer
 from lorasmith.models.checkpoint import load_model
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.generate import PictureRequest
+from lorasmith.sampling.prompt import parse_prompt
 from lorasmith.training.batches import Batches, LatentSource, TextSource
 from lorasmith.training.device import Precision, choose_precision
 from lorasmith.training.estimate import unet_weights
 from lorasmith.training.lr import LearningRate, warmup_steps
 from lorasmith.training.offload import park
 from lorasmith.training.optim import FlatGroup, build_optimizer
-from lorasmith.training.prepare import Prepared
+from lorasmith.training.prepare import Prepared, cache_folder
 from lorasmith.training.processes import Processes
 from lorasmith.training.run_folder import RunFolder
 from lorasmith.training.sources import (
@@ -144,8 +145,7 @@ def _load(settings: TrainSettings, precision: Precision, device: torch.device) -
 
 
 def cache_store(settings: TrainSettings, prepared: Prepared) -> TensorStore:
-    folder = settings.performance.cache_dir
-    return TensorStore(folder or default_cache_folder(prepared.data_folder))
+    return TensorStore(cache_folder(settings, prepared.data_folder))
 
 
 def _latents(
@@ -186,7 +186,7 @@ def _text(
 ) -> TextSource:
     wanted = settings.performance.cache_text
     trained = trains_text_encoder(settings)
-    fixed = not trained and not prepared.dataset.rules.varies
+    fixed = not trained and not prepared.dataset.captions_vary
     if wanted is True and not fixed:
         why = "the text encoder is trained" if trained else "captions vary from step to step"
         raise SettingsError(
@@ -195,7 +195,7 @@ def _text(
     if not fixed or wanted is False:
         return LiveText(model, trained=trained)
     store = cache_store(settings, prepared)
-    keys = cache_text(store, prepared.dataset.fixed_captions(), model, observe)
+    keys = cache_text(store, prepared.dataset.captions, model, observe)
     park(model, model.text_encoder)
     return CachedText(store, keys, model.device, model.dtype)
 
@@ -253,7 +253,7 @@ def _trainer(
         build_optimizer(settings.optimizer.name, groups, settings.optimizer.args),
         learning_rate(settings, prepared.steps),
         Objective(
-            NoiseSchedule(model.prediction),
+            NoiseSchedule(prediction_of(model)),
             settings.train.seed,
             settings.loss.min_snr_gamma,
             settings.loss.noise_offset,
@@ -265,6 +265,10 @@ def _trainer(
             torch.amp.GradScaler(model.device.type) if precision.dtype == torch.float16 else None
         ),
     )
+
+
+def prediction_of(model: DiffusionModel) -> Prediction:
+    return "v" if model.prediction == "v" else "epsilon"
 
 
 def learning_rate(settings: TrainSettings, steps: int) -> LearningRate:
@@ -298,6 +302,13 @@ def sample_requests(
 
 
 def first_captions(dataset: Dataset) -> list[str]:
-    """Captions of the first training pictures that differ."""
+    """Captions of the first training pictures that differ, as far as they can be prompts."""
     captions = dict.fromkeys(item.caption for item in dataset.items if not item.reg)
-    return list(captions)[:CAPTIONS_AS_PROMPTS]
+    return [caption for caption in captions if _is_prompt(caption)][:CAPTIONS_AS_PROMPTS]
+
+
+def _is_prompt(caption: str) -> bool:
+    try:
+        return not parse_prompt(caption).loras
+    except PromptError:
+        return False
