@@ -120,6 +120,12 @@ class LazyGroup(click.Group):
             return BUG
 
 
+def _quiet_libraries() -> None:
+    """Keep advice that libraries give to developers off the user's terminal."""
+    # bitsandbytes misses an optional kernel of the CPU whenever it is imported, used or not.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
 def _say_problems(problems: Sequence[Problem]) -> None:
     from lorasmith.cli.console import problem_lines
 

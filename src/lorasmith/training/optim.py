@@ -88,9 +88,7 @@ def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
     kind = OPTIMIZERS[name]
     module, _, attribute = kind.path.rpartition(".")
     try:
-        found: Callable[..., torch.optim.Optimizer] = getattr(
-            importlib.import_module(module), attribute
-        )
+        cls = getattr(importlib.import_module(module), attribute)
     except ImportError as error:
         raise SettingsError(
             Problem(
