@@ -279,6 +279,7 @@ def main() -> None:
         choices=["wall", "cpu"],
         help="cpu counts the process's own CPU seconds: use it with one thread on a busy machine",
     )
+    parser.add_argument("--precision", choices=list(DTYPES), help="only the rows of this one")
     parser.add_argument("--channels-last", action="store_true", help="both sides, on a CPU")
     options = parser.parse_args()
     if options.threads:
@@ -296,6 +297,8 @@ def main() -> None:
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
     model: DiffusionModel | None = None
     for case in cases(options.device):
+        if options.precision not in (None, case.precision):
+            continue
         if model is None or model.dtype != DTYPES[case.precision] or case.compiled:
             model = None
             model = full_size_model(device, DTYPES[case.precision])

@@ -121,9 +121,12 @@ def check_writable(folder: Path) -> None:
     Raises:
         RunError: with the operating system's reason.
     """
-    with atomic_path(Path(folder) / ".lorasmith-write-test") as temporary:
-        temporary.write_bytes(b"")
-    (Path(folder) / ".lorasmith-write-test").unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"lorasmith")
+    except OSError as error:
+        raise _write_error(folder, error) from error
 
 
 def free_bytes(folder: Path) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file
+from tests.recipes.runs import small_dataset
 
 from lorasmith.cli.main import cli
-from tests.recipes.runs import small_dataset
 
 pytestmark = pytest.mark.gpu
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import shlex
 import sys
@@ -89,6 +90,7 @@ class LazyGroup(click.Group):
     ) -> NoReturn:
         """Run a command and leave with its exit status."""
         prog_name = prog_name or "lorasmith"
+        _quiet_libraries()
         if f"_{prog_name.upper()}_COMPLETE" in os.environ:  # The shell asks what Tab may insert.
             super().main(args, prog_name, complete_var)
         extra.pop("standalone_mode", None)

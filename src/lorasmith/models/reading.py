@@ -36,7 +36,7 @@ def read_weights(
     for file, names in by_file.values():
         reader = _safetensors if file.tensors is not None else _pickled
         order = {weights[name].name: name for name in names}
-        for stored_name, tensor in reader(file, order):
+        for stored_name, tensor in reader(file, order, dtype):
             name = order[stored_name]
             tensor = tensor.reshape(canonical_shape(part, name, tuple(tensor.shape)))
             # Always a copy of what is mapped, so that the map can be let go of.
@@ -66,10 +66,16 @@ def _why_not_finite(stored: Tensor, dtype: torch.dtype) -> str:
     return "NaN" if bool(values.isnan().any()) else "infinity"
 
 
-def _safetensors(file: WeightFile, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+def _safetensors(
+    file: WeightFile, names: Iterable[str], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
     """Read at its offset rather than mapped: no page of the file then counts as our memory, and
-    replacing the file while a run goes on cannot change the model."""
+    replacing the file while a run goes on cannot change the model.
+
+    A tensor that is not of ``dtype`` already is only good until the next one: they share memory.
+    """
     assert file.tensors is not None
+    shared = torch.empty(0, dtype=torch.uint8)
     infos = sorted(((file.tensors[name], name) for name in names), key=lambda item: item[0].begin)
     with _said_plainly(file.path), open(file.path, "rb") as handle:
         for info, name in infos:
@@ -79,17 +85,22 @@ def _safetensors(file: WeightFile, names: Iterable[str]) -> Iterator[tuple[str, 
                     f"{name} is stored as {info.dtype}, which is not a kind of weight known here",
                     "choose a float32, float16, bfloat16 or float8 version",
                 )
-            tensor = torch.empty(info.shape, dtype=DTYPES[info.dtype])
+            size = info.end - info.begin
+            if DTYPES[info.dtype] == dtype:
+                data = torch.empty(size, dtype=torch.uint8)
+            else:
+                if shared.numel() < size:
+                    shared = torch.empty(size, dtype=torch.uint8)
+                data = shared[:size]
             handle.seek(info.begin)
-            wanted = info.end - info.begin
-            if wanted:
-                flat = tensor.reshape(-1).view(torch.uint8).numpy()
-                if handle.readinto(flat.data) != wanted:
-                    raise CheckpointError.of(file.path, f"cut short at {name}", AGAIN)
-            yield name, tensor
+            if size and handle.readinto(data.numpy().data) != size:
+                raise CheckpointError.of(file.path, f"cut short at {name}", AGAIN)
+            yield name, data.view(DTYPES[info.dtype]).reshape(info.shape)
 
 
-def _pickled(file: WeightFile, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+def _pickled(
+    file: WeightFile, names: Iterable[str], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
     """Through torch's own safe reader, which builds tensors and calls nothing; memory-mapped
     where the file's format can be."""
     assert file.pickle is not None

@@ -133,7 +133,7 @@ class Terminal:
                 self._say("result  " if event.final else "snapshot", event.path)
             case Notice():
                 style = "yellow" if event.level == "warning" else ""
-                self._console.print(event.text, style=style, highlight=False)
+                self._console.print(event.text, style=style, highlight=False, markup=False)
             case RunFinished():
                 self.close()
             case _:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from lorasmith.curation.report import report_text
+from lorasmith.curation.report import render
 from lorasmith.training.plan import GroupRate, Plan
 
 GRAPH_ROWS = 5
@@ -17,7 +17,7 @@ SHOWN_FILES = 6
 
 def show_plan(plan: Plan, console: Console) -> None:
     prepared, settings = plan.prepared, plan.prepared.settings
-    console.print(report_text(prepared.report, width=console.width), highlight=False)
+    console.print(render(prepared.report))
     console.rule("learning rate")
     console.print(_rates(plan))
     if plan.rates:
@@ -32,7 +32,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     if plan.oddities:
         console.rule("worth a look")
         for problem in plan.oddities:
-            console.print(f"• {problem}", style="yellow", highlight=False)
+            console.print(f"• {problem}", style="yellow", highlight=False, markup=False)
     console.print(
         f"\nNothing has been done. Without --plan this trains {prepared.steps} steps "
         f"on {settings.model.path}.",

@@ -12,7 +12,7 @@ from rich.console import Console
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
-from lorasmith.curation.report import report_text
+from lorasmith.curation.report import render, report_text
 from lorasmith.errors import Problem, RunError, Stopped
 from lorasmith.events import Controls, Notice, Observer
 from lorasmith.files import quick_fingerprint, write_json, write_text
@@ -174,9 +174,9 @@ def write_beginning(folder: RunFolder, prepared: Prepared, notices: Sequence[Pro
 
 
 def show_preflight(prepared: Prepared, notices: Sequence[Problem], console: Console) -> None:
-    console.print(report_text(prepared.report, width=console.width), highlight=False)
+    console.print(render(prepared.report))
     for notice in notices:
-        console.print(f"settings: {notice}", style="yellow", highlight=False)
+        console.print(f"settings: {notice}", style="yellow", highlight=False, markup=False)
 
 
 def _run(

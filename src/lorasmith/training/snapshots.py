@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Protocol
 
-from lorasmith import __version__
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.errors import Stopped
 from lorasmith.events import Controls, Observer, SampleSaved, SnapshotSaved
 from lorasmith.sampling.generate import GeneratedPicture, generate
-from lorasmith.sampling.infotext import Infotext, save_picture
+from lorasmith.sampling.infotext import Infotext, describe, save_picture
 from lorasmith.training.device import DTYPES
 from lorasmith.training.metadata import lora_metadata
 from lorasmith.training.offload import awake
@@ -99,15 +99,7 @@ def _draw(run: Run, step: int, observe: Observer, controls: Controls) -> None:
 
 def sample_info(run: Run, picture: GeneratedPicture) -> Infotext:
     """What web UIs read from the PNG; the LoRA is named as one would write it there."""
-    request = picture.request
-    settings = {
-        "Steps": str(request.steps),
-        "Sampler": request.sampler,
-        "CFG scale": f"{request.cfg:g}",
-        "Seed": str(request.seed),
-        "Size": f"{request.width}x{request.height}",
-        "Model": run.model_name,
-        "Clip skip": str(run.settings.model.clip_skip),
-        "Version": f"lorasmith {__version__}",
-    }
-    return Infotext(f"{request.prompt} <lora:{run.folder.name}:1>", request.negative, settings)
+    request = replace(
+        picture.request, prompt=f"{picture.request.prompt} <lora:{run.folder.name}:1>"
+    )
+    return describe(request, model=run.model_name, clip_skip=run.settings.model.clip_skip)
