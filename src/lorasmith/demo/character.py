@@ -71,7 +71,7 @@ def write_training_set(
     folder: Path,
     *,
     pictures: int = 12,
-    regularisation: int = 24,
+    regularisation: int = 48,
     repeats: int = 10,
     regularisation_repeats: int = 1,
     seed: int = 0,

@@ -210,7 +210,7 @@ def _antennae(brush: Brush, top: float, colour: Colour) -> None:
     for k in (-1, 1):
         stem = [(k * 0.15, top + 0.15), (k * 0.3, top - 0.25), (k * 0.5, top - 0.5)]
         brush.line(stem, brush.outline, LINE + 3)
-        brush.ellipse(k * 0.55, top - 0.55, 0.32, 0.32, colour, darker(colour, 0.4))
+        brush.ellipse(k * 0.55, top - 0.55, 0.38, 0.38, colour, darker(colour, 0.4))
 
 
 def _two_tone(brush: Brush, outline: Sequence[Point], colour: Colour, level: float = 0.1) -> None:

@@ -136,6 +136,8 @@ class Terminal:
                 self._console.print(event.text, style=style, highlight=False, markup=False)
             case RunFinished():
                 self.close()
+                phases = ", ".join(f"{what} {took:.0f} s" for what, took in event.seconds.items())
+                self._console.print(f"time: {phases}", highlight=False)
             case _:
                 pass
 

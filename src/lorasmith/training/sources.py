@@ -60,8 +60,7 @@ class LiveLatents:
         item = self._dataset.items[sample.item]
         picture = load_picture(item.picture.path, self._background)
         array = fit(picture, item.placement.resized, item.placement.crop)
-        if flip:
-            array = np.ascontiguousarray(array[:, ::-1])
+        array = np.array(array[:, ::-1] if flip else array)  # Pillow's own memory is read-only.
         return torch.from_numpy(array).permute(2, 0, 1).float() / 127.5 - 1
 
 

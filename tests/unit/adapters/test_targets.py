@@ -29,7 +29,7 @@ def test_sd15_has_kohyas_modules(sd15_roots):
 
 
 def test_conv_adds_resnets_and_resamplers(sd15_roots):
-    # "create LoRA for U-Net: 278 modules" is what sd-scripts and LyCORIS print for SD1.5.
+    # 22 resnet blocks of 3 layers, 14 shortcuts, 3 resamplers each way: 192 + 66 + 14 + 6.
     unet, text_encoder = (targets_of(root, conv=True) for root in sd15_roots)
     assert (len(unet), len(text_encoder)) == (278, 72)
     keys = {target.key: target for target in unet}

@@ -1,0 +1,137 @@
+"""Cached features are those that the model gives on the spot, and the step needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tests.tiny_models import tiny_model
+
+from lorasmith.data.buckets import plan_buckets
+from lorasmith.data.cache import TensorStore
+from lorasmith.data.dataset import Dataset, build_dataset
+from lorasmith.data.latents import cache_latents
+from lorasmith.data.layout import find_folders
+from lorasmith.data.scan import scan
+from lorasmith.demo.character import write_training_set
+from lorasmith.events import Event
+from lorasmith.models.sd import Conditioning, DiffusionModel
+from lorasmith.training import sources
+from lorasmith.training.batches import Batches
+from lorasmith.training.processes import Processes
+from lorasmith.training.sources import (
+    CachedLatents,
+    CachedText,
+    LiveLatents,
+    LiveText,
+    cache_text,
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> DiffusionModel:
+    return tiny_model()
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    write_training_set(tmp_path / "data", pictures=3, regularisation=2, repeats=2)
+    folders = find_folders(tmp_path / "data")
+    return build_dataset(scan(folders), plan_buckets(64, 64, multiple=32), flip=True)
+
+
+def test_cached_latents_equal_live_ones(
+    dataset: Dataset, model: DiffusionModel, tmp_path: Path
+) -> None:
+    store = TensorStore(tmp_path / "cache")
+    keys = cache_latents(
+        dataset, store, model.encode_pictures, vae_key=model.vae_fingerprint(), batch=2
+    )
+    samples = list(dataset.samples[:4])
+    flips = [True, False, True, False]
+    cached = CachedLatents(store, keys).posterior(samples, flips)
+    live = LiveLatents(dataset, model, "white").posterior(samples, flips)
+    for left, right in zip(cached, live, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-6)
+    unflipped, _ = CachedLatents(store, keys).posterior(samples, [False] * 4)
+    assert not torch.equal(cached[0][0], unflipped[0])
+
+
+def test_cached_text_equals_live_text_and_is_made_once(
+    dataset: Dataset, model: DiffusionModel, tmp_path: Path
+) -> None:
+    seen: list[Event] = []
+    store = TensorStore(tmp_path / "cache")
+    keys = cache_text(store, dataset.captions, model, seen.append)
+    assert len(seen) == len(dataset.captions)
+    cache_text(TensorStore(tmp_path / "cache"), dataset.captions, model, seen.append)
+    assert len(seen) == len(dataset.captions), "a second run encodes nothing"
+    captions = [dataset.captions[1], dataset.captions[0], dataset.captions[1]]
+    cached = CachedText(store, keys, model.device, model.dtype).condition(captions)
+    live = LiveText(model, trained=False).condition(captions)
+    torch.testing.assert_close(cached.hidden, live.hidden, rtol=1e-5, atol=1e-6)
+
+
+def test_text_keys_follow_the_text_encoder(dataset: Dataset, tmp_path: Path) -> None:
+    one, other = tiny_model(seed=0), tiny_model(seed=1)
+    store = TensorStore(tmp_path / "cache")
+    first = cache_text(store, dataset.captions, one, lambda event: None)
+    second = cache_text(store, dataset.captions, other, lambda event: None)
+    assert not set(first.values()) & set(second.values())
+
+
+def test_live_text_remembers_only_so_many(
+    model: DiffusionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    encode = model.encode_text
+
+    def counted(captions: Sequence[str]) -> Conditioning:
+        asked.extend(captions)
+        return encode(captions)
+
+    monkeypatch.setattr(model, "encode_text", counted)
+    monkeypatch.setattr(sources, "REMEMBERED_CAPTIONS", 2)
+    text = LiveText(model, trained=False)
+    for caption in ("a", "b", "a", "c", "b", "a"):
+        text.condition([caption])
+    assert asked == ["a", "b", "c", "a"], "the oldest goes first"
+
+
+def test_a_step_touches_no_picture_and_no_vae(
+    dataset: Dataset, model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TensorStore(tmp_path / "cache")
+    keys = cache_latents(
+        dataset, store, model.encode_pictures, vae_key=model.vae_fingerprint(), batch=2
+    )
+    text = CachedText(
+        store,
+        cache_text(store, dataset.captions, model, lambda event: None),
+        model.device,
+        model.dtype,
+    )
+    for item in dataset.items:
+        item.picture.path.unlink()
+
+    def forbidden(*args: object) -> None:
+        raise AssertionError("the model was asked")
+
+    monkeypatch.setattr(model, "encode_pictures", forbidden)
+    monkeypatch.setattr(model, "encode_text", forbidden)
+    batches = Batches(
+        dataset,
+        CachedLatents(store, keys),
+        text,
+        Processes(torch.device("cpu")),
+        seed=0,
+        batch=2,
+        accumulation=2,
+    )
+    for step in range(batches.steps_per_epoch):
+        loaded = list(batches.micro_batches(step))
+        assert sum(len(batch.samples) for batch in loaded) == batches.size(step)
+        for batch in loaded:
+            assert batch.condition().hidden.shape[0] == len(batch.samples)
