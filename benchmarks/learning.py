@@ -41,7 +41,7 @@ from lorasmith.sampling.sheet import contact_sheet
 from lorasmith.training.run import train
 
 HERE = Path(__file__).parent
-STEPS, CFG, SAMPLER = 20, 4.0, "ddim"
+STEPS, CFG, SAMPLER = 20, 3.0, "ddim"
 LEGEND = (
     "Rows: trigger, trigger with things that no training picture has, plain prompts; each first "
     "without the LoRA, then with it. Columns share prompt and seed."

@@ -1,3 +1,41 @@
-"""lorasmith: the whole craft of making a LoRA for Stable Diffusion."""
+"""lorasmith: the whole craft of making a LoRA for Stable Diffusion.
+
+The names below are the library's public ones. Each is imported when it is first used, so that
+``import lorasmith`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "AdapterNetwork": "lorasmith.adapters.network",
+    "Controls": "lorasmith.events",
+    "DiffusionModel": "lorasmith.models.sd",
+    "LoraShelf": "lorasmith.sampling.loras",
+    "PictureRequest": "lorasmith.sampling.generate",
+    "TrainSettings": "lorasmith.config.schema",
+    "UserError": "lorasmith.errors",
+    "generate": "lorasmith.sampling.generate",
+    "load_lora": "lorasmith.adapters.file",
+    "load_model": "lorasmith.models.checkpoint",
+    "load_settings": "lorasmith.config.load",
+    "resume": "lorasmith.training.run",
+    "save_lora": "lorasmith.adapters.file",
+    "train": "lorasmith.training.run",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -72,7 +72,7 @@ def write_training_set(
     *,
     pictures: int = 12,
     regularisation: int = 48,
-    repeats: int = 10,
+    repeats: int = 25,
     regularisation_repeats: int = 1,
     seed: int = 0,
 ) -> None:

@@ -1,0 +1,26 @@
+"""The library's front door."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import lorasmith
+
+
+def test_every_public_name_is_there_and_sorted() -> None:
+    names = lorasmith.__all__[1:]
+    assert names == sorted(names)
+    for name in names:
+        found = getattr(lorasmith, name)
+        assert found.__name__ == name
+        assert found.__module__.startswith("lorasmith.")
+
+
+def test_unknown_names_are_refused() -> None:
+    assert not hasattr(lorasmith, "traim")
+
+
+def test_importing_it_imports_nothing_else() -> None:
+    code = "import lorasmith, sys; assert not {'torch', 'pydantic', 'click'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
