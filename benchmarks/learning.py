@@ -155,7 +155,7 @@ def sheet(before: Outcome, after: Outcome) -> Image.Image:
         for outcome, which in ((before, "base"), (after, "LoRA")):
             rows.append([Image.fromarray(p) for p in outcome.pictures[start : start + 8]])
             labels.append(f"{what}: {which}")
-    return contact_sheet(rows, row_labels=labels, cell=128)
+    return contact_sheet(rows, row_labels=labels, scale=2)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Pretrains the demo base model on a CPU: the autoencoder, then the UNet and the text encoder.
 
     python -m lorasmith.demo.pretrain vae --minutes 21 --work DIR --threads 2
-    python -m lorasmith.demo.pretrain unet --minutes 75 --work DIR --threads 1
+    python -m lorasmith.demo.pretrain unet --minutes 68 --work DIR --threads 1
     python -m lorasmith.demo.pretrain export --work DIR
 
 A run that was stopped goes on from its last checkpoint when it is started again with the same
