@@ -281,11 +281,6 @@ def _loss(s: TrainSettings) -> Iterator[Problem]:
             f"{s.loss.noise_offset:g} is high: pictures look deep-fried",
             "0.05 to 0.1 is usual",
         )
-    has_reg = s.data.reg is not None or any(folder.reg for folder in s.data.folders)
-    if _is_given(s, "loss", "prior_weight") and not has_reg:
-        yield Problem(
-            "loss.prior_weight", "has no effect without regularisation pictures", "set data.reg"
-        )
 
 
 def _captions(s: TrainSettings) -> Iterator[Problem]:

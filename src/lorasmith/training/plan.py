@@ -89,7 +89,7 @@ def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
     values = sum(rate.weights for rate in rates)
     disk = planned_disk(settings, prepared, values, len(files))
     free = free_bytes(folder)
-    oddities = [*notices]
+    oddities = [*notices, *prepared.oddities]
     if sum(disk.values()) > free:
         what = f"needs about {sum(disk.values()) / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
         oddities.append(Problem(str(folder), what, "free some space, or keep fewer snapshots"))

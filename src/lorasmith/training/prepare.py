@@ -19,10 +19,11 @@ from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.latents import default_cache_folder
 from lorasmith.data.layout import FolderSpec, find_folders
+from lorasmith.data.picture_hashes import hash_pictures
 from lorasmith.data.scan import Scan, scan
 from lorasmith.errors import Problem, SettingsError, UserError
 from lorasmith.events import Controls, Observer, ignore
-from lorasmith.files import check_writable, sha256_of
+from lorasmith.files import check_writable
 from lorasmith.models.family import Architecture
 from lorasmith.models.source import peek
 from lorasmith.models.tokenizer import count_tokens
@@ -54,12 +55,14 @@ class Prepared:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with any picture's bytes, caption, place in its bucket or number of uses."""
+        memo = cache_folder(self.settings, self.data_folder) / "pictures.json"
+        hashes = hash_pictures([item.picture.path for item in self.dataset.items], memo)
         digest = blake2b(digest_size=16)
         for item in self.dataset.items:
             place = (item.placement.bucket, item.placement.resized, item.placement.crop)
             facts = (item.picture.path.name, item.caption, place, item.repeats, item.weight)
             digest.update(repr(facts).encode())
-            digest.update(sha256_of(item.picture.path).encode())
+            digest.update(hashes[item.picture.path].encode())
         return digest.hexdigest()
 
     @property
@@ -74,6 +77,16 @@ class Prepared:
     @property
     def epochs(self) -> int:
         return math.ceil(self.steps / self.steps_per_epoch)
+
+    @property
+    def oddities(self) -> list[Problem]:
+        """What is odd about the settings together with the pictures."""
+        found = []
+        has_reg = any(item.reg for item in self.dataset.items)
+        if self.settings.loss.prior_weight != 1.0 and not has_reg:
+            what = "has no effect without regularisation pictures"
+            found.append(Problem("loss.prior_weight", what, "add some with --reg"))
+        return found
 
     def epoch_at(self, done: int) -> tuple[int, bool]:
         """The epoch (from 1) of step ``done`` (from 1), and whether that step ends it."""

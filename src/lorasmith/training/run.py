@@ -60,6 +60,7 @@ def train(
         Stopped: the user stopped it; the run can be resumed.
     """
     prepared = prepare(settings, process_count())
+    notices = [*notices, *prepared.oddities]
     processes = start_processes(settings)
     folder = new_run_folder(settings.save.output, prepared.name)
     folder = RunFolder(processes.agree(folder.path))

@@ -58,7 +58,6 @@ ODDITIES = [
     (["schedule.cycles=2"], "schedule.cycles", "no effect"),
     (["schedule.name=constant", "schedule.min_ratio=0.1"], "schedule.min_ratio", "no effect"),
     (["loss.noise_offset=0.5"], "loss.noise_offset", "deep-fried"),
-    (["loss.prior_weight=0.5"], "loss.prior_weight", "without regularisation"),
     (["captions.keep_tokens=1"], "captions.keep_tokens", "no effect"),
     (["captions.dropout=1"], "captions.dropout", "every caption"),
     (["model.clip_skip=4"], "model.clip_skip", "unusual"),

@@ -105,7 +105,7 @@ def test_a_picture_does_not_depend_on_its_batch(model, latents, sampler) -> None
     for a, b in zip(together, alone, strict=True):
         assert np.abs(a - b).max() <= 1
     one = torch.cat(latents[2:])
-    torch.testing.assert_close(latents[0], one[[0, 1, 3]], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(latents[0], one[[0, 1, 3]], rtol=1e-3, atol=1e-3)
 
 
 def test_the_seed_makes_the_picture(model) -> None:
