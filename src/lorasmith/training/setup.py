@@ -22,7 +22,7 @@ from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.generate import PictureRequest
 from lorasmith.sampling.prompt import parse_prompt
 from lorasmith.training.batches import Batches, LatentSource, TextSource
-from lorasmith.training.device import Precision, choose_precision
+from lorasmith.training.device import LARGE_FOR_CPU, Precision, choose_precision
 from lorasmith.training.estimate import unet_weights
 from lorasmith.training.lr import LearningRate, warmup_steps
 from lorasmith.training.offload import park
