@@ -127,9 +127,11 @@ def table(result: dict, count: int, preset: str, overrides: Sequence[str]) -> st
         for name in after.kept
     ]
     command = " ".join(["--preset", preset, *(f"--set {item}" for item in overrides)])
+    threads = torch.get_num_threads()
     made = (
         f"{count} pictures a row, {SAMPLER} {STEPS} steps, CFG {CFG:g}; one training run of "
-        f"{result['steps']} steps in {result['seconds']:.0f} s, {torch.get_num_threads()} threads."
+        f"{result['steps']} steps in {result['seconds']:.0f} s, "
+        f"{threads} thread{'s' if threads != 1 else ''}."
     )
     lines = [
         "# What a LoRA learns on the demo model",

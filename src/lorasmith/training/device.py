@@ -11,7 +11,7 @@ from lorasmith.errors import Problem, SettingsError
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # Below this many UNet weights a CPU step is overhead, not arithmetic, and neither bfloat16 nor the
-# memory format matters. Measured: SD1.5 (860 M) is twice as fast in bf16, the 3 M demo model is not.
+# memory format matters. Measured: SD1.5 (860 M) is twice as fast in bf16, the demo model is not.
 LARGE_FOR_CPU = 50_000_000
 
 

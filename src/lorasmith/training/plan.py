@@ -198,6 +198,7 @@ def planned_seconds(
             math.ceil(len(samples) / settings.train.batch),
             rate,
             device,
+            precision.dtype,
             checkpointing=settings.train.gradient_checkpointing,
         )
     return total * prepared.steps / prepared.steps_per_epoch

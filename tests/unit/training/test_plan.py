@@ -1,0 +1,93 @@
+"""The plan against what a run then does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from rich.console import Console
+
+from lorasmith.cli.main import cli
+from lorasmith.config.load import load_settings
+from lorasmith.demo.character import write_training_set
+from lorasmith.events import Controls
+from lorasmith.training.plan import make_plan
+from lorasmith.training.plan_view import graph
+from lorasmith.training.run import train
+from lorasmith.training.speed import step_seconds
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_training_set(tmp_path / "data", pictures=3, regularisation=2, repeats=2)
+    return tmp_path / "data"
+
+
+def overrides(data: Path, **more: str) -> dict[str, str]:
+    chosen = {key.replace("__", "."): value for key, value in more.items()}
+    return {
+        "data.path": str(data),
+        "save.output": str(data.parent / "out"),
+        "save.name": "run",
+        "train.batch": "2",
+        "sample.every_epochs": "0",
+        "sample.at_start": "false",
+        "log.tensorboard": "false",
+        **chosen,
+    }
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"train__epochs": "3"},
+        {"train__epochs": "3", "save__keep_last": "1"},
+        {"train__steps": "5", "save__every_steps": "2"},
+        {"train__epochs": "2", "adapter__text_encoder": "false", "adapter__conv_rank": "2"},
+    ],
+)
+def test_planned_steps_files_and_weights_are_those_of_the_run(
+    data: Path, more: dict[str, str]
+) -> None:
+    settings = load_settings(None, overrides(data, **more))
+    plan = make_plan(settings, [])
+    run = train(settings, console=Console(quiet=True), controls=Controls())
+    assert run == plan.folder
+    assert sorted(run.glob("*.safetensors")) == sorted(plan.files)
+    content = torch.load(max((run / "state").glob("*.pt")), weights_only=True)
+    assert content["step"] == plan.prepared.steps
+    sizes = {name: flat.numel() for name, flat in content["parameters"].items()}
+    assert sizes == {rate.name: rate.weights for rate in plan.rates}
+    written = sum(path.stat().st_size for path in plan.files)
+    assert plan.disk["LoRA files"] == pytest.approx(written, rel=0.5)
+
+
+def test_plan_is_printed_without_loading_a_model(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorasmith.training.setup.load_model", None)
+    arguments = ["train", "--plan"]
+    for key, value in overrides(data, optimizer__unet_lr="1e-3").items():
+        arguments += ["--set", f"{key}={value}"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    for text in ("learning rate", "0.001", "memory of a step", "run.safetensors", "64x64"):
+        assert text in result.output
+    assert not (data.parent / "out" / "run").exists()
+
+
+def test_graph_falls_with_the_rate(data: Path) -> None:
+    plan = make_plan(load_settings(None, overrides(data, train__epochs="9")), [])
+    lines = graph(plan.rates[0], plan.prepared.steps)
+    assert "█" in lines[0][10:20]
+    assert "█" not in lines[0][-10:]
+
+
+def test_time_grows_with_samples_and_checkpointing() -> None:
+    cpu, dtype = torch.device("cpu"), torch.float32
+    one = step_seconds(10**9, 10, 1, 1, 1e10, cpu, dtype, checkpointing=False)
+    four = step_seconds(10**9, 10, 4, 1, 1e10, cpu, dtype, checkpointing=False)
+    saving = step_seconds(10**9, 10, 1, 1, 1e10, cpu, dtype, checkpointing=True)
+    assert one < saving < four < 4 * one
