@@ -153,7 +153,6 @@ class DiffusionModel:
         Returns:
             two of (B, C, h, w), float32, on the model's device.
         """
-        self._fetch_vae()
         pixels = pixels.to(self.device, self.vae_dtype, memory_format=self.memory_format)
         posterior = self.vae.encode(pixels, return_dict=False)[0]
         scale = self.vae.config.scaling_factor
@@ -161,18 +160,9 @@ class DiffusionModel:
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1], float32, of scaled latents (B, C, h, w)."""
-        self._fetch_vae()
         latents = latents.to(self.device, self.vae_dtype) / self.vae.config.scaling_factor
         pixels: Tensor = self.vae.decode(latents, return_dict=False)[0]
         return pixels.float().clamp(-1, 1)
-
-    def park_vae(self) -> None:
-        """Move the VAE to the CPU's memory until it is asked for again."""
-        self.vae.to("cpu")
-
-    def _fetch_vae(self) -> None:
-        if self.vae.device.type != self.device.type:
-            self.vae.to(self.device)
 
     def adapter_roots(self) -> list[AdapterRoot]:
         """Where adapters attach, the UNet first."""

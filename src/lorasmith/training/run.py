@@ -59,7 +59,8 @@ def train(
         UserError: something is wrong; nothing has been written but perhaps caches.
         Stopped: the user stopped it; the run can be resumed.
     """
-    prepared = prepare(settings, process_count())
+    with Observers([Terminal(console)]) as watch:
+        prepared = prepare(settings, process_count(), observer=watch, controls=controls)
     notices = [*notices, *prepared.oddities]
     processes = start_processes(settings)
     folder = new_run_folder(settings.save.output, prepared.name)
@@ -165,13 +166,14 @@ def write_beginning(folder: RunFolder, prepared: Prepared, notices: Sequence[Pro
     write_json(folder.path / "dataset.json", prepared.report.to_json())
     lines = [report_text(prepared.report), *(f"settings: {notice}" for notice in notices)]
     write_text(folder.path / "dataset.txt", "\n".join(lines) + "\n")
-    write_info(
-        folder,
-        status="started",
-        dataset=prepared.fingerprint,
-        base_model=model_fingerprint(prepared.settings),
+    info = {
+        "status": "started",
+        "dataset": prepared.fingerprint,
+        "base_model": model_fingerprint(prepared.settings),
         **environment(),
-    )
+    }
+    write_json(folder.info, info)
+    folder.events.unlink(missing_ok=True)  # Of a run that failed before its first step.
 
 
 def show_preflight(prepared: Prepared, notices: Sequence[Problem], console: Console) -> None:

@@ -116,8 +116,7 @@ def build_run(
     network.attach()
     trainer = _trainer(settings, prepared, model, network, precision, processes)
     if settings.performance.compile:
-        # Block by block: one compilation serves every block of a kind, and every bucket.
-        model.unet.compile_repeated_blocks(dynamic=True)
+        model.compile()
     return Run(
         settings, prepared, folder, processes, model, precision, network, batches, trainer,
         sample_requests(settings, prepared, model), stopwatch, Position(),
@@ -222,11 +221,15 @@ def _network(settings: TrainSettings, model: DiffusionModel, observe: Observer) 
     adapter = settings.adapter
     dropout = Dropout(adapter.dropout, adapter.rank_dropout, adapter.module_dropout)
     if adapter.init_from is not None:
-        file = load_lora(adapter.init_from)
-        network = AdapterNetwork.load(
-            file.tensors, model.adapter_roots(), dropout=dropout, where=str(adapter.init_from)
-        )
+        trained = {"unet": trains_unet(settings), "text_encoder": trains_text_encoder(settings)}
+        roots = [root for root in model.adapter_roots() if trained[root.part]]
+        tensors = load_lora(adapter.init_from).tensors
+        network = AdapterNetwork.load(tensors, roots, dropout=dropout, where=str(adapter.init_from))
         observe(Notice("info", f"training goes on from {adapter.init_from}; its ranks are kept"))
+        if network.report.unmatched:
+            left = len(network.report.unmatched)
+            what = f"{left} of its tensors are of layers that this run does not train; left out"
+            observe(Notice("warning", what))
         return network
     return AdapterNetwork.create(
         model.adapter_roots(),

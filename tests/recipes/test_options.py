@@ -1,0 +1,173 @@
+"""Every choice that a run has really trains: a few steps on the demo model each, in one process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from lorasmith.config.load import load_settings
+from lorasmith.demo.character import write_training_set
+from lorasmith.events import Controls
+from lorasmith.training.run import train
+
+CASES: dict[str, dict[str, str]] = {
+    "Prodigy": {"optimizer.name": "Prodigy", "optimizer.lr": "1", "schedule.name": "constant"},
+    "linear with warm-up": {"schedule.name": "linear", "schedule.warmup": "50%"},
+    "restarts": {"schedule.name": "cosine_with_restarts", "schedule.cycles": "2"},
+    "own rates": {"optimizer.unet_lr": "1e-3", "optimizer.text_encoder_lr": "5e-4"},
+    "convolutions": {"adapter.conv_rank": "2", "adapter.conv_alpha": "1"},
+    "all dropouts": {
+        "adapter.dropout": "0.1",
+        "adapter.rank_dropout": "0.1",
+        "adapter.module_dropout": "0.1",
+    },
+    "norm limit": {"adapter.scale_weight_norms": "1e-3"},
+    "UNet alone, text cached": {"adapter.text_encoder": "false"},
+    "UNet alone, text live": {"adapter.text_encoder": "false", "captions.shuffle": "true"},
+    "text encoder alone": {"adapter.unet": "false"},
+    "nothing cached": {"performance.cache_latents": "false", "performance.cache_text": "false"},
+    "gradient checkpointing": {"train.gradient_checkpointing": "true"},
+    "bf16": {"train.precision": "bf16"},
+    "channels last": {"performance.channels_last": "true"},
+    "accumulation": {"train.accumulation": "3"},
+    "noise offset, plain loss": {"loss.noise_offset": "0.1", "loss.min_snr_gamma": "0"},
+    "v-prediction": {"model.prediction": "v"},
+    "flip": {"augment.flip": "true"},
+    "buckets off": {"buckets.enabled": "false"},
+    "own resolution": {"data.resolution": "[48, 64]"},
+    "captions vary": {
+        "captions.tag_dropout": "0.3",
+        "captions.dropout": "0.2",
+        "captions.prefix": "a {big|small}",
+        "captions.wildcards": "true",
+    },
+    "CLIP skip and long captions": {"model.clip_skip": "2", "model.max_tokens": "150"},
+}
+
+
+def run_with(folder: Path, changes: Mapping[str, str]) -> Path:
+    if not (folder / "data").exists():
+        write_training_set(folder / "data", pictures=3, regularisation=2, repeats=2)
+    settings = {
+        "data.path": str(folder / "data"),
+        "save.output": str(folder / "out"),
+        "save.name": "run",
+        "save.precision": "fp32",
+        "train.batch": "2",
+        "train.steps": "4",
+        "adapter.rank": "4",
+        "optimizer.lr": "3e-3",
+        "sample.every_epochs": "0",
+        "sample.at_start": "false",
+        "log.tensorboard": "false",
+        "performance.threads": "1",
+        **changes,
+    }
+    return train(load_settings(None, settings), console=Console(quiet=True), controls=Controls())
+
+
+def losses(run: Path) -> list[float]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], dict[str, torch.Tensor]]:
+    run = run_with(tmp_path_factory.mktemp("plain"), {})
+    return losses(run), load_file(run / "run.safetensors")
+
+
+# Ways to the same result; all others must give another one, or the setting does nothing.
+SAME = {
+    "nothing cached",
+    "gradient checkpointing",
+    "channels last",
+    "buckets off",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_trains(
+    name: str, tmp_path: Path, plain: tuple[list[float], dict[str, torch.Tensor]]
+) -> None:
+    run = run_with(tmp_path, CASES[name])
+    tensors = load_file(run / "run.safetensors")
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+    changed = [n for n, t in tensors.items() if "lora_up" in n and float(t.abs().max()) > 0]
+    assert changed
+    before, weights = plain
+    same = tensors.keys() == weights.keys() and all(
+        torch.allclose(tensors[n], weights[n], rtol=1e-2, atol=1e-4) for n in weights
+    )
+    assert same == (name in SAME)
+    if name in SAME:
+        assert losses(run) == pytest.approx(before, rel=1e-3)
+
+
+def test_goes_on_from_a_lora(tmp_path: Path) -> None:
+    first = run_with(tmp_path, {"adapter.rank": "3"})
+    start = first / "run.safetensors"
+    second = run_with(tmp_path, {"adapter.init_from": str(start), "optimizer.lr": "1e-9"})
+    before, after = load_file(start), load_file(second / f"{second.name}.safetensors")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_going_on_without_the_text_encoder_keeps_the_unets_part(tmp_path: Path) -> None:
+    first = run_with(tmp_path, {})
+    changes = {"adapter.init_from": str(first / "run.safetensors"), "adapter.text_encoder": "false"}
+    second = run_with(tmp_path, changes)
+    names = load_file(second / f"{second.name}.safetensors")
+    assert names
+    assert all(name.startswith("lora_unet_") for name in names)
+
+
+def test_snapshots_by_step_and_the_newest_kept(tmp_path: Path) -> None:
+    run = run_with(tmp_path, {"save.every_steps": "1", "save.keep_last": "2", "train.steps": "4"})
+    names = sorted(path.name for path in run.glob("*.safetensors"))
+    assert len(names) == 3
+    assert "run.safetensors" in names
+    assert "run-step00000003.safetensors" in names
+
+
+def test_samples_show_the_base_first(tmp_path: Path) -> None:
+    changes = {"sample.at_start": "true", "sample.every_steps": "2", "sample.steps": "2"}
+    run = run_with(tmp_path, {**changes, "sample.prompts": '["zorp", "blue body"]'})
+    steps = sorted(path.name[:8] for path in (run / "samples").glob("*.png"))
+    assert steps == ["00000000"] * 2 + ["00000002"] * 2 + ["00000004"] * 2
+
+
+def test_folders_with_settings_of_their_own(tmp_path: Path) -> None:
+    write_training_set(tmp_path / "data", pictures=3, regularisation=2, repeats=1)
+    toml = tmp_path / "run.toml"
+    toml.write_text(
+        f"""
+        [[data.folders]]
+        path = "{tmp_path}/data/img/1_zorp"
+        repeats = 3
+        weight = 0.5
+
+        [[data.folders]]
+        path = "{tmp_path}/data/reg/1_creature"
+        reg = true
+        """,
+        encoding="utf-8",
+    )
+    overrides = {
+        "save.output": str(tmp_path / "out"),
+        "train.epochs": "1",
+        "sample.every_epochs": "0",
+        "sample.at_start": "false",
+        "log.tensorboard": "false",
+    }
+    settings = load_settings(toml, overrides)
+    run = train(settings, console=Console(quiet=True), controls=Controls())
+    report = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
+    assert report["steps"]["total"] == 3 * 3 * 2
