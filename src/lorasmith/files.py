@@ -137,11 +137,6 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def quick_fingerprint(path: Path) -> str:
     """Changes with a file's size, beginning or end: tells checkpoints apart without reading them.
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from lorasmith.config.load import load_settings
 from lorasmith.demo.character import write_training_set
 from lorasmith.events import Controls
-from lorasmith.training.run import train
+from lorasmith.training.run import resume, train
 
 CASES: dict[str, dict[str, str]] = {
     "Prodigy": {"optimizer.name": "Prodigy", "optimizer.lr": "1", "schedule.name": "constant"},
@@ -142,6 +142,29 @@ def test_samples_show_the_base_first(tmp_path: Path) -> None:
     run = run_with(tmp_path, {**changes, "sample.prompts": '["zorp", "blue body"]'})
     steps = sorted(path.name[:8] for path in (run / "samples").glob("*.png"))
     assert steps == ["00000000"] * 2 + ["00000002"] * 2 + ["00000004"] * 2
+
+
+def test_no_samples_when_they_are_off(tmp_path: Path) -> None:
+    assert not list(run_with(tmp_path, {}).glob("samples/*"))
+
+
+def test_a_run_killed_before_its_last_state_still_gets_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are written before the state that counts them as done."""
+
+    def killed(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = run_with(tmp_path / "whole", {"save.state_every_steps": "3"})
+    with monkeypatch.context() as patch:
+        patch.setattr("lorasmith.training.loop.save_snapshot", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_with(tmp_path, {"save.state_every_steps": "3"})
+    run = tmp_path / "out" / "run"
+    assert not (run / "run.safetensors").exists()
+    resume(run, [], console=Console(quiet=True), controls=Controls())
+    assert (run / "run.safetensors").read_bytes() == (whole / "run.safetensors").read_bytes()
 
 
 def test_folders_with_settings_of_their_own(tmp_path: Path) -> None:

@@ -19,12 +19,6 @@ def problem_lines(problems: Sequence[Problem]) -> str:
     return f"{click.style(f'{heading}:', fg='red', bold=True)}\n{_lines(problems)}"
 
 
-def notice_lines(notices: Sequence[Problem]) -> str:
-    """What is odd but allowed, in the same form."""
-    heading = "Note" if len(notices) == 1 else f"{len(notices)} notes"
-    return f"{click.style(f'{heading}:', fg='yellow', bold=True)}\n{_lines(notices)}"
-
-
 def _lines(problems: Iterable[Problem]) -> str:
     return "\n".join(_entry(problem) for problem in problems)
 

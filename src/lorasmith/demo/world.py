@@ -230,17 +230,3 @@ def _scarf(brush: Brush, y: float, colour: Colour) -> None:
     brush.polygon([(-0.9, y), (0.9, y), (0.86, y + 0.28), (-0.86, y + 0.28)], colour, edge)
     end = [(0.4, y + 0.12), (0.7, y + 0.12), (0.78, y + 0.64), (0.46, y + 0.64)]
     brush.polygon(end, colour, edge)
-
-
-def grid(pictures: Sequence[np.ndarray], columns: int, scale: int = 2, gap: int = 2) -> Image.Image:
-    """The pictures, each uint8 (H, W, 3) and all of one size, side by side in rows."""
-    height, width = pictures[0].shape[:2]
-    rows = -(-len(pictures) // columns)
-    shape = (rows * (height + gap) + gap, columns * (width + gap) + gap, 3)
-    sheet = np.full(shape, 60, np.uint8)
-    for index, picture in enumerate(pictures):
-        row, column = divmod(index, columns)
-        top, left = gap + row * (height + gap), gap + column * (width + gap)
-        sheet[top : top + height, left : left + width] = picture
-    size = (sheet.shape[1] * scale, sheet.shape[0] * scale)
-    return Image.fromarray(sheet).resize(size, Image.Resampling.NEAREST)

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lorasmith.errors import CheckpointError
-from lorasmith.models.architecture import architecture_of_parts
-from lorasmith.models.family import PARTS, Architecture, Shapes, detect, parse_overrides
+from lorasmith.models.family import Shapes
 from lorasmith.models.key_maps import (
     UNET_PREFIX,
     VAE_PREFIX,
@@ -136,18 +135,3 @@ def canonical_shapes(layout: Layout, shapes: Shapes) -> dict[str, dict[str, tupl
         part: {new: canonical_shape(part, new, tuple(shapes[old])) for new, old in names.items()}
         for part, names in layout.parts.items()
     }
-
-
-def architecture_of(shapes: Shapes, metadata: dict[str, str], where: object = "") -> Architecture:
-    """The architecture of a single LDM file from its key shapes and header metadata.
-
-    Raises:
-        CheckpointError: it is not a model that we know, or not whole.
-    """
-    family = detect(shapes, where)
-    layout = ldm_layout(shapes, where)
-    missing = [part.replace("_", " ") for part in PARTS if part not in layout.parts]
-    if missing:
-        raise CheckpointError.of(where, f"there is no {' and no '.join(missing)} in it")
-    parts = canonical_shapes(layout, shapes)
-    return architecture_of_parts(parts, family, parse_overrides(metadata, where), where)

@@ -47,20 +47,19 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
         ends_epoch = batches.ends_epoch(step)
         if ends_epoch:
             observe(EpochDone(epoch, run.epochs))
-        snapshot = not last and should(settings.save, done, epoch, ends_epoch)
+        # What this step produces first, its state last: a run that is killed in between does the
+        # step again instead of going on without its files.
+        snapshot = last or should(settings.save, done, epoch, ends_epoch)
+        if snapshot:
+            save_snapshot(run, done, epoch if ends_epoch else None, observe)
+        if should(settings.sample, done, epoch, ends_epoch, last=last):
+            draw_samples(run, done, observe, controls)
         stopping = not last and run.processes.any(controls.stopping)
         every = settings.save.state_every_steps
         if snapshot or stopping or (every and done % every == 0):
             keep_state(run, meter, done, observe)
-        if snapshot:
-            save_snapshot(run, done, epoch if ends_epoch else None, observe)
-        if last:
-            keep_state(run, meter, done, observe)
-            save_snapshot(run, done, None, observe)
         if stopping:
             raise stopped(run, done, observe)
-        if last or should(settings.sample, done, epoch, ends_epoch):
-            draw_samples(run, done, observe, controls)
 
     observe(RunFinished("done", run.steps, run.stopwatch.rounded()))
 

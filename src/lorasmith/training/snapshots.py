@@ -27,8 +27,15 @@ class Interval(Protocol):
     def every_steps(self) -> int | None: ...
 
 
-def should(interval: Interval, done: int, epoch: int, ends_epoch: bool) -> bool:
-    """Whether it is time after step ``done`` (1-based), in or at the end of ``epoch`` (1-based)."""
+def should(
+    interval: Interval, done: int, epoch: int, ends_epoch: bool, *, last: bool = False
+) -> bool:
+    """Whether it is time after step ``done`` (1-based), in or at the end of ``epoch`` (1-based).
+
+    The last step counts whatever its number, unless both intervals are off.
+    """
+    if last:
+        return bool(interval.every_epochs or interval.every_steps)
     by_epoch = ends_epoch and interval.every_epochs and epoch % interval.every_epochs == 0
     by_step = interval.every_steps and done % interval.every_steps == 0
     return bool(by_epoch or by_step)
