@@ -33,9 +33,10 @@ from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.family import FAMILIES, Architecture
 from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.training.lr import LearningRate
+from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, build_optimizer
 from lorasmith.training.processes import Processes
-from lorasmith.training.step import MicroBatch, Objective, TrainStep
+from lorasmith.training.step import TrainStep
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LR = 1e-4

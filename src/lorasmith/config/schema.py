@@ -7,20 +7,20 @@ import functools
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorasmith.config import checks
+from lorasmith.config.adapter_section import AdapterSettings
+from lorasmith.config.augment_section import AugmentSettings
 from lorasmith.config.fields import Section, Setting, settings_of
+from lorasmith.config.guard_sections import ValidationSettings, WatchdogSettings
+from lorasmith.config.loss_section import LossSettings
+from lorasmith.config.optimizer_section import OptimizerSettings, ScheduleSettings
 from lorasmith.config.run_sections import (
     LogSettings,
-    LossSettings,
-    OptimizerSettings,
     PerformanceSettings,
     RunSettings,
     SampleSettings,
     SaveSettings,
-    ScheduleSettings,
 )
 from lorasmith.config.sections import (
-    AdapterSettings,
-    AugmentSettings,
     BucketSettings,
     CaptionSettings,
     DataSettings,
@@ -48,6 +48,8 @@ class TrainSettings(BaseModel):
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     loss: LossSettings = Field(default_factory=LossSettings)
     train: RunSettings = Field(default_factory=RunSettings)
+    validation: ValidationSettings = Field(default_factory=ValidationSettings)
+    watchdog: WatchdogSettings = Field(default_factory=WatchdogSettings)
     save: SaveSettings = Field(default_factory=SaveSettings)
     sample: SampleSettings = Field(default_factory=SampleSettings)
     log: LogSettings = Field(default_factory=LogSettings)

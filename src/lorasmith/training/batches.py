@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lorasmith.data.dataset import Dataset, SampleRef
 from lorasmith.models.sd import Conditioning
+from lorasmith.training.objective import MicroBatch
 from lorasmith.training.processes import Processes
-from lorasmith.training.step import MicroBatch
 
 
 class LatentSource(Protocol):

@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lorasmith.config.schema import TrainSettings
+
 Shape = Callable[[float, int], float]
 
 
@@ -78,3 +80,9 @@ def warmup_steps(warmup: int | float | str, steps: int) -> int:
         value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         return warmup_steps(value if text.endswith("%") or value < 1 else int(value), steps)
     return round(warmup * steps) if 0 < warmup < 1 else int(warmup)
+
+
+def learning_rate(settings: TrainSettings, steps: int) -> LearningRate:
+    schedule = settings.schedule
+    warmup = warmup_steps(schedule.warmup, steps)
+    return LearningRate(schedule.name, steps, warmup, schedule.cycles, schedule.min_ratio)

@@ -29,10 +29,11 @@ from lorasmith.training.estimate import (
     text_encoder_weights,
     unet_weights,
 )
+from lorasmith.training.lr import learning_rate
+from lorasmith.training.network_setup import trains_text_encoder, trains_unet
 from lorasmith.training.optim import OPTIMIZERS
 from lorasmith.training.prepare import Prepared, prepare, process_count
 from lorasmith.training.run_folder import new_run_folder
-from lorasmith.training.setup import learning_rate, trains_text_encoder, trains_unet
 from lorasmith.training.speed import multiply_adds_per_second, step_seconds
 from lorasmith.training.state import KEPT_STATES
 

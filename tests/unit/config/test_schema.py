@@ -11,14 +11,14 @@ import pytest
 from pydantic import ValidationError
 
 from lorasmith.config.fields import Setting, settings_of
+from lorasmith.config.optimizer_section import OptimizerSettings, ScheduleName
 from lorasmith.config.optimizers import OPTIMIZERS
-from lorasmith.config.run_sections import OptimizerSettings, ScheduleName
 from lorasmith.config.schema import TrainSettings, all_settings, sections
 from lorasmith.config.sections import FolderSettings
 
 SECTIONS = [
     *("model", "data", "captions", "buckets", "augment", "adapter", "optimizer", "schedule"),
-    *("loss", "train", "save", "sample", "log", "performance"),
+    *("loss", "train", "validation", "watchdog", "save", "sample", "log", "performance"),
 ]
 
 EVERY = [*all_settings().values(), *settings_of(FolderSettings)]

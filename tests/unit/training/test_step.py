@@ -18,9 +18,10 @@ from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.tensor_random import normal_per_sample
 from lorasmith.training.lr import LearningRate
+from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, build_optimizer
 from lorasmith.training.processes import Processes
-from lorasmith.training.step import MicroBatch, Objective, TrainStep
+from lorasmith.training.step import TrainStep
 
 SEED, LR = 5, 1e-3
 SHAPE = (4, 4, 4)

@@ -1,0 +1,121 @@
+"""Checks of pictures, captions, buckets, augmentation and their caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lorasmith.config.check import Check, is_given, trained_rates
+from lorasmith.errors import Problem
+
+if TYPE_CHECKING:
+    from lorasmith.config.schema import TrainSettings
+
+
+def _data_is_named_once(s: TrainSettings) -> Iterator[Problem]:
+    if s.data.path is not None and s.data.folders:
+        yield Problem(
+            "data",
+            f"both path ({s.data.path}) and {len(s.data.folders)} [[data.folders]] are given",
+            "use one of them; a folder can be added as one more [[data.folders]] table",
+        )
+    if s.data.folders and all(folder.reg for folder in s.data.folders):
+        yield Problem(
+            "data.folders",
+            "all of them are regularisation folders (reg = true): there is nothing to learn",
+            "leave reg out of the folders with training pictures",
+        )
+
+
+def _buckets_fit(s: TrainSettings) -> Iterator[Problem]:
+    low, high, size = s.buckets.min, s.buckets.max, s.data.resolution
+    if low is not None and high is not None and low > high:
+        yield Problem(
+            "buckets", f"min ({low}) is larger than max ({high})", "exchange them or drop one"
+        )
+    elif size is not None and s.buckets.enabled:
+        sides = (size, size) if isinstance(size, int) else size
+        if low is not None and low > min(sides):
+            yield Problem(
+                "buckets.min", f"{low} is larger than the resolution {_size(size)}", "lower it"
+            )
+        if high is not None and high < max(sides):
+            yield Problem(
+                "buckets.max", f"{high} is smaller than the resolution {_size(size)}", "raise it"
+            )
+
+
+def _size(size: int | tuple[int, int]) -> str:
+    return str(size) if isinstance(size, int) else f"{size[0]}x{size[1]}"
+
+
+def _text_can_be_cached(s: TrainSettings) -> Iterator[Problem]:
+    if s.performance.cache_text is not True:
+        return
+    if trained_rates(s).get("text_encoder"):
+        yield Problem(
+            "performance.cache_text",
+            "captions cannot be encoded once while the text encoder is trained",
+            'leave it at "auto", or set adapter.text_encoder to false',
+        )
+    elif varying := _caption_changes(s):
+        yield Problem(
+            "performance.cache_text",
+            f"captions cannot be encoded once while they vary ({', '.join(varying)})",
+            'leave it at "auto"',
+        )
+
+
+def _caption_changes(s: TrainSettings) -> list[str]:
+    names = ("shuffle", "dropout", "dropout_every_n_epochs", "tag_dropout", "wildcards")
+    return [f"captions.{name}" for name in names if getattr(s.captions, name)]
+
+
+def _captions(s: TrainSettings) -> Iterator[Problem]:
+    c = s.captions
+    if not (c.shuffle or c.tag_dropout):
+        if c.keep_tokens or c.keep_tokens_separator:
+            yield Problem(
+                "captions.keep_tokens",
+                "has no effect: tags are neither shuffled nor dropped",
+                "set captions.shuffle to true",
+            )
+    elif c.keep_tokens and c.keep_tokens_separator:
+        yield Problem(
+            "captions.keep_tokens",
+            f"captions with {c.keep_tokens_separator!r} are cut there, whatever keep_tokens says",
+            "use one of them",
+        )
+    if c.dropout == 1 or c.dropout_every_n_epochs == 1:
+        yield Problem(
+            "captions.dropout",
+            "every caption is dropped: no word will call the LoRA up",
+            "lower it",
+        )
+    if s.model.clip_skip > 2:
+        yield Problem(
+            "model.clip_skip",
+            f"{s.model.clip_skip} is unusual",
+            "1 for realistic, 2 for anime models",
+        )
+
+
+def _buckets(s: TrainSettings) -> Iterator[Problem]:
+    if not s.buckets.enabled and is_given(s, "buckets", "min", "max"):
+        yield Problem("buckets", "min and max have no effect: buckets are off", "remove them")
+    elif not s.buckets.upscale and is_given(s, "buckets", "min", "max"):
+        yield Problem(
+            "buckets", "min and max have no effect with upscale = false", "remove one or the other"
+        )
+
+
+CONTRADICTIONS: tuple[Check, ...] = (
+    _data_is_named_once,
+    _buckets_fit,
+    _text_can_be_cached,
+)
+
+ODDITIES: tuple[Check, ...] = (
+    _captions,
+    _buckets,
+)

@@ -1,0 +1,86 @@
+"""Settings of how it is learned: optimizer and learning-rate schedule."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lorasmith.config.fields import Section, setting
+from lorasmith.config.values import Args, Warmup
+
+ScheduleName = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"
+]
+
+
+class OptimizerSettings(Section):
+    """What turns gradients into changes, and how large these are."""
+
+    name: Literal["AdamW", "AdamW8bit", "Prodigy"] = setting(
+        "AdamW",
+        "optimizer; AdamW8bit saves memory and needs bitsandbytes, Prodigy finds its own "
+        "learning rate (set lr = 1 and a constant schedule)",
+        why="the best understood; lr means what guides say",
+    )
+    lr: float = setting(
+        1e-4,
+        "learning rate of the parts that have none of their own",
+        why="what guides call the standard value for the UNet",
+        ge=0,
+        le=100,
+    )
+    unet_lr: float | None = setting(
+        None, "learning rate of the UNet's part", why="lr", kind="number", ge=0, le=100
+    )
+    text_encoder_lr: float | None = setting(
+        None,
+        "learning rate of the text encoder's part; guides take half of the UNet's",
+        why="lr",
+        kind="number",
+        ge=0,
+        le=100,
+    )
+    args: Args = setting(
+        {},
+        'further arguments of the optimizer: a table, or texts as in ["weight_decay=0.01", '
+        '"betas=0.9,0.99"]',
+        why="the optimizer's own defaults",
+        kind="table or list of key=value",
+    )
+    max_grad_norm: float = setting(
+        1.0,
+        "gradients with a larger norm are scaled down to it; 0 is off",
+        why="one strange batch then cannot spoil a run",
+        ge=0,
+        le=1e6,
+    )
+
+    @property
+    def lrs(self) -> dict[str, float]:
+        """Learning rate of each part: ``unet`` and ``text_encoder``."""
+        return {
+            "unet": self.lr if self.unet_lr is None else self.unet_lr,
+            "text_encoder": self.lr if self.text_encoder_lr is None else self.text_encoder_lr,
+        }
+
+
+class ScheduleSettings(Section):
+    """How the learning rate goes over the run."""
+
+    name: ScheduleName = setting(
+        "cosine",
+        "shape of the learning rate after the warm-up; all but the constant ones end at min_ratio",
+        why="large steps first, fine ones at the end, with nothing to set",
+    )
+    warmup: Warmup = setting(
+        0,
+        'rise from 0 at the start: steps, or a share of the run such as "5%"',
+        why="a LoRA starts from no change and needs none",
+        unit='steps, or "N%"',
+        kind="whole number, share or percent",
+    )
+    cycles: int = setting(
+        3, "how often cosine_with_restarts goes down", why="1 would be plain cosine", ge=1, le=1000
+    )
+    min_ratio: float = setting(
+        0.0, "lowest learning rate as a share of the highest", why="ends at rest", ge=0, le=1
+    )
