@@ -89,8 +89,8 @@ def judge(model: DiffusionModel, count: int) -> Outcome:
     )
 
 
-def train_and_judge(count: int, preset: str, overrides: Sequence[str], work: Path) -> dict:
-    """Outcomes before and after, seconds of training, and the number of steps."""
+def train_on_character(preset: str, overrides: Sequence[str], work: Path) -> tuple[Path, float]:
+    """The folder of a run on the demo's character, and its seconds."""
     write_training_set(work / "data")
     settings = load_settings(
         None,
@@ -103,11 +103,16 @@ def train_and_judge(count: int, preset: str, overrides: Sequence[str], work: Pat
         ],
         preset,
     )
-    model = load_model("demo")
-    before = judge(model, count)
     begin = time.perf_counter()
     run = train(settings, console=Console(quiet=True), controls=Controls())
-    seconds = time.perf_counter() - begin
+    return run, time.perf_counter() - begin
+
+
+def train_and_judge(count: int, preset: str, overrides: Sequence[str], work: Path) -> dict:
+    """Outcomes before and after, seconds of training, and the number of steps."""
+    model = load_model("demo")
+    before = judge(model, count)
+    run, seconds = train_on_character(preset, overrides, work)
     file = load_lora(run / f"{run.name}.safetensors")
     network = AdapterNetwork.load(file.tensors, model.adapter_roots())
     with network.attached():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from tests.recipes.matrix import losses, run_with
 
 from lorasmith.config.load import load_settings
 from lorasmith.demo.character import write_training_set
@@ -49,32 +49,6 @@ CASES: dict[str, dict[str, str]] = {
     },
     "CLIP skip and long captions": {"model.clip_skip": "2", "model.max_tokens": "150"},
 }
-
-
-def run_with(folder: Path, changes: Mapping[str, str]) -> Path:
-    if not (folder / "data").exists():
-        write_training_set(folder / "data", pictures=3, regularisation=2, repeats=2)
-    settings = {
-        "data.path": str(folder / "data"),
-        "save.output": str(folder / "out"),
-        "save.name": "run",
-        "save.precision": "fp32",
-        "train.batch": "2",
-        "train.steps": "4",
-        "adapter.rank": "4",
-        "optimizer.lr": "3e-3",
-        "sample.every_epochs": "0",
-        "sample.at_start": "false",
-        "log.tensorboard": "false",
-        "performance.threads": "1",
-        **changes,
-    }
-    return train(load_settings(None, settings), console=Console(quiet=True), controls=Controls())
-
-
-def losses(run: Path) -> list[float]:
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["loss"] for line in lines]
 
 
 @pytest.fixture(scope="module")

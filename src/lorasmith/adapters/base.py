@@ -9,7 +9,7 @@ Shapes: B samples, N rows (B times positions), I input and O output features or 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -17,8 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorasmith.adapters.dropout import Dropout, uniform
+from lorasmith.adapters.options import AdapterOptions
 
 Layer = nn.Linear | nn.Conv2d
+
+_PLAIN = AdapterOptions()
+
+
+def apply_weight(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The layer's operation with another weight and bias."""
+    if isinstance(layer, nn.Conv2d):
+        return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return F.linear(x, weight, bias)
 
 
 class Factor(nn.Module):
@@ -35,7 +45,8 @@ class Adapter(nn.Module):
     A subclass declares the names of its tensors on disk, which are the names in its own
     ``state_dict``; reading, writing and recognising files need nothing else from it. It writes
     :meth:`create`, :meth:`from_tensors` and :meth:`delta_weight`; the rest has defaults that are
-    right for every adapter that adds a weight, and may be overridden to be faster.
+    right for every adapter that changes a weight, and may be overridden to be faster. Types whose
+    change does not depend on the layer's weight start from :class:`adapters.added.AddedWeight`.
 
     Args:
         alpha: the adapter's alpha; the weight change is multiplied by ``scale``.
@@ -44,6 +55,10 @@ class Adapter(nn.Module):
 
     weight_names: ClassVar[tuple[str, ...]] = ()
     optional_names: ClassVar[tuple[str, ...]] = ("alpha",)
+    float32_names: ClassVar[tuple[str, ...]] = ()
+    """Tensors that files keep in float32, because rounding them would change the result."""
+    draws: ClassVar[bool] = False
+    """Whether :meth:`begin_step` is needed without any dropout too."""
 
     alpha: Tensor
 
@@ -53,16 +68,29 @@ class Adapter(nn.Module):
         self.scale = scale
         self.strength = 1.0
         self.dropout = Dropout()
-        # Set by begin_step where there is dropout: gate (B, r) and keys (B,) of the step.
+        # Set by begin_step where there is dropout, for the step: which samples have the adapter
+        # at all (B, 1), that times the rank dropout (B, gates), and the keys (B,).
+        self.kept: Tensor | None = None
         self.gate: Tensor | None = None
         self.keys: Tensor | None = None
 
     @classmethod
     def create(
-        cls, layer: Layer, *, rank: int, alpha: float | None, generator: torch.Generator
+        cls,
+        layer: Layer,
+        *,
+        rank: int,
+        alpha: float | None,
+        generator: torch.Generator,
+        options: AdapterOptions = _PLAIN,
     ) -> Self:
         """A new adapter that changes nothing yet; ``alpha`` of None or 0 means ``rank``."""
         raise NotImplementedError
+
+    @classmethod
+    def options_at(cls, path: str, options: AdapterOptions) -> AdapterOptions:
+        """The options for the layer at ``path``, where a type treats some layers otherwise."""
+        return options
 
     @classmethod
     def from_tensors(cls, layer: Layer, tensors: Mapping[str, Tensor]) -> Self:
@@ -74,27 +102,39 @@ class Adapter(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def claims(cls, names: Collection[str]) -> bool:
+    def claims(cls, tensors: Mapping[str, Tensor]) -> bool:
         """Whether a module with exactly these tensors in a file is of this type."""
         known = {*cls.weight_names, *cls.optional_names}
-        return set(cls.weight_names) <= set(names) <= known
+        return set(cls.weight_names) <= tensors.keys() <= known
+
+    def take_options(self, options: AdapterOptions) -> None:
+        """Take over what a file does not say of how it is to be trained on."""
 
     @property
     def rank(self) -> int:
         raise NotImplementedError
 
-    def delta_weight(self) -> Tensor:
-        """The change of the weight, (O, I) or (O, I, kh, kw): scale included, strength not."""
+    @property
+    def gates(self) -> int:
+        """How many components of :meth:`drop`'s argument rank dropout chooses among."""
+        return self.rank
+
+    def delta_weight(self, layer: Layer) -> Tensor:
+        """The change of the layer's weight, (O, I) or (O, I, kh, kw), at strength 1."""
         raise NotImplementedError
+
+    def merged_weight(self, layer: Layer, strength: float = 1.0) -> Tensor:
+        """The weight that a layer alone needs to act as the adapted one does, in float32.
+
+        Strength multiplies the change, for every type, as generation programs have it.
+        """
+        return torch.add(
+            layer.weight.to(self.alpha.dtype), self.delta_weight(layer), alpha=strength
+        )
 
     def delta(self, x: Tensor, layer: Layer) -> Tensor:
         """What the adapter adds to the layer's output at strength 1, without a bias."""
-        weight = self.delta_weight().to(x.dtype)
-        if isinstance(layer, nn.Conv2d):
-            return F.conv2d(
-                x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups
-            )
-        return F.linear(x, weight)
+        return apply_weight(layer, x, self.delta_weight(layer).to(x.dtype))
 
     def forward(self, x: Tensor, y: Tensor, layer: Layer) -> Tensor:
         """The layer's output ``y`` for input ``x``, changed by this adapter. May reuse ``y``."""
@@ -105,31 +145,41 @@ class Adapter(nn.Module):
         return self.forward(x, layer(x), layer)
 
     def norm(self) -> Tensor:
-        """Frobenius norm of :meth:`delta_weight`, a scalar; without building it where possible."""
-        return self.delta_weight().norm()
+        """Frobenius norm of what is added to the weight, a scalar, without building it if possible.
+
+        Types that add nothing (rotations, factors) have none.
+        """
+        raise NotImplementedError
 
     @classmethod
     def norms(cls, adapters: Sequence[Self]) -> Tensor:
         """:meth:`norm` of several adapters at once, (len(adapters),)."""
         return torch.stack([adapter.norm() for adapter in adapters])
 
-    def rescale(self, factor: Tensor) -> None:
-        """Multiply :meth:`delta_weight` by the scalar ``factor``, in place."""
+    def shrink(self, factor: Tensor) -> None:
+        """Multiply what is added to the weight by the scalar ``factor``, in place."""
         raise NotImplementedError
 
-    def begin_step(self, keys: Tensor) -> None:
-        """Set the dropout masks of a step from its keys (B,); see :mod:`adapters.dropout`."""
+    def begin_step(self, keys: Tensor, step_key: Tensor | None = None) -> None:
+        """Set the masks of a step; see :mod:`adapters.dropout`.
+
+        Args:
+            keys: of this module and each sample, (B,).
+            step_key: of this module and the step alone, a scalar, for what all samples share;
+                types that say ``draws`` need it.
+        """
         drop = self.dropout
-        gate = torch.ones(len(keys), self.rank, device=keys.device)
-        draws = uniform(keys, 1 + self.rank)
+        draws = uniform(keys, 1 + (self.gates if drop.rank > 0 else 0))
+        kept = torch.ones(len(keys), 1, device=keys.device)
         if drop.module > 0:
-            gate = gate * (draws[:, :1] >= drop.module)
+            kept = kept * (draws[:, :1] >= drop.module)
+        gate = kept.expand(-1, self.gates)
         if drop.rank > 0:
             gate = gate * (draws[:, 1:] >= drop.rank) / (1.0 - drop.rank)
-        self.gate, self.keys = gate, keys
+        self.kept, self.gate, self.keys = kept, gate, keys
 
     def end_step(self) -> None:
-        self.gate = self.keys = None
+        self.kept = self.gate = self.keys = None
 
     @property
     def dropping(self) -> bool:
@@ -140,7 +190,7 @@ class Adapter(nn.Module):
         return self.gate is not None and torch.is_grad_enabled()
 
     def drop(self, h: Tensor) -> Tensor:
-        """Apply the step's masks to ``h``, (B, ..., r): the rank components last.
+        """Apply the step's masks to ``h``, (B, ..., gates): the components last.
 
         A text encoder may see n chunks for each sample; its batch is then n·B, chunks of a
         sample side by side.

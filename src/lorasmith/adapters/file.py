@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lorasmith.adapters.names import looks_like_lora, peft_alphas
+from lorasmith.adapters.names import is_peft, looks_like_lora, peft_alphas, with_peft_settings
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.files import (
     TensorBytes,
@@ -149,13 +151,35 @@ def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             # Names are enough; a base model is not read to find out that it is one.
             return dict.fromkeys(names, torch.empty(0)), header.metadata
         tensors = safetensors.torch.load_file(path)
+        if is_peft(names):
+            return with_peft_settings(tensors, _peft_settings(path)), header.metadata
         return {**peft_alphas(tensors, header.metadata), **tensors}, header.metadata
     except (ValueError, SafetensorError) as error:
         raise _error(path, f"is damaged: {error}", "copy or download it again") from error
 
 
+def _peft_settings(path: Path) -> dict[str, Any]:
+    """What peft saves beside its tensors: alpha is nowhere else.
+
+    Raises:
+        LoraFileError: it is not there.
+        ValueError: it is damaged.
+    """
+    beside = path.with_name("adapter_config.json")
+    try:
+        settings = json.loads(beside.read_text(encoding="utf-8"))
+    except OSError as error:
+        what = f"was saved by peft, and {beside.name}, which says its scale, is not beside it"
+        raise _error(path, what, f"put {beside.name} into the same folder") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{beside.name} holds no settings")
+    return settings
+
+
 def _is_pickle(start: bytes) -> bool:
-    return start.startswith(b"PK\x03\x04") or start[:1] == b"\x80"
+    # A safetensors header may be 0x...80 bytes long, which begins like a pickle.
+    safetensors_header = start[4:9] == b"\0\0\0\0{"
+    return start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and not safetensors_header)
 
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:

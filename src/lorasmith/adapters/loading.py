@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from lorasmith.adapters.algorithms import algorithm_of
+from lorasmith.adapters.algorithms import ALGORITHMS, algorithm_of
 from lorasmith.adapters.base import Adapter
 from lorasmith.adapters.names import NamedTensors, match_names
 from lorasmith.adapters.targets import AdapterRoot, Target, layers_of, targets_of
@@ -32,9 +33,15 @@ class LoadReport:
 
 
 def build_adapters(
-    tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot], where: str
+    tensors: Mapping[str, Tensor],
+    roots: Sequence[AdapterRoot],
+    where: str,
+    algorithm: str | None = None,
 ) -> tuple[list[tuple[Target, Adapter]], LoadReport]:
     """The adapters that a file holds, in the order of the model's layers.
+
+    Args:
+        algorithm: a key of :data:`ALGORITHMS`, for modules whose tensors several types have.
 
     Raises:
         LoraFileError: see :meth:`AdapterNetwork.load`.
@@ -46,7 +53,9 @@ def build_adapters(
         if target.key not in found.modules:
             continue
         try:
-            modules.append((target, _build(target, found.modules[target.key])))
+            modules.append((target, _build(target, found.modules[target.key], algorithm)))
+        except UnknownType as error:
+            problems.append(Problem(where, f"{target.key}: {error}", _TRY_TYPES))
         except ValueError as error:
             todo = "use a LoRA of the base model's family"
             problems.append(Problem(where, f"{target.key}: {error}", todo))
@@ -59,11 +68,48 @@ def build_adapters(
     return modules, LoadReport(tuple(found.unmatched), _missing(found, roots))
 
 
-def _build(target: Target, tensors: Mapping[str, Tensor]) -> Adapter:
-    kind = algorithm_of(tensors)
+class UnknownType(ValueError):
+    """A module's tensors are those of a type that is not read here."""
+
+
+# Tensors that betray types which are not read.
+_UNREAD = {
+    "diff": "whole weight differences (LyCORIS' full)",
+    "diff_b": "biases beside weights (LyCORIS' full)",
+    "a1.weight": "GLoRA",
+    "oft_diag": "OFT of LyCORIS before 3.0, whose blocks are finished rotations",
+    "oft_R": "OFT of peft, which turns the layer's inputs",
+    "boft_R": "BOFT of peft, which turns the layer's inputs",
+    "w_norm": "trained norms",
+    "bias_values": "sparse biases of early LoCon",
+}
+_TRY_TYPES = "read are " + ", ".join(ALGORITHMS)
+
+
+def _build(target: Target, tensors: Mapping[str, Tensor], algorithm: str | None) -> Adapter:
+    if "ia3_l" in tensors:
+        tensors = _from_peft_ia3(target, tensors["ia3_l"])
+    wanted = None if algorithm is None else ALGORITHMS[algorithm].cls
+    kind = wanted if wanted is not None and wanted.claims(tensors) else algorithm_of(tensors)
     if kind is None:
-        raise ValueError(f"the tensors {', '.join(sorted(tensors))} make no known adapter type")
+        names = [kind for name, kind in _UNREAD.items() if name in tensors]
+        what = f"is {names[0]}" if names else "is of no known type"
+        raise UnknownType(f"{what} ({', '.join(sorted(tensors))})")
     return kind.from_tensors(target.layer, tensors)
+
+
+def _from_peft_ia3(target: Target, factors: Tensor) -> dict[str, Tensor]:
+    """peft's factors, (O, 1) or (1, I), start from 1; it scales the bias with the outputs.
+
+    Raises:
+        UnknownType: they do more than LyCORIS' can.
+    """
+    if isinstance(target.layer, nn.Conv2d):
+        raise UnknownType("is (IA)^3 of a convolution by peft, which does not say its side")
+    on_input = factors.shape[0] == 1
+    if not on_input and target.layer.bias is not None:
+        raise UnknownType("is (IA)^3 by peft, which scales this layer's bias too")
+    return {"weight": factors.float().flatten() - 1.0, "on_input": torch.tensor(int(on_input))}
 
 
 def _missing(found: NamedTensors, roots: Sequence[AdapterRoot]) -> tuple[str, ...]:

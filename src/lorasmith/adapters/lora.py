@@ -1,92 +1,174 @@
 """LoRA: a low-rank weight change, W' = W + (alpha / r) up · down (Hu et al. 2021).
 
 Convolutions as in kohya's LoRA-C3Lier: down is the layer's own k x k convolution into r channels,
-up a 1 x 1 one; 1 x 1 convolutions are the case k = 1.
+up a 1 x 1 one; 1 x 1 convolutions are the case k = 1. In Tucker form (LyCORIS' LoCon) down is
+1 x 1 and a third convolution between the two, r to r channels, has the kernel. DoRA is LoRA with
+``dora_scale``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter, Factor, Layer
+from lorasmith.adapters.added import AddedWeight, magnitude_of, read_magnitude
+from lorasmith.adapters.base import Factor, Layer, apply_weight
+from lorasmith.adapters.options import AdapterOptions
+
+_PLAIN = AdapterOptions()
 
 
-class LoRA(Adapter):
-    """down (r, I) or (r, I, kh, kw); up (O, r) or (O, r, 1, 1); both float32."""
+class LoRA(AddedWeight):
+    """down (r, I) or (r, I, kh, kw); up (O, r) or (O, r, 1, 1); all float32.
 
-    weight_names = ("lora_down.weight", "lora_up.weight")
+    In Tucker form down is (r, I, 1, 1) and mid (r, r, kh, kw).
 
-    def __init__(self, down: Tensor, up: Tensor, *, alpha: float) -> None:
-        super().__init__(alpha=alpha, scale=alpha / down.shape[0])
+    Args:
+        lengths: of the layer's rows, (O,), where there is a ``magnitude``.
+    """
+
+    weight_names: ClassVar[tuple[str, ...]] = ("lora_down.weight", "lora_up.weight")
+    optional_names: ClassVar[tuple[str, ...]] = (*AddedWeight.optional_names, "lora_mid.weight")
+
+    lengths: Tensor | None
+
+    def __init__(
+        self,
+        down: Tensor,
+        up: Tensor,
+        mid: Tensor | None = None,
+        *,
+        alpha: float,
+        magnitude: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> None:
+        super().__init__(
+            alpha=alpha,
+            scale=alpha / down.shape[0],
+            outputs=up.shape[0],
+            magnitude=magnitude,
+        )
         self.lora_down = Factor(down)
         self.lora_up = Factor(up)
+        self.lora_mid = None if mid is None else Factor(mid)
+        self.register_buffer("lengths", lengths, persistent=False)
 
     @classmethod
     def create(
-        cls, layer: Layer, *, rank: int, alpha: float | None, generator: torch.Generator
+        cls,
+        layer: Layer,
+        *,
+        rank: int,
+        alpha: float | None,
+        generator: torch.Generator,
+        options: AdapterOptions = _PLAIN,
     ) -> Self:
-        """down is Kaiming-uniform with a = sqrt(5), as Microsoft's and kohya's; up is zero."""
+        """down and mid are Kaiming-uniform with a = sqrt(5), as Microsoft's, kohya's and LyCORIS';
+        up is zero."""
         outputs, inputs, *kernel = layer.weight.shape
-        down = torch.empty(rank, inputs, *kernel)
-        bound = 1.0 / math.sqrt(inputs * math.prod(kernel))
-        down.uniform_(-bound, bound, generator=generator)
-        up = torch.zeros(outputs, rank, *(1 for _ in kernel))
+        ones = [1] * len(kernel)
+        tucker = options.tucker and math.prod(kernel) > 1
+        down = kaiming(rank, inputs, *(ones if tucker else kernel), generator=generator)
+        mid = kaiming(rank, rank, *kernel, generator=generator) if tucker else None
+        alpha = alpha or rank
+        magnitude = magnitude_of(layer.weight) if options.weight_decompose else None
         device = layer.weight.device
-        return cls(down.to(device), up.to(device), alpha=alpha or rank)
+        return cls(
+            down.to(device),
+            torch.zeros(outputs, rank, *ones, device=device),
+            None if mid is None else mid.to(device),
+            alpha=alpha * math.sqrt(rank) if options.rs_lora else alpha,
+            magnitude=magnitude,
+            lengths=None if magnitude is None else magnitude.detach().flatten().clone(),
+        )
 
     @classmethod
     def from_tensors(cls, layer: Layer, tensors: Mapping[str, Tensor]) -> Self:
         down, up = (tensors[name] for name in cls.weight_names)
+        mid = tensors.get("lora_mid.weight")
         outputs, inputs, *kernel = layer.weight.shape
+        ones = [1] * len(kernel)
         if down.ndim < 2 or up.ndim < 2:
             raise ValueError(f"down {tuple(down.shape)} and up {tuple(up.shape)} are not matrices")
         rank = down.shape[0]
-        wanted_down = (rank, inputs, *kernel)
-        wanted_up = (outputs, rank, *(1 for _ in kernel))
-        for name, tensor, wanted in (("down", down, wanted_down), ("up", up, wanted_up)):
+        wanted = {
+            "down": (down, (rank, inputs, *(kernel if mid is None else ones))),
+            "up": (up, (outputs, rank, *ones)),
+        }
+        if mid is not None:
+            wanted["mid"] = (mid, (rank, rank, *kernel))
+        for name, (tensor, shape) in wanted.items():
             # Linear weights of a 1 x 1 convolution (and the other way round) mean the same thing.
-            if tensor.numel() != math.prod(wanted) or tensor.shape[:2] != wanted[:2]:
-                raise ValueError(f"{name} is {tuple(tensor.shape)}, but the layer takes {wanted}")
+            if tensor.numel() != math.prod(shape) or tensor.shape[:2] != shape[:2]:
+                raise ValueError(f"{name} is {tuple(tensor.shape)}, but the layer takes {shape}")
+        magnitude = read_magnitude(layer, tensors)
         alpha = float(tensors["alpha"]) if "alpha" in tensors else 0.0
         device = layer.weight.device
         return cls(
-            down.detach().to(device, torch.float32, copy=True).reshape(wanted_down),
-            up.detach().to(device, torch.float32, copy=True).reshape(wanted_up),
+            *(
+                tensor.detach().to(device, torch.float32, copy=True).reshape(shape)
+                for tensor, shape in wanted.values()
+            ),
             alpha=alpha or rank,
+            magnitude=magnitude,
+            lengths=None if magnitude is None else magnitude_of(layer.weight).flatten(),
         )
 
     @property
     def rank(self) -> int:
         return self.lora_down.weight.shape[0]
 
-    def delta_weight(self) -> Tensor:
-        down, up = self.lora_down.weight, self.lora_up.weight
-        product = up.flatten(1) @ down.flatten(1)
-        return (product * self.scale).reshape(up.shape[0], *down.shape[1:])
+    @property
+    def gates(self) -> int:
+        return self.outputs if self._by_input else self.rank
+
+    @property
+    def _by_input(self) -> bool:
+        """Whether each input's weights have a length of their own: the slow way."""
+        return self.dora_scale is not None and self.dora_scale.shape[0] != self.outputs
+
+    def compose(self, factors: Mapping[str, Tensor]) -> Tensor:
+        up = factors["lora_up.weight"]
+        down = whole_down(factors["lora_down.weight"], factors.get("lora_mid.weight"))
+        product = (up.flatten(1) * self.scale) @ down.flatten(1)
+        return product.reshape(up.shape[0], *down.shape[1:])
+
+    def delta(self, x: Tensor, layer: Layer) -> Tensor:
+        if self.dora_scale is None:
+            return self._low_rank(x, layer) * self.scale
+        if self._by_input:
+            return super().delta(x, layer)
+        bare = apply_weight(layer, x, layer.weight)
+        ratio = per_output(self._ratio(layer), layer)
+        change = (ratio - 1.0).to(bare.dtype) * bare
+        change = change + ratio.to(bare.dtype) * (self._low_rank(x, layer) * self.scale)
+        if self.dropping:
+            assert self.kept is not None
+            # The masks within the low-rank part have left it out; its length is to go with it.
+            kept = self.kept.repeat_interleave(len(x) // len(self.kept), 0)
+            change = change * kept.to(change.dtype).view(-1, *(1 for _ in change.shape[1:]))
+        return change
 
     def forward(self, x: Tensor, y: Tensor, layer: Layer) -> Tensor:
-        down, up = self.lora_down.weight.to(x.dtype), self.lora_up.weight.to(y.dtype)
-        if isinstance(layer, nn.Conv2d):
-            h = F.conv2d(x, down, None, layer.stride, layer.padding, layer.dilation)
-            if self.dropping:
-                h = self.drop(h.movedim(1, -1)).movedim(-1, 1)
-            return y.add_(F.conv2d(h, up), alpha=self.scale * self.strength)
-        h = F.linear(x, down)
-        if self.dropping:
-            h = self.drop(h)
-        return y.add_(F.linear(h, up), alpha=self.scale * self.strength)
+        if self.dora_scale is not None:
+            return super().forward(x, y, layer)
+        return y.add_(self._low_rank(x, layer), alpha=self.scale * self.strength)
 
     def adapt(self, x: Tensor, layer: Layer) -> Tensor:
         """Linear: on rows (N, I), so that the second product is accumulated into the layer's own
         output by the matrix multiplication; no other tensor of the output's size is made."""
-        if isinstance(layer, nn.Conv2d):
+        if self._by_input:
             return super().adapt(x, layer)
+        if self.dora_scale is not None:
+            plain = self.strength == 1.0 and not self.dropping
+            return self._decomposed(x, layer) if plain else self.forward(x, layer(x), layer)
+        if isinstance(layer, nn.Conv2d):
+            return self.forward(x, layer(x), layer)
         rows = x.reshape(-1, x.shape[-1])
         y = layer(rows)
         h = F.linear(rows, self.lora_down.weight.to(x.dtype))
@@ -102,14 +184,14 @@ class LoRA(Adapter):
 
     @classmethod
     def norms(cls, adapters: Sequence[Self]) -> Tensor:
-        """||up down||² = <upᵀup, down downᵀ>: two r x r Gram matrices, equal shapes batched."""
-        groups: dict[tuple[torch.Size, torch.Size], list[int]] = {}
+        """‖up down‖² = <upᵀup, down downᵀ>: two r x r Gram matrices, equal shapes batched."""
+        wide = [whole_down(a.lora_down.weight, a._mid).flatten(1) for a in adapters]
+        groups: dict[tuple[torch.Size, int], list[int]] = {}
         for index, adapter in enumerate(adapters):
-            shapes = adapter.lora_down.weight.shape, adapter.lora_up.weight.shape
-            groups.setdefault(shapes, []).append(index)
+            groups.setdefault((wide[index].shape, adapter.outputs), []).append(index)
         norms: list[Tensor] = [torch.empty(0)] * len(adapters)
         for members in groups.values():
-            downs = torch.stack([adapters[i].lora_down.weight.flatten(1) for i in members])
+            downs = torch.stack([wide[i] for i in members])
             ups = torch.stack([adapters[i].lora_up.weight.flatten(1) for i in members])
             squares = ((ups.mT @ ups) * (downs @ downs.mT)).sum((1, 2))
             # Rounding may leave a tiny negative number where the product vanishes.
@@ -117,7 +199,77 @@ class LoRA(Adapter):
                 norms[i] = square.sqrt() * abs(adapters[i].scale)
         return torch.stack(norms)
 
-    def rescale(self, factor: Tensor) -> None:
-        root = factor.sqrt()
-        self.lora_down.weight.mul_(root)
-        self.lora_up.weight.mul_(root)
+    @property
+    def _mid(self) -> Tensor | None:
+        return None if self.lora_mid is None else self.lora_mid.weight
+
+    def _low_rank(self, x: Tensor, layer: Layer) -> Tensor:
+        """up · down x, the step's masks on what is between them."""
+        down, up = self.lora_down.weight.to(x.dtype), self.lora_up.weight.to(x.dtype)
+        if isinstance(layer, nn.Linear):
+            h = F.linear(x, down)
+            return F.linear(self.drop(h) if self.dropping else h, up)
+        if self._mid is None:
+            h = apply_weight(layer, x, down)
+        else:
+            h = apply_weight(layer, F.conv2d(x, down), self._mid.to(x.dtype))
+        if self.dropping:
+            h = self.drop(h.movedim(1, -1)).movedim(-1, 1)
+        return F.conv2d(h, up)
+
+    def _ratio(self, layer: Layer) -> Tensor:
+        """dora_scale over the lengths of W + ΔW, (O,), float32; without making either.
+
+        ‖w + δ‖² = ‖w‖² + 2 <w, δ> + ‖δ‖² for each row, where δ = up_o · down: r products with W's
+        row and the r x r Gram matrix of down.
+        """
+        assert self.lengths is not None
+        assert self.dora_scale is not None
+        down = whole_down(self.lora_down.weight, self._mid).flatten(1)
+        up = self.lora_up.weight.flatten(1) * self.scale
+        weight = layer.weight.flatten(1)
+        onto_rows = (weight @ down.t().to(weight.dtype)).to(up.dtype)
+        added = (up * (2.0 * onto_rows + up @ (down @ down.t()))).sum(1)
+        smallest = torch.finfo(added.dtype).eps ** 2
+        lengths = (self.lengths.square() + added).clamp(min=smallest).sqrt()
+        return self.dora_scale.flatten() / lengths
+
+    def _decomposed(self, x: Tensor, layer: Layer) -> Tensor:
+        """DoRA at strength 1: every output of W + ΔW times one number, then the bias."""
+        scale, ratio = self.scale, self._ratio(layer)
+        if isinstance(layer, nn.Linear):
+            rows = x.reshape(-1, x.shape[-1])
+            y = F.linear(rows, layer.weight)
+            h = F.linear(rows, self.lora_down.weight.to(x.dtype))
+            y.addmm_(h, self.lora_up.weight.to(y.dtype).t(), alpha=scale)
+        else:
+            y = apply_weight(layer, x, layer.weight)
+            y.add_(self._low_rank(x, layer), alpha=scale)
+        ratio = per_output(ratio, layer)
+        bias = None if layer.bias is None else per_output(layer.bias, layer)
+        if y.dtype == ratio.dtype:
+            y = y * ratio if bias is None else torch.addcmul(bias, y, ratio)
+        else:
+            # A ratio is near 1, where half precision has few numbers; its distance to 1 fares well.
+            y = torch.addcmul(y, y, (ratio - 1.0).to(y.dtype))
+            y = y if bias is None else y + bias.to(y.dtype)
+        return y if isinstance(layer, nn.Conv2d) else y.view(*x.shape[:-1], -1)
+
+
+def kaiming(*shape: int, generator: torch.Generator) -> Tensor:
+    """Kaiming-uniform with a = sqrt(5): within ± 1 / sqrt(fan in)."""
+    bound = 1.0 / math.sqrt(math.prod(shape[1:]))
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+
+
+def whole_down(down: Tensor, mid: Tensor | None) -> Tensor:
+    """down, (r, I) or (r, I, kh, kw), with the Tucker form's core multiplied into it."""
+    if mid is None:
+        return down
+    product = torch.einsum("mnk,ni->mik", mid.flatten(2), down.flatten(1))
+    return product.reshape(*product.shape[:2], *mid.shape[2:])
+
+
+def per_output(values: Tensor, layer: Layer) -> Tensor:
+    """Numbers (O,) at the shape that broadcasts over the layer's output."""
+    return values.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else values

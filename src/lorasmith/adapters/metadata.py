@@ -88,11 +88,25 @@ class TrainingFacts:
     seed: int
     lowram: bool = False
     noise_offset: float | None = None
+    noise_offset_random_strength: bool = False
+    adaptive_noise_scale: float | None = None
+    multires_noise_iterations: int | None = None
+    multires_noise_discount: float = 0.3
+    ip_noise_gamma: float | None = None
+    ip_noise_gamma_random_strength: bool = False
     min_snr_gamma: float | None = None
+    debiased_estimation: bool = False
     scale_weight_norms: float | None = None
     prior_loss_weight: float = 1.0
     zero_terminal_snr: bool = False
     loss_type: str = "l2"
+    huber_schedule: str = "snr"
+    huber_c: float = 0.1
+    masked_loss: bool = False
+    validation_seed: int | None = None
+    validation_split: float = 0.0
+    validate_every_n_epochs: int | None = None
+    validate_every_n_steps: int | None = None
     caption_dropout_rate: float = 0.0
     caption_dropout_every_n_epochs: int = 0
     caption_tag_dropout_rate: float = 0.0

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,8 +27,16 @@ _LONG_SUFFIXES = {
     "_lora.down.weight": "lora_down.weight",
     "_lora.up.weight": "lora_up.weight",
     ".lora_magnitude_vector": "dora_scale",
+    ".lora_magnitude_vector.weight": "dora_scale",
+    ".lora_magnitude_vector.default.weight": "dora_scale",
     ".alpha": "alpha",
 }
+# peft's other types; their names end as LyCORIS' do, where there is a LyCORIS type at all.
+_PEFT_NAME = re.compile(
+    r"\.((?:hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2)|ia3_l|b?oft_[Rs](?=\.|$))"
+    r")(?:\.default)?(?:\.weight)?$"
+)
+_PEFT_PREFIX = "base_model.model."
 _PROCESSOR = re.compile(r"\.processor\.(to_out|to_[qkv])$")
 
 
@@ -52,8 +61,13 @@ def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> 
     by_long_name: dict[str, Target] = {}
     for root in roots:
         for target in layers_of(root):
-            by_key[target.key] = target
-            by_long_name.update(dict.fromkeys(root.long_names(target.path), target))
+            # LyCORIS takes the module's own path, and asked to adapt one network "lycoris".
+            for path in (target.key.removeprefix(root.key_prefix), f"_{target.path}"):
+                for prefix in (root.key_prefix, "lycoris"):
+                    by_key[prefix + path.replace(".", "_")] = target
+            for name in root.long_names(target.path):
+                by_long_name[name] = target
+                by_long_name[_PEFT_PREFIX + name.partition(".")[2]] = target
     found = NamedTensors()
     for name, tensor in tensors.items():
         key, _, declared = name.partition(".")
@@ -64,6 +78,8 @@ def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> 
         if layer is None:
             found.unmatched.append(name)
             continue
+        if name.partition(".lora_magnitude_vector")[1]:
+            tensor = tensor.flatten()  # (1, O, 1, 1) of a convolution is per output all the same
         found.layers[layer.key] = layer
         found.modules.setdefault(layer.key, {})[declared] = tensor
     return found
@@ -75,6 +91,8 @@ def split_long_name(name: str) -> tuple[str, str]:
     >>> split_long_name("unet.mid_block.attentions.0.proj_in.lora_A.weight")
     ('unet.mid_block.attentions.0.proj_in', 'lora_down.weight')
     """
+    if peft := _PEFT_NAME.search(name):
+        return name[: peft.start()], peft[1]
     for suffix, declared in _LONG_SUFFIXES.items():
         if name.endswith(suffix):
             # The oldest files name the attention's processor, which stood for its four layers.
@@ -97,16 +115,57 @@ def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> d
     for name, tensor in tensors.items():
         layer, declared = split_long_name(name)
         part, _, path = layer.partition(".")
-        alpha = settings.get(f"{part}.lora_alpha")
-        if declared != "lora_down.weight" or alpha is None:
+        if declared != "lora_down.weight" or settings.get(f"{part}.lora_alpha") is None:
             continue
-        patterns = settings.get(f"{part}.alpha_pattern") or {}
-        own = [p for p in patterns if re.fullmatch(rf"(.*\.)?({p})", path)]
-        value = float(patterns[own[0]] if own else alpha)
-        if settings.get(f"{part}.use_rslora"):
-            value *= math.sqrt(tensor.shape[0])  # its scale is alpha / sqrt(rank)
-        alphas[f"{layer}.alpha"] = torch.tensor(value)
+        own = {key.removeprefix(f"{part}."): value for key, value in settings.items()}
+        alphas[f"{layer}.alpha"] = _peft_alpha(own, path, tensor.shape[0])
     return alphas
+
+
+def _peft_alpha(settings: Mapping[str, Any], path: str, rank: int) -> Tensor:
+    """alpha of a peft LoRA's layer, as readers that divide by the rank need it."""
+    alpha = _peft_value(settings, "alpha_pattern", "lora_alpha", path)
+    # With rslora its scale is alpha / sqrt(rank).
+    return torch.tensor(alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha)
+
+
+def _peft_value(settings: Mapping[str, Any], patterns: str, usual: str, path: str) -> float:
+    for pattern, value in (settings.get(patterns) or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", path):
+            return float(value)
+    return float(settings[usual])
+
+
+def is_peft(names: Iterable[str]) -> bool:
+    """Whether a file was saved by peft itself, whose settings lie beside it."""
+    return any(name.startswith(_PEFT_PREFIX) for name in names)
+
+
+def with_peft_settings(
+    tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """The tensors of a file of peft's, with what its ``adapter_config.json`` says of scale.
+
+    LoRA and DoRA get their alphas. LoHa's and LoKr's first factor is multiplied by the scale
+    instead, since LyCORIS has another rule for what alpha means where all of LoKr's are full.
+
+    Raises:
+        ValueError: a setting that the scale needs is not there.
+    """
+    made: dict[str, Tensor] = {}
+    try:
+        for name, tensor in tensors.items():
+            made[name] = tensor
+            layer, declared = split_long_name(name)
+            path = layer.removeprefix(_PEFT_PREFIX)
+            if declared == "lora_down.weight":
+                made[f"{layer}.alpha"] = _peft_alpha(settings, path, tensor.shape[0])
+            elif declared in ("hada_w1_a", "lokr_w1", "lokr_w1_a"):
+                alpha = _peft_value(settings, "alpha_pattern", "alpha", path)
+                made[name] = tensor * (alpha / _peft_value(settings, "rank_pattern", "r", path))
+    except KeyError as error:
+        raise ValueError(f"adapter_config.json has no {error}") from error
+    return made
 
 
 def looks_like_lora(names: Iterable[str]) -> bool:
@@ -116,6 +175,7 @@ def looks_like_lora(names: Iterable[str]) -> bool:
 
 _ADAPTER_NAME = re.compile(
     r"\.(lora_(down|up|mid|A|B)\b|lora\.(down|up)\.|lora_linear_layer\.|hada_[wt][12]|lokr_[wt]"
-    r"|oft_blocks|dora_scale|diff$|diff_b$|on_input$|[ab][12]\.weight$)"
+    r"|b?oft_(blocks|diag|R)\b|lora_magnitude_vector|ia3_l\b|dora_scale|on_input$"
+    r"|diff$|diff_b$|[wb]_norm$|[ab][12]\.weight$)"
     r"|_lora\.(down|up)\.weight$|^lora_\w+\.\w"
 )

@@ -6,8 +6,8 @@ The base model is never changed but for its ``requires_grad`` flags, which attac
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -16,9 +16,13 @@ from torch import Tensor, nn
 from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.base import AdaptedLayer, Adapter
 from lorasmith.adapters.dropout import Dropout, module_id, step_keys
+from lorasmith.adapters.groups import ParameterGroup, parameter_groups
 from lorasmith.adapters.loading import LoadReport, build_adapters
+from lorasmith.adapters.options import AdapterOptions
 from lorasmith.adapters.targets import (
     AdapterRoot,
+    RateRule,
+    Selection,
     Size,
     SizeRule,
     Target,
@@ -54,6 +58,8 @@ class AdapterNetwork:
     Args:
         modules: where each adapter goes, and the adapter.
         report: what did not fit, for a network that was loaded.
+        rates: what multiplies each layer's learning rate, 1 for None.
+        up_rate: what multiplies that of the up matrices besides (LoRA+).
     """
 
     def __init__(
@@ -63,8 +69,11 @@ class AdapterNetwork:
         *,
         dropout: Dropout | None = None,
         report: LoadReport | None = None,
+        rates: RateRule | None = None,
+        up_rate: float = 1.0,
     ) -> None:
         self.roots = list(roots)
+        self.rates, self.up_rate = rates, up_rate
         self.report = report or LoadReport()
         self._modules = {target.key: _Module(target, adapter) for target, adapter in modules}
         assert len(self._modules) == len(modules), "two layers with one key"
@@ -84,6 +93,7 @@ class AdapterNetwork:
         alpha: float | None = None,
         conv_rank: int = 0,
         conv_alpha: float | None = None,
+        options: AdapterOptions | None = None,
         unet: bool = True,
         text_encoder: bool = True,
         dropout: Dropout | None = None,
@@ -97,6 +107,7 @@ class AdapterNetwork:
             rank, alpha: of Linear layers and 1 x 1 convolutions; alpha of None or 0 means rank.
             conv_rank, conv_alpha: of larger convolutions; a conv_rank above 0 adds the roots'
                 ``conv_targets`` (LoRA-C3Lier).
+            options: what else the type is asked for.
             unet, text_encoder: which parts get adapters.
             seed: each module's first weights are a function of it and the module's key.
         """
@@ -104,8 +115,15 @@ class AdapterNetwork:
         sizes = UniformSizes(Size(rank, alpha), conv)
         wanted = {"unet": unet, "text_encoder": text_encoder}
         used = [root for root in _roots(roots) if wanted[root.part]]
+        preset = ALGORITHMS[algorithm].targets or "attn-mlp"
         return cls.create_sized(
-            used, sizes, algorithm=algorithm, conv=conv is not None, dropout=dropout, seed=seed
+            used,
+            sizes,
+            algorithm=algorithm,
+            options=options,
+            selection=Selection((preset,), conv=conv is not None),
+            dropout=dropout,
+            seed=seed,
         )
 
     @classmethod
@@ -115,25 +133,35 @@ class AdapterNetwork:
         sizes: SizeRule,
         *,
         algorithm: str = "lora",
-        conv: bool = False,
+        options: AdapterOptions | None = None,
+        selection: Selection | None = None,
+        rates: RateRule | None = None,
+        up_rate: float = 1.0,
         dropout: Dropout | None = None,
         seed: int = 0,
     ) -> Self:
-        """As :meth:`create`, with a rule that gives each layer its own size, or none."""
+        """As :meth:`create`, with a rule that gives each layer its own size, or none.
+
+        Args:
+            selection: which layers; kohya's choice for None.
+            rates, up_rate: see :class:`AdapterNetwork`.
+        """
         kind = ALGORITHMS[algorithm]
+        asked = kind.options(options or AdapterOptions())
         modules = [
             (
                 target,
-                kind.create(
+                kind.cls.create(
                     target.layer,
                     rank=size.rank,
                     alpha=size.alpha,
                     generator=generator(seed, f"adapter {target.key}"),
+                    options=kind.cls.options_at(target.path, asked),
                 ),
             )
-            for target, size in find_targets(roots, sizes, conv=conv)
+            for target, size in find_targets(roots, sizes, selection)
         ]
-        return cls(roots, modules, dropout=dropout)
+        return cls(roots, modules, dropout=dropout, rates=rates, up_rate=up_rate)
 
     @classmethod
     def load(
@@ -141,6 +169,7 @@ class AdapterNetwork:
         tensors: Mapping[str, Tensor],
         roots: Sequence[tuple[Any, ...]],
         *,
+        algorithm: str | None = None,
         dropout: Dropout | None = None,
         where: str = "",
     ) -> Self:
@@ -148,6 +177,7 @@ class AdapterNetwork:
 
         Args:
             tensors: a file's tensors under kohya's names, or diffusers' or peft's.
+            algorithm: what to make of tensors that several types have, such as DyLoRA's.
             where: the file, for messages.
 
         Returns:
@@ -158,8 +188,23 @@ class AdapterNetwork:
                 module is of a type that is not known; all of them at once.
         """
         used = _roots(roots)
-        modules, report = build_adapters(tensors, used, where)
+        modules, report = build_adapters(tensors, used, where, algorithm)
         return cls(used, modules, dropout=dropout, report=report)
+
+    def only(self, keep: Callable[[Target], bool]) -> Self:
+        """The same adapters on those layers alone that ``keep`` says; the report names the rest."""
+        modules = [(m.target, m.adapter) for m in self._modules.values() if keep(m.target)]
+        left = [m for m in self._modules.values() if not keep(m.target)]
+        names = [f"{m.target.key}.{name}" for m in left for name in m.adapter.state_dict()]
+        report = replace(self.report, unmatched=(*self.report.unmatched, *names))
+        return type(self)(
+            self.roots,
+            modules,
+            dropout=self.dropout,
+            report=report,
+            rates=self.rates,
+            up_rate=self.up_rate,
+        )
 
     @property
     def adapters(self) -> dict[str, Adapter]:
@@ -234,12 +279,10 @@ class AdapterNetwork:
             adapter.to(device)
         return self
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Trained parameters by part ("unet", "text_encoder"); a part without any is absent."""
-        groups: dict[str, list[nn.Parameter]] = {}
-        for module in self._modules.values():
-            groups.setdefault(module.target.part, []).extend(module.adapter.parameters())
-        return groups
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """All trained parameters, those of one part and rate together, in the model's order."""
+        modules = ((module.target, module.adapter) for module in self._modules.values())
+        return parameter_groups(modules, self.rates, self.up_rate)
 
     def parts(self) -> dict[str, int]:
         """How many layers of each part carry an adapter."""
@@ -253,13 +296,15 @@ class AdapterNetwork:
 
         Args:
             dtype: of the weights; ``None`` keeps float32. An alpha that ``dtype`` cannot hold
-                stays float32, so that rounding never changes an adapter's strength.
+                stays float32, so that rounding never changes an adapter's strength; so do tensors
+                that a type declares as ``float32_names``.
         """
         tensors: dict[str, Tensor] = {}
         for key, adapter in self.adapters.items():
             for name, tensor in adapter.state_dict().items():
                 value = tensor.detach().to("cpu", copy=True)
-                rounded = value if dtype is None else value.to(dtype)
+                keep = dtype is None or name in adapter.float32_names
+                rounded = value if keep else value.to(dtype)
                 if name == "alpha" and float(rounded) != float(value):
                     rounded = value
                 tensors[f"{key}.{name}"] = rounded
@@ -275,14 +320,15 @@ class AdapterNetwork:
 
     def begin_step(self, seed: int, step: int, samples: Sequence[int]) -> None:
         """Set the dropout masks: a function of seed, step, module and sample alone."""
-        if not self.dropout:
-            return
-        keys = step_keys(self._ids, seed, step, samples)
         adapters = list(self.adapters.values())
-        if adapters:
-            keys = keys.to(adapters[0].alpha.device, non_blocking=True)
-        for adapter, own in zip(adapters, keys, strict=True):
-            adapter.begin_step(own)
+        drawing = [adapter.draws or bool(self.dropout) for adapter in adapters]
+        if not any(drawing):
+            return
+        keys = step_keys(self._ids, seed, step, [*samples, -1])  # -1 for what samples share
+        keys = keys.to(adapters[0].alpha.device, non_blocking=True)
+        for adapter, own, draws in zip(adapters, keys, drawing, strict=True):
+            if draws:
+                adapter.begin_step(own[:-1], own[-1])
 
     def end_step(self) -> None:
         """Forget the masks: the whole adapters apply again."""
@@ -309,7 +355,7 @@ class AdapterNetwork:
         norms = self.norms()
         factors = limit / norms.clamp(min=limit)
         for adapter, factor in zip(self.adapters.values(), factors.unbind(), strict=True):
-            adapter.rescale(factor)
+            adapter.shrink(factor)
         limited = norms * factors
         return NormReport((factors < 1).sum(), limited.mean(), limited.max())
 

@@ -7,8 +7,11 @@ therefore carries the part of the path that its module no longer has.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from torch import nn
@@ -102,6 +105,8 @@ class Size:
 
 # Which size a layer's adapter gets; None leaves the layer alone.
 SizeRule = Callable[[Target], Size | None]
+# What multiplies the learning rate of a layer's adapter.
+RateRule = Callable[[Target], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +120,57 @@ class UniformSizes:
         return self.conv if target.is_spatial else self.linear
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which layers get an adapter: those of ``targets`` and ``include``, without ``exclude``.
+
+    Args:
+        targets: names of :data:`PRESETS` and patterns; each adds layers. ``unet-only`` and
+            ``te-only`` add none but leave the other part out; alone they stand beside attn-mlp.
+        include, exclude: patterns, see :func:`matches`.
+        conv: ``attn-mlp`` takes the roots' ``conv_targets`` too, as kohya's conv_dim does.
+    """
+
+    targets: tuple[str, ...] = ("attn-mlp",)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    conv: bool = False
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The parts that may get adapters."""
+        only = {part for name, part in ONLY.items() if name in self.targets}
+        return frozenset(only or ONLY.values())
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        chosen = tuple(name for name in self.targets if name in PRESETS)
+        return chosen or (() if self.patterns else ("attn-mlp",))
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The members of ``targets`` that are patterns."""
+        return tuple(name for name in self.targets if name not in PRESETS and name not in ONLY)
+
+
+PRESETS = ("attn", "attn-mlp", "full", "ia3")
+"""``attn``: attention alone. ``attn-mlp``: kohya's choice, attention and feed-forward layers with
+what is around them in a transformer. ``full``: LyCORIS' preset of that name: residual blocks, what
+halves and doubles, the first and last convolution and the time embedding too. ``ia3``: LyCORIS'
+preset for (IA)^3: keys, values, and the second layer of the feed-forward."""
+
+ONLY = {"unet-only": "unet", "te-only": "text_encoder"}
+
+_ATTENTION = frozenset({"Attention", "CLIPAttention"})
+_FULL_PATHS = frozenset(
+    {"conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"}
+)
+_IA3 = ("to_k", "to_v", "ff.net.2", "k_proj", "v_proj", "mlp.fc2")
+
+
 def layers_of(root: AdapterRoot) -> list[Target]:
     """Every Linear and Conv2d layer of a root, in the order of its modules."""
-    return [Target(root, path, root.key(path)) for path, _ in _walk(root.module, "", False)]
+    return [target for target, _ in _walked(root)]
 
 
 def targets_of(root: AdapterRoot, *, conv: bool = False) -> list[Target]:
@@ -126,27 +179,95 @@ def targets_of(root: AdapterRoot, *, conv: bool = False) -> list[Target]:
     Args:
         conv: those inside its ``conv_targets`` too.
     """
-    blocks = (*root.targets, *root.conv_targets) if conv else root.targets
-    found = _walk(root.module, "", False, frozenset(blocks))
-    return [Target(root, path, root.key(path)) for path, inside in found if inside]
+    return select([root], Selection(conv=conv))
+
+
+def select(roots: Sequence[AdapterRoot], selection: Selection) -> list[Target]:
+    """The layers that ``selection`` chooses, in the order of the roots' modules."""
+    chosen = []
+    for root in roots:
+        if root.part not in selection.parts:
+            continue
+        for target, inside in _walked(root):
+            wanted = any(
+                _in_preset(name, target, inside, selection.conv) for name in selection.presets
+            ) or any(
+                matches(pattern, target) for pattern in (*selection.patterns, *selection.include)
+            )
+            if wanted and not any(matches(pattern, target) for pattern in selection.exclude):
+                chosen.append(target)
+    return chosen
 
 
 def find_targets(
-    roots: Sequence[AdapterRoot], sizes: SizeRule, *, conv: bool = False
+    roots: Sequence[AdapterRoot], sizes: SizeRule, selection: Selection | None = None
 ) -> list[tuple[Target, Size]]:
-    """The layers of all roots that get an adapter, each with its size."""
-
-    sized = ((target, sizes(target)) for root in roots for target in targets_of(root, conv=conv))
+    """The selected layers that ``sizes`` gives an adapter, each with its size."""
+    sized = ((target, sizes(target)) for target in select(roots, selection or Selection()))
     return [(target, size) for target, size in sized if size is not None]
 
 
+def matches(pattern: str, target: Target) -> bool:
+    """Whether a pattern names a layer.
+
+    A pattern is a glob (``*`` any characters, ``?`` one, ``[01]`` one of these) for a layer's path
+    (``down_blocks.0.attentions.0.proj_in``), for the end of it after a dot (``to_k``,
+    ``ff.net.2``, ``attn2.*``), for its long name (``text_encoder.text_model.…``) or for kohya's key
+    (``lora_unet_up_blocks_1_*``); or ``re:`` and a regular expression that is found in one of
+    these.
+    """
+    names = (target.path, target.key, *target.root.long_names(target.path))
+    if pattern.startswith("re:"):
+        regex = re.compile(pattern.removeprefix("re:"))
+        return any(regex.search(name) for name in names)
+    return any(fnmatchcase(name, pattern) for name in names) or fnmatchcase(
+        target.path, f"*.{pattern}"
+    )
+
+
+def unmatched(roots: Sequence[AdapterRoot], patterns: Sequence[str]) -> dict[str, list[str]]:
+    """Patterns that name no layer at all, each with names that are near."""
+    layers = [target for root in roots for target in layers_of(root)]
+    missing = [p for p in patterns if not any(matches(p, target) for target in layers)]
+    if not missing:
+        return {}
+    known: dict[str, None] = {}
+    for target in layers:
+        steps = target.path.split(".")
+        known.update(dict.fromkeys(".".join(steps[n:]) for n in reversed(range(len(steps)))))
+        known[target.key] = None
+    near = list(known)
+    return {p: get_close_matches(p.removeprefix("re:"), near, n=3, cutoff=0.5) for p in missing}
+
+
+def _in_preset(name: str, target: Target, inside: frozenset[str], conv: bool) -> bool:
+    root = target.root
+    if name == "attn":
+        return bool(inside & _ATTENTION) and not inside.isdisjoint(root.targets)
+    if name == "attn-mlp":
+        blocks = (*root.targets, *root.conv_targets) if conv else root.targets
+        return not inside.isdisjoint(blocks)
+    if name == "full":
+        blocks = (*root.targets, *root.conv_targets)
+        return not inside.isdisjoint(blocks) or (
+            target.part == "unet" and target.path in _FULL_PATHS
+        )
+    assert name == "ia3", name
+    return any(matches(ending, target) for ending in _IA3)
+
+
+def _walked(root: AdapterRoot) -> Iterator[tuple[Target, frozenset[str]]]:
+    """Every layer, with the class names of the modules that it lies in."""
+    for path, inside in _walk(root.module, "", frozenset()):
+        yield Target(root, path, root.key(path)), inside
+
+
 def _walk(
-    module: nn.Module, path: str, inside: bool, blocks: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, bool]]:
-    """Paths of the layers below ``module``, each with whether it lies in one of ``blocks``."""
+    module: nn.Module, path: str, inside: frozenset[str]
+) -> Iterator[tuple[str, frozenset[str]]]:
     if isinstance(module, nn.Linear | nn.Conv2d | AdaptedLayer):
         yield path, inside
         return
-    inside = inside or type(module).__name__ in blocks
+    inside |= {type(module).__name__}
     for name, child in module.named_children():
-        yield from _walk(child, f"{path}.{name}" if path else name, inside, blocks)
+        yield from _walk(child, f"{path}.{name}" if path else name, inside)

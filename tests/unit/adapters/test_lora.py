@@ -47,7 +47,7 @@ def dense(layer: nn.Module, weight: torch.Tensor, x: torch.Tensor) -> torch.Tens
 @cases
 def test_forward_is_the_layer_with_the_merged_weight(case):
     adapted, adapter, x = make(case)
-    merged = adapted.layer.weight + adapter.delta_weight()
+    merged = adapted.layer.weight + adapter.delta_weight(adapted.layer)
     torch.testing.assert_close(adapted(x), dense(adapted.layer, merged, x))
 
 
@@ -86,7 +86,7 @@ def test_new_adapter_changes_nothing(case):
 
 @cases
 def test_weight_delta_equals_lycoris(case):
-    _, adapter, _ = make(case)
+    adapted, adapter, _ = make(case)
     theirs = LoConModule.make_module_from_state_dict(
         "lora_unet_x",
         SHAPES[case][0](),
@@ -96,19 +96,21 @@ def test_weight_delta_equals_lycoris(case):
         adapter.alpha,
         None,
     ).get_diff_weight()[0]
-    torch.testing.assert_close(adapter.delta_weight().float(), theirs)
+    torch.testing.assert_close(adapter.delta_weight(adapted.layer).float(), theirs)
 
 
 @cases
 def test_norm_needs_no_dense_weight(case):
-    _, adapter, _ = make(case)
-    torch.testing.assert_close(adapter.norm(), torch.linalg.vector_norm(adapter.delta_weight()))
+    adapted, adapter, _ = make(case)
+    torch.testing.assert_close(
+        adapter.norm(), torch.linalg.vector_norm(adapter.delta_weight(adapted.layer))
+    )
 
 
 def test_norms_of_many_are_those_of_each():
     adapters = [make(case, rank=rank)[1] for case in SHAPES for rank in (2, 3, 3)]
     torch.testing.assert_close(
-        LoRA.norms(adapters), torch.stack([a.delta_weight().norm() for a in adapters])
+        LoRA.norms(adapters), torch.stack([a.added().norm() for a in adapters])
     )
 
 
@@ -137,10 +139,14 @@ def test_two_adapters_add_up_and_strength_is_linear():
     nn.init.normal_(second.lora_up.weight)
     adapted.adapters.append(second.double())
     first.strength, second.strength = 0.5, -2.0
-    weight = adapted.layer.weight + 0.5 * first.delta_weight() - 2.0 * second.delta_weight()
+    weight = (
+        adapted.layer.weight
+        + 0.5 * first.delta_weight(adapted.layer)
+        - 2.0 * second.delta_weight(adapted.layer)
+    )
     torch.testing.assert_close(adapted(x), dense(adapted.layer, weight, x))
     second.strength = 0.0
-    weight = adapted.layer.weight + 0.5 * first.delta_weight()
+    weight = adapted.layer.weight + 0.5 * first.delta_weight(adapted.layer)
     torch.testing.assert_close(adapted(x), dense(adapted.layer, weight, x))
 
 
@@ -203,8 +209,8 @@ def test_linear_and_1x1_convolution_files_are_interchangeable():
     square = {names[0]: down[..., None, None], names[1]: up[..., None, None]}
     conv = LoRA.from_tensors(nn.Conv2d(6, 10, 1), square)
     crossed = LoRA.from_tensors(nn.Linear(6, 10), square)
-    assert torch.equal(conv.delta_weight().flatten(1), linear.delta_weight())
-    assert torch.equal(crossed.delta_weight(), linear.delta_weight())
+    assert torch.equal(conv.added().flatten(1), linear.added())
+    assert torch.equal(crossed.added(), linear.added())
 
 
 @pytest.mark.parametrize(
@@ -217,11 +223,11 @@ def test_misfits_are_refused(down, up):
 
 
 def test_rescale_multiplies_the_weight_change():
-    _, adapter, _ = make("conv3x3")
-    before = adapter.delta_weight().detach()
+    adapted, adapter, _ = make("conv3x3")
+    before = adapter.delta_weight(adapted.layer).detach()
     with torch.no_grad():
-        adapter.rescale(torch.tensor(0.3, dtype=torch.float64))
-    torch.testing.assert_close(adapter.delta_weight(), 0.3 * before)
+        adapter.shrink(torch.tensor(0.3, dtype=torch.float64))
+    torch.testing.assert_close(adapter.delta_weight(adapted.layer), 0.3 * before)
 
 
 def test_wrapper_reads_like_its_layer():
@@ -236,10 +242,10 @@ def test_wrapper_reads_like_its_layer():
 
 def test_dense_composition_of_convolutions():
     """down then up as two convolutions is one with the composed kernel (not our formula)."""
-    _, adapter, _ = make("conv_stride")
+    adapted, adapter, _ = make("conv_stride")
     composed = F.conv2d(adapter.lora_down.weight.permute(1, 0, 2, 3), adapter.lora_up.weight)
     composed = composed.permute(1, 0, 2, 3) * (2.0 / 3)
-    torch.testing.assert_close(adapter.delta_weight(), composed)
+    torch.testing.assert_close(adapter.delta_weight(adapted.layer), composed)
 
 
 def test_shape_cases_cover_both_layers():
