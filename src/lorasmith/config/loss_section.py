@@ -1,22 +1,56 @@
-"""Settings of what is minimised: loss, weights by timestep, noise."""
+"""Settings of what is minimised: loss, weights by timestep, noise, timesteps, masks."""
 
 from __future__ import annotations
 
-from pydantic import field_validator
+from typing import Any, Literal
+
+from pydantic import field_validator, model_validator
 
 from lorasmith.config.fields import Section, setting
+from lorasmith.config.values import UserPath
 
 
 class LossSettings(Section):
     """What the training tries to make small."""
 
+    type: Literal["l2", "l1", "huber", "smooth_l1"] = setting(
+        "l2",
+        "what a wrong prediction costs: its square (l2), its size (l1), or a mix that is square "
+        "below huber_c and straight above (huber, smooth_l1)",
+        why="what the base models were trained with",
+    )
+    huber_c: float = setting(
+        0.1,
+        "where huber and smooth_l1 turn from square to straight; what is predicted has a standard "
+        "deviation of about 1",
+        why="sd-scripts' value",
+        unit="standard deviations",
+        gt=0,
+        le=100,
+    )
+    huber_schedule: Literal["constant", "exponential", "snr"] = setting(
+        "snr",
+        "how huber_c changes with the noise level: not at all, or from 1 where there is little "
+        "noise down to huber_c where there is most",
+        why="sd-scripts' choice: the rough outlines are kept from outliers, details stay square",
+    )
     min_snr_gamma: float | None = setting(
         5.0,
         "weigh noise levels by min-SNR with this gamma; 0 and none are off, 20 does very little",
-        why="the paper's value: steadier learning at no cost",
+        why="the paper's value: steadier learning at no cost; off where debiased is on",
         kind="number",
         ge=0,
         le=1000,
+    )
+    debiased: bool = setting(
+        False,
+        "weigh noise levels by debiased estimation, in place of min-SNR",
+        why="min-SNR is the better known",
+    )
+    scale_v_like_noise: bool = setting(
+        False,
+        "weigh a model that predicts velocity as if it predicted the noise",
+        why="min-SNR balances noise levels already; does nothing where the noise is predicted",
     )
     noise_offset: float = setting(
         0.0,
@@ -25,6 +59,116 @@ class LossSettings(Section):
         ge=0,
         le=1,
     )
+    noise_offset_random: bool = setting(
+        False,
+        "draw each sample's offset strength between 0 and noise_offset",
+        why="one strength is easier to judge",
+    )
+    adaptive_noise_scale: float = setting(
+        0.0,
+        "added to noise_offset, times how far a picture's latents are off the middle; may be "
+        "negative",
+        why="off; about noise_offset itself where it is used",
+        ge=-10,
+        le=10,
+    )
+    multires_iterations: int = setting(
+        0,
+        "layers of coarser and coarser noise that are mixed into the noise (pyramid noise)",
+        why="off; 6 to 10 to learn light and large shapes",
+        ge=0,
+        le=32,
+    )
+    multires_discount: float = setting(
+        0.3,
+        "how much weaker each coarser layer is than the one before",
+        why="sd-scripts' value; 0.1 to 0.3 for LoRAs, up to 0.8 for whole models",
+        gt=0,
+        le=1,
+    )
+    input_perturbation: float = setting(
+        0.0,
+        "more noise on what the model sees, which it is not asked to predict (ip_noise_gamma)",
+        why="off; the paper's value is 0.1",
+        ge=0,
+        le=1,
+    )
+    input_perturbation_random: bool = setting(
+        False,
+        "draw each sample's perturbation strength between 0 and input_perturbation",
+        why="one strength is easier to judge",
+    )
+    zero_terminal_snr: bool = setting(
+        False,
+        "rescale the noise schedule so that nothing of the picture is left at its end",
+        why="right only for base models that were trained so, which predict velocity",
+    )
+    min_timestep: int = setting(
+        0,
+        "lowest timestep that is trained; 0 is the least noise",
+        why="all noise levels",
+        unit="timesteps",
+        ge=0,
+        le=999,
+    )
+    max_timestep: int = setting(
+        1000,
+        "timesteps below this are trained; 1000 is all noise",
+        why="all noise levels",
+        unit="timesteps",
+        ge=1,
+        le=1000,
+    )
+    timesteps: Literal["uniform", "logit_normal", "low", "high", "importance"] = setting(
+        "uniform",
+        "how often each noise level is drawn: all alike, the middle most, low or high ones most, "
+        "or as often as the loss weighs them (importance), in place of weighing",
+        why="what the base models were trained with",
+    )
+    timestep_mean: float = setting(
+        0.0,
+        "logit_normal: where the middle is; above 0 is more noise",
+        why="the middle of the range",
+        ge=-5,
+        le=5,
+    )
+    timestep_std: float = setting(
+        1.0,
+        "logit_normal: how wide it is; 0.5 is narrow, 2 reaches both ends",
+        why="as in Stable Diffusion 3",
+        gt=0,
+        le=10,
+    )
+    timestep_power: float = setting(
+        3.0,
+        "low and high: how strongly they lean; 1 is uniform",
+        why="the cubic sampling of style and sketch models",
+        ge=1,
+        le=10,
+    )
+    masked: Literal["off", "alpha", "folder"] = setting(
+        "off",
+        "learn from a part of each picture only: where it is opaque (alpha), or where the "
+        "picture of the same name in mask_folder is white (folder)",
+        why="pictures count as a whole",
+    )
+    mask_folder: UserPath | None = setting(
+        None,
+        "folder of masks, laid out like the training pictures, for masked = folder",
+        why="there is no folder to assume",
+    )
+    mask_floor: float = setting(
+        0.0,
+        "least weight of any place, so of everything outside the mask",
+        why="what is masked out is not learned at all",
+        ge=0,
+        le=1,
+    )
+    mask_normalize: bool = setting(
+        False,
+        "let every picture count the same, however little of it its mask leaves",
+        why="each place that the masks leave counts the same, as in sd-scripts",
+    )
     prior_weight: float = setting(
         1.0,
         "factor on the loss of regularisation pictures",
@@ -32,6 +176,17 @@ class LossSettings(Section):
         ge=0,
         le=100,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _debiased_stands_in(cls, values: Any) -> Any:
+        """``debiased = true`` alone means that, not a quarrel with another setting's default."""
+        if not isinstance(values, dict) or "min_snr_gamma" in values:
+            return values
+        wanted = values.get("debiased")
+        if wanted is True or str(wanted).strip().lower() == "true":
+            return {**values, "min_snr_gamma": None}
+        return values
 
     @field_validator("min_snr_gamma")
     @classmethod

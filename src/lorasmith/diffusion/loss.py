@@ -1,4 +1,4 @@
-"""The loss of each sample, and its weight by timestep.
+"""The loss of each sample.
 
 Every function keeps the batch axis: the caller multiplies weights (regularisation, SNR) and takes
 the mean over samples last, which is what makes uneven batches and several processes add up.
@@ -7,10 +7,12 @@ the mean over samples last, which is what makes uneven batches and several proce
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from lorasmith.diffusion.schedule import Prediction
+from lorasmith.diffusion.schedule import NoiseSchedule
 
 
 def per_sample_mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -18,26 +20,115 @@ def per_sample_mse(prediction: Tensor, target: Tensor) -> Tensor:
     return (prediction.float() - target.float()).square().flatten(1).mean(1)
 
 
-def min_snr_weight(snr: Tensor, gamma: float, prediction: Prediction) -> Tensor:
-    """(B,) min-SNR-gamma weights (Hang et al. 2023) for ``snr`` (B,), each between 0 and 1.
-
-    ``min(SNR, gamma) / SNR`` for epsilon and ``min(SNR, gamma) / (SNR + 1)`` for v, ``gamma`` > 0
-    (5 in the paper). Finite everywhere: at zero terminal SNR the epsilon weight is its limit, 1.
-    """
-    assert gamma > 0, gamma
-    return MIN_SNR[prediction](snr, gamma)
+Cost = Callable[[Tensor, Tensor | None], Tensor]
+"""The cost of each difference (B, C, H, W), given each sample's ``c`` (B, 1, 1, 1)."""
 
 
-def _min_snr_epsilon(snr: Tensor, gamma: float) -> Tensor:
-    # min(SNR, g) / SNR = min(1, g / SNR), which needs no guard where SNR is 0.
-    return (gamma / snr).clamp(max=1.0)
+def _l2(difference: Tensor, c: Tensor | None) -> Tensor:
+    return difference.square()
 
 
-def _min_snr_v(snr: Tensor, gamma: float) -> Tensor:
-    return snr.clamp(max=gamma) / (snr + 1.0)
+def _l1(difference: Tensor, c: Tensor | None) -> Tensor:
+    return difference.abs()
 
 
-MIN_SNR: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "epsilon": _min_snr_epsilon,
-    "v": _min_snr_v,
+def _huber(difference: Tensor, c: Tensor | None) -> Tensor:
+    assert c is not None
+    return 2.0 * c * _smooth_distance(difference, c)
+
+
+def _smooth_l1(difference: Tensor, c: Tensor | None) -> Tensor:
+    assert c is not None
+    return 2.0 * _smooth_distance(difference, c)
+
+
+def _smooth_distance(difference: Tensor, c: Tensor) -> Tensor:
+    # sqrt(d^2 + c^2) - c, without taking two numbers apart that are nearly the same.
+    square = difference.square()
+    return square / ((square + c.square()).sqrt() + c)
+
+
+COSTS: dict[str, Cost] = {"l2": _l2, "l1": _l1, "huber": _huber, "smooth_l1": _smooth_l1}
+"""The pseudo-Huber forms of sd-scripts, ``2c (sqrt(d^2 + c^2) - c)`` and the same over ``c``.
+
+They are smooth where torch's ``huber_loss`` and ``smooth_l1_loss`` have a corner, and agree with
+twice those far from it. So huber is ``d^2``, as l2, for small differences, and smooth_l1 is
+``2 |d|`` for large ones.
+"""
+
+WITH_C = frozenset({"huber", "smooth_l1"})
+
+
+def _constant(schedule: NoiseSchedule, t: Tensor, c: float) -> Tensor:
+    return torch.full(t.shape, c, device=t.device)
+
+
+def _exponential(schedule: NoiseSchedule, t: Tensor, c: float) -> Tensor:
+    last = torch.tensor(c, device=t.device)
+    return last ** (t / len(schedule.alphas_cumprod))
+
+
+def _by_snr(schedule: NoiseSchedule, t: Tensor, c: float) -> Tensor:
+    # sigma is the noise over the signal; infinite at zero terminal SNR, where this is c.
+    sigma = schedule.snr(t).rsqrt()
+    return (1.0 - c) / (1.0 + sigma).square() + c
+
+
+THRESHOLDS: dict[str, Callable[[NoiseSchedule, Tensor, float], Tensor]] = {
+    "constant": _constant,
+    "exponential": _exponential,
+    "snr": _by_snr,
 }
+"""``c`` (B,) at timesteps (B,), as sd-scripts schedules it: from 1 at no noise to ``c`` at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a wrong prediction costs, and where in the picture.
+
+    Args:
+        type: of :data:`COSTS`.
+        huber_c: where huber and smooth_l1 turn from square to straight, in the target's units,
+            whose standard deviation is about 1.
+        huber_schedule: of :data:`THRESHOLDS`.
+        mask_floor: least weight of any place under a mask.
+        mask_normalize: divide by the mean of the mask, so that each sample counts the same
+            however small its mask is. sd-scripts does not.
+    """
+
+    type: str = "l2"
+    huber_c: float = 0.1
+    huber_schedule: str = "snr"
+    mask_floor: float = 0.0
+    mask_normalize: bool = False
+
+    def threshold(self, schedule: NoiseSchedule, t: Tensor) -> Tensor | None:
+        """(B,) ``c`` at timesteps ``t`` (B,); ``None`` where the type has none."""
+        if self.type not in WITH_C:
+            return None
+        return THRESHOLDS[self.huber_schedule](schedule, t, self.huber_c)
+
+    def per_sample(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        *,
+        threshold: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B,) float32 loss of ``prediction`` for ``target``, both (B, C, H, W).
+
+        Args:
+            threshold: (B,) from :meth:`threshold`.
+            mask: (B, 1, H, W) in [0, 1]; each place's cost is multiplied by it.
+        """
+        c = None if threshold is None else threshold.view(-1, 1, 1, 1)
+        cost = COSTS[self.type](prediction.float() - target.float(), c)
+        if mask is None:
+            return cost.flatten(1).mean(1)
+        mask = mask.float().clamp(min=self.mask_floor)
+        loss = (cost * mask).flatten(1).mean(1)
+        if self.mask_normalize:
+            # An empty mask leaves a loss of 0, which stays 0.
+            loss = loss / mask.flatten(1).mean(1).clamp(min=torch.finfo(torch.float32).tiny)
+        return loss

@@ -1,42 +1,140 @@
 """The noise that training adds, drawn per sample.
 
-A kind of noise takes standard normal noise and gives other noise; kinds are applied in turn, so
-that another one (multi-resolution, input perturbation) is one more function here.
+A kind of noise takes standard normal noise and gives other noise. Every strength that is drawn is
+drawn per sample, not per batch: what a sample sees must not depend on who shares its batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-from lorasmith.tensor_random import normal_per_sample
+from lorasmith.randomness import python_rng
+from lorasmith.tensor_random import normal, normal_per_sample
 
 
-def draw_noise(
-    shape: Sequence[int], seed: int, step: int, samples: Sequence[int], *, offset: float = 0.0
-) -> Tensor:
-    """(B, C, H, W) float32 CPU noise; row ``i`` depends on ``samples[i]`` alone.
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How noise is made.
+
+    The plain part is the same whatever the other fields say, so two runs that differ in one of
+    them can be compared.
 
     Args:
-        shape: (C, H, W) of one sample's latents.
-        offset: strength of :func:`add_offset`, 0 for none. The plain part of the noise is the
-            same at every offset, so two runs that differ in it can be compared.
+        offset: strength of :func:`add_offset`, 0 for none.
+        offset_random: draw each sample's strength between 0 and ``offset``.
+        adaptive_scale: added to ``offset`` times how far a latent channel's mean is from 0.
+        multires_iterations, multires_discount: of :func:`pyramid`; 0 iterations are none.
+        perturbation: strength of the noise that is added to the network's input and not to its
+            target (Ning et al. 2023, "Input Perturbation Reduces Exposure Bias"); 0 for none.
+        perturbation_random: draw each sample's strength between 0 and ``perturbation``.
     """
-    noise = normal_per_sample(shape, seed, "noise", step, samples)
-    if offset:
-        noise = add_offset(noise, offset, seed, step, samples)
-    return noise
+
+    offset: float = 0.0
+    offset_random: bool = False
+    adaptive_scale: float = 0.0
+    multires_iterations: int = 0
+    multires_discount: float = 0.3
+    perturbation: float = 0.0
+    perturbation_random: bool = False
+
+    def draw(self, latents: Tensor, seed: int, step: int, samples: Sequence[int]) -> Tensor:
+        """(B, C, H, W) float32 CPU noise for ``latents`` (B, C, H, W)."""
+        noise = normal_per_sample(latents.shape[1:], seed, "noise", step, samples)
+        if self.offset or self.adaptive_scale:
+            strength = self._offset_strength(latents, seed, step, samples)
+            noise = add_offset(noise, strength, seed, step, samples)
+        if self.multires_iterations:
+            noise = pyramid(
+                noise, self.multires_iterations, self.multires_discount, seed, step, samples
+            )
+        return noise
+
+    def perturb(self, noise: Tensor, seed: int, step: int, samples: Sequence[int]) -> Tensor:
+        """(B, C, H, W) what is added to the latents where ``noise`` is what is predicted."""
+        if not self.perturbation:
+            return noise
+        strength: Tensor | float = self.perturbation
+        if self.perturbation_random:
+            strength = strength * uniform_per_sample(seed, "perturbation_strength", step, samples)
+        more = normal_per_sample(noise.shape[1:], seed, "perturbation", step, samples)
+        return noise + strength * more
+
+    def _offset_strength(
+        self, latents: Tensor, seed: int, step: int, samples: Sequence[int]
+    ) -> Tensor | float:
+        strength: Tensor | float = self.offset
+        if self.offset_random:
+            strength = strength * uniform_per_sample(seed, "noise_offset_strength", step, samples)
+        if self.adaptive_scale:
+            distance = latents.mean((2, 3), keepdim=True).abs()
+            strength = (strength + self.adaptive_scale * distance).clamp(min=0.0)
+        return strength
+
+
+def uniform_per_sample(seed: int, purpose: str, step: int, samples: Sequence[int]) -> Tensor:
+    """(B, 1, 1, 1) float32 numbers from 0 to 1, one per sample."""
+    draws = [python_rng(seed, purpose, step, sample).random() for sample in samples]
+    return torch.tensor(draws, dtype=torch.float32).view(-1, 1, 1, 1)
 
 
 def add_offset(
-    noise: Tensor, offset: float, seed: int, step: int, samples: Sequence[int]
+    noise: Tensor, strength: Tensor | float, seed: int, step: int, samples: Sequence[int]
 ) -> Tensor:
-    """(B, C, H, W) ``noise`` plus ``offset`` times one normal number per sample and channel.
+    """(B, C, H, W) ``noise`` plus ``strength`` times one normal number per sample and channel.
 
     "Diffusion with offset noise" (N. Guttenberg, 2023): lets a model learn darker and lighter
     pictures than the schedule's leftover signal allows. Usual strengths are 0.03 to 0.1.
+
+    Args:
+        strength: one number, or one per sample (B, 1, 1, 1) or per channel (B, C, 1, 1).
     """
     channels = noise.shape[1]
     levels = normal_per_sample((channels, 1, 1), seed, "noise_offset", step, samples)
-    return noise + offset * levels.to(noise)
+    return noise + strength * levels.to(noise)
+
+
+def pyramid(
+    noise: Tensor,
+    iterations: int,
+    discount: float,
+    seed: int,
+    step: int,
+    samples: Sequence[int],
+) -> Tensor:
+    """(B, C, H, W) multi-resolution noise: ``noise`` with coarser and coarser noise in it.
+
+    "Multi-Resolution Noise for Diffusion Model Training" (J. Whitaker, 2023). Layer ``i`` is
+    ``r ** i`` times smaller in height and width, enlarged bilinearly, and weighs
+    ``discount ** i``; ``r`` is drawn between 2 and 4 for each. As in its first version and in
+    sd-scripts, layer 0 is of full size. The layers end where one is a single pixel high or wide.
+
+    The sum is divided by its own standard deviation, over one sample: with a batch of one that is
+    what sd-scripts does; it takes that of the whole batch.
+    """
+    return torch.stack(
+        [
+            _pyramid_of_one(plain, iterations, discount, seed, step, sample)
+            for plain, sample in zip(noise, samples, strict=True)
+        ]
+    )
+
+
+def _pyramid_of_one(
+    noise: Tensor, iterations: int, discount: float, seed: int, step: int, sample: int
+) -> Tensor:
+    channels, height, width = noise.shape
+    ratios = python_rng(seed, "multires_ratio", step, sample)
+    for layer in range(iterations):
+        ratio = ratios.uniform(2.0, 4.0) ** layer
+        size = max(1, int(height / ratio)), max(1, int(width / ratio))
+        coarse = normal((1, channels, *size), seed, "multires", step, sample, layer)
+        fine = functional.interpolate(coarse, (height, width), mode="bilinear")
+        noise = noise + discount**layer * fine[0]
+        if 1 in size:
+            break
+    return noise / noise.std()

@@ -8,14 +8,11 @@ Shapes: B samples, C latent channels, H and W latent height and width, T = 1000 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
-
-from lorasmith.diffusion.noise import draw_noise
-from lorasmith.randomness import derive
 
 Prediction = Literal["epsilon", "v"]
 
@@ -30,6 +27,17 @@ def scaled_linear_alphas_cumprod(
     """(T,) float64 ``abar`` of the Stable Diffusion schedule: beta is linear in its square root."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64) ** 2
     return (1.0 - betas).cumprod(0)
+
+
+def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
+    """(T,) float64 ``abar`` that ends in 0, so that the last timestep is nothing but noise.
+
+    Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", algorithm 1:
+    ``sqrt(abar)`` is shifted to end in 0 and scaled to begin where it did.
+    """
+    root = alphas_cumprod.to(torch.float64).sqrt()
+    first, last = root[0], root[-1]
+    return ((root - last) * (first / (first - last))).square()
 
 
 class NoiseSchedule:
@@ -79,30 +87,6 @@ class NoiseSchedule:
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """(B, C, H, W) what the network should have predicted for ``add_noise(x0, noise, t)``."""
         return TARGETS[self.prediction](self, x0, noise, t)
-
-    def draw_timesteps(
-        self, seed: int, step: int, samples: Sequence[int], *, low: int = 0, high: int | None = None
-    ) -> Tensor:
-        """(B,) int64 CPU timesteps, uniform over ``low`` to ``high - 1`` (all of them by default).
-
-        Row ``i`` depends on ``samples[i]`` alone, not on who shares its batch.
-        """
-        high = len(self.alphas_cumprod) if high is None else high
-        assert 0 <= low < high <= len(self.alphas_cumprod), (low, high)
-        draws = [derive(seed, "timestep", step, sample) for sample in samples]
-        return torch.tensor([low + draw % (high - low) for draw in draws], dtype=torch.int64)
-
-    def draw_noise(
-        self,
-        shape: Sequence[int],
-        seed: int,
-        step: int,
-        samples: Sequence[int],
-        *,
-        offset: float = 0.0,
-    ) -> Tensor:
-        """(B, C, H, W) float32 CPU noise; see :func:`lorasmith.diffusion.noise.draw_noise`."""
-        return draw_noise(shape, seed, step, samples, offset=offset)
 
 
 def _epsilon_target(schedule: NoiseSchedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

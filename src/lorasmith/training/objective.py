@@ -6,13 +6,31 @@ Shapes: B samples of a micro-batch, C latent channels, h x w latent size, T text
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import fmean
 
+import torch
 from torch import Tensor
 
+from lorasmith.config.loss_section import LossSettings
 from lorasmith.config.schema import TrainSettings
-from lorasmith.diffusion.loss import min_snr_weight, per_sample_mse
-from lorasmith.diffusion.schedule import NoiseSchedule, Prediction
+from lorasmith.diffusion.loss import Loss, per_sample_mse
+from lorasmith.diffusion.noise import Noise
+from lorasmith.diffusion.schedule import (
+    NoiseSchedule,
+    Prediction,
+    scaled_linear_alphas_cumprod,
+    zero_terminal_snr,
+)
+from lorasmith.diffusion.timesteps import (
+    Quantile,
+    Timesteps,
+    as_weighed,
+    leaning_high,
+    leaning_low,
+    logit_normal,
+)
+from lorasmith.diffusion.weights import Weights
 from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.tensor_random import normal_per_sample
 
@@ -28,6 +46,8 @@ class MicroBatch:
             for, and only one micro-batch's graph should be alive at a time.
         weight: (B,) loss weights: prior loss weight for regularisation pictures, folder weights.
         samples: stable ids, which name every random draw.
+        mask: (B, 1, h, w) in [0, 1], how much each latent pixel counts, as painted: the weight
+            outside the mask is the objective's matter. ``None`` where nothing is masked.
     """
 
     mean: Tensor
@@ -35,54 +55,110 @@ class MicroBatch:
     condition: Callable[[], Conditioning]
     weight: Tensor
     samples: Sequence[int]
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is minimised; see :mod:`lorasmith.diffusion`.
-
-    Args:
-        min_snr_gamma: Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting";
-            ``None`` weighs all timesteps alike.
-        noise_offset: strength of a per-channel constant added to the noise; 0 for none.
-    """
+    """What is minimised; the parts are in :mod:`lorasmith.diffusion`."""
 
     schedule: NoiseSchedule
     seed: int
-    min_snr_gamma: float | None = None
-    noise_offset: float = 0.0
+    noise: Noise = field(default_factory=Noise)
+    timesteps: Timesteps = field(default_factory=Timesteps)
+    weights: Weights = field(default_factory=Weights)
+    loss: Loss = field(default_factory=Loss)
 
     def loss_sum(self, model: DiffusionModel, batch: MicroBatch, step: int) -> Tensor:
         """Sum over the batch of the weighted per-sample loss, a float32 scalar."""
-        shape, device = batch.mean.shape[1:], model.device
-        jitter = normal_per_sample(shape, self.seed, "latent", step, batch.samples)
-        noise = self.schedule.draw_noise(
-            shape, self.seed, step, batch.samples, offset=self.noise_offset
-        )
-        timesteps = self.schedule.draw_timesteps(self.seed, step, batch.samples)
+        schedule, draw, device = self.schedule, (self.seed, step, batch.samples), model.device
+        jitter = normal_per_sample(batch.mean.shape[1:], self.seed, "latent", step, batch.samples)
         latents = batch.mean + batch.std * jitter
-        noisy = self.schedule.add_noise(latents, noise, timesteps)
-        target = self.schedule.target(latents, noise, timesteps)
-        weight = batch.weight
-        if self.min_snr_gamma is not None:
-            snr = self.schedule.snr(timesteps)
-            weight = weight * min_snr_weight(snr, self.min_snr_gamma, self.schedule.prediction)
-        prediction = model.denoise(
-            noisy.to(device, non_blocking=True),
-            timesteps.to(device, non_blocking=True),
-            batch.condition(),
+        noise = self.noise.draw(latents, *draw)
+        t = self.timesteps.draw(*draw)
+        noisy = schedule.add_noise(latents, self.noise.perturb(noise, *draw), t)
+        target = schedule.target(latents, noise, t)
+        weight = self.weights.apply(batch.weight, schedule, t)
+        threshold = self.loss.threshold(schedule, t)
+        prediction = model.denoise(_to(noisy, device), _to(t, device), batch.condition())
+        loss = self.loss.per_sample(
+            prediction,
+            _to(target, device),
+            threshold=None if threshold is None else _to(threshold, device),
+            mask=None if batch.mask is None else _to(batch.mask, device),
         )
-        loss = per_sample_mse(prediction, target.to(device, non_blocking=True))
-        return (loss * weight.to(device, non_blocking=True)).sum()
+        return (loss * _to(weight, device)).sum()
+
+
+def _to(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.to(device, non_blocking=True)
+
+
+def prediction_error(
+    model: DiffusionModel,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    noise: Tensor,
+    timesteps: Tensor,
+    conditioning: Conditioning,
+) -> Tensor:
+    """(B,) float32 mean squared error of each sample's prediction, with no weight of any kind.
+
+    ``latents`` and ``noise`` (B, C, h, w) and ``timesteps`` (B,) are on the schedule's device; the
+    result is on the model's.
+    """
+    device = model.device
+    noisy = schedule.add_noise(latents, noise, timesteps)
+    target = schedule.target(latents, noise, timesteps)
+    prediction = model.denoise(_to(noisy, device), _to(timesteps, device), conditioning)
+    return per_sample_mse(prediction, _to(target, device))
 
 
 def build_objective(settings: TrainSettings, model: DiffusionModel) -> Objective:
-    return Objective(
-        NoiseSchedule(prediction_of(model)),
-        settings.train.seed,
-        settings.loss.min_snr_gamma,
-        settings.loss.noise_offset,
+    loss = settings.loss
+    schedule = NoiseSchedule(
+        prediction_of(model),
+        alphas_cumprod=(
+            zero_terminal_snr(scaled_linear_alphas_cumprod()) if loss.zero_terminal_snr else None
+        ),
     )
+    weights = Weights(loss.min_snr_gamma, loss.debiased, loss.scale_v_like_noise)
+    low, high = loss.min_timestep, loss.max_timestep
+    if loss.timesteps == "importance":
+        in_range = weights.table(schedule)[low:high].tolist()
+        timesteps = Timesteps(low, high, as_weighed(in_range))
+        weights = Weights(level=fmean(in_range))
+    else:
+        timesteps = Timesteps(low, high, QUANTILES[loss.timesteps](loss))
+    return Objective(
+        schedule,
+        settings.train.seed,
+        _noise(loss),
+        timesteps,
+        weights,
+        Loss(loss.type, loss.huber_c, loss.huber_schedule, loss.mask_floor, loss.mask_normalize),
+    )
+
+
+def _noise(loss: LossSettings) -> Noise:
+    return Noise(
+        loss.noise_offset,
+        loss.noise_offset_random,
+        loss.adaptive_noise_scale,
+        loss.multires_iterations,
+        loss.multires_discount,
+        loss.input_perturbation,
+        loss.input_perturbation_random,
+    )
+
+
+QUANTILES: dict[str, Callable[[LossSettings], Quantile | None]] = {
+    "uniform": lambda loss: None,
+    "logit_normal": lambda loss: logit_normal(loss.timestep_mean, loss.timestep_std),
+    "low": lambda loss: leaning_low(loss.timestep_power),
+    "high": lambda loss: leaning_high(loss.timestep_power),
+}
+"""The distribution of timesteps by the setting's name; "importance" comes of the weights."""
 
 
 def prediction_of(model: DiffusionModel) -> Prediction:

@@ -1,35 +1,157 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from scipy import stats
 
-from lorasmith.diffusion.noise import draw_noise
+from lorasmith.diffusion.noise import Noise, uniform_per_sample
 
 SHAPE = (4, 8, 8)
 
+KINDS = {
+    "plain": Noise(),
+    "offset": Noise(offset=0.1),
+    "random offset": Noise(offset=0.1, offset_random=True),
+    "adaptive offset": Noise(offset=0.1, adaptive_scale=0.5),
+    "pyramid": Noise(multires_iterations=6, multires_discount=0.5),
+    "perturbed": Noise(perturbation=0.1),
+    "perturbed at random": Noise(perturbation=0.1, perturbation_random=True),
+}
 
-def test_the_noise_of_a_sample_does_not_depend_on_its_batch() -> None:
-    together = draw_noise(SHAPE, 1, 2, [10, 20, 30], offset=0.1)
+
+def latents(count: int, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
+    """Each sample at its own level, so that what depends on it shows."""
+    levels = torch.arange(1.0, count + 1).view(-1, 1, 1, 1)
+    return levels + torch.zeros(count, *shape)
+
+
+def draw(noise: Noise, samples: range | list[int], step: int = 0, seed: int = 0) -> torch.Tensor:
+    return noise.draw(latents(len(samples)), seed, step, samples)
+
+
+@pytest.mark.parametrize("noise", KINDS.values(), ids=list(KINDS))
+def test_the_noise_of_a_sample_does_not_depend_on_its_batch(noise: Noise) -> None:
+    samples, x0 = [10, 20, 30], latents(3)
+    together = noise.draw(x0, 1, 2, samples)
     assert together.shape == (3, *SHAPE)
-    assert torch.equal(together[1:2], draw_noise(SHAPE, 1, 2, [20], offset=0.1))
+    assert together.dtype == torch.float32
+    seen = noise.perturb(together, 1, 2, samples)
+    for i, sample in enumerate(samples):
+        alone = noise.draw(x0[i : i + 1], 1, 2, [sample])
+        assert torch.equal(together[i : i + 1], alone)
+        assert torch.equal(seen[i : i + 1], noise.perturb(alone, 1, 2, [sample]))
     assert not torch.equal(together[0], together[1])
-    assert not torch.equal(together[:1], draw_noise(SHAPE, 1, 3, [10], offset=0.1))
+    assert not torch.equal(together, noise.draw(x0, 1, 3, samples))
+    assert not torch.equal(together, noise.draw(x0, 2, 2, samples))
 
 
 def test_noise_is_standard_normal() -> None:
-    noise = draw_noise(SHAPE, 0, 0, range(400))
+    noise = draw(Noise(), range(400))
     assert abs(noise.mean()) < 0.01
     assert abs(noise.std() - 1) < 0.01
 
 
 def test_the_offset_is_one_number_per_sample_and_channel() -> None:
-    plain = draw_noise(SHAPE, 0, 0, range(400))
-    added = draw_noise(SHAPE, 0, 0, range(400), offset=0.5) - plain
+    added = draw(Noise(offset=0.5), range(400)) - draw(Noise(), range(400))
     torch.testing.assert_close(added, added[..., :1, :1].expand_as(added), rtol=0, atol=1e-6)
     assert abs(added[..., 0, 0].std() - 0.5) < 0.03
 
 
 def test_the_offset_scales_one_fixed_draw() -> None:
-    plain = draw_noise(SHAPE, 0, 0, [7])
-    small = draw_noise(SHAPE, 0, 0, [7], offset=0.1) - plain
-    large = draw_noise(SHAPE, 0, 0, [7], offset=0.3) - plain
+    plain = draw(Noise(), [7])
+    small = draw(Noise(offset=0.1), [7]) - plain
+    large = draw(Noise(offset=0.3), [7]) - plain
     torch.testing.assert_close(3 * small, large, rtol=1e-4, atol=1e-6)
+
+
+def ratio(noise: Noise, other: Noise, count: int = 300) -> torch.Tensor:
+    """How much stronger each sample's offset is, (B,)."""
+    plain = draw(Noise(), range(count))
+    here, there = draw(noise, range(count)) - plain, draw(other, range(count)) - plain
+    return here.flatten(1).norm(dim=1) / there.flatten(1).norm(dim=1)
+
+
+def test_a_random_offsets_strength_is_uniform_up_to_the_whole() -> None:
+    share = ratio(Noise(offset=0.4, offset_random=True), Noise(offset=0.4))
+    assert stats.kstest(share.numpy(), "uniform").pvalue > 1e-3
+
+
+def test_strengths_and_levels_are_drawn_apart() -> None:
+    strengths = uniform_per_sample(0, "noise_offset_strength", 0, range(300)).flatten()
+    others = uniform_per_sample(0, "perturbation_strength", 0, range(300)).flatten()
+    assert abs(torch.corrcoef(torch.stack([strengths, others]))[0, 1]) < 0.2
+
+
+def test_the_adaptive_offset_follows_each_channels_distance_from_the_middle() -> None:
+    x0 = torch.zeros(1, *SHAPE)
+    x0[0, 1] += torch.linspace(-3, 1, 64).view(8, 8)  # Mean -1.
+    x0[0, 2] += 2.0
+    plain = Noise().draw(x0, 0, 0, [3])
+    added = Noise(offset=0.1, adaptive_scale=0.2).draw(x0, 0, 0, [3]) - plain
+    whole = Noise(offset=1.0).draw(x0, 0, 0, [3]) - plain
+    strength = (added / whole).mean((0, 2, 3))
+    torch.testing.assert_close(strength, torch.tensor([0.1, 0.3, 0.5, 0.1]), rtol=1e-3, atol=1e-3)
+    lowered = Noise(offset=0.1, adaptive_scale=-0.08).draw(x0, 0, 0, [3]) - plain
+    strength = (lowered / whole).mean((0, 2, 3))
+    torch.testing.assert_close(strength, torch.tensor([0.1, 0.02, 0.0, 0.1]), rtol=1e-3, atol=1e-3)
+
+
+def test_perturbation_adds_independent_noise_of_its_strength() -> None:
+    noise = Noise(perturbation=0.3)
+    plain = draw(noise, range(300))
+    assert torch.equal(plain, draw(Noise(), range(300)))
+    more = noise.perturb(plain, 0, 0, range(300)) - plain
+    assert abs(more.std() - 0.3) < 0.005
+    assert abs((more * plain).mean()) < 0.005
+    share = torch.stack(
+        [
+            s.std()
+            for s in Noise(perturbation=0.3, perturbation_random=True).perturb(
+                plain, 0, 0, range(300)
+            )
+            - plain
+        ]
+    )
+    assert stats.kstest((share / 0.3).clamp(max=1).numpy(), "uniform").pvalue > 1e-3
+    assert Noise().perturb(plain, 0, 0, range(300)) is plain
+
+
+def pyramid(iterations: int, discount: float, size: int = 32, count: int = 60) -> torch.Tensor:
+    x0 = torch.zeros(count, 4, size, size)
+    return Noise(multires_iterations=iterations, multires_discount=discount).draw(
+        x0, 0, 0, range(count)
+    )
+
+
+def coarseness(noise: torch.Tensor) -> float:
+    """Share of the energy at the lowest frequencies, three by three of them."""
+    power = torch.fft.fft2(noise, norm="ortho").abs().square().mean((0, 1))
+    kept = [*range(-1, 2)]
+    return float(power[kept][:, kept].sum() / power.sum())
+
+
+@pytest.mark.parametrize("discount", [0.1, 0.3, 0.8])
+def test_pyramid_noise_has_a_standard_deviation_of_one_in_each_sample(discount: float) -> None:
+    noise = pyramid(6, discount)
+    torch.testing.assert_close(noise.flatten(1).std(1), torch.ones(60), rtol=1e-4, atol=0)
+
+
+def test_pyramid_noise_is_coarser_the_less_its_layers_are_discounted() -> None:
+    white = coarseness(pyramid(1, 0.5))
+    assert white == pytest.approx(9 / 32**2, rel=0.15)
+    shares = [coarseness(pyramid(6, discount)) for discount in (0.1, 0.3, 0.6, 0.9)]
+    assert white < shares[0] < shares[1] < shares[2] < shares[3]
+    assert shares[3] > 0.1
+
+
+def test_more_layers_are_coarser_until_one_is_a_single_pixel() -> None:
+    assert coarseness(pyramid(2, 0.9)) < coarseness(pyramid(4, 0.9))
+    # Each layer is at least twice as small as the one before: 32 pixels leave six at most.
+    assert torch.equal(pyramid(6, 0.9, count=3), pyramid(30, 0.9, count=3))
+
+
+def test_pyramid_noise_fits_any_shape() -> None:
+    x0 = torch.zeros(2, 4, 3, 17)
+    noise = Noise(multires_iterations=10).draw(x0, 0, 0, [1, 2])
+    assert noise.shape == x0.shape
+    assert torch.isfinite(noise).all()

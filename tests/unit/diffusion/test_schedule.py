@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lorasmith.diffusion.schedule import NUM_TIMESTEPS, NoiseSchedule
+from lorasmith.diffusion.schedule import (
+    NUM_TIMESTEPS,
+    NoiseSchedule,
+    scaled_linear_alphas_cumprod,
+    zero_terminal_snr,
+)
 
 PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}
 
@@ -94,28 +97,27 @@ def test_half_precision_latents_stay_half_precision(batch) -> None:
     assert schedule.target(x0.bfloat16(), noise.bfloat16(), t).dtype == torch.bfloat16
 
 
-def test_a_timestep_depends_on_its_sample_alone() -> None:
-    draw_timesteps = NoiseSchedule().draw_timesteps
-    alone = [draw_timesteps(3, 7, [sample]).item() for sample in (5, 9, 11)]
-    assert draw_timesteps(3, 7, [5, 9, 11]).tolist() == alone
-    assert draw_timesteps(3, 7, [11, 5]).tolist() == [alone[2], alone[0]]
-    assert draw_timesteps(3, 8, [5, 9, 11]).tolist() != alone
-    assert draw_timesteps(4, 7, [5, 9, 11]).tolist() != alone
+def zero_terminal(prediction: str = "epsilon") -> DDPMScheduler:
+    return DDPMScheduler.from_config(reference(prediction).config, rescale_betas_zero_snr=True)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 999), st.integers(1, 1000), st.integers(0, 2**40))
-def test_timesteps_stay_in_their_range(low: int, span: int, sample: int) -> None:
-    high = min(low + span, NUM_TIMESTEPS)
-    t = NoiseSchedule().draw_timesteps(0, 0, [sample], low=low, high=high)
-    assert t.dtype == torch.int64
-    assert low <= t.item() < high
+def test_zero_terminal_snr_is_diffusers() -> None:
+    ours = zero_terminal_snr(scaled_linear_alphas_cumprod())
+    theirs = zero_terminal().alphas_cumprod
+    torch.testing.assert_close(ours.float(), theirs, rtol=2e-3, atol=1e-6)
+    assert ours[-1] == 0
+    assert ours[0].item() == pytest.approx(scaled_linear_alphas_cumprod()[0].item(), rel=1e-12)
 
 
-def test_timesteps_are_uniform() -> None:
-    t = NoiseSchedule().draw_timesteps(0, 0, range(20_000))
-    counts = torch.bincount(t // 100, minlength=10)
-    # Ten cells of 2000 expected: chi-square with 9 degrees of freedom, 99.9th percentile 27.9.
-    assert ((counts - 2000.0) ** 2 / 2000).sum() < 27.9
-    assert t.min() == 0
-    assert t.max() == 999
+def test_at_zero_terminal_snr_v_is_the_picture(batch) -> None:
+    x0, noise, t = batch
+    schedule = NoiseSchedule("v", alphas_cumprod=zero_terminal_snr(scaled_linear_alphas_cumprod()))
+    assert torch.equal(schedule.add_noise(x0, noise, t)[-1], noise[-1])
+    assert torch.equal(schedule.target(x0, noise, t)[-1], -x0[-1])
+    scheduler = zero_terminal("v")
+    torch.testing.assert_close(
+        schedule.add_noise(x0, noise, t), scheduler.add_noise(x0, noise, t), rtol=1e-3, atol=1e-3
+    )
+    torch.testing.assert_close(
+        schedule.target(x0, noise, t), scheduler.get_velocity(x0, noise, t), rtol=1e-3, atol=1e-3
+    )

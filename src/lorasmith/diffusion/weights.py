@@ -1,0 +1,114 @@
+"""Weights of the loss by signal-to-noise ratio.
+
+Each function takes ``snr`` (B,) and gives weights (B,) that are finite everywhere, at the zero SNR
+of a rescaled schedule too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lorasmith.diffusion.schedule import NoiseSchedule, Prediction
+
+LARGEST_SNR = 1000.0
+"""Where sd-scripts caps the SNR in weights that would vanish or grow without limit."""
+
+
+def min_snr_weight(snr: Tensor, gamma: float, prediction: Prediction) -> Tensor:
+    """(B,) min-SNR-gamma weights (Hang et al. 2023) for ``snr`` (B,), each between 0 and 1.
+
+    ``min(SNR, gamma) / SNR`` for epsilon and ``min(SNR, gamma) / (SNR + 1)`` for v, ``gamma`` > 0
+    (5 in the paper). Finite everywhere: at zero terminal SNR the epsilon weight is its limit, 1.
+    """
+    assert gamma > 0, gamma
+    return MIN_SNR[prediction](snr, gamma)
+
+
+def debiased_weight(snr: Tensor, prediction: Prediction) -> Tensor:
+    """(B,) debiased estimation weights (Yu et al. 2024) for ``snr`` (B,).
+
+    ``1 / sqrt(SNR)`` for epsilon and ``1 / (SNR + 1)`` for v, as in sd-scripts, which caps the SNR
+    at 1000. For epsilon it is also kept above 1/1000, a fifth of the least that Stable Diffusion's
+    own schedule has: a rescaled one has 0.
+    """
+    return DEBIASED[prediction](snr.clamp(max=LARGEST_SNR))
+
+
+def like_noise_weight(snr: Tensor) -> Tensor:
+    """(B,) ``SNR / (SNR + 1)``: makes the loss of v that of the noise which follows from it.
+
+    ``eps = sqrt(abar) v + sqrt(1 - abar) x_t``, so an error in v is ``sqrt(abar)`` times as large
+    in eps, and ``abar = SNR / (SNR + 1)``. The SNR is capped at 1000, as in sd-scripts.
+    """
+    snr = snr.clamp(max=LARGEST_SNR)
+    return snr / (snr + 1.0)
+
+
+def _min_snr_epsilon(snr: Tensor, gamma: float) -> Tensor:
+    # min(SNR, g) / SNR = min(1, g / SNR), which needs no guard where SNR is 0.
+    return (gamma / snr).clamp(max=1.0)
+
+
+def _min_snr_v(snr: Tensor, gamma: float) -> Tensor:
+    return snr.clamp(max=gamma) / (snr + 1.0)
+
+
+def _debiased_epsilon(snr: Tensor) -> Tensor:
+    return snr.clamp(min=1.0 / LARGEST_SNR).rsqrt()
+
+
+def _debiased_v(snr: Tensor) -> Tensor:
+    return 1.0 / (snr + 1.0)
+
+
+MIN_SNR: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "epsilon": _min_snr_epsilon,
+    "v": _min_snr_v,
+}
+
+DEBIASED: dict[str, Callable[[Tensor], Tensor]] = {
+    "epsilon": _debiased_epsilon,
+    "v": _debiased_v,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weight of each noise level in the loss; all are 1 by default.
+
+    Args:
+        min_snr_gamma: of :func:`min_snr_weight`; ``None`` for none.
+        debiased: use :func:`debiased_weight`.
+        like_noise: also use :func:`like_noise_weight` where v is predicted.
+        level: one weight for all timesteps, in place of all others: where timesteps are drawn as
+            often as they weigh, this is the mean that they would have had.
+    """
+
+    min_snr_gamma: float | None = None
+    debiased: bool = False
+    like_noise: bool = False
+    level: float | None = None
+
+    def apply(self, weight: Tensor, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        """(B,) ``weight`` times the weights at timesteps ``t`` (B,)."""
+        if self.level is not None:
+            return weight * self.level
+        like_noise = self.like_noise and schedule.prediction == "v"
+        if self.min_snr_gamma is None and not self.debiased and not like_noise:
+            return weight
+        snr = schedule.snr(t)
+        if self.min_snr_gamma is not None:
+            weight = weight * min_snr_weight(snr, self.min_snr_gamma, schedule.prediction)
+        if self.debiased:
+            weight = weight * debiased_weight(snr, schedule.prediction)
+        return weight * like_noise_weight(snr) if like_noise else weight
+
+    def table(self, schedule: NoiseSchedule) -> Tensor:
+        """(T,) the weight of every timestep."""
+        count = len(schedule.alphas_cumprod)
+        t = torch.arange(count, device=schedule.alphas_cumprod.device)
+        return self.apply(torch.ones(count, device=t.device), schedule, t)

@@ -1,0 +1,279 @@
+"""The objective's pieces together: what settings make of it, and that samples stay independent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from tests.tiny_models import tiny_model
+from torch import Tensor
+
+from lorasmith.config.load import load_settings
+from lorasmith.diffusion.loss import Loss
+from lorasmith.diffusion.noise import Noise
+from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.timesteps import Timesteps, leaning_high
+from lorasmith.diffusion.weights import Weights
+from lorasmith.models.sd import DiffusionModel
+from lorasmith.tensor_random import normal_per_sample
+from lorasmith.training.objective import (
+    MicroBatch,
+    Objective,
+    build_objective,
+    prediction_error,
+)
+
+SHAPE = (4, 4, 4)
+T = torch.arange(1000)
+
+
+@pytest.fixture(scope="module")
+def model() -> DiffusionModel:
+    return tiny_model()
+
+
+def micro_batch(model: DiffusionModel, samples: list[int], *, masked: bool = False) -> MicroBatch:
+    mean = normal_per_sample(SHAPE, 1, "test mean", 0, samples)
+    captions = [f"a picture of number {sample}" for sample in samples]
+    mask = normal_per_sample((1, 4, 4), 1, "test mask", 0, samples).clamp(0, 1) if masked else None
+    weight = torch.tensor([1.0 + 0.5 * (sample % 3) for sample in samples])
+    return MicroBatch(
+        mean,
+        torch.full_like(mean, 0.1),
+        partial(model.encode_text, captions),
+        weight,
+        samples,
+        mask,
+    )
+
+
+def objective(model: DiffusionModel, **settings: object) -> Objective:
+    values = {f"loss.{name}": str(value) for name, value in settings.items()}
+    return build_objective(load_settings(None, values), model)
+
+
+EVERYTHING = {
+    "defaults": {},
+    "huber, perturbed pyramid noise, logit-normal": {
+        "type": "huber",
+        "huber_schedule": "exponential",
+        "multires_iterations": 4,
+        "input_perturbation": 0.1,
+        "input_perturbation_random": "true",
+        "timesteps": "logit_normal",
+    },
+    "smooth l1, random and adaptive offset, debiased": {
+        "type": "smooth_l1",
+        "noise_offset": 0.1,
+        "noise_offset_random": "true",
+        "adaptive_noise_scale": 0.1,
+        "debiased": "true",
+        "timesteps": "high",
+    },
+    "l1, normalized masks, importance": {
+        "type": "l1",
+        "mask_floor": 0.1,
+        "mask_normalize": "true",
+        "timesteps": "importance",
+    },
+}
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_the_loss_of_a_batch_is_the_sum_over_its_samples(name: str, model: DiffusionModel) -> None:
+    whole = objective(model, **EVERYTHING[name])
+    with torch.no_grad():
+        together = whole.loss_sum(model, micro_batch(model, [1, 2, 3, 4], masked=True), 5)
+        parts = [
+            whole.loss_sum(model, micro_batch(model, samples, masked=True), 5)
+            for samples in ([4], [2, 3], [1])
+        ]
+    torch.testing.assert_close(sum(parts), together, rtol=1e-4, atol=1e-6)
+
+
+def test_the_default_is_min_snr_weighted_mse_of_uniform_timesteps(model: DiffusionModel) -> None:
+    made = objective(model)
+    assert made.noise == Noise()
+    assert made.timesteps == Timesteps()
+    assert made.weights == Weights(5.0)
+    assert made.loss == Loss()
+    torch.testing.assert_close(made.schedule.alphas_cumprod, NoiseSchedule().alphas_cumprod)
+
+
+def test_every_setting_of_noise_reaches_it(model: DiffusionModel) -> None:
+    offset = objective(
+        model, noise_offset=0.07, noise_offset_random="true", adaptive_noise_scale=-0.02
+    )
+    assert offset.noise == Noise(offset=0.07, offset_random=True, adaptive_scale=-0.02)
+    others = objective(
+        model,
+        multires_iterations=6,
+        multires_discount=0.2,
+        input_perturbation=0.1,
+        input_perturbation_random="true",
+    )
+    assert others.noise == Noise(
+        multires_iterations=6,
+        multires_discount=0.2,
+        perturbation=0.1,
+        perturbation_random=True,
+    )
+
+
+def test_every_setting_of_the_loss_reaches_it(model: DiffusionModel) -> None:
+    made = objective(
+        model,
+        type="smooth_l1",
+        huber_c=0.3,
+        huber_schedule="constant",
+        masked="alpha",
+        mask_floor=0.2,
+        mask_normalize="true",
+        debiased="true",
+        zero_terminal_snr="true",
+        scale_v_like_noise="true",
+    )
+    assert made.loss == Loss("smooth_l1", 0.3, "constant", 0.2, True)
+    assert made.weights == Weights(None, debiased=True, like_noise=True)
+    assert made.schedule.alphas_cumprod[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "high_half"),
+    [
+        ({"timesteps": "low", "timestep_power": 1}, 0.5),
+        ({"timesteps": "low", "timestep_power": 2}, 1 - 0.5**0.5),
+        ({"timesteps": "high", "timestep_power": 3}, 0.5 ** (1 / 3)),
+        ({"timesteps": "logit_normal", "timestep_mean": 1, "timestep_std": 2}, 0.6915),
+    ],
+)
+def test_timesteps_lean_as_told(settings, high_half: float, model: DiffusionModel) -> None:
+    made = objective(model, min_timestep=200, max_timestep=600, **settings)
+    t = made.timesteps.draw(0, 0, range(4000))
+    assert t.min() >= 200
+    assert t.max() < 600
+    assert (t >= 400).double().mean().item() == pytest.approx(high_half, abs=0.025)
+
+
+@pytest.mark.parametrize("weighing", [{}, {"debiased": "true"}])
+def test_importance_draws_give_the_same_mean_as_weights(weighing, model: DiffusionModel) -> None:
+    spread = {"min_timestep": 100, "max_timestep": 900, **weighing}
+    weighed = objective(model, **spread)
+    drawn = objective(model, timesteps="importance", **spread)
+    # Some loss that differs by timestep; both ways to its mean.
+    loss = torch.linspace(0.1, 1.0, 1000, dtype=torch.float64) ** 3
+    expected = (weighed.weights.table(weighed.schedule).double() * loss)[100:900].mean()
+    t = drawn.timesteps.draw(0, 0, range(20_000))
+    weight = drawn.weights.apply(torch.ones(len(t)), drawn.schedule, t).double()
+    assert weight.unique().numel() == 1
+    found = weight * loss[t]
+    assert abs(found.mean() - expected) < 3.5 * found.std() / len(t) ** 0.5
+
+
+def test_input_perturbation_leaves_the_target_alone(model: DiffusionModel) -> None:
+    seen: list[Tensor] = []
+
+    class Watched:
+        device = model.device
+
+        def denoise(self, noisy: Tensor, t: Tensor, text: object) -> Tensor:
+            seen.append(noisy)
+            return torch.zeros_like(noisy)
+
+    plain = Objective(NoiseSchedule(), 3)
+    perturbed = replace(plain, noise=Noise(perturbation=0.5))
+    batch = micro_batch(model, [1, 2])
+    losses = [o.loss_sum(Watched(), batch, 0) for o in (plain, perturbed)]  # type: ignore[arg-type]
+    # A prediction of zero: the loss is that of the target alone.
+    assert torch.equal(*losses)
+    _, sigma = plain.schedule.coefficients(plain.timesteps.draw(3, 0, [1, 2]), batch.mean)
+    more = normal_per_sample(SHAPE, 3, "perturbation", 0, [1, 2])
+    torch.testing.assert_close(seen[1] - seen[0], 0.5 * sigma * more, rtol=1e-4, atol=1e-5)
+
+
+def test_masked_places_give_no_gradient(model: DiffusionModel) -> None:
+    batch = micro_batch(model, [1, 2])
+    mask = torch.ones(2, 1, 4, 4)
+    mask[:, :, :, 2:] = 0.0
+    prediction = torch.zeros(2, *SHAPE, requires_grad=True)
+
+    class Fixed:
+        device = model.device
+
+        def denoise(self, noisy: Tensor, t: Tensor, text: object) -> Tensor:
+            return prediction
+
+    def gradient(objective: Objective) -> Tensor:
+        masked = replace(batch, mask=mask)
+        loss = objective.loss_sum(Fixed(), masked, 0)  # type: ignore[arg-type]
+        return torch.autograd.grad(loss, prediction)[0]
+
+    alone = gradient(Objective(NoiseSchedule(), 0))
+    assert not alone[..., 2:].any()
+    assert (alone[..., :2] != 0).all()
+    floor = gradient(Objective(NoiseSchedule(), 0, loss=Loss(mask_floor=0.25)))
+    torch.testing.assert_close(floor[..., :2], alone[..., :2])
+    assert (floor[..., 2:] != 0).all()
+
+
+def test_prediction_error_is_torchs_mse_against_the_target(model: DiffusionModel) -> None:
+    schedule, t = NoiseSchedule("v"), torch.tensor([10, 500, 990])
+    latents, noise = torch.randn(2, 3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    text = model.encode_text(["a", "b", "c"])
+    with torch.no_grad():
+        error = prediction_error(model, schedule, latents, noise, t, text)
+        predicted = model.denoise(schedule.add_noise(latents, noise, t), t, text)
+    target = schedule.target(latents, noise, t)
+    assert error.shape == (3,)
+    for i in range(3):
+        expected = torch.nn.functional.mse_loss(predicted[i], target[i])
+        torch.testing.assert_close(error[i], expected)
+
+
+def test_leaning_by_name_is_the_function_of_that_name(model: DiffusionModel) -> None:
+    by_name = objective(model, timesteps="high").timesteps.draw(0, 0, range(50))
+    assert torch.equal(by_name, Timesteps(quantile=leaning_high(3.0)).draw(0, 0, range(50)))
+
+
+CHOICES: dict[str, dict[str, object]] = {
+    "nothing": {},
+    "type": {"type": "l1"},
+    "huber": {"type": "huber"},
+    "huber_c": {"type": "huber", "huber_c": 0.2},
+    "huber_schedule": {"type": "huber", "huber_schedule": "constant"},
+    "smooth_l1": {"type": "smooth_l1"},
+    "min_snr_gamma": {"min_snr_gamma": 1},
+    "debiased": {"debiased": "true"},
+    "noise_offset": {"noise_offset": 0.1},
+    "noise_offset_random": {"noise_offset": 0.1, "noise_offset_random": "true"},
+    "adaptive_noise_scale": {"adaptive_noise_scale": 0.1},
+    "multires_iterations": {"multires_iterations": 3},
+    "multires_discount": {"multires_iterations": 3, "multires_discount": 0.5},
+    "input_perturbation": {"input_perturbation": 0.1},
+    "input_perturbation_random": {"input_perturbation": 0.1, "input_perturbation_random": "true"},
+    "zero_terminal_snr": {"zero_terminal_snr": "true"},
+    "min_timestep": {"min_timestep": 500},
+    "max_timestep": {"max_timestep": 500},
+    "logit_normal": {"timesteps": "logit_normal"},
+    "timestep_mean": {"timesteps": "logit_normal", "timestep_mean": 1},
+    "timestep_std": {"timesteps": "logit_normal", "timestep_std": 0.3},
+    "low": {"timesteps": "low"},
+    "high": {"timesteps": "high"},
+    "timestep_power": {"timesteps": "high", "timestep_power": 2},
+    "importance": {"timesteps": "importance"},
+    "mask_floor": {"masked": "alpha", "mask_floor": 0.5},
+    "mask_normalize": {"masked": "alpha", "mask_normalize": "true"},
+}
+
+
+def test_each_choice_is_another_loss(model: DiffusionModel) -> None:
+    """Or the setting would do nothing."""
+    batch = micro_batch(model, [1, 2, 3, 4], masked=True)
+    with torch.no_grad():
+        losses = {
+            name: float(objective(model, **choice).loss_sum(model, batch, 0))
+            for name, choice in CHOICES.items()
+        }
+    assert len(set(losses.values())) == len(CHOICES), losses
