@@ -67,13 +67,16 @@ def _text_can_be_cached(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _caption_changes(s: TrainSettings) -> list[str]:
-    names = ("shuffle", "dropout", "dropout_every_n_epochs", "tag_dropout", "wildcards")
+    names = (
+        *("shuffle", "dropout", "dropout_every_n_epochs", "tag_dropout", "wildcards"),
+        "tag_warmup_steps",
+    )
     return [f"captions.{name}" for name in names if getattr(s.captions, name)]
 
 
 def _captions(s: TrainSettings) -> Iterator[Problem]:
     c = s.captions
-    if not (c.shuffle or c.tag_dropout):
+    if not (c.shuffle or c.tag_dropout or c.tag_warmup_steps):
         if c.keep_tokens or c.keep_tokens_separator:
             yield Problem(
                 "captions.keep_tokens",
@@ -85,6 +88,17 @@ def _captions(s: TrainSettings) -> Iterator[Problem]:
             "captions.keep_tokens",
             f"captions with {c.keep_tokens_separator!r} are cut there, whatever keep_tokens says",
             "use one of them",
+        )
+    if is_given(s, "captions", "tag_warmup_min") and not c.tag_warmup_steps:
+        yield Problem(
+            "captions.tag_warmup_min", "has no effect: there is no warm-up of tags",
+            "set captions.tag_warmup_steps",
+        )  # fmt: skip
+    if c.secondary_separator and c.secondary_separator == c.separator:
+        yield Problem(
+            "captions.secondary_separator",
+            f"is the separator itself ({c.separator!r}), so it binds nothing",
+            "use a mark of its own, such as ;;;",
         )
     if c.dropout == 1 or c.dropout_every_n_epochs == 1:
         yield Problem(
@@ -109,13 +123,47 @@ def _buckets(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
+def _fresh_views_are_not_cached(s: TrainSettings) -> Iterator[Problem]:
+    if s.augment.variants == "fresh" and s.performance.cache_latents and _draws(s):
+        yield Problem(
+            "augment.variants",
+            "views that are new in every use cannot be cached",
+            "set performance.cache_latents to false, or write a number of variants",
+        )
+
+
+def _draws(s: TrainSettings) -> bool:
+    return bool(s.augment.colour or s.augment.random_crop or s.augment.face_crop)
+
+
+def _augmentation(s: TrainSettings) -> Iterator[Problem]:
+    a = s.augment
+    if a.zoom > 1 and not a.random_crop:
+        yield Problem(
+            "augment.zoom", "has no effect without random crops", "set augment.random_crop to true"
+        )
+    if is_given(s, "augment", "variants") and not _draws(s):
+        what = "has no effect: nothing is drawn at random but flips, which are kept besides"
+        todo = "set augment.colour, random_crop or face_crop, or leave it out"
+        yield Problem("augment.variants", what, todo)
+    if a.colour > 0.5:
+        what = f"{a.colour:g} changes skin and hair for all to see, and the LoRA learns it so"
+        yield Problem("augment.colour", what, "0.1 to 0.3 is usual")
+    if a.slices == 1:
+        yield Problem(
+            "augment.slices", "1 cuts nothing: that is the picture itself", "write 4 or more"
+        )
+
+
 CONTRADICTIONS: tuple[Check, ...] = (
     _data_is_named_once,
     _buckets_fit,
     _text_can_be_cached,
+    _fresh_views_are_not_cached,
 )
 
 ODDITIES: tuple[Check, ...] = (
     _captions,
     _buckets,
+    _augmentation,
 )

@@ -186,6 +186,28 @@ class CaptionSettings(Section):
     )
     prefix: str = setting("", "text put before every caption", why="captions are used as they are")
     suffix: str = setting("", "text put after every caption", why="captions are used as they are")
+    secondary_separator: str = setting(
+        "",
+        "a mark such as ;;; between tags that stay together when tags are shuffled or dropped; "
+        "the separator takes its place in the end",
+        why="each tag stands for itself",
+    )
+    tag_warmup_steps: int = setting(
+        0,
+        "let the tags that are not kept come in one by one over so many steps",
+        why="all tags are there from the start",
+        unit="steps",
+        ge=0,
+        le=1_000_000,
+    )
+    tag_warmup_min: int = setting(
+        1,
+        "how many of these tags are there at the first step of the warm-up",
+        why="what the others add is then seen against it",
+        unit="tags",
+        ge=0,
+        le=255,
+    )
     wildcards: bool = setting(
         False, "read {a|b} in captions as a choice", why="braces are common in tags as they are"
     )

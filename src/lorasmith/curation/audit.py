@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.curation import checks
+from lorasmith.curation.augmentation import (
+    AugmentationCount,
+    count_augmentation,
+    odd_augmentation,
+    wrong_faces,
+)
 from lorasmith.curation.looks import Look, look_at, near_duplicates
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
-from lorasmith.data.scan import Scan
+from lorasmith.data.scan import Picture, Scan
 from lorasmith.errors import DatasetError, Problem
 from lorasmith.events import Controls, Observer, ignore
 
@@ -139,13 +145,16 @@ class AuditReport:
     buckets: tuple[BucketRow, ...]
     pictures: tuple[PictureRow, ...]
     near_duplicates: tuple[tuple[Path, ...], ...]
+    augmentation: AugmentationCount
     ignored: tuple[Ignored, ...]
+    held_out: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready values; ``steps.because`` is the sentence that explains the number."""
+        """JSON-ready values; each ``because`` is a sentence that explains numbers beside it."""
         value = _plain(asdict(self))
         assert isinstance(value, dict)
         value["steps"]["because"] = str(self.steps)
+        value["augmentation"]["because"] = str(self.augmentation)
         return value
 
     def require_usable(self) -> None:
@@ -165,6 +174,8 @@ def audit(
     count_tokens: Callable[[str], int] | None = None,
     max_tokens: int = 75,
     trigger: str = "",
+    warnings: Sequence[Problem] = (),
+    held_out: Sequence[Picture] = (),
     decode: bool = True,
     memo: Path | None = None,
     observer: Observer = ignore,
@@ -182,6 +193,8 @@ def audit(
         count_tokens: CLIP tokens of a caption; ``None`` leaves lengths unchecked.
         max_tokens: longest caption that the run encodes.
         trigger: word that every training caption should have; "" takes the most common first tag.
+        warnings: of other checks of the same pictures.
+        held_out: pictures that are not trained on; they are looked at as well.
         decode: look into every picture, not at its header only.
         memo: a JSON file that remembers what was seen, so that only new pictures are decoded.
         observer: told of progress.
@@ -190,23 +203,25 @@ def audit(
     Raises:
         Stopped: by ``controls``.
     """
-    paths = [picture.path for picture in scan.pictures]
+    paths = [picture.path for picture in (*scan.pictures, *held_out)]
     looks = look_at(paths, memo=memo, observer=observer, controls=controls) if decode else []
     alike = near_duplicates(looks)
     train = [item for item in dataset.items if not item.reg]
     tokens = checks.caption_lengths(train, dataset.rules, count_tokens)
-    errors = [*scan.problems, *(look.problem for look in looks if look.problem is not None)]
-    warnings = _warnings(scan, dataset, looks, alike, tokens, batch, max_tokens, trigger)
+    damaged = [look.problem for look in looks if look.problem is not None]
+    found = _warnings(scan, dataset, looks, alike, tokens, batch, max_tokens, trigger)
     return AuditReport(
-        tuple(errors),
-        tuple(warnings),
+        (*scan.problems, *damaged, *wrong_faces(dataset)),
+        (*found, *warnings),
         count_steps(dataset, batch, accumulation, epochs, steps),
         _captions(train, tokens),
         tuple(_folder_rows(scan, dataset)),
         tuple(_bucket_rows(dataset, batch)),
         tuple(_picture_row(item) for item in dataset.items),
         tuple(tuple(group) for group in alike),
+        count_augmentation(dataset),
         scan.ignored,
+        tuple(picture.path for picture in held_out),
     )
 
 
@@ -235,6 +250,7 @@ def _warnings(
         *checks.regularisation(dataset),
         *checks.transparent(looks),
         *checks.alike(alike),
+        *odd_augmentation(dataset),
     ]
 
 

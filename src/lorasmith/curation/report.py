@@ -19,6 +19,7 @@ from lorasmith.errors import Problem
 
 _ERRORS_SHOWN = 20
 _CROPS_SHOWN = 5
+_HELD_OUT_SHOWN = 8
 _CROP_WORTH_A_ROW = 0.1
 _TEXT_WIDTH = 100
 
@@ -44,12 +45,23 @@ def _parts(report: AuditReport) -> Iterator[RenderableType]:
     if report.pictures:
         yield Text.assemble(("Steps  ", "bold"), str(report.steps))
         yield Text("")
+        if str(report.augmentation):
+            yield Text.assemble(("Augmentation  ", "bold"), str(report.augmentation))
+            yield Text("")
         yield _buckets(report)
         yield Text("")
         crops = _crops(report)
         if crops is not None:
             yield crops
             yield Text("")
+    if report.held_out:
+        names = ", ".join(path.name for path in report.held_out[:_HELD_OUT_SHOWN])
+        more = len(report.held_out) - _HELD_OUT_SHOWN
+        text = f"{len(report.held_out)} not trained on: {names}"
+        yield Text.assemble(
+            ("Held out  ", "bold"), text + (f" and {more} more" if more > 0 else "")
+        )
+        yield Text("")
     if report.ignored:
         reasons = Counter(entry.reason for entry in report.ignored).most_common()
         text = "; ".join(f"{count} {reason}" for reason, count in reasons)

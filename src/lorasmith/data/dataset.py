@@ -8,14 +8,18 @@ batch size: nothing is drawn from a running generator, so position in an epoch i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from lorasmith.data.buckets import Buckets, Placement, Size, place
 from lorasmith.data.captions import CaptionRules, vary
+from lorasmith.data.crops import FaceBox, face_box
+from lorasmith.data.masks import Mask
 from lorasmith.data.regularization import match_repeats
 from lorasmith.data.scan import Picture, Scan
+from lorasmith.data.views import PLAIN, Augmentation, View, Views
 from lorasmith.randomness import python_rng
 
 
@@ -32,7 +36,8 @@ class Item:
         reg: a regularisation picture.
         weight: factor on its loss.
         keep_tokens: tags kept at the front, instead of the rules' own.
-        flip_variants: ``(False,)``, or ``(False, True)`` when it may be mirrored.
+        mask: which parts of it are learned; ``None`` = the whole.
+        face: where it shows one, as its name tells.
     """
 
     index: int
@@ -43,7 +48,8 @@ class Item:
     reg: bool = False
     weight: float = 1.0
     keep_tokens: int | None = None
-    flip_variants: tuple[bool, ...] = (False,)
+    mask: Mask | None = None
+    face: FaceBox | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,17 @@ class Dataset:
     """
 
     def __init__(
-        self, items: Sequence[Item], rules: CaptionRules, buckets: Buckets | None = None
+        self,
+        items: Sequence[Item],
+        rules: CaptionRules,
+        buckets: Buckets | None = None,
+        augmentation: Augmentation = PLAIN,
     ) -> None:
         assert all(item.index == index for index, item in enumerate(items))
         self.items = tuple(items)
         self.rules = rules
         self.buckets = buckets
+        self.augmentation = augmentation
         self._rules_by_keep: dict[int, CaptionRules] = {}
 
     @cached_property
@@ -122,11 +133,21 @@ class Dataset:
         rng = python_rng(seed, "caption", epoch, ref.id)
         return vary(item.caption, self._rules_of(item), rng=rng, step=step, epoch=epoch + 1)
 
-    def flip_for(self, ref: SampleRef, *, seed: int, epoch: int) -> bool:
-        """Whether the sample is mirrored in that epoch (a chance of 1/2 where it may be)."""
-        if len(self.items[ref.item].flip_variants) == 1:
-            return self.items[ref.item].flip_variants[0]
-        return python_rng(seed, "flip", epoch, ref.id).random() < 0.5
+    def views_of(self, item: Item) -> Views:
+        """The ways in which training sees the picture."""
+        name = item.picture.path.name
+        return Views(self.augmentation, item.placement, name, item.face)
+
+    def view_for(self, ref: SampleRef, *, seed: int, epoch: int) -> View:
+        """What the sample shows of its picture in that epoch."""
+        item = self.items[ref.item]
+        use = epoch * item.repeats + ref.repeat
+        return self.views_of(item).use(seed, epoch, ref.id, item=item.index, use=use)
+
+    @property
+    def masked(self) -> bool:
+        """Whether any picture has a mask."""
+        return any(item.mask is not None for item in self.items)
 
     @property
     def captions_vary(self) -> bool:
@@ -151,7 +172,8 @@ def build_dataset(
     buckets: Buckets,
     rules: CaptionRules | None = None,
     *,
-    flip: bool = False,
+    augmentation: Augmentation = PLAIN,
+    masks: Mapping[Path, Mask] | None = None,
     prior_weight: float = 1.0,
 ) -> Dataset:
     """Place every picture, and repeat regularisation pictures to match the training ones.
@@ -160,7 +182,8 @@ def build_dataset(
         scan: from :func:`lorasmith.data.scan.scan`.
         buckets: from :func:`lorasmith.data.buckets.plan_buckets`.
         rules: for captions; default: used as written.
-        flip: every picture may be mirrored.
+        augmentation: which views of the pictures there are.
+        masks: by the path of the picture.
         prior_weight: factor on the loss of regularisation pictures, besides their folder's own.
     """
     folders = scan.folders
@@ -181,7 +204,8 @@ def build_dataset(
                 folder.reg,
                 folder.weight * (prior_weight if folder.reg else 1.0),
                 folder.keep_tokens,
-                (False, True) if flip else (False,),
+                (masks or {}).get(picture.path),
+                face_box(picture.path),
             )
         )
-    return Dataset(items, rules or CaptionRules(), buckets)
+    return Dataset(items, rules or CaptionRules(), buckets, augmentation)

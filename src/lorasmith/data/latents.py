@@ -25,7 +25,8 @@ from lorasmith.data.cache import TensorStore
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import CACHE_FOLDER
 from lorasmith.data.picture_hashes import hash_pictures
-from lorasmith.data.pictures import fit, load_picture
+from lorasmith.data.rendering import render
+from lorasmith.data.views import View
 from lorasmith.errors import CheckpointError, Problem, RunError, Stopped
 from lorasmith.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.files import check_writable
@@ -39,14 +40,14 @@ SECONDS_PER_SHARD = 20.0  # so much work a killed run loses at most
 _BATCHES_AHEAD = 2
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
-LatentKeys = dict[tuple[int, bool], str]
+LatentKeys = dict[tuple[int, View], str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     key: str
     item: Item
-    flip: bool
+    view: View
 
 
 def default_cache_folder(data_folder: Path) -> Path:
@@ -64,7 +65,7 @@ def default_cache_folder(data_folder: Path) -> Path:
 def latent_keys(
     dataset: Dataset, *, vae_key: str, background: str = "white", memo: Path | None = None
 ) -> LatentKeys:
-    """The cache key of every picture, and of its mirror image, that an epoch uses.
+    """The cache key of every view of every picture that is used.
 
     Args:
         dataset: items with 0 repeats have no key.
@@ -73,8 +74,8 @@ def latent_keys(
         memo: where hashes of files are remembered.
 
     Returns:
-        By (item index, flipped). A key covers the file's bytes, scaling, crop, mirroring,
-        background and VAE; the same picture in two folders has one key.
+        By (item index, view). A key covers the file's bytes, the view (scaling, crop, mirroring,
+        colour), background and VAE; the same picture in two folders has one key.
     """
     items = [item for item in dataset.items if item.repeats]
     hashes = hash_pictures([item.picture.path for item in items], memo)
@@ -82,10 +83,12 @@ def latent_keys(
     for item in items:
         ground = background if item.picture.has_alpha else ""
         picture = hashes[item.picture.path]
-        for flip in item.flip_variants:
-            parts = [RECIPE, picture, astuple(item.placement), flip, ground, vae_key]
+        for view in dataset.views_of(item).all():
+            parts = [RECIPE, picture, astuple(view.placement), view.flip, ground, vae_key]
+            if view.colour is not None:
+                parts.append(astuple(view.colour))
             text = json.dumps(parts)
-            keys[item.index, flip] = blake2b(text.encode(), digest_size=16).hexdigest()
+            keys[item.index, view] = blake2b(text.encode(), digest_size=16).hexdigest()
     return keys
 
 
@@ -183,8 +186,8 @@ class _Writer:
 def _batches(dataset: Dataset, keys: LatentKeys, batch: int) -> list[list[_Job]]:
     """All that a full cache needs, in batches of one bucket; each key once."""
     jobs: dict[str, _Job] = {}
-    for (index, flip), key in keys.items():
-        jobs.setdefault(key, _Job(key, dataset.items[index], flip))
+    for (index, view), key in keys.items():
+        jobs.setdefault(key, _Job(key, dataset.items[index], view))
     by_bucket: dict[tuple[int, int], list[_Job]] = {}
     for job in jobs.values():
         by_bucket.setdefault(job.item.placement.bucket, []).append(job)
@@ -211,16 +214,17 @@ def _decoded(batches: Sequence[list[_Job]], background: str) -> Iterator[tuple[l
 
 
 def _stacked(jobs: list[_Job], futures: Sequence[Future[np.ndarray]]) -> tuple[list[_Job], Tensor]:
-    arrays = np.stack([future.result() for future in futures])
-    return jobs, torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return jobs, picture_tensor([future.result() for future in futures])
+
+
+def picture_tensor(pixels: Sequence[np.ndarray]) -> Tensor:
+    """uint8 (H, W, 3) each to float32 (B, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _pixels(job: _Job, background: str) -> np.ndarray:
     """uint8 (H, W, 3)."""
-    placement = job.item.placement
-    picture = load_picture(job.item.picture.path, background)
-    pixels = fit(picture, placement.resized, placement.crop)
-    return np.ascontiguousarray(pixels[:, ::-1]) if job.flip else pixels
+    return render(job.item.picture.path, job.view, background)
 
 
 def _require_finite(jobs: Sequence[_Job], mean: Tensor, std: Tensor) -> None:

@@ -118,6 +118,21 @@ def load_picture(path: Path, background: str = "white") -> Image.Image:
         return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
 
 
+def load_alpha(path: Path) -> Image.Image:
+    """The picture's transparency, upright, mode "L": 255 is opaque, as is all of one without.
+
+    Raises:
+        DatasetError: as :func:`load_picture`.
+    """
+    with _opened(path) as image:
+        orientation, _ = _orientation(image)
+        image.load()
+        alpha = Image.new("L", image.size, 255)
+        if image.has_transparency_data:
+            alpha = image.convert("RGBA").getchannel("A")
+        return alpha.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else alpha
+
+
 @dataclass(frozen=True, slots=True)
 class Glance:
     """A small look at a picture that was decoded to its end.
@@ -144,7 +159,7 @@ def glance(path: Path) -> Glance:
         transparent = False
         if image.has_transparency_data:
             alpha = image.convert("RGBA").getchannel("A")
-            transparent = np.asarray(alpha).min() < 255
+            transparent = bool(np.asarray(alpha).min() < 255)
         # Box-reduced first: all that follows is then over a hundredth of the pixels.
         direct = image.mode in ("RGB", "L", "RGBA")
         small = image.reduce(factor) if direct else to_rgb(image, (255, 255, 255)).reduce(factor)

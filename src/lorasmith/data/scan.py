@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorasmith.data.caption_files import CaptionText, read_caption
+from lorasmith.data.crops import without_face
 from lorasmith.data.layout import (
     FolderSpec,
     Ignored,
@@ -149,7 +150,7 @@ def _scan_folder(
         if isinstance(header, Problem):
             findings.problems.append(header)
         else:
-            yield _picture(path, index, spec, header, captions.get(_stem(path)), findings)
+            yield _picture(path, index, spec, header, _caption_of(path, captions), findings)
     _explain_others(spec, others, candidates, captions, suffixes, findings)
 
 
@@ -216,6 +217,12 @@ def _stem(path: Path) -> str:
     return unicodedata.normalize("NFC", path.stem)
 
 
+def _caption_of(picture: Path, captions: dict[str, Path]) -> Path | None:
+    """The file of the picture's name, or of that without the face in it, as in sd-scripts."""
+    stem = _stem(picture)
+    return captions.get(stem) or captions.get(without_face(stem))
+
+
 def _captions_by_stem(files: Sequence[Path], suffixes: Sequence[str]) -> dict[str, Path]:
     captions: dict[str, Path] = {}
     for suffix in reversed(suffixes):
@@ -233,6 +240,7 @@ def _explain_others(
 ) -> None:
     """A reason for each file that is neither a picture nor the caption of one."""
     stems = {_stem(path) for path in candidates}
+    stems |= {without_face(stem) for stem in stems if stem not in captions}
     unchosen = 0
     for file in others:
         suffix = file.suffix.lower()

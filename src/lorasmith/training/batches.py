@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.data.dataset import Dataset, SampleRef
+from lorasmith.data.views import View
 from lorasmith.models.sd import Conditioning
 from lorasmith.training.objective import MicroBatch
 from lorasmith.training.processes import Processes
@@ -19,9 +20,13 @@ class LatentSource(Protocol):
     """Where latents come from: the cache, or the VAE on the spot."""
 
     def posterior(
-        self, samples: Sequence[SampleRef], flips: Sequence[bool]
+        self, samples: Sequence[SampleRef], views: Sequence[View]
     ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (B, C, h, w) float32 on the CPU, scaled."""
+        ...
+
+    def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
+        """(B, 1, h, w) float32 in [0, 1], ones for pictures without; ``None``: none has any."""
         ...
 
 
@@ -90,8 +95,8 @@ class Batches:
             self.dataset.caption_for(sample, seed=self.seed, epoch=epoch, step=step)
             for sample in samples
         ]
-        flips = [self.dataset.flip_for(sample, seed=self.seed, epoch=epoch) for sample in samples]
-        mean, std = self.latents.posterior(samples, flips)
+        views = [self.dataset.view_for(sample, seed=self.seed, epoch=epoch) for sample in samples]
+        mean, std = self.latents.posterior(samples, views)
         weights = [self.dataset.items[sample.item].weight for sample in samples]
         return MicroBatch(
             mean,
@@ -99,4 +104,5 @@ class Batches:
             partial(self.text.condition, captions),
             torch.tensor(weights),
             [sample.id for sample in samples],
+            self.latents.masks(samples, views),
         )

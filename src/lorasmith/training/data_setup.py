@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.data.cache import TensorStore
-from lorasmith.data.latents import cache_latents
+from lorasmith.data.dataset import Dataset
+from lorasmith.data.latents import LatentKeys, cache_latents
+from lorasmith.data.mask_cache import cache_masks
 from lorasmith.errors import Problem, SettingsError
 from lorasmith.events import Controls, Observer
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.training.batches import LatentSource, TextSource
 from lorasmith.training.network_setup import trains_text_encoder
-from lorasmith.training.offload import park
+from lorasmith.training.offload import awake, park
 from lorasmith.training.prepare import Prepared, cache_folder
 from lorasmith.training.processes import Processes
 from lorasmith.training.sources import (
@@ -26,19 +28,41 @@ def cache_store(settings: TrainSettings, prepared: Prepared) -> TensorStore:
     return TensorStore(cache_folder(settings, prepared.data_folder))
 
 
-def latent_source(
+def measured_sources(
     settings: TrainSettings,
     prepared: Prepared,
     model: DiffusionModel,
     processes: Processes,
     observe: Observer,
     controls: Controls,
+) -> tuple[LatentSource, TextSource] | None:
+    """Latents and text features of what validation measures; ``None`` when nothing is held out.
+
+    To be called before those of training, which decide what is parked.
+    """
+    if prepared.measured is None:
+        return None
+    dataset = prepared.measured.dataset
+    with awake(model):
+        latents = latent_source(settings, prepared, dataset, model, processes, observe, controls)
+        return latents, text_source(settings, prepared, dataset, model, processes, observe)
+
+
+def latent_source(
+    settings: TrainSettings,
+    prepared: Prepared,
+    dataset: Dataset,
+    model: DiffusionModel,
+    processes: Processes,
+    observe: Observer,
+    controls: Controls,
 ) -> LatentSource:
+    """The latents of ``dataset``: what is trained on, or what is measured."""
     if not settings.performance.cache_latents:
-        return LiveLatents(prepared.dataset, model, settings.data.background)
+        return LiveLatents(dataset, model, settings.data.background)
     store = cache_store(settings, prepared)
     keys = cache_latents(
-        prepared.dataset,
+        dataset,
         store,
         model.encode_pictures,
         vae_key=model.vae_fingerprint(),
@@ -49,22 +73,35 @@ def latent_source(
         observer=observe,
         controls=controls,
     )
+    masks: LatentKeys | None = None
+    if dataset.masked:
+        masks = cache_masks(
+            dataset,
+            store,
+            model.architecture.latent_factor,
+            rank=processes.rank,
+            world_size=processes.count,
+            observer=observe,
+            controls=controls,
+        )
     processes.wait()
     store.refresh()
     park(model, model.vae)
-    return CachedLatents(store, keys)
+    return CachedLatents(store, keys, masks)
 
 
 def text_source(
     settings: TrainSettings,
     prepared: Prepared,
+    dataset: Dataset,
     model: DiffusionModel,
     processes: Processes,
     observe: Observer,
 ) -> TextSource:
+    """The text features of ``dataset``'s captions."""
     wanted = settings.performance.cache_text
     trained = trains_text_encoder(settings)
-    fixed = not trained and not prepared.dataset.captions_vary
+    fixed = not trained and not dataset.captions_vary
     if wanted is True and not fixed:
         why = "the text encoder is trained" if trained else "captions vary from step to step"
         raise SettingsError(
@@ -73,6 +110,6 @@ def text_source(
     if not fixed or wanted is False:
         return LiveText(model, trained=trained)
     store = cache_store(settings, prepared)
-    keys = cache_text(store, prepared.dataset.captions, model, observe)
+    keys = cache_text(store, dataset.captions, model, observe)
     park(model, model.text_encoder)
     return CachedText(store, keys, model.device, model.dtype)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lorasmith.data.cache import TensorStore
 from lorasmith.data.dataset import Dataset, SampleRef
-from lorasmith.data.pictures import fit, load_picture
+from lorasmith.data.latents import LatentKeys, picture_tensor
+from lorasmith.data.mask_cache import mask_tensor
+from lorasmith.data.rendering import render
+from lorasmith.data.views import View
 from lorasmith.events import Observer, Progress
 from lorasmith.models.sd import Conditioning, DiffusionModel
 
@@ -25,21 +27,36 @@ class CachedLatents:
     """Slices of memory-mapped files; see :mod:`lorasmith.data.cache`.
 
     Args:
-        keys: cache key by (item index, flipped).
+        keys: cache key by (item index, view).
+        masks: likewise, of the pictures that have a mask; ``None`` where nothing is masked.
     """
 
-    def __init__(self, store: TensorStore, keys: Mapping[tuple[int, bool], str]) -> None:
-        self._store, self._keys = store, keys
+    def __init__(
+        self, store: TensorStore, keys: LatentKeys, masks: LatentKeys | None = None
+    ) -> None:
+        self._store, self._keys, self._masks = store, keys, masks
 
     def posterior(
-        self, samples: Sequence[SampleRef], flips: Sequence[bool]
+        self, samples: Sequence[SampleRef], views: Sequence[View]
     ) -> tuple[Tensor, Tensor]:
         found = [
-            self._store.get(self._keys[sample.item, flip])
-            for sample, flip in zip(samples, flips, strict=True)
+            self._store.get(self._keys[sample.item, view])
+            for sample, view in zip(samples, views, strict=True)
         ]
         mean = torch.stack([tensors["mean"].float() for tensors in found])
         return mean, torch.stack([tensors["std"].float() for tensors in found])
+
+    def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
+        if self._masks is None:
+            return None
+        places = [(sample.item, view) for sample, view in zip(samples, views, strict=True)]
+        return torch.stack([self._mask(place) for place in places])
+
+    def _mask(self, place: tuple[int, View]) -> Tensor:
+        assert self._masks is not None
+        if place in self._masks:
+            return self._store.get(self._masks[place])["mask"]
+        return torch.ones(1, *self._store.get(self._keys[place])["mean"].shape[1:])
 
 
 class LiveLatents:
@@ -49,19 +66,24 @@ class LiveLatents:
         self._dataset, self._model, self._background = dataset, model, background
 
     def posterior(
-        self, samples: Sequence[SampleRef], flips: Sequence[bool]
+        self, samples: Sequence[SampleRef], views: Sequence[View]
     ) -> tuple[Tensor, Tensor]:
-        pixels = [self._pixels(sample, flip) for sample, flip in zip(samples, flips, strict=True)]
+        pixels = [
+            render(self._dataset.items[sample.item].picture.path, view, self._background)
+            for sample, view in zip(samples, views, strict=True)
+        ]
         with torch.no_grad():
-            mean, std = self._model.encode_pictures(torch.stack(pixels))
+            mean, std = self._model.encode_pictures(picture_tensor(pixels))
         return mean.float().cpu(), std.float().cpu()
 
-    def _pixels(self, sample: SampleRef, flip: bool) -> Tensor:
-        item = self._dataset.items[sample.item]
-        picture = load_picture(item.picture.path, self._background)
-        array = fit(picture, item.placement.resized, item.placement.crop)
-        array = np.array(array[:, ::-1] if flip else array)  # Pillow's own memory is read-only.
-        return torch.from_numpy(array).permute(2, 0, 1).float() / 127.5 - 1
+    def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
+        if not self._dataset.masked:
+            return None
+        factor = self._model.architecture.latent_factor
+        return torch.stack([
+            mask_tensor(self._dataset.items[sample.item], view, factor)
+            for sample, view in zip(samples, views, strict=True)
+        ])  # fmt: skip
 
 
 class LiveText:

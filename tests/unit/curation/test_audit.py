@@ -13,6 +13,7 @@ from lorasmith.curation.report import report_text
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import build_dataset
+from lorasmith.data.holdout import hold_out
 from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import scan
 
@@ -106,6 +107,18 @@ def test_report_as_text(folder: Path, save: Save) -> None:
     for part in ("4_zorp girl", "regularisation", "64x64", "odd.png", "1 not a picture", "Steps"):
         assert part in text, part
     assert "\x1b" not in text
+
+
+def test_held_out_pictures_are_named_and_looked_at(folder: Path) -> None:
+    found = scan(find_folders(folder))
+    training, held = hold_out(found, 0.3, 0)
+    held[0].path.write_bytes(held[0].path.read_bytes()[:99])
+    dataset = build_dataset(training, plan_buckets(64, 64))
+    report = audit(training, dataset, held_out=held)
+    assert report.held_out == tuple(picture.path for picture in held)
+    assert len(report.pictures) == len(found.pictures) - len(held)
+    assert any(str(held[0].path) in str(problem) for problem in report.errors)
+    assert f"Held out  {len(held)} not trained on: {held[0].path.name}" in report_text(report)
 
 
 def test_missing_captions(folder: Path) -> None:

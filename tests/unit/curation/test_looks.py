@@ -108,3 +108,14 @@ def test_ten_thousand_hashes_are_compared_in_a_few_seconds() -> None:
     assert time.process_time() - begin < 5
     pairs = [{f"{n}.png", f"copy {n}.png"} for n in range(50)]
     assert all(pair in names(groups) for pair in pairs)
+
+
+def test_transparent_pictures_are_remembered_too(tmp_path: Path) -> None:
+    path = tmp_path / "clear.png"
+    Image.new("RGBA", (40, 40), (255, 0, 0, 128)).save(path)
+    os.utime(path, (1e9, 1e9))  # settled: what is seen of it goes into the memo
+    memo = tmp_path / "looks.json"
+    first = look_at([path], memo=memo)
+    assert first[0].transparent
+    assert memo.exists()
+    assert look_at([path], memo=memo) == first

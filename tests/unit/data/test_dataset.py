@@ -12,7 +12,9 @@ from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, SampleRef, build_dataset
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import Picture, Scan
+from lorasmith.data.views import Augmentation
 
+FLIPPED = Augmentation(flip=True)
 PICTURES = st.lists(
     st.tuples(st.integers(16, 900), st.integers(16, 900), st.integers(1, 5)),
     min_size=1,
@@ -27,7 +29,7 @@ def make(pictures: list[tuple[int, int, int]], rules: CaptionRules | None = None
         Picture(Path(f"f{n}/a.png"), n, width, height, f"t{n}, a, b", None, False)
         for n, (width, height, _) in enumerate(pictures)
     )
-    return build_dataset(Scan(folders, found), plan_buckets(512, 512), rules, flip=True)
+    return build_dataset(Scan(folders, found), plan_buckets(512, 512), rules, augmentation=FLIPPED)
 
 
 def flat(batches: list[list[SampleRef]]) -> list[SampleRef]:
@@ -81,7 +83,7 @@ def test_captions_and_flips_follow_from_seed_epoch_and_sample() -> None:
     assert captions == [dataset.caption_for(ref, seed=1, epoch=0) for ref in dataset.samples]
     assert set(captions) == {"t0, a, b", "t0, b, a"}
     assert captions != [dataset.caption_for(ref, seed=1, epoch=1) for ref in dataset.samples]
-    flips = [dataset.flip_for(ref, seed=1, epoch=0) for ref in dataset.samples]
+    flips = [dataset.view_for(ref, seed=1, epoch=0).flip for ref in dataset.samples]
     assert 10 < sum(flips) < 40
 
 

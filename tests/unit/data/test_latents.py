@@ -21,6 +21,7 @@ from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.latents import cache_latents, default_cache_folder, latent_keys
 from lorasmith.data.layout import CACHE_FOLDER, find_folders
 from lorasmith.data.scan import scan
+from lorasmith.data.views import Augmentation, View
 from lorasmith.errors import CheckpointError, DatasetError, RunError, Stopped
 from lorasmith.events import Controls, Event, Notice, Progress
 
@@ -42,7 +43,9 @@ class Encoder:
 
 def open_dataset(folder: Path, resolution: int = 64, flip: bool = False) -> Dataset:
     return build_dataset(
-        scan(find_folders(folder)), plan_buckets(resolution, resolution), flip=flip
+        scan(find_folders(folder)),
+        plan_buckets(resolution, resolution),
+        augmentation=Augmentation(flip=flip),
     )
 
 
@@ -87,7 +90,7 @@ def test_latents_are_those_of_the_picture_and_of_its_mirror_image(folder: Path) 
     item = dataset.items[0]
     pixels = np.asarray(Image.open(item.picture.path)).astype(np.float32) / 127.5 - 1
     for flip, expected in ((False, pixels), (True, pixels[:, ::-1])):
-        mean = store.get(keys[0, flip])["mean"]
+        mean = store.get(keys[0, View(item.placement, flip)])["mean"]
         assert np.allclose(mean.permute(1, 2, 0), expected[::8, ::8], atol=1e-6)
 
 
@@ -109,8 +112,10 @@ def test_a_stale_entry_is_never_used(folder: Path, change: str) -> None:
         "background": {"background": "black"},
     }[change]
     encoder, after = run(folder, store, **options)
-    changed = [place for place in after if after[place] != before[place]]
-    assert changed == ([(1, False)] if change == "pixels" else list(after))
+    changed = [
+        place for place, old in zip(after, before, strict=True) if after[place] != before[old]
+    ]
+    assert changed == ([list(after)[1]] if change == "pixels" else list(after))
     assert sum(shape[0] for shape in encoder.shapes) == len(changed)
 
 
@@ -134,7 +139,7 @@ def test_hashes_are_remembered_but_not_of_files_that_changed(folder: Path) -> No
     path = folder / "2_zorp" / "square 1.png"
     Image.new("RGB", (64, 64), "red").save(path)
     changed = latent_keys(open_dataset(folder), vae_key="v", memo=memo)
-    assert [place for place in keys if keys[place] != changed[place]] == [(1, False)]
+    assert [index for index, view in keys if keys[index, view] != changed[index, view]] == [1]
     memo.write_text("{damaged")
     assert latent_keys(open_dataset(folder), vae_key="v", memo=memo) == changed
 
@@ -237,6 +242,7 @@ from lorasmith.data.cache import TensorStore
 from lorasmith.data.dataset import build_dataset
 from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import scan
+from lorasmith.data.views import Augmentation, View
 latents.ENTRIES_PER_SHARD = 2
 dataset = build_dataset(scan(find_folders(Path(sys.argv[1]))), plan_buckets(64, 64))
 def encode(pixels):

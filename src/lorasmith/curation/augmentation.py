@@ -1,0 +1,156 @@
+"""What augmentation makes of a dataset's pictures, and what is odd or wrong about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorasmith.data.dataset import Dataset, Item
+from lorasmith.errors import Problem
+
+# Crops that enlarge a picture more than this teach its blur.
+ENLARGED_WORTH_SAYING = 1.25
+
+_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationCount:
+    """What training sees besides the pictures themselves; pictures that are not used don't count.
+
+    Args:
+        mirrored: half of the uses of each picture.
+        views: different ones of all pictures that the cache keeps, mirror images included; where
+            nothing is cached, those that come in equal shares.
+        random: of these, drawn at random.
+        fresh: random views are drawn anew in every use.
+        sliced: pictures that are cut into slices.
+        slices: of all of them.
+        faces: pictures with a known face that crops go around; ``None`` where none is asked for.
+        masked: pictures with a loss mask.
+        pictures: that are used.
+    """
+
+    mirrored: bool
+    views: int
+    random: int
+    fresh: bool
+    sliced: int
+    slices: int
+    faces: int | None
+    masked: int
+    pictures: int
+
+    def __str__(self) -> str:
+        """One sentence; "" where there is nothing to say."""
+        parts = []
+        if self.mirrored or self.random or self.slices:
+            kind = (
+                "of which the random ones are drawn anew in every use" if self.fresh else "cached"
+            )
+            parts.append(f"{self.views} views of {_many(self.pictures, 'picture')}, {kind}")
+        if self.random:
+            parts.append(f"{self.random} at random")
+        if self.slices:
+            parts.append(
+                f"{self.slices} slices of {_many(self.sliced, 'large picture')}, "
+                "one in every second use"
+            )
+        if self.mirrored:
+            parts.append("half of them mirrored")
+        if self.faces is not None:
+            parts.append(f"crops around the face in {self.faces} of {self.pictures}")
+        if self.masked:
+            parts.append(f"masks for {self.masked} of {self.pictures}")
+        return "; ".join(parts)
+
+
+def count_augmentation(dataset: Dataset) -> AugmentationCount:
+    """What :class:`AugmentationCount` says, of a dataset."""
+    used = [item for item in dataset.items if item.repeats]
+    a = dataset.augmentation
+    views = [dataset.views_of(item) for item in used]
+    factor = 2 if a.flip else 1
+    return AugmentationCount(
+        a.flip,
+        sum(len(set(each.all())) for each in views),
+        factor * sum(each.varied for each in views),
+        a.fresh,
+        sum(each.sliced > 0 for each in views),
+        factor * sum(each.sliced for each in views),
+        sum(item.face is not None for item in used) if a.face_crop is not None else None,
+        sum(item.mask is not None for item in used),
+        len(used),
+    )
+
+
+def wrong_faces(dataset: Dataset) -> list[Problem]:
+    """Faces that do not lie in their picture, where crops are to go around them."""
+    if dataset.augmentation.face_crop is None:
+        return []
+    return [
+        Problem(
+            str(item.picture.path),
+            f"the face in its name ({face.width}x{face.height} around {face.x}, {face.y}) does not "
+            f"lie in the picture of {item.picture.width}x{item.picture.height}",
+            "correct the last four numbers, or rename it",
+        )
+        for item in dataset.items
+        if (face := item.face) is not None
+        and not face.is_inside((item.picture.width, item.picture.height))
+    ]
+
+
+def odd_augmentation(dataset: Dataset) -> list[Problem]:
+    """Augmentation that does nothing, or harm, to these pictures."""
+    used = [item for item in dataset.items if item.repeats]
+    return [*_faceless(dataset, used), *_uncut(dataset, used), *_blurred(dataset, used)]
+
+
+def _faceless(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
+    if dataset.augmentation.face_crop is None:
+        return []
+    missing = [item.picture.path for item in used if item.face is None and not item.reg]
+    if not missing:
+        return []
+    count = sum(not item.reg for item in used)
+    what = f"names that tell of no face: {len(missing)} of {count} ({_names(missing)})"
+    if len(missing) == count:
+        what = "has no effect: no file's name tells of a face"
+    todo = "name them like girl_0250_0180_0090_0110.png: middle x, y, width, height of the face"
+    return [Problem("augment.face_crop", what, todo)]
+
+
+def _uncut(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
+    a = dataset.augmentation
+    problems = []
+    if a.slices and not any(dataset.views_of(item).sliced for item in used):
+        what = "has no effect: no picture is large enough for that many slices"
+        todo = "raise it, or leave it out: the pictures are used whole"
+        problems.append(Problem("augment.slices", what, todo))
+    only_crop = a.random_crop and not a.colour and a.face_crop is None
+    if only_crop and not any(dataset.views_of(item).varied for item in used):
+        what = "has no effect: nothing of the pictures stands over their buckets"
+        problems.append(Problem("augment.random_crop", what, "set augment.zoom, such as 1.3"))
+    return problems
+
+
+def _blurred(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
+    zoom = dataset.augmentation.zoom if dataset.augmentation.random_crop else 1.0
+    worst = [item for item in used if item.placement.scale * zoom > ENLARGED_WORTH_SAYING]
+    if zoom == 1 or not worst:
+        return []
+    most = max(item.placement.scale * zoom for item in worst)
+    names = _names([item.picture.path for item in worst])
+    what = f"enlarges {_many(len(worst), 'picture')} by up to {most:.2g} times ({names})"
+    return [Problem("augment.zoom", what, "use larger pictures or a smaller zoom: blur is learned")]
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _names(paths: Sequence[Path]) -> str:
+    names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:_NAMES])
+    return names + (", …" if len(paths) > _NAMES else "")

@@ -1,0 +1,171 @@
+"""Loss masks: which parts of a picture are learned, from a folder of masks or the alpha channel.
+
+A mask is a picture of the same shape: white is learned, black is not, greys in part. It goes
+through the same scaling, crop and mirroring as its picture.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from lorasmith.data.layout import FolderSpec, entries_of
+from lorasmith.data.pictures import glance, load_alpha, load_picture, read_header, readable_suffixes
+from lorasmith.data.scan import Picture
+from lorasmith.errors import DatasetError, Problem
+
+# Shapes may differ by rounding when a mask was made of a smaller copy.
+MAX_SHAPE_DIFFERENCE = 0.02
+
+_THREADS = 8
+_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Where a picture's mask is: in a file of its own, or in the picture's own ``alpha``."""
+
+    path: Path
+    alpha: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """What was found; a picture without an entry is learned whole.
+
+    ``problems`` forbid training, ``warnings`` do not.
+    """
+
+    found: dict[Path, Mask]
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def find_masks(
+    kind: Literal["off", "alpha", "folder"],
+    folder: Path | None,
+    pictures: Sequence[Picture],
+    folders: Sequence[FolderSpec],
+) -> Masks:
+    """The mask of every picture that has one.
+
+    Args:
+        kind: "alpha" takes the transparency of the pictures themselves, "folder" files.
+        folder: holds masks named like the pictures, in any picture format; beside each other, or in
+            folders named like the pictures' own.
+        pictures: all of the dataset. Regularisation pictures need no masks.
+        folders: that :attr:`Picture.folder` counts in.
+    """
+    if kind == "alpha":
+        found = {p.path: Mask(p.path, alpha=True) for p in pictures if p.has_alpha}
+        if not found:
+            what = "no picture has an alpha channel, so nothing is masked"
+            return Masks(found, (), (Problem("loss.masked", what, 'use "folder", or "off"'),))
+        return Masks(found)
+    if kind == "off" or folder is None:
+        return Masks({})
+    return _masks_in(folder, pictures, folders)
+
+
+def _masks_in(folder: Path, pictures: Sequence[Picture], folders: Sequence[FolderSpec]) -> Masks:
+    try:
+        beside = _files_by_stem(folder)
+    except DatasetError as error:
+        return Masks({}, tuple(error.problems))
+    inner = {
+        spec.path: _files_by_stem(folder / spec.path.name)
+        for spec in folders
+        if (folder / spec.path.name).is_dir()
+    }
+    found: dict[Path, Mask] = {}
+    owners: dict[Path, list[Path]] = {}
+    for picture in pictures:
+        stem = _stem(picture.path)
+        path = inner.get(folders[picture.folder].path, {}).get(stem) or beside.get(stem)
+        if path is not None:
+            found[picture.path] = Mask(path)
+            owners.setdefault(path, []).append(picture.path)
+    problems = [
+        Problem(
+            str(path),
+            f"is the mask of {len(users)} pictures of that name ({_names(users)})",
+            "put masks into folders named like those of the pictures",
+        )
+        for path, users in owners.items()
+        if len(users) > 1
+    ]
+    train = [p.path for p in pictures if not folders[p.folder].reg]
+    missing = [path for path in train if path not in found]
+    every = [*beside.values(), *(path for files in inner.values() for path in files.values())]
+    unused = [path for path in every if path not in owners]
+    warnings = []
+    if len(missing) == len(train):
+        what = f"holds no mask for any of the {len(train)} training pictures"
+        problems.append(Problem(str(folder), what, "name each mask like its picture"))
+    elif missing:
+        what = f"pictures without a mask, learned whole: {len(missing)} of {len(train)}"
+        warnings.append(Problem(str(folder), f"{what} ({_names(missing)})", "add their masks"))
+    if unused:
+        what = f"masks without a picture: {len(unused)} ({_names(unused)})"
+        warnings.append(Problem(str(folder), what, "name each mask like its picture"))
+    return Masks(found, tuple(problems), tuple(warnings))
+
+
+def check_masks(masks: Masks, pictures: Sequence[Picture]) -> list[Problem]:
+    """What is wrong with mask files: unreadable, of another shape, all black. Decodes each."""
+    sizes = {picture.path: (picture.width, picture.height) for picture in pictures}
+    files = [(path, mask) for path, mask in masks.found.items() if not mask.alpha]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda pair: _problem_of(pair[1].path, sizes[pair[0]]), files)
+        return [problem for problem in found if problem is not None]
+
+
+def _problem_of(path: Path, picture: tuple[int, int]) -> Problem | None:
+    try:
+        header, look = read_header(path), glance(path)
+    except DatasetError as error:
+        return error.problems[0]
+    shape = header.width * picture[1] / (header.height * picture[0])
+    if abs(shape - 1) > MAX_SHAPE_DIFFERENCE:
+        sizes = f"{header.width}x{header.height}, its picture {picture[0]}x{picture[1]}"
+        return Problem(str(path), f"the mask has another shape ({sizes})", "make it of the picture")
+    if not np.asarray(look.thumbnail).any():
+        return Problem(str(path), "the mask is all black: nothing is learned", "paint it white")
+    return None
+
+
+def load_mask(mask: Mask) -> Image.Image:
+    """The whole mask, upright, its value in each of three channels; transparent is black.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    if mask.alpha:
+        return load_alpha(mask.path).convert("RGB")
+    return load_picture(mask.path, "black").convert("L").convert("RGB")
+
+
+def _files_by_stem(folder: Path) -> dict[str, Path]:
+    suffixes = readable_suffixes() | {".tif", ".tiff", ".gif"}
+    return {
+        _stem(entry): entry
+        for entry in entries_of(folder)
+        if entry.suffix.lower() in suffixes and not entry.name.startswith(".")
+    }
+
+
+def _stem(path: Path) -> str:
+    # macOS hands out decomposed names, other systems what was written: compare composed.
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def _names(paths: Iterable[Path]) -> str:
+    names = [path.name for path in paths]
+    return ", ".join(names[:_NAMES]) + (", …" if len(names) > _NAMES else "")
