@@ -33,6 +33,7 @@ test-gpu: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/lorasmith docs settings
 	$(BIN)/lorasmith docs commands
+	$(BIN)/lorasmith docs schedules
 
 clean:
 	rm -rf $(VENV) demo dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lorasmith.config.reference import settings_page
-from lorasmith.files import write_text
+from lorasmith.files import atomic_path, write_text
 
 INTRODUCTION = """\
 # Commands
@@ -80,4 +80,21 @@ def settings(out: Path) -> None:
 def commands(out: Path) -> None:
     """Write the page of all commands, from their --help."""
     write_text(out, commands_page())
+    click.echo(out)
+
+
+@command.command("schedules")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("docs/images/schedules.png"),
+    show_default=True,
+    help="File to write.",
+)
+def schedules(out: Path) -> None:
+    """Draw the learning rate over a run for every schedule, as training computes it."""
+    from lorasmith.cli.schedule_graph import draw_schedules
+
+    with atomic_path(out) as temporary:
+        draw_schedules().save(temporary, format="PNG", optimize=True)
     click.echo(out)

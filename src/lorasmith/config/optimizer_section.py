@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from lorasmith.config.fields import Section, setting
+from lorasmith.config.optimizers import optimizer_name
 from lorasmith.config.values import Args, Warmup
 
+OptimizerName = Annotated[str, BeforeValidator(optimizer_name)]
 ScheduleName = Literal[
-    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "inverse_sqrt",
+    "rex",
 ]
 
 
 class OptimizerSettings(Section):
     """What turns gradients into changes, and how large these are."""
 
-    name: Literal["AdamW", "AdamW8bit", "Prodigy"] = setting(
+    name: OptimizerName = setting(
         "AdamW",
-        "optimizer; AdamW8bit saves memory and needs bitsandbytes, Prodigy finds its own "
-        "learning rate (set lr = 1 and a constant schedule)",
+        "optimizer: one of the table below, a class of pytorch_optimizer where that is installed, "
+        "or any class as module.Class; those that find their own learning rate want lr = 1 and a "
+        "constant schedule",
         why="the best understood; lr means what guides say",
+        kind="name of an optimizer",
     )
     lr: float = setting(
         1e-4,
@@ -38,6 +51,14 @@ class OptimizerSettings(Section):
         kind="number",
         ge=0,
         le=100,
+    )
+    loraplus_ratio: float = setting(
+        1.0,
+        "learning rate of the up matrices, which start at zero, relative to the others' (LoRA+); "
+        "16 is the paper's",
+        why="alike, as everywhere else",
+        gt=0,
+        le=1000,
     )
     args: Args = setting(
         {},
@@ -68,7 +89,7 @@ class ScheduleSettings(Section):
 
     name: ScheduleName = setting(
         "cosine",
-        "shape of the learning rate after the warm-up; all but the constant ones end at min_ratio",
+        "shape of the learning rate after the warm-up; all but the constant ones fall to min_ratio",
         why="large steps first, fine ones at the end, with nothing to set",
     )
     warmup: Warmup = setting(
@@ -80,6 +101,20 @@ class ScheduleSettings(Section):
     )
     cycles: int = setting(
         3, "how often cosine_with_restarts goes down", why="1 would be plain cosine", ge=1, le=1000
+    )
+    power: float = setting(
+        2.0,
+        "exponent of polynomial; larger ones fall sooner",
+        why="1 would be linear",
+        gt=0,
+        le=100,
+    )
+    timescale: int | None = setting(
+        None,
+        "steps after which inverse_sqrt begins to fall with the square root of the steps",
+        why="the steps of the warm-up, or 10000 without one, as transformers has it",
+        unit="steps",
+        ge=1,
     )
     min_ratio: float = setting(
         0.0, "lowest learning rate as a share of the highest", why="ends at rest", ge=0, le=1

@@ -1,54 +1,28 @@
 """Optimizers from the libraries that keep them well, and the flat tensors that they work on.
 
-The trained parameters of a group live in one flat tensor, and so do their gradients: optimizer,
-clipping, norm, zeroing and the reduction over processes are one call each instead of one per
-module (a LoRA for SD1.5 has 528 small tensors). That is exact for optimizers that treat every
-number alike, as all of :data:`OPTIMIZERS` do; one that looks at a tensor's shape may not be listed
-there before it can be given the tensors as they are.
+The trained parameters of a group live in one flat tensor, and so do their gradients: clipping,
+norm, zeroing and the reduction over processes are one call each instead of one per module (a LoRA
+for SD1.5 has 528 small tensors). Optimizers that treat every number alike get the flat tensor too,
+which is exact; others look at a tensor's shape and get the tensors as they are, as views.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lorasmith.config.optimizers import CATALOGUE, optimizer_facts
 from lorasmith.errors import Problem, SettingsError
 
-
-@dataclass(frozen=True, slots=True)
-class OptimizerKind:
-    """One row of :data:`OPTIMIZERS`.
-
-    Args:
-        path: module and class.
-        package: what to ``pip install`` when the module is missing.
-        adaptive: finds its own step size ``d``; wants lr about 1, one lr for all groups.
-        values_per_weight: float32 numbers that it keeps for each trained one, for estimates.
-        defaults: arguments that differ from the class's own defaults, with the reason in the code.
-    """
-
-    path: str
-    package: str
-    adaptive: bool = False
-    values_per_weight: float = 2.0
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-
-
-OPTIMIZERS: dict[str, OptimizerKind] = {
-    # Fused: one kernel a group. The flat tensors make it so on the CPU as well.
-    "AdamW": OptimizerKind("torch.optim.AdamW", "torch", defaults={"fused": True}),
-    "AdamW8bit": OptimizerKind(
-        "bitsandbytes.optim.AdamW8bit", "bitsandbytes", values_per_weight=0.5
-    ),
-    "Prodigy": OptimizerKind(
-        "prodigyopt.Prodigy", "prodigyopt", adaptive=True, values_per_weight=4.0
-    ),
-}
+# What libraries raise at arguments that they cannot use.
+REFUSALS = (AssertionError, AttributeError, ImportError, RuntimeError, TypeError, ValueError)
 
 
 class FlatGroup:
@@ -56,11 +30,17 @@ class FlatGroup:
 
     The modules keep their own ``nn.Parameter`` objects; only the storage behind them moves.
     Autograd adds into an existing ``.grad`` in place, so the gradients stay views too.
+
+    Args:
+        lr: what the optimizer gets, before the schedule's factor.
+        ratio: share of the optimizer's change that is made, for optimizers with one lr for all.
     """
 
-    def __init__(self, name: str, parameters: Sequence[nn.Parameter], lr: float) -> None:
+    def __init__(
+        self, name: str, parameters: Sequence[nn.Parameter], lr: float, ratio: float = 1.0
+    ) -> None:
         assert parameters, f"group {name} has no parameters"
-        self.name, self.lr, self.members = name, lr, list(parameters)
+        self.name, self.lr, self.ratio, self.members = name, lr, ratio, list(parameters)
         sizes = [parameter.numel() for parameter in parameters]
         first = parameters[0]
         self.flat = nn.Parameter(torch.empty(sum(sizes), dtype=first.dtype, device=first.device))
@@ -79,47 +59,119 @@ class FlatGroup:
         return self.flat.grad
 
 
+def flat_groups(
+    optimizer: str, pieces: Iterable[tuple[str, Sequence[nn.Parameter], float]]
+) -> list[FlatGroup]:
+    """Groups for the optimizer of that name, from (name, parameters, learning rate).
+
+    Adaptive optimizers have one step size ``d`` and take one lr for all groups; the groups' own
+    rates then say which share of the change each group makes, none of it for an lr of 0.
+    """
+    pieces = list(pieces)
+    if not optimizer_facts(optimizer).adaptive:
+        return [FlatGroup(name, parameters, lr) for name, parameters, lr in pieces]
+    top = max((lr for _, _, lr in pieces), default=0.0)
+    return [
+        FlatGroup(name, parameters, top, lr / top if top else 1.0)
+        for name, parameters, lr in pieces
+    ]
+
+
 def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
-    """The class of a row of :data:`OPTIMIZERS`.
+    """The class of an optimizer of the settings.
 
     Raises:
-        SettingsError: its library is missing; says how to install it.
+        SettingsError: its library is missing or has no such class; says how to mend it.
     """
-    kind = OPTIMIZERS[name]
-    module, _, attribute = kind.path.rpartition(".")
+    facts = optimizer_facts(name)
+    path, _, attribute = facts.path.rpartition(".")
     try:
-        cls = getattr(importlib.import_module(module), attribute)
+        module = importlib.import_module(path)
     except ImportError as error:
+        package = facts.package.replace("_", "-")
         raise SettingsError(
             Problem(
                 "optimizer.name",
-                f"{name} needs the package {kind.package}, which cannot be imported: {error}",
-                f"pip install {kind.package}, or choose AdamW",
+                f"{name} needs the package {package}, which cannot be imported: {error}",
+                f"pip install {package}, or choose AdamW",
             )
         ) from error
-    found: Callable[..., torch.optim.Optimizer] = cls
-    return found
+    cls = getattr(module, attribute, None)
+    if not isinstance(cls, type) or not issubclass(cls, torch.optim.Optimizer):
+        near = get_close_matches(attribute, dir(module), n=1)
+        raise SettingsError(
+            Problem(
+                "optimizer.name",
+                f"{path} has no optimizer {attribute}",
+                f"did you mean {path}.{near[0]}?" if near else "write it as module.Class",
+            )
+        )
+    return cls
 
 
 def build_optimizer(
     name: str, groups: Sequence[FlatGroup], args: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
-    """The optimizer ``name`` over ``groups``; ``param_groups`` carry the groups' ``name``.
+    """The optimizer ``name`` over ``groups``, ready to step.
+
+    Its ``param_groups`` are in the order of ``groups`` and carry their ``name`` and ``ratio``.
 
     Raises:
         SettingsError: its library is missing, or an argument is not one of its own.
     """
-    cls, kind = find_optimizer(name), OPTIMIZERS[name]
-    param_groups = [
-        {"params": [group.flat], "lr": group.lr, "name": group.name} for group in groups
+    cls, facts = find_optimizer(name), optimizer_facts(name)
+    param_groups: list[dict[str, Any]] = [
+        {
+            "params": [group.flat] if facts.elementwise else group.members,
+            "lr": group.lr,
+            "name": group.name,
+            "ratio": group.ratio,
+        }
+        for group in groups
     ]
-    arguments = {**kind.defaults, **args}
+    if name.partition(".")[0] == CATALOGUE:
+        # Its Muon family asks which groups are matrices; others do not look.
+        for param_group, group in zip(param_groups, groups, strict=True):
+            param_group["use_muon"] = all(member.ndim >= 2 for member in group.members)
+    arguments = {"lr": max(group.lr for group in groups), **facts.defaults, **args}
+    if name == "AdaFactor" and args.get("relative_step", True):
+        arguments["lr"] = None  # It refuses one that it would not use.
     try:
-        return cls(param_groups, lr=groups[0].lr, **arguments)
-    except (TypeError, ValueError) as error:
+        with contextlib.redirect_stdout(io.StringIO()):  # Some tell there of their weight decay.
+            optimizer = cls(param_groups, **arguments)
+    except REFUSALS as error:
         raise SettingsError(
             Problem("optimizer.args", f"{name} does not take these arguments: {error}", "mend them")
         ) from error
+    if any(group.ratio != 1.0 for group in groups):
+        scale_changes(optimizer, groups)
+    to_training(optimizer)
+    return optimizer
+
+
+def to_training(optimizer: torch.optim.Optimizer) -> None:
+    """Schedule-free optimizers rest at the average of the weights and train away from it."""
+    train = getattr(optimizer, "train", None)
+    if callable(train):
+        train()
+
+
+def scale_changes(optimizer: torch.optim.Optimizer, groups: Sequence[FlatGroup]) -> None:
+    """Let each group make only its ``ratio`` of the change that the optimizer makes."""
+    before: list[tuple[FlatGroup, Tensor]] = []
+
+    def keep(*_: Any) -> None:
+        before[:] = [(group, group.flat.detach().clone()) for group in groups if group.ratio != 1.0]
+        for param_group, group in zip(optimizer.param_groups, groups, strict=True):
+            param_group["ratio"] = group.ratio  # A loaded state may say what it was then.
+
+    def scale(*_: Any) -> None:
+        for group, old in before:
+            group.flat.data.copy_(torch.lerp(old, group.flat.data, group.ratio))
+        before.clear()
+
+    optimizer.register_step_pre_hook(keep)
+    optimizer.register_step_post_hook(scale)
 
 
 def clip_gradients(groups: Sequence[FlatGroup], max_norm: float) -> Tensor:
@@ -140,9 +192,19 @@ def clip_gradients(groups: Sequence[FlatGroup], max_norm: float) -> Tensor:
 
 
 def adaptive_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """``d * lr`` per group for optimizers that estimate ``d``; empty for others."""
-    return {
-        group["name"]: float(group["d"]) * float(group["lr"])
-        for group in optimizer.param_groups
-        if "d" in group
-    }
+    """The learning rate in effect per group, of optimizers that find it; empty for others.
+
+    ``d * lr`` for those that estimate ``d``; the mean over the tensors for AdaFactor with
+    ``relative_step``, as ``transformers.optimization.AdafactorSchedule`` reads it. Waits for the
+    device.
+    """
+    rates = {}
+    for group in optimizer.param_groups:
+        if "d" in group and "beta2_decay" not in group:  # torch's Adafactor means its clipping.
+            rates[group["name"]] = float(group["d"]) * float(group["lr"]) * group.get("ratio", 1.0)
+        elif group.get("relative_step") and hasattr(optimizer, "_get_lr"):
+            states = [optimizer.state[p] for p in group["params"] if p in optimizer.state]
+            found = [float(optimizer._get_lr(group, state)) for state in states]
+            if found:
+                rates[group["name"]] = sum(found) / len(found)
+    return rates

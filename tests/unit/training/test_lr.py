@@ -1,58 +1,124 @@
-"""Learning-rate factors against the schedulers that the field uses (diffusers.optimization)."""
+"""Learning-rate factors against the field's schedulers (transformers) and closed forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from diffusers.optimization import get_scheduler
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.optimization import get_scheduler
 
-from lorasmith.training.lr import LearningRate, warmup_steps
+from lorasmith.config.load import load_settings
+from lorasmith.training.lr import (
+    SHAPES,
+    LearningRate,
+    learning_rate,
+    warmup_oddities,
+    warmup_steps,
+)
+
+STEPS = 53
 
 
-def reference(name: str, steps: int, warmup: int, cycles: int) -> list[float]:
+def stepped(make: Callable[[torch.optim.Optimizer], Any]) -> list[float]:
+    """The learning rates that a scheduler of ``make`` sets over :data:`STEPS` steps."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = get_scheduler(
-        name, optimizer, num_warmup_steps=warmup, num_training_steps=steps, num_cycles=cycles
-    )
+    scheduler = make(optimizer)
     rates = []
-    for _ in range(steps):
-        rates.append(optimizer.param_groups[0]["lr"])
+    for _ in range(STEPS):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
         scheduler.step()
     return rates
 
 
+def transformers_rates(name: str, warmup: int, **options: Any) -> list[float]:
+    return stepped(lambda optimizer: get_scheduler(name, optimizer, warmup, STEPS, options or None))
+
+
+@pytest.mark.parametrize("warmup", [0, 7])
 @pytest.mark.parametrize(
-    ("name", "cycles"),
+    ("name", "ours", "theirs"),
     [
-        ("constant", 1),
-        ("constant_with_warmup", 1),
-        ("linear", 1),
-        ("cosine", 1),
-        ("cosine_with_restarts", 1),
-        ("cosine_with_restarts", 3),
+        ("constant", {}, {}),
+        ("constant_with_warmup", {}, {}),
+        ("linear", {}, {}),
+        ("cosine", {}, {}),
+        ("cosine_with_restarts", {"cycles": 1}, {"num_cycles": 1}),
+        ("cosine_with_restarts", {"cycles": 3}, {"num_cycles": 3}),
+        ("polynomial", {"power": 1.0}, {"power": 1.0, "lr_end": 0.0}),
+        ("polynomial", {"power": 2.5, "min_ratio": 0.1}, {"power": 2.5, "lr_end": 0.1}),
+        ("inverse_sqrt", {}, {}),
+        ("inverse_sqrt", {"timescale": 20}, {"timescale": 20}),
     ],
 )
-@pytest.mark.parametrize("warmup", [0, 7])
-def test_equals_diffusers_after_warmup(name: str, cycles: int, warmup: int) -> None:
+def test_equals_transformers_after_warmup(
+    name: str, ours: dict[str, Any], theirs: dict[str, Any], warmup: int
+) -> None:
     if name == "constant" and warmup:
         pytest.skip("constant has no warm-up there")
-    # "cosine" takes its number of half waves under the same argument; the default is a half.
-    steps = 53
-    if name == "cosine":
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        from diffusers.optimization import get_cosine_schedule_with_warmup
+    wanted = transformers_rates(name, warmup, **theirs)
+    rate = LearningRate(name, STEPS, warmup, **ours)
+    found = [rate.factor(step) for step in range(warmup, STEPS)]
+    assert found == pytest.approx(wanted[warmup:], abs=1e-9)
 
-        scheduler = get_cosine_schedule_with_warmup(optimizer, warmup, steps)
-        wanted = []
-        for _ in range(steps):
-            wanted.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            scheduler.step()
-    else:
-        wanted = reference(name, steps, warmup, cycles)
-    ours = LearningRate(name, steps, warmup, cycles)
-    assert [ours.factor(step) for step in range(warmup, steps)] == pytest.approx(
-        wanted[warmup:], abs=1e-9
+
+def test_a_floor_under_cosine_is_transformers_cosine_with_min_lr() -> None:
+    wanted = transformers_rates("cosine_with_min_lr", 5, min_lr_rate=0.2)
+    rate = LearningRate("cosine", STEPS, 5, min_ratio=0.2)
+    assert [rate.factor(step) for step in range(5, STEPS)] == pytest.approx(wanted[5:], abs=1e-9)
+
+
+def test_rex_equals_pytorch_optimizers() -> None:
+    library = pytest.importorskip("pytorch_optimizer")
+    wanted = stepped(lambda o: library.REXScheduler(o, STEPS, max_lr=1.0, min_lr=0.0))
+    rate = LearningRate("rex", STEPS)
+    # Theirs gives the first step no rate at all.
+    assert [rate.factor(step) for step in range(1, STEPS)] == pytest.approx(wanted[1:])
+
+
+CLOSED: dict[str, Callable[[float], float]] = {
+    "constant": lambda p: 1.0,
+    "constant_with_warmup": lambda p: 1.0,
+    "linear": lambda p: 1 - p,
+    "cosine": lambda p: math.cos(math.pi * p / 2) ** 2,
+    "cosine_with_restarts": lambda p: math.cos(math.pi * (3 * p % 1) / 2) ** 2 if p < 1 else 0.0,
+    "polynomial": lambda p: (1 - p) ** 2,
+    "inverse_sqrt": lambda p: (1 + p * 90 / 10) ** -0.5,
+    "rex": lambda p: 2 * (1 - p) / (2 - p),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_closed_forms_with_ten_steps_of_warmup_in_a_hundred(name: str) -> None:
+    rate = LearningRate(name, 100, 10, cycles=3, power=2.0)
+    assert [rate.factor(step) for step in range(10)] == pytest.approx(
+        [i / 10 for i in range(1, 11)]
     )
+    for step in range(10, 101):
+        assert rate.factor(step) == pytest.approx(CLOSED[name]((step - 10) / 90), abs=1e-12)
+
+
+@given(
+    name=st.sampled_from(sorted(SHAPES)),
+    steps=st.integers(1, 10_000),
+    warmup=st.integers(0, 20_000),
+    step=st.integers(0, 20_000),
+    cycles=st.integers(1, 50),
+    floor=st.floats(0, 1),
+    power=st.floats(0.01, 100),
+)
+def test_factors_lie_between_floor_and_one(
+    name: str, steps: int, warmup: int, step: int, cycles: int, floor: float, power: float
+) -> None:
+    factor = LearningRate(name, steps, warmup, cycles, floor, power).factor(step)
+    assert 0.0 <= factor <= 1.0 + 1e-12
+    if step >= warmup:
+        assert factor >= floor - 1e-12
 
 
 def test_warmup_rises_to_full_rate_and_never_wastes_a_step() -> None:
@@ -73,3 +139,23 @@ def test_floor_is_reached_and_kept() -> None:
 )
 def test_warmup_forms(warmup: float | str, steps: int) -> None:
     assert warmup_steps(warmup, 1000) == steps
+
+
+def test_every_setting_of_the_schedule_is_used() -> None:
+    changes = {
+        "schedule.name": "polynomial",
+        "schedule.warmup": "10%",
+        "schedule.cycles": "5",
+        "schedule.power": "3",
+        "schedule.timescale": "40",
+        "schedule.min_ratio": "0.25",
+    }
+    found = learning_rate(load_settings(None, changes), 200)
+    assert found == LearningRate("polynomial", 200, 20, 5, 0.25, 3.0, 40)
+
+
+def test_a_warmup_that_does_not_end_is_odd() -> None:
+    settings = load_settings(None, {"schedule.warmup": "100"})
+    assert not list(warmup_oddities(settings, 101))
+    (found,) = warmup_oddities(settings, 100)
+    assert found.where == "schedule.warmup"
