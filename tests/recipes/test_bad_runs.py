@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,8 @@ from tests.recipes.runs import FAST, small_dataset
 
 from lorasmith import files
 from lorasmith.cli.main import cli
+from lorasmith.config.optimizers import OPTIMIZERS
 from lorasmith.tensor_files import save_tensors
-from lorasmith.training import optim
 
 LORA_KEY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 
@@ -110,8 +110,8 @@ def base_is_a_program(place: Place) -> list[str]:
 
 
 def no_library(place: Place) -> list[str]:
-    missing = optim.OptimizerKind("no_such_library.AdamW8bit", "bitsandbytes")
-    place.monkeypatch.setitem(optim.OPTIMIZERS, "AdamW8bit", missing)
+    missing = replace(OPTIMIZERS["AdamW8bit"], path="no_such_library.AdamW8bit")
+    place.monkeypatch.setitem(OPTIMIZERS, "AdamW8bit", missing)
     return ["--set", "optimizer.name=AdamW8bit"]
 
 

@@ -1,4 +1,5 @@
-"""Ctrl-C: once asks for a clean stop, twice stops at once."""
+"""Signals: Ctrl-C once asks for a clean stop, twice stops at once; SIGUSR1 asks a training for
+samples and a snapshot."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from types import FrameType
 
 import click
 
-from lorasmith.events import Controls
+from lorasmith.events import Controls, Request
 
 # SIGTERM is how a system that shuts down, or a container, asks for the same.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -39,3 +40,25 @@ def stop_on_interrupt(controls: Controls) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def heed_signals(controls: Controls) -> Iterator[None]:
+    """As :func:`stop_on_interrupt`, and SIGUSR1, where the system has it, asks for samples and a
+    snapshot after the step in progress."""
+    wanted = getattr(signal, "SIGUSR1", None)
+    if wanted is None or threading.current_thread() is not threading.main_thread():
+        with stop_on_interrupt(controls):
+            yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        controls.ask(Request("snapshot"))
+        controls.ask(Request("samples"))
+
+    before = signal.signal(wanted, ask)
+    try:
+        with stop_on_interrupt(controls):
+            yield
+    finally:
+        signal.signal(wanted, before)

@@ -46,6 +46,7 @@ class Entry:
 
 COMMANDS: dict[str, Entry] = {
     "train": Entry("lorasmith.cli.train", "Train a LoRA on a folder of pictures."),
+    "control": Entry("lorasmith.cli.control", "Ask a running training for something."),
     "generate": Entry("lorasmith.cli.generate", "Draw pictures, with LoRAs named in the prompt."),
     "dataset": Entry("lorasmith.cli.dataset", "Look after a folder of training pictures."),
     "demo": Entry("lorasmith.cli.demo", "See it work: train on the model inside the package."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lorasmith.config.check import Check
+from lorasmith.config.check import Check, is_given
 from lorasmith.errors import Problem
 
 if TYPE_CHECKING:
@@ -30,6 +30,69 @@ def _length(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
-CONTRADICTIONS: tuple[Check, ...] = (_no_fp16_on_cpu,)
+def _watchdog(s: TrainSettings) -> Iterator[Problem]:
+    names = [name for name in type(s.watchdog).model_fields if name != "enabled"]
+    given = [name for name in names if is_given(s, "watchdog", name)]
+    if not s.watchdog.enabled:
+        for name in given:
+            yield Problem(
+                f"watchdog.{name}", "has no effect while watchdog.enabled is false", "remove it"
+            )
+        return
+    if s.watchdog.action == "stop":
+        for name in sorted({"attempts", "lr_factor"} & set(given)):
+            yield Problem(
+                f"watchdog.{name}", "has no effect while watchdog.action is stop", "remove it"
+            )
+    if s.watchdog.lr_factor == 1 and s.watchdog.action == "rollback":
+        yield Problem(
+            "watchdog.lr_factor",
+            "is 1: after going back, the same would happen again",
+            "take 0.5, or set watchdog.action to stop",
+        )
 
-ODDITIES: tuple[Check, ...] = (_length,)
+
+def _held_out_once(s: TrainSettings) -> Iterator[Problem]:
+    v = s.validation
+    if v.split and v.folder is not None:
+        yield Problem(
+            "validation", "split and folder are both given: there is one held-out set", "remove one"
+        )
+
+
+def _validation(s: TrainSettings) -> Iterator[Problem]:
+    v = s.validation
+    if not v.split and v.folder is None:
+        for name in type(v).model_fields:
+            if is_given(s, "validation", name) and name not in ("split", "folder"):
+                yield Problem(
+                    f"validation.{name}",
+                    "has no effect: nothing is held out",
+                    'set validation.split, to "10%" for instance, or validation.folder',
+                )
+    elif not (v.every_epochs or v.every_steps):
+        yield Problem(
+            "validation",
+            "pictures are held out but never measured: every_epochs and every_steps are off",
+            "set one of them, or train on these pictures too",
+        )
+    elif v.split >= 0.5:
+        yield Problem(
+            "validation.split",
+            f"{v.split:.0%} of the pictures are not trained on",
+            "10% to 20% is usual",
+        )
+
+
+def _averages_once(s: TrainSettings) -> Iterator[Problem]:
+    if s.train.ema and "schedulefree" in s.optimizer.name.lower().replace("_", ""):
+        yield Problem(
+            "train.ema",
+            f"{s.optimizer.name} averages the weights itself: this averages twice",
+            "set it to 0",
+        )
+
+
+CONTRADICTIONS: tuple[Check, ...] = (_no_fp16_on_cpu, _held_out_once)
+
+ODDITIES: tuple[Check, ...] = (_length, _watchdog, _validation, _averages_once)

@@ -65,6 +65,14 @@ class RunSettings(Section):
     gradient_checkpointing: bool = setting(
         False, "compute parts twice to save memory", why="costs about a third of the speed"
     )
+    ema: float = setting(
+        0.0,
+        "decay of a moving average over the trained weights, such as 0.999; the average is what is "
+        "saved, sampled and validated; 0 takes the weights as they are",
+        why="a learning rate that falls to zero does nearly the same",
+        ge=0,
+        lt=1,
+    )
 
 
 class SaveSettings(Section):
@@ -194,7 +202,11 @@ class PerformanceSettings(Section):
     channels_last: bool | Literal["auto"] = setting(
         "auto", "memory layout for convolutions", why="on where the device gains by it"
     )
-    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps", why="the GPU where there is one")
+    device: str = setting(
+        "auto",
+        "auto, cpu, cuda, cuda:1, xpu (Intel), mps (Apple), or rocm, which PyTorch calls cuda",
+        why="the GPU where there is one",
+    )
     threads: int | None = setting(
         None, "CPU threads", why="PyTorch's own choice", unit="threads", ge=1, le=1024
     )

@@ -165,25 +165,3 @@ def text_encoder_weights(text: Mapping[str, Any]) -> int:
     layer = 4 * width * width + 2 * width * text["intermediate_size"]
     positions = text.get("max_position_embeddings", 77)
     return width * (text["vocab_size"] + positions) + text["num_hidden_layers"] * layer
-
-
-def adapter_values(
-    unet: Mapping[str, Any], text: Mapping[str, Any], rank: int, conv_rank: int
-) -> dict[str, int]:
-    """Trained numbers of a LoRA by part, under kohya's choice of layers."""
-    text_width = unet["cross_attention_dim"]
-    total, widths = 0, unet["block_out_channels"]
-    for stage in stages(unet):
-        c = stage.c_out
-        if stage.depth:
-            # Per block: q, k, v, out twice (the second k and v read the text), feed-forward.
-            block = 6 * (c + c) + 2 * (text_width + c) + (c + 8 * c) + (4 * c + c)
-            total += rank * (2 * (c + c) + stage.depth * block)
-        if conv_rank:
-            total += conv_rank * (9 * stage.c_in + c + 9 * c + c) + rank * (4 * widths[0] + c)
-            total += rank * (stage.c_in + c) if stage.c_in != c else 0
-    if conv_rank:
-        total += sum(conv_rank * 10 * width for width in (*widths[:-1], *widths[1:]))
-    hidden, inner = text["hidden_size"], text["intermediate_size"]
-    layer = 4 * (hidden + hidden) + 2 * (hidden + inner)
-    return {"unet": total, "text_encoder": rank * text["num_hidden_layers"] * layer}

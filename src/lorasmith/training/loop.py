@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
-
-from lorasmith.errors import RunError, Stopped
+from lorasmith.errors import Stopped
 from lorasmith.events import (
     Controls,
     EpochDone,
@@ -13,14 +10,15 @@ from lorasmith.events import (
     RunFinished,
     RunStarted,
     StateSaved,
-    StepDone,
 )
-from lorasmith.training.device import peak_memory
-from lorasmith.training.optim import adaptive_rates
+from lorasmith.training.heeding import Asked, acknowledge, change_rates, heed
+from lorasmith.training.interventions import step_input
+from lorasmith.training.meter import Meter
+from lorasmith.training.requests import Inbox
 from lorasmith.training.setup import Run
-from lorasmith.training.snapshots import draw_samples, save_snapshot, should
+from lorasmith.training.snapshots import draw_samples, save_snapshot, should, validate
 from lorasmith.training.state import Position, save_state
-from lorasmith.training.step import StepResult
+from lorasmith.training.watchdog import Trouble, Watchdog
 
 
 def train(run: Run, observe: Observer, controls: Controls) -> None:
@@ -28,52 +26,78 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
 
     Raises:
         Stopped: the user asked; the state is saved and ``--resume`` continues exactly.
-        RunError: the loss is no number any more, or a file cannot be written.
+        RunError: numbers went wrong and going back did not help, or a file cannot be written.
     """
-    batches, trainer, settings = run.batches, run.trainer, run.settings
-    meter = Meter(run)
+    watchdog = Watchdog(run, observe)
+    meter = Meter(run, run.position, watchdog)
+    inbox = Inbox(run.folder.control if run.processes.main else None, controls, observe)
     observe(RunStarted(run.folder.path, run.steps, run.position.step, run.epochs))
-    if run.position.step == 0 and settings.sample.at_start:
+    if run.position.step == 0 and run.settings.sample.at_start:
         draw_samples(run, 0, observe, controls)
+    if run.position.step == 0 and should(run.settings.validation, 0, 0, False, last=True):
+        validate(run, 0, observe)
 
-    for step in range(run.position.step, run.steps):
-        with run.stopwatch.phase("steps"):
-            total = batches.size(step)
-            result = trainer(step, batches.micro_batches(step), total)
-            done, epoch = step + 1, batches.epoch_of(step)
-            last = done == run.steps
-            observe(meter.measure(done, epoch, total, result, last=last))
-
-        ends_epoch = batches.ends_epoch(step)
-        if ends_epoch:
-            observe(EpochDone(epoch, run.epochs))
-        # What this step produces first, its state last: a run that is killed in between does the
-        # step again instead of going on without its files.
-        snapshot = last or should(settings.save, done, epoch, ends_epoch)
-        if snapshot:
-            save_snapshot(run, done, epoch if ends_epoch else None, observe)
-        if should(settings.sample, done, epoch, ends_epoch, last=last):
-            draw_samples(run, done, observe, controls)
-        stopping = not last and run.processes.any(controls.stopping)
-        every = settings.save.state_every_steps
-        if snapshot or stopping or (every and done % every == 0):
-            keep_state(run, meter, done, observe)
-        if stopping:
+    done = run.position.step
+    while done < run.steps:
+        try:
+            do_step(run, meter, done, observe)
+            asked = heed(run, inbox, controls, done + 1)
+            after_step(run, meter, done, asked, observe, controls)
+            inbox.done()
+        except Trouble as trouble:
+            position = watchdog.go_back(trouble)
+            meter = Meter(run, position, watchdog)
+            inbox.put_back()
+            done = position.step
+            continue
+        done += 1
+        if asked.stop and done < run.steps:
             raise stopped(run, done, observe)
 
     observe(RunFinished("done", run.steps, run.stopwatch.rounded()))
 
 
-def stopped(run: Run, step: int, observe: Observer) -> Stopped:
-    observe(RunFinished("stopped", step, run.stopwatch.rounded()))
-    return Stopped(
-        f"stopped after step {step} of {run.steps}; everything is saved. "
-        f"Continue with: lorasmith train --resume {run.folder.path}"
-    )
+def do_step(run: Run, meter: Meter, step: int, observe: Observer) -> None:
+    """Step ``step`` (from 0), and its numbers where they are due."""
+    with run.stopwatch.phase("steps"):
+        micro_batches, total = step_input(run.batches, step, run.trainer.interventions)
+        result = run.trainer(step, micro_batches, total)
+        done = step + 1
+        epoch, last = run.batches.epoch_of(step), done == run.steps
+        observe(meter.measure(done, epoch, total, result, last=last))
+
+
+def after_step(
+    run: Run, meter: Meter, step: int, asked: Asked, observe: Observer, controls: Controls
+) -> None:
+    """What is due after step ``step`` (from 0), by the settings or because it was asked for."""
+    settings, done, last = run.settings, step + 1, step + 1 == run.steps
+    epoch, ends_epoch = run.batches.epoch_of(step), run.batches.ends_epoch(step)
+    every = settings.save.state_every_steps
+    snapshot = last or "snapshot" in asked or should(settings.save, done, epoch, ends_epoch)
+    samples = "samples" in asked or should(settings.sample, done, epoch, ends_epoch, last=last)
+    validation = should(settings.validation, done, epoch, ends_epoch, last=last)
+    state = snapshot or asked.stop or "state" in asked or "lr" in asked
+    state = state or bool(every and done % every == 0)
+    if snapshot or samples or validation or state:
+        meter.catch_up()  # Raises Trouble: what is bad is neither written nor drawn.
+    if ends_epoch:
+        observe(EpochDone(epoch, run.epochs))
+    # What this step produces first, its state last: a run that is killed in between does the
+    # step again instead of going on without its files.
+    if snapshot:
+        save_snapshot(run, done, epoch if ends_epoch else None, observe)
+    if samples:
+        draw_samples(run, done, observe, controls)
+    if validation:
+        validate(run, done, observe)
+    change_rates(run, done, asked, observe)
+    if state:
+        keep_state(run, meter, done, observe)
+    acknowledge(run, done, asked, observe)
 
 
 def keep_state(run: Run, meter: Meter, step: int, observe: Observer) -> None:
-    """Save the training state, once a step at most."""
     if not run.processes.main:
         return
     with run.stopwatch.phase("saving"):
@@ -82,73 +106,9 @@ def keep_state(run: Run, meter: Meter, step: int, observe: Observer) -> None:
     observe(StateSaved(path, step))
 
 
-class Meter:
-    """Turns step results into numbers, reading the device only at logging intervals.
-
-    The smoothed loss is an exponential average over every step (bias-corrected at the start), so
-    losses wait on the device until they are read.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._every = run.log_every
-        self._decay = run.settings.log.smoothing
-        self._waiting: list[StepResult] = []
-        self._first = run.position.step + 1
-        self._read = run.position.step
-        self._smoothed = run.position.smoothed_loss
-        self._samples = 0
-        self._since = time.perf_counter()
-
-    def measure(
-        self, done: int, epoch: int, total: int, result: StepResult, *, last: bool
-    ) -> StepDone:
-        self._waiting.append(result)
-        self._samples += total
-        run = self._run
-        if done % self._every and not last:
-            return StepDone(done, run.steps, epoch)
-        grad_norm = float(result.grad_norm)
-        smoothed = self.catch_up()
-        now = time.perf_counter()
-        rate = self._samples / max(now - self._since, 1e-9)
-        seconds_left = (now - self._since) / max(done - self._first + 1, 1) * (run.steps - done)
-        self._since, self._samples, self._first = now, 0, done + 1
-        optimizer = run.trainer.optimizer
-        return StepDone(
-            done,
-            run.steps,
-            epoch,
-            loss=float(result.loss),
-            smoothed_loss=smoothed,
-            lr={group["name"]: float(group["lr"]) for group in optimizer.param_groups},
-            d_lr=adaptive_rates(optimizer),
-            grad_norm=grad_norm,
-            samples_per_second=rate,
-            seconds_left=seconds_left,
-            memory_bytes=peak_memory(run.model.device),
-        )
-
-    def catch_up(self) -> float:
-        """Read the losses that are waiting; returns the average up to the newest.
-
-        Raises:
-            RunError: one of them is NaN or infinite. What was saved before is intact.
-        """
-        for result in self._waiting:
-            self._read += 1
-            loss = float(result.loss)
-            if not math.isfinite(loss):
-                raise RunError.of(
-                    self._run.folder.path,
-                    f"the loss became {loss} at step {self._read}; what was saved before is kept",
-                    "lower the learning rate, or train in bf16 or fp32 (train.precision)",
-                )
-            # Early on the average is over the steps so far, later over 1 / (1 - decay) of them.
-            decay = min(self._decay, 1 - 1 / self._read)
-            self._smoothed = (
-                loss if self._smoothed is None else (decay * self._smoothed + (1 - decay) * loss)
-            )
-        self._waiting.clear()
-        assert self._smoothed is not None
-        return self._smoothed
+def stopped(run: Run, step: int, observe: Observer) -> Stopped:
+    observe(RunFinished("stopped", step, run.stopwatch.rounded()))
+    return Stopped(
+        f"stopped after step {step} of {run.steps}; everything is saved. "
+        f"Continue with: lorasmith train --resume {run.folder.path}"
+    )

@@ -7,13 +7,18 @@ file, byte for byte, whenever and wherever they are run. Dates are in ``run.json
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import Any
 
 from lorasmith.adapters.metadata import ModelSpec, TrainingFacts, bucket_info, tag_frequency
+from lorasmith.config.augment_section import AugmentSettings
+from lorasmith.config.guard_sections import ValidationSettings
+from lorasmith.config.loss_section import LossSettings
+from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.scan import Scan
 from lorasmith.training.lr import warmup_steps
-from lorasmith.training.optim import OPTIMIZERS
+from lorasmith.training.network_facts import network_facts
 from lorasmith.training.setup import Run
 
 # sd-scripts' names for the precision that activations are computed in.
@@ -35,10 +40,11 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
     settings, prepared = run.settings, run.prepared
     adapter, captions, buckets = settings.adapter, settings.captions, settings.buckets
     dataset, scan = prepared.dataset, prepared.scan
+    network = network_facts(adapter, run.network, settings.optimizer.loraplus_ratio)
     uses = Counter(
         "reg" if item.reg else "train" for item in dataset.items for _ in range(item.repeats)
     )
-    return TrainingFacts(
+    facts = TrainingFacts(
         output_name=run.folder.name,
         learning_rate=settings.optimizer.lr,
         unet_lr=settings.optimizer.unet_lr,
@@ -57,15 +63,15 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         max_train_steps=run.steps,
         lr_warmup_steps=warmup_steps(settings.schedule.warmup, run.steps),
         lr_scheduler=settings.schedule.name,
-        network_dim=adapter.rank,
-        network_alpha=adapter.effective_alpha,
+        network_module=network.module,
+        network_dim=network.dim,
+        network_alpha=network.alpha,
         network_dropout=adapter.dropout or None,
-        network_args=network_args(run),
+        network_args=network.args,
         mixed_precision=MIXED_PRECISION[run.precision.name],
         clip_skip=settings.model.clip_skip,
         max_token_length=settings.model.max_tokens,
         cache_latents=settings.performance.cache_latents,
-        flip_aug=settings.augment.flip,
         shuffle_caption=captions.shuffle,
         keep_tokens=captions.keep_tokens,
         enable_bucket=buckets.enabled,
@@ -77,10 +83,7 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         reg_dataset_dirs=_folders(scan, dataset, reg=True),
         tag_frequency=_tags(scan),
         seed=settings.train.seed,
-        noise_offset=settings.loss.noise_offset or None,
-        min_snr_gamma=settings.loss.min_snr_gamma,
         scale_weight_norms=adapter.scale_weight_norms,
-        prior_loss_weight=settings.loss.prior_weight,
         caption_dropout_rate=captions.dropout,
         caption_dropout_every_n_epochs=captions.dropout_every_n_epochs or 0,
         caption_tag_dropout_rate=captions.tag_dropout,
@@ -90,24 +93,61 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         sd_model_name=run.model_name,
         vae_name=settings.model.vae.stem if settings.model.vae else None,
     )
+    facts = _validated(facts, settings.validation, len(prepared.held_out.pictures))
+    return _weighed(_augmented(facts, settings.augment), settings.loss)
 
 
-def network_args(run: Run) -> dict[str, Any]:
-    adapter = run.settings.adapter
-    args: dict[str, Any] = {}
-    if adapter.conv_rank:
-        args |= {"conv_dim": adapter.conv_rank, "conv_alpha": adapter.effective_conv_alpha}
-    if adapter.rank_dropout:
-        args["rank_dropout"] = adapter.rank_dropout
-    if adapter.module_dropout:
-        args["module_dropout"] = adapter.module_dropout
-    return args
+def _validated(facts: TrainingFacts, held_out: ValidationSettings, pictures: int) -> TrainingFacts:
+    if not pictures:
+        return facts
+    return replace(
+        facts,
+        num_validation_images=pictures,
+        validation_seed=held_out.seed,
+        validation_split=held_out.split,
+        validate_every_n_epochs=held_out.every_epochs,
+        validate_every_n_steps=held_out.every_steps,
+    )
+
+
+def _augmented(facts: TrainingFacts, augment: AugmentSettings) -> TrainingFacts:
+    """With the augmentations that sd-scripts has words for."""
+    ratios = augment.face_crop
+    return replace(
+        facts,
+        color_aug=augment.colour > 0,
+        flip_aug=augment.flip,
+        random_crop=augment.random_crop,
+        face_crop_aug_range=None if ratios is None else ",".join(map(str, ratios)),
+    )
+
+
+def _weighed(facts: TrainingFacts, loss: LossSettings) -> TrainingFacts:
+    """With the loss and the noise, in sd-scripts' words."""
+    return replace(
+        facts,
+        noise_offset=loss.noise_offset or None,
+        noise_offset_random_strength=loss.noise_offset_random,
+        adaptive_noise_scale=loss.adaptive_noise_scale or None,
+        multires_noise_iterations=loss.multires_iterations or None,
+        multires_noise_discount=loss.multires_discount,
+        ip_noise_gamma=loss.input_perturbation or None,
+        ip_noise_gamma_random_strength=loss.input_perturbation_random,
+        min_snr_gamma=loss.min_snr_gamma,
+        debiased_estimation=loss.debiased,
+        prior_loss_weight=loss.prior_weight,
+        zero_terminal_snr=loss.zero_terminal_snr,
+        loss_type=loss.type,
+        huber_schedule=loss.huber_schedule,
+        huber_c=loss.huber_c,
+        masked_loss=loss.masked != "off",
+    )
 
 
 def optimizer_text(run: Run) -> str:
     optimizer = run.settings.optimizer
     args = ",".join(f"{key}={value}" for key, value in sorted(optimizer.args.items()))
-    return OPTIMIZERS[optimizer.name].path + (f"({args})" if args else "")
+    return optimizer_facts(optimizer.name).path + (f"({args})" if args else "")
 
 
 def model_spec(run: Run) -> ModelSpec:

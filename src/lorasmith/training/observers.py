@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -23,34 +23,50 @@ from lorasmith.events import (
     Notice,
     Observer,
     Progress,
+    RequestDone,
+    RequestRefused,
+    RolledBack,
     RunFinished,
     RunStarted,
     SampleSaved,
     SnapshotSaved,
     StepDone,
+    TroubleFound,
+    ValidationDone,
 )
-from lorasmith.training.run_folder import RunFolder
+from lorasmith.training.run_folder import RunFolder, drop_lines_after
+from lorasmith.training.validation_view import validation_line, validation_scalars
 
 WIDE = 100  # columns of a terminal that has room for a long bar
 
 
 class JsonLines:
-    """Appends events to ``events.jsonl`` and the numbers of logged steps to ``metrics.jsonl``.
+    """Appends events to ``events.jsonl``, and to ``metrics.jsonl`` the numbers of logged steps and
+    of validation, on lines of their own.
 
     Progress of preparatory work is for the eye only and stays out.
     """
 
     def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
         self._events = _appending(folder.events)
         self._metrics = _appending(folder.metrics)
 
     def __call__(self, event: Event) -> None:
         if not isinstance(event, StepDone | Progress):
             _write_line(self._events, event.record())
-        elif isinstance(event, StepDone) and event.loss is not None:
+        if isinstance(event, ValidationDone) or (
+            isinstance(event, StepDone) and event.loss is not None
+        ):
             record = event.record()
             record.pop("event")
+            record.pop("by_picture", None)  # Too much to draw; it is in the events.
             _write_line(self._metrics, record)
+        if isinstance(event, RolledBack):
+            # Steps that are done again have one line each; the events tell what was before.
+            self._metrics.close()
+            drop_lines_after(self._folder.metrics, event.step)
+            self._metrics = _appending(self._folder.metrics)
 
     def close(self) -> None:
         self._events.close()
@@ -74,25 +90,39 @@ class TensorBoard:
     """
 
     def __init__(self, folder: RunFolder, start: int) -> None:
+        self._folder = str(folder.tensorboard)
+        self._begin(start)
+
+    def _begin(self, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # a second of imports that some skip
 
-        self._writer = SummaryWriter(str(folder.tensorboard), purge_step=start + 1)
+        self._writer = SummaryWriter(self._folder, purge_step=start + 1)
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, RolledBack):
+            self._writer.close()
+            self._begin(event.step)
+        if isinstance(event, ValidationDone):
+            self._add(event.step, validation_scalars(event))
         if not isinstance(event, StepDone) or event.loss is None:
             return
         scalars = {
             "loss/step": event.loss,
             "loss/smoothed": event.smoothed_loss,
-            "grad_norm": event.grad_norm,
+            "norm/gradient": event.grad_norm,
+            "norm/weights": event.weight_norm,
+            "loss_scale": event.loss_scale,
             "speed/samples_per_second": event.samples_per_second,
             "memory/bytes": event.memory_bytes,
             **{f"lr/{group}": rate for group, rate in event.lr.items()},
             **{f"d*lr/{group}": rate for group, rate in event.d_lr.items()},
         }
+        self._add(event.step, scalars)
+
+    def _add(self, step: int, scalars: Mapping[str, float | None]) -> None:
         for tag, value in scalars.items():
             if value is not None:
-                self._writer.add_scalar(tag, value, event.step)
+                self._writer.add_scalar(tag, value, step)
 
     def close(self) -> None:
         self._writer.close()
@@ -115,10 +145,12 @@ class Terminal:
         self._tasks: dict[str, TaskID] = {}
         self._started = False
         self._drawn = -1
+        self._steps = 0
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
+                self._steps = event.steps
                 self._show("training", event.start_step, event.steps)
             case Progress():
                 self._show(event.what, event.done, event.total)
@@ -129,17 +161,33 @@ class Terminal:
             case SampleSaved() if event.step != self._drawn:
                 self._drawn = event.step
                 self._say("samples ", event.path.parent / f"{event.step:08d}-*.png")
+            case ValidationDone():
+                self._console.print(validation_line(event), highlight=False)
             case SnapshotSaved():
                 self._say("result  " if event.final else "snapshot", event.path)
             case Notice():
-                style = "yellow" if event.level == "warning" else ""
-                self._console.print(event.text, style=style, highlight=False, markup=False)
+                if event.level == "warning":
+                    self._warn(event.text)
+                else:
+                    self._console.print(event.text, highlight=False, markup=False)
+            case TroubleFound():
+                self._warn(event.found)
+            case RolledBack():
+                self._warn(f"back to step {event.step}; going on with {event.change}")
+                self._show("training", event.step, self._steps)
+            case RequestDone():
+                self._console.print(f"done as asked: {event.request}", highlight=False)
+            case RequestRefused():
+                self._warn(f"not done: {event.reason}")
             case RunFinished():
                 self.close()
                 phases = ", ".join(f"{what} {took:.0f} s" for what, took in event.seconds.items())
                 self._console.print(f"time: {phases}", highlight=False)
             case _:
                 pass
+
+    def _warn(self, text: str) -> None:
+        self._console.print(text, style="yellow", highlight=False, markup=False)
 
     def _say(self, what: str, path: Path) -> None:
         self._console.print(f"{what}  {path}", highlight=False, soft_wrap=True)

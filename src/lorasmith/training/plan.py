@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
 from lorasmith.files import free_bytes
@@ -22,7 +24,6 @@ from lorasmith.training.device import (
 from lorasmith.training.estimate import (
     MemoryEstimate,
     activation_values,
-    adapter_values,
     estimate_memory,
     forward_multiply_adds,
     stages,
@@ -30,12 +31,13 @@ from lorasmith.training.estimate import (
     unet_weights,
 )
 from lorasmith.training.lr import learning_rate
-from lorasmith.training.network_setup import trains_text_encoder, trains_unet
-from lorasmith.training.optim import OPTIMIZERS
+from lorasmith.training.network_setup import block_map, planned_network
 from lorasmith.training.prepare import Prepared, prepare, process_count
 from lorasmith.training.run_folder import new_run_folder
+from lorasmith.training.snapshots import should
 from lorasmith.training.speed import multiply_adds_per_second, step_seconds
 from lorasmith.training.state import KEPT_STATES
+from lorasmith.training.validation import BATCH
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 GRAPH_POINTS = 60
@@ -43,14 +45,19 @@ GRAPH_POINTS = 60
 
 @dataclass(frozen=True, slots=True)
 class GroupRate:
-    """Learning rate of one part: at its full value, and at points spread evenly over the run.
+    """Learning rate of one group: at its full value, and at points spread evenly over the run.
 
     Args:
+        blocks: those of the UNet that it lies in, such as "IN01-IN08, M00".
+        layers: how many carry its adapters.
         weights: trained numbers.
     """
 
     name: str
+    part: str
+    blocks: str
     lr: float
+    layers: int
     weights: int
     curve: tuple[float, ...]
 
@@ -81,12 +88,14 @@ class Plan:
 
 def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
     """Raises UserError with everything that would stop the run."""
-    prepared = prepare(settings, process_count())
+    prepared = prepare(settings, process_count(), to_train=True)
+    settings = prepared.settings
     device = choose_device(settings.performance.device)
     unet = prepared.architecture.unet
     precision = choose_precision(settings.train.precision, device, unet_weights(unet))
     folder, files = planned_files(settings, prepared)
-    rates = group_rates(settings, prepared)
+    network = planned_network(settings, prepared.architecture)
+    rates = group_rates(settings, prepared, network)
     values = sum(rate.weights for rate in rates)
     disk = planned_disk(settings, prepared, values, len(files))
     free = free_bytes(folder)
@@ -101,7 +110,7 @@ def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
         precision,
         rates,
         tuple(files),
-        planned_memory(settings, prepared, precision, values),
+        planned_memory(settings, prepared, precision, values, network.parts()),
         disk,
         free,
         planned_seconds(settings, prepared, precision, device),
@@ -123,26 +132,37 @@ def planned_files(settings: TrainSettings, prepared: Prepared) -> tuple[Path, li
     return folder.path, [*kept, folder.result]
 
 
-def group_rates(settings: TrainSettings, prepared: Prepared) -> tuple[GroupRate, ...]:
-    """Effective learning rate of each part that is trained."""
+def group_rates(
+    settings: TrainSettings, prepared: Prepared, network: AdapterNetwork
+) -> tuple[GroupRate, ...]:
+    """Effective learning rate of each group of parameters that is trained."""
     rate = learning_rate(settings, prepared.steps)
     points = [i * (rate.steps - 1) // (GRAPH_POINTS - 1) for i in range(GRAPH_POINTS)]
-    architecture, adapter = prepared.architecture, settings.adapter
-    sizes = adapter_values(architecture.unet, architecture.text, adapter.rank, adapter.conv_rank)
-    trained = {"unet": trains_unet(settings), "text_encoder": trains_text_encoder(settings)}
-    return tuple(
-        GroupRate(part, lr, sizes[part], tuple(lr * rate.factor(step) for step in points))
-        for part, lr in settings.optimizer.lrs.items()
-        if trained[part]
-    )
+    factors = [rate.factor(step) for step in points]
+    blocks, rates = block_map(prepared.architecture), []
+    for group in network.parameter_groups():
+        lr = settings.optimizer.lrs[group.part] * group.rate
+        named = {blocks.block(target) for target in group.targets}
+        curve = tuple(lr * factor for factor in factors)
+        rates.append(
+            GroupRate(
+                group.name,
+                group.part,
+                blocks.ranges(named),
+                lr,
+                len(group.targets),
+                group.size,
+                curve,
+            )
+        )
+    return tuple(rates)
 
 
 def planned_disk(
     settings: TrainSettings, prepared: Prepared, values: int, files: int
 ) -> dict[str, int]:
-    optimizer = OPTIMIZERS[settings.optimizer.name]
     cells = sum(
-        math.prod(item.placement.bucket) * len(item.flip_variants)
+        math.prod(item.placement.bucket) * len(set(prepared.dataset.views_of(item).all()))
         for item in prepared.dataset.items
         if item.repeats
     )
@@ -151,18 +171,27 @@ def planned_disk(
     width = BYTES[DTYPES[settings.save.precision]]
     return {
         "LoRA files": files * values * width,
-        "training states": KEPT_STATES * values * int(4 * (1 + optimizer.values_per_weight)),
+        "training states": KEPT_STATES * values * int(4 * (1 + values_beside(settings))),
         "latent cache": latents if settings.performance.cache_latents else 0,
     }
 
 
+def values_beside(settings: TrainSettings) -> float:
+    """Float32 numbers that are kept for each trained one: by the optimizer, and as its average."""
+    return optimizer_facts(settings.optimizer.name).values_per_weight + bool(settings.train.ema)
+
+
 def planned_memory(
-    settings: TrainSettings, prepared: Prepared, precision: Precision, values: int
+    settings: TrainSettings,
+    prepared: Prepared,
+    precision: Precision,
+    values: int,
+    parts: Mapping[str, int],
 ) -> MemoryEstimate:
     architecture = prepared.architecture
     weights = unet_weights(architecture.unet)
     varies = prepared.dataset.captions_vary
-    if trains_text_encoder(settings) or varies or settings.performance.cache_text is False:
+    if "text_encoder" in parts or varies or settings.performance.cache_text is False:
         weights += text_encoder_weights(architecture.text)
     activations = max(
         activation_values(
@@ -177,7 +206,7 @@ def planned_memory(
         weights=weights,
         dtype_bytes=BYTES[precision.dtype],
         adapter_values=values,
-        optimizer_values=OPTIMIZERS[settings.optimizer.name].values_per_weight,
+        optimizer_values=values_beside(settings),
         activations=activations,
         batch=settings.train.batch,
     )
@@ -202,4 +231,39 @@ def planned_seconds(
             precision.dtype,
             checkpointing=settings.train.gradient_checkpointing,
         )
-    return total * prepared.steps / prepared.steps_per_epoch
+    return total * prepared.steps / prepared.steps_per_epoch + validation_seconds(
+        settings, prepared, rate, precision, device
+    )
+
+
+def validation_seconds(
+    settings: TrainSettings,
+    prepared: Prepared,
+    rate: float,
+    precision: Precision,
+    device: torch.device,
+) -> float:
+    """Of measuring what is held out: the base model, at the start, on the way and at the end."""
+    interval, architecture = settings.validation, prepared.architecture
+    if prepared.measured is None or not (interval.every_epochs or interval.every_steps):
+        return 0.0
+    on_the_way = (
+        should(interval, done, *prepared.epoch_at(done)) for done in range(1, prepared.steps)
+    )
+    times = 3 + sum(on_the_way)
+    factor, once = architecture.latent_factor, 0.0
+    for (width, height), pictures in prepared.measured.dataset.samples_by_bucket.items():
+        samples = len(pictures) * interval.timesteps
+        once += step_seconds(
+            forward_multiply_adds(
+                architecture.unet, height // factor, width // factor, settings.model.max_tokens + 2
+            ),
+            len(list(stages(architecture.unet))),
+            samples,
+            math.ceil(samples / BATCH),
+            rate,
+            device,
+            precision.dtype,
+            checkpointing=False,
+        )
+    return times * once / 2  # Forward only.

@@ -44,11 +44,17 @@ def _rates(plan: Plan) -> Table:
     optimizer = plan.prepared.settings.optimizer.name
     adapter = plan.prepared.settings.adapter
     table = Table(box=None, pad_edge=False)
-    for heading in ("part", f"lr for {optimizer}", "alpha / rank", "trained weights"):
+    for heading in ("part", f"lr for {optimizer}", "alpha / rank", "layers", "trained weights"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     scale = f"{adapter.effective_alpha:g} / {adapter.rank}"
+    if adapter.block_ranks or adapter.block_alphas:
+        scale = "by block"
+    everywhere = {rate.blocks for rate in plan.rates if rate.part == "unet"}
     for rate in plan.rates:
-        table.add_row(rate.name, f"{rate.lr:g}", scale, f"{rate.weights:,}")
+        # Which blocks a group lies in is worth saying where there are several.
+        told = rate.blocks if adapter.blocks or len(everywhere) > 1 else ""
+        name = f"{rate.name}: {told}" if told else rate.name
+        table.add_row(name, f"{rate.lr:g}", scale, f"{rate.layers:,}", f"{rate.weights:,}")
     return table
 
 
@@ -75,7 +81,8 @@ def _costs(plan: Plan) -> Table:
     table.add_row("memory of a step", f"about {size(memory.total)}: {parts}")
     kinds = ", ".join(f"{what} {size(amount)}" for what, amount in disk.items() if amount)
     table.add_row("disk", f"about {size(sum(disk.values()))}: {kinds} ({size(plan.free)} free)")
-    table.add_row("time of the steps", f"about {duration(plan.seconds)}, within a factor of two")
+    what = "time of the steps" + (", validation included" if plan.prepared.measured else "")
+    table.add_row(what, f"about {duration(plan.seconds)}, within a factor of two")
     return table
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lorasmith.adapters.file import load_lora
+from lorasmith.config.checks_loss import oddities_with as loss_oddities
 from lorasmith.config.schema import TrainSettings
 from lorasmith.curation.audit import AuditReport, audit
 from lorasmith.data.buckets import Buckets, plan_buckets
@@ -19,8 +20,10 @@ from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.latents import default_cache_folder
 from lorasmith.data.layout import FolderSpec, find_folders
+from lorasmith.data.masks import Masks, check_masks, find_masks
 from lorasmith.data.picture_hashes import hash_pictures
 from lorasmith.data.scan import Scan, scan
+from lorasmith.data.views import Augmentation
 from lorasmith.errors import Problem, SettingsError, UserError
 from lorasmith.events import Controls, Observer, ignore
 from lorasmith.files import check_writable
@@ -28,9 +31,16 @@ from lorasmith.models.family import Architecture
 from lorasmith.models.source import peek
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.sampling.prompt import parse_prompt
-from lorasmith.training.optim import find_optimizer
+from lorasmith.training.device_rules import Fitted, fit, slow_device
+from lorasmith.training.estimate import unet_weights
+from lorasmith.training.holdout_setup import HeldOut, Measured, hold_out_of, leaks
+from lorasmith.training.lr import warmup_oddities
+from lorasmith.training.optim_check import check_optimizer
 
 T = TypeVar("T")
+
+# Of as many uses of a picture one shows it as it is, where all others are drawn afresh.
+FRESH_VARIANTS = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,11 @@ class Prepared:
     Args:
         name: of the run and its files.
         data_folder: where the pictures are; the cache lies there unless told otherwise.
+        scan: what is trained on, without what is held out.
         report: what the preflight found.
+        measured: the pictures that validation measures, ``None`` when nothing is held out.
+        held_out: and where they come from.
+        fitted: what this machine made of the settings, ``None`` when it was not asked.
     """
 
     settings: TrainSettings
@@ -51,18 +65,26 @@ class Prepared:
     dataset: Dataset
     report: AuditReport
     batches_per_epoch: int
+    held_out: HeldOut
+    measured: Measured | None = None
+    fitted: Fitted | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with any picture's bytes, caption, place in its bucket or number of uses."""
+        """Changes with any picture's bytes, mask, caption, place in its bucket or uses."""
         memo = cache_folder(self.settings, self.data_folder) / "pictures.json"
-        hashes = hash_pictures([item.picture.path for item in self.dataset.items], memo)
+        items = [*self.dataset.items, *(self.measured.dataset.items if self.measured else ())]
+        paths = [item.picture.path for item in items]
+        paths += [item.mask.path for item in items if item.mask is not None]
+        hashes = hash_pictures(paths, memo)
         digest = blake2b(digest_size=16)
-        for item in self.dataset.items:
+        for item in items:
             place = (item.placement.bucket, item.placement.resized, item.placement.crop)
             facts = (item.picture.path.name, item.caption, place, item.repeats, item.weight)
             digest.update(repr(facts).encode())
             digest.update(hashes[item.picture.path].encode())
+            if item.mask is not None:
+                digest.update(f"mask {hashes[item.mask.path]}".encode())
         return digest.hexdigest()
 
     @property
@@ -80,12 +102,19 @@ class Prepared:
 
     @property
     def oddities(self) -> list[Problem]:
-        """What is odd about the settings together with the pictures."""
-        found = []
+        """What is odd about the settings together with the model and the pictures."""
+        found: list[Problem] = []
+        if self.fitted is not None:
+            weights = unet_weights(self.architecture.unet)
+            found += self.fitted.notices
+            found += slow_device(self.settings, self.fitted.machine, weights)
+        found += loss_oddities(self.settings, self.architecture.prediction)
+        found += warmup_oddities(self.settings, self.steps)
         has_reg = any(item.reg for item in self.dataset.items)
         if self.settings.loss.prior_weight != 1.0 and not has_reg:
             what = "has no effect without regularisation pictures"
             found.append(Problem("loss.prior_weight", what, "add some with --reg"))
+        found += leaks(self.held_out, self.report.near_duplicates)
         return found
 
     def epoch_at(self, done: int) -> tuple[int, bool]:
@@ -97,6 +126,7 @@ def prepare(
     settings: TrainSettings,
     processes: int = 1,
     *,
+    to_train: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Prepared:
@@ -104,12 +134,15 @@ def prepare(
 
     Args:
         processes: how many will train together; each takes ``train.batch`` pictures per step.
+        to_train: also fit the settings to this machine; those of the result are then to be used.
         observer: told of progress while pictures are looked at.
 
     Raises:
         UserError: everything that is wrong, in one report.
     """
     problems: list[Problem] = []
+    fitted = attempt(problems, lambda: fit(settings)) if to_train else None
+    settings = fitted.settings if fitted is not None else settings
     check_parts(settings, problems)
     architecture = attempt(problems, lambda: open_architecture(settings))
     folders = attempt(problems, lambda: folder_specs(settings))
@@ -118,38 +151,79 @@ def prepare(
         found = attempt(problems, lambda: scan(folders, extension=settings.captions.extension))
     if architecture is not None:
         buckets = attempt(problems, lambda: buckets_of(settings, architecture))
+        attempt(problems, lambda: check_layers(settings, architecture))
     if found is None or buckets is None or architecture is None or folders is None:
         raise UserError([*problems, *(found.problems if found else ())])
 
+    masks = masks_of(settings, found, problems)
+    held_out = keep_from_training(settings, found, problems)
+    found = held_out.training
     dataset = build_dataset(
         found,
         buckets,
         caption_rules(settings),
-        flip=settings.augment.flip,
+        augmentation=augmentation_of(settings),
+        masks=masks.found,
         prior_weight=settings.loss.prior_weight,
     )
     data_folder = folders[0].path.parent if len(folders) > 1 else folders[0].path
     global_batch = settings.train.batch * processes
-    report = audit(
-        found,
+    memo = cache_folder(settings, data_folder) / "looks.json"
+    report = preflight(settings, dataset, held_out, masks, global_batch, memo, observer, controls)
+    problems += report.errors
+    if problems:
+        raise UserError(dict.fromkeys(problems))
+    name = settings.save.name or default_name(folders)
+    batches = dataset.batches_per_epoch(global_batch)
+    measured = held_out.measured(settings.validation, buckets, caption_rules(settings))
+    return Prepared(
+        settings, name, data_folder, architecture, found, dataset, report, batches, held_out,
+        measured, fitted,
+    )  # fmt: skip
+
+
+def preflight(
+    settings: TrainSettings,
+    dataset: Dataset,
+    held_out: HeldOut,
+    masks: Masks,
+    batch: int,
+    memo: Path,
+    observer: Observer,
+    controls: Controls | None,
+) -> AuditReport:
+    """What the pictures and captions are found to be; ``batch`` is over all processes."""
+    return audit(
+        held_out.training,
         dataset,
-        batch=global_batch,
+        batch=batch,
         accumulation=settings.train.accumulation,
         epochs=settings.train.epochs,
         steps=settings.train.steps,
         count_tokens=count_tokens,
         max_tokens=settings.model.max_tokens,
         trigger=settings.captions.trigger,
-        memo=cache_folder(settings, data_folder) / "looks.json",
+        warnings=masks.warnings,
+        held_out=held_out.pictures,
+        memo=memo,
         observer=observer,
         controls=controls,
     )
-    problems += report.errors
-    if problems:
-        raise UserError(dict.fromkeys(problems))
-    name = settings.save.name or default_name(folders)
-    batches = dataset.batches_per_epoch(global_batch)
-    return Prepared(settings, name, data_folder, architecture, found, dataset, report, batches)
+
+
+def keep_from_training(settings: TrainSettings, found: Scan, problems: list[Problem]) -> HeldOut:
+    """What is held out; nothing where that fails, and then its problems are collected."""
+    extension = settings.captions.extension
+    held = attempt(problems, lambda: hold_out_of(settings.validation, found, extension))
+    return held or HeldOut(found, (), found)
+
+
+def masks_of(settings: TrainSettings, found: Scan, problems: list[Problem]) -> Masks:
+    """The loss masks of all pictures; what is wrong with them is collected."""
+    loss = settings.loss
+    masks = find_masks(loss.masked, loss.mask_folder, found.pictures, found.folders)
+    problems += [*masks.problems, *check_masks(masks, found.pictures)]
+    return masks
 
 
 def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
@@ -163,7 +237,7 @@ def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
 
 def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
     """Collect what is wrong with settings that no other check opens."""
-    attempt(problems, lambda: find_optimizer(settings.optimizer.name))
+    attempt(problems, lambda: check_optimizer(settings.optimizer.name, settings.optimizer.args))
     attempt(problems, lambda: check_writable(settings.save.output))
     start = settings.adapter.init_from
     if start is not None:
@@ -174,6 +248,15 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
             what = f"<lora:{parsed.loras[0].name}> stands in a sample prompt"
             todo = "remove it: samples show the LoRA in training alone"
             problems.append(Problem("sample.prompts", what, todo))
+
+
+def check_layers(settings: TrainSettings, architecture: Architecture) -> None:
+    """Raises UserError where the settings name layers or blocks that the model does not have."""
+    if settings.adapter.names_layers:
+        # Diffusers takes seconds to import, and most settings name none.
+        from lorasmith.training.network_setup import planned_network
+
+        planned_network(settings, architecture)
 
 
 def open_architecture(settings: TrainSettings) -> Architecture:
@@ -224,6 +307,23 @@ def caption_rules(settings: TrainSettings) -> CaptionRules:
         prefix=captions.prefix,
         suffix=captions.suffix,
         wildcards=captions.wildcards,
+        secondary_separator=captions.secondary_separator,
+        tag_warmup_steps=captions.tag_warmup_steps,
+        tag_warmup_min=captions.tag_warmup_min,
+    )
+
+
+def augmentation_of(settings: TrainSettings) -> Augmentation:
+    augment = settings.augment
+    return Augmentation(
+        flip=augment.flip,
+        colour=augment.colour,
+        random_crop=augment.random_crop,
+        zoom=augment.zoom,
+        slices=augment.slices,
+        face_crop=augment.face_crop,
+        variants=FRESH_VARIANTS if augment.variants == "fresh" else augment.variants,
+        fresh=augment.variants == "fresh",
     )
 
 

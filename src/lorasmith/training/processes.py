@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, reduce
+from accelerate.utils import broadcast_object_list, gather_object, reduce
 from torch import Tensor
 
 T = TypeVar("T")
@@ -60,6 +60,10 @@ class Processes:
         if self.count > 1:
             broadcast_object_list(values)
         return values[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's ``value``, by rank, everywhere."""
+        return list(gather_object([value])) if self.count > 1 else [value]
 
     def wait(self) -> None:
         self._state.wait_for_everyone()

@@ -24,6 +24,7 @@ from lorasmith.training.plan import make_plan
 from lorasmith.training.plan_view import show_plan
 from lorasmith.training.prepare import Prepared, prepare, process_count
 from lorasmith.training.processes import Processes
+from lorasmith.training.requests import forget_requests
 from lorasmith.training.run_folder import (
     RunFolder,
     drop_lines_after,
@@ -36,8 +37,12 @@ from lorasmith.training.run_folder import (
 from lorasmith.training.setup import Run, build_run
 from lorasmith.training.state import list_states, load_state, step_of
 
-# What may differ on resume: how long, what is kept and shown. Everything else decides the result.
-CHANGEABLE = ("train.epochs", "train.steps", "save.", "sample.", "log.", "performance.")
+# What may differ on resume: how long, what is kept and shown, what is done in trouble.
+# Everything else decides the result.
+CHANGEABLE = (
+    *("train.epochs", "train.steps", "save.", "sample.", "log.", "performance."),
+    *("validation.every_", "watchdog."),
+)
 
 
 def train(
@@ -60,7 +65,10 @@ def train(
         Stopped: the user stopped it; the run can be resumed.
     """
     with Observers([Terminal(console)]) as watch:
-        prepared = prepare(settings, process_count(), observer=watch, controls=controls)
+        prepared = prepare(
+            settings, process_count(), to_train=True, observer=watch, controls=controls
+        )
+    settings = prepared.settings
     notices = [*notices, *prepared.oddities]
     processes = start_processes(settings)
     folder = new_run_folder(settings.save.output, prepared.name)
@@ -93,7 +101,9 @@ def resume(
     if "precision" in info:  # What "auto" chose then; another machine might choose otherwise.
         fixed.append(Override("train.precision", info["precision"]))
     settings = load_settings(folder.settings, [*overrides, *fixed])
-    prepared = prepare(settings, process_count())
+    prepared = prepare(settings, process_count(), to_train=True)
+    settings = prepared.settings
+    refuse_replaced(folder, prepared)
     processes = start_processes(settings)
     refuse_other_inputs(folder, info, prepared)
     if info.get("status") == "done" and info.get("steps") == prepared.steps:
@@ -118,6 +128,19 @@ def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], prepared: Pr
         for what, (key, value) in changed.items()
         if info.get(key) != value
     ]  # fmt: skip
+    if problems:
+        raise RunError(problems)
+
+
+def refuse_replaced(folder: RunFolder, prepared: Prepared) -> None:
+    """Raises RunError when this machine lacks what the run was begun with."""
+    fitted = prepared.fitted
+    changed = fitted.replaced if fitted is not None else frozenset()
+    problems = [
+        Problem(str(folder.path), str(notice), "go on with it where it was begun")
+        for notice in (fitted.notices if fitted is not None else ())
+        if notice.where in changed and not notice.where.startswith(CHANGEABLE)
+    ]
     if problems:
         raise RunError(problems)
 
@@ -156,7 +179,11 @@ def own_folder(folder: RunFolder, processes: Processes) -> Iterator[None]:
     """Keep other runs out of the folder; one process holds the lock for all."""
     if processes.main:
         with folder:
-            yield
+            forget_requests(folder.control)  # Of a process that was killed.
+            try:
+                yield
+            finally:
+                forget_requests(folder.control)
     else:
         yield
 
@@ -170,6 +197,7 @@ def write_beginning(folder: RunFolder, prepared: Prepared, notices: Sequence[Pro
         "status": "started",
         "dataset": prepared.fingerprint,
         "base_model": model_fingerprint(prepared.settings),
+        "replaced": [str(notice) for notice in prepared.fitted.notices] if prepared.fitted else [],
         **environment(),
     }
     write_json(folder.info, info)
@@ -211,6 +239,7 @@ def _run(
         except Stopped:
             if processes.main:
                 write_info(folder, status="stopped")
+            processes.wait()  # A launcher ends all processes when the first has ended.
             raise
         if processes.main:
             write_info(folder, status="done", seconds=run.stopwatch.rounded())
@@ -230,6 +259,8 @@ def continue_from_newest(run: Run, observe: Observer) -> None:
     if states:
         run.position = load_state(states[-1], run.trainer)
         observe(Notice("info", f"going on after step {run.position.step} of {run.steps}"))
+        for change in run.trainer.interventions:
+            observe(Notice("info", f"after step {change.step}, as before: {change}"))
     else:
         observe(Notice("info", "there is no saved state yet; beginning again from step 0"))
 
@@ -246,6 +277,7 @@ def describe(run: Run, observe: Observer) -> None:
     observe(Notice("info", f"training {len(run.network)} modules on {where}: {trained}"))
     write_info(
         run.folder,
+        status="started",
         device=device_name(run.model.device),
         precision=run.precision.name,
         model={"path": run.settings.model.path, "family": run.prepared.architecture.family},

@@ -11,6 +11,7 @@
       tensorboard/          the same numbers for TensorBoard
       samples/              pictures made while training
       state/                full training states, the newest two
+      control/              requests to the training while it runs
       NAME-000001.safetensors …  snapshots        NAME.safetensors  the result
 """
 
@@ -72,6 +73,10 @@ class RunFolder:
         return self.path / "state"
 
     @property
+    def control(self) -> Path:
+        return self.path / "control"
+
+    @property
     def result(self) -> Path:
         return self.path / f"{self.name}.safetensors"
 
@@ -88,9 +93,22 @@ class RunFolder:
         logged = self.metrics.exists() and self.metrics.stat().st_size > 0
         return logged or self.result.exists() or any(self.state.glob("*.pt"))
 
+    @property
+    def busy(self) -> bool:
+        """Whether a process is training here now."""
+        try:
+            with open(self._lock_path, "r+", encoding="utf-8") as file:
+                return not _lock_file(file, shared=True)
+        except FileNotFoundError:
+            return False
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / "run.lock"
+
     def __enter__(self) -> RunFolder:
         check_writable(self.path)
-        self._lock = open(self.path / "run.lock", "a", encoding="utf-8")
+        self._lock = open(self._lock_path, "a", encoding="utf-8")
         if not _lock_file(self._lock):
             self._lock.close()
             raise RunError.of(
@@ -108,11 +126,14 @@ class RunFolder:
     ) -> None:
         assert self._lock is not None
         self._lock.close()
-        (self.path / "run.lock").unlink(missing_ok=True)
+        self._lock_path.unlink(missing_ok=True)
 
 
-def _lock_file(file: TextIO) -> bool:
-    """An advisory lock that the operating system releases even after SIGKILL."""
+def _lock_file(file: TextIO, *, shared: bool = False) -> bool:
+    """An advisory lock that the operating system releases even after SIGKILL.
+
+    Those who only ask whether it is free share theirs, where the system has shared locks.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -121,7 +142,7 @@ def _lock_file(file: TextIO) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -17,19 +17,21 @@ from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.generate import PictureRequest
 from lorasmith.sampling.prompt import parse_prompt
 from lorasmith.training.batches import Batches
-from lorasmith.training.data_setup import latent_source, text_source
+from lorasmith.training.data_setup import latent_source, measured_sources, text_source
 from lorasmith.training.device import LARGE_FOR_CPU, Precision, choose_precision
+from lorasmith.training.ema import Ema
 from lorasmith.training.estimate import unet_weights
 from lorasmith.training.lr import learning_rate
 from lorasmith.training.network_setup import build_network
 from lorasmith.training.objective import build_objective
-from lorasmith.training.optim import FlatGroup, build_optimizer
+from lorasmith.training.optim import build_optimizer, flat_groups
 from lorasmith.training.prepare import Prepared
 from lorasmith.training.processes import Processes
 from lorasmith.training.run_folder import RunFolder
 from lorasmith.training.state import Position
 from lorasmith.training.step import TrainStep
 from lorasmith.training.stopwatch import Stopwatch
+from lorasmith.training.validation import Validation, build_validation
 
 # Captions stand in for prompts when none are given; two are enough to see something by.
 CAPTIONS_AS_PROMPTS = 2
@@ -51,6 +53,7 @@ class Run:
     samples: list[PictureRequest]
     stopwatch: Stopwatch
     position: Position
+    validation: Validation | None = None
 
     @property
     def steps(self) -> int:
@@ -91,8 +94,10 @@ def build_run(
     with stopwatch.phase("loading"):
         model = _load(settings, precision, device)
     with stopwatch.phase("encoding"):
-        latents = latent_source(settings, prepared, model, processes, observe, controls)
-        text = text_source(settings, prepared, model, processes, observe)
+        measured = measured_sources(settings, prepared, model, processes, observe, controls)
+        dataset = prepared.dataset
+        latents = latent_source(settings, prepared, dataset, model, processes, observe, controls)
+        text = text_source(settings, prepared, dataset, model, processes, observe)
     batches = Batches(
         prepared.dataset,
         latents,
@@ -110,6 +115,7 @@ def build_run(
     return Run(
         settings, prepared, folder, processes, model, precision, network, batches, trainer,
         sample_requests(settings, prepared, model), stopwatch, Position(),
+        build_validation(settings.validation, trainer, prepared.measured, measured),
     )  # fmt: skip
 
 
@@ -151,25 +157,28 @@ def _trainer(
     precision: Precision,
     processes: Processes,
 ) -> TrainStep:
-    lrs = settings.optimizer.lrs
-    groups = [
-        FlatGroup(name, parameters, lrs[name])
-        for name, parameters in network.parameter_groups().items()
-        if parameters
-    ]
+    optimizer, lrs = settings.optimizer, settings.optimizer.lrs
+    groups = flat_groups(
+        optimizer.name,
+        [
+            (group.name, group.parameters, lrs[group.part] * group.rate)
+            for group in network.parameter_groups()
+        ],
+    )
     return TrainStep(
         model,
         network,
         groups,
-        build_optimizer(settings.optimizer.name, groups, settings.optimizer.args),
+        build_optimizer(optimizer.name, groups, optimizer.args),
         learning_rate(settings, prepared.steps),
         build_objective(settings, model),
         processes,
-        max_grad_norm=settings.optimizer.max_grad_norm,
+        max_grad_norm=optimizer.max_grad_norm,
         norm_limit=settings.adapter.scale_weight_norms,
         scaler=(
             torch.amp.GradScaler(model.device.type) if precision.dtype == torch.float16 else None
         ),
+        ema=Ema(groups, settings.train.ema) if settings.train.ema else None,
     )
 
 

@@ -15,6 +15,7 @@ from lorasmith.sampling.infotext import Infotext, describe, save_picture
 from lorasmith.training.device import DTYPES
 from lorasmith.training.metadata import lora_metadata
 from lorasmith.training.offload import awake
+from lorasmith.training.resting import resting
 from lorasmith.training.setup import Run
 
 
@@ -56,12 +57,22 @@ def save_snapshot(run: Run, step: int, epoch: int | None, observe: Observer) -> 
         path = run.folder.epoch_snapshot(epoch)
     else:
         path = run.folder.step_snapshot(step)
-    with run.stopwatch.phase("saving"):
+    with run.stopwatch.phase("saving"), resting(run.trainer):
         tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
         save_lora(path, tensors, lora_metadata(run, step))
     observe(SnapshotSaved(path, step, final))
     if not final:
         drop_old_snapshots(run)
+
+
+def validate(run: Run, step: int, observe: Observer) -> None:
+    """Measure the held-out pictures; every process must call it, as each does its share."""
+    if run.validation is None:
+        return
+    with run.stopwatch.phase("validating"):
+        done = run.validation(step)
+    if run.processes.main:
+        observe(done)
 
 
 def drop_old_snapshots(run: Run) -> None:
@@ -86,7 +97,8 @@ def draw_samples(run: Run, step: int, observe: Observer, controls: Controls) -> 
     """
     if not run.processes.main or not run.samples:
         return
-    tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
+    with resting(run.trainer):
+        tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
     with run.stopwatch.phase("sampling"), run.network.detached(), awake(run.model):
         network = AdapterNetwork.load(tensors, run.model.adapter_roots())
         # The base model alone before the first step, when the LoRA changes nothing yet.

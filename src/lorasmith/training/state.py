@@ -1,8 +1,9 @@
 """The complete training state, and nothing that a function of the step gives.
 
 There is no generator state, no scheduler state and no position in the data: those are functions
-of the seed and the step. What is left is the step, the trained parameters, the optimizer's memory,
-the loss scale and the loss average that the progress line shows.
+of the seed and the step. What is left is the step, the trained parameters and their average, the
+optimizer's memory, the loss scale, what was changed on the way, and the loss average that the
+progress line shows.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import torch
 
 from lorasmith.errors import RunError
 from lorasmith.files import write_bytes
+from lorasmith.training.interventions import Interventions
 from lorasmith.training.step import TrainStep
 
-FORMAT = 1
+FORMAT = 2
 # The newest, and the one before in case the newest turns out bad.
 KEPT_STATES = 2
 NAME = re.compile(r"step-(\d{8})\.pt$")
@@ -34,25 +36,61 @@ class Position:
     smoothed_loss: float | None = None
 
 
-def save_state(
-    folder: Path, trainer: TrainStep, position: Position, keep: int = KEPT_STATES
-) -> Path:
-    """Write ``step-NNNNNNNN.pt`` into ``folder`` and remove all but the newest ``keep``.
-
-    Raises:
-        RunError: it could not be written; earlier states are intact.
-    """
-    content = {
+def content_of(trainer: TrainStep, position: Position) -> dict[str, Any]:
+    """The state as plain values; its tensors are the trainer's own, not copies."""
+    return {
         "format": FORMAT,
         "step": position.step,
         "smoothed_loss": position.smoothed_loss,
         "parameters": {group.name: group.flat.detach() for group in trainer.groups},
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict() if trainer.scaler else None,
+        "ema": trainer.ema.state_dict() if trainer.ema else None,
+        "interventions": trainer.interventions.records(),
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
+
+
+def put_back(content: dict[str, Any], trainer: TrainStep, where: Path) -> Position:
+    """Put numbers from :func:`content_of` into ``trainer``; ``content`` belongs to it afterwards.
+
+    The list of interventions stays: it says which steps it is about.
+
+    Raises:
+        RunError: they are of another adapter; ``where`` they came from.
+    """
+    for group in trainer.groups:
+        saved = content["parameters"].get(group.name)
+        if saved is None or saved.shape != group.flat.shape:
+            raise RunError.of(
+                where,
+                f"does not hold this run's {group.name} parameters",
+                "adapter settings cannot change on resume; start a new run instead",
+            )
+        group.flat.data.copy_(saved)
+    trainer.optimizer.load_state_dict(content["optimizer"])
+    if trainer.scaler is not None and content["scaler"] is not None:
+        trainer.scaler.load_state_dict(content["scaler"])
+    if trainer.ema is not None:
+        trainer.ema.load_state_dict(content["ema"])
+    return Position(content["step"], content["smoothed_loss"])
+
+
+def save_state(
+    folder: Path, trainer: TrainStep, position: Position, keep: int = KEPT_STATES
+) -> Path:
+    """Write ``step-NNNNNNNN.pt`` into ``folder`` and remove all but the newest ``keep``.
+
+    Raises:
+        RunError: it holds NaN or infinity, or could not be written; earlier states are intact.
+    """
     path = folder / f"step-{position.step:08d}.pt"
+    for group in trainer.groups:
+        if not bool(group.flat.detach().isfinite().all()):
+            raise RunError.of(
+                path, f"{group.name} weights are no numbers; not written", "lower optimizer.lr"
+            )
+    buffer = io.BytesIO()
+    torch.save(content_of(trainer, position), buffer)
     write_bytes(path, buffer.getvalue())
     for old in list_states(folder)[:-keep]:
         old.unlink(missing_ok=True)
@@ -72,28 +110,22 @@ def step_of(path: Path) -> int:
 
 
 def load_state(path: Path, trainer: TrainStep) -> Position:
-    """Put the state into ``trainer``.
+    """Put the state into ``trainer``, what was changed on the way with it.
 
     Raises:
         RunError: the file is damaged, from another version, or of another adapter or optimizer.
     """
-    content = _read(path)
-    for group in trainer.groups:
-        saved = content["parameters"].get(group.name)
-        if saved is None or saved.shape != group.flat.shape:
-            raise RunError.of(
-                path,
-                f"does not hold this run's {group.name} parameters",
-                "adapter settings cannot change on resume; start a new run instead",
-            )
-        group.flat.data.copy_(saved)
-    trainer.optimizer.load_state_dict(content["optimizer"])
-    if trainer.scaler is not None and content["scaler"] is not None:
-        trainer.scaler.load_state_dict(content["scaler"])
-    return Position(content["step"], content["smoothed_loss"])
+    content = read_state(path)
+    trainer.interventions = Interventions.of(content["interventions"])
+    return put_back(content, trainer, path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """What :func:`save_state` wrote, on the CPU.
+
+    Raises:
+        RunError: the file is damaged or from another version.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:

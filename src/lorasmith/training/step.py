@@ -10,6 +10,8 @@ from torch import Tensor
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.models.sd import DiffusionModel
+from lorasmith.training.ema import Ema
+from lorasmith.training.interventions import Interventions
 from lorasmith.training.lr import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, clip_gradients
@@ -33,6 +35,7 @@ class TrainStep:
         max_grad_norm: joint L2 norm that gradients are clipped to; 0 for no clipping.
         norm_limit: largest Frobenius norm of a module's weight change, ``None`` for no limit.
         scaler: loss scaling for float16, ``None`` otherwise.
+        ema: average of the weights that each step is taken into, ``None`` for none.
     """
 
     def __init__(
@@ -48,11 +51,14 @@ class TrainStep:
         max_grad_norm: float = 1.0,
         norm_limit: float | None = None,
         scaler: torch.amp.GradScaler | None = None,
+        ema: Ema | None = None,
     ) -> None:
         self.model, self.network, self.groups = model, network, list(groups)
         self.optimizer, self.rate, self.objective = optimizer, rate, objective
         self.processes = processes
         self.max_grad_norm, self.norm_limit, self.scaler = max_grad_norm, norm_limit, scaler
+        self.ema = ema
+        self.interventions = Interventions()
 
     def __call__(self, step: int, batches: Iterable[MicroBatch], total: int) -> StepResult:
         """Run step ``step`` (0-based) on this process's micro-batches.
@@ -79,7 +85,7 @@ class TrainStep:
         return loss.detach()
 
     def _update(self, step: int) -> Tensor:
-        factor = self.rate.factor(step)
+        factor = self.rate.factor(step) * self.interventions.lr_factor(step)
         for group, flat in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = flat.lr * factor
         if self.scaler is not None:
@@ -92,4 +98,6 @@ class TrainStep:
             self.scaler.update()
         if self.norm_limit is not None:
             self.network.scale_weight_norms(self.norm_limit)
+        if self.ema is not None:
+            self.ema.update(step)
         return norm

@@ -12,9 +12,12 @@ from rich.console import Console
 from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
 from lorasmith.demo.character import write_training_set
+from lorasmith.errors import UserError
 from lorasmith.events import Controls
-from lorasmith.training.plan import make_plan
+from lorasmith.training.device import choose_precision
+from lorasmith.training.plan import make_plan, validation_seconds
 from lorasmith.training.plan_view import graph
+from lorasmith.training.prepare import prepare
 from lorasmith.training.run import train
 from lorasmith.training.speed import step_seconds
 
@@ -32,6 +35,7 @@ def overrides(data: Path, **more: str) -> dict[str, str]:
         "save.output": str(data.parent / "out"),
         "save.name": "run",
         "train.batch": "2",
+        "performance.threads": "1",
         "sample.every_epochs": "0",
         "sample.at_start": "false",
         "log.tensorboard": "false",
@@ -46,6 +50,9 @@ def overrides(data: Path, **more: str) -> dict[str, str]:
         {"train__epochs": "3", "save__keep_last": "1"},
         {"train__steps": "5", "save__every_steps": "2"},
         {"train__epochs": "2", "adapter__text_encoder": "false", "adapter__conv_rank": "2"},
+        {"train__epochs": "1", "adapter__type": "loha", "adapter__targets": "full"},
+        {"train__epochs": "1", "adapter__blocks": "rest=0.5 IN=0", "adapter__type": "lokr"},
+        {"train__epochs": "1", "optimizer__loraplus_ratio": "4", "adapter__targets": "attn"},
     ],
 )
 def test_planned_steps_files_and_weights_are_those_of_the_run(
@@ -78,6 +85,27 @@ def test_plan_is_printed_without_loading_a_model(
     assert not (data.parent / "out" / "run").exists()
 
 
+def test_plan_says_what_each_block_learns_with(data: Path) -> None:
+    chosen = {"adapter__blocks": "rest=0 OUT02=0.5 OUT03-OUT05=1", "optimizer__lr": "1e-3"}
+    plan = make_plan(load_settings(None, overrides(data, **chosen)), [])
+    assert [(rate.name, rate.blocks, rate.lr) for rate in plan.rates] == [
+        ("unet x0.5", "OUT02", 5e-4),
+        ("unet", "OUT03-OUT05", 1e-3),
+    ]
+
+
+def test_layers_that_do_not_exist_are_named_before_anything_is_loaded(data: Path) -> None:
+    chosen = {"adapter__include": "to_kk", "adapter__exclude": "lora_unet_upblocks_*"}
+    with pytest.raises(UserError, match=r"to_kk.*did you mean to_k") as error:
+        make_plan(load_settings(None, overrides(data, **chosen)), [])
+    assert len(error.value.problems) == 2
+
+
+def test_nothing_left_to_train_is_said(data: Path) -> None:
+    with pytest.raises(UserError, match="leave no layer to train"):
+        make_plan(load_settings(None, overrides(data, adapter__blocks="OUT09")), [])
+
+
 def test_graph_falls_with_the_rate(data: Path) -> None:
     plan = make_plan(load_settings(None, overrides(data, train__epochs="9")), [])
     lines = graph(plan.rates[0], plan.prepared.steps)
@@ -91,3 +119,21 @@ def test_time_grows_with_samples_and_checkpointing() -> None:
     four = step_seconds(10**9, 10, 4, 1, 1e10, cpu, dtype, checkpointing=False)
     saving = step_seconds(10**9, 10, 1, 1, 1e10, cpu, dtype, checkpointing=True)
     assert one < saving < four < 4 * one
+
+
+def test_measuring_takes_time_by_pictures_timesteps_and_how_often(data: Path) -> None:
+    device = torch.device("cpu")
+    precision = choose_precision("fp32", device, 0)
+
+    def seconds(**more: str) -> float:
+        settings = load_settings(None, overrides(data, train__epochs="6", **more))
+        return validation_seconds(settings, prepare(settings), 1e3, precision, device)
+
+    usual = seconds(validation__split="0.4")  # The base model, step 0 and six epochs.
+    assert usual > 0
+    assert seconds() == 0
+    assert seconds(validation__split="0.4", validation__every_epochs="0") == 0
+    assert seconds(validation__split="0.4", validation__every_epochs="2") == pytest.approx(
+        usual * 5 / 8
+    )
+    assert seconds(validation__split="0.4", validation__timesteps="16") == pytest.approx(2 * usual)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.tiny_models import tiny_model
 
 from lorasmith.data.buckets import plan_buckets
@@ -14,7 +17,10 @@ from lorasmith.data.cache import TensorStore
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.latents import cache_latents
 from lorasmith.data.layout import find_folders
+from lorasmith.data.mask_cache import cache_masks
+from lorasmith.data.masks import find_masks
 from lorasmith.data.scan import scan
+from lorasmith.data.views import Augmentation, View
 from lorasmith.demo.character import write_training_set
 from lorasmith.events import Event
 from lorasmith.models.sd import Conditioning, DiffusionModel
@@ -39,7 +45,9 @@ def model() -> DiffusionModel:
 def dataset(tmp_path: Path) -> Dataset:
     write_training_set(tmp_path / "data", pictures=3, regularisation=2, repeats=2)
     folders = find_folders(tmp_path / "data")
-    return build_dataset(scan(folders), plan_buckets(64, 64, multiple=32), flip=True)
+    return build_dataset(
+        scan(folders), plan_buckets(64, 64, multiple=32), augmentation=Augmentation(flip=True)
+    )
 
 
 def test_cached_latents_equal_live_ones(
@@ -50,13 +58,64 @@ def test_cached_latents_equal_live_ones(
         dataset, store, model.encode_pictures, vae_key=model.vae_fingerprint(), batch=2
     )
     samples = list(dataset.samples[:4])
-    flips = [True, False, True, False]
-    cached = CachedLatents(store, keys).posterior(samples, flips)
-    live = LiveLatents(dataset, model, "white").posterior(samples, flips)
+    views = [
+        View(dataset.items[sample.item].placement, flip)
+        for sample, flip in zip(samples, (True, False, True, False), strict=True)
+    ]
+    cached = CachedLatents(store, keys).posterior(samples, views)
+    live = LiveLatents(dataset, model, "white").posterior(samples, views)
     for left, right in zip(cached, live, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-6)
-    unflipped, _ = CachedLatents(store, keys).posterior(samples, [False] * 4)
+    plain = [replace(view, flip=False) for view in views]
+    unflipped, _ = CachedLatents(store, keys).posterior(samples, plain)
     assert not torch.equal(cached[0][0], unflipped[0])
+
+
+def test_every_view_and_mask_is_bit_for_bit_the_same_cached_and_live(
+    model: DiffusionModel, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "masks").mkdir()
+    for name in ("a_0100_0080_0040_0050", "b"):
+        pixels = rng.integers(0, 256, (160, 230, 4), dtype=np.uint8)
+        (tmp_path / "data").mkdir(exist_ok=True)
+        Image.fromarray(pixels).convert("RGB").save(tmp_path / "data" / f"{name}.png")
+    Image.fromarray(pixels[:, :, 3]).save(tmp_path / "masks" / "b.png")
+    found = scan(find_folders(tmp_path / "data"))
+    everything = Augmentation(
+        flip=True,
+        colour=0.5,
+        random_crop=True,
+        zoom=1.5,
+        slices=4,
+        face_crop=(2.0, 4.0),
+        variants=3,
+    )
+    masks = find_masks("folder", tmp_path / "masks", found.pictures, found.folders)
+    dataset = build_dataset(
+        found, plan_buckets(64, 64, multiple=32), augmentation=everything, masks=masks.found
+    )
+    store, fingerprint = TensorStore(tmp_path / "cache"), model.vae_fingerprint()
+    keys = cache_latents(dataset, store, model.encode_pictures, vae_key=fingerprint)
+    factor = model.architecture.latent_factor
+    cached = CachedLatents(store, keys, cache_masks(dataset, store, factor))
+    live = LiveLatents(dataset, model, "white")
+    for epoch in range(6):
+        for sample in dataset.samples:
+            views = [dataset.view_for(sample, seed=0, epoch=epoch)]
+            pairs = zip(
+                (*cached.posterior([sample], views), cached.masks([sample], views)),
+                (*live.posterior([sample], views), live.masks([sample], views)),
+                strict=True,
+            )
+            for left, right in pairs:
+                assert left is not None
+                assert right is not None
+                assert torch.equal(left, right)
+            assert left.shape[-2:] == cached.posterior([sample], views)[0].shape[-2:]
+            has_mask = dataset.items[sample.item].mask is not None
+            assert bool((left == 1).all()) is not has_mask
+    assert CachedLatents(store, keys).masks([sample], views) is None
 
 
 def test_cached_text_equals_live_text_and_is_made_once(

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.diffusion.noise import draw_noise
+from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.timesteps import Timesteps
+from lorasmith.diffusion.weights import Weights
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.tensor_random import normal_per_sample
 from lorasmith.training.lr import LearningRate
@@ -54,11 +56,13 @@ def make(model: DiffusionModel, **options: object) -> TrainStep:
     )
     network.attach()
     with torch.no_grad():  # Up weights of zero would leave half of the gradients zero.
-        for parameters in network.parameter_groups().values():
-            for index, parameter in enumerate(parameters):
+        for group in network.parameter_groups():
+            for index, parameter in enumerate(group.parameters):
                 parameter += 0.02 * normal_per_sample(parameter.shape, 2, "test up", 0, [index])[0]
-    groups = [FlatGroup(name, p, LR) for name, p in network.parameter_groups().items()]
-    objective = Objective(NoiseSchedule("epsilon"), SEED, min_snr_gamma=5.0, noise_offset=0.05)
+    groups = [FlatGroup(g.name, g.parameters, LR) for g in network.parameter_groups()]
+    objective = Objective(
+        NoiseSchedule("epsilon"), SEED, noise=Noise(offset=0.05), weights=Weights(min_snr_gamma=5.0)
+    )
     return TrainStep(
         model,
         network,
@@ -90,8 +94,8 @@ def test_loss_equals_diffusers_arithmetic(model: DiffusionModel) -> None:
     )
     mean, std = latents(samples)
     x0 = mean + std * normal_per_sample(SHAPE, SEED, "latent", step, samples)
-    noise = draw_noise(SHAPE, SEED, step, samples, offset=0.05)
-    t = trainer.objective.schedule.draw_timesteps(SEED, step, samples)
+    noise = Noise(offset=0.05).draw(x0, SEED, step, samples)
+    t = Timesteps().draw(SEED, step, samples)
     noisy = scheduler.add_noise(x0, noise, t)
     fresh = make(tiny_model())  # The step above has changed the weights already.
     with torch.no_grad():

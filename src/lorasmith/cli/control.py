@@ -1,0 +1,115 @@
+"""``lorasmith control``"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from lorasmith.errors import Problem, RunError, UserError
+from lorasmith.events import REQUESTS, Request
+from lorasmith.training.requests import write_request
+from lorasmith.training.run_folder import RunFolder, existing_run_folder
+from lorasmith.training.status import Status, read_status
+
+HOW_IT_ENDED = {
+    "done": "it is finished",
+    "stopped": "it was stopped",
+    "trouble": "it ended in trouble",
+    "killed": "it was killed",
+}
+
+
+@click.command("control", epilog="Requests: " + "; ".join(f"{k}: {v}" for k, v in REQUESTS.items()))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("requests", nargs=-1)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 86400),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait so long for the training to do it; exit status 2 if it has not.",
+)
+def command(run: Path, requests: tuple[str, ...], wait: float) -> None:
+    """Ask the training in folder RUN for something, or see how it goes.
+
+    Without a request, shows the status. Requests are done in order after the step in progress:
+    samples, snapshot, state, stop, lr=FACTOR.
+    """
+    folder = existing_run_folder(run)
+    if not requests:
+        click.echo("\n".join(status_lines(folder, read_status(folder))))
+        return
+    parsed = parse_all(requests)
+    if not folder.busy:
+        state = read_status(folder).state
+        raise RunError.of(
+            run,
+            f"no training runs in this folder: {HOW_IT_ENDED.get(state, state)}",
+            f"lorasmith train --resume {run} goes on with it"
+            if state != "done"
+            else "start another run",
+        )
+    files = [write_request(folder.control, request) for request in parsed]
+    click.echo(f"asked for {', '.join(map(str, parsed))}")
+    if wait:
+        wait_for(folder, files, wait)
+
+
+def parse_all(texts: tuple[str, ...]) -> list[Request]:
+    """All of them, or every problem with them at once, so that nothing is asked by halves."""
+    parsed: list[Request] = []
+    problems: list[Problem] = []
+    for text in texts:
+        try:
+            parsed.append(Request.parse(text))
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return parsed
+
+
+def wait_for(folder: RunFolder, files: list[Path], seconds: float) -> None:
+    """Until the training has removed all ``files``."""
+    deadline = time.monotonic() + seconds
+    while any(path.exists() for path in files):
+        if time.monotonic() > deadline:
+            raise RunError.of(
+                folder.path, f"not done within {seconds:g} s", "it is done after the step"
+            )
+        time.sleep(0.05)
+    click.echo("done")
+
+
+def status_lines(folder: RunFolder, status: Status) -> list[str]:
+    numbers = status.numbers
+    lines = [f"{folder.path}: {status.state}"]
+    if numbers:
+        lines.append(f"step       {numbers['step']} of {status.steps}, epoch {numbers['epoch']}")
+        rates = ", ".join(f"{part} {rate:.3g}" for part, rate in numbers["lr"].items())
+        lines.append(f"loss       {numbers['smoothed_loss']:.4f} (average), lr {rates}")
+    if numbers and status.state == "running":
+        left = time.strftime("%H:%M:%S", time.gmtime(numbers["seconds_left"]))
+        lines.append(f"speed      {numbers['samples_per_second']:.3g} samples/s, {left} left")
+    facts = {
+        "samples": status.last_samples,
+        "snapshot": status.last_snapshot,
+        "trouble": status.trouble,
+        "waiting": f"{status.waiting} requests" if status.waiting else "",
+    }
+    lines += [f"{name:10} {value}" for name, value in facts.items() if value]
+    for change in status.interventions:
+        lines.append(f"changed    after step {change['step']}: {_change(change)}")
+    return lines
+
+
+def _change(change: dict[str, object]) -> str:
+    parts = [f"learning rate x {change['lr']:g}"] if change["lr"] != 1 else []
+    parts += [
+        f"{name.replace('_', ' ')}: {change[name]}"
+        for name in ("left_out", "in_fp32")
+        if change[name]
+    ]
+    return f"{', '.join(parts)} (by {change['by']})"

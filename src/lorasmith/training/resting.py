@@ -1,0 +1,51 @@
+"""The weights as they are to be used, for as long as they are looked at and not trained.
+
+What a step works on is not always what a user should get: with an average of the weights it is the
+average, and optimizers without a schedule (Defazio et al. 2024, "The Road Less Scheduled") train at
+another point than the one that they have found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from lorasmith.training.step import TrainStep
+
+
+@runtime_checkable
+class TwoModes(Protocol):
+    """An optimizer that moves the weights between where they train and what they are worth."""
+
+    def train(self) -> None: ...
+    def eval(self) -> None: ...
+
+
+@contextlib.contextmanager
+def resting(trainer: TrainStep) -> Iterator[None]:
+    """The weights to save, sample and validate, within the block; after it those of the training,
+    bit for bit.
+
+    Weights must not be trained in the block, and blocks do not nest.
+    """
+    optimizer, ema = trainer.optimizer, trainer.ema
+    if ema is None and not isinstance(optimizer, TwoModes):
+        yield
+        return
+    kept = [group.flat.detach().clone() for group in trainer.groups]
+    if isinstance(optimizer, TwoModes):
+        optimizer.eval()
+    if ema is not None:
+        ema.copy_to_weights()
+    try:
+        yield
+    finally:
+        # Back through the optimizer for its own flags; its arithmetic rounds, the copies do not.
+        if isinstance(optimizer, TwoModes):
+            optimizer.train()
+        with torch.no_grad():
+            for group, flat in zip(trainer.groups, kept, strict=True):
+                group.flat.copy_(flat)

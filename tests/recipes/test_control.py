@@ -1,0 +1,157 @@
+"""A running training is asked for things from outside, and does them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from rich.console import Console
+from safetensors.torch import load_file
+from tests.recipes.matrix import losses, run_with
+from tests.recipes.runs import command, environment, small_dataset
+
+from lorasmith.cli.main import cli
+from lorasmith.errors import Stopped
+from lorasmith.events import Controls, Event, Request, StepDone
+from lorasmith.training import run as runs
+
+
+def control(run: Path, *requests: str) -> Result:
+    return CliRunner().invoke(cli, ["control", str(run), *requests])
+
+
+def wait_until(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 100
+    while not what():
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_asked_from_another_process(tmp_path: Path) -> None:
+    data, run = small_dataset(tmp_path / "data", pictures=2), tmp_path / "out" / "run"
+    settings = {"train__epochs": "5000", "save__every_epochs": "0", "sample__steps": "1"}
+    process = subprocess.Popen(
+        command(data, tmp_path / "out", "run", **settings),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until(lambda: "running" in control(run).output and "loss" in control(run).output, process)
+    refused = control(run, "snapshoot", "lr=zero", "samples")
+    assert refused.exit_code == 2
+    assert "did you mean snapshot" in refused.output
+    assert "lr=zero" in refused.output
+    assert not list(run.glob("control/*"))
+
+    done = control(run, "--wait", "100", "snapshot", "samples", "lr=0.5", "lr=0.5")
+    assert done.exit_code == 0, done.output
+    assert len(list(run.glob("run-step*.safetensors"))) == 1
+    assert list(run.glob("samples/*.png"))
+    (run / "control" / "by-hand").write_text("dance\n")
+    wait_until(lambda: not list(run.glob("control/*")), process)
+
+    if hasattr(signal, "SIGUSR1"):
+        process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: len(list(run.glob("run-step*.safetensors"))) == 2, process)
+    assert control(run, "--wait", "100", "stop").exit_code == 0
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, output
+    assert "dance" in output
+
+    changes = json.loads((run / "run.json").read_text())["interventions"]
+    assert [change["lr"] for change in changes] == [0.5, 0.5]
+    assert len({change["step"] for change in changes}) == 1
+    status = control(run)
+    assert "stopped" in status.output
+    assert status.output.count("learning rate x 0.5 (by request)") == 2
+    late = control(run, "samples")
+    assert late.exit_code == 2
+    assert "no training runs" in late.output
+    assert "--resume" in late.output
+
+
+class Asking(Controls):
+    """Asks when a step is done, as somebody who watches would."""
+
+    def __init__(self, lr_after: int, stop_after: int | None = None) -> None:
+        super().__init__()
+        self.lr_after, self.stop_after = lr_after, stop_after
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == self.lr_after:
+            self.ask(Request("lr", 0.25))
+        if isinstance(event, StepDone) and event.step == self.stop_after:
+            self.stop()
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``Asking`` controls see the events."""
+    really = runs.run_loop
+
+    def loop(run: Any, observe: Any, controls: Controls) -> None:
+        if isinstance(controls, Asking):
+            observe.add(controls)
+        really(run, observe, controls)
+
+    monkeypatch.setattr(runs, "run_loop", loop)
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_resumed_run_repeats_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asking(name: str, controls: Controls) -> Path:
+        monkeypatch.setattr("tests.recipes.matrix.Controls", lambda: controls)
+        return run_with(tmp_path, {"train.steps": "7", "save.name": name})
+
+    whole = asking("whole", Asking(3))
+    rates = [
+        json.loads(line)["lr"]["unet"]
+        for line in (whole / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert rates[2] / rates[3] > 4  # The step after the third has a quarter, and the cosine.
+    with pytest.raises(Stopped):
+        asking("broken", Asking(3, stop_after=5))
+    broken = tmp_path / "out" / "broken"
+    runs.resume(broken, [], console=Console(quiet=True), controls=Controls())
+    assert losses(broken) == losses(whole)
+    one, other = load_file(whole / "whole.safetensors"), load_file(broken / "broken.safetensors")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.usefixtures("watched")
+def test_killed_after_the_request_it_is_still_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change is saved in a state at its own step, so no resume can come before it."""
+    monkeypatch.setattr("tests.recipes.matrix.Controls", lambda: Asking(3))
+    run = run_with(tmp_path, {"train.steps": "4", "save.every_epochs": "0"})
+    assert (run / "state" / "step-00000003.pt").exists()
+
+
+def test_what_was_asked_of_a_dead_run_is_forgotten(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "run" / "control"
+    folder.mkdir(parents=True)
+    (folder / "old").write_text("stop")
+    run = run_with(tmp_path, {"train.steps": "2"})
+    assert len(losses(run)) == 2
+    assert not list(folder.glob("*"))
+
+
+def test_asking_imports_no_torch() -> None:
+    """So it answers at once."""
+    code = "import sys, lorasmith.cli.control; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
