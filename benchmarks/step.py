@@ -30,6 +30,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
 from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.weights import Weights
 from lorasmith.models.family import FAMILIES, Architecture
 from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.training.lr import LearningRate
@@ -124,7 +125,7 @@ class Ours:
 
     def __init__(self, model: DiffusionModel, root: AdapterRoot, case: Case) -> None:
         self.network = AdapterNetwork.create([root], rank=case.rank)
-        group = FlatGroup("unet", self.network.parameter_groups()["unet"], LR)
+        group = FlatGroup("unet", self.network.parameter_groups()[0].parameters, LR)
         optimizer = build_optimizer(case.optimizer, [group], {})
         device = model.device
         self.trainer = TrainStep(
@@ -133,7 +134,7 @@ class Ours:
             [group],
             optimizer,
             LearningRate("cosine", 10_000),
-            Objective(NoiseSchedule("epsilon"), seed=0, min_snr_gamma=5.0),
+            Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights(min_snr_gamma=5.0)),
             Processes(device),
             scaler=torch.amp.GradScaler() if case.precision == "fp16" else None,
         )

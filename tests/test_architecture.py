@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "lorasmith"
 
 FLOORS = (
-    {"errors", "events", "files", "randomness", "tensor_files", "tensor_random"},
+    {"block_weights", "errors", "events", "files", "randomness", "tensor_files", "tensor_random"},
     {"config"},
     {"data", "diffusion", "adapters", "models"},
     {"curation", "sampling", "lora_tools"},
@@ -32,15 +32,19 @@ FLOORS = (
 )
 
 TORCH_FREE = (
+    "block_weights",
     "cli.main",
     "config.*",
     "curation.audit",
     "data.buckets",
     "data.captions",
     "data.dataset",
+    "data.holdout",
     "data.pictures",
     "data.regularization",
+    "data.rendering",
     "data.scan",
+    "data.views",
     "errors",
     "events",
     "files",
@@ -53,6 +57,7 @@ TORCH_FREE = (
 TORCH = {
     *("torch", "torchvision", "accelerate", "bitsandbytes", "diffusers", "lycoris", "peft"),
     *("prodigyopt", "tensorboard", "transformers"),
+    *("dadaptation", "lion_pytorch", "pytorch_optimizer", "schedulefree"),
 }
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+from PIL import Image
 
 from lorasmith.cli.docs import command_helps, commands_page
 from lorasmith.cli.main import cli
+from lorasmith.cli.schedule_graph import draw_schedules
 from lorasmith.config.reference import settings_page
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +30,13 @@ def test_the_settings_page_is_fresh() -> None:
 def test_the_commands_page_is_fresh() -> None:
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert page == commands_page(), "run `make docs`"
+
+
+def test_the_graph_of_schedules_is_fresh() -> None:
+    with Image.open(ROOT / "docs" / "images" / "schedules.png") as picture:
+        drawn = np.asarray(draw_schedules(), dtype=float)
+        difference = np.abs(np.asarray(picture.convert("RGB"), dtype=float) - drawn)
+    assert difference.mean() < 0.5, "run `make docs`"
 
 
 def test_every_command_has_help_for_itself_and_its_options() -> None:

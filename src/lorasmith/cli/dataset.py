@@ -103,6 +103,76 @@ def check(
         raise SystemExit(USER_ERROR)
 
 
+@command.command("preview")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="FILE.png",
+    type=click.Path(path_type=Path),
+    default=Path("preview.png"),
+    show_default=True,
+    help="Where the sheet goes.",
+)
+@click.option(
+    "--config", metavar="FILE.toml", type=click.Path(path_type=Path), help="A run's settings."
+)
+@click.option("--preset", metavar="NAME", help="Start from a preset; see `lorasmith presets`.")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="section.key=value",
+    multiple=True,
+    help="Any setting of a run, as in --set augment.flip=true; may be repeated.",
+)
+@click.option(
+    "--pictures", type=click.IntRange(1, 200), default=8, show_default=True, help="Rows at most."
+)
+@click.option(
+    "--uses", type=click.IntRange(1, 64), default=8, show_default=True, help="Uses of each picture."
+)
+@click.option(
+    "--side", type=click.IntRange(16, 1024), default=128, show_default=True, help="Pixels of each."
+)
+def preview(
+    folder: Path,
+    out: Path,
+    config: Path | None,
+    preset: str | None,
+    assignments: tuple[str, ...],
+    pictures: int,
+    uses: int,
+    side: int,
+) -> None:
+    """Draw what a run sees of the pictures in DIR: crops, mirror images, colours, masks.
+
+    Each row is a picture, as a run with these settings and their seed shows it in its first uses,
+    in their order. Striped parts are masked: they are not learned.
+    """
+    from lorasmith.cli.console import console
+    from lorasmith.config.load import Override, load_settings
+    from lorasmith.files import atomic_path
+    from lorasmith.training.prepare import prepare
+    from lorasmith.training.preview import preview_sheet
+
+    data = Override("data.path", json.dumps(str(folder)), "DIR")
+    settings = load_settings(config, [*assignments, data], preset, for_training=True)
+    with _progress() as observer:
+        prepared = prepare(settings, observer=observer)
+    sheet = preview_sheet(
+        prepared.dataset,
+        seed=settings.train.seed,
+        background=settings.data.background,
+        pictures=pictures,
+        uses=uses,
+        side=side,
+    )
+    with atomic_path(out) as part:
+        sheet.save(part, format="PNG")
+    if str(prepared.report.augmentation):
+        console.print(f"Augmentation: {prepared.report.augmentation}")
+    console.print(f"Written: {out}")
+
+
 @contextmanager
 def _progress() -> Iterator[Observer]:
     """A bar that goes away when all is seen; on standard error, where no JSON is."""

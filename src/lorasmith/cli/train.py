@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lorasmith.cli.interrupt import stop_on_interrupt
+from lorasmith.cli.interrupt import heed_signals
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Setting
 from lorasmith.config.load import Override, load_settings, parse_overrides
@@ -163,7 +163,7 @@ def _resume(run: Path, overrides: list[str | Override]) -> None:
     if problems:
         raise SettingsError(problems)
     controls = Controls()
-    with stop_on_interrupt(controls):
+    with heed_signals(controls):
         resume(run, parsed, console=console, controls=controls)
 
 
@@ -176,5 +176,5 @@ def _start(settings: TrainSettings, plan_only: bool) -> None:
         plan(settings, notices, console)
         return
     controls = Controls()
-    with stop_on_interrupt(controls):
+    with heed_signals(controls):
         train(settings, notices=notices, console=console, controls=controls)

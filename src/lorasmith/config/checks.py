@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lorasmith.config import (
     checks_adapter,
     checks_data,
+    checks_layers,
     checks_loss,
     checks_optimizer,
     checks_run,
@@ -20,7 +21,7 @@ from lorasmith.errors import Problem
 if TYPE_CHECKING:
     from lorasmith.config.schema import TrainSettings
 
-SUBJECTS = (checks_data, checks_adapter, checks_optimizer, checks_loss, checks_run)
+SUBJECTS = (checks_data, checks_adapter, checks_layers, checks_optimizer, checks_loss, checks_run)
 
 
 def contradictions(settings: TrainSettings) -> list[Problem]:

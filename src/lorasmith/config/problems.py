@@ -25,14 +25,21 @@ FOREIGN_NAMES = {
     "caption_extension": "captions.extension",
     "caption_separator": "captions.separator",
     "caption_tag_dropout_rate": "captions.tag_dropout",
+    "color": "augment.colour",
+    "color_aug": "augment.colour",
     "conv_dim": "adapter.conv_rank",
+    "crop_aug": "augment.slices",
     "dim": "adapter.rank",
     "enable_bucket": "buckets.enabled",
+    "face_crop_aug_range": "augment.face_crop",
     "flip_aug": "augment.flip",
     "gradient_accumulation_steps": "train.accumulation",
     "learning_rate": "optimizer.lr",
     "lr_scheduler": "schedule.name",
+    "lr_scheduler_min_lr_ratio": "schedule.min_ratio",
     "lr_scheduler_num_cycles": "schedule.cycles",
+    "lr_scheduler_power": "schedule.power",
+    "lr_scheduler_timescale": "schedule.timescale",
     "lr_warmup": "schedule.warmup",
     "lr_warmup_steps": "schedule.warmup",
     "max_bucket_reso": "buckets.max",
@@ -53,6 +60,7 @@ FOREIGN_NAMES = {
     "output_name": "save.name",
     "pretrained_model_name_or_path": "model.path",
     "prior_loss_weight": "loss.prior_weight",
+    "random_crop": "augment.random_crop",
     "reg_data_dir": "data.reg",
     "reg_dir": "data.reg",
     "save_every_n_epochs": "save.every_epochs",
@@ -60,11 +68,17 @@ FOREIGN_NAMES = {
     "save_precision": "save.precision",
     "shuffle_caption": "captions.shuffle",
     "te_lr": "optimizer.text_encoder_lr",
+    "token_warmup_min": "captions.tag_warmup_min",
+    "token_warmup_step": "captions.tag_warmup_steps",
     "train_batch_size": "train.batch",
     "batch_size": "train.batch",
     "train_data_dir": "data.path",
     "training_comment": "save.comment",
     "trigger_word": "captions.trigger",
+    "validate_every_n_epochs": "validation.every_epochs",
+    "validate_every_n_steps": "validation.every_steps",
+    "validation_seed": "validation.seed",
+    "validation_split": "validation.split",
 }
 """What other trainers call our settings, for the hint beside an unknown name."""
 
@@ -194,7 +208,7 @@ def suggestion(section: str, name: str) -> str:
     close_here = get_close_matches(name, own, n=1, cutoff=0.7)
     if len(elsewhere) == 1:
         return f"{name} belongs to [{elsewhere[0].partition('.')[0]}]"
-    if any(name in facts.args for facts in OPTIMIZERS.values()):
+    if any(name in (facts.args or ()) for facts in OPTIMIZERS.values()):
         return "it is an argument of an optimizer: write it in optimizer.args"
     if name in FOREIGN_NAMES:
         return f"it is called {FOREIGN_NAMES[name]} here"

@@ -93,7 +93,7 @@ def _cell(text: str) -> str:
 def _optimizers() -> str:
     rows = ["| optimizer | what it is | args |", "|---|---|---|"]
     for name, facts in OPTIMIZERS.items():
-        args = ", ".join(f"`{arg}`" for arg in facts.args)
+        args = ", ".join(f"`{arg}`" for arg in facts.args or ())
         rows.append(f"| `{name}` | {facts.summary} | {args} |")
     return "### Optimizers and their args\n\n" + "\n".join(rows) + "\n"
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
+
+from lorasmith.block_weights import learning_weights, sizes, to_text
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
 
@@ -69,6 +72,22 @@ def warmup(value: Any) -> int | float:
     return int(number)
 
 
+def share(value: Any) -> float:
+    """``"10%"`` or ``0.1``: a fraction from 0 to less than 1."""
+    number: Any = value
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            number = float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            number = None
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise ValueError(f'{value!r} is not a share; write "10%" or 0.1')
+    if not 0 <= number < 1:
+        raise ValueError(f'{value!r} is out of range: from 0 to less than 1, or "10%"')
+    return float(number)
+
+
 def optimizer_args(value: Any) -> dict[str, Any]:
     """A table, or texts ``key=value`` as in ``--optimizer_args``, to Python values.
 
@@ -120,6 +139,40 @@ def texts(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def block_weights(value: Any) -> Any:
+    """Weights by block in any of their ways, as one text; see :mod:`lorasmith.block_weights`."""
+    return _block_text(value, lambda text: learning_weights(text, side=None))
+
+
+def block_ranks(value: Any) -> Any:
+    return _block_text(value, lambda text: sizes(text, whole=True))
+
+
+def block_alphas(value: Any) -> Any:
+    return _block_text(value, lambda text: sizes(text, whole=False))
+
+
+def _block_text(value: Any, check: Callable[[str], Any]) -> Any:
+    if value is None:
+        return None
+    text = to_text(value)
+    check(text)
+    return text
+
+
+def patterns(value: Any) -> Any:
+    """Patterns of layers; one text may hold several, with spaces or commas between them."""
+    if isinstance(value, str):
+        value = [value] if value.startswith("re:") else value.replace(",", " ").split()
+    for text in value if isinstance(value, list) else []:
+        if isinstance(text, str) and text.startswith("re:"):
+            try:
+                re.compile(text.removeprefix("re:"))
+            except re.error as error:
+                raise ValueError(f"{text!r} is no regular expression: {error}") from None
+    return value
+
+
 def path(value: Any) -> Any:
     """``~`` is the home folder; an empty path (an unset shell variable) is a mistake."""
     if isinstance(value, str | Path):
@@ -148,8 +201,14 @@ def extension(value: Any) -> Any:
 UserPath = Annotated[Path, BeforeValidator(path)]
 Size = Annotated[int | tuple[int, int] | None, BeforeValidator(size)]
 Warmup = Annotated[int | float, BeforeValidator(warmup)]
+Share = Annotated[float, BeforeValidator(share)]
 Args = Annotated[dict[str, Any], BeforeValidator(optimizer_args)]
 Texts = Annotated[list[str], BeforeValidator(texts)]
+Patterns = Annotated[list[str], BeforeValidator(patterns)]
+OwnTargets = Annotated[list[str] | None, BeforeValidator(patterns)]
+BlockWeights = Annotated[str | None, BeforeValidator(block_weights)]
+BlockRanks = Annotated[str | None, BeforeValidator(block_ranks)]
+BlockAlphas = Annotated[str | None, BeforeValidator(block_alphas)]
 FileStem = Annotated[str | None, BeforeValidator(file_stem)]
 Extension = Annotated[str, BeforeValidator(extension)]
 Every = Annotated[int | None, Field(ge=1), BeforeValidator(zero_is_none)]

@@ -58,6 +58,17 @@ class AdapterRoot(NamedTuple):
     conv_targets: tuple[str, ...] = ()
 
 
+def adapter_roots(
+    architecture: Architecture, unet: nn.Module, text_encoder: nn.Module
+) -> list[AdapterRoot]:
+    """Where adapters attach in a model's networks, the UNet first."""
+    family = architecture.known_as
+    return [
+        AdapterRoot("unet", "lora_unet", "", unet, family.unet_targets, family.unet_conv_targets),
+        AdapterRoot("text_encoder", "lora_te", "text_model", text_encoder, family.text_targets),
+    ]
+
+
 class DiffusionModel:
     """A frozen base model: UNet, VAE, text encoder, and what joins them.
 
@@ -166,14 +177,7 @@ class DiffusionModel:
 
     def adapter_roots(self) -> list[AdapterRoot]:
         """Where adapters attach, the UNet first."""
-        family = self.architecture.known_as
-        unet_targets, conv_targets = family.unet_targets, family.unet_conv_targets
-        return [
-            AdapterRoot("unet", "lora_unet", "", self.unet, unet_targets, conv_targets),
-            AdapterRoot(
-                "text_encoder", "lora_te", "text_model", self.text_encoder, family.text_targets
-            ),
-        ]
+        return adapter_roots(self.architecture, self.unet, self.text_encoder)
 
     def enable_gradient_checkpointing(self) -> None:
         """Keep only block boundaries for the backward pass and compute the rest again."""

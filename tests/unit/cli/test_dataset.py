@@ -65,3 +65,25 @@ def test_through_the_real_command(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "does not exist" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_preview_shows_every_use_of_every_picture(folder: Path) -> None:
+    Image.effect_noise((700, 300), 80).save(folder / "10_zörp girl" / "b.png")
+    out = folder.parent / "sheets" / "sheet.png"
+    arguments = ["preview", str(folder), "--out", str(out), "--side", "40", "--uses", "5"]
+    arguments += ["--set", "augment.flip=true", "--set", "augment.colour=0.2"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0, result.output
+    assert "16 views of 2 pictures" in " ".join(result.output.split())
+    with Image.open(out) as sheet:
+        width, height = sheet.size
+    assert width > 5 * 40
+    assert height > 40 + 17
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_preview_of_settings_that_are_wrong(folder: Path) -> None:
+    arguments = ["preview", str(folder), "--set", "augment.face_crop=4,2"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code != 0
+    assert "augment.face_crop" in str(result.exception)

@@ -25,6 +25,8 @@ CONTRADICTIONS = [
         "captions.shuffle",
     ),
     (["performance.device=cpu", "train.precision=fp16"], "train.precision", "overflows"),
+    (["validation.split=10%", "validation.folder=other"], "validation", "both given"),
+    (["augment.variants=fresh", "augment.colour=0.2"], "augment.variants", "cannot be cached"),
 ]
 
 
@@ -57,12 +59,21 @@ ODDITIES = [
     (["schedule.name=constant_with_warmup"], "schedule.warmup", "is 0"),
     (["schedule.cycles=2"], "schedule.cycles", "no effect"),
     (["schedule.name=constant", "schedule.min_ratio=0.1"], "schedule.min_ratio", "no effect"),
+    (["validation.every_steps=5"], "validation.every_steps", "nothing is held out"),
+    (["validation.split=0.1", "validation.every_epochs=0"], "validation", "never measured"),
+    (["validation.split=60%"], "validation.split", "60% of the pictures"),
     (["loss.noise_offset=0.5"], "loss.noise_offset", "deep-fried"),
     (["captions.keep_tokens=1"], "captions.keep_tokens", "no effect"),
     (["captions.dropout=1"], "captions.dropout", "every caption"),
     (["model.clip_skip=4"], "model.clip_skip", "unusual"),
     (["buckets.enabled=false", "buckets.min=64"], "buckets", "no effect"),
     (["buckets.upscale=false", "buckets.max=64"], "buckets", "no effect"),
+    (["augment.zoom=1.5"], "augment.zoom", "no effect"),
+    (["augment.variants=8", "augment.flip=true"], "augment.variants", "no effect"),
+    (["augment.colour=0.8"], "augment.colour", "skin and hair"),
+    (["augment.slices=1"], "augment.slices", "cuts nothing"),
+    (["captions.tag_warmup_min=3"], "captions.tag_warmup_min", "no effect"),
+    (["captions.secondary_separator=,"], "captions.secondary_separator", "binds nothing"),
 ]
 
 

@@ -11,8 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lorasmith.config import load
+from lorasmith.config.adapters import having
 from lorasmith.config.dump import dump_toml, toml_value
-from lorasmith.config.fields import settings_of
+from lorasmith.config.fields import Setting, settings_of
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.preset import preset_names, read_preset
 from lorasmith.config.reference import settings_page
@@ -184,14 +185,18 @@ def test_whatever_the_command_line_says_is_taken_or_explained(path: str, text: s
 
 def test_every_setting_survives_a_round_trip(tmp_path: Path) -> None:
     """Each setting in turn at another value than its default."""
-    other = {bool: lambda v: not v, int: lambda v: (v or 8) + 8, float: lambda v: (v or 0.25) / 2}
+    other = {
+        bool: lambda v: [not v],
+        int: lambda v: [(v or 8) + 8, (v or 8) - 8],
+        float: lambda v: [(v or 0.25) / 2, (v or 0.25) * 2],
+    }
     changed = 0
     for item in all_settings().values():
         value = getattr(getattr(TrainSettings(), item.section), item.name)
         if len(item.choices) > 1:
             new: Any = next(c for c in item.choices if c != str(value))
         elif type(value) in other or (item.types[0] in other and value is None):
-            new = other[item.types[0]](value)
+            new = next(v for v in other[item.types[0]](value) if _in_range(v, item))
         else:
             continue
         settings = load_settings(None, {f"{item.path}": str(new).lower()} | _needed(item.path))
@@ -201,8 +206,17 @@ def test_every_setting_survives_a_round_trip(tmp_path: Path) -> None:
     assert changed > 50
 
 
+def _in_range(value: float, item: Setting) -> bool:
+    low, high = item.low, item.high
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
 def _needed(path: str) -> dict[str, str]:
     """What must be set too, so that the settings do not contradict each other."""
+    section, _, name = path.partition(".")
+    types = having(name) if section == "adapter" else []
+    if types and "lora" not in types:
+        return {"adapter.type": types[0], "adapter.rank": "18"}
     return {
         "performance.cache_text": {"adapter.text_encoder": "false"},
     }.get(path, {})

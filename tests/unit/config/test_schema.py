@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 from typing import get_args
 
@@ -12,7 +10,6 @@ from pydantic import ValidationError
 
 from lorasmith.config.fields import Setting, settings_of
 from lorasmith.config.optimizer_section import OptimizerSettings, ScheduleName
-from lorasmith.config.optimizers import OPTIMIZERS
 from lorasmith.config.schema import TrainSettings, all_settings, sections
 from lorasmith.config.sections import FolderSettings
 
@@ -80,29 +77,7 @@ def test_rates_of_the_parts_fall_back_to_lr() -> None:
     assert optimizer.lrs == {"unet": 1e-4, "text_encoder": 5e-5}
 
 
-def test_optimizer_names_and_schedules_are_those_that_training_has() -> None:
+def test_schedules_are_those_that_training_has() -> None:
     from lorasmith.training.lr import SHAPES
-    from lorasmith.training.optim import OPTIMIZERS as BUILDABLE
 
-    names = get_args(OptimizerSettings.model_fields["name"].annotation)
-    assert set(names) == set(OPTIMIZERS) == set(BUILDABLE)
-    assert {name: kind.adaptive for name, kind in BUILDABLE.items()} == {
-        name: facts.adaptive for name, facts in OPTIMIZERS.items()
-    }
     assert set(get_args(ScheduleName)) == set(SHAPES)
-
-
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [
-        ("AdamW", "torch.optim.AdamW"),
-        ("AdamW8bit", "bitsandbytes.optim.AdamW8bit"),
-        ("Prodigy", "prodigyopt.Prodigy"),
-    ],
-)
-def test_optimizer_args_exist_in_the_library(name: str, path: str) -> None:
-    module, _, attribute = path.rpartition(".")
-    if name == "AdamW8bit":
-        pytest.importorskip("bitsandbytes")
-    taken = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
-    assert set(OPTIMIZERS[name].args) <= set(taken)

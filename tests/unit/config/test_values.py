@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasmith.config.values import optimizer_args, size, warmup
+from lorasmith.config.values import optimizer_args, share, size, warmup
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,19 @@ def test_warmup_spellings(written: object, meant: float) -> None:
 def test_bad_warmups(written: object) -> None:
     with pytest.raises(ValueError, match=r"warm-up|share|negative"):
         warmup(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [(0, 0.0), ("10%", 0.1), ("12.5 %", 0.125), (0.1, 0.1), ("0.1", 0.1)]
+)
+def test_share_spellings(written: object, meant: float) -> None:
+    assert share(written) == pytest.approx(meant)
+
+
+@pytest.mark.parametrize("written", ["x", "", "%", 1, -0.1, "100%", "nan", True, None, []])
+def test_bad_shares(written: object) -> None:
+    with pytest.raises(ValueError, match=r"share|range"):
+        share(written)
 
 
 def test_optimizer_args_as_the_guides_write_them() -> None:

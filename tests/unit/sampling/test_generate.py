@@ -210,5 +210,5 @@ def test_training_goes_on_after_sampling(model) -> None:
         conditioning = model.encode_text([PROMPT])
         out = model.denoise(torch.zeros(1, 4, 16, 16), torch.tensor([5]), conditioning)
         out.square().mean().backward()
-        up = [p.grad for group in network.parameter_groups().values() for p in group]
+        up = [p.grad for group in network.parameter_groups() for p in group.parameters]
     assert all(grad is not None for grad in up)
