@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import click
 
-from lorasmith.config.preset import FOLDER, preset_names, read_preset
+from lorasmith.config.preset import explained, preset_names, read_preset
 
 
 @click.command("presets")
@@ -18,11 +16,10 @@ def command(name: str | None) -> None:
     `lorasmith presets NAME` prints is a settings file, and a good start for one of your own.
     """
     if name is not None:
-        read_preset(name)
-        click.echo((FOLDER / f"{name}.toml").read_text(encoding="utf-8"), nl=False)
+        click.echo(explained(read_preset(name)), nl=False)
         return
-    for each in preset_names():
-        preset = read_preset(each)
-        click.echo(click.style(f"{each}", bold=True) + f"  {preset.title}")
-        click.echo(textwrap.indent(textwrap.fill(preset.explains.strip(), 90), "    ") + "\n")
-    click.echo("lorasmith train --preset NAME uses one; lorasmith presets NAME shows its settings.")
+    names = preset_names()
+    width = max(map(len, names))
+    for each in names:
+        click.echo(f"{click.style(each.ljust(width), bold=True)}  {read_preset(each).title}")
+    click.echo("\nlorasmith train --preset NAME uses one; lorasmith presets NAME explains it.")

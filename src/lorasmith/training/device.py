@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -13,6 +16,78 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Below this many UNet weights a CPU step is overhead, not arithmetic, and neither bfloat16 nor the
 # memory format matters. Measured: SD1.5 (860 M) is twice as fast in bf16, the demo model is not.
 LARGE_FOR_CPU = 50_000_000
+
+Kind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
+
+# ROCm builds of PyTorch call an AMD GPU "cuda".
+ALIASES = {"gpu": "auto", "nvidia": "cuda", "rocm": "cuda", "hip": "cuda", "amd": "cuda",
+           "intel": "xpu", "metal": "mps"}  # fmt: skip
+
+AMPERE = (8, 0)
+TURING = (7, 5)
+
+# TU116 and TU117: Turing without tensor cores. Their half-precision convolutions give NaN
+# (pytorch/pytorch#58123, #77955), and people train on them in fp32.
+TURING_MINOR = re.compile(r"GTX 16\d\d|\bMX[45]50\b|\bT(400|500|550|600|1000|1200|2000)\b")
+
+# AMD's architectures with matrix instructions for bfloat16: CDNA from MI100 on, RDNA from 3 on.
+AMD_WITH_BF16 = ("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")
+
+MACOS_WITH_BF16 = (14, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a device can do, as far as settings depend on it.
+
+    Args:
+        kind: "rocm" is an AMD GPU, which PyTorch calls "cuda".
+        name: of the card or the processor.
+        bf16: it computes in bfloat16, not only stores it.
+        bf16_stored: it can hold bfloat16 at all.
+        fp16_breaks: its float16 is known to give NaN.
+        scales_loss: float16's loss scaling works there.
+        capability: of NVIDIA cards, (8, 6) for instance.
+    """
+
+    device: torch.device
+    kind: Kind
+    name: str
+    bf16: bool
+    bf16_stored: bool = True
+    fp16_breaks: bool = False
+    scales_loss: bool = True
+    capability: tuple[int, int] | None = None
+
+
+def describe_machine(device: torch.device) -> Machine:
+    """What ``device`` can do, asked of the driver."""
+    name = device_name(device)
+    match device.type:
+        case "cuda" if torch.version.hip:
+            arch = torch.cuda.get_device_properties(device).gcnArchName
+            return Machine(device, "rocm", name, bf16=arch.startswith(AMD_WITH_BF16))
+        case "cuda":
+            capability = torch.cuda.get_device_capability(device)
+            return Machine(
+                device,
+                "cuda",
+                name,
+                bf16=capability >= AMPERE,
+                fp16_breaks=capability == TURING and bool(TURING_MINOR.search(name)),
+                capability=capability,
+            )
+        case "xpu":
+            facts = torch.xpu.get_device_properties(device)
+            # PyTorch's loss scaling divides in float64, which Arc's first cards do not have.
+            doubles = bool(getattr(facts, "has_fp64", True))
+            bf16 = bool(getattr(facts, "has_bfloat16_conversions", True))
+            return Machine(device, "xpu", name, bf16=bf16, scales_loss=doubles)
+        case "mps":
+            stored = torch.backends.mps.is_macos_or_newer(*MACOS_WITH_BF16)
+            return Machine(device, "mps", name, bf16=stored, bf16_stored=stored)
+        case _:
+            return Machine(device, "cpu", name, bf16=cpu_has_bf16(), scales_loss=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +103,12 @@ class Precision:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, XPU or MPS where there is one, else the CPU.
+    """``auto`` takes CUDA (NVIDIA, or AMD with ROCm), XPU or MPS where there is one, else the CPU.
 
     Raises:
         SettingsError: the device that was asked for is not there.
     """
+    name = ALIASES.get(name.strip().lower(), name.strip())
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return accelerator if accelerator is not None else torch.device("cpu")
@@ -42,9 +118,22 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(
-            Problem("performance.device", f"{name!r} cannot be used here: {reason}", "use auto")
+            Problem(
+                "performance.device",
+                f"{name!r} cannot be used here: {reason}",
+                f"use auto; {missing_build() or 'see that its driver is installed'}",
+            )
         ) from error
     return device
+
+
+def missing_build() -> str:
+    """What a PyTorch without support for any GPU says of itself; empty where it has some."""
+    if torch.version.cuda or torch.version.hip or torch.backends.mps.is_built():
+        return ""
+    if getattr(torch.version, "xpu", None):
+        return ""
+    return "this PyTorch is built for CPUs alone; pytorch.org has builds for each kind of GPU"
 
 
 def choose_precision(name: str, device: torch.device, unet_weights: int) -> Precision:
@@ -66,17 +155,28 @@ def choose_precision(name: str, device: torch.device, unet_weights: int) -> Prec
         )
     if name != "auto":
         return Precision(DTYPES[name], "as set")
-    if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return Precision(torch.bfloat16, "this GPU computes in bf16")
-        return Precision(torch.float16, "this GPU has no bf16")
-    if device.type == "xpu":
-        return Precision(torch.bfloat16, "Intel GPUs compute in bf16")
-    if device.type == "cpu" and cpu_has_bf16():
-        if unet_weights >= LARGE_FOR_CPU:
+    machine = describe_machine(device)
+    match machine.kind:
+        case "cuda" | "rocm" | "xpu":
+            return _of_gpu(machine)
+        case "mps":
+            return Precision(torch.float32, "the safe choice on Apple GPUs")
+        case _ if not machine.bf16:
+            return Precision(torch.float32, "this CPU does not multiply in bf16")
+        case _ if unet_weights >= LARGE_FOR_CPU:
             return Precision(torch.bfloat16, "this CPU multiplies in bf16")
-        return Precision(torch.float32, "the model is too small to gain from bf16")
-    return Precision(torch.float32, f"the safe choice on {device.type}")
+        case _:
+            return Precision(torch.float32, "the model is too small to gain from bf16")
+
+
+def _of_gpu(machine: Machine) -> Precision:
+    if machine.bf16:
+        return Precision(torch.bfloat16, "this GPU computes in bf16")
+    if machine.fp16_breaks:
+        return Precision(torch.float32, "this GPU has no bf16, and its fp16 is known to give NaN")
+    if not machine.scales_loss:
+        return Precision(torch.float32, "this GPU has no bf16, and cannot scale the loss for fp16")
+    return Precision(torch.float16, "this GPU has no bf16")
 
 
 def cpu_has_bf16() -> bool:
@@ -86,15 +186,27 @@ def cpu_has_bf16() -> bool:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most ever allocated on a CUDA device, else the process's peak resident size."""
+    """Bytes: the most ever allocated on a CUDA or XPU device, else the process's peak resident
+    size (Apple GPUs share the computer's memory)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if device.type == "xpu":
+        return torch.xpu.max_memory_allocated(device)
     try:
         import resource
     except ImportError:  # Windows has no such counter in the standard library.
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    match device.type:
+        case "cuda":
+            return torch.cuda.get_device_name(device)
+        case "xpu":
+            return torch.xpu.get_device_name(device)
+        case "mps":
+            return f"{torch.backends.mps.get_name()} (mps)"
+        case other:
+            return other

@@ -1,0 +1,41 @@
+"""Every preset against pictures: what it plans, and what is odd about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorasmith.config.load import load_settings
+from lorasmith.config.preset import preset_names
+from lorasmith.demo.character import write_training_set
+from lorasmith.training import plan as plan_module
+from lorasmith.training.plan import make_plan
+
+ODDITIES: dict[str, dict[str, str]] = {}
+"""What a preset is told of on purpose: by its name, the setting and why it stays."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("presets") / "data"
+    write_training_set(folder, pictures=6, regularisation=6, repeats=1)
+    return folder
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_plan_without_contradictions_or_oddities(
+    name: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "multiply_adds_per_second", lambda device, dtype: 1e10)
+    given = {"data.path": str(data / "img"), "save.output": str(data.parent / "out")}
+    if name in ("character-hard", "demo"):
+        given["data.reg"] = str(data / "reg")
+    settings = load_settings(None, given, preset=name, for_training=True)
+    plan = make_plan(settings, settings.notices())
+    told = {problem.where for problem in plan.oddities}
+    assert told == set(ODDITIES.get(name, {})), plan.oddities
+    assert plan.prepared.steps > 0
+    assert plan.memory.total > 0
+    top = {rate.part: rate.lr for rate in plan.rates}
+    assert top == settings.optimizer.lrs
