@@ -8,6 +8,8 @@ import pytest
 from safetensors.torch import load_file
 from tests.recipes.matrix import learns, result_of
 
+from lorasmith.adapters.algorithms import ALGORITHMS
+
 CASES: dict[str, dict[str, str]] = {
     "lora": {},
     "rsLoRA": {"adapter.rs_lora": "true", "adapter.alpha": "2"},
@@ -31,6 +33,10 @@ CASES: dict[str, dict[str, str]] = {
         "adapter.decompose_both": "true",
         "adapter.weight_decompose": "true",
     },
+    "ia3": {"adapter.type": "ia3", "optimizer.lr": "1e-2"},
+    "dylora": {"adapter.type": "dylora", "adapter.unit": "2", "adapter.conv_rank": "4"},
+    "oft": {"adapter.type": "oft", "adapter.constraint": "0.1", "adapter.rescaled": "true"},
+    "boft": {"adapter.type": "boft", "optimizer.lr": "3e-4"},
 }
 
 # A tensor that only files of the type, or with the option, have.
@@ -45,6 +51,10 @@ MARKS = {
     "lokr, factor": "lokr_t2",
     "lokr, full": "lokr_w2",
     "lokr, both": "lokr_w1_a",
+    "ia3": "on_input",
+    "dylora": "conv1.lora_up.weight",
+    "oft": "rescale",
+    "boft": "oft_blocks",
 }
 
 
@@ -54,6 +64,10 @@ def test_learns(name: str, tmp_path: Path) -> None:
     names = load_file(result_of(run))
     if name in MARKS:
         assert any(tensor.endswith(MARKS[name]) for tensor in names)
+
+
+def test_every_type_is_trained() -> None:
+    assert {case.get("adapter.type", "lora") for case in CASES.values()} == set(ALGORITHMS)
 
 
 DROPOUTS = ("adapter.dropout", "adapter.rank_dropout", "adapter.module_dropout")
