@@ -25,7 +25,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest -q --durations=15 tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=15 -n auto --maxprocesses 4 --dist loadfile tests
 
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m gpu tests
