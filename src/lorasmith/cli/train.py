@@ -142,7 +142,7 @@ def command(
         _resume(resume, overrides)
         return
     settings = load_settings(config, overrides, preset, for_training=True)
-    _start(settings, plan)
+    start(settings, plan)
 
 
 def _overrides(options: dict[str, str | None]) -> list[Override]:
@@ -167,7 +167,8 @@ def _resume(run: Path, overrides: list[str | Override]) -> None:
         resume(run, parsed, console=console, controls=controls)
 
 
-def _start(settings: TrainSettings, plan_only: bool) -> None:
+def start(settings: TrainSettings, plan_only: bool) -> None:
+    """Train with these settings, or show what would happen; for every command that trains."""
     from lorasmith.cli.console import console
     from lorasmith.training.run import plan, train
 

@@ -1,0 +1,77 @@
+"""``lorasmith convert-config``: settings of other trainers as a settings file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lorasmith.config.foreign.engine import convert_source
+from lorasmith.config.foreign.files import read_file
+from lorasmith.config.foreign.reference import arguments_page
+from lorasmith.config.foreign.result import Conversion
+from lorasmith.config.foreign.toml_out import to_toml
+from lorasmith.config.load import load_settings
+from lorasmith.errors import Problem, SettingsError
+from lorasmith.files import write_text
+from lorasmith.models.family import FAMILIES
+
+
+def _show_arguments(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(arguments_page(), nl=False)
+        ctx.exit()
+
+
+@click.command("convert-config")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="RUN.toml",
+    help="File to write.  [default: print it]",
+)
+@click.option(
+    "--partial", is_flag=True, help="Leave out what is refused; the file says what that was."
+)
+@click.option(
+    "--arguments",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_arguments,
+    help="Show what becomes of each of sd-scripts' arguments, and stop.",
+)
+def command(file: Path, out: Path | None, partial: bool) -> None:
+    """Convert another trainer's settings into a settings file for `lorasmith train`.
+
+    FILE may be a shell script with a train_network.py command (.sh, .ps1; it is read, never run),
+    sd-scripts' TOML for --config_file or --dataset_config, a JSON that kohya_ss saved, or TOML or
+    JSON of LoRA_Easy_Training_Scripts. Each line of the result says what it comes from.
+    """
+    result = convert_source(read_file(file), tuple(FAMILIES), complete=False)
+    if partial:
+        _leave_out_invalid(result)
+    elif result.problems:
+        raise SettingsError(result.problems)
+    load_settings(None, result.overrides())
+    text = to_toml(result, f"Made from {file.name} by lorasmith convert-config.")
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_text(out, text)
+    click.echo(f"{out}: {len(result.settings)} settings; lorasmith train {out}")
+    for problem in result.problems:
+        click.echo(f"left out: {problem}")
+
+
+def _leave_out_invalid(result: Conversion) -> None:
+    """Settings that are refused by themselves, such as a rank that is out of range, go too."""
+    try:
+        load_settings(None, result.overrides())
+    except SettingsError as error:
+        wrong = {problem.where for problem in error.problems}
+        for path, made in list(result.settings.items()):
+            if {made.origin, path, f"{made.origin}: {path}"} & wrong:
+                del result.settings[path]
+        result.problems += [Problem(p.where, p.what, p.todo) for p in error.problems]

@@ -1,0 +1,59 @@
+"""``lorasmith train-network``: sd-scripts' command line, unchanged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from lorasmith.cli.foreign_view import show
+from lorasmith.cli.train import start
+from lorasmith.config.foreign.argv import read_argv
+from lorasmith.config.foreign.engine import convert_source
+from lorasmith.config.foreign.machine import Machine, fit
+from lorasmith.config.load import load_settings
+from lorasmith.errors import SettingsError
+from lorasmith.models.family import FAMILIES
+
+
+class ForeignCommand(click.Command):
+    """Takes any options, in the order in which they come."""
+
+    ignore_unknown_options = True
+
+
+def train_with(arguments: Sequence[str], *, plan: bool, sdxl: bool = False) -> None:
+    """Convert sd-scripts' arguments, say what became of them, and train.
+
+    Raises:
+        UserError: with everything that is unknown, wrong or cannot be honoured; nothing is loaded.
+    """
+    result = convert_source(read_argv(arguments, sdxl=sdxl), tuple(FAMILIES))
+    if result.problems:
+        raise SettingsError(result.problems)
+    fit(result, this_machine())
+    settings = load_settings(None, result.overrides(), for_training=True)
+    if os.environ.get("RANK", "0") == "0":  # One of several processes is enough to say it.
+        show(result)
+    start(settings, plan)
+
+
+def this_machine() -> Machine:
+    from lorasmith.training.device import choose_device
+
+    kind = choose_device("auto").type
+    return Machine(gpu=kind != "cpu", cuda=kind == "cuda")
+
+
+@click.command("train-network", cls=ForeignCommand)
+@click.option("--plan", is_flag=True, help="Show what would happen, and stop. Loads no model.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="ARGUMENTS...")
+def command(arguments: tuple[str, ...], plan: bool) -> None:
+    """Train with the arguments of sd-scripts' train_network.py, unchanged.
+
+    They mean what they mean there, defaults too. What became of each is printed first. What
+    is not known, or cannot be honoured, stops the run with its name and the reason, before anything
+    is loaded. `lorasmith convert-config --arguments` lists them all.
+    """
+    train_with(arguments, plan=plan)

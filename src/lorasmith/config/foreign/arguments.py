@@ -1,0 +1,51 @@
+"""The table of sd-scripts' arguments, and what is near a name that is not in it.
+
+Names, types and defaults are those of ``train_network.py`` and ``sdxl_train_network.py`` of
+kohya-ss/sd-scripts (``library/train_util.py``, ``train_network.py``, ``custom_train_functions.py``,
+``config_util.py``, ``sai_model_spec.py``, ``deepspeed_utils.py``).
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from lorasmith.config.foreign.argument import Argument
+from lorasmith.config.foreign.arguments_learning import LEARNING
+from lorasmith.config.foreign.arguments_running import RUNNING
+
+ARGUMENTS: dict[str, Argument] = {row.name: row for row in (*LEARNING, *RUNNING)}
+
+# Of scripts for other models, and names that other trainers have for these.
+_MEANT = {
+    "dim": "network_dim",
+    "rank": "network_dim",
+    "alpha": "network_alpha",
+    "batch_size": "train_batch_size",
+    "epochs": "max_train_epochs",
+    "max_epochs": "max_train_epochs",
+    "num_epochs": "max_train_epochs",
+    "lr": "learning_rate",
+    "te_lr": "text_encoder_lr",
+    "warmup_ratio": "lr_warmup_steps",
+    "conv_dim": "network_args",
+    "conv_alpha": "network_args",
+    "max_resolution": "resolution",
+}
+
+_OTHER_MODELS = (
+    *("blocks_to_swap", "clip_l", "clip_g", "t5xxl", "ae", "discrete_flow_shift"),
+    *("guidance_scale", "model_prediction_type", "timestep_sampling", "weighting_scheme"),
+    *("logit_mean", "logit_std", "mode_scale", "sigmoid_scale", "apply_t5_attn_mask"),
+)
+
+
+def near(name: str) -> str:
+    """What someone who wrote an unknown ``name`` should do, as an imperative sentence."""
+    if name in _OTHER_MODELS:
+        return "it is of Flux, SD3 and their kin, which are not trained here; leave it out"
+    if name in _MEANT:
+        return f"did you mean --{_MEANT[name]}?"
+    close = get_close_matches(name.lower().replace("-", "_"), ARGUMENTS, n=2, cutoff=0.7)
+    if close:
+        return f"did you mean {' or '.join(f'--{each}' for each in close)}?"
+    return "leave it out; `lorasmith convert-config --arguments` lists what is known"

@@ -1,0 +1,115 @@
+"""Command lines of sd-scripts, taken apart as its argument parser does it.
+
+Marks of continued lines that stuck to an argument are taken off, a launcher before the script's
+name is left aside, and of an argument that comes twice the last counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lorasmith.config.foreign.arguments import ARGUMENTS, near
+from lorasmith.config.foreign.reading import unglued
+from lorasmith.config.foreign.result import Given, Remark
+from lorasmith.config.foreign.source import Source
+from lorasmith.config.foreign.tables import read_table, user_path
+from lorasmith.errors import Problem, SettingsError
+
+SCRIPT = re.compile(r"(?:.*[/\\])?((?:\w+_)?train_network|\w*train\w*|fine_tune)(\.py)?\Z")
+
+LAUNCHER = "how the launcher starts it; `accelerate launch -m lorasmith` does here"
+
+
+def read_argv(arguments: Sequence[str], *, sdxl: bool = False) -> Source:
+    """The arguments of ``train_network.py``, perhaps with a launcher and the script before them."""
+    source = Source("sd-scripts' arguments", sdxl=sdxl)
+    words = _after_script([word for word in arguments if word.strip("`\\ \n\r\t")], source)
+    place = 0
+    while place < len(words):
+        word = words[place]
+        place += 1
+        if not word.startswith("--"):
+            source.problems.append(
+                Problem(word, "belongs to no argument", "quote texts that hold spaces")
+            )
+            continue
+        name, equals, value = unglued(word)[2:].partition("=")
+        following = place
+        while following < len(words) and not words[following].startswith("--"):
+            following += 1
+        place += _take(source, name, value if equals else None, words[place:following])
+    _take_config_file(source)
+    return source
+
+
+def _take(source: Source, name: str, value: str | None, following: Sequence[str]) -> int:
+    """Take one argument; how many of the words after it are its own."""
+    where = f"--{name}"
+    row = ARGUMENTS.get(name)
+    if row is None:
+        source.problems.append(Problem(where, "is not an argument of sd-scripts", near(name)))
+        return len(following)
+    if row.kind == "flag":
+        source.given[name] = Given(True if value is None else value, where)
+        return 0
+    if row.kind in ("texts", "numbers"):
+        values = ([] if value is None else [value]) + list(following)
+        source.given[name] = Given(values, where)
+        return len(following)
+    if value is not None:
+        source.given[name] = Given(value, where)
+        return 0
+    if not following:
+        source.problems.append(Problem(where, "has no value", f"write {where} VALUE"))
+        return 0
+    source.given[name] = Given(following[0], where)
+    return 1
+
+
+def _after_script(words: list[str], source: Source) -> list[str]:
+    """The words behind the script's name, if it is among them."""
+    for place, word in enumerate(words):
+        match = SCRIPT.match(word)
+        if not match or not (match[2] or place == 0) or word.startswith("-"):
+            continue
+        if match[1] not in ("train_network", "sdxl_train_network"):
+            source.problems.append(
+                Problem(
+                    word,
+                    "is not the script for LoRAs of Stable Diffusion and SDXL",
+                    "give the arguments of train_network.py or sdxl_train_network.py",
+                )
+            )
+        source.sdxl = source.sdxl or match[1] == "sdxl_train_network"
+        if before := " ".join(words[:place]):
+            source.remarks.append(Remark("dropped", before, LAUNCHER))
+        return words[place + 1 :]
+    return words
+
+
+def _take_config_file(source: Source) -> None:
+    """``--config_file``: a TOML file whose sections do not matter; the command line wins."""
+    if "config_file" not in source.given:
+        return
+    name = unglued(str(source.given["config_file"].raw))
+    if not name:
+        return
+    path = user_path(name if name.endswith(".toml") else f"{name}.toml")
+    try:
+        table = read_table(path)
+    except SettingsError as error:
+        source.problems += error.problems
+        return
+    for key, given in flat(table, path.name).items():
+        source.given.setdefault(key, given)
+
+
+def flat(table: dict[str, object], where: str) -> dict[str, Given]:
+    """A table's values and those of its sections, whose names do not matter."""
+    found: dict[str, Given] = {}
+    for name, value in table.items():
+        inner = value if isinstance(value, dict) and name not in ARGUMENTS else {name: value}
+        for key, content in inner.items():
+            found[str(key)] = Given(content, f"{where}: {key}")
+    return found

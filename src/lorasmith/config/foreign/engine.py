@@ -1,0 +1,109 @@
+"""Arguments of sd-scripts to settings: the one engine behind all readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lorasmith.config.foreign import (
+    rules_data,
+    rules_network,
+    rules_optimizer,
+    rules_run,
+)
+from lorasmith.config.foreign.argument import Argument
+from lorasmith.config.foreign.arguments import ARGUMENTS
+from lorasmith.config.foreign.datasets import datasets
+from lorasmith.config.foreign.making import Making
+from lorasmith.config.foreign.result import Conversion, Given
+from lorasmith.config.foreign.samples import samples
+from lorasmith.config.foreign.source import Source
+
+OF_DATA = ("data.", "captions.", "buckets.", "augment.")
+
+RULES: tuple[Callable[[Making], None], ...] = (
+    rules_data.model,
+    rules_data.folders,
+    rules_data.size,
+    rules_data.buckets,
+    rules_data.augmentation,
+    rules_data.captions,
+    rules_data.masks,
+    rules_optimizer.optimizer,
+    rules_network.network,
+    rules_run.noise,
+    rules_run.weighing,
+    rules_run.length,
+    rules_run.validation,
+    rules_run.saving,
+    rules_run.log,
+    rules_run.machine,
+    samples,
+)
+
+
+def convert(
+    given: Mapping[str, Given],
+    *,
+    sdxl: bool = False,
+    families: tuple[str, ...] = ("sd1",),
+    tables: Mapping[str, Any] | None = None,
+    complete: bool = True,
+) -> Conversion:
+    """What a run of sd-scripts with these arguments is as settings, with sd-scripts' defaults.
+
+    Args:
+        given: arguments by name, as read by one of the readers.
+        sdxl: they are of ``sdxl_train_network.py``.
+        families: the model families that can be trained.
+        tables: ``[general]`` and ``[[datasets]]``, where they are no file of their own.
+        complete: a run is to be started, so nothing may be missing.
+
+    Returns:
+        The settings, and with them everything that is wrong; nothing is raised.
+    """
+    making = Making(given, sdxl=sdxl, families=families, complete=complete)
+    datasets(making, tables)
+    for row in ARGUMENTS.values():
+        _by_table(making, row)
+    for rule in RULES:
+        rule(making)
+    making.result.sort()
+    return making.result
+
+
+def convert_source(
+    source: Source, families: tuple[str, ...] = ("sd1",), *, complete: bool = True
+) -> Conversion:
+    """:func:`convert` for what a reader found, with what it could not read."""
+    given, only_data = source.given, source.tables is not None and not source.given
+    if only_data:
+        given = {"network_module": Given("networks.lora", "")}
+    result = convert(
+        given, sdxl=source.sdxl, families=families, tables=source.tables, complete=complete
+    )
+    if only_data:  # The rest would be sd-scripts' defaults, which nobody asked for.
+        result.settings = {
+            path: made
+            for path, made in result.settings.items()
+            if path.startswith(OF_DATA) or made.origin.startswith("datasets:")
+        }
+    result.problems[:0] = source.problems
+    result.remarks[:0] = source.remarks
+    return result
+
+
+def _by_table(m: Making, row: Argument) -> None:
+    if row.fate == "setting":
+        if row.plain and (row.name in m.given or row.default is not None):
+            m.put_unless_ours(row.paths[0], m.value(row.name), row.name)
+        return
+    if row.name not in m.given or row.name == "cache_latents":
+        return
+    if row.fate == "refused":
+        if not row.asks_for_nothing(m.value(row.name)):
+            m.refuse(row.name, row.why, row.todo)
+    elif row.fate == "always":
+        m.always(row.name, row.why)
+    elif row.fate == "dropped" and m.has(row.name):
+        m.drop(row.name, row.why)

@@ -1,0 +1,150 @@
+"""Sample prompts: sd-scripts' files of one prompt a line, or of TOML or JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from lorasmith.config.foreign.making import Making
+from lorasmith.config.foreign.tables import user_path
+
+SAMPLERS = {
+    "ddim": "ddim",
+    "euler": "euler",
+    "k_euler": "euler",
+    "euler_a": "euler_a",
+    "k_euler_a": "euler_a",
+}
+
+# What sd-scripts draws with where a prompt does not say.
+DEFAULTS: dict[str, Any] = {
+    "negative_prompt": "",
+    "width": 512,
+    "height": 512,
+    "sample_steps": 30,
+    "scale": 7.5,
+    "seed": None,
+}
+
+_OPTIONS = {
+    "n": "negative_prompt",
+    "w": "width",
+    "h": "height",
+    "d": "seed",
+    "s": "sample_steps",
+    "l": "scale",
+    "ss": "sample_sampler",
+}
+
+
+def samples(m: Making) -> None:
+    epochs, steps = m.value("sample_every_n_epochs"), m.value("sample_every_n_steps")
+    asked = bool(epochs and epochs > 0) or bool(steps and steps > 0) or m.has("sample_at_first")
+    if not asked or not m.has("sample_prompts"):
+        m.put("sample.every_epochs", None, "sample_every_n_epochs")
+        m.put("sample.at_start", False, "sample_at_first")
+        for name in ("sample_every_n_epochs", "sample_every_n_steps", "sample_at_first"):
+            if m.value(name):
+                m.drop(name, "nothing is drawn without --sample_prompts; so it is in sd-scripts")
+        m.drop("sample_prompts", "nothing says when to draw them; so it is in sd-scripts")
+        m.drop("sample_sampler", "nothing is drawn")
+        return
+    m.put("sample.every_epochs", epochs if epochs and epochs > 0 else None, "sample_every_n_epochs")
+    if steps and steps > 0 and not (epochs and epochs > 0):
+        m.put("sample.every_steps", steps, "sample_every_n_steps")
+    else:
+        m.drop("sample_every_n_steps", "--sample_every_n_epochs decides; so it is in sd-scripts")
+    m.put("sample.at_start", m.has("sample_at_first"), "sample_at_first")
+    sampler = SAMPLERS.get(str(m.value("sample_sampler")))
+    if sampler is None:
+        m.refuse(
+            "sample_sampler",
+            f"{m.value('sample_sampler')!r} is not among the samplers here",
+            f"take one of {', '.join(SAMPLERS)}",
+        )
+    else:
+        m.put("sample.sampler", sampler, "sample_sampler")
+    _prompts(m)
+
+
+def _prompts(m: Making) -> None:
+    path = user_path(str(m.value("sample_prompts")))
+    try:
+        prompts = read_prompts(path)
+    except OSError:
+        m.refuse("sample_prompts", f"{path} cannot be read", "correct the path, or leave it out")
+        return
+    except ValueError as error:
+        m.refuse("sample_prompts", f"{path}: {error}", "correct the file")
+        return
+    if not prompts:
+        m.refuse("sample_prompts", f"{path} holds no prompt", "write one a line")
+        return
+    m.put("sample.prompts", [str(each.get("prompt", "")) for each in prompts], "sample_prompts")
+    first = {name: prompts[0].get(name, default) for name, default in DEFAULTS.items()}
+    differing = sorted(
+        name
+        for name, default in DEFAULTS.items()
+        if any(each.get(name, default) != first[name] for each in prompts)
+    )
+    if differing:
+        m.note(
+            m.shown("sample_prompts"),
+            f"the prompts differ in {', '.join(differing)}; those of the first are taken for all",
+        )
+    side = [max(64, int(first[name]) // 8 * 8) for name in ("width", "height")]
+    values = {
+        "negative": str(first["negative_prompt"] or ""),
+        "steps": int(first["sample_steps"]),
+        "cfg": float(first["scale"]),
+        "size": side[0] if side[0] == side[1] else side,
+    }
+    if first["seed"] is not None:
+        values["seed"] = int(first["seed"])
+    for name, value in values.items():
+        m.put(f"sample.{name}", value, "sample_prompts")
+
+
+def read_prompts(path: Path) -> list[dict[str, Any]]:
+    """The prompts of a file, each with what it says of itself under sd-scripts' names.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no TOML or JSON, as its name says, or holds no prompts.
+    """
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        content = json.loads(text)
+    elif suffix == ".toml":
+        table = tomllib.loads(text)
+        shared = table.get("prompt", {})
+        subsets = shared.pop("subset", None) if isinstance(shared, dict) else None
+        content = [{**shared, **each} for each in subsets or []] or [shared]
+    else:
+        lines = (line.strip() for line in text.splitlines())
+        content = [prompt_line(line) for line in lines if line and not line.startswith("#")]
+    if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
+        raise ValueError("is not a list of prompts")
+    try:
+        for each in content:
+            for name in ("width", "height", "sample_steps", "seed", "scale"):
+                if each.get(name) is not None:
+                    each[name] = float(each[name]) if name == "scale" else int(each[name])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"a prompt's {name} is not a number") from error
+    return content
+
+
+def prompt_line(line: str) -> dict[str, Any]:
+    """``a cat --n dog --w 640 --s 20`` as a table."""
+    text, *options = line.split(" --")
+    found: dict[str, Any] = {"prompt": text.strip()}
+    for option in options:
+        match = re.fullmatch(r"(\w+)\s+(.+)", option.strip())
+        if match and match[1].lower() in _OPTIONS:
+            found[_OPTIONS[match[1].lower()]] = match[2].strip()
+    return found

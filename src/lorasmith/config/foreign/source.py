@@ -1,0 +1,29 @@
+"""What a reader finds in a file or on a command line, before anything is converted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lorasmith.config.foreign.result import Given, Remark
+from lorasmith.errors import Problem
+
+
+@dataclass(slots=True)
+class Source:
+    """
+    Args:
+        kind: what it was, as people call it.
+        given: arguments by sd-scripts' names.
+        sdxl: they are for SDXL.
+        problems: what could not be read.
+        remarks: what was read and is no argument.
+        tables: data sets that stand in the file itself, as ``--dataset_config`` would hold them.
+    """
+
+    kind: str
+    given: dict[str, Given] = field(default_factory=dict)
+    sdxl: bool = False
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    tables: dict[str, Any] | None = None

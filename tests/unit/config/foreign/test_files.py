@@ -1,0 +1,351 @@
+"""Files of other programs: sd-scripts' TOML, kohya_ss' JSON, LoRA_Easy_Training_Scripts."""
+
+# ruff: noqa: E501 - the files are as they are
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lorasmith.config.foreign.arguments import ARGUMENTS
+from lorasmith.config.foreign.argv import read_argv
+from lorasmith.config.foreign.engine import convert_source
+from lorasmith.config.foreign.files import read_file
+from lorasmith.config.foreign.gui_json import NETWORK, OWN, RENAMED, TYPES, read_gui_json
+from lorasmith.config.foreign.result import Conversion
+from lorasmith.config.foreign.toml_out import to_toml
+from lorasmith.config.load import load_settings
+from lorasmith.errors import SettingsError
+
+
+def converted(folder: Path, name: str, text: str) -> Conversion:
+    (folder / name).write_text(text, encoding="utf-8")
+    return convert_source(read_file(folder / name), ("sd1", "sdxl"), complete=False)
+
+
+CONFIG = """
+pretrained_model_name_or_path = "base.safetensors"
+[any_name]
+train_data_dir = "pictures"
+network_module = "networks.lora"
+network_dim = 16
+network_args = ["conv_dim=4"]
+[another]
+optimizer_args = ["betas=0.9,0.99"]
+xformers = true
+flip_aug = false
+"""
+
+
+def test_config_file(tmp_path: Path) -> None:
+    values = converted(tmp_path, "config.toml", CONFIG).values
+    assert values["model.path"] == "base.safetensors"
+    assert (values["adapter.type"], values["adapter.rank"]) == ("c3lier", 16)
+    assert values["optimizer.args"] == {"betas": (0.9, 0.99)}
+
+
+def test_the_command_line_wins_over_config_file(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG, encoding="utf-8")
+    source = read_argv([f"--config_file={tmp_path / 'config'}", "--network_dim=8"])
+    result = convert_source(source)
+    assert result.problems == []
+    assert result.values["adapter.rank"] == 8
+    bad = convert_source(read_argv([f"--config_file={tmp_path / 'nowhere'}"]))
+    assert "no such file" in str(bad.problems[0])
+
+
+def test_unknown_in_a_file_names_the_file(tmp_path: Path) -> None:
+    problems = converted(tmp_path, "c.toml", CONFIG + "\nnetwork_dimm = 3\n").problems
+    assert problems[0].where == "c.toml: network_dimm"
+    assert "did you mean --network_dim" in problems[0].todo
+
+
+DATASETS = """
+[general]
+enable_bucket = true
+caption_extension = ".txt"
+shuffle_caption = true
+
+[[datasets]]
+resolution = [512, 768]
+batch_size = 4
+keep_tokens = 2
+
+  [[datasets.subsets]]
+  image_dir = "hoge"
+  num_repeats = 10
+  class_tokens = "hoge girl"
+
+  [[datasets.subsets]]
+  image_dir = "reg"
+  is_reg = true
+  class_tokens = "girl"
+  keep_tokens = 3
+"""
+
+
+def with_datasets(folder: Path, text: str, *argv: str) -> Conversion:
+    (folder / "data.toml").write_text(text, encoding="utf-8")
+    base = ["--pretrained_model_name_or_path=demo", "--network_module=networks.lora"]
+    source = read_argv([*base, f"--dataset_config={folder / 'data.toml'}", *argv])
+    return convert_source(source)
+
+
+def test_datasets(tmp_path: Path) -> None:
+    result = with_datasets(tmp_path, DATASETS, "--train_data_dir=ignored", "--flip_aug")
+    assert result.problems == []
+    assert result.values["data.folders"] == [
+        {"path": "hoge", "repeats": 10, "caption": "hoge girl", "keep_tokens": 2},
+        {"path": "reg", "repeats": 1, "reg": True, "caption": "girl", "keep_tokens": 3},
+    ]
+    assert result.values["data.resolution"] == [512, 768]
+    assert result.values["train.batch"] == 4
+    assert result.values["captions.shuffle"] is True
+    assert result.values["buckets.enabled"] is True
+    assert result.values["augment.flip"] is True
+    assert "data.path" not in result.values
+    read = load_settings(None, result.overrides(), for_training=True)
+    assert read.data.folders[0].keep_tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "says"),
+    [
+        ("shuffle_caption = false", "shuffle_caption", "cannot differ from folder to folder"),
+        ("metadata_file = 'x'", "metadata_file", "not read"),
+        ("num_repeat = 3", "num_repeat", "did you mean num_repeats"),
+        ("num_repeats = 'x'", "", "not a number"),
+        ("batch_size = 2", "batch_size", "not known in this place"),
+    ],
+)
+def test_what_data_sets_cannot_say(tmp_path: Path, change: str, where: str, says: str) -> None:
+    problems = with_datasets(tmp_path, f"{DATASETS}  {change}\n").problems
+    assert any(where in p.where and says in str(p) for p in problems), problems
+
+
+def test_data_sets_alone(tmp_path: Path) -> None:
+    values = converted(tmp_path, "d.toml", DATASETS).values
+    assert "data.folders" in values
+    assert values["train.batch"] == 4
+    assert not any(path.startswith(("adapter.", "optimizer.", "schedule.")) for path in values)
+
+
+GUI: dict[str, Any] = {
+    "LoRA_type": "LyCORIS/LoHa", "LyCORIS_preset": "full", "additional_parameters": "--max_grad_norm=0",
+    "adaptive_noise_scale": 0.003, "block_dims": "", "bucket_no_upscale": True, "bucket_reso_steps": 1,
+    "cache_latents": True, "caption_extension": ".txt", "clip_skip": "1", "conv_alpha": 4, "conv_dim": 8,
+    "enable_bucket": True, "epoch": 2, "factor": -1, "flip_aug": False, "gradient_accumulation_steps": 4.0,
+    "keep_tokens": "0", "learning_rate": 0.0001, "lr_scheduler": "cosine_with_restarts",
+    "lr_scheduler_num_cycles": "", "lr_warmup": 10, "max_resolution": "512,512", "max_token_length": "75",
+    "max_train_epochs": "", "min_snr_gamma": 10, "mixed_precision": "bf16", "multires_noise_discount": 0.2,
+    "multires_noise_iterations": 8, "network_alpha": 16, "network_dim": 32, "network_dropout": 0,
+    "noise_offset": 0.05, "noise_offset_type": "Multires", "num_cpu_threads_per_process": 2,
+    "optimizer": "Prodigy", "optimizer_args": '"d_coef=1.0" "weight_decay=0.4"', "save_every_n_epochs": 1,
+    "save_precision": "fp16", "seed": "", "text_encoder_lr": 0.0, "train_batch_size": 1,
+    "train_data_dir": "/pics", "unet_lr": 0.0001, "unit": 1, "use_cp": True, "xformers": "xformers",
+    "guidance_scale": 3.5, "flux1_checkbox": False, "sd3_text_encoder_batch_size": 1,
+}  # fmt: skip
+
+
+def test_gui_json(tmp_path: Path) -> None:
+    result = converted(tmp_path, "preset.json", json.dumps(GUI))
+    assert result.problems == []
+    expected = {
+        "data.path": "/pics", "data.resolution": 512, "captions.extension": ".txt",
+        "buckets.enabled": True, "buckets.step": 8, "buckets.upscale": False,
+        "adapter.type": "loha", "adapter.rank": 32, "adapter.alpha": 16.0,
+        "adapter.conv_rank": 8, "adapter.conv_alpha": 4.0, "adapter.tucker": True,
+        "adapter.text_encoder": False, "adapter.targets": ["full"],
+        "optimizer.name": "Prodigy", "optimizer.lr": 1e-4, "optimizer.unet_lr": 1e-4,
+        "optimizer.args": {"d_coef": 1.0, "weight_decay": 0.4}, "optimizer.max_grad_norm": 0.0,
+        "schedule.name": "cosine_with_restarts", "schedule.cycles": 2, "schedule.warmup": 0.1,
+        "loss.min_snr_gamma": 10.0, "loss.multires_iterations": 8, "loss.multires_discount": 0.2,
+        "train.epochs": 2, "train.batch": 1, "train.accumulation": 4, "train.precision": "bf16",
+        "model.prediction": "epsilon", "model.clip_skip": 1, "model.max_tokens": 75,
+        "save.name": "last", "save.every_epochs": 1, "save.precision": "fp16",
+        "sample.every_epochs": None, "sample.at_start": False, "log.tensorboard": False,
+    }  # fmt: skip
+    assert result.values == expected
+
+
+def test_gui_says_what_it_cannot(tmp_path: Path) -> None:
+    wrong = {**GUI, "flux1_checkbox": True, "LoRA_type": "Flux1", "shufle_caption": True}
+    texts = [str(p) for p in converted(tmp_path, "x.json", json.dumps(wrong)).problems]
+    for says in (
+        "neither Stable Diffusion",
+        "'Flux1' is not known",
+        "did you mean shuffle_caption",
+    ):
+        assert any(says in text for text in texts), texts
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_kind_of_the_gui(kind: str) -> None:
+    table = {**GUI, "LoRA_type": kind, "conv_dim": GUI["network_dim"]}
+    result = convert_source(read_gui_json(table, "x"), complete=False)
+    assert ("adapter.type" in result.values) != bool(result.problems)
+
+
+def test_gui_fields_do_not_overlap() -> None:
+    assert not (set(NETWORK) | set(OWN)) & set(ARGUMENTS)
+    assert set(RENAMED.values()) <= set(ARGUMENTS)
+
+
+# The example of its README.
+EASY = """
+[[subsets]]
+num_repeats = 10
+keep_tokens = 1
+caption_extension = ".txt"
+shuffle_caption = true
+flip_aug = false
+color_aug = false
+random_crop = true
+is_reg = false
+image_dir = "F:/Desktop/stable diffusion/LoRA/lora_datasets/atla_data/10_atla"
+
+[noise_args]
+
+[sample_args]
+
+[logging_args]
+
+[general_args.args]
+pretrained_model_name_or_path = "F:/Desktop/stable diffusion/LoRA/nai-fp16.safetensors"
+mixed_precision = "bf16"
+seed = 23
+clip_skip = 2
+xformers = true
+max_data_loader_n_workers = 1
+persistent_data_loader_workers = true
+max_token_length = 225
+prior_loss_weight = 1.0
+max_train_epochs = 2
+
+[general_args.dataset_args]
+resolution = 768
+batch_size = 2
+
+[network_args.args]
+network_dim = 8
+network_alpha = 1.0
+
+[optimizer_args.args]
+optimizer_type = "AdamW8bit"
+lr_scheduler = "cosine"
+learning_rate = 0.0001
+lr_scheduler_num_cycles = 2
+warmup_ratio = 0.05
+
+[saving_args.args]
+output_dir = "F:/Desktop"
+save_precision = "fp16"
+save_model_as = "safetensors"
+output_name = "test"
+save_every_n_epochs = 1
+
+[bucket_args.dataset_args]
+enable_bucket = true
+min_bucket_reso = 256
+max_bucket_reso = 1024
+bucket_reso_steps = 64
+
+[optimizer_args.args.optimizer_args]
+weight_decay = 0.1
+betas = "0.9,0.99"
+"""
+
+
+def test_easy_toml(tmp_path: Path) -> None:
+    result = converted(tmp_path, "easy.toml", EASY)
+    assert result.problems == []
+    values = result.values
+    folder = "F:/Desktop/stable diffusion/LoRA/lora_datasets/atla_data/10_atla"
+    assert values["data.folders"] == [{"path": folder, "repeats": 10}]
+    assert values["captions.keep_tokens"] == 1
+    assert values["data.resolution"] == 768
+    assert values["train.batch"] == 2
+    assert values["adapter.type"] == "lora"
+    assert values["schedule.warmup"] == 0.05
+    assert values["optimizer.args"] == {"weight_decay": 0.1, "betas": (0.9, 0.99)}
+    assert values["augment.random_crop"] is True
+    assert values["buckets.max"] == 1024
+    assert load_settings(None, result.overrides(), for_training=True)
+
+
+def test_easy_toml_of_lycoris(tmp_path: Path) -> None:
+    text = EASY + '\n[network_args.args.network_args]\nalgo = "lokr"\nfactor = "4"\nconv_dim = 2\n'
+    values = converted(tmp_path, "easy.toml", text).values
+    assert (values["adapter.type"], values["adapter.factor"]) == ("lokr", 4)
+
+
+def test_easy_json(tmp_path: Path) -> None:
+    table = {
+        "base_model": "nai.ckpt", "img_folder": "pics", "output_folder": "out", "net_dim": 128,
+        "alpha": 64, "scheduler": "cosine_with_restarts", "cosine_restarts": 3,
+        "warmup_lr_ratio": 0.05, "max_steps": 400, "train_resolution": 512,
+        "buckets": True, "min_bucket_resolution": 320, "max_bucket_resolution": 960,
+        "shuffle_captions": True, "test_seed": 23, "use_8bit_adam": True, "clip_skip": 2,
+        "save_json_only": True, "caption_extension": ".txt", "max_clip_token_length": 150,
+    }  # fmt: skip
+    result = converted(tmp_path, "easy.json", json.dumps(table))
+    assert result.problems == []
+    values = result.values
+    assert (values["adapter.rank"], values["adapter.alpha"]) == (128, 64.0)
+    assert (values["schedule.cycles"], values["schedule.warmup"]) == (3, 0.05)
+    assert values["optimizer.lr"] == 1e-3, "its own default"
+    assert values["optimizer.name"] == "AdamW8bit"
+    assert values["train.seed"] == 23
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("x.bat", "accelerate launch train_network.py", "cmd.exe"),
+        ("x.cfg", "hello", "is not known"),
+        ("x.toml", "[adapter]\nrank = 3", "lorasmith's own"),
+        ("x.toml", "a = = 1", "is not TOML"),
+        ("x.toml", "zzz = 1", "holds nothing that is known"),
+        ("x.json", "[1]", "holds no table"),
+        ("x.json", "{", "is not JSON"),
+    ],
+)
+def test_what_no_reader_knows(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=says):
+        read_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", [CONFIG, DATASETS, EASY], ids=["config", "datasets", "easy"])
+def test_the_settings_file_says_the_same_and_why(tmp_path: Path, text: str) -> None:
+    result = converted(tmp_path, "in.toml", text)
+    written = to_toml(result, "Made from in.toml.\nNot by hand.")
+    (tmp_path / "out.toml").write_text(written, encoding="utf-8")
+    assert load_settings(tmp_path / "out.toml") == load_settings(None, result.overrides())
+    for line in written.splitlines():
+        assert "#" in line or "=" not in line or line.startswith(("version", *FOLDER_KEYS))
+
+
+FOLDER_KEYS = ("path", "repeats", "reg", "caption", "keep_tokens", "weight")
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    changes=st.dictionaries(st.sampled_from([*GUI, *NETWORK, *ARGUMENTS]), json_values, max_size=6)
+)
+def test_no_json_breaks_it(changes: dict[str, Any]) -> None:
+    result = convert_source(read_gui_json({**GUI, **changes}, "x"), complete=False)
+    with contextlib.suppress(SettingsError):
+        load_settings(None, result.overrides())
