@@ -9,7 +9,7 @@ import click
 
 from lorasmith.errors import Problem, RunError, UserError
 from lorasmith.events import REQUESTS, Request
-from lorasmith.training.requests import write_request
+from lorasmith.training.requests import write_requests
 from lorasmith.training.run_folder import RunFolder, existing_run_folder
 from lorasmith.training.status import Status, read_status
 
@@ -51,10 +51,10 @@ def command(run: Path, requests: tuple[str, ...], wait: float) -> None:
             if state != "done"
             else "start another run",
         )
-    files = [write_request(folder.control, request) for request in parsed]
+    file = write_requests(folder.control, *parsed)
     click.echo(f"asked for {', '.join(map(str, parsed))}")
     if wait:
-        wait_for(folder, files, wait)
+        wait_for(folder, file, wait)
 
 
 def parse_all(texts: tuple[str, ...]) -> list[Request]:
@@ -71,10 +71,10 @@ def parse_all(texts: tuple[str, ...]) -> list[Request]:
     return parsed
 
 
-def wait_for(folder: RunFolder, files: list[Path], seconds: float) -> None:
-    """Until the training has removed all ``files``."""
+def wait_for(folder: RunFolder, file: Path, seconds: float) -> None:
+    """Until the training has removed ``file``."""
     deadline = time.monotonic() + seconds
-    while any(path.exists() for path in files):
+    while file.exists():
         if time.monotonic() > deadline:
             raise RunError.of(
                 folder.path, f"not done within {seconds:g} s", "it is done after the step"

@@ -1,8 +1,8 @@
 """Requests to a running training, as small files in its folder's ``control/``.
 
-A request is a text file of one line under any name; whoever can write into the run folder can ask:
+Requests are lines of a text file under any name; whoever can write into the run folder can ask:
 another terminal, a script, the studio. The training looks there about twice a second, does what is
-asked after the step in progress, and removes the file.
+asked after the step in progress, and removes the file. What stands in one file is done at one step.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ POLL_SECONDS = 0.5
 MOST_BYTES = 1000
 
 
-def write_request(folder: Path, request: Request) -> Path:
-    """Put ``request`` into the ``control`` folder; the returned file vanishes when it is done."""
+def write_requests(folder: Path, *requests: Request) -> Path:
+    """Put them into the ``control`` folder; the returned file vanishes when they are done."""
     # Named by time, so that requests are met in the order in which they were made.
     path = folder / f"{time.time_ns():020d}-{os.getpid()}.txt"
-    write_text(path, f"{request}\n")
+    write_text(path, "".join(f"{request}\n" for request in requests))
     return path
 
 
@@ -75,14 +75,20 @@ class Inbox:
             return
         if not text:  # Its writer is not done yet.
             return
-        try:
-            request = Request.parse(text)
-        except UserError as error:
-            self._observe(RequestRefused(step, text, str(error)))
+        accepted = [request for line in text.splitlines() if (request := self._read(line, step))]
+        if not accepted:
             path.unlink(missing_ok=True)
             return
-        self._controls.ask(request)
+        for request in accepted:
+            self._controls.ask(request)
         self._taken.append(path)
+
+    def _read(self, line: str, step: int) -> Request | None:
+        try:
+            return Request.parse(line) if line.strip() else None
+        except UserError as error:
+            self._observe(RequestRefused(step, line, str(error)))
+            return None
 
     def done(self) -> None:
         """What was passed on has been done: remove its files."""

@@ -13,7 +13,7 @@ from lorasmith.errors import UserError
 from lorasmith.events import REQUESTS, Controls, Event, Request, RequestRefused
 from lorasmith.training import requests
 from lorasmith.training.interventions import Intervention, Interventions
-from lorasmith.training.requests import Inbox, forget_requests, write_request
+from lorasmith.training.requests import Inbox, forget_requests, write_requests
 from lorasmith.training.run_folder import RunFolder
 
 
@@ -57,8 +57,9 @@ def test_in_order_and_removed_when_done(tmp_path: Path) -> None:
     controls, seen = Controls(), list[Event]()
     inbox = Inbox(tmp_path / "control", controls, seen.append)
     inbox.poll(1)  # No folder yet.
-    files = [write_request(tmp_path / "control", Request("lr", f)) for f in (0.5, 0.25)]
-    files.append(write_request(tmp_path / "control", Request("state")))
+    halves = (Request("lr", 0.5), Request("lr", 0.25))
+    files = [write_requests(tmp_path / "control", *halves)]
+    files.append(write_requests(tmp_path / "control", Request("state")))
     inbox.poll(2)
     inbox.poll(3)
     assert [str(request) for request in controls.take()] == ["lr=0.5", "lr=0.25", "state"]
@@ -69,10 +70,18 @@ def test_in_order_and_removed_when_done(tmp_path: Path) -> None:
     assert not seen
 
 
+def test_one_bad_line_spoils_no_other(tmp_path: Path) -> None:
+    controls, seen = Controls(), list[Event]()
+    (tmp_path / "by-hand").write_text("samples\n\ndance\nlr=0.5")
+    Inbox(tmp_path, controls, seen.append).poll(4)
+    assert controls.take() == [Request("samples"), Request("lr", 0.5)]
+    assert [type(event) for event in seen] == [RequestRefused]
+
+
 def test_what_could_not_be_done_is_asked_again(tmp_path: Path) -> None:
     controls = Controls()
     inbox = Inbox(tmp_path, controls, lambda event: None)
-    write_request(tmp_path, Request("snapshot"))
+    write_requests(tmp_path, Request("snapshot"))
     inbox.poll(1)
     controls.take()
     inbox.put_back()
