@@ -174,7 +174,7 @@ def full_size_model(device: torch.device, dtype: torch.dtype) -> DiffusionModel:
         family=family.name,
         unet=dict(unet.config),
         vae={},
-        text={},
+        texts=({},),
         prediction="epsilon",
         latent_channels=4,
         latent_factor=8,
@@ -184,7 +184,7 @@ def full_size_model(device: torch.device, dtype: torch.dtype) -> DiffusionModel:
     return DiffusionModel(
         unet=unet,
         vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
-        text_encoder=CLIPTextModel(text),
+        text_encoders={"text_encoder": CLIPTextModel(text)},
         architecture=architecture,
         dtype=dtype,
         device=device,

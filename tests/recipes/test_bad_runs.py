@@ -153,7 +153,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], tuple[str, ...]]] = {
     ),
     "CLIP skip beyond the layers": (
         lambda p: ["--set", "model.clip_skip=12"],
-        ("CLIP skip 12", "2 layers"),
+        ("12 is no CLIP skip", "2 layers"),
     ),
     "LoRA to go on from is missing": (
         lambda p: ["--set", "adapter.init_from=gone.safetensors"],

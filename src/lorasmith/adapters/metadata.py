@@ -162,24 +162,13 @@ def tag_frequency(captions: Iterable[str]) -> dict[str, int]:
     return dict(tags)
 
 
-# Architecture of the base model -> (modelspec's name, implementation of the weights' names).
-_ARCHITECTURES = {
-    "sd1": ("stable-diffusion-v1", "diffusers"),
-    "sd2": ("stable-diffusion-v2-512", "diffusers"),
-    "sd2_v": ("stable-diffusion-v2-768-v", "diffusers"),
-    "sdxl": (
-        "stable-diffusion-xl-v1-base",
-        "https://github.com/Stability-AI/generative-models",
-    ),
-}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """What model sites show of a LoRA; empty fields are left out.
 
     Args:
-        family: "sd1", "sd2", "sd2_v" (768 px, v-prediction) or "sdxl".
+        architecture: of the base model, in modelspec's names: "stable-diffusion-v1".
+        implementation: whose names the weights have: "diffusers", or the address of other code.
         resolution: width and height in pixels that it was trained at.
         timestamp: Unix time in seconds of the training's end or start, ``None`` for no date.
         prediction: "epsilon" or "v".
@@ -188,9 +177,10 @@ class ModelSpec:
         thumbnail: a data URL.
     """
 
-    family: str
     title: str
     resolution: tuple[int, int]
+    architecture: str = "stable-diffusion-v1"
+    implementation: str = "diffusers"
     prediction: str = "epsilon"
     clip_skip: int | None = None
     timestamp: float | None = None
@@ -204,12 +194,10 @@ class ModelSpec:
     merged_from: str = ""
 
     def metadata(self) -> dict[str, str]:
-        architecture, implementation = _ARCHITECTURES[self.family]
         width, height = self.resolution
         values = {
             "sai_model_spec": "1.0.1",
-            "architecture": f"{architecture}/lora",
-            "implementation": implementation,
+            "architecture": f"{self.architecture}/lora",
             "implementation_version": f"lorasmith/{__version__}",
             "resolution": f"{width}x{height}",
             "prediction_type": self.prediction,
@@ -221,7 +209,7 @@ class ModelSpec:
         return {f"modelspec.{name}": value for name, value in values.items() if value}
 
 
-_TRANSLATED = {"family", "resolution", "prediction", "clip_skip", "timestamp"}
+_TRANSLATED = {"architecture", "resolution", "prediction", "clip_skip", "timestamp"}
 
 
 def _iso_date(timestamp: float) -> str:

@@ -62,12 +62,13 @@ def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> 
     for root in roots:
         for target in layers_of(root):
             # LyCORIS takes the module's own path, and asked to adapt one network "lycoris".
-            for path in (target.key.removeprefix(root.key_prefix), f"_{target.path}"):
+            named = (target.key, root.plain_key(target.path))
+            for path in (*(key.removeprefix(root.key_prefix) for key in named), f"_{target.path}"):
                 for prefix in (root.key_prefix, "lycoris"):
-                    by_key[prefix + path.replace(".", "_")] = target
+                    by_key.setdefault(prefix + path.replace(".", "_"), target)
             for name in root.long_names(target.path):
                 by_long_name[name] = target
-                by_long_name[_PEFT_PREFIX + name.partition(".")[2]] = target
+                by_long_name.setdefault(_PEFT_PREFIX + name.partition(".")[2], target)
     found = NamedTensors()
     for name, tensor in tensors.items():
         key, _, declared = name.partition(".")

@@ -8,7 +8,7 @@ therefore carries the part of the path that its module no longer has.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -31,6 +31,9 @@ class AdapterRoot(NamedTuple):
             ("Transformer2DModel",), ("CLIPAttention", "CLIPMLP").
         conv_targets: those whose layers LoRA-C3Lier and LoCon add:
             ("ResnetBlock2D", "Downsample2D", "Upsample2D") of a UNet.
+        folder: the network's name in the long file names, where it is not ``part``:
+            "text_encoder_2".
+        renamed: other names of module paths in kohya's keys: SDXL's are LDM's.
     """
 
     part: str
@@ -39,15 +42,22 @@ class AdapterRoot(NamedTuple):
     module: nn.Module
     targets: tuple[str, ...]
     conv_targets: tuple[str, ...] = ()
+    folder: str = ""
+    renamed: Mapping[str, str] | None = None
 
     def key(self, path: str) -> str:
         """Kohya's key of the layer at ``path`` below this root."""
+        return self.plain_key((self.renamed or {}).get(path, path))
+
+    def plain_key(self, path: str) -> str:
+        """The key without :attr:`renamed`; some SDXL files are written so."""
         return f"{self.key_prefix}_{self._full(path)}".replace(".", "_")
 
     def long_names(self, path: str) -> list[str]:
         """The layer's names in diffusers' and peft's files, the usual one first."""
-        full = f"{self.part}.{self._full(path)}"
-        bare = f"{self.part}.{path}"
+        name = self.folder or self.part
+        full = f"{name}.{self._full(path)}"
+        bare = f"{name}.{path}"
         return [full] if full == bare else [full, bare]
 
     def _full(self, path: str) -> str:

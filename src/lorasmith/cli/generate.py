@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
@@ -51,6 +51,8 @@ class Work:
     loras: LoraShelf
     model: str
     vae: str | None
+    prediction: str
+    zero_terminal_snr: bool | Literal["auto"]
     clip_skip: int
     device: torch.device
     dtype: torch.dtype
@@ -126,6 +128,18 @@ class Work:
 )
 @click.option("--vae", metavar="PATH", help="A VAE to use instead of the model's own.")
 @click.option(
+    "--prediction",
+    type=click.Choice(["auto", "epsilon", "v"]),
+    default="auto",
+    show_default=True,
+    help="What the model predicts: the noise (epsilon) or the velocity (v).",
+)
+@click.option(
+    "--zero-terminal-snr",
+    is_flag=True,
+    help="Begin at nothing but noise, for models that were trained so and do not say it.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
     default="auto",
@@ -153,6 +167,8 @@ def command(
     out: Path,
     clip_skip: int,
     vae: str | None,
+    prediction: str,
+    zero_terminal_snr: bool,
     precision: str,
     device: str,
 ) -> None:
@@ -179,12 +195,14 @@ def command(
     shelf = _attempt(lambda: _shelf(lora_dir, terminal), problems)
     problems += _check(requests, shelf)
     _attempt(lambda: check_writable(out), problems)
-    place = _attempt(lambda: _place(model, vae, clip_skip, precision, device), problems)
+    place = _attempt(lambda: _place(model, vae, prediction, clip_skip, precision, device), problems)
     if problems or shelf is None or place is None:
         raise UserError(problems)
     if seed is None:
         console.print(f"seed {first_seed}" + (f" to {first_seed + count - 1}" * (count > 1)))
-    _draw(Work(requests, shelf, model, vae, clip_skip, *place, out), console, terminal)
+    to_noise: bool | Literal["auto"] = True if zero_terminal_snr else "auto"
+    work = Work(requests, shelf, model, vae, prediction, to_noise, clip_skip, *place, out)
+    _draw(work, console, terminal)
 
 
 def _attempt(work: Callable[[], T], problems: list[Problem]) -> T | None:
@@ -240,25 +258,24 @@ def _under_options(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _place(
-    model: str, vae: str | None, clip_skip: int, precision: str, device: str
+    model: str, vae: str | None, prediction: str, clip_skip: int, precision: str, device: str
 ) -> tuple[torch.device, torch.dtype]:
     """Where and in which precision to compute, from the model's header.
 
     Raises:
         UserError: there is no such model, layer or device, or the device lacks the precision.
     """
+    from lorasmith.models.family import check_clip_skip
     from lorasmith.models.source import peek
     from lorasmith.training.device import choose_device, choose_precision
     from lorasmith.training.estimate import unet_weights
 
     problems: list[Problem] = []
-    architecture = _attempt(lambda: peek(model, vae=vae), problems)
+    architecture = _attempt(lambda: peek(model, vae=vae, prediction=prediction), problems)
     chosen = _attempt(lambda: choose_device(device), problems)
     if architecture is not None:
-        layers = architecture.text["num_hidden_layers"]
-        if not 1 <= clip_skip <= layers:
-            what = f"{clip_skip} is out of range: this text encoder has {layers} layers"
-            problems.append(Problem("--clip-skip", what, f"choose 1 to {layers}"))
+        known = architecture
+        _attempt(lambda: check_clip_skip(known, clip_skip, "--clip-skip"), problems)
     if architecture is None or chosen is None or problems:
         raise UserError(_under_options(problems))
     weights = unet_weights(architecture.unet)
@@ -273,7 +290,13 @@ def _draw(work: Work, console: Console, terminal: Terminal) -> None:
     from lorasmith.sampling.generate import generate
 
     model = load_model(
-        work.model, dtype=work.dtype, device=work.device, vae=work.vae, clip_skip=work.clip_skip
+        work.model,
+        dtype=work.dtype,
+        device=work.device,
+        vae=work.vae,
+        prediction=work.prediction,
+        zero_terminal_snr=work.zero_terminal_snr,
+        clip_skip=work.clip_skip,
     )
     for note in model.notes:
         terminal(Notice("warning", note))

@@ -200,16 +200,18 @@ def _masks(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("loss.mask_floor", "at 1 the masks mask nothing", "0 to 0.2 is usual")
 
 
-def oddities_with(s: TrainSettings, prediction: str) -> Iterator[Problem]:
+def oddities_with(
+    s: TrainSettings, prediction: str, *, zero_terminal_snr: bool
+) -> Iterator[Problem]:
     """What is odd for a model that predicts ``prediction``, "epsilon" or "v"."""
-    if s.loss.zero_terminal_snr and prediction == "epsilon":
+    if zero_terminal_snr and prediction == "epsilon":
         yield Problem(
             "loss.zero_terminal_snr",
             "this model predicts the noise, and where there is nothing but noise that teaches "
             "nothing: it cannot draw from there either",
             "train a model that predicts velocity (model.prediction), or use noise_offset",
         )
-    elif s.loss.zero_terminal_snr and s.loss.min_snr_gamma is not None:
+    elif zero_terminal_snr and s.loss.min_snr_gamma is not None:
         yield Problem(
             "loss.zero_terminal_snr",
             "min-SNR weighs velocity by its SNR where that is low: the new last noise levels, "

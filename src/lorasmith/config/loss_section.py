@@ -98,10 +98,11 @@ class LossSettings(Section):
         "draw each sample's perturbation strength between 0 and input_perturbation",
         why="one strength is easier to judge",
     )
-    zero_terminal_snr: bool = setting(
-        False,
-        "rescale the noise schedule so that nothing of the picture is left at its end",
-        why="right only for base models that were trained so, which predict velocity",
+    zero_terminal_snr: bool | Literal["auto"] = setting(
+        "auto",
+        "rescale the noise schedule so that nothing of the picture is left at its end; samples "
+        "are drawn with the same schedule",
+        why="what the model's file says: right only for base models that were trained so",
     )
     min_timestep: int = setting(
         0,

@@ -25,7 +25,7 @@ class ModelSettings(Section):
     vae: UserPath | None = setting(
         None, "another VAE file to use in place of the model's own", why="models bring their own"
     )
-    family: Literal["auto", "sd1"] = setting(
+    family: Literal["auto", "sd1", "sd2", "sdxl"] = setting(
         "auto", "architecture of the model", why="it is read off the shapes of the weights"
     )
     prediction: Literal["auto", "epsilon", "v"] = setting(

@@ -24,7 +24,7 @@ from lorasmith.demo.pretrain_unet import averaged_models, train_unet, write_toke
 from lorasmith.demo.pretrain_vae import train_vae
 from lorasmith.demo.world_parts import SIZE
 from lorasmith.files import ASSETS
-from lorasmith.models.checkpoint import save_ldm
+from lorasmith.models.saving import save_ldm
 
 DEMO_BASE = ASSETS / "demo_base.safetensors"
 METADATA = {
@@ -51,7 +51,14 @@ def export(work: Path, folder: Path, path: Path = DEMO_BASE) -> None:
     write_tokenizer(part_folder / "tokenizer")
     shutil.rmtree(folder, ignore_errors=True)
     part_folder.rename(folder)
-    save_ldm(path, **parts, metadata=METADATA, native_resolution=SIZE)
+    save_ldm(
+        path,
+        unet=unet,
+        vae=vae,
+        text_encoders={"text_encoder": text_encoder},
+        metadata=METADATA,
+        native_resolution=SIZE,
+    )
 
 
 def main() -> None:

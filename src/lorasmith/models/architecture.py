@@ -8,13 +8,16 @@ transformers' names). Torch-free.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from lorasmith.errors import CheckpointError, Problem
-from lorasmith.models.family import Architecture, Config, Family, Overrides, Shapes
+from lorasmith.models.family import Architecture, Overrides
+from lorasmith.models.family_type import EOS, Config, Family, Shapes, TextEncoderSpec
 from lorasmith.models.key_maps import unet_plan_of_diffusers, vae_plan_of_diffusers
 
-BOS, EOS = 49406, 49407
+BOS = 49406
+SIZE_NUMBERS = 6  # original, crop and target size, two numbers each
 
 
 def unet_config(shapes: Shapes, family: Family, own: Config) -> Config:
@@ -27,19 +30,24 @@ def unet_config(shapes: Shapes, family: Family, own: Config) -> Config:
     levels = range(plan.levels)
     down = ["CrossAttnDownBlock2D" if plan.attention[i] else "DownBlock2D" for i in levels]
     up = [name.replace("Down", "Up") for name in reversed(down)]
+    widths = [shapes[f"down_blocks.{i}.resnets.0.conv1.weight"][0] for i in levels]
+    defaults = dict(family.unet)
+    if head_width := defaults.pop("head_width", 0):
+        defaults["attention_head_dim"] = [width // head_width for width in widths]
+    if "add_embedding.linear_1.weight" in shapes:
+        width = shapes["add_embedding.linear_1.weight"][1]
+        defaults["projection_class_embeddings_input_dim"] = width
     return {
-        **family.unet,
+        **defaults,
         "in_channels": shapes["conv_in.weight"][1],
         "out_channels": shapes["conv_out.weight"][0],
-        "block_out_channels": [
-            shapes[f"down_blocks.{i}.resnets.0.conv1.weight"][0] for i in levels
-        ],
+        "block_out_channels": widths,
         "layers_per_block": plan.layers,
         "down_block_types": down,
         "up_block_types": up,
         "mid_block_type": "UNetMidBlock2DCrossAttn",
         "cross_attention_dim": _context_width(shapes),
-        "transformer_layers_per_block": _transformer_depth(shapes),
+        "transformer_layers_per_block": _transformer_depths(shapes, plan.attention),
         "use_linear_projection": len(shapes["mid_block.attentions.0.proj_in.weight"]) == 2,
         **own,
     }
@@ -52,9 +60,15 @@ def _context_width(shapes: Shapes) -> int:
     return widths.pop()
 
 
-def _transformer_depth(shapes: Shapes) -> int:
-    matches = (re.search(r"attentions\.\d+\.transformer_blocks\.(\d+)\.", name) for name in shapes)
-    return 1 + max(int(match[1]) for match in matches if match)
+def _transformer_depths(shapes: Shapes, attention: Sequence[bool]) -> int | list[int]:
+    """Transformer blocks per level, one number where all levels that have any have as many."""
+    pattern = re.compile(r"down_blocks\.(\d+)\.attentions\.\d+\.transformer_blocks\.(\d+)\.")
+    depths = [1] * len(attention)
+    for match in filter(None, map(pattern.match, shapes)):
+        level, block = int(match[1]), int(match[2])
+        depths[level] = max(depths[level], block + 1)
+    used = {depth for depth, has in zip(depths, attention, strict=True) if has}
+    return used.pop() if len(used) == 1 else depths
 
 
 def vae_config(shapes: Shapes, family: Family, own: Config) -> Config:
@@ -82,7 +96,7 @@ def vae_config(shapes: Shapes, family: Family, own: Config) -> Config:
     }
 
 
-def text_config(shapes: Shapes, family: Family, own: Config) -> Config:
+def text_config(shapes: Shapes, spec: TextEncoderSpec, own: Config) -> Config:
     """Arguments of transformers' ``CLIPTextConfig``.
 
     Raises:
@@ -90,18 +104,19 @@ def text_config(shapes: Shapes, family: Family, own: Config) -> Config:
     """
     vocabulary, hidden = shapes["embeddings.token_embedding.weight"]
     matches = (re.match(r"encoder\.layers\.(\d+)\.", name) for name in shapes)
+    projection = shapes["text_projection.weight"][0] if spec.projected else hidden
     return {
-        **family.text,
+        **spec.config,
         "vocab_size": vocabulary,
         "hidden_size": hidden,
         "intermediate_size": shapes["encoder.layers.0.mlp.fc1.weight"][0],
         "num_hidden_layers": 1 + max(int(match[1]) for match in matches if match),
-        "num_attention_heads": max(1, hidden // family.text_head_size),
+        "num_attention_heads": max(1, hidden // spec.head_size),
         "max_position_embeddings": shapes["embeddings.position_embedding.weight"][0],
-        "projection_dim": hidden,
+        "projection_dim": projection,
         "bos_token_id": BOS,
         "eos_token_id": EOS,
-        "pad_token_id": EOS,
+        "pad_token_id": spec.pad,
         **own,
     }
 
@@ -114,55 +129,61 @@ def architecture_of_parts(
     Raises:
         CheckpointError: the parts are incomplete, or do not fit one another.
     """
-    makers = {
-        "unet": (unet_config, overrides.unet),
-        "vae": (vae_config, overrides.vae),
-        "text_encoder": (text_config, overrides.text),
+    makers: dict[str, Callable[[Shapes], Config]] = {
+        "unet": lambda shapes: unet_config(shapes, family, overrides.unet),
+        "vae": lambda shapes: vae_config(shapes, family, overrides.vae),
     }
+    for spec in family.text_encoders:
+        own = overrides.texts.get(spec.part, {})
+        makers[spec.part] = partial(text_config, spec=spec, own=own)
     configs: dict[str, Config] = {}
     problems = []
-    for part, (make, own) in makers.items():
+    for part, make in makers.items():
         try:
-            configs[part] = make(parts[part], family, own)
+            configs[part] = make(parts[part])
         except (KeyError, ValueError, IndexError) as error:
             reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             title = part.replace("_", " ")
             problems.append(Problem(str(where), f"its {title} cannot be read: {reason}"))
     if not problems:
-        problems = _misfits(configs, str(where))
+        problems = _misfits(configs, family, str(where))
     if problems:
         raise CheckpointError(problems)
     unet, vae = configs["unet"], configs["vae"]
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    resolution = overrides.native_resolution or family.native_resolution
+    prediction = overrides.prediction or family.prediction
+    resolution = overrides.native_resolution or family.native_resolution[prediction]
     unet["sample_size"] = max(1, resolution // factor)
     vae["sample_size"] = resolution
     return Architecture(
         family=family.name,
         unet=unet,
         vae=vae,
-        text=configs["text_encoder"],
-        prediction=overrides.prediction or "epsilon",
+        texts=tuple(configs[text.part] for text in family.text_encoders),
+        prediction=prediction,
         latent_channels=vae["latent_channels"],
         latent_factor=factor,
         size_multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
         native_resolution=resolution,
+        zero_terminal_snr=bool(overrides.zero_terminal_snr),
     )
 
 
-def _misfits(configs: Mapping[str, Config], where: str) -> list[Problem]:
-    unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
+def _misfits(configs: Mapping[str, Config], family: Family, where: str) -> list[Problem]:
+    unet, vae = configs["unet"], configs["vae"]
+    texts = [configs[text.part] for text in family.text_encoders]
     found = []
-    if unet["cross_attention_dim"] != text["hidden_size"]:
-        found.append(
-            f"its UNet reads texts {unet['cross_attention_dim']} wide, its text encoder writes "
-            f"{text['hidden_size']}"
-        )
+    written = sum(text["hidden_size"] for text in texts)
+    if unet["cross_attention_dim"] != written:
+        wide = f"its UNet reads texts {unet['cross_attention_dim']} wide"
+        found.append(f"{wide}, its text encoder writes {written}")
+    if family.sized:
+        pooled = texts[-1]["projection_dim"] + SIZE_NUMBERS * unet["addition_time_embed_dim"]
+        if unet["projection_class_embeddings_input_dim"] != pooled:
+            found.append("its UNet's embedding of size and text has another width than they have")
     if unet["in_channels"] != vae["latent_channels"]:
-        found.append(
-            f"its UNet takes {unet['in_channels']} channels, its VAE's latents have "
-            f"{vae['latent_channels']}"
-        )
+        takes = f"its UNet takes {unet['in_channels']} channels"
+        found.append(f"{takes}, its VAE's latents have {vae['latent_channels']}")
     for title, config in (("UNet", unet), ("VAE", vae)):
         groups = config["norm_num_groups"]
         if groups < 1 or any(width % groups for width in config["block_out_channels"]):
@@ -173,6 +194,13 @@ def _misfits(configs: Mapping[str, Config], where: str) -> list[Problem]:
     with_heads = zip(unet["block_out_channels"], heads, unet["down_block_types"], strict=False)
     if any(n < 1 or (width % n and "Attn" in kind) for width, n, kind in with_heads):
         found.append(f"its UNet's widths do not divide into {unet['attention_head_dim']} heads")
+    found += [line for text in texts for line in _text_misfits(text)]
+    todo = "the parts belong to different models, or the file needs a lorasmith.model header"
+    return [Problem(where, what, todo) for what in found]
+
+
+def _text_misfits(text: Config) -> list[str]:
+    found = []
     if text["num_attention_heads"] < 1 or text["hidden_size"] % text["num_attention_heads"]:
         found.append(
             f"its text encoder's width {text['hidden_size']} does not divide into "
@@ -180,27 +208,30 @@ def _misfits(configs: Mapping[str, Config], where: str) -> list[Problem]:
         )
     if text["vocab_size"] <= EOS:
         found.append(f"its text encoder knows {text['vocab_size']} tokens, CLIP has {EOS + 1}")
-    todo = "the parts belong to different models, or the file needs a lorasmith.model header"
-    return [Problem(where, what, todo) for what in found]
+    return found
 
 
 def header_entry(parts: Mapping[str, Shapes], family: Family, own: Overrides) -> Config:
     """What a file with these shapes must say in its header to be read as ``own``; empty when
     shapes and the family's defaults say it all."""
-    text = parts["text_encoder"]
-    usual: dict[str, Config] = {
-        "unet": family.unet,
-        "vae": family.vae,
-        "text": text_config(text, family, {}),
-    }
     said: Config = {}
-    for part, defaults in usual.items():
-        values: Config = getattr(own, part)
-        differing = {key: value for key, value in values.items() if value != defaults[key]}
-        if differing:
+    defaults = {"unet": unet_config(parts["unet"], family, {}), "vae": family.vae}
+    for part, usual in defaults.items():
+        if differing := _differing(getattr(own, part), usual):
             said[part] = differing
-    if own.prediction not in (None, "epsilon"):
+    for spec in family.text_encoders:
+        usual = text_config(parts[spec.part], spec, {})
+        if differing := _differing(own.texts.get(spec.part, {}), usual):
+            said.setdefault("texts", {})[spec.part] = differing
+    if own.prediction not in (None, family.prediction):
         said["prediction"] = own.prediction
-    if own.native_resolution not in (None, family.native_resolution):
+    usual_side = family.native_resolution[own.prediction or family.prediction]
+    if own.native_resolution not in (None, usual_side):
         said["native_resolution"] = own.native_resolution
+    if own.zero_terminal_snr:
+        said["zero_terminal_snr"] = True
     return said
+
+
+def _differing(own: Config, usual: Config) -> Config:
+    return {key: value for key, value in own.items() if value != usual[key]}

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.errors import CheckpointError
-from lorasmith.models.family import PARTS, PREDICTIONS, Overrides, pick_allowed
+from lorasmith.models.family import PREDICTIONS, Overrides, pick_allowed
 
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+# The folders that a model of any family may have, and the text encoders among them.
+TEXT_FOLDERS = ("text_encoder", "text_encoder_2")
+PART_FOLDERS = ("unet", "vae", *TEXT_FOLDERS)
 FOLDER_CONFIGS = (
     "model_index.json",
     SCHEDULER_CONFIG,
-    *(f"{part}/config.json" for part in PARTS),
+    *(f"{part}/config.json" for part in PART_FOLDERS),
 )
 STEMS = {
     "unet": ("diffusion_pytorch_model",),
     "vae": ("diffusion_pytorch_model",),
     "text_encoder": ("model", "pytorch_model"),
+    "text_encoder_2": ("model", "pytorch_model"),
 }
 WEIGHTS = re.compile(
     r"^(?P<stem>\w+?)(?P<variant>\.\w+)?(?P<shard>-\d{5}-of-\d{5})?(?P<variant2>\.\w+)?"
@@ -75,10 +79,10 @@ def folder_overrides(folder: Path) -> Overrides:
     """
     unet = read_config(folder / "unet" / "config.json")
     vae = read_config(folder / "vae" / "config.json")
-    text = read_config(folder / "text_encoder" / "config.json")
+    texts = {part: read_config(folder / part / "config.json") for part in TEXT_FOLDERS}
     scheduler = read_config(folder / SCHEDULER_CONFIG)
     # A version of transformers that wraps the text model's configuration puts it one level down.
-    text = text.get("text_config", text)
+    texts = {part: config.get("text_config", config) for part, config in texts.items()}
     sample, widths = unet.get("sample_size"), vae.get("block_out_channels")
     resolution = None
     if isinstance(sample, int) and isinstance(widths, list) and widths:
@@ -86,7 +90,8 @@ def folder_overrides(folder: Path) -> Overrides:
     return Overrides(
         unet=pick_allowed("unet", unet),
         vae=pick_allowed("vae", vae),
-        text=pick_allowed("text", text),
+        texts={part: pick_allowed("text", config) for part, config in texts.items() if config},
         prediction=PREDICTIONS.get(str(scheduler.get("prediction_type"))),
         native_resolution=resolution,
+        zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True or None,
     )

@@ -15,8 +15,7 @@ from huggingface_hub.errors import (
 )
 
 from lorasmith.errors import CheckpointError
-from lorasmith.models.family import PARTS
-from lorasmith.models.folder import FOLDER_CONFIGS, choose_weights
+from lorasmith.models.folder import FOLDER_CONFIGS, PART_FOLDERS, choose_weights
 
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(?P<file>/[\w./ -]+\.(safetensors|ckpt|pt|bin))?$")
 # HfHubHTTPError's own base is the error of the HTTP library below, whichever that is.
@@ -84,7 +83,7 @@ def _wanted(repository: str, names: list[str], vae: bool = False) -> list[str]:
     if top:
         return [*top, "config.json"]
     wanted = [name for name in names if name in FOLDER_CONFIGS]
-    for part in ["vae"] if vae else PARTS:
+    for part in ["vae"] if vae else PART_FOLDERS:
         inside = [n.removeprefix(f"{part}/") for n in names if n.startswith(f"{part}/")]
         wanted += [f"{part}/{name}" for name in choose_weights(part, inside)]
     if any(name.startswith("vae/" if vae else "unet/") for name in wanted):
@@ -93,5 +92,5 @@ def _wanted(repository: str, names: list[str], vae: bool = False) -> list[str]:
     if files:
         todo = "name one of its files: " + ", ".join(f"{repository}/{n}" for n in files[:4])
     else:
-        todo = "choose a Stable Diffusion 1 repository"
+        todo = "choose a Stable Diffusion repository"
     raise CheckpointError.of(repository, "this repository is not a diffusers folder", todo)

@@ -11,6 +11,8 @@ turned round::
     decoder.up_blocks.0.resnets.0.conv_shortcut.*            diffusers
     cond_stage_model.transformer.text_model.encoder.*        LDM, CLIP text encoder
     encoder.*                                                transformers 5 (4 had text_model.)
+    conditioner.embedders.1.model.transformer.resblocks.3.*  SDXL, OpenCLIP text encoder
+    encoder.layers.3.*                                       transformers
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from dataclasses import dataclass
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
-TEXT_PREFIX = "cond_stage_model.transformer.text_model."
 
 # LDM's names inside a UNet residual block -> diffusers'.
 UNET_RESNET = {
@@ -46,6 +47,23 @@ VAE_ATTENTION = {
     "v": "to_v",
     "proj_out": "to_out.0",
 }
+# OpenCLIP's names -> transformers'. Its three attention projections are one weight, "in_proj".
+OPEN_CLIP = {
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+    "text_projection": "text_projection.weight",
+}
+OPEN_CLIP_LAYER = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+OPEN_CLIP_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+?)(?:\.|_)(weight|bias)$")
+QKV = ("q_proj", "k_proj", "v_proj")
 # diffusers' own names before 0.17; the VAE of the SD 1.5 repository still has them.
 OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -146,6 +164,8 @@ def unet_table(plan: UNetPlan) -> dict[str, str]:
     table = {
         "time_embed.0": "time_embedding.linear_1",
         "time_embed.2": "time_embedding.linear_2",
+        "label_emb.0.0": "add_embedding.linear_1",
+        "label_emb.0.2": "add_embedding.linear_2",
         "input_blocks.0.0": "conv_in",
         "middle_block.1": "mid_block.attentions.0",
         "out.0": "conv_norm_out",
@@ -225,9 +245,24 @@ def translate(name: str, table: Mapping[str, str]) -> str | None:
     return None
 
 
-def text_from_ldm(name: str) -> str:
-    """A CLIP text weight's name below ``cond_stage_model.transformer.``, or of transformers 4."""
+def text_from_hf(name: str) -> str:
+    """A CLIP text weight's name of transformers 4, or below ``…transformer.`` in a single file."""
     return name.removeprefix("text_model.")
+
+
+def text_from_open_clip(name: str) -> list[str]:
+    """The names of an OpenCLIP text weight: three for the joined attention projections, none for a
+    name that is no such weight."""
+    if name in OPEN_CLIP:
+        return [OPEN_CLIP[name]]
+    match = OPEN_CLIP_BLOCK.match(name)
+    if match is None:
+        return []
+    layer, module, kind = f"encoder.layers.{match[1]}", match[2], match[3]
+    if module == "attn.in_proj":
+        return [f"{layer}.self_attn.{projection}.{kind}" for projection in QKV]
+    known = OPEN_CLIP_LAYER.get(module)
+    return [f"{layer}.{known}.{kind}"] if known else []
 
 
 def vae_from_old_diffusers(name: str) -> str:
@@ -242,3 +277,16 @@ def vae_from_old_diffusers(name: str) -> str:
 def is_vae_projection(name: str) -> bool:
     """Whether LDM stores this VAE weight (diffusers name) as a 1x1 convolution, (O, I, 1, 1)."""
     return ".attentions.0.to_" in name and name.endswith(".weight")
+
+
+def ldm_paths(paths: Iterable[str]) -> dict[str, str]:
+    """LDM's paths of a UNet's modules, by diffusers' paths; modules that LDM has not are left out.
+
+    >>> paths = ["down_blocks.0.resnets.0.conv1", "down_blocks.0.resnets.0"]
+    >>> ldm_paths(paths)
+    {'down_blocks.0.resnets.0.conv1': 'input_blocks.1.0.in_layers.2'}
+    """
+    paths = [path for path in paths if path]
+    names = inverted(unet_table(unet_plan_of_diffusers(f"{path}." for path in paths)))
+    found = {path: translate(f"{path}.weight", names) for path in paths}
+    return {old: new.removesuffix(".weight") for old, new in found.items() if new is not None}

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lorasmith.errors import CheckpointError
-from lorasmith.models.family import Shapes
+from lorasmith.models.family_type import Family, Shapes, TextEncoderSpec
 from lorasmith.models.key_maps import (
+    OPEN_CLIP_BLOCK,
     UNET_PREFIX,
     VAE_PREFIX,
     is_vae_projection,
-    text_from_ldm,
+    text_from_hf,
+    text_from_open_clip,
     translate,
     unet_plan_of_ldm,
     unet_table,
@@ -22,29 +24,42 @@ from lorasmith.models.key_maps import (
 )
 
 VAE_ROOTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
-TEXT_ROOT = "cond_stage_model.transformer."
 
 # What training programs leave in checkpoints beside the model: averages, schedules, losses.
 LEFTOVERS = re.compile(
     r"^model_ema\.|(^|\.)position_ids$|^(sqrt_|log_)?(one_minus_)?(betas|alphas|alphas_cumprod)"
     r"|^(sqrt_|log_)(one_minus_|recip|recipm1)|^posterior_|^(logvar|lvlb_weights|scale_factor)$"
     r"|^global_step$|^(first_stage_model\.)?(loss|model_ema)\.|^denoiser\.|^v_pred$|^ztsnr$"
-    r"|^cond_stage_model\.(transformer\.)?(logit_scale|text_projection(\.weight)?)$"
-    r"|^(logit_scale|text_projection\.weight)$"
+    r"|^cond_stage_model\.(transformer\.|model\.)?(logit_scale|text_projection(\.weight)?)$"
+    r"|(^|\.)(logit_scale|attn_mask)$"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file a weight is: the tensor called ``name``, or a part of it.
+
+    Args:
+        third: which third of its rows (OpenCLIP stores q, k and v as one).
+        transposed: stored the other way round (OpenCLIP's projection).
+    """
+
+    name: str
+    third: int | None = None
+    transposed: bool = False
 
 
 @dataclass(slots=True)
 class Layout:
-    """``parts[part][canonical name]`` is the name in the file; what is left over is named.
+    """``parts[part][canonical name]`` is the place in the file; what is left over is named.
 
     Args:
-        parts: "unet", "vae", "text_encoder"; absent when the file has none of it.
+        parts: "unet", "vae", "text_encoder", …; absent when the file has none of it.
         unknown: tensors inside a part that are no weight of such a model.
         unused: tensors outside the parts that are not among the usual leftovers.
     """
 
-    parts: dict[str, dict[str, str]] = field(default_factory=dict)
+    parts: dict[str, dict[str, Place]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
 
@@ -52,53 +67,89 @@ class Layout:
         if canonical is None:
             self.unknown.append(name)
         else:
-            self.parts.setdefault(part, {})[canonical] = name
+            self.parts.setdefault(part, {})[canonical] = Place(name)
 
 
-def ldm_layout(names: Iterable[str], where: object = "") -> Layout:
-    """The layout of a single LDM file.
+def single_file_layout(names: Iterable[str], family: Family, where: object = "") -> Layout:
+    """The layout of a single file, in LDM names or with diffusers' names behind the part's own.
 
     Raises:
-        CheckpointError: the blocks of its UNet or VAE are not those of an LDM model.
+        CheckpointError: the blocks of its UNet or VAE are not those of such a model.
     """
+    names = [name for name in names if not LEFTOVERS.search(name)]
     layout = Layout()
-    groups: dict[str, list[str]] = {UNET_PREFIX: [], VAE_PREFIX: []}
+    texts = {text.ldm_prefix: text for text in family.text_encoders}
+    ldm: dict[str, list[str]] = {prefix: [] for prefix in (UNET_PREFIX, VAE_PREFIX, *texts)}
     for name in names:
-        if LEFTOVERS.search(name):
-            continue
-        prefix = next((prefix for prefix in groups if name.startswith(prefix)), None)
+        prefix = next((prefix for prefix in ldm if name.startswith(prefix)), None)
+        part, _, rest = name.partition(".")
         if prefix is not None:
-            groups[prefix].append(name.removeprefix(prefix))
-        elif name.startswith(TEXT_ROOT):
-            layout.add("text_encoder", text_from_ldm(name.removeprefix(TEXT_ROOT)), name)
+            ldm[prefix].append(name.removeprefix(prefix))
+        elif part in family.parts:
+            _add_diffusers(layout, part, rest, name)
         else:
             layout.unused.append(name)
     try:
-        unet, vae = groups[UNET_PREFIX], groups[VAE_PREFIX]
-        if unet:
-            table = unet_table(unet_plan_of_ldm(unet))
-            for name in unet:
-                layout.add("unet", translate(name, table), UNET_PREFIX + name)
-        if vae:
-            table = vae_table(vae_plan_of_ldm(vae))
-            for name in vae:
-                layout.add("vae", translate(name, table), VAE_PREFIX + name)
+        _add_ldm(layout, "unet", UNET_PREFIX, ldm[UNET_PREFIX])
+        _add_ldm(layout, "vae", VAE_PREFIX, ldm[VAE_PREFIX])
     except ValueError as error:
         raise CheckpointError.of(where, f"not a Stable Diffusion checkpoint: {error}") from error
+    for prefix, text in texts.items():
+        if text.style == "open_clip":
+            _add_open_clip(layout, text, ldm[prefix])
+        else:
+            for name in ldm[prefix]:
+                layout.add(text.part, text_from_hf(name), prefix + name)
     return layout
+
+
+def _add_ldm(layout: Layout, part: str, prefix: str, names: list[str]) -> None:
+    """Raises ValueError where the names make no model."""
+    if not names:
+        return
+    if part == "unet":
+        table = unet_table(unet_plan_of_ldm(names))
+    else:
+        table = vae_table(vae_plan_of_ldm(names))
+    for name in names:
+        layout.add(part, translate(name, table), prefix + name)
+
+
+def _add_open_clip(layout: Layout, text: TextEncoderSpec, names: list[str]) -> None:
+    blocks = [int(match[1]) for match in map(OPEN_CLIP_BLOCK.match, names) if match]
+    count = max(blocks, default=-1) + 1
+    last = count - 1 - (0 if count == text.pruned_layers else text.unused_layers)
+    for name in names:
+        stored = text.ldm_prefix + name
+        match = OPEN_CLIP_BLOCK.match(name)
+        if (match and int(match[1]) > last) or (name == "text_projection" and not text.projected):
+            continue
+        found = text_from_open_clip(name)
+        if not found:
+            layout.unknown.append(stored)
+        for third, canonical in enumerate(found):
+            layout.parts.setdefault(text.part, {})[canonical] = Place(
+                stored, third if len(found) > 1 else None, name == "text_projection"
+            )
 
 
 def diffusers_layout(part: str, names: Iterable[str]) -> Layout:
     """The layout of one file of a diffusers folder, which holds one part."""
     layout = Layout()
     for name in names:
-        if LEFTOVERS.search(name):
-            continue
-        if part == "text_encoder":
-            layout.add(part, text_from_ldm(name), name)
-        else:
-            layout.add(part, vae_from_old_diffusers(name) if part == "vae" else name, name)
+        if not LEFTOVERS.search(name):
+            _add_diffusers(layout, part, name, name)
     return layout
+
+
+def _add_diffusers(layout: Layout, part: str, name: str, stored: str) -> None:
+    if part.startswith("text_encoder"):
+        canonical = text_from_hf(name)
+        if canonical == "text_projection.weight" and part == "text_encoder":
+            return  # SD's own text encoder is read without it.
+    else:
+        canonical = vae_from_old_diffusers(name) if part == "vae" else name
+    layout.add(part, canonical, stored)
 
 
 def vae_layout(names: Iterable[str], where: object = "") -> Layout:
@@ -112,19 +163,29 @@ def vae_layout(names: Iterable[str], where: object = "") -> Layout:
         return diffusers_layout("vae", names)
     prefix = VAE_PREFIX if any(name.startswith(VAE_PREFIX) for name in names) else ""
     own = [name for name in names if name.startswith(prefix or VAE_ROOTS)]
-    layout = ldm_layout([VAE_PREFIX + name.removeprefix(prefix) for name in own], where)
+    layout = Layout()
+    try:
+        _add_ldm(layout, "vae", VAE_PREFIX, [name.removeprefix(prefix) for name in own])
+    except ValueError as error:
+        raise CheckpointError.of(where, f"not a Stable Diffusion VAE: {error}") from error
     if "vae" not in layout.parts:
         raise CheckpointError.of(where, "there is no VAE in this file", "give a VAE as model.vae")
 
     def stored(name: str) -> str:
         return prefix + name.removeprefix(VAE_PREFIX)
 
-    found = {new: stored(old) for new, old in layout.parts["vae"].items()}
+    found = {new: Place(stored(old.name)) for new, old in layout.parts["vae"].items()}
     return Layout({"vae": found}, [stored(name) for name in layout.unknown])
 
 
-def canonical_shape(part: str, canonical: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def canonical_shape(
+    part: str, canonical: str, shape: tuple[int, ...], place: Place
+) -> tuple[int, ...]:
     """The shape that the module wants: LDM's 1x1 convolutions of VAE attention are Linear."""
+    if place.third is not None:
+        return (shape[0] // 3, *shape[1:])
+    if place.transposed:
+        return shape[::-1]
     is_1x1 = len(shape) == 4 and shape[2:] == (1, 1)
     return shape[:2] if part == "vae" and is_1x1 and is_vae_projection(canonical) else shape
 
@@ -132,6 +193,9 @@ def canonical_shape(part: str, canonical: str, shape: tuple[int, ...]) -> tuple[
 def canonical_shapes(layout: Layout, shapes: Shapes) -> dict[str, dict[str, tuple[int, ...]]]:
     """``{part: {canonical name: shape}}`` of what the layout found."""
     return {
-        part: {new: canonical_shape(part, new, tuple(shapes[old])) for new, old in names.items()}
-        for part, names in layout.parts.items()
+        part: {
+            new: canonical_shape(part, new, tuple(shapes[place.name]), place)
+            for new, place in places.items()
+        }
+        for part, places in layout.parts.items()
     }

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from lorasmith.errors import CheckpointError
-from lorasmith.models.layout import canonical_shape
+from lorasmith.models.layout import Place, canonical_shape
 from lorasmith.models.pickles import PICKLE_ERRORS, state_dict_of, stubs
-from lorasmith.models.source import AGAIN, StoredWeight, WeightFile
+from lorasmith.models.source import AGAIN, StoredWeight
+from lorasmith.models.weight_file import WeightFile
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -35,15 +36,19 @@ def read_weights(
     broken: list[str] = []
     for file, names in by_file.values():
         reader = _safetensors if file.tensors is not None else _pickled
-        order = {weights[name].name: name for name in names}
-        for stored_name, tensor in reader(file, order, dtype):
-            name = order[stored_name]
-            tensor = tensor.reshape(canonical_shape(part, name, tuple(tensor.shape)))
+        order: dict[str, list[str]] = {}
+        for name in names:
+            order.setdefault(weights[name].place.name, []).append(name)
+        for stored_name, raw in reader(file, order, dtype):
             # Always a copy of what is mapped, so that the map can be let go of.
-            converted = tensor.to(dtype, copy=file.tensors is None)
+            converted = raw.to(dtype, copy=file.tensors is None)
             if not is_finite(converted):
-                broken.append(f"{stored_name} ({_why_not_finite(tensor, dtype)})")
-            yield name, converted.to(device)
+                broken.append(f"{stored_name} ({_why_not_finite(raw, dtype)})")
+            for name in order[stored_name]:
+                place = weights[name].place
+                tensor = _placed(converted, place)
+                shape = canonical_shape(part, name, tuple(raw.shape), place)
+                yield name, tensor.reshape(shape).to(device)
         if broken:
             some = ", ".join(broken[:3])
             what = f"{len(broken)} weights are not usable numbers: {some}"
@@ -126,3 +131,10 @@ def _said_plainly(path: Path, todo: str = AGAIN) -> Iterator[None]:
     except (OSError, RuntimeError, *PICKLE_ERRORS) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError.of(path, f"cannot be read: {reason}", todo) from error
+
+
+def _placed(stored: Tensor, place: Place) -> Tensor:
+    """The part of a stored tensor that ``place`` means."""
+    if place.third is not None:
+        return stored.chunk(3)[place.third].clone()
+    return stored.t().contiguous() if place.transposed else stored

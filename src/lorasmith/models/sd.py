@@ -7,8 +7,8 @@ pixels, h and w in latent elements (H / latent_factor).
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -18,23 +18,61 @@ from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel
 
 from lorasmith.models.family import Architecture
-from lorasmith.models.text import encode_rows, join_rows, tokenize
+from lorasmith.models.key_maps import ldm_paths
+from lorasmith.models.text import TextStates, encode_rows, join_rows, tokenize
 from lorasmith.tensor_files import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What a prompt tells the denoiser: ``hidden`` (B, T, D)."""
+    """What a prompt tells the denoiser.
+
+    Args:
+        hidden: (B, T, D).
+        pooled: (B, P), for families that have it (SDXL).
+        sizes: (B, 6) original height and width, crop top and left, target height and width, in
+            pixels; for families whose UNet is told them.
+    """
 
     hidden: Tensor
+    pooled: Tensor | None = None
+    sizes: Tensor | None = None
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """Several batches as one; all must have the same number of tokens."""
-        return Conditioning(torch.cat([part.hidden for part in parts]))
+        return Conditioning(
+            torch.cat([part.hidden for part in parts]),
+            _cat([part.pooled for part in parts]),
+            _cat([part.sizes for part in parts]),
+        )
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Conditioning:
-        return Conditioning(self.hidden.to(device, dtype))
+        """``sizes`` stay float32: half precision cannot hold a size in pixels exactly."""
+        return Conditioning(
+            self.hidden.to(device, dtype, non_blocking=True),
+            None if self.pooled is None else self.pooled.to(device, dtype, non_blocking=True),
+            None if self.sizes is None else self.sizes.to(device, non_blocking=True),
+        )
+
+    def sized(self, sizes: Tensor) -> Conditioning:
+        """The same prompts for pictures of ``sizes`` (B, 6)."""
+        return replace(self, sizes=sizes)
+
+    def blanked(self, which: Tensor) -> Conditioning:
+        """The same, but all zeros for the prompts that ``which`` (B,) says."""
+        pooled = self.pooled
+        return replace(
+            self,
+            hidden=self.hidden.masked_fill(which[:, None, None], 0.0),
+            pooled=None if pooled is None else pooled.masked_fill(which[:, None], 0.0),
+        )
+
+
+def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
+    given = [part for part in parts if part is not None]
+    assert len(given) in (0, len(parts)), "some have it and some have not"
+    return torch.cat(given) if given else None
 
 
 class AdapterRoot(NamedTuple):
@@ -45,9 +83,11 @@ class AdapterRoot(NamedTuple):
         key_prefix: kohya's prefix, "lora_unet" or "lora_te".
         path_prefix: what stands before the module path in keys; transformers 5 dropped the
             ``text_model`` that every LoRA file has.
-        module: the UNet or the text encoder.
+        module: the UNet or a text encoder.
         targets: classes whose Linear and 1x1 layers are adapted.
         conv_targets: classes whose convolutions can be adapted too.
+        folder: its name in diffusers' LoRA files, "text_encoder_2".
+        renamed: module paths whose keys have other names (LDM's, for SDXL's UNet).
     """
 
     part: str
@@ -56,17 +96,28 @@ class AdapterRoot(NamedTuple):
     module: nn.Module
     targets: tuple[str, ...]
     conv_targets: tuple[str, ...] = ()
+    folder: str = ""
+    renamed: Mapping[str, str] | None = None
 
 
 def adapter_roots(
-    architecture: Architecture, unet: nn.Module, text_encoder: nn.Module
+    architecture: Architecture, unet: nn.Module, text_encoders: Mapping[str, nn.Module]
 ) -> list[AdapterRoot]:
     """Where adapters attach in a model's networks, the UNet first."""
-    family = architecture.known_as
-    return [
-        AdapterRoot("unet", "lora_unet", "", unet, family.unet_targets, family.unet_conv_targets),
-        AdapterRoot("text_encoder", "lora_te", "text_model", text_encoder, family.text_targets),
-    ]
+    family, renamed = architecture.known_as, None
+    if family.unet_names == "ldm":
+        renamed = ldm_paths(name for name, _ in unet.named_modules())
+    root = AdapterRoot(
+        "unet", "lora_unet", "", unet, family.unet_targets, family.unet_conv_targets,
+        "unet", renamed,
+    )  # fmt: skip
+    return [root] + [
+        AdapterRoot(
+            "text_encoder", spec.key_prefix, "text_model", text_encoders[spec.part],
+            family.text_targets, folder=spec.part,
+        )
+        for spec in family.text_encoders
+    ]  # fmt: skip
 
 
 class DiffusionModel:
@@ -88,7 +139,7 @@ class DiffusionModel:
         *,
         unet: UNet2DConditionModel,
         vae: AutoencoderKL,
-        text_encoder: CLIPTextModel,
+        text_encoders: Mapping[str, CLIPTextModel],
         architecture: Architecture,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
@@ -98,7 +149,7 @@ class DiffusionModel:
     ) -> None:
         self.unet = unet
         self.vae = vae
-        self.text_encoder = text_encoder
+        self.text_encoders = dict(text_encoders)
         self.architecture = architecture
         self.prediction = architecture.prediction
         self.dtype = dtype
@@ -107,9 +158,20 @@ class DiffusionModel:
         self.max_tokens = max_tokens
         self.notes = tuple(notes)
         self.memory_format: torch.memory_format = torch.contiguous_format
-        for module in (unet, vae, text_encoder):
+        assert tuple(self.text_encoders) == architecture.known_as.parts[2:], self.text_encoders
+        for module in self.networks:
             module.requires_grad_(False)
             module.eval()
+
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        """The first text encoder; the only one of most families."""
+        return self.text_encoders["text_encoder"]
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """UNet, VAE and text encoders."""
+        return [self.unet, self.vae, *self.text_encoders.values()]
 
     @property
     def latent_factor(self) -> int:
@@ -122,18 +184,28 @@ class DiffusionModel:
         return dtype
 
     def encode_text(self, captions: Sequence[str]) -> Conditioning:
-        """Conditioning (B, 75 n + 2, D) of captions, cut to ``max_tokens``; how much a caption
-        loses by that says :func:`lorasmith.models.tokenizer.lost_tokens`."""
-        return Conditioning(self.encode_ids(tokenize(captions, self.max_tokens)))
+        """Conditioning of captions, hidden (B, 75 n + 2, D), cut to ``max_tokens``; how much a
+        caption loses by that says :func:`lorasmith.models.tokenizer.lost_tokens`."""
+        return self.encode_ids(tokenize(captions, self.max_tokens))
 
-    def encode_ids(self, ids: Tensor) -> Tensor:
-        """Hidden states (B, 75 n + 2, D) of token rows (B, n, 77), joined as sd-scripts does."""
+    def encode_ids(self, ids: Tensor) -> Conditioning:
+        """Conditioning of token rows (B, n, 77), joined as sd-scripts does; the pooled embedding is
+        the first row's."""
         rows = self.encode_rows(ids.flatten(0, 1))
-        return join_rows(rows.reshape(*ids.shape, -1))
+        pooled = None if rows.pooled is None else rows.pooled.reshape(*ids.shape[:2], -1)[:, 0]
+        return Conditioning(join_rows(rows.hidden.reshape(*ids.shape, -1)), pooled)
 
-    def encode_rows(self, ids: Tensor) -> Tensor:
-        """Hidden states (R, 77, D) of single rows of tokens (R, 77)."""
-        return encode_rows(self.text_encoder, ids.to(self.device), self.clip_skip)
+    def encode_rows(self, ids: Tensor) -> TextStates:
+        """States of single rows of tokens (R, 77), those of all text encoders side by side."""
+        ids = ids.to(self.device)
+        states = [
+            encode_rows(self.text_encoders[spec.part], ids, spec, self.clip_skip)
+            for spec in self.architecture.known_as.text_encoders
+        ]
+        if len(states) == 1:
+            return states[0]
+        pooled = next((one.pooled for one in states if one.pooled is not None), None)
+        return TextStates(torch.cat([one.hidden for one in states], dim=-1), pooled)
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """What the model predicts (``prediction``) for noisy latents.
@@ -148,10 +220,20 @@ class DiffusionModel:
         """
         sample = noisy.to(self.device, self.dtype, memory_format=self.memory_format)
         hidden = conditioning.hidden.to(self.device, self.dtype)
-        predicted: Tensor = self.unet(sample, timesteps.to(self.device), hidden, return_dict=False)[
-            0
-        ]
+        added = self._added(conditioning) if self.architecture.known_as.sized else None
+        predicted: Tensor = self.unet(
+            sample, timesteps.to(self.device), hidden, added_cond_kwargs=added, return_dict=False
+        )[0]
         return predicted.float()
+
+    def _added(self, conditioning: Conditioning) -> dict[str, Tensor]:
+        pooled, sizes = conditioning.pooled, conditioning.sizes
+        assert pooled is not None, "no pooled embedding"
+        assert sizes is not None, "no sizes"
+        return {
+            "text_embeds": pooled.to(self.device, self.dtype),
+            "time_ids": sizes.to(self.device, torch.float32),
+        }
 
     def encode_pictures(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents, both times the family's scale.
@@ -177,15 +259,16 @@ class DiffusionModel:
 
     def adapter_roots(self) -> list[AdapterRoot]:
         """Where adapters attach, the UNet first."""
-        return adapter_roots(self.architecture, self.unet, self.text_encoder)
+        return adapter_roots(self.architecture, self.unet, self.text_encoders)
 
     def enable_gradient_checkpointing(self) -> None:
         """Keep only block boundaries for the backward pass and compute the rest again."""
         # Not reentrant: that kind would need inputs with gradients, and those of a base have none.
         self.unet.enable_gradient_checkpointing()
-        for layer in self.text_encoder.encoder.layers:
-            # transformers' own switch works in training mode only, which a frozen model is not in.
-            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+        for text_encoder in self.text_encoders.values():
+            for layer in text_encoder.encoder.layers:
+                # transformers' own switch works in training mode only; a frozen model is not in it.
+                layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
     def compile(self) -> None:
         """Compile the UNet's repeated blocks, one graph for all of a kind and shape: nearly the
@@ -202,13 +285,17 @@ class DiffusionModel:
 
     def to(self, device: torch.device | str) -> DiffusionModel:
         self.device = torch.device(device)
-        for module in (self.unet, self.vae, self.text_encoder):
+        for module in self.networks:
             module.to(self.device)
         return self
 
     def text_fingerprint(self) -> str:
         """Changes with anything that changes :meth:`encode_text`, attached adapters included."""
-        weights = self.text_encoder.named_parameters()
+        weights = (
+            (f"{part}.{name}", parameter)
+            for part, encoder in self.text_encoders.items()
+            for name, parameter in encoder.named_parameters()
+        )
         return fingerprint(weights, clip_skip=self.clip_skip, max_tokens=self.max_tokens)
 
     def vae_fingerprint(self) -> str:

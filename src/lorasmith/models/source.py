@@ -10,43 +10,41 @@ import dataclasses
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lorasmith.errors import CheckpointError, Problem, UserError
-from lorasmith.files import ASSETS, TensorInfo, read_safetensors_header
+from lorasmith.files import ASSETS, read_safetensors_header
 from lorasmith.models.architecture import architecture_of_parts
 from lorasmith.models.family import (
-    FAMILIES,
-    PARTS,
-    SD1_TODO,
+    BASE_TODO,
     Architecture,
-    Config,
     Overrides,
-    Shapes,
     detect,
     parse_overrides,
     pick_allowed,
 )
-from lorasmith.models.folder import folder_overrides, read_config, weight_files
+from lorasmith.models.family_type import Config, Family
+from lorasmith.models.folder import PART_FOLDERS, folder_overrides, read_config, weight_files
 from lorasmith.models.hub import fetch, is_hub_id
 from lorasmith.models.layout import (
-    Layout,
+    Place,
     canonical_shapes,
     diffusers_layout,
-    ldm_layout,
+    single_file_layout,
     vae_layout,
 )
-from lorasmith.models.pickles import PickleHeader, read_pickle_header
+from lorasmith.models.pickles import read_pickle_header
+from lorasmith.models.prediction import guess_prediction
+from lorasmith.models.weight_file import Piece, WeightFile
 
 DEMO = ASSETS / "demo_base.safetensors"
 AGAIN = "download it again"
 MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt")
 # An empty tensor of this name is how some checkpoints say that they predict v.
 V_PREDICTION_MARK = "v_pred"
-MISSING_PART = {
-    "unet": SD1_TODO,
-    "vae": "give a VAE file as model.vae",
-    "text_encoder": "give a whole checkpoint",
-}
+# And so that their noise schedule ends in nothing but noise.
+ZERO_SNR_MARK = "ztsnr"
+MISSING_PART = {"unet": BASE_TODO, "vae": "give a VAE file as model.vae"}
 
 # First bytes of things that end up under a checkpoint's name.
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
@@ -63,25 +61,11 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class WeightFile:
-    """The header of one file: ``tensors`` of a safetensors file, or ``pickle`` of a torch file."""
-
-    path: Path
-    shapes: dict[str, tuple[int, ...]]
-    metadata: dict[str, str]
-    tensors: dict[str, TensorInfo] | None = None
-    pickle: PickleHeader | None = None
-
-
-Piece = tuple[WeightFile, Layout]
-
-
-@dataclass(frozen=True, slots=True)
 class StoredWeight:
-    """Where a weight lies: ``name`` in ``file``."""
+    """Where a weight lies: at ``place`` in ``file``."""
 
     file: WeightFile
-    name: str
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +91,21 @@ def peek(
     vae: str | Path | None = None,
     family: str = "auto",
     prediction: str = "auto",
+    zero_terminal_snr: bool | Literal["auto"] = "auto",
 ) -> Architecture:
     """What a model is, from headers alone: no weights are read and torch is not imported.
 
     Raises:
         CheckpointError: see :func:`open_checkpoint`.
     """
-    return open_checkpoint(source, vae=vae, family=family, prediction=prediction).architecture
+    opened = open_checkpoint(
+        source,
+        vae=vae,
+        family=family,
+        prediction=prediction,
+        zero_terminal_snr=zero_terminal_snr,
+    )
+    return opened.architecture
 
 
 def open_checkpoint(
@@ -122,6 +114,7 @@ def open_checkpoint(
     vae: str | Path | None = None,
     family: str = "auto",
     prediction: str = "auto",
+    zero_terminal_snr: bool | Literal["auto"] = "auto",
 ) -> OpenedCheckpoint:
     """Read the headers of a checkpoint (and of a VAE of the user's own).
 
@@ -131,6 +124,8 @@ def open_checkpoint(
         vae: a VAE file (LDM or diffusers names) or folder, used instead of the model's own.
         family: "auto" or the user's word for it; another family is then an error.
         prediction: "auto", "epsilon" or "v".
+        zero_terminal_snr: whether its noise schedule ends in nothing but noise; "auto" is what the
+            file says.
 
     Raises:
         CheckpointError: nothing is there, it cannot be read safely, or it is no model of a family
@@ -138,13 +133,13 @@ def open_checkpoint(
     """
     path = locate(source)
     if path.is_dir():
-        pieces, overrides = _open_folder(path)
+        found, pieces, overrides = _open_folder(path, family)
     else:
         file = read_header(path)
-        pieces = [(file, ldm_layout(_detected(file.shapes, path, family), path))]
+        found = detect(file.shapes, path, family)
+        pieces = [(file, single_file_layout(file.shapes, found, path))]
         overrides = parse_overrides(file.metadata, path)
-        if overrides.prediction is None and V_PREDICTION_MARK in file.shapes:
-            overrides = dataclasses.replace(overrides, prediction="v")
+        overrides = _with_marks(overrides, file)
     notes = []
     if vae is not None:
         for _, layout in pieces:
@@ -153,21 +148,41 @@ def open_checkpoint(
         pieces.append(piece)
         # A VAE that says nothing of itself is the family's, whatever the model's own one was.
         overrides = dataclasses.replace(overrides, vae=own)
-        notes += _note_other_scale(own, vae)
+        notes += _note_other_scale(found, own, vae)
     if prediction != "auto":
         overrides = dataclasses.replace(overrides, prediction=prediction)
-    return _assemble(str(source), path, pieces, overrides, notes)
+    elif overrides.prediction is None and found.tells_prediction:
+        guess, why = guess_prediction(found, pieces)
+        overrides = dataclasses.replace(overrides, prediction=guess)
+        notes.append(why)
+    if zero_terminal_snr != "auto":
+        overrides = dataclasses.replace(overrides, zero_terminal_snr=zero_terminal_snr)
+    return _assemble(str(source), path, found, pieces, overrides, notes)
+
+
+def _with_marks(overrides: Overrides, file: WeightFile) -> Overrides:
+    """With what a single file says by empty tensors, where its header does not say it."""
+    if overrides.prediction is None and V_PREDICTION_MARK in file.shapes:
+        overrides = dataclasses.replace(overrides, prediction="v")
+    if overrides.zero_terminal_snr is None and ZERO_SNR_MARK in file.shapes:
+        overrides = dataclasses.replace(overrides, zero_terminal_snr=True)
+    return overrides
 
 
 def _assemble(
-    source: str, path: Path, pieces: list[Piece], overrides: Overrides, notes: list[str]
+    source: str,
+    path: Path,
+    family: Family,
+    pieces: list[Piece],
+    overrides: Overrides,
+    notes: list[str],
 ) -> OpenedCheckpoint:
     weights: dict[str, dict[str, StoredWeight]] = {}
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     unknown: list[tuple[Path, str]] = []
     for file, layout in pieces:
         for part, names in layout.parts.items():
-            where = {new: StoredWeight(file, old) for new, old in names.items()}
+            where = {new: StoredWeight(file, place) for new, place in names.items()}
             weights.setdefault(part, {}).update(where)
         for part, found in canonical_shapes(layout, file.shapes).items():
             shapes.setdefault(part, {}).update(found)
@@ -176,27 +191,27 @@ def _assemble(
             some = ", ".join(layout.unused[:3])
             notes.append(f"{len(layout.unused)} tensors of {file.path.name} are not used: {some}")
     problems = [
-        Problem(str(path), f"there is no {part.replace('_', ' ')} in it", MISSING_PART[part])
-        for part in PARTS
+        Problem(
+            str(path),
+            f"there is no {part.replace('_', ' ')} in it",
+            MISSING_PART.get(part, "give a whole checkpoint"),
+        )
+        for part in family.parts
         if part not in weights
     ]
     if problems:
         raise CheckpointError(problems)
-    architecture = architecture_of_parts(shapes, FAMILIES["sd1"], overrides, path)
+    architecture = architecture_of_parts(shapes, family, overrides, path)
     return OpenedCheckpoint(source, architecture, weights, tuple(unknown), tuple(notes))
 
 
-def _detected(shapes: Shapes, where: object, family: str) -> Shapes:
-    detect(shapes, where, family)
-    return shapes
-
-
-def _note_other_scale(own: Config, vae: object) -> list[str]:
-    usual = FAMILIES["sd1"].vae["scaling_factor"]
+def _note_other_scale(family: Family, own: Config, vae: object) -> list[str]:
+    usual = family.vae["scaling_factor"]
     scale = own.get("scaling_factor", usual)
     if scale == usual:
         return []
-    return [f"{vae}: its latents are scaled by {scale}, this family's by {usual}: a VAE of SDXL?"]
+    what = f"its latents are scaled by {scale}, this family's by {usual}"
+    return [f"{vae}: {what}: a VAE of another family?"]
 
 
 def locate(source: str | Path, *, vae: bool = False) -> Path:
@@ -278,34 +293,33 @@ def _read_pickle(path: Path) -> WeightFile:
     return WeightFile(path, shapes, {}, pickle=header)
 
 
-def _open_folder(folder: Path) -> tuple[list[Piece], Overrides]:
-    files = {part: weight_files(part, folder / part) for part in PARTS}
+def _open_folder(folder: Path, family: str) -> tuple[Family, list[Piece], Overrides]:
+    files = {part: weight_files(part, folder / part) for part in PART_FOLDERS}
     if not files["unet"]:
         raise _no_unet(folder)
     headers = {part: [read_header(path) for path in paths] for part, paths in files.items()}
     # Raw names with their part in front, so that one detection serves files and folders.
     raw = {
         f"{part}.{name}": shape
-        for part, found in headers.items()
-        for file in found
+        for part, opened in headers.items()
+        for file in opened
         for name, shape in file.shapes.items()
     }
-    if (folder / "text_encoder_2").is_dir():
-        raw["text_encoder_2.token_embedding.weight"] = ()
-    detect(raw, folder)
+    found = detect(raw, folder, family)
     pieces = [
         (file, diffusers_layout(part, file.shapes))
-        for part, found in headers.items()
-        for file in found
+        for part, opened in headers.items()
+        if part in found.parts
+        for file in opened
     ]
-    return pieces, folder_overrides(folder)
+    return found, pieces, folder_overrides(folder)
 
 
 def _no_unet(folder: Path) -> UserError:
     pipeline = read_config(folder / "model_index.json").get("_class_name")
     if pipeline:
         what = f"this is the folder of a {pipeline} without a UNet that can be read"
-        return CheckpointError.of(folder, what, SD1_TODO)
+        return CheckpointError.of(folder, what, BASE_TODO)
     names = sorted(p.name for p in folder.iterdir() if p.suffix in MODEL_SUFFIXES)
     if names:
         what = "this folder is not a diffusers model, but there are checkpoints in it"

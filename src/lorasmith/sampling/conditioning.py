@@ -78,23 +78,30 @@ def encode_prompts(model: DiffusionModel, prompts: Sequence[Sequence[Chunk]]) ->
 
     ``n`` is the least common multiple of their numbers of chunks: a shorter prompt is repeated
     whole. Attention over a repeated sequence is attention over the sequence, so every picture is
-    exactly what it would be alone, whoever shares its batch.
+    exactly what it would be alone, whoever shares its batch. A pooled embedding is that of the
+    first chunk.
     """
     distinct = list(dict.fromkeys(chunk for chunks in prompts for chunk in chunks))
+    widths = [text["hidden_size"] for text in model.architecture.texts]
     rows = model.encode_rows(torch.tensor([chunk.ids for chunk in distinct]))
-    hidden = {
-        chunk: weigh(row, torch.tensor(chunk.weights)) if chunk.weighted else row
-        for chunk, row in zip(distinct, rows, strict=True)
+    states = {
+        chunk: _weighed(row, chunk, widths) if chunk.weighted else row
+        for chunk, row in zip(distinct, rows.hidden, strict=True)
     }
     n = chunk_count(prompts)
-    return Conditioning(
-        torch.stack(
-            [
-                torch.cat([hidden[chunk] for chunk in chunks] * (n // len(chunks)))
-                for chunks in prompts
-            ]
-        )
+    hidden = torch.stack(
+        [torch.cat([states[chunk] for chunk in chunks] * (n // len(chunks))) for chunks in prompts]
     )
+    if rows.pooled is None:
+        return Conditioning(hidden)
+    place = {chunk: index for index, chunk in enumerate(distinct)}
+    return Conditioning(hidden, rows.pooled[[place[chunks[0]] for chunks in prompts]])
+
+
+def _weighed(states: Tensor, chunk: Chunk, widths: Sequence[int]) -> Tensor:
+    """(77, D) a chunk's states with its weights, those of each text encoder by themselves."""
+    weights = torch.tensor(chunk.weights)
+    return torch.cat([weigh(each, weights) for each in states.split(widths, -1)], dim=-1)
 
 
 def chunk_count(prompts: Sequence[Sequence[Chunk]]) -> int:

@@ -290,7 +290,11 @@ def _sample(model: DiffusionModel, jobs: Sequence[_Job], counter: _Counter) -> T
     generators = [_generator(job.request.seed) for job in jobs]
     latents = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(model.device)
     conditioning, cfg = _conditioning(model, jobs)
-    scheduler = first.sampler.start(first.request.steps, model.prediction)
+    scheduler = first.sampler.start(
+        first.request.steps,
+        model.prediction,
+        zero_terminal_snr=model.architecture.zero_terminal_snr,
+    )
     latents = latents * scheduler.init_noise_sigma
     for t, t_on_device in zip(
         scheduler.timesteps, scheduler.timesteps.to(model.device), strict=True
@@ -323,7 +327,15 @@ def _conditioning(
     prompts = [chunks for column in columns for chunks in column]
     conditioning = encode_prompts(model, prompts)
     conditioning = conditioning.to(model.device, model.dtype)
-    if len(jobs[0].chunks) == 1:
+    guided, family = len(jobs[0].chunks) > 1, model.architecture.known_as
+    if guided and family.blank_negative:
+        blank = [not job.request.negative.strip() for job in jobs] + [False] * len(jobs)
+        conditioning = conditioning.blanked(torch.tensor(blank, device=model.device))
+    if family.sized:
+        size = (float(jobs[0].height), float(jobs[0].width))
+        row = torch.tensor([*size, 0.0, 0.0, *size], device=model.device)
+        conditioning = conditioning.sized(row.expand(len(prompts), -1))
+    if not guided:
         return conditioning, None
     scales = torch.tensor([job.request.cfg for job in jobs], device=model.device)
     return conditioning, scales.view(-1, 1, 1, 1)

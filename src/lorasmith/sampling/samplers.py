@@ -54,18 +54,25 @@ class Sampler:
     options: dict[str, Any]
     draws_noise: bool = False
 
-    def start(self, steps: int, prediction: str) -> Scheduler:
+    def start(self, steps: int, prediction: str, *, zero_terminal_snr: bool = False) -> Scheduler:
         """A scheduler with its timesteps set, on the CPU so that reading them never waits.
 
-        ``prediction`` is what the model predicts, "epsilon" or "v".
+        Args:
+            prediction: what the model predicts, "epsilon" or "v".
+            zero_terminal_snr: its noise schedule ends in nothing but noise, and so drawing begins
+                there. Not for models that predict the noise: from noise alone they learn nothing.
         """
+        to_noise = zero_terminal_snr and prediction == "v"
+        options = {**self.options, "rescale_betas_zero_snr": to_noise}
+        if to_noise and "steps_offset" in options:
+            options["timestep_spacing"] = "trailing"
         scheduler = self.scheduler(
             num_train_timesteps=NUM_TIMESTEPS,
             beta_start=BETA_START,
             beta_end=BETA_END,
             beta_schedule="scaled_linear",
             prediction_type=_PREDICTION_TYPES[prediction],
-            **self.options,
+            **options,
         )
         scheduler.set_timesteps(steps)
         return scheduler

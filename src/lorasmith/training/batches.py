@@ -101,8 +101,16 @@ class Batches:
         return MicroBatch(
             mean,
             std,
-            partial(self.text.condition, captions),
+            partial(self._condition, captions, size_conditions(views)),
             torch.tensor(weights),
             [sample.id for sample in samples],
             self.latents.masks(samples, views),
         )
+
+    def _condition(self, captions: Sequence[str], sizes: Tensor) -> Conditioning:
+        return self.text.condition(captions).sized(sizes)
+
+
+def size_conditions(views: Sequence[View]) -> Tensor:
+    """(B, 6) float32 what SDXL's UNet is told of the pictures; other families do not look."""
+    return torch.tensor([view.size_condition() for view in views], dtype=torch.float32)

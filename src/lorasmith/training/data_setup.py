@@ -111,5 +111,6 @@ def text_source(
         return LiveText(model, trained=trained)
     store = cache_store(settings, prepared)
     keys = cache_text(store, dataset.captions, model, observe)
-    park(model, model.text_encoder)
+    for text_encoder in model.text_encoders.values():
+        park(model, text_encoder)
     return CachedText(store, keys, model.device, model.dtype)

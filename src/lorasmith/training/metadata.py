@@ -25,6 +25,13 @@ from lorasmith.training.setup import Run
 MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 
 
+# Whose names of the UNet's layers a LoRA file has, as model sites want it said.
+IMPLEMENTATIONS = {
+    "diffusers": "diffusers",
+    "ldm": "https://github.com/Stability-AI/generative-models",
+}
+
+
 def lora_metadata(run: Run, step: int) -> dict[str, str]:
     """``ss_*`` and ``modelspec.*`` of the file written after ``step``."""
     return {**training_facts(run, step).metadata(), **model_spec(run).metadata()}
@@ -69,8 +76,6 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         network_dropout=adapter.dropout or None,
         network_args=network.args,
         mixed_precision=MIXED_PRECISION[run.precision.name],
-        clip_skip=settings.model.clip_skip,
-        max_token_length=settings.model.max_tokens,
         cache_latents=settings.performance.cache_latents,
         shuffle_caption=captions.shuffle,
         keep_tokens=captions.keep_tokens,
@@ -90,11 +95,26 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         optimizer=optimizer_text(run),
         max_grad_norm=settings.optimizer.max_grad_norm,
         training_comment=settings.save.comment or None,
-        sd_model_name=run.model_name,
-        vae_name=settings.model.vae.stem if settings.model.vae else None,
     )
+    facts = _based(facts, run)
     facts = _validated(facts, settings.validation, len(prepared.held_out.pictures))
     return _weighed(_augmented(facts, settings.augment), settings.loss)
+
+
+def _based(facts: TrainingFacts, run: Run) -> TrainingFacts:
+    """With the base model and how it is used."""
+    model, architecture = run.settings.model, run.prepared.architecture
+    family = architecture.known_as
+    return replace(
+        facts,
+        v2=family.name == "sd2",
+        base_model_version=family.base_model_version[architecture.prediction],
+        clip_skip=model.clip_skip,
+        max_token_length=model.max_tokens,
+        sd_model_name=run.model_name,
+        vae_name=model.vae.stem if model.vae else None,
+        zero_terminal_snr=architecture.zero_terminal_snr,
+    )
 
 
 def _validated(facts: TrainingFacts, held_out: ValidationSettings, pictures: int) -> TrainingFacts:
@@ -136,7 +156,6 @@ def _weighed(facts: TrainingFacts, loss: LossSettings) -> TrainingFacts:
         min_snr_gamma=loss.min_snr_gamma,
         debiased_estimation=loss.debiased,
         prior_loss_weight=loss.prior_weight,
-        zero_terminal_snr=loss.zero_terminal_snr,
         loss_type=loss.type,
         huber_schedule=loss.huber_schedule,
         huber_c=loss.huber_c,
@@ -151,9 +170,10 @@ def optimizer_text(run: Run) -> str:
 
 
 def model_spec(run: Run) -> ModelSpec:
-    save = run.settings.save
+    save, family = run.settings.save, run.prepared.architecture.known_as
     return ModelSpec(
-        family=run.prepared.architecture.family,
+        architecture=family.modelspec[run.model.prediction],
+        implementation=IMPLEMENTATIONS[family.unet_names],
         title=run.folder.name,
         resolution=resolution_of(run),
         prediction=run.model.prediction,

@@ -77,7 +77,7 @@ def planned_network(settings: TrainSettings, architecture: Architecture) -> Adap
         UserError: as :func:`make_network`.
     """
     modules = empty_modules(architecture)
-    roots = adapter_roots(architecture, modules["unet"], modules["text_encoder"])
+    roots = adapter_roots(architecture, modules["unet"], modules)
     return make_network(settings, architecture, roots)
 
 

@@ -119,7 +119,9 @@ def build_objective(settings: TrainSettings, model: DiffusionModel) -> Objective
     schedule = NoiseSchedule(
         prediction_of(model),
         alphas_cumprod=(
-            zero_terminal_snr(scaled_linear_alphas_cumprod()) if loss.zero_terminal_snr else None
+            zero_terminal_snr(scaled_linear_alphas_cumprod())
+            if model.architecture.zero_terminal_snr
+            else None
         ),
     )
     weights = Weights(loss.min_snr_gamma, loss.debiased, loss.scale_v_like_noise)

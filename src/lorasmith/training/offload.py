@@ -20,7 +20,10 @@ def park(model: DiffusionModel, *modules: nn.Module) -> None:
 @contextlib.contextmanager
 def awake(model: DiffusionModel) -> Iterator[None]:
     """The whole model on its device within the block; parked parts go back after it."""
-    homes = {module: next(module.parameters()).device for module in (model.vae, model.text_encoder)}
+    homes = {
+        module: next(module.parameters()).device
+        for module in (model.vae, *model.text_encoders.values())
+    }
     for module in homes:
         module.to(model.device)
     try:

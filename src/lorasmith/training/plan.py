@@ -192,7 +192,7 @@ def planned_memory(
     weights = unet_weights(architecture.unet)
     varies = prepared.dataset.captions_vary
     if "text_encoder" in parts or varies or settings.performance.cache_text is False:
-        weights += text_encoder_weights(architecture.text)
+        weights += sum(map(text_encoder_weights, architecture.texts))
     activations = max(
         activation_values(
             architecture.unet,

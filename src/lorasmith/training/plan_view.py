@@ -73,6 +73,7 @@ def graph(rate: GroupRate, steps: int) -> list[str]:
 def _costs(plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     memory, disk = plan.memory, plan.disk
+    table.add_row("base model", plan.prepared.architecture.summary)
     table.add_row("device", f"{plan.device}, {plan.precision.name} ({plan.precision.reason})")
     parts = (
         f"model {size(memory.weights)}, adapter {size(memory.adapter)}, "

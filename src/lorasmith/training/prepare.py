@@ -27,7 +27,7 @@ from lorasmith.data.views import Augmentation
 from lorasmith.errors import Problem, SettingsError, UserError
 from lorasmith.events import Controls, Observer, ignore
 from lorasmith.files import check_writable
-from lorasmith.models.family import Architecture
+from lorasmith.models.family import Architecture, check_clip_skip
 from lorasmith.models.source import peek
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.sampling.prompt import parse_prompt
@@ -108,7 +108,11 @@ class Prepared:
             weights = unet_weights(self.architecture.unet)
             found += self.fitted.notices
             found += slow_device(self.settings, self.fitted.machine, weights)
-        found += loss_oddities(self.settings, self.architecture.prediction)
+        found += loss_oddities(
+            self.settings,
+            self.architecture.prediction,
+            zero_terminal_snr=self.architecture.zero_terminal_snr,
+        )
         found += warmup_oddities(self.settings, self.steps)
         has_reg = any(item.reg for item in self.dataset.items)
         if self.settings.loss.prior_weight != 1.0 and not has_reg:
@@ -152,6 +156,8 @@ def prepare(
     if architecture is not None:
         buckets = attempt(problems, lambda: buckets_of(settings, architecture))
         attempt(problems, lambda: check_layers(settings, architecture))
+        skip = settings.model.clip_skip
+        attempt(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
     if found is None or buckets is None or architecture is None or folders is None:
         raise UserError([*problems, *(found.problems if found else ())])
 
@@ -261,7 +267,13 @@ def check_layers(settings: TrainSettings, architecture: Architecture) -> None:
 
 def open_architecture(settings: TrainSettings) -> Architecture:
     model = settings.model
-    return peek(model.path, vae=model.vae, family=model.family, prediction=model.prediction)
+    return peek(
+        model.path,
+        vae=model.vae,
+        family=model.family,
+        prediction=model.prediction,
+        zero_terminal_snr=settings.loss.zero_terminal_snr,
+    )
 
 
 def cache_folder(settings: TrainSettings, data_folder: Path) -> Path:

@@ -272,6 +272,8 @@ def describe(run: Run, observe: Observer) -> None:
         for group in run.trainer.groups
     )
     where = f"{device_name(run.model.device)}, {run.precision.name} ({run.precision.reason})"
+    architecture = run.prepared.architecture
+    observe(Notice("info", f"{run.model_name}: {architecture.summary}"))
     for note in run.model.notes:
         observe(Notice("info", note))
     observe(Notice("info", f"training {len(run.network)} modules on {where}: {trained}"))
@@ -280,7 +282,11 @@ def describe(run: Run, observe: Observer) -> None:
         status="started",
         device=device_name(run.model.device),
         precision=run.precision.name,
-        model={"path": run.settings.model.path, "family": run.prepared.architecture.family},
+        model={
+            "path": run.settings.model.path,
+            "family": architecture.family,
+            "prediction": architecture.prediction,
+        },
         steps=run.steps,
         processes=run.processes.count,
     )

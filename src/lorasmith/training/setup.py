@@ -127,6 +127,7 @@ def _load(settings: TrainSettings, precision: Precision, device: torch.device) -
         vae=settings.model.vae,
         family=settings.model.family,
         prediction=settings.model.prediction,
+        zero_terminal_snr=settings.loss.zero_terminal_snr,
         clip_skip=settings.model.clip_skip,
         max_tokens=settings.model.max_tokens,
     )

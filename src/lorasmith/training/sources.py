@@ -116,8 +116,10 @@ class CachedText:
         self._store, self._keys, self._device, self._dtype = store, keys, device, dtype
 
     def condition(self, captions: Sequence[str]) -> Conditioning:
-        hidden = [self._store.get(self._keys[caption])["hidden"] for caption in captions]
-        return Conditioning(torch.stack(hidden).to(self._device, self._dtype, non_blocking=True))
+        found = [self._store.get(self._keys[caption]) for caption in captions]
+        hidden = torch.stack([tensors["hidden"] for tensors in found])
+        pooled = torch.stack([t["pooled"] for t in found]) if "pooled" in found[0] else None
+        return Conditioning(hidden, pooled).to(self._device, self._dtype)
 
 
 def cache_text(
@@ -139,10 +141,18 @@ def cache_text(
         entries = {}
         for number, caption in enumerate(part, begin + 1):
             with torch.no_grad():
-                entries[keys[caption]] = {"hidden": model.encode_text([caption]).hidden[0].cpu()}
+                entries[keys[caption]] = _features(model.encode_text([caption]))
             observe(Progress("encoding captions", number, len(todo)))
         store.put("text", entries)
     return keys
+
+
+def _features(condition: Conditioning) -> dict[str, Tensor]:
+    """Of one caption, as they are stored."""
+    features = {"hidden": condition.hidden[0].cpu()}
+    if condition.pooled is not None:
+        features["pooled"] = condition.pooled[0].cpu()
+    return features
 
 
 def text_key(caption: str, fingerprint: str) -> str:

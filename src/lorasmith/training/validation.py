@@ -25,7 +25,7 @@ from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.events import ValidationDone
 from lorasmith.models.sd import Conditioning
 from lorasmith.tensor_random import normal_per_sample
-from lorasmith.training.batches import LatentSource, TextSource
+from lorasmith.training.batches import LatentSource, TextSource, size_conditions
 from lorasmith.training.holdout_setup import Measured
 from lorasmith.training.objective import prediction_error
 from lorasmith.training.resting import resting
@@ -115,7 +115,7 @@ class Validation:
         item = dataset.items[sample.item]
         view = dataset.view_for(sample, seed=self._seed, epoch=0)
         mean, _ = self._latents.posterior([sample], [view])
-        condition = self._text.condition([item.caption])
+        condition = self._text.condition([item.caption]).sized(size_conditions([view]))
         number = picture_number(item.picture)
         found = []
         for begin in range(0, len(self._timesteps), BATCH):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from lorasmith.adapters.metadata import ModelSpec, TrainingFacts, bucket_info, tag_frequency
 
 
@@ -73,7 +71,6 @@ def test_nested_values_are_json():
 
 def test_modelspec():
     written = ModelSpec(
-        family="sd1",
         title="cat",
         resolution=(512, 768),
         clip_skip=2,
@@ -94,14 +91,6 @@ def test_modelspec():
     }
 
 
-@pytest.mark.parametrize(
-    ("family", "architecture"),
-    [
-        ("sd2", "stable-diffusion-v2-512/lora"),
-        ("sd2_v", "stable-diffusion-v2-768-v/lora"),
-        ("sdxl", "stable-diffusion-xl-v1-base/lora"),
-    ],
-)
-def test_modelspec_architectures(family, architecture):
-    written = ModelSpec(family=family, title="x", resolution=(1, 1)).metadata()
-    assert written["modelspec.architecture"] == architecture
+def test_modelspec_of_another_architecture():
+    spec = ModelSpec(title="x", resolution=(1, 1), architecture="stable-diffusion-v2-768-v")
+    assert spec.metadata()["modelspec.architecture"] == "stable-diffusion-v2-768-v/lora"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 import torch
 from lycoris.config import PRESET
 from lycoris.kohya import LycorisNetworkKohya
+from tests.published import SDXL
 from torch import nn
 
 from lorasmith.adapters.targets import (
@@ -22,6 +25,8 @@ from lorasmith.adapters.targets import (
     targets_of,
     unmatched,
 )
+from lorasmith.models.checkpoint import empty_modules
+from lorasmith.models.sd import adapter_roots
 
 KNOWN_KEYS = {
     "lora_unet_down_blocks_0_attentions_0_proj_in",
@@ -182,3 +187,22 @@ def test_paths_lead_to_layers(tiny):
         for target in layers_of(root):
             assert target.layer is root.module.get_submodule(target.path)
             assert isinstance(target.layer, torch.nn.Linear | torch.nn.Conv2d)
+
+
+# SHA-256 of the sorted names, a line each, that sd-scripts' own SDXL UNet gives (48d368f).
+SDXL_NAMES = {
+    False: (722, "5d819b833e27947d429ba79ac3e24f388212474b229fb83dbc3444086264e018"),
+    True: (788, "6eaed2d7a4528e0a5cd7d54f06410bec8d1c8b707015310af1925b23533a4b69"),
+}
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_sdxl_has_the_names_of_sd_scripts(conv: bool) -> None:
+    modules = empty_modules(SDXL)
+    roots = [AdapterRoot(*root) for root in adapter_roots(SDXL, modules["unet"], modules)]
+    unet, first, second = (keys(targets_of(root, conv=conv)) for root in roots)
+    digest = sha256("\n".join(sorted(unet)).encode()).hexdigest()
+    assert (len(unet), digest) == SDXL_NAMES[conv]
+    assert (len(first), len(second)) == (72, 192)
+    assert "lora_te1_text_model_encoder_layers_11_mlp_fc2" in first
+    assert "lora_te2_text_model_encoder_layers_31_self_attn_q_proj" in second

@@ -86,7 +86,8 @@ USUAL = [
 def test_what_is_usual_is_not_odd(assignments: list[str]) -> None:
     settings = load_settings(None, [f"loss.{item}" for item in assignments])
     assert [n for n in settings.notices() if n.where.startswith("loss")] == []
-    assert list(oddities_with(settings, "v")) == list(oddities_with(settings, "epsilon")) == []
+    for prediction in ("v", "epsilon"):
+        assert list(oddities_with(settings, prediction, zero_terminal_snr=False)) == []
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,8 @@ def test_what_is_odd_depends_on_what_the_model_predicts(
     assignments: list[str], prediction: str, what: str | None
 ) -> None:
     settings = load_settings(None, [f"loss.{item}" for item in assignments])
-    found = list(oddities_with(settings, prediction))
+    to_noise = settings.loss.zero_terminal_snr is True
+    found = list(oddities_with(settings, prediction, zero_terminal_snr=to_noise))
     assert len(found) == (what is not None)
     assert all(what is not None and what in str(problem) for problem in found)
 

@@ -129,30 +129,32 @@ def embedding(base: Path, folder: Path) -> Path:
     return names_only(folder, emb_params=(2, 768))
 
 
-@case(r"a Stable Diffusion XL model.*Stable Diffusion 1")
-def sdxl(base: Path, folder: Path) -> Path:
+@case(r"the refiner of Stable Diffusion XL")
+def refiner(base: Path, folder: Path) -> Path:
+    return names_only(
+        folder,
+        **{
+            f"{UNET}input_blocks.0.0.weight": (384, 4, 3, 3),
+            f"{UNET}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (768, 1280),
+            "conditioner.embedders.0.model.ln_final.weight": (1280,),
+        },
+    )
+
+
+@case(r"no text encoder 2 in it")
+def sdxl_without_its_second_text_encoder(base: Path, folder: Path) -> Path:
     return names_only(
         folder,
         **{
             f"{UNET}input_blocks.0.0.weight": (320, 4, 3, 3),
+            f"{UNET}input_blocks.1.0.in_layers.2.weight": (320, 320, 3, 3),
             f"{UNET}label_emb.0.0.weight": (8, 8),
             "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight": (768,),
         },
     )
 
 
-@case(r"a Stable Diffusion 2 model")
-def sd2(base: Path, folder: Path) -> Path:
-    return names_only(
-        folder,
-        **{
-            f"{UNET}input_blocks.0.0.weight": (320, 4, 3, 3),
-            "cond_stage_model.model.ln_final.weight": (1024,),
-        },
-    )
-
-
-@case(r"a Stable Diffusion 2 model")
+@case(r"a UNet alone, without text encoder")
 def sd2_folder(base: Path, folder: Path) -> Path:
     for part in ("unet", "vae", "text_encoder"):
         (folder / part).mkdir()
@@ -415,7 +417,7 @@ def test_values_too_large_for_float16_are_told_from_nan(tmp_path: Path) -> None:
 
 
 def test_clip_skip_beyond_the_text_encoder(base: Path) -> None:
-    with pytest.raises(CheckpointError, match="2 layers, so CLIP skip 3"):
+    with pytest.raises(CheckpointError, match=r"3 is no CLIP skip.* 2 layers"):
         load_model(base, clip_skip=3)
 
 

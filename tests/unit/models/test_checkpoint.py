@@ -17,7 +17,9 @@ from torch import Tensor
 
 from lorasmith.files import read_safetensors_header
 from lorasmith.models import hub
-from lorasmith.models.checkpoint import ldm_weights, load_model, save_ldm
+from lorasmith.models.checkpoint import load_model
+from lorasmith.models.family import FAMILIES
+from lorasmith.models.saving import ldm_weights, save_ldm
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.models.source import DEMO, peek
 
@@ -33,7 +35,7 @@ def model() -> DiffusionModel:
 
 def state_of(model: DiffusionModel) -> dict[str, Tensor]:
     modules = {"unet": model.unet, "vae": model.vae, "text_encoder": model.text_encoder}
-    return {name: tensor.half() for name, tensor in ldm_weights(**modules)}
+    return {name: tensor.half() for name, tensor in ldm_weights(modules, FAMILIES["sd1"])}
 
 
 def header_of(model: DiffusionModel, path: Path) -> dict[str, str]:
@@ -42,7 +44,13 @@ def header_of(model: DiffusionModel, path: Path) -> dict[str, str]:
 
 
 def _save(model: DiffusionModel, path: Path, dtype: torch.dtype = torch.float16) -> Path:
-    save_ldm(path, unet=model.unet, vae=model.vae, text_encoder=model.text_encoder, dtype=dtype)
+    save_ldm(
+        path,
+        unet=model.unet,
+        vae=model.vae,
+        text_encoders=model.text_encoders,
+        dtype=dtype,
+    )
     return path
 
 
@@ -99,7 +107,7 @@ def big_heads() -> DiffusionModel:
         "block_out_channels": [32, 32, 32, 32], "norm_num_groups": 32, "sample_size": 512,
     }  # fmt: skip
     text = tiny.text | {"num_attention_heads": 1}
-    architecture = type(tiny)("sd1", unet, vae, text, "epsilon", 4, 8, 32, 512)
+    architecture = type(tiny)("sd1", unet, vae, (text,), "epsilon", 4, 8, 32, 512)
     return tiny_model(architecture=architecture)
 
 
@@ -153,7 +161,7 @@ def test_torch_files_are_read_safely(
     modules = {
         "unet": big_heads.unet, "vae": big_heads.vae, "text_encoder": big_heads.text_encoder
     }  # fmt: skip
-    write(dict(ldm_weights(**modules)), path)
+    write(dict(ldm_weights(modules, FAMILIES["sd1"])), path)
     assert peek(path) == big_heads.architecture
     same(load_model(path), big_heads)
 
@@ -311,7 +319,11 @@ def test_own_vae_as_a_torch_file(big_heads: DiffusionModel, tmp_path: Path) -> N
         "unet": big_heads.unet, "vae": big_heads.vae, "text_encoder": big_heads.text_encoder
     }  # fmt: skip
     prefix = "first_stage_model."
-    state = {n.removeprefix(prefix): t for n, t in ldm_weights(**modules) if n.startswith(prefix)}
+    state = {
+        n.removeprefix(prefix): t
+        for n, t in ldm_weights(modules, FAMILIES["sd1"])
+        if n.startswith(prefix)
+    }
     torch.save({"state_dict": state | {"loss.logvar": torch.ones(())}}, tmp_path / "vae.pt")
     found = load_model(base, vae=tmp_path / "vae.pt")
     for name, tensor in found.vae.named_parameters():

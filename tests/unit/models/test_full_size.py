@@ -12,73 +12,13 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
 )
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from tests.published import PUBLISHED, SD15, random_state
 
-from lorasmith.models.checkpoint import empty_modules, ldm_weights, load_model
-from lorasmith.models.family import FAMILIES, Architecture
-from lorasmith.tensor_random import normal
-
-# The published model's configuration, from its repository's config.json files.
-SD15 = Architecture(
-    family="sd1",
-    unet={
-        **FAMILIES["sd1"].unet,
-        "sample_size": 64,
-        "in_channels": 4,
-        "out_channels": 4,
-        "block_out_channels": [320, 640, 1280, 1280],
-        "layers_per_block": 2,
-        "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
-        "mid_block_type": "UNetMidBlock2DCrossAttn",
-        "cross_attention_dim": 768,
-        "transformer_layers_per_block": 1,
-        "use_linear_projection": False,
-    },
-    vae={
-        **FAMILIES["sd1"].vae,
-        "sample_size": 512,
-        "in_channels": 3,
-        "out_channels": 3,
-        "latent_channels": 4,
-        "block_out_channels": [128, 256, 512, 512],
-        "layers_per_block": 2,
-        "down_block_types": ["DownEncoderBlock2D"] * 4,
-        "up_block_types": ["UpDecoderBlock2D"] * 4,
-        "use_quant_conv": True,
-        "use_post_quant_conv": True,
-        "mid_block_add_attention": True,
-    },
-    text={
-        **FAMILIES["sd1"].text,
-        "vocab_size": 49408,
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "max_position_embeddings": 77,
-        "projection_dim": 768,
-        "bos_token_id": 49406,
-        "eos_token_id": 49407,
-        "pad_token_id": 49407,
-    },
-    prediction="epsilon",
-    latent_channels=4,
-    latent_factor=8,
-    size_multiple=64,
-    native_resolution=512,
-)
-
-
-def random_state(architecture: Architecture) -> dict[str, Tensor]:
-    """Cheap float16 weights under LDM names: slices of one draw, none like another."""
-    draw = (normal((1 << 20,), 0, "full size") * 0.02).half()
-    state = {}
-    for number, (name, empty) in enumerate(ldm_weights(**empty_modules(architecture))):
-        repeats = 1 + (number + empty.numel()) // draw.numel()
-        values = draw.repeat(repeats)[number : number + empty.numel()]
-        state[name] = values.reshape(empty.shape).clone()
-    return state
+from lorasmith.models.architecture import architecture_of_parts
+from lorasmith.models.checkpoint import empty_modules, load_model
+from lorasmith.models.family import Overrides, detect
+from lorasmith.models.layout import canonical_shapes, single_file_layout
+from lorasmith.models.saving import ldm_weights
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +60,15 @@ def test_loads_what_diffusers_converts(checkpoint: Path) -> None:
         assert len(found) == count
         for name, tensor in wanted.items():
             assert torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_files_say_what_they_are(name: str) -> None:
+    """By names and shapes alone."""
+    wanted = PUBLISHED[name]
+    weights = ldm_weights(empty_modules(wanted), wanted.known_as)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights}
+    family = detect(shapes)
+    parts = canonical_shapes(single_file_layout(shapes, family), shapes)
+    found = architecture_of_parts(parts, family, Overrides(prediction=wanted.prediction))
+    assert found == wanted

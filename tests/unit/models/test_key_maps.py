@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tiny_models import tiny_architecture
 
-from lorasmith.models.checkpoint import empty_modules, ldm_weights
+from lorasmith.models.checkpoint import empty_modules
 from lorasmith.models.family import Architecture
 from lorasmith.models.key_maps import (
     UNetPlan,
@@ -24,7 +24,8 @@ from lorasmith.models.key_maps import (
     vae_plan_of_ldm,
     vae_table,
 )
-from lorasmith.models.layout import canonical_shapes, ldm_layout
+from lorasmith.models.layout import canonical_shapes, single_file_layout
+from lorasmith.models.saving import ldm_weights
 
 unet_plans = st.builds(
     UNetPlan, st.integers(1, 4), st.lists(st.booleans(), min_size=1, max_size=6).map(tuple)
@@ -75,8 +76,9 @@ def test_every_weight_of_diffusers_own_modules_is_named(
     """The modules of diffusers are the truth: all their weights, and no others, come back."""
     architecture = _architecture(attention, layers, linear, factor)
     modules = empty_modules(architecture)
-    shapes = {name: tuple(tensor.shape) for name, tensor in ldm_weights(**modules)}
-    layout = ldm_layout(shapes)
+    family = architecture.known_as
+    shapes = {name: tuple(tensor.shape) for name, tensor in ldm_weights(modules, family)}
+    layout = single_file_layout(shapes, family)
     assert layout.unknown == []
     assert layout.unused == []
     for part, found in canonical_shapes(layout, shapes).items():

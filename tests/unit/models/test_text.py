@@ -64,7 +64,7 @@ def test_longer_captions_are_rows_joined(rows: int) -> None:
 
 def test_single_rows_for_prompts(model: DiffusionModel) -> None:
     ids = tokenize(CAPTIONS)[:, 0]
-    torch.testing.assert_close(model.encode_rows(ids), run(eager(model, 2), ids))
+    torch.testing.assert_close(model.encode_rows(ids).hidden, run(eager(model, 2), ids))
 
 
 @pytest.mark.parametrize("clip_skip", [1, 2])

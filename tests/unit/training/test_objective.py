@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from functools import partial
 
@@ -51,7 +52,11 @@ def micro_batch(model: DiffusionModel, samples: list[int], *, masked: bool = Fal
 
 def objective(model: DiffusionModel, **settings: object) -> Objective:
     values = {f"loss.{name}": str(value) for name, value in settings.items()}
-    return build_objective(load_settings(None, values), model)
+    loaded = load_settings(None, values)
+    # Loading a model takes the user's word for the schedule that it was trained with.
+    told, to_noise = copy(model), loaded.loss.zero_terminal_snr is True
+    told.architecture = replace(model.architecture, zero_terminal_snr=to_noise)
+    return build_objective(loaded, told)
 
 
 EVERYTHING = {

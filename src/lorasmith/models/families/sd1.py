@@ -1,0 +1,31 @@
+"""Stable Diffusion 1: one CLIP ViT-L text encoder, predicts the noise."""
+
+from __future__ import annotations
+
+from lorasmith.models.family_type import (
+    LATENT_DIFFUSION_UNET,
+    LATENT_DIFFUSION_VAE,
+    Family,
+    TextEncoderSpec,
+    has,
+)
+
+SD1 = Family(
+    name="sd1",
+    title="Stable Diffusion 1",
+    recognised=has(r"^(model\.diffusion_model|unet)\.|(^|\.)(input|down)_blocks\.\d"),
+    modelspec={"epsilon": "stable-diffusion-v1", "v": "stable-diffusion-v1"},
+    base_model_version={"epsilon": "sd_v1", "v": "sd_v1_v"},
+    native_resolution={"epsilon": 512, "v": 512},
+    unet={**LATENT_DIFFUSION_UNET, "attention_head_dim": 8},
+    vae=LATENT_DIFFUSION_VAE,
+    text_encoders=(
+        TextEncoderSpec(
+            part="text_encoder",
+            key_prefix="lora_te",
+            ldm_prefix="cond_stage_model.transformer.",
+            style="hf",
+            config={"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
+        ),
+    ),
+)

@@ -1,0 +1,57 @@
+"""Stable Diffusion XL and its kin (Pony, Illustrious, NoobAI): two text encoders.
+
+The UNet reads the states of CLIP ViT-L and OpenCLIP ViT-bigG side by side, each before its last
+layer and without the final norm; besides, the pooled embedding of the second one and six numbers:
+the picture's original size, its crop and its target size, each (height, width) or (top, left).
+"""
+
+from __future__ import annotations
+
+from lorasmith.models.family_type import (
+    LATENT_DIFFUSION_UNET,
+    LATENT_DIFFUSION_VAE,
+    Family,
+    TextEncoderSpec,
+    has,
+)
+
+SDXL = Family(
+    name="sdxl",
+    title="Stable Diffusion XL",
+    recognised=has(
+        r"^conditioner\.embedders\.|\.label_emb\.|(^|\.)add_embedding\.|^text_encoder_2\."
+    ),
+    modelspec=dict.fromkeys(("epsilon", "v"), "stable-diffusion-xl-v1-base"),
+    base_model_version=dict.fromkeys(("epsilon", "v"), "sdxl_base_v1-0"),
+    native_resolution={"epsilon": 1024, "v": 1024},
+    unet={
+        **LATENT_DIFFUSION_UNET,
+        "head_width": 64,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+    },
+    vae={**LATENT_DIFFUSION_VAE, "scaling_factor": 0.13025},
+    text_encoders=(
+        TextEncoderSpec(
+            part="text_encoder",
+            key_prefix="lora_te1",
+            ldm_prefix="conditioner.embedders.0.transformer.",
+            style="hf",
+            config={"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
+            layer=-2,
+        ),
+        TextEncoderSpec(
+            part="text_encoder_2",
+            key_prefix="lora_te2",
+            ldm_prefix="conditioner.embedders.1.model.",
+            style="open_clip",
+            config={"hidden_act": "gelu", "layer_norm_eps": 1e-5},
+            pad=0,
+            layer=-2,
+            projected=True,
+        ),
+    ),
+    unet_names="ldm",
+    sized=True,
+    blank_negative=True,
+)

@@ -1,0 +1,24 @@
+"""The header of a weights file, and a file with what lies where in it. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorasmith.files import TensorInfo
+from lorasmith.models.layout import Layout
+from lorasmith.models.pickles import PickleHeader
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """The header of one file: ``tensors`` of a safetensors file, or ``pickle`` of a torch file."""
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+    tensors: dict[str, TensorInfo] | None = None
+    pickle: PickleHeader | None = None
+
+
+Piece = tuple[WeightFile, Layout]
