@@ -56,8 +56,6 @@ PIXELS = {"sd15": 64, "sd21": 64, "sdxl": 128}
 CAPTIONS = ["a cat, sitting", "a dog"]
 MARKS = {"v": {"v_pred": torch.zeros(0)}, "epsilon": {}}
 
-# ----- the files -----------------------------------------------------------------------------
-
 
 def reference(name: str) -> dict[str, Tensor]:
     """LDM names; float16 numbers that float8 (e4m3) holds."""
@@ -126,8 +124,6 @@ FORMATS: dict[str, Callable[..., Path]] = {
     "fp16 variant": lambda name, folder: diffusers_folder(name, folder, variant="fp16"),
     "shards": lambda name, folder: diffusers_folder(name, folder, max_shard_size="500MB"),
 }
-
-# ----- reading -------------------------------------------------------------------------------
 
 
 class PeakMemory:
@@ -212,9 +208,6 @@ def read(name: str, path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# ----- training ------------------------------------------------------------------------------
-
-
 def train_two_steps(name: str, path: Path, folder: Path) -> dict[str, Any]:
     write_training_set(folder / "data", pictures=2, regularisation=0, repeats=1)
     settings = {
@@ -260,9 +253,6 @@ def in_diffusers(name: str, path: Path, lora: Path) -> dict[str, Any]:
 def ours(model: DiffusionModel, noisy: Tensor, t: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     text = model.encode_text(CAPTIONS).sized(sizes)
     return model.denoise(noisy, t, text), text.hidden.float()
-
-
-# ----- the table -----------------------------------------------------------------------------
 
 
 def in_child(*arguments: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import diffusers
+from pytest import MonkeyPatch
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from lorasmith.models.family_type import EOS, TextEncoderSpec
@@ -63,7 +64,8 @@ def encode(pipeline: Any, captions: list[str], clip_skip: int = 1) -> tuple[Any,
         hidden, _, pooled, _ = pipeline.encode_prompt(captions, do_classifier_free_guidance=False)
         return hidden, pooled
     encoder = pipeline.text_encoder
-    if not hasattr(encoder, "text_model"):
-        # With a CLIP skip diffusers 0.42 looks for the norm where transformers 4 had it.
-        object.__setattr__(encoder, "text_model", encoder)
-    return pipeline.encode_prompt(captions, "cpu", 1, False, clip_skip=skip)[0], None
+    with MonkeyPatch.context() as patch:
+        if skip is not None:
+            # diffusers 0.42 looks for the norm where transformers 4 had it.
+            patch.setitem(vars(encoder), "text_model", encoder)
+        return pipeline.encode_prompt(captions, "cpu", 1, False, clip_skip=skip)[0], None

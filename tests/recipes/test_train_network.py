@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tests.tiny_models import tiny_checkpoint
 
 from lorasmith.cli.main import cli
 from lorasmith.demo.character import write_training_set
@@ -99,3 +100,26 @@ def test_a_guides_script_trains(tmp_path: Path, arguments: list[str], name: str,
         metadata = opened.metadata()
     assert metadata["ss_network_dim"] == str(rank)
     assert metadata["ss_seed"] == "420"
+
+
+def test_sdxl(tmp_path: Path) -> None:
+    """The usual lines of a script for SDXL, in small."""
+    base = tiny_checkpoint(tmp_path / "base.safetensors", family="sdxl")
+    write_training_set(tmp_path / "data", pictures=1, regularisation=0, repeats=1)
+    argv = [
+        "--network_module=networks.lora", f"--pretrained_model_name_or_path={base}",
+        f"--train_data_dir={tmp_path / 'data' / 'img'}", f"--output_dir={tmp_path}",
+        "--output_name=kin", "--caption_extension=.txt", "--resolution=64", "--max_train_steps=2",
+        "--train_batch_size=1", "--unet_lr=1e-3", "--text_encoder_lr", "5e-4", "5e-4",
+        "--network_dim=4", "--network_alpha=1", "--mixed_precision=bf16", "--save_precision=fp16",
+        "--optimizer_type=AdamW8bit", "--optimizer_args", "weight_decay=0.1",
+        "--min_snr_gamma=5", "--no_half_vae", "--cache_latents", "--max_data_loader_n_workers=2",
+        "--gradient_checkpointing", "--sdpa", "--max_token_length=225",
+    ]  # fmt: skip
+    result = CliRunner().invoke(cli, ["sdxl-train-network", *argv])
+    assert result.exit_code == 0, result.output
+    tensors = load_file(tmp_path / "kin" / "kin.safetensors")
+    assert {key.split("_")[1] for key in tensors} == {"unet", "te1", "te2"}
+    refused = CliRunner().invoke(cli, ["train-network", *argv, "--v2"])
+    assert refused.exit_code == 2
+    assert "sd2" in refused.output or "Stable Diffusion 2" in refused.output

@@ -14,7 +14,6 @@ from lorasmith.config.foreign.toml_out import to_toml
 from lorasmith.config.load import load_settings
 from lorasmith.errors import Problem, SettingsError
 from lorasmith.files import write_text
-from lorasmith.models.family import FAMILIES
 
 
 def _show_arguments(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -49,7 +48,7 @@ def command(file: Path, out: Path | None, partial: bool) -> None:
     sd-scripts' TOML for --config_file or --dataset_config, a JSON that kohya_ss saved, or TOML or
     JSON of LoRA_Easy_Training_Scripts. Each line of the result says what it comes from.
     """
-    result = convert_source(read_file(file), tuple(FAMILIES), complete=False)
+    result = convert_source(read_file(file), complete=False)
     if partial:
         _leave_out_invalid(result)
     elif result.problems:

@@ -14,7 +14,6 @@ from lorasmith.config.foreign.engine import convert_source
 from lorasmith.config.foreign.machine import Machine, fit
 from lorasmith.config.load import load_settings
 from lorasmith.errors import SettingsError
-from lorasmith.models.family import FAMILIES
 
 
 class ForeignCommand(click.Command):
@@ -29,7 +28,7 @@ def train_with(arguments: Sequence[str], *, plan: bool, sdxl: bool = False) -> N
     Raises:
         UserError: with everything that is unknown, wrong or cannot be honoured; nothing is loaded.
     """
-    result = convert_source(read_argv(arguments, sdxl=sdxl), tuple(FAMILIES))
+    result = convert_source(read_argv(arguments, sdxl=sdxl))
     if result.problems:
         raise SettingsError(result.problems)
     fit(result, this_machine())

@@ -71,11 +71,12 @@ class Inbox:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 text = file.read(MOST_BYTES).strip()
+                lines = text.splitlines() if not file.read(1) else [text]
         except FileNotFoundError:  # Its writer thought better of it.
             return
         if not text:  # Its writer is not done yet.
             return
-        accepted = [request for line in text.splitlines() if (request := self._read(line, step))]
+        accepted = [request for line in lines if (request := self._read(line, step))]
         if not accepted:
             path.unlink(missing_ok=True)
             return

@@ -46,7 +46,6 @@ def convert(
     given: Mapping[str, Given],
     *,
     sdxl: bool = False,
-    families: tuple[str, ...] = ("sd1",),
     tables: Mapping[str, Any] | None = None,
     complete: bool = True,
 ) -> Conversion:
@@ -55,14 +54,13 @@ def convert(
     Args:
         given: arguments by name, as read by one of the readers.
         sdxl: they are of ``sdxl_train_network.py``.
-        families: the model families that can be trained.
         tables: ``[general]`` and ``[[datasets]]``, where they are no file of their own.
         complete: a run is to be started, so nothing may be missing.
 
     Returns:
         The settings, and with them everything that is wrong; nothing is raised.
     """
-    making = Making(given, sdxl=sdxl, families=families, complete=complete)
+    making = Making(given, sdxl=sdxl, complete=complete)
     datasets(making, tables)
     for row in ARGUMENTS.values():
         _by_table(making, row)
@@ -72,16 +70,12 @@ def convert(
     return making.result
 
 
-def convert_source(
-    source: Source, families: tuple[str, ...] = ("sd1",), *, complete: bool = True
-) -> Conversion:
+def convert_source(source: Source, *, complete: bool = True) -> Conversion:
     """:func:`convert` for what a reader found, with what it could not read."""
     given, only_data = source.given, source.tables is not None and not source.given
     if only_data:
         given = {"network_module": Given("networks.lora", "")}
-    result = convert(
-        given, sdxl=source.sdxl, families=families, tables=source.tables, complete=complete
-    )
+    result = convert(given, sdxl=source.sdxl, tables=source.tables, complete=complete)
     if only_data:  # The rest would be sd-scripts' defaults, which nobody asked for.
         result.settings = {
             path: made

@@ -19,7 +19,6 @@ class Making:
     Args:
         given: arguments by name.
         sdxl: whether they are of ``sdxl_train_network.py``.
-        families: the model families that can be trained.
         complete: a run is to be started with them, so nothing may be missing.
     """
 
@@ -28,12 +27,10 @@ class Making:
         given: Mapping[str, Given],
         *,
         sdxl: bool = False,
-        families: tuple[str, ...] = (),
         complete: bool = True,
     ) -> None:
         self.given = dict(given)
         self.sdxl, self.complete = sdxl, complete
-        self.families = families
         self.result = Conversion()
         self._read: dict[str, Any] = {}
         for name in list(self.given):

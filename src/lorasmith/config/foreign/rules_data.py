@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lorasmith.config.foreign.making import Making
-from lorasmith.errors import Problem
 
 # sd-scripts turns the hue by up to 16 degrees or takes a gamma of 0.95 to 1.05, in a third of uses.
 COLOUR_STRENGTH = 0.2
@@ -14,16 +13,10 @@ LATENT = 8
 def model(m: Making) -> None:
     if not m.has("pretrained_model_name_or_path"):
         m.missing("pretrained_model_name_or_path", "name the base model; demo is built in")
-    wanted = "sdxl" if m.sdxl else "sd2" if m.has("v2") else ""
-    title = "SDXL" if m.sdxl else "Stable Diffusion 2"
     if m.sdxl and m.has("v2"):
         m.refuse("v2", "is Stable Diffusion 2, but this is the script for SDXL", "leave it out")
-    elif wanted:
-        found = [family for family in m.families if family.startswith(wanted)]
-        if not found:
-            m.result.problems.append(_family_missing(m, title))
-        elif len(found) == 1:
-            m.put("model.family", found[0], "v2")
+    elif m.sdxl or m.has("v2"):
+        m.put("model.family", "sdxl" if m.sdxl else "sd2", "v2")
     m.put(
         "model.prediction", "v" if m.has("v_parameterization") else "epsilon", "v_parameterization"
     )
@@ -37,16 +30,6 @@ def model(m: Making) -> None:
             m.refuse("max_token_length", f"{length} is none of 75, 150 and 225", "take 225")
         else:
             m.put("model.max_tokens", length, "max_token_length")
-
-
-def _family_missing(m: Making, title: str) -> Problem:
-    where = m.given["v2"].where if m.has("v2") else "sdxl_train_network.py"
-    known = ", ".join(m.families)
-    return Problem(
-        where,
-        f"trains {title}, which this version does not (it knows {known})",
-        "take a base model of another family",
-    )
 
 
 def folders(m: Making) -> None:

@@ -26,7 +26,7 @@ from lorasmith.errors import SettingsError
 
 def converted(folder: Path, name: str, text: str) -> Conversion:
     (folder / name).write_text(text, encoding="utf-8")
-    return convert_source(read_file(folder / name), ("sd1", "sdxl"), complete=False)
+    return convert_source(read_file(folder / name), complete=False)
 
 
 CONFIG = """
@@ -165,7 +165,7 @@ def test_gui_json(tmp_path: Path) -> None:
         "optimizer.name": "Prodigy", "optimizer.lr": 1e-4, "optimizer.unet_lr": 1e-4,
         "optimizer.args": {"d_coef": 1.0, "weight_decay": 0.4}, "optimizer.max_grad_norm": 0.0,
         "schedule.name": "cosine_with_restarts", "schedule.cycles": 2, "schedule.warmup": 0.1,
-        "loss.min_snr_gamma": 10.0, "loss.multires_iterations": 8, "loss.multires_discount": 0.2,
+        "loss.min_snr_gamma": 10.0, "loss.zero_terminal_snr": False, "loss.multires_iterations": 8, "loss.multires_discount": 0.2,
         "train.epochs": 2, "train.batch": 1, "train.accumulation": 4, "train.precision": "bf16",
         "model.prediction": "epsilon", "model.clip_skip": 1, "model.max_tokens": 75,
         "save.name": "last", "save.every_epochs": 1, "save.precision": "fp16",
