@@ -2,12 +2,15 @@
 
 A ``.ckpt`` is a program for Python's unpickling machine, and may name any function to be called.
 :func:`read_pickle_header` runs that program with every name bound to a dummy that does nothing,
-so it learns which tensors the file holds and which names it wanted. Loading is then left to
+so it learns which tensors the file holds and which names it wanted. torch has kept the numbers
+themselves apart, as plain bytes in a zip archive, since 1.6: :func:`locate_tensors` says where they
+are, and they are read as a safetensors file's. The rest (older files, odd strides) is left to
 ``torch.load(weights_only=True)``, which knows only how to build tensors.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 import struct
@@ -17,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from lorasmith.files import DTYPE_BYTES, TensorInfo
 
 # Names of which a dummy will do: they describe the training program's state, not weights.
 HARMLESS = re.compile(
@@ -43,8 +48,13 @@ DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class PickledTensor:
+    """``storage``: the record that holds its numbers, from number ``offset`` on; empty where they
+    do not lie there row by row."""
+
     dtype: str
     shape: tuple[int, ...]
+    storage: str = ""
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ class _Inspector(pickle.Unpickler):
         return Dummy
 
     def persistent_load(self, pid: Any) -> Any:
-        return pid[1]
+        return _Storage(pid[1], str(pid[2]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +113,23 @@ class _DType:
     name: str
 
 
-def _rebuild_tensor(storage: Any, offset: int, size: Any, *rest: Any) -> PickledTensor:
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    dtype: Any
+    key: str
+
+
+def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> PickledTensor:
     """Called where torch's ``_rebuild_tensor{,_v2,_v3}`` would be; v3 carries its dtype."""
-    dtypes = [value for value in (*rest, storage) if isinstance(value, _DType)]
+    kept = storage if isinstance(storage, _Storage) else _Storage(storage, "")
+    dtypes = [value for value in (*rest, kept.dtype) if isinstance(value, _DType)]
     shape = tuple(int(n) for n in size)
-    return PickledTensor(dtypes[0].name if dtypes else "unknown", shape)
+    row_by_row = all(
+        n == 1 or step == math.prod(shape[i + 1 :])
+        for i, (n, step) in enumerate(zip(shape, stride, strict=True))
+    )
+    dtype = dtypes[0].name if dtypes else "unknown"
+    return PickledTensor(dtype, shape, kept.key if row_by_row else "", int(offset))
 
 
 def _first(value: Any, *rest: Any) -> Any:
@@ -142,6 +164,47 @@ def read_pickle_header(path: Path) -> PickleHeader:
             return _inspect(file, programs=4)
     except PICKLE_ERRORS as error:
         raise ValueError(str(error) or type(error).__name__) from error
+
+
+def locate_tensors(path: Path, header: PickleHeader) -> dict[str, TensorInfo] | None:
+    """Where in the file the numbers of every tensor are, or ``None`` where that cannot be said.
+
+    Raises:
+        ValueError: a tensor reaches beyond the record that holds its numbers.
+        OSError: the file cannot be read.
+    """
+    records = _records(path) if zipfile.is_zipfile(path) else {}
+    found = {}
+    for name, tensor in header.tensors.items():
+        if tensor.storage not in records or tensor.dtype not in DTYPE_BYTES:
+            return None
+        start, end = records[tensor.storage]
+        width = DTYPE_BYTES[tensor.dtype]
+        begin = start + tensor.offset * width
+        after = begin + math.prod(tensor.shape) * width
+        if not start <= begin <= after <= end:
+            raise ValueError(f"{name} reaches beyond its part of the file")
+        found[name] = TensorInfo(tensor.dtype, tensor.shape, begin, after)
+    return found
+
+
+def _records(path: Path) -> dict[str, tuple[int, int]]:
+    """First and last byte of each record of numbers, by its key; none that are compressed."""
+    found: dict[str, tuple[int, int]] = {}
+    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+        root = next(name for name in archive.namelist() if name.endswith("data.pkl"))[:-8]
+        orders = [name for name in archive.namelist() if name == f"{root}byteorder"]
+        if orders and archive.read(orders[0]) != b"little":
+            return {}
+        for entry in archive.infolist():
+            key = entry.filename.removeprefix(f"{root}data/")
+            if key != entry.filename and entry.compress_type == zipfile.ZIP_STORED:
+                # The directory at the end does not say how long the entry's own header is.
+                file.seek(entry.header_offset)
+                name_length, extra_length = struct.unpack("<26xHH", file.read(30))
+                begin = entry.header_offset + 30 + name_length + extra_length
+                found[key] = (begin, begin + entry.file_size)
+    return found
 
 
 def _inspect(file: IO[bytes], programs: int) -> PickleHeader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def read_weights(
         by_file.setdefault(stored.file.path, (stored.file, []))[1].append(name)
     broken: list[str] = []
     for file, names in by_file.values():
-        reader = _safetensors if file.tensors is not None else _pickled
+        reader = _at_offsets if file.tensors is not None else _pickled
         order: dict[str, list[str]] = {}
         for name in names:
             order.setdefault(weights[name].place.name, []).append(name)
@@ -46,7 +47,9 @@ def read_weights(
                 broken.append(f"{stored_name} ({_why_not_finite(raw, dtype)})")
             for name in order[stored_name]:
                 place = weights[name].place
-                tensor = _placed(converted, place)
+                tensor = placed(converted, place)
+                if tensor is not converted:  # so that the rest can be let go of
+                    tensor = tensor.clone(memory_format=torch.contiguous_format)
                 shape = canonical_shape(part, name, tuple(raw.shape), place)
                 yield name, tensor.reshape(shape).to(device)
         if broken:
@@ -71,7 +74,7 @@ def _why_not_finite(stored: Tensor, dtype: torch.dtype) -> str:
     return "NaN" if bool(values.isnan().any()) else "infinity"
 
 
-def _safetensors(
+def _at_offsets(
     file: WeightFile, names: Iterable[str], dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
     """Read at its offset rather than mapped: no page of the file then counts as our memory, and
@@ -82,7 +85,7 @@ def _safetensors(
     assert file.tensors is not None
     shared = torch.empty(0, dtype=torch.uint8)
     infos = sorted(((file.tensors[name], name) for name in names), key=lambda item: item[0].begin)
-    with _said_plainly(file.path), open(file.path, "rb") as handle:
+    with said_plainly(file.path), open(file.path, "rb") as handle:
         for info, name in infos:
             if info.dtype not in DTYPES:
                 raise CheckpointError.of(
@@ -106,17 +109,7 @@ def _safetensors(
 def _pickled(
     file: WeightFile, names: Iterable[str], dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
-    """Through torch's own safe reader, which builds tensors and calls nothing; memory-mapped
-    where the file's format can be."""
-    assert file.pickle is not None
-    assert not file.pickle.dangerous
-    todo = f"{AGAIN}, or get the .safetensors version of this model"
-    with _said_plainly(file.path, todo), torch.serialization.safe_globals(stubs(file.pickle)):
-        try:
-            value = torch.load(file.path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # written before torch 1.6: no zip archive, so nothing to map
-            value = torch.load(file.path, map_location="cpu", weights_only=True)
-    state = state_dict_of(value)
+    state = load_state(file)
     for name in names:
         tensor = state[name]
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
@@ -124,8 +117,27 @@ def _pickled(
         yield name, tensor.detach()
 
 
+def load_state(file: WeightFile) -> dict[str, Any]:
+    """The state dict of a torch file, through torch's own safe reader, which builds tensors and
+    calls nothing; memory-mapped where the file's format can be.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    assert file.pickle is not None
+    assert not file.pickle.dangerous
+    todo = f"{AGAIN}, or get the .safetensors version of this model"
+    with said_plainly(file.path, todo), torch.serialization.safe_globals(stubs(file.pickle)):
+        try:
+            value = torch.load(file.path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # written before torch 1.6: no zip archive, so nothing to map
+            value = torch.load(file.path, map_location="cpu", weights_only=True)
+    return state_dict_of(value)
+
+
 @contextlib.contextmanager
-def _said_plainly(path: Path, todo: str = AGAIN) -> Iterator[None]:
+def said_plainly(path: Path, todo: str = AGAIN) -> Iterator[None]:
+    """What goes wrong while ``path`` is read becomes a CheckpointError."""
     try:
         yield
     except (OSError, RuntimeError, *PICKLE_ERRORS) as error:
@@ -133,8 +145,8 @@ def _said_plainly(path: Path, todo: str = AGAIN) -> Iterator[None]:
         raise CheckpointError.of(path, f"cannot be read: {reason}", todo) from error
 
 
-def _placed(stored: Tensor, place: Place) -> Tensor:
-    """The part of a stored tensor that ``place`` means."""
+def placed(stored: Tensor, place: Place) -> Tensor:
+    """The part of a stored tensor that ``place`` means, a view of it."""
     if place.third is not None:
-        return stored.chunk(3)[place.third].clone()
-    return stored.t().contiguous() if place.transposed else stored
+        return stored.chunk(3)[place.third]
+    return stored.t() if place.transposed else stored

@@ -33,7 +33,7 @@ from lorasmith.models.layout import (
     single_file_layout,
     vae_layout,
 )
-from lorasmith.models.pickles import read_pickle_header
+from lorasmith.models.pickles import locate_tensors, read_pickle_header
 from lorasmith.models.prediction import guess_prediction
 from lorasmith.models.weight_file import Piece, WeightFile
 
@@ -280,6 +280,7 @@ def _read_safetensors(path: Path) -> WeightFile:
 def _read_pickle(path: Path) -> WeightFile:
     try:
         header = read_pickle_header(path)
+        tensors = locate_tensors(path, header) if not header.dangerous else None
     except ValueError as error:
         what = f"cannot be read as a torch file: {error}"
         raise CheckpointError.of(path, what, AGAIN) from error
@@ -290,7 +291,7 @@ def _read_pickle(path: Path) -> WeightFile:
         )
         raise CheckpointError.of(path, what, "get the .safetensors version of this model")
     shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
-    return WeightFile(path, shapes, {}, pickle=header)
+    return WeightFile(path, shapes, {}, tensors=tensors, pickle=header)
 
 
 def _open_folder(folder: Path, family: str) -> tuple[Family, list[Piece], Overrides]:

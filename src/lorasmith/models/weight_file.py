@@ -12,7 +12,12 @@ from lorasmith.models.pickles import PickleHeader
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """The header of one file: ``tensors`` of a safetensors file, or ``pickle`` of a torch file."""
+    """The header of one file.
+
+    Args:
+        tensors: where each tensor's bytes are: in safetensors files, and most torch files.
+        pickle: of a torch file.
+    """
 
     path: Path
     shapes: dict[str, tuple[int, ...]]
