@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,31 @@ from lorasmith.errors import Stopped
 from lorasmith.events import Controls, Event, Request, StepDone
 from lorasmith.training import run as runs
 
+# Seconds, for a busy machine; a second or two each is usual.
+PATIENCE = 300
+
+
+@contextlib.contextmanager
+def running(words: list[str], said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The program in a process that ends with the test, what it says in a file: nobody reads on the
+    way, and a full pipe would stop it."""
+    with open(said, "wb") as file:
+        process = subprocess.Popen(words, env=environment(), stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
 
 def control(run: Path, *requests: str) -> Result:
     return CliRunner().invoke(cli, ["control", str(run), *requests])
 
 
-def wait_until(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 100
+def wait_until(what: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not what():
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -41,34 +58,11 @@ def wait_until(what: Callable[[], bool], process: subprocess.Popen[str]) -> None
 def test_asked_from_another_process(tmp_path: Path) -> None:
     data, run = small_dataset(tmp_path / "data", pictures=2), tmp_path / "out" / "run"
     settings = {"train__epochs": "5000", "save__every_epochs": "0", "sample__steps": "1"}
-    process = subprocess.Popen(
-        command(data, tmp_path / "out", "run", **settings),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    wait_until(lambda: "running" in control(run).output and "loss" in control(run).output, process)
-    refused = control(run, "snapshoot", "lr=zero", "samples")
-    assert refused.exit_code == 2
-    assert "did you mean snapshot" in refused.output
-    assert "lr=zero" in refused.output
-    assert not list(run.glob("control/*"))
-
-    done = control(run, "--wait", "100", "snapshot", "samples", "lr=0.5", "lr=0.5")
-    assert done.exit_code == 0, done.output
-    assert len(list(run.glob("run-step*.safetensors"))) == 1
-    assert list(run.glob("samples/*.png"))
-    (run / "control" / "by-hand").write_text("dance\n")
-    wait_until(lambda: not list(run.glob("control/*")), process)
-
-    if hasattr(signal, "SIGUSR1"):
-        process.send_signal(signal.SIGUSR1)
-        wait_until(lambda: len(list(run.glob("run-step*.safetensors"))) == 2, process)
-    assert control(run, "--wait", "100", "stop").exit_code == 0
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 130, output
-    assert "dance" in output
+    said = tmp_path / "said.txt"
+    with running(command(data, tmp_path / "out", "run", **settings), said) as process:
+        ask_for_everything(run, process)
+        assert process.wait(PATIENCE) == 130, said.read_text()
+    assert "dance" in said.read_text()
 
     changes = json.loads((run / "run.json").read_text())["interventions"]
     assert [change["lr"] for change in changes] == [0.5, 0.5]
@@ -80,6 +74,27 @@ def test_asked_from_another_process(tmp_path: Path) -> None:
     assert late.exit_code == 2
     assert "no training runs" in late.output
     assert "--resume" in late.output
+
+
+def ask_for_everything(run: Path, process: subprocess.Popen[bytes]) -> None:
+    wait_until(lambda: "running" in control(run).output and "loss" in control(run).output, process)
+    refused = control(run, "snapshoot", "lr=zero", "samples")
+    assert refused.exit_code == 2
+    assert "did you mean snapshot" in refused.output
+    assert "lr=zero" in refused.output
+    assert not list(run.glob("control/*"))
+
+    done = control(run, "--wait", str(PATIENCE), "snapshot", "samples", "lr=0.5", "lr=0.5")
+    assert done.exit_code == 0, done.output
+    assert len(list(run.glob("run-step*.safetensors"))) == 1
+    assert list(run.glob("samples/*.png"))
+    (run / "control" / "by-hand").write_text("dance\n")
+    wait_until(lambda: not list(run.glob("control/*")), process)
+
+    if hasattr(signal, "SIGUSR1"):
+        process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: len(list(run.glob("run-step*.safetensors"))) == 2, process)
+    assert control(run, "--wait", str(PATIENCE), "stop").exit_code == 0
 
 
 class Asking(Controls):

@@ -33,7 +33,7 @@ def kill_at(arguments: list[str], folder: Path, step: int) -> None:
     process = subprocess.Popen(
         arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while steps_done(folder) < step:
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline, "it did not get so far"

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from lycoris.kohya import LycorisNetworkKohya
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -15,14 +14,6 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import AdapterRoot
 
 CONV_TARGETS = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
-
-
-@pytest.fixture(autouse=True)
-def lycoris_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LyCORIS keeps the last preset on its class: each test leaves it as it was."""
-    for name, value in vars(LycorisNetworkKohya).items():
-        if name.isupper():
-            monkeypatch.setattr(LycorisNetworkKohya, name, value)
 
 
 def roots_of(unet: nn.Module, text_encoder: nn.Module) -> list[AdapterRoot]:

@@ -33,6 +33,7 @@ def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
         ("lokr", "lokr", {"decompose_both": True}, {"decompose_both": True}),
     ],
 )
+@pytest.mark.usefixtures("lycoris_settings")
 def test_lycoris_makes_the_same_tensors(sd15_roots, tmp_path, algorithm, algo, options, arguments):
     """Its whole network on SD1.5's UNet, asked for the blocks that kohya's C3Lier adapts."""
     preset = tmp_path / "blocks.toml"

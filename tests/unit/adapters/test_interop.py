@@ -177,6 +177,7 @@ def test_lycoris_merges_what_we_merge(full, tmp_path, algorithm):
 @pytest.mark.parametrize("preset", ["attn-mlp", "unet-convblock-only"])
 @pytest.mark.parametrize("algorithm", list(THEIRS))
 @torch.no_grad()
+@pytest.mark.usefixtures("lycoris_settings")
 def test_a_file_of_lycoris_merges_as_lycoris_does(full, tmp_path, algorithm, preset):
     made = kohya.create_network(
         1.0,

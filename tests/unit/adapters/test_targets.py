@@ -26,7 +26,7 @@ from lorasmith.adapters.targets import (
     unmatched,
 )
 from lorasmith.models.checkpoint import empty_modules
-from lorasmith.models.sd import adapter_roots
+from lorasmith.models.roots import adapter_roots
 
 KNOWN_KEYS = {
     "lora_unet_down_blocks_0_attentions_0_proj_in",
@@ -90,6 +90,7 @@ def lycoris_layers(root: AdapterRoot, preset: str) -> set[str]:
 
 # Its preset "ia3" matches names from their beginning and so finds nothing in these models.
 @pytest.mark.parametrize("preset", ["full", "attn-mlp"])
+@pytest.mark.usefixtures("lycoris_settings")
 def test_presets_are_lycoris(sd15_roots, preset):
     for root in sd15_roots:
         ours = {target.path for target in select([root], Selection((preset,)))}

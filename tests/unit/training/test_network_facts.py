@@ -98,6 +98,7 @@ def test_blocks_are_sd_scripts_lists(unet):
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("lycoris_settings")
 def test_lycoris_makes_the_same_network_from_them(unet, values):
     conv = {"conv_rank": 0} if ALGORITHMS[values.get("type", "lora")].conv else {}
     facts, network = made(unet, alpha=2.0, **values, **conv)
