@@ -22,6 +22,19 @@ CASES: dict[str, list[str]] = {
     "8-bit AdamW": ["optimizer.name=AdamW8bit", "train.precision=bf16"],
     "Prodigy": ["optimizer.name=Prodigy", "optimizer.lr=1", "schedule.name=constant"],
     "gradient checkpointing": ["train.gradient_checkpointing=true"],
+    "some blocks recomputed": ["train.gradient_checkpointing=2"],
+    "fp8 weights": ["train.base_precision=fp8", "train.precision=bf16"],
+    "4-bit weights": ["train.base_precision=nf4", "train.precision=bf16"],
+    "blocks offloaded": ["performance.offload_blocks=3"],
+    "everything that saves": [
+        "train.base_precision=fp8",
+        "train.precision=bf16",
+        "train.gradient_checkpointing=true",
+        "performance.offload_blocks=7",
+        "performance.vae_tiling=true",
+        "performance.vae_slicing=true",
+        "optimizer.name=AdamW8bit",
+    ],
     "channels last": ["performance.channels_last=true"],
     "compiled": ["performance.compile=true"],
     "text cached": ["adapter.text_encoder=false"],
@@ -49,7 +62,7 @@ def train(folder: Path, *settings: str) -> Path:
 
 @pytest.mark.parametrize("name", CASES)
 def test_trains_on_cuda(name: str, tmp_path: Path) -> None:
-    if "8-bit" in name:
+    if "8-bit" in name or name == "everything that saves":
         pytest.importorskip("bitsandbytes")
     run = train(tmp_path, *CASES[name])
     tensors = load_file(run / "run.safetensors")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter, Layer, apply_weight
+from lorasmith.adapters.base import Adapter, Layer, apply_weight, weight_dtype
 
 
 class AddedWeight(Adapter):
@@ -85,7 +85,7 @@ class AddedWeight(Adapter):
 
     def adapt(self, x: Tensor, layer: Layer) -> Tensor:
         """With one matrix multiplication, where rounding W' does not swallow small changes."""
-        exact = x.dtype == layer.weight.dtype == self.alpha.dtype and not _autocasts(x)
+        exact = x.dtype == weight_dtype(layer) == self.alpha.dtype and not _autocasts(x)
         if self.dropping or not exact:
             return self.forward(x, layer(x), layer)
         strength = self.strength
@@ -176,7 +176,7 @@ def decomposed(weight: Tensor, magnitude: Tensor) -> Tensor:
 
 
 def _autocasts(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 class _Rebuilt(torch.autograd.Function):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.dropout import Dropout, uniform
 from lorasmith.adapters.options import AdapterOptions
+from lorasmith.tensor_held import HeldLayer
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -29,6 +30,18 @@ def apply_weight(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None = 
     if isinstance(layer, nn.Conv2d):
         return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
     return F.linear(x, weight, bias)
+
+
+def own_product(layer: Layer, x: Tensor) -> Tensor:
+    """The layer's operation with its own weight and no bias."""
+    if isinstance(layer, HeldLayer):
+        return layer.product(x)
+    return apply_weight(layer, x, layer.weight)
+
+
+def weight_dtype(layer: Layer) -> torch.dtype:
+    """Of the layer's weight, without making one that is held in another form."""
+    return layer.held.dtype if isinstance(layer, HeldLayer) else layer.weight.dtype
 
 
 class Factor(nn.Module):

@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter, Layer, apply_weight
+from lorasmith.adapters.base import Adapter, Layer, own_product, weight_dtype
 from lorasmith.adapters.options import AdapterOptions
 
 _PLAIN = AdapterOptions()
@@ -91,9 +91,9 @@ class IA3(Adapter):
     def delta(self, x: Tensor, layer: Layer) -> Tensor:
         factors = _over_channels(self.weight, layer).to(x.dtype)
         if self._on_input:
-            change = apply_weight(layer, x * factors, layer.weight)
+            change = own_product(layer, x * factors)
         else:
-            change = apply_weight(layer, x, layer.weight) * factors
+            change = own_product(layer, x) * factors
         if not self.dropping:
             return change
         if isinstance(layer, nn.Conv2d):
@@ -102,7 +102,7 @@ class IA3(Adapter):
 
     def adapt(self, x: Tensor, layer: Layer) -> Tensor:
         """One product with the layer's weight, where :meth:`delta` takes another beside it."""
-        exact = x.dtype == layer.weight.dtype == self.weight.dtype
+        exact = x.dtype == weight_dtype(layer) == self.weight.dtype
         if self.dropping or (self._on_input and not exact):
             # Half precision has few numbers near 1: small factors would be lost in x (1 + w).
             return self.forward(x, layer(x), layer)
@@ -110,7 +110,7 @@ class IA3(Adapter):
         if self._on_input:
             scaled: Tensor = layer(x * (factors + 1.0))
             return scaled
-        y = apply_weight(layer, x, layer.weight)
+        y = own_product(layer, x)
         if y.dtype == factors.dtype:
             factors = factors + 1.0
             if layer.bias is None:

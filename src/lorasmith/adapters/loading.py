@@ -53,7 +53,7 @@ def build_adapters(
         if target.key not in found.modules:
             continue
         try:
-            modules.append((target, _build(target, found.modules[target.key], algorithm)))
+            modules.append((target, build_adapter(target, found.modules[target.key], algorithm)))
         except UnknownType as error:
             problems.append(Problem(where, f"{target.key}: {error}", _TRY_TYPES))
         except ValueError as error:
@@ -86,7 +86,15 @@ _UNREAD = {
 _TRY_TYPES = "read are " + ", ".join(ALGORITHMS)
 
 
-def _build(target: Target, tensors: Mapping[str, Tensor], algorithm: str | None) -> Adapter:
+def build_adapter(
+    target: Target, tensors: Mapping[str, Tensor], algorithm: str | None = None
+) -> Adapter:
+    """The adapter that a module's tensors, by declared name, are for a layer.
+
+    Raises:
+        UnknownType: they are of no type that is read.
+        ValueError: their shapes do not fit the layer.
+    """
     if "ia3_l" in tensors:
         tensors = _from_peft_ia3(target, tensors["ia3_l"])
     wanted = None if algorithm is None else ALGORITHMS[algorithm].cls

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorasmith.adapters.added import AddedWeight, magnitude_of, read_magnitude
-from lorasmith.adapters.base import Factor, Layer, apply_weight
+from lorasmith.adapters.base import Factor, Layer, apply_weight, own_product, weight_dtype
 from lorasmith.adapters.options import AdapterOptions
+from lorasmith.tensor_held import HeldLayer
 
 _PLAIN = AdapterOptions()
 
@@ -143,7 +144,7 @@ class LoRA(AddedWeight):
             return self._low_rank(x, layer) * self.scale
         if self._by_input:
             return super().delta(x, layer)
-        bare = apply_weight(layer, x, layer.weight)
+        bare = own_product(layer, x)
         ratio = per_output(self._ratio(layer), layer)
         change = (ratio - 1.0).to(bare.dtype) * bare
         change = change + ratio.to(bare.dtype) * (self._low_rank(x, layer) * self.scale)
@@ -227,8 +228,11 @@ class LoRA(AddedWeight):
         assert self.dora_scale is not None
         down = whole_down(self.lora_down.weight, self._mid).flatten(1)
         up = self.lora_up.weight.flatten(1) * self.scale
-        weight = layer.weight.flatten(1)
-        onto_rows = (weight @ down.t().to(weight.dtype)).to(up.dtype)
+        if isinstance(layer, HeldLayer):
+            onto_rows = layer.rows_product(down.to(weight_dtype(layer))).t().to(up.dtype)
+        else:
+            weight = layer.weight.flatten(1)
+            onto_rows = (weight @ down.t().to(weight.dtype)).to(up.dtype)
         added = (up * (2.0 * onto_rows + up @ (down @ down.t()))).sum(1)
         smallest = torch.finfo(added.dtype).eps ** 2
         lengths = (self.lengths.square() + added).clamp(min=smallest).sqrt()
@@ -239,11 +243,11 @@ class LoRA(AddedWeight):
         scale, ratio = self.scale, self._ratio(layer)
         if isinstance(layer, nn.Linear):
             rows = x.reshape(-1, x.shape[-1])
-            y = F.linear(rows, layer.weight)
+            y = own_product(layer, rows)
             h = F.linear(rows, self.lora_down.weight.to(x.dtype))
             y.addmm_(h, self.lora_up.weight.to(y.dtype).t(), alpha=scale)
         else:
-            y = apply_weight(layer, x, layer.weight)
+            y = own_product(layer, x)
             y.add_(self._low_rank(x, layer), alpha=scale)
         ratio = per_output(ratio, layer)
         bias = None if layer.bias is None else per_output(layer.bias, layer)

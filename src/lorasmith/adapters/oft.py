@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter, Layer, apply_weight
+from lorasmith.adapters.base import Adapter, Layer, own_product
 from lorasmith.adapters.lokr import factorization
 from lorasmith.adapters.options import AdapterOptions
 
@@ -131,7 +131,7 @@ class Rotation(Adapter):
         return (self._turned(weight) - weight).reshape(layer.weight.shape)
 
     def delta(self, x: Tensor, layer: Layer) -> Tensor:
-        y = apply_weight(layer, x, layer.weight)
+        y = own_product(layer, x)
         change = self._turned_outputs(y, layer) - y
         if not self.dropping:
             return change
@@ -143,7 +143,7 @@ class Rotation(Adapter):
         """The layer's product once, then the rotation, then the bias."""
         if self.dropping or self.strength != 1.0:
             return self.forward(x, layer(x), layer)
-        y = self._turned_outputs(apply_weight(layer, x, layer.weight), layer)
+        y = self._turned_outputs(own_product(layer, x), layer)
         if layer.bias is None:
             return y
         bias = layer.bias.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else layer.bias

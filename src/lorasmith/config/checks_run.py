@@ -93,6 +93,23 @@ def _averages_once(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
-CONTRADICTIONS: tuple[Check, ...] = (_no_fp16_on_cpu, _held_out_once)
+def _compiles_what_is_there(s: TrainSettings) -> Iterator[Problem]:
+    held = [
+        name
+        for name, asked in (
+            ("train.base_precision", s.train.base_precision != "auto"),
+            ("performance.offload_blocks", s.performance.offload_blocks > 0),
+        )
+        if asked
+    ]
+    if s.performance.compile and held:
+        yield Problem(
+            "performance.compile",
+            f"does not go with {' and '.join(held)}: weights that come and go cannot be compiled",
+            "leave out one of them",
+        )
+
+
+CONTRADICTIONS: tuple[Check, ...] = (_no_fp16_on_cpu, _held_out_once, _compiles_what_is_there)
 
 ODDITIES: tuple[Check, ...] = (_length, _watchdog, _validation, _averages_once)

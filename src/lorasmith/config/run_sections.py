@@ -62,8 +62,18 @@ class RunSettings(Section):
         "number format of the frozen model; what is trained is always fp32",
         why="bf16 where the machine has it, else what it does well",
     )
-    gradient_checkpointing: bool = setting(
-        False, "compute parts twice to save memory", why="costs about a third of the speed"
+    base_precision: Literal["auto", "fp8", "nf4"] = setting(
+        "auto",
+        "how the UNet's frozen weights are stored: fp8 and nf4 (4 bits) are unpacked layer by "
+        "layer, and their rounding is learned around",
+        why="as train.precision says, which is exact",
+    )
+    gradient_checkpointing: bool | Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = setting(
+        "auto",
+        "compute the UNet's blocks twice to save memory: all (true), none, or so many of them, "
+        "the largest pictures first",
+        why="as many blocks as it takes to fit; all of them cost about a third of the speed",
+        kind="true, false, auto or a whole number",
     )
     ema: float = setting(
         0.0,
@@ -115,6 +125,12 @@ class SaveSettings(Section):
     license: str = setting("", "licence to name in the file's metadata", why="not known")
 
 
+SamplerName = Literal[
+    "ddim", "plms", "euler", "euler_a", "lms", "heun", "dpm2", "dpm2_a", "dpmpp_2m",
+    "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_2s_a", "dpmpp_sde", "unipc", "deis",
+]  # fmt: skip
+
+
 class SampleSettings(Section):
     """Pictures made while training, to see how it goes."""
 
@@ -135,7 +151,7 @@ class SampleSettings(Section):
         True, "draw before the first step", why="shows what the model knew already"
     )
     steps: int = setting(
-        20, "sampling steps per picture", why="enough to judge by", unit="steps", ge=1, le=1000
+        20, "sampling steps per picture", why="enough to judge by", unit="steps", ge=1, le=500
     )
     cfg: float = setting(
         7.0,
@@ -144,9 +160,7 @@ class SampleSettings(Section):
         ge=1,
         le=50,
     )
-    sampler: Literal["ddim", "euler", "euler_a", "dpmpp_2m_karras"] = setting(
-        "ddim", "sampler", why="exact repeats, and the plainest of them"
-    )
+    sampler: SamplerName = setting("ddim", "sampler", why="exact repeats, and the plainest of them")
     seed: int = setting(
         0,
         "seed of the first picture, one more for each next",
@@ -209,6 +223,25 @@ class PerformanceSettings(Section):
     )
     threads: int | None = setting(
         None, "CPU threads", why="PyTorch's own choice", unit="threads", ge=1, le=1024
+    )
+    offload_blocks: int = setting(
+        0,
+        "blocks of the UNet, the heaviest first, whose weights stay in the computer's memory and "
+        "come to the GPU when they are needed",
+        why="copying takes time",
+        unit="blocks",
+        ge=0,
+        le=64,
+    )
+    vae_slicing: bool | Literal["auto"] = setting(
+        "auto",
+        "let the VAE take pictures one by one",
+        why="on where several at once would not fit; nothing else changes",
+    )
+    vae_tiling: bool | Literal["auto"] = setting(
+        "auto",
+        "let the VAE take large pictures in tiles of 512 px",
+        why="on where a whole picture would not fit; colours may shift slightly between tiles",
     )
     vae_batch: int = setting(
         4,

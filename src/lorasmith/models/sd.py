@@ -6,19 +6,18 @@ pixels, h and w in latent elements (H / latent_factor).
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel
 
 from lorasmith.models.family import Architecture
-from lorasmith.models.key_maps import ldm_paths
+from lorasmith.models.roots import AdapterRoot, adapter_roots
+from lorasmith.models.saving_memory import TILE, checkpoint_text_encoder, checkpoint_unet, present
 from lorasmith.models.text import TextStates, encode_rows, join_rows, tokenize
 from lorasmith.tensor_files import fingerprint
 
@@ -75,51 +74,6 @@ def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(given) if given else None
 
 
-class AdapterRoot(NamedTuple):
-    """A module that adapters attach to, and how their keys name it.
-
-    Args:
-        part: "unet" or "text_encoder".
-        key_prefix: kohya's prefix, "lora_unet" or "lora_te".
-        path_prefix: what stands before the module path in keys; transformers 5 dropped the
-            ``text_model`` that every LoRA file has.
-        module: the UNet or a text encoder.
-        targets: classes whose Linear and 1x1 layers are adapted.
-        conv_targets: classes whose convolutions can be adapted too.
-        folder: its name in diffusers' LoRA files, "text_encoder_2".
-        renamed: module paths whose keys have other names (LDM's, for SDXL's UNet).
-    """
-
-    part: str
-    key_prefix: str
-    path_prefix: str
-    module: nn.Module
-    targets: tuple[str, ...]
-    conv_targets: tuple[str, ...] = ()
-    folder: str = ""
-    renamed: Mapping[str, str] | None = None
-
-
-def adapter_roots(
-    architecture: Architecture, unet: nn.Module, text_encoders: Mapping[str, nn.Module]
-) -> list[AdapterRoot]:
-    """Where adapters attach in a model's networks, the UNet first."""
-    family, renamed = architecture.known_as, None
-    if family.unet_names == "ldm":
-        renamed = ldm_paths(name for name, _ in unet.named_modules())
-    root = AdapterRoot(
-        "unet", "lora_unet", "", unet, family.unet_targets, family.unet_conv_targets,
-        "unet", renamed,
-    )  # fmt: skip
-    return [root] + [
-        AdapterRoot(
-            "text_encoder", spec.key_prefix, "text_model", text_encoders[spec.part],
-            family.text_targets, folder=spec.part,
-        )
-        for spec in family.text_encoders
-    ]  # fmt: skip
-
-
 class DiffusionModel:
     """A frozen base model: UNet, VAE, text encoder, and what joins them.
 
@@ -158,6 +112,8 @@ class DiffusionModel:
         self.max_tokens = max_tokens
         self.notes = tuple(notes)
         self.memory_format: torch.memory_format = torch.contiguous_format
+        self.parked: set[str] = set()
+        self.tile_encoding = self.tile_decoding = False
         assert tuple(self.text_encoders) == architecture.known_as.parts[2:], self.text_encoders
         for module in self.networks:
             module.requires_grad_(False)
@@ -172,6 +128,29 @@ class DiffusionModel:
     def networks(self) -> list[nn.Module]:
         """UNet, VAE and text encoders."""
         return [self.unet, self.vae, *self.text_encoders.values()]
+
+    def part(self, name: str) -> nn.Module:
+        """A network by its part's name: "unet", "vae", "text_encoder"."""
+        found: nn.Module = {"unet": self.unet, "vae": self.vae, **self.text_encoders}[name]
+        return found
+
+    def park(self, *parts: str) -> None:
+        """Keep these parts in main memory; they come to the device for as long as a call takes.
+
+        On a CPU they are where they should be already.
+        """
+        if self.device.type == "cpu":
+            return
+        for part in parts:
+            self.part(part).to("cpu")
+        self.parked |= set(parts)
+
+    @contextlib.contextmanager
+    def _present(self, *parts: str) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for part in sorted(self.parked & set(parts)):
+                stack.enter_context(present(self.part(part), self.device))
+            yield
 
     @property
     def latent_factor(self) -> int:
@@ -198,10 +177,11 @@ class DiffusionModel:
     def encode_rows(self, ids: Tensor) -> TextStates:
         """States of single rows of tokens (R, 77), those of all text encoders side by side."""
         ids = ids.to(self.device)
-        states = [
-            encode_rows(self.text_encoders[spec.part], ids, spec, self.clip_skip)
-            for spec in self.architecture.known_as.text_encoders
-        ]
+        states = []
+        for spec in self.architecture.known_as.text_encoders:
+            with self._present(spec.part):
+                encoder = self.text_encoders[spec.part]
+                states.append(encode_rows(encoder, ids, spec, self.clip_skip))
         if len(states) == 1:
             return states[0]
         pooled = next((one.pooled for one in states if one.pooled is not None), None)
@@ -247,28 +227,47 @@ class DiffusionModel:
             two of (B, C, h, w), float32, on the model's device.
         """
         pixels = pixels.to(self.device, self.vae_dtype, memory_format=self.memory_format)
-        posterior = self.vae.encode(pixels, return_dict=False)[0]
+        self.vae.use_tiling = self.tile_encoding
+        with self._present("vae"):
+            posterior = self.vae.encode(pixels, return_dict=False)[0]
         scale = self.vae.config.scaling_factor
         return posterior.mean.float() * scale, posterior.std.float() * scale
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1], float32, of scaled latents (B, C, h, w)."""
         latents = latents.to(self.device, self.vae_dtype) / self.vae.config.scaling_factor
-        pixels: Tensor = self.vae.decode(latents, return_dict=False)[0]
+        self.vae.use_tiling = self.tile_decoding
+        with self._present("vae"):
+            pixels: Tensor = self.vae.decode(latents, return_dict=False)[0]
         return pixels.float().clamp(-1, 1)
 
     def adapter_roots(self) -> list[AdapterRoot]:
         """Where adapters attach, the UNet first."""
         return adapter_roots(self.architecture, self.unet, self.text_encoders)
 
-    def enable_gradient_checkpointing(self) -> None:
-        """Keep only block boundaries for the backward pass and compute the rest again."""
-        # Not reentrant: that kind would need inputs with gradients, and those of a base have none.
-        self.unet.enable_gradient_checkpointing()
+    def enable_gradient_checkpointing(self, blocks: Collection[str] | None = None) -> None:
+        """Keep only the inputs of parts for the backward pass and compute the rest again.
+
+        Args:
+            blocks: those of the UNet (:func:`lorasmith.models.saving_memory.unet_blocks`), all of
+                them for ``None``; text encoders are checkpointed in any case.
+        """
+        checkpoint_unet(self.unet, blocks)
         for text_encoder in self.text_encoders.values():
-            for layer in text_encoder.encoder.layers:
-                # transformers' own switch works in training mode only; a frozen model is not in it.
-                layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+            checkpoint_text_encoder(text_encoder)
+
+    def save_vae_memory(
+        self, *, slices: bool = False, tile_encoding: bool = False, tile_decoding: bool = False
+    ) -> None:
+        """Let the VAE take pictures one by one, and large ones in tiles of 512 px that overlap.
+
+        Slices change nothing but speed. Tiles change a picture slightly: each is normalised by
+        itself.
+        """
+        self.vae.use_slicing = slices
+        self.tile_encoding, self.tile_decoding = tile_encoding, tile_decoding
+        self.vae.tile_sample_min_size = TILE
+        self.vae.tile_latent_min_size = TILE // self.latent_factor
 
     def compile(self) -> None:
         """Compile the UNet's repeated blocks, one graph for all of a kind and shape: nearly the
@@ -304,4 +303,5 @@ class DiffusionModel:
             self.vae.named_parameters(),
             scaling_factor=self.vae.config.scaling_factor,
             norm_num_groups=self.vae.config.norm_num_groups,
+            **({"tile": TILE} if self.tile_encoding else {}),
         )

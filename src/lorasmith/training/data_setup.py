@@ -12,7 +12,6 @@ from lorasmith.events import Controls, Observer
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.training.batches import LatentSource, TextSource
 from lorasmith.training.network_setup import trains_text_encoder
-from lorasmith.training.offload import awake, park
 from lorasmith.training.prepare import Prepared, cache_folder
 from lorasmith.training.processes import Processes
 from lorasmith.training.sources import (
@@ -36,16 +35,12 @@ def measured_sources(
     observe: Observer,
     controls: Controls,
 ) -> tuple[LatentSource, TextSource] | None:
-    """Latents and text features of what validation measures; ``None`` when nothing is held out.
-
-    To be called before those of training, which decide what is parked.
-    """
+    """Latents and text features of what validation measures; ``None`` when nothing is held out."""
     if prepared.measured is None:
         return None
     dataset = prepared.measured.dataset
-    with awake(model):
-        latents = latent_source(settings, prepared, dataset, model, processes, observe, controls)
-        return latents, text_source(settings, prepared, dataset, model, processes, observe)
+    latents = latent_source(settings, prepared, dataset, model, processes, observe, controls)
+    return latents, text_source(settings, prepared, dataset, model, processes, observe)
 
 
 def latent_source(
@@ -86,7 +81,6 @@ def latent_source(
         )
     processes.wait()
     store.refresh()
-    park(model, model.vae)
     return CachedLatents(store, keys, masks)
 
 
@@ -111,6 +105,4 @@ def text_source(
         return LiveText(model, trained=trained)
     store = cache_store(settings, prepared)
     keys = cache_text(store, dataset.captions, model, observe)
-    for text_encoder in model.text_encoders.values():
-        park(model, text_encoder)
     return CachedText(store, keys, model.device, model.dtype)

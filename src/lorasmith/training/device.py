@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+import psutil
 import torch
 
 from lorasmith.errors import Problem, SettingsError
@@ -198,6 +199,24 @@ def peak_memory(device: torch.device) -> int:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a run can still have there, ``None`` where the driver does not say; what this
+    process has taken already counts as taken."""
+    try:
+        match device.type:
+            case "cuda":
+                return torch.cuda.mem_get_info(device)[0]
+            case "xpu":
+                return torch.xpu.mem_get_info(device)[0]
+            case "mps":
+                return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+            case "cpu":
+                return int(psutil.virtual_memory().available)
+    except (RuntimeError, AssertionError, AttributeError):
+        pass
+    return None
 
 
 def device_name(device: torch.device) -> str:

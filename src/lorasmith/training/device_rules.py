@@ -22,6 +22,7 @@ from torch import nn
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem, SettingsError
+from lorasmith.tensor_packing import packs_on
 from lorasmith.training.device import (
     LARGE_FOR_CPU,
     Machine,
@@ -292,6 +293,24 @@ def _no_compiler(s: TrainSettings, machine: Machine) -> str:
     return ""
 
 
+def _no_small_floats(s: TrainSettings, machine: Machine) -> str:
+    if s.train.base_precision == "auto" or packs_on(machine.device):
+        return ""
+    return f"needs 8-bit floats, which PyTorch does not have on {machine.name}"
+
+
+def _slow_unpacking(s: TrainSettings, machine: Machine) -> str:
+    if s.train.base_precision == "auto" or machine.kind != "cpu":
+        return ""
+    return "saves memory on a CPU, and takes much time to unpack each layer at each step"
+
+
+def _nowhere_to_offload(s: TrainSettings, machine: Machine) -> str:
+    if not s.performance.offload_blocks or machine.kind in ("cuda", "rocm", "xpu"):
+        return ""
+    return f"blocks have no other memory to be in than that of {machine.name}"
+
+
 def _no_channels_last(s: TrainSettings, machine: Machine) -> str:
     if s.performance.channels_last is True and machine.kind == "mps":
         # pytorch/pytorch#193349: 30 times; #180984: results that were wrong.
@@ -318,6 +337,17 @@ RULES: tuple[Rule, ...] = (
     Rule("optimizer.name", _no_pages, _unpaged),
     Rule("optimizer.name", _no_eight_bit, _thirty_two_bit, todo="choose AdamW"),
     Rule("optimizer.name", _slow_eight_bit, todo="choose AdamW"),
+    Rule(
+        "train.base_precision",
+        _no_small_floats,
+        lambda s, machine: {"train.base_precision": "auto"},
+    ),
+    Rule("train.base_precision", _slow_unpacking, todo='use "auto" if memory allows'),
+    Rule(
+        "performance.offload_blocks",
+        _nowhere_to_offload,
+        lambda s, machine: {"performance.offload_blocks": 0},
+    ),
     Rule("performance.compile", _no_compiler, lambda s, machine: {"performance.compile": False}),
     Rule(
         "performance.channels_last",

@@ -83,63 +83,6 @@ def _stage_multiply_adds(stage: Stage, n: int, tokens: int, unet: Mapping[str, A
     return convolutions + projections + stage.depth * block
 
 
-def activation_values(unet: Mapping[str, Any], h: int, w: int, *, checkpointing: bool) -> int:
-    """Numbers kept for the backward pass of one sample, about.
-
-    Frozen layers keep no inputs, so what stays are the inputs of norms, activations, attention and
-    adapters. With gradient checkpointing a stage keeps its input, and the largest one is redone.
-    """
-    whole, largest, kept = 0, 0, 0
-    for stage in stages(unet):
-        n = (h // stage.scale) * (w // stage.scale)
-        residual = 2 * (stage.c_in + stage.c_out) * n
-        transformer = stage.depth * 24 * stage.c_out * n
-        whole += residual + transformer
-        largest = max(largest, residual + transformer)
-        kept += (stage.c_in + stage.c_out) * n
-    return kept + largest if checkpointing else whole
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryEstimate:
-    """Bytes on the device at the peak of a training step."""
-
-    weights: int
-    adapter: int
-    optimizer: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.adapter + self.optimizer + self.activations
-
-
-def estimate_memory(
-    *,
-    weights: int,
-    dtype_bytes: int,
-    adapter_values: int,
-    optimizer_values: float,
-    activations: int,
-    batch: int,
-) -> MemoryEstimate:
-    """Peak memory of a step.
-
-    Args:
-        weights: numbers in the frozen model that stay on the device.
-        dtype_bytes: of the frozen weights and of activations.
-        adapter_values: trained numbers; each is kept in float32 with its gradient.
-        optimizer_values: float32 numbers that the optimizer keeps per trained one (AdamW: 2).
-        activations: numbers kept per sample.
-    """
-    return MemoryEstimate(
-        weights * dtype_bytes,
-        adapter_values * 8,
-        int(adapter_values * optimizer_values * 4),
-        activations * batch * dtype_bytes,
-    )
-
-
 def unet_weights(unet: Mapping[str, Any]) -> int:
     """Weights of a UNet, without biases and norms (under one percent)."""
     widths, text_width = unet["block_out_channels"], unet["cross_attention_dim"]
@@ -157,11 +100,3 @@ def unet_weights(unet: Mapping[str, Any]) -> int:
         if stage.depth:
             total += 2 * c * c + stage.depth * (18 * c * c + 2 * text_width * c)
     return total
-
-
-def text_encoder_weights(text: Mapping[str, Any]) -> int:
-    """Weights of a CLIP text encoder, without biases and norms."""
-    width = text["hidden_size"]
-    layer = 4 * width * width + 2 * width * text["intermediate_size"]
-    positions = text.get("max_position_embeddings", 77)
-    return width * (text["vocab_size"] + positions) + text["num_hidden_layers"] * layer

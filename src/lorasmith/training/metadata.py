@@ -10,7 +10,13 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any
 
-from lorasmith.adapters.metadata import ModelSpec, TrainingFacts, bucket_info, tag_frequency
+from lorasmith.adapters.metadata import (
+    IMPLEMENTATIONS,
+    ModelSpec,
+    TrainingFacts,
+    bucket_info,
+    tag_frequency,
+)
 from lorasmith.config.augment_section import AugmentSettings
 from lorasmith.config.guard_sections import ValidationSettings
 from lorasmith.config.loss_section import LossSettings
@@ -18,18 +24,12 @@ from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.scan import Scan
 from lorasmith.training.lr import warmup_steps
+from lorasmith.training.memory import checkpoints
 from lorasmith.training.network_facts import network_facts
 from lorasmith.training.setup import Run
 
 # sd-scripts' names for the precision that activations are computed in.
 MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
-
-
-# Whose names of the UNet's layers a LoRA file has, as model sites want it said.
-IMPLEMENTATIONS = {
-    "diffusers": "diffusers",
-    "ldm": "https://github.com/Stability-AI/generative-models",
-}
 
 
 def lora_metadata(run: Run, step: int) -> dict[str, str]:
@@ -65,7 +65,7 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         batch_size_per_device=settings.train.batch,
         total_batch_size=run.batches.global_batch,
         resolution=str(resolution_of(run)),
-        gradient_checkpointing=settings.train.gradient_checkpointing,
+        gradient_checkpointing=checkpoints(settings, run.memory),
         gradient_accumulation_steps=settings.train.accumulation,
         max_train_steps=run.steps,
         lr_warmup_steps=warmup_steps(settings.schedule.warmup, run.steps),

@@ -29,7 +29,8 @@ from lorasmith.errors import Problem, SettingsError
 from lorasmith.events import Notice, Observer
 from lorasmith.models.checkpoint import empty_modules
 from lorasmith.models.family import Architecture
-from lorasmith.models.sd import DiffusionModel, adapter_roots
+from lorasmith.models.roots import adapter_roots
+from lorasmith.models.sd import DiffusionModel
 
 
 def trains_text_encoder(settings: TrainSettings) -> bool:

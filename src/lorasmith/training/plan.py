@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
 from lorasmith.files import free_bytes
@@ -18,22 +17,19 @@ from lorasmith.training.device import (
     DTYPES,
     Precision,
     choose_device,
-    choose_precision,
     device_name,
 )
 from lorasmith.training.estimate import (
-    MemoryEstimate,
-    activation_values,
-    estimate_memory,
     forward_multiply_adds,
     stages,
-    text_encoder_weights,
-    unet_weights,
 )
 from lorasmith.training.lr import learning_rate
+from lorasmith.training.memory import MemoryPlan, checkpoints
+from lorasmith.training.memory_model import values_beside
 from lorasmith.training.network_setup import block_map, planned_network
 from lorasmith.training.prepare import Prepared, prepare, process_count
 from lorasmith.training.run_folder import new_run_folder
+from lorasmith.training.setup import memory_of, precision_of
 from lorasmith.training.snapshots import should
 from lorasmith.training.speed import multiply_adds_per_second, step_seconds
 from lorasmith.training.state import KEPT_STATES
@@ -79,7 +75,7 @@ class Plan:
     precision: Precision
     rates: tuple[GroupRate, ...]
     files: tuple[Path, ...]
-    memory: MemoryEstimate
+    memory: MemoryPlan
     disk: dict[str, int]
     free: int
     seconds: float
@@ -91,15 +87,15 @@ def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
     prepared = prepare(settings, process_count(), to_train=True)
     settings = prepared.settings
     device = choose_device(settings.performance.device)
-    unet = prepared.architecture.unet
-    precision = choose_precision(settings.train.precision, device, unet_weights(unet))
+    precision = precision_of(settings, prepared, device)
     folder, files = planned_files(settings, prepared)
     network = planned_network(settings, prepared.architecture)
     rates = group_rates(settings, prepared, network)
     values = sum(rate.weights for rate in rates)
     disk = planned_disk(settings, prepared, values, len(files))
     free = free_bytes(folder)
-    oddities = [*notices, *prepared.oddities]
+    memory = memory_of(settings, prepared, device, exact=True)
+    oddities = [*notices, *prepared.oddities, *memory.problems]
     if sum(disk.values()) > free:
         what = f"needs about {sum(disk.values()) / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
         oddities.append(Problem(str(folder), what, "free some space, or keep fewer snapshots"))
@@ -110,10 +106,12 @@ def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
         precision,
         rates,
         tuple(files),
-        planned_memory(settings, prepared, precision, values, network.parts()),
+        memory,
         disk,
         free,
-        planned_seconds(settings, prepared, precision, device),
+        planned_seconds(
+            settings, prepared, precision, device, checkpointing=checkpoints(settings, memory)
+        ),
         tuple(oddities),
     )
 
@@ -176,44 +174,13 @@ def planned_disk(
     }
 
 
-def values_beside(settings: TrainSettings) -> float:
-    """Float32 numbers that are kept for each trained one: by the optimizer, and as its average."""
-    return optimizer_facts(settings.optimizer.name).values_per_weight + bool(settings.train.ema)
-
-
-def planned_memory(
+def planned_seconds(
     settings: TrainSettings,
     prepared: Prepared,
     precision: Precision,
-    values: int,
-    parts: Mapping[str, int],
-) -> MemoryEstimate:
-    architecture = prepared.architecture
-    weights = unet_weights(architecture.unet)
-    varies = prepared.dataset.captions_vary
-    if "text_encoder" in parts or varies or settings.performance.cache_text is False:
-        weights += sum(map(text_encoder_weights, architecture.texts))
-    activations = max(
-        activation_values(
-            architecture.unet,
-            height // architecture.latent_factor,
-            width // architecture.latent_factor,
-            checkpointing=settings.train.gradient_checkpointing,
-        )
-        for width, height in prepared.dataset.samples_by_bucket
-    )
-    return estimate_memory(
-        weights=weights,
-        dtype_bytes=BYTES[precision.dtype],
-        adapter_values=values,
-        optimizer_values=values_beside(settings),
-        activations=activations,
-        batch=settings.train.batch,
-    )
-
-
-def planned_seconds(
-    settings: TrainSettings, prepared: Prepared, precision: Precision, device: torch.device
+    device: torch.device,
+    *,
+    checkpointing: bool,
 ) -> float:
     unet = prepared.architecture.unet
     factor = prepared.architecture.latent_factor
@@ -229,7 +196,7 @@ def planned_seconds(
             rate,
             device,
             precision.dtype,
-            checkpointing=settings.train.gradient_checkpointing,
+            checkpointing=checkpointing,
         )
     return total * prepared.steps / prepared.steps_per_epoch + validation_seconds(
         settings, prepared, rate, precision, device

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from lorasmith.curation.report import render
+from lorasmith.training.memory import MemoryPlan
 from lorasmith.training.plan import GroupRate, Plan
 
 GRAPH_ROWS = 5
@@ -72,19 +73,38 @@ def graph(rate: GroupRate, steps: int) -> list[str]:
 
 def _costs(plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
-    memory, disk = plan.memory, plan.disk
+    disk = plan.disk
     table.add_row("base model", plan.prepared.architecture.summary)
     table.add_row("device", f"{plan.device}, {plan.precision.name} ({plan.precision.reason})")
-    parts = (
-        f"model {size(memory.weights)}, adapter {size(memory.adapter)}, "
-        f"optimizer {size(memory.optimizer)}, activations {size(memory.activations)}"
-    )
-    table.add_row("memory of a step", f"about {size(memory.total)}: {parts}")
+    for what, text in _memory(plan.memory):
+        table.add_row(what, text)
     kinds = ", ".join(f"{what} {size(amount)}" for what, amount in disk.items() if amount)
     table.add_row("disk", f"about {size(sum(disk.values()))}: {kinds} ({size(plan.free)} free)")
     what = "time of the steps" + (", validation included" if plan.prepared.measured else "")
     table.add_row(what, f"about {duration(plan.seconds)}, within a factor of two")
     return table
+
+
+def _memory(memory: MemoryPlan) -> Iterator[tuple[str, str]]:
+    """What takes memory, and what is done by itself to take less."""
+    for one in memory.estimates:
+        parts = {
+            "model": one.weights, "adapter": one.adapter, "optimizer": one.optimizer,
+            "activations": one.activations,
+        }  # fmt: skip
+        told = ", ".join(f"{name} {size(amount)}" for name, amount in parts.items() if amount)
+        name = "memory of a step" if one is memory.step else f"memory of {one.what}"
+        yield name, f"about {size(one.total)}: {told}"
+    chosen = {
+        f"{memory.checkpointed} blocks computed twice": bool(memory.checkpointed),
+        "pictures encoded one by one": memory.slices,
+        "pictures encoded in tiles": memory.tile_encoding,
+        "pictures decoded in tiles": memory.tile_decoding,
+        "samples drawn one by one": memory.draw_batch == 1,
+    }
+    done = [what for what, is_done in chosen.items() if is_done]
+    if memory.free is not None:
+        yield "memory free", size(memory.free) + (f"; so {', '.join(done)}" if done else "")
 
 
 def _files(plan: Plan) -> list[str]:

@@ -19,6 +19,7 @@ from lorasmith.files import quick_fingerprint, write_json, write_text
 from lorasmith.models.source import locate
 from lorasmith.training.device import choose_device, device_name
 from lorasmith.training.loop import train as run_loop
+from lorasmith.training.memory import MemoryPlan
 from lorasmith.training.observers import JsonLines, Observers, TensorBoard, Terminal
 from lorasmith.training.plan import make_plan
 from lorasmith.training.plan_view import show_plan
@@ -34,7 +35,7 @@ from lorasmith.training.run_folder import (
     read_info,
     write_info,
 )
-from lorasmith.training.setup import Run, build_run
+from lorasmith.training.setup import Run, build_run, memory_of
 from lorasmith.training.state import list_states, load_state, step_of
 
 # What may differ on resume: how long, what is kept and shown, what is done in trouble.
@@ -69,8 +70,9 @@ def train(
             settings, process_count(), to_train=True, observer=watch, controls=controls
         )
     settings = prepared.settings
-    notices = [*notices, *prepared.oddities]
     processes = start_processes(settings)
+    memory = memory_of(settings, prepared, processes.device, exact=False)
+    notices = [*notices, *prepared.oddities, *memory.problems]
     folder = new_run_folder(settings.save.output, prepared.name)
     folder = RunFolder(processes.agree(folder.path))
     if processes.main:
@@ -79,7 +81,7 @@ def train(
         if processes.main:
             write_beginning(folder, prepared, notices)
         processes.wait()
-        _run(settings, prepared, folder, processes, console, controls, resume=False)
+        _run(settings, prepared, folder, processes, memory, console, controls, resume=False)
     return folder.path
 
 
@@ -112,7 +114,8 @@ def resume(
     with own_folder(folder, processes):
         if processes.main:
             write_text(folder.settings, dump_toml(settings, absolute=True))
-        _run(settings, prepared, folder, processes, console, controls, resume=True)
+        memory = memory_of(settings, prepared, processes.device, exact=False)
+        _run(settings, prepared, folder, processes, memory, console, controls, resume=True)
     return folder.path
 
 
@@ -215,6 +218,7 @@ def _run(
     prepared: Prepared,
     folder: RunFolder,
     processes: Processes,
+    memory: MemoryPlan,
     console: Console,
     controls: Controls,
     *,
@@ -227,7 +231,7 @@ def _run(
                 forget_undone(folder)
             watchers = [Terminal(console), JsonLines(folder)]
         observe = stack.enter_context(Observers(watchers))
-        run = build_run(settings, prepared, folder, processes, observe, controls)
+        run = build_run(settings, prepared, folder, processes, memory, observe, controls)
         if resume:
             continue_from_newest(run, observe)
         if processes.main:

@@ -14,7 +14,6 @@ from lorasmith.sampling.generate import GeneratedPicture, generate
 from lorasmith.sampling.infotext import Infotext, describe, save_picture
 from lorasmith.training.device import DTYPES
 from lorasmith.training.metadata import lora_metadata
-from lorasmith.training.offload import awake
 from lorasmith.training.resting import resting
 from lorasmith.training.setup import Run
 
@@ -99,7 +98,7 @@ def draw_samples(run: Run, step: int, observe: Observer, controls: Controls) -> 
         return
     with resting(run.trainer):
         tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
-    with run.stopwatch.phase("sampling"), run.network.detached(), awake(run.model):
+    with run.stopwatch.phase("sampling"), run.network.detached():
         network = AdapterNetwork.load(tensors, run.model.adapter_roots())
         # The base model alone before the first step, when the LoRA changes nothing yet.
         with network.attached() if step else contextlib.nullcontext():
@@ -107,7 +106,13 @@ def draw_samples(run: Run, step: int, observe: Observer, controls: Controls) -> 
 
 
 def _draw(run: Run, step: int, observe: Observer, controls: Controls) -> None:
-    pictures = generate(run.model, run.samples, observer=observe, controls=controls)
+    pictures = generate(
+        run.model,
+        run.samples,
+        batch=run.memory.draw_batch,
+        observer=observe,
+        controls=controls,
+    )
     # A stop request ends the drawing; the loop heeds it after its next step.
     with contextlib.suppress(Stopped):
         for picture in pictures:

@@ -286,7 +286,7 @@ def test_a_refusal_is_said_with_everything_else_and_before_a_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Bench
 ) -> None:
     cpu(bench)
-    monkeypatch.setattr("lorasmith.training.setup.load_model", None)
+    monkeypatch.setattr("lorasmith.training.setup.Loading", None)
     given = ["train.precision=fp16", f"data.path={tmp_path / 'nothing'}"]
     with pytest.raises(UserError) as error:
         train(load_settings(None, given), console=Console(quiet=True), controls=Controls())

@@ -3,12 +3,9 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from lorasmith.training.estimate import (
-    activation_values,
     forward_multiply_adds,
-    text_encoder_weights,
     unet_weights,
 )
 
@@ -42,15 +39,6 @@ def test_unet_weights(config: dict) -> None:
     assert unet_weights(config) == pytest.approx(actual, rel=0.01)
 
 
-def test_text_encoder_weights() -> None:
-    config = CLIPTextConfig(
-        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
-    )
-    with torch.device("meta"):
-        actual = sum(p.numel() for p in CLIPTextModel(config).parameters())
-    assert text_encoder_weights(config.to_dict()) == pytest.approx(actual, rel=0.01)
-
-
 @pytest.mark.parametrize(("config", "size"), [(SD15, 16), (SD15, 64), (TINY, 16)])
 def test_multiply_adds_against_counted_flops(config: dict, size: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
@@ -63,8 +51,3 @@ def test_multiply_adds_against_counted_flops(config: dict, size: int) -> None:
         unet(inputs[0], inputs[1], text)
     estimated = 2 * forward_multiply_adds(config, size, size, 77)
     assert estimated == pytest.approx(counter.get_total_flops(), rel=0.1)
-
-
-def test_checkpointing_keeps_much_less() -> None:
-    whole = activation_values(SD15, 64, 64, checkpointing=False)
-    assert activation_values(SD15, 64, 64, checkpointing=True) < 0.5 * whole

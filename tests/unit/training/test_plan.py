@@ -74,7 +74,7 @@ def test_planned_steps_files_and_weights_are_those_of_the_run(
 def test_plan_is_printed_without_loading_a_model(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorasmith.training.setup.load_model", None)
+    monkeypatch.setattr("lorasmith.training.setup.Loading", None)
     arguments = ["train", "--plan"]
     for key, value in overrides(data, optimizer__unet_lr="1e-3").items():
         arguments += ["--set", f"{key}={value}"]

@@ -36,6 +36,6 @@ def test_presets_plan_without_contradictions_or_oddities(
     told = {problem.where for problem in plan.oddities}
     assert told == set(ODDITIES.get(name, {})), plan.oddities
     assert plan.prepared.steps > 0
-    assert plan.memory.total > 0
+    assert plan.memory.peak.total > 0
     top = {rate.part: rate.lr for rate in plan.rates}
     assert top == settings.optimizer.lrs

@@ -19,7 +19,7 @@ RUN = (
     same("gradient_accumulation_steps", "whole", 1, "train.accumulation"),
     made("seed", "whole", None, "train.seed"),
     made("mixed_precision", "text", "no", "train.precision"),
-    same("gradient_checkpointing", "flag", False, "train.gradient_checkpointing"),
+    made("gradient_checkpointing", "flag", False, "train.gradient_checkpointing"),
     same("validation_split", "number", 0.0, "validation.split"),
     made("validation_seed", "whole", None, "validation.seed"),
     made("validate_every_n_epochs", "whole", None, "validation.every_epochs"),
@@ -142,10 +142,8 @@ MACHINE = (
     dropped("full_fp16", "flag", False, _TRAINED),
     dropped("full_bf16", "flag", False, _TRAINED),
     dropped("cpu_offload_checkpointing", "flag", False, "checkpointed parts stay on the device"),
-    refused("fp8_base", "flag", False, "the base model is not kept in fp8",
-            "leave it out, and use --gradient_checkpointing to save memory"),
-    refused("fp8_base_unet", "flag", False, "the base model is not kept in fp8",
-            "leave it out, and use --gradient_checkpointing to save memory"),
+    made("fp8_base", "flag", False, "train.base_precision"),
+    made("fp8_base_unet", "flag", False, "train.base_precision"),
 )  # fmt: skip
 
 _PROCESSES = "how several processes talk is settled by themselves"

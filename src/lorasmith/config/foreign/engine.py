@@ -35,6 +35,7 @@ RULES: tuple[Callable[[Making], None], ...] = (
     rules_run.weighing,
     rules_run.length,
     rules_run.validation,
+    rules_run.memory,
     rules_run.saving,
     rules_run.log,
     rules_run.machine,

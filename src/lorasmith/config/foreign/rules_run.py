@@ -182,6 +182,15 @@ def log(m: Making) -> None:
     m.put("log.tensorboard", wanted, "logging_dir", "log_with", note=note)
 
 
+def memory(m: Making) -> None:
+    # Without the flag the setting stays "auto": as sd-scripts, but where that would not fit.
+    if m.has("gradient_checkpointing"):
+        m.put("train.gradient_checkpointing", True, "gradient_checkpointing")
+    asked = [name for name in ("fp8_base", "fp8_base_unet") if m.has(name)]
+    if asked:
+        m.put("train.base_precision", "fp8", *asked)
+
+
 def machine(m: Making) -> None:
     asked = [
         name

@@ -13,6 +13,10 @@ from lorasmith.config.foreign.tables import user_path
 
 SAMPLERS = {
     "ddim": "ddim",
+    "pndm": "plms",
+    "lms": "lms",
+    "k_lms": "lms",
+    "heun": "heun",
     "euler": "euler",
     "k_euler": "euler",
     "euler_a": "euler_a",

@@ -1,0 +1,93 @@
+"""What a run says of how its snapshots are to be compared: its own model and sample pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lorasmith.config.load import load_settings
+from lorasmith.config.run_sections import SampleSettings
+from lorasmith.config.schema import TrainSettings
+from lorasmith.errors import RunError
+from lorasmith.sampling.grid_tags import LoraEdit, edit_prompt
+from lorasmith.sampling.infotext import read_infotext
+from lorasmith.sampling.request import PictureRequest
+from lorasmith.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class RunWords:
+    """How a run draws: the picture that shows best what it learned, and what draws it."""
+
+    request: PictureRequest
+    model: str
+    vae: str | None
+    prediction: str
+    zero_terminal_snr: bool | Literal["auto"]
+
+
+def read_run(folder: Path, prompt: str | None = None) -> RunWords | None:
+    """The request of a run's samples that has its trigger word; else its first.
+
+    Args:
+        prompt: to be drawn in place of the run's own.
+
+    Returns:
+        ``None`` when the folder has no settings: another program's.
+
+    Raises:
+        SettingsError: its settings cannot be read.
+        RunError: it drew no samples and names no prompts.
+    """
+    run = RunFolder(folder)
+    if not run.settings.is_file():
+        return None
+    settings = load_settings(run.settings)
+    prompts = [prompt] if prompt else settings.sample.prompts or _drawn_prompts(run)
+    if not prompts:
+        raise RunError.of(folder, "has no sample prompts", "give one: lorasmith grid PROMPT …")
+    model = settings.model
+    return RunWords(
+        _request(settings, prompts),
+        model.path,
+        None if model.vae is None else str(model.vae),
+        model.prediction,
+        settings.loss.zero_terminal_snr,
+    )
+
+
+def _request(settings: TrainSettings, prompts: list[str]) -> PictureRequest:
+    trigger = (settings.captions.trigger or "").lower()
+    with_trigger = [n for n, prompt in enumerate(prompts) if trigger in prompt.lower()]
+    number = with_trigger[0] if with_trigger else 0
+    sample = settings.sample
+    width, height = _size(sample)
+    return PictureRequest(
+        prompts[number],
+        sample.negative,
+        sample.seed + number,
+        sample.steps,
+        sample.cfg,
+        sample.sampler,
+        width,
+        height,
+        clip_skip=settings.model.clip_skip,
+    )
+
+
+def _size(sample: SampleSettings) -> tuple[int | None, int | None]:
+    if sample.size is None or isinstance(sample.size, int):
+        return sample.size, sample.size
+    return sample.size
+
+
+def _drawn_prompts(run: RunFolder) -> list[str]:
+    """Those that its first sample pictures carry, in their order, without the run's own LoRA."""
+    prompts: dict[str, str] = {}
+    for path in sorted(run.samples.glob("*-*-*.png")):
+        number = path.stem.split("-")[1]
+        info = None if number in prompts else read_infotext(path)
+        if info is not None:
+            prompts[number] = edit_prompt(info.prompt, run.name, LoraEdit(removed=True))
+    return [prompts[number] for number in sorted(prompts)]

@@ -1,0 +1,236 @@
+"""The memory planner against PyTorch's own account of what a step allocates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.tiny_models import tiny_architecture, tiny_model
+from torch import nn
+
+from lorasmith.config.load import load_settings
+from lorasmith.config.schema import TrainSettings
+from lorasmith.demo.character import write_training_set
+from lorasmith.models.saving_memory import blocks_by_activations
+from lorasmith.models.sd import Conditioning
+from lorasmith.models.unet_saving import keep
+from lorasmith.training.memory import MemoryPlan, plan_memory
+from lorasmith.training.memory_model import EmptyRun, Use, checkpointed, unet_saving
+from lorasmith.training.memory_trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
+from lorasmith.training.network_setup import make_network
+from lorasmith.training.objective import MicroBatch, build_objective
+from lorasmith.training.optim import flat_groups
+from lorasmith.training.prepare import Prepared, prepare
+
+META = torch.device("meta")
+PIXELS = 256
+USE = Use(PIXELS, PIXELS, None, text=False, vae=False, channels_last=False)
+
+
+def settings_with(**more: str) -> TrainSettings:
+    chosen = {key.replace("__", "."): value for key, value in more.items()}
+    usual = {"adapter.text_encoder": "false", "train.batch": "2"}
+    return load_settings(None, {**usual, **chosen})
+
+
+def profiled(action: Callable[[], object]) -> int:
+    """Peak bytes that PyTorch's allocator on the CPU hands out within ``action``."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        action()
+    events = profile.profiler.kineto_results.events()
+    events = sorted(
+        (event for event in events if event.name() == "[memory]"),
+        key=lambda event: event.start_ns(),
+    )
+    now = most = 0
+    for event in events:
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+def real_step(settings: TrainSettings) -> int:
+    """The activations of a step on the CPU, as the allocator counts them."""
+    model = tiny_model()
+    blocks = checkpointed(settings.train.gradient_checkpointing, model.unet)
+    keep(model.unet, unet_saving(settings), torch.device("cpu"))
+    if blocks:
+        model.enable_gradient_checkpointing(blocks)
+    network = make_network(settings, model.architecture, model.adapter_roots())
+    flat_groups("AdamW", [(g.name, g.parameters, 1.0) for g in network.parameter_groups()])
+    objective, side = build_objective(settings, model), PIXELS // 8
+    shape = (settings.train.batch, 4, side, side)
+    hidden = torch.zeros(shape[0], 77, 16)
+    batch = MicroBatch(
+        torch.zeros(shape), torch.ones(shape), lambda: Conditioning(hidden),
+        torch.ones(shape[0]), list(range(shape[0])),
+    )  # fmt: skip
+    network.attach()
+    return profiled(lambda: objective.loss_sum(model, batch, 0).backward())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"train__gradient_checkpointing": "false"},
+        {"train__gradient_checkpointing": "true"},
+        {"train__gradient_checkpointing": "2"},
+        {"train__gradient_checkpointing": "false", "train__base_precision": "fp8"},
+        {"train__gradient_checkpointing": "true", "performance__offload_blocks": "3"},
+        {"train__gradient_checkpointing": "false", "adapter__type": "dora"},
+        {"train__gradient_checkpointing": "false", "adapter__type": "loha"},
+    ],
+)
+def test_a_step_takes_what_is_estimated(more: dict[str, str]) -> None:
+    settings = settings_with(**more)
+    estimated = EmptyRun(settings, tiny_architecture(), torch.float32, USE).step()
+    assert estimated.activations == pytest.approx(real_step(settings), rel=0.1)
+
+
+def test_weights_are_counted_as_they_are_kept() -> None:
+    def weights(**more: str) -> int:
+        run = EmptyRun(settings_with(**more), tiny_architecture(), torch.float32, USE)
+        return run.sizes["unet"]
+
+    for precision in ("fp8", "nf4"):
+        model = tiny_model()
+        settings = settings_with(train__base_precision=precision)
+        keep(model.unet, unet_saving(settings), torch.device("cpu"))
+        assert weights(train__base_precision=precision) == bytes_of(model.unet)
+    whole = weights()
+    assert whole == sum(p.numel() * 4 for p in tiny_model().unet.parameters())
+    assert weights(performance__offload_blocks="64") < 0.2 * whole
+
+
+def test_live_bytes_in_a_closed_form() -> None:
+    size = 4 * 64 * 64
+
+    def chain() -> None:
+        a = torch.empty(64, 64, device=META)
+        b = a * 2  # a and b
+        b += a.t()  # A view and an operation in place take nothing.
+        del a
+        c = b + 1  # b and c
+        d = torch.cat([b, c])  # b, c and two more
+        del b, c
+        d.sum()
+
+    assert peak_bytes(chain) == 4 * size
+
+
+def test_attention_takes_no_square_of_its_length() -> None:
+    query = torch.empty(1, 2, 4096, 64, device=META, requires_grad=True)
+
+    def attend() -> None:
+        backward(F.scaled_dot_product_attention(query, query, query).sum())
+
+    assert peak_bytes(attend, [query]) < 8 * query.numel() * 4
+
+
+def test_what_is_there_is_not_counted() -> None:
+    layer = nn.Linear(64, 64, device=META)
+    x = torch.empty(2, 64, device=META)
+    with LiveBytes([*tensors_of(layer), x]) as live:
+        out = layer(x).view(-1)
+    assert live.now == out.numel() * 4
+    del out
+    assert live.now == 0
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    folder = tmp_path_factory.mktemp("memory")
+    write_training_set(folder / "data", pictures=2, regularisation=0, repeats=1)
+    return prepared_with(folder / "data")
+
+
+def prepared_with(data: Path, **more: str) -> Prepared:
+    more = {
+        "data__path": str(data),
+        "sample__every_epochs": "0",
+        "sample__at_start": "false",
+        **more,
+    }
+    return prepare(settings_with(**more))
+
+
+def planned(prepared: Prepared, free: float, *, device: str = "cuda", **more: object) -> MemoryPlan:
+    settings = prepared.settings
+    for path, value in more.items():
+        section, _, name = path.partition("__")
+        part = getattr(settings, section).model_copy(update={name: value})
+        settings = settings.model_copy(update={section: part})
+    prepared = replace(prepared, settings=settings)
+    return plan_memory(
+        settings, prepared, torch.float32, torch.device(device), channels_last=False, free=int(free)
+    )
+
+
+def test_what_fits_is_left_alone(prepared: Prepared) -> None:
+    plan = planned(prepared, 8e9)
+    assert not plan.problems
+    assert (plan.checkpointed, plan.slices, plan.tile_encoding, plan.draw_batch) == (0,) * 3 + (
+        None,
+    )
+    assert plan.peak.total >= plan.step.total > plan.step.weights > 0
+
+
+def test_auto_recomputes_no_more_blocks_than_it_takes(prepared: Prepared) -> None:
+    whole = planned(prepared, 8e9, train__batch=8).step
+    most = planned(prepared, 8e9, train__batch=8, train__gradient_checkpointing=True).step
+    between = (whole.total + most.total) / 2 / 0.92
+    plan = planned(prepared, between, train__batch=8)
+    assert 0 < plan.checkpointed < len(blocks_by_activations(tiny_model().unet))
+    assert most.total < plan.step.total <= 0.92 * between
+    fewer = planned(
+        prepared, 8e9, train__batch=8, train__gradient_checkpointing=plan.checkpointed - 1
+    )
+    assert fewer.step.total > 0.92 * between
+    fixed = planned(prepared, between, train__batch=8, train__gradient_checkpointing=False)
+    assert fixed.checkpointed == 0
+    assert fixed.problems
+
+
+def test_advice_is_in_order_of_cost_and_says_what_it_saves(prepared: Prepared) -> None:
+    plan = planned(prepared, 1e6, train__batch=4, train__gradient_checkpointing=False)
+    names = [advice.setting for advice in plan.advice]
+    assert names[:2] == ["train.batch", "train.precision"]
+    assert names[-1] == "performance.offload_blocks"
+    assert names.index("train.gradient_checkpointing") < names.index("train.base_precision")
+    assert all(advice.saves > 0 for advice in plan.advice)
+    (problem,) = plan.problems
+    assert "training step" in str(problem)
+    assert "train.batch = 1 (saves" in str(problem)
+    assert "lower data.resolution" in str(problem)
+
+
+def test_advice_ends_where_it_fits(prepared: Prepared) -> None:
+    free = planned(prepared, 8e9, train__batch=2).step.total / 0.92
+    plan = planned(prepared, free, train__batch=4, train__gradient_checkpointing=False)
+    assert [advice.setting for advice in plan.advice] == ["train.batch"]
+    assert "lower data.resolution" not in str(plan.problems[0])
+
+
+def test_a_small_device_encodes_one_by_one_and_then_in_tiles(prepared: Prepared) -> None:
+    settings = prepared.settings
+    width, height = next(iter(prepared.dataset.samples_by_bucket))
+    use = replace(USE, width=width, height=height)
+    run = EmptyRun(settings, prepared.architecture, torch.float32, use)
+    one, four = (run.encoding(batch).total for batch in (1, 4))
+    assert four > one
+    between = planned(prepared, (one + four) / 2 / 0.92)
+    assert between.slices
+    assert not between.tile_encoding
+    assert planned(prepared, one / 2).tile_encoding
+    assert not planned(prepared, (one + four) / 2 / 0.92, device="cpu").slices
+
+
+def test_nothing_is_advised_where_memory_is_not_known(prepared: Prepared) -> None:
+    plan = planned(prepared, 8e9, train__batch=4)
+    assert replace(plan, free=1).problems
+    assert not replace(plan, free=None).problems
