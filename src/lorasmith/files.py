@@ -84,6 +84,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path``, which must not exist, that takes its name only when the
+    block succeeds.
+
+    Raises:
+        RunError: the folder cannot be written to, or the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        os.rename(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
@@ -170,27 +194,47 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
         (length,) = struct.unpack("<Q", prefix)
         if length > min(MAX_HEADER_BYTES, size - 8):
             raise ValueError("the header is longer than the file: not safetensors, or cut short")
-        try:
-            header = json.loads(file.read(length))
-            metadata = header.pop("__metadata__", None) or {}
-            tensors = {
-                name: TensorInfo(
-                    str(info["dtype"]),
-                    tuple(int(n) for n in info["shape"]),
-                    8 + length + int(info["data_offsets"][0]),
-                    8 + length + int(info["data_offsets"][1]),
-                )
-                for name, info in header.items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(f"the header is not safetensors JSON: {error}") from error
-    for name, info in tensors.items():
+        return parse_safetensors_header(file.read(length), size)
+
+
+def parse_safetensors_header(text: bytes, size: int) -> SafetensorsHeader:
+    """A header's JSON, of a file of ``size`` bytes in all.
+
+    Raises:
+        ValueError: it is no such header, or its tensors do not lie side by side in the file.
+    """
+    first = 8 + len(text)
+    try:
+        header = json.loads(text)
+        if b"\\ud" in text.lower():
+            # Half a character, which could not be written again.
+            json.dumps(header, ensure_ascii=False).encode()
+        metadata = header.pop("__metadata__", None) or {}
+        metadata = {str(key): str(value) for key, value in metadata.items()}
+        tensors = {
+            name: TensorInfo(
+                str(info["dtype"]),
+                tuple(int(n) for n in info["shape"]),
+                first + int(info["data_offsets"][0]),
+                first + int(info["data_offsets"][1]),
+            )
+            for name, info in header.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise ValueError(f"the header is not safetensors JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("the header is not safetensors JSON: nested too deeply") from error
+    position = first
+    for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         wanted = DTYPE_BYTES.get(info.dtype, 0) * math.prod(info.shape)
         if info.dtype in DTYPE_BYTES and info.end - info.begin != wanted:
             raise ValueError(f"{name}: {info.end - info.begin} bytes, {wanted} expected")
         if info.end > size:
             raise ValueError(f"cut short: {name} ends at byte {info.end} of {size}")
-    return SafetensorsHeader({str(k): str(v) for k, v in metadata.items()}, tensors)
+        if min(info.shape, default=0) < 0 or not position <= info.begin <= info.end:
+            raise ValueError(f"{name} overlaps another tensor or the header")
+        position = info.end
+    return SafetensorsHeader(metadata, tensors)
 
 
 def safetensors_chunks(
@@ -200,26 +244,35 @@ def safetensors_chunks(
 
     The format library keeps its metadata in a hash map, so its files differ from run to run.
     """
+    shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    start, order = safetensors_start(shapes, metadata)
+    yield start
+    for name in order:
+        yield tensors[name].data
+
+
+def safetensors_start(
+    shapes: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> tuple[bytes, list[str]]:
+    """What precedes the tensors' bytes in a file, and the order in which these follow.
+
+    Args:
+        shapes: (safetensors dtype name, shape) by name.
+    """
     header: dict[str, Any] = {}
     if metadata:
         header["__metadata__"] = dict(sorted(metadata.items()))
     # Widest element first, as the format library does, so that every tensor is aligned.
-    order = sorted(tensors, key=lambda name: (-DTYPE_BYTES[tensors[name].dtype], name))
+    order = sorted(shapes, key=lambda name: (-DTYPE_BYTES[shapes[name][0]], name))
     offset = 0
     for name in order:
-        tensor = tensors[name]
-        end = offset + len(tensor.data)
-        header[name] = {
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
+        dtype, shape = shapes[name]
+        end = offset + DTYPE_BYTES[dtype] * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    yield struct.pack("<Q", len(text)) + text
-    for name in order:
-        yield tensors[name].data
+    return struct.pack("<Q", len(text)) + text, order
 
 
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:

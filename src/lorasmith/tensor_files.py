@@ -26,6 +26,12 @@ def raw_bytes(tensor: Tensor) -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Whether there is neither NaN nor infinity; of 8-bit floats too, which torch cannot ask."""
+    wide = tensor.float() if tensor.element_size() == 1 else tensor
+    return bool(torch.isfinite(wide).all())
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file atomically; equal content gives an equal file, byte for byte.
 

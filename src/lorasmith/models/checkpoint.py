@@ -22,6 +22,7 @@ from lorasmith.models.layout import canonical_shape
 from lorasmith.models.reading import read_weights
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.models.source import OpenedCheckpoint, open_checkpoint
+from lorasmith.models.unet_saving import WHOLE, Keeper, UNetSaving
 
 NAMED = 5  # how many weights an error names before it only counts
 
@@ -60,25 +61,120 @@ def load_model(
         prediction=prediction,
         zero_terminal_snr=zero_terminal_snr,
     )
-    notes = [*opened.notes, *check_clip_skip(opened.architecture, clip_skip, source)]
-    modules = empty_modules(opened.architecture)
-    check_weights(opened, modules)
-    for part, module in modules.items():
-        wanted = vae_dtype if part == "vae" else dtype
-        for name, tensor in read_weights(part, opened.weights[part], wanted, device):
-            set_weight(module, name, tensor)
-        fill_buffers(module, device)
-    return DiffusionModel(
-        unet=modules["unet"],
-        vae=modules["vae"],
-        text_encoders={part: modules[part] for part in opened.architecture.known_as.parts[2:]},
-        architecture=opened.architecture,
+    loading = Loading(
+        opened,
         dtype=dtype,
         device=device,
         clip_skip=clip_skip,
         max_tokens=max_tokens,
-        notes=notes,
+        vae_dtype=vae_dtype,
     )
+    loading.fill(*opened.architecture.known_as.parts)
+    return loading.model
+
+
+class Loading:
+    """A model that is filled part by part, for those who need its parts one after the other.
+
+    Args:
+        opened: the checkpoint; checked here.
+        saving: how the UNet's weights are kept.
+
+    Raises:
+        CheckpointError: as :func:`load_model`, but for numbers that are read later.
+    """
+
+    def __init__(
+        self,
+        opened: OpenedCheckpoint,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        clip_skip: int = 1,
+        max_tokens: int = 75,
+        vae_dtype: torch.dtype = torch.float32,
+        saving: UNetSaving = WHOLE,
+    ) -> None:
+        self.opened, self.dtype, self.vae_dtype, self.saving = opened, dtype, vae_dtype, saving
+        notes = [*opened.notes, *check_clip_skip(opened.architecture, clip_skip, opened.source)]
+        self._modules = empty_modules(opened.architecture)
+        check_weights(opened, self._modules)
+        self.model = assemble(
+            opened.architecture, self._modules, dtype, device,
+            clip_skip=clip_skip, max_tokens=max_tokens, notes=notes,
+        )  # fmt: skip
+
+    def fill(self, *parts: str) -> None:
+        """Read the weights of these parts from the file, each onto its device at once.
+
+        Raises:
+            CheckpointError: a file is damaged, or holds NaN.
+        """
+        for part in parts:
+            module, device = self._modules[part], self.model.device
+            fill_buffers(module, device)
+            dtype = self.vae_dtype if part == "vae" else self.dtype
+            keeper = Keeper(module, self.saving, device) if part == "unet" else None
+            for name, tensor in read_weights(part, self.opened.weights[part], dtype, device):
+                if self.model.memory_format == torch.channels_last and tensor.ndim == 4:
+                    tensor = tensor.contiguous(memory_format=torch.channels_last)
+                if keeper is None or not keeper.take(name, tensor):
+                    set_weight(module, name, tensor)
+
+
+def assemble(
+    architecture: Architecture,
+    modules: Mapping[str, Any],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    **options: Any,
+) -> DiffusionModel:
+    """The model of these modules, by part name; ``options`` are those of the class."""
+    return DiffusionModel(
+        unet=modules["unet"],
+        vae=modules["vae"],
+        text_encoders={part: modules[part] for part in architecture.known_as.parts[2:]},
+        architecture=architecture,
+        dtype=dtype,
+        device=device,
+        **options,
+    )
+
+
+def exchange_vae(
+    model: DiffusionModel,
+    source: str | Path,
+    vae: str | Path | None,
+    *,
+    family: str = "auto",
+    prediction: str = "auto",
+    zero_terminal_snr: bool | Literal["auto"] = "auto",
+) -> None:
+    """Give a model another VAE, without reading its other weights again.
+
+    Args:
+        source, family, prediction, zero_terminal_snr: what ``model`` was loaded with.
+        vae: ``None`` is the model's own.
+
+    Raises:
+        CheckpointError: see :func:`load_model`.
+    """
+    opened = open_checkpoint(
+        source,
+        vae=vae,
+        family=family,
+        prediction=prediction,
+        zero_terminal_snr=zero_terminal_snr,
+    )
+    modules = empty_modules(opened.architecture)
+    check_weights(opened, modules)
+    module = modules["vae"]
+    stored = opened.weights["vae"]
+    for name, tensor in read_weights("vae", stored, model.vae_dtype, model.device):
+        set_weight(module, name, tensor)
+    fill_buffers(module, model.device)
+    model.vae = module.eval().to(memory_format=model.memory_format)
+    model.architecture = opened.architecture
 
 
 def empty_modules(architecture: Architecture) -> dict[str, Any]:

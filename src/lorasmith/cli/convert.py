@@ -1,0 +1,69 @@
+"""``lorasmith convert``"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import click
+
+TARGETS = ("kohya", "kohya-diffusers", "diffusers", "comfy", "safetensors")
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+@click.command("convert")
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    type=click.Choice(TARGETS),
+    help="Whose names the tensors get; safetensors keeps them.  [default: kohya, of a LoRA]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Round the numbers.  [default: as they are]",
+)
+@click.option(
+    "--preview",
+    metavar="PNG",
+    type=click.Path(path_type=Path),
+    help="A picture to embed, which model managers show.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything and say the size; write nothing.")
+def command(
+    source: Path,
+    out: Path,
+    to: str | None,
+    precision: str | None,
+    preview: Path | None,
+    dry_run: bool,
+) -> None:
+    """Write the LoRA or checkpoint IN as the .safetensors file OUT.
+
+    A LoRA may have kohya's, LyCORIS', diffusers', peft's or ComfyUI's names, or be a list that
+    cloneofsimo's program or sd_dreambooth_extension wrote; a checkpoint may be a .ckpt. Nothing in
+    a pickle is ever run. Converting back gives the first file again, byte for byte, where no
+    precision was lost.
+    """
+    from lorasmith.cli.console import console
+    from lorasmith.lora_tools.convert import convert
+    from lorasmith.lora_tools.output import PRECISIONS as DTYPES
+    from lorasmith.training.observers import Terminal
+
+    with contextlib.closing(Terminal(console)) as terminal:
+        done = convert(
+            source,
+            out,
+            to=to,
+            dtype=DTYPES[precision] if precision else None,
+            preview=preview,
+            dry_run=dry_run,
+            observer=terminal,
+        )
+    size = f"{done.size / 1e6:.1f} MB" + (", not written" if dry_run else "")
+    click.echo(f"{done.out}: {done.tensors} tensors, {done.before} to {done.after}, {size}")
+    if done.exact:
+        click.echo("the file as it was before, byte for byte")
+    for note in done.notes:
+        click.echo(note)

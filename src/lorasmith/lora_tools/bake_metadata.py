@@ -1,0 +1,117 @@
+"""What a checkpoint with LoRAs in it says of itself, in the web UI's keys for merged models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from lorasmith.errors import Stopped
+from lorasmith.events import Controls, Observer, Progress
+from lorasmith.lora_tools.added_weights import BakedLora
+from lorasmith.lora_tools.hashes import hash_file
+from lorasmith.lora_tools.output import carried_metadata
+
+RECIPE, MODELS = "sd_merge_recipe", "sd_merge_models"
+
+_CHUNK = 1 << 24
+# The web UI's first hash of a checkpoint: of 64 KiB from 1 MiB on, 8 digits.
+_OLD_START, _OLD_LENGTH = 0x100000, 0x10000
+
+
+def baked_metadata(
+    base: Path,
+    metadata: Mapping[str, str],
+    loras: Sequence[BakedLora],
+    digest: str | None,
+) -> dict[str, str]:
+    """The base file's own metadata, without hashes that no longer hold, and what was baked.
+
+    ``sd_merge_recipe`` and ``sd_merge_models`` are JSON as AUTOMATIC1111's checkpoint merger
+    writes them: what was done, and every model that is in it by its hash, those that were merged
+    before included.
+
+    Args:
+        base: the file.
+        metadata: its own.
+        digest: its SHA-256, or ``None`` to name it by the old hash.
+    """
+    old = old_hash(base)
+    kept = carried_metadata(metadata)
+    models = _read_json(kept.get(MODELS))
+    hashes = [_lora_hash(lora) for lora in loras]
+    models[digest or old] = {
+        "name": base.name,
+        "legacy_hash": old,
+        RECIPE: _read_json(kept.get(RECIPE)) or None,
+    }
+    for lora, own in zip(loras, hashes, strict=True):
+        models[own] = {"name": lora.source.path.name, "legacy_hash": own[:8], RECIPE: None}
+    recipe = {
+        "type": "lorasmith bake",
+        "primary_model_hash": digest or old,
+        "loras": [_said(lora, own) for lora, own in zip(loras, hashes, strict=True)],
+    }
+    made = {"format": "pt", **kept, RECIPE: json.dumps(recipe), MODELS: json.dumps(models)}
+    if any(key.startswith("modelspec.") for key in kept):
+        names = [base.stem, *(lora.source.path.stem for lora in loras)]
+        made["modelspec.merged_from"] = ", ".join(names)
+    return made
+
+
+def digest_of(path: Path, observer: Observer, controls: Controls) -> str:
+    """SHA-256 of a whole file, 64 hex digits.
+
+    Raises:
+        Stopped: asked to stop.
+    """
+    digest, done, size = sha256(), 0, path.stat().st_size
+    buffer = bytearray(_CHUNK)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            if controls.stopping:
+                raise Stopped("stopped; nothing was written")
+            digest.update(memoryview(buffer)[:count])
+            done += count
+            observer(Progress("hashing, MB", done // 1_000_000, size // 1_000_000))
+    return digest.hexdigest()
+
+
+def old_hash(path: Path) -> str:
+    """The 8 hex digits that web UIs once knew checkpoints by."""
+    with open(path, "rb") as file:
+        file.seek(_OLD_START)
+        return sha256(file.read(_OLD_LENGTH)).hexdigest()[:8]
+
+
+def _lora_hash(lora: BakedLora) -> str:
+    """Of the tensors, as web UIs know LoRAs; of the whole file for a pickle."""
+    stored = lora.metadata.get("sshs_model_hash")
+    if stored:
+        return stored
+    found = hash_file(lora.source.path)
+    return found.autov3 or found.autov2
+
+
+def _said(lora: BakedLora, own: str) -> dict[str, Any]:
+    source = lora.source
+    said = {
+        "name": source.path.name,
+        "hash": own,
+        "unet": source.unet,
+        "text_encoder": source.text_encoder,
+    }
+    if source.blocks is not None:
+        said["blocks"] = {block: weight for block, weight in source.blocks.items() if weight != 1}
+    return said
+
+
+def _read_json(text: str | None) -> dict[str, Any]:
+    """Empty where it is not an object: another program's words are no reason to refuse a file."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

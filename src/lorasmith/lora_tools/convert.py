@@ -1,0 +1,85 @@
+"""``convert``: a LoRA or a checkpoint in another form; nothing in it is ever run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from lorasmith.adapters.names import looks_like_lora
+from lorasmith.errors import CheckpointError, LoraFileError, Problem, UserError
+from lorasmith.events import Observer, ignore
+from lorasmith.lora_tools.conversion import Conversion
+from lorasmith.lora_tools.convert_checkpoint import convert_checkpoint
+from lorasmith.lora_tools.convert_lora import convert_lora
+from lorasmith.lora_tools.key_styles import WRITTEN
+from lorasmith.lora_tools.numbered import is_numbered
+from lorasmith.lora_tools.output import check_output
+from lorasmith.lora_tools.preview import preview_url
+from lorasmith.models.source import read_header
+
+CONTAINER = "safetensors"
+"""``to`` for the names as they are."""
+
+TARGETS = (*WRITTEN, CONTAINER)
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    to: str | None = None,
+    dtype: torch.dtype | None = None,
+    preview: Path | None = None,
+    dry_run: bool = False,
+    observer: Observer = ignore,
+) -> Conversion:
+    """Write ``source`` as the ``.safetensors`` file ``out``.
+
+    Args:
+        source: a LoRA in any style, ``.safetensors``, ``.pt`` or ``.ckpt``; or a checkpoint.
+        to: one of :data:`TARGETS`; None is kohya's names for a LoRA.
+        dtype: round to this; None keeps the numbers.
+        preview: a picture to embed as modelspec's thumbnail.
+        dry_run: check everything and say the size; write nothing.
+
+    Raises:
+        UserError: see :func:`convert_lora` and :func:`convert_checkpoint`; ``out`` exists already,
+            or the picture cannot be read. Nothing is written then.
+    """
+    problems = check_output(out, [source])
+    picture = None
+    try:
+        picture = preview_url(preview) if preview is not None else None
+        lora = is_lora(source)
+    except UserError as error:
+        raise UserError([*problems, *error.problems]) from error
+    if not lora and to in WRITTEN:
+        what = f"is a checkpoint; {to} is a way to name a LoRA's tensors"
+        problems.append(Problem(str(source), what, "leave out --to"))
+    if problems:
+        raise UserError(problems)
+    if lora:
+        style = {None: "kohya", CONTAINER: None}.get(to, to)
+        return convert_lora(source, out, style=style, dtype=dtype, preview=picture, dry_run=dry_run)
+    return convert_checkpoint(
+        source, out, dtype=dtype, preview=picture, dry_run=dry_run, observer=observer
+    )
+
+
+def is_lora(path: Path) -> bool:
+    """Whether a file is a LoRA of any kind, by its header alone.
+
+    Raises:
+        UserError: it is not there, cannot be read safely, or is something else altogether.
+    """
+    if not path.exists():
+        raise LoraFileError(Problem(str(path), "there is no such file", "check the path"))
+    if path.is_dir():
+        raise LoraFileError(Problem(str(path), "is a folder, not a file", "name a file in it"))
+    try:
+        names = list(read_header(path).shapes)
+    except CheckpointError as error:
+        # Both tools of this page read checkpoints and LoRAs.
+        raise LoraFileError(error.problems) from error
+    return looks_like_lora(names) or is_numbered(path)

@@ -1,0 +1,334 @@
+"""A LoRA from the difference of two checkpoints, so that base + LoRA is nearly the tuned model.
+
+Module by module: the difference from both mapped files, its best approximation
+(:mod:`lora_tools.random_svd`, :mod:`lora_tools.kronecker`), rounding, and on to the next; no more
+than one weight of each is in memory. The error told is measured in float32 before rounding to the
+file's precision.
+
+As sd-scripts' ``extract_lora_from_models``: a text encoder that hardly differs is left out
+(``min_diff``), alpha is the rank, factors may be clamped to a quantile. Otherwise than there,
+nothing is clamped unless it is asked for, and a singular value is shared between both factors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lorasmith.adapters.file import save_lora
+from lorasmith.adapters.targets import Selection, Target, select
+from lorasmith.errors import CheckpointError, Problem, Stopped, UserError
+from lorasmith.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.lora_tools.differences import Differences
+from lorasmith.lora_tools.extract_metadata import extract_metadata
+from lorasmith.lora_tools.kronecker import kronecker_numbers, nearest_kronecker
+from lorasmith.lora_tools.output import alpha_tensor, check_output, check_space
+from lorasmith.lora_tools.random_svd import LowRank, Wanted, low_rank
+from lorasmith.tensor_random import generator
+
+Kind = Literal["lora", "locon", "lokr"]
+KINDS: tuple[Kind, ...] = ("lora", "locon", "lokr")
+PARTS = {"all": ("unet", "text_encoder"), "unet": ("unet",), "text-encoder": ("text_encoder",)}
+
+# sd-scripts' threshold, in absolute weights.
+MIN_DIFF = 0.01
+_RANK_16 = Wanted(rank=16)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractOptions:
+    """
+    Args:
+        kind: "lora"; "locon", which has the residual blocks and resamplers too; "lokr", the
+            nearest Kronecker product of the layers of "locon".
+        wanted: of Linear layers and 1 x 1 convolutions; of LoKr's second factor.
+        conv: of larger convolutions; ``None`` leaves them out, and with them the residual blocks.
+        parts: "unet", "text_encoder".
+        min_diff: a text encoder without a larger difference in any weight is left out.
+        clamp_quantile: factors are clamped to this quantile of their values, with the singular
+            values all in ``up``, as sd-scripts does at 0.99; ``None`` clamps nothing.
+        factor: LoKr's, as LyCORIS': the size wished for of the first factor, -1 for the sides'
+            square roots.
+        difference: the difference is taken in this precision (sd-scripts' ``load_precision``).
+        dtype: of the file.
+        seed: of the random vectors that each decomposition starts from.
+    """
+
+    kind: Kind = "lora"
+    wanted: Wanted = _RANK_16
+    conv: Wanted | None = None
+    parts: tuple[str, ...] = PARTS["all"]
+    min_diff: float = MIN_DIFF
+    clamp_quantile: float | None = None
+    factor: int = -1
+    difference: torch.dtype = torch.float32
+    dtype: torch.dtype = torch.float16
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractedModule:
+    """
+    Args:
+        rank: 0 for a LoKr whose second factor is whole.
+        norm: ‖D‖ of the difference, Frobenius.
+        error: ‖D - what the module adds‖, before rounding to the file's precision.
+        excess: by what share ``error`` may be above the least possible at this rank; an estimate.
+    """
+
+    key: str
+    part: str
+    rank: int
+    norm: float
+    error: float
+    excess: float
+
+
+@dataclass(slots=True)
+class ExtractReport:
+    """
+    Args:
+        layers: how many were compared.
+        unchanged: keys of layers that are equal in both models; they get no module.
+        left_out: text encoders that hardly differ -> their largest difference.
+        outside: weights that differ and that no module holds, by kind.
+        written: the new file; ``None`` of a dry run.
+        numbers: how many the modules have; of a dry run, at the ranks asked for.
+    """
+
+    modules: list[ExtractedModule] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    left_out: dict[str, float] = field(default_factory=dict)
+    outside: dict[str, int] = field(default_factory=dict)
+    written: Path | None = None
+    numbers: int = 0
+    layers: int = 0
+
+    @property
+    def error(self) -> float:
+        """‖D - what the LoRA adds‖ / ‖D‖ over all modules together."""
+        norm = sum(module.norm**2 for module in self.modules)
+        return math.sqrt(sum(m.error**2 for m in self.modules) / norm) if norm > 0 else 0.0
+
+
+def extract(
+    base: str | Path,
+    tuned: str | Path,
+    out: Path,
+    options: ExtractOptions,
+    *,
+    dry_run: bool = False,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> ExtractReport:
+    """Write the LoRA that makes ``tuned`` of ``base``.
+
+    Args:
+        base, tuned: see :func:`lorasmith.models.source.open_checkpoint`.
+        dry_run: only say which layers and how many numbers; no weight is read.
+
+    Raises:
+        UserError: ``out`` is there already, or does not fit on the disk.
+        CheckpointError: see :class:`~lorasmith.lora_tools.differences.Differences`; weights that
+            hold NaN, all of them; or the two models are the same in all layers.
+        Stopped: asked to stop; nothing is written.
+    """
+    if problems := [*_problems(options), *check_output(out, [Path(base), Path(tuned)])]:
+        raise UserError(problems)
+    differences = Differences(base, tuned, options.difference)
+    job = _Extraction(differences, options, observer, controls or Controls())
+    if dry_run:
+        job.report.numbers = job.numbers()
+        return job.report
+    if problems := check_space(out, options.dtype.itemsize * job.most_numbers()):
+        raise UserError(problems)
+    tensors = job.run()
+    metadata = extract_metadata(
+        differences, out.stem, options.kind, options.wanted, options.conv, job.report.error
+    )
+    save_lora(out, tensors, metadata)
+    job.report.written = out
+    return job.report
+
+
+def _problems(options: ExtractOptions) -> list[Problem]:
+    problems = []
+    for option, wanted in (("--rank", options.wanted), ("--conv-rank", options.conv)):
+        if wanted is None:
+            continue
+        if wanted.rank is None and wanted.retain is None:
+            what = "neither a rank nor a share to retain is given"
+            problems.append(Problem(option, what, "give --rank or --retain"))
+        if wanted.rank is not None and wanted.rank < 1:
+            problems.append(Problem(option, f"{wanted.rank} is no rank", "choose 1 or more"))
+        if wanted.retain is not None and not 0.0 < wanted.retain <= 1.0:
+            what, todo = f"{wanted.retain:g} is no share", "choose a number up to 1, as 0.95"
+            problems.append(Problem("--retain", what, todo))
+    quantile = options.clamp_quantile
+    if quantile is not None and not 0.0 < quantile <= 1.0:
+        what, todo = f"{quantile:g} is no quantile", "choose a number up to 1, as 0.99"
+        problems.append(Problem("--clamp-quantile", what, todo))
+    if quantile is not None and options.kind == "lokr":
+        problems.append(Problem("--clamp-quantile", "is not for lokr", "leave it out"))
+    if options.factor == 0 or options.factor < -1:
+        todo = "choose 1 or more, or -1"
+        problems.append(Problem("--factor", f"{options.factor} divides nothing", todo))
+    return problems
+
+
+class _Extraction:
+    def __init__(
+        self,
+        differences: Differences,
+        options: ExtractOptions,
+        observer: Observer,
+        controls: Controls,
+    ) -> None:
+        self.differences, self.options = differences, options
+        self.report = ExtractReport()
+        self._observer, self._controls = observer, controls
+        selected = select(differences.roots, Selection(conv=options.conv is not None))
+        self.targets = [target for target in selected if target.part in options.parts]
+        self.report.layers = len(self.targets)
+
+    def size_of(self, target: Target) -> int:
+        """How many numbers a module has at the rank asked for, or at most."""
+        shape, wanted = tuple(target.layer.weight.shape), self._wanted(target)
+        if self.options.kind == "lokr":
+            return kronecker_numbers(shape, self.options.factor, wanted.rank)
+        outputs, inputs = shape[0], math.prod(shape[1:])
+        return min(wanted.rank or outputs, outputs, inputs) * (outputs + inputs)
+
+    def most_numbers(self) -> int:
+        """A bound for the file; 0 where ranks are not known before."""
+        known = self.options.wanted.rank is not None or self.options.kind == "lokr"
+        return self.numbers() if known else 0
+
+    def numbers(self) -> int:
+        """Of all modules, at most."""
+        return sum(self.size_of(target) for target in self.targets)
+
+    def run(self) -> dict[str, Tensor]:
+        """The file's tensors; fills the report."""
+        tensors: dict[str, Tensor] = {}
+        problems: list[Problem] = []
+        targets = self._without_equal_texts()
+        for number, target in enumerate(targets):
+            self._check_stop()
+            change = self.differences.of(target.root.folder, f"{target.path}.weight")
+            norm = float(torch.linalg.vector_norm(change))
+            if not math.isfinite(norm):
+                name = f"{target.path}.weight"
+                problems.append(self.differences.unusable(target.root.folder, name))
+            elif norm == 0.0:
+                self.report.unchanged.append(target.key)
+            elif not problems:
+                made = self._module(target, change)
+                tensors.update((f"{target.key}.{name}", value) for name, value in made.items())
+            self._observer(Progress("extracting", number + 1, len(targets)))
+        if problems:
+            raise CheckpointError(problems)
+        if not tensors:
+            what = "has the base model's weights in all of these layers"
+            raise CheckpointError.of(self.differences.tuned.source, what, "give the tuned model")
+        self.report.numbers = sum(tensor.numel() for tensor in tensors.values())
+        self._look_outside({(t.root.folder, f"{t.path}.weight") for t in targets})
+        return tensors
+
+    def _wanted(self, target: Target) -> Wanted:
+        return (
+            self.options.conv or self.options.wanted if target.is_spatial else self.options.wanted
+        )
+
+    def _without_equal_texts(self) -> list[Target]:
+        """The targets but those of text encoders that hardly differ."""
+        for root in self.differences.roots:
+            names = [f"{t.path}.weight" for t in self.targets if t.root is root]
+            if root.part == "unet" or not names:
+                continue
+            limit = self.options.min_diff
+            largest = self.differences.largest(root.folder, names, limit)
+            if largest <= limit:
+                self.report.left_out[root.folder] = largest
+                what = f"{root.folder}: differs by {largest:.2g} at most, so it is left out"
+                self._observer(Notice("info", f"{what} (the limit is {limit:g})"))
+        return [t for t in self.targets if t.root.folder not in self.report.left_out]
+
+    def _module(self, target: Target, change: Tensor) -> dict[str, Tensor]:
+        """Its tensors as the file holds them."""
+        draw = generator(self.options.seed, f"extract {target.key}")
+        wanted, shape = self._wanted(target), tuple(change.shape)
+        if self.options.kind == "lokr":
+            product = nearest_kronecker(change, self.options.factor, wanted, draw)
+            made, rank = product.tensors(), product.rank
+            total, residual, excess = product.total, product.residual, 0.0
+        else:
+            kept = None if self.options.clamp_quantile is None else change.clone()
+            found = low_rank(change.flatten(1), wanted, draw)
+            up, down, rank = found.up, found.down, found.rank
+            total, residual, excess = found.total, found.residual, found.excess
+            if kept is not None:
+                assert self.options.clamp_quantile is not None
+                up, down = clamped(found, self.options.clamp_quantile)
+                residual = float((kept.flatten(1) - up @ down).double().square().sum())
+            ones = [1] * (len(shape) - 2)
+            made = {
+                "lora_down.weight": down.reshape(rank, *shape[1:]),
+                "lora_up.weight": up.reshape(-1, rank, *ones),
+            }
+        self.report.modules.append(
+            ExtractedModule(
+                target.key, target.root.folder, rank, math.sqrt(total), math.sqrt(residual), excess
+            )
+        )
+        dtype = self.options.dtype
+        rounded = {name: tensor.to(dtype) for name, tensor in made.items()}
+        # Of a LoKr without a rank alpha is read by nobody, and LyCORIS writes one.
+        return {**rounded, "alpha": alpha_tensor(float(rank or 1), dtype)}
+
+    def _look_outside(self, held: set[tuple[str, str]]) -> None:
+        """Count what differs and is in no module."""
+        parts = [root.folder for root in self.differences.roots if root.part in self.options.parts]
+        for part, name, shape in self._others(parts, held):
+            self._check_stop()
+            if self.differences.differs(part, name):
+                kind = _kind(name, shape)
+                self.report.outside[kind] = self.report.outside.get(kind, 0) + 1
+
+    def _others(
+        self, parts: list[str], held: set[tuple[str, str]]
+    ) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        shapes: Mapping[str, Mapping[str, Any]] = self.differences.shapes
+        for part in parts:
+            for name, shape in shapes[part].items():
+                if (part, name) not in held and part not in self.report.left_out:
+                    yield part, name, shape
+
+    def _check_stop(self) -> None:
+        if self._controls.stopping:
+            raise Stopped("stopped; nothing was written")
+
+
+def clamped(found: LowRank, quantile: float) -> tuple[Tensor, Tensor]:
+    """up (m, r) and down (r, n) as sd-scripts has them: the singular values in ``up`` alone, and
+    both cut off at the quantile of the values of the two together."""
+    roots = found.singular_values.sqrt()
+    up, down = found.up * roots, found.down / roots[:, None]
+    values = torch.cat([up.flatten(), down.flatten()])
+    place = max(1, math.ceil(quantile * values.numel()))
+    limit = float(values.kthvalue(place).values)
+    return up.clamp(-limit, limit), down.clamp(-limit, limit)
+
+
+def _kind(name: str, shape: tuple[int, ...]) -> str:
+    if len(shape) == 4:
+        return "convolutions"
+    if len(shape) == 2:
+        return "embeddings" if "embeddings." in name else "Linear layers"
+    return "biases" if name.endswith(".bias") else "norms"

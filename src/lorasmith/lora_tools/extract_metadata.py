@@ -1,0 +1,63 @@
+"""What an extracted LoRA says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lorasmith.adapters.algorithms import ALGORITHMS
+from lorasmith.adapters.metadata import IMPLEMENTATIONS, ModelSpec
+from lorasmith.lora_tools.differences import Differences
+from lorasmith.lora_tools.random_svd import Wanted
+
+
+def extract_metadata(
+    differences: Differences,
+    title: str,
+    kind: str,
+    wanted: Wanted,
+    conv: Wanted | None,
+    error: float,
+) -> dict[str, str]:
+    """sd-scripts' minimum of ``ss_`` keys, modelspec, and what was extracted from what.
+
+    Args:
+        error: ‖D - what the LoRA adds‖ / ‖D‖.
+    """
+    architecture = differences.base.architecture
+    family, prediction = architecture.known_as, architecture.prediction
+    base, tuned = (Path(opened.source).name for opened in (differences.base, differences.tuned))
+    row = ALGORITHMS["c3lier" if kind == "lora" and conv is not None else kind]
+    args: dict[str, str] = {} if row.algo is None else {"algo": row.algo}
+    if conv is not None:
+        args |= {"conv_dim": _dim(conv), "conv_alpha": _dim(conv)}
+    side = architecture.native_resolution
+    spec = ModelSpec(
+        architecture=family.modelspec[prediction],
+        implementation=IMPLEMENTATIONS[family.unet_names],
+        title=title,
+        resolution=(side, side),
+        prediction=prediction,
+        description=f"the difference of {tuned} to {base}",
+    )
+    said = {
+        "ss_v2": str(family.name == "sd2"),
+        "ss_base_model_version": family.base_model_version[prediction],
+        "ss_network_module": row.module,
+        "ss_network_dim": _dim(wanted),
+        "ss_network_alpha": _dim(wanted),
+        "ss_output_name": title,
+        "ss_sd_model_name": base,
+        "ss_training_comment": f"extracted from {tuned} by lorasmith",
+        "lorasmith.extract": json.dumps(
+            {"base": base, "tuned": tuned, "relative_error": float(f"{error:.6g}")}
+        ),
+    }
+    if args:
+        said["ss_network_args"] = json.dumps(args)
+    return {**said, **spec.metadata()}
+
+
+def _dim(wanted: Wanted) -> str:
+    """As sd-scripts writes ranks that were chosen module by module."""
+    return "Dynamic" if wanted.retain is not None or wanted.rank is None else str(wanted.rank)

@@ -1,0 +1,123 @@
+"""Which family of models a LoRA is for, from the shapes of its layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lorasmith.lora_tools.factored import NotLowRank, low_rank_part
+from lorasmith.lora_tools.keys import is_sdxl
+from lorasmith.lora_tools.modules import LoraModule
+from lorasmith.models.family import FAMILIES
+
+CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+"""Width of the texts that cross-attention reads -> family."""
+
+EITHER, UNKNOWN = "Stable Diffusion 1 or 2", "a model of unknown sizes"
+"""Titles of what is no family of its own."""
+
+_TEXT = {768: "sd1", 1024: "sd2"}
+_READS_TEXT = re.compile(r"_attn2_to_[kv]$")
+_TEXT_LAYER = re.compile(r"_self_attn_[kqv]_proj$|_mlp_fc1$")
+# Layers of families that are not known here, by parts of their names.
+_OTHERS = (
+    ("Flux", re.compile(r"double_blocks|single_blocks|single_transformer_blocks")),
+    ("Stable Diffusion 3", re.compile(r"joint_blocks|_add_[kqv]_proj|joint_transformer")),
+    ("PixArt", re.compile(r"adaln_single|caption_projection")),
+    ("Stable Cascade", re.compile(r"prior_unet|kv_mapper|clf_")),
+    ("a video model", re.compile(r"temporal|motion_modules|blocks_\d+_cross_attn")),
+)
+# What metadata says of a base model, by the beginnings of the values.
+_SAID = (
+    ("sdxl", ("sdxl", "stable-diffusion-xl")),
+    ("sd2", ("sd_v2", "stable-diffusion-v2")),
+    ("sd1", ("sd_v1", "stable-diffusion-v1")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFamily:
+    """
+    Args:
+        name: "sd1", "sd2", "sdxl", or None where it is none of them or cannot be told.
+        title: for people.
+        why: what told it, or what did not.
+    """
+
+    name: str | None
+    title: str
+    why: str
+
+
+def lora_family(
+    modules: Mapping[str, LoraModule],
+    unmatched: Iterable[str] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> LoraFamily:
+    """The family, by the layers' names, their widths, and last by what the metadata says."""
+    for title, sign in _OTHERS:
+        for name in (*modules, *unmatched):
+            if sign.search(name):
+                return LoraFamily(None, title, f"it has a layer {name.partition('.')[0]}")
+    widths = _widths(modules, _READS_TEXT)
+    if widths:
+        return _by_width(min(widths), len(widths))
+    if is_sdxl(modules):
+        return _named("sdxl", "its layers are those of Stable Diffusion XL")
+    text = _widths(modules, _TEXT_LAYER)
+    if text and min(text) in _TEXT:
+        return _named(_TEXT[min(text)], f"its text encoder is {min(text)} wide")
+    said = [
+        (metadata or {}).get(k, "") for k in ("ss_base_model_version", "modelspec.architecture")
+    ]
+    for name, beginnings in _SAID:
+        if any(value.startswith(beginnings) for value in said):
+            return _named(name, "its metadata says so")
+    why = "it has no layer whose width tells SD1 and SD2 apart"
+    return LoraFamily(None, EITHER, why)
+
+
+def naming_family(found: LoraFamily, modules: Mapping[str, LoraModule], style: str) -> str | None:
+    """The family whose layers' names hold for a file, or None where none does.
+
+    SD1's and SD2's UNets are named alike. A model of other sizes has diffusers' paths, which need
+    no family; what LDM calls them depends on its levels.
+    """
+    if found.title == EITHER:
+        return "sd1"
+    if found.title == UNKNOWN and style in ("kohya", "diffusers"):
+        return "sdxl" if is_sdxl(modules) else "sd1"
+    return found.name
+
+
+def _named(name: str, why: str) -> LoraFamily:
+    return LoraFamily(name, FAMILIES[name].title, why)
+
+
+def _by_width(width: int, widths: int) -> LoraFamily:
+    if widths == 1 and width in CONTEXT:
+        return _named(CONTEXT[width], f"its cross-attention reads texts {width} wide")
+    why = f"its cross-attention reads texts {width} wide, as no published model's does"
+    return LoraFamily(None, UNKNOWN, why)
+
+
+def _widths(modules: Mapping[str, LoraModule], pattern: re.Pattern[str]) -> set[int]:
+    """Inputs of the layers whose keys end so."""
+    return {
+        width
+        for key, module in modules.items()
+        if pattern.search(key) and (width := _inputs(module)) is not None
+    }
+
+
+def _inputs(module: LoraModule) -> int | None:
+    """How many inputs a Linear layer has, as far as the adapter's shapes tell."""
+    tensors = module.tensors
+    for name in ("lora_down.weight", "hada_w1_b", "diff"):
+        if name in tensors and tensors[name].ndim >= 2:
+            return tensors[name].shape[1]
+    try:
+        return low_rank_part(module).shape[1] if module.algorithm == "lokr" else None
+    except (NotLowRank, ValueError, RuntimeError, IndexError):
+        return None

@@ -1,0 +1,182 @@
+"""``inspect``: what a file is, what it changes, how it was trained, and who reads it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from lorasmith.adapters.file import load_lora
+from lorasmith.block_weights import BLOCKS
+from lorasmith.errors import LoraFileError, Problem
+from lorasmith.lora_tools.convert import is_lora
+from lorasmith.lora_tools.factored import NotLowRank, change_of
+from lorasmith.lora_tools.families import LoraFamily, lora_family
+from lorasmith.lora_tools.hashes import hash_file
+from lorasmith.lora_tools.inspect_checkpoint import inspect_checkpoint
+from lorasmith.lora_tools.key_styles import style_of
+from lorasmith.lora_tools.layer_lists import GROUPS, family_layers
+from lorasmith.lora_tools.modules import MID, LoraModule, LoraModules, group_modules
+from lorasmith.lora_tools.numbered import is_numbered, read_numbered
+from lorasmith.lora_tools.preview import read_preview
+from lorasmith.lora_tools.readers import readers
+from lorasmith.lora_tools.report import CheckpointReport, Coverage, LoraReport, ModuleReport
+from lorasmith.lora_tools.training_words import training_words, words_of
+from lorasmith.tensor_files import DTYPE_NAMES, all_finite, fingerprint
+
+# What must be all nought for a module of each type to change nothing.
+_STARTS_AT_NOUGHT = {
+    "lora": ("lora_up.weight",),
+    "dora": ("lora_up.weight",),
+    "loha": ("hada_w2_a",),
+    "lokr": ("lokr_w2", "lokr_w2_b"),
+    "ia3": ("weight",),
+    "oft": ("oft_blocks",),
+    "boft": ("oft_blocks",),
+    "full": ("diff", "diff_b"),
+    "norm": ("w_norm", "b_norm"),
+}
+
+
+def inspect(path: Path) -> LoraReport | CheckpointReport:
+    """Everything that can be told of a LoRA or a checkpoint by itself.
+
+    Raises:
+        UserError: it is neither, is damaged, or wants code to run; says what it is.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return inspect_checkpoint(path)
+    return inspect_lora(path) if is_lora(path) else inspect_checkpoint(path)
+
+
+def inspect_lora(path: Path) -> LoraReport:
+    """
+    Raises:
+        LoraFileError: the file is no LoRA, or is damaged.
+    """
+    file, style = _read(path)
+    try:
+        hashes, size = hash_file(path), path.stat().st_size
+    except OSError as error:
+        raise LoraFileError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
+    family = lora_family(file.modules, file.unmatched, file.metadata)
+    groups = {key: group for key, (_, group) in family_layers(family.name or "sd1").items()}
+    modules = tuple(_module(module, groups) for module in file.modules.values())
+    tensors = {
+        f"{module.key}.{name}": tensor
+        for module in file.modules.values()
+        for name, tensor in module.tensors.items()
+    }
+    types = Counter(module.algorithm for module in modules)
+    sizes = Counter((m.rank, m.alpha) for m in modules if m.rank and m.alpha is not None)
+    tucker = any(MID in module.tensors for module in file.modules.values())
+    return LoraReport(
+        path=path,
+        size=size,
+        container="safetensors" if hashes.autov3 else "pickle",
+        style=style,
+        family=family,
+        types=dict(types.most_common()),
+        sizes=tuple((rank, alpha or 0.0, n) for (rank, alpha), n in sizes.most_common()),
+        coverage=_coverage(family, file),
+        blocks=_blocks(modules),
+        norm=_total(module.norm for module in modules),
+        precision=_precision(tensors.values()),
+        dead=tuple(module.key for module in modules if module.dead),
+        not_finite=tuple(module.key for module in modules if not module.finite),
+        unmatched=file.unmatched,
+        problems=tuple(str(problem.what) for problem in file.problems),
+        words=words_of(file.metadata),
+        training=training_words(file.metadata),
+        read_by=readers(style, types, tucker=tucker, unmatched=bool(file.unmatched)),
+        hashes=hashes,
+        tensor_hash=fingerprint(tensors.items()),
+        preview=read_preview(file.metadata) is not None,
+        modules=modules,
+        metadata=file.metadata,
+    )
+
+
+def _read(path: Path) -> tuple[LoraModules, str]:
+    """The file's modules, malformed ones told apart, and whose names it has."""
+    numbered = is_numbered(path)
+    file = read_numbered(path)[0] if numbered else load_lora(path)
+    modules, unmatched, problems = group_modules(file.tensors, str(path))
+    if not modules and not problems:
+        first = next(iter(file.tensors), "nothing")
+        what = f"none of its {len(file.tensors)} tensors is named as a layer's (first: {first})"
+        raise LoraFileError(Problem(str(path), what, "choose a LoRA of Stable Diffusion"))
+    found = LoraModules(modules, dict(file.metadata), tuple(unmatched), path, tuple(problems))
+    return found, "cloneofsimo" if numbered else style_of(file.tensors)
+
+
+def _module(module: LoraModule, groups: dict[str, str]) -> ModuleReport:
+    tensors = module.tensors.values()
+    finite = all(all_finite(tensor) for tensor in tensors)
+    norm = _norm(module) if finite else None
+    return ModuleReport(
+        key=module.key,
+        part=module.part,
+        block=module.block,
+        group=groups.get(module.key, "other"),
+        algorithm=module.algorithm,
+        rank=module.rank,
+        alpha=module.alpha if math.isfinite(module.alpha) else None,
+        norm=norm,
+        precision=" ".join(sorted({DTYPE_NAMES[t.dtype] for t in tensors if t.numel() > 1})),
+        numbers=module.numel,
+        dead=_is_dead(module),
+        finite=finite,
+    )
+
+
+def _norm(module: LoraModule) -> float | None:
+    """Of the change at strength 1; None where the base model's weight decides it."""
+    try:
+        norm = change_of(module).norm()
+    except NotLowRank:
+        return None
+    except (ValueError, RuntimeError, IndexError):
+        return None  # Shapes that do not fit are told as the layer's problem when it is used.
+    return norm if math.isfinite(norm) else None
+
+
+def _is_dead(module: LoraModule) -> bool:
+    names = _STARTS_AT_NOUGHT.get(module.algorithm, ())
+    there = [module.tensors[name] for name in names if name in module.tensors]
+    return bool(there) and not any(bool((tensor != 0).any()) for tensor in there)
+
+
+def _coverage(family: LoraFamily, file: LoraModules) -> tuple[Coverage, ...]:
+    if family.name is None:
+        return ()
+    layers = family_layers(family.name)
+    wanted = Counter(layers.values())
+    there = Counter(layers[key] for key in file.modules if key in layers)
+    order = sorted(wanted, key=lambda each: (each[0] != "unet", each[0], GROUPS.index(each[1])))
+    return tuple(Coverage(*each, there[each], wanted[each]) for each in order)
+
+
+def _blocks(modules: tuple[ModuleReport, ...]) -> dict[str, float]:
+    present = {module.block for module in modules}
+    return {
+        block: _total(module.norm for module in modules if module.block == block)
+        for block in BLOCKS
+        if block in present
+    }
+
+
+def _total(norms: Iterable[float | None]) -> float:
+    """The norm of all changes together: layers are apart from each other, so squares add up."""
+    return math.sqrt(sum(norm**2 for norm in norms if norm is not None))
+
+
+def _precision(tensors: Iterable[Tensor]) -> dict[str, int]:
+    counts = Counter[str]()
+    for tensor in tensors:
+        counts[DTYPE_NAMES[tensor.dtype]] += tensor.numel() * tensor.element_size()
+    return dict(counts.most_common())

@@ -1,0 +1,133 @@
+"""What a checkpoint is, from its header alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from lorasmith.errors import CheckpointError, UserError
+from lorasmith.files import DTYPE_BYTES
+from lorasmith.lora_tools.hashes import hash_file
+from lorasmith.lora_tools.preview import read_preview
+from lorasmith.lora_tools.report import CheckpointReport
+from lorasmith.models.reading import load_state
+from lorasmith.models.source import OpenedCheckpoint, locate, open_checkpoint, read_header
+from lorasmith.models.weight_file import WeightFile
+
+EMA = "model_ema."
+_RUN_FILES = ("run.json", "settings.toml")
+# What the run's state has beside others.
+_STATE = {"format", "step", "parameters", "optimizer"}
+
+
+def inspect_checkpoint(path: Path) -> CheckpointReport:
+    """
+    Args:
+        path: a file, or a diffusers folder.
+
+    Raises:
+        UserError: it is no checkpoint; says what it is.
+    """
+    _refuse_run_folder(path)
+    _refuse_state(locate(path))
+    opened = open_checkpoint(path)
+    files = _files(opened)
+    metadata = next((dict(file.metadata) for file in files if file.metadata), {})
+    architecture = opened.architecture
+    names = [name for file in files for name in file.shapes]
+    try:
+        hashes = hash_file(path) if path.is_file() else None
+        size = sum(file.path.stat().st_size for file in files)
+    except OSError as error:
+        raise CheckpointError.of(path, f"cannot be read: {error.strerror}") from error
+    return CheckpointReport(
+        path=path,
+        size=size,
+        container="pickle" if any(file.pickle is not None for file in files) else "safetensors",
+        family=architecture.family,
+        summary=architecture.summary,
+        prediction=architecture.prediction,
+        zero_terminal_snr=architecture.zero_terminal_snr,
+        native_resolution=architecture.native_resolution,
+        precision=_precision(files),
+        parameters=_parameters(opened),
+        ema=sum(name.startswith(EMA) for name in names),
+        baked=baked(metadata),
+        notes=opened.notes,
+        hashes=hashes,
+        preview=read_preview(metadata) is not None,
+        metadata=metadata,
+    )
+
+
+def baked(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """What was merged into a checkpoint, in words: ``bake``'s LoRAs with their strengths, and what
+    the web UI's merger and modelspec say."""
+    try:
+        recipe = json.loads(metadata.get("sd_merge_recipe", "null"))
+    except (ValueError, RecursionError):
+        recipe = None
+    said = []
+    loras = recipe.get("loras") if isinstance(recipe, dict) else None
+    for lora in loras if isinstance(loras, list) else []:
+        if isinstance(lora, dict):
+            unet, text = lora.get("unet"), lora.get("text_encoder")
+            said.append(f"{lora.get('name')} (unet {unet}, text encoder {text})")
+    if isinstance(recipe, dict) and not said:
+        said.append(f"recipe {json.dumps(recipe, ensure_ascii=False)}")
+    merged = metadata.get("modelspec.merged_from")
+    return tuple(said or ([merged] if merged else []))
+
+
+def _files(opened: OpenedCheckpoint) -> list[WeightFile]:
+    files = {
+        weight.file.path: weight.file
+        for part in opened.weights.values()
+        for weight in part.values()
+    }
+    return list(files.values())
+
+
+def _precision(files: list[WeightFile]) -> dict[str, int]:
+    """Bytes by dtype, of all tensors of the files."""
+    counts = Counter[str]()
+    for file in files:
+        tensors = file.tensors if file.tensors is not None else file.pickle and file.pickle.tensors
+        for tensor in (tensors or {}).values():
+            counts[tensor.dtype] += math.prod(tensor.shape) * DTYPE_BYTES.get(tensor.dtype, 0)
+    return dict(counts.most_common())
+
+
+def _parameters(opened: OpenedCheckpoint) -> dict[str, int]:
+    """Numbers by part; of OpenCLIP's joined q, k and v each third is a place of its own."""
+    return {
+        part: sum(
+            math.prod(weight.file.shapes[weight.place.name])
+            // (3 if weight.place.third is not None else 1)
+            for weight in weights.values()
+        )
+        for part, weights in opened.weights.items()
+    }
+
+
+def _refuse_run_folder(path: Path) -> None:
+    if path.is_dir() and any((path / name).is_file() for name in _RUN_FILES):
+        found = sorted(path.glob("*.safetensors"))
+        todo = f"name the LoRA in it: {found[0]}" if found else "it has no LoRA yet"
+        raise UserError.of(path, "is the folder of a training run", todo)
+
+
+def _refuse_state(path: Path) -> None:
+    """
+    Raises:
+        UserError: it is a training state, which holds numbers by groups and no model.
+    """
+    if path.is_dir():
+        return
+    file = read_header(path)
+    if file.pickle is not None and not file.shapes and load_state(file).keys() >= _STATE:
+        todo = "the LoRA files lie in the folder above it"
+        raise UserError.of(path, "is the training state of a run, from which it resumes", todo)

@@ -1,0 +1,93 @@
+"""The layers of a model from its weights' names and shapes alone.
+
+Tools that work on files need to know which layers there are, what blocks they lie in and what
+LoRA files call them; none of them runs a layer. Modules here are empty, on the meta device, and
+have the names of diffusers' and transformers' classes without being those: neither library is
+imported, which would take longer than most of the work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+
+from lorasmith.models.family import Architecture
+from lorasmith.models.family_type import Shapes
+from lorasmith.models.layout import canonical_shape
+from lorasmith.models.roots import AdapterRoot, adapter_roots
+from lorasmith.models.source import OpenedCheckpoint
+
+# The classes of modules that adapters are chosen by, from the ends of module paths.
+CLASSES: tuple[tuple[str, str], ...] = (
+    (r"(^|\.)attentions\.\d+$", "Transformer2DModel"),
+    (r"(^|\.)resnets\.\d+$", "ResnetBlock2D"),
+    (r"(^|\.)downsamplers\.\d+$", "Downsample2D"),
+    (r"(^|\.)upsamplers\.\d+$", "Upsample2D"),
+    (r"\.attn[12]$", "Attention"),
+    (r"\.self_attn$", "CLIPAttention"),
+    (r"\.mlp$", "CLIPMLP"),
+)
+
+
+def skeleton_roots(architecture: Architecture, shapes: Mapping[str, Shapes]) -> list[AdapterRoot]:
+    """Where adapters attach in a model whose weights have these canonical names and shapes.
+
+    Args:
+        shapes: ``{part: {canonical name: shape}}``, see :func:`stored_shapes`.
+    """
+    parts = architecture.known_as.parts[2:]
+    encoders = {part: skeleton(shapes[part]) for part in parts}
+    return adapter_roots(architecture, skeleton(shapes["unet"]), encoders)
+
+
+def stored_shapes(opened: OpenedCheckpoint) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The shapes of a checkpoint's weights, as modules want them."""
+    return {
+        part: {
+            name: canonical_shape(part, name, stored.file.shapes[stored.place.name], stored.place)
+            for name, stored in weights.items()
+        }
+        for part, weights in opened.weights.items()
+    }
+
+
+def skeleton(shapes: Shapes) -> nn.Module:
+    """Modules for every Linear (O, I) and Conv2d (O, I, kh, kw) weight, at its path."""
+    root = nn.Module()
+    modules: dict[str, nn.Module] = {"": root}
+    for name, shape in shapes.items():
+        path, _, leaf = name.rpartition(".")
+        if leaf != "weight" or len(shape) not in (2, 4) or "embeddings." in name:
+            continue
+        parent, _, attribute = path.rpartition(".")
+        layer = _layer(shape, f"{path}.bias" in shapes)
+        _module(modules, parent).add_module(attribute, layer)
+    return root
+
+
+def _layer(shape: tuple[int, ...], bias: bool) -> nn.Module:
+    outputs, inputs, *kernel = shape
+    if not kernel:
+        return nn.Linear(inputs, outputs, bias, device="meta")
+    padding = tuple(side // 2 for side in kernel)
+    return nn.Conv2d(inputs, outputs, tuple(kernel), padding=padding, bias=bias, device="meta")  # type: ignore[arg-type]
+
+
+def _module(modules: dict[str, nn.Module], path: str) -> nn.Module:
+    """The module at ``path``, made with its parents if it is not there."""
+    if path not in modules:
+        parent, _, attribute = path.rpartition(".")
+        modules[path] = _class_at(path)()
+        _module(modules, parent).add_module(attribute, modules[path])
+    return modules[path]
+
+
+def _class_at(path: str) -> type[nn.Module]:
+    matching: Iterable[str] = (name for end, name in CLASSES if re.search(end, path))
+    name = next(iter(matching), None)
+    return nn.Module if name is None else _NAMED[name]
+
+
+_NAMED: dict[str, type[nn.Module]] = {name: type(name, (nn.Module,), {}) for _, name in CLASSES}

@@ -1,0 +1,99 @@
+"""``lorasmith resize`` and ``lorasmith merge`` from the outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from tests.unit.lora_tools.changes import lora_tensors, write
+
+from lorasmith.cli.main import cli
+
+LAYERS = {
+    "lora_unet_mid_block_attentions_0_proj_in": (24, 20, 1, 1),
+    "lora_te_text_model_encoder_layers_0_mlp_fc1": (32, 16),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.safetensors", lora_tensors(LAYERS, 8, seed=1))
+    write(tmp_path / "b.safetensors", lora_tensors(LAYERS, 4, seed=2))
+    return tmp_path
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, list(arguments))
+    assert "Traceback" not in result.output
+    return result.exit_code, result.output
+
+
+def test_resize(folder: Path) -> None:
+    status, text = run("resize", "a.safetensors", "out.safetensors", "--rank", "2")
+    assert status == 0, text
+    assert "rank       8 -> 2" in text
+    assert "M00" in text
+    assert "BASE" in text
+    assert "result     out.safetensors" in text
+    assert load_file("out.safetensors")[f"{next(iter(LAYERS))}.lora_down.weight"].shape[0] == 2
+
+
+def test_resize_dry(folder: Path) -> None:
+    arguments = ("resize", "a.safetensors", "out.safetensors", "--retain", "0.9")
+    status, dry = run(*arguments, "--dry-run", "--modules")
+    assert status == 0, dry
+    assert "out.safetensors not written" in dry
+    assert not Path("out.safetensors").exists()
+    _, text = run(*arguments)
+    size = next(line for line in dry.splitlines() if line.startswith("size"))
+    assert size in text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "none of --rank"),
+        (["--rank", "4", "--size", "2"], "--rank, --size: 2 of"),
+        (["--rank", "0"], "--rank: 0 is not a rank"),
+    ],
+)
+def test_resize_told_wrongly(folder: Path, options: list[str], said: str) -> None:
+    status, text = run("resize", "a.safetensors", "out.safetensors", *options)
+    assert status == 2
+    assert said in text
+
+
+def test_merge(folder: Path) -> None:
+    arguments = ("merge", "a.safetensors:0.8", "b.safetensors:unet=1:te=0", "--out")
+    status, text = run(*arguments, "out.safetensors")
+    assert status == 0, text
+    assert "a (0.8), b (unet 1, te 0)" in text
+    assert "rank       8 to 12" in text
+    status, text = run(*arguments, "small.safetensors", "--rank", "3", "--precision", "fp16")
+    assert status == 0, text
+    assert "rank       3\n" in text
+    status, text = run(*arguments, "dry.safetensors", "--method", "dare", "--dry-run")
+    assert status == 0, text
+    assert not Path("dry.safetensors").exists()
+
+
+def test_nothing_is_overwritten(folder: Path) -> None:
+    before = Path("a.safetensors").read_bytes()
+    for arguments in (
+        ("resize", "b.safetensors", "a.safetensors", "--rank", "2"),
+        ("resize", "a.safetensors", "a.safetensors", "--rank", "2"),
+        ("merge", "a.safetensors", "b.safetensors", "--out", "a.safetensors"),
+        ("merge", "a.safetensors", "b.safetensors", "--out", "new.txt"),
+    ):
+        status, text = run(*arguments)
+        assert status == 2, text
+    assert Path("a.safetensors").read_bytes() == before
+
+
+def test_all_that_is_wrong_at_once(folder: Path) -> None:
+    status, text = run("merge", "a.safetensors:1:2:3", "b.safetensors:unet=x", "--out", "o.x")
+    assert status == 2
+    assert "2 errors" in text

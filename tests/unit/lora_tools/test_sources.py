@@ -1,0 +1,61 @@
+"""Files with strengths, as the command line has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorasmith.errors import UserError
+from lorasmith.lora_tools.sources import LoraSource, parse_source, parse_sources
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.safetensors", LoraSource(Path("a.safetensors"))),
+        ("a.safetensors:0.8", LoraSource(Path("a.safetensors"), 0.8, 0.8)),
+        ("a.safetensors:-1e-1", LoraSource(Path("a.safetensors"), -0.1, -0.1)),
+        ("a.safetensors:0.8:.5", LoraSource(Path("a.safetensors"), 0.8, 0.5)),
+        ("a.safetensors:unet=0.8:te=0.5", LoraSource(Path("a.safetensors"), 0.8, 0.5)),
+        ("a.safetensors:te=0", LoraSource(Path("a.safetensors"), 1.0, 0.0)),
+        ("C:\\my loras\\a.safetensors:2", LoraSource(Path("C:\\my loras\\a.safetensors"), 2, 2)),
+        ("C:\\my loras\\a.safetensors", LoraSource(Path("C:\\my loras\\a.safetensors"))),
+        ("my:odd:name.pt", LoraSource(Path("my:odd:name.pt"))),
+    ],
+)
+def test_strengths(text: str, expected: LoraSource) -> None:
+    assert parse_source(text) == expected
+
+
+def test_weights_of_parts_and_blocks() -> None:
+    source = parse_source("a.safetensors:0.5:2:lbw=INX:x=0.25")
+    assert source.weight("unet", "IN04") == 0.5
+    assert source.weight("unet", "OUT04") == 0.125
+    assert source.weight("text_encoder_2", "BASE") == 2.0
+    assert parse_source("a.pt:lbw=OUTALL").weight("unet", "IN04") == 0.0
+    assert parse_source("a.pt:0.5:lbw=1,0,0,0,0,0,1,0,0,0,0,0").weight("unet", "OUT00") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a.pt:1:2:3", "more than once"),
+        ("a.pt:1:te=2", "more than once"),
+        ("a.pt:unet=x", "'x' is no strength"),
+        ("a.pt:unet=inf", "'inf' is no strength"),
+        ("a.pt:lbw=OUTAL", "did you mean"),
+        ("a.pt:lbw=1,2", "2 values given"),
+        ("a.pt:x=1", "without lbw="),
+        (":1", "names no file"),
+    ],
+)
+def test_what_is_not_understood(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        parse_source(text)
+
+
+def test_all_problems_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_sources(["a.pt:unet=x", "b.pt", "c.pt:1:2:3"])
+    assert len(caught.value.problems) == 2

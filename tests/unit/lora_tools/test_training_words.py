@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lorasmith.lora_tools.report import Folder
+from lorasmith.lora_tools.training_words import training_words, words_of
+
+KOHYA = {
+    "ss_sd_model_name": "model.safetensors", "ss_resolution": "(512, 768)", "ss_steps": "1200",
+    "ss_optimizer": "bitsandbytes.optim.adamw.AdamW8bit(weight_decay=0.01)", "ss_epoch": "10",
+    "ss_num_epochs": "10", "ss_max_train_steps": "1600", "ss_min_snr_gamma": "5.0",
+    "ss_learning_rate": "0.0001", "ss_noise_offset": "None", "ss_flip_aug": "False",
+    "ss_shuffle_caption": "True", "ss_mixed_precision": "no", "ss_loss_type": "l2",
+}  # fmt: skip
+
+
+def test_settings_in_plain_words() -> None:
+    assert training_words(KOHYA) == {
+        "base model": "model.safetensors",
+        "resolution": "512 x 768",
+        "epochs": "10",
+        "steps": "1200",
+        "steps planned": "1600",
+        "optimizer": "AdamW8bit(weight_decay=0.01)",
+        "learning rate": "0.0001",
+        "min-SNR gamma": "5.0",
+        "captions shuffled": "yes",
+        "precision": "fp32",
+    }
+
+
+def test_trigger_words_are_the_files_own_or_the_common_tags() -> None:
+    tags = {"10_zorp": {"zorp": 20, "hat": 3, "smile": 18, "": 0}}
+    metadata = {
+        "ss_tag_frequency": json.dumps(tags),
+        "ss_dataset_dirs": json.dumps({"10_zorp": {"n_repeats": 10, "img_count": 20}}),
+    }
+    words = words_of(metadata)
+    assert (words.triggers, words.said) == (("zorp", "smile"), False)
+    assert words.folders == (Folder("10_zorp", {"zorp": 20, "smile": 18, "hat": 3}, 20, 10),)
+    words = words_of({**metadata, "modelspec.trigger_phrase": "zorp, smiling"})
+    assert (words.triggers, words.said) == (("zorp, smiling",), True)
+
+
+def test_the_form_with_a_dataset_configuration() -> None:
+    dataset = {"tag_frequency": {"x": {"zorp": 5}}, "dataset_dirs": {"x": {"img_count": 5}}}
+    assert words_of({"ss_datasets": json.dumps([dataset])}).triggers == ("zorp",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "3", '"x"', '{"a": 3}', '{"a": {"b": "c"}}', '{"a": {"b": -1}}',
+        "[" * 100_000, '{"9999999999999_a": {"b": 2}}', "None",
+    ],
+)  # fmt: skip
+def test_metadata_may_say_anything(text) -> None:
+    for key in ("ss_tag_frequency", "ss_dataset_dirs", "ss_datasets"):
+        words_of({"ss_tag_frequency": '{"a": {"b": 2}}', key: text})
+    training_words(dict.fromkeys(KOHYA, text))
