@@ -1,0 +1,232 @@
+"""What ``pick`` knows of a run before a model is loaded: its snapshots, pictures and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from lorasmith.config.load import load_settings
+from lorasmith.config.schema import TrainSettings
+from lorasmith.data.dataset import Dataset
+from lorasmith.data.holdout import measured, measuring_dataset
+from lorasmith.data.scan import Picture, scan
+from lorasmith.errors import Problem, RunError, UserError
+from lorasmith.files import quick_fingerprint, read_safetensors_header
+from lorasmith.models.family import Architecture
+from lorasmith.sampling.from_captions import stripped
+from lorasmith.sampling.grid_snapshots import Snapshot, find_snapshots
+from lorasmith.training.holdout_setup import HeldOut, hold_out_of
+from lorasmith.training.pick_prompts import (
+    Trigger,
+    find_trigger,
+    mixed_captions,
+    spread,
+)
+from lorasmith.training.prepare import (
+    attempt,
+    buckets_of,
+    caption_rules,
+    folder_specs,
+    open_architecture,
+)
+from lorasmith.training.run_folder import RunFolder, existing_run_folder
+from lorasmith.training.status import read_status
+
+# Pictures whose loss is measured, of each kind. The noise and timesteps are the same for every
+# snapshot, so that even few tell snapshots apart.
+LOSS_PICTURES = 8
+# Training pictures that drawings are set beside.
+REFERENCE_PICTURES = 64
+SEED = 0
+
+ENDED = {
+    "done": "the run is finished",
+    "running": "the run goes on; new snapshots are added when you ask again",
+    "preparing": "the run has not begun its first step",
+    "stopped": "the run was stopped before its end",
+    "trouble": "the run ended in trouble (lorasmith control says which)",
+    "killed": "the run was killed before its end",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A snapshot that may be kept.
+
+    Args:
+        step: optimizer steps behind it; ``None`` where its file does not say.
+        fingerprint: changes with the file.
+    """
+
+    path: Path
+    label: str
+    epoch: int | None
+    step: int | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything that is the same for all snapshots of a run.
+
+    Args:
+        trigger: what calls the subject.
+        dataset: held-out pictures first, then training pictures; each once, nothing varied.
+        held_out: how many of its items are held out.
+        references: as many of the training pictures as drawings are compared with.
+        prompts: captions to draw, with the trigger.
+        plain: captions without it; empty where there is no trigger to leave out.
+        trained: how many training pictures there are.
+        regularised: whether there are regularisation pictures.
+    """
+
+    trigger: Trigger
+    dataset: Dataset
+    held_out: int
+    references: Dataset
+    prompts: tuple[str, ...]
+    plain: tuple[str, ...]
+    trained: int
+    regularised: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any picture, caption or prompt."""
+        digest = blake2b(digest_size=8)
+        for item in (*self.dataset.items, *self.references.items):
+            stat = item.picture.path.stat()
+            place = (item.placement.bucket, item.placement.crop)
+            facts = (item.picture.path.name, stat.st_size, stat.st_mtime_ns, item.caption, place)
+            digest.update(repr(facts).encode())
+        digest.update(repr((self.held_out, self.prompts, self.plain)).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class PickRun:
+    """A run folder as ``pick`` sees it; ``state`` as in :class:`~.status.Status`."""
+
+    folder: RunFolder
+    settings: TrainSettings
+    state: str
+    architecture: Architecture
+    candidates: tuple[Candidate, ...]
+    material: Material
+
+
+def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
+    """Everything of a run that needs no model.
+
+    Args:
+        path: the run's folder.
+        pictures: how many prompts of each kind.
+        plain: what is drawn without the trigger, in place of captions.
+
+    Raises:
+        RunError: it is no run folder, or holds no snapshot.
+        UserError: its pictures or its base model are gone; all problems at once.
+    """
+    folder = existing_run_folder(path)
+    settings = load_settings(folder.settings)
+    state = read_status(folder).state
+    candidates = find_candidates(folder, state)
+    problems: list[Problem] = []
+    architecture = attempt(problems, lambda: open_architecture(settings))
+    folders = attempt(problems, lambda: folder_specs(settings))
+    held = None
+    if folders is not None:
+        extension = settings.captions.extension
+        found = attempt(problems, lambda: scan(folders, extension=extension))
+        if found is not None:
+            problems += found.problems
+            held = attempt(problems, lambda: hold_out_of(settings.validation, found, extension))
+    if architecture is None or held is None or problems:
+        raise UserError(dict.fromkeys(problems))
+    material = gather(settings, held, architecture, pictures, plain)
+    return PickRun(folder, settings, state, architecture, tuple(candidates), material)
+
+
+def find_candidates(folder: RunFolder, state: str) -> list[Candidate]:
+    """The run's snapshots in the order of training.
+
+    Raises:
+        RunError: there are none; says why as far as the run's state tells it.
+    """
+    if not any(folder.path.glob("*.safetensors")):
+        todo = {
+            "running": "wait for its first snapshot (save.every_epochs)",
+            "preparing": "wait for its first snapshot (save.every_epochs)",
+        }.get(state, f"go on with it: lorasmith train --resume {folder.path}")
+        raise RunError.of(folder.path, f"holds no snapshot; {ENDED.get(state, state)}", todo)
+    found = [(snapshot, _step(snapshot)) for snapshot in find_snapshots(folder.path)]
+    last = 1 + max((step for _, step in found if step is not None), default=0)
+    # A file that does not say its step keeps its place among those that do not.
+    found.sort(key=lambda one: (one[1] if one[1] is not None else last, one[0].final))
+    return [
+        Candidate(
+            snapshot.path,
+            snapshot.label,
+            snapshot.epoch,
+            step,
+            quick_fingerprint(snapshot.path),
+        )
+        for snapshot, step in found
+        if snapshot.path is not None
+    ]
+
+
+def _step(snapshot: Snapshot) -> int | None:
+    if snapshot.step is not None or snapshot.path is None:
+        return snapshot.step
+    try:
+        said = read_safetensors_header(snapshot.path).metadata.get("ss_steps", "")
+    except (ValueError, OSError):  # Told of when the file is read.
+        return None
+    return int(said) if said.isdecimal() else None
+
+
+def gather(
+    settings: TrainSettings,
+    held: HeldOut,
+    architecture: Architecture,
+    pictures: int,
+    others: Sequence[str] = (),
+) -> Material:
+    """Choose pictures and prompts; a function of the files' names and captions alone."""
+    buckets, rules = buckets_of(settings, architecture), caption_rules(settings)
+    folders, separator = held.training.folders, settings.captions.separator
+    training = [p for p in held.training.pictures if not folders[p.folder].reg]
+    reg = [p for p in held.training.pictures if folders[p.folder].reg]
+
+    def ranked(chosen: Sequence[Picture], limit: int) -> tuple[Picture, ...]:
+        return measured(held.training, chosen, SEED, limit)[0]
+
+    def dataset(*groups: Sequence[Picture]) -> Dataset:
+        return measuring_dataset(held.everything, groups, buckets, rules, SEED)
+
+    out = ranked(held.pictures, LOSS_PICTURES)
+    references = dataset(ranked(training, REFERENCE_PICTURES))
+    said = [item.caption for item in references.items]
+    trigger = find_trigger(settings.captions.trigger, said, separator)
+    asked = [item.caption for item in dataset(out).items] if len(out) >= pictures else []
+    asked = asked or mixed_captions(said, trigger.text, separator)
+    plain = list(others)
+    if trigger and not others:
+        bare = [stripped(caption, [trigger.text]) for caption in said]
+        bare = list(dict.fromkeys(caption for caption in bare if caption))
+        told = [item.caption for item in dataset(ranked(reg, LOSS_PICTURES)).items]
+        half = pictures // 2 if told else 0
+        plain = spread(bare, pictures - half) + spread(told, half)
+    plain = spread(plain, pictures)
+    return Material(
+        trigger,
+        dataset(out, ranked(training, LOSS_PICTURES)),
+        len(out),
+        references,
+        tuple(spread(asked, pictures)),
+        tuple(plain),
+        len(training),
+        bool(reg),
+    )
