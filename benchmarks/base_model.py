@@ -24,7 +24,8 @@ from lorasmith.demo.judge import held_out_accuracy, leak_rate, read, tag_accurac
 from lorasmith.demo.world import VALUES
 from lorasmith.files import write_text
 from lorasmith.models.checkpoint import load_model
-from lorasmith.sampling.generate import PictureRequest, generate
+from lorasmith.sampling.generate import generate
+from lorasmith.sampling.request import PictureRequest
 
 REPORT = Path(__file__).with_suffix(".md")
 REQUIRED = ("shape", "colour", "hat")

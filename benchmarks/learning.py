@@ -36,7 +36,8 @@ from lorasmith.events import Controls
 from lorasmith.files import write_text
 from lorasmith.models.checkpoint import load_model
 from lorasmith.models.sd import DiffusionModel
-from lorasmith.sampling.generate import PictureRequest, generate
+from lorasmith.sampling.generate import generate
+from lorasmith.sampling.request import PictureRequest
 from lorasmith.sampling.sheet import contact_sheet
 from lorasmith.training.run import train
 

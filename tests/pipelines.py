@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import diffusers
-from pytest import MonkeyPatch
+import pytest
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from lorasmith.models.family_type import EOS, TextEncoderSpec
@@ -64,7 +64,7 @@ def encode(pipeline: Any, captions: list[str], clip_skip: int = 1) -> tuple[Any,
         hidden, _, pooled, _ = pipeline.encode_prompt(captions, do_classifier_free_guidance=False)
         return hidden, pooled
     encoder = pipeline.text_encoder
-    with MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         if skip is not None:
             # diffusers 0.42 looks for the norm where transformers 4 had it.
             patch.setitem(vars(encoder), "text_model", encoder)

@@ -20,7 +20,10 @@ SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "lorasmith"
 
 FLOORS = (
-    {"block_weights", "errors", "events", "files", "randomness", "tensor_files", "tensor_random"},
+    {
+        *("block_weights", "errors", "events", "files", "randomness"),
+        *("tensor_files", "tensor_held", "tensor_packing", "tensor_random"),
+    },
     {"config"},
     {"data", "diffusion", "adapters", "models"},
     {"curation", "sampling", "lora_tools"},
@@ -50,7 +53,7 @@ TORCH_FREE = (
     "files",
     "models.family",
     "randomness",
-    "sampling.prompt",
+    "sampling.prompt*",
 )
 
 # Importing any of these imports torch.

@@ -16,7 +16,7 @@ _HOMES = {
     "Controls": "lorasmith.events",
     "DiffusionModel": "lorasmith.models.sd",
     "LoraShelf": "lorasmith.sampling.loras",
-    "PictureRequest": "lorasmith.sampling.generate",
+    "PictureRequest": "lorasmith.sampling.request",
     "TrainSettings": "lorasmith.config.schema",
     "UserError": "lorasmith.errors",
     "generate": "lorasmith.sampling.generate",

@@ -209,6 +209,12 @@ class ModelSpec:
         return {f"modelspec.{name}": value for name, value in values.items() if value}
 
 
+# Whose names of the UNet's layers a LoRA file has, as model sites want it said.
+IMPLEMENTATIONS = {
+    "diffusers": "diffusers",
+    "ldm": "https://github.com/Stability-AI/generative-models",
+}
+
 _TRANSLATED = {"architecture", "resolution", "prediction", "clip_skip", "timestamp"}
 
 

@@ -2,207 +2,112 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lorasmith.cli.interrupt import stop_on_interrupt
-from lorasmith.errors import Problem, Stopped, UserError
-from lorasmith.events import Controls, Notice, Observer
+from lorasmith.cli.generate_options import NAMES, Options, read_options, with_options
+from lorasmith.errors import Problem, UserError
+from lorasmith.events import Notice, Observer
 
 if TYPE_CHECKING:
     import torch
-    from rich.console import Console
 
-    from lorasmith.sampling.generate import GeneratedPicture, PictureRequest
+    from lorasmith.cli.generate_run import Work
+    from lorasmith.sampling.from_captions import Drawing
+    from lorasmith.sampling.from_picture import Recipe
     from lorasmith.sampling.loras import LoraShelf
-    from lorasmith.training.observers import Terminal
+    from lorasmith.sampling.request import Hires, Inpaint, PictureRequest
 
 T = TypeVar("T")
 
 # Where `lorasmith train` puts its results, so that a fresh LoRA is found without an option.
 DEFAULT_LORA_DIR = Path("runs")
 MAX_COUNT = 10_000
-# Settings and request fields by the option that sets them here.
-OPTIONS = {
-    "steps": "--steps",
-    "cfg": "--cfg",
-    "seed": "--seed",
-    "sampler": "--sampler",
-    "width": "--size",
-    "height": "--size",
-    "performance.device": "--device",
-    "train.precision": "--precision",
-}
-_NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is to be drawn and with what, checked but for the weights."""
-
-    requests: list[PictureRequest]
-    loras: LoraShelf
-    model: str
-    vae: str | None
-    prediction: str
-    zero_terminal_snr: bool | Literal["auto"]
-    clip_skip: int
-    device: torch.device
-    dtype: torch.dtype
-    out: Path
-
-    @property
-    def model_name(self) -> str:
-        path = Path(self.model)
-        return path.stem if path.suffix in (".safetensors", ".ckpt") else path.name
+# Names that say that no other VAE was used.
+_NO_VAE = ("", "None", "Automatic")
+# Request fields that are options of the same name.
+_PLAIN = (
+    "negative", "steps", "cfg", "cfg_rescale", "sampler", "schedule", "eta", "init", "denoise",
+)  # fmt: skip
 
 
 @click.command("generate")
-@click.argument("prompt")
-@click.option(
-    "--model", metavar="demo|PATH|HUB_ID", default="demo", show_default=True, help="Base model."
-)
-@click.option(
-    "--lora-dir",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder with LoRAs, searched with its sub-folders.  [default: runs]",
-)
-@click.option("--negative", metavar="TEXT", default="", help="What the picture should not be.")
-@click.option(
-    "--seed", type=int, metavar="N", help="Seed of the first picture.  [default: a random one]"
-)
-@click.option(
-    "--count",
-    type=int,
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Number of pictures, with seeds N, N+1, …",
-)
-@click.option(
-    "--steps", type=int, default=20, show_default=True, metavar="N", help="Sampling steps."
-)
-@click.option(
-    "--cfg",
-    type=float,
-    default=7.0,
-    show_default=True,
-    metavar="X",
-    help="Classifier-free guidance: how closely to follow the prompt. 1 is none.",
-)
-@click.option(
-    "--sampler",
-    default="ddim",
-    show_default=True,
-    metavar="NAME",
-    help="ddim, euler, euler_a or dpmpp_2m_karras.",
-)
-@click.option(
-    "--size",
-    metavar="WxH",
-    help="Size in pixels, as 512x768.  [default: the model's own]",
-)
-@click.option(
-    "--out",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    default=Path("outputs"),
-    show_default=True,
-    help="Folder for the pictures.",
-)
-@click.option(
-    "--clip-skip",
-    type=int,
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Use the N-th last layer of the text encoder.",
-)
-@click.option("--vae", metavar="PATH", help="A VAE to use instead of the model's own.")
-@click.option(
-    "--prediction",
-    type=click.Choice(["auto", "epsilon", "v"]),
-    default="auto",
-    show_default=True,
-    help="What the model predicts: the noise (epsilon) or the velocity (v).",
-)
-@click.option(
-    "--zero-terminal-snr",
-    is_flag=True,
-    help="Begin at nothing but noise, for models that were trained so and do not say it.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="Of the UNet and the text encoder; the VAE works in fp32.",
-)
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="auto|cpu|cuda|…",
-    help="Where to compute.",
-)
-def command(
-    prompt: str,
-    model: str,
-    lora_dir: Path | None,
-    negative: str,
-    seed: int | None,
-    count: int,
-    steps: int,
-    cfg: float,
-    sampler: str,
-    size: str | None,
-    out: Path,
-    clip_skip: int,
-    vae: str | None,
-    prediction: str,
-    zero_terminal_snr: bool,
-    precision: str,
-    device: str,
-) -> None:
+@click.argument("prompt", required=False)
+@with_options
+@click.pass_context
+def command(context: click.Context, /, prompt: str | None, **values: Any) -> None:
     """Draw pictures of PROMPT, with LoRAs named in it.
 
     PROMPT is written as in the Stable Diffusion web UI: <lora:NAME:0.8> adds a LoRA, (word:1.2)
-    and [word] weigh words, BREAK begins a new chunk. Each PNG carries what made it.
+    and [word] weigh words, BREAK begins a new chunk. Each PNG carries what made it, and
+    --from-png makes it again; options given beside it win.
     """
     from lorasmith.cli.console import console
-    from lorasmith.files import check_writable
-    from lorasmith.sampling.generate import PictureRequest
+    from lorasmith.cli.generate_run import draw
     from lorasmith.training.observers import Terminal
 
-    problems: list[Problem] = []
-    width, height = _attempt(lambda: _parse_size(size), problems) or (None, None)
-    if not 1 <= count <= MAX_COUNT:
-        problems.append(Problem("--count", f"{count} is out of range", f"choose 1 to {MAX_COUNT}"))
-    first_seed = secrets.randbelow(2**32) if seed is None else seed
-    requests = [
-        PictureRequest(prompt, negative, first_seed + i, steps, cfg, sampler, width, height)
-        for i in range(min(max(count, 1), MAX_COUNT))
-    ]
     terminal = Terminal(console)
-    shelf = _attempt(lambda: _shelf(lora_dir, terminal), problems)
+    options = read_options(context, values)
+    work = _work(prompt, options, terminal)
+    if work.drawings is None and work.random_seed is not None:
+        last = work.random_seed + options.count - 1
+        console.print(f"seed {work.random_seed}" + f" to {last}" * (options.count > 1))
+    draw(work, console, terminal)
+
+
+def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
+    """All that is to be drawn and with what, checked but for the weights.
+
+    Raises:
+        UserError: with everything that is wrong.
+    """
+    from lorasmith.cli.generate_run import Work
+    from lorasmith.files import check_writable
+    from lorasmith.sampling.embeddings import EmbeddingShelf
+    from lorasmith.sampling.wildcards import Wildcards
+
+    problems = list(_check_sources(prompt, options))
+    shelf = _attempt(lambda: _shelf(options.lora_dir, terminal), problems)
+    recipe = _attempt(lambda: _recipe(options, shelf, terminal), problems)
+    size = _attempt(lambda: _parse_size(options.size), problems)
+    if not 1 <= options.count <= MAX_COUNT:
+        what = f"{options.count} is out of range"
+        problems.append(Problem("--count", what, f"choose 1 to {MAX_COUNT}"))
+    if options.batch is not None and options.batch < 1:
+        problems.append(Problem("--batch", f"{options.batch} is out of range", "choose 1 or more"))
+    base = _base(prompt, options, recipe, size)
+    drawings = _attempt(lambda: _drawings(prompt, options, base, terminal), problems)
+    if options.captions or options.prompts:
+        requests = [drawing.request for drawing in drawings or []]
+    else:
+        count = min(max(options.count, 1), MAX_COUNT)
+        requests = [replace(base, seed=base.seed + i) for i in range(count)]
     problems += _check(requests, shelf)
-    _attempt(lambda: check_writable(out), problems)
-    place = _attempt(lambda: _place(model, vae, prediction, clip_skip, precision, device), problems)
-    if problems or shelf is None or place is None:
-        raise UserError(problems)
-    if seed is None:
-        console.print(f"seed {first_seed}" + (f" to {first_seed + count - 1}" * (count > 1)))
-    to_noise: bool | Literal["auto"] = True if zero_terminal_snr else "auto"
-    work = Work(requests, shelf, model, vae, prediction, to_noise, clip_skip, *place, out)
-    _draw(work, console, terminal)
+    _attempt(lambda: check_writable(options.out), problems)
+    source = _attempt(lambda: _model(options, recipe), problems)
+    clip_skip = recipe.clip_skip if recipe and "clip_skip" not in options.given else None
+    clip_skip = clip_skip or options.clip_skip
+    embeddings = _folder(options.embedding_dir, "--embedding-dir", problems)
+    wildcards = _folder(options.wildcard_dir, "--wildcard-dir", problems)
+    # Without a model there is nothing to say of layers and devices.
+    place = (
+        _attempt(lambda: _place(source, options, clip_skip), problems)
+        if source is not None
+        else None
+    )
+    if problems or shelf is None or source is None or place is None:
+        raise UserError(dict.fromkeys(problems))
+    random_seed = None if options.seed is not None or recipe else base.seed
+    return Work(
+        requests, drawings, shelf, EmbeddingShelf(embeddings, observer=terminal),
+        Wildcards(wildcards), source, options, clip_skip, *place, random_seed,
+    )  # fmt: skip
 
 
 def _attempt(work: Callable[[], T], problems: list[Problem]) -> T | None:
@@ -212,6 +117,28 @@ def _attempt(work: Callable[[], T], problems: list[Problem]) -> T | None:
     except UserError as error:
         problems += error.problems
         return None
+
+
+def _check_sources(prompt: str | None, options: Options) -> Iterable[Problem]:
+    """What is missing, or does not go together."""
+    sources = {"--captions": options.captions, "--prompts": options.prompts}
+    used = [name for name, path in sources.items() if path is not None]
+    if len(used) == 2:
+        yield Problem(used[1], "cannot be used with --captions", "leave one of them out")
+    if prompt is None and options.from_png is None and not used:
+        yield Problem("PROMPT", "is missing", "say what to draw")
+    if options.without and options.captions is None:
+        yield Problem("--without", "there are no captions", "give the dataset with --captions")
+    needs = {
+        "init": ("denoise", "mask"),
+        "mask": ("masked_content", "mask_blur", "mask_padding"),
+    }
+    if options.from_png is None:
+        needs["hires"] = ("hires_denoise", "hires_steps", "hires_upscaler")
+    for needed, names in needs.items():
+        for name in names:
+            if name in options.given and getattr(options, needed) is None:
+                yield Problem(f"--{name.replace('_', '-')}", f"does nothing without --{needed}")
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -236,29 +163,166 @@ def _shelf(folder: Path | None, observer: Observer) -> LoraShelf:
     return LoraShelf(folder, observer=observer)
 
 
+def _folder(path: Path | None, option: str, problems: list[Problem]) -> Path | None:
+    if path is not None and not path.is_dir():
+        problems.append(Problem(option, f"{path} is not a folder"))
+    return path
+
+
+def _recipe(options: Options, shelf: LoraShelf | None, observer: Observer) -> Recipe | None:
+    """What ``--from-png`` says, with LoRAs by the names that they have here."""
+    from lorasmith.sampling.from_picture import find_loras, recipe
+    from lorasmith.sampling.infotext import require_infotext
+
+    if options.from_png is None:
+        return None
+    found = recipe(require_infotext(options.from_png), options.from_png)
+    for note in found.notes:
+        if "--init" not in note or options.init is None:
+            observer(Notice("warning", f"{options.from_png.name}: {note}"))
+    if shelf is None:
+        return found
+    prompt = find_loras(found.request.prompt, found.lora_hashes, shelf)
+    return replace(found, request=replace(found.request, prompt=prompt))
+
+
+def _base(
+    prompt: str | None,
+    options: Options,
+    recipe: Recipe | None,
+    size: tuple[int, int] | None,
+) -> PictureRequest:
+    """The request that all pictures share: the recipe's, with what the command line says."""
+    from lorasmith.sampling.request import PictureRequest
+
+    base = recipe.request if recipe else PictureRequest("", seed=secrets.randbelow(2**32))
+    said = {name: getattr(options, name) for name in _PLAIN if not recipe or name in options.given}
+    if "sampler" in said and "schedule" not in said:
+        said["schedule"] = "automatic"
+    if prompt is not None:
+        said["prompt"] = prompt
+    if options.seed is not None:
+        said["seed"] = options.seed
+    elif options.captions or options.prompts:
+        # Fixed, so that the command can go on where it was stopped.
+        said["seed"] = 0
+    if size is not None:
+        said["width"], said["height"] = size
+    if recipe is None or any(name.startswith("hires") for name in options.given):
+        said["hires"] = _hires(options, base.hires)
+    return replace(base, inpaint=_inpaint(options), **said)
+
+
+def _hires(options: Options, known: Hires | None) -> Hires | None:
+    from lorasmith.sampling.request import Hires
+
+    scale = options.hires
+    if scale is None and known is not None:
+        scale = known.scale
+    if scale is None or scale == 1.0:
+        return None
+    said: dict[str, Any] = {
+        name: getattr(options, f"hires_{name}")
+        for name in ("denoise", "steps", "upscaler")
+        if known is None or f"hires_{name}" in options.given
+    }
+    return replace(known or Hires(), scale=scale, **said)
+
+
+def _inpaint(options: Options) -> Inpaint | None:
+    from lorasmith.sampling.request import Inpaint
+
+    if options.mask is None:
+        return None
+    content: Any = options.masked_content
+    return Inpaint(options.mask, content, options.mask_blur, options.mask_padding)
+
+
+def _drawings(
+    prompt: str | None, options: Options, base: PictureRequest, observer: Observer
+) -> list[Drawing] | None:
+    from lorasmith.sampling.from_captions import (
+        PLACE,
+        drawings_of_dataset,
+        drawings_of_file,
+        shared_tags,
+    )
+
+    if options.prompts is not None:
+        return drawings_of_file(options.prompts, base, options.out, count=options.count)
+    if options.captions is None:
+        return None
+    drawings = drawings_of_dataset(
+        options.captions,
+        base,
+        options.out,
+        template=PLACE if prompt is None else prompt,
+        without=options.without,
+        count=options.count,
+    )
+    shared = shared_tags(drawings)
+    if shared and prompt is None:
+        told = f'every caption has "{shared[0]}": if that is a trigger word, take it out with '
+        observer(Notice("warning", f'{told}--without "{shared[0]}"'))
+    return drawings
+
+
 def _check(requests: list[PictureRequest], shelf: LoraShelf | None) -> list[Problem]:
     """Problems of the prompts, the settings and the LoRAs' names."""
-    from lorasmith.sampling.generate import check_request
-    from lorasmith.sampling.prompt import parse_prompt
+    from lorasmith.sampling.jobs import check_request
+    from lorasmith.sampling.prompt_tags import take_tags
 
-    # The requests differ in their seeds alone, and the last one's is the largest.
-    problems = check_request(requests[0]) + check_request(requests[-1])
-    tags = _attempt(lambda: parse_prompt(requests[0].prompt).loras, [])
-    if shelf is not None and tags:
-        problems += shelf.check(tags)
+    # Most differ in their seeds alone, and the last one's is the largest.
+    distinct = {replace(request, seed=0): request for request in requests}
+    checked = [*distinct.values(), *requests[-1:]]
+    problems = [problem for request in checked for problem in check_request(request)]
+    if shelf is not None:
+        problems += shelf.check(tag for each in distinct for tag in take_tags(each.prompt)[1])
     return _under_options(dict.fromkeys(problems))
 
 
 def _under_options(problems: Iterable[Problem]) -> list[Problem]:
     """The problems with settings named as on this command line."""
     return [
-        Problem(OPTIONS.get(problem.where, problem.where), problem.what, problem.todo)
+        Problem(NAMES.get(problem.where, problem.where), problem.what, problem.todo)
         for problem in problems
     ]
 
 
+def _model(options: Options, recipe: Recipe | None) -> tuple[str, str | None]:
+    """Base model and VAE.
+
+    Raises:
+        UserError: the picture's model is not to be found.
+    """
+    from lorasmith.lora_tools.hashes import hash_file
+    from lorasmith.sampling.from_picture import find_model
+
+    if recipe is None or "model" in options.given or recipe.model == "demo":
+        return options.model, options.vae
+    problems: list[Problem] = []
+    folder = _folder(options.model_dir, "--model-dir", problems)
+    if problems:
+        raise UserError(problems)
+    named = f'"{recipe.model}"' if recipe.model else "a model that it does not name"
+    if folder is None:
+        todo = "give it with --model, or its folder with --model-dir"
+        raise UserError.of("--model", f"the picture was made with {named}", todo)
+
+    def hashes_of(path: Path) -> tuple[str, ...]:
+        hashes = hash_file(path)
+        return hashes.autov1, hashes.autov2
+
+    found = find_model(recipe.model, recipe.model_hash, folder, hashes_of)
+    if found is None:
+        what = f"{folder} has no model {named}, nor one of its hash"
+        raise UserError.of("--model-dir", what, "give another with --model")
+    vae = find_model(recipe.vae, "", folder, hashes_of) if recipe.vae not in _NO_VAE else None
+    return str(found), options.vae or (str(vae) if vae else None)
+
+
 def _place(
-    model: str, vae: str | None, prediction: str, clip_skip: int, precision: str, device: str
+    source: tuple[str, str | None], options: Options, clip_skip: int
 ) -> tuple[torch.device, torch.dtype]:
     """Where and in which precision to compute, from the model's header.
 
@@ -271,89 +335,16 @@ def _place(
     from lorasmith.training.estimate import unet_weights
 
     problems: list[Problem] = []
-    architecture = _attempt(lambda: peek(model, vae=vae, prediction=prediction), problems)
-    chosen = _attempt(lambda: choose_device(device), problems)
+    model, vae = source
+    architecture = _attempt(lambda: peek(model, vae=vae, prediction=options.prediction), problems)
+    chosen = _attempt(lambda: choose_device(options.device), problems)
     if architecture is not None:
         known = architecture
         _attempt(lambda: check_clip_skip(known, clip_skip, "--clip-skip"), problems)
     if architecture is None or chosen is None or problems:
         raise UserError(_under_options(problems))
     weights = unet_weights(architecture.unet)
-    dtype = _attempt(lambda: choose_precision(precision, chosen, weights).dtype, problems)
+    dtype = _attempt(lambda: choose_precision(options.precision, chosen, weights).dtype, problems)
     if dtype is None:
         raise UserError(_under_options(problems))
     return chosen, dtype
-
-
-def _draw(work: Work, console: Console, terminal: Terminal) -> None:
-    from lorasmith.models.checkpoint import load_model
-    from lorasmith.sampling.generate import generate
-
-    model = load_model(
-        work.model,
-        dtype=work.dtype,
-        device=work.device,
-        vae=work.vae,
-        prediction=work.prediction,
-        zero_terminal_snr=work.zero_terminal_snr,
-        clip_skip=work.clip_skip,
-    )
-    for note in model.notes:
-        terminal(Notice("warning", note))
-    controls = Controls()
-    saved: list[Path] = []
-    with stop_on_interrupt(controls), contextlib.closing(terminal):
-        try:
-            hashes = _lora_hashes(work)
-            for picture in generate(
-                model, work.requests, loras=work.loras, observer=terminal, controls=controls
-            ):
-                saved.append(_save(work, picture, hashes))
-        except Stopped as stop:
-            raise Stopped(f"stopped; {_places(saved)}") from stop
-    console.print(_places(saved), soft_wrap=True, markup=False)
-
-
-def _lora_hashes(work: Work) -> dict[str, str]:
-    """The hashes that web UIs know LoRAs by, by the names in the prompt."""
-    from lorasmith.sampling.loras import short_hash
-    from lorasmith.sampling.prompt import parse_prompt
-
-    names = [tag.name for tag in parse_prompt(work.requests[0].prompt).loras]
-    return {name: short_hash(work.loras.find(name)) for name in names}
-
-
-def _save(work: Work, picture: GeneratedPicture, hashes: dict[str, str]) -> Path:
-    from lorasmith.sampling.infotext import describe, save_picture
-
-    path = _new_path(work.out, picture.seed)
-    info = describe(
-        picture.request, model=work.model_name, clip_skip=work.clip_skip, lora_hashes=hashes
-    )
-    try:
-        save_picture(path, picture.image, info)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _new_path(folder: Path, seed: int) -> Path:
-    """``NNNNN-SEED.png``, numbered on from the last in ``folder``; an empty file reserves it, so
-    that two commands that draw into one folder never take the same."""
-    numbers = (_NUMBERED.fullmatch(path.name) for path in folder.iterdir())
-    number = max((int(match[1]) for match in numbers if match), default=0)
-    while True:
-        number += 1
-        path = folder / f"{number:05d}-{seed}.png"
-        with contextlib.suppress(FileExistsError):
-            path.touch(exist_ok=False)
-            return path
-
-
-def _places(saved: list[Path]) -> str:
-    if not saved:
-        return "no picture was finished"
-    if len(saved) == 1:
-        return f"1 picture: {saved[0]}"
-    return f"{len(saved)} pictures: {saved[0]} to {saved[-1].name}"

@@ -3,13 +3,15 @@
 A prompt of any length is cut into chunks of 75 tokens; each goes through the text encoder by
 itself, its hidden states are multiplied by the tokens' weights, and all chunks stand side by side.
 
-Shapes: B prompts, n chunks of 77 tokens each (begin, 75 of text, end), D text width.
+Shapes: B prompts, n chunks of 77 tokens each (begin, 75 of text, end), D text width, P pooled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,85 +19,212 @@ from torch import Tensor
 
 from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.models.tokenizer import BOS, EOS, ROW, token_ids
-from lorasmith.sampling.prompt import Fragment, Prompt
+from lorasmith.sampling.embeddings import Embedding, EmbeddingShelf
+from lorasmith.sampling.prompt_weights import Sections
 
-# How far back from a full chunk's end a comma may lie for the cut to be made there.
+# How far back from a full chunk's end a comma may lie for the cut to be made there: the web UI's
+# "prompt word wrap length limit", at its default.
 COMMA_REACH = 20
 
 # Means of hidden states below this share of their standard deviation are chance: CLIP's is 0.1,
 # that of a text encoder whose final norm is untrained 0.00001, and a ratio of two such, anything.
 MEANINGFUL_MEAN = 0.01
 
-_Token = tuple[int, float]
+# Chunks kept encoded; one of SDXL takes 0.6 MB in float32.
+KEPT = 256
+# Chunks that the text encoder gets at once.
+AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """77 token ids (begin, 75 of text, end) and their weights; begin, end and filling weigh 1."""
+    """77 token ids (begin, 75 of text, end) and their weights; begin, end and filling weigh 1.
+
+    Args:
+        embeddings: with the place of each one's first vector; the ids there mean nothing.
+    """
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
+    embeddings: tuple[tuple[int, Embedding], ...] = ()
 
     @property
     def weighted(self) -> bool:
         return any(weight != 1.0 for weight in self.weights)
 
-
-def chunks_of(prompt: Prompt) -> list[Chunk]:
-    """The prompt's chunks, at least one. Each BREAK begins another."""
-    # A BREAK with nothing behind it begins no chunk.
-    sections = prompt.sections[:-1] if not prompt.sections[-1] else prompt.sections
-    return [_chunk(tokens) for section in sections or ((),) for tokens in _cut(_tokens(section))]
+    @property
+    def blank(self) -> bool:
+        """Whether there is no text in it."""
+        return self.ids[1] == EOS
 
 
-def _tokens(section: Sequence[Fragment]) -> list[_Token]:
-    return [(i, fragment.weight) for fragment in section for i in token_ids(fragment.text)]
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What goes into a chunk as a whole: a token, or an embedding."""
+
+    ids: tuple[int, ...]
+    weight: float
+    embedding: Embedding | None = None
 
 
-def _cut(tokens: list[_Token]) -> Iterator[list[_Token]]:
-    """Pieces of at most 75 tokens, cut behind a comma where one is near."""
-    (comma,) = token_ids(",")
-    while len(tokens) > ROW:
-        end = ROW
-        if tokens[ROW][0] != comma:
-            near = (i for i in range(ROW - 1, ROW - COMMA_REACH - 1, -1) if tokens[i][0] == comma)
-            end = next(near, ROW - 1) + 1
-        yield tokens[:end]
-        tokens = tokens[end:]
-    yield tokens
+class PromptEncoder:
+    """Texts of a model's prompts to conditioning; each distinct chunk is encoded once.
 
-
-def _chunk(tokens: Sequence[_Token]) -> Chunk:
-    filling = ROW - len(tokens) + 1
-    return Chunk(
-        ids=(BOS, *(i for i, _ in tokens), *[EOS] * filling),
-        weights=(1.0, *(weight for _, weight in tokens), *[1.0] * filling),
-    )
-
-
-def encode_prompts(model: DiffusionModel, prompts: Sequence[Sequence[Chunk]]) -> Conditioning:
-    """Conditioning (B, 77 n, D) of B prompts, given as their chunks.
-
-    ``n`` is the least common multiple of their numbers of chunks: a shorter prompt is repeated
-    whole. Attention over a repeated sequence is attention over the sequence, so every picture is
-    exactly what it would be alone, whoever shares its batch. A pooled embedding is that of the
-    first chunk.
+    Args:
+        embeddings: whose names in prompts become their vectors.
+        comma_reach: see :data:`COMMA_REACH`; 0 always cuts after 75 tokens.
     """
-    distinct = list(dict.fromkeys(chunk for chunks in prompts for chunk in chunks))
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        embeddings: EmbeddingShelf | None = None,
+        *,
+        comma_reach: int = COMMA_REACH,
+    ) -> None:
+        self.model = model
+        self._embeddings = embeddings or EmbeddingShelf()
+        self._comma_reach = comma_reach
+        self._chunks: dict[Sections, tuple[Chunk, ...]] = {}
+        self._states: OrderedDict[Hashable, tuple[Tensor, Tensor | None]] = OrderedDict()
+
+    def chunks(self, sections: Sections) -> tuple[Chunk, ...]:
+        """The chunks of a text, at least one. Each BREAK begins another.
+
+        Raises:
+            PromptError: an embedding that it names is damaged.
+        """
+        if sections not in self._chunks:
+            # A BREAK with nothing behind it begins no chunk.
+            used = (sections[:-1] if not sections[-1] else sections) or ((),)
+            self._chunks[sections] = tuple(
+                _chunk(words)
+                for section in used
+                for words in _cut(
+                    [
+                        word
+                        for fragment in section
+                        for word in self._words(fragment.text, fragment.weight)
+                    ],
+                    self._comma_reach,
+                )
+            )
+        return self._chunks[sections]
+
+    def _words(self, text: str, weight: float) -> Iterator[_Word]:
+        ids = token_ids(text)
+        at = 0
+        while at < len(ids):
+            embedding = self._embeddings.at(ids, at, self.model)
+            if embedding is None:
+                yield _Word((ids[at],), weight)
+                at += 1
+            else:
+                yield _Word((0,) * embedding.count, weight, embedding)
+                at += self._embeddings.length(embedding)
+
+    def encode(
+        self, prompts: Sequence[Sequence[Chunk]], text_encoder: Hashable = None
+    ) -> Conditioning:
+        """Conditioning (B, 77 n, D) of B prompts, given as their chunks.
+
+        ``n`` is the least common multiple of their numbers of chunks: a shorter prompt is repeated
+        whole. Attention over a repeated sequence is attention over the sequence, so every picture
+        is exactly what it would be alone, whoever shares its batch. A pooled embedding is that of
+        the first chunk.
+
+        Args:
+            text_encoder: what the text encoder's output depends on besides: its attached LoRAs.
+        """
+        state = (text_encoder, self.model.clip_skip)
+        distinct = dict.fromkeys(chunk for chunks in prompts for chunk in chunks)
+        missing = [chunk for chunk in distinct if (state, chunk) not in self._states]
+        for start in range(0, len(missing), AT_ONCE):
+            some = missing[start : start + AT_ONCE]
+            for chunk, states in zip(some, encode_chunks(self.model, some), strict=True):
+                self._states[state, chunk] = states
+        found = {chunk: self._states[state, chunk] for chunk in distinct}
+        for chunk in distinct:
+            self._states.move_to_end((state, chunk))
+        while len(self._states) > KEPT:
+            self._states.popitem(last=False)
+        n = chunk_count(prompts)
+        hidden = torch.stack(
+            [
+                torch.cat([found[chunk][0] for chunk in chunks] * (n // len(chunks)))
+                for chunks in prompts
+            ]
+        )
+        pooled = [one for chunks in prompts if (one := found[chunks[0]][1]) is not None]
+        return Conditioning(hidden, torch.stack(pooled) if pooled else None)
+
+
+def _cut(words: list[_Word], comma_reach: int) -> Iterator[list[_Word]]:
+    """Pieces of at most 75 tokens, cut behind a comma where one is near; embeddings stay whole."""
+    (comma,) = token_ids(",")
+    piece: list[_Word] = []
+    size = 0
+    since_comma = ROW  # Tokens behind the last comma of the piece; ROW where it has none.
+    for word in words:
+        if size + len(word.ids) > ROW:
+            # The words behind a comma that is near go along, for a tag should not be torn.
+            near = word.ids != (comma,) and size == ROW and since_comma < comma_reach
+            kept: list[_Word] = []
+            while near and piece[-1].ids != (comma,):
+                kept.insert(0, piece.pop())
+            yield piece
+            piece, size, since_comma = kept, sum(len(each.ids) for each in kept), ROW
+        piece.append(word)
+        size += len(word.ids)
+        since_comma = 0 if word.ids == (comma,) else since_comma + len(word.ids)
+    yield piece
+
+
+def _chunk(words: Sequence[_Word]) -> Chunk:
+    ids, weights, embeddings = [BOS], [1.0], []
+    for word in words:
+        if word.embedding is not None:
+            embeddings.append((len(ids), word.embedding))
+        ids += word.ids
+        weights += [word.weight] * len(word.ids)
+    filling = ROW + 2 - len(ids)
+    return Chunk((*ids, *[EOS] * filling), (*weights, *[1.0] * filling), tuple(embeddings))
+
+
+def encode_chunks(
+    model: DiffusionModel, chunks: Sequence[Chunk]
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Hidden states (77, D) with their weights, and pooled embedding (P), of each chunk."""
     widths = [text["hidden_size"] for text in model.architecture.texts]
-    rows = model.encode_rows(torch.tensor([chunk.ids for chunk in distinct]))
-    states = {
-        chunk: _weighed(row, chunk, widths) if chunk.weighted else row
-        for chunk, row in zip(distinct, rows.hidden, strict=True)
-    }
-    n = chunk_count(prompts)
-    hidden = torch.stack(
-        [torch.cat([states[chunk] for chunk in chunks] * (n // len(chunks))) for chunks in prompts]
-    )
-    if rows.pooled is None:
-        return Conditioning(hidden)
-    place = {chunk: index for index, chunk in enumerate(distinct)}
-    return Conditioning(hidden, rows.pooled[[place[chunks[0]] for chunks in prompts]])
+    with _inserted(model, chunks):
+        rows = model.encode_rows(torch.tensor([chunk.ids for chunk in chunks]))
+    pooled = rows.pooled if rows.pooled is not None else [None] * len(chunks)
+    return [
+        (_weighed(states, chunk, widths) if chunk.weighted else states, pool)
+        for chunk, states, pool in zip(chunks, rows.hidden, pooled, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def _inserted(model: DiffusionModel, chunks: Sequence[Chunk]) -> Iterator[None]:
+    """The chunks' embeddings in place of what the text encoders' tables say of their ids."""
+    places = [
+        (row, place, embedding)
+        for row, chunk in enumerate(chunks)
+        for place, embedding in chunk.embeddings
+    ]
+    with contextlib.ExitStack() as stack:
+        for part, encoder in model.text_encoders.items() if places else ():
+
+            def insert(table: object, ids: object, states: Tensor, part: str = part) -> Tensor:
+                for row, place, embedding in places:
+                    vectors = embedding.vectors[part].to(states)
+                    states[row, place : place + len(vectors)] = vectors
+                return states
+
+            hook = encoder.get_input_embeddings().register_forward_hook(insert)
+            stack.callback(hook.remove)
+        yield
 
 
 def _weighed(states: Tensor, chunk: Chunk, widths: Sequence[int]) -> Tensor:

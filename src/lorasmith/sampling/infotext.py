@@ -1,4 +1,4 @@
-"""The ``parameters`` text that web UIs write into their PNGs, and read back from them.
+"""The ``parameters`` text that web UIs write into their pictures, and read back from them.
 
 Three parts, each on lines of its own: the prompt, ``Negative prompt: …``, and one line of
 ``Key: value`` pairs. A value with a comma, colon or line break is a JSON string.
@@ -9,22 +9,35 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lorasmith import __version__
+from lorasmith.data.pictures import DECODER_ERRORS
+from lorasmith.errors import PromptError
 from lorasmith.files import atomic_path
-from lorasmith.sampling.generate import PictureRequest
+from lorasmith.sampling.prompt_tags import format_tag, take_tags
+from lorasmith.sampling.request import UPSCALERS, PictureRequest
 from lorasmith.sampling.samplers import find_sampler
 
 CHUNK = "parameters"
+RESCALE = "CFG Rescale φ"  # as the web UI's extension of that name calls it
 _NEGATIVE = "Negative prompt: "
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 # A last line with fewer pairs than this is text, as the web UI has it.
 _FEWEST_PAIRS = 3
+
+_EXIF, _USER_COMMENT = 0x8769, 0x9286
+# The text chunks of other programs, whose pictures say something, but not this.
+_OTHERS = {
+    "workflow": "ComfyUI",
+    "prompt": "ComfyUI",
+    "invokeai_metadata": "InvokeAI",
+    "sd-metadata": "InvokeAI",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +57,83 @@ def describe(
     request: PictureRequest,
     *,
     model: str,
+    model_hash: str = "",
+    vae: str = "",
     clip_skip: int = 1,
     lora_hashes: Mapping[str, str] | None = None,
 ) -> Infotext:
-    """What made a picture, under the web UI's names.
+    """What made a picture, under the web UI's names and in its order.
 
     Args:
         request: with the size that the picture has, as in a GeneratedPicture.
         model: the base model's name.
+        model_hash: the first 10 hex digits of its file's SHA-256.
+        vae: the name of a VAE that was used instead of the model's own.
+        clip_skip: the model's, for requests that say none.
         lora_hashes: of the LoRAs in the prompt, by name; see :func:`.loras.short_hash`.
     """
+    sampler = find_sampler(request.sampler, request.schedule)
+    clip_skip = request.clip_skip or clip_skip
     settings = {
         "Steps": str(request.steps),
-        "Sampler": find_sampler(request.sampler).title,
+        "Sampler": sampler.title,
+        "Schedule type": sampler.schedule_title,
         "CFG scale": f"{request.cfg:g}",
         "Seed": str(request.seed),
         "Size": f"{request.width}x{request.height}",
+        "Model hash": model_hash,
         "Model": model,
+        "VAE": vae,
+        "Denoising strength": _denoising(request),
+        "Clip skip": str(clip_skip) if clip_skip != 1 else "",
+        # The web UI draws its first noise on the GPU unless it is told this.
+        "RNG": "CPU",
+        "Eta DDIM": f"{request.eta:g}" if request.eta else "",
+        RESCALE: f"{request.cfg_rescale:g}" if request.cfg_rescale else "",
+        **_hires(request),
+        **_inpaint(request),
+        "Lora hashes": ", ".join(f"{name}: {hash_}" for name, hash_ in (lora_hashes or {}).items()),
+        "Version": f"lorasmith {__version__}",
     }
-    if clip_skip != 1:
-        settings["Clip skip"] = str(clip_skip)
-    if lora_hashes:
-        settings["Lora hashes"] = ", ".join(
-            f"{name}: {hash_}" for name, hash_ in lora_hashes.items()
-        )
-    settings["Version"] = f"lorasmith {__version__}"
-    return Infotext(request.prompt, request.negative, settings)
+    kept = {key: value for key, value in settings.items() if value}
+    return Infotext(_with_strengths_by_name(request.prompt), request.negative, kept)
+
+
+def _with_strengths_by_name(prompt: str) -> str:
+    """The web UI takes the first of two strengths for the text encoder's, we for the UNet's."""
+    for tag in take_tags(prompt)[1]:
+        if tag.ambiguous:
+            prompt = prompt.replace(tag.source, format_tag(replace(tag, ambiguous=False)))
+    return prompt
+
+
+def _denoising(request: PictureRequest) -> str:
+    if request.init is not None:
+        return f"{request.denoise:g}"
+    return f"{request.hires.denoise:g}" if request.hires else ""
+
+
+def _hires(request: PictureRequest) -> dict[str, str]:
+    if request.hires is None:
+        return {}
+    return {
+        "Hires upscale": f"{request.hires.scale:g}",
+        "Hires steps": str(request.hires.steps or ""),
+        "Hires upscaler": UPSCALERS[request.hires.upscaler].title,
+    }
+
+
+def _inpaint(request: PictureRequest) -> dict[str, str]:
+    if request.inpaint is None:
+        return {}
+    masked = {
+        "Mask blur": str(request.inpaint.blur),
+        "Masked content": "latent noise" if request.inpaint.content == "noise" else "original",
+    }
+    if request.inpaint.padding is not None:
+        masked["Inpaint area"] = "Only masked"
+        masked["Masked area padding"] = str(request.inpaint.padding)
+    return masked
 
 
 def format_infotext(info: Infotext) -> str:
@@ -83,7 +147,7 @@ def format_infotext(info: Infotext) -> str:
 
 def parse_infotext(text: str) -> Infotext:
     """The parts of a ``parameters`` text of ours or a web UI's; never raises."""
-    *lines, last = text.strip().split("\n")
+    *lines, last = text.replace("\r\n", "\n").strip().split("\n")
     pairs = _PAIR.findall(last)
     if len(pairs) < _FEWEST_PAIRS:
         lines, pairs = [*lines, last], []
@@ -108,10 +172,54 @@ def save_picture(path: Path, picture: Image.Image, info: Infotext) -> None:
 
 
 def read_infotext(path: Path) -> Infotext | None:
-    """What a PNG says about how it was made; ``None`` when it says nothing."""
+    """What a picture says about how it was made; ``None`` when it says nothing of the kind.
+
+    PNGs have a text chunk, JPEG and WebP files an EXIF comment.
+
+    Raises:
+        OSError: it is no picture.
+    """
     with Image.open(path) as picture:
-        text = picture.info.get(CHUNK)
-    return parse_infotext(text) if isinstance(text, str) else None
+        text = picture.info.get(CHUNK) or _user_comment(picture)
+    return parse_infotext(text) if isinstance(text, str) and text.strip() else None
+
+
+def require_infotext(path: Path) -> Infotext:
+    """What a picture says about how it was made.
+
+    Raises:
+        PromptError: it is no picture, or says nothing of the kind; names the program whose
+            picture it is, if that can be told.
+    """
+    try:
+        info = read_infotext(path)
+        if info is not None:
+            return info
+        with Image.open(path) as picture:
+            keys = set(picture.info)
+            software = str(picture.info.get("Software", ""))
+    except DECODER_ERRORS as error:
+        what = "cannot be read" if path.is_file() else "is not a file"
+        raise PromptError.of(path, what, "give a picture that a web UI made") from error
+    program = next((name for key, name in _OTHERS.items() if key in keys), software)
+    if not program:
+        what = "it does not say how it was made"
+        todo = "editors and chat programs strip that off; find the original"
+        raise PromptError.of(path, what, todo)
+    what = f"it comes from {program}, whose notes say other things than a prompt and settings"
+    raise PromptError.of(path, what, "copy the prompt by hand, or save it with a web UI's metadata")
+
+
+def _user_comment(picture: Image.Image) -> str:
+    raw = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT, b"")
+    if isinstance(raw, str):
+        return raw
+    if raw.startswith(b"UNICODE\0"):
+        # Written as UTF-16 in either order; English text tells which.
+        data = raw[8:]
+        order = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+        return data.decode(order, errors="replace")
+    return raw.removeprefix(b"ASCII\0\0\0").decode("utf-8", errors="replace").strip("\0")
 
 
 def _quote(value: object) -> str:

@@ -1,21 +1,29 @@
-"""LoRA files by the names that prompts give them, attached for as long as a picture takes."""
+"""LoRA files by the names that prompts give them, attached for as long as a picture takes.
+
+A tag's strength on a layer is that of its part, times its weight for the layer's block, and 0 in
+steps that it leaves out.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 
+from lorasmith.adapters.base import Adapter
+from lorasmith.adapters.blocks import BlockMap
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.adapters.targets import Target
 from lorasmith.errors import Problem, PromptError
 from lorasmith.events import Notice, Observer, ignore
 from lorasmith.files import read_safetensors_header
 from lorasmith.models.sd import DiffusionModel
-from lorasmith.sampling.prompt import LoraTag
+from lorasmith.sampling.prompt_tags import LoraTag
+from lorasmith.sampling.prompt_when import ALWAYS, StepRange
 
 EXTENSIONS = (".safetensors", ".pt", ".ckpt")
 
@@ -23,11 +31,69 @@ EXTENSIONS = (".safetensors", ".pt", ".ckpt")
 KEPT = 8
 
 
+class AttachedLoras:
+    """The LoRAs of a prompt, in a model.
+
+    Args:
+        text_encoder: changes with what they make of the text encoder's output.
+    """
+
+    def __init__(
+        self, model: DiffusionModel, loras: Sequence[tuple[LoraTag, AdapterNetwork]]
+    ) -> None:
+        blocks = _block_map(model)
+        # What comes and goes in the UNet: when, and adapters with their strengths.
+        self._timed: list[tuple[StepRange, list[tuple[Adapter, float]]]] = []
+        key = []
+        for tag, network in loras:
+            adapters, targets = network.adapters, network.targets
+            strengths = _strengths(tag, targets, blocks)
+            for name, strength in strengths.items():
+                adapters[name].strength = strength
+            unet = [name for name, target in targets.items() if target.part == "unet"]
+            if tag.steps != ALWAYS:
+                self._timed.append(
+                    (tag.steps, [(adapters[name], strengths[name]) for name in unet])
+                )
+            key.append((tag.name, {strengths[name] for name in targets.keys() - set(unet)} - {0.0}))
+        self._on = [True] * len(self._timed)
+        self.text_encoder: Hashable = tuple(
+            (name, frozenset(found)) for name, found in key if found
+        )
+
+    def at(self, step: int, total: int, before: int = 0) -> None:
+        """Make the UNet that of a step; see :meth:`lorasmith.sampling.prompt_when.StepRange.holds`.
+        Touches nothing that stays as it was."""
+        for index, (steps, adapters) in enumerate(self._timed):
+            on = steps.holds(step, total, before)
+            if on == self._on[index]:
+                continue
+            self._on[index] = on
+            for adapter, strength in adapters:
+                adapter.strength = strength if on else 0.0
+
+
+def _block_map(model: DiffusionModel) -> BlockMap:
+    unet = model.architecture.unet
+    return BlockMap(len(unet["block_out_channels"]), unet["layers_per_block"])
+
+
+def _strengths(tag: LoraTag, targets: Mapping[str, Target], blocks: BlockMap) -> dict[str, float]:
+    """The strength of each adapter, by its key."""
+    parts = {"unet": tag.unet, "text_encoder": tag.text_encoder}
+    weights = tag.blocks
+    return {
+        key: parts[target.part] * (1.0 if weights is None else weights[blocks.block(target)])
+        for key, target in targets.items()
+    }
+
+
 class LoraShelf:
-    """The LoRAs of a folder and its sub-folders.
+    """The LoRAs of a folder and its sub-folders; a web UI's ``models/Lora`` for one.
 
     A name is a file's name with or without its extension, or its path below the folder when two
-    sub-folders hold files of one name.
+    sub-folders hold files of one name, or else the name that its training gave it
+    (``ss_output_name``; a web UI's "alias from file").
 
     Args:
         folder: where to look; ``None`` for a shelf without LoRAs.
@@ -40,23 +106,33 @@ class LoraShelf:
         self._model: DiffusionModel | None = None
         self._networks: OrderedDict[Path, AdapterNetwork] = OrderedDict()
         self._paths: dict[str, list[Path]] = {}
-        files = sorted(folder.rglob("*")) if folder is not None else []
-        for path in files:
+        self._aliases: dict[str, list[Path]] | None = None
+        self._files: list[Path] = []
+        for path in sorted(folder.rglob("*")) if folder is not None else []:
             if path.suffix.lower() in EXTENSIONS and path.is_file():
+                self._files.append(path)
                 below = path.relative_to(folder or path)
                 for name in {path.name, path.stem, str(below), str(below.with_suffix(""))}:
                     self._paths.setdefault(name, []).append(path)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The LoRAs of the folder."""
+        return tuple(self._files)
+
+    def add(self, path: Path) -> str:
+        """Know a file that may lie outside of the folder; returns the name to call it by."""
+        for name in (path.stem, f"{path.parent.name}/{path.stem}", path.as_posix()):
+            known = [known.resolve() for known in self._paths.get(name, [])]
+            if known in ([], [path.resolve()]):
+                self._paths.setdefault(name, [path])
+                return name
+        raise AssertionError(path)  # Its whole path is no other file's name.
+
     def check(self, tags: Iterable[LoraTag]) -> list[Problem]:
-        """What is wrong with ``tags``, each once; opens no file."""
-        problems: dict[Problem, None] = {}
-        for tag in tags:
-            if len(self._paths.get(tag.name, [])) != 1:
-                problems[self._problem(tag.name)] = None
-            if tag.block_weights is not None:
-                what = "block weights (lbw=) are not supported"
-                problems[Problem(tag.source, what, "remove them from the tag")] = None
-        return list(problems)
+        """What is wrong with the names in ``tags``, each once; reads headers at most."""
+        names = dict.fromkeys(tag.name for tag in tags)
+        return [self._problem(name) for name in names if len(self._found(name)) != 1]
 
     def find(self, name: str) -> Path:
         """The file of that name.
@@ -64,22 +140,31 @@ class LoraShelf:
         Raises:
             PromptError: there is none, or more than one; names the nearest, or all.
         """
-        found = self._paths.get(name, [])
+        found = self._found(name)
         if len(found) != 1:
             raise PromptError(self._problem(name))
         return found[0]
+
+    def _found(self, name: str) -> list[Path]:
+        if name in self._paths:
+            return self._paths[name]
+        if self._aliases is None:
+            self._aliases = {}
+            for path in self._files:
+                self._aliases.setdefault(_output_name(path), []).append(path)
+        return self._aliases.get(name, []) if name else []
 
     def _problem(self, name: str) -> Problem:
         where = f"<lora:{name}>"
         if self.folder is None:
             return Problem(where, "no LoRA folder is set", "say where it is with --lora-dir")
-        found = self._paths.get(name, [])
+        found = self._found(name)
         if found:
             names = [str(path.relative_to(self.folder)) for path in found]
             return Problem(
                 where, f"{len(found)} files have this name", f"write one of {', '.join(names)}"
             )
-        stems = {path.stem.lower(): path.stem for paths in self._paths.values() for path in paths}
+        stems = {path.stem.lower(): path.stem for path in self._files}
         nearest = get_close_matches(name.lower(), stems, n=1)
         if nearest:
             todo = f"did you mean {stems[nearest[0]]}?"
@@ -91,24 +176,26 @@ class LoraShelf:
         return Problem(where, f"there is no such LoRA in {self.folder}", todo)
 
     @contextlib.contextmanager
-    def attached(self, model: DiffusionModel, tags: Sequence[LoraTag]) -> Iterator[None]:
+    def attached(self, model: DiffusionModel, tags: Sequence[LoraTag]) -> Iterator[AttachedLoras]:
         """``model`` with the LoRAs of ``tags`` at their strengths; as before afterwards.
 
         Raises:
-            PromptError: a name is unknown.
+            PromptError: a name is unknown, or two names are of one file.
             LoraFileError: a file is damaged or belongs to another family of models.
         """
-        networks = [
-            (tag, self._network(model, self.find(tag.name)))
-            for tag in tags
-            if tag.unet or tag.text_encoder
-        ]
+        used = [tag for tag in tags if tag.unet or tag.text_encoder]
+        paths = [self.find(tag.name) for tag in used]
+        for index, path in enumerate(paths):
+            if path in paths[:index]:
+                other = used[paths.index(path)].name
+                what = f"is the same file as <lora:{other}>"
+                raise PromptError.of(used[index].source, what, "write one tag with one strength")
+        loras = [(tag, self._network(model, path)) for tag, path in zip(used, paths, strict=True)]
         with contextlib.ExitStack() as stack:
-            for tag, network in networks:
-                network.set_strength(unet=tag.unet, text_encoder=tag.text_encoder)
+            for _, network in loras:
                 network.attach()
                 stack.callback(network.detach)
-            yield
+            yield AttachedLoras(model, loras)
 
     def _network(self, model: DiffusionModel, path: Path) -> AdapterNetwork:
         if model is not self._model:
@@ -137,6 +224,14 @@ class LoraShelf:
                     f"model and have no effect ({shown})",
                 )
             )
+
+
+def _output_name(path: Path) -> str:
+    """The name that a file's training gave it, or ""."""
+    try:
+        return read_safetensors_header(path).metadata.get("ss_output_name", "")
+    except (ValueError, OSError):  # a pickle, or damaged: loading it says so
+        return ""
 
 
 def short_hash(path: Path) -> str:

@@ -1,39 +1,81 @@
 """The samplers, by the names that people know: a table over diffusers' schedulers.
 
 Their settings are those of the web UIs: DDIM takes evenly spaced whole timesteps from 1 on, the
-others the k-diffusion spacing from the last timestep to the first.
+others the k-diffusion spacing from the last timestep to the first, or one of
+:mod:`lorasmith.sampling.schedules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Protocol
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_deis_multistep import DEISMultistepScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_euler_ancestral_discrete import EulerAncestralDiscreteScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
+from diffusers.schedulers.scheduling_k_dpm_2_ancestral_discrete import (
+    KDPM2AncestralDiscreteScheduler,
+)
+from diffusers.schedulers.scheduling_k_dpm_2_discrete import KDPM2DiscreteScheduler
+from diffusers.schedulers.scheduling_lcm import LCMScheduler
+from diffusers.schedulers.scheduling_lms_discrete import LMSDiscreteScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
-from lorasmith.diffusion.schedule import BETA_END, BETA_START, NUM_TIMESTEPS
-from lorasmith.errors import PromptError
+from lorasmith.diffusion.schedule import (
+    BETA_END,
+    BETA_START,
+    NUM_TIMESTEPS,
+    scaled_linear_alphas_cumprod,
+    zero_terminal_snr,
+)
+from lorasmith.errors import PromptError, UserError
+from lorasmith.sampling.request import MAX_STEPS
+from lorasmith.sampling.schedules import (
+    AUTOMATIC,
+    AUTOMATIC_TITLE,
+    SCHEDULES,
+    sigma_table,
+    sigmas_at_times,
+)
+from lorasmith.sampling.two_stage import TwoStageScheduler
 
-MAX_STEPS = 500
 DEFAULT = "ddim"
 
 _PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction"}
+# diffusers' words for what its schedulers do without a schedule's own flag: those of k-diffusion
+# go from the last timestep to the first, the multistep ones stop one short of it.
+_K, _MULTISTEP = "uniform", "sgm_uniform"
+# Schedulers that can end their noise schedule in nothing but noise by themselves.
+_TO_NOISE = (
+    DDIMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler,
+    DPMSolverMultistepScheduler, UniPCMultistepScheduler, LCMScheduler, TwoStageScheduler,
+)  # fmt: skip
 
 
 class Scheduler(Protocol):
-    """What the loop uses of a diffusers scheduler; one lives for one batch of pictures."""
+    """What the loop uses of a diffusers scheduler; one lives for one batch of pictures.
+
+    ``order`` entries of ``timesteps`` are one step, but for the last step's.
+    """
 
     timesteps: Tensor
-    init_noise_sigma: float
+    order: int
+
+    @property
+    def init_noise_sigma(self) -> float: ...
 
     def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor: ...
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor, /) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +87,28 @@ class Sampler:
         title: as in the web UIs and in a picture's parameters (``Euler a``).
         scheduler: diffusers' class.
         options: its settings beyond the noise schedule.
+        schedule: how its noise levels are spaced; in the table, when nobody says otherwise.
+        plain: the schedule that ``scheduler`` has without a flag; empty when it takes no other.
         draws_noise: whether each step draws noise, from each picture's own generator.
+        takes_eta: whether the share of noise in each step can be chosen.
+        max_steps: the most steps it can do.
     """
 
     name: str
     title: str
     scheduler: Callable[..., Any]
     options: dict[str, Any]
+    schedule: str = AUTOMATIC
+    plain: str = ""
     draws_noise: bool = False
+    takes_eta: bool = False
+    max_steps: int = MAX_STEPS
+
+    @property
+    def schedule_title(self) -> str:
+        """As in the web UIs; "Automatic" for what none of their names means."""
+        known = SCHEDULES.get(self.schedule)
+        return known.title if known and self.schedule != _K else AUTOMATIC_TITLE
 
     def start(self, steps: int, prediction: str, *, zero_terminal_snr: bool = False) -> Scheduler:
         """A scheduler with its timesteps set, on the CPU so that reading them never waits.
@@ -62,20 +118,52 @@ class Sampler:
             zero_terminal_snr: its noise schedule ends in nothing but noise, and so drawing begins
                 there. Not for models that predict the noise: from noise alone they learn nothing.
         """
-        to_noise = zero_terminal_snr and prediction == "v"
-        options = {**self.options, "rescale_betas_zero_snr": to_noise}
-        if to_noise and "steps_offset" in options:
-            options["timestep_spacing"] = "trailing"
-        scheduler = self.scheduler(
-            num_train_timesteps=NUM_TIMESTEPS,
-            beta_start=BETA_START,
-            beta_end=BETA_END,
-            beta_schedule="scaled_linear",
-            prediction_type=_PREDICTION_TYPES[prediction],
-            **options,
-        )
-        scheduler.set_timesteps(steps)
+        config = self._config(prediction, to_noise=zero_terminal_snr and prediction == "v")
+        scheduler = self.scheduler(**config)
+        if self.scheduler is EulerAncestralDiscreteScheduler:
+            # It knows no schedules, but its noise levels mean what Euler's do.
+            levels = replace(self, scheduler=EulerDiscreteScheduler)
+            twin: Any = levels.start(steps, prediction, zero_terminal_snr=zero_terminal_snr)
+            scheduler.set_timesteps(steps)
+            scheduler.timesteps, scheduler.sigmas = twin.timesteps, twin.sigmas
+        else:
+            self._space(scheduler, steps)
+            scheduler.set_timesteps(steps)
+        if hasattr(scheduler, "set_begin_index"):
+            # Left alone it looks its timestep up, and takes the wrong one of two equal ones.
+            scheduler.set_begin_index(0)
         return scheduler
+
+    def _config(self, prediction: str, *, to_noise: bool) -> dict[str, Any]:
+        config = {
+            "num_train_timesteps": NUM_TIMESTEPS,
+            "beta_start": BETA_START,
+            "beta_end": BETA_END,
+            "beta_schedule": "scaled_linear",
+            "prediction_type": _PREDICTION_TYPES[prediction],
+            **self.options,
+        }
+        if self.scheduler is not EulerAncestralDiscreteScheduler and self.plain:
+            config |= SCHEDULES[self.schedule].options or {
+                "use_karras_sigmas": self.schedule != self.plain
+            }
+        if not to_noise:
+            return config
+        if "steps_offset" in config:
+            config["timestep_spacing"] = "trailing"
+        if self.scheduler in _TO_NOISE:
+            return {**config, "rescale_betas_zero_snr": True}
+        return {**config, "trained_betas": _betas_to_noise()}
+
+    def _space(self, scheduler: Any, steps: int) -> None:
+        """Give a scheduler a spacing that it has no flag for, in the place of Karras'."""
+        if not self.plain or self.schedule == self.plain or SCHEDULES[self.schedule].options:
+            return
+        sigmas = sigmas_at_times(
+            self.schedule, steps, sigma_table(scheduler.alphas_cumprod.numpy())
+        )
+        inner = scheduler.levels if isinstance(scheduler, TwoStageScheduler) else scheduler
+        inner._convert_to_karras = lambda *_, **__: sigmas
 
     def advance(
         self,
@@ -83,37 +171,105 @@ class Sampler:
         output: Tensor,
         timestep: Tensor,
         latents: Tensor,
-        generators: list[torch.Generator],
+        generators: Sequence[torch.Generator],
+        *,
+        eta: float = 0.0,
     ) -> Tensor:
-        """(B, C, h, w) the latents one step further; ``generators`` are one per picture."""
-        noise = {"generator": generators} if self.draws_noise else {}
-        return scheduler.step(output, timestep, latents, return_dict=False, **noise)[0]
+        """(B, C, h, w) the latents one call further; ``generators`` are one per picture.
 
+        Args:
+            eta: share of noise in each step, 0 to 1; for samplers that take it.
+        """
+        more: dict[str, Any] = {}
+        if self.takes_eta:
+            more["eta"] = eta
+        if self.draws_noise or (self.takes_eta and eta > 0):
+            more["generator"] = list(generators)
+        return scheduler.step(output, timestep, latents, return_dict=False, **more)[0]
+
+
+def _betas_to_noise() -> list[float]:
+    """The betas of a noise schedule that ends in as good as nothing but noise."""
+    abar = zero_terminal_snr(scaled_linear_alphas_cumprod())
+    # As diffusers has it: the last noise level, 1 / sqrt(abar), stays a number.
+    abar[-1] = 2.0**-24
+    before = torch.cat([torch.ones(1, dtype=abar.dtype), abar[:-1]])
+    return (1 - abar / before).tolist()
+
+
+_SDE = {"algorithm_type": "sde-dpmsolver++"}
 
 SAMPLERS: dict[str, Sampler] = {
     sampler.name: sampler
     for sampler in (
         Sampler(
-            "ddim",
-            "DDIM",
-            DDIMScheduler,
-            {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1},
+            "ddim", "DDIM", DDIMScheduler,
+            {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}, takes_eta=True,
         ),
-        Sampler("euler", "Euler", EulerDiscreteScheduler, {"timestep_spacing": "linspace"}),
         Sampler(
-            "euler_a",
-            "Euler a",
-            EulerAncestralDiscreteScheduler,
-            {"timestep_spacing": "linspace"},
+            "plms", "PLMS", PNDMScheduler,
+            {"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1},
+        ),
+        Sampler("euler", "Euler", EulerDiscreteScheduler, {}, _K, _K),
+        Sampler(
+            "euler_a", "Euler a", EulerAncestralDiscreteScheduler, {}, _K, _K, draws_noise=True
+        ),
+        Sampler("lms", "LMS", LMSDiscreteScheduler, {}, _K, _K),
+        Sampler("heun", "Heun", HeunDiscreteScheduler, {}, _K, _K),
+        Sampler("dpm2", "DPM2", KDPM2DiscreteScheduler, {}, "karras", _K),
+        Sampler(
+            "dpm2_a", "DPM2 a", KDPM2AncestralDiscreteScheduler, {}, "karras", _K,
             draws_noise=True,
         ),
+        Sampler("dpmpp_2m", "DPM++ 2M", DPMSolverMultistepScheduler, {}, "karras", _MULTISTEP),
         Sampler(
-            "dpmpp_2m_karras",
-            "DPM++ 2M Karras",
-            DPMSolverMultistepScheduler,
-            {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
+            "dpmpp_2m_sde", "DPM++ 2M SDE", DPMSolverMultistepScheduler, _SDE,
+            "exponential", _MULTISTEP, draws_noise=True,
         ),
+        Sampler(
+            "dpmpp_2m_sde_heun", "DPM++ 2M SDE Heun", DPMSolverMultistepScheduler,
+            {**_SDE, "solver_type": "heun"}, "exponential", _MULTISTEP, draws_noise=True,
+        ),
+        Sampler(
+            "dpmpp_3m_sde", "DPM++ 3M SDE", DPMSolverMultistepScheduler,
+            {**_SDE, "solver_order": 3}, "exponential", _MULTISTEP, draws_noise=True,
+        ),
+        Sampler(
+            "dpmpp_2s_a", "DPM++ 2S a", TwoStageScheduler, {"noisy_middle": False},
+            "karras", _K, draws_noise=True,
+        ),
+        Sampler(
+            "dpmpp_sde", "DPM++ SDE", TwoStageScheduler, {"noisy_middle": True},
+            "karras", _K, draws_noise=True,
+        ),
+        Sampler(
+            "unipc", "UniPC", UniPCMultistepScheduler,
+            {}, _MULTISTEP, _MULTISTEP,
+        ),
+        Sampler("deis", "DEIS", DEISMultistepScheduler, {}, _MULTISTEP, _MULTISTEP),
+        # Its steps are chosen out of the 50 that latent consistency models are distilled from.
+        Sampler("lcm", "LCM", LCMScheduler, {}, draws_noise=True, max_steps=50),
     )
+}  # fmt: skip
+
+# What the web UIs have and diffusers has not, and what comes nearest.
+MISSING = {
+    "DPM fast": "dpmpp_2m",
+    "DPM adaptive": "dpmpp_2m",
+    "Restart": "dpm2",
+    "DDIM CFG++": "ddim",
+    "HeunPP2": "heun",
+    "IPNDM": "plms",
+    "ER SDE": "dpmpp_3m_sde",
+}
+_OTHER_NAMES = {
+    "ddim": ("ddim_uniform",),
+    "plms": ("pndm",),
+    "dpm2": ("dpm_2",),
+    "dpm2_a": ("dpm_2_ancestral",),
+    "unipc": ("uni_pc", "uni_pc_bh2"),
+    "dpmpp_2m": ("dpmsolver++", "dpmsolver"),
+    "dpmpp_2s_a": ("dpmpp_2s_ancestral",),
 }
 
 
@@ -126,20 +282,69 @@ def _plain(name: str) -> str:
 _BY_PLAIN_NAME = {
     _plain(spelling): sampler
     for sampler in SAMPLERS.values()
-    for spelling in (sampler.name, sampler.title, f"k_{sampler.name}")
+    for name in (sampler.name, sampler.title, *_OTHER_NAMES.get(sampler.name, ()))
+    for spelling in (name, f"k_{name}")
 }
+_SCHEDULES_BY_PLAIN_NAME = {
+    _plain(spelling): schedule.name
+    for schedule in SCHEDULES.values()
+    for spelling in (schedule.name, *schedule.other_names)
+}
+_WITH_SCHEDULE = re.compile(rf"(.+?)({'|'.join(_SCHEDULES_BY_PLAIN_NAME)})")
 
 
-def find_sampler(name: str) -> Sampler:
-    """The sampler of that name; ``DPM++ 2M Karras`` and ``dpmpp_2m_karras`` are the same.
+def find_sampler(name: str, schedule: str = AUTOMATIC) -> Sampler:
+    """The sampler of that name with its schedule.
+
+    Args:
+        name: ``DPM++ 2M`` and ``dpmpp_2m`` are the same; may end in a schedule, as in
+            ``DPM++ 2M Karras``.
+        schedule: "automatic" is the one in the name, else the sampler's usual one.
 
     Raises:
-        PromptError: there is none; names the nearest.
+        PromptError: there is none, or it takes no such schedule; names the nearest.
     """
-    found = _BY_PLAIN_NAME.get(_plain(name))
+    plain = _plain(name)
+    found, in_name = _BY_PLAIN_NAME.get(plain), ""
+    if found is None and (match := _WITH_SCHEDULE.fullmatch(plain)):
+        found, in_name = _BY_PLAIN_NAME.get(match[1]), _SCHEDULES_BY_PLAIN_NAME[match[2]]
     if found is None:
-        nearest = get_close_matches(_plain(name), _BY_PLAIN_NAME, n=1)
-        known = ", ".join(SAMPLERS)
-        hint = f"did you mean {_BY_PLAIN_NAME[nearest[0]].name}? " if nearest else ""
-        raise PromptError.of("sampler", f'unknown sampler "{name}"', f"{hint}known are {known}")
+        raise _unknown(name)
+    wanted = _find_schedule(schedule) or in_name
+    if in_name and wanted != in_name:
+        raise PromptError.of(
+            "schedule", f'"{schedule}" is not that of "{name}"', "say it in one place"
+        )
+    if not wanted:
+        return found
+    if not found.plain:
+        raise PromptError.of(
+            "schedule", f"{found.title} has a schedule of its own", f"leave {wanted} out"
+        )
+    return replace(found, schedule=wanted)
+
+
+def _find_schedule(name: str) -> str:
+    """The schedule's name; empty for the automatic one."""
+    plain = _plain(name)
+    if plain == AUTOMATIC:
+        return ""
+    found = _SCHEDULES_BY_PLAIN_NAME.get(plain)
+    if found is None:
+        nearest = get_close_matches(plain, [AUTOMATIC, *_SCHEDULES_BY_PLAIN_NAME], n=1)
+        hint = f"did you mean {nearest[0]}? " if nearest else ""
+        known = ", ".join((AUTOMATIC, *SCHEDULES))
+        raise PromptError.of("schedule", f'unknown schedule "{name}"', f"{hint}known are {known}")
     return found
+
+
+def _unknown(name: str) -> UserError:
+    plain = _plain(name)
+    for title, nearest in MISSING.items():
+        if plain.startswith(_plain(title)):
+            todo = f"the nearest is {SAMPLERS[nearest].title}"
+            return PromptError.of("sampler", f"{title} is not among the samplers here", todo)
+    close = get_close_matches(plain, _BY_PLAIN_NAME, n=1)
+    hint = f"did you mean {_BY_PLAIN_NAME[close[0]].name}? " if close else ""
+    known = ", ".join(SAMPLERS)
+    return PromptError.of("sampler", f'unknown sampler "{name}"', f"{hint}known are {known}")

@@ -11,7 +11,6 @@ from lorasmith.cli.main import cli
 from lorasmith.config.foreign.reference import arguments_page
 from lorasmith.config.load import load_settings
 from lorasmith.demo.character import write_training_set
-from lorasmith.models.family import FAMILIES
 
 SAMPLES = Path(__file__).parents[1] / "config" / "foreign"
 
@@ -45,15 +44,6 @@ def test_plan_shows_what_became_of_each_argument(tmp_path: Path) -> None:
     assert "adapter.rank = 4" in result.output
     assert "--xformers: PyTorch's own attention" in result.output
     assert not list((tmp_path / "out").rglob("*")), "nothing was trained"
-
-
-def test_sdxl_says_what_it_needs() -> None:
-    if any(family.startswith("sdxl") for family in FAMILIES):
-        pytest.skip("SDXL is known")
-    argv = ["--pretrained_model_name_or_path=x", "--train_data_dir=x"]
-    result = run("sdxl-train-network", *argv, "--network_module=networks.lora")
-    assert result.exit_code == 2
-    assert "trains SDXL, which this version does not" in result.output
 
 
 @pytest.mark.parametrize("name", ["sample.ps1", "sample.sh"])

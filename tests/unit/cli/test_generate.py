@@ -10,7 +10,7 @@ from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
 from lorasmith.models.checkpoint import load_model
-from lorasmith.sampling.infotext import read_infotext
+from lorasmith.sampling.infotext import Infotext, read_infotext, save_picture
 from lorasmith.sampling.loras import short_hash
 
 FAST = ("--steps", "2", "--cfg", "1")
@@ -134,3 +134,88 @@ def test_a_lora_without_a_folder() -> None:
     result = run("star <lora:zorp:1>")
     assert result.exit_code == 2
     assert "--lora-dir" in result.output
+
+
+def test_a_picture_makes_itself_again_and_options_win(tmp_path) -> None:
+    args = (
+        "red body (star:1.2)",
+        "--seed",
+        "7",
+        "--steps",
+        "3",
+        "--sampler",
+        "DPM++ 2M SDE Karras",
+    )
+    assert run(*args, "--negative", "hat", "--hires", "1.5", "--clip-skip", "2").exit_code == 0
+    first = tmp_path / "outputs" / "00001-7.png"
+    result = run("--from-png", str(first), "--out", "again")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "again" / "00001-7.png").read_bytes() == first.read_bytes()
+    result = run("blue body", "--from-png", str(first), "--hires", "1", "--seed", "8", "--out", "b")
+    assert result.exit_code == 0, result.output
+    info = read_infotext(tmp_path / "b" / "00001-8.png")
+    assert info is not None
+    assert (info.prompt, info.negative) == ("blue body", "hat")
+    assert info.settings["Sampler"] == "DPM++ 2M SDE"
+    assert info.settings["Clip skip"] == "2"
+    assert "Hires upscale" not in info.settings
+
+
+def test_the_model_of_a_foreign_picture_is_asked_for(tmp_path) -> None:
+    info = Infotext("a", "", {"Steps": "2", "Sampler": "Euler", "Seed": "3", "Model": "anime"})
+    save_picture(tmp_path / "a.png", Image.new("RGB", (8, 8)), info)
+    result = run("--from-png", "a.png")
+    assert result.exit_code == 2
+    assert 'was made with "anime"' in result.output
+    result = run("--from-png", "a.png", "--model-dir", ".")
+    assert result.exit_code == 2
+    assert 'has no model "anime"' in result.output
+    result = run("--from-png", "a.png", "--model", "demo")
+    assert result.exit_code == 0, result.output
+    assert "GPU" in result.output
+    assert (tmp_path / "outputs" / "00001-3.png").exists()
+
+
+def test_captions_become_a_folder_to_train_with_and_nothing_is_drawn_twice(tmp_path) -> None:
+    folder = tmp_path / "data" / "3_zorp"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (32, 32)).save(folder / f"p{number}.png")
+        (folder / f"p{number}.txt").write_text(f"zorp, star {number}")
+    args = ("--captions", "data", "--out", "reg", "--size", "32x32", *FAST)
+    assert 'every caption has "zorp"' in run(*args, "--out", "other").output
+    result = run(*args, "--without", "zorp")
+    assert result.exit_code == 0, result.output
+    made = sorted((tmp_path / "reg" / "3_reg").iterdir())
+    assert [path.name for path in made] == [f"p{n}.{s}" for n in range(3) for s in ("png", "txt")]
+    assert made[1].read_text() == "star 0\n"
+    before = made[0].stat().st_mtime_ns
+    made[2].unlink()
+    result = run(*args, "--without", "zorp")
+    assert "2 of 3 pictures are there already" in result.output
+    assert made[0].stat().st_mtime_ns == before
+    assert made[2].exists()
+    assert "nothing left to draw" in run(*args, "--without", "zorp").output
+
+
+@pytest.mark.parametrize(
+    ("args", "part"),
+    [
+        ((), "PROMPT: is missing"),
+        (("star", "--mask", "a.png"), "--mask: there is no picture to be masked"),
+        (("star", "--denoise", "0.5"), "--denoise: does nothing without --init"),
+        (("star", "--hires-steps", "5"), "--hires-steps: does nothing without --hires"),
+        (("star", "--without", "x"), "--without: there are no captions"),
+        (("star", "--init", "none.png"), "--init: none.png is not a file"),
+        (("star", "--from-png", "none.png"), "none.png: is not a file"),
+        (("{caption}", "--captions", "none"), "none: does not exist"),
+        (("star", "--hires", "20"), "--hires: 20.0 is out of range"),
+        (("star", "--schedule", "karas"), "did you mean karras?"),
+        (("star", "--sampler", "DPM adaptive"), "the nearest is DPM++ 2M"),
+        (("star", "--batch", "0"), "--batch: 0 is out of range"),
+    ],
+)
+def test_mistakes_with_the_newer_options(args, part) -> None:
+    result = CliRunner().invoke(cli, ["generate", *args])
+    assert result.exit_code == 2
+    assert part in result.output, result.output

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from lorasmith.models.family import FAMILIES
 from lorasmith.models.sd import DiffusionModel
-from lorasmith.sampling.conditioning import chunks_of, encode_prompts
-from lorasmith.sampling.generate import PictureRequest, generate
+from lorasmith.sampling.conditioning import PromptEncoder
+from lorasmith.sampling.generate import generate
 from lorasmith.sampling.prompt import parse_prompt
+from lorasmith.sampling.request import PictureRequest
 from lorasmith.sampling.samplers import SAMPLERS
 
 PROMPT = "a red cat, sitting on a chair"
@@ -114,9 +115,9 @@ def test_an_empty_negative_does_not_depend_on_the_batch(latents: list[Tensor]) -
 
 def test_emphasis_restores_the_mean_of_each_text_encoder() -> None:
     """Web UIs weigh each encoder's states by themselves."""
-    model = model_of("sdxl")
+    encoder = PromptEncoder(model_of("sdxl"))
     plain, strong = (
-        encode_prompts(model, [chunks_of(parse_prompt(text))]).hidden[0]
+        encoder.encode([encoder.chunks(parse_prompt(text).parts[0].sections())]).hidden[0]
         for text in ("a cat", "a (cat:1.5)")
     )
     for a, b in zip(plain.split(16, -1), strong.split(16, -1), strict=True):
@@ -131,7 +132,8 @@ def test_emphasis_restores_the_mean_of_each_text_encoder() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_begins_at_nothing_but_noise(sampler: str) -> None:
     scheduler = SAMPLERS[sampler].start(5, "v", zero_terminal_snr=True)
-    assert int(scheduler.timesteps[0]) == 999
+    # diffusers cuts the fractions of exponential timesteps off.
+    assert int(scheduler.timesteps[0]) in (998, 999)
     known: Any = scheduler
     assert known.alphas_cumprod[999] < 1e-7
     # A model that predicts the noise could not begin there.

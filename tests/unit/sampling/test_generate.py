@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import diffusers
 import numpy as np
 import pytest
@@ -9,8 +11,13 @@ import torch
 
 from lorasmith.errors import PromptError, Stopped
 from lorasmith.events import Controls, Notice, Progress
-from lorasmith.sampling.generate import PictureRequest, check_request, generate
+from lorasmith.models.checkpoint import load_model
+from lorasmith.sampling.generate import generate
+from lorasmith.sampling.jobs import check_request
 from lorasmith.sampling.loras import LoraShelf
+from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.samplers import SAMPLERS, find_sampler
+from lorasmith.sampling.two_stage import TwoStageScheduler
 
 PROMPT = "red body, star, crown, grass"
 BASE = {
@@ -21,16 +28,43 @@ BASE = {
     # Matters to DDIM alone; the pipeline wants it in all.
     "steps_offset": 1,
 }
+MULTISTEP = diffusers.DPMSolverMultistepScheduler
+SDE = {"algorithm_type": "sde-dpmsolver++"}
+LINSPACE = {"timestep_spacing": "linspace"}
+# Each as diffusers' documentation says that it is made.
 SCHEDULERS = {
     "ddim": lambda: diffusers.DDIMScheduler(**BASE, clip_sample=False, set_alpha_to_one=False),
+    "plms": lambda: diffusers.PNDMScheduler(**BASE, skip_prk_steps=True),
     "euler": lambda: diffusers.EulerDiscreteScheduler(**BASE),
-    "euler_a": lambda: diffusers.EulerAncestralDiscreteScheduler(
-        **BASE, timestep_spacing="linspace"
+    "euler karras": lambda: diffusers.EulerDiscreteScheduler(**BASE, use_karras_sigmas=True),
+    "euler simple": lambda: diffusers.EulerDiscreteScheduler(**BASE, timestep_spacing="trailing"),
+    "euler_a": lambda: diffusers.EulerAncestralDiscreteScheduler(**BASE, **LINSPACE),
+    "lms": lambda: diffusers.LMSDiscreteScheduler(**BASE, **LINSPACE),
+    "lms karras": lambda: diffusers.LMSDiscreteScheduler(**BASE, use_karras_sigmas=True),
+    "heun": lambda: diffusers.HeunDiscreteScheduler(**BASE),
+    "heun exponential": lambda: diffusers.HeunDiscreteScheduler(
+        **BASE, use_exponential_sigmas=True
     ),
-    "dpmpp_2m_karras": lambda: diffusers.DPMSolverMultistepScheduler(
-        **BASE, use_karras_sigmas=True
+    "dpm2 uniform": lambda: diffusers.KDPM2DiscreteScheduler(**BASE),
+    "dpm2 karras": lambda: diffusers.KDPM2DiscreteScheduler(**BASE, use_karras_sigmas=True),
+    "dpm2_a uniform": lambda: diffusers.KDPM2AncestralDiscreteScheduler(**BASE),
+    "dpmpp_2m": lambda: MULTISTEP(**BASE, use_karras_sigmas=True),
+    "dpmpp_2m sgm_uniform": lambda: MULTISTEP(**BASE),
+    "dpmpp_2m exponential": lambda: MULTISTEP(**BASE, use_exponential_sigmas=True),
+    "dpmpp_2m_karras": lambda: MULTISTEP(**BASE, use_karras_sigmas=True),
+    "dpmpp_2m_sde": lambda: MULTISTEP(**BASE, **SDE, use_exponential_sigmas=True),
+    "dpmpp_2m_sde karras": lambda: MULTISTEP(**BASE, **SDE, use_karras_sigmas=True),
+    "dpmpp_2m_sde_heun": lambda: MULTISTEP(
+        **BASE, **SDE, solver_type="heun", use_exponential_sigmas=True
     ),
-}
+    "dpmpp_3m_sde": lambda: MULTISTEP(
+        **BASE, **SDE, solver_order=3, use_exponential_sigmas=True
+    ),
+    "unipc": lambda: diffusers.UniPCMultistepScheduler(**BASE),
+    "unipc karras": lambda: diffusers.UniPCMultistepScheduler(**BASE, use_karras_sigmas=True),
+    "deis": lambda: diffusers.DEISMultistepScheduler(**BASE),
+    "lcm": lambda: diffusers.LCMScheduler(**{**BASE, "steps_offset": 0}),
+}  # fmt: skip
 
 
 def pipeline(model, sampler: str) -> diffusers.StableDiffusionPipeline:
@@ -44,6 +78,9 @@ def pipeline(model, sampler: str) -> diffusers.StableDiffusionPipeline:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__", "ignore:The configuration file")
 
 
 def pictures(model, requests, **options) -> list[np.ndarray]:
@@ -66,38 +103,89 @@ def latents(monkeypatch, model) -> list[torch.Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("cfg", [5.0, 1.0])
+def test_every_sampler_that_diffusers_has_is_compared_with_it() -> None:
+    ours = {name for name, each in SAMPLERS.items() if each.scheduler is not TwoStageScheduler}
+    assert {find_sampler(name).name for name in SCHEDULERS} == ours
+
+
 @pytest.mark.parametrize("sampler", SCHEDULERS)
-def test_a_picture_is_that_of_diffusers_pipeline(model, latents, sampler, cfg) -> None:
+def test_a_picture_is_that_of_diffusers_pipeline(model, latents, sampler) -> None:
+    cfg = 1.0 if sampler == "euler" else 5.0
     negative = "blue body"
-    request = PictureRequest(PROMPT, negative, seed=7, steps=8, cfg=cfg, sampler=sampler)
+    request = PictureRequest(PROMPT, negative, 7, 5, cfg, sampler, 32, 32)
     (ours,) = pictures(model, [request])
-    generator = torch.Generator().manual_seed(7)
     pipe = pipeline(model, sampler)
     pipe.set_progress_bar_config(disable=True)
-    options = {
-        "prompt_embeds": model.encode_text([PROMPT]).hidden,
-        "negative_prompt_embeds": model.encode_text([negative]).hidden,
-        "num_inference_steps": 8,
-        "guidance_scale": cfg,
-        "height": 64,
-        "width": 64,
-    }
-    expected = pipe(**options, generator=generator, output_type="latent").images
-    torch.testing.assert_close(latents[0], expected, rtol=1e-4, atol=1e-4)
-    generator.manual_seed(7)
-    image = pipe(**options, generator=generator, output_type="pil").images[0]
+    expected = pipe(
+        prompt_embeds=model.encode_text([PROMPT]).hidden,
+        negative_prompt_embeds=model.encode_text([negative]).hidden,
+        num_inference_steps=5,
+        guidance_scale=cfg,
+        height=32,
+        width=32,
+        generator=torch.Generator().manual_seed(7),
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(latents[0], expected, rtol=1e-3, atol=1e-3)
+    image = pipe.image_processor.postprocess(model.decode_latents(expected), output_type="pil")[0]
     assert np.abs(ours - np.asarray(image).astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "euler_a"])
+@pytest.mark.parametrize("phi", [0.0, 0.7])
+def test_guidance_is_rescaled_as_diffusers_does(model, latents, phi) -> None:
+    request = PictureRequest(PROMPT, "hat", seed=7, steps=4, cfg=9.0, cfg_rescale=phi)
+    pictures(model, [request, replace(request, cfg_rescale=0.0, seed=8)])
+    pipe = pipeline(model, "ddim")
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(
+        prompt_embeds=model.encode_text([PROMPT]).hidden,
+        negative_prompt_embeds=model.encode_text(["hat"]).hidden,
+        num_inference_steps=4,
+        guidance_scale=9.0,
+        guidance_rescale=phi,
+        height=64,
+        width=64,
+        generator=torch.Generator().manual_seed(7),
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(latents[0][:1], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_eta_is_that_of_diffusers(model, latents) -> None:
+    pictures(model, [PictureRequest(PROMPT, seed=7, steps=4, cfg=1.0, eta=0.8)])
+    pipe = pipeline(model, "ddim")
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(
+        prompt_embeds=model.encode_text([PROMPT]).hidden,
+        num_inference_steps=4,
+        guidance_scale=1.0,
+        eta=0.8,
+        height=64,
+        width=64,
+        generator=torch.Generator().manual_seed(7),
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(latents[0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
+    request = PictureRequest(PROMPT, seed=1, steps=2)
+    pictures(model, [replace(request, clip_skip=2), request])
+    assert model.clip_skip == 1
+    skipping = load_model("demo", clip_skip=2)
+    pictures(skipping, [request])
+    torch.testing.assert_close(latents[0], latents[2])
+    assert not torch.allclose(latents[0], latents[1])
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_sde"])
 def test_a_picture_does_not_depend_on_its_batch(model, latents, sampler) -> None:
     # Of different guidance, text and length, so that all but the batch is their own.
     requests = [
-        PictureRequest(PROMPT, seed=1, steps=6, cfg=3.0, sampler=sampler),
-        PictureRequest("blue body", "hat", seed=2, steps=6, cfg=7.0, sampler=sampler),
-        PictureRequest("(green:1.4) body BREAK tall hat", seed=3, steps=6, sampler=sampler),
-        PictureRequest("round", seed=4, steps=6, cfg=5.0, sampler=sampler),
+        PictureRequest(PROMPT, seed=1, steps=3, cfg=3.0, sampler=sampler),
+        PictureRequest("blue body", "hat", seed=2, steps=3, cfg=7.0, sampler=sampler),
+        PictureRequest("(green:1.4) body BREAK tall hat", seed=3, steps=3, sampler=sampler),
+        PictureRequest("round", seed=4, steps=3, cfg=5.0, sampler=sampler),
     ]
     together = pictures(model, requests)
     assert [len(batch) for batch in latents] == [3, 1]

@@ -9,9 +9,11 @@ from safetensors.torch import load_file, save_file
 
 from lorasmith.errors import LoraFileError, PromptError
 from lorasmith.files import read_safetensors_header
-from lorasmith.sampling.generate import PictureRequest, generate
+from lorasmith.sampling.generate import generate
 from lorasmith.sampling.loras import LoraShelf, short_hash
-from lorasmith.sampling.prompt import LoraTag
+from lorasmith.sampling.prompt_tags import LoraTag
+from lorasmith.sampling.prompt_when import StepRange, When
+from lorasmith.sampling.request import PictureRequest
 
 
 @pytest.fixture
@@ -66,9 +68,89 @@ def test_check_lists_all_without_opening_files(shelf) -> None:
     assert [problem.where for problem in shelf.check(tags)] == ["<lora:no>", "<lora:twin>"]
 
 
-def test_block_weights_are_refused(shelf) -> None:
-    (problem,) = shelf.check([LoraTag("cat", block_weights="OUTX")])
-    assert "block weights" in problem.what
+@pytest.mark.parametrize(
+    ("blocks", "prefix"),
+    [
+        ("BASE", "lora_te_"),
+        ("M00", "lora_unet_mid_block_"),
+        ("IN03", "lora_unet_down_blocks_1_attentions_0_"),
+        ("0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,0,0", "lora_unet_mid_block_"),
+        ("NONE", "nothing"),
+        ("ALL", "lora_"),
+    ],
+)
+def test_one_block_is_the_file_with_that_block_alone(
+    model, lora_folder, tmp_path, probe, blocks, prefix
+) -> None:
+    tensors = load_file(lora_folder / "cat.safetensors")
+    alone = {name: value for name, value in tensors.items() if name.startswith(prefix)}
+    before = probe()
+    expected = before
+    if alone:
+        save_file(alone, tmp_path / "alone.safetensors")
+        with LoraShelf(tmp_path).attached(model, [LoraTag("alone", 0.7, 0.7)]):
+            expected = probe()
+    with LoraShelf(lora_folder).attached(model, [LoraTag("cat", 0.7, 0.7, block_weights=blocks)]):
+        ours = probe()
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert alone == {} or any(not torch.equal(a, b) for a, b in zip(ours, before, strict=True))
+
+
+def test_a_strength_is_the_merge_of_as_much_of_the_delta(model, shelf, lora_folder, probe) -> None:
+    tensors = load_file(lora_folder / "cat.safetensors")
+    roots = {"lora_unet_": model.unet, "lora_te_text_model_": model.text_encoder}
+    before: list[tuple[torch.Tensor, torch.Tensor]] = []
+    with shelf.attached(model, [LoraTag("cat", 0.6, 0.6)]):
+        adapted = probe()
+    with torch.no_grad():
+        for prefix, root in roots.items():
+            for name, module in root.named_modules():
+                key = prefix + name.replace(".", "_")
+                if f"{key}.lora_up.weight" not in tensors:
+                    continue
+                up, down = (tensors[f"{key}.lora_{side}.weight"] for side in ("up", "down"))
+                delta = up.flatten(1) @ down.flatten(1) * (tensors[f"{key}.alpha"] / len(down))
+                before.append((module.weight, module.weight.clone()))
+                module.weight += 0.6 * delta.reshape(module.weight.shape)
+        merged = probe()
+        for weight, value in before:
+            weight.copy_(value)
+    assert len(before) == sum(name.endswith("lora_up.weight") for name in tensors)
+    for a, b in zip(adapted, merged, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_name_from_training_finds_a_renamed_file(lora_folder, tmp_path) -> None:
+    path = tmp_path / "sub" / "my-cat-v2.safetensors"
+    path.parent.mkdir()
+    path.write_bytes((lora_folder / "cat.safetensors").read_bytes())
+    shelf = LoraShelf(tmp_path)
+    assert shelf.find("cat") == path
+    assert shelf.check([LoraTag("cat"), LoraTag("dog")])[0].where == "<lora:dog>"
+
+
+def test_two_names_of_one_file_are_refused(shelf, model, probe) -> None:
+    before = probe()
+    with (
+        pytest.raises(PromptError, match="same file"),
+        shelf.attached(model, [LoraTag("cat"), LoraTag("cat.safetensors")]),
+    ):
+        pass
+    assert torch.equal(probe()[0], before[0])
+
+
+def test_a_lora_comes_and_goes(shelf, model, probe) -> None:
+    plain = probe()
+    with shelf.attached(model, [LoraTag("cat")]):
+        full = probe()
+    steps = StepRange(When("2"), When("0.5"))
+    with shelf.attached(model, [LoraTag("cat", steps=steps)]) as attached:
+        for step, on in enumerate([False, False, True, True, True, False, False]):
+            attached.at(step, 10)
+            unet, text = probe()
+            assert torch.equal(unet, full[0] if on else plain[0])
+            assert torch.equal(text, full[1])
 
 
 def test_strengths_reach_their_part_and_nothing_stays(shelf, model, probe) -> None:

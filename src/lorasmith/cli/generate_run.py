@@ -1,0 +1,215 @@
+"""Drawing and saving for ``lorasmith generate``."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorasmith.cli.interrupt import stop_on_interrupt
+from lorasmith.errors import Stopped
+from lorasmith.events import Controls, Notice
+from lorasmith.files import write_text
+
+if TYPE_CHECKING:
+    import torch
+    from rich.console import Console
+
+    from lorasmith.cli.generate_options import Options
+    from lorasmith.models.sd import DiffusionModel
+    from lorasmith.sampling.embeddings import EmbeddingShelf
+    from lorasmith.sampling.from_captions import Drawing
+    from lorasmith.sampling.generate import GeneratedPicture
+    from lorasmith.sampling.loras import LoraShelf
+    from lorasmith.sampling.request import PictureRequest
+    from lorasmith.sampling.wildcards import Wildcards
+    from lorasmith.training.observers import Terminal
+
+_NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
+_FILES = (".safetensors", ".ckpt")
+MODEL_HASH_LENGTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be drawn and with what, checked but for the weights.
+
+    Args:
+        drawings: where each request's picture and caption go; ``None`` numbers them in ``out``.
+        source: base model and VAE.
+        random_seed: the first seed, where the user gave none.
+    """
+
+    requests: list[PictureRequest]
+    drawings: list[Drawing] | None
+    loras: LoraShelf
+    embeddings: EmbeddingShelf
+    wildcards: Wildcards
+    source: tuple[str, str | None]
+    options: Options
+    clip_skip: int
+    device: torch.device
+    dtype: torch.dtype
+    random_seed: int | None
+    lora_hashes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def model_name(self) -> str:
+        path = Path(self.source[0])
+        return path.stem if path.suffix in _FILES else path.name
+
+
+def draw(work: Work, console: Console, terminal: Terminal) -> None:
+    """Draw what is not there yet, and say where it went.
+
+    Raises:
+        Stopped: on Ctrl-C; finished pictures stay.
+    """
+    todo = _missing(work, console)
+    if not todo:
+        console.print("nothing left to draw")
+        return
+    model = _load(work)
+    for note in model.notes:
+        terminal(Notice("warning", note))
+    controls = Controls()
+    saved: list[Path] = []
+    with (
+        _model_hash(work) as digest,
+        stop_on_interrupt(controls),
+        contextlib.closing(terminal),
+    ):
+        try:
+            for index, picture in _pictures(work, model, todo, terminal, controls):
+                saved.append(_save(work, index, picture, digest.result()))
+        except Stopped as stop:
+            raise Stopped(f"stopped; {_places(saved)}") from stop
+    console.print(_places(saved), soft_wrap=True, markup=False)
+    if work.drawings is not None:
+        said = "each with its caption: data.reg takes the folder as it is, and so does data.path"
+        console.print(said, soft_wrap=True, markup=False)
+
+
+def _missing(work: Work, console: Console) -> list[int]:
+    """The places of the requests that are not drawn yet."""
+    if work.drawings is None:
+        return list(range(len(work.requests)))
+    missing = [i for i, drawing in enumerate(work.drawings) if not drawing.path.exists()]
+    there = len(work.drawings) - len(missing)
+    if there:
+        console.print(f"{there} of {len(work.drawings)} pictures are there already, and stay")
+    return missing
+
+
+def _load(work: Work) -> DiffusionModel:
+    from lorasmith.models.checkpoint import load_model
+
+    model, vae = work.source
+    return load_model(
+        model,
+        dtype=work.dtype,
+        device=work.device,
+        vae=vae,
+        prediction=work.options.prediction,
+        zero_terminal_snr=True if work.options.zero_terminal_snr else "auto",
+        clip_skip=work.clip_skip,
+    )
+
+
+def _pictures(
+    work: Work, model: DiffusionModel, todo: list[int], terminal: Terminal, controls: Controls
+) -> Iterator[tuple[int, GeneratedPicture]]:
+    from lorasmith.sampling.generate import generate
+
+    for picture in generate(
+        model,
+        [work.requests[index] for index in todo],
+        loras=work.loras,
+        embeddings=work.embeddings,
+        wildcards=work.wildcards,
+        batch=work.options.batch,
+        observer=terminal,
+        controls=controls,
+    ):
+        yield todo[picture.index], picture
+
+
+@contextlib.contextmanager
+def _model_hash(work: Work) -> Iterator[Future[str]]:
+    """The model file's short hash, computed while the first pictures are drawn."""
+    path = Path(work.source[0])
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(_digest, path)
+
+
+def _digest(path: Path) -> str:
+    if path.suffix not in _FILES or not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()[:MODEL_HASH_LENGTH]
+
+
+def _save(work: Work, index: int, picture: GeneratedPicture, model_hash: str) -> Path:
+    from lorasmith.sampling.infotext import describe, save_picture
+
+    vae = work.source[1]
+    info = describe(
+        picture.request,
+        model=work.model_name,
+        model_hash=model_hash,
+        vae=Path(vae).name if vae else "",
+        clip_skip=work.clip_skip,
+        lora_hashes=_lora_hashes(work, picture.request.prompt),
+    )
+    if work.drawings is not None:
+        drawing = work.drawings[index]
+        drawing.path.parent.mkdir(parents=True, exist_ok=True)
+        # The caption first: a picture that is there is not drawn again.
+        write_text(drawing.caption_path, drawing.caption + "\n")
+        save_picture(drawing.path, picture.image, info)
+        return drawing.path
+    path = _new_path(work.options.out, picture.seed)
+    try:
+        save_picture(path, picture.image, info)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _lora_hashes(work: Work, prompt: str) -> dict[str, str]:
+    """The hashes that web UIs know LoRAs by, by the names in the prompt."""
+    from lorasmith.sampling.loras import short_hash
+    from lorasmith.sampling.prompt_tags import take_tags
+
+    names = [tag.name for tag in take_tags(prompt)[1]]
+    for name in names:
+        if name not in work.lora_hashes:
+            work.lora_hashes[name] = short_hash(work.loras.find(name))
+    return {name: work.lora_hashes[name] for name in names}
+
+
+def _new_path(folder: Path, seed: int) -> Path:
+    """``NNNNN-SEED.png``, numbered on from the last in ``folder``; an empty file reserves it, so
+    that two commands that draw into one folder never take the same."""
+    numbers = (_NUMBERED.fullmatch(path.name) for path in folder.iterdir())
+    number = max((int(match[1]) for match in numbers if match), default=0)
+    while True:
+        number += 1
+        path = folder / f"{number:05d}-{seed}.png"
+        with contextlib.suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            return path
+
+
+def _places(saved: list[Path]) -> str:
+    if not saved:
+        return "no picture was finished"
+    if len(saved) == 1:
+        return f"1 picture: {saved[0]}"
+    return f"{len(saved)} pictures: {saved[0]} to {saved[-1].name}"

@@ -1,0 +1,314 @@
+"""``lorasmith grid``"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from lorasmith.cli.generate_options import NAMES
+from lorasmith.cli.grid_options import GridOptions, with_options
+from lorasmith.cli.interrupt import stop_on_interrupt
+from lorasmith.errors import Problem, Stopped, UserError
+from lorasmith.events import Controls, Notice
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasmith.models.sd import DiffusionModel
+    from lorasmith.sampling.grid_axes import Setup, Sources
+    from lorasmith.sampling.grid_plan import Grid
+    from lorasmith.sampling.grid_run import Report
+    from lorasmith.training.epoch_grid import RunWords
+    from lorasmith.training.observers import Terminal
+
+DEFAULT_LORA_DIR = Path("runs")
+DEFAULT_OUT = Path("grid")
+# Request fields that are options of the same name.
+_PLAIN = (
+    "negative", "seed", "steps", "cfg", "sampler", "schedule", "clip_skip", "init", "denoise",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How models are read and where pictures are computed, how precisely for each model."""
+
+    prediction: str
+    zero_terminal_snr: bool | Literal["auto"]
+    device: torch.device
+    dtypes: dict[str, torch.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A grid that can be drawn, checked but for the weights."""
+
+    grid: Grid
+    sources: Sources
+    place: Place
+    out: Path
+    options: GridOptions
+
+
+@click.command("grid")
+@click.argument("prompt", required=False)
+@with_options
+def command(prompt: str | None, **values: Any) -> None:
+    """Draw PROMPT in all combinations of two or three things that vary, to compare them.
+
+    \b
+    AXIS    epoch, lora, strength, unet, te, lbw, prompt, negative, sr, seed, steps,
+            cfg, "cfg rescale", eta, sampler, schedule, size, "clip skip", denoise,
+            checkpoint or vae; AXIS@NAME for one of several LoRAs
+    VALUES  a list (a,b,"c, d"), ranges (1-5, 1-10 (+3), 1-10 [5]); of epoch: RUN,
+            RUN:1-15, RUN:1-15:2; of sr: the text that is replaced comes first
+
+    DIR/grid.html shows the pictures in a browser. Pictures that are there are not drawn again: the
+    same command goes on where it was stopped.
+    """
+    from lorasmith.cli.console import console
+    from lorasmith.training.observers import Terminal
+
+    terminal = Terminal(console)
+    work = _work(prompt, GridOptions(**values), terminal)
+    report = _draw(work, terminal)
+    console.print(_told(report, work.out), soft_wrap=True, markup=False)
+
+
+def _work(prompt: str | None, options: GridOptions, terminal: Terminal) -> Work:
+    """All that is to be drawn and with what.
+
+    Raises:
+        UserError: with everything that is wrong.
+    """
+    from lorasmith.files import check_writable
+    from lorasmith.sampling.grid_run import check_folder
+    from lorasmith.training.prepare import attempt
+
+    sides = options.sides()
+    problems: list[Problem] = []
+    sources = attempt(problems, lambda: _sources(options, terminal))
+    run, out = None, options.out or DEFAULT_OUT
+    if options.epochs is not None and sources is not None:
+        folder = attempt(problems, functools.partial(_run_folder, options.epochs, sources))
+        if folder is not None:
+            run = attempt(problems, functools.partial(_run_words, folder, prompt))
+            out = options.out or folder / "grid"
+    base = attempt(problems, lambda: _base(prompt, run, options, "".join(sides.values())))
+    grid, place = None, None
+    if sources is not None and base is not None:
+        grid = attempt(problems, functools.partial(_lay_out, base, sides, sources))
+        setups = [cell.setup for cell in grid.cells] if grid else [base]
+        place = attempt(problems, functools.partial(_place, setups, run, options))
+    found = check_folder(out)
+    problems += found
+    if not found:
+        attempt(problems, lambda: check_writable(out))
+    if problems or grid is None or sources is None or place is None:
+        raise UserError(_under_options(dict.fromkeys(problems)))
+    return Work(grid, sources, place, out, options)
+
+
+def _under_options(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems with settings named as on this command line."""
+    names = {**NAMES, "clip_skip": "--clip-skip"}
+    return [replace(problem, where=names.get(problem.where, problem.where)) for problem in problems]
+
+
+def _sources(options: GridOptions, terminal: Terminal) -> Sources:
+    """
+    Raises:
+        UserError: a folder that was given is none.
+    """
+    from lorasmith.sampling.embeddings import EmbeddingShelf
+    from lorasmith.sampling.grid_axes import Sources
+    from lorasmith.sampling.loras import LoraShelf
+    from lorasmith.sampling.wildcards import Wildcards
+
+    folders = {
+        "--lora-dir": options.lora_dir,
+        "--embedding-dir": options.embedding_dir,
+        "--wildcard-dir": options.wildcard_dir,
+    }
+    problems = [
+        Problem(option, f"{folder} is not a folder")
+        for option, folder in folders.items()
+        if folder is not None and not folder.is_dir()
+    ]
+    if problems:
+        raise UserError(problems)
+    usual = DEFAULT_LORA_DIR if DEFAULT_LORA_DIR.is_dir() else None
+    folder = options.lora_dir or usual
+    return Sources(
+        LoraShelf(folder, observer=terminal),
+        EmbeddingShelf(options.embedding_dir, observer=terminal),
+        Wildcards(options.wildcard_dir),
+        [folder] if folder else [],
+    )
+
+
+def _run_folder(epochs: str, sources: Sources) -> Path:
+    """The folder that the files of ``RUN`` or ``RUN:1-15`` lie in.
+
+    Raises:
+        RunError: there are none.
+    """
+    from lorasmith.sampling.grid_snapshots import find_run, find_snapshots, split_run
+
+    run = find_run(split_run(epochs)[0], sources.folders)
+    find_snapshots(run)
+    return run if run.is_dir() else run.parent
+
+
+def _run_words(folder: Path, prompt: str | None) -> RunWords | None:
+    from lorasmith.training.epoch_grid import read_run
+
+    return read_run(folder, prompt)
+
+
+def _base(prompt: str | None, run: RunWords | None, options: GridOptions, axes: str) -> Setup:
+    """What the axes vary: the run's own words, or the defaults, under the options that are given.
+
+    Raises:
+        UserError: there is no prompt, or a size cannot be read.
+    """
+    from lorasmith.sampling.grid_axes import Setup
+    from lorasmith.sampling.grid_kinds import parse_size
+    from lorasmith.sampling.request import PictureRequest
+
+    request = run.request if run else PictureRequest(prompt or "")
+    if prompt is None and run is None and "prompt" not in axes:
+        raise UserError.of("PROMPT", "is missing", "write what is to be drawn")
+    said = {name: value for name in _PLAIN if (value := getattr(options, name)) is not None}
+    if "sampler" in said and "schedule" not in said:
+        said["schedule"] = "automatic"
+    if options.size is not None:
+        try:
+            said["width"], said["height"] = parse_size(options.size)
+        except ValueError as error:
+            raise UserError.of("--size", str(error), "write it as 512x768") from None
+    request = replace(request, **said)
+    model = options.model or (run.model if run else "demo")
+    # A run's VAE goes with its model.
+    own = run.vae if run and not options.model else None
+    return Setup(request, model, options.vae or own)
+
+
+def _lay_out(base: Setup, sides: dict[str, str], sources: Sources) -> Grid:
+    from lorasmith.sampling.grid_kinds import parse_axis
+    from lorasmith.sampling.grid_plan import lay_out
+    from lorasmith.training.prepare import attempt
+
+    problems: list[Problem] = []
+    axes = [
+        attempt(problems, functools.partial(parse_axis, option, text, sources))
+        for option, text in sides.items()
+    ]
+    whole = [axis for axis in axes if axis is not None]
+    grid = attempt(problems, lambda: lay_out(base, whole, sources))
+    if problems or grid is None:
+        raise UserError(problems)
+    return grid
+
+
+def _place(setups: Sequence[Setup], run: RunWords | None, options: GridOptions) -> Place:
+    """From the headers of the models.
+
+    Raises:
+        UserError: a model, VAE, layer or device is not there, or the device lacks the precision.
+    """
+    from lorasmith.models.family import check_clip_skip
+    from lorasmith.models.source import peek
+    from lorasmith.training.device import choose_device, choose_precision
+    from lorasmith.training.estimate import unet_weights
+    from lorasmith.training.prepare import attempt
+
+    problems: list[Problem] = []
+    prediction = options.prediction or (run.prediction if run else "auto")
+    device = attempt(problems, lambda: choose_device(options.device))
+    dtypes: dict[str, torch.dtype] = {}
+    for model, vae in dict.fromkeys((setup.model, setup.vae) for setup in setups):
+        opened = functools.partial(peek, model, vae=vae, prediction=prediction)
+        architecture = attempt(problems, opened)
+        if architecture is None or device is None:
+            continue
+        for skip in {s.request.clip_skip or 1 for s in setups if s.model == model}:
+            attempt(problems, functools.partial(check_clip_skip, architecture, skip, "clip_skip"))
+        weights = unet_weights(architecture.unet)
+        choice = functools.partial(choose_precision, options.precision, device, weights)
+        if (chosen := attempt(problems, choice)) is not None:
+            dtypes[model] = chosen.dtype
+    if problems or device is None:
+        raise UserError(problems)
+    to_noise = options.zero_terminal_snr or (run.zero_terminal_snr if run else "auto")
+    return Place(prediction, to_noise, device, dtypes)
+
+
+def _draw(work: Work, terminal: Terminal) -> Report:
+    from lorasmith.models.checkpoint import exchange_vae, load_model
+    from lorasmith.sampling.grid_draw import Loader
+    from lorasmith.sampling.grid_plan import Identity
+    from lorasmith.sampling.grid_run import PAGE, make_grid
+
+    place, sources = work.place, work.sources
+
+    def load(source: str, vae: str | None) -> DiffusionModel:
+        model = load_model(
+            source,
+            dtype=place.dtypes[source],
+            device=place.device,
+            vae=vae,
+            prediction=place.prediction,
+            zero_terminal_snr=place.zero_terminal_snr,
+        )
+        for note in model.notes:
+            terminal(Notice("warning", note))
+        return model
+
+    exchange = functools.partial(
+        exchange_vae, prediction=place.prediction, zero_terminal_snr=place.zero_terminal_snr
+    )
+    identity = Identity(
+        sources.shelf,
+        {model: str(dtype) for model, dtype in place.dtypes.items()},
+        [folder for folder in (work.options.embedding_dir, work.options.wildcard_dir) if folder],
+        prediction=place.prediction,
+        zero_terminal_snr=place.zero_terminal_snr,
+    )
+    controls = Controls()
+    with stop_on_interrupt(controls), contextlib.closing(terminal):
+        try:
+            return make_grid(
+                work.grid,
+                work.out,
+                identity,
+                sources=sources,
+                loader=Loader(load, exchange),
+                observer=terminal,
+                controls=controls,
+            )
+        except Stopped as stop:
+            kept = f"{work.out / PAGE} shows what is done; the same command goes on from there"
+            raise Stopped(f"stopped; {kept}") from stop
+
+
+def _told(report: Report, out: Path) -> str:
+    from lorasmith.sampling.grid_run import PAGE, SHEET, SMALL_SHEET
+
+    kept = f", {report.kept} were there already" if report.kept else ""
+    lines = [f"{report.drawn} pictures drawn in {report.seconds:.0f} s{kept}"]
+    if report.drawn:
+        done, rows = report.switches, report.in_rows
+        lines.append(
+            f"loaded: base models {done.models}, VAEs {done.vaes}, LoRAs {done.loras}  "
+            f"(row by row it would be {rows.models}, {rows.vaes}, {rows.loras})"
+        )
+    lines.append(f"to compare them, open in a browser: {out / PAGE}")
+    lines.append(f"on one sheet: {out / SHEET} and {SMALL_SHEET}")
+    return "\n".join(lines)

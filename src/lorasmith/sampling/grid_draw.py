@@ -1,0 +1,185 @@
+"""Drawing a grid: the pictures that are not there yet, with as few switches as can be."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from lorasmith.events import Controls, Observer, ignore
+from lorasmith.models.sd import DiffusionModel
+from lorasmith.sampling.generate import GeneratedPicture, generate
+from lorasmith.sampling.grid_axes import Setup, Sources
+from lorasmith.sampling.grid_plan import (
+    Cell,
+    Grid,
+    Identity,
+    Switches,
+    count_switches,
+    work_order,
+)
+from lorasmith.sampling.infotext import describe, save_picture
+from lorasmith.sampling.loras import LoraShelf, short_hash
+from lorasmith.sampling.prompt import parse_prompt
+
+CELLS = "cells"
+
+_DIGEST = re.compile(r".*\.([0-9a-f]{12})\.png", re.ASCII)
+_LONGEST_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """How base models come into memory.
+
+    Args:
+        load: a model, with a VAE (``None``: its own).
+        exchange: gives a loaded model of that source another VAE.
+    """
+
+    load: Callable[[str, str | None], DiffusionModel]
+    exchange: Callable[[DiffusionModel, str, str | None], None]
+
+
+@dataclass(slots=True)
+class GridFolder:
+    """Where a grid's pictures are, by the digests of what they are made from."""
+
+    path: Path
+    _files: dict[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path in sorted((self.path / CELLS).glob("*.png")):
+            match = _DIGEST.fullmatch(path.name)
+            if match is not None and _is_whole(path):
+                self._files[match[1]] = path
+
+    def find(self, digest: str) -> Path | None:
+        return self._files.get(digest)
+
+    def new(self, cell: Cell, kinds: tuple[str, ...], digest: str) -> Path:
+        """The path of a picture that is not there yet."""
+        named = zip(kinds, cell.labels, strict=True)
+        words = [label if label.startswith(kind) else f"{kind} {label}" for kind, label in named]
+        name = "_".join(re.sub(r"[^\w.+]+", "-", word).strip("-.") for word in words)
+        return self.path / CELLS / f"{name[:_LONGEST_NAME] or 'cell'}.{digest}.png"
+
+    def add(self, digest: str, path: Path) -> None:
+        self._files[digest] = path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            picture.verify()
+    except (OSError, SyntaxError):  # Pillow's word for a damaged PNG.
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is left to do for a grid.
+
+    Args:
+        order: the pictures to be drawn, in the order of the work.
+        switches: of this order; those of going row by row are ``in_rows``.
+        digests: of all cells' setups.
+        kept: how many pictures were there already.
+    """
+
+    order: tuple[Setup, ...]
+    switches: Switches
+    in_rows: Switches
+    digests: dict[Setup, str]
+    kept: int
+
+
+def plan_work(grid: Grid, folder: GridFolder, identity: Identity) -> Work:
+    """Which pictures are missing, each once, and in what order they are best drawn."""
+    digests = {cell.setup: identity.digest(cell.setup) for cell in grid.cells}
+    once = {digest: setup for setup, digest in reversed(digests.items())}
+    distinct = [setup for setup, digest in digests.items() if once[digest] is setup]
+    missing = [setup for setup in distinct if folder.find(digests[setup]) is None]
+    order = work_order(missing)
+    switches, in_rows = count_switches(order), count_switches(missing)
+    return Work(tuple(order), switches, in_rows, digests, len(distinct) - len(missing))
+
+
+def draw_cells(
+    grid: Grid,
+    work: Work,
+    folder: GridFolder,
+    *,
+    sources: Sources,
+    loader: Loader,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> None:
+    """Draw what is missing; each picture is on disk as soon as it is done.
+
+    Raises:
+        Stopped: on a stop request, between two steps.
+        UserError: a model or LoRA is damaged or does not fit; pictures before it are kept.
+    """
+    cells = {cell.setup: cell for cell in reversed(grid.cells)}
+    kinds = tuple(axis.kind.name for axis in grid.axes if axis.kind)
+    hashes: dict[str, str] = {}
+    model: DiffusionModel | None = None
+    loaded = ""
+    for (source, vae), same in itertools.groupby(work.order, lambda s: (s.model, s.vae)):
+        setups = list(same)
+        if model is not None and source == loaded:
+            loader.exchange(model, source, vae)
+        else:
+            model = None  # Before the next one comes: two may not fit.
+            gc.collect()
+            model, loaded = loader.load(source, vae), source
+        requests = [setup.request for setup in setups]
+        pictures = generate(
+            model,
+            requests,
+            loras=sources.shelf,
+            embeddings=sources.embeddings,
+            wildcards=sources.wildcards,
+            observer=observer,
+            controls=controls,
+        )
+        for picture in pictures:
+            setup = setups[picture.index]
+            digest = work.digests[setup]
+            path = folder.new(cells[setup], kinds, digest)
+            _save(path, picture, setup, sources.shelf, hashes)
+            folder.add(digest, path)
+
+
+def _save(
+    path: Path,
+    picture: GeneratedPicture,
+    setup: Setup,
+    shelf: LoraShelf,
+    hashes: dict[str, str],
+) -> None:
+    names = [tag.name for tag in parse_prompt(picture.request.prompt).loras]
+    for name in names:
+        if name not in hashes:
+            hashes[name] = short_hash(shelf.find(name))
+    info = describe(
+        picture.request,
+        model=model_name(setup.model),
+        vae=Path(setup.vae).name if setup.vae else "",
+        lora_hashes={name: hashes[name] for name in names},
+    )
+    if path.exists():  # Found damaged.
+        path.unlink()
+    save_picture(path, picture.image, info)
+
+
+def model_name(source: str) -> str:
+    path = Path(source)
+    return path.stem if path.suffix in (".safetensors", ".ckpt") else path.name

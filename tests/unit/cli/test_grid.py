@@ -1,0 +1,148 @@
+"""``lorasmith grid`` from the outside: files, messages, exit statuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lorasmith.adapters.file import save_lora
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.cli.main import cli
+from lorasmith.config.dump import dump_toml
+from lorasmith.config.load import load_settings
+from lorasmith.models.checkpoint import load_model
+from lorasmith.sampling.infotext import Infotext, read_infotext
+
+FAST = ("--steps", "1", "--cfg", "1", "--size", "32x32")
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*args: str) -> Result:
+    result = CliRunner().invoke(cli, ["grid", *args])
+    assert "Traceback" not in result.output, result.output
+    return result
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A run of two epochs, as far as a grid looks at it."""
+    folder = tmp_path / "runs" / "zorp"
+    folder.mkdir(parents=True)
+    prompts = ["red body, star", "zorp, star", "zorp, smile"]
+    overrides = {
+        "data.path": "pictures",
+        "captions.trigger": "zorp",
+        "sample.prompts": json.dumps(prompts),
+        "sample.seed": "40",
+        "sample.steps": "1",
+        "sample.cfg": "2",
+        "sample.size": "32",
+    }
+    text = dump_toml(load_settings(None, overrides))
+    (folder / "settings.toml").write_text(text, encoding="utf-8")
+    network = AdapterNetwork.create(load_model("demo").adapter_roots(), rank=1)
+    for name in ("zorp-000001", "zorp"):
+        save_lora(folder / f"{name}.safetensors", network.state_dict(), {"name": name})
+    return folder
+
+
+def infos(folder: Path) -> list[Infotext]:
+    found = [read_infotext(path) for path in sorted((folder / "cells").iterdir())]
+    return [info for info in found if info is not None]
+
+
+def test_a_grid_and_its_files(tmp_path) -> None:
+    result = run("red body", "--x", "seed=1-2", "--y", "sr=red,green", *FAST)
+    assert result.exit_code == 0, result.output
+    assert "4 pictures drawn" in result.output
+    names = {path.name for path in (tmp_path / "grid").iterdir()}
+    assert names == {"cells", "grid.html", "grid.json", "grid.png", "grid.webp"}
+    assert {info.prompt for info in infos(tmp_path / "grid")} == {"red body", "green body"}
+    again = run("red body", "--x", "seed=1-2", "--y", "sr=red,green", *FAST)
+    assert "0 pictures drawn" in again.output
+    assert "4 were there already" in again.output
+
+
+def test_the_grid_of_a_run_in_one_word(trained: Path) -> None:
+    result = run("--epochs", "zorp", "--strengths", "0.5,1")
+    assert result.exit_code == 0, result.output
+    found = infos(trained / "grid")
+    assert len(found) == 4
+    assert {info.prompt for info in found} == {
+        f"zorp, star <lora:{name}:{strength}>"
+        for name in ("zorp-000001", "zorp")
+        for strength in (0.5, 1.0)
+    }
+    # The second of its sample prompts is the first with the trigger, and has the second seed.
+    wanted = {"Seed": "41", "Steps": "1", "CFG scale": "2", "Size": "32x32", "Model": "demo"}
+    assert all(wanted.items() <= info.settings.items() for info in found)
+    record = json.loads((trained / "grid" / "grid.json").read_text())
+    assert [axis["values"] for axis in record["axes"]] == [["epoch 1", "epoch 2"], ["0.5", "1"]]
+
+
+def test_options_win_over_the_runs_own_words(trained: Path, tmp_path: Path) -> None:
+    args = ("--epochs", "runs/zorp:last", "--strengths", "1", "--seed", "7", "--out", "here")
+    result = run("a zorp", *args, "--z", "negative=none,dark")
+    assert result.exit_code == 0, result.output
+    found = infos(tmp_path / "here")
+    assert {(info.prompt, info.negative) for info in found} == {
+        ("a zorp <lora:zorp:1.0>", ""), ("a zorp <lora:zorp:1.0>", "dark"),
+    }  # fmt: skip
+    assert {info.settings["Seed"] for info in found} == {"7"}
+
+
+def test_another_programs_run_needs_a_prompt(trained: Path) -> None:
+    (trained / "settings.toml").unlink()
+    result = run("--epochs", "zorp")
+    assert result.exit_code == 2
+    assert "PROMPT: is missing" in result.output
+    assert run("zorp", "--epochs", "zorp:1", "--strengths", "1", *FAST).exit_code == 0
+
+
+def test_all_mistakes_are_told_at_once(tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "grid.html").write_text("mine")
+    result = run(
+        "star",
+        *("--x", "strength=1", "--y", "sampler=eulr", "--z", "steps=0,20"),
+        *("--cfg=-1", "--device=toaster", "--model", "nowhere.safetensors", "--out", "out"),
+    )
+    assert result.exit_code == 2
+    for part in (
+        "has no LoRA to change",
+        "did you mean euler?",
+        "toaster",
+        "nowhere.safetensors",
+        "grid.html would be overwritten",
+    ):
+        assert part in result.output, (part, result.output)
+    assert not list((tmp_path / "out").glob("cells*"))
+
+
+@pytest.mark.parametrize(
+    ("args", "part"),
+    [
+        (("star",), "What is to vary?"),
+        (("star", "--x", "sede=1"), "did you mean seed?"),
+        (("star", "--x", "seed=1", "--strengths", "1"), "--strengths belongs to --epochs"),
+        (("--epochs", "nowhere"), "no such run"),
+        (("--epochs", "a", "--x", "seed=1"), "only --z"),
+        (("star", "--x", "seed=1", "--cfg", "-1"), "--cfg: -1"),
+        (("star", "--x", "clip skip=1,99"), "99 is no CLIP skip"),
+        (("star", "--x", "seed=1", "--size", "big"), '--size: "big"'),
+        (("star", "--x", "seed=1", "--lora-dir", "nowhere"), "--lora-dir"),
+        (("star", "--x", "checkpoint=demo,nowhere.ckpt"), "nowhere.ckpt"),
+        (("star", "--x", "vae=own,nowhere.vae.pt"), "nowhere.vae.pt"),
+    ],
+)
+def test_single_mistakes(args: tuple[str, ...], part: str) -> None:
+    result = run(*args)
+    assert result.exit_code == 2
+    assert part in result.output, result.output

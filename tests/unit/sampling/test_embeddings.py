@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.tiny_models import tiny_architecture, tiny_model
+
+from lorasmith.errors import PromptError
+from lorasmith.models.tokenizer import token_ids
+from lorasmith.sampling.conditioning import PromptEncoder
+from lorasmith.sampling.embeddings import EmbeddingShelf, load_embedding
+from lorasmith.sampling.prompt import parse_prompt
+
+WIDTH = 16
+# Words of one token each, that stand for vectors where there are no embeddings.
+STANDINS = ["zebra", "tiger", "horse"]
+
+
+def vectors(count: int, width: int = WIDTH, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+def write(path: Path, value: torch.Tensor, kind: str) -> None:
+    if kind == "web ui":
+        content = {
+            "string_to_token": {"*": 265}, "name": "x", "step": 500, "sd_checkpoint": None,
+            "string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(value)}),
+        }  # fmt: skip
+        torch.save(content, path)
+    elif kind == "web ui, plain":
+        torch.save({"string_to_param": {"*": value}, "string_to_token": {"*": 265}}, path)
+    elif kind == "diffusers":
+        torch.save({"<my-style>": value[0] if len(value) == 1 else value}, path)
+    else:
+        save_file({kind: value}, path)
+
+
+def hidden(encoder: PromptEncoder, source: str) -> torch.Tensor:
+    with torch.no_grad():
+        return encoder.encode([encoder.chunks(parse_prompt(source).parts[0].sections())]).hidden
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(seed=5, architecture=tiny_architecture(family="sd1"))
+
+
+def with_table(model, values: torch.Tensor, part: str = "text_encoder"):
+    """A copy whose table says ``values`` for the stand-ins' tokens."""
+    changed = copy.deepcopy(model)
+    for word, value in zip(STANDINS, values, strict=False):
+        (token,) = token_ids(word)
+        with torch.no_grad():
+            changed.text_encoders[part].get_input_embeddings().weight[token] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("my-style.pt", "web ui"),
+        ("my-style.pt", "web ui, plain"),
+        ("my-style.bin", "diffusers"),
+        ("sub/my-style.safetensors", "emb_params"),
+        ("my-style.safetensors", "clip_l"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_vectors_stand_for_the_name(model, tmp_path, file, kind, count) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    write(tmp_path / file, vectors(count), kind)
+    ours = hidden(
+        PromptEncoder(model, EmbeddingShelf(tmp_path)), "a cat, (My-Style:1.3), in a field"
+    )
+    words = " ".join(STANDINS[:count])
+    table = PromptEncoder(with_table(model, vectors(count)))
+    torch.testing.assert_close(ours, hidden(table, f"a cat, ({words}:1.3), in a field"))
+    assert not torch.allclose(
+        ours, hidden(PromptEncoder(model), "a cat, (my-style:1.3), in a field")
+    )
+
+
+def test_both_text_encoders_of_sdxl(tmp_path) -> None:
+    model = tiny_model(seed=5, architecture=tiny_architecture(family="sdxl"))
+    low, great = vectors(2, seed=1), vectors(2, seed=2)
+    save_file({"clip_l": low, "clip_g": great}, tmp_path / "pos.safetensors")
+    table = with_table(with_table(model, low), great, "text_encoder_2")
+    ours, theirs = (
+        PromptEncoder(model, EmbeddingShelf(tmp_path)), PromptEncoder(table),
+    )  # fmt: skip
+    torch.testing.assert_close(hidden(ours, "a pos b"), hidden(theirs, "a zebra tiger b"))
+
+
+def test_the_longest_name_wins_and_parts_of_words_do_not(model, tmp_path) -> None:
+    for name, seed in (("cat", 1), ("cat-ears", 2)):
+        save_file({"emb_params": vectors(1, seed=seed)}, tmp_path / f"{name}.safetensors")
+    encoder = PromptEncoder(model, EmbeddingShelf(tmp_path))
+
+    def used(source: str) -> list[tuple[int, str]]:
+        (chunk,) = encoder.chunks(parse_prompt(source).parts[0].sections())
+        return [(place, embedding.name) for place, embedding in chunk.embeddings]
+
+    assert used("a cat-ears cat") == [(2, "cat-ears"), (3, "cat")]
+    assert used("a category of cats") == []
+
+
+def test_an_embedding_is_not_torn(model, tmp_path) -> None:
+    save_file({"emb_params": vectors(3)}, tmp_path / "trio.safetensors")
+    encoder = PromptEncoder(model, EmbeddingShelf(tmp_path))
+    first, second = encoder.chunks(parse_prompt("star " * 73 + "trio").parts[0].sections())
+    assert not first.embeddings
+    assert [place for place, _ in second.embeddings] == [1]
+
+
+def test_another_familys_embedding_is_words_and_said(model, tmp_path) -> None:
+    save_file({"emb_params": vectors(1, width=24)}, tmp_path / "large.safetensors")
+    said = []
+    encoder = PromptEncoder(model, EmbeddingShelf(tmp_path, observer=said.append))
+    plain = PromptEncoder(model)
+    assert torch.equal(hidden(encoder, "a large star"), hidden(plain, "a large star"))
+    hidden(encoder, "large stars")
+    assert [notice.text.split()[0] for notice in said] == ["large.safetensors"]
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [
+        ("evil.pt", pickle.dumps(Evil(), protocol=2), "not opened"),
+        ("cut.pt", b"PK\x03\x04rest", "cannot be read"),
+        ("cut.safetensors", b"\xff" * 20, "cannot be read"),
+        ("empty.bin", b"", "cannot be read"),
+    ],
+)
+def test_what_is_no_embedding_is_refused(tmp_path, capsys, name, content, word) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PromptError, match=word):
+        load_embedding(tmp_path / name)
+    assert "must not run" not in capsys.readouterr().out
+
+
+def test_other_tensors_are_refused(tmp_path) -> None:
+    save_file({"a": vectors(1), "b": vectors(1)}, tmp_path / "two.safetensors")
+    save_file({"emb_params": vectors(1) * float("nan")}, tmp_path / "nan.safetensors")
+    for name, word in (("two", "not a textual-inversion"), ("nan", "NaN")):
+        with pytest.raises(PromptError, match=word):
+            load_embedding(tmp_path / f"{name}.safetensors")

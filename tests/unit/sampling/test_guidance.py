@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lorasmith.models.sd import DiffusionModel
+from lorasmith.sampling.conditioning import PromptEncoder
+from lorasmith.sampling.generate import generate
+from lorasmith.sampling.guidance import GuidancePlan, Guided
+from lorasmith.sampling.loras import LoraShelf
+from lorasmith.sampling.prompt import parse_prompt
+from lorasmith.sampling.request import PictureRequest
+
+SIZE = (64, 64)
+
+
+def guided(prompt: str, negative: str = "", cfg: float = 5.0) -> Guided:
+    return Guided(parse_prompt(prompt), parse_prompt(negative, negative=True), cfg)
+
+
+@pytest.fixture
+def encoder(model) -> PromptEncoder:
+    return PromptEncoder(model)
+
+
+@pytest.fixture
+def noisy() -> torch.Tensor:
+    return torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def encoded_rows(monkeypatch) -> list[int]:
+    rows: list[int] = []
+    encode = DiffusionModel.encode_rows
+
+    def counting(self: DiffusionModel, ids: torch.Tensor):
+        rows.append(len(ids))
+        return encode(self, ids)
+
+    monkeypatch.setattr(DiffusionModel, "encode_rows", counting)
+    return rows
+
+
+def test_what_stays_the_same_is_the_same_object(encoder, encoded_rows) -> None:
+    plan = GuidancePlan(encoder, [guided("a [red:blue:0.5] star")], size=SIZE, steps=8)
+    found = [plan.at(step) for step in range(8)]
+    assert all(one is found[0] for one in found[:4])
+    assert all(one is found[4] for one in found[4:])
+    assert found[4] is not found[0]
+    assert sum(encoded_rows) == 3  # two texts and the negative prompt
+
+
+def test_alternation_encodes_each_option_once(encoder, encoded_rows) -> None:
+    plan = GuidancePlan(encoder, [guided("[cow|horse]", "[x|y|z]")], size=SIZE, steps=12)
+    for step in range(12):
+        plan.at(step)
+    assert sum(encoded_rows) == 5
+
+
+def test_each_step_is_guided_by_its_text(encoder, noisy) -> None:
+    pictures = [guided("a [red:blue:1] star"), guided("crown", cfg=3.0)]
+    plan = GuidancePlan(encoder, pictures, size=SIZE, steps=2)
+    t = torch.tensor(500)
+    for step, text in enumerate(["a red star", "a blue star"]):
+        plain = [guided(text), guided("crown", cfg=3.0)]
+        fixed = GuidancePlan(encoder, plain, size=SIZE, steps=2)
+        with torch.no_grad():
+            ours, expected = plan.predict(noisy, t, step), fixed.predict(noisy, t, 0)
+        assert torch.equal(ours[0], expected[0])
+
+
+def test_and_adds_weighted_guidance(model, encoder, noisy) -> None:
+    """Liu et al. 2022, equation 11, each prediction by itself."""
+
+    def alone(text: str, picture: int) -> torch.Tensor:
+        chunks = encoder.chunks(parse_prompt(text).parts[0].sections())
+        return model.denoise(noisy[picture : picture + 1], t, encoder.encode([chunks]))
+
+    t = torch.tensor(500)
+    pictures = [guided("red star :1.5 AND crown :-0.5", "blue", cfg=4.0), guided("a", "b", 2.0)]
+    plan = GuidancePlan(encoder, pictures, size=SIZE, steps=1)
+    with torch.no_grad():
+        ours, _ = plan.predict(noisy, t, 0)
+        none = alone("blue", 0)
+        change = 1.5 * (alone("red star", 0) - none) - 0.5 * (alone("crown", 0) - none)
+        expected = [none + 4.0 * change, alone("b", 1) + 2.0 * (alone("a", 1) - alone("b", 1))]
+    torch.testing.assert_close(ours, torch.cat(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_and_works_without_guidance(model, encoder, noisy) -> None:
+    t = torch.tensor(500)
+    both = GuidancePlan(encoder, [guided("a :0.5 AND a :0.5", cfg=1.0)] * 2, size=SIZE, steps=1)
+    one = GuidancePlan(encoder, [guided("a", cfg=1.0)] * 2, size=SIZE, steps=1)
+    assert both.at(0).negatives == 2
+    assert one.at(0).negatives == 0
+    with torch.no_grad():
+        ours, expected = both.predict(noisy, t, 0)[0], one.predict(noisy, t, 0)[0]
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("tag", "same_text", "same_unet"),
+    [("<lora:cat:unet=1:te=0>", True, False), ("<lora:cat:unet=0:te=1>", False, True)],
+)
+def test_a_lora_changes_the_part_it_is_for(
+    model, lora_folder, noisy, tag, same_text, same_unet
+) -> None:
+    t = torch.tensor(500)
+    picture = guided(f"a star {tag}")
+    plain_encoder = PromptEncoder(model)
+    plain = GuidancePlan(plain_encoder, [picture] * 2, size=SIZE, steps=1).at(0).conditioning
+    with LoraShelf(lora_folder).attached(model, picture.prompt.loras) as attached:
+        # The same encoder, so that what it keeps must not be taken for the LoRA's.
+        plan = GuidancePlan(plain_encoder, [picture] * 2, size=SIZE, steps=1, loras=attached)
+        text = plan.at(0).conditioning
+        with torch.no_grad():
+            unet = model.denoise(torch.cat([noisy, noisy]), t, plain)
+    with torch.no_grad():
+        before = model.denoise(torch.cat([noisy, noisy]), t, plain)
+    assert torch.equal(text.hidden, plain.hidden) is same_text
+    assert torch.equal(unet, before) is same_unet
+
+
+def test_a_lora_that_leaves_out_the_steps_is_none(model, lora_folder) -> None:
+    shelf = LoraShelf(lora_folder)
+    tags = ("", "<lora:cat:unet=1:te=0:stop=0>", "<lora:cat:unet=1:te=0:start=2>")
+    requests = [PictureRequest(f"red star {tag}", seed=1, steps=4) for tag in tags]
+    done = sorted(generate(model, requests, loras=shelf), key=lambda picture: picture.index)
+    none, never, later = (np.asarray(picture.image).astype(int) for picture in done)
+    assert np.abs(none - never).max() <= 1
+    assert not np.array_equal(none, later)
+
+
+def test_a_picture_is_the_same_whoever_shares_its_batch(model) -> None:
+    prompts = ["[red:blue:0.5] star", "red star AND crown", "red star", "[a|b]"]
+    requests = [PictureRequest(prompt, seed=3, steps=4) for prompt in prompts]
+    together = sorted(generate(model, requests, batch=4), key=lambda picture: picture.index)
+    for request, picture in zip(requests, together, strict=True):
+        (alone,) = generate(model, [request])
+        difference = np.asarray(alone.image).astype(int) - np.asarray(picture.image)
+        assert np.abs(difference).max() <= 1
