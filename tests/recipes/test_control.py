@@ -76,6 +76,11 @@ def test_asked_from_another_process(tmp_path: Path) -> None:
     assert "--resume" in late.output
 
 
+def snapshots(run: Path) -> list[Path]:
+    """Named by their step, or by their epoch where that is the end of one."""
+    return list(run.glob("run-*.safetensors"))
+
+
 def ask_for_everything(run: Path, process: subprocess.Popen[bytes]) -> None:
     wait_until(lambda: "running" in control(run).output and "loss" in control(run).output, process)
     refused = control(run, "snapshoot", "lr=zero", "samples")
@@ -86,14 +91,14 @@ def ask_for_everything(run: Path, process: subprocess.Popen[bytes]) -> None:
 
     done = control(run, "--wait", str(PATIENCE), "snapshot", "samples", "lr=0.5", "lr=0.5")
     assert done.exit_code == 0, done.output
-    assert len(list(run.glob("run-step*.safetensors"))) == 1
+    assert len(snapshots(run)) == 1
     assert list(run.glob("samples/*.png"))
     (run / "control" / "by-hand").write_text("dance\n")
     wait_until(lambda: not list(run.glob("control/*")), process)
 
     if hasattr(signal, "SIGUSR1"):
         process.send_signal(signal.SIGUSR1)
-        wait_until(lambda: len(list(run.glob("run-step*.safetensors"))) == 2, process)
+        wait_until(lambda: len(snapshots(run)) == 2, process)
     assert control(run, "--wait", str(PATIENCE), "stop").exit_code == 0
 
 
