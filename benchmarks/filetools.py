@@ -189,7 +189,7 @@ def resize_ours(
 ) -> None:
     out = folder / f"resize-{name}.safetensors"
     out.unlink(missing_ok=True)
-    resize(folder / "a.safetensors", out, RankRule("rank", 32), precision=precision)
+    resize(folder / "a.safetensors", out, RankRule("rank", 32), dtype=precision)
 
 
 def merge_ours(
@@ -198,7 +198,7 @@ def merge_ours(
     out = folder / f"merge-{name}.safetensors"
     out.unlink(missing_ok=True)
     sources = [LoraSource(folder / f"{n}.safetensors", w, w) for n, w in (("a", 0.8), ("b", 0.6))]
-    merge(sources, out, MergeOptions("svd", 32, precision=precision))
+    merge(sources, out, MergeOptions("svd", 32, dtype=precision))
 
 
 def errors(folder: Path, name: str, wanted: Callable[[str], Tensor]) -> dict[str, Any]:

@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 from lorasmith.cli.interrupt import stop_on_interrupt
+from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.events import Controls
-
-PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @click.command("bake")
@@ -38,11 +37,10 @@ PRECISIONS = ("fp32", "fp16", "bf16")
     help="Round all weights to this.  [default: each as it is]",
 )
 @click.option(
-    "--hash/--no-hash",
+    "--hash",
     "hashes",
-    default=True,
-    show_default=True,
-    help="Name the model by its SHA-256 in the metadata, which takes reading it once more.",
+    is_flag=True,
+    help="Name the model by its SHA-256 in the metadata, which takes as long again.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and say sizes; write nothing.")
 def command(
@@ -60,7 +58,6 @@ def command(
     """
     from lorasmith.cli.console import console
     from lorasmith.lora_tools.bake import bake
-    from lorasmith.lora_tools.output import PRECISIONS as DTYPES
     from lorasmith.lora_tools.sources import parse_sources
     from lorasmith.training.observers import Terminal
 
@@ -70,7 +67,7 @@ def command(
             model,
             parse_sources(loras),
             out,
-            dtype=DTYPES[precision] if precision else None,
+            dtype=dtype_of(precision),
             hashes=hashes,
             dry_run=dry_run,
             observer=terminal,

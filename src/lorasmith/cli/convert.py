@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from lorasmith.cli.precision import PRECISIONS, dtype_of
+
 TARGETS = ("kohya", "kohya-diffusers", "diffusers", "comfy", "safetensors")
-PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @click.command("convert")
@@ -48,7 +49,6 @@ def command(
     """
     from lorasmith.cli.console import console
     from lorasmith.lora_tools.convert import convert
-    from lorasmith.lora_tools.output import PRECISIONS as DTYPES
     from lorasmith.training.observers import Terminal
 
     with contextlib.closing(Terminal(console)) as terminal:
@@ -56,7 +56,7 @@ def command(
             source,
             out,
             to=to,
-            dtype=DTYPES[precision] if precision else None,
+            dtype=dtype_of(precision),
             preview=preview,
             dry_run=dry_run,
             observer=terminal,

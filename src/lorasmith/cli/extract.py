@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lorasmith.cli.interrupt import stop_on_interrupt
+from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.events import Controls
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.extract import ExtractOptions, ExtractReport
 
-PRECISIONS = ("fp32", "fp16", "bf16")
 _WORST = 3
 
 
@@ -149,7 +149,6 @@ def _options(
     seed: int,
 ) -> ExtractOptions:
     from lorasmith.lora_tools.extract import PARTS, ExtractOptions
-    from lorasmith.lora_tools.output import PRECISIONS as DTYPES
     from lorasmith.lora_tools.random_svd import Wanted
 
     wanted = Wanted(rank, retain)
@@ -164,8 +163,8 @@ def _options(
         min_diff=min_diff,
         clamp_quantile=clamp_quantile,
         factor=factor,
-        difference=DTYPES[load_precision],
-        dtype=DTYPES[precision],
+        difference=dtype_of(load_precision),
+        dtype=dtype_of(precision),
         seed=seed,
     )
 

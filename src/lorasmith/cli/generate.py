@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lorasmith.sampling.from_picture import Recipe
     from lorasmith.sampling.loras import LoraShelf
     from lorasmith.sampling.request import Hires, Inpaint, PictureRequest
+    from lorasmith.sampling.wildcards import Wildcards
 
 T = TypeVar("T")
 
@@ -88,13 +89,13 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
     else:
         count = min(max(options.count, 1), MAX_COUNT)
         requests = [replace(base, seed=base.seed + i) for i in range(count)]
-    problems += _check(requests, shelf)
+    wildcards = Wildcards(_folder(options.wildcard_dir, "--wildcard-dir", problems))
+    problems += _check(requests, shelf, wildcards)
     _attempt(lambda: check_writable(options.out), problems)
     source = _attempt(lambda: _model(options, recipe), problems)
     clip_skip = recipe.clip_skip if recipe and "clip_skip" not in options.given else None
     clip_skip = clip_skip or options.clip_skip
     embeddings = _folder(options.embedding_dir, "--embedding-dir", problems)
-    wildcards = _folder(options.wildcard_dir, "--wildcard-dir", problems)
     # Without a model there is nothing to say of layers and devices.
     place = (
         _attempt(lambda: _place(source, options, clip_skip), problems)
@@ -106,7 +107,7 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
     random_seed = None if options.seed is not None or recipe else base.seed
     return Work(
         requests, drawings, shelf, EmbeddingShelf(embeddings, observer=terminal),
-        Wildcards(wildcards), source, options, clip_skip, *place, random_seed,
+        wildcards, source, options, clip_skip, *place, random_seed,
     )  # fmt: skip
 
 
@@ -267,15 +268,27 @@ def _drawings(
     return drawings
 
 
-def _check(requests: list[PictureRequest], shelf: LoraShelf | None) -> list[Problem]:
+def _check(
+    requests: list[PictureRequest], shelf: LoraShelf | None, wildcards: Wildcards
+) -> list[Problem]:
     """Problems of the prompts, the settings and the LoRAs' names."""
-    from lorasmith.sampling.jobs import check_request
+    from lorasmith.sampling.jobs import check_request, with_wildcards
     from lorasmith.sampling.prompt_tags import take_tags
 
+    problems: list[Problem] = []
     # Most differ in their seeds alone, and the last one's is the largest.
-    distinct = {replace(request, seed=0): request for request in requests}
-    checked = [*distinct.values(), *requests[-1:]]
-    problems = [problem for request in checked for problem in check_request(request)]
+    distinct: dict[PictureRequest, PictureRequest] = {}
+    last: list[PictureRequest] = []
+    for request in requests:
+        try:
+            request = with_wildcards(request, wildcards)
+        except UserError as error:
+            problems += error.problems
+        else:
+            distinct[replace(request, seed=0)] = request
+            last = [request]
+    checked = [*distinct.values(), *last]
+    problems += [problem for request in checked for problem in check_request(request)]
     if shelf is not None:
         problems += shelf.check(tag for each in distinct for tag in take_tags(each.prompt)[1])
     return _under_options(dict.fromkeys(problems))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorasmith.cli.interrupt import stop_on_interrupt
+from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.events import Controls
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
+    type=click.Choice(PRECISIONS),
     help="Of the new file.  [default: the files', or fp32 if they differ]",
 )
 @click.option("--modules", is_flag=True, help="List every module, not the blocks alone.")
@@ -71,7 +72,6 @@ def command(
     """
     from lorasmith.cli.console import console
     from lorasmith.lora_tools.merge import MergeOptions, merge
-    from lorasmith.lora_tools.output import PRECISIONS
     from lorasmith.lora_tools.sources import parse_sources
     from lorasmith.training.observers import Terminal
 
@@ -80,7 +80,7 @@ def command(
         rank,
         density,
         seed,
-        PRECISIONS[precision] if precision else None,
+        dtype_of(precision),
     )
     controls = Controls()
     with stop_on_interrupt(controls), contextlib.closing(Terminal(console)) as terminal:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorasmith.cli.interrupt import stop_on_interrupt
+from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.errors import Problem, SettingsError
 from lorasmith.events import Controls
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
+    type=click.Choice(PRECISIONS),
     help="Of the new file.  [default: as the old]",
 )
 @click.option("--modules", is_flag=True, help="List every module, not the blocks alone.")
@@ -71,7 +72,6 @@ def command(
     rank is low enough stays as it is. OUT must not exist yet.
     """
     from lorasmith.cli.console import console
-    from lorasmith.lora_tools.output import PRECISIONS
     from lorasmith.lora_tools.resize import resize
     from lorasmith.training.observers import Terminal
 
@@ -82,7 +82,7 @@ def command(
             source,
             out,
             rule,
-            precision=PRECISIONS[precision] if precision else None,
+            dtype=dtype_of(precision),
             dry_run=dry_run,
             observer=terminal,
             controls=controls,

@@ -18,7 +18,8 @@ from lorasmith.errors import Stopped, UserError
 from lorasmith.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.files import atomic_folder, write_text
 from lorasmith.lora_tools.added_weights import AddedWeights, BakedLora, added_weights
-from lorasmith.lora_tools.bake_metadata import baked_metadata, digest_of
+from lorasmith.lora_tools.bake_metadata import baked_metadata
+from lorasmith.lora_tools.hashes import sha256_of
 from lorasmith.lora_tools.model_folder import (
     FolderFiles,
     check_folder,
@@ -58,7 +59,7 @@ def bake(
     out: Path,
     *,
     dtype: torch.dtype | None = None,
-    hashes: bool = True,
+    hashes: bool = False,
     dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
@@ -71,8 +72,8 @@ def bake(
         model: see :func:`lorasmith.models.source.open_checkpoint`.
         out: a ``.safetensors`` file, or a folder where ``model`` is one.
         dtype: of all floating-point numbers; ``None`` leaves each as it is.
-        hashes: the metadata names the base model by its SHA-256, which means reading all of it
-            once more; otherwise by the web UI's old hash of 64 KiB of it.
+        hashes: the metadata names the base model by its SHA-256, which takes reading all of it
+            once more and as long again; otherwise by the web UI's old hash of 64 KiB of it.
         dry_run: check everything but the numbers, and say sizes.
         observer: gets what the user should know as notices.
 
@@ -153,7 +154,7 @@ class _Baking:
 
     def write(self, out: Path, *, hashes: bool) -> None:
         digests = {
-            file: digest_of(file, self._observer, self._controls) if hashes else None
+            file: sha256_of(file, self._observer, self._controls) if hashes else None
             for file in self.files
         }
         for file, digest in digests.items():

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lorasmith.errors import Stopped
-from lorasmith.events import Controls, Observer, Progress
 from lorasmith.lora_tools.added_weights import BakedLora
-from lorasmith.lora_tools.hashes import hash_file
+from lorasmith.lora_tools.hashes import autov1, hash_file
 from lorasmith.lora_tools.output import carried_metadata
 
 RECIPE, MODELS = "sd_merge_recipe", "sd_merge_models"
-
-_CHUNK = 1 << 24
-# The web UI's first hash of a checkpoint: of 64 KiB from 1 MiB on, 8 digits.
-_OLD_START, _OLD_LENGTH = 0x100000, 0x10000
 
 
 def baked_metadata(
@@ -38,7 +31,7 @@ def baked_metadata(
         metadata: its own.
         digest: its SHA-256, or ``None`` to name it by the old hash.
     """
-    old = old_hash(base)
+    old = autov1(base)
     kept = carried_metadata(metadata)
     models = _read_json(kept.get(MODELS))
     hashes = [_lora_hash(lora) for lora in loras]
@@ -59,31 +52,6 @@ def baked_metadata(
         names = [base.stem, *(lora.source.path.stem for lora in loras)]
         made["modelspec.merged_from"] = ", ".join(names)
     return made
-
-
-def digest_of(path: Path, observer: Observer, controls: Controls) -> str:
-    """SHA-256 of a whole file, 64 hex digits.
-
-    Raises:
-        Stopped: asked to stop.
-    """
-    digest, done, size = sha256(), 0, path.stat().st_size
-    buffer = bytearray(_CHUNK)
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            if controls.stopping:
-                raise Stopped("stopped; nothing was written")
-            digest.update(memoryview(buffer)[:count])
-            done += count
-            observer(Progress("hashing, MB", done // 1_000_000, size // 1_000_000))
-    return digest.hexdigest()
-
-
-def old_hash(path: Path) -> str:
-    """The 8 hex digits that web UIs once knew checkpoints by."""
-    with open(path, "rb") as file:
-        file.seek(_OLD_START)
-        return sha256(file.read(_OLD_LENGTH)).hexdigest()[:8]
 
 
 def _lora_hash(lora: BakedLora) -> str:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-_CHUNK = 1 << 22
+from lorasmith.errors import Stopped
+from lorasmith.events import Controls, Observer, Progress
+
+_CHUNK = 1 << 20
 # AutoV1 is of 64 KiB from 1 MiB on, as the first web UI hashed its checkpoints.
 _OLD_START, _OLD_LENGTH = 0x100000, 0x10000
 
@@ -54,3 +57,28 @@ def hash_file(path: Path) -> FileHashes:
         autov2=whole.hexdigest()[:10],
         autov3=content.hexdigest()[:12] if safetensors else None,
     )
+
+
+def autov1(path: Path) -> str:
+    """The 8 hex digits that web UIs once knew checkpoints by; reads 64 KiB."""
+    with open(path, "rb") as file:
+        file.seek(_OLD_START)
+        return sha256(file.read(_OLD_LENGTH)).hexdigest()[:8]
+
+
+def sha256_of(path: Path, observer: Observer, controls: Controls) -> str:
+    """Of a whole file, 64 hex digits.
+
+    Raises:
+        Stopped: asked to stop.
+    """
+    digest, done, size = sha256(), 0, path.stat().st_size
+    buffer = bytearray(_CHUNK)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            if controls.stopping:
+                raise Stopped("stopped; nothing was written")
+            digest.update(memoryview(buffer)[:count])
+            done += count
+            observer(Progress("hashing, MB", done // 1_000_000, size // 1_000_000))
+    return digest.hexdigest()

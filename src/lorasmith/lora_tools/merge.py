@@ -62,14 +62,14 @@ class MergeOptions:
             they, and "svd", then take the largest rank of the files.
         density: of "ties" and "dare": the share of numbers that stays.
         seed: of "dare".
-        precision: of the new file; that of the files for None, fp32 where these differ.
+        dtype: of the new file; that of the files for None, fp32 where these differ.
     """
 
     method: Method = "concat"
     rank: int | None = None
     density: float = 0.5
     seed: int = 0
-    precision: torch.dtype | None = None
+    dtype: torch.dtype | None = None
 
     def problems(self) -> list[Problem]:
         problems = []
@@ -231,7 +231,7 @@ class _Merging:
             for key, kernel in kernels_of(file).items():
                 # A Linear's factors do for a 1 x 1 convolution, but not every reader takes them.
                 self._kernels[key] = self._kernels.get(key) or kernel
-        self.dtype = options.precision or _common_precision(files)
+        self.dtype = options.dtype or _common_precision(files)
         self._rank = options.rank
         if self._rank is None and options.method in ("svd", "ties", "dare"):
             self._rank = max(m.rank for file in files for m in file.modules.values())

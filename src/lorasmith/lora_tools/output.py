@@ -13,7 +13,7 @@ from lorasmith.errors import Problem
 from lorasmith.files import free_bytes, safetensors_start
 from lorasmith.tensor_files import DTYPE_NAMES
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_FILE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 # What save_lora adds to the metadata, at the lengths that it has.
 _HASHES = {"sshs_model_hash": "0" * 64, "sshs_legacy_hash": "0" * 8}
@@ -52,13 +52,13 @@ def check_space(out: Path, size: int) -> list[Problem]:
 
 
 def precision_of(tensors: Iterable[Tensor]) -> torch.dtype:
-    """The precision that most of the numbers have; fp32 if that is none of :data:`PRECISIONS`."""
+    """The precision that most of the numbers have; fp32 if that is none that files have."""
     counts: dict[torch.dtype, int] = {}
     for tensor in tensors:
         if tensor.is_floating_point():
             counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.numel()
     most = max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
-    return most if most in PRECISIONS.values() else torch.float32
+    return most if most in _FILE_DTYPES else torch.float32
 
 
 def alpha_tensor(alpha: float, dtype: torch.dtype) -> Tensor:

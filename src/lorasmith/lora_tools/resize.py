@@ -99,7 +99,7 @@ def resize(
     out: Path,
     rule: RankRule,
     *,
-    precision: torch.dtype | None = None,
+    dtype: torch.dtype | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
@@ -107,7 +107,7 @@ def resize(
     """Write ``source`` to ``out`` at the ranks of ``rule``; a dry run writes nothing.
 
     Args:
-        precision: of the new file; the old one's for ``None``.
+        dtype: of the new file; the old one's for ``None``.
         observer: gets a Progress after each module.
 
     Raises:
@@ -120,7 +120,7 @@ def resize(
     if problems:
         raise UserError(problems)
     file = read_modules(source)
-    job = _Resizing(file, rule, precision, observer, controls or Controls())
+    job = _Resizing(file, rule, dtype, observer, controls or Controls())
     tensors = job.run(with_factors=not dry_run)
     metadata = job.metadata()
     report = ResizeReport(
@@ -142,13 +142,13 @@ class _Resizing:
         self,
         file: LoraModules,
         rule: RankRule,
-        precision: torch.dtype | None,
+        dtype: torch.dtype | None,
         observer: Observer,
         controls: Controls,
     ) -> None:
         self.file, self.rule = file, rule
         modules = file.modules.values()
-        self.dtype = precision or precision_of(t for m in modules for t in m.tensors.values())
+        self.dtype = dtype or precision_of(t for m in modules for t in m.tensors.values())
         self.kernels = kernels_of(file)
         self.done: list[ResizedModule] = []
         self.shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}

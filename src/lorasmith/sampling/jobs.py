@@ -24,7 +24,7 @@ from lorasmith.sampling.wildcards import Wildcards
 def check_request(request: PictureRequest, wildcards: Wildcards | None = None) -> list[Problem]:
     """Everything wrong with a request that can be seen without a model or a LoRA file."""
     try:
-        request = _drawn(request, wildcards or Wildcards())
+        request = with_wildcards(request, wildcards or Wildcards())
     except PromptError as error:
         return error.problems
     problems = [
@@ -38,8 +38,12 @@ def check_request(request: PictureRequest, wildcards: Wildcards | None = None) -
     return problems
 
 
-def _drawn(request: PictureRequest, wildcards: Wildcards) -> PictureRequest:
-    """The request with what its prompts leave to chance drawn by its seed."""
+def with_wildcards(request: PictureRequest, wildcards: Wildcards) -> PictureRequest:
+    """The request with what its prompts leave to chance drawn by its seed.
+
+    Raises:
+        PromptError: wildcards name each other without an end.
+    """
     prompt = wildcards.expand(request.prompt, request.seed)
     negative = wildcards.expand(request.negative, request.seed, "negative")
     return replace(request, prompt=prompt, negative=negative)
@@ -135,7 +139,7 @@ def prepare(
         )
     if problems:
         raise PromptError(dict.fromkeys(problems))
-    requests = [_drawn(request, wildcards) for request in requests]
+    requests = [with_wildcards(request, wildcards) for request in requests]
     prompts = {text: parse_prompt(text) for text in {r.prompt: None for r in requests}}
     negatives = {
         text: _parse_negative(text) for text in dict.fromkeys(r.negative for r in requests)

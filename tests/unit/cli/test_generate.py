@@ -130,6 +130,23 @@ def test_a_mistake_is_named_with_status_2(tmp_path, args, part) -> None:
     assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").iterdir())
 
 
+def test_what_a_wildcard_draws_is_checked_before_the_model_is_loaded(tmp_path, monkeypatch) -> None:
+    def not_yet(*args: object, **values: object) -> None:
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr("lorasmith.models.checkpoint.load_model", not_yet)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "wild").mkdir()
+    (tmp_path / "wild" / "round.txt").write_text("a __round__\n")
+    (tmp_path / "wild" / "style.txt").write_text("<lora:nobody:1>\n")
+    result = run("__round__ star", "--wildcard-dir=wild", "--lora-dir=runs")
+    assert result.exit_code == 2
+    assert "wildcards within wildcards without an end" in result.output
+    result = run("__style__ star", "--wildcard-dir=wild", "--lora-dir=runs")
+    assert result.exit_code == 2
+    assert "<lora:nobody>" in result.output
+
+
 def test_a_lora_without_a_folder() -> None:
     result = run("star <lora:zorp:1>")
     assert result.exit_code == 2

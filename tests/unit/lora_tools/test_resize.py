@@ -87,7 +87,7 @@ def test_ranks_by_the_singular_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float32])
 def test_a_size_is_kept(tmp_path: Path, precision: torch.dtype) -> None:
     size = 0.012 if precision == torch.float32 else 0.009
-    _, out, report = resized(tmp_path, SMALL, "size", size, precision=precision)
+    _, out, report = resized(tmp_path, SMALL, "size", size, dtype=precision)
     largest = max(sum(shape) for shape in SMALL.values()) * precision.itemsize
     assert 0 <= size * 1e6 - out.stat().st_size < largest + 300
     assert report.new_bytes == out.stat().st_size
@@ -154,7 +154,7 @@ def test_a_dora_keeps_its_magnitudes(tmp_path: Path) -> None:
     key, shape = next(iter(SMALL.items()))
     tensors = {f"{key}.{name}": t for name, t in made_by("dora", shape, 8).items()}
     source = write(tmp_path / "in.safetensors", tensors)
-    resize(source, tmp_path / "out.safetensors", RankRule("rank", 2), precision=torch.float16)
+    resize(source, tmp_path / "out.safetensors", RankRule("rank", 2), dtype=torch.float16)
     after = load_file(tmp_path / "out.safetensors")
     assert torch.equal(after[f"{key}.dora_scale"], tensors[f"{key}.dora_scale"])
     assert after[f"{key}.lora_down.weight"].shape[0] == 2
