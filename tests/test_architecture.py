@@ -53,7 +53,10 @@ TORCH_FREE = (
     "files",
     "models.family",
     "randomness",
+    "sampling.model_name",
     "sampling.prompt*",
+    "sampling.request",
+    "sampling.wildcards",
 )
 
 # Importing any of these imports torch.

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from lorasmith.training.observers import Terminal
 
 _NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
-_FILES = (".safetensors", ".ckpt")
-MODEL_HASH_LENGTH = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +54,6 @@ class Work:
     dtype: torch.dtype
     random_seed: int | None
     lora_hashes: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def model_name(self) -> str:
-        path = Path(self.source[0])
-        return path.stem if path.suffix in _FILES else path.name
 
 
 def draw(work: Work, console: Console, terminal: Terminal) -> None:
@@ -142,25 +134,20 @@ def _pictures(
 @contextlib.contextmanager
 def _model_hash(work: Work) -> Iterator[Future[str]]:
     """The model file's short hash, computed while the first pictures are drawn."""
-    path = Path(work.source[0])
+    from lorasmith.sampling.model_name import model_hash
+
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(_digest, path)
-
-
-def _digest(path: Path) -> str:
-    if path.suffix not in _FILES or not path.is_file():
-        return ""
-    with open(path, "rb") as file:
-        return file_digest(file, "sha256").hexdigest()[:MODEL_HASH_LENGTH]
+        yield pool.submit(model_hash, work.source[0])
 
 
 def _save(work: Work, index: int, picture: GeneratedPicture, model_hash: str) -> Path:
     from lorasmith.sampling.infotext import describe, save_picture
+    from lorasmith.sampling.model_name import model_name
 
-    vae = work.source[1]
+    model, vae = work.source
     info = describe(
         picture.request,
-        model=work.model_name,
+        model=model_name(model),
         model_hash=model_hash,
         vae=Path(vae).name if vae else "",
         clip_skip=work.clip_skip,

@@ -101,25 +101,21 @@ class Rewriting:
             RunError: the disk is full or the folder cannot be written to.
             Stopped: asked to stop.
         """
-        source = MappedFile(self.file)
         with (
             atomic_path(path) as temporary,
             open(temporary, "wb", buffering=0) as out,
             open(self.file.path, "rb", buffering=0) as stored,
         ):
+            source = _Source(self.file, stored)
             _put(out, memoryview(self._start))
             for entry in self._order:
                 if controls.stopping:
                     raise Stopped("stopped; nothing was written")
                 if entry.name in self.changes or entry.stored != entry.dtype:
                     _put(out, raw_bytes(self._changed(source.tensor(entry.name), entry)))
-                elif self.file.tensors is None:
-                    _put(out, raw_bytes(source.tensor(entry.name)))
                 else:
-                    info = self.file.tensors[entry.name]
-                    copy_range(stored, out, info.begin, info.end)
+                    source.copy(entry.name, out)
                 written(entry.size)
-                self._release(source, entry)
 
     def _changed(self, stored: Tensor, entry: _Entry) -> Tensor:
         """The new tensor, summed in float32 and rounded once."""
@@ -146,11 +142,6 @@ class Rewriting:
             raise CheckpointError.of(where, what, "choose --precision bf16 or fp32")
         what = f"{entry.name} becomes NaN or infinity by what is added to it"
         raise CheckpointError.of(where, what, "leave out the LoRA that is broken")
-
-    def _release(self, source: MappedFile, entry: _Entry) -> None:
-        if self.file.tensors is not None:
-            info = self.file.tensors[entry.name]
-            source.release(info.begin, info.end)
 
     def _read_entries(self) -> list[_Entry]:
         """In the order of the header."""
@@ -204,6 +195,48 @@ class Rewriting:
         return struct.pack("<Q", len(text)) + text
 
 
+class _Source:
+    """The stored tensors, of which one is in memory at a time.
+
+    They are read, not mapped: a page fault costs more than copying the page.
+
+    Args:
+        stored: the file, open.
+    """
+
+    def __init__(self, file: WeightFile, stored: FileIO) -> None:
+        self._infos, self._stored = file.tensors, stored
+        self._pickled = MappedFile(file) if file.tensors is None else None
+        self._buffer = torch.empty(0, dtype=torch.uint8)
+
+    def tensor(self, name: str) -> Tensor:
+        """As stored; until the next one is asked for."""
+        if self._pickled is not None:
+            return self._pickled.tensor(name)
+        assert self._infos is not None
+        info = self._infos[name]
+        size = info.end - info.begin
+        if self._buffer.numel() < size:
+            self._buffer = torch.empty(size, dtype=torch.uint8)
+        raw = self._buffer[:size]
+        place = raw.numpy().data
+        self._stored.seek(info.begin)
+        while place:
+            count = self._stored.readinto(place)
+            if not count:
+                raise _cut_short()
+            place = place[count:]
+        return raw.view(_TORCH[info.dtype]).reshape(info.shape)
+
+    def copy(self, name: str, out: FileIO) -> None:
+        """Append its bytes to ``out``."""
+        if self._pickled is not None:
+            _put(out, raw_bytes(self._pickled.tensor(name)))
+            return
+        assert self._infos is not None
+        copy_range(self._stored, out, self._infos[name].begin, self._infos[name].end)
+
+
 def copy_range(source: FileIO, out: FileIO, begin: int, end: int) -> None:
     """Append the bytes from ``begin`` to ``end`` of one file to another."""
     if hasattr(os, "copy_file_range"):
@@ -221,9 +254,13 @@ def copy_range(source: FileIO, out: FileIO, begin: int, end: int) -> None:
     while begin < end:
         data = source.read(min(end - begin, 1 << 20))
         if not data:
-            raise OSError(errno.EIO, "the checkpoint was cut short while it was read")
+            raise _cut_short()
         _put(out, memoryview(data))
         begin += len(data)
+
+
+def _cut_short() -> OSError:
+    return OSError(errno.EIO, "the checkpoint was cut short while it was read")
 
 
 def _put(out: FileIO, data: memoryview) -> None:

@@ -6,6 +6,7 @@ import gc
 import itertools
 import re
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from lorasmith.sampling.grid_plan import (
 )
 from lorasmith.sampling.infotext import describe, save_picture
 from lorasmith.sampling.loras import LoraShelf, short_hash
+from lorasmith.sampling.model_name import model_hash, model_name
 from lorasmith.sampling.prompt import parse_prompt
 
 CELLS = "cells"
@@ -129,57 +131,73 @@ def draw_cells(
     """
     cells = {cell.setup: cell for cell in reversed(grid.cells)}
     kinds = tuple(axis.kind.name for axis in grid.axes if axis.kind)
-    hashes: dict[str, str] = {}
     model: DiffusionModel | None = None
     loaded = ""
-    for (source, vae), same in itertools.groupby(work.order, lambda s: (s.model, s.vae)):
-        setups = list(same)
-        if model is not None and source == loaded:
-            loader.exchange(model, source, vae)
-        else:
-            model = None  # Before the next one comes: two may not fit.
-            gc.collect()
-            model, loaded = loader.load(source, vae), source
-        requests = [setup.request for setup in setups]
-        pictures = generate(
-            model,
-            requests,
-            loras=sources.shelf,
-            embeddings=sources.embeddings,
-            wildcards=sources.wildcards,
-            observer=observer,
-            controls=controls,
-        )
-        for picture in pictures:
-            setup = setups[picture.index]
-            digest = work.digests[setup]
-            path = folder.new(cells[setup], kinds, digest)
-            _save(path, picture, setup, sources.shelf, hashes)
-            folder.add(digest, path)
+    with ThreadPoolExecutor(1) as pool:
+        hashes = _Hashes(sources.shelf, pool)
+        for (source, vae), same in itertools.groupby(work.order, lambda s: (s.model, s.vae)):
+            setups = list(same)
+            if model is not None and source == loaded:
+                loader.exchange(model, source, vae)
+            else:
+                model = None  # Before the next one comes: two may not fit.
+                gc.collect()
+                model, loaded = loader.load(source, vae), source
+                hashes.begin(source)
+            requests = [setup.request for setup in setups]
+            pictures = generate(
+                model,
+                requests,
+                loras=sources.shelf,
+                embeddings=sources.embeddings,
+                wildcards=sources.wildcards,
+                observer=observer,
+                controls=controls,
+            )
+            for picture in pictures:
+                setup = setups[picture.index]
+                digest = work.digests[setup]
+                path = folder.new(cells[setup], kinds, digest)
+                _save(path, picture, setup, hashes)
+                folder.add(digest, path)
+
+
+class _Hashes:
+    """What web UIs know models and LoRAs by; a model's is computed while its pictures are drawn."""
+
+    def __init__(self, shelf: LoraShelf, pool: Executor) -> None:
+        self._shelf, self._pool = shelf, pool
+        self._models: dict[str, Future[str]] = {}
+        self._loras: dict[str, str] = {}
+
+    def begin(self, model: str) -> None:
+        if model not in self._models:
+            self._models[model] = self._pool.submit(model_hash, model)
+
+    def of_model(self, model: str) -> str:
+        return self._models[model].result()
+
+    def of_loras(self, prompt: str) -> dict[str, str]:
+        names = [tag.name for tag in parse_prompt(prompt).loras]
+        for name in names:
+            if name not in self._loras:
+                self._loras[name] = short_hash(self._shelf.find(name))
+        return {name: self._loras[name] for name in names}
 
 
 def _save(
     path: Path,
     picture: GeneratedPicture,
     setup: Setup,
-    shelf: LoraShelf,
-    hashes: dict[str, str],
+    hashes: _Hashes,
 ) -> None:
-    names = [tag.name for tag in parse_prompt(picture.request.prompt).loras]
-    for name in names:
-        if name not in hashes:
-            hashes[name] = short_hash(shelf.find(name))
     info = describe(
         picture.request,
         model=model_name(setup.model),
+        model_hash=hashes.of_model(setup.model),
         vae=Path(setup.vae).name if setup.vae else "",
-        lora_hashes={name: hashes[name] for name in names},
+        lora_hashes=hashes.of_loras(picture.request.prompt),
     )
     if path.exists():  # Found damaged.
         path.unlink()
     save_picture(path, picture.image, info)
-
-
-def model_name(source: str) -> str:
-    path = Path(source)
-    return path.stem if path.suffix in (".safetensors", ".ckpt") else path.name
