@@ -1,7 +1,7 @@
 """The map of the house, held: floors, circles, sizes, what may import torch.
 
-Imports are read from the source, those inside functions too; imports for type checkers alone do
-not count.
+Imports are read from the source, those inside functions too; those for type checkers alone count
+for floors and circles.
 """
 
 from __future__ import annotations
@@ -116,10 +116,14 @@ def modules() -> dict[str, Module]:
 INSIDE = [module for name, module in modules().items() if module.path.name != "__init__.py"]
 
 
-def imported_names(tree: ast.AST) -> Iterator[str]:
-    """Dotted names that are imported, ``a.b.c`` for ``from a.b import c``."""
+def imported_names(tree: ast.AST, *, types: bool = False) -> Iterator[str]:
+    """Dotted names that are imported, ``a.b.c`` for ``from a.b import c``.
+
+    Args:
+        types: also for type checkers alone.
+    """
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) and not types:
             for other in node.orelse:
                 yield from imported_names(other)
             continue
@@ -128,13 +132,13 @@ def imported_names(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        yield from imported_names(node)
+        yield from imported_names(node, types=types)
 
 
-def own_imports(module: Module) -> set[str]:
+def own_imports(module: Module, *, types: bool = False) -> set[str]:
     """Modules of the package that ``module`` imports."""
     known, found = modules(), set()
-    for name in imported_names(module.tree):
+    for name in imported_names(module.tree, types=types):
         if not name.startswith(f"{PACKAGE}."):
             continue
         inner = name.removeprefix(f"{PACKAGE}.")
@@ -157,7 +161,7 @@ def test_every_module_stands_on_a_floor() -> None:
 
 @pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)
 def test_imports_go_down(module: Module) -> None:
-    for name in own_imports(module):
+    for name in own_imports(module, types=True):
         other = modules()[name]
         if other.path.name == "__init__.py":
             pytest.fail(f"{module.name} imports the package {name}, not the module that defines it")
@@ -171,7 +175,7 @@ def test_no_circles() -> None:
     def visit(name: str, trail: tuple[str, ...]) -> None:
         assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
         if name not in finished:
-            for other in sorted(own_imports(modules()[name])):
+            for other in sorted(own_imports(modules()[name], types=True)):
                 visit(other, (*trail, name))
             finished.add(name)
 

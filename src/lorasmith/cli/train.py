@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lorasmith.cli.interrupt import heed_signals
+from lorasmith.config import checks
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Setting
 from lorasmith.config.load import Override, load_settings, parse_overrides
@@ -172,7 +173,7 @@ def start(settings: TrainSettings, plan_only: bool) -> None:
     from lorasmith.cli.console import console
     from lorasmith.training.run import plan, train
 
-    notices = settings.notices()
+    notices = checks.oddities(settings)
     if plan_only:
         plan(settings, notices, console)
         return

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
+from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
 
-if TYPE_CHECKING:
-    from lorasmith.config.schema import TrainSettings
-
-Check = Callable[["TrainSettings"], Iterator[Problem]]
+Check = Callable[[TrainSettings], Iterator[Problem]]
 """Yields a problem per finding."""
 
 

@@ -6,8 +6,6 @@ tables at the ends of the ``checks_*`` files say which there are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lorasmith.config import (
     checks_adapter,
     checks_data,
@@ -16,10 +14,8 @@ from lorasmith.config import (
     checks_optimizer,
     checks_run,
 )
+from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
-
-if TYPE_CHECKING:
-    from lorasmith.config.schema import TrainSettings
 
 SUBJECTS = (checks_data, checks_adapter, checks_layers, checks_optimizer, checks_loss, checks_run)
 

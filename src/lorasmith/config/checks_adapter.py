@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lorasmith.config.adapters import ADAPTERS, having
 from lorasmith.config.check import Check, is_given, trained_rates
 from lorasmith.config.optimizers import optimizer_facts
+from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
-
-if TYPE_CHECKING:
-    from lorasmith.config.schema import TrainSettings
 
 HIGH_LOHA_RANK = 32
 SD_WIDTH = 320

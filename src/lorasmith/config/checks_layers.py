@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lorasmith.config.check import Check
+from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
-
-if TYPE_CHECKING:
-    from lorasmith.config.schema import TrainSettings
 
 # Types made of an up and a down matrix, which LoRA+ is about.
 WITH_UP = ("lora", "c3lier", "locon", "dylora", "dora")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lorasmith.config.check import Check, is_given
+from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
-
-if TYPE_CHECKING:
-    from lorasmith.config.schema import TrainSettings
 
 HIGH_NOISE_OFFSET = 0.2
 HIGH_PERTURBATION = 0.2

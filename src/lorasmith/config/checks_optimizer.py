@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorasmith.config.check import Check, is_given, trained_rates
 from lorasmith.config.optimizers import optimizer_facts
+from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
-
-if TYPE_CHECKING:
-    from lorasmith.config.schema import TrainSettings
 
 # Times what guides take; beyond it AdamW gives noise.
 HIGH = 100

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lorasmith.config.check import Check, is_given
+from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
-
-if TYPE_CHECKING:
-    from lorasmith.config.schema import TrainSettings
 
 
 def _no_fp16_on_cpu(s: TrainSettings) -> Iterator[Problem]:

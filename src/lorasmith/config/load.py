@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lorasmith.config import checks
 from lorasmith.config.checks import missing_data
 from lorasmith.config.dump import VERSION, dump_toml
 from lorasmith.config.fields import NONE, Setting
@@ -103,7 +104,7 @@ def load_settings(
         _apply(override, layers)
     settings, bad = _validate(layers)
     problems += bad.values()
-    together = settings.contradictions()
+    together = checks.contradictions(settings)
     if for_training and not unread:
         together += missing_data(settings)
     spoilt = {path.partition(".")[0] for path in bad}

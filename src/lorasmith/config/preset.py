@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lorasmith.config import checks
 from lorasmith.config.problems import to_problems
 from lorasmith.config.schema import TrainSettings, all_settings
 from lorasmith.errors import Problem, SettingsError
@@ -82,7 +83,7 @@ def _near(name: str, names: list[str]) -> list[str]:
 def _check(name: str, values: dict[str, Any]) -> None:
     """Raises SettingsError where the preset does not fit the settings as they are now."""
     try:
-        problems = TrainSettings.model_validate(values).contradictions()
+        problems = checks.contradictions(TrainSettings.model_validate(values))
     except ValidationError as error:
         problems = list(to_problems(error, {}).values())
     if problems:

@@ -1,4 +1,4 @@
-"""All settings of a training run, and the checks that need more than one of them."""
+"""All settings of a training run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lorasmith.config import checks
 from lorasmith.config.adapter_section import AdapterSettings
 from lorasmith.config.augment_section import AugmentSettings
 from lorasmith.config.fields import Section, Setting, settings_of
@@ -26,14 +25,12 @@ from lorasmith.config.sections import (
     DataSettings,
     ModelSettings,
 )
-from lorasmith.errors import Problem
 
 
 class TrainSettings(BaseModel):
     """The settings tree of one training run; immutable, and valid by construction in each field.
 
-    What the fields mean together is in :meth:`contradictions` (which stop a run) and
-    :meth:`notices` (which are shown and kept).
+    What the fields mean together is in :mod:`lorasmith.config.checks`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,14 +51,6 @@ class TrainSettings(BaseModel):
     sample: SampleSettings = Field(default_factory=SampleSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     performance: PerformanceSettings = Field(default_factory=PerformanceSettings)
-
-    def contradictions(self) -> list[Problem]:
-        """What cannot be meant: settings that exclude each other."""
-        return checks.contradictions(self)
-
-    def notices(self) -> list[Problem]:
-        """What is allowed but odd, each with the reason."""
-        return checks.oddities(self)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lorasmith.config import checks
 from lorasmith.config.load import load_settings
 from lorasmith.errors import SettingsError
 
@@ -79,7 +80,7 @@ ODDITIES = [
 
 @pytest.mark.parametrize(("assignments", "where", "what"), ODDITIES)
 def test_oddities(assignments: list[str], where: str, what: str) -> None:
-    notices = load_settings(None, assignments).notices()
+    notices = checks.oddities(load_settings(None, assignments))
     found = [notice for notice in notices if notice.where == where and what in str(notice)]
     assert len(found) == 1, notices
     assert found[0].todo
@@ -87,12 +88,12 @@ def test_oddities(assignments: list[str], where: str, what: str) -> None:
 
 def test_different_rates_for_an_adaptive_optimizer() -> None:
     settings = load_settings(None, ["optimizer.text_encoder_lr=0.5"], "prodigy")
-    assert "only set a ratio" in str(settings.notices()[0])
+    assert "only set a ratio" in str(checks.oddities(settings)[0])
 
 
 def test_prodigy_with_warmup_wants_its_safeguard() -> None:
     odd = ["schedule.name=constant_with_warmup", "schedule.warmup=10%"]
-    assert load_settings(None, odd, "prodigy").notices() == []
+    assert checks.oddities(load_settings(None, odd, "prodigy")) == []
     unsafe = [*odd, "optimizer.args.safeguard_warmup=False"]
-    (notice,) = load_settings(None, unsafe, "prodigy").notices()
+    (notice,) = checks.oddities(load_settings(None, unsafe, "prodigy"))
     assert "safeguard_warmup" in notice.todo

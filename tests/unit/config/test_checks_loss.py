@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lorasmith.config import checks
 from lorasmith.config.checks_loss import oddities_with
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import load_settings
@@ -61,7 +62,7 @@ ODDITIES = [
 
 @pytest.mark.parametrize(("assignments", "where", "what"), ODDITIES)
 def test_oddities(assignments: list[str], where: str, what: str) -> None:
-    notices = load_settings(None, [f"loss.{item}" for item in assignments]).notices()
+    notices = checks.oddities(load_settings(None, [f"loss.{item}" for item in assignments]))
     found = [n for n in notices if n.where == f"loss.{where}" and what in str(n)]
     assert len(found) == 1, notices
     assert found[0].todo
@@ -85,7 +86,7 @@ USUAL = [
 @pytest.mark.parametrize("assignments", USUAL, ids=" ".join)
 def test_what_is_usual_is_not_odd(assignments: list[str]) -> None:
     settings = load_settings(None, [f"loss.{item}" for item in assignments])
-    assert [n for n in settings.notices() if n.where.startswith("loss")] == []
+    assert [n for n in checks.oddities(settings) if n.where.startswith("loss")] == []
     for prediction in ("v", "epsilon"):
         assert list(oddities_with(settings, prediction, zero_terminal_snr=False)) == []
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from lorasmith.config import load
+from lorasmith.config import checks, load
 from lorasmith.config.adapters import having
 from lorasmith.config.dump import dump_toml, toml_value
 from lorasmith.config.fields import Setting, settings_of
@@ -297,7 +297,7 @@ def test_presets_are_valid_explained_and_not_odd(name: str) -> None:
     assert preset.title
     assert len(preset.explains) > 100
     settings = load_settings(None, preset=name)
-    assert settings.notices() == []
+    assert checks.oddities(settings) == []
 
 
 def test_a_copied_preset_is_a_settings_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from torch.optim import Optimizer
 
-from lorasmith.config import optimizers
+from lorasmith.config import checks, optimizers
 from lorasmith.config.load import load_settings
 from lorasmith.config.optimizers import OPTIMIZERS, catalogue, optimizer_facts, optimizer_name
 from lorasmith.errors import SettingsError
@@ -134,7 +134,7 @@ QUIET = [
 @pytest.mark.parametrize("assignments", QUIET, ids=" ".join)
 def test_recommended_settings_are_not_odd(assignments: list[str]) -> None:
     settings = load_settings(None, assignments)
-    odd = [p for p in settings.notices() if p.where.startswith(("optimizer", "schedule"))]
+    odd = [p for p in checks.oddities(settings) if p.where.startswith(("optimizer", "schedule"))]
     assert not odd
 
 
@@ -160,7 +160,7 @@ ODD: list[tuple[Sequence[str], str, str]] = [
 
 @pytest.mark.parametrize(("assignments", "where", "what"), ODD)
 def test_oddities(assignments: Sequence[str], where: str, what: str) -> None:
-    notices = load_settings(None, list(assignments)).notices()
+    notices = checks.oddities(load_settings(None, list(assignments)))
     found = [notice for notice in notices if notice.where == where and what in str(notice)]
     assert len(found) == 1, notices
     assert found[0].todo

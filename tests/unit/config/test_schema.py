@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
+from lorasmith.config import checks
 from lorasmith.config.fields import Setting, settings_of
 from lorasmith.config.optimizer_section import OptimizerSettings, ScheduleName
 from lorasmith.config.schema import TrainSettings, all_settings, sections
@@ -47,8 +48,8 @@ def test_defaults_are_valid_and_of_their_types() -> None:
         for name, section in sections().items()
     }
     assert TrainSettings.model_validate(explicit) == defaults
-    assert defaults.contradictions() == []
-    assert defaults.notices() == []
+    assert checks.contradictions(defaults) == []
+    assert checks.oddities(defaults) == []
 
 
 def test_settings_never_change() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lorasmith.config import checks
 from lorasmith.config.load import load_settings
 from lorasmith.config.preset import preset_names
 from lorasmith.demo.character import write_training_set
@@ -32,7 +33,7 @@ def test_presets_plan_without_contradictions_or_oddities(
     if name in ("character-hard", "demo"):
         given["data.reg"] = str(data / "reg")
     settings = load_settings(None, given, preset=name, for_training=True)
-    plan = make_plan(settings, settings.notices())
+    plan = make_plan(settings, checks.oddities(settings))
     told = {problem.where for problem in plan.oddities}
     assert told == set(ODDITIES.get(name, {})), plan.oddities
     assert plan.prepared.steps > 0
