@@ -21,7 +21,7 @@ PACKAGE = "lorasmith"
 
 FLOORS = (
     {
-        *("block_weights", "errors", "events", "files", "randomness"),
+        *("block_weights", "canvas", "errors", "events", "files", "randomness"),
         *("tensor_files", "tensor_held", "tensor_packing", "tensor_random"),
     },
     {"config"},
@@ -36,6 +36,7 @@ FLOORS = (
 
 TORCH_FREE = (
     "block_weights",
+    "canvas",
     "cli.main",
     "config.*",
     "curation.audit",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from PIL import Image
 
-from PIL import Image, ImageDraw, ImageFont
-
+from lorasmith.canvas import GRID, PALE, Canvas
 from lorasmith.training.lr import SHAPES, LearningRate
 
 COLUMNS = 4
-# Panels and the curve's field in them, in pixels of the finished picture.
+# Panels and the curve's field in them, in pixels.
 PANEL = (290, 236)
 FIELD = (46, 56, 274, 192)
-# Drawn larger and scaled down, which smooths the lines.
-SCALE = 3
 
 STEPS, WARMUP = 1000, 100
-INK, PALE, GRID, CURVE, RISE = "#1f2933", "#616e7c", "#dfe4ea", "#1f6feb", "#eef4ff"
+CURVE, RISE = "#1f6feb", "#eef4ff"
 
 NOTES = {
     "constant": "no warm-up",
@@ -31,13 +28,11 @@ def draw_schedules() -> Image.Image:
     """One panel a schedule: factor on the learning rate over a run of 1000 steps, RGB."""
     names = list(SHAPES)
     rows = -(-len(names) // COLUMNS)
-    width, height = PANEL[0] * COLUMNS, PANEL[1] * rows
-    picture = Image.new("RGB", (width * SCALE, height * SCALE), "white")
-    draw = ImageDraw.Draw(picture)
+    canvas = Canvas(PANEL[0] * COLUMNS, PANEL[1] * rows)
     for number, name in enumerate(names):
         row, column = divmod(number, COLUMNS)
-        _panel(draw, name, (column * PANEL[0], row * PANEL[1]))
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+        _panel(canvas, name, (column * PANEL[0], row * PANEL[1]))
+    return canvas.picture()
 
 
 def rate_of(name: str) -> LearningRate:
@@ -45,7 +40,7 @@ def rate_of(name: str) -> LearningRate:
     return LearningRate(name, STEPS, 0 if name == "constant" else WARMUP, cycles=3, power=2.0)
 
 
-def _panel(draw: ImageDraw.ImageDraw, name: str, corner: tuple[int, int]) -> None:
+def _panel(canvas: Canvas, name: str, corner: tuple[int, int]) -> None:
     left, top = corner[0] + FIELD[0], corner[1] + FIELD[1]
     right, bottom = corner[0] + FIELD[2], corner[1] + FIELD[3]
     rate = rate_of(name)
@@ -57,31 +52,15 @@ def _panel(draw: ImageDraw.ImageDraw, name: str, corner: tuple[int, int]) -> Non
         return bottom - (bottom - top) * factor
 
     if rate.warmup:
-        draw.rectangle(_scaled(left, top, across(rate.warmup), bottom), fill=RISE)
+        canvas.box(left, top, across(rate.warmup), bottom, RISE)
     for factor, label in ((0.0, "0"), (0.5, "lr / 2"), (1.0, "lr")):
-        draw.line(_scaled(left, up(factor), right, up(factor)), fill=GRID, width=SCALE)
-        _write(draw, label, (left - 8, up(factor)), "rm", 12, PALE)
+        canvas.line([(left, up(factor)), (right, up(factor))], GRID)
+        canvas.text(label, (left - 8, up(factor)), 12, PALE, anchor="rm")
     for step in (0, STEPS // 2, STEPS):
         anchor = "ma" if 0 < step < STEPS else "la" if step == 0 else "ra"
-        _write(draw, f"{step}" if step else "step 0", (across(step), bottom + 7), anchor, 12, PALE)
+        label = f"{step}" if step else "step 0"
+        canvas.text(label, (across(step), bottom + 7), 12, PALE, anchor=anchor)
     points = [(across(step), up(rate.factor(step))) for step in range(STEPS + 1)]
-    flat = [value * SCALE for point in points for value in point]
-    draw.line(flat, fill=CURVE, width=2 * SCALE + 1, joint="curve")
-    _write(draw, name, (left, corner[1] + 14), "la", 15, INK)
-    _write(draw, NOTES.get(name, "warmup = 10%"), (left, corner[1] + 34), "la", 12, PALE)
-
-
-def _scaled(*values: float) -> Sequence[float]:
-    return [value * SCALE for value in values]
-
-
-def _write(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    at: tuple[float, float],
-    anchor: str,
-    size: int,
-    colour: str,
-) -> None:
-    font = ImageFont.load_default(size * SCALE)
-    draw.text((at[0] * SCALE, at[1] * SCALE), text, fill=colour, font=font, anchor=anchor)
+    canvas.line(points, CURVE, 7 / 3)
+    canvas.text(name, (left, corner[1] + 14), 15)
+    canvas.text(NOTES.get(name, "warmup = 10%"), (left, corner[1] + 34), 12, PALE)

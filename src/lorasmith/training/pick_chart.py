@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from lorasmith.canvas import GRID, INK, PALE, Canvas
 from lorasmith.files import atomic_path
 from lorasmith.training.pick_measures import FULL, HIGH, LOW, Measures
 from lorasmith.training.pick_run import PickRun
 from lorasmith.training.pick_verdict import COPY, LEAK, LIKE_ENOUGH, State, Verdict
 
-# In pixels of the finished picture, which is drawn larger and scaled down to smooth its lines.
-PANEL, FIELD, COLUMNS, SCALE = (430, 236), (52, 58, 412, 190), 2, 3
-INK, PALE, GRID, LIMIT = "#1f2933", "#616e7c", "#dfe4ea", "#b42318"
+# In pixels.
+PANEL, FIELD, COLUMNS = (430, 236), (52, 58, 412, 190), 2
+LIMIT = "#b42318"
 COLOURS = ("#1f6feb", "#e07b00", "#7d3fc4")
 SHADES: dict[State, str] = {"under": "#fff6e0", "well": "#e6f6e9", "over": "#fdeaea"}
 # What is beyond these is drawn at the edge: a ruined snapshot would flatten all others.
@@ -73,13 +74,12 @@ def draw_chart(
     """RGB. The shade behind a snapshot is its state; a dotted line marks the one to keep."""
     shown = panels(measures)
     rows = -(-len(shown) // COLUMNS)
-    width, height = PANEL[0] * COLUMNS, PANEL[1] * rows
-    picture = Image.new("RGB", (width * SCALE, height * SCALE), "white")
-    draw = ImageDraw.Draw(picture)
+    canvas = Canvas(PANEL[0] * COLUMNS, PANEL[1] * rows)
     for number, panel in enumerate(shown):
         row, column = divmod(number, COLUMNS)
-        _Frame(draw, labels, verdict, (column * PANEL[0], row * PANEL[1])).panel(panel, measures)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+        corner = column * PANEL[0], row * PANEL[1]
+        _Frame(canvas, labels, verdict, corner).panel(panel, measures)
+    return canvas.picture()
 
 
 class _Frame:
@@ -87,12 +87,12 @@ class _Frame:
 
     def __init__(
         self,
-        draw: ImageDraw.ImageDraw,
+        canvas: Canvas,
         labels: Sequence[str],
         verdict: Verdict,
         corner: tuple[int, int],
     ) -> None:
-        self._draw, self._labels, self._verdict, self._corner = draw, labels, verdict, corner
+        self._canvas, self._labels, self._verdict, self._corner = canvas, labels, verdict, corner
         self._left, self._top = corner[0] + FIELD[0], corner[1] + FIELD[1]
         self._right, self._bottom = corner[0] + FIELD[2], corner[1] + FIELD[3]
 
@@ -103,37 +103,37 @@ class _Frame:
         high = max([0.0, *known, *([panel.limit] if panel.limit is not None else [])])
         high = high if high > low else low + 1
         self._background(low, high, panel)
-        self._write(panel.title, (self._left, self._corner[1] + 12), "la", 14, INK)
+        self._canvas.text(panel.title, (self._left, self._corner[1] + 12), 14)
         across = self._left
         for number, (name, row) in enumerate(rows.items()):
             self._curve(row, low, high, COLOURS[number])
             y = self._corner[1] + 42
-            dot = _scaled(across, y - 3, across + 6, y + 3)
-            self._draw.ellipse(dot, fill=COLOURS[number])
-            self._write(name, (across + 11, y), "lm", 12, COLOURS[number])
+            self._canvas.dot((across + 3, y), 3, COLOURS[number])
+            self._canvas.text(name, (across + 11, y), 12, COLOURS[number], anchor="lm")
             across += 7 * len(name) + 32
 
     def _background(self, low: float, high: float, panel: Panel) -> None:
         step = (self._right - self._left) / len(self._labels)
         for number, judged in enumerate(self._verdict.judged):
             begin = self._left + number * step
-            box = _scaled(begin, self._top, begin + step, self._bottom)
-            self._draw.rectangle(box, fill=SHADES[judged.state])
+            shade = SHADES[judged.state]
+            self._canvas.box(begin, self._top, begin + step, self._bottom, shade)
         for value in sorted({low, 0.0, high}):
             y = self._y(value, low, high)
-            self._draw.line(_scaled(self._left, y, self._right, y), fill=GRID, width=SCALE)
-            self._write(f"{value:.2g}", (self._left - 6, y), "rm", 11, PALE)
+            self._canvas.line([(self._left, y), (self._right, y)], GRID)
+            self._canvas.text(f"{value:.2g}", (self._left - 6, y), 11, PALE, anchor="rm")
         if panel.limit is not None:
             y = self._y(panel.limit, low, high)
-            self._draw.line(_scaled(self._left, y, self._right, y), fill=LIMIT, width=SCALE)
+            self._canvas.line([(self._left, y), (self._right, y)], LIMIT)
         keep = self._x(self._verdict.keep)
         for y in range(self._top, self._bottom, 6):
-            self._draw.line(_scaled(keep, y, keep, y + 3), fill=INK, width=SCALE)
+            self._canvas.line([(keep, y), (keep, y + 3)], INK)
         every = -(-len(self._labels) // 10)
         for number, label in enumerate(self._labels):
             if number % every == 0 or number == self._verdict.keep:
                 colour = INK if number == self._verdict.keep else PALE
-                self._write(label, (self._x(number), self._bottom + 6), "ma", 11, colour)
+                place = self._x(number), self._bottom + 6
+                self._canvas.text(label, place, 11, colour, anchor="ma")
 
     def _curve(self, row: Sequence[float | None], low: float, high: float, colour: str) -> None:
         points = [
@@ -141,24 +141,16 @@ class _Frame:
             for number, value in enumerate(row)
             if value is not None
         ]
-        flat = [value * SCALE for point in points for value in point]
         if len(points) > 1:
-            self._draw.line(flat, fill=colour, width=2 * SCALE, joint="curve")
-        for x, y in points:
-            self._draw.ellipse(_scaled(x - 3, y - 3, x + 3, y + 3), fill=colour)
+            self._canvas.line(points, colour, 2)
+        for point in points:
+            self._canvas.dot(point, 3, colour)
 
     def _x(self, number: int) -> float:
         return self._left + (self._right - self._left) * (number + 0.5) / len(self._labels)
 
     def _y(self, value: float, low: float, high: float) -> float:
         return self._bottom - (self._bottom - self._top) * (value - low) / (high - low)
-
-    def _write(
-        self, text: str, at: tuple[float, float], anchor: str, size: int, colour: str
-    ) -> None:
-        font = ImageFont.load_default(size * SCALE)
-        place = at[0] * SCALE, at[1] * SCALE
-        self._draw.text(place, text, fill=colour, font=font, anchor=anchor)
 
 
 def _held(value: float) -> float:
@@ -168,7 +160,3 @@ def _held(value: float) -> float:
 def _place(label: str) -> str:
     """ "epoch 12" is "12" under an axis that has many."""
     return label.removeprefix("epoch ").removeprefix("step ")
-
-
-def _scaled(*values: float) -> list[float]:
-    return [value * SCALE for value in values]
