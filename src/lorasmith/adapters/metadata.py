@@ -102,6 +102,7 @@ class TrainingFacts:
     loss_type: str = "l2"
     huber_schedule: str = "snr"
     huber_c: float = 0.1
+    huber_scale: float = 1.0
     masked_loss: bool = False
     validation_seed: int | None = None
     validation_split: float = 0.0

@@ -141,7 +141,7 @@ def _gamma(s: TrainSettings) -> Iterator[Problem]:
 
 def _huber(s: TrainSettings) -> Iterator[Problem]:
     if s.loss.type not in ("huber", "smooth_l1") and is_given(
-        s, "loss", "huber_c", "huber_schedule"
+        s, "loss", "huber_c", "huber_schedule", "huber_scale"
     ):
         yield _idle(
             "loss.huber_c", f"the loss is {s.loss.type}", "set loss.type to huber or smooth_l1"

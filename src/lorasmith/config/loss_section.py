@@ -34,6 +34,13 @@ class LossSettings(Section):
         "noise down to huber_c where there is most",
         why="sd-scripts' choice: the rough outlines are kept from outliers, details stay square",
     )
+    huber_scale: float = setting(
+        1.0,
+        "multiplies huber_c at every noise level",
+        why="the schedule as it is; sd-scripts' value",
+        gt=0,
+        le=100,
+    )
     min_snr_gamma: float | None = setting(
         5.0,
         "weigh noise levels by min-SNR with this gamma; 0 and none are off, 20 does very little",

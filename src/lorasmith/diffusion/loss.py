@@ -91,6 +91,7 @@ class Loss:
         huber_c: where huber and smooth_l1 turn from square to straight, in the target's units,
             whose standard deviation is about 1.
         huber_schedule: of :data:`THRESHOLDS`.
+        huber_scale: multiplies what the schedule gives.
         mask_floor: least weight of any place under a mask.
         mask_normalize: divide by the mean of the mask, so that each sample counts the same
             however small its mask is. sd-scripts does not.
@@ -99,6 +100,7 @@ class Loss:
     type: str = "l2"
     huber_c: float = 0.1
     huber_schedule: str = "snr"
+    huber_scale: float = 1.0
     mask_floor: float = 0.0
     mask_normalize: bool = False
 
@@ -106,7 +108,7 @@ class Loss:
         """(B,) ``c`` at timesteps ``t`` (B,); ``None`` where the type has none."""
         if self.type not in WITH_C:
             return None
-        return THRESHOLDS[self.huber_schedule](schedule, t, self.huber_c)
+        return self.huber_scale * THRESHOLDS[self.huber_schedule](schedule, t, self.huber_c)
 
     def per_sample(
         self,

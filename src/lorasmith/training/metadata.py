@@ -159,6 +159,7 @@ def _weighed(facts: TrainingFacts, loss: LossSettings) -> TrainingFacts:
         loss_type=loss.type,
         huber_schedule=loss.huber_schedule,
         huber_c=loss.huber_c,
+        huber_scale=loss.huber_scale,
         masked_loss=loss.masked != "off",
     )
 

@@ -138,7 +138,14 @@ def build_objective(settings: TrainSettings, model: DiffusionModel) -> Objective
         _noise(loss),
         timesteps,
         weights,
-        Loss(loss.type, loss.huber_c, loss.huber_schedule, loss.mask_floor, loss.mask_normalize),
+        Loss(
+            loss.type,
+            loss.huber_c,
+            loss.huber_schedule,
+            loss.huber_scale,
+            loss.mask_floor,
+            loss.mask_normalize,
+        ),
     )
 
 

@@ -94,6 +94,8 @@ def test_the_threshold_goes_from_one_to_c() -> None:
     abar = scaled_linear_alphas_cumprod()[t]
     sigma = ((1 - abar) / abar).sqrt()
     torch.testing.assert_close(by_snr.double(), 0.8 / (1 + sigma) ** 2 + 0.2, rtol=1e-5, atol=0)
+    scaled = Loss("huber", 0.2, "snr", 3.0).threshold(schedule, t)
+    torch.testing.assert_close(scaled, 3 * by_snr)
     assert by_snr[0] > 0.9
     assert by_snr[-1] < 0.21
 

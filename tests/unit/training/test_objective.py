@@ -133,6 +133,7 @@ def test_every_setting_of_the_loss_reaches_it(model: DiffusionModel) -> None:
         type="smooth_l1",
         huber_c=0.3,
         huber_schedule="constant",
+        huber_scale=1.5,
         masked="alpha",
         mask_floor=0.2,
         mask_normalize="true",
@@ -140,7 +141,7 @@ def test_every_setting_of_the_loss_reaches_it(model: DiffusionModel) -> None:
         zero_terminal_snr="true",
         scale_v_like_noise="true",
     )
-    assert made.loss == Loss("smooth_l1", 0.3, "constant", 0.2, True)
+    assert made.loss == Loss("smooth_l1", 0.3, "constant", 1.5, 0.2, True)
     assert made.weights == Weights(None, debiased=True, like_noise=True)
     assert made.schedule.alphas_cumprod[-1] == 0
 
@@ -248,6 +249,7 @@ CHOICES: dict[str, dict[str, object]] = {
     "huber": {"type": "huber"},
     "huber_c": {"type": "huber", "huber_c": 0.2},
     "huber_schedule": {"type": "huber", "huber_schedule": "constant"},
+    "huber_scale": {"type": "huber", "huber_scale": 2.0},
     "smooth_l1": {"type": "smooth_l1"},
     "min_snr_gamma": {"min_snr_gamma": 1},
     "debiased": {"debiased": "true"},

@@ -123,7 +123,7 @@ LOSS = (
     same("loss_type", "text", "l2", "loss.type", "l1", "l2", "huber", "smooth_l1"),
     made("huber_c", "number", 0.1, "loss.huber_c"),
     made("huber_schedule", "text", "snr", "loss.huber_schedule"),
-    refused("huber_scale", "number", 1.0, "the loss is not scaled; learning rates do that"),
+    made("huber_scale", "number", 1.0, "loss.huber_scale"),
     made("min_snr_gamma", "number", None, "loss.min_snr_gamma"),
     same("debiased_estimation_loss", "flag", False, "loss.debiased"),
     made("scale_v_pred_loss_like_noise_pred", "flag", False, "loss.scale_v_like_noise"),

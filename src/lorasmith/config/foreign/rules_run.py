@@ -58,8 +58,12 @@ def weighing(m: Making) -> None:
     if m.value("loss_type") in ("huber", "smooth_l1"):
         m.put("loss.huber_c", m.value("huber_c"), "huber_c")
         m.put("loss.huber_schedule", m.value("huber_schedule"), "huber_schedule")
+        if m.value("huber_schedule") == "snr":
+            m.drop("huber_scale", "sd-scripts does not use it with --huber_schedule snr")
+        else:
+            m.put("loss.huber_scale", m.value("huber_scale"), "huber_scale")
     else:
-        for name in ("huber_c", "huber_schedule"):
+        for name in ("huber_c", "huber_schedule", "huber_scale"):
             m.drop(name, f"it does nothing with --loss_type {m.value('loss_type')}")
     if m.has("scale_v_pred_loss_like_noise_pred"):
         if m.has("v_parameterization"):

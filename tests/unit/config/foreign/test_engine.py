@@ -162,6 +162,8 @@ COMBINATIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "velocity": (["--v_parameterization", "--zero_terminal_snr", "--scale_v_pred_loss_like_noise_pred"], {"model.prediction": "v", "loss.zero_terminal_snr": True, "loss.scale_v_like_noise": True}),
     "Stable Diffusion 2": (["--v2", "--clip_skip=1"], {"model.family": "sd2", "model.clip_skip": 1}),
     "huber": (["--loss_type=huber", "--min_timestep=100", "--max_timestep=900"], {"loss.type": "huber", "loss.huber_c": 0.1, "loss.huber_schedule": "snr", "loss.min_timestep": 100, "loss.max_timestep": 900}),
+    "huber scaled": (["--loss_type=smooth_l1", "--huber_schedule=exponential", "--huber_scale=2.5"], {"loss.type": "smooth_l1", "loss.huber_c": 0.1, "loss.huber_schedule": "exponential", "loss.huber_scale": 2.5}),
+    "huber scaled where nothing is": (["--loss_type=huber", "--huber_scale=2.5"], {"loss.type": "huber", "loss.huber_c": 0.1, "loss.huber_schedule": "snr"}),
     "buckets without enlarging": (["--resolution=768,512", "--enable_bucket", "--bucket_no_upscale", "--bucket_reso_steps=32", "--max_bucket_reso=2048"], {"data.resolution": [768, 512], "buckets.enabled": True, "buckets.upscale": False, "buckets.step": 32}),
     "no buckets after all": (["--resolution=640,640", "--min_bucket_reso=320"], {"data.resolution": 640}),
     "faces, no buckets": (["--face_crop_aug_range=2.0,4.0", "--random_crop"], {"augment.random_crop": True, "augment.face_crop": "2.0,4.0", "augment.variants": "fresh", "performance.cache_latents": False}),
