@@ -25,6 +25,7 @@ from lorasmith.adapters.lora import LoRA, whole_down
 from lorasmith.adapters.names import match_names
 from lorasmith.adapters.targets import AdapterRoot, Target
 from lorasmith.errors import LoraFileError, Problem
+from lorasmith.lora_tools.low_rank import NotFinite, check_finite
 from lorasmith.lora_tools.rewriting import Change
 from lorasmith.lora_tools.sources import LoraSource
 from lorasmith.models.layout import canonical_shape
@@ -93,7 +94,7 @@ def added_weights(opened: OpenedCheckpoint, sources: Sequence[LoraSource]) -> Ad
 
     Raises:
         LoraFileError: a file cannot be read, is no LoRA for this model, or has a module that is
-            malformed or of a type that is not known; every problem.
+            malformed, holds NaN or is of a type that is not known; every problem.
     """
     roots = [
         AdapterRoot(*root) for root in skeleton_roots(opened.architecture, stored_shapes(opened))
@@ -156,6 +157,11 @@ def _read(
         target = found.layers[key]
         try:
             _check(target, tensors)
+            check_finite(*tensors.values())
+        except NotFinite as error:
+            todo = "make or download it again"
+            problems.append(Problem(str(source.path), f"{key}: {error}", todo))
+            continue
         except ValueError as error:
             todo = "use a LoRA of the base model's family"
             problems.append(Problem(str(source.path), f"{key}: {error}", todo))

@@ -153,8 +153,11 @@ def check_finite(*tensors: Tensor) -> None:
     Raises:
         NotFinite: one holds NaN or infinity.
     """
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-        raise NotFinite("holds NaN or infinity")
+    for tensor in tensors:
+        # Of 8-bit numbers, torch does not tell.
+        wide = tensor.float() if tensor.itemsize == 1 else tensor
+        if not bool(torch.isfinite(wide).all()):
+            raise NotFinite("holds NaN or infinity")
 
 
 def gram(rows: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ class Rewriting:
             what = f"{entry.name}: {largest:.3g} is beyond {str(dtype)[6:]}"
             raise CheckpointError.of(where, what, "choose --precision bf16 or fp32")
         what = f"{entry.name} becomes NaN or infinity by what is added to it"
-        raise CheckpointError.of(where, what, "leave out the LoRA that is broken")
+        raise CheckpointError.of(where, what, "choose smaller strengths")
 
     def _read_entries(self) -> list[_Entry]:
         """In the order of the header."""
