@@ -159,10 +159,22 @@ def _draw(
         start = Start(_noise(model, clean.shape[1:], generators), clean)
         guide = _guide(encoder, jobs, 1, attached, counter)
         latents = _pass(model, first, 1, start, guide, generators)
+    _warn_of_nan(jobs, latents, counter)
     images = _decode(model, latents)
     if not canvases:
         return images
     return [canvas.finish(image) for canvas, image in zip(canvases, images, strict=True)]
+
+
+def _warn_of_nan(jobs: Sequence[Job], latents: Tensor, counter: _Counter) -> None:
+    broken = ~latents.isfinite().flatten(1).all(1)
+    for job, is_broken in zip(jobs, broken.tolist(), strict=True):
+        if is_broken:
+            counter.warn(
+                f"the picture of seed {job.request.seed} is NaN, and black where it is: lower the "
+                "strengths of the LoRAs, weights in the prompt or guidance; or, with fp16 on a "
+                "GPU, take --precision bf16 or fp32"
+            )
 
 
 def _canvases(jobs: Sequence[Job], factor: int) -> list[Canvas]:

@@ -29,6 +29,8 @@ from lorasmith.sampling.prompt_when import ALWAYS, StepRange, When
 _TAG = re.compile(r"<([A-Za-z]\w*):([^<>]*)>")
 _LORA_KINDS = ("lora", "lyco")
 _KEYS = ("unet", "te", "lbw", "lwb", "x", "start", "stop", "step")
+# Nothing means anything far below this; products of what is within stay numbers.
+MAX_STRENGTH = 1e6
 _STEPS = "write a number of steps, 10, or a share of them, 0.5"
 
 
@@ -169,9 +171,10 @@ class _TagReader:
             value = float(text)
         except ValueError:
             value = math.nan
-        if math.isfinite(value):
+        if abs(value) <= MAX_STRENGTH:
             return value
-        self.complain(f'the strength "{text}" is not a number', "write one like 0.8")
+        what = "is not a number" if math.isnan(value) else "is out of range"
+        self.complain(f'the strength "{text}" {what}', "write one like 0.8")
         return 1.0
 
     def _steps(self, named: dict[str, str]) -> StepRange:

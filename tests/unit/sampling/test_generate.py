@@ -230,6 +230,22 @@ def test_size_is_rounded_to_what_the_model_takes_and_said(model) -> None:
     assert "90x33 became 96x32" in said.text
 
 
+def test_a_picture_that_became_nan_is_named(model, monkeypatch) -> None:
+    denoise = type(model).denoise
+
+    def broken(self, *inputs):
+        predicted = denoise(self, *inputs)
+        predicted[1, 0, 0, 0] = float("inf")
+        return predicted
+
+    monkeypatch.setattr(type(model), "denoise", broken)
+    events = []
+    requests = [PictureRequest(PROMPT, seed=seed, steps=2, cfg=1.0) for seed in (5, 6, 7)]
+    assert len(list(generate(model, requests, observer=events.append))) == 3
+    (said,) = [event for event in events if isinstance(event, Notice)]
+    assert "seed 6 is NaN" in said.text
+
+
 def test_progress_counts_picture_steps(model) -> None:
     events = []
     requests = [PictureRequest(PROMPT, seed=s, steps=3) for s in range(3)]

@@ -173,7 +173,8 @@ def test_steps_of_a_lora(argument, on) -> None:
     [
         ("<lora:>", "no name"),
         ("<lora:cat:abc>", "not a number"),
-        ("<lora:cat:1e999>", "not a number"),
+        ("<lora:cat:1e999>", "out of range"),
+        ("<lora:cat:1e39>", "out of range"),
         ("<lora:cat:0,8>", "not a number"),
         ("<lora:cat:1:1:1>", "strengths"),
         ("<lora:cat:unett=1>", 'unknown argument "unett="'),
