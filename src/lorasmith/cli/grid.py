@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lorasmith.sampling.grid_axes import Setup, Sources
     from lorasmith.sampling.grid_plan import Grid
     from lorasmith.sampling.grid_run import Report
+    from lorasmith.sampling.request import Hires
     from lorasmith.training.epoch_grid import RunWords
     from lorasmith.training.observers import Terminal
 
@@ -193,11 +194,28 @@ def _base(prompt: str | None, run: RunWords | None, options: GridOptions, axes: 
             said["width"], said["height"] = parse_size(options.size)
         except ValueError as error:
             raise UserError.of("--size", str(error), "write it as 512x768") from None
-    request = replace(request, **said)
+    request = replace(request, hires=_hires(options) or request.hires, **said)
     model = options.model or (run.model if run else "demo")
     # A run's VAE goes with its model.
     own = run.vae if run and not options.model else None
     return Setup(request, model, options.vae or own)
+
+
+def _hires(options: GridOptions) -> Hires | None:
+    """
+    Raises:
+        UserError: something is said of a second pass that there is not.
+    """
+    from lorasmith.sampling.request import Hires
+
+    given = {name: getattr(options, f"hires_{name}") for name in ("denoise", "steps", "upscaler")}
+    said = {name: value for name, value in given.items() if value is not None}
+    if options.hires is not None:
+        return Hires(options.hires, **said)
+    if said:
+        problems = [Problem(f"--hires-{name}", "does nothing without --hires") for name in said]
+        raise UserError(problems)
+    return None
 
 
 def _lay_out(base: Setup, sides: dict[str, str], sources: Sources) -> Grid:

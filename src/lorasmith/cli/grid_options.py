@@ -36,6 +36,10 @@ class GridOptions:
     clip_skip: int | None
     init: Path | None
     denoise: float | None
+    hires: float | None
+    hires_denoise: float | None
+    hires_steps: int | None
+    hires_upscaler: str | None
     out: Path | None
     prediction: str | None
     zero_terminal_snr: bool
@@ -91,6 +95,10 @@ _OPTIONS = [
     _word("--clip-skip", "N", "Use the N-th last layer of the text encoder.  [default: 1]", int),
     _path("--init", "PICTURE", "Begin with this picture (img2img)."),
     _word("--denoise", "X", "How much of it is drawn anew, 0 to 1.  [default: 0.6]", float),
+    _word("--hires", "SCALE", "Draw each a second time, so much larger.", float),
+    _word("--hires-denoise", "X", "How much the second time draws anew.  [default: 0.5]", float),
+    _word("--hires-steps", "N", "Steps of the second time.  [default: as many]", int),
+    _word("--hires-upscaler", "NAME", "As for `lorasmith generate`.  [default: latent]"),
     _path("--out", "DIR", "Folder for the grid.  [default: grid; of --epochs RUN: RUN/grid]"),
     _word(
         "--prediction", "auto|epsilon|v", "What the model predicts.  [default: auto]",

@@ -145,7 +145,7 @@ def _denoises(items: list[str], target: str, sources: Sources) -> list[Value]:
                 return setup.asking(hires=replace(request.hires, denoise=share))
             if request.init is None:
                 raise PromptError.of(
-                    "Denoising", "there is no picture to begin with", "give one with --init"
+                    "Denoising", "there is no picture to begin with", "add --init or --hires"
                 )
             return setup.asking(denoise=share)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
@@ -68,6 +69,16 @@ def test_a_grid_and_its_files(tmp_path) -> None:
     again = run("red body", "--x", "seed=1-2", "--y", "sr=red,green", *FAST)
     assert "0 pictures drawn" in again.output
     assert "4 were there already" in again.output
+
+
+def test_a_second_pass_by_how_much_it_draws_anew(tmp_path) -> None:
+    result = run("red body", "--x", "denoise=0.2,0.7", "--hires", "2", "--hires-steps", "2", *FAST)
+    assert result.exit_code == 0, result.output
+    found = infos(tmp_path / "grid")
+    assert {info.settings["Denoising strength"] for info in found} == {"0.2", "0.7"}
+    assert {info.settings["Hires upscale"] for info in found} == {"2"}
+    sizes = {Image.open(path).size for path in (tmp_path / "grid" / "cells").iterdir()}
+    assert sizes == {(64, 64)}
 
 
 def test_the_grid_of_a_run_in_one_word(trained: Path) -> None:
@@ -140,6 +151,9 @@ def test_all_mistakes_are_told_at_once(tmp_path) -> None:
         (("star", "--x", "seed=1", "--lora-dir", "nowhere"), "--lora-dir"),
         (("star", "--x", "checkpoint=demo,nowhere.ckpt"), "nowhere.ckpt"),
         (("star", "--x", "vae=own,nowhere.vae.pt"), "nowhere.vae.pt"),
+        (("star", "--x", "seed=1", "--hires-steps", "4"), "--hires-steps: does nothing without"),
+        (("star", "--x", "seed=1", "--hires", "20"), "--hires: 20.0 is out of range"),
+        (("star", "--x", "denoise=0.2"), "add --init or --hires"),
     ],
 )
 def test_single_mistakes(args: tuple[str, ...], part: str) -> None:
