@@ -44,28 +44,47 @@ class Entry:
     summary: str
 
 
-COMMANDS: dict[str, Entry] = {
-    "train": Entry("lorasmith.cli.train", "Train a LoRA on a folder of pictures."),
-    "control": Entry("lorasmith.cli.control", "Ask a running training for something."),
-    "generate": Entry("lorasmith.cli.generate", "Draw pictures, with LoRAs named in the prompt."),
-    "pick": Entry("lorasmith.cli.pick", "Say which snapshot of a run to keep."),
-    "inspect": Entry("lorasmith.cli.inspect", "Say what a LoRA or a checkpoint is."),
-    "resize": Entry("lorasmith.cli.resize", "Give a LoRA lower ranks, at the least error."),
-    "merge": Entry("lorasmith.cli.merge", "Put several LoRAs into one file."),
-    "convert": Entry(
-        "lorasmith.cli.convert", "Convert a LoRA or a .ckpt to other names or precision."
-    ),
-    "grid": Entry("lorasmith.cli.grid", "Compare epochs, strengths, seeds, models … in a grid."),
-    "dataset": Entry("lorasmith.cli.dataset", "Look after a folder of training pictures."),
-    "train-network": Entry("lorasmith.cli.train_network", "Train with sd-scripts' arguments."),
-    "sdxl-train-network": Entry("lorasmith.cli.sdxl_train_network", "The same for SDXL."),
-    "convert-config": Entry("lorasmith.cli.convert_config", "Convert another trainer's settings."),
-    "extract": Entry("lorasmith.cli.extract", "Make a LoRA from the difference of two models."),
-    "bake": Entry("lorasmith.cli.bake", "Write a checkpoint with LoRAs in it."),
-    "demo": Entry("lorasmith.cli.demo", "See it work: train on the model inside the package."),
-    "presets": Entry("lorasmith.cli.presets", "List the presets, or show what is in one."),
-    "docs": Entry("lorasmith.cli.docs", "Write the reference pages of the documentation."),
+GROUPS: dict[str, dict[str, Entry]] = {
+    "Begin": {
+        "demo": Entry("lorasmith.cli.demo", "See it work: train on the model inside the package."),
+        "presets": Entry("lorasmith.cli.presets", "List the presets, or show what is in one."),
+        "dataset": Entry("lorasmith.cli.dataset", "Look after a folder of training pictures."),
+    },
+    "Train": {
+        "train": Entry("lorasmith.cli.train", "Train a LoRA on a folder of pictures."),
+        "control": Entry("lorasmith.cli.control", "Ask a running training for something."),
+        "pick": Entry("lorasmith.cli.pick", "Say which snapshot of a run to keep."),
+    },
+    "Draw": {
+        "generate": Entry("lorasmith.cli.generate", "Draw pictures, with LoRAs in the prompt."),
+        "grid": Entry(
+            "lorasmith.cli.grid", "Compare epochs, strengths, seeds, models … in a grid."
+        ),
+    },
+    "LoRA files": {
+        "inspect": Entry("lorasmith.cli.inspect", "Say what a LoRA or a checkpoint is."),
+        "resize": Entry("lorasmith.cli.resize", "Give a LoRA lower ranks, at the least error."),
+        "merge": Entry("lorasmith.cli.merge", "Put several LoRAs into one file."),
+        "extract": Entry("lorasmith.cli.extract", "Make a LoRA from the difference of two models."),
+        "bake": Entry("lorasmith.cli.bake", "Write a checkpoint with LoRAs in it."),
+        "convert": Entry(
+            "lorasmith.cli.convert", "Other names or precision, .ckpt to .safetensors."
+        ),
+    },
+    "From other trainers": {
+        "train-network": Entry("lorasmith.cli.train_network", "Train with sd-scripts' arguments."),
+        "sdxl-train-network": Entry("lorasmith.cli.sdxl_train_network", "The same for SDXL."),
+        "convert-config": Entry(
+            "lorasmith.cli.convert_config", "Convert another trainer's settings."
+        ),
+    },
+    "For developers": {
+        "docs": Entry("lorasmith.cli.docs", "Write the reference pages of the documentation."),
+    },
 }
+"""What `lorasmith --help` shows, in this order."""
+
+COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()}
 
 
 class LazyGroup(click.Group):
@@ -82,8 +101,11 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                rows = [(name.ljust(width), entry.summary) for name, entry in commands.items()]
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
