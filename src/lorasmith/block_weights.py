@@ -122,6 +122,8 @@ def parse(
     chosen = PRESETS.get(name.strip().upper())
     if chosen is None:
         chosen = _single(name.strip().upper())
+    if x and "X" not in (chosen or name).upper():
+        raise ValueError(f"{text!r} has no X that x= could stand for")
     given = parse_given(chosen or name, side=side, special=special, where=text)
     if "rest" in given:
         rest = given.pop("rest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -10,7 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from tests.recipes.runs import command, environment, losses, run, small_dataset
+
+from lorasmith.cli.main import cli
 
 SETTINGS = {
     "train__epochs": "6",
@@ -96,3 +100,24 @@ def test_resume_of_a_finished_run_says_so_and_changes_nothing(tmp_path: Path) ->
     done = run([sys.executable, "-m", "lorasmith", "train", "--resume", str(result.parent)])
     assert "finished" in done.stdout + done.stderr
     assert result.read_bytes() == before
+
+    result.unlink()
+    assert resumed(result.parent).exit_code == 0
+    assert result.read_bytes() == before
+    shorter = resumed(result.parent, "--train.steps", "1")
+    assert shorter.exit_code == 2
+    assert "has done 4 steps already, and 1 are asked for" in shorter.output
+    again = [json.loads(line)["step"] for line in (result.parent / "metrics.jsonl").open()]
+    assert again == sorted(set(again))
+
+    info = result.parent / "run.json"
+    info.write_bytes(b"")
+    assert "run.json: is damaged" in resumed(result.parent).output
+    info.unlink()
+    assert "run.json: is missing" in resumed(result.parent).output
+
+
+def resumed(folder: Path, *arguments: str) -> Result:
+    result = CliRunner().invoke(cli, ["train", "--resume", str(folder), *arguments])
+    assert "Traceback" not in result.output, result.output
+    return result

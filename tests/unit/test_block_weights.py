@@ -165,6 +165,7 @@ def test_sd_scripts_lists() -> None:
         ("INX", "write it as in INX:x=0.3"),
         ("", "neither a preset nor a block"),
         ("IN=1e99", "too large"),
+        ("OUT05:x=3", "has no X"),
     ],
 )
 def test_messages_say_what_was_expected(text: str, message: str) -> None:

@@ -163,7 +163,12 @@ class AdapterSettings(Section):
         kind="text, list or table",
     )
     dropout: float = setting(
-        0.0, "share of the inputs' numbers that are zeroed in training", why="off", ge=0, lt=1
+        0.0,
+        "share of the numbers between the factors (of other types than LoRA: of the output) that "
+        "are zeroed in training",
+        why="off",
+        ge=0,
+        lt=1,
     )
     rank_dropout: float = setting(
         0.0, "share of the ranks that are left out of a step", why="off", ge=0, lt=1

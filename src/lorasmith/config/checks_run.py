@@ -19,7 +19,7 @@ def _no_fp16_on_cpu(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _length(s: TrainSettings) -> Iterator[Problem]:
-    if s.train.steps is not None and "epochs" in s.train.model_fields_set:
+    if s.train.steps is not None and is_given(s, "train", "epochs"):
         yield Problem(
             "train",
             f"steps ({s.train.steps}) and epochs ({s.train.epochs}) are both given: steps decide",

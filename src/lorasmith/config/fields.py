@@ -130,6 +130,12 @@ class Setting:
             parts.append("upwards")
         return " ".join(parts)
 
+    def is_none(self, text: str) -> bool:
+        """Whether a text says that the setting is not set."""
+        text = text.strip()
+        # Of blocks, NONE is a preset of the web UI's extension: every block at 0.
+        return self.optional and (text if self.name == "blocks" else text.lower()) == NONE
+
     def tidy(self, value: Any) -> Any:
         """Spellings that mean the same: "none", a choice in other letters' case."""
         if (
@@ -140,7 +146,7 @@ class Setting:
             return str(value).lower()  # Python takes True for 1; we want "not a number".
         if not isinstance(value, str):
             return value
-        if self.optional and value.strip().lower() == NONE:
+        if self.is_none(value):
             return None
         choices = (c for kind in self.types if get_origin(kind) is Literal for c in get_args(kind))
         by_lower_case = {str(choice).lower(): choice for choice in choices}

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from lorasmith.config import checks
 from lorasmith.config.checks import missing_data
 from lorasmith.config.dump import VERSION, dump_toml
-from lorasmith.config.fields import NONE, Setting
+from lorasmith.config.fields import Setting
 from lorasmith.config.preset import read_preset
 from lorasmith.config.problems import place, to_problems
 from lorasmith.config.schema import TrainSettings, all_settings, sections
@@ -291,7 +291,7 @@ def parse_value(text: str, setting: Setting | None) -> Any:
     ``123`` is one too.
     """
     text = text.strip()
-    if setting is not None and text.lower() == NONE and setting.optional:
+    if setting is not None and setting.is_none(text):
         return None
     bare = setting is not None and (
         setting.is_text or (setting.is_list and not text.startswith("["))

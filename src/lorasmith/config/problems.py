@@ -134,7 +134,8 @@ def _explain(path: str, details: Sequence[Any]) -> tuple[str, str]:
     detail = (own_words or list(details))[0]
     value, setting = detail["input"], _setting(path)
     if own_words:
-        return str(detail["ctx"]["error"]), _decimal_comma(value)
+        pair = setting is not None and setting.kind == "two numbers"
+        return str(detail["ctx"]["error"]), "" if pair else _decimal_comma(value)
     if detail["type"] == "extra_forbidden":
         return _unknown(path, value)
     if detail["type"] == "missing":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from PIL import ImageColor
 from pydantic import field_validator
 
 from lorasmith.config.fields import Section, setting
@@ -132,7 +133,7 @@ class DataSettings(Section):
         if name.startswith("#"):
             valid = len(name) in (4, 7) and all(c in "0123456789abcdef" for c in name[1:])
         else:
-            valid = name.isalpha()
+            valid = name in ImageColor.colormap
         if not valid:
             raise ValueError(f"{value!r} is not a colour; write a name such as white, or #rrggbb")
         return name

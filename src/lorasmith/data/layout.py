@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from lorasmith.data.pictures import SUFFIXES
 from lorasmith.errors import DatasetError, Problem
 
 CACHE_FOLDER = ".lorasmith-cache"
+MAX_REPEATS = 10_000
 
 _NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
 _REG_NAMES = ("reg", "regularization", "regularisation", "class")
@@ -22,6 +24,9 @@ _GENERIC_NAMES = frozenset(
         *("new", "tmp", *_REG_NAMES),
     )
 )
+
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +118,29 @@ def folder_caption(spec: FolderSpec) -> str | None:
 def entries_of(folder: Path) -> list[Path]:
     """Raises DatasetError when the folder cannot be listed."""
     try:
-        return sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
+        found = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
     except OSError as error:
         what = f"the folder cannot be read: {error.strerror}"
         raise DatasetError.of(folder, what, "mend its permissions") from error
+    odd = [entry for entry in found if not _is_unicode(entry.name)]
+    if odd:
+        what = "a name that is not UTF-8, as old archives have them"
+        todo = "rename it, or all of them: convmv -f shift_jis -t utf8 (or -f latin1) -r --notest ."
+        raise DatasetError(Problem(_shown(entry), what, todo) for entry in odd[:_SHOWN])
+    return found
+
+
+def _is_unicode(name: str) -> bool:
+    """Linux names are bytes; Python stands odd ones for by what no encoding takes."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _is_picture_name(path: Path) -> bool:
@@ -128,6 +152,8 @@ def _has_pictures(folder: Path) -> bool:
 
 
 def _require_folder(path: Path) -> None:
+    if not _is_unicode(str(path)):
+        raise DatasetError.of(_shown(path), "a name that is not UTF-8", "rename the folder")
     if not path.exists():
         near = [entry.name for entry in entries_of(path.parent)] if path.parent.is_dir() else []
         alike = [name for name in near if name.casefold().startswith(path.name.casefold()[:3])]
@@ -147,7 +173,7 @@ def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
             others.append(Ignored(entry, "a symbolic link to a folder that it is in"))
         elif match and entry.is_dir():
             if int(match.group(1)) > 0:
-                folders.append(FolderSpec(entry, int(match.group(1)), reg))
+                folders.append(FolderSpec(entry, _repeats(entry, match), reg))
             else:
                 others.append(Ignored(entry, "its name asks for 0 repeats"))
         elif entry.is_dir():
@@ -183,10 +209,19 @@ def _plain_folder(path: Path, *, reg: bool) -> FolderSpec:
     match = _NUMBERED.fullmatch(path.resolve().name)
     if not match or int(match.group(1)) < 1:
         return FolderSpec(path, 1, reg)
-    repeats = int(match.group(1))
+    repeats = _repeats(path, match)
     what = f"this is an N_name folder itself; it is used with its {repeats} repeats"
     note = Problem(str(path), what, f"to use all concepts, point at {path.resolve().parent}")
     return FolderSpec(path, repeats, reg, warnings=(note,))
+
+
+def _repeats(folder: Path, match: re.Match[str]) -> int:
+    """Raises DatasetError for more than anyone can mean: each is a line in memory."""
+    number, name = match.groups()
+    if len(number.lstrip("0")) > len(str(MAX_REPEATS)) or int(number) > MAX_REPEATS:
+        what = f"its name asks for {number[:20]} repeats; the most is {MAX_REPEATS}"
+        raise DatasetError.of(folder, what, f"rename it, as in 10_{name}")
+    return int(number)
 
 
 def _reg_folders(path: Path) -> list[FolderSpec]:
@@ -211,6 +246,11 @@ def _nothing_in(path: Path) -> Problem:
             what = "there are no pictures here, but a dataset is further down"
             return Problem(str(path), what, f"point at {entry}")
     with_pictures = [entry.name for entry in inner if _has_pictures(entry)]
+    zeros = [name for name in with_pictures if _NUMBERED.fullmatch(name)]
+    if zeros:
+        name = _NUMBERED.fullmatch(zeros[0]).group(2)  # type: ignore[union-attr]
+        what = f"there are pictures only in folders that ask for 0 repeats ({zeros[0]})"
+        return Problem(str(path), what, f"rename it, as in 10_{name}")
     if with_pictures:
         names = ", ".join(with_pictures[:3])
         what = f"there are pictures only in folders without a number of repeats ({names})"

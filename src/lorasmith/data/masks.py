@@ -119,15 +119,20 @@ def _masks_in(folder: Path, pictures: Sequence[Picture], folders: Sequence[Folde
 
 
 def check_masks(masks: Masks, pictures: Sequence[Picture]) -> list[Problem]:
-    """What is wrong with mask files: unreadable, of another shape, all black. Decodes each."""
+    """What is wrong with masks: unreadable, of another shape, all black. Decodes each."""
     sizes = {picture.path: (picture.width, picture.height) for picture in pictures}
-    files = [(path, mask) for path, mask in masks.found.items() if not mask.alpha]
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda pair: _problem_of(pair[1].path, sizes[pair[0]]), files)
+        found = pool.map(lambda pair: _problem_of(pair[1], sizes[pair[0]]), masks.found.items())
         return [problem for problem in found if problem is not None]
 
 
-def _problem_of(path: Path, picture: tuple[int, int]) -> Problem | None:
+def _problem_of(mask: Mask, picture: tuple[int, int]) -> Problem | None:
+    path = mask.path
+    if mask.alpha:
+        if load_alpha(path).getbbox() is None:
+            what = "is transparent all over: as a mask, nothing of it is learned"
+            return Problem(str(path), what, "take it out, or paint its alpha channel")
+        return None
     try:
         header, look = read_header(path), glance(path)
     except DatasetError as error:

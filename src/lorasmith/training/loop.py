@@ -38,6 +38,8 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
         validate(run, 0, observe)
 
     done = run.position.step
+    if done == run.steps and not run.folder.result.exists():
+        save_snapshot(run, done, None, observe)  # Lost since, or a shorter run than was begun.
     while done < run.steps:
         try:
             do_step(run, meter, done, observe)

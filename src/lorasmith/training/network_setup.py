@@ -168,7 +168,11 @@ def check_patterns(
             known = [*PRESETS, *ONLY] if name == "targets" else []
             close = get_close_matches(pattern, known, n=1) or near
             what = f"{pattern!r} names no layer of this model" + (" and is no preset" * bool(known))
-            todo = f"did you mean {' or '.join(close)}?" if close else f"presets: {PRESETS}"
+            todo = (
+                f"did you mean {' or '.join(close)}?"
+                if close
+                else f"presets: {', '.join([*PRESETS, *ONLY])}"
+            )
             problems.append(Problem(f"adapter.{name}", what, todo))
     if problems:
         raise SettingsError(problems)

@@ -13,7 +13,7 @@ import importlib
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -97,8 +97,9 @@ def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
             )
         ) from error
     cls = getattr(module, attribute, None)
-    if not isinstance(cls, type) or not issubclass(cls, torch.optim.Optimizer):
-        near = get_close_matches(attribute, dir(module), n=1)
+    if not _is_optimizer(cls):
+        known = [name for name, value in vars(module).items() if _is_optimizer(value)]
+        near = get_close_matches(attribute, known, n=1)
         raise SettingsError(
             Problem(
                 "optimizer.name",
@@ -107,6 +108,10 @@ def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
             )
         )
     return cls
+
+
+def _is_optimizer(value: object) -> TypeGuard[type[torch.optim.Optimizer]]:
+    return isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
 
 
 def build_optimizer(

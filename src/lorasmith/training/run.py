@@ -103,12 +103,18 @@ def resume(
     if "precision" in info:  # What "auto" chose then; another machine might choose otherwise.
         fixed.append(Override("train.precision", info["precision"]))
     settings = load_settings(folder.settings, [*overrides, *fixed])
+    changed = {override.path for override in overrides}
+    if settings.train.steps is not None and "train.epochs" in changed:
+        what = f"does nothing: this run's length is train.steps = {settings.train.steps}"
+        raise RunError.of("train.epochs", what, "change train.steps")
     prepared = prepare(settings, process_count(), to_train=True)
     settings = prepared.settings
     refuse_replaced(folder, prepared)
     processes = start_processes(settings)
     refuse_other_inputs(folder, info, prepared)
-    if info.get("status") == "done" and info.get("steps") == prepared.steps:
+    refuse_shorter(folder, prepared)
+    finished = info.get("status") == "done" and info.get("steps") == prepared.steps
+    if finished and folder.result.exists():
         console.print(f"This run is finished: {folder.result}", highlight=False)
         return folder.path
     with own_folder(folder, processes):
@@ -121,6 +127,9 @@ def resume(
 
 def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], prepared: Prepared) -> None:
     """Raises RunError when the pictures or the base model are not those of the run's beginning."""
+    if "dataset" not in info:
+        what = "is missing or empty: it tells whether pictures and base model are the same"
+        raise RunError.of(folder.info, what, "put back a copy, or start a new run")
     changed = {
         "the pictures, their captions or their buckets": ("dataset", prepared.fingerprint),
         "the base model's file": ("base_model", model_fingerprint(prepared.settings)),
@@ -133,6 +142,16 @@ def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], prepared: Pr
     ]  # fmt: skip
     if problems:
         raise RunError(problems)
+
+
+def refuse_shorter(folder: RunFolder, prepared: Prepared) -> None:
+    """Raises RunError when more steps are done than are asked for."""
+    states = list_states(folder.state)
+    done = step_of(states[-1]) if states else 0
+    if done > prepared.steps:
+        what = f"has done {done} steps already, and {prepared.steps} are asked for"
+        todo = f"ask for {done} or more; or take one of its snapshots, or start a new run"
+        raise RunError.of(folder.path, what, todo)
 
 
 def refuse_replaced(folder: RunFolder, prepared: Prepared) -> None:
@@ -252,7 +271,7 @@ def _run(
 def forget_undone(folder: RunFolder) -> None:
     """Cut the logs back to the newest state, before anyone appends to them."""
     states = list_states(folder.state)
-    step = step_of(states[-1]) if states else 0
+    step = step_of(states[-1]) if states else -1
     for log in (folder.metrics, folder.events):
         drop_lines_after(log, step)
 

@@ -194,9 +194,20 @@ def write_info(folder: RunFolder, **values: Any) -> None:
 
 
 def read_info(folder: RunFolder) -> dict[str, Any]:
+    """
+    Raises:
+        RunError: the file is damaged.
+    """
     if not folder.info.exists():
         return {}
-    return json.loads(folder.info.read_text(encoding="utf-8"))
+    try:
+        info = json.loads(folder.info.read_text(encoding="utf-8"))
+    except ValueError:
+        info = None
+    if not isinstance(info, dict):
+        what = "is damaged: it is no JSON object"
+        raise RunError.of(folder.info, what, "put back a copy, or start a new run")
+    return info
 
 
 def drop_lines_after(path: Path, step: int) -> None:
@@ -204,11 +215,12 @@ def drop_lines_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # The last line of a killed run may be cut short, or hold anything after a power cut.
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except ValueError:  # The last line of a killed run may be cut short.
+        except ValueError:
             continue
-        if record.get("step", 0) <= step:
+        if isinstance(record, dict) and record.get("step", 0) <= step:
             kept.append(line + "\n")
     write_text(path, "".join(kept))

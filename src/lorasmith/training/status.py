@@ -66,8 +66,10 @@ def _path(record: dict[str, Any] | None) -> Path | None:
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield json.loads(line)
+            record = json.loads(line)
         except ValueError:  # The line that is being written.
             continue
+        if isinstance(record, dict):
+            yield record

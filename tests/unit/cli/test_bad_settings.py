@@ -60,6 +60,8 @@ CASES = [
     Case(("schedule.warmup", "'5x'"), '[schedule]\nwarmup = "5x"', id="warm-up"),
     Case(("data.resolution", "512 or [512, 768]"), '[data]\nresolution = "big"', id="resolution"),
     Case(("data.background", "not a colour"), '[data]\nbackground = "#12"', id="background"),
+    Case(("data.background", "'foo' is not a colour"), '[data]\nbackground = "foo"', id="no colour's name"),
+    Case(("adapter", "leave nothing"), '[adapter]\nblocks = "NONE"', id="every block at 0"),
     Case(("data.folders[2].repeets", "did you mean repeats?"), '[[data.folders]]\npath = "a"\n[[data.folders]]\npath = "b"\nrepeets = 2', (), id="folder key"),
     Case(("data.folders[1].path", "is missing"), "[[data.folders]]\nrepeats = 2", (), id="folder path"),
     Case(("optimizer", "stands where a table belongs"), 'optimizer = "AdamW"', id="section as text"),

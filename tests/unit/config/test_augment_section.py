@@ -32,6 +32,7 @@ def test_ranges_that_are_none(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(None, [f"augment.face_crop={text}"])
     assert "augment.face_crop" in str(caught.value)
+    assert "with a point" not in str(caught.value)  # These commas are between two numbers.
 
 
 def test_variants_are_a_number_or_fresh() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +109,22 @@ def test_errors_say_what_is_there_instead(tmp_path: Path, save: Save) -> None:
     save(tmp_path / "fine" / "a.png")
     (tmp_path / "emptyreg" / "1_b").mkdir(parents=True)
     assert "no picture" in message(tmp_path / "fine", tmp_path / "emptyreg")
+
+
+def test_what_no_one_can_mean(tmp_path: Path, save: Save) -> None:
+    save(tmp_path / "many" / "99999999999999999999999_zorp" / "a.png")
+    assert "repeats; the most is 10000" in message(tmp_path / "many")
+    assert "rename it, as in 10_zorp" in message(tmp_path / "many")
+    save(tmp_path / "none" / "0_zorp" / "a.png")
+    assert "ask for 0 repeats (0_zorp)" in message(tmp_path / "none")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_that_are_no_text(tmp_path: Path, save: Save) -> None:
+    odd = tmp_path / os.fsdecode(b"latin\xe9")
+    save(odd / "a.png")
+    assert r"latin\xe9: a name that is not UTF-8" in message(odd)
+    assert "rename it" in message(tmp_path)
 
 
 def test_natural_order() -> None:

@@ -120,6 +120,18 @@ def test_alpha_is_the_mask_of_pictures_that_have_it(tmp_path: Path, save: Save) 
     assert np.allclose(mask_tensor(by_name["clear"], plain, 8)[0], expected, atol=1e-6)
 
 
+def test_a_picture_that_is_transparent_all_over_is_a_mistake(tmp_path: Path, save: Save) -> None:
+    for name, alpha in (("clear", 0), ("half", 128)):
+        picture = Image.open(save(tmp_path / "set" / f"{name}.png", 64, 64)).convert("RGBA")
+        picture.putalpha(alpha)
+        picture.save(tmp_path / "set" / f"{name}.png")
+    found = scan(find_folders(tmp_path / "set"))
+    masks = find_masks("alpha", None, found.pictures, found.folders)
+    (problem,) = check_masks(masks, found.pictures)
+    assert "clear.png" in str(problem)
+    assert "nothing of it is learned" in str(problem)
+
+
 def test_nothing_is_masked_by_alpha_that_is_not_there(found: Scan) -> None:
     masks = find_masks("alpha", None, found.pictures, found.folders)
     assert masks.found == {}

@@ -28,7 +28,7 @@ def test_all_of_the_table_pass(name: str) -> None:
         ("torch.optim.RMSprop", {"lr": 0.9}, "optimizer.args", "set optimizer.lr"),
         ("torch.optim.RMSProp", {}, "optimizer.name", "did you mean torch.optim.RMSprop?"),
         ("torch.optim.LBFGS", {}, "optimizer.name", "closure"),
-        ("torch.nn.Linear", {}, "optimizer.name", "no optimizer"),
+        ("torch.nn.Linear", {}, "optimizer.name", "write it as module.Class"),
         ("no_such_library.Adam", {}, "optimizer.name", "pip install no-such-library"),
     ],
 )
