@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -18,6 +22,13 @@ DTYPE_NAMES: dict[torch.dtype, str] = {
     torch.uint8: "U8", torch.bool: "BOOL",
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
+
+LOAD_ERRORS = (
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError,
+    RuntimeError, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError,
+    MemoryError, TypeError, ValueError,
+)  # fmt: skip
+"""What ``torch.load(weights_only=True)`` raises of a file that is damaged, by where it is."""
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-import zipfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,10 +24,17 @@ from lorasmith.files import (
     safetensors_chunks,
     write_chunks,
 )
-from lorasmith.tensor_files import as_bytes
+from lorasmith.tensor_files import DTYPE_NAMES, LOAD_ERRORS, as_bytes
 
 # What the first webui extension for LoRA hashed: 64 KiB from 1 MiB on (AddNet, "legacy").
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
+
+_AGAIN = "copy or download it again"
+# How torch says that a pickle asks for what it does not give; else its program makes no sense.
+_WANTS_MORE = re.compile(
+    r"unsupported global|unrecognized function|add_safe_globals|must be imported", re.IGNORECASE
+)
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +133,18 @@ def load_lora(path: Path) -> LoraFile:
     except OSError as error:
         raise _error(path, f"cannot be read: {error.strerror}", "check the path") from error
     if not start:
-        raise _error(path, "is empty", "copy or download it again")
+        raise _error(path, "is empty", _AGAIN)
     metadata: dict[str, str] = {}
     if _is_pickle(start):
         tensors = _load_pickle(path)
     elif start[8:9] == b"{" and start[:1] != b"{":
         tensors, metadata = _load_safetensors(path)
     else:
-        raise _error(path, f"is {_kind_of_text(start)}, not a LoRA", "copy or download it again")
+        raise _error(path, f"is {_kind_of_text(start)}, not a LoRA", _AGAIN)
     if not looks_like_lora(tensors):
         raise _error(path, f"is {_kind_of_model(tensors)}, not a LoRA", "choose a LoRA file")
+    if odd := odd_tensors(path, tensors):
+        raise LoraFileError(odd)
     return LoraFile(path, tensors, metadata)
 
 
@@ -155,7 +164,7 @@ def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return with_peft_settings(tensors, _peft_settings(path)), header.metadata
         return {**peft_alphas(tensors, header.metadata), **tensors}, header.metadata
     except (ValueError, SafetensorError) as error:
-        raise _error(path, f"is damaged: {error}", "copy or download it again") from error
+        raise _error(path, f"is damaged: {error}", _AGAIN) from error
 
 
 def _peft_settings(path: Path) -> dict[str, Any]:
@@ -186,20 +195,39 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
     try:
         with open(path, "rb") as file:  # by path, torch would go by the suffix
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).replace("\n", " ")
-        raise _error(
-            path,
-            f"is a pickle that holds more than tensors, so it is not opened: {reason[:200]}",
-            "get the LoRA as .safetensors",
-        ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise _error(path, f"is damaged: {error}", "copy or download it again") from error
+    except LOAD_ERRORS as error:
+        reason = " ".join((str(error) or type(error).__name__).split())
+        said = reason.partition("WeightsUnpickler error: ")[2] or reason
+        if isinstance(error, pickle.UnpicklingError) and _WANTS_MORE.search(said):
+            raise _error(
+                path,
+                f"is a pickle that holds more than tensors, so it is not opened: {reason[:200]}",
+                "get the LoRA as .safetensors",
+            ) from error
+        raise _error(path, f"is damaged: {said[:200]}", _AGAIN) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise _error(path, f"holds a {type(content).__name__}, not a LoRA", "choose a LoRA file")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return {
+        str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)
+    }
+
+
+def odd_tensors(path: Path, tensors: Mapping[str, Tensor]) -> list[Problem]:
+    """What is wrong with those that have no plain numbers, as all of a LoRA's are."""
+    odd = []
+    for name, tensor in tensors.items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if tensor.layout != torch.strided:
+            kind = f"a sparse tensor of {kind}"
+        elif tensor.is_meta:
+            kind = f"{kind} without its numbers (on the meta device)"
+        elif tensor.dtype in DTYPE_NAMES:
+            continue
+        todo = "get another version of this file"
+        odd.append(Problem(str(path), f"{name} is {kind}, which no LoRA here can be of", todo))
+    return odd[:_SHOWN]
 
 
 def _kind_of_text(start: bytes) -> str:

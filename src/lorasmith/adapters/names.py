@@ -109,9 +109,14 @@ def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> d
         ``{layer path}.alpha`` scalars, as older files have them; none for other files.
 
     Raises:
-        ValueError: the settings are not JSON.
+        ValueError: the settings are not JSON, or not of the shape of peft's.
     """
-    settings = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    try:
+        settings = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except RecursionError as error:
+        raise ValueError("lora_adapter_metadata is nested too deeply") from error
+    if not isinstance(settings, dict):
+        raise ValueError("lora_adapter_metadata holds no settings")
     alphas: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         layer, declared = split_long_name(name)
@@ -119,22 +124,35 @@ def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> d
         if declared != "lora_down.weight" or settings.get(f"{part}.lora_alpha") is None:
             continue
         own = {key.removeprefix(f"{part}."): value for key, value in settings.items()}
-        alphas[f"{layer}.alpha"] = _peft_alpha(own, path, tensor.shape[0])
+        alphas[f"{layer}.alpha"] = _peft_alpha(own, path, tensor.shape)
     return alphas
 
 
-def _peft_alpha(settings: Mapping[str, Any], path: str, rank: int) -> Tensor:
+def _peft_alpha(settings: Mapping[str, Any], path: str, shape: tuple[int, ...]) -> Tensor:
     """alpha of a peft LoRA's layer, as readers that divide by the rank need it."""
     alpha = _peft_value(settings, "alpha_pattern", "lora_alpha", path)
+    rank = shape[0] if shape else 0
     # With rslora its scale is alpha / sqrt(rank).
     return torch.tensor(alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha)
 
 
 def _peft_value(settings: Mapping[str, Any], patterns: str, usual: str, path: str) -> float:
-    for pattern, value in (settings.get(patterns) or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", path):
-            return float(value)
-    return float(settings[usual])
+    """
+    Raises:
+        ValueError: it is no number, or ``patterns`` are none.
+        KeyError: there is no such setting.
+    """
+    own = settings.get(patterns) or {}
+    try:
+        for pattern, value in own.items():
+            if re.fullmatch(rf"(.*\.)?({pattern})", path):
+                return float(value)
+    except (AttributeError, TypeError, OverflowError, re.error) as error:
+        raise ValueError(f"{patterns} is {own!r:.80}, no numbers by layers' names") from error
+    try:
+        return float(settings[usual])
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"{usual} is {settings[usual]!r:.80}, no number") from error
 
 
 def is_peft(names: Iterable[str]) -> bool:
@@ -160,12 +178,14 @@ def with_peft_settings(
             layer, declared = split_long_name(name)
             path = layer.removeprefix(_PEFT_PREFIX)
             if declared == "lora_down.weight":
-                made[f"{layer}.alpha"] = _peft_alpha(settings, path, tensor.shape[0])
+                made[f"{layer}.alpha"] = _peft_alpha(settings, path, tensor.shape)
             elif declared in ("hada_w1_a", "lokr_w1", "lokr_w1_a"):
                 alpha = _peft_value(settings, "alpha_pattern", "alpha", path)
                 made[name] = tensor * (alpha / _peft_value(settings, "rank_pattern", "r", path))
     except KeyError as error:
         raise ValueError(f"adapter_config.json has no {error}") from error
+    except ZeroDivisionError as error:
+        raise ValueError("adapter_config.json says a rank of 0") from error
     return made
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
+from lorasmith.events import Controls
 
 TARGETS = ("kohya", "kohya-diffusers", "diffusers", "comfy", "safetensors")
 
@@ -51,7 +53,8 @@ def command(
     from lorasmith.lora_tools.convert import convert
     from lorasmith.training.observers import Terminal
 
-    with contextlib.closing(Terminal(console)) as terminal:
+    controls = Controls()
+    with contextlib.closing(Terminal(console)) as terminal, stop_on_interrupt(controls):
         done = convert(
             source,
             out,
@@ -60,6 +63,7 @@ def command(
             preview=preview,
             dry_run=dry_run,
             observer=terminal,
+            controls=controls,
         )
     size = f"{done.size / 1e6:.1f} MB" + (", not written" if dry_run else "")
     click.echo(f"{done.out}: {done.tensors} tensors, {done.before} to {done.after}, {size}")

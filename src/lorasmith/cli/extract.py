@@ -77,10 +77,8 @@ _WORST = 3
 @click.option(
     "--factor",
     type=int,
-    default=-1,
-    show_default=True,
     metavar="N",
-    help="lokr: size of the first factor, -1 for the square root.",
+    help="lokr: size of the first factor, -1 for the square root.  [default: -1]",
 )
 @click.option(
     "--load-precision",
@@ -112,8 +110,8 @@ def command(
     """Make a LoRA from the difference of two checkpoints of one family.
 
     MODEL is a checkpoint file, a diffusers folder or a hub id. The error of the result is measured
-    and said; it is within 1 % of the least possible at that rank. Nothing that exists is
-    overwritten.
+    and said; it is within 1 % of the least possible at that rank, or within single precision's
+    rounding (0.03 % of the change). Nothing that exists is overwritten.
     """
     from lorasmith.cli.console import console
     from lorasmith.events import Observer, ignore
@@ -130,7 +128,7 @@ def command(
     if as_json:
         click.echo(json.dumps(_record(report), indent=2))
         return
-    for line in _lines(report, out, options.dtype.itemsize):
+    for line in _lines(report, out):
         click.echo(line)
 
 
@@ -143,7 +141,7 @@ def _options(
     parts: str,
     min_diff: float,
     clamp_quantile: float | None,
-    factor: int,
+    factor: int | None,
     load_precision: str,
     precision: str,
     seed: int,
@@ -175,8 +173,8 @@ def _record(report: ExtractReport) -> dict[str, Any]:
     return {"relative_error": report.error, **values}
 
 
-def _lines(report: ExtractReport, out: Path, item_bytes: int) -> list[str]:
-    size = f"{report.numbers * item_bytes / 1e6:.1f} MB"
+def _lines(report: ExtractReport, out: Path) -> list[str]:
+    size = f"{report.size / 1e6:.1f} MB"
     if report.written is None:
         return [f"{out} would be {size} at most, {report.layers} layers"]
     lines = []
@@ -195,9 +193,18 @@ def _lines(report: ExtractReport, out: Path, item_bytes: int) -> list[str]:
     lines += [
         f"{module.error / module.norm:8.2%} error in {module.key}" for module in reversed(worst)
     ]
-    excess = max(module.excess for module in report.modules)
-    lines.append(
-        f"{report.error:8.2%} error over all layers, measured; at most about {excess:.1%} above "
-        "the least possible"
-    )
-    return [*lines, f"{out}: {size}"]
+    error = f"{report.error:8.2%} error over all layers, measured"
+    return [*lines, error + _nearness(report), f"{out}: {size}"]
+
+
+def _nearness(report: ExtractReport) -> str:
+    """How near to the least possible the error is, as far as that is known."""
+    from lorasmith.lora_tools.random_svd import ROUNDING_ERROR
+
+    known = [module.excess for module in report.modules if module.excess is not None]
+    tiny = sum(module.error <= ROUNDING_ERROR * module.norm for module in report.modules)
+    rounding = f"within single precision's rounding ({ROUNDING_ERROR:.2%})"
+    if tiny == len(report.modules):
+        return f"; it is {rounding}"
+    said = f"; at most about {max(known):.1%} above the least possible" if known else ""
+    return said + (f"; {tiny} layers {rounding}" if tiny else "")

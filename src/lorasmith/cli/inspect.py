@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from lorasmith.errors import Problem, UserError
+from lorasmith.files import write_bytes
+
+if TYPE_CHECKING:
+    from lorasmith.lora_tools.report import CheckpointReport, LoraReport
+
+_PREVIEWS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @click.command("inspect")
@@ -16,18 +25,18 @@ import click
     "--chart",
     metavar="PNG",
     type=click.Path(path_type=Path),
-    help="Draw the norms by block into a picture.",
+    help="Draw the norms by block into a new picture.",
 )
 @click.option(
     "--preview",
     metavar="PICTURE",
     type=click.Path(path_type=Path),
-    help="Write the picture that is embedded in the file.",
+    help="Write the picture that is embedded in the file; PICTURE must not exist yet.",
 )
 def command(
     file: Path, as_json: bool, modules: bool, chart: Path | None, preview: Path | None
 ) -> None:
-    """Say what FILE is: a LoRA of any type, or a checkpoint.
+    """Say what FILE is: a LoRA of any type, a checkpoint, or demo, the model of the package.
 
     Of a LoRA: its family, ranks, the layers that it adapts, how much it changes in which block, the
     words that trigger it, its training, and which programs read it. Nothing in the file is run.
@@ -36,42 +45,66 @@ def command(
     from lorasmith.lora_tools import report as reports
     from lorasmith.lora_tools.inspect import inspect
 
+    _check_pictures(file, chart, preview)
     report = inspect(file)
+    for path, content in _pictures(report, chart, preview, modules).items():
+        write_bytes(path, content)
     if as_json:
         click.echo(json.dumps(reports.as_json(report), indent=2, ensure_ascii=False))
     elif isinstance(report, reports.LoraReport):
         click.echo("\n".join(lora_lines(report, modules=modules)))
     else:
         click.echo("\n".join(checkpoint_lines(report)))
+
+
+def _check_pictures(file: Path, chart: Path | None, preview: Path | None) -> None:
+    """
+    Raises:
+        UserError: a picture would take the place of a file, or its name is not a picture's.
+    """
+    from lorasmith.lora_tools.output import check_output
+
+    problems = []
     if chart is not None:
-        _draw(chart, report)
+        problems += check_output(chart, [file], suffixes=[".png"])
     if preview is not None:
-        _write_preview(preview, report)
+        others = [file] if chart is None else [file, chart]
+        problems += check_output(preview, others, suffixes=_PREVIEWS)
+    if problems:
+        raise UserError(problems)
 
 
-def _draw(path: Path, report: object) -> None:
+def _pictures(
+    report: LoraReport | CheckpointReport, chart: Path | None, preview: Path | None, modules: bool
+) -> dict[Path, bytes]:
+    """What is to be written.
+
+    Raises:
+        UserError: the file has nothing of what is asked for; every such option.
+    """
     import io
 
-    from lorasmith.errors import UserError
-    from lorasmith.files import write_bytes
     from lorasmith.lora_tools.chart import draw_blocks
+    from lorasmith.lora_tools.preview import read_preview
     from lorasmith.lora_tools.report import LoraReport
 
-    if not isinstance(report, LoraReport):
-        raise UserError.of("--chart", "a checkpoint has no norms by block", "leave it out")
-    buffer = io.BytesIO()
-    draw_blocks(report.blocks, report.path.name).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
-
-
-def _write_preview(path: Path, report: object) -> None:
-    from lorasmith.errors import UserError
-    from lorasmith.files import write_bytes
-    from lorasmith.lora_tools.preview import read_preview
-    from lorasmith.lora_tools.report import CheckpointReport, LoraReport
-
-    assert isinstance(report, LoraReport | CheckpointReport)
-    found = read_preview(report.metadata)
-    if found is None:
-        raise UserError.of(report.path, "has no preview picture", "leave out --preview")
-    write_bytes(path, found[1])
+    pictures: dict[Path, bytes] = {}
+    problems = []
+    if modules and not isinstance(report, LoraReport):
+        what = "does nothing with a checkpoint, which has no modules"
+        problems.append(Problem("--modules", what, "leave it out"))
+    if chart is not None and not isinstance(report, LoraReport):
+        problems.append(Problem("--chart", "a checkpoint has no norms by block", "leave it out"))
+    elif chart is not None:
+        assert isinstance(report, LoraReport)
+        buffer = io.BytesIO()
+        draw_blocks(report.blocks, report.path.name).save(buffer, "PNG")
+        pictures[chart] = buffer.getvalue()
+    found = None if preview is None else read_preview(report.metadata)
+    if preview is not None and found is None:
+        problems.append(Problem(str(report.path), "has no preview picture", "leave out --preview"))
+    elif preview is not None and found is not None:
+        pictures[preview] = found[1]
+    if problems:
+        raise UserError(problems)
+    return pictures

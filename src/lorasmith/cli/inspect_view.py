@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from lorasmith.lora_tools.families import GUESSED_BLOCKS
 from lorasmith.lora_tools.report import CheckpointReport, Coverage, LoraReport
 
 BAR = 40  # columns of the longest bar
@@ -29,6 +30,8 @@ def lora_lines(report: LoraReport, *, modules: bool = False) -> Iterator[str]:
         yield from (_row(_part(part), text, 20) for part, text in _covered(report.coverage))
     yield "\nnorm of the change, by block"
     yield from bars(report.blocks)
+    if report.family.guesses_blocks:
+        yield _row("note", GUESSED_BLOCKS)
     yield _row("all", f"{report.norm:.4g}")
     yield from _words(report)
     if report.training:

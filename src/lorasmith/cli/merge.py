@@ -35,14 +35,10 @@ if TYPE_CHECKING:
 @click.option(
     "--density",
     type=float,
-    default=0.5,
-    show_default=True,
     metavar="X",
-    help="Of ties and dare: the share of each file's numbers that stays.",
+    help="Of ties and dare: the share of each file's numbers that stays.  [default: 0.5]",
 )
-@click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Of dare's random choice."
-)
+@click.option("--seed", type=int, metavar="N", help="Of dare's random choice.  [default: 0]")
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -55,8 +51,8 @@ def command(
     out: Path,
     rank: int | None,
     method: str | None,
-    density: float,
-    seed: int,
+    density: float | None,
+    seed: int | None,
     precision: str | None,
     modules: bool,
     dry_run: bool,

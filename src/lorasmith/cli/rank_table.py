@@ -46,7 +46,8 @@ def block_table(modules: Iterable[Row]) -> Table:
 
 def module_table(modules: Iterable[Row]) -> Table:
     """Rank and retained energy of each module."""
-    table = Table("module", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("module", overflow="fold")
     for heading in ("rank", "norm", "energy kept"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in modules:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from lorasmith.adapters.added import AddedWeight
+from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.base import Adapter, Layer
 from lorasmith.adapters.blocks import BlockMap
 from lorasmith.adapters.file import load_lora
-from lorasmith.adapters.loading import build_adapter
+from lorasmith.adapters.loading import UnknownType, build_adapter
 from lorasmith.adapters.lora import LoRA, whole_down
 from lorasmith.adapters.names import match_names
 from lorasmith.adapters.targets import AdapterRoot, Target
@@ -34,6 +35,7 @@ from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.models.source import OpenedCheckpoint, StoredWeight
 
 _WHOLE = {"diff", "diff_b"}  # LyCORIS' full: differences of weight and bias as they are
+_KNOWN = f"leave this file out; read are {', '.join(ALGORITHMS)} and LyCORIS' full"
 _SHOWN = 5
 
 
@@ -162,6 +164,9 @@ def _read(
             todo = "make or download it again"
             problems.append(Problem(str(source.path), f"{key}: {error}", todo))
             continue
+        except UnknownType as error:
+            problems.append(Problem(str(source.path), f"{key}: {error}", _KNOWN))
+            continue
         except ValueError as error:
             todo = "use a LoRA of the base model's family"
             problems.append(Problem(str(source.path), f"{key}: {error}", todo))
@@ -187,17 +192,18 @@ def _read(
 def _check(target: Target, tensors: dict[str, Tensor]) -> None:
     """
     Raises:
-        ValueError: the tensors are of no known type or do not fit the layer.
+        UnknownType: the tensors are of no known type.
+        ValueError: they do not fit the layer.
     """
     if not tensors.keys() & _WHOLE:
         build_adapter(target, tensors)  # on the meta device: nothing is read but alpha
         return
+    if tensors.keys() - _WHOLE - {"alpha"}:
+        raise UnknownType(f"is of no known type ({', '.join(sorted(tensors))})")
     wanted = target.layer.weight.shape
     for name, shape in (("diff", wanted), ("diff_b", wanted[:1])):
         if name in tensors and tensors[name].numel() != shape.numel():
             raise ValueError(f"{name} is {tuple(tensors[name].shape)}, the layer {tuple(shape)}")
-    if others := tensors.keys() - _WHOLE - {"alpha"}:
-        raise ValueError(f"is of no known type ({', '.join(sorted(others | _WHOLE))})")
 
 
 @torch.no_grad()

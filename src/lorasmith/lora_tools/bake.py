@@ -27,7 +27,7 @@ from lorasmith.lora_tools.model_folder import (
     new_index,
     new_name,
 )
-from lorasmith.lora_tools.output import check_output, check_space
+from lorasmith.lora_tools.output import check_output, check_space, model_problems
 from lorasmith.lora_tools.rewriting import Rewriting
 from lorasmith.lora_tools.sources import LoraSource
 from lorasmith.models.source import OpenedCheckpoint, locate, open_checkpoint
@@ -83,6 +83,8 @@ def bake(
             is NaN, infinite or beyond the precision.
         Stopped: asked to stop; nothing is written.
     """
+    if problems := model_problems("--model", model):
+        raise UserError(problems)
     path = locate(model)
     inputs = [path, *(source.path for source in sources)]
     check = check_folder if path.is_dir() else check_output
@@ -90,6 +92,8 @@ def bake(
         raise UserError(problems)
     opened = open_checkpoint(model)
     added = added_weights(opened, sources)
+    if not added.changes:
+        raise UserError.of("", "every strength is 0, so nothing changes", "choose other strengths")
     job = _Baking(path, opened, added, dtype, observer, controls or Controls())
     if problems := check_space(out, job.size):
         raise UserError(problems)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lorasmith.lora_tools.added_weights import BakedLora
 from lorasmith.lora_tools.hashes import autov1, hash_file
-from lorasmith.lora_tools.output import carried_metadata
+from lorasmith.lora_tools.output import carried_metadata, read_object
 
 RECIPE, MODELS = "sd_merge_recipe", "sd_merge_models"
 
@@ -33,12 +33,12 @@ def baked_metadata(
     """
     old = autov1(base)
     kept = carried_metadata(metadata)
-    models = _read_json(kept.get(MODELS))
+    models = read_object(kept.get(MODELS))
     hashes = [_lora_hash(lora) for lora in loras]
     models[digest or old] = {
         "name": base.name,
         "legacy_hash": old,
-        RECIPE: _read_json(kept.get(RECIPE)) or None,
+        RECIPE: read_object(kept.get(RECIPE)) or None,
     }
     for lora, own in zip(loras, hashes, strict=True):
         models[own] = {"name": lora.source.path.name, "legacy_hash": own[:8], RECIPE: None}
@@ -74,12 +74,3 @@ def _said(lora: BakedLora, own: str) -> dict[str, Any]:
     if source.blocks is not None:
         said["blocks"] = {block: weight for block, weight in source.blocks.items() if weight != 1}
     return said
-
-
-def _read_json(text: str | None) -> dict[str, Any]:
-    """Empty where it is not an object: another program's words are no reason to refuse a file."""
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

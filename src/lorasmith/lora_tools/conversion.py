@@ -1,9 +1,13 @@
-"""What a conversion did."""
+"""What a conversion did, and how it is stopped."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from lorasmith.errors import Stopped
+from lorasmith.events import Controls
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +32,17 @@ class Conversion:
     size: int
     notes: tuple[str, ...] = ()
     exact: bool = False
+
+
+def until_stopped(
+    chunks: Iterator[bytes | memoryview], controls: Controls | None
+) -> Iterator[bytes | memoryview]:
+    """``chunks`` one by one.
+
+    Raises:
+        Stopped: asked to stop.
+    """
+    for chunk in chunks:
+        if controls is not None and controls.stopping:
+            raise Stopped("stopped; nothing was written")
+        yield chunk

@@ -8,7 +8,7 @@ import torch
 
 from lorasmith.adapters.names import looks_like_lora
 from lorasmith.errors import CheckpointError, LoraFileError, Problem, UserError
-from lorasmith.events import Observer, ignore
+from lorasmith.events import Controls, Observer, ignore
 from lorasmith.lora_tools.conversion import Conversion
 from lorasmith.lora_tools.convert_checkpoint import convert_checkpoint
 from lorasmith.lora_tools.convert_lora import convert_lora
@@ -33,6 +33,7 @@ def convert(
     preview: Path | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,
+    controls: Controls | None = None,
 ) -> Conversion:
     """Write ``source`` as the ``.safetensors`` file ``out``.
 
@@ -46,6 +47,7 @@ def convert(
     Raises:
         UserError: see :func:`convert_lora` and :func:`convert_checkpoint`; ``out`` exists already,
             or the picture cannot be read. Nothing is written then.
+        Stopped: asked to stop; nothing is written.
     """
     problems = check_output(out, [source])
     picture = None
@@ -61,9 +63,23 @@ def convert(
         raise UserError(problems)
     if lora:
         style = {None: "kohya", CONTAINER: None}.get(to, to)
-        return convert_lora(source, out, style=style, dtype=dtype, preview=picture, dry_run=dry_run)
+        return convert_lora(
+            source,
+            out,
+            style=style,
+            dtype=dtype,
+            preview=picture,
+            dry_run=dry_run,
+            controls=controls,
+        )
     return convert_checkpoint(
-        source, out, dtype=dtype, preview=picture, dry_run=dry_run, observer=observer
+        source,
+        out,
+        dtype=dtype,
+        preview=picture,
+        dry_run=dry_run,
+        observer=observer,
+        controls=controls,
     )
 
 
@@ -73,9 +89,13 @@ def is_lora(path: Path) -> bool:
     Raises:
         UserError: it is not there, cannot be read safely, or is something else altogether.
     """
-    if not path.exists():
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise LoraFileError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
+    if not there:
         raise LoraFileError(Problem(str(path), "there is no such file", "check the path"))
-    if path.is_dir():
+    if folder:
         raise LoraFileError(Problem(str(path), "is a folder, not a file", "name a file in it"))
     try:
         names = list(read_header(path).shapes)

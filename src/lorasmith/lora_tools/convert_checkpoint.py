@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lorasmith.errors import CheckpointError, Problem, UserError
-from lorasmith.events import Observer, Progress, ignore
+from lorasmith.events import Controls, Observer, Progress, ignore
 from lorasmith.files import DTYPE_BYTES, MAX_HEADER_BYTES, safetensors_start, write_chunks
-from lorasmith.lora_tools.conversion import Conversion
+from lorasmith.lora_tools.conversion import Conversion, until_stopped
 from lorasmith.lora_tools.output import check_space
 from lorasmith.lora_tools.preview import KEY as PREVIEW_KEY
 from lorasmith.models.pickles import stubs
@@ -33,6 +33,7 @@ def convert_checkpoint(
     preview: str | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,
+    controls: Controls | None = None,
 ) -> Conversion:
     """Write a torch file's tensors, or a safetensors file's in another precision.
 
@@ -47,6 +48,7 @@ def convert_checkpoint(
     Raises:
         CheckpointError: it cannot be read, wants code to run, or holds numbers beyond ``dtype``.
         RunError: the disk is full.
+        Stopped: asked to stop; nothing is written.
     """
     file = read_header(source)
     if file.pickle is None and dtype is None and preview is None:
@@ -77,7 +79,7 @@ def convert_checkpoint(
         observer(Progress("converting", len(order), len(order)))
 
     if not dry_run:
-        write_chunks(out, chunks())
+        write_chunks(out, until_stopped(chunks(), controls))
     before = "safetensors" if file.pickle is None else "pickle"
     notes = () if file.pickle is None else _left_out(file)
     return Conversion(out, "checkpoint", before, "safetensors", len(order), size, notes)

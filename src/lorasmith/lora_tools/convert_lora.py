@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lorasmith.adapters.file import LoraFile, file_hashes, load_lora
 from lorasmith.errors import LoraFileError, Problem
+from lorasmith.events import Controls
 from lorasmith.files import TensorBytes, safetensors_chunks, write_chunks
 from lorasmith.lora_tools import way_back
-from lorasmith.lora_tools.conversion import Conversion
+from lorasmith.lora_tools.conversion import Conversion, until_stopped
 from lorasmith.lora_tools.diffusers_settings import diffusers_settings
 from lorasmith.lora_tools.families import lora_family, naming_family
 from lorasmith.lora_tools.key_styles import style_of, styled_name
@@ -40,6 +41,7 @@ def convert_lora(
     dtype: torch.dtype | None = None,
     preview: str | None = None,
     dry_run: bool = False,
+    controls: Controls | None = None,
 ) -> Conversion:
     """Write ``source`` as ``out`` in another style.
 
@@ -55,6 +57,7 @@ def convert_lora(
     Raises:
         LoraFileError: the file is no LoRA, is damaged, holds numbers that cannot be written, or
             the style has no names for its layers or types.
+        Stopped: asked to stop; nothing is written.
     """
     wish = _Wish(style, dtype, preview)
     if is_numbered(source):
@@ -63,18 +66,19 @@ def convert_lora(
         made = _made(file, source, wish, "cloneofsimo", None, notes)
     else:
         raw = _raw(source)
+        file = load_lora(source)
         exact = _as_it_was(raw, style) if raw is not None and wish.keeps_numbers else None
         if raw is not None and exact is not None:
+            _check_sound(file, source)
             made = _Made(style_of(raw.header.tensors), style_of(exact.data), exact=exact)
         else:
-            file = load_lora(source)
             made = _made(file, source, wish, style_of(file.tensors), raw)
     size = sum(len(chunk) for chunk in made.chunks())
     problems = check_space(out, size)
     if problems:
         raise LoraFileError(problems)
     if not dry_run:
-        write_chunks(out, made.chunks())
+        write_chunks(out, until_stopped(made.chunks(), controls))
     return Conversion(
         out, "lora", made.before, made.after, made.count, size, made.notes, made.exact is not None
     )
@@ -146,6 +150,17 @@ def _made(
         metadata[way_back.KEY] = record(kept, new.names, metadata, digest)
     told = (*notes, *new.notes)
     return _Made(before, style or before, told, content=content, metadata=metadata)
+
+
+def _check_sound(file: LoraFile, source: Path) -> None:
+    """
+    Raises:
+        LoraFileError: modules are malformed, or hold NaN or infinity.
+    """
+    problems = group_modules(file.tensors, str(source))[2]
+    if problems:
+        raise LoraFileError(problems[:_SHOWN])
+    _rounded(file.tensors, None, source)
 
 
 def _raw(source: Path) -> RawFile | None:
@@ -230,8 +245,17 @@ def _check_all_named(
         return
     types = sorted({module.algorithm for module in modules.values()} - {"lora", "dora"})
     what = f"{style} has no name for {unnamed[0]}" + (f" ({', '.join(types)})" if types else "")
-    todo = "make a LoRA of it with `lorasmith resize`, or choose kohya or comfy"
+    todo = "choose kohya or comfy"
+    if all(_has_low_rank(module) for module in modules.values()):
+        todo = f"make a LoRA of it with `lorasmith resize`, or {todo}"
     raise _error(source, what, todo)
+
+
+def _has_low_rank(module: LoraModule) -> bool:
+    """Whether `lorasmith resize` takes it."""
+    names = module.tensors.keys()
+    whole = module.algorithm == "full" and "diff_b" not in names
+    return whole or module.algorithm in ("lora", "dora", "loha", "lokr")
 
 
 def _shaped(tensor: Tensor, name: str, module: LoraModule) -> Tensor:

@@ -27,9 +27,16 @@ from lorasmith.errors import CheckpointError, Problem, Stopped, UserError
 from lorasmith.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.lora_tools.differences import Differences
 from lorasmith.lora_tools.extract_metadata import extract_metadata
-from lorasmith.lora_tools.kronecker import kronecker_numbers, nearest_kronecker
-from lorasmith.lora_tools.output import alpha_tensor, check_output, check_space
-from lorasmith.lora_tools.random_svd import LowRank, Wanted, low_rank
+from lorasmith.lora_tools.kronecker import kronecker_shapes, nearest_kronecker
+from lorasmith.lora_tools.output import (
+    alpha_tensor,
+    check_output,
+    check_space,
+    file_bytes,
+    model_problems,
+    seed_problems,
+)
+from lorasmith.lora_tools.random_svd import Wanted, clamped, low_rank, with_clamping
 from lorasmith.tensor_random import generator
 
 Kind = Literal["lora", "locon", "lokr"]
@@ -39,6 +46,8 @@ PARTS = {"all": ("unet", "text_encoder"), "unet": ("unet",), "text-encoder": ("t
 # sd-scripts' threshold, in absolute weights.
 MIN_DIFF = 0.01
 _RANK_16 = Wanted(rank=16)
+# None has more digits in the metadata.
+_LONGEST_ERROR = 1.23456e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +62,8 @@ class ExtractOptions:
         min_diff: a text encoder without a larger difference in any weight is left out.
         clamp_quantile: factors are clamped to this quantile of their values, with the singular
             values all in ``up``, as sd-scripts does at 0.99; ``None`` clamps nothing.
-        factor: LoKr's, as LyCORIS': the size wished for of the first factor, -1 for the sides'
-            square roots.
+        factor: LoKr's, as LyCORIS': the size wished for of the first factor, -1 or None for the
+            sides' square roots.
         difference: the difference is taken in this precision (sd-scripts' ``load_precision``).
         dtype: of the file.
         seed: of the random vectors that each decomposition starts from.
@@ -66,7 +75,7 @@ class ExtractOptions:
     parts: tuple[str, ...] = PARTS["all"]
     min_diff: float = MIN_DIFF
     clamp_quantile: float | None = None
-    factor: int = -1
+    factor: int | None = None
     difference: torch.dtype = torch.float32
     dtype: torch.dtype = torch.float16
     seed: int = 0
@@ -80,6 +89,7 @@ class ExtractedModule:
         norm: ‖D‖ of the difference, Frobenius.
         error: ‖D - what the module adds‖, before rounding to the file's precision.
         excess: by what share ``error`` may be above the least possible at this rank; an estimate.
+            None where ``error`` is within single precision's rounding, and of a LoKr.
     """
 
     key: str
@@ -87,7 +97,7 @@ class ExtractedModule:
     rank: int
     norm: float
     error: float
-    excess: float
+    excess: float | None
 
 
 @dataclass(slots=True)
@@ -100,6 +110,7 @@ class ExtractReport:
         outside: weights that differ and that no module holds, by kind.
         written: the new file; ``None`` of a dry run.
         numbers: how many the modules have; of a dry run, at the ranks asked for.
+        size: of the file in bytes; of a dry run, at most.
     """
 
     modules: list[ExtractedModule] = field(default_factory=list)
@@ -108,6 +119,7 @@ class ExtractReport:
     outside: dict[str, int] = field(default_factory=dict)
     written: Path | None = None
     numbers: int = 0
+    size: int = 0
     layers: int = 0
 
     @property
@@ -139,19 +151,24 @@ def extract(
             hold NaN, all of them; or the two models are the same in all layers.
         Stopped: asked to stop; nothing is written.
     """
-    if problems := [*_problems(options), *check_output(out, [Path(base), Path(tuned)])]:
+    problems = [*model_problems("--base", base), *model_problems("--tuned", tuned)]
+    problems += [*_problems(options), *check_output(out, [Path(base), Path(tuned)])]
+    if problems:
         raise UserError(problems)
     differences = Differences(base, tuned, options.difference)
     job = _Extraction(differences, options, observer, controls or Controls())
+    planned = job.planned_bytes(out.stem)
     if dry_run:
-        job.report.numbers = job.numbers()
+        job.report.numbers, job.report.size = job.numbers(), planned
         return job.report
-    if problems := check_space(out, options.dtype.itemsize * job.most_numbers()):
+    # Where no rank is given, what it will be is not known before.
+    known = options.wanted.rank is not None or options.kind == "lokr"
+    if known and (problems := check_space(out, planned)):
         raise UserError(problems)
     tensors = job.run()
-    metadata = extract_metadata(
-        differences, out.stem, options.kind, options.wanted, options.conv, job.report.error
-    )
+    metadata = job.metadata(out.stem, job.report.error)
+    shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    job.report.size = file_bytes(shapes, metadata)
     save_lora(out, tensors, metadata)
     job.report.written = out
     return job.report
@@ -176,10 +193,16 @@ def _problems(options: ExtractOptions) -> list[Problem]:
         problems.append(Problem("--clamp-quantile", what, todo))
     if quantile is not None and options.kind == "lokr":
         problems.append(Problem("--clamp-quantile", "is not for lokr", "leave it out"))
-    if options.factor == 0 or options.factor < -1:
+    if options.factor is not None and (options.factor == 0 or options.factor < -1):
         todo = "choose 1 or more, or -1"
         problems.append(Problem("--factor", f"{options.factor} divides nothing", todo))
-    return problems
+    elif options.factor is not None and options.kind != "lokr":
+        todo = "leave it out, or choose --type lokr"
+        problems.append(Problem("--factor", f"does nothing with {options.kind}", todo))
+    if not 0.0 <= options.min_diff < math.inf:
+        what, todo = f"{options.min_diff:g} is no difference", "choose 0 or more, as 0.01"
+        problems.append(Problem("--min-diff", what, todo))
+    return [*problems, *seed_problems(options.seed)]
 
 
 class _Extraction:
@@ -195,24 +218,55 @@ class _Extraction:
         self._observer, self._controls = observer, controls
         selected = select(differences.roots, Selection(conv=options.conv is not None))
         self.targets = [target for target in selected if target.part in options.parts]
+        self.spatial = {target.key for target in self.targets if target.is_spatial}
+        self._factor = -1 if options.factor is None else options.factor
         self.report.layers = len(self.targets)
 
-    def size_of(self, target: Target) -> int:
-        """How many numbers a module has at the rank asked for, or at most."""
+    def shapes_of(self, target: Target) -> dict[str, tuple[int, ...]]:
+        """Of a module's tensors at the rank asked for, or at most."""
         shape, wanted = tuple(target.layer.weight.shape), self._wanted(target)
         if self.options.kind == "lokr":
-            return kronecker_numbers(shape, self.options.factor, wanted.rank)
+            return kronecker_shapes(shape, self._factor, wanted.rank)
         outputs, inputs = shape[0], math.prod(shape[1:])
-        return min(wanted.rank or outputs, outputs, inputs) * (outputs + inputs)
-
-    def most_numbers(self) -> int:
-        """A bound for the file; 0 where ranks are not known before."""
-        known = self.options.wanted.rank is not None or self.options.kind == "lokr"
-        return self.numbers() if known else 0
+        rank = min(wanted.rank or outputs, outputs, inputs)
+        ones = [1] * (len(shape) - 2)
+        return {"lora_up.weight": (outputs, rank, *ones), "lora_down.weight": (rank, *shape[1:])}
 
     def numbers(self) -> int:
         """Of all modules, at most."""
-        return sum(self.size_of(target) for target in self.targets)
+        shapes = (shape for target in self.targets for shape in self.shapes_of(target).values())
+        return sum(math.prod(shape) for shape in shapes)
+
+    def metadata(self, title: str, error: float) -> dict[str, str]:
+        """Of the file, as far as its modules are made."""
+        wanted: list[Wanted | None] = [self.options.wanted, self.options.conv]
+        ranks: list[set[int]] = [set(), set()]
+        for module in self.report.modules:
+            ranks[module.key in self.spatial].add(module.rank)
+        if self.options.kind == "lokr":
+            # What has no rank since it is whole was still asked for one.
+            asked = [own is not None and own.retain is None and own.rank for own in wanted]
+            ranks = [{rank} if rank else set() for rank in asked]
+        linear, conv = ranks
+        return extract_metadata(
+            self.differences,
+            title,
+            self.options.kind,
+            linear or conv,
+            conv if self.options.conv is not None else None,
+            error,
+        )
+
+    def planned_bytes(self, title: str) -> int:
+        """Of the file, at most."""
+        dtype = self.options.dtype
+        shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+        for target in self.targets:
+            for name, shape in self.shapes_of(target).items():
+                shapes[f"{target.key}.{name}"] = dtype, shape
+            alpha = alpha_tensor(float(self._wanted(target).rank or 1), dtype)
+            shapes[f"{target.key}.alpha"] = alpha.dtype, ()
+        return file_bytes(shapes, self.metadata(title, _LONGEST_ERROR))
 
     def run(self) -> dict[str, Tensor]:
         """The file's tensors; fills the report."""
@@ -235,11 +289,18 @@ class _Extraction:
         if problems:
             raise CheckpointError(problems)
         if not tensors:
-            what = "has the base model's weights in all of these layers"
-            raise CheckpointError.of(self.differences.tuned.source, what, "give the tuned model")
+            raise self._nothing()
         self.report.numbers = sum(tensor.numel() for tensor in tensors.values())
         self._look_outside({(t.root.folder, f"{t.path}.weight") for t in targets})
         return tensors
+
+    def _nothing(self) -> UserError:
+        """That no layer gets a module, and why."""
+        what, todo = "has the base model's weights in all of these layers", "give the tuned model"
+        if any(self.report.left_out.values()):
+            what = f"{what}, but for the text encoders that hardly differ and are left out"
+            todo = "say --min-diff 0 to take them"
+        return CheckpointError.of(self.differences.tuned.source, what, todo)
 
     def _wanted(self, target: Target) -> Wanted:
         return (
@@ -265,9 +326,10 @@ class _Extraction:
         draw = generator(self.options.seed, f"extract {target.key}")
         wanted, shape = self._wanted(target), tuple(change.shape)
         if self.options.kind == "lokr":
-            product = nearest_kronecker(change, self.options.factor, wanted, draw)
+            product = nearest_kronecker(change, self._factor, wanted, draw)
             made, rank = product.tensors(), product.rank
-            total, residual, excess = product.total, product.residual, 0.0
+            total, residual = product.total, product.residual
+            excess: float | None = None
         else:
             kept = None if self.options.clamp_quantile is None else change.clone()
             found = low_rank(change.flatten(1), wanted, draw)
@@ -277,6 +339,7 @@ class _Extraction:
                 assert self.options.clamp_quantile is not None
                 up, down = clamped(found, self.options.clamp_quantile)
                 residual = float((kept.flatten(1) - up @ down).double().square().sum())
+                excess = with_clamping(found, residual)
             ones = [1] * (len(shape) - 2)
             made = {
                 "lora_down.weight": down.reshape(rank, *shape[1:]),
@@ -313,17 +376,6 @@ class _Extraction:
     def _check_stop(self) -> None:
         if self._controls.stopping:
             raise Stopped("stopped; nothing was written")
-
-
-def clamped(found: LowRank, quantile: float) -> tuple[Tensor, Tensor]:
-    """up (m, r) and down (r, n) as sd-scripts has them: the singular values in ``up`` alone, and
-    both cut off at the quantile of the values of the two together."""
-    roots = found.singular_values.sqrt()
-    up, down = found.up * roots, found.down / roots[:, None]
-    values = torch.cat([up.flatten(), down.flatten()])
-    place = max(1, math.ceil(quantile * values.numel()))
-    limit = float(values.kthvalue(place).values)
-    return up.clamp(-limit, limit), down.clamp(-limit, limit)
 
 
 def _kind(name: str, shape: tuple[int, ...]) -> str:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.metadata import IMPLEMENTATIONS, ModelSpec
 from lorasmith.lora_tools.differences import Differences
-from lorasmith.lora_tools.random_svd import Wanted
 
 
 def extract_metadata(
     differences: Differences,
     title: str,
     kind: str,
-    wanted: Wanted,
-    conv: Wanted | None,
+    ranks: Collection[int],
+    conv: Collection[int] | None,
     error: float,
 ) -> dict[str, str]:
     """sd-scripts' minimum of ``ss_`` keys, modelspec, and what was extracted from what.
 
     Args:
+        ranks: which there are among the Linear modules.
+        conv: and among the convolutions; None where these were not asked for.
         error: ‖D - what the LoRA adds‖ / ‖D‖.
     """
     architecture = differences.base.architecture
@@ -44,8 +46,8 @@ def extract_metadata(
         "ss_v2": str(family.name == "sd2"),
         "ss_base_model_version": family.base_model_version[prediction],
         "ss_network_module": row.module,
-        "ss_network_dim": _dim(wanted),
-        "ss_network_alpha": _dim(wanted),
+        "ss_network_dim": _dim(ranks),
+        "ss_network_alpha": _dim(ranks),
         "ss_output_name": title,
         "ss_sd_model_name": base,
         "ss_training_comment": f"extracted from {tuned} by lorasmith",
@@ -58,6 +60,6 @@ def extract_metadata(
     return {**said, **spec.metadata()}
 
 
-def _dim(wanted: Wanted) -> str:
-    """As sd-scripts writes ranks that were chosen module by module."""
-    return "Dynamic" if wanted.retain is not None or wanted.rank is None else str(wanted.rank)
+def _dim(ranks: Collection[int]) -> str:
+    """As sd-scripts writes ranks that differ."""
+    return str(*ranks) if len(ranks) == 1 else "Dynamic"

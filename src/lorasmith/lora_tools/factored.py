@@ -42,6 +42,10 @@ class NotLowRank(ValueError):
     """A module's change cannot be told from its tensors, or has no form as a LoRA."""
 
 
+BAKED_ONLY = ("dora", "ia3", "oft", "boft", "full")
+"""Types that have no form as a LoRA by themselves, and that ``bake`` adds to a model."""
+
+
 def change_of(module: LoraModule) -> Change:
     """ΔW at strength 1, its scale included.
 

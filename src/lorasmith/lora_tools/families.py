@@ -35,6 +35,8 @@ _SAID = (
     ("sd1", ("sd_v1", "stable-diffusion-v1")),
 )
 
+GUESSED_BLOCKS = "its model is of no known family, and its blocks are numbered as in SD1"
+
 
 @dataclass(frozen=True, slots=True)
 class LoraFamily:
@@ -48,6 +50,11 @@ class LoraFamily:
     name: str | None
     title: str
     why: str
+
+    @property
+    def guesses_blocks(self) -> bool:
+        """Whether the model may have other levels than those that blocks are numbered by."""
+        return self.title == UNKNOWN
 
 
 def lora_family(

@@ -13,7 +13,7 @@ from lorasmith.adapters.file import load_lora
 from lorasmith.block_weights import BLOCKS
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.lora_tools.convert import is_lora
-from lorasmith.lora_tools.factored import NotLowRank, change_of
+from lorasmith.lora_tools.factored import change_of
 from lorasmith.lora_tools.families import LoraFamily, lora_family
 from lorasmith.lora_tools.hashes import hash_file
 from lorasmith.lora_tools.inspect_checkpoint import inspect_checkpoint
@@ -25,6 +25,7 @@ from lorasmith.lora_tools.preview import read_preview
 from lorasmith.lora_tools.readers import readers
 from lorasmith.lora_tools.report import CheckpointReport, Coverage, LoraReport, ModuleReport
 from lorasmith.lora_tools.training_words import training_words, words_of
+from lorasmith.models.source import locate
 from lorasmith.tensor_files import DTYPE_NAMES, all_finite, fingerprint
 
 # What must be all nought for a module of each type to change nothing.
@@ -44,10 +45,13 @@ _STARTS_AT_NOUGHT = {
 def inspect(path: Path) -> LoraReport | CheckpointReport:
     """Everything that can be told of a LoRA or a checkpoint by itself.
 
+    Args:
+        path: a file, a diffusers folder, or "demo" for the model inside the package.
+
     Raises:
         UserError: it is neither, is damaged, or wants code to run; says what it is.
     """
-    path = Path(path)
+    path = locate(Path(path))
     if path.is_dir():
         return inspect_checkpoint(path)
     return inspect_lora(path) if is_lora(path) else inspect_checkpoint(path)
@@ -138,9 +142,7 @@ def _norm(module: LoraModule) -> float | None:
     """Of the change at strength 1; None where the base model's weight decides it."""
     try:
         norm = change_of(module).norm()
-    except NotLowRank:
-        return None
-    except (ValueError, RuntimeError, IndexError):
+    except ValueError:
         return None  # Shapes that do not fit are told as the layer's problem when it is used.
     return norm if math.isfinite(norm) else None
 

@@ -7,10 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lorasmith.errors import CheckpointError, UserError
 from lorasmith.files import DTYPE_BYTES
+from lorasmith.lora_tools.bake_metadata import MODELS, RECIPE
 from lorasmith.lora_tools.hashes import hash_file
+from lorasmith.lora_tools.output import read_object
 from lorasmith.lora_tools.preview import read_preview
 from lorasmith.lora_tools.report import CheckpointReport
 from lorasmith.models.reading import load_state
@@ -64,22 +67,38 @@ def inspect_checkpoint(path: Path) -> CheckpointReport:
 
 
 def baked(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """What was merged into a checkpoint, in words: ``bake``'s LoRAs with their strengths, and what
-    the web UI's merger and modelspec say."""
-    try:
-        recipe = json.loads(metadata.get("sd_merge_recipe", "null"))
-    except (ValueError, RecursionError):
-        recipe = None
-    said = []
-    loras = recipe.get("loras") if isinstance(recipe, dict) else None
-    for lora in loras if isinstance(loras, list) else []:
-        if isinstance(lora, dict):
-            unet, text = lora.get("unet"), lora.get("text_encoder")
-            said.append(f"{lora.get('name')} (unet {unet}, text encoder {text})")
-    if isinstance(recipe, dict) and not said:
-        said.append(f"recipe {json.dumps(recipe, ensure_ascii=False)}")
+    """What was merged into a checkpoint, in words, the first first: ``bake``'s LoRAs with their
+    strengths, and what the web UI's merger and modelspec say."""
+    said = [line for recipe in _recipes(metadata) for line in _in_words(recipe)]
     merged = metadata.get("modelspec.merged_from")
     return tuple(said or ([merged] if merged else []))
+
+
+def _recipes(metadata: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The last merge after those that its first model came from."""
+    models = read_object(metadata.get(MODELS))
+    recipes: list[dict[str, Any]] = []
+    recipe: Any = read_object(metadata.get(RECIPE))
+    seen = set[str]()
+    while isinstance(recipe, dict) and recipe:
+        recipes.insert(0, recipe)
+        base = recipe.get("primary_model_hash")
+        if not isinstance(base, str) or base in seen:
+            break
+        seen.add(base)
+        model = models.get(base)
+        recipe = model.get(RECIPE) if isinstance(model, dict) else None
+    return recipes
+
+
+def _in_words(recipe: dict[str, Any]) -> list[str]:
+    loras = recipe.get("loras")
+    said = [
+        f"{lora.get('name')} (unet {lora.get('unet')}, text encoder {lora.get('text_encoder')})"
+        for lora in (loras if isinstance(loras, list) else [])
+        if isinstance(lora, dict)
+    ]
+    return said or [f"recipe {json.dumps(recipe, ensure_ascii=False)}"]
 
 
 def _files(opened: OpenedCheckpoint) -> list[WeightFile]:

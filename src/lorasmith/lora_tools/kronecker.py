@@ -54,13 +54,16 @@ class KroneckerProduct:
         }
 
 
-def kronecker_numbers(shape: tuple[int, ...], factor: int, rank: int | None) -> int:
-    """How many numbers :func:`nearest_kronecker` makes of a change of ``shape``, at most."""
+def kronecker_shapes(
+    shape: tuple[int, ...], factor: int, rank: int | None
+) -> dict[str, tuple[int, ...]]:
+    """Of the tensors that :func:`nearest_kronecker` makes of a change of ``shape``, at most."""
     outputs, inputs, *kernel = shape
     (a, c), (b, e) = (factorization(side, factor) for side in (outputs, inputs))
     size = math.prod(kernel)
-    whole = rank is None or rank >= max(c, e) / 2
-    return a * b + (c * e * size if whole or rank is None else rank * (c + e * size))
+    if rank is None or rank >= max(c, e) / 2:
+        return {"lokr_w1": (a, b), "lokr_w2": (c, e, *kernel)}
+    return {"lokr_w1": (a, b), "lokr_w2_a": (c, rank), "lokr_w2_b": (rank, e * size)}
 
 
 def nearest_kronecker(

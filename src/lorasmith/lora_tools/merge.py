@@ -23,8 +23,9 @@ from torch import Tensor
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.errors import LoraFileError, Problem, Stopped, UserError
-from lorasmith.events import Controls, Observer, Progress, ignore
-from lorasmith.lora_tools.factored import NotLowRank, change_of, kernels_of
+from lorasmith.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.lora_tools.factored import BAKED_ONLY, NotLowRank, change_of, kernels_of
+from lorasmith.lora_tools.families import GUESSED_BLOCKS, lora_family
 from lorasmith.lora_tools.interference import dare, ties
 from lorasmith.lora_tools.keys import block_of_key, part_of
 from lorasmith.lora_tools.low_rank import (
@@ -43,6 +44,7 @@ from lorasmith.lora_tools.output import (
     check_space,
     file_bytes,
     precision_of,
+    seed_problems,
 )
 from lorasmith.lora_tools.sources import LoraSource
 from lorasmith.lora_tools.truncated import Truncated, truncate
@@ -60,15 +62,15 @@ class MergeOptions:
             and "dare" are those of :mod:`lora_tools.interference`.
         rank: the most that a module has. None keeps everything, which "ties" and "dare" cannot:
             they, and "svd", then take the largest rank of the files.
-        density: of "ties" and "dare": the share of numbers that stays.
-        seed: of "dare".
+        density: of "ties" and "dare": the share of numbers that stays, 0.5 for None.
+        seed: of "dare"; 0 for None.
         dtype: of the new file; that of the files for None, fp32 where these differ.
     """
 
     method: Method = "concat"
     rank: int | None = None
-    density: float = 0.5
-    seed: int = 0
+    density: float | None = None
+    seed: int | None = None
     dtype: torch.dtype | None = None
 
     def problems(self) -> list[Problem]:
@@ -81,9 +83,18 @@ class MergeOptions:
         if self.rank is not None and self.method == "concat":
             what = "concat keeps every rank of every file"
             problems.append(Problem("--rank", what, "leave it out, or choose --method svd"))
-        if not 0 < self.density <= 1:
+        if self.density is not None and not 0 < self.density <= 1:
             todo = "choose the share that stays, up to 1, as 0.5"
             problems.append(Problem("--density", f"{self.density:g} is no share", todo))
+        if self.seed is not None:
+            problems += seed_problems(self.seed)
+        for option, value, methods in (
+            ("--density", self.density, ("ties", "dare")),
+            ("--seed", self.seed, ("dare",)),
+        ):
+            if value is not None and self.method not in methods:
+                todo = f"leave it out, or choose --method {' or '.join(methods)}"
+                problems.append(Problem(option, f"does nothing with {self.method}", todo))
         return problems
 
 
@@ -145,7 +156,7 @@ def merge(
     """Write the sum of ``sources`` to ``out``; a dry run writes nothing.
 
     Args:
-        observer: gets a Progress after each module.
+        observer: gets a Progress after each module, and what the user should know.
 
     Raises:
         UserError: an option makes no sense, ``out`` is there already, or the disk is full.
@@ -160,6 +171,9 @@ def merge(
     if problems:
         raise UserError(problems)
     files = _read(sources)
+    for file in files:
+        if lora_family(file.modules, file.unmatched, file.metadata).guesses_blocks:
+            observer(Notice("warning", f"{file.path.name}: {GUESSED_BLOCKS}"))
     job = _Merging(sources, files, options, observer, controls or Controls())
     tensors = job.run()
     if not job.done:
@@ -295,7 +309,9 @@ class _Merging:
             try:
                 change = change_of(module)
             except NotLowRank as error:
-                todo = "leave this file out, or bake it into the model and extract a LoRA of that"
+                todo = "leave this file out"
+                if module.algorithm in BAKED_ONLY or module.decomposed:
+                    todo += ", or bake it into the model and extract a LoRA of that"
                 problems.append(Problem(where, f"{key}: {error}", todo))
                 continue
             except ValueError as error:
@@ -346,12 +362,12 @@ class _Merging:
     def _without_interference(
         self, key: str, terms: Sequence[_Term], weights: Sequence[float]
     ) -> Tensor:
-        density = self._options.density
+        density = 0.5 if self._options.density is None else self._options.density
         changes = [t.change.dense() * weight for t, weight in zip(terms, weights, strict=True)]
         check_finite(*changes)  # NaN is never among the largest: trimming would hide it.
         if self._options.method == "ties":
             return ties(changes, density)
-        seed = self._options.seed
+        seed = self._options.seed or 0
         draws = [generator(seed, f"dare {key}", term.number) for term in terms]
         return dare(changes, density, draws)
 

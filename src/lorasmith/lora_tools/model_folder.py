@@ -1,13 +1,15 @@
-"""A diffusers folder of which some weight files are written anew. Torch-free."""
+"""A diffusers folder of which some weight files are written anew."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorasmith.errors import Problem
+from lorasmith.lora_tools.output import check_new
 
 WEIGHTS = frozenset(
     {".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".onnx_data"}
@@ -34,9 +36,9 @@ def folder_files(folder: Path, rewritten: Collection[Path]) -> FolderFiles:
     """What becomes of each file of ``folder`` but ``rewritten``; hidden ones are no part of it."""
     changed = {path.parent for path in rewritten} | {folder}
     copied, indexes, left_out = [], [], []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_files(folder)):
         below = path.relative_to(folder)
-        if not path.is_file() or path in rewritten or any(p.startswith(".") for p in below.parts):
+        if path in rewritten or any(part.startswith(".") for part in below.parts):
             continue
         if path.name.endswith(INDEX) and path.parent in changed:
             indexes.append(below)
@@ -45,6 +47,20 @@ def folder_files(folder: Path, rewritten: Collection[Path]) -> FolderFiles:
         else:
             copied.append(below)
     return FolderFiles(tuple(copied), tuple(indexes), tuple(left_out))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Of it and all folders below, those behind links included."""
+    above: dict[str, tuple[Path, ...]] = {str(folder): (folder.resolve(),)}
+    for name, folders, files in os.walk(folder, followlinks=True):
+        yield from (path for file in files if (path := Path(name, file)).is_file())
+        chain = above.pop(name)
+        for inner in list(folders):
+            real = Path(name, inner).resolve()
+            if real in chain:
+                folders.remove(inner)  # A link to a folder that it lies in has no end.
+            else:
+                above[os.path.join(name, inner)] = (*chain, real)
 
 
 def new_name(name: str) -> str:
@@ -72,15 +88,19 @@ def new_index(text: str, sizes: Mapping[str, int]) -> str:
 
 def check_folder(out: Path, inputs: Iterable[Path]) -> list[Problem]:
     """What keeps a folder from being written: nothing that exists is ever overwritten."""
-    where, target = str(out), out.resolve()
-    for path in inputs:
-        given = path.resolve()
+    where = str(out)
+    try:
+        target = out.resolve()
+        resolved = [(path, path.resolve()) for path in inputs]
+    except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
+        return [Problem(where, f"cannot be written: {error}", "choose another name or folder")]
+    for path, given in resolved:
         if target == given:
             return [Problem(where, "is one of the inputs", "choose another name")]
         if given.is_dir() and target.is_relative_to(given):
             return [Problem(where, f"lies in {path}, which is read", "choose another folder")]
-    if out.exists():
-        return [Problem(where, "exists already", "choose another name, or remove it first")]
+    if problems := check_new(out):
+        return problems
     if out.suffix in WEIGHTS:
         return [Problem(where, "the model is a folder, and so is the result", "name a folder")]
     return []

@@ -11,21 +11,21 @@ shapes tell which.
 
 from __future__ import annotations
 
-import pickle
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from lorasmith.adapters.file import LoraFile
+from lorasmith.adapters.file import LoraFile, odd_tensors
 from lorasmith.errors import LoraFileError, Problem, UserError
 from lorasmith.files import read_safetensors_header
 from lorasmith.lora_tools.key_styles import style_of
 from lorasmith.lora_tools.layer_lists import ATTENTION, UNETS, unet_layers
 from lorasmith.models.pickles import read_pickle_header
+from lorasmith.tensor_files import LOAD_ERRORS
 
 Pairs = list[tuple[Tensor, Tensor]]
 """up (O, r) and down (r, I), in order."""
@@ -43,14 +43,18 @@ def is_numbered(path: Path) -> bool:
     False for whatever cannot be read: reading it as something else tells why.
     """
     try:
-        with open(path, "rb") as file:
-            start = file.read(9)
-        if start[8:] == b"{":
+        if _is_safetensors(path):
             return style_of(read_safetensors_header(path).tensors) == "cloneofsimo"
         header = read_pickle_header(path)
         return not header.dangerous and not header.tensors and bool(_list_of(path))
     except (OSError, ValueError, UserError):
         return False
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its content: names are changed more easily."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def read_numbered(path: Path) -> tuple[LoraFile, list[str]]:
@@ -64,7 +68,7 @@ def read_numbered(path: Path) -> tuple[LoraFile, list[str]]:
     """
     notes: list[str] = []
     metadata: dict[str, str] = {}
-    if path.suffix.lower() == ".safetensors":
+    if _is_safetensors(path):
         lists, metadata, left_out = _from_safetensors(path)
         if left_out:
             notes.append(f"left out, as no part of a LoRA: {', '.join(left_out[:3])}")
@@ -74,6 +78,9 @@ def read_numbered(path: Path) -> tuple[LoraFile, list[str]]:
         if beside is not None and not _is_text(lists[0]):
             lists.append(_pairs(_list_of(beside), beside))
             notes.append(f"the text encoder is from {beside.name}")
+    numbers = {f"number {n}": t for pairs in lists for n, pair in enumerate(pairs) for t in pair}
+    if odd := odd_tensors(path, numbers):
+        raise LoraFileError(odd)
     tensors: dict[str, Tensor] = {}
     for pairs in lists:
         for key, (up, down) in zip(_keys(pairs, path), pairs, strict=True):
@@ -86,7 +93,10 @@ def read_numbered(path: Path) -> tuple[LoraFile, list[str]]:
 def _from_safetensors(path: Path) -> tuple[list[Pairs], dict[str, str], list[str]]:
     from safetensors.torch import load_file
 
-    stored = load_file(path)
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise _error(path, f"is damaged: {error}") from error
     halves: dict[tuple[str, int], dict[str, Tensor]] = {}
     left_out = []
     for name, tensor in stored.items():
@@ -123,10 +133,7 @@ def _list_of(path: Path) -> list[Tensor]:
     try:
         with open(path, "rb") as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError,
-        OSError,
-    ) as error:  # fmt: skip
+    except LOAD_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _error(path, f"cannot be read: {reason}") from error
     if not isinstance(content, list) or not all(isinstance(item, Tensor) for item in content):

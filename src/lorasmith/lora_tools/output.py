@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,15 +32,27 @@ def check_output(
         return [Problem(where, f"its name does not end in {kinds}", "choose such a name")]
     if any(_same_file(out, path) for path in inputs):
         return [Problem(where, "is one of the inputs", "choose another name")]
-    if out.exists():
-        return [Problem(where, "exists already", "choose another name, or remove it first")]
-    return []
+    return check_new(out)
+
+
+def check_new(out: Path) -> list[Problem]:
+    """Whether there is nothing at ``out`` yet."""
+    try:
+        if not out.exists() and not out.is_symlink():
+            return []
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        what = f"cannot be written: {error.strerror}"
+        return [Problem(str(out), what, "choose another name or folder")]
+    return [Problem(str(out), "exists already", "choose another name, or remove it first")]
 
 
 def _same_file(one: Path, other: Path) -> bool:
     if one.absolute() == other.absolute():
         return True
-    return one.exists() and other.exists() and one.samefile(other)
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False  # One is not there, or cannot be looked at: reading or writing it tells.
 
 
 def check_space(out: Path, size: int) -> list[Problem]:
@@ -49,6 +62,20 @@ def check_space(out: Path, size: int) -> list[Problem]:
         return []
     what = f"{size / 1e6:.0f} MB are to be written, and {free / 1e6:.0f} MB are free"
     return [Problem(str(out), what, "free some space, or write to another disk")]
+
+
+def model_problems(option: str, model: str | Path) -> list[Problem]:
+    """Whether a model is named at all: no name is the current folder's to the system."""
+    if str(model).strip():
+        return []
+    return [Problem(option, "no model is named", "name a file, a folder or a hub id")]
+
+
+def seed_problems(seed: int) -> list[Problem]:
+    """Whether random numbers can be named by ``seed``."""
+    if -(1 << 63) <= seed < 1 << 63:
+        return []
+    return [Problem("--seed", f"{seed} is too large", "choose a number below 2^63")]
 
 
 def precision_of(tensors: Iterable[Tensor]) -> torch.dtype:
@@ -93,7 +120,7 @@ def network_metadata(
     sizes = list(sizes)
     linear, conv = ([(r, a) for r, a, c in sizes if c == which] for which in (False, True))
     dim, alpha = _said(linear or conv)
-    args = json.loads(metadata.get("ss_network_args") or "{}") if was_lora else {}
+    args = read_object(metadata.get("ss_network_args")) if was_lora else {}
     if conv:
         args["conv_dim"], args["conv_alpha"] = _said(conv)
     before = metadata.get("ss_training_comment", "")
@@ -107,6 +134,16 @@ def network_metadata(
         made["ss_network_module"] = "networks.lora"
     made.pop("ss_network_args", None)
     return {**made, "ss_network_args": json.dumps(args)} if args else made
+
+
+def read_object(text: str | None) -> dict[str, Any]:
+    """A JSON object of a header; empty where it is none: another program's words are no reason to
+    refuse a file."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _said(sizes: Sequence[tuple[int, float]]) -> tuple[str, str]:

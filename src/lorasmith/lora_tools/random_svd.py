@@ -26,6 +26,8 @@ TOLERANCE = 0.01
 _MARGIN = 0.7
 # Errors below this share of ‖D‖² are rounding: of the products, and of factors stored as float16.
 _ROUNDING = 1e-7
+ROUNDING_ERROR = math.sqrt(_ROUNDING)
+"""The same of ‖D‖: 0.03 %."""
 # Below this share of ‖D‖² an error is no difference of float32 sums, but measured more precisely.
 _SMALL = 1e-3
 # Directions that the flattest spectrum takes, counted in ranks.
@@ -68,7 +70,8 @@ class LowRank:
         total: ‖D‖², squared Frobenius norm.
         residual: ‖D - up down‖², measured.
         excess: by what share ‖D - up down‖ may be above the least possible; an estimate, 0 where
-            it was computed exactly.
+            it was computed exactly. None where the error is below :data:`ROUNDING_ERROR` of ‖D‖:
+            single precision does not tell how far below the least is.
     """
 
     up: Tensor
@@ -76,7 +79,7 @@ class LowRank:
     singular_values: Tensor
     total: float
     residual: float
-    excess: float
+    excess: float | None
 
     @property
     def rank(self) -> int:
@@ -84,7 +87,8 @@ class LowRank:
 
 
 def low_rank(matrix: Tensor, wanted: Wanted, generator: torch.Generator) -> LowRank:
-    """An approximation of what is wanted, its error within :data:`TOLERANCE` of the least.
+    """An approximation of what is wanted, its error within :data:`TOLERANCE` of the least, or below
+    :data:`ROUNDING_ERROR`.
 
     Args:
         matrix: (m, n) float32, finite and not all zero. **It is overwritten.**
@@ -249,4 +253,24 @@ def _balanced(
     residual = total - float(lengths.double().square().sum())
     if residual < _SMALL * total:
         residual = squared_norm(matrix.addmm_(up, down, alpha=-1.0))
-    return LowRank(up, down, lengths, total, residual, excess)
+    told = None if residual <= _ROUNDING * total else excess
+    return LowRank(up, down, lengths, total, residual, told)
+
+
+def clamped(found: LowRank, quantile: float) -> tuple[Tensor, Tensor]:
+    """up (m, r) and down (r, n) as sd-scripts has them: the singular values in ``up`` alone, and
+    both cut off at the quantile of the values of the two together."""
+    roots = found.singular_values.sqrt()
+    up, down = found.up * roots, found.down / roots[:, None]
+    values = torch.cat([up.flatten(), down.flatten()])
+    place = max(1, math.ceil(quantile * values.numel()))
+    limit = float(values.kthvalue(place).values)
+    return up.clamp(-limit, limit), down.clamp(-limit, limit)
+
+
+def with_clamping(found: LowRank, residual: float) -> float | None:
+    """The excess of what was clamped, whose squared error is ``residual``."""
+    if found.excess is None:
+        return None
+    longer = math.sqrt(residual / found.residual)
+    return max(longer * (1.0 + found.excess) - 1.0, 0.0)

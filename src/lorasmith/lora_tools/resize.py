@@ -45,6 +45,9 @@ from lorasmith.lora_tools.output import (
 )
 from lorasmith.lora_tools.ranks import RankRule, fill
 
+# Another size may be written with more digits in the metadata.
+_LONGER_COMMENT = 64
+
 
 @dataclass(frozen=True, slots=True)
 class ResizedModule:
@@ -214,11 +217,11 @@ class _Resizing:
         whole = file_bytes(self.shapes, self.metadata())
         fixed = whole - sum(costs[key] * len(values[key]) for key in values)
         self.shapes.clear()
-        budget = int(self.rule.value * 1e6) - fixed
+        budget = round(self.rule.value * 1e6) - fixed
         if budget < min(costs.values()):
-            least = (fixed + min(costs.values())) / 1e6
+            least = _rounded_up(fixed + min(costs.values()) + _LONGER_COMMENT)
             what = f"{self.rule.value:g} MB cannot hold the names and a single rank"
-            raise UserError.of("--size", what, f"choose {least:.3g} or more")
+            raise UserError.of("--size", what, f"choose {least / 1e6:g} or more")
         return fill(values, costs, budget)
 
     def _resized(
@@ -328,6 +331,12 @@ class _Resizing:
             comment=f"{comment} (lorasmith)",
             was_lora=kinds <= {"lora", "dora"} and not self._cuts,
         )
+
+
+def _rounded_up(size: int) -> int:
+    """To three digits."""
+    step: int = 10 ** max(len(str(size)) - 3, 0)
+    return -(-size // step) * step
 
 
 def _cut_error(change: Change, rank: int) -> tuple[float, float]:

@@ -69,7 +69,8 @@ def parse_sources(texts: Iterable[str]) -> list[LoraSource]:
 def parse_source(text: str) -> LoraSource:
     """
     Raises:
-        UserError: it is not written as above, or a number is not finite.
+        UserError: it is not written as above, or a number is not finite, or what follows a file
+            that is there is nothing of the kind.
     """
     path, specs = _split(text)
     strengths: dict[str, float] = {}
@@ -80,8 +81,12 @@ def parse_source(text: str) -> LoraSource:
         assert found is not None
         name = (found["name"] or "").lower()
         if name in _NAMES:
+            if _NAMES[name] in strengths:
+                raise _twice(text)
             strengths[_NAMES[name]] = _number(text, found["value"])
         elif name == "lbw":
+            if blocks is not None:
+                raise _error(text, "says lbw= twice", "choose one of the two")
             blocks = found["value"]
         elif name == "x" and blocks is not None:
             blocks = f"{blocks}:x={found['value']}"
@@ -90,8 +95,7 @@ def parse_source(text: str) -> LoraSource:
         else:
             numbers.append(_number(text, found["number"]))
     if len(numbers) > 2 or (numbers and strengths):
-        what = "says a strength more than once"
-        raise _error(text, what, "write FILE:0.8, FILE:0.8:0.5 or FILE:unet=0.8:te=0.5")
+        raise _twice(text)
     if numbers:
         strengths = {"unet": numbers[0], "text_encoder": numbers[-1]}
     return LoraSource(path, **strengths, blocks=None if blocks is None else _blocks(text, blocks))
@@ -103,12 +107,26 @@ def _split(text: str) -> tuple[Path, list[str]]:
     while ":" in head:
         before, _, last = head.rpartition(":")
         if not _SPEC.fullmatch(last):
+            if _is_file(before) and not _is_file(head):
+                raise _error(text, f"{last!r} is no strength", "choose a number such as 0.8")
             break
         head = before
         specs.insert(0, last)
     if not head.strip():
         raise _error(text, "names no file", "write FILE:0.8")
     return Path(head), specs
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _twice(text: str) -> UserError:
+    what = "says a strength more than once"
+    return _error(text, what, "write FILE:0.8, FILE:0.8:0.5 or FILE:unet=0.8:te=0.5")
 
 
 def _number(text: str, value: str) -> float:

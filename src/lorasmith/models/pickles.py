@@ -15,6 +15,7 @@ import pickle
 import re
 import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,9 +139,9 @@ def _first(value: Any, *rest: Any) -> Any:
 
 # What a damaged or hostile pickle can make the unpickling machine raise.
 PICKLE_ERRORS = (
-    pickle.UnpicklingError, zipfile.BadZipFile, EOFError, AttributeError, IndexError, KeyError,
-    TypeError, ValueError, struct.error, ImportError, RecursionError, MemoryError, OverflowError,
-    NotImplementedError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError,
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
+    StopIteration, TypeError, ValueError,
 )  # fmt: skip
 
 
@@ -170,10 +171,14 @@ def locate_tensors(path: Path, header: PickleHeader) -> dict[str, TensorInfo] | 
     """Where in the file the numbers of every tensor are, or ``None`` where that cannot be said.
 
     Raises:
-        ValueError: a tensor reaches beyond the record that holds its numbers.
+        ValueError: a tensor reaches beyond the record that holds its numbers, or the archive is
+            damaged.
         OSError: the file cannot be read.
     """
-    records = _records(path) if zipfile.is_zipfile(path) else {}
+    try:
+        records = _records(path) if zipfile.is_zipfile(path) else {}
+    except PICKLE_ERRORS as error:
+        raise ValueError(str(error) or type(error).__name__) from error
     found = {}
     for name, tensor in header.tensors.items():
         if tensor.storage not in records or tensor.dtype not in DTYPE_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 import safetensors.torch
@@ -99,6 +100,39 @@ def test_pickled_tensors_are_read(tmp_path, suffix, wrapped):
     assert load_lora(path).tensors.keys() == tensors().keys()
 
 
+def test_what_was_trained_is_read_as_plain_numbers(tmp_path):
+    torch.save({name: torch.nn.Parameter(t) for name, t in tensors().items()}, tmp_path / "a.pt")
+    found = load_lora(tmp_path / "a.pt").tensors
+    assert not any(tensor.requires_grad for tensor in found.values())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [1],
+        [],
+        {"unet.lora_alpha": [1]},
+        {"unet.lora_alpha": 4, "unet.alpha_pattern": {"(": 3}},
+        {"unet.lora_alpha": 4, "unet.alpha_pattern": [1]},
+        {"unet.lora_alpha": 4, "unet.alpha_pattern": {"mid": [3]}},
+    ],
+)
+def test_settings_of_another_shape_than_peft_s(tmp_path, settings):
+    names = [f"unet.mid.lora_{side}.weight" for side in "AB"]
+    metadata = {"lora_adapter_metadata": json.dumps(settings)}
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file({name: torch.zeros(2, 2) for name in names}, path, metadata)
+    with pytest.raises(LoraFileError, match=r"is damaged: .*(alpha|metadata)"):
+        load_lora(path)
+
+
+def test_settings_that_are_nested_too_deeply(tmp_path):
+    metadata = {"lora_adapter_metadata": "[" * 100_000}
+    safetensors.torch.save_file(tensors(), tmp_path / "a.safetensors", metadata)
+    with pytest.raises(LoraFileError, match=r"is damaged: .*nested too deeply"):
+        load_lora(tmp_path / "a.safetensors")
+
+
 class Evil:
     def __reduce__(self):
         return print, ("run",)
@@ -116,6 +150,19 @@ def _saved(**names: str):
 def _cut(path):
     save_lora(path, tensors(), {})
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def _cut_pickle(**options: bool):
+    def make(path):
+        torch.save(tensors(), path, **options)
+        path.write_bytes(path.read_bytes()[:-400])
+
+    return make
+
+
+def _odd(tensor: torch.Tensor):
+    content = {"lora_unet_conv_in.alpha": tensor}
+    return lambda path: torch.save(tensors() | content, path)
 
 
 BAD_FILES = {
@@ -139,6 +186,14 @@ BAD_FILES = {
     "code": (lambda path: torch.save({"a": Evil()}, path), "more than tensors"),
     "list": (lambda path: torch.save([1, 2], path), "holds a list"),
     "cut pickle": (_bytes(b"PK\x03\x04" + b"1" * 300), "is damaged"),
+    "a text in a pickle": (_bytes(b"\x80\x02(X\x03\x00\x00\x00abc" + b"\xff" * 600), "is damaged"),
+    "no pickle": (_bytes(b"\x80\x02junk"), "is damaged"),
+    "cut in a pickle": (_cut_pickle(), "is damaged"),
+    "cut in an old pickle": (_cut_pickle(_use_new_zipfile_serialization=False), "is damaged"),
+    "odd numbers": (_odd(torch.ones(2, dtype=torch.uint16)), r"conv_in.alpha is uint16, which"),
+    "complex": (_odd(torch.ones(2, dtype=torch.complex64)), r"conv_in.alpha is complex64, which"),
+    "sparse": (_odd(torch.ones(2).to_sparse()), r"conv_in.alpha is a sparse tensor of float32"),
+    "meta": (_odd(torch.ones(2, device="meta")), r"conv_in.alpha is float32 without its numbers"),
 }
 
 

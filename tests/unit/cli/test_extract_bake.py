@@ -53,6 +53,27 @@ def test_extract_as_json(base: Path, tmp_path: Path) -> None:
     assert said["written"] == str(out)
 
 
+def test_nearness_is_not_claimed_where_rounding_hides_it(base: Path, tmp_path: Path) -> None:
+    lora, other = random_lora(tmp_path / "a.safetensors", base), tmp_path / "other.safetensors"
+    words = ("--lora", lora, "--out", other, "--precision", "fp32")
+    assert run("bake", "--model", base, *words).exit_code == 0
+    out = tmp_path / "lora.safetensors"
+    done = run("extract", "--base", base, "--tuned", other, "--out", out, "--rank", 8)
+    assert "above the least possible" not in done.output
+    assert "it is within single precision's rounding (0.03%)" in " ".join(done.output.split())
+
+
+def test_a_model_has_a_name(base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.safetensors"
+    lora = random_lora(tmp_path / "a.safetensors", base)
+    for words in (
+        ("bake", "--model", "", "--lora", lora),
+        ("extract", "--base", "", "--tuned", base, "--rank", 2),
+    ):
+        done = run(*words, "--out", out)
+        assert (done.exit_code, "no model is named" in done.output) == (2, True)
+
+
 def test_extract_needs_a_rank(base: Path, tmp_path: Path) -> None:
     done = run("extract", "--base", base, "--tuned", base, "--out", tmp_path / "a.safetensors")
     assert done.exit_code == 2

@@ -80,4 +80,51 @@ def test_inspect_of_the_package_own_model() -> None:
     result = run("inspect", DEMO)
     assert result.exit_code == 0
     assert "a checkpoint of Stable Diffusion 1, predicts the noise" in result.output
+    assert run("inspect", "demo").output == result.output
     assert run("inspect", DEMO, "--chart", "x.png").exit_code == 2
+    refused = run("inspect", "demo", "--modules")
+    assert (refused.exit_code, "does nothing with a checkpoint" in refused.output) == (2, True)
+
+
+def test_a_picture_takes_no_other_file_s_place(tmp_path) -> None:
+    path = kohya_file(tmp_path / "lora.safetensors", blocks="mid_block")
+    before = path.read_bytes()
+    (tmp_path / "there.png").write_bytes(b"mine")
+    for option, name, said in (
+        ("--chart", path, "does not end in .png"),
+        ("--preview", path, "does not end in .png or .jpg"),
+        ("--chart", tmp_path / "there.png", "exists already"),
+        ("--chart", tmp_path / ("x" * 300 + ".png"), "cannot be written: File name too long"),
+    ):
+        result = run("inspect", path, option, name)
+        assert (result.exit_code, said in result.output.replace("\n", " ")) == (2, True)
+        assert "modules" not in result.output
+    assert path.read_bytes() == before
+    assert (tmp_path / "there.png").read_bytes() == b"mine"
+
+
+def test_a_name_that_no_file_can_have(tmp_path) -> None:
+    path = kohya_file(tmp_path / "lora.safetensors", blocks="mid_block")
+    long = tmp_path / ("x" * 300 + ".safetensors")
+    out = tmp_path / "out.safetensors"
+    for arguments in (
+        ("inspect", long), ("convert", long, out), ("convert", path, long),
+        ("resize", long, out, "--rank", 1), ("resize", path, long, "--rank", 1),
+        ("merge", long, "--out", out), ("merge", path, "--out", long),
+        ("bake", "--model", "demo", "--lora", long, "--out", out),
+        ("bake", "--model", "demo", "--lora", path, "--out", long),
+    ):  # fmt: skip
+        result = run(*arguments)
+        assert result.exit_code == 2, arguments
+        assert "File name too long" in result.output, arguments
+
+
+def test_guessed_blocks_are_told(tmp_path) -> None:
+    path = kohya_file(tmp_path / "lora.safetensors", blocks="mid_block")
+    assert "numbered as in SD1" not in run("inspect", path).output
+    narrow = {
+        name: t[:, :32] if "attn2_to_k.lora_down" in name or "attn2_to_v.lora_down" in name else t
+        for name, t in kohya_tensors(blocks="mid_block").items()
+    }
+    save_file({name: t.contiguous() for name, t in narrow.items()}, tmp_path / "b.safetensors")
+    assert "numbered as in SD1" in run("inspect", tmp_path / "b.safetensors").output

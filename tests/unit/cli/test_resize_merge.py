@@ -97,3 +97,18 @@ def test_all_that_is_wrong_at_once(folder: Path) -> None:
     status, text = run("merge", "a.safetensors:1:2:3", "b.safetensors:unet=x", "--out", "o.x")
     assert status == 2
     assert "2 errors" in text
+
+
+def test_names_are_whole_however_narrow_the_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorasmith.cli import console
+
+    monkeypatch.setattr(console.console, "width", 50)
+    for words in (
+        ("resize", "a.safetensors", "o.safetensors", "--rank", "2"),
+        ("merge", "a.safetensors", "b.safetensors", "--out", "o.safetensors"),
+    ):
+        _, text = run(*words, "--modules", "--dry-run")
+        joined = "".join(line.split(" ")[0] for line in text.splitlines())
+        assert all(key in joined for key in LAYERS)

@@ -26,6 +26,7 @@ from lorasmith.errors import CheckpointError, LoraFileError, Stopped, UserError
 from lorasmith.events import Controls, Event, Notice
 from lorasmith.files import read_safetensors_header
 from lorasmith.lora_tools.bake import bake
+from lorasmith.lora_tools.inspect_checkpoint import baked
 from lorasmith.lora_tools.sources import LoraSource, parse_source
 from lorasmith.models.checkpoint import load_model
 
@@ -199,6 +200,9 @@ def test_metadata_says_what_was_baked(tmp_path: Path) -> None:
     ]
     assert models[digest]["name"] == "base.safetensors"
     assert models[lora_hash]["name"] == "style.safetensors"
+    first_words, second_words = (f"style.safetensors (unet {n}" for n in (0.5, -0.5))
+    told = baked(metadata_of(twice))
+    assert [first_words in told[0], second_words in told[1]] == [True, True]
     again = json.loads(metadata_of(twice)["sd_merge_models"])
     assert models.keys() < again.keys()
     # Without its SHA-256, a model is known by the old hash: of 64 KiB from 1 MiB on.
@@ -213,9 +217,13 @@ def test_a_folder_stays_a_folder_that_diffusers_reads(tmp_path: Path) -> None:
     pipeline_of(load_model(base)).save_pretrained(folder)
     unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
     unet.with_name("diffusion_pytorch_model.fp16.safetensors").write_bytes(unet.read_bytes())
+    wanted = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    for part in ("unet", "vae"):  # as people share parts between models
+        (folder / part).rename(tmp_path / part)
+        (folder / part).symlink_to(tmp_path / part)
+    (tmp_path / "vae" / "circle").symlink_to(folder)
     listener = Listener()
     bake(folder, [LoraSource(lora)], out, observer=listener)
-    wanted = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     wanted.remove(Path("unet/diffusion_pytorch_model.fp16.safetensors"))
     assert "diffusion_pytorch_model.fp16.safetensors" in listener.notices
     assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == wanted
@@ -276,6 +284,16 @@ def test_whole_differences_are_added(tmp_path: Path) -> None:
     torch.testing.assert_close(after[f"{path}.bias"], before[f"{path}.bias"] + 0.5 * bias)
 
 
+def test_a_type_that_is_not_read_is_named_as_it_is(tmp_path: Path) -> None:
+    key = "lora_unet_mid_block_attentions_0_proj_in"
+    tensors = {name: torch.ones(2, 2) for name in ("lora_down.weight", "lora_up.weight", "diff_b")}
+    save_file({f"{key}.{n}": t for n, t in tensors.items()}, tmp_path / "a.safetensors")
+    with pytest.raises(LoraFileError) as refused:
+        bake(base_file("sd1"), [LoraSource(tmp_path / "a.safetensors")], tmp_path / "o.safetensors")
+    assert "no known type (diff_b, lora_down.weight, lora_up.weight)" in str(refused.value)
+    assert "family" not in str(refused.value)
+
+
 def test_what_finds_no_layer_is_said(tmp_path: Path) -> None:
     base = base_file("sd1")
     lora = random_lora(tmp_path / "a.safetensors", base)
@@ -326,6 +344,9 @@ def test_refusals_leave_nothing_behind(tmp_path: Path) -> None:
         bake(base, [LoraSource(base)], out)
     with pytest.raises(LoraFileError, match=r"nan\.safetensors: lora_.* holds NaN"):
         bake(base, [LoraSource(lora), LoraSource(broken)], out)
+    for dry_run in (False, True):
+        with pytest.raises(UserError, match="every strength is 0"):
+            bake(base, [LoraSource(lora, 0.0, 0.0)], out, dry_run=dry_run)
     with pytest.raises(CheckpointError, match="by what is added to it"):
         bake(base, [LoraSource(strong)], out)
     with pytest.raises(CheckpointError, match="holds NaN or infinity"):

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tests.tiny_models import tiny_checkpoint
 
-from lorasmith.errors import UserError
-from lorasmith.events import Progress
+from lorasmith.errors import Stopped, UserError
+from lorasmith.events import Controls, Progress
 from lorasmith.lora_tools.convert import convert
 from lorasmith.lora_tools.preview import read_preview
 
@@ -89,3 +89,16 @@ def test_a_checkpoint_has_no_style_of_names(tmp_path) -> None:
     path = tiny_checkpoint(tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="is a checkpoint; comfy is a way to name"):
         convert(path, tmp_path / "out.safetensors", to="comfy")
+
+
+def test_stopped_in_the_middle(tmp_path, weights) -> None:
+    torch.save({"state_dict": weights}, tmp_path / "model.ckpt")
+    controls = Controls()
+    with pytest.raises(Stopped):
+        convert(
+            tmp_path / "model.ckpt",
+            tmp_path / "out.safetensors",
+            observer=lambda _: controls.stop(),
+            controls=controls,
+        )
+    assert not [path for path in tmp_path.iterdir() if "out.safetensors" in path.name]

@@ -22,7 +22,8 @@ from torch import Tensor
 from lorasmith.adapters.file import file_hashes, load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.options import AdapterOptions
-from lorasmith.errors import UserError
+from lorasmith.errors import Stopped, UserError
+from lorasmith.events import Controls
 from lorasmith.lora_tools.convert import convert
 from lorasmith.lora_tools.key_styles import style_of
 from lorasmith.models.sd import DiffusionModel
@@ -128,6 +129,10 @@ def test_lycoris_types_keep_their_tensors_in_comfys_names(tmp_path) -> None:
     path = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k"
     found = load_file(tmp_path / "comfy.safetensors")
     assert found.keys() == {name.replace(key, path) for name in tensors}
+    rotated = {"lora_unet_mid_block_attentions_0_proj_in.oft_blocks": torch.ones(2, 5, 5)}
+    save_file(rotated, tmp_path / "oft.safetensors")
+    with pytest.raises(UserError, match=r"diffusers has no name .*\(oft\) \(choose kohya or comfy"):
+        convert(tmp_path / "oft.safetensors", tmp_path / "no.safetensors", to="diffusers")
     with pytest.raises(UserError, match=r"diffusers has no name for .*hada_w1_a.*loha"):
         convert(tmp_path / "loha.safetensors", tmp_path / "d.safetensors", to="diffusers")
 
@@ -315,3 +320,12 @@ def test_outputs_are_never_overwritten(tmp_path) -> None:
             convert(first, out, to="comfy")
     assert first.read_bytes() == before
     assert (tmp_path / "there.safetensors").read_bytes() == b"mine"
+
+
+def test_stopped_before_it_is_written(tmp_path) -> None:
+    path = kohya_file(tmp_path / "lora.safetensors", blocks="mid_block")
+    controls = Controls()
+    controls.stop()
+    with pytest.raises(Stopped):
+        convert(path, tmp_path / "out.safetensors", to="comfy", controls=controls)
+    assert list(tmp_path.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -29,10 +30,9 @@ from lorasmith.lora_tools.extract import (
     KINDS,
     PARTS,
     ExtractOptions,
-    clamped,
     extract,
 )
-from lorasmith.lora_tools.random_svd import TOLERANCE, Wanted, low_rank
+from lorasmith.lora_tools.random_svd import TOLERANCE, Wanted, clamped, low_rank
 from lorasmith.lora_tools.sources import LoraSource
 from lorasmith.tensor_random import generator, normal
 
@@ -140,7 +140,8 @@ def test_types(kind: str, tmp_path: Path) -> None:
     conv = None if kind == "lora" else Wanted(rank=2)
     options = ExtractOptions(
         kind,  # type: ignore[arg-type]
-        wanted=Wanted(rank=2), conv=conv, min_diff=0.0, factor=4, dtype=torch.float32,
+        wanted=Wanted(rank=2), conv=conv, min_diff=0.0, dtype=torch.float32,
+        factor=4 if kind == "lokr" else None,
     )  # fmt: skip
     report = extract(base, other, out, options)
     wanted, found = differences(base, other), deltas(out, base)
@@ -155,6 +156,7 @@ def test_types(kind: str, tmp_path: Path) -> None:
     planned = extract(base, other, tmp_path / "no.safetensors", options, dry_run=True)
     alphas = len(found)
     assert planned.numbers == report.numbers - alphas
+    assert report.size == out.stat().st_size <= planned.size <= report.size + 100
     assert not (tmp_path / "no.safetensors").exists()
 
 
@@ -174,6 +176,19 @@ def test_a_share_is_retained_in_every_layer(share: float, tmp_path: Path) -> Non
         assert module.error <= math.sqrt(1 - share**2) * module.norm * (1 + 1e-4)
 
 
+def test_ranks_that_layers_cannot_have_are_told(tmp_path: Path) -> None:
+    base = base_file("sd1")
+    other = tuned(tmp_path / "tuned.safetensors", base)
+    out = tmp_path / "lora.safetensors"
+    most = Wanted(rank=1000)
+    report = extract(base, other, out, ExtractOptions("locon", most, most, min_diff=0.0))
+    assert len({module.rank for module in report.modules}) > 1
+    said = metadata_of(out)
+    assert {said["ss_network_dim"], said["ss_network_alpha"]} == {"Dynamic"}
+    args = json.loads(said["ss_network_args"])
+    assert {args["conv_dim"], args["conv_alpha"]} == {"Dynamic"}
+
+
 def test_a_text_encoder_that_hardly_differs_is_left_out(tmp_path: Path) -> None:
     base = base_file("sdxl")
 
@@ -188,6 +203,9 @@ def test_a_text_encoder_that_hardly_differs_is_left_out(tmp_path: Path) -> None:
     prefixes = {name.partition("_text_model")[0] for name in load_file(out) if "_te" in name[:8]}
     assert prefixes == {"lora_te2"}
     assert 1e-5 < report.left_out["text_encoder"] < 1e-3
+    texts = ExtractOptions(wanted=Wanted(rank=2), parts=PARTS["text-encoder"], min_diff=9.0)
+    with pytest.raises(CheckpointError, match=r"that hardly differ .*say --min-diff 0"):
+        extract(base, other, tmp_path / "none.safetensors", texts)
     only = tmp_path / "only.safetensors"
     extract(base, other, only, ExtractOptions(wanted=Wanted(rank=2), parts=PARTS["unet"]))
     assert all(name.startswith("lora_unet_") for name in load_file(only))
@@ -281,6 +299,9 @@ def test_refusals_name_what_is_wrong(tmp_path: Path) -> None:
             ExtractOptions(wanted=Wanted(0, 1.5), clamp_quantile=2.0, factor=0),
         )  # fmt: skip
     assert len(bad_options.value.problems) == 4
+    for wrong in ({"min_diff": math.nan}, {"min_diff": -1.0}, {"factor": 4}, {"seed": 1 << 70}):
+        with pytest.raises(UserError, match=r"no difference|does nothing with lora|too large"):
+            extract(base, sick, out, ExtractOptions(wanted=Wanted(rank=2), **wrong))
     with pytest.raises(UserError, match="neither a rank"):
         extract(base, sick, out, ExtractOptions(wanted=Wanted()))
     controls = Controls()

@@ -112,6 +112,18 @@ def test_cloneofsimos_safetensors(tmp_path) -> None:
     expect(back.out, layers, "lora_unet_")
 
 
+def test_the_content_tells_not_the_name(tmp_path) -> None:
+    pairs = pairs_of(walked(empty_networks("sd15")["unet"], UNET))
+    torch.save(pairs, tmp_path / "list.safetensors")
+    named = {f"unet:{n // 2}:{('up', 'down')[n % 2]}": pair for n, pair in enumerate(pairs)}
+    save_file(named, tmp_path / "named.pt")
+    one, other = (
+        convert(tmp_path / name, tmp_path / f"{name}.out.safetensors", dry_run=True)
+        for name in ("list.safetensors", "named.pt")
+    )
+    assert one.tensors == other.tensors == 3 * 144
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -289,3 +289,18 @@ def test_diffusers_gives_the_unet_the_resized_weights(tmp_path: Path) -> None:
         torch.testing.assert_close(
             (fused - plain[key]).flatten(1), weight.float(), atol=1e-6, rtol=1e-4
         )
+
+
+def test_the_size_that_is_advised_works(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.safetensors", lora_tensors(SMALL, 8))
+    with pytest.raises(UserError, match="or more") as refused:
+        resize(source, tmp_path / "out.safetensors", RankRule("size", 0.0001))
+    advised = float(str(refused.value).split("choose ")[1].split(" or more")[0])
+    report = resize(source, tmp_path / "out.safetensors", RankRule("size", advised))
+    assert report.new_bytes <= advised * 1e6
+
+
+@pytest.mark.parametrize("args", ["None", "[1]", "--x", '"x"'])
+def test_other_programs_arguments_are_no_reason_to_refuse(tmp_path: Path, args: str) -> None:
+    source = write(tmp_path / "in.safetensors", lora_tensors(SMALL, 8), {"ss_network_args": args})
+    assert resize(source, tmp_path / "out.safetensors", RankRule("rank", 2)).written

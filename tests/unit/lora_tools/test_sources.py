@@ -42,6 +42,8 @@ def test_weights_of_parts_and_blocks() -> None:
     [
         ("a.pt:1:2:3", "more than once"),
         ("a.pt:1:te=2", "more than once"),
+        ("a.pt:unet=0.5:unet=0.9", "more than once"),
+        ("a.pt:lbw=OUTALL:lbw=MIDD", "says lbw= twice"),
         ("a.pt:unet=x", "'x' is no strength"),
         ("a.pt:unet=inf", "'inf' is no strength"),
         ("a.pt:lbw=OUTAL", "did you mean"),
@@ -53,6 +55,18 @@ def test_weights_of_parts_and_blocks() -> None:
 def test_what_is_not_understood(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         parse_source(text)
+
+
+@pytest.mark.parametrize("strength", ["nan", "inf", "1,5", "0x10", "strong"])
+def test_what_follows_a_file_is_no_part_of_its_name(tmp_path: Path, strength: str) -> None:
+    path = tmp_path / "a.pt"
+    path.touch()
+    for text in (f"{path}:{strength}", f"{path}:{strength}:0.5"):
+        with pytest.raises(UserError, match=f"'{strength}' is no strength"):
+            parse_source(text)
+    odd = tmp_path / f"a.pt:{strength}"
+    odd.touch()
+    assert parse_source(f"{odd}:0.5") == LoraSource(odd, 0.5, 0.5)
 
 
 def test_all_problems_at_once() -> None:
