@@ -18,6 +18,10 @@ from lorasmith.errors import Problem, SettingsError
 
 SCRIPT = re.compile(r"(?:.*[/\\])?((?:\w+_)?train_network|\w*train\w*|fine_tune)(\.py)?\Z")
 
+_DASHED = re.compile(r"""["'“”„‘’]*[–—−]+-?[a-z]\w*(?:["'“”=]|\Z)""")
+_QUOTED = re.compile("[“”„‘’]--")
+_TYPOGRAPHIC = re.compile("[“”„‘’]")
+
 LAUNCHER = "how the launcher starts it; `accelerate launch -m lorasmith` does here"
 
 
@@ -29,18 +33,31 @@ def read_argv(arguments: Sequence[str], *, sdxl: bool = False) -> Source:
     while place < len(words):
         word = words[place]
         place += 1
+        following = place
+        while following < len(words) and not _begins(words[following]):
+            following += 1
         if not word.startswith("--"):
-            source.problems.append(
-                Problem(word, "belongs to no argument", "quote texts that hold spaces")
-            )
+            source.problems.append(_stray(word))
+            # What follows would be the value.
+            place = following if _begins(word) else place
             continue
         name, equals, value = unglued(word)[2:].partition("=")
-        following = place
-        while following < len(words) and not words[following].startswith("--"):
-            following += 1
         place += _take(source, name, value if equals else None, words[place:following])
     _take_config_file(source)
     return source
+
+
+def _begins(word: str) -> bool:
+    """Whether an argument begins with ``word``, if only with the wrong dash or in wrong quotes."""
+    return bool(word.startswith("--") or _DASHED.match(word) or _QUOTED.match(word))
+
+
+def _stray(word: str) -> Problem:
+    if _DASHED.match(word):
+        return Problem(word, "begins with a typographic dash", "write two hyphens in its place")
+    if _TYPOGRAPHIC.search(word):
+        return Problem(word, "holds typographic quotes", 'write " in their place')
+    return Problem(word, "belongs to no argument", "quote texts that hold spaces")
 
 
 def _take(source: Source, name: str, value: str | None, following: Sequence[str]) -> int:
@@ -57,10 +74,10 @@ def _take(source: Source, name: str, value: str | None, following: Sequence[str]
         values = ([] if value is None else [value]) + list(following)
         source.given[name] = Given(values, where)
         return len(following)
-    if value is not None:
+    if value is not None and (row.kind == "text" or unglued(value)):
         source.given[name] = Given(value, where)
         return 0
-    if not following:
+    if value is not None or not following:
         source.problems.append(Problem(where, "has no value", f"write {where} VALUE"))
         return 0
     source.given[name] = Given(following[0], where)

@@ -2,7 +2,8 @@
 
 Known are ``name=value`` (with ``local``, ``export``, ``declare``), arrays, quotes, ``$name``,
 ``${name}``, ``${name:-default}``, ``${name[@]}``, comments and continued lines. What is set in a
-condition or a loop may be so or not, and counts as unknown. Everything else is passed over.
+condition or a loop, by a loop or by ``read`` may be so or not, and counts as unknown; so does what
+is never set. Everything else is passed over.
 """
 
 from __future__ import annotations
@@ -31,9 +32,21 @@ _VARIABLE = re.compile(
     r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?P<all>\[[@*]\])?"
     r"(?::?-(?P<default>[^{}]*))?\}|(?P<special>[@*])|(?P<other>[({#?0-9!-]))"
 )
+_CLOSED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+_IN_QUOTES = re.compile(r"""(\\["\\$`]|`[^`]*`?)""")
+_BLANK_END = re.compile(r"[ \t]+(?:\n|\Z)")
+_HERE_TEXT = re.compile(
+    r"""(?P<head>(?<!<)<<-?[ \t]*(?P<quote>['"]?)(?P<end>\w+)(?P=quote)[^\n]*)
+    (?P<text>(?:\n[^\n]*?)*?)\n[ \t]*(?P=end)(?=\n|\Z)""",
+    re.VERBOSE,
+)
 _REDIRECT = re.compile(r"\d?(?:>>?|<)(?P<target>.*)\Z", re.DOTALL)
 _BEFORE = ("local", "export", "declare", "readonly", "typeset", "then", "do", "else", "{", "exec")
-_OPENS, _CLOSES = ("if", "for", "while", "until", "case"), ("fi", "done", "esac")
+_OPENS = ("if", "for", "select", "while", "until", "case")
+_LOOPS = ("for", "select", "while", "until")
+_CLOSES = ("fi", "done", "esac")
+_READS = ("read", "mapfile", "readarray")
+_NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +73,21 @@ class Command:
 def read_bash(text: str) -> tuple[list[list[str]], Variables]:
     """Every command with words that begin with ``--``, variables replaced; and the variables."""
     variables, found = Variables(), []
-    for command in _commands(text.replace("\r\n", "\n")):
-        words = command.words
-        head = _plain(words[0])
+    text = _HERE_TEXT.sub(
+        lambda match: match["head"] + "\n" * match[0].count("\n"), text.replace("\r\n", "\n")
+    )
+    commands = list(_commands(text, variables.mistakes))
+    for place, command in enumerate(commands):
+        words = _bare(command.words)
+        head = _plain(words[0]) if words else ""
         if head in _OPENS:
             variables.depth += 1
+            for name, line in _set_within(commands[place:]) if head in _LOOPS else ():
+                variables.uncertain[name] = line
         elif head in _CLOSES:
             variables.depth = max(0, variables.depth - 1)
-        while words and _plain(words[0]) in _BEFORE:
-            words = words[1:]
+        for name in _varying(words):
+            variables.vary(name, command.line)
         variables.depth += command.perhaps
         if not _assign(words, variables, command.line):
             expanded = [part for word in _kept(words) for part in _expanded(word, variables)]
@@ -78,16 +97,23 @@ def read_bash(text: str) -> tuple[list[list[str]], Variables]:
     return found, variables
 
 
-def _commands(text: str) -> Iterator[Command]:
+def _commands(text: str, mistakes: list[tuple[int, str]]) -> Iterator[Command]:
     """The commands of a script; brackets of an array stay words of their own."""
     word: Word = []
     command, in_array = Command(1), False
     for match in _TOKEN.finditer(text):
         kind, part = match.lastgroup, match.group()
         if kind in ("text", "escaped", "single", "double", "run"):
+            line = text.count("\n", 0, match.start()) + 1
             if not command.words and not word:
-                command.line = text.count("\n", 0, match.start()) + 1
-            word.append(_piece(str(kind), part))
+                command.line = line
+            if kind in ("single", "double") and not _CLOSED.fullmatch(part):
+                mistakes.append((line, "has a quote without its partner"))
+            elif kind == "escaped" and _BLANK_END.match(text, match.start() + 1):
+                mistakes.append(
+                    (line, "has a space behind the \\ at its end, which ends the command")
+                )
+            word += _pieces(str(kind), part)
             continue
         if kind == "bracket" and part == "(" and word and _plain(word).endswith("="):
             word.append(Piece("(", live=False))
@@ -109,18 +135,22 @@ def _commands(text: str) -> Iterator[Command]:
         yield command
 
 
-def _piece(kind: str, part: str) -> Piece:
+def _pieces(kind: str, part: str) -> list[Piece]:
     if kind == "text":
-        return Piece(part)
+        return [Piece(part)]
     if kind == "run":
-        return Piece(UNKNOWN, live=False)
+        return [Piece(UNKNOWN, live=False)]
     if kind == "escaped":
-        return Piece(part[1:], live=False, quoted=True)
-    inner = part[1:-1] if len(part) > 1 and part[-1] == part[0] else part[1:]
+        return [Piece(part[1:], live=False, quoted=True)]
+    inner = part[1:-1] if _CLOSED.fullmatch(part) else part[1:]
     if kind == "single":
-        return Piece(inner, live=False, quoted=True)
-    inner = inner.replace("\\\n", "")
-    return Piece(re.sub(r'\\(["\\$`])', r"\1", inner), quoted=True)
+        return [Piece(inner, live=False, quoted=True)]
+    between = _IN_QUOTES.split(inner.replace("\\\n", ""))
+    pieces = [Piece(text, quoted=True) for text in between[::2]]
+    for place, mark in enumerate(between[1::2]):
+        text = UNKNOWN if mark.startswith("`") else mark[1:]
+        pieces.insert(2 * place + 1, Piece(text, live=False, quoted=True))
+    return pieces
 
 
 def _plain(word: Word) -> str:
@@ -135,6 +165,40 @@ def _kept(words: list[Word]) -> Iterator[Word]:
         if not skip and redirect is None:
             yield word
         skip = redirect is not None and not redirect["target"]
+
+
+def _bare(words: list[Word]) -> list[Word]:
+    """Without the shell's own words before a command."""
+    while words and _plain(words[0]) in _BEFORE:
+        words = words[1:]
+    return words
+
+
+def _set_within(commands: list[Command]) -> Iterator[tuple[str, int]]:
+    """What the loop at the beginning sets, and where: a second round finds other values."""
+    depth = 0
+    for command in commands:
+        words = _bare(command.words)
+        head = _plain(words[0]) if words else ""
+        depth += (head in _LOOPS) - (head == "done")
+        if not depth:
+            return
+        for word in words:
+            match = _ASSIGNMENT.match(word[0].text)
+            if match is None:
+                break
+            yield match[1], command.line
+
+
+def _varying(words: list[Word]) -> Iterator[str]:
+    """The variables that a loop, or ``read``, sets."""
+    plain = [_plain(word) for word in words]
+    if plain[:1] in (["for"], ["select"]):
+        yield from (match[0] for word in plain[1:2] if (match := _NAME.match(word)))
+    while plain and (plain[0] in (*_OPENS, "!") or _ASSIGNMENT.match(plain[0])):
+        plain = plain[1:]
+    if plain and plain[0] in _READS:
+        yield from (word for word in plain[1:] if _NAME.fullmatch(word))
 
 
 def _assign(words: list[Word], variables: Variables, line: int) -> bool:
@@ -163,10 +227,12 @@ def _expanded(word: Word, variables: Variables) -> list[str]:
     """A word's text; the members of an array where the word is one; nothing where it is empty."""
     alone = _VARIABLE.fullmatch(word[0].text) if len(word) == 1 and word[0].live else None
     if alone and (alone["special"] or alone["all"]):
-        name = alone["braced"] or ""
-        if name in variables.uncertain:
+        name = alone["braced"]
+        if not name:
+            return []  # $@: what the script itself is given.
+        if not variables.known(name):
             return [unknown(name)]
-        value = variables.values.get(name, [])
+        value = variables.values[name]
         return list(value) if isinstance(value, list) else [value]
     text = "".join(_replaced(piece, variables) for piece in word)
     if any(piece.quoted for piece in word):
@@ -186,6 +252,10 @@ def _value(match: re.Match[str], variables: Variables) -> str:
     name = match["name"] or match["braced"]
     if not name:
         return ""  # $@: what the script itself is given.
-    if name in variables.uncertain:
+    if variables.known(name):
+        text = variables.text(name)
+    elif match["default"] is None or name in variables.uncertain:
         return unknown(name)
-    return variables.text(name) or (match["default"] or "")
+    else:
+        text = ""
+    return text or _VARIABLE.sub(lambda inner: _value(inner, variables), match["default"] or "")

@@ -15,7 +15,7 @@ from lorasmith.config.foreign.argument import Argument
 from lorasmith.config.foreign.arguments import ARGUMENTS
 from lorasmith.config.foreign.making import Making
 from lorasmith.config.foreign.reading import read_value
-from lorasmith.config.foreign.result import Given
+from lorasmith.config.foreign.result import Given, Made
 from lorasmith.config.foreign.tables import read_table, user_path
 from lorasmith.errors import Problem, SettingsError
 
@@ -46,10 +46,11 @@ REFUSED = {
 Layers = tuple[Mapping[str, Any], ...]
 
 
-def datasets(m: Making, table: Mapping[str, Any] | None = None) -> None:
-    """Take the data-set file into account, if there is one, or the ``table`` that stands for it."""
+def datasets(m: Making, table: Mapping[str, Any] | None, where: str) -> None:
+    """Take the data-set file into account, if there is one, or the ``table`` of the file ``where``
+    that stands for it."""
     if table is not None:
-        take_datasets(m, table, "datasets")
+        take_datasets(m, table, where)
     if not m.has("dataset_config"):
         return
     path = user_path(str(m.value("dataset_config")))
@@ -194,7 +195,10 @@ def _folders(m: Making, where: str, chains: list[Layers]) -> None:
             folder.pop("keep_tokens", None)
         if "keep_tokens" in m.given or kept != {0}:
             m.give("keep_tokens", Given(kept.pop(), f"{where}: keep_tokens"))
-    m.put("data.folders", folders, "dataset_config")
+    if m.has("dataset_config"):
+        m.put("data.folders", folders, "dataset_config")
+    else:
+        m.result.settings["data.folders"] = Made(folders, f"{where}: image_dir", where)
 
 
 def _number(m: Making, name: str, layers: Layers) -> int | None:

@@ -65,7 +65,7 @@ def is_easy_json(table: Mapping[str, Any]) -> bool:
 
 def read_easy_toml(table: Mapping[str, Any], name: str) -> Source:
     """Sections ``[x.args]`` are sd-scripts' arguments, ``[x.dataset_args]`` its data set's."""
-    source, general = Source(KIND), dict[str, Any]()
+    source, general = Source(KIND, tables_in=name), dict[str, Any]()
     for section, content in table.items():
         if section == "subsets":
             continue

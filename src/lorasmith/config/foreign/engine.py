@@ -14,7 +14,7 @@ from lorasmith.config.foreign import (
 from lorasmith.config.foreign.argument import Argument
 from lorasmith.config.foreign.arguments import ARGUMENTS
 from lorasmith.config.foreign.datasets import datasets
-from lorasmith.config.foreign.making import Making
+from lorasmith.config.foreign.making import MISSING, Making
 from lorasmith.config.foreign.result import Conversion, Given
 from lorasmith.config.foreign.samples import samples
 from lorasmith.config.foreign.source import Source
@@ -48,6 +48,7 @@ def convert(
     *,
     sdxl: bool = False,
     tables: Mapping[str, Any] | None = None,
+    tables_in: str = "datasets",
     complete: bool = True,
 ) -> Conversion:
     """What a run of sd-scripts with these arguments is as settings, with sd-scripts' defaults.
@@ -56,13 +57,14 @@ def convert(
         given: arguments by name, as read by one of the readers.
         sdxl: they are of ``sdxl_train_network.py``.
         tables: ``[general]`` and ``[[datasets]]``, where they are no file of their own.
+        tables_in: where those stand, as messages call it.
         complete: a run is to be started, so nothing may be missing.
 
     Returns:
         The settings, and with them everything that is wrong; nothing is raised.
     """
     making = Making(given, sdxl=sdxl, complete=complete)
-    datasets(making, tables)
+    datasets(making, tables, tables_in)
     for row in ARGUMENTS.values():
         _by_table(making, row)
     for rule in RULES:
@@ -73,16 +75,26 @@ def convert(
 
 def convert_source(source: Source, *, complete: bool = True) -> Conversion:
     """:func:`convert` for what a reader found, with what it could not read."""
+    if source.incomplete and not source.given:
+        return Conversion(problems=list(source.problems), remarks=list(source.remarks))
     given, only_data = source.given, source.tables is not None and not source.given
     if only_data:
         given = {"network_module": Given("networks.lora", "")}
-    result = convert(given, sdxl=source.sdxl, tables=source.tables, complete=complete)
+    result = convert(
+        given,
+        sdxl=source.sdxl,
+        tables=source.tables,
+        tables_in=source.tables_in,
+        complete=complete,
+    )
     if only_data:  # The rest would be sd-scripts' defaults, which nobody asked for.
         result.settings = {
             path: made
             for path, made in result.settings.items()
-            if path.startswith(OF_DATA) or made.origin.startswith("datasets:")
+            if path.startswith(OF_DATA) or made.origin.startswith(f"{source.tables_in}:")
         }
+    if source.incomplete:
+        result.problems = [problem for problem in result.problems if problem.what != MISSING]
     result.problems[:0] = source.problems
     result.remarks[:0] = source.remarks
     return result

@@ -59,7 +59,7 @@ def _table(table: dict[str, Any], path: Path) -> Source:
     elif is_easy_toml(table):
         return read_easy_toml(table, name)
     if "datasets" in table:
-        return Source("a data-set file of sd-scripts", tables=dict(table))
+        return Source("a data-set file of sd-scripts", tables=dict(table), tables_in=name)
     if _is_ours(table):
         raise SettingsError.of(path, "is lorasmith's own already", "use `lorasmith train` with it")
     source = Source("a configuration file of sd-scripts", given=flat(table, name))

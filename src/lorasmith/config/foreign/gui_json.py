@@ -104,7 +104,9 @@ def read_gui_json(table: Mapping[str, Any], name: str) -> Source:
         if field in LAUNCHERS:
             source.remarks.append(Remark("dropped", f"{field} {value}", LAUNCHER))
         elif argument in ARGUMENTS:
-            source.given[argument] = Given(value, f"{name}: {field}")
+            # The window writes the prompts into a file itself, and passes that on.
+            is_content = argument == "sample_prompts"
+            source.given[argument] = Given(value, f"{name}: {field}", is_content)
         elif field.startswith(_OTHER_MODELS):
             if field.endswith("_checkbox"):
                 what = "this is for a model that is neither Stable Diffusion 1, 2 nor SDXL"

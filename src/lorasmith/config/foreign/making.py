@@ -12,6 +12,8 @@ from lorasmith.config.foreign.result import Conversion, Given, Made, Remark
 from lorasmith.config.schema import all_settings
 from lorasmith.errors import Problem
 
+MISSING = "is missing"
+
 
 class Making:
     """A conversion in progress.
@@ -115,7 +117,7 @@ class Making:
     def missing(self, name: str, todo: str) -> None:
         """Something that sd-scripts cannot do without."""
         if self.complete:
-            self.refuse(name, "is missing", todo)
+            self.refuse(name, MISSING, todo)
         else:
             self.note(f"no --{name}", f"is not said; {todo}")
 

@@ -2,7 +2,8 @@
 
 Known are ``$name = …`` of texts, numbers, lists and simple arithmetic, ``+=``, ``.Add(…)``,
 ``"$name"`` and ``${name}`` in texts, ``@name`` (splatting), comments, and lines that a backtick
-continues. What is set in a condition or a loop may be so or not, and counts as unknown.
+continues. What is set in a condition or a loop, or by a loop, may be so or not, and counts as
+unknown; so does what is never set.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from lorasmith.config.foreign.script_values import (
     UNKNOWN,
@@ -30,10 +32,17 @@ _TOKEN = re.compile(
     |(?P<brace>[{}])""",
     re.VERBOSE | re.DOTALL,
 )
+_CLOSED = re.compile(r"""'(?:''|[^'])*'|"(?:`.|""|[^"`])*\"""", re.DOTALL)
+_HERE_TEXT = re.compile(r"""@(['"])[ \t]*\n(?:.*?\n)??\1@""", re.DOTALL)
 _ASSIGNMENT = re.compile(r"(?:\[[\w.\[\]]+\]\s*)?\$(?:\w+:)?(\w+)\s*(\+?=)\s*(.*)\Z", re.DOTALL)
 _ADDING = re.compile(r"(?:\[void\]\s*)?\$(\w+)\.Add\((.*)\)\s*\Z", re.DOTALL | re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:\{(?:\w+:)?(\w+)\}|(?:\w+:)?(\w+)|(\())")
-_PERHAPS = re.compile(r"(?:if|elseif|else|for|foreach|while|do|switch|catch)\b", re.IGNORECASE)
+_PERHAPS = re.compile(r"(?:if|elseif|else|for|foreach|while|do|switch|catch)\b|%", re.IGNORECASE)
+_LOOP = re.compile(r"(?:for|foreach|while|do)\b|%", re.IGNORECASE)
+_FOR = re.compile(r"for\s*\(", re.IGNORECASE)
+_EACH = re.compile(r"foreach\s*\(\s*\$(\w+)\s+in\b", re.IGNORECASE)
+_CHANGED = re.compile(r"\$(\w+)\s*(?:\+\+|--(?![\w-])|[-+*/%]?=)")
+_BUILT_IN = {"true": "True", "false": "False", "null": ""}
 _OPERAND = re.compile(
     r"""\s*(?P<operator>[*/+-](?=\s|\$|\d|"|'|\())?\s*
     (?P<operand>"(?:`.|""|[^"`])*"|'(?:''|[^'])*'|\$\{?[\w:]+\}?|[-+]?\d[\w.+-]*)\s*""",
@@ -43,10 +52,12 @@ _OPERAND = re.compile(
 
 @dataclass(slots=True)
 class Statement:
-    """Tokens of one statement, as (kind, text); ``perhaps`` inside a condition or a loop."""
+    """Tokens of one statement, as (kind, text); ``perhaps`` inside a condition or a loop, and the
+    number of the outermost ``loop``."""
 
     line: int = 1
     perhaps: bool = False
+    loop: int = 0
     tokens: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -57,7 +68,14 @@ class Statement:
 def read_powershell(text: str) -> tuple[list[list[str]], Variables]:
     """Every command with words that begin with ``--``, variables replaced; and the variables."""
     variables, found = Variables(), []
-    for statement in _statements(text.replace("\r\n", "\n")):
+    text = _HERE_TEXT.sub(  # Their quotes are none; "$()" counts as unknown.
+        lambda match: "$()" + "\n" * match[0].count("\n"), text.replace("\r\n", "\n")
+    )
+    statements, loop = list(_statements(text, variables.mistakes)), 0
+    for place, statement in enumerate(statements):
+        if statement.loop != loop:
+            loop = statement.loop
+            variables.uncertain |= _set_within(statements[place:], loop)
         variables.depth = int(statement.perhaps)
         source = statement.source
         assignment, adding = _ASSIGNMENT.match(source), _ADDING.match(source)
@@ -65,6 +83,9 @@ def read_powershell(text: str) -> tuple[list[list[str]], Variables]:
             value = _evaluated(assignment[3].strip(), variables)
             method = variables.add if assignment[2] == "+=" else variables.set
             method(assignment[1].lower(), value, statement.line)
+        elif varying := _varying(source):
+            for name in varying:
+                variables.vary(name.lower(), statement.line)
         elif adding:
             value = _evaluated(adding[2].strip(), variables)
             members = value if isinstance(value, list) else [value]
@@ -76,27 +97,56 @@ def read_powershell(text: str) -> tuple[list[list[str]], Variables]:
     return found, variables
 
 
-def _statements(text: str) -> Iterator[Statement]:
-    blocks: list[bool] = []
-    statement, brackets = Statement(), 0
+def _set_within(statements: list[Statement], loop: int) -> dict[str, int]:
+    """What a loop sets, and where: a second round finds other values."""
+    found: dict[str, int] = {}
+    for statement in takewhile(lambda each: loop and each.loop == loop, statements):
+        for pattern in (_ASSIGNMENT, _CHANGED, _ADDING):
+            if match := pattern.match(statement.source):
+                found[match[1].lower()] = statement.line
+    return found
+
+
+def _varying(source: str) -> list[str]:
+    """The variables of a loop, or one that is counted up or down."""
+    if match := _EACH.match(source):
+        return [match[1]]
+    if _FOR.match(source):
+        return _CHANGED.findall(source)
+    return [match[1]] if (match := _CHANGED.match(source)) else []
+
+
+def _statements(text: str, mistakes: list[tuple[int, str]]) -> Iterator[Statement]:
+    blocks: list[tuple[bool, int]] = []
+    statement, brackets, before, loops = Statement(), 0, "", 0
     for match in _TOKEN.finditer(text):
         kind, part = str(match.lastgroup), match.group()
         if kind == "comment":
             continue
         if kind == "text":
             brackets = max(0, brackets + part.count("(") - part.count(")"))
-        if kind == "brace" or (kind == "end" and not (brackets and part.strip() == "")):
+        inside = brackets and (part.strip() == "" or _FOR.match(statement.source))
+        if kind == "brace" or (kind == "end" and not inside):
             header = statement.source
             if statement.tokens and header:
                 yield statement
             if part == "{":
-                blocks.append(bool(_PERHAPS.match(header)))
+                before = header or before  # The brace may stand on a line of its own.
+                is_loop = bool(_LOOP.match(before))
+                loops += is_loop
+                blocks.append((bool(_PERHAPS.match(before)), loops * is_loop))
             elif part == "}" and blocks:
                 blocks.pop()
-            statement, brackets = Statement(perhaps=any(blocks)), 0
+            before = header or before if kind == "end" else ""
+            loop = next((number for _, number in blocks if number), 0)
+            statement = Statement(perhaps=any(perhaps for perhaps, _ in blocks), loop=loop)
+            brackets = 0
             continue
+        line = text.count("\n", 0, match.start()) + 1
         if not statement.tokens:
-            statement.line = text.count("\n", 0, match.start()) + 1
+            statement.line = line
+        if kind in ("single", "double") and not _CLOSED.fullmatch(part):
+            mistakes.append((line, "has a quote without its partner"))
         statement.tokens.append((kind, part))
     if statement.source:
         yield statement
@@ -119,9 +169,11 @@ def _word(pieces: list[tuple[str, str]], variables: Variables) -> list[str]:
     alone = re.fullmatch(r"[@$](\w+)", text) if len(pieces) == 1 and kind == "text" else None
     if alone:
         name = alone[1].lower()
-        if name in variables.uncertain:
-            return [unknown(alone[1])]
-        value = variables.values.get(name, [])
+        if name == "args":
+            return []  # What the script itself is given.
+        if not variables.known(name):
+            return [_BUILT_IN.get(name, unknown(alone[1]))]
+        value = variables.values[name]
         return list(value) if isinstance(value, list) else [value]
     return ["".join(_text(kind, part, variables) for kind, part in pieces)]
 
@@ -131,18 +183,23 @@ def _text(kind: str, part: str, variables: Variables) -> str:
         if part.startswith("`"):
             return part[1:]
         return _replaced(part, variables)
-    inner = part[1:-1] if len(part) > 1 and part[-1] == part[0] else part[1:]
+    inner = part[1:-1] if _CLOSED.fullmatch(part) else part[1:]
     if kind == "single":
         return inner.replace("''", "'")
-    return re.sub(r"`(.)", r"\1", _replaced(inner.replace('""', '"'), variables), flags=re.DOTALL)
+    pieces = re.split(r'(`.|"")', inner, flags=re.DOTALL)
+    pieces[::2] = [_replaced(piece, variables) for piece in pieces[::2]]
+    pieces[1::2] = [piece[1:] for piece in pieces[1::2]]
+    return "".join(pieces)
 
 
 def _replaced(text: str, variables: Variables) -> str:
     def value(match: re.Match[str]) -> str:
         if match[3]:
             return UNKNOWN
-        name = (match[1] or match[2]).lower()
-        return unknown(name) if name in variables.uncertain else variables.text(name)
+        name = match[1] or match[2]
+        if variables.known(name.lower()):
+            return variables.text(name.lower())
+        return _BUILT_IN.get(name.lower(), unknown(name))
 
     return _VARIABLE.sub(value, text)
 

@@ -20,10 +20,12 @@ class Given:
     Args:
         raw: a text from a command line, or a value from TOML or JSON.
         where: ``--network_dim`` or ``run.json: network_dim``: how messages name its place.
+        is_content: ``raw`` is what the file that the argument names would hold.
     """
 
     raw: Any
     where: str
+    is_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)

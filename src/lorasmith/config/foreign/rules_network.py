@@ -8,7 +8,7 @@ from typing import Any
 
 from lorasmith.config.adapters import ADAPTERS
 from lorasmith.config.foreign.argument import Argument
-from lorasmith.config.foreign.making import Making
+from lorasmith.config.foreign.making import MISSING, Making
 from lorasmith.config.foreign.network_args import (
     ALGOS,
     MODULES,
@@ -20,6 +20,10 @@ from lorasmith.config.foreign.reading import read_value
 
 LARGEST_RANK = 1024
 """Above it LyCORIS' LoKr is meant to be of full matrices."""
+
+SMALLEST_FACTOR = 5
+"""From it on, as with -1, LARGEST_RANK is at least half of what any layer's side leaves (10240 is
+the longest), so LoKr's matrices are full."""
 
 OTHERS = {
     "networks.lora_fa": "take networks.lora",
@@ -35,7 +39,7 @@ def network(m: Making) -> None:
     written = str(m.value("network_module") or "")
     module = MODULES.get(written)
     if not written:
-        m.refuse("network_module", "is missing", "add --network_module networks.lora")
+        m.refuse("network_module", MISSING, "add --network_module networks.lora")
         return
     if module is None:
         close = get_close_matches(written, MODULES, n=1)
@@ -194,8 +198,7 @@ def _lycoris(m: Making, args: Mapping[str, Any]) -> None:
         m.drop("network_dim", "ia3 has no rank")
         m.drop("network_alpha", "ia3 has no alpha")
     elif kind == "lokr" and m.value("network_dim") > LARGEST_RANK:
-        m.put("adapter.full_matrix", True, "network_dim", note="a rank above any layer's")
-        m.drop("network_alpha", "no rank scales full matrices")
+        _full_lokr(m, args)
     else:
         _size(m, scaled=kind not in ("oft", "boft"))
         if kind in ("oft", "boft"):
@@ -204,6 +207,27 @@ def _lycoris(m: Making, args: Mapping[str, Any]) -> None:
     if kind == "dylora":
         m.put("adapter.unit", args.get("block_size", 4), _ARGS)
     _lycoris_flags(m, args, kind)
+
+
+def _full_lokr(m: Making, args: Mapping[str, Any]) -> None:
+    """Full matrices; LyCORIS goes by ``conv_dim`` for the 3x3 convolutions, which may have none."""
+    m.drop("network_alpha", "no rank scales full matrices")
+    conv, factor = args.get("conv_dim"), args.get("factor", -1)
+    _, adapts_conv = PRESETS.get(str(args.get("preset", "full")), (None, False))
+    low_rank = adapts_conv and conv and conv <= LARGEST_RANK and not args.get("full_matrix")
+    if not low_rank:
+        m.put("adapter.full_matrix", True, "network_dim", note="a rank above any layer's")
+    elif 0 < factor < SMALLEST_FACTOR:
+        m.refuse(
+            _ARGS,
+            f"conv_dim={conv} beside --network_dim {m.value('network_dim')}: with factor={factor} "
+            f"no rank up to {LARGEST_RANK} gives full matrices everywhere but in convolutions",
+            f"take factor={SMALLEST_FACTOR} or more, or leave conv_dim out for full matrices in "
+            "convolutions too",
+        )
+    else:
+        note = "gives full matrices; the 3x3 convolutions have conv_rank"
+        m.put("adapter.rank", LARGEST_RANK, "network_dim", note=note)
 
 
 def _targets(m: Making, args: Mapping[str, Any], kind: str) -> None:

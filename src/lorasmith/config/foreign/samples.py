@@ -75,14 +75,16 @@ def samples(m: Making) -> None:
 
 
 def _prompts(m: Making) -> None:
-    path = user_path(str(m.value("sample_prompts")))
+    text = str(m.value("sample_prompts"))
+    is_content = m.given["sample_prompts"].is_content
+    path = "the text" if is_content else user_path(text)
     try:
-        prompts = read_prompts(path)
+        prompts = prompts_of(text) if isinstance(path, str) else read_prompts(path)
     except OSError:
         m.refuse("sample_prompts", f"{path} cannot be read", "correct the path, or leave it out")
         return
     except ValueError as error:
-        m.refuse("sample_prompts", f"{path}: {error}", "correct the file")
+        m.refuse("sample_prompts", f"{path}: {error}", "correct it")
         return
     if not prompts:
         m.refuse("sample_prompts", f"{path} holds no prompt", "write one a line")
@@ -120,7 +122,11 @@ def read_prompts(path: Path) -> list[dict[str, Any]]:
         ValueError: it is no TOML or JSON, as its name says, or holds no prompts.
     """
     text = path.read_text(encoding="utf-8-sig", errors="replace")
-    suffix = path.suffix.lower()
+    return prompts_of(text, path.suffix.lower())
+
+
+def prompts_of(text: str, suffix: str = ".txt") -> list[dict[str, Any]]:
+    """:func:`read_prompts` for what a file of this suffix holds."""
     if suffix == ".json":
         content = json.loads(text)
     elif suffix == ".toml":

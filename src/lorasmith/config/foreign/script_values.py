@@ -12,8 +12,12 @@ UNKNOWN = "\x00"
 """Stands in texts for what only running the script would tell."""
 
 
+MARK = re.compile(f"{UNKNOWN}(?:(\\w+){UNKNOWN})?")
+"""What stands for something unknown, with the variable's name where it is one."""
+
+
 def unknown(name: str) -> str:
-    """The mark for a variable that may or may not have its value."""
+    """The mark for a variable whose value is not certain."""
     return f"{UNKNOWN}{name}{UNKNOWN}"
 
 
@@ -24,11 +28,13 @@ class Variables:
         values: by name.
         uncertain: those last set in a condition or a loop, each with the line.
         depth: how many conditions and loops the present line lies in.
+        mistakes: lines that are not as they were meant, each with what is wrong.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
     uncertain: dict[str, int] = field(default_factory=dict)
     depth: int = 0
+    mistakes: list[tuple[int, str]] = field(default_factory=list)
 
     def set(self, name: str, value: Value, line: int) -> None:
         if self.depth:
@@ -47,8 +53,16 @@ class Variables:
         else:
             self.values[name] = before + (" ".join(value) if isinstance(value, list) else value)
 
+    def vary(self, name: str, line: int) -> None:
+        """The variable has another value each time, as that of a loop."""
+        self.values[name] = ""
+        self.uncertain[name] = line
+
+    def known(self, name: str) -> bool:
+        """Whether it is certain what it holds; what was never set may come from outside."""
+        return name in self.values and name not in self.uncertain
+
     def text(self, name: str) -> str:
-        """The variable's text; empty where it was never set, as in a shell."""
         value = self.values.get(name, "")
         return " ".join(value) if isinstance(value, list) else value
 

@@ -18,7 +18,9 @@ class Source:
         sdxl: they are for SDXL.
         problems: what could not be read.
         remarks: what was read and is no argument.
+        incomplete: part of it is among the problems, so nothing else can be called missing.
         tables: data sets that stand in the file itself, as ``--dataset_config`` would hold them.
+        tables_in: that file, as messages call it.
     """
 
     kind: str
@@ -26,4 +28,6 @@ class Source:
     sdxl: bool = False
     problems: list[Problem] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
+    incomplete: bool = False
     tables: dict[str, Any] | None = None
+    tables_in: str = "datasets"

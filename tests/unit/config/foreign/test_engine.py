@@ -8,9 +8,14 @@ import contextlib
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from lycoris.modules.lokr import LokrModule
+from torch import nn
 
+from lorasmith.adapters.lokr import LoKr
+from lorasmith.adapters.options import AdapterOptions
 from lorasmith.config.foreign.argument import Argument
 from lorasmith.config.foreign.arguments import ARGUMENTS
 from lorasmith.config.foreign.argv import read_argv
@@ -351,3 +356,46 @@ def test_no_command_line_breaks_it(argv: list[str], sdxl: bool) -> None:
     result = converted(*argv, sdxl=sdxl)
     with contextlib.suppress(SettingsError):
         load_settings(None, result.overrides())
+
+
+@pytest.mark.parametrize(
+    ("factor", "conv_dim"), [(-1, 4), (5, 16), (6, 4), (7, 4), (8, 4), (16, 4)]
+)
+def test_full_lokr_with_low_rank_convolutions_is_as_in_lycoris(factor: int, conv_dim: int) -> None:
+    own = (
+        f"algo=lokr conv_dim={conv_dim} conv_alpha=1 factor={factor} use_tucker=1 decompose_both=1"
+    )
+    argv = [LYCORIS, "--network_dim=10000", "--network_alpha=1", "--network_args", *own.split()]
+    result = convert_source(read_argv(argv), complete=False)
+    assert result.problems == []
+    adapter = load_settings(None, result.overrides()).adapter
+    options = AdapterOptions(
+        factor=adapter.factor,
+        full_matrix=adapter.full_matrix,
+        decompose_both=adapter.decompose_both,
+        tucker=adapter.tucker,
+    )
+    with torch.device("meta"):
+        wide = [nn.Linear(*sides) for sides in ((1280, 10240), (5120, 1280), (768, 3072))]
+        convs = [nn.Conv2d(4, 320, 3), nn.Conv2d(2560, 1280, 3), nn.Conv2d(1280, 1280, 1)]
+    for layer in (*wide, *convs):
+        low = getattr(layer, "kernel_size", (1,))[0] > 1
+        rank = adapter.effective_conv_rank if low else adapter.rank
+        ours = LoKr.create(
+            layer, rank=rank, alpha=None, generator=torch.Generator(), options=options
+        )
+        with torch.device("meta"):
+            theirs = LokrModule(
+                "x", layer, lora_dim=conv_dim if low else 10000, alpha=1, use_tucker=True,
+                decompose_both=True, factor=factor,
+            )  # fmt: skip
+        shapes = {n: tuple(p.shape) for n, p in theirs.named_parameters() if n.startswith("lokr")}
+        assert {name: tuple(p.shape) for name, p in ours.named_parameters()} == shapes
+    assert adapter.effective_conv_alpha == 1
+
+
+def test_full_lokr_with_low_rank_convolutions_needs_a_factor() -> None:
+    argv = [LYCORIS, "--network_dim=10000", "--network_args", "algo=lokr", "conv_dim=4", "factor=4"]
+    (problem,) = convert_source(read_argv(argv), complete=False).problems
+    assert "conv_dim=4 beside --network_dim 10000" in problem.what
+    assert "factor=5" in problem.todo

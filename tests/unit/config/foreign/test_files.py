@@ -130,8 +130,10 @@ def test_what_data_sets_cannot_say(tmp_path: Path, change: str, where: str, says
 
 
 def test_data_sets_alone(tmp_path: Path) -> None:
-    values = converted(tmp_path, "d.toml", DATASETS).values
-    assert "data.folders" in values
+    result = converted(tmp_path, "d.toml", DATASETS)
+    values = result.values
+    assert result.settings["data.folders"].source == "d.toml: image_dir"
+    assert "not given" not in to_toml(result, "").partition("[[data.folders]]")[2]
     assert values["train.batch"] == 4
     assert not any(path.startswith(("adapter.", "optimizer.", "schedule.")) for path in values)
 
@@ -268,6 +270,7 @@ def test_easy_toml(tmp_path: Path) -> None:
     values = result.values
     folder = "F:/Desktop/stable diffusion/LoRA/lora_datasets/atla_data/10_atla"
     assert values["data.folders"] == [{"path": folder, "repeats": 10}]
+    assert result.settings["data.folders"].source == "easy.toml: image_dir"
     assert values["captions.keep_tokens"] == 1
     assert values["data.resolution"] == 768
     assert values["train.batch"] == 2

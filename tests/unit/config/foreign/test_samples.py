@@ -10,6 +10,7 @@ import pytest
 
 from lorasmith.config.foreign.argv import read_argv
 from lorasmith.config.foreign.engine import convert_source
+from lorasmith.config.foreign.gui_json import read_gui_json
 from lorasmith.config.foreign.result import Conversion
 
 FILES = {
@@ -37,6 +38,19 @@ def test_prompts(tmp_path: Path, name: str) -> None:
         "sample.steps": 28, "sample.cfg": 6.5, "sample.sampler": "euler_a", "sample.seed": 5,
         "sample.size": [640, 520],
     }  # fmt: skip
+
+
+def test_the_window_holds_the_prompts_themselves() -> None:
+    table = {"LoRA_type": "Standard", "sample_every_n_steps": 50, "sample_prompts": FILES["p.txt"]}
+    result = convert_source(read_gui_json(table, "x.json"), complete=False)
+    assert result.problems == []
+    assert result.values["sample.prompts"] == ["zorp, forest", "zorp"]
+    assert result.values["sample.steps"] == 28
+    table["sample_prompts"] = "zorp --w wide"
+    (problem,) = convert_source(read_gui_json(table, "x.json"), complete=False).problems
+    assert (problem.where, problem.what) == (
+        "x.json: sample_prompts", "the text: a prompt's width is not a number",
+    )  # fmt: skip
 
 
 def test_plain_prompts_have_sd_scripts_defaults(tmp_path: Path) -> None:

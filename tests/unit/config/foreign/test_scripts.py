@@ -69,7 +69,7 @@ def test_the_scripts_convert(name: str) -> None:
 
 
 BASH = r"""
-export LR=1e-4 NAME='a b'   # two at once
+export LR=1e-4 NAME='a b' EMPTY=   # two at once
 dim=$((2 * 8))
 opts=(--shuffle_caption "--output_name=$NAME")   # an array
 opts+=( --seed 7
@@ -129,12 +129,136 @@ def test_powershell() -> None:
     assert any("--max_train_epochs" in t and "line 8 sets epochs" in t for t in texts), texts
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("for X in 1 2; do\n  train_network.py --seed=$X; done", "line 1 sets X"),
+        ("for A in 1; do for X in 1 2; do train_network.py --seed $X; done; done", "line 1 sets X"),
+        ("for ((X=0; X<3; X++)); do train_network.py --seed=$X; done", "line 1 sets X"),
+        ("a\nwhile IFS=, read -r X; do train_network.py --seed=$X; done < f", "line 2 sets X"),
+        ("read -p 'a?' X\ntrain_network.py --seed=$X", "line 1 sets X"),
+        (
+            "X=1\nwhile true; do\n train_network.py --seed=$X\n X=$((X+1))\ndone",
+            "line 4 sets X",
+        ),
+        ("train_network.py --seed=$X", "never sets X"),
+        ("Y=$X/a\ntrain_network.py --seed=${Y}", "never sets X"),
+        ("train_network.py --seed ${X[@]}", "never sets X"),
+        ("train_network.py --seed $((1+1))e4", "only running"),
+        ("train_network.py --seed ${X:=1e-4}", "only running"),
+    ],
+)
+def test_values_of_bash_that_nobody_knows(text: str, says: str) -> None:
+    (problem,) = convert_source(read_script(text, "x", powershell=False)).problems
+    assert problem.where == "x: --seed"
+    assert says in problem.what
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("foreach ($X in 8,16) { train_network.py --seed=$X }", "line 1 sets X"),
+        ("foreach ($X in 8,16)\n{ $Y = 2\n train_network.py --seed=$Y }", "line 2 sets Y"),
+        ("for ($X = 0; $X -lt 3; $X++) { train_network.py --seed=$X }", "line 1 sets X"),
+        ("$X = 1\n$X++\ntrain_network.py --seed=$X", "line 2 sets X"),
+        ("$X = 1\nwhile ($X)\n \n{ train_network.py --seed=$X\n$X++ }", "line 5 sets X"),
+        ("8, 16 | ForEach-Object { train_network.py --seed $_ }", "never sets _"),
+        ("train_network.py --seed=$env:X", "never sets X"),
+        ("train_network.py --seed $X", "never sets X"),
+    ],
+)
+def test_values_of_powershell_that_nobody_knows(text: str, says: str) -> None:
+    (problem,) = convert_source(read_script(text, "x", powershell=True)).problems
+    assert problem.where == "x: --seed"
+    assert says in problem.what
+
+
+@pytest.mark.parametrize("powershell", [False, True])
+def test_what_is_unknown_before_the_arguments_does_not_matter(powershell: bool) -> None:
+    text = "$PYTHON -m x --cpus $CPUS $ROOT/train_network.py --seed=4"
+    source = read_script(text, "x", powershell=powershell)
+    assert (source.problems, list(source.given)) == ([], ["seed"])
+    assert source.remarks[0].what == "$PYTHON -m x --cpus $CPUS"
+
+
+@pytest.mark.parametrize("words", [["--seed="], ["--seed", ""], ["--seed=`"]])
+def test_an_empty_number_is_no_number(words: list[str]) -> None:
+    source = read_argv([*words, "--output_name="])
+    assert [problem.what for problem in source.problems] == ["has no value"]
+    assert list(source.given) == ["output_name"]
+
+
+def test_quoted_signs_stay_as_they_are() -> None:
+    bash = r'''a=1; train_network.py "--x=a\$b$a" "c \$HOME" "\\$a" "\`$a\`" '$a' "" "`date`"'''
+    assert read_bash(bash)[0] == [
+        ["train_network.py", "--x=a$b1", "c $HOME", "\\1", "`1`", "$a", "", "\0"]
+    ]
+    shell = '$d = 1; train_network.py "--x=`$5 $d ``$d ""`$d""" ' + "'a`b' '$d'"
+    assert read_powershell(shell)[0] == [["train_network.py", '--x=$5 1 `1 "$d"', "a`b", "$d"]]
+    shell = "$n = 'a`b'\ntrain_network.py \"--x=$n\""
+    assert read_powershell(shell)[0] == [["train_network.py", "--x=a`b"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "powershell", "says"),
+    [
+        ('a\ntrain_network.py --output_name="x --seed=8\n b', False, "line 2: has a quote"),
+        ("a\ntrain_network.py --output_name='x --seed=8\n b", False, "line 2: has a quote"),
+        ('train_network.py "a\\"', False, "line 1: has a quote"),
+        ('a\ntrain_network.py --output_name="x --seed=8\n b', True, "line 2: has a quote"),
+        ("a\ntrain_network.py --output_name='x --seed=8\n b", True, "line 2: has a quote"),
+        ("train_network.py --flip_aug \\ \n --seed=8", False, "line 1: has a space behind the \\"),
+    ],
+)
+def test_lines_that_break_off(text: str, powershell: bool, says: str) -> None:
+    (problem,) = convert_source(read_script(text, "x", powershell=powershell)).problems
+    assert says in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "powershell"), [("cat <<EOF > a\ndon't\nEOF", False), ("$X = @'\ndon't\n'@", True)]
+)
+def test_quotes_in_texts_are_no_mistake(text: str, powershell: bool) -> None:
+    source = read_script(f"{text}\ntrain_network.py --seed=4 # can't", "x", powershell=powershell)
+    assert (source.problems, list(source.given)) == ([], ["seed"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["–network_dim", "8"], "typographic dash"),
+        (["--seed", "4", "—network_dim=8"], "typographic dash"),
+        (["--network_args", "conv_dim=4", "–seed", "4"], "typographic dash"),
+        (["“--seed=4”"], "typographic quotes"),
+        (["--output_name=“my", "lora”"], "typographic quotes"),
+        (["--seed=4", "5"], "belongs to no argument"),
+    ],
+)
+def test_what_a_word_processor_makes_of_hyphens_and_quotes(words: list[str], says: str) -> None:
+    (problem,) = read_argv(words).problems
+    assert says in problem.what
+
+
+def test_a_word_that_is_unknown_as_a_whole_is_named() -> None:
+    (problem,) = read_script("train_network.py --seed=4 $(cat x)", "x", powershell=False).problems
+    assert problem.where == "x: $(…)"
+
+
+def test_defaults_of_bash() -> None:
+    text = "Y=5\ntrain_network.py --seed=${X:-$Y} --output_name=${X:-}"
+    source = read_script(text, "x", powershell=False)
+    assert {name: given.raw for name, given in source.given.items()} == {
+        "seed": "5", "output_name": "",
+    }  # fmt: skip
+
+
 def test_scripts_without_one_training() -> None:
     for text, says in (
         ("echo --hello", "no command with train_network.py"),
         ("train_network.py --a\ntrain_network.py --b", "trains 2 times"),
     ):
-        assert says in str(read_script(text, "x.sh", powershell=False).problems[0])
+        (problem,) = convert_source(read_script(text, "x.sh", powershell=False)).problems
+        assert says in str(problem)
 
 
 pieces = st.lists(
