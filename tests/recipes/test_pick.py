@@ -108,6 +108,32 @@ def test_a_new_snapshot_adds_to_what_is_known(run: Path) -> None:
     assert again["keep"] == whole["keep"]
 
 
+def test_another_file_of_the_same_name_is_drawn_anew(run: Path) -> None:
+    before = pick(run, pictures=FEW)
+    first, last = (candidate.path for candidate in before.run.candidates)
+    shutil.copyfile(last, first)
+    again = pick(run, pictures=FEW)
+    assert again.measures[0].likeness == pytest.approx(again.measures[1].likeness, rel=1e-4)
+    assert again.measures[0].likeness != before.measures[0].likeness
+    assert "Since the training" not in " ".join(again.verdict.limits)
+
+
+def test_a_damaged_drawing_is_drawn_again(run: Path) -> None:
+    before = pick(run, pictures=FEW)
+    drawing = next(before.folder.glob("*.png"))
+    whole = drawing.read_bytes()
+    drawing.write_bytes(whole[: len(whole) // 2])
+    pick(run, pictures=FEW)  # Everything is known; the sheet leaves its place empty.
+    (before.folder / "measures.json").unlink()
+    pick(run, pictures=FEW)
+    assert drawing.read_bytes() == whole
+
+
+def test_what_changed_since_the_training_is_said(run: Path) -> None:
+    write_info(RunFolder(run), base_model="another")
+    assert "the base model's file changed" in " ".join(pick(run, pictures=FEW).verdict.limits)
+
+
 def test_plain_prompts_can_be_told(run: Path) -> None:
     material = open_run(run, 4, ("a star", "a tree")).material
     assert material.plain == ("a star", "a tree", "a star", "a tree")

@@ -10,7 +10,7 @@ from rich.console import Console
 from lorasmith.errors import Problem
 
 # Paths and numbers stay as they are: coloured digits in a file name help nobody.
-console = Console(highlight=False)
+console = Console(highlight=False, emoji=False)
 
 
 def problem_lines(problems: Sequence[Problem]) -> str:

@@ -95,13 +95,17 @@ def _work(prompt: str | None, options: GridOptions, terminal: Terminal) -> Work:
     sides = options.sides()
     problems: list[Problem] = []
     sources = attempt(problems, lambda: _sources(options, terminal))
-    run, out = None, options.out or DEFAULT_OUT
+    run, folder, out = None, None, options.out or DEFAULT_OUT
     if options.epochs is not None and sources is not None:
         folder = attempt(problems, functools.partial(_run_folder, options.epochs, sources))
         if folder is not None:
             run = attempt(problems, functools.partial(_run_words, folder, prompt))
             out = options.out or folder / "grid"
-    base = attempt(problems, lambda: _base(prompt, run, options, "".join(sides.values())))
+    # Of a run that is not there, a missing prompt is not the trouble.
+    lost = options.epochs is not None and folder is None
+    if not (lost or prompt is not None or run or _vary_the_prompt(sides.values())):
+        problems.append(Problem("PROMPT", "is missing", "write what is to be drawn"))
+    base = attempt(problems, lambda: _base(prompt, run, options))
     grid, place = None, None
     if sources is not None and base is not None:
         grid = attempt(problems, functools.partial(_lay_out, base, sides, sources))
@@ -173,19 +177,24 @@ def _run_words(folder: Path, prompt: str | None) -> RunWords | None:
     return read_run(folder, prompt)
 
 
-def _base(prompt: str | None, run: RunWords | None, options: GridOptions, axes: str) -> Setup:
+def _vary_the_prompt(sides: Iterable[str]) -> bool:
+    from lorasmith.sampling.grid_kinds import kind_of
+
+    kinds = [kind_of(text) for text in sides]
+    return any(kind is not None and kind.name == "prompt" for kind in kinds)
+
+
+def _base(prompt: str | None, run: RunWords | None, options: GridOptions) -> Setup:
     """What the axes vary: the run's own words, or the defaults, under the options that are given.
 
     Raises:
-        UserError: there is no prompt, or a size cannot be read.
+        UserError: a size cannot be read.
     """
     from lorasmith.sampling.grid_axes import Setup
     from lorasmith.sampling.grid_kinds import parse_size
     from lorasmith.sampling.request import PictureRequest
 
     request = run.request if run else PictureRequest(prompt or "")
-    if prompt is None and run is None and "prompt" not in axes:
-        raise UserError.of("PROMPT", "is missing", "write what is to be drawn")
     said = {name: value for name in _PLAIN if (value := getattr(options, name)) is not None}
     if "sampler" in said and "schedule" not in said:
         said["schedule"] = "automatic"

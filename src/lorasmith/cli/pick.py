@@ -74,7 +74,7 @@ def command(
 
     controls = Controls()
     # JSON has the standard output for itself.
-    terminal = Terminal(Console(stderr=True, highlight=False) if as_json else console)
+    terminal = Terminal(Console(stderr=True, highlight=False, emoji=False) if as_json else console)
     with stop_on_interrupt(controls), contextlib.closing(terminal):
         picked = pick(
             run,

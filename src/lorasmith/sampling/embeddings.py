@@ -172,5 +172,8 @@ def _vectors(content: Any) -> dict[str, Tensor]:
     return {
         str(name): vectors.detach().float().reshape(-1, vectors.shape[-1])
         for name, vectors in content.items()
-        if isinstance(vectors, Tensor) and vectors.is_floating_point() and vectors.ndim in (1, 2)
+        if isinstance(vectors, Tensor)
+        and vectors.is_floating_point()
+        and vectors.ndim in (1, 2)
+        and vectors.numel()
     }

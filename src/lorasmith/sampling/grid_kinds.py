@@ -21,7 +21,7 @@ from lorasmith.sampling.grid_snapshots import (
 )
 from lorasmith.sampling.grid_tags import LoraEdit, split_blocks
 from lorasmith.sampling.grid_values import numbers, split_list
-from lorasmith.sampling.samplers import SAMPLERS, find_sampler
+from lorasmith.sampling.samplers import find_sampler
 from lorasmith.sampling.schedules import AUTOMATIC, AUTOMATIC_TITLE, SCHEDULES
 
 Values = Callable[[list[str], str, Sources], list[Value]]
@@ -42,7 +42,7 @@ def parse_axis(option: str, text: str, sources: Sources) -> Axis:
     """
     name, equals, listed = text.partition("=")
     name, _, target = (part.strip() for part in name.partition("@"))
-    kind = _BY_NAME.get(_plain(name))
+    kind = kind_of(text)
     if kind is None:
         near = get_close_matches(_plain(name), _BY_NAME, n=1)
         hint = f"did you mean {_BY_NAME[near[0]].name}? " if near else ""
@@ -67,6 +67,11 @@ def parse_axis(option: str, text: str, sources: Sources) -> Axis:
     return Axis(
         option, kind, tuple(value for value in values if once[value.label] is value), target
     )
+
+
+def kind_of(text: str) -> Kind | None:
+    """What ``AXIS@NAME=VALUES`` varies; None where no axis is called so."""
+    return _BY_NAME.get(_plain(text.partition("=")[0].partition("@")[0]))
 
 
 def _plain(name: str) -> str:
@@ -104,9 +109,11 @@ def _samplers(items: list[str], target: str, sources: Sources) -> list[Value]:
     values = []
     for item in items:
         sampler = find_sampler(item)
-        usual = sampler.schedule == SAMPLERS[sampler.name].schedule
-        title = sampler.title if usual else f"{sampler.title} {sampler.schedule_title}"
-        values.append(_asking(title, sampler=sampler.name if usual else item))
+        # A schedule that is named must stand, whatever --schedule says.
+        if item.strip().lower() in (sampler.name, sampler.title.lower()):
+            values.append(_asking(sampler.title, sampler=sampler.name))
+        else:
+            values.append(_asking(f"{sampler.title} {sampler.schedule_title}", sampler=item))
     return values
 
 

@@ -109,7 +109,7 @@ class LoraShelf:
         self._aliases: dict[str, list[Path]] | None = None
         self._files: list[Path] = []
         for path in sorted(folder.rglob("*")) if folder is not None else []:
-            if path.suffix.lower() in EXTENSIONS and path.is_file():
+            if path.suffix.lower() in EXTENSIONS and path.is_file() and not _is_state(path):
                 self._files.append(path)
                 below = path.relative_to(folder or path)
                 for name in {path.name, path.stem, str(below), str(below.with_suffix(""))}:
@@ -232,6 +232,11 @@ def _output_name(path: Path) -> str:
         return read_safetensors_header(path).metadata.get("ss_output_name", "")
     except (ValueError, OSError):  # a pickle, or damaged: loading it says so
         return ""
+
+
+def _is_state(path: Path) -> bool:
+    """A training's state, which runs keep beside their LoRAs."""
+    return path.parent.name == "state" and path.name.startswith("step-")
 
 
 def short_hash(path: Path) -> str:

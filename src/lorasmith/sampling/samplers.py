@@ -108,7 +108,8 @@ class Sampler:
     def schedule_title(self) -> str:
         """As in the web UIs; "Automatic" for what none of their names means."""
         known = SCHEDULES.get(self.schedule)
-        return known.title if known and self.schedule != _K else AUTOMATIC_TITLE
+        automatic = self.schedule == _K == SAMPLERS[self.name].schedule
+        return known.title if known and not automatic else AUTOMATIC_TITLE
 
     def start(self, steps: int, prediction: str, *, zero_terminal_snr: bool = False) -> Scheduler:
         """A scheduler with its timesteps set, on the CPU so that reading them never waits.

@@ -131,6 +131,7 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
         regularised=material.regularised,
         captions_alone=captions_alone and bool(material.plain) and not material.regularised,
         state=run.state,
+        changed=run.changed,
         lr=run.settings.optimizer.lr,
     )
 
@@ -179,8 +180,7 @@ def _key(run: PickRun, clip: Path | None) -> str:
     """Changes with whatever makes the numbers of two snapshots not comparable."""
     sample, model = run.settings.sample, run.settings.model
     drawn = (sample.negative, sample.steps, sample.cfg, sample.sampler, sample.size, DRAWING_STEPS)
-    base = read_info(run.folder).get("base_model", model.path)
-    facts = (VERSION, run.material.fingerprint, drawn, base, model.clip_skip, clip)
+    facts = (VERSION, run.material.fingerprint, drawn, run.base, model.clip_skip, clip)
     return blake2b(repr(facts).encode(), digest_size=6).hexdigest()
 
 

@@ -29,6 +29,7 @@ class Facts:
         regularised: whether there are regularisation pictures.
         captions_alone: whether captions without the trigger are all the plain prompts there are.
         state: of the run, as in :class:`~.status.Status`.
+        changed: what is not as it was when the run began.
         lr: the learning rate that was set.
     """
 
@@ -42,6 +43,7 @@ class Facts:
     regularised: bool = False
     captions_alone: bool = False
     state: str = "done"
+    changed: tuple[str, ...] = ()
     lr: float = 1e-4
 
 
@@ -115,7 +117,10 @@ def _against_leaks(last: Measures, facts: Facts) -> list[str]:
 
 def limits_of(measures: Sequence[Measures], facts: Facts) -> tuple[str, ...]:
     """What the verdict does not know."""
-    limits = []
+    limits = [
+        f"Since the training began, {what} changed: the measures are of what is there now."
+        for what in facts.changed
+    ]
     if not facts.held_out:
         limits.append(
             "No pictures are held out, so the loss is that of training pictures, with the adapter "

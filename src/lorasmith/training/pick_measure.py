@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -163,7 +164,7 @@ class Measurer:
         with network.attached():
             measures = self._probed(network)
             watch.finished()
-            drawings = self._drawings(network, candidate.path.stem, watch)
+            drawings = self._drawings(network, candidate.drawings, watch)
         measures = self._compared(measures, drawings)
         return replace(measures, seconds=time.perf_counter() - begin)
 
@@ -272,7 +273,7 @@ class Measurer:
     def _draw(self, captions: Sequence[str], name: str, kind: str) -> list[Image.Image]:
         """Drawings of the captions, from the folder where they are there already."""
         paths = [self._folder / f"{name}-{kind}-{n}.png" for n in range(len(captions))]
-        if all(path.is_file() for path in paths):
+        with contextlib.suppress(OSError, SyntaxError):  # Pillow's words for a damaged PNG.
             return [_opened(path) for path in paths]
         requests = [self._request(escaped(said), n) for n, said in enumerate(captions)]
         made = generate(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +16,7 @@ from lorasmith.data.scan import Picture, scan
 from lorasmith.errors import Problem, RunError, UserError
 from lorasmith.files import quick_fingerprint, read_safetensors_header
 from lorasmith.models.family import Architecture
+from lorasmith.models.source import locate
 from lorasmith.sampling.from_captions import stripped
 from lorasmith.sampling.grid_snapshots import Snapshot, find_snapshots
 from lorasmith.training.holdout_setup import HeldOut, hold_out_of
@@ -31,7 +33,7 @@ from lorasmith.training.prepare import (
     folder_specs,
     open_architecture,
 )
-from lorasmith.training.run_folder import RunFolder, existing_run_folder
+from lorasmith.training.run_folder import RunFolder, existing_run_folder, read_info
 from lorasmith.training.status import read_status
 
 # Pictures whose loss is measured, of each kind. The noise and timesteps are the same for every
@@ -65,6 +67,11 @@ class Candidate:
     epoch: int | None
     step: int | None
     fingerprint: str
+
+    @property
+    def drawings(self) -> str:
+        """What the files of its drawings begin with: as measures, they are the file's content's."""
+        return self.fingerprint[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,12 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class PickRun:
-    """A run folder as ``pick`` sees it; ``state`` as in :class:`~.status.Status`."""
+    """A run folder as ``pick`` sees it; ``state`` as in :class:`~.status.Status`.
+
+    Args:
+        base: the base model's fingerprint.
+        changed: what is not as it was when the run began.
+    """
 
     folder: RunFolder
     settings: TrainSettings
@@ -114,6 +126,8 @@ class PickRun:
     architecture: Architecture
     candidates: tuple[Candidate, ...]
     material: Material
+    base: str
+    changed: tuple[str, ...] = ()
 
 
 def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
@@ -145,7 +159,23 @@ def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
     if architecture is None or held is None or problems:
         raise UserError(dict.fromkeys(problems))
     material = gather(settings, held, architecture, pictures, plain)
-    return PickRun(folder, settings, state, architecture, tuple(candidates), material)
+    base = quick_fingerprint(locate(settings.model.path))
+    changed = tuple(_changed(folder, base, len(found.pictures) if found is not None else 0))
+    return PickRun(
+        folder, settings, state, architecture, tuple(candidates), material, base, changed
+    )
+
+
+def _changed(folder: RunFolder, base: str, pictures: int) -> Iterator[str]:
+    if read_info(folder).get("base_model", base) != base:
+        yield "the base model's file"
+    try:
+        report = json.loads((folder.path / "dataset.json").read_text(encoding="utf-8"))
+        known = len(report["pictures"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if known != pictures:
+        yield f"the pictures ({known} then, {pictures} now)"
 
 
 def find_candidates(folder: RunFolder, state: str) -> list[Candidate]:

@@ -34,8 +34,7 @@ def save_sheet(path: Path, run: PickRun, drawings: Path, verdict: Verdict) -> Pa
     rows = [[_opened(drawings / f"{name}-{kind}-{n}.png") for name, kind, n in base]]
     labels = ["base model"]
     for number, (one, judged) in enumerate(zip(run.candidates, verdict.judged, strict=True)):
-        stem = one.path.stem
-        rows.append([_opened(drawings / f"{stem}-{kind}-{n}.png") for kind, n in columns])
+        rows.append([_opened(drawings / f"{one.drawings}-{kind}-{n}.png") for kind, n in columns])
         kept = " KEEP" if number == verdict.keep else ""
         labels.append(f"{one.label}{kept}, {WORDS[judged.state]}")
     if not any(picture is not None for row in rows[1:] for picture in row):
@@ -49,10 +48,11 @@ def save_sheet(path: Path, run: PickRun, drawings: Path, verdict: Verdict) -> Pa
 
 
 def _opened(path: Path) -> Image.Image | None:
-    if not path.is_file():
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
+    except (OSError, SyntaxError):  # Not drawn, or damaged.
         return None
-    with Image.open(path) as file:
-        picture = file.convert("RGB")
     factor = SIDE / max(picture.size)
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
     method = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS

@@ -71,6 +71,12 @@ def test_a_grid_and_its_files(tmp_path) -> None:
     assert "4 were there already" in again.output
 
 
+def test_prompts_may_be_an_axis_in_any_spelling(tmp_path) -> None:
+    result = run("--x", "Prompt=red body,blue body", *FAST)
+    assert result.exit_code == 0, result.output
+    assert {info.prompt for info in infos(tmp_path / "grid")} == {"red body", "blue body"}
+
+
 def test_a_second_pass_by_how_much_it_draws_anew(tmp_path) -> None:
     result = run("red body", "--x", "denoise=0.2,0.7", "--hires", "2", "--hires-steps", "2", *FAST)
     assert result.exit_code == 0, result.output
@@ -144,6 +150,7 @@ def test_all_mistakes_are_told_at_once(tmp_path) -> None:
         (("star", "--x", "sede=1"), "did you mean seed?"),
         (("star", "--x", "seed=1", "--strengths", "1"), "--strengths belongs to --epochs"),
         (("--epochs", "nowhere"), "no such run"),
+        (("--x", "negative prompt=none,blurry"), "PROMPT: is missing"),
         (("--epochs", "a", "--x", "seed=1"), "only --z"),
         (("star", "--x", "seed=1", "--cfg", "-1"), "--cfg: -1"),
         (("star", "--x", "clip skip=1,99"), "99 is no CLIP skip"),

@@ -150,6 +150,8 @@ def test_what_is_no_embedding_is_refused(tmp_path, capsys, name, content, word) 
 def test_other_tensors_are_refused(tmp_path) -> None:
     save_file({"a": vectors(1), "b": vectors(1)}, tmp_path / "two.safetensors")
     save_file({"emb_params": vectors(1) * float("nan")}, tmp_path / "nan.safetensors")
-    for name, word in (("two", "not a textual-inversion"), ("nan", "NaN")):
+    save_file({"emb_params": torch.zeros(2, 0)}, tmp_path / "flat.safetensors")
+    refused = (("two", "not a textual-inversion"), ("nan", "NaN"), ("flat", "not a textual"))
+    for name, word in refused:
         with pytest.raises(PromptError, match=word):
             load_embedding(tmp_path / f"{name}.safetensors")

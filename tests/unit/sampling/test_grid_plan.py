@@ -53,6 +53,7 @@ def requests(grid: Grid) -> list[PictureRequest]:
         ("CFG Scale=3-7 (+2)", "cfg", [3.0, 5.0, 7.0]),
         ("Sampler=Euler a,DDIM", "sampler", ["euler_a", "ddim"]),
         ("sampler=DPM++ 2M SDE Karras", "sampler", ["DPM++ 2M SDE Karras"]),
+        ("sampler=DPM++ 2M Karras,DPM++ 2M", "sampler", ["DPM++ 2M Karras", "dpmpp_2m"]),
         ("Clip skip=1,2", "clip_skip", [1, 2]),
         ("eta=0,1", "eta", [0.0, 1.0]),
         ("cfg_rescale=0,0.7", "cfg_rescale", [0.0, 0.7]),

@@ -51,6 +51,13 @@ def test_names(shelf, lora_folder, name, path) -> None:
     assert shelf.find(name) == lora_folder / path
 
 
+def test_states_of_a_training_are_no_loras(tmp_path) -> None:
+    (tmp_path / "zorp" / "state").mkdir(parents=True)
+    (tmp_path / "zorp" / "state" / "step-00000600.pt").write_bytes(b"state")
+    (tmp_path / "zorp" / "zorp.safetensors").write_bytes(b"lora")
+    assert [path.name for path in LoraShelf(tmp_path).files] == ["zorp.safetensors"]
+
+
 def test_an_unknown_name_gets_the_nearest(shelf) -> None:
     with pytest.raises(PromptError, match=r"did you mean cat\?"):
         shelf.find("Cats")

@@ -140,6 +140,8 @@ def test_a_schedule_beside_the_name() -> None:
     assert find_sampler("DPM++ 2M Karras", "Karras").schedule == "karras"
     assert find_sampler("DPM++ 2M Karras", "Automatic").schedule == "karras"
     assert find_sampler("euler", "normal").schedule_title == "Automatic"
+    # Of a sampler whose automatic schedule is another, uniform must be told.
+    assert find_sampler("dpmpp_2m", "uniform").schedule_title == "Uniform"
     for sampler, schedule, message in (
         ("DPM++ 2M Karras", "exponential", "say it in one place"),
         ("DDIM", "karras", "a schedule of its own"),
