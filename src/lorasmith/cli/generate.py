@@ -76,6 +76,9 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
     problems = list(_check_sources(prompt, options))
     shelf = _attempt(lambda: _shelf(options.lora_dir, terminal), problems)
     recipe = _attempt(lambda: _recipe(options, shelf, terminal), problems)
+    if recipe is not None:
+        problems += _without_hires(options, recipe)
+        options = _with_recipe(options, recipe)
     size = _attempt(lambda: _parse_size(options.size), problems)
     if not 1 <= options.count <= MAX_COUNT:
         what = f"{options.count} is out of range"
@@ -93,21 +96,15 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
     problems += _check(requests, shelf, wildcards)
     _attempt(lambda: check_writable(options.out), problems)
     source = _attempt(lambda: _model(options, recipe), problems)
-    clip_skip = recipe.clip_skip if recipe and "clip_skip" not in options.given else None
-    clip_skip = clip_skip or options.clip_skip
     embeddings = _folder(options.embedding_dir, "--embedding-dir", problems)
     # Without a model there is nothing to say of layers and devices.
-    place = (
-        _attempt(lambda: _place(source, options, clip_skip), problems)
-        if source is not None
-        else None
-    )
+    place = _attempt(lambda: _place(source, options), problems) if source is not None else None
     if problems or shelf is None or source is None or place is None:
         raise UserError(dict.fromkeys(problems))
     random_seed = None if options.seed is not None or recipe else base.seed
     return Work(
         requests, drawings, shelf, EmbeddingShelf(embeddings, observer=terminal),
-        wildcards, source, options, clip_skip, *place, random_seed,
+        wildcards, source, options, options.clip_skip, *place, random_seed,
     )  # fmt: skip
 
 
@@ -130,16 +127,28 @@ def _check_sources(prompt: str | None, options: Options) -> Iterable[Problem]:
         yield Problem("PROMPT", "is missing", "say what to draw")
     if options.without and options.captions is None:
         yield Problem("--without", "there are no captions", "give the dataset with --captions")
+    if prompt is not None and options.prompts is not None:
+        yield Problem("PROMPT", "does nothing with --prompts", "leave one of them out")
     needs = {
         "init": ("denoise", "mask"),
         "mask": ("masked_content", "mask_blur", "mask_padding"),
+        "from_png": ("model_dir",),
     }
     if options.from_png is None:
-        needs["hires"] = ("hires_denoise", "hires_steps", "hires_upscaler")
+        yield from _without_hires(options)
     for needed, names in needs.items():
         for name in names:
             if name in options.given and getattr(options, needed) is None:
-                yield Problem(f"--{name.replace('_', '-')}", f"does nothing without --{needed}")
+                what = f"does nothing without --{needed.replace('_', '-')}"
+                yield Problem(f"--{name.replace('_', '-')}", what)
+
+
+def _without_hires(options: Options, recipe: Recipe | None = None) -> Iterable[Problem]:
+    """Options of a second pass that neither the command nor the picture asks for."""
+    if options.hires is None and (recipe is None or recipe.request.hires is None):
+        for name in ("hires-denoise", "hires-steps", "hires-upscaler"):
+            if name.replace("-", "_") in options.given:
+                yield Problem(f"--{name}", "does nothing without --hires")
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -177,14 +186,23 @@ def _recipe(options: Options, shelf: LoraShelf | None, observer: Observer) -> Re
 
     if options.from_png is None:
         return None
-    found = recipe(require_infotext(options.from_png), options.from_png)
+    found = recipe(require_infotext(options.from_png), options.from_png, options.given)
     for note in found.notes:
-        if "--init" not in note or options.init is None:
-            observer(Notice("warning", f"{options.from_png.name}: {note}"))
+        observer(Notice("warning", f"{options.from_png.name}: {note}"))
     if shelf is None:
         return found
     prompt = find_loras(found.request.prompt, found.lora_hashes, shelf)
     return replace(found, request=replace(found.request, prompt=prompt))
+
+
+def _with_recipe(options: Options, recipe: Recipe) -> Options:
+    """The options, with what the picture says in place of defaults."""
+    names = {"content": "masked_content", "blur": "mask_blur", "padding": "mask_padding"}
+    said: dict[str, Any] = {names[name]: value for name, value in recipe.masked.items()}
+    said["clip_skip"] = recipe.clip_skip
+    said["prediction"] = recipe.prediction
+    said["zero_terminal_snr"] = recipe.zero_terminal_snr
+    return replace(options, **{k: v for k, v in said.items() if k not in options.given})
 
 
 def _base(
@@ -233,7 +251,8 @@ def _hires(options: Options, known: Hires | None) -> Hires | None:
 def _inpaint(options: Options) -> Inpaint | None:
     from lorasmith.sampling.request import Inpaint
 
-    if options.mask is None:
+    # A mask without a picture is told by the options' check.
+    if options.mask is None or options.init is None:
         return None
     content: Any = options.masked_content
     return Inpaint(options.mask, content, options.mask_blur, options.mask_padding)
@@ -334,9 +353,7 @@ def _model(options: Options, recipe: Recipe | None) -> tuple[str, str | None]:
     return str(found), options.vae or (str(vae) if vae else None)
 
 
-def _place(
-    source: tuple[str, str | None], options: Options, clip_skip: int
-) -> tuple[torch.device, torch.dtype]:
+def _place(source: tuple[str, str | None], options: Options) -> tuple[torch.device, torch.dtype]:
     """Where and in which precision to compute, from the model's header.
 
     Raises:
@@ -353,7 +370,7 @@ def _place(
     chosen = _attempt(lambda: choose_device(options.device), problems)
     if architecture is not None:
         known = architecture
-        _attempt(lambda: check_clip_skip(known, clip_skip, "--clip-skip"), problems)
+        _attempt(lambda: check_clip_skip(known, options.clip_skip, "--clip-skip"), problems)
     if architecture is None or chosen is None or problems:
         raise UserError(_under_options(problems))
     weights = unet_weights(architecture.unet)

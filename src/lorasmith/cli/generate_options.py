@@ -11,6 +11,8 @@ import click
 
 # Request fields and settings by the option that sets them here, for messages.
 NAMES = {
+    "prompt": "PROMPT",
+    "negative": "--negative",
     "steps": "--steps",
     "cfg": "--cfg",
     "cfg_rescale": "--cfg-rescale",

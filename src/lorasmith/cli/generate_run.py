@@ -141,6 +141,7 @@ def _model_hash(work: Work) -> Iterator[Future[str]]:
 
 
 def _save(work: Work, index: int, picture: GeneratedPicture, model_hash: str) -> Path:
+    from lorasmith.sampling.from_captions import caption_of
     from lorasmith.sampling.infotext import describe, save_picture
     from lorasmith.sampling.model_name import model_name
 
@@ -152,12 +153,17 @@ def _save(work: Work, index: int, picture: GeneratedPicture, model_hash: str) ->
         vae=Path(vae).name if vae else "",
         clip_skip=work.clip_skip,
         lora_hashes=_lora_hashes(work, picture.request.prompt),
+        prediction=work.options.prediction,
+        zero_terminal_snr=work.options.zero_terminal_snr,
     )
     if work.drawings is not None:
         drawing = work.drawings[index]
         drawing.path.parent.mkdir(parents=True, exist_ok=True)
         # The caption first: a picture that is there is not drawn again.
-        write_text(drawing.caption_path, drawing.caption + "\n")
+        from_file = work.options.prompts is not None
+        # The request's prompt has its wildcards drawn, the line in the file has not.
+        caption = caption_of(picture.request.prompt) if from_file else drawing.caption
+        write_text(drawing.caption_path, caption + "\n")
         save_picture(drawing.path, picture.image, info)
         return drawing.path
     path = _new_path(work.options.out, picture.seed)

@@ -23,6 +23,8 @@ from lorasmith.sampling.request import PictureRequest
 PLACE = "{caption}"
 _NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
 _BRACKET = re.compile(r"\\.|[()\[\]]")
+_TAG_HEAD = re.compile(r"<([A-Za-z]\w*):(?=[^<>]*>)")
+_KEYWORD = re.compile(r"\b(?:AND|BREAK)\b")
 # sd-scripts' options in a file of prompts, and the request's fields.
 _OPTIONS: dict[str, tuple[str, type]] = {
     "n": ("negative", str),
@@ -135,7 +137,13 @@ def stripped(caption: str, without: Sequence[str]) -> str:
 
 
 def escaped(caption: str) -> str:
-    """The caption as a prompt that means it to the letter: brackets weigh nothing."""
+    """The caption as a prompt that means it to the letter: brackets weigh nothing.
+
+    Wildcards and choices are drawn all the same.
+    """
+    # To the text encoder neither the space nor the case makes a difference.
+    caption = _TAG_HEAD.sub(r"<\1 :", caption)
+    caption = _KEYWORD.sub(lambda m: m[0].lower(), caption)
     return _BRACKET.sub(lambda m: m[0] if len(m[0]) == 2 else "\\" + m[0], caption)
 
 
@@ -171,7 +179,7 @@ def drawings_of_file(
     drawings: list[Drawing] = []
     for number, line in lines:
         prompt, options = _with_options(line, f"{path}:{number}", problems)
-        caption = take_tags(prompt)[0].strip().strip(",").strip()
+        caption = caption_of(prompt)
         first = options.pop("seed", base.seed + len(drawings))
         for turn in range(count):
             request = replace(base, prompt=prompt, seed=first + turn, **options)
@@ -180,6 +188,11 @@ def drawings_of_file(
     if problems:
         raise PromptError(problems)
     return drawings
+
+
+def caption_of(prompt: str) -> str:
+    """What a training is told of a picture of a prompt: all but the tags."""
+    return take_tags(prompt)[0].strip().strip(",").strip()
 
 
 def _with_options(line: str, where: str, problems: list[Problem]) -> tuple[str, dict[str, Any]]:

@@ -8,16 +8,25 @@ hashes in the text are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorasmith.errors import Problem, PromptError
-from lorasmith.sampling.infotext import RESCALE, Infotext
+from lorasmith.sampling.infotext import (
+    HIRES_DENOISE,
+    NOISE_SCHEDULE,
+    PREDICTION,
+    RESCALE,
+    ZERO_SNR,
+    Infotext,
+)
 from lorasmith.sampling.loras import LoraShelf, short_hash
 from lorasmith.sampling.prompt_tags import format_tag, take_tags
 from lorasmith.sampling.request import UPSCALERS, Hires, PictureRequest
+
+T = TypeVar("T")
 
 OURS = "lorasmith"
 _SIZE = re.compile(r"(\d+)\s*x\s*(\d+)", re.ASCII)
@@ -37,7 +46,8 @@ _KNOWN = {
     "Model hash", "VAE", "VAE hash", "Denoising strength", "Clip skip", "RNG", "Eta DDIM", RESCALE,
     "CFG Rescale phi", "Hires upscale", "Hires steps", "Hires upscaler", "Hires resize",
     "First pass size", "Lora hashes", "TI hashes", "Hashes", "Version", "Batch size", "Batch pos",
-    "User", "Mask blur", "Masked content", "Inpaint area", "Masked area padding",
+    "User", "Mask blur", "Masked content", "Inpaint area", "Masked area padding", HIRES_DENOISE,
+    PREDICTION, NOISE_SCHEDULE,
 }  # fmt: skip
 
 
@@ -50,6 +60,8 @@ class Recipe:
         clip_skip: 1 where it says nothing.
         lora_hashes: by name.
         notes: what could not be followed.
+        prediction, zero_terminal_snr: the word of the user who made it on its model.
+        masked: fields of :class:`.Inpaint` but the mask, which the picture does not hold.
     """
 
     request: PictureRequest
@@ -59,70 +71,101 @@ class Recipe:
     clip_skip: int = 1
     lora_hashes: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    prediction: str = "auto"
+    zero_terminal_snr: bool = False
+    masked: Mapping[str, Any] = field(default_factory=dict)
 
 
-def recipe(info: Infotext, where: object) -> Recipe:
+def recipe(info: Infotext, where: object, given: Collection[str] = ()) -> Recipe:
     """The request that a text describes.
 
     Args:
         where: the file, for messages.
+        given: what is said elsewhere, by the names of :class:`.generate_options.Options`: of
+            that nothing is amiss here.
 
     Raises:
         PromptError: a number in the text is not one.
     """
-    reader = _Reader(info.settings, where)
+    reader = _Reader(info.settings, where, given)
     prompt = info.prompt if reader.ours else _with_strengths_by_name(info.prompt)
     width, height = reader.size("First pass size") or reader.size("Size") or (None, None)
     hires = reader.hires(width, height)
     sampler, schedule = reader.sampler()
+    rescale = reader.number("CFG Rescale phi", float, 0.0, "cfg_rescale")
     request = PictureRequest(
         prompt,
         info.negative,
-        seed=reader.number("Seed", int, 0),
-        steps=reader.number("Steps", int, 20),
-        cfg=reader.number("CFG scale", float, 7.0),
+        seed=reader.number("Seed", int, 0, "seed"),
+        steps=reader.number("Steps", int, 20, "steps"),
+        cfg=reader.number("CFG scale", float, 7.0, "cfg"),
         sampler=sampler,
         schedule=schedule,
         width=width,
         height=height,
-        cfg_rescale=reader.number(RESCALE, float, reader.number("CFG Rescale phi", float, 0.0)),
-        eta=reader.number("Eta DDIM", float, 0.0),
-        denoise=reader.number("Denoising strength", float, 0.6),
+        cfg_rescale=reader.number(RESCALE, float, rescale, "cfg_rescale"),
+        eta=reader.number("Eta DDIM", float, 0.0, "eta"),
+        denoise=reader.number("Denoising strength", float, 0.6, "denoise", "hires_denoise"),
         hires=hires,
     )
-    reader.note_the_rest(hires)
-    if reader.problems:
-        raise PromptError(reader.problems)
-    return Recipe(
+    found = Recipe(
         request,
         info.settings.get("Model", ""),
         info.settings.get("Model hash", ""),
         info.settings.get("VAE", ""),
-        reader.number("Clip skip", int, 1),
+        reader.number("Clip skip", int, 1, "clip_skip"),
         {match[1]: match[2] for match in _HASH.finditer(info.settings.get("Lora hashes", ""))},
-        tuple(reader.notes),
+        prediction=reader.choice(PREDICTION, {"v": "v", "epsilon": "epsilon"}, "auto"),
+        zero_terminal_snr=reader.choice(NOISE_SCHEDULE, {ZERO_SNR: True, "Default": False}, False),
+        masked=reader.masked(),
     )
+    reader.note_the_rest(hires)
+    if reader.problems:
+        raise PromptError(dict.fromkeys(reader.problems))
+    return replace(found, notes=tuple(reader.notes))
 
 
 class _Reader:
     """Reads values by their keys, and keeps what is wrong with them and what is not followed."""
 
-    def __init__(self, settings: Mapping[str, str], where: object) -> None:
-        self._settings, self._where = settings, str(where)
+    def __init__(self, settings: Mapping[str, str], where: object, given: Collection[str]) -> None:
+        self._settings, self._where, self._given = settings, str(where), frozenset(given)
+        self._strange: set[str] = set()
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.ours = settings.get("Version", "").startswith(OURS)
 
-    def number(self, key: str, kind: Callable[[str], Any], default: Any) -> Any:
+    def number(self, key: str, kind: Callable[[str], Any], default: Any, *options: str) -> Any:
+        """A number; one that cannot be read does not matter where one of ``options`` is given."""
         text = self._settings.get(key)
         if text is None:
             return default
         try:
             return kind(text)
         except ValueError:
-            what = f'its "{key}" is "{text}", not a number'
-            self.problems.append(Problem(self._where, what, "give the option yourself"))
+            if self._given.isdisjoint(options):
+                what = f'its "{key}" is "{text}", not a number'
+                todo = f"give --{options[0].replace('_', '-')} yourself"
+                self.problems.append(Problem(self._where, what, todo))
             return default
+
+    def choice(self, key: str, known: Mapping[str, T], default: T) -> T:
+        text = self._settings.get(key)
+        if text is not None and text not in known:
+            self._strange.add(key)
+        return known.get(text or "", default)
+
+    def masked(self) -> dict[str, Any]:
+        if not {"Mask blur", "Masked content", "Masked area padding"} & self._settings.keys():
+            return {}
+        contents = {"original": "original", "latent noise": "noise"}
+        padding = self.number("Masked area padding", int, None, "mask_padding")
+        whole = self._settings.get("Inpaint area", "Only masked") != "Only masked"
+        return {
+            "content": self.choice("Masked content", contents, "original"),
+            "blur": self.number("Mask blur", int, 4, "mask_blur"),
+            "padding": None if whole else padding,
+        }
 
     def size(self, key: str) -> tuple[int, int] | None:
         match = _SIZE.fullmatch(self._settings.get(key, "").strip())
@@ -145,17 +188,26 @@ class _Reader:
         return (int(match[1]), int(match[2])) if match else (0, 0)
 
     def hires(self, width: int | None, height: int | None) -> Hires | None:
-        scale = self.number("Hires upscale", float, 0.0)
+        scale = self.number("Hires upscale", float, 0.0, "hires")
         large = self.size("Hires resize")
         if not large and self.size("First pass size"):
             large = self.size("Size")
         if large and width and height:
             scale = max(large[0] / width, large[1] / height)
+            self._note_shape(large, (round(width * scale), round(height * scale)))
         if not scale:
             return None
-        denoise = self.number("Denoising strength", float, 0.7)
-        steps = self.number("Hires steps", int, 0)
+        denoise = self.number("Denoising strength", float, 0.7, "hires_denoise", "denoise")
+        denoise = self.number(HIRES_DENOISE, float, denoise, "hires_denoise")
+        steps = self.number("Hires steps", int, 0, "hires_steps")
         return Hires(scale, denoise, steps, self._upscaler())
+
+    def _note_shape(self, asked: tuple[int, int], size: tuple[int, int]) -> None:
+        if asked != size and self._given.isdisjoint(("hires", "size")):
+            self.notes.append(
+                f"it was enlarged to {asked[0]}x{asked[1]}, another shape than it was drawn in: "
+                f"here it is enlarged to {size[0]}x{size[1]}"
+            )
 
     def _upscaler(self) -> str:
         title = self._settings.get("Hires upscaler", "Latent")
@@ -175,11 +227,16 @@ class _Reader:
                 "its first noise was drawn on a GPU, ours is a CPU's: expect a like picture, "
                 "not the same"
             )
-        if "Mask blur" in settings or ("Denoising strength" in settings and hires is None):
+        alone = "Denoising strength" in settings and hires is None
+        begun = alone or not {"Mask blur", HIRES_DENOISE}.isdisjoint(settings)
+        if begun and "init" not in self._given:
             self.notes.append(
                 "it was made from another picture, which it does not hold: give that with --init"
             )
-        rest = {key: value for key, value in settings.items() if key not in _KNOWN}
+        if "Mask blur" in settings and "mask" not in self._given:
+            self.notes.append("it was drawn under a mask, which it does not hold: give --mask")
+        known = _KNOWN - self._strange
+        rest = {key: value for key, value in settings.items() if key not in known}
         if rest:
             told = ", ".join(f"{key}: {value}" for key, value in rest.items())
             self.notes.append(f"not followed: {told}")

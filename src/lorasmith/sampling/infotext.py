@@ -25,6 +25,10 @@ from lorasmith.sampling.samplers import find_sampler
 
 CHUNK = "parameters"
 RESCALE = "CFG Rescale φ"  # as the web UI's extension of that name calls it
+# Ours alone: the web UI has one denoising strength, and takes the model's prediction from a file.
+HIRES_DENOISE = "Hires denoising strength"
+PREDICTION = "Prediction"
+NOISE_SCHEDULE, ZERO_SNR = "Noise Schedule", "Zero Terminal SNR"  # the web UI's
 _NEGATIVE = "Negative prompt: "
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 # A last line with fewer pairs than this is text, as the web UI has it.
@@ -61,6 +65,8 @@ def describe(
     vae: str = "",
     clip_skip: int = 1,
     lora_hashes: Mapping[str, str] | None = None,
+    prediction: str = "auto",
+    zero_terminal_snr: bool = False,
 ) -> Infotext:
     """What made a picture, under the web UI's names and in its order.
 
@@ -71,6 +77,7 @@ def describe(
         vae: the name of a VAE that was used instead of the model's own.
         clip_skip: the model's, for requests that say none.
         lora_hashes: of the LoRAs in the prompt, by name; see :func:`.loras.short_hash`.
+        prediction, zero_terminal_snr: the user's word on the model, where there was one.
     """
     sampler = find_sampler(request.sampler, request.schedule)
     clip_skip = request.clip_skip or clip_skip
@@ -90,6 +97,8 @@ def describe(
         "RNG": "CPU",
         "Eta DDIM": f"{request.eta:g}" if request.eta else "",
         RESCALE: f"{request.cfg_rescale:g}" if request.cfg_rescale else "",
+        PREDICTION: prediction if prediction != "auto" else "",
+        NOISE_SCHEDULE: ZERO_SNR if zero_terminal_snr else "",
         **_hires(request),
         **_inpaint(request),
         "Lora hashes": ", ".join(f"{name}: {hash_}" for name, hash_ in (lora_hashes or {}).items()),
@@ -117,6 +126,7 @@ def _hires(request: PictureRequest) -> dict[str, str]:
     if request.hires is None:
         return {}
     return {
+        HIRES_DENOISE: f"{request.hires.denoise:g}" if request.init is not None else "",
         "Hires upscale": f"{request.hires.scale:g}",
         "Hires steps": str(request.hires.steps or ""),
         "Hires upscaler": UPSCALERS[request.hires.upscaler].title,
@@ -198,7 +208,7 @@ def require_infotext(path: Path) -> Infotext:
         with Image.open(path) as picture:
             keys = set(picture.info)
             software = str(picture.info.get("Software", ""))
-    except DECODER_ERRORS as error:
+    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         what = "cannot be read" if path.is_file() else "is not a file"
         raise PromptError.of(path, what, "give a picture that a web UI made") from error
     program = next((name for key, name in _OTHERS.items() if key in keys), software)
@@ -215,11 +225,18 @@ def _user_comment(picture: Image.Image) -> str:
     if isinstance(raw, str):
         return raw
     if raw.startswith(b"UNICODE\0"):
-        # Written as UTF-16 in either order; English text tells which.
-        data = raw[8:]
-        order = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
-        return data.decode(order, errors="replace")
+        return _utf_16(raw[8:])
     return raw.removeprefix(b"ASCII\0\0\0").decode("utf-8", errors="replace").strip("\0")
+
+
+def _utf_16(data: bytes) -> str:
+    """The text of bytes in either order, for programs differ and nothing says which."""
+    big, little = (data.decode(order, errors="replace") for order in ("utf-16-be", "utf-16-le"))
+    for text in (big, little):
+        if "Steps: " in text:
+            return text.lstrip("\ufeff")
+    # Of a Latin letter one byte is zero, the first when big endian.
+    return (little if data[1::2].count(0) > data[::2].count(0) else big).lstrip("\ufeff")
 
 
 def _quote(value: object) -> str:

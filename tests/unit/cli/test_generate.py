@@ -116,6 +116,7 @@ def test_all_mistakes_are_told_at_once(tmp_path) -> None:
         (("--vae", "nowhere.safetensors"), "nowhere.safetensors"),
         (("--lora-dir", "nowhere"), "--lora-dir: nowhere does not exist"),
         (("--size", "99999x64"), "--size: 99999 is out of range"),
+        (("--negative", "caf\udce9"), "--negative: is not text in UTF-8"),
         (("--precision", "fp16"), "--precision"),
         (("--precision", "int3"), "int3"),
         (("--steps", "many"), "many"),
@@ -178,6 +179,31 @@ def test_a_picture_makes_itself_again_and_options_win(tmp_path) -> None:
     assert "Hires upscale" not in info.settings
 
 
+def test_what_a_picture_says_of_mask_and_model_is_followed(tmp_path) -> None:
+    Image.new("RGB", (64, 64), "red").save("init.png")
+    Image.new("RGB", (64, 64), "white").save("mask.png")
+    from_picture = ("--init", "init.png", "--mask", "mask.png")
+    masked = ("--mask-blur", "9", "--masked-content", "noise", "--mask-padding", "16")
+    model = ("--prediction", "v", "--zero-terminal-snr")
+    result = run("star", "--seed", "7", *FAST, *from_picture, *masked, *model)
+    assert result.exit_code == 0, result.output
+    first = tmp_path / "outputs" / "00001-7.png"
+    result = run("--from-png", str(first), *from_picture, "--out", "again")
+    assert "warning" not in result.output.lower()
+    assert (tmp_path / "again" / "00001-7.png").read_bytes() == first.read_bytes()
+    run("--from-png", str(first), *from_picture, "--mask-blur", "3", "--out", "other")
+    info = read_infotext(tmp_path / "other" / "00001-7.png")
+    assert info is not None
+    assert (info.settings["Mask blur"], info.settings["Masked area padding"]) == ("3", "16")
+    result = run("--from-png", str(first), "--hires-steps", "5")
+    assert "--hires-steps: does nothing without --hires" in result.output
+
+
+def test_one_cause_is_one_error() -> None:
+    Image.new("RGB", (8, 8)).save("mask.png")
+    assert len(run("star", "--mask", "mask.png").output.strip().splitlines()) == 2
+
+
 def test_the_model_of_a_foreign_picture_is_asked_for(tmp_path) -> None:
     info = Infotext("a", "", {"Steps": "2", "Sampler": "Euler", "Seed": "3", "Model": "anime"})
     save_picture(tmp_path / "a.png", Image.new("RGB", (8, 8)), info)
@@ -215,13 +241,24 @@ def test_captions_become_a_folder_to_train_with_and_nothing_is_drawn_twice(tmp_p
     assert "nothing left to draw" in run(*args, "--without", "zorp").output
 
 
+def test_a_line_of_prompts_is_saved_as_it_was_drawn(tmp_path) -> None:
+    (tmp_path / "wild").mkdir()
+    (tmp_path / "wild" / "col.txt").write_text("red\n")
+    (tmp_path / "p.txt").write_text("{blue|blue} (star:1.2) __col__\n")
+    result = run("--prompts", "p.txt", "--wildcard-dir", "wild", "--size", "32x32", *FAST)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "outputs" / "0001.txt").read_text() == "blue (star:1.2) red\n"
+
+
 @pytest.mark.parametrize(
     ("args", "part"),
     [
         ((), "PROMPT: is missing"),
-        (("star", "--mask", "a.png"), "--mask: there is no picture to be masked"),
+        (("star", "--mask", "a.png"), "--mask: does nothing without --init"),
         (("star", "--denoise", "0.5"), "--denoise: does nothing without --init"),
         (("star", "--hires-steps", "5"), "--hires-steps: does nothing without --hires"),
+        (("star", "--model-dir", "."), "--model-dir: does nothing without --from-png"),
+        (("star", "--prompts", "p.txt"), "PROMPT: does nothing with --prompts"),
         (("star", "--without", "x"), "--without: there are no captions"),
         (("star", "--init", "none.png"), "--init: none.png is not a file"),
         (("star", "--from-png", "none.png"), "none.png: is not a file"),

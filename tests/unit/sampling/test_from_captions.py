@@ -106,6 +106,14 @@ def test_a_caption_is_meant_to_the_letter(caption) -> None:
     assert "".join(fragment.text for fragment in fragments) == caption
 
 
+def test_tags_and_keywords_in_captions_are_words() -> None:
+    prompt = parse_prompt(escaped("cat AND <lora:x:1> BREAK <3 :) <a:b>, SAND"))
+    assert prompt.loras == ()
+    (part,) = prompt.parts
+    ((fragment,),) = part.sections()
+    assert fragment.text == "cat and <lora :x:1> break <3 :) <a :b>, SAND"
+
+
 def test_brackets_that_are_escaped_already_stay_so() -> None:
     assert escaped(r"miku \(vocaloid\), (x)") == r"miku \(vocaloid\), \(x\)"
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -19,7 +22,7 @@ from lorasmith.sampling.infotext import (
     save_picture,
 )
 from lorasmith.sampling.loras import LoraShelf, short_hash
-from lorasmith.sampling.request import Hires, PictureRequest
+from lorasmith.sampling.request import Hires, Inpaint, PictureRequest
 
 NEW = """masterpiece, (girl:1.2), <lora:miku:0.5:0.8>
 looking at viewer
@@ -123,6 +126,55 @@ def test_what_cannot_be_followed_is_told() -> None:
         read("a\nSteps: 20, Sampler: Euler, CFG scale: high, Seed: 1")
 
 
+PLAIN = "a\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, RNG: CPU, "
+
+
+def test_a_mask_and_its_settings() -> None:
+    inpaint = Inpaint(Path("m.png"), "noise", 9, 16)
+    request = PictureRequest("a", init=Path("a.png"), inpaint=inpaint, width=64, height=64)
+    found = recipe(describe(request, model="demo"), "")
+    assert found.masked == {"content": "noise", "blur": 9, "padding": 16}
+    assert ["--init" in note for note in found.notes] == [True, False]
+    assert "--mask" in found.notes[1]
+    assert recipe(describe(request, model="demo"), "", {"init", "mask"}).notes == ()
+    found = read(PLAIN + "Mask blur: 2, Inpaint area: Whole picture, Masked content: fill")
+    assert found.masked == {"content": "original", "blur": 2, "padding": None}
+    assert found.notes[-1] == "not followed: Masked content: fill"
+
+
+def test_a_second_pass_over_a_picture_has_a_denoise_of_its_own() -> None:
+    request = PictureRequest("a", init=Path("a.png"), denoise=0.3, hires=Hires(denoise=0.8))
+    found = recipe(describe(replace(request, width=64, height=64), model="demo"), "")
+    assert (found.request.denoise, found.request.hires) == (0.3, request.hires)
+    (note,) = found.notes
+    assert "--init" in note
+
+
+def test_the_word_on_the_model_comes_back() -> None:
+    request = PictureRequest("a", width=64, height=64)
+    info = describe(request, model="demo", prediction="v", zero_terminal_snr=True)
+    found = recipe(info, "")
+    assert (found.prediction, found.zero_terminal_snr, found.notes) == ("v", True, ())
+    found = recipe(describe(request, model="demo"), "")
+    assert (found.prediction, found.zero_terminal_snr, found.notes) == ("auto", False, ())
+
+
+def test_a_number_that_is_given_does_not_matter() -> None:
+    text = "a\nSteps: twenty, Sampler: Euler, CFG scale: 3, Clip skip: x, RNG: CPU"
+    with pytest.raises(PromptError, match=r'"twenty", not a number \(give --steps[^$]*"Clip skip"'):
+        read(text)
+    found = recipe(parse_infotext(text), "", {"steps", "clip_skip"})
+    assert (found.request.cfg, found.notes) == (3.0, ())
+
+
+def test_another_shape_after_enlarging_is_told() -> None:
+    text = PLAIN + "Size: 64x64, Denoising strength: 0.5, Hires resize: 128x192"
+    (note,) = read(text).notes
+    assert "128x192" in note
+    assert "192x192" in note
+    assert read(text.replace("x192", "x128")).notes == ()
+
+
 def test_a_lora_is_found_by_its_hash(lora_folder, tmp_path) -> None:
     shutil.copy(lora_folder / "cat.safetensors", tmp_path / "renamed.safetensors")
     shelf = LoraShelf(tmp_path)
@@ -157,8 +209,20 @@ def exif_comment(path, text: str, form: str) -> None:
 @pytest.mark.parametrize("form", ["utf-16-be", "utf-16-le", "ascii"])
 @pytest.mark.parametrize("suffix", ["jpg", "webp"])
 def test_jpeg_and_webp_carry_it_in_exif(tmp_path, suffix, form) -> None:
-    exif_comment(tmp_path / f"a.{suffix}", OLD, form)
-    assert read_infotext(tmp_path / f"a.{suffix}") == parse_infotext(OLD)
+    texts = [OLD] if form == "ascii" else [OLD, "猫, red star\n" + OLD, "猫, a", "a cat"]
+    for text in texts:
+        exif_comment(tmp_path / f"a.{suffix}", text, form)
+        assert read_infotext(tmp_path / f"a.{suffix}") == parse_infotext(text)
+
+
+def test_a_picture_that_says_it_is_huge_cannot_be_read(tmp_path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[16:24] = struct.pack(">II", 60000, 60000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(PromptError, match="cannot be read"):
+        require_infotext(tmp_path / "a.png")
 
 
 def test_pictures_that_say_nothing_of_use_are_named(tmp_path) -> None:
