@@ -316,7 +316,7 @@ def _draw(work: Work, terminal: Terminal) -> Report:
                 work.out,
                 identity,
                 sources=sources,
-                loader=Loader(load, exchange),
+                loader=Loader(load, exchange, place.prediction, place.zero_terminal_snr is True),
                 observer=terminal,
                 controls=controls,
             )

@@ -42,10 +42,13 @@ class Loader:
     Args:
         load: a model, with a VAE (``None``: its own).
         exchange: gives a loaded model of that source another VAE.
+        prediction, zero_terminal_snr: what models are told of themselves, which pictures say.
     """
 
     load: Callable[[str, str | None], DiffusionModel]
     exchange: Callable[[DiffusionModel, str, str | None], None]
+    prediction: str = "auto"
+    zero_terminal_snr: bool = False
 
 
 @dataclass(slots=True)
@@ -158,7 +161,7 @@ def draw_cells(
                 setup = setups[picture.index]
                 digest = work.digests[setup]
                 path = folder.new(cells[setup], kinds, digest)
-                _save(path, picture, setup, hashes)
+                _save(path, picture, setup, loader, hashes)
                 folder.add(digest, path)
 
 
@@ -189,6 +192,7 @@ def _save(
     path: Path,
     picture: GeneratedPicture,
     setup: Setup,
+    loader: Loader,
     hashes: _Hashes,
 ) -> None:
     info = describe(
@@ -197,6 +201,8 @@ def _save(
         model_hash=hashes.of_model(setup.model),
         vae=Path(setup.vae).name if setup.vae else "",
         lora_hashes=hashes.of_loras(picture.request.prompt),
+        prediction=loader.prediction,
+        zero_terminal_snr=loader.zero_terminal_snr,
     )
     if path.exists():  # Found damaged.
         path.unlink()

@@ -72,8 +72,9 @@ def test_a_grid_and_its_files(tmp_path) -> None:
 
 
 def test_prompts_may_be_an_axis_in_any_spelling(tmp_path) -> None:
-    result = run("--x", "Prompt=red body,blue body", *FAST)
+    result = run("--x", "Prompt=red body,blue body", "--prediction", "v", *FAST)
     assert result.exit_code == 0, result.output
+    assert {info.settings["Prediction"] for info in infos(tmp_path / "grid")} == {"v"}
     assert {info.prompt for info in infos(tmp_path / "grid")} == {"red body", "blue body"}
 
 
