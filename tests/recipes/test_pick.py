@@ -88,6 +88,7 @@ def test_the_verdict_and_its_files(run: Path, monkeypatch: pytest.MonkeyPatch) -
         show(picked, console)
         text = console.export_text()
     assert "◀ keep" in text
+    assert "With 2 drawings of each kind" in " ".join(picked.verdict.limits)
     assert picked.verdict.summary[:40] in text
 
 

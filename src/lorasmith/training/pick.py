@@ -131,6 +131,7 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
         regularised=material.regularised,
         captions_alone=captions_alone and bool(material.plain) and not material.regularised,
         state=run.state,
+        drawings=len(material.prompts),
         changed=run.changed,
         lr=run.settings.optimizer.lr,
     )

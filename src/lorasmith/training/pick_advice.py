@@ -13,6 +13,7 @@ USES_ENOUGH = 60
 RAISE_MOST, LOWER_BY = 10, 4
 # Fewer held-out pictures tell a trend, but not one snapshot from the next.
 FEW_HELD_OUT = 4
+FEW_DRAWINGS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Facts:
         regularised: whether there are regularisation pictures.
         captions_alone: whether captions without the trigger are all the plain prompts there are.
         state: of the run, as in :class:`~.status.Status`.
+        drawings: of each kind, for each snapshot.
         changed: what is not as it was when the run began.
         lr: the learning rate that was set.
     """
@@ -43,6 +45,7 @@ class Facts:
     regularised: bool = False
     captions_alone: bool = False
     state: str = "done"
+    drawings: int = FEW_DRAWINGS
     changed: tuple[str, ...] = ()
     lr: float = 1e-4
 
@@ -145,6 +148,11 @@ def limits_of(measures: Sequence[Measures], facts: Facts) -> tuple[str, ...]:
         )
     if not all(one.drawn for one in measures):
         limits.append("With a single training picture, drawings are not compared with it.")
+    elif facts.drawings < FEW_DRAWINGS:
+        limits.append(
+            f"With {facts.drawings} drawings of each kind, likeness is mostly chance: a snapshot "
+            "may well be named wrongly. Ask with more (--pictures)."
+        )
     words = {
         "running": "The run goes on; ask again when it has new snapshots.",
         "stopped": "The run was stopped before its end.",

@@ -40,13 +40,13 @@ def table(picked: Picked) -> Table:
     kind = "held-out loss" if picked.run.material.held_out else "loss"
     found = Table(box=None, pad_edge=False, header_style="bold")
     found.add_column("snapshot")
-    found.add_column(f"{kind} at {LOW}  {FULL}  {HIGH}", justify="right")
+    found.add_column(f"{kind} at\n{LOW}   {FULL}   {HIGH}", justify="right")
     if drawn:
         found.add_column("likeness")
         found.add_column("copying", justify="right")
     if plain:
         found.add_column("leak", justify="right")
-    found.add_column("")
+    found.add_column("", no_wrap=True)
     rows = zip(picked.run.candidates, picked.measures, picked.verdict.judged, strict=True)
     for number, (candidate, one, judged) in enumerate(rows):
         cells = [candidate.label, "  ".join(_share(one.loss[key]) for key in (LOW, FULL, HIGH))]
