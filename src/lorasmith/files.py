@@ -279,3 +279,13 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         for chunk in chunks:
             file.write(chunk)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a name or an argument is text: Linux gives bytes, and Python stands what is no UTF-8
+    for by what no encoding takes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lorasmith.data.pictures import SUFFIXES
 from lorasmith.errors import DatasetError, Problem
+from lorasmith.files import is_utf8
 
 CACHE_FOLDER = ".lorasmith-cache"
 MAX_REPEATS = 10_000
@@ -122,21 +123,12 @@ def entries_of(folder: Path) -> list[Path]:
     except OSError as error:
         what = f"the folder cannot be read: {error.strerror}"
         raise DatasetError.of(folder, what, "mend its permissions") from error
-    odd = [entry for entry in found if not _is_unicode(entry.name)]
+    odd = [entry for entry in found if not is_utf8(entry.name)]
     if odd:
         what = "a name that is not UTF-8, as old archives have them"
         todo = "rename it, or all of them: convmv -f shift_jis -t utf8 (or -f latin1) -r --notest ."
         raise DatasetError(Problem(_shown(entry), what, todo) for entry in odd[:_SHOWN])
     return found
-
-
-def _is_unicode(name: str) -> bool:
-    """Linux names are bytes; Python stands odd ones for by what no encoding takes."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shown(path: Path) -> str:
@@ -152,7 +144,7 @@ def _has_pictures(folder: Path) -> bool:
 
 
 def _require_folder(path: Path) -> None:
-    if not _is_unicode(str(path)):
+    if not is_utf8(str(path)):
         raise DatasetError.of(_shown(path), "a name that is not UTF-8", "rename the folder")
     if not path.exists():
         near = [entry.name for entry in entries_of(path.parent)] if path.parent.is_dir() else []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from lorasmith.errors import Problem, PromptError, UserError
 from lorasmith.events import Notice, Observer
+from lorasmith.files import is_utf8
 from lorasmith.models.family import check_clip_skip
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.conditioning import PromptEncoder
@@ -24,7 +25,9 @@ from lorasmith.sampling.wildcards import Wildcards
 def check_request(request: PictureRequest, wildcards: Wildcards | None = None) -> list[Problem]:
     """Everything wrong with a request that can be seen without a model or a LoRA file."""
     texts = {"prompt": request.prompt, "negative": request.negative}
-    odd = [Problem(name, "is not text in UTF-8") for name, text in texts.items() if _is_odd(text)]
+    odd = [
+        Problem(name, "is not text in UTF-8") for name, text in texts.items() if not is_utf8(text)
+    ]
     if odd:
         return odd
     try:
@@ -40,15 +43,6 @@ def check_request(request: PictureRequest, wildcards: Wildcards | None = None) -
     if not problems:
         problems += _problems_of(lambda: check_pictures(request))
     return problems
-
-
-def _is_odd(text: str) -> bool:
-    """A terminal's bytes that are no UTF-8 come as what cannot be encoded again."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def with_wildcards(request: PictureRequest, wildcards: Wildcards) -> PictureRequest:

@@ -10,7 +10,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 from lorasmith.adapters.base import Adapter
@@ -253,9 +253,6 @@ def short_hash(path: Path) -> str:
 
 
 def _sha256_from(path: Path, start: int) -> str:
-    digest = sha256()
     with open(path, "rb") as file:
         file.seek(start)
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return file_digest(file, "sha256").hexdigest()

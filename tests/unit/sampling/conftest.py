@@ -37,3 +37,17 @@ def lora_folder(model, tmp_path_factory) -> Path:
     (folder / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{not json       ")
     (folder / "note.txt").write_text("not a LoRA")
     return folder
+
+
+@pytest.fixture
+def latents(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The latents that were decoded, collected as pictures are made."""
+    seen: list[torch.Tensor] = []
+    decode = DiffusionModel.decode_latents
+
+    def recording(self: DiffusionModel, latents: torch.Tensor) -> torch.Tensor:
+        seen.append(latents.clone())
+        return decode(self, latents)
+
+    monkeypatch.setattr(DiffusionModel, "decode_latents", recording)
+    return seen

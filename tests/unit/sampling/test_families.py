@@ -42,20 +42,6 @@ def model_of(family: str, prediction: str = "epsilon", to_noise: bool = False) -
     return tiny_model(seed=5, architecture=replace(architecture, zero_terminal_snr=to_noise))
 
 
-@pytest.fixture
-def latents(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The latents that were decoded, collected as pictures are made."""
-    seen: list[Tensor] = []
-    decode = DiffusionModel.decode_latents
-
-    def recording(self: DiffusionModel, latents: Tensor) -> Tensor:
-        seen.append(latents.clone())
-        return decode(self, latents)
-
-    monkeypatch.setattr(DiffusionModel, "decode_latents", recording)
-    return seen
-
-
 def theirs(pipeline: Any, cfg: float, **prompts: Any) -> Tensor:
     generator = torch.Generator().manual_seed(7)
     return pipeline(

@@ -89,20 +89,6 @@ def pictures(model, requests, **options) -> list[np.ndarray]:
     return [np.asarray(picture.image).astype(int) for picture in done]
 
 
-@pytest.fixture
-def latents(monkeypatch, model) -> list[torch.Tensor]:
-    """The latents that were decoded, collected as pictures are made."""
-    seen: list[torch.Tensor] = []
-    decode = type(model).decode_latents
-
-    def recording(self, latents):
-        seen.append(latents.clone())
-        return decode(self, latents)
-
-    monkeypatch.setattr(type(model), "decode_latents", recording)
-    return seen
-
-
 def test_every_sampler_that_diffusers_has_is_compared_with_it() -> None:
     ours = {name for name, each in SAMPLERS.items() if each.scheduler is not TwoStageScheduler}
     assert {find_sampler(name).name for name in SCHEDULERS} == ours

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.denoise import full_pass, partial_pass
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.jobs import check_request
@@ -17,19 +16,6 @@ from lorasmith.sampling.request import UPSCALERS, Hires, Inpaint, PictureRequest
 from lorasmith.sampling.samplers import SAMPLERS
 
 PROMPT = "red body, star"
-
-
-@pytest.fixture
-def latents(monkeypatch) -> list[torch.Tensor]:
-    seen: list[torch.Tensor] = []
-    decode = DiffusionModel.decode_latents
-
-    def recording(self, latents):
-        seen.append(latents.clone())
-        return decode(self, latents)
-
-    monkeypatch.setattr(DiffusionModel, "decode_latents", recording)
-    return seen
 
 
 def request(**hires) -> PictureRequest:

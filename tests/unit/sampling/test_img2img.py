@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.img2img import open_canvas, region
 from lorasmith.sampling.jobs import check_request
@@ -52,19 +51,6 @@ def mask(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("mask") / "mask.png"
     picture.save(path)
     return path
-
-
-@pytest.fixture
-def latents(monkeypatch) -> list[torch.Tensor]:
-    seen: list[torch.Tensor] = []
-    decode = DiffusionModel.decode_latents
-
-    def recording(self, latents):
-        seen.append(latents.clone())
-        return decode(self, latents)
-
-    monkeypatch.setattr(DiffusionModel, "decode_latents", recording)
-    return seen
 
 
 def pipeline(model, kind, sampler):
