@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
+from lorasmith.data.pictures import open_image
 from lorasmith.demo.character import (
     TRIGGER,
     Prompt,
@@ -225,7 +225,7 @@ def measure(fate: Fate, work: Path) -> dict[str, Any]:
     if fate.name == SHOWN:
         assert picked.sheet is not None
         for source, name in ((picked.chart, "pick-chart"), (picked.sheet, "pick-candidates")):
-            with Image.open(source) as picture:
+            with open_image(source) as picture:
                 picture.quantize(128).save(IMAGES / f"{name}.png", optimize=True)
     return found
 

@@ -7,8 +7,9 @@ through the same scaling, crop and mirroring as its picture.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,8 +17,16 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from lorasmith.data.decode_memory import decode_memory
 from lorasmith.data.layout import FolderSpec, entries_of
-from lorasmith.data.pictures import glance, load_alpha, load_picture, read_header, readable_suffixes
+from lorasmith.data.pictures import (
+    MASK_SUFFIXES,
+    glance,
+    load_alpha,
+    load_picture,
+    read_header,
+    readable_suffixes,
+)
 from lorasmith.data.scan import Picture
 from lorasmith.errors import DatasetError, Problem
 
@@ -146,6 +155,13 @@ def _problem_of(mask: Mask, picture: tuple[int, int]) -> Problem | None:
     return None
 
 
+@contextmanager
+def decoded_mask(mask: Mask) -> Iterator[Image.Image]:
+    """As :func:`load_mask`; its memory counts (see ``decode_memory``) while the block runs."""
+    with decode_memory.scope():
+        yield load_mask(mask)
+
+
 def load_mask(mask: Mask) -> Image.Image:
     """The whole mask, upright, its value in each of three channels; transparent is black.
 
@@ -158,7 +174,7 @@ def load_mask(mask: Mask) -> Image.Image:
 
 
 def _files_by_stem(folder: Path) -> dict[str, Path]:
-    suffixes = readable_suffixes() | {".tif", ".tiff", ".gif"}
+    suffixes = readable_suffixes(MASK_SUFFIXES)
     return {
         _stem(entry): entry
         for entry in entries_of(folder)

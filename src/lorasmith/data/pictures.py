@@ -7,6 +7,7 @@ it is, whatever Pillow raises for it. Sizes are always those of the upright pict
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.util
 import stat
 import struct
@@ -15,11 +16,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
 
+from lorasmith.data.decode_memory import decode_memory, decoded_bytes
 from lorasmith.errors import DatasetError, Problem
 
 # What damaged files make Pillow's decoders raise; the list comes from its fuzzers' findings.
@@ -36,6 +40,7 @@ DECODER_ERRORS = (
     MemoryError,
     struct.error,
     zlib.error,
+    Image.DecompressionBombError,
 )
 
 # Pillow warns from half of its limit on (89 megapixels), which a good camera reaches; twice that it
@@ -45,6 +50,16 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl"})
+MASK_SUFFIXES = SUFFIXES | {".tif", ".tiff", ".gif"}
+
+# Pillow's plugins for those. It knows forty more, goes by the content alone, and one of them (EPS)
+# hands the file to Ghostscript as a program.
+_PLUGINS = {
+    "PNG": "PIL.PngImagePlugin", "JPEG": "PIL.JpegImagePlugin", "WEBP": "PIL.WebPImagePlugin",
+    "BMP": "PIL.BmpImagePlugin", "AVIF": "PIL.AvifImagePlugin", "JXL": "pillow_jxl",
+    "TIFF": "PIL.TiffImagePlugin", "GIF": "PIL.GifImagePlugin",
+}  # fmt: skip
+_NEEDS_DECODER = {"WEBP": "PIL._webp", "AVIF": "PIL._avif"}
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -78,12 +93,39 @@ class Header:
     warning: str = ""
 
 
-def readable_suffixes() -> frozenset[str]:
-    """Those of :data:`SUFFIXES` that this Pillow, with its plugins, can decode."""
-    if importlib.util.find_spec("pillow_jxl") is not None:
-        importlib.import_module("pillow_jxl")
-    known = Image.registered_extensions()
-    return frozenset(suffix for suffix in SUFFIXES if known.get(suffix) in Image.OPEN)
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read here, and that it can decode."""
+    for name, plugin in _PLUGINS.items():
+        needs = _NEEDS_DECODER.get(name, plugin)
+        if importlib.util.find_spec(needs) is not None:
+            importlib.import_module(plugin)
+    return tuple(name for name in _PLUGINS if name in Image.OPEN)
+
+
+def readable_suffixes(suffixes: frozenset[str] = SUFFIXES) -> frozenset[str]:
+    """Those of ``suffixes`` that this Pillow, with its plugins, can decode."""
+    formats = readable_formats()
+    return frozenset(suffix for suffix in suffixes if Image.EXTENSION.get(suffix) in formats)
+
+
+def open_image(file: Path | IO[bytes]) -> Image.Image:
+    """The one place where Pillow opens a file: by the formats that are read here, and no others.
+
+    Its pixels are decoded by ``load()``. Close it, best by ``with``.
+
+    Raises:
+        OSError: it is no image of these formats (``UnidentifiedImageError``), or cannot be read.
+        Other errors of :data:`DECODER_ERRORS`: it is damaged.
+    """
+    return Image.open(file, formats=readable_formats())
+
+
+@contextmanager
+def decoded_image(path: Path, background: str = "white") -> Iterator[Image.Image]:
+    """As :func:`load_picture`; its memory counts (see ``decode_memory``) while the block runs."""
+    with decode_memory.scope():
+        yield load_picture(path, background)
 
 
 def read_header(path: Path) -> Header:
@@ -113,6 +155,7 @@ def load_picture(path: Path, background: str = "white") -> Image.Image:
     colour = parse_colour(background)
     with _opened(path) as image:
         orientation, _ = _orientation(image)
+        decode_memory.take(decoded_bytes(image))
         image.load()
         picture = to_rgb(image, colour)
         return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
@@ -126,6 +169,7 @@ def load_alpha(path: Path) -> Image.Image:
     """
     with _opened(path) as image:
         orientation, _ = _orientation(image)
+        decode_memory.take(decoded_bytes(image))
         image.load()
         alpha = Image.new("L", image.size, 255)
         if image.has_transparency_data:
@@ -154,6 +198,7 @@ def glance(path: Path) -> Glance:
     """
     with _opened(path) as image:
         image.draft("RGB", (128, 128))  # JPEG only: still reads every block, so finds truncation
+        decode_memory.take(decoded_bytes(image))
         image.load()
         factor = max(1, min(image.size) // 64)
         transparent = False
@@ -257,10 +302,21 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise DatasetError.of(path, "is not a regular file", "remove it")
-        with open(path, "rb") as file, Image.open(file) as image:
+        with decode_memory.scope(), open(path, "rb") as file, open_image(file) as image:
             yield image
-    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
+    except DECODER_ERRORS as error:
         raise DatasetError(Problem(str(path), *_explain(path, error))) from error
+
+
+_CONVERT = "convert it to PNG or remove it"
+# Beginnings of other kinds of image and page that people give the endings of pictures.
+_OTHER_KINDS = {
+    b"%!": "a PostScript program (EPS)", b"\xc5\xd0\xd3\xc6": "a PostScript program (EPS)",
+    b"%PDF": "a PDF document", b"8BPS": "a Photoshop document (PSD)", b"<svg": "an SVG drawing",
+    b"gimp xcf": "a GIMP document (XCF)", b"\0\0\1\0": "an icon (ICO)",
+    b"II*\0\x10\0\0\0CR": "a camera's raw file", b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
+    b"qoif": "a QOI image", b"DDS ": "a DDS texture", b"v/1\1": "an OpenEXR image",
+}  # fmt: skip
 
 
 def _explain(path: Path, error: BaseException) -> tuple[str, str]:
@@ -286,9 +342,12 @@ def _explain(path: Path, error: BaseException) -> tuple[str, str]:
         return "it is a web page, not a picture", "download the picture itself"
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, not the picture", "run git lfs pull"
+    for start, name in _OTHER_KINDS.items():
+        if head.startswith(start):
+            return f"it is {name}, whatever its ending; that is not read here", _CONVERT
     if b"\0" not in head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
         return "it is text, not a picture", "remove it or give it the right ending"
-    return "it is not a picture that Pillow can read", "convert it to PNG or remove it"
+    return "it is not a picture that Pillow can read", _CONVERT
 
 
 def _explain_system(path: Path, error: OSError) -> tuple[str, str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from lorasmith.data.colour import recolour
-from lorasmith.data.masks import Mask, load_mask
-from lorasmith.data.pictures import fit, load_picture
+from lorasmith.data.masks import Mask, decoded_mask
+from lorasmith.data.pictures import decoded_image, fit
 from lorasmith.data.views import View
 
 
@@ -22,7 +22,8 @@ def render(path: Path, view: View, background: str = "white") -> np.ndarray:
     Raises:
         DatasetError: the picture cannot be decoded.
     """
-    pixels = fit(load_picture(path, background), view.placement.resized, view.placement.crop)
+    with decoded_image(path, background) as image:
+        pixels = fit(image, view.placement.resized, view.placement.crop)
     if view.colour is not None:
         pixels = recolour(pixels, view.colour)
     return np.ascontiguousarray(pixels[:, ::-1]) if view.flip else pixels
@@ -37,7 +38,8 @@ def render_mask(mask: Mask, view: View, factor: int = 1) -> np.ndarray:
     Raises:
         DatasetError: the mask cannot be decoded.
     """
-    values = fit(load_mask(mask), view.placement.resized, view.placement.crop)[:, :, 0]
+    with decoded_mask(mask) as image:
+        values = fit(image, view.placement.resized, view.placement.crop)[:, :, 0]
     values = values[:, ::-1] if view.flip else values
     height, width = values.shape
     blocks = values.reshape(height // factor, factor, width // factor, factor)

@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from lorasmith.config.load import load_settings
+from lorasmith.data.pictures import load_picture
 from lorasmith.demo.character import (
     TRIGGER,
     novel_prompts,
@@ -80,12 +81,12 @@ def compose(run: Path, dataset: Path, prompts: Sequence[str]) -> Image.Image:
     Every column has one prompt and one seed, so what differs between rows is the LoRA alone.
     """
     training = sorted((dataset / "img").glob(f"*_{TRIGGER}/*.png"))[: len(prompts)]
-    rows = {"training pictures": [Image.open(path) for path in training]}
+    rows = {"training pictures": [load_picture(path) for path in training]}
     steps = sorted({path.name.split("-")[0] for path in (run / "samples").glob("*.png")})
     for number, step in enumerate(steps):
         label = f"epoch {number}" if number else "base model, no LoRA"
         paths = sorted((run / "samples").glob(f"{step}-*.png"))
-        rows[label] = [Image.open(path) for path in paths]
+        rows[label] = [load_picture(path) for path in paths]
     pictures = [[np.asarray(picture.convert("RGB")) for picture in row] for row in rows.values()]
     return contact_sheet(
         [[Image.fromarray(picture) for picture in row] for row in pictures],

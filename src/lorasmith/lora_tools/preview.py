@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from lorasmith.errors import UserError
+from lorasmith.data.pictures import load_picture
+from lorasmith.errors import DatasetError, UserError
 
 KEY = "modelspec.thumbnail"
 SIDE = 512
@@ -28,10 +29,10 @@ def preview_url(path: Path) -> str:
         UserError: it is no picture that can be read.
     """
     try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError.of(path, f"cannot be read as a picture: {error}", "give a PNG") from error
+        upright = load_picture(path)
+    except DatasetError as error:
+        what = f"cannot be read as a picture: {error.problems[0].what}"
+        raise UserError.of(path, what, "give a PNG") from error
     upright.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     upright.save(buffer, "JPEG", quality=QUALITY)

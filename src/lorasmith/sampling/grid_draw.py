@@ -10,8 +10,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
+from lorasmith.data.pictures import DECODER_ERRORS, open_image
 from lorasmith.events import Controls, Observer, ignore
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.generate import GeneratedPicture, generate
@@ -80,9 +79,9 @@ class GridFolder:
 
 def _is_whole(path: Path) -> bool:
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             picture.verify()
-    except (OSError, SyntaxError):  # Pillow's word for a damaged PNG.
+    except DECODER_ERRORS:
         return False
     return True
 

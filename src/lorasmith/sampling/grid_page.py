@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from lorasmith.data.pictures import load_picture, open_image
 from lorasmith.files import ASSETS, write_text
 from lorasmith.sampling.grid_axes import Axis
 from lorasmith.sampling.grid_plan import Grid
@@ -70,7 +71,7 @@ def _scale(files: list[Path]) -> float:
 
 
 def _picture(file: Path, folder: Path, scale: float) -> dict[str, Any]:
-    with Image.open(file) as picture:
+    with open_image(file) as picture:
         (width, height), about = picture.size, str(picture.info.get(CHUNK, ""))
     encoded = base64.b64encode(_encoded(file, scale)).decode("ascii")
     return {
@@ -84,8 +85,7 @@ def _picture(file: Path, folder: Path, scale: float) -> dict[str, Any]:
 
 
 def _encoded(file: Path, scale: float) -> bytes:
-    with Image.open(file) as picture:
-        shown = picture.convert("RGB")
+    shown = load_picture(file)
     if scale < 1:
         size = max(1, round(shown.width * scale)), max(1, round(shown.height * scale))
         shown = shown.resize(size, Image.Resampling.LANCZOS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lorasmith.data.pictures import load_picture, read_header
 from lorasmith.files import atomic_path
 from lorasmith.sampling.grid_plan import Grid
 from lorasmith.sampling.sheet import PAPER, contact_sheet
@@ -48,8 +49,8 @@ def draw_sheet(grid: Grid, pictures: Places) -> Image.Image:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
+    header = read_header(path)
+    return header.width, header.height
 
 
 def _scale(width: int, height: int, columns: int, rows: int, pages: int) -> float:
@@ -93,10 +94,10 @@ def _opened(path: Path | None, scale: float) -> Image.Image | None:
     """At its size on the sheet, so that a grid of large pictures is never whole in memory."""
     if path is None:
         return None
-    with Image.open(path) as picture:
-        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-        return picture.convert("RGB").resize(size, method)
+    picture = load_picture(path)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    return picture.resize(size, method)
 
 
 def save_sheet(sheet: Image.Image, png: Path, webp: Path) -> None:

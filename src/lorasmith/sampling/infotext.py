@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lorasmith import __version__
-from lorasmith.data.pictures import DECODER_ERRORS
+from lorasmith.data.pictures import DECODER_ERRORS, open_image
 from lorasmith.errors import PromptError
 from lorasmith.files import atomic_path
 from lorasmith.sampling.prompt_tags import format_tag, take_tags
@@ -189,7 +189,7 @@ def read_infotext(path: Path) -> Infotext | None:
     Raises:
         OSError: it is no picture.
     """
-    with Image.open(path) as picture:
+    with open_image(path) as picture:
         text = picture.info.get(CHUNK) or _user_comment(picture)
     return parse_infotext(text) if isinstance(text, str) and text.strip() else None
 
@@ -205,10 +205,10 @@ def require_infotext(path: Path) -> Infotext:
         info = read_infotext(path)
         if info is not None:
             return info
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             keys = set(picture.info)
             software = str(picture.info.get("Software", ""))
-    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
+    except DECODER_ERRORS as error:
         what = "cannot be read" if path.is_file() else "is not a file"
         raise PromptError.of(path, what, "give a picture that a web UI made") from error
     program = next((name for key, name in _OTHERS.items() if key in keys), software)

@@ -17,6 +17,7 @@ from torch import Tensor
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.data.dataset import Dataset
+from lorasmith.data.pictures import load_picture
 from lorasmith.data.rendering import render
 from lorasmith.errors import Stopped
 from lorasmith.events import Controls, Event, Notice, Observer, Progress
@@ -274,7 +275,7 @@ class Measurer:
         """Drawings of the captions, from the folder where they are there already."""
         paths = [self._folder / f"{name}-{kind}-{n}.png" for n in range(len(captions))]
         with contextlib.suppress(OSError, SyntaxError):  # Pillow's words for a damaged PNG.
-            return [_opened(path) for path in paths]
+            return [load_picture(path) for path in paths]
         requests = [self._request(escaped(said), n) for n, said in enumerate(captions)]
         made = generate(
             self._model, requests, observer=self._warnings_only, controls=self._controls
@@ -282,7 +283,7 @@ class Measurer:
         for picture in made:
             with atomic_path(paths[picture.index]) as part:
                 picture.image.save(part, format="PNG")
-        return [_opened(path) for path in paths]
+        return [load_picture(path) for path in paths]
 
     def _request(self, prompt: str, number: int) -> PictureRequest:
         sample = self._run.settings.sample
@@ -329,11 +330,6 @@ def _pictures(dataset: Dataset, background: str) -> Iterator[Image.Image]:
         item = dataset.items[sample.item]
         view = dataset.view_for(sample, seed=0, epoch=0)
         yield Image.fromarray(np.asarray(render(item.picture.path, view, background)))
-
-
-def _opened(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
 
 
 def _number(value: Tensor | float) -> float:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from lorasmith.data.pictures import load_picture
+from lorasmith.errors import DatasetError
 from lorasmith.files import atomic_path
 from lorasmith.sampling.sheet import contact_sheet
 from lorasmith.training.pick_measures import KINDS, PLAIN
@@ -49,9 +51,8 @@ def save_sheet(path: Path, run: PickRun, drawings: Path, verdict: Verdict) -> Pa
 
 def _opened(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
-    except (OSError, SyntaxError):  # Not drawn, or damaged.
+        picture = load_picture(path)
+    except DatasetError:  # Not drawn, or damaged.
         return None
     factor = SIDE / max(picture.size)
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))

@@ -125,8 +125,8 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         assert self._lock is not None
+        # The file stays: unlinked, one process could still lock it and another one a new file.
         self._lock.close()
-        self._lock_path.unlink(missing_ok=True)
 
 
 def _lock_file(file: TextIO, *, shared: bool = False) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasmith.errors import UserError
+from lorasmith.errors import RunError, UserError
 from lorasmith.events import REQUESTS, Controls, Event, Request, RequestRefused
 from lorasmith.training import requests
 from lorasmith.training.interventions import Intervention, Interventions
@@ -118,6 +118,21 @@ def test_busy_is_known_without_taking_the_lock(tmp_path: Path) -> None:
     assert not folder.busy
     with folder:
         pass
+
+
+def test_the_lock_file_stays_the_same(tmp_path: Path) -> None:
+    """A process that opened it before the other let go of it holds the one lock that there is."""
+    with RunFolder(tmp_path / "run"):
+        early = open(tmp_path / "run" / "run.lock", "a", encoding="utf-8")
+    try:
+        fcntl = pytest.importorskip("fcntl")
+        fcntl.flock(early, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert RunFolder(tmp_path / "run").busy
+        with pytest.raises(RunError, match="another process"), RunFolder(tmp_path / "run"):
+            pass
+    finally:
+        early.close()
+    assert not RunFolder(tmp_path / "run").busy
 
 
 def test_rates_follow_the_step() -> None:
