@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from PIL import Image
 
 LIMIT = 2 << 30
-"""Bytes. Eight photographs of 20 megapixels at a time; an image that needs more is decoded alone."""
+"""Bytes: eight photographs of 20 megapixels. An image that needs more is decoded alone."""
 
 # Pillow keeps RGB in four bytes; reading, turning and averaging it takes as much again, twice.
 _PLAIN, _WITH_COPIES = 12, 28

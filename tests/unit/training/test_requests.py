@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -122,16 +123,15 @@ def test_busy_is_known_without_taking_the_lock(tmp_path: Path) -> None:
 
 def test_the_lock_file_stays_the_same(tmp_path: Path) -> None:
     """A process that opened it before the other let go of it holds the one lock that there is."""
-    with RunFolder(tmp_path / "run"):
-        early = open(tmp_path / "run" / "run.lock", "a", encoding="utf-8")
-    try:
-        fcntl = pytest.importorskip("fcntl")
+    fcntl = pytest.importorskip("fcntl")
+    with contextlib.ExitStack() as stack:
+        with RunFolder(tmp_path / "run"):
+            path = tmp_path / "run" / "run.lock"
+            early = stack.enter_context(open(path, "a", encoding="utf-8"))
         fcntl.flock(early, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert RunFolder(tmp_path / "run").busy
         with pytest.raises(RunError, match="another process"), RunFolder(tmp_path / "run"):
             pass
-    finally:
-        early.close()
     assert not RunFolder(tmp_path / "run").busy
 
 
