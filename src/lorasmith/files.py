@@ -11,8 +11,10 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import struct
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -65,23 +67,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         RunError: the folder cannot be written to, or the disk is full; the old file is intact.
     """
     path = Path(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+    with _temporary(path, folder=False) as temporary:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         # mkstemp makes files private; a finished file gets what open() would have given it.
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -92,20 +83,138 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         RunError: the folder cannot be written to, or the disk is full; nothing is left behind.
     """
-    path = Path(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    with _temporary(Path(path), folder=True) as temporary:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
-        os.rename(temporary, path)
+
+
+# What is written under another name first: `.NAME.` and eight characters of chance.
+_TEMPORARY_SUFFIX = ".lorasmith.tmp"
+_TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}(\.lorasmith)?\.tmp", re.DOTALL)
+# Bytes of the name that go into it, so that all fit into the 255 that file systems take.
+_TEMPORARY_STEM = 200
+_UNLOCKED = -1
+# Folders that this process has cleaned up.
+_swept: set[Path] = set()
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, *, folder: bool) -> Iterator[Path]:
+    """The new file or folder under a name of its own, then under that of ``path``; it is locked
+    while it is written, which tells it from what a killed process left."""
+    temporary, lock = None, None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in _swept:
+            remove_abandoned(path.parent)
+            _swept.add(path.parent)
+        while lock is None:
+            temporary = _new_temporary(path, folder=folder)
+            lock = _lock_temporary(temporary)
+        assert temporary is not None
+        yield temporary
+        if sys.platform == "win32":  # There what is open keeps its name.
+            lock = _unlock(lock)
+        if folder:
+            os.rename(temporary, path)
+        else:
+            os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
+        _unlock(lock)
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _remove(temporary)
+
+
+def _new_temporary(path: Path, *, folder: bool) -> Path:
+    stem = os.fsdecode(os.fsencode(path.name)[:_TEMPORARY_STEM])
+    if folder:
+        return Path(tempfile.mkdtemp(_TEMPORARY_SUFFIX, f".{stem}.", path.parent))
+    handle, name = tempfile.mkstemp(_TEMPORARY_SUFFIX, f".{stem}.", path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def _lock_temporary(temporary: Path) -> int | None:
+    """Hold what was just made, by a handle; ``None`` when a process that cleans up was quicker."""
+    try:
+        handle = os.open(temporary, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except OSError:  # Windows opens no folders.
+        return _UNLOCKED
+    with contextlib.suppress(OSError):  # A file system without locks: then nobody cleans up.
+        _flock(handle, wait=True)
+    if temporary.exists():
+        return handle
+    os.close(handle)
+    return None
+
+
+def _unlock(lock: int | None) -> int:
+    if lock is not None and lock != _UNLOCKED:
+        os.close(lock)
+    return _UNLOCKED
+
+
+def _flock(handle: int, *, wait: bool) -> None:
+    """A lock that ends with the process; on Windows being open is one.
+
+    Raises:
+        OSError: another process has it, or there are no locks here.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def remove_abandoned(folder: Path, *, ours: bool = False) -> None:
+    """Remove what killed processes left half-written in ``folder``; what a living one writes
+    stays, since that is locked, and so does what cannot be told.
+
+    Args:
+        ours: nobody else writes into this folder now, so that locks do not matter.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if _TEMPORARY.fullmatch(e.name)]
+    except OSError:  # Not there, or not to be read.
+        return
+    for name in names:
+        path = Path(folder) / name
+        if ours:
+            _remove(path)
+        elif name.endswith(_TEMPORARY_SUFFIX):
+            _remove_unlocked(path)
+
+
+def _remove_unlocked(temporary: Path) -> None:
+    if sys.platform == "win32":  # What is open cannot be removed there; of folders nobody knows.
+        if temporary.is_file():
+            _remove(temporary)
+        return
+    try:
+        handle = os.open(temporary, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        _flock(handle, wait=False)
+        _remove(temporary)  # Under the lock: its maker looks whether it is still there.
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -114,7 +223,7 @@ def _umask() -> int:
     return current
 
 
-def _write_error(path: Path, error: OSError) -> UserError:
+def write_error(path: Path, error: OSError) -> UserError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError.of(
             path, "the disk is full; nothing was overwritten", "free some space and run again"
@@ -150,7 +259,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"lorasmith")
     except OSError as error:
-        raise _write_error(folder, error) from error
+        raise write_error(folder, error) from error
 
 
 def free_bytes(folder: Path) -> int:

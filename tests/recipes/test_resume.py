@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,3 +122,90 @@ def resumed(folder: Path, *arguments: str) -> Result:
     result = CliRunner().invoke(cli, ["train", "--resume", str(folder), *arguments])
     assert "Traceback" not in result.output, result.output
     return result
+
+
+LONGER = {"train__epochs": "2", "schedule__name": "constant"}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_a_finished_run_that_goes_on_keeps_its_result_as_a_longer_run_has_it(
+    tmp_path: Path,
+) -> None:
+    data = small_dataset(tmp_path / "data", pictures=2)
+    run(command(data, tmp_path / "whole", "r", **{**LONGER, "train__epochs": "4"}))
+    run(command(data, tmp_path / "out", "r", **LONGER))
+    whole, folder = tmp_path / "whole" / "r", tmp_path / "out" / "r"
+    assert names(folder) == ["r-000001.safetensors", "r.safetensors"]
+
+    shutil.copytree(folder, tmp_path / "lost" / "r")
+    done = resumed(folder, "--train.epochs", "4")
+    assert done.exit_code == 0, done.output
+    assert "is kept as r-000002.safetensors" in done.output
+    assert names(folder) == names(whole)
+    for name in ("r-000002", "r-000003", "r"):
+        one, other = folder / f"{name}.safetensors", whole / f"{name}.safetensors"
+        assert one.read_bytes() == other.read_bytes(), name
+
+    # The finished file was moved away before: a longer run still has all that a straight one has.
+    lost = tmp_path / "lost" / "r"
+    (lost / "r.safetensors").unlink()
+    assert resumed(lost, "--train.epochs", "4").exit_code == 0
+    assert names(lost) == names(whole)
+    kept = lost / "r-000002.safetensors"
+    assert kept.read_bytes() == (whole / "r-000002.safetensors").read_bytes()
+
+    # Without its states a run begins again, and must not write a shorter result over a longer.
+    shutil.rmtree(folder / "state")
+    before = (folder / "r.safetensors").read_bytes()
+    assert resumed(folder, "--train.epochs", "1").exit_code == 2
+    assert (folder / "r.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_schedule_of_another_length_is_told_and_the_file_keeps_what_it_says_of_itself(
+    tmp_path: Path,
+) -> None:
+    data = small_dataset(tmp_path / "data", pictures=2)
+    settings = {"train__steps": "3", "schedule__name": "linear", "save__every_epochs": "0"}
+    run(command(data, tmp_path / "out", "r", **settings))
+    folder = tmp_path / "out" / "r"
+    before = (folder / "r.safetensors").read_bytes()
+
+    done = resumed(folder, "--train.steps", "6")
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "was laid out over 3 steps and is now over 6" in said
+    # Linear: the last of 3 steps had a third of the rate, the fourth of 6 has a half.
+    assert "goes on at 0.5 of its full value, after 0.333 at the last step" in said
+    assert names(folder) == ["r-step00000003.safetensors", "r.safetensors"]
+    kept = folder / "r-step00000003.safetensors"
+    assert kept.read_bytes() == before
+    assert (folder / "r.safetensors").read_bytes() != before
+
+    # A process that was killed before it wrote down the new length finds both.
+    shutil.copy(kept, folder / "r.safetensors")
+    assert resumed(folder, "--train.steps", "7").exit_code == 0
+    assert kept.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_left_half_written_is_gone_after_resume(tmp_path: Path) -> None:
+    data = small_dataset(tmp_path / "data", pictures=2)
+    run(command(data, tmp_path / "out", "r", train__epochs="1"))
+    folder = tmp_path / "out" / "r"
+    (folder / "r.safetensors").unlink()
+    (folder / "samples").mkdir(exist_ok=True)
+    halves = [
+        folder / "state" / ".step-00000002.pt.a1b2c3d4.tmp",
+        folder / "state" / ".step-00000002.pt.a1b2c3d4.lorasmith.tmp",
+        folder / ".r-000001.safetensors.zzzzzzz_.lorasmith.tmp",
+        folder / "samples" / ".00000002-00-0.png.01234567.lorasmith.tmp",
+    ]
+    for path in halves:
+        path.write_bytes(b"half")
+    assert resumed(folder).exit_code == 0
+    assert not [path for path in folder.rglob(".*") if path.is_file()]

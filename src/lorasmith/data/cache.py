@@ -9,7 +9,6 @@ folder; at worst two of them make the same entry.
 from __future__ import annotations
 
 import contextlib
-import time
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,14 +19,12 @@ import torch
 from torch import Tensor
 
 from lorasmith.errors import Problem, RunError
-from lorasmith.files import TensorInfo, read_safetensors_header
+from lorasmith.files import TensorInfo, read_safetensors_header, remove_abandoned
 from lorasmith.tensor_files import DTYPE_NAMES, raw_bytes, save_tensors
 
 FORMAT = "lorasmith-cache-1"
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
-# Half-written files of killed processes; older than this no writer can still be at work on one.
-_STALE_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class TensorStore:
         self._shards: set[Path] = set()
         self._mapped: dict[Path, torch.UntypedStorage] = {}
         self._verified: set[str] = set()
-        self._remove_leftovers()
+        remove_abandoned(self.folder)
         self.refresh()
 
     def __len__(self) -> int:
@@ -156,13 +153,6 @@ class TensorStore:
             assert isinstance(storage, torch.UntypedStorage)
             self._mapped[path] = storage
         return self._mapped[path]
-
-    def _remove_leftovers(self) -> None:
-        now = time.time()
-        for path in self.folder.glob(".*.tmp"):
-            with contextlib.suppress(OSError):
-                if now - path.stat().st_mtime > _STALE_SECONDS:
-                    path.unlink()
 
 
 def _slice(storage: torch.UntypedStorage, info: TensorInfo) -> Tensor:

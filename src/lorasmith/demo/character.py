@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lorasmith.demo.world import VALUES, Creature, Extras, draw, random_creature, tags
+from lorasmith.files import atomic_path, write_text
 
 TRIGGER = "zorp"
 CLASS = "creature"  # the word that regularisation folders are named by
@@ -97,12 +98,9 @@ def write_training_set(
 
 
 def _write(path: Path, picture: np.ndarray, caption: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    Image.fromarray(picture).save(part, format="PNG")
-    part.replace(path.with_suffix(".png"))
-    part.write_text(caption + "\n", encoding="utf-8")
-    part.replace(path.with_suffix(".txt"))
+    with atomic_path(path.with_suffix(".png")) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+    write_text(path.with_suffix(".txt"), caption + "\n")
 
 
 def trigger_prompts(count: int, seed: int = 0) -> list[Prompt]:

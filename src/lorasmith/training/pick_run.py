@@ -14,7 +14,7 @@ from lorasmith.data.dataset import Dataset
 from lorasmith.data.holdout import measured, measuring_dataset
 from lorasmith.data.scan import Picture, scan
 from lorasmith.errors import Problem, RunError, UserError
-from lorasmith.files import quick_fingerprint, read_safetensors_header
+from lorasmith.files import quick_fingerprint
 from lorasmith.models.family import Architecture
 from lorasmith.models.source import locate
 from lorasmith.sampling.from_captions import stripped
@@ -33,7 +33,7 @@ from lorasmith.training.prepare import (
     folder_specs,
     open_architecture,
 )
-from lorasmith.training.run_folder import RunFolder, existing_run_folder, read_info
+from lorasmith.training.run_folder import RunFolder, existing_run_folder, read_info, steps_of
 from lorasmith.training.status import read_status
 
 # Pictures whose loss is measured, of each kind. The noise and timesteps are the same for every
@@ -210,11 +210,7 @@ def find_candidates(folder: RunFolder, state: str) -> list[Candidate]:
 def _step(snapshot: Snapshot) -> int | None:
     if snapshot.step is not None or snapshot.path is None:
         return snapshot.step
-    try:
-        said = read_safetensors_header(snapshot.path).metadata.get("ss_steps", "")
-    except (ValueError, OSError):  # Told of when the file is read.
-        return None
-    return int(said) if said.isdecimal() else None
+    return steps_of(snapshot.path)
 
 
 def gather(

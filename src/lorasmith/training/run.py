@@ -15,10 +15,11 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.curation.report import render, report_text
 from lorasmith.errors import Problem, RunError, Stopped
 from lorasmith.events import Controls, Notice, Observer
-from lorasmith.files import quick_fingerprint, write_json, write_text
+from lorasmith.files import quick_fingerprint, remove_abandoned, write_json, write_text
 from lorasmith.models.source import locate
 from lorasmith.training.device import choose_device, device_name
 from lorasmith.training.loop import train as run_loop
+from lorasmith.training.lr import learning_rate
 from lorasmith.training.memory import MemoryPlan
 from lorasmith.training.observers import JsonLines, Observers, TensorBoard, Terminal
 from lorasmith.training.plan import make_plan
@@ -33,9 +34,11 @@ from lorasmith.training.run_folder import (
     existing_run_folder,
     new_run_folder,
     read_info,
+    steps_of,
     write_info,
 )
 from lorasmith.training.setup import Run, build_run, memory_of
+from lorasmith.training.snapshots import keep_result
 from lorasmith.training.state import list_states, load_state, step_of
 
 # What may differ on resume: how long, what is kept and shown, what is done in trouble.
@@ -145,9 +148,10 @@ def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], prepared: Pr
 
 
 def refuse_shorter(folder: RunFolder, prepared: Prepared) -> None:
-    """Raises RunError when more steps are done than are asked for."""
+    """Raises RunError when more steps were done than are to be done in all."""
     states = list_states(folder.state)
-    done = step_of(states[-1]) if states else 0
+    # States may have been removed to save space, and the result of more steps is there.
+    done = max(step_of(states[-1]) if states else 0, steps_of(folder.result) or 0)
     if done > prepared.steps:
         what = f"has done {done} steps already, and {prepared.steps} are asked for"
         todo = f"ask for {done} or more; or take one of its snapshots, or start a new run"
@@ -202,6 +206,8 @@ def own_folder(folder: RunFolder, processes: Processes) -> Iterator[None]:
     if processes.main:
         with folder:
             forget_requests(folder.control)  # Of a process that was killed.
+            for part in (folder.path, folder.state, folder.samples):
+                remove_abandoned(part, ours=True)  # Half-written by it; a state may take GBs.
             try:
                 yield
             finally:
@@ -243,16 +249,20 @@ def _run(
     *,
     resume: bool,
 ) -> None:
+    earlier_steps: int | None = None
     with contextlib.ExitStack() as stack:
         watchers: list[Any] = []
         if processes.main:
             if resume:
                 forget_undone(folder)
+                earlier_steps = read_info(folder).get("steps")
             watchers = [Terminal(console), JsonLines(folder)]
         observe = stack.enter_context(Observers(watchers))
         run = build_run(settings, prepared, folder, processes, memory, observe, controls)
         if resume:
             continue_from_newest(run, observe)
+            if earlier_steps is not None and earlier_steps != run.steps:
+                go_on_longer(run, earlier_steps, observe)
         if processes.main:
             if settings.log.tensorboard:
                 observe.add(TensorBoard(folder, run.position.step))
@@ -286,6 +296,24 @@ def continue_from_newest(run: Run, observe: Observer) -> None:
             observe(Notice("info", f"after step {change.step}, as before: {change}"))
     else:
         observe(Notice("info", "there is no saved state yet; beginning again from step 0"))
+
+
+def go_on_longer(run: Run, earlier_steps: int, observe: Observer) -> None:
+    """What another length means for what was done already: the result of the shorter run is kept
+    among the snapshots, and a schedule that has changed under it is told of."""
+    done = run.position.step
+    before, now = (learning_rate(run.settings, steps) for steps in (earlier_steps, run.steps))
+    as_before = all(before.factor(step) == now.factor(step) for step in range(done))
+    keep_result(run, earlier_steps, observe, renew=as_before)
+    if as_before:
+        return
+    text = (
+        f"the schedule ({now.name}) was laid out over {earlier_steps} steps and is now over "
+        f"{run.steps}: the learning rate goes on at {now.factor(done):.3g} of its full value, "
+        f"after {before.factor(done - 1):.3g} at the last step. A run of {run.steps} steps from "
+        "the start would have had other rates until here, so its LoRA is not the same"
+    )
+    observe(Notice("warning", text))
 
 
 def describe(run: Run, observe: Observer) -> None:

@@ -28,7 +28,7 @@ from typing import Any, TextIO
 
 from lorasmith import __version__
 from lorasmith.errors import RunError
-from lorasmith.files import check_writable, write_json, write_text
+from lorasmith.files import check_writable, read_safetensors_header, write_json, write_text
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 
@@ -208,6 +208,15 @@ def read_info(folder: RunFolder) -> dict[str, Any]:
         what = "is damaged: it is no JSON object"
         raise RunError.of(folder.info, what, "put back a copy, or start a new run")
     return info
+
+
+def steps_of(lora: Path) -> int | None:
+    """The optimizer steps behind a LoRA file; ``None`` where it is not there or does not say."""
+    try:
+        text = read_safetensors_header(lora).metadata.get("ss_steps", "")
+    except (ValueError, OSError):  # A damaged file is told of when it is to be used.
+        return None
+    return int(text) if text.isdecimal() else None
 
 
 def drop_lines_after(path: Path, step: int) -> None:

@@ -9,12 +9,13 @@ from typing import Protocol
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.errors import Stopped
-from lorasmith.events import Controls, Observer, SampleSaved, SnapshotSaved
+from lorasmith.events import Controls, Notice, Observer, SampleSaved, SnapshotSaved
 from lorasmith.sampling.generate import GeneratedPicture, generate
 from lorasmith.sampling.infotext import Infotext, describe, save_picture
 from lorasmith.training.device import DTYPES
 from lorasmith.training.metadata import lora_metadata
 from lorasmith.training.resting import resting
+from lorasmith.training.run_folder import steps_of
 from lorasmith.training.setup import Run
 
 
@@ -62,6 +63,38 @@ def save_snapshot(run: Run, step: int, epoch: int | None, observe: Observer) -> 
     observe(SnapshotSaved(path, step, final))
     if not final:
         drop_old_snapshots(run)
+
+
+def keep_result(run: Run, earlier_steps: int, observe: Observer, *, renew: bool) -> None:
+    """Keep the result of a shorter run under a snapshot's name, before the longer one has its own.
+
+    A result that was removed since is written again where a longer run would have a snapshot.
+
+    Args:
+        earlier_steps: the length of the shorter run, where the result does not say it.
+        renew: write it anew from the state, as the longer run would have written it; otherwise the
+            file itself is renamed, which says of itself how it was trained.
+    """
+    result = run.folder.result
+    lost = not result.exists()
+    step = earlier_steps if lost else steps_of(result) or earlier_steps
+    at_hand = step == run.position.step
+    if not 0 < step < run.steps:
+        return
+    epoch, ends_epoch = run.prepared.epoch_at(step)
+    if lost and not (at_hand and should(run.settings.save, step, epoch, ends_epoch)):
+        return
+    path = run.folder.epoch_snapshot(epoch) if ends_epoch else run.folder.step_snapshot(step)
+    if at_hand and (renew or lost):
+        save_snapshot(run, step, epoch if ends_epoch else None, observe)
+        result.unlink(missing_ok=True)
+    else:
+        result.replace(path)
+        observe(SnapshotSaved(path, step, False))
+    text = f"the result of the first {step} steps is kept as {path.name}"
+    if keep := run.settings.save.keep_last:
+        text += f" (until there are {keep} newer snapshots, by save.keep_last)"
+    observe(Notice("info", text))
 
 
 def validate(run: Run, step: int, observe: Observer) -> None:
