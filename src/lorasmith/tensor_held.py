@@ -131,6 +131,20 @@ class _Rows(torch.autograd.Function):
         return grad @ ctx.layer.held.make(grad.dtype).flatten(1), None
 
 
+class _Columns(torch.autograd.Function):
+    """Rows (N, O) times the weight as a matrix, (O, W)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, layer: HeldLayer) -> Tensor:
+        ctx.layer = layer
+        return rows @ layer.held.make(rows.dtype).flatten(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad,) = grads
+        return F.linear(grad, ctx.layer.held.make(grad.dtype).flatten(1)), None
+
+
 class HeldLayer(nn.Module):
     """What held Linear and convolution layers share."""
 
@@ -151,6 +165,11 @@ class HeldLayer(nn.Module):
     def rows_product(self, rows: Tensor) -> Tensor:
         """Rows (N, W) times the weight's rows (O, W): (N, O)."""
         out: Tensor = _Rows.apply(rows, self)
+        return out
+
+    def columns_product(self, rows: Tensor) -> Tensor:
+        """Rows (N, O) times the weight's columns: (N, W)."""
+        out: Tensor = _Columns.apply(rows, self)
         return out
 
     def forward(self, x: Tensor) -> Tensor:

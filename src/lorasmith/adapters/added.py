@@ -1,8 +1,9 @@
 """Types that add a weight, W' = W + ΔW, and DoRA, which sets the length of W' apart.
 
 DoRA (Liu et al. 2024), as LyCORIS' weight_decompose writes it: W' = m · (W + ΔW) / ‖W + ΔW‖, the
-norm and m taken per output, ``dora_scale`` (O, 1[, 1, 1]), or per input, (1, I[, 1, 1]). The norm
-takes part in the gradients. New adapters are per output; both are read and trained on.
+norm and m taken per input, ``dora_scale`` (1, I[, 1, 1]), or per output, (O, 1[, 1, 1]). The norm
+takes part in the gradients. Both are read, and trained on as they are: what the one does to a
+weight, the other can only do with a ΔW of full rank, so no file is turned from one into the other.
 
 What is computed with the whole weight is recomputed in the backward pass, never kept: a step's
 memory holds the factors and the layer's input, and no weight of any layer.
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lorasmith.adapters.base import Adapter, Layer, apply_weight, weight_dtype
+from lorasmith.adapters.options import AdapterOptions
 
 
 class AddedWeight(Adapter):
@@ -139,11 +141,23 @@ class AddedWeight(Adapter):
         return out
 
 
-def magnitude_of(weight: Tensor) -> Tensor:
-    """The length of each output's weights, (O, 1) or (O, 1, 1, 1): dora_scale's first value."""
+def new_magnitude(weight: Tensor, options: AdapterOptions) -> Tensor | None:
+    """The first value of dora_scale, or None without decomposition."""
+    if not options.weight_decompose:
+        return None
+    return magnitude_of(weight, by_input=not options.decompose_on_output)
+
+
+def magnitude_of(weight: Tensor, *, by_input: bool) -> Tensor:
+    """The length of each input's weights, (1, I[, 1, 1]), or each output's, (O, 1[, 1, 1])."""
     weight = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
-    norms = torch.linalg.vector_norm(weight.flatten(1), dim=1)
-    return norms.reshape(-1, *(1 for _ in weight.shape[1:]))
+    others = [dim for dim in range(weight.ndim) if dim != int(by_input)]
+    return torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+
+
+def is_by_input(magnitude: Tensor, outputs: int) -> bool:
+    """Whether dora_scale, (O, 1[, 1, 1]) or (1, I[, 1, 1]), holds the inputs' lengths."""
+    return magnitude.shape[0] != outputs or magnitude.shape[1] != 1
 
 
 def read_magnitude(layer: Layer, tensors: Mapping[str, Tensor]) -> Tensor | None:
@@ -168,7 +182,7 @@ def read_magnitude(layer: Layer, tensors: Mapping[str, Tensor]) -> Tensor | None
 
 def decomposed(weight: Tensor, magnitude: Tensor) -> Tensor:
     """``weight`` with its rows, or columns, at the lengths of ``magnitude``."""
-    kept = 0 if magnitude.shape[0] == weight.shape[0] else 1
+    kept = int(is_by_input(magnitude, weight.shape[0]))
     others = [dim for dim in range(weight.ndim) if dim != kept]
     norms = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
     # LyCORIS adds eps; clamped, a new adapter, whose lengths are the weight's, changes nothing.

@@ -39,6 +39,11 @@ def own_product(layer: Layer, x: Tensor) -> Tensor:
     return apply_weight(layer, x, layer.weight)
 
 
+def over_channels(values: Tensor, layer: Layer) -> Tensor:
+    """One number a channel at the shape that broadcasts over the layer's input or output."""
+    return values.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else values
+
+
 def weight_dtype(layer: Layer) -> torch.dtype:
     """Of the layer's weight, without making one that is held in another form."""
     return layer.held.dtype if isinstance(layer, HeldLayer) else layer.weight.dtype

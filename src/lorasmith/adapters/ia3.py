@@ -15,7 +15,13 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter, Layer, own_product, weight_dtype
+from lorasmith.adapters.base import (
+    Adapter,
+    Layer,
+    over_channels,
+    own_product,
+    weight_dtype,
+)
 from lorasmith.adapters.options import AdapterOptions
 
 _PLAIN = AdapterOptions()
@@ -89,7 +95,7 @@ class IA3(Adapter):
         return weight * self.weight.view(size)
 
     def delta(self, x: Tensor, layer: Layer) -> Tensor:
-        factors = _over_channels(self.weight, layer).to(x.dtype)
+        factors = over_channels(self.weight, layer).to(x.dtype)
         if self._on_input:
             change = own_product(layer, x * factors)
         else:
@@ -106,7 +112,7 @@ class IA3(Adapter):
         if self.dropping or (self._on_input and not exact):
             # Half precision has few numbers near 1: small factors would be lost in x (1 + w).
             return self.forward(x, layer(x), layer)
-        factors = _over_channels(self.weight * self.strength, layer)
+        factors = over_channels(self.weight * self.strength, layer)
         if self._on_input:
             scaled: Tensor = layer(x * (factors + 1.0))
             return scaled
@@ -115,9 +121,9 @@ class IA3(Adapter):
             factors = factors + 1.0
             if layer.bias is None:
                 return y * factors
-            return torch.addcmul(_over_channels(layer.bias, layer), y, factors)
+            return torch.addcmul(over_channels(layer.bias, layer), y, factors)
         y = torch.addcmul(y, y, factors.to(y.dtype))
-        return y if layer.bias is None else y.add_(_over_channels(layer.bias, layer).to(y.dtype))
+        return y if layer.bias is None else y.add_(over_channels(layer.bias, layer).to(y.dtype))
 
     def norm(self) -> Tensor:
         """Of the factors, not of the weight's change, which the layer's weight decides as well."""
@@ -130,8 +136,3 @@ class IA3(Adapter):
 def _shape(layer: Layer, on_input: bool) -> tuple[int, ...]:
     channels = layer.weight.shape[1 if on_input else 0]
     return (1, channels, 1, 1) if isinstance(layer, nn.Conv2d) else (channels,)
-
-
-def _over_channels(values: Tensor, layer: Layer) -> Tensor:
-    """One number a channel at the shape that broadcasts over the layer's input or output."""
-    return values.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else values

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.added import AddedWeight, magnitude_of, read_magnitude
+from lorasmith.adapters.added import AddedWeight, new_magnitude, read_magnitude
 from lorasmith.adapters.base import Layer
 from lorasmith.adapters.options import AdapterOptions
 
@@ -70,7 +70,7 @@ class LoHa(AddedWeight):
             tensors,
             shape,
             alpha=alpha * math.sqrt(rank) if options.rs_lora else alpha,
-            magnitude=magnitude_of(layer.weight) if options.weight_decompose else None,
+            magnitude=new_magnitude(layer.weight, options),
         )
 
     @classmethod

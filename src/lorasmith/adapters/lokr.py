@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lorasmith.adapters.added import AddedWeight, magnitude_of, read_magnitude
+from lorasmith.adapters.added import AddedWeight, new_magnitude, read_magnitude
 from lorasmith.adapters.base import Layer, apply_weight
 from lorasmith.adapters.loha import tucker_product
 from lorasmith.adapters.lora import kaiming
@@ -91,7 +91,7 @@ class LoKr(AddedWeight):
             shape,
             alpha=alpha,
             rank=rank,
-            magnitude=magnitude_of(layer.weight) if options.weight_decompose else None,
+            magnitude=new_magnitude(layer.weight, options),
         )
 
     @classmethod

@@ -16,8 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lorasmith.adapters.added import AddedWeight, magnitude_of, read_magnitude
-from lorasmith.adapters.base import Factor, Layer, apply_weight, own_product, weight_dtype
+from lorasmith.adapters.added import (
+    AddedWeight,
+    is_by_input,
+    magnitude_of,
+    new_magnitude,
+    read_magnitude,
+)
+from lorasmith.adapters.base import (
+    Factor,
+    Layer,
+    apply_weight,
+    over_channels,
+    own_product,
+    weight_dtype,
+)
 from lorasmith.adapters.options import AdapterOptions
 from lorasmith.tensor_held import HeldLayer
 
@@ -30,7 +43,8 @@ class LoRA(AddedWeight):
     In Tucker form down is (r, I, 1, 1) and mid (r, r, kh, kw).
 
     Args:
-        lengths: of the layer's rows, (O,), where there is a ``magnitude``.
+        lengths: of the layer's own weight where there is a ``magnitude``: of its inputs', (I,), or
+            its outputs', (O,).
     """
 
     weight_names: ClassVar[tuple[str, ...]] = ("lora_down.weight", "lora_up.weight")
@@ -77,7 +91,7 @@ class LoRA(AddedWeight):
         down = kaiming(rank, inputs, *(ones if tucker else kernel), generator=generator)
         mid = kaiming(rank, rank, *kernel, generator=generator) if tucker else None
         alpha = alpha or rank
-        magnitude = magnitude_of(layer.weight) if options.weight_decompose else None
+        magnitude = new_magnitude(layer.weight, options)
         device = layer.weight.device
         return cls(
             down.to(device),
@@ -108,6 +122,10 @@ class LoRA(AddedWeight):
             if tensor.numel() != math.prod(shape) or tensor.shape[:2] != shape[:2]:
                 raise ValueError(f"{name} is {tuple(tensor.shape)}, but the layer takes {shape}")
         magnitude = read_magnitude(layer, tensors)
+        lengths = None
+        if magnitude is not None:
+            by_input = is_by_input(magnitude, outputs)
+            lengths = magnitude_of(layer.weight, by_input=by_input).flatten()
         alpha = float(tensors["alpha"]) if "alpha" in tensors else 0.0
         device = layer.weight.device
         return cls(
@@ -117,7 +135,7 @@ class LoRA(AddedWeight):
             ),
             alpha=alpha or rank,
             magnitude=magnitude,
-            lengths=None if magnitude is None else magnitude_of(layer.weight).flatten(),
+            lengths=lengths,
         )
 
     @property
@@ -126,12 +144,12 @@ class LoRA(AddedWeight):
 
     @property
     def gates(self) -> int:
-        return self.outputs if self._by_input else self.rank
+        return self.rank
 
     @property
     def _by_input(self) -> bool:
-        """Whether each input's weights have a length of their own: the slow way."""
-        return self.dora_scale is not None and self.dora_scale.shape[0] != self.outputs
+        """Whether there are lengths, and of each input's weights."""
+        return self.dora_scale is not None and is_by_input(self.dora_scale, self.outputs)
 
     def compose(self, factors: Mapping[str, Tensor]) -> Tensor:
         up = factors["lora_up.weight"]
@@ -142,12 +160,16 @@ class LoRA(AddedWeight):
     def delta(self, x: Tensor, layer: Layer) -> Tensor:
         if self.dora_scale is None:
             return self._low_rank(x, layer) * self.scale
+        ratio = over_channels(self._ratio(layer), layer)
         if self._by_input:
-            return super().delta(x, layer)
-        bare = own_product(layer, x)
-        ratio = per_output(self._ratio(layer), layer)
-        change = (ratio - 1.0).to(bare.dtype) * bare
-        change = change + ratio.to(bare.dtype) * (self._low_rank(x, layer) * self.scale)
+            # (W + ΔW) r x - W x, where r x is x + (r - 1) x.
+            added = x * (ratio - 1.0).to(x.dtype)
+            change = own_product(layer, added)
+            change = change + self._low_rank(x + added, layer) * self.scale
+        else:
+            bare = own_product(layer, x)
+            change = (ratio - 1.0).to(bare.dtype) * bare
+            change = change + ratio.to(bare.dtype) * (self._low_rank(x, layer) * self.scale)
         if self.dropping:
             assert self.kept is not None
             # The masks within the low-rank part have left it out; its length is to go with it.
@@ -158,18 +180,28 @@ class LoRA(AddedWeight):
     def forward(self, x: Tensor, y: Tensor, layer: Layer) -> Tensor:
         if self.dora_scale is not None:
             return super().forward(x, y, layer)
-        return y.add_(self._low_rank(x, layer), alpha=self.scale * self.strength)
+        return self._plus_low_rank(x, y, layer)
 
     def adapt(self, x: Tensor, layer: Layer) -> Tensor:
-        """Linear: on rows (N, I), so that the second product is accumulated into the layer's own
-        output by the matrix multiplication; no other tensor of the output's size is made."""
-        if self._by_input:
-            return super().adapt(x, layer)
-        if self.dora_scale is not None:
-            plain = self.strength == 1.0 and not self.dropping
-            return self._decomposed(x, layer) if plain else self.forward(x, layer(x), layer)
-        if isinstance(layer, nn.Conv2d):
+        if self.dora_scale is None:
+            return self._with_low_rank(x, layer)
+        if self.strength != 1.0 or self.dropping:
             return self.forward(x, layer(x), layer)
+        if self._by_input:
+            return self._with_low_rank(_scaled(x, self._ratio(layer), layer), layer)
+        return self._decomposed(x, layer)
+
+    def _plus_low_rank(self, x: Tensor, y: Tensor, layer: Layer) -> Tensor:
+        return y.add_(self._low_rank(x, layer), alpha=self.scale * self.strength)
+
+    def _with_low_rank(self, x: Tensor, layer: Layer) -> Tensor:
+        """The layer and up · down x.
+
+        Linear: on rows (N, I), so that the second product is accumulated into the layer's own
+        output by the matrix multiplication; no other tensor of the output's size is made.
+        """
+        if isinstance(layer, nn.Conv2d):
+            return self._plus_low_rank(x, layer(x), layer)
         rows = x.reshape(-1, x.shape[-1])
         y = layer(rows)
         h = F.linear(rows, self.lora_down.weight.to(x.dtype))
@@ -219,27 +251,37 @@ class LoRA(AddedWeight):
         return F.conv2d(h, up)
 
     def _ratio(self, layer: Layer) -> Tensor:
-        """dora_scale over the lengths of W + ΔW, (O,), float32; without making either.
+        """dora_scale over the lengths of W + ΔW, (O,) or (I,), float32; without making either.
 
-        ‖w + δ‖² = ‖w‖² + 2 <w, δ> + ‖δ‖² for each row, where δ = up_o · down: r products with W's
-        row and the r x r Gram matrix of down.
+        ‖w + δ‖² = ‖w‖² + 2 <w, δ> + ‖δ‖². Of a row, δ = up_o · down: r products with W's row and
+        the r x r Gram matrix of down. Of a column, δ = up · down_i: those of up with W's column and
+        the Gram matrix of up.
         """
         assert self.lengths is not None
         assert self.dora_scale is not None
-        down = whole_down(self.lora_down.weight, self._mid).flatten(1)
+        down = whole_down(self.lora_down.weight, self._mid)
         up = self.lora_up.weight.flatten(1) * self.scale
-        if isinstance(layer, HeldLayer):
-            onto_rows = layer.rows_product(down.to(weight_dtype(layer))).t().to(up.dtype)
+        dtype, rows = weight_dtype(layer), down.flatten(1)
+        if self._by_input:
+            columns = up.t().to(dtype)
+            if isinstance(layer, HeldLayer):
+                onto = layer.columns_product(columns)
+            else:
+                onto = columns @ layer.weight.flatten(1)
+            added = rows * (2.0 * onto.to(up.dtype) + (up.t() @ up) @ rows)
+            added = added.view(*down.shape[:2], -1).sum((0, 2))
         else:
-            weight = layer.weight.flatten(1)
-            onto_rows = (weight @ down.t().to(weight.dtype)).to(up.dtype)
-        added = (up * (2.0 * onto_rows + up @ (down @ down.t()))).sum(1)
+            if isinstance(layer, HeldLayer):
+                onto = layer.rows_product(rows.to(dtype)).t()
+            else:
+                onto = layer.weight.flatten(1) @ rows.t().to(dtype)
+            added = (up * (2.0 * onto.to(up.dtype) + up @ (rows @ rows.t()))).sum(1)
         smallest = torch.finfo(added.dtype).eps ** 2
         lengths = (self.lengths.square() + added).clamp(min=smallest).sqrt()
         return self.dora_scale.flatten() / lengths
 
     def _decomposed(self, x: Tensor, layer: Layer) -> Tensor:
-        """DoRA at strength 1: every output of W + ΔW times one number, then the bias."""
+        """DoRA of outputs at strength 1: each of W + ΔW times one number, then the bias."""
         scale, ratio = self.scale, self._ratio(layer)
         if isinstance(layer, nn.Linear):
             rows = x.reshape(-1, x.shape[-1])
@@ -249,13 +291,11 @@ class LoRA(AddedWeight):
         else:
             y = own_product(layer, x)
             y.add_(self._low_rank(x, layer), alpha=scale)
-        ratio = per_output(ratio, layer)
-        bias = None if layer.bias is None else per_output(layer.bias, layer)
-        if y.dtype == ratio.dtype:
-            y = y * ratio if bias is None else torch.addcmul(bias, y, ratio)
+        bias = None if layer.bias is None else over_channels(layer.bias, layer)
+        if bias is not None and y.dtype == ratio.dtype:
+            y = torch.addcmul(bias, y, over_channels(ratio, layer))
         else:
-            # A ratio is near 1, where half precision has few numbers; its distance to 1 fares well.
-            y = torch.addcmul(y, y, (ratio - 1.0).to(y.dtype))
+            y = _scaled(y, ratio, layer)
             y = y if bias is None else y + bias.to(y.dtype)
         return y if isinstance(layer, nn.Conv2d) else y.view(*x.shape[:-1], -1)
 
@@ -274,6 +314,10 @@ def whole_down(down: Tensor, mid: Tensor | None) -> Tensor:
     return product.reshape(*product.shape[:2], *mid.shape[2:])
 
 
-def per_output(values: Tensor, layer: Layer) -> Tensor:
-    """Numbers (O,) at the shape that broadcasts over the layer's output."""
-    return values.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else values
+def _scaled(values: Tensor, ratio: Tensor, layer: Layer) -> Tensor:
+    """What goes into a layer or comes out, times one number a channel that is near 1."""
+    ratio = over_channels(ratio, layer)
+    if values.dtype == ratio.dtype:
+        return values * ratio
+    # Half precision has few numbers near 1; the distance to 1 fares well.
+    return torch.addcmul(values, values, (ratio - 1.0).to(values.dtype))

@@ -14,8 +14,10 @@ class AdapterOptions:
             Files store ``alpha * sqrt(rank)``, so that every reader comes to the same scale.
         tucker: convolutions larger than 1 x 1 have the kernel in a core tensor of rank x rank
             (LyCORIS' use_tucker, formerly use_cp); other layers are not changed by it.
-        weight_decompose: learn the length of the weight's rows apart from their direction
-            (DoRA, Liu et al. 2024).
+        weight_decompose: learn the lengths of the weight apart from its directions (DoRA, Liu et
+            al. 2024).
+        decompose_on_output: these are the lengths of each output's weights, as in LyCORIS and peft;
+            otherwise of each input's, as in the paper, which every web UI applies exactly.
         factor: LoKr: size wished for the first Kronecker factor; -1 takes the sides' square roots.
         full_matrix: LoKr: the second Kronecker factor is a full matrix at any rank.
         decompose_both: LoKr: the first Kronecker factor is low-rank too, where that is smaller.
@@ -29,6 +31,7 @@ class AdapterOptions:
     rs_lora: bool = False
     tucker: bool = False
     weight_decompose: bool = False
+    decompose_on_output: bool = False
     factor: int = -1
     full_matrix: bool = False
     decompose_both: bool = False

@@ -62,8 +62,14 @@ class AdapterSettings(Section):
     )
     weight_decompose: bool = setting(
         False,
-        "learn the length of each output's weights apart from their direction (DoRA)",
+        "learn the lengths of the weights apart from their directions (DoRA)",
         why="a step takes longer; the type dora always does",
+    )
+    decompose_on_output: bool = setting(
+        False,
+        "DoRA's lengths are those of each output's weights, as peft and LyCORIS have them, not of "
+        "each input's",
+        why="web UIs apply the lengths of inputs exactly, those of outputs not",
     )
     tucker: bool = setting(
         False,

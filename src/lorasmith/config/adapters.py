@@ -30,7 +30,7 @@ class AdapterFacts:
 _SIZE = ("rank", "alpha", "conv_rank", "conv_alpha")
 _DROPOUTS = ("dropout", "rank_dropout", "module_dropout")
 _COMMON = (*_SIZE, *_DROPOUTS, "scale_weight_norms")
-_DIRECTION = ("rs_lora", "weight_decompose")
+_DIRECTION = ("rs_lora", "weight_decompose", "decompose_on_output")
 
 ADAPTERS: dict[str, AdapterFacts] = {
     "lora": AdapterFacts(
@@ -67,7 +67,7 @@ ADAPTERS: dict[str, AdapterFacts] = {
         (*_COMMON, "unit"),
     ),
     "dora": AdapterFacts(
-        "LoRA that learns each output's length apart; better at low ranks, slower",
+        "LoRA that learns the weights' lengths apart; better at low ranks, slower",
         (*_COMMON, *_DIRECTION),
     ),
     "oft": AdapterFacts(

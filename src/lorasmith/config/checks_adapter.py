@@ -91,6 +91,19 @@ def _options_without_effect(s: TrainSettings) -> Iterator[Problem]:
             "has no effect while no 3x3 convolution is adapted",
             "set adapter.conv_rank",
         )
+    if adapter.decompose_on_output and adapter.type != "dora" and not adapter.weight_decompose:
+        yield Problem(
+            "adapter.decompose_on_output",
+            "has no effect while weight_decompose is false",
+            "set adapter.weight_decompose",
+        )
+    if adapter.decompose_on_output and adapter.init_from is not None:
+        yield Problem(
+            "adapter.decompose_on_output",
+            "has no effect: lengths in the file that training goes on from stay of the side that "
+            "they are of",
+            "remove it",
+        )
     if adapter.full_matrix and adapter.decompose_both:
         yield Problem(
             "adapter.decompose_both", "has no effect while full_matrix is true", "remove one"

@@ -19,7 +19,7 @@ from lorasmith.lora_tools.diffusers_settings import diffusers_settings
 from lorasmith.lora_tools.families import lora_family, naming_family
 from lorasmith.lora_tools.key_styles import style_of, styled_name
 from lorasmith.lora_tools.keys import kohya_names
-from lorasmith.lora_tools.modules import DOWN, LoraModule, group_modules
+from lorasmith.lora_tools.modules import LoraModule, group_modules
 from lorasmith.lora_tools.numbered import is_numbered, read_numbered
 from lorasmith.lora_tools.output import carried_metadata, check_space
 from lorasmith.lora_tools.preview import KEY as PREVIEW_KEY
@@ -220,7 +220,7 @@ def _renamed(file: LoraFile, source: Path, style: str | None) -> _Renamed:
     _check_all_named(names, modules, source, style)
     keys = kohya_names(file.tensors)
     tensors = {
-        now: _shaped(file.tensors[name], now, modules[keys[name][0]])
+        now: _shaped(file.tensors[name], name, now, modules[keys[name][0]])
         for name, now in names.items()
         if now is not None
     }
@@ -240,6 +240,13 @@ def _check_all_named(
     Raises:
         LoraFileError: the style has no names for a type that is among the modules.
     """
+    inputs = [module.key for module in modules.values() if module.decomposed_by_input]
+    if style == "diffusers" and inputs:
+        what = (
+            f"{inputs[0]}: its DoRA lengths are of the layer's inputs; diffusers knows those of "
+            "outputs alone, and the ones cannot be made of the others exactly"
+        )
+        raise _error(source, what, "choose kohya or comfy, or bake it into the base model")
     unnamed = [name for name, now in names.items() if now is None and not name.endswith(".alpha")]
     if not unnamed:
         return
@@ -258,16 +265,14 @@ def _has_low_rank(module: LoraModule) -> bool:
     return whole or module.algorithm in ("lora", "dora", "loha", "lokr")
 
 
-def _shaped(tensor: Tensor, name: str, module: LoraModule) -> Tensor:
+def _shaped(tensor: Tensor, source_name: str, name: str, module: LoraModule) -> Tensor:
     """DoRA's lengths in the style's shape: peft has a vector of them for a Linear layer."""
-    if not name.endswith(_LENGTHS) or tensor.numel() < 2:
+    if not source_name.endswith(_LENGTHS):
         return tensor
-    spatial = module.tensors[DOWN].ndim == 4 if DOWN in module.tensors else tensor.ndim == 4
-    if not name.endswith("dora_scale"):
-        return tensor.reshape(1, -1, 1, 1) if spatial else tensor.reshape(-1)
-    if tensor.ndim == 1 or tensor.shape[0] == 1:
-        return tensor.reshape(-1, 1, 1, 1) if spatial else tensor.reshape(-1, 1)
-    return tensor
+    lengths = module.tensors["dora_scale"]
+    if name.endswith("dora_scale"):
+        return lengths
+    return lengths.reshape(1, -1, 1, 1) if lengths.ndim == 4 else lengths.flatten()
 
 
 def _rounded(

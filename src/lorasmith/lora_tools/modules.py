@@ -69,6 +69,12 @@ class LoraModule:
         return "dora_scale" in self.tensors
 
     @property
+    def decomposed_by_input(self) -> bool:
+        """Whether DoRA's lengths are those of the layer's inputs, (1, I[, 1, 1])."""
+        scale = self.tensors.get("dora_scale")
+        return scale is not None and scale.shape[0] == 1 and scale.numel() > 1
+
+    @property
     def scale(self) -> float:
         """What the product of the factors is multiplied by: alpha / rank.
 
@@ -147,7 +153,9 @@ def group_modules(
         if declared in module:
             what = f"{key} is there twice, under names of two styles ({name})"
             problems.append(Problem(where, what, "keep one of the two"))
-        module[declared] = tensors[name]
+        # peft's lengths are of outputs, (1, O, 1, 1) of a convolution too.
+        of_peft = "lora_magnitude_vector" in name
+        module[declared] = tensors[name].flatten() if of_peft else tensors[name]
     modules: dict[str, LoraModule] = {}
     for key, own in grouped.items():
         try:
@@ -164,6 +172,9 @@ def as_module(key: str, tensors: Mapping[str, Tensor]) -> LoraModule:
         ValueError: a tensor is missing beside another, or shapes do not fit each other.
     """
     own = dict(tensors)
+    if "dora_scale" in own and own["dora_scale"].ndim == 1:
+        ones = [1] * (own[DOWN].ndim - 1 if DOWN in own else 1)
+        own["dora_scale"] = own["dora_scale"].reshape(-1, *ones)
     cls = algorithm_of(own)
     algorithm = _NAMES[cls] if cls is not None else _other(own)
     if algorithm == "lora" and "dora_scale" in own:

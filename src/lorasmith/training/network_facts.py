@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from lorasmith.adapters.added import AddedWeight, is_by_input
 from lorasmith.adapters.algorithms import ALGORITHMS, LYCORIS, Algorithm
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.block_weights import (
@@ -101,9 +102,13 @@ def _options(adapter: AdapterSettings, network: AdapterNetwork) -> dict[str, str
         for ours, theirs in _OPTIONS.items()
         if (value := getattr(adapter, ours)) != getattr(plain, ours)
     }
-    names = {name for one in network.adapters.values() for name, _ in one.named_parameters()}
-    if "dora_scale" in names:
-        found["dora_wd"] = "True"
+    by_input = [
+        is_by_input(scale, one.outputs)
+        for one in network.adapters.values()
+        if isinstance(one, AddedWeight) and (scale := one.dora_scale) is not None
+    ]
+    if by_input:
+        found |= {"dora_wd": "True", "wd_on_output": str(2 * sum(by_input) <= len(by_input))}
     return found
 
 

@@ -46,6 +46,7 @@ def adapter_options(adapter: AdapterSettings) -> AdapterOptions:
         rs_lora=adapter.rs_lora,
         tucker=adapter.tucker,
         weight_decompose=adapter.weight_decompose,
+        decompose_on_output=adapter.decompose_on_output,
         factor=adapter.factor,
         full_matrix=adapter.full_matrix,
         decompose_both=adapter.decompose_both,

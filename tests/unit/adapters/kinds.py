@@ -32,23 +32,34 @@ class Kind:
 
 
 def kind(name: str, theirs: type[LycorisBaseModule], **options: Any) -> Kind:
-    return Kind(name, theirs, options, {**options, "use_tucker": options.get("tucker", False)})
+    on_output = options.get("decompose_on_output", False)
+    arguments = {key: value for key, value in options.items() if key != "decompose_on_output"}
+    arguments |= {"use_tucker": options.get("tucker", False), "wd_on_out": on_output}
+    return Kind(name, theirs, options, arguments)
+
+
+DECOMPOSED = {"weight_decompose": True}
+ON_OUTPUT = {"weight_decompose": True, "decompose_on_output": True}
 
 
 KINDS = {
     "lora": kind("lora", LoConModule),
     "rs": kind("lora", LoConModule, rs_lora=True),
     "locon tucker": kind("locon", LoConModule, tucker=True),
-    "dora": Kind("dora", LoConModule, {}, {"weight_decompose": True}),
-    "dora tucker": kind("locon", LoConModule, tucker=True, weight_decompose=True),
+    "dora": Kind("dora", LoConModule, {}, {"weight_decompose": True, "wd_on_out": False}),
+    "dora tucker": kind("locon", LoConModule, tucker=True, **DECOMPOSED),
+    "dora out": kind("lora", LoConModule, **ON_OUTPUT),
+    "dora out tucker": kind("locon", LoConModule, tucker=True, **ON_OUTPUT),
     "loha": kind("loha", LohaModule),
     "loha tucker": kind("loha", LohaModule, tucker=True, rs_lora=True),
-    "loha decomposed": kind("loha", LohaModule, weight_decompose=True),
+    "loha decomposed": kind("loha", LohaModule, **DECOMPOSED),
+    "loha out": kind("loha", LohaModule, **ON_OUTPUT),
     "lokr": kind("lokr", LokrModule),
     "lokr full": kind("lokr", LokrModule, full_matrix=True, factor=2),
     "lokr both": kind("lokr", LokrModule, decompose_both=True, factor=4),
     "lokr tucker": kind("lokr", LokrModule, tucker=True, factor=2),
-    "lokr decomposed": kind("lokr", LokrModule, factor=2, weight_decompose=True),
+    "lokr decomposed": kind("lokr", LokrModule, factor=2, **DECOMPOSED),
+    "lokr out": kind("lokr", LokrModule, factor=2, **ON_OUTPUT),
 }
 
 

@@ -34,6 +34,8 @@ from lorasmith.errors import LoraFileError
 LARGEST = 640 * 1280 * 9
 
 OPTIONS = {
+    # Their loader takes no others; of theirs below, the lengths are of inputs.
+    "dora": AdapterOptions(decompose_on_output=True),
     "locon": AdapterOptions(tucker=True),
     "lokr": AdapterOptions(factor=8),
     "oft": AdapterOptions(rescaled=True),
@@ -45,7 +47,7 @@ THEIRS = {
     "locon": {"algo": "locon", "conv_dim": "2", "use_tucker": "True"},
     "loha": {"algo": "loha", "conv_dim": "2"},
     "lokr": {"algo": "lokr", "conv_dim": "2", "factor": "8"},
-    "dora": {"algo": "locon", "dora_wd": "True"},
+    "dora": {"algo": "locon", "dora_wd": "True", "wd_on_output": "False"},
     "oft": {"algo": "diag-oft", "conv_dim": "2", "rescaled": "True"},
     "boft": {"algo": "boft", "conv_dim": "10"},
 }

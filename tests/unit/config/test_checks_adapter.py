@@ -41,6 +41,7 @@ ODDITIES = [
     (["type=locon", "tucker=true", "conv_rank=0"], "tucker", "no 3x3 convolution"),
     (["type=lokr", "full_matrix=true", "decompose_both=true"], "decompose_both", "no effect"),
     (["type=lokr", "full_matrix=true", "alpha=1"], "alpha", "no rank scales"),
+    (["type=loha", "decompose_on_output=true"], "decompose_on_output", "weight_decompose is false"),
     (["type=loha", "rank=64"], "rank", "reaches rank 4096"),
     (["type=lokr", "factor=7"], "factor", "does not divide 320"),
     (["type=c3lier", "conv_rank=0"], "conv_rank", "is lora"),
@@ -68,6 +69,8 @@ USUAL = [
     ["type=loha", "rank=8", "alpha=1", "conv_rank=4", "conv_alpha=1", "tucker=true"],
     ["type=c3lier", "rank=32", "alpha=16", "conv_rank=8", "conv_alpha=1"],
     ["type=dora", "weight_decompose=true"],
+    ["type=dora", "decompose_on_output=true"],
+    ["type=lokr", "weight_decompose=true", "decompose_on_output=true"],
     ["rs_lora=true", "rank=64", "alpha=8"],
 ]
 

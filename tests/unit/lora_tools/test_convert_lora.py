@@ -16,13 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tests.pipelines import pipeline_of
 from tests.tiny_models import tiny_architecture, tiny_model
+from tests.unit.lora_tools.changes import made_by
 from tests.unit.lora_tools.made_files import METADATA, kohya_file, kohya_tensors
 from torch import Tensor
 
 from lorasmith.adapters.file import file_hashes, load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.options import AdapterOptions
-from lorasmith.errors import Stopped, UserError
+from lorasmith.errors import LoraFileError, Stopped, UserError
 from lorasmith.events import Controls
 from lorasmith.lora_tools.convert import convert
 from lorasmith.lora_tools.key_styles import style_of
@@ -215,7 +216,8 @@ def merged_by_diffusers(model: DiffusionModel, network: AdapterNetwork, path: Pa
 def test_diffusers_merges_what_we_merge(tmp_path, family, algorithm) -> None:
     """Ranks and alphas differ between the layers, and alpha is not the rank."""
     model = sized_model(family)
-    network = trained(model, algorithm=algorithm)
+    options = AdapterOptions(decompose_on_output=True, weight_decompose=algorithm == "dora")
+    network = trained(model, algorithm=algorithm, options=options)
     kohya = tmp_path / "kohya.safetensors"
     save_lora(kohya, network.state_dict(), {})
     path = tmp_path / "diffusers.safetensors"
@@ -299,12 +301,38 @@ def test_pefts_own_files_take_their_scale_from_beside_them(tmp_path) -> None:
 
 def test_a_dora_of_lycoris_keeps_its_lengths(tmp_path) -> None:
     model = sized_model("sd1")
-    options = AdapterOptions(weight_decompose=True)
+    options = AdapterOptions(weight_decompose=True, decompose_on_output=True)
     network = trained(model, algorithm="locon", options=options)
     save_lora(tmp_path / "a.safetensors", network.state_dict(), {})
     convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", to="diffusers")
     lengths = [n for n in load_file(tmp_path / "b.safetensors") if "lora_magnitude_vector" in n]
     assert len(lengths) == len(network.adapters)
+
+
+def test_lengths_of_inputs_stay_what_they_are_or_are_refused(tmp_path) -> None:
+    """Of square layers too, where lengths of either side fit in number."""
+    block = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0"
+    shapes = {
+        f"{block}_attn1_to_q": (320, 320),
+        f"{block}_attn2_to_k": (320, 768),
+        "lora_unet_down_blocks_0_resnets_0_conv1": (320, 320, 3, 3),
+    }
+    tensors = {
+        f"{key}.{name}": tensor
+        for key, shape in shapes.items()
+        for name, tensor in made_by("dora", shape, 2).items()
+    }
+    save_lora(tmp_path / "a.safetensors", tensors, {})
+    with pytest.raises(LoraFileError, match="lengths are of the layer's inputs"):
+        convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", to="diffusers")
+    comfy = convert(tmp_path / "a.safetensors", tmp_path / "comfy.safetensors", to="comfy").out
+    stripped = {k: v for k, v in header_of(comfy).items() if k != "lorasmith.original"}
+    save_file(load_file(comfy), comfy, stripped)
+    again = load_file(convert(comfy, tmp_path / "again.safetensors", to="kohya").out)
+    for key, (_, inputs, *kernel) in shapes.items():
+        found = again[f"{key}.dora_scale"]
+        assert found.shape == (1, inputs, *(1 for _ in kernel))
+        assert torch.equal(found, tensors[f"{key}.dora_scale"])
 
 
 def test_outputs_are_never_overwritten(tmp_path) -> None:

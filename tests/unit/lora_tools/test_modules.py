@@ -43,6 +43,21 @@ def test_types(tmp_path: Path, kind: str, rank: int, scale: float) -> None:
     assert module.decomposed == (kind == "dora")
 
 
+def test_lengths_of_peft_are_of_outputs_whatever_their_shape(tmp_path: Path) -> None:
+    """(1, O, 1, 1) of a square convolution would be a length for each input elsewhere."""
+    path = "unet.down_blocks.0.resnets.0.conv1"
+    tensors = {
+        f"{path}.lora_A.weight": torch.ones(2, 320, 3, 3),
+        f"{path}.lora_B.weight": torch.ones(320, 2, 1, 1),
+        f"{path}.lora_magnitude_vector": torch.arange(320.0).view(1, 320, 1, 1),
+    }
+    ((_, module),) = read_modules(write(tmp_path / "a.safetensors", tensors)).modules.items()
+    assert module.tensors["dora_scale"].shape == (320, 1, 1, 1)
+    assert not module.decomposed_by_input
+    inputs = {f"{KEY}.{n}": t for n, t in made_by("dora", (48, 48)).items()}
+    assert read_modules(write(tmp_path / "b.safetensors", inputs)).modules[KEY].decomposed_by_input
+
+
 LONG = {
     "unet.down_blocks.1.attentions.0.proj_in.lora_A.weight":
         "lora_unet_down_blocks_1_attentions_0_proj_in",

@@ -65,12 +65,15 @@ def pair() -> tuple[DiffusionModel, DiffusionModel]:
     return held, with_plain_layers(held)
 
 
-@pytest.mark.parametrize("name", [*ADAPTERS, "loha with dora_scale"])
+@pytest.mark.parametrize("name", [*ADAPTERS, "dora out", "loha with dora_scale"])
 def test_every_adapter_learns_from_held_weights_as_from_plain_ones(
     name: str, pair: tuple[DiffusionModel, DiffusionModel]
 ) -> None:
     algorithm, _, decomposed = name.partition(" ")
-    options = AdapterOptions(weight_decompose=bool(decomposed) or algorithm == "dora")
+    options = AdapterOptions(
+        weight_decompose=bool(decomposed) or algorithm == "dora",
+        decompose_on_output=decomposed == "out",
+    )
     found, plain = (outcome(model, algorithm, options) for model in pair)
     torch.testing.assert_close(found, plain, rtol=2e-5, atol=1e-6)
 

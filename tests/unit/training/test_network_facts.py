@@ -54,7 +54,12 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
     "dora": (
         {"type": "dora"},
         "lycoris.kohya",
-        {"algo": "locon", "preset": "attn-mlp", "dora_wd": "True"},
+        {"algo": "locon", "preset": "attn-mlp", "dora_wd": "True", "wd_on_output": "False"},
+    ),
+    "dora of outputs": (
+        {"type": "dora", "decompose_on_output": True},
+        "lycoris.kohya",
+        {"algo": "locon", "preset": "attn-mlp", "dora_wd": "True", "wd_on_output": "True"},
     ),
     "rsLoRA": (
         {"rs_lora": True},
@@ -92,6 +97,7 @@ def test_blocks_are_sd_scripts_lists(unet):
         {"type": "lokr", "factor": 4, "decompose_both": True},
         {"type": "lokr", "full_matrix": True},
         {"type": "dora"},
+        {"type": "loha", "weight_decompose": True, "decompose_on_output": True},
         {"type": "oft", "rescaled": True, "constraint": 0.1},
         {"type": "boft"},
         {"rs_lora": True},

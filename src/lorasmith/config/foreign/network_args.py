@@ -111,7 +111,7 @@ _ROWS = (
     ),
     NetworkArgument("train_t5xxl", "flag", _LYCORIS, "there is no T5 here", "refused"),
     NetworkArgument("train_llm_adapter", "flag", _LYCORIS, "there is none here", "refused"),
-    NetworkArgument("wd_on_output", "flag", _LYCORIS, "adapter.weight_decompose"),
+    NetworkArgument("wd_on_output", "flag", _LYCORIS, "adapter.decompose_on_output"),
 )  # fmt: skip
 
 NETWORK_ARGUMENTS: dict[str, NetworkArgument] = {row.name: row for row in _ROWS}

@@ -269,10 +269,12 @@ _FLAGS = {
 
 
 def _lycoris_flags(m: Making, args: Mapping[str, Any], kind: str) -> None:
-    if "wd_on_output" in args and (args["wd_on_output"] or not args.get("dora_wd")):
-        m.note("--network_args wd_on_output", "lengths are learned of the outputs")
+    if args.get("dora_wd") and kind in _FLAGS["weight_decompose"][1]:
+        if args.get("wd_on_output", True):
+            why = "as in LyCORIS; AUTOMATIC1111 misreads these, not wd_on_output=False"
+            m.put("adapter.decompose_on_output", True, _ARGS, note=why)
     elif "wd_on_output" in args:
-        m.refuse(_ARGS, "wd_on_output=False: lengths are learned of the outputs", "leave it out")
+        m.note("--network_args wd_on_output", "says nothing without dora_wd")
     for setting, (names, kinds) in _FLAGS.items():
         for name in names:
             if not args.get(name):
