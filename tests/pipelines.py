@@ -6,11 +6,12 @@ from typing import Any
 
 import diffusers
 import pytest
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from lorasmith.models.family_type import EOS, TextEncoderSpec
 from lorasmith.models.sd import DiffusionModel
-from lorasmith.models.tokenizer import clip_tokenizer
+from lorasmith.models.tokenizer import WORDS, clip_tokenizer
 
 
 def transformers_model(network: CLIPTextModel, spec: TextEncoderSpec) -> CLIPTextModel:
@@ -29,7 +30,12 @@ def transformers_model(network: CLIPTextModel, spec: TextEncoderSpec) -> CLIPTex
 def clip_of_transformers(pad: int) -> CLIPTokenizer:
     """transformers' own class over the package's vocabulary; fills with token ``pad``."""
     token = {EOS: "<|endoftext|>", 0: "!"}[pad]
-    return CLIPTokenizer(tokenizer_object=clip_tokenizer(), pad_token=token, model_max_length=77)
+    tokenizer = Tokenizer.from_str(clip_tokenizer().to_str())
+    # Ours gets words; this one gets texts.
+    words = pre_tokenizers.Split(Regex(WORDS.pattern), behavior="removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, tokenizer.pre_tokenizer])
+    tokenizer.normalizer = normalizers.Lowercase()
+    return CLIPTokenizer(tokenizer_object=tokenizer, pad_token=token, model_max_length=77)
 
 
 def pipeline_of(model: DiffusionModel, scheduler: Any = None) -> Any:

@@ -155,12 +155,9 @@ def bucket_info(counts: Mapping[tuple[int, int], int], mean_error: float) -> dic
     return {"buckets": buckets, "mean_img_ar_error": mean_error}
 
 
-def tag_frequency(captions: Iterable[str]) -> dict[str, int]:
-    """sd-scripts' ``ss_tag_frequency`` of one folder: tags between commas, lower-cased."""
-    tags = Counter[str]()
-    for caption in captions:
-        tags.update(tag for part in caption.split(",") if (tag := part.strip().lower()))
-    return dict(tags)
+def tag_frequency(captions: Iterable[Iterable[str]]) -> dict[str, int]:
+    """sd-scripts' ``ss_tag_frequency`` of one folder, from each caption's tags: lower-cased."""
+    return dict(Counter(tag.lower() for tags in captions for tag in tags))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

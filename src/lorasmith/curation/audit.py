@@ -207,7 +207,7 @@ def audit(
     looks = look_at(paths, memo=memo, observer=observer, controls=controls) if decode else []
     alike = near_duplicates(looks)
     train = [item for item in dataset.items if not item.reg]
-    tokens = checks.caption_lengths(train, dataset.rules, count_tokens)
+    tokens = checks.caption_lengths(dataset, count_tokens)
     damaged = [look.problem for look in looks if look.problem is not None]
     found = _warnings(scan, dataset, looks, alike, tokens, batch, max_tokens, trigger)
     return AuditReport(
@@ -235,14 +235,13 @@ def _warnings(
     max_tokens: int,
     trigger: str,
 ) -> list[Problem]:
-    train = [item for item in dataset.items if not item.reg]
     return [
         *scan.warnings,
         *(dataset.buckets.notes if dataset.buckets is not None else ()),
         *checks.missing_captions(scan),
         *checks.long_captions(tokens, max_tokens),
-        *checks.missing_trigger(train, trigger, dataset.rules.separator),
-        *checks.unused_syntax(train, dataset.rules),
+        *checks.missing_trigger(dataset, trigger),
+        *checks.unused_syntax(dataset),
         *checks.shared_stems(scan),
         *checks.enlarged(dataset.items),
         *checks.cropped(dataset.items),

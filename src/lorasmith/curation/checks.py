@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lorasmith.curation.looks import Look
-from lorasmith.data.captions import CaptionRules, split_tags
+from lorasmith.data.captions import CaptionRules, readings, tags_of
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption
 from lorasmith.data.scan import Scan
@@ -47,21 +47,20 @@ def missing_captions(scan: Scan) -> list[Problem]:
     return warnings
 
 
-def caption_lengths(
-    items: Sequence[Item], rules: CaptionRules, count_tokens: Callable[[str], int] | None
-) -> dict[Path, int]:
-    """CLIP tokens of each picture's longest line, prefix and suffix included."""
+def caption_lengths(dataset: Dataset, count_tokens: Callable[[str], int] | None) -> dict[Path, int]:
+    """CLIP tokens of each training picture's caption as training sees it, at its longest."""
     if count_tokens is None:
         return {}
-    lengths: dict[str, int] = {}
-    found = {}
-    for item in items:
-        if item.caption not in lengths:
-            lines = item.caption.splitlines() or [""]
-            lines = lines if rules.wildcards else lines[:1]
-            texts = [" ".join(t for t in (rules.prefix, x, rules.suffix) if t) for x in lines]
-            lengths[item.caption] = max(count_tokens(text) for text in texts)
-        found[item.picture.path] = lengths[item.caption]
+    lengths: dict[tuple[str, CaptionRules], int] = {}
+    found: dict[Path, int] = {}
+    for item in dataset.items:
+        if item.reg:
+            continue
+        rules = dataset.rules_of(item)
+        key = (item.caption, rules)
+        if key not in lengths:
+            lengths[key] = max(map(count_tokens, readings(item.caption, rules)))
+        found[item.picture.path] = max(lengths[key], found.get(item.picture.path, 0))
     return found
 
 
@@ -79,10 +78,16 @@ def long_captions(tokens: dict[Path, int], max_tokens: int) -> list[Problem]:
     return [Problem("captions", what, todo if max_tokens < 225 else "shorten them")]
 
 
-def missing_trigger(items: Sequence[Item], trigger: str, separator: str) -> list[Problem]:
-    """Captions that lack the trigger, given or guessed for each folder."""
+def missing_trigger(dataset: Dataset, trigger: str) -> list[Problem]:
+    """Training captions that lack the trigger, given or guessed for each folder."""
+    items = [item for item in dataset.items if not item.reg]
+
+    def lacks(item: Item, word: str) -> bool:
+        texts = readings(item.caption, dataset.rules_of(item))
+        return not all(word.casefold() in text.casefold() for text in texts)
+
     if trigger:
-        lacking = [item for item in items if trigger.casefold() not in item.caption.casefold()]
+        lacking = [item for item in items if lacks(item, trigger)]
         if not lacking:
             return []
         names = _names([item.picture.path for item in lacking])
@@ -94,11 +99,12 @@ def missing_trigger(items: Sequence[Item], trigger: str, separator: str) -> list
         if item.picture.caption_path is not None:
             by_folder[item.picture.path.parent].append(item)
     for folder, members in by_folder.items():
-        firsts = [tags[0] for item in members if (tags := split_tags(item.caption, separator))]
+        split = (tags_of(item.caption, dataset.rules_of(item)) for item in members)
+        firsts = [tags[0] for tags in split if tags]
         if not firsts:
             continue
         guess, times = Counter(firsts).most_common(1)[0]
-        lacking = [item for item in members if guess.casefold() not in item.caption.casefold()]
+        lacking = [item for item in members if lacks(item, guess)]
         if lacking and times >= TRIGGER_SHARE * len(members) and times > 2:
             names = _names([item.picture.path for item in lacking])
             what = (
@@ -109,10 +115,9 @@ def missing_trigger(items: Sequence[Item], trigger: str, separator: str) -> list
     return warnings
 
 
-def unused_syntax(items: Sequence[Item], rules: CaptionRules) -> list[Problem]:
-    """Lines and choices that are read as plain text, or not at all."""
-    if rules.wildcards:
-        return []
+def unused_syntax(dataset: Dataset) -> list[Problem]:
+    """Lines and choices in training captions that are read as plain text, or not at all."""
+    items = [i for i in dataset.items if not i.reg and not dataset.rules_of(i).wildcards]
     warnings = []
     several = [item for item in items if len(item.caption.splitlines()) > 1]
     if several:

@@ -5,21 +5,25 @@ The order is sd-scripts' (``library/train_util.py``, ``process_caption``)::
     prefix and suffix -> dropout -> wildcards, or the first line -> kept and free tags
     -> warm-up of tags -> shuffle -> tag dropout -> secondary separator
 
-with three differences, each where sd-scripts loses something: of several lines the line is chosen
+with four differences, each where sd-scripts loses something: of several lines the line is chosen
 first, so that the suffix is on it; ``keep_tokens_separator`` never stays in the text; empty tags
-(``a,,b``) are not shuffled about. Wildcards may be nested. "Tokens" in ``keep_tokens`` are tags
-between separators, not CLIP tokens.
+(``a,,b``) are not shuffled about; tags are joined by the separator that they were split at, where
+sd-scripts writes commas. Wildcards may be nested. "Tokens" in ``keep_tokens`` are tags between
+separators, not CLIP tokens.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from random import Random
 
 _WILDCARD = re.compile(r"\{([^{}]+)\}")  # an innermost one
 _ESCAPED = re.compile(r"\{\{([^{}]*)\}\}")
 _OPEN, _CLOSE = "\ue000", "\ue001"  # private use: in no caption
+# Combinations of a caption's wildcards that are looked at; of more, as many drawn from all.
+_MOST_READINGS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,48 @@ def vary(caption: str, rules: CaptionRules, *, rng: Random, step: int = 0, epoch
         epoch: counted from 1, for ``dropout_every_n_epochs``.
     """
     lines = caption.splitlines() or [""]
-    caption = rng.choice(lines) if rules.wildcards and len(lines) > 1 else lines[0]
-    caption = " ".join(part for part in (rules.prefix, caption, rules.suffix) if part)
+    caption = _framed(rng.choice(lines) if rules.wildcards and len(lines) > 1 else lines[0], rules)
     if rules.dropout > 0 and rng.random() < rules.dropout:
         return ""
     if rules.dropout_every_n_epochs and epoch % rules.dropout_every_n_epochs == 0:
         return ""
     if rules.wildcards:
         caption = resolve_wildcards(caption, rng)
+    return _with_separators(caption, rules, rng, step)
+
+
+def readings(caption: str, rules: CaptionRules) -> list[str]:
+    """What training may see of a caption before tags are shuffled or dropped, each text once.
+
+    Its first line; with wildcards every line and every choice, or 64 of many.
+    """
+    lines = caption.splitlines() or [""]
+    plain = replace(rules, shuffle=False, tag_dropout=0.0, tag_warmup_steps=0)
+    found: dict[str, None] = {}
+    for line in lines if rules.wildcards else lines[:1]:
+        framed = _framed(line, rules)
+        for text in _choices(_escape(framed)) if rules.wildcards else [framed]:
+            found[_with_separators(_unescape(text), plain, Random(0), 0)] = None
+    return list(found)
+
+
+def tags_of(caption: str, rules: CaptionRules) -> list[str]:
+    """The tags that training may see of a caption, with those of prefix and suffix."""
+    texts = readings(caption, rules)
+    tags = [tag for text in texts for tag in split_tags(text, rules.separator)]
+    return tags if len(texts) == 1 else list(dict.fromkeys(tags))
+
+
+def join_tags(tags: Iterable[str], separator: str = ",") -> str:
+    """Tags as one text: a separator that does not end in a space gets one."""
+    return (separator if separator[-1].isspace() else f"{separator} ").join(tags)
+
+
+def _framed(line: str, rules: CaptionRules) -> str:
+    return " ".join(part for part in (rules.prefix, line, rules.suffix) if part)
+
+
+def _with_separators(caption: str, rules: CaptionRules, rng: Random, step: int) -> str:
     if (
         rules.shuffle
         or rules.tag_dropout > 0
@@ -102,10 +140,36 @@ def vary(caption: str, rules: CaptionRules, *, rng: Random, step: int = 0, epoch
 
 def resolve_wildcards(caption: str, rng: Random) -> str:
     """``{a|b|{c|d}}`` -> one of them, innermost first; ``{{text}}`` is ``{text}`` itself."""
-    caption = _ESCAPED.sub(f"{_OPEN}\\1{_CLOSE}", caption)
+    caption = _escape(caption)
     while found := _WILDCARD.search(caption):
         choice = rng.choice(found.group(1).split("|"))
         caption = caption[: found.start()] + choice + caption[found.end() :]
+    return _unescape(caption)
+
+
+def _choices(caption: str) -> list[str]:
+    """Texts that the wildcards of an escaped caption may give."""
+    texts = [caption]
+    while any(map(_WILDCARD.search, texts)):
+        texts = list(dict.fromkeys(text for one in texts for text in _resolved_once(one)))
+        if len(texts) > _MOST_READINGS:
+            texts = Random(0).sample(texts, _MOST_READINGS)
+    return texts
+
+
+def _resolved_once(caption: str) -> list[str]:
+    found = _WILDCARD.search(caption)
+    if not found:
+        return [caption]
+    before, after = caption[: found.start()], caption[found.end() :]
+    return [before + choice + after for choice in found.group(1).split("|")]
+
+
+def _escape(caption: str) -> str:
+    return _ESCAPED.sub(f"{_OPEN}\\1{_CLOSE}", caption)
+
+
+def _unescape(caption: str) -> str:
     return caption.replace(_OPEN, "{").replace(_CLOSE, "}")
 
 
@@ -124,14 +188,14 @@ def _vary_tags(caption: str, rules: CaptionRules, rng: Random, step: int) -> str
         rng.shuffle(free)
     if rules.tag_dropout > 0:
         free = [tag for tag in free if rng.random() >= rules.tag_dropout]
-    return ", ".join(first + free + last)
+    return join_tags(first + free + last, rules.separator)
 
 
 def _kept_and_free(caption: str, rules: CaptionRules) -> tuple[list[str], list[str], list[str]]:
     """Tags kept at the front, free ones, tags kept at the end."""
     mark = rules.keep_tokens_separator
     if mark and mark in caption:
-        parts = [split_tags(part, rules.separator) for part in caption.split(mark, 2)]
-        return parts[0], parts[1], parts[2] if len(parts) > 2 else []
+        parts = [split_tags(part, rules.separator) for part in caption.split(mark)]
+        return parts[0], parts[1], [tag for part in parts[2:] for tag in part]
     tags = split_tags(caption, rules.separator)
     return tags[: rules.keep_tokens], tags[rules.keep_tokens :], []

@@ -131,7 +131,7 @@ class Dataset:
         """The sample's caption in that epoch; ``step`` only matters for the warm-up of tags."""
         item = self.items[ref.item]
         rng = python_rng(seed, "caption", epoch, ref.id)
-        return vary(item.caption, self._rules_of(item), rng=rng, step=step, epoch=epoch + 1)
+        return vary(item.caption, self.rules_of(item), rng=rng, step=step, epoch=epoch + 1)
 
     def views_of(self, item: Item) -> Views:
         """The ways in which training sees the picture."""
@@ -158,7 +158,7 @@ class Dataset:
         """Each different caption of the first epoch once, in order: of any, if they do not vary."""
         return list(dict.fromkeys(self.caption_for(ref, seed=0, epoch=0) for ref in self.samples))
 
-    def _rules_of(self, item: Item) -> CaptionRules:
+    def rules_of(self, item: Item) -> CaptionRules:
         keep = item.keep_tokens
         if keep is None or keep == self.rules.keep_tokens:
             return self.rules

@@ -1,15 +1,19 @@
 """CLIP's byte-pair tokenizer, from the vocabulary file in the package. Torch-free.
 
-The vocabulary is OpenAI's ``bpe_simple_vocab_16e6.txt.gz`` (MIT licence); the rules (lower case,
-single spaces, how words split) are those of transformers' ``CLIPTokenizer``, on the same library.
+The vocabulary is OpenAI's ``bpe_simple_vocab_16e6.txt.gz`` (MIT licence); the rules are those of
+OpenAI's tokenizer and of the ``CLIPTokenizer`` of transformers 4 that sd-scripts and the web UIs
+run: ftfy mends the text (curly quotes, ligatures, full width, HTML entities, wrongly decoded
+letters), white space becomes single spaces, Python lowers the case.
 """
 
 from __future__ import annotations
 
 import functools
 import gzip
+import re
 
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+import regex
+from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 
 from lorasmith.files import ASSETS
@@ -21,15 +25,18 @@ ROW = 75  # text tokens in a row; with begin and end it is 77 long
 
 # CLIP was trained on the first merges only: 49 152 tokens less the 256 bytes and 2 marks.
 MERGES = 49152 - 256 - 2
-WORDS = (
+WORDS = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]"
-    r"|[^\s\p{L}\p{N}]+"
+    r"|[^\s\p{L}\p{N}]+",
+    regex.IGNORECASE,
 )
+_MARKS = re.compile(f"({re.escape(BOS_TEXT)}|{re.escape(EOS_TEXT)})")
+_SPACES = re.compile(r"\s+")
 
 
 @functools.cache
 def clip_tokenizer() -> Tokenizer:
-    """The tokenizer, built once per process."""
+    """Merges the letters of words, as :data:`WORDS` finds them; built once per process."""
     lines = gzip.decompress(VOCABULARY.read_bytes()).decode("utf-8").split("\n")
     merges = [_pair(line) for line in lines[1 : MERGES + 1]]
     letters = _byte_letters()
@@ -43,15 +50,7 @@ def clip_tokenizer() -> Tokenizer:
             unk_token=EOS_TEXT,
         )
     )
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.add_special_tokens([BOS_TEXT, EOS_TEXT])
     return tokenizer
 
@@ -70,8 +69,24 @@ def _byte_letters() -> list[str]:
 
 
 def token_ids(text: str) -> list[int]:
-    """The ids of a text, without begin and end."""
-    return clip_tokenizer().encode(text, add_special_tokens=False).ids
+    """The ids of a text, without begin and end; the marks of these in it are theirs."""
+    words: list[str] = []
+    # ftfy decides by the whole of what it is given: each part between marks by itself.
+    for part in _MARKS.split(text):
+        words += [part] if _MARKS.fullmatch(part) else WORDS.findall(normalized(part))
+    if not words:
+        return []
+    return clip_tokenizer().encode(words, is_pretokenized=True, add_special_tokens=False).ids
+
+
+def normalized(text: str) -> str:
+    """The text as CLIP was trained to read it."""
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        # Takes a while to import, and changes nothing of plain text.
+        import ftfy
+
+        text = ftfy.fix_text(text)
+    return _SPACES.sub(" ", text).strip().lower()
 
 
 def count_tokens(text: str) -> int:

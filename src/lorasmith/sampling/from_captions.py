@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lorasmith.data.captions import split_tags
+from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.layout import FolderSpec, find_folders
 from lorasmith.data.scan import Picture, scan
 from lorasmith.errors import Problem, PromptError
@@ -126,14 +126,14 @@ def out_folder(specs: Sequence[FolderSpec], picture: Picture, without: Sequence[
     return f"{spec.repeats}_{name or 'reg'}"
 
 
-def stripped(caption: str, without: Sequence[str]) -> str:
+def stripped(caption: str, without: Sequence[str], separator: str = ",") -> str:
     """The caption without some words; tags of which nothing is left go too."""
     if not without:
         return caption
     words = "|".join(re.escape(word) for word in sorted(without, key=len, reverse=True))
     bare = re.sub(rf"(?<!\w)(?:{words})(?!\w)", "", caption, flags=re.IGNORECASE)
-    tags = (re.sub(r"\s+", " ", tag).strip() for tag in split_tags(bare))
-    return ", ".join(tag for tag in tags if tag)
+    tags = (re.sub(r"\s+", " ", tag).strip() for tag in split_tags(bare, separator))
+    return join_tags((tag for tag in tags if tag), separator)
 
 
 def escaped(caption: str) -> str:

@@ -21,6 +21,7 @@ from lorasmith.config.augment_section import AugmentSettings
 from lorasmith.config.guard_sections import ValidationSettings
 from lorasmith.config.loss_section import LossSettings
 from lorasmith.config.optimizers import optimizer_facts
+from lorasmith.data.captions import tags_of
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.scan import Scan
 from lorasmith.training.lr import warmup_steps
@@ -86,7 +87,7 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         bucket_info=_bucket_info(dataset),
         dataset_dirs=_folders(scan, dataset, reg=False),
         reg_dataset_dirs=_folders(scan, dataset, reg=True),
-        tag_frequency=_tags(scan),
+        tag_frequency=_tags(scan, dataset),
         seed=settings.train.seed,
         scale_weight_norms=adapter.scale_weight_norms,
         caption_dropout_rate=captions.dropout,
@@ -207,8 +208,10 @@ def _folders(scan: Scan, dataset: Dataset, *, reg: bool) -> dict[str, dict[str, 
     }
 
 
-def _tags(scan: Scan) -> dict[str, dict[str, int]]:
-    captions: dict[str, list[str]] = defaultdict(list)
-    for picture in scan.pictures:
-        captions[scan.folders[picture.folder].path.name].append(picture.caption or "")
-    return {name: tag_frequency(texts) for name, texts in captions.items()}
+def _tags(scan: Scan, dataset: Dataset) -> dict[str, dict[str, int]]:
+    """By folder, as training sees them; sd-scripts too has regularisation folders among them."""
+    tags: dict[str, list[list[str]]] = defaultdict(list)
+    for item in dataset.items:
+        folder = scan.folders[item.picture.folder].path.name
+        tags[folder].append(tags_of(item.caption, dataset.rules_of(item)))
+    return {name: tag_frequency(rows) for name, rows in tags.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorasmith.data.captions import split_tags
+from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.sampling.from_captions import stripped
 
 # Captions with fewer tags behind the trigger are used as they are: there is little to exchange.
@@ -51,7 +51,8 @@ def mixed_captions(captions: Sequence[str], trigger: str, separator: str = ",") 
     Captions of few tags, such as sentences, stay as they are.
     """
     mixed: list[str] = []
-    rows = [split_tags(stripped(c, [trigger] if trigger else []), separator) for c in captions]
+    without = [trigger] if trigger else []
+    rows = [split_tags(stripped(c, without, separator), separator) for c in captions]
     for number, caption in enumerate(captions):
         own, other = rows[number], rows[(number + 1) % len(rows)]
         if min(len(own), len(other)) < FEWEST_TAGS:
@@ -59,7 +60,7 @@ def mixed_captions(captions: Sequence[str], trigger: str, separator: str = ",") 
             continue
         first, second = own[: len(own) // 2], other[len(other) // 2 :]
         tags = [trigger, *first, *(tag for tag in second if tag not in first)]
-        mixed.append(", ".join(tag for tag in tags if tag))
+        mixed.append(join_tags((tag for tag in tags if tag), separator))
     return list(dict.fromkeys(mixed))
 
 

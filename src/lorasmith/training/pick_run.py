@@ -240,7 +240,7 @@ def gather(
     asked = asked or mixed_captions(said, trigger.text, separator)
     plain = list(others)
     if trigger and not others:
-        bare = [stripped(caption, [trigger.text]) for caption in said]
+        bare = [stripped(caption, [trigger.text], separator) for caption in said]
         bare = list(dict.fromkeys(caption for caption in bare if caption))
         told = [item.caption for item in dataset(ranked(reg, LOSS_PICTURES)).items]
         half = pictures // 2 if told else 0

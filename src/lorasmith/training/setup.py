@@ -9,6 +9,7 @@ import torch
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
+from lorasmith.data.captions import readings
 from lorasmith.data.dataset import Dataset
 from lorasmith.errors import PromptError
 from lorasmith.events import Controls, Observer
@@ -262,7 +263,9 @@ def sample_requests(
 
 def first_captions(dataset: Dataset) -> list[str]:
     """Captions of the first training pictures that differ, as far as they can be prompts."""
-    captions = dict.fromkeys(item.caption for item in dataset.items if not item.reg)
+    captions = dict.fromkeys(
+        readings(item.caption, dataset.rules_of(item))[0] for item in dataset.items if not item.reg
+    )
     return [caption for caption in captions if _is_prompt(caption)][:CAPTIONS_AS_PROMPTS]
 
 

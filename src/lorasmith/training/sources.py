@@ -157,4 +157,4 @@ def _features(condition: Conditioning) -> dict[str, Tensor]:
 
 def text_key(caption: str, fingerprint: str) -> str:
     """Names the features of ``caption`` under one text encoder, CLIP skip and token length."""
-    return blake2b(f"text-1\n{fingerprint}\n{caption}".encode(), digest_size=16).hexdigest()
+    return blake2b(f"text-2\n{fingerprint}\n{caption}".encode(), digest_size=16).hexdigest()

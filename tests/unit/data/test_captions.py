@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasmith.data.captions import CaptionRules, resolve_wildcards, split_tags, vary
+from lorasmith.data.captions import (
+    CaptionRules,
+    readings,
+    resolve_wildcards,
+    split_tags,
+    tags_of,
+    vary,
+)
 
 TAGS = st.lists(st.text("abcdefgh ", min_size=1).map(str.strip).filter(bool), max_size=8)
 
@@ -111,7 +118,7 @@ def test_warm_up_of_tags_lets_them_in_one_by_one() -> None:
 
 def test_other_separators_and_empty_tags() -> None:
     rules = CaptionRules(separator=";", tag_dropout=1e-12)
-    assert vary("a, x;; b ;", rules, rng=Random(0)) == "a, x, b"
+    assert vary("a, x;; b ;", rules, rng=Random(0)) == "a, x; b"
 
 
 def test_the_same_draw_gives_the_same_caption() -> None:
@@ -131,3 +138,67 @@ def test_the_same_draw_gives_the_same_caption() -> None:
 )  # fmt: skip
 def test_varies(rules: CaptionRules, varies: bool) -> None:
     assert rules.varies is varies
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(
+    ("separator", "caption", "outcomes_"),
+    [(";", "zorp; red hat, big; smile", {"zorp; red hat, big; smile", "zorp; smile; red hat, big"}),
+     ("; ", "zorp; red hat, big; smile",
+      {"zorp; red hat, big; smile", "zorp; smile; red hat, big"}),
+     (" | ", "z | a | b", {"z | a | b", "z | b | a"}),
+     ("|", "z|a|b", {"z| a| b", "z| b| a"}),
+     (" ", "z a b", {"z a b", "z b a"}),
+     ("\u3001", "z\u3001a\u3001b", {"z\u3001 a\u3001 b", "z\u3001 b\u3001 a"})],
+)  # fmt: skip
+def test_tags_are_joined_by_the_separator_they_were_split_at(
+    shuffle: bool, separator: str, caption: str, outcomes_: set[str]
+) -> None:
+    rules = CaptionRules(shuffle=shuffle, separator=separator, keep_tokens=1)
+    assert set(outcomes(caption, rules)) == (outcomes_ if shuffle else {caption})
+
+
+def test_separators_of_all_kinds_together() -> None:
+    rules = CaptionRules(
+        shuffle=True, separator=";", keep_tokens_separator="|||", secondary_separator="+"
+    )
+    found = outcomes("zorp, the great; girl ||| a+b; c, d ||| end ||| last", rules)
+    assert set(found) == {
+        "zorp, the great; girl; a;b; c, d; end; last",
+        "zorp, the great; girl; c, d; a;b; end; last",
+    }
+
+
+@pytest.mark.parametrize(
+    ("caption", "rules", "texts", "tags"),
+    [("a; b, c", CaptionRules(separator=";", shuffle=True, dropout=0.5, tag_dropout=0.9),
+      ["a; b, c"], ["a", "b, c"]),
+     ("z ||| a;;;b, c", CaptionRules(keep_tokens_separator="|||", secondary_separator=";;;"),
+      ["z, a,b, c"], ["z", "a", "b", "c"]),
+     ("a, b\nc", CaptionRules(prefix="zorp,", suffix="hd"), ["zorp, a, b hd"],
+      ["zorp", "a", "b hd"]),
+     ("{red|blue} hat, a\nc", CaptionRules(wildcards=True), ["red hat, a", "blue hat, a", "c"],
+      ["red hat", "a", "blue hat", "c"]),
+     ("a, a", CaptionRules(), ["a, a"], ["a", "a"]),
+     ("", CaptionRules(), [""], []),
+     ("{a|b}", CaptionRules(), ["{a|b}"], ["{a|b}"])],
+)  # fmt: skip
+def test_readings_and_tags_are_what_training_may_see(
+    caption: str, rules: CaptionRules, texts: list[str], tags: list[str]
+) -> None:
+    assert readings(caption, rules) == texts
+    assert tags_of(caption, rules) == tags
+
+
+@given(st.text("ab,;|{}+ \n", max_size=30), st.booleans(), st.integers(0, 99))
+def test_what_is_drawn_is_one_of_the_readings(caption: str, wildcards: bool, seed: int) -> None:
+    rules = CaptionRules(
+        wildcards=wildcards, separator=";", secondary_separator="+", keep_tokens_separator="||"
+    )
+    assert vary(caption, rules, rng=Random(seed)) in readings(caption, rules)
+
+
+def test_very_many_choices_are_looked_at_in_part() -> None:
+    found = readings("{a|b|c|d}" * 40, CaptionRules(wildcards=True))
+    assert len(found) == 64
+    assert set("".join(text[0] + text[-1] for text in found)) == set("abcd")

@@ -1,11 +1,16 @@
-"""Token ids against OpenAI's published ones and transformers' own tokenizer."""
+"""Token ids against OpenAI's published ones and transformers' own tokenizers."""
 
 from __future__ import annotations
 
 import functools
 import gzip
+import json
+import os
 import subprocess
 import sys
+import unicodedata
+from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -14,7 +19,9 @@ from transformers import CLIPTokenizer
 
 from lorasmith.models.tokenizer import (
     BOS,
+    BOS_TEXT,
     EOS,
+    EOS_TEXT,
     VOCABULARY,
     clip_tokenizer,
     count_tokens,
@@ -31,6 +38,21 @@ def transformers_tokenizer() -> CLIPTokenizer:
     merges = [tuple(line.split()) for line in lines[1:48895]]
     return CLIPTokenizer(vocab=dict(clip_tokenizer().get_vocab()), merges=merges)
 
+
+# Texts of every awkward kind, and what ``CLIPTokenizer`` of transformers 4.54.1 with ftfy 6.3.1
+# gives for them: what sd-scripts trains with.
+AWKWARD = json.loads(Path(__file__).with_name("clip_token_ids.json").read_text("ascii"))
+
+PEERS = os.environ.get("LORASMITH_PEERS")
+# Run with a PYTHONPATH that holds transformers 4 and ftfy: files of vocabulary, merges, texts.
+REFERENCE = """
+import json, sys
+from transformers import CLIPTokenizer
+tokenizer = CLIPTokenizer(*sys.argv[1:3])
+assert tokenizer.fix_text is not None, "without ftfy"
+texts = json.load(open(sys.argv[3]))
+print(json.dumps([tokenizer(text, add_special_tokens=False).input_ids for text in texts]))
+"""
 
 # Known outside: from OpenAI's and open_clip's README and tests.
 PUBLISHED = {
@@ -53,9 +75,79 @@ def test_vocabulary_is_clips() -> None:
     assert vocabulary["<|endoftext|>"] == 49407
 
 
-@given(st.text(max_size=80) | st.from_regex(r"(1girl|zorp_v2|red hat|\(x:1\.2\)|, |'s )*"))
-def test_same_ids_as_transformers(text: str) -> None:
+@given(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="&"))
+    | st.from_regex(r"(1girl|zorp_v2|red hat|\(x:1\.2\)|, |'s )*", fullmatch=True)
+)
+def test_plain_text_has_the_ids_of_transformers(text: str) -> None:
     assert token_ids(text) == transformers_tokenizer()(text, add_special_tokens=False).input_ids
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [("it\u2019s a \u201cfox\u201d", "it's a \"fox\""),
+     ("\ufb01re, o\ufb03ce", "fire, office"),
+     ("\uff26\uff55\uff4c\uff4c\u3000\uff17", "full 7"),
+     ("tom &amp; jerry", "tom & jerry"),
+     ("caf\u00c3\u00a9 don\u00e2\u20ac\u2122t", "caf\u00e9 don't"),
+     ("re\u0301sume\u0301", "r\u00e9sum\u00e9"),
+     ("a\x00 \x1b[31mcat\x1b[0m", "a cat")],
+)  # fmt: skip
+def test_text_is_mended_as_clip_was_trained(text: str, plain: str) -> None:
+    assert token_ids(text) == token_ids(plain)
+
+
+def test_a_typographic_apostrophe_is_an_apostrophe() -> None:
+    assert token_ids("it\u2019s") == [585, 568]
+
+
+def test_awkward_texts_have_the_ids_of_sd_scripts() -> None:
+    wrong = [text for text, ids in AWKWARD if token_ids(text) != ids]
+    assert not wrong
+    assert len(AWKWARD) > 150
+
+
+@pytest.mark.skipif(not PEERS, reason="LORASMITH_PEERS names no folder with transformers4")
+def test_fuzzed_texts_have_the_ids_of_sd_scripts(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("vocab.json", "merges.txt", "texts.json")]
+    lines = gzip.decompress(VOCABULARY.read_bytes()).decode().split("\n")
+    texts = [text for text, _ in AWKWARD] + _fuzzed(20_000)
+    files[0].write_text(json.dumps(clip_tokenizer().get_vocab()))
+    files[1].write_text("\n".join(["#version: 0.2", *lines[1:48895]]) + "\n", encoding="utf-8")
+    files[2].write_text(json.dumps(texts))
+    environment = {**os.environ, "PYTHONPATH": str(Path(str(PEERS)) / "transformers4")}
+    command = [sys.executable, "-c", REFERENCE, *map(str, files)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    wrong = [
+        (text, token_ids(text), ids)
+        for text, ids in zip(texts, json.loads(done.stdout), strict=True)
+        if token_ids(text) != ids
+    ]
+    assert not wrong[:5]
+
+
+def _fuzzed(count: int) -> list[str]:
+    """Pieces of the awkward texts, letters of any script, and bytes read by the wrong encoding."""
+    rng = Random(1)
+    blocks = [(0, 256), (256, 1536), (0x2000, 0x2200), (0x3000, 0x3100), (0x4E00, 0x9FFF)]
+    blocks += [(0xFB00, 0xFB50), (0xFF00, 0xFFFF), (0x1F300, 0x1FA00), (0, 0x110000)]
+    pieces = [piece for text, _ in AWKWARD for piece in text.split()] + [BOS_TEXT, EOS_TEXT]
+    texts = []
+    for _ in range(count):
+        some = [
+            rng.choice(pieces)
+            if rng.random() < 0.6
+            else "".join(chr(rng.randrange(*rng.choice(blocks))) for _ in range(rng.randint(1, 9)))
+            for _ in range(rng.randint(1, 9))
+        ]
+        text = rng.choice([" ", ", ", ""]).join(some)
+        if rng.random() < 0.2:
+            codec = rng.choice(["latin-1", "cp1252", "cp1251", "mac_roman"])
+            text = text.encode("utf-8", "replace").decode(codec, "ignore")
+        if rng.random() < 0.2:
+            text = unicodedata.normalize(rng.choice(["NFD", "NFKD"]), text)
+        texts.append(text.upper() if rng.random() < 0.1 else text)
+    return texts
 
 
 def test_short_caption_is_one_filled_row() -> None:
@@ -82,9 +174,10 @@ def test_what_is_lost_is_counted() -> None:
     assert lost_tokens(text, 150) == 0
 
 
-def test_needs_no_torch() -> None:
+def test_plain_text_needs_neither_torch_nor_ftfy() -> None:
     code = (
         "import sys; from lorasmith.models.tokenizer import count_tokens; "
-        "assert count_tokens('a cat') == 2; assert 'torch' not in sys.modules"
+        "assert count_tokens('a cat') == 2; assert 'torch' not in sys.modules; "
+        "assert 'ftfy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
