@@ -22,6 +22,7 @@ PACKAGE = "lorasmith"
 FLOORS = (
     {
         *("block_weights", "canvas", "errors", "events", "files", "randomness"),
+        *("terminal", "text_console"),
         *("tensor_files", "tensor_held", "tensor_packing", "tensor_random"),
     },
     {"config"},
@@ -205,6 +206,33 @@ def test_nothing_is_caught_blindly(module: Module) -> None:
         reraised = any(isinstance(n, ast.Raise) for n in ast.walk(node))
         broad = caught & {"", "Exception", "BaseException"}
         assert not broad or ("BaseException" in caught and reraised), f"line {node.lineno}"
+
+
+PRINTING = {"terminal": {"click.echo"}}
+"""Where text goes to a terminal as it is: where it is cleaned."""
+
+
+def printing(tree: ast.AST) -> set[str]:
+    """Calls that bring text to a terminal as it is."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            plain = name in ("print", "click.secho", "click.echo", "echo_via_pager", "rich.print")
+            if plain or name in ("Console", "rich.console.Console", "traceback.print_exc"):
+                found.add(name)
+            if name.startswith(("sys.stdout.write", "sys.stderr.write", "Text.from_")):
+                found.add(name)
+        if isinstance(node, ast.keyword) and ast.unparse(node).startswith("markup=True"):
+            found.add("markup")
+    return found
+
+
+@pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)
+def test_text_reaches_the_terminal_cleaned(module: Module) -> None:
+    """By lorasmith.terminal and lorasmith.text_console; ``pretrain`` is no part of the command."""
+    if not module.name.startswith("demo.pretrain"):
+        assert not printing(module.tree) - PRINTING.get(module.name, set())
 
 
 # Torch-free

@@ -10,6 +10,7 @@ import click
 from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.events import Controls
+from lorasmith.terminal import echo
 
 
 @click.command("bake")
@@ -76,7 +77,7 @@ def command(
     for lora in report.loras:
         parts = ", ".join(f"{count} of the {part}" for part, count in lora.modules.items())
         silent = f" ({lora.silent} at strength 0)" if lora.silent else ""
-        click.echo(f"{lora.source.text}: layers: {parts}{silent}")
+        echo(f"{lora.source.text}: layers: {parts}{silent}")
     what = "would be" if dry_run else "is"
     size = f"{report.size / 1e6:.0f} MB"
-    click.echo(f"{out} {what} {size}; {report.tensors} tensors changed")
+    echo(f"{out} {what} {size}; {report.tensors} tensors changed")

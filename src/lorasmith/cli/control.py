@@ -9,6 +9,7 @@ import click
 
 from lorasmith.errors import Problem, RunError, UserError
 from lorasmith.events import REQUESTS, Request
+from lorasmith.terminal import echo
 from lorasmith.training.requests import write_requests
 from lorasmith.training.run_folder import RunFolder, existing_run_folder
 from lorasmith.training.status import Status, read_status
@@ -39,7 +40,7 @@ def command(run: Path, requests: tuple[str, ...], wait: float) -> None:
     """
     folder = existing_run_folder(run)
     if not requests:
-        click.echo("\n".join(status_lines(folder, read_status(folder))))
+        echo("\n".join(status_lines(folder, read_status(folder))))
         return
     parsed = parse_all(requests)
     if not folder.busy:
@@ -52,7 +53,7 @@ def command(run: Path, requests: tuple[str, ...], wait: float) -> None:
             else "start another run",
         )
     file = write_requests(folder.control, *parsed)
-    click.echo(f"asked for {', '.join(map(str, parsed))}")
+    echo(f"asked for {', '.join(map(str, parsed))}")
     if wait:
         wait_for(folder, file, wait)
 
@@ -80,7 +81,7 @@ def wait_for(folder: RunFolder, file: Path, seconds: float) -> None:
                 folder.path, f"not done within {seconds:g} s", "it is done after the step"
             )
         time.sleep(0.05)
-    click.echo("done")
+    echo("done")
 
 
 def status_lines(folder: RunFolder, status: Status) -> list[str]:

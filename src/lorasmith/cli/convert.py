@@ -10,6 +10,7 @@ import click
 from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.events import Controls
+from lorasmith.terminal import echo
 
 TARGETS = ("kohya", "kohya-diffusers", "diffusers", "comfy", "safetensors")
 
@@ -66,8 +67,8 @@ def command(
             controls=controls,
         )
     size = f"{done.size / 1e6:.1f} MB" + (", not written" if dry_run else "")
-    click.echo(f"{done.out}: {done.tensors} tensors, {done.before} to {done.after}, {size}")
+    echo(f"{done.out}: {done.tensors} tensors, {done.before} to {done.after}, {size}")
     if done.exact:
-        click.echo("the file as it was before, byte for byte")
+        echo("the file as it was before, byte for byte")
     for note in done.notes:
-        click.echo(note)
+        echo(note)

@@ -14,11 +14,12 @@ from lorasmith.config.foreign.toml_out import to_toml
 from lorasmith.config.load import load_settings
 from lorasmith.errors import Problem, SettingsError
 from lorasmith.files import write_text
+from lorasmith.terminal import echo
 
 
 def _show_arguments(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        click.echo(arguments_page(), nl=False)
+        echo(arguments_page(), end="")
         ctx.exit()
 
 
@@ -56,12 +57,12 @@ def command(file: Path, out: Path | None, partial: bool) -> None:
     load_settings(None, result.overrides())
     text = to_toml(result, f"Made from {file.name} by lorasmith convert-config.")
     if out is None:
-        click.echo(text, nl=False)
+        echo(text, end="")
         return
     write_text(out, text)
-    click.echo(f"{out}: {len(result.settings)} settings; lorasmith train {out}")
+    echo(f"{out}: {len(result.settings)} settings; lorasmith train {out}")
     for problem in result.problems:
-        click.echo(f"left out: {problem}")
+        echo(f"left out: {problem}")
 
 
 def _leave_out_invalid(result: Conversion) -> None:

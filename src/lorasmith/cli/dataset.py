@@ -12,6 +12,7 @@ import click
 
 from lorasmith.cli.main import USER_ERROR
 from lorasmith.events import Event, Observer, Progress
+from lorasmith.terminal import echo_json
 
 if TYPE_CHECKING:
     from lorasmith.curation.audit import AuditReport
@@ -176,10 +177,11 @@ def preview(
 @contextmanager
 def _progress() -> Iterator[Observer]:
     """A bar that goes away when all is seen; on standard error, where no JSON is."""
-    from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    from lorasmith.text_console import TextConsole
+
+    with Bar(console=TextConsole(stderr=True), transient=True) as bar:
         task = bar.add_task("looking at pictures", total=None)
 
         def observe(event: Event) -> None:
@@ -199,7 +201,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _show(report: AuditReport, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+        echo_json(report.to_json())
         return
     from lorasmith.cli.console import console
     from lorasmith.curation.report import render

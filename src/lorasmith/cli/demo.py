@@ -29,4 +29,5 @@ def command(out: Path) -> None:
     controls = Controls()
     with stop_on_interrupt(controls):
         picture = run_demo(out, console, controls)
-    console.print(f"\nWhat it learned, in one picture:  [bold]{picture}[/bold]", highlight=False)
+    console.print("\nWhat it learned, in one picture: ", end=" ")
+    console.print(str(picture), style="bold", soft_wrap=True)

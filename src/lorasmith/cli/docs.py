@@ -9,6 +9,7 @@ import click
 
 from lorasmith.config.reference import settings_page
 from lorasmith.files import atomic_path, write_text
+from lorasmith.terminal import echo
 
 INTRODUCTION = """\
 # Commands
@@ -66,7 +67,7 @@ def command() -> None:
 def settings(out: Path) -> None:
     """Write the page of all settings, from their definitions."""
     write_text(out, settings_page())
-    click.echo(out)
+    echo(out)
 
 
 @command.command("commands")
@@ -80,7 +81,7 @@ def settings(out: Path) -> None:
 def commands(out: Path) -> None:
     """Write the page of all commands, from their --help."""
     write_text(out, commands_page())
-    click.echo(out)
+    echo(out)
 
 
 @command.command("schedules")
@@ -97,4 +98,4 @@ def schedules(out: Path) -> None:
 
     with atomic_path(out) as temporary:
         draw_schedules().save(temporary, format="PNG", optimize=True)
-    click.echo(out)
+    echo(out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import click
 from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.events import Controls
+from lorasmith.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.extract import ExtractOptions, ExtractReport
@@ -126,10 +126,10 @@ def command(
             base, tuned, out, options, dry_run=dry_run, observer=observer, controls=controls
         )
     if as_json:
-        click.echo(json.dumps(_record(report), indent=2))
+        echo_json(_record(report))
         return
     for line in _lines(report, out):
-        click.echo(line)
+        echo(line)
 
 
 def _options(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import click
-
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE
 from lorasmith.config.foreign.result import Conversion
+from lorasmith.terminal import echo
 
 TITLES = {
     "noted": "To know:",
@@ -19,7 +18,7 @@ TITLES = {
 
 def show(result: Conversion) -> None:
     """Print every setting with the arguments that it comes from, and every remark."""
-    click.echo("\n".join(view(result)) + "\n")
+    echo("\n".join(view(result)) + "\n")
 
 
 def view(result: Conversion) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from lorasmith.errors import Problem, UserError
 from lorasmith.files import write_bytes
+from lorasmith.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.report import CheckpointReport, LoraReport
@@ -50,11 +50,11 @@ def command(
     for path, content in _pictures(report, chart, preview, modules).items():
         write_bytes(path, content)
     if as_json:
-        click.echo(json.dumps(reports.as_json(report), indent=2, ensure_ascii=False))
+        echo_json(reports.as_json(report))
     elif isinstance(report, reports.LoraReport):
-        click.echo("\n".join(lora_lines(report, modules=modules)))
+        echo("\n".join(lora_lines(report, modules=modules)))
     else:
-        click.echo("\n".join(checkpoint_lines(report)))
+        echo("\n".join(checkpoint_lines(report)))
 
 
 def _check_pictures(file: Path, chart: Path | None, preview: Path | None) -> None:

@@ -9,9 +9,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-import click
-
 from lorasmith.events import Controls, Request
+from lorasmith.terminal import echo
 
 # SIGTERM is how a system that shuts down, or a container, asks for the same.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,7 +31,7 @@ def stop_on_interrupt(controls: Controls) -> Iterator[None]:
         if controls.stopping:
             raise KeyboardInterrupt
         controls.stop()
-        click.echo("\nstopping after this step (Ctrl-C again stops at once)", err=True)
+        echo("\nstopping after this step (Ctrl-C again stops at once)", err=True)
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:

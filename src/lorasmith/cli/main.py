@@ -14,10 +14,12 @@ Neither torch nor pydantic is imported here, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -30,6 +32,7 @@ import click
 
 from lorasmith import __version__
 from lorasmith.errors import Problem, Stopped, UserError
+from lorasmith.terminal import echo, echo_styled, problem_lines
 
 DONE, BUG, USER_ERROR, STOPPED = 0, 1, 2, 130
 
@@ -141,21 +144,55 @@ class LazyGroup(click.Group):
         except click.exceptions.Exit as leave:
             return leave.exit_code
         except UserError as error:
-            _say_problems(error.problems)
+            echo_styled(problem_lines(error.problems), err=True)
             return USER_ERROR
         except click.ClickException as error:
-            error.show()
+            message = io.StringIO()
+            error.show(message)
+            echo(message.getvalue(), end="", err=True)
             return USER_ERROR
         except (Stopped, click.Abort, KeyboardInterrupt) as error:
-            click.echo(str(error) or "stopped", err=True)
+            echo(str(error) or "stopped", err=True)
             return STOPPED
         except BrokenPipeError:
             # Whoever read our output went away, as `| head` does. Python flushes again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return STOPPED
-        except Exception:  # noqa: BLE001 - the last resort: whatever gets here is a bug of ours
+        except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours, or no memory
+            if lacks_memory(error):
+                echo_styled(problem_lines([NO_MEMORY]), err=True)
+                return USER_ERROR
             _say_bug(args)
             return BUG
+
+
+NO_MEMORY = Problem(
+    "",
+    "there is not enough memory for this",
+    "close other programs, lift the limit on memory (ulimit -v), or choose smaller sizes; "
+    "docs/low-memory.md says how to train with less",
+)
+# How libraries say so in errors of no kind of their own: torch on a CPU and on a device, the
+# loader of shared libraries, threads without room for their stack.
+_MEMORY_WORDS = re.compile(
+    r"not enough memory|out of memory|cannot allocate memory|can't allocate memory"
+    r"|failed to map segment|can't start new thread|bad_alloc|unable to mmap|mmap failed",
+    re.IGNORECASE,
+)
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came of, says that the system gave no memory."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        plain = isinstance(error, RuntimeError | OSError | ImportError)
+        if plain and _MEMORY_WORDS.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _quiet_libraries() -> None:
@@ -164,16 +201,10 @@ def _quiet_libraries() -> None:
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
-def _say_problems(problems: Sequence[Problem]) -> None:
-    from lorasmith.cli.console import problem_lines
-
-    click.echo(problem_lines(problems), err=True)
-
-
 def _say_bug(args: Sequence[str]) -> None:
-    traceback.print_exc()
-    click.echo(
-        f"\nThis is a bug in lorasmith {__version__}. Please report it at\n  {REPORT_TO}\n"
+    echo(traceback.format_exc(), err=True)
+    echo(
+        f"This is a bug in lorasmith {__version__}. Please report it at\n  {REPORT_TO}\n"
         f"with the lines above and the command that you gave:\n  lorasmith {shlex.join(args)}",
         err=True,
     )

@@ -11,6 +11,7 @@ import click
 from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.events import Controls
+from lorasmith.terminal import echo
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.merge import MergeReport
@@ -108,4 +109,4 @@ def _show(report: MergeReport, out: Path, modules: bool) -> None:
     lines.append(
         f"result     {report.written}" if report.written else f"dry run    {out} not written"
     )
-    click.echo("\n".join(lines))
+    echo("\n".join(lines))

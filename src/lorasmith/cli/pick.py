@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 
 import click
 
 from lorasmith.events import Controls
+from lorasmith.terminal import echo_json
 
 
 @click.command("pick")
@@ -64,17 +64,16 @@ def command(
     the training pictures or copies of them, and whether prompts without the trigger change. What is
     measured is kept in RUN/pick, so that asking again costs nothing and new snapshots only add.
     """
-    from rich.console import Console
-
     from lorasmith.cli.console import console
     from lorasmith.cli.interrupt import stop_on_interrupt
+    from lorasmith.text_console import TextConsole
     from lorasmith.training.observers import Terminal
     from lorasmith.training.pick import pick, record
     from lorasmith.training.pick_view import show
 
     controls = Controls()
     # JSON has the standard output for itself.
-    terminal = Terminal(Console(stderr=True, highlight=False, emoji=False) if as_json else console)
+    terminal = Terminal(TextConsole(stderr=True) if as_json else console)
     with stop_on_interrupt(controls), contextlib.closing(terminal):
         picked = pick(
             run,
@@ -87,6 +86,6 @@ def command(
             controls=controls,
         )
     if as_json:
-        click.echo(json.dumps(record(picked), indent=2, ensure_ascii=False))
+        echo_json(record(picked))
         return
     show(picked, console)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lorasmith.config.preset import explained, preset_names, read_preset
+from lorasmith.terminal import echo, echo_styled
 
 
 @click.command("presets")
@@ -16,10 +17,10 @@ def command(name: str | None) -> None:
     `lorasmith presets NAME` prints is a settings file, and a good start for one of your own.
     """
     if name is not None:
-        click.echo(explained(read_preset(name)), nl=False)
+        echo(explained(read_preset(name)), end="")
         return
     names = preset_names()
     width = max(map(len, names))
     for each in names:
-        click.echo(f"{click.style(each.ljust(width), bold=True)}  {read_preset(each).title}")
-    click.echo("\nlorasmith train --preset NAME uses one; lorasmith presets NAME explains it.")
+        echo_styled(f"{click.style(each.ljust(width), bold=True)}  {read_preset(each).title}")
+    echo("\nlorasmith train --preset NAME uses one; lorasmith presets NAME explains it.")

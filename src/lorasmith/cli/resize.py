@@ -12,6 +12,7 @@ from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.errors import Problem, SettingsError
 from lorasmith.events import Controls
+from lorasmith.terminal import echo
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.ranks import RankRule
@@ -130,7 +131,7 @@ def _show(report: ResizeReport, out: Path, modules: bool) -> None:
     lines.append(
         f"result     {report.written}" if report.written else f"dry run    {out} not written"
     )
-    click.echo("\n".join(lines))
+    echo("\n".join(lines))
 
 
 _WAYS = {

@@ -17,6 +17,7 @@ from lorasmith.config.problems import suggestion
 from lorasmith.config.schema import TrainSettings, all_settings
 from lorasmith.errors import SettingsError
 from lorasmith.events import Controls
+from lorasmith.terminal import echo
 
 SHORT_OPTIONS = {
     "model": "model.path",
@@ -84,7 +85,7 @@ def _parameter(path: str) -> str:
 def _show_all_help(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
         ctx.meta["lorasmith.help_all"] = True
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())
         ctx.exit()
 
 

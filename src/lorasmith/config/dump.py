@@ -10,6 +10,7 @@ from typing import Any
 
 from lorasmith.config.fields import NONE, Section, settings_of
 from lorasmith.config.schema import TrainSettings, sections
+from lorasmith.terminal import escaped
 
 VERSION = 1
 """Of the settings file's form; :mod:`lorasmith.config.load` brings older ones up to it."""
@@ -63,8 +64,8 @@ def toml_value(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str | Path):
-        # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
-        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        # JSON's escapes are TOML's, which wants DEL escaped too.
+        return escaped(json.dumps(str(value), ensure_ascii=False))
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, Mapping):

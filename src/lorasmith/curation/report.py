@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from lorasmith.curation.audit import AuditReport, FolderRow
 from lorasmith.errors import Problem
+from lorasmith.text_console import TextConsole
 
 _ERRORS_SHOWN = 20
 _CROPS_SHOWN = 5
@@ -27,7 +28,7 @@ _TEXT_WIDTH = 100
 def report_text(report: AuditReport, width: int = _TEXT_WIDTH) -> str:
     """The report without colours."""
     file = io.StringIO()
-    Console(file=file, width=width, color_system=None, highlight=False).print(render(report))
+    TextConsole(file=file, width=width, color_system=None).print(render(report))
     return file.getvalue()
 
 
