@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # The one torch that the constraints name, so that no other package draws a newer one.
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: venv demo test check test-gpu docs clean
+.PHONY: venv demo test test-all test-isa check test-gpu docs clean
 
 venv: $(STAMP)
 
@@ -26,6 +26,14 @@ check: $(STAMP)
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=15 -n auto --maxprocesses 4 --dist loadfile tests
+
+# What is slow and broad too.
+test-all: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=15 -n auto --maxprocesses 4 --dist loadfile -m '' tests
+
+# The numeric tests with the instructions of other processors.
+test-isa: $(STAMP)
+	$(BIN)/python tests/isa.py
 
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m gpu tests

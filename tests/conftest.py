@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable
 
 # Before torch is imported: it reads these once.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -20,7 +22,17 @@ settings.register_profile("suite", deadline=None, derandomize=True, max_examples
 settings.load_profile("suite")
 
 
+def _compares(test: Callable[..., object]) -> bool:
+    """Whether a test compares by tests/tolerances.py."""
+    return not {"assert_near", "near"}.isdisjoint(inspect.unwrap(test).__code__.co_names)
+
+
+@pytest.hookimpl(tryfirst=True)  # Before -m looks at the markers.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # What compares by tests/tolerances.py is what `make test-isa` repeats.
+        if isinstance(item, pytest.Function) and _compares(item.function):
+            item.add_marker(pytest.mark.numeric)
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

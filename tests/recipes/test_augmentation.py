@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 from rich.console import Console
 from tests.recipes.matrix import learns, losses, result_of, run_with
+from tests.tolerances import NETWORK, near
 
 from lorasmith.demo.character import ZORP, varied_zorps, zorp_caption
 from lorasmith.demo.world import draw_canvas
@@ -75,6 +76,7 @@ def test_resumed_with_everything_it_is_the_same_file(
 ) -> None:
     large_pictures(tmp_path)
     settings = {**EVERYTHING, "loss.masked": "folder", "loss.mask_folder": f"{tmp_path}/masks"}
+    settings |= {"optimizer.name": "SGDNesterov", "optimizer.lr": "1"}
     settings |= {"train.steps": "12", "save.state_every_steps": "3"}
     whole = run_with(tmp_path, settings)
     broken = tmp_path / "broken"
@@ -97,6 +99,7 @@ def test_the_cache_changes_nothing(tmp_path: Path) -> None:
     """The same views, masks and noise; the VAE's batches alone differ in their rounding."""
     large_pictures(tmp_path)
     settings = {**EVERYTHING, "loss.masked": "folder", "loss.mask_folder": f"{tmp_path}/masks"}
+    settings |= {"optimizer.name": "SGDNesterov", "optimizer.lr": "1"}
     cached = losses(run_with(tmp_path, settings))
     live = losses(run_with(tmp_path, {**settings, "performance.cache_latents": "false"}))
-    assert live == pytest.approx(cached, rel=1e-4)
+    assert live == near(cached, len(cached) * NETWORK)

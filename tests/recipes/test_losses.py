@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.recipes.matrix import learns, losses, run_with
+from tests.tolerances import NETWORK, near
 
 from lorasmith.demo.character import write_training_set
 
@@ -62,7 +63,7 @@ def first_loss(folder: Path, **changes: str) -> float:
 def test_the_prior_weight_scales_the_share_of_regularisation(tmp_path: Path) -> None:
     none, one, two = (first_loss(tmp_path, loss__prior_weight=weight) for weight in "012")
     assert one > none > 0
-    assert two - one == pytest.approx(one - none, rel=1e-4)
+    assert two - one == near(one - none, NETWORK)
 
 
 def test_a_folders_weight_scales_its_share(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_a_folders_weight_scales_its_share(tmp_path: Path) -> None:
 
     half, one, two = loss("0.5"), loss("1.0"), loss("2.0")
     assert one > half > 0
-    assert two - one == pytest.approx(2 * (one - half), rel=1e-4)
+    assert two - one == near(2 * (one - half), NETWORK)
 
 
 def test_masks_weigh_places(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_masks_weigh_places(tmp_path: Path) -> None:
 
     left = masked("left")
     assert 0 < left < whole
-    assert left + masked("right") == pytest.approx(whole, rel=1e-4)
+    assert left + masked("right") == near(whole, NETWORK)
     floored = masked("left", loss__mask_floor="0.25")
-    assert floored == pytest.approx(0.75 * left + 0.25 * whole, rel=1e-4)
-    assert masked("left", loss__mask_normalize="true") == pytest.approx(2 * left, rel=1e-4)
+    assert floored == near(0.75 * left + 0.25 * whole, NETWORK)
+    assert masked("left", loss__mask_normalize="true") == near(2 * left, NETWORK)

@@ -7,11 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 from tests.recipes.runs import command, losses, run, small_dataset
+from tests.tolerances import NETWORK, assert_near, near
 
-SETTINGS = {"train__epochs": "3", "save__precision": "fp32", "optimizer__lr": "1e-3"}
+# Plain gradient descent: what Adam divides by its own small root would not be comparable.
+SETTINGS = {
+    "train__epochs": "3",
+    "save__precision": "fp32",
+    "optimizer__name": "SGDNesterov",
+    "optimizer__lr": "1",
+    "schedule__name": "constant",
+}
 
 
 def free_port() -> int:
@@ -34,12 +41,11 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 
     one = load_file(tmp_path / "one" / "run" / "run.safetensors")
     two = load_file(tmp_path / "two" / "run" / "run.safetensors")
-    assert one.keys() == two.keys()
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
-    assert losses(tmp_path / "two" / "run") == pytest.approx(
-        losses(tmp_path / "one" / "run"), rel=1e-4
-    )
+    alike = losses(tmp_path / "one" / "run")
+    assert losses(tmp_path / "two" / "run") == near(alike, len(alike) * NETWORK)
+    up = [name for name in one if "lora_up" in name]
+    assert all(float(one[name].abs().max()) > 0 for name in up), "nothing was learned"
+    assert_near(two, one, len(alike) * NETWORK)
 
 
 @pytest.mark.slow

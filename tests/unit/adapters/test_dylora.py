@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from lycoris.modules import get_module, make_module
+from tests.tolerances import LAYER, assert_near
 from torch import Tensor, nn
 
 from lorasmith.adapters.base import AdaptedLayer
@@ -57,7 +58,7 @@ def test_a_step_is_the_prefix_at_the_scale_of_the_whole():
     y = adapted(x)
     with torch.no_grad():
         whole = 4.0 / 8 * adapter.lora_up.weight[:, :b] @ adapter.lora_down.weight[:b]
-    torch.testing.assert_close(y, adapted.layer(x) + x @ whole.T)
+    assert_near(y, adapted.layer(x) + x @ whole.T, LAYER)
     y.square().sum().backward()
     for grad in (adapter.lora_down.weight.grad, adapter.lora_up.weight.grad.T):
         assert grad[:b].any(1).all()
@@ -71,7 +72,7 @@ def test_without_gradients_the_whole_applies():
     with torch.no_grad():
         seen = adapted(x)
     adapter.end_step()
-    torch.testing.assert_close(seen, adapted(x))
+    assert_near(seen, adapted(x), LAYER)
 
 
 def test_draws_are_a_function_of_seed_step_and_module(tiny):
@@ -142,10 +143,10 @@ def test_a_cut_file_is_the_prefix_and_loads_everywhere(tiny, randomised):
         up = whole.lora_up.weight.detach().half().float().flatten(1)[:, :rank]
         down = whole.lora_down.weight.detach().half().float().flatten(1)[:rank]
         prefix = (up @ down * whole.scale).view(layer.weight.shape)
-        torch.testing.assert_close(adapter.delta_weight(layer), prefix)
+        assert_near(adapter.delta_weight(layer), prefix, LAYER)
         kind, parameters = get_module(cut, key)
         theirs = make_module(kind, parameters, key, layer).float().get_diff_weight()[0]
-        torch.testing.assert_close(theirs, prefix, rtol=1e-3, atol=1e-5)
+        assert_near(theirs, prefix, LAYER)
 
 
 def test_a_cut_at_the_whole_rank_changes_nothing(tiny, randomised):

@@ -12,6 +12,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from tests.pipelines import encode, pipeline_of
 from tests.tiny_models import tiny_architecture, tiny_model
+from tests.tolerances import NETWORK, assert_near
 from torch import Tensor
 
 from lorasmith.adapters.file import load_lora, save_lora
@@ -70,7 +71,7 @@ def noisy() -> Tensor:
 
 def assert_same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> None:
     for a, b in zip(one, other, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert_near(a, b, NETWORK)
 
 
 def assert_differ(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> None:

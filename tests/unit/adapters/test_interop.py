@@ -19,6 +19,7 @@ from lycoris.modules.lokr import LokrModule
 from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
+from tests.tolerances import NETWORK, assert_near
 from tests.unit.adapters.conftest import roots_of, sd15
 from torch import Tensor, nn
 
@@ -278,7 +279,7 @@ def test_a_file_of_peft_computes_what_peft_computes(tiny, tmp_path, name):
     network = AdapterNetwork.load(file.tensors, tiny.roots)
     assert network.report.unmatched == ()
     with network.attached():
-        torch.testing.assert_close(tiny.predict(), theirs, rtol=1e-4, atol=1e-5)
+        assert_near(tiny.predict(), theirs, NETWORK)
 
 
 def test_a_file_of_peft_without_its_settings_is_refused(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lycoris.modules.locon import LoConModule
+from tests.tolerances import LAYER, assert_near
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -48,15 +49,15 @@ def dense(layer: nn.Module, weight: torch.Tensor, x: torch.Tensor) -> torch.Tens
 def test_forward_is_the_layer_with_the_merged_weight(case):
     adapted, adapter, x = make(case)
     merged = adapted.layer.weight + adapter.delta_weight(adapted.layer)
-    torch.testing.assert_close(adapted(x), dense(adapted.layer, merged, x))
+    assert_near(adapted(x), dense(adapted.layer, merged, x), LAYER)
 
 
 @cases
 def test_the_general_path_equals_the_fast_one(case):
     adapted, adapter, x = make(case)
     y = adapter(x, adapted.layer(x), adapted.layer)
-    torch.testing.assert_close(adapter.adapt(x, adapted.layer), y)
-    torch.testing.assert_close(y - adapted.layer(x), adapter.delta(x, adapted.layer))
+    assert_near(adapter.adapt(x, adapted.layer), y, LAYER)
+    assert_near(y - adapted.layer(x), adapter.delta(x, adapted.layer), LAYER)
 
 
 @cases
@@ -96,22 +97,20 @@ def test_weight_delta_equals_lycoris(case):
         adapter.alpha,
         None,
     ).get_diff_weight()[0]
-    torch.testing.assert_close(adapter.delta_weight(adapted.layer).float(), theirs)
+    assert_near(adapter.delta_weight(adapted.layer).float(), theirs, LAYER)
 
 
 @cases
 def test_norm_needs_no_dense_weight(case):
     adapted, adapter, _ = make(case)
-    torch.testing.assert_close(
-        adapter.norm(), torch.linalg.vector_norm(adapter.delta_weight(adapted.layer))
+    assert_near(
+        adapter.norm(), torch.linalg.vector_norm(adapter.delta_weight(adapted.layer)), LAYER
     )
 
 
 def test_norms_of_many_are_those_of_each():
     adapters = [make(case, rank=rank)[1] for case in SHAPES for rank in (2, 3, 3)]
-    torch.testing.assert_close(
-        LoRA.norms(adapters), torch.stack([a.added().norm() for a in adapters])
-    )
+    assert_near(LoRA.norms(adapters), torch.stack([a.added().norm() for a in adapters]), LAYER)
 
 
 @pytest.mark.parametrize(("alpha", "scale"), [(None, 1.0), (0, 1.0), (4, 1.0), (1, 0.25), (8, 2.0)])
@@ -144,10 +143,10 @@ def test_two_adapters_add_up_and_strength_is_linear():
         + 0.5 * first.delta_weight(adapted.layer)
         - 2.0 * second.delta_weight(adapted.layer)
     )
-    torch.testing.assert_close(adapted(x), dense(adapted.layer, weight, x))
+    assert_near(adapted(x), dense(adapted.layer, weight, x), LAYER)
     second.strength = 0.0
     weight = adapted.layer.weight + 0.5 * first.delta_weight(adapted.layer)
-    torch.testing.assert_close(adapted(x), dense(adapted.layer, weight, x))
+    assert_near(adapted(x), dense(adapted.layer, weight, x), LAYER)
 
 
 @cases
@@ -199,7 +198,7 @@ def test_compiles_into_one_graph():
     eager = torch.autograd.grad(adapted(x).square().sum(), list(adapter.parameters()))
     fast = torch.autograd.grad(compiled(x).square().sum(), list(adapter.parameters()))
     for a, b in zip(eager, fast, strict=True):
-        torch.testing.assert_close(a, b)
+        assert_near(a, b, LAYER)
 
 
 def test_linear_and_1x1_convolution_files_are_interchangeable():
@@ -227,7 +226,7 @@ def test_rescale_multiplies_the_weight_change():
     before = adapter.delta_weight(adapted.layer).detach()
     with torch.no_grad():
         adapter.shrink(torch.tensor(0.3, dtype=torch.float64))
-    torch.testing.assert_close(adapter.delta_weight(adapted.layer), 0.3 * before)
+    assert_near(adapter.delta_weight(adapted.layer), 0.3 * before, LAYER)
 
 
 def test_wrapper_reads_like_its_layer():
@@ -245,7 +244,7 @@ def test_dense_composition_of_convolutions():
     adapted, adapter, _ = make("conv_stride")
     composed = F.conv2d(adapter.lora_down.weight.permute(1, 0, 2, 3), adapter.lora_up.weight)
     composed = composed.permute(1, 0, 2, 3) * (2.0 / 3)
-    torch.testing.assert_close(adapter.delta_weight(adapted.layer), composed)
+    assert_near(adapter.delta_weight(adapted.layer), composed, LAYER)
 
 
 def test_shape_cases_cover_both_layers():

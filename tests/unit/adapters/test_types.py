@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 from lycoris.modules import get_module, make_module
+from tests.tolerances import LAYER, assert_near
 from tests.unit.adapters.kinds import (
     ALPHA,
     KINDS,
@@ -70,12 +71,10 @@ def test_a_module_of_lycoris_loads_and_means_the_same(name, case):
     cls = algorithm_of(tensors)
     assert cls is ALGORITHMS[KINDS[name].name].cls
     adapter = cls.from_tensors(layer, tensors)
-    torch.testing.assert_close(
-        adapter.merged_weight(layer), merged_by(theirs, layer), rtol=1e-5, atol=2e-5
-    )
+    assert_near(adapter.merged_weight(layer), merged_by(theirs, layer), LAYER)
     adapted = AdaptedLayer(layer)
     adapted.adapters.append(adapter)
-    torch.testing.assert_close(adapted(x), theirs(x), rtol=1e-5, atol=2e-5)
+    assert_near(adapted(x), theirs(x), LAYER)
 
 
 @kinds
@@ -88,9 +87,7 @@ def test_lycoris_reads_ours(name, case):
     theirs.load_state_dict(tensors)
     # Their module keeps the scale of its making; a file's is alpha over rank.
     assert float(tensors["alpha"]) == pytest.approx(float(theirs.alpha))
-    torch.testing.assert_close(
-        merged_by(theirs, layer), adapter.merged_weight(layer), rtol=1e-5, atol=2e-5
-    )
+    assert_near(merged_by(theirs, layer), adapter.merged_weight(layer), LAYER)
 
 
 @kinds
@@ -108,9 +105,7 @@ def test_lycoris_knows_the_file(name, case):
     cls, parameters = get_module(file, "x")
     theirs = make_module(cls, parameters, "x", layer)
     assert theirs is not None
-    torch.testing.assert_close(
-        merged_by(theirs, layer), adapter.merged_weight(layer), rtol=1e-5, atol=2e-5
-    )
+    assert_near(merged_by(theirs, layer), adapter.merged_weight(layer), LAYER)
 
 
 @kinds
@@ -139,11 +134,11 @@ def test_forward_is_the_layer_with_the_merged_weight(name, case):
         adapter.strength = strength
         merged = adapter.merged_weight(adapted.layer, strength)
         wanted = torch.func.functional_call(adapted.layer, {"weight": merged}, (x,))
-        torch.testing.assert_close(adapted(x), wanted)
+        assert_near(adapted(x), wanted, LAYER)
         general = adapter(x, adapted.layer(x), adapted.layer)
-        torch.testing.assert_close(general, wanted)
+        assert_near(general, wanted, LAYER)
     change = adapted.layer.weight + 0.4 * adapter.delta_weight(adapted.layer)
-    torch.testing.assert_close(change, merged)
+    assert_near(change, merged, LAYER)
 
 
 @kinds
@@ -165,10 +160,10 @@ def test_gradients_against_finite_differences(name, case):
 def test_norm_and_rescale_against_the_dense_weight(name, case):
     _, adapter, _ = make(name, case, rank=2)
     before = adapter.added().detach()
-    torch.testing.assert_close(adapter.norm(), before.norm())
+    assert_near(adapter.norm(), before.norm(), LAYER)
     with torch.no_grad():
         adapter.shrink(torch.tensor(0.3, dtype=torch.float64))
-    torch.testing.assert_close(adapter.added(), 0.3 * before)
+    assert_near(adapter.added(), 0.3 * before, LAYER)
 
 
 @pytest.mark.parametrize("drop", [Dropout(neuron=0.4), Dropout(rank=0.4), Dropout(module=0.5)])
@@ -200,7 +195,7 @@ def test_dropout_is_the_same_again_and_by_sample(name, case, drop):
         assert not torch.allclose(first, whole)
     # One sample alone has the masks that it has among others.
     adapter.begin_step(keys[3:4])
-    torch.testing.assert_close(adapted(x[3:4]), first[3:4])
+    assert_near(adapted(x[3:4]), first[3:4], LAYER)
 
 
 @pytest.mark.parametrize("name", ["loha", "lokr", "lokr decomposed"])
@@ -265,7 +260,7 @@ def test_lengths_are_of_inputs_unless_asked_otherwise(by_input, shape):
     weight = adapted.layer.weight
     assert tuple(adapter.dora_scale.shape) == shape
     wanted = weight.norm(dim=0 if by_input else 1).float()
-    torch.testing.assert_close(adapter.dora_scale.flatten().float(), wanted)
+    assert_near(adapter.dora_scale.flatten().float(), wanted, LAYER)
     randomise(adapter)
     again = type(adapter).from_tensors(adapted.layer.float(), tensors_of(adapter))
     assert torch.equal(again.dora_scale, adapter.dora_scale.float())
@@ -274,7 +269,7 @@ def test_lengths_are_of_inputs_unless_asked_otherwise(by_input, shape):
     assert all(p.grad.abs().max() > 0 for p in again.parameters())
     merged = again.merged_weight(adapted.layer)
     lengths = merged.norm(dim=0 if by_input else 1)
-    torch.testing.assert_close(lengths, again.dora_scale.abs().flatten(), rtol=1e-5, atol=1e-6)
+    assert_near(lengths, again.dora_scale.abs().flatten(), LAYER)
 
 
 def test_two_types_on_one_layer_add_up():
@@ -285,7 +280,7 @@ def test_two_types_on_one_layer_add_up():
     layer = adapted.layer
     merged = layer.weight + 0.5 * first.delta_weight(layer) - 2.0 * second.delta_weight(layer)
     wanted = torch.func.functional_call(layer, {"weight": merged}, (x,))
-    torch.testing.assert_close(adapted(x), wanted)
+    assert_near(adapted(x), wanted, LAYER)
 
 
 MISFITS: list[Mapping[str, tuple[int, ...]]] = [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.tolerances import FORMULA, assert_near
 from torch.nn import functional
 
 from lorasmith.diffusion.loss import COSTS, Loss, per_sample_mse
@@ -23,7 +24,7 @@ def test_each_samples_loss_is_torchs_mse_of_that_sample(pair) -> None:
     loss = per_sample_mse(a, b)
     assert loss.shape == (3,)
     for i in range(3):
-        torch.testing.assert_close(loss[i], functional.mse_loss(a[i], b[i]))
+        assert_near(loss[i], functional.mse_loss(a[i], b[i]), FORMULA)
     assert torch.equal(Loss().per_sample(a, b), loss)
 
 
@@ -31,7 +32,7 @@ def test_l1_is_torchs(pair) -> None:
     a, b = pair
     loss = Loss("l1").per_sample(a, b)
     for i in range(3):
-        torch.testing.assert_close(loss[i], functional.l1_loss(a[i], b[i]))
+        assert_near(loss[i], functional.l1_loss(a[i], b[i]), FORMULA)
 
 
 @pytest.mark.parametrize("kind", COSTS)
@@ -66,7 +67,7 @@ def test_pseudo_hubers_slope(kind: str) -> None:
     (slope,) = torch.autograd.grad(cost(kind, d, 0.4).sum(), d)
     # By differentiating 2 (sqrt(d^2 + c^2) - c), times c for huber.
     expected = 2 * d.detach() / (d.detach() ** 2 + 0.16).sqrt() * (0.4 if kind == "huber" else 1)
-    torch.testing.assert_close(slope, expected)
+    assert_near(slope, expected, FORMULA)
     assert slope[6] == 0
 
 
@@ -79,7 +80,7 @@ def test_large_and_small_c_are_l2_and_l1() -> None:
 def test_huber_is_exact_for_small_float32_differences() -> None:
     # The textbook form loses every digit here: sqrt(1e-8 + 1) - 1 is 0 in float32.
     d = torch.tensor([1e-4])
-    torch.testing.assert_close(cost("huber", d, 1.0), d**2)
+    assert_near(cost("huber", d, 1.0), d**2, FORMULA)
 
 
 def test_the_threshold_goes_from_one_to_c() -> None:
@@ -87,15 +88,15 @@ def test_the_threshold_goes_from_one_to_c() -> None:
     t = torch.tensor([0, 500, 999])
     assert Loss().threshold(schedule, t) is None
     constant = Loss("huber", 0.2, "constant").threshold(schedule, t)
-    torch.testing.assert_close(constant, torch.full((3,), 0.2))
+    assert_near(constant, torch.full((3,), 0.2), FORMULA)
     exponential = Loss("huber", 0.2, "exponential").threshold(schedule, t)
-    torch.testing.assert_close(exponential, torch.tensor([1.0, 0.2**0.5, 0.2**0.999]))
+    assert_near(exponential, torch.tensor([1.0, 0.2**0.5, 0.2**0.999]), FORMULA)
     by_snr = Loss("huber", 0.2, "snr").threshold(schedule, t)
     abar = scaled_linear_alphas_cumprod()[t]
     sigma = ((1 - abar) / abar).sqrt()
-    torch.testing.assert_close(by_snr.double(), 0.8 / (1 + sigma) ** 2 + 0.2, rtol=1e-5, atol=0)
+    assert_near(by_snr, (0.8 / (1 + sigma) ** 2 + 0.2).float(), FORMULA)
     scaled = Loss("huber", 0.2, "snr", 3.0).threshold(schedule, t)
-    torch.testing.assert_close(scaled, 3 * by_snr)
+    assert_near(scaled, 3 * by_snr, FORMULA)
     assert by_snr[0] > 0.9
     assert by_snr[-1] < 0.21
 
@@ -112,7 +113,7 @@ def test_each_sample_has_its_own_threshold(pair) -> None:
     loss = Loss("huber").per_sample(a, b, threshold=torch.tensor([0.1, 0.5, 2.0]))
     for i, c in enumerate((0.1, 0.5, 2.0)):
         alone = Loss("huber").per_sample(a[i : i + 1], b[i : i + 1], threshold=torch.tensor([c]))
-        torch.testing.assert_close(loss[i : i + 1], alone)
+        assert_near(loss[i : i + 1], alone, FORMULA)
 
 
 @pytest.mark.parametrize("kind", COSTS)
@@ -124,12 +125,12 @@ def test_only_the_masks_places_count(kind: str, pair) -> None:
     loss = Loss(kind).per_sample(a, b, threshold=c, mask=mask)
     outside = a.clone()
     outside[..., 2:, :] += 7.0
-    torch.testing.assert_close(Loss(kind).per_sample(outside, b, threshold=c, mask=mask), loss)
+    assert_near(Loss(kind).per_sample(outside, b, threshold=c, mask=mask), loss, FORMULA)
     # The mean is over the whole picture: two of five rows count.
     part = Loss(kind).per_sample(a[..., :2, :], b[..., :2, :], threshold=c)
-    torch.testing.assert_close(loss, part * 2 / 5)
+    assert_near(loss, part * 2 / 5, FORMULA)
     normalized = Loss(kind, mask_normalize=True).per_sample(a, b, threshold=c, mask=mask)
-    torch.testing.assert_close(normalized, part)
+    assert_near(normalized, part, FORMULA)
 
 
 def test_a_full_mask_changes_nothing_and_an_empty_one_leaves_nothing(pair) -> None:
@@ -137,17 +138,16 @@ def test_a_full_mask_changes_nothing_and_an_empty_one_leaves_nothing(pair) -> No
     for normalize in (False, True):
         loss = Loss(mask_normalize=normalize)
         full = loss.per_sample(a, b, mask=torch.ones(3, 1, 5, 6))
-        torch.testing.assert_close(full, per_sample_mse(a, b))
+        assert_near(full, per_sample_mse(a, b), FORMULA)
         assert not loss.per_sample(a, b, mask=torch.zeros(3, 1, 5, 6)).any()
 
 
 def test_the_floor_is_the_least_weight_of_any_place(pair) -> None:
     a, b = pair
     mask = torch.rand(3, 1, 5, 6, generator=torch.Generator().manual_seed(1)).round(decimals=1)
-    torch.testing.assert_close(
+    assert_near(
         Loss(mask_floor=0.4).per_sample(a, b, mask=mask),
         torch.stack([((a - b)[i] ** 2 * mask[i].clamp(min=0.4)).mean() for i in range(3)]),
+        FORMULA,
     )
-    torch.testing.assert_close(
-        Loss(mask_floor=1.0).per_sample(a, b, mask=mask), per_sample_mse(a, b)
-    )
+    assert_near(Loss(mask_floor=1.0).per_sample(a, b, mask=mask), per_sample_mse(a, b), FORMULA)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy import stats
+from tests.tolerances import FORMULA, LAYER, assert_near
 
 from lorasmith.diffusion.noise import Noise, uniform_per_sample
 
@@ -53,7 +54,7 @@ def test_noise_is_standard_normal() -> None:
 
 def test_the_offset_is_one_number_per_sample_and_channel() -> None:
     added = draw(Noise(offset=0.5), range(400)) - draw(Noise(), range(400))
-    torch.testing.assert_close(added, added[..., :1, :1].expand_as(added), rtol=0, atol=1e-6)
+    assert_near(added, added[..., :1, :1].expand_as(added), FORMULA)
     assert abs(added[..., 0, 0].std() - 0.5) < 0.03
 
 
@@ -61,7 +62,7 @@ def test_the_offset_scales_one_fixed_draw() -> None:
     plain = draw(Noise(), [7])
     small = draw(Noise(offset=0.1), [7]) - plain
     large = draw(Noise(offset=0.3), [7]) - plain
-    torch.testing.assert_close(3 * small, large, rtol=1e-4, atol=1e-6)
+    assert_near(3 * small, large, LAYER)
 
 
 def ratio(noise: Noise, other: Noise, count: int = 300) -> torch.Tensor:
@@ -90,10 +91,10 @@ def test_the_adaptive_offset_follows_each_channels_distance_from_the_middle() ->
     added = Noise(offset=0.1, adaptive_scale=0.2).draw(x0, 0, 0, [3]) - plain
     whole = Noise(offset=1.0).draw(x0, 0, 0, [3]) - plain
     strength = (added / whole).mean((0, 2, 3))
-    torch.testing.assert_close(strength, torch.tensor([0.1, 0.3, 0.5, 0.1]), rtol=1e-3, atol=1e-3)
+    assert_near(strength, torch.tensor([0.1, 0.3, 0.5, 0.1]), FORMULA)
     lowered = Noise(offset=0.1, adaptive_scale=-0.08).draw(x0, 0, 0, [3]) - plain
     strength = (lowered / whole).mean((0, 2, 3))
-    torch.testing.assert_close(strength, torch.tensor([0.1, 0.02, 0.0, 0.1]), rtol=1e-3, atol=1e-3)
+    assert_near(strength, torch.tensor([0.1, 0.02, 0.0, 0.1]), FORMULA)
 
 
 def test_perturbation_adds_independent_noise_of_its_strength() -> None:
@@ -133,7 +134,7 @@ def coarseness(noise: torch.Tensor) -> float:
 @pytest.mark.parametrize("discount", [0.1, 0.3, 0.8])
 def test_pyramid_noise_has_a_standard_deviation_of_one_in_each_sample(discount: float) -> None:
     noise = pyramid(6, discount)
-    torch.testing.assert_close(noise.flatten(1).std(1), torch.ones(60), rtol=1e-4, atol=0)
+    assert_near(noise.flatten(1).std(1), torch.ones(60), FORMULA)
 
 
 def test_pyramid_noise_is_coarser_the_less_its_layers_are_discounted() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from tests.tolerances import SCHEDULE, assert_near
 
 from lorasmith.diffusion.schedule import (
     NUM_TIMESTEPS,
@@ -37,7 +38,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_alphas_cumprod_are_those_of_diffusers() -> None:
     ours = NoiseSchedule().alphas_cumprod
     # diffusers multiplies 1000 factors in float32, which costs it the last digits.
-    torch.testing.assert_close(ours, reference().alphas_cumprod, rtol=5e-5, atol=0)
+    assert_near(ours, reference().alphas_cumprod, SCHEDULE)
     assert ours.shape == (NUM_TIMESTEPS,)
 
 
@@ -50,21 +51,15 @@ def test_alphas_cumprod_are_those_stored_in_stable_diffusion_checkpoints() -> No
 
 def test_noise_is_added_as_diffusers_adds_it(batch) -> None:
     x0, noise, t = batch
-    torch.testing.assert_close(
-        NoiseSchedule().add_noise(x0, noise, t),
-        reference().add_noise(x0, noise, t),
-        rtol=1e-4,
-        atol=1e-5,
+    assert_near(
+        NoiseSchedule().add_noise(x0, noise, t), reference().add_noise(x0, noise, t), SCHEDULE
     )
 
 
 def test_the_v_target_is_diffusers_velocity(batch) -> None:
     x0, noise, t = batch
-    torch.testing.assert_close(
-        NoiseSchedule("v").target(x0, noise, t),
-        reference("v").get_velocity(x0, noise, t),
-        rtol=1e-4,
-        atol=1e-5,
+    assert_near(
+        NoiseSchedule("v").target(x0, noise, t), reference("v").get_velocity(x0, noise, t), SCHEDULE
     )
 
 
@@ -79,15 +74,15 @@ def test_noise_and_latents_follow_from_x_t_and_v(batch) -> None:
     schedule = NoiseSchedule("v")
     signal, sigma = schedule.coefficients(t, x0)
     x_t, v = schedule.add_noise(x0, noise, t), schedule.target(x0, noise, t)
-    torch.testing.assert_close(signal * x_t - sigma * v, x0, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(sigma * x_t + signal * v, noise, rtol=1e-5, atol=1e-6)
+    assert_near(signal * x_t - sigma * v, x0, SCHEDULE, dtype=torch.float32)
+    assert_near(sigma * x_t + signal * v, noise, SCHEDULE, dtype=torch.float32)
 
 
 def test_snr_is_the_ratio_of_variances(batch) -> None:
     _, _, t = batch
     schedule = NoiseSchedule()
     signal, sigma = schedule.coefficients(t, torch.ones(1, 1, 1, 1))
-    torch.testing.assert_close(schedule.snr(t), (signal / sigma).flatten() ** 2)
+    assert_near(schedule.snr(t), (signal / sigma).flatten() ** 2, SCHEDULE)
 
 
 def test_half_precision_latents_stay_half_precision(batch) -> None:
@@ -104,7 +99,7 @@ def zero_terminal(prediction: str = "epsilon") -> DDPMScheduler:
 def test_zero_terminal_snr_is_diffusers() -> None:
     ours = zero_terminal_snr(scaled_linear_alphas_cumprod())
     theirs = zero_terminal().alphas_cumprod
-    torch.testing.assert_close(ours.float(), theirs, rtol=2e-3, atol=1e-6)
+    assert_near(ours.float(), theirs, SCHEDULE)
     assert ours[-1] == 0
     assert ours[0].item() == pytest.approx(scaled_linear_alphas_cumprod()[0].item(), rel=1e-12)
 
@@ -115,9 +110,5 @@ def test_at_zero_terminal_snr_v_is_the_picture(batch) -> None:
     assert torch.equal(schedule.add_noise(x0, noise, t)[-1], noise[-1])
     assert torch.equal(schedule.target(x0, noise, t)[-1], -x0[-1])
     scheduler = zero_terminal("v")
-    torch.testing.assert_close(
-        schedule.add_noise(x0, noise, t), scheduler.add_noise(x0, noise, t), rtol=1e-3, atol=1e-3
-    )
-    torch.testing.assert_close(
-        schedule.target(x0, noise, t), scheduler.get_velocity(x0, noise, t), rtol=1e-3, atol=1e-3
-    )
+    assert_near(schedule.add_noise(x0, noise, t), scheduler.add_noise(x0, noise, t), SCHEDULE)
+    assert_near(schedule.target(x0, noise, t), scheduler.get_velocity(x0, noise, t), SCHEDULE)

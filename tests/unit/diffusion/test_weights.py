@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
+from tests.tolerances import FORMULA, SCHEDULE, assert_near
 
 from lorasmith.diffusion.schedule import (
     NoiseSchedule,
@@ -38,7 +39,7 @@ ALL = torch.arange(1000)
 )
 def test_min_snr_weights_by_hand(snr, gamma, prediction, weight) -> None:
     result = min_snr_weight(torch.tensor([snr]), gamma, prediction)
-    torch.testing.assert_close(result, torch.tensor([weight]))
+    assert_near(result, torch.tensor([weight]), FORMULA)
 
 
 @pytest.mark.parametrize(
@@ -55,12 +56,12 @@ def test_min_snr_weights_by_hand(snr, gamma, prediction, weight) -> None:
 )
 def test_debiased_weights_by_hand(snr, prediction, weight) -> None:
     result = debiased_weight(torch.tensor([snr]), prediction)
-    torch.testing.assert_close(result, torch.tensor([weight]))
+    assert_near(result, torch.tensor([weight]), FORMULA)
 
 
 def test_on_sds_own_schedule_debiasing_needs_no_guard_at_the_noisy_end() -> None:
     noisy = NoiseSchedule().snr(ALL[500:])
-    torch.testing.assert_close(debiased_weight(noisy, "epsilon"), noisy**-0.5)
+    assert_near(debiased_weight(noisy, "epsilon"), noisy**-0.5, FORMULA)
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0, 20.0])
@@ -70,8 +71,8 @@ def test_both_predictions_weigh_the_same_error_in_x0_the_same(gamma) -> None:
     snr = torch.tensor([0.01, 0.5, 3.0, 7.0, 50.0, 900.0])
     epsilon = min_snr_weight(snr, gamma, "epsilon") * snr
     v = min_snr_weight(snr, gamma, "v") * (snr + 1)
-    torch.testing.assert_close(epsilon, snr.clamp(max=gamma))
-    torch.testing.assert_close(v, epsilon)
+    assert_near(epsilon, snr.clamp(max=gamma), FORMULA)
+    assert_near(v, epsilon, FORMULA)
 
 
 def test_weighing_v_like_noise_gives_the_error_of_the_noise_that_follows() -> None:
@@ -82,7 +83,7 @@ def test_weighing_v_like_noise_gives_the_error_of_the_noise_that_follows() -> No
     noise, noise_said = signal * v + sigma * x_t, signal * wrong + sigma * x_t
     of_v = (v - wrong).square().mean((1, 2, 3))
     of_noise = (noise - noise_said).square().mean((1, 2, 3))
-    torch.testing.assert_close(of_v * like_noise_weight(schedule.snr(t)), of_noise)
+    assert_near(of_v * like_noise_weight(schedule.snr(t)), of_noise, FORMULA)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
@@ -105,12 +106,8 @@ def test_the_weights_of_all_timesteps_follow_diffusers_snr() -> None:
     snr = compute_snr(scheduler, ALL)
     # As in diffusers' training scripts.
     expected = torch.stack([snr, 5.0 * torch.ones_like(snr)], 1).min(1)[0]
-    torch.testing.assert_close(
-        Weights(5.0).table(NoiseSchedule()), expected / snr, rtol=1e-4, atol=0
-    )
-    torch.testing.assert_close(
-        Weights(5.0).table(NoiseSchedule("v")), expected / (snr + 1), rtol=1e-4, atol=0
-    )
+    assert_near(Weights(5.0).table(NoiseSchedule()), expected / snr, SCHEDULE)
+    assert_near(Weights(5.0).table(NoiseSchedule("v")), expected / (snr + 1), SCHEDULE)
 
 
 def test_no_weights_are_one_and_a_level_stands_for_all() -> None:

@@ -11,6 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from tests.pipelines import pipeline_of
+from tests.tolerances import LAYER, assert_near
 from tests.unit.lora_tools.tuned_models import (
     NAMES,
     base_file,
@@ -56,7 +57,7 @@ def test_every_family(family: str, tmp_path: Path) -> None:
     assert len(names) > 40
     assert sum(report.loras[0].modules.values()) == len(names)
     for name, weight in expected.items():
-        torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=1e-6)
+        assert_near(found[name], weight, LAYER)
         assert torch.equal(found[name], before[name]) == (name not in names), name
 
 
@@ -70,7 +71,7 @@ def test_every_type(algorithm: str, tmp_path: Path) -> None:
     found = weights_of(out)
     assert names
     for name in names:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
+        assert_near(found[name], expected[name], LAYER)
 
 
 def test_several_add_up_each_as_it_changes_the_base(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_several_add_up_each_as_it_changes_the_base(tmp_path: Path) -> None:
     expected, _ = expected_weights(base, [(one, 1.0, 1.0), (two, -0.5, 0.0)])
     found = weights_of(out)
     for name, weight in expected.items():
-        torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=1e-6)
+        assert_near(found[name], weight, LAYER)
 
 
 def test_blocks_are_weighed(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_blocks_are_weighed(tmp_path: Path) -> None:
     assert report.loras[0].silent == len(names) - len(middle) > 0
     for name in names:
         wanted = expected[name] if name in middle else before[name]
-        torch.testing.assert_close(found[name], wanted, rtol=1e-5, atol=1e-6)
+        assert_near(found[name], wanted, LAYER)
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
@@ -113,7 +114,7 @@ def test_diffusers_has_the_same_weights_with_the_lora_fused(family: str, tmp_pat
     fused = dict(pipeline.unet.named_parameters())
     assert len(fused) == len(found)
     for name, weight in fused.items():
-        torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=1e-6)
+        assert_near(found[name], weight, LAYER)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -233,7 +234,7 @@ def test_a_folder_stays_a_folder_that_diffusers_reads(tmp_path: Path) -> None:
     for name in names:
         part, _, own = name.partition(".")
         if part == "unet":
-            torch.testing.assert_close(found[own], expected[name], rtol=1e-5, atol=1e-6)
+            assert_near(found[own], expected[name], LAYER)
     for below in wanted:
         same = (folder / below).read_bytes() == (out / below).read_bytes()
         assert same == (below.suffix != ".safetensors" or below.parts[0] == "vae"), below
@@ -252,7 +253,7 @@ def test_shards_and_pickles_of_a_folder_become_safetensors(tmp_path: Path) -> No
     read = UNet2DConditionModel.from_pretrained(out, subfolder="unet")
     expected, _ = expected_weights(base, [(lora, 1.0, 1.0)])
     for name, weight in read.named_parameters():
-        torch.testing.assert_close(weight, expected[f"unet.{name}"], rtol=1e-5, atol=1e-6)
+        assert_near(weight, expected[f"unet.{name}"], LAYER)
 
 
 def test_a_ckpt_becomes_safetensors(tmp_path: Path) -> None:
@@ -280,8 +281,8 @@ def test_whole_differences_are_added(tmp_path: Path) -> None:
     out = tmp_path / "baked.safetensors"
     bake(base, [LoraSource(lora, 0.5, 0.5)], out)
     after = weights_of(out)
-    torch.testing.assert_close(after[f"{path}.weight"], before[f"{path}.weight"] + 0.5 * diff)
-    torch.testing.assert_close(after[f"{path}.bias"], before[f"{path}.bias"] + 0.5 * bias)
+    assert_near(after[f"{path}.weight"], before[f"{path}.weight"] + 0.5 * diff, LAYER)
+    assert_near(after[f"{path}.bias"], before[f"{path}.bias"] + 0.5 * bias, LAYER)
 
 
 def test_a_type_that_is_not_read_is_named_as_it_is(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.pipelines import pipeline_of
+from tests.tolerances import LAYER, assert_near
 from tests.unit.lora_tools.tuned_models import (
     NAMES,
     base_file,
@@ -129,7 +130,7 @@ def test_the_difference_may_be_taken_in_half_precision(tmp_path: Path) -> None:
     before, after = weights_of(base), weights_of(other)
     for name, delta in deltas(out, base).items():
         rounded = (after[name].bfloat16() - before[name].bfloat16()).float()
-        torch.testing.assert_close(delta, rounded, rtol=1e-4, atol=1e-6)
+        assert_near(delta, rounded, LAYER)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -233,8 +234,8 @@ def test_clamping_is_that_of_sd_scripts(quantile: float) -> None:
     up, down = clamped(found, quantile)
     S = torch.linalg.svdvals(change)[:8]
     U, Vh = found.up * S.sqrt(), found.down / S.sqrt()[:, None]
-    torch.testing.assert_close(Vh @ Vh.T, torch.eye(8), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(U.norm(dim=0), S, rtol=1e-4, atol=1e-4)
+    assert_near(Vh @ Vh.T, torch.eye(8), LAYER)
+    assert_near(U.norm(dim=0), S, LAYER)
     limit = float(torch.quantile(torch.cat([U.flatten(), Vh.flatten()]), quantile))
     torch.testing.assert_close(up, U.clamp(-limit, limit), rtol=1e-2, atol=1e-4)
     torch.testing.assert_close(down, Vh.clamp(-limit, limit), rtol=1e-2, atol=1e-4)

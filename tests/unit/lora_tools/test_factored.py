@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tolerances import LAYER, assert_near
 from tests.unit.lora_tools.changes import delta, made_by, write
 
 from lorasmith.lora_tools.factored import NotLowRank, change_of, kernels_of, low_rank_part
@@ -41,12 +42,12 @@ def test_the_change_is_the_adapters(
     module = as_module(KEY, tensors)
     change = change_of(module)
     expected = delta(shape, tensors)
-    torch.testing.assert_close(change.dense(), expected, rtol=1e-4, atol=1e-6)
+    assert_near(change.dense(), expected, LAYER)
     assert isinstance(change, Kronecker) == (algorithm == "lokr")
     assert change.norm() == pytest.approx(float(expected.norm()), rel=1e-5)
     values = change.decompose().values
     full = torch.linalg.svdvals(expected)[: len(values)]
-    torch.testing.assert_close(values, full, rtol=1e-4, atol=1e-5)
+    assert_near(values, full, LAYER)
 
 
 def test_a_small_loha_is_of_the_rank_squared() -> None:
@@ -55,8 +56,10 @@ def test_a_small_loha_is_of_the_rank_squared() -> None:
 
 def test_a_whole_difference_is_itself() -> None:
     difference = torch.randn(12, 5, 3, 3)
-    torch.testing.assert_close(
-        change_of(as_module(KEY, {"diff": difference})).dense().float(), difference.flatten(1)
+    assert_near(
+        change_of(as_module(KEY, {"diff": difference})).dense().float(),
+        difference.flatten(1),
+        LAYER,
     )
 
 
@@ -72,8 +75,10 @@ def test_what_needs_the_base_model_says_so(algorithm: str, reason: str) -> None:
 def test_the_low_rank_part_of_a_dora_is_its_loras() -> None:
     tensors = made_by("dora", LINEAR)
     plain = {name: t for name, t in tensors.items() if name != "dora_scale"}
-    torch.testing.assert_close(
-        low_rank_part(as_module(KEY, tensors)).dense(), change_of(as_module(KEY, plain)).dense()
+    assert_near(
+        low_rank_part(as_module(KEY, tensors)).dense(),
+        change_of(as_module(KEY, plain)).dense(),
+        LAYER,
     )
 
 

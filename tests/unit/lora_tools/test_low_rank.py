@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tolerances import LAYER, assert_near
 
 from lorasmith.lora_tools.low_rank import (
     Kronecker,
@@ -106,7 +107,7 @@ def test_a_lora_beside_itself_is_of_its_own_rank() -> None:
     found = twice.decompose()
     assert float(found.values[8]) < 1e-12 * float(found.values[0])
     up, down = found.factors(8)
-    torch.testing.assert_close(up @ down, product.dense())
+    assert_near(up @ down, product.dense(), LAYER)
 
 
 def test_nothing_is_nothing() -> None:
@@ -127,10 +128,10 @@ def test_kronecker_products(sizes: tuple[int, int, int, int], kept: int) -> None
     )
     weight = torch.kron(change.first.double(), change.second.double()) * -0.5
     found = change.decompose()
-    torch.testing.assert_close(found.values, torch.linalg.svdvals(weight)[: len(found.values)])
+    assert_near(found.values, torch.linalg.svdvals(weight)[: len(found.values)], LAYER)
     assert change.norm() == pytest.approx(float(weight.norm()))
     assert_optimal(weight, *found.factors(min(kept, len(found.values))))
-    torch.testing.assert_close(as_product(change).dense(), weight)
+    assert_near(as_product(change).dense(), weight, LAYER)
 
 
 @settings(max_examples=25, deadline=None)
@@ -144,7 +145,7 @@ def test_a_sum_is_the_factors_side_by_side(ranks: list[int]) -> None:
                    for weight, product in terms)  # fmt: skip
     summed = concatenate(terms)
     assert summed.rank == sum(ranks)
-    torch.testing.assert_close(summed.dense(), expected)
+    assert_near(summed.dense(), expected, LAYER)
     assert_optimal(summed.dense(), *summed.decompose().factors(min(5, sum(ranks))))
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tests.tolerances import LAYER, assert_near
 from tests.unit.lora_tools.changes import (
     CONV,
     LAYERS,
@@ -51,7 +52,7 @@ def test_concatenation_is_the_sum(tmp_path: Path) -> None:
     out, report = merged(tmp_path, ["a.safetensors:0.8", "b.safetensors:-0.5"])
     for key, weight in deltas(out, ALL).items():
         expected = 0.8 * a[key] - 0.5 * b[key]
-        torch.testing.assert_close(weight, expected, rtol=1e-6, atol=1e-7 * float(expected.max()))
+        assert_near(weight, expected, LAYER, dtype=torch.float32)
     assert {module.rank for module in report.modules} == {13}
     assert {module.ranks for module in report.modules} == {(8, 5)}
     assert report.new_bytes == out.stat().st_size
@@ -87,14 +88,14 @@ def test_a_sum_of_many_ranks_is_no_larger_than_the_weight(tmp_path: Path) -> Non
     out, report = merged(tmp_path, [path.name for path in paths])
     assert report.modules[0].rank == 20
     expected = sum(deltas(path, layers)[UNET[0]] for path in paths)
-    torch.testing.assert_close(deltas(out, layers)[UNET[0]], expected, rtol=1e-4, atol=1e-7)
+    assert_near(deltas(out, layers)[UNET[0]], expected, LAYER)
 
 
 def test_an_average_divides_by_the_weights(tmp_path: Path) -> None:
     a, b = (deltas(path, SMALL) for path in two(tmp_path))
     out, _ = merged(tmp_path, ["a.safetensors:3", "b.safetensors:1"], "average")
     for key, weight in deltas(out, SMALL).items():
-        torch.testing.assert_close(weight, 0.75 * a[key] + 0.25 * b[key], rtol=1e-5, atol=1e-8)
+        assert_near(weight, 0.75 * a[key] + 0.25 * b[key], LAYER)
     with pytest.raises(UserError, match="add up to 0"):
         merged(tmp_path, ["a.safetensors:1", "b.safetensors:-1"], "average")
 
@@ -108,7 +109,7 @@ def test_parts_and_blocks(tmp_path: Path) -> None:
     expected = {into: a[into], middle: a[middle] + 0.5 * b[middle], last: a[last], TE: 0.5 * b[TE]}
     assert found.keys() == expected.keys()
     for key, weight in expected.items():
-        torch.testing.assert_close(found[key], weight, rtol=1e-5, atol=1e-8)
+        assert_near(found[key], weight, LAYER)
     assert load_file(out)[f"{into}.lora_down.weight"].shape[0] == 8
 
 
@@ -127,7 +128,7 @@ def test_other_types_are_added_as_they_are(tmp_path: Path) -> None:
     texts = ["lora.safetensors", "loha.safetensors", "lokr.safetensors"]
     out, _ = merged(tmp_path, texts)
     for key, weight in deltas(out, layers).items():
-        torch.testing.assert_close(weight, expected[key], rtol=1e-4, atol=1e-5)
+        assert_near(weight, expected[key], LAYER)
     out, _ = merged(tmp_path, texts, "svd", 5)
     for key, weight in deltas(out, layers).items():
         error = float((weight - expected[key]).norm())
@@ -151,7 +152,7 @@ def test_ties_of_one_file_untrimmed_is_the_file(tmp_path: Path) -> None:
     a, _ = two(tmp_path)
     out, _ = merged(tmp_path, ["a.safetensors"], "ties", density=1)
     for key, weight in deltas(out, SMALL).items():
-        torch.testing.assert_close(weight, deltas(a, SMALL)[key], rtol=1e-4, atol=1e-7)
+        assert_near(weight, deltas(a, SMALL)[key], LAYER)
 
 
 def test_names_of_two_styles_meet(tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_names_of_two_styles_meet(tmp_path: Path) -> None:
     )
     out, _ = merged(tmp_path, ["a.safetensors", "d.safetensors"])
     expected = deltas(a, SMALL)[key] + up.double() @ down.double()
-    torch.testing.assert_close(deltas(out, SMALL)[key], expected, rtol=1e-5, atol=1e-8)
+    assert_near(deltas(out, SMALL)[key], expected, LAYER)
 
 
 def test_metadata(tmp_path: Path) -> None:

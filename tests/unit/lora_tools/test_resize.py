@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tests.tolerances import LAYER, assert_near
 from tests.unit.lora_tools.changes import (
     CONV,
     LAYERS,
@@ -168,7 +169,7 @@ def test_a_dylora_is_cut(tmp_path: Path) -> None:
     for module in report.modules:
         down = tensors[f"{module.key}.lora_down.weight"].double()
         up = tensors[f"{module.key}.lora_up.weight"].double()
-        torch.testing.assert_close(after[module.key], up[:, :3] @ down[:3] * 0.5)
+        assert_near(after[module.key], up[:, :3] @ down[:3] * 0.5, LAYER)
         error = float((up[:, 3:] @ down[3:] * 0.5).norm())
         assert (module.how, module.error) == ("cut", pytest.approx(error, rel=1e-6))
 
@@ -286,9 +287,7 @@ def test_diffusers_gives_the_unet_the_resized_weights(tmp_path: Path) -> None:
     for key, weight in deltas(tmp_path / "out.safetensors", layers).items():
         layer = unet.get_submodule(paths[key])
         fused = (layer.base_layer if hasattr(layer, "base_layer") else layer).weight
-        torch.testing.assert_close(
-            (fused - plain[key]).flatten(1), weight.float(), atol=1e-6, rtol=1e-4
-        )
+        assert_near((fused - plain[key]).flatten(1), weight.float(), LAYER)
 
 
 def test_the_size_that_is_advised_works(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from diffusers.loaders.single_file_utils import (
 from safetensors.torch import load_file, save_file
 from tests.pipelines import clip_of_transformers, pipeline_of, transformers_model
 from tests.tiny_models import tiny_architecture, tiny_checkpoint, tiny_model
+from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.models.checkpoint import load_model
 from lorasmith.models.family import FAMILIES
@@ -115,8 +116,8 @@ def test_sdxl_text_is_that_of_diffusers() -> None:
     pipeline = pipeline_of(model)
     hidden, _, pooled, _ = pipeline.encode_prompt(CAPTIONS, do_classifier_free_guidance=False)
     found = model.encode_text(CAPTIONS)
-    torch.testing.assert_close(found.hidden, hidden, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found.pooled, pooled, atol=1e-5, rtol=1e-5)
+    assert_near(found.hidden, hidden, NETWORK)
+    assert_near(found.pooled, pooled, NETWORK)
 
 
 def test_sd2_fills_with_its_own_token() -> None:
@@ -125,7 +126,7 @@ def test_sd2_fills_with_its_own_token() -> None:
         CAPTIONS, padding="max_length", truncation=True, return_tensors="pt"
     )
     wanted = model.text_encoder(input_ids=ids.input_ids).last_hidden_state
-    torch.testing.assert_close(model.encode_text(CAPTIONS).hidden, wanted)
+    assert_near(model.encode_text(CAPTIONS).hidden, wanted, NETWORK)
 
 
 def test_denoise_is_one_call(model: DiffusionModel) -> None:
@@ -146,7 +147,7 @@ def test_denoise_is_one_call(model: DiffusionModel) -> None:
         )
         for i in range(3)
     ]
-    torch.testing.assert_close(model.denoise(noisy, t, Conditioning.cat(parts)), wanted)
+    assert_near(model.denoise(noisy, t, Conditioning.cat(parts)), wanted, NETWORK)
 
 
 @pytest.mark.parametrize(("spread", "wanted"), [(0.01, "epsilon"), (0.5, "v")])

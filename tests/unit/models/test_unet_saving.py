@@ -7,6 +7,7 @@ from collections.abc import Collection
 import pytest
 import torch
 from tests.tiny_models import fill_randomly, tiny_architecture, tiny_checkpoint, tiny_model
+from tests.tolerances import NETWORK, assert_near
 from torch import Tensor, nn
 
 from lorasmith.adapters.network import AdapterNetwork
@@ -75,7 +76,7 @@ def test_every_adapter_learns_from_held_weights_as_from_plain_ones(
         decompose_on_output=decomposed == "out",
     )
     found, plain = (outcome(model, algorithm, options) for model in pair)
-    torch.testing.assert_close(found, plain, rtol=2e-5, atol=1e-6)
+    assert_near(found, plain, NETWORK)
 
 
 def test_nothing_of_a_held_weight_is_kept_for_the_backward_pass() -> None:
@@ -156,9 +157,7 @@ def test_gradients_do_not_depend_on_which_blocks_are_recomputed(count: int) -> N
     plain, saving = tiny_model(), tiny_model()
     blocks = blocks_by_activations(saving.unet)[:count]
     saving.enable_gradient_checkpointing(blocks)
-    torch.testing.assert_close(
-        outcome(saving, "lora"), outcome(plain, "lora"), rtol=1e-5, atol=1e-7
-    )
+    assert_near(outcome(saving, "lora"), outcome(plain, "lora"), NETWORK)
     assert recomputed(saving.unet) == set(blocks)
 
 
@@ -175,7 +174,7 @@ def test_away_and_recomputed_at_once(saving: UNetSaving) -> None:
     both = kept(saving)
     plain = with_plain_layers(both)
     both.enable_gradient_checkpointing()
-    torch.testing.assert_close(outcome(both, "lora"), outcome(plain, "lora"), rtol=1e-5, atol=1e-7)
+    assert_near(outcome(both, "lora"), outcome(plain, "lora"), NETWORK)
 
 
 def test_parked_parts_come_for_a_call_and_go_again() -> None:
@@ -206,10 +205,10 @@ def test_slices_change_nothing_and_tiles_only_large_pictures() -> None:
     plain = [model.encode_pictures(pixels)[0] for pixels in (small, large)]
     key = model.vae_fingerprint()
     model.save_vae_memory(slices=True)
-    torch.testing.assert_close(model.encode_pictures(small)[0], plain[0], rtol=1e-5, atol=1e-6)
+    assert_near(model.encode_pictures(small)[0], plain[0], NETWORK)
     assert model.vae_fingerprint() == key
     model.save_vae_memory(tile_encoding=True)
-    torch.testing.assert_close(model.encode_pictures(small)[0], plain[0], rtol=1e-5, atol=1e-6)
+    assert_near(model.encode_pictures(small)[0], plain[0], NETWORK)
     tiled = model.encode_pictures(large)[0]
     assert tiled.shape == plain[1].shape
     assert not torch.equal(tiled, plain[1])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.pipelines import transformers_model
 from tests.tiny_models import tiny_architecture, tiny_model
+from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.models.tokenizer import BOS, EOS, token_ids
@@ -45,7 +46,7 @@ def test_an_unweighted_prompt_is_the_captions_encoding(model, encoder, chunks) -
     captions = ["red body, star, crown", "", "a photo of a cat " * 3]
     plain = model.encode_text(captions).hidden
     ours = encoder.encode([chunks(caption) for caption in captions]).hidden
-    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+    assert_near(ours, plain, NETWORK)
 
 
 def test_75_tokens_fill_one_chunk_and_76_two(chunks) -> None:
@@ -94,17 +95,17 @@ def test_weights_multiply_and_the_mean_is_restored() -> None:
     weights = torch.ones(77)
     weights[3:6] = 1.7
     result = weigh(hidden, weights)
-    torch.testing.assert_close(result.mean(), hidden.mean())
+    assert_near(result.mean(), hidden.mean(), NETWORK)
     # Relative to an unweighted token, a weighted one has grown by its weight.
     ratio = (result / hidden)[4] / (result / hidden)[10]
-    torch.testing.assert_close(ratio, torch.full((8,), 1.7), rtol=1e-4, atol=0)
+    assert_near(ratio, torch.full((8,), 1.7), NETWORK)
 
 
 def test_states_without_a_mean_are_only_multiplied() -> None:
     hidden = torch.randn(77, 8, generator=torch.Generator().manual_seed(0))
     hidden -= hidden.mean()
     weights = torch.full((77,), 0.8)
-    torch.testing.assert_close(weigh(hidden, weights), hidden * 0.8)
+    assert_near(weigh(hidden, weights), hidden * 0.8, NETWORK)
     assert torch.isfinite(weigh(hidden + 1, torch.zeros(77))).all()
 
 
@@ -125,9 +126,7 @@ def test_a_repeated_prompt_is_the_prompt_to_the_denoiser(model, encoder, chunks)
     noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([500])
     with torch.no_grad():
-        torch.testing.assert_close(
-            model.denoise(noisy, t, repeated), model.denoise(noisy, t, one), rtol=1e-4, atol=1e-5
-        )
+        assert_near(model.denoise(noisy, t, repeated), model.denoise(noisy, t, one), NETWORK)
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
@@ -164,7 +163,7 @@ def test_weighted_long_prompts_by_transformers_modules_alone(family) -> None:
     encoder = PromptEncoder(model)
     with torch.no_grad():
         ours = encoder.encode([encoder.chunks(parse_prompt(source).parts[0].sections())]).hidden
-    torch.testing.assert_close(ours[0], torch.cat(expected), rtol=1e-5, atol=1e-5)
+    assert_near(ours[0], torch.cat(expected), NETWORK)
 
 
 def test_a_comma_need_not_be_looked_for(model) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.pipelines import clip_of_transformers, encode, pipeline_of
 from tests.tiny_models import tiny_architecture, tiny_model
+from tests.tolerances import NETWORK, assert_near
 from torch import Tensor
 
 from lorasmith.models.family import FAMILIES
@@ -65,7 +66,7 @@ def test_latents_are_those_of_diffusers_pipeline(
     list(generate(model, [request(PROMPT, negative, cfg)]))
     pipeline = pipeline_of(model, diffusers.DDIMScheduler(**BASE, **said))
     wanted = theirs(pipeline, cfg, prompt=PROMPT, negative_prompt=negative or None)
-    torch.testing.assert_close(latents[0], wanted, rtol=1e-4, atol=1e-4)
+    assert_near(latents[0], wanted, NETWORK)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -87,7 +88,7 @@ def test_long_prompts_are_rows_side_by_side(family: str, latents: list[Tensor]) 
     if pooled is not None:
         said["pooled_prompt_embeds"] = pooled[:1]
         said["negative_pooled_prompt_embeds"] = negative_pooled
-    torch.testing.assert_close(latents[0], theirs(pipeline, 5.0, **said), rtol=1e-4, atol=1e-4)
+    assert_near(latents[0], theirs(pipeline, 5.0, **said), NETWORK)
 
 
 def test_an_empty_negative_does_not_depend_on_the_batch(latents: list[Tensor]) -> None:
@@ -96,7 +97,7 @@ def test_an_empty_negative_does_not_depend_on_the_batch(latents: list[Tensor]) -
     list(generate(model, requests, batch=2))
     for one in requests:
         list(generate(model, [one]))
-    torch.testing.assert_close(latents[0], torch.cat(latents[1:]), rtol=1e-4, atol=1e-4)
+    assert_near(latents[0], torch.cat(latents[1:]), NETWORK)
 
 
 def test_emphasis_restores_the_mean_of_each_text_encoder() -> None:
@@ -112,7 +113,7 @@ def test_emphasis_restores_the_mean_of_each_text_encoder() -> None:
         weighed = a * weights[:, None]
         if a.mean().abs() > 0.01 * a.std():
             weighed = weighed * a.mean() / weighed.mean()
-        torch.testing.assert_close(b, weighed)
+        assert_near(b, weighed, NETWORK)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -8,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.errors import PromptError, Stopped
 from lorasmith.events import Controls, Notice, Progress
@@ -112,7 +113,7 @@ def test_a_picture_is_that_of_diffusers_pipeline(model, latents, sampler) -> Non
         generator=torch.Generator().manual_seed(7),
         output_type="latent",
     ).images
-    torch.testing.assert_close(latents[0], expected, rtol=1e-3, atol=1e-3)
+    assert_near(latents[0], expected, NETWORK)
     image = pipe.image_processor.postprocess(model.decode_latents(expected), output_type="pil")[0]
     assert np.abs(ours - np.asarray(image).astype(int)).max() <= 1
 
@@ -134,7 +135,7 @@ def test_guidance_is_rescaled_as_diffusers_does(model, latents, phi) -> None:
         generator=torch.Generator().manual_seed(7),
         output_type="latent",
     ).images
-    torch.testing.assert_close(latents[0][:1], expected, rtol=1e-3, atol=1e-3)
+    assert_near(latents[0][:1], expected, NETWORK)
 
 
 def test_eta_is_that_of_diffusers(model, latents) -> None:
@@ -151,7 +152,7 @@ def test_eta_is_that_of_diffusers(model, latents) -> None:
         generator=torch.Generator().manual_seed(7),
         output_type="latent",
     ).images
-    torch.testing.assert_close(latents[0], expected, rtol=1e-3, atol=1e-3)
+    assert_near(latents[0], expected, NETWORK)
 
 
 def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
@@ -160,7 +161,7 @@ def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
     assert model.clip_skip == 1
     skipping = load_model("demo", clip_skip=2)
     pictures(skipping, [request])
-    torch.testing.assert_close(latents[0], latents[2])
+    assert_near(latents[0], latents[2], NETWORK)
     assert not torch.allclose(latents[0], latents[1])
 
 
@@ -179,7 +180,7 @@ def test_a_picture_does_not_depend_on_its_batch(model, latents, sampler) -> None
     for a, b in zip(together, alone, strict=True):
         assert np.abs(a - b).max() <= 1
     one = torch.cat(latents[2:])
-    torch.testing.assert_close(latents[0], one[[0, 1, 3]], rtol=1e-3, atol=1e-3)
+    assert_near(latents[0], one[[0, 1, 3]], NETWORK)
 
 
 def test_the_seed_makes_the_picture(model) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.conditioning import PromptEncoder
@@ -85,7 +86,7 @@ def test_and_adds_weighted_guidance(model, encoder, noisy) -> None:
         none = alone("blue", 0)
         change = 1.5 * (alone("red star", 0) - none) - 0.5 * (alone("crown", 0) - none)
         expected = [none + 4.0 * change, alone("b", 1) + 2.0 * (alone("a", 1) - alone("b", 1))]
-    torch.testing.assert_close(ours, torch.cat(expected), rtol=1e-4, atol=1e-4)
+    assert_near(ours, torch.cat(expected), NETWORK)
 
 
 def test_and_works_without_guidance(model, encoder, noisy) -> None:
@@ -96,7 +97,7 @@ def test_and_works_without_guidance(model, encoder, noisy) -> None:
     assert one.at(0).negatives == 0
     with torch.no_grad():
         ours, expected = both.predict(noisy, t, 0)[0], one.predict(noisy, t, 0)[0]
-    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    assert_near(ours, expected, NETWORK)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.tolerances import NETWORK, assert_near
 from torch.nn.functional import interpolate
 
 from lorasmith.sampling.denoise import full_pass, partial_pass
@@ -47,7 +48,7 @@ def test_the_second_pass_is_img2img_of_the_enlarged_first(model, latents) -> Non
         generator=torch.Generator().manual_seed(5),
         output_type="latent",
     ).images
-    torch.testing.assert_close(latents[0], expected, rtol=1e-3, atol=1e-3)
+    assert_near(latents[0], expected, NETWORK)
 
 
 @pytest.mark.parametrize("upscaler", UPSCALERS)

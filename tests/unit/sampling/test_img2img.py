@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.img2img import open_canvas, region
@@ -89,7 +90,7 @@ def test_img2img_is_diffusers(model, latents, init, sampler, denoise) -> None:
     list(generate(model, [request]))
     pipe = pipeline(model, diffusers.StableDiffusionImg2ImgPipeline, sampler)
     expected = pipe(image=Image.open(init), **said(model, 6, denoise)).images
-    torch.testing.assert_close(latents[0], expected, rtol=1e-3, atol=1e-3)
+    assert_near(latents[0], expected, NETWORK)
 
 
 # The inpainting pipeline draws more from the generator than it uses: noise of steps would differ.
@@ -108,7 +109,7 @@ def test_inpaint_is_diffusers(model, latents, init, mask, sampler, denoise) -> N
         width=64,
         **said(model, 6, denoise),
     ).images
-    torch.testing.assert_close(latents[0], expected, rtol=1e-3, atol=1e-3)
+    assert_near(latents[0], expected, NETWORK)
     before, after = (np.asarray(each).astype(int) for each in (Image.open(init), picture.image))
     assert np.array_equal(before[32:], after[32:])
     assert np.array_equal(before[:, :32], after[:, :32])

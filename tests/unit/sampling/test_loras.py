@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.errors import LoraFileError, PromptError
 from lorasmith.files import read_safetensors_header
@@ -100,7 +101,7 @@ def test_one_block_is_the_file_with_that_block_alone(
     with LoraShelf(lora_folder).attached(model, [LoraTag("cat", 0.7, 0.7, block_weights=blocks)]):
         ours = probe()
     for a, b in zip(ours, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+        assert_near(a, b, NETWORK)
     assert alone == {} or any(not torch.equal(a, b) for a, b in zip(ours, before, strict=True))
 
 
@@ -125,7 +126,7 @@ def test_a_strength_is_the_merge_of_as_much_of_the_delta(model, shelf, lora_fold
             weight.copy_(value)
     assert len(before) == sum(name.endswith("lora_up.weight") for name in tensors)
     for a, b in zip(adapted, merged, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert_near(a, b, NETWORK)
 
 
 def test_the_name_from_training_finds_a_renamed_file(lora_folder, tmp_path) -> None:
@@ -189,9 +190,7 @@ def test_a_lora_adds_its_strength_times_its_product(shelf, model, lora_folder) -
         with shelf.attached(model, [LoraTag("cat", 0.6, 0.0)]):
             adapted = block.to_q(x)
     scale = tensors[f"{key}.alpha"] / down.shape[0]
-    torch.testing.assert_close(
-        adapted - plain, 0.6 * scale * x @ (up @ down).T, rtol=1e-4, atol=1e-5
-    )
+    assert_near(adapted - plain, 0.6 * scale * x @ (up @ down).T, NETWORK)
 
 
 def test_any_number_at_once_in_any_order(shelf, model, probe) -> None:
@@ -202,7 +201,7 @@ def test_any_number_at_once_in_any_order(shelf, model, probe) -> None:
     with shelf.attached(model, tags[::-1]):
         backward = probe()
     for a, b, c in zip(forward, backward, before, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert_near(a, b, NETWORK)
         assert not torch.allclose(a, c)
     assert all(torch.equal(a, b) for a, b in zip(probe(), before, strict=True))
 

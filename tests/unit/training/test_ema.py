@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
+from tests.tolerances import LAYER, assert_near
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -49,7 +50,7 @@ def test_equals_diffusers_ema_with_its_warm_up(decay: float) -> None:
         ema.update(step)
         theirs.step(parameters)
         expected = flattened(theirs.shadow_params)
-        torch.testing.assert_close(averages(ema, groups), expected, rtol=0, atol=1e-6)
+        assert_near(averages(ema, groups), expected, LAYER)
 
 
 def test_equals_torch_averaged_model() -> None:
@@ -63,7 +64,7 @@ def test_equals_torch_averaged_model() -> None:
         ema.update(step)
         theirs.update_parameters(model)
     expected = flattened(list(theirs.parameters()))
-    torch.testing.assert_close(averages(ema, groups), expected, rtol=0, atol=1e-6)
+    assert_near(averages(ema, groups), expected, LAYER)
 
 
 def test_goes_on_from_its_state_bit_for_bit() -> None:

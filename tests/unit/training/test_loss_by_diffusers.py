@@ -19,6 +19,7 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from tests.pipelines import clip_of_transformers, encode, pipeline_of
 from tests.tiny_models import tiny_architecture, tiny_model
+from tests.tolerances import NETWORK, assert_near
 from torch import Tensor
 
 from lorasmith.adapters.file import save_lora
@@ -116,7 +117,7 @@ def test_the_loss_is_that_of_diffusers(
         family.pipeline.unet, scheduler, latents, noise, timesteps, hidden, pooled,
         gamma=float(LOSSES[loss]["min_snr_gamma"]),
     )  # fmt: skip
-    torch.testing.assert_close(ours, (theirs * weight).sum(), rtol=1e-5, atol=1e-5)
+    assert_near(ours, (theirs * weight).sum(), NETWORK)
 
 
 def their_loss(

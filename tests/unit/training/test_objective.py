@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 from tests.tiny_models import tiny_model
+from tests.tolerances import NETWORK, assert_near
 from torch import Tensor
 
 from lorasmith.config.load import load_settings
@@ -95,7 +96,7 @@ def test_the_loss_of_a_batch_is_the_sum_over_its_samples(name: str, model: Diffu
             whole.loss_sum(model, micro_batch(model, samples, masked=True), 5)
             for samples in ([4], [2, 3], [1])
         ]
-    torch.testing.assert_close(sum(parts), together, rtol=1e-4, atol=1e-6)
+    assert_near(sum(parts), together, NETWORK)
 
 
 def test_the_default_is_min_snr_weighted_mse_of_uniform_timesteps(model: DiffusionModel) -> None:
@@ -104,7 +105,7 @@ def test_the_default_is_min_snr_weighted_mse_of_uniform_timesteps(model: Diffusi
     assert made.timesteps == Timesteps()
     assert made.weights == Weights(5.0)
     assert made.loss == Loss()
-    torch.testing.assert_close(made.schedule.alphas_cumprod, NoiseSchedule().alphas_cumprod)
+    assert_near(made.schedule.alphas_cumprod, NoiseSchedule().alphas_cumprod, NETWORK)
 
 
 def test_every_setting_of_noise_reaches_it(model: DiffusionModel) -> None:
@@ -196,7 +197,7 @@ def test_input_perturbation_leaves_the_target_alone(model: DiffusionModel) -> No
     assert torch.equal(*losses)
     _, sigma = plain.schedule.coefficients(plain.timesteps.draw(3, 0, [1, 2]), batch.mean)
     more = normal_per_sample(SHAPE, 3, "perturbation", 0, [1, 2])
-    torch.testing.assert_close(seen[1] - seen[0], 0.5 * sigma * more, rtol=1e-4, atol=1e-5)
+    assert_near(seen[1] - seen[0], 0.5 * sigma * more, NETWORK)
 
 
 def test_masked_places_give_no_gradient(model: DiffusionModel) -> None:
@@ -220,7 +221,7 @@ def test_masked_places_give_no_gradient(model: DiffusionModel) -> None:
     assert not alone[..., 2:].any()
     assert (alone[..., :2] != 0).all()
     floor = gradient(Objective(NoiseSchedule(), 0, loss=Loss(mask_floor=0.25)))
-    torch.testing.assert_close(floor[..., :2], alone[..., :2])
+    assert_near(floor[..., :2], alone[..., :2], NETWORK)
     assert (floor[..., 2:] != 0).all()
 
 
@@ -235,7 +236,7 @@ def test_prediction_error_is_torchs_mse_against_the_target(model: DiffusionModel
     assert error.shape == (3,)
     for i in range(3):
         expected = torch.nn.functional.mse_loss(predicted[i], target[i])
-        torch.testing.assert_close(error[i], expected)
+        assert_near(error[i], expected, NETWORK)
 
 
 def test_leaning_by_name_is_the_function_of_that_name(model: DiffusionModel) -> None:

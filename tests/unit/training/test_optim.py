@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tolerances import LAYER, NETWORK, assert_near
 from torch import nn
 
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
@@ -136,7 +137,7 @@ def test_trajectory_is_the_librarys(case: str) -> None:
     start = parameters(0, torch.float64)
     assert not any(torch.equal(p, q) for p, q in zip(start, wanted, strict=True))
     for left, right in zip(ours, wanted, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-12)
+        assert_near(left, right, STEPS * NETWORK)
 
 
 @pytest.mark.parametrize("case", IN_8_BITS)
@@ -229,7 +230,7 @@ def test_with_a_loss_scale_the_same_and_overflow_skips(case: str) -> None:
         moved = [not torch.equal(g.flat, b) for g, b in zip(scaled, before, strict=True)]
         assert step >= 0 or not any(moved)
     for group, wanted in zip(scaled, plain, strict=True):
-        torch.testing.assert_close(group.flat, wanted.flat, rtol=1e-5, atol=1e-6)
+        assert_near(group.flat, wanted.flat, LAYER)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -271,9 +272,9 @@ def test_clipping_equals_torch(max_norm: float) -> None:
     loss_of(wanted, 1).backward()
     norm = clip_gradients([group], max_norm)
     limit = max_norm or float("inf")
-    torch.testing.assert_close(norm, torch.nn.utils.clip_grad_norm_(wanted, limit))
+    assert_near(norm, torch.nn.utils.clip_grad_norm_(wanted, limit), LAYER)
     for left, right in zip(ours, wanted, strict=True):
-        torch.testing.assert_close(left.grad, right.grad)
+        assert_near(left.grad, right.grad, LAYER)
 
 
 def test_adaptive_rates_report_d() -> None:
@@ -315,7 +316,7 @@ def test_one_step_size_for_all_parts_whose_rates_set_a_ratio(name: str) -> None:
     assert torch.equal(half[0].flat, full[0].flat)
     moved = full[1].flat - start
     assert moved.abs().sum() > 0
-    torch.testing.assert_close(half[1].flat - start, moved / 2, rtol=1e-6, atol=1e-12)
+    assert_near(half[1].flat - start, moved / 2, LAYER, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("name", ADAPTIVE_NAMES)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.tiny_models import tiny_model
+from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.cache import TensorStore
@@ -65,7 +66,7 @@ def test_cached_latents_equal_live_ones(
     cached = CachedLatents(store, keys).posterior(samples, views)
     live = LiveLatents(dataset, model, "white").posterior(samples, views)
     for left, right in zip(cached, live, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-6)
+        assert_near(left, right, NETWORK)
     plain = [replace(view, flip=False) for view in views]
     unflipped, _ = CachedLatents(store, keys).posterior(samples, plain)
     assert not torch.equal(cached[0][0], unflipped[0])
@@ -130,7 +131,7 @@ def test_cached_text_equals_live_text_and_is_made_once(
     captions = [dataset.captions[1], dataset.captions[0], dataset.captions[1]]
     cached = CachedText(store, keys, model.device, model.dtype).condition(captions)
     live = LiveText(model, trained=False).condition(captions)
-    torch.testing.assert_close(cached.hidden, live.hidden, rtol=1e-5, atol=1e-6)
+    assert_near(cached.hidden, live.hidden, NETWORK)
 
 
 def test_text_keys_follow_the_text_encoder(dataset: Dataset, tmp_path: Path) -> None:

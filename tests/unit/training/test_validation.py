@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from tests.tiny_models import tiny_model
+from tests.tolerances import NETWORK, near
 from torch import Tensor
 
 from lorasmith.adapters.dropout import Dropout
@@ -156,7 +157,7 @@ def test_equals_diffusers_arithmetic() -> None:
             noisy = scheduler.add_noise(x0, noise, torch.tensor([t]))
             predicted = trainer.model.unet(noisy, torch.tensor([t]), text).sample
             losses.append(float((predicted - noise).square().mean()))
-    assert found == pytest.approx(statistics.mean(losses), rel=1e-5)
+    assert found == near(statistics.mean(losses), NETWORK)
 
 
 def test_starts_the_same_in_every_run() -> None:
@@ -174,9 +175,9 @@ def test_other_pictures_and_their_order_do_not_matter() -> None:
     together = validation_of(trainer, measured(["a", "b"], ["c"]))(0)
     swapped = validation_of(trainer, measured(["b", "a"], ["d"]))(0)
     alone = [validation_of(trainer, measured([name], ["c"]))(0).held_out for name in "ab"]
-    assert together.held_out == pytest.approx(swapped.held_out, rel=1e-6)
-    assert together.held_out == pytest.approx(statistics.mean(alone), rel=1e-6)
-    assert alone[0] != pytest.approx(alone[1], rel=1e-3)
+    assert together.held_out == near(swapped.held_out, NETWORK)
+    assert together.held_out == near(statistics.mean(alone), NETWORK)
+    assert alone[0] != near(alone[1], NETWORK)
 
 
 def test_training_goes_on_bit_for_bit() -> None:
