@@ -186,3 +186,20 @@ def test_folders_with_settings_of_their_own(tmp_path: Path) -> None:
     run = train(settings, console=Console(quiet=True), controls=Controls())
     report = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
     assert report["steps"]["total"] == 3 * 3 * 2
+
+
+def test_folders_of_two_sizes_train_together(tmp_path: Path) -> None:
+    write_training_set(tmp_path / "data", pictures=3, repeats=1)
+    (folder,) = (tmp_path / "data" / "img").iterdir()
+    folders = (
+        f'[{{path = "{folder}"}}, '
+        f'{{path = "{folder}", resolution = 48, batch = 1, augment = {{flip = true}}}}]'
+    )
+    run = run_with(tmp_path, {"data.path": "none", "data.folders": folders, "train.epochs": "1"})
+    sizes = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["buckets"]
+    assert {(row["width"], row["height"]): row["batches"] for row in sizes} == {
+        (64, 64): 2,
+        (48, 48): 3,
+    }
+    assert len(losses(run)) == 4
+    assert all(loss == loss for loss in losses(run))

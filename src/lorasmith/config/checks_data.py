@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lorasmith.config.check import Check, is_given, trained_rates
-from lorasmith.config.schema import TrainSettings
+from lorasmith.config.schema import TrainSettings, for_folder
 from lorasmith.errors import Problem
 
 
@@ -22,6 +22,31 @@ def _data_is_named_once(s: TrainSettings) -> Iterator[Problem]:
             "all of them are regularisation folders (reg = true): there is nothing to learn",
             "leave reg out of the folders with training pictures",
         )
+
+
+def _folders_own_settings(s: TrainSettings) -> Iterator[Problem]:
+    for number, folder in enumerate(s.data.folders, 1):
+        if folder.captions is not None and "trigger" in folder.captions.model_fields_set:
+            yield Problem(
+                f"data.folders[{number}].captions.trigger",
+                "is a setting of the whole run: a file has one trigger in its metadata",
+                "write it under [captions]",
+            )
+
+
+def _in_folders(checks: Sequence[Check]) -> Check:
+    """The checks of pictures and captions for each folder, with its own settings."""
+
+    def check(s: TrainSettings) -> Iterator[Problem]:
+        known = {problem for one in checks for problem in one(s)}
+        for number, folder in enumerate(s.data.folders, 1):
+            own = for_folder(s, folder)
+            for problem in (problem for one in checks for problem in one(own)):
+                if own != s and problem not in known:
+                    where = f"data.folders[{number}]: {problem.where}"
+                    yield Problem(where, problem.what, problem.todo)
+
+    return check
 
 
 def _buckets_fit(s: TrainSettings) -> Iterator[Problem]:
@@ -152,15 +177,14 @@ def _augmentation(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
+_EXCLUSIVE = (_buckets_fit, _text_can_be_cached, _fresh_views_are_not_cached)
+_ODD = (_captions, _buckets, _augmentation)
+
 CONTRADICTIONS: tuple[Check, ...] = (
     _data_is_named_once,
-    _buckets_fit,
-    _text_can_be_cached,
-    _fresh_views_are_not_cached,
+    _folders_own_settings,
+    *_EXCLUSIVE,
+    _in_folders(_EXCLUSIVE),
 )
 
-ODDITIES: tuple[Check, ...] = (
-    _captions,
-    _buckets,
-    _augmentation,
-)
+ODDITIES: tuple[Check, ...] = (*_ODD, _in_folders(_ODD))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from lorasmith.config.fields import Setting, settings_of
 from lorasmith.config.optimizers import OPTIMIZERS
-from lorasmith.config.schema import all_settings, sections
+from lorasmith.config.schema import FOLDER_TABLES, all_settings, sections
 from lorasmith.config.sections import FolderSettings
 from lorasmith.errors import Problem
 
@@ -117,13 +117,16 @@ def place(path: str, origins: Mapping[str, str]) -> str:
 def _path(loc: Location) -> str:
     """The setting that a pydantic location lies in; union branches and validators cut off."""
     if loc[:2] == ("data", "folders") and len(loc) > 2:
-        return f"data.folders[{int(loc[2]) + 1}]" + (f".{loc[3]}" if len(loc) > 3 else "")
+        deep = len(loc) > 4 and loc[3] in FOLDER_TABLES
+        return ".".join([f"data.folders[{int(loc[2]) + 1}]", *map(str, loc[3 : 5 if deep else 4])])
     return ".".join(str(part) for part in loc[:2])
 
 
 def _setting(path: str) -> Setting | None:
     if path.startswith("data.folders[") and "." in path.removeprefix("data."):
-        name = path.rpartition(".")[2]
+        table, _, name = path.partition("].")[2].rpartition(".")
+        if table:
+            return all_settings().get(f"{table}.{name}")
         return next((item for item in settings_of(FolderSettings) if item.name == name), None)
     return all_settings().get(path)
 
@@ -193,11 +196,12 @@ def _unknown(path: str, value: Any) -> tuple[str, str]:
         close = get_close_matches(name, sections(), n=1)
         names = f"the sections are {', '.join(sections())}"
         return "is not a section", f"did you mean [{close[0]}]?" if close else names
-    if section.startswith("data.folders["):
+    if section.startswith("data.folders[") and section.endswith("]"):
         own = {item.name for item in settings_of(FolderSettings)}
         close = get_close_matches(name, sorted(own), n=1)
         names = f"a folder has {', '.join(sorted(own))}"
         return "is not a known setting", f"did you mean {close[0]}?" if close else names
+    section = section.rpartition("].")[2]  # Of a folder's own table: what the run's has.
     return "is not a known setting", suggestion(section, name)
 
 

@@ -23,6 +23,7 @@ from lorasmith.config.sections import (
     BucketSettings,
     CaptionSettings,
     DataSettings,
+    FolderSettings,
     ModelSettings,
 )
 
@@ -51,6 +52,25 @@ class TrainSettings(BaseModel):
     sample: SampleSettings = Field(default_factory=SampleSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     performance: PerformanceSettings = Field(default_factory=PerformanceSettings)
+
+
+FOLDER_TABLES = ("captions", "buckets", "augment")
+"""The sections of which a folder may have settings of its own."""
+
+
+def for_folder(settings: TrainSettings, folder: FolderSettings) -> TrainSettings:
+    """The settings as they are for that folder: its own in place of the run's."""
+    changes: dict[str, Section] = {}
+    for name in FOLDER_TABLES:
+        own: Section | None = getattr(folder, name)
+        if own is not None:
+            given = {key: getattr(own, key) for key in own.model_fields_set}
+            changes[name] = getattr(settings, name).model_copy(update=given)
+    if folder.resolution is not None:
+        changes["data"] = settings.data.model_copy(update={"resolution": folder.resolution})
+    if folder.batch is not None:
+        changes["train"] = settings.train.model_copy(update={"batch": folder.batch})
+    return settings.model_copy(update=changes)
 
 
 @functools.cache

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from PIL import ImageColor
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
+from lorasmith.config.augment_section import AugmentSettings
 from lorasmith.config.fields import Section, setting
 from lorasmith.config.values import Every, Extension, Size, UserPath
 
@@ -56,87 +57,6 @@ class ModelSettings(Section):
         if not value.strip():
             raise ValueError("is empty; name a model, or leave it out for the demo model")
         return str(Path(value).expanduser()) if value.startswith("~") else value
-
-
-class FolderSettings(Section):
-    """One folder of pictures with settings of its own, a `[[data.folders]]` table."""
-
-    path: UserPath = setting(..., "folder of pictures", why="there is no folder to assume")
-    repeats: int = setting(
-        1,
-        "how often each picture comes in one epoch",
-        why="more epochs do the same; repeats are for balancing folders against each other",
-        unit="times per epoch",
-        ge=1,
-        le=10_000,
-    )
-    reg: bool = setting(
-        False, "whether these are regularisation pictures", why="most folders are training pictures"
-    )
-    caption: str | None = setting(
-        None,
-        "caption of the pictures that have no caption file",
-        why="the folder's name without its number",
-    )
-    weight: float = setting(
-        1.0, "factor on the loss of these pictures", why="all pictures count the same", gt=0, le=100
-    )
-    keep_tokens: int | None = setting(
-        None,
-        "how many tags at the start of each caption stay where they are",
-        why="captions.keep_tokens",
-        unit="tags",
-        ge=0,
-        le=255,
-    )
-
-
-class DataSettings(Section):
-    """The pictures. Paths are relative to the folder in which the command is run."""
-
-    shorthand: ClassVar[str | None] = "path"
-
-    path: UserPath | None = setting(
-        None,
-        "folder of training pictures: either pictures, or folders named N_name "
-        "(N repeats of each picture in an epoch)",
-        why="there is no folder to assume",
-    )
-    reg: UserPath | None = setting(
-        None,
-        "folder of regularisation pictures, laid out like `path`; repeated to match their number",
-        why="most LoRAs are trained without",
-    )
-    folders: list[FolderSettings] = setting(
-        [],
-        "folders with settings of their own, in place of `path`: one [[data.folders]] table each",
-        why="`path` is enough for most",
-        kind="list of tables",
-    )
-    resolution: Size = setting(
-        None,
-        "size to train at: a side, or [width, height]; buckets keep its area",
-        why="the size that the base model was made for (SD1: 512)",
-        unit="pixels",
-        kind="whole number or [width, height]",
-    )
-    background: str = setting(
-        "white",
-        "colour under transparent pictures: a name or #rrggbb",
-        why="drawings with alpha are mostly meant for white paper",
-    )
-
-    @field_validator("background")
-    @classmethod
-    def _colour(cls, value: str) -> str:
-        name = value.strip().lower()
-        if name.startswith("#"):
-            valid = len(name) in (4, 7) and all(c in "0123456789abcdef" for c in name[1:])
-        else:
-            valid = name in ImageColor.colormap
-        if not valid:
-            raise ValueError(f"{value!r} is not a colour; write a name such as white, or #rrggbb")
-        return name
 
 
 class CaptionSettings(Section):
@@ -250,3 +170,131 @@ class BucketSettings(Section):
     upscale: bool = setting(
         True, "enlarge pictures that are too small", why="every picture then fills its bucket"
     )
+
+
+class FolderSettings(Section):
+    """One folder of pictures with settings of its own, a `[[data.folders]]` table.
+
+    The same folder may stand in several tables, to be trained at several sizes.
+    """
+
+    path: UserPath = setting(..., "folder of pictures", why="there is no folder to assume")
+    repeats: int = setting(
+        1,
+        "how often each picture comes in one epoch",
+        why="more epochs do the same; repeats are for balancing folders against each other",
+        unit="times per epoch",
+        ge=1,
+        le=10_000,
+    )
+    reg: bool = setting(
+        False, "whether these are regularisation pictures", why="most folders are training pictures"
+    )
+    caption: str | None = setting(
+        None,
+        "caption of the pictures that have no caption file",
+        why="the folder's name without its number",
+    )
+    weight: float = setting(
+        1.0, "factor on the loss of these pictures", why="all pictures count the same", gt=0, le=100
+    )
+    resolution: Size = setting(
+        None,
+        "size to train these pictures at: a side, or [width, height]",
+        why="data.resolution",
+        unit="pixels",
+        kind="whole number or [width, height]",
+    )
+    batch: int | None = setting(
+        None,
+        "pictures of this folder per step and process",
+        why="train.batch",
+        unit="pictures",
+        ge=1,
+        le=4096,
+    )
+    group: str = setting(
+        "",
+        "name of a group of folders: they share batches, and their regularisation pictures are "
+        "repeated to match the training pictures of the group",
+        why="all folders of one size, batch and buckets are a group",
+    )
+    captions: CaptionSettings | None = setting(
+        None,
+        "settings of [captions] that are others for this folder, such as {shuffle = true}",
+        why="those of [captions]",
+        kind="table",
+    )
+    buckets: BucketSettings | None = setting(
+        None,
+        "settings of [buckets] that are others for this folder",
+        why="those of [buckets]",
+        kind="table",
+    )
+    augment: AugmentSettings | None = setting(
+        None,
+        "settings of [augment] that are others for this folder, such as {flip = true}",
+        why="those of [augment]",
+        kind="table",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_names(cls, values: Any) -> Any:
+        """Settings files of before [captions] could stand here call it keep_tokens."""
+        if not isinstance(values, dict) or "keep_tokens" not in values:
+            return values
+        values = dict(values)
+        own = values.get("captions") or {}
+        keep = values.pop("keep_tokens")
+        if isinstance(own, dict) and keep is not None:
+            values["captions"] = {"keep_tokens": keep, **own}
+        return values
+
+
+class DataSettings(Section):
+    """The pictures. Paths are relative to the folder in which the command is run."""
+
+    shorthand: ClassVar[str | None] = "path"
+
+    path: UserPath | None = setting(
+        None,
+        "folder of training pictures: either pictures, or folders named N_name "
+        "(N repeats of each picture in an epoch)",
+        why="there is no folder to assume",
+    )
+    reg: UserPath | None = setting(
+        None,
+        "folder of regularisation pictures, laid out like `path`; repeated to match their number",
+        why="most LoRAs are trained without",
+    )
+    folders: list[FolderSettings] = setting(
+        [],
+        "folders with settings of their own, in place of `path`: one [[data.folders]] table each",
+        why="`path` is enough for most",
+        kind="list of tables",
+    )
+    resolution: Size = setting(
+        None,
+        "size to train at: a side, or [width, height]; buckets keep its area",
+        why="the size that the base model was made for (SD1: 512)",
+        unit="pixels",
+        kind="whole number or [width, height]",
+    )
+    background: str = setting(
+        "white",
+        "colour under transparent pictures: a name or #rrggbb",
+        why="drawings with alpha are mostly meant for white paper",
+    )
+
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, value: str) -> str:
+        name = value.strip().lower()
+        if name.startswith("#"):
+            valid = len(name) in (4, 7) and all(c in "0123456789abcdef" for c in name[1:])
+        else:
+            valid = name in ImageColor.colormap
+        if not valid:
+            raise ValueError(f"{value!r} is not a colour; write a name such as white, or #rrggbb")
+        return name

@@ -83,7 +83,7 @@ class StepCount:
         train_samples: training pictures times their repeats.
         reg_samples: regularisation pictures, repeated to match.
         buckets: that have samples; each is cut into batches by itself.
-        batch: samples per batch over all processes.
+        batch_sizes: samples per batch over all processes; of several groups all that there are.
         batches: per epoch, the sum over buckets of ceil(samples / batch).
         accumulation: batches per optimizer step.
         steps_per_epoch: ceil(batches / accumulation).
@@ -95,7 +95,7 @@ class StepCount:
     train_samples: int
     reg_samples: int
     buckets: int
-    batch: int
+    batch_sizes: tuple[int, ...]
     batches: int
     accumulation: int
     steps_per_epoch: int
@@ -107,10 +107,12 @@ class StepCount:
         samples = self.train_samples + self.reg_samples
         reg = f" + {self.reg_samples} regularisation" if self.reg_samples else ""
         parts = [f"{self.train_samples}{reg} samples in {_many(self.buckets, 'bucket')},"]
-        parts.append(f"{self.batch} to a batch: {_many(self.batches, 'batch')} an epoch")
-        short = self.batches - -(-samples // self.batch)
-        if short:
-            parts.append(f"({short} more than {samples} / {self.batch}: no batch mixes buckets)")
+        sizes = " or ".join(map(str, self.batch_sizes))
+        parts.append(f"{sizes} to a batch: {_many(self.batches, 'batch')} an epoch")
+        if len(self.batch_sizes) == 1:
+            short = self.batches - -(-samples // self.batch_sizes[0])
+            if short:
+                parts.append(f"({short} more than {samples} / {sizes}: no batch mixes buckets)")
         if self.accumulation > 1:
             parts.append(
                 f"of which {self.accumulation} make a step: {self.steps_per_epoch} steps an epoch"
@@ -168,6 +170,7 @@ def audit(
     dataset: Dataset,
     *,
     batch: int = 1,
+    processes: int = 1,
     accumulation: int = 1,
     epochs: int = 1,
     steps: int | None = None,
@@ -186,7 +189,8 @@ def audit(
     Args:
         scan: where the dataset comes from.
         dataset: built from ``scan``.
-        batch: samples per batch over all processes.
+        batch: samples per batch and process, in groups without a size of their own.
+        processes: that train together.
         accumulation: batches per optimizer step.
         epochs: of the run.
         steps: of the run; overrides ``epochs``.
@@ -203,20 +207,20 @@ def audit(
     Raises:
         Stopped: by ``controls``.
     """
-    paths = [picture.path for picture in (*scan.pictures, *held_out)]
+    paths = list(dict.fromkeys(picture.path for picture in (*scan.pictures, *held_out)))
     looks = look_at(paths, memo=memo, observer=observer, controls=controls) if decode else []
     alike = near_duplicates(looks)
     train = [item for item in dataset.items if not item.reg]
     tokens = checks.caption_lengths(dataset, count_tokens)
     damaged = [look.problem for look in looks if look.problem is not None]
-    found = _warnings(scan, dataset, looks, alike, tokens, batch, max_tokens, trigger)
+    found = _warnings(scan, dataset, looks, alike, tokens, batch, processes, max_tokens, trigger)
     return AuditReport(
         (*scan.problems, *damaged, *wrong_faces(dataset)),
         (*found, *warnings),
-        count_steps(dataset, batch, accumulation, epochs, steps),
+        count_steps(dataset, batch, processes, accumulation, epochs, steps),
         _captions(train, tokens),
         tuple(_folder_rows(scan, dataset)),
-        tuple(_bucket_rows(dataset, batch)),
+        tuple(_bucket_rows(dataset, batch, processes)),
         tuple(_picture_row(item) for item in dataset.items),
         tuple(tuple(group) for group in alike),
         count_augmentation(dataset),
@@ -232,12 +236,13 @@ def _warnings(
     alike: Sequence[Sequence[Path]],
     tokens: dict[Path, int],
     batch: int,
+    processes: int,
     max_tokens: int,
     trigger: str,
 ) -> list[Problem]:
     return [
         *scan.warnings,
-        *(dataset.buckets.notes if dataset.buckets is not None else ()),
+        *dict.fromkeys(note for group in dataset.groups for note in group.buckets.notes),
         *checks.missing_captions(scan),
         *checks.long_captions(tokens, max_tokens),
         *checks.missing_trigger(dataset, trigger),
@@ -245,7 +250,7 @@ def _warnings(
         *checks.shared_stems(scan),
         *checks.enlarged(dataset.items),
         *checks.cropped(dataset.items),
-        *checks.lonely_buckets(dataset, batch),
+        *checks.lonely_buckets(dataset, batch, processes),
         *checks.regularisation(dataset),
         *checks.transparent(looks),
         *checks.alike(alike),
@@ -254,16 +259,17 @@ def _warnings(
 
 
 def count_steps(
-    dataset: Dataset, batch: int, accumulation: int, epochs: int, steps: int | None
+    dataset: Dataset, batch: int, processes: int, accumulation: int, epochs: int, steps: int | None
 ) -> StepCount:
-    batches = dataset.batches_per_epoch(batch)
+    batches = dataset.batches_per_epoch(batch, processes)
+    sizes = {dataset.groups[one.group].batch_size(batch, processes) for one in dataset.buckets}
     per_epoch = -(-batches // accumulation)
     total = steps if steps is not None else per_epoch * epochs
     return StepCount(
         sum(item.repeats for item in dataset.items if not item.reg),
         sum(item.repeats for item in dataset.items if item.reg),
-        len(dataset.samples_by_bucket),
-        batch,
+        len(dataset.buckets),
+        tuple(sorted(sizes)),
         batches,
         accumulation,
         per_epoch,
@@ -299,12 +305,13 @@ def _folder_rows(scan: Scan, dataset: Dataset) -> list[FolderRow]:
     return rows
 
 
-def _bucket_rows(dataset: Dataset, batch: int) -> list[BucketRow]:
+def _bucket_rows(dataset: Dataset, batch: int, processes: int) -> list[BucketRow]:
     rows = []
-    for (width, height), refs in dataset.samples_by_bucket.items():
+    for bucket in dataset.buckets:
+        (width, height), refs = bucket.size, bucket.samples
         items = {ref.item for ref in refs}
         worst = max(dataset.items[index].placement.cropped for index in items)
-        batches = -(-len(refs) // batch)
+        batches = dataset.batch_count(bucket, batch, processes)
         rows.append(BucketRow(width, height, len(items), len(refs), batches, round(worst, 4)))
     return rows
 

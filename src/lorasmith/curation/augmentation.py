@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasmith.data.dataset import Dataset, Item
+from lorasmith.data.views import Augmentation, Views
 from lorasmith.errors import Problem
 
 # Crops that enlarge a picture more than this teach its blur.
@@ -69,17 +70,20 @@ class AugmentationCount:
 def count_augmentation(dataset: Dataset) -> AugmentationCount:
     """What :class:`AugmentationCount` says, of a dataset."""
     used = [item for item in dataset.items if item.repeats]
-    a = dataset.augmentation
     views = [dataset.views_of(item) for item in used]
-    factor = 2 if a.flip else 1
+    faces = [item.face is not None for item in used if _crops_faces(dataset, item)]
+
+    def both_ways(each: Views) -> int:
+        return 2 if each.augmentation.flip else 1
+
     return AugmentationCount(
-        a.flip,
+        any(each.augmentation.flip for each in views),
         sum(len(set(each.all())) for each in views),
-        factor * sum(each.varied for each in views),
-        a.fresh,
+        sum(both_ways(each) * each.varied for each in views),
+        any(each.augmentation.fresh for each in views),
         sum(each.sliced > 0 for each in views),
-        factor * sum(each.sliced for each in views),
-        sum(item.face is not None for item in used) if a.face_crop is not None else None,
+        sum(both_ways(each) * each.sliced for each in views),
+        sum(faces) if faces else None,
         sum(item.mask is not None for item in used),
         len(used),
     )
@@ -87,8 +91,6 @@ def count_augmentation(dataset: Dataset) -> AugmentationCount:
 
 def wrong_faces(dataset: Dataset) -> list[Problem]:
     """Faces that do not lie in their picture, where crops are to go around them."""
-    if dataset.augmentation.face_crop is None:
-        return []
     return [
         Problem(
             str(item.picture.path),
@@ -97,9 +99,18 @@ def wrong_faces(dataset: Dataset) -> list[Problem]:
             "correct the last four numbers, or rename it",
         )
         for item in dataset.items
-        if (face := item.face) is not None
+        if _crops_faces(dataset, item)
+        and (face := item.face) is not None
         and not face.is_inside((item.picture.width, item.picture.height))
     ]
+
+
+def _crops_faces(dataset: Dataset, item: Item) -> bool:
+    return dataset.augmentation_of(item).face_crop is not None
+
+
+def _only_crops(a: Augmentation) -> bool:
+    return a.random_crop and not a.colour and a.face_crop is None
 
 
 def odd_augmentation(dataset: Dataset) -> list[Problem]:
@@ -109,12 +120,11 @@ def odd_augmentation(dataset: Dataset) -> list[Problem]:
 
 
 def _faceless(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
-    if dataset.augmentation.face_crop is None:
-        return []
-    missing = [item.picture.path for item in used if item.face is None and not item.reg]
+    asked = [item for item in used if not item.reg and _crops_faces(dataset, item)]
+    missing = [item.picture.path for item in asked if item.face is None]
     if not missing:
         return []
-    count = sum(not item.reg for item in used)
+    count = len(asked)
     what = f"names that tell of no face: {len(missing)} of {count} ({_names(missing)})"
     if len(missing) == count:
         what = "has no effect: no file's name tells of a face"
@@ -123,26 +133,30 @@ def _faceless(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
 
 
 def _uncut(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
-    a = dataset.augmentation
-    problems = []
-    if a.slices and not any(dataset.views_of(item).sliced for item in used):
+    views, problems = [dataset.views_of(item) for item in used], []
+    sliced = [each for each in views if each.augmentation.slices]
+    if sliced and not any(each.sliced for each in sliced):
         what = "has no effect: no picture is large enough for that many slices"
         todo = "raise it, or leave it out: the pictures are used whole"
         problems.append(Problem("augment.slices", what, todo))
-    only_crop = a.random_crop and not a.colour and a.face_crop is None
-    if only_crop and not any(dataset.views_of(item).varied for item in used):
+    cropped = [each for each in views if _only_crops(each.augmentation)]
+    if cropped and not any(each.varied for each in cropped):
         what = "has no effect: nothing of the pictures stands over their buckets"
         problems.append(Problem("augment.random_crop", what, "set augment.zoom, such as 1.3"))
     return problems
 
 
 def _blurred(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
-    zoom = dataset.augmentation.zoom if dataset.augmentation.random_crop else 1.0
-    worst = [item for item in used if item.placement.scale * zoom > ENLARGED_WORTH_SAYING]
-    if zoom == 1 or not worst:
+    zooms = {
+        item.picture.path: item.placement.scale * a.zoom
+        for item in used
+        if (a := dataset.augmentation_of(item)).random_crop and a.zoom > 1
+    }
+    worst = [path for path, zoom in zooms.items() if zoom > ENLARGED_WORTH_SAYING]
+    if not worst:
         return []
-    most = max(item.placement.scale * zoom for item in worst)
-    names = _names([item.picture.path for item in worst])
+    most = max(zooms[path] for path in worst)
+    names = _names(worst)
     what = f"enlarges {_many(len(worst), 'picture')} by up to {most:.2g} times ({names})"
     return [Problem("augment.zoom", what, "use larger pictures or a smaller zoom: blur is learned")]
 

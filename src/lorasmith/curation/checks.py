@@ -181,14 +181,15 @@ def cropped(items: Sequence[Item]) -> list[Problem]:
     return [Problem("buckets", f"{what} ({worst}{_more(len(lost))})", todo)]
 
 
-def lonely_buckets(dataset: Dataset, batch: int) -> list[Problem]:
+def lonely_buckets(dataset: Dataset, batch: int, processes: int = 1) -> list[Problem]:
     """Buckets whose batches are one picture over and over, or never full."""
-    if batch < 2 or len(dataset.samples_by_bucket) < 2:
+    if len(dataset.buckets) < 2:
         return []
     alone = [
-        dataset.items[refs[0].item].picture.path
-        for refs in dataset.samples_by_bucket.values()
-        if len({ref.item for ref in refs}) == 1
+        dataset.items[bucket.samples[0].item].picture.path
+        for bucket in dataset.buckets
+        if dataset.groups[bucket.group].batch_size(batch, processes) > 1
+        and len({ref.item for ref in bucket.samples}) == 1
     ]
     if not alone:
         return []

@@ -7,7 +7,6 @@ batch size: nothing is drawn from a running generator, so position in an epoch i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from pathlib import Path
 from lorasmith.data.buckets import Buckets, Placement, Size, place
 from lorasmith.data.captions import CaptionRules, vary
 from lorasmith.data.crops import FaceBox, face_box
+from lorasmith.data.layout import FolderSpec
 from lorasmith.data.masks import Mask
 from lorasmith.data.regularization import match_repeats
 from lorasmith.data.scan import Picture, Scan
@@ -35,9 +35,11 @@ class Item:
         repeats: uses in an epoch; 0 for a regularisation picture that is not needed.
         reg: a regularisation picture.
         weight: factor on its loss.
-        keep_tokens: tags kept at the front, instead of the rules' own.
+        group: whose batches it is in, an index into :attr:`Dataset.groups`.
         mask: which parts of it are learned; ``None`` = the whole.
         face: where it shows one, as its name tells.
+        rules: for its caption; ``None`` = the dataset's.
+        augmentation: of it; ``None`` = the dataset's.
     """
 
     index: int
@@ -47,9 +49,44 @@ class Item:
     repeats: int = 1
     reg: bool = False
     weight: float = 1.0
-    keep_tokens: int | None = None
+    group: int = 0
     mask: Mask | None = None
     face: FaceBox | None = None
+    rules: CaptionRules | None = None
+    augmentation: Augmentation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleGroup:
+    """Folders whose samples share batches, one of sd-scripts' ``[[datasets]]``.
+
+    Regularisation pictures are repeated to match the training pictures of their group.
+
+    Args:
+        buckets: the sizes that its pictures are brought to.
+        batch: samples per batch and process; ``None`` = the run's.
+    """
+
+    buckets: Buckets
+    batch: int | None = None
+
+    def batch_size(self, batch: int, processes: int) -> int:
+        """Samples per batch over all processes; ``batch`` is the run's own, per process."""
+        return (self.batch or batch) * processes
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSamples:
+    """The samples of one size in one group: what batches are cut from.
+
+    Args:
+        group: index into :attr:`Dataset.groups`.
+        size: width, height, px.
+    """
+
+    group: int
+    size: Size
+    samples: tuple[SampleRef, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +105,7 @@ class SampleRef:
 
 
 class Dataset:
-    """Items and the rules for their captions.
+    """Items, the groups they are in, and the rules for their captions.
 
     Epochs count from 0 here; a sample occurs exactly once in each.
     """
@@ -77,15 +114,14 @@ class Dataset:
         self,
         items: Sequence[Item],
         rules: CaptionRules,
-        buckets: Buckets | None = None,
+        groups: Sequence[SampleGroup],
         augmentation: Augmentation = PLAIN,
     ) -> None:
         assert all(item.index == index for index, item in enumerate(items))
         self.items = tuple(items)
         self.rules = rules
-        self.buckets = buckets
+        self.groups = tuple(groups)
         self.augmentation = augmentation
-        self._rules_by_keep: dict[int, CaptionRules] = {}
 
     @cached_property
     def samples(self) -> tuple[SampleRef, ...]:
@@ -94,38 +130,46 @@ class Dataset:
         return tuple(SampleRef(item, repeat, n) for n, (item, repeat) in enumerate(uses))
 
     @cached_property
-    def samples_by_bucket(self) -> dict[Size, tuple[SampleRef, ...]]:
-        """Samples of each bucket that has any; buckets sorted."""
-        found: dict[Size, list[SampleRef]] = {}
+    def buckets(self) -> tuple[BucketSamples, ...]:
+        """The samples by group and size, both sorted; sizes that have none are left out."""
+        found: dict[tuple[int, Size], list[SampleRef]] = {}
         for ref in self.samples:
-            found.setdefault(self.items[ref.item].placement.bucket, []).append(ref)
-        return {size: tuple(found[size]) for size in sorted(found)}
+            item = self.items[ref.item]
+            found.setdefault((item.group, item.placement.bucket), []).append(ref)
+        return tuple(BucketSamples(*key, tuple(found[key])) for key in sorted(found))
 
-    def batches(self, epoch: int, *, seed: int, batch: int) -> list[list[SampleRef]]:
+    def batches(
+        self, epoch: int, *, seed: int, batch: int, processes: int = 1
+    ) -> list[list[SampleRef]]:
         """The batches of one epoch, in order.
 
         Samples are shuffled within their bucket, cut into batches (the last of a bucket may be
-        short), and the batches are shuffled. No batch mixes buckets.
+        short), and the batches are shuffled. No batch mixes buckets or groups.
 
         Args:
             epoch: from 0.
             seed: the run's.
-            batch: samples per optimizer micro-step over all processes together; each process takes
-                its slice.
+            batch: samples per micro-step and process, in groups without a batch size of their own.
+            processes: each takes its slice of a batch, which is so many times larger.
         """
         assert batch >= 1
         rng = python_rng(seed, "order", epoch)
         batches: list[list[SampleRef]] = []
-        for refs in self.samples_by_bucket.values():
-            shuffled = list(refs)
+        for bucket in self.buckets:
+            size = self.groups[bucket.group].batch_size(batch, processes)
+            shuffled = list(bucket.samples)
             rng.shuffle(shuffled)
-            batches += [shuffled[at : at + batch] for at in range(0, len(shuffled), batch)]
+            batches += [shuffled[at : at + size] for at in range(0, len(shuffled), size)]
         rng.shuffle(batches)
         return batches
 
-    def batches_per_epoch(self, batch: int) -> int:
-        """The sum over buckets of ceil(samples / batch)."""
-        return sum(-(-len(refs) // batch) for refs in self.samples_by_bucket.values())
+    def batch_count(self, bucket: BucketSamples, batch: int, processes: int = 1) -> int:
+        """Batches of that bucket in an epoch: ceil(samples / batch)."""
+        return -(-len(bucket.samples) // self.groups[bucket.group].batch_size(batch, processes))
+
+    def batches_per_epoch(self, batch: int, processes: int = 1) -> int:
+        """The sum over buckets; arguments as of :meth:`batches`."""
+        return sum(self.batch_count(bucket, batch, processes) for bucket in self.buckets)
 
     def caption_for(self, ref: SampleRef, *, seed: int, epoch: int, step: int = 0) -> str:
         """The sample's caption in that epoch; ``step`` only matters for the warm-up of tags."""
@@ -136,7 +180,7 @@ class Dataset:
     def views_of(self, item: Item) -> Views:
         """The ways in which training sees the picture."""
         name = item.picture.path.name
-        return Views(self.augmentation, item.placement, name, item.face)
+        return Views(self.augmentation_of(item), item.placement, name, item.face)
 
     def view_for(self, ref: SampleRef, *, seed: int, epoch: int) -> View:
         """What the sample shows of its picture in that epoch."""
@@ -151,7 +195,7 @@ class Dataset:
 
     @property
     def captions_vary(self) -> bool:
-        return self.rules.varies
+        return any(self.rules_of(item).varies for item in self.items if item.repeats)
 
     @cached_property
     def captions(self) -> list[str]:
@@ -159,17 +203,15 @@ class Dataset:
         return list(dict.fromkeys(self.caption_for(ref, seed=0, epoch=0) for ref in self.samples))
 
     def rules_of(self, item: Item) -> CaptionRules:
-        keep = item.keep_tokens
-        if keep is None or keep == self.rules.keep_tokens:
-            return self.rules
-        if keep not in self._rules_by_keep:
-            self._rules_by_keep[keep] = dataclasses.replace(self.rules, keep_tokens=keep)
-        return self._rules_by_keep[keep]
+        return item.rules or self.rules
+
+    def augmentation_of(self, item: Item) -> Augmentation:
+        return item.augmentation or self.augmentation
 
 
 def build_dataset(
     scan: Scan,
-    buckets: Buckets,
+    buckets: Buckets | Sequence[SampleGroup],
     rules: CaptionRules | None = None,
     *,
     augmentation: Augmentation = PLAIN,
@@ -180,32 +222,49 @@ def build_dataset(
 
     Args:
         scan: from :func:`lorasmith.data.scan.scan`.
-        buckets: from :func:`lorasmith.data.buckets.plan_buckets`.
+        buckets: from :func:`lorasmith.data.buckets.plan_buckets`, for all pictures; or the groups
+            that the folders are in.
         rules: for captions; default: used as written.
         augmentation: which views of the pictures there are.
         masks: by the path of the picture.
         prior_weight: factor on the loss of regularisation pictures, besides their folder's own.
     """
+    groups = (SampleGroup(buckets),) if isinstance(buckets, Buckets) else tuple(buckets)
     folders = scan.folders
     train = [p for p in scan.pictures if not folders[p.folder].reg]
     reg = [p for p in scan.pictures if folders[p.folder].reg]
-    repeats = [folders[p.folder].repeats for p in train]
-    uses = match_repeats(sum(repeats), [folders[p.folder].repeats for p in reg])
+    uses = [folders[p.folder].repeats for p in train] + _reg_uses(train, reg, folders, len(groups))
     items = []
-    for index, (picture, count) in enumerate(zip(train + reg, repeats + uses, strict=True)):
+    for index, (picture, count) in enumerate(zip(train + reg, uses, strict=True)):
         folder = folders[picture.folder]
         items.append(
             Item(
                 index,
                 picture,
                 picture.caption or "",
-                place(picture.width, picture.height, buckets),
+                place(picture.width, picture.height, groups[folder.group].buckets),
                 count,
                 folder.reg,
                 folder.weight * (prior_weight if folder.reg else 1.0),
-                folder.keep_tokens,
+                folder.group,
                 (masks or {}).get(picture.path),
                 face_box(picture.path),
+                folder.rules,
+                folder.augmentation,
             )
         )
-    return Dataset(items, rules or CaptionRules(), buckets, augmentation)
+    return Dataset(items, rules or CaptionRules(), groups, augmentation)
+
+
+def _reg_uses(
+    train: Sequence[Picture], reg: Sequence[Picture], folders: Sequence[FolderSpec], groups: int
+) -> list[int]:
+    """Uses of each regularisation picture, matched within its group."""
+    uses = [0] * len(reg)
+    for group in range(groups):
+        wanted = sum(folders[p.folder].repeats for p in train if folders[p.folder].group == group)
+        own = [n for n, p in enumerate(reg) if folders[p.folder].group == group]
+        repeats = [folders[reg[n].folder].repeats for n in own]
+        for n, count in zip(own, match_repeats(wanted, repeats), strict=True):
+            uses[n] = count
+    return uses

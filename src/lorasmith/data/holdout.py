@@ -15,8 +15,9 @@ from hashlib import blake2b
 
 from lorasmith.data.buckets import Buckets
 from lorasmith.data.captions import CaptionRules, vary
-from lorasmith.data.dataset import Dataset, build_dataset
+from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
 from lorasmith.data.scan import Picture, Scan
+from lorasmith.data.views import PLAIN
 from lorasmith.randomness import derive, python_rng
 
 
@@ -79,7 +80,7 @@ def measured(
 def measuring_dataset(
     scan: Scan,
     groups: Sequence[Sequence[Picture]],
-    buckets: Buckets,
+    buckets: Buckets | Sequence[SampleGroup],
     rules: CaptionRules,
     seed: int,
 ) -> Dataset:
@@ -92,6 +93,24 @@ def measuring_dataset(
         scan: whose folders the pictures' indices mean.
         rules: those of training.
     """
+    pictures = tuple(
+        dataclasses.replace(
+            picture,
+            caption=_fixed_caption(picture, scan.folders[picture.folder].rules or rules, seed),
+        )
+        for group in groups
+        for picture in group
+    )
+    folders = tuple(
+        dataclasses.replace(
+            spec, repeats=1, reg=False, weight=1.0, rules=CaptionRules(), augmentation=PLAIN
+        )
+        for spec in scan.folders
+    )
+    return build_dataset(Scan(folders, pictures), buckets)
+
+
+def _fixed_caption(picture: Picture, rules: CaptionRules, seed: int) -> str:
     still = dataclasses.replace(
         rules,
         shuffle=False,
@@ -100,20 +119,8 @@ def measuring_dataset(
         tag_dropout=0.0,
         tag_warmup_steps=0,
     )
-    pictures = tuple(
-        dataclasses.replace(picture, caption=_fixed_caption(picture, still, seed))
-        for group in groups
-        for picture in group
-    )
-    folders = tuple(
-        dataclasses.replace(spec, repeats=1, reg=False, weight=1.0) for spec in scan.folders
-    )
-    return build_dataset(Scan(folders, pictures), buckets)
-
-
-def _fixed_caption(picture: Picture, rules: CaptionRules, seed: int) -> str:
     rng = python_rng(seed, "measured caption", picture_number(picture))
-    return vary(picture.caption or "", rules, rng=rng)
+    return vary(picture.caption or "", still, rng=rng)
 
 
 def _ranked(pictures: Iterable[Picture], seed: int) -> list[Picture]:

@@ -8,7 +8,9 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasmith.data.captions import CaptionRules
 from lorasmith.data.pictures import SUFFIXES
+from lorasmith.data.views import Augmentation
 from lorasmith.errors import DatasetError, Problem
 from lorasmith.files import is_utf8
 
@@ -47,7 +49,11 @@ class FolderSpec:
         caption: for pictures without one; ``None`` = the folder's name without its number, unless
             it is a general one ("img"); "" = none.
         weight: factor on the loss of its pictures.
-        keep_tokens: tags kept at the front, instead of the general setting.
+        group: which of the dataset's groups it belongs to, from 0; see
+            :class:`lorasmith.data.dataset.SampleGroup`.
+        rules: for its captions; ``None`` = the dataset's.
+        augmentation: of its pictures; ``None`` = the dataset's.
+        extension: of its caption files; ``None`` = as the scan is told.
         warnings: what was odd in finding it.
         passed_over: what lies beside it and was not taken.
     """
@@ -57,7 +63,10 @@ class FolderSpec:
     reg: bool = False
     caption: str | None = None
     weight: float = 1.0
-    keep_tokens: int | None = None
+    group: int = 0
+    rules: CaptionRules | None = None
+    augmentation: Augmentation | None = None
+    extension: str | None = None
     warnings: tuple[Problem, ...] = ()
     passed_over: tuple[Ignored, ...] = ()
 

@@ -86,11 +86,10 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
     Args:
         folders: from :func:`find_folders` or the settings.
         extension: of caption files, with or without its dot; "auto" takes ``.txt``, else
-            ``.caption``.
+            ``.caption``. A folder's own goes before it.
     """
     findings = _Findings()
     pictures: list[Picture] = []
-    suffixes = CAPTION_SUFFIXES if extension == "auto" else ("." + extension.lower().lstrip("."),)
     for index, spec in enumerate(folders):
         findings.warnings += spec.warnings
         findings.ignored += spec.passed_over
@@ -98,6 +97,7 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
             what = "is not a folder" if spec.path.exists() else "does not exist"
             findings.problems.append(Problem(str(spec.path), what, "correct the path"))
             continue
+        suffixes = _caption_suffixes(spec.extension or extension)
         found = list(_scan_folder(index, spec, suffixes, findings))
         if not found:
             what = "there is no usable picture in this folder"
@@ -114,6 +114,10 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
         tuple(findings.problems),
         tuple(findings.warnings),
     )
+
+
+def _caption_suffixes(extension: str) -> tuple[str, ...]:
+    return CAPTION_SUFFIXES if extension == "auto" else ("." + extension.lower().lstrip("."),)
 
 
 def _scan_folder(

@@ -40,7 +40,7 @@ class Batches:
     """The batches of any step of the run, as a function of the step alone.
 
     Args:
-        batch: samples per process and micro-batch.
+        batch: samples per process and micro-batch, in groups without a size of their own.
         accumulation: micro-batches per optimizer step; an epoch's last step may have fewer.
     """
 
@@ -57,8 +57,8 @@ class Batches:
     ) -> None:
         self.dataset, self.latents, self.text, self.processes = dataset, latents, text, processes
         self.seed, self.accumulation = seed, accumulation
-        self.global_batch = batch * processes.count
-        self.per_epoch = dataset.batches_per_epoch(self.global_batch)
+        self.batch = batch
+        self.per_epoch = dataset.batches_per_epoch(batch, processes.count)
         self.steps_per_epoch = -(-self.per_epoch // accumulation)
         self._epoch = -1
         self._order: list[list[SampleRef]] = []
@@ -74,7 +74,9 @@ class Batches:
         """The step's global batches, before they are shared out among processes."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._order = self.dataset.batches(epoch, seed=self.seed, batch=self.global_batch)
+            self._order = self.dataset.batches(
+                epoch, seed=self.seed, batch=self.batch, processes=self.processes.count
+            )
             self._epoch = epoch
         return self._order[index * self.accumulation : (index + 1) * self.accumulation]
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorasmith.config.guard_sections import ValidationSettings
-from lorasmith.data.buckets import Buckets
 from lorasmith.data.captions import CaptionRules
-from lorasmith.data.dataset import Dataset
+from lorasmith.data.dataset import Dataset, SampleGroup
 from lorasmith.data.holdout import hold_out, measured, measuring_dataset
 from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import Picture, Scan, scan
@@ -44,13 +43,13 @@ class HeldOut:
     everything: Scan
 
     def measured(
-        self, settings: ValidationSettings, buckets: Buckets, rules: CaptionRules
+        self, settings: ValidationSettings, sizes: Sequence[SampleGroup], rules: CaptionRules
     ) -> Measured | None:
         """What is measured of it; ``None`` when nothing is held out."""
         if not self.pictures:
             return None
         groups = measured(self.training, self.pictures, settings.seed, settings.pictures)
-        dataset = measuring_dataset(self.everything, groups, buckets, rules, settings.seed)
+        dataset = measuring_dataset(self.everything, groups, sizes, rules, settings.seed)
         return Measured(dataset, len(groups[0]))
 
 

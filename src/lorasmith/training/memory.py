@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -151,12 +152,24 @@ class _Planner:
 
     @cached_property
     def bucket(self) -> tuple[int, int]:
-        return max(self.prepared.dataset.samples_by_bucket, key=lambda size: size[0] * size[1])
+        sizes = (bucket.size for bucket in self.prepared.dataset.buckets)
+        return max(sizes, key=lambda size: size[0] * size[1])
+
+    def micro_batch(self, settings: TrainSettings) -> tuple[int, int, int]:
+        """Width, height and number of the samples with the most pixels together."""
+        dataset = self.prepared.dataset
+        return max(
+            (
+                (*bucket.size, dataset.groups[bucket.group].batch_size(settings.train.batch, 1))
+                for bucket in dataset.buckets
+            ),
+            key=math.prod,
+        )
 
     @property
     def plainly_fits(self) -> bool:
         """A small model at a small size, with gigabytes to spare."""
-        cells = self.bucket[0] * self.bucket[1] * self.settings.train.batch
+        cells = math.prod(self.micro_batch(self.settings))
         small = unet_weights(self.architecture.unet) < LARGE_FOR_CPU and cells <= 8 * 256 * 256
         return small and (self.free is None or self.free > 4e9)
 
@@ -166,6 +179,7 @@ class _Planner:
         on_cpu = self.device.type == "cpu"  # Where there is nowhere else to be.
         return Use(
             *self.bucket,
+            self.micro_batch(settings),
             drawn=self._drawn(settings),
             text=on_cpu or trains_text_encoder(settings) or not cached,
             vae=on_cpu or not performance.cache_latents,

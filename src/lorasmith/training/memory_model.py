@@ -32,6 +32,7 @@ class Use:
 
     Args:
         width, height: of the largest bucket, in pixels.
+        micro_batch: width, height and number of the samples whose step needs most.
         drawn: width and height of pictures that are drawn on the way, and how many at once.
         text, vae: whether text encoders and VAE stay there for the steps.
         channels_last: whether convolutions are laid out so.
@@ -39,6 +40,7 @@ class Use:
 
     width: int
     height: int
+    micro_batch: tuple[int, int, int]
     drawn: tuple[int, int, int] | None
     text: bool
     vae: bool
@@ -140,9 +142,10 @@ class EmptyRun:
         )  # fmt: skip
 
     def step(self) -> MemoryEstimate:
-        """A training step of one micro-batch in the largest bucket."""
+        """A training step of the micro-batch that needs most."""
         objective = build_objective(self.settings, self.model)
-        shape = (self.settings.train.batch, *self._latents(self.use.width, self.use.height))
+        width, height, count = self.use.micro_batch
+        shape = (count, *self._latents(width, height))
         samples = list(range(shape[0]))
         trains_text = "text_encoder" in self.network.parts()
 

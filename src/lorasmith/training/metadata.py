@@ -64,7 +64,7 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         epoch=prepared.epoch_at(step)[0],
         steps=step,
         batch_size_per_device=settings.train.batch,
-        total_batch_size=run.batches.global_batch,
+        total_batch_size=settings.train.batch * run.processes.count,
         resolution=str(resolution_of(run)),
         gradient_checkpointing=checkpoints(settings, run.memory),
         gradient_accumulation_steps=settings.train.accumulation,

@@ -28,10 +28,10 @@ from lorasmith.training.pick_prompts import (
 )
 from lorasmith.training.prepare import (
     attempt,
-    buckets_of,
     caption_rules,
     folder_specs,
     open_architecture,
+    sample_groups,
 )
 from lorasmith.training.run_folder import RunFolder, existing_run_folder, read_info, steps_of
 from lorasmith.training.status import read_status
@@ -221,7 +221,7 @@ def gather(
     others: Sequence[str] = (),
 ) -> Material:
     """Choose pictures and prompts; a function of the files' names and captions alone."""
-    buckets, rules = buckets_of(settings, architecture), caption_rules(settings)
+    sizes, rules = sample_groups(settings, architecture), caption_rules(settings)
     folders, separator = held.training.folders, settings.captions.separator
     training = [p for p in held.training.pictures if not folders[p.folder].reg]
     reg = [p for p in held.training.pictures if folders[p.folder].reg]
@@ -230,7 +230,7 @@ def gather(
         return measured(held.training, chosen, SEED, limit)[0]
 
     def dataset(*groups: Sequence[Picture]) -> Dataset:
-        return measuring_dataset(held.everything, groups, buckets, rules, SEED)
+        return measuring_dataset(held.everything, groups, sizes, rules, SEED)
 
     out = ranked(held.pictures, LOSS_PICTURES)
     references = dataset(ranked(training, REFERENCE_PICTURES))

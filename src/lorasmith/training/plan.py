@@ -187,12 +187,13 @@ def planned_seconds(
     tokens = settings.model.max_tokens + 2
     rate = multiply_adds_per_second(device, precision.dtype)
     total = 0.0
-    for (width, height), samples in prepared.dataset.samples_by_bucket.items():
+    for bucket in prepared.dataset.buckets:
+        width, height = bucket.size
         total += step_seconds(
             forward_multiply_adds(unet, height // factor, width // factor, tokens),
             len(list(stages(unet))),
-            len(samples),
-            math.ceil(len(samples) / settings.train.batch),
+            len(bucket.samples),
+            prepared.dataset.batch_count(bucket, settings.train.batch),
             rate,
             device,
             precision.dtype,
@@ -219,8 +220,9 @@ def validation_seconds(
     )
     times = 3 + sum(on_the_way)
     factor, once = architecture.latent_factor, 0.0
-    for (width, height), pictures in prepared.measured.dataset.samples_by_bucket.items():
-        samples = len(pictures) * interval.timesteps
+    for bucket in prepared.measured.dataset.buckets:
+        width, height = bucket.size
+        samples = len(bucket.samples) * interval.timesteps
         once += step_seconds(
             forward_multiply_adds(
                 architecture.unet, height // factor, width // factor, settings.model.max_tokens + 2

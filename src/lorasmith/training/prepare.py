@@ -13,11 +13,12 @@ from typing import TypeVar
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.config.checks_loss import oddities_with as loss_oddities
-from lorasmith.config.schema import TrainSettings
+from lorasmith.config.schema import TrainSettings, for_folder
+from lorasmith.config.sections import FolderSettings
 from lorasmith.curation.audit import AuditReport, audit
 from lorasmith.data.buckets import Buckets, plan_buckets
 from lorasmith.data.captions import CaptionRules
-from lorasmith.data.dataset import Dataset, build_dataset
+from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
 from lorasmith.data.latents import default_cache_folder
 from lorasmith.data.layout import FolderSpec, find_folders
 from lorasmith.data.masks import Masks, check_masks, find_masks
@@ -150,15 +151,15 @@ def prepare(
     check_parts(settings, problems)
     architecture = attempt(problems, lambda: open_architecture(settings))
     folders = attempt(problems, lambda: folder_specs(settings))
-    found, buckets = None, None
+    found, groups = None, None
     if folders is not None:
         found = attempt(problems, lambda: scan(folders, extension=settings.captions.extension))
     if architecture is not None:
-        buckets = attempt(problems, lambda: buckets_of(settings, architecture))
+        groups = attempt(problems, lambda: sample_groups(settings, architecture))
         attempt(problems, lambda: check_layers(settings, architecture))
         skip = settings.model.clip_skip
         attempt(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
-    if found is None or buckets is None or architecture is None or folders is None:
+    if found is None or groups is None or architecture is None or folders is None:
         raise UserError([*problems, *(found.problems if found else ())])
 
     masks = masks_of(settings, found, problems)
@@ -166,22 +167,21 @@ def prepare(
     found = held_out.training
     dataset = build_dataset(
         found,
-        buckets,
+        groups,
         caption_rules(settings),
         augmentation=augmentation_of(settings),
         masks=masks.found,
         prior_weight=settings.loss.prior_weight,
     )
     data_folder = folders[0].path.parent if len(folders) > 1 else folders[0].path
-    global_batch = settings.train.batch * processes
     memo = cache_folder(settings, data_folder) / "looks.json"
-    report = preflight(settings, dataset, held_out, masks, global_batch, memo, observer, controls)
+    report = preflight(settings, dataset, held_out, masks, processes, memo, observer, controls)
     problems += report.errors
     if problems:
         raise UserError(dict.fromkeys(problems))
     name = settings.save.name or default_name(folders)
-    batches = dataset.batches_per_epoch(global_batch)
-    measured = held_out.measured(settings.validation, buckets, caption_rules(settings))
+    batches = dataset.batches_per_epoch(settings.train.batch, processes)
+    measured = held_out.measured(settings.validation, groups, caption_rules(settings))
     return Prepared(
         settings, name, data_folder, architecture, found, dataset, report, batches, held_out,
         measured, fitted,
@@ -193,16 +193,17 @@ def preflight(
     dataset: Dataset,
     held_out: HeldOut,
     masks: Masks,
-    batch: int,
+    processes: int,
     memo: Path,
     observer: Observer,
     controls: Controls | None,
 ) -> AuditReport:
-    """What the pictures and captions are found to be; ``batch`` is over all processes."""
+    """What the pictures and captions are found to be."""
     return audit(
         held_out.training,
         dataset,
-        batch=batch,
+        batch=settings.train.batch,
+        processes=processes,
         accumulation=settings.train.accumulation,
         epochs=settings.train.epochs,
         steps=settings.train.steps,
@@ -292,18 +293,49 @@ def folder_specs(settings: TrainSettings) -> list[FolderSpec]:
         raise SettingsError.of(
             "data.path", "no training pictures are named", "give a folder with --data"
         )
-    specs = [
-        FolderSpec(
-            folder.path, folder.repeats, folder.reg, folder.caption, folder.weight,
-            folder.keep_tokens,
+    specs = []
+    group_keys = list(dict.fromkeys(_group_key(settings, folder) for folder in data.folders))
+    for folder in data.folders:
+        own = for_folder(settings, folder)
+        specs.append(
+            FolderSpec(
+                folder.path,
+                folder.repeats,
+                folder.reg,
+                folder.caption,
+                folder.weight,
+                group_keys.index(_group_key(settings, folder)),
+                None if folder.captions is None else caption_rules(own),
+                None if folder.augment is None else augmentation_of(own),
+                own.captions.extension,
+            )
         )
-        for folder in data.folders
-    ]  # fmt: skip
     if data.path is not None:
         specs = find_folders(data.path, data.reg) + specs
     elif data.reg is not None:
         specs += [replace(spec, reg=True) for spec in find_folders(data.reg)]
     return specs
+
+
+def _group_key(settings: TrainSettings, folder: FolderSettings) -> tuple[object, ...]:
+    """Folders with equal keys share batches."""
+    own = for_folder(settings, folder)
+    return folder.group, own.data.resolution, own.train.batch, own.buckets
+
+
+def sample_groups(settings: TrainSettings, architecture: Architecture) -> list[SampleGroup]:
+    """The groups that :attr:`FolderSpec.group` counts.
+
+    Raises:
+        SettingsError: the buckets of one of them do not suit the model or the resolution.
+    """
+    groups = {_group_key(settings, folder): folder for folder in settings.data.folders}
+    if not groups:
+        return [SampleGroup(buckets_of(settings, architecture))]
+    return [
+        SampleGroup(buckets_of(for_folder(settings, folder), architecture), folder.batch)
+        for folder in groups.values()
+    ]
 
 
 def caption_rules(settings: TrainSettings) -> CaptionRules:

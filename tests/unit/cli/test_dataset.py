@@ -34,7 +34,7 @@ def test_a_good_dataset(folder: Path) -> None:
 def test_json_alone_is_on_standard_output(folder: Path) -> None:
     result = CliRunner().invoke(command, ["check", str(folder), "--json", "--batch", "3"])
     value = json.loads(result.stdout)
-    assert value["steps"]["batch"] == 3
+    assert value["steps"]["batch_sizes"] == [3]
     assert value["folders"][0]["fallback"] == "zörp girl"
 
 

@@ -17,7 +17,7 @@ from lorasmith.config.fields import Setting, settings_of
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.preset import preset_names, read_preset
 from lorasmith.config.reference import settings_page
-from lorasmith.config.schema import TrainSettings, all_settings, sections
+from lorasmith.config.schema import TrainSettings, all_settings, for_folder, sections
 from lorasmith.errors import SettingsError
 
 
@@ -125,6 +125,46 @@ def test_older_files_are_brought_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(load, "MIGRATIONS", {1: renamed})
     path = write(tmp_path, "version = 1\n[network]\ndim = 5\n")
     assert load_settings(path).adapter.rank == 5
+
+
+def test_a_folders_own_settings(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(
+        '[captions]\nshuffle = true\n[buckets]\nmin = 256\n[[data.folders]]\npath = "a"\n'
+        'resolution = 768\nbatch = 2\ncaptions = {prefix = "zorp"}\nbuckets = {min = "none"}\n'
+        '[[data.folders]]\npath = "b"\nkeep_tokens = 2\n',
+        encoding="utf-8",
+    )
+    settings = load_settings(path, for_training=True)
+    own, other = (for_folder(settings, folder) for folder in settings.data.folders)
+    assert (own.data.resolution, own.train.batch, own.buckets.min) == (768, 2, None)
+    assert (own.captions.prefix, own.captions.shuffle) == ("zorp", True)
+    assert (other.data.resolution, other.train.batch, other.buckets.min) == (None, 1, 256)
+    assert (other.captions.keep_tokens, other.captions.prefix) == (2, "")
+    path.write_text(dump_toml(settings), encoding="utf-8")
+    assert load_settings(path) == settings
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "says"),
+    [
+        ("captions = {shufle = true}", "data.folders[1].captions.shufle", "captions.shuffle"),
+        ("captions = {dropout = 3}", "data.folders[1].captions.dropout", "out of range"),
+        ("captions = 3", "data.folders[1].captions", "table"),
+        ('captions = {trigger = "x"}', "data.folders[1].captions.trigger", "whole run"),
+        ("buckets = {min = 900, max = 300}", "data.folders[1]: buckets", "larger than max"),
+        ("batch = 0", "data.folders[1].batch", "out of range"),
+        ("lr = 1", "data.folders[1].lr", "not a known setting"),
+    ],
+)
+def test_wrong_settings_of_a_folder(tmp_path: Path, line: str, where: str, says: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(f'[[data.folders]]\npath = "a"\n{line}\n', encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, for_training=True)
+    (problem,) = caught.value.problems
+    assert where in problem.where
+    assert says in str(problem)
 
 
 def test_folders(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_steps_with_accumulation_or_a_fixed_number(folder: Path) -> None:
 @given(st.integers(1, 10), st.integers(0, 60))
 def test_the_sentence_never_contradicts_itself(batch: int, extra: int) -> None:
     batches = -(-100 // batch) + extra
-    steps = StepCount(100, 0, 3, batch, batches, 1, batches, 2, 2 * batches, False)
+    steps = StepCount(100, 0, 3, (batch,), batches, 1, batches, 2, 2 * batches, False)
     assert (f"({extra} more than 100 / {batch}:" in str(steps)) == (extra > 0)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.captions import CaptionRules
-from lorasmith.data.dataset import Dataset, SampleRef, build_dataset
+from lorasmith.data.dataset import Dataset, SampleGroup, SampleRef, build_dataset
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import Picture, Scan
 from lorasmith.data.views import Augmentation
@@ -95,10 +95,66 @@ def test_epochs_without_captions() -> None:
 
 def test_a_folders_own_keep_tokens() -> None:
     picture = Picture(Path("a.png"), 0, 64, 64, "a, b, c, d", None, False)
-    scan = Scan((FolderSpec(Path("f"), 30, keep_tokens=3),), (picture,))
+    own = CaptionRules(tag_dropout=0.9, keep_tokens=3)
+    scan = Scan((FolderSpec(Path("f"), 30, rules=own),), (picture,))
     dataset = build_dataset(scan, plan_buckets(64, 64), CaptionRules(tag_dropout=0.9))
     captions = {dataset.caption_for(ref, seed=0, epoch=0) for ref in dataset.samples}
     assert captions == {"a, b, c", "a, b, c, d"}
+
+
+def test_groups_have_their_own_sizes_and_batches() -> None:
+    """The same two pictures at 512 and at 768, as two of sd-scripts' ``[[datasets]]``."""
+    folders = (FolderSpec(Path("f"), 5), FolderSpec(Path("f"), 3, group=1))
+    pictures = tuple(
+        Picture(Path(f"f/{name}.png"), folder, 800, 800, name, None, False)
+        for folder in (0, 1)
+        for name in "ab"
+    )
+    groups = [SampleGroup(plan_buckets(512, 512)), SampleGroup(plan_buckets(768, 768), batch=4)]
+    dataset = build_dataset(Scan(folders, pictures), groups)
+    assert [(b.group, b.size, len(b.samples)) for b in dataset.buckets] == [
+        (0, (512, 512), 10),
+        (1, (768, 768), 6),
+    ]
+    # ceil(10 / 3) + ceil(6 / 4); two processes double both sizes.
+    assert dataset.batches_per_epoch(3) == 4 + 2
+    assert dataset.batches_per_epoch(3, processes=2) == 2 + 1
+    batches = dataset.batches(0, seed=1, batch=3)
+    assert sorted(map(len, batches)) == [1, 2, 3, 3, 3, 4]
+    for refs in batches:
+        assert len({dataset.items[ref.item].group for ref in refs}) == 1
+    assert {ref.id for ref in flat(batches)} == set(range(16))
+
+
+def test_regularisation_is_matched_within_its_group() -> None:
+    folders = (
+        FolderSpec(Path("a"), 4),
+        FolderSpec(Path("b"), 2, group=1),
+        FolderSpec(Path("r"), 1, reg=True),
+        FolderSpec(Path("s"), 1, reg=True, group=1),
+    )
+    pictures = tuple(Picture(Path(f"{n}.png"), n, 64, 64, "x", None, False) for n in range(4))
+    dataset = build_dataset(Scan(folders, pictures), [SampleGroup(plan_buckets(64, 64))] * 2)
+    assert [item.repeats for item in dataset.items] == [4, 2, 4, 2]
+
+
+def test_a_folders_own_captions_and_augmentation() -> None:
+    folders = (
+        FolderSpec(Path("f"), 40),
+        FolderSpec(Path("g"), 40, rules=CaptionRules(prefix="zorp"), augmentation=FLIPPED),
+    )
+    pictures = tuple(Picture(Path(f"{n}.png"), n, 64, 64, "a, b", None, False) for n in (0, 1))
+    dataset = build_dataset(
+        Scan(folders, pictures), plan_buckets(64, 64), CaptionRules(shuffle=True)
+    )
+    assert dataset.captions_vary
+    captions: dict[int, set[str]] = {0: set(), 1: set()}
+    flips: dict[int, set[bool]] = {0: set(), 1: set()}
+    for ref in dataset.samples:
+        captions[ref.item].add(dataset.caption_for(ref, seed=0, epoch=0))
+        flips[ref.item].add(dataset.view_for(ref, seed=0, epoch=0).flip)
+    assert captions == {0: {"a, b", "b, a"}, 1: {"zorp a, b"}}
+    assert flips == {0: {False}, 1: {False, True}}
 
 
 def test_regularisation_is_matched_and_weighted() -> None:

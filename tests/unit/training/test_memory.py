@@ -28,7 +28,7 @@ from lorasmith.training.prepare import Prepared, prepare
 
 META = torch.device("meta")
 PIXELS = 256
-USE = Use(PIXELS, PIXELS, None, text=False, vae=False, channels_last=False)
+USE = Use(PIXELS, PIXELS, (PIXELS, PIXELS, 2), None, text=False, vae=False, channels_last=False)
 
 
 def settings_with(**more: str) -> TrainSettings:

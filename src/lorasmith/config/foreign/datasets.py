@@ -1,41 +1,48 @@
 """``--dataset_config``: sd-scripts' data sets and their subsets.
 
 A subset takes what it does not say itself from its data set, from ``[general]`` and from the
-command line, in this order. What stands for all subsets alike becomes a setting of the run; of
-single folders only repeats, captions, kept tags and regularisation can differ.
+command line, in this order. The first training subset's values become settings of the run; a
+folder whose values are others gets them as settings of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from lorasmith.config.fields import NONE
+from lorasmith.config.foreign import rules_data
 from lorasmith.config.foreign.argument import Argument
 from lorasmith.config.foreign.arguments import ARGUMENTS
 from lorasmith.config.foreign.making import Making
 from lorasmith.config.foreign.reading import read_value
-from lorasmith.config.foreign.result import Given, Made
+from lorasmith.config.foreign.result import Conversion, Given, Made
 from lorasmith.config.foreign.tables import read_table, user_path
+from lorasmith.config.schema import FOLDER_TABLES, all_settings
 from lorasmith.errors import Problem, SettingsError
 
-# What a subset may say, besides its own folder; [general] and data sets may too.
+# What a subset may say for itself, besides its own folder; [general] and data sets may too.
 OF_SUBSETS = (
     *("color_aug", "face_crop_aug_range", "flip_aug", "random_crop", "shuffle_caption"),
-    *("keep_tokens_separator", "secondary_separator", "caption_separator", "enable_wildcard"),
-    *("token_warmup_min", "token_warmup_step", "caption_prefix", "caption_suffix"),
-    *("resize_interpolation", "caption_dropout_every_n_epochs", "caption_dropout_rate"),
-    *("caption_tag_dropout_rate", "caption_extension", "cache_info", "alpha_mask"),
+    *("keep_tokens", "keep_tokens_separator", "secondary_separator", "caption_separator"),
+    *("enable_wildcard", "token_warmup_min", "token_warmup_step", "caption_prefix"),
+    *("caption_suffix", "caption_dropout_every_n_epochs", "caption_dropout_rate"),
+    *("caption_tag_dropout_rate", "caption_extension"),
 )
-OF_FOLDERS = ("num_repeats", "class_tokens", "keep_tokens")
+OF_FOLDERS = ("num_repeats", "class_tokens")
 OF_ONE_FOLDER = ("image_dir", "is_reg", "conditioning_data_dir")
 OF_DATASETS = {
     **{name: name for name in ("bucket_no_upscale", "bucket_reso_steps", "enable_bucket")},
     **{name: name for name in ("max_bucket_reso", "min_bucket_reso", "resolution")},
-    **{name: name for name in ("validation_seed", "validation_split")},
     "batch_size": "train_batch_size",
 }
-"""What a data set may say, and the argument that it is."""
+"""What a data set may say for itself, and the argument that it is."""
+
+# What subsets or data sets may say, but a run here has one of.
+OF_RUNS_IN_SUBSETS = ("resize_interpolation", "cache_info", "alpha_mask")
+OF_RUNS_IN_DATASETS = ("validation_seed", "validation_split")
 
 REFUSED = {
     "metadata_file": "metadata files of fine-tuning are not read; put captions beside the pictures",
@@ -80,20 +87,23 @@ def take_datasets(m: Making, table: Mapping[str, Any], where: str) -> None:
         _check_names(m, where, each, [*_general_names(), "subsets"])
     _check_names(m, where, general, _general_names())
     for subset, *_ in chains:
-        _check_names(m, where, subset, [*OF_SUBSETS, *OF_FOLDERS, *OF_ONE_FOLDER])
+        known = [*OF_SUBSETS, *OF_RUNS_IN_SUBSETS, *OF_FOLDERS, *OF_ONE_FOLDER]
+        _check_names(m, where, subset, known)
     if not chains:
         m.result.problems.append(Problem(where, "names no subset", "add [[datasets.subsets]]"))
         return
-    for name in OF_SUBSETS:
-        _shared(m, where, name, name, chains)
-    for name, argument in OF_DATASETS.items():
-        _shared(m, where, name, argument, [chain[1:] for chain in chains])
+    for name in OF_RUNS_IN_SUBSETS:
+        _shared(m, where, name, chains)
+    for name in OF_RUNS_IN_DATASETS:
+        _shared(m, where, name, [chain[1:] for chain in chains])
     _masks(m, where, chains)
     _folders(m, where, chains)
 
 
 def _general_names() -> list[str]:
-    return [*OF_SUBSETS, *OF_FOLDERS, *OF_DATASETS]
+    return [
+        *OF_SUBSETS, *OF_FOLDERS, *OF_DATASETS, *OF_RUNS_IN_SUBSETS, *OF_RUNS_IN_DATASETS,
+    ]  # fmt: skip
 
 
 def _is_tables(value: Any) -> bool:
@@ -118,7 +128,7 @@ def _first(name: str, layers: Layers) -> Any:
     return next((layer[name] for layer in layers if name in layer), None)
 
 
-def _shared(m: Making, where: str, name: str, argument: str, chains: list[Layers]) -> None:
+def _shared(m: Making, where: str, name: str, chains: Sequence[Layers]) -> None:
     """A value that all subsets share becomes the argument's; else it is refused."""
     given = [_first(name, layers) for layers in chains]
     if all(value is None for value in given):
@@ -126,22 +136,22 @@ def _shared(m: Making, where: str, name: str, argument: str, chains: list[Layers
     place, values = f"{where}: {name}", []
     for value in given:
         try:
-            read = None if value is None else read_value(ARGUMENTS[argument], value)
+            read = None if value is None else read_value(ARGUMENTS[name], value)
         except ValueError as error:
             m.result.problems.append(Problem(place, str(error), "correct it"))
             return
-        values.append(m.value(argument) if read is None else read)
+        values.append(m.value(name) if read is None else read)
     if any(value != values[0] for value in values[1:]):
         texts = " and ".join(dict.fromkeys(str(value) for value in values))
         m.result.problems.append(
             Problem(
                 place,
-                f"is {texts}: it cannot differ from folder to folder here",
-                "make it the same everywhere, or train the folders one after the other",
+                f"is {texts}: it is a setting of the whole run here",
+                "make it the same everywhere",
             )
         )
         return
-    m.give(argument, Given(values[0], place))
+    m.give(name, Given(values[0], place))
 
 
 def _masks(m: Making, where: str, chains: list[Layers]) -> None:
@@ -165,46 +175,130 @@ def _masks(m: Making, where: str, chains: list[Layers]) -> None:
     m.give("conditioning_data_dir", Given(found.pop(), place))
 
 
-def _folders(m: Making, where: str, chains: list[Layers]) -> None:
-    folders = []
+@dataclass(frozen=True, slots=True)
+class _Subset:
+    """A subset as a folder: its arguments, and the settings that they are.
+
+    Args:
+        given: what it says of :data:`OF_SUBSETS` and its data set of :data:`OF_DATASETS`.
+        dataset: the number of its data set.
+    """
+
+    folder: dict[str, Any]
+    given: Mapping[str, Given]
+    result: Conversion
+    dataset: int
+
+
+def _folders(m: Making, where: str, chains: Sequence[Layers]) -> None:
+    sets = list({id(layers[1]): layers[1] for layers in chains}.values())
+    subsets = []
     for layers in chains:
-        folder, own = layers[0].get("image_dir"), {}
+        folder = layers[0].get("image_dir")
         if not folder:
             m.result.problems.append(
                 Problem(f"{where}: image_dir", "is missing in a subset", "name its folder")
             )
             continue
         try:
-            own = {
-                "repeats": _number(m, "num_repeats", layers),
-                "reg": read_value(
-                    Argument("is_reg", "flag", False, "setting"), layers[0].get("is_reg")
-                ),
-                "caption": _first("class_tokens", layers),
-                "keep_tokens": _number(m, "keep_tokens", layers),
-            }
+            own = _own(m, str(folder), layers)
         except ValueError as error:
             m.result.problems.append(Problem(f"{where}: {folder}", str(error), "correct it"))
             continue
-        folders.append({"path": str(folder), **{k: v for k, v in own.items() if v}})
-    if not folders:
+        given = _given(where, layers)
+        number = next(n for n, each in enumerate(sets) if each is layers[1])
+        subsets.append(_Subset(own, given, _settings(m, given), number))
+    if not subsets:
         return
-    kept = {folder.get("keep_tokens", 0) for folder in folders}
-    if len(kept) == 1:
-        for folder in folders:
-            folder.pop("keep_tokens", None)
-        if "keep_tokens" in m.given or kept != {0}:
-            m.give("keep_tokens", Given(kept.pop(), f"{where}: keep_tokens"))
+    first = next((each for each in subsets if not each.folder.get("reg")), subsets[0])
+    for name, value in first.given.items():
+        m.give(name, value)
+    for subset in subsets:
+        subset.folder.update(_differences(first.result, subset.result))
+        m.result.problems += [p for p in subset.result.problems if p not in first.result.problems]
+        m.result.remarks += [r for r in subset.result.remarks if r not in first.result.remarks]
+        uncached = subset.result.settings.get("performance.cache_latents")
+        if uncached is not None:
+            m.result.settings["performance.cache_latents"] = uncached
+    _name_groups(subsets)
+    folders = [subset.folder for subset in subsets]
     if m.has("dataset_config"):
         m.put("data.folders", folders, "dataset_config")
     else:
         m.result.settings["data.folders"] = Made(folders, f"{where}: image_dir", where)
 
 
-def _number(m: Making, name: str, layers: Layers) -> int | None:
-    value = _first(name, layers)
-    argument = "dataset_repeats" if name == "num_repeats" else name
-    if value is None:
-        return int(m.value(argument))
-    read = read_value(ARGUMENTS[argument], value)
-    return None if read is None else int(read)
+def _own(m: Making, folder: str, layers: Layers) -> dict[str, Any]:
+    """What only a folder has. Raises ValueError."""
+    repeats = _first("num_repeats", layers)
+    count = m.value("dataset_repeats")
+    if repeats is not None:
+        count = read_value(ARGUMENTS["dataset_repeats"], repeats)
+    own = {
+        "repeats": count,
+        "reg": read_value(Argument("is_reg", "flag", False, "setting"), layers[0].get("is_reg")),
+        "caption": _first("class_tokens", layers),
+    }
+    return {"path": folder, **{name: value for name, value in own.items() if value}}
+
+
+def _given(where: str, layers: Layers) -> dict[str, Given]:
+    """The arguments that stand for what the subset and its data set say."""
+    names = {name: (name, layers) for name in OF_SUBSETS}
+    names |= {name: (argument, layers[1:]) for name, argument in OF_DATASETS.items()}
+    values = {
+        name: _first(name, where_it_may_stand) for name, (_, where_it_may_stand) in names.items()
+    }
+    return {
+        names[name][0]: Given(value, f"{where}: {name}")
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _settings(m: Making, given: Mapping[str, Given]) -> Conversion:
+    """The settings of pictures and captions as they are with a subset's arguments."""
+    own = Making({**m.given, **given}, sdxl=m.sdxl, complete=False)
+    for row in ARGUMENTS.values():
+        if row.fate == "setting" and any(map(_is_of_folders, row.paths)):
+            own.put_plain(row)
+    for rule in (rules_data.size, rules_data.buckets, rules_data.augmentation, rules_data.captions):
+        rule(own)
+    return own.result
+
+
+def _is_of_folders(path: str) -> bool:
+    section = path.partition(".")[0]
+    return path in ("data.resolution", "train.batch") or section in FOLDER_TABLES
+
+
+def _differences(base: Conversion, own: Conversion) -> dict[str, Any]:
+    """What a folder's settings are that are not those of the run, as its table holds them."""
+    found: dict[str, Any] = {}
+    for path in filter(_is_of_folders, dict.fromkeys([*base.settings, *own.settings])):
+        default = all_settings()[path].default
+        value = own.values.get(path, default)
+        if value == base.values.get(path, default):
+            continue
+        section, _, name = path.partition(".")
+        table = found.setdefault(section, {}) if section in FOLDER_TABLES else found
+        table[name] = NONE if value is None else value
+    return found
+
+
+def _name_groups(subsets: Sequence[_Subset]) -> None:
+    """Data sets that are alike are named, or their folders would share batches."""
+    alike: dict[str, set[int]] = {}
+    for subset in subsets:
+        key = repr([subset.result.values.get(path) for path in _GROUPING])
+        alike.setdefault(key, set()).add(subset.dataset)
+    named = set().union(*(numbers for numbers in alike.values() if len(numbers) > 1))
+    for subset in subsets:
+        if subset.dataset in named:
+            subset.folder["group"] = f"dataset {subset.dataset + 1}"
+
+
+_GROUPING = (
+    *("data.resolution", "train.batch", "buckets.enabled", "buckets.min", "buckets.max"),
+    *("buckets.step", "buckets.upscale"),
+)

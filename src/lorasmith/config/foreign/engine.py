@@ -102,8 +102,7 @@ def convert_source(source: Source, *, complete: bool = True) -> Conversion:
 
 def _by_table(m: Making, row: Argument) -> None:
     if row.fate == "setting":
-        if row.plain and (row.name in m.given or row.default is not None):
-            m.put_unless_ours(row.paths[0], m.value(row.name), row.name)
+        m.put_plain(row)
         return
     if row.name not in m.given or row.name == "cache_latents":
         return

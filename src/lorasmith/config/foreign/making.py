@@ -84,6 +84,11 @@ class Making:
         if any(name in self.given for name in names) or value != all_settings()[path].default:
             self.put(path, value, *names, note=note)
 
+    def put_plain(self, row: Argument) -> None:
+        """The setting that takes an argument's value as it is, where there is one."""
+        if row.plain and (row.name in self.given or row.default is not None):
+            self.put_unless_ours(row.paths[0], self.value(row.name), row.name)
+
     def shown(self, name: str) -> str:
         """``--network_dim 128``, or what sd-scripts does without it."""
         row = ARGUMENTS[name]

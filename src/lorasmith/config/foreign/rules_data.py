@@ -82,8 +82,17 @@ def buckets(m: Making) -> None:
         for name in ends:
             m.drop(name, "--bucket_no_upscale makes buckets of any size; so it is in sd-scripts")
         return
-    m.put("buckets.min", m.value("min_bucket_reso"), "min_bucket_reso")
-    m.put("buckets.max", m.value("max_bucket_reso"), "max_bucket_reso")
+    sides = m.result.values.get("data.resolution")
+    sides = sides if isinstance(sides, list) else [sides]
+    for name, path in zip(ends, ("buckets.min", "buckets.max"), strict=True):
+        end = m.value(name)
+        beyond = sides[0] is not None and not (
+            end <= min(sides) if name == "min_bucket_reso" else end >= max(sides)
+        )
+        if beyond and name not in m.given:
+            m.note(m.shown(name), "leaves out the resolution, where sd-scripts stops; not taken")
+        else:
+            m.put(path, end, name)
 
 
 def augmentation(m: Making) -> None:

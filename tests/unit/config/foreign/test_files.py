@@ -21,6 +21,7 @@ from lorasmith.config.foreign.gui_json import NETWORK, OWN, RENAMED, TYPES, read
 from lorasmith.config.foreign.result import Conversion
 from lorasmith.config.foreign.toml_out import to_toml
 from lorasmith.config.load import load_settings
+from lorasmith.config.schema import for_folder
 from lorasmith.errors import SettingsError
 
 
@@ -101,9 +102,12 @@ def test_datasets(tmp_path: Path) -> None:
     result = with_datasets(tmp_path, DATASETS, "--train_data_dir=ignored", "--flip_aug")
     assert result.problems == []
     assert result.values["data.folders"] == [
-        {"path": "hoge", "repeats": 10, "caption": "hoge girl", "keep_tokens": 2},
-        {"path": "reg", "repeats": 1, "reg": True, "caption": "girl", "keep_tokens": 3},
-    ]
+        {"path": "hoge", "repeats": 10, "caption": "hoge girl"},
+        {
+            "path": "reg", "repeats": 1, "reg": True, "caption": "girl",
+            "captions": {"keep_tokens": 3},
+        },
+    ]  # fmt: skip
     assert result.values["data.resolution"] == [512, 768]
     assert result.values["train.batch"] == 4
     assert result.values["captions.shuffle"] is True
@@ -111,13 +115,65 @@ def test_datasets(tmp_path: Path) -> None:
     assert result.values["augment.flip"] is True
     assert "data.path" not in result.values
     read = load_settings(None, result.overrides(), for_training=True)
-    assert read.data.folders[0].keep_tokens == 2
+    assert read.captions.keep_tokens == 2
+    reg = for_folder(read, read.data.folders[1])
+    assert (reg.captions.keep_tokens, reg.captions.shuffle) == (3, True)
+
+
+SEVERAL = """
+[general]
+enable_bucket = true
+caption_extension = ".txt"
+[[datasets]]
+resolution = 64
+batch_size = 2
+  [[datasets.subsets]]
+  image_dir = "a"
+  num_repeats = 3
+[[datasets]]
+resolution = [96, 128]
+batch_size = 1
+bucket_no_upscale = true
+max_bucket_reso = 512
+  [[datasets.subsets]]
+  image_dir = "a"
+  flip_aug = true
+  caption_prefix = "zorp,"
+"""
+
+
+def test_data_sets_of_several_resolutions(tmp_path: Path) -> None:
+    result = with_datasets(tmp_path, SEVERAL)
+    assert result.problems == []
+    read = load_settings(None, result.overrides(), for_training=True)
+    first, second = (for_folder(read, folder) for folder in read.data.folders)
+    assert (first.data.resolution, first.train.batch, first.augment.flip) == (64, 2, False)
+    assert (first.buckets.min, first.buckets.max, first.buckets.upscale) == (None, 1024, True)
+    assert (second.data.resolution, second.train.batch, second.augment.flip) == ((96, 128), 1, True)
+    assert (second.buckets.min, second.buckets.max, second.buckets.upscale) == (None, None, False)
+    assert (first.captions.prefix, second.captions.prefix) == ("", "zorp,")
+    written = tmp_path / "out.toml"
+    written.write_text(to_toml(result, "test"), encoding="utf-8")
+    assert load_settings(written).data == read.data
+
+
+def test_data_sets_that_are_alike_keep_apart(tmp_path: Path) -> None:
+    """Their regularisation pictures are matched to their own training pictures."""
+    subsets = "".join(
+        f"[[datasets]]\nresolution = 64\n  [[datasets.subsets]]\n  image_dir = '{name}'\n"
+        f"  [[datasets.subsets]]\n  image_dir = '{name}-reg'\n  is_reg = true\n"
+        for name in ("a", "b")
+    )
+    folders = with_datasets(tmp_path, subsets).values["data.folders"]
+    assert [(f["path"], f["group"]) for f in folders] == [
+        ("a", "dataset 1"), ("a-reg", "dataset 1"), ("b", "dataset 2"), ("b-reg", "dataset 2"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "where", "says"),
     [
-        ("shuffle_caption = false", "shuffle_caption", "cannot differ from folder to folder"),
+        ("alpha_mask = true", "alpha_mask", "a setting of the whole run"),
         ("metadata_file = 'x'", "metadata_file", "not read"),
         ("num_repeat = 3", "num_repeat", "did you mean num_repeats"),
         ("num_repeats = 'x'", "", "not a number"),
