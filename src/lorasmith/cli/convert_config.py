@@ -45,9 +45,9 @@ def _show_arguments(ctx: click.Context, parameter: click.Parameter, wanted: bool
 def command(file: Path, out: Path | None, partial: bool) -> None:
     """Convert another trainer's settings into a settings file for `lorasmith train`.
 
-    FILE may be a shell script with a train_network.py command (.sh, .ps1; it is read, never run),
-    sd-scripts' TOML for --config_file or --dataset_config, a JSON that kohya_ss saved, or TOML or
-    JSON of LoRA_Easy_Training_Scripts. Each line of the result says what it comes from.
+    FILE may be a script with a train_network.py command (.sh, .ps1, .bat, .cmd; it is read, never
+    run), sd-scripts' TOML for --config_file or --dataset_config, a JSON that kohya_ss saved, or
+    TOML or JSON of LoRA_Easy_Training_Scripts. Each line of the result says what it comes from.
     """
     result = convert_source(read_file(file), complete=False)
     if partial:

@@ -1,261 +1,340 @@
-"""Reading a bash script: assignments, and the command line that trains. Nothing is run.
+"""Following a bash script to the command line that trains. Nothing is run.
 
-Known are ``name=value`` (with ``local``, ``export``, ``declare``), arrays, quotes, ``$name``,
-``${name}``, ``${name:-default}``, ``${name[@]}``, comments and continued lines. What is set in a
-condition or a loop, by a loop or by ``read`` may be so or not, and counts as unknown; so does what
-is never set. Everything else is passed over.
+Followed are assignments, arrays, quotes, expansions, arithmetic, ``if``, ``case``, ``for``,
+``while``, ``&&`` and ``||``, functions, and tests of texts and numbers. What the environment, a
+file or a program decides is unknown. :mod:`bash_syntax` takes the text apart.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import Any
 
-from lorasmith.config.foreign.script_values import UNKNOWN, Variables, unknown
+from lorasmith.config.foreign.bash_conditions import BashConditions
+from lorasmith.config.foreign.bash_expansion import is_assignment
+from lorasmith.config.foreign.bash_syntax import (
+    AndOr,
+    Arithmetic,
+    Case,
+    For,
+    Function,
+    Group,
+    If,
+    Node,
+    Parser,
+    Pipeline,
+    Simple,
+    Test,
+    While,
+)
+from lorasmith.config.foreign.bash_words import Word
+from lorasmith.config.foreign.script_values import (
+    MARK,
+    UNKNOWN,
+    Leave,
+    Reason,
+    Script,
+    ScriptError,
+    Truth,
+)
 
-_TOKEN = re.compile(
-    r"""(?P<continued>\\\n)
-    |(?P<escaped>\\.)
-    |(?P<single>'[^']*'?)
-    |(?P<double>"(?:\\.|[^"\\])*"?)
-    |(?P<comment>(?<![^\s;(])\#[^\n]*)
-    |(?P<run>\$\((?:[^()]|\([^()]*\))*\)?|`[^`]*`?)
-    |(?P<text>\$\{[^}\n]*\}|\$(?:\w+|[@*\#?!-])|[^\s'"\\;|&()`$\#]+|[$\#])
-    |(?P<space>[ \t\r]+)
-    |(?P<end>[\n;|&]+)
-    |(?P<bracket>[()])""",
-    re.VERBOSE | re.DOTALL,
-)
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?=)")
-_VARIABLE = re.compile(
-    r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?P<all>\[[@*]\])?"
-    r"(?::?-(?P<default>[^{}]*))?\}|(?P<special>[@*])|(?P<other>[({#?0-9!-]))"
-)
-_CLOSED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
-_IN_QUOTES = re.compile(r"""(\\["\\$`]|`[^`]*`?)""")
-_BLANK_END = re.compile(r"[ \t]+(?:\n|\Z)")
-_HERE_TEXT = re.compile(
-    r"""(?P<head>(?<!<)<<-?[ \t]*(?P<quote>['"]?)(?P<end>\w+)(?P=quote)[^\n]*)
-    (?P<text>(?:\n[^\n]*?)*?)\n[ \t]*(?P=end)(?=\n|\Z)""",
-    re.VERBOSE,
-)
-_REDIRECT = re.compile(r"\d?(?:>>?|<)(?P<target>.*)\Z", re.DOTALL)
-_BEFORE = ("local", "export", "declare", "readonly", "typeset", "then", "do", "else", "{", "exec")
-_OPENS = ("if", "for", "select", "while", "until", "case")
-_LOOPS = ("for", "select", "while", "until")
-_CLOSES = ("fi", "done", "esac")
+_DECLARES = ("local", "export", "declare", "readonly", "typeset")
+_WRAPPERS = ("exec", "command", "builtin", "nohup", "time")
 _READS = ("read", "mapfile", "readarray")
-_NAME = re.compile(r"[A-Za-z_]\w*")
+_PASSES = ("echo", "printf", ":", "true", "set", "shopt", "trap", "umask", "ulimit", "clear")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Part of a word: ``live`` where variables are replaced in it."""
+def read_bash(text: str, path: str = "script", folder: str = "") -> Script:
+    """Follow a script: its commands with arguments that begin with ``--``, and its variables.
 
-    text: str
-    live: bool = True
-    quoted: bool = False
-
-
-Word = list[Piece]
-
-
-@dataclass(slots=True)
-class Command:
-    """A command's words; ``perhaps`` where it depends on the one before."""
-
-    line: int
-    perhaps: bool = False
-    words: list[Word] = field(default_factory=list)
-
-
-def read_bash(text: str) -> tuple[list[list[str]], Variables]:
-    """Every command with words that begin with ``--``, variables replaced; and the variables."""
-    variables, found = Variables(), []
-    text = _HERE_TEXT.sub(
-        lambda match: match["head"] + "\n" * match[0].count("\n"), text.replace("\r\n", "\n")
-    )
-    commands = list(_commands(text, variables.mistakes))
-    for place, command in enumerate(commands):
-        words = _bare(command.words)
-        head = _plain(words[0]) if words else ""
-        if head in _OPENS:
-            variables.depth += 1
-            for name, line in _set_within(commands[place:]) if head in _LOOPS else ():
-                variables.uncertain[name] = line
-        elif head in _CLOSES:
-            variables.depth = max(0, variables.depth - 1)
-        for name in _varying(words):
-            variables.vary(name, command.line)
-        variables.depth += command.perhaps
-        if not _assign(words, variables, command.line):
-            expanded = [part for word in _kept(words) for part in _expanded(word, variables)]
-            if any(part.startswith("--") for part in expanded):
-                found.append(expanded)
-        variables.depth -= command.perhaps
-    return found, variables
+    Args:
+        path: the script's own.
+        folder: in which it is run.
+    """
+    script = Script(path=path, folder=folder)
+    reader = _Bash(script)
+    try:
+        reader.run_text(text)
+    except Leave:
+        pass
+    except RecursionError:
+        script.mistakes.append((1, "is nested too deep to be followed"))
+    except ScriptError as error:
+        script.mistakes.append((error.line, error.what))
+    return script
 
 
-def _commands(text: str, mistakes: list[tuple[int, str]]) -> Iterator[Command]:
-    """The commands of a script; brackets of an array stay words of their own."""
-    word: Word = []
-    command, in_array = Command(1), False
-    for match in _TOKEN.finditer(text):
-        kind, part = match.lastgroup, match.group()
-        if kind in ("text", "escaped", "single", "double", "run"):
-            line = text.count("\n", 0, match.start()) + 1
-            if not command.words and not word:
-                command.line = line
-            if kind in ("single", "double") and not _CLOSED.fullmatch(part):
-                mistakes.append((line, "has a quote without its partner"))
-            elif kind == "escaped" and _BLANK_END.match(text, match.start() + 1):
-                mistakes.append(
-                    (line, "has a space behind the \\ at its end, which ends the command")
+class _Bash(BashConditions):
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self._functions: dict[str, Node] = {}
+        self._called: set[str] = set()
+        self._locals: dict[str, Any] = {}  # A function's own variables: what they were before.
+        self._output: list[str] | None = None  # Of a command whose output becomes text.
+
+    def run_text(self, text: str) -> None:
+        """Follow a whole script; where nothing else trains, a function that is never called too."""
+        self._list(Parser(text).script())
+        if not any(command.trains for command in self._script.commands):
+            for name, body in list(self._functions.items()):
+                if name not in self._called:
+                    self._call(body, [], 0)
+
+    # Commands. Each gives whether it succeeds, or why that is unknown.
+
+    def _list(self, nodes: list[Node]) -> Truth:
+        truth: Truth = True
+        for node in nodes:
+            truth = self._node(node)
+        return truth
+
+    def _node(self, node: Node) -> Truth:
+        if isinstance(node, AndOr):
+            return self._and_or(node)
+        if isinstance(node, Pipeline):
+            return self._pipeline(node)
+        self._script.step(node.line)
+        if isinstance(node, Simple):
+            return self._simple(node)
+        if isinstance(node, If):
+            return self._if(node.branches, node.otherwise)
+        if isinstance(node, For):
+            return self._for(node)
+        if isinstance(node, While):
+            return self._while(node)
+        if isinstance(node, Case):
+            return self._case(node)
+        if isinstance(node, Test):
+            return self._double_test(node)
+        if isinstance(node, Arithmetic):
+            return self._holds(node.text, node.line)
+        if isinstance(node, Function):
+            self._functions[node.name] = node.body
+            return True
+        assert isinstance(node, Group)
+        if not node.apart:
+            return self._list(node.body)
+        result: list[Truth] = [self._unknown("( … )")]
+        self._script.isolated(lambda: result.append(self._list(node.body)))
+        return result[-1]
+
+    def _and_or(self, node: AndOr) -> Truth:
+        truth = self._node(node.first)
+        for operator, command in node.rest:
+            wanted = operator == "&&"
+            if isinstance(truth, Reason):
+                results: list[Truth] = []
+                body = (lambda each, out: lambda: out.append(self._node(each)))(command, results)
+                self._script.fork(truth, [body, lambda: None])
+                truth = truth if not results or results[0] is wanted else self._unknown("a command")
+            elif truth is wanted:
+                truth = self._node(command)
+        return truth
+
+    def _pipeline(self, node: Pipeline) -> Truth:
+        truth: Truth = True
+        if len(node.commands) == 1:
+            truth = self._node(node.commands[0])
+        else:
+            for command in node.commands:
+                result: list[Truth] = []
+                self._script.isolated(
+                    (lambda each, out: lambda: out.append(self._node(each)))(command, result)
                 )
-            word += _pieces(str(kind), part)
-            continue
-        if kind == "bracket" and part == "(" and word and _plain(word).endswith("="):
-            word.append(Piece("(", live=False))
-            in_array = True
-        closes = kind == "bracket" and part == ")" and in_array
-        if word and kind != "continued":
-            command.words.append(word)
-            word = []
-        if closes:
-            command.words.append([Piece(")", live=False)])
-            in_array = False
-        if kind == "end" and not in_array:
-            if command.words:
-                yield command
-            command = Command(1, perhaps=part.strip("\n") in ("&&", "||"))
-    if word:
-        command.words.append(word)
-    if command.words:
-        yield command
+                truth = result[0] if result else self._unknown("a command")
+        if not node.negated:
+            return truth
+        return truth if isinstance(truth, Reason) else not truth
 
+    def _if(self, branches: list[tuple[list[Node], list[Node]]], otherwise: list[Node]) -> Truth:
+        if not branches:
+            return self._list(otherwise)
+        (condition, body), rest = branches[0], branches[1:]
+        truth = self._list(condition)
+        results: list[Truth] = []
+        self._script.branch(
+            truth,
+            [
+                lambda: results.append(self._list(body)),
+                lambda: results.append(self._if(rest, otherwise)),
+            ],
+        )
+        return results[0] if len(results) == 1 else self._unknown("a condition")
 
-def _pieces(kind: str, part: str) -> list[Piece]:
-    if kind == "text":
-        return [Piece(part)]
-    if kind == "run":
-        return [Piece(UNKNOWN, live=False)]
-    if kind == "escaped":
-        return [Piece(part[1:], live=False, quoted=True)]
-    inner = part[1:-1] if _CLOSED.fullmatch(part) else part[1:]
-    if kind == "single":
-        return [Piece(inner, live=False, quoted=True)]
-    between = _IN_QUOTES.split(inner.replace("\\\n", ""))
-    pieces = [Piece(text, quoted=True) for text in between[::2]]
-    for place, mark in enumerate(between[1::2]):
-        text = UNKNOWN if mark.startswith("`") else mark[1:]
-        pieces.insert(2 * place + 1, Piece(text, live=False, quoted=True))
-    return pieces
+    def _for(self, node: For) -> Truth:
+        if node.arithmetic is not None:
+            start, condition, step = node.arithmetic
+            self._holds(start, node.line)
 
+            def goes_on(place: int | None) -> Truth:
+                if place != 0:
+                    self._holds(step, node.line)
+                return self._holds(condition or "1", node.line)
 
-def _plain(word: Word) -> str:
-    return "".join(piece.text for piece in word)
+            self._script.loop(goes_on, lambda: self._discard(node.body))
+            return True
+        words = [text for word in node.words or [] for text in self._expand(word, node.line)]
+        unknown = next((reason for word in words if (reason := self._script.reason(word))), None)
+        if node.words is None:
+            unknown, words = self._unknown("$@"), list(self._given or [])
+            unknown = None if self._given is not None else unknown
+        if unknown is None and any(char in word for word in words for char in "*?"):
+            unknown = self._unknown("which files there are")
 
+        def next_round(place: int | None) -> Truth:
+            if place is None or unknown:
+                what = f"has a value of its own in each round (line {node.line} sets {node.name})"
+                mark = self._script.unknown(Reason(node.name, what))
+                self._script.set(node.name, mark, node.line)
+                return unknown or True
+            if place < len(words):
+                self._script.set(node.name, words[place], node.line)
+            return place < len(words)
 
-def _kept(words: list[Word]) -> Iterator[Word]:
-    """Without redirections to files."""
-    skip = False
-    for word in words:
-        redirect = None if word[0].quoted else _REDIRECT.match(_plain(word))
-        if not skip and redirect is None:
-            yield word
-        skip = redirect is not None and not redirect["target"]
-
-
-def _bare(words: list[Word]) -> list[Word]:
-    """Without the shell's own words before a command."""
-    while words and _plain(words[0]) in _BEFORE:
-        words = words[1:]
-    return words
-
-
-def _set_within(commands: list[Command]) -> Iterator[tuple[str, int]]:
-    """What the loop at the beginning sets, and where: a second round finds other values."""
-    depth = 0
-    for command in commands:
-        words = _bare(command.words)
-        head = _plain(words[0]) if words else ""
-        depth += (head in _LOOPS) - (head == "done")
-        if not depth:
-            return
-        for word in words:
-            match = _ASSIGNMENT.match(word[0].text)
-            if match is None:
-                break
-            yield match[1], command.line
-
-
-def _varying(words: list[Word]) -> Iterator[str]:
-    """The variables that a loop, or ``read``, sets."""
-    plain = [_plain(word) for word in words]
-    if plain[:1] in (["for"], ["select"]):
-        yield from (match[0] for word in plain[1:2] if (match := _NAME.match(word)))
-    while plain and (plain[0] in (*_OPENS, "!") or _ASSIGNMENT.match(plain[0])):
-        plain = plain[1:]
-    if plain and plain[0] in _READS:
-        yield from (word for word in plain[1:] if _NAME.fullmatch(word))
-
-
-def _assign(words: list[Word], variables: Variables, line: int) -> bool:
-    """Do the assignments that ``words`` are; False if they are something else."""
-    if not words or not all(_ASSIGNMENT.match(word[0].text) for word in words[:1]):
-        return False
-    match = _ASSIGNMENT.match(words[0][0].text)
-    assert match is not None
-    if _plain(words[0]).endswith("=("):
-        members = [part for word in words[1:] if _plain(word) != ")"
-                   for part in _expanded(word, variables)]  # fmt: skip
-        (variables.add if match[2] == "+=" else variables.set)(match[1], members, line)
+        if not node.select:
+            self._script.loop(next_round, lambda: self._discard(node.body))
+        else:
+            self._script.set_from_outside(node.name, node.line)
+            self._script.loop(
+                lambda place: self._unknown("what is selected"), lambda: self._discard(node.body)
+            )
         return True
-    if not all(_ASSIGNMENT.match(word[0].text) for word in words):
-        return False  # NAME=value before a command counts for that command alone.
-    for word in words:
-        match = _ASSIGNMENT.match(word[0].text)
-        assert match is not None
-        value = [Piece(word[0].text[match.end() :]), *word[1:]]
-        text = "".join(_replaced(piece, variables) for piece in value)
-        (variables.add if match[2] == "+=" else variables.set)(match[1], text, line)
-    return True
 
+    def _discard(self, nodes: list[Node]) -> None:
+        self._list(nodes)
 
-def _expanded(word: Word, variables: Variables) -> list[str]:
-    """A word's text; the members of an array where the word is one; nothing where it is empty."""
-    alone = _VARIABLE.fullmatch(word[0].text) if len(word) == 1 and word[0].live else None
-    if alone and (alone["special"] or alone["all"]):
-        name = alone["braced"]
-        if not name:
-            return []  # $@: what the script itself is given.
-        if not variables.known(name):
-            return [unknown(name)]
-        value = variables.values[name]
-        return list(value) if isinstance(value, list) else [value]
-    text = "".join(_replaced(piece, variables) for piece in word)
-    if any(piece.quoted for piece in word):
-        return [text]
-    return text.split() if alone else [text] * bool(text)
+    def _while(self, node: While) -> Truth:
+        def goes_on(place: int | None) -> Truth:
+            truth = self._list(node.condition)
+            return truth if isinstance(truth, Reason) or not node.until else not truth
 
+        self._script.loop(goes_on, lambda: self._discard(node.body))
+        return True
 
-def _replaced(piece: Piece, variables: Variables) -> str:
-    if not piece.live:
-        return piece.text
-    return _VARIABLE.sub(lambda match: _value(match, variables), piece.text)
+    def _case(self, node: Case) -> Truth:
+        text = self._text(node.word, node.line)
+        reason = self._script.reason(text)
 
+        def follow(entries: list[tuple[list[Word], list[Node]]]) -> None:
+            if not entries:
+                return
+            (patterns, body), rest = entries[0], entries[1:]
+            truth: Truth = False
+            for pattern in patterns:
+                matches = self._matches(text, pattern, node.line)
+                if isinstance(matches, Reason):
+                    truth = matches
+                elif matches:
+                    truth = True
+                    break
+            if reason and truth is not True:
+                truth = reason
+            self._script.branch(truth, [lambda: self._discard(body), lambda: follow(rest)])
 
-def _value(match: re.Match[str], variables: Variables) -> str:
-    if match["other"]:
-        return UNKNOWN
-    name = match["name"] or match["braced"]
-    if not name:
-        return ""  # $@: what the script itself is given.
-    if variables.known(name):
-        text = variables.text(name)
-    elif match["default"] is None or name in variables.uncertain:
-        return unknown(name)
-    else:
-        text = ""
-    return text or _VARIABLE.sub(lambda inner: _value(inner, variables), match["default"] or "")
+        follow(node.entries)
+        return self._unknown("a condition")
+
+    def _simple(self, node: Simple) -> Truth:
+        assigned = 0
+        while assigned < len(node.words) and is_assignment(node.words[assigned]):
+            assigned += 1
+        if assigned == len(node.words):
+            for word in node.words:
+                self._assign(word, node.line)
+            return True
+        rest = node.words[assigned:]
+        if rest[0].plain in _DECLARES:
+            for word in rest[1:]:
+                if self._given is not None and rest[0].plain not in ("export", "readonly"):
+                    name = re.split(r"[=+\[]", word.parts[0].text)[0]
+                    self._locals.setdefault(name, self._script.values.get(name))
+                if is_assignment(word):
+                    self._assign(word, node.line)
+            return True
+        words = [text for word in rest for text in self._expand(word, node.line)]
+        while words and words[0] in _WRAPPERS:
+            words = words[1:]
+        return self._command(words, node.line) if words else True
+
+    def _command(self, words: list[str], line: int) -> Truth:
+        head, script = words[0], self._script
+        if head in self._functions:
+            self._called.add(head)
+            return self._call(self._functions[head], words[1:], line)
+        if head in ("[", "test"):
+            inner = words[1:-1] if head == "[" else words[1:]
+            return self._single_test(inner)
+        if head in ("break", "continue", "return", "exit"):
+            raise Leave(head)  # type: ignore[arg-type]
+        if head in _READS:
+            for name in (each for each in words[1:] if re.fullmatch(r"[A-Za-z_]\w*", each)):
+                script.set_from_outside(name, line)
+            return self._unknown(head)
+        if head == "let":
+            return [self._holds(text, line) for text in words[1:] or ["0"]][-1]
+        if head == "unset":
+            for name in words[1:]:
+                script.set(name, "", line)
+            return True
+        if head in ("source", ".") and len(words) > 1:
+            script.read_other_script(MARK.sub("…", words[1]), line)
+            return self._unknown(head)
+        if head in ("cd", "pushd") and len(words) > 1:
+            script.folder = posixpath.normpath(posixpath.join(script.folder, words[-1]))
+            return self._unknown(f"whether there is {MARK.sub('…', words[-1])}")
+        if head in ("eval", "bash", "sh", "zsh") and (head == "eval" or "-c" in words[:3]):
+            text = " ".join(words[1:]) if head == "eval" else words[words.index("-c") + 1 :][0]
+            return self._list(Parser(text, first_line=line).script())
+        if self._output is not None:
+            self._print(head, words[1:])
+        script.command(line, words)
+        if head in ("false", *_PASSES):
+            return head != "false"
+        return self._unknown(MARK.sub("…", head))
+
+    def _call(self, body: Node, given: list[str], line: int) -> Truth:
+        outer, self._given = self._given, given
+        outer_locals, self._locals = self._locals, {}
+        result: list[Truth] = []
+        try:
+            self._script.call(lambda: result.append(self._node(body)), line)
+        finally:
+            for name, value in self._locals.items():
+                self._script.values[name] = value
+                if value is None:
+                    del self._script.values[name]
+            self._given, self._locals = outer, outer_locals
+        return result[0] if result else self._unknown("a function")
+
+    def _print(self, head: str, arguments: list[str]) -> None:
+        """What simple commands would print, where it is known."""
+        assert self._output is not None
+        if head == "echo":
+            self._output.append(" ".join(each for each in arguments if each not in ("-n", "-e")))
+        elif head == "pwd":
+            self._output.append(self._script.folder)
+        elif head == "dirname" and arguments:
+            self._output.append(posixpath.dirname(arguments[-1]) or ".")
+        elif head == "basename" and arguments:
+            text = posixpath.basename(arguments[0])
+            self._output.append(text.removesuffix(arguments[1]) if len(arguments) > 1 else text)
+        elif head in ("realpath", "readlink") and arguments:
+            self._output.append(posixpath.join(self._script.folder, arguments[-1]))
+        else:
+            self._output.append(UNKNOWN)
+
+    def _substituted(self, text: str, line: int) -> str:
+        outer, self._output = self._output, []
+        first = len(self._script.commands)
+        try:
+            self._script.isolated(lambda: self._discard(Parser(text, first_line=line).script()))
+            output = "\n".join(self._output).rstrip("\n")
+            piped = re.search(r"(?<!\|)\|(?!\|)", text)
+            if piped or UNKNOWN in self._output or not self._output:
+                shown = " ".join(text.split())
+                return self._script.unknown(self._unknown(f"$({shown})"))
+            return output
+        finally:
+            self._output = outer
+            del self._script.commands[first:]

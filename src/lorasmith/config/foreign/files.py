@@ -15,14 +15,15 @@ from lorasmith.config.foreign.easy_scripts import (
     read_easy_toml,
 )
 from lorasmith.config.foreign.gui_json import is_gui_json, read_gui_json
-from lorasmith.config.foreign.scripts import read_script
+from lorasmith.config.foreign.result import Remark
+from lorasmith.config.foreign.scripts import CODE_PAGE, SUFFIXES, language_of, read_script
 from lorasmith.config.foreign.source import Source
 from lorasmith.config.foreign.tables import read_table, read_text
 from lorasmith.config.schema import sections
 from lorasmith.errors import SettingsError
 
 KINDS = (
-    "a shell script (.sh, .ps1), sd-scripts' TOML, kohya_ss' JSON, or TOML or JSON of "
+    "a script (.sh, .ps1, .bat), sd-scripts' TOML, kohya_ss' JSON, or TOML or JSON of "
     "LoRA_Easy_Training_Scripts"
 )
 
@@ -36,17 +37,18 @@ def read_file(path: Path) -> Source:
     suffix = path.suffix.lower()
     if suffix in (".toml", ".json"):
         return _table(read_table(path), path)
-    text = read_text(path)
-    if suffix in (".bat", ".cmd"):
-        raise SettingsError.of(
-            path,
-            "is a script for cmd.exe, which is not read",
-            "copy its command line, and run `lorasmith train-network` with the arguments",
-        )
-    if suffix not in (".sh", ".bash", ".ps1") and "train_network" not in text:
+    script = suffix in SUFFIXES
+    try:
+        text, is_utf8 = read_text(path), True
+    except SettingsError:
+        text, is_utf8 = read_text(path, code_page=CODE_PAGE if script else None), False
+    if not script and "train_network" not in text:
         raise SettingsError.of(path, "is not known", f"give {KINDS}")
-    powershell = suffix == ".ps1" or (suffix not in (".sh", ".bash") and "`\n" in text)
-    return read_script(text, path.name, powershell=powershell)
+    source = read_script(text, path, language_of(path, text))
+    if not is_utf8 and any(not str(given.raw).isascii() for given in source.given.values()):
+        why = "it is not UTF-8, and was read as Windows' Western letters; check those beyond a to z"
+        source.remarks.append(Remark("noted", path.name, why))
+    return source
 
 
 def _table(table: dict[str, Any], path: Path) -> Source:

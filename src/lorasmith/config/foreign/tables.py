@@ -18,8 +18,12 @@ def user_path(text: str) -> Path:
         return Path(text)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, code_page: str | None = None) -> str:
     """A text file in UTF-8, or in UTF-16 as Windows PowerShell writes it.
+
+    Args:
+        code_page: what it is read as where it is neither; bytes that mean nothing there become
+            U+FFFD.
 
     Raises:
         SettingsError: there is none, or it is no text.
@@ -33,6 +37,8 @@ def read_text(path: Path) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
+        if code_page and encoding != "utf-16" and b"\0" not in data:
+            return data.decode(code_page, errors="replace")
         raise SettingsError.of(path, "is not text in UTF-8", "save it as UTF-8") from error
 
 

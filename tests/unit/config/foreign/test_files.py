@@ -366,7 +366,6 @@ def test_easy_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("x.bat", "accelerate launch train_network.py", "cmd.exe"),
         ("x.cfg", "hello", "is not known"),
         ("x.toml", "[adapter]\nrank = 3", "lorasmith's own"),
         ("x.toml", "a = = 1", "is not TOML"),
