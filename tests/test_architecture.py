@@ -21,7 +21,7 @@ PACKAGE = "lorasmith"
 
 FLOORS = (
     {
-        *("block_weights", "canvas", "errors", "events", "files", "randomness"),
+        *("block_weights", "canvas", "errors", "events", "files", "randomness", "run_paths"),
         *("terminal", "text_console"),
         *("tensor_files", "tensor_held", "tensor_packing", "tensor_random"),
     },
@@ -55,6 +55,7 @@ TORCH_FREE = (
     "files",
     "models.family",
     "randomness",
+    "run_paths",
     "sampling.model_name",
     "sampling.prompt*",
     "sampling.request",

@@ -17,6 +17,7 @@ from tests.tiny_models import tiny_checkpoint
 
 from lorasmith.cli.main import cli
 from lorasmith.demo.character import write_training_set
+from lorasmith.sampling.grid_snapshots import find_snapshots
 
 # As the scripts at the end of the guide give them; {…} are the paths, and epochs are cut to 1.
 POWERSHELL = [
@@ -91,7 +92,7 @@ def test_a_guides_script_trains(tmp_path: Path, arguments: list[str], name: str,
     if not torch.cuda.is_available():
         assert "8-bit and paged states are for NVIDIA GPUs" in result.output
     assert "PyTorch's own attention is always used" in result.output
-    file = tmp_path / "lora" / name / f"{name}.safetensors"
+    file = tmp_path / "lora" / f"{name}.safetensors"
     tensors = load_file(file)
     downs = [tensor for key, tensor in tensors.items() if key.endswith("lora_down.weight")]
     assert {tensor.shape[0] for tensor in downs} == {rank}
@@ -118,8 +119,81 @@ def test_sdxl(tmp_path: Path) -> None:
     ]  # fmt: skip
     result = CliRunner().invoke(cli, ["sdxl-train-network", *argv])
     assert result.exit_code == 0, result.output
-    tensors = load_file(tmp_path / "kin" / "kin.safetensors")
+    tensors = load_file(tmp_path / "kin.safetensors")
     assert {key.split("_")[1] for key in tensors} == {"unet", "te1", "te2"}
     refused = CliRunner().invoke(cli, ["train-network", *argv, "--v2"])
     assert refused.exit_code == 2
     assert "sd2" in refused.output or "Stable Diffusion 2" in refused.output
+
+
+def seen_by_a_web_ui(folder: Path) -> list[str]:
+    """Names of all that web UIs list as LoRAs: they look into every folder but hidden ones."""
+    paths = [
+        path for ending in ("safetensors", "pt", "ckpt") for path in folder.rglob(f"*.{ending}")
+    ]
+    shown = [path.relative_to(folder) for path in paths]
+    return sorted(str(path) for path in shown if not any(p.startswith(".") for p in path.parts))
+
+
+def lorasmith(*arguments: object, status: int = 0) -> str:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+@pytest.mark.slow
+def test_files_lie_where_sd_scripts_puts_them_and_the_run_is_found_by_them(tmp_path: Path) -> None:
+    write_training_set(tmp_path / "data", pictures=2, regularisation=0, repeats=1)
+    (tmp_path / "p.txt").write_text("zorp --w 64 --h 64 --s 1")
+    out = tmp_path / "webui loras"
+    argv = [
+        "--network_module=networks.lora", "--pretrained_model_name_or_path=demo",
+        f"--train_data_dir={tmp_path / 'data' / 'img'}", f"--output_dir={out}",
+        "--output_name=zorp", "--caption_extension=.txt", "--resolution=64", "--max_train_epochs=2",
+        "--save_every_n_epochs=1", "--save_every_n_steps=3", "--network_dim=2", "--seed=1",
+        "--sample_every_n_epochs=2", f"--sample_prompts={tmp_path / 'p.txt'}",
+    ]  # fmt: skip
+    out.mkdir()
+    (out / "other.safetensors").write_bytes(b"somebody else's")
+    lorasmith("train-network", *argv)
+    files = ["zorp-000001.safetensors", "zorp-step00000003.safetensors", "zorp.safetensors"]
+    assert seen_by_a_web_ui(out) == sorted(["other.safetensors", *files])
+    assert [path.name for path in (out / "sample").iterdir()] == ["zorp_e000002_00_0.png"]
+    run = out / ".zorp.lorasmith"
+    assert list((run / "state").glob("step-*"))
+
+    # By the LoRA, by a snapshot, by its name, by the hidden folder, by the folder of LoRAs.
+    for name in (out / "zorp.safetensors", out / "zorp-000001.safetensors", out / "zorp", run, out):
+        assert "done" in lorasmith("control", name)
+        assert "finished" in lorasmith("train", "--resume", name)
+    for name in (out / "zorp", run):
+        assert [s.label for s in find_snapshots(name)] == ["epoch 1", "step 3", "epoch 2"]
+        assert "6 pictures drawn" in lorasmith(
+            *("grid", "--epochs", f"{name}:1-2", "--steps", "1", "--size", "64x64", "--out"),
+            tmp_path / f"grid-{name.name}",
+        )
+    for name in (out, run, out / "zorp"):
+        picture = tmp_path / "pictures"
+        lorasmith(
+            *("generate", "<lora:zorp:1>", "--steps", "1", "--size", "64x64", "--seed", "1"),
+            *("--lora-dir", name, "--out", picture),
+        )
+    assert "name the LoRA in it" in lorasmith("inspect", run, status=2)
+
+    # A longer run goes on beside it, and another one takes nothing away.
+    lorasmith("train", "--resume", out / "zorp", "--train.epochs", "3")
+    assert "zorp-000002.safetensors" in seen_by_a_web_ui(out)
+    before = (out / "zorp.safetensors").read_bytes()
+    output = lorasmith("train-network", *argv)
+    assert "zorp is there already, so this run and its files are called zorp-2" in output
+    assert (out / "zorp.safetensors").read_bytes() == before
+    assert "zorp-2.safetensors" in seen_by_a_web_ui(out)
+    assert "holds 2 runs" in lorasmith("control", out, status=2)
+    assert "files stay where they are" in lorasmith(
+        "train", "--resume", out / "zorp", "--save.layout", "folder", status=2
+    )
+
+    # Nor does a LoRA that no run here has made.
+    output = lorasmith("train-network", *argv, "--output_name=other", "--plan")
+    assert "other-2.safetensors" in output

@@ -14,6 +14,7 @@ import click
 from lorasmith.cli.generate_options import NAMES, Options, read_options, with_options
 from lorasmith.errors import Problem, UserError
 from lorasmith.events import Notice, Observer
+from lorasmith.run_paths import DEFAULT_OUTPUT, lora_folder
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Where `lorasmith train` puts its results, so that a fresh LoRA is found without an option.
-DEFAULT_LORA_DIR = Path("runs")
 MAX_COUNT = 10_000
 # Names that say that no other VAE was used.
 _NO_VAE = ("", "None", "Automatic")
@@ -164,8 +164,8 @@ def _shelf(folder: Path | None, observer: Observer) -> LoraShelf:
     from lorasmith.sampling.loras import LoraShelf
 
     if folder is None:
-        folder = DEFAULT_LORA_DIR if DEFAULT_LORA_DIR.is_dir() else None
-    elif not folder.is_dir():
+        folder = DEFAULT_OUTPUT if DEFAULT_OUTPUT.is_dir() else None
+    elif not (folder := lora_folder(folder)).is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UserError.of(
             "--lora-dir", f"{folder} {what}", "give the folder that holds your LoRAs"

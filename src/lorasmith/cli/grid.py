@@ -16,6 +16,7 @@ from lorasmith.cli.grid_options import GridOptions, with_options
 from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.errors import Problem, Stopped, UserError
 from lorasmith.events import Controls, Notice
+from lorasmith.run_paths import DEFAULT_OUTPUT, lora_folder, runs_at
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lorasmith.training.epoch_grid import RunWords
     from lorasmith.training.observers import Terminal
 
-DEFAULT_LORA_DIR = Path("runs")
 DEFAULT_OUT = Path("grid")
 # Request fields that are options of the same name.
 _PLAIN = (
@@ -136,8 +136,9 @@ def _sources(options: GridOptions, terminal: Terminal) -> Sources:
     from lorasmith.sampling.loras import LoraShelf
     from lorasmith.sampling.wildcards import Wildcards
 
+    lora_dir = options.lora_dir and lora_folder(options.lora_dir)
     folders = {
-        "--lora-dir": options.lora_dir,
+        "--lora-dir": lora_dir,
         "--embedding-dir": options.embedding_dir,
         "--wildcard-dir": options.wildcard_dir,
     }
@@ -148,8 +149,8 @@ def _sources(options: GridOptions, terminal: Terminal) -> Sources:
     ]
     if problems:
         raise UserError(problems)
-    usual = DEFAULT_LORA_DIR if DEFAULT_LORA_DIR.is_dir() else None
-    folder = options.lora_dir or usual
+    usual = DEFAULT_OUTPUT if DEFAULT_OUTPUT.is_dir() else None
+    folder = lora_dir or usual
     return Sources(
         LoraShelf(folder, observer=terminal),
         EmbeddingShelf(options.embedding_dir, observer=terminal),
@@ -159,7 +160,7 @@ def _sources(options: GridOptions, terminal: Terminal) -> Sources:
 
 
 def _run_folder(epochs: str, sources: Sources) -> Path:
-    """The folder that the files of ``RUN`` or ``RUN:1-15`` lie in.
+    """The folder of the run in ``RUN`` or ``RUN:1-15``, or what another program's files lie in.
 
     Raises:
         RunError: there are none.
@@ -168,6 +169,8 @@ def _run_folder(epochs: str, sources: Sources) -> Path:
 
     run = find_run(split_run(epochs)[0], sources.folders)
     find_snapshots(run)
+    if len(own := runs_at(run.absolute())) == 1:
+        return own[0]
     return run if run.is_dir() else run.parent
 
 

@@ -13,6 +13,7 @@ from lorasmith.config.values import Every, FileStem, Size, Texts, UserPath
 MAX_SEED = 2**63 - 1  # What a TOML integer and our counters hold.
 
 Precision = Literal["fp32", "fp16", "bf16"]
+Layout = Literal["folder", "flat"]
 
 
 class RunSettings(Section):
@@ -93,6 +94,13 @@ class SaveSettings(Section):
     )
     name: FileStem = setting(
         None, "name of the run and of its files", why="the name of the data folder", kind="text"
+    )
+    layout: Layout = setting(
+        "folder",
+        "where the LoRA files lie: in the run's folder, or (flat) in save.output itself as "
+        "sd-scripts has them, for a web UI's LoRA folder; the run's folder is then hidden beside "
+        "them, as .NAME.lorasmith",
+        why="keeps all of a run together",
     )
     every_epochs: Every = setting(
         1,

@@ -19,9 +19,9 @@ from lorasmith.lora_tools.report import CheckpointReport
 from lorasmith.models.reading import load_state
 from lorasmith.models.source import OpenedCheckpoint, locate, open_checkpoint, read_header
 from lorasmith.models.weight_file import WeightFile
+from lorasmith.run_paths import RUN_FILES, lora_name, loras_of
 
 EMA = "model_ema."
-_RUN_FILES = ("run.json", "settings.toml")
 # What the run's state has beside others.
 _STATE = {"format", "step", "parameters", "optimizer"}
 
@@ -133,8 +133,10 @@ def _parameters(opened: OpenedCheckpoint) -> dict[str, int]:
 
 
 def _refuse_run_folder(path: Path) -> None:
-    if path.is_dir() and any((path / name).is_file() for name in _RUN_FILES):
-        found = sorted(path.glob("*.safetensors"))
+    if path.is_dir() and any((path / name).is_file() for name in RUN_FILES):
+        folder, name = loras_of(path.absolute())
+        files = sorted(folder.glob("*.safetensors"))
+        found = [each for each in files if folder == path.absolute() or lora_name(each) == name]
         todo = f"name the LoRA in it: {found[0]}" if found else "it has no LoRA yet"
         raise UserError.of(path, "is the folder of a training run", todo)
 

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from lorasmith.errors import Problem, RunError
 from lorasmith.files import read_safetensors_header
+from lorasmith.run_paths import EPOCH_FILE, STEP_FILE, lora_name, loras_of, runs_at
 from lorasmith.sampling.grid_values import numbers
 
-_EPOCH = re.compile(r"(?P<name>.+)-(?P<number>\d{6})", re.ASCII)
-_STEP = re.compile(r"(?P<name>.+)-step(?P<number>\d{8})", re.ASCII)
 _PART = (
     r"all|epochs?|last|final|steps?\b[\s\d.()+\-\[\]:]*"
     r"|\d[\d\s.()+\-\[\]]*(?::\s*\d+)?"
@@ -57,8 +56,8 @@ def find_snapshots(run: Path) -> list[Snapshot]:
     """All snapshots of a run in the order of its training.
 
     Args:
-        run: its folder, or the path that its files have in common: ``loras/zorp`` for
-            ``loras/zorp-000001.safetensors`` and so on.
+        run: its folder, the folder that holds it alone, or the path that its files have in common:
+            ``loras/zorp`` for ``loras/zorp-000001.safetensors`` and so on.
 
     Raises:
         RunError: there are none, or they belong to several runs.
@@ -66,7 +65,7 @@ def find_snapshots(run: Path) -> list[Snapshot]:
     name, files = _files_of(run)
     epochs, steps, results = [], [], []
     for path in files:
-        epoch, step = _EPOCH.fullmatch(path.stem), _STEP.fullmatch(path.stem)
+        epoch, step = EPOCH_FILE.fullmatch(path.stem), STEP_FILE.fullmatch(path.stem)
         if epoch is not None and epoch["name"] == name:
             epochs.append(Snapshot(path, epoch=int(epoch["number"])))
         elif step is not None and step["name"] == name:
@@ -90,19 +89,26 @@ def find_run(run: str, folders: Sequence[Path] = ()) -> Path:
 
 def is_run(run: Path) -> bool:
     """Whether something of that name is there for :func:`find_snapshots`."""
-    return run.is_dir() or any(_name_of(path) == run.name for path in run.parent.glob("*"))
+    name = run.name.removesuffix(".safetensors")
+    return run.is_dir() or any(lora_name(path) == name for path in run.parent.glob("*"))
 
 
 def _files_of(run: Path) -> tuple[str, list[Path]]:
     """The LoRA's name and the files that may be its."""
+    runs = runs_at(run)
+    if len(runs) == 1:
+        folder, name = loras_of(runs[0])
+        files = sorted(folder.glob("*.safetensors"))
+        if any(lora_name(path) == name for path in files):
+            return name, files
     if not run.is_dir():
         folder, name = run.parent, run.name.removesuffix(".safetensors")
         files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-        if any(_name_of(path) == name for path in files):
+        if any(lora_name(path) == name for path in files):
             return name, files
         raise RunError.of(run, "there is no such run", "give the folder that holds its snapshots")
     files = sorted(run.glob("*.safetensors"))
-    names = sorted({_name_of(path) for path in files})
+    names = sorted({lora_name(path) for path in files})
     own = run.resolve().name
     if own in names:
         return own, files
@@ -112,11 +118,6 @@ def _files_of(run: Path) -> tuple[str, list[Path]]:
         raise RunError.of(run, "holds no LoRA: no .safetensors file", "name another folder")
     listed = " or ".join(str(run / name) for name in names[:4])
     raise RunError.of(run, f"holds {len(names)} LoRAs", f"say which: {listed}")
-
-
-def _name_of(path: Path) -> str:
-    match = _STEP.fullmatch(path.stem) or _EPOCH.fullmatch(path.stem)
-    return match["name"] if match else path.stem
 
 
 def _place(snapshot: Snapshot) -> int:

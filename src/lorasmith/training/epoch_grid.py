@@ -84,9 +84,8 @@ def _size(sample: SampleSettings) -> tuple[int | None, int | None]:
 
 def _drawn_prompts(run: RunFolder) -> list[str]:
     """Those that its first sample pictures carry, in their order, without the run's own LoRA."""
-    prompts: dict[str, str] = {}
-    for path in sorted(run.samples.glob("*-*-*.png")):
-        number = path.stem.split("-")[1]
+    prompts: dict[int, str] = {}
+    for number, path in run.drawn_samples():
         info = None if number in prompts else read_infotext(path)
         if info is not None:
             prompts[number] = edit_prompt(info.prompt, run.name, LoraEdit(removed=True))

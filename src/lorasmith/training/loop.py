@@ -33,7 +33,7 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
     inbox = Inbox(run.folder.control if run.processes.main else None, controls, observe)
     observe(RunStarted(run.folder.path, run.steps, run.position.step, run.epochs))
     if run.position.step == 0 and run.settings.sample.at_start:
-        draw_samples(run, 0, observe, controls)
+        draw_samples(run, 0, 0, observe, controls)
     if run.position.step == 0 and should(run.settings.validation, 0, 0, False, last=True):
         validate(run, 0, observe)
 
@@ -90,7 +90,7 @@ def after_step(
     if snapshot:
         save_snapshot(run, done, epoch if ends_epoch else None, observe)
     if samples:
-        draw_samples(run, done, observe, controls)
+        draw_samples(run, done, epoch if ends_epoch else None, observe, controls)
     if validation:
         validate(run, done, observe)
     change_rates(run, done, asked, observe)
@@ -112,5 +112,5 @@ def stopped(run: Run, step: int, observe: Observer) -> Stopped:
     observe(RunFinished("stopped", step, run.stopwatch.rounded()))
     return Stopped(
         f"stopped after step {step} of {run.steps}; everything is saved. "
-        f"Continue with: lorasmith train --resume {run.folder.path}"
+        f"Continue with: {run.folder.resume_command}"
     )

@@ -34,7 +34,7 @@ from lorasmith.events import (
     TroubleFound,
     ValidationDone,
 )
-from lorasmith.training.run_folder import RunFolder, drop_lines_after
+from lorasmith.training.run_folder import RunFolder, drop_lines_after, sample_pattern
 from lorasmith.training.validation_view import validation_line, validation_scalars
 
 WIDE = 100  # columns of a terminal that has room for a long bar
@@ -160,7 +160,7 @@ class Terminal:
                 self._show("training", event.step, event.steps, _numbers(event))
             case SampleSaved() if event.step != self._drawn:
                 self._drawn = event.step
-                self._say("samples ", event.path.parent / f"{event.step:08d}-*.png")
+                self._say("samples ", sample_pattern(event.path))
             case ValidationDone():
                 self._console.print(validation_line(event), highlight=False)
             case SnapshotSaved():

@@ -118,7 +118,8 @@ def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
 
 def planned_files(settings: TrainSettings, prepared: Prepared) -> tuple[Path, list[Path]]:
     """The run folder and the LoRA files that will be in it at the end."""
-    folder, save = new_run_folder(settings.save.output, prepared.name), settings.save
+    save = settings.save
+    folder = new_run_folder(save.output, prepared.name, save.layout)
     snapshots: list[Path] = []
     for done in range(1, prepared.steps):
         epoch, ends = prepared.epoch_at(done)

@@ -35,6 +35,7 @@ from lorasmith.training.run_folder import (
     new_run_folder,
     read_info,
     steps_of,
+    taken_name,
     write_info,
 )
 from lorasmith.training.setup import Run, build_run, memory_of
@@ -76,8 +77,9 @@ def train(
     processes = start_processes(settings)
     memory = memory_of(settings, prepared, processes.device, exact=False)
     notices = [*notices, *prepared.oddities, *memory.problems]
-    folder = new_run_folder(settings.save.output, prepared.name)
+    folder = new_run_folder(settings.save.output, prepared.name, settings.save.layout)
     folder = RunFolder(processes.agree(folder.path))
+    notices += taken_name(folder, prepared.name)
     if processes.main:
         show_preflight(prepared, notices, console)
     with own_folder(folder, processes):
@@ -101,7 +103,12 @@ def resume(
     """
     folder = existing_run_folder(path)
     refuse_changes(overrides)
-    fixed = [Override("save.output", str(folder.path.parent)), Override("save.name", folder.name)]
+    output = folder.loras if folder.flat else folder.path.parent
+    fixed = [
+        Override("save.output", str(output)),
+        Override("save.name", folder.name),
+        Override("save.layout", "flat" if folder.flat else "folder"),
+    ]
     info = read_info(folder)
     if "precision" in info:  # What "auto" chose then; another machine might choose otherwise.
         fixed.append(Override("train.precision", info["precision"]))
@@ -186,6 +193,12 @@ def plan(settings: TrainSettings, notices: Sequence[Problem], console: Console) 
 
 def refuse_changes(overrides: Sequence[Override]) -> None:
     problems = [
+        Problem(override.path, "cannot change on resume: the run's files stay where they are",
+                "leave it out, and move them when the run is done")
+        for override in overrides
+        if override.path in ("save.output", "save.name", "save.layout")
+    ]  # fmt: skip
+    problems += [
         Problem(override.path, "cannot change on resume: the result would be of neither setting",
                 "start a new run")
         for override in overrides
@@ -206,7 +219,7 @@ def own_folder(folder: RunFolder, processes: Processes) -> Iterator[None]:
     if processes.main:
         with folder:
             forget_requests(folder.control)  # Of a process that was killed.
-            for part in (folder.path, folder.state, folder.samples):
+            for part in (folder.path, folder.state, folder.path / "samples"):
                 remove_abandoned(part, ours=True)  # Half-written by it; a state may take GBs.
             try:
                 yield

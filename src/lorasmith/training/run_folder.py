@@ -13,6 +13,9 @@
       state/                full training states, the newest two
       control/              requests to the training while it runs
       NAME-000001.safetensors …  snapshots        NAME.safetensors  the result
+
+With ``save.layout = "flat"`` it is ``.NAME.lorasmith``, and what other programs look for lies
+beside it, under sd-scripts' names: the LoRA files, and the pictures in ``sample/``.
 """
 
 from __future__ import annotations
@@ -20,15 +23,20 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shlex
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from lorasmith import __version__
-from lorasmith.errors import RunError
+from lorasmith.config.run_sections import Layout
+from lorasmith.errors import Problem, RunError
 from lorasmith.files import check_writable, read_safetensors_header, write_json, write_text
+from lorasmith.run_paths import find_run_folder, hidden_folder, lora_name, loras_of
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 
@@ -42,7 +50,26 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return loras_of(self.path)[1]
+
+    @property
+    def loras(self) -> Path:
+        """The folder that its LoRA files lie in."""
+        return loras_of(self.path)[0]
+
+    @property
+    def flat(self) -> bool:
+        """Whether its LoRA files lie beside it, with those of others."""
+        return self.loras != self.path
+
+    @property
+    def handle(self) -> Path:
+        """What users call it by."""
+        return self.loras / self.name if self.flat else self.path
+
+    @property
+    def resume_command(self) -> str:
+        return f"lorasmith train --resume {quoted(self.handle)}"
 
     @property
     def settings(self) -> Path:
@@ -66,7 +93,7 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        return self.path / "samples"
+        return self.loras / "sample" if self.flat else self.path / "samples"
 
     @property
     def state(self) -> Path:
@@ -78,20 +105,43 @@ class RunFolder:
 
     @property
     def result(self) -> Path:
-        return self.path / f"{self.name}.safetensors"
+        return self.loras / f"{self.name}.safetensors"
 
     def epoch_snapshot(self, epoch: int) -> Path:
         """sd-scripts' name for the file of ``epoch`` (1-based), so that grids find it."""
-        return self.path / f"{self.name}-{epoch:06d}.safetensors"
+        return self.loras / f"{self.name}-{epoch:06d}.safetensors"
 
     def step_snapshot(self, step: int) -> Path:
-        return self.path / f"{self.name}-step{step:08d}.safetensors"
+        return self.loras / f"{self.name}-step{step:08d}.safetensors"
+
+    @property
+    def lora_files(self) -> list[Path]:
+        """The snapshots and the result, as far as they are there."""
+        files = sorted(self.loras.glob("*.safetensors"))
+        return [path for path in files if not self.flat or lora_name(path) == self.name]
+
+    def sample(self, step: int, epoch: int | None, index: int, seed: int) -> Path:
+        """The picture of prompt ``index`` after ``step``, which ends ``epoch`` if that is given."""
+        if not self.flat:
+            return self.samples / f"{step:08d}-{index:02d}-{seed}.png"
+        when = f"{step:06d}" if epoch is None else f"e{epoch:06d}"
+        return self.samples / f"{self.name}_{when}_{index:02d}_{seed}.png"
+
+    def drawn_samples(self) -> Iterator[tuple[int, Path]]:
+        """(number of the prompt, picture), the oldest first."""
+        name = rf"{re.escape(self.name)}_e?\d+_" if self.flat else r"\d{8}-"
+        pattern = re.compile(rf"{name}(\d{{2,}})[-_]\d+\.png", re.ASCII)
+        files = self.samples.iterdir() if self.samples.is_dir() else ()
+        found = [(path, match) for path in files if (match := pattern.fullmatch(path.name))]
+        for path, match in sorted(found, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name)):
+            yield int(match[1]), path
 
     @property
     def has_work(self) -> bool:
-        """Whether something was trained here; a run that failed before its first step left none."""
+        """Whether something was trained here, or others' files of this name lie here; a run that
+        failed before its first step left none."""
         logged = self.metrics.exists() and self.metrics.stat().st_size > 0
-        return logged or self.result.exists() or any(self.state.glob("*.pt"))
+        return logged or bool(self.lora_files) or any(self.state.glob("*.pt"))
 
     @property
     def busy(self) -> bool:
@@ -148,25 +198,48 @@ def _lock_file(file: TextIO, *, shared: bool = False) -> bool:
     return True
 
 
-def new_run_folder(output: Path, name: str) -> RunFolder:
-    """``output/name``, or ``name-2``, ``name-3`` …: a run that is there is never overwritten."""
-    folder, number = RunFolder(Path(output) / name), 1
-    while folder.has_work:
+def new_run_folder(output: Path, name: str, layout: Layout = "folder") -> RunFolder:
+    """The folder of the run ``name``, or ``name-2``, ``name-3`` …: neither a run nor a LoRA that is
+    there is ever overwritten."""
+    output, number, free = Path(output), 1, name
+    while True:
+        own, hidden = RunFolder(output / free), RunFolder(hidden_folder(output, free))
+        # Both, so that a name means one run.
+        taken = own.has_work or (hidden.has_work if layout == "flat" else hidden.settings.exists())
+        if not taken:
+            return hidden if layout == "flat" else own
         number += 1
-        folder = RunFolder(Path(output) / f"{name}-{number}")
-    return folder
+        free = f"{name}-{number}"
+
+
+def taken_name(folder: RunFolder, name: str) -> list[Problem]:
+    """Says that a run has another name than it was to have."""
+    if folder.name == name:
+        return []
+    what = f"{name} is there already, so this run and its files are called {folder.name}"
+    return [Problem(str(folder.loras if folder.flat else folder.path.parent), what)]
 
 
 def existing_run_folder(path: Path) -> RunFolder:
-    """Raises RunError when ``path`` is not a run folder."""
-    folder = RunFolder(Path(path).resolve())
-    if not folder.settings.is_file():
-        raise RunError.of(
-            path,
-            "is not a run folder: it has no settings.toml",
-            "give the folder that `lorasmith train` printed, for example runs/my-character",
-        )
-    return folder
+    """The run that is named by its folder, by its LoRA, or by the folder that holds it alone.
+
+    Raises:
+        RunError: there is no such run, or there are several.
+    """
+    return RunFolder(find_run_folder(path))
+
+
+def quoted(path: Path) -> str:
+    """As it is written in a shell."""
+    text = str(path)
+    if sys.platform == "win32":
+        return f'"{text}"' if " " in text else text
+    return shlex.quote(text)
+
+
+def sample_pattern(path: Path) -> Path:
+    """Of a sample picture: what matches all of the same step."""
+    return path.with_name(re.sub(r"([-_])\d{2,}[-_]\d+\.png$", r"\1*.png", path.name))
 
 
 def environment() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.errors import Stopped
 from lorasmith.events import Controls, Notice, Observer, SampleSaved, SnapshotSaved
+from lorasmith.run_paths import lora_name
 from lorasmith.sampling.generate import GeneratedPicture, generate
 from lorasmith.sampling.infotext import Infotext, describe, save_picture
 from lorasmith.training.device import DTYPES
@@ -111,21 +112,22 @@ def drop_old_snapshots(run: Run) -> None:
     """Keep the newest ``save.keep_last`` snapshots of this run."""
     if not run.settings.save.keep_last:
         return
-    name = run.folder.name
-    snapshots = [
-        *run.folder.path.glob(f"{name}-" + "[0-9]" * 6 + ".safetensors"),
-        *run.folder.path.glob(f"{name}-step" + "[0-9]" * 8 + ".safetensors"),
-    ]
+    snapshots = [path for path in run.folder.lora_files if path.stem != lora_name(path)]
     snapshots.sort(key=lambda path: path.stat().st_mtime_ns)
     for old in snapshots[: -run.settings.save.keep_last]:
         old.unlink(missing_ok=True)
 
 
-def draw_samples(run: Run, step: int, observe: Observer, controls: Controls) -> None:
+def draw_samples(
+    run: Run, step: int, epoch: int | None, observe: Observer, controls: Controls
+) -> None:
     """Pictures of the LoRA as other programs will see it: through its file's tensors and names.
 
     A run that samples from the live network shows what it has in memory; this shows what it saved,
     rounded to the file's precision and read back by name.
+
+    Args:
+        epoch: the 1-based epoch that just ended, 0 before the first, ``None`` in the middle of one.
     """
     if not run.processes.main or not run.samples:
         return
@@ -135,10 +137,10 @@ def draw_samples(run: Run, step: int, observe: Observer, controls: Controls) -> 
         network = AdapterNetwork.load(tensors, run.model.adapter_roots())
         # The base model alone before the first step, when the LoRA changes nothing yet.
         with network.attached() if step else contextlib.nullcontext():
-            _draw(run, step, observe, controls)
+            _draw(run, step, epoch, observe, controls)
 
 
-def _draw(run: Run, step: int, observe: Observer, controls: Controls) -> None:
+def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: Controls) -> None:
     pictures = generate(
         run.model,
         run.samples,
@@ -149,7 +151,7 @@ def _draw(run: Run, step: int, observe: Observer, controls: Controls) -> None:
     # A stop request ends the drawing; the loop heeds it after its next step.
     with contextlib.suppress(Stopped):
         for picture in pictures:
-            path = run.folder.samples / f"{step:08d}-{picture.index:02d}-{picture.seed}.png"
+            path = run.folder.sample(step, epoch, picture.index, picture.seed)
             save_picture(path, picture.image, sample_info(run, picture))
             observe(SampleSaved(path, step, picture.request.prompt, picture.seed))
 

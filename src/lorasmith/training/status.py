@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasmith.training.run_folder import RunFolder, read_info
+from lorasmith.training.run_folder import RunFolder, read_info, sample_pattern
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def read_status(folder: RunFolder) -> Status:
         state,
         info.get("steps"),
         numbers,
-        samples.parent / f"{samples.name[:8]}-*.png" if samples else None,
+        sample_pattern(samples) if samples else None,
         _path(last.get("SnapshotSaved")),
         last.get("StateSaved", {}).get("step"),
         str(trouble.get("found", "")),

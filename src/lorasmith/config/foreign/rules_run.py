@@ -120,7 +120,14 @@ def validation(m: Making) -> None:
 
 def saving(m: Making) -> None:
     m.put("save.name", m.value("output_name") or "last", "output_name")
-    if not m.has("output_dir"):
+    if m.has("output_dir"):
+        m.put(
+            "save.layout",
+            "flat",
+            "output_dir",
+            note="the LoRA files lie in it, and the run's own folder beside them, hidden",
+        )
+    else:
         m.note("no --output_dir", "sd-scripts stops without it; here the run's folder is in runs/")
     ratio, every = m.value("save_n_epoch_ratio"), m.value("save_every_n_epochs")
     if ratio and m.has("max_train_epochs"):

@@ -60,7 +60,7 @@ POWERSHELL_SETTINGS: dict[str, Any] = {
     "schedule.name": "cosine_with_restarts", "schedule.cycles": 1,
     "loss.min_snr_gamma": None, "loss.zero_terminal_snr": False, "loss.prior_weight": 1.0,
     "train.epochs": 8, "train.batch": 1, "train.seed": 420, "train.precision": "fp16",
-    "save.output": "X:\\SD\\voldy\\models\\lora", "save.name": "last", "save.every_epochs": 1,
+    "save.output": "X:\\SD\\voldy\\models\\lora", "save.name": "last", "save.layout": "flat", "save.every_epochs": 1,
     "save.precision": "fp16",
     "sample.every_epochs": None, "sample.at_start": False, "log.tensorboard": False,
 }  # fmt: skip
@@ -99,7 +99,7 @@ BASH_SETTINGS: dict[str, Any] = {
     "train.epochs": 6, "train.batch": 2, "train.accumulation": 1, "train.seed": 420,
     "train.precision": "fp16",
     "save.output": "/mnt/DATA/AI/stable-diffusion-models/LORA/",
-    "save.name": "penny_last_e6_n160", "save.every_epochs": 2, "save.precision": "fp16",
+    "save.name": "penny_last_e6_n160", "save.layout": "flat", "save.every_epochs": 2, "save.precision": "fp16",
     "save.comment": "LORA:penny",
     "sample.every_epochs": None, "sample.at_start": False, "log.tensorboard": False,
     "performance.cache_latents": False,
@@ -114,7 +114,7 @@ BARE_SETTINGS: dict[str, Any] = {
     "adapter.type": "lora", "adapter.rank": 4, "adapter.alpha": 1.0,
     "optimizer.name": "AdamW", "optimizer.lr": 2e-6, "schedule.name": "constant",
     "loss.min_snr_gamma": None, "loss.zero_terminal_snr": False, "train.steps": 1600, "train.precision": "fp32",
-    "save.output": "o", "save.name": "last", "save.every_epochs": None, "save.precision": "fp32",
+    "save.output": "o", "save.name": "last", "save.layout": "flat", "save.every_epochs": None, "save.precision": "fp32",
     "sample.every_epochs": None, "sample.at_start": False, "log.tensorboard": False,
 }  # fmt: skip
 
@@ -177,7 +177,7 @@ COMBINATIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "captions": (["--caption_dropout_rate=0.1", "--caption_dropout_every_n_epochs=3", "--caption_tag_dropout_rate=0.2", "--keep_tokens_separator=|||", "--enable_wildcard", "--caption_prefix=zorp,", "--token_warmup_step=0.1", "--token_warmup_min=2"],
                  {"captions.dropout": 0.1, "captions.dropout_every_n_epochs": 3, "captions.tag_dropout": 0.2, "captions.keep_tokens_separator": "|||", "captions.wildcards": True, "captions.prefix": "zorp,", "captions.tag_warmup_steps": 160, "captions.tag_warmup_min": 2}),
     "saving": (["--max_train_epochs=20", "--save_n_epoch_ratio=4", "--save_last_n_epochs=2", "--save_precision=bf16", "--output_name=zorp", "--logging_dir=logs", "--save_state"],
-               {"train.epochs": 20, "train.steps": GONE, "save.every_epochs": 5, "save.keep_last": 2, "save.precision": "bf16", "save.name": "zorp", "log.tensorboard": True}),
+               {"train.epochs": 20, "train.steps": GONE, "save.every_epochs": 5, "save.keep_last": 2, "save.precision": "bf16", "save.name": "zorp", "save.layout": "flat", "log.tensorboard": True}),
     "saving by steps": (["--save_every_n_steps=100", "--save_last_n_steps=300"], {"save.every_steps": 100, "save.keep_last": 4}),
     "going on, held-out pictures": (["--network_weights=old.safetensors", "--dim_from_weights", "--validation_split=0.1", "--seed=7", "--max_validation_steps=8", "--train_batch_size=2"],
                                     {"adapter.init_from": "old.safetensors", "validation.split": 0.1, "validation.seed": 7, "validation.every_epochs": 1, "validation.pictures": 16, "train.seed": 7, "train.batch": 2}),
