@@ -218,7 +218,7 @@ def test_advice_ends_where_it_fits(prepared: Prepared) -> None:
 
 def test_a_small_device_encodes_one_by_one_and_then_in_tiles(prepared: Prepared) -> None:
     settings = prepared.settings
-    width, height = next(iter(prepared.dataset.samples_by_bucket))
+    width, height = prepared.dataset.buckets[0].size
     use = replace(USE, width=width, height=height)
     run = EmptyRun(settings, prepared.architecture, torch.float32, use)
     one, four = (run.encoding(batch).total for batch in (1, 4))
