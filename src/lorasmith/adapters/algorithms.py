@@ -13,7 +13,9 @@ from torch import Tensor
 
 from lorasmith.adapters.base import Adapter
 from lorasmith.adapters.boft import BOFT
+from lorasmith.adapters.differences import Difference, WithBias
 from lorasmith.adapters.dylora import DyLoRA
+from lorasmith.adapters.glora import GLoRA
 from lorasmith.adapters.ia3 import IA3
 from lorasmith.adapters.loha import LoHa
 from lorasmith.adapters.lokr import LoKr
@@ -60,9 +62,16 @@ ALGORITHMS: dict[str, Algorithm] = {
     "boft": Algorithm(BOFT, conv=True, algo="boft"),
 }
 
-TYPES: tuple[type[Adapter], ...] = tuple(dict.fromkeys(row.cls for row in ALGORITHMS.values()))
+READ_ONLY: tuple[type[Adapter], ...] = (GLoRA, Difference, WithBias)
+"""What is applied, and not trained."""
+
+_TYPES: tuple[type[Adapter], ...] = (
+    *dict.fromkeys(row.cls for row in ALGORITHMS.values()),
+    GLoRA,
+    Difference,
+)
 
 
 def algorithm_of(tensors: Mapping[str, Tensor]) -> type[Adapter] | None:
     """The type whose tensors, by declared name, these are, or ``None``."""
-    return next((cls for cls in TYPES if cls.claims(tensors)), None)
+    return next((cls for cls in _TYPES if cls.claims(tensors)), None)

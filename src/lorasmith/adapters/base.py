@@ -21,6 +21,7 @@ from lorasmith.adapters.options import AdapterOptions
 from lorasmith.tensor_held import HeldLayer
 
 Layer = nn.Linear | nn.Conv2d
+Norm = nn.LayerNorm | nn.GroupNorm
 
 _PLAIN = AdapterOptions()
 
@@ -235,10 +236,11 @@ class AdaptedLayer(nn.Module):
 
     _SHOWN = (
         "in_features", "out_features", "in_channels", "out_channels", "kernel_size", "stride",
-        "padding", "dilation", "groups", "padding_mode",
+        "padding", "dilation", "groups", "padding_mode", "normalized_shape", "num_groups",
+        "num_channels", "eps",
     )  # fmt: skip
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer | Norm) -> None:
         super().__init__()
         assert getattr(layer, "padding_mode", "zeros") == "zeros", layer
         self.layer = layer
@@ -259,7 +261,7 @@ class AdaptedLayer(nn.Module):
         active = [adapter for adapter in self.adapters if adapter.strength != 0.0]
         if len(active) == 1:
             only: Adapter = active[0]  # type: ignore[assignment]
-            return only.adapt(x, self.layer)
+            return only.adapt(x, self.layer)  # type: ignore[arg-type]
         y: Tensor = self.layer(x)
         for adapter in active:
             y = adapter(x, y, self.layer)

@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lorasmith.adapters.names import is_peft, looks_like_lora, peft_alphas, with_peft_settings
+from lorasmith.adapters.key_names import describe, looks_like_lora
+from lorasmith.adapters.names import is_peft, peft_alphas, with_peft_settings
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.files import (
     TensorBytes,
@@ -258,4 +259,4 @@ def _kind_of_model(names: Mapping[str, Tensor]) -> str:
     for beginnings, kind in _MODEL_KINDS:
         if any(name.startswith(beginnings) for name in names):
             return kind
-    return f"a file with unknown tensors ({next(iter(names))}, …)"
+    return describe(names) or f"a file with unknown tensors ({next(iter(names))}, …)"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lorasmith.adapters.algorithms import ALGORITHMS, algorithm_of
-from lorasmith.adapters.base import Adapter
-from lorasmith.adapters.names import NamedTensors, match_names
-from lorasmith.adapters.targets import AdapterRoot, Target, layers_of, targets_of
+from lorasmith.adapters.base import Adapter, Norm
+from lorasmith.adapters.differences import BIAS, Difference, WithBias
+from lorasmith.adapters.key_names import describe
+from lorasmith.adapters.names import NamedTensors, match_names, twice
+from lorasmith.adapters.targets import AdapterRoot, Target, modules_of, targets_of
 from lorasmith.errors import LoraFileError, Problem
 
 # A LoRA of another family misses hundreds of layers; a few say as much.
@@ -47,25 +49,33 @@ def build_adapters(
         LoraFileError: see :meth:`AdapterNetwork.load`.
     """
     found = match_names(tensors, roots)
-    problems: list[Problem] = []
+    problems = twice(found, where)
     modules: list[tuple[Target, Adapter]] = []
-    for target in (target for root in roots for target in layers_of(root)):
+    for target in (target for root in roots for target in modules_of(root)):
         if target.key not in found.modules:
             continue
         try:
             modules.append((target, build_adapter(target, found.modules[target.key], algorithm)))
         except UnknownType as error:
-            problems.append(Problem(where, f"{target.key}: {error}", _TRY_TYPES))
+            problems.append(Problem(where, f"{target.key}: {error}", READ_TYPES))
         except ValueError as error:
             todo = "use a LoRA of the base model's family"
             problems.append(Problem(where, f"{target.key}: {error}", todo))
     if not modules and not problems:
-        first = next(iter(tensors), "nothing")
-        what = f"none of its {len(tensors)} tensors belongs to this model (the first is {first})"
-        problems.append(Problem(where, what, "use a LoRA of the base model's family"))
+        problems.append(belongs_nowhere(where, tensors))
     if problems:
         raise LoraFileError(_shortened(problems, where))
     return modules, LoadReport(tuple(found.unmatched), _missing(found, roots))
+
+
+def belongs_nowhere(where: str, names: Collection[str]) -> Problem:
+    """That no tensor of a file is of the model, and what the file is, where its names tell."""
+    if kind := describe(names):
+        what = f"is {kind}, which is not for this model ({next(iter(names))}, …)"
+    else:
+        first = next(iter(names), "nothing")
+        what = f"none of its {len(names)} tensors belongs to this model (the first is {first})"
+    return Problem(where, what, "use a LoRA of the base model's family")
 
 
 class UnknownType(ValueError):
@@ -74,16 +84,16 @@ class UnknownType(ValueError):
 
 # Tensors that betray types which are not read.
 _UNREAD = {
-    "diff": "whole weight differences (LyCORIS' full)",
-    "diff_b": "biases beside weights (LyCORIS' full)",
-    "a1.weight": "GLoRA",
+    "bm.weight": "GLoRA with a core",
     "oft_diag": "OFT of LyCORIS before 3.0, whose blocks are finished rotations",
-    "oft_R": "OFT of peft, which turns the layer's inputs",
+    "oft_R": "OFT of peft and OneTrainer, which turns the layer's inputs",
     "boft_R": "BOFT of peft, which turns the layer's inputs",
-    "w_norm": "trained norms",
-    "bias_values": "sparse biases of early LoCon",
+    "bias_values": "LoCon with sparse biases, of its first versions",
+    "lora_B.bias": "LoRA of peft with a bias of its own",
+    "set_weight": "a weight to be set (ComfyUI)",
+    "reshape_weight": "a LoRA that makes the layer larger (ComfyUI)",
 }
-_TRY_TYPES = "read are " + ", ".join(ALGORITHMS)
+READ_TYPES = "read are " + ", ".join((*ALGORITHMS, "glora", "LyCORIS' full", "trained norms"))
 
 
 def build_adapter(
@@ -97,13 +107,19 @@ def build_adapter(
     """
     if "ia3_l" in tensors:
         tensors = _from_peft_ia3(target, tensors["ia3_l"])
+    if BIAS in tensors and not Difference.claims(tensors):
+        others = {name: tensor for name, tensor in tensors.items() if name != BIAS}
+        inner = build_adapter(target, others, algorithm)
+        return WithBias.of(inner, target.layer, tensors)
     wanted = None if algorithm is None else ALGORITHMS[algorithm].cls
     kind = wanted if wanted is not None and wanted.claims(tensors) else algorithm_of(tensors)
     if kind is None:
         names = [kind for name, kind in _UNREAD.items() if name in tensors]
         what = f"is {names[0]}" if names else "is of no known type"
         raise UnknownType(f"{what} ({', '.join(sorted(tensors))})")
-    return kind.from_tensors(target.layer, tensors)
+    if isinstance(target.module, Norm) and kind is not Difference:
+        raise ValueError(f"a norm cannot be changed by {', '.join(sorted(tensors))}")
+    return kind.from_tensors(target.module, tensors)  # type: ignore[arg-type]
 
 
 def _from_peft_ia3(target: Target, factors: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Names of tensors in LoRA files: kohya's, and those of diffusers and peft, which are read only."""
+"""A file's tensors by the layers of a model, and the scales that peft keeps apart from them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.targets import AdapterRoot, Target, layers_of
+from lorasmith.adapters.key_names import read_name, split_tensor
+from lorasmith.adapters.targets import AdapterRoot, Target, modules_of
+from lorasmith.errors import Problem
 
-# Suffixes of diffusers (three generations of them) and peft -> the declared names.
-_LONG_SUFFIXES = {
-    ".lora_A.weight": "lora_down.weight",
-    ".lora_B.weight": "lora_up.weight",
-    ".lora_A.default.weight": "lora_down.weight",
-    ".lora_B.default.weight": "lora_up.weight",
-    ".lora.down.weight": "lora_down.weight",
-    ".lora.up.weight": "lora_up.weight",
-    ".lora_linear_layer.down.weight": "lora_down.weight",
-    ".lora_linear_layer.up.weight": "lora_up.weight",
-    "_lora.down.weight": "lora_down.weight",
-    "_lora.up.weight": "lora_up.weight",
-    ".lora_magnitude_vector": "dora_scale",
-    ".lora_magnitude_vector.weight": "dora_scale",
-    ".lora_magnitude_vector.default.weight": "dora_scale",
-    ".alpha": "alpha",
-}
-# peft's other types; their names end as LyCORIS' do, where there is a LyCORIS type at all.
-_PEFT_NAME = re.compile(
-    r"\.((?:hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2)|ia3_l|b?oft_[Rs](?=\.|$))"
-    r")(?:\.default)?(?:\.weight)?$"
-)
 _PEFT_PREFIX = "base_model.model."
-_PROCESSOR = re.compile(r"\.processor\.(to_out|to_[qkv])$")
 
 
 @dataclass(slots=True)
@@ -48,58 +27,44 @@ class NamedTensors:
         modules: layer's key -> declared name -> tensor.
         layers: layer's key -> the layer.
         unmatched: names in the file that belong to no layer of the model.
+        twice: names of tensors that the file holds under another name too.
     """
 
     modules: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     layers: dict[str, Target] = field(default_factory=dict)
     unmatched: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
 
 
 def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> NamedTensors:
-    """Find the layer of each tensor. Kohya's and the long names may stand side by side."""
-    by_key: dict[str, Target] = {}
-    by_long_name: dict[str, Target] = {}
+    """Find the layer of each tensor. Names of several styles may stand side by side."""
+    layers: dict[tuple[str, str], Target] = {}
     for root in roots:
-        for target in layers_of(root):
-            # LyCORIS takes the module's own path, and asked to adapt one network "lycoris".
-            named = (target.key, root.plain_key(target.path))
-            for path in (*(key.removeprefix(root.key_prefix) for key in named), f"_{target.path}"):
-                for prefix in (root.key_prefix, "lycoris"):
-                    by_key.setdefault(prefix + path.replace(".", "_"), target)
-            for name in root.long_names(target.path):
-                by_long_name[name] = target
-                by_long_name.setdefault(_PEFT_PREFIX + name.partition(".")[2], target)
+        for target in modules_of(root):
+            for path in root.paths(target.path):
+                layers.setdefault((root.folder or root.part, path.replace(".", "_")), target)
     found = NamedTensors()
     for name, tensor in tensors.items():
-        key, _, declared = name.partition(".")
-        layer = by_key.get(key)
-        if layer is None:
-            path, declared = split_long_name(name)
-            layer = by_long_name.get(path)
-        if layer is None:
+        read = read_name(name)
+        layer = layers.get((read.part, read.path)) if read is not None else None
+        if read is None or layer is None:
             found.unmatched.append(name)
             continue
-        if name.partition(".lora_magnitude_vector")[1]:
+        if ".lora_magnitude_vector" in name:
             tensor = tensor.flatten()  # (1, O, 1, 1) of a convolution is per output all the same
         found.layers[layer.key] = layer
-        found.modules.setdefault(layer.key, {})[declared] = tensor
+        own = found.modules.setdefault(layer.key, {})
+        if read.tensor in own:
+            found.twice.append(name)
+        own[read.tensor] = tensor
     return found
 
 
-def split_long_name(name: str) -> tuple[str, str]:
-    """(path of the layer, declared name) of a diffusers or peft tensor name.
-
-    >>> split_long_name("unet.mid_block.attentions.0.proj_in.lora_A.weight")
-    ('unet.mid_block.attentions.0.proj_in', 'lora_down.weight')
-    """
-    if peft := _PEFT_NAME.search(name):
-        return name[: peft.start()], peft[1]
-    for suffix, declared in _LONG_SUFFIXES.items():
-        if name.endswith(suffix):
-            # The oldest files name the attention's processor, which stood for its four layers.
-            layer = _PROCESSOR.sub(r".\1", name.removesuffix(suffix))
-            return (f"{layer}.0" if layer.endswith(".to_out") else layer), declared
-    return name, ""
+def twice(found: NamedTensors, where: str) -> list[Problem]:
+    """That a file holds the same tensor under names of two styles."""
+    what = "is of a layer that has such a tensor under another name too"
+    todo = "keep one of the two"
+    return [Problem(where, f"{name} {what}", todo) for name in found.twice]
 
 
 def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
@@ -119,7 +84,7 @@ def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> d
         raise ValueError("lora_adapter_metadata holds no settings")
     alphas: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        layer, declared = split_long_name(name)
+        layer, declared = split_tensor(name)
         part, _, path = layer.partition(".")
         if declared != "lora_down.weight" or settings.get(f"{part}.lora_alpha") is None:
             continue
@@ -175,7 +140,7 @@ def with_peft_settings(
     try:
         for name, tensor in tensors.items():
             made[name] = tensor
-            layer, declared = split_long_name(name)
+            layer, declared = split_tensor(name)
             path = layer.removeprefix(_PEFT_PREFIX)
             if declared == "lora_down.weight":
                 made[f"{layer}.alpha"] = _peft_alpha(settings, path, tensor.shape)
@@ -187,16 +152,3 @@ def with_peft_settings(
     except ZeroDivisionError as error:
         raise ValueError("adapter_config.json says a rank of 0") from error
     return made
-
-
-def looks_like_lora(names: Iterable[str]) -> bool:
-    """Whether some tensor is called as those of adapters are, of whatever type."""
-    return any(_ADAPTER_NAME.search(name) for name in names)
-
-
-_ADAPTER_NAME = re.compile(
-    r"\.(lora_(down|up|mid|A|B)\b|lora\.(down|up)\.|lora_linear_layer\.|hada_[wt][12]|lokr_[wt]"
-    r"|b?oft_(blocks|diag|R)\b|lora_magnitude_vector|ia3_l\b|dora_scale|on_input$"
-    r"|diff$|diff_b$|[wb]_norm$|[ab][12]\.weight$)"
-    r"|_lora\.(down|up)\.weight$|^lora_\w+\.\w"
-)

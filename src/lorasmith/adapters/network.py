@@ -230,8 +230,8 @@ class AdapterNetwork:
         for module in self._modules.values():
             target, slot = module.target, module.target.slot
             if not isinstance(slot, AdaptedLayer):
-                slot = AdaptedLayer(target.layer)
-                slot.train(target.layer.training)
+                slot = AdaptedLayer(target.module)
+                slot.train(target.module.training)
                 setattr(target.parent, target.attribute, slot)
             slot.adapters.append(module.adapter)
         self._attached = True

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from lorasmith.adapters.base import AdaptedLayer, Layer
+from lorasmith.adapters.base import AdaptedLayer, Layer, Norm
+from lorasmith.adapters.key_names import TEXT_PROJECTION
 
 
 class AdapterRoot(NamedTuple):
@@ -34,6 +35,7 @@ class AdapterRoot(NamedTuple):
         folder: the network's name in the long file names, where it is not ``part``:
             "text_encoder_2".
         renamed: other names of module paths in kohya's keys: SDXL's are LDM's.
+        ldm: LDM's names of module paths, which some programs' files have.
     """
 
     part: str
@@ -44,14 +46,17 @@ class AdapterRoot(NamedTuple):
     conv_targets: tuple[str, ...] = ()
     folder: str = ""
     renamed: Mapping[str, str] | None = None
+    ldm: Mapping[str, str] | None = None
 
     def key(self, path: str) -> str:
         """Kohya's key of the layer at ``path`` below this root."""
-        return self.plain_key((self.renamed or {}).get(path, path))
+        full = self._full((self.renamed or {}).get(path, path))
+        return f"{self.key_prefix}_{full}".replace(".", "_")
 
-    def plain_key(self, path: str) -> str:
-        """The key without :attr:`renamed`; some SDXL files are written so."""
-        return f"{self.key_prefix}_{self._full(path)}".replace(".", "_")
+    def paths(self, path: str) -> list[str]:
+        """All names of a module's path in files, without what :attr:`path_prefix` adds."""
+        others = ((names or {}).get(path) for names in (self.renamed, self.ldm))
+        return [path, *(other for other in others if other is not None)]
 
     def long_names(self, path: str) -> list[str]:
         """The layer's names in diffusers' and peft's files, the usual one first."""
@@ -61,7 +66,9 @@ class AdapterRoot(NamedTuple):
         return [full] if full == bare else [full, bare]
 
     def _full(self, path: str) -> str:
-        return f"{self.path_prefix}.{path}" if self.path_prefix else path
+        if not self.path_prefix or path == TEXT_PROJECTION:
+            return path
+        return f"{self.path_prefix}.{path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +100,23 @@ class Target:
     @property
     def layer(self) -> Layer:
         """The frozen layer itself, whether wrapped or not."""
+        module = self.module
+        assert isinstance(module, nn.Linear | nn.Conv2d), f"{self.path} is {type(module).__name__}"
+        return module
+
+    @property
+    def module(self) -> Layer | Norm:
+        """As :attr:`layer`, or the norm that a file changes."""
         slot = self.slot
-        layer = slot.layer if isinstance(slot, AdaptedLayer) else slot
-        assert isinstance(layer, nn.Linear | nn.Conv2d), f"{self.path} is a {type(layer).__name__}"
-        return layer
+        module = slot.layer if isinstance(slot, AdaptedLayer) else slot
+        assert isinstance(module, nn.Linear | nn.Conv2d | Norm), self.path
+        return module
 
     @property
     def is_spatial(self) -> bool:
         """A convolution larger than 1 x 1: what ``conv_rank`` and ``conv_alpha`` are for."""
-        layer = self.layer
-        return isinstance(layer, nn.Conv2d) and tuple(layer.kernel_size) != (1, 1)
+        module = self.module
+        return isinstance(module, nn.Conv2d) and tuple(module.kernel_size) != (1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +195,11 @@ _IA3 = ("to_k", "to_v", "ff.net.2", "k_proj", "v_proj", "mlp.fc2")
 def layers_of(root: AdapterRoot) -> list[Target]:
     """Every Linear and Conv2d layer of a root, in the order of its modules."""
     return [target for target, _ in _walked(root)]
+
+
+def modules_of(root: AdapterRoot) -> list[Target]:
+    """What files may change: :func:`layers_of`, and norms, in the order of the root's modules."""
+    return [Target(root, path, root.key(path)) for path, _, _ in _walk(root.module, "", _NOWHERE)]
 
 
 def targets_of(root: AdapterRoot, *, conv: bool = False) -> list[Target]:
@@ -266,17 +285,23 @@ def _in_preset(name: str, target: Target, inside: frozenset[str], conv: bool) ->
     return any(matches(ending, target) for ending in _IA3)
 
 
+_NOWHERE: frozenset[str] = frozenset()
+
+
 def _walked(root: AdapterRoot) -> Iterator[tuple[Target, frozenset[str]]]:
-    """Every layer, with the class names of the modules that it lies in."""
-    for path, inside in _walk(root.module, "", frozenset()):
-        yield Target(root, path, root.key(path)), inside
+    """Every Linear and Conv2d layer, with the class names of the modules that it lies in."""
+    for path, inside, module in _walk(root.module, "", _NOWHERE):
+        if not isinstance(module, Norm):
+            yield Target(root, path, root.key(path)), inside
 
 
 def _walk(
     module: nn.Module, path: str, inside: frozenset[str]
-) -> Iterator[tuple[str, frozenset[str]]]:
-    if isinstance(module, nn.Linear | nn.Conv2d | AdaptedLayer):
-        yield path, inside
+) -> Iterator[tuple[str, frozenset[str], nn.Module]]:
+    """Paths of layers and norms, what they lie in, and the layers and norms themselves."""
+    layer = module.layer if isinstance(module, AdaptedLayer) else module
+    if isinstance(layer, nn.Linear | nn.Conv2d | Norm):
+        yield path, inside, layer
         return
     inside |= {type(module).__name__}
     for name, child in module.named_children():

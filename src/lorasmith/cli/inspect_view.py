@@ -142,6 +142,7 @@ def _style(style: str) -> str:
         "diffusers": "diffusers' names", "diffusers-old": "diffusers' old names",
         "peft": "peft's names", "comfy": "ComfyUI's names", "lycoris": "LyCORIS' own names",
         "cloneofsimo": "numbers for names (cloneofsimo's program)",
+        "onetrainer": "OneTrainer's names",
     }  # fmt: skip
     return called.get(style, "names of no known style")
 

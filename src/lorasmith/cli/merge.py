@@ -94,7 +94,7 @@ def command(
 
 def _show(report: MergeReport, out: Path, modules: bool) -> None:
     from lorasmith.cli.console import console
-    from lorasmith.cli.rank_table import block_table, megabytes, module_table, range_of
+    from lorasmith.cli.rank_table import block_table, dropped, megabytes, module_table, range_of
 
     console.print(module_table(report.modules) if modules else block_table(report.modules))
     lines = [
@@ -105,7 +105,9 @@ def _show(report: MergeReport, out: Path, modules: bool) -> None:
     ]
     for source, unmatched in zip(report.sources, report.unmatched, strict=True):
         if unmatched:
-            lines.append(f"dropped    {len(unmatched)} tensors of no layer in {source.path.name}")
+            lines.append(dropped(unmatched, f" in {source.path.name}"))
+    if report.vectors:
+        lines.append(f"beside     {report.vectors} changes of norms and biases, added as they are")
     lines.append(
         f"result     {report.written}" if report.written else f"dry run    {out} not written"
     )

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from rich.table import Table
 
+from lorasmith.adapters.key_names import describe
 from lorasmith.block_weights import BLOCKS
 
 
@@ -57,8 +58,14 @@ def module_table(modules: Iterable[Row]) -> Table:
 
 def range_of(numbers: Sequence[int]) -> str:
     """ "8" or "4 to 16"."""
-    least, most = min(numbers), max(numbers)
+    least, most = min(numbers, default=0), max(numbers, default=0)
     return str(least) if least == most else f"{least} to {most}"
+
+
+def dropped(unmatched: Sequence[str], where: str = "") -> str:
+    """A line for tensors of no layer, and what they are, where their names tell."""
+    kind = f" ({what})" if (what := describe(unmatched)) else ""
+    return f"dropped    {len(unmatched)} tensors of no layer{where}{kind}"
 
 
 def megabytes(size: int) -> str:

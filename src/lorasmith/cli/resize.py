@@ -88,7 +88,7 @@ def command(
             observer=terminal,
             controls=controls,
         )
-    _show(report, out, modules)
+    _show(report, rule, out, modules)
 
 
 def _rule(**given: float | None) -> RankRule:
@@ -109,9 +109,9 @@ def _rule(**given: float | None) -> RankRule:
     return RankRule(name, value)  # type: ignore[arg-type]
 
 
-def _show(report: ResizeReport, out: Path, modules: bool) -> None:
+def _show(report: ResizeReport, rule: RankRule, out: Path, modules: bool) -> None:
     from lorasmith.cli.console import console
-    from lorasmith.cli.rank_table import block_table, megabytes, module_table, range_of
+    from lorasmith.cli.rank_table import block_table, dropped, megabytes, module_table, range_of
 
     console.print(module_table(report.modules) if modules else block_table(report.modules))
     old = range_of([module.old_rank for module in report.modules])
@@ -121,19 +121,33 @@ def _show(report: ResizeReport, out: Path, modules: bool) -> None:
         f"size       {megabytes(report.old_bytes)} -> {megabytes(report.new_bytes)}",
         f"error      {report.error:.3g} of the norm, {1 - report.error**2:.2%} of the energy kept",
     ]
+    measures = [module.measure for module in report.modules if module.measure is not None]
+    if measures:
+        least, most = (f"{value:.4g}" for value in (min(measures), max(measures)))
+        between = least if least == most else f"{least} to {most}"
+        lines.insert(
+            2, f"{rule.by:10} {rule.value:g} asked for; the modules have {between} {_OF[rule.by]}"
+        )
     ways = {module.how for module in report.modules}
     for how, said in _WAYS.items():
         if how in ways:
             count = sum(module.how == how for module in report.modules)
             lines.append(f"{how:10} {count} modules {said}")
+    if report.carried:
+        lines.append(f"carried    {report.carried} changes of norms and biases, as they were")
     if report.unmatched:
-        lines.append(f"dropped    {len(report.unmatched)} tensors of no layer")
+        lines.append(dropped(report.unmatched))
     lines.append(
         f"result     {report.written}" if report.written else f"dry run    {out} not written"
     )
     echo("\n".join(lines))
 
 
+_OF = {
+    "retain": "of their norm",
+    "cumulative": "of their singular values' sum",
+    "ratio": "between the largest and the smallest that stays",
+}
 _WAYS = {
     "kept": "have this rank already, or less, and are as they were",
     "cut": "of a DyLoRA are cut to their first ranks",

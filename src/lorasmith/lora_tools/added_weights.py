@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from lorasmith.adapters.added import AddedWeight
-from lorasmith.adapters.algorithms import ALGORITHMS
-from lorasmith.adapters.base import Adapter, Layer
+from lorasmith.adapters.base import Adapter, Layer, Norm
 from lorasmith.adapters.blocks import BlockMap
+from lorasmith.adapters.differences import BIASES, Difference
 from lorasmith.adapters.file import load_lora
-from lorasmith.adapters.loading import UnknownType, build_adapter
+from lorasmith.adapters.loading import READ_TYPES, UnknownType, belongs_nowhere, build_adapter
 from lorasmith.adapters.lora import LoRA, whole_down
-from lorasmith.adapters.names import match_names
+from lorasmith.adapters.names import match_names, twice
 from lorasmith.adapters.targets import AdapterRoot, Target
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.lora_tools.low_rank import NotFinite, check_finite
@@ -34,8 +34,7 @@ from lorasmith.models.reading import placed
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.models.source import OpenedCheckpoint, StoredWeight
 
-_WHOLE = {"diff", "diff_b"}  # LyCORIS' full: differences of weight and bias as they are
-_KNOWN = f"leave this file out; read are {', '.join(ALGORITHMS)} and LyCORIS' full"
+_KNOWN = f"leave this file out; {READ_TYPES}"
 _SHOWN = 5
 
 
@@ -86,7 +85,8 @@ class _Layer:
         weight = placed(values, place).view(shape)
         if self.name.endswith(".bias"):
             for module in self.modules:
-                weight.add_(module.tensors["diff_b"].float().flatten(), alpha=module.strength)
+                change = next(module.tensors[name] for name in BIASES if name in module.tensors)
+                weight.add_(change.float().flatten(), alpha=module.strength)
         else:
             _add(weight, self.modules)
 
@@ -140,10 +140,9 @@ def _change_all(layers: Sequence[_Layer], values: Tensor) -> None:
 
 def _leaves(module: _Module) -> list[str]:
     """Which of the layer's tensors it changes."""
-    names = module.tensors.keys()
-    if names & _WHOLE:
-        return [leaf for leaf, own in (("weight", "diff"), ("bias", "diff_b")) if own in names]
-    return ["weight"]
+    names = module.tensors.keys() - {"alpha"}
+    bias = names & set(BIASES)
+    return ["weight"] * bool(names - bias) + ["bias"] * bool(bias)
 
 
 def _read(
@@ -152,13 +151,13 @@ def _read(
     file = load_lora(source.path)
     found = match_names(file.tensors, roots)
     modules: list[_Module] = []
-    problems: list[Problem] = []
+    problems = twice(found, str(source.path))
     counts: dict[str, int] = {}
     silent = 0
     for key, tensors in found.modules.items():
         target = found.layers[key]
         try:
-            _check(target, tensors)
+            build_adapter(target, tensors)  # on the meta device: nothing is read but alpha
             check_finite(*tensors.values())
         except NotFinite as error:
             todo = "make or download it again"
@@ -179,31 +178,13 @@ def _read(
         else:
             modules.append(_Module(target, tensors, strength))
     if not counts and not problems:
-        what = f"none of its {len(file.tensors)} tensors belongs to this model"
-        problems.append(Problem(str(source.path), what, "use a LoRA of the base model's family"))
+        problems.append(belongs_nowhere(str(source.path), file.tensors))
     if problems:
         rest = len(problems) - _SHOWN
         more = [Problem(str(source.path), f"{rest} more modules do not fit")] if rest > 0 else []
         raise LoraFileError([*problems[:_SHOWN], *more])
     unmatched = tuple(found.unmatched)
     return BakedLora(source, file.metadata, counts, unmatched, silent), modules
-
-
-def _check(target: Target, tensors: dict[str, Tensor]) -> None:
-    """
-    Raises:
-        UnknownType: the tensors are of no known type.
-        ValueError: they do not fit the layer.
-    """
-    if not tensors.keys() & _WHOLE:
-        build_adapter(target, tensors)  # on the meta device: nothing is read but alpha
-        return
-    if tensors.keys() - _WHOLE - {"alpha"}:
-        raise UnknownType(f"is of no known type ({', '.join(sorted(tensors))})")
-    wanted = target.layer.weight.shape
-    for name, shape in (("diff", wanted), ("diff_b", wanted[:1])):
-        if name in tensors and tensors[name].numel() != shape.numel():
-            raise ValueError(f"{name} is {tuple(tensors[name].shape)}, the layer {tuple(shape)}")
 
 
 @torch.no_grad()
@@ -213,19 +194,16 @@ def _add(weight: Tensor, modules: Sequence[_Module]) -> None:
     if len(modules) > 1 and not all(_is_plain(module) for module in modules):
         original = weight.clone()
     for module in modules:
-        if "diff" in module.tensors:
-            change = module.tensors["diff"].float().view(weight.shape)
-            weight.add_(change, alpha=module.strength)
-            continue
+        tensors = {n: t for n, t in module.tensors.items() if n not in BIASES}
         with _layer_with(module.target, original) as layer:
-            adapter = build_adapter(module.target, module.tensors)
+            adapter = build_adapter(module.target, tensors)
             _add_adapter(weight, original, adapter, layer, module.strength)
 
 
 @contextlib.contextmanager
-def _layer_with(target: Target, weight: Tensor) -> Iterator[Layer]:
+def _layer_with(target: Target, weight: Tensor) -> Iterator[Layer | Norm]:
     """The target's layer, which is empty, with a weight while the block runs."""
-    layer, empty = target.layer, target.layer.weight
+    layer, empty = target.module, target.module.weight
     layer.weight = nn.Parameter(weight, requires_grad=False)
     try:
         yield layer
@@ -234,8 +212,13 @@ def _layer_with(target: Target, weight: Tensor) -> Iterator[Layer]:
 
 
 def _add_adapter(
-    weight: Tensor, original: Tensor, adapter: Adapter, layer: Layer, strength: float
+    weight: Tensor, original: Tensor, adapter: Adapter, layer: Layer | Norm, strength: float
 ) -> None:
+    if isinstance(adapter, Difference):
+        assert adapter.change is not None
+        weight.add_(adapter.change, alpha=strength)
+        return
+    assert not isinstance(layer, Norm)
     if isinstance(adapter, AddedWeight) and adapter.dora_scale is None:
         if isinstance(adapter, LoRA) and weight.is_contiguous():
             mid = None if adapter.lora_mid is None else adapter.lora_mid.weight
@@ -251,4 +234,5 @@ def _add_adapter(
 def _is_plain(module: _Module) -> bool:
     """Whether its change does not depend on the layer's weight."""
     names = module.tensors.keys()
-    return "dora_scale" not in names and any(n.startswith(("lora_", "hada_", "lok")) for n in names)
+    plain = ("lora_", "hada_", "lok", "diff", "w_norm")
+    return "dora_scale" not in names and any(name.startswith(plain) for name in names)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lorasmith.adapters.names import looks_like_lora
+from lorasmith.adapters.key_names import looks_like_lora
 from lorasmith.errors import CheckpointError, LoraFileError, Problem, UserError
 from lorasmith.events import Controls, Observer, ignore
 from lorasmith.lora_tools.conversion import Conversion
@@ -16,7 +16,7 @@ from lorasmith.lora_tools.key_styles import WRITTEN
 from lorasmith.lora_tools.numbered import is_numbered
 from lorasmith.lora_tools.output import check_output
 from lorasmith.lora_tools.preview import preview_url
-from lorasmith.models.source import read_header
+from lorasmith.models.source import GIVE, read_header
 
 CONTAINER = "safetensors"
 """``to`` for the names as they are."""
@@ -83,6 +83,16 @@ def convert(
     )
 
 
+def _of_either(problem: Problem) -> Problem:
+    """What is wrong with a file, for a tool that reads LoRAs and checkpoints."""
+    if problem.todo != GIVE:
+        return problem
+    todo = "give a LoRA or a checkpoint"
+    if "picture" in problem.what:
+        todo += "; `lorasmith generate --from-png PICTURE` reads what a picture was drawn with"
+    return Problem(problem.where, problem.what, todo)
+
+
 def is_lora(path: Path) -> bool:
     """Whether a file is a LoRA of any kind, by its header alone.
 
@@ -100,6 +110,5 @@ def is_lora(path: Path) -> bool:
     try:
         names = list(read_header(path).shapes)
     except CheckpointError as error:
-        # Both tools of this page read checkpoints and LoRAs.
-        raise LoraFileError(error.problems) from error
+        raise LoraFileError([_of_either(problem) for problem in error.problems]) from error
     return looks_like_lora(names) or is_numbered(path)

@@ -157,7 +157,7 @@ def _check_sound(file: LoraFile, source: Path) -> None:
     Raises:
         LoraFileError: modules are malformed, or hold NaN or infinity.
     """
-    problems = group_modules(file.tensors, str(source))[2]
+    problems = group_modules(file.tensors, str(source), file.metadata)[2]
     if problems:
         raise LoraFileError(problems[:_SHOWN])
     _rounded(file.tensors, None, source)
@@ -177,10 +177,21 @@ def _as_it_was(raw: RawFile, style: str | None) -> RawFile | None:
     """The file itself, or one that it was made from, where that has the wanted style already."""
     found: RawFile | None = raw
     while found is not None:
-        if style is None or style_of(found.data) == style:
+        if style is None or _is_named_in(style, found):
             return found
         found = restore(found)
     return None
+
+
+def _is_named_in(style: str, file: RawFile) -> bool:
+    """Whether all names are what the style has, and not what some program also takes for it."""
+    names = file.header.tensors
+    if style_of(names) != style:
+        return False
+    if style == "comfy":
+        return all(name.startswith(("diffusion_model.", "text_encoders.")) for name in names)
+    keys = kohya_names(names, file.header.metadata) if style == "kohya" else {}
+    return all(name == f"{key}.{declared}" for name, (key, declared) in keys.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +214,7 @@ def _renamed(file: LoraFile, source: Path, style: str | None) -> _Renamed:
     Raises:
         LoraFileError: modules are malformed, or the style has no names for them.
     """
-    modules, unmatched, problems = group_modules(file.tensors, str(source))
+    modules, unmatched, problems = group_modules(file.tensors, str(source), file.metadata)
     if problems:
         raise LoraFileError(problems[:_SHOWN])
     if style is None:
@@ -213,14 +224,13 @@ def _renamed(file: LoraFile, source: Path, style: str | None) -> _Renamed:
     if family is None:
         what = f"is for {found.title}: {found.why}" if modules else "has no layer of a known name"
         raise _error(source, what, f"no other names are known for it: leave out --to {style}")
+    keys = kohya_names(file.tensors, file.metadata)
     names = {
-        name: styled_name(key, declared, style, family)
-        for name, (key, declared) in kohya_names(file.tensors).items()
+        name: styled_name(key, declared, style, family) for name, (key, declared) in keys.items()
     }
     _check_all_named(names, modules, source, style)
-    keys = kohya_names(file.tensors)
     tensors = {
-        now: _shaped(file.tensors[name], name, now, modules[keys[name][0]])
+        now: _shaped(file.tensors[name], keys[name][1], now, modules[keys[name][0]])
         for name, now in names.items()
         if now is not None
     }
@@ -265,9 +275,9 @@ def _has_low_rank(module: LoraModule) -> bool:
     return whole or module.algorithm in ("lora", "dora", "loha", "lokr")
 
 
-def _shaped(tensor: Tensor, source_name: str, name: str, module: LoraModule) -> Tensor:
+def _shaped(tensor: Tensor, declared: str, name: str, module: LoraModule) -> Tensor:
     """DoRA's lengths in the style's shape: peft has a vector of them for a Linear layer."""
-    if not source_name.endswith(_LENGTHS):
+    if declared != "dora_scale":
         return tensor
     lengths = module.tensors["dora_scale"]
     if name.endswith("dora_scale"):

@@ -23,6 +23,7 @@ _WHY_NOT = {
     "boft": "BOFT turns the base model's weight",
     "glora": "GLoRA multiplies the base model's weight",
     "norm": "it changes a norm, which LoRA has no form for",
+    "full": "it changes a bias or a norm, which LoRA has no form for",
     "unknown": "it is of no known type",
 }
 # Layers whose convolution is larger than 1 x 1, by the end of kohya's key.
@@ -47,7 +48,7 @@ BAKED_ONLY = ("dora", "ia3", "oft", "boft", "full")
 
 
 def change_of(module: LoraModule) -> Change:
-    """ΔW at strength 1, its scale included.
+    """ΔW at strength 1, its scale included, of the weight alone: see ``module.vectors``.
 
     Raises:
         NotLowRank: it depends on the base model's weight, or is no change of a weight.
@@ -69,15 +70,13 @@ def low_rank_part(module: LoraModule) -> Change:
         return _hadamard(_loha_half(tensors, 1), _loha_half(tensors, 2), scale)
     if module.algorithm == "lokr":
         return Kronecker(_lokr_first(tensors), _lokr_second(tensors).flatten(1), scale)
-    if module.algorithm == "full" and tensors.keys() == {"diff"} and tensors["diff"].ndim > 1:
+    if module.algorithm == "full" and "diff" in tensors and tensors["diff"].ndim > 1:
         return whole(tensors["diff"].flatten(1))
-    if module.algorithm == "full":
-        raise NotLowRank("it changes a bias or a norm, which LoRA has no form for")
     raise NotLowRank(_WHY_NOT[module.algorithm])
 
 
 def kernels_of(file: LoraModules) -> dict[str, tuple[int, ...]]:
-    """Size of each layer's kernel by key, () for Linear.
+    """Size of each layer's kernel by key, () for Linear; norms have none.
 
     From the shapes where they tell, and otherwise from the layer's name: LoHa and LoKr write
     their factors of a convolution as matrices.
@@ -88,7 +87,8 @@ def kernels_of(file: LoraModules) -> dict[str, tuple[int, ...]]:
         if key.endswith("_attn2_to_k") and (tensor := module.tensors.get(DOWN)) is not None
     }
     linear = file.sdxl or _SD2_CONTEXT in reads
-    return {key: _kernel(module, linear) for key, module in file.modules.items()}
+    modules = ((key, module) for key, module in file.modules.items() if module.has_matrix)
+    return {key: _kernel(module, linear) for key, module in modules}
 
 
 def _kernel(module: LoraModule, linear_projections: bool) -> tuple[int, ...]:

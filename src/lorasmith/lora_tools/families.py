@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from lorasmith.adapters.key_names import OTHER_MODELS
 from lorasmith.lora_tools.factored import NotLowRank, low_rank_part
-from lorasmith.lora_tools.keys import is_sdxl
+from lorasmith.lora_tools.keys import is_sdxl, said_family
 from lorasmith.lora_tools.modules import LoraModule
 from lorasmith.models.family import FAMILIES
 
@@ -20,20 +21,6 @@ EITHER, UNKNOWN = "Stable Diffusion 1 or 2", "a model of unknown sizes"
 _TEXT = {768: "sd1", 1024: "sd2"}
 _READS_TEXT = re.compile(r"_attn2_to_[kv]$")
 _TEXT_LAYER = re.compile(r"_self_attn_[kqv]_proj$|_mlp_fc1$")
-# Layers of families that are not known here, by parts of their names.
-_OTHERS = (
-    ("Flux", re.compile(r"double_blocks|single_blocks|single_transformer_blocks")),
-    ("Stable Diffusion 3", re.compile(r"joint_blocks|_add_[kqv]_proj|joint_transformer")),
-    ("PixArt", re.compile(r"adaln_single|caption_projection")),
-    ("Stable Cascade", re.compile(r"prior_unet|kv_mapper|clf_")),
-    ("a video model", re.compile(r"temporal|motion_modules|blocks_\d+_cross_attn")),
-)
-# What metadata says of a base model, by the beginnings of the values.
-_SAID = (
-    ("sdxl", ("sdxl", "stable-diffusion-xl")),
-    ("sd2", ("sd_v2", "stable-diffusion-v2")),
-    ("sd1", ("sd_v1", "stable-diffusion-v1")),
-)
 
 GUESSED_BLOCKS = "its model is of no known family, and its blocks are numbered as in SD1"
 
@@ -45,16 +32,18 @@ class LoraFamily:
         name: "sd1", "sd2", "sdxl", or None where it is none of them or cannot be told.
         title: for people.
         why: what told it, or what did not.
+        published: its layers have the sizes of a published model, as far as can be told.
     """
 
     name: str | None
     title: str
     why: str
+    published: bool = True
 
     @property
     def guesses_blocks(self) -> bool:
         """Whether the model may have other levels than those that blocks are numbered by."""
-        return self.title == UNKNOWN
+        return not self.published
 
 
 def lora_family(
@@ -63,24 +52,20 @@ def lora_family(
     metadata: Mapping[str, str] | None = None,
 ) -> LoraFamily:
     """The family, by the layers' names, their widths, and last by what the metadata says."""
-    for title, sign in _OTHERS:
+    for title, sign in OTHER_MODELS:
         for name in (*modules, *unmatched):
             if sign.search(name):
                 return LoraFamily(None, title, f"it has a layer {name.partition('.')[0]}")
     widths = _widths(modules, _READS_TEXT)
     if widths:
-        return _by_width(min(widths), len(widths))
+        return _by_width(min(widths), len(widths), metadata or {})
     if is_sdxl(modules):
         return _named("sdxl", "its layers are those of Stable Diffusion XL")
     text = _widths(modules, _TEXT_LAYER)
     if text and min(text) in _TEXT:
         return _named(_TEXT[min(text)], f"its text encoder is {min(text)} wide")
-    said = [
-        (metadata or {}).get(k, "") for k in ("ss_base_model_version", "modelspec.architecture")
-    ]
-    for name, beginnings in _SAID:
-        if any(value.startswith(beginnings) for value in said):
-            return _named(name, "its metadata says so")
+    if (said := said_family(metadata or {})) is not None:
+        return _named(said, "its metadata says so")
     why = "it has no layer whose width tells SD1 and SD2 apart"
     return LoraFamily(None, EITHER, why)
 
@@ -93,7 +78,7 @@ def naming_family(found: LoraFamily, modules: Mapping[str, LoraModule], style: s
     """
     if found.title == EITHER:
         return "sd1"
-    if found.title == UNKNOWN and style in ("kohya", "diffusers"):
+    if not found.published and style in ("kohya", "diffusers"):
         return "sdxl" if is_sdxl(modules) else "sd1"
     return found.name
 
@@ -102,11 +87,15 @@ def _named(name: str, why: str) -> LoraFamily:
     return LoraFamily(name, FAMILIES[name].title, why)
 
 
-def _by_width(width: int, widths: int) -> LoraFamily:
+def _by_width(width: int, widths: int, metadata: Mapping[str, str]) -> LoraFamily:
     if widths == 1 and width in CONTEXT:
         return _named(CONTEXT[width], f"its cross-attention reads texts {width} wide")
     why = f"its cross-attention reads texts {width} wide, as no published model's does"
-    return LoraFamily(None, UNKNOWN, why)
+    said, base = said_family(metadata), metadata.get("ss_sd_model_name", "")
+    if said is None:
+        return LoraFamily(None, UNKNOWN, why, published=False)
+    why += f"; its metadata names the base model{f' {base}' * bool(base)}"
+    return LoraFamily(None, f"{FAMILIES[said].title} at other sizes", why, published=False)
 
 
 def _widths(modules: Mapping[str, LoraModule], pattern: re.Pattern[str]) -> set[int]:

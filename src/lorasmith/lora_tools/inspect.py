@@ -19,7 +19,7 @@ from lorasmith.lora_tools.hashes import hash_file
 from lorasmith.lora_tools.inspect_checkpoint import inspect_checkpoint
 from lorasmith.lora_tools.key_styles import style_of
 from lorasmith.lora_tools.layer_lists import GROUPS, family_layers
-from lorasmith.lora_tools.modules import MID, LoraModule, LoraModules, group_modules
+from lorasmith.lora_tools.modules import MID, LoraModule, LoraModules, group_modules, no_module
 from lorasmith.lora_tools.numbered import is_numbered, read_numbered
 from lorasmith.lora_tools.preview import read_preview
 from lorasmith.lora_tools.readers import readers
@@ -109,11 +109,9 @@ def _read(path: Path) -> tuple[LoraModules, str]:
     """The file's modules, malformed ones told apart, and whose names it has."""
     numbered = is_numbered(path)
     file = read_numbered(path)[0] if numbered else load_lora(path)
-    modules, unmatched, problems = group_modules(file.tensors, str(path))
+    modules, unmatched, problems = group_modules(file.tensors, str(path), file.metadata)
     if not modules and not problems:
-        first = next(iter(file.tensors), "nothing")
-        what = f"none of its {len(file.tensors)} tensors is named as a layer's (first: {first})"
-        raise LoraFileError(Problem(str(path), what, "choose a LoRA of Stable Diffusion"))
+        raise LoraFileError(no_module(path, file.tensors))
     found = LoraModules(modules, dict(file.metadata), tuple(unmatched), path, tuple(problems))
     return found, "cloneofsimo" if numbered else style_of(file.tensors)
 

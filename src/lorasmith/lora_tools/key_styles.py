@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from lorasmith.lora_tools.keys import PARTS, is_sdxl
+from lorasmith.adapters.key_names import read_name
+from lorasmith.lora_tools.keys import PARTS, is_sdxl, kohya_names
 from lorasmith.lora_tools.layer_lists import UNETS
 from lorasmith.models.key_maps import UNetPlan, inverted, translate, unet_table
 
@@ -49,18 +50,24 @@ _COMFY_TEXT = {
     ("text_encoder", "sdxl"): "clip_l",
     ("text_encoder_2", "sdxl"): "clip_g",
 }
+_CLIP = tuple(f"clip_{size}.{start}" for size in "lg" for start in ("text_model", "encoder"))
 _SIGNS = (
-    ("kohya", ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")),
+    ("kohya", ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "oft_unet_")),
+    ("onetrainer", ("lora_unet.", "lora_te.", "lora_te1.", "lora_te2.", *_CLIP)),
     ("lycoris", ("lycoris_",)),
     ("comfy", ("diffusion_model.", "model.diffusion_model.", "text_encoders.", "clip_")),
-    ("peft", ("base_model.model.",)),
+    ("peft", ("base_model.model.", "unet.base_model.model.", "text_encoder.base_model.model.")),
     ("diffusers", ("unet.", "text_encoder.", "text_encoder_2.")),
 )
 
 
-def style_of(names: Iterable[str]) -> str:
-    """The style that a file's names are of: one of the table's, "peft", "lycoris", or "unknown"."""
-    names = list(names)
+def style_of(tensors: Iterable[str]) -> str:
+    """The style that a file's names are of: one of the table's, "peft", "lycoris", or "unknown".
+
+    Args:
+        tensors: names, or tensors by name.
+    """
+    names = list(tensors)
     if any(":up" in name for name in names) and any(":down" in name for name in names):
         return "cloneofsimo"
     counts = {
@@ -69,10 +76,12 @@ def style_of(names: Iterable[str]) -> str:
     style = max(counts, key=lambda each: counts[each])
     if not counts[style]:
         old = any(".processor." in name for name in names)
-        return "diffusers-old" if old else "unknown"
+        if old or any(read_name(name) for name in names):
+            return "diffusers-old"  # Without a beginning, as diffusers saved a UNet's alone.
+        return "unknown"
     if style == "diffusers" and any(".processor." in name or "_lora." in name for name in names):
         return "diffusers-old"
-    if style == "kohya" and is_sdxl(name.partition(".")[0] for name in names):
+    if style == "kohya" and is_sdxl(key for key, _ in kohya_names(tensors).values()):
         diffusers = ("lora_unet_down_blocks_", "lora_unet_up_blocks_", "lora_unet_mid_block_")
         if any(name.startswith(diffusers) for name in names):
             return "kohya-diffusers"

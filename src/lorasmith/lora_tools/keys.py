@@ -2,16 +2,17 @@
 
 Kohya's keys: ``lora_unet_``, ``lora_te_`` (``lora_te1_`` and ``lora_te2_`` in SDXL) and the layer's
 path with ``_`` for ``.``: diffusers' path of the UNet in SD1 and SD2, LDM's in SDXL. Names of
-diffusers, peft and ComfyUI become these. Torch-free but for the suffixes that it shares.
+other programs (:mod:`adapters.key_names`) become these.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
-from lorasmith.adapters.names import split_long_name
+from lorasmith.adapters.key_names import TEXT_PROJECTION, LayerName, read_name
 from lorasmith.block_weights import BASE, INPUTS, MIDDLE, OUTPUTS, block_of
 from lorasmith.models.key_maps import UNetPlan, inverted, unet_table
 
@@ -23,32 +24,20 @@ PARTS = {
 }
 """How kohya's keys begin, and the part that they mean."""
 
-# Beginnings of long names -> part. Longer ones first.
-_LONG_PARTS = (
-    ("model.diffusion_model.", "unet"),
-    ("diffusion_model.", "unet"),
-    ("unet.", "unet"),
-    ("text_encoders.clip_g.transformer.", "text_encoder_2"),
-    ("text_encoders.clip_l.transformer.", "text_encoder"),
-    ("text_encoders.clip_h.transformer.", "text_encoder"),
-    ("clip_g.transformer.", "text_encoder_2"),
-    ("clip_l.transformer.", "text_encoder"),
-    ("clip_h.transformer.", "text_encoder"),
-    ("text_encoder_2.", "text_encoder_2"),
-    ("text_encoder.", "text_encoder"),
-    ("base_model.model.", ""),
-    ("lycoris_", ""),
-)
-_UNET_ROOTS = re.compile(
-    r"(down|up)_blocks|mid_block|(input|output)_blocks|middle_block|time_embed|label_emb"
-    r"|add_embedding|conv_(in|out|norm_out)|out[._][02]\b"
-)
-_TEXT_ROOTS = re.compile(r"text_model|encoder[._]layers")
-
 # What only one of the two kinds of UNet has.
 _SD1_ONLY = re.compile(
     r"down_blocks_0_attentions|(down|up)_blocks_3_|input_blocks_[12]_1_|input_blocks_(9|1\d)_"
     r"|output_blocks_(9|1[01])_|output_blocks_[678]_1_(?!conv)"
+)
+_READS_TEXT = re.compile(r"_attn2_to_[kv]$")
+# Width of the texts that cross-attention reads -> whether it is SDXL's.
+_TEXT_WIDTHS = {768: False, 1024: False, 2048: True}
+_SDXL_IN_KOHYA = ("lora_te1_", *(f"lora_unet_{k}_block" for k in ("input", "output", "middle")))
+# What metadata says of a base model, by the beginnings of the values.
+_SAID = (
+    ("sdxl", ("sdxl", "stable-diffusion-xl")),
+    ("sd2", ("sd_v2", "stable-diffusion-v2")),
+    ("sd1", ("sd_v1", "stable-diffusion-v1")),
 )
 _SDXL_ONLY = re.compile(
     r"^lora_te[12]_|up_blocks_0_attentions|output_blocks_[012]_1_(?!conv)"
@@ -56,29 +45,68 @@ _SDXL_ONLY = re.compile(
 )
 
 
-def kohya_names(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+def kohya_names(
+    names: Iterable[str] | Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> dict[str, tuple[str, str]]:
     """Tensor name in a file -> (kohya's key of the layer, name of the tensor in its module).
 
     Names of no known style are left out.
+
+    Args:
+        names: or the tensors, whose shapes tell SD1 from SDXL where the names do not.
+        metadata: tells it where neither names nor shapes do.
 
     >>> kohya_names(["unet.mid_block.attentions.0.proj_in.lora_A.weight"])
     {'unet.mid_block.attentions.0.proj_in.lora_A.weight': \
 ('lora_unet_mid_block_attentions_0_proj_in', 'lora_down.weight')}
     """
-    found: dict[str, tuple[str, str]] = {}
-    for name in names:
-        key, dot, declared = name.partition(".")
-        if not (dot and key.startswith((*PARTS, "lycoris_"))):
-            key, declared = split_long_name(name)
-            if not declared:
-                key, declared = _split_plain(name)
-        flat = _flat_key(key)
-        if flat and declared:
-            found[name] = flat, declared
-    keys = {key for key, _ in found.values()}
-    table = _renamed_to(keys)
-    sdxl = is_sdxl(keys)
-    return {name: (_final(key, table, sdxl), declared) for name, (key, declared) in found.items()}
+    read = {name: layer for name in names if (layer := read_name(name)) is not None}
+    sdxl = _is_of_sdxl(read, names if isinstance(names, Mapping) else {}, metadata or {})
+    return {name: (_key(layer, sdxl), layer.tensor) for name, layer in read.items()}
+
+
+def said_family(metadata: Mapping[str, str]) -> str | None:
+    """The family of the base model that a LoRA's metadata names."""
+    for key in ("ss_base_model_version", "modelspec.architecture"):
+        for family, beginnings in _SAID:
+            if metadata.get(key, "").startswith(beginnings):
+                return family
+    return None
+
+
+def _is_of_sdxl(
+    read: Mapping[str, LayerName], tensors: Mapping[str, Any], metadata: Mapping[str, str]
+) -> bool:
+    """Whether a file is SDXL's, from names as it has them.
+
+    ``lora_te1_`` is SDXL's in sd-scripts, and SD1's in what diffusers exports; LDM's names are
+    SDXL's in sd-scripts, and every family's in ComfyUI. So layers that one family alone has go
+    first, then widths, the metadata, and what most programs do.
+    """
+    paths = [layer.path for layer in read.values() if layer.part == "unet"]
+    if any(_SD1_ONLY.search(path) for path in paths):
+        return False
+    if any(layer.part == "text_encoder_2" for layer in read.values()):
+        return True
+    if any(_SDXL_ONLY.search(path) for path in paths):
+        return True
+    for name, layer in read.items():
+        if layer.tensor in ("lora_down.weight", "hada_w1_b") and _READS_TEXT.search(layer.path):
+            shape: Sequence[int] = getattr(tensors.get(name), "shape", ())
+            if len(shape) >= 2 and shape[1] in _TEXT_WIDTHS:
+                return _TEXT_WIDTHS[shape[1]]
+    if (family := said_family(metadata)) is not None:
+        return family == "sdxl"
+    return any(name.startswith(_SDXL_IN_KOHYA) for name in read)
+
+
+def _key(layer: LayerName, sdxl: bool) -> str:
+    """Kohya's key."""
+    if layer.part == "unet":
+        return f"lora_unet_{_renamed(layer.path, _tables()[sdxl])}"
+    prefix = {"text_encoder_2": "lora_te2"}.get(layer.part, "lora_te1" if sdxl else "lora_te")
+    between = "" if layer.path == TEXT_PROJECTION else "text_model_"
+    return f"{prefix}_{between}{layer.path}"
 
 
 def is_sdxl(keys: Iterable[str]) -> bool:
@@ -116,45 +144,6 @@ def block_of_key(key: str) -> str:
     return block_of(re.sub(r"^(mid_block|conv_norm_out|conv_out).*", r"\1", path))
 
 
-def _split_plain(name: str) -> tuple[str, str]:
-    """ComfyUI's and LyCORIS' tensors under a path with dots: ``….lora_up.weight``, ``….alpha``."""
-    found = re.search(
-        r"\.((?:lora_(?:up|down|mid)|[ab][12])\.weight|dora_scale|diff|diff_b|[wb]_norm|alpha"
-        r"|oft_(?:blocks|diag)|rescale|on_input|weight)$",
-        name,
-    )
-    return (name[: found.start()], found[1]) if found else (name, "")
-
-
-def _flat_key(path: str) -> str:
-    """Kohya's key of a path in any style, UNet paths still as they were; "" where unknown."""
-    if path.startswith(tuple(PARTS)):
-        return path
-    for beginning, part in _LONG_PARTS:
-        if not path.startswith(beginning):
-            continue
-        inner = path.removeprefix(beginning)
-        part = part or _guess_part(inner)
-        if part == "unet":
-            return f"lora_unet_{inner.replace('.', '_')}"
-        if part:
-            number = "te2" if part == "text_encoder_2" else "te"
-            inner = inner.removeprefix("text_model").lstrip("._").replace(".", "_")
-            return f"lora_{number}_text_model_{inner}"
-    return ""
-
-
-def _guess_part(path: str) -> str:
-    if _UNET_ROOTS.match(path):
-        return "unet"
-    return "text_encoder" if _TEXT_ROOTS.match(path) else ""
-
-
-def _renamed_to(keys: set[str]) -> Mapping[str, str]:
-    """Beginnings of UNet paths that are to be named otherwise in this file."""
-    return _tables()[is_sdxl(keys)]
-
-
 @cache
 def _tables() -> tuple[dict[str, str], dict[str, str]]:
     """LDM -> diffusers of SD1 and SD2, and diffusers -> LDM of SDXL, with ``_`` for ``.``."""
@@ -166,13 +155,10 @@ def _tables() -> tuple[dict[str, str], dict[str, str]]:
     )
 
 
-def _final(key: str, table: Mapping[str, str], sdxl: bool) -> str:
-    if sdxl and key.startswith("lora_te_"):
-        return key.replace("lora_te_", "lora_te1_", 1)
-    if not key.startswith("lora_unet_"):
-        return key
-    steps = key.removeprefix("lora_unet_").split("_")
+def _renamed(path: str, table: Mapping[str, str]) -> str:
+    """A UNet's path with its longest known beginning replaced."""
+    steps = path.split("_")
     for cut in range(len(steps), 0, -1):
         if new := table.get("_".join(steps[:cut])):
-            return "_".join(["lora_unet", new, *steps[cut:]])
-    return key
+            return "_".join([new, *steps[cut:]])
+    return path

@@ -6,8 +6,8 @@ best approximation of a lower rank comes from the same factors ("svd"), see
 :mod:`lora_tools.interference`.
 
 The result is kohya's LoRA with alpha = rank in every module, whatever the files were: LoHa, LoKr
-and whole differences are added as what they are. DoRA, (IA)^3 and rotations depend on the base
-model's weight and are refused.
+and whole differences are added as what they are, and so are changes of norms and biases. DoRA,
+(IA)^3 and rotations depend on the base model's weight and are refused.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ from lorasmith.lora_tools.truncated import Truncated, truncate
 from lorasmith.tensor_random import generator
 
 Method = Literal["concat", "svd", "average", "ties", "dare"]
+# A norm's weight as a whole difference is the same as LyCORIS' own name for it.
+_VECTORS = {"diff": "w_norm"}
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
@@ -128,6 +130,7 @@ class MergeReport:
         new_bytes: size of the new file.
         written: the new file; ``None`` of a dry run.
         unmatched: of each source, tensors that belong to no layer and were left out.
+        vectors: changes of norms and biases in the new file; they are added as they are.
     """
 
     modules: tuple[MergedModule, ...]
@@ -135,6 +138,7 @@ class MergeReport:
     new_bytes: int
     written: Path | None
     unmatched: tuple[tuple[str, ...], ...]
+    vectors: int = 0
 
     @property
     def error(self) -> float:
@@ -176,7 +180,7 @@ def merge(
             observer(Notice("warning", f"{file.path.name}: {GUESSED_BLOCKS}"))
     job = _Merging(sources, files, options, observer, controls or Controls())
     tensors = job.run()
-    if not job.done:
+    if not tensors:
         raise UserError.of("", "every weight is 0, so nothing is left", "choose other weights")
     sizes = [(module.rank, float(module.rank), job.is_conv(module.key)) for module in job.done]
     metadata = merged_metadata(sources, files, sizes, method=options.method, name=out.stem)
@@ -191,6 +195,7 @@ def merge(
         size,
         None if dry_run else out,
         tuple(file.unmatched for file in files),
+        job.vectors,
     )
 
 
@@ -250,6 +255,7 @@ class _Merging:
         if self._rank is None and options.method in ("svd", "ties", "dare"):
             self._rank = max(m.rank for file in files for m in file.modules.values())
         self.done: list[MergedModule] = []
+        self.vectors = 0
         self.shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
 
     def is_conv(self, key: str) -> bool:
@@ -275,7 +281,45 @@ class _Merging:
             self.done.append(
                 MergedModule(key, block_of_key(key), own, rank, summed.norm, summed.error)
             )
-        return tensors
+        summed_vectors = self._summed_vectors()
+        self.vectors = len(summed_vectors)
+        for name, tensor in summed_vectors.items():
+            self.shapes[name] = (tensor.dtype, tuple(tensor.shape))
+        return {**tensors, **summed_vectors}
+
+    def _summed_vectors(self) -> dict[str, Tensor]:
+        """Changes of norms and biases, added up as those of weights are.
+
+        Raises:
+            LoraFileError: two files have them at different lengths, or one holds NaN.
+        """
+        by_name: dict[tuple[str, str], list[tuple[int, float, Tensor]]] = {}
+        problems: list[Problem] = []
+        for number, (source, file) in enumerate(zip(self._sources, self._files, strict=True)):
+            for key, module in file.modules.items():
+                weight = source.weight(module.part, module.block)
+                for name, tensor in module.vectors.items() if weight != 0 else ():
+                    terms = by_name.setdefault((key, _VECTORS.get(name, name)), [])
+                    terms.append((number, weight, tensor.double()))
+                    if len(tensor) != len(terms[0][2]):
+                        what = f"{key}: {name} has {len(tensor)} numbers, not {len(terms[0][2])}"
+                        todo = "merge LoRAs of one family of models"
+                        problems.append(Problem(str(file.path), what, todo))
+                    elif not bool(tensor.isfinite().all()):
+                        what, todo = f"{key}: holds NaN or infinity", "make or download it again"
+                        problems.append(Problem(str(file.path), what, todo))
+        if problems:
+            raise LoraFileError(shortened(problems))
+        summed = {}
+        for (key, name), terms in by_name.items():
+            weights = self._weights(key, [weight for _, weight, _ in terms])
+            changes = [w * tensor for w, (_, _, tensor) in zip(weights, terms, strict=True)]
+            if self._options.method in ("ties", "dare"):
+                whole_sum = self._interfering(f"{key}.{name}", changes, [n for n, _, _ in terms])
+            else:
+                whole_sum = torch.stack(changes).sum(0)
+            summed[f"{key}.{name}"] = whole_sum.to(self.dtype)
+        return summed
 
     def _each(self) -> Iterator[tuple[str, list[_Term], Truncated]]:
         """Every layer that has a change, with all of them and their sum.
@@ -300,7 +344,7 @@ class _Merging:
         terms: list[_Term] = []
         for number, (source, file) in enumerate(zip(self._sources, self._files, strict=True)):
             module = file.modules.get(key)
-            if module is None:
+            if module is None or not module.has_matrix:
                 continue
             where = str(source.path)
             weight = source.weight(module.part, module.block)
@@ -338,7 +382,7 @@ class _Merging:
         Raises:
             NotFinite: a file holds NaN or infinity.
         """
-        weights = self._weights(key, terms)
+        weights = self._weights(key, [term.weight for term in terms])
         if self._options.method in ("ties", "dare"):
             merged = whole(self._without_interference(key, terms, weights))
             return truncate(merged, self._rank or merged.rank)
@@ -349,27 +393,30 @@ class _Merging:
             return truncate(summed, self._rank or summed.rank)
         return Truncated(summed.up, summed.down, summed.norm(), 0.0)
 
-    def _weights(self, key: str, terms: Sequence[_Term]) -> list[float]:
+    def _weights(self, key: str, weights: Sequence[float]) -> list[float]:
         """The terms' weights; of an average, over the sum of all files' for this layer."""
         if self._options.method != "average":
-            return [term.weight for term in terms]
+            return list(weights)
         total = sum(s.weight(part_of(key), block_of_key(key)) for s in self._sources)
         if total == 0:
             what = f"the weights at {key} add up to 0, which nothing can be divided by"
             raise UserError.of("--method average", what, "choose other weights, or --method svd")
-        return [term.weight / total for term in terms]
+        return [weight / total for weight in weights]
 
     def _without_interference(
         self, key: str, terms: Sequence[_Term], weights: Sequence[float]
     ) -> Tensor:
-        density = 0.5 if self._options.density is None else self._options.density
         changes = [t.change.dense() * weight for t, weight in zip(terms, weights, strict=True)]
         check_finite(*changes)  # NaN is never among the largest: trimming would hide it.
+        return self._interfering(key, changes, [term.number for term in terms])
+
+    def _interfering(self, key: str, changes: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
+        """Changes of the files of these ``numbers``, by "ties" or "dare"."""
+        density = 0.5 if self._options.density is None else self._options.density
         if self._options.method == "ties":
             return ties(changes, density)
         seed = self._options.seed or 0
-        draws = [generator(seed, f"dare {key}", term.number) for term in terms]
-        return dare(changes, density, draws)
+        return dare(changes, density, [generator(seed, f"dare {key}", n) for n in numbers])
 
 
 def _common_precision(files: Sequence[LoraModules]) -> torch.dtype:

@@ -7,7 +7,7 @@ numbers are read from the disk when they are first used.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +15,12 @@ from torch import Tensor
 
 from lorasmith.adapters.algorithms import algorithm_of
 from lorasmith.adapters.boft import BOFT
+from lorasmith.adapters.differences import BIAS, BIASES, WEIGHTS, Difference
 from lorasmith.adapters.dylora import DyLoRA
 from lorasmith.adapters.file import load_lora
+from lorasmith.adapters.glora import GLoRA
 from lorasmith.adapters.ia3 import IA3
+from lorasmith.adapters.key_names import describe
 from lorasmith.adapters.loha import LoHa
 from lorasmith.adapters.lokr import LoKr
 from lorasmith.adapters.lora import LoRA
@@ -29,16 +32,10 @@ DOWN, UP, MID = "lora_down.weight", "lora_up.weight", "lora_mid.weight"
 
 _NAMES = {
     LoRA: "lora", DyLoRA: "lora", LoHa: "loha", LoKr: "lokr", IA3: "ia3", OFT: "oft", BOFT: "boft",
+    GLoRA: "glora",
 }  # fmt: skip
 # Tensors that betray what is no adapter of :mod:`lorasmith.adapters`; the first that is there.
-_OTHERS = {
-    "a1.weight": "glora",
-    "ia3_l": "ia3",
-    "w_norm": "norm",
-    "diff": "full",
-    "diff_b": "full",
-    "b_norm": "norm",
-}
+_OTHERS = {"bm.weight": "glora", "ia3_l": "ia3"}
 _SHOWN_PROBLEMS = 8
 
 
@@ -51,7 +48,8 @@ class LoraModule:
         part: "unet", "text_encoder" or "text_encoder_2".
         algorithm: "lora" (convolutions and DyLoRA's too), "dora" (a LoRA with ``dora_scale``),
             "loha", "lokr", "ia3", "oft", "boft", "full" (whole differences), "glora", "norm",
-            or "unknown". LoHa and LoKr may be decomposed as well, see :attr:`decomposed`.
+            or "unknown". LoHa and LoKr may be decomposed as well, see :attr:`decomposed`, and any
+            type may have a change of the bias beside it, see :attr:`vectors`.
         tensors: name within the module ("lora_down.weight") -> tensor, as stored.
         rank: of its factors; the block size of OFT, 1 of (IA)^3, 0 of what has none.
         alpha: as readers use it: the rank where the file says none, or 0.
@@ -73,6 +71,18 @@ class LoraModule:
         """Whether DoRA's lengths are those of the layer's inputs, (1, I[, 1, 1])."""
         scale = self.tensors.get("dora_scale")
         return scale is not None and scale.shape[0] == 1 and scale.numel() > 1
+
+    @property
+    def vectors(self) -> dict[str, Tensor]:
+        """Changes that have no rank, of a norm and of a bias: name -> (O,)."""
+        names = ("diff", "w_norm", *BIASES)
+        own = {name: self.tensors[name] for name in names if name in self.tensors}
+        return {name: tensor for name, tensor in own.items() if tensor.ndim == 1}
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether it changes a matrix or a kernel, and not vectors alone."""
+        return bool(self.tensors.keys() - self.vectors.keys() - {"alpha"})
 
     @property
     def scale(self) -> float:
@@ -131,21 +141,19 @@ def read_modules(path: Path, *, strict: bool = True) -> LoraModules:
     """
     path = Path(path)
     file = load_lora(path)
-    modules, unmatched, problems = group_modules(file.tensors, str(path))
+    modules, unmatched, problems = group_modules(file.tensors, str(path), file.metadata)
     if problems and strict:
         raise LoraFileError(shortened(problems))
     if not modules and not problems:
-        first = next(iter(file.tensors), "nothing")
-        what = f"none of its {len(file.tensors)} tensors is named as a layer's (first: {first})"
-        raise LoraFileError(Problem(str(path), what, "choose a LoRA of Stable Diffusion"))
+        raise LoraFileError(no_module(path, file.tensors))
     return LoraModules(modules, dict(file.metadata), tuple(unmatched), path, tuple(problems))
 
 
 def group_modules(
-    tensors: Mapping[str, Tensor], where: str
+    tensors: Mapping[str, Tensor], where: str, metadata: Mapping[str, str] | None = None
 ) -> tuple[dict[str, LoraModule], list[str], list[Problem]]:
     """(modules by key, names that belong to no layer, what is malformed) of a file's tensors."""
-    names = kohya_names(tensors)
+    names = kohya_names(tensors, metadata)
     grouped: dict[str, dict[str, Tensor]] = {}
     problems: list[Problem] = []
     for name, (key, declared) in names.items():
@@ -165,6 +173,15 @@ def group_modules(
     return modules, [name for name in tensors if name not in names], problems
 
 
+def no_module(path: Path, names: Collection[str]) -> Problem:
+    """That no tensor of a file is of a layer, and what the file is, where its names tell."""
+    first = next(iter(names), "nothing")
+    what = f"none of its {len(names)} tensors is named as a layer's (first: {first})"
+    if kind := describe(names):
+        what = f"is {kind}, not a LoRA of Stable Diffusion ({first}, …)"
+    return Problem(str(path), what, "choose a LoRA of Stable Diffusion")
+
+
 def as_module(key: str, tensors: Mapping[str, Tensor]) -> LoraModule:
     """One module from its tensors.
 
@@ -176,7 +193,12 @@ def as_module(key: str, tensors: Mapping[str, Tensor]) -> LoraModule:
         ones = [1] * (own[DOWN].ndim - 1 if DOWN in own else 1)
         own["dora_scale"] = own["dora_scale"].reshape(-1, *ones)
     cls = algorithm_of(own)
-    algorithm = _NAMES[cls] if cls is not None else _other(own)
+    if cls is None and BIAS in own:
+        cls = algorithm_of({name: tensor for name, tensor in own.items() if name != BIAS})
+    if cls is Difference:
+        algorithm = "norm" if own.keys() & {"w_norm", "b_norm"} else "full"
+    else:
+        algorithm = _NAMES[cls] if cls is not None else _other(own)
     if algorithm == "lora" and "dora_scale" in own:
         algorithm = "dora"
     rank = _rank(algorithm, own)
@@ -246,8 +268,11 @@ def _rank(algorithm: str, tensors: Mapping[str, Tensor]) -> int:
         rank = tensors["oft_blocks"].shape[-1]
     elif algorithm == "ia3":
         rank = 1
-    elif algorithm == "full":
-        fits = "diff" not in tensors or tensors["diff"].ndim in (1, 2, 4)
+    elif algorithm == "glora" and "bm.weight" not in tensors:
+        rank = min(tensors["a1.weight"].shape[:2])
+    elif algorithm in ("full", "norm"):
+        fits = all(tensors[name].ndim in (1, 2, 4) for name in WEIGHTS if name in tensors)
+    fits &= all(tensors[name].ndim == 1 for name in ("w_norm", *BIASES) if name in tensors)
     if not fits or any(tensor.numel() == 0 for tensor in tensors.values()):
         said = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(f"its shapes do not fit each other: {said}")

@@ -49,6 +49,21 @@ class RankRule:
             return [Problem(where, f"{value:g} is not a size", "choose the file's size in MB")]
         return []
 
+    def measure(self, values: Tensor, rank: int) -> float | None:
+        """What the first ``rank`` of a module's singular values have of what ``value`` asks for.
+
+        The share of the norm, or of the sum; of "ratio" the largest over the smallest that stays.
+        None for "rank" and "size", and for a module that changes nothing.
+        """
+        if not float(values[0]) > 0.0 or self.by in ("rank", "size"):
+            return None
+        kept = values[:rank]
+        if self.by == "ratio":
+            return float(values[0] / kept[-1])
+        if self.by == "retain":
+            return float(kept.norm() / values.norm())
+        return float(kept.sum() / values.sum())
+
     def rank_of(self, values: Tensor) -> int:
         """The rank for singular values (n,), falling; not for "size"."""
         if self.by == "rank":

@@ -102,6 +102,6 @@ def _called(style: str) -> str:
         "kohya": "kohya's names", "kohya-diffusers": "kohya's names", "comfy": "ComfyUI's names",
         "diffusers": "diffusers' names", "diffusers-old": "diffusers' old names",
         "peft": "peft's names", "lycoris": "names that begin with lycoris_",
-        "cloneofsimo": "numbers for names",
+        "cloneofsimo": "numbers for names", "onetrainer": "OneTrainer's names",
     }  # fmt: skip
     return names.get(style, "these names")

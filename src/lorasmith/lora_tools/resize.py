@@ -58,6 +58,7 @@ class ResizedModule:
         norm: Frobenius norm of its change, ‖ΔW‖.
         error: ‖ΔW - new ΔW‖, before rounding to the file's precision.
         how: "svd"; "kept" as it was; "cut" to its first ranks; "left out".
+        measure: see :meth:`RankRule.measure`.
     """
 
     key: str
@@ -67,6 +68,7 @@ class ResizedModule:
     norm: float
     error: float
     how: Literal["svd", "kept", "cut", "left out"]
+    measure: float | None = None
 
     @property
     def retained(self) -> float:
@@ -81,6 +83,7 @@ class ResizeReport:
         old_bytes, new_bytes: sizes of the two files.
         written: the new file; ``None`` of a dry run.
         unmatched: tensors that belong to no layer and were left out.
+        carried: how many changes of norms and biases, which have no rank, stay as they were.
     """
 
     modules: tuple[ResizedModule, ...]
@@ -88,6 +91,7 @@ class ResizeReport:
     new_bytes: int
     written: Path | None
     unmatched: tuple[str, ...]
+    carried: int = 0
 
     @property
     def error(self) -> float:
@@ -132,6 +136,7 @@ def resize(
         file_bytes(job.shapes, metadata),
         None if dry_run else out,
         file.unmatched,
+        len(job.vectors),
     )
     if not dry_run:
         if problems := check_space(out, report.new_bytes):
@@ -157,6 +162,11 @@ class _Resizing:
         self.shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
         self._alphas: dict[str, float] = {}
         self._observer, self._controls = observer, controls
+        self.vectors = {
+            f"{module.key}.{name}": tensor.to(self.dtype)
+            for module in modules
+            for name, tensor in module.vectors.items()
+        }
         module = file.metadata.get("ss_network_module", "")
         args = file.metadata.get("ss_network_args", "")
         self._cuts = rule.by == "rank" and "dylora" in f"{module} {args}".lower()
@@ -164,7 +174,8 @@ class _Resizing:
     def run(self, *, with_factors: bool) -> dict[str, Tensor]:
         """The new file's tensors; fills ``done`` and ``shapes``."""
         ranks = self._ranks_for_size() if self.rule.by == "size" else None
-        tensors: dict[str, Tensor] = {}
+        tensors = dict(self.vectors)
+        self._note_vectors()
         for module, change, found in self._each("resizing"):
             values = None if found is None else found.values
             if ranks is not None:
@@ -184,11 +195,12 @@ class _Resizing:
         Once one is wrong, the others are only looked at, and all problems are raised at the end.
         """
         problems: list[Problem] = []
-        modules = list(self.file.modules.values())
+        modules = [module for module in self.file.modules.values() if module.has_matrix]
         for number, module in enumerate(modules):
             if self._controls.stopping:
                 raise Stopped("stopped; nothing was written")
             try:
+                check_finite(*module.vectors.values())
                 change = low_rank_part(module)
                 if self._is_cut(module):
                     found = None
@@ -214,9 +226,12 @@ class _Resizing:
             costs[module.key] = sum(change.shape) * self.dtype.itemsize
             self._note_shapes(module, change.shape, len(found.values))
         # Names, alphas and lengths of all modules, as if none were left out.
+        self._note_vectors()
         whole = file_bytes(self.shapes, self.metadata())
         fixed = whole - sum(costs[key] * len(values[key]) for key in values)
         self.shapes.clear()
+        if not values:
+            return {}
         budget = round(self.rule.value * 1e6) - fixed
         if budget < min(costs.values()):
             least = _rounded_up(fixed + min(costs.values()) + _LONGER_COMMENT)
@@ -259,7 +274,8 @@ class _Resizing:
         }
 
     def _kept(self, module: LoraModule) -> dict[str, Tensor]:
-        kept = {n: t.to(self._dtype_of(n, t)) for n, t in module.tensors.items() if n != "alpha"}
+        own = {n: t for n, t in module.tensors.items() if n not in ("alpha", *module.vectors)}
+        kept = {name: tensor.to(self._dtype_of(name, tensor)) for name, tensor in own.items()}
         kept["alpha"] = alpha_tensor(module.alpha, self.dtype)
         self._take_shapes(module.key, kept)
         self._alphas[module.key] = module.alpha
@@ -277,6 +293,10 @@ class _Resizing:
 
     def _dtype_of(self, name: str, tensor: Tensor) -> torch.dtype:
         return tensor.dtype if name in ("alpha", "dora_scale") else self.dtype
+
+    def _note_vectors(self) -> None:
+        for name, tensor in self.vectors.items():
+            self.shapes[name] = (tensor.dtype, tuple(tensor.shape))
 
     def _take_shapes(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
@@ -303,13 +323,15 @@ class _Resizing:
         found: Decomposition | None,
         how: Literal["svd", "kept", "cut", "left out"],
     ) -> None:
+        measure = None
         if found is None:
             norm, error = _cut_error(change, rank)
         else:
+            measure = self.rule.measure(found.values, len(found.values) if how == "kept" else rank)
             norm = float(found.values.norm())
             error = 0.0 if how == "kept" else float(found.values[rank:].norm())
         self.done.append(
-            ResizedModule(module.key, module.block, module.rank, rank, norm, error, how)
+            ResizedModule(module.key, module.block, module.rank, rank, norm, error, how, measure)
         )
 
     def metadata(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ class AdapterRoot(NamedTuple):
         conv_targets: classes whose convolutions can be adapted too.
         folder: its name in diffusers' LoRA files, "text_encoder_2".
         renamed: module paths whose keys have other names (LDM's, for SDXL's UNet).
+        ldm: LDM's names of a UNet's module paths, which some programs' files have.
     """
 
     part: str
@@ -34,18 +35,19 @@ class AdapterRoot(NamedTuple):
     conv_targets: tuple[str, ...] = ()
     folder: str = ""
     renamed: Mapping[str, str] | None = None
+    ldm: Mapping[str, str] | None = None
 
 
 def adapter_roots(
     architecture: Architecture, unet: nn.Module, text_encoders: Mapping[str, nn.Module]
 ) -> list[AdapterRoot]:
     """Where adapters attach in a model's networks, the UNet first."""
-    family, renamed = architecture.known_as, None
-    if family.unet_names == "ldm":
-        renamed = ldm_paths(name for name, _ in unet.named_modules())
+    family = architecture.known_as
+    ldm = ldm_paths(name for name, _ in unet.named_modules())
+    renamed = ldm if family.unet_names == "ldm" else None
     root = AdapterRoot(
         "unet", "lora_unet", "", unet, family.unet_targets, family.unet_conv_targets,
-        "unet", renamed,
+        "unet", renamed, ldm,
     )  # fmt: skip
     return [root] + [
         AdapterRoot(

@@ -54,12 +54,15 @@ def stored_shapes(opened: OpenedCheckpoint) -> dict[str, dict[str, tuple[int, ..
 
 
 def skeleton(shapes: Shapes) -> nn.Module:
-    """Modules for every Linear (O, I) and Conv2d (O, I, kh, kw) weight, at its path."""
+    """Modules for every Linear (O, I), Conv2d (O, I, kh, kw) and norm (C,) weight, at its path.
+
+    All norms are GroupNorm, which a CLIP's are not: only their sizes are asked for.
+    """
     root = nn.Module()
     modules: dict[str, nn.Module] = {"": root}
     for name, shape in shapes.items():
         path, _, leaf = name.rpartition(".")
-        if leaf != "weight" or len(shape) not in (2, 4) or "embeddings." in name:
+        if leaf != "weight" or len(shape) not in (1, 2, 4) or "embeddings." in name:
             continue
         parent, _, attribute = path.rpartition(".")
         layer = _layer(shape, f"{path}.bias" in shapes)
@@ -68,6 +71,8 @@ def skeleton(shapes: Shapes) -> nn.Module:
 
 
 def _layer(shape: tuple[int, ...], bias: bool) -> nn.Module:
+    if len(shape) == 1:
+        return nn.GroupNorm(1, *shape, device="meta")
     outputs, inputs, *kernel = shape
     if not kernel:
         return nn.Linear(inputs, outputs, bias, device="meta")

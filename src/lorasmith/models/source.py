@@ -46,14 +46,15 @@ V_PREDICTION_MARK = "v_pred"
 ZERO_SNR_MARK = "ztsnr"
 MISSING_PART = {"unet": BASE_TODO, "vae": "give a VAE file as model.vae"}
 
+GIVE = "give a checkpoint"
+
 # First bytes of things that end up under a checkpoint's name.
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run `git lfs pull`"),
     (b"<!doctype html", "a web page, not a checkpoint", "download the file, not its page"),
     (b"<html", "a web page, not a checkpoint", "download the file, not its page"),
     (b"gguf", "a GGUF file, which holds quantised weights", "choose the .safetensors version"),
-    (b"\x89png", "a picture", "give a checkpoint"),
-    (b"\xff\xd8\xff", "a picture", "give a checkpoint"),
+    *((start, "a picture", GIVE) for start in (b"\x89png", b"\xff\xd8\xff", b"gif8", b"riff")),
     (b"rar!", "an archive", "unpack it first"),
     (b"7z\xbc\xaf", "an archive", "unpack it first"),
     (b"\x1f\x8b", "an archive", "unpack it first"),
@@ -261,7 +262,7 @@ def read_header(path: Path) -> WeightFile:
         if start.lower().startswith(signature):
             raise CheckpointError.of(path, f"this is {what}", todo)
     what = "a text file" if _is_text(start) else "neither safetensors nor a torch file"
-    raise CheckpointError.of(path, f"this is {what}, not a checkpoint", "give a checkpoint")
+    raise CheckpointError.of(path, f"this is {what}, not a checkpoint", GIVE)
 
 
 def _is_text(start: bytes) -> bool:

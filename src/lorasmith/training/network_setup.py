@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from lorasmith.adapters.algorithms import ALGORITHMS
+from lorasmith.adapters.algorithms import ALGORITHMS, READ_ONLY
 from lorasmith.adapters.blocks import BlockMap, BlockSizes
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.file import load_lora
@@ -132,6 +132,10 @@ def _continued(
     network = AdapterNetwork.load(
         tensors, roots, algorithm=adapter.type, dropout=dropout, where=str(adapter.init_from)
     )
+    if fixed := [key for key, own in network.adapters.items() if isinstance(own, READ_ONLY)]:
+        what = f"{len(fixed)} of its modules are of types that cannot be trained ({fixed[0]}, …)"
+        todo = "leave them out by adapter.targets, or bake the file into the base model"
+        raise SettingsError.of(f"adapter.init_from {adapter.init_from}", what, todo)
     for made in network.adapters.values():
         made.take_options(adapter_options(adapter))
     if adapter.targets is None:  # All that the file has, whatever a new one would have.
