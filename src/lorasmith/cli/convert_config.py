@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from lorasmith.config.foreign.engine import convert_source
 from lorasmith.config.foreign.files import read_file
+from lorasmith.config.foreign.folders import convert_here, refuse_wrong
 from lorasmith.config.foreign.reference import arguments_page
 from lorasmith.config.foreign.result import Conversion
 from lorasmith.config.foreign.toml_out import to_toml
@@ -15,6 +15,8 @@ from lorasmith.config.load import load_settings
 from lorasmith.errors import Problem, SettingsError
 from lorasmith.files import write_text
 from lorasmith.terminal import echo
+
+_REMOVE = "choose another name, remove it first, or add --overwrite"
 
 
 def _show_arguments(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -31,6 +33,7 @@ def _show_arguments(ctx: click.Context, parameter: click.Parameter, wanted: bool
     metavar="RUN.toml",
     help="File to write.  [default: print it]",
 )
+@click.option("--overwrite", is_flag=True, help="Replace the file of --out, if it exists.")
 @click.option(
     "--partial", is_flag=True, help="Leave out what is refused; the file says what that was."
 )
@@ -42,18 +45,22 @@ def _show_arguments(ctx: click.Context, parameter: click.Parameter, wanted: bool
     callback=_show_arguments,
     help="Show what becomes of each of sd-scripts' arguments, and stop.",
 )
-def command(file: Path, out: Path | None, partial: bool) -> None:
+def command(file: Path, out: Path | None, overwrite: bool, partial: bool) -> None:
     """Convert another trainer's settings into a settings file for `lorasmith train`.
 
     FILE may be a script with a train_network.py command (.sh, .ps1, .bat, .cmd; it is read, never
-    run), sd-scripts' TOML for --config_file or --dataset_config, a JSON that kohya_ss saved, or
-    TOML or JSON of LoRA_Easy_Training_Scripts. Each line of the result says what it comes from.
+    run), sd-scripts' TOML for --config_file or --dataset_config, a JSON that kohya_ss saved, TOML
+    or JSON of LoRA_Easy_Training_Scripts, or a LoRA, whose metadata says how it was trained. Each
+    line of the result says what it comes from. `lorasmith train FILE` does both at once.
     """
-    result = convert_source(read_file(file), complete=False)
-    if partial:
+    result = convert_here(read_file(file), complete=False)
+    exists = out is not None and out.exists() and not overwrite
+    if exists:
+        result.problems.append(Problem(str(out), "exists already", _REMOVE))
+    if partial and not exists:
         _leave_out_invalid(result)
-    elif result.problems:
-        raise SettingsError(result.problems)
+    else:
+        refuse_wrong(result)
     load_settings(None, result.overrides())
     text = to_toml(result, f"Made from {file.name} by lorasmith convert-config.")
     if out is None:

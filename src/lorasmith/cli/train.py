@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lorasmith.cli.foreign_view import show
 from lorasmith.cli.interrupt import heed_signals
 from lorasmith.config import checks
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Setting
+from lorasmith.config.foreign.files import is_lorasmiths, read_file
+from lorasmith.config.foreign.folders import convert_here, refuse_wrong
 from lorasmith.config.load import Override, load_settings, parse_overrides
 from lorasmith.config.problems import suggestion
 from lorasmith.config.schema import TrainSettings, all_settings
@@ -90,7 +94,7 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, wanted: bool)
 
 
 @click.command("train", cls=TrainCommand)
-@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.toml]")
+@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG]")
 @click.option("--model", metavar="demo|PATH|HUB_ID", help="Base model.  [default: demo]")
 @click.option("--data", metavar="DIR", help="Folder of training pictures.")
 @click.option("--reg", metavar="DIR", help="Folder of regularisation pictures.")
@@ -130,21 +134,41 @@ def command(
 ) -> None:
     """Train a LoRA on a folder of pictures.
 
-    The settings come from a preset, CONFIG.toml and the options; later ones win. Everything is
-    checked before a model is loaded. Ctrl-C stops after the step in progress, with everything
-    saved; --resume goes on from there.
+    The settings come from a preset, CONFIG and the options; later ones win. CONFIG is a settings
+    file (TOML), or what `lorasmith convert-config` reads: a script, a file of sd-scripts or
+    kohya_ss, a LoRA to train like. Everything is checked before a model is loaded. Ctrl-C stops
+    after the step in progress, with everything saved; --resume goes on from there.
     """
     overrides: list[str | Override] = [*assignments, *_overrides(options)]
     if resume is not None:
-        others = {"CONFIG.toml": config, "--preset": preset, "--plan": plan}
+        others = {"CONFIG": config, "--preset": preset, "--plan": plan}
         clashing = [name for name, value in others.items() if value]
         if clashing:
             names = " and ".join(clashing)
             raise click.UsageError(f"--resume uses the run's own settings; leave {names} out.")
         _resume(resume, overrides)
         return
+    if config is not None and config.is_file() and not is_lorasmiths(config):
+        overrides = [*_converted(config, overrides), *overrides]
+        config = None
     settings = load_settings(config, overrides, preset, for_training=True)
     start(settings, plan)
+
+
+def _converted(file: Path, overrides: list[str | Override]) -> list[Override]:
+    """The settings that another trainer's file asks for; says what became of each thing in it.
+
+    Raises:
+        UserError: with everything in it that is wrong or cannot be honoured.
+    """
+    parsed, problems = parse_overrides(overrides)
+    given = {override.path for override in parsed}
+    result = convert_here(read_file(file), complete=False, given=given)
+    result.problems += problems
+    refuse_wrong(result)
+    if os.environ.get("RANK", "0") == "0":  # One of several processes is enough to say it.
+        show(result)
+    return result.overrides()
 
 
 def _overrides(options: dict[str, str | None]) -> list[Override]:

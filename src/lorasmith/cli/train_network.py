@@ -10,10 +10,8 @@ import click
 from lorasmith.cli.foreign_view import show
 from lorasmith.cli.train import start
 from lorasmith.config.foreign.argv import read_argv
-from lorasmith.config.foreign.engine import convert_source
-from lorasmith.config.foreign.machine import Machine, fit
+from lorasmith.config.foreign.folders import convert_here, refuse_wrong
 from lorasmith.config.load import load_settings
-from lorasmith.errors import SettingsError
 
 
 class ForeignCommand(click.Command):
@@ -28,21 +26,12 @@ def train_with(arguments: Sequence[str], *, plan: bool, sdxl: bool = False) -> N
     Raises:
         UserError: with everything that is unknown, wrong or cannot be honoured; nothing is loaded.
     """
-    result = convert_source(read_argv(arguments, sdxl=sdxl))
-    if result.problems:
-        raise SettingsError(result.problems)
-    fit(result, this_machine())
+    result = convert_here(read_argv(arguments, sdxl=sdxl))
+    refuse_wrong(result)
     settings = load_settings(None, result.overrides(), for_training=True)
     if os.environ.get("RANK", "0") == "0":  # One of several processes is enough to say it.
         show(result)
     start(settings, plan)
-
-
-def this_machine() -> Machine:
-    from lorasmith.training.device import choose_device
-
-    kind = choose_device("auto").type
-    return Machine(gpu=kind != "cpu", cuda=kind == "cuda")
 
 
 @click.command("train-network", cls=ForeignCommand)

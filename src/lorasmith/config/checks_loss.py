@@ -224,7 +224,6 @@ def _idle(where: str, because: str, todo: str) -> Problem:
 
 
 CONTRADICTIONS: tuple[Check, ...] = (
-    _one_weighting,
     _one_kind_of_noise,
     _timestep_range,
     _masks_are_somewhere,
@@ -232,6 +231,7 @@ CONTRADICTIONS: tuple[Check, ...] = (
 )
 
 ODDITIES: tuple[Check, ...] = (
+    _one_weighting,
     _gamma,
     _offset,
     _multires,

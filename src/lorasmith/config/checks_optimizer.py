@@ -240,8 +240,10 @@ def _schedule(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("schedule.min_ratio", f"has no effect with {name}", "remove it")
     if name != "polynomial" and is_given(s, "schedule", "power"):
         yield Problem("schedule.power", f"has no effect with {name}", "use polynomial")
-    if name != "inverse_sqrt" and is_given(s, "schedule", "timescale"):
-        yield Problem("schedule.timescale", f"has no effect with {name}", "use inverse_sqrt")
+    scaled = ("inverse_sqrt", "cosine_annealing")
+    if name not in scaled and is_given(s, "schedule", "timescale"):
+        todo = f"use {' or '.join(scaled)}"
+        yield Problem("schedule.timescale", f"has no effect with {name}", todo)
     if name == "inverse_sqrt" and not warmup and s.schedule.timescale is None:
         yield Problem(
             "schedule",

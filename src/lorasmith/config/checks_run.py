@@ -9,15 +9,6 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
 
 
-def _no_fp16_on_cpu(s: TrainSettings) -> Iterator[Problem]:
-    if s.performance.device == "cpu" and s.train.precision == "fp16":
-        yield Problem(
-            "train.precision",
-            "fp16 does not train on a CPU: it is slower than fp32 there and overflows",
-            'use "auto", "bf16" or "fp32"',
-        )
-
-
 def _length(s: TrainSettings) -> Iterator[Problem]:
     if s.train.steps is not None and is_given(s, "train", "epochs"):
         yield Problem(
@@ -107,6 +98,6 @@ def _compiles_what_is_there(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
-CONTRADICTIONS: tuple[Check, ...] = (_no_fp16_on_cpu, _held_out_once, _compiles_what_is_there)
+CONTRADICTIONS: tuple[Check, ...] = (_held_out_once, _compiles_what_is_there)
 
 ODDITIES: tuple[Check, ...] = (_length, _watchdog, _validation, _averages_once)

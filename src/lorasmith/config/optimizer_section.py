@@ -17,6 +17,7 @@ ScheduleName = Literal[
     "linear",
     "cosine",
     "cosine_with_restarts",
+    "cosine_annealing",
     "polynomial",
     "inverse_sqrt",
     "rex",
@@ -111,8 +112,10 @@ class ScheduleSettings(Section):
     )
     timescale: int | None = setting(
         None,
-        "steps after which inverse_sqrt begins to fall with the square root of the steps",
-        why="the steps of the warm-up, or 10000 without one, as transformers has it",
+        "steps after which inverse_sqrt begins to fall with the square root of the steps; steps in "
+        "which cosine_annealing goes down, to go up again in as many",
+        why="the steps of the warm-up, or 10000 without one, as transformers has it; those of the "
+        "run for cosine_annealing",
         unit="steps",
         ge=1,
     )

@@ -67,14 +67,12 @@ class Rule:
             setting's value in a sentence: "fp16 …".
         instead: values by setting that stand in, none where nothing can; without it what is set is
             kept, and only told of.
-        refuses: whether a run stops here all the same, unless it is lenient.
         todo: what the user can do about it.
     """
 
     setting: str
     lacks: Callable[[TrainSettings, Machine], str]
     instead: Callable[[TrainSettings, Machine], Changes] | None = None
-    refuses: bool = False
     todo: str = ""
 
 
@@ -93,11 +91,8 @@ class Fitted:
     replaced: frozenset[str] = frozenset()
 
 
-def fit(settings: TrainSettings, *, lenient: bool = False) -> Fitted:
+def fit(settings: TrainSettings) -> Fitted:
     """The settings as this machine can do them.
-
-    Args:
-        lenient: replace what would be refused: for commands that were written elsewhere.
 
     Raises:
         SettingsError: every setting that is refused, or the device is not there.
@@ -110,9 +105,6 @@ def fit(settings: TrainSettings, *, lenient: bool = False) -> Fitted:
         if not reason:
             continue
         what = f"{_value(settings, rule.setting)} {reason}"
-        if rule.refuses and not lenient:
-            refused.append(Problem(rule.setting, what, rule.todo))
-            continue
         if rule.instead is None:
             notices.append(Problem(rule.setting, what, rule.todo))
             continue
@@ -319,13 +311,7 @@ def _no_channels_last(s: TrainSettings, machine: Machine) -> str:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(
-        "train.precision",
-        _fp16_on_cpu,
-        _automatic,
-        refuses=True,
-        todo='use "auto", "bf16" or "fp32"',
-    ),
+    Rule("train.precision", _fp16_on_cpu, _automatic),
     Rule("train.precision", _no_bf16, _automatic),
     Rule("train.precision", _unscaled_fp16, _automatic),
     Rule(

@@ -33,8 +33,8 @@ class LearningRate:
         cycles: restarts of ``cosine_with_restarts``, counted over the steps after warm-up.
         min_ratio: the floor that the shape decays to, as a share of the full rate.
         power: exponent of ``polynomial``.
-        timescale: steps after which ``inverse_sqrt`` falls as the square root; ``None`` for the
-            warm-up's.
+        timescale: steps after which ``inverse_sqrt`` falls as the square root, ``None`` for the
+            warm-up's; steps in which ``cosine_annealing`` goes down, ``None`` for the run's.
     """
 
     name: str
@@ -83,6 +83,12 @@ def _inverse_sqrt(rate: LearningRate, progress: float) -> float:
     return math.sqrt(timescale / (timescale + progress * max(1, rate.steps - rate.warmup)))
 
 
+def _cosine_annealing(rate: LearningRate, progress: float) -> float:
+    """As torch's ``CosineAnnealingLR``: down in ``timescale`` steps, up in as many, and so on."""
+    done = progress * max(1, rate.steps - rate.warmup)
+    return _cosine(rate, done / (rate.timescale or max(1, rate.steps - rate.warmup)))
+
+
 def _rex(rate: LearningRate, progress: float) -> float:
     return (1.0 - progress) / (0.5 + 0.5 * (1.0 - progress))
 
@@ -93,6 +99,7 @@ SHAPES: dict[str, Shape] = {
     "linear": _linear,
     "cosine": _cosine,
     "cosine_with_restarts": _cosine_with_restarts,
+    "cosine_annealing": _cosine_annealing,
     "polynomial": _polynomial,
     "inverse_sqrt": _inverse_sqrt,
     "rex": _rex,
@@ -102,13 +109,14 @@ SHAPES: dict[str, Shape] = {
 def warmup_steps(warmup: int | float | str, steps: int) -> int:
     """``100`` steps, ``0.05`` of the run or ``"5%"`` of it, as a number of steps.
 
-    Source: sd-scripts' ``--lr_warmup_steps`` takes the same three forms.
+    Source: sd-scripts' ``--lr_warmup_steps`` takes the same three forms, and cuts a share to whole
+    steps in floating point (``int(0.29 * 100)`` is 28), so that the same run comes out here.
     """
     if isinstance(warmup, str):
         text = warmup.strip()
         value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         return warmup_steps(value if text.endswith("%") or value < 1 else int(value), steps)
-    return round(warmup * steps) if 0 < warmup < 1 else int(warmup)
+    return int(warmup * steps) if 0 < warmup < 1 else int(warmup)
 
 
 def learning_rate(settings: TrainSettings, steps: int) -> LearningRate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_everything_wrong_at_once() -> None:
 
 
 def test_settings_that_are_wrong_name_the_argument() -> None:
-    argv = ["--pretrained_model_name_or_path=demo", "--train_data_dir=x", "--network_dim=0"]
+    argv = ["--pretrained_model_name_or_path=demo", "--train_data_dir=.", "--network_dim=0"]
     result = run("train-network", *argv, "--network_module=networks.lora")
     assert result.exit_code == 2
     assert "--network_dim: 0 is out of range" in result.output
@@ -75,3 +76,90 @@ def test_convert_config_in_part(tmp_path: Path) -> None:
 
 def test_the_table_of_arguments() -> None:
     assert run("convert-config", "--arguments").output == arguments_page()
+
+
+def written(folder: Path) -> Path:
+    """The little data set, with an empty folder for regularisation, as kohya_ss would be told."""
+    write_training_set(folder, pictures=2, repeats=1, regularisation=0)
+    (folder / "reg").mkdir(exist_ok=True)
+    return folder
+
+
+ASKS = {
+    "pretrained_model_name_or_path": "demo", "network_module": "networks.lora",
+    "resolution": "64", "caption_extension": ".txt", "max_train_epochs": 1,
+    "mixed_precision": "fp16", "network_dim": 2,
+}  # fmt: skip
+
+
+def files(folder: Path) -> dict[str, str]:
+    """One run in the forms that people have it in."""
+    asks = {**ASKS, "train_data_dir": str(folder / "img"), "reg_data_dir": str(folder / "reg"),
+            "output_dir": str(folder / "out")}  # fmt: skip
+    argv = " ".join(f"--{name}={value}" for name, value in asks.items())
+    window = {"LoRA_type": "Standard", "sdxl": False, **asks, "max_resolution": "64"}
+    del window["resolution"], window["network_module"]
+    return {
+        "run.sh": f"accelerate launch train_network.py {argv}\n",
+        "run.ps1": f"accelerate launch train_network.py {argv}\n",
+        "run.toml": "".join(f"{name} = {json.dumps(value)}\n" for name, value in asks.items()),
+        "run.json": json.dumps(window),
+    }
+
+
+@pytest.mark.parametrize("name", ["run.sh", "run.ps1", "run.toml", "run.json"])
+def test_all_ways_to_a_run_answer_alike(tmp_path: Path, name: str) -> None:
+    """fp16 on a CPU and an empty reg folder stop none of them."""
+    text = files(written(tmp_path))[name]
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    out = tmp_path / "converted.toml"
+    direct = run("train", str(tmp_path / name), "--plan")
+    made = run("convert-config", str(tmp_path / name), "--out", str(out))
+    assert made.exit_code == 0, made.output
+    later = run("train", str(out), "--plan")
+    for result in (direct, later):
+        assert result.exit_code == 0, result.output
+        assert "fp16 does not train on a CPU" in " ".join(result.output.split())
+    assert "so there are none; sd-scripts takes it so" in direct.output
+    same = [line for line in later.output.splitlines() if "free" not in line]
+    assert set(same) <= set(direct.output.splitlines()), "one plan; above it what became of what"
+
+
+def test_options_win_over_a_file_of_another_trainer(tmp_path: Path) -> None:
+    text = files(tmp_path)["run.toml"].replace(str(tmp_path / "img"), "/nowhere/img")
+    (tmp_path / "run.toml").write_text(text.replace(str(tmp_path / "reg"), ""), encoding="utf-8")
+    data = str(written(tmp_path / "other") / "img")
+    result = run("train", str(tmp_path / "run.toml"), "--data", data, "--adapter.rank=3", "--plan")
+    assert result.exit_code == 0, result.output
+    assert "1 / 3" in result.output, "alpha / rank"
+
+
+@pytest.mark.parametrize("command", ["convert-config", "train", "train-network"])
+def test_a_folder_that_does_not_exist_is_an_error_everywhere(tmp_path: Path, command: str) -> None:
+    text = files(written(tmp_path))["run.toml"].replace(str(tmp_path / "reg"), "/no/such/folder")
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    file = str(tmp_path / "run.toml")
+    result = run(command, f"--config_file={file}" if command == "train-network" else file)
+    assert result.exit_code == 2
+    assert "/no/such/folder: there is no such folder" in result.output
+
+
+def test_convert_config_overwrites_nothing(tmp_path: Path) -> None:
+    file, out = tmp_path / "run.toml", tmp_path / "out.toml"
+    file.write_text(files(written(tmp_path))["run.toml"], encoding="utf-8")
+    out.write_text("mine", encoding="utf-8")
+    for argv in ((), ("--partial",)):
+        result = run("convert-config", str(file), "--out", str(out), *argv)
+        assert result.exit_code == 2
+        assert "exists already" in result.output
+        assert out.read_text(encoding="utf-8") == "mine"
+    assert run("convert-config", str(file), "--out", str(out), "--overwrite").exit_code == 0
+    assert load_settings(out).adapter.rank == 2
+
+
+def test_train_names_what_another_file_is(tmp_path: Path) -> None:
+    (tmp_path / "w.json").write_text('{"nodes": [], "links": []}', encoding="utf-8")
+    for command in ("train", "convert-config"):
+        result = run(command, str(tmp_path / "w.json"))
+        assert result.exit_code == 2
+        assert "is a ComfyUI workflow" in result.output

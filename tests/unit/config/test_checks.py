@@ -25,7 +25,6 @@ CONTRADICTIONS = [
         "performance.cache_text",
         "captions.shuffle",
     ),
-    (["performance.device=cpu", "train.precision=fp16"], "train.precision", "overflows"),
     (["validation.split=10%", "validation.folder=other"], "validation", "both given"),
     (["augment.variants=fresh", "augment.colour=0.2"], "augment.variants", "cannot be cached"),
 ]

@@ -13,7 +13,6 @@ from lorasmith.config.load import load_settings
 from lorasmith.errors import SettingsError
 
 CONTRADICTIONS = [
-    (["debiased=true", "min_snr_gamma=5"], "debiased", "weigh every noise level twice"),
     (["multires_iterations=6", "noise_offset=0.1"], "multires_iterations", "exclude each other"),
     (["multires_iterations=6", "adaptive_noise_scale=0.1"], "multires_iterations", "adaptive"),
     (["min_timestep=500", "max_timestep=500"], "min_timestep", "no noise level left"),
@@ -34,6 +33,7 @@ def test_contradictions(assignments: list[str], where: str, what: str) -> None:
 
 
 ODDITIES = [
+    (["debiased=true", "min_snr_gamma=5"], "debiased", "weigh every noise level twice"),
     (["min_snr_gamma=0.5"], "min_snr_gamma", "is low"),
     (["min_snr_gamma=50"], "min_snr_gamma", "is high"),
     (["noise_offset=0.5"], "noise_offset", "deep-fried"),

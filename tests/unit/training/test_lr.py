@@ -87,6 +87,7 @@ CLOSED: dict[str, Callable[[float], float]] = {
     "linear": lambda p: 1 - p,
     "cosine": lambda p: math.cos(math.pi * p / 2) ** 2,
     "cosine_with_restarts": lambda p: math.cos(math.pi * (3 * p % 1) / 2) ** 2 if p < 1 else 0.0,
+    "cosine_annealing": lambda p: math.cos(math.pi * p / 2) ** 2,
     "polynomial": lambda p: (1 - p) ** 2,
     "inverse_sqrt": lambda p: (1 + p * 90 / 10) ** -0.5,
     "rex": lambda p: 2 * (1 - p) / (2 - p),
@@ -139,6 +140,11 @@ def test_floor_is_reached_and_kept() -> None:
 )
 def test_warmup_forms(warmup: float | str, steps: int) -> None:
     assert warmup_steps(warmup, 1000) == steps
+
+
+def test_a_share_is_cut_to_whole_steps_as_sd_scripts_does() -> None:
+    assert warmup_steps(0.29, 100) == 28, "int(0.29 * 100)"
+    assert warmup_steps(0.07, 99) == 6
 
 
 def test_every_setting_of_the_schedule_is_used() -> None:

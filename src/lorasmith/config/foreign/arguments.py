@@ -30,12 +30,24 @@ _MEANT = {
     "conv_dim": "network_args",
     "conv_alpha": "network_args",
     "max_resolution": "resolution",
+    "lr_restart_cycles": "lr_scheduler_num_cycles",
+    "lr_warmup": "lr_warmup_steps",
+    "optimizer": "optimizer_type",
+    "weight_decay": "optimizer_args",
+    "max_steps": "max_train_steps",
+    "train_resolution": "resolution",
+    "net_dim": "network_dim",
+    "network_rank": "network_dim",
+    "lr_scheduler_cycles": "lr_scheduler_num_cycles",
+    "model": "pretrained_model_name_or_path",
+    "save_every_epochs": "save_every_n_epochs",
 }
 
 _OTHER_MODELS = (
     *("blocks_to_swap", "clip_l", "clip_g", "t5xxl", "ae", "discrete_flow_shift"),
     *("guidance_scale", "model_prediction_type", "timestep_sampling", "weighting_scheme"),
     *("logit_mean", "logit_std", "mode_scale", "sigmoid_scale", "apply_t5_attn_mask"),
+    *("text_encoder_batch_size", "t5xxl_max_token_length", "split_mode", "attn_mode"),
 )
 
 

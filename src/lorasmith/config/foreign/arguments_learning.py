@@ -104,15 +104,8 @@ OPTIMIZER = (
     made("lr_scheduler_power", "number", 1.0, "schedule.power"),
     made("lr_scheduler_timescale", "whole", None, "schedule.timescale"),
     made("lr_scheduler_min_lr_ratio", "number", None, "schedule.min_ratio"),
-    refused(
-        "lr_scheduler_type", "text", "", "scheduler classes of other packages are not loaded",
-        "take the nearest --lr_scheduler: cosine for CosineAnnealingLR, "
-        "cosine_with_restarts for its warm restarts",
-    ),
-    refused(
-        "lr_scheduler_args", "texts", None, "the schedules here take no free arguments",
-        "see [schedule] in docs/settings.md",
-    ),
+    made("lr_scheduler_type", "text", "", "schedule.name"),
+    made("lr_scheduler_args", "texts", None, "schedule.*"),
     dropped(
         "fused_backward_pass", "flag", False,
         "it saves memory by making steps in pieces; the result is the same without",

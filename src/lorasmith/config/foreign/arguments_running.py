@@ -57,12 +57,9 @@ SAVING = (
     refused("initial_epoch", "whole", None, "a run begins at its beginning"),
     refused("initial_step", "whole", None, "a run begins at its beginning"),
     refused("skip_until_initial_step", "flag", False, "a run begins at its beginning"),
-    refused(
-        "no_metadata", "flag", False, "the file always says how it was trained",
-        "leave it out, and take the metadata out of the file afterwards",
-    ),
+    dropped("no_metadata", "flag", False, "the file always says how it was trained"),
     *(
-        refused(f"metadata_{name}", "text", None, "the file's metadata has no place for it here")
+        dropped(f"metadata_{name}", "text", None, "the file's metadata has no place for it here")
         for name in (
             *("title", "description", "tags", "usage_hint", "thumbnail", "merged_from"),
             *("preprocessor", "is_negative_embedding"),
@@ -74,9 +71,7 @@ SAVING = (
 
 def _upload(name: str, kind: Kind = "text") -> Argument:
     default = False if kind == "flag" else None
-    return refused(
-        name, kind, default, "nothing is uploaded", "leave it out, and upload the file yourself"
-    )
+    return dropped(name, kind, default, "nothing is uploaded; upload the file yourself")
 
 
 UPLOADS = (
@@ -158,8 +153,8 @@ PROCESSES = (
     dropped("ddp_timeout", "whole", None, _PROCESSES),
     dropped("ddp_gradient_as_bucket_view", "flag", False, _PROCESSES),
     dropped("ddp_static_graph", "flag", False, _PROCESSES),
-    refused("deepspeed", "flag", False, "DeepSpeed is not used: a LoRA fits on one device",
-            "leave it out, and start with `accelerate launch -m lorasmith` for several GPUs"),
+    dropped("deepspeed", "flag", False, "DeepSpeed is not used: a LoRA fits on one device; start "
+            "with `accelerate launch -m lorasmith` for several GPUs"),
     _deepspeed("zero_stage", "whole", 2),
     *(_deepspeed(f"offload_{part}_{what}", "text") for part in ("optimizer", "param")
       for what in ("device", "nvme_path")),

@@ -118,8 +118,21 @@ def _take_config_file(source: Source) -> None:
     except SettingsError as error:
         source.problems += error.problems
         return
-    for key, given in flat(table, path.name).items():
+    for key, given in known_of(table, path.name, source).items():
         source.given.setdefault(key, given)
+
+
+def known_of(table: dict[str, object], where: str, source: Source) -> dict[str, Given]:
+    """The arguments in a ``--config_file``; of other keys, which sd-scripts ignores, ``source``
+    gets a remark."""
+    known: dict[str, Given] = {}
+    for key, given in flat(table, where).items():
+        if key in ARGUMENTS:
+            known[key] = given
+        elif given.raw not in ("", False, None, []):
+            why = f"sd-scripts knows no such argument and ignores it in a file; {near(key)}"
+            source.remarks.append(Remark("noted", given.where, why))
+    return known
 
 
 def flat(table: dict[str, object], where: str) -> dict[str, Given]:

@@ -54,8 +54,10 @@ _OWN_JSON = (
 
 def is_easy_toml(table: Mapping[str, Any]) -> bool:
     return any(
-        isinstance(section, Mapping) and ({"args", "dataset_args"} & set(section))
-        for section in table.values()
+        name.endswith("_args")
+        and isinstance(section, Mapping)
+        and ({"args", "dataset_args"} & set(section))
+        for name, section in table.items()
     ) or ("subsets" in table and "datasets" not in table)
 
 

@@ -93,6 +93,8 @@ def convert_source(source: Source, *, complete: bool = True) -> Conversion:
             for path, made in result.settings.items()
             if path.startswith(OF_DATA) or made.origin.startswith(f"{source.tables_in}:")
         }
+    for path in source.untold:
+        result.settings.pop(path, None)
     if source.incomplete:
         result.problems = [problem for problem in result.problems if problem.what != MISSING]
     result.problems[:0] = source.problems

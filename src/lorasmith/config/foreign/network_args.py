@@ -1,7 +1,7 @@
 """What ``--network_args`` may hold for each ``--network_module``, and what becomes of it.
 
 Sources: ``networks/lora.py`` and ``networks/dylora.py`` of sd-scripts, ``lycoris/kohya.py`` of
-LyCORIS. Those ignore names that they do not know; here they are refused.
+LyCORIS. Those ignore names that they do not know; here that is said.
 """
 
 from __future__ import annotations

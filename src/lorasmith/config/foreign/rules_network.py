@@ -69,7 +69,7 @@ def _args(m: Making, module: Module) -> dict[str, Any]:
             own = [each.name for each in NETWORK_ARGUMENTS.values() if module in each.modules]
             close = get_close_matches(name, own, n=2)
             near = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(own)}"
-            m.refuse(_ARGS, f"{module} has no argument {name}", near)
+            m.note(f"--network_args {item}", f"{module} has no {name} and ignores it; {near}")
         else:
             try:
                 value = read_value(Argument(name, row.kind, None, "setting"), raw.strip("\"' "))

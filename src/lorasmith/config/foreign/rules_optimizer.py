@@ -35,6 +35,18 @@ SCHEDULES = (
     *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"),
     *("polynomial", "inverse_sqrt"),
 )
+OTHER_NAMES = {
+    "cosineannealing": "cosine", "cosineannealinglr": "cosine", "cosinewithwarmup": "cosine",
+    "cosineannealingwarmrestarts": "cosine_with_restarts",
+    "cosineannealingwithrestarts": "cosine_with_restarts",
+    "cosinewithhardrestarts": "cosine_with_restarts", "cosinerestarts": "cosine_with_restarts",
+    "constantlr": "constant", "constantwarmup": "constant_with_warmup",
+    "warmupconstant": "constant_with_warmup", "linearwithwarmup": "linear", "poly": "polynomial",
+    "polynomiallr": "polynomial", "polynomialdecay": "polynomial", "inversesqrt": "inverse_sqrt",
+    "rex": "rex",
+}  # fmt: skip
+"""What others call the schedules, without underscores and in small letters."""
+
 NOT_HERE = {
     "piecewise_constant": "take constant, or cosine_with_restarts",
     "warmup_stable_decay": "take constant_with_warmup, or rex in a settings file",
@@ -170,8 +182,12 @@ def _schedule(m: Making, optimizer: str, sets_its_own: bool) -> None:
         reason = f"{optimizer.rpartition('.')[2]} needs no schedule, and sd-scripts gives it none"
     if reason:
         m.put("schedule.name", "constant", "lr_scheduler", note=reason)
-        for other in ("lr_warmup_steps", "lr_scheduler_num_cycles", "lr_scheduler_power"):
+        for other in ("lr_warmup_steps", "lr_scheduler_num_cycles", "lr_scheduler_power",
+                      "lr_scheduler_type", "lr_scheduler_args"):  # fmt: skip
             m.drop(other, reason)
+        return
+    if m.value("lr_scheduler_type"):
+        _schedule_class(m)
         return
     note = ""
     if name.partition(":")[0] == "adafactor":
@@ -195,8 +211,17 @@ def _schedule(m: Making, optimizer: str, sets_its_own: bool) -> None:
     elif m.has("lr_scheduler_min_lr_ratio"):
         m.drop("lr_scheduler_min_lr_ratio", f"it does nothing with {name}; so it is in sd-scripts")
     if name not in SCHEDULES:
+        name = OTHER_NAMES.get(name.replace("_", "").replace("-", "").rpartition(".")[2], "")
+        note = f"what is meant by {asked}, which sd-scripts does not know by this name"
+    if not name:
         _refuse_schedule(m, asked)
         return
+    if m.value("lr_scheduler_args"):
+        m.refuse(
+            "lr_scheduler_args",
+            f"{name} takes no free arguments here",
+            "see [schedule] in docs/settings.md",
+        )
     if name == "constant" and warmup:
         name = "constant_with_warmup"
         note = "constant has no warm-up, and sd-scripts stops there; this is what is meant"
@@ -204,6 +229,103 @@ def _schedule(m: Making, optimizer: str, sets_its_own: bool) -> None:
     if warmup:
         m.put("schedule.warmup", warmup, "lr_warmup_steps")
     _shape(m, name)
+
+
+def _schedule_class(m: Making) -> None:
+    """``--lr_scheduler_type``: a class of ``torch.optim.lr_scheduler``, or of another package.
+
+    They count optimizer steps. What is known to be one of our shapes is taken for it.
+    """
+    asked = str(m.value("lr_scheduler_type"))
+    kind = asked.rpartition(".")[2].lower()
+    try:
+        args = optimizer_args(m.value("lr_scheduler_args") or [])
+    except ValueError as error:
+        m.refuse("lr_scheduler_args", str(error), "write key=value, numbers with a point")
+        return
+    names = ("lr_scheduler_type", "lr_scheduler_args")
+    steps = None if m.has("max_train_epochs") else m.value("max_train_steps")
+    known = True
+    if kind == "cosineannealinglr":
+        period = _whole(args.pop("T_max", None))
+        if period is None or period == steps:
+            m.put("schedule.name", "cosine", *names)
+        else:
+            note = f"down in {period} steps and up again in as many, whatever the run's length"
+            m.put("schedule.name", "cosine_annealing", *names, note=note)
+            m.put("schedule.timescale", period, "lr_scheduler_args")
+        known = _floor(m, args.pop("eta_min", 0.0))
+    elif kind == "cosineannealingwarmrestarts" and args.get("T_mult", 1) == 1:
+        args.pop("T_mult", None)
+        period = _whole(args.pop("T_0", None))
+        if period is None or steps is None or steps % period:
+            m.refuse(
+                "lr_scheduler_args",
+                "restarts come at equal parts of the run here, not after T_0 steps",
+                "give --max_train_steps and a T_0 that divides it",
+            )
+            return
+        m.put("schedule.name", "cosine_with_restarts", *names)
+        m.put("schedule.cycles", steps // period, "lr_scheduler_args", "max_train_steps")
+        known = _floor(m, args.pop("eta_min", 0.0))
+    elif kind == "polynomiallr" and _whole(args.get("total_iters")) == steps and steps:
+        args.pop("total_iters")
+        m.put("schedule.name", "polynomial", *names)
+        m.put("schedule.power", args.pop("power", 1.0), "lr_scheduler_args")
+    elif kind == "rex":
+        m.put("schedule.name", "rex", *names)
+    elif kind == "constantlr" and args.pop("factor", 1 / 3) == 1:
+        args.pop("total_iters", None)
+        m.put("schedule.name", "constant", *names)
+    else:
+        m.refuse(
+            "lr_scheduler_type",
+            f"{asked} is not one of the schedules here",
+            f"take the nearest --lr_scheduler: {', '.join(SCHEDULES)}",
+        )
+        return
+    for name in ("last_epoch", "verbose"):
+        args.pop(name, None)
+    if args and known:
+        m.refuse("lr_scheduler_args", f"{', '.join(args)}: has no counterpart here", "leave it out")
+    if "lr_scheduler" in m.given:
+        m.drop("lr_scheduler", "--lr_scheduler_type decides; so it is in sd-scripts")
+    for name in ("lr_scheduler_num_cycles", "lr_scheduler_power", "lr_scheduler_timescale",
+                 "lr_scheduler_min_lr_ratio", "lr_decay_steps"):  # fmt: skip
+        m.drop(name, "it does nothing with --lr_scheduler_type")
+    if m.value("lr_warmup_steps"):
+        m.put("schedule.warmup", m.value("lr_warmup_steps"), "lr_warmup_steps")
+        why = "sd-scripts stops at a warm-up beside --lr_scheduler_type; here there is one"
+        m.note(m.shown("lr_warmup_steps"), why)
+
+
+def _whole(value: object) -> int | None:
+    """A number of steps among a class's arguments."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if value >= 1 and float(value).is_integer() else None
+
+
+def _floor(m: Making, rate: object) -> bool:
+    """``eta_min``, a learning rate, as a share of the run's; whether it could be told."""
+    if not rate:
+        return True
+    settings = m.result.settings
+    rates = {
+        settings[path].value if path in settings else m.value("learning_rate")
+        for part in ("unet", "text_encoder")
+        for path in [f"optimizer.{part}_lr"]
+        if f"adapter.{part}" not in settings
+    }
+    if len(rates) == 1 and isinstance(rate, int | float) and 0 < rate <= min(rates):
+        m.put("schedule.min_ratio", rate / rates.pop(), "lr_scheduler_args")
+        return True
+    m.refuse(
+        "lr_scheduler_args",
+        f"eta_min={rate} is another share of each part's learning rate",
+        "give one --learning_rate, or eta_min=0",
+    )
+    return False
 
 
 def _shape(m: Making, name: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from lorasmith.config.foreign.making import Making
 
 PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
@@ -136,7 +134,10 @@ def saving(m: Making) -> None:
         m.drop("save_every_n_epochs", "--save_n_epoch_ratio decides")
         every = each
     elif ratio:
-        m.refuse("save_n_epoch_ratio", "needs a number of epochs", "add --max_train_epochs")
+        m.put("save.every_epochs", 1, "save_n_epoch_ratio")
+        why = "how many epochs the steps are is not known yet, so each one's LoRA is saved"
+        m.note(m.shown("save_n_epoch_ratio"), why)
+        every = 1
     else:
         m.put("save.every_epochs", every or None, "save_every_n_epochs")
     steps = m.value("save_every_n_steps")
@@ -150,8 +151,7 @@ def saving(m: Making) -> None:
         m.put("save.precision", SAVE_PRECISIONS[str(asked or "float").lower()], "save_precision")
     form = str(m.value("save_model_as")).lower()
     if form != "safetensors":
-        todo = "take safetensors: every program reads it"
-        m.refuse("save_model_as", f"LoRA files are safetensors, not {form}", todo)
+        m.note(m.shown("save_model_as"), "LoRA files are safetensors, which every program reads")
     elif "save_model_as" in m.given:
         m.always("save_model_as", "LoRA files are safetensors")
 
@@ -169,10 +169,9 @@ def _kept(m: Making, epochs: int | None, steps: int | None) -> None:
     elif last_steps:
         m.drop("save_last_n_steps", "it does nothing without --save_every_n_steps")
     if counts and bool(epochs) and bool(steps):
-        m.refuse(
-            next(iter(counts)),
-            "files are kept by one number, whether of epochs or of steps",
-            "save each so many epochs or steps, not both",
+        m.note(
+            m.shown(next(iter(counts))),
+            "files are kept by one number, whether of epochs or of steps; with both, all are kept",
         )
     elif counts:
         ((name, count),) = counts.items()
@@ -182,13 +181,10 @@ def _kept(m: Making, epochs: int | None, steps: int | None) -> None:
 
 def log(m: Making) -> None:
     tools = str(m.value("log_with") or "").lower()
-    if tools in ("wandb", "all"):
-        m.refuse("log_with", "Weights & Biases is not used", "take tensorboard")
-    elif tools and tools != "tensorboard":
-        close = get_close_matches(tools, ["tensorboard"], n=1)
-        todo = f"did you mean {close[0]}?" if close else "take tensorboard"
-        m.refuse("log_with", f"{tools!r} is not known", todo)
-    wanted = m.has("logging_dir")
+    if tools and tools != "tensorboard":
+        why = "no service is logged to; the log is TensorBoard's, and metrics.jsonl beside it"
+        m.note(m.shown("log_with"), why)
+    wanted = m.has("logging_dir") or bool(tools)
     note = "the files lie in the run's own folder" if wanted else ""
     m.put("log.tensorboard", wanted, "logging_dir", "log_with", note=note)
 
@@ -214,9 +210,7 @@ def machine(m: Making) -> None:
         m.put("performance.vae_batch", m.value("vae_batch_size"), "vae_batch_size")
     backend = str(m.value("dynamo_backend")).lower()
     if m.has("torch_compile") and backend != "inductor":
-        m.refuse(
-            "dynamo_backend", f"models are compiled with inductor, not {backend}", "leave it out"
-        )
+        m.drop("dynamo_backend", f"models are compiled with inductor, not {backend}")
     elif "dynamo_backend" in m.given:
         m.drop(
             "dynamo_backend",

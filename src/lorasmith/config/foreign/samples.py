@@ -10,18 +10,17 @@ from typing import Any
 
 from lorasmith.config.foreign.making import Making
 from lorasmith.config.foreign.tables import user_path
+from lorasmith.config.schema import all_settings
 
 SAMPLERS = {
-    "ddim": "ddim",
-    "pndm": "plms",
-    "lms": "lms",
-    "k_lms": "lms",
-    "heun": "heun",
-    "euler": "euler",
-    "k_euler": "euler",
-    "euler_a": "euler_a",
-    "k_euler_a": "euler_a",
-}
+    "ddim": "ddim", "ddpm": "ddim", "pndm": "plms", "lms": "lms", "heun": "heun",
+    "euler": "euler", "euler_a": "euler_a", "dpm_2": "dpm2", "dpm_2_a": "dpm2_a",
+    "dpmsolver": "dpmpp_2m", "dpmsolver++": "dpmpp_2m", "dpmsingle": "dpmpp_2m",
+}  # fmt: skip
+"""sd-scripts' samplers; it takes a ``k_`` before most of them."""
+
+# Not the same method, but the nearest of those that are here.
+_NEAREST = ("ddpm", "dpmsolver", "dpmsingle")
 
 # What sd-scripts draws with where a prompt does not say.
 DEFAULTS: dict[str, Any] = {
@@ -62,16 +61,26 @@ def samples(m: Making) -> None:
     else:
         m.drop("sample_every_n_steps", "--sample_every_n_epochs decides; so it is in sd-scripts")
     m.put("sample.at_start", m.has("sample_at_first"), "sample_at_first")
-    sampler = SAMPLERS.get(str(m.value("sample_sampler")))
-    if sampler is None:
-        m.refuse(
-            "sample_sampler",
-            f"{m.value('sample_sampler')!r} is not among the samplers here",
-            f"take one of {', '.join(SAMPLERS)}",
-        )
-    else:
-        m.put("sample.sampler", sampler, "sample_sampler")
+    sampler, note = sampler_of(str(m.value("sample_sampler")))
+    m.put("sample.sampler", sampler, "sample_sampler", note=note)
+    if note:
+        m.note(m.shown("sample_sampler"), note)
     _prompts(m)
+
+
+def sampler_of(name: str) -> tuple[str, str]:
+    """The sampler here, and a note where it is not the same one.
+
+    What sd-scripts does not know, it draws with ddim.
+    """
+    plain = name.strip().lower().replace(" ", "_").removeprefix("k_")
+    if plain in SAMPLERS:
+        note = f"the nearest sampler is {SAMPLERS[plain]}" if plain in _NEAREST else ""
+        return SAMPLERS[plain], note
+    if plain in all_settings()["sample.sampler"].choices:
+        return plain, f"sd-scripts does not know {name} and draws with ddim; here there is one"
+    known = ", ".join(SAMPLERS)
+    return "ddim", f"sd-scripts does not know {name} and draws with ddim; it has {known}"
 
 
 def _prompts(m: Making) -> None:
@@ -81,7 +90,14 @@ def _prompts(m: Making) -> None:
     try:
         prompts = prompts_of(text) if isinstance(path, str) else read_prompts(path)
     except OSError:
-        m.refuse("sample_prompts", f"{path} cannot be read", "correct the path, or leave it out")
+        m.note(
+            m.shown("sample_prompts"),
+            f"{path} cannot be read, so nothing is drawn while training; so it is in sd-scripts",
+        )
+        for name in [each for each in m.result.settings if each.startswith("sample.")]:
+            del m.result.settings[name]
+        m.put("sample.every_epochs", None, "sample_every_n_epochs")
+        m.put("sample.at_start", False, "sample_at_first")
         return
     except ValueError as error:
         m.refuse("sample_prompts", f"{path}: {error}", "correct it")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from lorasmith.config.foreign.network_args import NETWORK_ARGUMENTS
 from lorasmith.config.foreign.result import Conversion
 from lorasmith.config.load import load_settings
 from lorasmith.errors import SettingsError
+from lorasmith.sampling.samplers import SAMPLERS as OUR_SAMPLERS
+from lorasmith.training.lr import learning_rate
 
 
 def converted(*argv: str, sdxl: bool = False) -> Conversion:
@@ -266,22 +269,142 @@ REFUSALS: dict[str, tuple[list[str], str, str]] = {
     "optimizer": (["--optimizer_type=AdamW8bits"], "--optimizer_type", "did you mean AdamW8bit"),
     "two optimizers": (["--use_8bit_adam", "--optimizer_type=Lion"], "--use_8bit_adam", "two optimizers"),
     "schedule": (["--lr_scheduler=cosin"], "--lr_scheduler", "did you mean cosine"),
-    "schedule class": (["--lr_scheduler_type=CosineAnnealingLR"], "--lr_scheduler_type", "not loaded"),
     "module": (["--network_module=networks.lora_fa"], "--network_module", "networks.lora"),
     "algorithm": ([LYCORIS, "--network_args", "algo=glora"], "--network_args", "algo=glora is not trained"),
-    "network argument": (["--network_args", "conv_dims=4"], "--network_args", "did you mean conv_dim"),
-    "of another module": (["--network_args", "unit=4"], "--network_args", "no argument unit"),
     "DyLoRA's convolutions": (["--network_module=networks.dylora", "--network_args", "conv_dim=2"], "--network_args", "write conv_dim=4"),
     "two LoRA+ ratios": (["--network_args", "loraplus_unet_lr_ratio=16"], "--network_args", "one LoRA+ ratio"),
-    "file form": (["--save_model_as=ckpt"], "--save_model_as", "safetensors"),
     "resume": (["--resume=state"], "--resume", "--network_weights"),
-    "upload": (["--huggingface_repo_id=me/x"], "--huggingface_repo_id", "nothing is uploaded"),
-    "wandb": (["--log_with=wandb"], "--log_with", "tensorboard"),
     "adaptive noise alone": (["--adaptive_noise_scale=0.1"], "--adaptive_noise_scale", "--noise_offset"),
     "velocity weights of noise": (["--scale_v_pred_loss_like_noise_pred"], "--scale_v_pred_loss_like_noise_pred", "--v_parameterization"),
-    "prompts": (["--sample_prompts=none.txt", "--sample_every_n_epochs=1"], "--sample_prompts", "cannot be read"),
     "nothing to train": (["--network_train_unet_only", "--network_train_text_encoder_only"], "--network_train_unet_only", "keep one"),
 }  # fmt: skip
+
+
+# What changes nothing of what is learned, and what sd-scripts itself leaves unread.
+NOTED: dict[str, tuple[list[str], str]] = {
+    "wandb": (["--log_with=wandb"], "no service is logged to"),
+    "upload": (["--huggingface_repo_id=me/x"], "nothing is uploaded"),
+    "uploaded states": (["--save_state_to_huggingface", "--async_upload"], "nothing is uploaded"),
+    "file form": (["--save_model_as=ckpt"], "safetensors"),
+    "metadata": (["--metadata_description=a preset"], "no place for it"),
+    "no metadata": (["--no_metadata"], "always says how it was trained"),
+    "DeepSpeed": (["--deepspeed", "--zero_stage=3"], "fits on one device"),
+    "compiler": (["--torch_compile", "--dynamo_backend=eager"], "inductor"),
+    "prompts that are not there": (["--sample_prompts=none.txt", "--sample_every_n_epochs=1"], "cannot be read"),
+    "ratio of epochs without epochs": (["--save_n_epoch_ratio=5"], "each one's LoRA is saved"),
+    "both numbers of files": (["--save_every_n_epochs=1", "--save_last_n_epochs=2", "--save_every_n_steps=9", "--save_last_n_steps=9"], "all are kept"),
+    "network argument": (["--network_args", "conv_dims=4"], "did you mean conv_dim"),
+    "network argument of another module": (["--network_args", "unit=4"], "has no unit"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_what_changes_nothing_of_what_is_learned_never_stops_a_run(name: str) -> None:
+    argv, says = NOTED[name]
+    result, plain = converted(*BARE, *argv), converted(*BARE)
+    assert result.problems == []
+    assert any(says in f"{remark.what}: {remark.why}" for remark in result.remarks)
+    learned = (
+        "model.",
+        "data.",
+        "captions.",
+        "adapter.",
+        "optimizer.",
+        "schedule.",
+        "loss.",
+        "train.",
+    )
+    assert {k: v for k, v in result.values.items() if k.startswith(learned)} == {
+        k: v for k, v in plain.values.items() if k.startswith(learned)
+    }
+    load_settings(None, result.overrides(), for_training=True)
+
+
+# sd-scripts' own choices of --sample_sampler, and the schedulers of diffusers that it takes.
+SAMPLERS = {
+    "ddim": "DDIMScheduler", "pndm": "PNDMScheduler", "lms": "LMSDiscreteScheduler",
+    "euler": "EulerDiscreteScheduler", "euler_a": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler", "dpm_2": "KDPM2DiscreteScheduler",
+    "dpm_2_a": "KDPM2AncestralDiscreteScheduler", "dpmsolver++": "DPMSolverMultistepScheduler",
+    "k_lms": "LMSDiscreteScheduler", "k_euler": "EulerDiscreteScheduler",
+    "k_euler_a": "EulerAncestralDiscreteScheduler", "k_dpm_2": "KDPM2DiscreteScheduler",
+    "k_dpm_2_a": "KDPM2AncestralDiscreteScheduler",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_are_the_same_schedulers(name: str, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat", encoding="utf-8")
+    argv = [f"--sample_prompts={tmp_path / 'p.txt'}", "--sample_every_n_epochs=1"]
+    result = converted(*BARE, *argv, f"--sample_sampler={name}")
+    assert OUR_SAMPLERS[result.values["sample.sampler"]].scheduler.__name__ == SAMPLERS[name]
+
+
+def test_samplers_that_are_not_there_are_said(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat", encoding="utf-8")
+    argv = [f"--sample_prompts={tmp_path / 'p.txt'}", "--sample_every_n_epochs=1"]
+    for name, sampler in (("dpmsingle", "dpmpp_2m"), ("nonsense", "ddim"), ("unipc", "unipc")):
+        result = converted(*BARE, *argv, f"--sample_sampler={name}")
+        assert result.values["sample.sampler"] == sampler
+        assert any(name in remark.what for remark in result.remarks)
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["--lr_scheduler=cosine_annealing"], "cosine"),
+        (["--lr_scheduler=CosineAnnealingLR"], "cosine"),
+        (["--lr_scheduler=CosineAnnealingWarmRestarts"], "cosine_with_restarts"),
+        (["--lr_scheduler_type=CosineAnnealingLR"], "cosine"),
+        (["--lr_scheduler_type=torch.optim.lr_scheduler.CosineAnnealingLR"], "cosine"),
+        (["--lr_scheduler_type=LoraEasyCustomOptimizer.CustomOptimizers.Rex"], "rex"),
+    ],
+)
+def test_schedules_by_other_names(argv: list[str], name: str) -> None:
+    result = converted(*BARE, *argv)
+    assert result.problems == []
+    assert result.values["schedule.name"] == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "args"),
+    [
+        ("CosineAnnealingLR", {"T_max": 40}),
+        ("CosineAnnealingLR", {"T_max": 7, "eta_min": 1e-5}),
+        ("CosineAnnealingLR", {"T_max": 1000, "eta_min": 0.0}),
+        ("CosineAnnealingWarmRestarts", {"T_0": 10}),
+        ("PolynomialLR", {"total_iters": 40, "power": 2.0}),
+        ("ConstantLR", {"factor": 1.0}),
+    ],
+)
+def test_scheduler_classes_give_the_rates_that_torch_gives(kind: str, args: dict[str, Any]) -> None:
+    texts = [f"{key}={value}" for key, value in args.items()]
+    argv = [f"--lr_scheduler_type={kind}", "--lr_scheduler_args", *texts]
+    result = converted(*BARE, *argv, "--max_train_steps=40", "--learning_rate=1e-4")
+    assert result.problems == []
+    ours = learning_rate(load_settings(None, result.overrides()), 40)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-4)
+    theirs = getattr(torch.optim.lr_scheduler, kind)(optimizer, **args)
+    rates = []
+    for _ in range(40):
+        rates.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    assert [1e-4 * ours.factor(step) for step in range(40)] == pytest.approx(rates, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--lr_scheduler_type=OneCycleLR", "--lr_scheduler_args", "max_lr=1"], "OneCycleLR"),
+        (["--lr_scheduler_type=CosineAnnealingLR", "--lr_scheduler_args", "gamma=1"], "gamma"),
+        (["--lr_scheduler_type=CosineAnnealingLR", "--lr_scheduler_args", "eta_min=1e-6",
+          "--unet_lr=1e-4", "--text_encoder_lr=1e-5"], "each part's"),
+        (["--lr_scheduler=cosine", "--lr_scheduler_args", "x=1"], "no free arguments"),
+    ],
+)  # fmt: skip
+def test_scheduler_classes_that_are_not_here_are_refused(argv: list[str], says: str) -> None:
+    assert any(says in str(problem) for problem in converted(*BARE, *argv).problems)
 
 
 @pytest.mark.parametrize("name", REFUSALS)

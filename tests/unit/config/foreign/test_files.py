@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lorasmith.config.foreign.arguments import ARGUMENTS
 from lorasmith.config.foreign.argv import read_argv
 from lorasmith.config.foreign.engine import convert_source
-from lorasmith.config.foreign.files import read_file
+from lorasmith.config.foreign.files import is_lorasmiths, read_file
 from lorasmith.config.foreign.gui_json import NETWORK, OWN, RENAMED, TYPES, read_gui_json
 from lorasmith.config.foreign.result import Conversion
 from lorasmith.config.foreign.toml_out import to_toml
@@ -61,10 +61,18 @@ def test_the_command_line_wins_over_config_file(tmp_path: Path) -> None:
     assert "no such file" in str(bad.problems[0])
 
 
-def test_unknown_in_a_file_names_the_file(tmp_path: Path) -> None:
-    problems = converted(tmp_path, "c.toml", CONFIG + "\nnetwork_dimm = 3\n").problems
-    assert problems[0].where == "c.toml: network_dimm"
-    assert "did you mean --network_dim" in problems[0].todo
+def test_unknown_keys_of_a_file_are_noted_as_sd_scripts_ignores_them(tmp_path: Path) -> None:
+    text = CONFIG + "\nnetwork_dimm = 3\nlr_restart_cycles = 1\nunset_thing = ''\n"
+    (tmp_path / "c.toml").write_text(text, encoding="utf-8")
+    read = convert_source(read_file(tmp_path / "c.toml"), complete=False)
+    named = convert_source(read_argv([f"--config_file={tmp_path / 'c.toml'}"]), complete=False)
+    for result in (read, named):
+        assert result.problems == []
+        assert result.values["adapter.rank"] == 16
+        said = {remark.what: remark.why for remark in result.remarks}
+        assert "did you mean --network_dim" in said["c.toml: network_dimm"]
+        assert "--lr_scheduler_num_cycles" in said["c.toml: lr_restart_cycles"]
+        assert "c.toml: unset_thing" not in said
 
 
 DATASETS = """
@@ -235,12 +243,118 @@ def test_gui_json(tmp_path: Path) -> None:
 def test_gui_says_what_it_cannot(tmp_path: Path) -> None:
     wrong = {**GUI, "flux1_checkbox": True, "LoRA_type": "Flux1", "shufle_caption": True}
     texts = [str(p) for p in converted(tmp_path, "x.json", json.dumps(wrong)).problems]
-    for says in (
-        "neither Stable Diffusion",
-        "'Flux1' is not known",
-        "did you mean shuffle_caption",
-    ):
+    for says in ("neither Stable Diffusion", "'Flux1' is not known"):
         assert any(says in text for text in texts), texts
+    remarks = converted(tmp_path, "x.json", json.dumps(wrong)).remarks
+    assert any("did you mean shuffle_caption" in remark.why for remark in remarks)
+
+
+def test_gui_fields_that_a_file_lacks_are_the_windows_own(tmp_path: Path) -> None:
+    """As kohya_ss fills them: what its fields show at the start."""
+    table = {
+        "LoRA_type": "Standard", "epoch": 3, "learning_rate": 1e-4, "unet_lr": 1e-4,
+        "text_encoder_lr": 5e-5, "network_dim": 8, "network_alpha": 8, "optimizer": "AdamW",
+        "lr_scheduler": "constant", "train_batch_size": 1,
+    }  # fmt: skip
+    result = converted(tmp_path, "preset.json", json.dumps(table))
+    assert result.problems == []
+    expected = {
+        "captions.extension": ".txt", "buckets.enabled": True, "buckets.upscale": False,
+        "train.precision": "fp16", "save.precision": "fp16", "save.every_epochs": 1,
+        "data.resolution": 512, "train.epochs": 3, "schedule.warmup": 0.1,
+        "schedule.name": "constant_with_warmup",
+    }  # fmt: skip
+    assert {path: result.values[path] for path in expected} == expected
+    said = {remark.what for remark in result.remarks if remark.kind == "noted"}
+    for field in ("caption_extension", "enable_bucket", "bucket_no_upscale", "mixed_precision",
+                  "max_bucket_reso", "lr_warmup", "save_precision", "max_resolution"):  # fmt: skip
+        assert f"no {field} in the file" in said
+    assert "no epoch in the file" not in said
+    assert not any("network_dim in" in text or "conv_dim" in text for text in said)
+
+
+def test_gui_has_a_number_of_steps_where_a_file_has_neither(tmp_path: Path) -> None:
+    values = converted(tmp_path, "p.json", '{"LoRA_type": "Standard", "epoch": null}').values
+    assert (values["train.steps"], values["adapter.rank"], values["optimizer.lr"]) == (
+        1600,
+        8,
+        1e-4,
+    )
+    assert values["optimizer.text_encoder_lr"] == 1e-4
+    eight = converted(tmp_path, "q.json", '{"LoRA_type": "Standard", "use_8bit_adam": true}')
+    assert eight.problems == []
+    assert eight.values["optimizer.name"] == "AdamW8bit"
+
+
+@pytest.mark.parametrize(
+    ("unet", "text", "parts"),
+    [
+        (1e-4, "", ("unet",)), (1e-4, 0, ("unet",)), ("", "5e-5", ("text_encoder",)),
+        (0, 0, ("unet", "text_encoder")), ("0.0001", "0.00005", ("unet", "text_encoder")),
+    ],
+)  # fmt: skip
+def test_gui_rates_say_what_is_trained(unet: Any, text: Any, parts: tuple[str, ...]) -> None:
+    table = {**GUI, "learning_rate": 1e-3, "unet_lr": unet, "text_encoder_lr": text}
+    settings_ = load_settings(
+        None, convert_source(read_gui_json(table, "x"), complete=False).overrides()
+    )
+    trained = tuple(p for p in ("unet", "text_encoder") if getattr(settings_.adapter, p))
+    assert trained == parts
+    if len(parts) == 2 and not unet:
+        assert settings_.optimizer.lrs == {"unet": 1e-3, "text_encoder": 1e-3}
+
+
+def test_gui_counts_steps_in_the_folder(tmp_path: Path) -> None:
+    """ceil(pictures with repeats / batch / accumulation * epochs), twice that with a reg folder."""
+    for number in range(5):
+        (tmp_path / "img" / "10_zorp").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "img" / "10_zorp" / f"{number}.PNG").touch()
+    (tmp_path / "img" / "10_zorp" / "0.txt").touch()
+    table = {
+        **GUI, "train_data_dir": str(tmp_path / "img"), "train_batch_size": 4, "epoch": 3,
+        "gradient_accumulation_steps": 2, "max_train_steps": "",
+    }  # fmt: skip
+    assert converted(tmp_path, "x.json", json.dumps(table)).values["train.steps"] == 19
+    table["reg_data_dir"] = str(tmp_path / "img")
+    result = converted(tmp_path, "x.json", json.dumps(table))
+    assert result.values["train.steps"] == 38
+    assert any("regularisation" in remark.why for remark in result.remarks)
+    table["max_train_steps"] = "700"
+    assert converted(tmp_path, "x.json", json.dumps(table)).values["train.steps"] == 700
+
+
+@pytest.mark.parametrize(
+    ("kind", "has", "lacks"),
+    [
+        ("LyCORIS/LoHa", {"dora_wd": True, "use_tucker": True}, {"factor": 4, "rescaled": True}),
+        ("LyCORIS/LoKr", {"factor": 4, "decompose_both": True}, {"constrain": 1.0}),
+        ("LyCORIS/Diag-OFT", {"constrain": 1.0, "rescaled": True}, {"dora_wd": True}),
+        ("LyCORIS/BOFT", {}, {"constrain": 1.0, "rescaled": True}),
+    ],
+)
+def test_gui_passes_on_what_a_type_has(
+    kind: str, has: dict[str, Any], lacks: dict[str, Any]
+) -> None:
+    plain = {**GUI, "LoRA_type": kind, "use_cp": False, "use_tucker": False, "factor": -1}
+
+    def network(changes: dict[str, Any]) -> dict[str, Any]:
+        result = convert_source(read_gui_json({**plain, **changes}, "x"), complete=False)
+        assert result.problems == []
+        return {k: v for k, v in result.values.items() if k.startswith("adapter.")}
+
+    assert network(lacks) == network({})
+    for field, value in has.items():
+        assert network({field: value}) != network({}), field
+
+
+def test_metadata_of_a_preset_stops_nothing(tmp_path: Path) -> None:
+    table = {**GUI, "metadata_description": "x", "metadata_title": "y", "metadata_tags": "z",
+             "huggingface_repo_id": "me/x", "wandb_run_name": "w", "log_with": "wandb",
+             "save_model_as": "pt", "========== Model ==========": None}  # fmt: skip
+    result = converted(tmp_path, "preset.json", json.dumps(table))
+    assert result.problems == []
+    for name in ("metadata_description", "huggingface_repo_id", "log_with", "save_model_as"):
+        assert any(f"--{name}" in remark.what for remark in result.remarks), name
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -370,7 +484,75 @@ def test_easy_json(tmp_path: Path) -> None:
         ("x.toml", "[adapter]\nrank = 3", "lorasmith's own"),
         ("x.toml", "a = = 1", "is not TOML"),
         ("x.toml", "zzz = 1", "holds nothing that is known"),
+        ("x.toml", "vae = 'x'\nseed = 3", "holds nothing that is known"),
         ("x.json", "[1]", "holds no table"),
+        ("x.json", '{"nodes": [{"id": 1}], "links": [], "version": 0.4}', "a ComfyUI workflow"),
+        ("x.toml", '{"nodes": [], "links": []}', "a ComfyUI workflow"),
+        ("x.json", '{"3": {"class_type": "KSampler", "inputs": {"seed": 1}}}', "API form"),
+        ("x.json", '{"_class_name": "StableDiffusionPipeline", "unet": []}', "model_index"),
+        (
+            "x.json",
+            '{"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6"}',
+            "a part of a diffusers model",
+        ),
+        (
+            "x.json",
+            '{"architectures": ["CLIPTextModel"], "model_type": "clip"}',
+            "transformers model",
+        ),
+        ("x.json", '{"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}', "a tokenizer"),
+        (
+            "x.json",
+            '{"training_method": "LORA", "model_type": "STABLE_DIFFUSION_15"}',
+            "OneTrainer",
+        ),
+        ("x.json", '[{"path": "a", "include_subdirectories": true}]', "OneTrainer"),
+        ("x.json", '{"job": "extension", "config": {"process": [{}]}}', "ai-toolkit"),
+        ("x.yaml", 'job: extension\nconfig:\n  name: "x"\n  process: []\n', "ai-toolkit"),
+        ("x.yaml", "compute_environment: LOCAL_MACHINE\nmixed_precision: fp16\n", "accelerate"),
+        (
+            "x.json",
+            '{"compute_environment": "LOCAL_MACHINE", "mixed_precision": "fp16"}',
+            "accelerate",
+        ),
+        (
+            "x.json",
+            '{"sd_model_checkpoint": "a", "CLIP_stop_at_last_layers": 2}',
+            "web UI's config",
+        ),
+        ("x.json", '{"txt2img/Prompt/visible": true, "txt2img/Prompt/value": ""}', "ui-config"),
+        ("x.json", '{"--model_type": "lora", "--lora_rank": 16, "--seed": 1}', "SimpleTuner"),
+        ("x.json", '[{"id": "a", "type": "local", "instance_data_dir": "x"}]', "SimpleTuner"),
+        ("x.toml", '[[datasets]]\nimage_directory = "x"\ncache_directory = "y"', "musubi"),
+        (
+            "x.toml",
+            'output_dir = "x"\nmicro_batch_size_per_gpu = 1\n[adapter]\ntype = "lora"',
+            "diffusion-pipe",
+        ),
+        (
+            "x.json",
+            '{"max_resolution": "512", "epoch": 1, "no_token_padding": false, "learning_rate_te": 0}',
+            "DreamBooth",
+        ),
+        (
+            "x.json",
+            '{"full_path": true, "create_caption": true, "learning_rate": 1e-5}',
+            "fine-tuning",
+        ),
+        (
+            "x.json",
+            '{"token_string": "zorp", "init_word": "cat", "learning_rate": 1e-5}',
+            "textual inversion",
+        ),
+        ("x.json", '{"/a/1": {"caption": "x", "tags": "y"}}', "captions and tags of pictures"),
+        (
+            "x.toml",
+            "[model]\nmodels_dir = ''\n[folders]\n[accelerate_launch]\n",
+            "kohya_ss window itself",
+        ),
+        ("x.json", "<!DOCTYPE html><html>", "a web page"),
+        ("x.json", "no JSON at all", "is not JSON"),
+        ("x.txt", "<!DOCTYPE html><html>", "a web page"),
         ("x.json", "{", "is not JSON"),
     ],
 )
@@ -378,6 +560,46 @@ def test_what_no_reader_knows(tmp_path: Path, name: str, text: str, says: str) -
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=says):
         read_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.json", CONFIG), ("x.txt", CONFIG), ("x.toml", json.dumps(GUI)), ("x", json.dumps(GUI)),
+        ("x.txt", "accelerate launch train_network.py --network_dim=16 --network_module=networks.lora"),
+        ("x.toml", "accelerate launch train_network.py --network_dim=16 --network_module=networks.lora"),
+    ],
+)  # fmt: skip
+def test_files_are_told_by_what_they_hold(tmp_path: Path, name: str, text: str) -> None:
+    assert converted(tmp_path, name, text).values["adapter.rank"] in (16, 32)
+
+
+@pytest.mark.parametrize("argv", [["--min_snr_gamma=5", "--flip_aug"], ["--v2", "--vae=x"]])
+def test_what_was_converted_is_ours(tmp_path: Path, argv: list[str]) -> None:
+    """Sections such as [model] and settings such as unet_lr have sd-scripts' names, or people's."""
+    base = ["--pretrained_model_name_or_path=demo", "--network_module=networks.lora"]
+    result = convert_source(read_argv([*base, *argv, "--unet_lr=1e-4"]), complete=False)
+    (tmp_path / "run.toml").write_text(to_toml(result, "x"), encoding="utf-8")
+    assert is_lorasmiths(tmp_path / "run.toml")
+    for text in (
+        "",
+        "version = 1",
+        "[optimizer]\nlearning_rate = 1e-4",
+        "[adapter]\nrank = 'x",
+        "x",
+    ):
+        (tmp_path / "own.toml").write_text(text, encoding="utf-8")
+        assert is_lorasmiths(tmp_path / "own.toml"), "whose mistakes `train` itself explains"
+    theirs = '[model]\npretrained_model_name_or_path = "x"\n[optimizer]\nunet_lr = 1e-4\n'
+    (tmp_path / "theirs.toml").write_text(theirs, encoding="utf-8")
+    assert not is_lorasmiths(tmp_path / "theirs.toml")
+
+
+def test_a_preset_of_lora_scripts(tmp_path: Path) -> None:
+    text = '[metadata]\nname = "n"\nversion = "1"\n[data]\nnetwork_dim = 16\nunet_lr = 1e-4\nnetwork_module = "networks.lora"\n'
+    result = converted(tmp_path, "p.toml", text)
+    assert result.problems == []
+    assert result.values["adapter.rank"] == 16
 
 
 @pytest.mark.parametrize("text", [CONFIG, DATASETS, EASY], ids=["config", "datasets", "easy"])
