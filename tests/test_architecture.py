@@ -22,7 +22,7 @@ PACKAGE = "lorasmith"
 FLOORS = (
     {
         *("block_weights", "canvas", "errors", "events", "files", "randomness", "run_paths"),
-        *("terminal", "text_console"),
+        *("terminal", "text_console", "torch_archive", "torch_pickle"),
         *("tensor_files", "tensor_held", "tensor_packing", "tensor_random"),
     },
     {"config"},
@@ -60,6 +60,7 @@ TORCH_FREE = (
     "sampling.prompt*",
     "sampling.request",
     "sampling.wildcards",
+    "torch_archive",
 )
 
 # Importing any of these imports torch.
@@ -234,6 +235,18 @@ def test_text_reaches_the_terminal_cleaned(module: Module) -> None:
     """By lorasmith.terminal and lorasmith.text_console; ``pretrain`` is no part of the command."""
     if not module.name.startswith("demo.pretrain"):
         assert not printing(module.tree) - PRINTING.get(module.name, set())
+
+
+def test_torch_files_are_loaded_in_one_place() -> None:
+    """Where they are checked before; the others load what they wrote themselves a moment ago."""
+    calls = {
+        module.name
+        for module in INSIDE
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node) in ("torch.load", "pickle.load", "pickle.loads", "pickle.Unpickler")
+    }
+    assert calls == {"tensor_files", "training.optim_check", "demo.pretrain_loop"}
 
 
 # Torch-free

@@ -7,14 +7,17 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lorasmith.files import TensorBytes, safetensors_chunks, write_chunks
+from lorasmith.torch_archive import read_torch_file
+from lorasmith.torch_pickle import TorchFileError
 
 DTYPE_NAMES: dict[torch.dtype, str] = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -28,7 +31,36 @@ LOAD_ERRORS = (
     RuntimeError, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError,
     MemoryError, TypeError, ValueError,
 )  # fmt: skip
-"""What ``torch.load(weights_only=True)`` raises of a file that is damaged, by where it is."""
+"""What :func:`load_torch_file` raises of a file that is damaged, by where it is."""
+
+
+def load_torch_file(path: Path, *, mapped: bool = False, known: Sequence[Any] = ()) -> Any:
+    """What a torch file holds, on the CPU: the one place where torch unpickles.
+
+    By torch's own safe reader, which builds tensors and calls nothing, and only when the file is no
+    larger inside than it should be (:mod:`lorasmith.torch_archive`).
+
+    Args:
+        mapped: let the system read the numbers as they are used, where the format allows it.
+        known: further classes that it may build, as for ``torch.serialization.safe_globals``.
+
+    Raises:
+        One of :data:`LOAD_ERRORS`; ``pickle.UnpicklingError`` for what asks for more than tensors.
+    """
+    try:
+        read_torch_file(path)
+    except TorchFileError as error:
+        if others := sorted(n for n in error.names if not n.startswith(("torch.", "collections."))):
+            raise pickle.UnpicklingError(f"unsupported global {others[0]}") from error
+        raise
+    with torch.serialization.safe_globals(list(known)), open(path, "rb") as file:
+        if mapped:
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError:  # written before torch 1.6: no zip archive, so nothing to map
+                pass
+        # By path, torch would go by the suffix.
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:

@@ -25,7 +25,7 @@ from lorasmith.files import (
     safetensors_chunks,
     write_chunks,
 )
-from lorasmith.tensor_files import DTYPE_NAMES, LOAD_ERRORS, as_bytes
+from lorasmith.tensor_files import DTYPE_NAMES, LOAD_ERRORS, as_bytes, load_torch_file
 
 # What the first webui extension for LoRA hashed: 64 KiB from 1 MiB on (AddNet, "legacy").
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
@@ -194,8 +194,7 @@ def _is_pickle(start: bytes) -> bool:
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        with open(path, "rb") as file:  # by path, torch would go by the suffix
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = load_torch_file(path)
     except LOAD_ERRORS as error:
         reason = " ".join((str(error) or type(error).__name__).split())
         said = reason.partition("WeightsUnpickler error: ")[2] or reason

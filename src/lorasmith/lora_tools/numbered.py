@@ -25,7 +25,7 @@ from lorasmith.files import read_safetensors_header
 from lorasmith.lora_tools.key_styles import style_of
 from lorasmith.lora_tools.layer_lists import ATTENTION, UNETS, unet_layers
 from lorasmith.models.pickles import read_pickle_header
-from lorasmith.tensor_files import LOAD_ERRORS
+from lorasmith.tensor_files import LOAD_ERRORS, load_torch_file
 
 Pairs = list[tuple[Tensor, Tensor]]
 """up (O, r) and down (r, I), in order."""
@@ -131,8 +131,7 @@ def _list_of(path: Path) -> list[Tensor]:
         LoraFileError: it cannot be read without running what it asks for.
     """
     try:
-        with open(path, "rb") as file:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = load_torch_file(path)
     except LOAD_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _error(path, f"cannot be read: {reason}") from error

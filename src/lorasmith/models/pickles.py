@@ -1,10 +1,10 @@
 """Looking into a torch pickle without running anything it asks for, and without torch.
 
 A ``.ckpt`` is a program for Python's unpickling machine, and may name any function to be called.
-:func:`read_pickle_header` runs that program with every name bound to a dummy that does nothing,
-so it learns which tensors the file holds and which names it wanted. torch has kept the numbers
-themselves apart, as plain bytes in a zip archive, since 1.6: :func:`locate_tensors` says where they
-are, and they are read as a safetensors file's. The rest (older files, odd strides) is left to
+:func:`read_pickle_header` learns which tensors the file holds and which names it wants, by
+:mod:`lorasmith.torch_archive`, which runs nothing. torch has kept the numbers themselves apart, as
+plain bytes in a zip archive, since 1.6: :func:`locate_tensors` says where they are, and they are
+read as a safetensors file's. The rest (older files, odd strides) is left to
 ``torch.load(weights_only=True)``, which knows only how to build tensors.
 """
 
@@ -16,13 +16,14 @@ import re
 import struct
 import zipfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lorasmith.files import DTYPE_BYTES, TensorInfo
+from lorasmith.torch_archive import TorchFile, read_torch_file
+from lorasmith.torch_pickle import BuiltTensor, TorchFileError
 
 # Names of which a dummy will do: they describe the training program's state, not weights.
 HARMLESS = re.compile(
@@ -60,11 +61,13 @@ class PickledTensor:
 
 @dataclass(frozen=True, slots=True)
 class PickleHeader:
-    """``dummies``: harmless names that the file wants; ``dangerous``: all others."""
+    """``dummies``: harmless names that the file wants; ``dangerous``: all others; ``records``:
+    first byte and length of each storage, where they are known."""
 
     tensors: dict[str, PickledTensor]
     dummies: tuple[str, ...]
     dangerous: tuple[str, ...]
+    records: dict[str, tuple[int, int]] | None = None
 
 
 class Dummy(dict[Any, Any]):
@@ -85,58 +88,6 @@ class Dummy(dict[Any, Any]):
         """Keep nothing."""
 
 
-class _Inspector(pickle.Unpickler):
-    """An unpickler that imports nothing: names become dummies and tensors their shapes."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file, encoding="latin-1")
-        self.wanted: set[str] = set()
-
-    def find_class(self, module: str, name: str) -> Any:
-        full = f"{module}.{name}"
-        self.wanted.add(full)
-        if full.startswith("torch._utils._rebuild_tensor"):
-            return _rebuild_tensor
-        if full.startswith("torch._utils._rebuild_parameter"):
-            return _first
-        if full == "collections.OrderedDict":
-            return OrderedDict
-        if module.startswith("torch") and name in DTYPES:
-            return _DType(DTYPES[name])
-        return Dummy
-
-    def persistent_load(self, pid: Any) -> Any:
-        return _Storage(pid[1], str(pid[2]))
-
-
-@dataclass(frozen=True, slots=True)
-class _DType:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    dtype: Any
-    key: str
-
-
-def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> PickledTensor:
-    """Called where torch's ``_rebuild_tensor{,_v2,_v3}`` would be; v3 carries its dtype."""
-    kept = storage if isinstance(storage, _Storage) else _Storage(storage, "")
-    dtypes = [value for value in (*rest, kept.dtype) if isinstance(value, _DType)]
-    shape = tuple(int(n) for n in size)
-    row_by_row = all(
-        n == 1 or step == math.prod(shape[i + 1 :])
-        for i, (n, step) in enumerate(zip(shape, stride, strict=True))
-    )
-    dtype = dtypes[0].name if dtypes else "unknown"
-    return PickledTensor(dtype, shape, kept.key if row_by_row else "", int(offset))
-
-
-def _first(value: Any, *rest: Any) -> Any:
-    return value
-
-
 # What a damaged or hostile pickle can make the unpickling machine raise.
 PICKLE_ERRORS = (
     pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError,
@@ -149,93 +100,48 @@ def read_pickle_header(path: Path) -> PickleHeader:
     """Tensors and wanted names of a torch file (zip, or the single stream used before 1.6).
 
     Raises:
-        ValueError: it is not a readable torch file; says why.
+        ValueError: it is not a readable torch file, or far larger inside than such a file is; says
+            why.
         OSError: it cannot be read.
     """
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                names = [name for name in archive.namelist() if name.endswith("data.pkl")]
-                if not names:
-                    raise ValueError("a zip archive, but not one that torch wrote")
-                with archive.open(names[0]) as file:
-                    return _inspect(file, programs=1)
-        with open(path, "rb") as file:
-            # magic number, protocol and system information come before the object
-            return _inspect(file, programs=4)
-    except PICKLE_ERRORS as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        file = read_torch_file(path)
+    except TorchFileError as error:
+        header = _header(TorchFile(None, frozenset(error.names), None))
+        if header.dangerous:  # what it wanted is reason enough to refuse it
+            return header
+        raise
+    return _header(file)
 
 
-def locate_tensors(path: Path, header: PickleHeader) -> dict[str, TensorInfo] | None:
-    """Where in the file the numbers of every tensor are, or ``None`` where that cannot be said.
-
-    Raises:
-        ValueError: a tensor reaches beyond the record that holds its numbers, or the archive is
-            damaged.
-        OSError: the file cannot be read.
-    """
-    try:
-        records = _records(path) if zipfile.is_zipfile(path) else {}
-    except PICKLE_ERRORS as error:
-        raise ValueError(str(error) or type(error).__name__) from error
-    found = {}
-    for name, tensor in header.tensors.items():
-        if tensor.storage not in records or tensor.dtype not in DTYPE_BYTES:
-            return None
-        start, end = records[tensor.storage]
-        width = DTYPE_BYTES[tensor.dtype]
-        begin = start + tensor.offset * width
-        after = begin + math.prod(tensor.shape) * width
-        if not start <= begin <= after <= end:
-            raise ValueError(f"{name} reaches beyond its part of the file")
-        found[name] = TensorInfo(tensor.dtype, tensor.shape, begin, after)
-    return found
-
-
-def _records(path: Path) -> dict[str, tuple[int, int]]:
-    """First and last byte of each record of numbers, by its key; none that are compressed."""
-    found: dict[str, tuple[int, int]] = {}
-    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
-        root = next(name for name in archive.namelist() if name.endswith("data.pkl"))[:-8]
-        orders = [name for name in archive.namelist() if name == f"{root}byteorder"]
-        if orders and archive.read(orders[0]) != b"little":
-            return {}
-        for entry in archive.infolist():
-            key = entry.filename.removeprefix(f"{root}data/")
-            if key != entry.filename and entry.compress_type == zipfile.ZIP_STORED:
-                # The directory at the end does not say how long the entry's own header is.
-                file.seek(entry.header_offset)
-                name_length, extra_length = struct.unpack("<26xHH", file.read(30))
-                begin = entry.header_offset + 30 + name_length + extra_length
-                found[key] = (begin, begin + entry.file_size)
-    return found
-
-
-def _inspect(file: IO[bytes], programs: int) -> PickleHeader:
-    wanted: set[str] = set()
-    value: Any = None
-    for _ in range(programs):
-        inspector = _Inspector(file)
-        try:
-            value = inspector.load()
-        except PICKLE_ERRORS:
-            wanted |= inspector.wanted
-            if not any(not _is_fine(name) for name in wanted):
-                raise
-            break  # what it wanted is reason enough to refuse it
-        wanted |= inspector.wanted
-        if not isinstance(value, int | dict):
-            break
+def _header(file: TorchFile) -> PickleHeader:
     return PickleHeader(
-        _tensors(value),
-        tuple(sorted(name for name in wanted if HARMLESS.match(name) and not TORCH.match(name))),
-        tuple(sorted(name for name in wanted if not _is_fine(name))),
+        _tensors(file.value),
+        tuple(sorted(n for n in file.names if HARMLESS.match(n) and not TORCH.match(n))),
+        tuple(sorted(n for n in file.names if not HARMLESS.match(n) and not TORCH.match(n))),
+        file.records,
     )
 
 
-def _is_fine(name: str) -> bool:
-    return bool(TORCH.match(name) or HARMLESS.match(name))
+def locate_tensors(header: PickleHeader) -> dict[str, TensorInfo] | None:
+    """Where in the file the numbers of every tensor are, or ``None`` where that cannot be said.
+
+    Raises:
+        ValueError: a tensor reaches beyond the record that holds its numbers.
+    """
+    found = {}
+    for name, tensor in header.tensors.items():
+        records = header.records or {}
+        if tensor.storage not in records or tensor.dtype not in DTYPE_BYTES:
+            return None
+        start, length = records[tensor.storage]
+        width = DTYPE_BYTES[tensor.dtype]
+        begin = start + tensor.offset * width
+        after = begin + math.prod(tensor.shape) * width
+        if not start <= begin <= after <= start + length:
+            raise ValueError(f"{name} reaches beyond its part of the file")
+        found[name] = TensorInfo(tensor.dtype, tensor.shape, begin, after)
+    return found
 
 
 def state_dict_of(value: Any) -> dict[str, Any]:
@@ -247,10 +153,23 @@ def state_dict_of(value: Any) -> dict[str, Any]:
 
 def _tensors(value: Any) -> dict[str, PickledTensor]:
     return {
-        str(name): tensor
+        str(name): _pickled(tensor)
         for name, tensor in state_dict_of(value).items()
-        if isinstance(tensor, PickledTensor)
+        if isinstance(tensor, BuiltTensor)
     }
+
+
+def _pickled(tensor: BuiltTensor) -> PickledTensor:
+    shape = tensor.shape
+    row_by_row = all(
+        n == 1 or step == math.prod(shape[i + 1 :])
+        for i, (n, step) in enumerate(zip(shape, tensor.strides, strict=True))
+    )
+    storage = tensor.storage
+    kinds = (tensor.dtype.rpartition(".")[2], storage.kind if storage is not None else "")
+    dtype = next((DTYPES[kind] for kind in kinds if kind in DTYPES), "unknown")
+    key = storage.key if storage is not None and row_by_row else ""
+    return PickledTensor(dtype, shape, key, tensor.offset)
 
 
 def stubs(header: PickleHeader) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:

@@ -15,6 +15,7 @@ from lorasmith.models.layout import Place, canonical_shape
 from lorasmith.models.pickles import PICKLE_ERRORS, state_dict_of, stubs
 from lorasmith.models.source import AGAIN, StoredWeight
 from lorasmith.models.weight_file import WeightFile
+from lorasmith.tensor_files import load_torch_file
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -127,11 +128,8 @@ def load_state(file: WeightFile) -> dict[str, Any]:
     assert file.pickle is not None
     assert not file.pickle.dangerous
     todo = f"{AGAIN}, or get the .safetensors version of this model"
-    with said_plainly(file.path, todo), torch.serialization.safe_globals(stubs(file.pickle)):
-        try:
-            value = torch.load(file.path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # written before torch 1.6: no zip archive, so nothing to map
-            value = torch.load(file.path, map_location="cpu", weights_only=True)
+    with said_plainly(file.path, todo):
+        value = load_torch_file(file.path, mapped=True, known=stubs(file.pickle))
     return state_dict_of(value)
 
 

@@ -281,7 +281,7 @@ def _read_safetensors(path: Path) -> WeightFile:
 def _read_pickle(path: Path) -> WeightFile:
     try:
         header = read_pickle_header(path)
-        tensors = locate_tensors(path, header) if not header.dangerous else None
+        tensors = locate_tensors(header) if not header.dangerous else None
     except ValueError as error:
         what = f"cannot be read as a torch file: {error}"
         raise CheckpointError.of(path, what, AGAIN) from error

@@ -25,6 +25,7 @@ from lorasmith.errors import PromptError
 from lorasmith.events import Notice, Observer, ignore
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.models.tokenizer import ROW, token_ids
+from lorasmith.tensor_files import load_torch_file
 
 EXTENSIONS = (".safetensors", ".pt", ".bin")
 # What SDXL's embeddings call the vectors of its two text encoders.
@@ -139,8 +140,7 @@ def load_embedding(path: Path) -> dict[str, Tensor]:
         if path.suffix.lower() == ".safetensors":
             content: Any = load_file(path)
         else:
-            with torch.serialization.safe_globals([torch.nn.ParameterDict]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_torch_file(path, known=[torch.nn.ParameterDict])
     except pickle.UnpicklingError as error:
         what = "is a pickle that holds more than tensors, so it is not opened"
         raise PromptError.of(path, what, "get the embedding as .safetensors") from error

@@ -9,7 +9,6 @@ progress line shows.
 from __future__ import annotations
 
 import io
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 
 from lorasmith.errors import RunError
 from lorasmith.files import write_bytes
+from lorasmith.tensor_files import LOAD_ERRORS, load_torch_file
 from lorasmith.training.interventions import Interventions
 from lorasmith.training.step import TrainStep
 
@@ -127,8 +127,8 @@ def read_state(path: Path) -> dict[str, Any]:
         RunError: the file is damaged or from another version.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        content = load_torch_file(path)
+    except LOAD_ERRORS as error:
         raise RunError.of(
             path,
             f"cannot be read as a training state: {error}",

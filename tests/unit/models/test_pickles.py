@@ -32,7 +32,7 @@ def test_numbers_are_where_it_says(tmp_path: Path) -> None:
         "none": torch.zeros(0, 3),
     }
     path = saved(tmp_path / "model.ckpt", {"epoch": 3, "state_dict": state})
-    found = locate_tensors(path, read_pickle_header(path))
+    found = locate_tensors(read_pickle_header(path))
     assert found is not None
     assert found.keys() == state.keys()
     data = path.read_bytes()
@@ -43,9 +43,9 @@ def test_numbers_are_where_it_says(tmp_path: Path) -> None:
 
 def test_views_and_old_files_are_left_to_torch(tmp_path: Path) -> None:
     turned = saved(tmp_path / "turned.ckpt", {"a": torch.randn(3, 4).t()})
-    assert locate_tensors(turned, read_pickle_header(turned)) is None
+    assert locate_tensors(read_pickle_header(turned)) is None
     old = saved(tmp_path / "old.ckpt", {"a": torch.randn(3)}, _use_new_zipfile_serialization=False)
-    assert locate_tensors(old, read_pickle_header(old)) is None
+    assert locate_tensors(read_pickle_header(old)) is None
     packed = tmp_path / "packed.ckpt"
     plain = saved(tmp_path / "plain.ckpt", {"a": torch.randn(3)})
     with (
@@ -54,7 +54,8 @@ def test_views_and_old_files_are_left_to_torch(tmp_path: Path) -> None:
     ):
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    assert locate_tensors(packed, read_pickle_header(packed)) is None
+    with pytest.raises(ValueError, match="is compressed, which torch never does"):
+        read_pickle_header(packed)
 
 
 def test_a_tensor_longer_than_its_numbers(tmp_path: Path) -> None:
@@ -68,5 +69,5 @@ def test_a_tensor_longer_than_its_numbers(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as target:
         for name, content in parts.items():
             target.writestr(name, content)
-    with pytest.raises(ValueError, match="a reaches beyond"):
-        locate_tensors(path, read_pickle_header(path))
+    with pytest.raises(ValueError, match="numbers of a tensor are missing"):
+        locate_tensors(read_pickle_header(path))
