@@ -41,6 +41,23 @@ class Problem:
         return f"{text} ({self.todo})" if self.todo else text
 
 
+def quantity(number: int, noun: str, verb: str = "") -> str:
+    """A count in words: "1 image", "3 batches"; with "is" or "has", "1 image is", "3 images are".
+
+    Args:
+        noun: in the singular; of several words the last is counted.
+    """
+    if number != 1:
+        if noun.endswith(("s", "x", "sh", "ch")) and not noun.endswith("epoch"):
+            noun += "es"
+        elif noun.endswith("y") and noun[-2] not in "aeiou":
+            noun = noun[:-1] + "ies"
+        else:
+            noun += "s"
+        verb = {"is": "are", "has": "have", "was": "were", "does": "do"}.get(verb, verb)
+    return f"{number} {noun} {verb}".rstrip()
+
+
 class LorasmithError(Exception):
     """Base of everything that lorasmith raises on purpose."""
 

@@ -182,17 +182,24 @@ def _timesteps(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
+_MASKS = {
+    "off": "off",
+    "alpha": "taken from the alpha channel",
+    "beside": "those beside the pictures",
+}
+
+
 def _masks(s: TrainSettings) -> Iterator[Problem]:
     loss = s.loss
     if loss.masked != "folder" and loss.mask_folder is not None:
         yield _idle(
             "loss.mask_folder",
-            f"masks are {'off' if loss.masked == 'off' else 'taken from the alpha channel'}",
+            f"masks are {_MASKS[loss.masked]}",
             'set loss.masked to "folder"',
         )
     if loss.masked == "off" and (loss.mask_floor or loss.mask_normalize):
         name = "mask_floor" if loss.mask_floor else "mask_normalize"
-        yield _idle(f"loss.{name}", "masks are off", 'set loss.masked to "alpha" or "folder"')
+        yield _idle(f"loss.{name}", "masks are off", 'set loss.masked to "beside"')
     if loss.masked != "off" and loss.mask_floor == 1:
         yield Problem("loss.mask_floor", "at 1 the masks mask nothing", "0 to 0.2 is usual")
 

@@ -154,10 +154,11 @@ class LossSettings(Section):
         ge=1,
         le=10,
     )
-    masked: Literal["off", "alpha", "folder"] = setting(
+    masked: Literal["off", "alpha", "beside", "folder"] = setting(
         "off",
-        "learn from a part of each picture only: where it is opaque (alpha), or where the "
-        "picture of the same name in mask_folder is white (folder)",
+        "learn from a part of each picture only: where it is opaque (alpha), or where its mask is "
+        "white: the one beside it, as in a-masklabel.png (beside), or that of the same name in "
+        "mask_folder (folder)",
         why="pictures count as a whole",
     )
     mask_folder: UserPath | None = setting(

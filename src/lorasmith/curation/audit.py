@@ -20,6 +20,7 @@ from lorasmith.curation.augmentation import (
     wrong_faces,
 )
 from lorasmith.curation.looks import Look, look_at, near_duplicates
+from lorasmith.data.caption_tables import SUFFIXES as TABLE_SUFFIXES
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
 from lorasmith.data.scan import Picture, Scan
@@ -35,6 +36,7 @@ class FolderRow:
         repeats: as set; what a regularisation picture is really used is in ``uses``.
         samples: uses of all its pictures in an epoch.
         captions: pictures with a caption file.
+        tables: pictures whose captions stand in a table of many, by the table's name.
         fallback: what the others are called, or ``None``.
         uses: pictures by their number of uses in an epoch.
     """
@@ -45,6 +47,7 @@ class FolderRow:
     repeats: int
     samples: int
     captions: int
+    tables: dict[str, int]
     fallback: str | None
     uses: dict[int, int]
 
@@ -212,6 +215,7 @@ def audit(
     alike = near_duplicates(looks)
     train = [item for item in dataset.items if not item.reg]
     tokens = checks.caption_lengths(dataset, count_tokens)
+    unused = checks.unused_mask_files(scan, dataset)
     damaged = [look.problem for look in looks if look.problem is not None]
     found = _warnings(scan, dataset, looks, alike, tokens, batch, processes, max_tokens, trigger)
     return AuditReport(
@@ -224,7 +228,7 @@ def audit(
         tuple(_picture_row(item) for item in dataset.items),
         tuple(tuple(group) for group in alike),
         count_augmentation(dataset),
-        scan.ignored,
+        (*scan.ignored, *(Ignored(path, "a mask that is not used") for path in unused)),
         tuple(picture.path for picture in held_out),
     )
 
@@ -242,6 +246,7 @@ def _warnings(
 ) -> list[Problem]:
     return [
         *scan.warnings,
+        *checks.unused_masks(scan, dataset),
         *dict.fromkeys(note for group in dataset.groups for note in group.buckets.notes),
         *checks.missing_captions(scan),
         *checks.long_captions(tokens, max_tokens),
@@ -290,6 +295,8 @@ def _folder_rows(scan: Scan, dataset: Dataset) -> list[FolderRow]:
     rows = []
     for index, spec in enumerate(scan.folders):
         items = [item for item in dataset.items if item.picture.folder == index]
+        sources = [path for item in items if (path := item.picture.caption_path) is not None]
+        tables = Counter(path.name for path in sources if path.suffix.lower() in TABLE_SUFFIXES)
         rows.append(
             FolderRow(
                 spec.path,
@@ -297,7 +304,8 @@ def _folder_rows(scan: Scan, dataset: Dataset) -> list[FolderRow]:
                 len(items),
                 spec.repeats,
                 sum(item.repeats for item in items),
-                sum(item.picture.caption_path is not None for item in items),
+                len(sources) - sum(tables.values()),
+                dict(tables),
                 folder_caption(spec),
                 dict(sorted(Counter(item.repeats for item in items).items())),
             )

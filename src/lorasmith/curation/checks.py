@@ -14,7 +14,7 @@ from lorasmith.data.captions import CaptionRules, readings, tags_of
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption
 from lorasmith.data.scan import Scan
-from lorasmith.errors import Problem
+from lorasmith.errors import Problem, quantity
 
 # Share of a picture's area that may go without a word.
 CROP_WORTH_SAYING = 0.25
@@ -45,6 +45,23 @@ def missing_captions(scan: Scan) -> list[Problem]:
         todo = "write captions, or leave it so if one name is all that they need"
         warnings.append(Problem(str(spec.path), f"{which} caption; {instead}{names}", todo))
     return warnings
+
+
+def unused_mask_files(scan: Scan, dataset: Dataset) -> list[Path]:
+    """Masks beside training pictures that the run does not use."""
+    used = {item.mask.path for item in dataset.items if item.mask is not None}
+    own = {item.picture.path for item in dataset.items}
+    return [mask for image, mask in scan.masks.items() if image in own and mask not in used]
+
+
+def unused_masks(scan: Scan, dataset: Dataset) -> list[Problem]:
+    """Masks that lie beside the pictures, where the run is not told to use them."""
+    unused = unused_mask_files(scan, dataset)
+    if not unused:
+        return []
+    what = f"{quantity(len(unused), 'mask')} beside pictures: not trained on, and not used as masks"
+    todo = 'set loss.masked = "beside" to learn only what they show'
+    return [Problem("masks", f"{what} ({_names(unused)})", todo)]
 
 
 def caption_lengths(dataset: Dataset, count_tokens: Callable[[str], int] | None) -> dict[Path, int]:

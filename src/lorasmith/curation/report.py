@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasmith.curation.audit import AuditReport, FolderRow
-from lorasmith.errors import Problem
+from lorasmith.errors import Problem, quantity
 from lorasmith.text_console import TextConsole
 
 _ERRORS_SHOWN = 20
@@ -65,7 +65,7 @@ def _parts(report: AuditReport) -> Iterator[RenderableType]:
         yield Text("")
     if report.ignored:
         reasons = Counter(entry.reason for entry in report.ignored).most_common()
-        text = "; ".join(f"{count} {reason}" for reason, count in reasons)
+        text = "; ".join(f"{reason}: {count}" for reason, count in reasons)
         yield Text.assemble(("Ignored  ", "bold"), (text, "dim"))
         yield Text("")
     yield from _problems(report.warnings, "warning", "yellow")
@@ -103,8 +103,9 @@ def _repeats(row: FolderRow) -> str:
 
 
 def _caption_sources(row: FolderRow) -> str:
-    others = row.pictures - row.captions
-    parts = [f"{row.captions} files"] if row.captions else []
+    others = row.pictures - row.captions - sum(row.tables.values())
+    parts = [quantity(row.captions, "file")] if row.captions else []
+    parts += [f"{count} in {name}" for name, count in row.tables.items()]
     if others:
         parts.append(f"{others} as {row.fallback!r}" if row.fallback else f"{others} without")
     return ", ".join(parts)
@@ -137,7 +138,7 @@ def _problems(
     if not problems:
         return
     total = len(problems) if total is None else total
-    yield Text(f"{total} {noun}{'' if total == 1 else 's'}", f"bold {colour}")
+    yield Text(quantity(total, noun), f"bold {colour}")
     for problem in problems:
         line = Text()
         if problem.where:

@@ -11,7 +11,7 @@ from pathlib import Path
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.pictures import SUFFIXES
 from lorasmith.data.views import Augmentation
-from lorasmith.errors import DatasetError, Problem
+from lorasmith.errors import DatasetError, Problem, quantity
 from lorasmith.files import is_utf8
 
 CACHE_FOLDER = ".lorasmith-cache"
@@ -19,6 +19,7 @@ MAX_REPEATS = 10_000
 
 _NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
 _REG_NAMES = ("reg", "regularization", "regularisation", "class")
+MASK_FOLDERS = ("masks", "mask")
 # Folder names that say what is in them to a person, and would teach nonsense as a caption.
 _GENERIC_NAMES = frozenset(
     (
@@ -186,18 +187,24 @@ def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
             others.append(Ignored(entry, "not a picture"))
     if not folders:
         return []
-    lost = [
-        entry
+    lost = {
+        entry: count_pictures(entry.path)
         for entry in others
-        if entry.path.is_dir() and not _leads_up(entry.path) and _has_pictures(entry.path)
-    ]
+        if entry.path.is_dir() and not _leads_up(entry.path)
+    }
     warnings = tuple(
-        Problem(str(entry.path), f"its pictures are not used: {entry.reason}", "rename it")
-        for entry in lost
+        Problem(
+            str(entry.path),
+            f"{quantity(count, 'picture', 'is')} not used: {entry.reason}",
+            f"rename it, as in {_numbered_name(entry.path.name)}",
+        )
+        for entry, count in lost.items()
+        if count and entry.path.name.casefold() not in MASK_FOLDERS
     )
     loose = sum(_is_picture_name(entry.path) and not entry.path.is_dir() for entry in others)
     if loose:
-        what = f"{loose} pictures lie beside the N_name folders and are not used"
+        what = f"{quantity(loose, 'picture', 'is')} not used: they lie beside the N_name folders"
+        what = what.replace("they lie", "it lies") if loose == 1 else what
         warnings += (Problem(str(parent), what, "move them into one of the folders"),)
     first = folders[0]
     folders[0] = FolderSpec(
@@ -211,7 +218,7 @@ def _plain_folder(path: Path, *, reg: bool) -> FolderSpec:
     if not match or int(match.group(1)) < 1:
         return FolderSpec(path, 1, reg)
     repeats = _repeats(path, match)
-    what = f"this is an N_name folder itself; it is used with its {repeats} repeats"
+    what = f"this is an N_name folder itself; it is used with {quantity(repeats, 'repeat')}"
     note = Problem(str(path), what, f"to use all concepts, point at {path.resolve().parent}")
     return FolderSpec(path, repeats, reg, warnings=(note,))
 
@@ -256,13 +263,32 @@ def _nothing_in(path: Path) -> Problem:
         names = ", ".join(with_pictures[:3])
         what = f"there are pictures only in folders without a number of repeats ({names})"
         return Problem(
-            str(path), what, f"rename them, as in 10_{with_pictures[0]}, or point at one"
+            str(path),
+            what,
+            f"rename them, as in {_numbered_name(with_pictures[0])}, or point at one",
         )
     if not entries:
         return Problem(str(path), "the dataset is empty", "put pictures in it")
     kinds = sorted({entry.suffix.lower() or entry.name for entry in entries if not entry.is_dir()})
     what = "there are no pictures in it" + (f", only {', '.join(kinds[:5])}" if kinds else "")
     return Problem(str(path), what, f"put {', '.join(sorted(SUFFIXES))} files in it")
+
+
+def count_pictures(folder: Path) -> int:
+    """In a folder and all folders in it; hidden ones and our own cache are left out."""
+    count = 0
+    for _, folders, files in os.walk(folder):
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and not is_cache(Path(name))
+        ]
+        count += sum(_is_picture_name(Path(name)) for name in files)
+    return count
+
+
+def _numbered_name(name: str) -> str:
+    """As kohya's layout has it; a number at the end ("zorp_10") is taken for the repeats."""
+    match = re.fullmatch(r"(.+?)[-_ ]0*([1-9]\d{0,3})", name)
+    return f"{match[2]}_{match[1]}" if match else f"10_{name}"
 
 
 def _leads_up(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Loss masks: which parts of a picture are learned, from a folder of masks or the alpha channel.
+"""Loss masks: which parts of a picture are learned, from files or the alpha channel.
 
 A mask is a picture of the same shape: white is learned, black is not, greys in part. It goes
 through the same scaling, crop and mirroring as its picture.
@@ -6,27 +6,21 @@ through the same scaling, crop and mirroring as its picture.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from lorasmith.data.companions import mask_files, mask_of
 from lorasmith.data.decode_memory import decode_memory
-from lorasmith.data.layout import FolderSpec, entries_of
-from lorasmith.data.pictures import (
-    MASK_SUFFIXES,
-    glance,
-    load_alpha,
-    load_picture,
-    read_header,
-    readable_suffixes,
-)
+from lorasmith.data.layout import FolderSpec
+from lorasmith.data.pictures import glance, load_alpha, load_picture, read_header
 from lorasmith.data.scan import Picture
 from lorasmith.errors import DatasetError, Problem
 
@@ -58,20 +52,25 @@ class Masks:
 
 
 def find_masks(
-    kind: Literal["off", "alpha", "folder"],
+    kind: Literal["off", "alpha", "beside", "folder"],
     folder: Path | None,
     pictures: Sequence[Picture],
     folders: Sequence[FolderSpec],
+    beside: Mapping[Path, Path] = MappingProxyType({}),
 ) -> Masks:
     """The mask of every picture that has one.
 
     Args:
-        kind: "alpha" takes the transparency of the pictures themselves, "folder" files.
+        kind: "alpha" takes the transparency of the pictures themselves, "folder" the files of one,
+            "beside" those that the scan saw.
         folder: holds masks named like the pictures, in any picture format; beside each other, or in
             folders named like the pictures' own.
         pictures: all of the dataset. Regularisation pictures need no masks.
         folders: that :attr:`Picture.folder` counts in.
+        beside: :attr:`Scan.masks`.
     """
+    if kind == "beside":
+        return _masks_beside(pictures, folders, beside)
     if kind == "alpha":
         found = {p.path: Mask(p.path, alpha=True) for p in pictures if p.has_alpha}
         if not found:
@@ -83,21 +82,42 @@ def find_masks(
     return _masks_in(folder, pictures, folders)
 
 
+def _masks_beside(
+    pictures: Sequence[Picture], folders: Sequence[FolderSpec], beside: Mapping[Path, Path]
+) -> Masks:
+    found = {p.path: Mask(beside[p.path]) for p in pictures if p.path in beside}
+    train = [p.path for p in pictures if not folders[p.folder].reg]
+    missing = [path for path in train if path not in found]
+    if len(missing) == len(train):
+        what = "there is no mask beside any picture"
+        todo = "name them like a-masklabel.png, a.mask.png or masks/a.png, or set it to folder"
+        return Masks(found, (Problem("loss.masked", what, todo),))
+    return Masks(found, (), _without_mask("loss.masked", missing, len(train)))
+
+
+def _without_mask(where: str, missing: Sequence[Path], count: int) -> tuple[Problem, ...]:
+    if not missing:
+        return ()
+    what = f"pictures without a mask, learned whole: {len(missing)} of {count}"
+    return (Problem(where, f"{what} ({_names(missing)})", "add their masks"),)
+
+
 def _masks_in(folder: Path, pictures: Sequence[Picture], folders: Sequence[FolderSpec]) -> Masks:
+    paths = [picture.path for picture in pictures]
     try:
-        beside = _files_by_stem(folder)
+        beside = mask_files(folder, paths)
     except DatasetError as error:
         return Masks({}, tuple(error.problems))
     inner = {
-        spec.path: _files_by_stem(folder / spec.path.name)
+        spec.path: mask_files(folder / spec.path.name, paths)
         for spec in folders
         if (folder / spec.path.name).is_dir()
     }
     found: dict[Path, Mask] = {}
     owners: dict[Path, list[Path]] = {}
     for picture in pictures:
-        stem = _stem(picture.path)
-        path = inner.get(folders[picture.folder].path, {}).get(stem) or beside.get(stem)
+        path = mask_of(picture.path, inner.get(folders[picture.folder].path, {}))
+        path = path or mask_of(picture.path, beside)
         if path is not None:
             found[picture.path] = Mask(path)
             owners.setdefault(path, []).append(picture.path)
@@ -113,14 +133,13 @@ def _masks_in(folder: Path, pictures: Sequence[Picture], folders: Sequence[Folde
     train = [p.path for p in pictures if not folders[p.folder].reg]
     missing = [path for path in train if path not in found]
     every = [*beside.values(), *(path for files in inner.values() for path in files.values())]
-    unused = [path for path in every if path not in owners]
-    warnings = []
+    unused = [path for path in dict.fromkeys(every) if path not in owners]
+    warnings: list[Problem] = []
     if len(missing) == len(train):
         what = f"holds no mask for any of the {len(train)} training pictures"
         problems.append(Problem(str(folder), what, "name each mask like its picture"))
-    elif missing:
-        what = f"pictures without a mask, learned whole: {len(missing)} of {len(train)}"
-        warnings.append(Problem(str(folder), f"{what} ({_names(missing)})", "add their masks"))
+    else:
+        warnings += _without_mask(str(folder), missing, len(train))
     if unused:
         what = f"masks without a picture: {len(unused)} ({_names(unused)})"
         warnings.append(Problem(str(folder), what, "name each mask like its picture"))
@@ -171,20 +190,6 @@ def load_mask(mask: Mask) -> Image.Image:
     if mask.alpha:
         return load_alpha(mask.path).convert("RGB")
     return load_picture(mask.path, "black").convert("L").convert("RGB")
-
-
-def _files_by_stem(folder: Path) -> dict[str, Path]:
-    suffixes = readable_suffixes(MASK_SUFFIXES)
-    return {
-        _stem(entry): entry
-        for entry in entries_of(folder)
-        if entry.suffix.lower() in suffixes and not entry.name.startswith(".")
-    }
-
-
-def _stem(path: Path) -> str:
-    # macOS hands out decomposed names, other systems what was written: compare composed.
-    return unicodedata.normalize("NFC", path.stem)
 
 
 def _names(paths: Iterable[Path]) -> str:

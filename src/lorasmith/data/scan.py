@@ -8,22 +8,37 @@ from __future__ import annotations
 
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorasmith.data.caption_files import CaptionText, read_caption
+from lorasmith.data.caption_tables import read_tables
+from lorasmith.data.companions import (
+    Companion,
+    find_companions,
+    masks_in_folders,
+    stem_of,
+)
 from lorasmith.data.crops import without_face
 from lorasmith.data.layout import (
+    MASK_FOLDERS,
     FolderSpec,
     Ignored,
+    count_pictures,
     entries_of,
     folder_caption,
     is_cache,
 )
-from lorasmith.data.pictures import SUFFIXES, Header, read_header, readable_suffixes
-from lorasmith.errors import DatasetError, Problem
+from lorasmith.data.pictures import (
+    MASK_SUFFIXES,
+    SUFFIXES,
+    Header,
+    read_header,
+    readable_suffixes,
+)
+from lorasmith.errors import DatasetError, Problem, quantity
 
 CAPTION_SUFFIXES = (".txt", ".caption")  # in order of preference
 
@@ -44,7 +59,8 @@ class Picture:
         width: px, upright (after EXIF).
         height: px, upright.
         caption: what training uses: the file's text, else the folder's; ``None`` = nothing.
-        caption_path: the caption file; ``None`` when the folder's name (or nothing) is used.
+        caption_path: the caption file, or the table of captions; ``None`` when the folder's name
+            (or nothing) is used.
         has_alpha: the file has transparency.
     """
 
@@ -59,10 +75,15 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """All that was found. ``problems`` forbid training, ``warnings`` do not."""
+    """All that was found. ``problems`` forbid training, ``warnings`` do not.
+
+    ``masks`` are those that lie beside the pictures, by picture; whether they are used is up to
+    the settings.
+    """
 
     folders: tuple[FolderSpec, ...]
     pictures: tuple[Picture, ...]
+    masks: Mapping[Path, Path] = field(default_factory=dict)
     ignored: tuple[Ignored, ...] = ()
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
@@ -75,6 +96,7 @@ class Scan:
 
 @dataclass
 class _Findings:
+    masks: dict[Path, Path] = field(default_factory=dict)
     ignored: list[Ignored] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
@@ -90,6 +112,7 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
     """
     findings = _Findings()
     pictures: list[Picture] = []
+    used = [spec.path.resolve() for spec in folders]
     for index, spec in enumerate(folders):
         findings.warnings += spec.warnings
         findings.ignored += spec.passed_over
@@ -98,7 +121,7 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
             findings.problems.append(Problem(str(spec.path), what, "correct the path"))
             continue
         suffixes = _caption_suffixes(spec.extension or extension)
-        found = list(_scan_folder(index, spec, suffixes, findings))
+        found = list(_scan_folder(index, spec, suffixes, used, findings))
         if not found:
             what = "there is no usable picture in this folder"
             findings.warnings.append(Problem(str(spec.path), what, "fill it or remove it"))
@@ -110,6 +133,7 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
     return Scan(
         tuple(folders),
         tuple(pictures),
+        findings.masks,
         tuple(findings.ignored),
         tuple(findings.problems),
         tuple(findings.warnings),
@@ -121,7 +145,11 @@ def _caption_suffixes(extension: str) -> tuple[str, ...]:
 
 
 def _scan_folder(
-    index: int, spec: FolderSpec, suffixes: Sequence[str], findings: _Findings
+    index: int,
+    spec: FolderSpec,
+    suffixes: Sequence[str],
+    used: Sequence[Path],
+    findings: _Findings,
 ) -> Iterator[Picture]:
     try:
         entries = entries_of(spec.path)
@@ -131,11 +159,12 @@ def _scan_folder(
     readable = readable_suffixes()
     candidates: list[Path] = []
     others: list[Path] = []
+    inner: list[Path] = []
     for entry in entries:
         suffix = entry.suffix.lower()
         if is_cache(entry) or (spec.path / entry.name).is_dir():
             if not is_cache(entry) and not entry.name.startswith("."):
-                findings.ignored.append(Ignored(entry, "a folder within a folder of pictures"))
+                inner.append(entry)
         elif entry.name.startswith("."):
             findings.ignored.append(Ignored(entry, "a hidden file"))
         elif suffix not in SUFFIXES:
@@ -148,14 +177,98 @@ def _scan_folder(
         else:
             candidates.append(entry)
     captions = _captions_by_stem(others, suffixes)
+    companions = _take_companions(spec, candidates, others, captions, findings)
+    _explain_folders(spec, inner, used, findings)
+    texts = {path: _caption_of(path, captions) for path in candidates}
+    without = [path for path, file in texts.items() if file is None or _is_empty(file)]
+    tables = read_tables(spec, without, others)
+    for file, rows in tables.files.items():
+        what = f"captions of {quantity(rows, 'picture')} without a caption file are read from it"
+        findings.warnings.append(Problem(str(file), what))
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
         headers = list(pool.map(_header_or_problem, candidates))
     for path, header in zip(candidates, headers, strict=True):
         if isinstance(header, Problem):
             findings.problems.append(header)
         else:
-            yield _picture(path, index, spec, header, _caption_of(path, captions), findings)
+            table = tables.captions.get(path)
+            yield _picture(path, index, spec, header, texts[path], table, findings)
+    others = [path for path in others if path not in companions and path not in tables.files]
     _explain_others(spec, others, candidates, captions, suffixes, findings)
+
+
+def _take_companions(
+    spec: FolderSpec,
+    candidates: list[Path],
+    others: Sequence[Path],
+    captions: Mapping[str, Path],
+    findings: _Findings,
+) -> set[Path]:
+    """Take masks, control images and previews of other images out of the candidates, and say so."""
+    images = candidates + [path for path in others if path.suffix.lower() in MASK_SUFFIXES]
+    has_caption = {path: stem_of(path) in captions for path in images}
+    companions = find_companions(images, has_caption)
+    taken = {companion.path for companion in companions}
+    candidates[:] = [path for path in candidates if path not in taken]
+    masks = _masks_in_folders(spec, candidates, findings)
+    for one in reversed(companions):
+        if one.kind == "mask" and one.owner is not None and one.owner not in taken:
+            masks[one.owner] = one.path
+    findings.masks |= masks
+    used = set(masks.values())
+    left_out: dict[str, list[Companion]] = {}
+    for companion in companions:
+        if companion.path not in used:
+            what = f"a {companion.kind} of another picture"
+            findings.ignored.append(Ignored(companion.path, what))
+            left_out.setdefault(companion.kind, []).append(companion)
+    for kind, some in left_out.items():
+        what = f"{quantity(len(some), kind, 'is')} left out ({some[0].path.name}"
+        what += ", …)" if len(some) > 1 else ")"
+        todo = "rename what is a picture to train on"
+        findings.warnings.append(Problem(str(spec.path), what, todo))
+    return taken
+
+
+def _masks_in_folders(
+    spec: FolderSpec, images: Sequence[Path], findings: _Findings
+) -> dict[Path, Path]:
+    try:
+        return masks_in_folders(spec, images)
+    except DatasetError as error:
+        findings.problems += error.problems
+        return {}
+
+
+def _explain_folders(
+    spec: FolderSpec, inner: Sequence[Path], used: Sequence[Path], findings: _Findings
+) -> None:
+    """Folders within a folder of images, and how many images lie in them."""
+    masks = {path.parent for path in findings.masks.values()}
+    lost: dict[str, int] = {}
+    for folder in inner:
+        if any(path.is_relative_to(folder.resolve()) for path in used) or folder in masks:
+            continue
+        findings.ignored.append(Ignored(folder, "a folder within a folder of pictures"))
+        count = count_pictures(folder)
+        if count:
+            lost[folder.name] = count
+    if lost:
+        names = ", ".join(f"{name}: {count}" for name, count in list(lost.items())[:3])
+        names += ", …" if len(lost) > 3 else ""
+        total = quantity(sum(lost.values()), "picture", "is")
+        what = f"{total} not used, in {quantity(len(lost), 'folder')} within it ({names})"
+        todo = "move them up, or make each folder an N_name folder of its own"
+        if all(name.casefold() in MASK_FOLDERS for name in lost):
+            todo = "name masks like the pictures that they belong to"
+        findings.warnings.append(Problem(str(spec.path), what, todo))
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def _is_special(path: Path) -> bool:
@@ -184,6 +297,7 @@ def _picture(
     spec: FolderSpec,
     header: Header,
     caption_path: Path | None,
+    table: tuple[str, Path] | None,
     findings: _Findings,
 ) -> Picture:
     if header.warning:
@@ -193,7 +307,7 @@ def _picture(
         findings.warnings.append(Problem(str(path), what))
     text = _caption_text(caption_path, findings) if caption_path is not None else ""
     if not text:
-        caption_path = None
+        text, caption_path = table or ("", None)
     caption = text or folder_caption(spec)
     return Picture(
         path, index, header.width, header.height, caption, caption_path, header.has_alpha
@@ -216,21 +330,17 @@ def _caption_text(path: Path, findings: _Findings) -> str:
     return read.text
 
 
-def _stem(path: Path) -> str:
-    # macOS hands out decomposed names, other systems what was written: compare composed.
-    return unicodedata.normalize("NFC", path.stem)
-
-
-def _caption_of(picture: Path, captions: dict[str, Path]) -> Path | None:
-    """The file of the picture's name, or of that without the face in it, as in sd-scripts."""
-    stem = _stem(picture)
-    return captions.get(stem) or captions.get(without_face(stem))
+def _caption_of(picture: Path, captions: Mapping[str, Path]) -> Path | None:
+    """The file of the picture's name; or of that with its ending (a.png.txt), as some programs
+    write it; or of that without the face in it, as in sd-scripts."""
+    stem, name = stem_of(picture), unicodedata.normalize("NFC", picture.name)
+    return captions.get(stem) or captions.get(name) or captions.get(without_face(stem))
 
 
 def _captions_by_stem(files: Sequence[Path], suffixes: Sequence[str]) -> dict[str, Path]:
     captions: dict[str, Path] = {}
     for suffix in reversed(suffixes):
-        captions |= {_stem(file): file for file in files if file.suffix.lower() == suffix}
+        captions |= {stem_of(file): file for file in files if file.suffix.lower() == suffix}
     return captions
 
 
@@ -243,17 +353,18 @@ def _explain_others(
     findings: _Findings,
 ) -> None:
     """A reason for each file that is neither a picture nor the caption of one."""
-    stems = {_stem(path) for path in candidates}
+    stems = {stem_of(path) for path in candidates}
+    stems |= {unicodedata.normalize("NFC", path.name) for path in candidates}
     stems |= {without_face(stem) for stem in stems if stem not in captions}
     unchosen = 0
     for file in others:
         suffix = file.suffix.lower()
-        used = captions.get(_stem(file))
-        if used == file and _stem(file) in stems:
+        used = captions.get(stem_of(file))
+        if used == file and stem_of(file) in stems:
             continue
         if suffix in suffixes:
             reason = f"{used.name} is used" if used != file and used else "a caption, no picture"
-        elif suffix in CAPTION_SUFFIXES and _stem(file) in stems:
+        elif suffix in CAPTION_SUFFIXES and stem_of(file) in stems:
             reason = f"captions are read from {suffixes[0]} files"
             unchosen += used is None
         elif suffix in _CONVERTIBLE:
@@ -263,5 +374,5 @@ def _explain_others(
             reason = "not a picture"
         findings.ignored.append(Ignored(file, reason))
     if unchosen:
-        what = f"{unchosen} pictures have captions, but not in {suffixes[0]} files"
+        what = f"{quantity(unchosen, 'picture', 'has')} captions, but not in {suffixes[0]} files"
         findings.warnings.append(Problem(str(spec.path), what, 'set captions.extension to "auto"'))

@@ -228,7 +228,7 @@ def keep_from_training(settings: TrainSettings, found: Scan, problems: list[Prob
 def masks_of(settings: TrainSettings, found: Scan, problems: list[Problem]) -> Masks:
     """The loss masks of all pictures; what is wrong with them is collected."""
     loss = settings.loss
-    masks = find_masks(loss.masked, loss.mask_folder, found.pictures, found.folders)
+    masks = find_masks(loss.masked, loss.mask_folder, found.pictures, found.folders, found.masks)
     problems += [*masks.problems, *check_masks(masks, found.pictures)]
     return masks
 

@@ -104,7 +104,7 @@ def test_report_as_text(folder: Path, save: Save) -> None:
     (folder / "4_zorp girl" / "notes.md").write_text("x")
     text = report_text(check(folder), width=90)
     assert all(len(line) <= 90 for line in text.splitlines())
-    for part in ("4_zorp girl", "regularisation", "64x64", "odd.png", "1 not a picture", "Steps"):
+    for part in ("4_zorp girl", "regularisation", "64x64", "odd.png", "not a picture: 1", "Steps"):
         assert part in text, part
     assert "\x1b" not in text
 

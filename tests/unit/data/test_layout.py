@@ -80,7 +80,7 @@ def test_what_lies_beside_is_listed_with_reasons(tmp_path: Path, save: Save) -> 
     assert set(reasons) == {"more", "0_off", "loose.png", "notes.md"}
     assert "0 repeats" in reasons["0_off"]
     assert any("more" in warning.where for warning in found.warnings)
-    assert any("1 pictures lie beside" in warning.what for warning in found.warnings)
+    assert any("1 picture is not used: it lies" in warning.what for warning in found.warnings)
 
 
 def test_link_to_a_folder_above_is_not_followed(tmp_path: Path, save: Save) -> None:

@@ -51,7 +51,7 @@ def test_a_chosen_extension(tmp_path: Path, save: Save, extension: str) -> None:
     found = scan([FolderSpec(tmp_path / "img")], extension=extension)
     assert captions(found) == {"a.png": None, "b.png": "chosen"}
     # The commonest way to train with no captions at all, so it is said loudly.
-    assert any("1 pictures have captions, but not in" in w.what for w in found.warnings)
+    assert any("1 picture has captions, but not in" in w.what for w in found.warnings)
 
 
 def test_an_empty_caption_is_none_and_said(tmp_path: Path, save: Save) -> None:
