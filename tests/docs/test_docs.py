@@ -104,7 +104,7 @@ def documented() -> list[tuple[str, str]]:
 def test_documented_commands_exist_with_their_options(page: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = cli
-    context = click.Context(cli, info_name="lorasmith")
+    context = click.Context(cli, info_name="lorasmith", **cli.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         child = command.get_command(context, words[0])
         assert child is not None, f"{page}: there is no command {words[0]}"

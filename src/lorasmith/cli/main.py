@@ -36,8 +36,6 @@ from lorasmith.terminal import echo, echo_styled, problem_lines
 
 DONE, BUG, USER_ERROR, STOPPED = 0, 1, 2, 130
 
-REPORT_TO = "https://github.com/lorasmith/lorasmith/issues"
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -204,7 +202,7 @@ def _quiet_libraries() -> None:
 def _say_bug(args: Sequence[str]) -> None:
     echo(traceback.format_exc(), err=True)
     echo(
-        f"This is a bug in lorasmith {__version__}. Please report it at\n  {REPORT_TO}\n"
+        f"This is a bug in lorasmith {__version__}. Please report it where you have it from,\n"
         f"with the lines above and the command that you gave:\n  lorasmith {shlex.join(args)}",
         err=True,
     )

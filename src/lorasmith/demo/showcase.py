@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from rich.console import Console
 
@@ -22,7 +21,7 @@ from lorasmith.demo.character import (
 from lorasmith.errors import RunError
 from lorasmith.events import Controls
 from lorasmith.files import write_text
-from lorasmith.sampling.sheet import contact_sheet
+from lorasmith.sampling.sheet import PAPER, contact_sheet
 from lorasmith.training.run import train
 
 RUN_NAME = "zorp"
@@ -67,30 +66,42 @@ def run_demo(folder: Path, console: Console, controls: Controls) -> Path:
 
 
 def demo_prompts() -> list[str]:
-    chosen = [
-        *trigger_prompts(TRIGGER_COLUMNS, seed=1),
-        *novel_prompts(NOVEL_COLUMNS, seed=2),
-        *plain_prompts(PLAIN_COLUMNS, seed=3),
-    ]
-    return [prompt.text for prompt in chosen]
+    """No two of them are alike: they are drawn with one seed, so their pictures would be too."""
+    # There are few tags, and what is drawn at random from them repeats itself.
+    trigger = dict.fromkeys(prompt.text for prompt in trigger_prompts(8 * TRIGGER_COLUMNS, seed=1))
+    others = [*novel_prompts(NOVEL_COLUMNS, seed=2), *plain_prompts(PLAIN_COLUMNS, seed=3)]
+    return [*list(trigger)[:TRIGGER_COLUMNS], *(prompt.text for prompt in others)]
 
 
 def compose(run: Path, dataset: Path, prompts: Sequence[str]) -> Image.Image:
-    """One row for the training pictures, one for the base model, one for each epoch.
+    """The training pictures under their captions; below, under the prompts, one row for the base
+    model and one for each epoch.
 
-    Every column has one prompt and one seed, so what differs between rows is the LoRA alone.
+    There every column has one prompt and one seed, so what differs between rows is the LoRA alone.
     """
     training = sorted((dataset / "img").glob(f"*_{TRIGGER}/*.png"))[: len(prompts)]
-    rows = {"training pictures": [load_picture(path) for path in training]}
+    captions = [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in training]
+    rows: dict[str, list[Image.Image]] = {}
     steps = sorted({path.name.split("-")[0] for path in (run / "samples").glob("*.png")})
     for number, step in enumerate(steps):
         label = f"epoch {number}" if number else "base model, no LoRA"
         paths = sorted((run / "samples").glob(f"{step}-*.png"))
         rows[label] = [load_picture(path) for path in paths]
-    pictures = [[np.asarray(picture.convert("RGB")) for picture in row] for row in rows.values()]
-    return contact_sheet(
-        [[Image.fromarray(picture) for picture in row] for row in pictures],
-        row_labels=list(rows),
-        column_labels=list(prompts),
-        scale=2,
-    )
+    above = "training pictures, with their captions"
+    sheets = [
+        contact_sheet(
+            [[load_picture(path) for path in training]],
+            row_labels=[above, *rows],  # All labels, so that the columns of both parts are aligned.
+            column_labels=captions,
+            scale=2,
+        ),
+        contact_sheet(
+            list(rows.values()), row_labels=[*rows, above], column_labels=list(prompts), scale=2
+        ),
+    ]
+    space = 24
+    height = sum(sheet.height for sheet in sheets) + space
+    picture = Image.new("RGB", (max(sheet.width for sheet in sheets), height), PAPER)
+    picture.paste(sheets[0], (0, 0))
+    picture.paste(sheets[1], (0, sheets[0].height + space))
+    return picture

@@ -133,7 +133,7 @@ def test_bugs_of_ours(raising: Raising, error: Exception) -> None:
     result = raising(error)
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
-    assert main.REPORT_TO in result.stderr
+    assert "Please report it" in result.stderr
     assert "lorasmith train" in result.stderr
 
 
