@@ -16,7 +16,7 @@ from lorasmith.block_weights import (
     parse,
 )
 from lorasmith.config.load import load_settings
-from lorasmith.models.source import peek
+from lorasmith.models.source import open_checkpoint
 from lorasmith.training.network_setup import planned_network
 
 PAGE = Path(__file__).parents[2] / "docs" / "blocks.md"
@@ -48,7 +48,7 @@ def test_its_settings_are_valid(tmp_path: Path) -> None:
     for number, example in enumerate(examples):
         toml = tmp_path / f"{number}.toml"
         toml.write_text(example, encoding="utf-8")
-        planned_network(load_settings(toml), peek("demo"))
+        planned_network(load_settings(toml), open_checkpoint("demo"))
 
 
 def test_its_ways_to_write_weights_are_read() -> None:

@@ -196,12 +196,17 @@ def _resume(run: Path, overrides: list[str | Override]) -> None:
 def start(settings: TrainSettings, plan_only: bool) -> None:
     """Train with these settings, or show what would happen; for every command that trains."""
     from lorasmith.cli.console import console
-    from lorasmith.training.run import plan, train
 
     notices = checks.oddities(settings)
     if plan_only:
-        plan(settings, notices, console)
+        # By themselves: what trains imports diffusers and transformers, which takes seconds.
+        from lorasmith.training.plan import make_plan
+        from lorasmith.training.plan_view import show_plan
+
+        show_plan(make_plan(settings, notices), console)
         return
+    from lorasmith.training.run import train
+
     controls = Controls()
     with heed_signals(controls):
         train(settings, notices=notices, console=console, controls=controls)

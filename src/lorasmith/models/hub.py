@@ -5,21 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-)
-
 from lorasmith.errors import CheckpointError
 from lorasmith.models.folder import FOLDER_CONFIGS, PART_FOLDERS, choose_weights
 
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(?P<file>/[\w./ -]+\.(safetensors|ckpt|pt|bin))?$")
-# HfHubHTTPError's own base is the error of the HTTP library below, whichever that is.
-UNREACHED: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__mro__[1])
 SECONDS = 10.0  # to wait for the hub's first answer
 SINGLE_FILE = (".safetensors", ".ckpt", ".pt")
 
@@ -39,6 +28,15 @@ def fetch(source: str, *, vae: bool = False) -> Path:
     Raises:
         CheckpointError: there is no such model, it needs permission, or there is no network.
     """
+    # Here, since most models are files, and the hub's library takes long to import.
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
     owner, name, *file = source.split("/", 2)
     repository = f"{owner}/{name}"
     try:
@@ -54,7 +52,7 @@ def fetch(source: str, *, vae: bool = False) -> Path:
     except (RepositoryNotFoundError, RemoteEntryNotFoundError, HFValidationError) as error:
         what = "there is no such file or folder here, and no such model on the Hugging Face hub"
         raise CheckpointError.of(source, what, "check the spelling") from error
-    except UNREACHED as error:
+    except _unreached() as error:
         what = (
             "there is no such file or folder here, and the Hugging Face hub cannot be reached "
             f"({type(error).__name__})"
@@ -63,14 +61,25 @@ def fetch(source: str, *, vae: bool = False) -> Path:
         raise CheckpointError.of(source, what, todo) from error
 
 
+def _unreached() -> tuple[type[Exception], ...]:
+    """What is raised where the hub does not answer."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # HfHubHTTPError's own base is the error of the HTTP library below, whichever that is.
+    return OSError, HfHubHTTPError.__mro__[1]
+
+
 def _file_names(repository: str) -> list[str] | None:
     """The files of a repository, or None when the hub cannot be reached.
 
     Asked first because this one call does not try again and again for half a minute.
     """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
     try:
         siblings = HfApi().model_info(repository, timeout=SECONDS).siblings
-    except UNREACHED as error:
+    except _unreached() as error:
         if isinstance(error, HfHubHTTPError):  # it was reached, and said no
             raise
         return None

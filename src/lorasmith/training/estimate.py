@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from lorasmith.config.optimizers import optimizer_facts
+from lorasmith.config.schema import TrainSettings
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -99,4 +102,48 @@ def unet_weights(unet: Mapping[str, Any]) -> int:
         total += stage.c_in * c if stage.c_in != c else 0
         if stage.depth:
             total += 2 * c * c + stage.depth * (18 * c * c + 2 * text_width * c)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes on the device at the peak of something that a run does.
+
+    Args:
+        what: "training step", "encoding pictures", "drawing pictures", "measuring".
+        weights: of the frozen model, as far as it is there.
+        adapter: trained numbers and their gradients.
+        optimizer: its state, and the averaged weights.
+        activations: everything that comes and goes.
+    """
+
+    what: str
+    weights: int
+    adapter: int = 0
+    optimizer: int = 0
+    activations: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.adapter + self.optimizer + self.activations
+
+
+def values_beside(settings: TrainSettings) -> float:
+    """Float32 numbers that are kept for each trained one: by the optimizer, and as its average."""
+    return optimizer_facts(settings.optimizer.name).values_per_weight + bool(settings.train.ema)
+
+
+def step_activations(unet: Mapping[str, Any], h: int, w: int, tokens: int) -> int:
+    """Numbers that a training step keeps for its backward pass, for one sample of ``h`` x ``w``
+    latents; right within a factor of two, and for models that fit many times over.
+
+    What autograd keeps of a residual block: inputs of its norms, activations and convolutions. Of
+    a transformer: those of three norms, queries, keys and values of two attentions and what they
+    give, and the feed-forward, which is eight and four times as wide as the rest.
+    """
+    total = 0
+    for stage in stages(unet):
+        n = (h // stage.scale) * (w // stage.scale)
+        block = 24 * stage.c_out * n + 2 * stage.c_out * tokens
+        total += (3 * stage.c_in + 5 * stage.c_out) * n + stage.depth * block
     return total

@@ -14,6 +14,9 @@ from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import Picture, Scan, scan
 from lorasmith.errors import DatasetError, Problem, SettingsError
 
+# Samples of a forward pass; always the same, so that numbers do not depend on the machine.
+BATCH = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:

@@ -14,9 +14,10 @@ from lorasmith.events import (
 from lorasmith.training.heeding import Asked, acknowledge, change_rates, heed
 from lorasmith.training.interventions import step_input
 from lorasmith.training.meter import Meter
+from lorasmith.training.prepare import should
 from lorasmith.training.requests import Inbox
 from lorasmith.training.setup import Run
-from lorasmith.training.snapshots import draw_samples, save_snapshot, should, validate
+from lorasmith.training.snapshots import draw_samples, save_snapshot, validate
 from lorasmith.training.state import Position, save_state
 from lorasmith.training.watchdog import Trouble, Watchdog
 

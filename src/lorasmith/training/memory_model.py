@@ -18,6 +18,7 @@ from lorasmith.models.family import Architecture
 from lorasmith.models.saving_memory import blocks_by_activations, unet_blocks
 from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.models.unet_saving import UNetSaving, keep
+from lorasmith.training.estimate import MemoryEstimate, values_beside
 from lorasmith.training.memory_trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.network_setup import make_network
 from lorasmith.training.objective import MicroBatch, build_objective
@@ -45,34 +46,6 @@ class Use:
     text: bool
     vae: bool
     channels_last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryEstimate:
-    """Bytes on the device at the peak of something that a run does.
-
-    Args:
-        what: "training step", "encoding pictures", "drawing pictures", "measuring".
-        weights: of the frozen model, as far as it is there.
-        adapter: trained numbers and their gradients.
-        optimizer: its state, and the averaged weights.
-        activations: everything that comes and goes.
-    """
-
-    what: str
-    weights: int
-    adapter: int = 0
-    optimizer: int = 0
-    activations: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.adapter + self.optimizer + self.activations
-
-
-def values_beside(settings: TrainSettings) -> float:
-    """Float32 numbers that are kept for each trained one: by the optimizer, and as its average."""
-    return optimizer_facts(settings.optimizer.name).values_per_weight + bool(settings.train.ema)
 
 
 def unet_saving(settings: TrainSettings) -> UNetSaving:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorasmith.adapters.algorithms import ALGORITHMS, READ_ONLY
 from lorasmith.adapters.blocks import BlockMap, BlockSizes
@@ -27,10 +27,12 @@ from lorasmith.config.adapter_section import AdapterSettings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem, SettingsError
 from lorasmith.events import Notice, Observer
-from lorasmith.models.checkpoint import empty_modules
 from lorasmith.models.family import Architecture
-from lorasmith.models.roots import adapter_roots
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.skeleton import skeleton_roots, stored_shapes
+from lorasmith.models.source import OpenedCheckpoint
+
+if TYPE_CHECKING:
+    from lorasmith.models.sd import DiffusionModel
 
 
 def trains_text_encoder(settings: TrainSettings) -> bool:
@@ -72,15 +74,17 @@ def build_network(
     return network
 
 
-def planned_network(settings: TrainSettings, architecture: Architecture) -> AdapterNetwork:
+def planned_network(settings: TrainSettings, opened: OpenedCheckpoint) -> AdapterNetwork:
     """The very adapters that a run will have, on the meta device: shapes without memory.
+
+    The layers are read from the weights' names and shapes, so that neither diffusers nor
+    transformers is imported.
 
     Raises:
         UserError: as :func:`make_network`.
     """
-    modules = empty_modules(architecture)
-    roots = adapter_roots(architecture, modules["unet"], modules)
-    return make_network(settings, architecture, roots)
+    roots = skeleton_roots(opened.architecture, stored_shapes(opened))
+    return make_network(settings, opened.architecture, roots)
 
 
 def make_network(

@@ -30,7 +30,7 @@ from lorasmith.training.prepare import (
     attempt,
     caption_rules,
     folder_specs,
-    open_architecture,
+    open_base,
     sample_groups,
 )
 from lorasmith.training.run_folder import RunFolder, existing_run_folder, read_info, steps_of
@@ -147,7 +147,7 @@ def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
     state = read_status(folder).state
     candidates = find_candidates(folder, state)
     problems: list[Problem] = []
-    architecture = attempt(problems, lambda: open_architecture(settings))
+    opened = attempt(problems, lambda: open_base(settings))
     folders = attempt(problems, lambda: folder_specs(settings))
     held = None
     if folders is not None:
@@ -156,13 +156,13 @@ def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
         if found is not None:
             problems += found.problems
             held = attempt(problems, lambda: hold_out_of(settings.validation, found, extension))
-    if architecture is None or held is None or problems:
+    if opened is None or held is None or problems:
         raise UserError(dict.fromkeys(problems))
-    material = gather(settings, held, architecture, pictures, plain)
+    material = gather(settings, held, opened.architecture, pictures, plain)
     base = quick_fingerprint(locate(settings.model.path))
     changed = tuple(_changed(folder, base, len(found.pictures) if found is not None else 0))
     return PickRun(
-        folder, settings, state, architecture, tuple(candidates), material, base, changed
+        folder, settings, state, opened.architecture, tuple(candidates), material, base, changed
     )
 
 

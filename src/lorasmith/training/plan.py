@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,8 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
 from lorasmith.files import free_bytes
+from lorasmith.models.skeleton import stored_shapes
+from lorasmith.models.source import OpenedCheckpoint
 from lorasmith.training.device import (
     DTYPES,
     Precision,
@@ -20,20 +22,19 @@ from lorasmith.training.device import (
     device_name,
 )
 from lorasmith.training.estimate import (
+    MemoryEstimate,
     forward_multiply_adds,
     stages,
+    step_activations,
+    values_beside,
 )
+from lorasmith.training.holdout_setup import BATCH
 from lorasmith.training.lr import learning_rate
-from lorasmith.training.memory import MemoryPlan, checkpoints
-from lorasmith.training.memory_model import values_beside
+from lorasmith.training.memory import MemoryPlan, checkpoints, memory_of, precision_of
 from lorasmith.training.network_setup import block_map, planned_network
-from lorasmith.training.prepare import Prepared, prepare, process_count
-from lorasmith.training.run_folder import new_run_folder
-from lorasmith.training.setup import memory_of, precision_of
-from lorasmith.training.snapshots import should
+from lorasmith.training.prepare import Prepared, open_base, prepare, process_count, should
+from lorasmith.training.run_folder import KEPT_STATES, new_run_folder
 from lorasmith.training.speed import multiply_adds_per_second, step_seconds
-from lorasmith.training.state import KEPT_STATES
-from lorasmith.training.validation import BATCH
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 GRAPH_POINTS = 60
@@ -89,12 +90,15 @@ def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
     device = choose_device(settings.performance.device)
     precision = precision_of(settings, prepared, device)
     folder, files = planned_files(settings, prepared)
-    network = planned_network(settings, prepared.architecture)
+    opened = open_base(settings)
+    network = planned_network(settings, opened)
     rates = group_rates(settings, prepared, network)
     values = sum(rate.weights for rate in rates)
     disk = planned_disk(settings, prepared, values, len(files))
     free = free_bytes(folder)
-    memory = memory_of(settings, prepared, device, exact=True)
+    memory = memory_of(settings, prepared, device)
+    if not memory.step.total:  # It plainly fits.
+        memory = replace(memory, estimates=(rough_step(settings, prepared, opened, values),))
     oddities = [*notices, *prepared.oddities, *memory.problems]
     if sum(disk.values()) > free:
         what = f"needs about {sum(disk.values()) / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
@@ -114,6 +118,24 @@ def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
         ),
         tuple(oddities),
     )
+
+
+def rough_step(
+    settings: TrainSettings, prepared: Prepared, opened: OpenedCheckpoint, values: int
+) -> MemoryEstimate:
+    """A step of a small model, which fits many times over: from shapes alone, in float32."""
+    sizes = [
+        4 * math.prod(shape) for part in stored_shapes(opened).values() for shape in part.values()
+    ]
+    factor, tokens = prepared.architecture.latent_factor, settings.model.max_tokens + 2
+    numbers = max(
+        step_activations(prepared.architecture.unet, height // factor, width // factor, tokens)
+        for width, height in prepared.dataset.samples_by_bucket
+    )
+    return MemoryEstimate(
+        "training step", sum(sizes), 8 * values, int(4 * values * values_beside(settings)),
+        4 * numbers * settings.train.batch,
+    )  # fmt: skip
 
 
 def planned_files(settings: TrainSettings, prepared: Prepared) -> tuple[Path, list[Path]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.config.checks_loss import oddities_with as loss_oddities
@@ -29,7 +29,7 @@ from lorasmith.errors import Problem, SettingsError, UserError
 from lorasmith.events import Controls, Observer, ignore
 from lorasmith.files import check_writable
 from lorasmith.models.family import Architecture, check_clip_skip
-from lorasmith.models.source import peek
+from lorasmith.models.source import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.sampling.prompt import parse_prompt
 from lorasmith.training.device_rules import Fitted, fit, slow_device
@@ -127,6 +127,29 @@ class Prepared:
         return (done - 1) // self.steps_per_epoch + 1, done % self.steps_per_epoch == 0
 
 
+class Interval(Protocol):
+    """The part of the save and sample settings that says when."""
+
+    @property
+    def every_epochs(self) -> int | None: ...
+    @property
+    def every_steps(self) -> int | None: ...
+
+
+def should(
+    interval: Interval, done: int, epoch: int, ends_epoch: bool, *, last: bool = False
+) -> bool:
+    """Whether it is time after step ``done`` (1-based), in or at the end of ``epoch`` (1-based).
+
+    The last step counts whatever its number, unless both intervals are off.
+    """
+    if last:
+        return bool(interval.every_epochs or interval.every_steps)
+    by_epoch = ends_epoch and interval.every_epochs and epoch % interval.every_epochs == 0
+    by_step = interval.every_steps and done % interval.every_steps == 0
+    return bool(by_epoch or by_step)
+
+
 def prepare(
     settings: TrainSettings,
     processes: int = 1,
@@ -149,14 +172,16 @@ def prepare(
     fitted = attempt(problems, lambda: fit(settings)) if to_train else None
     settings = fitted.settings if fitted is not None else settings
     check_parts(settings, problems)
-    architecture = attempt(problems, lambda: open_architecture(settings))
+    opened = attempt(problems, lambda: open_base(settings))
+    architecture = None
     folders = attempt(problems, lambda: folder_specs(settings))
     found, groups = None, None
     if folders is not None:
         found = attempt(problems, lambda: scan(folders, extension=settings.captions.extension))
-    if architecture is not None:
+    if opened is not None:
+        architecture = opened.architecture
         groups = attempt(problems, lambda: sample_groups(settings, architecture))
-        attempt(problems, lambda: check_layers(settings, architecture))
+        attempt(problems, lambda: check_layers(settings, opened))
         skip = settings.model.clip_skip
         attempt(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
     if found is None or groups is None or architecture is None or folders is None:
@@ -257,18 +282,18 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
             problems.append(Problem("sample.prompts", what, todo))
 
 
-def check_layers(settings: TrainSettings, architecture: Architecture) -> None:
+def check_layers(settings: TrainSettings, opened: OpenedCheckpoint) -> None:
     """Raises UserError where the settings name layers or blocks that the model does not have."""
     if settings.adapter.names_layers:
-        # Diffusers takes seconds to import, and most settings name none.
         from lorasmith.training.network_setup import planned_network
 
-        planned_network(settings, architecture)
+        planned_network(settings, opened)
 
 
-def open_architecture(settings: TrainSettings) -> Architecture:
+def open_base(settings: TrainSettings) -> OpenedCheckpoint:
+    """The headers of the base model; no weights are read."""
     model = settings.model
-    return peek(
+    return open_checkpoint(
         model.path,
         vae=model.vae,
         family=model.family,

@@ -1,4 +1,4 @@
-"""Train, resume, plan: what the command line and the studio call."""
+"""Train and resume: what the command line and the studio call."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ from lorasmith.models.source import locate
 from lorasmith.training.device import choose_device, device_name
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.lr import learning_rate
-from lorasmith.training.memory import MemoryPlan
+from lorasmith.training.memory import MemoryPlan, memory_of
 from lorasmith.training.observers import JsonLines, Observers, TensorBoard, Terminal
-from lorasmith.training.plan import make_plan
-from lorasmith.training.plan_view import show_plan
 from lorasmith.training.prepare import Prepared, prepare, process_count
 from lorasmith.training.processes import Processes
 from lorasmith.training.requests import forget_requests
@@ -38,7 +36,7 @@ from lorasmith.training.run_folder import (
     taken_name,
     write_info,
 )
-from lorasmith.training.setup import Run, build_run, memory_of
+from lorasmith.training.setup import Run, build_run
 from lorasmith.training.snapshots import keep_result
 from lorasmith.training.state import list_states, load_state, step_of
 
@@ -75,7 +73,7 @@ def train(
         )
     settings = prepared.settings
     processes = start_processes(settings)
-    memory = memory_of(settings, prepared, processes.device, exact=False)
+    memory = memory_of(settings, prepared, processes.device)
     notices = [*notices, *prepared.oddities, *memory.problems]
     folder = new_run_folder(settings.save.output, prepared.name, settings.save.layout)
     folder = RunFolder(processes.agree(folder.path))
@@ -130,7 +128,7 @@ def resume(
     with own_folder(folder, processes):
         if processes.main:
             write_text(folder.settings, dump_toml(settings, absolute=True))
-        memory = memory_of(settings, prepared, processes.device, exact=False)
+        memory = memory_of(settings, prepared, processes.device)
         _run(settings, prepared, folder, processes, memory, console, controls, resume=True)
     return folder.path
 
@@ -180,15 +178,6 @@ def refuse_replaced(folder: RunFolder, prepared: Prepared) -> None:
 
 def model_fingerprint(settings: TrainSettings) -> str:
     return quick_fingerprint(locate(settings.model.path))
-
-
-def plan(settings: TrainSettings, notices: Sequence[Problem], console: Console) -> None:
-    """Print what :func:`train` would do, without loading a model.
-
-    Raises:
-        UserError: what would stop the run.
-    """
-    show_plan(make_plan(settings, notices), console)
 
 
 def refuse_changes(overrides: Sequence[Override]) -> None:

@@ -38,6 +38,9 @@ from lorasmith.errors import Problem, RunError
 from lorasmith.files import check_writable, read_safetensors_header, write_json, write_text
 from lorasmith.run_paths import find_run_folder, hidden_folder, lora_name, loras_of
 
+# The newest, and the one before in case the newest turns out bad.
+KEPT_STATES = 2
+
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 
 

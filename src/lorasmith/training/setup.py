@@ -15,21 +15,19 @@ from lorasmith.errors import PromptError
 from lorasmith.events import Controls, Observer
 from lorasmith.models.checkpoint import Loading
 from lorasmith.models.sd import DiffusionModel
-from lorasmith.models.source import open_checkpoint
 from lorasmith.sampling.prompt import parse_prompt
 from lorasmith.sampling.request import PictureRequest
 from lorasmith.training.batches import Batches, LatentSource, TextSource
 from lorasmith.training.data_setup import latent_source, measured_sources, text_source
-from lorasmith.training.device import LARGE_FOR_CPU, Precision, choose_precision
+from lorasmith.training.device import Precision
 from lorasmith.training.ema import Ema
-from lorasmith.training.estimate import unet_weights
 from lorasmith.training.lr import learning_rate
-from lorasmith.training.memory import MemoryPlan, plan_memory
+from lorasmith.training.memory import MemoryPlan, channels_last, precision_of
 from lorasmith.training.memory_model import checkpointed, unet_saving
 from lorasmith.training.network_setup import build_network
 from lorasmith.training.objective import build_objective
 from lorasmith.training.optim import build_optimizer, flat_groups
-from lorasmith.training.prepare import Prepared
+from lorasmith.training.prepare import Prepared, open_base
 from lorasmith.training.processes import Processes
 from lorasmith.training.run_folder import RunFolder
 from lorasmith.training.sources import CachedLatents, CachedText
@@ -137,32 +135,11 @@ def build_run(
     )  # fmt: skip
 
 
-def precision_of(settings: TrainSettings, prepared: Prepared, device: torch.device) -> Precision:
-    unet = prepared.architecture.unet
-    return choose_precision(settings.train.precision, device, unet_weights(unet))
-
-
-def memory_of(
-    settings: TrainSettings, prepared: Prepared, device: torch.device, *, exact: bool
-) -> MemoryPlan:
-    """What the run will need of ``device``; see :func:`plan_memory`."""
-    dtype = precision_of(settings, prepared, device).dtype
-    wanted = channels_last(settings, prepared, device, dtype)
-    return plan_memory(settings, prepared, dtype, device, channels_last=wanted, exact=exact)
-
-
 def _open(
     settings: TrainSettings, prepared: Prepared, precision: Precision, device: torch.device
 ) -> Loading:
-    opened = open_checkpoint(
-        settings.model.path,
-        vae=settings.model.vae,
-        family=settings.model.family,
-        prediction=settings.model.prediction,
-        zero_terminal_snr=settings.loss.zero_terminal_snr,
-    )
     loading = Loading(
-        opened,
+        open_base(settings),
         dtype=precision.dtype,
         device=device,
         clip_skip=settings.model.clip_skip,
@@ -188,20 +165,6 @@ def _fill_unet(loading: Loading, settings: TrainSettings, memory: MemoryPlan) ->
     loading.fill("unet")
     if blocks:
         loading.model.enable_gradient_checkpointing(blocks)
-
-
-def channels_last(
-    settings: TrainSettings, prepared: Prepared, device: torch.device, dtype: torch.dtype
-) -> bool:
-    """Whether convolutions have channels innermost: as set, else where they are faster so.
-
-    Tensor cores want them so. On a CPU, measured on SD1.5: fp32 gains 12 %, bf16 loses as much.
-    """
-    wanted = settings.performance.channels_last
-    if wanted != "auto":
-        return wanted
-    large = unet_weights(prepared.architecture.unet) >= LARGE_FOR_CPU
-    return device.type == "cuda" or (device.type == "cpu" and dtype == torch.float32 and large)
 
 
 def _trainer(

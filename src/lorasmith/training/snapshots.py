@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import Protocol
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
@@ -15,32 +14,10 @@ from lorasmith.sampling.generate import GeneratedPicture, generate
 from lorasmith.sampling.infotext import Infotext, describe, save_picture
 from lorasmith.training.device import DTYPES
 from lorasmith.training.metadata import lora_metadata
+from lorasmith.training.prepare import should
 from lorasmith.training.resting import resting
 from lorasmith.training.run_folder import steps_of
 from lorasmith.training.setup import Run
-
-
-class Interval(Protocol):
-    """The part of the save and sample settings that says when."""
-
-    @property
-    def every_epochs(self) -> int | None: ...
-    @property
-    def every_steps(self) -> int | None: ...
-
-
-def should(
-    interval: Interval, done: int, epoch: int, ends_epoch: bool, *, last: bool = False
-) -> bool:
-    """Whether it is time after step ``done`` (1-based), in or at the end of ``epoch`` (1-based).
-
-    The last step counts whatever its number, unless both intervals are off.
-    """
-    if last:
-        return bool(interval.every_epochs or interval.every_steps)
-    by_epoch = ends_epoch and interval.every_epochs and epoch % interval.every_epochs == 0
-    by_step = interval.every_steps and done % interval.every_steps == 0
-    return bool(by_epoch or by_step)
 
 
 def save_snapshot(run: Run, step: int, epoch: int | None, observe: Observer) -> None:

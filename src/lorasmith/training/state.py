@@ -20,11 +20,10 @@ from lorasmith.errors import RunError
 from lorasmith.files import write_bytes
 from lorasmith.tensor_files import LOAD_ERRORS, load_torch_file
 from lorasmith.training.interventions import Interventions
+from lorasmith.training.run_folder import KEPT_STATES
 from lorasmith.training.step import TrainStep
 
 FORMAT = 2
-# The newest, and the one before in case the newest turns out bad.
-KEPT_STATES = 2
 NAME = re.compile(r"step-(\d{8})\.pt$")
 
 

@@ -26,13 +26,11 @@ from lorasmith.events import ValidationDone
 from lorasmith.models.sd import Conditioning
 from lorasmith.tensor_random import normal_per_sample
 from lorasmith.training.batches import LatentSource, TextSource, size_conditions
-from lorasmith.training.holdout_setup import Measured
+from lorasmith.training.holdout_setup import BATCH, Measured
 from lorasmith.training.objective import prediction_error
 from lorasmith.training.resting import resting
 from lorasmith.training.step import TrainStep
 
-# Samples of a forward pass; always the same, so that numbers do not depend on the machine.
-BATCH = 8
 QUARTERS = 4
 
 

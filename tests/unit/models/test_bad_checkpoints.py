@@ -17,7 +17,6 @@ from torch import Tensor
 
 from lorasmith.errors import CheckpointError
 from lorasmith.files import read_safetensors_header
-from lorasmith.models import hub
 from lorasmith.models.checkpoint import load_model
 from lorasmith.models.reading import is_finite
 
@@ -400,7 +399,7 @@ def test_a_hub_id_without_network(source: str, monkeypatch: pytest.MonkeyPatch) 
     def unreachable(*args: object, **kwargs: object) -> None:
         raise ConnectionError("Name or service not known")
 
-    monkeypatch.setattr(hub.HfApi, "model_info", unreachable)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
     with pytest.raises(CheckpointError, match="hub cannot be reached"):
         load_model(source)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from lorasmith.demo.character import write_training_set
 from lorasmith.errors import UserError
 from lorasmith.events import Controls
 from lorasmith.training.device import choose_precision
+from lorasmith.training.memory_model import EmptyRun, Use
 from lorasmith.training.plan import make_plan, validation_seconds
 from lorasmith.training.plan_view import graph
 from lorasmith.training.prepare import prepare
@@ -69,6 +72,39 @@ def test_planned_steps_files_and_weights_are_those_of_the_run(
     assert sizes == {rate.name: rate.weights for rate in plan.rates}
     written = sum(path.stat().st_size for path in plan.files)
     assert plan.disk["LoRA files"] == pytest.approx(written, rel=0.5)
+
+
+def test_a_plan_takes_no_longer_than_it_must(data: Path) -> None:
+    """It imports nothing that runs models: that would be most of its seconds."""
+    heavy = ("diffusers", "transformers", "accelerate", "huggingface_hub", "torch._dynamo", "sympy")
+    program = f"""
+import sys
+from lorasmith.cli.main import main
+sys.argv = ["lorasmith", "train", "--data", {str(data)!r}, "--plan"]
+sys.argv += ["--output", {str(data.parent)!r}]
+try:
+    main()
+finally:
+    assert not sys.modules.keys() & {set(heavy)}, sys.modules.keys() & {set(heavy)}
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "memory of a step" in done.stdout
+
+
+@pytest.mark.parametrize("batch", ["1", "4"])
+@pytest.mark.parametrize("text", ["true", "false"])
+def test_a_small_models_memory_is_about_that_of_its_step(data: Path, batch: str, text: str) -> None:
+    more = {"train__batch": batch, "adapter__text_encoder": text}
+    settings = load_settings(None, overrides(data, **more))
+    plan = make_plan(settings, [])
+    architecture = plan.prepared.architecture
+    use = Use(64, 64, None, text=True, vae=True, channels_last=False)
+    exact = EmptyRun(plan.prepared.settings, architecture, torch.float32, use).step()
+    rough = plan.memory.step
+    assert rough.weights == pytest.approx(exact.weights, rel=0.01)
+    assert (rough.adapter, rough.optimizer) == (exact.adapter, exact.optimizer)
+    assert exact.activations / 2 < rough.activations < 2 * exact.activations
 
 
 def test_plan_is_printed_without_loading_a_model(
