@@ -128,13 +128,15 @@ def rough_step(
         4 * math.prod(shape) for part in stored_shapes(opened).values() for shape in part.values()
     ]
     factor, tokens = prepared.architecture.latent_factor, settings.model.max_tokens + 2
+    unet, dataset = prepared.architecture.unet, prepared.dataset
     numbers = max(
-        step_activations(prepared.architecture.unet, height // factor, width // factor, tokens)
-        for width, height in prepared.dataset.samples_by_bucket
+        step_activations(unet, bucket.size[1] // factor, bucket.size[0] // factor, tokens)
+        * dataset.groups[bucket.group].batch_size(settings.train.batch, 1)
+        for bucket in dataset.buckets
     )
     return MemoryEstimate(
         "training step", sum(sizes), 8 * values, int(4 * values * values_beside(settings)),
-        4 * numbers * settings.train.batch,
+        4 * numbers,
     )  # fmt: skip
 
 

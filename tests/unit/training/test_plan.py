@@ -99,7 +99,7 @@ def test_a_small_models_memory_is_about_that_of_its_step(data: Path, batch: str,
     settings = load_settings(None, overrides(data, **more))
     plan = make_plan(settings, [])
     architecture = plan.prepared.architecture
-    use = Use(64, 64, None, text=True, vae=True, channels_last=False)
+    use = Use(64, 64, (64, 64, int(batch)), None, text=True, vae=True, channels_last=False)
     exact = EmptyRun(plan.prepared.settings, architecture, torch.float32, use).step()
     rough = plan.memory.step
     assert rough.weights == pytest.approx(exact.weights, rel=0.01)
