@@ -252,6 +252,8 @@ def _warnings(
         *checks.long_captions(tokens, max_tokens),
         *checks.missing_trigger(dataset, trigger),
         *checks.unused_syntax(dataset),
+        *checks.odd_captions(dataset),
+        *checks.nothing_to_vary(dataset),
         *checks.shared_stems(scan),
         *checks.enlarged(dataset.items),
         *checks.cropped(dataset.items),

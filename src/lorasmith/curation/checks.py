@@ -5,12 +5,13 @@ A check speaks once for all pictures that it concerns, with their number and the
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lorasmith.curation.looks import Look
-from lorasmith.data.captions import CaptionRules, readings, tags_of
+from lorasmith.data.captions import CaptionRules, free_tags, readings, tags_of
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption
 from lorasmith.data.scan import Scan
@@ -21,7 +22,28 @@ CROP_WORTH_SAYING = 0.25
 # A first tag is taken for the trigger from this share of a folder's captions on.
 TRIGGER_SHARE = 0.6
 
+# A single tag of so many words is a list of tags, if it is no sentence.
+MANY_WORDS = 5
+
 _NAMES = 3
+# Words that sentences have and tags between spaces do not.
+_SENTENCE = frozenset(
+    (
+        *("a", "an", "the", "of", "in", "on", "at", "with", "and", "or", "is", "are", "to", "for"),
+        *("from", "by", "as", "his", "her", "its", "their", "who", "that", "which", "into"),
+        *("over", "under", "near", "behind", "while", "wearing", "holding"),
+    )
+)
+# Tags of image boards that are about the file: rating, score, size, source, translation.
+_META = re.compile(
+    r"(?:rating|source|score|meta|year|date|artist|uploader|id|md5):\S*|score_\d+(?:_up)?|"
+    r"rating_\w+|source_\w+|(?:absurd|high|low|incredibly_absurd)res|huge_filesize|"
+    r"(?:partial_)?commentary(?:_request|_typo)?|(?:\w+_)?(?:un)?translated|translation_request|"
+    r"md5_mismatch|bad_(?:\w+_)?(?:id|link|source)|tagme|(?:\w+_)?request|(?:un|de)?censored_version|"
+    r"revision|duplicate|(?:paid|patreon|fanbox)_(?:reward|username)(?:_available)?|artist_name|"
+    r"(?:scan|resized|upscaled|jpeg_artifacts|third-party_(?:edit|source)|check_\w+)",
+    re.IGNORECASE,
+)
 
 
 def missing_captions(scan: Scan) -> list[Problem]:
@@ -148,6 +170,88 @@ def unused_syntax(dataset: Dataset) -> list[Problem]:
         what = f"{{a|b}} in {_many(len(braces), 'caption')} is read as plain text ({names})"
         warnings.append(Problem("captions", what, "set captions.wildcards to draw one"))
     return warnings
+
+
+def odd_captions(dataset: Dataset) -> list[Problem]:
+    """Training captions that are written otherwise than models were trained with."""
+    spaced: list[Path] = []
+    underscored: list[Path] = []
+    meta: list[Path] = []
+    words: dict[str, dict[str, None]] = {"_": {}, "meta": {}}
+    for item in dataset.items:
+        if item.reg:
+            continue
+        tags = tags_of(item.caption, dataset.rules_of(item))
+        if any(map(_is_tags_without_separator, tags)):
+            spaced.append(item.picture.path)
+        parts = [part for tag in tags for part in tag.split()]
+        for found, key, matches in (
+            (meta, "meta", [part for part in parts if _META.fullmatch(part)]),
+            # The first word is the trigger, which may be spelled in any way.
+            (underscored, "_", [part for part in parts[1:] if _has_underscores(part)]),
+        ):
+            words[key] |= dict.fromkeys(matches)
+            if matches:
+                found.append(item.picture.path)
+    warnings = []
+    if spaced:
+        what = f"{quantity(len(spaced), 'caption', 'has')} many words and no comma, so a single tag"
+        todo = "put commas between tags, or name what stands there: captions.separator"
+        warnings.append(Problem("captions", f"{what} ({_names(spaced)})", todo))
+    if underscored:
+        what = f"{quantity(len(underscored), 'caption', 'has')} tags with underscores"
+        todo = "write spaces, unless the base model was trained with underscores"
+        warnings.append(Problem("captions", f"{what} ({_first(words['_'])})", todo))
+    if meta:
+        what = (
+            f"{quantity(len(meta), 'caption', 'has')} tags about the file, not what it shows"
+        )
+        todo = "take them out, or they are learned with the rest"
+        warnings.append(Problem("captions", f"{what} ({_first(words['meta'])})", todo))
+    return warnings
+
+
+def nothing_to_vary(dataset: Dataset) -> list[Problem]:
+    """Captions of which so many tags are kept that none is left to shuffle or drop."""
+    few: list[Path] = []
+    kept: set[int] = set()
+    count = 0
+    for item in dataset.items:
+        rules = dataset.rules_of(item)
+        if item.reg or not item.caption or not (rules.shuffle or rules.tag_dropout):
+            continue
+        count += 1
+        free = len(free_tags(item.caption, rules))
+        if free < (2 if rules.shuffle else 1) and rules.keep_tokens:
+            few.append(item.picture.path)
+            kept.add(rules.keep_tokens)
+    if not few:
+        return []
+    numbers = " or ".join(map(str, sorted(kept)))
+    what = f"at {numbers} leaves nothing to shuffle in {len(few)} of {quantity(count, 'caption')}"
+    todo = "lower it: it counts tags between separators, not words or CLIP tokens"
+    return [Problem("captions.keep_tokens", f"{what} ({_names(few)})", todo)]
+
+
+def _is_tags_without_separator(tag: str) -> bool:
+    """Many words that are no sentence: booru's own lists have spaces between tags."""
+    parts = tag.split()
+    if len(parts) < MANY_WORDS:
+        return False
+    marked = [part for part in parts if _has_underscores(part) or _META.fullmatch(part)]
+    return bool(marked) or not any(part.lower().strip(".,;:!?") in _SENTENCE for part in parts)
+
+
+def _has_underscores(part: str) -> bool:
+    """As in long_hair; not as in ^_^, o_o or score_9."""
+    return re.fullmatch(r"[\w'()\\:.-]*[^\W\d_]{2,}_+[\w'()\\:.-]*", part) is not None and not (
+        _META.fullmatch(part)
+    )
+
+
+def _first(words: Iterable[str]) -> str:
+    some = list(words)
+    return ", ".join(some[:_NAMES]) + _more(len(some))
 
 
 def shared_stems(scan: Scan) -> list[Problem]:

@@ -116,6 +116,11 @@ def tags_of(caption: str, rules: CaptionRules) -> list[str]:
     return tags if len(texts) == 1 else list(dict.fromkeys(tags))
 
 
+def free_tags(caption: str, rules: CaptionRules) -> list[str]:
+    """Those of the caption's first line that may be shuffled or dropped."""
+    return _kept_and_free(_framed(caption.split("\n", 1)[0], rules), rules)[1]
+
+
 def join_tags(tags: Iterable[str], separator: str = ",") -> str:
     """Tags as one text: a separator that does not end in a space gets one."""
     return (separator if separator[-1].isspace() else f"{separator} ").join(tags)

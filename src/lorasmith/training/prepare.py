@@ -40,6 +40,9 @@ from lorasmith.training.optim_check import check_optimizer
 
 T = TypeVar("T")
 
+# Below this share of the pixels that a model was made for, what it draws falls apart.
+SMALL_SHARE = 0.6
+
 # Of as many uses of a picture one shows it as it is, where all others are drawn afresh.
 FRESH_VARIANTS = 4
 
@@ -115,12 +118,24 @@ class Prepared:
             zero_terminal_snr=self.architecture.zero_terminal_snr,
         )
         found += warmup_oddities(self.settings, self.steps)
+        found += self._small_sizes()
         has_reg = any(item.reg for item in self.dataset.items)
         if self.settings.loss.prior_weight != 1.0 and not has_reg:
             what = "has no effect without regularisation pictures"
             found.append(Problem("loss.prior_weight", what, "add some with --reg"))
         found += leaks(self.held_out, self.report.near_duplicates)
         return found
+
+    def _small_sizes(self) -> list[Problem]:
+        """Training far below the size that the model was made at."""
+        areas = [w * h for item in self.dataset.items for w, h in [item.placement.bucket]]
+        native = self.architecture.native_resolution
+        if max(areas) > SMALL_SHARE * native**2:
+            return []
+        side = round(max(areas) ** 0.5)
+        what = f"pictures are trained at about {side} px, and the model was made for {native} px"
+        todo = f"set data.resolution = {native}"
+        return [Problem("data.resolution", what, todo)]
 
     def epoch_at(self, done: int) -> tuple[int, bool]:
         """The epoch (from 1) of step ``done`` (from 1), and whether that step ends it."""

@@ -193,3 +193,47 @@ def test_headers_only(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
     assert check(folder, decode=False).errors == ()
     assert "truncated" in check(folder).errors[0].what
+
+
+def captioned(folder: Path, save: Save, *captions: str) -> list[str]:
+    for number, caption in enumerate(captions):
+        save(folder / "1_zorp" / f"{number}.png", caption=caption)
+    return [str(warning) for warning in check(folder).warnings if "caption" in warning.where]
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [("1girl solo long_hair blue_eyes smile", ["many words and no comma", "long_hair, blue_eyes"]),
+     ("zorp standing smile red hat blue sky", ["many words and no comma"]),
+     ("zorp, long_hair, sitting", ["1 caption has tags with underscores (long_hair)"]),
+     ("zorp, rating:safe, absurdres, commentary_request",
+      ["1 caption has tags about the file", "(rating:safe, absurdres, commentary_request)"]),
+     ("score_9, score_8_up, zorp", ["(score_9, score_8_up)"]),
+     ("a zorp that sits on a hill in the rain and sleeps", []),
+     ("zorp, ^_^, >_<, o_o, red hat, a house on a hill", []),
+     ("sks_dog, sitting", [])],
+)  # fmt: skip
+def test_captions_that_are_written_oddly_are_said(
+    tmp_path: Path, save: Save, caption: str, words: list[str]
+) -> None:
+    text = "\n".join(captioned(tmp_path, save, caption))
+    assert all(word in text for word in words), text
+    assert bool(text) == bool(words), text
+
+
+@pytest.mark.parametrize(
+    ("keep", "shuffle", "expected"),
+    [(3, True, "captions.keep_tokens: at 3 leaves nothing to shuffle in 2 of 3 captions"),
+     (1, True, ""), (3, False, ""), (0, True, "")],
+)  # fmt: skip
+def test_keep_tokens_that_leave_nothing_to_shuffle(
+    tmp_path: Path, save: Save, keep: int, shuffle: bool, expected: str
+) -> None:
+    for name, caption in (("a", "z, a, b"), ("b", "z, a, b, c"), ("c", "z, a, b, c, d")):
+        save(tmp_path / f"{name}.png", caption=caption)
+    found = scan(find_folders(tmp_path))
+    rules = CaptionRules(shuffle=shuffle, keep_tokens=keep)
+    warnings = audit(found, build_dataset(found, plan_buckets(64, 64), rules)).warnings
+    text = "\n".join(str(warning) for warning in warnings)
+    assert expected in text
+    assert ("nothing to shuffle" in text) == bool(expected)
