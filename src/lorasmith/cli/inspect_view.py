@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from lorasmith.errors import quantity
 from lorasmith.lora_tools.families import GUESSED_BLOCKS
-from lorasmith.lora_tools.report import CheckpointReport, Coverage, LoraReport
+from lorasmith.lora_tools.report import CheckpointReport, Coverage, Folder, LoraReport
 
 BAR = 40  # columns of the longest bar
 _SHOWN_NAMES = 5
@@ -115,15 +116,30 @@ def _covered(coverage: tuple[Coverage, ...]) -> Iterator[tuple[str, str]]:
 
 def _words(report: LoraReport) -> Iterator[str]:
     words = report.words
-    if words.triggers:
-        why = "" if words.said else " (in nearly all captions)"
+    if words.triggers or words.folders:
         yield "\nwords"
-        yield _row("trigger", ", ".join(words.triggers) + why)
+    if words.said:
+        yield _row("trigger", ", ".join(words.triggers))
+    for folder in () if words.said else words.folders:
+        if folder.triggers:
+            yield _row("trigger", _shares(folder))
     for folder in words.folders:
         tags = [f"{tag} {count}" for tag, count in list(folder.tags.items())[:_SHOWN_TAGS]]
         more = f", … ({len(folder.tags)} in all)" if len(folder.tags) > _SHOWN_TAGS else ""
-        size = f" ({folder.pictures} pictures x {folder.repeats})" if folder.pictures else ""
-        yield _row("folder", f"{folder.name}{size}: {', '.join(tags)}{more}")
+        size = ""
+        if folder.pictures:
+            size = f" ({quantity(folder.pictures, 'picture')} x {folder.repeats})"
+        yield _row(
+            "regularisation" if folder.reg else "folder",
+            f"{folder.name}{size}: {', '.join(tags)}{more}",
+        )
+
+
+def _shares(folder: Folder) -> str:
+    """The tags of nearly all captions of a training folder, and of how many of them."""
+    of = f" of {folder.pictures}" if folder.pictures else ""
+    tags = ", ".join(f"{tag} ({folder.tags[tag]}{of})" for tag in folder.triggers)
+    return f"{tags} captions of {folder.name}"
 
 
 def _modules(report: LoraReport) -> Iterator[str]:

@@ -203,9 +203,7 @@ def odd_captions(dataset: Dataset) -> list[Problem]:
         todo = "write spaces, unless the base model was trained with underscores"
         warnings.append(Problem("captions", f"{what} ({_first(words['_'])})", todo))
     if meta:
-        what = (
-            f"{quantity(len(meta), 'caption', 'has')} tags about the file, not what it shows"
-        )
+        what = f"{quantity(len(meta), 'caption', 'has')} tags about the file, not what it shows"
         todo = "take them out, or they are learned with the rest"
         warnings.append(Problem("captions", f"{what} ({_first(words['meta'])})", todo))
     return warnings

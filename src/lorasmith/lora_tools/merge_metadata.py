@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from lorasmith.lora_tools.modules import LoraModules
 from lorasmith.lora_tools.output import carried_metadata, network_metadata
 from lorasmith.lora_tools.sources import LoraSource
+from lorasmith.lora_tools.training_words import regularisation_folders
 
 MERGED_FROM = "lorasmith.merged_from"
 
@@ -79,11 +80,16 @@ def _part(source: LoraSource, file: LoraModules) -> dict[str, object]:
 
 
 def _tags(files: Sequence[LoraModules]) -> dict[str, dict[str, int]]:
-    """``ss_tag_frequency`` of all files, folders of one name together."""
+    """``ss_tag_frequency`` of all files, folders of one name together.
+
+    Without regularisation folders: the merged file does not say which they are.
+    """
     summed: dict[str, Counter[str]] = {}
     for file in files:
+        reg = regularisation_folders(file.metadata)
         for folder, counts in _counts(file.metadata.get(_TAGS)).items():
-            summed.setdefault(folder, Counter()).update(counts)
+            if folder not in reg:
+                summed.setdefault(folder, Counter()).update(counts)
     return {folder: dict(counts) for folder, counts in summed.items()}
 
 

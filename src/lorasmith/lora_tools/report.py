@@ -62,19 +62,36 @@ class ReadBy:
     why: str
 
 
+# A tag in so many of a folder's captions is taken to be what triggers the LoRA.
+NEARLY_ALL = 0.9
+MOST_TRIGGERS = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of training pictures.
+    """A folder that a LoRA was trained on.
 
     Args:
         tags: captions by tag, the most frequent first.
         pictures, repeats: None where the file does not say.
+        reg: of regularisation pictures: they show what the LoRA is not about.
     """
 
     name: str
     tags: dict[str, int]
     pictures: int | None = None
     repeats: int | None = None
+    reg: bool = False
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Tags of (nearly) all of its captions; none of regularisation pictures."""
+        if self.reg:
+            return ()
+        most = self.pictures or max(self.tags.values(), default=0)
+        # A folder of another kind may have the same name, and its tags are among these.
+        common = [tag for tag, n in self.tags.items() if NEARLY_ALL * most <= n <= most]
+        return tuple(common[:MOST_TRIGGERS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +99,7 @@ class Words:
     """
     Args:
         triggers: what to write into a prompt: the file's own trigger phrase, or else the tags that
-            (nearly) all captions of a folder have.
+            (nearly) all captions of a training folder have.
         said: the triggers are the file's own words.
         folders: of its training.
     """

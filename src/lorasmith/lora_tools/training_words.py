@@ -10,11 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lorasmith.lora_tools.report import Folder, Words
+from lorasmith.lora_tools.report import MOST_TRIGGERS, Folder, Words
 
-# A tag in so many of a folder's captions is taken to be what triggers the LoRA.
-_NEARLY_ALL = 0.9
-_MOST_TRIGGERS = 5
 _REPEATS = re.compile(r"(\d+)_(.+)")
 # kohya's spelling of nothing.
 _NOTHING = ("", "None", "null", "False", "0", "0.0", "{}", "[]")
@@ -119,23 +116,40 @@ def words_of(metadata: Mapping[str, str]) -> Words:
     phrase = metadata.get("modelspec.trigger_phrase", "").strip()
     if phrase:
         return Words((phrase,), True, folders)
-    common: dict[str, None] = {}
-    for folder in folders:
-        most = folder.pictures or max(folder.tags.values(), default=0)
-        found = [tag for tag, count in folder.tags.items() if count >= _NEARLY_ALL * most]
-        common.update(dict.fromkeys(found[:_MOST_TRIGGERS]))
-    return Words(tuple(common)[:_MOST_TRIGGERS], False, folders)
+    common = dict.fromkeys(tag for folder in folders for tag in folder.triggers)
+    return Words(tuple(common)[:MOST_TRIGGERS], False, folders)
+
+
+def regularisation_folders(metadata: Mapping[str, str]) -> set[str]:
+    """Those folders in ``ss_tag_frequency`` that hold regularisation pictures and nothing else."""
+    reg = set(_table(metadata.get("ss_reg_dataset_dirs")))
+    trained = set(_table(metadata.get("ss_dataset_dirs")))
+    for dataset in _datasets(metadata):
+        subsets = dataset.get("subsets")
+        for subset in subsets if isinstance(subsets, list) else []:
+            name = _mapping(subset).get("image_dir")
+            if isinstance(name, str):
+                (reg if _mapping(subset).get("is_reg") is True else trained).add(name)
+    if trained:
+        named = _table(metadata.get("ss_tag_frequency"))
+        reg |= {str(name) for name in named if name not in trained}
+    return reg - trained
+
+
+def _datasets(metadata: Mapping[str, str]) -> list[dict[Any, Any]]:
+    """With a dataset configuration, sd-scripts says everything of each dataset by itself."""
+    datasets = _json(metadata.get("ss_datasets"))
+    return [one for one in datasets if isinstance(one, dict)] if isinstance(datasets, list) else []
 
 
 def _folders(metadata: Mapping[str, str]) -> list[Folder]:
     frequencies = _table(metadata.get("ss_tag_frequency"))
     folders = _table(metadata.get("ss_dataset_dirs"))
-    # With a dataset configuration, sd-scripts says so of each dataset by itself.
-    datasets = _json(metadata.get("ss_datasets"))
-    for dataset in datasets if isinstance(datasets, list) else []:
-        if isinstance(dataset, dict):
-            frequencies |= _mapping(dataset.get("tag_frequency"))
-            folders |= _mapping(dataset.get("dataset_dirs"))
+    for dataset in _datasets(metadata):
+        frequencies |= _mapping(dataset.get("tag_frequency"))
+        folders |= _mapping(dataset.get("dataset_dirs"))
+    reg = regularisation_folders(metadata)
+    folders = _table(metadata.get("ss_reg_dataset_dirs")) | folders
     found = []
     for name, counts in frequencies.items():
         tags = {str(tag): n for tag, n in _mapping(counts).items() if isinstance(n, int) and n > 0}
@@ -144,7 +158,7 @@ def _folders(metadata: Mapping[str, str]) -> list[Folder]:
         match = _REPEATS.fullmatch(str(name))
         repeats = said.get("n_repeats", int(match[1]) if match and len(match[1]) < 9 else None)
         pictures = said.get("img_count")
-        found.append(Folder(str(name), tags, _whole(pictures), _whole(repeats)))
+        found.append(Folder(str(name), tags, _whole(pictures), _whole(repeats), str(name) in reg))
     return found
 
 
