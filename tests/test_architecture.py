@@ -21,7 +21,8 @@ PACKAGE = "lorasmith"
 
 FLOORS = (
     {
-        *("block_weights", "canvas", "errors", "events", "files", "randomness", "run_paths"),
+        *("block_weights", "canvas", "errors", "events", "files", "progress_view"),
+        *("randomness", "run_paths"),
         *("terminal", "text_console", "torch_archive", "torch_pickle"),
         *("tensor_files", "tensor_held", "tensor_packing", "tensor_random"),
     },

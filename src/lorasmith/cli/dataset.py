@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -177,17 +178,16 @@ def preview(
 @contextmanager
 def _progress() -> Iterator[Observer]:
     """A bar that goes away when all is seen; on standard error, where no JSON is."""
-    from rich.progress import Progress as Bar
-
+    from lorasmith.progress_view import ProgressView
     from lorasmith.text_console import TextConsole
 
-    with Bar(console=TextConsole(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking at pictures", total=None)
+    view = ProgressView(TextConsole(stderr=True), transient=True)
 
-        def observe(event: Event) -> None:
-            if isinstance(event, Progress):
-                bar.update(task, completed=event.done, total=event.total)
+    def observe(event: Event) -> None:
+        if isinstance(event, Progress):
+            view.show(event.what, event.done, event.total)
 
+    with contextlib.closing(view):
         yield observe
 
 

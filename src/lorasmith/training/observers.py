@@ -9,14 +9,6 @@ from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
 
 from lorasmith.events import (
     Event,
@@ -34,10 +26,9 @@ from lorasmith.events import (
     TroubleFound,
     ValidationDone,
 )
+from lorasmith.progress_view import ProgressView
 from lorasmith.training.run_folder import RunFolder, drop_lines_after, sample_pattern
 from lorasmith.training.validation_view import validation_line, validation_scalars
-
-WIDE = 100  # columns of a terminal that has room for a long bar
 
 
 class JsonLines:
@@ -133,17 +124,7 @@ class Terminal:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24 if console.width >= WIDE else 8),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}", markup=False),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            console=console,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._started = False
+        self._progress = ProgressView(console)
         self._drawn = -1
         self._steps = 0
 
@@ -151,13 +132,13 @@ class Terminal:
         match event:
             case RunStarted():
                 self._steps = event.steps
-                self._show("training", event.start_step, event.steps)
+                self._progress.show("training", event.start_step, event.steps)
             case Progress():
-                self._show(event.what, event.done, event.total)
+                self._progress.show(event.what, event.done, event.total)
                 if event.done >= event.total:
-                    self._bar.remove_task(self._tasks.pop(event.what))
+                    self._progress.end(event.what)
             case StepDone():
-                self._show("training", event.step, event.steps, _numbers(event))
+                self._progress.show("training", event.step, event.steps, _numbers(event))
             case SampleSaved() if event.step != self._drawn:
                 self._drawn = event.step
                 self._say("samples ", sample_pattern(event.path))
@@ -174,7 +155,7 @@ class Terminal:
                 self._warn(event.found)
             case RolledBack():
                 self._warn(f"back to step {event.step}; going on with {event.change}")
-                self._show("training", event.step, self._steps)
+                self._progress.show("training", event.step, self._steps)
             case RequestDone():
                 self._console.print(f"done as asked: {event.request}", highlight=False)
             case RequestRefused():
@@ -192,30 +173,18 @@ class Terminal:
     def _say(self, what: str, path: Path) -> None:
         self._console.print(f"{what}  {path}", highlight=False, soft_wrap=True)
 
-    def _show(self, what: str, done: int, total: int, numbers: str = "") -> None:
-        if not self._started:
-            self._bar.start()
-            self._started = True
-        if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(what, total=total, completed=done, numbers="")
-        self._bar.update(self._tasks[what], completed=done, total=total)
-        if numbers:
-            self._bar.update(self._tasks[what], numbers=numbers)
-
     def close(self) -> None:
-        if self._started:
-            self._bar.stop()
-            self._started = False
+        self._progress.close()
 
 
-def _numbers(event: StepDone) -> str:
+def _numbers(event: StepDone) -> list[str]:
     if event.smoothed_loss is None:
-        return ""
+        return []
     rates = {f"{rate:.2g}" for rate in (event.d_lr or event.lr).values()}
     parts = [f"loss {event.smoothed_loss:.4f}", f"lr {'/'.join(sorted(rates, key=float))}"]
     if event.samples_per_second is not None:
         parts.append(f"{event.samples_per_second:.3g} samples/s")
-    return "  ".join(parts)
+    return parts
 
 
 class Observers:
