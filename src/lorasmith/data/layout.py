@@ -286,9 +286,14 @@ def count_pictures(folder: Path) -> int:
 
 
 def _numbered_name(name: str) -> str:
-    """As kohya's layout has it; a number at the end ("zorp_10") is taken for the repeats."""
-    match = re.fullmatch(r"(.+?)[-_ ]0*([1-9]\d{0,3})", name)
-    return f"{match[2]}_{match[1]}" if match else f"10_{name}"
+    """As kohya's layout has it; a number at either end ("zorp_10", "10 zorp", "zorp x10") is taken
+    for the repeats. One that is part of a word ("1girl") is not."""
+    number = r"x?0*([1-9]\d{0,2})x?"
+    if match := re.fullmatch(rf"{number}[-_ .]+(.*[^\W\d_].*)", name, re.IGNORECASE):
+        return f"{match[1]}_{match[2]}"
+    if match := re.fullmatch(rf"(.*[^\W\d_].*?)[-_ .]+\(?{number}\)?", name, re.IGNORECASE):
+        return f"{match[2]}_{match[1]}"
+    return f"10_{name}"
 
 
 def _leads_up(path: Path) -> bool:

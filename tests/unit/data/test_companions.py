@@ -153,7 +153,22 @@ def test_a_folder_that_is_used_is_not_said_to_be_lost(tmp_path: Path, save: Save
     assert not any("not used" in warning.what for warning in found.warnings)
 
 
-@pytest.mark.parametrize(("name", "hint"), [("zorp_10", "10_zorp"), ("more", "10_more")])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("zorp_10", "10_zorp"),
+        ("zorp-5", "5_zorp"),
+        ("zorp x10", "10_zorp"),
+        ("zorp (7)", "7_zorp"),
+        ("10 zorp", "10_zorp"),
+        ("10-zorp girl", "10_zorp girl"),
+        ("10x_zorp", "10_zorp"),
+        ("more", "10_more"),
+        ("1girl", "10_1girl"),
+        ("zorp2", "10_zorp2"),
+        ("2023 trip", "10_2023 trip"),
+    ],
+)
 def test_folders_beside_are_said_with_their_number(
     tmp_path: Path, save: Save, name: str, hint: str
 ) -> None:
