@@ -35,6 +35,9 @@ _AGAIN = "copy or download it again"
 _WANTS_MORE = re.compile(
     r"unsupported global|unrecognized function|add_safe_globals|must be imported", re.IGNORECASE
 )
+# cloneofsimo's: "unet:0:up".
+_NUMBERED = re.compile(r"(unet|text_encoder):\d+:(up|down)")
+_NAME_IT = "give it names with `lorasmith convert`"
 _SHOWN = 5
 
 
@@ -142,6 +145,8 @@ def load_lora(path: Path) -> LoraFile:
         tensors, metadata = _load_safetensors(path)
     else:
         raise _error(path, f"is {_kind_of_text(start)}, not a LoRA", _AGAIN)
+    if any(_NUMBERED.fullmatch(name) for name in tensors):
+        raise _error(path, "has numbers for names, as the first LoRA programs had", _NAME_IT)
     if not looks_like_lora(tensors):
         raise _error(path, f"is {_kind_of_model(tensors)}, not a LoRA", "choose a LoRA file")
     if odd := odd_tensors(path, tensors):
@@ -208,6 +213,8 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
+        if isinstance(content, list) and content and all(isinstance(t, Tensor) for t in content):
+            raise _error(path, "has numbers for names, as the first LoRA programs had", _NAME_IT)
         raise _error(path, f"holds a {type(content).__name__}, not a LoRA", "choose a LoRA file")
     return {
         str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)

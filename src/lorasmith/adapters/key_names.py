@@ -73,7 +73,7 @@ _BEGINNINGS = tuple(
 # What the path itself tells of the part, where the beginning does not.
 _OF_UNET = re.compile(
     r"(?:down|up)_blocks_\d|mid_block_|(?:input|output)_blocks_\d|middle_block_|time_embed"
-    r"|label_emb|add_embedding|conv_(?:in|out|norm_out)$|out_[02]$"
+    r"|label_emb|(?:add|class)_embedding|conv_(?:in|out|norm_out)$|out_[02]$"
 )
 _OF_TEXT = re.compile(r"encoder_layers_\d|final_layer_norm$|text_projection$")
 # A name that begins so has its layer before the first dot, whatever follows.
@@ -131,6 +131,7 @@ def _usual_path(part: str, path: str) -> str:
     # The oldest files name the attention's processor, which stood for its four layers.
     path = re.sub(r"_processor_(to_(?:q|k|v|out))$", r"_\1", path)
     if part == "unet":
+        path = path.replace("class_embedding_linear_", "add_embedding_linear_")
         return f"{path}_0" if path.endswith("_to_out") else path
     path = re.sub(r"(_self_attn)_to_([qkv])$", r"\1_\2_proj", path)
     return re.sub(r"(_self_attn)_to_out(?:_0)?$", r"\1_out_proj", path)

@@ -20,13 +20,13 @@ from lorasmith.adapters.added import AddedWeight
 from lorasmith.adapters.base import Adapter, Layer, Norm
 from lorasmith.adapters.blocks import BlockMap
 from lorasmith.adapters.differences import BIASES, Difference
-from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.loading import READ_TYPES, UnknownType, belongs_nowhere, build_adapter
 from lorasmith.adapters.lora import LoRA, whole_down
 from lorasmith.adapters.names import match_names, twice
 from lorasmith.adapters.targets import AdapterRoot, Target
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.lora_tools.low_rank import NotFinite, check_finite
+from lorasmith.lora_tools.numbered import read_lora
 from lorasmith.lora_tools.rewriting import Change
 from lorasmith.lora_tools.sources import LoraSource
 from lorasmith.models.layout import canonical_shape
@@ -148,7 +148,7 @@ def _leaves(module: _Module) -> list[str]:
 def _read(
     source: LoraSource, roots: Sequence[AdapterRoot], blocks: BlockMap
 ) -> tuple[BakedLora, list[_Module]]:
-    file = load_lora(source.path)
+    file = read_lora(source.path)
     found = match_names(file.tensors, roots)
     modules: list[_Module] = []
     problems = twice(found, str(source.path))

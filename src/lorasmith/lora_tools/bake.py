@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from lorasmith.adapters.key_names import describe
 from lorasmith.errors import Stopped, UserError
 from lorasmith.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.files import atomic_folder, write_text
@@ -143,7 +144,8 @@ class _Baking:
             if lora.unmatched:
                 what = f"{len(lora.unmatched)} of its tensors belong to no layer of this model"
                 name = lora.source.path.name
-                notes.append(f"{name}: {what} and have no effect ({_some(lora.unmatched)})")
+                kind = f"{kind}: " if (kind := describe(lora.unmatched)) else ""
+                notes.append(f"{name}: {what} and have no effect ({kind}{_some(lora.unmatched)})")
         for file, header in self.files.items():
             if header.pickle is not None:
                 what = "is a pickle, of which a safetensors file is written"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lorasmith.adapters.key_names import OTHER_MODELS
 from lorasmith.lora_tools.factored import NotLowRank, low_rank_part
 from lorasmith.lora_tools.keys import is_sdxl, said_family
+from lorasmith.lora_tools.layer_lists import family_layers
 from lorasmith.lora_tools.modules import LoraModule
 from lorasmith.models.family import FAMILIES
 
@@ -73,14 +74,19 @@ def lora_family(
 def naming_family(found: LoraFamily, modules: Mapping[str, LoraModule], style: str) -> str | None:
     """The family whose layers' names hold for a file, or None where none does.
 
-    SD1's and SD2's UNets are named alike. A model of other sizes has diffusers' paths, which need
-    no family; what LDM calls them depends on its levels.
+    SD1's and SD2's UNets are named alike. A model of other sizes has diffusers' paths where it is
+    like them, which need no family; LDM's, as SDXL's are, depend on how many levels and layers
+    there are, and hold where all of a file's are SDXL's.
     """
     if found.title == EITHER:
         return "sd1"
-    if not found.published and style in ("kohya", "diffusers"):
-        return "sdxl" if is_sdxl(modules) else "sd1"
-    return found.name
+    if found.published:
+        return found.name
+    if not is_sdxl(modules):
+        return "sd1" if style in ("kohya", "diffusers") else None
+    known = family_layers("sdxl")
+    same = all(key in known for key, module in modules.items() if module.has_matrix)
+    return "sdxl" if style == "kohya" or (style == "diffusers" and same) else None
 
 
 def _named(name: str, why: str) -> LoraFamily:

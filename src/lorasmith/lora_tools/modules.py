@@ -17,7 +17,6 @@ from lorasmith.adapters.algorithms import algorithm_of
 from lorasmith.adapters.boft import BOFT
 from lorasmith.adapters.differences import BIAS, BIASES, WEIGHTS, Difference
 from lorasmith.adapters.dylora import DyLoRA
-from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.glora import GLoRA
 from lorasmith.adapters.ia3 import IA3
 from lorasmith.adapters.key_names import describe
@@ -27,6 +26,7 @@ from lorasmith.adapters.lora import LoRA
 from lorasmith.adapters.oft import OFT
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.lora_tools.keys import block_of_key, is_sdxl, kohya_names, part_of
+from lorasmith.lora_tools.numbered import read_lora
 
 DOWN, UP, MID = "lora_down.weight", "lora_up.weight", "lora_mid.weight"
 
@@ -140,7 +140,7 @@ def read_modules(path: Path, *, strict: bool = True) -> LoraModules:
             ``strict``, every module that is malformed (up without down, shapes that do not fit).
     """
     path = Path(path)
-    file = load_lora(path)
+    file = read_lora(path)
     modules, unmatched, problems = group_modules(file.tensors, str(path), file.metadata)
     if problems and strict:
         raise LoraFileError(shortened(problems))

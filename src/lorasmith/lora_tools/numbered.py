@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lorasmith.adapters.file import LoraFile, odd_tensors
+from lorasmith.adapters.file import LoraFile, load_lora, odd_tensors
 from lorasmith.errors import LoraFileError, Problem, UserError
 from lorasmith.files import read_safetensors_header
 from lorasmith.lora_tools.key_styles import style_of
@@ -49,6 +49,15 @@ def is_numbered(path: Path) -> bool:
         return not header.dangerous and not header.tensors and bool(_list_of(path))
     except (OSError, ValueError, UserError):
         return False
+
+
+def read_lora(path: Path) -> LoraFile:
+    """A LoRA file of any kind, one with numbers for names under kohya's.
+
+    Raises:
+        LoraFileError: see :func:`~lorasmith.adapters.file.load_lora` and :func:`read_numbered`.
+    """
+    return read_numbered(path)[0] if is_numbered(path) else load_lora(path)
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from lorasmith.adapters.base import Adapter
 from lorasmith.adapters.blocks import BlockMap
 from lorasmith.adapters.file import load_lora
+from lorasmith.adapters.key_names import describe
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import Target
 from lorasmith.errors import Problem, PromptError
@@ -217,6 +218,8 @@ class LoraShelf:
         unmatched = network.report.unmatched
         if unmatched:
             shown = ", ".join(unmatched[:3]) + (", …" if len(unmatched) > 3 else "")
+            if kind := describe(unmatched):
+                shown = f"{kind}: {shown}"
             self._observer(
                 Notice(
                     "warning",

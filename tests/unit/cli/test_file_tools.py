@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
@@ -128,3 +129,25 @@ def test_guessed_blocks_are_told(tmp_path) -> None:
     }
     save_file({name: t.contiguous() for name, t in narrow.items()}, tmp_path / "b.safetensors")
     assert "numbered as in SD1" in run("inspect", tmp_path / "b.safetensors").output
+
+
+def test_inspect_of_a_picture_says_what_reads_it(tmp_path) -> None:
+    for name in ("a.png", "a.jpg", "a.webp", "a.gif"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+        result = run("inspect", tmp_path / name)
+        assert result.exit_code == 2
+        text = " ".join(result.output.split())
+        assert "a picture" in text
+        assert "give a LoRA or a checkpoint; `lorasmith generate --from-png" in text
+
+
+def test_inspect_names_the_base_of_a_lora_of_other_sizes(tmp_path) -> None:
+    key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+    sides = {"lora_down.weight": (2, 64), "lora_up.weight": (9, 2)}
+    tensors = {f"{key}.{name}": torch.ones(shape) for name, shape in sides.items()}
+    said = {"ss_base_model_version": "sd_v1", "ss_sd_model_name": "demo"}
+    save_file(tensors, tmp_path / "a.safetensors", said)
+    text = " ".join(run("inspect", tmp_path / "a.safetensors").output.split())
+    assert "a LoRA for Stable Diffusion 1 at other sizes" in text
+    assert "its metadata names the base model demo" in text
+    assert "its blocks are numbered as in SD1" in text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file
@@ -50,6 +52,24 @@ def test_resize_dry(folder: Path) -> None:
     _, text = run(*arguments)
     size = next(line for line in dry.splitlines() if line.startswith("size"))
     assert size in text
+
+
+def test_resize_says_what_was_asked_for(folder: Path) -> None:
+    """The share of the norm that --retain means, which numpy's singular values have too."""
+    _, text = run("resize", "a.safetensors", "out.safetensors", "--retain", "0.98", "--dry-run")
+    words = r"retain +0\.98 asked for; the modules have ([\d.]+)(?: to [\d.]+)? of their norm"
+    said = re.search(words, text)
+    assert said is not None, text
+    tensors = load_file(folder / "a.safetensors")
+    shares = []
+    for name, down in tensors.items():
+        if name.endswith("lora_down.weight"):
+            up = tensors[name.replace("lora_down", "lora_up")]
+            change = (up.flatten(1) @ down.flatten(1)).double().numpy()
+            values = np.linalg.svd(change, compute_uv=False)
+            kept = np.sqrt(np.cumsum(values**2) / np.sum(values**2))
+            shares.append(float(kept[kept >= 0.98][0]))
+    assert float(said[1]) == pytest.approx(min(shares), abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -357,3 +357,12 @@ def test_stopped_before_it_is_written(tmp_path) -> None:
     with pytest.raises(Stopped):
         convert(path, tmp_path / "out.safetensors", to="comfy", controls=controls)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_blocks_that_are_numbered_otherwise_than_sdxl_s_are_not_renamed(tmp_path) -> None:
+    """With one layer a level, input_blocks_3 is a transformer, and not what SDXL's table says."""
+    model = tiny_model(architecture=tiny_architecture(family="sdxl", layers=1))
+    network = AdapterNetwork.create(model.adapter_roots(), rank=2)
+    save_file(network.state_dict(), tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match="no other names are known for it"):
+        convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", to="diffusers")

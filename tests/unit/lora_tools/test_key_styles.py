@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tests.published import PUBLISHED
-from tests.unit.lora_tools.made_files import empty_networks
+from tests.unit.adapters.namings import NAMINGS, renamed
+from tests.unit.lora_tools.made_files import empty_networks, kohya_tensors
+from tests.unit.lora_tools.tuned_models import base_file, loaded, random_lora, weights_of
 from torch import nn
 
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.lora_tools.bake import bake
+from lorasmith.lora_tools.convert import convert
 from lorasmith.lora_tools.key_styles import WRITTEN, style_of, styled_name, unet_names, with_dots
 from lorasmith.lora_tools.keys import kohya_names
 from lorasmith.lora_tools.layer_lists import family_layers
+from lorasmith.lora_tools.sources import LoraSource
 from lorasmith.models.key_maps import translate
 
 FAMILIES = ("sd1", "sd2", "sdxl")
@@ -70,3 +81,59 @@ def test_the_comfy_names_are_those_of_the_checkpoint() -> None:
 )  # fmt: skip
 def test_styles_are_told_apart(name: str, style: str) -> None:
     assert style_of([name]) == style
+
+
+@pytest.mark.parametrize("style", WRITTEN)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_there_and_back_by_names_alone(tmp_path: Path, family: str, style: str) -> None:
+    """Without what a converted file keeps of the first one in its metadata."""
+    groups = ("attention", "projections", "convolutions", "time", "ends")
+    tensors = kohya_tensors(family, groups=groups, dtype=torch.float32)
+    save_file(tensors, tmp_path / "first.safetensors")
+    convert(tmp_path / "first.safetensors", tmp_path / "there.safetensors", to=style)
+    with safe_open(tmp_path / "there.safetensors", "pt") as file:
+        said = (file.metadata() or {}).get("lora_adapter_metadata", "{}")
+    there = load_file(tmp_path / "there.safetensors")
+    save_file(there, tmp_path / "bare.safetensors", {"lora_adapter_metadata": said})
+    convert(tmp_path / "bare.safetensors", tmp_path / "back.safetensors", to="kohya")
+    back = load_file(tmp_path / "back.safetensors")
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_what_is_baked_does_not_depend_on_the_names(tmp_path: Path, family: str) -> None:
+    base = base_file(family)
+    first = random_lora(tmp_path / "kohya.safetensors", base, conv_rank=2)
+    network = AdapterNetwork.load(load_file(first), loaded(base).adapter_roots())
+    baked = []
+    for number, title in enumerate(("kohya", "ComfyUI", "diffusers 0.21", "OneTrainer, OMI")):
+        lora, out = tmp_path / f"{number}.safetensors", tmp_path / f"baked{number}.safetensors"
+        save_file(renamed(network, NAMINGS[title]), lora)
+        report = bake(base, [LoraSource(lora, 0.7, 0.3)], out)
+        assert report.loras[0].unmatched == ()
+        baked.append(weights_of(out))
+    for weights in baked[1:]:
+        assert all(torch.equal(weights[name], baked[0][name]) for name in baked[0])
+
+
+def test_a_text_encoder_of_sd1_that_is_named_as_sdxl_s(tmp_path: Path) -> None:
+    """diffusers exports SD1's as ``lora_te1_``; ``--to kohya`` gives it kohya's name."""
+    tensors = {
+        name.replace("lora_te_", "lora_te1_"): tensor
+        for name, tensor in kohya_tensors("sd1", blocks="_attn").items()
+    }
+    assert any(name.startswith("lora_te1_") for name in tensors)
+    for wanted in ("", "attentions_0_transformer_blocks_0_attn2", "down_blocks_1"):
+        own = {n: t for n, t in tensors.items() if n.startswith("lora_te1_") or wanted in n}
+        if wanted == "down_blocks_1":  # Told by the width of the texts that are read.
+            own = {n: t for n, t in own.items() if "te1" in n or "attn2_to_k" in n}
+        read = kohya_names(own)
+        assert {read[name] for name in own} == {
+            tuple(name.replace("lora_te1_", "lora_te_").split(".", 1)) for name in own
+        }
+    save_file(tensors, tmp_path / "a.safetensors")
+    convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", to="kohya")
+    assert (
+        load_file(tmp_path / "b.safetensors").keys() == kohya_tensors("sd1", blocks="_attn").keys()
+    )

@@ -11,9 +11,12 @@ from safetensors.torch import load_file, save_file
 from tests.unit.lora_tools.made_files import empty_networks
 from torch import Tensor, nn
 
-from lorasmith.errors import UserError
+from lorasmith.adapters.file import load_lora
+from lorasmith.errors import LoraFileError, UserError
 from lorasmith.lora_tools.convert import convert
+from lorasmith.lora_tools.merge import merge
 from lorasmith.lora_tools.numbered import is_numbered
+from lorasmith.lora_tools.sources import LoraSource
 
 UNET, TEXT = {"Attention", "GEGLU"}, {"CLIPAttention"}
 BLOCK = ".transformer_blocks.0."
@@ -141,3 +144,18 @@ def test_other_lists_are_refused(tmp_path, content, said) -> None:
         convert(path, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
     assert not is_numbered(tmp_path / "nowhere.pt")
+
+
+def test_every_tool_reads_them_or_says_what_to_do(tmp_path: Path) -> None:
+    layers = walked(empty_networks("sd15")["unet"], UNET)
+    numbered = tmp_path / "numbered.pt"
+    torch.save(pairs_of(layers), numbered)
+    named = tmp_path / "named.safetensors"
+    convert(numbered, named)
+    sources = [LoraSource(numbered, 0.5), LoraSource(named, 0.25)]
+    report = merge(sources, tmp_path / "sum.safetensors")
+    assert len(report.modules) == len(layers)
+    assert {len(module.ranks) for module in report.modules} == {2}
+    assert all(module.ranks == (RANK, RANK) for module in report.modules)
+    with pytest.raises(LoraFileError, match=r"numbers for names.*lorasmith convert"):
+        load_lora(numbered)
