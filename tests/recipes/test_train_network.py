@@ -18,6 +18,7 @@ from tests.tiny_models import tiny_checkpoint
 from lorasmith.cli.main import cli
 from lorasmith.demo.character import write_training_set
 from lorasmith.sampling.grid_snapshots import find_snapshots
+from lorasmith.sampling.infotext import read_infotext
 
 # As the scripts at the end of the guide give them; {…} are the paths, and epochs are cut to 1.
 POWERSHELL = [
@@ -197,3 +198,42 @@ def test_files_lie_where_sd_scripts_puts_them_and_the_run_is_found_by_them(tmp_p
     # Nor does a LoRA that no run here has made.
     output = lorasmith("train-network", *argv, "--output_name=other", "--plan")
     assert "other-2.safetensors" in output
+
+
+@pytest.mark.slow
+def test_sample_prompts_keep_their_own_size_seed_and_words(tmp_path: Path) -> None:
+    write_training_set(tmp_path / "data", pictures=1, regularisation=0, repeats=1)
+    (tmp_path / "p.txt").write_text(
+        "zorp --w 64 --h 64 --d 1 --s 2\nzorp --n dog --w 128 --h 64 --d 2 --s 3\n"
+        "zorp --w 64 --h 64 --d -1 --s 2\n"
+    )
+    argv = [
+        "--network_module=networks.lora", "--pretrained_model_name_or_path=demo",
+        f"--train_data_dir={tmp_path / 'data' / 'img'}",
+        "--output_name=zorp", "--caption_extension=.txt", "--resolution=64", "--max_train_epochs=2",
+        "--save_every_n_epochs=1", "--network_dim=2", "--sample_sampler=euler_a",
+        "--sample_every_n_epochs=1", f"--sample_prompts={tmp_path / 'p.txt'}",
+    ]  # fmt: skip
+    drawn = []
+    for name in ("one", "two"):
+        lorasmith("train-network", *argv, f"--output_dir={tmp_path / name}")
+        drawn.append(sorted((tmp_path / name / "sample").iterdir()))
+    names = [path.name for path in drawn[0]]
+    assert names == [path.name for path in drawn[1]]  # Random seeds are a run's own.
+    assert [name[:15] for name in names] == [
+        f"zorp_e00000{e}_0{i}" for e in (1, 2) for i in (0, 1, 2)
+    ]
+    assert names[2].rpartition("_")[2] != names[5].rpartition("_")[2]
+    infos = [read_infotext(path) for path in drawn[0]]
+    facts = [
+        (info.negative, *(info.settings[name] for name in ("Size", "Seed", "Steps")))
+        for info in infos
+        if info is not None
+    ]
+    assert facts[:2] == [("", "64x64", "1", "2"), ("dog", "128x64", "2", "3")]
+    assert facts[2][2] == names[2].rpartition("_")[2].removesuffix(".png")
+    grid = lorasmith(
+        "grid", "--epochs", tmp_path / "one" / "zorp", "--z", "size: 64x64, 96x64", "--out",
+        tmp_path / "grid",
+    )  # fmt: skip
+    assert "pictures drawn" in grid

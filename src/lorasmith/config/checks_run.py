@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorasmith.config.check import Check, is_given
+from lorasmith.config.sample_prompts import like_options
 from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
 
@@ -98,6 +99,23 @@ def _compiles_what_is_there(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
+def _prompts_as_words(s: TrainSettings) -> Iterator[Problem]:
+    for prompt in s.sample.prompts:
+        texts = [prompt] if isinstance(prompt, str) else [prompt.prompt, prompt.negative or ""]
+        for found in (each for text in texts for each in like_options(text)):
+            yield Problem(
+                "sample.prompts",
+                f"{found!r} is drawn as words of the prompt",
+                f"an option is written --{found[1:]}",
+            )
+        if not isinstance(prompt, str) and not prompt.prompt.strip():
+            yield Problem(
+                "sample.prompts",
+                "a line holds options and no prompt: a picture of nothing in particular",
+                "write the options behind their prompt, on one line",
+            )
+
+
 CONTRADICTIONS: tuple[Check, ...] = (_held_out_once, _compiles_what_is_there)
 
-ODDITIES: tuple[Check, ...] = (_length, _watchdog, _validation, _averages_once)
+ODDITIES: tuple[Check, ...] = (_length, _watchdog, _validation, _averages_once, _prompts_as_words)

@@ -71,6 +71,8 @@ def toml_value(value: Any) -> str:
         return escaped(json.dumps(str(value), ensure_ascii=False))
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, Section):
+        value = value.model_dump(exclude_unset=True, exclude_none=True)
     if isinstance(value, Mapping):
         pairs = (f"{_key(str(key))} = {toml_value(item)}" for key, item in value.items())
         return "{" + ", ".join(pairs) + "}"

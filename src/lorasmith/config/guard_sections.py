@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lorasmith.config.fields import Section, setting
-from lorasmith.config.run_sections import MAX_SEED
+from lorasmith.config.sample_prompts import MAX_SEED
 from lorasmith.config.values import Every, Share, UserPath
 
 

@@ -9,6 +9,7 @@ from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Setting, settings_of
 from lorasmith.config.optimizers import OPTIMIZERS
 from lorasmith.config.preset import preset_names, read_preset
+from lorasmith.config.sample_prompts import SamplePrompt
 from lorasmith.config.schema import sections
 from lorasmith.config.sections import FolderSettings
 
@@ -58,6 +59,11 @@ def settings_page() -> str:
             about = inspect.getdoc(FolderSettings)
             parts.append(
                 f"### [[data.folders]]\n\n{about}\n\n{_table(settings_of(FolderSettings))}"
+            )
+        if name == "sample":
+            about = " ".join((inspect.getdoc(SamplePrompt) or "").split())
+            parts.append(
+                f"### [[sample.prompts]]\n\n{about}\n\n{_table(settings_of(SamplePrompt))}"
             )
         if name == "optimizer":
             parts.append(_optimizers())

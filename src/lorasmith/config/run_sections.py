@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from lorasmith.config.fields import Section, setting
-from lorasmith.config.values import Every, FileStem, Size, Texts, UserPath
+from lorasmith.config.sample_prompts import MAX_SEED, SamplePrompt, SamplerName, sample_prompts
+from lorasmith.config.values import Every, FileStem, Size, UserPath
 
-MAX_SEED = 2**63 - 1  # What a TOML integer and our counters hold.
+SamplePrompts = Annotated[list[str | SamplePrompt], BeforeValidator(sample_prompts)]
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Layout = Literal["folder", "flat"]
@@ -133,20 +134,15 @@ class SaveSettings(Section):
     license: str = setting("", "licence to name in the file's metadata", why="not known")
 
 
-SamplerName = Literal[
-    "ddim", "plms", "euler", "euler_a", "lms", "heun", "dpm2", "dpm2_a", "dpmpp_2m",
-    "dpmpp_2m_karras", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_2s_a", "dpmpp_sde", "unipc", "deis",
-]  # fmt: skip
-
-
 class SampleSettings(Section):
     """Pictures made while training, to see how it goes."""
 
-    prompts: Texts = setting(
+    prompts: SamplePrompts = setting(
         [],
-        "prompts to draw, one picture each",
+        "prompts to draw, one picture each: texts, which may end in sd-scripts' options, or "
+        "[tables](#sampleprompts)",
         why="captions of the training pictures are taken",
-        kind="list of texts",
+        kind="list of texts or tables",
     )
     negative: str = setting("", "what the pictures should not show", why="shows the LoRA as it is")
     every_epochs: Every = setting(

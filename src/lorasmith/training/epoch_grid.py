@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from lorasmith.config.load import load_settings
-from lorasmith.config.run_sections import SampleSettings
+from lorasmith.config.sample_prompts import RANDOM_SEED, SamplePrompt
 from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import RunError
 from lorasmith.sampling.grid_tags import LoraEdit, edit_prompt
 from lorasmith.sampling.infotext import read_infotext
 from lorasmith.sampling.request import PictureRequest
 from lorasmith.training.run_folder import RunFolder
+from lorasmith.training.sample_requests import sample_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ def read_run(folder: Path, prompt: str | None = None) -> RunWords | None:
     if not run.settings.is_file():
         return None
     settings = load_settings(run.settings)
-    prompts = [prompt] if prompt else settings.sample.prompts or _drawn_prompts(run)
+    own: list[str | SamplePrompt] = [prompt] if prompt else settings.sample.prompts
+    prompts = own or list[str | SamplePrompt](_drawn_prompts(run))
     if not prompts:
         raise RunError.of(folder, "has no sample prompts", "give one: lorasmith grid PROMPT …")
     model = settings.model
@@ -57,29 +60,14 @@ def read_run(folder: Path, prompt: str | None = None) -> RunWords | None:
     )
 
 
-def _request(settings: TrainSettings, prompts: list[str]) -> PictureRequest:
+def _request(settings: TrainSettings, prompts: Sequence[str | SamplePrompt]) -> PictureRequest:
     trigger = (settings.captions.trigger or "").lower()
-    with_trigger = [n for n, prompt in enumerate(prompts) if trigger in prompt.lower()]
-    number = with_trigger[0] if with_trigger else 0
-    sample = settings.sample
-    width, height = _size(sample)
-    return PictureRequest(
-        prompts[number],
-        sample.negative,
-        sample.seed + number,
-        sample.steps,
-        sample.cfg,
-        sample.sampler,
-        width,
-        height,
-        clip_skip=settings.model.clip_skip,
-    )
-
-
-def _size(sample: SampleSettings) -> tuple[int | None, int | None]:
-    if sample.size is None or isinstance(sample.size, int):
-        return sample.size, sample.size
-    return sample.size
+    requests = [sample_request(settings.sample, one, n) for n, one in enumerate(prompts)]
+    with_trigger = [one for one in requests if trigger in one.prompt.lower()]
+    request = (with_trigger or requests)[0]
+    if request.seed == RANDOM_SEED:  # Pictures of a grid differ in their axes alone.
+        request = replace(request, seed=settings.sample.seed)
+    return replace(request, clip_skip=request.clip_skip or settings.model.clip_skip)
 
 
 def _drawn_prompts(run: RunFolder) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lorasmith.config.sample_prompts import SamplePrompt
 from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
 from lorasmith.models.family import Architecture
@@ -25,6 +26,7 @@ from lorasmith.training.estimate import MemoryEstimate, unet_weights
 from lorasmith.training.holdout_setup import BATCH
 from lorasmith.training.network_setup import trains_text_encoder, trains_unet
 from lorasmith.training.prepare import Prepared
+from lorasmith.training.sample_requests import sample_request
 
 if TYPE_CHECKING:
     from lorasmith.training.memory_model import EmptyRun, Use
@@ -226,12 +228,17 @@ class _Planner:
         sample = settings.sample
         if not (sample.every_epochs or sample.every_steps or sample.at_start):
             return None
-        size = sample.size or self.architecture.native_resolution
-        width, height = (size, size) if isinstance(size, int) else size
+        native = self.architecture.native_resolution
+        requests = [
+            sample_request(sample, prompt, number, native)
+            for number, prompt in enumerate(sample.prompts or [""])
+        ]
+        sizes = [(one.width or native, one.height or native) for one in requests]
+        largest = max(sizes, key=lambda size: size[0] * size[1])
         multiple = self.architecture.size_multiple
-        width, height = (max(1, round(side / multiple)) * multiple for side in (width, height))
+        width, height = (max(1, round(side / multiple)) * multiple for side in largest)
         cells = width * height // self.architecture.latent_factor**2
-        prompts = len(sample.prompts) or 2
+        prompts = sizes.count(largest) if sample.prompts else 2
         return width, height, max(1, min(prompts, 8 * 4096 // cells))
 
     def empty(self, settings: TrainSettings, needed: int = 0) -> EmptyRun:
@@ -251,7 +258,9 @@ class _Planner:
         draw_batch: int | None = None
         if (drawn := self._drawn(self.settings)) is not None:
             width, height, batch = drawn
-            guided = 2 * batch if self.settings.sample.cfg > 1 else batch
+            sample = self.settings.sample
+            own = [p.cfg for p in sample.prompts if isinstance(p, SamplePrompt) and p.cfg]
+            guided = 2 * batch if max([sample.cfg, *own]) > 1 else batch
             drawing = run.denoising("drawing pictures", guided, width, height)
             if batch > 1 and not self._fits(drawing):
                 draw_batch = 1

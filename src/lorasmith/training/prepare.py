@@ -6,13 +6,14 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.config.checks_loss import oddities_with as loss_oddities
+from lorasmith.config.sample_prompts import RANDOM_SEED
 from lorasmith.config.schema import TrainSettings, for_folder
 from lorasmith.config.sections import FolderSettings
 from lorasmith.curation.audit import AuditReport, audit
@@ -32,11 +33,13 @@ from lorasmith.models.family import Architecture, check_clip_skip
 from lorasmith.models.source import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.sampling.prompt import parse_prompt
+from lorasmith.sampling.request import check_values
 from lorasmith.training.device_rules import Fitted, fit, slow_device
 from lorasmith.training.estimate import unet_weights
 from lorasmith.training.holdout_setup import HeldOut, Measured, hold_out_of, leaks
 from lorasmith.training.lr import warmup_oddities
 from lorasmith.training.optim_check import check_optimizer
+from lorasmith.training.sample_requests import sample_request
 
 T = TypeVar("T")
 
@@ -199,6 +202,10 @@ def prepare(
         attempt(problems, lambda: check_layers(settings, opened))
         skip = settings.model.clip_skip
         attempt(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
+        for prompt in settings.sample.prompts:
+            if not isinstance(prompt, str) and prompt.clip_skip:
+                where, its = "sample.prompts: clip_skip", prompt.clip_skip
+                attempt(problems, partial(check_clip_skip, architecture, its, where))
     if found is None or groups is None or architecture is None or folders is None:
         raise UserError([*problems, *(found.problems if found else ())])
 
@@ -289,12 +296,19 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
     start = settings.adapter.init_from
     if start is not None:
         attempt(problems, lambda: load_lora(start))
-    for prompt in settings.sample.prompts:
-        parsed = attempt(problems, lambda prompt=prompt: parse_prompt(prompt))  # type: ignore[misc]
-        if parsed is not None and parsed.loras:
-            what = f"<lora:{parsed.loras[0].name}> stands in a sample prompt"
-            todo = "remove it: samples show the LoRA in training alone"
-            problems.append(Problem("sample.prompts", what, todo))
+    for number, prompt in enumerate(settings.sample.prompts):
+        request = sample_request(settings.sample, prompt, number)
+        for text in (request.prompt, request.negative):
+            parsed = attempt(problems, partial(parse_prompt, text))
+            if parsed is not None and parsed.loras:
+                what = f"<lora:{parsed.loras[0].name}> stands in a sample prompt"
+                todo = "remove it: samples show the LoRA in training alone"
+                problems.append(Problem("sample.prompts", what, todo))
+        problems += [
+            replace(problem, where=f"sample.prompts: {problem.where}")
+            for problem in check_values(request)
+            if not (problem.where == "seed" and request.seed == RANDOM_SEED)
+        ]
 
 
 def check_layers(settings: TrainSettings, opened: OpenedCheckpoint) -> None:

@@ -30,6 +30,7 @@ from lorasmith.training.optim import build_optimizer, flat_groups
 from lorasmith.training.prepare import Prepared, open_base
 from lorasmith.training.processes import Processes
 from lorasmith.training.run_folder import RunFolder
+from lorasmith.training.sample_requests import sample_request
 from lorasmith.training.sources import CachedLatents, CachedText
 from lorasmith.training.state import Position
 from lorasmith.training.step import TrainStep
@@ -206,22 +207,8 @@ def sample_requests(
     """What is drawn while training: the prompts of the settings, else the first captions."""
     sample = settings.sample
     native = model.architecture.native_resolution
-    size = sample.size or native
-    width, height = (size, size) if isinstance(size, int) else size
     prompts = sample.prompts or first_captions(prepared.dataset)
-    return [
-        PictureRequest(
-            prompt,
-            sample.negative,
-            sample.seed + number,
-            sample.steps,
-            sample.cfg,
-            sample.sampler,
-            width,
-            height,
-        )
-        for number, prompt in enumerate(prompts)
-    ]
+    return [sample_request(sample, prompt, number, native) for number, prompt in enumerate(prompts)]
 
 
 def first_captions(dataset: Dataset) -> list[str]:

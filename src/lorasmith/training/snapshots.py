@@ -17,6 +17,7 @@ from lorasmith.training.metadata import lora_metadata
 from lorasmith.training.prepare import should
 from lorasmith.training.resting import resting
 from lorasmith.training.run_folder import steps_of
+from lorasmith.training.sample_requests import with_seeds
 from lorasmith.training.setup import Run
 
 
@@ -120,7 +121,7 @@ def draw_samples(
 def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: Controls) -> None:
     pictures = generate(
         run.model,
-        run.samples,
+        with_seeds(run.samples, run.settings.train.seed, step),
         batch=run.memory.draw_batch,
         observer=observe,
         controls=controls,

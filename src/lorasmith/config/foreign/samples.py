@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lorasmith.config.foreign.making import Making
 from lorasmith.config.foreign.tables import user_path
+from lorasmith.config.sample_prompts import (
+    MAX_SEED,
+    RANDOM_SEED,
+    has_options,
+    like_options,
+    read_line,
+)
 from lorasmith.config.schema import all_settings
 
 SAMPLERS = {
@@ -32,15 +39,16 @@ DEFAULTS: dict[str, Any] = {
     "seed": None,
 }
 
-_OPTIONS = {
-    "n": "negative_prompt",
-    "w": "width",
-    "h": "height",
-    "d": "seed",
-    "s": "sample_steps",
-    "l": "scale",
-    "ss": "sample_sampler",
+_THEIR_NAMES = {
+    "negative": "negative_prompt",
+    "width": "width",
+    "height": "height",
+    "seed": "seed",
+    "steps": "sample_steps",
+    "cfg": "scale",
+    "sampler": "sample_sampler",
 }
+UNREAD = "unread options"
 
 
 def samples(m: Making) -> None:
@@ -105,29 +113,88 @@ def _prompts(m: Making) -> None:
     if not prompts:
         m.refuse("sample_prompts", f"{path} holds no prompt", "write one a line")
         return
-    m.put("sample.prompts", [str(each.get("prompt", "")) for each in prompts], "sample_prompts")
-    first = {name: prompts[0].get(name, default) for name, default in DEFAULTS.items()}
-    differing = sorted(
-        name
-        for name, default in DEFAULTS.items()
-        if any(each.get(name, default) != first[name] for each in prompts)
-    )
-    if differing:
-        m.note(
-            m.shown("sample_prompts"),
-            f"the prompts differ in {', '.join(differing)}; those of the first are taken for all",
-        )
-    side = [max(64, int(first[name]) // 8 * 8) for name in ("width", "height")]
+    _say_odd(m, prompts)
+    settings = [_settings_of(m, each) for each in prompts]
+    shared = _shared(settings)
+    m.put("sample.prompts", [_entry(each, shared) for each in settings], "sample_prompts")
+    side = [shared.get(name, DEFAULTS[name]) for name in ("width", "height")]
     values = {
-        "negative": str(first["negative_prompt"] or ""),
-        "steps": int(first["sample_steps"]),
-        "cfg": float(first["scale"]),
+        "negative": shared.get("negative", ""),
+        "steps": shared.get("steps", DEFAULTS["sample_steps"]),
+        "cfg": shared.get("cfg", DEFAULTS["scale"]),
         "size": side[0] if side[0] == side[1] else side,
     }
-    if first["seed"] is not None:
-        values["seed"] = int(first["seed"])
+    if "seed" in shared:
+        values["seed"] = shared["seed"]
     for name, value in values.items():
         m.put(f"sample.{name}", value, "sample_prompts")
+
+
+def _say_odd(m: Making, prompts: list[dict[str, Any]]) -> None:
+    """What of the prompts is not done, and what is probably not meant."""
+    for each in prompts:
+        for shown, why in each.pop(UNREAD, ()):
+            m.note(shown, f"in the prompt {each.get('prompt', '')!r}: {why}; it is left out")
+        for text in like_options(str(each.get("prompt", ""))):
+            m.note(text, "is drawn as words of the prompt, as in sd-scripts: options have --")
+        if not str(each.get("prompt", "")).strip():
+            m.note(m.shown("sample_prompts"), "a line holds options and no prompt")
+
+
+def _settings_of(m: Making, each: Mapping[str, Any]) -> dict[str, Any]:
+    """One prompt of sd-scripts, its defaults filled in, as settings of ours."""
+    asked = {**DEFAULTS, **{name: value for name, value in each.items() if value is not None}}
+    found: dict[str, Any] = {
+        "prompt": str(asked.get("prompt", "")).strip(),
+        "negative": str(asked["negative_prompt"] or ""),
+        "width": _within(m, "width", int(asked["width"]) // 8 * 8, 64, 4096),
+        "height": _within(m, "height", int(asked["height"]) // 8 * 8, 64, 4096),
+        "steps": _within(m, "sample_steps", int(asked["sample_steps"]), 1, 500),
+        "cfg": _within(m, "scale", float(asked["scale"]), 1, 50),
+    }
+    if asked["seed"] is not None:
+        seed = int(asked["seed"])
+        found["seed"] = RANDOM_SEED if seed < 0 else seed % (MAX_SEED + 1)
+    if "sample_sampler" in asked:
+        name = str(asked["sample_sampler"])
+        found["sampler"], note = sampler_of(name)
+        if note:
+            m.note(f"--ss {name}", note)
+    return found
+
+
+def _within(m: Making, name: str, value: float, low: int, high: int) -> float:
+    inside = min(max(value, low), high)
+    if inside != value:
+        m.note(f"a prompt's {name} {value:g}", f"is out of range here: {inside:g} is taken")
+    return inside
+
+
+def _shared(settings: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all prompts have in common; of seeds, that of a single prompt, as those of [sample] go
+    up from prompt to prompt."""
+    first = settings[0]
+    return {
+        name: value
+        for name, value in first.items()
+        if name not in ("prompt", "sampler")
+        and all(name in each and each[name] == value for each in settings)
+        and not (name == "seed" and (len(settings) > 1 or value == RANDOM_SEED))
+    }
+
+
+def _entry(settings: dict[str, Any], shared: Mapping[str, Any]) -> str | dict[str, Any]:
+    """The prompt, and what it does not share with all others and with sd-scripts' defaults."""
+    usual = {"negative": "", "width": DEFAULTS["width"], "height": DEFAULTS["height"]}
+    usual |= {"steps": DEFAULTS["sample_steps"], "cfg": DEFAULTS["scale"]}
+    own = {
+        name: value
+        for name, value in settings.items()
+        if name == "prompt" or (name not in shared and value != usual.get(name))
+    }
+    # A prompt whose words would be taken for options needs a table.
+    plain = len(own) == 1 and not has_options(own["prompt"])
+    return own["prompt"] if plain else own
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:
@@ -153,6 +220,8 @@ def prompts_of(text: str, suffix: str = ".txt") -> list[dict[str, Any]]:
     else:
         lines = (line.strip() for line in text.splitlines())
         content = [prompt_line(line) for line in lines if line and not line.startswith("#")]
+    if isinstance(content, list):
+        content = [prompt_line(each) if isinstance(each, str) else each for each in content]
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise ValueError("is not a list of prompts")
     try:
@@ -165,12 +234,11 @@ def prompts_of(text: str, suffix: str = ".txt") -> list[dict[str, Any]]:
     return content
 
 
-def prompt_line(line: str) -> dict[str, Any]:
-    """``a cat --n dog --w 640 --s 20`` as a table."""
-    text, *options = line.split(" --")
-    found: dict[str, Any] = {"prompt": text.strip()}
-    for option in options:
-        match = re.fullmatch(r"(\w+)\s+(.+)", option.strip())
-        if match and match[1].lower() in _OPTIONS:
-            found[_OPTIONS[match[1].lower()]] = match[2].strip()
-    return found
+def prompt_line(text: str) -> dict[str, Any]:
+    """``a cat --n dog --w 640 --s 20`` as a table, with what is not understood at ``UNREAD``."""
+    line = read_line(text)
+    return {
+        "prompt": line.prompt,
+        **{_THEIR_NAMES[name]: value for name, value in line.values.items()},
+        UNREAD: line.unread,
+    }
