@@ -233,7 +233,7 @@ def test_sample_prompts_keep_their_own_size_seed_and_words(tmp_path: Path) -> No
     assert facts[:2] == [("", "64x64", "1", "2"), ("dog", "128x64", "2", "3")]
     assert facts[2][2] == names[2].rpartition("_")[2].removesuffix(".png")
     grid = lorasmith(
-        "grid", "--epochs", tmp_path / "one" / "zorp", "--z", "size: 64x64, 96x64", "--out",
+        "grid", "--epochs", tmp_path / "one" / "zorp", "--z", "size=64x64, 96x64", "--out",
         tmp_path / "grid",
     )  # fmt: skip
     assert "pictures drawn" in grid
