@@ -112,8 +112,11 @@ def loss_with(file: Path, prediction: str = "epsilon") -> float:
         return batch.loss(prediction)
 
 
-def learns(folder: Path, changes: Mapping[str, str]) -> Path:
-    """Train with ``changes``; the loss of the fixed batch falls, and the file can be continued.
+def learns(folder: Path, changes: Mapping[str, str], *, continued: bool = False) -> Path:
+    """Train with ``changes``; the loss of the fixed batch falls.
+
+    Args:
+        continued: see besides that training can go on from the file, for what changes files.
 
     Returns:
         The run folder.
@@ -127,7 +130,8 @@ def learns(folder: Path, changes: Mapping[str, str]) -> Path:
     assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
     after = loss_with(file, prediction)
     assert after < before, f"the loss went from {before:.5f} to {after:.5f}"
-    _continues(folder, changes, file)
+    if continued:
+        _continues(folder, changes, file)
     return run
 
 

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from lorasmith.cli.main import cli
 from lorasmith.demo.character import write_training_set
 
 FAST = {
@@ -48,6 +51,13 @@ def run(arguments: list[str], **extra: str) -> subprocess.CompletedProcess[str]:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def run_here(arguments: list[str]) -> str:
+    """As :func:`run`, in this process, which has imported everything already; what it printed."""
+    done = CliRunner().invoke(cli, arguments[3:])
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def losses(run_folder: Path) -> dict[int, float]:

@@ -60,7 +60,7 @@ MARKS = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_learns(name: str, tmp_path: Path) -> None:
-    run = learns(tmp_path, CASES[name])
+    run = learns(tmp_path, CASES[name], continued=True)
     names = load_file(result_of(run))
     if name in MARKS:
         assert any(tensor.endswith(MARKS[name]) for tensor in names)

@@ -46,7 +46,7 @@ def blocks_of(names: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_trains(name: str, tmp_path: Path) -> None:
-    learns(tmp_path, CASES[name])
+    learns(tmp_path, CASES[name], continued=True)
 
 
 def test_out_blocks_alone_leave_all_others_untouched(tmp_path: Path) -> None:

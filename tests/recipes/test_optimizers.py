@@ -83,7 +83,7 @@ def test_learns_with_optimizer(case: str, tmp_path: Path) -> None:
     learns(tmp_path, settings_of(case))
 
 
-@pytest.mark.slow
+@pytest.mark.broad  # What schedules do is held by their formulas.
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_learns_with_schedule(name: str, tmp_path: Path) -> None:
     learns(tmp_path, {"schedule.name": name, **SCHEDULES[name]})

@@ -48,7 +48,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert_near(two, one, len(alike) * NETWORK)
 
 
-@pytest.mark.slow
+@pytest.mark.broad
 def test_accelerate_launch(tmp_path: Path) -> None:
     data = small_dataset(tmp_path / "data", pictures=2)
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]

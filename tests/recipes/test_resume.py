@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.recipes.runs import command, environment, losses, run, small_dataset
+from tests.recipes.runs import command, environment, losses, run, run_here, small_dataset
 
 from lorasmith.cli.main import cli
 
@@ -95,11 +95,10 @@ def test_stopped_by_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_resume_of_a_finished_run_says_so_and_changes_nothing(tmp_path: Path) -> None:
     data = small_dataset(tmp_path / "data", pictures=2)
-    run(command(data, tmp_path / "out", "run", train__epochs="1"))
+    run_here(command(data, tmp_path / "out", "run", train__epochs="1"))
     result = tmp_path / "out" / "run" / "run.safetensors"
     before = result.read_bytes()
-    done = run([sys.executable, "-m", "lorasmith", "train", "--resume", str(result.parent)])
-    assert "finished" in done.stdout + done.stderr
+    assert "finished" in resumed(result.parent).output
     assert result.read_bytes() == before
 
     result.unlink()
@@ -136,8 +135,8 @@ def test_a_finished_run_that_goes_on_keeps_its_result_as_a_longer_run_has_it(
     tmp_path: Path,
 ) -> None:
     data = small_dataset(tmp_path / "data", pictures=2)
-    run(command(data, tmp_path / "whole", "r", **{**LONGER, "train__epochs": "4"}))
-    run(command(data, tmp_path / "out", "r", **LONGER))
+    run_here(command(data, tmp_path / "whole", "r", **{**LONGER, "train__epochs": "4"}))
+    run_here(command(data, tmp_path / "out", "r", **LONGER))
     whole, folder = tmp_path / "whole" / "r", tmp_path / "out" / "r"
     assert names(folder) == ["r-000001.safetensors", "r.safetensors"]
 
@@ -171,7 +170,7 @@ def test_a_schedule_of_another_length_is_told_and_the_file_keeps_what_it_says_of
 ) -> None:
     data = small_dataset(tmp_path / "data", pictures=2)
     settings = {"train__steps": "3", "schedule__name": "linear", "save__every_epochs": "0"}
-    run(command(data, tmp_path / "out", "r", **settings))
+    run_here(command(data, tmp_path / "out", "r", **settings))
     folder = tmp_path / "out" / "r"
     before = (folder / "r.safetensors").read_bytes()
 
@@ -195,7 +194,7 @@ def test_a_schedule_of_another_length_is_told_and_the_file_keeps_what_it_says_of
 @pytest.mark.slow
 def test_what_a_killed_process_left_half_written_is_gone_after_resume(tmp_path: Path) -> None:
     data = small_dataset(tmp_path / "data", pictures=2)
-    run(command(data, tmp_path / "out", "r", train__epochs="1"))
+    run_here(command(data, tmp_path / "out", "r", train__epochs="1"))
     folder = tmp_path / "out" / "r"
     (folder / "r.safetensors").unlink()
     (folder / "samples").mkdir(exist_ok=True)

@@ -77,8 +77,10 @@ BASH = [
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "name", "rank"),
-    [(POWERSHELL, "last", 128), (BASH, "penny_last_e6_n160", 160)],
-    ids=["powershell", "bash"],
+    [
+        pytest.param(POWERSHELL, "last", 128, marks=pytest.mark.broad, id="powershell"),
+        pytest.param(BASH, "penny_last_e6_n160", 160, id="bash"),
+    ],
 )
 def test_a_guides_script_trains(tmp_path: Path, arguments: list[str], name: str, rank: int) -> None:
     write_training_set(tmp_path / "data", pictures=1, regularisation=0, repeats=1)

@@ -15,7 +15,7 @@ from torch import nn
 from lorasmith.adapters.file import load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.broad  # test_interop.py and test_families.py: the same, tiny.
 
 
 def fill_(module: nn.Module) -> None:

@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.broad  # test_checkpoint.py and test_families.py: the same, tiny.
 def test_loads_what_diffusers_converts(checkpoint: Path) -> None:
     model = load_model(checkpoint, dtype=torch.float16, vae_dtype=torch.float16)
 
