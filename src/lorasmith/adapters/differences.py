@@ -55,6 +55,11 @@ class Difference(Adapter):
         """0: it has none."""
         return 0
 
+    def norm(self) -> Tensor:
+        """Of both changes together."""
+        own = [change.norm() for change in (self.change, self.bias_change) if change is not None]
+        return torch.stack(own).norm()
+
     def delta_weight(self, layer: Layer) -> Tensor:
         return layer.weight.new_zeros(layer.weight.shape) if self.change is None else self.change
 
@@ -104,6 +109,9 @@ class WithBias(Adapter):
     @property
     def rank(self) -> int:
         return self.inner.rank
+
+    def norm(self) -> Tensor:
+        return self.inner.norm()
 
     def delta_weight(self, layer: Layer) -> Tensor:
         return self.inner.delta_weight(layer)

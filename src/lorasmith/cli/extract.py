@@ -60,6 +60,12 @@ _WORST = 3
     help="Which networks to compare.",
 )
 @click.option(
+    "--norms",
+    is_flag=True,
+    help="Hold the norms that differ too, as LyCORIS' w_norm and b_norm, which ComfyUI, A1111 and "
+    "lorasmith apply and diffusers does not.",
+)
+@click.option(
     "--min-diff",
     type=float,
     default=0.01,
@@ -145,6 +151,7 @@ def _options(
     load_precision: str,
     precision: str,
     seed: int,
+    norms: bool,
 ) -> ExtractOptions:
     from lorasmith.lora_tools.extract import PARTS, ExtractOptions
     from lorasmith.lora_tools.random_svd import Wanted
@@ -164,6 +171,7 @@ def _options(
         difference=dtype_of(load_precision),
         dtype=dtype_of(precision),
         seed=seed,
+        norms=norms,
     )
 
 
@@ -183,12 +191,15 @@ def _lines(report: ExtractReport, out: Path) -> list[str]:
         ranks = sorted({module.rank for module in own})
         said = f"rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "")
         lines.append(f"{part}: {len(own)} layers, {said}")
+    if report.norms:
+        lines.append(f"{report.norms} norms, as they differ")
     if report.unchanged:
         some = ", ".join(report.unchanged[:_WORST]) + (", …" * (len(report.unchanged) > _WORST))
         lines.append(f"{len(report.unchanged)} layers are the same in both models: {some}")
     if report.outside:
         counts = ", ".join(f"{count} {kind}" for kind, count in report.outside.items())
-        lines.append(f"differs too, and is not in the file: {counts}")
+        hint = "; --norms holds norms" if "norms" in report.outside else ""
+        lines.append(f"differs too, and is not in the file: {counts}{hint}")
     worst = sorted(report.modules, key=lambda module: module.error / module.norm)[-_WORST:]
     lines += [
         f"{module.error / module.norm:8.2%} error in {module.key}" for module in reversed(worst)

@@ -21,8 +21,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lorasmith.adapters.base import Norm
 from lorasmith.adapters.file import save_lora
-from lorasmith.adapters.targets import Selection, Target, select
+from lorasmith.adapters.targets import Selection, Target, modules_of, select
 from lorasmith.errors import CheckpointError, Problem, Stopped, UserError
 from lorasmith.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.lora_tools.differences import Differences
@@ -67,6 +68,7 @@ class ExtractOptions:
         difference: the difference is taken in this precision (sd-scripts' ``load_precision``).
         dtype: of the file.
         seed: of the random vectors that each decomposition starts from.
+        norms: those that differ are held too, exactly, as LyCORIS' ``w_norm`` and ``b_norm``.
     """
 
     kind: Kind = "lora"
@@ -79,6 +81,7 @@ class ExtractOptions:
     difference: torch.dtype = torch.float32
     dtype: torch.dtype = torch.float16
     seed: int = 0
+    norms: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class ExtractReport:
     """
     Args:
         layers: how many were compared.
+        norms: how many differ and are in the file.
         unchanged: keys of layers that are equal in both models; they get no module.
         left_out: text encoders that hardly differ -> their largest difference.
         outside: weights that differ and that no module holds, by kind.
@@ -121,6 +125,7 @@ class ExtractReport:
     numbers: int = 0
     size: int = 0
     layers: int = 0
+    norms: int = 0
 
     @property
     def error(self) -> float:
@@ -218,6 +223,13 @@ class _Extraction:
         self._observer, self._controls = observer, controls
         selected = select(differences.roots, Selection(conv=options.conv is not None))
         self.targets = [target for target in selected if target.part in options.parts]
+        self.norms = [
+            target
+            for root in differences.roots
+            if options.norms and root.part in options.parts
+            for target in modules_of(root)
+            if isinstance(target.module, Norm)
+        ]
         self.spatial = {target.key for target in self.targets if target.is_spatial}
         self._factor = -1 if options.factor is None else options.factor
         self.report.layers = len(self.targets)
@@ -235,7 +247,8 @@ class _Extraction:
     def numbers(self) -> int:
         """Of all modules, at most."""
         shapes = (shape for target in self.targets for shape in self.shapes_of(target).values())
-        return sum(math.prod(shape) for shape in shapes)
+        norms = sum(2 * target.module.weight.numel() for target in self.norms)
+        return sum(math.prod(shape) for shape in shapes) + norms
 
     def metadata(self, title: str, error: float) -> dict[str, str]:
         """Of the file, as far as its modules are made."""
@@ -266,6 +279,9 @@ class _Extraction:
                 shapes[f"{target.key}.{name}"] = dtype, shape
             alpha = alpha_tensor(float(self._wanted(target).rank or 1), dtype)
             shapes[f"{target.key}.alpha"] = alpha.dtype, ()
+        for target in self.norms:
+            for name in ("w_norm", "b_norm"):
+                shapes[f"{target.key}.{name}"] = dtype, tuple(target.module.weight.shape)
         return file_bytes(shapes, self.metadata(title, _LONGEST_ERROR))
 
     def run(self) -> dict[str, Tensor]:
@@ -286,12 +302,18 @@ class _Extraction:
                 made = self._module(target, change)
                 tensors.update((f"{target.key}.{name}", value) for name, value in made.items())
             self._observer(Progress("extracting", number + 1, len(targets)))
+        norms = [t for t in self.norms if t.root.folder not in self.report.left_out]
+        for target in norms:
+            changes = self._norm(target, problems)
+            self.report.norms += bool(changes)
+            tensors.update((f"{target.key}.{name}", value) for name, value in changes.items())
         if problems:
             raise CheckpointError(problems)
         if not tensors:
             raise self._nothing()
         self.report.numbers = sum(tensor.numel() for tensor in tensors.values())
-        self._look_outside({(t.root.folder, f"{t.path}.weight") for t in targets})
+        held = {(t.root.folder, f"{t.path}.weight") for t in (*targets, *norms)}
+        self._look_outside(held | {(t.root.folder, f"{t.path}.bias") for t in norms})
         return tensors
 
     def _nothing(self) -> UserError:
@@ -354,6 +376,17 @@ class _Extraction:
         rounded = {name: tensor.to(dtype) for name, tensor in made.items()}
         # Of a LoKr without a rank alpha is read by nobody, and LyCORIS writes one.
         return {**rounded, "alpha": alpha_tensor(float(rank or 1), dtype)}
+
+    def _norm(self, target: Target, problems: list[Problem]) -> dict[str, Tensor]:
+        """Both changes of a norm, which some readers take together only; none where it is equal."""
+        changes = {}
+        for name, leaf in (("w_norm", "weight"), ("b_norm", "bias")):
+            change = self.differences.of(target.root.folder, f"{target.path}.{leaf}")
+            if not bool(change.isfinite().all()):
+                stored = f"{target.path}.{leaf}"
+                problems.append(self.differences.unusable(target.root.folder, stored))
+            changes[name] = change.to(self.options.dtype, copy=True)
+        return changes if any(bool((change != 0).any()) for change in changes.values()) else {}
 
     def _look_outside(self, held: set[tuple[str, str]]) -> None:
         """Count what differs and is in no module."""

@@ -12,14 +12,16 @@ from lycoris.modules.full import FullModule
 from lycoris.modules.glora import GLoRAModule
 from lycoris.modules.norms import NormModule
 from safetensors.torch import load_file, save_file
-from tests.unit.lora_tools.tuned_models import base_file, loaded, weights_of
+from tests.unit.lora_tools.tuned_models import base_file, loaded, random_lora, weights_of
 from torch import Tensor, nn
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.errors import LoraFileError
 from lorasmith.lora_tools.bake import bake
 from lorasmith.lora_tools.convert import convert
+from lorasmith.lora_tools.extract import ExtractOptions, extract
 from lorasmith.lora_tools.merge import MergeOptions, merge
+from lorasmith.lora_tools.random_svd import Wanted
 from lorasmith.lora_tools.ranks import RankRule
 from lorasmith.lora_tools.resize import resize
 from lorasmith.lora_tools.sources import LoraSource, parse_source
@@ -298,3 +300,29 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, said: str) -> N
     )
     with pytest.raises(LoraFileError, match=said):
         bake(base_file("sd1"), [LoraSource(tmp_path / "a.safetensors")], tmp_path / "o.safetensors")
+
+
+def test_norms_are_extracted(tmp_path: Path) -> None:
+    """Base and LoRA with the norms are the tuned model's norms, to the file's precision."""
+    base = base_file("sd1")
+    norms_file(tmp_path / "norms.safetensors", base, NORMS)
+    extra = random_lora(tmp_path / "lora.safetensors", base)
+    tuned = tmp_path / "tuned.safetensors"
+    bake(base, [LoraSource(tmp_path / "norms.safetensors"), LoraSource(extra)], tuned)
+    options = ExtractOptions(wanted=Wanted(rank=3), dtype=torch.float32, norms=True)
+    report = extract(base, tuned, tmp_path / "out.safetensors", options)
+    assert report.norms == len(NORMS)
+    assert "norms" not in report.outside
+    assert "biases" not in report.outside
+    assert (tmp_path / "out.safetensors").stat().st_size == report.size
+    bake(base, [LoraSource(tmp_path / "out.safetensors")], tmp_path / "again.safetensors")
+    found, wanted = weights_of(tmp_path / "again.safetensors"), weights_of(tuned)
+    for part, path in NORMS.values():
+        for leaf in ("weight", "bias"):
+            name = f"{part}.{path}.{leaf}"
+            torch.testing.assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-6)
+    dry = extract(base, tuned, tmp_path / "dry.safetensors", options, dry_run=True)
+    assert dry.size >= report.size
+    plain = ExtractOptions(wanted=Wanted(rank=3))
+    without = extract(base, tuned, tmp_path / "no.safetensors", plain)
+    assert without.outside["norms"] == len(NORMS)
