@@ -53,6 +53,7 @@ UNTOLD = {
     "sample.at_start": "",
     "log.tensorboard": "",
     "performance.cache_latents": "",
+    "buckets.step": "the steps of the buckets' sides",
 }
 """Settings that the metadata says nothing of: they stay as they are here, with what is told."""
 
@@ -81,7 +82,8 @@ def read_lora_file(path: Path) -> Source:
         what = "says nothing of how it was trained: there are no ss_* entries in its metadata"
         raise SettingsError.of(path, what, "give a LoRA that sd-scripts or lorasmith trained")
     source = _Reader(path.name, header, said).read()
-    source.untold = tuple(UNTOLD)
+    sides = (("buckets.min", "min_bucket_reso"), ("buckets.max", "max_bucket_reso"))
+    source.untold = (*UNTOLD, *(path for path, name in sides if name not in source.given))
     return source
 
 
@@ -115,7 +117,7 @@ class _Reader:
 
     def _take(self, entry: str, argument: str) -> None:
         value = self.said.get(entry)
-        if value is None or value.strip() in _NONE:
+        if value is None or value.strip() in (*_NONE, "False"):  # As every flag is by itself.
             return
         self._give(argument, _python(value), entry)
 
