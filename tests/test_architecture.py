@@ -21,7 +21,7 @@ PACKAGE = "lorasmith"
 
 FLOORS = (
     {
-        *("block_weights", "canvas", "errors", "events", "files", "progress_view"),
+        *("block_weights", "canvas", "errors", "events", "files", "number_text", "progress_view"),
         *("randomness", "run_paths"),
         *("terminal", "text_console", "torch_archive", "torch_pickle"),
         *("tensor_files", "tensor_held", "tensor_packing", "tensor_random"),
@@ -55,6 +55,7 @@ TORCH_FREE = (
     "events",
     "files",
     "models.family",
+    "number_text",
     "randomness",
     "run_paths",
     "sampling.model_name",

@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from lorasmith.number_text import number_hint
+
 BASE, MIDDLE = "BASE", "M00"
 """The text encoder, and the UNet's middle block."""
 
@@ -380,7 +382,8 @@ def _number(text: str, special: Special | None, block: str, where: str) -> float
 
 def _plain(text: str, where: str) -> float:
     if not re.fullmatch(_NUMBER, text, re.IGNORECASE):
-        raise ValueError(f"{text!r} in {where!r} is not a number")
+        hint = number_hint(text)
+        raise ValueError(f"{text!r} in {where!r} is not a number" + (f"; {hint}" if hint else ""))
     number = float(text)
     if not abs(number) <= _LARGEST:
         raise ValueError(f"{text} in {where!r} is too large")

@@ -32,6 +32,7 @@ import click
 
 from lorasmith import __version__
 from lorasmith.errors import Problem, Stopped, UserError
+from lorasmith.number_text import number_hint
 from lorasmith.terminal import echo, echo_styled, problem_lines
 
 DONE, BUG, USER_ERROR, STOPPED = 0, 1, 2, 130
@@ -145,6 +146,9 @@ class LazyGroup(click.Group):
             echo_styled(problem_lines(error.problems), err=True)
             return USER_ERROR
         except click.ClickException as error:
+            if isinstance(error, click.BadParameter) and (hint := _hint(error.message)):
+                words = f"{error.message.rstrip('.')}: {hint}."
+                error = click.BadParameter(words, error.ctx, error.param, error.param_hint)
             message = io.StringIO()
             error.show(message)
             echo(message.getvalue(), end="", err=True)
@@ -162,6 +166,12 @@ class LazyGroup(click.Group):
                 return USER_ERROR
             _say_bug(args)
             return BUG
+
+
+def _hint(message: str) -> str:
+    """What to write in place of what click says is no number."""
+    match = re.match(r"'(.*)' is not a valid (float|integer)", message, re.DOTALL)
+    return number_hint(match[1], whole=match[2] == "integer") if match else ""
 
 
 NO_MEMORY = Problem(

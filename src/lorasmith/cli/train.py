@@ -29,6 +29,7 @@ SHORT_OPTIONS = {
     "reg": "data.reg",
     "output": "save.output",
     "name": "save.name",
+    "epochs": "train.epochs",
 }
 """Options for the settings that everyone needs, in place of ``--section.key``."""
 
@@ -41,7 +42,10 @@ class TrainCommand(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             section, _, name = error.option_name.lstrip("-").replace("-", "_").rpartition(".")
+            paths = [path for path, item in all_settings().items() if item.name == name]
             hint = suggestion(section, name)
+            if not section and paths:
+                hint = f"write {' or '.join(f'--{path}' for path in paths)}"
             raise click.UsageError(f"No such option {error.option_name!r}: {hint}.", ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -100,6 +104,7 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, wanted: bool)
 @click.option("--reg", metavar="DIR", help="Folder of regularisation pictures.")
 @click.option("--output", metavar="DIR", help="Folder for the run's folder.  [default: runs]")
 @click.option("--name", metavar="NAME", help="Name of the LoRA.  [default: the data folder's]")
+@click.option("--epochs", metavar="N", help="Times through all pictures.  [default: 10]")
 @click.option("--preset", metavar="NAME", help="Start from a preset; see `lorasmith presets`.")
 @click.option(
     "--set",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -14,6 +13,7 @@ from lorasmith.config.optimizers import OPTIMIZERS
 from lorasmith.config.schema import FOLDER_TABLES, all_settings, sections
 from lorasmith.config.sections import FolderSettings
 from lorasmith.errors import Problem
+from lorasmith.number_text import number_hint
 
 Location = tuple[int | str, ...]
 
@@ -138,7 +138,7 @@ def _explain(path: str, details: Sequence[Any]) -> tuple[str, str]:
     value, setting = detail["input"], _setting(path)
     if own_words:
         pair = setting is not None and setting.kind == "two numbers"
-        return str(detail["ctx"]["error"]), "" if pair else _decimal_comma(value)
+        return str(detail["ctx"]["error"]), "" if pair else number_hint(value)
     if detail["type"] == "extra_forbidden":
         return _unknown(path, value)
     if detail["type"] == "missing":
@@ -167,14 +167,9 @@ def _explain(path: str, details: Sequence[Any]) -> tuple[str, str]:
     if setting.kind == "true or false":
         return f"{shown(value)} is neither true nor false", "write true or false"
     article = "" if setting.choices else "a "
-    return f"{shown(value)} is not {article}{setting.kind}", _decimal_comma(value)
-
-
-def _decimal_comma(value: Any) -> str:
-    """Hint for ``0,000025``, which half of Europe's tools write."""
-    if isinstance(value, str) and re.fullmatch(r"\s*\d+,\d+\s*", value):
-        return f"write {value.strip().replace(',', '.')}, with a point"
-    return ""
+    whole = setting.kind.startswith("whole number")
+    hint = number_hint(value, whole=whole) if {int, float} & set(setting.types) else ""
+    return f"{shown(value)} is not {article}{setting.kind}", hint
 
 
 def shown(value: Any) -> str:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from lorasmith.block_weights import learning_weights, sizes, to_text
+from lorasmith.number_text import number_hint, parse_number
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
 
@@ -52,21 +53,13 @@ def _side(part: Any, whole: Any) -> int:
 
 def warmup(value: Any) -> int | float:
     """``100`` steps, or ``"5%"`` and ``0.05`` of the run: an int of steps or a fraction below 1."""
-    number: Any = value
-    if isinstance(value, str):
-        text = value.strip()
-        try:
-            number = float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            number = None
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise ValueError(f'{value!r} is neither a number of steps nor a share such as "5%"')
+    number = _part(value, 'neither a number of steps nor a share such as "5%"')
     if number < 0:
         raise ValueError(f"{value!r} is negative; 0 is no warm-up")
     if isinstance(value, str) and value.strip().endswith("%") and number >= 1:
         raise ValueError(f"{value!r} leaves nothing after the warm-up; write less than 100%")
     if 0 < number < 1:
-        return float(number)
+        return number
     if number != int(number):
         raise ValueError(f"{value!r} is neither whole steps nor a share below 1")
     return int(number)
@@ -74,18 +67,28 @@ def warmup(value: Any) -> int | float:
 
 def share(value: Any) -> float:
     """``"10%"`` or ``0.1``: a fraction from 0 to less than 1."""
-    number: Any = value
-    if isinstance(value, str):
-        text = value.strip()
-        try:
-            number = float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            number = None
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise ValueError(f'{value!r} is not a share; write "10%" or 0.1')
+    number = _part(value, 'not a share; write "10%" or 0.1')
     if not 0 <= number < 1:
         raise ValueError(f'{value!r} is out of range: from 0 to less than 1, or "10%"')
-    return float(number)
+    return number
+
+
+def _part(value: Any, what: str) -> float:
+    """A number, or a percentage as a fraction.
+
+    Args:
+        what: what the value is, where it is no number.
+    """
+    text = value.strip() if isinstance(value, str) else value
+    percent = isinstance(text, str) and text.endswith("%")
+    try:
+        number = parse_number(text.rstrip("% ") if percent else text)
+    except ValueError:
+        hint = number_hint(text.rstrip("% ")) if isinstance(text, str) else ""
+        hint = hint.replace(", with", "%, with") if percent else hint
+        hint = f"; {hint}" if hint else ""
+        raise ValueError(f"{value!r} is {what}{hint}") from None
+    return number / 100 if percent else number
 
 
 def optimizer_args(value: Any) -> dict[str, Any]:
@@ -109,6 +112,10 @@ def optimizer_args(value: Any) -> dict[str, Any]:
     return {key: _python_value(key, item) for key, item in pairs.items()}
 
 
+PAIRS = ("betas", "eps", "alphas", "nus")
+"""Optimizers' arguments that are pairs; a pair of anything else is a decimal comma."""
+
+
 def _python_value(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(_python_value(key, item) for item in value)
@@ -117,6 +124,8 @@ def _python_value(key: str, value: Any) -> Any:
     text = value.strip()
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if key not in PAIRS and (hint := number_hint(text)):
+        raise ValueError(f"{key}={text} is not one number; {hint}")
     try:
         parsed = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

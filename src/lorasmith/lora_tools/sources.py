@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lorasmith.block_weights import parse
 from lorasmith.errors import Problem, UserError
+from lorasmith.number_text import number_hint
 
 _SPEC = re.compile(r"(?P<name>unet|te|lbw|x)=(?P<value>.*)|(?P<number>[+-]?[\d.][\d.eE+-]*)", re.I)
 _NAMES = {"unet": "unet", "te": "text_encoder"}
@@ -107,8 +108,10 @@ def _split(text: str) -> tuple[Path, list[str]]:
     while ":" in head:
         before, _, last = head.rpartition(":")
         if not _SPEC.fullmatch(last):
-            if _is_file(before) and not _is_file(head):
-                raise _error(text, f"{last!r} is no strength", "choose a number such as 0.8")
+            hint = number_hint(last)
+            if (_is_file(before) or hint) and not _is_file(head):
+                todo = hint or "choose a number such as 0.8"
+                raise _error(text, f"{last!r} is no strength", todo)
             break
         head = before
         specs.insert(0, last)
@@ -135,7 +138,8 @@ def _number(text: str, value: str) -> float:
     except ValueError:
         number = math.nan
     if not abs(number) <= 1e6:
-        raise _error(text, f"{value!r} is no strength", "choose a number such as 0.8")
+        todo = number_hint(value) or "choose a number such as 0.8"
+        raise _error(text, f"{value!r} is no strength", todo)
     return number
 
 

@@ -24,6 +24,7 @@ from difflib import get_close_matches
 
 from lorasmith import block_weights
 from lorasmith.errors import Problem
+from lorasmith.number_text import number_hint
 from lorasmith.sampling.prompt_when import ALWAYS, StepRange, When
 
 _TAG = re.compile(r"<([A-Za-z]\w*):([^<>]*)>")
@@ -174,7 +175,7 @@ class _TagReader:
         if abs(value) <= MAX_STRENGTH:
             return value
         what = "is not a number" if math.isnan(value) else "is out of range"
-        self.complain(f'the strength "{text}" {what}', "write one like 0.8")
+        self.complain(f'the strength "{text}" {what}', number_hint(text) or "write one like 0.8")
         return 1.0
 
     def _steps(self, named: dict[str, str]) -> StepRange:

@@ -5,7 +5,6 @@ Each function raises ``ValueError`` with a phrase that says what was expected.
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from lorasmith.config.foreign.argument import Argument, Kind
+from lorasmith.number_text import parse_number
 
 _LARGEST = 10**15
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -48,26 +48,18 @@ def flag(raw: Any) -> bool:
 
 
 def number(raw: Any) -> float:
-    if isinstance(raw, bool):
-        raise ValueError(f"{str(raw).lower()} is not a number")
-    if isinstance(raw, list | tuple) and len(raw) == 1:
-        raw = raw[0]
-    try:
-        value = float(raw)
-    except (TypeError, ValueError, OverflowError):
-        comma = isinstance(raw, str) and re.fullmatch(r"\s*[-+]?\d+,\d+(e[-+]?\d+)?\s*", raw)
-        hint = f"; write {str(raw).strip().replace(',', '.')}, with a point" if comma else ""
-        raise ValueError(f"{raw!r} is not a number{hint}") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{raw!r} is not a finite number")
-    return value
+    return parse_number(_single(raw))
 
 
 def whole(raw: Any) -> int:
-    value = number(raw)
-    if value != int(value) or abs(value) > _LARGEST:
-        raise ValueError(f"{raw!r} is not a whole number")
+    value = parse_number(_single(raw), whole=True)
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{raw!r} is too large")
     return int(value)
+
+
+def _single(raw: Any) -> Any:
+    return raw[0] if isinstance(raw, list | tuple) and len(raw) == 1 else raw
 
 
 def text(raw: Any) -> str:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from lorasmith.config.foreign.making import Making
 from lorasmith.config.optimizers import DOTTED, OPTIMIZERS
-from lorasmith.config.values import optimizer_args
+from lorasmith.config.values import PAIRS, optimizer_args
 
 # Names of sd-scripts, in any letters' case; what is not a row of ours is a class by its path.
 NAMES: dict[str, str] = {name.lower(): name for name in OPTIMIZERS} | {
@@ -27,9 +27,6 @@ OLD_NAMES = {
     "sdgnesterov": ("SGDNesterov", "a slip of the pen in guides"),
     "sdgnesterov8bit": ("SGDNesterov8bit", "a slip of the pen in guides"),
 }
-
-# Arguments that are pairs; a pair of anything else is a decimal comma.
-_PAIRS = ("betas", "eps", "alphas", "nus")
 
 SCHEDULES = (
     *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"),
@@ -112,7 +109,7 @@ def _args(m: Making, name: str) -> dict[str, object]:
         m.refuse("optimizer_args", str(error), "write key=value, numbers with a point")
         return {}
     for key, value in args.items():
-        if isinstance(value, tuple) and key not in _PAIRS:
+        if isinstance(value, tuple) and key not in PAIRS:
             m.refuse(
                 "optimizer_args",
                 f"{key}={','.join(map(str, value))} is not one number",

@@ -262,7 +262,7 @@ REFUSALS: dict[str, tuple[list[str], str, str]] = {
     "Flux": (["--t5xxl=x"], "--t5xxl", "Flux"),
     "decimal comma": (["--learning_rate=0,0001"], "--learning_rate", "write 0.0001, with a point"),
     "decimal comma of an optimizer": (["--optimizer_args", "weight_decay=0,1"], "--optimizer_args", "with a point"),
-    "no number": (["--network_dim=eight"], "--network_dim", "'eight' is not a number"),
+    "no number": (["--network_dim=eight"], "--network_dim", "'eight' is not a whole number"),
     "not whole": (["--network_dim=8.5"], "--network_dim", "not a whole number"),
     "no value": (["--network_dim"], "--network_dim", "has no value"),
     "no argument": (["lost words"], "lost words", "belongs to no argument"),
