@@ -35,8 +35,8 @@ class Case:
 
 CASES = [
     Case(("run.toml: optimizer.lrr", "did you mean optimizer.lr?"), "[optimizer]\nlrr = 1", id="unknown key"),
-    Case(("run.toml: lr", "write --optimizer.lr"), "lr = 1e-4", id="key outside its section"),
-    Case(("adapter.lr", "write --optimizer.lr"), "[adapter]\nlr = 1", id="key in another section"),
+    Case(("run.toml: lr", "lr belongs to [optimizer]"), "lr = 1e-4", id="key outside its section"),
+    Case(("adapter.lr", "lr belongs to [optimizer]"), "[adapter]\nlr = 1", id="key in another section"),
     Case(("train.network_dim", "adapter.rank"), "[train]\nnetwork_dim = 8", id="sd-scripts' name"),
     Case(("optimizer.d_coef", "optimizer.args"), "[optimizer]\nd_coef = 2", id="argument as setting"),
     Case(("optimiser", "did you mean [optimizer]?"), "[optimiser]\nlr = 1", id="unknown section"),
@@ -80,7 +80,7 @@ CASES = [
     Case(("is a folder", "--data"), args=(".",), id="folder as settings"),
     Case(("no preset 'charakter'", "did you mean character?"), args=("--data", "x", "--preset", "charakter"), id="preset"),
     Case(("--set optimizer.lr", "has no value"), args=("--data", "x", "--set", "optimizer.lr"), id="--set without ="),
-    Case(("--set lr", "write --optimizer.lr"), args=("--data", "x", "--set", "lr=1"), id="--set without section"),
+    Case(("--set lr", "lr belongs to [optimizer]"), args=("--data", "x", "--set", "lr=1"), id="--set without section"),
     Case(("adapter.rank", "given differently"), args=("--data", "x", "--set", "adapter.rank=8", "--adapter.rank", "4"), id="said twice"),
     Case(("No such option '--lr'", "write --optimizer.lr"), args=("--data", "x", "--lr", "1"), id="unknown option"),
     Case(("No such option '--optimizer.lrr'", "optimizer.lr"), args=("--optimizer.lrr", "1"), id="unknown setting option"),
