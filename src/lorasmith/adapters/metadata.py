@@ -28,14 +28,18 @@ class TrainingFacts:
         training_started_at, training_finished_at: Unix time in seconds.
         session_id: a number that names the run.
         unet_lr, text_encoder_lr: ``None`` where they are ``learning_rate``.
+        num_train_images, num_reg_images: with repeats.
+        total_batch_size: over all processes and accumulated batches.
+        clip_skip, max_token_length: ``None`` for 1 and 75.
+        face_crop_aug_range: "(2.0, 4.0)", as Python prints the pair.
         num_batches_per_epoch: micro-batches, before accumulation.
         resolution: "(width, height)", as Python prints the pair.
         network_module: "networks.lora" tells readers which tensors to expect.
         bucket_info, dataset_dirs, reg_dataset_dirs, tag_frequency, network_args: written as JSON;
             see :func:`bucket_info` and :func:`tag_frequency`.
         optimizer: "module.Class(argument=value,…)".
-        sd_model_name, sd_model_hash, new_sd_model_hash: base model's file name, the first 8 hex
-            digits of the webui's old hash, and its SHA-256.
+        sd_model_name, sd_model_hash, new_sd_model_hash: base model's file name with its ending,
+            the first 8 hex digits of the webui's old hash, and its SHA-256.
     """
 
     output_name: str | None
@@ -87,6 +91,9 @@ class TrainingFacts:
     tag_frequency: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seed: int
     lowram: bool = False
+    fp8_base: bool = False
+    fp8_base_unet: bool = False
+    resize_interpolation: str | None = None
     noise_offset: float | None = None
     noise_offset_random_strength: bool = False
     adaptive_noise_scale: float | None = None
@@ -106,6 +113,7 @@ class TrainingFacts:
     masked_loss: bool = False
     validation_seed: int | None = None
     validation_split: float = 0.0
+    max_validation_steps: int | None = None
     validate_every_n_epochs: int | None = None
     validate_every_n_steps: int | None = None
     caption_dropout_rate: float = 0.0

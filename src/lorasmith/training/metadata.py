@@ -6,8 +6,11 @@ file, byte for byte, whenever and wherever they are run. Dates are in ``run.json
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from dataclasses import replace
+from hashlib import file_digest
+from pathlib import Path
 from typing import Any
 
 from lorasmith.adapters.metadata import (
@@ -20,13 +23,19 @@ from lorasmith.adapters.metadata import (
 from lorasmith.config.augment_section import AugmentSettings
 from lorasmith.config.guard_sections import ValidationSettings
 from lorasmith.config.loss_section import LossSettings
-from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.data.captions import tags_of
 from lorasmith.data.dataset import Dataset
+from lorasmith.data.file_memo import FileMemo
 from lorasmith.data.scan import Scan
+from lorasmith.errors import RunError
+from lorasmith.lora_tools.hashes import autov1
+from lorasmith.models.source import DEMO
+from lorasmith.models.tokenizer import ROW
 from lorasmith.training.lr import warmup_steps
 from lorasmith.training.memory import checkpoints
 from lorasmith.training.network_facts import network_facts
+from lorasmith.training.optim import find_optimizer
+from lorasmith.training.prepare import cache_folder
 from lorasmith.training.setup import Run
 
 # sd-scripts' names for the precision that activations are computed in.
@@ -48,23 +57,21 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
     settings, prepared = run.settings, run.prepared
     adapter, captions, buckets = settings.adapter, settings.captions, settings.buckets
     dataset, scan = prepared.dataset, prepared.scan
+    sides = [side for group in dataset.groups for size in group.buckets.sizes for side in size]
     network = network_facts(adapter, run.network, settings.optimizer.loraplus_ratio)
-    uses = Counter(
-        "reg" if item.reg else "train" for item in dataset.items for _ in range(item.repeats)
-    )
     facts = TrainingFacts(
         output_name=run.folder.name,
         learning_rate=settings.optimizer.lr,
         unet_lr=settings.optimizer.unet_lr,
         text_encoder_lr=settings.optimizer.text_encoder_lr,
-        num_train_images=uses["train"],
-        num_reg_images=uses["reg"],
+        num_train_images=sum(item.repeats for item in dataset.items if not item.reg),
+        num_reg_images=_reg_images(scan, dataset),
         num_batches_per_epoch=prepared.batches_per_epoch,
         num_epochs=run.epochs,
         epoch=prepared.epoch_at(step)[0],
         steps=step,
         batch_size_per_device=settings.train.batch,
-        total_batch_size=settings.train.batch * run.processes.count,
+        total_batch_size=(settings.train.batch * run.processes.count * settings.train.accumulation),
         resolution=str(resolution_of(run)),
         gradient_checkpointing=checkpoints(settings, run.memory),
         gradient_accumulation_steps=settings.train.accumulation,
@@ -81,9 +88,9 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         shuffle_caption=captions.shuffle,
         keep_tokens=captions.keep_tokens,
         enable_bucket=buckets.enabled,
-        bucket_no_upscale=not buckets.upscale,
-        min_bucket_reso=buckets.min,
-        max_bucket_reso=buckets.max,
+        bucket_no_upscale=buckets.enabled and not buckets.upscale,
+        min_bucket_reso=min(sides) if buckets.enabled else None,
+        max_bucket_reso=max(sides) if buckets.enabled else None,
         bucket_info=_bucket_info(dataset),
         dataset_dirs=_folders(scan, dataset, reg=False),
         reg_dataset_dirs=_folders(scan, dataset, reg=True),
@@ -106,16 +113,53 @@ def _based(facts: TrainingFacts, run: Run) -> TrainingFacts:
     """With the base model and how it is used."""
     model, architecture = run.settings.model, run.prepared.architecture
     family = architecture.known_as
+    memo = cache_folder(run.settings, run.prepared.data_folder) / "models.json"
+    path = DEMO if model.path == "demo" else Path(model.path)
+    old, new = file_hashes(path, memo)
+    vae_old, vae_new = file_hashes(model.vae, memo) if model.vae else (None, None)
     return replace(
         facts,
         v2=family.name == "sd2",
         base_model_version=family.base_model_version[architecture.prediction],
-        clip_skip=model.clip_skip,
-        max_token_length=model.max_tokens,
-        sd_model_name=run.model_name,
-        vae_name=model.vae.stem if model.vae else None,
+        # sd-scripts has None for what it does unless told otherwise.
+        clip_skip=None if model.clip_skip == 1 else model.clip_skip,
+        max_token_length=None if model.max_tokens == ROW else model.max_tokens,
+        sd_model_name=path.name if model.path != "demo" and path.exists() else str(model.path),
+        sd_model_hash=old,
+        new_sd_model_hash=new,
+        vae_name=model.vae.name if model.vae else None,
+        vae_hash=vae_old,
+        new_vae_hash=vae_new,
         zero_terminal_snr=architecture.zero_terminal_snr,
     )
+
+
+def file_hashes(path: Path, memo: Path | None) -> tuple[str | None, str | None]:
+    """What model sites know a file by: the web UI's old hash (8 hex digits), and its SHA-256.
+
+    Args:
+        memo: a JSON file in which they are remembered: a checkpoint takes seconds to read.
+
+    Returns:
+        ``None`` for both where it is not a single file.
+    """
+    if not path.is_file():
+        return None, None
+    known = FileMemo(memo)
+    hashes = known.get(path)
+    if not (isinstance(hashes, list) and len(hashes) == 2):
+        with open(path, "rb") as file:
+            hashes = [autov1(path), file_digest(file, "sha256").hexdigest()]
+        known.set(path, hashes)
+        with contextlib.suppress(RunError):  # the cache's folder may be full, or only readable
+            known.save()
+    return str(hashes[0]), str(hashes[1])
+
+
+def _reg_images(scan: Scan, dataset: Dataset) -> int:
+    """With the repeats of their folders, as sd-scripts counts; how often they are used besides,
+    to match the training pictures, is not in it."""
+    return sum(scan.folders[item.picture.folder].repeats for item in dataset.items if item.reg)
 
 
 def _validated(facts: TrainingFacts, held_out: ValidationSettings, pictures: int) -> TrainingFacts:
@@ -133,13 +177,12 @@ def _validated(facts: TrainingFacts, held_out: ValidationSettings, pictures: int
 
 def _augmented(facts: TrainingFacts, augment: AugmentSettings) -> TrainingFacts:
     """With the augmentations that sd-scripts has words for."""
-    ratios = augment.face_crop
     return replace(
         facts,
         color_aug=augment.colour > 0,
         flip_aug=augment.flip,
         random_crop=augment.random_crop,
-        face_crop_aug_range=None if ratios is None else ",".join(map(str, ratios)),
+        face_crop_aug_range=str(tuple(augment.face_crop)) if augment.face_crop else None,
     )
 
 
@@ -166,9 +209,14 @@ def _weighed(facts: TrainingFacts, loss: LossSettings) -> TrainingFacts:
 
 
 def optimizer_text(run: Run) -> str:
+    """As sd-scripts writes it: where the class is defined, and what arguments were given."""
     optimizer = run.settings.optimizer
-    args = ",".join(f"{key}={value}" for key, value in sorted(optimizer.args.items()))
-    return optimizer_facts(optimizer.name).path + (f"({args})" if args else "")
+    cls = find_optimizer(optimizer.name)
+    args = ",".join(
+        f"{key}={tuple(value) if isinstance(value, list) else value}"
+        for key, value in optimizer.args.items()
+    )
+    return f"{cls.__module__}.{cls.__name__}" + (f"({args})" if args else "")
 
 
 def model_spec(run: Run) -> ModelSpec:
