@@ -9,6 +9,7 @@ The tree::
     │   ├── CheckpointError  a base model, a VAE, a text encoder
     │   ├── LoraFileError    an adapter file
     │   ├── RunError         a run folder, a resume, the output folder, the disk
+    │   │   └── WriteError   a file cannot be written: no space, no permission
     │   └── PromptError      a prompt, a sampler, a picture size
     └── Stopped              the user asked to stop: exit status 130
 
@@ -93,6 +94,10 @@ class LoraFileError(UserError):
 
 
 class RunError(UserError):
+    pass
+
+
+class WriteError(RunError):
     pass
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasmith.errors import RunError, UserError
+from lorasmith.errors import Problem, WriteError
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -223,16 +223,18 @@ def _umask() -> int:
     return current
 
 
-def write_error(path: Path, error: OSError) -> UserError:
+def write_error(path: Path, error: OSError, then: str = "run again") -> WriteError:
+    """The operating system's reason, and what to do.
+
+    Args:
+        then: what to do when the cause is mended.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunError.of(
-            path, "the disk is full; nothing was overwritten", "free some space and run again"
-        )
-    return RunError.of(
-        path,
-        f"cannot be written: {error.strerror}",
-        "choose another folder or mend its permissions",
-    )
+        what, todo = "the disk is full; nothing was overwritten", "free some space"
+    else:
+        what = f"cannot be written: {error.strerror}"
+        todo = "mend its permissions, or choose another folder"
+    return WriteError(Problem(str(path), what, f"{todo}, and {then}"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -207,6 +207,20 @@ def test_damaged_state_is_named(place: Place) -> None:
     refused(result, state.name, "cannot be read as a training state")
 
 
+@pytest.mark.parametrize("log", ["lorasmith.training.observers._write_line", "tensorboard"])
+def test_disk_full_while_a_log_is_written(log: str, place: Place) -> None:
+    """Logs are appended to, not replaced: what the system says must not look like a bug."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if log == "tensorboard":
+        log = "torch.utils.tensorboard.SummaryWriter.add_scalar"
+    place.monkeypatch.setattr(log, full)
+    result = place.train("--set", "log.tensorboard=true")
+    refused(result, "the disk is full", "free some space", "train --resume")
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".toml"])
 def test_disk_full(suffix: str, place: Place) -> None:
     """Whatever is being written when the disk is full: said so, and no half file is left."""
@@ -218,7 +232,10 @@ def test_disk_full(suffix: str, place: Place) -> None:
         really(source, target)
 
     place.monkeypatch.setattr(files.os, "replace", full)
-    refused(place.train(), "the disk is full", suffix)
+    result = place.train()
+    refused(result, "the disk is full", suffix)
+    # "Run again" would begin another run.
+    assert ("--resume" in result.output) == (suffix != ".toml")
     assert not list(place.root.rglob("*.tmp"))
     assert not list(place.output.rglob(f"*{suffix}"))
 

@@ -16,6 +16,7 @@ from lorasmith.training.interventions import step_input
 from lorasmith.training.meter import Meter
 from lorasmith.training.prepare import should
 from lorasmith.training.requests import Inbox
+from lorasmith.training.result_cards import write_cards
 from lorasmith.training.setup import Run
 from lorasmith.training.snapshots import draw_samples, save_snapshot, validate
 from lorasmith.training.state import Position, save_state
@@ -57,6 +58,7 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
         if asked.stop and done < run.steps:
             raise stopped(run, done, observe)
 
+    write_cards(run, observe)
     observe(RunFinished("done", run.steps, run.stopwatch.rounded()))
 
 

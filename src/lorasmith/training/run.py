@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.curation.report import render, report_text
-from lorasmith.errors import Problem, RunError, Stopped
+from lorasmith.errors import Problem, RunError, Stopped, WriteError
 from lorasmith.events import Controls, Notice, Observer
-from lorasmith.files import quick_fingerprint, remove_abandoned, write_json, write_text
+from lorasmith.files import quick_fingerprint, remove_abandoned, write_error, write_json, write_text
 from lorasmith.models.source import locate
 from lorasmith.training.device import choose_device, device_name
 from lorasmith.training.loop import train as run_loop
@@ -25,6 +26,7 @@ from lorasmith.training.observers import JsonLines, Observers, TensorBoard, Term
 from lorasmith.training.prepare import Prepared, prepare, process_count
 from lorasmith.training.processes import Processes
 from lorasmith.training.requests import forget_requests
+from lorasmith.training.result_cards import next_steps
 from lorasmith.training.run_folder import (
     RunFolder,
     drop_lines_after,
@@ -46,6 +48,9 @@ CHANGEABLE = (
     *("train.epochs", "train.steps", "save.", "sample.", "log.", "performance."),
     *("validation.every_", "watchdog."),
 )
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def train(
@@ -84,7 +89,9 @@ def train(
         if processes.main:
             write_beginning(folder, prepared, notices)
         processes.wait()
-        _run(settings, prepared, folder, processes, memory, console, controls, resume=False)
+        with saying_how_to_go_on(folder):
+            _run(settings, prepared, folder, processes, memory, console, controls, resume=False)
+    say_next_steps(folder, settings, processes, console)
     return folder.path
 
 
@@ -126,11 +133,39 @@ def resume(
         console.print(f"This run is finished: {folder.result}", highlight=False)
         return folder.path
     with own_folder(folder, processes):
-        if processes.main:
-            write_text(folder.settings, dump_toml(settings, absolute=True))
         memory = memory_of(settings, prepared, processes.device)
-        _run(settings, prepared, folder, processes, memory, console, controls, resume=True)
+        with saying_how_to_go_on(folder):
+            if processes.main:
+                write_text(folder.settings, dump_toml(settings, absolute=True))
+            _run(settings, prepared, folder, processes, memory, console, controls, resume=True)
+    say_next_steps(folder, settings, processes, console)
     return folder.path
+
+
+@contextlib.contextmanager
+def saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
+    """A file that cannot be written ends a run that can go on: what is said names it.
+
+    Raises:
+        WriteError: in place of what the file's writer, or the operating system, has raised.
+    """
+    try:
+        yield
+    except (WriteError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, WriteError) else error
+        if not isinstance(cause, OSError) or (cause is error and cause.errno not in NO_SPACE):
+            raise
+        place = error.problems[0].where if isinstance(error, WriteError) else cause.filename
+        then = f"go on with: {folder.resume_command}"
+        raise write_error(Path(place or folder.path), cause, then) from cause
+
+
+def say_next_steps(
+    folder: RunFolder, settings: TrainSettings, processes: Processes, console: Console
+) -> None:
+    if processes.main:
+        for line in next_steps(folder, settings):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], prepared: Prepared) -> None:
