@@ -338,10 +338,14 @@ class AdapterNetwork:
     @torch.no_grad()
     def norms(self) -> Tensor:
         """Frobenius norm of each module's weight change, float32 (M,), in the adapters' order."""
-        adapters = list(self.adapters.values())
+        adapters, targets = list(self.adapters.values()), list(self.targets.values())
         norms: list[Tensor] = [torch.empty(0)] * len(adapters)
         for kind in {type(adapter) for adapter in adapters}:
             members = [i for i, adapter in enumerate(adapters) if type(adapter) is kind]
+            if kind.norm is Adapter.norm:  # Its change is the layer's affair too.
+                for i in members:
+                    norms[i] = adapters[i].delta_weight(targets[i].layer).float().norm()
+                continue
             for i, norm in zip(members, kind.norms([adapters[i] for i in members]), strict=True):
                 norms[i] = norm
         return torch.stack(norms)

@@ -12,12 +12,14 @@ from lycoris.modules.base import LycorisBaseModule
 from lycoris.modules.boft import ButterflyOFTModule
 from lycoris.modules.diag_oft import DiagOFTModule
 from lycoris.modules.ia3 import IA3Module
+from tests.tiny_models import tiny_model
 from tests.tolerances import LAYER, assert_near
 from torch import Tensor, nn
 
 from lorasmith.adapters.algorithms import ALGORITHMS, algorithm_of
 from lorasmith.adapters.base import AdaptedLayer, Adapter
 from lorasmith.adapters.dropout import Dropout
+from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.options import AdapterOptions
 
 LAYERS = {
@@ -277,3 +279,18 @@ def test_misfits_are_refused(tensors, message):
     assert issubclass(cls, Adapter)
     with pytest.raises(ValueError, match=message):
         cls.from_tensors(nn.Linear(12, 18), tensors)
+
+
+@pytest.mark.parametrize("algorithm", ["oft", "boft"])
+def test_the_norm_of_a_rotation_is_that_of_the_weight_s_change(algorithm: str) -> None:
+    model = tiny_model()
+    network = AdapterNetwork.create(model.adapter_roots(), algorithm=algorithm, rank=2)
+    for adapter in network.adapters.values():
+        for parameter in adapter.parameters():
+            parameter.data.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    changes = [
+        (adapter.merged_weight(target.layer) - target.layer.weight).detach()
+        for target, adapter in zip(network.targets.values(), network.adapters.values(), strict=True)
+    ]
+    expected = torch.tensor([float(change.double().norm()) for change in changes])
+    torch.testing.assert_close(network.norms(), expected, rtol=1e-4, atol=1e-5)

@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.tolerances import NETWORK, assert_near
+from tests.unit.adapters.namings import NAMINGS, renamed
 
+from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.errors import LoraFileError, PromptError
 from lorasmith.files import read_safetensors_header
 from lorasmith.sampling.generate import generate
@@ -264,3 +266,31 @@ def test_the_hash_is_that_of_the_file_without_its_header(lora_folder, tmp_path) 
         short_hash(tmp_path / "bare.safetensors") == hashlib.sha256(data[start:]).hexdigest()[:12]
     )
     assert short_hash(path) == read_safetensors_header(path).metadata["sshs_model_hash"][:12]
+
+
+def test_a_file_under_any_program_s_names_draws_the_same(
+    model, lora_folder, tmp_path, probe
+) -> None:
+    network = AdapterNetwork.load(load_file(lora_folder / "cat.safetensors"), model.adapter_roots())
+    tags = [LoraTag("named", 0.7, 0.4, block_weights="rest=1 M00=0.5")]
+    seen = []
+    for title in ("kohya", "te1 in any family", "ComfyUI", "diffusers 0.21", "peft within"):
+        (tmp_path / title).mkdir()
+        save_file(renamed(network, NAMINGS[title]), tmp_path / title / "named.safetensors")
+        with LoraShelf(tmp_path / title).attached(model, tags):
+            seen.append(probe())
+    plain = probe()
+    for unet, text in seen:
+        assert torch.equal(unet, seen[0][0])
+        assert torch.equal(text, seen[0][1])
+        assert not torch.equal(unet, plain[0])
+        assert not torch.equal(text, plain[1])
+
+
+def test_what_is_bundled_is_named(model, lora_folder, tmp_path) -> None:
+    bundled = {"bundle_emb.cat.string_to_param.*": torch.zeros(2, 4)}
+    save_file({**load_file(lora_folder / "cat.safetensors"), **bundled}, tmp_path / "b.safetensors")
+    said = []
+    with LoraShelf(tmp_path, observer=said.append).attached(model, [LoraTag("b")]):
+        pass
+    assert "an embedding that is bundled with the LoRA" in said[0].text
