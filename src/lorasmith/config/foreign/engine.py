@@ -78,8 +78,8 @@ def convert_source(source: Source, *, complete: bool = True) -> Conversion:
     if source.incomplete and not source.given:
         return Conversion(problems=list(source.problems), remarks=list(source.remarks))
     given, only_data = source.given, source.tables is not None and not source.given
-    if only_data:
-        given = {"network_module": Given("networks.lora", "")}
+    if only_data or source.partial:
+        given = {"network_module": Given("networks.lora", ""), **source.given}
     result = convert(
         given,
         sdxl=source.sdxl,
@@ -87,11 +87,12 @@ def convert_source(source: Source, *, complete: bool = True) -> Conversion:
         tables_in=source.tables_in,
         complete=complete,
     )
-    if only_data:  # The rest would be sd-scripts' defaults, which nobody asked for.
+    if only_data or source.partial:  # The rest would be defaults, which nobody asked for.
         result.settings = {
             path: made
             for path, made in result.settings.items()
-            if path.startswith(OF_DATA) or made.origin.startswith(f"{source.tables_in}:")
+            if (only_data and path.startswith(OF_DATA))
+            or made.origin.startswith(f"{source.tables_in}:")
         }
     for path in source.untold:
         result.settings.pop(path, None)

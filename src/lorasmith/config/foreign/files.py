@@ -77,7 +77,7 @@ def _is_theirs(table: Mapping[str, Any]) -> bool:
     """Whether a table is another program's; one argument of sd-scripts may be a mistake in ours."""
     if kind_of(table) is not None or is_easy_toml(table) or is_easy_json(table):
         return True
-    if is_gui_json(table) or isinstance(table.get("datasets"), list):
+    if is_gui_json(table) or isinstance(table.get("datasets"), list) or _is_preset(table):
         return True
     found = [
         (f"{section}.{name}", name)
@@ -88,6 +88,11 @@ def _is_theirs(table: Mapping[str, Any]) -> bool:
     theirs = {name for path, name in found if path not in all_settings() and name in ARGUMENTS}
     certain = bool(theirs & set(_TELLING[:4]))
     return len(theirs) >= max(ours, 1 if certain else 2) and bool(theirs & set(_TELLING))
+
+
+def _is_preset(table: Mapping[str, Any]) -> bool:
+    """A preset of lora-scripts: what it says of itself, and arguments."""
+    return isinstance(table.get("metadata"), Mapping) and isinstance(table.get("data"), Mapping)
 
 
 def _read(path: Path) -> tuple[str, bool]:
@@ -179,11 +184,13 @@ def _table(table: Any, path: Path) -> Source:
         return read_easy_toml(table, name)
     if isinstance(table.get("datasets"), list):
         return Source("a data-set file of sd-scripts", tables=dict(table), tables_in=name)
-    if isinstance(table.get("metadata"), dict) and isinstance(table.get("data"), dict):
-        table = table["data"]  # A preset of lora-scripts, and what it says of itself.
-    source = Source("a configuration file of sd-scripts")
+    preset = _is_preset(table)
+    table = table["data"] if preset else table
+    kind = "a preset of lora-scripts" if preset else "a configuration file of sd-scripts"
+    source = Source(kind, tables_in=name, partial=preset)
     source.given = known_of(table, name, source)
-    if not set(source.given) & set(_TELLING):
+    telling = (*_TELLING, "resolution") if preset else _TELLING
+    if not set(source.given) & set(telling):
         raise SettingsError.of(path, "holds nothing that is known", f"give {KINDS}")
     if "config_file" in source.given:
         more = read_argv([f"--config_file={source.given.pop('config_file').raw}"])

@@ -21,6 +21,7 @@ class Source:
         incomplete: part of it is among the problems, so nothing else can be called missing.
         tables: data sets that stand in the file itself, as ``--dataset_config`` would hold them.
         tables_in: that file, as messages call it.
+        partial: it says only what it changes of another file, so no default is meant.
         untold: settings that it can say nothing of, so that none of sd-scripts' defaults is meant.
     """
 
@@ -32,4 +33,5 @@ class Source:
     incomplete: bool = False
     tables: dict[str, Any] | None = None
     tables_in: str = "datasets"
+    partial: bool = False
     untold: tuple[str, ...] = ()

@@ -184,7 +184,7 @@ def test_data_sets_that_are_alike_keep_apart(tmp_path: Path) -> None:
         ("alpha_mask = true", "alpha_mask", "a setting of the whole run"),
         ("metadata_file = 'x'", "metadata_file", "not read"),
         ("num_repeat = 3", "num_repeat", "did you mean num_repeats"),
-        ("num_repeats = 'x'", "", "not a number"),
+        ("num_repeats = 'x'", "", "not a whole number"),
         ("batch_size = 2", "batch_size", "not known in this place"),
     ],
 )
@@ -595,11 +595,11 @@ def test_what_was_converted_is_ours(tmp_path: Path, argv: list[str]) -> None:
     assert not is_lorasmiths(tmp_path / "theirs.toml")
 
 
-def test_a_preset_of_lora_scripts(tmp_path: Path) -> None:
-    text = '[metadata]\nname = "n"\nversion = "1"\n[data]\nnetwork_dim = 16\nunet_lr = 1e-4\nnetwork_module = "networks.lora"\n'
+def test_a_preset_of_lora_scripts_says_what_it_changes_alone(tmp_path: Path) -> None:
+    text = '[metadata]\nname = "n"\nversion = "1"\n[data]\nresolution = "768,768"\nenable_bucket = true\nmax_bucket_reso = 2048\n'
     result = converted(tmp_path, "p.toml", text)
     assert result.problems == []
-    assert result.values["adapter.rank"] == 16
+    assert result.values == {"data.resolution": 768, "buckets.enabled": True, "buckets.max": 2048}
 
 
 @pytest.mark.parametrize("text", [CONFIG, DATASETS, EASY], ids=["config", "datasets", "easy"])
