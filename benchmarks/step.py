@@ -2,12 +2,15 @@
 
     python benchmarks/step.py                      # CPU: 128 px, rank 8, fp32 and bf16
     python benchmarks/step.py --threads 1 --clock cpu   # where others compute beside it
+    python benchmarks/step.py --layouts --pixels 128 256 512 --threads 1 --clock cpu
     python benchmarks/step.py --device cuda        # 512 px, rank 32, batch 1, 4, 8
 
 The bare loop is what one writes by hand: ``base(x) + up(down(x)) * scale`` around the same 192
 layers, mean squared error, clipping, AdamW, no data loading. Its LoRA weights are in the model's
 precision, so that it has nothing to cast; ours stay float32. Both run on one UNet of random weights
 in one process, by turns A B B A, so that a busy machine and a warming chip weigh on both alike.
+With ``--layouts`` it is our own step, and the VAE's encoding by itself, with convolutions laid out
+as they come against channels last: what ``performance.channels_last = auto`` is chosen by.
 Results: benchmarks/step.md.
 """
 
@@ -258,15 +261,53 @@ def compare(model: DiffusionModel, case: Case, rounds: int, steps: int, clock: C
     return "| " + " | ".join(cells) + " |"
 
 
-def cases(device: str) -> list[Case]:
+def compare_layouts(
+    pixels: int, precision: str, rounds: int, steps: int, clock: Clock
+) -> list[str]:
+    """Two rows, of the step and of the VAE: median seconds with channels outside and inside."""
+    device = torch.device("cpu")
+    rows = []
+    model = full_size_model(device, DTYPES[precision])
+    side = Ours(model, AdapterRoot(*model.adapter_roots()[0]), Case(precision, 1, pixels, 8))
+    vae = AutoencoderKL(**FAMILIES["sd1"].vae).eval().requires_grad_(False)
+    picture = torch.randn(1, 3, pixels, pixels)
+
+    def step() -> list[float]:
+        return time_steps(side, steps, clock)
+
+    def encode() -> list[float]:
+        times = []
+        for _ in range(steps + 1):
+            begin = clock.read()
+            with torch.no_grad():
+                vae.encode(picture)
+            times.append(clock.read() - begin)
+        return times[1:]
+
+    for name, network, run in (("step", model.unet, step), ("VAE encoding", vae, encode)):
+        times: dict[torch.memory_format, list[float]] = {
+            torch.contiguous_format: [], torch.channels_last: []
+        }  # fmt: skip
+        for number in range(rounds):
+            order = list(times) if number % 2 == 0 else list(times)[::-1]
+            for layout in order:
+                network.to(memory_format=layout)
+                times[layout] += run()
+        outside, inside = (statistics.median(found) for found in times.values())
+        cells = [precision, name, str(pixels), f"{outside:.2f}", f"{inside:.2f}"]
+        rows.append("| " + " | ".join([*cells, f"{inside / outside:.3f}"]) + " |")
+    return rows
+
+
+def cases(device: str, pixels: int | None = None) -> list[Case]:
     if device != "cuda":
-        return [Case(precision, 1, 128, 8) for precision in ("fp32", "bf16")]
+        return [Case(precision, 1, pixels or 128, 8) for precision in ("fp32", "bf16")]
     eager = [
-        Case(precision, batch, 512, 32, optimizer)
+        Case(precision, batch, pixels or 512, 32, optimizer)
         for precision, optimizer in (("bf16", "AdamW"), ("fp16", "AdamW"), ("bf16", "AdamW8bit"))
         for batch in (1, 4, 8)
     ]
-    return eager + [Case("bf16", batch, 512, 32, compiled=True) for batch in (1, 4, 8)]
+    return eager + [Case("bf16", batch, pixels or 512, 32, compiled=True) for batch in (1, 4, 8)]
 
 
 def main() -> None:
@@ -282,6 +323,10 @@ def main() -> None:
         help="cpu counts the process's own CPU seconds: use it with one thread on a busy machine",
     )
     parser.add_argument("--precision", choices=list(DTYPES), help="only the rows of this one")
+    parser.add_argument("--pixels", type=int, nargs="+", help="sides of the square pictures")
+    parser.add_argument(
+        "--layouts", action="store_true", help="channels last against not, on a CPU"
+    )
     parser.add_argument("--channels-last", action="store_true", help="both sides, on a CPU")
     options = parser.parse_args()
     if options.threads:
@@ -294,11 +339,20 @@ def main() -> None:
     )
     where = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {where}\n")
+    if options.layouts:
+        print("| precision | part | px | channels outside s | inside s | ratio |\n|" + " --- |" * 6)
+        for pixels in options.pixels or (128, 256, 512):
+            found = compare_layouts(
+                pixels, options.precision or "fp32", options.rounds, options.steps, clock
+            )
+            print("\n".join(found), flush=True)
+        return
     head = ["precision", "optimizer", "mode", "batch", "bare s", "ours s", "ratio", "samples/s"]
     head += ["bare GiB", "ours GiB"] if cuda else []
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
     model: DiffusionModel | None = None
-    for case in cases(options.device):
+    sizes = options.pixels or (None,)
+    for case in [case for pixels in sizes for case in cases(options.device, pixels)]:
         if options.precision not in (None, case.precision):
             continue
         if model is None or model.dtype != DTYPES[case.precision] or case.compiled:

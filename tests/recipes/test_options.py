@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.recipes.matrix import losses, run_with
 from tests.tolerances import NETWORK, assert_near, near
 
-from lorasmith.config.load import load_settings
+from lorasmith.config.load import Override, load_settings
 from lorasmith.demo.character import write_training_set
 from lorasmith.events import Controls
 from lorasmith.training.run import resume, train
@@ -99,6 +99,16 @@ def test_trains(name: str, tmp_path: Path, plain: Result) -> None:
     assert tensors.keys() != weights.keys() or not all(
         torch.allclose(tensors[n], weights[n], rtol=1e-2, atol=1e-4) for n in weights
     )
+
+
+def test_a_resumed_run_keeps_the_layout_that_it_was_begun_with(tmp_path: Path) -> None:
+    run = run_with(tmp_path, {"train.steps": "1"})
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert info["channels_last"] is False
+    # As if another version's "auto" had taken the other.
+    (run / "run.json").write_text(json.dumps({**info, "channels_last": True}), encoding="utf-8")
+    resume(run, [Override("train.steps", "2")], console=Console(quiet=True), controls=Controls())
+    assert "channels_last = true" in (run / "settings.toml").read_text(encoding="utf-8")
 
 
 def test_goes_on_from_a_lora(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ class PerformanceSettings(Section):
         False, "compile the model with torch.compile", why="takes minutes before the first step"
     )
     channels_last: bool | Literal["auto"] = setting(
-        "auto", "memory layout for convolutions", why="on where the device gains by it"
+        "auto", "memory layout for convolutions", why="on for NVIDIA and AMD GPUs, which gain by it"
     )
     device: str = setting(
         "auto",

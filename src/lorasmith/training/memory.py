@@ -126,22 +126,18 @@ def precision_of(settings: TrainSettings, prepared: Prepared, device: torch.devi
 def memory_of(settings: TrainSettings, prepared: Prepared, device: torch.device) -> MemoryPlan:
     """What the run will need of ``device``; see :func:`plan_memory`."""
     dtype = precision_of(settings, prepared, device).dtype
-    wanted = channels_last(settings, prepared, device, dtype)
+    wanted = channels_last(settings, device)
     return plan_memory(settings, prepared, dtype, device, channels_last=wanted, exact=False)
 
 
-def channels_last(
-    settings: TrainSettings, prepared: Prepared, device: torch.device, dtype: torch.dtype
-) -> bool:
+def channels_last(settings: TrainSettings, device: torch.device) -> bool:
     """Whether convolutions have channels innermost: as set, else where they are faster so.
 
-    Tensor cores want them so. On a CPU, measured on SD1.5: fp32 gains 12 %, bf16 loses as much.
+    Tensor cores want them so. CPUs lose by it at the sizes that people train at, or gain nothing:
+    benchmarks/step.md.
     """
     wanted = settings.performance.channels_last
-    if wanted != "auto":
-        return wanted
-    large = unet_weights(prepared.architecture.unet) >= LARGE_FOR_CPU
-    return device.type == "cuda" or (device.type == "cpu" and dtype == torch.float32 and large)
+    return device.type == "cuda" if wanted == "auto" else wanted
 
 
 def plan_memory(

@@ -21,7 +21,7 @@ from lorasmith.models.source import locate
 from lorasmith.training.device import choose_device, device_name
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.lr import learning_rate
-from lorasmith.training.memory import MemoryPlan, memory_of
+from lorasmith.training.memory import MemoryPlan, channels_last, memory_of
 from lorasmith.training.observers import JsonLines, Observers, TensorBoard, Terminal
 from lorasmith.training.prepare import Prepared, prepare, process_count
 from lorasmith.training.processes import Processes
@@ -51,6 +51,8 @@ CHANGEABLE = (
 
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# Another layout adds in another order; what "auto" meant may change between versions.
+LAYOUT = "performance.channels_last"
 
 
 def train(
@@ -117,6 +119,8 @@ def resume(
     info = read_info(folder)
     if "precision" in info:  # What "auto" chose then; another machine might choose otherwise.
         fixed.append(Override("train.precision", info["precision"]))
+    if "channels_last" in info and not any(o.path == LAYOUT for o in overrides):
+        fixed.append(Override(LAYOUT, str(info["channels_last"]).lower()))
     settings = load_settings(folder.settings, [*overrides, *fixed])
     changed = {override.path for override in overrides}
     if settings.train.steps is not None and "train.epochs" in changed:
@@ -370,6 +374,7 @@ def describe(run: Run, observe: Observer) -> None:
         status="started",
         device=device_name(run.model.device),
         precision=run.precision.name,
+        channels_last=channels_last(run.settings, run.model.device),
         model={
             "path": run.settings.model.path,
             "family": architecture.family,

@@ -147,7 +147,7 @@ def _open(
         max_tokens=settings.model.max_tokens,
         saving=unet_saving(settings),
     )
-    if channels_last(settings, prepared, device, precision.dtype):
+    if channels_last(settings, device):
         loading.model.use_channels_last()
     return loading
 

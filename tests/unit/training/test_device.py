@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.unit.training.machines import Bench, bench
 
+from lorasmith.config.load import load_settings
 from lorasmith.errors import SettingsError
 from lorasmith.training.device import (
     LARGE_FOR_CPU,
@@ -17,6 +18,7 @@ from lorasmith.training.device import (
     device_name,
     peak_memory,
 )
+from lorasmith.training.memory import channels_last
 
 __all__ = ["bench"]
 
@@ -82,6 +84,16 @@ def test_a_device_that_is_not_there_is_refused_in_words(name: str) -> None:
 def test_a_build_for_cpus_says_so() -> None:
     with pytest.raises(SettingsError, match="built for CPUs alone"):
         choose_device("cuda")
+
+
+LAYOUTS = [("auto", "cpu", False), ("auto", "cuda", True), ("true", "cpu", True),
+           ("false", "cuda", False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "where", "wanted"), LAYOUTS)
+def test_convolutions_are_laid_out_as_is_fastest(asked: str, where: str, wanted: bool) -> None:
+    settings = load_settings(None, [f"performance.channels_last={asked}"])
+    assert channels_last(settings, torch.device(where)) is wanted
 
 
 def test_names_and_memory_of_every_kind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
