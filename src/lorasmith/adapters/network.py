@@ -325,7 +325,9 @@ class AdapterNetwork:
         if not any(drawing):
             return
         keys = step_keys(self._ids, seed, step, [*samples, -1])  # -1 for what samples share
-        keys = keys.to(adapters[0].alpha.device, non_blocking=True)
+        # Where the trained numbers are: a buffer such as alpha may have stayed on the CPU.
+        device = next(adapters[0].parameters()).device
+        keys = keys.to(device, non_blocking=True)
         for adapter, own, draws in zip(adapters, keys, drawing, strict=True):
             if draws:
                 adapter.begin_step(own[:-1], own[-1])

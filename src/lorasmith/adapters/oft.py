@@ -155,7 +155,8 @@ class Rotation(Adapter):
         if self.limit > 0:
             q = q * (self.limit / (q.norm() + 1e-8)).clamp(max=1.0)
         eye = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
-        rotations: Tensor = torch.linalg.solve(eye - q, eye + q)
+        # I - Q of a skew Q is never singular, and asking whether it was would wait for the device.
+        rotations: Tensor = torch.linalg.solve_ex(eye - q, eye + q).result
         return rotations
 
     def _turned(self, y: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from tests.tiny_models import tiny_architecture, tiny_model
 from torch import nn
 
+from lorasmith.config.adapters import ADAPTERS
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.demo.character import write_training_set
@@ -90,6 +91,19 @@ def test_a_step_takes_what_is_estimated(more: dict[str, str]) -> None:
     settings = settings_with(**more)
     estimated = EmptyRun(settings, tiny_architecture(), torch.float32, USE).step()
     assert estimated.activations == pytest.approx(real_step(settings), rel=0.1)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("dropout", ["dropout", "rank_dropout", "module_dropout"])
+def test_every_adapter_drops_out_on_a_device_that_is_not_the_cpu(
+    adapter: str, dropout: str
+) -> None:
+    """On the meta device, where a tensor that stayed on the CPU cannot be computed with."""
+    if dropout not in ADAPTERS[adapter].options:
+        pytest.skip(f"{adapter} has no {dropout}")
+    settings = settings_with(adapter__type=adapter, **{f"adapter__{dropout}": "0.1"})
+    use = replace(USE, width=64, height=64, micro_batch=(64, 64, 1))
+    assert EmptyRun(settings, tiny_architecture(), torch.float32, use).step().activations > 0
 
 
 def test_weights_are_counted_as_they_are_kept() -> None:
