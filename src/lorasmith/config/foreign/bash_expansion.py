@@ -146,7 +146,7 @@ class BashExpansion:
                 if place and current is not None:
                     fields.append(current)
                     current = None
-                pieces = re.split(r"[ \t\n]+", value) if value else []
+                pieces = self._split(value) if value else []
                 for number, piece in enumerate(pieces):
                     if number and current is not None:
                         fields.append(current)
@@ -155,6 +155,14 @@ class BashExpansion:
         if current is not None:
             fields.append(current)
         return fields
+
+    def _split(self, value: str) -> list[str]:
+        """At the signs of IFS, which are spaces unless the script sets it."""
+        signs = str(self._script.values.get("IFS", " \t\n"))
+        if any(sign in value for sign in signs if not sign.isspace()):
+            return [self._script.unknown(Reason("IFS", "changes how words are split"))]
+        spaces = "".join(sign for sign in signs if sign.isspace())
+        return re.split(f"[{spaces}]+", value) if spaces else [value]
 
     def _with_default(self, part: Part, line: int) -> list[Part]:
         """The parts of a default, with its own quotes, where one takes the parameter's place."""
@@ -199,8 +207,10 @@ class BashExpansion:
         is_set = value is not None
         if isinstance(value, list) and index not in ("@", "*") and name not in "@*":
             place = self._computed(index, line) if index else 0
+            if isinstance(place, Reason):
+                return self._script.unknown(place)
             inside = isinstance(place, int) and -len(value) <= place < len(value)
-            value = value[place] if inside and isinstance(place, int) else ""
+            value = value[place] if inside else ""
         elif isinstance(value, list) and (index == "*" or name == "*") and quoted:
             value = " ".join(value)
         if match["count"]:

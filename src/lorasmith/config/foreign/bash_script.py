@@ -271,6 +271,8 @@ class _Bash(BashConditions):
             for name in (each for each in words[1:] if re.fullmatch(r"[A-Za-z_]\w*", each)):
                 script.set_from_outside(name, line)
             return self._unknown(head)
+        if head == "printf" and "-v" in words[:-1]:
+            script.set_from_outside(words[words.index("-v") + 1], line)
         if head == "let":
             return [self._holds(text, line) for text in words[1:] or ["0"]][-1]
         if head == "unset":

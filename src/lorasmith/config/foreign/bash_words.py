@@ -226,10 +226,26 @@ class WordParser:
             parts.append(Part("parameter", match[0], quoted))
             self._place = match.end()
         elif following == "'" and not quoted:
-            raise ScriptError(line, "holds $'…', which is not followed; write the text itself")
+            self._escaped(parts, line)
+        elif following == '"' and not quoted:
+            self._place += 1  # $"…" is "…", translated where there is a translation.
         else:
             parts.append(Part("text", "$", quoted))
             self._place += 1
+
+    def _escaped(self, parts: list[Part], line: int) -> None:
+        """``$'…'``, with the escapes of C."""
+        match = re.compile(r"\$'((?:\\.|[^'\\])*)'", re.DOTALL).match(self._text, self._place)
+        if match is None:
+            raise ScriptError(line, "has a quote without its partner")
+        text = re.sub(
+            r"\\(x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{1,4}|[0-7]{1,3}|.)",
+            _unescape,
+            match[1],
+            flags=re.DOTALL,
+        )
+        parts.append(Part("text", text.replace("\0", ""), quoted=True))
+        self._place = match.end()
 
     def _closing(self, place: int, opens: str, closes: str, line: int) -> int:
         """Where the bracket at ``place`` closes, past quotes."""
@@ -256,6 +272,19 @@ class WordParser:
                     return place
             place += 1
         raise ScriptError(line, f"has a {opens} without its partner")
+
+
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v",
+            "e": "\x1b", "E": "\x1b", "\\": "\\", "'": "'", '"': '"', "?": "?"}  # fmt: skip
+
+
+def _unescape(match: re.Match[str]) -> str:
+    text = match[1]
+    if text[0] in "xu" and len(text) > 1:
+        return chr(int(text[1:], 16))
+    if text[0] in "01234567":
+        return chr(int(text, 8) & 0xFF)
+    return _ESCAPES.get(text, "\\" + text)
 
 
 def is_match(item: Word | str) -> bool:

@@ -146,6 +146,12 @@ class _Cmd:
             return self._script.folder
         if key in _FROM_OUTSIDE:
             return self._script.unknown(self._script.only_running(f"%{name}%"))
+        if f"{key} " in self._script.values:
+            line = self._script.lines[f"{key} "]
+            what = (
+                f"is another variable than the one that line {line} sets, with a space before the ="
+            )
+            return self._script.unknown(Reason(name, what))
         return self._script.never_set(name)
 
     def _changed(self, name: str, change: str | None, line: int) -> str:

@@ -208,6 +208,9 @@ class Reader:
                 break
             elif not quoted:
                 if char == "^":
+                    if re.compile(r"\^[ \t]+\n").match(self._text, self._place):
+                        what = "has a space behind the ^ at its end, which ends the command"
+                        raise ScriptError(self._line(), what)
                     if self._text[self._place + 1] == "\n":
                         self._text = self._text[: self._place] + self._text[self._place + 2 :]
                         if not self._more():
@@ -219,8 +222,6 @@ class Reader:
                     result += self._text[self._place : self._place + 2]
                     self._place += 2
                     continue
-                if re.compile(r"\^[ \t]+\n").match(self._text, self._place):
-                    break
                 if char in "&|" or (char == ")" and self._depth):
                     break
                 if char in "<>":

@@ -136,6 +136,8 @@ SCRIPTS = {
     "tests in a list": "x=0; if [ $x = 1 ] || [ $x = 0 ]; then a=--y; fi; train_network.py $a",
     "indirect": "a=5; n=a; train_network.py ${!n}",
     "member": "a=(x y z); a[1]=q; train_network.py ${a[@]:1} ${a[-1]} ${a[1]}" .replace("${a[@]:1} ", ""),
+    "escapes of C": r"""x=$'a\tb\'c\x41\n'; train_network.py "$x" $'\\d' $"e f" """,
+    "other separators": "IFS=:; x='a b:c'; IFS=' '; train_network.py $x",
     "no words": "x=; train_network.py $x '' \"$x\" a$x",
 }  # fmt: skip
 
@@ -194,6 +196,9 @@ UNKNOWN = [
     ("E=1\n[ -d reg ] && E=2\ntrain_network.py --seed=$E", "--seed", "line 2 sets E"),
     ("E=1\nif nvidia-smi; then E=2; fi\ntrain_network.py --seed=$E", "--seed", "line 2 sets E"),
     ("E=1\n. ./config.sh\ntrain_network.py --seed=$E", "--seed", "config.sh"),
+    ("declare -A m=([a]=1)\ntrain_network.py --seed=${m[a]}", "--seed", "never sets a"),
+    ("IFS=,\nx=1,2\ntrain_network.py --seed=$x", "--seed", "changes how words are split"),
+    ("printf -v E %d 5\ntrain_network.py --seed=$E", "--seed", "line 1 sets E"),
     ("E=$(nvidia-smi)\ntrain_network.py --seed=$E", "--seed", "$(nvidia-smi)"),
     ("train_network.py --seed=$RANDOM", "--seed", "never sets RANDOM"),
     ("train_network.py --seed=$1", "--seed", "never sets 1"),
@@ -238,7 +243,7 @@ def test_conditions_that_do_not_reach_the_training_do_not_matter(text: str) -> N
     ("text", "says"),
     [
         ("a\nif [ 1 = 1 ]; then\ntrain_network.py --seed=1\n", "line 2: begins `if`"),
-        ("x=$'a'\ntrain_network.py --seed=1", "line 1: holds $'…'"),
+        ("x=$'a\ntrain_network.py --seed=1", "line 1: has a quote without its partner"),
         ("a=(1 2\ntrain_network.py --seed=1", "line 1: begins a list"),
         ("while true; do x=1; done; train_network.py --seed=$x", "line 1 sets x"),
         ("f() { f; }; f; train_network.py --seed=1", "calls itself too often"),

@@ -83,6 +83,7 @@ def test_scripts(script: str, words: list[str]) -> None:
     [
         ("train_network.py --seed=%1", "--seed", "is what the script is given"),
         ("train_network.py --seed=%USERNAME%", "--seed", "never sets USERNAME"),
+        ("set E = 1\ntrain_network.py --seed=%E%", "--seed", "a space before the ="),
         ("train_network.py --seed %RANDOM%", "--seed", "%RANDOM%"),
         ("set /p E=which?\ntrain_network.py --seed=%E%", "--seed", "line 1 sets E"),
         ("set E=1\nif exist reg set E=2\ntrain_network.py --seed=%E%", "--seed", "line 2 sets E"),
@@ -105,6 +106,7 @@ def test_what_only_running_would_tell(text: str, where: str, says: str) -> None:
         ("a\nif 1==1 (\ntrain_network.py --seed=1", "line 2: begins a block"),
         ('train_network.py --a="C:\\x\\" --seed=1', 'line 1: has \\" at the end'),
         ('train_network.py --a="C:\\x --seed=1', "line 1: has a quote without its partner"),
+        ("train_network.py --a=1 ^ \n --seed=1", "line 1: has a space behind the ^"),
         ("goto nowhere\ntrain_network.py --seed=1", "line 1: goes on at nowhere"),
         ("set I=0\n:a\nset /a I+=1\ntrain_network.py --seed=1\ngoto a", "round too often"),
         ("if %X%==1 train_network.py --seed=1\ntrain_network.py --seed=2", "2 times"),
