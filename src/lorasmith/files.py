@@ -237,6 +237,12 @@ def write_error(path: Path, error: OSError, then: str = "run again") -> WriteErr
     return WriteError(Problem(str(path), what, f"{todo}, and {then}"))
 
 
+def is_disk_full(error: UserError) -> bool:
+    """Whether something could not be written for want of space."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)

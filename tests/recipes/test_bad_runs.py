@@ -240,6 +240,42 @@ def test_disk_full(suffix: str, place: Place) -> None:
     assert not list(place.output.rglob(f"*{suffix}"))
 
 
+def test_a_cache_on_a_full_disk_is_said_with_what_it_costs(place: Place) -> None:
+    """The run goes on without the cache; of the result nothing is lost."""
+    really = files.os.replace
+
+    def full(source: str, target: str) -> None:
+        if ".lorasmith-cache" in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        really(source, target)
+
+    place.monkeypatch.setattr(files.os, "replace", full)
+    result = place.train()
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "the disk is full, so latents are not cached: the VAE encodes" in said
+    assert "performance.cache_dir" in said
+    assert not list(place.root.rglob(".lorasmith-cache/*"))
+    assert (place.output / "run" / "run.safetensors").is_file()
+
+
+def test_a_cache_that_goes_elsewhere_is_said(place: Place) -> None:
+    really = files.tempfile.TemporaryFile
+
+    def full(*arguments: object, dir: object = None, **options: object) -> object:  # noqa: A002
+        if str(dir).endswith(".lorasmith-cache"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(*arguments, dir=dir, **options)  # type: ignore[call-overload]
+
+    place.monkeypatch.setattr(files.tempfile, "TemporaryFile", full)
+    place.monkeypatch.setenv("XDG_CACHE_HOME", str(place.root / "home"))
+    result = place.train()
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "the disk is full, so the cache lies in" in said
+    assert list((place.root / "home").rglob("*.safetensors"))
+
+
 def test_folder_in_use(place: Place) -> None:
     from lorasmith.errors import RunError
     from lorasmith.training.run_folder import RunFolder

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lorasmith.errors import DatasetError
-from lorasmith.files import write_json
+from lorasmith.errors import DatasetError, RunError
+from lorasmith.files import is_disk_full, write_json
 
 # A file written within this time of its reading might be written again without a new time stamp.
 _UNSETTLED_NS = 2_000_000_000
@@ -48,12 +48,19 @@ class FileMemo:
     def save(self) -> None:
         """Write the JSON file, if there is something new.
 
+        Where the disk is full it stays as it was: what is not remembered is worked out again.
+
         Raises:
             RunError: it cannot be written.
         """
-        if self._path is not None and self._changed:
+        if self._path is None or not self._changed:
+            return
+        try:
             write_json(self._path, self._known)
             self._changed = False
+        except RunError as error:
+            if not is_disk_full(error):
+                raise
 
 
 def _name(file: Path) -> str:

@@ -29,7 +29,7 @@ from lorasmith.data.rendering import render
 from lorasmith.data.views import View
 from lorasmith.errors import CheckpointError, Problem, RunError, Stopped
 from lorasmith.events import Controls, Notice, Observer, Progress, ignore
-from lorasmith.files import check_writable
+from lorasmith.files import check_writable, is_disk_full
 
 # Part of every key: a change in how pictures are decoded, fitted or encoded makes old entries
 # unreachable.
@@ -51,15 +51,25 @@ class _Job:
 
 
 def default_cache_folder(data_folder: Path) -> Path:
-    """``.lorasmith-cache`` in the dataset's folder, or the user's cache where that is read-only."""
+    """``.lorasmith-cache`` in the dataset's folder, or the user's cache where that is read-only, or
+    its disk full."""
+    return cache_place(data_folder)[0]
+
+
+def cache_place(data_folder: Path) -> tuple[Path, Problem | None]:
+    """The default folder of the cache, and why it is not in the dataset's folder."""
     beside = Path(data_folder) / CACHE_FOLDER
     try:
         check_writable(beside)
-    except RunError:
+    except RunError as error:
         path = Path(data_folder).resolve()
         digest = blake2b(str(path).encode(), digest_size=4).hexdigest()
-        return _user_cache() / "lorasmith" / f"{path.name}-{digest}"
-    return beside
+        folder = _user_cache() / "lorasmith" / f"{path.name}-{digest}"
+        reason = "the disk is full" if is_disk_full(error) else "nothing can be written there"
+        what = f"{reason}, so the cache lies in {folder} and takes space there"
+        todo = "make room, or name a folder: performance.cache_dir"
+        return folder, Problem(str(data_folder), what, todo)
+    return beside, None
 
 
 def latent_keys(

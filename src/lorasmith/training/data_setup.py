@@ -7,8 +7,9 @@ from lorasmith.data.cache import TensorStore
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.latents import LatentKeys, cache_latents
 from lorasmith.data.mask_cache import cache_masks
-from lorasmith.errors import Problem, SettingsError
-from lorasmith.events import Controls, Observer
+from lorasmith.errors import Problem, RunError, SettingsError
+from lorasmith.events import Controls, Notice, Observer
+from lorasmith.files import is_disk_full
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.training.batches import LatentSource, TextSource
 from lorasmith.training.network_setup import trains_text_encoder
@@ -53,8 +54,37 @@ def latent_source(
     controls: Controls,
 ) -> LatentSource:
     """The latents of ``dataset``: what is trained on, or what is measured."""
+    live = LiveLatents(dataset, model, settings.data.background)
     if not settings.performance.cache_latents:
-        return LiveLatents(dataset, model, settings.data.background)
+        return live
+    try:
+        return _cached_latents(settings, prepared, dataset, model, processes, observe, controls)
+    except RunError as error:
+        # Several processes would have to agree on it.
+        if not is_disk_full(error) or processes.count > 1:
+            raise
+        pictures = sum(item.repeats > 0 for item in dataset.items)
+        uses = len(dataset.samples)
+        cost = f"the VAE encodes {uses} pictures an epoch, in place of {pictures} once"
+        observe(Notice("warning", _uncached("latents", error, cost)))
+        return live
+
+
+def _uncached(what: str, error: RunError, cost: str) -> str:
+    problem = error.problems[0]
+    todo = "make room and begin again, or name a folder on another disk: performance.cache_dir"
+    return f"{problem.where}: the disk is full, so {what} are not cached: {cost} ({todo})"
+
+
+def _cached_latents(
+    settings: TrainSettings,
+    prepared: Prepared,
+    dataset: Dataset,
+    model: DiffusionModel,
+    processes: Processes,
+    observe: Observer,
+    controls: Controls,
+) -> LatentSource:
     store = cache_store(settings, prepared)
     keys = cache_latents(
         dataset,
@@ -104,5 +134,12 @@ def text_source(
     if not fixed or wanted is False:
         return LiveText(model, trained=trained)
     store = cache_store(settings, prepared)
-    keys = cache_text(store, dataset.captions, model, observe)
+    try:
+        keys = cache_text(store, dataset.captions, model, observe)
+    except RunError as error:
+        if not is_disk_full(error) or processes.count > 1:
+            raise
+        cost = "the text encoder stays in memory and encodes each caption in the run"
+        observe(Notice("warning", _uncached("captions", error, cost)))
+        return LiveText(model, trained=False)
     return CachedText(store, keys, model.device, model.dtype)

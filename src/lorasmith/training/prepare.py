@@ -20,7 +20,7 @@ from lorasmith.curation.audit import AuditReport, audit
 from lorasmith.data.buckets import Buckets, plan_buckets
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
-from lorasmith.data.latents import default_cache_folder
+from lorasmith.data.latents import cache_place, default_cache_folder
 from lorasmith.data.layout import FolderSpec, find_folders
 from lorasmith.data.masks import Masks, check_masks, find_masks
 from lorasmith.data.picture_hashes import hash_pictures
@@ -122,6 +122,9 @@ class Prepared:
         )
         found += warmup_oddities(self.settings, self.steps)
         found += self._small_sizes()
+        if self.settings.performance.cache_dir is None:
+            elsewhere = cache_place(self.data_folder)[1]
+            found += [elsewhere] if elsewhere is not None else []
         has_reg = any(item.reg for item in self.dataset.items)
         if self.settings.loss.prior_weight != 1.0 and not has_reg:
             what = "has no effect without regularisation pictures"
