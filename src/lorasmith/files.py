@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasmith.errors import Problem, WriteError
+from lorasmith.errors import Problem, RunError, WriteError
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -237,7 +237,7 @@ def write_error(path: Path, error: OSError, then: str = "run again") -> WriteErr
     return WriteError(Problem(str(path), what, f"{todo}, and {then}"))
 
 
-def is_disk_full(error: UserError) -> bool:
+def is_disk_full(error: RunError) -> bool:
     """Whether something could not be written for want of space."""
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)

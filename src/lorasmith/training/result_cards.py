@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lorasmith.config.schema import TrainSettings
+from lorasmith.data.captions import readings
 from lorasmith.events import Notice, Observer
 from lorasmith.files import write_bytes
 from lorasmith.sampling.request import PictureRequest
@@ -65,7 +66,10 @@ def _json(value: object) -> bytes:
 
 def trigger_of(run: Run) -> str:
     """What calls the subject, of the settings or of the training captions; "" for nothing."""
-    captions = [item.caption for item in run.prepared.dataset.items if not item.reg]
+    dataset = run.prepared.dataset
+    captions = [
+        readings(item.caption, dataset.rules_of(item))[0] for item in dataset.items if not item.reg
+    ]
     settings = run.settings.captions
     return find_trigger(settings.trigger, captions, settings.separator).text
 
