@@ -254,9 +254,15 @@ def matches(pattern: str, target: Target) -> bool:
     )
 
 
-def unmatched(roots: Sequence[AdapterRoot], patterns: Sequence[str]) -> dict[str, list[str]]:
-    """Patterns that name no layer at all, each with names that are near."""
-    layers = [target for root in roots for target in layers_of(root)]
+def unmatched(
+    roots: Sequence[AdapterRoot], patterns: Sequence[str], *, norms: bool = False
+) -> dict[str, list[str]]:
+    """Patterns that name no layer at all, each with names that are near.
+
+    Args:
+        norms: they may name norms, which a file that is gone on with may hold.
+    """
+    layers = [t for root in roots for t in (modules_of(root) if norms else layers_of(root))]
     missing = [p for p in patterns if not any(matches(p, target) for target in layers)]
     if not missing:
         return {}

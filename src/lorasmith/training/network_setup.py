@@ -136,10 +136,6 @@ def _continued(
     network = AdapterNetwork.load(
         tensors, roots, algorithm=adapter.type, dropout=dropout, where=str(adapter.init_from)
     )
-    if fixed := [key for key, own in network.adapters.items() if isinstance(own, READ_ONLY)]:
-        what = f"{len(fixed)} of its modules are of types that cannot be trained ({fixed[0]}, …)"
-        todo = "leave them out by adapter.targets, or bake the file into the base model"
-        raise SettingsError.of(f"adapter.init_from {adapter.init_from}", what, todo)
     for made in network.adapters.values():
         made.take_options(adapter_options(adapter))
     if adapter.targets is None:  # All that the file has, whatever a new one would have.
@@ -150,7 +146,12 @@ def _continued(
         }
     else:
         chosen = {target.key for target in select(roots, selection)}
-    return network.only(lambda target: target.key in chosen and rule.rate(target) > 0)
+    network = network.only(lambda target: target.key in chosen and rule.rate(target) > 0)
+    if fixed := [key for key, own in network.adapters.items() if isinstance(own, READ_ONLY)]:
+        what = f"{len(fixed)} of its modules are of types that cannot be trained ({fixed[0]}, …)"
+        todo = "leave them out with adapter.exclude, or bake the file into the base model"
+        raise SettingsError.of(f"adapter.init_from {adapter.init_from}", what, todo)
+    return network
 
 
 def selection_of(adapter: AdapterSettings) -> Selection:
@@ -173,7 +174,7 @@ def check_patterns(
         "targets": selection.patterns, "include": selection.include, "exclude": selection.exclude
     }  # fmt: skip
     for name, patterns in groups.items():
-        for pattern, near in unmatched(roots, patterns).items():
+        for pattern, near in unmatched(roots, patterns, norms=name == "exclude").items():
             known = [*PRESETS, *ONLY] if name == "targets" else []
             close = get_close_matches(pattern, known, n=1) or near
             what = f"{pattern!r} names no layer of this model" + (" and is no preset" * bool(known))
