@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -54,7 +55,7 @@ def command(file: Path, out: Path | None, overwrite: bool, partial: bool) -> Non
     line of the result says what it comes from. `lorasmith train FILE` does both at once.
     """
     result = convert_here(read_file(file), complete=False)
-    exists = out is not None and out.exists() and not overwrite
+    exists = out is not None and os.path.exists(out) and not overwrite
     if exists:
         result.problems.append(Problem(str(out), "exists already", _REMOVE))
     if partial and not exists:

@@ -153,7 +153,7 @@ def command(
             raise click.UsageError(f"--resume uses the run's own settings; leave {names} out.")
         _resume(resume, overrides)
         return
-    if config is not None and config.is_file() and not is_lorasmiths(config):
+    if config is not None and os.path.isfile(config) and not is_lorasmiths(config):
         overrides = [*_converted(config, overrides), *overrides]
         config = None
     settings = load_settings(config, overrides, preset, for_training=True)

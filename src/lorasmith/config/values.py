@@ -42,7 +42,7 @@ def _side(part: Any, whole: Any) -> int:
     try:
         side = int(part)
         exact = not isinstance(part, bool) and side == float(part)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         exact = False
     if not exact:
         raise ValueError(f"{whole!r} is not a size in pixels, such as 512 or [512, 768]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import replace
@@ -59,12 +60,12 @@ def refuse_wrong(result: Conversion) -> None:
 
 def _check(result: Conversion, complete: bool) -> None:
     named = list(_named(result))
-    here = complete or any(user_path(text).exists() for text, _ in named)
+    here = complete or any(os.path.exists(user_path(text)) for text, _ in named)
     for text, made in named:
         path = user_path(text)
-        if path.is_dir():
+        if os.path.isdir(path):
             continue
-        what = "is a file, not a folder" if path.exists() else "there is no such folder"
+        what = "is a file, not a folder" if os.path.exists(path) else "there is no such folder"
         if here:
             todo = f"correct it{_alike(path)}"
             result.problems.append(Problem(made.origin, f"{path}: {what}", todo))
@@ -100,7 +101,7 @@ def _check_reg(result: Conversion) -> None:
     if made is None:
         return
     path = user_path(str(made.value))
-    if not path.is_dir() or _numbered(path):
+    if not os.path.isdir(path) or _numbered(path):
         return
     if _has_pictures(path) and _repeats(path):
         result.problems.append(

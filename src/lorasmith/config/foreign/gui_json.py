@@ -12,6 +12,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from lorasmith.config.foreign.arguments import ARGUMENTS
@@ -265,24 +266,34 @@ def _window_steps(table: Mapping[str, Any]) -> tuple[int, str] | None:
     """The steps that the window works out of the folder of pictures, and how; ``None`` where the
     folder is not here."""
     numbers = [_number(table.get(field) or 1) for field in _COUNTED]
-    folder = user_path(str(table.get("train_data_dir") or ""))
-    if not table.get("train_data_dir") or None in numbers or not folder.is_dir():
+    if not table.get("train_data_dir"):
         return None
-    images = 0
-    for entry in sorted(folder.iterdir()):
-        repeats = entry.name.split("_")[0]
-        if entry.is_dir() and repeats.isdecimal() and repeats.isascii():
-            images += int(repeats) * sum(
-                each.suffix.lower() in _PICTURES for each in entry.iterdir()
-            )
-    batch, accumulation, epochs = (int(number or 1) for number in numbers)
-    if not images or batch < 1 or accumulation < 1:
+    try:
+        images = _images(user_path(str(table["train_data_dir"])))
+        batch, accumulation, epochs = (int(number or 0) for number in numbers)
+        doubled = 1 if _is_empty("", table.get("reg_data_dir")) else 2
+        steps = math.ceil(images / batch / accumulation * epochs * doubled)
+    except (OSError, ValueError, ArithmeticError):
         return None
-    doubled = 1 if _is_empty("", table.get("reg_data_dir")) else 2
     how = f"{images} pictures with their repeats x {epochs} epochs / batch {batch}"
     how += f" / accumulation {accumulation}" * (accumulation > 1)
     how += " x 2 for regularisation pictures" * (doubled == 2)
-    return math.ceil(images / batch / accumulation * epochs * doubled), how
+    return (steps, how) if steps > 0 else None
+
+
+def _images(folder: Path) -> int:
+    """Pictures in the ``N_name`` folders, each counted N times, as the window counts.
+
+    Raises:
+        OSError: a folder is not there or cannot be read.
+    """
+    images = 0
+    for entry in folder.iterdir():
+        repeats = entry.name.split("_")[0]
+        if entry.is_dir() and repeats.isdecimal() and repeats.isascii():
+            found = sum(each.suffix.lower() in _PICTURES for each in entry.iterdir())
+            images += int(repeats) * found
+    return images
 
 
 def _rates(table: Mapping[str, Any], name: str, source: Source) -> None:

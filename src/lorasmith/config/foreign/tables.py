@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def read_text(path: Path, *, code_page: str | None = None) -> str:
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: the name holds a zero byte.
-        what = "there is no such file" if not path.exists() else "cannot be read"
+        what = "there is no such file" if not os.path.exists(path) else "cannot be read"
         raise SettingsError.of(path, what, "give the path of a file") from error
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:

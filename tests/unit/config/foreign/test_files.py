@@ -319,6 +319,9 @@ def test_gui_counts_steps_in_the_folder(tmp_path: Path) -> None:
     result = converted(tmp_path, "x.json", json.dumps(table))
     assert result.values["train.steps"] == 38
     assert any("regularisation" in remark.why for remark in result.remarks)
+    for field in ("epoch", "train_batch_size", "gradient_accumulation_steps"):
+        for odd in ("1e999", "nan", -3, "x", [1]):
+            read_gui_json({**table, field: odd}, "x")
     table["max_train_steps"] = "700"
     assert converted(tmp_path, "x.json", json.dumps(table)).values["train.steps"] == 700
 
