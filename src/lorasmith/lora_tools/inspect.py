@@ -19,10 +19,10 @@ from lorasmith.lora_tools.hashes import hash_file
 from lorasmith.lora_tools.inspect_checkpoint import inspect_checkpoint
 from lorasmith.lora_tools.key_styles import style_of
 from lorasmith.lora_tools.layer_lists import GROUPS, family_layers
-from lorasmith.lora_tools.modules import MID, LoraModule, LoraModules, group_modules, no_module
+from lorasmith.lora_tools.modules import LoraModule, LoraModules, group_modules, no_module
 from lorasmith.lora_tools.numbered import is_numbered, read_numbered
 from lorasmith.lora_tools.preview import read_preview
-from lorasmith.lora_tools.readers import readers
+from lorasmith.lora_tools.readers import form_of, readers
 from lorasmith.lora_tools.report import CheckpointReport, Coverage, LoraReport, ModuleReport
 from lorasmith.lora_tools.training_words import training_words, words_of
 from lorasmith.models.source import locate
@@ -77,7 +77,7 @@ def inspect_lora(path: Path) -> LoraReport:
     }
     types = Counter(module.algorithm for module in modules)
     sizes = Counter((m.rank, m.alpha) for m in modules if m.rank and m.alpha is not None)
-    tucker = any(MID in module.tensors for module in file.modules.values())
+    forms = {form_of(module.algorithm, module.tensors) for module in file.modules.values()}
     return LoraReport(
         path=path,
         size=size,
@@ -96,7 +96,7 @@ def inspect_lora(path: Path) -> LoraReport:
         problems=tuple(str(problem.what) for problem in file.problems),
         words=words_of(file.metadata),
         training=training_words(file.metadata),
-        read_by=readers(style, types, tucker=tucker, unmatched=bool(file.unmatched)),
+        read_by=readers(style, forms, unmatched=bool(file.unmatched)),
         hashes=hashes,
         tensor_hash=fingerprint(tensors.items()),
         preview=read_preview(file.metadata) is not None,

@@ -55,7 +55,8 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class ReadBy:
-    """Whether a program reads the file: "yes", "partly" or "no", and why."""
+    """Whether a program reads the file, and why: "yes" (exactly), "partly" (the rest is left out),
+    "wrong" (it changes weights otherwise), "no", or "untried"."""
 
     program: str
     reads: str

@@ -7,16 +7,22 @@ import torch
 from safetensors.torch import save_file
 from tests.pipelines import pipeline_of
 from tests.tiny_models import tiny_model
+from tests.unit.lora_tools.changes import made_by
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.options import AdapterOptions
 from lorasmith.lora_tools.inspect import inspect_lora
-from lorasmith.lora_tools.readers import readers
+from lorasmith.lora_tools.modules import as_module
+from lorasmith.lora_tools.reader_table import FORMS as TITLES
+from lorasmith.lora_tools.reader_table import READERS, VERDICTS
+from lorasmith.lora_tools.readers import form_of, readers
+
+LINEAR, CONV = (64, 48), (64, 48, 3, 3)
 
 
-def read_by(style: str, types: tuple[str, ...] = ("lora",)) -> dict[str, str]:
-    return {each.program: each.reads for each in readers(style, types)}
+def read_by(style: str, forms: tuple[str, ...] = ("lora",)) -> dict[str, str]:
+    return {each.program: each.reads for each in readers(style, forms)}
 
 
 def test_kohyas_names_are_read_everywhere_and_others_are_not() -> None:
@@ -27,13 +33,60 @@ def test_kohyas_names_are_read_everywhere_and_others_are_not() -> None:
     assert set(read_by("cloneofsimo").values()) == set(read_by("peft").values()) == {"no"}
 
 
-def test_types_are_read_where_they_are_known() -> None:
-    assert read_by("kohya", ("ia3",)) == {
-        "AUTOMATIC1111": "yes", "Forge": "no", "ComfyUI": "no", "diffusers": "no",
-    }  # fmt: skip
-    assert read_by("kohya", ("lora", "loha"))["diffusers"] == "partly"
-    boft = {each.program: each.why for each in readers("kohya", ("boft",))}
-    assert boft["AUTOMATIC1111"] == "boft since 1.9"
+def test_a_file_is_read_as_its_forms_are() -> None:
+    """As ComfyUI a125cd84, Forge dfdcbab6 and AUTOMATIC1111 1.10.1 did with such files."""
+    web_uis = ("AUTOMATIC1111", "Forge", "ComfyUI")
+    wanted = {
+        ("ia3 out",): ("yes", "no", "no"),
+        ("lora dora in",): ("yes", "yes", "yes"),
+        ("lora dora out",): ("wrong", "wrong", "wrong"),
+        ("lokr tucker",): ("yes", "no", "no"),
+        ("lora", "lokr tucker"): ("yes", "partly", "partly"),
+        ("lora", "lora dora out"): ("wrong", "wrong", "wrong"),
+        ("glora",): ("untried", "untried", "untried"),
+    }
+    for forms, reads in wanted.items():
+        found = read_by("kohya", forms)
+        assert tuple(found[program] for program in web_uis) == reads, forms
+    assert read_by("kohya", ("lora", "loha"))["diffusers"] == "no"
+    assert read_by("kohya", ("lora dora out",))["diffusers"] == "wrong"
+    assert read_by("diffusers", ("lora dora out",))["diffusers"] == "yes"
+
+
+FORMS = {
+    "lora": ("lora", LINEAR, {}),
+    "lora tucker": ("locon", CONV, {"tucker": True}),
+    "lora dora in": ("dora", LINEAR, {}),
+    "lora dora out": ("dora", CONV, {"decompose_on_output": True}),
+    "loha tucker": ("loha", CONV, {"tucker": True}),
+    "loha dora in": ("loha", CONV, {"weight_decompose": True}),
+    "lokr": ("lokr", LINEAR, {}),
+    "lokr full": ("lokr", LINEAR, {"full_matrix": True}),
+    "lokr both": ("lokr", LINEAR, {"decompose_both": True}),
+    "lokr tucker": ("lokr", CONV, {"tucker": True}),
+    "ia3 in": ("ia3", LINEAR, {"on_input": True}),
+    "ia3 out": ("ia3", CONV, {"on_input": False}),
+    "oft": ("oft", LINEAR, {}),
+    "oft loose rescaled": ("oft", CONV, {"constraint": 1000.0, "rescaled": True}),
+    "oft bound": ("oft", CONV, {"constraint": 1e-4}),
+    "boft bound rescaled": ("boft", LINEAR, {"constraint": 1e-4, "rescaled": True}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_a_module_is_told_by_its_tensors(form: str) -> None:
+    algorithm, shape, options = FORMS[form]
+    tensors = made_by(algorithm, shape, 2, **options)
+    module = as_module("lora_unet_mid_block_attentions_0_proj_in", tensors)
+    assert form_of(module.algorithm, module.tensors) == form
+    assert form in VERDICTS
+
+
+def test_the_table_knows_every_form_and_every_program() -> None:
+    assert VERDICTS.keys() == TITLES.keys()
+    for verdicts in VERDICTS.values():
+        assert verdicts.keys() == READERS.keys()
+        assert set(verdicts.values()) <= {"exact", "wrong", "partly", "refused"}
 
 
 @pytest.mark.parametrize("kind", ["loha", "tucker", "dora", "unknown name", "comfy"])
@@ -75,4 +128,4 @@ def test_diffusers_does_what_is_said_of_it(tmp_path, kind) -> None:
         assert adapted
         # DoRA's lengths are left out: an ordinary LoRA is what it makes of the file.
         (config,) = adapted.values()
-        assert (said.reads == "partly") == (kind == "dora" and not config.use_dora)
+        assert (said.reads == "wrong") == (kind == "dora" and not config.use_dora)
