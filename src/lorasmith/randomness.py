@@ -16,7 +16,9 @@ from hashlib import blake2b
 def derive(seed: int, purpose: str, *counters: int) -> int:
     """A 63-bit number that is fixed by its arguments and looks independent of all others."""
     digest = blake2b(purpose.encode(), digest_size=8)
-    digest.update(struct.pack(f"<{1 + len(counters)}q", seed, *counters))
+    # Numbers of any size: whether a seed is in its range is said where it is taken.
+    numbers = (number % (1 << 64) for number in (seed, *counters))
+    digest.update(struct.pack(f"<{1 + len(counters)}Q", *numbers))
     return int.from_bytes(digest.digest(), "little") >> 1
 
 

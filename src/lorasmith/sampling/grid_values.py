@@ -67,6 +67,8 @@ def numbers(text: str, *, whole: bool) -> list[Decimal]:
 
 def _number(text: str, whole: bool) -> Decimal:
     kind = r"[+-]?\d{1,19}" if whole else rf"(?!.{{20}}){_NUMBER}"
+    if len(text) > 19 and re.fullmatch(_NUMBER, text, re.ASCII):
+        raise ValueError(f"{text[:40]} has too many digits")
     if not re.fullmatch(kind, text, re.ASCII):
         expected = "a whole number" if whole else "a number"
         raise ValueError(f"{text!r} is not {expected}; ranges are 1-5, 1-5 (+2) and 1-10 [5]")

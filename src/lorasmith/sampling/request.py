@@ -142,6 +142,10 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
+def _plain(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
+
+
 def check_values(request: PictureRequest) -> Iterator[Problem]:
     """What of a request's numbers and files is wrong by itself."""
     parts: dict[str, Any] = {"": request, "inpaint.": request.inpaint, "hires.": request.hires}
@@ -150,7 +154,7 @@ def check_values(request: PictureRequest) -> Iterator[Problem]:
             name, value = prefix + each.name, getattr(part, each.name)
             low, high = LIMITS.get(name, (None, None))
             if value is not None and low is not None and not low <= value <= high:
-                what, todo = f"{value} is out of range", f"choose {low:g} to {high:g}"
+                what, todo = f"{value} is out of range", f"choose {_plain(low)} to {_plain(high)}"
                 yield Problem(name, what, todo)
     yield from _check_files(request)
     if request.hires is not None and request.hires.upscaler not in UPSCALERS:
