@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # The one torch that the constraints name, so that no other package draws a newer one.
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: venv demo test test-all test-isa check test-gpu docs clean
+.PHONY: fuzz venv demo test test-all test-isa check test-gpu docs clean
 
 venv: $(STAMP)
 
@@ -34,6 +34,11 @@ test-all: check
 # The numeric tests with the instructions of other processors.
 test-isa: $(STAMP)
 	$(BIN)/python tests/isa.py
+
+# So many seconds for each reader of files and texts; what breaks one is kept in .fuzz/.
+FUZZ_SECONDS ?= 60
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.runner --seconds $(FUZZ_SECONDS)
 
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m gpu tests

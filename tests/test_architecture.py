@@ -239,6 +239,18 @@ def test_text_reaches_the_terminal_cleaned(module: Module) -> None:
         assert not printing(module.tree) - PRINTING.get(module.name, set())
 
 
+def test_json_and_toml_are_parsed_in_one_place() -> None:
+    """Where nesting that Python cannot follow is an error of the text."""
+    calls = {
+        module.name
+        for module in INSIDE
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node) in ("json.loads", "json.load", "tomllib.loads", "tomllib.load")
+    }
+    assert calls == {"files"}
+
+
 def test_torch_files_are_loaded_in_one_place() -> None:
     """Where they are checked before; the others load what they wrote themselves a moment ago."""
     calls = {

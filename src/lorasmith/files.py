@@ -16,6 +16,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,6 +253,32 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def parse_json(text: str | bytes) -> Any:
+    """
+    Raises:
+        ValueError: it is no JSON, or nested more deeply than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """
+    Raises:
+        tomllib.TOMLDecodeError: it is no TOML, or nested more deeply than Python can follow.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # of a number with thousands of digits, or a date that is none
+        raise tomllib.TOMLDecodeError(f"{str(error).partition(':')[0]}") from error
+    except RecursionError as error:
+        raise tomllib.TOMLDecodeError("nested too deeply") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
@@ -322,7 +349,7 @@ def parse_safetensors_header(text: bytes, size: int) -> SafetensorsHeader:
     """
     first = 8 + len(text)
     try:
-        header = json.loads(text)
+        header = parse_json(text)
         if b"\\ud" in text.lower():
             # Half a character, which could not be written again.
             json.dumps(header, ensure_ascii=False).encode()
@@ -339,8 +366,6 @@ def parse_safetensors_header(text: bytes, size: int) -> SafetensorsHeader:
         }
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"the header is not safetensors JSON: {error}") from error
-    except RecursionError as error:
-        raise ValueError("the header is not safetensors JSON: nested too deeply") from error
     position = first
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         wanted = DTYPE_BYTES.get(info.dtype, 0) * math.prod(info.shape)

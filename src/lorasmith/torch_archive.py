@@ -151,6 +151,8 @@ def _directory_bytes(file: IO[bytes], size: int) -> int:
 
 def _extent(file: IO[bytes], entry: zipfile.ZipInfo, size: int) -> tuple[int, int]:
     """First byte and length; the directory does not say how long the record's own header is."""
+    if not 0 <= entry.header_offset < size:
+        raise TorchFileError("damaged: a record is not where the directory says")
     file.seek(entry.header_offset)
     header = file.read(30)
     if len(header) < 30 or header[:4] != b"PK\x03\x04":

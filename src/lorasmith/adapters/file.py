@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from lorasmith.adapters.names import is_peft, peft_alphas, with_peft_settings
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.files import (
     TensorBytes,
+    parse_json,
     read_safetensors_header,
     safetensors_chunks,
     write_chunks,
@@ -182,7 +182,7 @@ def _peft_settings(path: Path) -> dict[str, Any]:
     """
     beside = path.with_name("adapter_config.json")
     try:
-        settings = json.loads(beside.read_text(encoding="utf-8"))
+        settings = parse_json(beside.read_text(encoding="utf-8"))
     except OSError as error:
         what = f"was saved by peft, and {beside.name}, which says its scale, is not beside it"
         raise _error(path, what, f"put {beside.name} into the same folder") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from torch import Tensor
 from lorasmith.adapters.key_names import read_name, split_tensor
 from lorasmith.adapters.targets import AdapterRoot, Target, modules_of
 from lorasmith.errors import Problem
+from lorasmith.files import parse_json
 
 _PEFT_PREFIX = "base_model.model."
 
@@ -77,7 +77,7 @@ def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> d
         ValueError: the settings are not JSON, or not of the shape of peft's.
     """
     try:
-        settings = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        settings = parse_json(metadata.get("lora_adapter_metadata", "{}"))
     except RecursionError as error:
         raise ValueError("lora_adapter_metadata is nested too deeply") from error
     if not isinstance(settings, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -85,15 +86,10 @@ def wait_for(folder: RunFolder, file: Path, seconds: float) -> None:
 
 
 def status_lines(folder: RunFolder, status: Status) -> list[str]:
-    numbers = status.numbers
     lines = [f"{folder.path}: {status.state}"]
-    if numbers:
-        lines.append(f"step       {numbers['step']} of {status.steps}, epoch {numbers['epoch']}")
-        rates = ", ".join(f"{part} {rate:.3g}" for part, rate in numbers["lr"].items())
-        lines.append(f"loss       {numbers['smoothed_loss']:.4f} (average), lr {rates}")
-    if numbers and status.state == "running":
-        left = time.strftime("%H:%M:%S", time.gmtime(numbers["seconds_left"]))
-        lines.append(f"speed      {numbers['samples_per_second']:.3g} samples/s, {left} left")
+    # A damaged log may lack any of them.
+    with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        lines += _numbers(status)
     facts = {
         "samples": status.last_samples,
         "snapshot": status.last_snapshot,
@@ -102,7 +98,24 @@ def status_lines(folder: RunFolder, status: Status) -> list[str]:
     }
     lines += [f"{name:10} {value}" for name, value in facts.items() if value]
     for change in status.interventions:
-        lines.append(f"changed    after step {change['step']}: {_change(change)}")
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            lines.append(f"changed    after step {change['step']}: {_change(change)}")
+    return lines
+
+
+def _numbers(status: Status) -> list[str]:
+    """Lines with the numbers of the last logged step."""
+    numbers = status.numbers
+    if not numbers:
+        return []
+    rates = ", ".join(f"{part} {rate:.3g}" for part, rate in numbers["lr"].items())
+    lines = [
+        f"step       {numbers['step']} of {status.steps}, epoch {numbers['epoch']}",
+        f"loss       {numbers['smoothed_loss']:.4f} (average), lr {rates}",
+    ]
+    if status.state == "running":
+        left = time.strftime("%H:%M:%S", time.gmtime(numbers["seconds_left"]))
+        lines.append(f"speed      {numbers['samples_per_second']:.3g} samples/s, {left} left")
     return lines
 
 

@@ -25,6 +25,7 @@ from lorasmith.config.problems import place, to_problems
 from lorasmith.config.schema import TrainSettings, all_settings, sections
 from lorasmith.config.values import optimizer_args
 from lorasmith.errors import Problem, SettingsError
+from lorasmith.files import parse_toml
 
 __all__ = ["Override", "dump_toml", "load_settings"]
 
@@ -165,7 +166,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             path, "is not text in UTF-8", "save it as UTF-8, or give a .toml file"
         ) from error
     try:
-        values = tomllib.loads(text)
+        values = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(_syntax_problem(path, text, str(error))) from error
     # A copy of a preset is a good start for a file; what it says of itself is no setting.
@@ -299,7 +300,7 @@ def parse_value(text: str, setting: Setting | None) -> Any:
     if bare and not text.startswith(('"', "'")):
         return text
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = parse_toml(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
     return parsed["value"] if len(parsed) == 1 else text

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import textwrap
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,6 +20,7 @@ from lorasmith.config import checks
 from lorasmith.config.problems import to_problems
 from lorasmith.config.schema import TrainSettings, all_settings
 from lorasmith.errors import Problem, SettingsError
+from lorasmith.files import parse_toml
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -61,7 +61,7 @@ def read_preset(name: str) -> Preset:
             "--preset", f"there is no preset {name!r}", f"{hint}there are {', '.join(names)}"
         )
     text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-    values = tomllib.loads(text)
+    values = parse_toml(text)
     about = values.pop("preset")
     _check(name, values)
     return Preset(name, about["title"], about["explains"].strip(), values, text)

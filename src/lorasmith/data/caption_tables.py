@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from lorasmith.data.caption_files import decode
 from lorasmith.data.layout import FolderSpec
+from lorasmith.files import parse_json
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
 
@@ -133,9 +133,9 @@ def _rows(path: Path, names: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
         if path.suffix.lower() in (".csv", ".tsv"):
             yield from _csv_rows(text, names)
         elif path.suffix.lower() == ".json":
-            yield from _json_rows(json.loads(text), path)
+            yield from _json_rows(parse_json(text), path)
         else:
-            yield from _json_rows([json.loads(line) for line in text.splitlines() if line.strip()])
+            yield from _json_rows([parse_json(line) for line in text.splitlines() if line.strip()])
     except (OSError, ValueError, RecursionError, csv.Error):
         return
 

@@ -24,6 +24,7 @@ _ESCAPED = re.compile(r"\{\{([^{}]*)\}\}")
 _OPEN, _CLOSE = "\ue000", "\ue001"  # private use: in no caption
 # Combinations of a caption's wildcards that are looked at; of more, as many drawn from all.
 _MOST_READINGS = 64
+_MOST_WILDCARDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +146,26 @@ def _with_separators(caption: str, rules: CaptionRules, rng: Random, step: int) 
 
 def resolve_wildcards(caption: str, rng: Random) -> str:
     """``{a|b|{c|d}}`` -> one of them, innermost first; ``{{text}}`` is ``{text}`` itself."""
-    caption = _escape(caption)
-    while found := _WILDCARD.search(caption):
+    return _unescape(_resolved(_escape(caption), rng))
+
+
+def _resolved(caption: str, rng: Random) -> str:
+    """An escaped caption with one choice for each wildcard."""
+    at = 0
+    while found := _WILDCARD.search(caption, at):
         choice = rng.choice(found.group(1).split("|"))
         caption = caption[: found.start()] + choice + caption[found.end() :]
-    return _unescape(caption)
+        # The next one is the one around it, or further on.
+        at = max(0, caption.rfind("{", 0, found.start()))
+    return caption
 
 
 def _choices(caption: str) -> list[str]:
     """Texts that the wildcards of an escaped caption may give."""
+    if caption.count("{") > _MOST_WILDCARDS:
+        # Far more texts than are looked at: some of them, drawn whole.
+        draws = (Random(number) for number in range(_MOST_READINGS))
+        return list(dict.fromkeys(_resolved(caption, draw) for draw in draws))
     texts = [caption]
     while any(map(_WILDCARD.search, texts)):
         texts = list(dict.fromkeys(text for one in texts for text in _resolved_once(one)))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 from lorasmith.errors import DatasetError, RunError
-from lorasmith.files import is_disk_full, write_json
+from lorasmith.files import is_disk_full, parse_json, write_json
 
 # A file written within this time of its reading might be written again without a new time stamp.
 _UNSETTLED_NS = 2_000_000_000
@@ -69,7 +68,7 @@ def _name(file: Path) -> str:
 
 def _read(path: Path) -> dict[str, list[Any]]:
     with contextlib.suppress(OSError, ValueError):
-        value = json.loads(path.read_text("utf-8"))
+        value = parse_json(path.read_text("utf-8"))
         if isinstance(value, dict):
             return {k: v for k, v in value.items() if isinstance(v, list) and len(v) == 3}
     return {}

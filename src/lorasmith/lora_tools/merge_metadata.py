@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from lorasmith.files import parse_json
 from lorasmith.lora_tools.modules import LoraModules
 from lorasmith.lora_tools.output import carried_metadata, network_metadata
 from lorasmith.lora_tools.sources import LoraSource
@@ -96,7 +97,7 @@ def _tags(files: Sequence[LoraModules]) -> dict[str, dict[str, int]]:
 def _counts(text: str | None) -> dict[str, dict[str, int]]:
     """Empty where it is not what sd-scripts writes: tags are no reason to refuse a file."""
     try:
-        value = json.loads(text or "{}")
+        value = parse_json(text or "{}")
         return {
             str(folder): {str(tag): int(count) for tag, count in counts.items()}
             for folder, counts in value.items()

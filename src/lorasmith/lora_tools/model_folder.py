@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasmith.errors import Problem
+from lorasmith.files import parse_json
 from lorasmith.lora_tools.output import check_new
 
 WEIGHTS = frozenset(
@@ -79,7 +80,7 @@ def new_index(text: str, sizes: Mapping[str, int]) -> str:
     Args:
         sizes: bytes of data of each new shard, by its name.
     """
-    index = json.loads(text)
+    index = parse_json(text)
     named = {tensor: new_name(name) for tensor, name in index["weight_map"].items()}
     total = sum(sizes[name] for name in set(named.values()))
     metadata = {**index.get("metadata", {}), "total_size": total}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.errors import Problem
-from lorasmith.files import free_bytes, safetensors_start
+from lorasmith.files import free_bytes, parse_json, safetensors_start
 from lorasmith.tensor_files import DTYPE_NAMES
 
 _FILE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -140,7 +140,7 @@ def read_object(text: str | None) -> dict[str, Any]:
     """A JSON object of a header; empty where it is none: another program's words are no reason to
     refuse a file."""
     try:
-        value = json.loads(text or "{}")
+        value = parse_json(text or "{}")
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

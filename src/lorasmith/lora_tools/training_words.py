@@ -5,11 +5,11 @@ Metadata comes from anywhere: values that are not what they should be are left o
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lorasmith.files import parse_json
 from lorasmith.lora_tools.report import MOST_TRIGGERS, Folder, Words
 
 _REPEATS = re.compile(r"(\d+)_(.+)")
@@ -176,6 +176,6 @@ def _table(text: str | None) -> dict[Any, Any]:
 
 def _json(text: str | None) -> Any:
     try:
-        return json.loads(text or "null")
+        return parse_json(text or "null")
     except (ValueError, RecursionError):
         return None

@@ -21,6 +21,7 @@ from lorasmith.files import (
     MAX_HEADER_BYTES,
     SafetensorsHeader,
     TensorInfo,
+    parse_json,
     parse_safetensors_header,
 )
 
@@ -104,11 +105,11 @@ def restore(converted: RawFile) -> RawFile | None:
     if text is None:
         return None
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         if values["metadata"] != _digest(metadata):
             return None
         start, left_out = _unpacked(values["header"]), _unpacked(values["left_out"])
-        names = json.loads(_unpacked(values["names"]))
+        names = parse_json(_unpacked(values["names"]))
         size = 8 + len(start) + len(left_out) + sum(len(data) for data in converted.data.values())
         header = parse_safetensors_header(start, size)
         if values["content"] != _content_hash(converted):

@@ -9,12 +9,12 @@ scale of the latents) is the family's default, unless the file's header says oth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lorasmith.errors import CheckpointError, Problem
+from lorasmith.files import parse_json
 from lorasmith.models.families.sd1 import SD1
 from lorasmith.models.families.sd2 import SD2
 from lorasmith.models.families.sdxl import SDXL
@@ -253,7 +253,7 @@ def parse_overrides(metadata: Mapping[str, str], where: object = "") -> Override
         return Overrides(prediction=prediction)
     problem = Problem(str(where), f"its header entry {METADATA_KEY} is damaged")
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         unet, vae = (pick_allowed(part, values.get(part, {})) for part in ("unet", "vae"))
         # Files written before there were families with two text encoders have one, called "text".
         texts = {"text_encoder": values["text"]} if "text" in values else values.get("texts", {})

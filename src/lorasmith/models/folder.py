@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lorasmith.errors import CheckpointError
+from lorasmith.files import parse_json
 from lorasmith.models.family import PREDICTIONS, Overrides, pick_allowed
 
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
@@ -62,7 +62,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         todo = "download it again"
         raise CheckpointError.of(path, f"cannot be read as JSON: {error}", todo) from error

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from lorasmith import __version__
 from lorasmith.data.pictures import DECODER_ERRORS, open_image
 from lorasmith.errors import PromptError
-from lorasmith.files import atomic_path
+from lorasmith.files import atomic_path, parse_json
 from lorasmith.sampling.prompt_tags import format_tag, take_tags
 from lorasmith.sampling.request import UPSCALERS, PictureRequest
 from lorasmith.sampling.samplers import find_sampler
@@ -250,6 +250,6 @@ def _unquote(value: str) -> str:
     if not value.startswith('"'):
         return value
     try:
-        return str(json.loads(value))
+        return str(parse_json(value))
     except ValueError:
         return value

@@ -142,7 +142,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
-def _plain(limit: float) -> str:
+def _plain(limit: float | None) -> str:
     return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorasmith.files import write_json
+from lorasmith.files import parse_json, write_json
 
 # Raised when a number comes to mean something else, so that old files are measured anew.
 VERSION = 1
@@ -108,7 +107,7 @@ class MeasuresFile:
 
     def _read(self) -> dict[str, Measures]:
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
+            content = parse_json(self._path.read_text(encoding="utf-8"))
             if content["version"] != VERSION:
                 return {}
             return {key: Measures(**record) for key, record in content["snapshots"].items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,7 +13,7 @@ from lorasmith.data.dataset import Dataset
 from lorasmith.data.holdout import measured, measuring_dataset
 from lorasmith.data.scan import Picture, scan
 from lorasmith.errors import Problem, RunError, UserError
-from lorasmith.files import quick_fingerprint
+from lorasmith.files import parse_json, quick_fingerprint
 from lorasmith.models.family import Architecture
 from lorasmith.models.source import locate
 from lorasmith.sampling.from_captions import stripped
@@ -170,7 +169,7 @@ def _changed(folder: RunFolder, base: str, pictures: int) -> Iterator[str]:
     if read_info(folder).get("base_model", base) != base:
         yield "the base model's file"
     try:
-        report = json.loads((folder.path / "dataset.json").read_text(encoding="utf-8"))
+        report = parse_json((folder.path / "dataset.json").read_text(encoding="utf-8"))
         known = len(report["pictures"])
     except (OSError, ValueError, LookupError, TypeError):
         return

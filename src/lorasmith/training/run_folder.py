@@ -20,7 +20,6 @@ beside it, under sd-scripts' names: the LoRA files, and the pictures in ``sample
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -35,7 +34,13 @@ from typing import Any, TextIO
 from lorasmith import __version__
 from lorasmith.config.run_sections import Layout
 from lorasmith.errors import Problem, RunError
-from lorasmith.files import check_writable, read_safetensors_header, write_json, write_text
+from lorasmith.files import (
+    check_writable,
+    parse_json,
+    read_safetensors_header,
+    write_json,
+    write_text,
+)
 from lorasmith.run_paths import find_run_folder, hidden_folder, lora_name, loras_of
 
 # The newest, and the one before in case the newest turns out bad.
@@ -277,7 +282,7 @@ def read_info(folder: RunFolder) -> dict[str, Any]:
     if not folder.info.exists():
         return {}
     try:
-        info = json.loads(folder.info.read_text(encoding="utf-8"))
+        info = parse_json(folder.info.read_text(encoding="utf-8"))
     except ValueError:
         info = None
     if not isinstance(info, dict):
@@ -292,7 +297,7 @@ def steps_of(lora: Path) -> int | None:
         text = read_safetensors_header(lora).metadata.get("ss_steps", "")
     except (ValueError, OSError):  # A damaged file is told of when it is to be used.
         return None
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def drop_lines_after(path: Path, step: int) -> None:
@@ -303,9 +308,10 @@ def drop_lines_after(path: Path, step: int) -> None:
     # The last line of a killed run may be cut short, or hold anything after a power cut.
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and record.get("step", 0) <= step:
+        number = record.get("step", 0) if isinstance(record, dict) else None
+        if isinstance(number, int | float) and number <= step:
             kept.append(line + "\n")
     write_text(path, "".join(kept))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorasmith.files import parse_json
 from lorasmith.training.run_folder import RunFolder, read_info, sample_pattern
 
 
@@ -35,8 +35,8 @@ def read_status(folder: RunFolder) -> Status:
     info = read_info(folder)
     numbers: dict[str, Any] = {}
     for record in _records(folder.metrics):
-        if record.get("loss") is not None and "epoch" in record:
-            numbers = record
+        if _is_number(record.get("loss")) and _is_number(record.get("epoch")):
+            numbers = {key: value for key, value in record.items() if _is_plain(value)}
     last: dict[str, dict[str, Any]] = {}
     for record in _records(folder.events):
         last[str(record.get("event"))] = record
@@ -48,19 +48,42 @@ def read_status(folder: RunFolder) -> Status:
     samples, trouble = _path(last.get("SampleSaved")), last.get("TroubleFound", {})
     return Status(
         state,
-        info.get("steps"),
+        _whole(info.get("steps")),
         numbers,
         sample_pattern(samples) if samples else None,
         _path(last.get("SnapshotSaved")),
-        last.get("StateSaved", {}).get("step"),
+        _whole(last.get("StateSaved", {}).get("step")),
         str(trouble.get("found", "")),
-        list(info.get("interventions", [])),
+        [each for each in _listed(info.get("interventions")) if isinstance(each, dict)],
         len([p for p in folder.control.glob("*") if not p.name.startswith(".")]),
     )
 
 
 def _path(record: dict[str, Any] | None) -> Path | None:
-    return Path(record["path"]) if record else None
+    path = record.get("path") if record else None
+    return Path(path) if isinstance(path, str) else None
+
+
+# The files are text that anything may have written to: what has another type is left out.
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_plain(value: Any) -> bool:
+    """A number, or numbers by the name of their group."""
+    if isinstance(value, dict):
+        return all(map(_is_number, value.values()))
+    return _is_number(value) or value is None or isinstance(value, str)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -68,7 +91,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:  # The line that is being written.
             continue
         if isinstance(record, dict):

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from lorasmith.config.foreign.bash_words import Part, Word, parts_of
 from lorasmith.config.foreign.script_arithmetic import evaluate
-from lorasmith.config.foreign.script_values import LONGEST_MATCH, MARK, Reason, Script, glob_pattern
+from lorasmith.config.foreign.script_values import (
+    LONGEST_MATCH,
+    MARK,
+    Reason,
+    Script,
+    ScriptError,
+    glob_pattern,
+)
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]]*\])?(\+?=)")
+_MOST_WORDS = 1000  # of one word with braces
 _BRACED = re.compile(
     r"(?P<indirect>!)?(?P<count>\#(?=[\w@*]))?(?P<name>\w+|[@*#?$!-])(?:\[(?P<index>[^\]]*)\])?"
     r"(?P<rest>.*)\Z",
@@ -121,7 +130,10 @@ class BashExpansion:
 
     def _expand(self, word: Word, line: int) -> list[str]:
         """A word as the command's arguments: none, one or several."""
-        return [text for each in _unbraced(word) for text in self._fields(each, line, split=True)]
+        words = list(islice(_unbraced(word), _MOST_WORDS + 1))
+        if len(words) > _MOST_WORDS:
+            raise ScriptError(line, "holds braces that stand for too many words to be followed")
+        return [text for each in words for text in self._fields(each, line, split=True)]
 
     def _fields(self, word: Word, line: int, *, split: bool) -> list[str]:
         fields: list[str] = []
@@ -342,15 +354,15 @@ def _unbraced(word: Word) -> Iterator[Word]:
     for place, part in enumerate(word.parts):
         if part.kind != "text" or part.quoted:
             continue
-        match = re.search(r"(?<!\$)\{([^{}]*,[^{}]*|(-?\d+)\.\.(-?\d+))\}", part.text)
+        match = re.search(r"(?<!\$)\{([^{}]*,[^{}]*|(-?\d{1,18})\.\.(-?\d{1,18}))\}", part.text)
         if match is None:
             continue
         if match[2]:
             first, last = int(match[2]), int(match[3])
             step = 1 if last >= first else -1
-            texts = [str(each) for each in range(first, last + step, step)][:1000]
+            texts: Iterator[str] = map(str, range(first, last + step, step))
         else:
-            texts = match[1].split(",")
+            texts = iter(match[1].split(","))
         for text in texts:
             replaced = part.text[: match.start()] + text + part.text[match.end() :]
             parts = [*word.parts[:place], Part("text", replaced), *word.parts[place + 1 :]]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import struct
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from lorasmith.config.foreign.source import Source
 from lorasmith.config.foreign.tables import read_text
 from lorasmith.config.schema import all_settings, sections
 from lorasmith.errors import SettingsError
+from lorasmith.files import parse_json, parse_toml
 
 KINDS = (
     "a script (.sh, .ps1, .bat), sd-scripts' TOML, kohya_ss' JSON, TOML or JSON of "
@@ -125,11 +124,11 @@ def _content(text: str, path: Path) -> Any:
     if start == "{" or (start == "[" and suffix == ".json"):
         return _json(text, path)
     try:
-        table = tomllib.loads(text)
+        table = parse_toml(text)
     except (ValueError, RecursionError) as error:
         if start == "[" and suffix != ".toml":
             try:
-                return json.loads(text)
+                return parse_json(text)
             except (ValueError, RecursionError):
                 pass
         if suffix in (".toml", ".json") and not _names_the_script(text):
@@ -142,7 +141,7 @@ def _content(text: str, path: Path) -> Any:
 
 def _json(text: str, path: Path) -> Any:
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise SettingsError.of(path, f"is not JSON: {error}", "correct it") from error
     if not isinstance(content, dict | list):

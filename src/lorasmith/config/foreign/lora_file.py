@@ -7,7 +7,6 @@ them, with "None" for what was not given, and JSON for what is nested.
 from __future__ import annotations
 
 import ast
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from lorasmith.config.foreign.result import Given, Remark
 from lorasmith.config.foreign.source import Source
 from lorasmith.errors import Problem, SettingsError
-from lorasmith.files import SafetensorsHeader, read_safetensors_header
+from lorasmith.files import SafetensorsHeader, parse_json, read_safetensors_header
 
 KIND = "the metadata of a LoRA file"
 
@@ -284,7 +283,7 @@ def _python(text: str) -> Any:
 
 def _json(text: str | None) -> Any:
     try:
-        return json.loads(text or "null")
+        return parse_json(text or "null")
     except (ValueError, RecursionError):
         return None
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import json
 import tomllib
 from collections.abc import Mapping
+=======
+import re
+>>>>>>> dac914b (Fuzz targets for every reader, and what they found: deep JSON and TOML, huge numbers, odd run logs, many wildcards, huge braces)
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from lorasmith.config.sample_prompts import (
     read_line,
 )
 from lorasmith.config.schema import all_settings
+from lorasmith.files import parse_json, parse_toml
 
 SAMPLERS = {
     "ddim": "ddim", "ddpm": "ddim", "pndm": "plms", "lms": "lms", "heun": "heun",
@@ -211,9 +216,9 @@ def read_prompts(path: Path) -> list[dict[str, Any]]:
 def prompts_of(text: str, suffix: str = ".txt") -> list[dict[str, Any]]:
     """:func:`read_prompts` for what a file of this suffix holds."""
     if suffix == ".json":
-        content = json.loads(text)
+        content = parse_json(text)
     elif suffix == ".toml":
-        table = tomllib.loads(text)
+        table = parse_toml(text)
         shared = table.get("prompt", {})
         subsets = shared.pop("subset", None) if isinstance(shared, dict) else None
         content = [{**shared, **each} for each in subsets or []] or [shared]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from lorasmith.errors import SettingsError
+from lorasmith.files import parse_json, parse_toml
 
 
 def user_path(text: str) -> Path:
@@ -51,7 +50,7 @@ def read_table(path: Path) -> dict[str, Any]:
     """
     text = read_text(path)
     try:
-        table = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        table = parse_json(text) if path.suffix.lower() == ".json" else parse_toml(text)
     except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
         raise SettingsError.of(path, f"is not {kind}: {error}", "correct it") from error

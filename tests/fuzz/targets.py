@@ -1,0 +1,438 @@
+"""One target for each reader of text or files from outside: bytes in, nothing out.
+
+A target raises nothing, whatever it is given: errors that the reader documents are part of what it
+does. The files that readers want lie in :data:`FOLDER`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import random
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save
+
+from lorasmith import block_weights
+from lorasmith.cli.control import status_lines
+from lorasmith.config.foreign.argv import read_argv
+from lorasmith.config.foreign.engine import convert_source
+from lorasmith.config.foreign.files import read_file
+from lorasmith.config.foreign.samples import prompts_of
+from lorasmith.config.load import load_settings
+from lorasmith.data.caption_files import decode
+from lorasmith.data.captions import CaptionRules, readings, tags_of, vary
+from lorasmith.data.file_memo import FileMemo
+from lorasmith.data.layout import find_folders, folder_caption
+from lorasmith.data.pictures import glance, load_alpha, load_picture, read_header
+from lorasmith.errors import UserError
+from lorasmith.events import Request
+from lorasmith.files import parse_safetensors_header
+from lorasmith.lora_tools.inspect import inspect
+from lorasmith.lora_tools.preview import read_preview
+from lorasmith.lora_tools.training_words import training_words, words_of
+from lorasmith.models.pickles import locate_tensors, read_pickle_header
+from lorasmith.sampling.from_captions import drawings_of_file
+from lorasmith.sampling.from_picture import recipe
+from lorasmith.sampling.grid_axes import Sources
+from lorasmith.sampling.grid_kinds import parse_axis
+from lorasmith.sampling.infotext import format_infotext, parse_infotext, require_infotext
+from lorasmith.sampling.loras import LoraShelf
+from lorasmith.sampling.prompt import format_prompt, parse_prompt
+from lorasmith.sampling.prompt_tags import take_tags
+from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.wildcards import Wildcards
+from lorasmith.tensor_files import LOAD_ERRORS, load_torch_file
+from lorasmith.terminal import clean, escaped
+from lorasmith.training.run_folder import RunFolder, drop_lines_after
+from lorasmith.training.status import read_status
+
+FOLDER = Path(tempfile.gettempdir()) / "lorasmith-fuzz"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Args:
+        run: the reader.
+        corpus: sound inputs, which are changed.
+        words: pieces that make sense to the reader.
+    """
+
+    run: Callable[[bytes], object]
+    corpus: Callable[[], list[bytes]]
+    words: tuple[bytes, ...] = ()
+
+
+@cache
+def _place() -> Path:
+    FOLDER.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=FOLDER))
+
+
+def _file(name: str, data: bytes) -> Path:
+    path = _place() / name
+    path.write_bytes(data)
+    return path
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+# The readers
+
+
+def safetensors_header(data: bytes) -> None:
+    with suppress(ValueError):
+        header = parse_safetensors_header(data, len(data) + 8 + 4096)
+        training_words(header.metadata)
+        words_of(header.metadata)
+        read_preview(header.metadata)
+
+
+def lora_file(data: bytes) -> None:
+    with suppress(UserError):
+        inspect(_file("a.safetensors", data))
+
+
+def torch_program(data: bytes) -> None:
+    with suppress(ValueError):
+        locate_tensors(read_pickle_header(_file("a.ckpt", data)))
+
+
+def torch_file(data: bytes) -> None:
+    with suppress(*LOAD_ERRORS):
+        load_torch_file(_file("a.pt", data))
+
+
+def image(data: bytes) -> None:
+    path = _file("a.png", data)
+    for read in (read_header, load_picture, load_alpha, glance, require_infotext):
+        with suppress(UserError):
+            read(path)
+
+
+def caption(data: bytes) -> None:
+    text, _ = decode(data)
+    for rules in (CaptionRules(shuffle=True, keep_tokens=1, tag_dropout=0.3),
+                  CaptionRules(wildcards=True, keep_tokens_separator="|||",
+                               secondary_separator=";;;", prefix="a", suffix="b")):  # fmt: skip
+        vary(text, rules, rng=random.Random(0))
+        readings(text, rules)
+        tags_of(text, rules)
+
+
+def prompt(data: bytes) -> None:
+    text = _text(data)
+    with suppress(UserError):
+        take_tags(text)
+        parsed = parse_prompt(text)
+        parse_prompt(format_prompt(parsed))
+
+
+def wildcards(data: bytes) -> None:
+    with suppress(UserError):
+        Wildcards().expand(_text(data), 7)
+    _file("name.txt", data)
+    with suppress(UserError):
+        Wildcards(_place()).expand("__name__, {__name__|2$$__name__}", 7)
+
+
+def infotext(data: bytes) -> None:
+    with suppress(UserError):
+        info = parse_infotext(_text(data))
+        parse_infotext(format_infotext(info))
+        recipe(info, "a.png")
+
+
+def settings(data: bytes) -> None:
+    with suppress(UserError):
+        load_settings(_file("a.toml", data), [])
+
+
+def overrides(data: bytes) -> None:
+    with suppress(UserError):
+        load_settings(None, [line for line in _text(data).split("\n")[:8] if line])
+
+
+def _foreign(suffix: str) -> Callable[[bytes], None]:
+    def run(data: bytes) -> None:
+        with suppress(UserError):
+            convert_source(read_file(_file(f"a{suffix}", data)))
+
+    return run
+
+
+def arguments(data: bytes) -> None:
+    with suppress(UserError):
+        convert_source(read_argv(_text(data).split("\n")))
+
+
+def sample_prompts(data: bytes) -> None:
+    for suffix in (".txt", ".toml", ".json"):
+        with suppress(ValueError):
+            prompts_of(_text(data), suffix)
+    with suppress(UserError):
+        drawings_of_file(_file("p.txt", data), PictureRequest(""), Path("out"))
+
+
+def run_logs(data: bytes) -> None:
+    """The file's parts are a run's files."""
+    folder = RunFolder(_place() / "run")
+    folder.control.mkdir(parents=True, exist_ok=True)
+    info, events, metrics = [*data.split(b"\n---\n"), b"", b""][:3]
+    folder.info.write_bytes(info)
+    folder.events.write_bytes(events)
+    folder.metrics.write_bytes(metrics)
+    with suppress(UserError):
+        status_lines(folder, read_status(folder))
+    with suppress(UserError):
+        drop_lines_after(folder.metrics, 3)
+    FileMemo(folder.info)
+    with suppress(UserError):
+        Request.parse(_text(events))
+
+
+def folder_names(data: bytes) -> None:
+    root = _place() / "set"
+    shutil.rmtree(root, ignore_errors=True)
+    for name in data.split(b"\n")[:4]:
+        with suppress(OSError, ValueError):
+            (root / _text(name).replace("/", "_")).mkdir(parents=True)
+            (root / _text(name).replace("/", "_") / "a.png").write_bytes(b"x")
+    root.mkdir(parents=True, exist_ok=True)
+    with suppress(UserError):
+        for spec in find_folders(root):
+            folder_caption(spec)
+
+
+def grid_axis(data: bytes) -> None:
+    sources = Sources(LoraShelf(None))
+    with suppress(UserError):
+        parse_axis("--x", _text(data), sources)
+
+
+def weights(data: bytes) -> None:
+    text = _text(data)
+    for read in (
+        block_weights.parse, block_weights.parse_given, block_weights.learning_weights,
+        lambda value: block_weights.sizes(value, whole=True),
+        lambda value: block_weights.sizes(value, whole=False),
+    ):  # fmt: skip
+        with suppress(ValueError):
+            read(text)
+
+
+def terminal(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    assert "\x1b" not in clean(text)
+    assert "\x9b" not in escaped(text)
+
+
+# What they begin with
+
+
+def _lora() -> bytes:
+    tensors = {
+        f"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q.{name}": value
+        for name, value in {
+            "lora_down.weight": torch.ones(2, 640), "lora_up.weight": torch.zeros(640, 2),
+            "alpha": torch.tensor(1.0),
+        }.items()
+    }  # fmt: skip
+    tags = {"10_zorp": {"zorp": 9, "hat": 2}}
+    return save(tensors, {
+        "ss_tag_frequency": json.dumps(tags), "ss_network_dim": "2", "ss_learning_rate": "1e-4",
+        "ss_dataset_dirs": json.dumps({"10_zorp": {"n_repeats": 10, "img_count": 9}}),
+        "ss_network_module": "networks.lora", "ss_bucket_info": '{"buckets": {}}',
+        "modelspec.thumbnail": "data:image/jpeg;base64,/9j/4AAQ",
+        "modelspec.resolution": "512x512", "ss_datasets": "[]", "ss_network_args": "{}",
+    })  # fmt: skip
+
+
+def _headers() -> list[bytes]:
+    data = _lora()
+    (length,) = struct.unpack_from("<Q", data)
+    return [data[8 : 8 + length]]
+
+
+def _torch(old: bool) -> bytes:
+    buffer = io.BytesIO()
+    content = {"state_dict": {"a": torch.ones(2, 3), "b": torch.zeros(1).half()}, "epoch": 3,
+               "optimizer_states": [{"state": {0: {"step": 3}}, "lr": 1e-4}]}  # fmt: skip
+    torch.save(content, buffer, _use_new_zipfile_serialization=not old)
+    return buffer.getvalue()
+
+
+def _torch_files() -> list[bytes]:
+    plain = pickle.dumps({"a": [(1, 2.5, None), {"b": "c" * 20}]}, 4)
+    return [_torch(False), _torch(True), plain, pickle.dumps({"a": (1, "b")}, 0)]
+
+
+def _images() -> list[bytes]:
+    picture = Image.radial_gradient("L").resize((24, 20)).convert("RGB")
+    alpha = picture.convert("RGBA")
+    found = []
+    info = PngInfo()
+    info.add_text("parameters", "a cat\nNegative prompt: b\nSteps: 3, Seed: 4, Size: 24x20")
+    info.add_itxt("Software", "x" * 50, zip=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options: list[tuple[Image.Image, str, dict[str, object]]] = [
+        (picture, "PNG", {"pnginfo": info}), (alpha, "PNG", {}), (picture.convert("P"), "PNG", {}),
+        (picture.convert("I;16"), "PNG", {"exif": exif}), (picture, "JPEG", {"exif": exif}),
+        (picture, "JPEG", {"progressive": True}), (picture, "WEBP", {}), (picture, "BMP", {}),
+        (alpha, "WEBP", {"lossless": True, "exif": exif}), (picture, "GIF", {}),
+        (picture, "TIFF", {"compression": "tiff_lzw"}), (picture, "TIFF", {"exif": exif}),
+        (picture.convert("CMYK"), "JPEG", {}), (picture.convert("1"), "TIFF", {}),
+    ]  # fmt: skip
+    for one, kind, more in options:
+        buffer = io.BytesIO()
+        one.save(buffer, kind, **more)
+        found.append(buffer.getvalue())
+    return found
+
+
+def _lines(*texts: str) -> Callable[[], list[bytes]]:
+    return lambda: [text.encode() for text in texts]
+
+
+JSON_WORDS = (
+    b"[" * 3000, b'{"a":' * 3000, b"9" * 5000, b"1e999", b"NaN", b"null", b"-0", b'"\\ud800"',
+    b"true", b"{}", b"[]", b'""', b",", b":", b"\xff\xfe", b"\xef\xbb\xbf", b"18446744073709551616",
+)  # fmt: skip
+TOML_WORDS = (
+    b"[" * 3000, b"[[", b"]]", b"= ", b'"""', b"a.b.c", b"a." * 2000, b"inf", b"nan", b"1e400",
+    b"9" * 5000, b"0x" + b"f" * 3000, b"1979-05-27T07:32:00Z", b"{", b"}", b"\n", b"true",
+)  # fmt: skip
+SHELL_WORDS = (
+    b"$(", b")", b"${", b"}", b"`", b'"', b"'", b"\\\n", b"<<EOF\n", b"for x in ", b"; do ",
+    b"done\n", b"if [ ", b" ]; then\n", b"fi\n", b"while true; do\n", b"$((", b"))", b"1" * 400,
+    b"(" * 500, b"$x", b"x=$x$x\n", b"case ", b"esac\n", b"f() {\n", b"2**99999999", b"<<99999",
+    b"{1..999999999}", b"&& ", b"|| ", b"!", b"\r\n",
+)  # fmt: skip
+POWERSHELL_WORDS = (
+    b"$(", b"@(", b"@{", b"}", b"[System.Collections.ArrayList]", b"-f ", b'@"\n', b'\n"@', b"`\n",
+    b"if (", b") {", b"else", b"foreach ($a in ", b"-eq ", b"$x", b"$x = $x + $x\n", b"(" * 500,
+    b"'a' * 999999999", b"1..999999999", b"while ($true) {", b"-replace ", b"-join ", b"[int]",
+    b".Replace(", b"'(a+)+$'", b"-match ", b"switch (", b"$null", b"\r\n",
+)  # fmt: skip
+CMD_WORDS = (
+    b"%", b"%%", b"!", b"^", b"^\n", b"set ", b"set /a ", b"set /p ", b"if ", b"else ", b"(", b")",
+    b"for %%i in (", b") do ", b"call ", b":label\n", b"goto label\n", b"goto :eof\n", b"%~dp0",
+    b"%x:~0,-1%", b"%x:a=b%", b"set x=%x%%x%\n", b"for /l %%i in (1,1,999999999) do ", b"&", b"|",
+    b"1<<99999", b"setlocal enabledelayedexpansion\n", b"(" * 500, b"\r\n",
+)  # fmt: skip
+PROMPT_WORDS = (
+    b"(", b")", b"[", b"]", b"(" * 2000, b"[" * 2000, b":1.2)", b":1e999)", b":nan)", b"|", b"::",
+    b"AND", b"BREAK", b"<lora:a:1>", b"<lora:", b"[a:b:0.5]", b"[a|b]", b"\\(", b"\\", b"{", b"}",
+    b"{2$$", b"{1-999999$$, $$", b"__name__", b"{" * 1000, b"lbw=", b":9" * 50, b"0.5]",
+)  # fmt: skip
+RUN = """{"status": "done", "steps": 9, "interventions": [{"step": 1}]}
+---
+{"event": "SampleSaved", "step": 3, "path": "/a/00000003-00-1.png"}
+{"event": "TroubleFound", "found": "nan", "step": 4}
+lr=0.5
+---
+{"step": 3, "epoch": 1, "loss": 0.5}
+"""
+SCRIPT = """#!/bin/bash
+name="zorp"; lr=1e-4
+if [ "$name" = "zorp" ]; then dim=16; else dim=8; fi
+for n in 1 2; do x="$x $n"; done
+accelerate launch --num_cpu_threads_per_process=1 "sd-scripts/train_network.py" \\
+  --pretrained_model_name_or_path="./model.safetensors" --train_data_dir="./$name" \\
+  --network_dim=$dim --network_alpha=$((dim / 2)) --learning_rate=$lr --network_args "a=1" "b=2"
+"""
+POWERSHELL = """$name = "zorp"
+$dim = 16
+$ext = [System.Collections.ArrayList]::new()
+if ($name -eq "zorp") { [void]$ext.Add("--network_dim=$dim") } else { $dim = 8 }
+accelerate launch "./sd-scripts/train_network.py" --train_data_dir=$name `
+  --pretrained_model_name_or_path="./m.safetensors" --learning_rate="1e-4" $ext
+"""
+CMD = """@echo off
+set name=zorp
+set /a dim=8*2
+if "%name%"=="zorp" (set alpha=8) else (set alpha=1)
+accelerate launch train_network.py --train_data_dir="%~dp0%name%" --network_dim=%dim% ^
+  --pretrained_model_name_or_path=m.safetensors --network_alpha=%alpha%
+"""
+GUI = {
+    "pretrained_model_name_or_path": "m.safetensors", "train_data_dir": "img", "network_dim": 8,
+    "max_resolution": "512,512", "LoRA_type": "Standard", "learning_rate": 1e-4, "epoch": 2,
+    "optimizer": "AdamW8bit", "lr_scheduler": "cosine", "lr_warmup": 10, "noise_offset": 0,
+    "caption_extension": ".txt", "sample_prompts": "a --w 512", "optimizer_args": "a=1",
+}  # fmt: skip
+INFO = """a (cat:1.2) <lora:x:1>
+Negative prompt: bad, "quoted"
+Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 4, Size: 512x768,
+ Model hash: 0123456789, Clip skip: 2, Denoising strength: 0.5, Hires upscale: 2,
+ Hires steps: 5, Lora hashes: "x: 0123456789ab", Version: v1.10.1"""
+
+TARGETS: dict[str, Target] = {
+    "safetensors_header": Target(safetensors_header, _headers, (*JSON_WORDS, b"__metadata__",
+                                 b'"data_offsets"', b'"shape"', b'"F32"', b"ss_tag_frequency")),
+    "lora_file": Target(lora_file, lambda: [_lora()], JSON_WORDS),
+    "torch_program": Target(torch_program, _torch_files, (b"PK\3\4", b"PK\5\6", b"PK\1\2", b"Q",
+                            b"R", b"r\xff\xff\xff\xff", b"2", b"h\0h\0\x86q\0" * 40, b"}(u")),
+    "torch_file": Target(torch_file, _torch_files, (b"ctorch._utils\n_rebuild_parameter\n", b"Q",
+                         b"ctorch\nSize\n", b"ctorch\nfloat64\n", b"b", b"R", b"\x81")),
+    "image": Target(image, _images, (b"IHDR", b"IDAT", b"zTXt", b"iTXt", b"tEXt", b"eXIf", b"acTL",
+                    b"iCCP", b"II*\0", b"MM\0*", b"Exif\0\0", b"%!PS", b"8BPS", b"ALPH", b"ANMF")),
+    "caption": Target(caption, _lines("zorp, hat, red {a|b} |||x;;;y", "a\nb", "\u732b, 1girl"),
+                      (b"{", b"}", b"|", b",", b"\\", b"\n", b"|||", b";;;", b"{a|" * 500,
+                       b"\xff\xfe", b"\xfe\xff", b"\x81\x40", b"__", b"$$")),
+    "prompt": Target(prompt, _lines("a (cat:1.2), [dog|fox:0.5] AND b :2 BREAK <lora:x:0.5:0.6>",
+                                    "[a:b:5] ((x)) [[y]] \\(z\\)"), PROMPT_WORDS),
+    "wildcards": Target(wildcards, _lines("{a|b::c|2$$d|e} {2$$, $$x|y}", "a\n# b\n{c|d}"),
+                        PROMPT_WORDS),
+    "infotext": Target(infotext, _lines(INFO), (*PROMPT_WORDS, *JSON_WORDS, b"Steps: ", b"Seed: ",
+                       b"Size: ", b"Hires ", b"Negative prompt: ", b", ", b"inf", b"-1")),
+    "settings": Target(settings, _lines('version = 1\n[model]\npath = "demo"\n[data]\npath = "a"\n'
+                       '[optimizer]\nlr = 1e-4\nargs = {a = 1}\n[adapter]\nrank = 8\nblocks = "1"\n'
+                       '[[data.folders]]\npath = "b"\nrepeats = 3\n'), TOML_WORDS),
+    "overrides": Target(overrides, _lines("optimizer.lr=1e-4\nadapter.rank=8\ndata.path=a",
+                        "optimizer.args.d=2\nmodel=demo"), TOML_WORDS),
+    "sd_scripts_toml": Target(_foreign(".toml"), _lines(
+        'pretrained_model_name_or_path = "m"\ntrain_data_dir = "d"\nnetwork_dim = 8\n'
+        'network_args = ["conv_dim=4"]\nlearning_rate = 1e-4\n',
+        '[general]\nshuffle_caption = true\n[[datasets]]\nresolution = 512\n'
+        '[[datasets.subsets]]\nimage_dir = "a"\nnum_repeats = 3\n'), TOML_WORDS),
+    "kohya_json": Target(_foreign(".json"), lambda: [json.dumps(GUI).encode(),
+                         b'{"nodes": [], "links": []}'], JSON_WORDS),
+    "bash": Target(_foreign(".sh"), _lines(SCRIPT), SHELL_WORDS),
+    "powershell": Target(_foreign(".ps1"), _lines(POWERSHELL), POWERSHELL_WORDS),
+    "cmd": Target(_foreign(".bat"), _lines(CMD), CMD_WORDS),
+    "arguments": Target(arguments, _lines("--train_data_dir=a\n--network_dim\n8\n--lowram",
+                        "--learning_rate\n1e-4\n--network_args\na=1\nb=2\n--resolution\n512,512"),
+                        (b"--", b"=", b"\n", b"nan", b"1e999", b"9" * 5000, b"[" * 500)),
+    "sample_prompts": Target(sample_prompts, _lines("a cat --n dog --w 640 --h 512 --d 7 --s 20",
+                             '[prompt]\nwidth = 512\n[[prompt.subset]]\nprompt = "a"\n',
+                             '[{"prompt": "a", "seed": 3}]'), (*JSON_WORDS, *TOML_WORDS, b" --d ",
+                             b" --w ", b" --l nan", b" --ss ", b" --s 1e9")),
+    "run_logs": Target(run_logs, _lines(RUN), (*JSON_WORDS, b"\n---\n", b'"path":', b'"loss":')),
+    "folder_names": Target(folder_names, _lines("10_zorp girl\nreg\n5_x", "img\n10_\n_10\n1_1_1"),
+                           (b"\n", b"_", b"9" * 300, b"\xff", b".", b"..", b" ", b"\0")),
+    "grid_axis": Target(grid_axis, _lines("seed=1-4", "cfg=1-7 (+0.5)", "steps=1-10 [5]",
+                        'prompt=a,"b, c"', "sampler=euler,ddim", "strength@x=0-1 (+0.1)",
+                        "lbw=1,0,0,1", "size=512x512", "sr=a,b"), (b"=", b"-", b"(+", b")", b"[",
+                        b"]", b",", b'"', b"9" * 400, b"1e999", b"nan", b"inf", b"0.0000001")),
+    "block_weights": Target(weights, _lines("1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1", "rest=0 OUT03=1",
+                            "sine", "0.5:x=2", "BASE=1 IN=0.2 M00=[1]", "linear+0.25"),
+                            (b",", b"=", b"rest", b"IN", b"OUT", b"-", b"nan", b"1e999", b"X", b"R",
+                             b"U", b"9" * 400, b"sine", b"+", b":")),
+    "terminal": Target(terminal, _lines("a\x1b]0;x\x07", "s\u202e"), (b"\x1b", b"\xc2\x9b")),
+}  # fmt: skip

@@ -1,0 +1,79 @@
+"""Every reader with the same few inputs each time, and with those that once broke one."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.runner import broken_by, changed, fuzz, inputs
+from tests.fuzz.targets import TARGETS, Target
+
+COUNT = 60
+
+ONCE_BROKEN = {
+    "a record before the beginning of the file": (
+        "torch_program",
+        b"PK\3\4" + bytes(26) + b"PK\1\2" + bytes(24) + struct.pack("<HHHHHII", 8, 0, 0, 0, 0, 0, 0)
+        + b"a/data.p" + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 54, 90, 0),
+    ),
+    "a TOML number of 5000 digits": ("settings", b"[optimizer]\nlr = " + b"9" * 5000),
+    "deep TOML": ("settings", b"a = " + b"[" * 5000),
+    "a brace of a billion words": ("bash", b"python train_network.py --x={1..999999999}\n"),
+    "braces that multiply": ("bash", b"python train_network.py --x=" + b"{1..999}" * 9 + b"\n"),
+    "deep JSON in a header": ("safetensors_header", b'{"__metadata__": {"ss_tag_frequency": "'
+                              + b'{\\"a\\":' * 5000 + b'"}}'),
+    "deep JSON in a run's log": ("run_logs", b"{}\n---\n" + b"[" * 100_000 + b"\n---\n{\"step\":"
+                                 + b"[" * 100_000),
+    "deep JSON of a prompt file": ("sample_prompts", b"[" * 100_000),
+    "deep JSON of a window": ("kohya_json", b'{"a":' * 100_000),
+    "a quoted value in an infotext": ("infotext", b"a\nSteps: 3, Seed: 4, Size: 8x8, Model: \""
+                                      + b"[" * 50_000 + b'"'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_few_inputs(name: str) -> None:
+    tried, findings = fuzz(name, count=COUNT, seed=0)
+    assert tried == COUNT
+    assert not findings
+
+
+@pytest.mark.parametrize("case", ONCE_BROKEN)
+def test_what_once_broke_a_reader(case: str) -> None:
+    name, data = ONCE_BROKEN[case]
+    assert not broken_by(TARGETS[name], data)
+
+
+def test_the_runner_sees_what_breaks() -> None:
+    def raises(data: bytes) -> None:
+        raise KeyError(data)
+
+    def hangs(data: bytes) -> None:
+        while True:
+            with contextlib.suppress(Exception):
+                while True:
+                    pass
+
+    assert "KeyError" in broken_by(Target(raises, lambda: [b""]), b"x")
+    if sys.platform != "win32":
+        assert "more than 2 s" in broken_by(Target(hangs, lambda: [b""]), b"x")
+    assert not broken_by(Target(lambda data: None, lambda: [b""]), b"x")
+
+
+def test_inputs_are_the_same_for_the_same_seed() -> None:
+    first, again, other = (inputs("prompt", seed) for seed in (1, 1, 2))
+    lists = [[next(each) for _ in range(50)] for each in (first, again, other)]
+    assert lists[0] == lists[1] != lists[2]
+    assert len(set(lists[0])) > 40
+
+
+def test_each_reader_has_a_sound_beginning(tmp_path: Path) -> None:
+    for name, target in TARGETS.items():
+        assert target.corpus(), name
+        for data in target.corpus():
+            assert not broken_by(target, data), name
+    assert changed.__doc__
