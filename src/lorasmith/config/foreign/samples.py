@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import json
-import tomllib
 from collections.abc import Mapping
-=======
-import re
->>>>>>> dac914b (Fuzz targets for every reader, and what they found: deep JSON and TOML, huge numbers, odd run logs, many wildcards, huge braces)
 from pathlib import Path
 from typing import Any
 
