@@ -83,7 +83,7 @@ def find_run_folder(path: Path) -> Path:
             raise RunError.of(path, f"holds {len(runs)} runs", f"say which: {shown}")
     raise RunError.of(
         path,
-        "is not a run: neither its folder, which has a settings.toml, nor its LoRA",
+        "is not a run folder: it has no settings.toml; nor is it the LoRA of a run",
         "give the folder or the LoRA that `lorasmith train` printed, such as runs/my-character",
     )
 
