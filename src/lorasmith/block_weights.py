@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from lorasmith.errors import quantity
 from lorasmith.number_text import number_hint
 
 BASE, MIDDLE = "BASE", "M00"
@@ -298,7 +299,7 @@ def _listed(text: str, special: Special | None, where: str) -> dict[str, float]:
         hint = f"did you mean {' or '.join(close)}?" if close else f"presets: {', '.join(PRESETS)}"
         raise ValueError(f"{where!r} is neither a preset nor a block; {hint}")
     if len(items) not in FORMS:
-        count = "1 value" if len(items) == 1 else f"{len(items)} values"
+        count = quantity(len(items), "value")
         raise ValueError(f"{count} given; expected {FORM_NAMES}")
     blocks = FORMS[len(items)]
     return {
@@ -337,7 +338,9 @@ def _side_numbers(
         blocks = blocks[: len(items)]
     if len(items) != len(blocks):
         ends = f"{blocks[0]} to {blocks[-1]}"
-        raise ValueError(f"{key} has {len(items)} values; expected {len(blocks)} ({ends})")
+        raise ValueError(
+            f"{key} has {quantity(len(items), 'value')}; expected {len(blocks)} ({ends})"
+        )
     try:
         # sd-scripts takes an empty place for 0.
         pairs = zip(items, blocks, strict=True)

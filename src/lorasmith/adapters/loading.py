@@ -74,7 +74,7 @@ def belongs_nowhere(where: str, names: Collection[str]) -> Problem:
         what = f"is {kind}, which is not for this model ({next(iter(names))}, …)"
     else:
         first = next(iter(names), "nothing")
-        what = f"none of its {len(names)} tensors belongs to this model (the first is {first})"
+        what = f"none of its tensors ({len(names)}) belongs to this model (the first is {first})"
     return Problem(where, what, "use a LoRA of the base model's family")
 
 

@@ -9,6 +9,7 @@ import click
 
 from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
+from lorasmith.errors import quantity
 from lorasmith.events import Controls
 from lorasmith.terminal import echo
 
@@ -80,4 +81,4 @@ def command(
         echo(f"{lora.source.text}: layers: {parts}{silent}")
     what = "would be" if dry_run else "is"
     size = f"{report.size / 1e6:.0f} MB"
-    echo(f"{out} {what} {size}; {report.tensors} tensors changed")
+    echo(f"{out} {what} {size}; {quantity(report.tensors, 'tensor')} changed")

@@ -9,6 +9,7 @@ import click
 
 from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
+from lorasmith.errors import quantity
 from lorasmith.events import Controls
 from lorasmith.terminal import echo
 
@@ -67,7 +68,7 @@ def command(
             controls=controls,
         )
     size = f"{done.size / 1e6:.1f} MB" + (", not written" if dry_run else "")
-    echo(f"{done.out}: {done.tensors} tensors, {done.before} to {done.after}, {size}")
+    echo(f"{done.out}: {quantity(done.tensors, 'tensor')}, {done.before} to {done.after}, {size}")
     if done.exact:
         echo("the file as it was before, byte for byte")
     for note in done.notes:

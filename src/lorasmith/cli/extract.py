@@ -11,6 +11,7 @@ import click
 
 from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
+from lorasmith.errors import quantity
 from lorasmith.events import Controls
 from lorasmith.terminal import echo, echo_json
 
@@ -184,18 +185,20 @@ def _record(report: ExtractReport) -> dict[str, Any]:
 def _lines(report: ExtractReport, out: Path) -> list[str]:
     size = f"{report.size / 1e6:.1f} MB"
     if report.written is None:
-        return [f"{out} would be {size} at most, {report.layers} layers"]
+        return [f"{out} would be {size} at most, {quantity(report.layers, 'layer')}"]
     lines = []
     for part in dict.fromkeys(module.part for module in report.modules):
         own = [module for module in report.modules if module.part == part]
         ranks = sorted({module.rank for module in own})
         said = f"rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "")
-        lines.append(f"{part}: {len(own)} layers, {said}")
+        lines.append(f"{part}: {quantity(len(own), 'layer')}, {said}")
     if report.norms:
         lines.append(f"{report.norms} norms, as they differ")
     if report.unchanged:
         some = ", ".join(report.unchanged[:_WORST]) + (", …" * (len(report.unchanged) > _WORST))
-        lines.append(f"{len(report.unchanged)} layers are the same in both models: {some}")
+        lines.append(
+            f"{quantity(len(report.unchanged), 'layer', 'is')} the same in both models: {some}"
+        )
     if report.outside:
         counts = ", ".join(f"{count} {kind}" for kind, count in report.outside.items())
         hint = "; --norms holds norms" if "norms" in report.outside else ""

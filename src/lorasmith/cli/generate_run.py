@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasmith.cli.interrupt import stop_on_interrupt
-from lorasmith.errors import Stopped
+from lorasmith.errors import Stopped, quantity
 from lorasmith.events import Controls, Notice
 from lorasmith.files import write_text
 
@@ -94,7 +94,10 @@ def _missing(work: Work, console: Console) -> list[int]:
     missing = [i for i, drawing in enumerate(work.drawings) if not drawing.path.exists()]
     there = len(work.drawings) - len(missing)
     if there:
-        console.print(f"{there} of {len(work.drawings)} pictures are there already, and stay")
+        console.print(
+            f"{there} of {quantity(len(work.drawings), 'picture')} "
+            f"{'is' if there == 1 else 'are'} there already, and stay"
+        )
     return missing
 
 

@@ -14,7 +14,7 @@ import click
 from lorasmith.cli.generate_options import NAMES
 from lorasmith.cli.grid_options import GridOptions, with_options
 from lorasmith.cli.interrupt import stop_on_interrupt
-from lorasmith.errors import Problem, Stopped, UserError
+from lorasmith.errors import Problem, Stopped, UserError, quantity
 from lorasmith.events import Controls, Notice
 from lorasmith.run_paths import DEFAULT_OUTPUT, lora_folder, runs_at
 
@@ -332,7 +332,7 @@ def _told(report: Report, out: Path) -> str:
     from lorasmith.sampling.grid_run import PAGE, SHEET, SMALL_SHEET
 
     kept = f", {report.kept} were there already" if report.kept else ""
-    lines = [f"{report.drawn} pictures drawn in {report.seconds:.0f} s{kept}"]
+    lines = [f"{quantity(report.drawn, 'picture')} drawn in {report.seconds:.0f} s{kept}"]
     if report.drawn:
         done, rows = report.switches, report.in_rows
         lines.append(

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from lorasmith.adapters.key_names import describe
 from lorasmith.block_weights import BLOCKS
+from lorasmith.errors import quantity
 
 
 class Row(Protocol):
@@ -65,7 +66,7 @@ def range_of(numbers: Sequence[int]) -> str:
 def dropped(unmatched: Sequence[str], where: str = "") -> str:
     """A line for tensors of no layer, and what they are, where their names tell."""
     kind = f" ({what})" if (what := describe(unmatched)) else ""
-    return f"dropped    {len(unmatched)} tensors of no layer{where}{kind}"
+    return f"dropped    {quantity(len(unmatched), 'tensor')} of no layer{where}{kind}"
 
 
 def megabytes(size: int) -> str:

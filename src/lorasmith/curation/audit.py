@@ -24,7 +24,7 @@ from lorasmith.data.caption_tables import SUFFIXES as TABLE_SUFFIXES
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
 from lorasmith.data.scan import Picture, Scan
-from lorasmith.errors import DatasetError, Problem
+from lorasmith.errors import DatasetError, Problem, quantity
 from lorasmith.events import Controls, Observer, ignore
 
 
@@ -109,22 +109,28 @@ class StepCount:
     def __str__(self) -> str:
         samples = self.train_samples + self.reg_samples
         reg = f" + {self.reg_samples} regularisation" if self.reg_samples else ""
-        parts = [f"{self.train_samples}{reg} samples in {_many(self.buckets, 'bucket')},"]
+        own = quantity(self.train_samples, "sample")
+        samples_text = f"{self.train_samples}{reg} samples" if reg else own
+        parts = [f"{samples_text} in {quantity(self.buckets, 'bucket')},"]
         sizes = " or ".join(map(str, self.batch_sizes))
-        parts.append(f"{sizes} to a batch: {_many(self.batches, 'batch')} an epoch")
+        parts.append(f"{sizes} to a batch: {quantity(self.batches, 'batch')} an epoch")
         if len(self.batch_sizes) == 1:
             short = self.batches - -(-samples // self.batch_sizes[0])
             if short:
                 parts.append(f"({short} more than {samples} / {sizes}: no batch mixes buckets)")
         if self.accumulation > 1:
             parts.append(
-                f"of which {self.accumulation} make a step: {self.steps_per_epoch} steps an epoch"
+                f"of which {self.accumulation} make a step: "
+                f"{quantity(self.steps_per_epoch, 'step')} an epoch"
             )
         if self.fixed:
-            parts.append(f"; {self.total} steps as set, which is {_many(self.epochs, 'epoch')}")
+            parts.append(
+                f"; {quantity(self.total, 'step')} as set, which is "
+                f"{quantity(self.epochs, 'epoch')}"
+            )
         else:
-            times = f"{self.steps_per_epoch} x {_many(self.epochs, 'epoch')}"
-            parts.append(f"; {times} = {_many(self.total, 'step')}")
+            times = f"{self.steps_per_epoch} x {quantity(self.epochs, 'epoch')}"
+            parts.append(f"; {times} = {quantity(self.total, 'step')}")
         return " ".join(parts).replace(" ;", ";")
 
 
@@ -338,11 +344,6 @@ def _picture_row(item: Item) -> PictureRow:
         round(placement.cropped, 4),
         item.repeats,
     )
-
-
-def _many(count: int, noun: str) -> str:
-    plural = noun + ("es" if noun.endswith("ch") and noun != "epoch" else "s")
-    return f"{count} {noun if count == 1 else plural}"
 
 
 def _plain(value: object) -> object:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.views import Augmentation, Views
-from lorasmith.errors import Problem
+from lorasmith.errors import Problem, quantity
 
 # Crops that enlarge a picture more than this teach its blur.
 ENLARGED_WORTH_SAYING = 1.25
@@ -50,12 +50,12 @@ class AugmentationCount:
             kind = (
                 "of which the random ones are drawn anew in every use" if self.fresh else "cached"
             )
-            parts.append(f"{self.views} views of {_many(self.pictures, 'picture')}, {kind}")
+            parts.append(f"{self.views} views of {quantity(self.pictures, 'picture')}, {kind}")
         if self.random:
             parts.append(f"{self.random} at random")
         if self.slices:
             parts.append(
-                f"{self.slices} slices of {_many(self.sliced, 'large picture')}, "
+                f"{self.slices} slices of {quantity(self.sliced, 'large picture')}, "
                 "one in every second use"
             )
         if self.mirrored:
@@ -157,12 +157,8 @@ def _blurred(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
         return []
     most = max(zooms[path] for path in worst)
     names = _names(worst)
-    what = f"enlarges {_many(len(worst), 'picture')} by up to {most:.2g} times ({names})"
+    what = f"enlarges {quantity(len(worst), 'picture')} by up to {most:.2g} times ({names})"
     return [Problem("augment.zoom", what, "use larger pictures or a smaller zoom: blur is learned")]
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _names(paths: Sequence[Path]) -> str:

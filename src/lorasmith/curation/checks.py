@@ -55,9 +55,9 @@ def missing_captions(scan: Scan) -> list[Problem]:
         name = folder_caption(spec)
         if not without or (spec.reg and name):  # their class is all that they need
             continue
-        which = f"{len(without)} of {_many(len(pictures), 'picture')} {_have(len(without))} no"
+        which = f"{len(without)} of {quantity(len(pictures), 'picture')} {_have(len(without))} no"
         if len(without) == len(pictures):
-            which = f"none of {_many(len(pictures), 'picture')} has a"
+            which = f"none of {quantity(len(pictures), 'picture')} has a"
         instead = f"the folder's name is used, {name!r}" if name else "they train with no words"
         names = (
             f" ({_names([picture.path for picture in without])})"
@@ -109,7 +109,8 @@ def long_captions(tokens: dict[Path, int], max_tokens: int) -> list[Problem]:
         return []
     longest = tokens[over[0]]
     what = (
-        f"{_are(len(over), 'caption')} longer than {max_tokens} tokens, and cut off there "
+        f"{quantity(len(over), 'caption', 'is')} longer than "
+        f"{max_tokens} tokens, and cut off there "
         f"(the longest has {longest}: {_name(over[0])})"
     )
     fitting = next((n for n in (150, 225) if n >= longest), 225)
@@ -130,7 +131,10 @@ def missing_trigger(dataset: Dataset, trigger: str) -> list[Problem]:
         if not lacking:
             return []
         names = _names([item.picture.path for item in lacking])
-        what = f"{trigger!r} is missing from {len(lacking)} of {len(items)} captions ({names})"
+        what = (
+            f"{trigger!r} is missing from {len(lacking)} of "
+            f"{quantity(len(items), 'caption')} ({names})"
+        )
         return [Problem("captions.trigger", what, "add it to them; it is never inserted")]
     warnings = []
     by_folder: dict[Path, list[Item]] = defaultdict(list)
@@ -148,7 +152,7 @@ def missing_trigger(dataset: Dataset, trigger: str) -> list[Problem]:
             names = _names([item.picture.path for item in lacking])
             what = (
                 f"most captions begin with {guess!r}, perhaps the trigger; "
-                f"{_many(len(lacking), 'caption')} {_have(len(lacking))} no such word ({names})"
+                f"{quantity(len(lacking), 'caption')} {_have(len(lacking))} no such word ({names})"
             )
             warnings.append(Problem(str(folder), what, "add it, or name another captions.trigger"))
     return warnings
@@ -161,13 +165,13 @@ def unused_syntax(dataset: Dataset) -> list[Problem]:
     several = [item for item in items if len(item.caption.splitlines()) > 1]
     if several:
         names = _names([item.picture.path for item in several])
-        what = f"{_many(len(several), 'caption')} {_have(len(several))} several lines ({names})"
+        what = f"{quantity(len(several), 'caption')} {_have(len(several))} several lines ({names})"
         todo = "join the lines, or set captions.wildcards to draw one each time"
         warnings.append(Problem("captions", f"{what}; only the first is used", todo))
     braces = [item for item in items if "{" in item.caption and "|" in item.caption]
     if braces:
         names = _names([item.picture.path for item in braces])
-        what = f"{{a|b}} in {_many(len(braces), 'caption')} is read as plain text ({names})"
+        what = f"{{a|b}} in {quantity(len(braces), 'caption')} is read as plain text ({names})"
         warnings.append(Problem("captions", what, "set captions.wildcards to draw one"))
     return warnings
 
@@ -261,7 +265,10 @@ def shared_stems(scan: Scan) -> list[Problem]:
     if not doubles:
         return []
     names = "; ".join(" and ".join(path.name for path in paths) for paths in doubles[:_NAMES])
-    what = f"{_are(len(doubles), 'name')} shared by several pictures, with one caption ({names}"
+    what = (
+        f"{quantity(len(doubles), 'name', 'is')} shared by several "
+        f"pictures, with one caption ({names}"
+    )
     what += _more(len(doubles)) + ")"
     return [Problem(str(doubles[0][0].parent), what, "rename or remove one of them")]
 
@@ -279,7 +286,10 @@ def enlarged(items: Sequence[Item]) -> list[Problem]:
         f"{_name(item.picture.path)} {item.placement.scale:.1f}x" for item in small[:_NAMES]
     )
     very = f", {twice} of them more than twice" if twice else ""
-    what = f"{_are(len(small), 'picture')} smaller than the bucket and enlarged{very} ({worst}"
+    what = (
+        f"{quantity(len(small), 'picture', 'is')} smaller than "
+        f"the bucket and enlarged{very} ({worst}"
+    )
     todo = "find larger ones, train at a lower data.resolution, or set buckets.upscale = false"
     return [Problem("resolution", f"{what}{_more(len(small))})", todo)]
 
@@ -295,7 +305,9 @@ def cropped(items: Sequence[Item]) -> list[Problem]:
     worst = ", ".join(
         f"{_name(item.picture.path)} {item.placement.cropped:.0%}" for item in lost[:_NAMES]
     )
-    what = f"{_many(len(lost), 'picture')} {_have(len(lost))} over {CROP_WORTH_SAYING:.0%} cut off"
+    what = (
+        f"{quantity(len(lost), 'picture')} {_have(len(lost))} over {CROP_WORTH_SAYING:.0%} cut off"
+    )
     todo = "crop them yourself around what matters, or widen buckets.min and buckets.max"
     return [Problem("buckets", f"{what} ({worst}{_more(len(lost))})", todo)]
 
@@ -312,7 +324,9 @@ def lonely_buckets(dataset: Dataset, batch: int, processes: int = 1) -> list[Pro
     ]
     if not alone:
         return []
-    what = f"{_many(len(alone), 'bucket')} {_have(len(alone))} a single picture, never in a batch"
+    what = (
+        f"{quantity(len(alone), 'bucket')} {_have(len(alone))} a single picture, never in a batch"
+    )
     todo = "crop it to a more common shape, or use a larger buckets.step"
     return [Problem("buckets", f"{what} with others ({_names(alone)})", todo)]
 
@@ -325,7 +339,7 @@ def regularisation(dataset: Dataset) -> list[Problem]:
         return []
     samples = sum(item.repeats for item in dataset.items if not item.reg)
     what = (
-        f"{len(unused)} of {len(reg)} regularisation pictures are not used: "
+        f"{quantity(len(unused), 'regularisation picture', 'is')} not used, of {len(reg)}: "
         f"the first {len(reg) - len(unused)} are enough for {samples} training samples"
     )
     return [Problem(str(unused[0].picture.path.parent), what, "remove them or repeat less")]
@@ -335,7 +349,10 @@ def transparent(looks: Sequence[Look]) -> list[Problem]:
     clear = [look.path for look in looks if look.transparent]
     if not clear:
         return []
-    what = f"{_are(len(clear), 'picture')} transparent in places, and laid on data.background"
+    what = (
+        f"{quantity(len(clear), 'picture', 'is')} transparent in "
+        "places, and laid on data.background"
+    )
     return [Problem("pictures", f"{what} ({_names(clear)})", "choose its colour to suit them")]
 
 
@@ -344,16 +361,11 @@ def alike(groups: Sequence[Sequence[Path]]) -> list[Problem]:
         return []
     names = "; ".join(" ~ ".join(map(_name, group[:_NAMES])) for group in groups[:_NAMES])
     extra = sum(len(group) - 1 for group in groups)
-    what = f"{_are(extra, 'picture')} nearly the same as another ({names}{_more(len(groups))})"
+    what = (
+        f"{quantity(extra, 'picture', 'is')} nearly the same as "
+        f"another ({names}{_more(len(groups))})"
+    )
     return [Problem("pictures", what, "keep the best of each, or they weigh double")]
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _are(number: int, noun: str) -> str:
-    return f"{_many(number, noun)} {'is' if number == 1 else 'are'}"
 
 
 def _have(number: int) -> str:

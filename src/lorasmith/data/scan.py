@@ -128,7 +128,10 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
         pictures += found
     if not findings.problems and not any(not folders[p.folder].reg for p in pictures):
         where = ", ".join(str(spec.path) for spec in folders)
-        what = f"the dataset is empty: no usable picture ({len(findings.ignored)} files ignored)"
+        what = (
+            "the dataset is empty: no usable picture "
+            f"({quantity(len(findings.ignored), 'file')} ignored)"
+        )
         findings.problems.append(Problem(where, what, f"put {', '.join(sorted(SUFFIXES))} in"))
     return Scan(
         tuple(folders),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.targets import AdapterRoot
-from lorasmith.errors import CheckpointError, Problem
+from lorasmith.errors import CheckpointError, Problem, quantity
 from lorasmith.models.mapped import MappedWeights
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.models.source import OpenedCheckpoint, open_checkpoint
@@ -127,10 +127,16 @@ def _misfits(base: OpenedCheckpoint, tuned: OpenedCheckpoint) -> list[Problem]:
         missing = sorted(own.keys() - other.keys()) + sorted(other.keys() - own.keys())
         wrong = [name for name in own if name in other and own[name] != other[name]]
         if missing:
-            what = f"{len(missing)} weights of the {part} are in one of the two alone"
+            what = (
+                f"{quantity(len(missing), 'weight')} of the {part} "
+                f"{'is' if len(missing) == 1 else 'are'} in one of the two alone"
+            )
             problems.append(Problem(tuned.source, f"{what}: {_some(missing)}"))
         if wrong:
-            what = f"{len(wrong)} weights of the {part} have another shape than the base model's"
+            what = (
+                f"{quantity(len(wrong), 'weight')} of the {part} "
+                f"{'has' if len(wrong) == 1 else 'have'} another shape than the base model's"
+            )
             problems.append(Problem(tuned.source, f"{what}: {_some(wrong)}"))
     return problems
 

@@ -176,7 +176,7 @@ def group_modules(
 def no_module(path: Path, names: Collection[str]) -> Problem:
     """That no tensor of a file is of a layer, and what the file is, where its names tell."""
     first = next(iter(names), "nothing")
-    what = f"none of its {len(names)} tensors is named as a layer's (first: {first})"
+    what = f"none of its tensors ({len(names)}) is named as a layer's (first: {first})"
     if kind := describe(names):
         what = f"is {kind}, not a LoRA of Stable Diffusion ({first}, …)"
     return Problem(str(path), what, "choose a LoRA of Stable Diffusion")

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lorasmith.adapters.file import LoraFile, load_lora, odd_tensors
-from lorasmith.errors import LoraFileError, Problem, UserError
+from lorasmith.errors import LoraFileError, Problem, UserError, quantity
 from lorasmith.files import read_safetensors_header
 from lorasmith.lora_tools.key_styles import style_of
 from lorasmith.lora_tools.layer_lists import ATTENTION, UNETS, unet_layers
@@ -162,7 +162,9 @@ def _pairs(tensors: Sequence[Tensor], path: Path) -> Pairs:
             said = f"{tuple(up.shape)} and {tuple(down.shape)}"
             raise _error(path, f"pair {number} is {said}, no up and down of a LoRA")
     if len(tensors) % 2 or not pairs:
-        raise _error(path, f"is a list of {len(tensors)} tensors, not of pairs of up and down")
+        raise _error(
+            path, f"is a list of {quantity(len(tensors), 'tensor')}, not of pairs of up and down"
+        )
     return pairs
 
 

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from lorasmith.errors import CheckpointError, Problem
+from lorasmith.errors import CheckpointError, Problem, quantity
 from lorasmith.models.family import Architecture, check_clip_skip
 from lorasmith.models.family_type import Config, TextEncoderSpec
 from lorasmith.models.layout import canonical_shape
@@ -233,7 +233,7 @@ def _count(source: str, what: str, names: list[str]) -> list[Problem]:
         return []
     listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
     todo = "the file is damaged, or is not a plain Stable Diffusion model"
-    return [Problem(source, f"{len(names)} weights are {what}: {listed}", todo)]
+    return [Problem(source, f"{quantity(len(names), 'weight', 'is')} {what}: {listed}", todo)]
 
 
 def set_weight(module: nn.Module, name: str, tensor: Tensor) -> None:

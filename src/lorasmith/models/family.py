@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorasmith.errors import CheckpointError, Problem
+from lorasmith.errors import CheckpointError, Problem, quantity
 from lorasmith.files import parse_json
 from lorasmith.models.families.sd1 import SD1
 from lorasmith.models.families.sd2 import SD2
@@ -193,7 +193,10 @@ def detect(shapes: Shapes, where: object = "", family: str = "auto") -> Family:
             raise CheckpointError.of(where, f"this is {kind.what}", kind.todo)
     if not has(UNET_NAMES)(shapes):
         some = ", ".join(list(shapes)[:3]) or "none at all"
-        what = f"these are not the weights of a diffusion model ({len(shapes)} tensors: {some})"
+        what = (
+            "these are not the weights of a diffusion model "
+            f"({quantity(len(shapes), 'tensor')}: {some})"
+        )
         raise CheckpointError.of(where, what, BASE_TODO)
     if family != "auto":
         return FAMILIES[family]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorasmith.errors import CheckpointError
+from lorasmith.errors import CheckpointError, quantity
 from lorasmith.models.layout import Place, canonical_shape
 from lorasmith.models.pickles import PICKLE_ERRORS, state_dict_of, stubs
 from lorasmith.models.source import AGAIN, StoredWeight
@@ -55,7 +55,7 @@ def read_weights(
                 yield name, tensor.reshape(shape).to(device)
         if broken:
             some = ", ".join(broken[:3])
-            what = f"{len(broken)} weights are not usable numbers: {some}"
+            what = f"{quantity(len(broken), 'weight', 'is')} not usable numbers: {some}"
             todo = "the file is broken, or made for higher precision: get another version of it"
             raise CheckpointError.of(file.path, what, todo)
 

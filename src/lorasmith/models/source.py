@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lorasmith.errors import CheckpointError, Problem, UserError
+from lorasmith.errors import CheckpointError, Problem, UserError, quantity
 from lorasmith.files import ASSETS, read_safetensors_header
 from lorasmith.models.architecture import architecture_of_parts
 from lorasmith.models.family import (
@@ -190,7 +190,9 @@ def _assemble(
         unknown += [(file.path, name) for name in layout.unknown]
         if layout.unused:
             some = ", ".join(layout.unused[:3])
-            notes.append(f"{len(layout.unused)} tensors of {file.path.name} are not used: {some}")
+            notes.append(
+                f"{quantity(len(layout.unused), 'tensor')} of {file.path.name} not used: {some}"
+            )
     problems = [
         Problem(
             str(path),

@@ -15,6 +15,8 @@ import csv
 import re
 from decimal import Decimal
 
+from lorasmith.errors import quantity
+
 MOST_VALUES = 1000
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
@@ -93,4 +95,4 @@ def _spread(first: Decimal, last: Decimal, count: int, whole: bool) -> list[Deci
 
 def _check_count(count: int) -> None:
     if not 1 <= count <= MOST_VALUES:
-        raise ValueError(f"{count} values; an axis has 1 to {MOST_VALUES}")
+        raise ValueError(f"{quantity(count, 'value')}; an axis has 1 to {MOST_VALUES}")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lorasmith.errors import Problem, PromptError, UserError
+from lorasmith.errors import Problem, PromptError, UserError, quantity
 from lorasmith.events import Notice, Observer
 from lorasmith.files import is_utf8
 from lorasmith.models.family import check_clip_skip
@@ -67,7 +67,10 @@ def _problems_of(check: Callable[[], object]) -> list[Problem]:
 def _check_sampler(request: PictureRequest) -> None:
     sampler = find_sampler(request.sampler, request.schedule)
     if request.steps > sampler.max_steps:
-        what = f"{sampler.title} takes at most {sampler.max_steps} steps, not {request.steps}"
+        what = (
+            f"{sampler.title} takes at most {quantity(sampler.max_steps, 'step')}, "
+            f"not {request.steps}"
+        )
         raise PromptError.of("steps", what)
     if request.eta and not sampler.takes_eta:
         raise PromptError.of("eta", f"{sampler.title} has no eta", "leave it out, or take DDIM")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lorasmith.errors import quantity
 from lorasmith.training.pick_measures import FULL, Measures
 
 # How often a picture is shown in a whole run that learns: the guides' settings come to about 100.
@@ -132,7 +133,8 @@ def limits_of(measures: Sequence[Measures], facts: Facts) -> tuple[str, ...]:
         )
     elif facts.held_out < FEW_HELD_OUT:
         limits.append(
-            f"Only {facts.held_out} pictures are held out: their loss tells a trend, not one "
+            f"Only {quantity(facts.held_out, 'picture', 'is')} held "
+            "out: their loss tells a trend, not one "
             "snapshot from the next."
         )
     if not facts.trigger:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lorasmith.curation.report import render
+from lorasmith.errors import quantity
 from lorasmith.training.memory import MemoryPlan
 from lorasmith.training.plan import GroupRate, Plan
 
@@ -35,7 +36,7 @@ def show_plan(plan: Plan, console: Console) -> None:
         for problem in plan.oddities:
             console.print(f"• {problem}", style="yellow", highlight=False, markup=False)
     console.print(
-        f"\nNothing has been done. Without --plan this trains {prepared.steps} steps "
+        f"\nNothing has been done. Without --plan this trains {quantity(prepared.steps, 'step')} "
         f"on {settings.model.path}.",
         highlight=False,
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.data.captions import readings
+from lorasmith.errors import quantity
 from lorasmith.events import Notice, Observer
 from lorasmith.files import write_bytes
 from lorasmith.sampling.request import PictureRequest
@@ -100,7 +101,7 @@ def model_card(run: Run, trigger: str) -> str:
         "strength": f"{STRENGTH:g}, as it was trained; less where it takes over too much",
         "clip skip": str(settings.model.clip_skip),
         "kind": f"{adapter.type}, rank {facts.dim}, alpha {facts.alpha}",
-        "trained on": f"{len(images)} pictures, {_length(run)}",
+        "trained on": f"{quantity(len(images), 'picture')}, {_length(run)}",
         "author": _plain(settings.save.author),
         "license": _plain(settings.save.license),
     }
@@ -125,16 +126,19 @@ def _tests(run: Run) -> Iterator[str]:
         yield f"- and {len(run.samples) - _PROMPTS} more"
     if run.prepared.measured is not None:
         yield ""
-        yield f"Its loss was measured on {run.prepared.measured.held_out} pictures held out."
+        yield (
+            f"Its loss was measured on {quantity(run.prepared.measured.held_out, 'picture')} "
+            "held out."
+        )
 
 
 def _drawn_with(request: PictureRequest) -> str:
     size = f"{request.width} x {request.height}, " if request.width else ""
-    return f"{size}{request.sampler}, {request.steps} steps, cfg {request.cfg:g}"
+    return f"{size}{request.sampler}, {quantity(request.steps, 'step')}, cfg {request.cfg:g}"
 
 
 def _length(run: Run) -> str:
-    return f"{run.steps} steps ({run.epochs} epoch{'s' if run.epochs != 1 else ''})"
+    return f"{quantity(run.steps, 'step')} ({quantity(run.epochs, 'epoch')})"
 
 
 def _plain(text: str) -> str:

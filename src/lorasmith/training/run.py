@@ -14,7 +14,7 @@ from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.curation.report import render, report_text
-from lorasmith.errors import Problem, RunError, Stopped, WriteError
+from lorasmith.errors import Problem, RunError, Stopped, WriteError, quantity
 from lorasmith.events import Controls, Notice, Observer
 from lorasmith.files import quick_fingerprint, remove_abandoned, write_error, write_json, write_text
 from lorasmith.models.source import locate
@@ -197,7 +197,7 @@ def refuse_shorter(folder: RunFolder, prepared: Prepared) -> None:
     # States may have been removed to save space, and the result of more steps is there.
     done = max(step_of(states[-1]) if states else 0, steps_of(folder.result) or 0)
     if done > prepared.steps:
-        what = f"has done {done} steps already, and {prepared.steps} are asked for"
+        what = f"has done {quantity(done, 'step')} already, and {prepared.steps} are asked for"
         todo = f"ask for {done} or more; or take one of its snapshots, or start a new run"
         raise RunError.of(folder.path, what, todo)
 
@@ -368,7 +368,9 @@ def describe(run: Run, observe: Observer) -> None:
     observe(Notice("info", f"{run.model_name}: {architecture.summary}"))
     for note in run.model.notes:
         observe(Notice("info", note))
-    observe(Notice("info", f"training {len(run.network)} modules on {where}: {trained}"))
+    observe(
+        Notice("info", f"training {quantity(len(run.network), 'module')} on {where}: {trained}")
+    )
     write_info(
         run.folder,
         status="started",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lorasmith.errors import quantity
 from lorasmith.events import ValidationDone
 
 
@@ -16,7 +17,7 @@ def validation_line(event: ValidationDone) -> str:
     if "held_out_change" in event.errors:
         change += f" ± {event.errors['held_out_change'] / base:.1%}"
     if event.step == 0 and not event.held_out_change:
-        return f"held-out  {event.held_out:.4f} on {event.pictures} pictures"
+        return f"held-out  {event.held_out:.4f} on {quantity(event.pictures, 'picture')}"
     return (
         f"held-out  {event.held_out:.4f}, {change} since the base model; "
         f"training pictures {event.training_change / training_base:+.1%}"

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from lorasmith.errors import LorasmithError, RunError, UserError
+from lorasmith.errors import LorasmithError, RunError, UserError, quantity
 from lorasmith.events import Observer, RolledBack, RunFinished, StateSaved, TroubleFound
 from lorasmith.training.diagnosis import Finding, diagnose
 from lorasmith.training.good_points import GoodPoints
@@ -90,7 +90,7 @@ class Vitals:
         lowest = max(min(before for _, before in self._norms), self._limits.small)
         if norm > self._limits.growth * lowest:
             steps = step - self._norms[0][0]
-            within = f"{steps} steps" if steps > 1 else "one step"
+            within = quantity(steps, "step")
             what = f"the norm of the weights grew {norm / lowest:.3g} times within {within}"
             raise Trouble(step, what, exploded=True)
         self._norms.append((step, norm))

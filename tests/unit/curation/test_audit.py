@@ -176,7 +176,7 @@ def test_unused_regularisation_pictures(folder: Path, save: Save) -> None:
     for number in range(40):
         save(folder / "reg" / "1_girl" / f"more {number}.png")
     report = check(folder)
-    assert "21 of 45 regularisation pictures are not used" in warning(report, "regularisation")
+    assert "21 regularisation pictures are not used, of 45" in warning(report, "regularisation")
     assert report.folders[1].uses == {0: 21, 1: 24}
 
 

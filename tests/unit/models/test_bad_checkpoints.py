@@ -233,7 +233,7 @@ def nan(base: Path, folder: Path) -> Path:
     return changed(base, folder, change)
 
 
-@case(r"1 weights are missing: unet conv_norm_out\.bias\b(.|\n)*layers\.1\.mlp\.fc1\.bias")
+@case(r"1 weight is missing: unet conv_norm_out\.bias\b(.|\n)*layers\.1\.mlp\.fc1\.bias")
 def missing(base: Path, folder: Path) -> Path:
     def change(state: State) -> None:
         del state[f"{UNET}out.0.bias"]
@@ -247,12 +247,12 @@ def missing_what_decides_the_architecture(base: Path, folder: Path) -> Path:
     return changed(base, folder, lambda state: state.pop(f"{UNET}out.2.weight"))
 
 
-@case(r"1 weights are too many: model\.diffusion_model\.extra\.weight")
+@case(r"1 weight is too many: model\.diffusion_model\.extra\.weight")
 def too_many(base: Path, folder: Path) -> Path:
     return changed(base, folder, lambda state: state.update({f"{UNET}extra.weight": torch.ones(1)}))
 
 
-@case(r"1 weights are of the wrong shape: .*time_embed\.2\.bias is \[7\], not \[32\]")
+@case(r"1 weight is of the wrong shape: .*time_embed\.2\.bias is \[7\], not \[32\]")
 def misshapen(base: Path, folder: Path) -> Path:
     return changed(
         base, folder, lambda state: state.update({f"{UNET}time_embed.2.bias": torch.ones(7)})
