@@ -21,6 +21,7 @@ ONCE_BROKEN = {
         + b"a/data.p" + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 54, 90, 0),
     ),
     "a TOML number of 5000 digits": ("settings", b"[optimizer]\nlr = " + b"9" * 5000),
+    "a size of 5000 digits": ("arguments", b"--resolution=" + b"5" * 5000),
     "deep TOML": ("settings", b"a = " + b"[" * 5000),
     "a brace of a billion words": ("bash", b"python train_network.py --x={1..999999999}\n"),
     "braces that multiply": ("bash", b"python train_network.py --x=" + b"{1..999}" * 9 + b"\n"),

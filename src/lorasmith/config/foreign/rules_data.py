@@ -55,7 +55,7 @@ def size(m: Making) -> None:
         )
         return
     parts = [part.strip() for part in str(m.value("resolution")).split(",")]
-    if not all(part.isdecimal() for part in parts) or len(parts) > 2:
+    if not all(part.isdecimal() and len(part) < 10 for part in parts) or len(parts) > 2:
         m.refuse(
             "resolution", f"{m.value('resolution')!r} is no size", "write 512, or 512,768 for w,h"
         )
