@@ -118,8 +118,8 @@ def settings_of(case: Case) -> TrainSettings:
 def estimated(case: Case) -> tuple[int, float]:
     """Bytes, and seconds that it took to know them."""
     begin = time.process_time()
-    cuda = torch.cuda.is_available()
-    use = Use(case.pixels, case.pixels, None, text=False, vae=False, channels_last=cuda)
+    cuda, cells = torch.cuda.is_available(), (case.pixels, case.pixels, case.batch)
+    use = Use(case.pixels, case.pixels, cells, None, text=False, vae=False, channels_last=cuda)
     run = EmptyRun(settings_of(case), PUBLISHED[case.model], DTYPES[case.precision], use)
     return run.step().total, time.process_time() - begin
 
@@ -243,7 +243,8 @@ def page_rows() -> Iterator[str]:
     for model, pixels in (("sd15", 512), ("sdxl", 1024)):
         for name, more in ON_THE_PAGE.items():
             case = Case(model, pixels, "bf16", settings=more)
-            use = Use(pixels, pixels, (pixels, pixels, 1), False, False, channels_last=True)
+            one = (pixels, pixels, 1)
+            use = Use(pixels, pixels, one, one, False, False, channels_last=True)
             run = EmptyRun(settings_of(case), PUBLISHED[model], torch.bfloat16, use)
             step, encoding, drawing = run.step(), run.encoding(1), run.decoding()
             run.model.save_vae_memory(tile_decoding=True)

@@ -201,7 +201,7 @@ def test_damaged_state_is_named(place: Place) -> None:
     run = place.output / "run"
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**info, "status": "started"}))
-    state = next((run / "state").glob("*.pt"))
+    state = next((run / "state").glob("*.state"))
     state.write_bytes(state.read_bytes()[:100])
     result = CliRunner().invoke(cli, ["train", "--resume", str(run)])
     refused(result, state.name, "cannot be read as a training state")
@@ -221,7 +221,7 @@ def test_disk_full_while_a_log_is_written(log: str, place: Place) -> None:
     refused(result, "the disk is full", "free some space", "train --resume")
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".toml"])
+@pytest.mark.parametrize("suffix", [".state", ".safetensors", ".toml"])
 def test_disk_full(suffix: str, place: Place) -> None:
     """Whatever is being written when the disk is full: said so, and no half file is left."""
     really = files.os.replace

@@ -159,7 +159,7 @@ def test_killed_after_the_request_it_is_still_repeated(
     """A change is saved in a state at its own step, so no resume can come before it."""
     monkeypatch.setattr("tests.recipes.matrix.Controls", lambda: Asking(3))
     run = run_with(tmp_path, {"train.steps": "4", "save.every_epochs": "0"})
-    assert (run / "state" / "step-00000003.pt").exists()
+    assert (run / "state" / "step-00000003.state").exists()
 
 
 def test_what_was_asked_of_a_dead_run_is_forgotten(tmp_path: Path) -> None:

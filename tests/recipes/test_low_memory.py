@@ -72,7 +72,7 @@ def test_a_run_on_packed_weights_goes_on_as_if_it_had_not_stopped(data: Path) ->
     half = trained(
         data, "half", train__base_precision="fp8", train__steps="4", save__every_steps="2"
     )
-    for path in (half / "state").glob("*4.pt"):
+    for path in (half / "state").glob("*4.state"):
         path.unlink()
     resume(half, [], console=QUIET, controls=Controls())
     first, second = (load_file(run / f"{run.name}.safetensors") for run in (whole, half))

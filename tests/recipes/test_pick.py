@@ -208,7 +208,7 @@ def test_a_run_without_snapshots(run: Path) -> None:
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is not a run folder"):
+    with pytest.raises(RunError, match="is not a run: neither"):
         open_run(tmp_path, FEW)
 
 
@@ -227,3 +227,32 @@ def test_a_damaged_snapshot_is_named(run: Path) -> None:
     (run / "run.safetensors").write_bytes(b"no lora")
     with pytest.raises(LoraFileError, match=r"run\.safetensors"):
         pick(run, pictures=FEW)
+
+
+def test_a_run_whose_files_lie_beside_it(tmp_path: Path) -> None:
+    """Named by its LoRA; a run folder that is hidden; folders with own sizes and batches."""
+    write_training_set(tmp_path / "data", pictures=4, regularisation=0, repeats=1)
+    folder = next((tmp_path / "data").glob("**/1_*"))
+    settings = tmp_path / "s.toml"
+    settings.write_text(
+        'model = "demo"\n[train]\nbatch = 3\naccumulation = 2\nsteps = 4\n'
+        '[save]\nlayout = "flat"\nname = "flat"\nevery_steps = 2\nevery_epochs = 0\n'
+        f'output = "{tmp_path / "out"}"\n'
+        "[sample]\nevery_epochs = 0\nat_start = false\nsteps = 1\ncfg = 1\n"
+        "[adapter]\nrank = 2\n[log]\ntensorboard = false\n"
+        f'[[data.folders]]\npath = "{folder}"\nrepeats = 4\nbatch = 1\n'
+        f'[[data.folders]]\npath = "{folder}"\nrepeats = 2\nresolution = 96\nbatch = 2\n'
+    )
+    done = CliRunner().invoke(cli, ["train", str(settings)])
+    assert done.exit_code == 0, done.output
+    for name in ("flat", "flat.safetensors", "flat-step00000002.safetensors"):
+        run = open_run(tmp_path / "out" / name, FEW)
+        assert [one.step for one in run.candidates] == [2, 4]
+        # 16 batches of one and 4 of two, two batches to a step: 24 uses in 10 steps, of 4 pictures.
+        assert run.material.trained == 4
+        assert run.uses_per_step == pytest.approx(24 / 10 / 4)
+    result = CliRunner().invoke(cli, ["pick", str(tmp_path / "out" / "flat"), "--pictures", "2"])
+    assert result.exit_code == 0, result.output
+    hidden = tmp_path / "out" / ".flat.lorasmith"
+    assert json.loads((hidden / "pick" / "verdict.json").read_text())["keep"]["step"] in (2, 4)
+    assert not (tmp_path / "out" / "pick").exists()

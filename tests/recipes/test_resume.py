@@ -89,7 +89,7 @@ def test_stopped_by_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130, output
     assert "--resume" in output
     assert "Traceback" not in output
-    assert list((folder / "state").glob("step-*.pt"))
+    assert list((folder / "state").glob("step-*.state"))
 
 
 @pytest.mark.slow
@@ -208,3 +208,19 @@ def test_what_a_killed_process_left_half_written_is_gone_after_resume(tmp_path: 
         path.write_bytes(b"half")
     assert resumed(folder).exit_code == 0
     assert not [path for path in folder.rglob(".*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_a_state_under_its_earlier_ending_is_gone_on_from(tmp_path: Path) -> None:
+    data = small_dataset(tmp_path / "data", pictures=2)
+    run_here(command(data, tmp_path / "out", "run", train__epochs="1"))
+    result = tmp_path / "out" / "run" / "run.safetensors"
+    before = result.read_bytes()
+    result.unlink()
+    states = list((result.parent / "state").iterdir())
+    # Web UIs list .pt, .ckpt and .safetensors in every folder below theirs.
+    assert {path.suffix for path in states} == {".state"}
+    for path in states:
+        path.rename(path.with_suffix(".pt"))
+    assert "going on after step" in resumed(result.parent).output
+    assert result.read_bytes() == before

@@ -42,7 +42,7 @@ def info(run: Path) -> dict[str, Any]:
 
 def all_finite(run: Path) -> bool:
     files = [load_file(path) for path in run.glob("*.safetensors")]
-    states = [torch.load(path, weights_only=True) for path in run.glob("state/*.pt")]
+    states = [torch.load(path, weights_only=True) for path in run.glob("state/*.state")]
     tensors = [t for file in [*files, *(s["parameters"] for s in states)] for t in file.values()]
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
@@ -180,7 +180,7 @@ def test_the_second_time_it_stops_with_everything_saved(tmp_path: Path, meddle: 
     assert "--resume" in message
     assert info(run)["status"] == "trouble"
     assert (run / "run-step00000004.safetensors").exists()
-    assert [path.name for path in run.glob("state/*")] == ["step-00000004.pt"]
+    assert [path.name for path in run.glob("state/*")] == ["step-00000004.state"]
     assert all_finite(run)
     assert [c["lr"] for c in info(run)["interventions"]] == [0.5]
 

@@ -26,7 +26,6 @@ from lorasmith.training.pick_measures import DRAWING_STEPS, VERSION, Measures, M
 from lorasmith.training.pick_run import Candidate, PickRun, open_run
 from lorasmith.training.pick_sheet import save_sheet
 from lorasmith.training.pick_verdict import Verdict, judge
-from lorasmith.training.run_folder import read_info
 
 PICTURES = 6
 
@@ -112,13 +111,9 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
     Args:
         captions_alone: whether no plain prompts were given.
     """
-    material, train = run.material, run.settings.train
-    processes = int(read_info(run.folder).get("processes", 1))
-    batch = train.batch * train.accumulation * processes
-    share = 0.5 if material.regularised else 1.0
+    material, shown = run.material, run.uses_per_step
     uses = [
-        None if one.step is None else one.step * batch * share / max(1, material.trained)
-        for one in run.candidates
+        None if one.step is None or shown is None else one.step * shown for one in run.candidates
     ]
     return Facts(
         labels=tuple(one.label for one in run.candidates),

@@ -19,7 +19,7 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.pictures import load_picture
 from lorasmith.data.rendering import render
-from lorasmith.errors import Stopped
+from lorasmith.errors import DatasetError, Stopped
 from lorasmith.events import Controls, Event, Notice, Observer, Progress
 from lorasmith.files import atomic_path
 from lorasmith.models.checkpoint import load_model
@@ -274,7 +274,7 @@ class Measurer:
     def _draw(self, captions: Sequence[str], name: str, kind: str) -> list[Image.Image]:
         """Drawings of the captions, from the folder where they are there already."""
         paths = [self._folder / f"{name}-{kind}-{n}.png" for n in range(len(captions))]
-        with contextlib.suppress(OSError, SyntaxError):  # Pillow's words for a damaged PNG.
+        with contextlib.suppress(DatasetError):  # Not drawn yet, or damaged.
             return [load_picture(path) for path in paths]
         requests = [self._request(escaped(said), n) for n, said in enumerate(captions)]
         made = generate(

@@ -117,6 +117,8 @@ class PickRun:
     Args:
         base: the base model's fingerprint.
         changed: what is not as it was when the run began.
+        uses_per_step: how often a step shows each training picture, in the mean; ``None`` where
+            the report on its dataset is gone.
     """
 
     folder: RunFolder
@@ -127,6 +129,7 @@ class PickRun:
     material: Material
     base: str
     changed: tuple[str, ...] = ()
+    uses_per_step: float | None = None
 
 
 def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
@@ -159,21 +162,37 @@ def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
         raise UserError(dict.fromkeys(problems))
     material = gather(settings, held, opened.architecture, pictures, plain)
     base = quick_fingerprint(locate(settings.model.path))
-    changed = tuple(_changed(folder, base, len(found.pictures) if found is not None else 0))
+    known, uses_per_step = _as_reported(folder, material.trained)
+    changed = tuple(_changed(folder, base, known, len(found.pictures) if found is not None else 0))
     return PickRun(
-        folder, settings, state, opened.architecture, tuple(candidates), material, base, changed
+        folder,
+        settings,
+        state,
+        opened.architecture,
+        tuple(candidates),
+        material,
+        base,
+        changed,
+        uses_per_step,
     )
 
 
-def _changed(folder: RunFolder, base: str, pictures: int) -> Iterator[str]:
-    if read_info(folder).get("base_model", base) != base:
-        yield "the base model's file"
+def _as_reported(folder: RunFolder, trained: int) -> tuple[int | None, float | None]:
+    """From the run's report on its dataset: how many pictures there were, and how often a step
+    showed each of the ``trained`` ones."""
     try:
         report = parse_json((folder.path / "dataset.json").read_text(encoding="utf-8"))
-        known = len(report["pictures"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return
-    if known != pictures:
+        steps = report["steps"]
+        shown = steps["train_samples"] / steps["steps_per_epoch"] / trained
+        return len(report["pictures"]), float(shown)
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
+        return None, None
+
+
+def _changed(folder: RunFolder, base: str, known: int | None, pictures: int) -> Iterator[str]:
+    if read_info(folder).get("base_model", base) != base:
+        yield "the base model's file"
+    if known is not None and known != pictures:
         yield f"the pictures ({known} then, {pictures} now)"
 
 
@@ -252,6 +271,6 @@ def gather(
         references,
         tuple(spread(asked, pictures)),
         tuple(plain),
-        len(training),
+        len({picture.path for picture in training}),
         bool(reg),
     )

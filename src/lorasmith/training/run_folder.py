@@ -149,7 +149,7 @@ class RunFolder:
         """Whether something was trained here, or others' files of this name lie here; a run that
         failed before its first step left none."""
         logged = self.metrics.exists() and self.metrics.stat().st_size > 0
-        return logged or bool(self.lora_files) or any(self.state.glob("*.pt"))
+        return logged or bool(self.lora_files) or any(self.state.glob("step-*"))
 
     @property
     def busy(self) -> bool:

@@ -24,7 +24,9 @@ from lorasmith.training.run_folder import KEPT_STATES
 from lorasmith.training.step import TrainStep
 
 FORMAT = 2
-NAME = re.compile(r"step-(\d{8})\.pt$")
+# No ending that web UIs list as a model: ComfyUI looks into hidden folders, too.
+_ENDING = ".state"
+_NAME = re.compile(r"step-(\d{8})\.(?:state|pt)")  # .pt as earlier versions wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,12 @@ def put_back(content: dict[str, Any], trainer: TrainStep, where: Path) -> Positi
 def save_state(
     folder: Path, trainer: TrainStep, position: Position, keep: int = KEPT_STATES
 ) -> Path:
-    """Write ``step-NNNNNNNN.pt`` into ``folder`` and remove all but the newest ``keep``.
+    """Write ``step-NNNNNNNN.state`` into ``folder`` and remove all but the newest ``keep``.
 
     Raises:
         RunError: it holds NaN or infinity, or could not be written; earlier states are intact.
     """
-    path = folder / f"step-{position.step:08d}.pt"
+    path = folder / f"step-{position.step:08d}{_ENDING}"
     for group in trainer.groups:
         if not bool(group.flat.detach().isfinite().all()):
             raise RunError.of(
@@ -98,12 +100,12 @@ def save_state(
 
 def list_states(folder: Path) -> list[Path]:
     """State files, oldest first."""
-    return sorted(path for path in folder.glob("step-*.pt") if NAME.search(path.name))
+    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
 
 
 def step_of(path: Path) -> int:
     """Steps that were done when the state was written."""
-    match = NAME.search(path.name)
+    match = _NAME.fullmatch(path.name)
     assert match, path
     return int(match.group(1))
 
