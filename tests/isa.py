@@ -5,8 +5,11 @@ without its newer instructions. Every combination of the two, with one and with 
 the terms of sums in another order; a test that passes under all of them has no tolerance that was
 read off one machine. A processor that lacks some of the instructions runs the others.
 
-    python tests/isa.py            # all of them
-    python tests/isa.py -k step    # what follows goes to pytest
+All tests under all 24 combinations take hours on two cores. So each combination runs every eighth
+test, another eighth for each of those with the same instructions in PyTorch: every test runs under
+all three of these, each time with other instructions in oneDNN. ``--all`` runs all under each.
+
+    python tests/isa.py [--all]    # what follows goes to pytest: -k step
 """
 
 from __future__ import annotations
@@ -15,25 +18,58 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
 
 TORCH = ("default", "avx2", "avx512")
 ONEDNN = ("SSE41", "AVX2", "AVX512_CORE", "")
 THREADS = ("1", "2")
-PYTEST = ("-m", "pytest", "-q", "-m", "numeric and not broad", "tests/unit")
+ROOT = Path(__file__).parents[1]
+SLICES = len(ONEDNN) * len(THREADS)
+SLICE = "LORASMITH_ISA_SLICE"
 
 
-def main() -> int:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """As a plugin of pytest: keep one slice of the tests, spread over all files."""
+    chosen = os.environ.get(SLICE)
+    if chosen is not None:
+        numeric = [item for item in items if item.get_closest_marker("numeric")]
+        items[:] = numeric[int(chosen) :: SLICES]
+
+
+def combinations() -> Iterator[tuple[str, str, str, int]]:
+    """Instructions for PyTorch and oneDNN, threads, and the slice of the tests."""
+    for first, torch in enumerate(TORCH):
+        for number, (onednn, threads) in enumerate(product(ONEDNN, THREADS)):
+            # Three places on, so that a test meets other instructions of oneDNN's too.
+            yield torch, onednn, threads, (number + 3 * first) % SLICES
+
+
+def main(arguments: list[str]) -> int:
+    whole = "--all" in arguments
+    more = [argument for argument in arguments if argument != "--all"]
     failed = 0
-    for torch, onednn, threads in product(TORCH, ONEDNN, THREADS):
+    # The others would be collected for nothing, 24 times.
+    files = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests" / "unit").rglob("test_*.py"))
+        if "tests.tolerances" in path.read_text(encoding="utf-8")
+    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isa"]
+    for torch, onednn, threads, number in combinations():
         chosen = {"ATEN_CPU_CAPABILITY": torch, "OMP_NUM_THREADS": threads}
         chosen |= {"ONEDNN_MAX_CPU_ISA": onednn} if onednn else {}
+        chosen |= {} if whole else {SLICE: str(number)}
         inherited = {k: v for k, v in os.environ.items() if k != "ONEDNN_MAX_CPU_ISA"}
         begin = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, *PYTEST, *sys.argv[1:]],
-            cwd=Path(__file__).parents[1],
+            [*command, "-m", "numeric and not broad", *files, *more],
+            cwd=ROOT,
             env={**inherited, **chosen},
             capture_output=True,
             text=True,
@@ -50,4 +86,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
