@@ -333,16 +333,26 @@ def lonely_buckets(dataset: Dataset, batch: int, processes: int = 1) -> list[Pro
 
 def regularisation(dataset: Dataset) -> list[Problem]:
     """Regularisation pictures that are not needed, or used unevenly."""
-    reg = [item for item in dataset.items if item.reg]
-    unused = [item for item in reg if not item.repeats]
-    if not unused:
-        return []
-    samples = sum(item.repeats for item in dataset.items if not item.reg)
-    what = (
-        f"{quantity(len(unused), 'regularisation picture', 'is')} not used, of {len(reg)}: "
-        f"the first {len(reg) - len(unused)} are enough for {samples} training samples"
-    )
-    return [Problem(str(unused[0].picture.path.parent), what, "remove them or repeat less")]
+    problems = []
+    for group in range(len(dataset.groups)):
+        items = [item for item in dataset.items if item.group == group]
+        reg = [item for item in items if item.reg]
+        unused = [item for item in reg if not item.repeats]
+        samples = sum(item.repeats for item in items if not item.reg)
+        if not unused:
+            continue
+        what = f"{quantity(len(unused), 'regularisation picture', 'is')} not used"
+        if samples:
+            what += (
+                f", of {len(reg)}: the first {len(reg) - len(unused)} are enough for "
+                f"{samples} training samples"
+            )
+            todo = "remove them or repeat less"
+        else:
+            what += ": no training pictures have their resolution, batch, buckets and group"
+            todo = "give their folder those of the training pictures that they are for"
+        problems.append(Problem(str(unused[0].picture.path.parent), what, todo))
+    return problems
 
 
 def transparent(looks: Sequence[Look]) -> list[Problem]:

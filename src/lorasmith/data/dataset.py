@@ -8,7 +8,7 @@ batch size: nothing is drawn from a running generator, so position in an epoch i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -65,10 +65,12 @@ class SampleGroup:
     Args:
         buckets: the sizes that its pictures are brought to.
         batch: samples per batch and process; ``None`` = the run's.
+        name: keeps it apart from another one of the same buckets and batch.
     """
 
     buckets: Buckets
     batch: int | None = None
+    name: str = ""
 
     def batch_size(self, batch: int, processes: int) -> int:
         """Samples per batch over all processes; ``batch`` is the run's own, per process."""
@@ -223,14 +225,15 @@ def build_dataset(
     Args:
         scan: from :func:`lorasmith.data.scan.scan`.
         buckets: from :func:`lorasmith.data.buckets.plan_buckets`, for all pictures; or the groups
-            that the folders are in.
+            that the folders are in, of which equal ones are one.
         rules: for captions; default: used as written.
         augmentation: which views of the pictures there are.
         masks: by the path of the picture.
         prior_weight: factor on the loss of regularisation pictures, besides their folder's own.
     """
-    groups = (SampleGroup(buckets),) if isinstance(buckets, Buckets) else tuple(buckets)
-    folders = scan.folders
+    told = (SampleGroup(buckets),) if isinstance(buckets, Buckets) else tuple(buckets)
+    groups = tuple(dict.fromkeys(told[folder.group] for folder in scan.folders))
+    folders = [replace(f, group=groups.index(told[f.group])) for f in scan.folders]
     train = [p for p in scan.pictures if not folders[p.folder].reg]
     reg = [p for p in scan.pictures if folders[p.folder].reg]
     uses = [folders[p.folder].repeats for p in train] + _reg_uses(train, reg, folders, len(groups))

@@ -15,7 +15,6 @@ from lorasmith.adapters.file import load_lora
 from lorasmith.config.checks_loss import oddities_with as loss_oddities
 from lorasmith.config.sample_prompts import RANDOM_SEED
 from lorasmith.config.schema import TrainSettings, for_folder
-from lorasmith.config.sections import FolderSettings
 from lorasmith.curation.audit import AuditReport, audit
 from lorasmith.data.buckets import Buckets, plan_buckets
 from lorasmith.data.captions import CaptionRules
@@ -351,8 +350,7 @@ def folder_specs(settings: TrainSettings) -> list[FolderSpec]:
             "data.path", "no training pictures are named", "give a folder with --data"
         )
     specs = []
-    group_keys = list(dict.fromkeys(_group_key(settings, folder) for folder in data.folders))
-    for folder in data.folders:
+    for group, folder in enumerate(data.folders):
         own = for_folder(settings, folder)
         specs.append(
             FolderSpec(
@@ -361,7 +359,7 @@ def folder_specs(settings: TrainSettings) -> list[FolderSpec]:
                 folder.reg,
                 folder.caption,
                 folder.weight,
-                group_keys.index(_group_key(settings, folder)),
+                group,
                 None if folder.captions is None else caption_rules(own),
                 None if folder.augment is None else augmentation_of(own),
                 own.captions.extension,
@@ -370,29 +368,26 @@ def folder_specs(settings: TrainSettings) -> list[FolderSpec]:
     if data.path is not None:
         specs = find_folders(data.path, data.reg) + specs
     elif data.reg is not None:
-        specs += [replace(spec, reg=True) for spec in find_folders(data.reg)]
+        own_group = len(data.folders)
+        specs += [replace(spec, reg=True, group=own_group) for spec in find_folders(data.reg)]
     return specs
 
 
-def _group_key(settings: TrainSettings, folder: FolderSettings) -> tuple[object, ...]:
-    """Folders with equal keys share batches."""
-    own = for_folder(settings, folder)
-    return folder.group, own.data.resolution, own.train.batch, own.buckets
-
-
 def sample_groups(settings: TrainSettings, architecture: Architecture) -> list[SampleGroup]:
-    """The groups that :attr:`FolderSpec.group` counts.
+    """The groups that :attr:`FolderSpec.group` counts: of each ``[[data.folders]]``, and behind
+    them the run's own. Those that are equal become one in the dataset.
 
     Raises:
         SettingsError: the buckets of one of them do not suit the model or the resolution.
     """
-    groups = {_group_key(settings, folder): folder for folder in settings.data.folders}
-    if not groups:
-        return [SampleGroup(buckets_of(settings, architecture))]
-    return [
-        SampleGroup(buckets_of(for_folder(settings, folder), architecture), folder.batch)
-        for folder in groups.values()
-    ]
+    groups = []
+    for folder in settings.data.folders:
+        own = for_folder(settings, folder)
+        batch = None if own.train.batch == settings.train.batch else own.train.batch
+        groups.append(SampleGroup(buckets_of(own, architecture), batch, folder.group))
+    if not groups or settings.data.reg is not None:
+        groups.append(SampleGroup(buckets_of(settings, architecture)))
+    return groups
 
 
 def caption_rules(settings: TrainSettings) -> CaptionRules:

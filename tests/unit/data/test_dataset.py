@@ -134,7 +134,9 @@ def test_regularisation_is_matched_within_its_group() -> None:
         FolderSpec(Path("s"), 1, reg=True, group=1),
     )
     pictures = tuple(Picture(Path(f"{n}.png"), n, 64, 64, "x", None, False) for n in range(4))
-    dataset = build_dataset(Scan(folders, pictures), [SampleGroup(plan_buckets(64, 64))] * 2)
+    sizes = plan_buckets(64, 64)
+    groups = [SampleGroup(sizes, name="a"), SampleGroup(sizes, name="b")]
+    dataset = build_dataset(Scan(folders, pictures), groups)
     assert [item.repeats for item in dataset.items] == [4, 2, 4, 2]
 
 

@@ -83,3 +83,48 @@ def test_caption_settings_reach_the_captions(data: Path) -> None:
     texts = [found.dataset.caption_for(sample, seed=0, epoch=0, step=step) for step in (0, 5, 10)]
     assert texts == ["zorp, one", "zorp, one, two,three", "zorp, one, two,three, four"]
     assert found.dataset.captions_vary
+
+
+def test_what_amounts_to_the_same_is_one_group(tmp_path: Path) -> None:
+    """Folders share batches, and regularisation is matched, by what holds for them in the end."""
+    for name in ("a", "b", "reg", "other"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (64, 64), "red").save(tmp_path / name / "x.png")
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'model = "demo"\n[train]\nbatch = 2\n[data]\nREG\n'
+        f'[[data.folders]]\npath = "{tmp_path / "a"}"\nrepeats = 3\n'
+        f'[[data.folders]]\npath = "{tmp_path / "b"}"\nresolution = 64\nbatch = 2\n'
+        f'[[data.folders]]\npath = "{tmp_path / "other"}"\nresolution = 96\n'
+        f'[[data.folders]]\npath = "{tmp_path / "reg"}"\nreg = true\nMORE\n'
+    )
+
+    def made(more: str = "", reg: str = "") -> Prepared:
+        settings = tmp_path / "own.toml"
+        settings.write_text(path.read_text().replace("MORE", more).replace("REG", reg))
+        return prepare(load_settings(settings, {}))
+
+    def uses(one: Prepared) -> list[tuple[int, int]]:
+        return [(item.group, item.repeats) for item in one.dataset.items]
+
+    assert uses(made()) == [(0, 3), (0, 1), (1, 1), (0, 4)]
+    assert uses(made("resolution = 96")) == [(0, 3), (0, 1), (1, 1), (1, 1)]
+    alone = made('group = "alone"')
+    assert uses(alone) == [(0, 3), (0, 1), (1, 1), (2, 0)]
+    # data.reg is of the run's own size, whichever folder stands first.
+    beside = made("resolution = 96", f'reg = "{tmp_path / "other"}"')
+    assert uses(beside) == [(0, 3), (0, 1), (1, 1), (1, 1), (0, 4)]
+
+
+def test_regularisation_without_training_pictures_is_said(tmp_path: Path) -> None:
+    for name in ("a", "reg"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (64, 64), "red").save(tmp_path / name / "x.png")
+    path = tmp_path / "s.toml"
+    path.write_text(
+        f'model = "demo"\n[[data.folders]]\npath = "{tmp_path / "a"}"\n'
+        f'[[data.folders]]\npath = "{tmp_path / "reg"}"\nreg = true\nresolution = 96\n'
+    )
+    warnings = prepare(load_settings(path, {})).report.warnings
+    said = [one.what for one in warnings if one.where == str(tmp_path / "reg")]
+    assert any("1 regularisation picture is not used: no training pictures" in one for one in said)
