@@ -9,34 +9,50 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from lorasmith.data.layout import MASK_FOLDERS, FolderSpec, entries_of
+from lorasmith.data.layout import FolderSpec, entries_of, is_mask_folder
 from lorasmith.data.pictures import MASK_SUFFIXES, SUFFIXES, glance, readable_suffixes
 from lorasmith.errors import DatasetError
 
 Kind = Literal["mask", "control image", "preview"]
 
+# What else must be true of an image for its name to be believed: nothing; that it is not both in
+# colours and captioned; that it is not in colours; that it is black and white, without a caption.
+Proof = Literal["none", "no caption", "grey", "stencil"]
+
 # Names that no picture has by itself: what is called so is never trained on.
 _SURE: dict[str, Kind] = {"masklabel": "mask", "condlabel": "control image"}
+# What stands behind the owner's name, after a separator.
 _MARKS: dict[Kind, str] = {
-    "mask": r"(?:loss|alpha|seg|sam|face|person|subject|body)?[-_ ]?masks?",
+    "mask": r"(?:(?:loss|alpha|seg|sam|face|person|subject|body|head|hair|object|foreground|"
+    r"background|binary|inpaint(?:ing)?|matte|image)?[-_ ]?)?masks?|alpha|matte|trimap",
     "control image": r"control(?:net)?|conditioning|cond|depth(?:[-_ ]?map)?|canny|lineart|"
     r"open[-_ ]?pose|normal[-_ ]?map|seg(?:mentation)?",
     "preview": r"previews?|thumb(?:nail|s)?",
 }
-_NAME = {
-    kind: re.compile(rf"(.+?)[-._ ](?:{marks})(?:[-_ ]?\d{{1,2}})?", re.IGNORECASE | re.DOTALL)
+_NUMBER = r"(?:[-_ ]?\d{1,2})?"
+_MARK = {
+    kind: re.compile(rf"(?:{marks}|[(\[](?:{marks})[)\]]){_NUMBER}", re.IGNORECASE)
     for kind, marks in _MARKS.items()
 }
+_ANY_MASK = re.compile(rf"[a-z]+[-_ ]masks?{_NUMBER}", re.IGNORECASE)
+_GLUED = re.compile(r"(.+?)masks?", re.IGNORECASE | re.DOTALL)
+# mask_a.png; and zorp_mask_00001_.png, as ComfyUI numbers what is saved as zorp_mask.
+_BEFORE = re.compile(r"(?:(.+?)([-._ ]))?masks?([-._ ])(.+)", re.IGNORECASE | re.DOTALL)
+# What mask_0001.png may be the mask of, before the number.
+_PLAIN_NAMES = ("image", "img", "picture", "photo", "frame", "ComfyUI")
 _SURE_NAME = re.compile(rf"(.+?)[-._ ]({'|'.join(_SURE)})", re.IGNORECASE | re.DOTALL)
+_SEPARATORS = "-._ "
 # Of 255: what differs more between its channels is in colours.
 _GREY = 12
+# Of the pixels of a stencil: at most so many are neither near black nor near white.
+_BETWEEN, _DARK, _LIGHT = 0.2, 64, 191
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +70,42 @@ class Companion:
     kind: Kind
 
 
-def find_companions(images: Sequence[Path], has_caption: Mapping[Path, bool]) -> list[Companion]:
+def find_companions(images: Sequence[Path], captioned: Container[Path]) -> list[Companion]:
     """Those of a folder's image files that belong to another of them.
 
-    A name alone decides nothing: ``cat_mask.png`` without a ``cat.png`` is a picture, and so is one
-    in colours that has a caption of its own. ``-masklabel`` and ``-condlabel`` are never pictures.
+    A name alone decides nothing: ``cat_mask.png`` without a ``cat.png`` is a picture, if there is
+    more in it than black and white, and so is one in colours that has a caption of its own.
+    ``-masklabel`` and ``-condlabel`` are never pictures.
 
     Args:
         images: the files of one folder.
-        has_caption: by file.
+        captioned: those that have a caption.
     """
     owners = _by_name(path for path in images if path.suffix.lower() in SUFFIXES)
-    companions = []
-    for path in images:
-        kind, owner = _kind(path, owners)
-        if kind is None or owner == path:
-            continue
-        sure = _SURE_NAME.fullmatch(path.stem) is not None
-        if sure or (owner is not None and not (has_caption.get(path) and _is_coloured(path))):
-            companions.append(Companion(path, owner, kind))
-    return companions
+    found = (_companion(path, owners, path in captioned) for path in images)
+    return [companion for companion in found if companion is not None]
+
+
+def _companion(path: Path, owners: Mapping[str, Path], captioned: bool) -> Companion | None:
+    meanings = list(_meanings(stem_of(path)))
+    for kind, base, proof in meanings:
+        owner = owners.get(base)
+        if owner is not None and owner != path and _is_proved(path, proof, captioned):
+            return Companion(path, owner, kind)
+    for kind, _, proof in meanings:
+        if proof == "none":
+            return Companion(path, None, kind)
+        if kind == "mask" and proof != "stencil" and _is_proved(path, "stencil", captioned):
+            return Companion(path, None, kind)
+    return None
+
+
+def _is_proved(path: Path, proof: Proof, captioned: bool) -> bool:
+    if proof == "none" or (proof == "no caption" and not captioned):
+        return True
+    if proof == "stencil":
+        return not captioned and _is_stencil(path)
+    return not _is_coloured(path)
 
 
 def masks_in_folders(spec: FolderSpec, images: Sequence[Path]) -> dict[Path, Path]:
@@ -85,14 +117,21 @@ def masks_in_folders(spec: FolderSpec, images: Sequence[Path]) -> dict[Path, Pat
         DatasetError: a folder cannot be read.
     """
     found: dict[Path, Path] = {}
-    for name in MASK_FOLDERS:
-        beside = spec.path.parent / name
-        for folder in (spec.path / name, beside / spec.path.name, beside):
-            if folder.is_dir():
-                files = mask_files(folder, images)
-                pairs = {image: mask_of(image, files) for image in images}
-                found = {image: mask for image, mask in pairs.items() if mask} | found
+    inside, beside = _mask_folders(spec.path), _mask_folders(spec.path.parent)
+    own = [folder / spec.path.name for folder in beside]
+    for folder in (*inside, *own, *beside):
+        if folder.is_dir() and not folder.samefile(spec.path):
+            files = mask_files(folder, images)
+            pairs = {image: mask_of(image, files) for image in images}
+            found = {image: mask for image, mask in pairs.items() if mask} | found
     return found
+
+
+def _mask_folders(folder: Path) -> list[Path]:
+    try:
+        return [path for path in sorted(folder.iterdir()) if is_mask_folder(path.name)]
+    except OSError:  # The one above need not be readable.
+        return []
 
 
 def mask_files(folder: Path, images: Iterable[Path]) -> dict[str, Path]:
@@ -110,7 +149,11 @@ def mask_files(folder: Path, images: Iterable[Path]) -> dict[str, Path]:
         and not path.name.startswith(".")
         and path.absolute() not in own
     ]
-    marked = {base: path for path in files if (base := _base(path, "mask"))}
+    marked: dict[str, Path] = {}
+    for path in files:
+        for kind, base, _ in _meanings(stem_of(path)):
+            if kind == "mask":
+                marked.setdefault(base, path)
     return marked | {stem_of(path): path for path in files}
 
 
@@ -124,26 +167,38 @@ def stem_of(path: Path) -> str:
     return unicodedata.normalize("NFC", path.stem)
 
 
-def _kind(path: Path, owners: Mapping[str, Path]) -> tuple[Kind | None, Path | None]:
-    sure = _SURE_NAME.fullmatch(stem_of(path))
-    if sure:
-        return _SURE[sure[2].lower()], owners.get(sure[1])
-    for kind in _NAME:
-        base = _base(path, kind)
-        owner = owners.get(base) if base else None
-        if owner is not None:
-            return kind, owner
-    return None, None
+def _meanings(stem: str) -> Iterator[tuple[Kind, str, Proof]]:
+    """What a name may say: the kind, whom it belongs to, and what must be true besides."""
+    if sure := _SURE_NAME.fullmatch(stem):
+        yield _SURE[sure[2].lower()], sure[1], "none"
+        return
+    for base, mark in _splits(stem):
+        for kind, pattern in _MARK.items():
+            if pattern.fullmatch(mark):
+                yield kind, base, "no caption"
+        if _ANY_MASK.fullmatch(mark):
+            yield "mask", base, "grey"
+    if before := _BEFORE.fullmatch(stem):
+        first, *separators, rest = before.groups()
+        bases = [f"{first}{separator}{rest}" for separator in separators] if first else [rest]
+        bases += [] if first else [f"{name}{separators[1]}{rest}" for name in _PLAIN_NAMES]
+        for base in bases:
+            yield "mask", base, "grey"
+    if glued := _GLUED.fullmatch(stem):
+        yield "mask", glued[1], "stencil"
 
 
-def _base(path: Path, kind: Kind) -> str | None:
-    """The name of whom a file of that kind belongs to, if it is named like one."""
-    stem = stem_of(path)
-    sure = _SURE_NAME.fullmatch(stem)
-    if sure and _SURE[sure[2].lower()] == kind:
-        return sure[1]
-    match = _NAME[kind].fullmatch(stem)
-    return match[1] if match else None
+def _splits(stem: str) -> Iterator[tuple[str, str]]:
+    """Into a name and a mark, with one separator or more between, or a bracket; the longest name
+    first. It may itself end in one: ComfyUI_00001__mask."""
+    for end in range(len(stem) - 1, 0, -1):
+        if stem[end] in _SEPARATORS:
+            mark = stem[end:].lstrip(_SEPARATORS)
+        elif stem[end] in "([":
+            mark = stem[end:]
+        else:
+            continue
+        yield stem[:end], mark
 
 
 def _by_name(images: Iterable[Path]) -> dict[str, Path]:
@@ -156,8 +211,21 @@ def _by_name(images: Iterable[Path]) -> dict[str, Path]:
 
 
 def _is_coloured(path: Path) -> bool:
+    pixels = _pixels(path)
+    return pixels is None or bool((pixels.max(axis=2) - pixels.min(axis=2)).max() > _GREY)
+
+
+def _is_stencil(path: Path) -> bool:
+    """Black and white, but for soft edges."""
+    pixels = _pixels(path)
+    if pixels is None or _is_coloured(path):
+        return False
+    between = (pixels[..., 0] > _DARK) & (pixels[..., 0] < _LIGHT)
+    return float(between.mean()) <= _BETWEEN
+
+
+def _pixels(path: Path) -> np.ndarray | None:
     try:
-        pixels = np.asarray(glance(path).thumbnail, dtype=np.int16)
+        return np.asarray(glance(path).thumbnail, dtype=np.int16)
     except DatasetError:
-        return True  # said when it is opened as a picture
-    return bool((pixels.max(axis=2) - pixels.min(axis=2)).max() > _GREY)
+        return None  # said when it is opened as a picture

@@ -19,7 +19,10 @@ MAX_REPEATS = 10_000
 
 _NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
 _REG_NAMES = ("reg", "regularization", "regularisation", "class")
-MASK_FOLDERS = ("masks", "mask")
+_MASK_FOLDER = re.compile(
+    r"(?:(?:loss|alpha|seg|sam|image|img|train(?:ing)?|png|binary)[-_ ]?)?masks?|mask[-_ ]?labels?",
+    re.IGNORECASE,
+)
 # Folder names that say what is in them to a person, and would teach nonsense as a caption.
 _GENERIC_NAMES = frozenset(
     (
@@ -115,6 +118,11 @@ def natural_key(name: str) -> tuple[tuple[int, str], ...]:
     return (*((int(p), "") if p.isdecimal() else (-1, p) for p in parts), (0, name))
 
 
+def is_mask_folder(name: str) -> bool:
+    """Whether a folder of this name holds masks: ``masks``, ``Loss_masks``."""
+    return _MASK_FOLDER.fullmatch(name) is not None
+
+
 def folder_caption(spec: FolderSpec) -> str | None:
     """What pictures of a folder are called when they have no caption of their own."""
     if spec.caption is not None:
@@ -199,7 +207,7 @@ def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
             f"rename it, as in {_numbered_name(entry.path.name)}",
         )
         for entry, count in lost.items()
-        if count and entry.path.name.casefold() not in MASK_FOLDERS
+        if count and not is_mask_folder(entry.path.name)
     )
     loose = sum(_is_picture_name(entry.path) and not entry.path.is_dir() for entry in others)
     if loose:

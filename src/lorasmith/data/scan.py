@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +23,13 @@ from lorasmith.data.companions import (
 )
 from lorasmith.data.crops import without_face
 from lorasmith.data.layout import (
-    MASK_FOLDERS,
     FolderSpec,
     Ignored,
     count_pictures,
     entries_of,
     folder_caption,
     is_cache,
+    is_mask_folder,
 )
 from lorasmith.data.pictures import (
     MASK_SUFFIXES,
@@ -46,6 +46,8 @@ CAPTION_SUFFIXES = (".txt", ".caption")  # in order of preference
 MIN_SIDE = 16
 
 _CONVERTIBLE = frozenset({".gif", ".tif", ".tiff", ".heic", ".heif", ".psd", ".jp2", ".jfif"})
+# Folders of what --conditioning_data_dir names, masks or control images.
+_CONDITIONING = ("conditioning", "control", "cond_")
 _HEADER_THREADS = 8  # waits for disks and network shares more than it computes
 
 
@@ -180,11 +182,12 @@ def _scan_folder(
         else:
             candidates.append(entry)
     captions = _captions_by_stem(others, suffixes)
-    companions = _take_companions(spec, candidates, others, captions, findings)
-    _explain_folders(spec, inner, used, findings)
     texts = {path: _caption_of(path, captions) for path in candidates}
     without = [path for path, file in texts.items() if file is None or _is_empty(file)]
     tables = read_tables(spec, without, others)
+    captioned = {path for path in candidates if path in tables.captions or texts[path]}
+    companions = _take_companions(spec, candidates, others, captioned, findings)
+    _explain_folders(spec, inner, used, findings)
     for file, rows in tables.files.items():
         what = f"captions of {quantity(rows, 'picture')} without a caption file are read from it"
         findings.warnings.append(Problem(str(file), what))
@@ -204,13 +207,12 @@ def _take_companions(
     spec: FolderSpec,
     candidates: list[Path],
     others: Sequence[Path],
-    captions: Mapping[str, Path],
+    captioned: Container[Path],
     findings: _Findings,
 ) -> set[Path]:
     """Take masks, control images and previews of other images out of the candidates, and say so."""
     images = candidates + [path for path in others if path.suffix.lower() in MASK_SUFFIXES]
-    has_caption = {path: stem_of(path) in captions for path in images}
-    companions = find_companions(images, has_caption)
+    companions = find_companions(images, captioned)
     taken = {companion.path for companion in companions}
     candidates[:] = [path for path in candidates if path not in taken]
     masks = _masks_in_folders(spec, candidates, findings)
@@ -262,8 +264,10 @@ def _explain_folders(
         total = quantity(sum(lost.values()), "picture", "is")
         what = f"{total} not used, in {quantity(len(lost), 'folder')} within it ({names})"
         todo = "move them up, or make each folder an N_name folder of its own"
-        if all(name.casefold() in MASK_FOLDERS for name in lost):
+        if all(map(is_mask_folder, lost)):
             todo = "name masks like the pictures that they belong to"
+        elif all(name.casefold().startswith(_CONDITIONING) for name in lost):
+            todo = 'if they are masks, set loss.masked = "folder" and loss.mask_folder'
         findings.warnings.append(Problem(str(spec.path), what, todo))
 
 

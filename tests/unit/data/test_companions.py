@@ -38,7 +38,10 @@ def masks(found: Scan) -> dict[str, str]:
     ["a-masklabel.png", "a-MaskLabel.PNG", "a.mask.png", "a_mask.png", "a-mask.jpg", "a mask.webp",
      "a.png.mask.png", "a_loss_mask.png", "a_mask.tif", "masks/a.png", "mask/a.jpg",
      "masks/a_mask.png",
-     "../masks/1_zorp/a.png", "../masks/a.png", "../mask/a-masklabel.png"],
+     "../masks/1_zorp/a.png", "../masks/a.png", "../mask/a-masklabel.png",
+     "a__mask.png", "a_-mask.png", "a(mask).png", "a [mask].png", "a_alpha.png", "a.matte.png",
+     "a_hair_mask.png", "a-blurred-mask.png", "mask_a.png", "Mask-a.png", "a_mask_0.png",
+     "Masks/a.png", "loss_masks/a.png", "MASK/a_mask.png", "../Masks/a.png"],
 )  # fmt: skip
 def test_masks_of_every_habit(tmp_path: Path, save: Save, mask: str) -> None:
     folder = tmp_path / "1_zorp"
@@ -77,6 +80,58 @@ def test_a_picture_without_an_owner_is_a_picture(tmp_path: Path, save: Save, nam
     found = scan([FolderSpec(tmp_path)])
     assert sorted(names(found)) == sorted(["a.png", name])
     assert not found.masks
+
+
+@pytest.mark.parametrize(
+    ("picture", "mask"),
+    [("ComfyUI_00001_.png", "ComfyUI_00001__mask.png"),
+     ("zorp_00001_.png", "zorp_mask_00001_.png"), ("image_0001.png", "mask_0001.png"),
+     ("ComfyUI_00001_.png", "mask_00001_.png"), ("a_b.png", "a_b_mask.png")],
+)  # fmt: skip
+def test_masks_that_are_numbered_like_their_pictures(
+    tmp_path: Path, save: Save, picture: str, mask: str
+) -> None:
+    for name in (picture, "a.png"):
+        save(tmp_path / name)
+    grey(tmp_path / mask)
+    found = scan([FolderSpec(tmp_path)])
+    assert sorted(names(found)) == sorted([picture, "a.png"])
+    assert masks(found) == {picture: mask}
+
+
+@pytest.mark.parametrize("name", ["cat_gas_mask.png", "mask_cat.png", "catmask.png"])
+def test_names_that_say_little_are_believed_of_grey_images_alone(
+    tmp_path: Path, save: Save, name: str
+) -> None:
+    save(tmp_path / "cat.png")
+    save(tmp_path / name)
+    assert sorted(names(scan([FolderSpec(tmp_path)]))) == sorted(["cat.png", name])
+
+
+@pytest.mark.parametrize("name", ["gone_mask.png", "mask_gone.png", "gone.mask.png"])
+def test_black_and_white_named_mask_is_no_picture_without_one_either(
+    tmp_path: Path, save: Save, name: str
+) -> None:
+    save(tmp_path / "a.png")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (16, 16, 48, 48))
+    mask.save(tmp_path / name)
+    found = scan([FolderSpec(tmp_path)])
+    assert names(found) == ["a.png"]
+    assert any(f"1 mask is left out ({name})" in warning.what for warning in found.warnings)
+    grey(tmp_path / name)  # Black to white through all greys: a photograph may be that.
+    assert len(names(scan([FolderSpec(tmp_path)]))) == 2
+
+
+@pytest.mark.parametrize("own", ["red_mask.png.txt", "metadata.jsonl"])
+def test_captions_of_every_kind_tell_a_picture_from_a_mask(
+    tmp_path: Path, save: Save, own: str
+) -> None:
+    save(tmp_path / "red.png", caption="red")
+    save(tmp_path / "red_mask.png")
+    row = '{"file_name": "red_mask.png", "text": "a red mask"}'
+    (tmp_path / own).write_text(row if own.endswith("l") else "a red mask")
+    assert names(scan([FolderSpec(tmp_path)])) == ["red.png", "red_mask.png"]
 
 
 def test_a_mask_whose_picture_is_gone_is_no_picture(tmp_path: Path, save: Save) -> None:
