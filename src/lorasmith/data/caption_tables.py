@@ -17,9 +17,13 @@ from typing import Any
 
 from lorasmith.data.caption_files import decode
 from lorasmith.data.layout import FolderSpec
+from lorasmith.errors import Problem, quantity
 from lorasmith.files import parse_json
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
+# A list of pictures in a text file: a.png | zorp, hat
+_LIST_SUFFIX = ".txt"
+_NOT_READ = (".parquet", ".arrow", ".xlsx", ".sqlite")
 
 # Above this it is something else; a caption takes a few hundred bytes.
 MAX_BYTES = 64_000_000
@@ -27,16 +31,18 @@ MAX_BYTES = 64_000_000
 _ABOVE = re.compile(r"(?:meta|caption|prompt|label|tag|dataset|data|train|text)", re.IGNORECASE)
 
 # What a row calls the image, and what it says of it; the first that a row has is taken.
-# diffusers' imagefolder: file_name, text. sd-scripts: image_path, caption, tags.
+# diffusers' imagefolder: file_name, text (additional_feature in its docs). sd-scripts: image_path,
+# caption, tags.
 _IMAGE_KEYS = (
     *("file_name", "filename", "file", "image_path", "image_file", "image", "img_path", "img"),
     *("path", "filepath", "file_path", "image_name", "name", "key", "id"),
 )
 _TEXT_KEYS = (
     *("text", "caption", "captions", "prompt", "description", "blip_caption", "wd_tags"),
-    *("tag_string", "tags"),
+    *("additional_feature", "tag_string", "tags"),
 )
 _TAG_KEYS = ("tags", "tag_string")
+_SHOWN, _COLUMNS = 3, 8
 
 
 @dataclass
@@ -45,11 +51,22 @@ class CaptionTables:
 
     Args:
         captions: text and the table that it is from, by image.
-        files: the files that were read as tables, and in how many rows each names an image.
+        files: the files that were read as tables, and how many images each has captions of.
+        warnings: what could not be read in them.
     """
 
     captions: dict[Path, tuple[str, Path]] = field(default_factory=dict)
     files: dict[Path, int] = field(default_factory=dict)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+@dataclass
+class _Table:
+    """What one file says: (what it calls an image, its caption), and what is wrong with it."""
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    damaged: list[int] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
 
 
 def read_tables(spec: FolderSpec, images: Sequence[Path], files: Iterable[Path]) -> CaptionTables:
@@ -63,9 +80,14 @@ def read_tables(spec: FolderSpec, images: Sequence[Path], files: Iterable[Path])
     if not images:
         return tables
     names = _names_of(images)
-    own = [path for path in files if path.suffix.lower() in SUFFIXES]
-    for path in own:
-        _add(tables, path, names)
+    for path in files:
+        suffix = path.suffix.lower()
+        stem = unicodedata.normalize("NFC", path.stem)
+        if suffix in SUFFIXES or (suffix == _LIST_SUFFIX and stem not in names):
+            _add(tables, path, names)
+        elif suffix in _NOT_READ and _ABOVE.match(path.name):
+            what = "a table of this kind is not read, if there are captions in it"
+            tables.warnings.append(Problem(str(path), what, "save it as CSV or JSON Lines"))
     try:
         beside = sorted(spec.path.resolve().parent.iterdir())
     except OSError:
@@ -86,14 +108,37 @@ def _add(
     alone: bool = True,
 ) -> None:
     """Take in what a file says of the images; the first table that names one keeps it."""
-    rows = 0
-    for key, text in _rows(path, names):
-        image = _find(key, names, folder, alone=alone)
+    table = _read(path, names)
+    named = [(_find(key, names, folder, alone=alone), text) for key, text in table.rows]
+    texts: dict[Path, list[str]] = {}
+    for image, text in named:
         if image is not None and text:
-            rows += 1
-            tables.captions.setdefault(image, (text, path))
-    if rows:
-        tables.files[path] = rows
+            texts.setdefault(image, []).append(text)
+    for image, captions in texts.items():
+        tables.captions.setdefault(image, (captions[0], path))
+    if texts:
+        tables.files[path] = len(texts)
+    tables.warnings += [Problem(str(path), *said) for said in _oddities(table, texts, named)]
+
+
+def _oddities(
+    table: _Table, texts: Mapping[Path, Sequence[str]], named: Sequence[tuple[Path | None, str]]
+) -> Iterator[tuple[str, str]]:
+    pictures = {image for image, _ in named if image is not None}
+    if table.damaged and pictures:
+        numbers = ", ".join(map(str, table.damaged[:_SHOWN]))
+        numbers += ", …" if len(table.damaged) > _SHOWN else ""
+        what = f"{quantity(len(table.damaged), 'line', 'is')} no JSON and left out ({numbers})"
+        yield what, "mend them"
+    if pictures and not texts and table.columns:
+        columns = ", ".join(table.columns[:_COLUMNS])
+        what = f"names {quantity(len(pictures), 'picture')}, but no column is known as a caption's"
+        yield f"{what} ({columns})", 'call the column of captions "text"'
+    several = [image.name for image, own in texts.items() if len(set(own)) > 1]
+    if several:
+        names = ", ".join(several[:_SHOWN]) + (", …" if len(several) > _SHOWN else "")
+        what = f"has several captions of {quantity(len(several), 'picture')} ({names})"
+        yield f"{what}; the first is used", "leave one of each"
 
 
 def _find(
@@ -124,23 +169,34 @@ def _names_of(images: Sequence[Path]) -> dict[str, Path]:
     return stems | {unicodedata.normalize("NFC", path.name): path for path in images}
 
 
-def _rows(path: Path, names: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
-    """What the file calls an image, and its caption; nothing if it is no table."""
+def _read(path: Path, names: Mapping[str, Path]) -> _Table:
+    """What the file calls images, and their captions; nothing if it is no table."""
+    table, suffix = _Table(), path.suffix.lower()
     try:
         if path.stat().st_size > MAX_BYTES:
-            return
+            return table
         text, _ = decode(path.read_bytes())
-        if path.suffix.lower() in (".csv", ".tsv"):
-            yield from _csv_rows(text, names)
-        elif path.suffix.lower() == ".json":
-            yield from _json_rows(parse_json(text), path)
+        if suffix in (".csv", ".tsv", _LIST_SUFFIX):
+            _read_csv(table, text, names, has_header=suffix != _LIST_SUFFIX)
+        elif suffix == ".json":
+            _read_json(table, parse_json(text), path)
         else:
-            yield from _json_rows([parse_json(line) for line in text.splitlines() if line.strip()])
+            _read_rows(table, _json_lines(table, text))
     except (OSError, ValueError, RecursionError, csv.Error):
-        return
+        return _Table()
+    return table
 
 
-def _csv_rows(text: str, names: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
+def _json_lines(table: _Table, text: str) -> Iterator[Any]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield parse_json(line)
+            except ValueError:
+                table.damaged.append(number)
+
+
+def _read_csv(table: _Table, text: str, names: Mapping[str, Path], *, has_header: bool) -> None:
     rows: list[list[str]] = []
     header: list[str] = []
     for delimiter in "\t;|,":
@@ -149,38 +205,63 @@ def _csv_rows(text: str, names: Mapping[str, Path]) -> Iterator[tuple[str, str]]
         header = [cell.strip().lower() for cell in rows[0]] if rows else []
         if len(header) > 1 and (_chosen(header, _IMAGE_KEYS) or _find(rows[0][0], names)):
             break
-    if not _chosen(header, _IMAGE_KEYS):
+    if not has_header or not _chosen(header, _IMAGE_KEYS):
         # No header: the image's name, and all that follows.
         for name, *cells in rows:
-            if _find(name, names) is not None:
-                yield name, ", ".join(cell.strip() for cell in cells if cell.strip())
+            # In a text file "red, hat" may be a caption, and red.png another picture.
+            if _find(name, names) is not None and (has_header or "." in name):
+                table.rows.append((name, _joined(cells)))
         return
-    yield from _json_rows([dict(zip(header, row, strict=False)) for row in rows[1:]])
+    # Captions with commas, and no quotes around them: what is too much belongs to the last.
+    last = len(header) - 1
+    cut = [row if len(row) <= len(header) else [*row[:last], _joined(row[last:])] for row in rows]
+    _read_rows(table, [dict(zip(header, row, strict=False)) for row in cut[1:]])
 
 
-def _json_rows(value: Any, path: Path | None = None) -> Iterator[tuple[str, str]]:
+def _joined(cells: Sequence[str]) -> str:
+    return ", ".join(cell.strip() for cell in cells if cell.strip())
+
+
+def _read_rows(table: _Table, rows: Iterable[Any]) -> None:
+    for row in rows:
+        if isinstance(row, dict):
+            row = {str(key).lower(): cell for key, cell in row.items()}
+            key = _chosen(row, _IMAGE_KEYS)
+            if key and isinstance(row[key], str):
+                table.rows.append((row[key], _text(row)))
+                table.columns += [name for name in row if name not in table.columns]
+
+
+def _read_json(table: _Table, value: Any, path: Path) -> None:
     if isinstance(value, list):
-        for row in value:
-            if isinstance(row, dict):
-                row = {str(key).lower(): cell for key, cell in row.items()}
-                key = _chosen(row, _IMAGE_KEYS)
-                if key and isinstance(row[key], str):
-                    yield row[key], _text(row)
+        _read_rows(table, value)
     elif isinstance(value, dict):
         lowered = {str(key).lower(): cell for key, cell in value.items()}
-        if path is not None and _text(lowered):
-            yield path.stem, _text(lowered)  # of one image, as download programs write it
+        if _text(lowered):
+            # Of one image, as download programs write it.
+            table.rows.append((path.stem, _text(lowered)))
             return
         for key, cell in value.items():
-            yield key, _text(cell) if isinstance(cell, dict) else _plain(cell)
+            if isinstance(cell, list) and any(isinstance(row, dict) for row in cell):
+                _read_rows(table, cell)  # {"data": [rows]}
+            else:
+                table.rows.append((key, _text(cell) if isinstance(cell, dict) else _plain(cell)))
 
 
 def _text(row: Mapping[str, Any]) -> str:
     """A row's caption, with its tags behind it as sd-scripts does."""
+    row = {**row, **_spaced_tags(row)}
     key = _chosen(row, _TEXT_KEYS)
     parts = [_plain(row[key])] if key else []
     parts += [_plain(row[tags]) for tags in _TAG_KEYS if tags != key and tags in row][:1]
     return ", ".join(part for part in parts if part)
+
+
+def _spaced_tags(row: Mapping[str, Any]) -> dict[str, str]:
+    """Danbooru's ``tag_string``: tags between spaces."""
+    found = row.get("tag_string")
+    spaced = isinstance(found, str) and "," not in found
+    return {"tag_string": ", ".join(found.split())} if spaced else {}  # type: ignore[union-attr]
 
 
 def _plain(cell: Any) -> str:
@@ -189,6 +270,8 @@ def _plain(cell: Any) -> str:
         return "\n".join(line for line in lines if line)
     if isinstance(cell, list) and all(isinstance(tag, str) for tag in cell):
         return ", ".join(tag.strip() for tag in cell if tag.strip())
+    if isinstance(cell, dict):  # {"general": [tags], "artist": [tags]}
+        return ", ".join(text for part in cell.values() if (text := _plain(part)))
     return ""
 
 

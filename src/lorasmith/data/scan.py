@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import unicodedata
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -45,9 +46,15 @@ CAPTION_SUFFIXES = (".txt", ".caption")  # in order of preference
 # Below this a picture has nothing to learn from, however it is enlarged.
 MIN_SIDE = 16
 
+# Endings that captions have elsewhere.
+_OTHER_CAPTIONS = frozenset(
+    {".tags", ".tag", ".cap", ".captions", ".prompt", ".wd", ".wd14", ".blip", ".text", ".md"}
+)
 _CONVERTIBLE = frozenset({".gif", ".tif", ".tiff", ".heic", ".heif", ".psd", ".jp2", ".jfif"})
 # Folders of what --conditioning_data_dir names, masks or control images.
 _CONDITIONING = ("conditioning", "control", "cond_")
+# Bytes; above this a file of nothing but spaces is not looked for.
+_MOST_SPACE = 64
 _HEADER_THREADS = 8  # waits for disks and network shares more than it computes
 
 
@@ -191,6 +198,7 @@ def _scan_folder(
     for file, rows in tables.files.items():
         what = f"captions of {quantity(rows, 'picture')} without a caption file are read from it"
         findings.warnings.append(Problem(str(file), what))
+    findings.warnings += tables.warnings
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
         headers = list(pool.map(_header_or_problem, candidates))
     for path, header in zip(candidates, headers, strict=True):
@@ -273,7 +281,7 @@ def _explain_folders(
 
 def _is_empty(path: Path) -> bool:
     try:
-        return path.stat().st_size == 0
+        return path.stat().st_size < _MOST_SPACE and not read_caption(path).text
     except OSError:
         return False
 
@@ -363,7 +371,7 @@ def _explain_others(
     stems = {stem_of(path) for path in candidates}
     stems |= {unicodedata.normalize("NFC", path.name) for path in candidates}
     stems |= {without_face(stem) for stem in stems if stem not in captions}
-    unchosen = 0
+    unchosen, other_endings = 0, Counter[str]()
     for file in others:
         suffix = file.suffix.lower()
         used = captions.get(stem_of(file))
@@ -374,12 +382,19 @@ def _explain_others(
         elif suffix in CAPTION_SUFFIXES and stem_of(file) in stems:
             reason = f"captions are read from {suffixes[0]} files"
             unchosen += used is None
+        elif suffix in _OTHER_CAPTIONS and stem_of(file) in stems and not used:
+            reason = f"captions are read from {' or '.join(suffixes)} files"
+            other_endings[suffix] += 1
         elif suffix in _CONVERTIBLE:
             reason = f"{suffix} is not read; convert it to PNG"
             findings.warnings.append(Problem(str(file), "is not used", "convert it to PNG"))
         else:
             reason = "not a picture"
         findings.ignored.append(Ignored(file, reason))
+    for suffix, count in other_endings.items():
+        what = f"{quantity(count, 'picture', 'has')} a {suffix} file, and no {suffixes[0]}"
+        todo = f'if that is the caption, set captions.extension to "{suffix}"'
+        findings.warnings.append(Problem(str(spec.path), what, todo))
     if unchosen:
         what = f"{quantity(unchosen, 'picture', 'has')} captions, but not in {suffixes[0]} files"
         findings.warnings.append(Problem(str(spec.path), what, 'set captions.extension to "auto"'))

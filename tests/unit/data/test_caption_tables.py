@@ -36,6 +36,16 @@ TABLES = {
     "captions.json": json.dumps({"a.png": "zorp, a", "b.png": "zorp, b", "version": 1}),
     "list.json": json.dumps([{"image": "a.png", "tags": ["zorp", "a"]},
                              {"image": "b.png", "prompt": " zorp, b \n"}, 7]),
+    # No quotes around the commas of a caption.
+    "ragged.csv": "file_name,text\na.png,zorp, a\nb.png,zorp, b\n",
+    # datasets' documentation of an imagefolder
+    "features.jsonl": '{"file_name": "a.png", "additional_feature": "zorp, a"}\n'
+    '{"file_name": "b.png", "additional_feature": "zorp, b"}',
+    "data.json": json.dumps({"data": [{"image": "a.png", "caption": "zorp, a"},
+                                      {"image": "b.png", "tags": {"x": ["zorp"], "y": ["b"]}}]}),
+    "captions.txt": "a.png | zorp, a\nb.png | zorp, b\n",
+    "danbooru.json": json.dumps([{"file": "a.png", "tag_string": "zorp a"},
+                                 {"file": "b.png", "tag_string": "zorp b"}]),
     "quoted.csv": 'text,file_name\n"zorp, a",a.png\n"zorp, b",b.png\n',
 }  # fmt: skip
 
@@ -67,7 +77,7 @@ def test_files_of_one_picture(tmp_path: Path, save: Save) -> None:
     (tmp_path / "img" / "d.png.json").write_text(json.dumps({"tag_string": "zorp d"}))
     found = scan([FolderSpec(tmp_path / "img")])
     assert [picture.caption for picture in found.pictures] == [
-        "zorp a", "zorp b", "zorp, c", "zorp d",
+        "zorp a", "zorp b", "zorp, c", "zorp, d",  # tag_string has spaces between tags
     ]  # fmt: skip
     assert not found.ignored
 
@@ -105,3 +115,52 @@ def test_what_is_no_table_is_left_alone(tmp_path: Path, save: Save, name: str, t
     found = scan([FolderSpec(tmp_path / "img")])
     assert [picture.caption for picture in found.pictures] == [None]
     assert [entry.path.name for entry in found.ignored] == [name]
+
+
+def said(tmp_path: Path) -> list[str]:
+    return [problem.what for problem in scan([FolderSpec(tmp_path)]).warnings]
+
+
+def test_what_could_not_be_read_of_a_table_is_said(tmp_path: Path, save: Save) -> None:
+    for name in ("a.png", "b.png"):
+        save(tmp_path / name)
+    table = tmp_path / "metadata.jsonl"
+    table.write_text(
+        '{"file_name": "a.png", "text": "one"}\n{half\n{"file_name": "b.png", "text": "b"}'
+    )
+    assert captions(FolderSpec(tmp_path)) == {"a.png": "one", "b.png": "b"}
+    assert "1 line is no JSON and left out (2)" in said(tmp_path)
+
+    rows = ['{"file_name": "a.png", "text": "one"}', '{"file_name": "a.png", "text": "two"}']
+    table.write_text("\n".join(rows))
+    assert captions(FolderSpec(tmp_path))["a.png"] == "one"
+    assert "has several captions of 1 picture (a.png); the first is used" in said(tmp_path)
+    assert "captions of 1 picture without a caption file are read from it" in said(tmp_path)
+
+    table.write_text('{"file_name": "a.png", "my_words": "one"}')
+    assert "names 1 picture, but no column is known as a caption's (file_name, my_words)" in said(
+        tmp_path
+    )
+    table.rename(tmp_path / "metadata.parquet")
+    assert any("a table of this kind is not read" in one for one in said(tmp_path))
+
+
+def test_a_file_of_spaces_is_no_caption_and_a_table_may_have_one(
+    tmp_path: Path, save: Save
+) -> None:
+    save(tmp_path / "a.png", caption=" \n \n")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,zorp\n")
+    assert captions(FolderSpec(tmp_path)) == {"a.png": "zorp"}
+
+
+def test_a_caption_without_a_picture_is_no_list_of_pictures(tmp_path: Path, save: Save) -> None:
+    save(tmp_path / "red.png")
+    (tmp_path / "gone.txt").write_text("red, hat, smile")
+    assert captions(FolderSpec(tmp_path)) == {"red.png": tmp_path.name}
+
+
+def test_captions_with_other_endings_are_said(tmp_path: Path, save: Save) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "a.tags").write_text("zorp")
+    assert "1 picture has a .tags file, and no .txt" in said(tmp_path)
+    assert scan([FolderSpec(tmp_path)], extension="tags").pictures[0].caption == "zorp"
