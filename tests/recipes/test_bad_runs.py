@@ -142,7 +142,6 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], tuple[str, ...]]] = {
     "LoRA of another family": (other_lora, ("lora.safetensors", "the base model's family")),
     "picture cut short": (cut_picture, ("zorp_",)),
     "no pictures": (no_pictures, ("data",)),
-    "fp16 on a CPU": (lambda p: ["--set", "train.precision=fp16"], ("train.precision", "CPU")),
     "device that is not there": (
         lambda p: ["--set", "performance.device=cuda:7"],
         ("performance.device", "cuda:7"),
