@@ -7,46 +7,18 @@ What the loader imports and does not need here is stood in for by empty modules.
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import json
 import sys
-import types
-from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, ClassVar
-from unittest.mock import MagicMock
+
+from stand_ins import stand_in
 
 _EMPTY = ("torchvision", "torchaudio", "av", "kornia", "comfy_api", "sentencepiece", "spandrel",
           "torchsde", "comfy.ldm.cosmos")  # fmt: skip
 
 
-class _Empty(types.ModuleType):
-    __path__: ClassVar[list[str]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return MagicMock(name=name)
-
-
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: Any = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if any(name == root or name.startswith(f"{root}.") for root in _EMPTY):
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        return _Empty(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        pass
-
-
 def main() -> None:
-    sys.meta_path.insert(0, _Finder())
+    stand_in(*_EMPTY)
     sys.path.insert(0, sys.argv[1])
     sys.argv = ["comfyui", "--cpu"]
     import comfy.options  # type: ignore[import-not-found]

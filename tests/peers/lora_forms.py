@@ -32,7 +32,7 @@ from lorasmith.models.reading import placed
 from lorasmith.models.saving import ldm_weights
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.models.source import OpenedCheckpoint, open_checkpoint
-from tests.peers.reader_run import base_values
+from tests.peers.base_model import base_values
 from tests.published import PUBLISHED
 
 FAMILIES = {"sd1": "sd15", "sdxl": "sdxl"}

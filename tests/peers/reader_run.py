@@ -9,54 +9,19 @@ versions of its libraries.
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import json
 import logging
 import math
 import re
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
-from unittest.mock import MagicMock
+from typing import Any
 
-sys.dont_write_bytecode = True
-
-
-class Stub(types.ModuleType):
-    """A module in which every name is something that accepts anything."""
-
-    __path__: ClassVar[list[str]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        value = MagicMock(name=name)
-        setattr(self, name, value)
-        return value
-
-
-class StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def __init__(self, roots: Iterable[str]) -> None:
-        self.roots = tuple(roots)
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if any(name == root or name.startswith(f"{root}.") for root in self.roots):
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec: Any) -> Stub:
-        return Stub(spec.name)
-
-    def exec_module(self, module: Any) -> None:
-        pass
-
-
-def stub(*roots: str) -> None:
-    sys.meta_path.insert(0, StubFinder(roots))
+from base_model import Base
+from stand_ins import stand_in
 
 
 class Heard(logging.Handler):
@@ -76,59 +41,6 @@ class Heard(logging.Handler):
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger().removeHandler(self)
-
-
-def base_values(name: str, shape: tuple[int, ...]) -> Any:
-    """The base model's weight: normal numbers of the usual size, by its name, float32."""
-    import torch
-
-    seed = sum(ord(c) * 31**i for i, c in enumerate(name)) % 2**31
-    size = math.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 1.0
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * size
-
-
-class Base:
-    """The base model, by stored name."""
-
-    def __init__(self, folder: Path) -> None:
-        import torch
-
-        content = torch.load(folder / "base.pt")
-        self.shapes: dict[str, tuple[int, ...]] = content["shapes"]
-        self.names: dict[str, list[tuple[str, str]]] = content["names"]
-        self.few: list[str] = content["few"]
-        self.sdxl = any(name.startswith("conditioner.") for name in self.shapes)
-
-    def values(self, name: str) -> Any:
-        return base_values(name, self.shapes[name])
-
-    def in_comfy(self) -> dict[str, tuple[str, int | None]]:
-        """Names in ComfyUI's and Forge's models -> stored name, third of stacked q, k, v."""
-        names: dict[str, tuple[str, int | None]] = {}
-        renames = {
-            "attn.out_proj.": "self_attn.out_proj.",
-            "mlp.c_fc.": "mlp.fc1.",
-            "mlp.c_proj.": "mlp.fc2.",
-        }
-        for stored in self.shapes:
-            if stored.startswith("model.diffusion_model."):
-                names[stored.removeprefix("model.")] = (stored, None)
-            for prefix in ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer."):
-                if stored.startswith(prefix):
-                    names[f"clip_l.transformer.{stored.removeprefix(prefix)}"] = (stored, None)
-            blocks = r"conditioner\.embedders\.1\.model\.transformer\.resblocks\.(\d+)\.(.*)"
-            if (match := re.match(blocks, stored)) is None:
-                continue
-            prefix = f"clip_g.transformer.text_model.encoder.layers.{match[1]}."
-            for theirs, ours in renames.items():
-                if match[2].startswith(theirs):
-                    names[prefix + ours + match[2].removeprefix(theirs)] = (stored, None)
-            for third, letter in enumerate("qkv"):
-                if match[2] == "attn.in_proj_weight":
-                    names[f"{prefix}self_attn.{letter}_proj.weight"] = (stored, third)
-                if match[2] == "attn.in_proj_bias":
-                    names[f"{prefix}self_attn.{letter}_proj.bias"] = (stored, third)
-        return names
 
 
 class Result:
@@ -209,7 +121,7 @@ def patched(
 
 def comfyui(checkout: Path, base: Base, results: dict[str, Result]) -> None:
     sys.path.insert(0, str(checkout))
-    stub("torchvision", "torchaudio", "av", "kornia", "comfy_api", "sentencepiece", "spandrel",
+    stand_in("torchvision", "torchaudio", "av", "kornia", "comfy_api", "sentencepiece", "spandrel",
          "torchsde", "comfy.ldm.cosmos")  # fmt: skip
     sys.argv = ["x", "--cpu"]
     import comfy.options
@@ -247,8 +159,8 @@ def comfyui(checkout: Path, base: Base, results: dict[str, Result]) -> None:
 
 def forge(checkout: Path, base: Base, results: dict[str, Result]) -> None:
     sys.path.insert(0, str(checkout))
-    stub("modules", "modules_forge", "bitsandbytes", "backend.operations", "torchvision", "gguf",
-         "backend.memory_management", "backend.utils", "backend.args")  # fmt: skip
+    stand_in("modules", "modules_forge", "bitsandbytes", "backend.operations", "torchvision",
+             "gguf", "backend.memory_management", "backend.utils", "backend.args")  # fmt: skip
     sys.argv = ["x"]
     import backend.memory_management as memory
 
@@ -292,7 +204,7 @@ def forge(checkout: Path, base: Base, results: dict[str, Result]) -> None:
 
 def a1111(checkout: Path, base: Base, results: dict[str, Result]) -> None:
     sys.path.insert(0, str(checkout / "extensions-builtin" / "Lora"))
-    stub("gradio", "modules")
+    stand_in("gradio", "modules")
     import torch
 
     sys.modules["lora_patches"] = types.ModuleType("lora_patches")
@@ -386,7 +298,7 @@ def sd_scripts(checkout: Path, base: Base, results: dict[str, Result]) -> None:
         str(checkout),
         str(checkout / "networks"),
     ]
-    stub("cv2", "torchvision", "triton", "imagesize")
+    stand_in("cv2", "torchvision", "triton", "imagesize")
     import lora
     import torch
     from safetensors.torch import load_file

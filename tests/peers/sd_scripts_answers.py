@@ -12,30 +12,14 @@ from __future__ import annotations
 import json
 import random
 import sys
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
 
 import torch
+from stand_ins import stand_in
 
-
-class StandIn(ModuleType):
-    """A module with any name in it, for libraries that are imported and not used here."""
-
-    __path__: list[str] = []  # noqa: RUF012 - a package's own attribute
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return MagicMock(name=name)
-
-
-for missing in ("torchvision", "torchvision.transforms", "cv2"):
-    if missing.partition(".")[0] in sys.modules or find_spec(missing) is None:
-        sys.modules[missing] = StandIn(missing)
-        sys.modules[missing].__spec__ = ModuleSpec(missing, None)
+stand_in(*(name for name in ("torchvision", "cv2") if find_spec(name) is None))
 
 
 def learning_rates(question: dict[str, Any]) -> list[float] | str:

@@ -43,8 +43,7 @@ class NotLowRank(ValueError):
     """A module's change cannot be told from its tensors, or has no form as a LoRA."""
 
 
-BAKED_ONLY = ("dora", "ia3", "oft", "boft", "full")
-"""Types that have no form as a LoRA by themselves, and that ``bake`` adds to a model."""
+_NEED_THE_MODEL = ("ia3", "oft", "boft", "glora")
 
 
 def change_of(module: LoraModule) -> Change:
@@ -57,6 +56,15 @@ def change_of(module: LoraModule) -> Change:
     if module.decomposed:
         raise NotLowRank("DoRA sets the length of the base model's weight")
     return low_rank_part(module)
+
+
+def alternative(module: LoraModule) -> str:
+    """What else can be done with a module that has no form as a LoRA; "" if nothing is known."""
+    if "bm.weight" in module.tensors:
+        return ""  # Not read, so not baked either.
+    if module.decomposed or module.algorithm in _NEED_THE_MODEL:
+        return ", or bake it into the model and extract a LoRA of that"
+    return ""
 
 
 def low_rank_part(module: LoraModule) -> Change:

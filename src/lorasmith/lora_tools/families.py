@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lorasmith.adapters.key_names import OTHER_MODELS
-from lorasmith.lora_tools.factored import NotLowRank, low_rank_part
-from lorasmith.lora_tools.keys import is_sdxl, said_family
+from lorasmith.lora_tools.keys import READS_HIDDEN, READS_TEXT, inputs_of, is_sdxl, said_family
 from lorasmith.lora_tools.layer_lists import family_layers
 from lorasmith.lora_tools.modules import LoraModule
 from lorasmith.models.family import FAMILIES
@@ -20,8 +19,6 @@ EITHER, UNKNOWN = "Stable Diffusion 1 or 2", "a model of unknown sizes"
 """Titles of what is no family of its own."""
 
 _TEXT = {768: "sd1", 1024: "sd2"}
-_READS_TEXT = re.compile(r"_attn2_to_[kv]$")
-_TEXT_LAYER = re.compile(r"_self_attn_[kqv]_proj$|_mlp_fc1$")
 
 GUESSED_BLOCKS = "its model is of no known family, and its blocks are numbered as in SD1"
 
@@ -57,12 +54,12 @@ def lora_family(
         for name in (*modules, *unmatched):
             if sign.search(name):
                 return LoraFamily(None, title, f"it has a layer {name.partition('.')[0]}")
-    widths = _widths(modules, _READS_TEXT)
+    widths = _widths(modules, READS_TEXT)
     if widths:
         return _by_width(min(widths), len(widths), metadata or {})
     if is_sdxl(modules):
         return _named("sdxl", "its layers are those of Stable Diffusion XL")
-    text = _widths(modules, _TEXT_LAYER)
+    text = _widths(modules, READS_HIDDEN)
     if text and min(text) in _TEXT:
         return _named(_TEXT[min(text)], f"its text encoder is {min(text)} wide")
     if (said := said_family(metadata or {})) is not None:
@@ -114,12 +111,7 @@ def _widths(modules: Mapping[str, LoraModule], pattern: re.Pattern[str]) -> set[
 
 
 def _inputs(module: LoraModule) -> int | None:
-    """How many inputs a Linear layer has, as far as the adapter's shapes tell."""
     tensors = module.tensors
-    for name in ("lora_down.weight", "hada_w1_b", "diff"):
-        if name in tensors and tensors[name].ndim >= 2:
-            return tensors[name].shape[1]
-    try:
-        return low_rank_part(module).shape[1] if module.algorithm == "lokr" else None
-    except (NotLowRank, ValueError, RuntimeError, IndexError):
-        return None
+    if module.algorithm == "ia3" and bool(tensors.get("on_input", False)):
+        return tensors["weight"].numel()
+    return inputs_of({name: tensor.shape for name, tensor in tensors.items()})

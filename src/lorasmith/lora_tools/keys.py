@@ -29,9 +29,14 @@ _SD1_ONLY = re.compile(
     r"down_blocks_0_attentions|(down|up)_blocks_3_|input_blocks_[12]_1_|input_blocks_(9|1\d)_"
     r"|output_blocks_(9|1[01])_|output_blocks_[678]_1_(?!conv)"
 )
-_READS_TEXT = re.compile(r"_attn2_to_[kv]$")
+READS_TEXT = re.compile(r"_attn2_to_[kv]$")
+"""Layers whose inputs are the texts' width, by the ends of their names."""
+READS_HIDDEN = re.compile(r"_self_attn_[kqv]_proj$|_mlp_fc1$")
+"""Layers of a text encoder whose inputs are its own width."""
 # Width of the texts that cross-attention reads -> whether it is SDXL's.
 _TEXT_WIDTHS = {768: False, 1024: False, 2048: True}
+# Of SD2's text encoder; the first of SDXL's is as wide as SD1's.
+_SD2_WIDTH = 1024
 _SDXL_IN_KOHYA = ("lora_te1_", *(f"lora_unet_{k}_block" for k in ("input", "output", "middle")))
 # What metadata says of a base model, by the beginnings of the values.
 _SAID = (
@@ -90,14 +95,40 @@ def _is_of_sdxl(
         return True
     if any(_SDXL_ONLY.search(path) for path in paths):
         return True
+    shapes: dict[tuple[str, str], dict[str, Sequence[int]]] = {}
     for name, layer in read.items():
-        if layer.tensor in ("lora_down.weight", "hada_w1_b") and _READS_TEXT.search(layer.path):
-            shape: Sequence[int] = getattr(tensors.get(name), "shape", ())
-            if len(shape) >= 2 and shape[1] in _TEXT_WIDTHS:
-                return _TEXT_WIDTHS[shape[1]]
+        own = shapes.setdefault((layer.part, layer.path), {})
+        own[layer.tensor] = getattr(tensors.get(name), "shape", ())
+    for (part, path), own in shapes.items():
+        if part == "unet" and READS_TEXT.search(path) and inputs_of(own) in _TEXT_WIDTHS:
+            return _TEXT_WIDTHS[inputs_of(own) or 0]
+    for (part, path), own in shapes.items():
+        if part == "text_encoder" and READS_HIDDEN.search(path) and inputs_of(own) == _SD2_WIDTH:
+            return False
     if (family := said_family(metadata)) is not None:
         return family == "sdxl"
     return any(name.startswith(_SDXL_IN_KOHYA) for name in read)
+
+
+def inputs_of(shapes: Mapping[str, Sequence[int]]) -> int | None:
+    """How many inputs a Linear layer has, as far as the shapes of an adapter's tensors tell.
+
+    Args:
+        shapes: by the tensor's name in its module.
+    """
+    for name in ("lora_down.weight", "hada_w1_b", "diff"):
+        if len(shapes.get(name, ())) >= 2:
+            return shapes[name][1]
+    first, second = (
+        next((shapes[name] for name in (f"lokr_{w}", f"lokr_{w}_b") if name in shapes), ())
+        for w in ("w1", "w2")
+    )
+    if len(first) >= 2 and len(second) >= 2:
+        return first[1] * second[1]
+    if len(shapes.get("a2.weight", ())) >= 2:
+        return max(shapes["a2.weight"][:2])  # GLoRA's inner factors, (r, I) or (I, r)
+    lengths = shapes.get("dora_scale", ())
+    return lengths[1] if len(lengths) >= 2 and lengths[0] == 1 and lengths[1] > 1 else None
 
 
 def _key(layer: LayerName, sdxl: bool) -> str:

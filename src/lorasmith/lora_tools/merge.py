@@ -24,7 +24,7 @@ from torch import Tensor
 from lorasmith.adapters.file import save_lora
 from lorasmith.errors import LoraFileError, Problem, Stopped, UserError
 from lorasmith.events import Controls, Notice, Observer, Progress, ignore
-from lorasmith.lora_tools.factored import BAKED_ONLY, NotLowRank, change_of, kernels_of
+from lorasmith.lora_tools.factored import NotLowRank, alternative, change_of, kernels_of
 from lorasmith.lora_tools.families import GUESSED_BLOCKS, lora_family
 from lorasmith.lora_tools.interference import dare, ties
 from lorasmith.lora_tools.keys import block_of_key, part_of
@@ -353,9 +353,7 @@ class _Merging:
             try:
                 change = change_of(module)
             except NotLowRank as error:
-                todo = "leave this file out"
-                if module.algorithm in BAKED_ONLY or module.decomposed:
-                    todo += ", or bake it into the model and extract a LoRA of that"
+                todo = f"leave this file out{alternative(module)}"
                 problems.append(Problem(where, f"{key}: {error}", todo))
                 continue
             except ValueError as error:

@@ -24,7 +24,7 @@ from lorasmith.adapters.dylora import cut_rank
 from lorasmith.adapters.file import save_lora
 from lorasmith.errors import LoraFileError, Problem, Stopped, UserError
 from lorasmith.events import Controls, Observer, Progress, ignore
-from lorasmith.lora_tools.factored import kernels_of, low_rank_part
+from lorasmith.lora_tools.factored import NotLowRank, alternative, kernels_of, low_rank_part
 from lorasmith.lora_tools.low_rank import Change, Decomposition, Product, check_finite
 from lorasmith.lora_tools.modules import (
     DOWN,
@@ -207,8 +207,11 @@ class _Resizing:
                     check_finite(*module.tensors.values())
                 else:
                     found = change.decompose()
+            except NotLowRank as error:
+                todo = f"leave this file as it is{alternative(module)}"
+                problems.append(Problem(str(self.file.path), f"{module.key}: {error}", todo))
             except ValueError as error:
-                todo = "leave this file as it is, or make it again"
+                todo = "make or download it again"
                 problems.append(Problem(str(self.file.path), f"{module.key}: {error}", todo))
             else:
                 if not problems:

@@ -15,9 +15,11 @@ from torch import nn
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.lora_tools.bake import bake
 from lorasmith.lora_tools.convert import convert
+from lorasmith.lora_tools.families import lora_family
 from lorasmith.lora_tools.key_styles import WRITTEN, style_of, styled_name, unet_names, with_dots
 from lorasmith.lora_tools.keys import kohya_names
 from lorasmith.lora_tools.layer_lists import family_layers
+from lorasmith.lora_tools.modules import group_modules
 from lorasmith.lora_tools.sources import LoraSource
 from lorasmith.models.key_maps import translate
 
@@ -137,3 +139,52 @@ def test_a_text_encoder_of_sd1_that_is_named_as_sdxl_s(tmp_path: Path) -> None:
     assert (
         load_file(tmp_path / "b.safetensors").keys() == kohya_tensors("sd1", blocks="_attn").keys()
     )
+
+
+_TEXT_WIDTHS = {"sd1": 768, "sd2": 1024, "sdxl": 2048}
+_OF_WIDTH = {
+    "lora": lambda width: {"lora_down.weight": (2, width), "lora_up.weight": (640, 2)},
+    "loha": lambda width: {
+        "hada_w1_a": (640, 2), "hada_w1_b": (2, width),
+        "hada_w2_a": (640, 2), "hada_w2_b": (2, width),
+    },
+    "lokr": lambda width: {"lokr_w1": (4, 8), "lokr_w2": (160, width // 8)},
+    "lokr of pairs": lambda width: {
+        "lokr_w1_a": (4, 2), "lokr_w1_b": (2, 8),
+        "lokr_w2_a": (160, 2), "lokr_w2_b": (2, width // 8),
+    },
+    "whole": lambda width: {"diff": (640, width)},
+    "glora": lambda width: {
+        "a1.weight": (width, 2), "a2.weight": (2, width),
+        "b1.weight": (640, 2), "b2.weight": (2, width),
+    },
+    "glora before 2.0": lambda width: {
+        "a1.weight": (2, width), "a2.weight": (width, 2),
+        "b1.weight": (2, width), "b2.weight": (640, 2),
+    },
+    "oft with lengths": lambda width: {"oft_blocks": (160, 4, 4), "dora_scale": (1, width)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _OF_WIDTH)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_width_of_the_texts_tells_the_family_of_every_type(family: str, kind: str) -> None:
+    # A layer that SD1 and SDXL both have, and whose name in LDM's UNet is no family's own.
+    path = "input_blocks_4_1_transformer_blocks_0_attn2_to_k"
+    shapes = _OF_WIDTH[kind](_TEXT_WIDTHS[family])
+    tensors = {f"lora_unet_{path}.{name}": torch.empty(shape) for name, shape in shapes.items()}
+    expected = path if family == "sdxl" else path.replace(
+        "input_blocks_4_1", "down_blocks_1_attentions_0"
+    )  # fmt: skip
+    modules = group_modules(tensors, "x")[0]
+    assert list(modules) == [f"lora_unet_{expected}"]
+    assert lora_family(modules).name == family
+
+
+def test_a_text_encoder_alone_of_sd2_that_is_named_as_sdxl_s() -> None:
+    path = "text_model_encoder_layers_0_mlp_fc1"
+    shapes = {"lora_down.weight": (2, 1024), "lora_up.weight": (4096, 2)}
+    tensors = {f"lora_te1_{path}.{name}": torch.empty(shape) for name, shape in shapes.items()}
+    modules = group_modules(tensors, "x")[0]
+    assert list(modules) == [f"lora_te_{path}"]
+    assert lora_family(modules).name == "sd2"

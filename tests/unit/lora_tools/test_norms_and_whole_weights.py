@@ -326,3 +326,25 @@ def test_norms_are_extracted(tmp_path: Path) -> None:
     plain = ExtractOptions(wanted=Wanted(rank=3))
     without = extract(base, tuned, tmp_path / "no.safetensors", plain)
     assert without.outside["norms"] == len(NORMS)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"oft_blocks": torch.ones(2, 4, 4)},
+        {"weight": torch.ones(8), "on_input": torch.tensor(0)},
+        {"a1.weight": torch.ones(8, 2), "a2.weight": torch.ones(2, 8),
+         "b1.weight": torch.ones(8, 2), "b2.weight": torch.ones(2, 8)},
+    ],
+)  # fmt: skip
+def test_types_that_need_the_model_are_sent_to_bake(
+    tmp_path: Path, tensors: dict[str, Tensor]
+) -> None:
+    file = tmp_path / "l.safetensors"
+    save_file({f"{QUERY}.{name}": tensor for name, tensor in tensors.items()}, file)
+    for tool in (
+        lambda: resize(file, tmp_path / "r.safetensors", RankRule("rank", 1)),
+        lambda: merge([LoraSource(file)], tmp_path / "m.safetensors"),
+    ):
+        with pytest.raises(LoraFileError, match="or bake it into the model and extract a LoRA"):
+            tool()
