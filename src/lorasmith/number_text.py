@@ -6,6 +6,7 @@ point, since it also stands between numbers and between thousands: what was like
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from typing import Any
@@ -20,6 +21,9 @@ def parse_number(value: Any, *, whole: bool = False) -> float:
     Raises:
         ValueError: it is none; says what to write where that can be told.
     """
+    if whole and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            return int(value)  # A float would round what is above 2**53, such as a seed.
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Iterator
 
 from lorasmith.config.check import Check, is_given
 from lorasmith.config.sample_prompts import like_options
 from lorasmith.config.schema import TrainSettings
 from lorasmith.errors import Problem
+
+NO_WANDB = "the package wandb is not installed"
+
+
+def has_wandb() -> bool:
+    """Whether Weights & Biases can be logged to; nothing is imported for it."""
+    if "wandb" in sys.modules:
+        return True
+    # Without an origin it is a folder of that name, as wandb leaves one where it ran.
+    spec = importlib.util.find_spec("wandb")
+    return spec is not None and spec.origin is not None
 
 
 def _length(s: TrainSettings) -> Iterator[Problem]:
@@ -116,6 +129,15 @@ def _prompts_as_words(s: TrainSettings) -> Iterator[Problem]:
             )
 
 
+def _weights_and_biases(s: TrainSettings) -> Iterator[Problem]:
+    if s.log.wandb and not has_wandb():
+        yield Problem("log.wandb", f"{NO_WANDB}, so nothing is sent there", "pip install wandb")
+    if s.log.wandb_name and not s.log.wandb:
+        yield Problem("log.wandb_name", "has no effect without log.wandb", "name a project, too")
+
+
 CONTRADICTIONS: tuple[Check, ...] = (_held_out_once, _compiles_what_is_there)
 
-ODDITIES: tuple[Check, ...] = (_length, _watchdog, _validation, _averages_once, _prompts_as_words)
+ODDITIES: tuple[Check, ...] = (
+    *(_length, _watchdog, _validation, _averages_once, _prompts_as_words, _weights_and_biases),
+)

@@ -191,6 +191,15 @@ class LogSettings(Section):
         unit="optimizer steps",
     )
     tensorboard: bool = setting(True, "write TensorBoard files", why="the charts that guides show")
+    wandb: str = setting(
+        "",
+        "project of Weights & Biases to send the numbers and samples to as well; needs the package "
+        "wandb, and `wandb login` once",
+        why="nothing leaves this machine",
+    )
+    wandb_name: str = setting(
+        "", "name of the run in that project", why="the LoRA's name, save.name"
+    )
     smoothing: float = setting(
         0.98,
         "how much of the smoothed loss stays at each step",

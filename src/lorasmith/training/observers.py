@@ -1,12 +1,12 @@
-"""Those who watch a run: the event log, the metrics, TensorBoard, the terminal."""
+"""Those who watch a run: event log, metrics, TensorBoard, Weights & Biases, the terminal."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -93,10 +93,91 @@ class TensorBoard:
         if isinstance(event, RolledBack):
             self._writer.close()
             self._begin(event.step)
-        if isinstance(event, ValidationDone):
-            self._add(event.step, validation_scalars(event))
-        if not isinstance(event, StepDone) or event.loss is None:
-            return
+        if isinstance(event, ValidationDone | StepDone):
+            for tag, value in _scalars(event).items():
+                self._writer.add_scalar(tag, value, event.step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """The same numbers, and the sample pictures, as a run of Weights & Biases.
+
+    What goes wrong with that service is said once, and stops no training.
+
+    Args:
+        name: the run's, as its pages show it.
+        run_id: of the run there that this one goes on with; "" begins one.
+        observe: is told what went wrong.
+    """
+
+    def __init__(
+        self, folder: RunFolder, project: str, name: str, run_id: str, observe: Observer
+    ) -> None:
+        self._observe = observe
+        self._run: Any = None
+        self._drawn = (-1, 0)
+        self._failures: tuple[type[Exception], ...] = (
+            ImportError, OSError, RuntimeError, TypeError, ValueError
+        )  # fmt: skip
+        self._try(lambda: self._begin(folder, project, name, run_id))
+
+    def _begin(self, folder: RunFolder, project: str, name: str, run_id: str) -> None:
+        import wandb  # only here: few have it, and it takes a second
+
+        self._failures += (wandb.Error,)
+        self._image = wandb.Image
+        run = wandb.init(
+            project=project,
+            name=name,
+            id=run_id or None,
+            resume="allow",
+            dir=str(folder.path),
+        )
+        # Steps that are done again, after a kill or on the way back from trouble, come again.
+        run.define_metric("*", step_metric="step")
+        self._run = run
+
+    @property
+    def run_id(self) -> str:
+        return "" if self._run is None else str(self._run.id)
+
+    def __call__(self, event: Event) -> None:
+        if self._run is not None and isinstance(event, StepDone | ValidationDone | SampleSaved):
+            self._try(lambda: self._send(event))
+
+    def _send(self, event: StepDone | ValidationDone | SampleSaved) -> None:
+        if isinstance(event, SampleSaved):
+            # By number: its client makes a file's name of what stands here, and prompts are long.
+            self._drawn = (event.step, self._drawn[1] + 1 if self._drawn[0] == event.step else 1)
+            image = self._image(str(event.path), caption=event.prompt)
+            values: Mapping[str, Any] = {f"samples/{self._drawn[1]}": image}
+        else:
+            values = _scalars(event)
+        if values:
+            self._run.log({"step": event.step, **values})
+
+    def _try(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except self._failures as error:
+            self._run = None
+            text = f"Weights & Biases: {str(error) or type(error).__name__}; going on without it"
+            self._observe(Notice("warning", text))
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._try(self._run.finish)
+
+
+def _scalars(event: StepDone | ValidationDone) -> dict[str, float]:
+    """Numbers for curves by name; none of a step that was not read."""
+    if isinstance(event, ValidationDone):
+        scalars: Mapping[str, float | None] = validation_scalars(event)
+    elif event.loss is None:
+        scalars = {}
+    else:
         scalars = {
             "loss/step": event.loss,
             "loss/smoothed": event.smoothed_loss,
@@ -108,15 +189,7 @@ class TensorBoard:
             **{f"lr/{group}": rate for group, rate in event.lr.items()},
             **{f"d*lr/{group}": rate for group, rate in event.d_lr.items()},
         }
-        self._add(event.step, scalars)
-
-    def _add(self, step: int, scalars: Mapping[str, float | None]) -> None:
-        for tag, value in scalars.items():
-            if value is not None:
-                self._writer.add_scalar(tag, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
+    return {tag: value for tag, value in scalars.items() if value is not None}
 
 
 class Terminal:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lorasmith.config.checks_run import has_wandb
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
@@ -22,7 +23,13 @@ from lorasmith.training.device import choose_device, device_name
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.lr import learning_rate
 from lorasmith.training.memory import MemoryPlan, channels_last, memory_of
-from lorasmith.training.observers import JsonLines, Observers, TensorBoard, Terminal
+from lorasmith.training.observers import (
+    JsonLines,
+    Observers,
+    TensorBoard,
+    Terminal,
+    WeightsAndBiases,
+)
 from lorasmith.training.prepare import Prepared, prepare, process_count
 from lorasmith.training.processes import Processes
 from lorasmith.training.requests import forget_requests
@@ -307,6 +314,8 @@ def _run(
         if processes.main:
             if settings.log.tensorboard:
                 observe.add(TensorBoard(folder, run.position.step))
+            if settings.log.wandb and has_wandb():
+                log_to_wandb(settings, folder, observe)
             describe(run, observe)
         try:
             run_loop(run, observe, controls)
@@ -317,6 +326,16 @@ def _run(
             raise
         if processes.main:
             write_info(folder, status="done", seconds=run.stopwatch.rounded())
+
+
+def log_to_wandb(settings: TrainSettings, folder: RunFolder, observe: Observers) -> None:
+    """Begin a run of Weights & Biases, or go on with the one that this run began."""
+    known = str(read_info(folder).get("wandb", ""))
+    name = settings.log.wandb_name or folder.name
+    watcher = WeightsAndBiases(folder, settings.log.wandb, name, known, observe)
+    observe.add(watcher)
+    if watcher.run_id:
+        write_info(folder, wandb=watcher.run_id)
 
 
 def forget_undone(folder: RunFolder) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["flag", "whole", "number", "text", "texts", "numbers", "share"]
-"""``share`` is sd-scripts' ``int_or_float``: steps, or a part of the run as 0.1 or 10%."""
+Kind = Literal["flag", "whole", "number", "text", "separator", "texts", "numbers", "share"]
+"""``share`` is sd-scripts' ``int_or_float``: steps, or a part of the run as 0.1 or 10%; of a
+``separator`` the blanks count, which may be all that it is."""
 
 Fate = Literal["setting", "always", "dropped", "refused", "read"]
 """

@@ -15,12 +15,16 @@ from lorasmith.config.foreign.arguments_running import RUNNING
 
 ARGUMENTS: dict[str, Argument] = {row.name: row for row in (*LEARNING, *RUNNING)}
 
+WINDOWS_OWN = frozenset({"epoch"})
+"""What kohya_ss writes into its files for itself; on a command line something else is meant."""
+
 # Of scripts for other models, and names that other trainers have for these.
 _MEANT = {
     "dim": "network_dim",
     "rank": "network_dim",
     "alpha": "network_alpha",
     "batch_size": "train_batch_size",
+    "epoch": "max_train_epochs",
     "epochs": "max_train_epochs",
     "max_epochs": "max_train_epochs",
     "num_epochs": "max_train_epochs",
@@ -49,6 +53,14 @@ _OTHER_MODELS = (
     *("logit_mean", "logit_std", "mode_scale", "sigmoid_scale", "apply_t5_attn_mask"),
     *("text_encoder_batch_size", "t5xxl_max_token_length", "split_mode", "attn_mode"),
 )
+
+
+def unabbreviated(name: str) -> str:
+    """The one argument that begins with ``name``: Python's argument parsers take beginnings."""
+    if name in ARGUMENTS or not name:
+        return name
+    whole = [each for each in ARGUMENTS if each.startswith(name)]
+    return whole[0] if len(whole) == 1 and whole[0] not in WINDOWS_OWN else name
 
 
 def near(name: str) -> str:

@@ -93,16 +93,14 @@ SAMPLES = (
     made("sample_sampler", "text", "ddim", "sample.sampler"),
 )
 
-_WANDB = "it is of Weights & Biases, which is not used"
-
 LOG = (
     made("logging_dir", "text", None, "log.tensorboard"),
-    made("log_with", "text", None, "log.tensorboard"),
+    made("log_with", "text", None, "log.tensorboard", "log.wandb"),
     dropped("log_prefix", "text", None, "the log lies in the run's own folder"),
-    *(
-        dropped(name, "text", None, _WANDB)
-        for name in ("log_tracker_name", "log_tracker_config", "wandb_run_name", "wandb_api_key")
-    ),
+    made("log_tracker_name", "text", None, "log.wandb"),
+    dropped("log_tracker_config", "text", None, "trackers have no settings of their own here"),
+    made("wandb_run_name", "text", None, "log.wandb_name"),
+    made("wandb_api_key", "text", None),
     always("log_config", "flag", False, "the run's folder holds all settings"),
     dropped("console_log_level", "text", None, "what is printed does not change what is learned"),
     dropped("console_log_file", "text", None, "the run's folder holds all that happened"),

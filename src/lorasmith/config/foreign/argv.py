@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lorasmith.config.foreign.arguments import ARGUMENTS, near
+from lorasmith.config.foreign.arguments import ARGUMENTS, WINDOWS_OWN, near, unabbreviated
 from lorasmith.config.foreign.reading import unglued
 from lorasmith.config.foreign.result import Given, Remark
 from lorasmith.config.foreign.source import Source
@@ -20,6 +20,7 @@ SCRIPT = re.compile(r"(?:.*[/\\])?((?:\w+_)?train_network|\w*train\w*|fine_tune)
 
 _DASHED = re.compile(r"""["'“”„‘’]*[–—−]+-?[a-z]\w*(?:["'“”=]|\Z)""")
 _QUOTED = re.compile("[“”„‘’]--")
+_SINGLE = re.compile(r"-[a-z]\w*_\w+(=|\Z)")
 _TYPOGRAPHIC = re.compile("[“”„‘’]")
 
 LAUNCHER = "how the launcher starts it; `accelerate launch -m lorasmith` does here"
@@ -28,7 +29,7 @@ LAUNCHER = "how the launcher starts it; `accelerate launch -m lorasmith` does he
 def read_argv(arguments: Sequence[str], *, sdxl: bool = False) -> Source:
     """The arguments of ``train_network.py``, perhaps with a launcher and the script before them."""
     source = Source("sd-scripts' arguments", sdxl=sdxl)
-    words = _after_script([word for word in arguments if word.strip("`\\ \n\r\t")], source)
+    words = _after_script(_without_marks(arguments), source)
     place = 0
     while place < len(words):
         word = words[place]
@@ -41,20 +42,39 @@ def read_argv(arguments: Sequence[str], *, sdxl: bool = False) -> Source:
             # What follows would be the value.
             place = following if _begins(word) else place
             continue
-        name, equals, value = unglued(word)[2:].partition("=")
+        is_separator = _kind(word.partition("=")[0]) == "separator"
+        name, equals, value = (word if is_separator else unglued(word))[2:].partition("=")
         place += _take(source, name, value if equals else None, words[place:following])
     _take_config_file(source)
     return source
 
 
+def _without_marks(arguments: Sequence[str]) -> list[str]:
+    """The words but for marks of continued lines; a separator may be a blank."""
+    return [
+        word
+        for before, word in zip(("", *arguments), arguments, strict=False)
+        if word.strip("`\\ \n\r\t") or (word and _kind(before) == "separator")
+    ]
+
+
+def _kind(word: str) -> str:
+    row = ARGUMENTS.get(unabbreviated(word[2:])) if word.startswith("--") else None
+    return row.kind if row is not None else ""
+
+
 def _begins(word: str) -> bool:
     """Whether an argument begins with ``word``, if only with the wrong dash or in wrong quotes."""
-    return bool(word.startswith("--") or _DASHED.match(word) or _QUOTED.match(word))
+    return bool(
+        word.startswith("--") or _DASHED.match(word) or _QUOTED.match(word) or _SINGLE.match(word)
+    )
 
 
 def _stray(word: str) -> Problem:
     if _DASHED.match(word):
         return Problem(word, "begins with a typographic dash", "write two hyphens in its place")
+    if _SINGLE.match(word):
+        return Problem(word, "begins with one hyphen", f"write -{word.partition('=')[0]}")
     if _TYPOGRAPHIC.search(word):
         return Problem(word, "holds typographic quotes", 'write " in their place')
     return Problem(word, "belongs to no argument", "quote texts that hold spaces")
@@ -63,8 +83,12 @@ def _stray(word: str) -> Problem:
 def _take(source: Source, name: str, value: str | None, following: Sequence[str]) -> int:
     """Take one argument; how many of the words after it are its own."""
     where = f"--{name}"
+    name = unabbreviated(name)
+    if where != f"--{name}":
+        source.remarks.append(Remark("noted", where, f"means --{name}, as it does for sd-scripts"))
+        where = f"--{name}"
     row = ARGUMENTS.get(name)
-    if row is None:
+    if row is None or name in WINDOWS_OWN:
         source.problems.append(Problem(where, "is not an argument of sd-scripts", near(name)))
         return len(following)
     if row.kind == "flag":
@@ -74,7 +98,7 @@ def _take(source: Source, name: str, value: str | None, following: Sequence[str]
         values = ([] if value is None else [value]) + list(following)
         source.given[name] = Given(values, where)
         return len(following)
-    if value is not None and (row.kind == "text" or unglued(value)):
+    if value is not None and (row.kind in ("text", "separator") or unglued(value)):
         source.given[name] = Given(value, where)
         return 0
     if value is not None or not following:
@@ -117,6 +141,7 @@ def _take_config_file(source: Source) -> None:
         table = read_table(path)
     except SettingsError as error:
         source.problems += error.problems
+        source.incomplete = True
         return
     for key, given in known_of(table, path.name, source).items():
         source.given.setdefault(key, given)

@@ -41,14 +41,20 @@ OF_DATASETS = {
 """What a data set may say for itself, and the argument that it is."""
 
 # What subsets or data sets may say, but a run here has one of.
-OF_RUNS_IN_SUBSETS = ("resize_interpolation", "cache_info", "alpha_mask")
-OF_RUNS_IN_DATASETS = ("validation_seed", "validation_split")
+OF_RUNS_IN_SUBSETS = ("resize_interpolation", "alpha_mask")
+OF_RUNS_IN_DATASETS = ("validation_split", "validation_seed")
 
 REFUSED = {
-    "metadata_file": "metadata files of fine-tuning are not read; put captions beside the pictures",
-    "custom_attributes": "nothing here reads attributes of your own",
-    "network_multiplier": "the network counts fully",
+    "metadata_file": (
+        "metadata files of fine-tuning are not read",
+        "put the captions beside the pictures as .txt files, and leave it out",
+    ),
+    "custom_attributes": ("nothing here reads attributes of your own", "leave it out"),
+    "network_multiplier": ("the network counts fully here", "leave it out, or write 1.0"),
 }
+_ASKS_FOR_NOTHING: dict[str, tuple[Any, ...]] = {
+    "metadata_file": ("",), "custom_attributes": ({},), "network_multiplier": (1,),
+}  # fmt: skip
 
 Layers = tuple[Mapping[str, Any], ...]
 
@@ -87,7 +93,7 @@ def take_datasets(m: Making, table: Mapping[str, Any], where: str) -> None:
         _check_names(m, where, each, [*_general_names(), "subsets"])
     _check_names(m, where, general, _general_names())
     for subset, *_ in chains:
-        known = [*OF_SUBSETS, *OF_RUNS_IN_SUBSETS, *OF_FOLDERS, *OF_ONE_FOLDER]
+        known = [*OF_SUBSETS, *OF_RUNS_IN_SUBSETS, "cache_info", *OF_FOLDERS, *OF_ONE_FOLDER]
         _check_names(m, where, subset, known)
     if not chains:
         m.result.problems.append(Problem(where, "names no subset", "add [[datasets.subsets]]"))
@@ -95,7 +101,11 @@ def take_datasets(m: Making, table: Mapping[str, Any], where: str) -> None:
     for name in OF_RUNS_IN_SUBSETS:
         _shared(m, where, name, chains)
     for name in OF_RUNS_IN_DATASETS:
+        if name == "validation_seed" and not m.value("validation_split"):
+            continue  # Nothing is drawn with it.
         _shared(m, where, name, [chain[1:] for chain in chains])
+    if any(_first("cache_info", layers) for layers in chains):
+        m.give("cache_info", Given(True, f"{where}: cache_info"))
     _masks(m, where, chains)
     _folders(m, where, chains)
 
@@ -103,6 +113,7 @@ def take_datasets(m: Making, table: Mapping[str, Any], where: str) -> None:
 def _general_names() -> list[str]:
     return [
         *OF_SUBSETS, *OF_FOLDERS, *OF_DATASETS, *OF_RUNS_IN_SUBSETS, *OF_RUNS_IN_DATASETS,
+        "cache_info",
     ]  # fmt: skip
 
 
@@ -113,7 +124,8 @@ def _is_tables(value: Any) -> bool:
 def _check_names(m: Making, where: str, table: Mapping[str, Any], known: list[str]) -> None:
     for name in table:
         if name in REFUSED:
-            m.result.problems.append(Problem(f"{where}: {name}", REFUSED[name], "leave it out"))
+            if table[name] not in _ASKS_FOR_NOTHING[name]:
+                m.result.problems.append(Problem(f"{where}: {name}", *REFUSED[name]))
         elif name not in known:
             _unknown(m, where, name, known)
 
@@ -121,6 +133,11 @@ def _check_names(m: Making, where: str, table: Mapping[str, Any], known: list[st
 def _unknown(m: Making, where: str, name: str, known: list[str]) -> None:
     close = get_close_matches(name, known, n=2)
     todo = f"did you mean {' or '.join(close)}?" if close else "leave it out"
+    if name in _general_names():
+        # Of [general] and [[datasets]], among whose subsets or beside which it stands.
+        todo = "write it under [[datasets]], or under [general]"
+    elif name in OF_ONE_FOLDER:
+        todo = "write it under [[datasets.subsets]]"
     m.result.problems.append(Problem(f"{where}: {name}", "is not known in this place", todo))
 
 

@@ -7,13 +7,16 @@ them, with "None" for what was not given, and JSON for what is nested.
 from __future__ import annotations
 
 import ast
+import math
+import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lorasmith.config.foreign.result import Given, Remark
 from lorasmith.config.foreign.source import Source
+from lorasmith.config.sample_prompts import MAX_SEED
 from lorasmith.errors import Problem, SettingsError
 from lorasmith.files import SafetensorsHeader, parse_json, read_safetensors_header
 
@@ -56,8 +59,17 @@ UNTOLD = {
 }
 """Settings that the metadata says nothing of: they stay as they are here, with what is told."""
 
+_SCALARS = {"F16": "<e", "F32": "<f", "F64": "<d", "BF16": "<f"}
 _SAVED = {"F16": "fp16", "BF16": "bf16", "F32": "float"}
 _NONE = ("", "None", "null")
+
+# Entries that other programs write, with what is in them.
+_OTHER_PROGRAMS = (
+    ("ot_branch", "", "OneTrainer"),
+    ("ot_config", "", "OneTrainer"),
+    ("software", "ai-toolkit", "ai-toolkit"),
+    ("lora_adapter_metadata", "", "diffusers and PEFT"),
+)
 
 
 def read_lora_file(path: Path) -> Source:
@@ -78,17 +90,20 @@ def read_lora_file(path: Path) -> Source:
         if name.startswith("ss_")
     }
     if "network_module" not in said:
-        what = "says nothing of how it was trained: there are no ss_* entries in its metadata"
+        what = "says nothing of how it was trained: its metadata has no ss_network_module"
+        for entry, text, program in _OTHER_PROGRAMS:
+            if entry in header.metadata and text in header.metadata[entry]:
+                what = f"is of {program}, whose metadata is not read"
         raise SettingsError.of(path, what, "give a LoRA that sd-scripts or lorasmith trained")
-    source = _Reader(path.name, header, said).read()
+    source = _Reader(path, header, said).read()
     sides = (("buckets.min", "min_bucket_reso"), ("buckets.max", "max_bucket_reso"))
     source.untold = (*UNTOLD, *(path for path, name in sides if name not in source.given))
     return source
 
 
 class _Reader:
-    def __init__(self, name: str, header: SafetensorsHeader, said: Mapping[str, str]) -> None:
-        self.name, self.header, self.said = name, header, said
+    def __init__(self, path: Path, header: SafetensorsHeader, said: Mapping[str, str]) -> None:
+        self.path, self.name, self.header, self.said = path, path.name, header, said
         self.source = Source(KIND)
         self.untold = [text for text in UNTOLD.values() if text]
 
@@ -101,6 +116,7 @@ class _Reader:
         self._length()
         self._optimizer()
         self._sizes()
+        self._seed()
         self._base()
         self._pictures()
         absent = [
@@ -201,20 +217,17 @@ class _Reader:
 
     def _sizes(self) -> None:
         """Of a file that was resized or merged, whose rank is "Dynamic", the usual one."""
-        for argument, part in (("network_dim", ".lora_down.weight"), ("network_alpha", "")):
+        sizes = Counter(self._layers())
+        for place, argument in enumerate(("network_dim", "network_alpha")):
             given = self.source.given.get(argument)
             if given is None or isinstance(given.raw, int | float):
                 continue
             del self.source.given[argument]
-            ranks = Counter(
-                info.shape[0]
-                for name, info in self.header.tensors.items()
-                if part and name.endswith(part) and info.shape
-            )
-            if ranks:
-                rank, count = ranks.most_common(1)[0]
-                self._give(argument, rank, argument)
-                self._note(f"ss_{argument} {given.raw}", f"{rank} is taken, that of {count} layers")
+            if sizes:
+                size, count = sizes.most_common(1)[0][0][place], max(sizes.values())
+                self._give(argument, size, argument)
+                layers = f"that of {count} of its {sizes.total()} layers"
+                self._note(f"ss_{argument} {given.raw}", f"{size:g} is taken, {layers}")
             else:
                 self._note(f"ss_{argument} {given.raw}", "is no number and is left out")
         args = self.source.given.get("network_args")
@@ -225,6 +238,30 @@ class _Reader:
         if saved:
             where = f"{self.name}: its tensors"
             self.source.given["save_precision"] = Given(saved, where)
+
+    def _layers(self) -> Iterator[tuple[int, float]]:
+        """Rank and alpha of each layer; its alpha is its rank where it names none."""
+        with open(self.path, "rb") as file:
+            for name, info in self.header.tensors.items():
+                if not name.endswith(".lora_down.weight") or not info.shape:
+                    continue
+                rank = info.shape[0]
+                alpha = self.header.tensors.get(name.removesuffix("lora_down.weight") + "alpha")
+                if alpha is None or alpha.dtype not in _SCALARS or math.prod(alpha.shape) != 1:
+                    yield rank, float(rank)
+                    continue
+                file.seek(alpha.begin)
+                yield rank, _scalar(file.read(alpha.end - alpha.begin), alpha.dtype)
+
+    def _seed(self) -> None:
+        """A number that was drawn with there and cannot be a seed here says nothing of worth."""
+        given = self.source.given.get("seed")
+        if given is None or (isinstance(given.raw, int) and 0 <= given.raw <= MAX_SEED):
+            return
+        if isinstance(given.raw, float) and given.raw.is_integer() and 0 <= given.raw < MAX_SEED:
+            return
+        del self.source.given["seed"]
+        self._note(f"ss_seed {given.raw}", f"is not from 0 to {MAX_SEED}; 0 is taken")
 
     def _base(self) -> None:
         version = self.said.get("base_model_version", "")
@@ -279,6 +316,11 @@ def _python(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return text
+
+
+def _scalar(data: bytes, dtype: str) -> float:
+    # bfloat16 is the upper half of float32.
+    return float(struct.unpack(_SCALARS[dtype], b"\0\0" * (dtype == "BF16") + data)[0])
 
 
 def _json(text: str | None) -> Any:

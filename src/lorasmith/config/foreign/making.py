@@ -14,6 +14,9 @@ from lorasmith.errors import Problem
 
 MISSING = "is missing"
 
+SECRETS = ("wandb_api_key", "huggingface_token")
+"""Neither printed nor written into a file."""
+
 
 class Making:
     """A conversion in progress.
@@ -99,8 +102,12 @@ class Making:
             return f"--{name}: {default}"
         if row.kind == "flag":
             return f"--{name}" if self._read[name] else f"no --{name}"
+        if name in SECRETS:
+            return f"--{name} …"
         written, value = self.given[name].raw, self._read[name]
         words = [unglued(written)] if isinstance(written, str) else [str(value)]
+        if row.kind == "separator":
+            words = [value if value.strip() == value else repr(value)]
         if isinstance(value, list):
             words = [str(each) for each in value]
         return " ".join([f"--{name}", *words]).replace("\n", " ")

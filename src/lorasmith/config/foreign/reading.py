@@ -14,12 +14,14 @@ from typing import Any
 from lorasmith.config.foreign.argument import Argument, Kind
 from lorasmith.number_text import parse_number
 
-_LARGEST = 10**15
+_LARGEST = 2**63 - 1  # What a TOML integer holds.
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def read_value(argument: Argument, raw: Any) -> Any:
     """``raw`` in the argument's form; ``None`` for an empty text, which means "not given"."""
+    if argument.kind == "separator" and isinstance(raw, str):
+        return raw or None
     if isinstance(raw, str):
         raw = unglued(raw)
     if raw is None or (isinstance(raw, str) and not raw.strip() and argument.kind != "texts"):
@@ -54,7 +56,7 @@ def number(raw: Any) -> float:
 def whole(raw: Any) -> int:
     value = parse_number(_single(raw), whole=True)
     if abs(value) > _LARGEST:
-        raise ValueError(f"{raw!r} is too large")
+        raise ValueError(f"{raw!r} is too large; {_LARGEST} is the largest number")
     return int(value)
 
 
@@ -104,6 +106,6 @@ def share(raw: Any) -> int | float:
 
 
 _READERS: dict[Kind, Callable[[Any], Any]] = {
-    "flag": flag, "whole": whole, "number": number, "text": text, "texts": texts,
-    "numbers": numbers, "share": share,
+    "flag": flag, "whole": whole, "number": number, "text": text, "separator": text,
+    "texts": texts, "numbers": numbers, "share": share,
 }  # fmt: skip

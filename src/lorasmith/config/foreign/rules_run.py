@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from lorasmith.config.checks_run import NO_WANDB, has_wandb
 from lorasmith.config.foreign.making import Making
+
+WANDB_PROJECT = "network_train"
+"""sd-scripts' own, where none is named."""
+
+KEY_STAYS_OUT = "keys are not written into settings; run `wandb login` once, or set WANDB_API_KEY"
 
 PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 SAVE_PRECISIONS = {"float": "fp32", "fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}
@@ -94,7 +100,9 @@ def length(m: Making) -> None:
     if asked in PRECISIONS:
         m.put("train.precision", PRECISIONS[asked], "mixed_precision")
     else:
-        m.refuse("mixed_precision", f"{asked!r} is none of no, fp16 and bf16", "take bf16")
+        full = asked in ("fp32", "float", "float32", "32")
+        todo = "take no, which computes in fp32" if full else "take bf16"
+        m.refuse("mixed_precision", f"{asked!r} is none of no, fp16 and bf16", todo)
 
 
 def validation(m: Making) -> None:
@@ -181,10 +189,21 @@ def _kept(m: Making, epochs: int | None, steps: int | None) -> None:
 
 def log(m: Making) -> None:
     tools = str(m.value("log_with") or "").lower()
-    if tools and tools != "tensorboard":
-        why = "no service is logged to; the log is TensorBoard's, and metrics.jsonl beside it"
-        m.note(m.shown("log_with"), why)
-    wanted = m.has("logging_dir") or bool(tools)
+    wanted = m.has("logging_dir") or (bool(tools) and tools != "wandb")
+    if tools in ("wandb", "all"):
+        project = m.value("log_tracker_name") or WANDB_PROJECT
+        m.put("log.wandb", project, "log_with", "log_tracker_name")
+        if m.has("wandb_run_name"):
+            m.put("log.wandb_name", m.value("wandb_run_name"), "wandb_run_name")
+        if not has_wandb():
+            m.note(m.shown("log_with"), f"{NO_WANDB} here; without it nothing is sent there")
+        if m.has("wandb_api_key"):
+            m.drop("wandb_api_key", KEY_STAYS_OUT)
+    else:
+        if tools not in ("", "tensorboard"):
+            m.note(m.shown("log_with"), f"{tools} is not known; the log is TensorBoard's")
+        for name in ("log_tracker_name", "wandb_run_name", "wandb_api_key"):
+            m.drop(name, "it does nothing without --log_with wandb")
     note = "the files lie in the run's own folder" if wanted else ""
     m.put("log.tensorboard", wanted, "logging_dir", "log_with", note=note)
 

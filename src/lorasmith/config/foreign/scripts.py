@@ -116,7 +116,8 @@ def _leave_out_unknown(source: Source) -> None:
     """Arguments whose values are unknown; that has been said once."""
     known = {name: given for name, given in source.given.items() if _is_known(given.raw)}
     problems = [problem for problem in source.problems if UNKNOWN not in problem.where]
-    source.incomplete = len(known) + len(problems) < len(source.given) + len(source.problems)
+    if len(known) + len(problems) < len(source.given) + len(source.problems):
+        source.incomplete = True
     source.given, source.problems = known, problems
 
 

@@ -207,7 +207,8 @@ def test_there_are_twenty_combinations() -> None:
 def sample(row: Argument) -> list[str]:
     """The argument with a value that asks for something."""
     values = {
-        "flag": [], "whole": ["3"], "number": ["0.5"], "text": ["x"], "texts": ["a=1"],
+        "flag": [], "whole": ["3"], "number": ["0.5"], "text": ["x"], "separator": [";"],
+            "texts": ["a=1"],
         "numbers": ["1e-5"], "share": ["7"],
     }  # fmt: skip
     return [f"--{row.name}", *([row.choices[0]] if row.choices else values[row.kind])]
@@ -227,7 +228,9 @@ def test_no_argument_is_silent(name: str) -> None:
 def test_the_table_is_complete(name: str) -> None:
     row = ARGUMENTS[name]
     if row.fate == "setting":
-        assert row.paths or name in ("save_model_as", "dynamo_backend"), "checked by a rule alone"
+        assert row.paths or name in ("save_model_as", "dynamo_backend", "wandb_api_key"), (
+            "checked by a rule alone"
+        )
     else:
         assert row.why
     if row.fate == "refused":
@@ -282,7 +285,9 @@ REFUSALS: dict[str, tuple[list[str], str, str]] = {
 
 # What changes nothing of what is learned, and what sd-scripts itself leaves unread.
 NOTED: dict[str, tuple[list[str], str]] = {
-    "wandb": (["--log_with=wandb"], "no service is logged to"),
+    "wandb": (["--log_with=wandb", "--wandb_api_key=k"], "keys are not written into settings"),
+    "wandb's names": (["--log_tracker_name=x"], "nothing without --log_with wandb"),
+    "unknown tracker": (["--log_with=comet"], "comet is not known"),
     "upload": (["--huggingface_repo_id=me/x"], "nothing is uploaded"),
     "uploaded states": (["--save_state_to_huggingface", "--async_upload"], "nothing is uploaded"),
     "file form": (["--save_model_as=ckpt"], "safetensors"),

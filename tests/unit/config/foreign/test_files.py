@@ -356,8 +356,9 @@ def test_metadata_of_a_preset_stops_nothing(tmp_path: Path) -> None:
              "save_model_as": "pt", "========== Model ==========": None}  # fmt: skip
     result = converted(tmp_path, "preset.json", json.dumps(table))
     assert result.problems == []
-    for name in ("metadata_description", "huggingface_repo_id", "log_with", "save_model_as"):
+    for name in ("metadata_description", "huggingface_repo_id", "save_model_as"):
         assert any(f"--{name}" in remark.what for remark in result.remarks), name
+    assert result.values["log.wandb_name"] == "w"
 
 
 @pytest.mark.parametrize("kind", TYPES)

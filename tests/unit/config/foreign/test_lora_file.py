@@ -130,7 +130,42 @@ def test_a_resized_file_has_its_tensors_rank(tmp_path: Path) -> None:
     assert result.values["save.precision"] == "fp32"
 
 
-@pytest.mark.parametrize("metadata", [{}, {"format": "pt"}])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_resized_file_has_its_tensors_alpha(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors = {f"lora_unet_{n}.lora_down.weight": torch.zeros(6, 4, dtype=dtype) for n in range(3)}
+    tensors |= {f"lora_unet_{n}.alpha": torch.tensor(1.5, dtype=dtype) for n in range(3)}
+    tensors["lora_unet_y.lora_down.weight"] = torch.zeros(2, 4, dtype=dtype)
+    metadata = {**KOHYA, "ss_network_dim": "Dynamic", "ss_network_alpha": "Dynamic"}
+    result = converted(tmp_path, metadata, **tensors)
+    assert result.problems == []
+    assert (result.values["adapter.rank"], result.values["adapter.alpha"]) == (6, 1.5)
+    assert any("3 of its 4 layers" in remark.why for remark in result.remarks)
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999", "1e30", "1.5", "abc", "[1]"])
+def test_a_seed_that_is_none_here_stops_nothing(tmp_path: Path, seed: str) -> None:
+    result = converted(tmp_path, {**KOHYA, "ss_seed": seed})
+    assert result.problems == []
+    assert "train.seed" not in result.values
+    assert any(f"ss_seed {seed[:2]}" in remark.what for remark in result.remarks)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "program"),
+    [
+        ({"ot_branch": "master", "modelspec.title": "zorp"}, "OneTrainer"),
+        ({"software": '{"name": "ai-toolkit"}', "ss_base_model_version": "sdxl_1.0"}, "ai-toolkit"),
+        ({"lora_adapter_metadata": "{}"}, "diffusers"),
+    ],
+)
+def test_files_of_other_programs_are_named(
+    tmp_path: Path, metadata: dict[str, str], program: str
+) -> None:
+    with pytest.raises(SettingsError, match=program):
+        converted(tmp_path, metadata)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"format": "pt"}, {"ss_base_model_version": "sd_v1"}])
 def test_a_file_that_says_nothing(tmp_path: Path, metadata: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="says nothing of how it was trained"):
         converted(tmp_path, metadata)
