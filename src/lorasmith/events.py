@@ -63,8 +63,8 @@ class StepDone(Event):
         grad_norm: before clipping.
         weight_norm: L2 norm of everything that is trained, after the step.
         loss_scale: what float16 training multiplies the loss by, ``None`` for other formats.
-        samples_per_second: since the last logged step, all processes together.
-        seconds_left: at that rate.
+        samples_per_second: of the steps since the last logged one, all processes together.
+        seconds_left: of steps at that rate, without drawing and saving.
         memory_bytes: peak memory of the device (CUDA) or the process (CPU).
     """
 

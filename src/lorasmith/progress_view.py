@@ -54,7 +54,8 @@ class ProgressView:
 
     def show(self, what: str, done: int, total: int, numbers: Sequence[str] = ()) -> None:
         """``done`` of ``total`` units of ``what``; ``numbers`` are shown as far as there is room,
-        the first before the others, and stay until others come."""
+        the first before the others, and stay until others come. The rate counts from the last
+        time that nothing was done yet."""
         if self._live:
             self._show_bar(what, done, total, numbers)
         else:
@@ -92,6 +93,8 @@ class ProgressView:
             due = now + FIRST_LINE
             self._work[what] = _Work(done, now, FIRST_LINE, due, done, total, numbers)
         work = self._work[what]
+        if done == work.done == work.begin:  # Nothing yet: what took the time was something else.
+            work.since = now
         work.done, work.total = done, total
         work.numbers = numbers or work.numbers
         if now < work.due or done >= total:

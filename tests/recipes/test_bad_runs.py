@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,7 +188,10 @@ def test_resume_refuses(place: Place) -> None:
     def resume(*more: str) -> Result:
         return CliRunner().invoke(cli, ["train", "--resume", str(run), *more])
 
-    refused(resume("--set", "adapter.rank=8"), "adapter.rank", "cannot change on resume")
+    refused(resume("--set", "adapter.rank=8"), "adapter.rank", "cannot be changed on resume")
+    refused(resume("--name", "other"), "save.name", "the run's files stay where they are")
+    again = resume("--data", os.path.relpath(place.data), "--name", "run")
+    assert again.exit_code == 0, again.output  # What it is already is no change.
     refused(CliRunner().invoke(cli, ["train", "--resume", str(place.data)]), "not a run folder")
     picture = next(place.data.glob("img/*/*.png"))
     Image.new("RGB", (64, 64), "red").save(picture)

@@ -175,3 +175,16 @@ def test_asking_imports_no_torch() -> None:
     """So it answers at once."""
     code = "import sys, lorasmith.cli.control; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_speed_is_that_of_steps_alone(tmp_path: Path) -> None:
+    """The seconds that the logged speeds amount to are those of the steps, not of the pictures that
+    are drawn between them."""
+    drawing = {"sample.every_steps": "1", "sample.steps": "10", "log.every_steps": "1"}
+    run = run_with(tmp_path, {**drawing, "train.steps": "6", "train.batch": "1"})
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    told = sum(1 / record["samples_per_second"] for record in records)
+    last = json.loads((run / "events.jsonl").read_text().splitlines()[-1])
+    seconds = last["seconds"]
+    assert seconds["sampling"] > 0
+    assert told < seconds["steps"] + seconds["sampling"] / 2

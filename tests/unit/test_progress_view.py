@@ -126,3 +126,16 @@ def test_the_rate_of_a_resumed_run_is_of_what_it_did_itself() -> None:
     view.show("training", 5010, 6000)
     view.close()
     assert file.getvalue() == "training  5010/6000 (83%)  2 s each  33:00 left\n"
+
+
+def test_what_is_done_before_the_first_step_is_not_its_time() -> None:
+    """As the pictures that are drawn before a training begins."""
+    file, clock = io.StringIO(), Clock()
+    view = ProgressView(TextConsole(file=file, width=80), clock=clock)
+    view.show("training", 0, 600)
+    clock.now += 90
+    view.show("training", 0, 600)
+    clock.now += 20
+    view.show("training", 10, 600)
+    view.close()
+    assert file.getvalue().splitlines()[-1] == "training  10/600 (1%)  2 s each  19:40 left"

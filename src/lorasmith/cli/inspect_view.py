@@ -139,7 +139,7 @@ def _shares(folder: Folder) -> str:
     """The tags of nearly all captions of a training folder, and of how many of them."""
     of = f" of {folder.pictures}" if folder.pictures else ""
     tags = ", ".join(f"{tag} ({folder.tags[tag]}{of})" for tag in folder.triggers)
-    return f"{tags} captions of {folder.name}"
+    return f"{tags}, in captions of {folder.name}"
 
 
 def _modules(report: LoraReport) -> Iterator[str]:

@@ -170,7 +170,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(_syntax_problem(path, text, str(error))) from error
     # A copy of a preset is a good start for a file; what it says of itself is no setting.
-    values.pop("preset", None)
+    about = values.pop("preset", {})
+    if not isinstance(about, dict):
+        what = "is not a setting: a preset is chosen on the command line"
+        todo = f"remove this line, and add --preset {about} there"
+        raise SettingsError.of(f"{path}: preset", what, todo)
     return _migrate(path, values)
 
 

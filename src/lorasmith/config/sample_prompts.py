@@ -49,11 +49,13 @@ class PromptLine:
     Args:
         values: of the settings that it gives, by name, still texts.
         unread: what is not understood, each with the reason.
+        cut: options with more than a number, each with the number.
     """
 
     prompt: str
     values: dict[str, str] = field(default_factory=dict)
     unread: list[tuple[str, str]] = field(default_factory=list)
+    cut: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read_line(text: str) -> PromptLine:
@@ -72,6 +74,8 @@ def read_line(text: str) -> PromptLine:
             continue
         if setting_name in (*_WHOLE, "cfg"):
             number = re.match(r"-?\d+" if setting_name in _WHOLE else r"\d*\.?\d+|\d+\.?", value)
+            if number and number[0] != value:
+                line.cut.append((shown, number[0]))
             value = number[0] if number else ""
         if value or setting_name == "negative":
             line.values[setting_name] = value
@@ -130,8 +134,10 @@ class SamplePrompt(Section):
     def _read(cls, values: Any) -> Any:
         if isinstance(values, str):
             line = read_line(values)
-            for shown, why in line.unread:
-                raise ValueError(f"{shown} {why}")
+            wrong = [f"{shown} {why}" for shown, why in line.unread]
+            wrong += [f"{shown} is more than the number {value}" for shown, value in line.cut]
+            if wrong:
+                raise ValueError("; ".join(wrong))
             return {"prompt": line.prompt, **line.values}
         if isinstance(values, Mapping) and "size" in values:
             rest = {key: value for key, value in values.items() if key != "size"}
@@ -146,7 +152,15 @@ def sample_prompts(value: Any) -> Any:
     items = [value] if isinstance(value, str | Mapping | SamplePrompt) else value
     if not isinstance(items, list | tuple):
         return items
-    return [_prompt(item, number) for number, item in enumerate(items, 1)]
+    prompts, wrong = [], []
+    for number, item in enumerate(items, 1):
+        try:
+            prompts.append(_prompt(item, number))
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return prompts
 
 
 def _prompt(item: Any, number: int) -> Any:

@@ -90,7 +90,7 @@ class StepCount:
         batches: per epoch, the sum over buckets of ceil(samples / batch).
         accumulation: batches per optimizer step.
         steps_per_epoch: ceil(batches / accumulation).
-        epochs: as set, or what ``total`` amounts to.
+        epochs: as set, or those that ``total`` steps begin.
         total: optimizer steps of the run.
         fixed: ``total`` was set by itself.
     """
@@ -124,10 +124,9 @@ class StepCount:
                 f"{quantity(self.steps_per_epoch, 'step')} an epoch"
             )
         if self.fixed:
-            parts.append(
-                f"; {quantity(self.total, 'step')} as set, which is "
-                f"{quantity(self.epochs, 'epoch')}"
-            )
+            epochs = f"{self.total / self.steps_per_epoch:.3g}"
+            text = quantity(1, "epoch") if epochs == "1" else f"{epochs} epochs"
+            parts.append(f"; {quantity(self.total, 'step')} as set, which is {text}")
         else:
             times = f"{self.steps_per_epoch} x {quantity(self.epochs, 'epoch')}"
             parts.append(f"; {times} = {quantity(self.total, 'step')}")
@@ -223,6 +222,10 @@ def audit(
     tokens = checks.caption_lengths(dataset, count_tokens)
     unused = checks.unused_mask_files(scan, dataset)
     damaged = [look.problem for look in looks if look.problem is not None]
+    paths = {item.picture.caption_path for item in dataset.items}
+    tables = {path.resolve() for path in paths if path and path.suffix.lower() in TABLE_SUFFIXES}
+    # One beside the folders is found once more there.
+    ignored = [one for one in scan.ignored if one.path.resolve() not in tables]
     found = _warnings(scan, dataset, looks, alike, tokens, batch, processes, max_tokens, trigger)
     return AuditReport(
         (*scan.problems, *damaged, *wrong_faces(dataset)),
@@ -234,7 +237,7 @@ def audit(
         tuple(_picture_row(item) for item in dataset.items),
         tuple(tuple(group) for group in alike),
         count_augmentation(dataset),
-        (*scan.ignored, *(Ignored(path, "a mask that is not used") for path in unused)),
+        (*ignored, *(Ignored(path, "a mask that is not used") for path in unused)),
         tuple(picture.path for picture in held_out),
     )
 

@@ -285,7 +285,9 @@ def enlarged(items: Sequence[Item]) -> list[Problem]:
     worst = ", ".join(
         f"{_name(item.picture.path)} {item.placement.scale:.1f}x" for item in small[:_NAMES]
     )
-    very = f", {twice} of them more than twice" if twice else ""
+    which = "all of them" if 1 < twice == len(small) else f"{twice} of them"
+    which = "" if len(small) == 1 else f", {which}"
+    very = f"{which} more than twice" if twice else ""
     what = (
         f"{quantity(len(small), 'picture', 'is')} smaller than "
         f"the bucket and enlarged{very} ({worst}"

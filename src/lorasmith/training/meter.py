@@ -72,7 +72,7 @@ class Meter:
         self._last: Reading | None = None
         self._read = start.step
         self._samples = 0
-        self._since = time.perf_counter()
+        self._since = self._time_of_steps()
 
     def measure(
         self, done: int, epoch: int, total: int, result: StepResult, *, last: bool
@@ -86,7 +86,7 @@ class Meter:
         smoothed = self.catch_up()
         reading = self._last
         assert reading is not None
-        now = time.perf_counter()
+        now = self._time_of_steps()
         seconds, steps = max(now - self._since, 1e-9), max(done - self._logged, 1)
         rate = self._samples / seconds
         self._since, self._samples, self._logged = now, 0, done
@@ -110,6 +110,11 @@ class Meter:
             seconds_left=seconds / steps * (run.steps - done),
             memory_bytes=peak_memory(run.model.device),
         )
+
+    def _time_of_steps(self) -> float:
+        """Seconds, not counting those in which samples are drawn or files are written."""
+        others = (s for phase, s in self._run.stopwatch.seconds.items() if phase != "steps")
+        return time.perf_counter() - sum(others)
 
     def catch_up(self) -> float:
         """Read what is waiting; returns the average loss up to the newest step."""

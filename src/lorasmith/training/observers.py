@@ -199,18 +199,22 @@ class Terminal:
         self._console = console
         self._progress = ProgressView(console)
         self._drawn = -1
-        self._steps = 0
+        self._begin = self._done = self._steps = 0
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
+                self._begin = self._done = event.start_step
                 self._steps = event.steps
                 self._progress.show("training", event.start_step, event.steps)
             case Progress():
                 self._progress.show(event.what, event.done, event.total)
                 if event.done >= event.total:
                     self._progress.end(event.what)
+                    if self._steps and self._done == self._begin:  # Drawn before the first step.
+                        self._progress.show("training", self._begin, self._steps)
             case StepDone():
+                self._done = event.step
                 self._progress.show("training", event.step, event.steps, _numbers(event))
             case SampleSaved() if event.step != self._drawn:
                 self._drawn = event.step

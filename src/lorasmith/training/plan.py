@@ -33,7 +33,7 @@ from lorasmith.training.lr import learning_rate
 from lorasmith.training.memory import MemoryPlan, checkpoints, memory_of, precision_of
 from lorasmith.training.network_setup import block_map, planned_network
 from lorasmith.training.prepare import Prepared, open_base, prepare, process_count, should
-from lorasmith.training.run_folder import KEPT_STATES, new_run_folder
+from lorasmith.training.run_folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
 from lorasmith.training.speed import multiply_adds_per_second, step_seconds
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
@@ -64,6 +64,7 @@ class Plan:
     """Everything that ``--plan`` prints.
 
     Args:
+        folder: of the run; nothing is there yet.
         files: LoRA files that will be there at the end, the result last.
         disk: bytes by what they are for; ``free`` bytes are left on that disk now.
         seconds: of the steps alone; right within a factor of about two.
@@ -71,7 +72,7 @@ class Plan:
     """
 
     prepared: Prepared
-    folder: Path
+    folder: RunFolder
     device: str
     precision: Precision
     rates: tuple[GroupRate, ...]
@@ -95,14 +96,15 @@ def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
     rates = group_rates(settings, prepared, network)
     values = sum(rate.weights for rate in rates)
     disk = planned_disk(settings, prepared, values, len(files))
-    free = free_bytes(folder)
+    free = free_bytes(folder.path)
     memory = memory_of(settings, prepared, device)
     if not memory.step.total:  # It plainly fits.
         memory = replace(memory, estimates=(rough_step(settings, prepared, opened, values),))
-    oddities = [*notices, *prepared.oddities, *memory.problems]
+    named = taken_name(folder, prepared.name)
+    oddities = [*notices, *prepared.oddities, *memory.problems, *named]
     if sum(disk.values()) > free:
         what = f"needs about {sum(disk.values()) / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
-        oddities.append(Problem(str(folder), what, "free some space, or keep fewer snapshots"))
+        oddities.append(Problem(str(folder.path), what, "free some space, or keep fewer snapshots"))
     return Plan(
         prepared,
         folder,
@@ -140,8 +142,8 @@ def rough_step(
     )  # fmt: skip
 
 
-def planned_files(settings: TrainSettings, prepared: Prepared) -> tuple[Path, list[Path]]:
-    """The run folder and the LoRA files that will be in it at the end."""
+def planned_files(settings: TrainSettings, prepared: Prepared) -> tuple[RunFolder, list[Path]]:
+    """The run's folder and the LoRA files that will be there at the end."""
     save = settings.save
     folder = new_run_folder(save.output, prepared.name, save.layout)
     snapshots: list[Path] = []
@@ -152,7 +154,7 @@ def planned_files(settings: TrainSettings, prepared: Prepared) -> tuple[Path, li
         if by_epoch or by_step:
             snapshots.append(folder.epoch_snapshot(epoch) if ends else folder.step_snapshot(done))
     kept = snapshots[-save.keep_last :] if save.keep_last else snapshots
-    return folder.path, [*kept, folder.result]
+    return folder, [*kept, folder.result]
 
 
 def group_rates(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
@@ -28,9 +28,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     console.rule("what it takes")
     console.print(_costs(plan))
     console.rule("what will be written")
-    console.print(f"{plan.folder}/", highlight=False)
     for line in _files(plan):
-        console.print(f"  {line}", highlight=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if plan.oddities:
         console.rule("worth a look")
         for problem in plan.oddities:
@@ -108,14 +107,25 @@ def _memory(memory: MemoryPlan) -> Iterator[tuple[str, str]]:
         yield "memory free", size(memory.free) + (f"; so {', '.join(done)}" if done else "")
 
 
-def _files(plan: Plan) -> list[str]:
+def _files(plan: Plan) -> Iterator[str]:
+    """Each folder with what will be in it. A flat run has two, of which one is shared."""
+    settings, folder = plan.prepared.settings, plan.folder
     names = [path.name for path in plan.files]
     if len(names) > SHOWN_FILES:
         names = [*names[:2], f"… {len(names) - 4} more", *names[-2:]]
-    others = ["settings.toml, run.json, dataset.json, dataset.txt", "events.jsonl, metrics.jsonl"]
-    log = plan.prepared.settings.log
-    folders: Sequence[str] = ["samples/", "state/", *(["tensorboard/"] if log.tensorboard else [])]
-    return [*names, *others, ", ".join(folders)]
+    sample = settings.sample
+    drawn = bool(sample.at_start or sample.every_epochs or sample.every_steps)
+    cards = [f"{folder.name}.{kind}" for kind in ("json", "md", *(["png"] if drawn else []))]
+    loras = [*names, ", ".join(cards), *([f"{folder.samples.name}/"] if drawn else [])]
+    log = ["tensorboard/"] if settings.log.tensorboard else []
+    own = [
+        "settings.toml, run.json, dataset.json, dataset.txt", "events.jsonl, metrics.jsonl",
+        ", ".join(["state/", *log]),
+    ]  # fmt: skip
+    parts = {folder.loras: loras, folder.path: own} if folder.flat else {folder.path: loras + own}
+    for place, lines in parts.items():
+        yield f"{place}/"
+        yield from (f"  {line}" for line in lines)
 
 
 def size(amount: float) -> str:
@@ -129,7 +139,7 @@ def size(amount: float) -> str:
 
 def duration(seconds: float) -> str:
     if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
+        return quantity(max(1, round(seconds)), "second")
     if seconds < 5400:
-        return f"{round(seconds / 60)} minutes"
+        return quantity(round(seconds / 60), "minute")
     return f"{seconds / 3600:.1f} hours"

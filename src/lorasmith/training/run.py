@@ -116,7 +116,7 @@ def resume(
         RunError: it is no run folder, it changed underneath, or a change is not possible.
     """
     folder = existing_run_folder(path)
-    refuse_changes(overrides)
+    refuse_changes(folder.settings, overrides)
     output = folder.loras if folder.flat else folder.path.parent
     fixed = [
         Override("save.output", str(output)),
@@ -226,21 +226,32 @@ def model_fingerprint(settings: TrainSettings) -> str:
     return quick_fingerprint(locate(settings.model.path))
 
 
-def refuse_changes(overrides: Sequence[Override]) -> None:
-    problems = [
-        Problem(override.path, "cannot change on resume: the run's files stay where they are",
-                "leave it out, and move them when the run is done")
-        for override in overrides
-        if override.path in ("save.output", "save.name", "save.layout")
-    ]  # fmt: skip
-    problems += [
-        Problem(override.path, "cannot change on resume: the result would be of neither setting",
-                "start a new run")
-        for override in overrides
-        if not override.path.startswith(CHANGEABLE)
-    ]  # fmt: skip
+def refuse_changes(file: Path, overrides: Sequence[Override]) -> None:
+    """Raises RunError when a setting that must stay is to be another than the run's own file says;
+    the same once more changes nothing."""
+    before, problems = load_settings(file), []
+    for override in overrides:
+        place = override.path in ("save.output", "save.name", "save.layout")
+        if override.path.startswith(CHANGEABLE) and not place:
+            continue
+        if _value(load_settings(file, [override]), override.path) == _value(before, override.path):
+            continue
+        why, todo = "what was trained until now had another", "leave it out, or start a new run"
+        if place:
+            why = "the run's files stay where they are"
+            todo = "leave it out, and move them when the run is done"
+        problems.append(Problem(override.path, f"cannot be changed on resume: {why}", todo))
     if problems:
         raise RunError(problems)
+
+
+def _value(settings: TrainSettings, path: str) -> object:
+    """Of a setting; paths to one file are the same however they are written."""
+    section, _, name = path.partition(".")
+    value = getattr(settings, section)
+    value = getattr(value, name.partition(".")[0]) if name else value
+    is_path = isinstance(value, str | Path) and Path(value).exists()
+    return Path(value).resolve() if is_path else value
 
 
 def start_processes(settings: TrainSettings) -> Processes:
@@ -254,8 +265,10 @@ def own_folder(folder: RunFolder, processes: Processes) -> Iterator[None]:
     if processes.main:
         with folder:
             forget_requests(folder.control)  # Of a process that was killed.
-            for part in (folder.path, folder.state, folder.path / "samples"):
-                remove_abandoned(part, ours=True)  # Half-written by it; a state may take GBs.
+            for part in (folder.path, folder.state, folder.samples):
+                # Half-written by it; a state may take GBs. Flat runs share the folder of samples.
+                ours = not (folder.flat and part == folder.samples)
+                remove_abandoned(part, ours=ours)
             try:
                 yield
             finally:

@@ -350,6 +350,13 @@ def test_a_copied_preset_is_a_settings_file(tmp_path: Path) -> None:
 # Reference page
 
 
+@pytest.mark.parametrize("line", ['preset = "character"', "preset = 3", 'preset = ["style"]'])
+def test_a_preset_named_in_a_file_is_not_dropped(tmp_path: Path, line: str) -> None:
+    (tmp_path / "s.toml").write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"preset.*command line.*--preset"):
+        load_settings(tmp_path / "s.toml")
+
+
 def test_the_reference_page_names_every_setting_and_preset() -> None:
     page = settings_page()
     for name, section in sections().items():

@@ -51,6 +51,12 @@ def test_settings_are_written_and_read_again(tmp_path: Path) -> None:
     [
         ("zorp --ar 3", "prompt 1: --ar 3 is not an option; there are --n, --w"),
         ("zorp --w wide", "--w wide has no value that can be read"),
+        ("zorp --w 64x64", "prompt 1: --w 64x64 is more than the number 64"),
+        ("zorp --s 3,5", "prompt 1: --s 3,5 is more than the number 3"),
+        ("zorp --l 7,5", "prompt 1: --l 7,5 is more than the number 7"),
+        ("zorp --d 5.5 smile", "prompt 1: --d 5.5 smile is more than the number 5"),
+        ('["zorp --ar 3 --no 1", "b --s 3,5"]', "--no 1 is not an option"),
+        ('["zorp --ar 3", "b --s 3,5"]', "prompt 2: --s 3,5 is more"),
         ("zorp --s 100000", "prompt 1: steps: '100000'"),
         ('[{prompt = "a", sead = 3}]', "prompt 1: sead is not known; a prompt has size, prompt"),
         ("[{seed = 3}]", "prompt 1: prompt is missing"),

@@ -70,7 +70,9 @@ def test_steps_with_accumulation_or_a_fixed_number(folder: Path) -> None:
     assert (accumulated.steps_per_epoch, accumulated.total) == (3, 9)
     fixed = check(folder, batch=5, epochs=3, steps=25).steps
     assert (fixed.total, fixed.epochs) == (25, 3)
-    assert "25 steps as set, which is 3 epochs" in str(fixed)
+    assert "25 steps as set, which is 2.5 epochs" in str(fixed)
+    assert "10 steps as set, which is 1 epoch" in str(check(folder, batch=5, steps=10).steps)
+    assert "4 steps as set, which is 0.4 epochs" in str(check(folder, batch=5, steps=4).steps)
 
 
 @given(st.integers(1, 10), st.integers(0, 60))
@@ -158,12 +160,34 @@ def test_no_trigger_is_guessed_from_sentences(tmp_path: Path, save: Save) -> Non
     assert check(tmp_path).warnings == ()
 
 
+def test_a_table_that_is_read_is_not_ignored(
+    tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the folders, as sd-scripts' meta_cap.json; however the dataset is named."""
+    save(tmp_path / "data" / "4_zorp" / "a.png")
+    rows = '{"4_zorp/a.png": {"caption": "zorp, hat"}}'
+    (tmp_path / "data" / "meta_cap.json").write_text(rows)
+    (tmp_path / "data" / "other.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for name in (tmp_path / "data", Path("data")):
+        report = check(name)
+        assert report.captions.from_file == 1
+        assert [one.path.name for one in report.ignored] == ["other.json"]
+
+
 def test_enlarged_and_cropped_pictures(folder: Path, save: Save) -> None:
     save(folder / "4_zorp girl" / "small.png", 20, 20, "zorp")
     save(folder / "4_zorp girl" / "long.png", 640, 64, "zorp")
     report = check(folder)
     assert "1 picture is smaller" in warning(report, "small.png 3.2x")
+    assert "enlarged more than twice" in warning(report, "small.png 3.2x")
     assert "60%" in warning(report, "long.png")
+    save(folder / "4_zorp girl" / "less.png", 48, 48, "zorp")
+    assert "2 pictures are smaller than the bucket and enlarged, 1 of them more than twice" in (
+        warning(check(folder), "small.png 3.2x")
+    )
+    save(folder / "4_zorp girl" / "less.png", 24, 24, "zorp")
+    assert "enlarged, all of them more than twice" in warning(check(folder), "small.png 3.2x")
 
 
 def test_single_pictures_in_a_bucket_matter_from_batch_two_on(folder: Path, save: Save) -> None:

@@ -159,7 +159,7 @@ WARNINGS: dict[str, tuple[Make, str]] = {
     "damaged EXIF": (broken_exif, "EXIF"),
     "EXIF orientation 77": (strange_orientation, "orientation 77"),
     "very long": (save("bad.png", 2000, 64), "cut off"),
-    "tiny": (save("bad.png", 20, 20), "enlarged, 1 of them more than twice"),
+    "tiny": (save("bad.png", 20, 20), "and enlarged more than twice"),
     "animation": (animation, "animation of 2 frames"),
     "caption in Windows-1252": (captioned("café".encode("cp1252")), "Windows-1252"),
     "caption of zero bytes": (captioned(b""), "caption file is empty"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from lorasmith.events import Controls
 from lorasmith.training.device import choose_precision
 from lorasmith.training.memory_model import EmptyRun, Use
 from lorasmith.training.plan import make_plan, validation_seconds
-from lorasmith.training.plan_view import graph
+from lorasmith.training.plan_view import duration, graph, show_plan
 from lorasmith.training.prepare import prepare
 from lorasmith.training.run import train
 from lorasmith.training.speed import step_seconds
@@ -64,14 +65,48 @@ def test_planned_steps_files_and_weights_are_those_of_the_run(
     settings = load_settings(None, overrides(data, **more))
     plan = make_plan(settings, [])
     run = train(settings, console=Console(quiet=True), controls=Controls())
-    assert run == plan.folder
+    assert run == plan.folder.path
     assert sorted(run.glob("*.safetensors")) == sorted(plan.files)
-    content = torch.load(max((run / "state").glob("*.pt")), weights_only=True)
+    content = torch.load(max((run / "state").glob("*.state")), weights_only=True)
     assert content["step"] == plan.prepared.steps
     sizes = {name: flat.numel() for name, flat in content["parameters"].items()}
     assert sizes == {rate.name: rate.weights for rate in plan.rates}
     written = sum(path.stat().st_size for path in plan.files)
     assert plan.disk["LoRA files"] == pytest.approx(written, rel=0.5)
+
+
+@pytest.mark.parametrize("layout", ["folder", "flat"])
+def test_the_files_that_are_printed_are_those_of_the_run(data: Path, layout: str) -> None:
+    """Also for a name that is taken, which is said."""
+    chosen = {"train__steps": "2", "save__every_steps": "1", "save__layout": layout}
+    chosen |= {"sample__at_start": "true", "sample__steps": "1", "log__tensorboard": "true"}
+    (data.parent / "out").mkdir()
+    (data.parent / "out" / ("run.safetensors" if layout == "flat" else "run")).touch()
+    if layout == "folder":
+        (data.parent / "out" / "run").unlink()
+        (data.parent / "out" / "run").mkdir()
+        (data.parent / "out" / "run" / "run.safetensors").touch()
+    before = set(data.parent.glob("out/**/*"))
+    settings = load_settings(None, overrides(data, **chosen))
+    plan = make_plan(settings, [])
+    console = Console(file=io.StringIO(), width=80, record=True)
+    show_plan(plan, console)
+    text = console.export_text()
+    assert "this run and its files are called run-2" in text.replace("\n", " ")
+    printed, place = set(), Path()
+    for line in text.split("will be written")[1].split("worth a look")[0].splitlines()[1:]:
+        if line.startswith("  "):
+            printed |= {place / name.strip() for name in line.split(",")}
+        elif line.endswith("/"):
+            place = Path(line)
+    train(settings, console=Console(quiet=True), controls=Controls())
+    there = set(data.parent.glob("out/**/*")) - before
+    top = {path for path in there if path.parent in {p.parent for p in printed}}
+    beside = {plan.folder.path, plan.folder.path / "run.lock"}
+    assert {path for path in printed if not path.exists()} <= {
+        plan.folder.result.with_suffix(".png")
+    }
+    assert top - beside <= printed
 
 
 def test_a_plan_takes_no_longer_than_it_must(data: Path) -> None:
@@ -147,6 +182,11 @@ def test_graph_falls_with_the_rate(data: Path) -> None:
     lines = graph(plan.rates[0], plan.prepared.steps)
     assert "█" in lines[0][10:20]
     assert "█" not in lines[0][-10:]
+
+
+def test_one_second_is_not_several() -> None:
+    told = [duration(seconds) for seconds in (0.2, 1.2, 2, 100, 6000)]
+    assert told == ["1 second", "1 second", "2 seconds", "2 minutes", "1.7 hours"]
 
 
 def test_time_grows_with_samples_and_checkpointing() -> None:

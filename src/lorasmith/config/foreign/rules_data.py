@@ -90,7 +90,8 @@ def buckets(m: Making) -> None:
             end <= min(sides) if name == "min_bucket_reso" else end >= max(sides)
         )
         if beyond and name not in m.given:
-            m.note(m.shown(name), "leaves out the resolution, where sd-scripts stops; not taken")
+            why = "excludes the resolution, at which sd-scripts stops; not taken here"
+            m.note(m.shown(name), why)
         else:
             m.put(path, end, name)
 

@@ -133,7 +133,7 @@ def _say_odd(m: Making, prompts: list[dict[str, Any]]) -> None:
     """What of the prompts is not done, and what is probably not meant."""
     for each in prompts:
         for shown, why in each.pop(UNREAD, ()):
-            m.note(shown, f"in the prompt {each.get('prompt', '')!r}: {why}; it is left out")
+            m.note(shown, f"in the prompt {each.get('prompt', '')!r}: {why}")
         for text in like_options(str(each.get("prompt", ""))):
             m.note(text, "is drawn as words of the prompt, as in sd-scripts: options have --")
         if not str(each.get("prompt", "")).strip():
@@ -239,5 +239,8 @@ def prompt_line(text: str) -> dict[str, Any]:
     return {
         "prompt": line.prompt,
         **{_THEIR_NAMES[name]: value for name, value in line.values.items()},
-        UNREAD: line.unread,
+        UNREAD: [
+            *((shown, f"{why}; it is left out") for shown, why in line.unread),
+            *((shown, f"{value} is read of it, as in sd-scripts") for shown, value in line.cut),
+        ],
     }

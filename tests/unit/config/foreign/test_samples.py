@@ -116,11 +116,17 @@ def test_each_prompt_keeps_what_it_says(tmp_path: Path) -> None:
 
 def test_what_looks_like_options_is_said(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text(
-        "zorp -w 640\n--w 640\nzorp —s 20 --ar 16:9\n", encoding="utf-8"
+        "zorp -w 640\n--w 640\nzorp —s 20 --ar 16:9\nzorp --h 96x64\n", encoding="utf-8"
     )
     result = converted(tmp_path / "p.txt", "--sample_every_n_epochs=2")
     said = " ".join(f"{remark.what}: {remark.why}" for remark in result.remarks)
-    for part in ("-w 640: is drawn as words", "no prompt", "--ar 16:9", "—s 20: is drawn"):
+    for part in (
+        "-w 640: is drawn as words",
+        "no prompt",
+        "--ar 16:9",
+        "—s 20: is drawn",
+        "96 is read",
+    ):
         assert part in said, part
 
 
