@@ -222,8 +222,8 @@ def audit(
     tokens = checks.caption_lengths(dataset, count_tokens)
     unused = checks.unused_mask_files(scan, dataset)
     damaged = [look.problem for look in looks if look.problem is not None]
-    paths = {item.picture.caption_path for item in dataset.items}
-    tables = {path.resolve() for path in paths if path and path.suffix.lower() in TABLE_SUFFIXES}
+    sources = {item.picture.caption_path for item in dataset.items}
+    tables = {path.resolve() for path in sources if path and path.suffix.lower() in TABLE_SUFFIXES}
     # One beside the folders is found once more there.
     ignored = [one for one in scan.ignored if one.path.resolve() not in tables]
     found = _warnings(scan, dataset, looks, alike, tokens, batch, processes, max_tokens, trigger)
