@@ -208,7 +208,7 @@ def test_a_run_without_snapshots(run: Path) -> None:
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is not a run: neither"):
+    with pytest.raises(RunError, match="is not a run folder"):
         open_run(tmp_path, FEW)
 
 

@@ -35,8 +35,8 @@ from lorasmith.config.foreign.script_values import (
     Leave,
     Reason,
     Script,
-    ScriptError,
     Truth,
+    follow,
 )
 
 _DECLARES = ("local", "export", "declare", "readonly", "typeset")
@@ -53,16 +53,7 @@ def read_bash(text: str, path: str = "script", folder: str = "") -> Script:
         folder: in which it is run.
     """
     script = Script(path=path, folder=folder)
-    reader = _Bash(script)
-    try:
-        reader.run_text(text)
-    except Leave:
-        pass
-    except RecursionError:
-        script.mistakes.append((1, "is nested too deep to be followed"))
-    except ScriptError as error:
-        script.mistakes.append((error.line, error.what))
-    return script
+    return follow(script, lambda: _Bash(script).run_text(text))
 
 
 class _Bash(BashConditions):

@@ -20,7 +20,15 @@ from lorasmith.config.foreign.cmd_syntax import (
     unescaped,
 )
 from lorasmith.config.foreign.script_arithmetic import evaluate
-from lorasmith.config.foreign.script_values import MARK, Leave, Reason, Script, ScriptError, Truth
+from lorasmith.config.foreign.script_values import (
+    MARK,
+    Leave,
+    Reason,
+    Script,
+    ScriptError,
+    Truth,
+    follow,
+)
 
 _PERCENT = re.compile(
     r"%%|%\*|%(?:~[a-z$:]*)?\d|%(?P<name>[^%\n:=]+)(?::(?P<change>[^%\n]*))?%|%", re.IGNORECASE
@@ -55,15 +63,7 @@ def read_cmd(text: str, path: str = "script", folder: str = "") -> Script:
         folder: in which it is run.
     """
     script = Script(path=path, folder=folder)
-    try:
-        _Cmd(script, text).run(0)
-    except Leave:
-        pass
-    except RecursionError:
-        script.mistakes.append((1, "is nested too deep to be followed"))
-    except ScriptError as error:
-        script.mistakes.append((error.line, error.what))
-    return script
+    return follow(script, lambda: _Cmd(script, text).run(0))
 
 
 class _Cmd:

@@ -21,8 +21,8 @@ from lorasmith.config.foreign.script_values import (
     Leave,
     Reason,
     Script,
-    ScriptError,
     Truth,
+    follow,
 )
 
 _SILENT = (
@@ -39,16 +39,7 @@ def read_powershell(text: str, path: str = "script", folder: str = "") -> Script
         folder: in which it is run.
     """
     script = Script(path=path, folder=folder)
-    reader = _PowerShell(script)
-    try:
-        reader.run_text(text)
-    except Leave:
-        pass
-    except RecursionError:
-        script.mistakes.append((1, "is nested too deep to be followed"))
-    except ScriptError as error:
-        script.mistakes.append((error.line, error.what))
-    return script
+    return follow(script, lambda: _PowerShell(script).run_text(text))
 
 
 class _PowerShell(PowerShellExpressions):

@@ -78,6 +78,19 @@ class Leave(Exception):
         self.kind = kind
 
 
+def follow(script: Script, run: Callable[[], None]) -> Script:
+    """``script`` after ``run`` has followed it; what stops it on the way is one of its mistakes."""
+    try:
+        run()
+    except Leave:
+        pass
+    except RecursionError:
+        script.mistakes.append((1, "is nested too deep to be followed"))
+    except ScriptError as error:
+        script.mistakes.append((error.line, error.what))
+    return script
+
+
 class _UndecidedLoopError(Exception):
     """How often a loop runs is unknown."""
 
