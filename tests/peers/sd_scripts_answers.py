@@ -124,6 +124,34 @@ def dataset_batches(question: dict[str, Any]) -> list[dict[str, Any]]:
     return answers
 
 
+def arguments(question: list[str]) -> dict[str, Any] | None:
+    """What ``train_network.py`` reads of a command line; None where it stops."""
+    import train_network
+
+    try:
+        return vars(train_network.setup_parser().parse_args(question))
+    except SystemExit:
+        return None
+
+
+def dataset_settings(question: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a data-set file and a command line say of each subset and its data set."""
+    import toml
+    import train_network
+    from library import config_util, train_util
+
+    args = train_network.setup_parser().parse_args(question["arguments"])
+    train_util.prepare_dataset_args(args, True)
+    sanitizer = config_util.ConfigSanitizer(True, True, False, True)
+    table = toml.loads(question["text"])
+    blueprint = config_util.BlueprintGenerator(sanitizer).generate(table, args)
+    return [
+        {**vars(subset.params), **vars(dataset.params)}
+        for dataset in blueprint.dataset_group.datasets
+        for subset in dataset.subsets
+    ]
+
+
 def _shrink() -> None:
     """The sizes of the demo base in place of Stable Diffusion 1's."""
     import library.model_util as m
@@ -245,7 +273,8 @@ def main(questions: str, answers: str) -> None:
         asked = json.load(file)
     kinds = {
         "learning_rates": learning_rates, "buckets": buckets, "captions": captions,
-        "dataset_batches": dataset_batches, "losses": losses,
+        "dataset_batches": dataset_batches, "losses": losses, "arguments": arguments,
+        "dataset_settings": dataset_settings,
     }  # fmt: skip
     torch.save({kind: [kinds[kind](each) for each in asked[kind]] for kind in asked}, answers)
 
