@@ -154,6 +154,9 @@ def _settings_of(m: Making, each: Mapping[str, Any]) -> dict[str, Any]:
     if asked["seed"] is not None:
         seed = int(asked["seed"])
         found["seed"] = RANDOM_SEED if seed < 0 else seed % (MAX_SEED + 1)
+        if seed > MAX_SEED:
+            why = f"is above {MAX_SEED}, the largest seed here: {found['seed']} is taken"
+            m.note(f"a prompt's seed {str(seed)[:40]}", why)
     if "sample_sampler" in asked:
         name = str(asked["sample_sampler"])
         found["sampler"], note = sampler_of(name)

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
+from random import Random
 from types import ModuleType
 
 import pytest
@@ -136,3 +137,42 @@ def test_a_folder_named_wandb_is_not_the_package(
     (tmp_path / "wandb" / "__init__.py").touch()
     importlib.invalidate_caches()
     assert has_wandb()
+
+
+OPTIONS = [
+    ["--network_dim=8", "--network_alpha=0"], ["--network_train_unet_only"],
+    ["--network_args", "conv_dim=4", "conv_alpha=2"], ["--network_args", "loraplus_lr_ratio=16"],
+    ["--network_args", "down_lr_weight=cosine+.25", "mid_lr_weight=0.5"], ["--unet_lr=2e-4"],
+    ["--text_encoder_lr", "5e-5", "1e-5"], ["--learning_rate=2e-4"],
+    ["--optimizer_type=AdaFactor", "--optimizer_args", "relative_step=True"],
+    ["--optimizer_type=Prodigy", "--optimizer_args", "d_coef=2", "betas=0.9,0.99"],
+    ["--lr_scheduler=cosine_with_restarts", "--lr_scheduler_num_cycles=3"],
+    ["--lr_scheduler=cosine_with_min_lr", "--lr_scheduler_min_lr_ratio=0.1"],
+    ["--lr_warmup_steps=5%"], ["--lr_scheduler_type=CosineAnnealingLR"], ["--max_train_epochs=3"],
+    ["--mixed_precision=fp16"], ["--save_every_n_steps=10", "--save_last_n_steps=30"],
+    ["--save_n_epoch_ratio=2"], ["--output_name=my lora"], ["--enable_bucket"],
+    ["--enable_bucket", "--bucket_no_upscale"], ["--color_aug"], ["--caption_extension=caption"],
+    ["--caption_separator= ", "--shuffle_caption"], ["--caption_suffix=, \"best\" \\ # end"],
+    ["--token_warmup_step=10"], ["--noise_offset=0.05", "--adaptive_noise_scale=0.01"],
+    ["--loss_type=huber", "--huber_schedule=exponential"], ["--min_timestep=100"],
+    ["--alpha_mask"], ["--max_grad_norm=0"], ["--clip_skip=2"], ["--validation_split=0.2"],
+    ["--log_with=wandb", "--wandb_run_name=x y"], ["--training_comment=a \"b\" # c \\ d\ttab"],
+    ["--seed=9223372036854775807"], ["--fp8_base"], ["--vae_batch_size=2"],
+]  # fmt: skip
+MODULES = [
+    ["--network_module=networks.lora"], ["--network_module=networks.dylora"],
+    ["--network_module=lycoris.kohya", "--network_args", "algo=loha", "conv_dim=4"],
+    ["--network_module=lycoris.kohya", "--network_args", "algo=lokr", "preset=attn-mlp"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_the_converted_file_is_the_command_line(tmp_path: Path, number: int) -> None:
+    random = Random(number)
+    lists = [random.choice(MODULES), *random.sample(OPTIONS, 8)]
+    result = converted(*(word for words in lists for word in words))
+    assert result.problems == []
+    (tmp_path / "run.toml").write_text(to_toml(result, "a test"), encoding="utf-8")
+    direct = load_settings(None, result.overrides(), for_training=True)
+    file = load_settings(tmp_path / "run.toml", [], None, for_training=True)
+    assert file == direct

@@ -144,3 +144,19 @@ def test_bad_files(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     problems = converted(tmp_path / name, "--sample_every_n_epochs=2").problems
     assert [problem.where for problem in problems] == ["--sample_prompts"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"),
+    [
+        ("9223372036854775807", 2**63 - 1),
+        ("9223372036854775808", 0),
+        ("18446744073709551615", 2**63 - 1),
+    ],
+)
+def test_seeds_beyond_ours_are_said(tmp_path: Path, text: str, seed: int) -> None:
+    (tmp_path / "p.txt").write_text(f"zorp --d {text}\nother --d 5", encoding="utf-8")
+    result = converted(tmp_path / "p.txt", "--sample_every_n_epochs=2")
+    assert result.values["sample.prompts"][0]["seed"] == seed
+    said = any(remark.what == f"a prompt's seed {text}" for remark in result.remarks)
+    assert said is (int(text) > 2**63 - 1)
