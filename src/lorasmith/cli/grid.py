@@ -101,8 +101,8 @@ def _work(prompt: str | None, options: GridOptions, terminal: Terminal) -> Work:
         if folder is not None:
             run = attempt(problems, functools.partial(_run_words, folder, prompt))
             out = options.out or folder / "grid"
-    # Of a run that is not there, a missing prompt is not the trouble.
-    lost = options.epochs is not None and folder is None
+    # Of a run that is not there or has no prompts, which is said, it is not missing here.
+    lost = options.epochs is not None and bool(problems)
     if not (lost or prompt is not None or run or _vary_the_prompt(sides.values())):
         problems.append(Problem("PROMPT", "is missing", "write what is to be drawn"))
     base = attempt(problems, lambda: _base(prompt, run, options))

@@ -124,6 +124,15 @@ def test_another_programs_run_needs_a_prompt(trained: Path) -> None:
     assert run("zorp", "--epochs", "zorp:1", "--strengths", "1", *FAST).exit_code == 0
 
 
+def test_a_run_without_prompts_is_told_once(trained: Path) -> None:
+    (trained / "settings.toml").write_text("[sample]\nprompts = []\n", encoding="utf-8")
+    (trained / "events.jsonl").unlink(missing_ok=True)
+    result = run("--epochs", "zorp")
+    assert result.exit_code == 2
+    assert "has no sample prompts" in result.output
+    assert "PROMPT: is missing" not in result.output
+
+
 def test_all_mistakes_are_told_at_once(tmp_path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "grid.html").write_text("mine")
