@@ -116,6 +116,12 @@ def _captions(s: TrainSettings) -> Iterator[Problem]:
             "captions.tag_warmup_min", "has no effect: there is no warm-up of tags",
             "set captions.tag_warmup_steps",
         )  # fmt: skip
+    if "\n" in c.separator or "\n" in c.secondary_separator:
+        yield Problem(
+            "captions.separator",
+            "is a line break, which separates nothing: of a caption one line is used",
+            "put the tags into one line, with commas",
+        )
     if c.secondary_separator and c.secondary_separator == c.separator:
         yield Problem(
             "captions.secondary_separator",

@@ -73,6 +73,7 @@ ODDITIES = [
     (["augment.colour=0.8"], "augment.colour", "skin and hair"),
     (["augment.slices=1"], "augment.slices", "cuts nothing"),
     (["captions.tag_warmup_min=3"], "captions.tag_warmup_min", "no effect"),
+    (["captions.separator=,\n,"], "captions.separator", "is a line break"),
     (["captions.secondary_separator=,"], "captions.secondary_separator", "binds nothing"),
 ]
 
