@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lorasmith.config.load import Override
 from lorasmith.errors import RunError
 from lorasmith.events import Controls
-from lorasmith.training import good_points, setup
+from lorasmith.training import good_points, memory
 from lorasmith.training import run as runs
 from lorasmith.training.batches import Batches
 from lorasmith.training.device import Precision
@@ -241,9 +241,9 @@ def test_off_means_a_plain_stop(tmp_path: Path, meddle: Any) -> None:
 
 @pytest.fixture
 def half(monkeypatch: pytest.MonkeyPatch) -> None:
-    """float16 on the CPU, which settings refuse as pointless there."""
+    """float16 on the CPU, which settings replace as pointless there."""
     chosen = Precision(torch.float16, "for the test")
-    monkeypatch.setattr(setup, "choose_precision", lambda *given: chosen)
+    monkeypatch.setattr(memory, "choose_precision", lambda *given: chosen)
 
 
 @pytest.mark.slow
