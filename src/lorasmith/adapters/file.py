@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lorasmith.adapters.key_names import describe, looks_like_lora
-from lorasmith.adapters.names import is_peft, peft_alphas, with_peft_settings
+from lorasmith.adapters.names import is_peft, needs_peft_settings, peft_alphas, with_peft_settings
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.files import (
     TensorBytes,
@@ -166,7 +166,7 @@ def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             # Names are enough; a base model is not read to find out that it is one.
             return dict.fromkeys(names, torch.empty(0)), header.metadata
         tensors = safetensors.torch.load_file(path)
-        if is_peft(names):
+        if is_peft(names) and needs_peft_settings(names):
             return with_peft_settings(tensors, _peft_settings(path)), header.metadata
         return {**peft_alphas(tensors, header.metadata), **tensors}, header.metadata
     except (ValueError, SafetensorError) as error:

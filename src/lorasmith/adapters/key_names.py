@@ -90,10 +90,10 @@ def read_name(name: str) -> LayerName | None:
     LayerName(part='unet', path='mid_block_attentions_0_proj_in', tensor='lora_down.weight')
     """
     layer, tensor = split_tensor(name)
-    if not tensor:
-        if not _FLAT.match(name):
-            return None
+    if _FLAT.match(name) and (not tensor or "." in layer):
         layer, _, tensor = name.partition(".")
+    if not tensor:
+        return None
     part, path = _part_of(layer)
     path = path.replace(".", "_")
     if part != "unet":
@@ -101,6 +101,16 @@ def read_name(name: str) -> LayerName | None:
     part = part or ("unet" if _OF_UNET.match(path) else "")
     part = part or ("text_encoder" if _OF_TEXT.match(path) else "")
     return LayerName(part, _usual_path(part, path), tensor) if part and path and tensor else None
+
+
+def is_named_as_stable_diffusion(part: str, path: str) -> bool:
+    """Whether a layer is called as one of a UNet or a CLIP, in diffusers' names or LDM's.
+
+    >>> is_named_as_stable_diffusion("unet", "layers_0_attention_to_q")
+    False
+    """
+    pattern = _OF_UNET if part == "unet" else _OF_TEXT
+    return pattern.match(path.removeprefix("text_model_")) is not None
 
 
 def split_tensor(name: str) -> tuple[str, str]:
@@ -145,8 +155,8 @@ def looks_like_lora(names: Iterable[str]) -> bool:
 _ADAPTER = re.compile(
     r"\.(lora_(down|up|mid|A|B)\b|lora\.(down|up)\.|lora_linear_layer\.|hada_[wt][12]|lokr_[wt]"
     r"|b?oft_(blocks|diag|R)\b|lora_magnitude_vector|ia3_l\b|dora_scale|on_input$"
-    r"|diff$|diff_b$|[wb]_norm$|[ab][12]\.weight$)"
-    r"|_lora\.(down|up)\.weight$|^(lora|oft)_\w+\.\w"
+    r"|diff$|diff_b$|[wb]_norm$|[ab][12]\.weight$|set_weight$|reshape_weight$)"
+    r"|_lora\.(down|up)\.weight$|^(lora|oft)_\w+\.\w|^base_model\.model\."
 )
 
 OTHER_MODELS = (
@@ -169,6 +179,10 @@ _OTHER_THINGS = (
     ("a ControlLoRA", re.compile(r"^lora_controlnet$|^(input_hint_block|zero_convs)\.")),
     ("an IP-Adapter", re.compile(r"^(image_proj|ip_adapter)\.")),
     ("a T5 text encoder's LoRA", re.compile(r"^(lora_te3|text_encoder_3|t5xxl)[._]")),
+    (
+        "an adapter of peft of a type or a model that is not known here",
+        re.compile(r"^base_model\."),
+    ),
     ("a LoRA of a transformer", re.compile(r"^(transformer|lora_transformer)[._]")),
 )
 

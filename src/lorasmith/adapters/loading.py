@@ -92,8 +92,15 @@ _UNREAD = {
     "lora_B.bias": "LoRA of peft with a bias of its own",
     "set_weight": "a weight to be set (ComfyUI)",
     "reshape_weight": "a LoRA that makes the layer larger (ComfyUI)",
+    "scalar": "of LyCORIS' first versions, with a scalar beside its factors",
 }
 READ_TYPES = "read are " + ", ".join((*ALGORITHMS, "glora", "LyCORIS' full", "trained norms"))
+
+
+def unread_type(tensors: Collection[str]) -> str:
+    """What a module is that no type here claims, by its tensors' declared names."""
+    kind = next((kind for name, kind in _UNREAD.items() if name in tensors), "of no known type")
+    return f"{kind} ({', '.join(sorted(tensors))})"
 
 
 def build_adapter(
@@ -114,9 +121,7 @@ def build_adapter(
     wanted = None if algorithm is None else ALGORITHMS[algorithm].cls
     kind = wanted if wanted is not None and wanted.claims(tensors) else algorithm_of(tensors)
     if kind is None:
-        names = [kind for name, kind in _UNREAD.items() if name in tensors]
-        what = f"is {names[0]}" if names else "is of no known type"
-        raise UnknownType(f"{what} ({', '.join(sorted(tensors))})")
+        raise UnknownType(f"is {unread_type(tensors)}")
     if isinstance(target.module, Norm) and kind is not Difference:
         raise ValueError(f"a norm cannot be changed by {', '.join(sorted(tensors))}")
     return kind.from_tensors(target.module, tensors)  # type: ignore[arg-type]

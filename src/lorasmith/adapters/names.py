@@ -125,6 +125,14 @@ def is_peft(names: Iterable[str]) -> bool:
     return any(name.startswith(_PEFT_PREFIX) for name in names)
 
 
+_SCALED = ("lora_down.weight", "hada_w1_a", "lokr_w1", "lokr_w1_a")
+
+
+def needs_peft_settings(names: Iterable[str]) -> bool:
+    """Whether some of peft's tensors have a scale, which it keeps apart from them."""
+    return any(split_tensor(name)[1] in _SCALED for name in names)
+
+
 def with_peft_settings(
     tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
 ) -> dict[str, Tensor]:
@@ -144,7 +152,7 @@ def with_peft_settings(
             path = layer.removeprefix(_PEFT_PREFIX)
             if declared == "lora_down.weight":
                 made[f"{layer}.alpha"] = _peft_alpha(settings, path, tensor.shape)
-            elif declared in ("hada_w1_a", "lokr_w1", "lokr_w1_a"):
+            elif declared in _SCALED:
                 alpha = _peft_value(settings, "alpha_pattern", "alpha", path)
                 made[name] = tensor * (alpha / _peft_value(settings, "rank_pattern", "r", path))
     except KeyError as error:

@@ -86,6 +86,7 @@ def _row(name: str, text: str, width: int = 10) -> str:
 def _warnings(report: LoraReport) -> Iterator[str]:
     kinds = (
         ("malformed", report.problems),
+        ("not read", report.unread),
         ("NaN, inf", report.not_finite),
         ("dead", report.dead),
         ("unknown", report.unmatched),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from lorasmith.adapters.loading import unread_type
 from lorasmith.adapters.lora import whole_down
 from lorasmith.lora_tools.low_rank import Change, Kronecker, Product, whole
 from lorasmith.lora_tools.modules import DOWN, MID, UP, LoraModule, LoraModules
@@ -24,7 +25,6 @@ _WHY_NOT = {
     "glora": "GLoRA multiplies the base model's weight",
     "norm": "it changes a norm, which LoRA has no form for",
     "full": "it changes a bias or a norm, which LoRA has no form for",
-    "unknown": "it is of no known type",
 }
 # Layers whose convolution is larger than 1 x 1, by the end of kohya's key.
 _CONV_3X3 = re.compile(
@@ -80,6 +80,8 @@ def low_rank_part(module: LoraModule) -> Change:
         return Kronecker(_lokr_first(tensors), _lokr_second(tensors).flatten(1), scale)
     if module.algorithm == "full" and "diff" in tensors and tensors["diff"].ndim > 1:
         return whole(tensors["diff"].flatten(1))
+    if module.algorithm == "unknown":
+        raise NotLowRank(f"it is {unread_type(tensors)}")
     raise NotLowRank(_WHY_NOT[module.algorithm])
 
 

@@ -6,8 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lorasmith.adapters.key_names import OTHER_MODELS
-from lorasmith.lora_tools.keys import READS_HIDDEN, READS_TEXT, inputs_of, is_sdxl, said_family
+from lorasmith.adapters.key_names import OTHER_MODELS, is_named_as_stable_diffusion
+from lorasmith.lora_tools.keys import (
+    PARTS,
+    READS_HIDDEN,
+    READS_TEXT,
+    inputs_of,
+    is_sdxl,
+    said_family,
+)
 from lorasmith.lora_tools.layer_lists import family_layers
 from lorasmith.lora_tools.modules import LoraModule
 from lorasmith.models.family import FAMILIES
@@ -54,6 +61,9 @@ def lora_family(
         for name in (*modules, *unmatched):
             if sign.search(name):
                 return LoraFamily(None, title, f"it has a layer {name.partition('.')[0]}")
+    if modules and not any(_is_known(key) for key in modules):
+        why = f"it has a layer {next(iter(modules))}"
+        return LoraFamily(None, "a model that is not known here", why)
     widths = _widths(modules, READS_TEXT)
     if widths:
         return _by_width(min(widths), len(widths), metadata or {})
@@ -84,6 +94,11 @@ def naming_family(found: LoraFamily, modules: Mapping[str, LoraModule], style: s
     known = family_layers("sdxl")
     same = all(key in known for key, module in modules.items() if module.has_matrix)
     return "sdxl" if style == "kohya" or (style == "diffusers" and same) else None
+
+
+def _is_known(key: str) -> bool:
+    beginning = next(each for each in PARTS if key.startswith(each))
+    return is_named_as_stable_diffusion(PARTS[beginning], key.removeprefix(beginning))
 
 
 def _named(name: str, why: str) -> LoraFamily:

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lorasmith.adapters.file import load_lora
+from lorasmith.adapters.loading import unread_type
 from lorasmith.block_weights import BLOCKS
 from lorasmith.errors import LoraFileError, Problem
 from lorasmith.lora_tools.convert import is_lora
@@ -94,6 +95,11 @@ def inspect_lora(path: Path) -> LoraReport:
         not_finite=tuple(module.key for module in modules if not module.finite),
         unmatched=file.unmatched,
         problems=tuple(str(problem.what) for problem in file.problems),
+        unread=tuple(
+            f"{module.key}: {unread_type(module.tensors)}"
+            for module in file.modules.values()
+            if module.algorithm == "unknown"
+        ),
         words=words_of(file.metadata),
         training=training_words(file.metadata),
         read_by=readers(style, forms, unmatched=bool(file.unmatched)),

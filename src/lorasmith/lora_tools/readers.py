@@ -34,6 +34,9 @@ _NAMES = {
     "diffusers": _Names(_KOHYA | {"diffusers", "diffusers-old"}),
 }
 
+# Forms that are not in the table, for people.
+_UNTRIED = {"unknown": "a type that is not known here", "norm": "trained norms", "glora": "GLoRA"}
+
 
 def form_of(algorithm: str, tensors: Mapping[str, Any]) -> str:
     """The row of the table that a module is of; ``algorithm`` itself where it has none.
@@ -119,7 +122,7 @@ def _read_by(program: str, style: str, forms: set[str], unmatched: bool) -> Read
 
 
 def _titles(forms: Collection[str]) -> str:
-    return ", ".join(FORMS.get(form, form) for form in forms)
+    return ", ".join(FORMS.get(form, _UNTRIED.get(form, form)) for form in forms)
 
 
 def _todo(program: str, wrong: Collection[str]) -> str:

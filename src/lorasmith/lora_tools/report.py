@@ -125,6 +125,7 @@ class LoraReport:
         training: what the metadata says of it: name -> words.
         unmatched: tensors that belong to no layer.
         problems: what is malformed.
+        unread: modules of types that are not read here, with what they are.
         tensor_hash: 32 hex digits of names, shapes and numbers, whatever the order and metadata.
         preview: a picture is embedded.
     """
@@ -146,6 +147,7 @@ class LoraReport:
     not_finite: tuple[str, ...]
     unmatched: tuple[str, ...]
     problems: tuple[str, ...]
+    unread: tuple[str, ...]
     words: Words
     training: dict[str, str]
     read_by: tuple[ReadBy, ...]

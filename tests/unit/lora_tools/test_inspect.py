@@ -134,6 +134,10 @@ def test_a_family_without_a_telling_width(tmp_path) -> None:
     flux |= {"lora_unet_double_blocks_0_img_mlp_0.lora_up.weight": torch.ones(9, 2)}
     save_file(flux, tmp_path / "c.safetensors")
     assert inspect_lora(tmp_path / "c.safetensors").family.title == "Flux"
+    other = {"diffusion_model.layers.0.attention.to_q.lora_A.weight": torch.ones(2, 9)}
+    other |= {"diffusion_model.layers.0.attention.to_q.lora_B.weight": torch.ones(9, 2)}
+    save_file(other, tmp_path / "d.safetensors")
+    assert "not known here" in inspect_lora(tmp_path / "d.safetensors").family.title
 
 
 def test_a_checkpoint_says_what_it_is(tmp_path) -> None:
@@ -174,7 +178,8 @@ def test_the_json_has_the_names_that_the_page_promises(tmp_path) -> None:
     assert list(values) == [
         "format", "kind", "path", "size", "container", "style", "family", "types", "sizes",
         "coverage", "blocks", "norm", "precision", "dead", "not_finite", "unmatched", "problems",
-        "words", "training", "read_by", "hashes", "tensor_hash", "preview", "modules", "metadata",
+        "unread", "words", "training", "read_by", "hashes", "tensor_hash", "preview", "modules",
+        "metadata",
     ]  # fmt: skip
     assert (values["format"], values["kind"]) == (1, "lora")
     assert list(values["modules"][0]) == [

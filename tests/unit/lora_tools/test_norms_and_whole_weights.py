@@ -16,10 +16,12 @@ from tests.unit.lora_tools.tuned_models import base_file, loaded, random_lora, w
 from torch import Tensor, nn
 
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.cli.inspect_view import lora_lines
 from lorasmith.errors import LoraFileError
 from lorasmith.lora_tools.bake import bake
 from lorasmith.lora_tools.convert import convert
 from lorasmith.lora_tools.extract import ExtractOptions, extract
+from lorasmith.lora_tools.inspect import inspect, inspect_lora
 from lorasmith.lora_tools.merge import MergeOptions, merge
 from lorasmith.lora_tools.random_svd import Wanted
 from lorasmith.lora_tools.ranks import RankRule
@@ -286,6 +288,8 @@ def test_oft_of_sd_scripts(tmp_path: Path) -> None:
         ("oft_R.weight", "OFT of peft and OneTrainer"),
         ("bias_values", "sparse biases"),
         ("set_weight", "a weight to be set"),
+        ("scalar", "LyCORIS' first versions"),
+        ("zorp.weight", "of no known type"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, said: str) -> None:
@@ -298,8 +302,50 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, said: str) -> N
         },
         tmp_path / "a.safetensors",
     )
-    with pytest.raises(LoraFileError, match=said):
-        bake(base_file("sd1"), [LoraSource(tmp_path / "a.safetensors")], tmp_path / "o.safetensors")
+    file, out = tmp_path / "a.safetensors", tmp_path / "o.safetensors"
+    for tool in (
+        lambda: bake(base_file("sd1"), [LoraSource(file)], out),
+        lambda: merge([LoraSource(file)], out),
+        lambda: resize(file, out, RankRule("rank", 1)),
+    ):
+        with pytest.raises(LoraFileError, match=said):
+            tool()
+    report = inspect_lora(file)
+    (unread,) = report.unread
+    assert unread.startswith(QUERY)
+    assert said in unread
+    assert said in "\n".join(lora_lines(report))
+    for reader in report.read_by:
+        assert reader.reads != "yes"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("base_model.model.mid_block.attentions.0.proj_in.vera_lambda_b", "adapter of peft"),
+        ("base_model.model.blocks.0.q.hra_u", "adapter of peft"),
+    ],
+)
+def test_other_adapters_of_peft_are_no_checkpoints(tmp_path: Path, name: str, said: str) -> None:
+    file = tmp_path / "a.safetensors"
+    save_file({name: torch.ones(4)}, file)
+    for tool in (
+        lambda: inspect(file),
+        lambda: bake(base_file("sd1"), [LoraSource(file)], tmp_path / "o.safetensors"),
+        lambda: resize(file, tmp_path / "o.safetensors", RankRule("rank", 1)),
+    ):
+        with pytest.raises(LoraFileError, match=said):
+            tool()
+
+
+def test_factors_of_peft_need_no_settings(tmp_path: Path) -> None:
+    name = f"base_model.model.{QUERY_PATH}.ia3_l"
+    save_file({name: torch.full((16, 1), 1.5)}, tmp_path / "a.safetensors")
+    base = base_file("sd1")
+    weight = weights_of(base)[f"unet.{QUERY_PATH}.weight"].float()
+    bake(base, [LoraSource(tmp_path / "a.safetensors")], tmp_path / "o.safetensors")
+    found = weights_of(tmp_path / "o.safetensors")[f"unet.{QUERY_PATH}.weight"]
+    torch.testing.assert_close(found.float(), weight * 1.5)
 
 
 def test_norms_are_extracted(tmp_path: Path) -> None:
