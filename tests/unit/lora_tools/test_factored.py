@@ -42,12 +42,14 @@ def test_the_change_is_the_adapters(
     module = as_module(KEY, tensors)
     change = change_of(module)
     expected = delta(shape, tensors)
-    assert_near(change.dense(), expected, LAYER)
+    # A plain LoRA is multiplied out in float64, others by their adapters in float32.
+    dtype = None if algorithm == "lora" and not options else torch.float32
+    assert_near(change.dense(), expected, LAYER, dtype=dtype)
     assert isinstance(change, Kronecker) == (algorithm == "lokr")
     assert change.norm() == pytest.approx(float(expected.norm()), rel=1e-5)
     values = change.decompose().values
     full = torch.linalg.svdvals(expected)[: len(values)]
-    assert_near(values, full, LAYER)
+    assert_near(values, full, LAYER, dtype=dtype)
 
 
 def test_a_small_loha_is_of_the_rank_squared() -> None:
