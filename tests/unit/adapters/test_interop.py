@@ -293,8 +293,7 @@ def test_a_file_of_peft_without_its_settings_is_refused(tmp_path):
 
 
 UNREAD = {
-    "diff": "whole weight differences",
-    "a1.weight": "GLoRA",
+    "bm.weight": "GLoRA with a core",
     "oft_diag": "before 3.0",
     "oft_R.weight": "OFT of peft",
     "boft_R": "BOFT of peft",
