@@ -35,7 +35,7 @@ test-all: check
 test-isa: $(STAMP)
 	$(BIN)/python tests/isa.py
 
-# So many seconds for each reader of files and texts; what breaks one is kept in .fuzz/.
+# So many seconds of processor time for each reader of files and texts; what breaks one is kept in .fuzz/.
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.runner --seconds $(FUZZ_SECONDS)

@@ -91,6 +91,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 # What is written under another name first: `.NAME.` and eight characters of chance.
 _TEMPORARY_SUFFIX = ".lorasmith.tmp"
+_TOML_PART = r"""[ \t]*+(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+# Memory that tomllib takes grows with the square of the number of a key's parts.
+_LONG_TOML_KEY = re.compile(rf"(?:^|[\[{{,]){_TOML_PART}(?:\.{_TOML_PART}){{100}}", re.MULTILINE)
 _TEMPORARY = re.compile(r"\..*\.[a-z0-9_]{8}(\.lorasmith)?\.tmp", re.DOTALL)
 # Bytes of the name that go into it, so that all fit into the 255 that file systems take.
 _TEMPORARY_STEM = 200
@@ -269,6 +272,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         tomllib.TOMLDecodeError: it is no TOML, or nested more deeply than Python can follow.
     """
+    if _LONG_TOML_KEY.search(text):
+        raise tomllib.TOMLDecodeError("a key has more than 100 parts")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError:

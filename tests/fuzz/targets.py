@@ -13,7 +13,8 @@ import random
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -96,10 +97,23 @@ def _text(data: bytes) -> str:
 
 def safetensors_header(data: bytes) -> None:
     with suppress(ValueError):
-        header = parse_safetensors_header(data, len(data) + 8 + 4096)
-        training_words(header.metadata)
-        words_of(header.metadata)
-        read_preview(header.metadata)
+        header = parse_safetensors_header(data, len(data) + (1 << 16))
+        metadata(header.metadata)
+
+
+def metadata(found: Mapping[str, str]) -> None:
+    training_words(found)
+    words_of(found)
+    read_preview(found)
+
+
+class SameUnderEveryKey(dict[str, str]):
+    def get(self, key: str, default: object = None) -> str:  # type: ignore[override]
+        return self[""]
+
+
+def metadata_value(data: bytes) -> None:
+    metadata(SameUnderEveryKey({"": _text(data)}))
 
 
 def lora_file(data: bytes) -> None:
@@ -107,9 +121,20 @@ def lora_file(data: bytes) -> None:
         inspect(_file("a.safetensors", data))
 
 
-def torch_program(data: bytes) -> None:
+def torch_zip(data: bytes) -> None:
     with suppress(ValueError):
         locate_tensors(read_pickle_header(_file("a.ckpt", data)))
+
+
+def torch_program(data: bytes) -> None:
+    """The pickle in a sound zip, which a change of the zip's bytes would seldom reach."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in {"data.pkl": data, "version": b"3\n", "data/0": bytes(24),
+                              "data/1": bytes(2)}.items():  # fmt: skip
+            archive.writestr(f"a/{name}", content)
+    torch_zip(buffer.getvalue())
+    torch_file(buffer.getvalue())
 
 
 def torch_file(data: bytes) -> None:
@@ -244,6 +269,17 @@ def terminal(data: bytes) -> None:
 # What they begin with
 
 
+METADATA = {
+    "ss_tag_frequency": json.dumps({"10_zorp": {"zorp": 9, "hat": 2}}), "ss_network_dim": "2",
+    "ss_dataset_dirs": json.dumps({"10_zorp": {"n_repeats": 10, "img_count": 9}}),
+    "ss_learning_rate": "1e-4", "ss_network_module": "networks.lora",
+    "ss_bucket_info": '{"buckets": {}}', "modelspec.resolution": "512x512", "ss_network_args": "{}",
+    "modelspec.thumbnail": "data:image/jpeg;base64,/9j/4AAQ", "ss_datasets": json.dumps(
+        [{"tag_frequency": {"a": {"b": 1}}, "dataset_dirs": {"a": {"n_repeats": 2}},
+          "subsets": [{"image_dir": "a", "is_reg": True}]}]),
+}  # fmt: skip
+
+
 def _lora() -> bytes:
     tensors = {
         f"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q.{name}": value
@@ -252,14 +288,7 @@ def _lora() -> bytes:
             "alpha": torch.tensor(1.0),
         }.items()
     }  # fmt: skip
-    tags = {"10_zorp": {"zorp": 9, "hat": 2}}
-    return save(tensors, {
-        "ss_tag_frequency": json.dumps(tags), "ss_network_dim": "2", "ss_learning_rate": "1e-4",
-        "ss_dataset_dirs": json.dumps({"10_zorp": {"n_repeats": 10, "img_count": 9}}),
-        "ss_network_module": "networks.lora", "ss_bucket_info": '{"buckets": {}}',
-        "modelspec.thumbnail": "data:image/jpeg;base64,/9j/4AAQ",
-        "modelspec.resolution": "512x512", "ss_datasets": "[]", "ss_network_args": "{}",
-    })  # fmt: skip
+    return save(tensors, METADATA)
 
 
 def _headers() -> list[bytes]:
@@ -277,8 +306,14 @@ def _torch(old: bool) -> bytes:
 
 
 def _torch_files() -> list[bytes]:
-    plain = pickle.dumps({"a": [(1, 2.5, None), {"b": "c" * 20}]}, 4)
-    return [_torch(False), _torch(True), plain, pickle.dumps({"a": (1, "b")}, 0)]
+    return [_torch(False), _torch(True), pickle.dumps({"a": (1, "b")}, 0)]
+
+
+def _programs() -> list[bytes]:
+    with zipfile.ZipFile(io.BytesIO(_torch(False))) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
+        program = archive.read(name)
+    return [program, pickle.dumps({"a": [(1, 2.5, None), {"b": "c" * 20}]}, 4)]
 
 
 def _images() -> list[bytes]:
@@ -309,6 +344,12 @@ def _lines(*texts: str) -> Callable[[], list[bytes]]:
     return lambda: [text.encode() for text in texts]
 
 
+PICKLE_WORDS = (
+    b"Q", b"R", b"r\xff\xff\xff\xff", b"2", b"h\0h\0\x86q\0" * 40, b"}(u", b"b", b"\x81", b"N",
+    b"K\3", b"\x8a\xff" + b"\x7f" * 255, b"J\xff\xff\xff\xff", b"(t", b"ctorch\nSize\n", b"\x85",
+    b"ctorch._utils\n_rebuild_parameter\n", b"ctorch\nFloatStorage\n", b"\x89", b"0", b".", b"e",
+    b"ccollections\nOrderedDict\n)R", b"X\1\0\0\0a", b"G\x7f\xf0\0\0\0\0\0\0",
+)  # fmt: skip
 JSON_WORDS = (
     b"[" * 3000, b'{"a":' * 3000, b"9" * 5000, b"1e999", b"NaN", b"null", b"-0", b'"\\ud800"',
     b"true", b"{}", b"[]", b'""', b",", b":", b"\xff\xfe", b"\xef\xbb\xbf", b"18446744073709551616",
@@ -386,8 +427,11 @@ TARGETS: dict[str, Target] = {
     "safetensors_header": Target(safetensors_header, _headers, (*JSON_WORDS, b"__metadata__",
                                  b'"data_offsets"', b'"shape"', b'"F32"', b"ss_tag_frequency")),
     "lora_file": Target(lora_file, lambda: [_lora()], JSON_WORDS),
-    "torch_program": Target(torch_program, _torch_files, (b"PK\3\4", b"PK\5\6", b"PK\1\2", b"Q",
-                            b"R", b"r\xff\xff\xff\xff", b"2", b"h\0h\0\x86q\0" * 40, b"}(u")),
+    "metadata_value": Target(metadata_value, lambda: [one.encode() for one in METADATA.values()],
+                             JSON_WORDS),
+    "torch_zip": Target(torch_zip, _torch_files, (b"PK\3\4", b"PK\5\6", b"PK\1\2",
+                        b"\xff\xff\xff\xff", *PICKLE_WORDS)),
+    "torch_program": Target(torch_program, _programs, PICKLE_WORDS),
     "torch_file": Target(torch_file, _torch_files, (b"ctorch._utils\n_rebuild_parameter\n", b"Q",
                          b"ctorch\nSize\n", b"ctorch\nfloat64\n", b"b", b"R", b"\x81")),
     "image": Target(image, _images, (b"IHDR", b"IDAT", b"zTXt", b"iTXt", b"tEXt", b"eXIf", b"acTL",
@@ -401,11 +445,12 @@ TARGETS: dict[str, Target] = {
                         PROMPT_WORDS),
     "infotext": Target(infotext, _lines(INFO), (*PROMPT_WORDS, *JSON_WORDS, b"Steps: ", b"Seed: ",
                        b"Size: ", b"Hires ", b"Negative prompt: ", b", ", b"inf", b"-1")),
-    "settings": Target(settings, _lines('version = 1\n[model]\npath = "demo"\n[data]\npath = "a"\n'
-                       '[optimizer]\nlr = 1e-4\nargs = {a = 1}\n[adapter]\nrank = 8\nblocks = "1"\n'
-                       '[[data.folders]]\npath = "b"\nrepeats = 3\n'), TOML_WORDS),
+    "settings": Target(settings, _lines(
+        'version = 1\n[model]\npath = "demo"\n[data]\npath = "a"\n[optimizer]\nlr = 1e-4\n'
+        'args = {eps = 1e-6}\n[adapter]\nrank = 8\nblocks = "OUTALL"\n',
+        '[model]\npath = "demo"\n[[data.folders]]\npath = "b"\nrepeats = 3\n'), TOML_WORDS),
     "overrides": Target(overrides, _lines("optimizer.lr=1e-4\nadapter.rank=8\ndata.path=a",
-                        "optimizer.args.d=2\nmodel=demo"), TOML_WORDS),
+                        "optimizer.args.eps=2\nmodel=demo"), TOML_WORDS),
     "sd_scripts_toml": Target(_foreign(".toml"), _lines(
         'pretrained_model_name_or_path = "m"\ntrain_data_dir = "d"\nnetwork_dim = 8\n'
         'network_args = ["conv_dim=4"]\nlearning_rate = 1e-4\n',
@@ -428,10 +473,11 @@ TARGETS: dict[str, Target] = {
                            (b"\n", b"_", b"9" * 300, b"\xff", b".", b"..", b" ", b"\0")),
     "grid_axis": Target(grid_axis, _lines("seed=1-4", "cfg=1-7 (+0.5)", "steps=1-10 [5]",
                         'prompt=a,"b, c"', "sampler=euler,ddim", "strength@x=0-1 (+0.1)",
-                        "lbw=1,0,0,1", "size=512x512", "sr=a,b"), (b"=", b"-", b"(+", b")", b"[",
+                        "lbw=OUTALL", "size=512x512", "sr=a,b"), (b"=", b"-", b"(+", b")", b"[",
                         b"]", b",", b'"', b"9" * 400, b"1e999", b"nan", b"inf", b"0.0000001")),
     "block_weights": Target(weights, _lines("1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1", "rest=0 OUT03=1",
-                            "sine", "0.5:x=2", "BASE=1 IN=0.2 M00=[1]", "linear+0.25"),
+                            "INX:x=0.3", "down=sine", "0.5:x=2", "BASE=1 IN=0.2 M00=[1]",
+                            "up=linear+0.25"),
                             (b",", b"=", b"rest", b"IN", b"OUT", b"-", b"nan", b"1e999", b"X", b"R",
                              b"U", b"9" * 400, b"sine", b"+", b":")),
     "terminal": Target(terminal, _lines("a\x1b]0;x\x07", "s\u202e"), (b"\x1b", b"\xc2\x9b")),

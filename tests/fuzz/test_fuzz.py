@@ -22,6 +22,8 @@ ONCE_BROKEN = {
     ),
     "a TOML number of 5000 digits": ("settings", b"[optimizer]\nlr = " + b"9" * 5000),
     "a size of 5000 digits": ("arguments", b"--resolution=" + b"5" * 5000),
+    "a TOML key of many parts": ("settings", b"[data]\n" + b"a." * 10_000 + b"a = 1"),
+    "an inline TOML key of many parts": ("settings", b"x = {" + b"a." * 10_000 + b"a = 1}"),
     "deep TOML": ("settings", b"a = " + b"[" * 5000),
     "a brace of a billion words": ("bash", b"python train_network.py --x={1..999999999}\n"),
     "braces that multiply": ("bash", b"python train_network.py --x=" + b"{1..999}" * 9 + b"\n"),
@@ -33,6 +35,36 @@ ONCE_BROKEN = {
     "deep JSON of a window": ("kohya_json", b'{"a":' * 100_000),
     "a quoted value in an infotext": ("infotext", b"a\nSteps: 3, Seed: 4, Size: 8x8, Model: \""
                                       + b"[" * 50_000 + b'"'),
+    "a loop of a billion rounds": ("cmd", b"for /l %%i in (1,1,999999999) do set x=%%i\n"),
+    "a place of 5000 digits": ("cmd", b"set x=a\nset y=%x:~" + b"9" * 5000 + b"%\n"),
+    "rounds of 5000 digits": ("cmd", b"for /l %%i in (1,1," + b"9" * 5000 + b") do set x=%%i\n"),
+    "cmd texts that multiply": ("cmd", b"set x=" + b"a" * 9000 + b"\nset y=" + b"%x%" * 9000),
+    "delayed texts that multiply": ("cmd", b"setlocal enabledelayedexpansion\nset x=" + b"a" * 9000
+                                    + b"\nset y=" + b"!x!" * 9000),
+    "replacing that multiplies": ("cmd", b"set x=" + b"a" * 9000 + b"\nset y=%x:a=" + b"b" * 9000
+                                  + b"%\n"),
+    "bash texts that multiply": ("bash", b"x=" + b"a" * 9000 + b"\necho " + b"$x" * 20000),
+    "bash words that multiply": ("bash", b"f() { f $* $* $* $*; }\nf a b c d e f g\n"),
+    "a bash pattern of many stars": ("bash", b"x=" + b"a" * 900 + b"\ny=${x##*a*a*a*b}\n"),
+    "a bash condition of many stars": ("bash", b"x=" + b"a" * 900 + b"\n[[ $x == *a*a*a*b ]]\n"),
+    "joins that multiply": ("powershell", b"$x = 1..10000 -join (1..10000 -join 'aaaaaaaaaaaaa')"),
+    "lists in lists": ("powershell", b"$x = @(1)\n" + b"$x = @($x,$x)\n" * 60),
+    "a list added to itself": ("powershell", b"$x = [System.Collections.ArrayList]::new()\n"
+                               b"[void]$x.Add(1)\n" + b"[void]$x.AddRange($x)\n" * 40),
+    "a text times a number": ("powershell", b"$x = '" + b"a" * 9000 + b"' * 900 * 900\n"),
+    "a list looked through": ("powershell", b"$x = 1..10000\n" + b"foreach ($a in 1..100) {" * 2
+                              + b"$y = $x -contains 3" + b"}" * 2),
+    "a PowerShell pattern of many stars": ("powershell", b"$x = '" + b"a" * 900
+                                           + b"' -match 'a*a*a*a*b'\n"),
+    "many choices": ("powershell", b"$x = '" + b"a" * 50 + b"' -match '" + b"(a|aa)" * 40 + b"b'"),
+    "a version of 5000 digits": ("infotext", b"a\nSteps: 3, Seed: 4, Sampler: Euler, Version: v"
+                                 + b"9" * 5000 + b".1"),
+    "a size of an infotext of 5000 digits": ("infotext", b"a\nSteps: 3, Seed: 4, Size: "
+                                             + b"9" * 5000 + b"x8"),
+    "hashes without an end": ("infotext", b"a\nSteps: 3, Seed: 4, Lora hashes: " + b"a" * 60_000),
+    "words without a colon": ("infotext", b"a\nSteps: 3, Seed: 4, Size: 8x8, " + b"a " * 30_000),
+    "quotes without an end": ("infotext", b"a\nSteps: 3, Seed: 4, Size: 8x8, "
+                              + b'aa:"\\",' * 8000),
 }  # fmt: skip
 
 

@@ -29,8 +29,8 @@ from lorasmith.sampling.request import UPSCALERS, Hires, PictureRequest
 T = TypeVar("T")
 
 OURS = "lorasmith"
-_SIZE = re.compile(r"(\d+)\s*x\s*(\d+)", re.ASCII)
-_HASH = re.compile(r"\s*([^:,]+):\s*([0-9a-fA-F]{8,64})")
+_SIZE = re.compile(r"(\d{1,9})\s*x\s*(\d{1,9})", re.ASCII)
+_HASH = re.compile(r"(?<![^,])\s*+([^:,]++):\s*([0-9a-fA-F]{8,64})")
 _OLDEST_WITH_SCHEDULES = (1, 9)
 # Samplers whose plain name meant that, when each schedule was a sampler of its own.
 _UNIFORM_ONCE = (
@@ -184,7 +184,7 @@ class _Reader:
         return sampler, schedule
 
     def _version(self) -> tuple[int, ...]:
-        match = re.search(r"v(\d+)\.(\d+)", self._settings.get("Version", ""))
+        match = re.search(r"v(\d{1,9})\.(\d{1,9})", self._settings.get("Version", ""))
         return (int(match[1]), int(match[2])) if match else (0, 0)
 
     def hires(self, width: int | None, height: int | None) -> Hires | None:

@@ -30,7 +30,9 @@ HIRES_DENOISE = "Hires denoising strength"
 PREDICTION = "Prediction"
 NOISE_SCHEDULE, ZERO_SNR = "Noise Schedule", "Zero Terminal SNR"  # the web UI's
 _NEGATIVE = "Negative prompt: "
-_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+# The web UI's pattern. Words that no colon follows are passed over whole: tried anew from each of
+# their signs, a long text would take minutes.
+_PAIR = re.compile(r'(\w[\w \-/]++):\s*+("(?:\\.|[^\\"]){0,10000}+"|[^,]*)(?:,|$)|\w[\w \-/]*+')
 # A last line with fewer pairs than this is text, as the web UI has it.
 _FEWEST_PAIRS = 3
 
@@ -158,7 +160,7 @@ def format_infotext(info: Infotext) -> str:
 def parse_infotext(text: str) -> Infotext:
     """The parts of a ``parameters`` text of ours or a web UI's; never raises."""
     *lines, last = text.replace("\r\n", "\n").strip().split("\n")
-    pairs = _PAIR.findall(last)
+    pairs = [(key, value) for key, value in _PAIR.findall(last) if key]
     if len(pairs) < _FEWEST_PAIRS:
         lines, pairs = [*lines, last], []
     starts = (i for i, line in enumerate(lines) if line.startswith(_NEGATIVE.rstrip()))

@@ -9,7 +9,6 @@ from lorasmith.config.foreign.bash_expansion import BashExpansion
 from lorasmith.config.foreign.bash_syntax import Test
 from lorasmith.config.foreign.bash_words import Word
 from lorasmith.config.foreign.script_values import (
-    LONGEST_MATCH,
     MARK,
     Reason,
     ScriptError,
@@ -181,7 +180,7 @@ class BashConditions(BashExpansion):
             if reason := self._script.reason(value):
                 return reason
             regex += re.escape(value) if part.quoted else glob_pattern(value)
-        if len(text) > LONGEST_MATCH or regex.count("*") > 4:
+        if not self._script.can_match(regex, text):
             return self._unknown("whether a pattern fits")
         try:
             return re.fullmatch(regex, text, re.DOTALL) is not None

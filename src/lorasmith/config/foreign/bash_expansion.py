@@ -144,6 +144,7 @@ class BashExpansion:
                 current = (current or "") + part.text if part.text or part.quoted else current
                 continue
             values = self._values(part, line)
+            self._script.spend(values)
             if part.quoted or not split:
                 if isinstance(values, str):
                     current = (current or "") + values
@@ -316,7 +317,9 @@ class BashExpansion:
         ]
         if any(MARK.search(each) for each in texts):
             return None
-        if len(value) > LONGEST_MATCH or texts[0].count("*") > 4:
+        if len(texts[1]) > LONGEST_MATCH or not self._script.can_match(
+            glob_pattern(texts[0]), value
+        ):
             return None
         try:
             if operator[0] == "/":

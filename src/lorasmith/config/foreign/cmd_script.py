@@ -21,6 +21,7 @@ from lorasmith.config.foreign.cmd_syntax import (
 )
 from lorasmith.config.foreign.script_arithmetic import evaluate
 from lorasmith.config.foreign.script_values import (
+    LONGEST_VALUE,
     MARK,
     Leave,
     Reason,
@@ -110,7 +111,7 @@ class _Cmd:
     def _replaced(self, text: str, line: int) -> str:
         """A line with ``%name%`` replaced, as cmd does it before anything else."""
 
-        def value(match: re.Match[str]) -> str:
+        def part(match: re.Match[str]) -> str:
             whole = match[0]
             if whole == "%%":
                 return "%"
@@ -125,7 +126,15 @@ class _Cmd:
                 else ""
             )
 
-        return _PERCENT.sub(value, text)
+        return _PERCENT.sub(self._counted(part), text)
+
+    def _counted(self, value: Callable[[re.Match[str]], str]) -> Callable[[re.Match[str]], str]:
+        def count(match: re.Match[str]) -> str:
+            text = value(match)
+            self._script.spend(text)
+            return text
+
+        return count
 
     def _argument(self, modifiers: str, number: int, bare: bool) -> str:
         if number == 0:
@@ -159,7 +168,7 @@ class _Cmd:
         value = self._value(name)
         if change is None or MARK.search(value):
             return value
-        if match := re.fullmatch(r"~\s*(-?\d+)?(?:\s*,\s*(-?\d+)?)?\s*", change):
+        if match := re.fullmatch(r"~\s*(-?\d{1,9})?(?:\s*,\s*(-?\d{1,9})?)?\s*", change):
             start = int(match[1] or 0)
             start = max(0, len(value) + start) if start < 0 else start
             length = int(match[2]) if match[2] else len(value)
@@ -174,6 +183,8 @@ class _Cmd:
         if old.startswith("*") and len(old) > 1:
             place = value.lower().find(old[1:].lower())
             return value if place < 0 else new + value[place + len(old) - 1 :]
+        if value.lower().count(old.lower()) * len(new) > LONGEST_VALUE:
+            return self._script.unknown(self._script.only_running("a long text"))
         return re.sub(re.escape(old), lambda _: new, value, flags=re.IGNORECASE)
 
     def _now(self, text: str, line: int) -> str:
@@ -181,12 +192,13 @@ class _Cmd:
         if self._for:
             names = "".join(re.escape(name) for name in self._for)
             text = re.sub(
-                rf"%(?:~([a-z$:]*))?([{names}])", lambda match: self._of_for(match), text,
+                rf"%(?:~([a-z$:]*))?([{names}])", self._counted(self._of_for), text,
                 flags=re.IGNORECASE,
             )  # fmt: skip
         if self._delayed:
             text = _BANG.sub(
-                lambda match: self._changed(match["name"], match["change"], line), text
+                self._counted(lambda match: self._changed(match["name"], match["change"], line)),
+                text,
             )
         return text
 
@@ -287,10 +299,11 @@ class _Cmd:
         values: list[str] = []
         if option == "/l":
             numbers = [each for each in re.split(r"[\s,;=]+", text) if each]
-            if len(numbers) == 3 and all(re.fullmatch(r"-?\d+", each) for each in numbers):
+            if len(numbers) == 3 and all(re.fullmatch(r"-?\d{1,10}", each) for each in numbers):
                 first, step, last = (int(each) for each in numbers)
                 past = last + (1 if step > 0 else -1)
-                values = [str(each) for each in range(first, past, step)][:1000] if step else []
+                rounds = range(first, past, step) if step else ()
+                values = [str(each) for each in rounds[:1000]]
             else:
                 unknown = unknown or self._script.only_running("how often a loop runs")
         elif option:

@@ -14,6 +14,7 @@ from lorasmith.config.foreign.powershell_values import (
     cast,
     compared,
     formatted,
+    joined,
     mark_in,
     member,
     method,
@@ -24,7 +25,7 @@ from lorasmith.config.foreign.powershell_values import (
     truth_of,
 )
 from lorasmith.config.foreign.powershell_words import Node
-from lorasmith.config.foreign.script_values import Reason, Script, Truth
+from lorasmith.config.foreign.script_values import LONGEST_VALUE, Reason, Script, Truth
 
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _SCOPES = ("script", "global", "local", "private", "variable")
@@ -124,12 +125,18 @@ class PowerShellExpressions:
         mark = mark_in(one) or mark_in(other)
         if mark and not joins:
             return mark
-        if operator == "*" and isinstance(one, str | list) and number_of(other) > 1000:
+        if (
+            operator == "*"
+            and isinstance(one, str | list)
+            and (len(one) * number_of(other) > LONGEST_VALUE)
+        ):
             return self._unknown("a long text")
         return self._safely(lambda: calculated(operator, one, other))
 
     def _value(self, node: Node) -> Any:
-        return self._safely(lambda: self._evaluated(node), f"an expression of line {node.line}")
+        value = self._safely(lambda: self._evaluated(node), f"an expression of line {node.line}")
+        self._script.spend(value)
+        return value
 
     def _evaluated(self, node: Node) -> Any:
         kind, items = node.kind, node.items
@@ -222,9 +229,7 @@ class PowerShellExpressions:
         if operator == "+":
             return number_of(value)
         if operator == "-join":
-            return "".join(
-                text_of(each) for each in (value if isinstance(value, list) else [value])
-            )
+            return joined("", value if isinstance(value, list) else [value])
         if operator == "-split":
             return text_of(value).split()
         raise NotKnownError
@@ -258,7 +263,7 @@ class PowerShellExpressions:
                 raise NotKnownError
             step = 1 if last >= first else -1
             return list(range(first, last + step, step))
-        return compared(operator, one, other)
+        return compared(operator, one, other, self._script.can_match)
 
     def _index(self, value: Any, place: Any) -> Any:
         if mark_in(place):

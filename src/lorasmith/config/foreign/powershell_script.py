@@ -172,7 +172,7 @@ class _PowerShell(PowerShellExpressions):
             other = self._value(word)
             mark = mark_in(value) or mark_in(other)
             reason = self._script.reason(mark) if mark else None
-            truth = reason or bool(compared("-eq", text_of(value), other))
+            truth = reason or bool(compared("-eq", text_of(value), other, self._script.can_match))
             before.append(truth)
             self._script.branch(truth, [self._later(block), lambda: None])
         self._cases(value, pairs, place + 1, before)

@@ -14,6 +14,7 @@ from typing import Any
 
 from lorasmith.config.foreign.script_values import (
     LONGEST_MATCH,
+    LONGEST_VALUE,
     MARK,
     glob_pattern,
     number_text,
@@ -40,10 +41,24 @@ def text_of(value: Any) -> str:
     if isinstance(value, int | float):
         return number_text(value)
     if isinstance(value, list):
-        return " ".join(text_of(each) for each in value)
+        return joined(" ", value)
     if isinstance(value, dict):
         raise NotKnownError
     return str(value)
+
+
+def joined(separator: str, values: list[Any]) -> str:
+    """
+    Raises:
+        NotKnownError: that is a text longer than any of a script for people.
+    """
+    texts, signs = [], 0
+    for value in values:
+        texts.append(text_of(value))
+        signs += len(texts[-1]) + len(separator)
+        if signs > LONGEST_VALUE:
+            raise NotKnownError
+    return separator.join(texts)
 
 
 def mark_in(value: Any) -> str | None:
@@ -123,8 +138,12 @@ def calculated(operator: str, one: Any, other: Any) -> Any:
     return result if abs(result) < 1 << 63 else float(result)
 
 
-def compared(operator: str, one: Any, other: Any) -> Any:
-    """A comparison such as ``-eq``; of a list, those of its members for which it holds."""
+def compared(operator: str, one: Any, other: Any, can_match: Callable[[str, str], bool]) -> Any:
+    """A comparison such as ``-eq``; of a list, those of its members for which it holds.
+
+    Args:
+        can_match: says whether trying a pattern on a text ends soon.
+    """
     name = operator.lstrip("-")
     exact = name[0] == "c" and name not in ("contains",)
     if name[0] in "ic" and name[1:] in _NAMES:
@@ -137,12 +156,14 @@ def compared(operator: str, one: Any, other: Any) -> Any:
         return any(_equal(one, each, exact) for each in members) is (name == "in")
     if name in ("replace", "split", "match", "notmatch"):
         regex = text_of(other[0] if isinstance(other, list) and other else other)
-        if len(text_of(one)) > LONGEST_MATCH or re.search(r"\)[*+?{]|\\\d", regex):
+        if re.search(r"\)[*+?{]|\\\d", regex) or not can_match(regex, text_of(one)):
             raise NotKnownError  # Such patterns may take forever.
     if name == "replace":
         pattern, new = [*other, ""][:2] if isinstance(other, list) else (other, "")
         flags = 0 if exact else re.IGNORECASE
         template = re.sub(r"\$(\d)", r"\\\1", text_of(new).replace("\\", r"\\"))
+        if len(template) > LONGEST_MATCH:
+            raise NotKnownError
         return re.sub(text_of(pattern), template, text_of(one), flags=flags)
     if name == "split":
         pattern = other[0] if isinstance(other, list) else other
@@ -150,14 +171,12 @@ def compared(operator: str, one: Any, other: Any) -> Any:
             raise NotKnownError
         return re.split(text_of(pattern), text_of(one), flags=re.IGNORECASE)
     if name == "join":
-        return text_of(other).join(
-            text_of(each) for each in (one if isinstance(one, list) else [one])
-        )
+        return joined(text_of(other), one if isinstance(one, list) else [one])
     if name not in _NAMES or name in ("is", "isnot", "as"):
         raise NotKnownError
     if isinstance(one, list):
-        return [each for each in one if _holds(name, each, other, exact)]
-    return _holds(name, one, other, exact)
+        return [each for each in one if _holds(name, each, other, exact, can_match)]
+    return _holds(name, one, other, exact, can_match)
 
 
 _NAMES = (
@@ -166,16 +185,19 @@ _NAMES = (
 )
 
 
-def _holds(name: str, one: Any, other: Any, exact: bool) -> bool:
+def _holds(
+    name: str, one: Any, other: Any, exact: bool, can_match: Callable[[str, str], bool]
+) -> bool:
     if name in ("eq", "ne"):
         return _equal(one, other, exact) is (name == "eq")
     if name.endswith(("like", "match")):
         text, pattern = text_of(one), text_of(other)
         flags = re.DOTALL if exact else re.DOTALL | re.IGNORECASE
-        if name.endswith("like") and (len(text) > LONGEST_MATCH or pattern.count("*") > 4):
-            raise NotKnownError
         if name.endswith("like"):
-            matches = re.fullmatch(glob_pattern(pattern), text, flags) is not None
+            pattern = glob_pattern(pattern)
+            if not can_match(pattern, text):
+                raise NotKnownError
+            matches = re.fullmatch(pattern, text, flags) is not None
         else:
             matches = re.search(pattern, text, flags) is not None
         return matches is not name.startswith("not")
@@ -241,6 +263,9 @@ def formatted(template: str, values: list[Any]) -> str:
             raise NotKnownError
         return text_of(values[int(match[1])])
 
+    longest = max((len(text_of(value)) for value in values), default=0)
+    if template.count("{") * longest > LONGEST_VALUE:
+        raise NotKnownError
     return re.sub(r"\{\{|\}\}|\{(\d*)[^}]*\}", lambda each: _plain_place(each, put), template)
 
 
@@ -264,10 +289,8 @@ def static_call(type_name: str, name: str, values: list[Any]) -> Any:
             text = text_of(values[0])
             return not (text.strip() if name == "isnullorwhitespace" else text)
         if name == "join":
-            return text_of(values[0]).join(
-                text_of(each) for value in values[1:] for each in
-                (value if isinstance(value, list) else [value])
-            )  # fmt: skip
+            members = (value if isinstance(value, list) else [value] for value in values[1:])
+            return joined(text_of(values[0]), [each for some in members for each in some])
         if name == "format":
             return formatted(text_of(values[0]), values[1:])
     if type_name == "io.path":
@@ -326,6 +349,8 @@ def method(value: Any, name: str, arguments: list[Any]) -> Any:
     if name in strips:
         return strips[name](text, "".join(texts) or None)
     if name == "replace" and len(texts) == 2 and texts[0]:
+        if text.count(texts[0]) * len(texts[1]) > LONGEST_VALUE:
+            raise NotKnownError
         return text.replace(texts[0], texts[1])
     if name == "split" and len(texts) == 1:
         return re.split("|".join(re.escape(char) for char in texts[0]) or r"\s", text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,9 +26,13 @@ CARRIES_NO_SETTINGS = re.compile(r"activate|conda|bashrc|profile|vcvars|setvars"
 """Scripts that others call to set up an environment, not to set variables of theirs."""
 
 _LONGEST_LOOP = 500
-_MOST_STEPS = 20_000
+_MOST_STEPS = 10_000
+_MOST_SIGNS = 1_500_000
+_MOST_WAYS = 5_000_000
 _DEEPEST = 40
-_LONGEST_VALUE = 100_000
+LONGEST_VALUE = 100_000
+"""Signs of a text, or members of a list."""
+
 LONGEST_MATCH = 1000
 """Signs of a text that a pattern is tried on; what is longer counts as unknown."""
 _UNSET = object()
@@ -127,6 +132,8 @@ class Script:
     _loops: list[bool] = field(default_factory=list)  # True: followed round by round.
     _depth: int = 0
     _steps: int = 0
+    _signs: int = 0
+    _line: int = 0
 
     @property
     def trainings(self) -> list[Command]:
@@ -159,7 +166,7 @@ class Script:
         Raises:
             ScriptError: the value is longer than that of any script for people.
         """
-        if isinstance(value, str | list) and len(value) > _LONGEST_VALUE:
+        if isinstance(value, str | list) and len(value) > LONGEST_VALUE:
             raise ScriptError(line, f"makes {spelled or name} too long to be followed")
         self.values[name] = value
         self.lines[name] = line
@@ -186,9 +193,38 @@ class Script:
         Raises:
             ScriptError: there were too many.
         """
+        self._line = line
         self._steps += 1
         if self._steps > _MOST_STEPS:
             raise ScriptError(line, "goes round too often to be followed")
+
+    def spend(self, value: Any) -> None:
+        """Count what stands for a variable or an expression, so that no texts multiply forever.
+
+        Raises:
+            ScriptError: it was too much in all.
+        """
+        waiting = [value]
+        while waiting and self._signs <= _MOST_SIGNS:
+            each = waiting.pop()
+            self._signs += 20 + (len(each) if isinstance(each, str) else 0)
+            if isinstance(each, list):
+                waiting += each
+        if waiting:
+            raise ScriptError(self._line, "makes texts too long to be followed")
+
+    def can_match(self, regex: str, text: str) -> bool:
+        """Whether trying a pattern without nested repetitions ends soon; else it counts as unknown.
+
+        The ways to share a text among repetitions are what a search may have to go through, from
+        each of its places.
+        """
+        choices = len(re.findall(r"[*+?{|]\??", re.sub(r"\\.", "", regex, flags=re.DOTALL)))
+        if len(text) > LONGEST_MATCH or choices > LONGEST_MATCH:
+            return False
+        ways = math.comb(len(text) + choices + 1, choices + 1)
+        self._signs += min(ways, _MOST_WAYS) // 50
+        return ways <= _MOST_WAYS
 
     def command(self, line: int, words: list[str]) -> None:
         command = Command(line, words)
