@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 # The one torch that the constraints name, so that no other package draws a newer one.
 TORCH := $(shell grep '^torch==' constraints.txt)
 
+# Where an environment forbids compiled files, each process that a test starts would compile all anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: fuzz venv demo test test-all test-isa check test-gpu docs clean
 
 venv: $(STAMP)
