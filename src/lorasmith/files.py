@@ -91,6 +91,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 # What is written under another name first: `.NAME.` and eight characters of chance.
 _TEMPORARY_SUFFIX = ".lorasmith.tmp"
+# Python reads longer numbers in hexadecimal digits, but does not write them in decimal ones.
+_LARGEST_BITS = 10_000
 _TOML_PART = r"""[ \t]*+(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 # Memory that tomllib takes grows with the square of the number of a key's parts.
 _LONG_TOML_KEY = re.compile(rf"(?:^|[\[{{,]){_TOML_PART}(?:\.{_TOML_PART}){{100}}", re.MULTILINE)
@@ -275,13 +277,21 @@ def parse_toml(text: str) -> dict[str, Any]:
     if _LONG_TOML_KEY.search(text):
         raise tomllib.TOMLDecodeError("a key has more than 100 parts")
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         raise
     except ValueError as error:  # of a number with thousands of digits, or a date that is none
         raise tomllib.TOMLDecodeError(f"{str(error).partition(':')[0]}") from error
     except RecursionError as error:
         raise tomllib.TOMLDecodeError("nested too deeply") from error
+    waiting: list[Any] = [table]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
+            raise tomllib.TOMLDecodeError("a number has thousands of digits")
+    return table
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -218,6 +218,12 @@ def prompts_of(text: str, suffix: str = ".txt") -> list[dict[str, Any]]:
         table = parse_toml(text)
         shared = table.get("prompt", {})
         subsets = shared.pop("subset", None) if isinstance(shared, dict) else None
+        if not isinstance(subsets, list | None) or not all(
+            isinstance(each, dict) for each in subsets or []
+        ):
+            raise ValueError(
+                "holds a prompt.subset that is no list of tables: write [[prompt.subset]]"
+            )
         content = [{**shared, **each} for each in subsets or []] or [shared]
     else:
         lines = (line.strip() for line in text.splitlines())
