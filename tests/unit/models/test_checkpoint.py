@@ -355,7 +355,7 @@ def test_hub_models_are_folders_of_which_only_the_needed_is_fetched(
         return str(folder)
 
     monkeypatch.setattr(hub, "_file_names", lambda repository: [*names, *extra])
-    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     same(load_model("owner/model"), model)
     assert sorted(asked) == sorted(names)
 
@@ -372,7 +372,7 @@ def test_a_vae_from_the_hub_may_lie_at_the_top(
         assert sorted(allow_patterns) == names[1:]
         return str(tmp_path / "vae")
 
-    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     found = load_model(base, vae="stabilityai/sd-vae-ft-mse")
     assert torch.equal(found.vae.quant_conv.weight, model.vae.quant_conv.weight)
 
