@@ -24,6 +24,8 @@ ONCE_BROKEN = {
     "a size of 5000 digits": ("arguments", b"--resolution=" + b"5" * 5000),
     "a hexadecimal TOML number of 5000 digits": ("settings", b"[data]\npath = 0x" + b"f" * 5000),
     "a single table of prompts": ("sample_prompts", b"[prompt.subset]\nseed = 512\n"),
+    "a for that ends early": ("cmd", b"for /"),
+    "a setting's name of many brackets": ("overrides", b"adapter" + b"[" * 20_000 + b"=1"),
     "a TOML key of many parts": ("settings", b"[data]\n" + b"a." * 10_000 + b"a = 1"),
     "an inline TOML key of many parts": ("settings", b"x = {" + b"a." * 10_000 + b"a = 1}"),
     "deep TOML": ("settings", b"a = " + b"[" * 5000),

@@ -101,7 +101,9 @@ def to_problems(error: ValidationError, where: Mapping[str, str]) -> dict[str, P
 def place(path: str, origins: Mapping[str, str]) -> str:
     """``run.toml: optimizer.lr``, ``--set optimizer.lr`` or ``--data``: where a value came from."""
     parts = path.replace("[", ".[").split(".")
-    prefixes = [".".join(parts[:n]).replace(".[", "[") for n in range(len(parts), 0, -1)]
+    # No section lies as deep as 20; a name of thousands of parts is a mistake, told as a whole.
+    lengths = (len(parts), *range(min(len(parts) - 1, 20), 0, -1))
+    prefixes = [".".join(parts[:n]).replace(".[", "[") for n in lengths]
     origin = next((origins[prefix] for prefix in prefixes if prefix in origins), "")
     if not origin:
         # An unknown or unfinished section: whatever lies below it tells where it was written.

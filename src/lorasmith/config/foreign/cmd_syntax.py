@@ -178,7 +178,7 @@ class Reader:
     def _for(self, line: int) -> Node:
         option = ""
         word = self._word()
-        while word.startswith("/") or (option and not word.startswith("%")):
+        while word.startswith("/") or (option and word and not word.startswith("%")):
             option = word.lower() if word.startswith("/") else option
             word = self._word()
         match = re.fullmatch(r"%([A-Za-z#@$])", word)
