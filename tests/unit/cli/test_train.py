@@ -21,7 +21,7 @@ from lorasmith.events import Controls
 
 
 class FakeTraining(types.ModuleType):
-    """Stands in for ``lorasmith.training.run`` and keeps what it was called with."""
+    """Stands in for what trains, plans and shows plans, and keeps what it was called with."""
 
     def __init__(self) -> None:
         super().__init__("lorasmith.training.run")
@@ -38,14 +38,18 @@ class FakeTraining(types.ModuleType):
         self._called("resume", *args, **kwargs)
         return Path("runs/x")
 
-    def plan(self, *args: Any, **kwargs: Any) -> None:
+    def make_plan(self, *args: Any, **kwargs: Any) -> None:
         self._called("plan", *args, **kwargs)
+
+    def show_plan(self, *args: Any) -> None:
+        pass
 
 
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
-    monkeypatch.setitem(sys.modules, "lorasmith.training.run", fake)
+    for name in ("run", "plan", "plan_view"):
+        monkeypatch.setitem(sys.modules, f"lorasmith.training.{name}", fake)
     return fake
 
 
