@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.runner import broken_by, changed, fuzz, inputs
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.targets import RUN, TARGETS, Target
 
 COUNT = 60
 
@@ -33,6 +33,8 @@ ONCE_BROKEN = {
     "braces that multiply": ("bash", b"python train_network.py --x=" + b"{1..999}" * 9 + b"\n"),
     "deep JSON in a header": ("safetensors_header", b'{"__metadata__": {"ss_tag_frequency": "'
                               + b'{\\"a\\":' * 5000 + b'"}}'),
+    "a sample picture without a name": ("run_logs", RUN.encode().replace(
+        b"/a/00000003-00-1.png", b"")),
     "deep JSON in a run's log": ("run_logs", b"{}\n---\n" + b"[" * 100_000 + b"\n---\n{\"step\":"
                                  + b"[" * 100_000),
     "deep JSON of a prompt file": ("sample_prompts", b"[" * 100_000),

@@ -247,7 +247,7 @@ def quoted(path: Path) -> str:
 
 def sample_pattern(path: Path) -> Path:
     """Of a sample picture: what matches all of the same step."""
-    return path.with_name(re.sub(r"([-_])\d{2,}[-_]\d+\.png$", r"\1*.png", path.name))
+    return path.parent / re.sub(r"([-_])\d{2,}[-_]\d+\.png$", r"\1*.png", path.name)
 
 
 def environment() -> dict[str, Any]:
