@@ -93,7 +93,7 @@ def test_a_guides_script_trains(tmp_path: Path, arguments: list[str], name: str,
     result = CliRunner().invoke(cli, ["train-network", *argv])
     assert result.exit_code == 0, result.output
     if not torch.cuda.is_available():
-        assert "8-bit and paged states are for NVIDIA GPUs" in result.output
+        assert "tens of times as long as its 32-bit form" in " ".join(result.output.split())
     assert "PyTorch's own attention is always used" in result.output
     file = tmp_path / "lora" / f"{name}.safetensors"
     tensors = load_file(file)
