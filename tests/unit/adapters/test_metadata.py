@@ -53,7 +53,7 @@ def test_what_is_not_known_is_left_out():
 
 def test_nested_values_are_json():
     written = facts(
-        tag_frequency={"10_cat": tag_frequency(["cat, Red Hat,, ", "cat"])},
+        tag_frequency={"10_cat": tag_frequency([["cat", "Red Hat"], ["cat"]])},
         bucket_info=bucket_info({(512, 512): 12, (448, 576): 8}, 0.01),
         dataset_dirs={"10_cat": {"n_repeats": 10, "img_count": 2}},
     ).metadata()
