@@ -122,8 +122,12 @@ def test_begins_with_lycoris_names_and_shapes(name, case):
 @kinds
 @cases
 def test_new_adapter_changes_nothing(name, case):
+    """To the last bit, but for lengths, which are divided by what they were measured as."""
     adapted, _, x = make(name, case, effect=False, dtype=torch.float32)
-    assert torch.equal(adapted(x), adapted.layer(x))
+    if "dora_scale" in adapted.adapters[0].state_dict():
+        assert_near(adapted(x), adapted.layer(x), LAYER)
+    else:
+        assert torch.equal(adapted(x), adapted.layer(x))
 
 
 @kinds
