@@ -6,9 +6,6 @@ Runs where ``LORASMITH_PEERS`` names a folder with a checkout ``sd-scripts`` and
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +36,8 @@ from lorasmith.models.tokenizer import token_rows
 from lorasmith.training.lr import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.prepare import prepare
+from tests.peers.sd_scripts import PEERS, ask
 
-PEERS = Path(os.environ.get("LORASMITH_PEERS", "none"))
 pytestmark = pytest.mark.skipif(
     not (PEERS / "sd-scripts").is_dir(), reason="LORASMITH_PEERS names no folder with sd-scripts"
 )
@@ -188,19 +185,7 @@ def theirs(
             }
         ],
     }  # fmt: skip
-    (folder / "questions.json").write_text(json.dumps(questions))
-    script = Path(__file__).with_name("sd_scripts_answers.py")
-    paths = f"{PEERS / 'sd-scripts'}{os.pathsep}{PEERS / 'transformers4'}"
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder / "questions.json"), str(folder / "answers.pt")],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    answers: Mapping[str, list[Any]] = torch.load(folder / "answers.pt", weights_only=False)
-    return answers
+    return ask(folder, questions)
 
 
 def test_schedules(theirs: Mapping[str, list[Any]]) -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-import torch
 
 from lorasmith.config.foreign.arguments import ARGUMENTS
 from lorasmith.config.foreign.argv import read_argv
 from lorasmith.config.foreign.engine import convert_source
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import for_folder
+from tests.peers.sd_scripts import PEERS, ask
 
-PEERS = Path(os.environ.get("LORASMITH_PEERS", "none"))
 pytestmark = pytest.mark.skipif(
     not (PEERS / "sd-scripts").is_dir(), reason="LORASMITH_PEERS names no checkout of sd-scripts"
 )
@@ -92,19 +88,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[Any]]:
         "arguments": [[], *(words_for(beginning) for beginning in BEGINNINGS)],
         "dataset_settings": DATASETS,
     }
-    (folder / "questions.json").write_text(json.dumps(questions))
-    script = Path(__file__).with_name("sd_scripts_answers.py")
-    paths = f"{PEERS / 'sd-scripts'}{os.pathsep}{PEERS / 'transformers4'}"
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder / "questions.json"), str(folder / "answers.pt")],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    answers: Mapping[str, list[Any]] = torch.load(folder / "answers.pt", weights_only=False)
-    return answers
+    return ask(folder, questions)
 
 
 def words_for(beginning: str) -> list[str]:
