@@ -15,6 +15,7 @@ Neither torch nor pydantic is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import io
 import logging
@@ -236,4 +237,7 @@ def main() -> NoReturn:
         # A terminal that cannot show a letter gets "?" for it, not a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    # Importing torch makes some 200 000 objects that stay; Python would look through them for
+    # cycles after every 700, a tenth of what a short command takes.
+    gc.set_threshold(10_000)
     cli.main(prog_name="lorasmith")
