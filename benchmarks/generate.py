@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import statistics
 import sys
 import tempfile
@@ -30,20 +29,19 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.models.checkpoint import fill_buffers, load_model
-from lorasmith.models.family import Architecture
+from lorasmith.models.checkpoint import load_model
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.loras import LoraShelf
 from lorasmith.sampling.request import PictureRequest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' helpers are
+from benchmarks.random_models import random_model
 from tests.pipelines import pipeline_of
+from tests.published import PUBLISHED
 
 BASE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCHEDULERS: dict[str, Callable[[], Any]] = {
@@ -132,50 +130,6 @@ class Theirs:
         return pictures
 
 
-def full_size_model() -> DiffusionModel:
-    """SD1.5's networks, with random weights."""
-    text_config = CLIPTextConfig(
-        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-        num_attention_heads=12,
-    )  # fmt: skip
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), latent_channels=4, layers_per_block=2,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            scaling_factor=0.18215,
-        )  # fmt: skip
-        text_encoder = CLIPTextModel(text_config)
-    generator = torch.Generator().manual_seed(0)
-    modules = [module.to_empty(device="cpu") for module in (unet, vae, text_encoder)]
-    for module in modules:
-        for name, parameter in module.named_parameters():
-            if parameter.ndim > 1:
-                std = 1 / math.sqrt(parameter[0].numel())
-                parameter.data.normal_(std=std, generator=generator)
-            else:
-                parameter.data.fill_(1.0 if name.endswith("weight") else 0.0)
-    fill_buffers(text_encoder, "cpu")
-    architecture = Architecture(
-        family="sd1",
-        unet=dict(unet.config),
-        vae=dict(vae.config),
-        texts=(text_config.to_dict(),),
-        prediction="epsilon",
-        latent_channels=4,
-        latent_factor=8,
-        size_multiple=64,
-        native_resolution=512,
-    )
-    return DiffusionModel(
-        unet=unet,
-        vae=vae,
-        text_encoders={"text_encoder": text_encoder},
-        architecture=architecture,
-        dtype=torch.float32,
-    )
-
-
 def random_lora(model: DiffusionModel, seed: int) -> AdapterNetwork:
     """Of the UNet alone, large enough to be seen."""
     roots = [root for root in model.adapter_roots() if root.part == "unet"]
@@ -226,7 +180,12 @@ def cases(full: bool) -> list[Case]:
 
 
 def measure(full: bool, rounds: int) -> list[str]:
-    model = full_size_model() if full else load_model("demo")
+    sd15 = PUBLISHED["sd15"]
+    model = (
+        random_model(sd15, torch.float32, "cpu", parts=sd15.known_as.parts)
+        if full
+        else load_model("demo")
+    )
     networks = [random_lora(model, seed) for seed in (1, 2)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
 import os
 import platform
 import subprocess
@@ -25,25 +24,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from benchmarks.random_models import random_batch, random_model
 from tests.published import PUBLISHED
 from torch import nn
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.files import write_text
-from lorasmith.models.checkpoint import assemble, empty_modules, set_weight
-from lorasmith.models.sd import Conditioning, DiffusionModel
-from lorasmith.models.unet_saving import Keeper
+from lorasmith.models.checkpoint import empty_modules
+from lorasmith.models.sd import DiffusionModel
 from lorasmith.training.lr import LearningRate
 from lorasmith.training.memory_model import (
     EmptyRun,
     Use,
     checkpointed,
-    pooled_width,
     unet_saving,
 )
 from lorasmith.training.network_setup import make_network
-from lorasmith.training.objective import MicroBatch, build_objective
+from lorasmith.training.objective import build_objective
 from lorasmith.training.optim import build_optimizer, flat_groups
 from lorasmith.training.processes import Processes
 from lorasmith.training.step import TrainStep
@@ -125,27 +123,16 @@ def estimated(case: Case) -> tuple[int, float]:
 
 
 def filled_model(case: Case, settings: TrainSettings, device: torch.device) -> DiffusionModel:
-    """The UNet of random weights, each made and put where it belongs before the next."""
-    architecture, dtype = PUBLISHED[case.model], DTYPES[case.precision]
-    modules = empty_modules(architecture)
-    model = assemble(architecture, modules, dtype, device)
-    blocks = checkpointed(settings.train.gradient_checkpointing, model.unet)
-    keeper = Keeper(model.unet, unet_saving(settings), device)
-    for name, parameter in list(model.unet.named_parameters()):
-        weight = torch.empty(parameter.shape, dtype=dtype, device=device)
-        if weight.ndim > 1:
-            weight.normal_(std=1 / math.sqrt(weight[0].numel()))
-        else:
-            weight.fill_(1.0 if name.endswith("weight") else 0.0)
-        if device.type == "cuda" and weight.ndim == 4:
-            weight = weight.contiguous(memory_format=torch.channels_last)
-        if not keeper.take(name, weight):
-            set_weight(model.unet, name, weight)
-    if device.type == "cuda":
-        model.memory_format = torch.channels_last
-    if blocks:
-        model.enable_gradient_checkpointing(blocks)
-    return model
+    architecture = PUBLISHED[case.model]
+    unet = empty_modules(architecture)["unet"]
+    return random_model(
+        architecture,
+        DTYPES[case.precision],
+        device,
+        saving=unet_saving(settings),
+        recomputed=checkpointed(settings.train.gradient_checkpointing, unet),
+        channels_last=device.type == "cuda",
+    )
 
 
 def trainer_of(model: DiffusionModel, settings: TrainSettings) -> TrainStep:
@@ -166,21 +153,6 @@ def trainer_of(model: DiffusionModel, settings: TrainSettings) -> TrainStep:
     )
 
 
-def batch_of(model: DiffusionModel, case: Case) -> MicroBatch:
-    architecture, side = model.architecture, case.pixels // model.latent_factor
-    shape = (case.batch, 4, side, side)
-    hidden = torch.randn(case.batch, 77, architecture.unet["cross_attention_dim"])
-    pooled, sizes = None, None
-    if architecture.known_as.sized:
-        pooled = torch.randn(case.batch, pooled_width(architecture))
-        sizes = torch.zeros(case.batch, 6)
-    condition = Conditioning(hidden, pooled, sizes).to(model.device, model.dtype)
-    return MicroBatch(
-        torch.randn(shape), torch.full(shape, 0.01), lambda: condition,
-        torch.ones(case.batch), list(range(case.batch)),
-    )  # fmt: skip
-
-
 def measure(case: Case, device: torch.device) -> int:
     """Peak bytes of two steps; the second one has the optimizer's state from the start."""
     settings = settings_of(case)
@@ -188,7 +160,7 @@ def measure(case: Case, device: torch.device) -> int:
     gc.collect()
     before = torch.cuda.memory_allocated() if device.type == "cuda" else resident("VmRSS")
     model = filled_model(case, settings, device)
-    trainer, batch = trainer_of(model, settings), batch_of(model, case)
+    trainer, batch = trainer_of(model, settings), random_batch(model, case.batch, case.pixels)
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -18,29 +18,33 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights
-from lorasmith.models.family import FAMILIES, Architecture
-from lorasmith.models.sd import Conditioning, DiffusionModel
+from lorasmith.models.family import FAMILIES
+from lorasmith.models.sd import DiffusionModel
 from lorasmith.training.lr import LearningRate
-from lorasmith.training.objective import MicroBatch, Objective
+from lorasmith.training.objective import Objective
 from lorasmith.training.optim import FlatGroup, build_optimizer
 from lorasmith.training.processes import Processes
 from lorasmith.training.step import TrainStep
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the other benchmarks and the tests are
+from benchmarks.random_models import random_batch, random_conditioning, random_model
+from tests.published import PUBLISHED
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LR = 1e-4
@@ -80,18 +84,20 @@ class BareLoRA(nn.Module):
 class Bare:
     """The loop that one writes by hand."""
 
-    def __init__(self, unet: UNet2DConditionModel, targets: list[Target], case: Case) -> None:
-        self.unet, self.targets, self.case = unet, targets, case
+    def __init__(self, model: DiffusionModel, targets: list[Target], case: Case) -> None:
+        self.unet, self.targets, self.case = model.unet, targets, case
         self.layers = [BareLoRA(target.layer, case.rank) for target in targets]
         self.parameters = [p for m in self.layers for p in (m.down.weight, m.up.weight)]
         self.optimizer = _bare_optimizer(case.optimizer, self.parameters)
         self.schedule = DDPMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
         )
-        device, dtype = unet.device, unet.dtype
-        size = case.pixels // 8
-        self.latents = torch.randn(case.batch, 4, size, size, device=device, dtype=dtype)
-        self.hidden = torch.randn(case.batch, 77, 768, device=device, dtype=dtype)
+        latents = random_batch(model, case.batch, case.pixels).mean
+        self.latents = latents.to(model.device, model.dtype)
+        condition = random_conditioning(model, case.batch)
+        self.hidden, self.added = condition.hidden, None
+        if condition.pooled is not None:
+            self.added = {"text_embeds": condition.pooled, "time_ids": condition.sizes}
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -105,7 +111,7 @@ class Bare:
         noise = torch.randn_like(self.latents)
         t = torch.randint(0, 1000, (len(self.latents),), device=self.latents.device)
         noisy = self.schedule.add_noise(self.latents, noise, t)
-        prediction = self.unet(noisy, t, self.hidden).sample
+        prediction = self.unet(noisy, t, self.hidden, added_cond_kwargs=self.added).sample
         loss = F.mse_loss(prediction.float(), noise.float())
         # In fp16 without loss scaling: torch's scaler refuses parameters in half precision, and
         # with random data nothing is learned anyway. The bare loop gains by it, if anything.
@@ -130,7 +136,6 @@ class Ours:
         self.network = AdapterNetwork.create([root], rank=case.rank)
         group = FlatGroup("unet", self.network.parameter_groups()[0].parameters, LR)
         optimizer = build_optimizer(case.optimizer, [group], {})
-        device = model.device
         self.trainer = TrainStep(
             model,
             self.network,
@@ -138,60 +143,16 @@ class Ours:
             optimizer,
             LearningRate("cosine", 10_000),
             Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights(min_snr_gamma=5.0)),
-            Processes(device),
+            Processes(model.device),
             scaler=torch.amp.GradScaler() if case.precision == "fp16" else None,
         )
-        size = case.pixels // 8
-        shape = (case.batch, 4, size, size)
-        hidden = torch.randn(case.batch, 77, 768, device=device, dtype=model.dtype)
-        self.batch = MicroBatch(
-            torch.randn(shape),
-            torch.full(shape, 0.01),
-            lambda: Conditioning(hidden),
-            torch.ones(case.batch),
-            list(range(case.batch)),
-        )
+        self.batch = random_batch(model, case.batch, case.pixels)
 
     def attached(self) -> contextlib.AbstractContextManager[AdapterNetwork]:
         return self.network.attached()
 
     def step(self, number: int) -> None:
         self.trainer(number, [self.batch], len(self.batch.samples))
-
-
-def full_size_model(device: torch.device, dtype: torch.dtype) -> DiffusionModel:
-    """SD1.5's UNet with random weights; VAE and text encoder are stand-ins, not used here."""
-    family = FAMILIES["sd1"]
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
-    unet = unet.to_empty(device=device)
-    with torch.no_grad():
-        for name, p in unet.named_parameters():
-            if p.ndim > 1:
-                p.normal_(std=1 / math.sqrt(p[0].numel()))
-            else:
-                p.fill_(1.0 if name.endswith("weight") else 0.0)
-    unet.to(dtype)
-    text = CLIPTextConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, vocab_size=49408)
-    architecture = Architecture(
-        family=family.name,
-        unet=dict(unet.config),
-        vae={},
-        texts=({},),
-        prediction="epsilon",
-        latent_channels=4,
-        latent_factor=8,
-        size_multiple=64,
-        native_resolution=512,
-    )
-    return DiffusionModel(
-        unet=unet,
-        vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
-        text_encoders={"text_encoder": CLIPTextModel(text)},
-        architecture=architecture,
-        dtype=dtype,
-        device=device,
-    )
 
 
 @dataclass(frozen=True)
@@ -216,48 +177,71 @@ def time_steps(side: Bare | Ours, steps: int, clock: Clock) -> list[float]:
     return times
 
 
-def peak_gib(side: Bare | Ours) -> float:
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    with side.attached():
-        side.step(0)
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() / 2**30
+@dataclass(frozen=True)
+class Figures:
+    """Median seconds of a step, and peak bytes of it on CUDA, the model's own included."""
+
+    bare: float
+    ours: float
+    bare_peak: int = 0
+    ours_peak: int = 0
 
 
-def compare(model: DiffusionModel, case: Case, rounds: int, steps: int, clock: Clock) -> str:
-    """One row: median seconds of both, ratio, samples/s; on CUDA peak memory too."""
+def both_sides(model: DiffusionModel, case: Case) -> tuple[Bare | Ours, Bare | Ours, list[int]]:
+    """Bare and ours, and the peak bytes of a step of each as if it were alone there."""
     cuda = model.device.type == "cuda"
     root = AdapterRoot(*model.adapter_roots()[0])
-    sides = {"bare": Bare(model.unet, targets_of(root), case), "ours": Ours(model, root, case)}
-    times: dict[str, list[float]] = {"bare": [], "ours": []}
-    memory = {name: peak_gib(side) if cuda else 0.0 for name, side in sides.items()}
+    makers = (lambda: Bare(model, targets_of(root), case), lambda: Ours(model, root, case))
+    sides: list[Bare | Ours] = []
+    peaks: list[int] = []
+    first = torch.cuda.memory_allocated() if cuda else 0
+    for make in makers:
+        before = torch.cuda.memory_allocated() if cuda else 0
+        side = make()
+        sides.append(side)
+        if not cuda:
+            peaks.append(0)
+            continue
+        with side.attached():
+            side.step(0)  # The optimizer's state is made in it.
+            torch.cuda.reset_peak_memory_stats()
+            side.step(1)
+        peaks.append(torch.cuda.max_memory_allocated() - before + first)
+    return sides[0], sides[1], peaks
+
+
+def measure(model: DiffusionModel, case: Case, rounds: int, steps: int, clock: Clock) -> Figures:
+    """Both sides by turns A B B A."""
+    bare, ours, peaks = both_sides(model, case)
+    times: dict[Bare | Ours, list[float]] = {bare: [], ours: []}
     if case.compiled:
         # The bare loop stays eager, and is timed first: compiled blocks cannot be taken back.
         for _ in range(rounds):
-            times["bare"] += time_steps(sides["bare"], steps, clock)
+            times[bare] += time_steps(bare, steps, clock)
         model.compile()
-        time_steps(sides["ours"], 3, clock)
+        time_steps(ours, 3, clock)
         for _ in range(rounds):
-            times["ours"] += time_steps(sides["ours"], steps, clock)
+            times[ours] += time_steps(ours, steps, clock)
     else:
         for number in range(rounds):
-            order = ("bare", "ours") if number % 2 == 0 else ("ours", "bare")
-            for name in order:
-                times[name] += time_steps(sides[name], steps, clock)
-    bare, ours = (statistics.median(times[name]) for name in ("bare", "ours"))
+            for side in (bare, ours) if number % 2 == 0 else (ours, bare):
+                times[side] += time_steps(side, steps, clock)
+    return Figures(*(statistics.median(times[side]) for side in (bare, ours)), *peaks)
+
+
+def row(case: Case, figures: Figures, cuda: bool) -> str:
     cells = [
         case.precision,
         case.optimizer,
         "compiled" if case.compiled else "eager",
         str(case.batch),
-        f"{bare:.3f}",
-        f"{ours:.3f}",
-        f"{ours / bare:.3f}",
-        f"{case.batch / ours:.2f}",
+        f"{figures.bare:.3f}",
+        f"{figures.ours:.3f}",
+        f"{figures.ours / figures.bare:.3f}",
+        f"{case.batch / figures.ours:.2f}",
     ]
     if cuda:
-        cells += [f"{memory['bare']:.2f}", f"{memory['ours']:.2f}"]
+        cells += [f"{peak / 1e9:.2f}" for peak in (figures.bare_peak, figures.ours_peak)]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -267,7 +251,7 @@ def compare_layouts(
     """Two rows, of the step and of the VAE: median seconds with channels outside and inside."""
     device = torch.device("cpu")
     rows = []
-    model = full_size_model(device, DTYPES[precision])
+    model = random_model(PUBLISHED["sd15"], DTYPES[precision], device)
     side = Ours(model, AdapterRoot(*model.adapter_roots()[0]), Case(precision, 1, pixels, 8))
     vae = AutoencoderKL(**FAMILIES["sd1"].vae).eval().requires_grad_(False)
     picture = torch.randn(1, 3, pixels, pixels)
@@ -348,7 +332,7 @@ def main() -> None:
             print("\n".join(found), flush=True)
         return
     head = ["precision", "optimizer", "mode", "batch", "bare s", "ours s", "ratio", "samples/s"]
-    head += ["bare GiB", "ours GiB"] if cuda else []
+    head += ["bare GB", "ours GB"] if cuda else []
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
     model: DiffusionModel | None = None
     sizes = options.pixels or (None,)
@@ -357,10 +341,14 @@ def main() -> None:
             continue
         if model is None or model.dtype != DTYPES[case.precision] or case.compiled:
             model = None
-            model = full_size_model(device, DTYPES[case.precision])
-            if cuda or options.channels_last:
-                model.use_channels_last()
-        print(compare(model, case, options.rounds, options.steps, clock), flush=True)
+            model = random_model(
+                PUBLISHED["sd15"],
+                DTYPES[case.precision],
+                device,
+                channels_last=cuda or options.channels_last,
+            )
+        figures = measure(model, case, options.rounds, options.steps, clock)
+        print(row(case, figures, cuda), flush=True)
 
 
 if __name__ == "__main__":
