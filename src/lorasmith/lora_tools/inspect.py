@@ -63,7 +63,7 @@ def inspect_lora(path: Path) -> LoraReport:
     Raises:
         LoraFileError: the file is no LoRA, or is damaged.
     """
-    file, style = _read(path)
+    file, style, one_as_first = _read(path)
     try:
         hashes, size = hash_file(path), path.stat().st_size
     except OSError as error:
@@ -102,7 +102,7 @@ def inspect_lora(path: Path) -> LoraReport:
         ),
         words=words_of(file.metadata),
         training=training_words(file.metadata),
-        read_by=readers(style, forms, unmatched=bool(file.unmatched)),
+        read_by=readers(style, forms, unmatched=bool(file.unmatched), one_as_first=one_as_first),
         hashes=hashes,
         tensor_hash=fingerprint(tensors.items()),
         preview=read_preview(file.metadata) is not None,
@@ -111,15 +111,19 @@ def inspect_lora(path: Path) -> LoraReport:
     )
 
 
-def _read(path: Path) -> tuple[LoraModules, str]:
-    """The file's modules, malformed ones told apart, and whose names it has."""
+def _read(path: Path) -> tuple[LoraModules, str, bool]:
+    """The file's modules, malformed ones told apart, whose names it has, and whether it calls the
+    model's only text encoder the first."""
     numbered = is_numbered(path)
     file = read_numbered(path)[0] if numbered else load_lora(path)
     modules, unmatched, problems = group_modules(file.tensors, str(path), file.metadata)
     if not modules and not problems:
         raise LoraFileError(no_module(path, file.tensors))
     found = LoraModules(modules, dict(file.metadata), tuple(unmatched), path, tuple(problems))
-    return found, "cloneofsimo" if numbered else style_of(file.tensors)
+    one_as_first = any(key.startswith("lora_te_") for key in modules) and any(
+        name.startswith("lora_te1_") for name in file.tensors
+    )
+    return found, "cloneofsimo" if numbered else style_of(file.tensors), one_as_first
 
 
 def _module(module: LoraModule, groups: dict[str, str]) -> ModuleReport:

@@ -34,6 +34,9 @@ _NAMES = {
     "diffusers": _Names(_KOHYA | {"diffusers", "diffusers-old"}),
 }
 
+# Programs that read a model's one text encoder under lora_te_ alone, and leave out lora_te1_.
+_NO_FIRST = frozenset({"sd-scripts", "lycoris-lora"})
+
 # Forms that are not in the table, for people.
 _UNTRIED = {"unknown": "a type that is not known here", "norm": "trained norms", "glora": "GLoRA"}
 
@@ -83,15 +86,27 @@ def _bound(tensors: Mapping[str, Any]) -> str:
     return " loose" if float((blocks - blocks.mT).norm()) <= alpha else " bound"
 
 
-def readers(style: str, forms: Collection[str], *, unmatched: bool = False) -> tuple[ReadBy, ...]:
+def readers(
+    style: str, forms: Collection[str], *, unmatched: bool = False, one_as_first: bool = False
+) -> tuple[ReadBy, ...]:
     """What each program makes of a file.
 
     Args:
         style: see :mod:`lorasmith.lora_tools.key_styles`.
         forms: of the file's modules, see :func:`form_of`.
         unmatched: it holds tensors that belong to no layer.
+        one_as_first: its model has one text encoder, which it calls the first (``lora_te1_``).
     """
-    return tuple(_read_by(program, style, set(forms), unmatched) for program in READERS)
+    read_by = (_read_by(program, style, set(forms), unmatched) for program in READERS)
+    if not one_as_first:
+        return tuple(read_by)
+    why = "it leaves out the text encoder, called lora_te1_; convert the file"
+    return tuple(
+        ReadBy(each.program, "partly", why)
+        if each.program in _NO_FIRST and each.reads == "yes"
+        else each
+        for each in read_by
+    )
 
 
 def _read_by(program: str, style: str, forms: set[str], unmatched: bool) -> ReadBy:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from lycoris.kohya import create_network_from_weights
 from safetensors.torch import save_file
 from tests.pipelines import pipeline_of
 from tests.tiny_models import tiny_model
 from tests.unit.lora_tools.changes import made_by
+from torch import nn
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
@@ -17,6 +21,7 @@ from lorasmith.lora_tools.modules import as_module
 from lorasmith.lora_tools.reader_table import FORMS as TITLES
 from lorasmith.lora_tools.reader_table import READERS, VERDICTS
 from lorasmith.lora_tools.readers import form_of, readers
+from lorasmith.lora_tools.report import LoraReport
 
 LINEAR, CONV = (64, 48), (64, 48, 3, 3)
 
@@ -51,6 +56,45 @@ def test_a_file_is_read_as_its_forms_are() -> None:
     assert read_by("kohya", ("lora", "loha"))["diffusers"] == "no"
     assert read_by("kohya", ("lora dora out",))["diffusers"] == "wrong"
     assert read_by("diffusers", ("lora dora out",))["diffusers"] == "yes"
+
+
+def test_one_text_encoder_called_the_first_is_left_out_by_those_that_call_it_otherwise(
+    tmp_path: Path,
+) -> None:
+    """lycoris-lora is run; sd-scripts 48d368f has the same two beginnings for its modules."""
+    key = "text_model_encoder_layers_0_self_attn_q_proj"
+    shapes = {"lora_down.weight": (4, 768), "lora_up.weight": (768, 4)}
+    unet = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+    tensors = {f"lora_te1_{key}.{name}": torch.ones(shape) for name, shape in shapes.items()}
+    tensors |= {
+        f"{unet}.lora_down.weight": torch.ones(4, 768),
+        f"{unet}.lora_up.weight": torch.ones(640, 4),
+        f"lora_te1_{key}.alpha": torch.tensor(4.0),
+    }
+    said = {each.program: each.reads for each in inspected(tmp_path, tensors).read_by}
+    partly = {program for program, reads in said.items() if reads != "yes"}
+    assert partly == {"sd-scripts", "lycoris-lora"}
+
+    encoder = nn.Module()
+    encoder.text_model = nn.Module()
+    encoder.text_model.encoder = nn.Module()
+    layer = nn.Module()
+    layer.self_attn = nn.Module()
+    layer.self_attn.q_proj = nn.Linear(768, 768)
+    encoder.text_model.encoder.layers = nn.ModuleList([layer])
+    one = {name.replace("lora_te1_", "lora_te_"): tensor for name, tensor in tensors.items()}
+    for file, count in ((tensors, 0), (one, 1)):
+        network, _ = create_network_from_weights(
+            1.0, None, None, encoder, nn.Module(), weights_sd=dict(file)
+        )
+        assert len(network.text_encoder_loras) == count
+    assert {each.reads for each in inspected(tmp_path, one).read_by} == {"yes"}
+
+
+def inspected(folder: Path, tensors: dict[str, torch.Tensor]) -> LoraReport:
+    path = folder / "a.safetensors"
+    save_file(tensors, path)
+    return inspect_lora(path)
 
 
 FORMS = {
