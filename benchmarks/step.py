@@ -107,15 +107,17 @@ class Bare:
         for target, layer in zip(self.targets, self.layers, strict=True):
             setattr(target.parent, target.attribute, layer.base)
 
-    def step(self, number: int) -> None:
+    def loss(self) -> Tensor:
         noise = torch.randn_like(self.latents)
         t = torch.randint(0, 1000, (len(self.latents),), device=self.latents.device)
         noisy = self.schedule.add_noise(self.latents, noise, t)
         prediction = self.unet(noisy, t, self.hidden, added_cond_kwargs=self.added).sample
-        loss = F.mse_loss(prediction.float(), noise.float())
+        return F.mse_loss(prediction.float(), noise.float())
+
+    def step(self, number: int) -> None:
         # In fp16 without loss scaling: torch's scaler refuses parameters in half precision, and
         # with random data nothing is learned anyway. The bare loop gains by it, if anything.
-        loss.backward()
+        self.loss().backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
