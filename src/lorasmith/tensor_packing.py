@@ -7,10 +7,10 @@ weight is packed: unpacking gives the same numbers every time.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 
 import torch
 import torch.nn.functional as F
@@ -52,10 +52,13 @@ class Packing:
 def _pack_fp8(weight: Tensor) -> Packed:
     """Each output's row at a scale of its own, a power of two: multiplying by it is exact, so
     weights that are e4m3 numbers already, as in fp8 checkpoints, stay what they are."""
+    # Scales are stored in the weight's format, which may end before: float16 at 2^-24.
+    info = torch.finfo(weight.dtype)
+    smallest = max(-100.0, math.log2(info.smallest_normal * info.eps))
     largest = weight.detach().flatten(1).abs().amax(1).float().clamp(min=torch.finfo().tiny)
-    exponent = torch.log2(largest / FP8_MAX).ceil().clamp(min=-100)
-    scale = torch.exp2(exponent).view(-1, *(1 for _ in weight.shape[1:]))
-    return {"codes": (weight / scale.to(weight.dtype)).to(FP8), "scale": scale}
+    exponent = torch.log2(largest / FP8_MAX).ceil().clamp(min=smallest)
+    scale = torch.exp2(exponent).to(weight.dtype).view(-1, *(1 for _ in weight.shape[1:]))
+    return {"codes": (weight / scale).to(FP8), "scale": scale}
 
 
 def _unpack_fp8(packed: Packed, shape: torch.Size, dtype: torch.dtype) -> Tensor:
@@ -76,30 +79,48 @@ def _pack_nf4(weight: Tensor) -> Packed:
 
 
 def _unpack_nf4(packed: Packed, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Code times scale in float32, rounded once: bitsandbytes' numbers, to the last bit."""
     codes, largest = packed["codes"], packed["largest"]
-    if codes.is_cuda and (kernel := _nf4_kernel()) is not None:
-        flat: Tensor = kernel(codes, largest, dtype)
-    else:
-        table = _pairs(codes.device, dtype)
-        pairs = F.embedding(codes.to(torch.int32), table)
-        flat = pairs.view(-1, NF4_BLOCK).mul_(largest.to(dtype)[:, None]).view(-1)
+    kernel = nf4_kernel(codes.device, dtype) if codes.is_cuda else None
+    flat = _plain_nf4(codes, largest, dtype) if kernel is None else kernel(codes, largest, dtype)
     return flat[: math.prod(shape)].view(shape)
 
 
-@functools.cache
-def _pairs(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """What each byte means, (256, 2): a look-up is quicker than taking bytes apart."""
-    code = torch.tensor(NF4_CODE, dtype=dtype, device=device)
-    byte = torch.arange(256, device=device)
-    return torch.stack([code[byte >> 4], code[byte & 15]], 1)
+def _plain_nf4(codes: Tensor, largest: Tensor, dtype: torch.dtype) -> Tensor:
+    """Three launches: codes to numbers, a look-up, a product that is rounded as it is written."""
+    indices = codes.view(torch.uint16).to(torch.int32)
+    blocks = F.embedding(indices, _fours(codes.device)).view(-1, NF4_BLOCK)
+    if codes.device.type == "cpu":  # Which would make a float32 product first in any case.
+        return blocks.mul_(largest[:, None]).to(dtype).view(-1)
+    made = torch.empty(blocks.shape, dtype=dtype, device=codes.device)
+    return torch.mul(blocks, largest[:, None], out=made).view(-1)
 
 
 @functools.cache
-def _nf4_kernel() -> Callable[[Tensor, Tensor, torch.dtype], Tensor] | None:
-    """bitsandbytes' kernel for CUDA, several times as fast as plain PyTorch, where it is there."""
-    if importlib.util.find_spec("bitsandbytes") is None:
+def _fours(device: torch.device) -> Tensor:
+    """The four weights of every two bytes, (65536, 4) float32: a look-up is quicker than taking
+    bytes apart, and a row of 16 bytes is what a GPU reads at once."""
+    every = torch.arange(1 << 16, dtype=torch.int32).to(torch.uint16).view(torch.uint8)
+    code = torch.tensor(NF4_CODE)
+    return (
+        torch.stack([code[(every >> 4).int()], code[(every & 15).int()]], 1).view(-1, 4).to(device)
+    )
+
+
+Kernel = Callable[[Tensor, Tensor, torch.dtype], Tensor]
+
+
+@functools.cache
+def nf4_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
+    """bitsandbytes' kernel, several times as fast as plain PyTorch; ``None`` where it is missing,
+    does not run on ``device``, or gives other numbers than ours.
+
+    So a run may go on with bitsandbytes or without it, whatever it was begun with.
+    """
+    try:
+        from bitsandbytes import functional
+    except (ImportError, OSError, RuntimeError):  # The latter two where its libraries do not load.
         return None
-    from bitsandbytes import functional
 
     def unpack(codes: Tensor, largest: Tensor, dtype: torch.dtype) -> Tensor:
         state = functional.QuantState(
@@ -110,9 +131,23 @@ def _nf4_kernel() -> Callable[[Tensor, Tensor, torch.dtype], Tensor] | None:
             quant_type="nf4",
         )
         found: Tensor = functional.dequantize_4bit(codes.view(-1, 1), state)
-        return found
+        return found.view(-1)
 
-    return unpack
+    # Every byte at scales of every size.
+    codes = torch.arange(256, device=device).to(torch.uint8).repeat(16)
+    largest = torch.logspace(-9, 4, 128, base=2, device=device)
+    try:
+        same = torch.equal(unpack(codes, largest, dtype), _plain_nf4(codes, largest, dtype))
+    except (RuntimeError, AttributeError, NotImplementedError, ValueError, OSError):
+        return None
+    return unpack if same else None
+
+
+def nf4_unpacker(device: torch.device, dtype: torch.dtype) -> str:
+    """What unpacks NF4 weights there, for the record: both give the same numbers."""
+    if device.type == "cuda" and nf4_kernel(device, dtype) is not None:
+        return f"bitsandbytes {metadata.version('bitsandbytes')}"
+    return "lorasmith"
 
 
 PACKINGS: dict[str, Packing] = {

@@ -16,6 +16,7 @@ from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
 from lorasmith.events import Controls
 from lorasmith.training.run import resume, train
+from lorasmith.training.run_folder import RunFolder, write_info
 
 QUIET = Console(quiet=True)
 COMMON = {
@@ -77,6 +78,25 @@ def test_a_run_on_packed_weights_goes_on_as_if_it_had_not_stopped(data: Path) ->
     resume(half, [], console=QUIET, controls=Controls())
     first, second = (load_file(run / f"{run.name}.safetensors") for run in (whole, half))
     assert all(bool((first[name] == second[name]).all()) for name in first)
+
+
+def test_4_bit_weights_keep_their_numbers_whoever_unpacks_them(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(data, "unpacked", train__base_precision="nf4", save__every_steps="2")
+    assert json.loads((run / "run.json").read_text())["nf4_unpacker"] == "lorasmith"
+    whole = (run / "unpacked.safetensors").read_bytes()
+    for before, message in {
+        "bitsandbytes 0.48.0": "were by bitsandbytes 0.48.0: the same numbers",
+        "": "rounded 4-bit weights otherwise",
+    }.items():
+        write_info(RunFolder(run), status="stopped", nf4_unpacker=before)
+        (run / "unpacked.safetensors").unlink()
+        (run / "state" / "step-00000004.state").unlink()
+        resume(run, [], console=Console(width=400), controls=Controls())
+        assert message in capsys.readouterr().out
+        assert (run / "unpacked.safetensors").read_bytes() == whole
+    assert json.loads((run / "run.json").read_text())["nf4_unpacker"] == "lorasmith"
 
 
 def test_tiles_and_slices(data: Path, plain: Path) -> None:

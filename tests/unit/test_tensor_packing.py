@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lorasmith.tensor_packing import NF4_CODE, PACKINGS, _nf4_kernel, packs_on
+from lorasmith.tensor_packing import NF4_CODE, PACKINGS, nf4_kernel, nf4_unpacker, packs_on
 from lorasmith.tensor_random import normal
 
+CPU = torch.device("cpu")
 FP8, NF4 = PACKINGS["fp8"], PACKINGS["nf4"]
 
 
@@ -34,17 +38,64 @@ def test_nf4_is_that_of_bitsandbytes() -> None:
     assert torch.equal(torch.tensor(NF4_CODE), state.code)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_kernel_that_cuda_uses_unpacks_the_same(dtype: torch.dtype) -> None:
-    """bitsandbytes has it for CPUs as well, behind the same call."""
-    pytest.importorskip("bitsandbytes")
-    value = weight(48, 128)
-    packed, kernel = NF4.pack(value), _nf4_kernel()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_nf4_unpacks_to_the_bits_of_bitsandbytes(dtype: torch.dtype) -> None:
+    """With its kernel or without it a run has the same weights."""
+    functional = pytest.importorskip("bitsandbytes.functional")
+    value = torch.cat([weight(64, 320, spread=10.0**-power) for power in range(6)])
+    codes, state = functional.quantize_4bit(value, blocksize=64, quant_type="nf4")
+    state.dtype = dtype
+    packed = NF4.pack(value)
+    found = NF4.unpack(packed, value.shape, dtype)
+    assert torch.equal(found, functional.dequantize_4bit(codes, state))
+    # What CUDA takes in its place, through the same call.
+    kernel = nf4_kernel(CPU, dtype)
     assert kernel is not None
-    found = kernel(packed["codes"], packed["largest"], dtype).view(value.shape)
-    assert found.dtype == dtype
-    own = NF4.unpack(packed, value.shape, dtype)
-    torch.testing.assert_close(found, own, rtol=2 * torch.finfo(dtype).eps, atol=0)
+    assert torch.equal(kernel(packed["codes"], packed["largest"], dtype).view_as(found), found)
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        lambda codes, state: torch.full((state.shape[0],), 0.1, dtype=state.dtype),
+        lambda codes, state: getattr(codes, "no such kernel"),
+    ],
+    ids=["other numbers", "does not run"],
+)
+def test_a_kernel_is_used_only_where_it_gives_our_numbers(
+    failing: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functional = pytest.importorskip("bitsandbytes.functional")
+    monkeypatch.setattr(functional, "dequantize_4bit", failing)
+    assert nf4_kernel.__wrapped__(CPU, torch.bfloat16) is None
+
+
+def test_who_unpacks_is_on_record() -> None:
+    assert nf4_unpacker(CPU, torch.bfloat16) == "lorasmith"
+
+
+@pytest.mark.parametrize(("name", "most"), [("fp8", 2), ("nf4", 3)])
+def test_unpacking_takes_few_kernels(name: str, most: int) -> None:
+    """On a GPU each of them is a launch, twice a layer and step."""
+    value = weight(64, 128).bfloat16().to("meta")
+    packed = PACKINGS[name].pack(value)
+    PACKINGS[name].unpack(packed, value.shape, value.dtype)  # Makes its table.
+    with Launches() as launches:
+        PACKINGS[name].unpack(packed, value.shape, value.dtype)
+    assert len(launches.names) == most, launches.names
+
+
+class Launches(TorchDispatchMode):
+    """Operations that compute: views and allocations launch nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view and func is not torch.ops.aten.empty.memory_format:
+            self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -75,8 +126,17 @@ def test_rows_of_any_size_fare_alike() -> None:
     assert float(error.max() / error.min()) < 1.5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", list(PACKINGS))
-def test_nought_and_uneven_sizes(name: str) -> None:
+def test_rows_of_nought_and_of_the_smallest_numbers(name: str, dtype: torch.dtype) -> None:
+    """A scale that the format does not hold would make them numbers that are none."""
+    smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    value = torch.tensor([0.0, 16 * max(smallest, 2.0**-90)]).to(dtype)[:, None].repeat(1, 64)
+    assert torch.equal(there_and_back(name, value), value)
+
+
+@pytest.mark.parametrize("name", list(PACKINGS))
+def test_uneven_sizes(name: str) -> None:
     assert torch.equal(there_and_back(name, torch.zeros(3, 5)), torch.zeros(3, 5))
     value = weight(5, 7)  # 35 weights: not a whole block of 64.
     error = (there_and_back(name, value) - value).norm() / value.norm()

@@ -19,6 +19,7 @@ from lorasmith.errors import Problem, RunError, Stopped, WriteError, quantity
 from lorasmith.events import Controls, Notice, Observer
 from lorasmith.files import quick_fingerprint, remove_abandoned, write_error, write_json, write_text
 from lorasmith.models.source import locate
+from lorasmith.tensor_packing import nf4_unpacker
 from lorasmith.training.device import choose_device, device_name
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.lr import learning_rate
@@ -322,6 +323,7 @@ def _run(
         run = build_run(settings, prepared, folder, processes, memory, observe, controls)
         if resume:
             continue_from_newest(run, observe)
+            say_other_unpacking(run, read_info(folder), observe)
             if earlier_steps is not None and earlier_steps != run.steps:
                 go_on_longer(run, earlier_steps, observe)
         if processes.main:
@@ -371,6 +373,29 @@ def continue_from_newest(run: Run, observe: Observer) -> None:
         observe(Notice("info", "there is no saved state yet; beginning again from step 0"))
 
 
+def nf4_unpacker_of(run: Run) -> str:
+    """What unpacks this run's 4-bit weights; empty where it has none."""
+    if run.settings.train.base_precision != "nf4":
+        return ""
+    return nf4_unpacker(run.model.device, run.precision.dtype)
+
+
+def say_other_unpacking(run: Run, info: Mapping[str, Any], observe: Observer) -> None:
+    """Whether the base model's numbers are still those that the run was begun with."""
+    now, before = nf4_unpacker_of(run), info.get("nf4_unpacker")
+    if not now or now == before:
+        return
+    if before:
+        text = f"4-bit weights are unpacked by {now}, and were by {before}: the same numbers"
+        observe(Notice("info", text))
+        return
+    text = (
+        "this run was begun by a version of lorasmith that rounded 4-bit weights otherwise when it "
+        "unpacked them: it goes on as well, but its LoRA is not that of an unbroken run"
+    )
+    observe(Notice("warning", text))
+
+
 def go_on_longer(run: Run, earlier_steps: int, observe: Observer) -> None:
     """What another length means for what was done already: the result of the shorter run is kept
     among the snapshots, and a schedule that has changed under it is told of."""
@@ -409,6 +434,7 @@ def describe(run: Run, observe: Observer) -> None:
         device=device_name(run.model.device),
         precision=run.precision.name,
         channels_last=channels_last(run.settings, run.model.device),
+        **({"nf4_unpacker": unpacker} if (unpacker := nf4_unpacker_of(run)) else {}),
         model={
             "path": run.settings.model.path,
             "family": architecture.family,

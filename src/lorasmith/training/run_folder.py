@@ -46,7 +46,10 @@ from lorasmith.run_paths import find_run_folder, hidden_folder, lora_name, loras
 # The newest, and the one before in case the newest turns out bad.
 KEPT_STATES = 2
 
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
+PACKAGES = (
+    *("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow"),
+    "bitsandbytes",  # Its optimizers, and what unpacks NF4 weights on GPUs.
+)
 
 
 class RunFolder:
