@@ -5,11 +5,14 @@ the backward pass, and nothing keeps it in between. A held layer reads like the 
 for: ``weight`` gives the whole weight, made for the asker.
 
 Weights in main memory are copied to the device just before they are needed. On CUDA a
-:class:`Courier` copies the next one, on a stream of its own, while the present one is at work.
+:class:`Courier` copies the next ones, on a stream of its own, while the present one is at work.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,55 +54,171 @@ class HeldWeight(nn.Module):
         return self.packing.unpack(packed, self.shape, dtype)
 
 
+class Cuda:
+    """What a courier asks of CUDA."""
+
+    Stream = torch.cuda.Stream
+    current_stream = staticmethod(torch.cuda.current_stream)
+    stream = staticmethod(torch.cuda.stream)
+
+    @staticmethod
+    def locked(size: int) -> Tensor:
+        """``size`` bytes of main memory that the device reads by itself.
+
+        Raises:
+            RuntimeError: the system has no more of that.
+        """
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A weight on its way.
+
+    Args:
+        stream: whose memory it is copied into.
+        arrived: an event on the courier's stream.
+    """
+
+    number: int
+    packed: Packed
+    stream: Any
+    arrived: Any
+
+
+AHEAD = 2
+"""Weights on their way while one is at work: with it, at most three are on the device."""
+
+# PyTorch locks memory in powers of two, so weights one by one would take up to twice their size.
+SLAB = 1 << 28
+ALIGNMENT = 256
+
+
 class Courier:
     """Brings weights from main memory to ``device``.
 
     What comes next is told by what came next the last time after the same two weights: steps repeat
     themselves, forward, backward and recomputed parts alike. A wrong guess costs only its copy.
+
+    The host runs ahead of a GPU by as much as a whole step, so what limits memory must not depend
+    on where it is. A weight is copied into memory of the stream that computes, which gives it
+    back as soon as the weight's product is queued there: whatever has the memory next is queued
+    behind that product. The copy itself is on another stream, and waits for all that was queued
+    when it got its memory, for the same reason; the product waits for its copy. So streams
+    wait for each other, the host for nobody, and the device never holds more than the weight at
+    work and :data:`AHEAD` others.
+
+    Args:
+        cuda: streams and events, those of CUDA for ``None``; without any, copies are made when
+            they are needed.
     """
 
-    def __init__(self, device: torch.device | str) -> None:
+    def __init__(self, device: torch.device | str, cuda: Any = None) -> None:
         self.device = torch.device(device)
-        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        if cuda is None and self.device.type == "cuda":
+            cuda = Cuda()
+        self._cuda = cuda
+        self._stream: Any = None if cuda is None else cuda.Stream(self.device)
         self._members: list[HeldWeight] = []
         self._numbers: dict[HeldWeight, int] = {}
         self._next: dict[tuple[int, int], int] = {}
         self._last = (-1, -1)
-        self._waiting: tuple[int, Packed] | None = None
+        self._coming: deque[_Coming] = deque()
+        self._slab: Tensor | None = None
+        self._used = 0
+        self.unlocked = 0
 
     def add(self, weight: HeldWeight) -> None:
         self._numbers[weight] = len(self._members)
         self._members.append(weight)
 
     def store(self, tensor: Tensor) -> Tensor:
-        """A copy in main memory, in pages that the device can read by itself where that helps."""
+        """A copy in main memory, in pages that the device can read by itself where that helps.
+
+        Where the system gives no more of them, ``unlocked`` counts the bytes that are elsewhere;
+        their copies hold the host up.
+        """
         if tensor.is_meta:  # Only counted.
             return tensor
         stored = tensor.to("cpu")
-        return stored.pin_memory(self.device) if self._stream is not None else stored
+        if self._cuda is None:
+            return stored
+        size = stored.numel() * stored.element_size()
+        strides = torch.empty_like(stored, device="meta").stride()
+        place = None if self.unlocked else self._place(size)
+        if place is None:
+            self.unlocked += size
+            return stored
+        return place.view(stored.dtype).as_strided(stored.shape, strides).copy_(stored)
+
+    def _place(self, size: int) -> Tensor | None:
+        """``size`` bytes of a slab; ``None`` where no more can be locked."""
+        if self._slab is None or self._used + size > len(self._slab):
+            try:
+                self._slab, self._used = self._cuda.locked(max(size, SLAB)), 0
+            except RuntimeError:
+                return None
+        place = self._slab[self._used : self._used + size]
+        self._used += -(-size // ALIGNMENT) * ALIGNMENT
+        return place
 
     def bring(self, weight: HeldWeight) -> Packed:
-        """What ``weight`` is packed in, on the device."""
+        """What ``weight`` is packed in, on the device; to be used before the next is asked for."""
         number = self._numbers[weight]
         self._next[self._last] = number
         self._last = (self._last[1], number)
-        if self._stream is None:
+        if self._cuda is None:
             return {name: t.to(self.device, copy=True) for name, t in weight.away.items()}
-        waiting, self._waiting = self._waiting, None
-        brought = waiting[1] if waiting and waiting[0] == number else self._start(weight)
-        here = torch.cuda.current_stream(self.device)
-        here.wait_stream(self._stream)
-        for tensor in brought.values():
-            tensor.record_stream(here)
-        following = self._next.get(self._last)
-        if following is not None:
-            self._waiting = (following, self._start(self._members[following]))
-        return brought
+        if not self._coming or self._coming[0].number != number:
+            self._forget()
+            self._start(number)
+        brought = self._coming.popleft()
+        here = self._cuda.current_stream(self.device)
+        here.wait_event(brought.arrived)
+        if here != brought.stream:
+            for tensor in brought.packed.values():
+                tensor.record_stream(here)
+        self._guess()
+        return brought.packed
 
-    def _start(self, weight: HeldWeight) -> Packed:
-        assert self._stream is not None
-        with torch.cuda.stream(self._stream):
-            return {name: t.to(self.device, non_blocking=True) for name, t in weight.away.items()}
+    def _guess(self) -> None:
+        """Start what is likely to be asked for next."""
+        pair = self._last
+        for coming in self._coming:
+            pair = (pair[1], coming.number)
+        while len(self._coming) < AHEAD and (following := self._next.get(pair)) is not None:
+            self._start(following)
+            pair = (pair[1], following)
+
+    def _start(self, number: int) -> None:
+        away = self._members[number].away
+        here = self._cuda.current_stream(self.device)
+        with torch.inference_mode(False):  # A weight may be guessed in sampling and used in a step.
+            packed = {name: torch.empty_like(t, device=self.device) for name, t in away.items()}
+            self._stream.wait_stream(here)
+            with self._cuda.stream(self._stream):
+                for name, tensor in packed.items():
+                    tensor.copy_(away[name], non_blocking=True)
+        self._coming.append(_Coming(number, packed, here, self._stream.record_event()))
+
+    def _forget(self) -> None:
+        """Give up what was guessed: its memory is free behind its copy, not before."""
+        while self._coming:
+            coming = self._coming.popleft()
+            coming.stream.wait_event(coming.arrived)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # While a program ends there may be no CUDA any more.
+            self._forget()
+
+
+def bytes_away(module: nn.Module) -> list[int]:
+    """The size of each weight in ``module`` that is in main memory."""
+    return [
+        sum(tensor.numel() * tensor.element_size() for tensor in part.away.values())
+        for part in module.modules()
+        if isinstance(part, HeldWeight) and part.away
+    ]
 
 
 class _Product(torch.autograd.Function):

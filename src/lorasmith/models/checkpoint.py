@@ -120,6 +120,8 @@ class Loading:
                     tensor = tensor.contiguous(memory_format=torch.channels_last)
                 if keeper is None or not keeper.take(name, tensor):
                     set_weight(module, name, tensor)
+            if keeper is not None:
+                self.model.notes += tuple(keeper.notes)
 
 
 def assemble(

@@ -64,6 +64,18 @@ class Keeper:
             held.held.send_away(self._courier)
         return True
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about how it went."""
+        if self._courier is None or not self._courier.unlocked:
+            return []
+        text = (
+            f"the system locked no memory for {self._courier.unlocked / 1e9:.1f} GB of the "
+            "offloaded weights: they come to the GPU more slowly, and the program waits for each "
+            "(offload fewer blocks)"
+        )
+        return [text]
+
 
 def keep(unet: nn.Module, saving: UNetSaving, device: torch.device) -> None:
     """Keep a UNet's weights as ``saving`` says: of one that is there already."""

@@ -58,6 +58,8 @@ class MemoryPlan:
         slices, tile_encoding, tile_decoding: what the VAE does to need less.
         draw_batch: pictures that are drawn at once, ``None`` where memory does not limit it.
         advice: what to change where it does not fit, in order of what costs least.
+        away: bytes of weights that stay in main memory.
+        main_free: bytes there now, ``None`` where that does not matter.
     """
 
     estimates: tuple[MemoryEstimate, ...]
@@ -68,6 +70,8 @@ class MemoryPlan:
     tile_decoding: bool = False
     draw_batch: int | None = None
     advice: tuple[Advice, ...] = ()
+    away: int = 0
+    main_free: int | None = None
 
     @property
     def step(self) -> MemoryEstimate:
@@ -80,6 +84,17 @@ class MemoryPlan:
     @property
     def problems(self) -> list[Problem]:
         """What does not fit, and what to do about it."""
+        return [*self._on_device(), *self._in_main_memory()]
+
+    def _in_main_memory(self) -> Iterator[Problem]:
+        if not fits(self.away, self.main_free):
+            assert self.main_free is not None
+            what = f"{_gb(self.away)} of weights are to stay in main memory, and "
+            what += f"{_gb(self.main_free)} are free there"
+            todo = "offload fewer blocks, or set train.base_precision = fp8"
+            yield Problem("performance.offload_blocks", what, todo)
+
+    def _on_device(self) -> list[Problem]:
         if self.free is None:
             return []
         free = self.free
@@ -271,6 +286,7 @@ class _Planner:
         advice = () if self._fits(step) else tuple(self._advice(step, needed))
         return MemoryPlan(
             tuple(largest.values()), self.free, needed, draw_batch=draw_batch, advice=advice,
+            away=run.away, main_free=free_memory(torch.device("cpu")) if run.away else None,
             **vae["saves"],
         )  # fmt: skip
 

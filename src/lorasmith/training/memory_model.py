@@ -18,6 +18,7 @@ from lorasmith.models.family import Architecture
 from lorasmith.models.saving_memory import blocks_by_activations, unet_blocks
 from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.models.unet_saving import UNetSaving, keep
+from lorasmith.tensor_held import AHEAD, bytes_away
 from lorasmith.training.estimate import MemoryEstimate, values_beside
 from lorasmith.training.memory_trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.network_setup import make_network
@@ -106,6 +107,10 @@ class EmptyRun:
         )
         # Of the bare model: an attached adapter would count as part of it.
         self.sizes = {part: bytes_of(self.model.part(part)) for part in modules}
+        away = bytes_away(self.model.unet)
+        self.away = sum(away)
+        # Weights on their way, which come to a model of empty ones only when they are needed.
+        self.sizes["unet"] += AHEAD * max(away, default=0)
         self.groups: list[FlatGroup] = flat_groups(
             settings.optimizer.name,
             [

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.options import AdapterOptions
 from lorasmith.config.adapters import ADAPTERS
-from lorasmith.models import checkpoint
+from lorasmith.models import checkpoint, unet_saving
 from lorasmith.models.checkpoint import Loading
 from lorasmith.models.saving_memory import blocks_by_activations, blocks_by_weight, unet_blocks
 from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.models.source import open_checkpoint
 from lorasmith.models.unet_saving import UNetSaving, keep
-from lorasmith.tensor_held import HeldLayer
+from lorasmith.tensor_held import Courier, HeldLayer
 from lorasmith.tensor_random import normal
 
 CPU = torch.device("cpu")
@@ -129,6 +129,25 @@ def test_a_checkpoint_is_packed_weight_by_weight(tmp_path, monkeypatch: pytest.M
     layer = loading.model.unet.get_submodule("mid_block.resnets.0.conv1")
     error = layer.weight - tiny_model().unet.get_submodule("mid_block.resnets.0.conv1").weight
     assert float(error.abs().max()) < 0.02
+
+
+def test_weights_that_the_system_does_not_lock_are_said(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoneLocked:
+        Stream = staticmethod(lambda device: None)
+
+        def locked(self, size: int) -> Tensor:
+            raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(unet_saving, "Courier", lambda device: Courier(device, NoneLocked()))
+    path = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    loading = Loading(open_checkpoint(path), saving=UNetSaving(away=2))
+    loading.fill("vae", "unet")
+    assert "the system locked no memory for 0.0 GB" in loading.model.notes[-1]
+    plain = Loading(open_checkpoint(path), saving=UNetSaving("fp8"))
+    plain.fill("unet")
+    assert plain.model.notes == loading.model.notes[:-1]
 
 
 def test_parts_are_filled_one_after_the_other(tmp_path) -> None:

@@ -19,6 +19,8 @@ from lorasmith.demo.character import write_training_set
 from lorasmith.models.saving_memory import blocks_by_activations
 from lorasmith.models.sd import Conditioning
 from lorasmith.models.unet_saving import keep
+from lorasmith.tensor_held import HeldLayer
+from lorasmith.training.device_rules import replace_settings
 from lorasmith.training.memory import MemoryPlan, plan_memory
 from lorasmith.training.memory_model import EmptyRun, Use, checkpointed, unet_saving
 from lorasmith.training.memory_trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
@@ -242,6 +244,27 @@ def test_a_small_device_encodes_one_by_one_and_then_in_tiles(prepared: Prepared)
     assert not between.tile_encoding
     assert planned(prepared, one / 2).tile_encoding
     assert not planned(prepared, (one + four) / 2 / 0.92, device="cpu").slices
+
+
+def test_offloaded_weights_need_main_memory(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture = prepared.architecture
+    plan = planned(prepared, 8e9, performance__offload_blocks=64)
+    whole = EmptyRun(prepared.settings, architecture, torch.float32, USE).sizes["unet"]
+    assert 0.8 * whole < plan.away < whole
+    assert not plan.problems
+    # Two weights are on their way while a third is at work.
+    settings = replace_settings(prepared.settings, {"performance.offload_blocks": 64})
+    run = EmptyRun(settings, architecture, torch.float32, USE)
+    held = [layer.held for layer in run.model.unet.modules() if isinstance(layer, HeldLayer)]
+    largest = max(held, key=lambda one: one.shape.numel()).shape.numel() * 4
+    assert run.sizes["unet"] == bytes_of(run.model.unet) + 2 * largest
+
+    monkeypatch.setattr("lorasmith.training.memory.free_memory", lambda device: plan.away)
+    (problem,) = planned(prepared, 8e9, performance__offload_blocks=64).problems
+    assert "are to stay in main memory" in str(problem)
+    assert not planned(prepared, 8e9).problems
 
 
 def test_nothing_is_advised_where_memory_is_not_known(prepared: Prepared) -> None:
