@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lorasmith.adapters.dropout import Dropout, uniform
+from lorasmith.adapters.dropout import Dropout, StepMasks, draw_masks, prefixes
 from lorasmith.adapters.options import AdapterOptions
 from lorasmith.tensor_held import HeldLayer
 
@@ -77,7 +77,9 @@ class Adapter(nn.Module):
     float32_names: ClassVar[tuple[str, ...]] = ()
     """Tensors that files keep in float32, because rounding them would change the result."""
     draws: ClassVar[bool] = False
-    """Whether :meth:`begin_step` is needed without any dropout too."""
+    """Whether a step is a prefix of the gates, drawn in steps of ``unit``, without dropout too."""
+
+    unit: int = 0
 
     alpha: Tensor
 
@@ -87,11 +89,9 @@ class Adapter(nn.Module):
         self.scale = scale
         self.strength = 1.0
         self.dropout = Dropout()
-        # Set by begin_step where there is dropout, for the step: which samples have the adapter
-        # at all (B, 1), that times the rank dropout (B, gates), and the keys (B,).
-        self.kept: Tensor | None = None
-        self.gate: Tensor | None = None
-        self.keys: Tensor | None = None
+        self.masks: StepMasks | None = None
+        # Rows of neurons that drop was asked for and that no mask was ready for.
+        self.rows_missed = 0
 
     @classmethod
     def create(
@@ -180,25 +180,25 @@ class Adapter(nn.Module):
         raise NotImplementedError
 
     def begin_step(self, keys: Tensor, step_key: Tensor | None = None) -> None:
-        """Set the masks of a step; see :mod:`adapters.dropout`.
+        """Set the masks of a step for this module alone; :meth:`AdapterNetwork.begin_step` does
+        it for all at once.
 
         Args:
             keys: of this module and each sample, (B,).
             step_key: of this module and the step alone, a scalar, for what all samples share;
                 types that say ``draws`` need it.
         """
-        drop = self.dropout
-        draws = uniform(keys, 1 + (self.gates if drop.rank > 0 else 0))
-        kept = torch.ones(len(keys), 1, device=keys.device)
-        if drop.module > 0:
-            kept = kept * (draws[:, :1] >= drop.module)
-        gate = kept.expand(-1, self.gates)
-        if drop.rank > 0:
-            gate = gate * (draws[:, 1:] >= drop.rank) / (1.0 - drop.rank)
-        self.kept, self.gate, self.keys = kept, gate, keys
+        opened = None
+        if self.draws:
+            assert step_key is not None
+            opened = prefixes(step_key.to(torch.int32).view(1), [self.gates], [self.unit])
+        own = keys.to(torch.int32)[None]
+        (self.masks,) = draw_masks(
+            self.dropout, own, [self.gates], [0], torch.float32, open_gates=opened
+        )
 
     def end_step(self) -> None:
-        self.kept = self.gate = self.keys = None
+        self.masks = None
 
     @property
     def dropping(self) -> bool:
@@ -206,7 +206,7 @@ class Adapter(nn.Module):
 
         Sampling and validation run without gradients and see the whole adapter.
         """
-        return self.gate is not None and torch.is_grad_enabled()
+        return self.masks is not None and torch.is_grad_enabled()
 
     def drop(self, h: Tensor) -> Tensor:
         """Apply the step's masks to ``h``, (B, ..., gates): the components last.
@@ -214,18 +214,14 @@ class Adapter(nn.Module):
         A text encoder may see n chunks for each sample; its batch is then n·B, chunks of a
         sample side by side.
         """
-        assert self.gate is not None, "no step has begun"
-        assert self.keys is not None
-        samples = len(self.keys)
+        assert self.masks is not None, "no step has begun"
+        samples = len(self.masks.keys)
         assert h.shape[0] % samples == 0, f"{h.shape[0]} rows for {samples} samples"
         rows = h.reshape(samples, -1, h.shape[-1])
-        mask = self.gate[:, None, :]
-        if self.dropout.neuron > 0:
-            size = rows.shape[1] * rows.shape[2]
-            # A fresh key, so that a neuron mask is not the module and rank draws again.
-            draws = uniform(self.keys ^ 0x5BD1E995, size).view(rows.shape)
-            mask = mask * (draws >= self.dropout.neuron) / (1.0 - self.dropout.neuron)
-        return (rows * mask.to(h.dtype)).view(h.shape)
+        mask, ready = self.masks.of(rows.shape[1], h.dtype)
+        if not ready:
+            self.rows_missed = rows.shape[1]
+        return (rows * mask).view(h.shape)
 
 
 class AdaptedLayer(nn.Module):

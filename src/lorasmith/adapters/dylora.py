@@ -15,7 +15,6 @@ The file is a LoRA's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
@@ -23,7 +22,6 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.base import Layer
-from lorasmith.adapters.dropout import uniform
 from lorasmith.adapters.lora import LoRA
 from lorasmith.adapters.options import AdapterOptions
 
@@ -54,15 +52,6 @@ class DyLoRA(LoRA):
 
     def take_options(self, options: AdapterOptions) -> None:
         self.unit = min(options.unit, self.rank)
-
-    def begin_step(self, keys: Tensor, step_key: Tensor | None = None) -> None:
-        super().begin_step(keys, step_key)
-        assert step_key is not None
-        assert self.gate is not None
-        blocks = math.ceil(self.rank / self.unit)
-        drawn = (uniform(step_key, 1) * blocks).floor().clamp(max=blocks - 1) + 1
-        ranks = torch.arange(self.rank, device=keys.device)
-        self.gate = self.gate * (ranks < drawn * self.unit)
 
 
 def cut_rank(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:

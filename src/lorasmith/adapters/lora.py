@@ -171,9 +171,10 @@ class LoRA(AddedWeight):
             change = (ratio - 1.0).to(bare.dtype) * bare
             change = change + ratio.to(bare.dtype) * (self._low_rank(x, layer) * self.scale)
         if self.dropping:
-            assert self.kept is not None
+            assert self.masks is not None
             # The masks within the low-rank part have left it out; its length is to go with it.
-            kept = self.kept.repeat_interleave(len(x) // len(self.kept), 0)
+            kept = self.masks.kept
+            kept = kept.repeat_interleave(len(x) // len(kept), 0)
             change = change * kept.to(change.dtype).view(-1, *(1 for _ in change.shape[1:]))
         return change
 

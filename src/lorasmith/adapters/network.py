@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.base import AdaptedLayer, Adapter
-from lorasmith.adapters.dropout import Dropout, module_id, step_keys
+from lorasmith.adapters.dropout import (
+    Dropout,
+    as_keys,
+    draw_masks,
+    module_id,
+    prefixes,
+    step_keys,
+)
 from lorasmith.adapters.groups import ParameterGroup, parameter_groups
 from lorasmith.adapters.loading import LoadReport, build_adapters
 from lorasmith.adapters.options import AdapterOptions
@@ -81,7 +88,10 @@ class AdapterNetwork:
         self.dropout = dropout or Dropout()
         for adapter in self.adapters.values():
             adapter.dropout = self.dropout
-        self._ids = torch.tensor([module_id(key) for key in self._modules], dtype=torch.int64)
+        self._ids = as_keys([module_id(key) for key in self._modules])
+        # Of each size of pictures: how many rows of neurons each module masks in a sample.
+        self._rows: dict[tuple[int, ...], list[int]] = {}
+        self._noted: list[int] | None = None
 
     @classmethod
     def create(
@@ -318,24 +328,60 @@ class AdapterNetwork:
                 for name, tensor in adapter.state_dict().items():
                     tensor.copy_(tensors[f"{key}.{name}"])
 
-    def begin_step(self, seed: int, step: int, samples: Sequence[int]) -> None:
-        """Set the dropout masks: a function of seed, step, module and sample alone."""
+    def begin_step(
+        self,
+        seed: int,
+        step: int,
+        samples: Sequence[int],
+        *,
+        size: tuple[int, ...] = (),
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Set the dropout masks: a function of seed, step, module and sample alone.
+
+        Args:
+            size: of the pictures; of those of a size that was there before it is known how large
+                each module's masks are, and they are made here.
+            dtype: in which the model computes.
+        """
+        self.end_step()
         adapters = list(self.adapters.values())
-        drawing = [adapter.draws or bool(self.dropout) for adapter in adapters]
-        if not any(drawing):
+        rows = self._rows.setdefault(size, [0] * len(adapters))
+        drawing = [i for i, a in enumerate(adapters) if a.draws or self.dropout]
+        if not drawing:
             return
-        keys = step_keys(self._ids, seed, step, [*samples, -1])  # -1 for what samples share
+        order = sorted(drawing, key=lambda i: (adapters[i].gates, rows[i]))
+        chosen = [adapters[i] for i in order]
+        gates = [adapter.gates for adapter in chosen]
+        # -1 for what samples share.
+        keys = step_keys(self._ids[order], seed, step, [*samples, -1])
+        drawn = any(adapter.draws for adapter in chosen)
+        if drawn:
+            units = [a.unit if a.draws else max(1, a.gates) for a in chosen]
+            keys[:, -1:] = prefixes(keys[:, -1], gates, units)
         # Where the trained numbers are: a buffer such as alpha may have stayed on the CPU.
         device = next(adapters[0].parameters()).device
         keys = keys.to(device, non_blocking=True)
-        for adapter, own, draws in zip(adapters, keys, drawing, strict=True):
-            if draws:
-                adapter.begin_step(own[:-1], own[-1])
+        masks = draw_masks(
+            self.dropout,
+            keys[:, :-1],
+            gates,
+            [rows[i] for i in order],
+            dtype,
+            open_gates=keys[:, -1:] if drawn else None,
+        )
+        for adapter, own in zip(chosen, masks, strict=True):
+            adapter.masks = own
+        self._noted = rows
 
     def end_step(self) -> None:
         """Forget the masks: the whole adapters apply again."""
-        for adapter in self.adapters.values():
+        for index, adapter in enumerate(self.adapters.values()):
             adapter.end_step()
+            if adapter.rows_missed and self._noted is not None:
+                self._noted[index] = max(self._noted[index], adapter.rows_missed)
+                adapter.rows_missed = 0
+        self._noted = None
 
     @torch.no_grad()
     def norms(self) -> Tensor:

@@ -136,13 +136,14 @@ class EmptyRun:
             torch.zeros(shape), torch.ones(shape), condition, torch.ones(shape[0]), samples
         )
 
-        def run() -> None:
-            self.network.begin_step(0, 0, samples)
-            loss = objective.loss_sum(self.model, batch, 0)
-            backward(loss)
+        def forward() -> Tensor:
+            self.network.begin_step(0, 0, samples, size=shape[-2:], dtype=self.model.dtype)
+            return objective.loss_sum(self.model, batch, 0)
 
         with self.network.attached():
-            peak = peak_bytes(run, self._known())
+            if self.network.dropout.neuron > 0:
+                forward()  # After a first step all masks are made before the next.
+            peak = peak_bytes(lambda: backward(forward()), self._known())
         self.network.end_step()
         return self.step_with(peak)
 

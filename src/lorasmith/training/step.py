@@ -79,9 +79,13 @@ class TrainStep:
         return StepResult(loss, self._update(step))
 
     def _backward(self, step: int, batch: MicroBatch, total: int) -> Tensor:
-        self.network.begin_step(self.objective.seed, step, batch.samples)
+        size = tuple(batch.mean.shape[-2:])
+        self.network.begin_step(
+            self.objective.seed, step, batch.samples, size=size, dtype=self.model.dtype
+        )
         loss = self.objective.loss_sum(self.model, batch, step) / total
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        self.network.end_step()  # Masks are as large as what they are applied to.
         return loss.detach()
 
     def _update(self, step: int) -> Tensor:

@@ -32,8 +32,8 @@ def make(rank: int = 8, unit: int = 1, alpha: float = 4.0) -> tuple[AdaptedLayer
 
 def drawn(adapter: DyLoRA, key: int) -> int:
     adapter.begin_step(torch.tensor([1, 2, 3]), torch.tensor(key))
-    gate = adapter.gate
-    assert gate is not None
+    assert adapter.masks is not None
+    gate = adapter.masks.gate
     assert torch.equal(gate, gate[:1].expand_as(gate)), "samples of a step share the draw"
     count = int(gate[0].sum())
     assert torch.equal(gate[0], (torch.arange(adapter.rank) < count).float())
@@ -80,8 +80,8 @@ def test_draws_are_a_function_of_seed_step_and_module(tiny):
 
     def draws(seed: int, step: int, samples: list[int]) -> list[int]:
         network.begin_step(seed, step, samples)
-        gates = [adapter.gate for adapter in network.adapters.values()]
-        return [int(gate[0].sum()) for gate in gates if gate is not None]
+        masks = [adapter.masks for adapter in network.adapters.values()]
+        return [int(one.gate[0].sum()) for one in masks if one is not None]
 
     first = draws(1, 5, [10, 11])
     assert len(set(first)) > 4, "modules draw for themselves"

@@ -74,7 +74,14 @@ def real_step(settings: TrainSettings) -> int:
         torch.ones(shape[0]), list(range(shape[0])),
     )  # fmt: skip
     network.attach()
-    return profiled(lambda: objective.loss_sum(model, batch, 0).backward())
+
+    def step() -> None:
+        network.begin_step(0, 0, batch.samples, size=(side, side))
+        objective.loss_sum(model, batch, 0).backward()
+
+    step()  # The masks of a second step are made before it.
+    network.end_step()
+    return profiled(step)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +94,35 @@ def real_step(settings: TrainSettings) -> int:
         {"train__gradient_checkpointing": "true", "performance__offload_blocks": "3"},
         {"train__gradient_checkpointing": "false", "adapter__type": "dora"},
         {"train__gradient_checkpointing": "false", "adapter__type": "loha"},
+        {"train__gradient_checkpointing": "false", "adapter__dropout": "0.1"},
+        {"train__gradient_checkpointing": "true", "adapter__dropout": "0.1"},
+        {
+            "train__gradient_checkpointing": "true",
+            "adapter__type": "oft",
+            "adapter__dropout": "0.1",
+        },
     ],
 )
 def test_a_step_takes_what_is_estimated(more: dict[str, str]) -> None:
     settings = settings_with(**more)
     estimated = EmptyRun(settings, tiny_architecture(), torch.float32, USE).step()
     assert estimated.activations == pytest.approx(real_step(settings), rel=0.1)
+
+
+def test_masks_are_counted() -> None:
+    """Where everything else is computed twice, those of all modules are there all the time."""
+
+    def run(dropout: str) -> EmptyRun:
+        more = {"train__gradient_checkpointing": "true", "adapter__type": "oft"}
+        settings = settings_with(adapter__dropout=dropout, **more)
+        return EmptyRun(settings, tiny_architecture(), torch.float32, USE)
+
+    without, dropping = run("0"), run("0.1")
+    more = dropping.step().activations - without.step().activations
+    rows = dropping.network._rows[(PIXELS // 8, PIXELS // 8)]
+    gates = [adapter.gates for adapter in dropping.network.adapters.values()]
+    masks = 2 * 4 * sum(n * g for n, g in zip(rows, gates, strict=True))
+    assert 0 < masks < more < 1.3 * masks
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
