@@ -58,6 +58,30 @@ PARTS = (
         "steps-sdxl", "SDXL: a step beside the bare loop's", 70, f"{HERE}.steps:sdxl",
         ("1024 px, batch 1, 4, rank 32, bf16, AdamW: bare and ours by turns A B B A",),
     ),
+    Part(
+        "profile", "where the host waits, and what a step launches", 50, f"{HERE}.profile:measure",
+        ("SD1.5 and SDXL at batch 1, bare and ours: launches, GPU idle, longest kernels, a trace",
+         "PyTorch's warnings of synchronisation by the place in lorasmith, of steps and of runs"),
+    ),
+    Part(
+        "memory", "what saves memory: time and peak beside the plan", 95, f"{HERE}.memory:of_plan",
+        ("SDXL at 1024 px, batch 1, rank 32: whole, fp8, NF4, offloaded, AdamW8bit, recomputed",
+         "SD1.5 at 512 px: whole, fp8, recomputed"),
+    ),
+    Part(
+        "repeat", "do runs of SD1.5 repeat, and go on exactly?", 75, f"{HERE}.repeat:measure",
+        ("a run of 12 steps, the same again, and one that is stopped after 6 and resumed",
+         "with and without performance.deterministic"),
+    ),
+    Part(
+        "pictures", "pictures drawn and encoded a second", 50, f"{HERE}.pictures:measure",
+        ("20 steps with guidance: 16 pictures of SD1.5 at 512 px, 4 of SDXL at 1024 px",
+         "96 and 32 PNG files to cached latents"),
+    ),
+    Part(
+        "compiled", "compiled steps, and their graphs", 60, f"{HERE}.compiled:measure",
+        ("SD1.5 at batch 1 and 4, SDXL at batch 1: graphs, breaks, seconds to compile, ms",),
+    ),
 )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from benchmarks.random_models import random_batch, random_model
-from tests.published import PUBLISHED
+from benchmarks.random_models import architecture_of, random_batch, random_model
+from benchmarks.step import Clock
 from torch import nn
 
 from lorasmith.config.load import load_settings
@@ -118,12 +118,12 @@ def estimated(case: Case) -> tuple[int, float]:
     begin = time.process_time()
     cuda, cells = torch.cuda.is_available(), (case.pixels, case.pixels, case.batch)
     use = Use(case.pixels, case.pixels, cells, None, text=False, vae=False, channels_last=cuda)
-    run = EmptyRun(settings_of(case), PUBLISHED[case.model], DTYPES[case.precision], use)
+    run = EmptyRun(settings_of(case), architecture_of(case.model), DTYPES[case.precision], use)
     return run.step().total, time.process_time() - begin
 
 
 def filled_model(case: Case, settings: TrainSettings, device: torch.device) -> DiffusionModel:
-    architecture = PUBLISHED[case.model]
+    architecture = architecture_of(case.model)
     unet = empty_modules(architecture)["unet"]
     return random_model(
         architecture,
@@ -153,24 +153,46 @@ def trainer_of(model: DiffusionModel, settings: TrainSettings) -> TrainStep:
     )
 
 
-def measure(case: Case, device: torch.device) -> int:
-    """Peak bytes of two steps; the second one has the optimizer's state from the start."""
+@dataclass(frozen=True)
+class Measured:
+    """Peak bytes of a step, of which the model's, and the seconds of each step after two."""
+
+    peak: int
+    model: int
+    seconds: list[float]
+
+
+def measure(case: Case, device: torch.device, timed: int = 0) -> Measured:
+    """The peak is that of two steps; the second one has the optimizer's state from the start."""
     settings = settings_of(case)
     warm_up(device)
     gc.collect()
-    before = torch.cuda.memory_allocated() if device.type == "cuda" else resident("VmRSS")
+    cuda = device.type == "cuda"
+    clock = Clock(sync=torch.cuda.synchronize if cuda else lambda: None)
+
+    def now() -> int:
+        return torch.cuda.memory_allocated() if cuda else resident("VmRSS")
+
+    before = now()
     model = filled_model(case, settings, device)
+    filled = now() - before
     trainer, batch = trainer_of(model, settings), random_batch(model, case.batch, case.pixels)
     gc.collect()
-    if device.type == "cuda":
+    if cuda:
         torch.cuda.reset_peak_memory_stats()
     else:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     for number in range(2):
         trainer(number, [batch], case.batch)
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() - before
-    return resident("VmHWM") - before
+    peak = torch.cuda.max_memory_allocated() if cuda else resident("VmHWM")
+    seconds = []
+    for number in range(2, 2 + timed):
+        clock.sync()
+        begin = clock.read()
+        trainer(number, [batch], case.batch)
+        clock.sync()
+        seconds.append(clock.read() - begin)
+    return Measured(peak - before, filled, seconds)
 
 
 def warm_up(device: torch.device) -> None:
@@ -217,7 +239,7 @@ def page_rows() -> Iterator[str]:
             case = Case(model, pixels, "bf16", settings=more)
             one = (pixels, pixels, 1)
             use = Use(pixels, pixels, one, one, False, False, channels_last=True)
-            run = EmptyRun(settings_of(case), PUBLISHED[model], torch.bfloat16, use)
+            run = EmptyRun(settings_of(case), architecture_of(model), torch.bfloat16, use)
             step, encoding, drawing = run.step(), run.encoding(1), run.decoding()
             run.model.save_vae_memory(tile_decoding=True)
             tiled = max(run.decoding().total, run.denoising("drawing", 2, pixels, pixels).total)
@@ -239,7 +261,7 @@ def main() -> None:
     if options.case:
         case = Case(**json.loads(options.case))
         size, seconds = estimated(case)
-        found = {"estimated": size, "seconds": seconds, "measured": measure(case, device)}
+        found = {"estimated": size, "seconds": seconds, "measured": measure(case, device).peak}
         print(json.dumps(found))
         return
     cuda = device.type == "cuda"

@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection
 
 import torch
+from tests.published import PUBLISHED
+from tests.tiny_models import tiny_architecture
 
 from lorasmith.models.checkpoint import assemble, empty_modules, fill_buffers, set_weight
 from lorasmith.models.family import Architecture
@@ -13,6 +15,14 @@ from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.models.unet_saving import WHOLE, Keeper, UNetSaving
 from lorasmith.training.memory_model import pooled_width
 from lorasmith.training.objective import MicroBatch
+
+TINY = "tiny "
+
+
+def architecture_of(name: str) -> Architecture:
+    """The published "sd15", "sd21" or "sdxl", or a tiny one of its family: "tiny sdxl"."""
+    published = PUBLISHED[name.removeprefix(TINY)]
+    return tiny_architecture(family=published.family) if name.startswith(TINY) else published
 
 
 def random_model(

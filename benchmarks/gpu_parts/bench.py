@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lorasmith.models.family import Architecture
 
 Cell = str | int | float | bool | None
-TINY_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -124,20 +123,17 @@ class Bench:
 
         return Clock(time.perf_counter, torch.cuda.synchronize if self.cuda else lambda: None)
 
-    def architecture(self, name: str) -> Architecture:
-        """The published one, or one of its family that is tiny."""
-        from tests.published import PUBLISHED
-        from tests.tiny_models import tiny_architecture
+    def model(self, name: str) -> str:
+        """What :func:`benchmarks.random_models.architecture_of` is asked for."""
+        return f"tiny {name}" if self.tiny else name
 
-        published = PUBLISHED[name]
-        return tiny_architecture(family=published.family) if self.tiny else published
+    def architecture(self, name: str) -> Architecture:
+        from benchmarks.random_models import architecture_of
+
+        return architecture_of(self.model(name))
 
     def pixels(self, name: str) -> int:
         return self.architecture(name).native_resolution
-
-    def many(self, count: int) -> int:
-        """``count``, or 1 where everything is tiny."""
-        return 1 if self.tiny else count
 
 
 def _short(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,44 +48,47 @@ TINY = ("lora, dropouts", "dylora, dropouts")
 
 
 def measure(bench: Bench) -> None:
-    data = bench.scratch / "data"
-    write_training_set(data, pictures=8, regularisation=4, repeats=8)
-    if find_spec("bitsandbytes") is None:
-        bench.note("bitsandbytes is missing: AdamW8bit is left out")
     for name, settings in CASES.items():
         if bench.tiny and name not in TINY:
             continue
         if "8bit" in name and find_spec("bitsandbytes") is None:
+            bench.note(f"{name}: left out, bitsandbytes is missing")
             continue
         if not bench.in_time(name, 3):
             return
-
-        def one(name: str = name, settings: Mapping[str, str] = settings) -> None:
-            row(bench, data, name, settings)
-
-        bench.attempt(name, one)
+        bench.attempt(name, partial(row, bench, name, settings))
 
 
-def row(bench: Bench, data: Path, name: str, settings: Mapping[str, str]) -> None:
-    steps = 2 if bench.tiny else 20
+def demo_run(bench: Bench, name: str, steps: int, settings: Mapping[str, str]) -> Path:
+    """The folder of a finished run of so many steps."""
+    data = bench.scratch / "data"
+    if not data.exists():
+        write_training_set(data, pictures=8, regularisation=4, repeats=8)
     usual = {
         "model.path": "demo", "data.path": str(data), "save.output": str(bench.scratch / "runs"),
         "save.name": "".join(letter if letter.isalnum() else "-" for letter in name),
         "train.steps": str(steps), "train.batch": "4", "optimizer.lr": "1e-4",
         "log.every_steps": "1", "log.tensorboard": "false", "sample.at_start": "false",
-        "sample.every_epochs": "0", "sample.every_steps": "0" if bench.tiny else str(steps),
-        "performance.device": bench.device_name,
+        "sample.every_epochs": "0", "performance.device": bench.device_name,
         "train.precision": "fp32" if bench.tiny else "bf16",
     }  # fmt: skip
-    begin = time.perf_counter()
     chosen = load_settings(None, {**usual, **settings})
-    run = train(chosen, console=Console(), controls=Controls())
+    return train(chosen, console=Console(), controls=Controls())
+
+
+def row(bench: Bench, name: str, settings: Mapping[str, str]) -> None:
+    steps = 2 if bench.tiny else 20
+    drawn = {} if bench.tiny else {"sample.every_steps": str(steps)}
+    begin = time.perf_counter()
+    run = demo_run(bench, name, steps, {**drawn, **settings})
     seconds = time.perf_counter() - begin
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     losses = [record["loss"] for record in records]
     if len(losses) != steps or not all(math.isfinite(loss) for loss in losses):
         raise ArithmeticError(f"losses {losses}")
+    if drawn and not list((run / "samples").glob("*.png")):
+        raise FileNotFoundError("no sample picture was drawn")
     rates = [record["samples_per_second"] for record in records if record["samples_per_second"]]
     bench.row(
         "The demo model, 64 px, batch 4",

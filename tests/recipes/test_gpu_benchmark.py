@@ -11,16 +11,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from benchmarks.gpu import PARTS, SECONDS, dry_run, limit
 from benchmarks.gpu_parts.bench import Part, page
+from benchmarks.gpu_parts.compiled import LimitsHit
+from benchmarks.gpu_parts.profile import HostReads, Operations, union
+from benchmarks.gpu_parts.steps import step_operations
+from tests.published import SD15
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
+MODELS = ("sd15", "sdxl")
 TABLES = {
     "environment": ["Machine", "Matrix products", "Copies", "What the host pays"],
     "runs": ["The demo model, 64 px, batch 4"],
     "steps-sd15": ["A step at 64 px, rank 4, bf16, AdamW"],
     "steps-sdxl": ["A step at 64 px, rank 4, bf16, AdamW"],
+    "profile": [
+        "What a step launches, batch 1, bf16",
+        *(f"The longest of {model}, {side}" for model in MODELS for side in ("bare", "ours")),
+        "Where the host waits for the device",
+    ],
+    "memory": ["Memory of a step, rank 4, bf16, batch 1"],
+    "repeat": ["4 steps of SD1.5, batch 2, beside the first run's"],
+    "pictures": [
+        "Drawn: dpmpp_2m, 2 steps, guidance 7",
+        "Encoded: PNG files to cached latents",
+    ],
+    "compiled": ["Our step, bf16, eager and compiled"],
 }
 FAKES = """
 import os, time
@@ -49,7 +67,7 @@ def test_every_table_is_printed(tmp_path: Path) -> None:
         mine = [record for record in records(out) if record["part"] == part.name]
         assert [one["outcome"] for one in mine if "outcome" in one] == ["done"]
         rows = [record for record in mine if "table" in record]
-        assert list(dict.fromkeys(row["table"] for row in rows)) == TABLES[part.name]
+        assert {row["table"] for row in rows} == set(TABLES[part.name])
         for row in rows:
             numbers = [cell for cell in row["row"].values() if isinstance(cell, float)]
             assert all(map(math.isfinite, numbers)), row
@@ -112,6 +130,43 @@ def test_limits_fit_what_is_left() -> None:
     scarce = [limit(PARTS, number, 60.0) for number in range(len(PARTS))]
     assert all(0 < allowed <= 60 for allowed in scarce)
     assert limit(PARTS, len(PARTS) - 1, 500.0) == 2 * PARTS[-1].seconds
+
+
+def test_functions_that_stay_eager_are_counted() -> None:
+    """Two graphs are wanted of one function that may have one."""
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    with LimitsHit() as limits, torch._dynamo.config.patch(recompile_limit=1):
+        compiled = torch.compile(double, backend="eager")
+        for dtype in (torch.float32, torch.bfloat16):
+            compiled(torch.ones(2, dtype=dtype))
+    torch.compiler.reset()
+    assert len(limits.messages) == 1
+    assert "recompile_limit (1)" in limits.messages[0]
+
+
+def test_time_at_work_counts_what_runs_side_by_side_once() -> None:
+    assert union([(5, 9), (0, 4), (1, 2), (8, 12)]) == 11
+    assert union([]) == 0
+
+
+def test_operations_and_reads_are_counted_where_they_are() -> None:
+    x = torch.ones(3, 4)
+    with Operations() as operations:
+        (x.view(12).t() * 2).add_(1)  # A product and a sum: views launch nothing.
+    assert operations.count == 2
+    reads = []
+    with HostReads(lambda: reads.append(1)):
+        float(x.sum())
+        x.nonzero()
+    assert len(reads) == 2
+
+
+def test_the_floor_of_sd15_is_known() -> None:
+    """1.73 TFLOP for a step at 512 px and batch 1, give or take what the LoRA computes."""
+    assert step_operations(SD15, 512, 8) == pytest.approx(1.73e12, rel=0.01)
 
 
 def test_a_part_that_is_run_again_replaces_its_rows() -> None:
