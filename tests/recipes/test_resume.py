@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from tests.recipes.runs import command, environment, losses, run, run_here, small_dataset
 
 from lorasmith.cli.main import cli
+from lorasmith.training.step import TrainStep
 
 SETTINGS = {
     "train__epochs": "6",
@@ -224,3 +227,52 @@ def test_a_state_under_its_earlier_ending_is_gone_on_from(tmp_path: Path) -> Non
         path.rename(path.with_suffix(".pt"))
     assert "going on after step" in resumed(result.parent).output
     assert result.read_bytes() == before
+
+
+def test_the_same_bits_each_time_hold_through_a_run_and_its_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = small_dataset(tmp_path / "data", pictures=2)
+    asked: list[bool] = []
+    step = TrainStep.__call__
+
+    def watched(self: TrainStep, *arguments: Any) -> Any:
+        asked.append(torch.are_deterministic_algorithms_enabled())
+        return step(self, *arguments)
+
+    monkeypatch.setattr(TrainStep, "__call__", watched)
+    settings = {"train__steps": "4", "save__every_steps": "2", "log__every_steps": "1"}
+    run_here(command(data, tmp_path / "out", "plain", **settings))
+    assert asked == [False] * 4
+    repeats = {**settings, "performance__deterministic": "true"}
+    run_here(command(data, tmp_path / "out", "r", **repeats))
+    assert asked == [False] * 4 + [True] * 4
+    folder = tmp_path / "out" / "r"
+    # On a CPU it changes no number.
+    assert losses(folder) == losses(tmp_path / "out" / "plain")
+    assert json.loads((folder / "run.json").read_text())["deterministic"] is True
+
+    whole = (folder / "r.safetensors").read_bytes()
+    for arguments, kept in ((), True), (("--performance.deterministic", "false"), False):
+        (folder / "r.safetensors").unlink()
+        (folder / "state" / "step-00000004.state").unlink()
+        asked.clear()
+        # Its file of settings may have been edited since.
+        text = (folder / "settings.toml").read_text()
+        assert "deterministic = true" in text
+        (folder / "settings.toml").write_text(text.replace("deterministic = true", ""))
+        again = resumed(folder, *arguments)
+        assert again.exit_code == 0, again.output
+        assert asked == [kept] * 2
+        said = "is false, and was true until now" in " ".join(again.output.split())
+        assert said is not kept
+        assert (folder / "r.safetensors").read_bytes() == whole
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_same_bits_each_time_are_not_had_of_compiled_code(tmp_path: Path) -> None:
+    both = {"performance__deterministic": "true", "performance__compile": "true"}
+    arguments = command(tmp_path, tmp_path / "out", "r", **both)
+    result = CliRunner().invoke(cli, arguments[3:])
+    assert result.exit_code == 2, result.output
+    assert "does not go with performance.compile" in " ".join(result.output.split())

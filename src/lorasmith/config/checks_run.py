@@ -112,6 +112,16 @@ def _compiles_what_is_there(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
+def _compiles_or_repeats(s: TrainSettings) -> Iterator[Problem]:
+    if s.performance.compile and s.performance.deterministic:
+        yield Problem(
+            "performance.deterministic",
+            "does not go with performance.compile: which code is compiled for a size of pictures "
+            "depends on the sizes before it, and on a GPU on measured times",
+            "leave out one of them",
+        )
+
+
 def _prompts_as_words(s: TrainSettings) -> Iterator[Problem]:
     for prompt in s.sample.prompts:
         texts = [prompt] if isinstance(prompt, str) else [prompt.prompt, prompt.negative or ""]
@@ -136,7 +146,9 @@ def _weights_and_biases(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("log.wandb_name", "has no effect without log.wandb", "name a project, too")
 
 
-CONTRADICTIONS: tuple[Check, ...] = (_held_out_once, _compiles_what_is_there)
+CONTRADICTIONS: tuple[Check, ...] = (
+    *(_held_out_once, _compiles_what_is_there, _compiles_or_repeats),
+)
 
 ODDITIES: tuple[Check, ...] = (
     *(_length, _watchdog, _validation, _averages_once, _prompts_as_words, _weights_and_biases),

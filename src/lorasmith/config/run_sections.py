@@ -223,6 +223,12 @@ class PerformanceSettings(Section):
         "encode each caption once, before training",
         why="done where captions do not vary and the text encoder is not trained",
     )
+    deterministic: bool = setting(
+        False,
+        "on a GPU, only algorithms that give the same bits each time, so that a run that was "
+        "stopped ends in the very file of one that was not",
+        why="slower on a GPU, and a LoRA is as good without; a CPU is exact in any case",
+    )
     compile: bool = setting(
         False, "compile the model with torch.compile", why="takes minutes before the first step"
     )

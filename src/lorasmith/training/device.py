@@ -1,16 +1,19 @@
-"""Where and in which precision to compute: what the machine has decides, and says why."""
+"""Where and how to compute: device, precision, same bits each time or not."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import torch
 
-from lorasmith.errors import Problem, SettingsError
+from lorasmith.errors import Problem, RunError, SettingsError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -178,6 +181,53 @@ def _of_gpu(machine: Machine) -> Precision:
     if not machine.scales_loss:
         return Precision(torch.float32, "this GPU has no bf16, and cannot scale the loss for fp16")
     return Precision(torch.float16, "this GPU has no bf16")
+
+
+# Of cuBLAS; with either of two values, and PyTorch insists on one, its sums keep their order.
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Within it PyTorch takes only algorithms that give the same bits each time; it is as it was
+    afterwards. Not ``wanted``, it changes nothing.
+
+    That takes flash attention's backward pass without atomic additions, memory-efficient attention
+    without splits, cuDNN's attention not at all, and cuDNN's convolutions by rule, not by trial.
+    cuBLAS reads its part when it is first used, so this is to begin before that.
+
+    Raises:
+        RunError: something has no such algorithm; names it.
+    """
+    if not wanted:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    details: Any = torch.utils.deterministic
+    algorithms = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    flags = cudnn.deterministic, cudnn.benchmark, details.fill_uninitialized_memory
+    workspace = os.environ.get(CUBLAS_WORKSPACE)
+    # Attention's backward passes are deterministic only where more than a warning is asked for.
+    torch.use_deterministic_algorithms(True, warn_only=False)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    # A help against mistakes in programs, which writes to each new tensor.
+    details.fill_uninitialized_memory = False
+    os.environ[CUBLAS_WORKSPACE] = ":4096:8"
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        what = f"cannot be kept here: {str(error).split(', but ')[0].splitlines()[0]}"
+        raise RunError.of("performance.deterministic", what, "go on without it") from error
+    finally:
+        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+        cudnn.deterministic, cudnn.benchmark, details.fill_uninitialized_memory = flags
+        if workspace is None:
+            del os.environ[CUBLAS_WORKSPACE]
+        else:
+            os.environ[CUBLAS_WORKSPACE] = workspace
 
 
 def cpu_has_bf16() -> bool:

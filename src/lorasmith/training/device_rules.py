@@ -303,6 +303,18 @@ def _nowhere_to_offload(s: TrainSettings, machine: Machine) -> str:
     return f"blocks have no other memory to be in than that of {machine.name}"
 
 
+def _repeats_anyway(s: TrainSettings, machine: Machine) -> str:
+    if s.performance.deterministic and machine.kind == "cpu":
+        return "changes nothing on a CPU, which gives the same bits in any case"
+    return ""
+
+
+def _may_not_repeat(s: TrainSettings, machine: Machine) -> str:
+    if s.performance.deterministic and machine.kind in ("xpu", "mps"):
+        return f"is no promise on {machine.name}: PyTorch gives it for CPUs and CUDA alone"
+    return ""
+
+
 def _no_channels_last(s: TrainSettings, machine: Machine) -> str:
     if s.performance.channels_last is True and machine.kind == "mps":
         # pytorch/pytorch#193349: 30 times; #180984: results that were wrong.
@@ -335,6 +347,8 @@ RULES: tuple[Rule, ...] = (
         lambda s, machine: {"performance.offload_blocks": 0},
     ),
     Rule("performance.compile", _no_compiler, lambda s, machine: {"performance.compile": False}),
+    Rule("performance.deterministic", _repeats_anyway, todo="leave it out"),
+    Rule("performance.deterministic", _may_not_repeat, todo="leave it out"),
     Rule(
         "performance.channels_last",
         _no_channels_last,

@@ -27,7 +27,7 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
     """Train from ``run.position`` to the last step; the result is ``run.folder.result``.
 
     Raises:
-        Stopped: the user asked; the state is saved and ``--resume`` continues exactly.
+        Stopped: the user asked; the state is saved and ``--resume`` continues from it.
         RunError: numbers went wrong and going back did not help, or a file cannot be written.
     """
     watchdog = Watchdog(run, observe)

@@ -20,7 +20,7 @@ from lorasmith.events import Controls, Notice, Observer
 from lorasmith.files import quick_fingerprint, remove_abandoned, write_error, write_json, write_text
 from lorasmith.models.source import locate
 from lorasmith.tensor_packing import nf4_unpacker
-from lorasmith.training.device import choose_device, device_name
+from lorasmith.training.device import choose_device, deterministic, device_name
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.lr import learning_rate
 from lorasmith.training.memory import MemoryPlan, channels_last, memory_of
@@ -59,8 +59,9 @@ CHANGEABLE = (
 
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# Another layout adds in another order; what "auto" meant may change between versions.
-LAYOUT = "performance.channels_last"
+# They change the last digits, so a run keeps what it was begun with if nobody says otherwise:
+# what "auto" meant may change between versions.
+KEPT = ("performance.channels_last", "performance.deterministic")
 
 
 def train(
@@ -108,7 +109,8 @@ def train(
 def resume(
     path: Path, overrides: Sequence[Override], *, console: Console, controls: Controls
 ) -> Path:
-    """Go on with a run from its newest state; exactly as if it had never stopped.
+    """Go on with a run from its newest state; exactly as if it had never stopped, on a GPU with
+    ``performance.deterministic``.
 
     Args:
         overrides: settings to change; only those in :data:`CHANGEABLE`.
@@ -127,8 +129,10 @@ def resume(
     info = read_info(folder)
     if "precision" in info:  # What "auto" chose then; another machine might choose otherwise.
         fixed.append(Override("train.precision", info["precision"]))
-    if "channels_last" in info and not any(o.path == LAYOUT for o in overrides):
-        fixed.append(Override(LAYOUT, str(info["channels_last"]).lower()))
+    for kept in KEPT:
+        value = info.get(kept.rpartition(".")[2])
+        if value is not None and not any(o.path == kept for o in overrides):
+            fixed.append(Override(kept, str(value).lower()))
     settings = load_settings(folder.settings, [*overrides, *fixed])
     changed = {override.path for override in overrides}
     if settings.train.steps is not None and "train.epochs" in changed:
@@ -313,6 +317,7 @@ def _run(
 ) -> None:
     earlier_steps: int | None = None
     with contextlib.ExitStack() as stack:
+        stack.enter_context(deterministic(settings.performance.deterministic))
         watchers: list[Any] = []
         if processes.main:
             if resume:
@@ -323,7 +328,7 @@ def _run(
         run = build_run(settings, prepared, folder, processes, memory, observe, controls)
         if resume:
             continue_from_newest(run, observe)
-            say_other_unpacking(run, read_info(folder), observe)
+            say_what_differs(run, read_info(folder), observe)
             if earlier_steps is not None and earlier_steps != run.steps:
                 go_on_longer(run, earlier_steps, observe)
         if processes.main:
@@ -380,8 +385,18 @@ def nf4_unpacker_of(run: Run) -> str:
     return nf4_unpacker(run.model.device, run.precision.dtype)
 
 
-def say_other_unpacking(run: Run, info: Mapping[str, Any], observe: Observer) -> None:
-    """Whether the base model's numbers are still those that the run was begun with."""
+def say_what_differs(run: Run, info: Mapping[str, Any], observe: Observer) -> None:
+    """Why the result may not be, to the last bit, what it would be without a stop."""
+    repeats, device = run.settings.performance.deterministic, run.model.device
+    if repeats != info.get("deterministic", repeats):
+        text = f"performance.deterministic is {repeats}, and was {not repeats} until now".lower()
+        observe(Notice("warning", f"{text}: the LoRA is not that of an unbroken run"))
+    elif device.type not in ("cpu", "meta") and not repeats:
+        text = (
+            f"on {device_name(device)} sums have no fixed order without performance.deterministic: "
+            "the LoRA will be as good as that of an unbroken run, and not the same to the last bit"
+        )
+        observe(Notice("info", text))
     now, before = nf4_unpacker_of(run), info.get("nf4_unpacker")
     if not now or now == before:
         return
@@ -434,6 +449,7 @@ def describe(run: Run, observe: Observer) -> None:
         device=device_name(run.model.device),
         precision=run.precision.name,
         channels_last=channels_last(run.settings, run.model.device),
+        deterministic=run.settings.performance.deterministic,
         **({"nf4_unpacker": unpacker} if (unpacker := nf4_unpacker_of(run)) else {}),
         model={
             "path": run.settings.model.path,

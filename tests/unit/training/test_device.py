@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 from tests.unit.training.machines import Bench, bench
 
 from lorasmith.config.load import load_settings
-from lorasmith.errors import SettingsError
+from lorasmith.errors import RunError, SettingsError
 from lorasmith.training.device import (
     LARGE_FOR_CPU,
     choose_device,
     choose_precision,
     describe_machine,
+    deterministic,
     device_name,
     peak_memory,
 )
@@ -104,3 +106,45 @@ def test_names_and_memory_of_every_kind(bench: Bench, monkeypatch: pytest.Monkey
     assert peak_memory(torch.device("xpu")) == 5
     used = peak_memory(torch.device("cpu"))
     assert 10**7 < used < 10**12, "bytes, whatever the system counts in"
+
+
+def flags() -> tuple[object, ...]:
+    cudnn = torch.backends.cudnn
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        cudnn.deterministic,
+        cudnn.benchmark,
+        torch.utils.deterministic.fill_uninitialized_memory,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.mark.parametrize("workspace", [None, ":0:0"])
+def test_the_same_bits_are_asked_for_and_no_longer_afterwards(
+    monkeypatch: pytest.MonkeyPatch, workspace: str | None
+) -> None:
+    if workspace is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    else:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+    before = flags()
+    with deterministic(False):
+        assert flags() == before
+    with deterministic(True):
+        # PyTorch raises for cuBLAS with any other workspace, and lets attention's backward passes
+        # add in any order where it may only warn.
+        assert flags() == (True, False, True, False, False, ":4096:8")
+    assert flags() == before
+    with pytest.raises(KeyError), deterministic(True):
+        raise KeyError
+    assert flags() == before
+
+
+def test_what_cannot_give_the_same_bits_is_named() -> None:
+    with pytest.raises(RunError) as raised, deterministic(True):
+        torch.ones(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
+    assert "performance.deterministic: cannot be kept here: put_ does not" in str(raised.value)
+    with pytest.raises(RuntimeError, match="shape"), deterministic(True):
+        torch.ones(3) @ torch.ones(2, 2)
+    assert not torch.are_deterministic_algorithms_enabled()

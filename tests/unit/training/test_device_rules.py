@@ -292,3 +292,14 @@ def test_a_refusal_is_said_with_everything_else_and_before_a_model_is_loaded(
         train(load_settings(None, given), console=Console(quiet=True), controls=Controls())
     assert {problem.where for problem in error.value.problems} >= {"optimizer.name"}
     assert len(error.value.problems) > 1
+
+
+def test_the_same_bits_each_time_are_no_setting_for_every_device(bench: Bench) -> None:
+    settings = load_settings(None, ["performance.deterministic=true"])
+    rtx_4090(bench)
+    assert fit(settings).notices == ()
+    for place, message in ((cpu, "in any case"), (arc, "CUDA alone"), (new_mac, "CUDA alone")):
+        place(bench)
+        fitted = fit(settings)
+        assert fitted.settings == settings
+        assert message in fitted.notices[0].what
