@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -120,3 +123,21 @@ def random_state(
         values = draw.repeat(repeats)[number : number + empty.numel()]
         state[name] = values.reshape(empty.shape).clone()
     return state
+
+
+def write_hole(path: Path, architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """A float32 checkpoint whose numbers are a hole in the file, which takes no space; the shapes
+    of its weights under LDM names."""
+    modules = empty_modules(architecture)
+    weights = ldm_weights(modules, architecture.known_as)
+    shapes = {name: tuple(empty.shape) for name, empty in weights}
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    return shapes

@@ -6,7 +6,6 @@ so that every program that is compared has the same without 2 to 7 GB of them.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -26,39 +25,18 @@ from lorasmith.adapters.options import AdapterOptions
 from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
 from lorasmith.lora_tools.added_weights import added_weights
 from lorasmith.lora_tools.sources import parse_sources
-from lorasmith.models.checkpoint import empty_modules
 from lorasmith.models.layout import canonical_shape
 from lorasmith.models.reading import placed
-from lorasmith.models.saving import ldm_weights
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.models.source import OpenedCheckpoint, open_checkpoint
 from tests.peers.base_model import base_values
-from tests.published import PUBLISHED
+from tests.published import PUBLISHED, write_hole
 
 FAMILIES = {"sd1": "sd15", "sdxl": "sdxl"}
 RANK, ALPHA = 2, 3.0
 LARGEST_PAIR = 1 << 20
 
 Make = Callable[[Layer, torch.Generator], dict[str, Tensor] | None]
-
-
-def write_base(family: str, path: Path) -> dict[str, tuple[int, ...]]:
-    """A checkpoint of the right names and shapes whose numbers are a hole in the file."""
-    architecture = PUBLISHED[FAMILIES[family]]
-    shapes = {
-        name: tuple(empty.shape)
-        for name, empty in ldm_weights(empty_modules(architecture), architecture.known_as)
-    }
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        begin, end = end, end + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
-    return shapes
 
 
 @dataclass(frozen=True)
@@ -78,7 +56,7 @@ class BaseModel:
 
     @classmethod
     def written_to(cls, family: str, path: Path) -> BaseModel:
-        shapes = write_base(family, path)
+        shapes = write_hole(path, PUBLISHED[FAMILIES[family]])
         opened = open_checkpoint(path)
         roots = [
             AdapterRoot(*r) for r in skeleton_roots(opened.architecture, stored_shapes(opened))

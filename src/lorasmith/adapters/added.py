@@ -38,9 +38,15 @@ class AddedWeight(Adapter):
     dora_scale: nn.Parameter | None
 
     def __init__(
-        self, *, alpha: float, scale: float, outputs: int, magnitude: Tensor | None
+        self,
+        *,
+        alpha: float,
+        scale: float,
+        outputs: int,
+        magnitude: Tensor | None,
+        device: torch.device,
     ) -> None:
-        super().__init__(alpha=alpha, scale=scale)
+        super().__init__(alpha=alpha, scale=scale, device=device)
         self.outputs = outputs
         self.register_parameter(
             "dora_scale", None if magnitude is None else nn.Parameter(magnitude)

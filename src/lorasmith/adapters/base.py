@@ -70,6 +70,7 @@ class Adapter(nn.Module):
     Args:
         alpha: the adapter's alpha; the weight change is multiplied by ``scale``.
         scale: ``alpha / rank`` for low-rank adapters.
+        device: where the subclass's tensors are.
     """
 
     weight_names: ClassVar[tuple[str, ...]] = ()
@@ -83,9 +84,9 @@ class Adapter(nn.Module):
 
     alpha: Tensor
 
-    def __init__(self, *, alpha: float, scale: float) -> None:
+    def __init__(self, *, alpha: float, scale: float, device: torch.device) -> None:
         super().__init__()
-        self.register_buffer("alpha", torch.tensor(alpha, dtype=torch.float32))
+        self.register_buffer("alpha", torch.tensor(alpha, dtype=torch.float32, device=device))
         self.scale = scale
         self.strength = 1.0
         self.dropout = Dropout()

@@ -32,7 +32,9 @@ class Difference(Adapter):
     optional_names: ClassVar[tuple[str, ...]] = (*WEIGHTS, *BIASES, "alpha")
 
     def __init__(self, weight: Tensor | None, bias: Tensor | None) -> None:
-        super().__init__(alpha=1.0, scale=1.0)
+        given = weight if weight is not None else bias
+        assert given is not None, "a change of nothing"
+        super().__init__(alpha=1.0, scale=1.0, device=given.device)
         self.register_buffer("change", weight)
         self.register_buffer("bias_change", bias)
 
@@ -90,7 +92,7 @@ class WithBias(Adapter):
     """
 
     def __init__(self, inner: Adapter, bias: Tensor) -> None:
-        super().__init__(alpha=1.0, scale=1.0)
+        super().__init__(alpha=1.0, scale=1.0, device=bias.device)
         self.inner = inner
         self.register_buffer("bias_change", bias)
 

@@ -27,7 +27,9 @@ class GLoRA(Adapter):
 
     def __init__(self, factors: tuple[Tensor, Tensor, Tensor, Tensor], *, alpha: float) -> None:
         rank = factors[1].shape[0]
-        super().__init__(alpha=alpha or float(rank), scale=(alpha or rank) / rank)
+        super().__init__(
+            alpha=alpha or float(rank), scale=(alpha or rank) / rank, device=factors[0].device
+        )
         for name, factor in zip(("a_up", "a_down", "b_up", "b_down"), factors, strict=True):
             self.register_buffer(name, factor)
 

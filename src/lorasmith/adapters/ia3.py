@@ -40,9 +40,9 @@ class IA3(Adapter):
     on_input: Tensor
 
     def __init__(self, weight: Tensor, *, outputs: int, on_input: bool) -> None:
-        super().__init__(alpha=1.0, scale=1.0)
+        super().__init__(alpha=1.0, scale=1.0, device=weight.device)
         self.register_buffer("alpha", self.alpha, persistent=False)
-        self.register_buffer("on_input", torch.tensor(int(on_input)))
+        self.register_buffer("on_input", torch.tensor(int(on_input), device=weight.device))
         self.weight = nn.Parameter(weight)
         self.outputs = outputs
         self._on_input = on_input

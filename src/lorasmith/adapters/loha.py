@@ -40,7 +40,13 @@ class LoHa(AddedWeight):
         magnitude: Tensor | None = None,
     ) -> None:
         rank = tensors["hada_w1_b"].shape[0]
-        super().__init__(alpha=alpha, scale=alpha / rank, outputs=shape[0], magnitude=magnitude)
+        super().__init__(
+            alpha=alpha,
+            scale=alpha / rank,
+            outputs=shape[0],
+            magnitude=magnitude,
+            device=tensors["hada_w1_b"].device,
+        )
         self.shape = shape
         self._rank = rank
         for name, tensor in tensors.items():

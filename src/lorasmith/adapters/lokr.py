@@ -54,6 +54,7 @@ class LoKr(AddedWeight):
             scale=1.0 if full else alpha / rank,
             outputs=shape[0],
             magnitude=magnitude,
+            device=next(iter(tensors.values())).device,
         )
         self.shape = shape
         self._rank = rank

@@ -67,6 +67,7 @@ class LoRA(AddedWeight):
             scale=alpha / down.shape[0],
             outputs=up.shape[0],
             magnitude=magnitude,
+            device=down.device,
         )
         self.lora_down = Factor(down)
         self.lora_up = Factor(up)

@@ -359,9 +359,7 @@ class AdapterNetwork:
         if drawn:
             units = [a.unit if a.draws else max(1, a.gates) for a in chosen]
             keys[:, -1:] = prefixes(keys[:, -1], gates, units)
-        # Where the trained numbers are: a buffer such as alpha may have stayed on the CPU.
-        device = next(adapters[0].parameters()).device
-        keys = keys.to(device, non_blocking=True)
+        keys = keys.to(adapters[0].alpha.device, non_blocking=True)
         masks = draw_masks(
             self.dropout,
             keys[:, :-1],

@@ -45,7 +45,7 @@ class Rotation(Adapter):
     def __init__(
         self, blocks: Tensor, *, outputs: int, rescale: Tensor | None, constraint: float
     ) -> None:
-        super().__init__(alpha=constraint, scale=1.0)
+        super().__init__(alpha=constraint, scale=1.0, device=blocks.device)
         self.outputs = outputs
         self.limit = constraint * outputs
         self.oft_blocks = nn.Parameter(blocks)

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from tests.tiny_models import tiny_architecture, tiny_model
 from torch import nn
 
-from lorasmith.config.adapters import ADAPTERS
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.demo.character import write_training_set
@@ -123,19 +122,6 @@ def test_masks_are_counted() -> None:
     gates = [adapter.gates for adapter in dropping.network.adapters.values()]
     masks = 2 * 4 * sum(n * g for n, g in zip(rows, gates, strict=True))
     assert 0 < masks < more < 1.3 * masks
-
-
-@pytest.mark.parametrize("adapter", ADAPTERS)
-@pytest.mark.parametrize("dropout", ["dropout", "rank_dropout", "module_dropout"])
-def test_every_adapter_drops_out_on_a_device_that_is_not_the_cpu(
-    adapter: str, dropout: str
-) -> None:
-    """On the meta device, where a tensor that stayed on the CPU cannot be computed with."""
-    if dropout not in ADAPTERS[adapter].options:
-        pytest.skip(f"{adapter} has no {dropout}")
-    settings = settings_with(adapter__type=adapter, **{f"adapter__{dropout}": "0.1"})
-    use = replace(USE, width=64, height=64, micro_batch=(64, 64, 1))
-    assert EmptyRun(settings, tiny_architecture(), torch.float32, use).step().activations > 0
 
 
 def test_weights_are_counted_as_they_are_kept() -> None:

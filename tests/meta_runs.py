@@ -1,0 +1,143 @@
+"""Whole training steps on the meta device, and what in them is elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from lorasmith.config.load import load_settings
+from lorasmith.config.schema import TrainSettings
+from lorasmith.models.family import Architecture
+from lorasmith.models.sd import Conditioning
+from lorasmith.training.ema import Ema
+from lorasmith.training.lr import learning_rate
+from lorasmith.training.memory_model import EmptyRun, Use
+from lorasmith.training.objective import MicroBatch, build_objective
+from lorasmith.training.optim import build_optimizer
+from lorasmith.training.processes import Processes
+from lorasmith.training.step import TrainStep
+from tests.one_device import META, OneDevice, strays
+
+SIDE = 64
+"""Of a picture in pixels: how large it is changes nothing of what is done."""
+
+BY_DESIGN_ON_CPU = (
+    # Random numbers are drawn on the CPU whatever the device, and what is made of them there, from
+    # a schedule of its own.
+    ".objective.schedule.",
+    # 4 bytes a module; the step's keys are a function of them.
+    ".network._ids",
+)
+ON_CPU = (
+    "lorasmith/adapters/dropout.py", "lorasmith/adapters/network.py:AdapterNetwork.begin_step",
+    "lorasmith/diffusion/", "lorasmith/tensor_random.py", "lorasmith/training/objective.py",
+)  # fmt: skip
+"""Where operations on the CPU are meant."""
+
+UPLOADS = (
+    "lorasmith/adapters/network.py:AdapterNetwork.begin_step", "lorasmith/training/objective.py",
+    "lorasmith/models/sd.py",
+)  # fmt: skip
+"""Where what was made there goes to the device."""
+
+
+class MetaRun:
+    """A trainer without numbers.
+
+    Args:
+        settings: values by path, as ``--set`` has them.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        architecture: Architecture,
+        dtype: torch.dtype = torch.float32,
+        *,
+        channels_last: bool = False,
+    ) -> None:
+        self.settings: TrainSettings = load_settings(None, dict(settings))
+        batch = self.settings.train.batch
+        use = Use(SIDE, SIDE, (SIDE, SIDE, batch), None, True, True, channels_last=channels_last)
+        run = EmptyRun(self.settings, architecture, dtype, use)
+        self.model, self.network, groups = run.model, run.network, run.groups
+        self.network.attach()
+        optimizer = self.settings.optimizer
+        with on_meta():
+            self.trainer = TrainStep(
+                run.model,
+                run.network,
+                groups,
+                build_optimizer(optimizer.name, groups, optimizer.args),
+                learning_rate(self.settings, 10),
+                build_objective(self.settings, run.model),
+                Processes(META),
+                max_grad_norm=optimizer.max_grad_norm,
+                norm_limit=self.settings.adapter.scale_weight_norms,
+                scaler=torch.amp.GradScaler("meta") if dtype == torch.float16 else None,
+                ema=Ema(groups, self.settings.train.ema) if self.settings.train.ema else None,
+            )
+
+    def batch(self, step: int) -> MicroBatch:
+        count = self.settings.train.batch
+        side = SIDE // self.model.latent_factor
+        shape = (count, self.model.architecture.latent_channels, side, side)
+        mask = torch.ones(count, 1, side, side) if self.settings.loss.masked != "off" else None
+        return MicroBatch(
+            torch.zeros(shape),
+            torch.ones(shape),
+            lambda: self._condition(count),
+            torch.ones(count),
+            list(range(step, step + count)),
+            mask,
+        )
+
+    def _condition(self, count: int) -> Conditioning:
+        return self.model.encode_text(["a"] * count).sized(torch.zeros(count, 6))
+
+    def step(self, number: int) -> OneDevice:
+        """Do a step; what was seen of it."""
+        with OneDevice() as seen, on_meta():
+            self.trainer(number, [self.batch(number)], self.settings.train.batch)
+        return seen
+
+
+@contextlib.contextmanager
+def on_meta() -> Iterator[None]:
+    """Optimizers in one kernel, which CUDA has and meta has not, made there all the same."""
+    optimizers = sys.modules["torch.optim.optimizer"]
+    kinds = optimizers._get_fused_kernels_supported_devices()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizers, "_get_fused_kernels_supported_devices", lambda: [*kinds, "meta"])
+        yield
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a run has or does away from its device; empty when all is well."""
+
+    tensors: tuple[str, ...]
+    mixed: tuple[str, ...]
+    read: tuple[str, ...]
+    on_cpu: tuple[str, ...]
+    uploads: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return any((self.tensors, self.mixed, self.read, self.on_cpu, self.uploads))
+
+
+def elsewhere(run: MetaRun, seen: OneDevice) -> Elsewhere:
+    """But for what is meant to be."""
+    tensors = [path for path in strays(run.trainer) if not path.startswith(BY_DESIGN_ON_CPU)]
+    return Elsewhere(
+        tuple(tensors),
+        tuple(seen.mixed),
+        tuple(seen.read),
+        tuple(place for place in seen.on_cpu if not place.startswith(ON_CPU)),
+        tuple(place for place in seen.uploads if not place.startswith(UPLOADS)),
+    )

@@ -1,0 +1,255 @@
+"""Every kind of training step stays on its device: whole runs on the meta device.
+
+Quick, at full-size SD1.5: each type with all dropouts, the rest of the settings in turns. In
+``make test-all`` the whole of it, at full-size SD1.5 and SDXL: each option of each type with each
+dropout, and every pair of the rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping
+
+import pytest
+import torch
+from tests.meta_runs import MetaRun, elsewhere
+from tests.one_device import META, OneDevice, strays
+from tests.published import PUBLISHED
+from tests.tiny_models import tiny_architecture
+from torch import nn
+
+from lorasmith.config.adapters import ADAPTERS
+from lorasmith.training.device import DTYPES
+
+Settings = dict[str, str]
+
+ON_OUTPUT = {"weight_decompose": "true", "decompose_on_output": "true"}
+OPTIONS: dict[str, list[Settings]] = {
+    "rs_lora": [{"rs_lora": "true"}],
+    "weight_decompose": [{"weight_decompose": "true"}],
+    "decompose_on_output": [ON_OUTPUT],
+    "tucker": [{"tucker": "true"}, {"tucker": "true", **ON_OUTPUT}],
+    "factor": [{"factor": "8"}],
+    "full_matrix": [{"full_matrix": "true"}],
+    "decompose_both": [{"decompose_both": "true", "factor": "4"}],
+    "train_on_input": [{"train_on_input": "true"}, {"train_on_input": "false"}],
+    "unit": [{"unit": "4"}],
+    "constraint": [{"constraint": "0.01"}],
+    "rescaled": [{"rescaled": "true"}, {"rescaled": "true", "constraint": "0.01"}],
+}
+"""Values of what only some types have."""
+
+ALL_DROPOUTS = {"dropout": "0.1", "rank_dropout": "0.1", "module_dropout": "0.1"}
+DROPOUTS: list[Settings] = [{}, *({name: value} for name, value in ALL_DROPOUTS.items()),
+                            ALL_DROPOUTS]  # fmt: skip
+IN_THE_REST = {"rank", "alpha", "conv_rank", "conv_alpha", "scale_weight_norms"}
+
+REST: dict[str, list[Settings]] = {
+    "norms": [{}, {"adapter.scale_weight_norms": "1"}],
+    "ema": [{}, {"train.ema": "0.99"}],
+    "storage": [
+        {},
+        {"train.base_precision": "fp8"},
+        {"train.base_precision": "nf4"},
+        {"performance.offload_blocks": "64"},
+        {"train.base_precision": "fp8", "performance.offload_blocks": "3"},
+        {"train.base_precision": "nf4", "performance.offload_blocks": "64"},
+    ],
+    "checkpointing": [{}, {"train.gradient_checkpointing": "true"},
+                      {"train.gradient_checkpointing": "2"}],
+    "precision": [{"train.precision": name} for name in DTYPES],
+    "parts": [{}, {"adapter.text_encoder": "false"}, {"adapter.unet": "false"}],
+    "layers": [{}, {"adapter.targets": "full", "adapter.conv_rank": "4"},
+               {"adapter.blocks": "rest=0.5 IN04=0 OUT05=1", "optimizer.loraplus_ratio": "4"}],
+    "batch": [{"train.batch": "1"}, {"train.batch": "3", "model.max_tokens": "150"}],
+    "layout": [{}, {"performance.channels_last": "true"}],
+    "loss": [{}, {"loss.masked": "alpha", "loss.type": "huber", "loss.noise_offset": "0.05"},
+             {"loss.multires_iterations": "2", "loss.input_perturbation": "0.1",
+              "loss.min_snr_gamma": "5"}],
+}  # fmt: skip
+"""What any type is trained with; the first of each is the usual."""
+
+
+def variants() -> Iterator[Settings]:
+    """Each type alone, and with each of its options."""
+    for name, facts in ADAPTERS.items():
+        yield {"type": name}
+        for option in facts.options:
+            for values in OPTIONS.get(option, []):
+                yield {"type": name, **values}
+
+
+def fits(row: Mapping[str, str]) -> bool:
+    """Whether such a run can be asked for."""
+    known = ADAPTERS[row["adapter.type"]].options
+    return "adapter.scale_weight_norms" not in row or "scale_weight_norms" in known
+
+
+def covering(
+    adapters: list[Settings], rest: dict[str, list[Settings]], seed: int
+) -> Iterator[Settings]:
+    """A run for each of ``adapters``, with the rest so chosen that as few runs as possible have
+    every pair of two of its values."""
+    draw = random.Random(seed)
+    done: set[frozenset[tuple[str, int]]] = set()
+    for adapter in adapters:
+        own = {f"adapter.{name}": value for name, value in adapter.items()}
+        best: tuple[int, dict[str, int]] = (-1, {})
+        for _ in range(60):
+            chosen = {name: draw.randrange(len(values)) for name, values in rest.items()}
+            if not fits(own | merged(rest, chosen)):
+                chosen["norms"] = 0
+            new = len(pairs(chosen) - done)
+            best = max(best, (new, chosen), key=lambda item: item[0])
+        done |= pairs(best[1])
+        yield own | merged(rest, best[1])
+
+
+def merged(rest: dict[str, list[Settings]], chosen: Mapping[str, int]) -> Settings:
+    row: Settings = {}
+    for name, number in chosen.items():
+        row |= rest[name][number]
+    return row
+
+
+def pairs(chosen: Mapping[str, int]) -> set[frozenset[tuple[str, int]]]:
+    return {frozenset(pair) for pair in itertools.combinations(chosen.items(), 2)}
+
+
+def run_of(row: Settings, model: str) -> MetaRun:
+    settings = {"adapter.rank": "8", **row}
+    if "adapter.targets" not in row or "conv_rank" not in ADAPTERS[row["adapter.type"]].options:
+        settings.pop("adapter.conv_rank", None)
+    if row["adapter.type"] == "ia3":
+        settings.pop("adapter.rank")
+    return MetaRun(
+        settings,
+        PUBLISHED[model],
+        DTYPES[row["train.precision"]],
+        channels_last="performance.channels_last" in row,
+    )
+
+
+def check(row: Settings, model: str, *, steps: int) -> None:
+    """``steps``: from the second one on, masks of neurons are made beforehand."""
+    run = run_of(row, model)
+    for step in range(steps):
+        assert not elsewhere(run, run.step(step)), step
+
+
+def label(row: Settings) -> str:
+    own = [f"{k.partition('.')[2]}={v}" for k, v in row.items() if k.startswith("adapter.")]
+    return " ".join(own)
+
+
+TOGETHER: dict[str, Settings] = {
+    "lora": {},
+    "c3lier": {"rs_lora": "true"},
+    "locon": {"tucker": "true", "weight_decompose": "true"},
+    "loha": {"tucker": "true"},
+    "lokr": {"decompose_both": "true", "tucker": "true", "factor": "4"},
+    "ia3": {},
+    "dylora": {"unit": "4"},
+    "dora": {"decompose_on_output": "true"},
+    "oft": {"constraint": "0.01", "rescaled": "true"},
+    "boft": {"rescaled": "true"},
+}
+"""Options that go together, for the quick part."""
+
+QUICK = list(
+    covering(
+        [{"type": name, **TOGETHER[name], **ALL_DROPOUTS} for name in ADAPTERS],
+        # Where the UNet is not trained, there are no convolutions.
+        {**REST, "parts": REST["parts"][:2]},
+        seed=1,
+    )
+)
+WHOLE = list(covering([{**own, **drop} for own in variants() for drop in DROPOUTS], REST, seed=2))
+
+
+@pytest.mark.parametrize("row", QUICK, ids=label)
+def test_a_step_stays_on_its_device(row: Settings) -> None:
+    check(row, "sd15", steps=2 if row["adapter.type"] in ("lora", "oft") else 1)
+
+
+@pytest.mark.broad  # A part of it is above.
+@pytest.mark.parametrize("model", ["sd15", "sdxl"])
+@pytest.mark.parametrize("row", WHOLE, ids=label)
+def test_every_step_stays_on_its_device(row: Settings, model: str) -> None:
+    check(row, model, steps=2 if "adapter.dropout" in row else 1)
+
+
+def test_the_whole_is_the_whole() -> None:
+    """Every option of every type, and every pair of the rest."""
+    for name, facts in ADAPTERS.items():
+        rows = [row for row in WHOLE if row["adapter.type"] == name]
+        given = {key.removeprefix("adapter.") for row in rows for key in row}
+        assert set(facts.options) - IN_THE_REST <= given
+        assert "scale_weight_norms" in given or "scale_weight_norms" not in facts.options
+    for (one, ours), (other, theirs) in itertools.combinations(REST.items(), 2):
+        for a, b in itertools.product(ours, theirs):
+            assert any({**a, **b}.items() <= row.items() for row in WHOLE), (one, other, a, b)
+
+
+class Stray(nn.Module):
+    """A layer whose faults are those that are looked for."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4, device=META)
+        self.fault = fault
+        self.alpha = torch.tensor(2.0)
+        self.places = torch.arange(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x)
+        match self.fault:
+            case "a number on the CPU":
+                return y * self.alpha
+            case "places on the CPU":
+                return y[self.places]
+            case "read":
+                return y * float(y.detach().sum())
+            case "fetched":
+                return y * y.detach().sum().cpu().to(META)
+            case "made on the CPU":
+                return y * torch.tensor([1.0, 2.0, 3.0, 4.0], device=META)
+            case "computed on the CPU":
+                return y * (self.alpha + 1.0).to(META)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("fault", "where"),
+    [
+        ("none", ()),
+        ("a number on the CPU", ("mixed",)),
+        ("places on the CPU", ("mixed",)),
+        ("read", ("read",)),
+        ("fetched", ("read", "uploads")),
+        ("made on the CPU", ("uploads",)),
+        ("computed on the CPU", ("on_cpu", "uploads")),
+    ],
+)
+def test_what_is_looked_for_would_be_found(fault: str, where: tuple[str, ...]) -> None:
+    stray = Stray(fault)
+    assert sorted(strays(stray)) == [".alpha", ".places"]
+    with OneDevice() as seen:
+        stray(torch.empty(2, 4, device=META)).sum().backward()
+    found = {name for name in ("mixed", "read", "on_cpu", "uploads") if getattr(seen, name)}
+    assert found == set(where)
+
+
+def test_a_tensor_that_is_left_behind_would_be_found() -> None:
+    run = MetaRun({"train.ema": "0.9"}, tiny_architecture())
+    assert not elsewhere(run, run.step(0))
+    adapter = next(iter(run.network.adapters.values()))
+    adapter.alpha = torch.tensor(1.0)
+    name = next(iter(run.trainer.ema.averages))
+    run.trainer.ema.averages[name] = torch.zeros(3)
+    state = next(iter(run.trainer.optimizer.state.values()))
+    state["exp_avg"] = torch.zeros(3)
+    found = elsewhere(run, OneDevice()).tensors
+    assert len(found) == 3, found
+    assert any("alpha" in path for path in found)
