@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
+import gc
 import importlib
 import multiprocessing
 import os
@@ -152,6 +153,7 @@ def run_part(part: Part, options: Options, seconds: float, scratch: Path) -> str
 
 def child(part: Part, options: Options, seconds: float, scratch: Path) -> None:
     os.setsid()
+    gc.freeze()  # What was imported before a fork is not looked through again and again.
     log = (options.out / "gpu.log").open("a", encoding="utf-8", buffering=1)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)

@@ -23,14 +23,14 @@ SDXL: Mapping[str, Mapping[str, str]] = {
     "recomputed, fp8, all blocks offloaded": CHECKPOINTING | FP8 | ALL_OFFLOADED,
     "recomputed, NF4": CHECKPOINTING | NF4,
 }
-TINY = ("whole", "NF4", "offloaded, 3 blocks")
+TINY = (("sdxl", "offloaded, 3 blocks"), ("sd15", "whole"), ("sd15", "fp8"))
 SD15: Mapping[str, Mapping[str, str]] = {"whole": {}, "fp8": FP8, "recomputed": CHECKPOINTING}
 
 
 def of_plan(bench: Bench) -> None:
     for model, cases in (("sdxl", SDXL), ("sd15", SD15)):
         for label, settings in cases.items():
-            if bench.tiny and (model == "sd15" or label not in TINY):
+            if bench.tiny and (model, label) not in TINY:
                 continue
             if settings is EIGHT_BITS and find_spec("bitsandbytes") is None:
                 bench.note(f"{model}, {label}: left out, bitsandbytes is missing")

@@ -31,7 +31,7 @@ def _measure(bench: Bench, name: str, batches: Sequence[int]) -> None:
     operations = step_operations(architecture, pixels, rank)
     rate = product_rate(bench, torch.bfloat16)
     model = random_model(architecture, torch.bfloat16, bench.device, channels_last=bench.cuda)
-    for batch in batches:
+    for batch in batches[: 2 if bench.tiny else None]:
         if not bench.in_time(f"batch {batch}", 10):
             return
         case = Case("bf16", batch, pixels, rank)

@@ -21,7 +21,6 @@ from tests.published import SD15
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
-MODELS = ("sd15", "sdxl")
 TABLES = {
     "environment": ["Machine", "Matrix products", "Copies", "What the host pays"],
     "runs": ["The demo model, 64 px, batch 4"],
@@ -29,7 +28,7 @@ TABLES = {
     "steps-sdxl": ["A step at 64 px, rank 4, bf16, AdamW"],
     "profile": [
         "What a step launches, batch 1, bf16",
-        *(f"The longest of {model}, {side}" for model in MODELS for side in ("bare", "ours")),
+        *(f"The longest of sd15, {side}" for side in ("bare", "ours")),
         "Where the host waits for the device",
     ],
     "memory": ["Memory of a step, rank 4, bf16, batch 1"],
