@@ -24,7 +24,7 @@ FLOORS = (
         *("block_weights", "canvas", "errors", "events", "files", "number_text", "progress_view"),
         *("randomness", "run_paths"),
         *("terminal", "text_console", "torch_archive", "torch_pickle"),
-        *("tensor_files", "tensor_held", "tensor_packing", "tensor_random"),
+        *("tensor_files", "tensor_held", "tensor_packing", "tensor_random", "tensor_transfer"),
     },
     {"config"},
     {"data", "diffusion", "adapters", "models"},

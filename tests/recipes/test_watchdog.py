@@ -13,7 +13,8 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from tests.recipes.matrix import losses, run_with
+from tests.late_copies import LateCopies
+from tests.recipes.matrix import losses, result_of, run_with
 from torch import Tensor, nn
 
 from lorasmith.config.load import Override
@@ -114,6 +115,22 @@ def test_watching_changes_nothing(tmp_path: Path) -> None:
     same = load_file(on / "run.safetensors").items()
     other = load_file(off / "off.safetensors")
     assert all(torch.equal(tensor, other[name]) for name, tensor in same)
+
+
+def test_copies_that_a_gpu_makes_are_read_when_they_are_there(
+    tmp_path: Path, meddle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, average and moments, from memory that held two earlier copies before."""
+    meddle(break_layer(8))
+    settings = {**QUICK, "train.steps": "10", "train.ema": "0.9", "log.every_steps": "1"}
+    plain = run_with(tmp_path, settings)
+    device = LateCopies(monkeypatch)
+    late = run_with(tmp_path, {**settings, "save.output": str(tmp_path / "late")})
+    (back,) = events(late, "RolledBack")
+    assert back["step"] == 6
+    assert device.waits > 0
+    assert losses(plain) == losses(late)
+    assert result_of(plain).read_bytes() == result_of(late).read_bytes()
 
 
 @pytest.mark.parametrize("backward", [False, True])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lorasmith.sampling.embeddings import EmbeddingShelf
     from lorasmith.sampling.from_captions import Drawing
     from lorasmith.sampling.generate import GeneratedPicture
+    from lorasmith.sampling.infotext import Infotext
     from lorasmith.sampling.loras import LoraShelf
     from lorasmith.sampling.request import PictureRequest
     from lorasmith.sampling.wildcards import Wildcards
@@ -62,6 +64,8 @@ def draw(work: Work, console: Console, terminal: Terminal) -> None:
     Raises:
         Stopped: on Ctrl-C; finished pictures stay.
     """
+    from lorasmith.sampling.image_writer import ImageWriter
+
     todo = _missing(work, console)
     if not todo:
         console.print("nothing left to draw")
@@ -77,8 +81,11 @@ def draw(work: Work, console: Console, terminal: Terminal) -> None:
         contextlib.closing(terminal),
     ):
         try:
-            for index, picture in _pictures(work, model, todo, terminal, controls):
-                saved.append(_save(work, index, picture, digest.result()))
+            with ImageWriter(work.device) as writer:
+                for index, picture in _pictures(work, model, todo, terminal, controls):
+                    info = partial(_info, work, picture, digest, _lora_hashes(work, picture))
+                    write, path = _writing(work, index, picture, info)
+                    writer.add(write, partial(saved.append, path))
         except Stopped as stop:
             raise Stopped(f"stopped; {_places(saved)}") from stop
     console.print(_places(saved), soft_wrap=True, markup=False)
@@ -143,51 +150,73 @@ def _model_hash(work: Work) -> Iterator[Future[str]]:
         yield pool.submit(model_hash, work.source[0])
 
 
-def _save(work: Work, index: int, picture: GeneratedPicture, model_hash: str) -> Path:
-    from lorasmith.sampling.from_captions import caption_of
-    from lorasmith.sampling.infotext import describe, save_picture
+def _info(
+    work: Work, picture: GeneratedPicture, model_hash: Future[str], lora_hashes: dict[str, str]
+) -> Infotext:
+    """What the picture says of itself; waits for the model's hash."""
+    from lorasmith.sampling.infotext import describe
     from lorasmith.sampling.model_name import model_name
 
     model, vae = work.source
-    info = describe(
+    return describe(
         picture.request,
         model=model_name(model),
-        model_hash=model_hash,
+        model_hash=model_hash.result(),
         vae=Path(vae).name if vae else "",
         clip_skip=work.clip_skip,
-        lora_hashes=_lora_hashes(work, picture.request.prompt),
+        lora_hashes=lora_hashes,
         prediction=work.options.prediction,
         zero_terminal_snr=work.options.zero_terminal_snr,
     )
-    if work.drawings is not None:
-        drawing = work.drawings[index]
-        drawing.path.parent.mkdir(parents=True, exist_ok=True)
-        # The caption first: a picture that is there is not drawn again.
-        from_file = work.options.prompts is not None
-        # The request's prompt has its wildcards drawn, the line in the file has not.
-        caption = caption_of(picture.request.prompt) if from_file else drawing.caption
-        write_text(drawing.caption_path, caption + "\n")
-        save_picture(drawing.path, picture.image, info)
-        return drawing.path
-    path = _new_path(work.options.out, picture.seed)
-    try:
-        save_picture(path, picture.image, info)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return path
 
 
-def _lora_hashes(work: Work, prompt: str) -> dict[str, str]:
+def _lora_hashes(work: Work, picture: GeneratedPicture) -> dict[str, str]:
     """The hashes that web UIs know LoRAs by, by the names in the prompt."""
     from lorasmith.sampling.loras import short_hash
     from lorasmith.sampling.prompt_tags import take_tags
 
-    names = [tag.name for tag in take_tags(prompt)[1]]
+    names = [tag.name for tag in take_tags(picture.request.prompt)[1]]
     for name in names:
         if name not in work.lora_hashes:
             work.lora_hashes[name] = short_hash(work.loras.find(name))
     return {name: work.lora_hashes[name] for name in names}
+
+
+def _writing(
+    work: Work, index: int, picture: GeneratedPicture, info: Callable[[], Infotext]
+) -> tuple[Callable[[], None], Path]:
+    """What writes the picture, and where; the place is taken from now on."""
+    if work.drawings is not None:
+        drawing = work.drawings[index]
+        from_file = work.options.prompts is not None
+        return partial(_write_captioned, drawing, from_file, picture, info), drawing.path
+    path = _new_path(work.options.out, picture.seed)
+    return partial(_write_numbered, path, picture, info), path
+
+
+def _write_captioned(
+    drawing: Drawing, from_file: bool, picture: GeneratedPicture, info: Callable[[], Infotext]
+) -> None:
+    from lorasmith.sampling.from_captions import caption_of
+    from lorasmith.sampling.infotext import save_picture
+
+    text = info()
+    drawing.path.parent.mkdir(parents=True, exist_ok=True)
+    # The caption first: a picture that is there is not drawn again. The request's prompt has its
+    # wildcards drawn, the line in the file has not.
+    caption = caption_of(picture.request.prompt) if from_file else drawing.caption
+    write_text(drawing.caption_path, caption + "\n")
+    save_picture(drawing.path, picture.image, text)
+
+
+def _write_numbered(path: Path, picture: GeneratedPicture, info: Callable[[], Infotext]) -> None:
+    from lorasmith.sampling.infotext import save_picture
+
+    try:
+        save_picture(path, picture.image, info())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _new_path(folder: Path, seed: int) -> Path:

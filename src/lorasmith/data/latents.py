@@ -21,15 +21,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorasmith import tensor_transfer
 from lorasmith.data.cache import TensorStore
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import CACHE_FOLDER
 from lorasmith.data.picture_hashes import hash_pictures
 from lorasmith.data.rendering import render
 from lorasmith.data.views import View
-from lorasmith.errors import CheckpointError, Problem, RunError, Stopped
+from lorasmith.errors import CheckpointError, Problem, RunError, Stopped, UserError
 from lorasmith.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.files import check_writable, is_disk_full
+from lorasmith.tensor_transfer import fetch, pinned, to_device
 
 # Part of every key: a change in how pictures are decoded, fitted or encoded makes old entries
 # unreachable.
@@ -38,7 +40,10 @@ RECIPE = "latents-1"
 ENTRIES_PER_SHARD = 128
 SECONDS_PER_SHARD = 20.0  # so much work a killed run loses at most
 _BATCHES_AHEAD = 2
+# How many decode at a time; ``decode_memory`` bounds what that takes.
+_DECODING_THREADS = 16
 
+CPU = torch.device("cpu")
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 LatentKeys = dict[tuple[int, View], str]
 
@@ -110,6 +115,7 @@ def cache_latents(
     vae_key: str,
     background: str = "white",
     batch: int = 1,
+    device: torch.device = CPU,
     rank: int = 0,
     world_size: int = 1,
     observer: Observer = ignore,
@@ -117,13 +123,17 @@ def cache_latents(
 ) -> LatentKeys:
     """Encode what the store lacks; each process its share of the batches.
 
+    On a device that works by itself the next batch is begun before the results of the last are
+    read, so that it has something to do while they are stored.
+
     Which pictures share a batch follows from the dataset alone, not from what is missing or how
     many processes there are, so that an interrupted run ends with the same numbers.
 
     Args:
-        encode: (B, 3, H, W) float32 in [-1, 1] on the CPU -> scaled mean and standard deviation,
-            each (B, C, h, w).
+        encode: (B, 3, H, W) float32 in [-1, 1] on ``device`` -> scaled mean and standard
+            deviation, each (B, C, h, w).
         batch: pictures per call of ``encode``.
+        device: pictures are sent there as bytes, a quarter of what ``encode`` gets.
         rank: of this process, 0..world_size - 1.
         world_size: processes; call ``store.refresh()`` when all have finished.
         observer: told of progress ("caching latents").
@@ -145,22 +155,50 @@ def cache_latents(
     mine = _batches(dataset, keys, batch)[rank::world_size]
     missing = set(store.missing(job.key for jobs in mine for job in jobs))
     todo = [[job for job in jobs if job.key in missing] for jobs in mine]
-    writer, done = _Writer(store), 0
+    work = _Encoding(store, len(missing), observer)
+    begun_ahead = 1 if tensor_transfer.copies_alone(device) else 0
     try:
-        for jobs, pixels in _decoded([jobs for jobs in todo if jobs], background):
+        for jobs, levels in _decoded([jobs for jobs in todo if jobs], background, device):
             if controls is not None and controls.stopping:
                 raise Stopped("stopped while caching latents; what is done is kept")
             with torch.no_grad():
-                mean, std = (tensor.cpu() for tensor in encode(pixels))
+                work.add(jobs, fetch(encode(picture_tensor(to_device(levels, device)))))
+            work.finish(all_but=begun_ahead)
+        work.finish()
+    except (Stopped, UserError):
+        work.finish()
+        raise
+    finally:
+        work.writer.flush()
+    return keys
+
+
+class _Encoding:
+    """Batches that are being encoded, in order, and what becomes of their results."""
+
+    def __init__(self, store: TensorStore, total: int, observer: Observer) -> None:
+        self.writer = _Writer(store)
+        self._total, self._observer, self._done = total, observer, 0
+        self._waiting: deque[tuple[list[_Job], Callable[[], list[Tensor]]]] = deque()
+
+    def add(self, jobs: list[_Job], results: Callable[[], list[Tensor]]) -> None:
+        self._waiting.append((jobs, results))
+
+    def finish(self, *, all_but: int = 0) -> None:
+        """Store the results of the oldest, until ``all_but`` are left.
+
+        Raises:
+            CheckpointError: numbers that are not finite.
+        """
+        while len(self._waiting) > all_but:
+            jobs, results = self._waiting.popleft()
+            mean, std = results()
             _require_finite(jobs, mean, std)
             for index, job in enumerate(jobs):
-                writer.add(job, {"mean": mean[index].clone(), "std": std[index].clone()})
-            writer.flush_if_due()
-            done += len(jobs)
-            observer(Progress("caching latents", done, len(missing)))
-    finally:
-        writer.flush()
-    return keys
+                self.writer.add(job, {"mean": mean[index].clone(), "std": std[index].clone()})
+            self.writer.flush_if_due()
+            self._done += len(jobs)
+            self._observer(Progress("caching latents", self._done, self._total))
 
 
 class _Writer:
@@ -208,28 +246,44 @@ def _batches(dataset: Dataset, keys: LatentKeys, batch: int) -> list[list[_Job]]
     ]
 
 
-def _decoded(batches: Sequence[list[_Job]], background: str) -> Iterator[tuple[list[_Job], Tensor]]:
-    """Each batch with its pictures (B, 3, H, W); the next ones are decoded in the meantime."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+def _decoded(
+    batches: Sequence[list[_Job]], background: str, device: torch.device
+) -> Iterator[tuple[list[_Job], Tensor]]:
+    """Each batch with its pictures, uint8 (B, H, W, 3); the next ones are decoded meanwhile, so
+    many that every thread has one."""
+    threads = min(_DECODING_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
         waiting: deque[tuple[list[_Job], list[Future[np.ndarray]]]] = deque()
+        pictures = 0
         try:
             for jobs in batches:
                 waiting.append((jobs, [pool.submit(_pixels, job, background) for job in jobs]))
-                if len(waiting) > _BATCHES_AHEAD:
-                    yield _stacked(*waiting.popleft())
+                pictures += len(jobs)
+                while len(waiting) > _BATCHES_AHEAD and pictures - len(waiting[0][0]) >= threads:
+                    pictures -= len(waiting[0][0])
+                    yield _stacked(*waiting.popleft(), device)
             while waiting:
-                yield _stacked(*waiting.popleft())
+                yield _stacked(*waiting.popleft(), device)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _stacked(jobs: list[_Job], futures: Sequence[Future[np.ndarray]]) -> tuple[list[_Job], Tensor]:
-    return jobs, picture_tensor([future.result() for future in futures])
+def _stacked(
+    jobs: list[_Job], futures: Sequence[Future[np.ndarray]], device: torch.device
+) -> tuple[list[_Job], Tensor]:
+    return jobs, stacked([future.result() for future in futures], device)
 
 
-def picture_tensor(pixels: Sequence[np.ndarray]) -> Tensor:
-    """uint8 (H, W, 3) each to float32 (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def stacked(pictures: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """uint8 (H, W, 3) each as one (B, H, W, 3), in main memory that ``device`` reads well."""
+    return pinned(torch.from_numpy(np.stack(pictures)), device)
+
+
+def picture_tensor(levels: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], on the same device."""
+    # By a tensor: CUDA multiplies by the reciprocal of a number, whose last bit differs.
+    half = torch.full((), 127.5, device=levels.device)
+    return levels.permute(0, 3, 1, 2).float() / half - 1
 
 
 def _pixels(job: _Job, background: str) -> np.ndarray:

@@ -20,6 +20,7 @@ from lorasmith.models.roots import AdapterRoot, adapter_roots
 from lorasmith.models.saving_memory import TILE, checkpoint_text_encoder, checkpoint_unet, present
 from lorasmith.models.text import TextStates, encode_rows, join_rows, tokenize
 from lorasmith.tensor_files import fingerprint
+from lorasmith.tensor_transfer import pinned, to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,20 @@ class Conditioning:
             _cat([part.sizes for part in parts]),
         )
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Conditioning:
+    def to(self, device: torch.device, dtype: torch.dtype) -> Conditioning:
         """``sizes`` stay float32: half precision cannot hold a size in pixels exactly."""
         return Conditioning(
-            self.hidden.to(device, dtype, non_blocking=True),
-            None if self.pooled is None else self.pooled.to(device, dtype, non_blocking=True),
-            None if self.sizes is None else self.sizes.to(device, non_blocking=True),
+            to_device(self.hidden.to(dtype), device),
+            None if self.pooled is None else to_device(self.pooled.to(dtype), device),
+            None if self.sizes is None else to_device(self.sizes, device),
+        )
+
+    def pinned(self, device: torch.device) -> Conditioning:
+        """In main memory from which ``device`` copies without being waited for."""
+        return Conditioning(
+            pinned(self.hidden, device),
+            None if self.pooled is None else pinned(self.pooled, device),
+            None if self.sizes is None else pinned(self.sizes, device),
         )
 
     def sized(self, sizes: Tensor) -> Conditioning:
@@ -176,7 +185,7 @@ class DiffusionModel:
 
     def encode_rows(self, ids: Tensor) -> TextStates:
         """States of single rows of tokens (R, 77), those of all text encoders side by side."""
-        ids = ids.to(self.device)
+        ids = to_device(ids, self.device)
         states = []
         for spec in self.architecture.known_as.text_encoders:
             with self._present(spec.part):
@@ -198,11 +207,15 @@ class DiffusionModel:
         Returns:
             (B, C, h, w) float32.
         """
-        sample = noisy.to(self.device, self.dtype, memory_format=self.memory_format)
-        hidden = conditioning.hidden.to(self.device, self.dtype)
+        sample = to_device(noisy, self.device).to(self.dtype, memory_format=self.memory_format)
+        hidden = to_device(conditioning.hidden, self.device).to(self.dtype)
         added = self._added(conditioning) if self.architecture.known_as.sized else None
         predicted: Tensor = self.unet(
-            sample, timesteps.to(self.device), hidden, added_cond_kwargs=added, return_dict=False
+            sample,
+            to_device(timesteps, self.device),
+            hidden,
+            added_cond_kwargs=added,
+            return_dict=False,
         )[0]
         return predicted.float()
 
@@ -211,8 +224,8 @@ class DiffusionModel:
         assert pooled is not None, "no pooled embedding"
         assert sizes is not None, "no sizes"
         return {
-            "text_embeds": pooled.to(self.device, self.dtype),
-            "time_ids": sizes.to(self.device, torch.float32),
+            "text_embeds": to_device(pooled, self.device).to(self.dtype),
+            "time_ids": to_device(sizes, self.device).to(torch.float32),
         }
 
     def encode_pictures(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,7 +239,8 @@ class DiffusionModel:
         Returns:
             two of (B, C, h, w), float32, on the model's device.
         """
-        pixels = pixels.to(self.device, self.vae_dtype, memory_format=self.memory_format)
+        pixels = to_device(pixels, self.device)
+        pixels = pixels.to(self.vae_dtype, memory_format=self.memory_format)
         self.vae.use_tiling = self.tile_encoding
         with self._present("vae"):
             posterior = self.vae.encode(pixels, return_dict=False)[0]

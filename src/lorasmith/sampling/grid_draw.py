@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lorasmith.data.pictures import DECODER_ERRORS, open_image
@@ -23,6 +24,7 @@ from lorasmith.sampling.grid_plan import (
     count_switches,
     work_order,
 )
+from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.infotext import describe, save_picture
 from lorasmith.sampling.loras import LoraShelf, short_hash
 from lorasmith.sampling.model_name import model_hash, model_name
@@ -156,12 +158,16 @@ def draw_cells(
                 observer=observer,
                 controls=controls,
             )
-            for picture in pictures:
-                setup = setups[picture.index]
-                digest = work.digests[setup]
-                path = folder.new(cells[setup], kinds, digest)
-                _save(path, picture, setup, loader, hashes)
-                folder.add(digest, path)
+            with ImageWriter(model.device) as writer:
+                for picture in pictures:
+                    setup = setups[picture.index]
+                    digest = work.digests[setup]
+                    path = folder.new(cells[setup], kinds, digest)
+                    loras = hashes.of_loras(picture.request.prompt)
+                    writer.add(
+                        partial(_save, path, picture, setup, loader, hashes, loras),
+                        partial(folder.add, digest, path),
+                    )
 
 
 class _Hashes:
@@ -193,13 +199,14 @@ def _save(
     setup: Setup,
     loader: Loader,
     hashes: _Hashes,
+    lora_hashes: dict[str, str],
 ) -> None:
     info = describe(
         picture.request,
         model=model_name(setup.model),
         model_hash=hashes.of_model(setup.model),
         vae=Path(setup.vae).name if setup.vae else "",
-        lora_hashes=hashes.of_loras(picture.request.prompt),
+        lora_hashes=lora_hashes,
         prediction=loader.prediction,
         zero_terminal_snr=loader.zero_terminal_snr,
     )

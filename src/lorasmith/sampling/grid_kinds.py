@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from lorasmith.errors import Problem, PromptError, UserError
-from lorasmith.files import user_path
 from lorasmith.sampling.grid_axes import Axis, Kind, Setup, Sources, Value
 from lorasmith.sampling.grid_snapshots import (
     Snapshot,
@@ -244,7 +243,7 @@ def _blocks(items: list[str], target: str, sources: Sources) -> list[Value]:
 def _loras(items: list[str], target: str, sources: Sources) -> list[Value]:
     values = []
     for item in items:
-        path = user_path(item)
+        path = Path(item).expanduser()
         if item.lower() in NOTHING:
             edit = LoraEdit(removed=True)
         elif path.is_file():

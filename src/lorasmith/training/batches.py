@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -17,12 +16,24 @@ from lorasmith.training.processes import Processes
 
 
 class LatentSource(Protocol):
-    """Where latents come from: the cache, or the VAE on the spot."""
+    """Where latents come from: the cache, or the VAE on the spot.
+
+    Args:
+        needs_model: it asks the model, which is for the thread that trains alone to use.
+    """
+
+    needs_model: bool
 
     def posterior(
         self, samples: Sequence[SampleRef], views: Sequence[View]
     ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (B, C, h, w) float32 on the CPU, scaled."""
+        ...
+
+    def ahead(
+        self, samples: Sequence[SampleRef], views: Sequence[View]
+    ) -> Callable[[], tuple[Tensor, Tensor]]:
+        """What of :meth:`posterior` any thread can do; the call does the rest and gives it."""
         ...
 
     def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
@@ -34,6 +45,10 @@ class TextSource(Protocol):
     """Where text features come from: the cache, or the text encoder on the spot."""
 
     def condition(self, captions: Sequence[str]) -> Conditioning: ...
+
+    def ahead(self, captions: Sequence[str]) -> Callable[[], Conditioning]:
+        """What of :meth:`condition` any thread can do; the call does the rest and gives it."""
+        ...
 
 
 class Batches:
@@ -60,8 +75,8 @@ class Batches:
         self.batch = batch
         self.per_epoch = dataset.batches_per_epoch(batch, processes.count)
         self.steps_per_epoch = -(-self.per_epoch // accumulation)
-        self._epoch = -1
-        self._order: list[list[SampleRef]] = []
+        # In one piece, as several threads may ask.
+        self._order: tuple[int, list[list[SampleRef]]] = (-1, [])
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 1, that ``step`` (from 0) belongs to."""
@@ -73,12 +88,13 @@ class Batches:
     def samples(self, step: int) -> list[list[SampleRef]]:
         """The step's global batches, before they are shared out among processes."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._order = self.dataset.batches(
+        known, order = self._order
+        if epoch != known:
+            order = self.dataset.batches(
                 epoch, seed=self.seed, batch=self.batch, processes=self.processes.count
             )
-            self._epoch = epoch
-        return self._order[index * self.accumulation : (index + 1) * self.accumulation]
+            self._order = epoch, order
+        return order[index * self.accumulation : (index + 1) * self.accumulation]
 
     def size(self, step: int) -> int:
         """Samples of the step, over all its micro-batches and processes."""
@@ -86,31 +102,34 @@ class Batches:
 
     def micro_batches(self, step: int) -> Iterator[MicroBatch]:
         """This process's part of the step, loaded one by one."""
-        for group in self.samples(step):
-            share = self.processes.share(group)
-            if share:
-                yield self._load(share, step)
+        return (complete() for complete in self.ahead(step))
 
-    def _load(self, samples: Sequence[SampleRef], step: int) -> MicroBatch:
+    def ahead(self, step: int) -> Iterator[Callable[[], MicroBatch]]:
+        """The same, as far as any thread can load it; each call does the rest."""
+        return (self._read(share, step) for share in self.shares(step))
+
+    def shares(self, step: int) -> list[list[SampleRef]]:
+        """The samples of this process's micro-batches; it may have none."""
+        shares = (self.processes.share(group) for group in self.samples(step))
+        return [share for share in shares if share]
+
+    def _read(self, samples: Sequence[SampleRef], step: int) -> Callable[[], MicroBatch]:
         epoch = step // self.steps_per_epoch
         captions = [
             self.dataset.caption_for(sample, seed=self.seed, epoch=epoch, step=step)
             for sample in samples
         ]
         views = [self.dataset.view_for(sample, seed=self.seed, epoch=epoch) for sample in samples]
-        mean, std = self.latents.posterior(samples, views)
-        weights = [self.dataset.items[sample.item].weight for sample in samples]
-        return MicroBatch(
-            mean,
-            std,
-            partial(self._condition, captions, size_conditions(views)),
-            torch.tensor(weights),
-            [sample.id for sample in samples],
-            self.latents.masks(samples, views),
-        )
+        posterior = self.latents.ahead(samples, views)
+        masks = self.latents.masks(samples, views)
+        text, sizes = self.text.ahead(captions), size_conditions(views)
+        weights = torch.tensor([self.dataset.items[sample.item].weight for sample in samples])
+        ids = [sample.id for sample in samples]
 
-    def _condition(self, captions: Sequence[str], sizes: Tensor) -> Conditioning:
-        return self.text.condition(captions).sized(sizes)
+        def complete() -> MicroBatch:
+            return MicroBatch(*posterior(), lambda: text().sized(sizes), weights, ids, masks)
+
+        return complete
 
 
 def size_conditions(views: Sequence[View]) -> Tensor:

@@ -93,6 +93,7 @@ def _cached_latents(
         vae_key=model.vae_fingerprint(),
         background=settings.data.background,
         batch=settings.performance.vae_batch,
+        device=model.device,
         rank=processes.rank,
         world_size=processes.count,
         observer=observe,

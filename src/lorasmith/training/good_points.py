@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from lorasmith import tensor_transfer
+from lorasmith.tensor_transfer import HostBuffer, waiting_for
 from lorasmith.training.setup import Run
 from lorasmith.training.state import (
     Position,
@@ -34,7 +36,8 @@ class _Point:
 class GoodPoints:
     """The newest two copies, ``every`` steps apart, the first from where the process began.
 
-    Copies are in main memory, whatever the device, as accelerators have none to spare.
+    Copies are in main memory, whatever the device, as accelerators have none to spare. A GPU makes
+    them by itself, between the steps before and after; nobody waits for them but who reads them.
     """
 
     def __init__(self, run: Run, every: int) -> None:
@@ -79,26 +82,43 @@ class GoodPoints:
     def _copy(self, position: Position) -> None:
         # Into the memory of the copy that goes: fresh memory takes seven times as long.
         gone = self._contents.pop(0) if len(self._contents) == KEPT_COPIES else None
-        content = _copied(content_of(self._run.trainer, position), gone)
+        content = host_copy(content_of(self._run.trainer, position), gone)
+        wait = waiting_for([group.flat.device for group in self._run.trainer.groups])
         self._contents.append(content)
-        self._copies.append(_Point(position.step, lambda: _copied(content)))
+
+        def read() -> dict[str, Any]:
+            wait()
+            return dict(host_copy(content))
+
+        self._copies.append(_Point(position.step, read))
         del self._copies[:-KEPT_COPIES]
 
     def _put_back(self, point: _Point) -> Position:
         return put_back(point.read(), self._run.trainer, self._run.folder.path)
 
 
-def _copied(value: Any, into: Any = None) -> Any:
-    """``value`` with all tensors in it copied, on the CPU; those of ``into`` are overwritten where
-    they fit."""
+def host_copy(value: Any, into: Any = None) -> Any:
+    """``value`` with all tensors in it copied, on the CPU, into the memory of an earlier copy
+    ``into`` where they fit.
+
+    Of tensors of a device that copies alone it has a :class:`HostBuffer` each, to be read when the
+    device has filled it; a copy of such a copy has their tensors.
+    """
+    if isinstance(value, HostBuffer):
+        return value.tensor()
+    if isinstance(value, Tensor) and tensor_transfer.copies_alone(value.device):
+        same = isinstance(into, HostBuffer) and into.fits(value)
+        buffer = into if same else HostBuffer(value)
+        buffer.fill(value)
+        return buffer
     if isinstance(value, Tensor):
         same = isinstance(into, Tensor) and (into.shape, into.dtype) == (value.shape, value.dtype)
         return into.copy_(value.detach()) if same else value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
         old = into if isinstance(into, dict) else {}
-        return {key: _copied(inner, old.get(key)) for key, inner in value.items()}
+        return {key: host_copy(inner, old.get(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         fits = isinstance(into, list | tuple) and len(into) == len(value)
         olds = into if fits else [None] * len(value)
-        return type(value)(_copied(inner, old) for inner, old in zip(value, olds, strict=True))
+        return type(value)(host_copy(inner, old) for inner, old in zip(value, olds, strict=True))
     return value

@@ -7,7 +7,7 @@ a run is. So the list is part of the training state, and a resumed run repeats i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -110,18 +110,24 @@ def step_input(
     A sample that is left out stays in its batch, as nothing with no weight: so the shapes, and the
     random draws of the others, are what they were.
     """
-    left_out = interventions.left_out(step)
+    void, total = void_samples(batches, step, interventions.left_out(step))
+    return (without(batch, void) for batch in batches.micro_batches(step)), total
+
+
+def void_samples(
+    batches: Batches, step: int, left_out: Collection[int]
+) -> tuple[frozenset[int], int]:
+    """The ids of the samples of ``step`` that are of items in ``left_out``, and how many others
+    there are, at least 1."""
     if not left_out:
-        return batches.micro_batches(step), batches.size(step)
+        return frozenset(), batches.size(step)
     samples = [sample for group in batches.samples(step) for sample in group]
-    void = {sample.id for sample in samples if sample.item in left_out}
-    return (
-        (_without(batch, void) for batch in batches.micro_batches(step)),
-        max(len(samples) - len(void), 1),
-    )
+    void = frozenset(sample.id for sample in samples if sample.item in left_out)
+    return void, max(len(samples) - len(void), 1)
 
 
-def _without(batch: MicroBatch, void: set[int]) -> MicroBatch:
+def without(batch: MicroBatch, void: Set[int]) -> MicroBatch:
+    """The batch with the samples ``void`` as nothing with no weight."""
     if void.isdisjoint(batch.samples):
         return batch
     keep = torch.tensor([sample not in void for sample in batch.samples])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from lorasmith.errors import Stopped
 from lorasmith.events import (
     Controls,
@@ -11,9 +13,10 @@ from lorasmith.events import (
     RunStarted,
     StateSaved,
 )
+from lorasmith.tensor_transfer import frees_cpu
 from lorasmith.training.heeding import Asked, acknowledge, change_rates, heed
-from lorasmith.training.interventions import step_input
 from lorasmith.training.meter import Meter
+from lorasmith.training.prefetch import StepInputs
 from lorasmith.training.prepare import should
 from lorasmith.training.requests import Inbox
 from lorasmith.training.result_cards import write_cards
@@ -42,30 +45,33 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
     done = run.position.step
     if done == run.steps and not run.folder.result.exists():
         save_snapshot(run, done, None, observe)  # Lost since, or a shorter run than was begun.
-    while done < run.steps:
-        try:
-            do_step(run, meter, done, observe)
-            asked = heed(run, inbox, controls, done + 1)
-            after_step(run, meter, done, asked, observe, controls)
-            inbox.done()
-        except Trouble as trouble:
-            position = watchdog.go_back(trouble)
-            meter = Meter(run, position, watchdog)
-            inbox.put_back()
-            done = position.step
-            continue
-        done += 1
-        if asked.stop and done < run.steps:
-            raise stopped(run, done, observe)
+    ahead = frees_cpu(run.model.device)
+    with contextlib.closing(StepInputs(run.batches, run.trainer, run.steps, ahead=ahead)) as inputs:
+        while done < run.steps:
+            try:
+                do_step(run, inputs, meter, done, observe)
+                asked = heed(run, inbox, controls, done + 1)
+                after_step(run, meter, done, asked, observe, controls)
+                inbox.done()
+            except Trouble as trouble:
+                inputs.close()
+                position = watchdog.go_back(trouble)
+                meter = Meter(run, position, watchdog)
+                inbox.put_back()
+                done = position.step
+                continue
+            done += 1
+            if asked.stop and done < run.steps:
+                raise stopped(run, done, observe)
 
     write_cards(run, observe)
     observe(RunFinished("done", run.steps, run.stopwatch.rounded()))
 
 
-def do_step(run: Run, meter: Meter, step: int, observe: Observer) -> None:
+def do_step(run: Run, inputs: StepInputs, meter: Meter, step: int, observe: Observer) -> None:
     """Step ``step`` (from 0), and its numbers where they are due."""
     with run.stopwatch.phase("steps"):
-        micro_batches, total = step_input(run.batches, step, run.trainer.interventions)
+        micro_batches, total = inputs.of(step)
         result = run.trainer(step, micro_batches, total)
         done = step + 1
         epoch, last = run.batches.epoch_of(step), done == run.steps

@@ -6,7 +6,7 @@ Shapes: B samples of a micro-batch, C latent channels, h x w latent size, T text
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import torch
@@ -33,6 +33,39 @@ from lorasmith.diffusion.timesteps import (
 from lorasmith.diffusion.weights import Weights
 from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.tensor_random import normal_per_sample
+from lorasmith.tensor_transfer import pinned, to_device
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyBatch:
+    """A micro-batch with its draws of noise and timesteps: all that the loss needs but the text.
+
+    Args:
+        latents: (B, C, h, w) what the denoiser is given.
+        timesteps: (B,) int64.
+        target: (B, C, h, w) what it should predict.
+        weight: (B,) of each sample in the loss.
+        threshold: (B,) of :meth:`~lorasmith.diffusion.loss.Loss.threshold`.
+        mask: (B, 1, h, w) of :class:`MicroBatch`.
+    """
+
+    latents: Tensor
+    timesteps: Tensor
+    target: Tensor
+    weight: Tensor
+    threshold: Tensor | None = None
+    mask: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> NoisyBatch:
+        """The same with every tensor changed."""
+        return NoisyBatch(
+            change(self.latents),
+            change(self.timesteps),
+            change(self.target),
+            change(self.weight),
+            None if self.threshold is None else change(self.threshold),
+            None if self.mask is None else change(self.mask),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +81,7 @@ class MicroBatch:
         samples: stable ids, which name every random draw.
         mask: (B, 1, h, w) in [0, 1], how much each latent pixel counts, as painted: the weight
             outside the mask is the objective's matter. ``None`` where nothing is masked.
+        noisy: of :meth:`Objective.add_noise` for its step, where that was worked out ahead.
     """
 
     mean: Tensor
@@ -56,6 +90,7 @@ class MicroBatch:
     weight: Tensor
     samples: Sequence[int]
     mask: Tensor | None = None
+    noisy: NoisyBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +106,36 @@ class Objective:
 
     def loss_sum(self, model: DiffusionModel, batch: MicroBatch, step: int) -> Tensor:
         """Sum over the batch of the weighted per-sample loss, a float32 scalar."""
-        schedule, draw, device = self.schedule, (self.seed, step, batch.samples), model.device
+        device = model.device
+        noisy = self.add_noise(batch, step) if batch.noisy is None else batch.noisy
+        noisy = noisy.each(lambda tensor: to_device(tensor, device))
+        prediction = model.denoise(noisy.latents, noisy.timesteps, batch.condition())
+        loss = self.loss.per_sample(
+            prediction, noisy.target, threshold=noisy.threshold, mask=noisy.mask
+        )
+        return (loss * noisy.weight).sum()
+
+    def add_noise(self, batch: MicroBatch, step: int) -> NoisyBatch:
+        """What step ``step`` makes of the batch, on the CPU: its draws are functions of the seed,
+        the step and the samples, so it can be called ahead and in any thread."""
+        schedule, draw = self.schedule, (self.seed, step, batch.samples)
         jitter = normal_per_sample(batch.mean.shape[1:], self.seed, "latent", step, batch.samples)
         latents = batch.mean + batch.std * jitter
         noise = self.noise.draw(latents, *draw)
         t = self.timesteps.draw(*draw)
-        noisy = schedule.add_noise(latents, self.noise.perturb(noise, *draw), t)
-        target = schedule.target(latents, noise, t)
-        weight = self.weights.apply(batch.weight, schedule, t)
-        threshold = self.loss.threshold(schedule, t)
-        prediction = model.denoise(_to(noisy, device), _to(t, device), batch.condition())
-        loss = self.loss.per_sample(
-            prediction,
-            _to(target, device),
-            threshold=None if threshold is None else _to(threshold, device),
-            mask=None if batch.mask is None else _to(batch.mask, device),
+        return NoisyBatch(
+            schedule.add_noise(latents, self.noise.perturb(noise, *draw), t),
+            t,
+            schedule.target(latents, noise, t),
+            self.weights.apply(batch.weight, schedule, t),
+            self.loss.threshold(schedule, t),
+            batch.mask,
         )
-        return (loss * _to(weight, device)).sum()
 
-
-def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.to(device, non_blocking=True)
+    def with_noise(self, batch: MicroBatch, step: int, device: torch.device) -> MicroBatch:
+        """The batch with :meth:`add_noise` done, ready to be copied to ``device``."""
+        noisy = self.add_noise(batch, step).each(lambda tensor: pinned(tensor, device))
+        return replace(batch, noisy=noisy)
 
 
 def prediction_error(
@@ -110,8 +154,8 @@ def prediction_error(
     device = model.device
     noisy = schedule.add_noise(latents, noise, timesteps)
     target = schedule.target(latents, noise, timesteps)
-    prediction = model.denoise(_to(noisy, device), _to(timesteps, device), conditioning)
-    return per_sample_mse(prediction, _to(target, device))
+    prediction = model.denoise(to_device(noisy, device), to_device(timesteps, device), conditioning)
+    return per_sample_mse(prediction, to_device(target, device))
 
 
 def build_objective(settings: TrainSettings, model: DiffusionModel) -> Objective:

@@ -24,11 +24,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorasmith.data.latents import picture_tensor
+from lorasmith.data.latents import picture_tensor, stacked
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.errors import UserError
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.tensor_random import normal
+from lorasmith.tensor_transfer import to_device
 
 GRID = 8
 # DIFT's choice for what a picture shows as a whole.
@@ -79,8 +80,9 @@ class Eye:
     @torch.inference_mode()
     def latents(self, picture: Image.Image) -> Tensor:
         """(C, h, w), scaled."""
-        pixels = picture_tensor([np.asarray(picture.convert("RGB"))])
-        return self._model.encode_pictures(pixels)[0][0].cpu()
+        device = self._model.device
+        levels = to_device(stacked([np.asarray(picture.convert("RGB"))], device), device)
+        return self._model.encode_pictures(picture_tensor(levels))[0][0].cpu()
 
     def _one(self, picture: Image.Image) -> Looks:
         latents = self.latents(picture)

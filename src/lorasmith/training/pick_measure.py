@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from lorasmith.models.checkpoint import load_model
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.from_captions import escaped
 from lorasmith.sampling.generate import generate
+from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.request import PictureRequest
 from lorasmith.training.device import choose_device, choose_precision
 from lorasmith.training.estimate import unet_weights
@@ -280,9 +282,9 @@ class Measurer:
         made = generate(
             self._model, requests, observer=self._warnings_only, controls=self._controls
         )
-        for picture in made:
-            with atomic_path(paths[picture.index]) as part:
-                picture.image.save(part, format="PNG")
+        with ImageWriter(self._model.device) as writer:
+            for picture in made:
+                writer.add(partial(_save, paths[picture.index], picture.image), lambda: None)
         return [load_picture(path) for path in paths]
 
     def _request(self, prompt: str, number: int) -> PictureRequest:
@@ -315,6 +317,11 @@ class _Watch:
         """One part more."""
         self._parts += 1
         self._observe(Progress("measuring", self._parts, self._total))
+
+
+def _save(path: Path, image: Image.Image) -> None:
+    with atomic_path(path) as part:
+        image.save(part, format="PNG")
 
 
 def _norms(network: AdapterNetwork) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
@@ -11,6 +12,7 @@ from lorasmith.errors import Stopped
 from lorasmith.events import Controls, Notice, Observer, SampleSaved, SnapshotSaved
 from lorasmith.run_paths import lora_name
 from lorasmith.sampling.generate import GeneratedPicture, generate
+from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.infotext import Infotext, describe, save_picture
 from lorasmith.training.device import DTYPES
 from lorasmith.training.metadata import lora_metadata
@@ -127,11 +129,12 @@ def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: C
         controls=controls,
     )
     # A stop request ends the drawing; the loop heeds it after its next step.
-    with contextlib.suppress(Stopped):
+    with contextlib.suppress(Stopped), ImageWriter(run.model.device) as writer:
         for picture in pictures:
             path = run.folder.sample(step, epoch, picture.index, picture.seed)
-            save_picture(path, picture.image, sample_info(run, picture))
-            observe(SampleSaved(path, step, picture.request.prompt, picture.seed))
+            saved = SampleSaved(path, step, picture.request.prompt, picture.seed)
+            info = sample_info(run, picture)
+            writer.add(partial(save_picture, path, picture.image, info), partial(observe, saved))
 
 
 def sample_info(run: Run, picture: GeneratedPicture) -> Infotext:

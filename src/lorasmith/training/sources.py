@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 
 import torch
@@ -10,12 +10,14 @@ from torch import Tensor
 
 from lorasmith.data.cache import TensorStore
 from lorasmith.data.dataset import Dataset, SampleRef
-from lorasmith.data.latents import LatentKeys, picture_tensor
+from lorasmith.data.latents import CPU, LatentKeys, picture_tensor, stacked
 from lorasmith.data.mask_cache import mask_tensor
 from lorasmith.data.rendering import render
 from lorasmith.data.views import View
 from lorasmith.events import Observer, Progress
 from lorasmith.models.sd import Conditioning, DiffusionModel
+from lorasmith.models.text import tokenize
+from lorasmith.tensor_transfer import fetch, pinned, to_device
 
 # Captions whose features stay in memory when they come from the model; "" comes again and again.
 REMEMBERED_CAPTIONS = 512
@@ -31,6 +33,8 @@ class CachedLatents:
         masks: likewise, of the pictures that have a mask; ``None`` where nothing is masked.
     """
 
+    needs_model = False
+
     def __init__(
         self, store: TensorStore, keys: LatentKeys, masks: LatentKeys | None = None
     ) -> None:
@@ -45,6 +49,12 @@ class CachedLatents:
         ]
         mean = torch.stack([tensors["mean"].float() for tensors in found])
         return mean, torch.stack([tensors["std"].float() for tensors in found])
+
+    def ahead(
+        self, samples: Sequence[SampleRef], views: Sequence[View]
+    ) -> Callable[[], tuple[Tensor, Tensor]]:
+        posterior = self.posterior(samples, views)
+        return lambda: posterior
 
     def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
         if self._masks is None:
@@ -62,19 +72,33 @@ class CachedLatents:
 class LiveLatents:
     """Pictures decoded and encoded at every step, for those who cannot spare the disk."""
 
+    needs_model = True
+
     def __init__(self, dataset: Dataset, model: DiffusionModel, background: str) -> None:
         self._dataset, self._model, self._background = dataset, model, background
 
     def posterior(
         self, samples: Sequence[SampleRef], views: Sequence[View]
     ) -> tuple[Tensor, Tensor]:
-        pixels = [
+        return self.ahead(samples, views)()
+
+    def ahead(
+        self, samples: Sequence[SampleRef], views: Sequence[View]
+    ) -> Callable[[], tuple[Tensor, Tensor]]:
+        device = self._model.device
+        levels = [
             render(self._dataset.items[sample.item].picture.path, view, self._background)
             for sample, view in zip(samples, views, strict=True)
         ]
-        with torch.no_grad():
-            mean, std = self._model.encode_pictures(picture_tensor(pixels))
-        return mean.float().cpu(), std.float().cpu()
+        pictures = stacked(levels, device)
+
+        def encoded() -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                pixels = picture_tensor(to_device(pictures, device))
+                mean, std = fetch(self._model.encode_pictures(pixels))()
+            return mean.float(), std.float()
+
+        return encoded
 
     def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
         if not self._dataset.masked:
@@ -98,6 +122,12 @@ class LiveText:
             return self._model.encode_text(list(captions))
         return Conditioning.cat([self._remembered(caption) for caption in captions])
 
+    def ahead(self, captions: Sequence[str]) -> Callable[[], Conditioning]:
+        if not self._trained:
+            return lambda: self.condition(captions)
+        ids = pinned(tokenize(captions, self._model.max_tokens), self._model.device)
+        return lambda: self._model.encode_ids(ids)
+
     def _remembered(self, caption: str) -> Conditioning:
         if caption not in self._memory:
             if len(self._memory) >= REMEMBERED_CAPTIONS:
@@ -116,10 +146,18 @@ class CachedText:
         self._store, self._keys, self._device, self._dtype = store, keys, device, dtype
 
     def condition(self, captions: Sequence[str]) -> Conditioning:
+        return self._features(captions).to(self._device, self._dtype)
+
+    def ahead(self, captions: Sequence[str]) -> Callable[[], Conditioning]:
+        features = self._features(captions).to(CPU, self._dtype).pinned(self._device)
+        return lambda: features.to(self._device, self._dtype)
+
+    def _features(self, captions: Sequence[str]) -> Conditioning:
+        """On the CPU, as they are stored."""
         found = [self._store.get(self._keys[caption]) for caption in captions]
         hidden = torch.stack([tensors["hidden"] for tensors in found])
         pooled = torch.stack([t["pooled"] for t in found]) if "pooled" in found[0] else None
-        return Conditioning(hidden, pooled).to(self._device, self._dtype)
+        return Conditioning(hidden, pooled)
 
 
 def cache_text(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from lorasmith import tensor_transfer
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
 from lorasmith.models.checkpoint import load_model
+from lorasmith.sampling import generate, image_writer
 from lorasmith.sampling.infotext import Infotext, read_infotext, save_picture
 from lorasmith.sampling.loras import short_hash
 
@@ -40,6 +44,64 @@ def test_pictures_have_their_seeds_and_carry_what_made_them(tmp_path) -> None:
         info.settings.items()
     )
     assert (info.settings["Size"], info.settings["Model"]) == ("64x64", "demo")
+
+
+@pytest.mark.parametrize("options", [("--count", "5", "--batch", "2"), ("--prompts", "p.txt")])
+def test_written_in_threads_as_for_a_gpu_they_are_the_same(tmp_path, monkeypatch, options) -> None:
+    (tmp_path / "p.txt").write_text("a star\na hat --s 2\nred body\n")
+    prompt = [] if "--prompts" in options else ["star"]
+    said = []
+    for folder, apart in (("one", False), ("many", True)):
+        monkeypatch.setattr(tensor_transfer, "frees_cpu", lambda device, apart=apart: apart)
+        result = run(*prompt, "--seed", "7", *options, *FAST, "--out", folder)
+        assert result.exit_code == 0, result.output
+        said.append(result.output.replace(folder, ""))
+    assert said[0] == said[1]
+    one, many = (tmp_path / folder for folder in ("one", "many"))
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(many) for path in many.rglob("*") if path.is_file())
+    assert len(files) in (5, 6)
+    for file in files:
+        assert (one / file).read_bytes() == (many / file).read_bytes()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_full_disk_is_said_and_no_place_stays_taken(tmp_path, monkeypatch, apart) -> None:
+    save, saved = Image.Image.save, []
+
+    def full(self: Image.Image, path, **rest: object) -> None:
+        if len(saved) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved.append(path)
+        save(self, path, **rest)
+
+    monkeypatch.setattr(tensor_transfer, "frees_cpu", lambda device: apart)
+    monkeypatch.setattr(image_writer, "THREADS", 1)
+    monkeypatch.setattr(Image.Image, "save", full)
+    result = run("star", "--seed", "7", "--count", "6", "--batch", "1", *FAST)
+    assert result.exit_code == 2
+    assert "00003-9.png: the disk is full" in " ".join(result.output.split())
+    names = sorted(path.name for path in (tmp_path / "outputs").iterdir())
+    assert names == ["00001-7.png", "00002-8.png"]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_stop_says_what_is_written_and_all_of_it_is(tmp_path, monkeypatch, apart) -> None:
+    progress = generate._Counter.add
+
+    def stop_in_the_third(self: generate._Counter, steps: int) -> None:
+        progress(self, steps)
+        if self.done == 5:
+            self._controls.stop()
+
+    monkeypatch.setattr(tensor_transfer, "frees_cpu", lambda device: apart)
+    monkeypatch.setattr(generate._Counter, "add", stop_in_the_third)
+    result = run("star", "--seed", "7", "--count", "4", "--batch", "1", *FAST)
+    assert result.exit_code == 130
+    assert "stopped; 2 pictures: outputs/00001-7.png to 00002-8.png" in result.output
+    paths = sorted((tmp_path / "outputs").iterdir())
+    assert [path.name for path in paths] == ["00001-7.png", "00002-8.png"]
+    assert all(read_infotext(path) is not None for path in paths)
 
 
 def test_nothing_is_overwritten(tmp_path) -> None:

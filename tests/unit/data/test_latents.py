@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.late_copies import LateCopies
 from torch import Tensor
 
 from lorasmith.data import latents
@@ -231,6 +232,115 @@ def test_default_folder_lies_in_the_dataset_or_with_the_user(
     one, other = (default_cache_folder(tmp_path / name) for name in ("a", "b"))
     assert one.parent == tmp_path / "user" / "lorasmith"
     assert one != other
+
+
+def test_bytes_become_the_numbers_of_the_formula() -> None:
+    """Of every byte, by numpy's division and subtraction in float32."""
+    levels = np.arange(256, dtype=np.uint8)
+    expected = levels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    given = latents.picture_tensor(torch.from_numpy(levels).view(1, 16, 16, 1).expand(1, 16, 16, 3))
+    assert given.shape == (1, 3, 16, 16)
+    for channel in given[0]:
+        assert np.array_equal(channel.reshape(-1).numpy(), expected)
+
+
+class Slow(Encoder):
+    """Notes how many batches had been stored when each was begun."""
+
+    def __init__(self, stored: Callable[[], int]) -> None:
+        super().__init__()
+        self.stored_before: list[int] = []
+        self._stored = stored
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        self.stored_before.append(self._stored())
+        mean, std = super().__call__(pixels)
+        return mean.clone(), std
+
+
+def test_a_gpu_has_the_next_batch_before_results_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = TensorStore(folder / "plain")
+    _, keys = run(folder, plain)
+    done: list[int] = [0]
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Progress):
+            done.append(event.done)
+
+    device = LateCopies(monkeypatch)
+    encoder = Slow(lambda: len(done) - 1)
+    store = TensorStore(folder / "late")
+    cache_latents(open_dataset(folder), store, encoder, vae_key="v", batch=2, observer=watch)
+    assert encoder.stored_before == [0, 0, 1, 2, 3], "each is begun with the one before it unread"
+    assert done[1:] == [2, 3, 5, 7, 8]
+    assert device.waits == 5
+    for key in keys.values():
+        for name, tensor in plain.get(key).items():
+            assert torch.equal(store.get(key)[name], tensor)
+
+
+def test_a_gpu_that_is_stopped_keeps_what_it_has_encoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LateCopies(monkeypatch)
+    controls = Controls()
+
+    def stop(event: Event) -> None:
+        controls.stop()
+
+    store = TensorStore(folder / CACHE_FOLDER)
+    with pytest.raises(Stopped):
+        run(folder, store, controls=controls, observer=stop)
+    assert len(TensorStore(store.folder)) == 3  # The first batch was stored, the second begun.
+
+
+def test_a_gpu_names_the_picture_whose_numbers_are_not_finite(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LateCopies(monkeypatch)
+    calls = [0]
+
+    def encode(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        mean = pixels[:, :, ::8, ::8].clone()
+        if calls[0] == 2:
+            mean[0, 0, 0, 0] = float("inf")
+        return mean, mean.abs()
+
+    store = TensorStore(folder / CACHE_FOLDER)
+    with pytest.raises(CheckpointError, match=r"tall 2\.png"):
+        cache_latents(open_dataset(folder), store, encode, vae_key="v", batch=2)
+    assert len(TensorStore(store.folder)) == 4, "the batch before it and the one after it are kept"
+
+
+def test_so_many_pictures_are_decoded_ahead_that_every_thread_has_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    render = latents.render
+
+    def noted(path: Path, *rest: object) -> np.ndarray:
+        decoded.append(path.name)
+        return render(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(latents, "render", noted)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    seen: list[int] = []
+
+    def encode(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        deadline = time.monotonic() + 5
+        while len(decoded) < min(len(seen) + 5, 8):
+            assert time.monotonic() < deadline, "too few are decoded ahead"
+            time.sleep(0.001)
+        time.sleep(0.02)  # Time enough to decode more.
+        seen.append(len(decoded))
+        return pixels[:, :, ::8, ::8], pixels[:, :, ::8, ::8].abs()
+
+    store = TensorStore(folder / CACHE_FOLDER)
+    cache_latents(open_dataset(folder), store, encode, vae_key="v", batch=1)
+    assert seen == [6, 7, 8, 8, 8, 8, 8, 8], "the one that is encoded, and one for each thread"
 
 
 KILLED = """

@@ -18,6 +18,7 @@ from PIL import Image
 from tests.tiny_models import tiny_checkpoint, tiny_model
 from tests.unit.sampling.conftest import write_lora
 
+from lorasmith import tensor_transfer
 from lorasmith.errors import Stopped
 from lorasmith.events import Controls, Event, Progress
 from lorasmith.models.checkpoint import exchange_vae, load_model
@@ -132,6 +133,18 @@ def test_a_damaged_cell_and_a_changed_lora_are_drawn_again(bench: Bench, tmp_pat
     write_lora(lora, bench.demo, 2)
     assert bench.make(bench.grid("seed=1,2")).drawn == 2
     assert len(bench.cells) == 4
+
+
+def test_cells_written_in_threads_are_the_same(bench: Bench, monkeypatch) -> None:
+    grid = bench.grid("seed=1,2", "cfg=1,3")
+    bench.make(grid)
+    one = {path.name: path.read_bytes() for path in (bench.out / "cells").iterdir()}
+    monkeypatch.setattr(tensor_transfer, "frees_cpu", lambda device: True)
+    bench.out = bench.folder / "threads"
+    assert bench.make(bench.grid("seed=1,2", "cfg=1,3")).drawn == 4
+    assert one == {path.name: path.read_bytes() for path in (bench.out / "cells").iterdir()}
+    record = json.loads((bench.out / "grid.json").read_text(encoding="utf-8"))
+    assert all("file" in cell for cell in record["cells"]), "shown when all are written"
 
 
 def test_a_stop_keeps_what_is_done_and_shows_it(bench: Bench) -> None:

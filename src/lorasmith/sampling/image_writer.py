@@ -1,0 +1,86 @@
+"""Images go to disk while the next ones are drawn.
+
+Packing a PNG of 1024 px takes a processor a third of a second, in which a GPU would wait.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from lorasmith import tensor_transfer
+from lorasmith.errors import UserError
+
+THREADS = 4
+# Images that may wait, those that are being written among them; one of 4096 px takes 50 MB.
+MOST_WAITING = 8
+
+
+class ImageWriter:
+    """Calls what writes images, in threads where ``device`` leaves the processor free, else at
+    once. At the end of its block all are written.
+
+    An error of a writing call is raised from :meth:`add`, of a later image perhaps, or at the
+    block's end, after the others that were begun; it comes before other errors of the block.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        threads = min(THREADS, os.cpu_count() or 1)
+        apart = tensor_transfer.frees_cpu(device)
+        self._pool = ThreadPoolExecutor(threads, "image-writer") if apart else None
+        self._waiting: deque[tuple[Future[object], Callable[[], object]]] = deque()
+        self._failed = False
+
+    def add(self, write: Callable[[], object], written: Callable[[], object]) -> None:
+        """
+        Args:
+            write: in any thread.
+            written: called in this one after ``write``, if that raised nothing; in the order in
+                which they were added.
+        """
+        if self._pool is None:
+            write()
+            written()
+            return
+        self._waiting.append((self._pool.submit(write), written))
+        while self._waiting and (len(self._waiting) > MOST_WAITING or self._waiting[0][0].done()):
+            self._finish_first()
+
+    def _finish_first(self) -> None:
+        write, written = self._waiting.popleft()
+        try:
+            write.result()
+        except UserError:
+            self._failed = True
+            raise
+        written()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is None:
+            return
+        failures: list[UserError] = []
+        known = self._failed  # Raised from add(), and on its way.
+        try:
+            while self._waiting:
+                try:
+                    self._finish_first()
+                except UserError as failure:
+                    failures.append(failure)
+        finally:
+            self._pool.shutdown()
+        if failures and not known and not isinstance(error, KeyboardInterrupt):
+            raise failures[0]
