@@ -97,7 +97,7 @@ Special = Callable[[str, str], float]
 _LARGEST = 1e6
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 _SPECIAL = re.compile(r"(?P<letter>[XRU])(?P<offset>[+-]\d[\d.]*)?\Z", re.IGNORECASE)
-_PAIR = re.compile(r"([A-Za-z_]\w*(?:-\w+)?)\s*=")
+_PAIR = re.compile(r"(?<!\w)([A-Za-z_]\w*(?:-\w+)?)\s*=")
 _SIDES = {
     "down": INPUTS, "down_lr_weight": INPUTS, "mid": (MIDDLE,), "mid_lr_weight": (MIDDLE,),
     "up": OUTPUTS, "up_lr_weight": OUTPUTS,

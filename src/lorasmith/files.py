@@ -35,6 +35,14 @@ DTYPE_BYTES = {
 }  # fmt: skip
 
 
+def user_path(text: str | Path) -> Path:
+    """``~`` is the home folder; where nobody has that name, the text stays as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """One line of a safetensors header. ``begin`` and ``end`` are absolute file offsets."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lorasmith.errors import RunError
+from lorasmith.files import user_path
 
 EPOCH_FILE = re.compile(r"(?P<name>.+)-(?P<number>\d{6})", re.ASCII | re.DOTALL)
 STEP_FILE = re.compile(r"(?P<name>.+)-step(?P<number>\d{8})", re.ASCII | re.DOTALL)
@@ -72,7 +73,7 @@ def find_run_folder(path: Path) -> Path:
     Raises:
         RunError: there is none, or there are several.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     for place in (path, DEFAULT_OUTPUT / path):
         runs = runs_at(place.resolve())
         if len(runs) == 1:

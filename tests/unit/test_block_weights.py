@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -252,3 +253,10 @@ def test_no_text_of_its_own_words_crashes_the_parser(text: str) -> None:
     ):
         found = read_or_none(read, text)
         assert found is None or isinstance(found, dict)
+
+
+def test_a_long_word_is_refused_at_once() -> None:
+    begin = time.process_time()
+    with pytest.raises(ValueError, match="0xfff"):
+        parse_given("0x" + "f" * 100_000)
+    assert time.process_time() - begin < 0.5

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasmith.files import atomic_folder, atomic_path, remove_abandoned, write_text
+from lorasmith.files import atomic_folder, atomic_path, remove_abandoned, user_path, write_text
 
 WRITER = """
 import sys, time
@@ -107,3 +107,9 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"):
         write_half(tmp_path / "a")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_tilde_of_nobody_stays_as_it_is() -> None:
+    """As a shell leaves it; that there is no such folder is for whoever opens it to say."""
+    assert user_path("~+a/pictures") == Path("~+a/pictures")
+    assert user_path("~/pictures") == Path.home() / "pictures"

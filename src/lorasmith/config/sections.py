@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from PIL import ImageColor
@@ -11,6 +10,7 @@ from pydantic import field_validator, model_validator
 from lorasmith.config.augment_section import AugmentSettings
 from lorasmith.config.fields import Section, setting
 from lorasmith.config.values import Every, Extension, Size, UserPath
+from lorasmith.files import user_path
 
 
 class ModelSettings(Section):
@@ -56,7 +56,7 @@ class ModelSettings(Section):
     def _usable(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("is empty; name a model, or leave it out for the demo model")
-        return str(Path(value).expanduser()) if value.startswith("~") else value
+        return str(user_path(value)) if value.startswith("~") else value
 
 
 class CaptionSettings(Section):

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from lorasmith.block_weights import learning_weights, sizes, to_text
+from lorasmith.files import user_path
 from lorasmith.number_text import number_hint, parse_number
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
@@ -187,7 +188,7 @@ def path(value: Any) -> Any:
     if isinstance(value, str | Path):
         if not str(value).strip():
             raise ValueError("is empty; name a file or a folder, or leave it out")
-        return Path(value).expanduser()
+        return user_path(value)
     return value
 
 

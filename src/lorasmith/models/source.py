@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from lorasmith.errors import CheckpointError, Problem, UserError, quantity
-from lorasmith.files import ASSETS, read_safetensors_header
+from lorasmith.files import ASSETS, read_safetensors_header, user_path
 from lorasmith.models.architecture import architecture_of_parts
 from lorasmith.models.family import (
     BASE_TODO,
@@ -225,7 +225,7 @@ def locate(source: str | Path, *, vae: bool = False) -> Path:
     """
     if str(source) == "demo":
         return DEMO
-    path = Path(source).expanduser()
+    path = user_path(source)
     try:
         if path.exists():
             return path

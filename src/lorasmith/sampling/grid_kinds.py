@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from lorasmith.errors import Problem, PromptError, UserError
+from lorasmith.files import user_path
 from lorasmith.sampling.grid_axes import Axis, Kind, Setup, Sources, Value
 from lorasmith.sampling.grid_snapshots import (
     Snapshot,
@@ -243,7 +244,7 @@ def _blocks(items: list[str], target: str, sources: Sources) -> list[Value]:
 def _loras(items: list[str], target: str, sources: Sources) -> list[Value]:
     values = []
     for item in items:
-        path = Path(item).expanduser()
+        path = user_path(item)
         if item.lower() in NOTHING:
             edit = LoraEdit(removed=True)
         elif path.is_file():

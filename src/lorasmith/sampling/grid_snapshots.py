@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasmith.errors import Problem, RunError
-from lorasmith.files import read_safetensors_header
+from lorasmith.files import read_safetensors_header, user_path
 from lorasmith.run_paths import EPOCH_FILE, STEP_FILE, lora_name, loras_of, runs_at
 from lorasmith.sampling.grid_values import numbers
 
@@ -82,7 +82,7 @@ def find_snapshots(run: Path) -> list[Snapshot]:
 def find_run(run: str, folders: Sequence[Path] = ()) -> Path:
     """Where a run is that is named by its path, or by its name in one of ``folders``; the path as
     written when there is none."""
-    path = Path(run).expanduser()
+    path = user_path(run)
     places = [path, *(folder / path for folder in folders)]
     return next((place for place in places if is_run(place)), path)
 

@@ -13,8 +13,9 @@ from lorasmith.config.foreign.arguments import ARGUMENTS, WINDOWS_OWN, near, una
 from lorasmith.config.foreign.reading import unglued
 from lorasmith.config.foreign.result import Given, Remark
 from lorasmith.config.foreign.source import Source
-from lorasmith.config.foreign.tables import read_table, user_path
+from lorasmith.config.foreign.tables import read_table
 from lorasmith.errors import Problem, SettingsError
+from lorasmith.files import user_path
 
 SCRIPT = re.compile(r"(?:.*[/\\])?((?:\w+_)?train_network|\w*train\w*|fine_tune)(\.py)?\Z")
 

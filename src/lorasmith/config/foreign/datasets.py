@@ -19,9 +19,10 @@ from lorasmith.config.foreign.arguments import ARGUMENTS
 from lorasmith.config.foreign.making import Making
 from lorasmith.config.foreign.reading import read_value
 from lorasmith.config.foreign.result import Conversion, Given, Made
-from lorasmith.config.foreign.tables import read_table, user_path
+from lorasmith.config.foreign.tables import read_table
 from lorasmith.config.schema import FOLDER_TABLES, all_settings
 from lorasmith.errors import Problem, SettingsError
+from lorasmith.files import user_path
 
 # What a subset may say for itself, besides its own folder; [general] and data sets may too.
 OF_SUBSETS = (

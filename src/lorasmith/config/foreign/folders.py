@@ -12,9 +12,9 @@ from typing import Any
 from lorasmith.config.foreign.engine import convert_source
 from lorasmith.config.foreign.result import Conversion, Made, Remark
 from lorasmith.config.foreign.source import Source
-from lorasmith.config.foreign.tables import user_path
 from lorasmith.config.load import load_settings
 from lorasmith.errors import Problem, SettingsError
+from lorasmith.files import user_path
 
 _NUMBERED = re.compile(r"(\d+)(?:_.*)?\Z", re.DOTALL)
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl", ".gif", ".tif", ".tiff")

@@ -19,8 +19,8 @@ from lorasmith.config.foreign.arguments import ARGUMENTS
 from lorasmith.config.foreign.argv import LAUNCHER, read_argv
 from lorasmith.config.foreign.result import Given, Remark
 from lorasmith.config.foreign.source import Source
-from lorasmith.config.foreign.tables import user_path
 from lorasmith.errors import Problem
+from lorasmith.files import user_path
 
 RENAMED = {
     "max_resolution": "resolution",

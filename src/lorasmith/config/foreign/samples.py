@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.config.foreign.making import Making
-from lorasmith.config.foreign.tables import user_path
 from lorasmith.config.sample_prompts import (
     MAX_SEED,
     RANDOM_SEED,
@@ -16,7 +15,7 @@ from lorasmith.config.sample_prompts import (
     read_line,
 )
 from lorasmith.config.schema import all_settings
-from lorasmith.files import parse_json, parse_toml
+from lorasmith.files import parse_json, parse_toml, user_path
 
 SAMPLERS = {
     "ddim": "ddim", "ddpm": "ddim", "pndm": "plms", "lms": "lms", "heun": "heun",

@@ -10,14 +10,6 @@ from lorasmith.errors import SettingsError
 from lorasmith.files import parse_json, parse_toml
 
 
-def user_path(text: str) -> Path:
-    """``~`` is the home folder; where nobody has that name, the text stays as it is."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
-
-
 def read_text(path: Path, *, code_page: str | None = None) -> str:
     """A text file in UTF-8, or in UTF-16 as Windows PowerShell writes it.
 
