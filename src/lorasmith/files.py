@@ -16,6 +16,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import threading
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ _TEMPORARY_STEM = 200
 _UNLOCKED = -1
 # Folders that this process has cleaned up.
 _swept: set[Path] = set()
+_umask_change = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -232,8 +234,9 @@ def _remove(path: Path) -> None:
 
 
 def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
+    with _umask_change:  # It can only be read by changing it, which is for the whole process.
+        current = os.umask(0)
+        os.umask(current)
     return current
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from lorasmith.errors import LoraFileError, RunError, Stopped
+from lorasmith.files import write_text
 from lorasmith.sampling.image_writer import MOST_WAITING, ImageWriter
 from lorasmith.sampling.infotext import Infotext, save_picture
 
@@ -165,3 +167,27 @@ def test_a_full_disk_in_a_thread_is_said_and_leaves_no_half_file(
     with pytest.raises(RunError, match="the disk is full"), ImageWriter(GPU) as writer:
         writer.add(lambda: save_picture(tmp_path / "a.png", image, Infotext("")), lambda: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_leave_the_mask_of_new_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the process's own, and can only be read by changing it."""
+    really = os.umask
+
+    def slow(mask: int) -> int:
+        before = really(mask)
+        time.sleep(0.001)
+        return before
+
+    before = really(0o027)
+    monkeypatch.setattr(os, "umask", slow)
+    try:
+        with ImageWriter(GPU) as writer:
+            for number in range(20):
+                path = tmp_path / str(number)
+                writer.add(partial(write_text, path, ""), lambda: None)
+        assert really(0o027) == 0o027
+    finally:
+        really(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
