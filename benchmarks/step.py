@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
+from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
 from lorasmith.diffusion.schedule import NoiseSchedule
@@ -52,7 +53,7 @@ LR = 1e-4
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table."""
+    """One line of the table; ``algorithm`` is of our side, the bare loop's is always LoRA."""
 
     precision: str
     batch: int
@@ -60,14 +61,38 @@ class Case:
     rank: int
     optimizer: str = "AdamW"
     compiled: bool = False
+    dropout: Dropout = Dropout()  # noqa: RUF009 (frozen)
+    algorithm: str = "lora"
+
+
+class BareDropout(nn.Module):
+    """What one writes between down and up: ``nn.Dropout``, as it is on a GPU; sd-scripts' rank
+    dropout; and torchvision's ``StochasticDepth`` by row for module dropout."""
+
+    def __init__(self, odds: Dropout) -> None:
+        super().__init__()
+        self.odds = odds
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.odds.neuron > 0:
+            h = torch.native_dropout(h, self.odds.neuron, True)[0]
+        if self.odds.rank > 0:
+            rank_dim = 1 if h.ndim == 4 else h.ndim - 1
+            shape = [n if dim in (0, rank_dim) else 1 for dim, n in enumerate(h.shape)]
+            h = h * (torch.rand(shape, device=h.device) > self.odds.rank)
+        if self.odds.module > 0:
+            shape = [len(h), *(1 for _ in h.shape[1:])]
+            h = h * h.new_empty(shape).bernoulli_(1.0 - self.odds.module)
+        return h
 
 
 class BareLoRA(nn.Module):
     """The textbook layer."""
 
-    def __init__(self, base: nn.Module, rank: int) -> None:
+    def __init__(self, base: nn.Module, rank: int, odds: Dropout) -> None:
         super().__init__()
-        self.base, self.scale = base, 1.0
+        self.base, self.scale = base, 1.0 / (1.0 - odds.rank)
+        self.drop = BareDropout(odds) if odds else None
         if isinstance(base, nn.Conv2d):
             self.down = nn.Conv2d(base.in_channels, rank, 1, bias=False)
             self.up = nn.Conv2d(rank, base.out_channels, 1, bias=False)
@@ -78,7 +103,8 @@ class BareLoRA(nn.Module):
         self.to(base.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + self.up(self.down(x)) * self.scale
+        h = self.down(x)
+        return self.base(x) + self.up(h if self.drop is None else self.drop(h)) * self.scale
 
 
 class Bare:
@@ -86,7 +112,7 @@ class Bare:
 
     def __init__(self, model: DiffusionModel, targets: list[Target], case: Case) -> None:
         self.unet, self.targets, self.case = model.unet, targets, case
-        self.layers = [BareLoRA(target.layer, case.rank) for target in targets]
+        self.layers = [BareLoRA(target.layer, case.rank, case.dropout) for target in targets]
         self.parameters = [p for m in self.layers for p in (m.down.weight, m.up.weight)]
         self.optimizer = _bare_optimizer(case.optimizer, self.parameters)
         self.schedule = DDPMScheduler(
@@ -135,8 +161,11 @@ class Ours:
     """The trainer's own step."""
 
     def __init__(self, model: DiffusionModel, root: AdapterRoot, case: Case) -> None:
-        self.network = AdapterNetwork.create([root], rank=case.rank)
-        group = FlatGroup("unet", self.network.parameter_groups()[0].parameters, LR)
+        self.network = AdapterNetwork.create(
+            [root], algorithm=case.algorithm, rank=case.rank, dropout=case.dropout
+        )
+        parameters = self.network.parameter_groups()[0].parameters
+        group = FlatGroup("unet", parameters, LR, compute=model.dtype)
         optimizer = build_optimizer(case.optimizer, [group], {})
         self.trainer = TrainStep(
             model,

@@ -50,6 +50,13 @@ def weight_dtype(layer: Layer) -> torch.dtype:
     return layer.held.dtype if isinstance(layer, HeldLayer) else layer.weight.dtype
 
 
+def in_dtype(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    """``parameter`` in ``dtype``. Where a training step has cast all of them at once, that copy,
+    which takes the gradient in its place (:class:`lorasmith.training.optim.FlatGroup`)."""
+    copy: Tensor | None = getattr(parameter, "low_precision", None)
+    return copy if copy is not None and copy.dtype == dtype else parameter.to(dtype)
+
+
 class Factor(nn.Module):
     """One trained tensor called ``weight``, so that ``lora_down.weight`` is its name everywhere."""
 

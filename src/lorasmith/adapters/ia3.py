@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lorasmith.adapters.base import (
     Adapter,
     Layer,
+    in_dtype,
     over_channels,
     own_product,
     weight_dtype,
@@ -95,7 +96,7 @@ class IA3(Adapter):
         return weight * self.weight.view(size)
 
     def delta(self, x: Tensor, layer: Layer) -> Tensor:
-        factors = over_channels(self.weight, layer).to(x.dtype)
+        factors = over_channels(in_dtype(self.weight, x.dtype), layer)
         if self._on_input:
             change = own_product(layer, x * factors)
         else:
@@ -112,7 +113,8 @@ class IA3(Adapter):
         if self.dropping or (self._on_input and not exact):
             # Half precision has few numbers near 1: small factors would be lost in x (1 + w).
             return self.forward(x, layer(x), layer)
-        factors = over_channels(self.weight * self.strength, layer)
+        own = self.weight if self.strength == 1.0 else self.weight * self.strength
+        factors = over_channels(own, layer)
         if self._on_input:
             scaled: Tensor = layer(x * (factors + 1.0))
             return scaled
@@ -122,7 +124,7 @@ class IA3(Adapter):
             if layer.bias is None:
                 return y * factors
             return torch.addcmul(over_channels(layer.bias, layer), y, factors)
-        y = torch.addcmul(y, y, factors.to(y.dtype))
+        y = torch.addcmul(y, y, over_channels(in_dtype(own, y.dtype), layer))
         return y if layer.bias is None else y.add_(over_channels(layer.bias, layer).to(y.dtype))
 
     def norm(self) -> Tensor:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorasmith.adapters.added import AddedWeight, new_magnitude, read_magnitude
-from lorasmith.adapters.base import Layer, apply_weight
+from lorasmith.adapters.base import Layer, apply_weight, in_dtype
 from lorasmith.adapters.loha import tucker_product
 from lorasmith.adapters.lora import kaiming
 from lorasmith.adapters.options import AdapterOptions
@@ -173,7 +173,7 @@ class LoKr(AddedWeight):
 
     def _multiplied(self, x: Tensor) -> Tensor:
         """(w1 ⊗ w2) x for x (..., I): w2 first on the D numbers, then w1 across the B."""
-        factors = {name: tensor.to(x.dtype) for name, tensor in self.factors().items()}
+        factors = {name: in_dtype(tensor, x.dtype) for name, tensor in self.factors().items()}
         w1 = _first(factors) * self.scale
         a, b = w1.shape
         rows = x.reshape(-1, x.shape[-1] // b)
@@ -189,7 +189,7 @@ class LoKr(AddedWeight):
 
     def _convolved(self, x: Tensor, layer: nn.Conv2d) -> Tensor:
         """The same for pictures (N, I, H, W): B groups of D channels, one convolution for all."""
-        factors = {name: tensor.to(x.dtype) for name, tensor in self.factors().items()}
+        factors = {name: in_dtype(tensor, x.dtype) for name, tensor in self.factors().items()}
         w1 = _first(factors) * self.scale
         b = w1.shape[1]
         groups = x.reshape(x.shape[0] * b, -1, *x.shape[2:])

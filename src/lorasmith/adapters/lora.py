@@ -27,6 +27,7 @@ from lorasmith.adapters.base import (
     Factor,
     Layer,
     apply_weight,
+    in_dtype,
     over_channels,
     own_product,
     weight_dtype,
@@ -206,10 +207,10 @@ class LoRA(AddedWeight):
             return self._plus_low_rank(x, layer(x), layer)
         rows = x.reshape(-1, x.shape[-1])
         y = layer(rows)
-        h = F.linear(rows, self.lora_down.weight.to(x.dtype))
+        h = F.linear(rows, in_dtype(self.lora_down.weight, x.dtype))
         if self.dropping:
             h = self.drop(h.view(*x.shape[:-1], -1)).view(h.shape)
-        up = self.lora_up.weight.to(y.dtype)
+        up = in_dtype(self.lora_up.weight, y.dtype)
         y.addmm_(h, up.t(), alpha=self.scale * self.strength)
         out: Tensor = y.view(*x.shape[:-1], -1)
         return out
@@ -240,14 +241,15 @@ class LoRA(AddedWeight):
 
     def _low_rank(self, x: Tensor, layer: Layer) -> Tensor:
         """up · down x, the step's masks on what is between them."""
-        down, up = self.lora_down.weight.to(x.dtype), self.lora_up.weight.to(x.dtype)
+        down = in_dtype(self.lora_down.weight, x.dtype)
+        up = in_dtype(self.lora_up.weight, x.dtype)
         if isinstance(layer, nn.Linear):
             h = F.linear(x, down)
             return F.linear(self.drop(h) if self.dropping else h, up)
         if self._mid is None:
             h = apply_weight(layer, x, down)
         else:
-            h = apply_weight(layer, F.conv2d(x, down), self._mid.to(x.dtype))
+            h = apply_weight(layer, F.conv2d(x, down), in_dtype(self._mid, x.dtype))
         if self.dropping:
             h = self.drop(h.movedim(1, -1)).movedim(-1, 1)
         return F.conv2d(h, up)
@@ -288,8 +290,8 @@ class LoRA(AddedWeight):
         if isinstance(layer, nn.Linear):
             rows = x.reshape(-1, x.shape[-1])
             y = own_product(layer, rows)
-            h = F.linear(rows, self.lora_down.weight.to(x.dtype))
-            y.addmm_(h, self.lora_up.weight.to(y.dtype).t(), alpha=scale)
+            h = F.linear(rows, in_dtype(self.lora_down.weight, x.dtype))
+            y.addmm_(h, in_dtype(self.lora_up.weight, y.dtype).t(), alpha=scale)
         else:
             y = own_product(layer, x)
             y.add_(self._low_rank(x, layer), alpha=scale)

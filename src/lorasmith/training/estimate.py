@@ -112,7 +112,7 @@ class MemoryEstimate:
     Args:
         what: "training step", "encoding pictures", "drawing pictures", "measuring".
         weights: of the frozen model, as far as it is there.
-        adapter: trained numbers and their gradients.
+        adapter: trained numbers, their gradients, and their copies in half precision.
         optimizer: its state, and the averaged weights.
         activations: everything that comes and goes.
     """

@@ -23,7 +23,7 @@ from lorasmith.training.estimate import MemoryEstimate, values_beside
 from lorasmith.training.memory_trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.network_setup import make_network
 from lorasmith.training.objective import MicroBatch, build_objective
-from lorasmith.training.optim import FlatGroup, flat_groups
+from lorasmith.training.optim import FlatGroup, cast_at_once, flat_groups
 
 META = torch.device("meta")
 
@@ -117,6 +117,7 @@ class EmptyRun:
                 (group.name, group.parameters, 1.0)
                 for group in self.network.parameter_groups()
             ],
+            dtype,
         )  # fmt: skip
 
     def step(self) -> MemoryEstimate:
@@ -140,10 +141,14 @@ class EmptyRun:
             self.network.begin_step(0, 0, samples, size=shape[-2:], dtype=self.model.dtype)
             return objective.loss_sum(self.model, batch, 0)
 
+        def run() -> None:
+            with cast_at_once(self.groups):
+                backward(forward())
+
         with self.network.attached():
             if self.network.dropout.neuron > 0:
                 forward()  # After a first step all masks are made before the next.
-            peak = peak_bytes(lambda: backward(forward()), self._known())
+            peak = peak_bytes(run, self._known())
         self.network.end_step()
         return self.step_with(peak)
 
@@ -207,7 +212,8 @@ class EmptyRun:
         modules = [*self.model.networks, *self.network.adapters.values()]
         known = [tensor for module in modules for tensor in tensors_of(module)]
         away = [t for m in self.model.unet.modules() for t in getattr(m, "away", {}).values()]
-        return [*known, *away, *(group.flat for group in self.groups)]
+        copies = [group.copy for group in self.groups if group.copy is not None]
+        return [*known, *away, *(group.flat for group in self.groups), *copies]
 
     def _resident(self) -> int:
         kept = ["unet"]
@@ -230,8 +236,13 @@ class EmptyRun:
 
     def _with_trained(self, what: str, weights: int, activations: int) -> MemoryEstimate:
         values = sum(group.flat.numel() for group in self.groups)
+        copies = sum(group.copy.nbytes for group in self.groups if group.copy is not None)
         return MemoryEstimate(
-            what, weights, 8 * values, int(4 * values * values_beside(self.settings)), activations
+            what,
+            weights,
+            8 * values + copies,
+            int(4 * values * values_beside(self.settings)),
+            activations,
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeGuard
 
@@ -31,13 +31,24 @@ class FlatGroup:
     The modules keep their own ``nn.Parameter`` objects; only the storage behind them moves.
     Autograd adds into an existing ``.grad`` in place, so the gradients stay views too.
 
+    Where the model computes in another precision, a step casts them all at once: each parameter
+    has a copy, again a view into one flat tensor, that takes its place in the products. It takes
+    the gradient, too, and :meth:`collect` adds those of all copies into :attr:`grad` at once.
+
     Args:
         lr: what the optimizer gets, before the schedule's factor.
         ratio: share of the optimizer's change that is made, for optimizers with one lr for all.
+        compute: the precision that the model computes in; the parameters' own for None.
     """
 
     def __init__(
-        self, name: str, parameters: Sequence[nn.Parameter], lr: float, ratio: float = 1.0
+        self,
+        name: str,
+        parameters: Sequence[nn.Parameter],
+        lr: float,
+        ratio: float = 1.0,
+        *,
+        compute: torch.dtype | None = None,
     ) -> None:
         assert parameters, f"group {name} has no parameters"
         self.name, self.lr, self.ratio, self.members = name, lr, ratio, list(parameters)
@@ -52,27 +63,80 @@ class FlatGroup:
             data.copy_(parameter.data.reshape(-1))
             parameter.data = data.view(parameter.shape)
             parameter.grad = grad.view(parameter.shape)
+        self.copy: Tensor | None = None
+        self._copies: list[Tensor] = []
+        if compute not in (None, first.dtype):
+            self.copy = torch.empty_like(self.flat, dtype=compute, requires_grad=False)
+            shapes = zip(parameters, self.copy.split(sizes), strict=True)
+            self._copies = [
+                piece.view(parameter.shape).detach().requires_grad_() for parameter, piece in shapes
+            ]
 
     @property
     def grad(self) -> Tensor:
         assert self.flat.grad is not None
         return self.flat.grad
 
+    @torch.no_grad()
+    def cast(self) -> None:
+        """Let the parameters' copies, as the weights are now, stand for them."""
+        if self.copy is not None:
+            self.copy.copy_(self.flat)
+            for parameter, copy in zip(self.members, self._copies, strict=True):
+                parameter.low_precision = copy  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Add the copies' gradients to :attr:`grad`; a further :meth:`cast` has to follow."""
+        grads = [copy.grad for copy in self._copies]
+        if self.copy is None or all(grad is None for grad in grads):
+            return
+        none = self.copy.new_zeros(1)
+        pieces = [
+            none.expand(copy.numel()) if grad is None else grad.reshape(-1)
+            for copy, grad in zip(self._copies, grads, strict=True)
+        ]
+        torch.cat(pieces, out=self.copy)  # Its numbers have done their work.
+        self.grad.add_(self.copy)
+
+    def release(self) -> None:
+        """Let the parameters stand for themselves again."""
+        for parameter, copy in zip(self.members, self._copies, strict=False):
+            copy.grad = None
+            parameter.low_precision = None  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def cast_at_once(groups: Sequence[FlatGroup]) -> Iterator[None]:
+    """For one forward and backward pass: the parameters in the precision that it computes in."""
+    try:
+        for group in groups:
+            group.cast()
+        yield
+        for group in groups:
+            group.collect()
+    finally:
+        for group in groups:
+            group.release()
+
 
 def flat_groups(
-    optimizer: str, pieces: Iterable[tuple[str, Sequence[nn.Parameter], float]]
+    optimizer: str,
+    pieces: Iterable[tuple[str, Sequence[nn.Parameter], float]],
+    compute: torch.dtype | None = None,
 ) -> list[FlatGroup]:
-    """Groups for the optimizer of that name, from (name, parameters, learning rate).
+    """Groups for the optimizer of that name, from (name, parameters, learning rate), for a model
+    that computes in ``compute``.
 
     Adaptive optimizers have one step size ``d`` and take one lr for all groups; the groups' own
     rates then say which share of the change each group makes, none of it for an lr of 0.
     """
     pieces = list(pieces)
     if not optimizer_facts(optimizer).adaptive:
-        return [FlatGroup(name, parameters, lr) for name, parameters, lr in pieces]
+        return [FlatGroup(name, parameters, lr, compute=compute) for name, parameters, lr in pieces]
     top = max((lr for _, _, lr in pieces), default=0.0)
     return [
-        FlatGroup(name, parameters, top, lr / top if top else 1.0)
+        FlatGroup(name, parameters, top, lr / top if top else 1.0, compute=compute)
         for name, parameters, lr in pieces
     ]
 

@@ -183,6 +183,7 @@ def _trainer(
             (group.name, group.parameters, lrs[group.part] * group.rate)
             for group in network.parameter_groups()
         ],
+        precision.dtype,
     )
     return TrainStep(
         model,

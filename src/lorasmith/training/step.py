@@ -14,7 +14,7 @@ from lorasmith.training.ema import Ema
 from lorasmith.training.interventions import Interventions
 from lorasmith.training.lr import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
-from lorasmith.training.optim import FlatGroup, clip_gradients
+from lorasmith.training.optim import FlatGroup, cast_at_once, clip_gradients
 from lorasmith.training.processes import Processes
 
 
@@ -83,8 +83,9 @@ class TrainStep:
         self.network.begin_step(
             self.objective.seed, step, batch.samples, size=size, dtype=self.model.dtype
         )
-        loss = self.objective.loss_sum(self.model, batch, step) / total
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        with cast_at_once(self.groups):
+            loss = self.objective.loss_sum(self.model, batch, step) / total
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         self.network.end_step()  # Masks are as large as what they are applied to.
         return loss.detach()
 

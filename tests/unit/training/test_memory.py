@@ -25,7 +25,7 @@ from lorasmith.training.memory_model import EmptyRun, Use, checkpointed, unet_sa
 from lorasmith.training.memory_trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.network_setup import make_network
 from lorasmith.training.objective import MicroBatch, build_objective
-from lorasmith.training.optim import flat_groups
+from lorasmith.training.optim import cast_at_once, flat_groups
 from lorasmith.training.prepare import Prepared, prepare
 
 META = torch.device("meta")
@@ -56,15 +56,18 @@ def profiled(action: Callable[[], object]) -> int:
     return most
 
 
-def real_step(settings: TrainSettings) -> int:
+def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> int:
     """The activations of a step on the CPU, as the allocator counts them."""
     model = tiny_model()
+    nn.Module.to(model.unet, dtype)
+    model.dtype = dtype
     blocks = checkpointed(settings.train.gradient_checkpointing, model.unet)
     keep(model.unet, unet_saving(settings), torch.device("cpu"))
     if blocks:
         model.enable_gradient_checkpointing(blocks)
     network = make_network(settings, model.architecture, model.adapter_roots())
-    flat_groups("AdamW", [(g.name, g.parameters, 1.0) for g in network.parameter_groups()])
+    pieces = [(g.name, g.parameters, 1.0) for g in network.parameter_groups()]
+    groups = flat_groups("AdamW", pieces, dtype)
     objective, side = build_objective(settings, model), PIXELS // 8
     shape = (settings.train.batch, 4, side, side)
     hidden = torch.zeros(shape[0], 77, 16)
@@ -75,8 +78,9 @@ def real_step(settings: TrainSettings) -> int:
     network.attach()
 
     def step() -> None:
-        network.begin_step(0, 0, batch.samples, size=(side, side))
-        objective.loss_sum(model, batch, 0).backward()
+        network.begin_step(0, 0, batch.samples, size=(side, side), dtype=dtype)
+        with cast_at_once(groups):
+            objective.loss_sum(model, batch, 0).backward()
 
     step()  # The masks of a second step are made before it.
     network.end_step()
@@ -106,6 +110,18 @@ def test_a_step_takes_what_is_estimated(more: dict[str, str]) -> None:
     settings = settings_with(**more)
     estimated = EmptyRun(settings, tiny_architecture(), torch.float32, USE).step()
     assert estimated.activations == pytest.approx(real_step(settings), rel=0.1)
+
+
+def test_copies_in_half_precision_and_their_gradients_are_counted() -> None:
+    """At a rank at which they are most of a step's memory."""
+    settings = settings_with(adapter__rank="256", train__gradient_checkpointing="true")
+    run = EmptyRun(settings, tiny_architecture(), torch.bfloat16, USE)
+    values = sum(group.flat.numel() for group in run.groups)
+    estimated = run.step()
+    assert estimated.adapter == (4 + 4 + 2) * values
+    real = real_step(settings, torch.bfloat16)
+    assert real > 2 * values
+    assert estimated.activations == pytest.approx(real, rel=0.1)
 
 
 def test_masks_are_counted() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -47,20 +48,25 @@ def micro_batch(model: DiffusionModel, samples: Sequence[int], weight: float = 1
     return MicroBatch(mean, std, partial(model.encode_text, captions), weights, list(samples))
 
 
-def make(model: DiffusionModel, **options: object) -> TrainStep:
-    dropout = options.pop("dropout", None)
+def make(
+    model: DiffusionModel,
+    *,
+    dropout: Dropout | None = None,
+    algorithm: str = "lora",
+    compute: torch.dtype | None = None,
+    **options: object,
+) -> TrainStep:
     network = AdapterNetwork.create(
-        model.adapter_roots(),
-        rank=4,
-        seed=SEED,
-        dropout=dropout,  # type: ignore[arg-type]
+        model.adapter_roots(), algorithm=algorithm, rank=4, seed=SEED, dropout=dropout
     )
     network.attach()
     with torch.no_grad():  # Up weights of zero would leave half of the gradients zero.
         for group in network.parameter_groups():
             for index, parameter in enumerate(group.parameters):
                 parameter += 0.02 * normal_per_sample(parameter.shape, 2, "test up", 0, [index])[0]
-    groups = [FlatGroup(g.name, g.parameters, LR) for g in network.parameter_groups()]
+    groups = [
+        FlatGroup(g.name, g.parameters, LR, compute=compute) for g in network.parameter_groups()
+    ]
     objective = Objective(
         NoiseSchedule("epsilon"), SEED, noise=Noise(offset=0.05), weights=Weights(min_snr_gamma=5.0)
     )
@@ -195,3 +201,80 @@ def test_gradient_checkpointing_changes_no_gradient(model: DiffusionModel) -> No
     recomputed = make(saving, dropout=Dropout(0.1, 0.1, 0.1))
     recomputed(0, [micro_batch(saving, [0, 1])], total=2)
     assert_near(gradients(recomputed), gradients(plain), NETWORK)
+
+
+def half(model: DiffusionModel) -> DiffusionModel:
+    for module in (model.unet, *model.text_encoders.values()):
+        torch.nn.Module.to(module, torch.bfloat16)
+    model.dtype = torch.bfloat16
+    return model
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("algorithm", ["lora", "locon", "lokr", "ia3", "dora", "loha", "oft"])
+def test_casting_all_factors_at_once_changes_no_gradient(
+    algorithm: str, checkpointing: bool
+) -> None:
+    """Against autograd through the cast of each parameter by itself; the second step shows that
+    the weights that the first one made are cast, and has two micro-batches."""
+    seen: list[list[Tensor]] = []
+    for compute in (None, torch.bfloat16):
+        trainer = make(half(tiny_model()), algorithm=algorithm, compute=compute)
+        if checkpointing:
+            trainer.model.enable_gradient_checkpointing()
+        grads: list[Tensor] = []
+        for step, batches in enumerate([[[0, 1]], [[2, 3], [4]]]):
+            parts = [micro_batch(trainer.model, samples) for samples in batches]
+            trainer(step, parts, total=3)
+            grads.append(gradients(trainer))
+        seen.append(grads)
+    by_itself, at_once = seen
+    if algorithm == "dora":  # The gradients of its lengths are added in float32, later than else.
+        assert_near(at_once[0], by_itself[0], NETWORK)
+        return
+    assert torch.equal(at_once[0], by_itself[0])
+    assert torch.equal(at_once[1], by_itself[1])
+
+
+def test_outside_a_step_the_newest_weights_apply(model: DiffusionModel) -> None:
+    trainer = make(half(model), compute=torch.bfloat16)
+    noisy, hidden = torch.ones(1, *SHAPE), torch.zeros(1, 77, 16)
+
+    @torch.no_grad()
+    def predict() -> Tensor:
+        t = torch.tensor([500])
+        return model.unet(noisy.bfloat16(), t, hidden.bfloat16()).sample.float()
+
+    trainer(0, [micro_batch(model, [0])], total=1)
+    after = predict()
+    with torch.no_grad():
+        for group in trainer.groups:
+            group.flat.zero_()
+    none = predict()
+    assert not torch.equal(none, after)
+
+    def failing() -> object:
+        raise KeyboardInterrupt
+
+    batch = replace(micro_batch(model, [0]), condition=failing)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(1, [batch], total=1)
+    with torch.no_grad():
+        for group in trainer.groups:
+            group.flat.fill_(0.01)
+    assert not torch.equal(predict(), none)
+
+
+def test_gradients_are_whole_after_each_micro_batch(model: DiffusionModel) -> None:
+    """The inspector looks there."""
+    trainer = make(half(model), compute=torch.bfloat16)
+    norms: list[float] = []
+
+    def batches() -> Iterator[MicroBatch]:
+        for sample in (0, 1):
+            yield micro_batch(model, [sample])
+            grads = [p.grad for g in trainer.groups for p in g.members]
+            norms.append(sum(float(grad.norm()) for grad in grads if grad is not None))
+
+    trainer(0, batches(), total=2)
+    assert 0 < norms[0] != norms[1]
