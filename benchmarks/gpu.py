@@ -42,7 +42,7 @@ HERE = "benchmarks.gpu_parts"
 
 PARTS = (
     Part(
-        "environment", "the machine, and what it can do at most", 25, f"{HERE}.environment:measure",
+        "environment", "the machine, and what it can do at most", 35, f"{HERE}.environment:measure",
         ("versions, GPU, memory, driver",
          "matrix products in bf16 and fp32, copies, what a launch and a wait cost"),
     ),
@@ -56,26 +56,28 @@ PARTS = (
         ("512 px, batch 1, 4, 8, rank 32, bf16, AdamW: bare and ours by turns A B B A",),
     ),
     Part(
-        "steps-sdxl", "SDXL: a step beside the bare loop's", 70, f"{HERE}.steps:sdxl",
+        "steps-sdxl", "SDXL: a step beside the bare loop's", 65, f"{HERE}.steps:sdxl",
         ("1024 px, batch 1, 4, rank 32, bf16, AdamW: bare and ours by turns A B B A",),
     ),
     Part(
-        "profile", "where the host waits, and what a step launches", 50, f"{HERE}.profile:measure",
+        "profile", "where the host waits, and what a step launches", 45, f"{HERE}.profile:measure",
         ("SD1.5 and SDXL at batch 1, bare and ours: launches, GPU idle, longest kernels, a trace",
          "PyTorch's warnings of synchronisation by the place in lorasmith, of steps and of runs"),
     ),
     Part(
-        "memory", "what saves memory: time and peak beside the plan", 95, f"{HERE}.memory:of_plan",
+        "memory", "what saves memory: time and peak beside the plan", 85, f"{HERE}.memory:of_plan",
         ("SDXL at 1024 px, batch 1, rank 32: whole, fp8, NF4, offloaded, AdamW8bit, recomputed",
          "SD1.5 at 512 px: whole, fp8, recomputed"),
     ),
     Part(
-        "repeat", "do runs of SD1.5 repeat, and go on exactly?", 75, f"{HERE}.repeat:measure",
-        ("a run of 12 steps, the same again, and one that is stopped after 6 and resumed",
-         "with and without performance.deterministic"),
+        "repeat", "do runs of SD1.5 repeat, and go on exactly?", 45, f"{HERE}.repeat:as_it_comes",
+        ("a run of 12 steps, the same again, and one that is stopped after 6 and resumed",),
     ),
     Part(
-        "pictures", "pictures drawn and encoded a second", 50, f"{HERE}.pictures:measure",
+        "repeat-exact", "the same with performance.deterministic", 45, f"{HERE}.repeat:exact",
+    ),
+    Part(
+        "pictures", "pictures drawn and encoded a second", 45, f"{HERE}.pictures:measure",
         ("20 steps with guidance: 16 pictures of SD1.5 at 512 px, 4 of SDXL at 1024 px",
          "96 and 32 PNG files to cached latents"),
     ),
@@ -95,10 +97,12 @@ class Options:
 
 
 def limit(parts: Sequence[Part], number: int, left: float) -> float:
-    """Seconds for ``parts[number]``: its share of those that are left, at most twice its own."""
-    shares = sum(part.seconds for part in parts[number:])
-    free = left - BETWEEN * (len(parts) - number)
-    return max(0.0, min(2.0 * parts[number].seconds, free * parts[number].seconds / shares))
+    """Seconds for ``parts[number]``: its share of those that are left. All but the last get at most
+    twice their own, so that one that hangs takes little from the others."""
+    part, later = parts[number], parts[number + 1 :]
+    free = max(0.0, left - BETWEEN * (1 + len(later)))
+    share = free * part.seconds / (part.seconds + sum(one.seconds for one in later))
+    return min(share, 2.0 * part.seconds) if later else share
 
 
 def run_parts(parts: Sequence[Part], options: Options) -> bool:

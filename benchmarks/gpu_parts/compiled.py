@@ -48,6 +48,7 @@ def one_model(bench: Bench, name: str, batches: Sequence[int]) -> None:
                 ours.step(0)
                 clock.sync()
             first = clock.read() - begin
+            bench.note(f"{name}, batch {batch}: the first compiled step took {first:.1f} s")
             compiled = statistics.median(time_steps(ours, steps, clock))
         graphs, breaks = counters["stats"]["unique_graphs"], counters["graph_break"]
         bench.row(

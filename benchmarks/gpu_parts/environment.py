@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -20,6 +21,9 @@ PACKAGES = (
 
 
 def measure(bench: Bench) -> None:
+    begin = time.perf_counter()
+    importlib.import_module("lorasmith.models.sd")  # Brings diffusers and transformers.
+    bench.note(f"diffusers and transformers imported in {time.perf_counter() - begin:.1f} s")
     facts(bench)
     products(bench)
     copies(bench)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,24 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from lorasmith.config.load import Override, load_settings
-from lorasmith.config.schema import TrainSettings
 from lorasmith.events import Controls
 from lorasmith.models.family import Architecture
 from lorasmith.models.saving import save_ldm
 from lorasmith.training.run import resume, train
 
 PICTURES = 4
-DETERMINISTIC = "performance.deterministic"
 
 
-def measure(bench: Bench) -> None:
+def as_it_comes(bench: Bench) -> None:
+    _measure(bench, "as it comes", {})
+
+
+def exact(bench: Bench) -> None:
+    """In a process of its own: some of it is decided when CUDA is first used."""
+    _measure(bench, "deterministic", {"performance.deterministic": "true"})
+
+
+def _measure(bench: Bench, label: str, settings: Mapping[str, str]) -> None:
     checkpoint, data = bench.scratch / "random.safetensors", bench.scratch / "pictures"
     begin = time.perf_counter()
     write_checkpoint(checkpoint, bench.architecture("sd15"), bench.device)
@@ -42,16 +48,7 @@ def measure(bench: Bench) -> None:
         "train.precision": "bf16", "adapter.text_encoder": "false", "validation.every_epochs": "0",
         "save.output": str(bench.scratch / "runs"),
     }  # fmt: skip
-    kinds: dict[str, Mapping[str, str]] = {"as it comes": {}}
-    if hasattr(TrainSettings().performance, "deterministic"):
-        # Last: what it asks of PyTorch holds for the rest of the process.
-        kinds["deterministic"] = {DETERMINISTIC: "true"}
-    else:
-        bench.note(f"there is no {DETERMINISTIC} to try")
-    for number, (label, settings) in enumerate(kinds.items()):
-        if bench.in_time(label, 25):
-            action = partial(rows, bench, label, {**usual, **settings}, f"run{number}")
-            bench.attempt(label, action)
+    rows(bench, label, {**usual, **settings})
 
 
 def write_checkpoint(path: Path, architecture: Architecture, device: torch.device) -> None:
@@ -75,30 +72,31 @@ def write_pictures(folder: Path, pixels: int, count: int) -> None:
     for number in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
         picture = coarse.resize((pixels, pixels), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{number:04d}.png")
+        picture.save(folder / f"{number:04d}.png", compress_level=1)
         (folder / f"{number:04d}.txt").write_text(f"picture {number}", encoding="utf-8")
 
 
-def rows(bench: Bench, label: str, settings: Mapping[str, str], name: str) -> None:
+def rows(bench: Bench, label: str, settings: Mapping[str, str]) -> None:
     steps = 4 if bench.tiny else 12
 
-    def run(kind: str, steps: int) -> Path:
-        own = {**settings, "save.name": f"{name}-{kind}", "train.steps": str(steps)}
-        chosen = load_settings(None, own)
+    def run(name: str, steps: int) -> Path:
+        chosen = load_settings(None, {**settings, "save.name": name, "train.steps": str(steps)})
         return train(chosen, console=Console(), controls=Controls())
+
+    def row(name: str, other: Path) -> None:
+        bench.row(
+            f"{steps} steps of SD1.5, batch 2, beside the first run's",
+            {"": name, "kernels": label, **compare(first, other), "s of a run": seconds},
+        )
 
     begin = time.perf_counter()
     first = run("first", steps)
     seconds = time.perf_counter() - begin
-    again = run("again", steps)
+    row("the same run again", run("again", steps))
     resumed = run("resumed", steps // 2)
     longer = [Override("train.steps", str(steps))]
     resume(resumed, longer, console=Console(), controls=Controls())
-    for kind, other in {"the same run again": again, "stopped half way, resumed": resumed}.items():
-        bench.row(
-            f"{steps} steps of SD1.5, batch 2, beside the first run's",
-            {"": kind, "kernels": label, **compare(first, other), "s of a run": seconds},
-        )
+    row("stopped half way, resumed", resumed)
 
 
 def compare(first: Path, other: Path) -> dict[str, str | float | bool | None]:

@@ -77,7 +77,7 @@ def demo_run(bench: Bench, name: str, steps: int, settings: Mapping[str, str]) -
 
 
 def row(bench: Bench, name: str, settings: Mapping[str, str]) -> None:
-    steps = 2 if bench.tiny else 20
+    steps = 2 if bench.tiny else 12
     drawn = {} if bench.tiny else {"sample.every_steps": str(steps)}
     begin = time.perf_counter()
     run = demo_run(bench, name, steps, {**drawn, **settings})

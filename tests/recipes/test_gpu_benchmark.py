@@ -33,6 +33,7 @@ TABLES = {
     ],
     "memory": ["Memory of a step, rank 4, bf16, batch 1"],
     "repeat": ["4 steps of SD1.5, batch 2, beside the first run's"],
+    "repeat-exact": ["4 steps of SD1.5, batch 2, beside the first run's"],
     "pictures": [
         "Drawn: dpmpp_2m, 2 steps, guidance 7",
         "Encoded: PNG files to cached latents",
@@ -128,7 +129,8 @@ def test_limits_fit_what_is_left() -> None:
         assert left >= -1e-6
     scarce = [limit(PARTS, number, 60.0) for number in range(len(PARTS))]
     assert all(0 < allowed <= 60 for allowed in scarce)
-    assert limit(PARTS, len(PARTS) - 1, 500.0) == 2 * PARTS[-1].seconds
+    assert limit(PARTS, 0, 10_000.0) == 2 * PARTS[0].seconds
+    assert limit(PARTS, len(PARTS) - 1, 301.0) == 300.0  # Nobody comes after it.
 
 
 def test_functions_that_stay_eager_are_counted() -> None:
