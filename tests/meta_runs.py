@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
+from lorasmith.models.checkpoint import assemble, empty_modules, fill_buffers
 from lorasmith.models.family import Architecture
-from lorasmith.models.sd import Conditioning
+from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.training.ema import Ema
 from lorasmith.training.lr import learning_rate
 from lorasmith.training.memory_model import EmptyRun, Use
@@ -107,6 +109,15 @@ class MetaRun:
         return seen
 
 
+def meta_model(architecture: Architecture, dtype: torch.dtype = torch.float32) -> DiffusionModel:
+    """A model without numbers."""
+    modules = empty_modules(architecture)
+    for part, module in modules.items():
+        nn.Module.to(module, dtype=torch.float32 if part == "vae" else dtype)
+        fill_buffers(module, META)
+    return assemble(architecture, modules, dtype, META)
+
+
 @contextlib.contextmanager
 def on_meta() -> Iterator[None]:
     """Optimizers in one kernel, which CUDA has and meta has not, made there all the same."""
@@ -136,7 +147,7 @@ def elsewhere(run: MetaRun, seen: OneDevice) -> Elsewhere:
     tensors = [path for path in strays(run.trainer) if not path.startswith(BY_DESIGN_ON_CPU)]
     return Elsewhere(
         tuple(tensors),
-        tuple(seen.mixed),
+        (*seen.mixed, *seen.scalars),
         tuple(seen.read),
         tuple(place for place in seen.on_cpu if not place.startswith(ON_CPU)),
         tuple(place for place in seen.uploads if not place.startswith(UPLOADS)),

@@ -6,6 +6,7 @@ looked at: which devices its tensors are on, what is read from the device, what 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import types
@@ -24,6 +25,7 @@ META = torch.device("meta")
 
 # What only takes a number from one device to the other; CUDA does it too.
 _COPIES = {"aten::_to_copy", "aten::copy_"}
+_ARITHMETIC = {f"aten::{name}" for name in ("add", "sub", "rsub", "mul", "div", "pow", "lerp")}
 # Kernels without a meta form. They change their arguments, which must all be on the device.
 _IN_PLACE = ("aten::_fused_", "aten::_amp_", "bitsandbytes::")
 # Made on the CPU first, and copied, which waits for the device.
@@ -34,8 +36,10 @@ class OneDevice(LiveBytes):
     """Watches the operations within the block.
 
     Attributes:
-        mixed: operations on tensors of two devices. CUDA takes some of them with a tensor of one
-            number on the CPU, at the cost of a copy; here they are no better than the rest.
+        mixed: operations on tensors of two devices.
+        scalars: those that CUDA takes: arithmetic with a tensor of one number on the CPU, which is
+            handed over as a number is.
+        doubles: operations on the device with 64-bit floats, which Apple's have not.
         read: operations that read a number from the device, which waits for it. They get 1.
         on_cpu, uploads: operations on CPU tensors alone, and copies to the device.
     """
@@ -43,6 +47,8 @@ class OneDevice(LiveBytes):
     def __init__(self) -> None:
         super().__init__()
         self.mixed: Counter[str] = Counter()
+        self.scalars: Counter[str] = Counter()
+        self.doubles: Counter[str] = Counter()
         self.read: Counter[str] = Counter()
         self.on_cpu: Counter[str] = Counter()
         self.uploads: Counter[str] = Counter()
@@ -57,6 +63,14 @@ class OneDevice(LiveBytes):
         super().__exit__(*raised)
         self._made.__exit__(*raised)
 
+    @contextlib.contextmanager
+    def _again(self) -> Iterator[None]:
+        super().__enter__()
+        try:
+            yield
+        finally:
+            super().__exit__(None, None, None)
+
     def __torch_dispatch__(
         self,
         func: Any,
@@ -65,10 +79,17 @@ class OneDevice(LiveBytes):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled() and func._can_decompose():
+            with self._again():  # As autograd does elsewhere, before it gets here.
+                return func.decompose(*args, **kwargs)
         name: str = func._schema.name
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         devices = {tensor.device.type for tensor in given}
         wanted = kwargs.get("device")
+        if "meta" in devices and any(t.dtype == torch.float64 for t in given):
+            self.doubles[f"{name} {place()}"] += 1
+        if name == "aten::_linalg_check_errors" and devices == {"meta"}:
+            self.read[place()] += 1
         if name == "aten::_local_scalar_dense" and devices == {"meta"}:
             self.read[place()] += 1
             return torch.ones((), dtype=args[0].dtype).item()
@@ -81,7 +102,8 @@ class OneDevice(LiveBytes):
                 if not to_device:
                     return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         elif len(devices) > 1:
-            self.mixed[f"{name} {[tuple(t.shape) for t in given if not t.is_meta]} {place()}"] += 1
+            one = name in _ARITHMETIC and all(t.is_meta or t.ndim == 0 for t in given)
+            (self.scalars if one else self.mixed)[f"{name} {place()}"] += 1
         elif devices == {"cpu"} and name not in _FREE:
             self.on_cpu[place()] += 1
         if name.startswith(_IN_PLACE):

@@ -103,7 +103,9 @@ def denoise(
         latents = noise * scheduler.init_noise_sigma
     else:
         latents = scheduler.add_noise(start.clean, noise, timesteps[:1])
-    on_device = timesteps.to(noise.device)
+    # Some are 64-bit floats, which Apple's GPUs have not and the denoiser makes 32 bits of.
+    narrow = timesteps.float() if timesteps.is_floating_point() else timesteps
+    on_device = narrow.to(noise.device)
     sampler, order = one_pass.sampler, scheduler.order
     for call, t in enumerate(timesteps):
         step = min(one_pass.skip + call // order, one_pass.steps - 1)

@@ -71,7 +71,9 @@ class LiveBytes(TorchDispatchMode):
             return made[0] if len(func._schema.returns) == 1 else tuple(made)
         out = func(*args, **kwargs)
         outs = out if isinstance(out, tuple) else (out,)
-        if key is not None and all(t is None or isinstance(t, Tensor) for t in outs):
+        # What makes tensors from nothing may make them elsewhere.
+        on_meta = all(t is None or (isinstance(t, Tensor) and t.is_meta) for t in outs)
+        if key is not None and func._schema.returns and on_meta:
             self._results[key] = tuple(None if t is None else _layout(t) for t in outs)
         return out
 

@@ -224,7 +224,7 @@ class Stray(nn.Module):
     ("fault", "where"),
     [
         ("none", ()),
-        ("a number on the CPU", ("mixed",)),
+        ("a number on the CPU", ("scalars",)),
         ("places on the CPU", ("mixed",)),
         ("read", ("read",)),
         ("fetched", ("read", "uploads")),
@@ -237,7 +237,8 @@ def test_what_is_looked_for_would_be_found(fault: str, where: tuple[str, ...]) -
     assert sorted(strays(stray)) == [".alpha", ".places"]
     with OneDevice() as seen:
         stray(torch.empty(2, 4, device=META)).sum().backward()
-    found = {name for name in ("mixed", "read", "on_cpu", "uploads") if getattr(seen, name)}
+    kinds = ("mixed", "scalars", "read", "on_cpu", "uploads")
+    found = {name for name in kinds if getattr(seen, name)}
     assert found == set(where)
 
 
