@@ -42,9 +42,10 @@ ON_CPU = (
 """Where operations on the CPU are meant."""
 
 UPLOADS = (
-    "lorasmith/adapters/network.py:AdapterNetwork.begin_step", "lorasmith/training/objective.py",
-    "lorasmith/models/sd.py",
-)  # fmt: skip
+    "lorasmith/tensor_transfer.py:to_device",
+    "lorasmith/adapters/network.py:AdapterNetwork.begin_step",
+    "lorasmith/models/sd.py:DiffusionModel.encode_rows",
+)
 """Where what was made there goes to the device."""
 
 
