@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import time
+from functools import partial
 
 import psutil
 import torch
@@ -24,10 +25,8 @@ def measure(bench: Bench) -> None:
     begin = time.perf_counter()
     importlib.import_module("lorasmith.models.sd")  # Brings diffusers and transformers.
     bench.note(f"diffusers and transformers imported in {time.perf_counter() - begin:.1f} s")
-    facts(bench)
-    products(bench)
-    copies(bench)
-    waits(bench)
+    for table in (facts, products, copies, waits):
+        bench.attempt(table.__name__, partial(table, bench))
 
 
 def facts(bench: Bench) -> None:
