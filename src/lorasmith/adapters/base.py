@@ -187,6 +187,12 @@ class Adapter(nn.Module):
         """Multiply what is added to the weight by the scalar ``factor``, in place."""
         raise NotImplementedError
 
+    @classmethod
+    def shrink_all(cls, adapters: Sequence[Self], factors: Tensor) -> None:
+        """:meth:`shrink` of several adapters at once, by ``factors`` (len(adapters),)."""
+        for adapter, factor in zip(adapters, factors.unbind(), strict=True):
+            adapter.shrink(factor)
+
     def begin_step(self, keys: Tensor, step_key: Tensor | None = None) -> None:
         """Set the masks of a step for this module alone; :meth:`AdapterNetwork.begin_step` does
         it for all at once.

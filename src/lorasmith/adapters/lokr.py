@@ -11,7 +11,7 @@ Here A, B, C, D are sizes; B x D = I inputs and A x C = O outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -151,9 +151,21 @@ class LoKr(AddedWeight):
         return self.forward(x, layer(x), layer)
 
     def norm(self) -> Tensor:
+        return self.norms([self])[0]
+
+    @classmethod
+    def norms(cls, adapters: Sequence[Self]) -> Tensor:
         """‖w1 ⊗ w2‖ = ‖w1‖ ‖w2‖."""
-        factors = self.factors()
-        return _first(factors).norm() * self._second(factors).norm() * abs(self.scale)
+        factors = [adapter.factors() for adapter in adapters]
+        first = torch._foreach_norm([_first(own) for own in factors])
+        second = torch._foreach_norm(
+            [a._second(own) for a, own in zip(adapters, factors, strict=True)]
+        )
+        norms = torch.stack(list(first)) * torch.stack(list(second))
+        scales = [abs(adapter.scale) for adapter in adapters]
+        if len(set(scales)) == 1:
+            return norms * scales[0]
+        return torch.stack([norm * scale for norm, scale in zip(norms, scales, strict=True)])
 
     def _dense_is_less_work(self, x: Tensor) -> bool:
         """Whether W + ΔW, one product more in the backward pass, beats w1 and w2 by themselves.

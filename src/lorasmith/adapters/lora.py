@@ -222,17 +222,19 @@ class LoRA(AddedWeight):
     def norms(cls, adapters: Sequence[Self]) -> Tensor:
         """‖up down‖² = <upᵀup, down downᵀ>: two r x r Gram matrices, equal shapes batched."""
         wide = [whole_down(a.lora_down.weight, a._mid).flatten(1) for a in adapters]
-        groups: dict[tuple[torch.Size, int], list[int]] = {}
+        groups: dict[tuple[torch.Size, int, float], list[int]] = {}
         for index, adapter in enumerate(adapters):
-            groups.setdefault((wide[index].shape, adapter.outputs), []).append(index)
+            key = (wide[index].shape, adapter.outputs, adapter.scale)
+            groups.setdefault(key, []).append(index)
         norms: list[Tensor] = [torch.empty(0)] * len(adapters)
-        for members in groups.values():
+        for (*_, scale), members in groups.items():
             downs = torch.stack([wide[i] for i in members])
             ups = torch.stack([adapters[i].lora_up.weight.flatten(1) for i in members])
             squares = ((ups.mT @ ups) * (downs @ downs.mT)).sum((1, 2))
             # Rounding may leave a tiny negative number where the product vanishes.
-            for i, square in zip(members, squares.clamp(min=0).unbind(), strict=True):
-                norms[i] = square.sqrt() * abs(adapters[i].scale)
+            found = squares.clamp(min=0).sqrt() * abs(scale)
+            for i, norm in zip(members, found.unbind(), strict=True):
+                norms[i] = norm
         return torch.stack(norms)
 
     @property

@@ -404,8 +404,15 @@ class AdapterNetwork:
         """
         norms = self.norms()
         factors = limit / norms.clamp(min=limit)
-        for adapter, factor in zip(self.adapters.values(), factors.unbind(), strict=True):
-            adapter.shrink(factor)
+        adapters, each = list(self.adapters.values()), factors.unbind()
+        for kind in {type(adapter) for adapter in adapters}:
+            members = [i for i, adapter in enumerate(adapters) if type(adapter) is kind]
+            own = (
+                factors
+                if len(members) == len(adapters)
+                else torch.stack([each[i] for i in members])
+            )
+            kind.shrink_all([adapters[i] for i in members], own)
         limited = norms * factors
         return NormReport((factors < 1).sum(), limited.mean(), limited.max())
 
