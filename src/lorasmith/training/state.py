@@ -69,11 +69,20 @@ def put_back(content: dict[str, Any], trainer: TrainStep, where: Path) -> Positi
             )
         group.flat.data.copy_(saved)
     trainer.optimizer.load_state_dict(content["optimizer"])
+    _bring_group_numbers(trainer.optimizer)
     if trainer.scaler is not None and content["scaler"] is not None:
         trainer.scaler.load_state_dict(content["scaler"])
     if trainer.ema is not None:
         trainer.ema.load_state_dict(content["ema"])
     return Position(content["step"], content["smoothed_loss"])
+
+
+def _bring_group_numbers(optimizer: torch.optim.Optimizer) -> None:
+    """Put tensors that an optimizer keeps for a whole group where the group is; PyTorch does so for
+    those of single parameters alone."""
+    for group in optimizer.param_groups:
+        device = group["params"][0].device
+        group.update({k: v.to(device) for k, v in group.items() if isinstance(v, torch.Tensor)})
 
 
 def save_state(

@@ -22,6 +22,9 @@ from lorasmith.sampling.request import Hires, Inpaint, PictureRequest
 from lorasmith.sampling.samplers import SAMPLERS, find_sampler
 from lorasmith.sampling.schedules import SCHEDULES
 
+# diffusers' DPM2 takes NumPy's functions of tensors.
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+
 SPACINGS = [
     (name, schedule)
     for name, sampler in SAMPLERS.items()

@@ -10,17 +10,26 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from tests.meta_runs import MetaRun, elsewhere
+from tests.meta_runs import MetaRun, elsewhere, on_meta
 from tests.one_device import META, OneDevice, strays
 from tests.published import PUBLISHED
 from tests.tiny_models import tiny_architecture
 from torch import nn
 
 from lorasmith.config.adapters import ADAPTERS
+from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
 from lorasmith.training.device import DTYPES
+from lorasmith.training.ema import Ema
+from lorasmith.training.interventions import Interventions
+from lorasmith.training.optim import build_optimizer, flat_groups
+from lorasmith.training.resting import resting
+from lorasmith.training.state import Position, content_of, put_back
 
 Settings = dict[str, str]
 
@@ -190,6 +199,57 @@ def test_the_whole_is_the_whole() -> None:
     for (one, ours), (other, theirs) in itertools.combinations(REST.items(), 2):
         for a, b in itertools.product(ours, theirs):
             assert any({**a, **b}.items() <= row.items() for row in WHOLE), (one, other, a, b)
+
+
+NEEDS_A_KIND = {"DAdaptAdan", "DAdaptAdanIP"}
+"""These ask for the name of a tensor's type, and meta's has none that they know."""
+
+FROM_THE_CATALOGUE = [f"pytorch_optimizer.{name}" for name in (
+    "Prodigy", "DAdaptAdaGrad", "DAdaptAdam", "DAdaptAdan", "DAdaptLion", "DAdaptSGD", "AdEMAMix",
+    "ScheduleFreeAdamW",
+)]  # fmt: skip
+"""What keeps numbers for a whole group, and some that do not."""
+
+
+@pytest.mark.parametrize("name", [*sorted(OPTIMIZERS.keys() - NEEDS_A_KIND), *FROM_THE_CATALOGUE])
+def test_an_optimizer_goes_on_where_its_parameters_are(name: str) -> None:
+    """After a resume or a rollback, whose numbers come from main memory."""
+    pytest.importorskip(optimizer_facts(name).path.partition(".")[0])
+    shapes = ((8, 64), (64, 8), (8, 64, 3, 3), (640,))
+    parameters = [nn.Parameter(torch.empty(shape, device=META)) for shape in shapes]
+    groups = flat_groups(name, [("unet", parameters[:2], 1e-4), ("te", parameters[2:], 5e-5)])
+    with on_meta():
+        optimizer = build_optimizer(name, groups, {})
+        trainer: Any = SimpleNamespace(
+            groups=groups, optimizer=optimizer, scaler=None, ema=Ema(groups, 0.9),
+            interventions=Interventions(),
+        )  # fmt: skip
+        assert not one_step(trainer).mixed
+        put_back(in_main_memory(content_of(trainer, Position(1))), trainer, Path())
+        assert not list(strays((optimizer.state, optimizer.param_groups, trainer.ema)))
+        seen = one_step(trainer)
+    assert not seen.mixed
+    assert not seen.scalars
+
+
+def one_step(trainer: Any) -> OneDevice:
+    with OneDevice() as seen:
+        trainer.optimizer.step()
+        trainer.ema.update(1)
+        with resting(trainer):
+            pass
+    return seen
+
+
+def in_main_memory(value: Any) -> Any:
+    """What a state file holds, with other numbers."""
+    if isinstance(value, torch.Tensor):
+        return torch.ones(value.shape, dtype=value.dtype)
+    if isinstance(value, dict):
+        return {key: in_main_memory(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(in_main_memory(inner) for inner in value)
+    return value
 
 
 class Stray(nn.Module):
