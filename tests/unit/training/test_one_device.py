@@ -16,20 +16,28 @@ from typing import Any
 
 import pytest
 import torch
-from tests.meta_runs import MetaRun, elsewhere, on_meta
+from PIL import Image
+from tests.meta_runs import MetaRun, elsewhere, meta_model, on_meta
 from tests.one_device import META, OneDevice, strays
 from tests.published import PUBLISHED
-from tests.tiny_models import tiny_architecture
+from tests.tiny_models import tiny_architecture, tiny_model
 from torch import nn
 
+from lorasmith.adapters.dropout import Dropout
+from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.adapters import ADAPTERS
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
+from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.training.device import DTYPES
 from lorasmith.training.ema import Ema
+from lorasmith.training.inspector import Inspector
 from lorasmith.training.interventions import Interventions
 from lorasmith.training.optim import build_optimizer, flat_groups
+from lorasmith.training.pick_features import Eye, MiddleBlock
+from lorasmith.training.pick_probe import Probe, Row
 from lorasmith.training.resting import resting
 from lorasmith.training.state import Position, content_of, put_back
+from lorasmith.training.upcast import compute_in_fp32
 
 Settings = dict[str, str]
 
@@ -250,6 +258,49 @@ def in_main_memory(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(in_main_memory(inner) for inner in value)
     return value
+
+
+def test_adapters_move_as_a_whole() -> None:
+    """As the library's users move them."""
+    model = tiny_model()
+    network = AdapterNetwork.create(model.adapter_roots(), algorithm="dora", conv_rank=2)
+    network.dropout = Dropout(0.1, 0.1, 0.1)
+    network.to(META)
+    assert set(strays(network.adapters)) == set()
+    network.begin_step(0, 0, [1, 2])
+    assert set(strays(network.adapters)) == set()
+
+
+@pytest.mark.parametrize("storage", [REST["storage"][0], REST["storage"][-1]])
+def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
+    """Every module's output is read, which waits; a module that computes in float32 takes weights
+    however they are stored."""
+    settings = {"train.precision": "fp16", "adapter.text_encoder": "false"}
+    run = MetaRun({**settings, **storage}, tiny_architecture(), torch.float16)
+    undo = compute_in_fp32(run.model.unet.mid_block, torch.float16)
+    inspector = Inspector(run.network)
+    with OneDevice() as seen, on_meta(), inspector.watching():
+        run.trainer(0, inspector.feed([run.batch(0)]), 1)
+    undo()
+    assert inspector.found is None
+    assert not (*seen.mixed, *seen.scalars)
+    assert {place.partition(":")[0] for place in seen.read} == {"lorasmith/training/inspector.py"}
+
+
+def test_snapshots_are_looked_at_on_the_device() -> None:
+    """What ``pick`` measures, and held-out loss with it."""
+    model = meta_model(tiny_architecture())
+    schedule = NoiseSchedule()
+    row = Row(torch.zeros(4, 8, 8), "a", 1, torch.zeros(1, 6))
+    picture = Image.new("RGB", (64, 64))
+    with OneDevice() as seen:
+        probe = Probe(model, schedule, [row], 0)
+        probe.losses(probe.predict())
+        Eye(model, MiddleBlock(model, schedule)).look([picture])
+    assert not (*seen.mixed, *seen.scalars)
+    assert {place.partition(":")[0] for place in seen.read} == {
+        "lorasmith/training/pick_features.py", "lorasmith/training/pick_probe.py"
+    }  # fmt: skip
 
 
 class Stray(nn.Module):
