@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from tests.recipes.runs import small_dataset
 
 from lorasmith.cli.main import cli
 from lorasmith.config.adapters import ADAPTERS
+from lorasmith.training import loop
+from lorasmith.training.setup import Run
 
 pytestmark = pytest.mark.gpu
 
@@ -91,3 +95,37 @@ def test_a_run_on_cuda_repeats(tmp_path: Path) -> None:
     first, second = (train(tmp_path / name) / "run.safetensors" for name in ("one", "two"))
     one, two = load_file(first), load_file(second)
     assert all(float((one[name] - two[name]).abs().max()) < 1e-2 for name in one)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_loading_ahead_changes_no_bit(
+    cached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["performance.deterministic=true", f"performance.cache_latents={cached}".lower()]
+    files = []
+    for name, ahead in (("ahead", True), ("not", False)):
+        monkeypatch.setattr(loop, "frees_cpu", lambda device, ahead=ahead: ahead)
+        files.append(train(tmp_path / name, *settings) / "run.safetensors")
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_step_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the third on, and but for those whose numbers are logged: no copy and no question that
+    holds the host up until the GPU has done its work."""
+    do_step, checked = loop.do_step, []
+
+    def strictly(run: Run, inputs: Any, meter: Any, step: int, observe: Any) -> None:
+        logged = (step + 1) % 10 == 0 or step + 1 == run.steps
+        strict = step >= 2 and not logged
+        torch.cuda.set_sync_debug_mode("error" if strict else "default")
+        try:
+            do_step(run, inputs, meter, step, observe)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        checked.append(strict)
+
+    monkeypatch.setattr(loop, "do_step", strictly)
+    for text in ("true", "false"):
+        settings = ["train.precision=bf16", f"adapter.text_encoder={text}", "train.epochs=3"]
+        train(tmp_path / text, *settings, "sample.every_epochs=0", "log.every_steps=10")
+    assert sum(checked) >= 4

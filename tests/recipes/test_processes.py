@@ -48,6 +48,32 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert_near(two, one, len(alike) * NETWORK)
 
 
+ASKING = """
+import torch
+from lorasmith.training.processes import Processes
+
+processes = Processes(torch.device("cpu"))
+assert processes.count == 2
+
+
+def forbidden(tensor):
+    raise AssertionError("the device was asked")
+
+
+processes.sum_ = forbidden
+for answers in ((False, False), (True, False), (False, True), (True, True)):
+    assert processes.any(answers[processes.rank]) is any(answers)
+"""
+
+
+def test_processes_agree_without_asking_their_devices(tmp_path: Path) -> None:
+    """Every step asks whether anyone wants to stop; over GPUs that would wait for the step."""
+    script = tmp_path / "ask.py"
+    script.write_text(ASKING, encoding="utf-8")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    run([*launch, "--master-port", str(free_port()), str(script)])
+
+
 @pytest.mark.broad
 def test_accelerate_launch(tmp_path: Path) -> None:
     data = small_dataset(tmp_path / "data", pictures=2)

@@ -37,6 +37,7 @@ from lorasmith.adapters.targets import (
     find_targets,
 )
 from lorasmith.tensor_random import generator
+from lorasmith.tensor_transfer import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +360,7 @@ class AdapterNetwork:
         if drawn:
             units = [a.unit if a.draws else max(1, a.gates) for a in chosen]
             keys[:, -1:] = prefixes(keys[:, -1], gates, units)
-        keys = keys.to(adapters[0].alpha.device, non_blocking=True)
+        keys = to_device(keys, adapters[0].alpha.device)
         masks = draw_masks(
             self.dropout,
             keys[:, :-1],

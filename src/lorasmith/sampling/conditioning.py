@@ -21,6 +21,7 @@ from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.models.tokenizer import BOS, EOS, ROW, token_ids
 from lorasmith.sampling.embeddings import Embedding, EmbeddingShelf
 from lorasmith.sampling.prompt_weights import Sections
+from lorasmith.tensor_transfer import to_device
 
 # How far back from a full chunk's end a comma may lie for the cut to be made there: the web UI's
 # "prompt word wrap length limit", at its default.
@@ -229,7 +230,7 @@ def _inserted(model: DiffusionModel, chunks: Sequence[Chunk]) -> Iterator[None]:
 
 def _weighed(states: Tensor, chunk: Chunk, widths: Sequence[int]) -> Tensor:
     """(77, D) a chunk's states with its weights, those of each text encoder by themselves."""
-    weights = torch.tensor(chunk.weights)
+    weights = to_device(torch.tensor(chunk.weights), states.device)
     return torch.cat([weigh(each, weights) for each in states.split(widths, -1)], dim=-1)
 
 

@@ -26,6 +26,7 @@ from lorasmith.sampling.jobs import Job, prepare
 from lorasmith.sampling.loras import AttachedLoras, LoraShelf
 from lorasmith.sampling.request import PictureRequest
 from lorasmith.sampling.wildcards import Wildcards
+from lorasmith.tensor_transfer import to_device
 
 # Latent elements (h times w) that one call of the denoiser gets, guidance not counted. More does
 # not make it faster: 4096 is one 512 px picture of a full-size model.
@@ -209,7 +210,7 @@ def _guide(
         loras=attached,
     )
     rescales = any(job.request.cfg_rescale for job in jobs)
-    phi = torch.tensor([job.request.cfg_rescale for job in jobs], device=model.device)
+    phi = to_device(torch.tensor([job.request.cfg_rescale for job in jobs]), model.device)
 
     def guide(noisy: Tensor, timestep: Tensor, step: int) -> Tensor:
         counter.check()
@@ -263,7 +264,8 @@ def _start(
     inpaint = first.request.inpaint
     if inpaint is None:
         return Start(noise, kept)
-    mask = torch.stack([c.mask for c in canvases if c.mask is not None]).to(model.device)
+    mask = torch.stack([c.mask for c in canvases if c.mask is not None])
+    mask = to_device(mask, model.device)
     clean: Tensor | None = kept
     if first.request.denoise == 1.0:
         clean = None
@@ -277,7 +279,7 @@ def _noise(
 ) -> Tensor:
     """(B, *shape) standard normal, each picture's from its own generator."""
     drawn = [torch.randn(*shape, generator=generator) for generator in generators]
-    return torch.stack(drawn).to(model.device)
+    return to_device(torch.stack(drawn), model.device)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from lorasmith.models.sd import Conditioning
 from lorasmith.sampling.conditioning import Chunk, PromptEncoder, chunk_count
 from lorasmith.sampling.loras import AttachedLoras
 from lorasmith.sampling.prompt import Part, Prompt
+from lorasmith.tensor_transfer import to_device
 
 Chunks = tuple[Chunk, ...]
 
@@ -102,7 +103,7 @@ class GuidancePlan:
         self._parts = [*negative, *(part for _, part in positive)]
         device = self._model.device
         self._composed = any(picture.prompt.composed for picture in pictures)
-        self._owners = torch.tensor([n for n, _ in positive], device=device)
+        self._owners = to_device(torch.tensor([n for n, _ in positive]), device)
         self._weights = _column([part.weight for _, part in positive], device)
         self._cfg = _column([picture.cfg for picture in pictures], device)
         self._now: tuple[Chunks, ...] = ()
@@ -152,10 +153,11 @@ class GuidancePlan:
         negatives = len(self._cfg) if self._guided else 0
         if negatives and family.blank_negative:
             blank = [index < negatives and _blank(each) for index, each in enumerate(chunks)]
-            conditioning = conditioning.blanked(torch.tensor(blank, device=model.device))
+            conditioning = conditioning.blanked(to_device(torch.tensor(blank), model.device))
         if family.sized:
             width, height = (float(side) for side in self._size)
-            row = torch.tensor([height, width, 0.0, 0.0, height, width], device=model.device)
+            row = torch.tensor([height, width, 0.0, 0.0, height, width])
+            row = to_device(row, model.device)
             conditioning = conditioning.sized(row.expand(len(chunks), -1))
         return StepGuidance(conditioning, negatives)
 
@@ -166,4 +168,4 @@ def _blank(chunks: Chunks) -> bool:
 
 def _column(values: Sequence[float], device: torch.device) -> Tensor:
     """(len(values), 1, 1, 1)"""
-    return torch.tensor(values, device=device).view(-1, 1, 1, 1)
+    return to_device(torch.tensor(values), device).view(-1, 1, 1, 1)

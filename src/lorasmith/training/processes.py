@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -24,6 +24,7 @@ class Processes:
         # Alone, the device is whatever was chosen; together, each process has its own of a kind.
         self._state = PartialState(cpu=device.type == "cpu")
         self.device = device if self.count == 1 else self._state.device
+        self._hosts = _host_group() if self.count > 1 else None
 
     @property
     def rank(self) -> int:
@@ -50,8 +51,12 @@ class Processes:
         """Whether any process says so; all get the same answer."""
         if self.count == 1:
             return flag
-        votes = torch.tensor([float(flag)], device=self.device)
-        self.sum_(votes)
+        votes = torch.tensor([float(flag)])
+        if self._hosts is None:
+            votes = votes.to(self.device)
+            self.sum_(votes)
+        else:
+            torch.distributed.all_reduce(votes, group=self._hosts)
         return bool(votes.item() > 0)
 
     def agree(self, value: T) -> T:
@@ -67,3 +72,14 @@ class Processes:
 
     def wait(self) -> None:
         self._state.wait_for_everyone()
+
+
+def _host_group() -> Any:
+    """The processes as those that talk in main memory: asking over GPUs, as every step does, would
+    wait for all that they have to do. ``None`` where they cannot."""
+    if not torch.distributed.is_gloo_available():
+        return None
+    try:
+        return torch.distributed.new_group(backend="gloo")
+    except RuntimeError:  # The machine's own name leads nowhere, as in some containers.
+        return None

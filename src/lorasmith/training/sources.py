@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 
@@ -176,21 +177,34 @@ def cache_text(
     todo = [caption for caption, key in keys.items() if key in missing]
     for begin in range(0, len(todo), CAPTIONS_PER_SHARD):
         part = todo[begin : begin + CAPTIONS_PER_SHARD]
-        entries = {}
+        entries: dict[str, dict[str, Tensor]] = {}
+        begun: deque[tuple[str, Callable[[], dict[str, Tensor]]]] = deque()
         for number, caption in enumerate(part, begin + 1):
             with torch.no_grad():
-                entries[keys[caption]] = _features(model.encode_text([caption]))
+                begun.append((keys[caption], _features(model.encode_text([caption]))))
+            if len(begun) > 1:  # Read when a GPU has the next one to do.
+                _read_first(begun, entries)
             observe(Progress("encoding captions", number, len(todo)))
+        _read_first(begun, entries)
         store.put("text", entries)
     return keys
 
 
-def _features(condition: Conditioning) -> dict[str, Tensor]:
-    """Of one caption, as they are stored."""
-    features = {"hidden": condition.hidden[0].cpu()}
+def _read_first(
+    begun: deque[tuple[str, Callable[[], dict[str, Tensor]]]],
+    entries: dict[str, dict[str, Tensor]],
+) -> None:
+    key, features = begun.popleft()
+    entries[key] = features()
+
+
+def _features(condition: Conditioning) -> Callable[[], dict[str, Tensor]]:
+    """Of one caption, as they are stored; on their way until they are asked for."""
+    features = {"hidden": condition.hidden[0]}
     if condition.pooled is not None:
-        features["pooled"] = condition.pooled[0].cpu()
-    return features
+        features["pooled"] = condition.pooled[0]
+    there = fetch(list(features.values()))
+    return lambda: dict(zip(features, there(), strict=True))
 
 
 def text_key(caption: str, fingerprint: str) -> str:

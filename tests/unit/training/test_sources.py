@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.late_copies import LateCopies
 from tests.tiny_models import tiny_model
 from tests.tolerances import NETWORK, assert_near
 
@@ -132,6 +133,21 @@ def test_cached_text_equals_live_text_and_is_made_once(
     cached = CachedText(store, keys, model.device, model.dtype).condition(captions)
     live = LiveText(model, trained=False).condition(captions)
     assert_near(cached.hidden, live.hidden, NETWORK)
+
+
+def test_features_that_a_gpu_is_sending_are_waited_for(
+    dataset: Dataset, model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = TensorStore(tmp_path / "plain")
+    keys = cache_text(plain, dataset.captions, model, lambda event: None)
+    monkeypatch.setattr(sources, "CAPTIONS_PER_SHARD", 2)
+    device, seen = LateCopies(monkeypatch), []
+    store = TensorStore(tmp_path / "late")
+    assert cache_text(store, dataset.captions, model, seen.append) == keys
+    assert [event.done for event in seen] == list(range(1, len(dataset.captions) + 1))
+    assert device.waits == len(dataset.captions) > 2
+    for key in keys.values():
+        assert torch.equal(store.get(key)["hidden"], plain.get(key)["hidden"])
 
 
 def test_text_keys_follow_the_text_encoder(dataset: Dataset, tmp_path: Path) -> None:
