@@ -108,6 +108,7 @@ class Precision:
 
 def choose_device(name: str) -> torch.device:
     """``auto`` takes CUDA (NVIDIA, or AMD with ROCm), XPU or MPS where there is one, else the CPU.
+    One of several GPUs (``cuda:1``) becomes PyTorch's current one too.
 
     Raises:
         SettingsError: the device that was asked for is not there.
@@ -128,6 +129,9 @@ def choose_device(name: str) -> torch.device:
                 f"use auto; {missing_build() or 'see that its driver is installed'}",
             )
         ) from error
+    if device.index is not None and device.type in ("cuda", "xpu"):
+        # Where pinned memory and what libraries launch belongs, which name no device.
+        torch.accelerator.set_device_index(device.index)
     return device
 
 

@@ -88,6 +88,18 @@ def test_a_build_for_cpus_says_so() -> None:
         choose_device("cuda")
 
 
+@pytest.mark.parametrize(("name", "current"), [("cuda:1", [1]), ("cuda", []), ("cpu", [])])
+def test_one_of_several_gpus_becomes_the_current_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, current: list[int]
+) -> None:
+    """Pinned memory, and what libraries launch, would be the first one's."""
+    made: list[int] = []
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", made.append)
+    assert choose_device(name) == torch.device(name)
+    assert made == current
+
+
 LAYOUTS = [("auto", "cpu", False), ("auto", "cuda", True), ("true", "cpu", True),
            ("false", "cuda", False)]  # fmt: skip
 
