@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from rich.console import Console
 from tests.recipes.matrix import losses, run_with
 
+from lorasmith import tensor_transfer
 from lorasmith.data.cache import TensorStore
 from lorasmith.errors import RunError, Stopped
 from lorasmith.events import Controls
@@ -178,3 +180,27 @@ def test_a_damaged_cache_is_said_and_nothing_after_it_trained(
         said.append((str(caught.value), losses(tmp_path / str(on) / "run")))
     assert said[0] == said[1]
     assert len(said[0][1]) == 3
+
+
+def test_samples_written_in_threads_are_the_same_and_told_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {
+        "train.steps": "2",
+        "sample.at_start": "true",
+        "sample.every_steps": "2",
+        "sample.steps": "2",
+        "sample.prompts": '["a star", "a hat", "red body"]',
+    }
+    pictures, told = [], []
+    for apart in (False, True):
+        monkeypatch.setattr(tensor_transfer, "frees_cpu", lambda device, apart=apart: apart)
+        run = run_with(tmp_path, {**settings, "save.output": str(tmp_path / str(apart))})
+        pictures.append({p.name: p.read_bytes() for p in (run / "samples").glob("*.png")})
+        lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        events = [json.loads(line) for line in lines]
+        told.append([(e["event"], e.get("step"), e.get("prompt")) for e in events])
+    assert len(pictures[0]) == 6
+    assert pictures[0] == pictures[1]
+    assert told[0] == told[1]
+    assert not [t for t in threading.enumerate() if t.name.startswith("image-writer")]
