@@ -1,7 +1,7 @@
 """How many kernels a training step starts on a GPU: our step's over the bare loop's.
 
     python benchmarks/launches.py                       # SD1.5 and SDXL, LoRA, each dropout
-    python benchmarks/launches.py --models sd15 --types # every adapter type
+    python benchmarks/launches.py --models sd15 --types # every adapter type beside the same LoRA
 
 On a GPU a step of batch 1 waits for the host more than for arithmetic, so that each kernel counts,
 however small. Both sides are those of benchmarks/step.py, at full size on the meta device, in
@@ -156,6 +156,8 @@ def main() -> None:
     for model in options.models:
         for algorithm in ALGORITHMS if options.types else ["lora"]:
             for name, odds in DROPOUTS.items():
+                if options.types and name not in ("none", "dropout"):
+                    continue
                 bare, ours = count_both(model, odds, algorithm)
                 ratio = f"{ours.total() / bare.total():.3f}"
                 cells = [model, algorithm, name, bare.total(), ours.total(), ratio]

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
+from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
@@ -162,7 +163,11 @@ class Ours:
 
     def __init__(self, model: DiffusionModel, root: AdapterRoot, case: Case) -> None:
         self.network = AdapterNetwork.create(
-            [root], algorithm=case.algorithm, rank=case.rank, dropout=case.dropout
+            [root],
+            algorithm=case.algorithm,
+            rank=case.rank,
+            conv_rank=case.rank if ALGORITHMS[case.algorithm].conv else 0,
+            dropout=case.dropout,
         )
         parameters = self.network.parameter_groups()[0].parameters
         group = FlatGroup("unet", parameters, LR, compute=model.dtype)
