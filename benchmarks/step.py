@@ -252,6 +252,8 @@ def measure(model: DiffusionModel, case: Case, rounds: int, steps: int, clock: C
     times: dict[Bare | Ours, list[float]] = {bare: [], ours: []}
     if case.compiled:
         # The bare loop stays eager, and is timed first: compiled blocks cannot be taken back.
+        # dynamo keeps few graphs of a function, and the last case's are of no more use.
+        torch.compiler.reset()
         for _ in range(rounds):
             times[bare] += time_steps(bare, steps, clock)
         model.compile()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
-from unittest import mock
 
 import torch
 from benchmarks.gpu_parts.bench import Bench
 from benchmarks.random_models import random_model
 from benchmarks.step import Case, Ours, time_steps
-from torch import nn
 from torch._dynamo.utils import counters
 
 from lorasmith.adapters.targets import AdapterRoot
@@ -40,16 +35,16 @@ def one_model(bench: Bench, name: str, batches: Sequence[int]) -> None:
         ours = Ours(model, AdapterRoot(*model.adapter_roots()[0]), case)
         steps = 1 if bench.tiny else 8
         eager = statistics.median(time_steps(ours, steps, clock))
-        with graphs_alone() if bench.tiny else contextlib.nullcontext():
-            model.compile()
-        with LimitsHit() as limits:
-            begin = clock.read()
-            with ours.attached():
-                ours.step(0)
-                clock.sync()
-            first = clock.read() - begin
-            bench.note(f"{name}, batch {batch}: the first compiled step took {first:.1f} s")
-            compiled = statistics.median(time_steps(ours, steps, clock))
+        # A C++ compiler takes minutes for what the tiny models compute in none.
+        left: list[str] = []
+        model.compile(backend="eager" if bench.tiny else "inductor", report=left.append)
+        begin = clock.read()
+        with ours.attached():
+            ours.step(0)
+            clock.sync()
+        first = clock.read() - begin
+        bench.note(f"{name}, batch {batch}: the first compiled step took {first:.1f} s")
+        compiled = statistics.median(time_steps(ours, steps, clock))
         graphs, breaks = counters["stats"]["unique_graphs"], counters["graph_break"]
         bench.row(
             "Our step, bf16, eager and compiled",
@@ -58,43 +53,12 @@ def one_model(bench: Bench, name: str, batches: Sequence[int]) -> None:
                 "compiled ms": 1e3 * compiled, "compiled / eager": compiled / eager,
                 "s of the first step": first, "graphs": graphs,
                 "graph breaks": sum(breaks.values()),
-                "left eager": len(limits.messages),
+                "left eager": len(left),
             },
         )  # fmt: skip
         for reason, count in list(breaks.items())[:5]:
             bench.note(f"{name}, graph break, {count} times: {str(reason)[:200]}")
-        for message in limits.messages[:3]:
+        for message in left[:3]:
             bench.note(f"{name}: {message[:300]}")
         del ours, model
         bench.free()
-
-
-@contextlib.contextmanager
-def graphs_alone() -> Iterator[None]:
-    """Compile no code: a C++ compiler takes minutes for what the tiny models compute in none."""
-    usual = nn.Module.compile
-
-    def compile_(module: nn.Module, **options: Any) -> None:
-        usual(module, **{**options, "backend": "eager"})
-
-    with mock.patch.object(nn.Module, "compile", compile_):
-        yield
-
-
-class LimitsHit(logging.Handler):
-    """What dynamo warns of when it has compiled a function too often, and leaves it eager."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "hit config." in (text := record.getMessage()):
-            self.messages.append(" ".join(text.split()))
-
-    def __enter__(self) -> LimitsHit:
-        logging.getLogger("torch._dynamo").addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("torch._dynamo").removeHandler(self)

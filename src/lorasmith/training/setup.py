@@ -12,7 +12,7 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.data.captions import readings
 from lorasmith.data.dataset import Dataset
 from lorasmith.errors import PromptError
-from lorasmith.events import Controls, Observer
+from lorasmith.events import Controls, Notice, Observer
 from lorasmith.models.checkpoint import Loading
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.sampling.prompt import parse_prompt
@@ -128,7 +128,11 @@ def build_run(
     network.attach()
     trainer = _trainer(settings, prepared, model, network, precision, processes)
     if settings.performance.compile:
-        model.compile()
+        sizes = {bucket.size for bucket in prepared.dataset.buckets}
+        model.compile(
+            sizes_vary=len(sizes) > 1,
+            report=lambda text: observe(Notice("warning", f"performance.compile: {text}")),
+        )
     return Run(
         settings, prepared, folder, processes, model, precision, memory, network, batches, trainer,
         sample_requests(settings, prepared, model), stopwatch, Position(),
