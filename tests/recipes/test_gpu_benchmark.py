@@ -14,7 +14,6 @@ import pytest
 import torch
 from benchmarks.gpu import PARTS, SECONDS, dry_run, limit
 from benchmarks.gpu_parts.bench import Part, page
-from benchmarks.gpu_parts.compiled import LimitsHit
 from benchmarks.gpu_parts.profile import HostReads, Operations, union
 from benchmarks.gpu_parts.steps import step_operations
 from tests.published import SD15
@@ -131,21 +130,6 @@ def test_limits_fit_what_is_left() -> None:
     assert all(0 < allowed <= 60 for allowed in scarce)
     assert limit(PARTS, 0, 10_000.0) == 2 * PARTS[0].seconds
     assert limit(PARTS, len(PARTS) - 1, 301.0) == 300.0  # Nobody comes after it.
-
-
-def test_functions_that_stay_eager_are_counted() -> None:
-    """Two graphs are wanted of one function that may have one."""
-
-    def double(x: torch.Tensor) -> torch.Tensor:
-        return x * 2
-
-    with LimitsHit() as limits, torch._dynamo.config.patch(recompile_limit=1):
-        compiled = torch.compile(double, backend="eager")
-        for dtype in (torch.float32, torch.bfloat16):
-            compiled(torch.ones(2, dtype=dtype))
-    torch.compiler.reset()
-    assert len(limits.messages) == 1
-    assert "recompile_limit (1)" in limits.messages[0]
 
 
 def test_time_at_work_counts_what_runs_side_by_side_once() -> None:

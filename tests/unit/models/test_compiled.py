@@ -20,6 +20,7 @@ from lorasmith.models.checkpoint import assemble, empty_modules, fill_buffers
 from lorasmith.models.compiled import layers_of
 from lorasmith.models.sd import Conditioning, DiffusionModel
 from lorasmith.tensor_random import normal
+from lorasmith.training.optim import FlatGroup, cast_at_once
 
 
 class Graphs:
@@ -116,6 +117,31 @@ def test_graphs_are_as_many_as_kinds_of_blocks_whatever_the_sizes() -> None:
         step(model, 8, 8)
         assert graphs.count == 2 * kinds
     assert left == []
+
+
+def test_trained_numbers_that_are_cast_at_once_reach_compiled_code() -> None:
+    """In half precision a copy stands for each parameter, within a step alone."""
+    model, graphs, left = tiny_model(torch.bfloat16), Graphs(), []
+    network = network_on(model)
+    parameters = [p for each in network.parameter_groups() for p in each.parameters]
+    group = FlatGroup("unet", parameters, 1.0, compute=torch.bfloat16)
+    found: dict[str, list[Tensor]] = {"eager": [], "compiled": []}
+    hidden, latents = normal((2, 77, 16), 3, "text"), normal((2, 4, 8, 8), 3, "x")
+    with network.attached():
+        for name, gradients in found.items():
+            if name == "compiled":
+                with some_blocks(model):
+                    model.compile(sizes_vary=True, backend=graphs, report=left.append)
+            for number in range(3):
+                group.grad.zero_()
+                group.flat.data.fill_(0.01 * (number + 1))
+                with cast_at_once([group]):
+                    out = model.denoise(latents, torch.tensor([7, 7]), Conditioning(hidden))
+                    out.square().mean().backward()
+                gradients.append(group.grad.clone())
+    assert left == []
+    assert (graphs.count, graphs.calls) == (2, 6)
+    assert_near(found["compiled"], found["eager"], NETWORK, dtype=torch.bfloat16)
 
 
 def test_drawing_is_not_compiled() -> None:
