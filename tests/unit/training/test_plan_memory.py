@@ -98,11 +98,12 @@ def planned(chosen: dict[str, str]) -> MemoryEstimate:
 def test_a_plan_answers_for_every_adapter(card: Card, data: Path, tiny: Path, adapter: str) -> None:
     """A small model, on a card so small that everything is looked at."""
     card(3e9)
-    steps = [planned(overrides(tiny, data, adapter, **DROPOUTS[name])) for name in ("none", "all")]
-    check_dropouts(*steps)
+    dropping = planned(overrides(tiny, data, adapter, **ALL_DROPOUTS))
+    if adapter in ("lora", "oft"):  # Masks in the middle, and masks of the output.
+        check_dropouts(planned(overrides(tiny, data, adapter)), dropping)
 
 
-@pytest.mark.parametrize("adapter", ["lora", "dylora", "oft"])
+@pytest.mark.parametrize("adapter", ["lora", "dylora"])
 def test_the_plan_of_a_run_with_dropout_is_printed(
     card: Card, data: Path, tiny: Path, adapter: str
 ) -> None:
