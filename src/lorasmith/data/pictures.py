@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.util
+import os
 import stat
 import struct
 import warnings
@@ -303,9 +304,22 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise DatasetError.of(path, "is not a regular file", "remove it")
         with decode_memory.scope(), open(path, "rb") as file, open_image(file) as image:
+            _refuse_empty_claim(image, os.fstat(file.fileno()).st_size)
             yield image
     except DECODER_ERRORS as error:
         raise DatasetError(Problem(str(path), *_explain(path, error))) from error
+
+
+# Of a hundred megapixels, even PNG of one colour takes a byte for 8 300 pixels at most.
+_LARGE, _EMPTY = 89_000_000, 10_000
+
+
+def _refuse_empty_claim(image: Image.Image, size: int) -> None:
+    """A header that claims a huge image with next to nothing behind it would be decoded into the
+    memory and time of one."""
+    width, height = image.size
+    if width * height > max(_LARGE, _EMPTY * size):
+        raise Image.DecompressionBombError
 
 
 _CONVERT = "convert it to PNG or remove it"
@@ -323,7 +337,7 @@ def _explain(path: Path, error: BaseException) -> tuple[str, str]:
     """What is wrong with the file and what to do, from Pillow's or the system's error."""
     if isinstance(error, Image.DecompressionBombError):
         return (
-            "it claims more than 178 megapixels, as decompression bombs do",
+            "it claims more megapixels than it holds, or more than 178, as decompression bombs do",
             "shrink or remove it",
         )
     if isinstance(error, MemoryError):

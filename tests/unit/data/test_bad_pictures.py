@@ -69,6 +69,13 @@ def bomb(folder: Path) -> None:
     (folder / "bad.png").write_bytes(data)
 
 
+def short_bomb(folder: Path) -> None:
+    """122 bytes that are decoded, in a second, into half a gigabyte."""
+    frame = bytes.fromhex("b004009d012a18f02433") + bytes(90)
+    chunk = b"VP8 " + struct.pack("<I", len(frame)) + frame
+    (folder / "bad.webp").write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk)
+
+
 def flipped_bits(folder: Path) -> None:
     data = bytearray(encoded(folder / "bad.png"))
     data[len(data) // 2] ^= 0xFF
@@ -150,6 +157,7 @@ ERRORS: dict[str, tuple[Make, str]] = {
     "1x1": (save("bad.png", 1, 1), "1x1"),
     "20000x10": (save("bad.png", 20000, 10), "20000x10"),
     "decompression bomb": (bomb, "megapixels"),
+    "short decompression bomb": (short_bomb, "megapixels"),
     "symbolic link to itself": (link_to_itself, "leads back to itself"),
     "symbolic link to nothing": (link_to_nothing, "symbolic link to nothing"),
     "unreadable": (unreadable, "permission denied"),
