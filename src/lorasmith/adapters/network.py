@@ -375,9 +375,11 @@ class AdapterNetwork:
 
     def end_step(self) -> None:
         """Forget the masks: the whole adapters apply again."""
+        if self._noted is None:
+            return
         for index, adapter in enumerate(self.adapters.values()):
             adapter.end_step()
-            if adapter.rows_missed and self._noted is not None:
+            if adapter.rows_missed:
                 self._noted[index] = max(self._noted[index], adapter.rows_missed)
                 adapter.rows_missed = 0
         self._noted = None
