@@ -183,7 +183,8 @@ class Glance:
     """A small look at a picture that was decoded to its end.
 
     Args:
-        thumbnail: RGB, on white, not upright, sides of 64 to 128 px (smaller pictures as they are).
+        thumbnail: RGB, on white, not upright, its shorter side 64 to 128 px (smaller pictures as
+            they are), its longer 8192 at most.
         transparent: some pixel really lets the background through.
     """
 
@@ -202,13 +203,17 @@ def glance(path: Path) -> Glance:
         decode_memory.take(decoded_bytes(image))
         image.load()
         factor = max(1, min(image.size) // 64)
+        factors = (
+            max(factor, image.width // 4096),
+            max(factor, image.height // 4096),
+        )  # A long line.
         transparent = False
         if image.has_transparency_data:
             alpha = image.convert("RGBA").getchannel("A")
             transparent = bool(np.asarray(alpha).min() < 255)
         # Box-reduced first: all that follows is then over a hundredth of the pixels.
         direct = image.mode in ("RGB", "L", "RGBA")
-        small = image.reduce(factor) if direct else to_rgb(image, (255, 255, 255)).reduce(factor)
+        small = image.reduce(factors) if direct else to_rgb(image, (255, 255, 255)).reduce(factors)
         return Glance(to_rgb(small, (255, 255, 255)), transparent)
 
 

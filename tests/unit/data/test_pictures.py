@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from lorasmith.data.pictures import fit, load_picture, read_header
+from lorasmith.data.pictures import fit, glance, load_picture, read_header
 from lorasmith.errors import DatasetError
 
 
@@ -113,3 +113,9 @@ def test_same_size_is_only_cropped() -> None:
     assert np.array_equal(
         fit(Image.fromarray(pixels), (20, 20), (3, 1, 19, 17)), pixels[1:17, 3:19]
     )
+
+
+def test_a_line_of_millions_of_pixels_becomes_a_small_thumbnail(tmp_path: Path) -> None:
+    path = tmp_path / "line.png"
+    Image.new("L", (24, 2_000_000)).save(path)
+    assert glance(path).thumbnail.height <= 2 * 4096
