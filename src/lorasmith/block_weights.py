@@ -95,7 +95,7 @@ Special = Callable[[str, str], float]
 """What ``X``, ``R`` or ``U`` (first argument) means for a block (second)."""
 
 _LARGEST = 1e6
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?"
 _SPECIAL = re.compile(r"(?P<letter>[XRU])(?P<offset>[+-]\d[\d.]*)?\Z", re.IGNORECASE)
 _PAIR = re.compile(r"(?<!\w)([A-Za-z_]\w*(?:-\w+)?)\s*=")
 _SIDES = {

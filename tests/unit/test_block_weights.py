@@ -255,8 +255,9 @@ def test_no_text_of_its_own_words_crashes_the_parser(text: str) -> None:
         assert found is None or isinstance(found, dict)
 
 
-def test_a_long_word_is_refused_at_once() -> None:
+@pytest.mark.parametrize("text", ["0x" + "f" * 100_000, "9" * 100_000 + "!"])
+def test_a_long_word_is_refused_at_once(text: str) -> None:
     begin = time.process_time()
-    with pytest.raises(ValueError, match="0xfff"):
-        parse_given("0x" + "f" * 100_000)
+    with pytest.raises(ValueError, match=text[:20]):
+        parse_given(text)
     assert time.process_time() - begin < 0.5

@@ -73,7 +73,7 @@ def read_line(text: str) -> PromptLine:
             line.unread.append((shown, f"{why}; there are {', '.join(f'--{o}' for o in OPTIONS)}"))
             continue
         if setting_name in (*_WHOLE, "cfg"):
-            number = re.match(r"-?\d+" if setting_name in _WHOLE else r"\d*\.?\d+|\d+\.?", value)
+            number = re.match(r"-?\d+" if setting_name in _WHOLE else r"\d+(?:\.\d*)?|\.\d+", value)
             if number and number[0] != value:
                 line.cut.append((shown, number[0]))
             value = number[0] if number else ""

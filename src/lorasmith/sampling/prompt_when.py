@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-NUMBER = r"(?:\d+\.?\d*|\.\d+)"
+NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _WHEN = re.compile(NUMBER, re.ASCII)
 
 # Longer numbers are none that anybody means, and would be infinite.
