@@ -36,7 +36,6 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights
-from lorasmith.models.family import FAMILIES
 from lorasmith.models.sd import DiffusionModel
 from lorasmith.training.lr import LearningRate
 from lorasmith.training.objective import Objective
@@ -291,7 +290,7 @@ def compare_layouts(
     rows = []
     model = random_model(PUBLISHED["sd15"], DTYPES[precision], device)
     side = Ours(model, AdapterRoot(*model.adapter_roots()[0]), Case(precision, 1, pixels, 8))
-    vae = AutoencoderKL(**FAMILIES["sd1"].vae).eval().requires_grad_(False)
+    vae = AutoencoderKL(**PUBLISHED["sd15"].vae).eval().requires_grad_(False)
     picture = torch.randn(1, 3, pixels, pixels)
 
     def step() -> list[float]:
