@@ -203,10 +203,8 @@ def glance(path: Path) -> Glance:
         decode_memory.take(decoded_bytes(image))
         image.load()
         factor = max(1, min(image.size) // 64)
-        factors = (
-            max(factor, image.width // 4096),
-            max(factor, image.height // 4096),
-        )  # A long line.
+        # Each side by itself, as a line may be millions of pixels long.
+        factors = max(factor, image.width // 4096), max(factor, image.height // 4096)
         transparent = False
         if image.has_transparency_data:
             alpha = image.convert("RGBA").getchannel("A")
