@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ class Processes:
         self._state = PartialState(cpu=device.type == "cpu")
         self.device = device if self.count == 1 else self._state.device
         self._hosts = _host_group() if self.count > 1 else None
+        if self.count > 1:
+            atexit.register(_leave, self._hosts)
 
     @property
     def rank(self) -> int:
@@ -83,3 +86,13 @@ def _host_group() -> Any:
         return torch.distributed.new_group(backend="gloo")
     except RuntimeError:  # The machine's own name leads nowhere, as in some containers.
         return None
+
+
+def _leave(hosts: Any) -> None:
+    """End the threads that talk to other processes in main memory: one that still runs when Python
+    has ended aborts a process that did all it had to. Over GPUs nothing is waited for, as the
+    others may never come to the end."""
+    if torch.distributed.is_initialized():
+        everything = torch.distributed.get_backend() == "gloo"
+        if everything or hosts is not None:
+            torch.distributed.destroy_process_group(None if everything else hosts)
