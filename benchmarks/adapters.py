@@ -35,9 +35,9 @@ from lycoris.modules.loha import LohaModule
 from lycoris.modules.lokr import LokrModule
 from torch import Tensor, nn
 
-from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.base import AdaptedLayer
 from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.registry import ALGORITHMS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

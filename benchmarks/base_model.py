@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lorasmith.core.files import write_text
 from lorasmith.demo.character import plain_prompts
 from lorasmith.demo.judge import held_out_accuracy, leak_rate, read, tag_accuracy
 from lorasmith.demo.world import VALUES
-from lorasmith.files import write_text
-from lorasmith.models.checkpoint import load_model
+from lorasmith.models.load import load_model
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.request import PictureRequest
 

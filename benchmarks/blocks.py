@@ -23,14 +23,14 @@ from step import DTYPES, Clock, full_size_model
 from lorasmith.adapters.blocks import BlockMap, BlockSizes
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import AdapterRoot, Size
-from lorasmith.block_weights import learning_weights
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights
-from lorasmith.models.sd import Conditioning, DiffusionModel
-from lorasmith.training.lr import LearningRate
+from lorasmith.formats.block_weights import learning_weights
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, build_optimizer
-from lorasmith.training.processes import Processes
+from lorasmith.training.setup.processes import Processes
 from lorasmith.training.step import TrainStep
 
 LR = 1e-4

@@ -38,12 +38,12 @@ from tests.published import PUBLISHED
 from torch import Tensor
 
 from lorasmith.adapters.targets import AdapterRoot, targets_of
-from lorasmith.files import write_text
+from lorasmith.core.files import write_text
+from lorasmith.lora_tools.inputs import LoraSource
 from lorasmith.lora_tools.merge import MergeOptions, merge
-from lorasmith.lora_tools.ranks import RankRule
+from lorasmith.lora_tools.rank_rules import RankRule
 from lorasmith.lora_tools.resize import resize
-from lorasmith.lora_tools.sources import LoraSource
-from lorasmith.models.checkpoint import empty_modules
+from lorasmith.models.load import empty_modules
 from lorasmith.models.roots import adapter_roots
 
 REPORT = Path(__file__).with_suffix(".md")

@@ -33,14 +33,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lorasmith.adapters.targets import AdapterRoot, Selection, Target, select
-from lorasmith.lora_tools.bake import bake
-from lorasmith.lora_tools.differences import Differences
+from lorasmith.lora_tools.bake.bake import bake
+from lorasmith.lora_tools.checkpoint_diff import Differences
 from lorasmith.lora_tools.extract import ExtractOptions, extract
-from lorasmith.lora_tools.random_svd import Wanted
-from lorasmith.lora_tools.sources import LoraSource
-from lorasmith.models.reading import placed
+from lorasmith.lora_tools.inputs import LoraSource
+from lorasmith.lora_tools.linalg.randomized_svd import Wanted
+from lorasmith.models.open import open_checkpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
-from lorasmith.models.source import open_checkpoint
+from lorasmith.models.weights import placed
 
 EXTRACT_RANK, BAKE_RANK = 64, 128
 CHANGE_RANK = 24

@@ -43,12 +43,12 @@ from torch import Tensor, nn
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
+from lorasmith.core.events import Controls
+from lorasmith.core.files import write_text
 from lorasmith.demo.character import write_training_set
-from lorasmith.events import Controls
-from lorasmith.files import write_text
-from lorasmith.models.checkpoint import load_model
-from lorasmith.models.family import Architecture
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.families.table import Architecture
+from lorasmith.models.load import load_model
 from lorasmith.training.run import train
 
 REPORT = Path(__file__).with_suffix(".md")

@@ -32,10 +32,10 @@ import transformers
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.models.checkpoint import load_model
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.load import load_model
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.loras import LoraShelf
+from lorasmith.sampling.lora_library import LoraShelf
 from lorasmith.sampling.request import PictureRequest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' helpers are

@@ -28,9 +28,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.dropout import Dropout
-from lorasmith.training.memory_trace import FusedAttention
+from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.training.memory.trace import FusedAttention
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.random_models import random_model

@@ -24,6 +24,8 @@ from rich.console import Console
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
+from lorasmith.core.events import Controls
+from lorasmith.core.files import write_text
 from lorasmith.demo.character import (
     Prompt,
     novel_prompts,
@@ -32,13 +34,11 @@ from lorasmith.demo.character import (
     write_training_set,
 )
 from lorasmith.demo.judge import character_rate, leak_rate, part_rates, read, tag_accuracy
-from lorasmith.events import Controls
-from lorasmith.files import write_text
-from lorasmith.models.checkpoint import load_model
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.load import load_model
+from lorasmith.sampling.contact_sheet import contact_sheet
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.request import PictureRequest
-from lorasmith.sampling.sheet import contact_sheet
 from lorasmith.training.run import train
 
 HERE = Path(__file__).parent

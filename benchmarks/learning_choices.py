@@ -27,9 +27,9 @@ from PIL import Image
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.files import write_json, write_text
-from lorasmith.models.checkpoint import load_model
-from lorasmith.sampling.sheet import contact_sheet
+from lorasmith.core.files import write_json, write_text
+from lorasmith.models.load import load_model
+from lorasmith.sampling.contact_sheet import contact_sheet
 
 PICTURES = HERE.parent / "docs" / "images" / "learning-choices.png"
 # Of each row: with the trigger, with the trigger and new things, without it.

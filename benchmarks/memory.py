@@ -30,20 +30,20 @@ from torch import nn
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
-from lorasmith.files import write_text
-from lorasmith.models.checkpoint import empty_modules
-from lorasmith.models.sd import DiffusionModel
-from lorasmith.training.lr import LearningRate
-from lorasmith.training.memory_model import (
+from lorasmith.core.files import write_text
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.load import empty_modules
+from lorasmith.training.lr_schedules import LearningRate
+from lorasmith.training.memory.simulate import (
     EmptyRun,
     Use,
     checkpointed,
     unet_saving,
 )
-from lorasmith.training.network_setup import make_network
 from lorasmith.training.objective import build_objective
 from lorasmith.training.optim import build_optimizer, flat_groups
-from lorasmith.training.processes import Processes
+from lorasmith.training.setup.network import make_network
+from lorasmith.training.setup.processes import Processes
 from lorasmith.training.step import TrainStep
 
 REPORT = Path(__file__).with_suffix(".md")

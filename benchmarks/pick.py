@@ -25,8 +25,11 @@ from rich.console import Console
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.advice.pick import pick, record
 from lorasmith.config.load import load_settings
-from lorasmith.data.pictures import open_image
+from lorasmith.core.events import Controls
+from lorasmith.core.files import write_json, write_text
+from lorasmith.data.images import open_image
 from lorasmith.demo.character import (
     TRIGGER,
     Prompt,
@@ -35,14 +38,11 @@ from lorasmith.demo.character import (
     write_training_set,
 )
 from lorasmith.demo.judge import character_rate, leak_rate, read, tag_accuracy
-from lorasmith.events import Controls
-from lorasmith.files import write_json, write_text
-from lorasmith.models.checkpoint import load_model
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.grids.snapshots import find_snapshots
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.load import load_model
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.grid_snapshots import find_snapshots
 from lorasmith.sampling.request import PictureRequest
-from lorasmith.training.pick import pick, record
 from lorasmith.training.run import train
 
 HERE = Path(__file__).parent

@@ -9,11 +9,11 @@ import torch
 from tests.published import PUBLISHED
 from tests.tiny_models import tiny_architecture
 
-from lorasmith.models.checkpoint import assemble, empty_modules, fill_buffers, set_weight
-from lorasmith.models.family import Architecture
-from lorasmith.models.sd import Conditioning, DiffusionModel
-from lorasmith.models.unet_saving import WHOLE, Keeper, UNetSaving
-from lorasmith.training.memory_model import pooled_width
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.families.table import Architecture
+from lorasmith.models.load import assemble, empty_modules, fill_buffers, set_weight
+from lorasmith.models.placement import WHOLE, Keeper, UNetSaving
+from lorasmith.training.memory.simulate import pooled_width
 from lorasmith.training.objective import MicroBatch
 
 TINY = "tiny "

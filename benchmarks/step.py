@@ -30,17 +30,17 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
-from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights
-from lorasmith.models.sd import DiffusionModel
-from lorasmith.training.lr import LearningRate
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import Objective
 from lorasmith.training.optim import FlatGroup, build_optimizer
-from lorasmith.training.processes import Processes
+from lorasmith.training.setup.processes import Processes
 from lorasmith.training.step import TrainStep
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the other benchmarks and the tests are

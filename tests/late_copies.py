@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lorasmith import tensor_transfer
-from lorasmith.tensor_transfer import HostBuffer
+from lorasmith.tensors import transfer as tensor_transfer
+from lorasmith.tensors.transfer import HostBuffer
 
 GARBAGE = 77
 

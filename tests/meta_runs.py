@@ -13,15 +13,15 @@ from torch import nn
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
-from lorasmith.models.checkpoint import assemble, empty_modules, fill_buffers
-from lorasmith.models.family import Architecture
-from lorasmith.models.sd import Conditioning, DiffusionModel
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.families.table import Architecture
+from lorasmith.models.load import assemble, empty_modules, fill_buffers
 from lorasmith.training.ema import Ema
-from lorasmith.training.lr import learning_rate
-from lorasmith.training.memory_model import EmptyRun, Use
+from lorasmith.training.lr_schedules import learning_rate
+from lorasmith.training.memory.simulate import EmptyRun, Use
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import build_optimizer
-from lorasmith.training.processes import Processes
+from lorasmith.training.setup.processes import Processes
 from lorasmith.training.step import TrainStep
 from tests.one_device import META, OneDevice, strays
 
@@ -44,7 +44,7 @@ ON_CPU = (
 UPLOADS = (
     "lorasmith/tensor_transfer.py:to_device",
     "lorasmith/adapters/network.py:AdapterNetwork.begin_step",
-    "lorasmith/models/sd.py:DiffusionModel.encode_rows",
+    "lorasmith/models/diffusion_model.py:DiffusionModel.encode_rows",
 )
 """Where what was made there goes to the device."""
 

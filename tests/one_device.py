@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from lorasmith.training.memory_trace import LiveBytes
+from lorasmith.training.memory.trace import LiveBytes
 
 META = torch.device("meta")
 

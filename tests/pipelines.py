@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from lorasmith.models.family_type import EOS, TextEncoderSpec
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.families.base import EOS, TextEncoderSpec
 from lorasmith.models.tokenizer import WORDS, clip_tokenizer
 
 

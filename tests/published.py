@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorasmith.models.checkpoint import empty_modules
-from lorasmith.models.family import FAMILIES, Architecture
-from lorasmith.models.saving import ldm_weights
-from lorasmith.tensor_random import normal
+from lorasmith.models.export import ldm_weights
+from lorasmith.models.families.table import FAMILIES, Architecture
+from lorasmith.models.load import empty_modules
+from lorasmith.tensors.rng import normal
 
 
 def _architecture(

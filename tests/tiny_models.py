@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorasmith.models.checkpoint import empty_modules, fill_buffers, set_weight
-from lorasmith.models.family import FAMILIES, Architecture
-from lorasmith.models.family_type import Family
-from lorasmith.models.saving import save_ldm
-from lorasmith.models.sd import DiffusionModel
-from lorasmith.tensor_random import normal
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.export import save_ldm
+from lorasmith.models.families.base import Family
+from lorasmith.models.families.table import FAMILIES, Architecture
+from lorasmith.models.load import empty_modules, fill_buffers, set_weight
+from lorasmith.tensors.rng import normal
 
 
 def tiny_architecture(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from benchmarks.step import Clock
 
-    from lorasmith.models.family import Architecture
+    from lorasmith.models.families.table import Architecture
 
 Cell = str | int | float | bool | None
 

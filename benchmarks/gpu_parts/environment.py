@@ -23,7 +23,8 @@ PACKAGES = (
 
 def measure(bench: Bench) -> None:
     begin = time.perf_counter()
-    importlib.import_module("lorasmith.models.sd")  # Brings diffusers and transformers.
+    # Brings diffusers and transformers.
+    importlib.import_module("lorasmith.models.diffusion_model")
     bench.note(f"diffusers and transformers imported in {time.perf_counter() - begin:.1f} s")
     for table in (facts, products, copies, waits):
         bench.attempt(table.__name__, partial(table, bench))

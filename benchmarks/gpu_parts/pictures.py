@@ -11,12 +11,12 @@ from benchmarks.gpu_parts.repeat import write_pictures
 from benchmarks.random_models import random_model
 
 from lorasmith.data.buckets import plan_buckets
-from lorasmith.data.cache import TensorStore
+from lorasmith.data.cache.latents import cache_latents
+from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import build_dataset
-from lorasmith.data.latents import cache_latents
 from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import scan
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.request import PictureRequest
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from lorasmith.config.load import Override, load_settings
-from lorasmith.events import Controls
-from lorasmith.models.family import Architecture
-from lorasmith.models.saving import save_ldm
+from lorasmith.core.events import Controls
+from lorasmith.models.export import save_ldm
+from lorasmith.models.families.table import Architecture
 from lorasmith.training.run import resume, train
 
 PICTURES = 4

@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks.gpu_parts.bench import Bench
 from rich.console import Console
 
-from lorasmith.config.adapters import ADAPTERS
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.load import load_settings
+from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
-from lorasmith.events import Controls
 from lorasmith.training.run import train
 
 DROPOUTS = {

@@ -12,7 +12,7 @@ from benchmarks.step import Bare, Case, measure
 from torch.utils.flop_counter import FlopCounterMode
 
 from lorasmith.adapters.targets import AdapterRoot, targets_of
-from lorasmith.models.family import Architecture
+from lorasmith.models.families.table import Architecture
 
 RANK = 32
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lorasmith.block_weights import (
+from lorasmith.config.load import load_settings
+from lorasmith.formats.block_weights import (
     BASE,
     BLOCKS,
     INPUTS,
@@ -15,9 +16,8 @@ from lorasmith.block_weights import (
     learning_weights,
     parse,
 )
-from lorasmith.config.load import load_settings
-from lorasmith.models.source import open_checkpoint
-from lorasmith.training.network_setup import planned_network
+from lorasmith.models.open import open_checkpoint
+from lorasmith.training.setup.network import planned_network
 
 PAGE = Path(__file__).parents[2] / "docs" / "blocks.md"
 SHORT = {0.0: "·", 1.0: "1", 0.5: "½", -1.0: "x"}

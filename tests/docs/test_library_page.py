@@ -11,7 +11,7 @@ import torch
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.models.checkpoint import load_model
+from lorasmith.models.load import load_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 

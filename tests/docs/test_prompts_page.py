@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lorasmith.sampling.prompt import parse_prompt
-from lorasmith.sampling.wildcards import Wildcards
+from lorasmith.prompts.parse import parse_prompt
+from lorasmith.prompts.wildcards import Wildcards
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
 WRITTEN = [

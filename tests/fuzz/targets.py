@@ -25,39 +25,39 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save
 
-from lorasmith import block_weights
 from lorasmith.cli.control import status_lines
-from lorasmith.config.foreign.argv import read_argv
-from lorasmith.config.foreign.engine import convert_source
-from lorasmith.config.foreign.files import read_file
-from lorasmith.config.foreign.samples import prompts_of
 from lorasmith.config.load import load_settings
+from lorasmith.core.errors import UserError
+from lorasmith.core.events import Request
+from lorasmith.core.files import parse_safetensors_header
+from lorasmith.core.terminal import clean, escaped
+from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import CaptionRules, readings, tags_of, vary
-from lorasmith.data.file_memo import FileMemo
+from lorasmith.data.images import glance, load_alpha, load_picture, read_header
 from lorasmith.data.layout import find_folders, folder_caption
-from lorasmith.data.pictures import glance, load_alpha, load_picture, read_header
-from lorasmith.errors import UserError
-from lorasmith.events import Request
-from lorasmith.files import parse_safetensors_header
-from lorasmith.lora_tools.inspect import inspect
-from lorasmith.lora_tools.preview import read_preview
-from lorasmith.lora_tools.training_words import training_words, words_of
-from lorasmith.models.pickles import locate_tensors, read_pickle_header
-from lorasmith.sampling.from_captions import drawings_of_file
-from lorasmith.sampling.from_picture import recipe
-from lorasmith.sampling.grid_axes import Sources
-from lorasmith.sampling.grid_kinds import parse_axis
+from lorasmith.formats import block_weights
+from lorasmith.formats.pickle_header import locate_tensors, read_pickle_header
+from lorasmith.grids.axes import Sources
+from lorasmith.grids.axis_types import parse_axis
+from lorasmith.importers.convert import convert_source
+from lorasmith.importers.detect import read_file
+from lorasmith.importers.sd_scripts.argv import read_argv
+from lorasmith.importers.sd_scripts.sample_prompts import prompts_of
+from lorasmith.lora_tools.inspect.inspect import inspect
+from lorasmith.lora_tools.inspect.thumbnail import read_preview
+from lorasmith.lora_tools.inspect.training_summary import training_words, words_of
+from lorasmith.prompts.lora_tags import take_tags
+from lorasmith.prompts.parse import format_prompt, parse_prompt
+from lorasmith.prompts.wildcards import Wildcards
+from lorasmith.sampling.from_dataset import drawings_of_file
+from lorasmith.sampling.from_infotext import recipe
 from lorasmith.sampling.infotext import format_infotext, parse_infotext, require_infotext
-from lorasmith.sampling.loras import LoraShelf
-from lorasmith.sampling.prompt import format_prompt, parse_prompt
-from lorasmith.sampling.prompt_tags import take_tags
+from lorasmith.sampling.lora_library import LoraShelf
 from lorasmith.sampling.request import PictureRequest
-from lorasmith.sampling.wildcards import Wildcards
-from lorasmith.tensor_files import LOAD_ERRORS, load_torch_file
-from lorasmith.terminal import clean, escaped
-from lorasmith.training.run_folder import RunFolder, drop_lines_after
-from lorasmith.training.status import read_status
+from lorasmith.tensors.files import LOAD_ERRORS, load_torch_file
+from lorasmith.training.runs.folder import RunFolder, drop_lines_after
+from lorasmith.training.runs.status import read_status
 
 FOLDER = Path(tempfile.gettempdir()) / "lorasmith-fuzz"
 

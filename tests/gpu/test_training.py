@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from tests.recipes.runs import small_dataset
 
 from lorasmith.cli.main import cli
-from lorasmith.config.adapters import ADAPTERS
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.training import loop
-from lorasmith.training.setup import Run
+from lorasmith.training.setup.build import Run
 
 pytestmark = pytest.mark.gpu
 

@@ -17,18 +17,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lorasmith.adapters.added import AddedWeight
-from lorasmith.adapters.algorithms import ALGORITHMS
+from lorasmith.adapters.additive import AddedWeight
 from lorasmith.adapters.base import Adapter, Layer
-from lorasmith.adapters.lokr import factorization
 from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
-from lorasmith.lora_tools.added_weights import added_weights
-from lorasmith.lora_tools.sources import parse_sources
+from lorasmith.adapters.types.lokr import factorization
+from lorasmith.lora_tools.bake.apply import added_weights
+from lorasmith.lora_tools.inputs import parse_sources
 from lorasmith.models.layout import canonical_shape
-from lorasmith.models.reading import placed
+from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
-from lorasmith.models.source import OpenedCheckpoint, open_checkpoint
+from lorasmith.models.weights import placed
 from tests.peers.base_model import base_values
 from tests.published import PUBLISHED, write_hole
 
@@ -129,7 +129,7 @@ def of(
             return None
         rank = {"oft": 8, "boft": 10}.get(algorithm, RANK)
         if boft:
-            from lorasmith.adapters.boft import BOFT
+            from lorasmith.adapters.types.boft import BOFT
 
             if len(BOFT.block_shape(layer.weight.shape[0], rank)) != 4:
                 return None

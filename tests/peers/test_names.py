@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from lorasmith.lora_tools.key_styles import styled_name, unet_names
-from lorasmith.lora_tools.keys import kohya_names
-from lorasmith.lora_tools.layer_lists import family_layers
-from lorasmith.models.key_maps import translate
+from lorasmith.formats.key_styles import styled_name, unet_names
+from lorasmith.formats.kohya_keys import kohya_names
+from lorasmith.formats.ldm_keys import translate
+from lorasmith.formats.unet_layers import family_layers
 from tests.unit.lora_tools.made_files import empty_networks
 
 COMFYUI = Path(os.environ.get("LORASMITH_PEERS", "")) / "ComfyUI"

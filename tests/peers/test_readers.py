@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from lorasmith.lora_tools import reader_table
-from lorasmith.lora_tools.modules import read_modules
-from lorasmith.lora_tools.readers import form_of
+from lorasmith.lora_tools.inspect import reader_table
+from lorasmith.lora_tools.inspect.compatibility import form_of
+from lorasmith.lora_tools.lora_file import read_modules
 from tests.peers.lora_forms import FAMILIES, FORMS, write_forms
 
 PEERS = os.environ.get("LORASMITH_PEERS")

@@ -19,8 +19,6 @@ from PIL import Image
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.config.foreign.engine import convert_source
-from lorasmith.config.foreign.files import read_file
 from lorasmith.config.load import load_settings
 from lorasmith.data.buckets import place, plan_buckets
 from lorasmith.data.captions import CaptionRules, vary
@@ -31,11 +29,13 @@ from lorasmith.diffusion.schedule import (
     zero_terminal_snr,
 )
 from lorasmith.diffusion.weights import Weights
-from lorasmith.models.checkpoint import load_model
+from lorasmith.importers.convert import convert_source
+from lorasmith.importers.detect import read_file
+from lorasmith.models.load import load_model
 from lorasmith.models.tokenizer import token_rows
-from lorasmith.training.lr import LearningRate
+from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
-from lorasmith.training.prepare import prepare
+from lorasmith.training.setup.preflight import prepare
 from tests.peers.sd_scripts import PEERS, ask
 
 pytestmark = pytest.mark.skipif(

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lorasmith.config.foreign.arguments import ARGUMENTS
-from lorasmith.config.foreign.argv import read_argv
-from lorasmith.config.foreign.engine import convert_source
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import for_folder
+from lorasmith.importers.convert import convert_source
+from lorasmith.importers.sd_scripts.argv import read_argv
+from lorasmith.importers.sd_scripts.table import ARGUMENTS
 from tests.peers.sd_scripts import PEERS, ask
 
 pytestmark = pytest.mark.skipif(

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from lorasmith.adapters.oft import OFT
+from lorasmith.adapters.types.oft import OFT
 
 CODE = Path(os.environ.get("LORASMITH_PEERS", "")) / "sd-scripts" / "networks" / "oft.py"
 pytestmark = pytest.mark.skipif(

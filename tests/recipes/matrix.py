@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
+from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
 from lorasmith.diffusion.schedule import NoiseSchedule
-from lorasmith.events import Controls
-from lorasmith.models.checkpoint import load_model
-from lorasmith.models.sd import Conditioning, DiffusionModel
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.load import load_model
 from lorasmith.training.run import train
 
 PICTURES = 3

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 from tests.recipes.matrix import learns, result_of
 
-from lorasmith.adapters.algorithms import ALGORITHMS
+from lorasmith.adapters.registry import ALGORITHMS
 
 CASES: dict[str, dict[str, str]] = {
     "lora": {},

@@ -11,12 +11,12 @@ from rich.console import Console
 from tests.recipes.matrix import learns, losses, result_of, run_with
 from tests.tolerances import NETWORK, near
 
+from lorasmith.core.events import Controls
 from lorasmith.demo.character import ZORP, varied_zorps, zorp_caption
 from lorasmith.demo.world import draw_canvas
-from lorasmith.events import Controls
 from lorasmith.training.loop import do_step
 from lorasmith.training.run import resume
-from lorasmith.training.setup import Run
+from lorasmith.training.setup.build import Run
 
 FACE = "_0128_0130_0060_0050"
 EVERYTHING = {

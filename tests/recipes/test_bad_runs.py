@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from tests.recipes.runs import FAST, small_dataset
 
-from lorasmith import files
 from lorasmith.cli.main import cli
 from lorasmith.config.optimizers import OPTIMIZERS
-from lorasmith.tensor_files import save_tensors
+from lorasmith.core import files
+from lorasmith.tensors.files import save_tensors
 
 LORA_KEY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 
@@ -210,7 +210,9 @@ def test_damaged_state_is_named(place: Place) -> None:
     refused(result, state.name, "cannot be read as a training state")
 
 
-@pytest.mark.parametrize("log", ["lorasmith.training.observers._write_line", "tensorboard"])
+@pytest.mark.parametrize(
+    "log", ["lorasmith.training.monitoring.observers._write_line", "tensorboard"]
+)
 def test_disk_full_while_a_log_is_written(log: str, place: Place) -> None:
     """Logs are appended to, not replaced: what the system says must not look like a bug."""
 
@@ -280,8 +282,8 @@ def test_a_cache_that_goes_elsewhere_is_said(place: Place) -> None:
 
 
 def test_folder_in_use(place: Place) -> None:
-    from lorasmith.errors import RunError
-    from lorasmith.training.run_folder import RunFolder
+    from lorasmith.core.errors import RunError
+    from lorasmith.training.runs.folder import RunFolder
 
     with (
         RunFolder(place.output / "run"),

@@ -14,8 +14,8 @@ from tests.recipes.matrix import learns, result_of, run_with
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import AdapterRoot, layers_of
-from lorasmith.block_weights import block_of
-from lorasmith.models.checkpoint import load_model
+from lorasmith.formats.block_weights import block_of
+from lorasmith.models.load import load_model
 
 CASES: dict[str, Mapping[str, str]] = {
     "attention alone": {"adapter.targets": "attn"},

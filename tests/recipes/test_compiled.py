@@ -12,7 +12,7 @@ import torch
 from tests.recipes.runs import command, run_here, small_dataset
 from tests.tolerances import NETWORK, near
 
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
 
 SETTINGS = {
     "train__steps": "6", "log__every_steps": "1", "adapter__text_encoder": "false",

@@ -21,8 +21,8 @@ from tests.recipes.matrix import losses, run_with
 from tests.recipes.runs import command, environment, small_dataset
 
 from lorasmith.cli.main import cli
-from lorasmith.errors import Stopped
-from lorasmith.events import Controls, Event, Request, StepDone
+from lorasmith.core.errors import Stopped
+from lorasmith.core.events import Controls, Event, Request, StepDone
 from lorasmith.training import run as runs
 
 # Seconds, for a busy machine; a second or two each is usual.

@@ -11,7 +11,7 @@ from tests.tiny_models import tiny_checkpoint
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.models.checkpoint import load_model
+from lorasmith.models.load import load_model
 
 SETTINGS = {"train.steps": "3", "train.precision": "fp32", "model.max_tokens": "150"}
 

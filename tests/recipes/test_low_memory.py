@@ -14,9 +14,9 @@ from tests.tolerances import NETWORK, near
 
 from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
-from lorasmith.events import Controls
+from lorasmith.core.events import Controls
 from lorasmith.training.run import resume, train
-from lorasmith.training.run_folder import RunFolder, write_info
+from lorasmith.training.runs.folder import RunFolder, write_info
 
 QUIET = Console(quiet=True)
 COMMON = {
@@ -122,7 +122,7 @@ def test_settings_that_cannot_be_are_said(data: Path) -> None:
 def test_a_machine_that_is_too_small_is_told_of_beforehand(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorasmith.training.memory.free_memory", lambda device: 20_000_000)
+    monkeypatch.setattr("lorasmith.training.memory.plan.free_memory", lambda device: 20_000_000)
     found = CliRunner().invoke(
         cli, ["train", "--data", str(data), "--plan", "--set", "train.batch=4"]
     )

@@ -13,8 +13,8 @@ import pytest
 from safetensors import safe_open
 from tests.recipes.runs import command, run, small_dataset
 
-from lorasmith.models.source import DEMO
-from lorasmith.training.metadata import file_hashes
+from lorasmith.models.open import DEMO
+from lorasmith.training.runs.metadata import file_hashes
 
 PEERS = os.environ.get("LORASMITH_PEERS")
 # Those that say when and by which program, which would make equal runs unequal files.

@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.recipes.matrix import learns, losses, result_of, run_with
 
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
-from lorasmith.events import Controls
+from lorasmith.core.events import Controls
 from lorasmith.training.run import resume
 
 GUIDES = "decouple=True weight_decay=0.01 betas=0.9,0.99"

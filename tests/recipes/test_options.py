@@ -14,8 +14,8 @@ from tests.recipes.matrix import losses, run_with
 from tests.tolerances import NETWORK, assert_near, near
 
 from lorasmith.config.load import Override, load_settings
+from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
-from lorasmith.events import Controls
 from lorasmith.training.run import resume, train
 
 CASES: dict[str, dict[str, str]] = {

@@ -13,16 +13,16 @@ from click.testing import CliRunner
 from rich.console import Console
 from tests.recipes.matrix import run_with
 
+from lorasmith.advice import pick_measure, pick_probe
+from lorasmith.advice.pick import pick, record
+from lorasmith.advice.pick_run import open_run
+from lorasmith.advice.pick_view import show
 from lorasmith.cli.main import cli
+from lorasmith.core.errors import LoraFileError, RunError, Stopped, UserError
+from lorasmith.core.events import Controls, Event, Notice
 from lorasmith.demo.character import write_training_set
-from lorasmith.errors import LoraFileError, RunError, Stopped, UserError
-from lorasmith.events import Controls, Event, Notice
-from lorasmith.training import pick_measure, pick_probe
-from lorasmith.training.pick import pick, record
-from lorasmith.training.pick_measures import PARTS
-from lorasmith.training.pick_run import open_run
-from lorasmith.training.pick_view import show
-from lorasmith.training.run_folder import RunFolder, read_info, write_info
+from lorasmith.measures.records import PARTS
+from lorasmith.training.runs.folder import RunFolder, read_info, write_info
 
 SETTINGS = {
     "train.steps": "6",

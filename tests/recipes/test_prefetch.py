@@ -14,15 +14,15 @@ import pytest
 from rich.console import Console
 from tests.recipes.matrix import losses, run_with
 
-from lorasmith import tensor_transfer
-from lorasmith.data.cache import TensorStore
-from lorasmith.errors import RunError, Stopped
-from lorasmith.events import Controls
+from lorasmith.core.errors import RunError, Stopped
+from lorasmith.core.events import Controls
+from lorasmith.data.cache.tensor_store import TensorStore
+from lorasmith.tensors import transfer as tensor_transfer
 from lorasmith.training import loop
 from lorasmith.training import run as runs
 from lorasmith.training.batches import Batches
 from lorasmith.training.objective import MicroBatch, Objective
-from lorasmith.training.setup import Run
+from lorasmith.training.setup.build import Run
 
 RUNS = {
     "accumulation, varied captions, trained text encoder": {

@@ -50,7 +50,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 
 ASKING = """
 import torch
-from lorasmith.training.processes import Processes
+from lorasmith.training.setup.processes import Processes
 
 processes = Processes(torch.device("cpu"))
 assert processes.count == 2

@@ -17,7 +17,7 @@ from tests.tiny_models import tiny_checkpoint
 
 from lorasmith.cli.main import cli
 from lorasmith.demo.character import write_training_set
-from lorasmith.sampling.grid_snapshots import find_snapshots
+from lorasmith.grids.snapshots import find_snapshots
 from lorasmith.sampling.infotext import read_infotext
 
 # As the scripts at the end of the guide give them; {…} are the paths, and epochs are cut to 1.

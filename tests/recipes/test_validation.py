@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from tests.recipes.matrix import learns, losses, result_of, run_with
 from tests.tolerances import NETWORK, near
 
+from lorasmith.core.errors import UserError
+from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
-from lorasmith.errors import UserError
-from lorasmith.events import Controls
 from lorasmith.training.run import resume
 
 HELD_OUT = {"validation.split": "25%", "validation.timesteps": "4", "validation.every_steps": "2"}

@@ -18,14 +18,15 @@ from tests.recipes.matrix import losses, result_of, run_with
 from torch import Tensor, nn
 
 from lorasmith.config.load import Override
-from lorasmith.errors import RunError
-from lorasmith.events import Controls
-from lorasmith.training import good_points, memory
+from lorasmith.core.errors import RunError
+from lorasmith.core.events import Controls
 from lorasmith.training import run as runs
 from lorasmith.training.batches import Batches
-from lorasmith.training.device import Precision
+from lorasmith.training.memory import plan as memory
+from lorasmith.training.monitoring import rollback as good_points
 from lorasmith.training.objective import MicroBatch
-from lorasmith.training.setup import Run
+from lorasmith.training.setup.build import Run
+from lorasmith.training.setup.device import Precision
 
 QUICK = {"train.steps": "8", "watchdog.copy_every": "2", "train.batch": "1"}
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"

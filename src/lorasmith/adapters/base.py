@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.dropout import Dropout, StepMasks, draw_masks, prefixes
 from lorasmith.adapters.options import AdapterOptions
-from lorasmith.tensor_held import HeldLayer
+from lorasmith.tensors.offload import HeldLayer
 
 Layer = nn.Linear | nn.Conv2d
 Norm = nn.LayerNorm | nn.GroupNorm

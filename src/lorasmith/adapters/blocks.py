@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from lorasmith.adapters.targets import Size, Target
-from lorasmith.block_weights import BASE, INPUTS, MIDDLE, OUTPUTS, block_of
+from lorasmith.formats.block_weights import BASE, INPUTS, MIDDLE, OUTPUTS, block_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasmith.randomness import derive
+from lorasmith.core.rng import derive
 
 _BITS_32 = 0xFFFFFFFF
 _SIGN = -(1 << 31)

@@ -15,17 +15,17 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lorasmith.adapters.key_names import describe, looks_like_lora
 from lorasmith.adapters.names import is_peft, needs_peft_settings, peft_alphas, with_peft_settings
-from lorasmith.errors import LoraFileError, Problem
-from lorasmith.files import (
+from lorasmith.core.errors import LoraFileError, Problem
+from lorasmith.core.files import (
     TensorBytes,
     parse_json,
     read_safetensors_header,
     safetensors_chunks,
     write_chunks,
 )
-from lorasmith.tensor_files import DTYPE_NAMES, LOAD_ERRORS, as_bytes, load_torch_file
+from lorasmith.formats.layer_names import describe, looks_like_lora
+from lorasmith.tensors.files import DTYPE_NAMES, LOAD_ERRORS, as_bytes, load_torch_file
 
 # What the first webui extension for LoRA hashed: 64 KiB from 1 MiB on (AddNet, "legacy").
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000

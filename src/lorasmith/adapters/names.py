@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.key_names import read_name, split_tensor
 from lorasmith.adapters.targets import AdapterRoot, Target, modules_of
-from lorasmith.errors import Problem
-from lorasmith.files import parse_json
+from lorasmith.core.errors import Problem
+from lorasmith.core.files import parse_json
+from lorasmith.formats.layer_names import read_name, split_tensor
 
 _PEFT_PREFIX = "base_model.model."
 

@@ -13,7 +13,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.base import AdaptedLayer, Adapter
 from lorasmith.adapters.dropout import (
     Dropout,
@@ -23,9 +22,10 @@ from lorasmith.adapters.dropout import (
     prefixes,
     step_keys,
 )
-from lorasmith.adapters.groups import ParameterGroup, parameter_groups
-from lorasmith.adapters.loading import LoadReport, build_adapters
+from lorasmith.adapters.from_file import LoadReport, build_adapters
 from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.parameter_groups import ParameterGroup, parameter_groups
+from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import (
     AdapterRoot,
     RateRule,
@@ -36,8 +36,8 @@ from lorasmith.adapters.targets import (
     UniformSizes,
     find_targets,
 )
-from lorasmith.tensor_random import generator
-from lorasmith.tensor_transfer import to_device
+from lorasmith.tensors.rng import generator
+from lorasmith.tensors.transfer import to_device
 
 
 @dataclass(frozen=True, slots=True)

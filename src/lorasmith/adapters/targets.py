@@ -17,7 +17,7 @@ from typing import NamedTuple
 from torch import nn
 
 from lorasmith.adapters.base import AdaptedLayer, Layer, Norm
-from lorasmith.adapters.key_names import TEXT_PROJECTION
+from lorasmith.formats.layer_names import TEXT_PROJECTION
 
 
 class AdapterRoot(NamedTuple):

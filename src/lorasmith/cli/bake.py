@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
-from lorasmith.errors import quantity
-from lorasmith.events import Controls
-from lorasmith.terminal import echo
+from lorasmith.cli.signals import stop_on_interrupt
+from lorasmith.core.errors import quantity
+from lorasmith.core.events import Controls
+from lorasmith.core.terminal import echo
 
 
 @click.command("bake")
@@ -59,9 +59,9 @@ def command(
     the strength 0.8, FILE:0.8:0.5 each its own. Nothing that exists is overwritten.
     """
     from lorasmith.cli.console import console
-    from lorasmith.lora_tools.bake import bake
-    from lorasmith.lora_tools.sources import parse_sources
-    from lorasmith.training.observers import Terminal
+    from lorasmith.lora_tools.bake.bake import bake
+    from lorasmith.lora_tools.inputs import parse_sources
+    from lorasmith.training.monitoring.observers import Terminal
 
     controls = Controls()
     with contextlib.closing(Terminal(console)) as terminal, stop_on_interrupt(controls):

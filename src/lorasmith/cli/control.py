@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from lorasmith.errors import Problem, RunError, UserError
-from lorasmith.events import REQUESTS, Request
-from lorasmith.terminal import echo
-from lorasmith.training.requests import write_requests
-from lorasmith.training.run_folder import RunFolder, existing_run_folder
-from lorasmith.training.status import Status, read_status
+from lorasmith.core.errors import Problem, RunError, UserError
+from lorasmith.core.events import REQUESTS, Request
+from lorasmith.core.terminal import echo
+from lorasmith.training.runs.folder import RunFolder, existing_run_folder
+from lorasmith.training.runs.requests import write_requests
+from lorasmith.training.runs.status import Status, read_status
 
 HOW_IT_ENDED = {
     "done": "it is finished",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
-from lorasmith.errors import quantity
-from lorasmith.events import Controls
-from lorasmith.terminal import echo
+from lorasmith.cli.signals import stop_on_interrupt
+from lorasmith.core.errors import quantity
+from lorasmith.core.events import Controls
+from lorasmith.core.terminal import echo
 
 TARGETS = ("kohya", "kohya-diffusers", "diffusers", "comfy", "safetensors")
 
@@ -52,8 +52,8 @@ def command(
     precision was lost.
     """
     from lorasmith.cli.console import console
-    from lorasmith.lora_tools.convert import convert
-    from lorasmith.training.observers import Terminal
+    from lorasmith.lora_tools.convert.convert import convert
+    from lorasmith.training.monitoring.observers import Terminal
 
     controls = Controls()
     with contextlib.closing(Terminal(console)) as terminal, stop_on_interrupt(controls):

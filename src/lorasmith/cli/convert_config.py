@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from lorasmith.config.foreign.files import read_file
-from lorasmith.config.foreign.folders import convert_here, refuse_wrong
-from lorasmith.config.foreign.reference import arguments_page
-from lorasmith.config.foreign.result import Conversion
-from lorasmith.config.foreign.toml_out import to_toml
 from lorasmith.config.load import load_settings
-from lorasmith.errors import Problem, SettingsError
-from lorasmith.files import write_text
-from lorasmith.terminal import echo
+from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.files import write_text
+from lorasmith.core.terminal import echo
+from lorasmith.importers.check_folders import convert_here, refuse_wrong
+from lorasmith.importers.detect import read_file
+from lorasmith.importers.reference import arguments_page
+from lorasmith.importers.result import Conversion
+from lorasmith.importers.write_toml import to_toml
 
 _REMOVE = "choose another name, remove it first, or add --overwrite"
 

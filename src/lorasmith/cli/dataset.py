@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from lorasmith.cli.main import USER_ERROR
-from lorasmith.events import Event, Observer, Progress
-from lorasmith.terminal import echo_json
+from lorasmith.core.events import Event, Observer, Progress
+from lorasmith.core.terminal import echo_json
 
 if TYPE_CHECKING:
     from lorasmith.curation.audit import AuditReport
@@ -152,9 +152,9 @@ def preview(
     """
     from lorasmith.cli.console import console
     from lorasmith.config.load import Override, load_settings
-    from lorasmith.files import atomic_path
-    from lorasmith.training.prepare import prepare
+    from lorasmith.core.files import atomic_path
     from lorasmith.training.preview import preview_sheet
+    from lorasmith.training.setup.preflight import prepare
 
     data = Override("data.path", json.dumps(str(folder)), "DIR")
     settings = load_settings(config, [*assignments, data], preset, for_training=True)
@@ -178,8 +178,8 @@ def preview(
 @contextmanager
 def _progress() -> Iterator[Observer]:
     """A bar that goes away when all is seen; on standard error, where no JSON is."""
-    from lorasmith.progress_view import ProgressView
-    from lorasmith.text_console import TextConsole
+    from lorasmith.core.progress import ProgressView
+    from lorasmith.core.text_console import TextConsole
 
     view = ProgressView(TextConsole(stderr=True), transient=True)
 

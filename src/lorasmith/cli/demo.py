@@ -22,9 +22,9 @@ def command(out: Path) -> None:
     with sample pictures at every epoch, and ends with one picture that compares them.
     """
     from lorasmith.cli.console import console
-    from lorasmith.cli.interrupt import stop_on_interrupt
+    from lorasmith.cli.signals import stop_on_interrupt
+    from lorasmith.core.events import Controls
     from lorasmith.demo.showcase import run_demo
-    from lorasmith.events import Controls
 
     controls = Controls()
     with stop_on_interrupt(controls):

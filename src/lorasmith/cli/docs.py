@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from lorasmith.config.reference import settings_page
-from lorasmith.files import atomic_path, write_text
-from lorasmith.terminal import echo
+from lorasmith.core.files import atomic_path, write_text
+from lorasmith.core.terminal import echo
 
 INTRODUCTION = """\
 # Commands

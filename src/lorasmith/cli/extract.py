@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
-from lorasmith.errors import quantity
-from lorasmith.events import Controls
-from lorasmith.terminal import echo, echo_json
+from lorasmith.cli.signals import stop_on_interrupt
+from lorasmith.core.errors import quantity
+from lorasmith.core.events import Controls
+from lorasmith.core.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.extract import ExtractOptions, ExtractReport
@@ -121,9 +121,9 @@ def command(
     rounding (0.03 % of the change). Nothing that exists is overwritten.
     """
     from lorasmith.cli.console import console
-    from lorasmith.events import Observer, ignore
+    from lorasmith.core.events import Observer, ignore
     from lorasmith.lora_tools.extract import extract
-    from lorasmith.training.observers import Terminal
+    from lorasmith.training.monitoring.observers import Terminal
 
     options = _options(**given)
     controls = Controls()
@@ -155,7 +155,7 @@ def _options(
     norms: bool,
 ) -> ExtractOptions:
     from lorasmith.lora_tools.extract import PARTS, ExtractOptions
-    from lorasmith.lora_tools.random_svd import Wanted
+    from lorasmith.lora_tools.linalg.randomized_svd import Wanted
 
     wanted = Wanted(rank, retain)
     conv = wanted if kind != "lora" else None
@@ -213,7 +213,7 @@ def _lines(report: ExtractReport, out: Path) -> list[str]:
 
 def _nearness(report: ExtractReport) -> str:
     """How near to the least possible the error is, as far as that is known."""
-    from lorasmith.lora_tools.random_svd import ROUNDING_ERROR
+    from lorasmith.lora_tools.linalg.randomized_svd import ROUNDING_ERROR
 
     known = [module.excess for module in report.modules if module.excess is not None]
     tiny = sum(module.error <= ROUNDING_ERROR * module.norm for module in report.modules)

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lorasmith.cli.generate_options import NAMES, Options, read_options, with_options
-from lorasmith.errors import Problem, UserError
-from lorasmith.events import Notice, Observer
-from lorasmith.run_paths import DEFAULT_OUTPUT, lora_folder
+from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.events import Notice, Observer
+from lorasmith.core.run_paths import DEFAULT_OUTPUT, lora_folder
 
 if TYPE_CHECKING:
     import torch
 
     from lorasmith.cli.generate_run import Work
-    from lorasmith.sampling.from_captions import Drawing
-    from lorasmith.sampling.from_picture import Recipe
-    from lorasmith.sampling.loras import LoraShelf
+    from lorasmith.prompts.wildcards import Wildcards
+    from lorasmith.sampling.from_dataset import Drawing
+    from lorasmith.sampling.from_infotext import Recipe
+    from lorasmith.sampling.lora_library import LoraShelf
     from lorasmith.sampling.request import Hires, Inpaint, PictureRequest
-    from lorasmith.sampling.wildcards import Wildcards
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def command(context: click.Context, /, prompt: str | None, **values: Any) -> Non
     """
     from lorasmith.cli.console import console
     from lorasmith.cli.generate_run import draw
-    from lorasmith.training.observers import Terminal
+    from lorasmith.training.monitoring.observers import Terminal
 
     terminal = Terminal(console)
     options = read_options(context, values)
@@ -69,9 +69,9 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
         UserError: with everything that is wrong.
     """
     from lorasmith.cli.generate_run import Work
-    from lorasmith.files import check_writable
+    from lorasmith.core.files import check_writable
+    from lorasmith.prompts.wildcards import Wildcards
     from lorasmith.sampling.embeddings import EmbeddingShelf
-    from lorasmith.sampling.wildcards import Wildcards
 
     problems = list(_check_sources(prompt, options))
     shelf = _attempt(lambda: _shelf(options.lora_dir, terminal), problems)
@@ -161,7 +161,7 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _shelf(folder: Path | None, observer: Observer) -> LoraShelf:
-    from lorasmith.sampling.loras import LoraShelf
+    from lorasmith.sampling.lora_library import LoraShelf
 
     if folder is None:
         folder = DEFAULT_OUTPUT if DEFAULT_OUTPUT.is_dir() else None
@@ -181,7 +181,7 @@ def _folder(path: Path | None, option: str, problems: list[Problem]) -> Path | N
 
 def _recipe(options: Options, shelf: LoraShelf | None, observer: Observer) -> Recipe | None:
     """What ``--from-png`` says, with LoRAs by the names that they have here."""
-    from lorasmith.sampling.from_picture import find_loras, recipe
+    from lorasmith.sampling.from_infotext import find_loras, recipe
     from lorasmith.sampling.infotext import require_infotext
 
     if options.from_png is None:
@@ -261,7 +261,7 @@ def _inpaint(options: Options) -> Inpaint | None:
 def _drawings(
     prompt: str | None, options: Options, base: PictureRequest, observer: Observer
 ) -> list[Drawing] | None:
-    from lorasmith.sampling.from_captions import (
+    from lorasmith.sampling.from_dataset import (
         PLACE,
         drawings_of_dataset,
         drawings_of_file,
@@ -291,8 +291,8 @@ def _check(
     requests: list[PictureRequest], shelf: LoraShelf | None, wildcards: Wildcards
 ) -> list[Problem]:
     """Problems of the prompts, the settings and the LoRAs' names."""
-    from lorasmith.sampling.jobs import check_request, with_wildcards
-    from lorasmith.sampling.prompt_tags import take_tags
+    from lorasmith.prompts.lora_tags import take_tags
+    from lorasmith.sampling.batching import check_request, with_wildcards
 
     problems: list[Problem] = []
     # Most differ in their seeds alone, and the last one's is the largest.
@@ -327,8 +327,8 @@ def _model(options: Options, recipe: Recipe | None) -> tuple[str, str | None]:
     Raises:
         UserError: the picture's model is not to be found.
     """
-    from lorasmith.lora_tools.hashes import hash_file
-    from lorasmith.sampling.from_picture import find_model
+    from lorasmith.formats.hashes import hash_file
+    from lorasmith.sampling.from_infotext import find_model
 
     if recipe is None or "model" in options.given or recipe.model == "demo":
         return options.model, options.vae
@@ -359,10 +359,10 @@ def _place(source: tuple[str, str | None], options: Options) -> tuple[torch.devi
     Raises:
         UserError: there is no such model, layer or device, or the device lacks the precision.
     """
-    from lorasmith.models.family import check_clip_skip
-    from lorasmith.models.source import peek
-    from lorasmith.training.device import choose_device, choose_precision
-    from lorasmith.training.estimate import unet_weights
+    from lorasmith.models.families.table import check_clip_skip
+    from lorasmith.models.open import peek
+    from lorasmith.training.memory.flops import unet_weights
+    from lorasmith.training.setup.device import choose_device, choose_precision
 
     problems: list[Problem] = []
     model, vae = source

@@ -11,25 +11,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorasmith.cli.interrupt import stop_on_interrupt
-from lorasmith.errors import Stopped, quantity
-from lorasmith.events import Controls, Notice
-from lorasmith.files import write_text
+from lorasmith.cli.signals import stop_on_interrupt
+from lorasmith.core.errors import Stopped, quantity
+from lorasmith.core.events import Controls, Notice
+from lorasmith.core.files import write_text
 
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
     from lorasmith.cli.generate_options import Options
-    from lorasmith.models.sd import DiffusionModel
+    from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.prompts.wildcards import Wildcards
     from lorasmith.sampling.embeddings import EmbeddingShelf
-    from lorasmith.sampling.from_captions import Drawing
+    from lorasmith.sampling.from_dataset import Drawing
     from lorasmith.sampling.generate import GeneratedPicture
     from lorasmith.sampling.infotext import Infotext
-    from lorasmith.sampling.loras import LoraShelf
+    from lorasmith.sampling.lora_library import LoraShelf
     from lorasmith.sampling.request import PictureRequest
-    from lorasmith.sampling.wildcards import Wildcards
-    from lorasmith.training.observers import Terminal
+    from lorasmith.training.monitoring.observers import Terminal
 
 _NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
 
@@ -109,7 +109,7 @@ def _missing(work: Work, console: Console) -> list[int]:
 
 
 def _load(work: Work) -> DiffusionModel:
-    from lorasmith.models.checkpoint import load_model
+    from lorasmith.models.load import load_model
 
     model, vae = work.source
     return load_model(
@@ -172,8 +172,8 @@ def _info(
 
 def _lora_hashes(work: Work, picture: GeneratedPicture) -> dict[str, str]:
     """The hashes that web UIs know LoRAs by, by the names in the prompt."""
-    from lorasmith.sampling.loras import short_hash
-    from lorasmith.sampling.prompt_tags import take_tags
+    from lorasmith.prompts.lora_tags import take_tags
+    from lorasmith.sampling.lora_library import short_hash
 
     names = [tag.name for tag in take_tags(picture.request.prompt)[1]]
     for name in names:
@@ -197,7 +197,7 @@ def _writing(
 def _write_captioned(
     drawing: Drawing, from_file: bool, picture: GeneratedPicture, info: Callable[[], Infotext]
 ) -> None:
-    from lorasmith.sampling.from_captions import caption_of
+    from lorasmith.sampling.from_dataset import caption_of
     from lorasmith.sampling.infotext import save_picture
 
     text = info()

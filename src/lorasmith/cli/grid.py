@@ -13,21 +13,21 @@ import click
 
 from lorasmith.cli.generate_options import NAMES
 from lorasmith.cli.grid_options import GridOptions, with_options
-from lorasmith.cli.interrupt import stop_on_interrupt
-from lorasmith.errors import Problem, Stopped, UserError, quantity
-from lorasmith.events import Controls, Notice
-from lorasmith.run_paths import DEFAULT_OUTPUT, lora_folder, runs_at
+from lorasmith.cli.signals import stop_on_interrupt
+from lorasmith.core.errors import Problem, Stopped, UserError, quantity
+from lorasmith.core.events import Controls, Notice
+from lorasmith.core.run_paths import DEFAULT_OUTPUT, lora_folder, runs_at
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasmith.models.sd import DiffusionModel
-    from lorasmith.sampling.grid_axes import Setup, Sources
-    from lorasmith.sampling.grid_plan import Grid
-    from lorasmith.sampling.grid_run import Report
+    from lorasmith.grids.axes import Setup, Sources
+    from lorasmith.grids.plan import Grid
+    from lorasmith.grids.run import Report
+    from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.sampling.request import Hires
-    from lorasmith.training.epoch_grid import RunWords
-    from lorasmith.training.observers import Terminal
+    from lorasmith.training.monitoring.observers import Terminal
+    from lorasmith.training.runs.for_grid import RunWords
 
 DEFAULT_OUT = Path("grid")
 # Request fields that are options of the same name.
@@ -74,7 +74,7 @@ def command(prompt: str | None, **values: Any) -> None:
     same command goes on where it was stopped.
     """
     from lorasmith.cli.console import console
-    from lorasmith.training.observers import Terminal
+    from lorasmith.training.monitoring.observers import Terminal
 
     terminal = Terminal(console)
     work = _work(prompt, GridOptions(**values), terminal)
@@ -88,9 +88,9 @@ def _work(prompt: str | None, options: GridOptions, terminal: Terminal) -> Work:
     Raises:
         UserError: with everything that is wrong.
     """
-    from lorasmith.files import check_writable
-    from lorasmith.sampling.grid_run import check_folder
-    from lorasmith.training.prepare import attempt
+    from lorasmith.core.files import check_writable
+    from lorasmith.grids.run import check_folder
+    from lorasmith.training.setup.preflight import attempt
 
     sides = options.sides()
     problems: list[Problem] = []
@@ -131,10 +131,10 @@ def _sources(options: GridOptions, terminal: Terminal) -> Sources:
     Raises:
         UserError: a folder that was given is none.
     """
+    from lorasmith.grids.axes import Sources
+    from lorasmith.prompts.wildcards import Wildcards
     from lorasmith.sampling.embeddings import EmbeddingShelf
-    from lorasmith.sampling.grid_axes import Sources
-    from lorasmith.sampling.loras import LoraShelf
-    from lorasmith.sampling.wildcards import Wildcards
+    from lorasmith.sampling.lora_library import LoraShelf
 
     lora_dir = options.lora_dir and lora_folder(options.lora_dir)
     folders = {
@@ -165,7 +165,7 @@ def _run_folder(epochs: str, sources: Sources) -> Path:
     Raises:
         RunError: there are none.
     """
-    from lorasmith.sampling.grid_snapshots import find_run, find_snapshots, split_run
+    from lorasmith.grids.snapshots import find_run, find_snapshots, split_run
 
     run = find_run(split_run(epochs)[0], sources.folders)
     find_snapshots(run)
@@ -175,13 +175,13 @@ def _run_folder(epochs: str, sources: Sources) -> Path:
 
 
 def _run_words(folder: Path, prompt: str | None) -> RunWords | None:
-    from lorasmith.training.epoch_grid import read_run
+    from lorasmith.training.runs.for_grid import read_run
 
     return read_run(folder, prompt)
 
 
 def _vary_the_prompt(sides: Iterable[str]) -> bool:
-    from lorasmith.sampling.grid_kinds import kind_of
+    from lorasmith.grids.axis_types import kind_of
 
     kinds = [kind_of(text) for text in sides]
     return any(kind is not None and kind.name == "prompt" for kind in kinds)
@@ -193,8 +193,8 @@ def _base(prompt: str | None, run: RunWords | None, options: GridOptions) -> Set
     Raises:
         UserError: a size cannot be read.
     """
-    from lorasmith.sampling.grid_axes import Setup
-    from lorasmith.sampling.grid_kinds import parse_size
+    from lorasmith.grids.axes import Setup
+    from lorasmith.grids.axis_types import parse_size
     from lorasmith.sampling.request import PictureRequest
 
     request = run.request if run else PictureRequest(prompt or "")
@@ -231,9 +231,9 @@ def _hires(options: GridOptions) -> Hires | None:
 
 
 def _lay_out(base: Setup, sides: dict[str, str], sources: Sources) -> Grid:
-    from lorasmith.sampling.grid_kinds import parse_axis
-    from lorasmith.sampling.grid_plan import lay_out
-    from lorasmith.training.prepare import attempt
+    from lorasmith.grids.axis_types import parse_axis
+    from lorasmith.grids.plan import lay_out
+    from lorasmith.training.setup.preflight import attempt
 
     problems: list[Problem] = []
     axes = [
@@ -253,11 +253,11 @@ def _place(setups: Sequence[Setup], run: RunWords | None, options: GridOptions) 
     Raises:
         UserError: a model, VAE, layer or device is not there, or the device lacks the precision.
     """
-    from lorasmith.models.family import check_clip_skip
-    from lorasmith.models.source import peek
-    from lorasmith.training.device import choose_device, choose_precision
-    from lorasmith.training.estimate import unet_weights
-    from lorasmith.training.prepare import attempt
+    from lorasmith.models.families.table import check_clip_skip
+    from lorasmith.models.open import peek
+    from lorasmith.training.memory.flops import unet_weights
+    from lorasmith.training.setup.device import choose_device, choose_precision
+    from lorasmith.training.setup.preflight import attempt
 
     problems: list[Problem] = []
     prediction = options.prediction or (run.prediction if run else "auto")
@@ -281,10 +281,10 @@ def _place(setups: Sequence[Setup], run: RunWords | None, options: GridOptions) 
 
 
 def _draw(work: Work, terminal: Terminal) -> Report:
-    from lorasmith.models.checkpoint import exchange_vae, load_model
-    from lorasmith.sampling.grid_draw import Loader
-    from lorasmith.sampling.grid_plan import Identity
-    from lorasmith.sampling.grid_run import PAGE, make_grid
+    from lorasmith.grids.plan import Identity
+    from lorasmith.grids.render import Loader
+    from lorasmith.grids.run import PAGE, make_grid
+    from lorasmith.models.load import exchange_vae, load_model
 
     place, sources = work.place, work.sources
 
@@ -329,7 +329,7 @@ def _draw(work: Work, terminal: Terminal) -> Report:
 
 
 def _told(report: Report, out: Path) -> str:
-    from lorasmith.sampling.grid_run import PAGE, SHEET, SMALL_SHEET
+    from lorasmith.grids.run import PAGE, SHEET, SMALL_SHEET
 
     kept = f", {report.kept} were there already" if report.kept else ""
     lines = [f"{quantity(report.drawn, 'picture')} drawn in {report.seconds:.0f} s{kept}"]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorasmith.errors import Problem, UserError
-from lorasmith.files import write_bytes
-from lorasmith.terminal import echo, echo_json
+from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.files import write_bytes
+from lorasmith.core.terminal import echo, echo_json
 
 if TYPE_CHECKING:
-    from lorasmith.lora_tools.report import CheckpointReport, LoraReport
+    from lorasmith.lora_tools.inspect.report import CheckpointReport, LoraReport
 
 _PREVIEWS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -42,8 +42,8 @@ def command(
     words that trigger it, its training, and which programs read it. Nothing in the file is run.
     """
     from lorasmith.cli.inspect_view import checkpoint_lines, lora_lines
-    from lorasmith.lora_tools import report as reports
-    from lorasmith.lora_tools.inspect import inspect
+    from lorasmith.lora_tools.inspect import report as reports
+    from lorasmith.lora_tools.inspect.inspect import inspect
 
     _check_pictures(file, chart, preview)
     report = inspect(file)
@@ -62,7 +62,7 @@ def _check_pictures(file: Path, chart: Path | None, preview: Path | None) -> Non
     Raises:
         UserError: a picture would take the place of a file, or its name is not a picture's.
     """
-    from lorasmith.lora_tools.output import check_output
+    from lorasmith.lora_tools.outputs import check_output
 
     problems = []
     if chart is not None:
@@ -84,9 +84,9 @@ def _pictures(
     """
     import io
 
-    from lorasmith.lora_tools.chart import draw_blocks
-    from lorasmith.lora_tools.preview import read_preview
-    from lorasmith.lora_tools.report import LoraReport
+    from lorasmith.lora_tools.inspect.chart import draw_blocks
+    from lorasmith.lora_tools.inspect.report import LoraReport
+    from lorasmith.lora_tools.inspect.thumbnail import read_preview
 
     pictures: dict[Path, bytes] = {}
     problems = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from lorasmith.errors import quantity
-from lorasmith.lora_tools.families import GUESSED_BLOCKS
-from lorasmith.lora_tools.report import CheckpointReport, Coverage, Folder, LoraReport
+from lorasmith.core.errors import quantity
+from lorasmith.lora_tools.family import GUESSED_BLOCKS
+from lorasmith.lora_tools.inspect.report import CheckpointReport, Coverage, Folder, LoraReport
 
 BAR = 40  # columns of the longest bar
 _SHOWN_NAMES = 5

@@ -32,8 +32,8 @@ from typing import Any, NoReturn
 import click
 
 from lorasmith import __version__
-from lorasmith.errors import Problem, Stopped, UserError
-from lorasmith.terminal import echo, echo_styled, problem_lines
+from lorasmith.core.errors import Problem, Stopped, UserError
+from lorasmith.core.terminal import echo, echo_styled, problem_lines
 
 DONE, BUG, USER_ERROR, STOPPED = 0, 1, 2, 130
 
@@ -170,7 +170,7 @@ class LazyGroup(click.Group):
 
 def _hint(message: str) -> str:
     """What to write in place of what click says is no number."""
-    from lorasmith.number_text import number_hint
+    from lorasmith.core.text import number_hint
 
     match = re.match(r"'(.*)' is not a valid (float|integer)", message, re.DOTALL)
     return number_hint(match[1], whole=match[2] == "integer") if match else ""

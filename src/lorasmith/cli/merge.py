@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
-from lorasmith.events import Controls
-from lorasmith.terminal import echo
+from lorasmith.cli.signals import stop_on_interrupt
+from lorasmith.core.events import Controls
+from lorasmith.core.terminal import echo
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.merge import MergeReport
@@ -68,9 +68,9 @@ def command(
     sign; dare drops numbers at random and scales up the rest. OUT must not exist yet.
     """
     from lorasmith.cli.console import console
+    from lorasmith.lora_tools.inputs import parse_sources
     from lorasmith.lora_tools.merge import MergeOptions, merge
-    from lorasmith.lora_tools.sources import parse_sources
-    from lorasmith.training.observers import Terminal
+    from lorasmith.training.monitoring.observers import Terminal
 
     options = MergeOptions(
         method or ("concat" if rank is None else "svd"),  # type: ignore[arg-type]

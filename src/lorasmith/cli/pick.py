@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from lorasmith.events import Controls
-from lorasmith.terminal import echo_json
+from lorasmith.core.events import Controls
+from lorasmith.core.terminal import echo_json
 
 
 @click.command("pick")
@@ -64,12 +64,12 @@ def command(
     the training pictures or copies of them, and whether prompts without the trigger change. What is
     measured is kept in RUN/pick, so that asking again costs nothing and new snapshots only add.
     """
+    from lorasmith.advice.pick import pick, record
+    from lorasmith.advice.pick_view import show
     from lorasmith.cli.console import console
-    from lorasmith.cli.interrupt import stop_on_interrupt
-    from lorasmith.text_console import TextConsole
-    from lorasmith.training.observers import Terminal
-    from lorasmith.training.pick import pick, record
-    from lorasmith.training.pick_view import show
+    from lorasmith.cli.signals import stop_on_interrupt
+    from lorasmith.core.text_console import TextConsole
+    from lorasmith.training.monitoring.observers import Terminal
 
     controls = Controls()
     # JSON has the standard output for itself.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lorasmith.config.preset import explained, preset_names, read_preset
-from lorasmith.terminal import echo, echo_styled
+from lorasmith.config.presets import explained, preset_names, read_preset
+from lorasmith.core.terminal import echo, echo_styled
 
 
 @click.command("presets")

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from rich.table import Table
 
-from lorasmith.adapters.key_names import describe
-from lorasmith.block_weights import BLOCKS
-from lorasmith.errors import quantity
+from lorasmith.core.errors import quantity
+from lorasmith.formats.block_weights import BLOCKS
+from lorasmith.formats.layer_names import describe
 
 
 class Row(Protocol):

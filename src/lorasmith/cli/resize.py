@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.precision import PRECISIONS, dtype_of
-from lorasmith.errors import Problem, SettingsError
-from lorasmith.events import Controls
-from lorasmith.terminal import echo
+from lorasmith.cli.signals import stop_on_interrupt
+from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.events import Controls
+from lorasmith.core.terminal import echo
 
 if TYPE_CHECKING:
-    from lorasmith.lora_tools.ranks import RankRule
+    from lorasmith.lora_tools.rank_rules import RankRule
     from lorasmith.lora_tools.resize import ResizeReport
 
 
@@ -74,7 +74,7 @@ def command(
     """
     from lorasmith.cli.console import console
     from lorasmith.lora_tools.resize import resize
-    from lorasmith.training.observers import Terminal
+    from lorasmith.training.monitoring.observers import Terminal
 
     rule = _rule(rank=rank, ratio=ratio, retain=retain, cumulative=cumulative, size=size)
     controls = Controls()
@@ -96,7 +96,7 @@ def _rule(**given: float | None) -> RankRule:
     Raises:
         SettingsError: not exactly one is given.
     """
-    from lorasmith.lora_tools.ranks import RankRule
+    from lorasmith.lora_tools.rank_rules import RankRule
 
     chosen = [(name, value) for name, value in given.items() if value is not None]
     if len(chosen) != 1:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from PIL import Image
 
-from lorasmith.canvas import GRID, PALE, Canvas
-from lorasmith.training.lr import SHAPES, LearningRate
+from lorasmith.core.canvas import GRID, PALE, Canvas
+from lorasmith.training.lr_schedules import SHAPES, LearningRate
 
 COLUMNS = 4
 # Panels and the curve's field in them, in pixels.

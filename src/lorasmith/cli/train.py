@@ -9,19 +9,19 @@ from typing import Any
 
 import click
 
-from lorasmith.cli.foreign_view import show
-from lorasmith.cli.interrupt import heed_signals
-from lorasmith.config import checks
+from lorasmith.cli.import_view import show
+from lorasmith.cli.signals import heed_signals
+from lorasmith.config.checks import table as checks
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Setting
-from lorasmith.config.foreign.files import is_lorasmiths, read_file
-from lorasmith.config.foreign.folders import convert_here, refuse_wrong
 from lorasmith.config.load import Override, load_settings, parse_overrides
-from lorasmith.config.problems import suggestion
+from lorasmith.config.messages import suggestion
 from lorasmith.config.schema import TrainSettings, all_settings
-from lorasmith.errors import SettingsError
-from lorasmith.events import Controls
-from lorasmith.terminal import echo
+from lorasmith.core.errors import SettingsError
+from lorasmith.core.events import Controls
+from lorasmith.core.terminal import echo
+from lorasmith.importers.check_folders import convert_here, refuse_wrong
+from lorasmith.importers.detect import is_lorasmiths, read_file
 
 SHORT_OPTIONS = {
     "model": "model.path",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import click
 
-from lorasmith.cli.foreign_view import show
+from lorasmith.cli.import_view import show
 from lorasmith.cli.train import start
-from lorasmith.config.foreign.argv import read_argv
-from lorasmith.config.foreign.folders import convert_here, refuse_wrong
 from lorasmith.config.load import load_settings
+from lorasmith.importers.check_folders import convert_here, refuse_wrong
+from lorasmith.importers.sd_scripts.argv import read_argv
 
 
 class ForeignCommand(click.Command):

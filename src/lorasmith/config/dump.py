@@ -10,7 +10,7 @@ from typing import Any
 
 from lorasmith.config.fields import NONE, Section, settings_of
 from lorasmith.config.schema import TrainSettings, sections
-from lorasmith.terminal import escaped
+from lorasmith.core.terminal import escaped
 
 VERSION = 1
 """Of the settings file's form; :mod:`lorasmith.config.load` brings older ones up to it."""

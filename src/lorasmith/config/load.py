@@ -16,16 +16,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lorasmith.config import checks
-from lorasmith.config.checks import missing_data
+from lorasmith.config.checks import table as checks
+from lorasmith.config.checks.table import missing_data
 from lorasmith.config.dump import VERSION, dump_toml
 from lorasmith.config.fields import Setting
-from lorasmith.config.preset import read_preset
-from lorasmith.config.problems import place, to_problems
+from lorasmith.config.messages import place, to_problems
+from lorasmith.config.presets import read_preset
 from lorasmith.config.schema import TrainSettings, all_settings, sections
 from lorasmith.config.values import optimizer_args
-from lorasmith.errors import Problem, SettingsError
-from lorasmith.files import parse_toml
+from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.files import parse_toml
 
 __all__ = ["Override", "dump_toml", "load_settings"]
 

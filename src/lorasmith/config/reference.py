@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Setting, settings_of
 from lorasmith.config.optimizers import OPTIMIZERS
-from lorasmith.config.preset import preset_names, read_preset
+from lorasmith.config.presets import preset_names, read_preset
 from lorasmith.config.sample_prompts import SamplePrompt
 from lorasmith.config.schema import sections
-from lorasmith.config.sections import FolderSettings
+from lorasmith.config.sections.data import FolderSettings
 
 INTRODUCTION = """\
 # Settings

@@ -6,32 +6,32 @@ import functools
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lorasmith.config.adapter_section import AdapterSettings
-from lorasmith.config.augment_section import AugmentSettings
 from lorasmith.config.fields import Section, Setting, settings_of
-from lorasmith.config.guard_sections import ValidationSettings, WatchdogSettings
-from lorasmith.config.loss_section import LossSettings
-from lorasmith.config.optimizer_section import OptimizerSettings, ScheduleSettings
-from lorasmith.config.run_sections import (
-    LogSettings,
-    PerformanceSettings,
-    RunSettings,
-    SampleSettings,
-    SaveSettings,
-)
-from lorasmith.config.sections import (
+from lorasmith.config.sections.adapter import AdapterSettings
+from lorasmith.config.sections.augment import AugmentSettings
+from lorasmith.config.sections.data import (
     BucketSettings,
     CaptionSettings,
     DataSettings,
     FolderSettings,
     ModelSettings,
 )
+from lorasmith.config.sections.loss import LossSettings
+from lorasmith.config.sections.optimizer import OptimizerSettings, ScheduleSettings
+from lorasmith.config.sections.run import (
+    LogSettings,
+    PerformanceSettings,
+    RunSettings,
+    SampleSettings,
+    SaveSettings,
+)
+from lorasmith.config.sections.validation import ValidationSettings, WatchdogSettings
 
 
 class TrainSettings(BaseModel):
     """The settings tree of one training run; immutable, and valid by construction in each field.
 
-    What the fields mean together is in :mod:`lorasmith.config.checks`.
+    What the fields mean together is in :mod:`lorasmith.config.checks.table`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

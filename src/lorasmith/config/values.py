@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from lorasmith.block_weights import learning_weights, sizes, to_text
-from lorasmith.files import user_path
-from lorasmith.number_text import number_hint, parse_number
+from lorasmith.core.files import user_path
+from lorasmith.core.text import number_hint, parse_number
+from lorasmith.formats.block_weights import learning_weights, sizes, to_text
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
 
@@ -150,7 +150,7 @@ def texts(value: Any) -> Any:
 
 
 def block_weights(value: Any) -> Any:
-    """Weights by block in any of their ways, as one text; see :mod:`lorasmith.block_weights`."""
+    """Weights by block, in any way that :mod:`lorasmith.formats.block_weights` has, as a text."""
     return _block_text(value, lambda text: learning_weights(text, side=None))
 
 

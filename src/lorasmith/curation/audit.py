@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lorasmith.core.errors import DatasetError, Problem, quantity
+from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.curation import checks
 from lorasmith.curation.augmentation import (
     AugmentationCount,
@@ -19,13 +21,11 @@ from lorasmith.curation.augmentation import (
     odd_augmentation,
     wrong_faces,
 )
-from lorasmith.curation.looks import Look, look_at, near_duplicates
+from lorasmith.curation.duplicates import Look, look_at, near_duplicates
 from lorasmith.data.caption_tables import SUFFIXES as TABLE_SUFFIXES
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
 from lorasmith.data.scan import Picture, Scan
-from lorasmith.errors import DatasetError, Problem, quantity
-from lorasmith.events import Controls, Observer, ignore
 
 
 @dataclass(frozen=True, slots=True)

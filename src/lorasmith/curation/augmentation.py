@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasmith.core.errors import Problem, quantity
+from lorasmith.data.augmentation.views import Augmentation, Views
 from lorasmith.data.dataset import Dataset, Item
-from lorasmith.data.views import Augmentation, Views
-from lorasmith.errors import Problem, quantity
 
 # Crops that enlarge a picture more than this teach its blur.
 ENLARGED_WORTH_SAYING = 1.25

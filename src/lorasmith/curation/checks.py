@@ -10,12 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from lorasmith.curation.looks import Look
+from lorasmith.core.errors import Problem, quantity
+from lorasmith.curation.duplicates import Look
 from lorasmith.data.captions import CaptionRules, free_tags, readings, tags_of
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption
 from lorasmith.data.scan import Scan
-from lorasmith.errors import Problem, quantity
 
 # Share of a picture's area that may go without a word.
 CROP_WORTH_SAYING = 0.25

@@ -14,9 +14,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lorasmith.core.errors import Problem, quantity
+from lorasmith.core.text_console import TextConsole
 from lorasmith.curation.audit import AuditReport, FolderRow
-from lorasmith.errors import Problem, quantity
-from lorasmith.text_console import TextConsole
 
 _ERRORS_SHOWN = 20
 _CROPS_SHOWN = 5

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lorasmith.errors import Problem, SettingsError
+from lorasmith.core.errors import Problem, SettingsError
 
 Size = tuple[int, int]  # width, height, px
 

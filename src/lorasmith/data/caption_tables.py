@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lorasmith.core.errors import Problem, quantity
+from lorasmith.core.files import parse_json
 from lorasmith.data.caption_files import decode
 from lorasmith.data.layout import FolderSpec
-from lorasmith.errors import Problem, quantity
-from lorasmith.files import parse_json
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
 # A list of pictures in a text file: a.png | zorp, hat

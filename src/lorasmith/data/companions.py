@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
+from lorasmith.core.errors import DatasetError
+from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES, glance, readable_suffixes
 from lorasmith.data.layout import FolderSpec, entries_of, is_mask_folder
-from lorasmith.data.pictures import MASK_SUFFIXES, SUFFIXES, glance, readable_suffixes
-from lorasmith.errors import DatasetError
 
 Kind = Literal["mask", "control image", "preview"]
 

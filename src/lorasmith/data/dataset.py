@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from lorasmith.core.rng import python_rng
+from lorasmith.data.augmentation.crops import FaceBox, face_box
+from lorasmith.data.augmentation.masks import Mask
+from lorasmith.data.augmentation.views import PLAIN, Augmentation, View, Views
 from lorasmith.data.buckets import Buckets, Placement, Size, place
 from lorasmith.data.captions import CaptionRules, vary
-from lorasmith.data.crops import FaceBox, face_box
 from lorasmith.data.layout import FolderSpec
-from lorasmith.data.masks import Mask
 from lorasmith.data.regularization import match_repeats
 from lorasmith.data.scan import Picture, Scan
-from lorasmith.data.views import PLAIN, Augmentation, View, Views
-from lorasmith.randomness import python_rng
 
 
 @dataclass(frozen=True, slots=True)

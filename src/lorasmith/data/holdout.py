@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
+from lorasmith.core.rng import derive, python_rng
+from lorasmith.data.augmentation.views import PLAIN
 from lorasmith.data.buckets import Buckets
 from lorasmith.data.captions import CaptionRules, vary
 from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
 from lorasmith.data.scan import Picture, Scan
-from lorasmith.data.views import PLAIN
-from lorasmith.randomness import derive, python_rng
 
 
 def picture_number(picture: Picture) -> int:

@@ -8,11 +8,11 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasmith.core.errors import DatasetError, Problem, quantity
+from lorasmith.core.files import is_utf8
+from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.captions import CaptionRules
-from lorasmith.data.pictures import SUFFIXES
-from lorasmith.data.views import Augmentation
-from lorasmith.errors import DatasetError, Problem, quantity
-from lorasmith.files import is_utf8
+from lorasmith.data.images import SUFFIXES
 
 CACHE_FOLDER = ".lorasmith-cache"
 MAX_REPEATS = 10_000

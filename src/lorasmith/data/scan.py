@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lorasmith.core.errors import DatasetError, Problem, quantity
+from lorasmith.data.augmentation.crops import without_face
 from lorasmith.data.caption_files import CaptionText, read_caption
 from lorasmith.data.caption_tables import read_tables
 from lorasmith.data.companions import (
@@ -22,7 +24,13 @@ from lorasmith.data.companions import (
     masks_in_folders,
     stem_of,
 )
-from lorasmith.data.crops import without_face
+from lorasmith.data.images import (
+    MASK_SUFFIXES,
+    SUFFIXES,
+    Header,
+    read_header,
+    readable_suffixes,
+)
 from lorasmith.data.layout import (
     FolderSpec,
     Ignored,
@@ -32,14 +40,6 @@ from lorasmith.data.layout import (
     is_cache,
     is_mask_folder,
 )
-from lorasmith.data.pictures import (
-    MASK_SUFFIXES,
-    SUFFIXES,
-    Header,
-    read_header,
-    readable_suffixes,
-)
-from lorasmith.errors import DatasetError, Problem, quantity
 
 CAPTION_SUFFIXES = (".txt", ".caption")  # in order of preference
 

@@ -13,8 +13,8 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from lorasmith.core.files import atomic_path, write_text
 from lorasmith.demo.world import VALUES, Creature, Extras, draw, random_creature, tags
-from lorasmith.files import atomic_path, write_text
 
 TRIGGER = "zorp"
 CLASS = "creature"  # the word that regularisation folders are named by

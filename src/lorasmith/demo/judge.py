@@ -32,7 +32,7 @@ from lorasmith.demo.world import (
     random_creature,
 )
 from lorasmith.demo.world_parts import Colour
-from lorasmith.tensor_files import save_tensors
+from lorasmith.tensors.files import save_tensors
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
 PARTS = ("two_tone", "antennae", "wings")

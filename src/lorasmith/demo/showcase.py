@@ -10,7 +10,10 @@ from PIL import Image
 from rich.console import Console
 
 from lorasmith.config.load import load_settings
-from lorasmith.data.pictures import load_picture
+from lorasmith.core.errors import RunError
+from lorasmith.core.events import Controls
+from lorasmith.core.files import write_text
+from lorasmith.data.images import load_picture
 from lorasmith.demo.character import (
     TRIGGER,
     novel_prompts,
@@ -18,10 +21,7 @@ from lorasmith.demo.character import (
     trigger_prompts,
     write_training_set,
 )
-from lorasmith.errors import RunError
-from lorasmith.events import Controls
-from lorasmith.files import write_text
-from lorasmith.sampling.sheet import PAPER, contact_sheet
+from lorasmith.sampling.contact_sheet import PAPER, contact_sheet
 from lorasmith.training.run import train
 
 RUN_NAME = "zorp"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lorasmith.randomness import python_rng
-from lorasmith.tensor_random import normal, normal_per_sample
+from lorasmith.core.rng import python_rng
+from lorasmith.tensors.rng import normal, normal_per_sample
 
 
 @dataclass(frozen=True, slots=True)

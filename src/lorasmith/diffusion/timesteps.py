@@ -17,8 +17,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from lorasmith.core.rng import derive
 from lorasmith.diffusion.schedule import NUM_TIMESTEPS
-from lorasmith.randomness import derive
 
 Quantile = Callable[[float], float]
 """The inverse of a cumulative distribution function, from (0, 1) into [0, 1]."""

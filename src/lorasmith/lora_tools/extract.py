@@ -24,12 +24,13 @@ from torch import Tensor
 from lorasmith.adapters.base import Norm
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.targets import Selection, Target, modules_of, select
-from lorasmith.errors import CheckpointError, Problem, Stopped, UserError
-from lorasmith.events import Controls, Notice, Observer, Progress, ignore
-from lorasmith.lora_tools.differences import Differences
+from lorasmith.core.errors import CheckpointError, Problem, Stopped, UserError
+from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.lora_tools.checkpoint_diff import Differences
 from lorasmith.lora_tools.extract_metadata import extract_metadata
-from lorasmith.lora_tools.kronecker import kronecker_shapes, nearest_kronecker
-from lorasmith.lora_tools.output import (
+from lorasmith.lora_tools.linalg.kronecker import kronecker_shapes, nearest_kronecker
+from lorasmith.lora_tools.linalg.randomized_svd import Wanted, clamped, low_rank, with_clamping
+from lorasmith.lora_tools.outputs import (
     alpha_tensor,
     check_output,
     check_space,
@@ -37,8 +38,7 @@ from lorasmith.lora_tools.output import (
     model_problems,
     seed_problems,
 )
-from lorasmith.lora_tools.random_svd import Wanted, clamped, low_rank, with_clamping
-from lorasmith.tensor_random import generator
+from lorasmith.tensors.rng import generator
 
 Kind = Literal["lora", "locon", "lokr"]
 KINDS: tuple[Kind, ...] = ("lora", "locon", "lokr")
@@ -147,12 +147,12 @@ def extract(
     """Write the LoRA that makes ``tuned`` of ``base``.
 
     Args:
-        base, tuned: see :func:`lorasmith.models.source.open_checkpoint`.
+        base, tuned: see :func:`lorasmith.models.open.open_checkpoint`.
         dry_run: only say which layers and how many numbers; no weight is read.
 
     Raises:
         UserError: ``out`` is there already, or does not fit on the disk.
-        CheckpointError: see :class:`~lorasmith.lora_tools.differences.Differences`; weights that
+        CheckpointError: see :class:`lorasmith.lora_tools.checkpoint_diff.Differences`; weights that
             hold NaN, all of them; or the two models are the same in all layers.
         Stopped: asked to stop; nothing is written.
     """

@@ -6,9 +6,9 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from lorasmith.adapters.algorithms import ALGORITHMS
-from lorasmith.adapters.metadata import IMPLEMENTATIONS, ModelSpec
-from lorasmith.lora_tools.differences import Differences
+from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.formats.training_metadata import IMPLEMENTATIONS, ModelSpec
+from lorasmith.lora_tools.checkpoint_diff import Differences
 
 
 def extract_metadata(

@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.file import save_lora
-from lorasmith.errors import LoraFileError, Problem, Stopped, UserError
-from lorasmith.events import Controls, Notice, Observer, Progress, ignore
-from lorasmith.lora_tools.factored import NotLowRank, alternative, change_of, kernels_of
-from lorasmith.lora_tools.families import GUESSED_BLOCKS, lora_family
-from lorasmith.lora_tools.interference import dare, ties
-from lorasmith.lora_tools.keys import block_of_key, part_of
-from lorasmith.lora_tools.low_rank import (
+from lorasmith.core.errors import LoraFileError, Problem, Stopped, UserError
+from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.formats.kohya_keys import block_of_key, part_of
+from lorasmith.lora_tools.family import GUESSED_BLOCKS, lora_family
+from lorasmith.lora_tools.inputs import LoraSource
+from lorasmith.lora_tools.linalg.factorize import NotLowRank, alternative, change_of, kernels_of
+from lorasmith.lora_tools.linalg.low_rank import (
     Change,
     NotFinite,
     as_product,
@@ -36,9 +36,11 @@ from lorasmith.lora_tools.low_rank import (
     concatenate,
     whole,
 )
+from lorasmith.lora_tools.linalg.ties_dare import dare, ties
+from lorasmith.lora_tools.linalg.truncated_svd import Truncated, truncate
+from lorasmith.lora_tools.lora_file import DOWN, UP, LoraModules, read_modules, shortened
 from lorasmith.lora_tools.merge_metadata import merged_metadata
-from lorasmith.lora_tools.modules import DOWN, UP, LoraModules, read_modules, shortened
-from lorasmith.lora_tools.output import (
+from lorasmith.lora_tools.outputs import (
     alpha_tensor,
     check_output,
     check_space,
@@ -46,9 +48,7 @@ from lorasmith.lora_tools.output import (
     precision_of,
     seed_problems,
 )
-from lorasmith.lora_tools.sources import LoraSource
-from lorasmith.lora_tools.truncated import Truncated, truncate
-from lorasmith.tensor_random import generator
+from lorasmith.tensors.rng import generator
 
 Method = Literal["concat", "svd", "average", "ties", "dare"]
 # A norm's weight as a whole difference is the same as LyCORIS' own name for it.

@@ -6,11 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from lorasmith.files import parse_json
-from lorasmith.lora_tools.modules import LoraModules
-from lorasmith.lora_tools.output import carried_metadata, network_metadata
-from lorasmith.lora_tools.sources import LoraSource
-from lorasmith.lora_tools.training_words import regularisation_folders
+from lorasmith.core.files import parse_json
+from lorasmith.lora_tools.inputs import LoraSource
+from lorasmith.lora_tools.inspect.training_summary import regularisation_folders
+from lorasmith.lora_tools.lora_file import LoraModules
+from lorasmith.lora_tools.outputs import carried_metadata, network_metadata
 
 MERGED_FROM = "lorasmith.merged_from"
 

@@ -20,13 +20,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.dylora import cut_rank
 from lorasmith.adapters.file import save_lora
-from lorasmith.errors import LoraFileError, Problem, Stopped, UserError
-from lorasmith.events import Controls, Observer, Progress, ignore
-from lorasmith.lora_tools.factored import NotLowRank, alternative, kernels_of, low_rank_part
-from lorasmith.lora_tools.low_rank import Change, Decomposition, Product, check_finite
-from lorasmith.lora_tools.modules import (
+from lorasmith.adapters.types.dylora import cut_rank
+from lorasmith.core.errors import LoraFileError, Problem, Stopped, UserError
+from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.lora_tools.linalg.factorize import NotLowRank, alternative, kernels_of, low_rank_part
+from lorasmith.lora_tools.linalg.low_rank import Change, Decomposition, Product, check_finite
+from lorasmith.lora_tools.lora_file import (
     DOWN,
     UP,
     LoraModule,
@@ -34,7 +34,7 @@ from lorasmith.lora_tools.modules import (
     read_modules,
     shortened,
 )
-from lorasmith.lora_tools.output import (
+from lorasmith.lora_tools.outputs import (
     alpha_tensor,
     carried_metadata,
     check_output,
@@ -43,7 +43,7 @@ from lorasmith.lora_tools.output import (
     network_metadata,
     precision_of,
 )
-from lorasmith.lora_tools.ranks import RankRule, fill
+from lorasmith.lora_tools.rank_rules import RankRule, fill
 
 # Another size may be written with more digits in the metadata.
 _LONGER_COMMENT = 64

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from lorasmith.errors import CheckpointError, Problem
-from lorasmith.models.family import Architecture, Overrides
-from lorasmith.models.family_type import EOS, Config, Family, Shapes, TextEncoderSpec
-from lorasmith.models.key_maps import unet_plan_of_diffusers, vae_plan_of_diffusers
+from lorasmith.core.errors import CheckpointError, Problem
+from lorasmith.formats.ldm_keys import unet_plan_of_diffusers, vae_plan_of_diffusers
+from lorasmith.models.families.base import EOS, Config, Family, Shapes, TextEncoderSpec
+from lorasmith.models.families.table import Architecture, Overrides
 
 BOS = 49406
 SIZE_NUMBERS = 6  # original, crop and target size, two numbers each

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lorasmith.errors import CheckpointError
-from lorasmith.models.folder import FOLDER_CONFIGS, PART_FOLDERS, choose_weights
+from lorasmith.core.errors import CheckpointError
+from lorasmith.models.diffusers_folder import FOLDER_CONFIGS, PART_FOLDERS, choose_weights
 
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+(?P<file>/[\w./ -]+\.(safetensors|ckpt|pt|bin))?$")
 SECONDS = 10.0  # to wait for the hub's first answer

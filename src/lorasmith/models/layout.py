@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from lorasmith.errors import CheckpointError
-from lorasmith.models.family_type import Family, Shapes, TextEncoderSpec
-from lorasmith.models.key_maps import (
+from lorasmith.core.errors import CheckpointError
+from lorasmith.formats.ldm_keys import (
     OPEN_CLIP_BLOCK,
     UNET_PREFIX,
     VAE_PREFIX,
@@ -22,6 +21,7 @@ from lorasmith.models.key_maps import (
     vae_plan_of_ldm,
     vae_table,
 )
+from lorasmith.models.families.base import Family, Shapes, TextEncoderSpec
 
 VAE_ROOTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 

@@ -2,7 +2,7 @@
 
 For tools that need a weight or two at a time: a tensor is a view of the file until something is
 computed from it, and the pages that were read can be given back. Loading a whole model is
-:mod:`lorasmith.models.reading`'s.
+:mod:`lorasmith.models.weights`'s.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorasmith.errors import CheckpointError
+from lorasmith.core.errors import CheckpointError
 from lorasmith.models.layout import canonical_shape
-from lorasmith.models.reading import DTYPES, load_state, placed, said_plainly
-from lorasmith.models.source import AGAIN, StoredWeight
+from lorasmith.models.open import AGAIN, StoredWeight
 from lorasmith.models.weight_file import WeightFile
+from lorasmith.models.weights import DTYPES, load_state, placed, said_plainly
 
 OTHER_DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lorasmith.models.family_type import Family
+from lorasmith.models.families.base import Family
 from lorasmith.models.weight_file import Piece, WeightFile
 
 NUMPY_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from lorasmith.models.family import Architecture
-from lorasmith.models.key_maps import ldm_paths
+from lorasmith.formats.ldm_keys import ldm_paths
+from lorasmith.models.families.table import Architecture
 
 
 class AdapterRoot(NamedTuple):

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-from lorasmith.models.family import Architecture
-from lorasmith.models.family_type import Shapes
+from lorasmith.models.families.base import Shapes
+from lorasmith.models.families.table import Architecture
 from lorasmith.models.layout import canonical_shape
+from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.roots import AdapterRoot, adapter_roots
-from lorasmith.models.source import OpenedCheckpoint
 
 # The classes of modules that adapters are chosen by, from the ends of module paths.
 CLASSES: tuple[tuple[str, str], ...] = (

@@ -16,7 +16,7 @@ import regex
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 
-from lorasmith.files import ASSETS
+from lorasmith.core.files import ASSETS
 
 VOCABULARY = ASSETS / "bpe_simple_vocab_16e6.txt.gz"
 BOS_TEXT, EOS_TEXT = "<|startoftext|>", "<|endoftext|>"

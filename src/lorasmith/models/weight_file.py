@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasmith.files import TensorInfo
+from lorasmith.core.files import TensorInfo
+from lorasmith.formats.pickle_header import PickleHeader
 from lorasmith.models.layout import Layout
-from lorasmith.models.pickles import PickleHeader
 
 
 @dataclass(frozen=True, slots=True)

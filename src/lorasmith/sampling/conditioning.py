@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasmith.models.sd import Conditioning, DiffusionModel
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.tokenizer import BOS, EOS, ROW, token_ids
+from lorasmith.prompts.weights import Sections
 from lorasmith.sampling.embeddings import Embedding, EmbeddingShelf
-from lorasmith.sampling.prompt_weights import Sections
-from lorasmith.tensor_transfer import to_device
+from lorasmith.tensors.transfer import to_device
 
 # How far back from a full chunk's end a comma may lie for the cut to be made there: the web UI's
 # "prompt word wrap length limit", at its default.

@@ -21,11 +21,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lorasmith.errors import PromptError
-from lorasmith.events import Notice, Observer, ignore
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.core.errors import PromptError
+from lorasmith.core.events import Notice, Observer, ignore
+from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.tokenizer import ROW, token_ids
-from lorasmith.tensor_files import load_torch_file
+from lorasmith.tensors.files import load_torch_file
 
 EXTENSIONS = (".safetensors", ".pt", ".bin")
 # What SDXL's embeddings call the vectors of its two text encoders.

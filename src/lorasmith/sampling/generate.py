@@ -13,20 +13,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorasmith.errors import Stopped
-from lorasmith.events import Controls, Notice, Observer, Progress, ignore
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.core.errors import Stopped
+from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.prompts.wildcards import Wildcards
+from lorasmith.sampling.batching import Job, prepare
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.denoise import Guide, Start, denoise, rescaled
 from lorasmith.sampling.embeddings import EmbeddingShelf
 from lorasmith.sampling.guidance import GuidancePlan
-from lorasmith.sampling.hires import enlarge
 from lorasmith.sampling.img2img import Canvas, open_canvas
-from lorasmith.sampling.jobs import Job, prepare
-from lorasmith.sampling.loras import AttachedLoras, LoraShelf
+from lorasmith.sampling.lora_library import AttachedLoras, LoraShelf
 from lorasmith.sampling.request import PictureRequest
-from lorasmith.sampling.wildcards import Wildcards
-from lorasmith.tensor_transfer import to_device
+from lorasmith.sampling.upscale import enlarge
+from lorasmith.tensors.transfer import to_device
 
 # Latent elements (h times w) that one call of the denoiser gets, guidance not counted. More does
 # not make it faster: 4096 is one 512 px picture of a full-size model.

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasmith.models.sd import Conditioning
+from lorasmith.models.diffusion_model import Conditioning
+from lorasmith.prompts.parse import Part, Prompt
 from lorasmith.sampling.conditioning import Chunk, PromptEncoder, chunk_count
-from lorasmith.sampling.loras import AttachedLoras
-from lorasmith.sampling.prompt import Part, Prompt
-from lorasmith.tensor_transfer import to_device
+from lorasmith.sampling.lora_library import AttachedLoras
+from lorasmith.tensors.transfer import to_device
 
 Chunks = tuple[Chunk, ...]
 

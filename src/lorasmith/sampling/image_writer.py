@@ -14,8 +14,8 @@ from typing import Self
 
 import torch
 
-from lorasmith import tensor_transfer
-from lorasmith.errors import UserError
+from lorasmith.core.errors import UserError
+from lorasmith.tensors import transfer as tensor_transfer
 
 THREADS = 4
 # Images that may wait, those that are being written among them; one of 4096 px takes 50 MB.

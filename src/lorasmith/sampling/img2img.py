@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 from torch import Tensor
 
-from lorasmith.data.pictures import load_picture, read_header
-from lorasmith.errors import PromptError
+from lorasmith.core.errors import PromptError
+from lorasmith.data.images import load_picture, read_header
 from lorasmith.sampling.request import Inpaint, PictureRequest
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower; px

@@ -16,10 +16,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lorasmith import __version__
-from lorasmith.data.pictures import DECODER_ERRORS, open_image
-from lorasmith.errors import PromptError
-from lorasmith.files import atomic_path, parse_json
-from lorasmith.sampling.prompt_tags import format_tag, take_tags
+from lorasmith.core.errors import PromptError
+from lorasmith.core.files import atomic_path, parse_json
+from lorasmith.data.images import DECODER_ERRORS, open_image
+from lorasmith.prompts.lora_tags import format_tag, take_tags
 from lorasmith.sampling.request import UPSCALERS, PictureRequest
 from lorasmith.sampling.samplers import find_sampler
 

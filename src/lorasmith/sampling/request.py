@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from lorasmith.errors import Problem
+from lorasmith.core.errors import Problem
 
 MAX_SIZE = 4096
 MAX_SEED = 2**63 - 1
@@ -86,7 +86,7 @@ class PictureRequest:
     """One picture to be made.
 
     Args:
-        prompt, negative: in the language of :mod:`lorasmith.sampling.prompt`.
+        prompt, negative: in the language of :mod:`lorasmith.prompts.parse`.
         seed: 0 to 2**63 - 1. The picture is a function of the request alone. The first noise is
             that of diffusers and ComfyUI with a CPU generator of this seed.
         steps: of the sampler, 1 to 500; some call the denoiser twice in each.
@@ -94,7 +94,7 @@ class PictureRequest:
         sampler: a name in :data:`lorasmith.sampling.samplers.SAMPLERS`, or a web UI's.
         width, height: in pixels; ``None`` is the model's own, or that of ``init``. Rounded to
             what the model needs.
-        schedule: a name in :data:`lorasmith.sampling.schedules.SCHEDULES`; "automatic" is the
+        schedule: a name in :data:`lorasmith.sampling.sigmas.SCHEDULES`; "automatic" is the
             sampler's usual one.
         cfg_rescale: phi of Lin et al. 2023, 0 (off) to 1: how far the guided prediction is
             brought back to the spread of the unguided one.

@@ -2,7 +2,7 @@
 
 Their settings are those of the web UIs: DDIM takes evenly spaced whole timesteps from 1 on, the
 others the k-diffusion spacing from the last timestep to the first, or one of
-:mod:`lorasmith.sampling.schedules`.
+:mod:`lorasmith.sampling.sigmas`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
+from lorasmith.core.errors import PromptError, UserError
 from lorasmith.diffusion.schedule import (
     BETA_END,
     BETA_START,
@@ -37,16 +38,15 @@ from lorasmith.diffusion.schedule import (
     scaled_linear_alphas_cumprod,
     zero_terminal_snr,
 )
-from lorasmith.errors import PromptError, UserError
 from lorasmith.sampling.request import MAX_STEPS
-from lorasmith.sampling.schedules import (
+from lorasmith.sampling.sigmas import (
     AUTOMATIC,
     AUTOMATIC_TITLE,
     SCHEDULES,
     sigma_table,
     sigmas_at_times,
 )
-from lorasmith.sampling.two_stage import TwoStageScheduler
+from lorasmith.sampling.solvers import TwoStageScheduler
 
 DEFAULT = "ddim"
 

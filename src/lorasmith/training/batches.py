@@ -8,11 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lorasmith.data.augmentation.views import View
 from lorasmith.data.dataset import Dataset, SampleRef
-from lorasmith.data.views import View
-from lorasmith.models.sd import Conditioning
+from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.training.objective import MicroBatch
-from lorasmith.training.processes import Processes
+from lorasmith.training.setup.processes import Processes
 
 
 class LatentSource(Protocol):

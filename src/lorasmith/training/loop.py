@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from lorasmith.errors import Stopped
-from lorasmith.events import (
+from lorasmith.core.errors import Stopped
+from lorasmith.core.events import (
     Controls,
     EpochDone,
     Observer,
@@ -13,17 +13,17 @@ from lorasmith.events import (
     RunStarted,
     StateSaved,
 )
-from lorasmith.tensor_transfer import frees_cpu
-from lorasmith.training.heeding import Asked, acknowledge, change_rates, heed
-from lorasmith.training.meter import Meter
+from lorasmith.tensors.transfer import frees_cpu
+from lorasmith.training.monitoring.metrics import Meter
+from lorasmith.training.monitoring.watchdog import Trouble, Watchdog
 from lorasmith.training.prefetch import StepInputs
-from lorasmith.training.prepare import should
-from lorasmith.training.requests import Inbox
-from lorasmith.training.result_cards import write_cards
-from lorasmith.training.setup import Run
-from lorasmith.training.snapshots import draw_samples, save_snapshot, validate
-from lorasmith.training.state import Position, save_state
-from lorasmith.training.watchdog import Trouble, Watchdog
+from lorasmith.training.runs.handle_requests import Asked, acknowledge, change_rates, heed
+from lorasmith.training.runs.requests import Inbox
+from lorasmith.training.runs.result_cards import write_cards
+from lorasmith.training.runs.snapshots import draw_samples, save_snapshot, validate
+from lorasmith.training.runs.state import Position, save_state
+from lorasmith.training.setup.build import Run
+from lorasmith.training.setup.preflight import should
 
 
 def train(run: Run, observe: Observer, controls: Controls) -> None:

@@ -12,8 +12,8 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from lorasmith.config.loss_section import LossSettings
 from lorasmith.config.schema import TrainSettings
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.loss import Loss, per_sample_mse
 from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import (
@@ -31,9 +31,9 @@ from lorasmith.diffusion.timesteps import (
     logit_normal,
 )
 from lorasmith.diffusion.weights import Weights
-from lorasmith.models.sd import Conditioning, DiffusionModel
-from lorasmith.tensor_random import normal_per_sample
-from lorasmith.tensor_transfer import pinned, to_device
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.tensors.rng import normal_per_sample
+from lorasmith.tensors.transfer import pinned, to_device
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lorasmith.config.optimizers import CATALOGUE, optimizer_facts
-from lorasmith.errors import Problem, SettingsError
+from lorasmith.core.errors import Problem, SettingsError
 
 # What libraries raise at arguments that they cannot use.
 REFUSALS = (AssertionError, AttributeError, ImportError, RuntimeError, TypeError, ValueError)

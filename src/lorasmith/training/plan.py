@@ -11,30 +11,30 @@ import torch
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
-from lorasmith.errors import Problem
-from lorasmith.files import free_bytes
+from lorasmith.core.errors import Problem
+from lorasmith.core.files import free_bytes
+from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import stored_shapes
-from lorasmith.models.source import OpenedCheckpoint
-from lorasmith.training.device import (
-    DTYPES,
-    Precision,
-    choose_device,
-    device_name,
-)
-from lorasmith.training.estimate import (
+from lorasmith.training.lr_schedules import learning_rate
+from lorasmith.training.memory.flops import (
     MemoryEstimate,
     forward_multiply_adds,
     stages,
     step_activations,
     values_beside,
 )
-from lorasmith.training.holdout_setup import BATCH
-from lorasmith.training.lr import learning_rate
-from lorasmith.training.memory import MemoryPlan, checkpoints, memory_of, precision_of
-from lorasmith.training.network_setup import block_map, planned_network
-from lorasmith.training.prepare import Prepared, open_base, prepare, process_count, should
-from lorasmith.training.run_folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
-from lorasmith.training.speed import multiply_adds_per_second, step_seconds
+from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, precision_of
+from lorasmith.training.memory.throughput import multiply_adds_per_second, step_seconds
+from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
+from lorasmith.training.setup.device import (
+    DTYPES,
+    Precision,
+    choose_device,
+    device_name,
+)
+from lorasmith.training.setup.network import block_map, planned_network
+from lorasmith.training.setup.preflight import Prepared, open_base, prepare, process_count, should
+from lorasmith.training.setup.validation_split import BATCH
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 GRAPH_POINTS = 60

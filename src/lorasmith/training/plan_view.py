@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
+from lorasmith.core.errors import quantity
 from lorasmith.curation.report import render
-from lorasmith.errors import quantity
-from lorasmith.training.memory import MemoryPlan
+from lorasmith.training.memory.plan import MemoryPlan
 from lorasmith.training.plan import GroupRate, Plan
 
 GRAPH_ROWS = 5

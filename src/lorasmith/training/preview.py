@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from lorasmith.data.augmentation.render import render, render_mask
+from lorasmith.data.augmentation.views import View
 from lorasmith.data.dataset import Dataset, Item, SampleRef
-from lorasmith.data.rendering import render, render_mask
-from lorasmith.data.views import View
-from lorasmith.sampling.sheet import contact_sheet
+from lorasmith.sampling.contact_sheet import contact_sheet
 
 # What is not learned shows through this much of a pattern that no picture has.
 MASK_STRENGTH = 0.85

@@ -10,32 +10,33 @@ from typing import Any
 
 from rich.console import Console
 
-from lorasmith.config.checks_run import has_wandb
+from lorasmith.config.checks.run import has_wandb
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import Problem, RunError, Stopped, WriteError, quantity
+from lorasmith.core.events import Controls, Notice, Observer
+from lorasmith.core.files import (
+    quick_fingerprint,
+    remove_abandoned,
+    write_error,
+    write_json,
+    write_text,
+)
 from lorasmith.curation.report import render, report_text
-from lorasmith.errors import Problem, RunError, Stopped, WriteError, quantity
-from lorasmith.events import Controls, Notice, Observer
-from lorasmith.files import quick_fingerprint, remove_abandoned, write_error, write_json, write_text
-from lorasmith.models.source import locate
-from lorasmith.tensor_packing import nf4_unpacker
-from lorasmith.training.device import choose_device, deterministic, device_name
+from lorasmith.models.open import locate
+from lorasmith.tensors.quantization import nf4_unpacker
 from lorasmith.training.loop import train as run_loop
-from lorasmith.training.lr import learning_rate
-from lorasmith.training.memory import MemoryPlan, channels_last, memory_of
-from lorasmith.training.observers import (
+from lorasmith.training.lr_schedules import learning_rate
+from lorasmith.training.memory.plan import MemoryPlan, channels_last, memory_of
+from lorasmith.training.monitoring.observers import (
     JsonLines,
     Observers,
     TensorBoard,
     Terminal,
     WeightsAndBiases,
 )
-from lorasmith.training.prepare import Prepared, prepare, process_count
-from lorasmith.training.processes import Processes
-from lorasmith.training.requests import forget_requests
-from lorasmith.training.result_cards import next_steps
-from lorasmith.training.run_folder import (
+from lorasmith.training.runs.folder import (
     RunFolder,
     drop_lines_after,
     environment,
@@ -46,9 +47,14 @@ from lorasmith.training.run_folder import (
     taken_name,
     write_info,
 )
-from lorasmith.training.setup import Run, build_run
-from lorasmith.training.snapshots import keep_result
-from lorasmith.training.state import list_states, load_state, step_of
+from lorasmith.training.runs.requests import forget_requests
+from lorasmith.training.runs.result_cards import next_steps
+from lorasmith.training.runs.snapshots import keep_result
+from lorasmith.training.runs.state import list_states, load_state, step_of
+from lorasmith.training.setup.build import Run, build_run
+from lorasmith.training.setup.device import choose_device, deterministic, device_name
+from lorasmith.training.setup.preflight import Prepared, prepare, process_count
+from lorasmith.training.setup.processes import Processes
 
 # What may differ on resume: how long, what is kept and shown, what is done in trouble.
 # Everything else decides the result.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lorasmith.config.run_sections import SampleSettings
 from lorasmith.config.sample_prompts import RANDOM_SEED, SamplePrompt
-from lorasmith.randomness import derive
+from lorasmith.config.sections.run import SampleSettings
+from lorasmith.core.rng import derive
 from lorasmith.sampling.request import PictureRequest
 
 # Seeds that every web UI's field takes.

@@ -9,16 +9,16 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from lorasmith.data.cache import TensorStore
+from lorasmith.core.events import Observer, Progress
+from lorasmith.data.augmentation.render import render
+from lorasmith.data.augmentation.views import View
+from lorasmith.data.cache.latents import CPU, LatentKeys, picture_tensor, stacked
+from lorasmith.data.cache.masks import mask_tensor
+from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, SampleRef
-from lorasmith.data.latents import CPU, LatentKeys, picture_tensor, stacked
-from lorasmith.data.mask_cache import mask_tensor
-from lorasmith.data.rendering import render
-from lorasmith.data.views import View
-from lorasmith.events import Observer, Progress
-from lorasmith.models.sd import Conditioning, DiffusionModel
-from lorasmith.models.text import tokenize
-from lorasmith.tensor_transfer import fetch, pinned, to_device
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.text_encoder import tokenize
+from lorasmith.tensors.transfer import fetch, pinned, to_device
 
 # Captions whose features stay in memory when they come from the model; "" comes again and again.
 REMEMBERED_CAPTIONS = 512
@@ -27,7 +27,7 @@ CAPTIONS_PER_SHARD = 256
 
 
 class CachedLatents:
-    """Slices of memory-mapped files; see :mod:`lorasmith.data.cache`.
+    """Slices of memory-mapped files; see :mod:`lorasmith.data.cache.tensor_store`.
 
     Args:
         keys: cache key by (item index, view).

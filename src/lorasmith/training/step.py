@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.training.ema import Ema
 from lorasmith.training.interventions import Interventions
-from lorasmith.training.lr import LearningRate
+from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, cast_at_once, clip_gradients
-from lorasmith.training.processes import Processes
+from lorasmith.training.setup.processes import Processes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 from lorasmith.adapters.blocks import BlockMap, BlockSizes
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import Selection, Size, layers_of, select
-from lorasmith.block_weights import BLOCKS, learning_weights
+from lorasmith.formats.block_weights import BLOCKS, learning_weights
 
 # Blocks of SD1 by number in the original code, with the count of kohya's 12 layers a transformer.
 WITH_ATTENTION = {"IN01", "IN02", "IN04", "IN05", "IN07", "IN08", "M00"} | {

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lorasmith.adapters.file import load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
 
 CAPTIONS = ["a cat, sitting", "a dog"]
 CONV = {"lora": 0, "c3lier": 2}

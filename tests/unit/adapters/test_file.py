@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from lorasmith.adapters.file import load_lora, save_lora
-from lorasmith.errors import LoraFileError
+from lorasmith.core.errors import LoraFileError
 
 METADATA = {"ss_network_dim": "4", "ss_output_name": "größe", "modelspec.title": "a", "other": "b"}
 

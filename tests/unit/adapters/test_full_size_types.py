@@ -10,9 +10,9 @@ from lycoris.kohya import create_network
 from tests.unit.adapters.kinds import KINDS, lycoris_of, merged_by, randomise, tensors_of
 from torch import Tensor, nn
 
-from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import targets_of
 
 # Above this a layer says nothing that smaller ones of its kind do not, and takes long.

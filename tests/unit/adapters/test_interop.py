@@ -23,13 +23,13 @@ from tests.tolerances import NETWORK, assert_near
 from tests.unit.adapters.conftest import roots_of, sd15
 from torch import Tensor, nn
 
-from lorasmith.adapters.algorithms import ALGORITHMS
 from lorasmith.adapters.base import Adapter
 from lorasmith.adapters.file import load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import Target
-from lorasmith.errors import LoraFileError
+from lorasmith.core.errors import LoraFileError
 
 # Convolutions beyond this are as the smaller ones, and slow.
 LARGEST = 640 * 1280 * 9

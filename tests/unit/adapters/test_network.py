@@ -12,7 +12,7 @@ from tests.tolerances import NETWORK, assert_near
 from lorasmith.adapters.base import AdaptedLayer
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.errors import LoraFileError
+from lorasmith.core.errors import LoraFileError
 
 
 def modules_of(model):

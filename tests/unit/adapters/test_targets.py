@@ -25,7 +25,7 @@ from lorasmith.adapters.targets import (
     targets_of,
     unmatched,
 )
-from lorasmith.models.checkpoint import empty_modules
+from lorasmith.models.load import empty_modules
 from lorasmith.models.roots import adapter_roots
 
 KNOWN_KEYS = {

@@ -76,7 +76,7 @@ def test_the_picture_comes_out_again(tmp_path) -> None:
 
 
 def test_inspect_of_the_package_own_model() -> None:
-    from lorasmith.models.source import DEMO
+    from lorasmith.models.open import DEMO
 
     result = run("inspect", DEMO)
     assert result.exit_code == 0

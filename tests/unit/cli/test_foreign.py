@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lorasmith.cli.main import cli
-from lorasmith.config.foreign.reference import arguments_page
 from lorasmith.config.load import load_settings
 from lorasmith.demo.character import write_training_set
+from lorasmith.importers.reference import arguments_page
 
-SAMPLES = Path(__file__).parents[1] / "config" / "foreign"
+SAMPLES = Path(__file__).parents[1] / "importers" / "scripts"
 
 
 def run(*args: str) -> Result:

@@ -8,14 +8,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from lorasmith import tensor_transfer
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
-from lorasmith.models.checkpoint import load_model
+from lorasmith.models.load import load_model
 from lorasmith.sampling import generate, image_writer
 from lorasmith.sampling.infotext import Infotext, read_infotext, save_picture
-from lorasmith.sampling.loras import short_hash
+from lorasmith.sampling.lora_library import short_hash
+from lorasmith.tensors import transfer as tensor_transfer
 
 FAST = ("--steps", "2", "--cfg", "1")
 
@@ -197,7 +197,7 @@ def test_what_a_wildcard_draws_is_checked_before_the_model_is_loaded(tmp_path, m
     def not_yet(*args: object, **values: object) -> None:
         raise AssertionError("the model is loaded")
 
-    monkeypatch.setattr("lorasmith.models.checkpoint.load_model", not_yet)
+    monkeypatch.setattr("lorasmith.models.load.load_model", not_yet)
     (tmp_path / "runs").mkdir()
     (tmp_path / "wild").mkdir()
     (tmp_path / "wild" / "round.txt").write_text("a __round__\n")

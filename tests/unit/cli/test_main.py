@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from lorasmith import __version__
 from lorasmith.cli import main
 from lorasmith.cli.main import COMMANDS, cli
-from lorasmith.errors import DatasetError, Problem, Stopped, UserError
+from lorasmith.core.errors import DatasetError, Problem, Stopped, UserError
 
 HEAVY = ("torch", "pydantic", "rich", "numpy", "PIL", "diffusers", "transformers")
 
@@ -30,7 +30,8 @@ def test_help_names_every_command_and_imports_none_of_them() -> None:
         "try: cli.main(['--help'])\n"
         "except SystemExit as leave: assert leave.code == 0, leave.code\n"
         f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
-        "few = ('lorasmith.cli', 'lorasmith.cli.main', 'lorasmith.errors', 'lorasmith.terminal')\n"
+        "few = ('lorasmith.cli', 'lorasmith.cli.main', 'lorasmith.core', 'lorasmith.core.errors',"
+        "       'lorasmith.core.terminal')\n"
         "ours = [n for n in sys.modules if n.startswith('lorasmith.') and n not in few]\n"
         "assert not heavy and not ours, (heavy, ours)\n"
     )

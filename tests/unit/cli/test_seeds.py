@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from tests.unit.lora_tools.made_files import METADATA, kohya_tensors
 
 from lorasmith.cli.main import cli
-from lorasmith.config.run_sections import MAX_SEED
-from lorasmith.randomness import derive
+from lorasmith.config.sections.run import MAX_SEED
+from lorasmith.core.rng import derive
 
 LARGE = ("9223372036854775808", "18446744073709551616", "99999999999999999999", "-1" + "0" * 30)
 

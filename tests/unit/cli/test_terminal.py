@@ -22,11 +22,11 @@ from tests.unit.lora_tools.made_files import METADATA, kohya_tensors
 from lorasmith.cli import main
 from lorasmith.cli.main import cli, lacks_memory
 from lorasmith.config.dump import toml_value
-from lorasmith.errors import UserError
-from lorasmith.events import Notice, Progress, SnapshotSaved
-from lorasmith.terminal import clean, escaped
-from lorasmith.text_console import TextConsole
-from lorasmith.training.observers import Terminal
+from lorasmith.core.errors import UserError
+from lorasmith.core.events import Notice, Progress, SnapshotSaved
+from lorasmith.core.terminal import clean, escaped
+from lorasmith.core.text_console import TextConsole
+from lorasmith.training.monitoring.observers import Terminal
 
 ATTACKS = {
     "title and clear": "\x1b]0;owned\x07\x1b[2J",

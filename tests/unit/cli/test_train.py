@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from lorasmith.cli.interrupt import stop_on_interrupt
 from lorasmith.cli.main import cli
+from lorasmith.cli.signals import stop_on_interrupt
 from lorasmith.cli.train import SHORT_OPTIONS
 from lorasmith.config.load import Override
 from lorasmith.config.schema import all_settings
-from lorasmith.events import Controls
+from lorasmith.core.events import Controls
 
 
 class FakeTraining(types.ModuleType):

@@ -10,15 +10,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from lorasmith.config import checks, load
-from lorasmith.config.adapters import having
+from lorasmith.config import load
+from lorasmith.config.adapter_types import having
+from lorasmith.config.checks import table as checks
 from lorasmith.config.dump import dump_toml, toml_value
 from lorasmith.config.fields import Setting, settings_of
 from lorasmith.config.load import Override, load_settings
-from lorasmith.config.preset import preset_names, read_preset
+from lorasmith.config.presets import preset_names, read_preset
 from lorasmith.config.reference import settings_page
 from lorasmith.config.schema import TrainSettings, all_settings, for_folder, sections
-from lorasmith.errors import SettingsError
+from lorasmith.core.errors import SettingsError
 
 
 def write(folder: Path, text: str) -> Path:
@@ -341,7 +342,7 @@ def test_presets_are_valid_explained_and_not_odd(name: str) -> None:
 
 
 def test_a_copied_preset_is_a_settings_file(tmp_path: Path) -> None:
-    from lorasmith.config.preset import FOLDER
+    from lorasmith.config.presets import FOLDER
 
     text = (FOLDER / "character.toml").read_text(encoding="utf-8")
     assert load_settings(write(tmp_path, text)) == load_settings(None, preset="character")

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import pytest
 from torch.optim import Optimizer
 
-from lorasmith.config import checks, optimizers
+from lorasmith.config import optimizers
+from lorasmith.config.checks import table as checks
 from lorasmith.config.load import load_settings
 from lorasmith.config.optimizers import OPTIMIZERS, catalogue, optimizer_facts, optimizer_name
-from lorasmith.errors import SettingsError
+from lorasmith.core.errors import SettingsError
 
 GUIDES_TABLE = (
     *("AdamW", "AdamW8bit", "Lion", "Lion8bit", "SGDNesterov", "SGDNesterov8bit", "AdaFactor"),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lorasmith.config import checks
+from lorasmith.config.checks import table as checks
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import load_settings
 from lorasmith.config.sample_prompts import SamplePrompt
-from lorasmith.errors import SettingsError
+from lorasmith.core.errors import SettingsError
 
 FULL = SamplePrompt(
     prompt="zorp", negative="dog", width=640, height=512, seed=3, steps=20, cfg=6.5, sampler="euler"

@@ -8,11 +8,11 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from lorasmith.config import checks
+from lorasmith.config.checks import table as checks
 from lorasmith.config.fields import Setting, settings_of
-from lorasmith.config.optimizer_section import OptimizerSettings, ScheduleName
 from lorasmith.config.schema import TrainSettings, all_settings, sections
-from lorasmith.config.sections import FolderSettings
+from lorasmith.config.sections.data import FolderSettings
+from lorasmith.config.sections.optimizer import OptimizerSettings, ScheduleName
 
 SECTIONS = [
     *("model", "data", "captions", "buckets", "augment", "adapter", "optimizer", "schedule"),
@@ -79,6 +79,6 @@ def test_rates_of_the_parts_fall_back_to_lr() -> None:
 
 
 def test_schedules_are_those_that_training_has() -> None:
-    from lorasmith.training.lr import SHAPES
+    from lorasmith.training.lr_schedules import SHAPES
 
     assert set(get_args(ScheduleName)) == set(SHAPES)

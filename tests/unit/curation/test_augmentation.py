@@ -11,12 +11,12 @@ from PIL import Image
 from lorasmith.curation.audit import audit
 from lorasmith.curation.augmentation import count_augmentation
 from lorasmith.curation.report import report_text
+from lorasmith.data.augmentation.masks import Mask
+from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.layout import find_folders
-from lorasmith.data.masks import Mask
 from lorasmith.data.scan import Scan, scan
-from lorasmith.data.views import Augmentation
 
 SIZES = {
     "large.png": (260, 200),

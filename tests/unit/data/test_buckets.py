@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorasmith.core.errors import SettingsError
 from lorasmith.data.buckets import Buckets, bucket_sizes, place, plan_buckets
-from lorasmith.errors import SettingsError
 
 SIDES = st.integers(1, 6000)
 STEPS = st.sampled_from([8, 16, 32, 64])

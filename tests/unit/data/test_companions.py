@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lorasmith.data.augmentation.masks import find_masks
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import build_dataset
 from lorasmith.data.layout import FolderSpec, find_folders
-from lorasmith.data.masks import find_masks
 from lorasmith.data.scan import Scan, scan
 
 Save = Callable[..., Path]

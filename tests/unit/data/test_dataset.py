@@ -7,12 +7,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, SampleGroup, SampleRef, build_dataset
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import Picture, Scan
-from lorasmith.data.views import Augmentation
 
 FLIPPED = Augmentation(flip=True)
 PICTURES = st.lists(

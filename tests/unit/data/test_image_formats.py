@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from lorasmith.core.errors import DatasetError, PromptError, UserError
 from lorasmith.data import decode_memory as memory
-from lorasmith.data import pictures
+from lorasmith.data import images as pictures
 from lorasmith.data.decode_memory import DecodeMemory, decoded_bytes
-from lorasmith.data.pictures import glance, load_alpha, load_picture, open_image, read_header
+from lorasmith.data.images import glance, load_alpha, load_picture, open_image, read_header
 from lorasmith.data.scan import scan
-from lorasmith.errors import DatasetError, PromptError, UserError
-from lorasmith.lora_tools.preview import preview_url
+from lorasmith.lora_tools.inspect.thumbnail import preview_url
 from lorasmith.sampling.infotext import require_infotext
 
 ROOT = Path(__file__).parents[3]
@@ -159,8 +159,8 @@ def test_nothing_else_opens_images() -> None:
         for path in (ROOT / folder).rglob("*.py")
     }
     found = {path: lines for path, lines in places.items() if lines}
-    assert set(found) == {"src/lorasmith/data/pictures.py"}
-    assert len(found["src/lorasmith/data/pictures.py"]) == 1
+    assert set(found) == {"src/lorasmith/data/images.py"}
+    assert len(found["src/lorasmith/data/images.py"]) == 1
 
 
 def test_the_formats_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

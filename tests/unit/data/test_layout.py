@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lorasmith.core.errors import DatasetError
 from lorasmith.data.layout import FolderSpec, find_folders, folder_caption, natural_key
 from lorasmith.data.scan import scan
-from lorasmith.errors import DatasetError
 
 Save = Callable[..., Path]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lorasmith.data.pictures import load_picture
+from lorasmith.data.images import load_picture
 from lorasmith.demo import showcase
 from lorasmith.demo.character import TRIGGER, write_training_set
-from lorasmith.sampling.sheet import contact_sheet
+from lorasmith.sampling.contact_sheet import contact_sheet
 
 
 def test_no_two_columns_are_alike() -> None:

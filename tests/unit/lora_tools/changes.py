@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lorasmith.adapters.algorithms import ALGORITHMS, algorithm_of
 from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.registry import ALGORITHMS, algorithm_of
 
 # Layers of SD1.5 by kohya's key: (O, I, kernel).
 LAYERS: dict[str, tuple[int, ...]] = {

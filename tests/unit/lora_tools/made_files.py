@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from tests.published import PUBLISHED
 from torch import Tensor, nn
 
-from lorasmith.lora_tools.layer_lists import family_layers
-from lorasmith.models.checkpoint import empty_modules
+from lorasmith.formats.unet_layers import family_layers
+from lorasmith.models.load import empty_modules
 
 CONTEXT = {"sd1": 768, "sd2": 1024, "sdxl": 2048}
 TEXT = {("text_encoder", "sd1"): 768, ("text_encoder", "sd2"): 1024}

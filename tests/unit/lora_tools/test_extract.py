@@ -24,18 +24,18 @@ from tests.unit.lora_tools.tuned_models import (
 )
 from torch import Tensor
 
-from lorasmith.errors import CheckpointError, Stopped, UserError
-from lorasmith.events import Controls
-from lorasmith.lora_tools.bake import bake
+from lorasmith.core.errors import CheckpointError, Stopped, UserError
+from lorasmith.core.events import Controls
+from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.extract import (
     KINDS,
     PARTS,
     ExtractOptions,
     extract,
 )
-from lorasmith.lora_tools.random_svd import TOLERANCE, Wanted, clamped, low_rank
-from lorasmith.lora_tools.sources import LoraSource
-from lorasmith.tensor_random import generator, normal
+from lorasmith.lora_tools.inputs import LoraSource
+from lorasmith.lora_tools.linalg.randomized_svd import TOLERANCE, Wanted, clamped, low_rank
+from lorasmith.tensors.rng import generator, normal
 
 RANK_4 = ExtractOptions(wanted=Wanted(rank=4), min_diff=0.0, dtype=torch.float32)
 

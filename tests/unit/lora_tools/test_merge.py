@@ -21,10 +21,10 @@ from tests.unit.lora_tools.changes import (
     write,
 )
 
-from lorasmith.errors import LoraFileError, Stopped, UserError
-from lorasmith.events import Controls
+from lorasmith.core.errors import LoraFileError, Stopped, UserError
+from lorasmith.core.events import Controls
+from lorasmith.lora_tools.inputs import parse_sources
 from lorasmith.lora_tools.merge import MergeOptions, MergeReport, Method, merge
-from lorasmith.lora_tools.sources import parse_sources
 
 ALL = LAYERS | CONV
 SMALL = {key: (40 + 8 * n, 48) for n, key in enumerate(LAYERS)}

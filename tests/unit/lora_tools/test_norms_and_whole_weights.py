@@ -17,17 +17,17 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.inspect_view import lora_lines
-from lorasmith.errors import LoraFileError
-from lorasmith.lora_tools.bake import bake
-from lorasmith.lora_tools.convert import convert
+from lorasmith.core.errors import LoraFileError
+from lorasmith.lora_tools.bake.bake import bake
+from lorasmith.lora_tools.convert.convert import convert
 from lorasmith.lora_tools.extract import ExtractOptions, extract
-from lorasmith.lora_tools.inspect import inspect, inspect_lora
+from lorasmith.lora_tools.inputs import LoraSource, parse_source
+from lorasmith.lora_tools.inspect.inspect import inspect, inspect_lora
+from lorasmith.lora_tools.linalg.randomized_svd import Wanted
 from lorasmith.lora_tools.merge import MergeOptions, merge
-from lorasmith.lora_tools.random_svd import Wanted
-from lorasmith.lora_tools.ranks import RankRule
+from lorasmith.lora_tools.rank_rules import RankRule
 from lorasmith.lora_tools.resize import resize
-from lorasmith.lora_tools.sources import LoraSource, parse_source
-from lorasmith.models.checkpoint import load_model
+from lorasmith.models.load import load_model
 
 # (kohya's key in SD1, part, path) of what lycoris' train_norm adapts.
 NORMS = {

@@ -24,9 +24,9 @@ from tests.unit.lora_tools.changes import (
     write,
 )
 
-from lorasmith.errors import LoraFileError, Stopped, UserError
-from lorasmith.events import Controls, Progress
-from lorasmith.lora_tools.ranks import By, RankRule, fill
+from lorasmith.core.errors import LoraFileError, Stopped, UserError
+from lorasmith.core.events import Controls, Progress
+from lorasmith.lora_tools.rank_rules import By, RankRule, fill
 from lorasmith.lora_tools.resize import ResizeReport, resize
 
 ALL = LAYERS | CONV

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.models.checkpoint import load_model
-from lorasmith.models.family import FAMILIES
-from lorasmith.models.reading import read_weights
-from lorasmith.models.saving import save_ldm
-from lorasmith.models.sd import DiffusionModel
-from lorasmith.models.source import open_checkpoint
-from lorasmith.tensor_random import normal
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.export import save_ldm
+from lorasmith.models.families.table import FAMILIES
+from lorasmith.models.load import load_model
+from lorasmith.models.open import open_checkpoint
+from lorasmith.models.weights import read_weights
+from lorasmith.tensors.rng import normal
 
 NAMES = tuple(FAMILIES)
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from tests.tiny_models import tiny_checkpoint, tiny_model
 from torch import Tensor
 
-from lorasmith.errors import CheckpointError
-from lorasmith.files import read_safetensors_header
-from lorasmith.models.checkpoint import load_model
-from lorasmith.models.reading import is_finite
+from lorasmith.core.errors import CheckpointError
+from lorasmith.core.files import read_safetensors_header
+from lorasmith.models.load import load_model
+from lorasmith.models.weights import is_finite
 
 UNET = "model.diffusion_model."
 TEXT = "cond_stage_model.transformer.text_model."

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.config.adapters import ADAPTERS
-from lorasmith.models.checkpoint import assemble, empty_modules, fill_buffers
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.models.compiled import layers_of
-from lorasmith.models.sd import Conditioning, DiffusionModel
-from lorasmith.tensor_random import normal
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.load import assemble, empty_modules, fill_buffers
+from lorasmith.tensors.rng import normal
 from lorasmith.training.optim import FlatGroup, cast_at_once
 
 

@@ -16,13 +16,13 @@ from tests.pipelines import clip_of_transformers, pipeline_of, transformers_mode
 from tests.tiny_models import tiny_architecture, tiny_checkpoint, tiny_model
 from tests.tolerances import NETWORK, assert_near
 
-from lorasmith.models.checkpoint import load_model
-from lorasmith.models.family import FAMILIES
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.export import save_ldm
+from lorasmith.models.families.table import FAMILIES
 from lorasmith.models.layout import Layout, Place
+from lorasmith.models.load import load_model
+from lorasmith.models.open import open_checkpoint, read_header
 from lorasmith.models.prediction import guess_prediction
-from lorasmith.models.saving import save_ldm
-from lorasmith.models.sd import Conditioning, DiffusionModel
-from lorasmith.models.source import open_checkpoint, read_header
 
 CAPTIONS = ["a cat, sitting", "", "one two three four five " * 20]
 

@@ -15,15 +15,15 @@ from tests.published import SD21
 from tests.tiny_models import tiny_architecture, tiny_model
 from torch import Tensor
 
-from lorasmith.errors import CheckpointError
-from lorasmith.files import read_safetensors_header
+from lorasmith.core.errors import CheckpointError
+from lorasmith.core.files import read_safetensors_header
 from lorasmith.models.architecture import architecture_of_parts
-from lorasmith.models.checkpoint import empty_modules, load_model
-from lorasmith.models.family import FAMILIES, Architecture, Overrides, detect
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.export import ldm_weights, save_ldm
+from lorasmith.models.families.table import FAMILIES, Architecture, Overrides, detect
 from lorasmith.models.layout import canonical_shapes, single_file_layout
-from lorasmith.models.saving import ldm_weights, save_ldm
-from lorasmith.models.sd import DiffusionModel
-from lorasmith.models.source import peek
+from lorasmith.models.load import empty_modules, load_model
+from lorasmith.models.open import peek
 
 State = dict[str, Tensor]
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from tests.published import PUBLISHED, SD15, random_state
 
 from lorasmith.models.architecture import architecture_of_parts
-from lorasmith.models.checkpoint import empty_modules, load_model
-from lorasmith.models.family import Overrides, detect
+from lorasmith.models.export import ldm_weights
+from lorasmith.models.families.table import Overrides, detect
 from lorasmith.models.layout import canonical_shapes, single_file_layout
-from lorasmith.models.saving import ldm_weights
+from lorasmith.models.load import empty_modules, load_model
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from tests.published import PUBLISHED
 
 from lorasmith.adapters.targets import AdapterRoot, Selection, Target, select
-from lorasmith.models.checkpoint import empty_modules
+from lorasmith.models.load import empty_modules
 from lorasmith.models.roots import adapter_roots
 from lorasmith.models.skeleton import skeleton_roots
 
@@ -44,7 +44,7 @@ def test_the_published_models_have_the_layers_of_diffusers(name: str) -> None:
 
 def test_diffusers_is_not_imported() -> None:
     code = (
-        "import lorasmith.lora_tools.extract, lorasmith.lora_tools.bake, sys; "
+        "import lorasmith.lora_tools.extract, lorasmith.lora_tools.bake.bake, sys; "
         "assert not {'diffusers', 'transformers'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

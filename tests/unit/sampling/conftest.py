@@ -7,8 +7,8 @@ import torch
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.models.checkpoint import load_model
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.load import load_model
 
 
 @pytest.fixture(scope="session")

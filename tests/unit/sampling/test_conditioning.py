@@ -8,10 +8,10 @@ from tests.pipelines import transformers_model
 from tests.tiny_models import tiny_architecture, tiny_model
 from tests.tolerances import NETWORK, assert_near
 
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.tokenizer import BOS, EOS, token_ids
+from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import Chunk, PromptEncoder, weigh
-from lorasmith.sampling.prompt import parse_prompt
 
 COMMA = token_ids(",")[0]
 WORD = token_ids("star")[0]

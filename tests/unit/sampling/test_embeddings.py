@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from tests.tiny_models import tiny_architecture, tiny_model
 from tests.tolerances import NETWORK, assert_near
 
-from lorasmith.errors import PromptError
+from lorasmith.core.errors import PromptError
 from lorasmith.models.tokenizer import token_ids
+from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.embeddings import EmbeddingShelf, load_embedding
-from lorasmith.sampling.prompt import parse_prompt
 
 WIDTH = 16
 # Words of one token each, that stand for vectors where there are no embeddings.

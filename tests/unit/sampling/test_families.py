@@ -13,11 +13,11 @@ from tests.tiny_models import tiny_architecture, tiny_model
 from tests.tolerances import NETWORK, assert_near
 from torch import Tensor
 
-from lorasmith.models.family import FAMILIES
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.families.table import FAMILIES
+from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.prompt import parse_prompt
 from lorasmith.sampling.request import PictureRequest
 from lorasmith.sampling.samplers import SAMPLERS
 

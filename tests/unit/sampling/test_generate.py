@@ -10,15 +10,15 @@ import pytest
 import torch
 from tests.tolerances import NETWORK, assert_near
 
-from lorasmith.errors import PromptError, Stopped
-from lorasmith.events import Controls, Notice, Progress
-from lorasmith.models.checkpoint import load_model
+from lorasmith.core.errors import PromptError, Stopped
+from lorasmith.core.events import Controls, Notice, Progress
+from lorasmith.models.load import load_model
+from lorasmith.sampling.batching import check_request
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.jobs import check_request
-from lorasmith.sampling.loras import LoraShelf
+from lorasmith.sampling.lora_library import LoraShelf
 from lorasmith.sampling.request import PictureRequest
 from lorasmith.sampling.samplers import SAMPLERS, find_sampler
-from lorasmith.sampling.two_stage import TwoStageScheduler
+from lorasmith.sampling.solvers import TwoStageScheduler
 
 PROMPT = "red body, star, crown, grass"
 BASE = {

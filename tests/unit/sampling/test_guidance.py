@@ -5,12 +5,12 @@ import pytest
 import torch
 from tests.tolerances import NETWORK, assert_near
 
-from lorasmith.models.sd import DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.guidance import GuidancePlan, Guided
-from lorasmith.sampling.loras import LoraShelf
-from lorasmith.sampling.prompt import parse_prompt
+from lorasmith.sampling.lora_library import LoraShelf
 from lorasmith.sampling.request import PictureRequest
 
 SIZE = (64, 64)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lorasmith.errors import LoraFileError, RunError, Stopped
-from lorasmith.files import write_text
+from lorasmith.core.errors import LoraFileError, RunError, Stopped
+from lorasmith.core.files import write_text
 from lorasmith.sampling.image_writer import MOST_WAITING, ImageWriter
 from lorasmith.sampling.infotext import Infotext, save_picture
 

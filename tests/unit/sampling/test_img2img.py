@@ -11,9 +11,9 @@ import torch
 from PIL import Image, ImageDraw
 from tests.tolerances import NETWORK, assert_near
 
+from lorasmith.sampling.batching import check_request
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.img2img import open_canvas, region
-from lorasmith.sampling.jobs import check_request
 from lorasmith.sampling.request import Inpaint, PictureRequest
 
 PROMPT = "red body, star"

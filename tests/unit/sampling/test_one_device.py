@@ -17,10 +17,10 @@ from torch import Tensor
 from lorasmith.sampling.denoise import Pass, Start, denoise
 from lorasmith.sampling.embeddings import EmbeddingShelf
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.loras import LoraShelf
+from lorasmith.sampling.lora_library import LoraShelf
 from lorasmith.sampling.request import Hires, Inpaint, PictureRequest
 from lorasmith.sampling.samplers import SAMPLERS, find_sampler
-from lorasmith.sampling.schedules import SCHEDULES
+from lorasmith.sampling.sigmas import SCHEDULES
 
 # diffusers' DPM2 takes NumPy's functions of tensors.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")

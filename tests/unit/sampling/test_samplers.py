@@ -13,11 +13,11 @@ import pytest
 import torch
 from scipy.stats import beta
 
-from lorasmith.config.run_sections import SamplerName
+from lorasmith.config.sections.run import SamplerName
+from lorasmith.core.errors import PromptError
 from lorasmith.diffusion.schedule import NoiseSchedule
-from lorasmith.errors import PromptError
 from lorasmith.sampling.samplers import SAMPLERS, find_sampler
-from lorasmith.sampling.schedules import SCHEDULES
+from lorasmith.sampling.sigmas import SCHEDULES
 
 # diffusers' DPM2 hands numpy what it no longer likes.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__")

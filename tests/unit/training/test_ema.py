@@ -9,7 +9,7 @@ from tests.tolerances import LAYER, assert_near
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lorasmith.tensor_random import normal
+from lorasmith.tensors.rng import normal
 from lorasmith.training.ema import Ema
 from lorasmith.training.optim import FlatGroup
 

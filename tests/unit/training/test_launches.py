@@ -8,7 +8,7 @@ from benchmarks.launches import DROPOUTS, META, Launches, count_both
 from tests.published import PUBLISHED
 
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.models.checkpoint import assemble, empty_modules
+from lorasmith.models.load import assemble, empty_modules
 
 
 def test_kernels_are_counted_and_views_are_not() -> None:

@@ -25,8 +25,8 @@ from torch import Tensor
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
-from lorasmith.models.family import FAMILIES
-from lorasmith.models.sd import Conditioning, DiffusionModel
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.families.table import FAMILIES
 from lorasmith.training.objective import MicroBatch, build_objective
 
 CAPTIONS = ["a cat, sitting on a red chair", "", "a very long caption with many words in it, " * 12]

@@ -18,8 +18,8 @@ from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.timesteps import Timesteps, leaning_high
 from lorasmith.diffusion.weights import Weights
-from lorasmith.models.sd import DiffusionModel
-from lorasmith.tensor_random import normal_per_sample
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.training.objective import (
     MicroBatch,
     Objective,

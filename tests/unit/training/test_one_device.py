@@ -26,20 +26,20 @@ from torch import nn
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.config.adapters import ADAPTERS
+from lorasmith.advice.pick_probe import Probe, Row
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
 from lorasmith.diffusion.schedule import NoiseSchedule
-from lorasmith.models.family import Architecture
-from lorasmith.training.device import DTYPES
+from lorasmith.measures.features import Eye, MiddleBlock
+from lorasmith.models.families.table import Architecture
 from lorasmith.training.ema import Ema
-from lorasmith.training.inspector import Inspector
+from lorasmith.training.eval_weights import resting
 from lorasmith.training.interventions import Interventions
+from lorasmith.training.monitoring.nan_finder import Inspector
 from lorasmith.training.optim import build_optimizer, flat_groups
-from lorasmith.training.pick_features import Eye, MiddleBlock
-from lorasmith.training.pick_probe import Probe, Row
-from lorasmith.training.resting import resting
-from lorasmith.training.state import Position, content_of, put_back
-from lorasmith.training.upcast import compute_in_fp32
+from lorasmith.training.runs.state import Position, content_of, put_back
+from lorasmith.training.setup.device import DTYPES
+from lorasmith.training.setup.upcast import compute_in_fp32
 
 Settings = dict[str, str]
 
@@ -293,7 +293,8 @@ def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
     undo()
     assert inspector.found is None
     assert not (*seen.mixed, *seen.scalars)
-    assert {place.partition(":")[0] for place in seen.read} == {"lorasmith/training/inspector.py"}
+    reading = {place.partition(":")[0] for place in seen.read}
+    assert reading == {"lorasmith/training/monitoring/nan_finder.py"}
 
 
 def test_snapshots_are_looked_at_on_the_device() -> None:
@@ -308,7 +309,7 @@ def test_snapshots_are_looked_at_on_the_device() -> None:
         Eye(model, MiddleBlock(model, schedule)).look([picture])
     assert not (*seen.mixed, *seen.scalars)
     assert {place.partition(":")[0] for place in seen.read} == {
-        "lorasmith/training/pick_features.py", "lorasmith/training/pick_probe.py"
+        "lorasmith/measures/features.py", "lorasmith/advice/pick_probe.py"
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tests.tolerances import LAYER, NETWORK, assert_near
 from torch import nn
 
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
-from lorasmith.errors import SettingsError
+from lorasmith.core.errors import SettingsError
 from lorasmith.training.optim import (
     FlatGroup,
     adaptive_rates,

@@ -14,16 +14,16 @@ from rich.console import Console
 
 from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
+from lorasmith.core.errors import UserError
+from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
-from lorasmith.errors import UserError
-from lorasmith.events import Controls
-from lorasmith.training.device import choose_precision
-from lorasmith.training.memory_model import EmptyRun, Use
+from lorasmith.training.memory.simulate import EmptyRun, Use
+from lorasmith.training.memory.throughput import step_seconds
 from lorasmith.training.plan import make_plan, validation_seconds
 from lorasmith.training.plan_view import duration, graph, show_plan
-from lorasmith.training.prepare import prepare
 from lorasmith.training.run import train
-from lorasmith.training.speed import step_seconds
+from lorasmith.training.setup.device import choose_precision
+from lorasmith.training.setup.preflight import prepare
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_small_models_memory_is_about_that_of_its_step(data: Path, batch: str,
 def test_plan_is_printed_without_loading_a_model(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorasmith.training.setup.Loading", None)
+    monkeypatch.setattr("lorasmith.training.setup.build.Loading", None)
     arguments = ["train", "--plan"]
     for key, value in overrides(data, optimizer__unet_lr="1e-3").items():
         arguments += ["--set", f"{key}={value}"]

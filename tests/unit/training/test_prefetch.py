@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from lorasmith.core.errors import RunError
 from lorasmith.data.dataset import SampleRef
 from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import NoiseSchedule
-from lorasmith.errors import RunError
-from lorasmith.models.sd import Conditioning
-from lorasmith.tensor_random import normal_per_sample
+from lorasmith.models.diffusion_model import Conditioning
+from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.training.interventions import Intervention, Interventions
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.prefetch import StepInputs

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lorasmith.config import checks
+from lorasmith.config.checks import table as checks
 from lorasmith.config.load import load_settings
-from lorasmith.config.preset import preset_names
+from lorasmith.config.presets import preset_names
 from lorasmith.demo.character import write_training_set
 from lorasmith.training import plan as plan_module
 from lorasmith.training.plan import make_plan

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lorasmith.data.augmentation.masks import Mask
+from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import build_dataset
 from lorasmith.data.layout import find_folders
-from lorasmith.data.masks import Mask
 from lorasmith.data.scan import scan
-from lorasmith.data.views import Augmentation
 from lorasmith.training.preview import MASK_STRIPES, preview_sheet
 
 

@@ -14,21 +14,21 @@ from tests.late_copies import LateCopies
 from tests.tiny_models import tiny_model
 from tests.tolerances import NETWORK, assert_near
 
+from lorasmith.core.events import Event
+from lorasmith.data.augmentation.masks import find_masks
+from lorasmith.data.augmentation.views import Augmentation, View
 from lorasmith.data.buckets import plan_buckets
-from lorasmith.data.cache import TensorStore
+from lorasmith.data.cache.latents import cache_latents
+from lorasmith.data.cache.masks import cache_masks
+from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, build_dataset
-from lorasmith.data.latents import cache_latents
 from lorasmith.data.layout import find_folders
-from lorasmith.data.mask_cache import cache_masks
-from lorasmith.data.masks import find_masks
 from lorasmith.data.scan import scan
-from lorasmith.data.views import Augmentation, View
 from lorasmith.demo.character import write_training_set
-from lorasmith.events import Event
-from lorasmith.models.sd import Conditioning, DiffusionModel
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.training import sources
 from lorasmith.training.batches import Batches
-from lorasmith.training.processes import Processes
+from lorasmith.training.setup.processes import Processes
 from lorasmith.training.sources import (
     CachedLatents,
     CachedText,

@@ -19,12 +19,12 @@ from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.timesteps import Timesteps
 from lorasmith.diffusion.weights import Weights
-from lorasmith.models.sd import DiffusionModel
-from lorasmith.tensor_random import normal_per_sample
-from lorasmith.training.lr import LearningRate
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.tensors.rng import normal_per_sample
+from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, build_optimizer
-from lorasmith.training.processes import Processes
+from lorasmith.training.setup.processes import Processes
 from lorasmith.training.step import TrainStep
 
 SEED, LR = 5, 1e-3

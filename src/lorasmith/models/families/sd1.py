@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasmith.models.family_type import (
+from lorasmith.models.families.base import (
     LATENT_DIFFUSION_UNET,
     LATENT_DIFFUSION_VAE,
     Family,

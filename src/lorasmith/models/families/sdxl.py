@@ -7,7 +7,7 @@ the picture's original size, its crop and its target size, each (height, width) 
 
 from __future__ import annotations
 
-from lorasmith.models.family_type import (
+from lorasmith.models.families.base import (
     LATENT_DIFFUSION_UNET,
     LATENT_DIFFUSION_VAE,
     Family,

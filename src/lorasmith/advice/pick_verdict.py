@@ -1,0 +1,243 @@
+"""Under-, well- or overtrained, and which snapshot to keep: rules over measures. Torch-free.
+
+A snapshot is *overtrained* where any of these signs shows:
+
+* **weaker is better**: at strength 0.6 its loss is lower, or its drawings are more alike, than at
+  1.0. A LoRA that has to be turned down is burnt; the guides to LoRA training say so, and this is
+  their test with numbers in place of eyes.
+* **spoilt**: it predicts the pictures worse than the base model without it.
+* **leaks**: prompts without the trigger move nearly as far as the training pictures do. An adapter
+  that learned what the word means moves them far less.
+* **copies**: its drawings of tags that no training picture combines are far nearer to a training
+  picture than these are to each other.
+* **held-out loss rises**: it is clearly above that of an earlier snapshot, picture by picture.
+
+Else it is *undertrained* while its drawings are not like the training pictures yet, or, where none
+were drawn, while more strength would cost next to nothing. Else it is *well trained*.
+
+The numbers below were chosen on the embedded world, where a classifier tells what drawings show;
+benchmarks/pick.md has the runs and how far they agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Literal
+
+from lorasmith.advice.pick_advice import Facts, advise, limits_of
+from lorasmith.measures.records import FULL, HIGH, LOW, Measures
+
+State = Literal["under", "well", "over"]
+
+# Where most drawings show the whole subject it is 0.86 or more; below 0.82, at most half of them.
+LIKE_ENOUGH = 0.85
+# Of the base model's loss. Trained snapshots lose 0.1 or more of it at strength 1.4; those that
+# have learned little lose nothing, as more of them does no harm yet.
+STRENGTH_ROOM = 0.08
+# Loss and likeness at 0.6 against 1.0: below this, it may be chance.
+WEAKER_LOSS, WEAKER_LIKENESS = 0.02, 0.1
+# At 1 the word makes no difference. Runs that leak nothing stay below 0.65 to their end; where one
+# plain picture in ten shows the subject it is 0.83, and from 0.93 on it is half of them.
+LEAK = 0.9
+# Drawings that are not copies are as far from the nearest training picture as these from each
+# other, 0.75 or more; those of a run on five pictures that repeats them, 0.3.
+COPY = 0.45
+# A rise of the held-out loss counts from this share of the base model's, and from as many standard
+# errors of the pictures' differences.
+RISE, RISE_ERRORS = 0.02, 2.0
+# Losses nearer than this are the same; the earlier snapshot has the less to unlearn.
+TIE = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A snapshot's state and why, a sentence for each sign."""
+
+    state: State
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    Args:
+        judged: of each snapshot, in order.
+        keep: which, as an index.
+        run_is: "well" when the run has a well-trained snapshot, else what it is on the whole.
+        summary: what to keep and why, a few sentences.
+        advice: what to do next time.
+        limits: what could not be judged, and why.
+    """
+
+    judged: tuple[Judged, ...]
+    keep: int
+    run_is: State
+    summary: str
+    advice: tuple[str, ...]
+    limits: tuple[str, ...]
+
+
+def judge(measures: Sequence[Measures], facts: Facts) -> Verdict:
+    """The verdict on a run's snapshots, at least one, in the order of training."""
+    judged = tuple(
+        judge_one(now, measures[:number], facts.labels) for number, now in enumerate(measures)
+    )
+    states = [one.state for one in judged]
+    keep = choose(measures, states)
+    run_is = run_state(states, keep)
+    return Verdict(
+        judged,
+        keep,
+        run_is,
+        summarise(measures, judged, keep, facts),
+        advise(measures, states, keep, facts),
+        limits_of(measures, facts),
+    )
+
+
+def judge_one(now: Measures, before: Sequence[Measures], labels: Sequence[str]) -> Judged:
+    """One snapshot, given the earlier ones."""
+    over = [text for sign in OVER for text in [sign(now)] if text]
+    over += held_out_rises(now, before, labels)
+    if over:
+        return Judged("over", tuple(over))
+    under = not_learned(now)
+    if under:
+        return Judged("under", (under,))
+    return Judged("well", (learned(now),))
+
+
+def weaker_is_better(now: Measures) -> str:
+    """The guides' test: a LoRA should work at strength 1."""
+    signs = []
+    if now.loss[LOW] < now.loss[FULL] - WEAKER_LOSS:
+        signs.append(f"its loss is lower at strength {LOW} than at {FULL}")
+    if now.drawn and now.likeness[LOW] > now.likeness[FULL] + WEAKER_LIKENESS:
+        signs.append(f"its drawings are better at strength {LOW} than at {FULL}")
+    return " and ".join(signs)
+
+
+def spoilt(now: Measures) -> str:
+    if now.loss[FULL] <= 0:
+        return ""
+    return "it predicts the pictures worse than the base model alone: the weights are ruined"
+
+
+def leaks(now: Measures) -> str:
+    if now.plain_moved is None or now.plain_moved < LEAK:
+        return ""
+    return f"prompts without the trigger move too ({now.plain_moved:.1f} times as far as with it)"
+
+
+def copies(now: Measures) -> str:
+    if now.copying is None or now.copying >= COPY:
+        return ""
+    return (
+        f"its drawings repeat training pictures (they are {now.copying:.1f} times as far from the "
+        "nearest as these are from each other)"
+    )
+
+
+OVER: tuple[Callable[[Measures], str], ...] = (spoilt, weaker_is_better, leaks, copies)
+"""Signs that a snapshot shows by itself; "" where it does not."""
+
+
+def held_out_rises(now: Measures, before: Sequence[Measures], labels: Sequence[str]) -> list[str]:
+    """Against the best earlier snapshot, each held-out picture against itself."""
+    if now.held_out is None or not before:
+        return []
+    best = min(range(len(before)), key=lambda n: before[n].loss[FULL])
+    rises = [
+        own - earlier for own, earlier in zip(now.by_picture, before[best].by_picture, strict=True)
+    ]
+    error = stdev(rises) / math.sqrt(len(rises)) if len(rises) > 1 else math.inf
+    rise = fmean(rises)
+    if rise < max(RISE, RISE_ERRORS * error):
+        return []
+    return [f"its held-out loss is {rise:.0%} of the base model's above that of {labels[best]}"]
+
+
+def not_learned(now: Measures) -> str:
+    """Why it is undertrained; "" if it is not."""
+    if now.drawn:
+        if now.likeness[FULL] >= LIKE_ENOUGH:
+            return ""
+        stronger = " (more strength helps)" if now.likeness[HIGH] > now.likeness[FULL] else ""
+        return f"its drawings are {_like(now)} of the way to the training pictures{stronger}"
+    if now.loss[HIGH] - now.loss[FULL] >= STRENGTH_ROOM:
+        return ""
+    return f"strength {HIGH} costs it next to nothing: there is room for more training"
+
+
+def learned(now: Measures) -> str:
+    said = (
+        [f"its drawings are {_like(now)} of the way to the training pictures"] if now.drawn else []
+    )
+    kind = "held-out loss" if now.held_out is not None else "loss on the training pictures"
+    said.append(f"{kind} {now.loss[FULL]:+.0%}")
+    if now.plain_moved is not None:
+        said.append(f"plain prompts move {now.plain_moved:.1f} times as far")
+    return ", ".join(said)
+
+
+def _like(now: Measures) -> str:
+    return f"{max(0.0, now.likeness[FULL]):.0%}"
+
+
+def choose(measures: Sequence[Measures], states: Sequence[State]) -> int:
+    """Of the well-trained the earliest with about the lowest loss; else the most that was learned
+    before it went wrong; else, of overtrained ones, the earliest with about the fewest signs."""
+    well = [n for n, state in enumerate(states) if state == "well"]
+    if well:
+        return _earliest_best(well, lambda n: measures[n].loss[FULL])
+    under = [n for n, state in enumerate(states) if state == "under"]
+    if under:
+        return max(under, key=lambda n: _progress(measures[n]))
+    # The less a LoRA does beside its subject, the more can be saved by turning it down.
+    return _earliest_best(range(len(states)), lambda n: _harm(measures[n]))
+
+
+def _progress(one: Measures) -> float:
+    return one.likeness[FULL] if one.drawn else -one.loss[FULL]
+
+
+def _harm(one: Measures) -> float:
+    leak = one.plain_moved or 0.0
+    return max(0.0, one.loss[FULL]) + max(0.0, one.loss[FULL] - one.loss[LOW]) + leak
+
+
+def _earliest_best(numbers: Sequence[int], cost: Callable[[int], float]) -> int:
+    lowest = min(cost(number) for number in numbers)
+    return next(number for number in numbers if cost(number) <= lowest + TIE)
+
+
+def run_state(states: Sequence[State], keep: int) -> State:
+    """What the run is on the whole: "well" if there is something good to keep, else what its end
+    is."""
+    return "well" if states[keep] == "well" else states[-1]
+
+
+WORDS: dict[State, str] = {"under": "undertrained", "well": "well trained", "over": "overtrained"}
+
+
+def summarise(
+    measures: Sequence[Measures], judged: Sequence[Judged], keep: int, facts: Facts
+) -> str:
+    """The verdict in a few sentences."""
+    kept, labels = judged[keep], facts.labels
+    text = [f"Keep {labels[keep]}, which is {WORDS[kept.state]}: {'; '.join(kept.reasons)}."]
+    if kept.state == "over":
+        text[0] = f"All snapshots are overtrained; {labels[keep]} is the least: "
+        text[0] += f"{'; '.join(kept.reasons)}."
+    later = [n for n in range(keep + 1, len(judged)) if judged[n].state == "over"]
+    if later and kept.state != "over":
+        first = judged[later[0]]
+        text.append(f"From {labels[later[0]]} on it is overtrained: {'; '.join(first.reasons)}.")
+    elif kept.state == "under":
+        text.append("Nothing in this run has learned enough.")
+    elif kept.state == "well" and keep < len(judged) - 1:
+        text.append("What comes after it is as good and no better.")
+    return " ".join(text)

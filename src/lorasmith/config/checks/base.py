@@ -1,0 +1,24 @@
+"""What a check of several settings is, and what checks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import Problem
+
+Check = Callable[[TrainSettings], Iterator[Problem]]
+"""Yields a problem per finding."""
+
+
+def is_given(settings: TrainSettings, section: str, *names: str) -> bool:
+    """Whether one of the settings was said to be something other than its default."""
+    values = getattr(settings, section)
+    fields = type(values).model_fields
+    return any(getattr(values, name) != fields[name].get_default() for name in names)
+
+
+def trained_rates(s: TrainSettings) -> dict[str, float]:
+    """Learning rate of each part that is trained."""
+    wanted = {"unet": s.adapter.unet, "text_encoder": s.adapter.text_encoder}
+    return {part: rate for part, rate in s.optimizer.lrs.items() if wanted[part]}

@@ -1,0 +1,41 @@
+"""Checks that need more than one setting: contradictions stop a run, oddities are shown.
+
+Each check is a generator over the settings tree that yields a :class:`Problem` per finding; the
+tables at the ends of the ``checks_*`` files say which there are.
+"""
+
+from __future__ import annotations
+
+from lorasmith.config.checks import adapter as checks_adapter
+from lorasmith.config.checks import data as checks_data
+from lorasmith.config.checks import layers as checks_layers
+from lorasmith.config.checks import loss as checks_loss
+from lorasmith.config.checks import optimizer as checks_optimizer
+from lorasmith.config.checks import run as checks_run
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import Problem
+
+SUBJECTS = (checks_data, checks_adapter, checks_layers, checks_optimizer, checks_loss, checks_run)
+
+
+def contradictions(settings: TrainSettings) -> list[Problem]:
+    """What cannot be meant: settings that exclude each other."""
+    checks = [check for subject in SUBJECTS for check in subject.CONTRADICTIONS]
+    return [problem for check in checks for problem in check(settings)]
+
+
+def oddities(settings: TrainSettings) -> list[Problem]:
+    """What is allowed but odd, with the reason."""
+    checks = [check for subject in SUBJECTS for check in subject.ODDITIES]
+    return [problem for check in checks for problem in check(settings)]
+
+
+def missing_data(settings: TrainSettings) -> list[Problem]:
+    """A run needs pictures; settings that are only looked at do not."""
+    if settings.data.path is not None or settings.data.folders:
+        return []
+    return [
+        Problem(
+            "data.path", "no training pictures are named", "add --data DIR, or path under [data]"
+        )
+    ]

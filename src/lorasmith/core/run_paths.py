@@ -1,0 +1,97 @@
+"""Where the files of a training lie, by their names alone.
+
+A run has a folder of its own, and its LoRA files lie in it (``runs/NAME/NAME.safetensors``), or
+beside it: then it is hidden, ``.NAME.lorasmith``, since web UIs list what lies in all other folders
+below their LoRA folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lorasmith.core.errors import RunError
+from lorasmith.core.files import user_path
+
+EPOCH_FILE = re.compile(r"(?P<name>.+)-(?P<number>\d{6})", re.ASCII | re.DOTALL)
+STEP_FILE = re.compile(r"(?P<name>.+)-step(?P<number>\d{8})", re.ASCII | re.DOTALL)
+_HIDDEN = re.compile(r"\.(?P<name>.+)\.lorasmith", re.DOTALL)
+
+DEFAULT_OUTPUT = Path("runs")
+# What tells a run's folder from another one.
+RUN_FILES = ("settings.toml", "run.json")
+
+
+def lora_name(path: Path) -> str:
+    """Of ``NAME.safetensors``, ``NAME-000001.safetensors``, ``NAME-step00000100.safetensors``."""
+    stem = path.name.removesuffix(".safetensors")
+    match = STEP_FILE.fullmatch(stem) or EPOCH_FILE.fullmatch(stem)
+    return match["name"] if match else stem
+
+
+def hidden_folder(output: Path, name: str) -> Path:
+    """The folder of a run whose LoRA files lie in ``output`` itself."""
+    return output / f".{name}.lorasmith"
+
+
+def loras_of(run: Path) -> tuple[Path, str]:
+    """The folder that the LoRA files of the run in folder ``run`` lie in, and their name."""
+    match = _HIDDEN.fullmatch(run.name)
+    return (run.parent, match["name"]) if match else (run, run.name)
+
+
+def runs_at(path: Path) -> list[Path]:
+    """The run folders that ``path`` may mean: itself, that of the LoRA of this path (with or
+    without its ending), or those that lie in this folder."""
+    if _is_run(path):
+        return [path]
+    for name in dict.fromkeys((path.name.removesuffix(".safetensors"), lora_name(path))):
+        if _is_run(hidden := hidden_folder(path.parent, name)):
+            return [hidden]
+    if path.is_file() and _is_run(path.parent):
+        return [path.parent]
+    return sorted(_inside(path))
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    try:
+        for each in folder.iterdir():
+            if all((each / name).is_file() for name in RUN_FILES):
+                yield each
+    except OSError:  # Not a folder, or not to be read.
+        return
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / RUN_FILES[0]).is_file()
+
+
+def find_run_folder(path: Path) -> Path:
+    """The one run that ``path`` means, as :func:`runs_at` has it, from here or from ``runs``.
+
+    Raises:
+        RunError: there is none, or there are several.
+    """
+    path = user_path(path)
+    for place in (path, DEFAULT_OUTPUT / path):
+        runs = runs_at(place.resolve())
+        if len(runs) == 1:
+            return runs[0]
+        if runs:
+            names = [str(place / loras_of(run)[1]) for run in runs]
+            shown = " or ".join(names[:4]) + (" …" if len(names) > 4 else "")
+            raise RunError.of(path, f"holds {len(runs)} runs", f"say which: {shown}")
+    raise RunError.of(
+        path,
+        "is not a run folder: it has no settings.toml; nor is it the LoRA of a run",
+        "give the folder or the LoRA that `lorasmith train` printed, such as runs/my-character",
+    )
+
+
+def lora_folder(path: Path) -> Path:
+    """The folder of LoRA files that ``path`` means: itself, or that of the run it names."""
+    if path.is_dir() and _HIDDEN.fullmatch(path.name) is None:
+        return path
+    runs = runs_at(path.absolute())
+    return loras_of(runs[0])[0] if len(runs) == 1 else path

@@ -1,0 +1,197 @@
+"""Loss masks: which parts of a picture are learned, from files or the alpha channel.
+
+A mask is a picture of the same shape: white is learned, black is not, greys in part. It goes
+through the same scaling, crop and mirroring as its picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.data.companions import mask_files, mask_of
+from lorasmith.data.decode_memory import decode_memory
+from lorasmith.data.images import glance, load_alpha, load_picture, read_header
+from lorasmith.data.layout import FolderSpec
+from lorasmith.data.scan import Picture
+
+# Shapes may differ by rounding when a mask was made of a smaller copy.
+MAX_SHAPE_DIFFERENCE = 0.02
+
+_THREADS = 8
+_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Where a picture's mask is: in a file of its own, or in the picture's own ``alpha``."""
+
+    path: Path
+    alpha: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """What was found; a picture without an entry is learned whole.
+
+    ``problems`` forbid training, ``warnings`` do not.
+    """
+
+    found: dict[Path, Mask]
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def find_masks(
+    kind: Literal["off", "alpha", "beside", "folder"],
+    folder: Path | None,
+    pictures: Sequence[Picture],
+    folders: Sequence[FolderSpec],
+    beside: Mapping[Path, Path] = MappingProxyType({}),
+) -> Masks:
+    """The mask of every picture that has one.
+
+    Args:
+        kind: "alpha" takes the transparency of the pictures themselves, "folder" the files of one,
+            "beside" those that the scan saw.
+        folder: holds masks named like the pictures, in any picture format; beside each other, or in
+            folders named like the pictures' own.
+        pictures: all of the dataset. Regularisation pictures need no masks.
+        folders: that :attr:`Picture.folder` counts in.
+        beside: :attr:`Scan.masks`.
+    """
+    if kind == "beside":
+        return _masks_beside(pictures, folders, beside)
+    if kind == "alpha":
+        found = {p.path: Mask(p.path, alpha=True) for p in pictures if p.has_alpha}
+        if not found:
+            what = "no picture has an alpha channel, so nothing is masked"
+            return Masks(found, (), (Problem("loss.masked", what, 'use "folder", or "off"'),))
+        return Masks(found)
+    if kind == "off" or folder is None:
+        return Masks({})
+    return _masks_in(folder, pictures, folders)
+
+
+def _masks_beside(
+    pictures: Sequence[Picture], folders: Sequence[FolderSpec], beside: Mapping[Path, Path]
+) -> Masks:
+    found = {p.path: Mask(beside[p.path]) for p in pictures if p.path in beside}
+    train = [p.path for p in pictures if not folders[p.folder].reg]
+    missing = [path for path in train if path not in found]
+    if len(missing) == len(train):
+        what = "there is no mask beside any picture"
+        todo = "name them like a-masklabel.png, a.mask.png or masks/a.png, or set it to folder"
+        return Masks(found, (Problem("loss.masked", what, todo),))
+    return Masks(found, (), _without_mask("loss.masked", missing, len(train)))
+
+
+def _without_mask(where: str, missing: Sequence[Path], count: int) -> tuple[Problem, ...]:
+    if not missing:
+        return ()
+    what = f"pictures without a mask, learned whole: {len(missing)} of {count}"
+    return (Problem(where, f"{what} ({_names(missing)})", "add their masks"),)
+
+
+def _masks_in(folder: Path, pictures: Sequence[Picture], folders: Sequence[FolderSpec]) -> Masks:
+    paths = [picture.path for picture in pictures]
+    try:
+        beside = mask_files(folder, paths)
+    except DatasetError as error:
+        return Masks({}, tuple(error.problems))
+    inner = {
+        spec.path: mask_files(folder / spec.path.name, paths)
+        for spec in folders
+        if (folder / spec.path.name).is_dir()
+    }
+    found: dict[Path, Mask] = {}
+    owners: dict[Path, list[Path]] = {}
+    for picture in pictures:
+        path = mask_of(picture.path, inner.get(folders[picture.folder].path, {}))
+        path = path or mask_of(picture.path, beside)
+        if path is not None:
+            found[picture.path] = Mask(path)
+            owners.setdefault(path, []).append(picture.path)
+    problems = [
+        Problem(
+            str(path),
+            f"is the mask of {len(users)} pictures of that name ({_names(users)})",
+            "put masks into folders named like those of the pictures",
+        )
+        for path, users in owners.items()
+        if len(users) > 1
+    ]
+    train = [p.path for p in pictures if not folders[p.folder].reg]
+    missing = [path for path in train if path not in found]
+    every = [*beside.values(), *(path for files in inner.values() for path in files.values())]
+    unused = [path for path in dict.fromkeys(every) if path not in owners]
+    warnings: list[Problem] = []
+    if len(missing) == len(train):
+        what = f"holds no mask for any of the {len(train)} training pictures"
+        problems.append(Problem(str(folder), what, "name each mask like its picture"))
+    else:
+        warnings += _without_mask(str(folder), missing, len(train))
+    if unused:
+        what = f"masks without a picture: {len(unused)} ({_names(unused)})"
+        warnings.append(Problem(str(folder), what, "name each mask like its picture"))
+    return Masks(found, tuple(problems), tuple(warnings))
+
+
+def check_masks(masks: Masks, pictures: Sequence[Picture]) -> list[Problem]:
+    """What is wrong with masks: unreadable, of another shape, all black. Decodes each."""
+    sizes = {picture.path: (picture.width, picture.height) for picture in pictures}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda pair: _problem_of(pair[1], sizes[pair[0]]), masks.found.items())
+        return [problem for problem in found if problem is not None]
+
+
+def _problem_of(mask: Mask, picture: tuple[int, int]) -> Problem | None:
+    path = mask.path
+    if mask.alpha:
+        if load_alpha(path).getbbox() is None:
+            what = "is transparent all over: as a mask, nothing of it is learned"
+            return Problem(str(path), what, "take it out, or paint its alpha channel")
+        return None
+    try:
+        header, look = read_header(path), glance(path)
+    except DatasetError as error:
+        return error.problems[0]
+    shape = header.width * picture[1] / (header.height * picture[0])
+    if abs(shape - 1) > MAX_SHAPE_DIFFERENCE:
+        sizes = f"{header.width}x{header.height}, its picture {picture[0]}x{picture[1]}"
+        return Problem(str(path), f"the mask has another shape ({sizes})", "make it of the picture")
+    if not np.asarray(look.thumbnail).any():
+        return Problem(str(path), "the mask is all black: nothing is learned", "paint it white")
+    return None
+
+
+@contextmanager
+def decoded_mask(mask: Mask) -> Iterator[Image.Image]:
+    """As :func:`load_mask`; its memory counts (see ``decode_memory``) while the block runs."""
+    with decode_memory.scope():
+        yield load_mask(mask)
+
+
+def load_mask(mask: Mask) -> Image.Image:
+    """The whole mask, upright, its value in each of three channels; transparent is black.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    if mask.alpha:
+        return load_alpha(mask.path).convert("RGB")
+    return load_picture(mask.path, "black").convert("L").convert("RGB")
+
+
+def _names(paths: Iterable[Path]) -> str:
+    names = [path.name for path in paths]
+    return ", ".join(names[:_NAMES]) + (", …" if len(names) > _NAMES else "")

@@ -1,0 +1,166 @@
+"""What training sees of a picture: augmentation as a pure function.
+
+A *view* is all that is done to a picture's pixels: scaling, crop, mirroring, colour. Each picture
+has a number of *slots*: the picture as it is, then views drawn at random. Over as many uses as
+there are slots, each slot comes once, in an order that the seed decides. A picture that is cut into
+slices shows one in every second use, in turn likewise: more would lose sight of the whole.
+
+Random views are drawn once for good, from the file's name, so that they can be cached, and another
+seed or more pictures leave the cache as it is; or else afresh in every use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from lorasmith.core.rng import python_rng
+from lorasmith.data.augmentation.colour import Colour, draw_colour
+from lorasmith.data.augmentation.crops import FaceBox, face_crop, has_room, random_crop, slices
+from lorasmith.data.buckets import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way to see a picture, down to the last pixel.
+
+    Args:
+        placement: scaling and crop.
+        flip: mirrored left to right, after the crop.
+        colour: ``None`` leaves colours as they are.
+    """
+
+    placement: Placement
+    flip: bool = False
+    colour: Colour | None = None
+
+    def size_condition(self) -> tuple[int, int, int, int, int, int]:
+        """SDXL's six numbers for what is really seen; see :meth:`Placement.size_condition`."""
+        return self.placement.size_condition(flipped=self.flip)
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Which views there are.
+
+    Args:
+        flip: each use is mirrored with a chance of 1/2.
+        colour: strength of changes of colour, 0..1; 0 for none.
+        random_crop: random views are cropped anywhere, not in the middle.
+        zoom: >= 1; random crops show the picture up to so many times larger.
+        slices: large pictures are also cut into at most so many crops, one of which is shown in
+            every second use; 0 for none.
+        face_crop: random views of pictures with a known face are crops around it, with this range
+            of crop side over face side; ``None`` for none.
+        variants: random views of each picture, and the picture as it is, together.
+        fresh: random views are drawn anew in every use, so nothing can be cached.
+    """
+
+    flip: bool = False
+    colour: float = 0.0
+    random_crop: bool = False
+    zoom: float = 1.0
+    slices: int = 0
+    face_crop: tuple[float, float] | None = None
+    variants: int = 4
+    fresh: bool = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything but mirroring is drawn at random."""
+        return bool(self.colour or self.random_crop or self.face_crop)
+
+
+PLAIN = Augmentation()
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The views of one picture.
+
+    Args:
+        placement: the picture's own.
+        name: the file's name, which random views that are cached are drawn from.
+        face: where it is known.
+    """
+
+    augmentation: Augmentation
+    placement: Placement
+    name: str
+    face: FaceBox | None = None
+
+    @property
+    def sliced(self) -> int:
+        """How many slices the picture is cut into; 0 for one that is not large."""
+        return len(slices(self.placement, self.augmentation.slices))
+
+    @property
+    def varied(self) -> int:
+        """How many random views it has."""
+        a = self.augmentation
+        moves = a.random_crop and (a.zoom > 1 or has_room(self.placement))
+        faces = a.face_crop is not None and self.face is not None
+        return a.variants - 1 if a.colour or moves or faces else 0
+
+    @property
+    def slots(self) -> int:
+        """The picture as it is, and its random views."""
+        return 1 + self.varied
+
+    def all(self) -> Iterator[View]:
+        """Every view that can come, where none is drawn afresh; may hold equal ones."""
+        for flip in (False, True) if self.augmentation.flip else (False,):
+            for slot in range(self.slots):
+                yield self._at(slot, flip, self._kept(slot))
+            for slice_ in range(self.sliced):
+                yield self._slice(slice_, flip)
+
+    def use(self, seed: int, epoch: int, sample: int, *, item: int, use: int) -> View:
+        """The view in one use.
+
+        Args:
+            seed: the run's.
+            epoch: from 0.
+            sample: number of the sample in each epoch.
+            item: number of the picture.
+            use: how often the picture has come before in the run.
+        """
+        flip = False
+        if self.augmentation.flip:
+            flip = python_rng(seed, "flip", epoch, sample).random() < 0.5
+        if self.sliced:
+            # Not every picture shows a slice in the same epoch: its loss would go up and down.
+            use, part = divmod(use + item % 2, 2)
+            if part:
+                return self._slice(_turn(self.sliced, use, seed, "slices", item), flip)
+        slot = _turn(self.slots, use, seed, "views", item)
+        if self.augmentation.fresh:
+            return self._at(slot, flip, python_rng(seed, "view", epoch, sample))
+        return self._at(slot, flip, self._kept(slot))
+
+    def _kept(self, slot: int) -> Random:
+        return python_rng(0, f"view/{self.name}", slot)
+
+    def _slice(self, number: int, flip: bool) -> View:
+        return View(slices(self.placement, self.augmentation.slices)[number], flip)
+
+    def _at(self, slot: int, flip: bool, rng: Random) -> View:
+        if slot == 0:
+            return View(self.placement, flip)
+        a, placement = self.augmentation, self.placement
+        if a.face_crop is not None and self.face is not None:
+            placement = face_crop(placement, self.face, a.face_crop, rng)
+        elif a.random_crop:
+            placement = random_crop(placement, rng, a.zoom)
+        return View(placement, flip, draw_colour(a.colour, rng) if a.colour else None)
+
+
+def _turn(count: int, use: int, seed: int, purpose: str, item: int) -> int:
+    """Whose turn it is of ``count``: each comes once in as many uses, shuffled anew each time."""
+    if count == 1:
+        return 0
+    cycle, position = divmod(use, count)
+    order = list(range(count))
+    python_rng(seed, purpose, item, cycle).shuffle(order)
+    return order[position]

@@ -1,0 +1,83 @@
+"""What is known of files, remembered by path, size and time of change."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from lorasmith.core.errors import DatasetError, RunError
+from lorasmith.core.files import is_disk_full, parse_json, write_json
+
+# A file written within this time of its reading might be written again without a new time stamp.
+_UNSETTLED_NS = 2_000_000_000
+
+
+class FileMemo:
+    """Values by file, in a JSON file; a file that changed since has none.
+
+    Args:
+        path: the JSON file, made when something is saved and begun anew if it is damaged;
+            ``None`` remembers nothing beyond this object.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known = _read(path) if path is not None else {}
+        self._changed = False
+
+    def get(self, file: Path) -> Any:
+        """The JSON value for ``file`` as it is now, or ``None``.
+
+        Raises:
+            DatasetError: the file cannot be found.
+        """
+        found = self._known.get(_name(file))
+        return found[2] if found is not None and found[:2] == list(_stamp(file)) else None
+
+    def set(self, file: Path, value: Any) -> None:
+        """Remember a value that was just worked out from ``file``."""
+        size, changed = _stamp(file)
+        if time.time_ns() - changed > _UNSETTLED_NS:
+            self._known[_name(file)] = [size, changed, value]
+            self._changed = True
+
+    def save(self) -> None:
+        """Write the JSON file, if there is something new.
+
+        Where the disk is full it stays as it was: what is not remembered is worked out again.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        if self._path is None or not self._changed:
+            return
+        try:
+            write_json(self._path, self._known)
+            self._changed = False
+        except RunError as error:
+            if not is_disk_full(error):
+                raise
+
+
+def _name(file: Path) -> str:
+    return os.path.abspath(file)  # unlike resolve(), keeps symbolic links apart
+
+
+def _read(path: Path) -> dict[str, list[Any]]:
+    with contextlib.suppress(OSError, ValueError):
+        value = parse_json(path.read_text("utf-8"))
+        if isinstance(value, dict):
+            return {k: v for k, v in value.items() if isinstance(v, list) and len(v) == 3}
+    return {}
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+        raise DatasetError.of(file, what, "mend or remove it") from error
+    return status.st_size, status.st_mtime_ns

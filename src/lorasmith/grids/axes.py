@@ -1,0 +1,130 @@
+"""What a grid varies: setups of pictures, and axes along which they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lorasmith.grids.tag_edits import LoraEdit, edit_prompt
+from lorasmith.prompts.wildcards import Wildcards
+from lorasmith.sampling.embeddings import EmbeddingShelf
+from lorasmith.sampling.lora_library import LoraShelf
+from lorasmith.sampling.request import PictureRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything that one picture of a grid is made from.
+
+    Args:
+        model: as for :func:`.checkpoint.load_model`.
+        vae: ``None`` is the model's own.
+        edits: of LoRA tags, with the names that they are for, "" where there is but one.
+    """
+
+    request: PictureRequest
+    model: str = "demo"
+    vae: str | None = None
+    edits: tuple[tuple[str, LoraEdit], ...] = ()
+
+    def asking(self, **fields: object) -> Setup:
+        """With other fields of the request."""
+        return replace(self, request=replace(self.request, **fields))  # type: ignore[arg-type]
+
+    def editing(self, target: str, edit: LoraEdit) -> Setup:
+        before = dict(self.edits)
+        before[target] = before.get(target, LoraEdit()).then(edit)
+        return replace(self, edits=tuple(before.items()))
+
+    def finished(self, relatives: Sequence[str] = ()) -> Setup:
+        """With the edits made to the prompt.
+
+        Raises:
+            PromptError: a tag to be changed is not there, or could be one of several.
+        """
+        prompt = self.request.prompt
+        for target, edit in self.edits:
+            prompt = edit_prompt(prompt, target, edit, relatives)
+        return replace(self.asking(prompt=prompt), edits=())
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A place on an axis: what stands above it, and what it does."""
+
+    label: str
+    apply: Callable[[Setup], Setup]
+
+
+@dataclass(slots=True)
+class Sources:
+    """Where prompts and axes find what they name.
+
+    Args:
+        shelf: LoRAs by name; files that axes find elsewhere are added to it.
+        embeddings, wildcards: of the prompts.
+        folders: where a run may lie that is named without its folder.
+        relatives: names of LoRAs that belong together: a run's snapshots.
+    """
+
+    shelf: LoraShelf
+    embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf)
+    wildcards: Wildcards = field(default_factory=Wildcards)
+    folders: Sequence[Path] = ()
+    relatives: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What one kind of axis is.
+
+    Args:
+        name: as one writes it; spaces, signs and case do not matter.
+        title: as it stands at the axis.
+        aliases: other ways to write it, such as the web UI's.
+        values: from the items of the list, the LoRA that is meant ("" for the only one), and
+            sources. Raises ValueError or UserError.
+        changes: what no second axis of the grid may change as well; "" where two may.
+        example: a list of values.
+        order: lower ones are applied first, whatever their side: texts are put into the prompt
+            before others look for something in it.
+        tag: whether it changes a LoRA's tag, so that ``AXIS@NAME=`` may say which.
+    """
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    values: Callable[[list[str], str, Sources], list[Value]]
+    changes: str
+    example: str
+    order: int = 2
+    tag: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One side of a grid.
+
+    Args:
+        option: what it was given as, "--x".
+        kind: ``None`` for a side that has but one place.
+        target: the LoRA that it changes, "" for the only one.
+    """
+
+    option: str
+    kind: Kind | None
+    values: tuple[Value, ...]
+    target: str = ""
+
+    @property
+    def title(self) -> str:
+        title = self.kind.title if self.kind else ""
+        return f"{title} of {self.target}" if self.target else title
+
+    @property
+    def order(self) -> int:
+        return self.kind.order if self.kind else 0
+
+
+NO_AXIS = Axis("", None, (Value("", lambda setup: setup),))

@@ -1,0 +1,320 @@
+"""The table of a grid's axes: one entry for each thing that can vary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from lorasmith.core.errors import Problem, PromptError, UserError
+from lorasmith.core.files import user_path
+from lorasmith.grids.axes import Axis, Kind, Setup, Sources, Value
+from lorasmith.grids.snapshots import (
+    Snapshot,
+    choose,
+    find_run,
+    find_snapshots,
+    is_part,
+    is_run,
+    split_run,
+)
+from lorasmith.grids.tag_edits import LoraEdit, split_blocks
+from lorasmith.grids.values import numbers, split_list
+from lorasmith.sampling.samplers import find_sampler
+from lorasmith.sampling.sigmas import AUTOMATIC, AUTOMATIC_TITLE, SCHEDULES
+
+Values = Callable[[list[str], str, Sources], list[Value]]
+
+# How one writes "without", "the model's own".
+NOTHING = ("none", "off")
+OWN = ("none", "own", "automatic")
+
+
+def parse_axis(option: str, text: str, sources: Sources) -> Axis:
+    """``AXIS=VALUES``, or ``AXIS@NAME=VALUES`` for one of several LoRAs.
+
+    Args:
+        option: named by problems, "--x".
+
+    Raises:
+        PromptError: there is no such axis, or a value cannot be read or found.
+    """
+    name, equals, listed = text.partition("=")
+    name, _, target = (part.strip() for part in name.partition("@"))
+    kind = kind_of(text)
+    if kind is None:
+        near = get_close_matches(_plain(name), _BY_NAME, n=1)
+        hint = f"did you mean {_BY_NAME[near[0]].name}? " if near else ""
+        known = ", ".join(kind.name for kind in KINDS)
+        raise PromptError.of(option, f'there is no axis "{name}"', f"{hint}there are {known}")
+    where = f"{option} {kind.name}"
+    example = f'write it as in {option} "{kind.name}={kind.example}"'
+    if not equals:
+        raise PromptError.of(where, "it has no values", example)
+    if target and not kind.tag:
+        raise PromptError.of(where, f"@{target} names a LoRA, which this does not change", example)
+    try:
+        values = kind.values(split_list(listed), target, sources)
+    except ValueError as error:
+        raise PromptError.of(where, str(error), example) from None
+    except UserError as error:
+        found = error.problems
+        raise PromptError(
+            Problem(where, f"{p.where}: {p.what}" if p.where else p.what, p.todo) for p in found
+        ) from None
+    once = {value.label: value for value in reversed(values)}
+    return Axis(
+        option, kind, tuple(value for value in values if once[value.label] is value), target
+    )
+
+
+def kind_of(text: str) -> Kind | None:
+    """What ``AXIS@NAME=VALUES`` varies; None where no axis is called so."""
+    return _BY_NAME.get(_plain(text.partition("=")[0].partition("@")[0]))
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def _requested(field: str, *, whole: bool) -> Values:
+    """Numbers for a field of the request."""
+
+    def values(items: list[str], target: str, sources: Sources) -> list[Value]:
+        return [_asking(f"{n:g}", **{field: n}) for n in _numbers(items, whole=whole)]
+
+    return values
+
+
+def _numbers(items: list[str], *, whole: bool) -> Iterator[int | float]:
+    for item in items:
+        for number in numbers(item, whole=whole):
+            yield int(number) if whole else float(number)
+
+
+def _asking(label: str, **fields: object) -> Value:
+    return Value(label, lambda setup: setup.asking(**fields))
+
+
+def _editing(label: str, target: str, edit: LoraEdit) -> Value:
+    return Value(label, lambda setup: setup.editing(target, edit))
+
+
+def _seeds(items: list[str], target: str, sources: Sources) -> list[Value]:
+    return [_asking(str(seed), seed=seed) for seed in _numbers(items, whole=True)]
+
+
+def _samplers(items: list[str], target: str, sources: Sources) -> list[Value]:
+    values = []
+    for item in items:
+        sampler = find_sampler(item)
+        # A schedule that is named must stand, whatever --schedule says.
+        if item.strip().lower() in (sampler.name, sampler.title.lower()):
+            values.append(_asking(sampler.title, sampler=sampler.name))
+        else:
+            values.append(_asking(f"{sampler.title} {sampler.schedule_title}", sampler=item))
+    return values
+
+
+def _sizes(items: list[str], target: str, sources: Sources) -> list[Value]:
+    sizes = [parse_size(item) for item in items]
+    return [_asking(f"{w}x{h}", width=w, height=h) for w, h in sizes]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of ``512x768``.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    match = re.fullmatch(r"\s*(\d{1,6})\s*[xX×*]\s*(\d{1,6})\s*", text, re.ASCII)
+    if match is None:
+        raise ValueError(f'"{text}" is not a size')
+    return int(match[1]), int(match[2])
+
+
+def _schedules(items: list[str], target: str, sources: Sources) -> list[Value]:
+    values = []
+    for item in items:
+        # By a sampler that takes any; whether it goes with the grid's own is checked per picture.
+        known = "" if item.lower() == AUTOMATIC else find_sampler("euler", item).schedule
+        title = SCHEDULES[known].title if known else AUTOMATIC_TITLE
+        values.append(_asking(title, schedule=known or AUTOMATIC))
+    return values
+
+
+def _denoises(items: list[str], target: str, sources: Sources) -> list[Value]:
+    def denoising(share: float) -> Value:
+        def apply(setup: Setup) -> Setup:
+            request = setup.request
+            if request.hires is not None:
+                return setup.asking(hires=replace(request.hires, denoise=share))
+            if request.init is None:
+                raise PromptError.of(
+                    "Denoising", "there is no picture to begin with", "add --init or --hires"
+                )
+            return setup.asking(denoise=share)
+
+        return Value(f"{share:g}", apply)
+
+    return [denoising(float(share)) for share in _numbers(items, whole=False)]
+
+
+def _models(items: list[str], target: str, sources: Sources) -> list[Value]:
+    def drawn_by(model: str) -> Value:
+        return Value(_file_label(model), lambda setup: replace(setup, model=model))
+
+    return _labelled(items, drawn_by)
+
+
+def _vaes(items: list[str], target: str, sources: Sources) -> list[Value]:
+    def decoded_by(item: str) -> Value:
+        vae = None if item.lower() in OWN else item
+        label = "own" if vae is None else _file_label(item)
+        return Value(label, lambda setup: replace(setup, vae=vae))
+
+    return _labelled(items, decoded_by)
+
+
+def _file_label(name: str) -> str:
+    path = Path(name)
+    return path.stem if path.suffix in (".safetensors", ".ckpt", ".pt") else path.name
+
+
+def _labelled(items: list[str], make: Callable[[str], Value]) -> list[Value]:
+    """Values that tell two files of one name apart by the whole of what was written."""
+    values = [make(item) for item in dict.fromkeys(items)]
+    labels = [value.label for value in values]
+    return [
+        replace(value, label=item) if labels.count(value.label) > 1 else value
+        for value, item in zip(values, dict.fromkeys(items), strict=True)
+    ]
+
+
+def _prompts(items: list[str], target: str, sources: Sources) -> list[Value]:
+    return [_asking(item, prompt=item) for item in items]
+
+
+def _negatives(items: list[str], target: str, sources: Sources) -> list[Value]:
+    return [_asking("none", negative="") if item.lower() in NOTHING else
+            _asking(item, negative=item) for item in items]  # fmt: skip
+
+
+def _replacements(items: list[str], target: str, sources: Sources) -> list[Value]:
+    """The web UI's search and replace: the first is replaced by each."""
+    searched = items[0]
+
+    def replacing(text: str) -> Value:
+        def apply(setup: Setup) -> Setup:
+            request = setup.request
+            if searched not in request.prompt and searched not in request.negative:
+                raise PromptError.of(
+                    "Prompt S/R",
+                    f'"{searched}" is neither in the prompt nor in the negative prompt',
+                    "the first value is the text that is replaced; capitals matter",
+                )
+            return setup.asking(
+                prompt=request.prompt.replace(searched, text),
+                negative=request.negative.replace(searched, text),
+            )
+
+        return Value(text, apply)
+
+    return [replacing(item) for item in items]
+
+
+def _strengths(make: Callable[[float], LoraEdit]) -> Values:
+    def values(items: list[str], target: str, sources: Sources) -> list[Value]:
+        found = _numbers(items, whole=False)
+        return [_editing(f"{number:g}", target, make(number)) for number in found]
+
+    return values
+
+
+def _blocks(items: list[str], target: str, sources: Sources) -> list[Value]:
+    for item in items:
+        split_blocks(item)
+        if re.search(r"[<>]", item):
+            raise ValueError(f'"{item}" cannot stand in a tag')
+    return [_editing(item, target, LoraEdit(blocks=item)) for item in items]
+
+
+def _loras(items: list[str], target: str, sources: Sources) -> list[Value]:
+    values = []
+    for item in items:
+        path = user_path(item)
+        if item.lower() in NOTHING:
+            edit = LoraEdit(removed=True)
+        elif path.is_file():
+            edit = LoraEdit(name=sources.shelf.add(path))
+        else:
+            sources.shelf.find(item)
+            edit = LoraEdit(name=item)
+        values.append(_editing(edit.name or "no LoRA", target, edit))
+    return values
+
+
+def _epochs(items: list[str], target: str, sources: Sources) -> list[Value]:
+    chosen: list[tuple[str, Snapshot]] = []
+    run = ""
+    for item in items:
+        named, part = split_run(item)
+        # After the first, a part alone is of the same run: RUN:1-3,5,last.
+        if run and is_part(item) and not is_run(find_run(item, sources.folders)):
+            named, part = run, item
+        run = named
+        snapshots = find_snapshots(find_run(run, sources.folders))
+        sources.relatives += [s.path.stem for s in snapshots if s.path is not None]
+        chosen += [(run, snapshot) for snapshot in choose(snapshots, part, run)]
+    several = len({run for run, _ in chosen}) > 1
+    values = []
+    for run, snapshot in chosen:
+        label = snapshot.label
+        if several and snapshot.path is not None:
+            label = f"{_file_label(run)} {label}"
+        edit = LoraEdit(removed=True)
+        if snapshot.path is not None:
+            edit = LoraEdit(name=sources.shelf.add(snapshot.path))
+        values.append(_editing(label, target, edit))
+    return values
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("prompt", "Prompt", (), _prompts, "prompt", '"a cat","a dog, asleep"', order=0),
+    Kind("negative", "Negative prompt", ("negative prompt",), _negatives, "negative", "none,blurry",
+         order=0),
+    Kind("sr", "Prompt S/R", ("prompt sr", "S/R"), _replacements, "", "cat,dog,bird", order=1),
+    Kind("lora", "LoRA", ("lora name",), _loras, "lora", "cat-v1,cat-v2,none", tag=True),
+    Kind("epoch", "Epoch", ("epochs", "snapshot", "snapshots"), _epochs, "lora", "runs/cat:1-15",
+         tag=True),
+    Kind("strength", "LoRA strength", ("strengths", "weight", "lora strength"),
+         _strengths(lambda s: LoraEdit(unet=s, text_encoder=s)), "unet te", "0.6,0.8,1", tag=True),
+    Kind("unet", "UNet strength", ("unet strength",), _strengths(lambda s: LoraEdit(unet=s)),
+         "unet", "0.6,0.8,1", tag=True),
+    Kind("te", "Text encoder strength", ("te strength", "text encoder", "text encoder strength"),
+         _strengths(lambda s: LoraEdit(text_encoder=s)), "te", "0,0.5,1", tag=True),
+    Kind("lbw", "Block weights", ("block weights", "lwb", "blocks"), _blocks, "lbw",
+         "ALL,INS,OUTALL", tag=True),
+    Kind("seed", "Seed", ("seeds",), _seeds, "seed", "1-4"),
+    Kind("steps", "Steps", ("sampling steps",), _requested("steps", whole=True), "steps", "10,20"),
+    Kind("cfg", "CFG scale", ("cfg scale", "guidance"), _requested("cfg", whole=False), "cfg",
+         "3-9 (+2)"),
+    Kind("sampler", "Sampler", ("samplers", "sampling method"), _samplers, "sampler",
+         "ddim,euler_a"),
+    Kind("size", "Size", ("sizes", "resolution"), _sizes, "size", "512x512,512x768"),
+    Kind("schedule", "Schedule", ("schedules", "schedule type", "scheduler"), _schedules,
+         "schedule", "karras,exponential"),
+    Kind("clip skip", "Clip skip", (), _requested("clip_skip", whole=True), "clip skip", "1,2"),
+    Kind("denoise", "Denoising", ("denoising", "denoising strength"), _denoises, "denoise",
+         "0.3-0.7 (+0.1)"),
+    Kind("cfg rescale", "CFG rescale", ("rescale",), _requested("cfg_rescale", whole=False),
+         "cfg rescale", "0,0.7"),
+    Kind("eta", "Eta", (), _requested("eta", whole=False), "eta", "0,0.5,1"),
+    Kind("checkpoint", "Checkpoint", ("checkpoint name", "model", "models", "checkpoints"), _models,
+         "model", "sd15.safetensors,other.safetensors"),
+    Kind("vae", "VAE", (), _vaes, "vae", "own,other.vae.safetensors"),
+)  # fmt: skip
+
+_BY_NAME = {_plain(name): kind for kind in KINDS for name in (kind.name, *kind.aliases)}

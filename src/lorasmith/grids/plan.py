@@ -1,0 +1,255 @@
+"""From axes to pictures: which cells there are, what is wrong with them, in what order to draw.
+
+A cell is known by a digest of all that it is made from, so that it is drawn once however often it
+stands in a grid, and never again while its file is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lorasmith.core.errors import Problem, PromptError, UserError
+from lorasmith.core.files import quick_fingerprint
+from lorasmith.grids.axes import NO_AXIS, Axis, Setup, Sources
+from lorasmith.models.open import locate
+from lorasmith.prompts.parse import parse_prompt
+from lorasmith.sampling.batching import check_request
+from lorasmith.sampling.lora_library import LoraShelf
+from lorasmith.sampling.request import PictureRequest
+
+MOST_CELLS = 10_000
+SIDES = ("x", "y", "z")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A place of the grid.
+
+    Args:
+        place: along x, y and z, from 0.
+        labels: what stands at the axes there.
+        setup: what its picture is made from.
+    """
+
+    place: tuple[int, int, int]
+    labels: tuple[str, ...]
+    setup: Setup
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """
+    Args:
+        axes: x, y and z; sides that were not asked for have one place.
+        base: what the axes vary.
+        cells: row by row, page by page.
+    """
+
+    axes: tuple[Axis, Axis, Axis]
+    base: Setup
+    cells: tuple[Cell, ...]
+
+
+def lay_out(base: Setup, axes: Sequence[Axis], sources: Sources) -> Grid:
+    """All cells of the grid, with what is wrong with any of them.
+
+    Args:
+        axes: x, y and z, as many as there are.
+
+    Raises:
+        PromptError: two axes change the same thing, a cell's prompt or values are wrong, or a
+            LoRA is unknown; all of it, each once. Models and VAEs are not looked at.
+    """
+    problems = _clashes(axes)
+    sides = (*axes, *[NO_AXIS] * (len(SIDES) - len(axes)))
+    size = [len(side.values) for side in sides]
+    if size[0] * size[1] * size[2] > MOST_CELLS:
+        what = f"{' x '.join(map(str, size))} are more than {MOST_CELLS} pictures"
+        problems.append(Problem("grid", what, "leave some values out"))
+    if problems:
+        raise PromptError(problems)
+    cells: list[Cell] = []
+    found: dict[Problem, None] = {}
+    for place in itertools.product(*(range(n) for n in reversed(size))):
+        z, y, x = place
+        try:
+            cells.append(_cell(base, sides, (x, y, z), sources))
+        except UserError as error:
+            found |= dict.fromkeys(error.problems)
+    found |= dict.fromkeys(_problems(cells, axes, sources))
+    if found:
+        raise PromptError(found)
+    first, second, third = sides
+    return Grid((first, second, third), base, tuple(cells))
+
+
+def _clashes(axes: Sequence[Axis]) -> list[Problem]:
+    problems = []
+    for one, other in itertools.combinations(axes, 2):
+        if one.kind is None or other.kind is None:
+            continue
+        both = set(one.kind.changes.split()) & set(other.kind.changes.split())
+        if both and one.target == other.target:
+            names = sorted({one.kind.name, other.kind.name})
+            what = f"both change the same thing ({' and '.join(names)})"
+            problems.append(Problem(f"{one.option} and {other.option}", what, "keep one of them"))
+    return problems
+
+
+def _cell(
+    base: Setup, sides: Sequence[Axis], place: tuple[int, int, int], sources: Sources
+) -> Cell:
+    values = [side.values[n] for side, n in zip(sides, place, strict=True)]
+    setup = base
+    in_order = sorted(zip(sides, values, strict=True), key=lambda pair: pair[0].order)
+    for _, value in in_order:
+        setup = value.apply(setup)
+    labels = tuple(value.label for side, value in zip(sides, values, strict=True) if side.kind)
+    return Cell(place, labels, setup.finished(sources.relatives))
+
+
+def _problems(cells: Iterable[Cell], axes: Sequence[Axis], sources: Sources) -> Iterable[Problem]:
+    """Those of the requests, named by the axis that brought them, and of the LoRAs' names."""
+    option = {
+        changed.replace(" ", "_"): f"{axis.option} {axis.kind.name}"
+        for axis in axes
+        if axis.kind
+        for changed in ("width height" if axis.kind.name == "size" else axis.kind.changes).split()
+    }
+    prompts = set()
+    for cell in cells:
+        for problem in check_request(cell.setup.request, sources.wildcards):
+            yield Problem(option.get(problem.where, problem.where), problem.what, problem.todo)
+        prompts.add(cell.setup.request.prompt)
+    tags = [tag for prompt in sorted(prompts) for tag in _tags(prompt)]
+    yield from sources.shelf.check(tags)
+
+
+def _tags(prompt: str) -> Sequence[Any]:
+    try:
+        return parse_prompt(prompt).loras
+    except PromptError:  # Told of already.
+        return ()
+
+
+class Identity:
+    """Digests of setups; each file is looked at once."""
+
+    def __init__(
+        self,
+        shelf: LoraShelf,
+        precisions: Mapping[str, str],
+        folders: Sequence[Path] = (),
+        **read_as: object,
+    ) -> None:
+        """
+        Args:
+            precisions: that each model is drawn in.
+            folders: of what prompts may name beside LoRAs.
+            read_as: what models are told of themselves.
+        """
+        self._shelf, self._precisions = shelf, precisions
+        self._others = {**read_as, "folders": [quick_fingerprint(folder) for folder in folders]}
+        self._files: dict[str, str] = {}
+
+    def digest(self, setup: Setup) -> str:
+        """12 hex digits of everything that the picture is made from, the files' content too."""
+        parts = {
+            "request": _stated(setup.request),
+            "model": self._file(locate(setup.model)),
+            "vae": setup.vae and self._file(locate(setup.vae, vae=True)),
+            "loras": {
+                tag.name: self._file(self._shelf.find(tag.name))
+                for tag in parse_prompt(setup.request.prompt).loras
+            },
+            "precision": self._precisions[setup.model],
+            **self._others,
+        }
+        text = json.dumps(parts, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+
+    def _file(self, path: Path) -> str:
+        if str(path) not in self._files:
+            self._files[str(path)] = quick_fingerprint(path)
+        return self._files[str(path)]
+
+
+def _stated(request: PictureRequest) -> dict[str, Any]:
+    """What of a request is not the default, so that fields of later versions change no digest."""
+    stated = {
+        each.name: getattr(request, each.name)
+        for each in fields(request)
+        if getattr(request, each.name) != each.default
+    }
+    return {
+        name: quick_fingerprint(value) if isinstance(value, Path) else value
+        for name, value in stated.items()
+    } | ({"inpaint": asdict(request.inpaint)} if request.inpaint else {})
+
+
+# The order of work
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """How often something had to be exchanged to draw the pictures in an order.
+
+    Args:
+        models: base models loaded, the first included.
+        vaes: VAEs exchanged while the base model stayed.
+        loras: times that other LoRA files had to be put in.
+    """
+
+    models: int = 0
+    vaes: int = 0
+    loras: int = 0
+
+
+def state(setup: Setup) -> tuple[str, str, tuple[str, ...]]:
+    """What has to be in place for a picture: model, VAE, LoRAs; in the order of their cost."""
+    loras = tuple(sorted(tag.name for tag in parse_prompt(setup.request.prompt).loras))
+    return setup.model, setup.vae or "", loras
+
+
+def work_order(setups: Iterable[Setup]) -> list[Setup]:
+    """The setups such that models change as seldom as can be, then VAEs, then LoRAs.
+
+    Setups of one state stay together, and a VAE's LoRAs begin with those that are in place.
+    Otherwise the order is that given.
+    """
+    models: dict[str, dict[str, dict[tuple[str, ...], list[Setup]]]] = {}
+    for setup in setups:
+        model, vae, loras = state(setup)
+        models.setdefault(model, {}).setdefault(vae, {}).setdefault(loras, []).append(setup)
+    ordered: list[Setup] = []
+    for vaes in models.values():
+        in_place: tuple[str, ...] | None = None
+        groups = list(vaes.values())
+        for group, following in zip(groups, [*groups[1:], {}], strict=True):
+            names = sorted(group, key=lambda loras: loras != in_place)
+            # The next VAE can go on with what comes last.
+            lasting = [n for n in names[1:] or names if n in following]
+            if lasting:
+                names.sort(key=lambda loras: loras == lasting[-1])
+            ordered += [setup for loras in names for setup in group[loras]]
+            in_place = names[-1]
+    return ordered
+
+
+def count_switches(setups: Sequence[Setup]) -> Switches:
+    """What drawing in this order exchanges."""
+    models = vaes = loras = 0
+    before: tuple[str, str, tuple[str, ...]] | None = None
+    for now in map(state, setups):
+        new_model = before is None or now[0] != before[0]
+        models += new_model
+        vaes += not new_model and before is not None and now[1] != before[1]
+        loras += bool(now[2]) and (new_model or before is None or now[2] != before[2])
+        before = now
+    return Switches(models, vaes, loras)

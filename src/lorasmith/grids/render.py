@@ -1,0 +1,215 @@
+"""Drawing a grid: the pictures that are not there yet, with as few switches as can be."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import re
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.data.images import DECODER_ERRORS, open_image
+from lorasmith.grids.axes import Setup, Sources
+from lorasmith.grids.plan import (
+    Cell,
+    Grid,
+    Identity,
+    Switches,
+    count_switches,
+    work_order,
+)
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.prompts.parse import parse_prompt
+from lorasmith.sampling.generate import GeneratedPicture, generate
+from lorasmith.sampling.image_writer import ImageWriter
+from lorasmith.sampling.infotext import describe, save_picture
+from lorasmith.sampling.lora_library import LoraShelf, short_hash
+from lorasmith.sampling.model_name import model_hash, model_name
+
+CELLS = "cells"
+
+_DIGEST = re.compile(r".*\.([0-9a-f]{12})\.png", re.ASCII)
+_LONGEST_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """How base models come into memory.
+
+    Args:
+        load: a model, with a VAE (``None``: its own).
+        exchange: gives a loaded model of that source another VAE.
+        prediction, zero_terminal_snr: what models are told of themselves, which pictures say.
+    """
+
+    load: Callable[[str, str | None], DiffusionModel]
+    exchange: Callable[[DiffusionModel, str, str | None], None]
+    prediction: str = "auto"
+    zero_terminal_snr: bool = False
+
+
+@dataclass(slots=True)
+class GridFolder:
+    """Where a grid's pictures are, by the digests of what they are made from."""
+
+    path: Path
+    _files: dict[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path in sorted((self.path / CELLS).glob("*.png")):
+            match = _DIGEST.fullmatch(path.name)
+            if match is not None and _is_whole(path):
+                self._files[match[1]] = path
+
+    def find(self, digest: str) -> Path | None:
+        return self._files.get(digest)
+
+    def new(self, cell: Cell, kinds: tuple[str, ...], digest: str) -> Path:
+        """The path of a picture that is not there yet."""
+        named = zip(kinds, cell.labels, strict=True)
+        words = [label if label.startswith(kind) else f"{kind} {label}" for kind, label in named]
+        name = "_".join(re.sub(r"[^\w.+]+", "-", word).strip("-.") for word in words)
+        return self.path / CELLS / f"{name[:_LONGEST_NAME] or 'cell'}.{digest}.png"
+
+    def add(self, digest: str, path: Path) -> None:
+        self._files[digest] = path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with open_image(path) as picture:
+            picture.verify()
+    except DECODER_ERRORS:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is left to do for a grid.
+
+    Args:
+        order: the pictures to be drawn, in the order of the work.
+        switches: of this order; those of going row by row are ``in_rows``.
+        digests: of all cells' setups.
+        kept: how many pictures were there already.
+    """
+
+    order: tuple[Setup, ...]
+    switches: Switches
+    in_rows: Switches
+    digests: dict[Setup, str]
+    kept: int
+
+
+def plan_work(grid: Grid, folder: GridFolder, identity: Identity) -> Work:
+    """Which pictures are missing, each once, and in what order they are best drawn."""
+    digests = {cell.setup: identity.digest(cell.setup) for cell in grid.cells}
+    once = {digest: setup for setup, digest in reversed(digests.items())}
+    distinct = [setup for setup, digest in digests.items() if once[digest] is setup]
+    missing = [setup for setup in distinct if folder.find(digests[setup]) is None]
+    order = work_order(missing)
+    switches, in_rows = count_switches(order), count_switches(missing)
+    return Work(tuple(order), switches, in_rows, digests, len(distinct) - len(missing))
+
+
+def draw_cells(
+    grid: Grid,
+    work: Work,
+    folder: GridFolder,
+    *,
+    sources: Sources,
+    loader: Loader,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> None:
+    """Draw what is missing; each picture is on disk as soon as it is done.
+
+    Raises:
+        Stopped: on a stop request, between two steps.
+        UserError: a model or LoRA is damaged or does not fit; pictures before it are kept.
+    """
+    cells = {cell.setup: cell for cell in reversed(grid.cells)}
+    kinds = tuple(axis.kind.name for axis in grid.axes if axis.kind)
+    model: DiffusionModel | None = None
+    loaded = ""
+    with ThreadPoolExecutor(1) as pool:
+        hashes = _Hashes(sources.shelf, pool)
+        for (source, vae), same in itertools.groupby(work.order, lambda s: (s.model, s.vae)):
+            setups = list(same)
+            if model is not None and source == loaded:
+                loader.exchange(model, source, vae)
+            else:
+                model = None  # Before the next one comes: two may not fit.
+                gc.collect()
+                model, loaded = loader.load(source, vae), source
+                hashes.begin(source)
+            requests = [setup.request for setup in setups]
+            pictures = generate(
+                model,
+                requests,
+                loras=sources.shelf,
+                embeddings=sources.embeddings,
+                wildcards=sources.wildcards,
+                observer=observer,
+                controls=controls,
+            )
+            with ImageWriter(model.device) as writer:
+                for picture in pictures:
+                    setup = setups[picture.index]
+                    digest = work.digests[setup]
+                    path = folder.new(cells[setup], kinds, digest)
+                    loras = hashes.of_loras(picture.request.prompt)
+                    writer.add(
+                        partial(_save, path, picture, setup, loader, hashes, loras),
+                        partial(folder.add, digest, path),
+                    )
+
+
+class _Hashes:
+    """What web UIs know models and LoRAs by; a model's is computed while its pictures are drawn."""
+
+    def __init__(self, shelf: LoraShelf, pool: Executor) -> None:
+        self._shelf, self._pool = shelf, pool
+        self._models: dict[str, Future[str]] = {}
+        self._loras: dict[str, str] = {}
+
+    def begin(self, model: str) -> None:
+        if model not in self._models:
+            self._models[model] = self._pool.submit(model_hash, model)
+
+    def of_model(self, model: str) -> str:
+        return self._models[model].result()
+
+    def of_loras(self, prompt: str) -> dict[str, str]:
+        names = [tag.name for tag in parse_prompt(prompt).loras]
+        for name in names:
+            if name not in self._loras:
+                self._loras[name] = short_hash(self._shelf.find(name))
+        return {name: self._loras[name] for name in names}
+
+
+def _save(
+    path: Path,
+    picture: GeneratedPicture,
+    setup: Setup,
+    loader: Loader,
+    hashes: _Hashes,
+    lora_hashes: dict[str, str],
+) -> None:
+    info = describe(
+        picture.request,
+        model=model_name(setup.model),
+        model_hash=hashes.of_model(setup.model),
+        vae=Path(setup.vae).name if setup.vae else "",
+        lora_hashes=lora_hashes,
+        prediction=loader.prediction,
+        zero_terminal_snr=loader.zero_terminal_snr,
+    )
+    if path.exists():  # Found damaged.
+        path.unlink()
+    save_picture(path, picture.image, info)

@@ -1,0 +1,113 @@
+"""A whole grid: its pictures, and what shows them together.
+
+::
+
+    DIR/
+      cells/LABELS.DIGEST.png   one a picture, with what made it; found again by their digest
+      grid.html                 to compare them in a browser, all in one file
+      grid.png, grid.webp       all of them on one sheet
+      grid.json                 the axes, and which picture stands where
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lorasmith.core.errors import Problem, Stopped, UserError
+from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.files import write_json
+from lorasmith.grids.axes import Sources
+from lorasmith.grids.html import write_page
+from lorasmith.grids.plan import Grid, Identity, Switches
+from lorasmith.grids.render import GridFolder, Loader, Work, draw_cells, plan_work
+from lorasmith.grids.sheet import draw_sheet, save_sheet
+
+RECORD, PAGE, SHEET, SMALL_SHEET = "grid.json", "grid.html", "grid.png", "grid.webp"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done.
+
+    Args:
+        drawn, kept: pictures that were drawn, and that were there already.
+        switches: of the order that they were drawn in; those of row by row are ``in_rows``.
+        seconds: for the pictures.
+    """
+
+    drawn: int
+    kept: int
+    switches: Switches
+    in_rows: Switches
+    seconds: float
+
+
+def check_folder(folder: Path) -> list[Problem]:
+    """Whether a grid may be written there: what it replaces must be an earlier grid's."""
+    foreign = [name for name in (PAGE, SHEET, SMALL_SHEET) if (folder / name).exists()]
+    if not foreign or (folder / RECORD).exists():
+        return []
+    what = f"its {', '.join(foreign)} would be overwritten, and no grid was made there"
+    return [Problem(str(folder), what, "name another --out")]
+
+
+def make_grid(
+    grid: Grid,
+    folder: Path,
+    identity: Identity,
+    *,
+    sources: Sources,
+    loader: Loader,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Report:
+    """Draw what is missing, and show all that there is; also when drawing was cut short.
+
+    Raises:
+        Stopped: on a stop request, between two steps.
+        UserError: a model or LoRA is damaged or does not fit.
+    """
+    files = GridFolder(folder)
+    work = plan_work(grid, files, identity)
+    began = time.monotonic()
+    try:
+        draw_cells(
+            grid, work, files, sources=sources, loader=loader, observer=observer, controls=controls
+        )
+    except (Stopped, UserError):
+        _show(grid, work, files)
+        raise
+    seconds = time.monotonic() - began
+    _show(grid, work, files)
+    return Report(len(work.order), work.kept, work.switches, work.in_rows, seconds)
+
+
+def _show(grid: Grid, work: Work, files: GridFolder) -> None:
+    found = {cell.place: files.find(work.digests[cell.setup]) for cell in grid.cells}
+    pictures = {place: path for place, path in found.items() if path is not None}
+    if not pictures:
+        return
+    folder = files.path
+    write_page(folder / PAGE, grid, pictures)
+    save_sheet(draw_sheet(grid, pictures), folder / SHEET, folder / SMALL_SHEET)
+    axes = [
+        {"axis": axis.title, "values": [value.label for value in axis.values]}
+        for axis in grid.axes
+        if axis.kind
+    ]
+    cells = [
+        {
+            "place": cell.place[: len(axes)],
+            "labels": cell.labels,
+            "prompt": cell.setup.request.prompt,
+        }
+        | ({"file": path.relative_to(folder).as_posix()} if path else {})
+        for cell in grid.cells
+        for path in [found[cell.place]]
+    ]
+    write_json(
+        folder / RECORD,
+        {"axes": axes, "cells": cells, "drawn": len(work.order), "switches": asdict(work.switches)},
+    )

@@ -1,0 +1,299 @@
+"""The syntax of scripts for cmd.exe: lines to commands, and a command line to its arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lorasmith.importers.scripts.variables import ScriptError
+
+SEPARATORS = " \t,;=\r"
+COMPARISONS = ("equ", "neq", "lss", "leq", "gtr", "geq")
+
+
+@dataclass(slots=True)
+class Node:
+    """A command: ``text`` of a simple one, with quotes and ``^``; else what it is made of."""
+
+    kind: str
+    line: int
+    text: str = ""
+    items: list[Node] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+
+class Reader:
+    """One command with its blocks, taken from as many lines as it needs.
+
+    Args:
+        replaced: replaces the variables of one line.
+
+    Raises:
+        ScriptError: where brackets do not close, with the line.
+    """
+
+    def __init__(self, lines: list[str], first: int, replaced: Callable[[str, int], str]) -> None:
+        self._lines, self._replaced = lines, replaced
+        self.next_line = first
+        self._text, self._place, self._breaks = "", 0, [(0, first + 1)]
+        self._depth = 0
+        self._more()
+
+    def command_line(self) -> Node:
+        if re.match(r"[\s,;=]*:", self._text):
+            return Node("block", self._line())
+        node = self._sequence()
+        if self._place < len(self._text) and self._text[self._place] == ")":
+            return node  # What stands behind a ) without its partner is a remark to cmd.
+        return node
+
+    def _line(self) -> int:
+        return [line for place, line in self._breaks if place <= self._place][-1]
+
+    def _more(self) -> bool:
+        if self.next_line >= len(self._lines):
+            return False
+        self._breaks.append((len(self._text), self.next_line + 1))
+        line = self._lines[self.next_line]
+        self.next_line += 1
+        self._text += self._replaced(line.rstrip("\r"), self.next_line) + "\n"
+        return True
+
+    def _blank(self, more: str = "") -> None:
+        while self._place < len(self._text) and self._text[self._place] in SEPARATORS + more:
+            self._place += 1
+
+    def _sequence(self) -> Node:
+        """Commands with ``&`` between them, up to the end of the line or the block."""
+        items = [self._chain("||")]
+        while self._text.startswith("&", self._place):
+            self._place += 1
+            items.append(self._chain("||"))
+        return items[0] if len(items) == 1 else Node("block", items[0].line, items=items)
+
+    def _chain(self, operator: str) -> Node:
+        inner = {"||": "&&", "&&": "|", "|": ""}[operator]
+        one = self._chain(inner) if inner else self._command()
+        while self._text.startswith(operator, self._place) and not (
+            operator == "|" and self._text.startswith("||", self._place)
+        ):
+            self._place += len(operator)
+            other = self._chain(inner) if inner else self._command()
+            one = Node(operator, one.line, items=[one, other])
+        return one
+
+    def _command(self) -> Node:
+        self._blank("@")
+        line = self._line()
+        if self._text.startswith("(", self._place):
+            return self._block(line)
+        match = re.compile(r"(if|for|rem)(?=[\s,;=(/]|\Z)", re.I).match(self._text, self._place)
+        word = match[1].lower() if match else ""
+        if word == "rem":
+            end = self._text.find("\n", self._place)
+            self._place = len(self._text) - 1 if end < 0 else end
+            return Node("block", line)
+        if match:
+            self._place = match.end()
+            return self._if(line) if word == "if" else self._for(line)
+        text = self._raw()
+        if text.lstrip().startswith(":"):
+            return Node("block", line)
+        return Node("simple", line, text)
+
+    def _block(self, line: int) -> Node:
+        self._place += 1
+        self._depth += 1
+        items: list[Node] = []
+        while True:
+            self._blank("\n")
+            if self._place >= len(self._text):
+                if not self._more():
+                    raise ScriptError(line, "begins a block, whose ) is missing")
+                continue
+            if self._text[self._place] == ")":
+                self._place += 1
+                self._depth -= 1
+                self._redirect()
+                return Node("block", line, items=items)
+            if self._text[self._place] == ":":
+                self._place = self._text.find("\n", self._place)
+                continue
+            items.append(self._sequence())
+
+    def _redirect(self) -> None:
+        match = re.compile(r"[ \t]*\d?>{1,2}[ \t]*(?:&\d|\"[^\"\n]*\"|[^\s&|()]+)").match(
+            self._text, self._place
+        )
+        if match:
+            self._place = match.end()
+
+    def _word(self, stops: str = "") -> str:
+        self._blank()
+        start, quoted = self._place, False
+        while self._place < len(self._text):
+            char = self._text[self._place]
+            quoted ^= char == '"'
+            if char == "\n" or (not quoted and (char in SEPARATORS or char in stops)):
+                break
+            self._place += 1
+        return self._text[start : self._place]
+
+    def _if(self, line: int) -> Node:
+        words: list[str] = []
+        word = self._word("=")
+        while word.lower() in ("/i", "not"):
+            words.append(word.lower())
+            word = self._word("=")
+        words.sort()  # "/i" first.
+        if word.lower() in ("defined", "exist", "errorlevel", "cmdextversion"):
+            words += [word.lower(), self._word()]
+        else:
+            spaces = re.compile(r"[ \t]*==[ \t]*").match(self._text, self._place)
+            operator = "=="
+            if spaces:
+                self._place = spaces.end()
+            else:
+                operator = self._word().lower()
+                if operator not in COMPARISONS:
+                    raise ScriptError(line, "holds an `if` that is not understood")
+            words += [word, operator, self._word("(") if operator == "==" else self._word()]
+        self._blank()
+        if self._text[self._place : self._place + 1] in ("\n", ""):
+            raise ScriptError(line, "holds an `if` without a command")
+        body = self._command() if self._text.startswith("(", self._place) else self._line_rest()
+        items = [body]
+        match = re.compile(r"\s*else(?=[\s(])[ \t]*", re.I).match(self._text, self._place)
+        if match and body.kind == "block" and "\n" not in match[0]:
+            self._place = match.end()
+            alone = self._text.startswith("(", self._place)
+            items.append(self._command() if alone else self._line_rest())
+        return Node("if", line, items=items, words=words)
+
+    def _line_rest(self) -> Node:
+        """A command without brackets takes all that stands on the line."""
+        return self._sequence()
+
+    def _for(self, line: int) -> Node:
+        option = ""
+        word = self._word()
+        while word.startswith("/") or (option and word and not word.startswith("%")):
+            option = word.lower() if word.startswith("/") else option
+            word = self._word()
+        match = re.fullmatch(r"%([A-Za-z#@$])", word)
+        if match is None or self._word("(").lower() != "in":
+            raise ScriptError(line, "holds a `for` that is not understood")
+        self._blank()
+        closing = re.compile(r"\)\s*do(?=[\s(])", re.IGNORECASE)
+        end = closing.search(self._text, self._place)
+        while not end and self._more():
+            end = closing.search(self._text, self._place)
+        if not end or not self._text.startswith("(", self._place):
+            raise ScriptError(line, "holds a `for` that is not understood")
+        values = self._text[self._place + 1 : end.start()]
+        self._place = end.end()
+        self._blank()
+        body = self._command() if self._text.startswith("(", self._place) else self._line_rest()
+        return Node("for", line, items=[body], words=[option, match[1], values])
+
+    def _raw(self) -> str:
+        """A simple command with its quotes and ``^``, without redirections."""
+        result, quoted = "", False
+        while self._place < len(self._text):
+            char = self._text[self._place]
+            if char == '"':
+                quoted = not quoted
+            elif char == "\n":
+                break
+            elif not quoted:
+                if char == "^":
+                    if re.compile(r"\^[ \t]+\n").match(self._text, self._place):
+                        what = "has a space behind the ^ at its end, which ends the command"
+                        raise ScriptError(self._line(), what)
+                    if self._text[self._place + 1] == "\n":
+                        self._text = self._text[: self._place] + self._text[self._place + 2 :]
+                        if not self._more():
+                            break
+                        if self._text[self._place] not in '^\n"':
+                            result += self._text[self._place]
+                            self._place += 1
+                        continue
+                    result += self._text[self._place : self._place + 2]
+                    self._place += 2
+                    continue
+                if char in "&|" or (char == ")" and self._depth):
+                    break
+                if char in "<>":
+                    if result[-1:].isdigit() and result[-2:-1] in (" ", ""):
+                        result = result[:-1]
+                    match = re.compile(r">{1,2}|<").match(self._text, self._place)
+                    assert match is not None
+                    self._place = match.end()
+                    if self._text.startswith("&", self._place):
+                        self._place += 2
+                    else:
+                        self._word("&|<>")
+                    continue
+            result += char
+            self._place += 1
+        return result
+
+
+def unescaped(text: str) -> str:
+    """Without the ``^`` that stand before signs outside quotes."""
+    result, quoted, place = "", False, 0
+    while place < len(text):
+        if text[place] == '"':
+            quoted = not quoted
+        elif text[place] == "^" and not quoted:
+            place += 1
+        result += text[place : place + 1]
+        place += 1
+    return result
+
+
+def program_arguments(text: str, line: int) -> list[str]:
+    """A command line taken apart as Microsoft's C runtime does it.
+
+    Raises:
+        ScriptError: a ``\\`` before a quote makes it part of the argument, which nobody means.
+    """
+    words: list[str] = []
+    current: str | None = None
+    quoted, place = False, 0
+    while place < len(text):
+        char = text[place]
+        if char in " \t" and not quoted:
+            if current is not None:
+                words.append(current)
+            current = None
+            place += 1
+            continue
+        current = current or ""
+        slashes = len(text) - place - len(text[place:].lstrip("\\"))
+        if slashes and text[place + slashes : place + slashes + 1] == '"':
+            current += "\\" * (slashes // 2)
+            place += slashes
+            if slashes % 2:
+                if quoted and text[place + 1 : place + 2] in (" ", ""):
+                    raise ScriptError(
+                        line,
+                        'has \\" at the end of a text, which Windows takes for a quote in it; '
+                        "leave the \\ out",
+                    )
+                current += '"'
+                place += 1
+            continue
+        if char == '"':
+            if quoted and text.startswith('""', place):
+                current += '"'
+                place += 2
+                continue
+            quoted = not quoted
+        else:
+            current += char
+        place += 1
+    if quoted:
+        raise ScriptError(line, "has a quote without its partner")
+    return words if current is None else [*words, current]

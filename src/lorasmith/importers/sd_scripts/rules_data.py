@@ -1,0 +1,183 @@
+"""Model, pictures, buckets, augmentation and captions."""
+
+from __future__ import annotations
+
+from lorasmith.importers.conversion import Making
+
+# sd-scripts turns the hue by up to 16 degrees or takes a gamma of 0.95 to 1.05, in a third of uses.
+COLOUR_STRENGTH = 0.2
+
+LATENT = 8
+
+
+def model(m: Making) -> None:
+    if not m.has("pretrained_model_name_or_path"):
+        m.missing("pretrained_model_name_or_path", "name the base model; demo is built in")
+    if m.sdxl and m.has("v2"):
+        m.refuse("v2", "is Stable Diffusion 2, but this is the script for SDXL", "leave it out")
+    elif m.sdxl or m.has("v2"):
+        m.put("model.family", "sdxl" if m.sdxl else "sd2", "v2")
+    m.put(
+        "model.prediction", "v" if m.has("v_parameterization") else "epsilon", "v_parameterization"
+    )
+    if m.has("clip_skip") and m.sdxl:
+        m.drop("clip_skip", "sd-scripts ignores it for SDXL, whose layers are settled")
+    elif m.has("clip_skip"):
+        m.put("model.clip_skip", max(1, m.value("clip_skip")), "clip_skip")
+    if m.has("max_token_length"):
+        length = m.value("max_token_length")
+        if length not in (75, 150, 225):
+            m.refuse("max_token_length", f"{length} is none of 75, 150 and 225", "take 225")
+        else:
+            m.put("model.max_tokens", length, "max_token_length")
+
+
+def folders(m: Making) -> None:
+    """``train_data_dir`` and ``reg_data_dir``, where no data-set file stands in their place."""
+    if "data.folders" in m.result.settings:
+        for name in ("train_data_dir", "reg_data_dir"):
+            m.drop(name, "the data-set file names the folders; sd-scripts ignores this then too")
+        return
+    if m.has("train_data_dir"):
+        m.put("data.path", m.value("train_data_dir"), "train_data_dir")
+    else:
+        m.missing("train_data_dir", "name the folder that holds the N_name folders")
+    if m.has("reg_data_dir"):
+        m.put("data.reg", m.value("reg_data_dir"), "reg_data_dir")
+    m.drop("dataset_repeats", "the folders' names say how often their pictures are used")
+
+
+def size(m: Making) -> None:
+    if not m.has("resolution"):
+        m.note(
+            "no --resolution",
+            "sd-scripts stops without it; here the model's own size is taken",
+        )
+        return
+    parts = [part.strip() for part in str(m.value("resolution")).split(",")]
+    if not all(part.isdecimal() and len(part) < 10 for part in parts) or len(parts) > 2:
+        m.refuse(
+            "resolution", f"{m.value('resolution')!r} is no size", "write 512, or 512,768 for w,h"
+        )
+        return
+    sides = [int(part) for part in parts]
+    square = len(set(sides)) == 1
+    m.put("data.resolution", sides[0] if square else sides, "resolution")
+
+
+def buckets(m: Making) -> None:
+    enabled = m.has("enable_bucket")
+    m.put("buckets.enabled", enabled, "enable_bucket")
+    ends = ("min_bucket_reso", "max_bucket_reso")
+    if not enabled:
+        for name in (*ends, "bucket_reso_steps", "bucket_no_upscale"):
+            if m.has(name):
+                m.drop(name, "it does nothing without --enable_bucket")
+        return
+    step = m.value("bucket_reso_steps")
+    note = "latents are 8 pixels wide, so smaller steps are lost" if 0 < step < LATENT else ""
+    m.put("buckets.step", LATENT if note else step, "bucket_reso_steps", note=note)
+    if m.has("bucket_no_upscale"):
+        m.put("buckets.upscale", False, "bucket_no_upscale")
+        for name in ends:
+            m.drop(name, "--bucket_no_upscale makes buckets of any size; so it is in sd-scripts")
+        return
+    sides = m.result.values.get("data.resolution")
+    sides = sides if isinstance(sides, list) else [sides]
+    for name, path in zip(ends, ("buckets.min", "buckets.max"), strict=True):
+        end = m.value(name)
+        beyond = sides[0] is not None and not (
+            end <= min(sides) if name == "min_bucket_reso" else end >= max(sides)
+        )
+        if beyond and name not in m.given:
+            why = "excludes the resolution, at which sd-scripts stops; not taken here"
+            m.note(m.shown(name), why)
+        else:
+            m.put(path, end, name)
+
+
+def augmentation(m: Making) -> None:
+    cached = m.has("cache_latents") or m.has("cache_latents_to_disk")
+    drawn = []
+    if m.has("color_aug"):
+        m.put(
+            "augment.colour",
+            COLOUR_STRENGTH,
+            "color_aug",
+            note="gentle; sd-scripts changes colours more rarely, and gamma wrongly",
+        )
+        drawn.append("color_aug")
+    if m.has("random_crop"):
+        m.put("augment.random_crop", True, "random_crop")
+        drawn.append("random_crop")
+    if m.has("face_crop_aug_range"):
+        if m.has("enable_bucket"):
+            m.drop(
+                "face_crop_aug_range",
+                "sd-scripts ignores it with buckets; set augment.face_crop if you want it: here "
+                "it works with them",
+            )
+        else:
+            m.put("augment.face_crop", m.value("face_crop_aug_range"), "face_crop_aug_range")
+            drawn.append("face_crop_aug_range")
+    if drawn and not cached:
+        note = "each use is new, as without --cache_latents"
+        m.put("augment.variants", "fresh", *drawn, note=note)
+        m.put("performance.cache_latents", False, *drawn, note=note)
+        return
+    if drawn:
+        m.note(
+            " ".join(m.shown(name) for name in (*drawn, "cache_latents")),
+            "sd-scripts refuses these together; here some views of each picture are cached "
+            "(augment.variants)",
+        )
+    m.always("cache_latents", m.row("cache_latents").why)
+
+
+def captions(m: Making) -> None:
+    if m.has("caption_extention"):
+        m.put(
+            "captions.extension",
+            m.value("caption_extention"),
+            "caption_extention",
+            note="an old misspelling, which sd-scripts takes too",
+        )
+    warmup = m.value("token_warmup_step")
+    if not warmup:
+        m.result.settings.pop("captions.tag_warmup_min", None)
+        m.drop("token_warmup_min", "it does nothing without --token_warmup_step")
+    elif warmup >= 1:
+        m.put("captions.tag_warmup_steps", int(warmup), "token_warmup_step")
+    elif m.has("max_train_epochs"):
+        m.refuse(
+            "token_warmup_step",
+            f"{warmup:g} is a share of a run whose steps --max_train_epochs leaves open",
+            "write a number of steps",
+        )
+    else:
+        steps = int(warmup * m.value("max_train_steps"))
+        m.put("captions.tag_warmup_steps", steps, "token_warmup_step", "max_train_steps")
+    if m.value("caption_dropout_every_n_epochs"):
+        every = m.value("caption_dropout_every_n_epochs")
+        m.put("captions.dropout_every_n_epochs", every, "caption_dropout_every_n_epochs")
+    spelled = m.value("caption_extension")
+    if spelled and not spelled.startswith("."):
+        m.put("captions.extension", f".{spelled}", "caption_extension")
+
+
+def masks(m: Making) -> None:
+    if m.has("alpha_mask"):
+        m.put("loss.masked", "alpha", "alpha_mask")
+        if m.has("masked_loss"):
+            m.drop("masked_loss", "--alpha_mask says where the masks come from")
+    elif m.has("masked_loss") and m.has("conditioning_data_dir"):
+        m.put("loss.masked", "folder", "masked_loss")
+        m.put("loss.mask_folder", m.value("conditioning_data_dir"), "conditioning_data_dir")
+    elif m.has("masked_loss"):
+        m.refuse(
+            "masked_loss",
+            "needs a folder of masks",
+            "add --conditioning_data_dir, or --alpha_mask for pictures that are cut out",
+        )
+    else:
+        m.drop("conditioning_data_dir", "it does nothing without --masked_loss")

@@ -1,0 +1,319 @@
+"""Network module, its sizes and its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from lorasmith.config.adapter_types import ADAPTERS
+from lorasmith.importers.conversion import MISSING, Making
+from lorasmith.importers.sd_scripts.argument import Argument
+from lorasmith.importers.sd_scripts.network_args import (
+    ALGOS,
+    MODULES,
+    NETWORK_ARGUMENTS,
+    PRESETS,
+    Module,
+)
+from lorasmith.importers.values import read_value
+
+LARGEST_RANK = 1024
+"""Above it LyCORIS' LoKr is meant to be of full matrices."""
+
+SMALLEST_FACTOR = 5
+"""From it on, as with -1, LARGEST_RANK is at least half of what any layer's side leaves (10240 is
+the longest), so LoKr's matrices are full."""
+
+OTHERS = {
+    "networks.lora_fa": "take networks.lora",
+    "networks.oft": "take lycoris.kohya with --network_args algo=diag-oft",
+    "networks.loha": "take lycoris.kohya with --network_args algo=loha preset=attn-mlp",
+    "networks.lokr": "take lycoris.kohya with --network_args algo=lokr preset=attn-mlp",
+}
+
+_ARGS = "network_args"
+
+
+def network(m: Making) -> None:
+    written = str(m.value("network_module") or "")
+    module = MODULES.get(written)
+    if not written:
+        m.refuse("network_module", MISSING, "add --network_module networks.lora")
+        return
+    if module is None:
+        close = get_close_matches(written, MODULES, n=1)
+        todo = f"did you mean {close[0]}?" if close else f"there are {', '.join(MODULES)}"
+        m.refuse("network_module", f"{written!r} is not known here", OTHERS.get(written, todo))
+        return
+    args = _args(m, module)
+    if module == "lycoris.kohya":
+        _lycoris(m, args)
+    else:
+        _kohya(m, args, module)
+    _dropouts(m, args)
+    _loraplus(m, args)
+    _without_effect(m)
+
+
+def _args(m: Making, module: Module) -> dict[str, Any]:
+    """The arguments that are meant to have an effect; the others are said."""
+    found: dict[str, Any] = {}
+    for item in m.value(_ARGS) or []:
+        name, equals, raw = item.partition("=")
+        name = name.strip()
+        row = NETWORK_ARGUMENTS.get(name)
+        if not equals:
+            m.refuse(_ARGS, f"{item!r} has no '='", "write it as key=value")
+        elif row is None or module not in row.modules:
+            own = [each.name for each in NETWORK_ARGUMENTS.values() if module in each.modules]
+            close = get_close_matches(name, own, n=2)
+            near = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(own)}"
+            m.note(f"--network_args {item}", f"{module} has no {name} and ignores it; {near}")
+        else:
+            try:
+                value = read_value(Argument(name, row.kind, None, "setting"), raw.strip("\"' "))
+            except ValueError as error:
+                m.refuse(_ARGS, f"{name}: {error}", "correct it")
+                continue
+            if row.fate == "dropped":
+                m.note(f"--network_args {item}", row.here)
+            elif row.fate == "refused" and value:
+                m.refuse(_ARGS, f"{item}: {row.here}", f"leave {name} out")
+            elif value is not None:
+                found[name] = value
+    return found
+
+
+def _size(m: Making, *, scaled: bool = True) -> None:
+    m.put("adapter.rank", m.value("network_dim"), "network_dim")
+    if scaled:
+        m.put("adapter.alpha", m.value("network_alpha") or None, "network_alpha")
+
+
+def _kohya(m: Making, args: Mapping[str, Any], module: Module) -> None:
+    conv = args.get("conv_dim")
+    if module == "networks.dylora":
+        m.put("adapter.type", "dylora", "network_module")
+        _size(m)
+        m.put("adapter.unit", args.get("unit", 1), _ARGS)
+        if conv and conv != m.value("network_dim"):
+            m.refuse(
+                _ARGS,
+                f"conv_dim={conv} is not --network_dim, as networks.dylora wants it",
+                f"write conv_dim={m.value('network_dim')}",
+            )
+        if conv:
+            m.put("adapter.conv_rank", conv, _ARGS)
+            m.put(
+                "adapter.conv_alpha",
+                m.value("network_alpha") or None,
+                "network_alpha",
+                note="networks.dylora has one alpha",
+            )
+        elif "conv_alpha" in args:
+            m.note("--network_args conv_alpha", "it does nothing without conv_dim")
+        return
+    blocks = _block_weights(m, args)
+    per_block = "block_dims" in args or blocks
+    adapts_conv = bool(conv) or bool(per_block and "conv_block_dims" in args)
+    m.put("adapter.type", "c3lier" if adapts_conv else "lora", "network_module", _ARGS)
+    _size(m)
+    if conv:
+        m.put("adapter.conv_rank", conv, _ARGS)
+    if adapts_conv:
+        m.put("adapter.conv_alpha", args.get("conv_alpha", 1.0) or None, _ARGS)
+    elif "conv_alpha" in args:
+        m.note("--network_args conv_alpha", "it does nothing without conv_dim")
+    if per_block:
+        _block_sizes(m, args)
+    else:
+        for name in ("block_alphas", "conv_block_dims", "conv_block_alphas"):
+            if name in args:
+                m.note(
+                    f"--network_args {name}",
+                    "it does nothing without block_dims or "
+                    "down_lr_weight, mid_lr_weight, up_lr_weight; so it is in sd-scripts",
+                )
+
+
+def _block_weights(m: Making, args: Mapping[str, Any]) -> bool:
+    names = [name for name in ("down_lr_weight", "mid_lr_weight", "up_lr_weight") if name in args]
+    if not names:
+        if "block_lr_zero_threshold" in args:
+            m.note("--network_args block_lr_zero_threshold", "it does nothing without weights")
+        return False
+    longest, parts = (9 if m.sdxl else 12), []
+    for name in names:
+        numbers = str(args[name]).split(",")
+        most = 1 if name.startswith("mid") else longest
+        if len(numbers) > most and not (name.startswith("mid") and m.sdxl):
+            m.note(
+                f"--network_args {name}",
+                f"has {len(numbers)} values; the first {most} count, as in sd-scripts",
+            )
+        if name.startswith("mid") and len({number.strip() for number in numbers}) > 1 and m.sdxl:
+            m.refuse(
+                _ARGS, "mid_lr_weight: the middle block has one weight here", "give one number"
+            )
+        parts.append(f"{name}={','.join(numbers[:most])}")
+    m.put("adapter.blocks", " ".join(parts), _ARGS)
+    if args.get("block_lr_zero_threshold"):
+        m.put("adapter.block_lr_zero_threshold", args["block_lr_zero_threshold"], _ARGS)
+    return True
+
+
+def _block_sizes(m: Making, args: Mapping[str, Any]) -> None:
+    for name, setting in (
+        ("block_dims", "block_ranks"),
+        ("block_alphas", "block_alphas"),
+        ("conv_block_dims", "conv_block_ranks"),
+        ("conv_block_alphas", "conv_block_alphas"),
+    ):
+        if name not in args:
+            continue
+        count, wanted = len(str(args[name]).split(",")), 23 if m.sdxl else 25
+        if m.sdxl:
+            m.refuse(
+                _ARGS,
+                f"{name}: SDXL's 23 numbers have no counterpart here",
+                "write adapter.block_ranks by name, see docs/blocks.md",
+            )
+        elif count != wanted:
+            m.refuse(_ARGS, f"{name} has {count} numbers; expected {wanted}", "give them all")
+        else:
+            m.put(f"adapter.{setting}", args[name], _ARGS)
+
+
+def _lycoris(m: Making, args: Mapping[str, Any]) -> None:
+    algo = str(args.get("algo", "lora")).lower()
+    kind = ALGOS.get(algo)
+    if kind is None:
+        close = get_close_matches(algo, ALGOS, n=1)
+        near = f"did you mean {close[0]}?" if close else f"there is {', '.join(ALGOS)}"
+        m.refuse(_ARGS, f"algo={algo} is not trained here", near)
+        return
+    m.put("adapter.type", kind, "network_module", _ARGS)
+    if kind == "ia3":
+        m.drop("network_dim", "ia3 has no rank")
+        m.drop("network_alpha", "ia3 has no alpha")
+    elif kind == "lokr" and m.value("network_dim") > LARGEST_RANK:
+        _full_lokr(m, args)
+    else:
+        _size(m, scaled=kind not in ("oft", "boft"))
+        if kind in ("oft", "boft"):
+            m.drop("network_alpha", f"{algo} has no alpha")
+    _targets(m, args, kind)
+    if kind == "dylora":
+        m.put("adapter.unit", args.get("block_size", 4), _ARGS)
+    _lycoris_flags(m, args, kind)
+
+
+def _full_lokr(m: Making, args: Mapping[str, Any]) -> None:
+    """Full matrices; LyCORIS goes by ``conv_dim`` for the 3x3 convolutions, which may have none."""
+    m.drop("network_alpha", "no rank scales full matrices")
+    conv, factor = args.get("conv_dim"), args.get("factor", -1)
+    _, adapts_conv = PRESETS.get(str(args.get("preset", "full")), (None, False))
+    low_rank = adapts_conv and conv and conv <= LARGEST_RANK and not args.get("full_matrix")
+    if not low_rank:
+        m.put("adapter.full_matrix", True, "network_dim", note="a rank above any layer's")
+    elif 0 < factor < SMALLEST_FACTOR:
+        m.refuse(
+            _ARGS,
+            f"conv_dim={conv} beside --network_dim {m.value('network_dim')}: with factor={factor} "
+            f"no rank up to {LARGEST_RANK} gives full matrices everywhere but in convolutions",
+            f"take factor={SMALLEST_FACTOR} or more, or leave conv_dim out for full matrices in "
+            "convolutions too",
+        )
+    else:
+        note = "gives full matrices; the 3x3 convolutions have conv_rank"
+        m.put("adapter.rank", LARGEST_RANK, "network_dim", note=note)
+
+
+def _targets(m: Making, args: Mapping[str, Any], kind: str) -> None:
+    preset = str(args.get("preset", "full"))
+    if preset not in PRESETS:
+        close = get_close_matches(preset, PRESETS, n=1)
+        near = f"did you mean {close[0]}?" if close else f"there is {', '.join(PRESETS)}"
+        m.refuse(_ARGS, f"preset={preset} is not known here", near)
+        return
+    targets, conv = PRESETS[preset]
+    if not (kind == "ia3" and preset == "ia3"):
+        note = "" if "preset" in args else "LyCORIS' own choice"
+        m.put("adapter.targets", list(targets or ()), _ARGS, note=note)
+    if kind == "ia3":
+        return
+    if not conv:
+        m.put("adapter.conv_rank", 0, _ARGS, note=f"preset {preset} leaves convolutions alone")
+        return
+    full = "adapter.full_matrix" in m.result.settings
+    wanted = args.get("conv_dim", m.value("network_dim"))
+    if kind == "dylora" or ("conv_dim" in args and not (full and wanted > LARGEST_RANK)):
+        m.put("adapter.conv_rank", wanted, _ARGS)
+    if kind not in ("oft", "boft") and not full and wanted:
+        alpha = args.get("conv_alpha", m.value("network_alpha")) or None
+        m.put("adapter.conv_alpha", alpha, _ARGS, "network_alpha")
+
+
+_FLAGS = {
+    "weight_decompose": (("dora_wd",), ("locon", "loha", "lokr")),
+    "rs_lora": (("rs_lora",), ("locon", "loha", "lokr")),
+    "tucker": (("use_tucker", "use_cp", "use_conv_cp"), ("locon", "loha", "lokr")),
+    "full_matrix": (("full_matrix",), ("lokr",)),
+    "decompose_both": (("decompose_both",), ("lokr",)),
+    "rescaled": (("rescaled",), ("oft", "boft")),
+    "factor": (("factor",), ("lokr",)),
+    "constraint": (("constraint", "constrain"), ("oft", "boft")),
+}
+"""By setting: LyCORIS' names, and the types that have it; it does nothing elsewhere."""
+
+
+def _lycoris_flags(m: Making, args: Mapping[str, Any], kind: str) -> None:
+    if args.get("dora_wd") and kind in _FLAGS["weight_decompose"][1]:
+        if args.get("wd_on_output", True):
+            why = "as in LyCORIS; AUTOMATIC1111 misreads these, not wd_on_output=False"
+            m.put("adapter.decompose_on_output", True, _ARGS, note=why)
+    elif "wd_on_output" in args:
+        m.note("--network_args wd_on_output", "says nothing without dora_wd")
+    for setting, (names, kinds) in _FLAGS.items():
+        for name in names:
+            if not args.get(name):
+                continue
+            if kind not in kinds:
+                m.note(f"--network_args {name}={args[name]}", f"{kind} has no such thing")
+            else:
+                m.put(f"adapter.{setting}", args[name], _ARGS)
+
+
+def _dropouts(m: Making, args: Mapping[str, Any]) -> None:
+    for name in ("dropout", "rank_dropout", "module_dropout"):
+        if args.get(name):
+            m.put(f"adapter.{name}", args[name], _ARGS)
+
+
+def _loraplus(m: Making, args: Mapping[str, Any]) -> None:
+    shared = args.get("loraplus_lr_ratio")
+    ratios = {
+        "unet": args.get("loraplus_unet_lr_ratio", shared),
+        "text_encoder": args.get("loraplus_text_encoder_lr_ratio", shared),
+    }
+    off = [part for part in ratios if f"adapter.{part}" in m.result.settings]
+    used = {part: ratio or 1.0 for part, ratio in ratios.items() if part not in off}
+    if len(set(used.values())) > 1:
+        m.refuse(
+            _ARGS, "UNet and text encoder have one LoRA+ ratio here", "give loraplus_lr_ratio alone"
+        )
+    elif used and next(iter(used.values())) != 1.0:
+        m.put("optimizer.loraplus_ratio", next(iter(used.values())), _ARGS)
+
+
+def _without_effect(m: Making) -> None:
+    """Take back what the type does not have; it does nothing in LyCORIS either."""
+    made = m.result.settings.get("adapter.type")
+    facts = ADAPTERS[made.value] if made is not None else None
+    for name in ("scale_weight_norms", "dropout", "rank_dropout", "module_dropout"):
+        setting = m.result.settings.get(f"adapter.{name}")
+        if facts is None or setting is None or name in facts.options:
+            continue
+        del m.result.settings[f"adapter.{name}"]
+        m.note(setting.source, f"{made.value if made else ''} has no such thing")

@@ -1,0 +1,205 @@
+"""LoRAs added into a checkpoint's weights, for programs that read checkpoints alone.
+
+The new checkpoint has the format of the old one: a single file, or a diffusers folder with the same
+files; names, their order and the types of the numbers stay. Files are read and written tensor by
+tensor (:mod:`lora_tools.rewriting`), so memory holds one weight and the LoRAs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lorasmith.core.errors import Stopped, UserError
+from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.core.files import atomic_folder, write_text
+from lorasmith.formats.hashes import sha256_of
+from lorasmith.formats.layer_names import describe
+from lorasmith.lora_tools.bake.apply import AddedWeights, BakedLora, added_weights
+from lorasmith.lora_tools.bake.metadata import baked_metadata
+from lorasmith.lora_tools.checkpoint_writer import Rewriting
+from lorasmith.lora_tools.diffusers_folder import (
+    FolderFiles,
+    check_folder,
+    folder_files,
+    new_index,
+    new_name,
+)
+from lorasmith.lora_tools.inputs import LoraSource
+from lorasmith.lora_tools.outputs import check_output, check_space, model_problems
+from lorasmith.models.open import OpenedCheckpoint, locate, open_checkpoint
+from lorasmith.models.weight_file import WeightFile
+
+_MB = 1_000_000
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class BakeReport:
+    """
+    Args:
+        tensors: how many stored tensors were changed.
+        size: of the new file, or of all files of the new folder, in bytes; of a dry run, but
+            for what is added to the metadata.
+        written: ``None`` of a dry run.
+    """
+
+    loras: tuple[BakedLora, ...]
+    tensors: int
+    size: int
+    written: Path | None
+
+
+def bake(
+    model: str | Path,
+    sources: Sequence[LoraSource],
+    out: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    hashes: bool = False,
+    dry_run: bool = False,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> BakeReport:
+    """Write ``model`` with the LoRAs in it to ``out``.
+
+    Each weight is W + Σ strength · ΔW, summed in float32 and rounded once.
+
+    Args:
+        model: see :func:`lorasmith.models.open.open_checkpoint`.
+        out: a ``.safetensors`` file, or a folder where ``model`` is one.
+        dtype: of all floating-point numbers; ``None`` leaves each as it is.
+        hashes: the metadata names the base model by its SHA-256, which takes reading all of it
+            once more and as long again; otherwise by the web UI's old hash of 64 KiB of it.
+        dry_run: check everything but the numbers, and say sizes.
+        observer: gets what the user should know as notices.
+
+    Raises:
+        UserError: ``out`` is there already or is an input, or does not fit on the disk.
+        CheckpointError, LoraFileError: one cannot be read, they do not fit each other, or a number
+            is NaN, infinite or beyond the precision.
+        Stopped: asked to stop; nothing is written.
+    """
+    if problems := model_problems("--model", model):
+        raise UserError(problems)
+    path = locate(model)
+    inputs = [path, *(source.path for source in sources)]
+    check = check_folder if path.is_dir() else check_output
+    if problems := check(out, inputs):
+        raise UserError(problems)
+    opened = open_checkpoint(model)
+    added = added_weights(opened, sources)
+    if not added.changes:
+        raise UserError.of("", "every strength is 0, so nothing changes", "choose other strengths")
+    job = _Baking(path, opened, added, dtype, observer, controls or Controls())
+    if problems := check_space(out, job.size):
+        raise UserError(problems)
+    job.say_notes()
+    if not dry_run:
+        job.write(out, hashes=hashes)
+    tensors = sum(len(changes) for changes in added.changes.values())
+    return BakeReport(tuple(added.loras), tensors, job.size, None if dry_run else out)
+
+
+class _Baking:
+    def __init__(
+        self,
+        path: Path,
+        opened: OpenedCheckpoint,
+        added: AddedWeights,
+        dtype: torch.dtype | None,
+        observer: Observer,
+        controls: Controls,
+    ) -> None:
+        self.path, self.opened, self.added, self.dtype = path, opened, added, dtype
+        self._observer, self._controls = observer, controls
+        files = {w.file.path: w.file for part in opened.weights.values() for w in part.values()}
+        # All shards of a network together, so that none stays what another list names.
+        folders = {file.parent for file in (files if dtype is not None else added.changes)}
+        self.files: dict[Path, WeightFile] = {
+            file: header for file, header in files.items() if file.parent in folders
+        }
+        # What will be added to the metadata is not known yet; it is about a thousand bytes.
+        self.rewritings = {file: self._rewriting(file, {}) for file in self.files}
+        self.others = FolderFiles((), (), ())
+        if path.is_dir():
+            self.others = folder_files(path, self.files.keys())
+        self._written = 0
+        self._total = sum(rewriting.data_size for rewriting in self.rewritings.values())
+
+    @property
+    def size(self) -> int:
+        copied = (self.path / below for below in self.others.copied)
+        rewritten = sum(rewriting.size for rewriting in self.rewritings.values())
+        return rewritten + sum(file.stat().st_size for file in copied)
+
+    def say_notes(self) -> None:
+        """What the user should know of the model and of the LoRAs."""
+        notes = list(self.opened.notes)
+        for lora in self.added.loras:
+            if lora.unmatched:
+                what = f"{len(lora.unmatched)} of its tensors belong to no layer of this model"
+                name = lora.source.path.name
+                kind = f"{kind}: " if (kind := describe(lora.unmatched)) else ""
+                notes.append(f"{name}: {what} and have no effect ({kind}{_some(lora.unmatched)})")
+        for file, header in self.files.items():
+            if header.pickle is not None:
+                what = "is a pickle, of which a safetensors file is written"
+                notes.append(f"{file.name} {what}; the training program's state is left out")
+            if any(name.startswith("model_ema.") for name in header.shapes):
+                notes.append(f"{file.name}: its averaged weights (model_ema) stay without the LoRA")
+        if self.others.left_out:
+            names = _some([str(below) for below in self.others.left_out])
+            notes.append(f"left out, for they would still be the old weights: {names}")
+        for note in notes:
+            self._observer(Notice("warning", note))
+
+    def write(self, out: Path, *, hashes: bool) -> None:
+        digests = {
+            file: sha256_of(file, self._observer, self._controls) if hashes else None
+            for file in self.files
+        }
+        for file, digest in digests.items():
+            own = self.files[file].metadata
+            made = baked_metadata(file, own, self.added.loras, digest)
+            self.rewritings[file] = self._rewriting(file, made)
+        if not self.path.is_dir():
+            (rewriting,) = self.rewritings.values()
+            self._write_file(rewriting, out)
+            return
+        with atomic_folder(out) as folder:
+            self._write_folder(folder)
+
+    def _rewriting(self, file: Path, metadata: Mapping[str, str]) -> Rewriting:
+        changes = self.added.changes.get(file, {})
+        return Rewriting(self.files[file], changes, self.dtype, metadata)
+
+    def _write_folder(self, folder: Path) -> None:
+        sizes: dict[str, int] = {}
+        for file, rewriting in self.rewritings.items():
+            below = file.relative_to(self.path)
+            self._write_file(rewriting, folder / below.with_name(new_name(below.name)))
+            sizes[new_name(below.name)] = rewriting.data_size
+        for below in self.others.indexes:
+            text = (self.path / below).read_text(encoding="utf-8")
+            write_text(folder / below.with_name(new_name(below.name)), new_index(text, sizes))
+        for below in self.others.copied:
+            if self._controls.stopping:
+                raise Stopped("stopped; nothing was written")
+            (folder / below).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path / below, folder / below)
+
+    def _write_file(self, rewriting: Rewriting, out: Path) -> None:
+        rewriting.write(out, self._controls, self._count)
+
+    def _count(self, size: int) -> None:
+        self._written += size
+        self._observer(Progress("baking, MB", self._written // _MB, self._total // _MB))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

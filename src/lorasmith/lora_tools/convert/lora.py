@@ -1,0 +1,327 @@
+"""A LoRA file in other programs' names, another precision, or with a picture in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lorasmith.adapters.file import LoraFile, file_hashes, load_lora
+from lorasmith.core.errors import LoraFileError, Problem
+from lorasmith.core.events import Controls
+from lorasmith.core.files import TensorBytes, safetensors_chunks, write_chunks
+from lorasmith.formats.key_styles import style_of, styled_name
+from lorasmith.formats.kohya_keys import kohya_names
+from lorasmith.lora_tools.convert import round_trip as way_back
+from lorasmith.lora_tools.convert.cloneofsimo import is_numbered, read_numbered
+from lorasmith.lora_tools.convert.peft_config import diffusers_settings
+from lorasmith.lora_tools.convert.result import Conversion, until_stopped
+from lorasmith.lora_tools.convert.round_trip import RawFile, read_raw, record, restore
+from lorasmith.lora_tools.family import lora_family, naming_family
+from lorasmith.lora_tools.inspect.thumbnail import KEY as PREVIEW_KEY
+from lorasmith.lora_tools.lora_file import LoraModule, group_modules
+from lorasmith.lora_tools.outputs import carried_metadata, check_space
+from lorasmith.tensors.files import all_finite, as_bytes
+
+# Rounding these would change what the file does, and they are small.
+_LENGTHS = ("dora_scale", "lora_magnitude_vector", "lora_magnitude_vector.weight")
+_EXACT = ("alpha", *_LENGTHS)
+_MOST_LEFT_OUT = 1 << 20
+_SHOWN = 5
+
+
+def convert_lora(
+    source: Path,
+    out: Path,
+    *,
+    style: str | None = None,
+    dtype: torch.dtype | None = None,
+    preview: str | None = None,
+    dry_run: bool = False,
+    controls: Controls | None = None,
+) -> Conversion:
+    """Write ``source`` as ``out`` in another style.
+
+    Where nothing is lost, the new file keeps what is needed to write the old one again, byte for
+    byte, and going back does so; see :mod:`lorasmith.lora_tools.convert.round_trip`.
+
+    Args:
+        style: one of :data:`lorasmith.formats.key_styles.WRITTEN`; None keeps the names.
+        dtype: round to this; None keeps the numbers.
+        preview: a data URL to embed.
+        dry_run: write nothing.
+
+    Raises:
+        LoraFileError: the file is no LoRA, is damaged, holds numbers that cannot be written, or
+            the style has no names for its layers or types.
+        Stopped: asked to stop; nothing is written.
+    """
+    wish = _Wish(style, dtype, preview)
+    if is_numbered(source):
+        file, notes = read_numbered(source)
+        wish = _Wish(style or "kohya", dtype, preview)
+        made = _made(file, source, wish, "cloneofsimo", None, notes)
+    else:
+        raw = _raw(source)
+        file = load_lora(source)
+        exact = _as_it_was(raw, style) if raw is not None and wish.keeps_numbers else None
+        if raw is not None and exact is not None:
+            _check_sound(file, source)
+            made = _Made(style_of(raw.header.tensors), style_of(exact.data), exact=exact)
+        else:
+            made = _made(file, source, wish, style_of(file.tensors), raw)
+    size = sum(len(chunk) for chunk in made.chunks())
+    problems = check_space(out, size)
+    if problems:
+        raise LoraFileError(problems)
+    if not dry_run:
+        write_chunks(out, until_stopped(made.chunks(), controls))
+    return Conversion(
+        out, "lora", made.before, made.after, made.count, size, made.notes, made.exact is not None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What :func:`convert_lora` is asked for."""
+
+    style: str | None
+    dtype: torch.dtype | None
+    preview: str | None
+
+    @property
+    def keeps_numbers(self) -> bool:
+        """Only names are to change, so that the way back can be kept."""
+        return self.dtype is None and self.preview is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A converted file, not yet written: an earlier one as it was, or tensors and metadata."""
+
+    before: str
+    after: str
+    notes: tuple[str, ...] = ()
+    exact: RawFile | None = None
+    content: Mapping[str, TensorBytes] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return len(self.content if self.exact is None else self.exact.data)
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        if self.exact is not None:
+            yield from self.exact.chunks()
+        else:
+            yield from safetensors_chunks(self.content, self.metadata)
+
+
+def _made(
+    file: LoraFile,
+    source: Path,
+    wish: _Wish,
+    before: str,
+    raw: RawFile | None,
+    notes: Sequence[str] = (),
+) -> _Made:
+    """
+    Args:
+        raw: the file's bytes, for the way back; None where there is none.
+    """
+    style = wish.style
+    if style is None and before in ("diffusers", "peft"):
+        style = "diffusers"  # Its alphas are not among its tensors.
+    new = _renamed(file, source, style)
+    kept = raw if wish.keeps_numbers else None
+    if kept is not None and all(old == now for old, now in new.names.items()):
+        return _Made(before, before, exact=kept)
+    metadata = {**carried_metadata(file.metadata), **new.metadata}
+    if wish.preview is not None:
+        metadata[PREVIEW_KEY] = wish.preview
+    content = as_bytes(_rounded(new.tensors, wish.dtype, source))
+    hashes = file_hashes(content, metadata)
+    metadata |= hashes
+    if kept is not None and _holds(content, kept, new.names):
+        digest = hashes["sshs_model_hash"]
+        metadata[way_back.KEY] = record(kept, new.names, metadata, digest)
+    told = (*notes, *new.notes)
+    return _Made(before, style or before, told, content=content, metadata=metadata)
+
+
+def _check_sound(file: LoraFile, source: Path) -> None:
+    """
+    Raises:
+        LoraFileError: modules are malformed, or hold NaN or infinity.
+    """
+    problems = group_modules(file.tensors, str(source), file.metadata)[2]
+    if problems:
+        raise LoraFileError(problems[:_SHOWN])
+    _rounded(file.tensors, None, source)
+
+
+def _raw(source: Path) -> RawFile | None:
+    """The file's bytes, where it is a safetensors file that can be written again from them."""
+    try:
+        raw = read_raw(source)
+    except (ValueError, OSError):
+        return None  # A pickle, or damaged: reading it in earnest tells.
+    size = 8 + len(raw.start) + sum(len(data) for data in raw.data.values())
+    return raw if size == source.stat().st_size else None
+
+
+def _as_it_was(raw: RawFile, style: str | None) -> RawFile | None:
+    """The file itself, or one that it was made from, where that has the wanted style already."""
+    found: RawFile | None = raw
+    while found is not None:
+        if style is None or _is_named_in(style, found):
+            return found
+        found = restore(found)
+    return None
+
+
+def _is_named_in(style: str, file: RawFile) -> bool:
+    """Whether all names are what the style has, and not what some program also takes for it."""
+    names = file.header.tensors
+    if style_of(names) != style:
+        return False
+    if style == "comfy":
+        return all(name.startswith(("diffusion_model.", "text_encoders.")) for name in names)
+    keys = kohya_names(names, file.header.metadata) if style == "kohya" else {}
+    return all(name == f"{key}.{declared}" for name, (key, declared) in keys.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Renamed:
+    """
+    Args:
+        tensors: under their new names.
+        names: old name -> new one, None for what is left out.
+        metadata: what the style keeps there.
+    """
+
+    tensors: dict[str, Tensor]
+    names: dict[str, str | None]
+    metadata: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def _renamed(file: LoraFile, source: Path, style: str | None) -> _Renamed:
+    """
+    Raises:
+        LoraFileError: modules are malformed, or the style has no names for them.
+    """
+    modules, unmatched, problems = group_modules(file.tensors, str(source), file.metadata)
+    if problems:
+        raise LoraFileError(problems[:_SHOWN])
+    if style is None:
+        return _Renamed(dict(file.tensors), {name: name for name in file.tensors})
+    found = lora_family(modules, unmatched, file.metadata)
+    family = naming_family(found, modules, style) if modules else None
+    if family is None:
+        what = f"is for {found.title}: {found.why}" if modules else "has no layer of a known name"
+        raise _error(source, what, f"no other names are known for it: leave out --to {style}")
+    keys = kohya_names(file.tensors, file.metadata)
+    names = {
+        name: styled_name(key, declared, style, family) for name, (key, declared) in keys.items()
+    }
+    _check_all_named(names, modules, source, style)
+    tensors = {
+        now: _shaped(file.tensors[name], keys[name][1], now, modules[keys[name][0]])
+        for name, now in names.items()
+        if now is not None
+    }
+    tensors |= {name: file.tensors[name] for name in unmatched}
+    notes = []
+    if unmatched:
+        some = ", ".join(unmatched[:3])
+        notes.append(f"{len(unmatched)} tensors belong to no layer and keep their names: {some}")
+    metadata = diffusers_settings(modules.values(), family) if style == "diffusers" else {}
+    return _Renamed(tensors, {**names, **{name: name for name in unmatched}}, metadata, notes)
+
+
+def _check_all_named(
+    names: Mapping[str, str | None], modules: Mapping[str, LoraModule], source: Path, style: str
+) -> None:
+    """
+    Raises:
+        LoraFileError: the style has no names for a type that is among the modules.
+    """
+    inputs = [module.key for module in modules.values() if module.decomposed_by_input]
+    if style == "diffusers" and inputs:
+        what = (
+            f"{inputs[0]}: its DoRA lengths are of the layer's inputs; diffusers knows those of "
+            "outputs alone, and the ones cannot be made of the others exactly"
+        )
+        raise _error(source, what, "choose kohya or comfy, or bake it into the base model")
+    unnamed = [name for name, now in names.items() if now is None and not name.endswith(".alpha")]
+    if not unnamed:
+        return
+    types = sorted({module.algorithm for module in modules.values()} - {"lora", "dora"})
+    what = f"{style} has no name for {unnamed[0]}" + (f" ({', '.join(types)})" if types else "")
+    todo = "choose kohya or comfy"
+    if all(_has_low_rank(module) for module in modules.values()):
+        todo = f"make a LoRA of it with `lorasmith resize`, or {todo}"
+    raise _error(source, what, todo)
+
+
+def _has_low_rank(module: LoraModule) -> bool:
+    """Whether `lorasmith resize` takes it."""
+    names = module.tensors.keys()
+    whole = module.algorithm == "full" and "diff_b" not in names
+    return whole or module.algorithm in ("lora", "dora", "loha", "lokr")
+
+
+def _shaped(tensor: Tensor, declared: str, name: str, module: LoraModule) -> Tensor:
+    """DoRA's lengths in the style's shape: peft has a vector of them for a Linear layer."""
+    if declared != "dora_scale":
+        return tensor
+    lengths = module.tensors["dora_scale"]
+    if name.endswith("dora_scale"):
+        return lengths
+    return lengths.reshape(1, -1, 1, 1) if lengths.ndim == 4 else lengths.flatten()
+
+
+def _rounded(
+    tensors: Mapping[str, Tensor], dtype: torch.dtype | None, source: Path
+) -> dict[str, Tensor]:
+    """
+    Raises:
+        LoraFileError: a number is NaN or infinite, or too large for ``dtype``.
+    """
+    new: dict[str, Tensor] = {}
+    problems = []
+    for name, tensor in tensors.items():
+        rounds = dtype is not None and tensor.is_floating_point() and not name.endswith(_EXACT)
+        new[name] = tensor.to(dtype) if rounds else tensor
+        if not all_finite(new[name]):
+            if all_finite(tensor):
+                largest, kind = float(tensor.abs().max()), str(dtype).removeprefix("torch.")
+                what, todo = f"{largest:.3g} is beyond {kind}", "choose bf16 or fp32"
+            else:
+                what, todo = "holds NaN or infinity", "the file is broken; get another version"
+            problems.append(Problem(str(source), f"{name}: {what}", todo))
+    if problems:
+        rest = len(problems) - _SHOWN
+        more = [Problem(str(source), f"{rest} more tensors are so")] if rest > 0 else []
+        raise LoraFileError([*problems[:_SHOWN], *more])
+    return new
+
+
+def _holds(
+    content: Mapping[str, TensorBytes], raw: RawFile, names: Mapping[str, str | None]
+) -> bool:
+    """Whether every byte of ``raw`` is in the converted file, or small enough to stand in its
+    header."""
+    left_out = sum(len(raw.data[n]) for n in raw.data if n in names and names[n] is None)
+    return left_out <= _MOST_LEFT_OUT and all(
+        name in names and ((now := names[name]) is None or content[now].data == data)
+        for name, data in raw.data.items()
+    )
+
+
+def _error(path: Path, what: str, todo: str) -> LoraFileError:
+    return LoraFileError(Problem(str(path), what, todo))

@@ -1,0 +1,208 @@
+"""What ``inspect`` finds: plain values, written as JSON as they stand. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lorasmith.formats.hashes import FileHashes
+from lorasmith.lora_tools.family import LoraFamily
+
+FORMAT = 1
+"""Of the JSON. Raised when a name goes or changes its meaning; names may be added at any time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleReport:
+    """One adapted layer.
+
+    Args:
+        key: kohya's, whatever style the file has.
+        block: BASE for text encoders, IN00 to OUT11.
+        group: one of :data:`lorasmith.formats.unet_layers.GROUPS`, or "other".
+        norm: Frobenius norm of the weight's change at strength 1; None where it depends on the
+            base model's weight, or is no number.
+        precision: "F16", …; several with " " between them.
+        dead: it changes nothing.
+        finite: it holds neither NaN nor infinity.
+    """
+
+    key: str
+    part: str
+    block: str
+    group: str
+    algorithm: str
+    rank: int
+    alpha: float | None
+    norm: float | None
+    precision: str
+    numbers: int
+    dead: bool
+    finite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many of a family's layers of one kind the file adapts."""
+
+    part: str
+    group: str
+    adapted: int
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBy:
+    """Whether a program reads the file, and why: "yes" (exactly), "partly" (the rest is left out),
+    "wrong" (it changes weights otherwise), "no", or "untried"."""
+
+    program: str
+    reads: str
+    why: str
+
+
+# A tag in so many of a folder's captions is taken to be what triggers the LoRA.
+NEARLY_ALL = 0.9
+MOST_TRIGGERS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that a LoRA was trained on.
+
+    Args:
+        tags: captions by tag, the most frequent first.
+        pictures, repeats: None where the file does not say.
+        reg: of regularisation pictures: they show what the LoRA is not about.
+    """
+
+    name: str
+    tags: dict[str, int]
+    pictures: int | None = None
+    repeats: int | None = None
+    reg: bool = False
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Tags of (nearly) all of its captions; none of regularisation pictures."""
+        if self.reg:
+            return ()
+        most = self.pictures or max(self.tags.values(), default=0)
+        # A folder of another kind may have the same name, and its tags are among these.
+        common = [tag for tag, n in self.tags.items() if NEARLY_ALL * most <= n <= most]
+        return tuple(common[:MOST_TRIGGERS])
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """
+    Args:
+        triggers: what to write into a prompt: the file's own trigger phrase, or else the tags that
+            (nearly) all captions of a training folder have.
+        said: the triggers are the file's own words.
+        folders: of its training.
+    """
+
+    triggers: tuple[str, ...] = ()
+    said: bool = False
+    folders: tuple[Folder, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoraReport:
+    """
+    Args:
+        path: as it was given.
+        size: of the file, in bytes.
+        container: "safetensors" or "pickle".
+        style: whose names the tensors have, see :mod:`lorasmith.formats.key_styles`.
+        types: modules by type of adapter.
+        sizes: (rank, alpha, modules), the most frequent first.
+        blocks: Frobenius norm of all changes of a block, of those blocks that have any.
+        precision: bytes by safetensors dtype name.
+        training: what the metadata says of it: name -> words.
+        unmatched: tensors that belong to no layer.
+        problems: what is malformed.
+        unread: modules of types that are not read here, with what they are.
+        tensor_hash: 32 hex digits of names, shapes and numbers, whatever the order and metadata.
+        preview: a picture is embedded.
+    """
+
+    kind: ClassVar[str] = "lora"
+
+    path: Path
+    size: int
+    container: str
+    style: str
+    family: LoraFamily
+    types: dict[str, int]
+    sizes: tuple[tuple[int, float, int], ...]
+    coverage: tuple[Coverage, ...]
+    blocks: dict[str, float]
+    norm: float
+    precision: dict[str, int]
+    dead: tuple[str, ...]
+    not_finite: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    problems: tuple[str, ...]
+    unread: tuple[str, ...]
+    words: Words
+    training: dict[str, str]
+    read_by: tuple[ReadBy, ...]
+    hashes: FileHashes
+    tensor_hash: str
+    preview: bool
+    modules: tuple[ModuleReport, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointReport:
+    """
+    Args:
+        family: "sd1", "sd2" or "sdxl".
+        summary: of its architecture, for people.
+        prediction: "epsilon" or "v".
+        precision: bytes by safetensors dtype name.
+        parameters: numbers by part of the model.
+        ema: averaged weights that it holds beside the model's own.
+        baked: what was merged into it, as its metadata says.
+        hashes: None where the checkpoint is a folder.
+    """
+
+    kind: ClassVar[str] = "checkpoint"
+
+    path: Path
+    size: int
+    container: str
+    family: str
+    summary: str
+    prediction: str
+    zero_terminal_snr: bool
+    native_resolution: int
+    precision: dict[str, int]
+    parameters: dict[str, int]
+    ema: int
+    baked: tuple[str, ...]
+    notes: tuple[str, ...]
+    hashes: FileHashes | None
+    preview: bool
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def as_json(report: LoraReport | CheckpointReport) -> dict[str, Any]:
+    """The report as JSON's own values; what is no number becomes null."""
+    values: dict[str, Any] = _plain(asdict(report))
+    return {"format": FORMAT, "kind": report.kind, **values}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,100 @@
+"""The nearest Kronecker product to a matrix (Van Loan and Pitsianis 1993), as a LoKr.
+
+D (O, I[, kh, kw]) ≈ w1 ⊗ w2 with w1 (A, B), w2 (C, E[, kh, kw]), O = A C and I = B E. Put each of
+D's A x B blocks into a row: the product becomes the rank-one matrix vec(w1) vec(w2)ᵀ, and the
+nearest one is that of the largest singular value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lorasmith.adapters.types.lokr import factorization
+from lorasmith.lora_tools.linalg.randomized_svd import LowRank, Wanted, low_rank, squared_norm
+
+_ONE = Wanted(rank=1)
+
+
+@dataclass(frozen=True, slots=True)
+class KroneckerProduct:
+    """D ≈ w1 ⊗ w2.
+
+    Args:
+        w1: (A, B).
+        w2: (C, E[, kh, kw]), or None where it is low-rank itself:
+        w2_low_rank: w2 as (C, E kh kw).
+        total: ‖D‖², squared Frobenius norm.
+        residual: ‖D - w1 ⊗ w2‖², measured.
+    """
+
+    w1: Tensor
+    w2: Tensor | None
+    w2_low_rank: LowRank | None
+    total: float
+    residual: float
+
+    @property
+    def rank(self) -> int:
+        """Of w2, where it has one; otherwise 0."""
+        return 0 if self.w2_low_rank is None else self.w2_low_rank.rank
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Under LyCORIS' names; ``alpha`` is for the caller."""
+        if self.w2_low_rank is None:
+            assert self.w2 is not None
+            return {"lokr_w1": self.w1, "lokr_w2": self.w2}
+        return {
+            "lokr_w1": self.w1,
+            "lokr_w2_a": self.w2_low_rank.up,
+            "lokr_w2_b": self.w2_low_rank.down,
+        }
+
+
+def kronecker_shapes(
+    shape: tuple[int, ...], factor: int, rank: int | None
+) -> dict[str, tuple[int, ...]]:
+    """Of the tensors that :func:`nearest_kronecker` makes of a change of ``shape``, at most."""
+    outputs, inputs, *kernel = shape
+    (a, c), (b, e) = (factorization(side, factor) for side in (outputs, inputs))
+    size = math.prod(kernel)
+    if rank is None or rank >= max(c, e) / 2:
+        return {"lokr_w1": (a, b), "lokr_w2": (c, e, *kernel)}
+    return {"lokr_w1": (a, b), "lokr_w2_a": (c, rank), "lokr_w2_b": (rank, e * size)}
+
+
+def nearest_kronecker(
+    change: Tensor, factor: int, wanted: Wanted, generator: torch.Generator
+) -> KroneckerProduct:
+    """The nearest product of LyCORIS' sizes for ``factor``, w2 at the rank that is wanted of it.
+
+    w2 stays whole where a rank would save nothing, by LyCORIS' rule: from half of its longer side.
+
+    Args:
+        change: (O, I[, kh, kw]) float32, finite and not all zero. **It is overwritten.**
+        factor: how LyCORIS divides each side, see
+            :func:`~lorasmith.adapters.types.lokr.factorization`.
+        wanted: rank of w2, or the share of w2's norm to retain.
+    """
+    outputs, inputs, *kernel = change.shape
+    size = math.prod(kernel)
+    (a, c), (b, e) = (factorization(side, factor) for side in (outputs, inputs))
+    blocks = change.view(a, c, b, e * size).transpose(1, 2)  # (A, B, C, E kh kw)
+    rows = blocks.reshape(a * b, c * e * size).clone()
+    total = squared_norm(change.flatten(1))
+    best = low_rank(rows, _ONE, generator)
+    w1, w2 = best.up.reshape(a, b), best.down.reshape(c, e * size)
+    small = None
+    if wanted.rank is None or wanted.rank < max(c, e) / 2:
+        small = low_rank(w2.clone(), wanted, generator)
+        if small.rank >= max(c, e) / 2:
+            small = None
+        else:
+            w2 = small.up @ small.down
+    blocks -= w1[:, :, None, None] * w2
+    residual = squared_norm(change.flatten(1))
+    whole = w2.reshape(c, e, *kernel) if small is None else None
+    return KroneckerProduct(w1, whole, small, total, residual)

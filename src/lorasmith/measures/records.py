@@ -1,0 +1,116 @@
+"""What is measured of a snapshot, and the file in the run's folder that keeps it. Torch-free."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorasmith.core.files import parse_json, write_json
+
+# Raised when a number comes to mean something else, so that old files are measured anew.
+VERSION = 1
+
+STRENGTHS = (0.6, 1.0, 1.4)
+LOW, FULL, HIGH = (f"{strength:.1f}" for strength in STRENGTHS)
+# Of each drawing: enough to see what it shows; the run's own number where that is smaller.
+DRAWING_STEPS = 12
+# Names of the drawings' files, by strength; and of those without the trigger.
+KINDS = {f"{strength:.1f}": f"at-{strength:.1f}" for strength in STRENGTHS}
+PLAIN = "plain"
+# What is measured of a snapshot: its predictions, and each kind of drawings.
+PARTS = 2 + len(KINDS)
+# Stands for numbers that are none, which JSON cannot write: a snapshot that has diverged.
+DIVERGED = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """The numbers of one snapshot. Strengths are keys "0.6", "1.0", "1.4".
+
+    Loss is the mean squared error of the predictions on fixed noise, each picture and timestep
+    counting the same, as a change since the base model in shares of the base model's: -0.8 is a
+    fifth of it.
+
+    Args:
+        loss: by strength, of the held-out pictures if the run has any, else of training pictures.
+        by_picture: the same at 1.0 of each picture, to compare snapshots picture by picture.
+        training, held_out: of either kind at 1.0; ``None`` where nothing is held out.
+        plain_moved: how far the predictions of prompts without the trigger have moved, in mean
+            squares, as a share of how far those of the training pictures have. ``None`` without a
+            trigger.
+        plain_loss: change of the loss on pictures that the base model drew of those prompts.
+        likeness: of drawings with the trigger to the training pictures, by strength: 0 is the base
+            model's, 1 as like as these are to each other.
+        diversity: mean distance between these drawings, as a share of that between training
+            pictures.
+        copying: distance of a drawing's layout to the nearest training picture, as a share of that
+            between training pictures. Small is a copy.
+        plain_drawings: distance of drawings without the trigger from the base model's of the same
+            seed, as a share of that between two of these: 0 the same picture, 1 another one.
+        norms: Frobenius norm of the weight change by part, "unet" and "text_encoder".
+        seconds: what measuring took.
+    """
+
+    loss: dict[str, float]
+    by_picture: list[float]
+    training: float
+    held_out: float | None
+    plain_moved: float | None
+    plain_loss: float | None
+    norms: dict[str, float]
+    likeness: dict[str, float] = field(default_factory=dict)
+    diversity: float | None = None
+    copying: float | None = None
+    plain_drawings: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def drawn(self) -> bool:
+        """Whether pictures were drawn."""
+        return bool(self.likeness)
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready, rounded to what means something."""
+        return {name: _rounded(value) for name, value in dataclasses.asdict(self).items()}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+class MeasuresFile:
+    """``measures.json``: the measures of each snapshot that was measured, by its file's bytes.
+
+    Args:
+        folder: of measures with the same pictures, prompts and noise; is made when written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / "measures.json"
+        self._known = self._read()
+
+    def get(self, fingerprint: str) -> Measures | None:
+        return self._known.get(fingerprint)
+
+    def put(self, fingerprint: str, measures: Measures) -> None:
+        """Write at once, so that nothing is measured twice after Ctrl-C."""
+        self._known[fingerprint] = measures
+        snapshots = {key: known.record() for key, known in self._known.items()}
+        write_json(self._path, {"version": VERSION, "snapshots": snapshots})
+
+    def _read(self) -> dict[str, Measures]:
+        try:
+            content = parse_json(self._path.read_text(encoding="utf-8"))
+            if content["version"] != VERSION:
+                return {}
+            return {key: Measures(**record) for key, record in content["snapshots"].items()}
+        # It holds nothing that cannot be measured again.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}

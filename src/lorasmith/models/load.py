@@ -1,0 +1,254 @@
+"""Base models from disk.
+
+:func:`load_model` builds the modules without memory, then fills them weight by weight from the
+file, straight into the wanted precision, so its peak is about one model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from lorasmith.core.errors import CheckpointError, Problem, quantity
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.families.base import Config, TextEncoderSpec
+from lorasmith.models.families.table import Architecture, check_clip_skip
+from lorasmith.models.layout import canonical_shape
+from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
+from lorasmith.models.placement import WHOLE, Keeper, UNetSaving
+from lorasmith.models.weights import read_weights
+
+NAMED = 5  # how many weights an error names before it only counts
+
+
+def load_model(
+    source: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    vae: str | Path | None = None,
+    family: str = "auto",
+    prediction: str = "auto",
+    zero_terminal_snr: bool | Literal["auto"] = "auto",
+    clip_skip: int = 1,
+    max_tokens: int = 75,
+    vae_dtype: torch.dtype = torch.float32,
+) -> DiffusionModel:
+    """Load a base model, frozen.
+
+    Args:
+        source: see :func:`lorasmith.models.open.open_checkpoint`.
+        dtype: of UNet and text encoder, whatever the file stores.
+        vae: a VAE to use instead of the model's own.
+        family, prediction, zero_terminal_snr: the user's word, see there.
+        clip_skip, max_tokens: see :class:`~lorasmith.models.diffusion_model.DiffusionModel`.
+        vae_dtype: of the VAE; float16 overflows in Stable Diffusion's.
+
+    Raises:
+        CheckpointError: it is missing, damaged, unsafe, of another family, not whole, or holds
+            NaN; every weight that is missing, misshapen or too many is counted, the first named.
+    """
+    opened = open_checkpoint(
+        source,
+        vae=vae,
+        family=family,
+        prediction=prediction,
+        zero_terminal_snr=zero_terminal_snr,
+    )
+    loading = Loading(
+        opened,
+        dtype=dtype,
+        device=device,
+        clip_skip=clip_skip,
+        max_tokens=max_tokens,
+        vae_dtype=vae_dtype,
+    )
+    loading.fill(*opened.architecture.known_as.parts)
+    return loading.model
+
+
+class Loading:
+    """A model that is filled part by part, for those who need its parts one after the other.
+
+    Args:
+        opened: the checkpoint; checked here.
+        saving: how the UNet's weights are kept.
+
+    Raises:
+        CheckpointError: as :func:`load_model`, but for numbers that are read later.
+    """
+
+    def __init__(
+        self,
+        opened: OpenedCheckpoint,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        clip_skip: int = 1,
+        max_tokens: int = 75,
+        vae_dtype: torch.dtype = torch.float32,
+        saving: UNetSaving = WHOLE,
+    ) -> None:
+        self.opened, self.dtype, self.vae_dtype, self.saving = opened, dtype, vae_dtype, saving
+        notes = [*opened.notes, *check_clip_skip(opened.architecture, clip_skip, opened.source)]
+        self._modules = empty_modules(opened.architecture)
+        check_weights(opened, self._modules)
+        self.model = assemble(
+            opened.architecture, self._modules, dtype, device,
+            clip_skip=clip_skip, max_tokens=max_tokens, notes=notes,
+        )  # fmt: skip
+
+    def fill(self, *parts: str) -> None:
+        """Read the weights of these parts from the file, each onto its device at once.
+
+        Raises:
+            CheckpointError: a file is damaged, or holds NaN.
+        """
+        for part in parts:
+            module, device = self._modules[part], self.model.device
+            fill_buffers(module, device)
+            dtype = self.vae_dtype if part == "vae" else self.dtype
+            keeper = Keeper(module, self.saving, device) if part == "unet" else None
+            for name, tensor in read_weights(part, self.opened.weights[part], dtype, device):
+                if self.model.memory_format == torch.channels_last and tensor.ndim == 4:
+                    tensor = tensor.contiguous(memory_format=torch.channels_last)
+                if keeper is None or not keeper.take(name, tensor):
+                    set_weight(module, name, tensor)
+            if keeper is not None:
+                self.model.notes += tuple(keeper.notes)
+
+
+def assemble(
+    architecture: Architecture,
+    modules: Mapping[str, Any],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    **options: Any,
+) -> DiffusionModel:
+    """The model of these modules, by part name; ``options`` are those of the class."""
+    return DiffusionModel(
+        unet=modules["unet"],
+        vae=modules["vae"],
+        text_encoders={part: modules[part] for part in architecture.known_as.parts[2:]},
+        architecture=architecture,
+        dtype=dtype,
+        device=device,
+        **options,
+    )
+
+
+def exchange_vae(
+    model: DiffusionModel,
+    source: str | Path,
+    vae: str | Path | None,
+    *,
+    family: str = "auto",
+    prediction: str = "auto",
+    zero_terminal_snr: bool | Literal["auto"] = "auto",
+) -> None:
+    """Give a model another VAE, without reading its other weights again.
+
+    Args:
+        source, family, prediction, zero_terminal_snr: what ``model`` was loaded with.
+        vae: ``None`` is the model's own.
+
+    Raises:
+        CheckpointError: see :func:`load_model`.
+    """
+    opened = open_checkpoint(
+        source,
+        vae=vae,
+        family=family,
+        prediction=prediction,
+        zero_terminal_snr=zero_terminal_snr,
+    )
+    modules = empty_modules(opened.architecture)
+    check_weights(opened, modules)
+    module = modules["vae"]
+    stored = opened.weights["vae"]
+    for name, tensor in read_weights("vae", stored, model.vae_dtype, model.device):
+        set_weight(module, name, tensor)
+    fill_buffers(module, model.device)
+    model.vae = module.eval().to(memory_format=model.memory_format)
+    model.architecture = opened.architecture
+
+
+def empty_modules(architecture: Architecture) -> dict[str, Any]:
+    """UNet, VAE and text encoder by part name, on the meta device: shapes without memory."""
+    specs = architecture.known_as.text_encoders
+    with torch.device("meta"):
+        return {
+            "unet": UNet2DConditionModel(**architecture.unet),
+            "vae": AutoencoderKL(**architecture.vae),
+            **{
+                spec.part: empty_text_encoder(spec, config)
+                for spec, config in zip(specs, architecture.texts, strict=True)
+            },
+        }
+
+
+def empty_text_encoder(spec: TextEncoderSpec, config: Config) -> CLIPTextModel:
+    """A text encoder, with its projection as a module of its own where it has one."""
+    text_encoder = CLIPTextModel(CLIPTextConfig(**config, attn_implementation="sdpa"))
+    if spec.projected:
+        text_encoder.text_projection = nn.Linear(
+            config["hidden_size"], config["projection_dim"], bias=False
+        )
+    return text_encoder
+
+
+def check_weights(opened: OpenedCheckpoint, modules: Mapping[str, nn.Module]) -> None:
+    """Compare what the file has with what the modules want, before anything is read.
+
+    Raises:
+        CheckpointError: weights are missing, too many or of another shape.
+    """
+    problems = []
+    extra = [name for _, name in opened.unknown]
+    for part in opened.architecture.known_as.parts:
+        wanted = {name: tuple(p.shape) for name, p in modules[part].named_parameters()}
+        found = opened.weights[part]
+        missing = [f"{part} {name}" for name in wanted if name not in found]
+        extra += [stored.place.name for name, stored in found.items() if name not in wanted]
+        misshapen = []
+        for name in wanted.keys() & found.keys():
+            stored = found[name]
+            place = stored.place
+            shape = canonical_shape(part, name, stored.file.shapes[place.name], place)
+            if shape != wanted[name]:
+                misshapen.append(f"{place.name} is {list(shape)}, not {list(wanted[name])}")
+        problems += _count(opened.source, "missing", missing)
+        problems += _count(opened.source, "of the wrong shape", sorted(misshapen))
+    problems += _count(opened.source, "too many", extra)
+    if problems:
+        raise CheckpointError(problems)
+
+
+def _count(source: str, what: str, names: list[str]) -> list[Problem]:
+    if not names:
+        return []
+    listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    todo = "the file is damaged, or is not a plain Stable Diffusion model"
+    return [Problem(source, f"{quantity(len(names), 'weight', 'is')} {what}: {listed}", todo)]
+
+
+def set_weight(module: nn.Module, name: str, tensor: Tensor) -> None:
+    """Make ``tensor`` itself, frozen, the parameter called ``name``."""
+    path, _, leaf = name.rpartition(".")
+    parameter = nn.Parameter(tensor, requires_grad=False)
+    module.get_submodule(path).register_parameter(leaf, parameter)
+
+
+def fill_buffers(module: nn.Module, device: torch.device | str) -> None:
+    """Fill what no file stores: CLIP's position numbers."""
+    for name, buffer in list(module.named_buffers()):
+        assert name.endswith("position_ids"), f"no value known for the buffer {name}"
+        path, _, leaf = name.rpartition(".")
+        numbers = torch.arange(buffer.shape[-1], device=device).expand(buffer.shape)
+        setattr(module.get_submodule(path), leaf, nn.Buffer(numbers, persistent=False))

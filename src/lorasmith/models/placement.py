@@ -1,0 +1,84 @@
+"""How a UNet's frozen weights are kept: whole or in fewer bits, on the device or in main memory.
+
+Only layers inside the UNet's blocks are kept otherwise, and of them only Linear layers and
+convolutions: first and last convolution, the embeddings of time and size, norms and biases are
+small, and what they lose all others would inherit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lorasmith.models.memory import blocks_by_weight, unet_blocks, within
+from lorasmith.tensors.offload import Courier, hold
+
+# 4 bits are made for the many weights of Linear layers; convolutions are fewer and lose more.
+PACKING_OF: Mapping[str, tuple[str, str]] = {
+    "whole": ("whole", "whole"), "fp8": ("fp8", "fp8"), "nf4": ("nf4", "fp8"),
+}  # fmt: skip
+"""Packings of Linear layers and of convolutions, by the name of the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class UNetSaving:
+    """
+    Args:
+        packing: "whole", "fp8" (e4m3) or "nf4".
+        away: how many blocks' weights stay in main memory, the heaviest first.
+    """
+
+    packing: str = "whole"
+    away: int = 0
+
+
+WHOLE = UNetSaving()
+
+
+class Keeper:
+    """Takes those weights of a UNet that are kept otherwise, one at a time as they are read."""
+
+    def __init__(self, unet: nn.Module, saving: UNetSaving, device: torch.device) -> None:
+        self._unet, self._packings = unet, PACKING_OF[saving.packing]
+        self._blocks = unet_blocks(unet)
+        self._away = blocks_by_weight(unet)[: saving.away]
+        self._courier = Courier(device) if self._away else None
+
+    def take(self, name: str, weight: Tensor) -> bool:
+        """Put ``weight`` in its place if it is to be held; whether it was."""
+        path, _, leaf = name.rpartition(".")
+        if leaf != "weight" or not within(path, self._blocks):
+            return False
+        layer = self._unet.get_submodule(path)
+        if not isinstance(layer, nn.Linear | nn.Conv2d):
+            return False
+        packing = self._packings[isinstance(layer, nn.Conv2d)]
+        away = within(path, self._away)
+        if packing == "whole" and not away:
+            return False
+        held = hold(self._unet, path, weight, packing)
+        if away and self._courier is not None:
+            held.held.send_away(self._courier)
+        return True
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about how it went."""
+        if self._courier is None or not self._courier.unlocked:
+            return []
+        text = (
+            f"the system locked no memory for {self._courier.unlocked / 1e9:.1f} GB of the "
+            "offloaded weights: they come to the GPU more slowly, and the program waits for each "
+            "(offload fewer blocks)"
+        )
+        return [text]
+
+
+def keep(unet: nn.Module, saving: UNetSaving, device: torch.device) -> None:
+    """Keep a UNet's weights as ``saving`` says: of one that is there already."""
+    keeper = Keeper(unet, saving, device)
+    for name, parameter in list(unet.named_parameters()):
+        keeper.take(name, parameter.detach())

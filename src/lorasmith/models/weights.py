@@ -1,0 +1,150 @@
+"""Tensors out of weight files, one at a time, so that a model is never in memory twice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorasmith.core.errors import CheckpointError, quantity
+from lorasmith.formats.pickle_header import PICKLE_ERRORS, state_dict_of, stubs
+from lorasmith.models.layout import Place, canonical_shape
+from lorasmith.models.open import AGAIN, StoredWeight
+from lorasmith.models.weight_file import WeightFile
+from lorasmith.tensors.files import load_torch_file
+
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+
+
+def read_weights(
+    part: str, weights: dict[str, StoredWeight], dtype: torch.dtype, device: torch.device | str
+) -> Iterator[tuple[str, Tensor]]:
+    """Each weight of a part by its canonical name, in ``dtype`` on ``device``, in file order.
+
+    Raises:
+        CheckpointError: a file is damaged, stores weights in a type that is no number we know,
+            or holds NaN or infinity (all such weights are named).
+    """
+    by_file: dict[Path, tuple[WeightFile, list[str]]] = {}
+    for name, stored in weights.items():
+        by_file.setdefault(stored.file.path, (stored.file, []))[1].append(name)
+    broken: list[str] = []
+    for file, names in by_file.values():
+        reader = _at_offsets if file.tensors is not None else _pickled
+        order: dict[str, list[str]] = {}
+        for name in names:
+            order.setdefault(weights[name].place.name, []).append(name)
+        for stored_name, raw in reader(file, order, dtype):
+            # Always a copy of what is mapped, so that the map can be let go of.
+            converted = raw.to(dtype, copy=file.tensors is None)
+            if not is_finite(converted):
+                broken.append(f"{stored_name} ({_why_not_finite(raw, dtype)})")
+            for name in order[stored_name]:
+                place = weights[name].place
+                tensor = placed(converted, place)
+                if tensor is not converted:  # so that the rest can be let go of
+                    tensor = tensor.clone(memory_format=torch.contiguous_format)
+                shape = canonical_shape(part, name, tuple(raw.shape), place)
+                yield name, tensor.reshape(shape).to(device)
+        if broken:
+            some = ", ".join(broken[:3])
+            what = f"{quantity(len(broken), 'weight', 'is')} not usable numbers: {some}"
+            todo = "the file is broken, or made for higher precision: get another version of it"
+            raise CheckpointError.of(file.path, what, todo)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor has neither NaN nor infinity, in one pass and without a mask."""
+    if tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def _why_not_finite(stored: Tensor, dtype: torch.dtype) -> str:
+    values = stored.float()
+    if is_finite(values):
+        return f"up to {values.abs().max().item():.3g}, too large for {str(dtype)[6:]}"
+    return "NaN" if bool(values.isnan().any()) else "infinity"
+
+
+def _at_offsets(
+    file: WeightFile, names: Iterable[str], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """Read at its offset rather than mapped: no page of the file then counts as our memory, and
+    replacing the file while a run goes on cannot change the model.
+
+    A tensor that is not of ``dtype`` already is only good until the next one: they share memory.
+    """
+    assert file.tensors is not None
+    shared = torch.empty(0, dtype=torch.uint8)
+    infos = sorted(((file.tensors[name], name) for name in names), key=lambda item: item[0].begin)
+    with said_plainly(file.path), open(file.path, "rb") as handle:
+        for info, name in infos:
+            if info.dtype not in DTYPES:
+                raise CheckpointError.of(
+                    file.path,
+                    f"{name} is stored as {info.dtype}, which is not a kind of weight known here",
+                    "choose a float32, float16, bfloat16 or float8 version",
+                )
+            size = info.end - info.begin
+            if DTYPES[info.dtype] == dtype:
+                data = torch.empty(size, dtype=torch.uint8)
+            else:
+                if shared.numel() < size:
+                    shared = torch.empty(size, dtype=torch.uint8)
+                data = shared[:size]
+            handle.seek(info.begin)
+            if size and handle.readinto(data.numpy().data) != size:
+                raise CheckpointError.of(file.path, f"cut short at {name}", AGAIN)
+            yield name, data.view(DTYPES[info.dtype]).reshape(info.shape)
+
+
+def _pickled(
+    file: WeightFile, names: Iterable[str], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    state = load_state(file)
+    for name in names:
+        tensor = state[name]
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise CheckpointError.of(file.path, f"{name} is not a tensor of weights", AGAIN)
+        yield name, tensor.detach()
+
+
+def load_state(file: WeightFile) -> dict[str, Any]:
+    """The state dict of a torch file, through torch's own safe reader, which builds tensors and
+    calls nothing; memory-mapped where the file's format can be.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    assert file.pickle is not None
+    assert not file.pickle.dangerous
+    todo = f"{AGAIN}, or get the .safetensors version of this model"
+    with said_plainly(file.path, todo):
+        value = load_torch_file(file.path, mapped=True, known=stubs(file.pickle))
+    return state_dict_of(value)
+
+
+@contextlib.contextmanager
+def said_plainly(path: Path, todo: str = AGAIN) -> Iterator[None]:
+    """What goes wrong while ``path`` is read becomes a CheckpointError."""
+    try:
+        yield
+    except (OSError, RuntimeError, *PICKLE_ERRORS) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError.of(path, f"cannot be read: {reason}", todo) from error
+
+
+def placed(stored: Tensor, place: Place) -> Tensor:
+    """The part of a stored tensor that ``place`` means, a view of it."""
+    if place.third is not None:
+        return stored.chunk(3)[place.third]
+    return stored.t() if place.transposed else stored

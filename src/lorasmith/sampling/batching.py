@@ -1,0 +1,241 @@
+"""Requests made ready to be drawn: checked, parsed, sized, and which can share a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from lorasmith.core.errors import Problem, PromptError, UserError, quantity
+from lorasmith.core.events import Notice, Observer
+from lorasmith.core.files import is_utf8
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.families.table import check_clip_skip
+from lorasmith.prompts.parse import Prompt, parse_prompt
+from lorasmith.prompts.wildcards import Wildcards
+from lorasmith.sampling.conditioning import PromptEncoder
+from lorasmith.sampling.denoise import Pass, full_pass, partial_pass
+from lorasmith.sampling.guidance import Guided
+from lorasmith.sampling.img2img import check_pictures, init_size
+from lorasmith.sampling.lora_library import LoraShelf
+from lorasmith.sampling.request import MAX_SIZE, PictureRequest, check_values
+from lorasmith.sampling.samplers import find_sampler
+
+
+def check_request(request: PictureRequest, wildcards: Wildcards | None = None) -> list[Problem]:
+    """Everything wrong with a request that can be seen without a model or a LoRA file."""
+    texts = {"prompt": request.prompt, "negative": request.negative}
+    odd = [
+        Problem(name, "is not text in UTF-8") for name, text in texts.items() if not is_utf8(text)
+    ]
+    if odd:
+        return odd
+    try:
+        request = with_wildcards(request, wildcards or Wildcards())
+    except PromptError as error:
+        return error.problems
+    problems = [
+        *_problems_of(lambda: parse_prompt(request.prompt)),
+        *_problems_of(lambda: _parse_negative(request.negative)),
+        *_problems_of(lambda: _check_sampler(request)),
+        *check_values(request),
+    ]
+    if not problems:
+        problems += _problems_of(lambda: check_pictures(request))
+    return problems
+
+
+def with_wildcards(request: PictureRequest, wildcards: Wildcards) -> PictureRequest:
+    """The request with what its prompts leave to chance drawn by its seed.
+
+    Raises:
+        PromptError: wildcards name each other without an end.
+    """
+    prompt = wildcards.expand(request.prompt, request.seed)
+    negative = wildcards.expand(request.negative, request.seed, "negative")
+    return replace(request, prompt=prompt, negative=negative)
+
+
+def _problems_of(check: Callable[[], object]) -> list[Problem]:
+    try:
+        check()
+    except UserError as error:
+        return error.problems
+    return []
+
+
+def _check_sampler(request: PictureRequest) -> None:
+    sampler = find_sampler(request.sampler, request.schedule)
+    if request.steps > sampler.max_steps:
+        what = (
+            f"{sampler.title} takes at most {quantity(sampler.max_steps, 'step')}, "
+            f"not {request.steps}"
+        )
+        raise PromptError.of("steps", what)
+    if request.eta and not sampler.takes_eta:
+        raise PromptError.of("eta", f"{sampler.title} has no eta", "leave it out, or take DDIM")
+
+
+def _parse_negative(text: str) -> Prompt:
+    prompt = parse_prompt(text, negative=True)
+    if prompt.loras:
+        raise PromptError.of(
+            prompt.loras[0].source,
+            "a LoRA in the negative prompt",
+            "move it to the prompt; it works on both",
+        )
+    return prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request, ready to run.
+
+    Args:
+        index: its place among the requests.
+        request: with the size of the first pass, and what its prompts leave to chance drawn.
+        guidance_key: see :meth:`lorasmith.sampling.guidance.Guided.batch_key`.
+        width, height: of the first pass, px.
+        final_size: of the last pass, px.
+        passes: one, or two with hires fix.
+    """
+
+    index: int
+    request: PictureRequest
+    guided: Guided
+    guidance_key: tuple[object, ...]
+    width: int
+    height: int
+    final_size: tuple[int, int]
+    passes: tuple[Pass, ...]
+
+    @property
+    def batch_key(self) -> tuple[object, ...]:
+        """Jobs with equal keys can share a call of the denoiser."""
+        request = self.request
+        return (
+            self.guided.prompt.loras,
+            request.clip_skip,
+            tuple(
+                (each.sampler.name, each.sampler.schedule, each.steps, each.skip, each.eta)
+                for each in self.passes
+            ),
+            self.width,
+            self.height,
+            request.init is None,
+            request.inpaint,
+            request.hires,
+            *self.guidance_key,
+        )
+
+
+def prepare(
+    encoder: PromptEncoder,
+    requests: Sequence[PictureRequest],
+    shelf: LoraShelf,
+    wildcards: Wildcards,
+    observer: Observer,
+) -> list[Job]:
+    """Jobs of all requests; a prompt that many share is parsed and tokenized once.
+
+    Raises:
+        PromptError: with everything that is wrong in any request.
+    """
+    model = encoder.model
+    problems = [problem for request in requests for problem in check_request(request, wildcards)]
+    for clip_skip in dict.fromkeys(request.clip_skip or 1 for request in requests):
+        problems += _problems_of(
+            lambda n=clip_skip: check_clip_skip(model.architecture, n, "clip_skip")  # type: ignore[misc]
+        )
+    if problems:
+        raise PromptError(dict.fromkeys(problems))
+    requests = [with_wildcards(request, wildcards) for request in requests]
+    prompts = {text: parse_prompt(text) for text in {r.prompt: None for r in requests}}
+    negatives = {
+        text: _parse_negative(text) for text in dict.fromkeys(r.negative for r in requests)
+    }
+    problems = shelf.check(tag for prompt in prompts.values() for tag in prompt.loras)
+    if problems:
+        raise PromptError(problems)
+    for note in dict.fromkeys(note for prompt in prompts.values() for note in prompt.notes):
+        observer(Notice("warning", note))
+    jobs = []
+    for index, request in enumerate(requests):
+        width, height = fitting_size(model, request)
+        guided = Guided(prompts[request.prompt], negatives[request.negative], request.cfg)
+        jobs.append(
+            Job(
+                index,
+                replace(request, width=width, height=height),
+                guided,
+                guided.batch_key(encoder, request.steps),
+                width,
+                height,
+                _final_size(model, request, width, height),
+                passes_of(request),
+            )
+        )
+    _say_rounding(model, requests, jobs, observer)
+    return jobs
+
+
+def passes_of(request: PictureRequest) -> tuple[Pass, ...]:
+    """The passes that make the picture."""
+    sampler = find_sampler(request.sampler, request.schedule)
+    share = 1.0 if request.init is None else request.denoise
+    first = partial_pass(sampler, request.steps, share, request.eta)
+    if request.hires is None:
+        return (first,)
+    steps = request.hires.steps or request.steps
+    return first, full_pass(sampler, steps, request.hires.denoise, request.eta)
+
+
+def fitting_size(model: DiffusionModel, request: PictureRequest) -> tuple[int, int]:
+    """Width and height in pixels: the request's, else its picture's, else the model's own,
+    rounded to the nearest that the model can do."""
+    native = model.architecture.native_resolution
+    own = init_size(request) or (native, native)
+    return _rounded(model, request.width or own[0], request.height or own[1])
+
+
+def _final_size(
+    model: DiffusionModel, request: PictureRequest, width: int, height: int
+) -> tuple[int, int]:
+    """Of the last pass.
+
+    Raises:
+        PromptError: that is more than a picture may have.
+    """
+    scale = request.hires.scale if request.hires else 1.0
+    size = _rounded(model, width * scale, height * scale)
+    if max(size) > MAX_SIZE:
+        what = f"a picture of {size[0]}x{size[1]} px is too large"
+        raise PromptError.of("size", what, f"the most is {MAX_SIZE} px a side")
+    return size
+
+
+def _rounded(model: DiffusionModel, width: float, height: float) -> tuple[int, int]:
+    multiple = model.architecture.size_multiple
+    w, h = (max(1, math.floor(side / multiple + 0.5)) * multiple for side in (width, height))
+    return w, h
+
+
+def _say_rounding(
+    model: DiffusionModel,
+    requests: Sequence[PictureRequest],
+    jobs: Sequence[Job],
+    observer: Observer,
+) -> None:
+    said = set()
+    for request, job in zip(requests, jobs, strict=True):
+        own = init_size(request) or (job.width, job.height)
+        asked = request.width or own[0], request.height or own[1]
+        if asked != (job.width, job.height) and asked not in said:
+            said.add(asked)
+            observer(
+                Notice(
+                    "warning",
+                    f"size {asked[0]}x{asked[1]} became {job.width}x{job.height}: this model "
+                    f"takes multiples of {model.architecture.size_multiple}",
+                )
+            )

@@ -1,0 +1,213 @@
+"""Pictures of captions: regularisation pictures for a dataset, candidates to grow it with.
+
+Each picture stands beside its caption in a folder that training can use as it is. What is there
+already is not drawn again, so a stopped command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lorasmith.core.errors import Problem, PromptError
+from lorasmith.data.captions import join_tags, split_tags
+from lorasmith.data.layout import FolderSpec, find_folders
+from lorasmith.data.scan import Picture, scan
+from lorasmith.prompts.lora_tags import take_tags
+from lorasmith.sampling.request import PictureRequest
+
+# Where the caption goes in a prompt that is given for all.
+PLACE = "{caption}"
+_NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
+_BRACKET = re.compile(r"\\.|[()\[\]]")
+_TAG_HEAD = re.compile(r"<([A-Za-z]\w*):(?=[^<>]*>)")
+_KEYWORD = re.compile(r"\b(?:AND|BREAK)\b")
+# sd-scripts' options in a file of prompts, and the request's fields.
+_OPTIONS: dict[str, tuple[str, type]] = {
+    "n": ("negative", str),
+    "w": ("width", int),
+    "h": ("height", int),
+    "d": ("seed", int),
+    "s": ("steps", int),
+    "l": ("cfg", float),
+    "ss": ("sampler", str),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture to be made for a caption.
+
+    Args:
+        path: where the picture goes; its caption goes beside it.
+        caption: what a training is told.
+    """
+
+    request: PictureRequest
+    path: Path
+    caption: str
+
+    @property
+    def caption_path(self) -> Path:
+        return self.path.with_suffix(".txt")
+
+
+def drawings_of_dataset(
+    folder: Path,
+    base: PictureRequest,
+    out: Path,
+    *,
+    template: str = PLACE,
+    without: Sequence[str] = (),
+    count: int = 1,
+) -> list[Drawing]:
+    """One picture, or ``count``, for each picture of a dataset that has a caption.
+
+    The folders of the dataset are those of ``out``, with the same repeats and names less the
+    ``without``, so that a regularisation picture is used as often as its original. Seeds count up
+    from that of ``base``: equal seeds under like captions make like pictures.
+
+    Args:
+        folder: in any layout that training reads; its regularisation pictures are left out.
+        base: everything but prompt and seed.
+        template: the prompt, with ``{caption}`` where the caption goes.
+        without: words that are taken out of captions, such as a LoRA's trigger.
+
+    Raises:
+        DatasetError: the folder is not there or holds no picture.
+        PromptError: no picture has a caption, or the template has no place for it.
+    """
+    if PLACE not in template:
+        what = f'the prompt "{template}" has no place for the captions'
+        raise PromptError.of("PROMPT", what, f"write {PLACE} where each goes, or leave it out")
+    specs = [spec for spec in find_folders(folder) if not spec.reg]
+    found = scan(specs)
+    found.require_usable()
+    captioned = [picture for picture in found.pictures if picture.caption is not None]
+    if not captioned:
+        raise PromptError.of(folder, "no picture has a caption", "tag them first")
+    drawings: list[Drawing] = []
+    for picture in captioned:
+        # Of several lines training uses the first, unless it is told to draw one.
+        caption = stripped((picture.caption or "").split("\n")[0], without)
+        prompt = template.replace(PLACE, escaped(caption))
+        place = out / out_folder(specs, picture, without)
+        for number in range(count):
+            seed = base.seed + len(drawings)
+            suffix = f"-{number + 1:02d}" if count > 1 else ""
+            path = place / f"{picture.path.stem}{suffix}.png"
+            request = replace(base, prompt=prompt, seed=seed)
+            drawings.append(Drawing(request, path, caption))
+    return _apart(drawings)
+
+
+def _apart(drawings: list[Drawing]) -> list[Drawing]:
+    """Pictures of one name in one folder (a.jpg and a.png) get names of their own."""
+    taken: dict[Path, int] = {}
+    apart = []
+    for drawing in drawings:
+        number = taken.get(drawing.path, 0)
+        taken[drawing.path] = number + 1
+        path = drawing.path
+        if number:
+            path = path.with_stem(f"{path.stem}~{number + 1}")
+        apart.append(replace(drawing, path=path))
+    return apart
+
+
+def out_folder(specs: Sequence[FolderSpec], picture: Picture, without: Sequence[str]) -> str:
+    """``REPEATS_NAME`` of a picture's folder."""
+    spec = specs[picture.folder]
+    numbered = _NUMBERED.fullmatch(spec.path.resolve().name)
+    name = stripped(numbered[2], without) if numbered else ""
+    return f"{spec.repeats}_{name or 'reg'}"
+
+
+def stripped(caption: str, without: Sequence[str], separator: str = ",") -> str:
+    """The caption without some words; tags of which nothing is left go too."""
+    if not without:
+        return caption
+    words = "|".join(re.escape(word) for word in sorted(without, key=len, reverse=True))
+    bare = re.sub(rf"(?<!\w)(?:{words})(?!\w)", "", caption, flags=re.IGNORECASE)
+    tags = (re.sub(r"\s+", " ", tag).strip() for tag in split_tags(bare, separator))
+    return join_tags((tag for tag in tags if tag), separator)
+
+
+def escaped(caption: str) -> str:
+    """The caption as a prompt that means it to the letter: brackets weigh nothing.
+
+    Wildcards and choices are drawn all the same.
+    """
+    # To the text encoder neither the space nor the case makes a difference.
+    caption = _TAG_HEAD.sub(r"<\1 :", caption)
+    caption = _KEYWORD.sub(lambda m: m[0].lower(), caption)
+    return _BRACKET.sub(lambda m: m[0] if len(m[0]) == 2 else "\\" + m[0], caption)
+
+
+def shared_tags(drawings: Sequence[Drawing]) -> list[str]:
+    """Tags that every caption has: a trigger word is one of them."""
+    if len(drawings) < 2:
+        return []
+    first, *others = (split_tags(drawing.caption) for drawing in drawings)
+    return [tag for tag in first if all(tag in other for other in others)]
+
+
+def drawings_of_file(
+    path: Path, base: PictureRequest, out: Path, *, count: int = 1
+) -> list[Drawing]:
+    """One picture, or ``count``, for each line of a file of prompts.
+
+    Blank lines and lines that begin with ``#`` do not count. sd-scripts' options at a line's end
+    are read: ``--n`` (negative), ``--w``, ``--h``, ``--d`` (seed), ``--s`` (steps), ``--l`` (CFG),
+    ``--ss`` (sampler).
+
+    Raises:
+        PromptError: the file cannot be read, holds no prompt, or a line has another option.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError.of(path, "cannot be read as text", "give a UTF-8 file") from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise PromptError.of(path, "holds no prompt", "write one a line")
+    problems: list[Problem] = []
+    drawings: list[Drawing] = []
+    for number, line in lines:
+        prompt, options = _with_options(line, f"{path}:{number}", problems)
+        caption = caption_of(prompt)
+        first = options.pop("seed", base.seed + len(drawings))
+        for turn in range(count):
+            request = replace(base, prompt=prompt, seed=first + turn, **options)
+            suffix = f"-{turn + 1:02d}" if count > 1 else ""
+            drawings.append(Drawing(request, out / f"{number:04d}{suffix}.png", caption))
+    if problems:
+        raise PromptError(problems)
+    return drawings
+
+
+def caption_of(prompt: str) -> str:
+    """What a training is told of a picture of a prompt: all but the tags."""
+    return take_tags(prompt)[0].strip().strip(",").strip()
+
+
+def _with_options(line: str, where: str, problems: list[Problem]) -> tuple[str, dict[str, Any]]:
+    """A line's prompt and what its options say."""
+    prompt, *given = re.split(r"\s+--(?=[a-z]+\s)", line)
+    options: dict[str, Any] = {}
+    for text in given:
+        name, _, value = text.partition(" ")
+        if name not in _OPTIONS:
+            known = ", ".join(f"--{key}" for key in _OPTIONS)
+            problems.append(Problem(where, f"unknown option --{name}", f"known are {known}"))
+            continue
+        field, kind = _OPTIONS[name]
+        try:
+            options[field] = kind(value.strip())
+        except ValueError:
+            problems.append(Problem(where, f"--{name} {value} is no number"))
+    return prompt, options

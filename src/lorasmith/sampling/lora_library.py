@@ -1,0 +1,261 @@
+"""LoRA files by the names that prompts give them, attached for as long as a picture takes.
+
+A tag's strength on a layer is that of its part, times its weight for the layer's block, and 0 in
+steps that it leaves out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from hashlib import file_digest
+from pathlib import Path
+
+from lorasmith.adapters.base import Adapter
+from lorasmith.adapters.blocks import BlockMap
+from lorasmith.adapters.file import load_lora
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.adapters.targets import Target
+from lorasmith.core.errors import Problem, PromptError
+from lorasmith.core.events import Notice, Observer, ignore
+from lorasmith.core.files import read_safetensors_header
+from lorasmith.formats.layer_names import describe
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.prompts.lora_tags import LoraTag
+from lorasmith.prompts.schedule import ALWAYS, StepRange
+
+EXTENSIONS = (".safetensors", ".pt", ".ckpt")
+
+# Networks kept in memory between pictures; a LoRA of a full-size model takes about 150 MB.
+KEPT = 8
+
+
+class AttachedLoras:
+    """The LoRAs of a prompt, in a model.
+
+    Args:
+        text_encoder: changes with what they make of the text encoder's output.
+    """
+
+    def __init__(
+        self, model: DiffusionModel, loras: Sequence[tuple[LoraTag, AdapterNetwork]]
+    ) -> None:
+        blocks = _block_map(model)
+        # What comes and goes in the UNet: when, and adapters with their strengths.
+        self._timed: list[tuple[StepRange, list[tuple[Adapter, float]]]] = []
+        key = []
+        for tag, network in loras:
+            adapters, targets = network.adapters, network.targets
+            strengths = _strengths(tag, targets, blocks)
+            for name, strength in strengths.items():
+                adapters[name].strength = strength
+            unet = [name for name, target in targets.items() if target.part == "unet"]
+            if tag.steps != ALWAYS:
+                self._timed.append(
+                    (tag.steps, [(adapters[name], strengths[name]) for name in unet])
+                )
+            key.append((tag.name, {strengths[name] for name in targets.keys() - set(unet)} - {0.0}))
+        self._on = [True] * len(self._timed)
+        self.text_encoder: Hashable = tuple(
+            (name, frozenset(found)) for name, found in key if found
+        )
+
+    def at(self, step: int, total: int, before: int = 0) -> None:
+        """Make the UNet that of a step; see :meth:`lorasmith.prompts.schedule.StepRange.holds`.
+        Touches nothing that stays as it was."""
+        for index, (steps, adapters) in enumerate(self._timed):
+            on = steps.holds(step, total, before)
+            if on == self._on[index]:
+                continue
+            self._on[index] = on
+            for adapter, strength in adapters:
+                adapter.strength = strength if on else 0.0
+
+
+def _block_map(model: DiffusionModel) -> BlockMap:
+    unet = model.architecture.unet
+    return BlockMap(len(unet["block_out_channels"]), unet["layers_per_block"])
+
+
+def _strengths(tag: LoraTag, targets: Mapping[str, Target], blocks: BlockMap) -> dict[str, float]:
+    """The strength of each adapter, by its key."""
+    parts = {"unet": tag.unet, "text_encoder": tag.text_encoder}
+    weights = tag.blocks
+    return {
+        key: parts[target.part] * (1.0 if weights is None else weights[blocks.block(target)])
+        for key, target in targets.items()
+    }
+
+
+class LoraShelf:
+    """The LoRAs of a folder and its sub-folders; a web UI's ``models/Lora`` for one.
+
+    A name is a file's name with or without its extension, or its path below the folder when two
+    sub-folders hold files of one name, or else the name that its training gave it
+    (``ss_output_name``; a web UI's "alias from file").
+
+    Args:
+        folder: where to look; ``None`` for a shelf without LoRAs.
+        observer: is told what in a file matched nothing, once per file.
+    """
+
+    def __init__(self, folder: Path | None, *, observer: Observer = ignore) -> None:
+        self.folder = folder
+        self._observer = observer
+        self._model: DiffusionModel | None = None
+        self._networks: OrderedDict[Path, AdapterNetwork] = OrderedDict()
+        self._paths: dict[str, list[Path]] = {}
+        self._aliases: dict[str, list[Path]] | None = None
+        self._files: list[Path] = []
+        for path in sorted(folder.rglob("*")) if folder is not None else []:
+            if path.suffix.lower() in EXTENSIONS and path.is_file() and not _is_state(path):
+                self._files.append(path)
+                below = path.relative_to(folder or path)
+                for name in {path.name, path.stem, str(below), str(below.with_suffix(""))}:
+                    self._paths.setdefault(name, []).append(path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The LoRAs of the folder."""
+        return tuple(self._files)
+
+    def add(self, path: Path) -> str:
+        """Know a file that may lie outside of the folder; returns the name to call it by."""
+        for name in (path.stem, f"{path.parent.name}/{path.stem}", path.as_posix()):
+            known = [known.resolve() for known in self._paths.get(name, [])]
+            if known in ([], [path.resolve()]):
+                self._paths.setdefault(name, [path])
+                return name
+        raise AssertionError(path)  # Its whole path is no other file's name.
+
+    def check(self, tags: Iterable[LoraTag]) -> list[Problem]:
+        """What is wrong with the names in ``tags``, each once; reads headers at most."""
+        names = dict.fromkeys(tag.name for tag in tags)
+        return [self._problem(name) for name in names if len(self._found(name)) != 1]
+
+    def find(self, name: str) -> Path:
+        """The file of that name.
+
+        Raises:
+            PromptError: there is none, or more than one; names the nearest, or all.
+        """
+        found = self._found(name)
+        if len(found) != 1:
+            raise PromptError(self._problem(name))
+        return found[0]
+
+    def _found(self, name: str) -> list[Path]:
+        if name in self._paths:
+            return self._paths[name]
+        if self._aliases is None:
+            self._aliases = {}
+            for path in self._files:
+                self._aliases.setdefault(_output_name(path), []).append(path)
+        return self._aliases.get(name, []) if name else []
+
+    def _problem(self, name: str) -> Problem:
+        where = f"<lora:{name}>"
+        if self.folder is None:
+            return Problem(where, "no LoRA folder is set", "say where it is with --lora-dir")
+        found = self._found(name)
+        if found:
+            names = [str(path.relative_to(self.folder)) for path in found]
+            return Problem(
+                where, f"{len(found)} files have this name", f"write one of {', '.join(names)}"
+            )
+        stems = {path.stem.lower(): path.stem for path in self._files}
+        nearest = get_close_matches(name.lower(), stems, n=1)
+        if nearest:
+            todo = f"did you mean {stems[nearest[0]]}?"
+        elif stems:
+            shown = sorted(stems.values())
+            todo = f"it holds {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}"
+        else:
+            todo = "the folder holds no .safetensors file"
+        return Problem(where, f"there is no such LoRA in {self.folder}", todo)
+
+    @contextlib.contextmanager
+    def attached(self, model: DiffusionModel, tags: Sequence[LoraTag]) -> Iterator[AttachedLoras]:
+        """``model`` with the LoRAs of ``tags`` at their strengths; as before afterwards.
+
+        Raises:
+            PromptError: a name is unknown, or two names are of one file.
+            LoraFileError: a file is damaged or belongs to another family of models.
+        """
+        used = [tag for tag in tags if tag.unet or tag.text_encoder]
+        paths = [self.find(tag.name) for tag in used]
+        for index, path in enumerate(paths):
+            if path in paths[:index]:
+                other = used[paths.index(path)].name
+                what = f"is the same file as <lora:{other}>"
+                raise PromptError.of(used[index].source, what, "write one tag with one strength")
+        loras = [(tag, self._network(model, path)) for tag, path in zip(used, paths, strict=True)]
+        with contextlib.ExitStack() as stack:
+            for _, network in loras:
+                network.attach()
+                stack.callback(network.detach)
+            yield AttachedLoras(model, loras)
+
+    def _network(self, model: DiffusionModel, path: Path) -> AdapterNetwork:
+        if model is not self._model:
+            self._model = model
+            self._networks.clear()
+        network = self._networks.get(path)
+        if network is None:
+            tensors = load_lora(path).tensors
+            network = AdapterNetwork.load(tensors, model.adapter_roots(), where=str(path))
+            self._report(path, network)
+            self._networks[path] = network
+            # One more than is kept may be in use: a prompt can name any number.
+            while len(self._networks) > KEPT:
+                self._networks.popitem(last=False)
+        self._networks.move_to_end(path)
+        return network
+
+    def _report(self, path: Path, network: AdapterNetwork) -> None:
+        unmatched = network.report.unmatched
+        if unmatched:
+            shown = ", ".join(unmatched[:3]) + (", …" if len(unmatched) > 3 else "")
+            if kind := describe(unmatched):
+                shown = f"{kind}: {shown}"
+            self._observer(
+                Notice(
+                    "warning",
+                    f"{path.name}: {len(unmatched)} of its tensors belong to no layer of this "
+                    f"model and have no effect ({shown})",
+                )
+            )
+
+
+def _output_name(path: Path) -> str:
+    """The name that a file's training gave it, or ""."""
+    try:
+        return read_safetensors_header(path).metadata.get("ss_output_name", "")
+    except (ValueError, OSError):  # a pickle, or damaged: loading it says so
+        return ""
+
+
+def _is_state(path: Path) -> bool:
+    """A training's state, which runs keep beside their LoRAs."""
+    return path.parent.name == "state" and path.name.startswith("step-")
+
+
+def short_hash(path: Path) -> str:
+    """The 12 hex digits by which web UIs know a LoRA: SHA-256 of what follows the header."""
+    try:
+        stored = read_safetensors_header(path).metadata.get("sshs_model_hash")
+    except ValueError:  # a pickle: web UIs hash the whole file
+        return _sha256_from(path, 0)[:12]
+    if stored:
+        return stored[:12]
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    return _sha256_from(path, 8 + length)[:12]
+
+
+def _sha256_from(path: Path, start: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file_digest(file, "sha256").hexdigest()

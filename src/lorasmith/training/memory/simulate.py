@@ -1,0 +1,252 @@
+"""A run's model, adapters and step on the meta device, and what they would take on a real one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.config.optimizers import optimizer_facts
+from lorasmith.config.schema import TrainSettings
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.families.table import Architecture
+from lorasmith.models.load import assemble, empty_modules, fill_buffers
+from lorasmith.models.memory import blocks_by_activations, unet_blocks
+from lorasmith.models.placement import UNetSaving, keep
+from lorasmith.tensors.offload import AHEAD, bytes_away
+from lorasmith.training.memory.flops import MemoryEstimate, values_beside
+from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
+from lorasmith.training.objective import MicroBatch, build_objective
+from lorasmith.training.optim import FlatGroup, cast_at_once, flat_groups
+from lorasmith.training.setup.network import make_network
+
+META = torch.device("meta")
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a memory plan must know of the pictures and of what stays on the device.
+
+    Args:
+        width, height: of the largest bucket, in pixels.
+        micro_batch: width, height and number of the samples whose step needs most.
+        drawn: width and height of pictures that are drawn on the way, and how many at once.
+        text, vae: whether text encoders and VAE stay there for the steps.
+        channels_last: whether convolutions are laid out so.
+    """
+
+    width: int
+    height: int
+    micro_batch: tuple[int, int, int]
+    drawn: tuple[int, int, int] | None
+    text: bool
+    vae: bool
+    channels_last: bool
+
+
+def unet_saving(settings: TrainSettings) -> UNetSaving:
+    asked = settings.train.base_precision
+    return UNetSaving("whole" if asked == "auto" else asked, settings.performance.offload_blocks)
+
+
+def checkpointed(
+    asked: bool | int | Literal["auto"], unet: nn.Module, needed: int = 0
+) -> list[str] | None:
+    """The UNet's blocks that are computed twice, ``None`` for nothing at all.
+
+    Args:
+        asked: ``train.gradient_checkpointing``.
+        needed: how many it takes where that is "auto".
+    """
+    blocks = blocks_by_activations(unet)
+    count = needed if asked == "auto" else len(blocks) if asked is True else int(asked)
+    return blocks[:count] or None
+
+
+class EmptyRun:
+    """The model that a run would have, without numbers.
+
+    Args:
+        dtype: of the frozen weights and activations.
+        needed: as in :func:`checkpointed`.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        architecture: Architecture,
+        dtype: torch.dtype,
+        use: Use,
+        needed: int = 0,
+    ) -> None:
+        self.settings, self.use = settings, use
+        modules = empty_modules(architecture)
+        for part, module in modules.items():
+            # Module's own: diffusers' warns of what does not concern empty weights.
+            nn.Module.to(module, dtype=torch.float32 if part == "vae" else dtype)
+            fill_buffers(module, META)
+        self.model: DiffusionModel = assemble(
+            architecture, modules, dtype, META,
+            clip_skip=settings.model.clip_skip, max_tokens=settings.model.max_tokens,
+        )  # fmt: skip
+        if use.channels_last:
+            self.model.use_channels_last()
+        self.blocks = len(unet_blocks(self.model.unet))
+        blocks = checkpointed(settings.train.gradient_checkpointing, self.model.unet, needed)
+        with LiveBytes():  # For its memory of what was made before: packing is many operations.
+            keep(self.model.unet, unet_saving(settings), META)
+        if blocks:
+            self.model.enable_gradient_checkpointing(blocks)
+        self.network: AdapterNetwork = make_network(
+            settings, architecture, self.model.adapter_roots()
+        )
+        # Of the bare model: an attached adapter would count as part of it.
+        self.sizes = {part: bytes_of(self.model.part(part)) for part in modules}
+        away = bytes_away(self.model.unet)
+        self.away = sum(away)
+        # Weights on their way, which come to a model of empty ones only when they are needed.
+        self.sizes["unet"] += AHEAD * max(away, default=0)
+        self.groups: list[FlatGroup] = flat_groups(
+            settings.optimizer.name,
+            [
+                (group.name, group.parameters, 1.0)
+                for group in self.network.parameter_groups()
+            ],
+            dtype,
+        )  # fmt: skip
+
+    def step(self) -> MemoryEstimate:
+        """A training step of the micro-batch that needs most."""
+        objective = build_objective(self.settings, self.model)
+        width, height, count = self.use.micro_batch
+        shape = (count, *self._latents(width, height))
+        samples = list(range(shape[0]))
+        trains_text = "text_encoder" in self.network.parts()
+
+        def condition() -> Conditioning:
+            if not trains_text:
+                return self._conditioning(shape[0])
+            return self.model.encode_text([""] * shape[0]).sized(torch.zeros(shape[0], 6))
+
+        batch = MicroBatch(
+            torch.zeros(shape), torch.ones(shape), condition, torch.ones(shape[0]), samples
+        )
+
+        def forward() -> Tensor:
+            self.network.begin_step(0, 0, samples, size=shape[-2:], dtype=self.model.dtype)
+            return objective.loss_sum(self.model, batch, 0)
+
+        def run() -> None:
+            with cast_at_once(self.groups):
+                backward(forward())
+
+        with self.network.attached():
+            if self.network.dropout.neuron > 0:
+                forward()  # After a first step all masks are made before the next.
+            peak = peak_bytes(run, self._known())
+        self.network.end_step()
+        return self.step_with(peak)
+
+    def step_with(self, activations: int) -> MemoryEstimate:
+        """A training step whose activations are known."""
+        peak = max(activations, self._update())
+        return self._with_trained("training step", self._resident(), peak)
+
+    def encoding(self, batch: int) -> MemoryEstimate:
+        """The VAE and text encoders alone, pictures being encoded."""
+        pixels = torch.empty(batch, 3, self.use.height, self.use.width, device=META)
+        with torch.no_grad():
+            peak = peak_bytes(lambda: self.model.encode_pictures(pixels), self._known())
+        weights = sum(size for part, size in self.sizes.items() if part != "unet")
+        size = pixels.numel() * pixels.element_size()
+        return MemoryEstimate("encoding pictures", weights, activations=peak + size)
+
+    def denoising(self, what: str, batch: int, width: int, height: int) -> MemoryEstimate:
+        """Calls of the UNet without gradients, for drawing and for measuring."""
+        noisy = torch.empty(batch, *self._latents(width, height), device=META)
+
+        def run() -> Tensor:
+            timesteps = torch.zeros(batch, dtype=torch.int64)
+            return self.model.denoise(noisy, timesteps, self._conditioning(batch))
+
+        with self._drawing():
+            peak = peak_bytes(run, self._known())
+        return self._with_trained(what, self._resident(), peak)
+
+    def decoding(self) -> MemoryEstimate:
+        """One picture that is drawn while training becomes pixels."""
+        assert self.use.drawn is not None
+        width, height, _ = self.use.drawn
+        latents = torch.empty(1, *self._latents(width, height), device=META)
+        with torch.no_grad():
+            peak = peak_bytes(lambda: self.model.decode_latents(latents), self._known())
+        weights = self._resident() + (0 if self.use.vae else self.sizes["vae"])
+        return self._with_trained("drawing pictures", weights, peak)
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        with torch.no_grad(), self.network.attached():
+            yield
+
+    def _latents(self, width: int, height: int) -> tuple[int, int, int]:
+        architecture = self.model.architecture
+        factor = architecture.latent_factor
+        return architecture.latent_channels, height // factor, width // factor
+
+    def _conditioning(self, batch: int) -> Conditioning:
+        architecture, dtype = self.model.architecture, self.model.dtype
+        tokens = self.settings.model.max_tokens + 2
+        width = architecture.unet["cross_attention_dim"]
+        hidden = torch.empty(batch, tokens, width, dtype=dtype, device=META)
+        if not architecture.known_as.sized:
+            return Conditioning(hidden)
+        pooled = torch.empty(batch, pooled_width(architecture), dtype=dtype, device=META)
+        return Conditioning(hidden, pooled, torch.empty(batch, 6, device=META))
+
+    def _known(self) -> list[Tensor]:
+        modules = [*self.model.networks, *self.network.adapters.values()]
+        known = [tensor for module in modules for tensor in tensors_of(module)]
+        away = [t for m in self.model.unet.modules() for t in getattr(m, "away", {}).values()]
+        copies = [group.copy for group in self.groups if group.copy is not None]
+        return [*known, *away, *(group.flat for group in self.groups), *copies]
+
+    def _resident(self) -> int:
+        kept = ["unet"]
+        kept += ["vae"] if self.use.vae else []
+        kept += self.model.text_encoders if self.use.text else []
+        return sum(self.sizes[part] for part in kept)
+
+    def _update(self) -> int:
+        """What the optimizer needs beside its state: about two copies of its largest tensor, but
+        for those that go over a tensor once."""
+        facts = optimizer_facts(self.settings.optimizer.name)
+        if facts.defaults.get("fused") or facts.package == "bitsandbytes":
+            return 0
+        largest = (
+            max(group.flat.numel() for group in self.groups)
+            if facts.elementwise
+            else max(p.numel() for group in self.groups for p in group.members)
+        )
+        return 2 * 4 * largest
+
+    def _with_trained(self, what: str, weights: int, activations: int) -> MemoryEstimate:
+        values = sum(group.flat.numel() for group in self.groups)
+        copies = sum(group.copy.nbytes for group in self.groups if group.copy is not None)
+        return MemoryEstimate(
+            what,
+            weights,
+            8 * values + copies,
+            int(4 * values * values_beside(self.settings)),
+            activations,
+        )
+
+
+def pooled_width(architecture: Architecture) -> int:
+    """Of the pooled embedding that the UNet is told beside six sizes."""
+    sizes = 6 * int(architecture.unet["addition_time_embed_dim"])
+    return int(architecture.unet["projection_class_embeddings_input_dim"]) - sizes

@@ -1,0 +1,292 @@
+"""Those who watch a run: event log, metrics, TensorBoard, Weights & Biases, the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from lorasmith.core.events import (
+    Event,
+    Notice,
+    Observer,
+    Progress,
+    RequestDone,
+    RequestRefused,
+    RolledBack,
+    RunFinished,
+    RunStarted,
+    SampleSaved,
+    SnapshotSaved,
+    StepDone,
+    TroubleFound,
+    ValidationDone,
+)
+from lorasmith.core.progress import ProgressView
+from lorasmith.training.monitoring.validation_view import validation_line, validation_scalars
+from lorasmith.training.runs.folder import RunFolder, drop_lines_after, sample_pattern
+
+
+class JsonLines:
+    """Appends events to ``events.jsonl``, and to ``metrics.jsonl`` the numbers of logged steps and
+    of validation, on lines of their own.
+
+    Progress of preparatory work is for the eye only and stays out.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._events = _appending(folder.events)
+        self._metrics = _appending(folder.metrics)
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, StepDone | Progress):
+            _write_line(self._events, event.record())
+        if isinstance(event, ValidationDone) or (
+            isinstance(event, StepDone) and event.loss is not None
+        ):
+            record = event.record()
+            record.pop("event")
+            record.pop("by_picture", None)  # Too much to draw; it is in the events.
+            _write_line(self._metrics, record)
+        if isinstance(event, RolledBack):
+            # Steps that are done again have one line each; the events tell what was before.
+            self._metrics.close()
+            drop_lines_after(self._folder.metrics, event.step)
+            self._metrics = _appending(self._folder.metrics)
+
+    def close(self) -> None:
+        self._events.close()
+        self._metrics.close()
+
+
+def _appending(path: Path) -> TextIO:
+    return open(path, "a", encoding="utf-8")
+
+
+def _write_line(file: TextIO, record: dict[str, object]) -> None:
+    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    file.flush()
+
+
+class TensorBoard:
+    """The numbers of each logged step as TensorBoard scalars.
+
+    Args:
+        start: first step of this process; scalars of later steps from an earlier one are purged.
+    """
+
+    def __init__(self, folder: RunFolder, start: int) -> None:
+        self._folder = str(folder.tensorboard)
+        self._begin(start)
+
+    def _begin(self, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # a second of imports that some skip
+
+        self._writer = SummaryWriter(self._folder, purge_step=start + 1)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RolledBack):
+            self._writer.close()
+            self._begin(event.step)
+        if isinstance(event, ValidationDone | StepDone):
+            for tag, value in _scalars(event).items():
+                self._writer.add_scalar(tag, value, event.step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """The same numbers, and the sample pictures, as a run of Weights & Biases.
+
+    What goes wrong with that service is said once, and stops no training.
+
+    Args:
+        name: the run's, as its pages show it.
+        run_id: of the run there that this one goes on with; "" begins one.
+        observe: is told what went wrong.
+    """
+
+    def __init__(
+        self, folder: RunFolder, project: str, name: str, run_id: str, observe: Observer
+    ) -> None:
+        self._observe = observe
+        self._run: Any = None
+        self._drawn = (-1, 0)
+        self._failures: tuple[type[Exception], ...] = (
+            ImportError, OSError, RuntimeError, TypeError, ValueError
+        )  # fmt: skip
+        self._try(lambda: self._begin(folder, project, name, run_id))
+
+    def _begin(self, folder: RunFolder, project: str, name: str, run_id: str) -> None:
+        import wandb  # only here: few have it, and it takes a second
+
+        self._failures += (wandb.Error,)
+        self._image = wandb.Image
+        run = wandb.init(
+            project=project,
+            name=name,
+            id=run_id or None,
+            resume="allow",
+            dir=str(folder.path),
+        )
+        # Steps that are done again, after a kill or on the way back from trouble, come again.
+        run.define_metric("*", step_metric="step")
+        self._run = run
+
+    @property
+    def run_id(self) -> str:
+        return "" if self._run is None else str(self._run.id)
+
+    def __call__(self, event: Event) -> None:
+        if self._run is not None and isinstance(event, StepDone | ValidationDone | SampleSaved):
+            self._try(lambda: self._send(event))
+
+    def _send(self, event: StepDone | ValidationDone | SampleSaved) -> None:
+        if isinstance(event, SampleSaved):
+            # By number: its client makes a file's name of what stands here, and prompts are long.
+            self._drawn = (event.step, self._drawn[1] + 1 if self._drawn[0] == event.step else 1)
+            image = self._image(str(event.path), caption=event.prompt)
+            values: Mapping[str, Any] = {f"samples/{self._drawn[1]}": image}
+        else:
+            values = _scalars(event)
+        if values:
+            self._run.log({"step": event.step, **values})
+
+    def _try(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except self._failures as error:
+            self._run = None
+            text = f"Weights & Biases: {str(error) or type(error).__name__}; going on without it"
+            self._observe(Notice("warning", text))
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._try(self._run.finish)
+
+
+def _scalars(event: StepDone | ValidationDone) -> dict[str, float]:
+    """Numbers for curves by name; none of a step that was not read."""
+    if isinstance(event, ValidationDone):
+        scalars: Mapping[str, float | None] = validation_scalars(event)
+    elif event.loss is None:
+        scalars = {}
+    else:
+        scalars = {
+            "loss/step": event.loss,
+            "loss/smoothed": event.smoothed_loss,
+            "norm/gradient": event.grad_norm,
+            "norm/weights": event.weight_norm,
+            "loss_scale": event.loss_scale,
+            "speed/samples_per_second": event.samples_per_second,
+            "memory/bytes": event.memory_bytes,
+            **{f"lr/{group}": rate for group, rate in event.lr.items()},
+            **{f"d*lr/{group}": rate for group, rate in event.d_lr.items()},
+        }
+    return {tag: value for tag, value in scalars.items() if value is not None}
+
+
+class Terminal:
+    """A progress bar with the numbers that a person watches, and a line for what is worth one."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = ProgressView(console)
+        self._drawn = -1
+        self._begin = self._done = self._steps = 0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._begin = self._done = event.start_step
+                self._steps = event.steps
+                self._progress.show("training", event.start_step, event.steps)
+            case Progress():
+                self._progress.show(event.what, event.done, event.total)
+                if event.done >= event.total:
+                    self._progress.end(event.what)
+                    if self._steps and self._done == self._begin:  # Drawn before the first step.
+                        self._progress.show("training", self._begin, self._steps)
+            case StepDone():
+                self._done = event.step
+                self._progress.show("training", event.step, event.steps, _numbers(event))
+            case SampleSaved() if event.step != self._drawn:
+                self._drawn = event.step
+                self._say("samples ", sample_pattern(event.path))
+            case ValidationDone():
+                self._console.print(validation_line(event), highlight=False)
+            case SnapshotSaved():
+                self._say("result  " if event.final else "snapshot", event.path)
+            case Notice():
+                if event.level == "warning":
+                    self._warn(event.text)
+                else:
+                    self._console.print(event.text, highlight=False, markup=False)
+            case TroubleFound():
+                self._warn(event.found)
+            case RolledBack():
+                self._warn(f"back to step {event.step}; going on with {event.change}")
+                self._progress.show("training", event.step, self._steps)
+            case RequestDone():
+                self._console.print(f"done as asked: {event.request}", highlight=False)
+            case RequestRefused():
+                self._warn(f"not done: {event.reason}")
+            case RunFinished():
+                self.close()
+                phases = ", ".join(f"{what} {took:.0f} s" for what, took in event.seconds.items())
+                self._console.print(f"time: {phases}", highlight=False)
+            case _:
+                pass
+
+    def _warn(self, text: str) -> None:
+        self._console.print(text, style="yellow", highlight=False, markup=False)
+
+    def _say(self, what: str, path: Path) -> None:
+        self._console.print(f"{what}  {path}", highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._progress.close()
+
+
+def _numbers(event: StepDone) -> list[str]:
+    if event.smoothed_loss is None:
+        return []
+    rates = {f"{rate:.2g}" for rate in (event.d_lr or event.lr).values()}
+    parts = [f"loss {event.smoothed_loss:.4f}", f"lr {'/'.join(sorted(rates, key=float))}"]
+    if event.samples_per_second is not None:
+        parts.append(f"{event.samples_per_second:.3g} samples/s")
+    return parts
+
+
+class Observers:
+    """All of them as one, closed in the end whatever happened."""
+
+    def __init__(self, members: Sequence[Observer]) -> None:
+        self._members = list(members)
+
+    def add(self, member: Observer) -> None:
+        self._members.append(member)
+
+    def __call__(self, event: Event) -> None:
+        for member in self._members:
+            member(event)
+
+    def __enter__(self) -> Observers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for member in self._members:
+            close = getattr(member, "close", None)
+            if close is not None:
+                close()

@@ -1,0 +1,201 @@
+"""Loss on pictures that are not trained on, and on as many that are, with noise that never changes.
+
+The loss of a training step depends on its noise and timestep far more than on what was learned.
+Here both are functions of the picture's name alone, so that one number can be held against another:
+of another step, another run, another adapter. Every picture counts the same, and nothing is
+weighted. The errors are standard errors over the pictures; those of changes and of the gap's growth
+are of each picture against itself.
+
+Shapes: P pictures, N timesteps of each, C latent channels, h x w latent size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lorasmith.config.sections.validation import ValidationSettings
+from lorasmith.core.events import ValidationDone
+from lorasmith.data.dataset import SampleRef
+from lorasmith.data.holdout import picture_number
+from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.models.diffusion_model import Conditioning
+from lorasmith.tensors.rng import normal_per_sample
+from lorasmith.training.batches import LatentSource, TextSource, size_conditions
+from lorasmith.training.eval_weights import resting
+from lorasmith.training.objective import prediction_error
+from lorasmith.training.setup.validation_split import BATCH, Measured
+from lorasmith.training.step import TrainStep
+
+QUARTERS = 4
+
+
+def even_timesteps(count: int, total: int) -> Tensor:
+    """(count,) int64: the middles of ``count`` equal parts of 0 to ``total - 1``."""
+    return ((torch.arange(count) * 2 + 1) * total) // (2 * count)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Mean squared errors of the prediction, float64 on the CPU.
+
+    Args:
+        held_out: (P, N).
+        training: (Q, N), of the training pictures beside them.
+    """
+
+    held_out: Tensor
+    training: Tensor
+
+
+class Validation:
+    """Measures a trainer's network.
+
+    Args:
+        pictures: what is measured.
+        latents, text: of the dataset in ``pictures``.
+        seed: of the noise; not the run's.
+        timesteps: N.
+    """
+
+    def __init__(
+        self,
+        trainer: TrainStep,
+        pictures: Measured,
+        latents: LatentSource,
+        text: TextSource,
+        schedule: NoiseSchedule,
+        *,
+        seed: int,
+        timesteps: int,
+    ) -> None:
+        self._trainer, self._pictures = trainer, pictures
+        self._latents, self._text, self._schedule = latents, text, schedule
+        self._seed = seed
+        self._timesteps = even_timesteps(timesteps, len(schedule.alphas_cumprod))
+        self._base: Losses | None = None
+        held_out = pictures.dataset.items[: pictures.held_out]
+        self._names = ["/".join(item.picture.path.parts[-2:]) for item in held_out]
+
+    def __call__(self, step: int) -> ValidationDone:
+        """Measure the weights after ``step`` steps as they would be saved.
+
+        Each process takes its share of the pictures, and all get the same result. Training is not
+        disturbed: not a bit of its weights, masks or random numbers changes.
+        """
+        network = self._trainer.network
+        if self._base is None:
+            with network.detached():
+                self._base = self._measure()
+        with resting(self._trainer):
+            # Forgets the dropout of the last step; the next one sets its own.
+            network.end_step()
+            return summarise(step, self._measure(), self._base, self._names)
+
+    @torch.no_grad()
+    def _measure(self) -> Losses:
+        items, processes = self._pictures.dataset.items, self._trainer.processes
+        device = self._trainer.model.device
+        losses = torch.zeros(len(items), len(self._timesteps), device=device)
+        for sample in processes.share(self._pictures.dataset.samples):
+            losses[sample.item] = self._losses(sample)
+        processes.sum_(losses)
+        found = losses.cpu().double()
+        return Losses(found[: self._pictures.held_out], found[self._pictures.held_out :])
+
+    def _losses(self, sample: SampleRef) -> Tensor:
+        """(N,) on the model's device."""
+        dataset, model = self._pictures.dataset, self._trainer.model
+        item = dataset.items[sample.item]
+        view = dataset.view_for(sample, seed=self._seed, epoch=0)
+        mean, _ = self._latents.posterior([sample], [view])
+        condition = self._text.condition([item.caption]).sized(size_conditions([view]))
+        number = picture_number(item.picture)
+        found = []
+        for begin in range(0, len(self._timesteps), BATCH):
+            timesteps = self._timesteps[begin : begin + BATCH]
+            counters = range(begin, begin + len(timesteps))
+            noise = normal_per_sample(
+                mean.shape[1:], self._seed, f"validation/{number}", 0, counters
+            )
+            found.append(
+                prediction_error(
+                    model,
+                    self._schedule,
+                    mean.expand_as(noise),
+                    noise,
+                    timesteps,
+                    Conditioning.cat([condition] * len(timesteps)),
+                )
+            )
+        return torch.cat(found)
+
+
+def build_validation(
+    settings: ValidationSettings,
+    trainer: TrainStep,
+    pictures: Measured | None,
+    sources: tuple[LatentSource, TextSource] | None,
+) -> Validation | None:
+    """``None`` when nothing is held out."""
+    if pictures is None or sources is None:
+        return None
+    return Validation(
+        trainer,
+        pictures,
+        *sources,
+        trainer.objective.schedule,
+        seed=settings.seed,
+        timesteps=settings.timesteps,
+    )
+
+
+def summarise(step: int, now: Losses, base: Losses, names: Sequence[str] = ()) -> ValidationDone:
+    """The numbers that people read, from those of single pictures.
+
+    Args:
+        base: of the base model alone, for the same pictures and noise.
+        names: of the held-out pictures, where they are wanted.
+    """
+    held_out, training = now.held_out.mean(1), now.training.mean(1)
+    held_out_change = held_out - base.held_out.mean(1)
+    training_change = training - base.training.mean(1)
+    values = {
+        "held_out": mean_and_error(held_out),
+        "training": mean_and_error(training),
+        "held_out_change": mean_and_error(held_out_change),
+        "training_change": mean_and_error(training_change),
+    }
+    gap = _difference(values["held_out"], values["training"])
+    growth = _difference(values["held_out_change"], values["training_change"])
+    values |= {"gap": gap, "gap_growth": growth}
+    parts = now.held_out.mean(0).chunk(QUARTERS)
+    return ValidationDone(
+        step,
+        **{name: value for name, (value, _) in values.items()},
+        errors={name: error for name, (_, error) in values.items() if error is not None},
+        quarters=[float(part.mean()) for part in parts],
+        pictures=len(held_out),
+        by_picture=dict(zip(names, held_out.tolist(), strict=True)) if names else {},
+    )
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float | None]:
+    """The mean of (P,) values and its standard error; ``None`` where one value has none."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, None
+    return mean, float(values.std(correction=1)) / math.sqrt(len(values))
+
+
+def _difference(
+    one: tuple[float, float | None], other: tuple[float, float | None]
+) -> tuple[float, float | None]:
+    """Of two means of different pictures."""
+    if one[1] is None or other[1] is None:
+        return one[0] - other[0], None
+    return one[0] - other[0], math.hypot(one[1], other[1])

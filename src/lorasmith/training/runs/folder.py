@@ -1,0 +1,320 @@
+"""The folder of one run: everything that it is, was made from and has produced.
+
+::
+
+    NAME/
+      settings.toml         as resolved; `lorasmith train settings.toml` repeats the run
+      run.json              versions, machine, model and data fingerprints
+      dataset.json, .txt    what the preflight found
+      events.jsonl          every event, one a line
+      metrics.jsonl         the numbers of each logged step
+      tensorboard/          the same numbers for TensorBoard
+      samples/              pictures made while training
+      state/                full training states, the newest two
+      control/              requests to the training while it runs
+      NAME-000001.safetensors …  snapshots        NAME.safetensors  the result
+
+With ``save.layout = "flat"`` it is ``.NAME.lorasmith``, and what other programs look for lies
+beside it, under sd-scripts' names: the LoRA files, and the pictures in ``sample/``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from lorasmith import __version__
+from lorasmith.config.sections.run import Layout
+from lorasmith.core.errors import Problem, RunError
+from lorasmith.core.files import (
+    check_writable,
+    parse_json,
+    read_safetensors_header,
+    write_json,
+    write_text,
+)
+from lorasmith.core.run_paths import find_run_folder, hidden_folder, lora_name, loras_of
+
+# The newest, and the one before in case the newest turns out bad.
+KEPT_STATES = 2
+
+PACKAGES = (
+    *("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow"),
+    "bitsandbytes",  # Its optimizers, and what unpacks NF4 weights on GPUs.
+)
+
+
+class RunFolder:
+    """Paths of a run, and the lock that keeps a second process out of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._lock: TextIO | None = None
+
+    @property
+    def name(self) -> str:
+        return loras_of(self.path)[1]
+
+    @property
+    def loras(self) -> Path:
+        """The folder that its LoRA files lie in."""
+        return loras_of(self.path)[0]
+
+    @property
+    def flat(self) -> bool:
+        """Whether its LoRA files lie beside it, with those of others."""
+        return self.loras != self.path
+
+    @property
+    def handle(self) -> Path:
+        """What users call it by."""
+        return self.loras / self.name if self.flat else self.path
+
+    @property
+    def resume_command(self) -> str:
+        return f"lorasmith train --resume {quoted(self.handle)}"
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "settings.toml"
+
+    @property
+    def info(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def samples(self) -> Path:
+        return self.loras / "sample" if self.flat else self.path / "samples"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def control(self) -> Path:
+        return self.path / "control"
+
+    @property
+    def result(self) -> Path:
+        return self.loras / f"{self.name}.safetensors"
+
+    def epoch_snapshot(self, epoch: int) -> Path:
+        """sd-scripts' name for the file of ``epoch`` (1-based), so that grids find it."""
+        return self.loras / f"{self.name}-{epoch:06d}.safetensors"
+
+    def step_snapshot(self, step: int) -> Path:
+        return self.loras / f"{self.name}-step{step:08d}.safetensors"
+
+    @property
+    def lora_files(self) -> list[Path]:
+        """The snapshots and the result, as far as they are there."""
+        files = sorted(self.loras.glob("*.safetensors"))
+        return [path for path in files if not self.flat or lora_name(path) == self.name]
+
+    def sample(self, step: int, epoch: int | None, index: int, seed: int) -> Path:
+        """The picture of prompt ``index`` after ``step``, which ends ``epoch`` if that is given."""
+        if not self.flat:
+            return self.samples / f"{step:08d}-{index:02d}-{seed}.png"
+        when = f"{step:06d}" if epoch is None else f"e{epoch:06d}"
+        return self.samples / f"{self.name}_{when}_{index:02d}_{seed}.png"
+
+    def drawn_samples(self) -> Iterator[tuple[int, Path]]:
+        """(number of the prompt, picture), the oldest first."""
+        name = rf"{re.escape(self.name)}_e?\d+_" if self.flat else r"\d{8}-"
+        pattern = re.compile(rf"{name}(\d{{2,}})[-_]\d+\.png", re.ASCII)
+        files = self.samples.iterdir() if self.samples.is_dir() else ()
+        found = [(path, match) for path in files if (match := pattern.fullmatch(path.name))]
+        for path, match in sorted(found, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name)):
+            yield int(match[1]), path
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something was trained here, or others' files of this name lie here; a run that
+        failed before its first step left none."""
+        logged = self.metrics.exists() and self.metrics.stat().st_size > 0
+        return logged or bool(self.lora_files) or any(self.state.glob("step-*"))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is training here now."""
+        try:
+            with open(self._lock_path, "r+", encoding="utf-8") as file:
+                return not _lock_file(file, shared=True)
+        except FileNotFoundError:
+            return False
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / "run.lock"
+
+    def __enter__(self) -> RunFolder:
+        check_writable(self.path)
+        self._lock = open(self._lock_path, "a", encoding="utf-8")
+        if not _lock_file(self._lock):
+            self._lock.close()
+            raise RunError.of(
+                self.path,
+                "another process is training in this folder",
+                "wait for it, stop it, or give this run another --name",
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._lock is not None
+        # The file stays: unlinked, one process could still lock it and another one a new file.
+        self._lock.close()
+
+
+def _lock_file(file: TextIO, *, shared: bool = False) -> bool:
+    """An advisory lock that the operating system releases even after SIGKILL.
+
+    Those who only ask whether it is free share theirs, where the system has shared locks.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def new_run_folder(output: Path, name: str, layout: Layout = "folder") -> RunFolder:
+    """The folder of the run ``name``, or ``name-2``, ``name-3`` …: neither a run nor a LoRA that is
+    there is ever overwritten."""
+    output, number, free = Path(output), 1, name
+    while True:
+        own, hidden = RunFolder(output / free), RunFolder(hidden_folder(output, free))
+        # Both, so that a name means one run.
+        taken = own.has_work or (hidden.has_work if layout == "flat" else hidden.settings.exists())
+        if not taken:
+            return hidden if layout == "flat" else own
+        number += 1
+        free = f"{name}-{number}"
+
+
+def taken_name(folder: RunFolder, name: str) -> list[Problem]:
+    """Says that a run has another name than it was to have."""
+    if folder.name == name:
+        return []
+    what = f"{name} is there already, so this run and its files are called {folder.name}"
+    return [Problem(str(folder.loras if folder.flat else folder.path.parent), what)]
+
+
+def existing_run_folder(path: Path) -> RunFolder:
+    """The run that is named by its folder, by its LoRA, or by the folder that holds it alone.
+
+    Raises:
+        RunError: there is no such run, or there are several.
+    """
+    return RunFolder(find_run_folder(path))
+
+
+def quoted(path: Path) -> str:
+    """As it is written in a shell."""
+    text = str(path)
+    if sys.platform == "win32":
+        return f'"{text}"' if " " in text else text
+    return shlex.quote(text)
+
+
+def sample_pattern(path: Path) -> Path:
+    """Of a sample picture: what matches all of the same step."""
+    return path.parent / re.sub(r"([-_])\d{2,}[-_]\d+\.png$", r"\1*.png", path.name)
+
+
+def environment() -> dict[str, Any]:
+    """What else a result depends on: versions, machine, command."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "lorasmith": __version__,
+        "python": platform.python_version(),
+        "packages": versions,
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "command": sys.argv,
+    }
+
+
+def write_info(folder: RunFolder, **values: Any) -> None:
+    """Merge ``values`` into ``run.json``."""
+    write_json(folder.info, {**read_info(folder), **values})
+
+
+def read_info(folder: RunFolder) -> dict[str, Any]:
+    """
+    Raises:
+        RunError: the file is damaged.
+    """
+    if not folder.info.exists():
+        return {}
+    try:
+        info = parse_json(folder.info.read_text(encoding="utf-8"))
+    except ValueError:
+        info = None
+    if not isinstance(info, dict):
+        what = "is damaged: it is no JSON object"
+        raise RunError.of(folder.info, what, "put back a copy, or start a new run")
+    return info
+
+
+def steps_of(lora: Path) -> int | None:
+    """The optimizer steps behind a LoRA file; ``None`` where it is not there or does not say."""
+    try:
+        text = read_safetensors_header(lora).metadata.get("ss_steps", "")
+    except (ValueError, OSError):  # A damaged file is told of when it is to be used.
+        return None
+    return int(text) if text.isdecimal() and len(text) < 20 else None
+
+
+def drop_lines_after(path: Path, step: int) -> None:
+    """Forget the lines of a JSONL log that belong to steps a resumed run will do again."""
+    if not path.exists():
+        return
+    kept = []
+    # The last line of a killed run may be cut short, or hold anything after a power cut.
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = parse_json(line)
+        except ValueError:
+            continue
+        number = record.get("step", 0) if isinstance(record, dict) else None
+        if isinstance(number, int | float) and number <= step:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))

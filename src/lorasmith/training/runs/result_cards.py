@@ -1,0 +1,175 @@
+"""What is written beside a finished LoRA, cards for web UIs and people, and what comes next.
+
+``NAME.png`` and ``NAME.json`` are what A1111 and Forge look for (``activation text``, ``preferred
+weight``, ``negative text``, ``sd version``, ``notes``); ``NAME.md`` is for people.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import quantity
+from lorasmith.core.events import Notice, Observer
+from lorasmith.core.files import write_bytes
+from lorasmith.data.captions import readings
+from lorasmith.measures.trigger import find_trigger
+from lorasmith.sampling.request import PictureRequest
+from lorasmith.training.runs.folder import RunFolder, quoted, read_info, write_info
+from lorasmith.training.runs.network_metadata import network_facts
+from lorasmith.training.setup.build import Run
+
+# What a LoRA is trained at, so what it is surest at.
+STRENGTH = 1.0
+SD_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
+_BEFORE_THE_FIRST_STEP = re.compile(r"(.*_)?e?0+[-_]\d+[-_]\d+\.png", re.ASCII | re.DOTALL)
+_PROMPTS = 6
+
+
+def write_cards(run: Run, observe: Observer) -> None:
+    """Write the three files; those that someone has changed, or that are not this run's, stay."""
+    if not run.processes.main:
+        return
+    known = read_info(run.folder).get("cards")
+    known = known if isinstance(known, dict) else {}
+    kept = []
+    for path, content in _contents(run):
+        before = path.read_bytes() if path.exists() else None
+        if before is not None and sha256(before).hexdigest() != known.get(path.name):
+            kept += [path.name] if before != content else []
+            continue
+        write_bytes(path, content)
+        known[path.name] = sha256(content).hexdigest()
+    write_info(run.folder, cards=known)
+    if kept:
+        what = "stays" if len(kept) == 1 else "stay"
+        text = f"{' and '.join(kept)} {what} as before: changed since, or not written by this run"
+        observe(Notice("info", text))
+
+
+def _contents(run: Run) -> Iterator[tuple[Path, bytes]]:
+    result = run.folder.result
+    trigger = trigger_of(run)
+    yield result.with_name(f"{run.folder.name}.json"), _json(web_ui_card(run, trigger))
+    yield result.with_name(f"{run.folder.name}.md"), model_card(run, trigger).encode()
+    sample = _preview(run, trigger)
+    if sample is not None:
+        yield result.with_name(f"{run.folder.name}.png"), sample.read_bytes()
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=4, ensure_ascii=False) + "\n").encode()
+
+
+def trigger_of(run: Run) -> str:
+    """What calls the subject, of the settings or of the training captions; "" for nothing."""
+    dataset = run.prepared.dataset
+    captions = [
+        readings(item.caption, dataset.rules_of(item))[0] for item in dataset.items if not item.reg
+    ]
+    settings = run.settings.captions
+    return find_trigger(settings.trigger, captions, settings.separator).text
+
+
+def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
+    """As A1111's editor of a LoRA's metadata saves it."""
+    architecture = run.prepared.architecture
+    return {
+        "description": run.settings.save.comment,
+        "sd version": SD_VERSIONS.get(architecture.family, "Unknown"),
+        "activation text": trigger,
+        "preferred weight": STRENGTH,
+        "negative text": run.settings.sample.negative,
+        "notes": f"trained on {run.model_name}, {_length(run)}; clip skip "
+        f"{run.settings.model.clip_skip}",
+    }
+
+
+def model_card(run: Run, trigger: str) -> str:
+    """A page about the LoRA, in Markdown."""
+    settings, architecture = run.settings, run.prepared.architecture
+    adapter = settings.adapter
+    facts = network_facts(adapter, run.network, settings.optimizer.loraplus_ratio)
+    images = {item.picture.path for item in run.prepared.dataset.items if not item.reg}
+    rows = {
+        "trigger": f"`{_plain(trigger)}`" if trigger else "none: the captions share none",
+        "base model": f"{_plain(run.model_name)} ({architecture.summary})",
+        "strength": f"{STRENGTH:g}, as it was trained; less where it takes over too much",
+        "clip skip": str(settings.model.clip_skip),
+        "kind": f"{adapter.type}, rank {facts.dim}, alpha {facts.alpha}",
+        "trained on": f"{quantity(len(images), 'picture')}, {_length(run)}",
+        "author": _plain(settings.save.author),
+        "license": _plain(settings.save.license),
+    }
+    lines = [f"# {_plain(run.folder.name)}", ""]
+    if settings.save.comment:
+        lines += [_plain(settings.save.comment), ""]
+    lines += ["| | |", "|---|---|"]
+    lines += [f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items() if value]
+    lines += ["", "## Tested on", "", *_tests(run)]
+    return "\n".join(lines) + "\n"
+
+
+def _tests(run: Run) -> Iterator[str]:
+    if not (run.samples and any(_samples(run))):
+        yield "No pictures were drawn while it was trained."
+        return
+    yield f"Pictures drawn at strength 1 with {_plain(run.model_name)} while it was trained, of:"
+    yield ""
+    for request in run.samples[:_PROMPTS]:
+        yield f"- `{_plain(request.prompt)}` ({_drawn_with(request)})"
+    if len(run.samples) > _PROMPTS:
+        yield f"- and {len(run.samples) - _PROMPTS} more"
+    if run.prepared.measured is not None:
+        yield ""
+        yield (
+            f"Its loss was measured on {quantity(run.prepared.measured.held_out, 'picture')} "
+            "held out."
+        )
+
+
+def _drawn_with(request: PictureRequest) -> str:
+    size = f"{request.width} x {request.height}, " if request.width else ""
+    return f"{size}{request.sampler}, {quantity(request.steps, 'step')}, cfg {request.cfg:g}"
+
+
+def _length(run: Run) -> str:
+    return f"{quantity(run.steps, 'step')} ({quantity(run.epochs, 'epoch')})"
+
+
+def _plain(text: str) -> str:
+    """On one line, and nothing that ends a code span."""
+    return " ".join(text.replace("`", "'").split())
+
+
+def _samples(run: Run) -> list[tuple[int, Path]]:
+    """The pictures of the LoRA: what is drawn before the first step shows the base model."""
+    drawn = run.folder.drawn_samples()
+    return [one for one in drawn if not _BEFORE_THE_FIRST_STEP.fullmatch(one[1].name)]
+
+
+def _preview(run: Run, trigger: str) -> Path | None:
+    """The newest sample of a prompt that has the trigger, else of any."""
+    drawn = _samples(run)
+    number = [n for n, one in enumerate(run.samples) if trigger.lower() in one.prompt.lower()]
+    shown = [path for index, path in drawn if number and index == number[0]]
+    shown = shown or [path for _, path in drawn]
+    return shown[-1] if shown else None
+
+
+def next_steps(folder: RunFolder, settings: TrainSettings) -> Iterator[str]:
+    """The commands that come next."""
+    run = quoted(folder.handle)
+    lines = {f"lorasmith pick {run}": "which snapshot to keep, and why"}
+    if settings.sample.prompts or any(folder.drawn_samples()):
+        lines[f"lorasmith grid --epochs {run}"] = "snapshots by strengths, as one page"
+    if settings.log.tensorboard:
+        lines[f"tensorboard --logdir {quoted(folder.tensorboard)}"] = "the charts"
+    width = max(map(len, lines))
+    yield "next:"
+    for command, what in lines.items():
+        yield f"  {command:<{width}}  {what}"

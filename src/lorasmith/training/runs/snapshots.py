@@ -1,0 +1,145 @@
+"""LoRA files and sample pictures while a run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from functools import partial
+
+from lorasmith.adapters.file import save_lora
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.core.errors import Stopped
+from lorasmith.core.events import Controls, Notice, Observer, SampleSaved, SnapshotSaved
+from lorasmith.core.run_paths import lora_name
+from lorasmith.sampling.generate import GeneratedPicture, generate
+from lorasmith.sampling.image_writer import ImageWriter
+from lorasmith.sampling.infotext import Infotext, describe, save_picture
+from lorasmith.training.eval_weights import resting
+from lorasmith.training.runs.folder import steps_of
+from lorasmith.training.runs.metadata import lora_metadata
+from lorasmith.training.sample_requests import with_seeds
+from lorasmith.training.setup.build import Run
+from lorasmith.training.setup.device import DTYPES
+from lorasmith.training.setup.preflight import should
+
+
+def save_snapshot(run: Run, step: int, epoch: int | None, observe: Observer) -> None:
+    """Write the LoRA as it is after ``step``; the last one is the result.
+
+    Args:
+        epoch: the 1-based epoch that just ended, ``None`` in the middle of one.
+    """
+    if not run.processes.main:
+        return
+    final = step == run.steps
+    if final:
+        path = run.folder.result
+    elif epoch is not None:
+        path = run.folder.epoch_snapshot(epoch)
+    else:
+        path = run.folder.step_snapshot(step)
+    with run.stopwatch.phase("saving"), resting(run.trainer):
+        tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
+        save_lora(path, tensors, lora_metadata(run, step))
+    observe(SnapshotSaved(path, step, final))
+    if not final:
+        drop_old_snapshots(run)
+
+
+def keep_result(run: Run, earlier_steps: int, observe: Observer, *, renew: bool) -> None:
+    """Keep the result of a shorter run under a snapshot's name, before the longer one has its own.
+
+    A result that was removed since is written again where a longer run would have a snapshot.
+
+    Args:
+        earlier_steps: the length of the shorter run, where the result does not say it.
+        renew: write it anew from the state, as the longer run would have written it; otherwise the
+            file itself is renamed, which says of itself how it was trained.
+    """
+    result = run.folder.result
+    lost = not result.exists()
+    step = earlier_steps if lost else steps_of(result) or earlier_steps
+    at_hand = step == run.position.step
+    if not 0 < step < run.steps:
+        return
+    epoch, ends_epoch = run.prepared.epoch_at(step)
+    if lost and not (at_hand and should(run.settings.save, step, epoch, ends_epoch)):
+        return
+    path = run.folder.epoch_snapshot(epoch) if ends_epoch else run.folder.step_snapshot(step)
+    if at_hand and (renew or lost):
+        save_snapshot(run, step, epoch if ends_epoch else None, observe)
+        result.unlink(missing_ok=True)
+    else:
+        result.replace(path)
+        observe(SnapshotSaved(path, step, False))
+    text = f"the result of the first {step} steps is kept as {path.name}"
+    if keep := run.settings.save.keep_last:
+        text += f" (until there are {keep} newer snapshots, by save.keep_last)"
+    observe(Notice("info", text))
+
+
+def validate(run: Run, step: int, observe: Observer) -> None:
+    """Measure the held-out pictures; every process must call it, as each does its share."""
+    if run.validation is None:
+        return
+    with run.stopwatch.phase("validating"):
+        done = run.validation(step)
+    if run.processes.main:
+        observe(done)
+
+
+def drop_old_snapshots(run: Run) -> None:
+    """Keep the newest ``save.keep_last`` snapshots of this run."""
+    if not run.settings.save.keep_last:
+        return
+    snapshots = [path for path in run.folder.lora_files if path.stem != lora_name(path)]
+    snapshots.sort(key=lambda path: path.stat().st_mtime_ns)
+    for old in snapshots[: -run.settings.save.keep_last]:
+        old.unlink(missing_ok=True)
+
+
+def draw_samples(
+    run: Run, step: int, epoch: int | None, observe: Observer, controls: Controls
+) -> None:
+    """Pictures of the LoRA as other programs will see it: through its file's tensors and names.
+
+    A run that samples from the live network shows what it has in memory; this shows what it saved,
+    rounded to the file's precision and read back by name.
+
+    Args:
+        epoch: the 1-based epoch that just ended, 0 before the first, ``None`` in the middle of one.
+    """
+    if not run.processes.main or not run.samples:
+        return
+    with resting(run.trainer):
+        tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
+    with run.stopwatch.phase("sampling"), run.network.detached():
+        network = AdapterNetwork.load(tensors, run.model.adapter_roots())
+        # The base model alone before the first step, when the LoRA changes nothing yet.
+        with network.attached() if step else contextlib.nullcontext():
+            _draw(run, step, epoch, observe, controls)
+
+
+def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: Controls) -> None:
+    pictures = generate(
+        run.model,
+        with_seeds(run.samples, run.settings.train.seed, step),
+        batch=run.memory.draw_batch,
+        observer=observe,
+        controls=controls,
+    )
+    # A stop request ends the drawing; the loop heeds it after its next step.
+    with contextlib.suppress(Stopped), ImageWriter(run.model.device) as writer:
+        for picture in pictures:
+            path = run.folder.sample(step, epoch, picture.index, picture.seed)
+            saved = SampleSaved(path, step, picture.request.prompt, picture.seed)
+            info = sample_info(run, picture)
+            writer.add(partial(save_picture, path, picture.image, info), partial(observe, saved))
+
+
+def sample_info(run: Run, picture: GeneratedPicture) -> Infotext:
+    """What web UIs read from the PNG; the LoRA is named as one would write it there."""
+    request = replace(
+        picture.request, prompt=f"{picture.request.prompt} <lora:{run.folder.name}:1>"
+    )
+    return describe(request, model=run.model_name, clip_skip=run.settings.model.clip_skip)

@@ -1,0 +1,112 @@
+"""Whether an optimizer can train an adapter, found out before anything is loaded."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import nn
+
+from lorasmith.config.optimizers import CATALOGUE, OPTIMIZERS, optimizer_facts
+from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.training.optim import REFUSALS, FlatGroup, build_optimizer, find_optimizer
+
+# What libraries raise that need more than parameters and gradients.
+FAILURES = (*REFUSALS, LookupError, pickle.UnpicklingError)
+# Enough for those that begin slowly, or do something every few steps.
+TRIAL_STEPS = 12
+# Trained by hand below: plain torch, so that they step on a CPU too.
+TRIED = ("torch", CATALOGUE)
+
+
+def check_optimizer(name: str, args: Mapping[str, Any]) -> None:
+    """Make the optimizer for a few numbers, to see that it can be made with these arguments.
+
+    One that is not in our table also takes a few steps, so that those which need more than
+    gradients (a closure, the model itself), or cannot go on from a saved state, are found now.
+
+    Raises:
+        SettingsError: the library is missing, an argument is wrong, or it does not fit here.
+    """
+    facts = optimizer_facts(name)
+    if facts.package == "torch" and name in OPTIMIZERS and not args:
+        return  # Always there, and as it is tested; making one imports PyTorch's compiler.
+    cls = find_optimizer(name)
+    if facts.args is None:
+        _check_names(name, cls, args)
+    build_optimizer(name, [_numbers()], args)
+    if name in OPTIMIZERS or name.partition(".")[0] not in TRIED:
+        return
+    failures: tuple[type[Exception], ...] = (*FAILURES, *_errors_of(CATALOGUE))
+    try:
+        resumes = _resumes(name, args)
+    except pickle.UnpicklingError as error:
+        raise _unfit(name, "its state cannot be saved as plain numbers") from error
+    except failures as error:
+        raise _unfit(name, str(error).partition("\n")[0]) from error
+    if not resumes:
+        raise _unfit(name, "it does not go on from a saved state as if it had not stopped")
+
+
+def _unfit(name: str, reason: str) -> SettingsError:
+    what = f"{name} cannot train an adapter here: {reason}"
+    return SettingsError(Problem("optimizer.name", what, "choose another"))
+
+
+def _errors_of(package: str) -> tuple[type[Exception], ...]:
+    """The library's own errors, where they derive from none of the usual ones."""
+    module = sys.modules.get(f"{package}.base.exception")
+    found = vars(module).values() if module is not None else ()
+    return tuple(item for item in found if isinstance(item, type) and issubclass(item, Exception))
+
+
+def _numbers() -> FlatGroup:
+    values = torch.linspace(-1, 1, 64).view(2, 32)
+    return FlatGroup(
+        "trial", [nn.Parameter(values[0].view(4, 8)), nn.Parameter(values[1].view(8, 4))], 1e-3
+    )
+
+
+def _resumes(name: str, args: Mapping[str, Any]) -> bool:
+    """Whether a run broken in the middle ends with the same bits."""
+    whole = _numbers()
+    optimizer = build_optimizer(name, [whole], args)
+    _steps(optimizer, whole, 0, TRIAL_STEPS // 2)
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    broken = _numbers()
+    broken.flat.data.copy_(whole.flat.data)
+    again = build_optimizer(name, [broken], args)
+    buffer.seek(0)
+    again.load_state_dict(torch.load(buffer, weights_only=True))
+    _steps(optimizer, whole, TRIAL_STEPS // 2, TRIAL_STEPS)
+    _steps(again, broken, TRIAL_STEPS // 2, TRIAL_STEPS)
+    return torch.equal(whole.flat, broken.flat)
+
+
+def _steps(optimizer: torch.optim.Optimizer, group: FlatGroup, start: int, end: int) -> None:
+    for step in range(start, end):
+        group.grad.copy_(group.flat.detach().sub(0.3 + 0.01 * step))
+        optimizer.step()
+
+
+def _check_names(name: str, cls: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(cls).parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    known = [key for key in parameters if key not in ("params", "lr", "kwargs")]
+    problems = []
+    for key in args:
+        near = get_close_matches(key, known, n=1)
+        if key in known or (open_ended and key != "lr" and not near):
+            continue
+        todo = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+        todo = "set optimizer.lr" if key == "lr" else todo
+        problems.append(Problem("optimizer.args", f"{name} has no argument {key}", todo))
+    if problems:
+        raise SettingsError(problems)

@@ -1,0 +1,229 @@
+"""From settings to the adapters that are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from lorasmith.adapters.blocks import BlockMap, BlockSizes
+from lorasmith.adapters.dropout import Dropout
+from lorasmith.adapters.file import load_lora
+from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.registry import ALGORITHMS, READ_ONLY
+from lorasmith.adapters.targets import (
+    ONLY,
+    PRESETS,
+    AdapterRoot,
+    Selection,
+    Size,
+    matches,
+    select,
+    unmatched,
+)
+from lorasmith.config.schema import TrainSettings
+from lorasmith.config.sections.adapter import AdapterSettings
+from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.events import Notice, Observer
+from lorasmith.formats.block_weights import learning_weights, sizes
+from lorasmith.models.families.table import Architecture
+from lorasmith.models.open import OpenedCheckpoint
+from lorasmith.models.skeleton import skeleton_roots, stored_shapes
+
+if TYPE_CHECKING:
+    from lorasmith.models.diffusion_model import DiffusionModel
+
+
+def trains_text_encoder(settings: TrainSettings) -> bool:
+    return settings.adapter.parts["text_encoder"] and settings.optimizer.lrs["text_encoder"] > 0
+
+
+def trains_unet(settings: TrainSettings) -> bool:
+    return settings.adapter.parts["unet"] and settings.optimizer.lrs["unet"] > 0
+
+
+def adapter_options(adapter: AdapterSettings) -> AdapterOptions:
+    return AdapterOptions(
+        rs_lora=adapter.rs_lora,
+        tucker=adapter.tucker,
+        weight_decompose=adapter.weight_decompose,
+        decompose_on_output=adapter.decompose_on_output,
+        factor=adapter.factor,
+        full_matrix=adapter.full_matrix,
+        decompose_both=adapter.decompose_both,
+        on_input=adapter.train_on_input,
+        unit=adapter.unit,
+        constraint=adapter.constraint,
+        rescaled=adapter.rescaled,
+    )
+
+
+def build_network(
+    settings: TrainSettings, model: DiffusionModel, observe: Observer
+) -> AdapterNetwork:
+    """The adapters of a new run, or those of the file that it goes on from; not attached."""
+    start = settings.adapter.init_from
+    network = make_network(settings, model.architecture, model.adapter_roots())
+    if start is not None:
+        observe(Notice("info", f"training goes on from {start}; its types and ranks are kept"))
+        if network.report.unmatched:
+            left = len(network.report.unmatched)
+            what = f"{left} of its tensors are of layers that this run does not train; left out"
+            observe(Notice("warning", what))
+    return network
+
+
+def planned_network(settings: TrainSettings, opened: OpenedCheckpoint) -> AdapterNetwork:
+    """The very adapters that a run will have, on the meta device: shapes without memory.
+
+    The layers are read from the weights' names and shapes, so that neither diffusers nor
+    transformers is imported.
+
+    Raises:
+        UserError: as :func:`make_network`.
+    """
+    roots = skeleton_roots(opened.architecture, stored_shapes(opened))
+    return make_network(settings, opened.architecture, roots)
+
+
+def make_network(
+    settings: TrainSettings, architecture: Architecture, roots: Sequence[tuple[Any, ...]]
+) -> AdapterNetwork:
+    """The adapters that the settings ask for, on ``roots``.
+
+    Raises:
+        UserError: a pattern names no layer, blocks do not fit, nothing is left to train, or the
+            file to go on from does not fit.
+    """
+    adapter = settings.adapter
+    trained = {"unet": trains_unet(settings), "text_encoder": trains_text_encoder(settings)}
+    every = [AdapterRoot(*root) for root in roots]
+    selection = selection_of(adapter)
+    check_patterns(adapter, selection, every)
+    used = [root for root in every if trained[root.part]]
+    rule = block_sizes(adapter, architecture)
+    dropout = Dropout(adapter.dropout, adapter.rank_dropout, adapter.module_dropout)
+    if adapter.init_from is not None:
+        network = _continued(adapter, used, selection, rule, dropout)
+    else:
+        network = AdapterNetwork.create_sized(
+            used,
+            rule,
+            algorithm=adapter.type,
+            options=adapter_options(adapter),
+            selection=selection,
+            dropout=dropout,
+            seed=settings.train.seed,
+        )
+    network.rates, network.up_rate = rule.rate, settings.optimizer.loraplus_ratio
+    if not len(network):
+        what = "targets, patterns, blocks and parts leave no layer to train"
+        raise SettingsError.of("adapter", what, "lorasmith train --plan shows what is chosen")
+    return network
+
+
+def _continued(
+    adapter: AdapterSettings,
+    roots: list[AdapterRoot],
+    selection: Selection,
+    rule: BlockSizes,
+    dropout: Dropout,
+) -> AdapterNetwork:
+    """The file's adapters, but for layers that the settings leave out by name or block."""
+    assert adapter.init_from is not None
+    tensors = load_lora(adapter.init_from).tensors
+    network = AdapterNetwork.load(
+        tensors, roots, algorithm=adapter.type, dropout=dropout, where=str(adapter.init_from)
+    )
+    for made in network.adapters.values():
+        made.take_options(adapter_options(adapter))
+    if adapter.targets is None:  # All that the file has, whatever a new one would have.
+        chosen = set(network.targets) - {
+            key
+            for key, target in network.targets.items()
+            if any(matches(pattern, target) for pattern in adapter.exclude)
+        }
+    else:
+        chosen = {target.key for target in select(roots, selection)}
+    network = network.only(lambda target: target.key in chosen and rule.rate(target) > 0)
+    if fixed := [key for key, own in network.adapters.items() if isinstance(own, READ_ONLY)]:
+        what = f"{len(fixed)} of its modules are of types that cannot be trained ({fixed[0]}, …)"
+        todo = "leave them out with adapter.exclude, or bake the file into the base model"
+        raise SettingsError.of(f"adapter.init_from {adapter.init_from}", what, todo)
+    return network
+
+
+def selection_of(adapter: AdapterSettings) -> Selection:
+    """Which layers the settings choose, blocks aside."""
+    own = ALGORITHMS[adapter.type].targets or "attn-mlp"
+    return Selection(
+        (own,) if adapter.targets is None else tuple(adapter.targets),
+        tuple(adapter.include),
+        tuple(adapter.exclude),
+        conv=adapter.effective_conv_rank > 0 or adapter.conv_block_ranks is not None,
+    )
+
+
+def check_patterns(
+    adapter: AdapterSettings, selection: Selection, roots: Sequence[AdapterRoot]
+) -> None:
+    """Raises SettingsError for patterns that name no layer of the model, with near names."""
+    problems = []
+    groups = {
+        "targets": selection.patterns, "include": selection.include, "exclude": selection.exclude
+    }  # fmt: skip
+    for name, patterns in groups.items():
+        for pattern, near in unmatched(roots, patterns, norms=name == "exclude").items():
+            known = [*PRESETS, *ONLY] if name == "targets" else []
+            close = get_close_matches(pattern, known, n=1) or near
+            what = f"{pattern!r} names no layer of this model" + (" and is no preset" * bool(known))
+            todo = (
+                f"did you mean {' or '.join(close)}?"
+                if close
+                else f"presets: {', '.join([*PRESETS, *ONLY])}"
+            )
+            problems.append(Problem(f"adapter.{name}", what, todo))
+    if problems:
+        raise SettingsError(problems)
+
+
+def block_map(architecture: Architecture) -> BlockMap:
+    unet = architecture.unet
+    return BlockMap(len(unet["block_out_channels"]), unet["layers_per_block"])
+
+
+def block_sizes(adapter: AdapterSettings, architecture: Architecture) -> BlockSizes:
+    """Rank, alpha and learning rate of every layer.
+
+    Raises:
+        SettingsError: the weights are of a model with more or fewer blocks.
+    """
+    blocks = block_map(architecture)
+    conv: Size | None = Size(adapter.effective_conv_rank, adapter.effective_conv_alpha)
+    if adapter.conv_rank == 0 or (adapter.conv_block_ranks and not adapter.effective_conv_rank):
+        conv = None
+    elif adapter.conv_rank is None:  # Convolutions that targets name though the type has none.
+        conv = Size(adapter.rank, adapter.effective_conv_alpha)
+    return BlockSizes(
+        blocks,
+        Size(adapter.rank, adapter.alpha),
+        conv,
+        weights=_weights(adapter, blocks),
+        ranks=sizes(adapter.block_ranks or {}, whole=True),
+        alphas=sizes(adapter.block_alphas or {}, whole=False),
+        conv_ranks=sizes(adapter.conv_block_ranks or {}, whole=True),
+        conv_alphas=sizes(adapter.conv_block_alphas or {}, whole=False),
+    )
+
+
+def _weights(adapter: AdapterSettings, blocks: BlockMap) -> dict[str, float]:
+    if adapter.blocks is None:
+        return {}
+    threshold = adapter.block_lr_zero_threshold
+    try:
+        weights = learning_weights(adapter.blocks, side=blocks.side, threshold=threshold)
+    except ValueError as error:
+        todo = f"the model has {blocks.names[1]} to {blocks.names[-1]}"
+        raise SettingsError(Problem("adapter.blocks", str(error), todo)) from None
+    return {block: weights[block] for block in blocks.names}

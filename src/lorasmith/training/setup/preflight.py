@@ -1,0 +1,449 @@
+"""All that can be known before a model is loaded, and all that is wrong with it, at once."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from lorasmith.adapters.file import load_lora
+from lorasmith.config.checks.loss import oddities_with as loss_oddities
+from lorasmith.config.sample_prompts import RANDOM_SEED
+from lorasmith.config.schema import TrainSettings, for_folder
+from lorasmith.core.errors import Problem, SettingsError, UserError
+from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.files import check_writable
+from lorasmith.curation.audit import AuditReport, audit
+from lorasmith.data.augmentation.masks import Masks, check_masks, find_masks
+from lorasmith.data.augmentation.views import Augmentation
+from lorasmith.data.buckets import Buckets, plan_buckets
+from lorasmith.data.cache.file_hashes import hash_pictures
+from lorasmith.data.cache.latents import cache_place, default_cache_folder
+from lorasmith.data.captions import CaptionRules
+from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
+from lorasmith.data.layout import FolderSpec, find_folders
+from lorasmith.data.scan import Scan, scan
+from lorasmith.models.families.table import Architecture, check_clip_skip
+from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
+from lorasmith.models.tokenizer import count_tokens
+from lorasmith.prompts.parse import parse_prompt
+from lorasmith.sampling.request import check_values
+from lorasmith.training.lr_schedules import warmup_oddities
+from lorasmith.training.memory.flops import unet_weights
+from lorasmith.training.sample_requests import sample_request
+from lorasmith.training.setup.check_optimizer import check_optimizer
+from lorasmith.training.setup.hardware import Fitted, fit, slow_device
+from lorasmith.training.setup.validation_split import HeldOut, Measured, hold_out_of, leaks
+
+T = TypeVar("T")
+
+# Below this share of the pixels that a model was made for, what it draws falls apart.
+SMALL_SHARE = 0.6
+
+# Of as many uses of a picture one shows it as it is, where all others are drawn afresh.
+FRESH_VARIANTS = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run as far as it can be worked out from settings, headers and pictures.
+
+    Args:
+        name: of the run and its files.
+        data_folder: where the pictures are; the cache lies there unless told otherwise.
+        scan: what is trained on, without what is held out.
+        report: what the preflight found.
+        measured: the pictures that validation measures, ``None`` when nothing is held out.
+        held_out: and where they come from.
+        fitted: what this machine made of the settings, ``None`` when it was not asked.
+    """
+
+    settings: TrainSettings
+    name: str
+    data_folder: Path
+    architecture: Architecture
+    scan: Scan
+    dataset: Dataset
+    report: AuditReport
+    batches_per_epoch: int
+    held_out: HeldOut
+    measured: Measured | None = None
+    fitted: Fitted | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with any picture's bytes, mask, caption, place in its bucket or uses."""
+        memo = cache_folder(self.settings, self.data_folder) / "pictures.json"
+        items = [*self.dataset.items, *(self.measured.dataset.items if self.measured else ())]
+        paths = [item.picture.path for item in items]
+        paths += [item.mask.path for item in items if item.mask is not None]
+        hashes = hash_pictures(paths, memo)
+        digest = blake2b(digest_size=16)
+        for item in items:
+            place = (item.placement.bucket, item.placement.resized, item.placement.crop)
+            facts = (item.picture.path.name, item.caption, place, item.repeats, item.weight)
+            digest.update(repr(facts).encode())
+            digest.update(hashes[item.picture.path].encode())
+            if item.mask is not None:
+                digest.update(f"mask {hashes[item.mask.path]}".encode())
+        return digest.hexdigest()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.batches_per_epoch / self.settings.train.accumulation)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.settings.train.steps or self.settings.train.epochs * self.steps_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        return math.ceil(self.steps / self.steps_per_epoch)
+
+    @property
+    def oddities(self) -> list[Problem]:
+        """What is odd about the settings together with the model and the pictures."""
+        found: list[Problem] = []
+        if self.fitted is not None:
+            weights = unet_weights(self.architecture.unet)
+            found += self.fitted.notices
+            found += slow_device(self.settings, self.fitted.machine, weights)
+        found += loss_oddities(
+            self.settings,
+            self.architecture.prediction,
+            zero_terminal_snr=self.architecture.zero_terminal_snr,
+        )
+        found += warmup_oddities(self.settings, self.steps)
+        found += self._small_sizes()
+        if self.settings.performance.cache_dir is None:
+            elsewhere = cache_place(self.data_folder)[1]
+            found += [elsewhere] if elsewhere is not None else []
+        has_reg = any(item.reg for item in self.dataset.items)
+        if self.settings.loss.prior_weight != 1.0 and not has_reg:
+            what = "has no effect without regularisation pictures"
+            found.append(Problem("loss.prior_weight", what, "add some with --reg"))
+        found += leaks(self.held_out, self.report.near_duplicates)
+        return found
+
+    def _small_sizes(self) -> list[Problem]:
+        """Training far below the size that the model was made at."""
+        areas = [w * h for item in self.dataset.items for w, h in [item.placement.bucket]]
+        native = self.architecture.native_resolution
+        if max(areas) > SMALL_SHARE * native**2:
+            return []
+        side = round(max(areas) ** 0.5)
+        what = f"pictures are trained at about {side} px, and the model was made for {native} px"
+        todo = f"set data.resolution = {native}"
+        return [Problem("data.resolution", what, todo)]
+
+    def epoch_at(self, done: int) -> tuple[int, bool]:
+        """The epoch (from 1) of step ``done`` (from 1), and whether that step ends it."""
+        return (done - 1) // self.steps_per_epoch + 1, done % self.steps_per_epoch == 0
+
+
+class Interval(Protocol):
+    """The part of the save and sample settings that says when."""
+
+    @property
+    def every_epochs(self) -> int | None: ...
+    @property
+    def every_steps(self) -> int | None: ...
+
+
+def should(
+    interval: Interval, done: int, epoch: int, ends_epoch: bool, *, last: bool = False
+) -> bool:
+    """Whether it is time after step ``done`` (1-based), in or at the end of ``epoch`` (1-based).
+
+    The last step counts whatever its number, unless both intervals are off.
+    """
+    if last:
+        return bool(interval.every_epochs or interval.every_steps)
+    by_epoch = ends_epoch and interval.every_epochs and epoch % interval.every_epochs == 0
+    by_step = interval.every_steps and done % interval.every_steps == 0
+    return bool(by_epoch or by_step)
+
+
+def prepare(
+    settings: TrainSettings,
+    processes: int = 1,
+    *,
+    to_train: bool = False,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Prepared:
+    """Check everything that can be checked without the model's weights.
+
+    Args:
+        processes: how many will train together; each takes ``train.batch`` pictures per step.
+        to_train: also fit the settings to this machine; those of the result are then to be used.
+        observer: told of progress while pictures are looked at.
+
+    Raises:
+        UserError: everything that is wrong, in one report.
+    """
+    problems: list[Problem] = []
+    fitted = attempt(problems, lambda: fit(settings)) if to_train else None
+    settings = fitted.settings if fitted is not None else settings
+    check_parts(settings, problems)
+    opened = attempt(problems, lambda: open_base(settings))
+    architecture = None
+    folders = attempt(problems, lambda: folder_specs(settings))
+    found, groups = None, None
+    if folders is not None:
+        found = attempt(problems, lambda: scan(folders, extension=settings.captions.extension))
+    if opened is not None:
+        architecture = opened.architecture
+        groups = attempt(problems, lambda: sample_groups(settings, architecture))
+        attempt(problems, lambda: check_layers(settings, opened))
+        skip = settings.model.clip_skip
+        attempt(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
+        for prompt in settings.sample.prompts:
+            if not isinstance(prompt, str) and prompt.clip_skip:
+                where, its = "sample.prompts: clip_skip", prompt.clip_skip
+                attempt(problems, partial(check_clip_skip, architecture, its, where))
+    if found is None or groups is None or architecture is None or folders is None:
+        raise UserError([*problems, *(found.problems if found else ())])
+
+    masks = masks_of(settings, found, problems)
+    held_out = keep_from_training(settings, found, problems)
+    found = held_out.training
+    dataset = build_dataset(
+        found,
+        groups,
+        caption_rules(settings),
+        augmentation=augmentation_of(settings),
+        masks=masks.found,
+        prior_weight=settings.loss.prior_weight,
+    )
+    data_folder = folders[0].path.parent if len(folders) > 1 else folders[0].path
+    memo = cache_folder(settings, data_folder) / "looks.json"
+    report = preflight(settings, dataset, held_out, masks, processes, memo, observer, controls)
+    problems += report.errors
+    if problems:
+        raise UserError(dict.fromkeys(problems))
+    name = settings.save.name or default_name(folders)
+    batches = dataset.batches_per_epoch(settings.train.batch, processes)
+    measured = held_out.measured(settings.validation, groups, caption_rules(settings))
+    return Prepared(
+        settings, name, data_folder, architecture, found, dataset, report, batches, held_out,
+        measured, fitted,
+    )  # fmt: skip
+
+
+def preflight(
+    settings: TrainSettings,
+    dataset: Dataset,
+    held_out: HeldOut,
+    masks: Masks,
+    processes: int,
+    memo: Path,
+    observer: Observer,
+    controls: Controls | None,
+) -> AuditReport:
+    """What the pictures and captions are found to be."""
+    return audit(
+        held_out.training,
+        dataset,
+        batch=settings.train.batch,
+        processes=processes,
+        accumulation=settings.train.accumulation,
+        epochs=settings.train.epochs,
+        steps=settings.train.steps,
+        count_tokens=count_tokens,
+        max_tokens=settings.model.max_tokens,
+        trigger=settings.captions.trigger,
+        warnings=masks.warnings,
+        held_out=held_out.pictures,
+        memo=memo,
+        observer=observer,
+        controls=controls,
+    )
+
+
+def keep_from_training(settings: TrainSettings, found: Scan, problems: list[Problem]) -> HeldOut:
+    """What is held out; nothing where that fails, and then its problems are collected."""
+    extension = settings.captions.extension
+    held = attempt(problems, lambda: hold_out_of(settings.validation, found, extension))
+    return held or HeldOut(found, (), found)
+
+
+def masks_of(settings: TrainSettings, found: Scan, problems: list[Problem]) -> Masks:
+    """The loss masks of all pictures; what is wrong with them is collected."""
+    loss = settings.loss
+    masks = find_masks(loss.masked, loss.mask_folder, found.pictures, found.folders, found.masks)
+    problems += [*masks.problems, *check_masks(masks, found.pictures)]
+    return masks
+
+
+def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
+    """The action's result; its problems are collected, so that all can be said at once."""
+    try:
+        return action()
+    except UserError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
+    """Collect what is wrong with settings that no other check opens."""
+    attempt(problems, lambda: check_optimizer(settings.optimizer.name, settings.optimizer.args))
+    attempt(problems, lambda: check_writable(settings.save.output))
+    start = settings.adapter.init_from
+    if start is not None:
+        attempt(problems, lambda: load_lora(start))
+    for number, prompt in enumerate(settings.sample.prompts):
+        request = sample_request(settings.sample, prompt, number)
+        for text in (request.prompt, request.negative):
+            parsed = attempt(problems, partial(parse_prompt, text))
+            if parsed is not None and parsed.loras:
+                what = f"<lora:{parsed.loras[0].name}> stands in a sample prompt"
+                todo = "remove it: samples show the LoRA in training alone"
+                problems.append(Problem("sample.prompts", what, todo))
+        problems += [
+            replace(problem, where=f"sample.prompts: {problem.where}")
+            for problem in check_values(request)
+            if not (problem.where == "seed" and request.seed == RANDOM_SEED)
+        ]
+
+
+def check_layers(settings: TrainSettings, opened: OpenedCheckpoint) -> None:
+    """Raises UserError where the settings name layers or blocks that the model does not have."""
+    if settings.adapter.names_layers:
+        from lorasmith.training.setup.network import planned_network
+
+        planned_network(settings, opened)
+
+
+def open_base(settings: TrainSettings) -> OpenedCheckpoint:
+    """The headers of the base model; no weights are read."""
+    model = settings.model
+    return open_checkpoint(
+        model.path,
+        vae=model.vae,
+        family=model.family,
+        prediction=model.prediction,
+        zero_terminal_snr=settings.loss.zero_terminal_snr,
+    )
+
+
+def cache_folder(settings: TrainSettings, data_folder: Path) -> Path:
+    return settings.performance.cache_dir or default_cache_folder(data_folder)
+
+
+def process_count() -> int:
+    """How many processes the launcher started, before anything is set up between them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def folder_specs(settings: TrainSettings) -> list[FolderSpec]:
+    """Raises DatasetError where a folder is missing or holds nothing."""
+    data = settings.data
+    if data.path is None and not data.folders:
+        raise SettingsError.of(
+            "data.path", "no training pictures are named", "give a folder with --data"
+        )
+    specs = []
+    for group, folder in enumerate(data.folders):
+        own = for_folder(settings, folder)
+        specs.append(
+            FolderSpec(
+                folder.path,
+                folder.repeats,
+                folder.reg,
+                folder.caption,
+                folder.weight,
+                group,
+                None if folder.captions is None else caption_rules(own),
+                None if folder.augment is None else augmentation_of(own),
+                own.captions.extension,
+            )
+        )
+    if data.path is not None:
+        specs = find_folders(data.path, data.reg) + specs
+    elif data.reg is not None:
+        own_group = len(data.folders)
+        specs += [replace(spec, reg=True, group=own_group) for spec in find_folders(data.reg)]
+    return specs
+
+
+def sample_groups(settings: TrainSettings, architecture: Architecture) -> list[SampleGroup]:
+    """The groups that :attr:`FolderSpec.group` counts: of each ``[[data.folders]]``, and behind
+    them the run's own. Those that are equal become one in the dataset.
+
+    Raises:
+        SettingsError: the buckets of one of them do not suit the model or the resolution.
+    """
+    groups = []
+    for folder in settings.data.folders:
+        own = for_folder(settings, folder)
+        batch = None if own.train.batch == settings.train.batch else own.train.batch
+        groups.append(SampleGroup(buckets_of(own, architecture), batch, folder.group))
+    if not groups or settings.data.reg is not None:
+        groups.append(SampleGroup(buckets_of(settings, architecture)))
+    return groups
+
+
+def caption_rules(settings: TrainSettings) -> CaptionRules:
+    captions = settings.captions
+    return CaptionRules(
+        shuffle=captions.shuffle,
+        separator=captions.separator,
+        keep_tokens=captions.keep_tokens,
+        keep_tokens_separator=captions.keep_tokens_separator,
+        dropout=captions.dropout,
+        dropout_every_n_epochs=captions.dropout_every_n_epochs or 0,
+        tag_dropout=captions.tag_dropout,
+        prefix=captions.prefix,
+        suffix=captions.suffix,
+        wildcards=captions.wildcards,
+        secondary_separator=captions.secondary_separator,
+        tag_warmup_steps=captions.tag_warmup_steps,
+        tag_warmup_min=captions.tag_warmup_min,
+    )
+
+
+def augmentation_of(settings: TrainSettings) -> Augmentation:
+    augment = settings.augment
+    return Augmentation(
+        flip=augment.flip,
+        colour=augment.colour,
+        random_crop=augment.random_crop,
+        zoom=augment.zoom,
+        slices=augment.slices,
+        face_crop=augment.face_crop,
+        variants=FRESH_VARIANTS if augment.variants == "fresh" else augment.variants,
+        fresh=augment.variants == "fresh",
+    )
+
+
+def buckets_of(settings: TrainSettings, architecture: Architecture) -> Buckets:
+    resolution = settings.data.resolution or architecture.native_resolution
+    width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
+    bucket = settings.buckets
+    return plan_buckets(
+        width,
+        height,
+        enabled=bucket.enabled,
+        min=bucket.min,
+        max=bucket.max,
+        step=bucket.step,
+        upscale=bucket.upscale,
+        multiple=architecture.size_multiple,
+    )
+
+
+def default_name(folders: list[FolderSpec]) -> str:
+    """The dataset's name: of the folder that holds the concepts, or of the one with pictures."""
+    path = folders[0].path.resolve()
+    inner = path.name.split("_", 1)
+    if len(inner) == 2 and inner[0].isdigit():
+        parent = path.parent
+        path = parent.parent if parent.name.lower() in ("img", "images") else parent
+    return path.name.replace(" ", "-") or "lora"

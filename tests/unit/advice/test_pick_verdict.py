@@ -1,0 +1,202 @@
+"""The verdict on curves whose fate is plain to see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorasmith.advice.pick_advice import Facts
+from lorasmith.advice.pick_verdict import COPY, LEAK, LIKE_ENOUGH, Verdict, judge, judge_one
+from lorasmith.measures.records import FULL, HIGH, LOW, Measures
+
+
+def measures(
+    loss: float = -0.8,
+    *,
+    weaker: float = 0.2,
+    stronger: float = 0.1,
+    like: float | None = 0.9,
+    leak: float | None = 0.4,
+    copying: float | None = 0.9,
+    held_out: list[float] | None = None,
+) -> Measures:
+    """Of a well-trained snapshot, but for what is given."""
+    drawn = like is not None
+    return Measures(
+        loss={LOW: loss + weaker, FULL: loss, HIGH: loss + stronger},
+        by_picture=held_out or [loss] * 4,
+        training=loss,
+        held_out=loss if held_out else None,
+        plain_moved=leak,
+        plain_loss=leak,
+        norms={"unet": 1.0},
+        likeness={LOW: like - 0.4, FULL: like, HIGH: like + 0.05} if like is not None else {},
+        diversity=1.0 if drawn else None,
+        copying=copying if drawn else None,
+        plain_drawings=leak,
+    )
+
+
+def facts(count: int, **values: object) -> Facts:
+    given_ = {
+        "labels": tuple(f"epoch {n + 1}" for n in range(count)),
+        "epochs": tuple(range(1, count + 1)),
+        "uses": tuple(20.0 * (n + 1) for n in range(count)),
+        "trigger": "zorp",
+        "pictures": 12,
+        **values,
+    }
+    return Facts(**given_)  # type: ignore[arg-type]
+
+
+def states(verdict: Verdict) -> list[str]:
+    return [judged.state for judged in verdict.judged]
+
+
+UNDER = measures(-0.45, like=0.2, stronger=0.0, leak=0.1)
+WELL = measures()
+LEAKS = measures(-0.9, leak=1.3)
+RUINED = measures(4.6, weaker=0.1, stronger=0.0, like=0.0, leak=5.0)
+
+
+def test_too_short() -> None:
+    verdict = judge([UNDER, replace(UNDER, loss={LOW: -0.5, FULL: -0.55, HIGH: -0.54})], facts(2))
+    assert states(verdict) == ["under", "under"]
+    assert verdict.run_is == "under"
+    assert verdict.advice[0].startswith("Train longer")
+    assert "train.epochs" in verdict.advice[0]
+
+
+def test_too_low_a_rate() -> None:
+    many = facts(2, uses=(100.0, 200.0), lr=1e-4)
+    verdict = judge([UNDER, UNDER], many)
+    assert verdict.advice[0].startswith("Raise the learning rate")
+    assert "0.0005" in verdict.advice[0]
+
+
+def test_right() -> None:
+    verdict = judge([UNDER, measures(-0.7), WELL, measures(-0.82)], facts(4))
+    assert states(verdict) == ["under", "well", "well", "well"]
+    assert verdict.keep == 2  # the last is better by less than means anything
+    assert verdict.run_is == "well"
+    assert not verdict.advice
+    assert "Keep epoch 3" in verdict.summary
+
+
+def test_too_long() -> None:
+    verdict = judge([UNDER, WELL, LEAKS, LEAKS], facts(4))
+    assert states(verdict) == ["under", "well", "over", "over"]
+    assert verdict.keep == 1
+    assert verdict.run_is == "well"
+    assert "From epoch 3 on it is overtrained" in verdict.summary
+    assert "train.epochs = 2" in verdict.advice[0]
+    assert any("Regularisation" in line for line in verdict.advice)
+
+
+def test_too_high_a_rate() -> None:
+    verdict = judge([RUINED, RUINED], facts(2, lr=0.02))
+    assert states(verdict) == ["over", "over"]
+    assert verdict.run_is == "over"
+    assert "optimizer.lr = 0.005" in verdict.advice[0]
+    assert "ruined" in verdict.summary
+
+
+def test_from_little_learned_to_overtrained() -> None:
+    """Nothing is good; what is not broken is kept, and the run is called what it came to."""
+    verdict = judge([UNDER, RUINED], facts(2))
+    assert verdict.keep == 0
+    assert verdict.run_is == "over"
+    assert "learning rate" in verdict.advice[0]
+
+
+def test_the_good_snapshot_lies_between_two() -> None:
+    verdict = judge([UNDER, LEAKS], facts(2, lr=0.004))
+    assert verdict.keep == 0
+    assert "between epoch 1 and epoch 2" in verdict.advice[0]
+    assert "optimizer.lr = 0.002" in verdict.advice[0]
+
+
+def test_held_out_loss_tells_the_turn() -> None:
+    rows = [
+        measures(-0.6, held_out=[-0.6, -0.6, -0.6, -0.6]),
+        measures(-0.66, held_out=[-0.7, -0.6, -0.7, -0.64]),
+        measures(-0.4, held_out=[-0.4, -0.45, -0.35, -0.4]),
+    ]
+    verdict = judge(rows, facts(3, held_out=4))
+    assert states(verdict) == ["well", "well", "over"]
+    assert verdict.keep == 1
+    assert not any("held out" in line for line in verdict.limits)
+
+
+def test_a_rise_that_pictures_disagree_on_is_chance() -> None:
+    """The mean rises, but of four pictures two get better: no sign."""
+    rows = [
+        measures(-0.66, held_out=[-0.66, -0.66, -0.66, -0.66]),
+        measures(-0.6, held_out=[-0.2, -0.9, -0.9, -0.4]),
+    ]
+    assert states(judge(rows, facts(2, held_out=4))) == ["well", "well"]
+
+
+def test_without_drawings_strength_decides() -> None:
+    assert judge_one(measures(like=None, stronger=0.0), [], ["a"]).state == "under"
+    assert judge_one(measures(like=None, stronger=0.15), [], ["a"]).state == "well"
+    assert judge_one(measures(like=None, weaker=-0.1), [], ["a"]).state == "over"
+
+
+def test_what_could_not_be_judged_is_said() -> None:
+    verdict = judge(
+        [measures(leak=None)],
+        facts(1, trigger="", no_trigger="no shared first tag", state="killed"),
+    )
+    said = " ".join(verdict.limits)
+    assert "No pictures are held out" in said
+    assert "no shared first tag" in said
+    assert "killed" in said
+
+
+def test_plain_prompts_that_are_near_the_subject_are_told_of() -> None:
+    said = " ".join(judge([WELL], facts(1, captions_alone=True)).limits)
+    assert "--plain" in said
+    assert "--plain" not in " ".join(judge([WELL], facts(1)).limits)
+
+
+def test_a_run_that_goes_on_is_not_told_to_train_longer() -> None:
+    verdict = judge([UNDER], facts(1, state="running"))
+    assert "let it go on" in verdict.advice[0]
+
+
+SHARE = st.floats(-1.0, 6.0)
+ANY = st.builds(
+    measures,
+    SHARE,
+    weaker=st.floats(-1, 1),
+    stronger=st.floats(-1, 1),
+    like=st.one_of(st.none(), st.floats(-1, 1.5)),
+    leak=st.one_of(st.none(), st.floats(0, 30)),
+    copying=st.one_of(st.none(), st.floats(0, 4)),
+)
+
+
+@given(st.lists(ANY, min_size=1, max_size=8))
+def test_any_run_gets_a_verdict_that_agrees_with_itself(rows: list[Measures]) -> None:
+    verdict = judge(rows, facts(len(rows)))
+    found = states(verdict)
+    kept = found[verdict.keep]
+    if "well" in found:
+        assert kept == verdict.run_is == "well"
+    if kept == "over":
+        assert set(found) == {"over"}
+    assert f"epoch {verdict.keep + 1}" in verdict.summary
+    assert all(judged.reasons for judged in verdict.judged)
+
+
+@given(ANY, st.floats(LEAK, 50))
+def test_more_leakage_never_makes_better(one: Measures, leak: float) -> None:
+    assert judge_one(replace(one, plain_moved=leak), [], ["a"]).state == "over"
+
+
+@given(st.floats(LIKE_ENOUGH, 2), st.floats(0, COPY, exclude_max=True))
+def test_copies_are_overtrained_however_alike(like: float, copying: float) -> None:
+    assert judge_one(measures(like=like, copying=copying), [], ["a"]).state == "over"

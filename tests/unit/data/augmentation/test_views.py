@@ -1,0 +1,153 @@
+"""Which view a sample has follows from seed, epoch and sample, and each has its turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lorasmith.data.augmentation.views import Augmentation, View
+from lorasmith.data.buckets import plan_buckets
+from lorasmith.data.dataset import Dataset, build_dataset
+from lorasmith.data.layout import FolderSpec
+from lorasmith.data.scan import Picture, Scan
+
+EVERYTHING = Augmentation(
+    flip=True, colour=0.2, random_crop=True, zoom=1.3, slices=4, face_crop=(2.0, 4.0), variants=5
+)
+
+
+def make(augmentation: Augmentation, *, repeats: int = 3, before: int = 0) -> Dataset:
+    """A large picture, a small one and one with a face; ``before`` more in front of them."""
+    names = [f"more{n}.png" for n in range(before)]
+    names += ["large.png", "small.png", "face_0300_0300_0100_0120.png"]
+    sizes = {"large.png": (2000, 1500), "small.png": (600, 500)}
+    found = tuple(
+        Picture(Path(name), 0, *sizes.get(name, (700, 620)), "a", None, False) for name in names
+    )
+    folders = (FolderSpec(Path("f"), repeats),)
+    return build_dataset(Scan(folders, found), plan_buckets(512, 512), augmentation=augmentation)
+
+
+def uses(dataset: Dataset, item: int, count: int) -> list[View]:
+    """What the item shows in its first uses."""
+    refs = [ref for ref in dataset.samples if ref.item == item]
+    epochs = range(-(-count // len(refs)))
+    return [dataset.view_for(ref, seed=5, epoch=epoch) for epoch in epochs for ref in refs][:count]
+
+
+def test_a_plain_picture_has_one_view() -> None:
+    dataset = make(Augmentation())
+    for item in dataset.items:
+        (view,) = dataset.views_of(item).all()
+        assert view.placement == item.placement
+        assert not view.flip
+        assert view.colour is None
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_each_slot_comes_once_in_as_many_uses(fresh: bool) -> None:
+    dataset = make(Augmentation(random_crop=True, zoom=1.5, variants=7, fresh=fresh))
+    large = dataset.items[0]
+    assert dataset.views_of(large).slots == 7
+    views = uses(dataset, 0, 42)
+    for begin in range(0, len(views), 7):
+        counts = Counter(view.placement for view in views[begin : begin + 7])
+        assert counts[large.placement] == 1
+        assert len(counts) == 7
+    assert views[:7] != views[7:14], "in another order each time"
+
+
+def test_every_second_use_of_a_large_picture_is_a_slice_in_turn() -> None:
+    dataset = make(Augmentation(slices=4, colour=0.1, variants=3))
+    for index in (0, 1):
+        views = uses(dataset, index, 48)
+        whole = dataset.items[index].placement
+        if not dataset.views_of(dataset.items[index]).sliced:
+            assert {view.placement for view in views} == {whole}
+            continue
+        sliced = [number for number, view in enumerate(views) if view.placement != whole]
+        assert sliced == list(range(1, 48, 2))
+        for begin in range(1, 48, 8):
+            assert len({view.placement for view in views[begin : begin + 8 : 2]}) == 4
+
+
+def test_pictures_take_turns_in_showing_slices() -> None:
+    found = [Picture(Path(f"{n}.png"), 0, 2000, 1500, "", None, False) for n in range(4)]
+    dataset = build_dataset(
+        Scan((FolderSpec(Path("f")),), tuple(found)),
+        plan_buckets(512, 512),
+        augmentation=Augmentation(slices=4),
+    )
+    for epoch in range(6):
+        views = [dataset.view_for(ref, seed=0, epoch=epoch) for ref in dataset.samples]
+        assert sum(view.placement != dataset.items[0].placement for view in views) == 2
+
+
+def test_a_view_is_a_function_of_seed_epoch_and_sample() -> None:
+    one, other = make(EVERYTHING), make(EVERYTHING)
+    ref = one.samples[4]
+    for epoch in (7, 2, 7):
+        assert one.view_for(ref, seed=1, epoch=epoch) == other.view_for(ref, seed=1, epoch=epoch)
+    by_seed = [
+        [one.view_for(ref, seed=seed, epoch=epoch) for epoch in range(12)] for seed in (1, 2)
+    ]
+    assert by_seed[0] != by_seed[1]
+
+
+def test_every_view_that_is_used_is_among_those_that_are_cached() -> None:
+    dataset = make(EVERYTHING)
+    cached = {(i.index, view) for i in dataset.items for view in dataset.views_of(i).all()}
+    used = {
+        (ref.item, dataset.view_for(ref, seed=3, epoch=epoch))
+        for ref in dataset.samples
+        for epoch in range(40)
+    }
+    assert used == cached
+
+
+def test_cached_views_do_not_follow_the_seed_or_other_pictures() -> None:
+    one, more = make(EVERYTHING), make(EVERYTHING, before=2)
+    for left, right in zip(one.items, more.items[2:], strict=True):
+        assert list(one.views_of(left).all()) == list(more.views_of(right).all())
+
+
+def test_fresh_views_are_ever_new() -> None:
+    dataset = make(Augmentation(colour=0.3, variants=2, fresh=True), repeats=1)
+    ref = dataset.samples[0]
+    views = [dataset.view_for(ref, seed=0, epoch=epoch) for epoch in range(40)]
+    drawn = [view for view in views if view.colour is not None]
+    assert len(drawn) == 20
+    assert len(set(drawn)) == 20
+    assert views == [dataset.view_for(ref, seed=0, epoch=epoch) for epoch in range(40)]
+
+
+def test_half_of_all_uses_are_mirrored_whatever_the_view() -> None:
+    dataset = make(EVERYTHING, repeats=50)
+    flips = Counter(
+        (ref.item, dataset.view_for(ref, seed=0, epoch=epoch).flip)
+        for ref in dataset.samples
+        for epoch in range(8)
+    )
+    for item in range(3):
+        assert 0.42 < flips[item, True] / 400 < 0.58
+
+
+def test_crops_that_cannot_differ_are_not_made() -> None:
+    dataset = make(Augmentation(random_crop=True))
+    square = [item for item in dataset.items if item.placement.resized == item.placement.bucket]
+    others = [item for item in dataset.items if item not in square]
+    assert all(dataset.views_of(item).varied == 0 for item in square)
+    assert all(dataset.views_of(item).varied == 3 for item in others)
+    faces = make(Augmentation(face_crop=(2.0, 3.0), variants=6))
+    assert [faces.views_of(item).varied for item in faces.items] == [0, 0, 5]
+
+
+def test_size_conditions_follow_the_crop_that_is_used() -> None:
+    dataset = make(Augmentation(slices=4))
+    corner = list(dataset.views_of(dataset.items[0]).all())[-1]
+    height, width, top, left, *target = corner.size_condition()
+    assert (height, width) == (1500, 2000)
+    assert (left, top) == corner.placement.crop[:2] != (0, 0)
+    assert tuple(target[::-1]) == corner.placement.bucket

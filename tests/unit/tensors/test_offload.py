@@ -1,0 +1,234 @@
+"""Offloaded weights on their way, with streams and events that are only written down.
+
+A stream here is a clock: what it has seen of itself and of others. One thing is behind another
+where its stream had seen it. The memory of a tensor that Python has dropped is anyone's, as in
+PyTorch's allocator, which knows what was queued and not what was done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lorasmith.tensors.offload import AHEAD, Courier, HeldWeight, bytes_away
+from lorasmith.tensors.quantization import PACKINGS
+from lorasmith.tensors.rng import normal
+
+Clock = dict[str, int]
+
+
+class Stream:
+    def __init__(self, name: str) -> None:
+        self.name, self.clock = name, {name: 0}
+
+    def queue(self) -> tuple[str, int]:
+        """Something to do; what it is called in clocks."""
+        self.clock[self.name] += 1
+        return self.name, self.clock[self.name]
+
+    def saw(self, what: tuple[str, int]) -> bool:
+        return self.clock.get(what[0], 0) >= what[1]
+
+    def record_event(self) -> Clock:
+        return dict(self.clock)
+
+    def wait_event(self, event: Clock) -> None:
+        for name, count in event.items():
+            self.clock[name] = max(self.clock.get(name, 0), count)
+
+    def wait_stream(self, other: Stream) -> None:
+        self.wait_event(other.clock)
+
+
+@dataclass
+class Copied:
+    """A tensor that came, and all that was queued with it."""
+
+    storage: weakref.ref[torch.UntypedStorage]
+    queued: list[tuple[str, int]]
+
+
+class Device(TorchDispatchMode):
+    """What a courier asks of CUDA, and an account of its copies."""
+
+    def __init__(self, lockable: int = 1 << 62) -> None:
+        super().__init__()
+        self.compute = self.now = Stream("compute")
+        self.copied: list[Copied] = []
+        self.late: list[str] = []
+        self.lockable = lockable
+
+    def Stream(self, device: torch.device) -> Stream:
+        self.copies = Stream("copies")
+        return self.copies
+
+    def current_stream(self, device: torch.device) -> Stream:
+        return self.now
+
+    @contextlib.contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        before, self.now = self.now, stream
+        yield
+        self.now = before
+
+    def locked(self, size: int) -> Tensor:
+        if size > self.lockable:
+            raise RuntimeError("CUDA error: out of memory")
+        self.lockable -= size
+        return torch.empty(size, dtype=torch.uint8)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.copy_.default and self.now is not self.compute:
+            # Its memory may be that of any tensor that is gone.
+            for earlier in self.copied:
+                if earlier.storage() is None and not all(map(self.now.saw, earlier.queued)):
+                    self.late.append(f"memory of {earlier} is written to too soon")
+            storage = weakref.ref(args[0].untyped_storage())
+            self.copied.append(Copied(storage, [self.now.queue()]))
+        return func(*args, **(kwargs or {}))
+
+    def use(self, tensor: Tensor) -> None:
+        """Something that computes with a tensor that came."""
+        found = [c for c in self.copied if c.storage() is tensor.untyped_storage()]
+        for one in found:
+            if not all(map(self.compute.saw, one.queued)):
+                self.late.append(f"{one} is used before it is there")
+            one.queued.append(self.compute.queue())
+        assert found, "it did not come by a copy"
+
+    @property
+    def alive(self) -> int:
+        return sum(one.storage() is not None for one in self.copied)
+
+
+def weights(courier: Courier, count: int, packing: str = "fp8") -> list[HeldWeight]:
+    made = []
+    for number in range(count):
+        held = HeldWeight(normal((8, 64), 1, "held", number), PACKINGS[packing])
+        held.send_away(courier)
+        made.append(held)
+    return made
+
+
+def run(device: Device, courier: Courier, order: list[HeldWeight]) -> list[int]:
+    """Ask for weights in that order and use each; how many copies each time began."""
+    begun = []
+    for held in order:
+        before = len(device.copied)
+        packed = courier.bring(held)
+        assert all(bool((packed[name] == t).all()) for name, t in held.away.items())
+        for tensor in packed.values():
+            device.use(tensor)
+        begun.append(len(device.copied) - before)
+        per_weight = len(held.away)
+        assert device.alive <= (AHEAD + 1) * per_weight
+        del packed, tensor
+        assert device.alive <= AHEAD * per_weight
+    return begun
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    with Device() as device:
+        yield device
+
+
+def test_steps_that_repeat_find_each_weight_on_its_way(device: Device) -> None:
+    courier = Courier("cpu", device)
+    held = weights(courier, 6, "whole")
+    step = [*held, *reversed(held)]
+    run(device, courier, step)
+    run(device, courier, step)  # From the end of a step to its beginning is learned last.
+    for _ in range(2):
+        # A copy for each, begun while others are at work: never when it is asked for itself.
+        assert sum(run(device, courier, step)) == len(step)
+        assert len(courier._coming) == AHEAD
+    assert device.late == []
+
+
+@pytest.mark.parametrize("packing", ["whole", "fp8", "nf4"])
+def test_wrong_guesses_cost_their_copies_alone(device: Device, packing: str) -> None:
+    courier = Courier("cpu", device)
+    held = weights(courier, 6, packing)
+    shuffled = [held[i] for i in (0, 3, 1, 1, 5, 2, 4, 0, 0, 2)]
+    for order in ([*held, *reversed(held)], shuffled, held, shuffled[::-1], shuffled, shuffled):
+        run(device, courier, order)
+        assert device.late == []
+    # What was guessed and is given up is behind its copy for whoever computes next.
+    guessed = [one for one in device.copied if one.storage() is not None]
+    assert guessed
+    del courier, held, shuffled, order
+    gc.collect()
+    assert all(one.storage() is None for one in guessed)
+    assert all(device.compute.saw(what) for one in guessed for what in one.queued)
+
+
+def test_the_account_sees_what_is_too_soon(device: Device) -> None:
+    """As it was: the copies' stream waits for nobody, the allocator is trusted to."""
+    courier = Courier("cpu", device)
+    held = weights(courier, 6)
+    device.copies.wait_stream = lambda other: None  # type: ignore[method-assign]
+    run(device, courier, [*held, *held])
+    assert device.late
+
+
+def test_what_is_guessed_in_sampling_can_be_learned_with(device: Device) -> None:
+    courier = Courier("cpu", device)
+    held = weights(courier, 4, "whole")
+    with torch.inference_mode():
+        run(device, courier, [*held, *held[:2]])
+    weight = courier.bring(held[2])["weight"]
+    factor = torch.ones(64, requires_grad=True)
+    (weight * factor).sum().backward()  # Keeps the weight for the backward pass.
+    assert torch.equal(factor.grad, held[2].away["weight"].sum(0))
+
+
+@pytest.mark.parametrize("packing", ["whole", "fp8", "nf4"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_main_memory_holds_the_same_weights_side_by_side(
+    packing: str, layout: torch.memory_format
+) -> None:
+    device = Device()
+    courier = Courier("cpu", device)
+    values = [
+        normal((4, 6, 3, 3), 1, "w", n).to(memory_format=layout, dtype=torch.bfloat16)
+        for n in range(3)
+    ]
+    held = [HeldWeight(value, PACKINGS[packing]) for value in values]
+    before = [one.make(torch.bfloat16) for one in held]
+    for one in held:
+        one.send_away(courier)
+    with device:
+        after = [one.make(torch.bfloat16) for one in held]
+    for a, b in zip(after, before, strict=True):
+        assert torch.equal(a, b)
+        assert a.stride() == b.stride()
+    slabs = {t.untyped_storage().data_ptr() for one in held for t in one.away.values()}
+    assert len(slabs) == 1
+    assert courier.unlocked == 0
+
+
+def test_memory_that_cannot_be_locked_is_done_without_and_counted() -> None:
+    device = Device(lockable=0)
+    courier = Courier("cpu", device)
+    held = weights(courier, 3)
+    assert courier.unlocked == sum(bytes_away(torch.nn.ModuleList(held)))
+    with device:
+        run(device, courier, held)
+
+
+def test_a_device_without_streams_has_its_copies_when_they_are_needed() -> None:
+    courier = Courier("cpu")
+    (held,) = weights(courier, 1)
+    brought = courier.bring(held)
+    assert all(torch.equal(brought[name], tensor) for name, tensor in held.away.items())
+    assert not courier._coming

@@ -1,0 +1,130 @@
+"""Everything that is wrong with pictures, faces and masks is said at once, before a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lorasmith.config.load import load_settings
+from lorasmith.core.errors import UserError
+from lorasmith.training.setup.preflight import Prepared, prepare
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data" / "3_zorp"
+    folder.mkdir(parents=True)
+    for name in ("a", "b_0040_0030_0020_0020"):
+        Image.effect_noise((80, 64), 80).convert("RGB").save(folder / f"{name}.png")
+        (folder / f"{name[0]}.txt").write_text("zorp")
+    (tmp_path / "masks").mkdir()
+    for name in ("a", "b_0040_0030_0020_0020"):
+        Image.new("L", (40, 32), 255).save(tmp_path / "masks" / f"{name}.png")
+    return tmp_path
+
+
+def prepared(folder: Path, **changes: str) -> Prepared:
+    settings = {
+        "data.path": str(folder / "data"),
+        "save.output": str(folder / "out"),
+        "augment.face_crop": "2,4",
+        "loss.masked": "folder",
+        "loss.mask_folder": str(folder / "masks"),
+        **{name.replace("__", "."): value for name, value in changes.items()},
+    }
+    return prepare(load_settings(None, settings))
+
+
+def test_faces_and_masks_are_found(data: Path) -> None:
+    found = prepared(data)
+    assert [item.face is not None for item in found.dataset.items] == [False, True]
+    assert all(item.mask is not None for item in found.dataset.items)
+    assert [item.caption for item in found.dataset.items] == ["zorp", "zorp"], "b.txt is the face's"
+    count = found.report.augmentation
+    assert (count.faces, count.masked, count.pictures) == (1, 2, 2)
+
+
+def test_all_that_is_wrong_is_said_at_once(data: Path) -> None:
+    folder = data / "data" / "3_zorp"
+    (folder / "b_0040_0030_0020_0020.png").rename(folder / "b_0400_0030_0020_0020.png")
+    Image.new("L", (64, 64), 255).save(data / "masks" / "a.png")
+    (data / "masks" / "b_0040_0030_0020_0020.png").write_bytes(b"")
+    (data / "masks" / "b_0040_0030_0020_0020.png").rename(
+        data / "masks" / "b_0400_0030_0020_0020.png"
+    )
+    with pytest.raises(UserError) as caught:
+        prepared(data, train__batch="1")
+    text = "\n".join(map(str, caught.value.problems))
+    assert "another shape (64x64, its picture 80x64)" in text
+    assert "the file is empty" in text
+    assert "20x20 around 400, 30" in text
+    assert len(caught.value.problems) == 3
+
+
+def test_a_changed_mask_is_another_dataset(data: Path) -> None:
+    before = prepared(data).fingerprint
+    assert prepared(data).fingerprint == before
+    Image.new("L", (40, 32), 128).save(data / "masks" / "a.png")
+    assert prepared(data).fingerprint != before
+
+
+def test_caption_settings_reach_the_captions(data: Path) -> None:
+    (data / "data" / "3_zorp" / "a.txt").write_text("zorp, one, two;;three, four")
+    found = prepared(
+        data,
+        captions__keep_tokens="1",
+        captions__secondary_separator=";;",
+        captions__tag_warmup_steps="10",
+        captions__tag_warmup_min="1",
+    )
+    sample = found.dataset.samples[0]
+    texts = [found.dataset.caption_for(sample, seed=0, epoch=0, step=step) for step in (0, 5, 10)]
+    assert texts == ["zorp, one", "zorp, one, two,three", "zorp, one, two,three, four"]
+    assert found.dataset.captions_vary
+
+
+def test_what_amounts_to_the_same_is_one_group(tmp_path: Path) -> None:
+    """Folders share batches, and regularisation is matched, by what holds for them in the end."""
+    for name in ("a", "b", "reg", "other"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (64, 64), "red").save(tmp_path / name / "x.png")
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'model = "demo"\n[train]\nbatch = 2\n[data]\nREG\n'
+        f'[[data.folders]]\npath = "{tmp_path / "a"}"\nrepeats = 3\n'
+        f'[[data.folders]]\npath = "{tmp_path / "b"}"\nresolution = 64\nbatch = 2\n'
+        f'[[data.folders]]\npath = "{tmp_path / "other"}"\nresolution = 96\n'
+        f'[[data.folders]]\npath = "{tmp_path / "reg"}"\nreg = true\nMORE\n'
+    )
+
+    def made(more: str = "", reg: str = "") -> Prepared:
+        settings = tmp_path / "own.toml"
+        settings.write_text(path.read_text().replace("MORE", more).replace("REG", reg))
+        return prepare(load_settings(settings, {}))
+
+    def uses(one: Prepared) -> list[tuple[int, int]]:
+        return [(item.group, item.repeats) for item in one.dataset.items]
+
+    assert uses(made()) == [(0, 3), (0, 1), (1, 1), (0, 4)]
+    assert uses(made("resolution = 96")) == [(0, 3), (0, 1), (1, 1), (1, 1)]
+    alone = made('group = "alone"')
+    assert uses(alone) == [(0, 3), (0, 1), (1, 1), (2, 0)]
+    # data.reg is of the run's own size, whichever folder stands first.
+    beside = made("resolution = 96", f'reg = "{tmp_path / "other"}"')
+    assert uses(beside) == [(0, 3), (0, 1), (1, 1), (1, 1), (0, 4)]
+
+
+def test_regularisation_without_training_pictures_is_said(tmp_path: Path) -> None:
+    for name in ("a", "reg"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (64, 64), "red").save(tmp_path / name / "x.png")
+    path = tmp_path / "s.toml"
+    path.write_text(
+        f'model = "demo"\n[[data.folders]]\npath = "{tmp_path / "a"}"\n'
+        f'[[data.folders]]\npath = "{tmp_path / "reg"}"\nreg = true\nresolution = 96\n'
+    )
+    warnings = prepare(load_settings(path, {})).report.warnings
+    said = [one.what for one in warnings if one.where == str(tmp_path / "reg")]
+    assert any("1 regularisation picture is not used: no training pictures" in one for one in said)

@@ -1,0 +1,85 @@
+"""Pretrains the demo base model on a CPU: the autoencoder, then the UNet and the text encoder.
+
+    python -m tools.demo_model.pretrain vae --minutes 21 --work DIR --threads 2
+    python -m tools.demo_model.pretrain unet --minutes 68 --work DIR --threads 1
+    python -m tools.demo_model.pretrain export --work DIR
+
+A run that was stopped goes on from its last checkpoint when it is started again with the same
+work folder; `--minutes` counts the time of all its parts together. `export` may be used at any
+time after the first checkpoint of the UNet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from tools.demo_model.pretrain_loop import Budget
+from tools.demo_model.pretrain_unet import averaged_models, train_unet, write_tokenizer
+from tools.demo_model.pretrain_vae import train_vae
+
+from lorasmith.core.files import ASSETS
+from lorasmith.demo.world_parts import SIZE
+from lorasmith.models.export import save_ldm
+
+DEMO_BASE = ASSETS / "demo_base.safetensors"
+METADATA = {
+    "modelspec.title": "lorasmith demo base",
+    "modelspec.description": "Draws little creatures, 64x64 pixels, from tags.",
+}
+
+
+def export(work: Path, folder: Path, path: Path = DEMO_BASE) -> None:
+    """Write the last checkpoint's averaged weights, fp16.
+
+    Args:
+        work: holds the trained autoencoder and the checkpoint of the UNet.
+        folder: gets the parts as diffusers folders.
+        path: gets all parts in one LDM-format file.
+    """
+    unet, text_encoder = averaged_models(work)
+    vae = AutoencoderKL.from_pretrained(work / "vae")
+    parts = {"unet": unet, "text_encoder": text_encoder, "vae": vae}
+    part_folder = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part_folder, ignore_errors=True)
+    for name, model in parts.items():
+        model.half().save_pretrained(part_folder / name)
+    write_tokenizer(part_folder / "tokenizer")
+    shutil.rmtree(folder, ignore_errors=True)
+    part_folder.rename(folder)
+    save_ldm(
+        path,
+        unet=unet,
+        vae=vae,
+        text_encoders={"text_encoder": text_encoder},
+        metadata=METADATA,
+        native_resolution=SIZE,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("vae", "unet", "export"))
+    parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")
+    parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and caches")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args.work.mkdir(parents=True, exist_ok=True)
+    budget = Budget(minutes=args.minutes, seed=args.seed, threads=args.threads)
+    if args.part == "vae":
+        train_vae(args.work, budget)
+    elif args.part == "unet":
+        train_unet(args.work, budget)
+    else:
+        export(args.work, args.work / "snapshot")
+
+
+if __name__ == "__main__":
+    main()
