@@ -22,6 +22,7 @@ from tools.demo_model.pretrain_vae import SCALING_FACTOR, to_pixels
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from lorasmith.core.files import ASSETS
 from lorasmith.demo.world import Creature, draw, random_creature, tags
 from lorasmith.tensors.files import save_tensors
 
@@ -41,7 +42,7 @@ EMPTY_CAPTIONS = 0.1
 UNKNOWN_WORDS = 0.05  # share of captions with words that mean nothing
 MIN_SNR = 5.0
 NOT_HIDDEN = ("conv_in", "conv_out", "embedding.weight", "time_embedding")
-VOCABULARY = Path(__file__).parents[1] / "assets" / "bpe_simple_vocab_16e6.txt.gz"
+VOCABULARY = ASSETS / "bpe_simple_vocab_16e6.txt.gz"
 
 
 def new_unet(channels: tuple[int, ...] = CHANNELS) -> UNet2DConditionModel:

@@ -25,7 +25,7 @@ from typing import Any
 
 from lorasmith.core.errors import Problem, RunError, WriteError
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 
 # The safetensors specification's own limit; a larger header is not a safetensors file.
 MAX_HEADER_BYTES = 100_000_000
