@@ -109,7 +109,7 @@ def test_the_guides_way_to_compare_epochs_by_search_and_replace(sources: Sources
 
 @pytest.fixture
 def run(model, tmp_path: Path) -> Path:
-    from tests.unit.sampling.conftest import write_lora
+    from tests.unit.conftest import write_lora
 
     for epoch in (1, 2):
         write_lora(tmp_path / "bear" / f"bear-{epoch:06d}.safetensors", model, epoch)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.tiny_models import tiny_checkpoint, tiny_model
-from tests.unit.sampling.conftest import write_lora
+from tests.unit.conftest import write_lora
 
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress

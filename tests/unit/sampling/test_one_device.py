@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tests.meta_runs import meta_model
 from tests.one_device import META, OneDevice
 from tests.tiny_models import tiny_architecture, tiny_model
-from tests.unit.sampling.conftest import write_lora
+from tests.unit.conftest import write_lora
 from torch import Tensor
 
 from lorasmith.sampling.denoise import Pass, Start, denoise
