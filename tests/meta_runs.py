@@ -37,12 +37,12 @@ BY_DESIGN_ON_CPU = (
 )
 ON_CPU = (
     "lorasmith/adapters/dropout.py", "lorasmith/adapters/network.py:AdapterNetwork.begin_step",
-    "lorasmith/diffusion/", "lorasmith/tensor_random.py", "lorasmith/training/objective.py",
+    "lorasmith/diffusion/", "lorasmith/tensors/rng.py", "lorasmith/training/objective.py",
 )  # fmt: skip
 """Where operations on the CPU are meant."""
 
 UPLOADS = (
-    "lorasmith/tensor_transfer.py:to_device",
+    "lorasmith/tensors/transfer.py:to_device",
     "lorasmith/adapters/network.py:AdapterNetwork.begin_step",
     "lorasmith/models/diffusion_model.py:DiffusionModel.encode_rows",
 )
