@@ -154,8 +154,8 @@ def load_lora(path: Path) -> LoraFile:
     return LoraFile(path, tensors, metadata)
 
 
-def _error(path: Path, what: str, todo: str) -> LoraFileError:
-    return LoraFileError(Problem(str(path), what, todo))
+def _error(path: Path, what: str, hint: str) -> LoraFileError:
+    return LoraFileError(Problem(str(path), what, hint))
 
 
 def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -232,8 +232,8 @@ def odd_tensors(path: Path, tensors: Mapping[str, Tensor]) -> list[Problem]:
             kind = f"{kind} without its numbers (on the meta device)"
         elif tensor.dtype in DTYPE_NAMES:
             continue
-        todo = "get another version of this file"
-        odd.append(Problem(str(path), f"{name} is {kind}, which no LoRA here can be of", todo))
+        hint = "get another version of this file"
+        odd.append(Problem(str(path), f"{name} is {kind}, which no LoRA here can be of", hint))
     return odd[:_SHOWN]
 
 

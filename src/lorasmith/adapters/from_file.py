@@ -59,8 +59,8 @@ def build_adapters(
         except UnknownType as error:
             problems.append(Problem(where, f"{target.key}: {error}", READ_TYPES))
         except ValueError as error:
-            todo = "use a LoRA of the base model's family"
-            problems.append(Problem(where, f"{target.key}: {error}", todo))
+            hint = "use a LoRA of the base model's family"
+            problems.append(Problem(where, f"{target.key}: {error}", hint))
     if not modules and not problems:
         problems.append(belongs_nowhere(where, tensors))
     if problems:

@@ -63,8 +63,8 @@ def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> 
 def twice(found: NamedTensors, where: str) -> list[Problem]:
     """That a file holds the same tensor under names of two styles."""
     what = "is of a layer that has such a tensor under another name too"
-    todo = "keep one of the two"
-    return [Problem(where, f"{name} {what}", todo) for name in found.twice]
+    hint = "keep one of the two"
+    return [Problem(where, f"{name} {what}", hint) for name in found.twice]
 
 
 def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:

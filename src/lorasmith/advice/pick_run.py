@@ -203,11 +203,11 @@ def find_candidates(folder: RunFolder, state: str) -> list[Candidate]:
         RunError: there are none; says why as far as the run's state tells it.
     """
     if not folder.lora_files:
-        todo = {
+        hint = {
             "running": "wait for its first snapshot (save.every_epochs)",
             "preparing": "wait for its first snapshot (save.every_epochs)",
         }.get(state, f"go on with it: {folder.resume_command}")
-        raise RunError.of(folder.path, f"holds no snapshot; {ENDED.get(state, state)}", todo)
+        raise RunError.of(folder.path, f"holds no snapshot; {ENDED.get(state, state)}", hint)
     found = [(snapshot, _step(snapshot)) for snapshot in find_snapshots(folder.path)]
     last = 1 + max((step for _, step in found if step is not None), default=0)
     # A file that does not say its step keeps its place among those that do not.

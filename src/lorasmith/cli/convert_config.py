@@ -82,4 +82,4 @@ def _leave_out_invalid(result: Conversion) -> None:
         for path, made in list(result.settings.items()):
             if {made.origin, path, f"{made.origin}: {path}"} & wrong:
                 del result.settings[path]
-        result.problems += [Problem(p.where, p.what, p.todo) for p in error.problems]
+        result.problems += [Problem(p.where, p.what, p.hint) for p in error.problems]

@@ -316,7 +316,7 @@ def _check(
 def _under_options(problems: Iterable[Problem]) -> list[Problem]:
     """The problems with settings named as on this command line."""
     return [
-        Problem(NAMES.get(problem.where, problem.where), problem.what, problem.todo)
+        Problem(NAMES.get(problem.where, problem.where), problem.what, problem.hint)
         for problem in problems
     ]
 
@@ -338,8 +338,8 @@ def _model(options: Options, recipe: Recipe | None) -> tuple[str, str | None]:
         raise UserError(problems)
     named = f'"{recipe.model}"' if recipe.model else "a model that it does not name"
     if folder is None:
-        todo = "give it with --model, or its folder with --model-dir"
-        raise UserError.of("--model", f"the picture was made with {named}", todo)
+        hint = "give it with --model, or its folder with --model-dir"
+        raise UserError.of("--model", f"the picture was made with {named}", hint)
 
     def hashes_of(path: Path) -> tuple[str, ...]:
         hashes = hash_file(path)

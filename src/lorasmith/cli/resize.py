@@ -103,8 +103,8 @@ def _rule(**given: float | None) -> RankRule:
         options = ", ".join(f"--{name}" for name in given)
         said = "none of" if not chosen else f"{len(chosen)} of"
         where = "" if not chosen else ", ".join(f"--{name}" for name, _ in chosen)
-        todo = "choose one, as --rank 32"
-        raise SettingsError(Problem(where, f"{said} {options} given", todo))
+        hint = "choose one, as --rank 32"
+        raise SettingsError(Problem(where, f"{said} {options} given", hint))
     name, value = chosen[0]
     return RankRule(name, value)  # type: ignore[arg-type]
 

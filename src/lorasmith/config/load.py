@@ -123,7 +123,7 @@ def _with_origin(problem: Problem, origins: Mapping[str, str]) -> Problem:
     """A contradiction between several layers, or with a default, came from none of them."""
     if problem.where not in origins or "." not in problem.where:
         return problem
-    return Problem(place(problem.where, origins), problem.what, problem.todo)
+    return Problem(place(problem.where, origins), problem.what, problem.hint)
 
 
 def _validate(layers: _Layers) -> tuple[TrainSettings, dict[str, Problem]]:
@@ -173,8 +173,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     about = values.pop("preset", {})
     if not isinstance(about, dict):
         what = "is not a setting: a preset is chosen on the command line"
-        todo = f"remove this line, and add --preset {about} there"
-        raise SettingsError.of(f"{path}: preset", what, todo)
+        hint = f"remove this line, and add --preset {about} there"
+        raise SettingsError.of(f"{path}: preset", what, hint)
     return _migrate(path, values)
 
 
@@ -185,8 +185,8 @@ def _unreadable(path: Path, error: OSError) -> Problem:
         return Problem(str(path), f"cannot be read: {error.strerror}", "mend its permissions")
     near = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
     close = get_close_matches(path.name, near, n=1)
-    todo = f"did you mean {path.parent / close[0]}?" if close else "give the path of a .toml file"
-    return Problem(str(path), "there is no such file", todo)
+    hint = f"did you mean {path.parent / close[0]}?" if close else "give the path of a .toml file"
+    return Problem(str(path), "there is no such file", hint)
 
 
 def _syntax_problem(path: Path, text: str, message: str) -> Problem:
@@ -195,16 +195,16 @@ def _syntax_problem(path: Path, text: str, message: str) -> Problem:
     number = int(found[1]) if found else len(lines)
     line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
     what = message.partition(" (at ")[0]
-    todo = "mend this line"
+    hint = "mend this line"
     if "\\" in line:
-        todo = "write Windows paths in single quotes: 'C:\\pictures'"
+        hint = "write Windows paths in single quotes: 'C:\\pictures'"
     elif re.search(r"=\s*[^\W\d]", line) and not re.search(r"=\s*(true|false)\b", line):
-        todo = 'put texts in quotes: name = "text"'
+        hint = 'put texts in quotes: name = "text"'
     elif re.search(r"=\s*[-+\d.]", line):
-        todo = "write numbers as 0.0001 or 1e-4"
+        hint = "write numbers as 0.0001 or 1e-4"
     elif line.startswith("["):
-        todo = "write a section as [name], and each only once"
-    return Problem(f"{path}, line {number}", f"is not TOML: {what}: {line}", todo)
+        hint = "write a section as [name], and each only once"
+    return Problem(f"{path}, line {number}", f"is not TOML: {what}: {line}", hint)
 
 
 def _migrate(path: Path, values: dict[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def _check(name: str, values: dict[str, Any]) -> None:
         problems = list(to_problems(error, {}).values())
     if problems:
         where = f"preset {name}: "
-        raise SettingsError(Problem(where + p.where, p.what, p.todo) for p in problems)
+        raise SettingsError(Problem(where + p.where, p.what, p.hint) for p in problems)
 
 
 def explained(preset: Preset) -> str:

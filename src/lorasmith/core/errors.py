@@ -30,16 +30,16 @@ class Problem:
         where: the file or setting, as the user would write it (``data/1_cat/a.png``,
             ``optimizer.lr``); may be empty when there is no single place.
         what: what is wrong, with the value that came and the one expected.
-        todo: what to do about it, as an imperative sentence.
+        hint: what to do about it, as an imperative sentence.
     """
 
     where: str
     what: str
-    todo: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text} ({self.todo})" if self.todo else text
+        return f"{text} ({self.hint})" if self.hint else text
 
 
 def quantity(number: int, noun: str, verb: str = "") -> str:
@@ -72,9 +72,9 @@ class UserError(LorasmithError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     @classmethod
-    def of(cls, where: object, what: str, todo: str = "") -> UserError:
+    def of(cls, where: object, what: str, hint: str = "") -> UserError:
         """The common case of exactly one problem."""
-        return cls(Problem(str(where), what, todo))
+        return cls(Problem(str(where), what, hint))
 
 
 class SettingsError(UserError):

@@ -247,11 +247,11 @@ def write_error(path: Path, error: OSError, then: str = "run again") -> WriteErr
         then: what to do when the cause is mended.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what, todo = "the disk is full; nothing was overwritten", "free some space"
+        what, hint = "the disk is full; nothing was overwritten", "free some space"
     else:
         what = f"cannot be written: {error.strerror}"
-        todo = "mend its permissions, or choose another folder"
-    return WriteError(Problem(str(path), what, f"{todo}, and {then}"))
+        hint = "mend its permissions, or choose another folder"
+    return WriteError(Problem(str(path), what, f"{hint}, and {then}"))
 
 
 def is_disk_full(error: RunError) -> bool:

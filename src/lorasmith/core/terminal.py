@@ -75,6 +75,6 @@ def problem_lines(problems: Sequence[Problem]) -> str:
 def _entry(problem: Problem) -> str:
     where = clean(problem.where, lines=False)
     place = f"{click.style(where, bold=True)}: " if where else ""
-    todo = clean(problem.todo)
-    advice = f"\n      {click.style(f'-> {todo}', fg='cyan')}" if todo else ""
+    hint = clean(problem.hint)
+    advice = f"\n      {click.style(f'-> {hint}', fg='cyan')}" if hint else ""
     return f"  {place}{clean(problem.what)}{advice}"

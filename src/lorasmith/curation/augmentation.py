@@ -128,8 +128,8 @@ def _faceless(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
     what = f"names that tell of no face: {len(missing)} of {count} ({_names(missing)})"
     if len(missing) == count:
         what = "has no effect: no file's name tells of a face"
-    todo = "name them like girl_0250_0180_0090_0110.png: middle x, y, width, height of the face"
-    return [Problem("augment.face_crop", what, todo)]
+    hint = "name them like girl_0250_0180_0090_0110.png: middle x, y, width, height of the face"
+    return [Problem("augment.face_crop", what, hint)]
 
 
 def _uncut(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
@@ -137,8 +137,8 @@ def _uncut(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
     sliced = [each for each in views if each.augmentation.slices]
     if sliced and not any(each.sliced for each in sliced):
         what = "has no effect: no picture is large enough for that many slices"
-        todo = "raise it, or leave it out: the pictures are used whole"
-        problems.append(Problem("augment.slices", what, todo))
+        hint = "raise it, or leave it out: the pictures are used whole"
+        problems.append(Problem("augment.slices", what, hint))
     cropped = [each for each in views if _only_crops(each.augmentation)]
     if cropped and not any(each.varied for each in cropped):
         what = "has no effect: nothing of the pictures stands over their buckets"

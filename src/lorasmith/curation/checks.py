@@ -64,8 +64,8 @@ def missing_captions(scan: Scan) -> list[Problem]:
             if len(without) < len(pictures)
             else ""
         )
-        todo = "write captions, or leave it so if one name is all that they need"
-        warnings.append(Problem(str(spec.path), f"{which} caption; {instead}{names}", todo))
+        hint = "write captions, or leave it so if one name is all that they need"
+        warnings.append(Problem(str(spec.path), f"{which} caption; {instead}{names}", hint))
     return warnings
 
 
@@ -82,8 +82,8 @@ def unused_masks(scan: Scan, dataset: Dataset) -> list[Problem]:
     if not unused:
         return []
     what = f"{quantity(len(unused), 'mask')} beside pictures: not trained on, and not used as masks"
-    todo = 'set loss.masked = "beside" to learn only what they show'
-    return [Problem("masks", f"{what} ({_names(unused)})", todo)]
+    hint = 'set loss.masked = "beside" to learn only what they show'
+    return [Problem("masks", f"{what} ({_names(unused)})", hint)]
 
 
 def caption_lengths(dataset: Dataset, count_tokens: Callable[[str], int] | None) -> dict[Path, int]:
@@ -114,8 +114,8 @@ def long_captions(tokens: dict[Path, int], max_tokens: int) -> list[Problem]:
         f"(the longest has {longest}: {_name(over[0])})"
     )
     fitting = next((n for n in (150, 225) if n >= longest), 225)
-    todo = f"shorten them or set model.max_tokens = {fitting}"
-    return [Problem("captions", what, todo if max_tokens < 225 else "shorten them")]
+    hint = f"shorten them or set model.max_tokens = {fitting}"
+    return [Problem("captions", what, hint if max_tokens < 225 else "shorten them")]
 
 
 def missing_trigger(dataset: Dataset, trigger: str) -> list[Problem]:
@@ -166,8 +166,8 @@ def unused_syntax(dataset: Dataset) -> list[Problem]:
     if several:
         names = _names([item.picture.path for item in several])
         what = f"{quantity(len(several), 'caption')} {_have(len(several))} several lines ({names})"
-        todo = "join the lines, or set captions.wildcards to draw one each time"
-        warnings.append(Problem("captions", f"{what}; only the first is used", todo))
+        hint = "join the lines, or set captions.wildcards to draw one each time"
+        warnings.append(Problem("captions", f"{what}; only the first is used", hint))
     braces = [item for item in items if "{" in item.caption and "|" in item.caption]
     if braces:
         names = _names([item.picture.path for item in braces])
@@ -200,16 +200,16 @@ def odd_captions(dataset: Dataset) -> list[Problem]:
     warnings = []
     if spaced:
         what = f"{quantity(len(spaced), 'caption', 'has')} many words and no comma, so a single tag"
-        todo = "put commas between tags, or name what stands there: captions.separator"
-        warnings.append(Problem("captions", f"{what} ({_names(spaced)})", todo))
+        hint = "put commas between tags, or name what stands there: captions.separator"
+        warnings.append(Problem("captions", f"{what} ({_names(spaced)})", hint))
     if underscored:
         what = f"{quantity(len(underscored), 'caption', 'has')} tags with underscores"
-        todo = "write spaces, unless the base model was trained with underscores"
-        warnings.append(Problem("captions", f"{what} ({_first(words['_'])})", todo))
+        hint = "write spaces, unless the base model was trained with underscores"
+        warnings.append(Problem("captions", f"{what} ({_first(words['_'])})", hint))
     if meta:
         what = f"{quantity(len(meta), 'caption', 'has')} tags about the file, not what it shows"
-        todo = "take them out, or they are learned with the rest"
-        warnings.append(Problem("captions", f"{what} ({_first(words['meta'])})", todo))
+        hint = "take them out, or they are learned with the rest"
+        warnings.append(Problem("captions", f"{what} ({_first(words['meta'])})", hint))
     return warnings
 
 
@@ -231,8 +231,8 @@ def nothing_to_vary(dataset: Dataset) -> list[Problem]:
         return []
     numbers = " or ".join(map(str, sorted(kept)))
     what = f"at {numbers} leaves nothing to shuffle in {len(few)} of {quantity(count, 'caption')}"
-    todo = "lower it: it counts tags between separators, not words or CLIP tokens"
-    return [Problem("captions.keep_tokens", f"{what} ({_names(few)})", todo)]
+    hint = "lower it: it counts tags between separators, not words or CLIP tokens"
+    return [Problem("captions.keep_tokens", f"{what} ({_names(few)})", hint)]
 
 
 def _is_tags_without_separator(tag: str) -> bool:
@@ -292,8 +292,8 @@ def enlarged(items: Sequence[Item]) -> list[Problem]:
         f"{quantity(len(small), 'picture', 'is')} smaller than "
         f"the bucket and enlarged{very} ({worst}"
     )
-    todo = "find larger ones, train at a lower data.resolution, or set buckets.upscale = false"
-    return [Problem("resolution", f"{what}{_more(len(small))})", todo)]
+    hint = "find larger ones, train at a lower data.resolution, or set buckets.upscale = false"
+    return [Problem("resolution", f"{what}{_more(len(small))})", hint)]
 
 
 def cropped(items: Sequence[Item]) -> list[Problem]:
@@ -310,8 +310,8 @@ def cropped(items: Sequence[Item]) -> list[Problem]:
     what = (
         f"{quantity(len(lost), 'picture')} {_have(len(lost))} over {CROP_WORTH_SAYING:.0%} cut off"
     )
-    todo = "crop them yourself around what matters, or widen buckets.min and buckets.max"
-    return [Problem("buckets", f"{what} ({worst}{_more(len(lost))})", todo)]
+    hint = "crop them yourself around what matters, or widen buckets.min and buckets.max"
+    return [Problem("buckets", f"{what} ({worst}{_more(len(lost))})", hint)]
 
 
 def lonely_buckets(dataset: Dataset, batch: int, processes: int = 1) -> list[Problem]:
@@ -329,8 +329,8 @@ def lonely_buckets(dataset: Dataset, batch: int, processes: int = 1) -> list[Pro
     what = (
         f"{quantity(len(alone), 'bucket')} {_have(len(alone))} a single picture, never in a batch"
     )
-    todo = "crop it to a more common shape, or use a larger buckets.step"
-    return [Problem("buckets", f"{what} with others ({_names(alone)})", todo)]
+    hint = "crop it to a more common shape, or use a larger buckets.step"
+    return [Problem("buckets", f"{what} with others ({_names(alone)})", hint)]
 
 
 def regularisation(dataset: Dataset) -> list[Problem]:
@@ -349,11 +349,11 @@ def regularisation(dataset: Dataset) -> list[Problem]:
                 f", of {len(reg)}: the first {len(reg) - len(unused)} are enough for "
                 f"{samples} training samples"
             )
-            todo = "remove them or repeat less"
+            hint = "remove them or repeat less"
         else:
             what += ": no training pictures have their resolution, batch, buckets and group"
-            todo = "give their folder those of the training pictures that they are for"
-        problems.append(Problem(str(unused[0].picture.path.parent), what, todo))
+            hint = "give their folder those of the training pictures that they are for"
+        problems.append(Problem(str(unused[0].picture.path.parent), what, hint))
     return problems
 
 

@@ -144,8 +144,8 @@ def _problems(
         if problem.where:
             line.append(f"{problem.where}: ", "bold")
         line.append(problem.what)
-        if problem.todo:
-            line.append(f"\n  -> {problem.todo}", "cyan")
+        if problem.hint:
+            line.append(f"\n  -> {problem.hint}", "cyan")
         yield Padding(line, (0, 0, 0, 2))
     if total > len(problems):
         yield Text(f"  and {total - len(problems)} more", "dim")

@@ -144,8 +144,8 @@ def entries_of(folder: Path) -> list[Path]:
     odd = [entry for entry in found if not is_utf8(entry.name)]
     if odd:
         what = "a name that is not UTF-8, as old archives have them"
-        todo = "rename it, or all of them: convmv -f shift_jis -t utf8 (or -f latin1) -r --notest ."
-        raise DatasetError(Problem(_shown(entry), what, todo) for entry in odd[:_SHOWN])
+        hint = "rename it, or all of them: convmv -f shift_jis -t utf8 (or -f latin1) -r --notest ."
+        raise DatasetError(Problem(_shown(entry), what, hint) for entry in odd[:_SHOWN])
     return found
 
 

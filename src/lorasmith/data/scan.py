@@ -238,8 +238,8 @@ def _take_companions(
     for kind, some in left_out.items():
         what = f"{quantity(len(some), kind, 'is')} left out ({some[0].path.name}"
         what += ", …)" if len(some) > 1 else ")"
-        todo = "rename what is a picture to train on"
-        findings.warnings.append(Problem(str(spec.path), what, todo))
+        hint = "rename what is a picture to train on"
+        findings.warnings.append(Problem(str(spec.path), what, hint))
     return taken
 
 
@@ -271,12 +271,12 @@ def _explain_folders(
         names += ", …" if len(lost) > 3 else ""
         total = quantity(sum(lost.values()), "picture", "is")
         what = f"{total} not used, in {quantity(len(lost), 'folder')} within it ({names})"
-        todo = "move them up, or make each folder an N_name folder of its own"
+        hint = "move them up, or make each folder an N_name folder of its own"
         if all(map(is_mask_folder, lost)):
-            todo = "name masks like the pictures that they belong to"
+            hint = "name masks like the pictures that they belong to"
         elif all(name.casefold().startswith(_CONDITIONING) for name in lost):
-            todo = 'if they are masks, set loss.masked = "folder" and loss.mask_folder'
-        findings.warnings.append(Problem(str(spec.path), what, todo))
+            hint = 'if they are masks, set loss.masked = "folder" and loss.mask_folder'
+        findings.warnings.append(Problem(str(spec.path), what, hint))
 
 
 def _is_empty(path: Path) -> bool:
@@ -393,8 +393,8 @@ def _explain_others(
         findings.ignored.append(Ignored(file, reason))
     for suffix, count in other_endings.items():
         what = f"{quantity(count, 'picture', 'has')} a {suffix} file, and no {suffixes[0]}"
-        todo = f'if that is the caption, set captions.extension to "{suffix}"'
-        findings.warnings.append(Problem(str(spec.path), what, todo))
+        hint = f'if that is the caption, set captions.extension to "{suffix}"'
+        findings.warnings.append(Problem(str(spec.path), what, hint))
     if unchosen:
         what = f"{quantity(unchosen, 'picture', 'has')} captions, but not in {suffixes[0]} files"
         findings.warnings.append(Problem(str(spec.path), what, 'set captions.extension to "auto"'))

@@ -399,5 +399,5 @@ def _refused(letter: str, where: str) -> str:
         "R": "R stands for a random number from 0 to 1 when pictures are made",
         "U": "U stands for a random number from -1.5 to 1.5 when pictures are made",
     }
-    todo = "" if letter == "X" else "; write the number itself"
-    return f"{where!r} holds {letter}: {meaning[letter]}{todo}"
+    hint = "" if letter == "X" else "; write the number itself"
+    return f"{where!r} holds {letter}: {meaning[letter]}{hint}"

@@ -62,7 +62,7 @@ def parse_axis(option: str, text: str, sources: Sources) -> Axis:
     except UserError as error:
         found = error.problems
         raise PromptError(
-            Problem(where, f"{p.where}: {p.what}" if p.where else p.what, p.todo) for p in found
+            Problem(where, f"{p.where}: {p.what}" if p.where else p.what, p.hint) for p in found
         ) from None
     once = {value.label: value for value in reversed(values)}
     return Axis(

@@ -125,7 +125,7 @@ def _problems(cells: Iterable[Cell], axes: Sequence[Axis], sources: Sources) -> 
     prompts = set()
     for cell in cells:
         for problem in check_request(cell.setup.request, sources.wildcards):
-            yield Problem(option.get(problem.where, problem.where), problem.what, problem.todo)
+            yield Problem(option.get(problem.where, problem.where), problem.what, problem.hint)
         prompts.add(cell.setup.request.prompt)
     tags = [tag for prompt in sorted(prompts) for tag in _tags(prompt)]
     yield from sources.shelf.check(tags)

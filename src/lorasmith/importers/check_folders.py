@@ -67,8 +67,8 @@ def _check(result: Conversion, complete: bool) -> None:
             continue
         what = "is a file, not a folder" if os.path.exists(path) else "there is no such folder"
         if here:
-            todo = f"correct it{_alike(path)}"
-            result.problems.append(Problem(made.origin, f"{path}: {what}", todo))
+            hint = f"correct it{_alike(path)}"
+            result.problems.append(Problem(made.origin, f"{path}: {what}", hint))
         else:
             result.remarks.append(Remark("noted", made.source, f"{what} on this machine"))
     _check_reg(result)
@@ -125,8 +125,8 @@ def _check_image_dirs(result: Conversion) -> None:
         inner = [folder.name for folder, _ in _numbered(path)]
         if made is not None and inner and not _has_pictures(path):
             what = f"{path} holds no pictures itself, but folders of them: {', '.join(inner[:3])}"
-            todo = f"name them one by one, as in {path / inner[0]}"
-            result.problems.append(Problem(made.origin, what, todo))
+            hint = f"name them one by one, as in {path / inner[0]}"
+            result.problems.append(Problem(made.origin, what, hint))
 
 
 def _leave_reg_beside(result: Conversion) -> None:

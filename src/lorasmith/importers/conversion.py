@@ -122,16 +122,16 @@ class Making:
     def note(self, what: str, why: str) -> None:
         self.result.remarks.append(Remark("noted", what, why))
 
-    def refuse(self, name: str, what: str, todo: str = "") -> None:
+    def refuse(self, name: str, what: str, hint: str = "") -> None:
         where = self.given[name].where if name in self.given else f"--{name}"
-        self.result.problems.append(Problem(where, what, todo))
+        self.result.problems.append(Problem(where, what, hint))
 
-    def missing(self, name: str, todo: str) -> None:
+    def missing(self, name: str, hint: str) -> None:
         """Something that sd-scripts cannot do without."""
         if self.complete:
-            self.refuse(name, MISSING, todo)
+            self.refuse(name, MISSING, hint)
         else:
-            self.note(f"no --{name}", f"is not said; {todo}")
+            self.note(f"no --{name}", f"is not said; {hint}")
 
     def row(self, name: str) -> Argument:
         return ARGUMENTS[name]

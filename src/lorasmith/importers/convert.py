@@ -106,7 +106,7 @@ def _by_table(m: Making, row: Argument) -> None:
         return
     if row.fate == "refused":
         if not row.asks_for_nothing(m.value(row.name)):
-            m.refuse(row.name, row.why, row.todo)
+            m.refuse(row.name, row.why, row.hint)
     elif row.fate == "always":
         m.always(row.name, row.why)
     elif row.fate == "dropped" and m.has(row.name):

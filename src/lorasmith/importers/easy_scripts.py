@@ -109,8 +109,8 @@ def _take(source: Source, name: str, key: str, value: Any) -> None:
 
 def _unknown(source: Source, where: str, key: str, known: list[str]) -> None:
     close = get_close_matches(key, known, n=1)
-    todo = f"did you mean {close[0]}?" if close else f"expected {' or '.join(known)}"
-    source.problems.append(Problem(f"{where}: {key}", "is not known in this place", todo))
+    hint = f"did you mean {close[0]}?" if close else f"expected {' or '.join(known)}"
+    source.problems.append(Problem(f"{where}: {key}", "is not known in this place", hint))
 
 
 def _choose_module(source: Source, name: str) -> None:
@@ -140,8 +140,8 @@ def read_easy_json(table: Mapping[str, Any], name: str) -> Source:
             source.given[argument] = Given(value, f"{name}: {key}")
         else:
             close = get_close_matches(key, [*JSON_NAMES, *ARGUMENTS], n=1)
-            todo = f"did you mean {close[0]}?" if close else "remove it"
-            source.problems.append(Problem(f"{name}: {key}", "is not known", todo))
+            hint = f"did you mean {close[0]}?" if close else "remove it"
+            source.problems.append(Problem(f"{name}: {key}", "is not known", hint))
     # It gave this rate where there was none, as its README says.
     source.given.setdefault("learning_rate", Given(1e-3, f"{name}: learning_rate"))
     source.given.setdefault("network_module", Given("networks.lora", name))

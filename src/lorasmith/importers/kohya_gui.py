@@ -359,8 +359,8 @@ def _network(table: Mapping[str, Any], name: str, source: Source) -> None:
     place = f"{name}: LoRA_type"
     if kind not in TYPES:
         close = get_close_matches(kind, TYPES, n=1)
-        todo = f"did you mean {close[0]}?" if close else f"there is {', '.join(TYPES)}"
-        source.problems.append(Problem(place, f"{kind!r} is not known here", todo))
+        hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(TYPES)}"
+        source.problems.append(Problem(place, f"{kind!r} is not known here", hint))
         return
     module, algo, fields = TYPES[kind]
     if "use_tucker" in table and algo != "lokr":  # The field of older versions, replaced by it.

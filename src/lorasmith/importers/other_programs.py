@@ -152,15 +152,15 @@ def kind_of(content: Any) -> tuple[str, str] | None:
         if any("instance_data_dir" in row or "caption_strategy" in row for row in rows):
             return "a list of data sets of SimpleTuner", _OWN_TRAINER
         return None
-    for test, name, todo in TABLES:
+    for test, name, hint in TABLES:
         if test(content):
-            return name, todo
+            return name, hint
     return None
 
 
 def kind_of_text(text: str) -> tuple[str, str] | None:
     """:func:`kind_of` for YAML and other text."""
-    for pattern, name, todo in _TEXTS:
+    for pattern, name, hint in _TEXTS:
         if re.search(pattern, text[:20_000]):
-            return name, todo
+            return name, hint
     return None

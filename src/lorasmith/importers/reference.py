@@ -50,7 +50,7 @@ def _row(row: Argument) -> str:
     else:
         default = "" if row.default in (None, "") else f"`{row.default}`"
     here = _codes(row.paths) if row.paths else ""
-    reason = "; ".join(part for part in (row.why, row.todo) if part)
+    reason = "; ".join(part for part in (row.why, row.hint) if part)
     return f"| `--{row.name}` | {default} | {here or reason or 'checked'} |"
 
 

@@ -190,23 +190,23 @@ def _problems(options: ExtractOptions) -> list[Problem]:
         if wanted.rank is not None and wanted.rank < 1:
             problems.append(Problem(option, f"{wanted.rank} is no rank", "choose 1 or more"))
         if wanted.retain is not None and not 0.0 < wanted.retain <= 1.0:
-            what, todo = f"{wanted.retain:g} is no share", "choose a number up to 1, as 0.95"
-            problems.append(Problem("--retain", what, todo))
+            what, hint = f"{wanted.retain:g} is no share", "choose a number up to 1, as 0.95"
+            problems.append(Problem("--retain", what, hint))
     quantile = options.clamp_quantile
     if quantile is not None and not 0.0 < quantile <= 1.0:
-        what, todo = f"{quantile:g} is no quantile", "choose a number up to 1, as 0.99"
-        problems.append(Problem("--clamp-quantile", what, todo))
+        what, hint = f"{quantile:g} is no quantile", "choose a number up to 1, as 0.99"
+        problems.append(Problem("--clamp-quantile", what, hint))
     if quantile is not None and options.kind == "lokr":
         problems.append(Problem("--clamp-quantile", "is not for lokr", "leave it out"))
     if options.factor is not None and (options.factor == 0 or options.factor < -1):
-        todo = "choose 1 or more, or -1"
-        problems.append(Problem("--factor", f"{options.factor} divides nothing", todo))
+        hint = "choose 1 or more, or -1"
+        problems.append(Problem("--factor", f"{options.factor} divides nothing", hint))
     elif options.factor is not None and options.kind != "lokr":
-        todo = "leave it out, or choose --type lokr"
-        problems.append(Problem("--factor", f"does nothing with {options.kind}", todo))
+        hint = "leave it out, or choose --type lokr"
+        problems.append(Problem("--factor", f"does nothing with {options.kind}", hint))
     if not 0.0 <= options.min_diff < math.inf:
-        what, todo = f"{options.min_diff:g} is no difference", "choose 0 or more, as 0.01"
-        problems.append(Problem("--min-diff", what, todo))
+        what, hint = f"{options.min_diff:g} is no difference", "choose 0 or more, as 0.01"
+        problems.append(Problem("--min-diff", what, hint))
     return [*problems, *seed_problems(options.seed)]
 
 
@@ -318,11 +318,11 @@ class _Extraction:
 
     def _nothing(self) -> UserError:
         """That no layer gets a module, and why."""
-        what, todo = "has the base model's weights in all of these layers", "give the tuned model"
+        what, hint = "has the base model's weights in all of these layers", "give the tuned model"
         if any(self.report.left_out.values()):
             what = f"{what}, but for the text encoders that hardly differ and are left out"
-            todo = "say --min-diff 0 to take them"
-        return CheckpointError.of(self.differences.tuned.source, what, todo)
+            hint = "say --min-diff 0 to take them"
+        return CheckpointError.of(self.differences.tuned.source, what, hint)
 
     def _wanted(self, target: Target) -> Wanted:
         return (

@@ -110,8 +110,8 @@ def _split(text: str) -> tuple[Path, list[str]]:
         if not _SPEC.fullmatch(last):
             hint = number_hint(last)
             if (_is_file(before) or hint) and not _is_file(head):
-                todo = hint or "choose a number such as 0.8"
-                raise _error(text, f"{last!r} is no strength", todo)
+                hint = hint or "choose a number such as 0.8"
+                raise _error(text, f"{last!r} is no strength", hint)
             break
         head = before
         specs.insert(0, last)
@@ -138,8 +138,8 @@ def _number(text: str, value: str) -> float:
     except ValueError:
         number = math.nan
     if not abs(number) <= 1e6:
-        todo = number_hint(value) or "choose a number such as 0.8"
-        raise _error(text, f"{value!r} is no strength", todo)
+        hint = number_hint(value) or "choose a number such as 0.8"
+        raise _error(text, f"{value!r} is no strength", hint)
     return number
 
 
@@ -150,5 +150,5 @@ def _blocks(text: str, value: str) -> dict[str, float]:
         raise _error(text, str(error), "write it as lbw=OUTALL or lbw=1,0,0,…") from error
 
 
-def _error(text: str, what: str, todo: str) -> UserError:
-    return UserError.of(text, what, todo)
+def _error(text: str, what: str, hint: str) -> UserError:
+    return UserError.of(text, what, hint)

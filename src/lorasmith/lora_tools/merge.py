@@ -86,8 +86,8 @@ class MergeOptions:
             what = "concat keeps every rank of every file"
             problems.append(Problem("--rank", what, "leave it out, or choose --method svd"))
         if self.density is not None and not 0 < self.density <= 1:
-            todo = "choose the share that stays, up to 1, as 0.5"
-            problems.append(Problem("--density", f"{self.density:g} is no share", todo))
+            hint = "choose the share that stays, up to 1, as 0.5"
+            problems.append(Problem("--density", f"{self.density:g} is no share", hint))
         if self.seed is not None:
             problems += seed_problems(self.seed)
         for option, value, methods in (
@@ -95,8 +95,8 @@ class MergeOptions:
             ("--seed", self.seed, ("dare",)),
         ):
             if value is not None and self.method not in methods:
-                todo = f"leave it out, or choose --method {' or '.join(methods)}"
-                problems.append(Problem(option, f"does nothing with {self.method}", todo))
+                hint = f"leave it out, or choose --method {' or '.join(methods)}"
+                problems.append(Problem(option, f"does nothing with {self.method}", hint))
         return problems
 
 
@@ -303,11 +303,11 @@ class _Merging:
                     terms.append((number, weight, tensor.double()))
                     if len(tensor) != len(terms[0][2]):
                         what = f"{key}: {name} has {len(tensor)} numbers, not {len(terms[0][2])}"
-                        todo = "merge LoRAs of one family of models"
-                        problems.append(Problem(str(file.path), what, todo))
+                        hint = "merge LoRAs of one family of models"
+                        problems.append(Problem(str(file.path), what, hint))
                     elif not bool(tensor.isfinite().all()):
-                        what, todo = f"{key}: holds NaN or infinity", "make or download it again"
-                        problems.append(Problem(str(file.path), what, todo))
+                        what, hint = f"{key}: holds NaN or infinity", "make or download it again"
+                        problems.append(Problem(str(file.path), what, hint))
         if problems:
             raise LoraFileError(shortened(problems))
         summed = {}
@@ -353,8 +353,8 @@ class _Merging:
             try:
                 change = change_of(module)
             except NotLowRank as error:
-                todo = f"leave this file out{alternative(module)}"
-                problems.append(Problem(where, f"{key}: {error}", todo))
+                hint = f"leave this file out{alternative(module)}"
+                problems.append(Problem(where, f"{key}: {error}", hint))
                 continue
             except ValueError as error:
                 problems.append(Problem(where, f"{key}: {error}", "make or download it again"))

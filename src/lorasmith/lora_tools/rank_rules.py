@@ -41,8 +41,8 @@ class RankRule:
         if self.by == "rank" and not (value >= 1 and value == int(value)):
             return [Problem(where, f"{value:g} is not a rank", "choose a whole number from 1 on")]
         if self.by == "ratio" and not 1 < value < math.inf:
-            todo = "choose how many times smaller than the largest a singular value may be, as 10"
-            return [Problem(where, f"{value:g} is not a ratio above 1", todo)]
+            hint = "choose how many times smaller than the largest a singular value may be, as 10"
+            return [Problem(where, f"{value:g} is not a ratio above 1", hint)]
         if self.by in ("retain", "cumulative") and not 0 < value <= 1:
             return [Problem(where, f"{value:g} is no share", "choose a number up to 1, as 0.95")]
         if self.by == "size" and not 0 < value < math.inf:

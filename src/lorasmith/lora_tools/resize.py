@@ -208,11 +208,11 @@ class _Resizing:
                 else:
                     found = change.decompose()
             except NotLowRank as error:
-                todo = f"leave this file as it is{alternative(module)}"
-                problems.append(Problem(str(self.file.path), f"{module.key}: {error}", todo))
+                hint = f"leave this file as it is{alternative(module)}"
+                problems.append(Problem(str(self.file.path), f"{module.key}: {error}", hint))
             except ValueError as error:
-                todo = "make or download it again"
-                problems.append(Problem(str(self.file.path), f"{module.key}: {error}", todo))
+                hint = "make or download it again"
+                problems.append(Problem(str(self.file.path), f"{module.key}: {error}", hint))
             else:
                 if not problems:
                     yield module, change, found

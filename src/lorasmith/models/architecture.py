@@ -195,8 +195,8 @@ def _misfits(configs: Mapping[str, Config], family: Family, where: str) -> list[
     if any(n < 1 or (width % n and "Attn" in kind) for width, n, kind in with_heads):
         found.append(f"its UNet's widths do not divide into {unet['attention_head_dim']} heads")
     found += [line for text in texts for line in _text_misfits(text)]
-    todo = "the parts belong to different models, or the file needs a lorasmith.model header"
-    return [Problem(where, what, todo) for what in found]
+    hint = "the parts belong to different models, or the file needs a lorasmith.model header"
+    return [Problem(where, what, hint) for what in found]
 
 
 def _text_misfits(text: Config) -> list[str]:

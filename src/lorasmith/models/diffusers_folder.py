@@ -64,8 +64,8 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        todo = "download it again"
-        raise CheckpointError.of(path, f"cannot be read as JSON: {error}", todo) from error
+        hint = "download it again"
+        raise CheckpointError.of(path, f"cannot be read as JSON: {error}", hint) from error
     if not isinstance(values, dict):
         raise CheckpointError.of(path, "is not a JSON object", "download it again")
     return values

@@ -47,8 +47,8 @@ def fetch(source: str, *, vae: bool = False) -> Path:
         wanted = None if names is None else _wanted(repository, names, vae)
         return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=offline))
     except GatedRepoError as error:
-        todo = "accept its licence on its page, then run `hf auth login`"
-        raise CheckpointError.of(source, "this model asks for permission", todo) from error
+        hint = "accept its licence on its page, then run `hf auth login`"
+        raise CheckpointError.of(source, "this model asks for permission", hint) from error
     except (RepositoryNotFoundError, RemoteEntryNotFoundError, HFValidationError) as error:
         what = "there is no such file or folder here, and no such model on the Hugging Face hub"
         raise CheckpointError.of(source, what, "check the spelling") from error
@@ -57,8 +57,8 @@ def fetch(source: str, *, vae: bool = False) -> Path:
             "there is no such file or folder here, and the Hugging Face hub cannot be reached "
             f"({type(error).__name__})"
         )
-        todo = "check the path, or the network; or download the checkpoint and give its file"
-        raise CheckpointError.of(source, what, todo) from error
+        hint = "check the path, or the network; or download the checkpoint and give its file"
+        raise CheckpointError.of(source, what, hint) from error
 
 
 def _unreached() -> tuple[type[Exception], ...]:
@@ -99,7 +99,7 @@ def _wanted(repository: str, names: list[str], vae: bool = False) -> list[str]:
         return wanted
     files = [name for name in names if name.endswith(SINGLE_FILE) and "/" not in name]
     if files:
-        todo = "name one of its files: " + ", ".join(f"{repository}/{n}" for n in files[:4])
+        hint = "name one of its files: " + ", ".join(f"{repository}/{n}" for n in files[:4])
     else:
-        todo = "choose a Stable Diffusion repository"
-    raise CheckpointError.of(repository, "this repository is not a diffusers folder", todo)
+        hint = "choose a Stable Diffusion repository"
+    raise CheckpointError.of(repository, "this repository is not a diffusers folder", hint)

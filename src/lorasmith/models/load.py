@@ -234,8 +234,8 @@ def _count(source: str, what: str, names: list[str]) -> list[Problem]:
     if not names:
         return []
     listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
-    todo = "the file is damaged, or is not a plain Stable Diffusion model"
-    return [Problem(source, f"{quantity(len(names), 'weight', 'is')} {what}: {listed}", todo)]
+    hint = "the file is damaged, or is not a plain Stable Diffusion model"
+    return [Problem(source, f"{quantity(len(names), 'weight', 'is')} {what}: {listed}", hint)]
 
 
 def set_weight(module: nn.Module, name: str, tensor: Tensor) -> None:

@@ -61,8 +61,8 @@ class MappedFile:
         dtype = {**DTYPES, **OTHER_DTYPES}.get(info.dtype)
         if dtype is None:
             what = f"{name} is stored as {info.dtype}, which is not a kind of number known here"
-            todo = "choose a float32, float16, bfloat16 or float8 version"
-            raise CheckpointError.of(self.file.path, what, todo)
+            hint = "choose a float32, float16, bfloat16 or float8 version"
+            raise CheckpointError.of(self.file.path, what, hint)
         if info.begin == info.end:
             return torch.empty(info.shape, dtype=dtype)
         assert self._map is not None

@@ -24,7 +24,7 @@ from lorasmith.models.diffusers_folder import (
 )
 from lorasmith.models.families.base import Config, Family
 from lorasmith.models.families.table import (
-    BASE_TODO,
+    BASE_HINT,
     Architecture,
     Overrides,
     detect,
@@ -49,7 +49,7 @@ MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt")
 V_PREDICTION_MARK = "v_pred"
 # And so that their noise schedule ends in nothing but noise.
 ZERO_SNR_MARK = "ztsnr"
-MISSING_PART = {"unet": BASE_TODO, "vae": "give a VAE file as model.vae"}
+MISSING_PART = {"unet": BASE_HINT, "vae": "give a VAE file as model.vae"}
 
 GIVE = "give a checkpoint"
 
@@ -244,8 +244,8 @@ def locate(source: str | Path, *, vae: bool = False) -> Path:
     if path.parent.is_dir():
         names = [p.name for p in path.parent.iterdir()]
         near = difflib.get_close_matches(path.name, names, n=1)
-    todo = f"did you mean {path.parent / near[0]}?" if near else "check the path"
-    raise CheckpointError.of(source, "there is no such file or folder", todo)
+    hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+    raise CheckpointError.of(source, "there is no such file or folder", hint)
 
 
 def read_header(path: Path) -> WeightFile:
@@ -265,9 +265,9 @@ def read_header(path: Path) -> WeightFile:
             return _read_pickle(path)
     except OSError as error:
         raise CheckpointError.of(path, f"cannot be read: {error.strerror}") from error
-    for signature, what, todo in SIGNATURES:
+    for signature, what, hint in SIGNATURES:
         if start.lower().startswith(signature):
-            raise CheckpointError.of(path, f"this is {what}", todo)
+            raise CheckpointError.of(path, f"this is {what}", hint)
     what = "a text file" if _is_text(start) else "neither safetensors nor a torch file"
     raise CheckpointError.of(path, f"this is {what}, not a checkpoint", GIVE)
 
@@ -328,7 +328,7 @@ def _no_unet(folder: Path) -> UserError:
     pipeline = read_config(folder / "model_index.json").get("_class_name")
     if pipeline:
         what = f"this is the folder of a {pipeline} without a UNet that can be read"
-        return CheckpointError.of(folder, what, BASE_TODO)
+        return CheckpointError.of(folder, what, BASE_HINT)
     names = sorted(p.name for p in folder.iterdir() if p.suffix in MODEL_SUFFIXES)
     if names:
         what = "this folder is not a diffusers model, but there are checkpoints in it"

@@ -56,8 +56,8 @@ def read_weights(
         if broken:
             some = ", ".join(broken[:3])
             what = f"{quantity(len(broken), 'weight', 'is')} not usable numbers: {some}"
-            todo = "the file is broken, or made for higher precision: get another version of it"
-            raise CheckpointError.of(file.path, what, todo)
+            hint = "the file is broken, or made for higher precision: get another version of it"
+            raise CheckpointError.of(file.path, what, hint)
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -127,20 +127,20 @@ def load_state(file: WeightFile) -> dict[str, Any]:
     """
     assert file.pickle is not None
     assert not file.pickle.dangerous
-    todo = f"{AGAIN}, or get the .safetensors version of this model"
-    with said_plainly(file.path, todo):
+    hint = f"{AGAIN}, or get the .safetensors version of this model"
+    with said_plainly(file.path, hint):
         value = load_torch_file(file.path, mapped=True, known=stubs(file.pickle))
     return state_dict_of(value)
 
 
 @contextlib.contextmanager
-def said_plainly(path: Path, todo: str = AGAIN) -> Iterator[None]:
+def said_plainly(path: Path, hint: str = AGAIN) -> Iterator[None]:
     """What goes wrong while ``path`` is read becomes a CheckpointError."""
     try:
         yield
     except (OSError, RuntimeError, *PICKLE_ERRORS) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError.of(path, f"cannot be read: {reason}", todo) from error
+        raise CheckpointError.of(path, f"cannot be read: {reason}", hint) from error
 
 
 def placed(stored: Tensor, place: Place) -> Tensor:

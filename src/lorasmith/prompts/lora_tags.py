@@ -121,8 +121,8 @@ class _TagReader:
         self._where = f"{source} at character {start + 1}"
         self.problems: list[Problem] = []
 
-    def complain(self, what: str, todo: str) -> None:
-        self.problems.append(Problem(self._where, what, todo))
+    def complain(self, what: str, hint: str) -> None:
+        self.problems.append(Problem(self._where, what, hint))
 
     def lora(self, arguments: list[str]) -> LoraTag:
         name = arguments[0].strip()

@@ -86,8 +86,8 @@ class Wildcards:
             paths = list(dict.fromkeys(fitting))
         if not paths:
             nearest = get_close_matches(name, self._paths, n=1)
-            todo = f"did you mean __{nearest[0]}__?" if nearest else "give it a .txt file there"
-            raise PromptError.of(f"__{name}__", f"there is no such wildcard in {self.folder}", todo)
+            hint = f"did you mean __{nearest[0]}__?" if nearest else "give it a .txt file there"
+            raise PromptError.of(f"__{name}__", f"there is no such wildcard in {self.folder}", hint)
         found = [line for path in paths for line in self._read(path)]
         if not found:
             raise PromptError.of(f"__{name}__", f"{paths[0]} holds no line")

@@ -145,8 +145,8 @@ class _Reader:
         except ValueError:
             if self._given.isdisjoint(options):
                 what = f'its "{key}" is "{text}", not a number'
-                todo = f"give --{options[0].replace('_', '-')} yourself"
-                self.problems.append(Problem(self._where, what, todo))
+                hint = f"give --{options[0].replace('_', '-')} yourself"
+                self.problems.append(Problem(self._where, what, hint))
             return default
 
     def choice(self, key: str, known: Mapping[str, T], default: T) -> T:

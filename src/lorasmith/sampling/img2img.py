@@ -112,8 +112,8 @@ def _mask(path: Path, size: tuple[int, int]) -> Image.Image:
     if mask.size != size:
         mask = ImageOps.fit(mask, size, Image.Resampling.NEAREST)
     if mask.getbbox() is None:
-        todo = "paint white what is to be drawn"
-        raise PromptError.of(path, "the mask is black all over", todo)
+        hint = "paint white what is to be drawn"
+        raise PromptError.of(path, "the mask is black all over", hint)
     return mask
 
 

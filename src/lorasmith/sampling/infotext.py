@@ -216,8 +216,8 @@ def require_infotext(path: Path) -> Infotext:
     program = next((name for key, name in _OTHERS.items() if key in keys), software)
     if not program:
         what = "it does not say how it was made"
-        todo = "editors and chat programs strip that off; find the original"
-        raise PromptError.of(path, what, todo)
+        hint = "editors and chat programs strip that off; find the original"
+        raise PromptError.of(path, what, hint)
     what = f"it comes from {program}, whose notes say other things than a prompt and settings"
     raise PromptError.of(path, what, "copy the prompt by hand, or save it with a web UI's metadata")
 

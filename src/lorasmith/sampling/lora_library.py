@@ -168,13 +168,13 @@ class LoraShelf:
         stems = {path.stem.lower(): path.stem for path in self._files}
         nearest = get_close_matches(name.lower(), stems, n=1)
         if nearest:
-            todo = f"did you mean {stems[nearest[0]]}?"
+            hint = f"did you mean {stems[nearest[0]]}?"
         elif stems:
             shown = sorted(stems.values())
-            todo = f"it holds {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}"
+            hint = f"it holds {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}"
         else:
-            todo = "the folder holds no .safetensors file"
-        return Problem(where, f"there is no such LoRA in {self.folder}", todo)
+            hint = "the folder holds no .safetensors file"
+        return Problem(where, f"there is no such LoRA in {self.folder}", hint)
 
     @contextlib.contextmanager
     def attached(self, model: DiffusionModel, tags: Sequence[LoraTag]) -> Iterator[AttachedLoras]:

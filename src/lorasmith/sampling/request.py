@@ -154,8 +154,8 @@ def check_values(request: PictureRequest) -> Iterator[Problem]:
             name, value = prefix + each.name, getattr(part, each.name)
             low, high = LIMITS.get(name, (None, None))
             if value is not None and low is not None and not low <= value <= high:
-                what, todo = f"{value} is out of range", f"choose {_plain(low)} to {_plain(high)}"
-                yield Problem(name, what, todo)
+                what, hint = f"{value} is out of range", f"choose {_plain(low)} to {_plain(high)}"
+                yield Problem(name, what, hint)
     yield from _check_files(request)
     if request.hires is not None and request.hires.upscaler not in UPSCALERS:
         what = f'unknown upscaler "{request.hires.upscaler}"'

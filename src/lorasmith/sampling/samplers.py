@@ -343,8 +343,8 @@ def _unknown(name: str) -> UserError:
     plain = _plain(name)
     for title, nearest in MISSING.items():
         if plain.startswith(_plain(title)):
-            todo = f"the nearest is {SAMPLERS[nearest].title}"
-            return PromptError.of("sampler", f"{title} is not among the samplers here", todo)
+            hint = f"the nearest is {SAMPLERS[nearest].title}"
+            return PromptError.of("sampler", f"{title} is not among the samplers here", hint)
     close = get_close_matches(plain, _BY_PLAIN_NAME, n=1)
     hint = f"did you mean {_BY_PLAIN_NAME[close[0]].name}? " if close else ""
     known = ", ".join(SAMPLERS)

@@ -216,8 +216,8 @@ def refuse_shorter(folder: RunFolder, prepared: Prepared) -> None:
     done = max(step_of(states[-1]) if states else 0, steps_of(folder.result) or 0)
     if done > prepared.steps:
         what = f"has done {quantity(done, 'step')} already, and {prepared.steps} are asked for"
-        todo = f"ask for {done} or more; or take one of its snapshots, or start a new run"
-        raise RunError.of(folder.path, what, todo)
+        hint = f"ask for {done} or more; or take one of its snapshots, or start a new run"
+        raise RunError.of(folder.path, what, hint)
 
 
 def refuse_replaced(folder: RunFolder, prepared: Prepared) -> None:
@@ -247,11 +247,11 @@ def refuse_changes(file: Path, overrides: Sequence[Override]) -> None:
             continue
         if _value(load_settings(file, [override]), override.path) == _value(before, override.path):
             continue
-        why, todo = "what was trained until now had another", "leave it out, or start a new run"
+        why, hint = "what was trained until now had another", "leave it out, or start a new run"
         if place:
             why = "the run's files stay where they are"
-            todo = "leave it out, and move them when the run is done"
-        problems.append(Problem(override.path, f"cannot be changed on resume: {why}", todo))
+            hint = "leave it out, and move them when the run is done"
+        problems.append(Problem(override.path, f"cannot be changed on resume: {why}", hint))
     if problems:
         raise RunError(problems)
 

@@ -164,7 +164,7 @@ def test_oddities(assignments: Sequence[str], where: str, what: str) -> None:
     notices = checks.oddities(load_settings(None, list(assignments)))
     found = [notice for notice in notices if notice.where == where and what in str(notice)]
     assert len(found) == 1, notices
-    assert found[0].todo
+    assert found[0].hint
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_odd(found: Scan, augmentation: dict[str, object], where: str, what: str
     report = audit(found, built(found, **augmentation), decode=False)
     (problem,) = [each for each in report.warnings if each.where == where]
     assert what in str(problem)
-    assert problem.todo
+    assert problem.hint
 
 
 def test_a_crop_without_room_is_odd(tmp_path: Path, save: Callable[..., Path]) -> None:

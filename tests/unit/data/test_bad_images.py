@@ -218,7 +218,7 @@ def test_errors(kind: str, folder: Path) -> None:
     (problem,) = report.errors
     assert expected in problem.what or expected in problem.where
     assert "bad" in problem.where
-    assert problem.todo
+    assert problem.hint
     assert "Traceback" not in str(problem)
     with pytest.raises(DatasetError):
         report.require_usable()

@@ -231,4 +231,4 @@ def test_folders_beside_are_said_with_their_number(
         save(tmp_path / path)
     (warning,) = scan(find_folders(tmp_path)).warnings
     assert "2 pictures are not used" in warning.what
-    assert warning.todo == f"rename it, as in {hint}"
+    assert warning.hint == f"rename it, as in {hint}"

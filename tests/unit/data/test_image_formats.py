@@ -91,7 +91,7 @@ def test_other_formats_are_refused_whatever_they_are_called(
             read()
         (problem,) = caught.value.problems
         assert name in problem.where
-        assert problem.todo
+        assert problem.hint
     assert not no_ghostscript
     assert not (tmp_path / "started").exists()
 

@@ -49,7 +49,7 @@ def test_inner_folder_is_taken_with_its_repeats_and_said(tmp_path: Path, save: S
     (spec,) = find_folders(tmp_path / "10_zorp")
     assert (spec.repeats, folder_caption(spec)) == (10, "zorp")
     assert "10 repeats" in str(spec.warnings[0])
-    assert str(tmp_path) in spec.warnings[0].todo
+    assert str(tmp_path) in spec.warnings[0].hint
 
 
 def test_reg_given_by_itself(tmp_path: Path, save: Save) -> None:

@@ -41,7 +41,7 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path, complete: bool) 
     (problem,) = result.problems
     assert problem.where == "--reg_data_dir"
     assert "there is no such folder" in problem.what
-    assert "there is regs" in problem.todo
+    assert "there is regs" in problem.hint
 
 
 def test_a_file_of_another_machine_is_only_told_of(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_an_inner_reg_folder_names_its_parent(tmp_path: Path) -> None:
     result = converted(tmp_path, f"--reg_data_dir={tmp_path / 'reg' / '1_girl'}")
     (problem,) = result.problems
     assert problem.where == "--reg_data_dir"
-    assert problem.todo == f"give the folder that it is in, {tmp_path / 'reg'}"
+    assert problem.hint == f"give the folder that it is in, {tmp_path / 'reg'}"
 
 
 def test_an_image_dir_is_the_folder_with_the_pictures(tmp_path: Path) -> None:

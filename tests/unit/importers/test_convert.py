@@ -234,7 +234,7 @@ def test_the_table_is_complete(name: str) -> None:
     else:
         assert row.why
     if row.fate == "refused":
-        assert row.todo
+        assert row.hint
 
 
 @pytest.mark.parametrize("name", NETWORK_ARGUMENTS)
@@ -527,4 +527,4 @@ def test_full_lokr_with_low_rank_convolutions_needs_a_factor() -> None:
     argv = [LYCORIS, "--network_dim=10000", "--network_args", "algo=lokr", "conv_dim=4", "factor=4"]
     (problem,) = convert_source(read_argv(argv), complete=False).problems
     assert "conv_dim=4 beside --network_dim 10000" in problem.what
-    assert "factor=5" in problem.todo
+    assert "factor=5" in problem.hint

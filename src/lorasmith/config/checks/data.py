@@ -44,7 +44,7 @@ def _in_folders(checks: Sequence[Check]) -> Check:
             for problem in (problem for one in checks for problem in one(own)):
                 if own != s and problem not in known:
                     where = f"data.folders[{number}]: {problem.where}"
-                    yield Problem(where, problem.what, problem.todo)
+                    yield Problem(where, problem.what, problem.hint)
 
     return check
 
@@ -172,8 +172,8 @@ def _augmentation(s: TrainSettings) -> Iterator[Problem]:
         )
     if is_given(s, "augment", "variants") and not _draws(s):
         what = "has no effect: nothing is drawn at random but flips, which are kept besides"
-        todo = "set augment.colour, random_crop or face_crop, or leave it out"
-        yield Problem("augment.variants", what, todo)
+        hint = "set augment.colour, random_crop or face_crop, or leave it out"
+        yield Problem("augment.variants", what, hint)
     if a.colour > 0.5:
         what = f"{a.colour:g} changes skin and hair for all to see, and the LoRA learns it so"
         yield Problem("augment.colour", what, "0.1 to 0.3 is usual")

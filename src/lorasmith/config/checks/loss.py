@@ -226,8 +226,8 @@ def oddities_with(
         yield _idle("loss.scale_v_like_noise", "this model predicts the noise", "remove it")
 
 
-def _idle(where: str, because: str, todo: str) -> Problem:
-    return Problem(where, f"has no effect: {because}", todo)
+def _idle(where: str, because: str, hint: str) -> Problem:
+    return Problem(where, f"has no effect: {because}", hint)
 
 
 CONTRADICTIONS: tuple[Check, ...] = (

@@ -30,10 +30,10 @@ def _optimizer_takes_args(s: TrainSettings) -> Iterator[Problem]:
         if name in known:
             continue
         close = get_close_matches(name, known, n=1)
-        todo = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
+        hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
         if name == "lr":
-            todo = "set optimizer.lr"
-        yield Problem("optimizer.args", f"{s.optimizer.name} has no argument {name}", todo)
+            hint = "set optimizer.lr"
+        yield Problem("optimizer.args", f"{s.optimizer.name} has no argument {name}", hint)
 
 
 def _adafactor_warms_up_its_own_steps(s: TrainSettings) -> Iterator[Problem]:
@@ -242,8 +242,8 @@ def _schedule(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("schedule.power", f"has no effect with {name}", "use polynomial")
     scaled = ("inverse_sqrt", "cosine_annealing")
     if name not in scaled and is_given(s, "schedule", "timescale"):
-        todo = f"use {' or '.join(scaled)}"
-        yield Problem("schedule.timescale", f"has no effect with {name}", todo)
+        hint = f"use {' or '.join(scaled)}"
+        yield Problem("schedule.timescale", f"has no effect with {name}", hint)
     if name == "inverse_sqrt" and not warmup and s.schedule.timescale is None:
         yield Problem(
             "schedule",

@@ -90,8 +90,8 @@ def _masks_beside(
     missing = [path for path in train if path not in found]
     if len(missing) == len(train):
         what = "there is no mask beside any picture"
-        todo = "name them like a-masklabel.png, a.mask.png or masks/a.png, or set it to folder"
-        return Masks(found, (Problem("loss.masked", what, todo),))
+        hint = "name them like a-masklabel.png, a.mask.png or masks/a.png, or set it to folder"
+        return Masks(found, (Problem("loss.masked", what, hint),))
     return Masks(found, (), _without_mask("loss.masked", missing, len(train)))
 
 

@@ -66,12 +66,12 @@ def read_script(text: str, path: Path, language: Language) -> Source:
         return Source(kind, problems=problems, incomplete=True)
     training = script.trainings
     if len(training) != 1:
-        what, todo = "holds no command with train_network.py", "give the script that trains"
+        what, hint = "holds no command with train_network.py", "give the script that trains"
         if training:
             lines = ", ".join(str(command.line) for command in training)
             what = f"trains {len(training)} times, in different ways (lines {lines})"
-            todo = "leave one of the commands in a copy of the script"
-        return Source(kind, problems=[Problem(name, what, todo)], incomplete=True)
+            hint = "leave one of the commands in a copy of the script"
+        return Source(kind, problems=[Problem(name, what, hint)], incomplete=True)
     words = [_own_folder(word, script.path, folder) for word in training[0].words]
     place = next(number for number, word in enumerate(words) if is_training_script(word))
     problems = _unknown(words, place, name, script)
@@ -137,7 +137,7 @@ def _unknown(words: list[str], place: int, name: str, script: Script) -> list[Pr
         if not start and _takes_value(words[number - 1]):
             start = words[number - 1]
         where = start if start.startswith("--") else reason.variable or _shown(word, script)
-        problem = Problem(f"{name}: {where}", _because(reason, where), _todo(reason))
+        problem = Problem(f"{name}: {where}", _because(reason, where), _hint(reason))
         if problem not in problems:
             problems.append(problem)
     return problems
@@ -155,5 +155,5 @@ def _because(reason: Reason, where: str) -> str:
     return f"{reason.variable} {reason.what}"
 
 
-def _todo(reason: Reason) -> str:
+def _hint(reason: Reason) -> str:
     return "write out what is meant in a copy of the script" if reason.variable else "write it out"

@@ -43,7 +43,7 @@ class Argument:
     fate: Fate
     paths: tuple[str, ...] = ()
     why: str = ""
-    todo: str = ""
+    hint: str = ""
     choices: tuple[str, ...] = ()
     plain: bool = False
 
@@ -70,5 +70,5 @@ def dropped(name: str, kind: Kind, default: Any, why: str) -> Argument:
     return Argument(name, kind, default, "dropped", why=why)
 
 
-def refused(name: str, kind: Kind, default: Any, why: str, todo: str = "leave it out") -> Argument:
-    return Argument(name, kind, default, "refused", why=why, todo=todo)
+def refused(name: str, kind: Kind, default: Any, why: str, hint: str = "leave it out") -> Argument:
+    return Argument(name, kind, default, "refused", why=why, hint=hint)

@@ -133,13 +133,13 @@ def _check_names(m: Making, where: str, table: Mapping[str, Any], known: list[st
 
 def _unknown(m: Making, where: str, name: str, known: list[str]) -> None:
     close = get_close_matches(name, known, n=2)
-    todo = f"did you mean {' or '.join(close)}?" if close else "leave it out"
+    hint = f"did you mean {' or '.join(close)}?" if close else "leave it out"
     if name in _general_names():
         # Of [general] and [[datasets]], among whose subsets or beside which it stands.
-        todo = "write it under [[datasets]], or under [general]"
+        hint = "write it under [[datasets]], or under [general]"
     elif name in OF_ONE_FOLDER:
-        todo = "write it under [[datasets.subsets]]"
-    m.result.problems.append(Problem(f"{where}: {name}", "is not known in this place", todo))
+        hint = "write it under [[datasets.subsets]]"
+    m.result.problems.append(Problem(f"{where}: {name}", "is not known in this place", hint))
 
 
 def _first(name: str, layers: Layers) -> Any:

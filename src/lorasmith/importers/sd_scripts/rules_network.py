@@ -43,8 +43,8 @@ def network(m: Making) -> None:
         return
     if module is None:
         close = get_close_matches(written, MODULES, n=1)
-        todo = f"did you mean {close[0]}?" if close else f"there are {', '.join(MODULES)}"
-        m.refuse("network_module", f"{written!r} is not known here", OTHERS.get(written, todo))
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(MODULES)}"
+        m.refuse("network_module", f"{written!r} is not known here", OTHERS.get(written, hint))
         return
     args = _args(m, module)
     if module == "lycoris.kohya":

@@ -101,8 +101,8 @@ def length(m: Making) -> None:
         m.put("train.precision", PRECISIONS[asked], "mixed_precision")
     else:
         full = asked in ("fp32", "float", "float32", "32")
-        todo = "take no, which computes in fp32" if full else "take bf16"
-        m.refuse("mixed_precision", f"{asked!r} is none of no, fp16 and bf16", todo)
+        hint = "take no, which computes in fp32" if full else "take bf16"
+        m.refuse("mixed_precision", f"{asked!r} is none of no, fp16 and bf16", hint)
 
 
 def validation(m: Making) -> None:

@@ -160,15 +160,15 @@ def _read(
             build_adapter(target, tensors)  # on the meta device: nothing is read but alpha
             check_finite(*tensors.values())
         except NotFinite as error:
-            todo = "make or download it again"
-            problems.append(Problem(str(source.path), f"{key}: {error}", todo))
+            hint = "make or download it again"
+            problems.append(Problem(str(source.path), f"{key}: {error}", hint))
             continue
         except UnknownType as error:
             problems.append(Problem(str(source.path), f"{key}: {error}", _KNOWN))
             continue
         except ValueError as error:
-            todo = "use a LoRA of the base model's family"
-            problems.append(Problem(str(source.path), f"{key}: {error}", todo))
+            hint = "use a LoRA of the base model's family"
+            problems.append(Problem(str(source.path), f"{key}: {error}", hint))
             continue
         part = target.root.folder
         strength = source.weight(part, blocks.block(target))

@@ -52,8 +52,8 @@ def convert_checkpoint(
     """
     file = read_header(source)
     if file.pickle is None and dtype is None and preview is None:
-        todo = "say --precision for another one"
-        raise UserError.of(source, "is a .safetensors checkpoint already", todo)
+        hint = "say --precision for another one"
+        raise UserError.of(source, "is a .safetensors checkpoint already", hint)
     stored = _stored(file)
     shapes = {
         name: (DTYPE_NAMES[dtype] if dtype is not None and kind in _FLOATS else kind, shape)

@@ -231,5 +231,5 @@ def _fits(path: str, sides: tuple[int, int]) -> bool:
 
 
 def _error(path: Path, what: str) -> LoraFileError:
-    todo = "get the LoRA as .safetensors, or train it again"
-    return LoraFileError(Problem(str(path), what, todo))
+    hint = "get the LoRA as .safetensors, or train it again"
+    return LoraFileError(Problem(str(path), what, hint))

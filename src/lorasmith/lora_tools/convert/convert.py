@@ -85,12 +85,12 @@ def convert(
 
 def _of_either(problem: Problem) -> Problem:
     """What is wrong with a file, for a tool that reads LoRAs and checkpoints."""
-    if problem.todo != GIVE:
+    if problem.hint != GIVE:
         return problem
-    todo = "give a LoRA or a checkpoint"
+    hint = "give a LoRA or a checkpoint"
     if "picture" in problem.what:
-        todo += "; `lorasmith generate --from-png PICTURE` reads what a picture was drawn with"
-    return Problem(problem.where, problem.what, todo)
+        hint += "; `lorasmith generate --from-png PICTURE` reads what a picture was drawn with"
+    return Problem(problem.where, problem.what, hint)
 
 
 def is_lora(path: Path) -> bool:

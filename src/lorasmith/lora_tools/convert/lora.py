@@ -262,10 +262,10 @@ def _check_all_named(
         return
     types = sorted({module.algorithm for module in modules.values()} - {"lora", "dora"})
     what = f"{style} has no name for {unnamed[0]}" + (f" ({', '.join(types)})" if types else "")
-    todo = "choose kohya or comfy"
+    hint = "choose kohya or comfy"
     if all(_has_low_rank(module) for module in modules.values()):
-        todo = f"make a LoRA of it with `lorasmith resize`, or {todo}"
-    raise _error(source, what, todo)
+        hint = f"make a LoRA of it with `lorasmith resize`, or {hint}"
+    raise _error(source, what, hint)
 
 
 def _has_low_rank(module: LoraModule) -> bool:
@@ -300,10 +300,10 @@ def _rounded(
         if not all_finite(new[name]):
             if all_finite(tensor):
                 largest, kind = float(tensor.abs().max()), str(dtype).removeprefix("torch.")
-                what, todo = f"{largest:.3g} is beyond {kind}", "choose bf16 or fp32"
+                what, hint = f"{largest:.3g} is beyond {kind}", "choose bf16 or fp32"
             else:
-                what, todo = "holds NaN or infinity", "the file is broken; get another version"
-            problems.append(Problem(str(source), f"{name}: {what}", todo))
+                what, hint = "holds NaN or infinity", "the file is broken; get another version"
+            problems.append(Problem(str(source), f"{name}: {what}", hint))
     if problems:
         rest = len(problems) - _SHOWN
         more = [Problem(str(source), f"{rest} more tensors are so")] if rest > 0 else []
@@ -323,5 +323,5 @@ def _holds(
     )
 
 
-def _error(path: Path, what: str, todo: str) -> LoraFileError:
-    return LoraFileError(Problem(str(path), what, todo))
+def _error(path: Path, what: str, hint: str) -> LoraFileError:
+    return LoraFileError(Problem(str(path), what, hint))

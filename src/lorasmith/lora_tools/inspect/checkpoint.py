@@ -137,8 +137,8 @@ def _refuse_run_folder(path: Path) -> None:
         folder, name = loras_of(path.absolute())
         files = sorted(folder.glob("*.safetensors"))
         found = [each for each in files if folder == path.absolute() or lora_name(each) == name]
-        todo = f"name the LoRA in it: {found[0]}" if found else "it has no LoRA yet"
-        raise UserError.of(path, "is the folder of a training run", todo)
+        hint = f"name the LoRA in it: {found[0]}" if found else "it has no LoRA yet"
+        raise UserError.of(path, "is the folder of a training run", hint)
 
 
 def _refuse_state(path: Path) -> None:
@@ -150,5 +150,5 @@ def _refuse_state(path: Path) -> None:
         return
     file = read_header(path)
     if file.pickle is not None and not file.shapes and load_state(file).keys() >= _STATE:
-        todo = "the LoRA files lie in the folder above it"
-        raise UserError.of(path, "is the training state of a run, from which it resumes", todo)
+        hint = "the LoRA files lie in the folder above it"
+        raise UserError.of(path, "is the training state of a run, from which it resumes", hint)

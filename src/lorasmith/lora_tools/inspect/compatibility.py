@@ -122,7 +122,7 @@ def _read_by(program: str, style: str, forms: set[str], unmatched: bool) -> Read
     for form in sorted(forms):
         by_verdict.setdefault(verdict(form, program), []).append(form)
     if wrong := by_verdict.get("wrong"):
-        return ReadBy(program, "wrong", f"it misreads {_titles(wrong)}{_todo(program, wrong)}")
+        return ReadBy(program, "wrong", f"it misreads {_titles(wrong)}{_hint(program, wrong)}")
     refused = by_verdict.get("refused", [])
     if refused and (program == "diffusers" or len(refused) == len(forms)):
         return ReadBy(program, "no", f"it does not read {_titles(refused)}")
@@ -140,7 +140,7 @@ def _titles(forms: Collection[str]) -> str:
     return ", ".join(FORMS.get(form, _UNTRIED.get(form, form)) for form in forms)
 
 
-def _todo(program: str, wrong: Collection[str]) -> str:
+def _hint(program: str, wrong: Collection[str]) -> str:
     if program == "diffusers" and all(form.endswith("dora out") for form in wrong):
         return ": under these names it leaves the lengths out; convert the file to diffusers"
     return "; bake it into the model"

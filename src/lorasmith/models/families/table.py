@@ -102,13 +102,13 @@ class NotABase:
     """Something that people give as a base model and that is not one we can train."""
 
     what: str
-    todo: str
+    hint: str
     recognised: ShapeTest
 
 
 UNET_NAMES = r"^(model\.diffusion_model|unet)\.|(^|\.)input_blocks\.|(^|\.)down_blocks\.\d+\.att"
 TEXT_NAMES = r"^(cond_stage_model|conditioner|text_encoder(_2)?)\.|(^|\.)token_embedding\."
-BASE_TODO = "choose a checkpoint of Stable Diffusion 1, 2 or XL"
+BASE_HINT = "choose a checkpoint of Stable Diffusion 1, 2 or XL"
 
 EMBEDDING = has(r"^(emb_params|string_to_param|clip_[lg]|<.*>$)")
 
@@ -130,11 +130,11 @@ NOT_A_BASE: tuple[NotABase, ...] = (
         "an AnimateDiff motion module, not a base model", "give the checkpoint it is used with",
         has(r"motion_modules\."),
     ),
-    NotABase("a Flux model", BASE_TODO, has(r"(^|\.)double_blocks\.|single_transformer_blocks\.")),
-    NotABase("a Stable Diffusion 3 model", BASE_TODO, has(r"joint_blocks\.|\.attn\.add_k_proj\.")),
-    NotABase("a PixArt-like model", BASE_TODO, has(r"adaln_single\.|caption_projection\.")),
+    NotABase("a Flux model", BASE_HINT, has(r"(^|\.)double_blocks\.|single_transformer_blocks\.")),
+    NotABase("a Stable Diffusion 3 model", BASE_HINT, has(r"joint_blocks\.|\.attn\.add_k_proj\.")),
+    NotABase("a PixArt-like model", BASE_HINT, has(r"adaln_single\.|caption_projection\.")),
     NotABase(
-        "a Stable Cascade model", BASE_TODO, has(r"clip_txt_mapper|effnet_mapper|previewer\."),
+        "a Stable Cascade model", BASE_HINT, has(r"clip_txt_mapper|effnet_mapper|previewer\."),
     ),
     NotABase(
         "the refiner of Stable Diffusion XL, which paints over finished pictures",
@@ -145,7 +145,7 @@ NOT_A_BASE: tuple[NotABase, ...] = (
         "choose a base model that is trained like Stable Diffusion XL's own",
         has(r"^edm_(mean|std|vpred\.)"),
     ),
-    NotABase("an upscaling model (7 input channels)", BASE_TODO, takes_channels(7)),
+    NotABase("an upscaling model (7 input channels)", BASE_HINT, takes_channels(7)),
     NotABase(
         "an inpainting model (its UNet takes 9 channels, a base model's takes 4)",
         "give the base model that it was made from", takes_channels(9),
@@ -190,14 +190,14 @@ def detect(shapes: Shapes, where: object = "", family: str = "auto") -> Family:
     """
     for kind in NOT_A_BASE:
         if kind.recognised(shapes):
-            raise CheckpointError.of(where, f"this is {kind.what}", kind.todo)
+            raise CheckpointError.of(where, f"this is {kind.what}", kind.hint)
     if not has(UNET_NAMES)(shapes):
         some = ", ".join(list(shapes)[:3]) or "none at all"
         what = (
             "these are not the weights of a diffusion model "
             f"({quantity(len(shapes), 'tensor')}: {some})"
         )
-        raise CheckpointError.of(where, what, BASE_TODO)
+        raise CheckpointError.of(where, what, BASE_HINT)
     if family != "auto":
         return FAMILIES[family]
     return next(known for known in FAMILIES.values() if known.recognised(shapes))

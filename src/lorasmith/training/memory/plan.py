@@ -91,8 +91,8 @@ class MemoryPlan:
             assert self.main_free is not None
             what = f"{_gb(self.away)} of weights are to stay in main memory, and "
             what += f"{_gb(self.main_free)} are free there"
-            todo = "offload fewer blocks, or set train.base_precision = fp8"
-            yield Problem("performance.offload_blocks", what, todo)
+            hint = "offload fewer blocks, or set train.base_precision = fp8"
+            yield Problem("performance.offload_blocks", what, hint)
 
     def _on_device(self) -> list[Problem]:
         if self.free is None:
@@ -107,16 +107,16 @@ class MemoryPlan:
         )
         left = over[0].total - sum(one.saves for one in self.advice)
         if over[0] is not self.step:
-            todo = "draw smaller pictures while training, or none"
+            hint = "draw smaller pictures while training, or none"
             if self.step.weights > free // 4:
-                todo += ", or set train.base_precision = fp8"
+                hint += ", or set train.base_precision = fp8"
         elif not changes:
-            todo = "train at a lower resolution, or on another machine"
+            hint = "train at a lower resolution, or on another machine"
         elif fits(left, free):
-            todo = f"set {changes}: that needs {_gb(left)}"
+            hint = f"set {changes}: that needs {_gb(left)}"
         else:
-            todo = f"even {changes} would need {_gb(left)}: lower data.resolution too"
-        return [Problem("memory", f"{needs}, and {_gb(free)} are free on the device", todo)]
+            hint = f"even {changes} would need {_gb(left)}: lower data.resolution too"
+        return [Problem("memory", f"{needs}, and {_gb(free)} are free on the device", hint)]
 
 
 def checkpoints(settings: TrainSettings, plan: MemoryPlan) -> bool:

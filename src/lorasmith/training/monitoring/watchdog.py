@@ -133,8 +133,8 @@ class Watchdog:
         """
         run = self._run
         if not self._settings.enabled:
-            todo = "lower the learning rate, or train in bf16 or fp32 (train.precision)"
-            raise RunError.of(run.folder.path, f"{trouble}; what was saved before is kept", todo)
+            hint = "lower the learning rate, or train in bf16 or fp32 (train.precision)"
+            raise RunError.of(run.folder.path, f"{trouble}; what was saved before is kept", hint)
         finding = diagnose(
             run, self._points.newest, trouble.step, trouble.what, exploded=trouble.exploded
         )

@@ -105,8 +105,8 @@ def _check_names(name: str, cls: Callable[..., Any], args: Mapping[str, Any]) ->
         near = get_close_matches(key, known, n=1)
         if key in known or (open_ended and key != "lr" and not near):
             continue
-        todo = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
-        todo = "set optimizer.lr" if key == "lr" else todo
-        problems.append(Problem("optimizer.args", f"{name} has no argument {key}", todo))
+        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+        hint = "set optimizer.lr" if key == "lr" else hint
+        problems.append(Problem("optimizer.args", f"{name} has no argument {key}", hint))
     if problems:
         raise SettingsError(problems)

@@ -72,8 +72,8 @@ def latent_source(
 
 def _uncached(what: str, error: RunError, cost: str) -> str:
     problem = error.problems[0]
-    todo = "make room and begin again, or name a folder on another disk: performance.cache_dir"
-    return f"{problem.where}: the disk is full, so {what} are not cached: {cost} ({todo})"
+    hint = "make room and begin again, or name a folder on another disk: performance.cache_dir"
+    return f"{problem.where}: the disk is full, so {what} are not cached: {cost} ({hint})"
 
 
 def _cached_latents(

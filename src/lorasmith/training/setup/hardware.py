@@ -73,7 +73,7 @@ class Rule:
     setting: str
     lacks: Callable[[TrainSettings, Machine], str]
     instead: Callable[[TrainSettings, Machine], Changes] | None = None
-    todo: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +106,11 @@ def fit(settings: TrainSettings) -> Fitted:
             continue
         what = f"{_value(settings, rule.setting)} {reason}"
         if rule.instead is None:
-            notices.append(Problem(rule.setting, what, rule.todo))
+            notices.append(Problem(rule.setting, what, rule.hint))
             continue
         changes = rule.instead(settings, machine)
         if not changes:
-            refused.append(Problem(rule.setting, what, rule.todo))
+            refused.append(Problem(rule.setting, what, rule.hint))
             continue
         replaced |= changes.keys()
         settings = replace_settings(settings, changes)
@@ -329,26 +329,26 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "train.precision",
         _breaking_fp16,
-        todo='use "auto", with train.gradient_checkpointing if memory runs out',
+        hint='use "auto", with train.gradient_checkpointing if memory runs out',
     ),
-    Rule("train.precision", _doubtful_half, todo='use "auto"'),
+    Rule("train.precision", _doubtful_half, hint='use "auto"'),
     Rule("optimizer.name", _no_pages, _unpaged),
-    Rule("optimizer.name", _no_eight_bit, _thirty_two_bit, todo="choose AdamW"),
-    Rule("optimizer.name", _slow_eight_bit, todo="choose AdamW"),
+    Rule("optimizer.name", _no_eight_bit, _thirty_two_bit, hint="choose AdamW"),
+    Rule("optimizer.name", _slow_eight_bit, hint="choose AdamW"),
     Rule(
         "train.base_precision",
         _no_small_floats,
         lambda s, machine: {"train.base_precision": "auto"},
     ),
-    Rule("train.base_precision", _slow_unpacking, todo='use "auto" if memory allows'),
+    Rule("train.base_precision", _slow_unpacking, hint='use "auto" if memory allows'),
     Rule(
         "performance.offload_blocks",
         _nowhere_to_offload,
         lambda s, machine: {"performance.offload_blocks": 0},
     ),
     Rule("performance.compile", _no_compiler, lambda s, machine: {"performance.compile": False}),
-    Rule("performance.deterministic", _repeats_anyway, todo="leave it out"),
-    Rule("performance.deterministic", _may_not_repeat, todo="leave it out"),
+    Rule("performance.deterministic", _repeats_anyway, hint="leave it out"),
+    Rule("performance.deterministic", _may_not_repeat, hint="leave it out"),
     Rule(
         "performance.channels_last",
         _no_channels_last,

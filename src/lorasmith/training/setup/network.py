@@ -149,8 +149,8 @@ def _continued(
     network = network.only(lambda target: target.key in chosen and rule.rate(target) > 0)
     if fixed := [key for key, own in network.adapters.items() if isinstance(own, READ_ONLY)]:
         what = f"{len(fixed)} of its modules are of types that cannot be trained ({fixed[0]}, …)"
-        todo = "leave them out with adapter.exclude, or bake the file into the base model"
-        raise SettingsError.of(f"adapter.init_from {adapter.init_from}", what, todo)
+        hint = "leave them out with adapter.exclude, or bake the file into the base model"
+        raise SettingsError.of(f"adapter.init_from {adapter.init_from}", what, hint)
     return network
 
 
@@ -178,12 +178,12 @@ def check_patterns(
             known = [*PRESETS, *ONLY] if name == "targets" else []
             close = get_close_matches(pattern, known, n=1) or near
             what = f"{pattern!r} names no layer of this model" + (" and is no preset" * bool(known))
-            todo = (
+            hint = (
                 f"did you mean {' or '.join(close)}?"
                 if close
                 else f"presets: {', '.join([*PRESETS, *ONLY])}"
             )
-            problems.append(Problem(f"adapter.{name}", what, todo))
+            problems.append(Problem(f"adapter.{name}", what, hint))
     if problems:
         raise SettingsError(problems)
 
@@ -224,6 +224,6 @@ def _weights(adapter: AdapterSettings, blocks: BlockMap) -> dict[str, float]:
     try:
         weights = learning_weights(adapter.blocks, side=blocks.side, threshold=threshold)
     except ValueError as error:
-        todo = f"the model has {blocks.names[1]} to {blocks.names[-1]}"
-        raise SettingsError(Problem("adapter.blocks", str(error), todo)) from None
+        hint = f"the model has {blocks.names[1]} to {blocks.names[-1]}"
+        raise SettingsError(Problem("adapter.blocks", str(error), hint)) from None
     return {block: weights[block] for block in blocks.names}

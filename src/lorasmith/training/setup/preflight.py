@@ -139,8 +139,8 @@ class Prepared:
             return []
         side = round(max(areas) ** 0.5)
         what = f"pictures are trained at about {side} px, and the model was made for {native} px"
-        todo = f"set data.resolution = {native}"
-        return [Problem("data.resolution", what, todo)]
+        hint = f"set data.resolution = {native}"
+        return [Problem("data.resolution", what, hint)]
 
     def epoch_at(self, done: int) -> tuple[int, bool]:
         """The epoch (from 1) of step ``done`` (from 1), and whether that step ends it."""
@@ -304,8 +304,8 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
             parsed = attempt(problems, partial(parse_prompt, text))
             if parsed is not None and parsed.loras:
                 what = f"<lora:{parsed.loras[0].name}> stands in a sample prompt"
-                todo = "remove it: samples show the LoRA in training alone"
-                problems.append(Problem("sample.prompts", what, todo))
+                hint = "remove it: samples show the LoRA in training alone"
+                problems.append(Problem("sample.prompts", what, hint))
         problems += [
             replace(problem, where=f"sample.prompts: {problem.where}")
             for problem in check_values(request)

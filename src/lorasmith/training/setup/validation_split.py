@@ -112,8 +112,8 @@ def leaks(held: HeldOut, alike: Sequence[Sequence[Path]]) -> list[Problem]:
     if not found:
         return []
     what = f"of the held-out pictures {len(found)} look like training pictures: {shown(found)}"
-    todo = "remove the copies: there the held-out loss falls as if they were trained on"
-    return [Problem("validation", what, todo)]
+    hint = "remove the copies: there the held-out loss falls as if they were trained on"
+    return [Problem("validation", what, hint)]
 
 
 def shown(names: Sequence[str], most: int = 3) -> str:

@@ -28,7 +28,7 @@ def test_contradictions(assignments: list[str], where: str, what: str) -> None:
     (problem,) = caught.value.problems
     assert problem.where.endswith(f"adapter.{where}")
     assert what in str(problem)
-    assert problem.todo
+    assert problem.hint
 
 
 ODDITIES = [
@@ -53,7 +53,7 @@ ODDITIES = [
 def found(assignments: list[str]) -> dict[str, str]:
     settings = load_settings(None, [f"adapter.{item}" for item in assignments])
     problems = [problem for check in CHECKS for problem in check(settings)]
-    assert all(problem.todo for problem in problems)
+    assert all(problem.hint for problem in problems)
     return {problem.where.removeprefix("adapter."): problem.what for problem in problems}
 
 

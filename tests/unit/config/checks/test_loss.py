@@ -29,7 +29,7 @@ def test_contradictions(assignments: list[str], where: str, what: str) -> None:
     (problem,) = caught.value.problems
     assert problem.where.endswith(f"loss.{where}")
     assert what in str(problem)
-    assert problem.todo
+    assert problem.hint
 
 
 ODDITIES = [
@@ -65,7 +65,7 @@ def test_oddities(assignments: list[str], where: str, what: str) -> None:
     notices = checks.oddities(load_settings(None, [f"loss.{item}" for item in assignments]))
     found = [n for n in notices if n.where == f"loss.{where}" and what in str(n)]
     assert len(found) == 1, notices
-    assert found[0].todo
+    assert found[0].hint
 
 
 USUAL = [

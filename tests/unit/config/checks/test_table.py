@@ -37,7 +37,7 @@ def test_contradictions(assignments: list[str], where: str, what: str) -> None:
     (problem,) = caught.value.problems
     assert problem.where.endswith(where)
     assert what in str(problem)
-    assert problem.todo
+    assert problem.hint
 
 
 ODDITIES = [
@@ -83,7 +83,7 @@ def test_oddities(assignments: list[str], where: str, what: str) -> None:
     notices = checks.oddities(load_settings(None, assignments))
     found = [notice for notice in notices if notice.where == where and what in str(notice)]
     assert len(found) == 1, notices
-    assert found[0].todo
+    assert found[0].hint
 
 
 def test_different_rates_for_an_adaptive_optimizer() -> None:
@@ -96,4 +96,4 @@ def test_prodigy_with_warmup_wants_its_safeguard() -> None:
     assert checks.oddities(load_settings(None, odd, "prodigy")) == []
     unsafe = [*odd, "optimizer.args.safeguard_warmup=False"]
     (notice,) = checks.oddities(load_settings(None, unsafe, "prodigy"))
-    assert "safeguard_warmup" in notice.todo
+    assert "safeguard_warmup" in notice.hint

@@ -187,7 +187,7 @@ def test_numbers_that_are_not_finite_name_the_picture(folder: Path) -> None:
         cache_latents(open_dataset(folder), store, encode, vae_key="v", batch=2)
     (problem,) = caught.value.problems
     assert "square 1.png" in problem.where
-    assert "fp32" in problem.todo
+    assert "fp32" in problem.hint
     assert len(TensorStore(store.folder)) == 3  # the bucket before it is kept
 
 

@@ -61,9 +61,9 @@ def test_beginnings_of_names_count_as_in_argparse(
         (["--mixed_precision=fp32"], "take no"),
     ],
 )
-def test_what_is_no_argument_is_refused_with_what_is_meant(argv: list[str], todo: str) -> None:
+def test_what_is_no_argument_is_refused_with_what_is_meant(argv: list[str], hint: str) -> None:
     (problem,) = converted(*argv).problems
-    assert todo in problem.todo
+    assert hint in problem.hint
 
 
 def test_blanks_count_in_separators() -> None:

@@ -86,7 +86,7 @@ def test_what_differs_and_cannot_here_is_refused(
 def test_metadata_files_of_fine_tuning_say_where_captions_go(tmp_path: Path) -> None:
     (problem,) = two(tmp_path, first='metadata_file = "meta.json"').problems
     assert problem.where == "data.toml: metadata_file"
-    assert ".txt" in problem.todo
+    assert ".txt" in problem.hint
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_stands_in_the_wrong_place_is_sent_to_the_right_one(
 ) -> None:
     (problem,) = two(tmp_path, **places).problems
     assert problem.where == f"data.toml: {name}"
-    assert place in problem.todo
+    assert place in problem.hint
 
 
 def test_separators_keep_their_blanks(tmp_path: Path) -> None:

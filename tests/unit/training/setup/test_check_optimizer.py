@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_said(name: str, args: dict[str, Any], where: str, 
     (problem,) = caught.value.problems
     assert problem.where == where
     assert what in str(problem)
-    assert problem.todo
+    assert problem.hint
 
 
 def test_one_that_draws_from_a_hidden_generator_is_refused() -> None:

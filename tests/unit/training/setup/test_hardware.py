@@ -155,7 +155,7 @@ def test_fp16_is_replaced_on_a_cpu(bench: Bench) -> None:
     ],
 )
 def test_what_works_badly_is_kept_and_told(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, place: Place, given: str, reason: str, todo: str
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, place: Place, given: str, reason: str, hint: str
 ) -> None:
     monkeypatch.setattr(device_rules, "eight_bit_fails", lambda name, args, device: "")
     place(bench)
@@ -164,7 +164,7 @@ def test_what_works_badly_is_kept_and_told(
     assert (fitted.settings, fitted.replaced) == (settings, frozenset())
     (notice,) = fitted.notices
     assert reason in notice.what
-    assert todo in notice.todo
+    assert hint in notice.hint
 
 
 @pytest.mark.usefixtures("eight_bits_not_on_macs")
@@ -221,7 +221,7 @@ def test_each_process_asks_its_own_card(bench: Bench, monkeypatch: pytest.Monkey
 def test_every_rule_is_of_a_setting_and_every_refusal_says_what_to_do() -> None:
     for rule in RULES:
         assert rule.setting in all_settings()
-        assert rule.instead is not None or rule.todo
+        assert rule.instead is not None or rule.hint
 
 
 def test_a_cpu_that_nobody_asked_for_is_told(bench: Bench) -> None:
