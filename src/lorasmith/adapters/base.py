@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.dropout import Dropout, StepMasks, draw_masks, prefixes
 from lorasmith.adapters.options import AdapterOptions
-from lorasmith.tensors.offload import HeldLayer
+from lorasmith.tensors.offload import StoredLayer
 
 Layer = nn.Linear | nn.Conv2d
 Norm = nn.LayerNorm | nn.GroupNorm
@@ -35,7 +35,7 @@ def apply_weight(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None = 
 
 def own_product(layer: Layer, x: Tensor) -> Tensor:
     """The layer's operation with its own weight and no bias."""
-    if isinstance(layer, HeldLayer):
+    if isinstance(layer, StoredLayer):
         return layer.product(x)
     return apply_weight(layer, x, layer.weight)
 
@@ -47,7 +47,7 @@ def over_channels(values: Tensor, layer: Layer) -> Tensor:
 
 def weight_dtype(layer: Layer) -> torch.dtype:
     """Of the layer's weight, without making one that is held in another form."""
-    return layer.held.dtype if isinstance(layer, HeldLayer) else layer.weight.dtype
+    return layer.stored.dtype if isinstance(layer, StoredLayer) else layer.weight.dtype
 
 
 def in_dtype(parameter: Tensor, dtype: torch.dtype) -> Tensor:

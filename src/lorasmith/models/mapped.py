@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lorasmith.core.errors import CheckpointError
 from lorasmith.models.layout import canonical_shape
-from lorasmith.models.open import AGAIN, StoredWeight
+from lorasmith.models.open import AGAIN, WeightInFile
 from lorasmith.models.weight_file import WeightFile
 from lorasmith.models.weights import DTYPES, load_state, placed, said_plainly
 
@@ -92,7 +92,7 @@ class MappedWeights:
             self._files[file.path] = MappedFile(file)
         return self._files[file.path]
 
-    def read(self, part: str, name: str, stored: StoredWeight) -> Tensor:
+    def read(self, part: str, name: str, stored: WeightInFile) -> Tensor:
         """The weight in its module's shape and its own type; a view of the file where it can be.
 
         Raises:
@@ -105,7 +105,7 @@ class MappedWeights:
         shape = canonical_shape(part, name, tuple(whole.shape), stored.place)
         return placed(whole, stored.place).reshape(shape)
 
-    def release(self, stored: StoredWeight) -> None:
+    def release(self, stored: WeightInFile) -> None:
         """Give back the pages that :meth:`read` has read; the weight must not be used after."""
         if stored.file.tensors is not None:
             info = stored.file.tensors[stored.place.name]

@@ -67,7 +67,7 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class StoredWeight:
+class WeightInFile:
     """Where a weight lies: at ``place`` in ``file``."""
 
     file: WeightFile
@@ -86,7 +86,7 @@ class OpenedCheckpoint:
 
     source: str
     architecture: Architecture
-    weights: dict[str, dict[str, StoredWeight]]
+    weights: dict[str, dict[str, WeightInFile]]
     unknown: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...]
 
@@ -183,12 +183,12 @@ def _assemble(
     overrides: Overrides,
     notes: list[str],
 ) -> OpenedCheckpoint:
-    weights: dict[str, dict[str, StoredWeight]] = {}
+    weights: dict[str, dict[str, WeightInFile]] = {}
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     unknown: list[tuple[Path, str]] = []
     for file, layout in pieces:
         for part, names in layout.parts.items():
-            where = {new: StoredWeight(file, place) for new, place in names.items()}
+            where = {new: WeightInFile(file, place) for new, place in names.items()}
             weights.setdefault(part, {}).update(where)
         for part, found in canonical_shapes(layout, file.shapes).items():
             shapes.setdefault(part, {}).update(found)

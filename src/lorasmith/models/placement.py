@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from lorasmith.models.memory import blocks_by_weight, unet_blocks, within
-from lorasmith.tensors.offload import Courier, hold
+from lorasmith.tensors.offload import Prefetcher, replace_layer
 
 # 4 bits are made for the many weights of Linear layers; convolutions are fewer and lose more.
-PACKING_OF: Mapping[str, tuple[str, str]] = {
-    "whole": ("whole", "whole"), "fp8": ("fp8", "fp8"), "nf4": ("nf4", "fp8"),
+FORMATS_OF: Mapping[str, tuple[str, str]] = {
+    "none": ("none", "none"), "fp8": ("fp8", "fp8"), "nf4": ("nf4", "fp8"),
 }  # fmt: skip
 """Packings of Linear layers and of convolutions, by the name of the whole."""
 
@@ -27,11 +27,11 @@ PACKING_OF: Mapping[str, tuple[str, str]] = {
 class UNetSaving:
     """
     Args:
-        packing: "whole", "fp8" (e4m3) or "nf4".
+        weight_format: "none", "fp8" (e4m3) or "nf4".
         away: how many blocks' weights stay in main memory, the heaviest first.
     """
 
-    packing: str = "whole"
+    weight_format: str = "none"
     away: int = 0
 
 
@@ -42,35 +42,35 @@ class Keeper:
     """Takes those weights of a UNet that are kept otherwise, one at a time as they are read."""
 
     def __init__(self, unet: nn.Module, saving: UNetSaving, device: torch.device) -> None:
-        self._unet, self._packings = unet, PACKING_OF[saving.packing]
+        self._unet, self._formats = unet, FORMATS_OF[saving.weight_format]
         self._blocks = unet_blocks(unet)
         self._away = blocks_by_weight(unet)[: saving.away]
-        self._courier = Courier(device) if self._away else None
+        self._prefetcher = Prefetcher(device) if self._away else None
 
     def take(self, name: str, weight: Tensor) -> bool:
-        """Put ``weight`` in its place if it is to be held; whether it was."""
+        """Put ``weight`` in its place if it is to be stored otherwise; whether it was."""
         path, _, leaf = name.rpartition(".")
         if leaf != "weight" or not within(path, self._blocks):
             return False
         layer = self._unet.get_submodule(path)
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             return False
-        packing = self._packings[isinstance(layer, nn.Conv2d)]
+        weight_format = self._formats[isinstance(layer, nn.Conv2d)]
         away = within(path, self._away)
-        if packing == "whole" and not away:
+        if weight_format == "none" and not away:
             return False
-        held = hold(self._unet, path, weight, packing)
-        if away and self._courier is not None:
-            held.held.send_away(self._courier)
+        stored = replace_layer(self._unet, path, weight, weight_format)
+        if away and self._prefetcher is not None:
+            stored.stored.move_to_host(self._prefetcher)
         return True
 
     @property
     def notes(self) -> list[str]:
         """What a user should know about how it went."""
-        if self._courier is None or not self._courier.unlocked:
+        if self._prefetcher is None or not self._prefetcher.unlocked:
             return []
         text = (
-            f"the system locked no memory for {self._courier.unlocked / 1e9:.1f} GB of the "
+            f"the system locked no memory for {self._prefetcher.unlocked / 1e9:.1f} GB of the "
             "offloaded weights: they come to the GPU more slowly, and the program waits for each "
             "(offload fewer blocks)"
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from lorasmith.core.errors import CheckpointError, quantity
 from lorasmith.formats.pickle_header import PICKLE_ERRORS, state_dict_of, stubs
 from lorasmith.models.layout import Place, canonical_shape
-from lorasmith.models.open import AGAIN, StoredWeight
+from lorasmith.models.open import AGAIN, WeightInFile
 from lorasmith.models.weight_file import WeightFile
 from lorasmith.tensors.files import load_torch_file
 
@@ -24,7 +24,7 @@ DTYPES = {
 
 
 def read_weights(
-    part: str, weights: dict[str, StoredWeight], dtype: torch.dtype, device: torch.device | str
+    part: str, weights: dict[str, WeightInFile], dtype: torch.dtype, device: torch.device | str
 ) -> Iterator[tuple[str, Tensor]]:
     """Each weight of a part by its canonical name, in ``dtype`` on ``device``, in file order.
 

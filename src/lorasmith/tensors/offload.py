@@ -1,11 +1,11 @@
-"""Layers whose frozen weight is not simply there: packed in fewer bits, in main memory, or both.
+"""Layers whose frozen weight is quantized, in main memory, or both.
 
-A :class:`HeldWeight` makes the weight whenever a product needs it, in the forward pass and again in
-the backward pass, and nothing keeps it in between. A held layer reads like the layer that it stands
-for: ``weight`` gives the whole weight, made for the asker.
+A :class:`StoredWeight` makes the weight whenever a product needs it, in the forward pass and
+again in the backward pass, and nothing keeps it in between. Such a layer reads like the layer that
+it replaces: ``weight`` gives the whole weight, made for the asker.
 
 Weights in main memory are copied to the device just before they are needed. On CUDA a
-:class:`Courier` copies the next ones, on a stream of its own, while the present one is at work.
+:class:`Prefetcher` copies the next ones, on a stream of its own, while the present one is at work.
 """
 
 from __future__ import annotations
@@ -20,42 +20,44 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-from lorasmith.tensors.quantization import PACKINGS, Packed, Packing
+from lorasmith.tensors.quantization import WEIGHT_FORMATS, Quantized, WeightFormat
 
 Layer = nn.Linear | nn.Conv2d
 
 
-class HeldWeight(nn.Module):
-    """A frozen weight in a packing, on its layer's device or in main memory.
+class StoredWeight(nn.Module):
+    """A frozen weight in a weight format, on its layer's device or in main memory.
 
     Args:
         weight: (O, ...); its dtype is what ``weight`` of the layer gives.
     """
 
-    def __init__(self, weight: Tensor, packing: Packing) -> None:
+    def __init__(self, weight: Tensor, weight_format: WeightFormat) -> None:
         super().__init__()
-        self.shape, self.dtype, self.packing = weight.shape, weight.dtype, packing
-        self.courier: Courier | None = None
-        self.away: Packed = {}
-        for name, tensor in packing.pack(weight).items():
+        self.shape, self.dtype, self.format = weight.shape, weight.dtype, weight_format
+        self.prefetcher: Prefetcher | None = None
+        self.on_host: Quantized = {}
+        for name, tensor in weight_format.quantize(weight).items():
             self.register_buffer(name, tensor, persistent=False)
 
-    def send_away(self, courier: Courier) -> None:
-        """Keep what is packed in main memory from now on; ``to`` moves it no more."""
-        self.away = {name: courier.store(tensor) for name, tensor in self.named_buffers()}
-        for name in self.away:
+    def move_to_host(self, prefetcher: Prefetcher) -> None:
+        """Keep the quantized weight in main memory from now on; ``to`` moves it no more."""
+        self.on_host = {name: prefetcher.store(tensor) for name, tensor in self.named_buffers()}
+        for name in self.on_host:
             delattr(self, name)
-        self.courier = courier
-        courier.add(self)
+        self.prefetcher = prefetcher
+        prefetcher.add(self)
 
-    def make(self, dtype: torch.dtype) -> Tensor:
+    def materialize(self, dtype: torch.dtype) -> Tensor:
         """The weight in ``dtype``, on its layer's device."""
-        packed = dict(self.named_buffers()) if self.courier is None else self.courier.bring(self)
-        return self.packing.unpack(packed, self.shape, dtype)
+        quantized = (
+            dict(self.named_buffers()) if self.prefetcher is None else self.prefetcher.fetch(self)
+        )
+        return self.format.dequantize(quantized, self.shape, dtype)
 
 
 class Cuda:
-    """What a courier asks of CUDA."""
+    """What the prefetcher asks of CUDA."""
 
     Stream = torch.cuda.Stream
     current_stream = staticmethod(torch.cuda.current_stream)
@@ -77,11 +79,11 @@ class _Coming:
 
     Args:
         stream: whose memory it is copied into.
-        arrived: an event on the courier's stream.
+        arrived: an event on the prefetcher's stream.
     """
 
     number: int
-    packed: Packed
+    quantized: Quantized
     stream: Any
     arrived: Any
 
@@ -94,7 +96,7 @@ SLAB = 1 << 28
 ALIGNMENT = 256
 
 
-class Courier:
+class Prefetcher:
     """Brings weights from main memory to ``device``.
 
     What comes next is told by what came next the last time after the same two weights: steps repeat
@@ -119,8 +121,8 @@ class Courier:
             cuda = Cuda()
         self._cuda = cuda
         self._stream: Any = None if cuda is None else cuda.Stream(self.device)
-        self._members: list[HeldWeight] = []
-        self._numbers: dict[HeldWeight, int] = {}
+        self._members: list[StoredWeight] = []
+        self._numbers: dict[StoredWeight, int] = {}
         self._next: dict[tuple[int, int], int] = {}
         self._last = (-1, -1)
         self._coming: deque[_Coming] = deque()
@@ -128,7 +130,7 @@ class Courier:
         self._used = 0
         self.unlocked = 0
 
-    def add(self, weight: HeldWeight) -> None:
+    def add(self, weight: StoredWeight) -> None:
         self._numbers[weight] = len(self._members)
         self._members.append(weight)
 
@@ -162,24 +164,24 @@ class Courier:
         self._used += -(-size // ALIGNMENT) * ALIGNMENT
         return place
 
-    def bring(self, weight: HeldWeight) -> Packed:
-        """What ``weight`` is packed in, on the device; to be used before the next is asked for."""
+    def fetch(self, weight: StoredWeight) -> Quantized:
+        """The quantized ``weight``, on the device; to be used before the next is asked for."""
         number = self._numbers[weight]
         self._next[self._last] = number
         self._last = (self._last[1], number)
         if self._cuda is None:
-            return {name: t.to(self.device, copy=True) for name, t in weight.away.items()}
+            return {name: t.to(self.device, copy=True) for name, t in weight.on_host.items()}
         if not self._coming or self._coming[0].number != number:
             self._forget()
             self._start(number)
-        brought = self._coming.popleft()
+        fetched = self._coming.popleft()
         here = self._cuda.current_stream(self.device)
-        here.wait_event(brought.arrived)
-        if here != brought.stream:
-            for tensor in brought.packed.values():
+        here.wait_event(fetched.arrived)
+        if here != fetched.stream:
+            for tensor in fetched.quantized.values():
                 tensor.record_stream(here)
         self._guess()
-        return brought.packed
+        return fetched.quantized
 
     def _guess(self) -> None:
         """Start what is likely to be asked for next."""
@@ -191,15 +193,17 @@ class Courier:
             pair = (pair[1], following)
 
     def _start(self, number: int) -> None:
-        away = self._members[number].away
+        on_host = self._members[number].on_host
         here = self._cuda.current_stream(self.device)
         with torch.inference_mode(False):  # A weight may be guessed in sampling and used in a step.
-            packed = {name: torch.empty_like(t, device=self.device) for name, t in away.items()}
+            quantized = {
+                name: torch.empty_like(t, device=self.device) for name, t in on_host.items()
+            }
             self._stream.wait_stream(here)
             with self._cuda.stream(self._stream):
-                for name, tensor in packed.items():
-                    tensor.copy_(away[name], non_blocking=True)
-        self._coming.append(_Coming(number, packed, here, self._stream.record_event()))
+                for name, tensor in quantized.items():
+                    tensor.copy_(on_host[name], non_blocking=True)
+        self._coming.append(_Coming(number, quantized, here, self._stream.record_event()))
 
     def _forget(self) -> None:
         """Give up what was guessed: its memory is free behind its copy, not before."""
@@ -212,12 +216,12 @@ class Courier:
             self._forget()
 
 
-def bytes_away(module: nn.Module) -> list[int]:
+def host_bytes(module: nn.Module) -> list[int]:
     """The size of each weight in ``module`` that is in main memory."""
     return [
-        sum(tensor.numel() * tensor.element_size() for tensor in part.away.values())
+        sum(tensor.numel() * tensor.element_size() for tensor in part.on_host.values())
         for part in module.modules()
-        if isinstance(part, HeldWeight) and part.away
+        if isinstance(part, StoredWeight) and part.on_host
     ]
 
 
@@ -225,14 +229,14 @@ class _Product(torch.autograd.Function):
     """The layer's operation, its weight made once for each pass and kept for neither."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: HeldLayer, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: StoredLayer, bias: Tensor | None) -> Tensor:
         ctx.layer, ctx.shape = layer, x.shape
-        return layer.apply_to(x, layer.held.make(x.dtype), bias)
+        return layer.apply_to(x, layer.stored.materialize(x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = grads
-        weight = ctx.layer.held.make(grad.dtype)
+        weight = ctx.layer.stored.materialize(grad.dtype)
         return ctx.layer.gradient(ctx.shape, weight, grad), None, None
 
 
@@ -240,39 +244,39 @@ class _Rows(torch.autograd.Function):
     """Rows (N, W) times the weight as a matrix, (O, W) transposed."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, layer: HeldLayer) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, layer: StoredLayer) -> Tensor:
         ctx.layer = layer
-        return F.linear(rows, layer.held.make(rows.dtype).flatten(1))
+        return F.linear(rows, layer.stored.materialize(rows.dtype).flatten(1))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (grad,) = grads
-        return grad @ ctx.layer.held.make(grad.dtype).flatten(1), None
+        return grad @ ctx.layer.stored.materialize(grad.dtype).flatten(1), None
 
 
 class _Columns(torch.autograd.Function):
     """Rows (N, O) times the weight as a matrix, (O, W)."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, layer: HeldLayer) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, layer: StoredLayer) -> Tensor:
         ctx.layer = layer
-        return rows @ layer.held.make(rows.dtype).flatten(1)
+        return rows @ layer.stored.materialize(rows.dtype).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (grad,) = grads
-        return F.linear(grad, ctx.layer.held.make(grad.dtype).flatten(1)), None
+        return F.linear(grad, ctx.layer.stored.materialize(grad.dtype).flatten(1)), None
 
 
-class HeldLayer(nn.Module):
-    """What held Linear and convolution layers share."""
+class StoredLayer(nn.Module):
+    """What stored Linear and convolution layers share."""
 
-    held: HeldWeight
+    stored: StoredWeight
 
     @property
     def weight(self) -> Tensor:
         """The whole weight, made for the asker."""
-        return self.held.make(self.held.dtype)
+        return self.stored.materialize(self.stored.dtype)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """The layer's operation with its own weight, and ``bias`` or none."""
@@ -303,14 +307,14 @@ class HeldLayer(nn.Module):
         raise NotImplementedError
 
 
-class HeldLinear(HeldLayer, nn.Linear):  # type: ignore[override]
-    """A frozen Linear layer with a :class:`HeldWeight`."""
+class StoredLinear(StoredLayer, nn.Linear):  # type: ignore[override]
+    """A frozen Linear layer with a :class:`StoredWeight`."""
 
-    def __init__(self, layer: nn.Linear, held: HeldWeight) -> None:
+    def __init__(self, layer: nn.Linear, stored: StoredWeight) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.register_parameter("bias", layer.bias)
-        self.held = held
+        self.stored = stored
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         # On rows, because the product of more dimensions would be a view, which callers that add
@@ -325,15 +329,15 @@ class HeldLinear(HeldLayer, nn.Linear):  # type: ignore[override]
         return grad @ weight
 
 
-class HeldConv2d(HeldLayer, nn.Conv2d):  # type: ignore[override]
-    """A frozen convolution with a :class:`HeldWeight`."""
+class StoredConv2d(StoredLayer, nn.Conv2d):  # type: ignore[override]
+    """A frozen convolution with a :class:`StoredWeight`."""
 
-    def __init__(self, layer: nn.Conv2d, held: HeldWeight) -> None:
+    def __init__(self, layer: nn.Conv2d, stored: StoredWeight) -> None:
         nn.Module.__init__(self)
         for name in (*nn.Conv2d.__constants__, "_reversed_padding_repeated_twice"):
             setattr(self, name, getattr(layer, name))
         self.register_parameter("bias", layer.bias)  # type: ignore[arg-type]
-        self.held = held
+        self.stored = stored
 
     def apply_to(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
@@ -344,11 +348,13 @@ class HeldConv2d(HeldLayer, nn.Conv2d):  # type: ignore[override]
         )
 
 
-def hold(module: nn.Module, path: str, weight: Tensor, packing: str) -> HeldLayer:
-    """Put a held layer in the place of the layer at ``path``, with ``weight`` as its weight."""
+def replace_layer(module: nn.Module, path: str, weight: Tensor, weight_format: str) -> StoredLayer:
+    """Put a stored layer in the place of the layer at ``path``, with ``weight`` as its weight."""
     layer = module.get_submodule(path)
-    held = HeldWeight(weight, PACKINGS[packing])
-    made = HeldConv2d(layer, held) if isinstance(layer, nn.Conv2d) else HeldLinear(layer, held)  # type: ignore[arg-type]
+    stored = StoredWeight(weight, WEIGHT_FORMATS[weight_format])
+    made = (
+        StoredConv2d(layer, stored) if isinstance(layer, nn.Conv2d) else StoredLinear(layer, stored)  # type: ignore[arg-type]
+    )
     made.train(layer.training)
     parent, _, name = path.rpartition(".")
     setattr(module.get_submodule(parent), name, made)

@@ -1,7 +1,7 @@
 """Frozen weights in fewer bits: 8-bit floats and 4-bit NF4.
 
-A packing turns a weight into a few small tensors and back. What it loses, it loses once, when the
-weight is packed: unpacking gives the same numbers every time.
+A weight format turns a weight into a few small tensors and back. What it loses, it loses once, when
+the weight is quantized: dequantizing gives the same numbers every time.
 """
 
 from __future__ import annotations
@@ -30,70 +30,74 @@ NF4_CODE = (
 )  # fmt: skip
 """Quantiles of the normal distribution and zero (Dettmers et al. 2023, QLoRA, appendix E)."""
 
-Packed = dict[str, Tensor]
+Quantized = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Packing:
+class WeightFormat:
     """A way to store weights.
 
     Args:
-        pack: a weight (O, ...) to tensors by name, on the weight's device.
-        unpack: those, the weight's shape and the wanted dtype, to the weight.
+        quantize: a weight (O, ...) to tensors by name, on the weight's device.
+        dequantize: those, the weight's shape and the wanted dtype, to the weight.
         bits: of a weight on average, scales included.
     """
 
     name: str
-    pack: Callable[[Tensor], Packed]
-    unpack: Callable[[Packed, torch.Size, torch.dtype], Tensor]
+    quantize: Callable[[Tensor], Quantized]
+    dequantize: Callable[[Quantized, torch.Size, torch.dtype], Tensor]
     bits: float
 
 
-def _pack_fp8(weight: Tensor) -> Packed:
+def _quantize_fp8(weight: Tensor) -> Quantized:
     """Each output's row at a scale of its own, a power of two: multiplying by it is exact, so
     weights that are e4m3 numbers already, as in fp8 checkpoints, stay what they are."""
     # Scales are stored in the weight's format, which may end before: float16 at 2^-24.
     info = torch.finfo(weight.dtype)
     smallest = max(-100.0, math.log2(info.smallest_normal * info.eps))
-    largest = weight.detach().flatten(1).abs().amax(1).float().clamp(min=torch.finfo().tiny)
-    exponent = torch.log2(largest / FP8_MAX).ceil().clamp(min=smallest)
+    absmax = weight.detach().flatten(1).abs().amax(1).float().clamp(min=torch.finfo().tiny)
+    exponent = torch.log2(absmax / FP8_MAX).ceil().clamp(min=smallest)
     scale = torch.exp2(exponent).to(weight.dtype).view(-1, *(1 for _ in weight.shape[1:]))
     return {"codes": (weight / scale).to(FP8), "scale": scale}
 
 
-def _unpack_fp8(packed: Packed, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    return packed["codes"].to(dtype).mul_(packed["scale"].to(dtype))
+def _dequantize_fp8(quantized: Quantized, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    return quantized["codes"].to(dtype).mul_(quantized["scale"].to(dtype))
 
 
-def _pack_nf4(weight: Tensor) -> Packed:
+def _quantize_nf4(weight: Tensor) -> Quantized:
     """bitsandbytes' layout: two codes a byte, the first in the high half; the flat weight in
     blocks of 64, the last one filled up with zeros."""
     flat = weight.detach().flatten().float()
     blocks = F.pad(flat, (0, -flat.numel() % NF4_BLOCK)).view(-1, NF4_BLOCK)
-    largest = blocks.abs().amax(1)
+    absmax = blocks.abs().amax(1)
     code = torch.tensor(NF4_CODE, device=weight.device)
     limits = (code[1:] + code[:-1]) / 2
-    scaled = blocks / largest.clamp(min=torch.finfo().tiny)[:, None]
+    scaled = blocks / absmax.clamp(min=torch.finfo().tiny)[:, None]
     codes = torch.bucketize(scaled, limits, out_int32=True).to(torch.uint8).view(-1, 2)
-    return {"codes": (codes[:, 0] << 4) | codes[:, 1], "largest": largest}
+    return {"codes": (codes[:, 0] << 4) | codes[:, 1], "largest": absmax}
 
 
-def _unpack_nf4(packed: Packed, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+def _dequantize_nf4(quantized: Quantized, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Code times scale in float32, rounded once: bitsandbytes' numbers, to the last bit."""
-    codes, largest = packed["codes"], packed["largest"]
+    codes, absmax = quantized["codes"], quantized["largest"]
     kernel = nf4_kernel(codes.device, dtype) if codes.is_cuda else None
-    flat = _plain_nf4(codes, largest, dtype) if kernel is None else kernel(codes, largest, dtype)
+    flat = (
+        _dequantize_nf4_slowly(codes, absmax, dtype)
+        if kernel is None
+        else kernel(codes, absmax, dtype)
+    )
     return flat[: math.prod(shape)].view(shape)
 
 
-def _plain_nf4(codes: Tensor, largest: Tensor, dtype: torch.dtype) -> Tensor:
+def _dequantize_nf4_slowly(codes: Tensor, absmax: Tensor, dtype: torch.dtype) -> Tensor:
     """Three launches: codes to numbers, a look-up, a product that is rounded as it is written."""
     indices = codes.view(torch.uint16).to(torch.int32)
     blocks = F.embedding(indices, _fours(codes.device)).view(-1, NF4_BLOCK)
     if codes.device.type == "cpu":  # Which would make a float32 product first in any case.
-        return blocks.mul_(largest[:, None]).to(dtype).view(-1)
+        return blocks.mul_(absmax[:, None]).to(dtype).view(-1)
     made = torch.empty(blocks.shape, dtype=dtype, device=codes.device)
-    return torch.mul(blocks, largest[:, None], out=made).view(-1)
+    return torch.mul(blocks, absmax[:, None], out=made).view(-1)
 
 
 @functools.cache
@@ -122,9 +126,9 @@ def nf4_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
     except (ImportError, OSError, RuntimeError):  # The latter two where its libraries do not load.
         return None
 
-    def unpack(codes: Tensor, largest: Tensor, dtype: torch.dtype) -> Tensor:
+    def dequantize(codes: Tensor, absmax: Tensor, dtype: torch.dtype) -> Tensor:
         state = functional.QuantState(
-            largest,
+            absmax,
             shape=torch.Size([2 * codes.numel()]),
             dtype=dtype,
             blocksize=NF4_BLOCK,
@@ -135,12 +139,14 @@ def nf4_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
 
     # Every byte at scales of every size.
     codes = torch.arange(256, device=device).to(torch.uint8).repeat(16)
-    largest = torch.logspace(-9, 4, 128, base=2, device=device)
+    absmax = torch.logspace(-9, 4, 128, base=2, device=device)
     try:
-        same = torch.equal(unpack(codes, largest, dtype), _plain_nf4(codes, largest, dtype))
+        same = torch.equal(
+            dequantize(codes, absmax, dtype), _dequantize_nf4_slowly(codes, absmax, dtype)
+        )
     except (RuntimeError, AttributeError, NotImplementedError, ValueError, OSError):
         return None
-    return unpack if same else None
+    return dequantize if same else None
 
 
 def nf4_unpacker(device: torch.device, dtype: torch.dtype) -> str:
@@ -150,18 +156,18 @@ def nf4_unpacker(device: torch.device, dtype: torch.dtype) -> str:
     return "lorasmith"
 
 
-PACKINGS: dict[str, Packing] = {
-    # Only to be kept elsewhere, or unpacked when it is needed.
-    "whole": Packing(
-        "whole", lambda weight: {"weight": weight.detach()},
-        lambda packed, shape, dtype: packed["weight"].to(dtype), 16,
+WEIGHT_FORMATS: dict[str, WeightFormat] = {
+    # Only to be kept elsewhere, or dequantized when it is needed.
+    "none": WeightFormat(
+        "none", lambda weight: {"weight": weight.detach()},
+        lambda quantized, shape, dtype: quantized["weight"].to(dtype), 16,
     ),
-    "fp8": Packing("fp8", _pack_fp8, _unpack_fp8, 8),
-    "nf4": Packing("nf4", _pack_nf4, _unpack_nf4, 4 + 32 / NF4_BLOCK),
+    "fp8": WeightFormat("fp8", _quantize_fp8, _dequantize_fp8, 8),
+    "nf4": WeightFormat("nf4", _quantize_nf4, _dequantize_nf4, 4 + 32 / NF4_BLOCK),
 }  # fmt: skip
 
 
-def packs_on(device: torch.device) -> bool:
+def quantizes_on(device: torch.device) -> bool:
     """Whether ``device`` can hold 8-bit floats and turn them into others; it is asked by doing."""
     try:
         torch.zeros(4, device=device).to(FP8).to(torch.float32)

@@ -20,7 +20,7 @@ from lorasmith.models.load import Loading
 from lorasmith.models.memory import blocks_by_activations, blocks_by_weight, unet_blocks
 from lorasmith.models.open import open_checkpoint
 from lorasmith.models.placement import UNetSaving, keep
-from lorasmith.tensors.offload import Courier, HeldLayer
+from lorasmith.tensors.offload import Prefetcher, StoredLayer
 from lorasmith.tensors.rng import normal
 
 CPU = torch.device("cpu")
@@ -96,14 +96,14 @@ def test_nothing_of_a_held_weight_is_kept_for_the_backward_pass() -> None:
 
 def test_norms_embeddings_and_the_first_and_last_convolution_stay_whole() -> None:
     unet = kept(UNetSaving("nf4")).unet
-    held = {path for path, layer in unet.named_modules() if isinstance(layer, HeldLayer)}
+    held = {path for path, layer in unet.named_modules() if isinstance(layer, StoredLayer)}
     assert {path for path in held if not path.startswith(("down", "mid", "up"))} == set()
     assert "down_blocks.0.resnets.0.conv1" in held
-    assert not isinstance(unet.conv_in, HeldLayer)
-    packings = {unet.get_submodule(path).held.packing.name for path in held}
+    assert not isinstance(unet.conv_in, StoredLayer)
+    packings = {unet.get_submodule(path).stored.format.name for path in held}
     assert packings == {"nf4", "fp8"}
     convolution = unet.get_submodule("down_blocks.0.resnets.0.conv1")
-    assert convolution.held.packing.name == "fp8"
+    assert convolution.stored.format.name == "fp8"
 
 
 def test_a_checkpoint_is_packed_weight_by_weight(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_weights_that_the_system_does_not_lock_are_said(
         def locked(self, size: int) -> Tensor:
             raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(unet_saving, "Courier", lambda device: Courier(device, NoneLocked()))
+    monkeypatch.setattr(unet_saving, "Prefetcher", lambda device: Prefetcher(device, NoneLocked()))
     path = tiny_checkpoint(tmp_path / "tiny.safetensors")
     loading = Loading(open_checkpoint(path), saving=UNetSaving(away=2))
     loading.fill("vae", "unet")
@@ -241,4 +241,4 @@ def test_every_family_can_be_held() -> None:
     model = tiny_model(architecture=architecture)
     fill_randomly(model.unet, torch.float32, 5)
     keep(model.unet, UNetSaving("nf4", away=2), CPU)
-    assert sum(isinstance(layer, HeldLayer) for layer in model.unet.modules()) > 50
+    assert sum(isinstance(layer, StoredLayer) for layer in model.unet.modules()) > 50

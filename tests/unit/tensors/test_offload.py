@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lorasmith.tensors.offload import AHEAD, Courier, HeldWeight, bytes_away
-from lorasmith.tensors.quantization import PACKINGS
+from lorasmith.tensors.offload import AHEAD, Prefetcher, StoredWeight, host_bytes
+from lorasmith.tensors.quantization import WEIGHT_FORMATS
 from lorasmith.tensors.rng import normal
 
 Clock = dict[str, int]
@@ -110,28 +110,28 @@ class Device(TorchDispatchMode):
         return sum(one.storage() is not None for one in self.copied)
 
 
-def weights(courier: Courier, count: int, packing: str = "fp8") -> list[HeldWeight]:
+def weights(prefetcher: Prefetcher, count: int, weight_format: str = "fp8") -> list[StoredWeight]:
     made = []
     for number in range(count):
-        held = HeldWeight(normal((8, 64), 1, "held", number), PACKINGS[packing])
-        held.send_away(courier)
+        held = StoredWeight(normal((8, 64), 1, "held", number), WEIGHT_FORMATS[weight_format])
+        held.move_to_host(prefetcher)
         made.append(held)
     return made
 
 
-def run(device: Device, courier: Courier, order: list[HeldWeight]) -> list[int]:
+def run(device: Device, prefetcher: Prefetcher, order: list[StoredWeight]) -> list[int]:
     """Ask for weights in that order and use each; how many copies each time began."""
     begun = []
     for held in order:
         before = len(device.copied)
-        packed = courier.bring(held)
-        assert all(bool((packed[name] == t).all()) for name, t in held.away.items())
-        for tensor in packed.values():
+        quantized = prefetcher.fetch(held)
+        assert all(bool((quantized[name] == t).all()) for name, t in held.away.items())
+        for tensor in quantized.values():
             device.use(tensor)
         begun.append(len(device.copied) - before)
         per_weight = len(held.away)
         assert device.alive <= (AHEAD + 1) * per_weight
-        del packed, tensor
+        del quantized, tensor
         assert device.alive <= AHEAD * per_weight
     return begun
 
@@ -143,30 +143,30 @@ def device() -> Iterator[Device]:
 
 
 def test_steps_that_repeat_find_each_weight_on_its_way(device: Device) -> None:
-    courier = Courier("cpu", device)
-    held = weights(courier, 6, "whole")
+    prefetcher = Prefetcher("cpu", device)
+    held = weights(prefetcher, 6, "whole")
     step = [*held, *reversed(held)]
-    run(device, courier, step)
-    run(device, courier, step)  # From the end of a step to its beginning is learned last.
+    run(device, prefetcher, step)
+    run(device, prefetcher, step)  # From the end of a step to its beginning is learned last.
     for _ in range(2):
         # A copy for each, begun while others are at work: never when it is asked for itself.
-        assert sum(run(device, courier, step)) == len(step)
-        assert len(courier._coming) == AHEAD
+        assert sum(run(device, prefetcher, step)) == len(step)
+        assert len(prefetcher._coming) == AHEAD
     assert device.late == []
 
 
 @pytest.mark.parametrize("packing", ["whole", "fp8", "nf4"])
-def test_wrong_guesses_cost_their_copies_alone(device: Device, packing: str) -> None:
-    courier = Courier("cpu", device)
-    held = weights(courier, 6, packing)
+def test_wrong_guesses_cost_their_copies_alone(device: Device, weight_format: str) -> None:
+    prefetcher = Prefetcher("cpu", device)
+    held = weights(prefetcher, 6, weight_format)
     shuffled = [held[i] for i in (0, 3, 1, 1, 5, 2, 4, 0, 0, 2)]
     for order in ([*held, *reversed(held)], shuffled, held, shuffled[::-1], shuffled, shuffled):
-        run(device, courier, order)
+        run(device, prefetcher, order)
         assert device.late == []
     # What was guessed and is given up is behind its copy for whoever computes next.
     guessed = [one for one in device.copied if one.storage() is not None]
     assert guessed
-    del courier, held, shuffled, order
+    del prefetcher, held, shuffled, order
     gc.collect()
     assert all(one.storage() is None for one in guessed)
     assert all(device.compute.saw(what) for one in guessed for what in one.queued)
@@ -174,19 +174,19 @@ def test_wrong_guesses_cost_their_copies_alone(device: Device, packing: str) -> 
 
 def test_the_account_sees_what_is_too_soon(device: Device) -> None:
     """As it was: the copies' stream waits for nobody, the allocator is trusted to."""
-    courier = Courier("cpu", device)
-    held = weights(courier, 6)
+    prefetcher = Prefetcher("cpu", device)
+    held = weights(prefetcher, 6)
     device.copies.wait_stream = lambda other: None  # type: ignore[method-assign]
-    run(device, courier, [*held, *held])
+    run(device, prefetcher, [*held, *held])
     assert device.late
 
 
 def test_what_is_guessed_in_sampling_can_be_learned_with(device: Device) -> None:
-    courier = Courier("cpu", device)
-    held = weights(courier, 4, "whole")
+    prefetcher = Prefetcher("cpu", device)
+    held = weights(prefetcher, 4, "whole")
     with torch.inference_mode():
-        run(device, courier, [*held, *held[:2]])
-    weight = courier.bring(held[2])["weight"]
+        run(device, prefetcher, [*held, *held[:2]])
+    weight = prefetcher.fetch(held[2])["weight"]
     factor = torch.ones(64, requires_grad=True)
     (weight * factor).sum().backward()  # Keeps the weight for the backward pass.
     assert torch.equal(factor.grad, held[2].away["weight"].sum(0))
@@ -195,40 +195,40 @@ def test_what_is_guessed_in_sampling_can_be_learned_with(device: Device) -> None
 @pytest.mark.parametrize("packing", ["whole", "fp8", "nf4"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_main_memory_holds_the_same_weights_side_by_side(
-    packing: str, layout: torch.memory_format
+    weight_format: str, layout: torch.memory_format
 ) -> None:
     device = Device()
-    courier = Courier("cpu", device)
+    prefetcher = Prefetcher("cpu", device)
     values = [
         normal((4, 6, 3, 3), 1, "w", n).to(memory_format=layout, dtype=torch.bfloat16)
         for n in range(3)
     ]
-    held = [HeldWeight(value, PACKINGS[packing]) for value in values]
-    before = [one.make(torch.bfloat16) for one in held]
+    held = [StoredWeight(value, WEIGHT_FORMATS[weight_format]) for value in values]
+    before = [one.materialize(torch.bfloat16) for one in held]
     for one in held:
-        one.send_away(courier)
+        one.move_to_host(prefetcher)
     with device:
-        after = [one.make(torch.bfloat16) for one in held]
+        after = [one.materialize(torch.bfloat16) for one in held]
     for a, b in zip(after, before, strict=True):
         assert torch.equal(a, b)
         assert a.stride() == b.stride()
     slabs = {t.untyped_storage().data_ptr() for one in held for t in one.away.values()}
     assert len(slabs) == 1
-    assert courier.unlocked == 0
+    assert prefetcher.unlocked == 0
 
 
 def test_memory_that_cannot_be_locked_is_done_without_and_counted() -> None:
     device = Device(lockable=0)
-    courier = Courier("cpu", device)
-    held = weights(courier, 3)
-    assert courier.unlocked == sum(bytes_away(torch.nn.ModuleList(held)))
+    prefetcher = Prefetcher("cpu", device)
+    held = weights(prefetcher, 3)
+    assert prefetcher.unlocked == sum(host_bytes(torch.nn.ModuleList(held)))
     with device:
-        run(device, courier, held)
+        run(device, prefetcher, held)
 
 
 def test_a_device_without_streams_has_its_copies_when_they_are_needed() -> None:
-    courier = Courier("cpu")
-    (held,) = weights(courier, 1)
-    brought = courier.bring(held)
+    prefetcher = Prefetcher("cpu")
+    (held,) = weights(prefetcher, 1)
+    brought = prefetcher.fetch(held)
     assert all(torch.equal(brought[name], tensor) for name, tensor in held.away.items())
-    assert not courier._coming
+    assert not prefetcher._coming

@@ -10,11 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lorasmith.tensors.quantization import NF4_CODE, PACKINGS, nf4_kernel, nf4_unpacker, packs_on
+from lorasmith.tensors.quantization import (
+    NF4_CODE,
+    WEIGHT_FORMATS,
+    nf4_kernel,
+    nf4_unpacker,
+    quantizes_on,
+)
 from lorasmith.tensors.rng import normal
 
 CPU = torch.device("cpu")
-FP8, NF4 = PACKINGS["fp8"], PACKINGS["nf4"]
+FP8, NF4 = WEIGHT_FORMATS["fp8"], WEIGHT_FORMATS["nf4"]
 
 
 def weight(*shape: int, spread: float = 0.03) -> torch.Tensor:
@@ -22,18 +28,18 @@ def weight(*shape: int, spread: float = 0.03) -> torch.Tensor:
 
 
 def there_and_back(name: str, value: torch.Tensor) -> torch.Tensor:
-    packing = PACKINGS[name]
-    return packing.unpack(packing.pack(value), value.shape, value.dtype)
+    weight_format = WEIGHT_FORMATS[name]
+    return weight_format.dequantize(weight_format.quantize(value), value.shape, value.dtype)
 
 
 def test_nf4_is_that_of_bitsandbytes() -> None:
     functional = pytest.importorskip("bitsandbytes.functional")
     value = weight(48, 128)
-    packed = NF4.pack(value)
+    quantized = NF4.quantize(value)
     codes, state = functional.quantize_4bit(value, blocksize=64, quant_type="nf4")
-    assert torch.equal(packed["codes"], codes.flatten())
-    assert torch.equal(packed["largest"], state.absmax)
-    found = NF4.unpack(packed, value.shape, torch.float32)
+    assert torch.equal(quantized["codes"], codes.flatten())
+    assert torch.equal(quantized["largest"], state.absmax)
+    found = NF4.dequantize(quantized, value.shape, torch.float32)
     assert torch.equal(found, functional.dequantize_4bit(codes, state))
     assert torch.equal(torch.tensor(NF4_CODE), state.code)
 
@@ -45,13 +51,15 @@ def test_nf4_unpacks_to_the_bits_of_bitsandbytes(dtype: torch.dtype) -> None:
     value = torch.cat([weight(64, 320, spread=10.0**-power) for power in range(6)])
     codes, state = functional.quantize_4bit(value, blocksize=64, quant_type="nf4")
     state.dtype = dtype
-    packed = NF4.pack(value)
-    found = NF4.unpack(packed, value.shape, dtype)
+    quantized = NF4.quantize(value)
+    found = NF4.dequantize(quantized, value.shape, dtype)
     assert torch.equal(found, functional.dequantize_4bit(codes, state))
     # What CUDA takes in its place, through the same call.
     kernel = nf4_kernel(CPU, dtype)
     assert kernel is not None
-    assert torch.equal(kernel(packed["codes"], packed["largest"], dtype).view_as(found), found)
+    assert torch.equal(
+        kernel(quantized["codes"], quantized["largest"], dtype).view_as(found), found
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,10 +86,10 @@ def test_who_unpacks_is_on_record() -> None:
 def test_unpacking_takes_few_kernels(name: str, most: int) -> None:
     """On a GPU each of them is a launch, twice a layer and step."""
     value = weight(64, 128).bfloat16().to("meta")
-    packed = PACKINGS[name].pack(value)
-    PACKINGS[name].unpack(packed, value.shape, value.dtype)  # Makes its table.
+    quantized = WEIGHT_FORMATS[name].quantize(value)
+    WEIGHT_FORMATS[name].dequantize(quantized, value.shape, value.dtype)  # Makes its table.
     with Launches() as launches:
-        PACKINGS[name].unpack(packed, value.shape, value.dtype)
+        WEIGHT_FORMATS[name].dequantize(quantized, value.shape, value.dtype)
     assert len(launches.names) == most, launches.names
 
 
@@ -127,7 +135,7 @@ def test_rows_of_any_size_fare_alike() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", list(PACKINGS))
+@pytest.mark.parametrize("name", list(WEIGHT_FORMATS))
 def test_rows_of_nought_and_of_the_smallest_numbers(name: str, dtype: torch.dtype) -> None:
     """A scale that the format does not hold would make them numbers that are none."""
     smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
@@ -135,7 +143,7 @@ def test_rows_of_nought_and_of_the_smallest_numbers(name: str, dtype: torch.dtyp
     assert torch.equal(there_and_back(name, value), value)
 
 
-@pytest.mark.parametrize("name", list(PACKINGS))
+@pytest.mark.parametrize("name", list(WEIGHT_FORMATS))
 def test_uneven_sizes(name: str) -> None:
     assert torch.equal(there_and_back(name, torch.zeros(3, 5)), torch.zeros(3, 5))
     value = weight(5, 7)  # 35 weights: not a whole block of 64.
@@ -143,12 +151,14 @@ def test_uneven_sizes(name: str) -> None:
     assert float(error) < {"whole": 1e-9, "fp8": 0.04, "nf4": 0.15}[name]
 
 
-@pytest.mark.parametrize("name", list(PACKINGS))
+@pytest.mark.parametrize("name", list(WEIGHT_FORMATS))
 def test_bits_are_what_is_stored(name: str) -> None:
     value = weight(64, 512).bfloat16()
-    stored = sum(t.numel() * t.element_size() for t in PACKINGS[name].pack(value).values())
-    assert 8 * stored / value.numel() == pytest.approx(PACKINGS[name].bits, rel=0.02)
+    stored = sum(
+        t.numel() * t.element_size() for t in WEIGHT_FORMATS[name].quantize(value).values()
+    )
+    assert 8 * stored / value.numel() == pytest.approx(WEIGHT_FORMATS[name].bits, rel=0.02)
 
 
 def test_the_cpu_packs() -> None:
-    assert packs_on(torch.device("cpu"))
+    assert quantizes_on(torch.device("cpu"))

@@ -33,7 +33,7 @@ from lorasmith.adapters.base import (
     weight_dtype,
 )
 from lorasmith.adapters.options import AdapterOptions
-from lorasmith.tensors.offload import HeldLayer
+from lorasmith.tensors.offload import StoredLayer
 
 _PLAIN = AdapterOptions()
 
@@ -270,14 +270,14 @@ class LoRA(AddedWeight):
         dtype, rows = weight_dtype(layer), down.flatten(1)
         if self._by_input:
             columns = up.t().to(dtype)
-            if isinstance(layer, HeldLayer):
+            if isinstance(layer, StoredLayer):
                 onto = layer.columns_product(columns)
             else:
                 onto = columns @ layer.weight.flatten(1)
             added = rows * (2.0 * onto.to(up.dtype) + (up.t() @ up) @ rows)
             added = added.view(*down.shape[:2], -1).sum((0, 2))
         else:
-            if isinstance(layer, HeldLayer):
+            if isinstance(layer, StoredLayer):
                 onto = layer.rows_product(rows.to(dtype)).t()
             else:
                 onto = layer.weight.flatten(1) @ rows.t().to(dtype)

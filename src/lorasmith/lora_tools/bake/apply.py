@@ -30,7 +30,7 @@ from lorasmith.lora_tools.convert.cloneofsimo import read_lora
 from lorasmith.lora_tools.inputs import LoraSource
 from lorasmith.lora_tools.linalg.low_rank import NotFinite, check_finite
 from lorasmith.models.layout import canonical_shape
-from lorasmith.models.open import OpenedCheckpoint, StoredWeight
+from lorasmith.models.open import OpenedCheckpoint, WeightInFile
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.models.weights import placed
 
@@ -76,7 +76,7 @@ class _Layer:
 
     part: str
     name: str
-    stored: StoredWeight
+    stored: WeightInFile
     modules: list[_Module] = field(default_factory=list)
 
     def change(self, values: Tensor) -> None:

@@ -18,7 +18,7 @@ from lorasmith.models.families.table import Architecture
 from lorasmith.models.load import assemble, empty_modules, fill_buffers
 from lorasmith.models.memory import blocks_by_activations, unet_blocks
 from lorasmith.models.placement import UNetSaving, keep
-from lorasmith.tensors.offload import AHEAD, bytes_away
+from lorasmith.tensors.offload import AHEAD, host_bytes
 from lorasmith.training.memory.flops import MemoryEstimate, values_beside
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.objective import MicroBatch, build_objective
@@ -107,7 +107,7 @@ class EmptyRun:
         )
         # Of the bare model: an attached adapter would count as part of it.
         self.sizes = {part: bytes_of(self.model.part(part)) for part in modules}
-        away = bytes_away(self.model.unet)
+        away = host_bytes(self.model.unet)
         self.away = sum(away)
         # Weights on their way, which come to a model of empty ones only when they are needed.
         self.sizes["unet"] += AHEAD * max(away, default=0)

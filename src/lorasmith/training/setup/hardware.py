@@ -22,7 +22,7 @@ from torch import nn
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, SettingsError
-from lorasmith.tensors.quantization import packs_on
+from lorasmith.tensors.quantization import quantizes_on
 from lorasmith.training.optim import FlatGroup, build_optimizer, find_optimizer
 from lorasmith.training.setup.device import (
     LARGE_FOR_CPU,
@@ -286,7 +286,7 @@ def _no_compiler(s: TrainSettings, machine: Machine) -> str:
 
 
 def _no_small_floats(s: TrainSettings, machine: Machine) -> str:
-    if s.train.base_precision == "auto" or packs_on(machine.device):
+    if s.train.base_precision == "auto" or quantizes_on(machine.device):
         return ""
     return f"needs 8-bit floats, which PyTorch does not have on {machine.name}"
 

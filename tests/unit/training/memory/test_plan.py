@@ -18,7 +18,7 @@ from lorasmith.demo.character import write_training_set
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.models.memory import blocks_by_activations
 from lorasmith.models.placement import keep
-from lorasmith.tensors.offload import HeldLayer
+from lorasmith.tensors.offload import StoredLayer
 from lorasmith.training.memory.plan import MemoryPlan, plan_memory
 from lorasmith.training.memory.simulate import EmptyRun, Use, checkpointed, unet_saving
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
@@ -289,7 +289,7 @@ def test_offloaded_weights_need_main_memory(
     # Two weights are on their way while a third is at work.
     settings = replace_settings(prepared.settings, {"performance.offload_blocks": 64})
     run = EmptyRun(settings, architecture, torch.float32, USE)
-    held = [layer.held for layer in run.model.unet.modules() if isinstance(layer, HeldLayer)]
+    held = [layer.stored for layer in run.model.unet.modules() if isinstance(layer, StoredLayer)]
     largest = max(held, key=lambda one: one.shape.numel()).shape.numel() * 4
     assert run.sizes["unet"] == bytes_of(run.model.unet) + 2 * largest
 

@@ -48,7 +48,7 @@ def card(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Card:
         memory = (int(amount), int(24e9))
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: memory)
 
-    monkeypatch.setattr("lorasmith.training.setup.hardware.packs_on", lambda device: True)
+    monkeypatch.setattr("lorasmith.training.setup.hardware.quantizes_on", lambda device: True)
     monkeypatch.setattr("lorasmith.training.plan.multiply_adds_per_second", lambda *_: 1e13)
     free(24e9)
     return free
