@@ -89,7 +89,7 @@ def loaded(name: str, folder: Path) -> DiffusionModel:
 
 def diffusers_names(name: str, folder: Path) -> Path:
     model = loaded(name, folder)
-    parts = zip(model.architecture.known_as.parts, model.networks, strict=True)
+    parts = zip(model.architecture.family.parts, model.networks, strict=True)
     state = {
         f"{part}.{key}": tensor
         for part, network in parts
@@ -101,7 +101,7 @@ def diffusers_names(name: str, folder: Path) -> Path:
 
 def diffusers_folder(name: str, folder: Path, **options: Any) -> Path:
     model = loaded(name, folder)
-    family = model.architecture.known_as
+    family = model.architecture.family
     for part, network in zip(family.parts, model.networks, strict=True):
         if part.startswith("text"):
             network = transformers_model(network, family.text_encoder(part)).half()
@@ -167,7 +167,7 @@ def converted(
     architecture = model.architecture
     yield "unet", convert_ldm_unet_checkpoint(dict(state), architecture.unet)
     yield "vae", convert_ldm_vae_checkpoint(dict(state), architecture.vae)
-    for spec, config in zip(architecture.known_as.text_encoders, architecture.texts, strict=True):
+    for spec, config in zip(architecture.family.text_encoders, architecture.texts, strict=True):
         if spec.style == "open_clip":
             with torch.device("meta"):
                 network = transformers_model(type(model.text_encoder)(
@@ -184,7 +184,7 @@ def converted(
 def compare(model: DiffusionModel, name: str) -> int:
     """How many weights were compared; every one of ours is, and is equal."""
     state, compared = reference(name), 0
-    networks = dict(zip(model.architecture.known_as.parts, model.networks, strict=True))
+    networks = dict(zip(model.architecture.family.parts, model.networks, strict=True))
     for part, wanted in converted(model, state):
         for key, parameter in networks[part].named_parameters():
             # Rounding to float8 made all of these exact in float16 and float32.
@@ -247,8 +247,8 @@ def in_diffusers(name: str, path: Path, lora: Path) -> dict[str, Any]:
 
 
 def ours(model: DiffusionModel, noisy: Tensor, t: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    text = model.encode_text(CAPTIONS).sized(sizes)
-    return model.denoise(noisy, t, text), text.hidden.float()
+    text = model.encode_text(CAPTIONS).with_size_ids(sizes)
+    return model.denoise(noisy, t, text), text.prompt_embeds.float()
 
 
 def in_child(*arguments: str) -> dict[str, Any]:

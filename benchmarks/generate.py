@@ -182,7 +182,7 @@ def cases(full: bool) -> list[Case]:
 def measure(full: bool, rounds: int) -> list[str]:
     sd15 = PUBLISHED["sd15"]
     model = (
-        random_model(sd15, torch.float32, "cpu", parts=sd15.known_as.parts)
+        random_model(sd15, torch.float32, "cpu", parts=sd15.family.parts)
         if full
         else load_model("demo")
     )

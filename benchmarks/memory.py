@@ -38,7 +38,7 @@ from lorasmith.training.memory.simulate import (
     EmptyRun,
     Use,
     checkpointed,
-    unet_saving,
+    weight_placement,
 )
 from lorasmith.training.objective import build_objective
 from lorasmith.training.optim import build_optimizer, flat_groups
@@ -129,7 +129,7 @@ def filled_model(case: Case, settings: TrainSettings, device: torch.device) -> D
         architecture,
         DTYPES[case.precision],
         device,
-        saving=unet_saving(settings),
+        saving=weight_placement(settings),
         recomputed=checkpointed(settings.train.gradient_checkpointing, unet),
         channels_last=device.type == "cuda",
     )

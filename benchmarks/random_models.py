@@ -12,7 +12,7 @@ from tests.tiny_models import tiny_architecture
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.load import assemble, empty_modules, fill_buffers, set_weight
-from lorasmith.models.placement import WHOLE, Keeper, UNetSaving
+from lorasmith.models.placement import IN_FULL, WeightPlacement, WeightPlacer
 from lorasmith.training.memory.simulate import pooled_width
 from lorasmith.training.objective import MicroBatch
 
@@ -31,7 +31,7 @@ def random_model(
     device: torch.device | str,
     *,
     parts: Collection[str] = ("unet",),
-    saving: UNetSaving = WHOLE,
+    placement: WeightPlacement = IN_FULL,
     recomputed: Collection[str] | None = None,
     channels_last: bool = False,
 ) -> DiffusionModel:
@@ -39,7 +39,7 @@ def random_model(
 
     Args:
         parts: the others stay on the meta device.
-        saving: how the UNet's weights are kept.
+        placement: how the UNet's weights are kept.
         recomputed: blocks of the UNet that are checkpointed.
     """
     device, modules = torch.device(device), empty_modules(architecture)
@@ -49,7 +49,7 @@ def random_model(
     for part in parts:
         module = modules[part]
         fill_buffers(module, device)
-        keeper = Keeper(module, saving, device) if part == "unet" else None
+        keeper = WeightPlacer(module, placement, device) if part == "unet" else None
         for name, empty in list(module.named_parameters()):
             own = torch.float32 if part == "vae" else dtype
             weight = torch.empty(empty.shape, dtype=own, device=device)
@@ -59,7 +59,7 @@ def random_model(
                 weight.fill_(1.0 if name.endswith("weight") else 0.0)
             if channels_last and weight.ndim == 4:
                 weight = weight.contiguous(memory_format=torch.channels_last)
-            if keeper is None or not keeper.take(name, weight):
+            if keeper is None or not keeper.place(name, weight):
                 set_weight(module, name, weight)
     if recomputed:
         model.enable_gradient_checkpointing(recomputed)
@@ -71,7 +71,7 @@ def random_conditioning(model: DiffusionModel, batch: int) -> Conditioning:
     architecture = model.architecture
     hidden = torch.randn(batch, 77, architecture.unet["cross_attention_dim"])
     pooled, sizes = None, None
-    if architecture.known_as.sized:
+    if architecture.family.size_conditioning:
         pooled = torch.randn(batch, pooled_width(architecture))
         sizes = torch.zeros(batch, 6)
     return Conditioning(hidden, pooled, sizes).to(model.device, model.dtype)

@@ -121,7 +121,7 @@ class Bare:
         latents = random_batch(model, case.batch, case.pixels).mean
         self.latents = latents.to(model.device, model.dtype)
         condition = random_conditioning(model, case.batch)
-        self.hidden, self.added = condition.hidden, None
+        self.hidden, self.added = condition.prompt_embeds, None
         if condition.pooled is not None:
             self.added = {"text_embeds": condition.pooled, "time_ids": condition.sizes}
 

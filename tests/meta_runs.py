@@ -38,6 +38,7 @@ BY_DESIGN_ON_CPU = (
 ON_CPU = (
     "lorasmith/adapters/dropout.py", "lorasmith/adapters/network.py:AdapterNetwork.begin_step",
     "lorasmith/diffusion/", "lorasmith/tensors/rng.py", "lorasmith/training/objective.py",
+    "lorasmith/tensors/quantization.py:_fours",  # A table, made once a process.
 )  # fmt: skip
 """Where operations on the CPU are meant."""
 
@@ -45,6 +46,7 @@ UPLOADS = (
     "lorasmith/tensors/transfer.py:to_device",
     "lorasmith/adapters/network.py:AdapterNetwork.begin_step",
     "lorasmith/models/diffusion_model.py:DiffusionModel.encode_rows",
+    "lorasmith/tensors/quantization.py:_fours",
 )
 """Where what was made there goes to the device."""
 
@@ -101,7 +103,7 @@ class MetaRun:
         )
 
     def _condition(self, count: int) -> Conditioning:
-        return self.model.encode_text(["a"] * count).sized(torch.zeros(count, 6))
+        return self.model.encode_text(["a"] * count).with_size_ids(torch.zeros(count, 6))
 
     def step(self, number: int) -> OneDevice:
         """Do a step; what was seen of it."""

@@ -40,7 +40,7 @@ def clip_of_transformers(pad: int) -> CLIPTokenizer:
 
 def pipeline_of(model: DiffusionModel, scheduler: Any = None) -> Any:
     """diffusers' pipeline of the model's family, over the model's own UNet and VAE."""
-    specs = model.architecture.known_as.text_encoders
+    specs = model.architecture.family.text_encoders
     encoders = [transformers_model(model.text_encoders[spec.part], spec) for spec in specs]
     tokenizers = [clip_of_transformers(spec.pad) for spec in specs]
     parts: dict[str, Any] = {

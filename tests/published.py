@@ -72,7 +72,7 @@ def _architecture(
         for spec, text in zip(known.text_encoders, texts, strict=True)
     )
     return Architecture(
-        family=family, unet=unet_config, vae=vae, texts=clips, prediction=prediction,
+        family_name=family, unet=unet_config, vae=vae, texts=clips, prediction=prediction,
         latent_channels=4, latent_factor=8, size_multiple=8 * 2 ** (len(widths) - 1),
         native_resolution=side,
     )  # fmt: skip
@@ -117,7 +117,7 @@ def random_state(
     """Cheap weights under LDM names: slices of one draw, none like another."""
     draw = (normal((1 << 20,), 0, "full size") * 0.02).to(dtype)
     state = {}
-    weights = ldm_weights(empty_modules(architecture), architecture.known_as)
+    weights = ldm_weights(empty_modules(architecture), architecture.family)
     for number, (name, empty) in enumerate(weights):
         repeats = 1 + (number + empty.numel()) // draw.numel()
         values = draw.repeat(repeats)[number : number + empty.numel()]
@@ -129,7 +129,7 @@ def write_hole(path: Path, architecture: Architecture) -> dict[str, tuple[int, .
     """A float32 checkpoint whose numbers are a hole in the file, which takes no space; the shapes
     of its weights under LDM names."""
     modules = empty_modules(architecture)
-    weights = ldm_weights(modules, architecture.known_as)
+    weights = ldm_weights(modules, architecture.family)
     shapes = {name: tuple(empty.shape) for name, empty in weights}
     header, end = {}, 0
     for name, shape in shapes.items():

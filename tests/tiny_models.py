@@ -69,7 +69,7 @@ def tiny_architecture(
         for text in known.text_encoders
     )
     return Architecture(
-        family=family,
+        family_name=family,
         unet={
             **_tiny_unet(known, resolution // latent_factor, linear, hidden),
             "layers_per_block": layers,
@@ -103,7 +103,7 @@ def _tiny_unet(known: Family, side: int, linear: bool | None, hidden: int) -> di
     }
     if unet.pop("head_width", 0):
         unet["attention_head_dim"] = [width // 64 for width in unet["block_out_channels"]]
-    if known.sized:
+    if known.size_conditioning:
         unet |= {
             "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2],
             "up_block_types": [*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"],
@@ -130,7 +130,7 @@ def tiny_model(
     return DiffusionModel(
         unet=modules["unet"],
         vae=modules["vae"],
-        text_encoders={part: modules[part] for part in architecture.known_as.parts[2:]},
+        text_encoders={part: modules[part] for part in architecture.family.parts[2:]},
         architecture=architecture,
         dtype=dtype,
         clip_skip=clip_skip,

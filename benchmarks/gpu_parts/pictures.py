@@ -34,7 +34,7 @@ def one_model(bench: Bench, name: str, drawn: int, encoded: int) -> None:
     architecture = bench.architecture(name)
     model = random_model(
         architecture, torch.bfloat16, bench.device,
-        parts=architecture.known_as.parts, channels_last=bench.cuda,
+        parts=architecture.family.parts, channels_last=bench.cuda,
     )  # fmt: skip
     draw(bench, model, name, 1 if bench.tiny else drawn)
     encode(bench, model, name, 2 if bench.tiny else encoded)

@@ -53,14 +53,14 @@ def _measure(bench: Bench, label: str, settings: Mapping[str, str]) -> None:
 
 def write_checkpoint(path: Path, architecture: Architecture, device: torch.device) -> None:
     torch.manual_seed(0)
-    parts = architecture.known_as.parts
+    parts = architecture.family.parts
     model = random_model(architecture, torch.float16, device, parts=parts)
     save_ldm(
         path,
         unet=model.unet,
         vae=model.vae,
         text_encoders=model.text_encoders,
-        family=architecture.family,
+        family=architecture.family_name,
         prediction=architecture.prediction,
     )
 

@@ -96,7 +96,7 @@ class Probe:
     def _predicted(self, row: Row) -> Tensor:
         latents, noise, timesteps = self._noised(row)
         noisy = self._schedule.add_noise(latents, noise, timesteps)
-        condition = self._model.encode_text([row.caption]).sized(row.sizes)
+        condition = self._model.encode_text([row.caption]).with_size_ids(row.sizes)
         parts = []
         for part, t in zip(noisy.split(BATCH), timesteps.split(BATCH), strict=True):
             repeated = Conditioning.cat([condition] * len(t))

@@ -360,13 +360,15 @@ def _place(source: tuple[str, str | None], options: Options) -> tuple[torch.devi
         UserError: there is no such model, layer or device, or the device lacks the precision.
     """
     from lorasmith.models.families.table import check_clip_skip
-    from lorasmith.models.open import peek
+    from lorasmith.models.open import read_architecture
     from lorasmith.training.memory.flops import unet_weights
     from lorasmith.training.setup.device import choose_device, choose_precision
 
     problems: list[Problem] = []
     model, vae = source
-    architecture = _attempt(lambda: peek(model, vae=vae, prediction=options.prediction), problems)
+    architecture = _attempt(
+        lambda: read_architecture(model, vae=vae, prediction=options.prediction), problems
+    )
     chosen = _attempt(lambda: choose_device(options.device), problems)
     if architecture is not None:
         known = architecture

@@ -254,7 +254,7 @@ def _place(setups: Sequence[Setup], run: RunWords | None, options: GridOptions) 
         UserError: a model, VAE, layer or device is not there, or the device lacks the precision.
     """
     from lorasmith.models.families.table import check_clip_skip
-    from lorasmith.models.open import peek
+    from lorasmith.models.open import read_architecture
     from lorasmith.training.memory.flops import unet_weights
     from lorasmith.training.setup.device import choose_device, choose_precision
     from lorasmith.training.setup.preflight import attempt
@@ -264,7 +264,7 @@ def _place(setups: Sequence[Setup], run: RunWords | None, options: GridOptions) 
     device = attempt(problems, lambda: choose_device(options.device))
     dtypes: dict[str, torch.dtype] = {}
     for model, vae in dict.fromkeys((setup.model, setup.vae) for setup in setups):
-        opened = functools.partial(peek, model, vae=vae, prediction=prediction)
+        opened = functools.partial(read_architecture, model, vae=vae, prediction=prediction)
         architecture = attempt(problems, opened)
         if architecture is None or device is None:
             continue

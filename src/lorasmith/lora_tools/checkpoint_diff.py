@@ -114,13 +114,13 @@ def _misfits(base: OpenedCheckpoint, tuned: OpenedCheckpoint) -> list[Problem]:
     ]
     if files[0] == files[1]:
         return [Problem(tuned.source, "is the base model itself", "give the tuned model's file")]
-    families = [opened.architecture.known_as.title for opened in (base, tuned)]
+    families = [opened.architecture.family.title for opened in (base, tuned)]
     if families[0] != families[1]:
         what = f"is of {families[1]}, the base model of {families[0]}"
         return [Problem(tuned.source, what, "give the model that it was tuned from")]
     shapes = [stored_shapes(opened) for opened in (base, tuned)]
     problems = []
-    for part in base.architecture.known_as.parts:
+    for part in base.architecture.family.parts:
         if part == "vae":
             continue
         own, other = (found[part] for found in shapes)

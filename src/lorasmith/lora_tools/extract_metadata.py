@@ -27,7 +27,7 @@ def extract_metadata(
         error: ‖D - what the LoRA adds‖ / ‖D‖.
     """
     architecture = differences.base.architecture
-    family, prediction = architecture.known_as, architecture.prediction
+    family, prediction = architecture.family, architecture.prediction
     base, tuned = (Path(opened.source).name for opened in (differences.base, differences.tuned))
     row = ALGORITHMS["c3lier" if kind == "lora" and conv is not None else kind]
     args: dict[str, str] = {} if row.algo is None else {"algo": row.algo}

@@ -111,7 +111,7 @@ class MiddleBlock:
         sizes = torch.tensor([[height, width, 0.0, 0.0, height, width]])
         handle = model.unet.mid_block.register_forward_hook(keep)
         try:
-            model.denoise(noisy, timestep, model.encode_text([""]).sized(sizes))
+            model.denoise(noisy, timestep, model.encode_text([""]).with_size_ids(sizes))
         finally:
             handle.remove()
         return torch.as_tensor(seen[0])

@@ -156,7 +156,7 @@ def architecture_of_parts(
     unet["sample_size"] = max(1, resolution // factor)
     vae["sample_size"] = resolution
     return Architecture(
-        family=family.name,
+        family_name=family.name,
         unet=unet,
         vae=vae,
         texts=tuple(configs[text.part] for text in family.text_encoders),
@@ -177,7 +177,7 @@ def _misfits(configs: Mapping[str, Config], family: Family, where: str) -> list[
     if unet["cross_attention_dim"] != written:
         wide = f"its UNet reads texts {unet['cross_attention_dim']} wide"
         found.append(f"{wide}, its text encoder writes {written}")
-    if family.sized:
+    if family.size_conditioning:
         pooled = texts[-1]["projection_dim"] + SIZE_NUMBERS * unet["addition_time_embed_dim"]
         if unet["projection_class_embeddings_input_dim"] != pooled:
             found.append("its UNet's embedding of size and text has another width than they have")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from lorasmith.models.families.table import Architecture
-from lorasmith.models.memory import TILE, checkpoint_text_encoder, checkpoint_unet, present
+from lorasmith.models.memory import TILE, checkpoint_text_encoder, checkpoint_unet, on_device
 from lorasmith.models.roots import AdapterRoot, adapter_roots
 from lorasmith.models.text_encoder import TextStates, encode_rows, join_rows, tokenize
 from lorasmith.tensors.files import fingerprint
@@ -29,13 +29,13 @@ class Conditioning:
     """What a prompt tells the denoiser.
 
     Args:
-        hidden: (B, T, D).
+        prompt_embeds: (B, T, D).
         pooled: (B, P), for families that have it (SDXL).
         sizes: (B, 6) original height and width, crop top and left, target height and width, in
             pixels; for families whose UNet is told them.
     """
 
-    hidden: Tensor
+    prompt_embeds: Tensor
     pooled: Tensor | None = None
     sizes: Tensor | None = None
 
@@ -43,7 +43,7 @@ class Conditioning:
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """Several batches as one; all must have the same number of tokens."""
         return Conditioning(
-            torch.cat([part.hidden for part in parts]),
+            torch.cat([part.prompt_embeds for part in parts]),
             _cat([part.pooled for part in parts]),
             _cat([part.sizes for part in parts]),
         )
@@ -51,7 +51,7 @@ class Conditioning:
     def to(self, device: torch.device, dtype: torch.dtype) -> Conditioning:
         """``sizes`` stay float32: half precision cannot hold a size in pixels exactly."""
         return Conditioning(
-            to_device(self.hidden.to(dtype), device),
+            to_device(self.prompt_embeds.to(dtype), device),
             None if self.pooled is None else to_device(self.pooled.to(dtype), device),
             None if self.sizes is None else to_device(self.sizes, device),
         )
@@ -59,21 +59,21 @@ class Conditioning:
     def pinned(self, device: torch.device) -> Conditioning:
         """In main memory from which ``device`` copies without being waited for."""
         return Conditioning(
-            pinned(self.hidden, device),
+            pinned(self.prompt_embeds, device),
             None if self.pooled is None else pinned(self.pooled, device),
             None if self.sizes is None else pinned(self.sizes, device),
         )
 
-    def sized(self, sizes: Tensor) -> Conditioning:
+    def with_size_ids(self, sizes: Tensor) -> Conditioning:
         """The same prompts for pictures of ``sizes`` (B, 6)."""
         return replace(self, sizes=sizes)
 
-    def blanked(self, which: Tensor) -> Conditioning:
+    def zeroed(self, which: Tensor) -> Conditioning:
         """The same, but all zeros for the prompts that ``which`` (B,) says."""
         pooled = self.pooled
         return replace(
             self,
-            hidden=self.hidden.masked_fill(which[:, None, None], 0.0),
+            prompt_embeds=self.prompt_embeds.masked_fill(which[:, None, None], 0.0),
             pooled=None if pooled is None else pooled.masked_fill(which[:, None], 0.0),
         )
 
@@ -124,7 +124,7 @@ class DiffusionModel:
         self.memory_format: torch.memory_format = torch.contiguous_format
         self.parked: set[str] = set()
         self.tile_encoding = self.tile_decoding = False
-        assert tuple(self.text_encoders) == architecture.known_as.parts[2:], self.text_encoders
+        assert tuple(self.text_encoders) == architecture.family.parts[2:], self.text_encoders
         for module in self.networks:
             module.requires_grad_(False)
             module.eval()
@@ -144,7 +144,7 @@ class DiffusionModel:
         found: nn.Module = {"unet": self.unet, "vae": self.vae, **self.text_encoders}[name]
         return found
 
-    def park(self, *parts: str) -> None:
+    def offload(self, *parts: str) -> None:
         """Keep these parts in main memory; they come to the device for as long as a call takes.
 
         On a CPU they are where they should be already.
@@ -156,10 +156,10 @@ class DiffusionModel:
         self.parked |= set(parts)
 
     @contextlib.contextmanager
-    def _present(self, *parts: str) -> Iterator[None]:
+    def _on_device(self, *parts: str) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             for part in sorted(self.parked & set(parts)):
-                stack.enter_context(present(self.part(part), self.device))
+                stack.enter_context(on_device(self.part(part), self.device))
             yield
 
     @property
@@ -182,20 +182,20 @@ class DiffusionModel:
         the first row's."""
         rows = self.encode_rows(ids.flatten(0, 1))
         pooled = None if rows.pooled is None else rows.pooled.reshape(*ids.shape[:2], -1)[:, 0]
-        return Conditioning(join_rows(rows.hidden.reshape(*ids.shape, -1)), pooled)
+        return Conditioning(join_rows(rows.prompt_embeds.reshape(*ids.shape, -1)), pooled)
 
     def encode_rows(self, ids: Tensor) -> TextStates:
         """States of single rows of tokens (R, 77), those of all text encoders side by side."""
         ids = to_device(ids, self.device)
         states = []
-        for spec in self.architecture.known_as.text_encoders:
-            with self._present(spec.part):
+        for spec in self.architecture.family.text_encoders:
+            with self._on_device(spec.part):
                 encoder = self.text_encoders[spec.part]
                 states.append(encode_rows(encoder, ids, spec, self.clip_skip))
         if len(states) == 1:
             return states[0]
         pooled = next((one.pooled for one in states if one.pooled is not None), None)
-        return TextStates(torch.cat([one.hidden for one in states], dim=-1), pooled)
+        return TextStates(torch.cat([one.prompt_embeds for one in states], dim=-1), pooled)
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """What the model predicts (``prediction``) for noisy latents.
@@ -209,12 +209,12 @@ class DiffusionModel:
             (B, C, h, w) float32.
         """
         sample = to_device(noisy, self.device).to(self.dtype, memory_format=self.memory_format)
-        hidden = to_device(conditioning.hidden, self.device).to(self.dtype)
-        added = self._added(conditioning) if self.architecture.known_as.sized else None
+        prompt_embeds = to_device(conditioning.prompt_embeds, self.device).to(self.dtype)
+        added = self._added(conditioning) if self.architecture.family.size_conditioning else None
         predicted: Tensor = self.unet(
             sample,
             to_device(timesteps, self.device),
-            hidden,
+            prompt_embeds,
             added_cond_kwargs=added,
             return_dict=False,
         )[0]
@@ -243,7 +243,7 @@ class DiffusionModel:
         pixels = to_device(pixels, self.device)
         pixels = pixels.to(self.vae_dtype, memory_format=self.memory_format)
         self.vae.use_tiling = self.tile_encoding
-        with self._present("vae"):
+        with self._on_device("vae"):
             posterior = self.vae.encode(pixels, return_dict=False)[0]
         scale = self.vae.config.scaling_factor
         return posterior.mean.float() * scale, posterior.std.float() * scale
@@ -252,7 +252,7 @@ class DiffusionModel:
         """Pictures (B, 3, H, W) in [-1, 1], float32, of scaled latents (B, C, h, w)."""
         latents = latents.to(self.device, self.vae_dtype) / self.vae.config.scaling_factor
         self.vae.use_tiling = self.tile_decoding
-        with self._present("vae"):
+        with self._on_device("vae"):
             pixels: Tensor = self.vae.decode(latents, return_dict=False)[0]
         return pixels.float().clamp(-1, 1)
 
@@ -295,7 +295,7 @@ class DiffusionModel:
 
         compiled = CompiledBlocks(**options)
         for block in list(self.unet.modules()):
-            if type(block).__name__ in self.architecture.known_as.repeated_blocks:
+            if type(block).__name__ in self.architecture.family.repeated_blocks:
                 compiled.compile(block)
 
     def use_channels_last(self) -> None:

@@ -21,7 +21,7 @@ from lorasmith.models.families.base import Config, TextEncoderSpec
 from lorasmith.models.families.table import Architecture, check_clip_skip
 from lorasmith.models.layout import canonical_shape
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
-from lorasmith.models.placement import WHOLE, Keeper, UNetSaving
+from lorasmith.models.placement import IN_FULL, WeightPlacement, WeightPlacer
 from lorasmith.models.weights import read_weights
 
 NAMED = 5  # how many weights an error names before it only counts
@@ -69,7 +69,7 @@ def load_model(
         max_tokens=max_tokens,
         vae_dtype=vae_dtype,
     )
-    loading.fill(*opened.architecture.known_as.parts)
+    loading.fill(*opened.architecture.family.parts)
     return loading.model
 
 
@@ -78,7 +78,7 @@ class Loading:
 
     Args:
         opened: the checkpoint; checked here.
-        saving: how the UNet's weights are kept.
+        placement: how the UNet's weights are kept.
 
     Raises:
         CheckpointError: as :func:`load_model`, but for numbers that are read later.
@@ -93,9 +93,14 @@ class Loading:
         clip_skip: int = 1,
         max_tokens: int = 75,
         vae_dtype: torch.dtype = torch.float32,
-        saving: UNetSaving = WHOLE,
+        placement: WeightPlacement = IN_FULL,
     ) -> None:
-        self.opened, self.dtype, self.vae_dtype, self.saving = opened, dtype, vae_dtype, saving
+        self.opened, self.dtype, self.vae_dtype, self.placement = (
+            opened,
+            dtype,
+            vae_dtype,
+            placement,
+        )
         notes = [*opened.notes, *check_clip_skip(opened.architecture, clip_skip, opened.source)]
         self._modules = empty_modules(opened.architecture)
         check_weights(opened, self._modules)
@@ -114,11 +119,11 @@ class Loading:
             module, device = self._modules[part], self.model.device
             fill_buffers(module, device)
             dtype = self.vae_dtype if part == "vae" else self.dtype
-            keeper = Keeper(module, self.saving, device) if part == "unet" else None
+            keeper = WeightPlacer(module, self.placement, device) if part == "unet" else None
             for name, tensor in read_weights(part, self.opened.weights[part], dtype, device):
                 if self.model.memory_format == torch.channels_last and tensor.ndim == 4:
                     tensor = tensor.contiguous(memory_format=torch.channels_last)
-                if keeper is None or not keeper.take(name, tensor):
+                if keeper is None or not keeper.place(name, tensor):
                     set_weight(module, name, tensor)
             if keeper is not None:
                 self.model.notes += tuple(keeper.notes)
@@ -135,7 +140,7 @@ def assemble(
     return DiffusionModel(
         unet=modules["unet"],
         vae=modules["vae"],
-        text_encoders={part: modules[part] for part in architecture.known_as.parts[2:]},
+        text_encoders={part: modules[part] for part in architecture.family.parts[2:]},
         architecture=architecture,
         dtype=dtype,
         device=device,
@@ -181,7 +186,7 @@ def exchange_vae(
 
 def empty_modules(architecture: Architecture) -> dict[str, Any]:
     """UNet, VAE and text encoder by part name, on the meta device: shapes without memory."""
-    specs = architecture.known_as.text_encoders
+    specs = architecture.family.text_encoders
     with torch.device("meta"):
         return {
             "unet": UNet2DConditionModel(**architecture.unet),
@@ -211,7 +216,7 @@ def check_weights(opened: OpenedCheckpoint, modules: Mapping[str, nn.Module]) ->
     """
     problems = []
     extra = [name for _, name in opened.unknown]
-    for part in opened.architecture.known_as.parts:
+    for part in opened.architecture.family.parts:
         wanted = {name: tuple(p.shape) for name, p in modules[part].named_parameters()}
         found = opened.weights[part]
         missing = [f"{part} {name}" for name in wanted if name not in found]

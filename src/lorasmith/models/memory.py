@@ -66,7 +66,7 @@ def checkpoint_text_encoder(text_encoder: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def present(module: nn.Module, device: torch.device) -> Iterator[None]:
+def on_device(module: nn.Module, device: torch.device) -> Iterator[None]:
     """``module`` on ``device`` within the block, for computing without gradients; its own tensors
     stay where they are, and are the module's again after it."""
     with torch.inference_mode(False):  # Sampling infers, and weights must not become its tensors.

@@ -40,7 +40,7 @@ from lorasmith.models.layout import (
     vae_layout,
 )
 from lorasmith.models.prediction import guess_prediction
-from lorasmith.models.weight_file import Piece, WeightFile
+from lorasmith.models.weight_file import FileLayout, WeightFile
 
 DEMO = ASSETS / "demo_base.safetensors"
 AGAIN = "download it again"
@@ -91,7 +91,7 @@ class OpenedCheckpoint:
     notes: tuple[str, ...]
 
 
-def peek(
+def read_architecture(
     source: str | Path,
     *,
     vae: str | Path | None = None,
@@ -157,7 +157,7 @@ def open_checkpoint(
         notes += _note_other_scale(found, own, vae)
     if prediction != "auto":
         overrides = dataclasses.replace(overrides, prediction=prediction)
-    elif overrides.prediction is None and found.tells_prediction:
+    elif overrides.prediction is None and found.v_prediction_marker:
         guess, why = guess_prediction(found, pieces)
         overrides = dataclasses.replace(overrides, prediction=guess)
         notes.append(why)
@@ -179,7 +179,7 @@ def _assemble(
     source: str,
     path: Path,
     family: Family,
-    pieces: list[Piece],
+    pieces: list[FileLayout],
     overrides: Overrides,
     notes: list[str],
 ) -> OpenedCheckpoint:
@@ -302,7 +302,7 @@ def _read_pickle(path: Path) -> WeightFile:
     return WeightFile(path, shapes, {}, tensors=tensors, pickle=header)
 
 
-def _open_folder(folder: Path, family: str) -> tuple[Family, list[Piece], Overrides]:
+def _open_folder(folder: Path, family: str) -> tuple[Family, list[FileLayout], Overrides]:
     files = {part: weight_files(part, folder / part) for part in PART_FOLDERS}
     if not files["unet"]:
         raise _no_unet(folder)
@@ -337,7 +337,7 @@ def _no_unet(folder: Path) -> UserError:
     return CheckpointError.of(folder, what, "give a checkpoint file or a diffusers folder")
 
 
-def _open_vae(path: Path) -> tuple[Piece, Config]:
+def _open_vae(path: Path) -> tuple[FileLayout, Config]:
     config: Config = {}
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path

@@ -24,30 +24,30 @@ FORMATS_OF: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class UNetSaving:
+class WeightPlacement:
     """
     Args:
         weight_format: "none", "fp8" (e4m3) or "nf4".
-        away: how many blocks' weights stay in main memory, the heaviest first.
+        offloaded_blocks: how many blocks' weights stay in main memory, the heaviest first.
     """
 
     weight_format: str = "none"
-    away: int = 0
+    offloaded_blocks: int = 0
 
 
-WHOLE = UNetSaving()
+IN_FULL = WeightPlacement()
 
 
-class Keeper:
+class WeightPlacer:
     """Takes those weights of a UNet that are kept otherwise, one at a time as they are read."""
 
-    def __init__(self, unet: nn.Module, saving: UNetSaving, device: torch.device) -> None:
-        self._unet, self._formats = unet, FORMATS_OF[saving.weight_format]
+    def __init__(self, unet: nn.Module, placement: WeightPlacement, device: torch.device) -> None:
+        self._unet, self._formats = unet, FORMATS_OF[placement.weight_format]
         self._blocks = unet_blocks(unet)
-        self._away = blocks_by_weight(unet)[: saving.away]
+        self._away = blocks_by_weight(unet)[: placement.offloaded_blocks]
         self._prefetcher = Prefetcher(device) if self._away else None
 
-    def take(self, name: str, weight: Tensor) -> bool:
+    def place(self, name: str, weight: Tensor) -> bool:
         """Put ``weight`` in its place if it is to be stored otherwise; whether it was."""
         path, _, leaf = name.rpartition(".")
         if leaf != "weight" or not within(path, self._blocks):
@@ -56,11 +56,11 @@ class Keeper:
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             return False
         weight_format = self._formats[isinstance(layer, nn.Conv2d)]
-        away = within(path, self._away)
-        if weight_format == "none" and not away:
+        offloaded_blocks = within(path, self._away)
+        if weight_format == "none" and not offloaded_blocks:
             return False
         stored = replace_layer(self._unet, path, weight, weight_format)
-        if away and self._prefetcher is not None:
+        if offloaded_blocks and self._prefetcher is not None:
             stored.stored.move_to_host(self._prefetcher)
         return True
 
@@ -77,8 +77,8 @@ class Keeper:
         return [text]
 
 
-def keep(unet: nn.Module, saving: UNetSaving, device: torch.device) -> None:
-    """Keep a UNet's weights as ``saving`` says: of one that is there already."""
-    keeper = Keeper(unet, saving, device)
+def place_weights(unet: nn.Module, placement: WeightPlacement, device: torch.device) -> None:
+    """Keep a UNet's weights as ``placement`` says: of one that is there already."""
+    keeper = WeightPlacer(unet, placement, device)
     for name, parameter in list(unet.named_parameters()):
-        keeper.take(name, parameter.detach())
+        keeper.place(name, parameter.detach())

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from lorasmith.models.families.base import Family
-from lorasmith.models.weight_file import Piece, WeightFile
+from lorasmith.models.weight_file import FileLayout, WeightFile
 
 NUMPY_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 
 
-def guess_prediction(family: Family, pieces: Sequence[Piece]) -> tuple[str, str]:
+def guess_prediction(family: Family, pieces: Sequence[FileLayout]) -> tuple[str, str]:
     """What a model of this family predicts, and how that was told.
 
     One small weight is read; a file from which it cannot be read so (a pickle, an 8-bit file)
     is taken for what is usual in the family.
     """
-    assert family.tells_prediction is not None
-    name, limit = family.tells_prediction
+    assert family.v_prediction_marker is not None
+    name, limit = family.v_prediction_marker
     ask = "if that is wrong, set model.prediction"
     for file, layout in pieces:
         place = layout.parts.get("unet", {}).get(name)

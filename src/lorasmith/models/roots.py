@@ -42,7 +42,7 @@ def adapter_roots(
     architecture: Architecture, unet: nn.Module, text_encoders: Mapping[str, nn.Module]
 ) -> list[AdapterRoot]:
     """Where adapters attach in a model's networks, the UNet first."""
-    family = architecture.known_as
+    family = architecture.family
     ldm = ldm_paths(name for name, _ in unet.named_modules())
     renamed = ldm if family.unet_names == "ldm" else None
     root = AdapterRoot(

@@ -37,7 +37,7 @@ def skeleton_roots(architecture: Architecture, shapes: Mapping[str, Shapes]) -> 
     Args:
         shapes: ``{part: {canonical name: shape}}``, see :func:`stored_shapes`.
     """
-    parts = architecture.known_as.parts[2:]
+    parts = architecture.family.parts[2:]
     encoders = {part: skeleton(shapes[part]) for part in parts}
     return adapter_roots(architecture, skeleton(shapes["unet"]), encoders)
 

@@ -22,11 +22,11 @@ class TextStates:
     """What text encoders say of rows of tokens.
 
     Args:
-        hidden: (R, 77, D), the encoders' states side by side.
+        prompt_embeds: (R, 77, D), the encoders' states side by side.
         pooled: (R, P), where the family has a pooled embedding.
     """
 
-    hidden: Tensor
+    prompt_embeds: Tensor
     pooled: Tensor | None = None
 
 

@@ -26,4 +26,4 @@ class WeightFile:
     pickle: PickleHeader | None = None
 
 
-Piece = tuple[WeightFile, Layout]
+FileLayout = tuple[WeightFile, Layout]

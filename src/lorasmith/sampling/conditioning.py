@@ -202,7 +202,7 @@ def encode_chunks(
     pooled = rows.pooled if rows.pooled is not None else [None] * len(chunks)
     return [
         (_weighed(states, chunk, widths) if chunk.weighted else states, pool)
-        for chunk, states, pool in zip(chunks, rows.hidden, pooled, strict=True)
+        for chunk, states, pool in zip(chunks, rows.prompt_embeds, pooled, strict=True)
     ]
 
 

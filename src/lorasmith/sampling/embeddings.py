@@ -98,7 +98,7 @@ class EmbeddingShelf:
         widths = {
             spec.part: int(text["hidden_size"])
             for spec, text in zip(
-                model.architecture.known_as.text_encoders, model.architecture.texts, strict=True
+                model.architecture.family.text_encoders, model.architecture.texts, strict=True
             )
         }
         key = (path, tuple(widths.items()))

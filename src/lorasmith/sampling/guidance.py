@@ -147,18 +147,18 @@ class GuidancePlan:
         )
 
     def _encoded(self, chunks: Sequence[Chunks]) -> StepGuidance:
-        model, family = self._model, self._model.architecture.known_as
+        model, family = self._model, self._model.architecture.family
         state = None if self._loras is None else self._loras.text_encoder
         conditioning = self._encoder.encode(chunks, state).to(model.device, model.dtype)
         negatives = len(self._cfg) if self._guided else 0
-        if negatives and family.blank_negative:
+        if negatives and family.zero_negative:
             blank = [index < negatives and _blank(each) for index, each in enumerate(chunks)]
-            conditioning = conditioning.blanked(to_device(torch.tensor(blank), model.device))
-        if family.sized:
+            conditioning = conditioning.zeroed(to_device(torch.tensor(blank), model.device))
+        if family.size_conditioning:
             width, height = (float(side) for side in self._size)
             row = torch.tensor([height, width, 0.0, 0.0, height, width])
             row = to_device(row, model.device)
-            conditioning = conditioning.sized(row.expand(len(chunks), -1))
+            conditioning = conditioning.with_size_ids(row.expand(len(chunks), -1))
         return StepGuidance(conditioning, negatives)
 
 

@@ -127,7 +127,9 @@ class Batches:
         ids = [sample.id for sample in samples]
 
         def complete() -> MicroBatch:
-            return MicroBatch(*posterior(), lambda: text().sized(sizes), weights, ids, masks)
+            return MicroBatch(
+                *posterior(), lambda: text().with_size_ids(sizes), weights, ids, masks
+            )
 
         return complete
 

@@ -459,7 +459,7 @@ def describe(run: Run, observe: Observer) -> None:
         **({"nf4_unpacker": unpacker} if (unpacker := nf4_unpacker_of(run)) else {}),
         model={
             "path": run.settings.model.path,
-            "family": architecture.family,
+            "family": architecture.family_name,
             "prediction": architecture.prediction,
         },
         steps=run.steps,

@@ -200,7 +200,7 @@ def _read_first(
 
 def _features(condition: Conditioning) -> Callable[[], dict[str, Tensor]]:
     """Of one caption, as they are stored; on their way until they are asked for."""
-    features = {"hidden": condition.hidden[0]}
+    features = {"hidden": condition.prompt_embeds[0]}
     if condition.pooled is not None:
         features["pooled"] = condition.pooled[0]
     there = fetch(list(features.values()))

@@ -49,8 +49,10 @@ def network_of(model: DiffusionModel, kind: str = "lora") -> AdapterNetwork:
 @torch.no_grad()
 def ours(model: DiffusionModel) -> tuple[Tensor, Tensor]:
     """(prediction, text features), with whatever is attached."""
-    text = model.encode_text(CAPTIONS).sized(SIZES)
-    return model.denoise(noisy(), torch.tensor([30, 700]), text), features(text.hidden, text.pooled)
+    text = model.encode_text(CAPTIONS).with_size_ids(SIZES)
+    return model.denoise(noisy(), torch.tensor([30, 700]), text), features(
+        text.prompt_embeds, text.pooled
+    )
 
 
 @torch.no_grad()

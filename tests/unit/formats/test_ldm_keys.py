@@ -76,7 +76,7 @@ def test_every_weight_of_diffusers_own_modules_is_named(
     """The modules of diffusers are the truth: all their weights, and no others, come back."""
     architecture = _architecture(attention, layers, linear, factor)
     modules = empty_modules(architecture)
-    family = architecture.known_as
+    family = architecture.family
     shapes = {name: tuple(tensor.shape) for name, tensor in ldm_weights(modules, family)}
     layout = single_file_layout(shapes, family)
     assert layout.unknown == []

@@ -17,9 +17,9 @@ USUAL = ("attention", "feed-forward", "projections")
 def roots(request: pytest.FixtureRequest) -> tuple[str, list[AdapterRoot]]:
     architecture = PUBLISHED[request.param]
     modules = empty_networks(request.param)
-    texts = {part: modules[part] for part in architecture.known_as.parts[2:]}
+    texts = {part: modules[part] for part in architecture.family.parts[2:]}
     made = adapter_roots(architecture, modules["unet"], texts)
-    return architecture.family, [AdapterRoot(*root) for root in made]
+    return architecture.family_name, [AdapterRoot(*root) for root in made]
 
 
 def test_every_layer_of_a_family_is_listed_with_its_part(roots) -> None:

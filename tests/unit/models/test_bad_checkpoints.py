@@ -198,8 +198,12 @@ def controlnet(base: Path, folder: Path) -> Path:
 
 @case(r"a VAE alone.*model\.vae")
 def vae_alone(base: Path, folder: Path) -> Path:
-    keep = "first_stage_model."
-    state = {n.removeprefix(keep): t for n, t in load_file(base).items() if n.startswith(keep)}
+    place_weights = "first_stage_model."
+    state = {
+        n.removeprefix(place_weights): t
+        for n, t in load_file(base).items()
+        if n.startswith(place_weights)
+    }
     save_file(state, folder / "bad.safetensors")
     return folder / "bad.safetensors"
 

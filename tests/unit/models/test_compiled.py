@@ -47,7 +47,7 @@ def nothing_compiled_before() -> Iterator[None]:
 
 
 def blocks_of(model: DiffusionModel) -> list[nn.Module]:
-    kinds = model.architecture.known_as.repeated_blocks
+    kinds = model.architecture.family.repeated_blocks
     return [module for module in model.unet.modules() if type(module).__name__ in kinds]
 
 
@@ -56,7 +56,7 @@ def step(model: DiffusionModel, height: int, width: int, batch: int = 2) -> list
     device, unet = model.device, model.architecture.unet
     hidden = normal((batch, 77, unet["cross_attention_dim"]), 3, "text").to(device)
     condition = Conditioning(hidden)
-    if model.architecture.known_as.sized:
+    if model.architecture.family.size_conditioning:
         pooled = unet["projection_class_embeddings_input_dim"] - 6 * unet["addition_time_embed_dim"]
         sizes = torch.zeros(batch, 6, device=device)
         condition = Conditioning(hidden, torch.zeros(batch, pooled, device=device), sizes)

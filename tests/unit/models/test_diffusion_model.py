@@ -28,7 +28,7 @@ def test_denoise_is_the_unets_own_answer(dtype: torch.dtype) -> None:
     timesteps = torch.tensor([0, 999])
     answer = model.denoise(noisy(), timesteps, conditioning)
     assert answer.dtype == torch.float32
-    wanted = model.unet(noisy().to(dtype), timesteps, conditioning.hidden.to(dtype)).sample
+    wanted = model.unet(noisy().to(dtype), timesteps, conditioning.prompt_embeds.to(dtype)).sample
     assert torch.equal(answer, wanted.float())
 
 
@@ -151,4 +151,4 @@ def test_adapter_roots_name_every_layer_that_kohyas_files_do() -> None:
 def test_conditioning_joins_batches() -> None:
     model: DiffusionModel = tiny_model()
     both = Conditioning.cat([model.encode_text(["a cat"]), model.encode_text(["a dog"])])
-    assert_near(both.hidden, model.encode_text(["a cat", "a dog"]).hidden, NETWORK)
+    assert_near(both.prompt_embeds, model.encode_text(["a cat", "a dog"]).prompt_embeds, NETWORK)

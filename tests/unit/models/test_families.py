@@ -42,7 +42,7 @@ def write(model: DiffusionModel, path: Path) -> Path:
         unet=model.unet,
         vae=model.vae,
         text_encoders=model.text_encoders,
-        family=model.architecture.family,
+        family=model.architecture.family_name,
         prediction=model.prediction,
     )
     return path
@@ -69,7 +69,7 @@ def test_single_file_with_diffusers_names(model: DiffusionModel, tmp_path: Path)
         header = open_checkpoint(path).weights["unet"]["conv_in.weight"].file.metadata
     state = {
         f"{part}.{name}": tensor.half()
-        for part, network in zip(model.architecture.known_as.parts, model.networks, strict=True)
+        for part, network in zip(model.architecture.family.parts, model.networks, strict=True)
         for name, tensor in network.state_dict().items()
     }
     save_file(state, tmp_path / "other.safetensors", header)
@@ -77,14 +77,14 @@ def test_single_file_with_diffusers_names(model: DiffusionModel, tmp_path: Path)
 
 
 def test_diffusers_folder(model: DiffusionModel, tmp_path: Path) -> None:
-    for part, network in zip(model.architecture.known_as.parts, model.networks, strict=True):
+    for part, network in zip(model.architecture.family.parts, model.networks, strict=True):
         if part.startswith("text"):
-            network = transformers_model(network, model.architecture.known_as.text_encoder(part))
+            network = transformers_model(network, model.architecture.family.text_encoder(part))
         network.save_pretrained(tmp_path / part)
     scheduler = {"epsilon": "epsilon", "v": "v_prediction"}[model.prediction]
     diffusers.DDPMScheduler(prediction_type=scheduler).save_pretrained(tmp_path / "scheduler")
     # The published SD 2 is known by the width of its texts, which the tiny one has not.
-    found = load_model(tmp_path, family=model.architecture.family)
+    found = load_model(tmp_path, family=model.architecture.family_name)
     assert found.architecture == model.architecture
     same_weights(found, model)
 
@@ -96,7 +96,7 @@ def test_what_diffusers_converts(family: str, tmp_path: Path) -> None:
     unet = convert_ldm_unet_checkpoint(dict(state), model.architecture.unet)
     for name, parameter in model.unet.named_parameters():
         assert torch.equal(unet[name], parameter), name
-    spec = model.architecture.known_as.text_encoders[-1]
+    spec = model.architecture.family.text_encoders[-1]
     network = model.text_encoders[spec.part]
     wanted = convert_open_clip_checkpoint(
         transformers_model(network, spec), dict(state), prefix=spec.ldm_prefix
@@ -116,7 +116,7 @@ def test_sdxl_text_is_that_of_diffusers() -> None:
     pipeline = pipeline_of(model)
     hidden, _, pooled, _ = pipeline.encode_prompt(CAPTIONS, do_classifier_free_guidance=False)
     found = model.encode_text(CAPTIONS)
-    assert_near(found.hidden, hidden, NETWORK)
+    assert_near(found.prompt_embeds, hidden, NETWORK)
     assert_near(found.pooled, pooled, NETWORK)
 
 
@@ -126,7 +126,7 @@ def test_sd2_fills_with_its_own_token() -> None:
         CAPTIONS, padding="max_length", truncation=True, return_tensors="pt"
     )
     wanted = model.text_encoder(input_ids=ids.input_ids).last_hidden_state
-    assert_near(model.encode_text(CAPTIONS).hidden, wanted, NETWORK)
+    assert_near(model.encode_text(CAPTIONS).prompt_embeds, wanted, NETWORK)
 
 
 def test_denoise_is_one_call(model: DiffusionModel) -> None:
@@ -134,14 +134,14 @@ def test_denoise_is_one_call(model: DiffusionModel) -> None:
     t = torch.tensor([1, 500, 999])
     text = model.encode_text(CAPTIONS)
     added = None
-    if model.architecture.known_as.sized:
+    if model.architecture.family.size_conditioning:
         sizes = torch.tensor([[64.0, 96.0, 0.0, 16.0, 64.0, 64.0]]).expand(3, -1)
-        text, added = text.sized(sizes), {"text_embeds": text.pooled, "time_ids": sizes}
-    wanted = model.unet(noisy, t, text.hidden, added_cond_kwargs=added).sample
+        text, added = text.with_size_ids(sizes), {"text_embeds": text.pooled, "time_ids": sizes}
+    wanted = model.unet(noisy, t, text.prompt_embeds, added_cond_kwargs=added).sample
     assert torch.equal(model.denoise(noisy, t, text), wanted)
     parts = [
         Conditioning(
-            text.hidden[i : i + 1],
+            text.prompt_embeds[i : i + 1],
             None if text.pooled is None else text.pooled[i : i + 1],
             None if text.sizes is None else text.sizes[i : i + 1],
         )
@@ -153,7 +153,7 @@ def test_denoise_is_one_call(model: DiffusionModel) -> None:
 @pytest.mark.parametrize(("spread", "wanted"), [(0.01, "epsilon"), (0.5, "v")])
 def test_sd2_tells_what_it_predicts_by_a_weight(spread: float, wanted: str, tmp_path: Path) -> None:
     """At the published models' size, by names and shapes alone but for that one weight."""
-    name, limit = FAMILIES["sd2"].tells_prediction or ("", 0.0)
+    name, limit = FAMILIES["sd2"].v_prediction_marker or ("", 0.0)
     values = torch.linspace(-1, 1, 320)
     state = {name: (values / values.std() * spread).half()}
     save_file(state, tmp_path / "unet.safetensors")

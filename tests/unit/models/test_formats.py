@@ -23,7 +23,7 @@ from lorasmith.models.export import ldm_weights, save_ldm
 from lorasmith.models.families.table import FAMILIES, Architecture, Overrides, detect
 from lorasmith.models.layout import canonical_shapes, single_file_layout
 from lorasmith.models.load import empty_modules, load_model
-from lorasmith.models.open import peek
+from lorasmith.models.open import read_architecture
 
 State = dict[str, Tensor]
 
@@ -133,7 +133,7 @@ def test_averages_and_other_leftovers_are_left_aside(known: Known, tmp_path: Pat
 
 
 def write_parts(model: DiffusionModel, folder: Path, **options: object) -> None:
-    family = model.architecture.known_as
+    family = model.architecture.family
     for part, network in zip(family.parts, model.networks, strict=True):
         if part.startswith("text"):
             network = transformers_model(network, family.text_encoder(part))
@@ -158,10 +158,10 @@ def test_folders(known: Known, options: dict[str, object], tmp_path: Path) -> No
 
 
 def test_a_forced_family_is_taken(known: Known) -> None:
-    assert peek(known.path, family=known.family) == known.model.architecture
+    assert read_architecture(known.path, family=known.family) == known.model.architecture
     for other in FAMILIES.keys() - {known.family}:
         with pytest.raises(CheckpointError):
-            peek(known.path, family=other)
+            read_architecture(known.path, family=other)
 
 
 @pytest.mark.parametrize("names", ["ldm", "diffusers"])
@@ -193,7 +193,7 @@ def test_kin_that_are_trained_otherwise_are_refused(
     path = tmp_path / "other.safetensors"
     save_file(known.state | make(known.state), path)
     with pytest.raises(CheckpointError, match=message):
-        peek(path)
+        read_architecture(path)
 
 
 def test_marks_say_how_it_was_trained(known: Known, tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ def test_marks_say_how_it_was_trained(known: Known, tmp_path: Path) -> None:
     assert not known.model.architecture.zero_terminal_snr
     marks = {"v_pred": torch.ones(0), "ztsnr": torch.ones(0)}
     save_file(known.state | marks, path)
-    found = peek(path)
+    found = read_architecture(path)
     assert (found.prediction, found.zero_terminal_snr) == ("v", True)
-    told = peek(path, prediction="epsilon", zero_terminal_snr=False)
+    told = read_architecture(path, prediction="epsilon", zero_terminal_snr=False)
     assert (told.prediction, told.zero_terminal_snr) == ("epsilon", False)
 
 
@@ -213,13 +213,13 @@ def test_a_scheduler_says_how_it_was_trained(known: Known, tmp_path: Path) -> No
     diffusers.DDPMScheduler(
         prediction_type="v_prediction", rescale_betas_zero_snr=True
     ).save_pretrained(tmp_path / "scheduler")
-    found = peek(tmp_path, family=known.family)
+    found = read_architecture(tmp_path, family=known.family)
     assert (found.prediction, found.zero_terminal_snr) == ("v", True)
 
 
 def test_sd2_files_without_the_layer_that_is_never_run() -> None:
     """Made of a diffusers folder they have 23 layers; the published ones 24."""
-    weights = ldm_weights(empty_modules(SD21), SD21.known_as)
+    weights = ldm_weights(empty_modules(SD21), SD21.family)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights}
     fewer = {name: shape for name, shape in shapes.items() if ".resblocks.23." not in name}
     assert len(fewer) < len(shapes)
@@ -231,7 +231,7 @@ def test_sd2_files_without_the_layer_that_is_never_run() -> None:
 
 
 def test_sd2_of_noise_is_the_small_one() -> None:
-    weights = ldm_weights(empty_modules(SD21), SD21.known_as)
+    weights = ldm_weights(empty_modules(SD21), SD21.family)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights}
     parts = canonical_shapes(single_file_layout(shapes, FAMILIES["sd2"]), shapes)
     sides = {

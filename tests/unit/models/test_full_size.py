@@ -66,7 +66,7 @@ def test_loads_what_diffusers_converts(checkpoint: Path) -> None:
 def test_published_files_say_what_they_are(name: str) -> None:
     """By names and shapes alone."""
     wanted = PUBLISHED[name]
-    weights = ldm_weights(empty_modules(wanted), wanted.known_as)
+    weights = ldm_weights(empty_modules(wanted), wanted.family)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights}
     family = detect(shapes)
     parts = canonical_shapes(single_file_layout(shapes, family), shapes)

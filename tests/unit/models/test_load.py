@@ -21,7 +21,7 @@ from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.export import ldm_weights, save_ldm
 from lorasmith.models.families.table import FAMILIES
 from lorasmith.models.load import load_model
-from lorasmith.models.open import DEMO, peek
+from lorasmith.models.open import DEMO, read_architecture
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_torch_files_are_read_safely(
         "unet": big_heads.unet, "vae": big_heads.vae, "text_encoder": big_heads.text_encoder
     }  # fmt: skip
     write(dict(ldm_weights(modules, FAMILIES["sd1"])), path)
-    assert peek(path) == big_heads.architecture
+    assert read_architecture(path) == big_heads.architecture
     same(load_model(path), big_heads)
 
 
@@ -223,10 +223,10 @@ def test_v_prediction_is_found(model: DiffusionModel, tmp_path: Path) -> None:
     metadata = header_of(model, tmp_path / "tiny.safetensors")
     path = tmp_path / "v.safetensors"
     save_file(state_of(model) | {"v_pred": torch.ones(0)}, path, metadata)
-    assert peek(path).prediction == "v"
+    assert read_architecture(path).prediction == "v"
     save_file(state_of(model), path, metadata | {"modelspec.prediction_type": "v"})
-    assert peek(path).prediction == "v"
-    assert peek(path, prediction="epsilon").prediction == "epsilon"
+    assert read_architecture(path).prediction == "v"
+    assert read_architecture(path, prediction="epsilon").prediction == "epsilon"
     assert load_model(path).prediction == "v"
 
 
@@ -250,7 +250,7 @@ def test_diffusers_folders(
     options: dict[str, object], model: DiffusionModel, tmp_path: Path
 ) -> None:
     folder = folder_of(model, tmp_path, **options)
-    assert peek(folder) == model.architecture
+    assert read_architecture(folder) == model.architecture
     same(load_model(folder), model)
 
 
@@ -266,7 +266,7 @@ def test_scheduler_says_what_is_predicted(model: DiffusionModel, tmp_path: Path)
     (folder / "scheduler").mkdir()
     config = folder / "scheduler" / "scheduler_config.json"
     config.write_text('{"prediction_type": "v_prediction"}')
-    assert peek(folder).prediction == "v"
+    assert read_architecture(folder).prediction == "v"
 
 
 def test_names_of_older_diffusers_and_transformers(model: DiffusionModel, tmp_path: Path) -> None:
@@ -379,17 +379,17 @@ def test_a_vae_from_the_hub_may_lie_at_the_top(
 
 def test_demo_loads() -> None:
     model = load_model("demo")
-    assert model.architecture == peek(DEMO)
-    assert model.encode_text(["a cat"]).hidden.isfinite().all()
+    assert model.architecture == read_architecture(DEMO)
+    assert model.encode_text(["a cat"]).prompt_embeds.isfinite().all()
 
 
 def test_peeking_needs_no_torch(model: DiffusionModel, tmp_path: Path) -> None:
     folder = folder_of(model, tmp_path / "folder")
     torch.save({"state_dict": state_of(model)}, tmp_path / "model.ckpt")
     code = (
-        "import sys; from lorasmith.models.open import peek, read_header; "
+        "import sys; from lorasmith.models.open import read_architecture, read_header; "
         "from pathlib import Path; "
-        f"assert peek('demo').family == peek({str(folder)!r}).family == 'sd1'; "
+        f"assert read_architecture('demo').family_name == read_architecture({str(folder)!r}).family_name == 'sd1'; "
         f"assert len(read_header(Path({str(tmp_path / 'model.ckpt')!r})).shapes) > 100; "
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
     )

@@ -14,21 +14,21 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.options import AdapterOptions
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.models import load as checkpoint
-from lorasmith.models import placement as unet_saving
+from lorasmith.models import placement as weight_placement
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.load import Loading
 from lorasmith.models.memory import blocks_by_activations, blocks_by_weight, unet_blocks
 from lorasmith.models.open import open_checkpoint
-from lorasmith.models.placement import UNetSaving, keep
+from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import Prefetcher, StoredLayer
 from lorasmith.tensors.rng import normal
 
 CPU = torch.device("cpu")
 
 
-def kept(saving: UNetSaving, dtype: torch.dtype = torch.float32) -> DiffusionModel:
+def kept(placement: WeightPlacement, dtype: torch.dtype = torch.float32) -> DiffusionModel:
     model = tiny_model(dtype)
-    keep(model.unet, saving, CPU)
+    place_weights(model.unet, placement, CPU)
     return model
 
 
@@ -63,7 +63,7 @@ def outcome(
 @pytest.fixture(scope="module")
 def pair() -> tuple[DiffusionModel, DiffusionModel]:
     """Linear layers in 4 bits, convolutions in 8, some away; and plain layers of those weights."""
-    held = kept(UNetSaving("nf4", away=2))
+    held = kept(WeightPlacement("nf4", offloaded_blocks=2))
     return held, with_plain_layers(held)
 
 
@@ -82,9 +82,9 @@ def test_every_adapter_learns_from_held_weights_as_from_plain_ones(
 
 def test_nothing_of_a_held_weight_is_kept_for_the_backward_pass() -> None:
     sizes: dict[str, int] = {}
-    for name, saving in {"held": UNetSaving("fp8"), "plain": UNetSaving()}.items():
+    for name, placement in {"held": WeightPlacement("fp8"), "plain": WeightPlacement()}.items():
         saved: list[Tensor] = []
-        model = kept(saving)
+        model = kept(placement)
         weights = {layer.weight.shape for layer in model.unet.modules()
                    if isinstance(layer, nn.Linear | nn.Conv2d)}  # fmt: skip
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=saved: s.append(t) or t, id):
@@ -95,7 +95,7 @@ def test_nothing_of_a_held_weight_is_kept_for_the_backward_pass() -> None:
 
 
 def test_norms_embeddings_and_the_first_and_last_convolution_stay_whole() -> None:
-    unet = kept(UNetSaving("nf4")).unet
+    unet = kept(WeightPlacement("nf4")).unet
     held = {path for path, layer in unet.named_modules() if isinstance(layer, StoredLayer)}
     assert {path for path in held if not path.startswith(("down", "mid", "up"))} == set()
     assert "down_blocks.0.resnets.0.conv1" in held
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_packed_weight_by_weight(tmp_path, monkeypatch: pytest.M
             yield name, tensor
 
     monkeypatch.setattr(checkpoint, "read_weights", watched)
-    loading = Loading(open_checkpoint(path), saving=UNetSaving("fp8"))
+    loading = Loading(open_checkpoint(path), placement=WeightPlacement("fp8"))
     loading.fill("unet")
     assert len(alive) > 2
     assert most <= 1
@@ -141,12 +141,14 @@ def test_weights_that_the_system_does_not_lock_are_said(
         def locked(self, size: int) -> Tensor:
             raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(unet_saving, "Prefetcher", lambda device: Prefetcher(device, NoneLocked()))
+    monkeypatch.setattr(
+        weight_placement, "Prefetcher", lambda device: Prefetcher(device, NoneLocked())
+    )
     path = tiny_checkpoint(tmp_path / "tiny.safetensors")
-    loading = Loading(open_checkpoint(path), saving=UNetSaving(away=2))
+    loading = Loading(open_checkpoint(path), placement=WeightPlacement(offloaded_blocks=2))
     loading.fill("vae", "unet")
     assert "the system locked no memory for 0.0 GB" in loading.model.notes[-1]
-    plain = Loading(open_checkpoint(path), saving=UNetSaving("fp8"))
+    plain = Loading(open_checkpoint(path), placement=WeightPlacement("fp8"))
     plain.fill("unet")
     assert plain.model.notes == loading.model.notes[:-1]
 
@@ -155,9 +157,9 @@ def test_parts_are_filled_one_after_the_other(tmp_path) -> None:
     loading = Loading(open_checkpoint(tiny_checkpoint(tmp_path / "tiny.safetensors")))
     loading.fill("vae", "text_encoder")
     assert all(p.is_meta for p in loading.model.unet.parameters())
-    alone = loading.model.encode_text(["a cat"]).hidden
+    alone = loading.model.encode_text(["a cat"]).prompt_embeds
     whole = checkpoint.load_model(tmp_path / "tiny.safetensors")
-    assert torch.equal(alone, whole.encode_text(["a cat"]).hidden)
+    assert torch.equal(alone, whole.encode_text(["a cat"]).prompt_embeds)
 
 
 def test_blocks_in_both_orders() -> None:
@@ -174,11 +176,11 @@ def test_blocks_in_both_orders() -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_gradients_do_not_depend_on_which_blocks_are_recomputed(count: int) -> None:
-    plain, saving = tiny_model(), tiny_model()
-    blocks = blocks_by_activations(saving.unet)[:count]
-    saving.enable_gradient_checkpointing(blocks)
-    assert_near(outcome(saving, "lora"), outcome(plain, "lora"), NETWORK)
-    assert recomputed(saving.unet) == set(blocks)
+    plain, placement = tiny_model(), tiny_model()
+    blocks = blocks_by_activations(placement.unet)[:count]
+    placement.enable_gradient_checkpointing(blocks)
+    assert_near(outcome(placement, "lora"), outcome(plain, "lora"), NETWORK)
+    assert recomputed(placement.unet) == set(blocks)
 
 
 def recomputed(unet: nn.Module) -> Collection[str]:
@@ -189,9 +191,12 @@ def recomputed(unet: nn.Module) -> Collection[str]:
     }
 
 
-@pytest.mark.parametrize("saving", [UNetSaving("whole", away=4), UNetSaving("fp8", away=3)])
-def test_away_and_recomputed_at_once(saving: UNetSaving) -> None:
-    both = kept(saving)
+@pytest.mark.parametrize(
+    "placement",
+    [WeightPlacement("none", offloaded_blocks=4), WeightPlacement("fp8", offloaded_blocks=3)],
+)
+def test_away_and_recomputed_at_once(placement: WeightPlacement) -> None:
+    both = kept(placement)
     plain = with_plain_layers(both)
     both.enable_gradient_checkpointing()
     assert_near(outcome(both, "lora"), outcome(plain, "lora"), NETWORK)
@@ -202,10 +207,10 @@ def test_parked_parts_come_for_a_call_and_go_again() -> None:
     model = tiny_model()
     before = {name: p.clone() for name, p in model.text_encoder.named_parameters()}
     model.device = torch.device("meta")
-    model.park("text_encoder", "vae")
+    model.offload("text_encoder", "vae")
     assert not any(p.is_meta for p in model.text_encoder.parameters())
     with torch.inference_mode():
-        assert model.encode_text(["a cat"]).hidden.is_meta
+        assert model.encode_text(["a cat"]).prompt_embeds.is_meta
         assert model.decode_latents(torch.zeros(1, 4, 8, 8)).is_meta
     for name, parameter in model.text_encoder.named_parameters():
         assert torch.equal(parameter, before[name])
@@ -215,7 +220,7 @@ def test_parked_parts_come_for_a_call_and_go_again() -> None:
 
 def test_a_cpu_parks_nothing() -> None:
     model = tiny_model()
-    model.park("vae")
+    model.offload("vae")
     assert not model.parked
 
 
@@ -240,5 +245,5 @@ def test_every_family_can_be_held() -> None:
     architecture = tiny_architecture(family="sdxl")
     model = tiny_model(architecture=architecture)
     fill_randomly(model.unet, torch.float32, 5)
-    keep(model.unet, UNetSaving("nf4", away=2), CPU)
+    place_weights(model.unet, WeightPlacement("nf4", offloaded_blocks=2), CPU)
     assert sum(isinstance(layer, StoredLayer) for layer in model.unet.modules()) > 50

@@ -39,19 +39,19 @@ def test_75_tokens_are_the_plain_pipeline(model: DiffusionModel) -> None:
     ids = tokenize(CAPTIONS)
     assert ids.shape == (3, 1, 77)
     wanted = run(eager(model, 2), ids[:, 0])
-    assert_near(model.encode_text(CAPTIONS).hidden, wanted, NETWORK)
+    assert_near(model.encode_text(CAPTIONS).prompt_embeds, wanted, NETWORK)
 
 
 def test_clip_skip_2_is_a_text_encoder_with_one_layer_less() -> None:
     model = tiny_model(seed=3, clip_skip=2)
     wanted = run(eager(model, 1), tokenize(CAPTIONS)[:, 0])
-    assert_near(model.encode_text(CAPTIONS).hidden, wanted, NETWORK)
+    assert_near(model.encode_text(CAPTIONS).prompt_embeds, wanted, NETWORK)
 
 
 @pytest.mark.parametrize("rows", [2, 3])
 def test_longer_captions_are_rows_joined(rows: int) -> None:
     model = tiny_model(seed=3, max_tokens=75 * rows)
-    hidden = model.encode_text(CAPTIONS).hidden
+    hidden = model.encode_text(CAPTIONS).prompt_embeds
     assert hidden.shape == (3, 75 * rows + 2, 16)
 
     ids = tokenize(CAPTIONS, 75 * rows)
@@ -65,7 +65,7 @@ def test_longer_captions_are_rows_joined(rows: int) -> None:
 
 def test_single_rows_for_prompts(model: DiffusionModel) -> None:
     ids = tokenize(CAPTIONS)[:, 0]
-    assert_near(model.encode_rows(ids).hidden, run(eager(model, 2), ids), NETWORK)
+    assert_near(model.encode_rows(ids).prompt_embeds, run(eager(model, 2), ids), NETWORK)
 
 
 @pytest.mark.parametrize("clip_skip", [1, 2])
@@ -77,7 +77,7 @@ def test_gradients_reach_a_trained_text_encoder(clip_skip: int) -> None:
         if checkpointing:
             model.enable_gradient_checkpointing()
         weight = model.text_encoder.encoder.layers[0].self_attn.q_proj.weight.requires_grad_()
-        model.encode_text(["a cat"]).hidden[..., 0].sum().backward()
+        model.encode_text(["a cat"]).prompt_embeds[..., 0].sum().backward()
         gradients.append(weight.grad)
     assert gradients[0].abs().sum() > 0
     assert_near(gradients[1], gradients[0], NETWORK)
@@ -88,6 +88,6 @@ def test_clip_skip_leaves_the_last_layer_untrained() -> None:
     first, last = (
         layer.mlp.fc1.weight.requires_grad_() for layer in model.text_encoder.encoder.layers
     )
-    model.encode_text(["a cat"]).hidden.square().sum().backward()
+    model.encode_text(["a cat"]).prompt_embeds.square().sum().backward()
     assert first.grad is not None
     assert last.grad is None

@@ -44,8 +44,8 @@ def test_a_short_prompt_is_one_row(source, chunks) -> None:
 
 def test_an_unweighted_prompt_is_the_captions_encoding(model, encoder, chunks) -> None:
     captions = ["red body, star, crown", "", "a photo of a cat " * 3]
-    plain = model.encode_text(captions).hidden
-    ours = encoder.encode([chunks(caption) for caption in captions]).hidden
+    plain = model.encode_text(captions).prompt_embeds
+    ours = encoder.encode([chunks(caption) for caption in captions]).prompt_embeds
     assert_near(ours, plain, NETWORK)
 
 
@@ -112,7 +112,7 @@ def test_states_without_a_mean_are_only_multiplied() -> None:
 def test_prompts_of_unequal_length_are_repeated_to_a_common_one(encoder, chunks) -> None:
     two = chunks("red BREAK blue")
     three = chunks("a BREAK b BREAK c")
-    hidden = encoder.encode([two, three]).hidden
+    hidden = encoder.encode([two, three]).prompt_embeds
     assert hidden.shape[:2] == (2, 6 * 77)
     assert torch.equal(hidden[0, : 2 * 77], hidden[0, 2 * 77 : 4 * 77])
     assert torch.equal(hidden[1, : 3 * 77], hidden[1, 3 * 77 :])
@@ -121,8 +121,8 @@ def test_prompts_of_unequal_length_are_repeated_to_a_common_one(encoder, chunks)
 def test_a_repeated_prompt_is_the_prompt_to_the_denoiser(model, encoder, chunks) -> None:
     one = encoder.encode([chunks("red body, star")])
     both = encoder.encode([chunks("red body, star"), chunks("a BREAK b")])
-    assert both.hidden.shape[1] == 2 * one.hidden.shape[1]
-    repeated = type(one)(both.hidden[:1])
+    assert both.prompt_embeds.shape[1] == 2 * one.prompt_embeds.shape[1]
+    repeated = type(one)(both.prompt_embeds[:1])
     noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([500])
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_weighted_long_prompts_by_transformers_modules_alone(family) -> None:
     """Tokens laid out by hand, through transformers' own classes, weighted as the wiki says: the
     states of each encoder times the weights, then back to their mean."""
     model = tiny_model(seed=5, architecture=tiny_architecture(family=family))
-    specs = model.architecture.known_as.text_encoders
+    specs = model.architecture.family.text_encoders
     words = token_ids("castle")
     source = "(castle:1.4) " + "castle " * 59 + "castle, " + "castle " * 30 + "BREAK [castle]"
     weights = [
@@ -162,7 +162,9 @@ def test_weighted_long_prompts_by_transformers_modules_alone(family) -> None:
         expected.append(torch.cat(sides, dim=-1))
     encoder = PromptEncoder(model)
     with torch.no_grad():
-        ours = encoder.encode([encoder.chunks(parse_prompt(source).parts[0].sections())]).hidden
+        ours = encoder.encode(
+            [encoder.chunks(parse_prompt(source).parts[0].sections())]
+        ).prompt_embeds
     assert_near(ours[0], torch.cat(expected), NETWORK)
 
 

@@ -42,7 +42,9 @@ def write(path: Path, value: torch.Tensor, kind: str) -> None:
 
 def hidden(encoder: PromptEncoder, source: str) -> torch.Tensor:
     with torch.no_grad():
-        return encoder.encode([encoder.chunks(parse_prompt(source).parts[0].sections())]).hidden
+        return encoder.encode(
+            [encoder.chunks(parse_prompt(source).parts[0].sections())]
+        ).prompt_embeds
 
 
 @pytest.fixture(scope="module")

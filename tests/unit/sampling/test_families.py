@@ -104,7 +104,7 @@ def test_emphasis_restores_the_mean_of_each_text_encoder() -> None:
     """Web UIs weigh each encoder's states by themselves."""
     encoder = PromptEncoder(model_of("sdxl"))
     plain, strong = (
-        encoder.encode([encoder.chunks(parse_prompt(text).parts[0].sections())]).hidden[0]
+        encoder.encode([encoder.chunks(parse_prompt(text).parts[0].sections())]).prompt_embeds[0]
         for text in ("a cat", "a (cat:1.5)")
     )
     for a, b in zip(plain.split(16, -1), strong.split(16, -1), strict=True):

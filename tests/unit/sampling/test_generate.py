@@ -104,8 +104,8 @@ def test_a_picture_is_that_of_diffusers_pipeline(model, latents, sampler) -> Non
     pipe = pipeline(model, sampler)
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
-        prompt_embeds=model.encode_text([PROMPT]).hidden,
-        negative_prompt_embeds=model.encode_text([negative]).hidden,
+        prompt_embeds=model.encode_text([PROMPT]).prompt_embeds,
+        negative_prompt_embeds=model.encode_text([negative]).prompt_embeds,
         num_inference_steps=5,
         guidance_scale=cfg,
         height=32,
@@ -125,8 +125,8 @@ def test_guidance_is_rescaled_as_diffusers_does(model, latents, phi) -> None:
     pipe = pipeline(model, "ddim")
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
-        prompt_embeds=model.encode_text([PROMPT]).hidden,
-        negative_prompt_embeds=model.encode_text(["hat"]).hidden,
+        prompt_embeds=model.encode_text([PROMPT]).prompt_embeds,
+        negative_prompt_embeds=model.encode_text(["hat"]).prompt_embeds,
         num_inference_steps=4,
         guidance_scale=9.0,
         guidance_rescale=phi,
@@ -143,7 +143,7 @@ def test_eta_is_that_of_diffusers(model, latents) -> None:
     pipe = pipeline(model, "ddim")
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
-        prompt_embeds=model.encode_text([PROMPT]).hidden,
+        prompt_embeds=model.encode_text([PROMPT]).prompt_embeds,
         num_inference_steps=4,
         guidance_scale=1.0,
         eta=0.8,

@@ -119,7 +119,7 @@ def test_a_lora_changes_the_part_it_is_for(
             unet = model.denoise(torch.cat([noisy, noisy]), t, plain)
     with torch.no_grad():
         before = model.denoise(torch.cat([noisy, noisy]), t, plain)
-    assert torch.equal(text.hidden, plain.hidden) is same_text
+    assert torch.equal(text.prompt_embeds, plain.prompt_embeds) is same_text
     assert torch.equal(unet, before) is same_unet
 
 

@@ -71,8 +71,8 @@ def pipeline(model, kind, sampler):
 
 def said(model, steps: int, denoise: float) -> dict:
     return {
-        "prompt_embeds": model.encode_text([PROMPT]).hidden,
-        "negative_prompt_embeds": model.encode_text([""]).hidden,
+        "prompt_embeds": model.encode_text([PROMPT]).prompt_embeds,
+        "negative_prompt_embeds": model.encode_text([""]).prompt_embeds,
         "num_inference_steps": steps,
         "strength": denoise,
         "guidance_scale": 4.0,

@@ -30,10 +30,10 @@ def probe(model):
 
     def run() -> tuple[torch.Tensor, torch.Tensor]:
         noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-        fixed = type(text)(torch.ones_like(text.hidden))
+        fixed = type(text)(torch.ones_like(text.prompt_embeds))
         with torch.no_grad():
             unet = model.denoise(noisy, torch.tensor([500]), fixed)
-            return unet, model.encode_text(["red body, star"]).hidden
+            return unet, model.encode_text(["red body, star"]).prompt_embeds
 
     with torch.no_grad():
         text = model.encode_text([""])

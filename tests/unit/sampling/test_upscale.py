@@ -39,8 +39,8 @@ def test_the_second_pass_is_img2img_of_the_enlarged_first(model, latents) -> Non
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
-        prompt_embeds=model.encode_text([PROMPT]).hidden,
-        negative_prompt_embeds=model.encode_text([""]).hidden,
+        prompt_embeds=model.encode_text([PROMPT]).prompt_embeds,
+        negative_prompt_embeds=model.encode_text([""]).prompt_embeds,
         image=large,  # Four channels: taken for latents.
         num_inference_steps=6,
         strength=0.5,

@@ -125,11 +125,11 @@ def run(device: Device, prefetcher: Prefetcher, order: list[StoredWeight]) -> li
     for held in order:
         before = len(device.copied)
         quantized = prefetcher.fetch(held)
-        assert all(bool((quantized[name] == t).all()) for name, t in held.away.items())
+        assert all(bool((quantized[name] == t).all()) for name, t in held.on_host.items())
         for tensor in quantized.values():
             device.use(tensor)
         begun.append(len(device.copied) - before)
-        per_weight = len(held.away)
+        per_weight = len(held.on_host)
         assert device.alive <= (AHEAD + 1) * per_weight
         del quantized, tensor
         assert device.alive <= AHEAD * per_weight
@@ -144,7 +144,7 @@ def device() -> Iterator[Device]:
 
 def test_steps_that_repeat_find_each_weight_on_its_way(device: Device) -> None:
     prefetcher = Prefetcher("cpu", device)
-    held = weights(prefetcher, 6, "whole")
+    held = weights(prefetcher, 6, "none")
     step = [*held, *reversed(held)]
     run(device, prefetcher, step)
     run(device, prefetcher, step)  # From the end of a step to its beginning is learned last.
@@ -155,7 +155,7 @@ def test_steps_that_repeat_find_each_weight_on_its_way(device: Device) -> None:
     assert device.late == []
 
 
-@pytest.mark.parametrize("packing", ["whole", "fp8", "nf4"])
+@pytest.mark.parametrize("weight_format", ["none", "fp8", "nf4"])
 def test_wrong_guesses_cost_their_copies_alone(device: Device, weight_format: str) -> None:
     prefetcher = Prefetcher("cpu", device)
     held = weights(prefetcher, 6, weight_format)
@@ -183,16 +183,16 @@ def test_the_account_sees_what_is_too_soon(device: Device) -> None:
 
 def test_what_is_guessed_in_sampling_can_be_learned_with(device: Device) -> None:
     prefetcher = Prefetcher("cpu", device)
-    held = weights(prefetcher, 4, "whole")
+    held = weights(prefetcher, 4, "none")
     with torch.inference_mode():
         run(device, prefetcher, [*held, *held[:2]])
     weight = prefetcher.fetch(held[2])["weight"]
     factor = torch.ones(64, requires_grad=True)
     (weight * factor).sum().backward()  # Keeps the weight for the backward pass.
-    assert torch.equal(factor.grad, held[2].away["weight"].sum(0))
+    assert torch.equal(factor.grad, held[2].on_host["weight"].sum(0))
 
 
-@pytest.mark.parametrize("packing", ["whole", "fp8", "nf4"])
+@pytest.mark.parametrize("weight_format", ["none", "fp8", "nf4"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_main_memory_holds_the_same_weights_side_by_side(
     weight_format: str, layout: torch.memory_format
@@ -212,7 +212,7 @@ def test_main_memory_holds_the_same_weights_side_by_side(
     for a, b in zip(after, before, strict=True):
         assert torch.equal(a, b)
         assert a.stride() == b.stride()
-    slabs = {t.untyped_storage().data_ptr() for one in held for t in one.away.values()}
+    slabs = {t.untyped_storage().data_ptr() for one in held for t in one.on_host.values()}
     assert len(slabs) == 1
     assert prefetcher.unlocked == 0
 
@@ -230,5 +230,5 @@ def test_a_device_without_streams_has_its_copies_when_they_are_needed() -> None:
     prefetcher = Prefetcher("cpu")
     (held,) = weights(prefetcher, 1)
     brought = prefetcher.fetch(held)
-    assert all(torch.equal(brought[name], tensor) for name, tensor in held.away.items())
+    assert all(torch.equal(brought[name], tensor) for name, tensor in held.on_host.items())
     assert not prefetcher._coming

@@ -101,7 +101,7 @@ def test_the_loss_is_that_of_diffusers(
     timesteps = objective.timesteps.draw(objective.seed, STEP, SAMPLES)
 
     def condition() -> Conditioning:
-        return model.encode_text(CAPTIONS).sized(SIZES)
+        return model.encode_text(CAPTIONS).with_size_ids(SIZES)
 
     batch = MicroBatch(latents, torch.zeros_like(latents), condition, weight, SAMPLES)
     ours = objective.loss_sum(model, batch, STEP)

@@ -82,7 +82,13 @@ def threads() -> list[str]:
 def noisy(for_: Any, batch: MicroBatch, step: int) -> list[torch.Tensor]:
     """What the step would give the denoiser and the loss."""
     drawn = batch.noisy or for_.objective.add_noise(batch, step)
-    return [drawn.latents, drawn.timesteps, drawn.target, drawn.weight, batch.condition().hidden]
+    return [
+        drawn.latents,
+        drawn.timesteps,
+        drawn.target,
+        drawn.weight,
+        batch.condition().prompt_embeds,
+    ]
 
 
 @pytest.fixture(autouse=True)

@@ -132,7 +132,7 @@ def test_cached_text_equals_live_text_and_is_made_once(
     captions = [dataset.captions[1], dataset.captions[0], dataset.captions[1]]
     cached = CachedText(store, keys, model.device, model.dtype).condition(captions)
     live = LiveText(model, trained=False).condition(captions)
-    assert_near(cached.hidden, live.hidden, NETWORK)
+    assert_near(cached.prompt_embeds, live.prompt_embeds, NETWORK)
 
 
 def test_features_that_a_gpu_is_sending_are_waited_for(
@@ -210,4 +210,4 @@ def test_a_step_touches_no_picture_and_no_vae(
         loaded = list(batches.micro_batches(step))
         assert sum(len(batch.samples) for batch in loaded) == batches.size(step)
         for batch in loaded:
-            assert batch.condition().hidden.shape[0] == len(batch.samples)
+            assert batch.condition().prompt_embeds.shape[0] == len(batch.samples)

@@ -106,7 +106,9 @@ def test_loss_equals_diffusers_arithmetic(model: DiffusionModel) -> None:
     noisy = scheduler.add_noise(x0, noise, t)
     fresh = make(tiny_model())  # The step above has changed the weights already.
     with torch.no_grad():
-        hidden = fresh.model.encode_text([f"a picture of number {s}" for s in samples]).hidden
+        hidden = fresh.model.encode_text(
+            [f"a picture of number {s}" for s in samples]
+        ).prompt_embeds
         predicted = fresh.model.unet(noisy, t, hidden).sample
     abar = scheduler.alphas_cumprod[t]
     snr = abar / (1 - abar)

@@ -76,7 +76,7 @@ class BashConditions(BashExpansion):
         """``[[ … ]]``: of words whose variables are neither split nor patterns when quoted."""
         items, place = node.items, 0
 
-        def peek() -> str:
+        def read_architecture() -> str:
             item = items[place] if place < len(items) else ""
             return item if isinstance(item, str) else ""
 
@@ -85,14 +85,14 @@ class BashConditions(BashExpansion):
             if level == 2:
                 return one()
             truth = chain(level + 1)
-            while peek() == ("||", "&&")[level]:
+            while read_architecture() == ("||", "&&")[level]:
                 place += 1
                 truth = (_or, _and)[level](truth, chain(level + 1))
             return truth
 
         def one() -> Truth:
             nonlocal place
-            if peek() == "(":
+            if read_architecture() == "(":
                 place += 1
                 truth = chain(0)
                 place += 1

@@ -32,7 +32,7 @@ class Argument:
         default: sd-scripts' own; ``None`` where it has none, ``False`` of a flag.
         paths: the settings that it becomes.
         why: for all but settings: the reason, as a phrase.
-        todo: what to do in place of what is refused.
+        hint: what to do in place of what is refused.
         choices: the texts that it may be, where it is limited to some.
         plain: the one setting takes its value as it is.
     """

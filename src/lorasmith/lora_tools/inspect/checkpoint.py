@@ -50,7 +50,7 @@ def inspect_checkpoint(path: Path) -> CheckpointReport:
         path=path,
         size=size,
         container="pickle" if any(file.pickle is not None for file in files) else "safetensors",
-        family=architecture.family,
+        family=architecture.family_name,
         summary=architecture.summary,
         prediction=architecture.prediction,
         zero_terminal_snr=architecture.zero_terminal_snr,

@@ -56,7 +56,7 @@ class Family:
 
     Args:
         title: the name that people know it by.
-        recognised: whether a checkpoint's raw names and shapes are this family's.
+        matches: whether a checkpoint's raw names and shapes are this family's.
         modelspec: ``modelspec.architecture`` of a LoRA for it, without the ``/lora``; by what the
             model predicts.
         base_model_version: sd-scripts' ``ss_base_model_version``; by what the model predicts.
@@ -64,11 +64,11 @@ class Family:
         unet, vae: configuration that key shapes do not say.
         text_encoders: in the order in which their states are joined.
         unet_names: whose names of UNet layers stand in LoRA files: diffusers' or LDM's.
-        sized: whether the UNet is told the picture's size, crop and target.
-        blank_negative: an empty negative prompt is no text at all, all zeros, as the published
+        size_conditioning: whether the UNet is told the picture's size, crop and target.
+        zero_negative: an empty negative prompt is no text at all, all zeros, as the published
             model was trained without its text; else it is the text "".
         prediction: what its models predict unless they say otherwise.
-        tells_prediction: a weight whose spread tells models that predict v from those that
+        v_prediction_marker: a weight whose spread tells models that predict v from those that
             predict noise, and the spread above which it is v; ``None`` where models that do not say
             what they predict are all of one kind.
         unet_targets, unet_conv_targets, text_targets: classes whose layers adapters attach to.
@@ -77,7 +77,7 @@ class Family:
 
     name: str
     title: str
-    recognised: ShapeTest
+    matches: ShapeTest
     modelspec: Mapping[str, str]
     base_model_version: Mapping[str, str]
     native_resolution: Mapping[str, int]
@@ -85,10 +85,10 @@ class Family:
     vae: Config
     text_encoders: tuple[TextEncoderSpec, ...]
     unet_names: Literal["diffusers", "ldm"] = "diffusers"
-    sized: bool = False
-    blank_negative: bool = False
+    size_conditioning: bool = False
+    zero_negative: bool = False
     prediction: str = "epsilon"
-    tells_prediction: tuple[str, float] | None = None
+    v_prediction_marker: tuple[str, float] | None = None
     unet_targets: tuple[str, ...] = ("Transformer2DModel",)
     unet_conv_targets: tuple[str, ...] = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
     text_targets: tuple[str, ...] = ("CLIPAttention", "CLIPMLP")

@@ -13,7 +13,7 @@ from lorasmith.models.families.base import (
 SD1 = Family(
     name="sd1",
     title="Stable Diffusion 1",
-    recognised=has(r"^(model\.diffusion_model|unet)\.|(^|\.)(input|down)_blocks\.\d"),
+    matches=has(r"^(model\.diffusion_model|unet)\.|(^|\.)(input|down)_blocks\.\d"),
     modelspec={"epsilon": "stable-diffusion-v1", "v": "stable-diffusion-v1"},
     base_model_version={"epsilon": "sd_v1", "v": "sd_v1_v"},
     native_resolution={"epsilon": 512, "v": 512},

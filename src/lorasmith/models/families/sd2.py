@@ -25,7 +25,7 @@ def _recognised(shapes: Shapes) -> bool:
 SD2 = Family(
     name="sd2",
     title="Stable Diffusion 2",
-    recognised=_recognised,
+    matches=_recognised,
     modelspec={"epsilon": "stable-diffusion-v2-512", "v": "stable-diffusion-v2-768-v"},
     base_model_version={"epsilon": "sd_v2", "v": "sd_v2_v"},
     native_resolution={"epsilon": 512, "v": 768},
@@ -45,5 +45,5 @@ SD2 = Family(
     ),
     prediction="v",
     # ComfyUI's test: no other sign tells the 512 px models from the 768 px ones.
-    tells_prediction=("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", 0.09),
+    v_prediction_marker=("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", 0.09),
 )

@@ -18,9 +18,7 @@ from lorasmith.models.families.base import (
 SDXL = Family(
     name="sdxl",
     title="Stable Diffusion XL",
-    recognised=has(
-        r"^conditioner\.embedders\.|\.label_emb\.|(^|\.)add_embedding\.|^text_encoder_2\."
-    ),
+    matches=has(r"^conditioner\.embedders\.|\.label_emb\.|(^|\.)add_embedding\.|^text_encoder_2\."),
     modelspec=dict.fromkeys(("epsilon", "v"), "stable-diffusion-xl-v1-base"),
     base_model_version=dict.fromkeys(("epsilon", "v"), "sdxl_base_v1-0"),
     native_resolution={"epsilon": 1024, "v": 1024},
@@ -52,6 +50,6 @@ SDXL = Family(
         ),
     ),
     unet_names="ldm",
-    sized=True,
-    blank_negative=True,
+    size_conditioning=True,
+    zero_negative=True,
 )

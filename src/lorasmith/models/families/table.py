@@ -52,7 +52,7 @@ class Architecture:
         zero_terminal_snr: its noise schedule ends in nothing but noise.
     """
 
-    family: str
+    family_name: str
     unet: Config
     vae: Config
     texts: tuple[Config, ...]
@@ -64,8 +64,8 @@ class Architecture:
     zero_terminal_snr: bool = False
 
     @property
-    def known_as(self) -> Family:
-        return FAMILIES[self.family]
+    def family(self) -> Family:
+        return FAMILIES[self.family_name]
 
     @property
     def text(self) -> Config:
@@ -78,7 +78,7 @@ class Architecture:
         predicts = {"epsilon": "the noise", "v": "the velocity"}[self.prediction]
         schedule = ", down to nothing but noise" if self.zero_terminal_snr else ""
         side = self.native_resolution
-        return f"{self.known_as.title}, predicts {predicts}{schedule}, trained at {side} px"
+        return f"{self.family.title}, predicts {predicts}{schedule}, trained at {side} px"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class NotABase:
 
     what: str
     hint: str
-    recognised: ShapeTest
+    matches: ShapeTest
 
 
 UNET_NAMES = r"^(model\.diffusion_model|unet)\.|(^|\.)input_blocks\.|(^|\.)down_blocks\.\d+\.att"
@@ -189,7 +189,7 @@ def detect(shapes: Shapes, where: object = "", family: str = "auto") -> Family:
         CheckpointError: it is of no family that we know; says what it is and what to do.
     """
     for kind in NOT_A_BASE:
-        if kind.recognised(shapes):
+        if kind.matches(shapes):
             raise CheckpointError.of(where, f"this is {kind.what}", kind.hint)
     if not has(UNET_NAMES)(shapes):
         some = ", ".join(list(shapes)[:3]) or "none at all"
@@ -200,7 +200,7 @@ def detect(shapes: Shapes, where: object = "", family: str = "auto") -> Family:
         raise CheckpointError.of(where, what, BASE_HINT)
     if family != "auto":
         return FAMILIES[family]
-    return next(known for known in FAMILIES.values() if known.recognised(shapes))
+    return next(known for known in FAMILIES.values() if known.matches(shapes))
 
 
 def check_clip_skip(architecture: Architecture, clip_skip: int, where: object) -> list[str]:
@@ -209,7 +209,7 @@ def check_clip_skip(architecture: Architecture, clip_skip: int, where: object) -
     Raises:
         CheckpointError: the text encoder has no such layer.
     """
-    family, layers = architecture.known_as, architecture.text["num_hidden_layers"]
+    family, layers = architecture.family, architecture.text["num_hidden_layers"]
     if clip_skip > 1 and any(text.layer is not None for text in family.text_encoders):
         return [f"{family.title} models always read the layer before the last: CLIP skip is unused"]
     if not 1 <= clip_skip <= layers:

@@ -17,7 +17,7 @@ from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.load import assemble, empty_modules, fill_buffers
 from lorasmith.models.memory import blocks_by_activations, unet_blocks
-from lorasmith.models.placement import UNetSaving, keep
+from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import AHEAD, host_bytes
 from lorasmith.training.memory.flops import MemoryEstimate, values_beside
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
@@ -49,9 +49,11 @@ class Use:
     channels_last: bool
 
 
-def unet_saving(settings: TrainSettings) -> UNetSaving:
+def weight_placement(settings: TrainSettings) -> WeightPlacement:
     asked = settings.train.base_precision
-    return UNetSaving("whole" if asked == "auto" else asked, settings.performance.offload_blocks)
+    return WeightPlacement(
+        "none" if asked == "auto" else asked, settings.performance.offload_blocks
+    )
 
 
 def checkpointed(
@@ -98,8 +100,8 @@ class EmptyRun:
             self.model.use_channels_last()
         self.blocks = len(unet_blocks(self.model.unet))
         blocks = checkpointed(settings.train.gradient_checkpointing, self.model.unet, needed)
-        with LiveBytes():  # For its memory of what was made before: packing is many operations.
-            keep(self.model.unet, unet_saving(settings), META)
+        with LiveBytes():  # For its memory of what was made before: quantizing is many operations.
+            place_weights(self.model.unet, weight_placement(settings), META)
         if blocks:
             self.model.enable_gradient_checkpointing(blocks)
         self.network: AdapterNetwork = make_network(
@@ -131,7 +133,7 @@ class EmptyRun:
         def condition() -> Conditioning:
             if not trains_text:
                 return self._conditioning(shape[0])
-            return self.model.encode_text([""] * shape[0]).sized(torch.zeros(shape[0], 6))
+            return self.model.encode_text([""] * shape[0]).with_size_ids(torch.zeros(shape[0], 6))
 
         batch = MicroBatch(
             torch.zeros(shape), torch.ones(shape), condition, torch.ones(shape[0]), samples
@@ -203,7 +205,7 @@ class EmptyRun:
         tokens = self.settings.model.max_tokens + 2
         width = architecture.unet["cross_attention_dim"]
         hidden = torch.empty(batch, tokens, width, dtype=dtype, device=META)
-        if not architecture.known_as.sized:
+        if not architecture.family.size_conditioning:
             return Conditioning(hidden)
         pooled = torch.empty(batch, pooled_width(architecture), dtype=dtype, device=META)
         return Conditioning(hidden, pooled, torch.empty(batch, 6, device=META))

@@ -90,8 +90,10 @@ class Inspector:
     def _checked_condition(self, condition: Callable[[], Conditioning]) -> Callable[[], Any]:
         def checked() -> Conditioning:
             given = condition()
-            if not _finite(given.hidden):
-                self._note("input", "the caption's text features", rows=~_finite_rows(given.hidden))
+            if not _finite(given.prompt_embeds):
+                self._note(
+                    "input", "the caption's text features", rows=~_finite_rows(given.prompt_embeds)
+                )
             return given
 
         return checked

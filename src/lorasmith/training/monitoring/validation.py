@@ -113,7 +113,7 @@ class Validation:
         item = dataset.items[sample.item]
         view = dataset.view_for(sample, seed=self._seed, epoch=0)
         mean, _ = self._latents.posterior([sample], [view])
-        condition = self._text.condition([item.caption]).sized(size_conditions([view]))
+        condition = self._text.condition([item.caption]).with_size_ids(size_conditions([view]))
         number = picture_number(item.picture)
         found = []
         for begin in range(0, len(self._timesteps), BATCH):

@@ -112,7 +112,7 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
 def _based(facts: TrainingFacts, run: Run) -> TrainingFacts:
     """With the base model and how it is used."""
     model, architecture = run.settings.model, run.prepared.architecture
-    family = architecture.known_as
+    family = architecture.family
     memo = cache_folder(run.settings, run.prepared.data_folder) / "models.json"
     path = DEMO if model.path == "demo" else Path(model.path)
     old, new = file_hashes(path, memo)
@@ -220,7 +220,7 @@ def optimizer_text(run: Run) -> str:
 
 
 def model_spec(run: Run) -> ModelSpec:
-    save, family = run.settings.save, run.prepared.architecture.known_as
+    save, family = run.settings.save, run.prepared.architecture.family
     return ModelSpec(
         architecture=family.modelspec[run.model.prediction],
         implementation=IMPLEMENTATIONS[family.unet_names],

@@ -80,7 +80,7 @@ def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
     architecture = run.prepared.architecture
     return {
         "description": run.settings.save.comment,
-        "sd version": SD_VERSIONS.get(architecture.family, "Unknown"),
+        "sd version": SD_VERSIONS.get(architecture.family_name, "Unknown"),
         "activation text": trigger,
         "preferred weight": STRENGTH,
         "negative text": run.settings.sample.negative,

@@ -21,7 +21,7 @@ from lorasmith.training.batches import Batches, LatentSource, TextSource
 from lorasmith.training.ema import Ema
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.plan import MemoryPlan, channels_last, precision_of
-from lorasmith.training.memory.simulate import checkpointed, unet_saving
+from lorasmith.training.memory.simulate import checkpointed, weight_placement
 from lorasmith.training.monitoring.timer import Stopwatch
 from lorasmith.training.monitoring.validation import Validation, build_validation
 from lorasmith.training.objective import build_objective
@@ -101,7 +101,7 @@ def build_run(
     loading = _open(settings, prepared, precision, device)
     model = loading.model
     with stopwatch.phase("loading"):
-        loading.fill(*prepared.architecture.known_as.parts[1:])
+        loading.fill(*prepared.architecture.family.parts[1:])
         model.save_vae_memory(
             slices=memory.slices,
             tile_encoding=memory.tile_encoding,
@@ -149,7 +149,7 @@ def _open(
         device=device,
         clip_skip=settings.model.clip_skip,
         max_tokens=settings.model.max_tokens,
-        saving=unet_saving(settings),
+        placement=weight_placement(settings),
     )
     if channels_last(settings, device):
         loading.model.use_channels_last()
@@ -159,9 +159,9 @@ def _open(
 def _park(model: DiffusionModel, latents: LatentSource, text: TextSource) -> None:
     """Take off the device what a step has no use for."""
     if isinstance(latents, CachedLatents):
-        model.park("vae")
+        model.offload("vae")
     if isinstance(text, CachedText):
-        model.park(*model.text_encoders)
+        model.offload(*model.text_encoders)
 
 
 def _fill_unet(loading: Loading, settings: TrainSettings, memory: MemoryPlan) -> None:

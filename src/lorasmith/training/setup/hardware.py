@@ -67,7 +67,7 @@ class Rule:
             setting's value in a sentence: "fp16 …".
         instead: values by setting that stand in, none where nothing can; without it what is set is
             kept, and only told of.
-        todo: what the user can do about it.
+        hint: what the user can do about it.
     """
 
     setting: str
@@ -291,7 +291,7 @@ def _no_small_floats(s: TrainSettings, machine: Machine) -> str:
     return f"needs 8-bit floats, which PyTorch does not have on {machine.name}"
 
 
-def _slow_unpacking(s: TrainSettings, machine: Machine) -> str:
+def _slow_dequantizing(s: TrainSettings, machine: Machine) -> str:
     if s.train.base_precision == "auto" or machine.kind != "cpu":
         return ""
     return "saves memory on a CPU, and takes much time to unpack each layer at each step"
@@ -340,7 +340,7 @@ RULES: tuple[Rule, ...] = (
         _no_small_floats,
         lambda s, machine: {"train.base_precision": "auto"},
     ),
-    Rule("train.base_precision", _slow_unpacking, hint='use "auto" if memory allows'),
+    Rule("train.base_precision", _slow_dequantizing, hint='use "auto" if memory allows'),
     Rule(
         "performance.offload_blocks",
         _nowhere_to_offload,

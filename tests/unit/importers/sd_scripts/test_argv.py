@@ -51,7 +51,7 @@ def test_beginnings_of_names_count_as_in_argparse(
 
 
 @pytest.mark.parametrize(
-    ("argv", "todo"),
+    ("argv", "hint"),
     [
         (["--keep_tok=1"], "--keep_tokens"),  # It could be --keep_tokens_separator, too.
         (["--cache_latent"], "--cache_latents"),

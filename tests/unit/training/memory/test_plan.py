@@ -17,10 +17,10 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.demo.character import write_training_set
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.models.memory import blocks_by_activations
-from lorasmith.models.placement import keep
+from lorasmith.models.placement import place_weights
 from lorasmith.tensors.offload import StoredLayer
 from lorasmith.training.memory.plan import MemoryPlan, plan_memory
-from lorasmith.training.memory.simulate import EmptyRun, Use, checkpointed, unet_saving
+from lorasmith.training.memory.simulate import EmptyRun, Use, checkpointed, weight_placement
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import cast_at_once, flat_groups
@@ -62,7 +62,7 @@ def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> in
     nn.Module.to(model.unet, dtype)
     model.dtype = dtype
     blocks = checkpointed(settings.train.gradient_checkpointing, model.unet)
-    keep(model.unet, unet_saving(settings), torch.device("cpu"))
+    place_weights(model.unet, weight_placement(settings), torch.device("cpu"))
     if blocks:
         model.enable_gradient_checkpointing(blocks)
     network = make_network(settings, model.architecture, model.adapter_roots())
@@ -148,7 +148,7 @@ def test_weights_are_counted_as_they_are_kept() -> None:
     for precision in ("fp8", "nf4"):
         model = tiny_model()
         settings = settings_with(train__base_precision=precision)
-        keep(model.unet, unet_saving(settings), torch.device("cpu"))
+        place_weights(model.unet, weight_placement(settings), torch.device("cpu"))
         assert weights(train__base_precision=precision) == bytes_of(model.unet)
     whole = weights()
     assert whole == sum(p.numel() * 4 for p in tiny_model().unet.parameters())

@@ -67,7 +67,7 @@ def test_latents(model: DiffusionModel) -> None:
 
 
 def test_text_features(model: DiffusionModel) -> None:
-    hidden = model.encode_text(["one", "two", "three"]).hidden.detach().clone()
+    hidden = model.encode_text(["one", "two", "three"]).prompt_embeds.detach().clone()
     hidden[2, 5] = math.inf
     batch = batch_of(model)
     given = MicroBatch(

@@ -151,7 +151,7 @@ def test_equals_diffusers_arithmetic() -> None:
     x0 = normal_per_sample(SHAPE, 1, "latents", 0, [number])
     losses = []
     with torch.no_grad():
-        text = trainer.model.encode_text(["the a"]).hidden
+        text = trainer.model.encode_text(["the a"]).prompt_embeds
         for index, t in enumerate(range(50, 1000, 100)):
             noise = normal_per_sample(SHAPE, 0, f"validation/{number}", 0, [index])
             noisy = scheduler.add_noise(x0, noise, torch.tensor([t]))

@@ -146,7 +146,7 @@ def test_fp16_is_replaced_on_a_cpu(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "given", "reason", "todo"),
+    ("place", "given", "reason", "hint"),
     [
         (lambda b: b.nvidia("GTX 1660", (7, 5)), "train.precision=fp16", "NaN", "auto"),
         (new_mac, "train.precision=fp16", "little tried", "auto"),
