@@ -273,11 +273,11 @@ def main() -> None:
         "| case | estimated GB | measured GB | ratio | s |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     print("\n".join(lines), flush=True)
-    chosen = [case for case in (ON_CUDA if cuda else ON_CPU) if options.only in case.name]
+    chosen = [case for case in (ON_CUDA if cuda else ON_CPU) if options.filter in case.name]
     for row in rows(chosen, options.device):
         print(row, flush=True)
         lines.append(row)
-    if not options.only:
+    if not options.filter:
         write_text(REPORT, "\n".join(lines) + "\n")
 
 

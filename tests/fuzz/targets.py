@@ -33,7 +33,7 @@ from lorasmith.core.files import parse_safetensors_header
 from lorasmith.core.terminal import clean, escaped
 from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.caption_files import decode
-from lorasmith.data.captions import CaptionRules, readings, tags_of, vary
+from lorasmith.data.captions import CaptionRules, augment_caption, readings, tags_of
 from lorasmith.data.images import glance, load_alpha, load_picture, read_header
 from lorasmith.data.layout import find_folders, folder_caption
 from lorasmith.formats import block_weights
@@ -154,7 +154,7 @@ def caption(data: bytes) -> None:
     for rules in (CaptionRules(shuffle=True, keep_tokens=1, tag_dropout=0.3),
                   CaptionRules(wildcards=True, keep_tokens_separator="|||",
                                secondary_separator=";;;", prefix="a", suffix="b")):  # fmt: skip
-        vary(text, rules, rng=random.Random(0))
+        augment_caption(text, rules, rng=random.Random(0))
         readings(text, rules)
         tags_of(text, rules)
 

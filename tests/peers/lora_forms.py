@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lorasmith.adapters.additive import AddedWeight
+from lorasmith.adapters.additive import AdditiveAdapter
 from lorasmith.adapters.base import Adapter, Layer
 from lorasmith.adapters.options import AdapterOptions
 from lorasmith.adapters.registry import ALGORITHMS
@@ -109,7 +109,7 @@ def shaken(adapter: Adapter, layer: Layer, generator: torch.Generator) -> dict[s
                 p.add_(0.2 * noise)
             else:
                 p.copy_(0.3 * noise)
-        if isinstance(adapter, AddedWeight):
+        if isinstance(adapter, AdditiveAdapter):
             wanted = 0.3 * layer.weight.norm() / adapter.norm()
             adapter.shrink(wanted)
     return {name: tensor.detach().clone() for name, tensor in adapter.state_dict().items()}

@@ -21,7 +21,7 @@ from lorasmith.adapters.base import Adapter, Layer, apply_weight, weight_dtype
 from lorasmith.adapters.options import AdapterOptions
 
 
-class AddedWeight(Adapter):
+class AdditiveAdapter(Adapter):
     """An adapter whose trained tensors, but for ``dora_scale``, make a ΔW without the layer's help.
 
     Rank and neuron dropout act on its output's channels, as LyCORIS defines them for types without
@@ -91,7 +91,7 @@ class AddedWeight(Adapter):
             return self.drop(delta.movedim(1, -1)).movedim(-1, 1)
         return self.drop(delta)
 
-    def adapt(self, x: Tensor, layer: Layer) -> Tensor:
+    def forward_with_base(self, x: Tensor, layer: Layer) -> Tensor:
         """With one matrix multiplication, where rounding W' does not swallow small changes."""
         exact = x.dtype == weight_dtype(layer) == self.alpha.dtype and not _autocasts(x)
         if self.dropping or not exact:

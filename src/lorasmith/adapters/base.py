@@ -33,7 +33,7 @@ def apply_weight(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None = 
     return F.linear(x, weight, bias)
 
 
-def own_product(layer: Layer, x: Tensor) -> Tensor:
+def base_output(layer: Layer, x: Tensor) -> Tensor:
     """The layer's operation with its own weight and no bias."""
     if isinstance(layer, StoredLayer):
         return layer.product(x)
@@ -72,7 +72,7 @@ class Adapter(nn.Module):
     ``state_dict``; reading, writing and recognising files need nothing else from it. It writes
     :meth:`create`, :meth:`from_tensors` and :meth:`delta_weight`; the rest has defaults that are
     right for every adapter that changes a weight, and may be overridden to be faster. Types whose
-    change does not depend on the layer's weight start from :class:`adapters.added.AddedWeight`.
+    change does not depend on the layer's weight start from :class:`adapters.added.AdditiveAdapter`.
 
     Args:
         alpha: the adapter's alpha; the weight change is multiplied by ``scale``.
@@ -84,7 +84,7 @@ class Adapter(nn.Module):
     optional_names: ClassVar[tuple[str, ...]] = ("alpha",)
     float32_names: ClassVar[tuple[str, ...]] = ()
     """Tensors that files keep in float32, because rounding them would change the result."""
-    draws: ClassVar[bool] = False
+    needs_step_rng: ClassVar[bool] = False
     """Whether a step is a prefix of the gates, drawn in steps of ``unit``, without dropout too."""
 
     unit: int = 0
@@ -167,7 +167,7 @@ class Adapter(nn.Module):
         """The layer's output ``y`` for input ``x``, changed by this adapter. May reuse ``y``."""
         return y.add_(self.delta(x, layer), alpha=self.strength)
 
-    def adapt(self, x: Tensor, layer: Layer) -> Tensor:
+    def forward_with_base(self, x: Tensor, layer: Layer) -> Tensor:
         """The layer and this adapter alone, for types that can compute both at once."""
         return self.forward(x, layer(x), layer)
 
@@ -200,10 +200,10 @@ class Adapter(nn.Module):
         Args:
             keys: of this module and each sample, (B,).
             step_key: of this module and the step alone, a scalar, for what all samples share;
-                types that say ``draws`` need it.
+                types that say ``needs_step_rng`` need it.
         """
         opened = None
-        if self.draws:
+        if self.needs_step_rng:
             assert step_key is not None
             opened = prefixes(step_key.to(torch.int32).view(1), [self.gates], [self.unit])
         own = keys.to(torch.int32)[None]
@@ -271,7 +271,7 @@ class AdaptedLayer(nn.Module):
         active = [adapter for adapter in self.adapters if adapter.strength != 0.0]
         if len(active) == 1:
             only: Adapter = active[0]  # type: ignore[assignment]
-            return only.adapt(x, self.layer)  # type: ignore[arg-type]
+            return only.forward_with_base(x, self.layer)  # type: ignore[arg-type]
         y: Tensor = self.layer(x)
         for adapter in active:
             y = adapter(x, y, self.layer)

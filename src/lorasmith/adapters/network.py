@@ -202,7 +202,7 @@ class AdapterNetwork:
         modules, report = build_adapters(tensors, used, where, algorithm)
         return cls(used, modules, dropout=dropout, report=report)
 
-    def only(self, keep: Callable[[Target], bool]) -> Self:
+    def filter(self, keep: Callable[[Target], bool]) -> Self:
         """The same adapters on those layers alone that ``keep`` says; the report names the rest."""
         modules = [(m.target, m.adapter) for m in self._modules.values() if keep(m.target)]
         left = [m for m in self._modules.values() if not keep(m.target)]
@@ -348,7 +348,7 @@ class AdapterNetwork:
         self.end_step()
         adapters = list(self.adapters.values())
         rows = self._rows.setdefault(size, [0] * len(adapters))
-        drawing = [i for i, a in enumerate(adapters) if a.draws or self.dropout]
+        drawing = [i for i, a in enumerate(adapters) if a.needs_step_rng or self.dropout]
         if not drawing:
             return
         order = sorted(drawing, key=lambda i: (adapters[i].gates, rows[i]))
@@ -356,9 +356,9 @@ class AdapterNetwork:
         gates = [adapter.gates for adapter in chosen]
         # -1 for what samples share.
         keys = step_keys(self._ids[order], seed, step, [*samples, -1])
-        drawn = any(adapter.draws for adapter in chosen)
+        drawn = any(adapter.needs_step_rng for adapter in chosen)
         if drawn:
-            units = [a.unit if a.draws else max(1, a.gates) for a in chosen]
+            units = [a.unit if a.needs_step_rng else max(1, a.gates) for a in chosen]
             keys[:, -1:] = prefixes(keys[:, -1], gates, units)
         keys = to_device(keys, adapters[0].alpha.device)
         masks = draw_masks(

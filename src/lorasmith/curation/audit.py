@@ -21,7 +21,7 @@ from lorasmith.curation.augmentation import (
     odd_augmentation,
     wrong_faces,
 )
-from lorasmith.curation.duplicates import Look, look_at, near_duplicates
+from lorasmith.curation.duplicates import ImageFingerprint, fingerprint_images, near_duplicates
 from lorasmith.data.caption_tables import SUFFIXES as TABLE_SUFFIXES
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
@@ -216,17 +216,21 @@ def audit(
         Stopped: by ``controls``.
     """
     paths = list(dict.fromkeys(picture.path for picture in (*scan.pictures, *held_out)))
-    looks = look_at(paths, memo=memo, observer=observer, controls=controls) if decode else []
-    alike = near_duplicates(looks)
+    fingerprints = (
+        fingerprint_images(paths, memo=memo, observer=observer, controls=controls) if decode else []
+    )
+    alike = near_duplicates(fingerprints)
     train = [item for item in dataset.items if not item.reg]
     tokens = checks.caption_lengths(dataset, count_tokens)
     unused = checks.unused_mask_files(scan, dataset)
-    damaged = [look.problem for look in looks if look.problem is not None]
+    damaged = [look.problem for look in fingerprints if look.problem is not None]
     sources = {item.picture.caption_path for item in dataset.items}
     tables = {path.resolve() for path in sources if path and path.suffix.lower() in TABLE_SUFFIXES}
     # One beside the folders is found once more there.
     ignored = [one for one in scan.ignored if one.path.resolve() not in tables]
-    found = _warnings(scan, dataset, looks, alike, tokens, batch, processes, max_tokens, trigger)
+    found = _warnings(
+        scan, dataset, fingerprints, alike, tokens, batch, processes, max_tokens, trigger
+    )
     return AuditReport(
         (*scan.problems, *damaged, *wrong_faces(dataset)),
         (*found, *warnings),
@@ -245,7 +249,7 @@ def audit(
 def _warnings(
     scan: Scan,
     dataset: Dataset,
-    looks: Sequence[Look],
+    fingerprints: Sequence[ImageFingerprint],
     alike: Sequence[Sequence[Path]],
     tokens: dict[Path, int],
     batch: int,
@@ -268,7 +272,7 @@ def _warnings(
         *checks.cropped(dataset.items),
         *checks.lonely_buckets(dataset, batch, processes),
         *checks.regularisation(dataset),
-        *checks.transparent(looks),
+        *checks.transparent(fingerprints),
         *checks.alike(alike),
         *odd_augmentation(dataset),
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasmith.core.errors import Problem, quantity
-from lorasmith.data.augmentation.views import Augmentation, Views
+from lorasmith.data.augmentation.views import Augmentation, AugmentedViews
 from lorasmith.data.dataset import Dataset, Item
 
 # Crops that enlarge a picture more than this teach its blur.
@@ -73,7 +73,7 @@ def count_augmentation(dataset: Dataset) -> AugmentationCount:
     views = [dataset.views_of(item) for item in used]
     faces = [item.face is not None for item in used if _crops_faces(dataset, item)]
 
-    def both_ways(each: Views) -> int:
+    def both_ways(each: AugmentedViews) -> int:
         return 2 if each.augmentation.flip else 1
 
     return AugmentationCount(

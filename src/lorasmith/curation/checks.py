@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lorasmith.core.errors import Problem, quantity
-from lorasmith.curation.duplicates import Look
+from lorasmith.curation.duplicates import ImageFingerprint
 from lorasmith.data.captions import CaptionRules, free_tags, readings, tags_of
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption
@@ -357,8 +357,8 @@ def regularisation(dataset: Dataset) -> list[Problem]:
     return problems
 
 
-def transparent(looks: Sequence[Look]) -> list[Problem]:
-    clear = [look.path for look in looks if look.transparent]
+def transparent(fingerprints: Sequence[ImageFingerprint]) -> list[Problem]:
+    clear = [look.path for look in fingerprints if look.transparent]
     if not clear:
         return []
     what = (

@@ -29,7 +29,7 @@ _BITS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageFingerprint:
     """What one look at a file gave.
 
     Args:
@@ -46,13 +46,13 @@ class Look:
     colours: bytes = b""
 
 
-def look_at(
+def fingerprint_images(
     paths: Sequence[Path],
     *,
     memo: Path | None = None,
     observer: Observer = ignore,
     controls: Controls | None = None,
-) -> list[Look]:
+) -> list[ImageFingerprint]:
     """Decode every picture (in threads: Pillow lets go of Python's lock).
 
     Args:
@@ -64,30 +64,30 @@ def look_at(
         Stopped: by ``controls``.
     """
     known = FileMemo(memo)
-    looks = {path: _remembered(path, known) for path in paths}
-    unknown = [path for path, look in looks.items() if look is None]
+    fingerprints = {path: _remembered(path, known) for path in paths}
+    unknown = [path for path, look in fingerprints.items() if look is None]
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
-        for done, look in enumerate(pool.map(_look, unknown), 1):
+        for done, look in enumerate(pool.map(_fingerprint, unknown), 1):
             if controls is not None and controls.stopping:
                 raise Stopped("stopped while looking at the pictures")
-            looks[look.path] = look
+            fingerprints[look.path] = look
             if look.problem is None:
                 known.set(look.path, [look.transparent, look.phash, look.colours.hex()])
             observer(Progress("looking at pictures", done, len(unknown)))
     finally:
         pool.shutdown(cancel_futures=True)  # on Ctrl-C too: at once, not after the last picture
     known.save()
-    return [look for look in looks.values() if look is not None]
+    return [look for look in fingerprints.values() if look is not None]
 
 
-def near_duplicates(looks: Sequence[Look]) -> list[list[Path]]:
+def near_duplicates(fingerprints: Sequence[ImageFingerprint]) -> list[list[Path]]:
     """Groups of pictures that a person would call the same.
 
     Two hashes that differ in at most n bits agree in one of n + 1 bands, so only pictures that
     share a band are compared: nearly linear, where all pairs of 10 000 would be 50 million.
     """
-    good = [look for look in looks if look.problem is None]
+    good = [look for look in fingerprints if look.problem is None]
     leader = list(range(len(good)))
 
     def find(index: int) -> int:
@@ -105,12 +105,12 @@ def near_duplicates(looks: Sequence[Look]) -> list[list[Path]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _candidates(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
+def _candidates(fingerprints: Sequence[ImageFingerprint]) -> Iterator[tuple[int, int]]:
     by_hash: dict[int, list[int]] = defaultdict(list)
-    for index, look in enumerate(looks):
+    for index, look in enumerate(fingerprints):
         by_hash[look.phash].append(index)
     for same in by_hash.values():  # neighbours only: blank pictures may all have one hash
-        yield from pairwise(sorted(same, key=lambda index: looks[index].colours))
+        yield from pairwise(sorted(same, key=lambda index: fingerprints[index].colours))
     edges = [_BITS * band // _BANDS for band in range(_BANDS + 1)]
     for low, high in pairwise(edges):
         shelves: dict[int, list[int]] = defaultdict(list)
@@ -120,30 +120,30 @@ def _candidates(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
             yield from combinations(shelf, 2)
 
 
-def _alike(first: Look, second: Look) -> bool:
+def _alike(first: ImageFingerprint, second: ImageFingerprint) -> bool:
     if (first.phash ^ second.phash).bit_count() > MAX_DISTANCE:
         return False
     difference = sum(abs(a - b) for a, b in zip(first.colours, second.colours, strict=True))
     return difference <= MAX_COLOUR_DIFFERENCE * len(first.colours)
 
 
-def _look(path: Path) -> Look:
+def _fingerprint(path: Path) -> ImageFingerprint:
     try:
         seen = glance(path)
     except DatasetError as error:
-        return Look(path, error.problems[0])
+        return ImageFingerprint(path, error.problems[0])
     bits = imagehash.phash(seen.thumbnail).hash.flatten()
     phash = int.from_bytes(np.packbits(bits).tobytes(), "big")
     colours = seen.thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes()
-    return Look(path, None, seen.transparent, phash, colours)
+    return ImageFingerprint(path, None, seen.transparent, phash, colours)
 
 
-def _remembered(path: Path, known: FileMemo) -> Look | None:
+def _remembered(path: Path, known: FileMemo) -> ImageFingerprint | None:
     try:
         value = known.get(path)
     except DatasetError as error:
-        return Look(path, error.problems[0])
+        return ImageFingerprint(path, error.problems[0])
     if not (isinstance(value, list) and len(value) == 3):
         return None
     transparent, phash, colours = value
-    return Look(path, None, bool(transparent), int(phash), bytes.fromhex(colours))
+    return ImageFingerprint(path, None, bool(transparent), int(phash), bytes.fromhex(colours))

@@ -75,7 +75,9 @@ class CaptionRules:
         )
 
 
-def vary(caption: str, rules: CaptionRules, *, rng: Random, step: int = 0, epoch: int = 1) -> str:
+def augment_caption(
+    caption: str, rules: CaptionRules, *, rng: Random, step: int = 0, epoch: int = 1
+) -> str:
     """The caption as training sees it in one use.
 
     Args:

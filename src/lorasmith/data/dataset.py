@@ -15,9 +15,9 @@ from pathlib import Path
 from lorasmith.core.rng import python_rng
 from lorasmith.data.augmentation.crops import FaceBox, face_box
 from lorasmith.data.augmentation.masks import Mask
-from lorasmith.data.augmentation.views import PLAIN, Augmentation, View, Views
+from lorasmith.data.augmentation.views import PLAIN, Augmentation, AugmentedViews, View
 from lorasmith.data.buckets import Buckets, Placement, Size, place
-from lorasmith.data.captions import CaptionRules, vary
+from lorasmith.data.captions import CaptionRules, augment_caption
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.regularization import match_repeats
 from lorasmith.data.scan import Picture, Scan
@@ -177,18 +177,20 @@ class Dataset:
         """The sample's caption in that epoch; ``step`` only matters for the warm-up of tags."""
         item = self.items[ref.item]
         rng = python_rng(seed, "caption", epoch, ref.id)
-        return vary(item.caption, self.rules_of(item), rng=rng, step=step, epoch=epoch + 1)
+        return augment_caption(
+            item.caption, self.rules_of(item), rng=rng, step=step, epoch=epoch + 1
+        )
 
-    def views_of(self, item: Item) -> Views:
+    def views_of(self, item: Item) -> AugmentedViews:
         """The ways in which training sees the picture."""
         name = item.picture.path.name
-        return Views(self.augmentation_of(item), item.placement, name, item.face)
+        return AugmentedViews(self.augmentation_of(item), item.placement, name, item.face)
 
     def view_for(self, ref: SampleRef, *, seed: int, epoch: int) -> View:
         """What the sample shows of its picture in that epoch."""
         item = self.items[ref.item]
         use = epoch * item.repeats + ref.repeat
-        return self.views_of(item).use(seed, epoch, ref.id, item=item.index, use=use)
+        return self.views_of(item).at(seed, epoch, ref.id, item=item.index, use=use)
 
     @property
     def masked(self) -> bool:

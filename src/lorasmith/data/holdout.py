@@ -16,7 +16,7 @@ from hashlib import blake2b
 from lorasmith.core.rng import derive, python_rng
 from lorasmith.data.augmentation.views import PLAIN
 from lorasmith.data.buckets import Buckets
-from lorasmith.data.captions import CaptionRules, vary
+from lorasmith.data.captions import CaptionRules, augment_caption
 from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
 from lorasmith.data.scan import Picture, Scan
 
@@ -120,7 +120,7 @@ def _fixed_caption(picture: Picture, rules: CaptionRules, seed: int) -> str:
         tag_warmup_steps=0,
     )
     rng = python_rng(seed, "measured caption", picture_number(picture))
-    return vary(picture.caption or "", still, rng=rng)
+    return augment_caption(picture.caption or "", still, rng=rng)
 
 
 def _ranked(pictures: Iterable[Picture], seed: int) -> list[Picture]:

@@ -151,7 +151,7 @@ def test_mirrored_curves_share_their_groups(sd15_roots):
 
 def test_only_keeps_some_and_names_the_rest(tiny):
     whole = AdapterNetwork.create(tiny.roots, rank=2)
-    part = whole.only(lambda target: target.part == "unet")
+    part = whole.filter(lambda target: target.part == "unet")
     assert part.parts() == {"unet": whole.parts()["unet"]}
     assert all(part.adapters[key] is whole.adapters[key] for key in part.adapters)
     left = whole.state_dict().keys() - part.state_dict().keys()

@@ -221,7 +221,7 @@ def test_diffusers_computes_what_we_compute(full, tmp_path, algorithm):
         weight = target.layer.weight
         size = (1, weight.shape[1], 4, 4) if weight.ndim == 4 else (1, 3, weight.shape[1])
         inputs[key] = torch.randn(size, generator=torch.Generator().manual_seed(1))
-        ours[key] = adapter.adapt(inputs[key], target.layer) - target.layer(inputs[key])
+        ours[key] = adapter.forward_with_base(inputs[key], target.layer) - target.layer(inputs[key])
     pipeline = StableDiffusionPipeline(
         vae=None,
         text_encoder=full.text_encoder,

@@ -12,8 +12,8 @@ from PIL import Image, ImageEnhance
 
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
-from lorasmith.curation import duplicates as looks
-from lorasmith.curation.duplicates import Look, look_at, near_duplicates
+from lorasmith.curation import duplicates as fingerprints
+from lorasmith.curation.duplicates import ImageFingerprint, fingerprint_images, near_duplicates
 
 Save = Callable[..., Path]
 
@@ -33,7 +33,7 @@ def test_copies_are_found_and_others_are_not(tmp_path: Path, save: Save) -> None
         image.save(tmp_path / name)
     original.save(tmp_path / "jpeg.jpg", quality=70)
     paths += [tmp_path / name for name in (*copies, "jpeg.jpg")]
-    found = near_duplicates(look_at(paths))
+    found = near_duplicates(fingerprint_images(paths))
     assert names(found) == [{"3.png", "smaller.png", "brighter.png", "jpeg.jpg"}]
 
 
@@ -44,13 +44,13 @@ def test_the_same_pattern_in_other_colours_is_another_picture(tmp_path: Path, sa
     for name, tint in tints.items():
         tinted = (pixels[..., None] / 255 * np.array(tint)).astype(np.uint8)
         Image.fromarray(tinted).save(tmp_path / f"{name}.png")
-    assert near_duplicates(look_at([tmp_path / f"{name}.png" for name in tints])) == []
+    assert near_duplicates(fingerprint_images([tmp_path / f"{name}.png" for name in tints])) == []
 
 
 def test_blank_pictures_of_one_colour_are_alike_of_others_not(tmp_path: Path) -> None:
     for name, colour in {"a": "red", "b": "red", "c": "lime", "d": "black"}.items():
         Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}.png")
-    found = near_duplicates(look_at(sorted(tmp_path.iterdir())))
+    found = near_duplicates(fingerprint_images(sorted(tmp_path.iterdir())))
     assert names(found) == [{"a.png", "b.png"}]
 
 
@@ -58,7 +58,11 @@ def test_transparency_counts_where_it_shows(tmp_path: Path) -> None:
     Image.new("RGBA", (40, 40), (1, 2, 3, 255)).save(tmp_path / "opaque.png")
     Image.new("RGBA", (40, 40), (1, 2, 3, 200)).save(tmp_path / "clear.png")
     Image.new("P", (40, 40)).save(tmp_path / "palette.png", transparency=0)
-    clear = {look.path.name for look in look_at(sorted(tmp_path.iterdir())) if look.transparent}
+    clear = {
+        look.path.name
+        for look in fingerprint_images(sorted(tmp_path.iterdir()))
+        if look.transparent
+    }
     assert clear == {"clear.png", "palette.png"}
 
 
@@ -69,14 +73,14 @@ def test_only_new_pictures_are_decoded_again(
     for path in paths:
         os.utime(path, (time.time() - 60,) * 2)
     memo = tmp_path / "memo.json"
-    first = look_at(paths, memo=memo)
+    first = fingerprint_images(paths, memo=memo)
     seen: list[Path] = []
-    original = looks.glance
-    monkeypatch.setattr(looks, "glance", lambda path: seen.append(path) or original(path))
-    assert look_at(paths, memo=memo) == first
+    original = fingerprints.glance
+    monkeypatch.setattr(fingerprints, "glance", lambda path: seen.append(path) or original(path))
+    assert fingerprint_images(paths, memo=memo) == first
     assert seen == []
     Image.new("RGB", (33, 33)).save(paths[2])
-    look_at(paths, memo=memo)
+    fingerprint_images(paths, memo=memo)
     assert seen == [paths[2]]
 
 
@@ -91,7 +95,7 @@ def test_progress_and_stopping(tmp_path: Path, save: Save) -> None:
             controls.stop()
 
     with pytest.raises(Stopped):
-        look_at(paths, observer=observe, controls=controls)
+        fingerprint_images(paths, observer=observe, controls=controls)
     assert events == [Progress("looking at pictures", n, 6) for n in (1, 2, 3)]
 
 
@@ -99,10 +103,15 @@ def test_ten_thousand_hashes_are_compared_in_a_few_seconds() -> None:
     rng = Random(0)
     hashes = [rng.getrandbits(64) for _ in range(10_000)]
     colours = bytes(48)
-    many = [Look(Path(f"{n}.png"), None, False, value, colours) for n, value in enumerate(hashes)]
+    many = [
+        ImageFingerprint(Path(f"{n}.png"), None, False, value, colours)
+        for n, value in enumerate(hashes)
+    ]
     for n in range(50):  # at the greatest distance that still counts
-        flips = sum(1 << bit for bit in rng.sample(range(64), looks.MAX_DISTANCE))
-        many.append(Look(Path(f"copy {n}.png"), None, False, hashes[n] ^ flips, colours))
+        flips = sum(1 << bit for bit in rng.sample(range(64), fingerprints.MAX_DISTANCE))
+        many.append(
+            ImageFingerprint(Path(f"copy {n}.png"), None, False, hashes[n] ^ flips, colours)
+        )
     begin = time.process_time()
     groups = near_duplicates(many)
     assert time.process_time() - begin < 5
@@ -115,7 +124,7 @@ def test_transparent_pictures_are_remembered_too(tmp_path: Path) -> None:
     Image.new("RGBA", (40, 40), (255, 0, 0, 128)).save(path)
     os.utime(path, (1e9, 1e9))  # settled: what is seen of it goes into the memo
     memo = tmp_path / "looks.json"
-    first = look_at([path], memo=memo)
+    first = fingerprint_images([path], memo=memo)
     assert first[0].transparent
     assert memo.exists()
-    assert look_at([path], memo=memo) == first
+    assert fingerprint_images([path], memo=memo) == first

@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 
 from lorasmith.data.captions import (
     CaptionRules,
+    augment_caption,
     readings,
     resolve_wildcards,
     split_tags,
     tags_of,
-    vary,
 )
 
 TAGS = st.lists(st.text("abcdefgh ", min_size=1).map(str.strip).filter(bool), max_size=8)
 
 
 def outcomes(caption: str, rules: CaptionRules, count: int = 300, **where: int) -> Counter[str]:
-    return Counter(vary(caption, rules, rng=Random(n), **where) for n in range(count))
+    return Counter(augment_caption(caption, rules, rng=Random(n), **where) for n in range(count))
 
 
 @given(st.text("abc, _{}|()", max_size=40))
 def test_untouched_without_rules(caption: str) -> None:
-    assert vary(caption, CaptionRules(), rng=Random(0)) == caption
+    assert augment_caption(caption, CaptionRules(), rng=Random(0)) == caption
 
 
 def test_first_line_without_wildcards_any_line_with() -> None:
@@ -35,14 +35,14 @@ def test_first_line_without_wildcards_any_line_with() -> None:
 
 def test_prefix_and_suffix_are_joined_by_spaces() -> None:
     rules = CaptionRules(prefix="photo of", suffix="outdoors")
-    assert vary("zorp\nsecond line", rules, rng=Random(0)) == "photo of zorp outdoors"
+    assert augment_caption("zorp\nsecond line", rules, rng=Random(0)) == "photo of zorp outdoors"
 
 
 @given(TAGS, st.integers(0, 10), st.integers(0, 1000))
 def test_shuffle_keeps_the_first_and_loses_none(tags: list[str], keep: int, seed: int) -> None:
     caption = ", ".join(tags)
     rules = CaptionRules(shuffle=True, keep_tokens=keep)
-    result = split_tags(vary(caption, rules, rng=Random(seed)))
+    result = split_tags(augment_caption(caption, rules, rng=Random(seed)))
     assert result[:keep] == tags[:keep]
     assert Counter(result) == Counter(tags)
 
@@ -63,12 +63,12 @@ def test_keep_tokens_separator_fixes_both_ends_and_leaves_no_trace() -> None:
     found = outcomes("zorp, girl ||| a, b ||| 4k, best", rules)
     assert set(found) == {"zorp, girl, a, b, 4k, best", "zorp, girl, b, a, 4k, best"}
     still = CaptionRules(keep_tokens_separator="|||")
-    assert vary("zorp ||| a", still, rng=Random(0)) == "zorp, a"
+    assert augment_caption("zorp ||| a", still, rng=Random(0)) == "zorp, a"
 
 
 def test_tag_dropout_spares_kept_tags_and_has_the_rate() -> None:
     rules = CaptionRules(tag_dropout=0.3, keep_tokens=1)
-    results = [split_tags(vary("k, a, b, c", rules, rng=Random(n))) for n in range(1000)]
+    results = [split_tags(augment_caption("k, a, b, c", rules, rng=Random(n))) for n in range(1000)]
     assert all(tags[0] == "k" for tags in results)
     assert sum(len(tags) - 1 for tags in results) / 3000 == pytest.approx(0.7, abs=0.03)
 
@@ -81,7 +81,7 @@ def test_caption_dropout_has_the_rate_and_drops_the_prefix_too() -> None:
 
 def test_epochs_without_captions_count_from_one() -> None:
     rules = CaptionRules(dropout_every_n_epochs=3)
-    results = [vary("a", rules, rng=Random(0), epoch=epoch) for epoch in range(1, 8)]
+    results = [augment_caption("a", rules, rng=Random(0), epoch=epoch) for epoch in range(1, 8)]
     assert results == ["a", "a", "", "a", "a", "", "a"]
 
 
@@ -102,7 +102,7 @@ def test_wildcards(caption: str, expected: set[str]) -> None:
 
 
 def test_wildcards_are_text_unless_asked_for() -> None:
-    assert vary("{a|b}", CaptionRules(), rng=Random(0)) == "{a|b}"
+    assert augment_caption("{a|b}", CaptionRules(), rng=Random(0)) == "{a|b}"
 
 
 def test_secondary_separator_moves_its_tags_as_one() -> None:
@@ -112,20 +112,22 @@ def test_secondary_separator_moves_its_tags_as_one() -> None:
 
 def test_warm_up_of_tags_lets_them_in_one_by_one() -> None:
     rules = CaptionRules(tag_warmup_steps=4, tag_warmup_min=1)
-    results = [vary("a, b, c, d, e", rules, rng=Random(0), step=step) for step in range(6)]
+    results = [
+        augment_caption("a, b, c, d, e", rules, rng=Random(0), step=step) for step in range(6)
+    ]
     assert [len(split_tags(text)) for text in results] == [1, 2, 3, 4, 5, 5]
 
 
 def test_other_separators_and_empty_tags() -> None:
     rules = CaptionRules(separator=";", tag_dropout=1e-12)
-    assert vary("a, x;; b ;", rules, rng=Random(0)) == "a, x; b"
+    assert augment_caption("a, x;; b ;", rules, rng=Random(0)) == "a, x; b"
 
 
 def test_the_same_draw_gives_the_same_caption() -> None:
     rules = CaptionRules(shuffle=True, dropout=0.1, tag_dropout=0.2, wildcards=True)
     caption = "z, {a|b}, c, d, e\ny, f"
-    assert [vary(caption, rules, rng=Random(n)) for n in range(50)] == [
-        vary(caption, rules, rng=Random(n)) for n in range(50)
+    assert [augment_caption(caption, rules, rng=Random(n)) for n in range(50)] == [
+        augment_caption(caption, rules, rng=Random(n)) for n in range(50)
     ]
 
 
@@ -195,7 +197,7 @@ def test_what_is_drawn_is_one_of_the_readings(caption: str, wildcards: bool, see
     rules = CaptionRules(
         wildcards=wildcards, separator=";", secondary_separator="+", keep_tokens_separator="||"
     )
-    assert vary(caption, rules, rng=Random(seed)) in readings(caption, rules)
+    assert augment_caption(caption, rules, rng=Random(seed)) in readings(caption, rules)
 
 
 def test_very_many_choices_are_looked_at_in_part() -> None:

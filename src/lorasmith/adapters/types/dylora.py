@@ -32,7 +32,7 @@ _DOWN, _UP = LoRA.weight_names
 class DyLoRA(LoRA):
     """As :class:`LoRA`; ``unit`` is how many ranks are drawn together, the last may be fewer."""
 
-    draws: ClassVar[bool] = True
+    needs_step_rng: ClassVar[bool] = True
 
     unit: int = 1
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from lorasmith.adapters.base import (
     Adapter,
     Layer,
+    base_output,
     in_dtype,
     over_channels,
-    own_product,
     weight_dtype,
 )
 from lorasmith.adapters.options import AdapterOptions
@@ -98,16 +98,16 @@ class IA3(Adapter):
     def delta(self, x: Tensor, layer: Layer) -> Tensor:
         factors = over_channels(in_dtype(self.weight, x.dtype), layer)
         if self._on_input:
-            change = own_product(layer, x * factors)
+            change = base_output(layer, x * factors)
         else:
-            change = own_product(layer, x) * factors
+            change = base_output(layer, x) * factors
         if not self.dropping:
             return change
         if isinstance(layer, nn.Conv2d):
             return self.drop(change.movedim(1, -1)).movedim(-1, 1)
         return self.drop(change)
 
-    def adapt(self, x: Tensor, layer: Layer) -> Tensor:
+    def forward_with_base(self, x: Tensor, layer: Layer) -> Tensor:
         """One product with the layer's weight, where :meth:`delta` takes another beside it."""
         exact = x.dtype == weight_dtype(layer) == self.weight.dtype
         if self.dropping or (self._on_input and not exact):
@@ -118,7 +118,7 @@ class IA3(Adapter):
         if self._on_input:
             scaled: Tensor = layer(x * (factors + 1.0))
             return scaled
-        y = own_product(layer, x)
+        y = base_output(layer, x)
         if y.dtype == factors.dtype:
             factors = factors + 1.0
             if layer.bias is None:

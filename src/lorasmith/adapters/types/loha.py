@@ -13,14 +13,14 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.additive import AddedWeight, new_magnitude, read_magnitude
+from lorasmith.adapters.additive import AdditiveAdapter, new_magnitude, read_magnitude
 from lorasmith.adapters.base import Layer
 from lorasmith.adapters.options import AdapterOptions
 
 _PLAIN = AdapterOptions()
 
 
-class LoHa(AddedWeight):
+class LoHa(AdditiveAdapter):
     """w_a (O, r); w_b (r, I), or (r, I·kh·kw) of a convolution; two of each, all float32.
 
     In Tucker form w_a is (r, O), w_b (r, I) and the cores t are (r, r, kh, kw).
@@ -28,7 +28,7 @@ class LoHa(AddedWeight):
 
     weight_names: ClassVar[tuple[str, ...]] = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
     optional_names: ClassVar[tuple[str, ...]] = (
-        *AddedWeight.optional_names, "hada_t1", "hada_t2",
+        *AdditiveAdapter.optional_names, "hada_t1", "hada_t2",
     )  # fmt: skip
 
     def __init__(

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lorasmith.adapters.additive import AddedWeight, new_magnitude, read_magnitude
+from lorasmith.adapters.additive import AdditiveAdapter, new_magnitude, read_magnitude
 from lorasmith.adapters.base import Layer, apply_weight, in_dtype
 from lorasmith.adapters.options import AdapterOptions
 from lorasmith.adapters.types.loha import tucker_product
@@ -30,13 +30,13 @@ _W1, _W1_PAIR = "lokr_w1", ("lokr_w1_a", "lokr_w1_b")
 _W2, _W2_PAIR, _CORE = "lokr_w2", ("lokr_w2_a", "lokr_w2_b"), "lokr_t2"
 
 
-class LoKr(AddedWeight):
+class LoKr(AdditiveAdapter):
     """w1 (A, B) or w1_a (A, r), w1_b (r, B); w2 (C, D[, kh, kw]) or w2_a (C, r),
     w2_b (r, D[·kh·kw]), or t2 (r, r, kh, kw), w2_a (r, C), w2_b (r, D); all float32."""
 
     weight_names: ClassVar[tuple[str, ...]] = ()
     optional_names: ClassVar[tuple[str, ...]] = (
-        *AddedWeight.optional_names, _W1, *_W1_PAIR, _W2, *_W2_PAIR, _CORE,
+        *AdditiveAdapter.optional_names, _W1, *_W1_PAIR, _W2, *_W2_PAIR, _CORE,
     )  # fmt: skip
 
     def __init__(
@@ -145,9 +145,9 @@ class LoKr(AddedWeight):
         delta = self._multiplied(x)
         return self.drop(delta) if self.dropping else delta
 
-    def adapt(self, x: Tensor, layer: Layer) -> Tensor:
+    def forward_with_base(self, x: Tensor, layer: Layer) -> Tensor:
         if self.dora_scale is not None or self._dense_is_less_work(x):
-            return super().adapt(x, layer)
+            return super().forward_with_base(x, layer)
         return self.forward(x, layer(x), layer)
 
     def norm(self) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorasmith.adapters.additive import (
-    AddedWeight,
+    AdditiveAdapter,
     is_by_input,
     magnitude_of,
     new_magnitude,
@@ -27,9 +27,9 @@ from lorasmith.adapters.base import (
     Factor,
     Layer,
     apply_weight,
+    base_output,
     in_dtype,
     over_channels,
-    own_product,
     weight_dtype,
 )
 from lorasmith.adapters.options import AdapterOptions
@@ -38,7 +38,7 @@ from lorasmith.tensors.offload import StoredLayer
 _PLAIN = AdapterOptions()
 
 
-class LoRA(AddedWeight):
+class LoRA(AdditiveAdapter):
     """down (r, I) or (r, I, kh, kw); up (O, r) or (O, r, 1, 1); all float32.
 
     In Tucker form down is (r, I, 1, 1) and mid (r, r, kh, kw).
@@ -49,7 +49,7 @@ class LoRA(AddedWeight):
     """
 
     weight_names: ClassVar[tuple[str, ...]] = ("lora_down.weight", "lora_up.weight")
-    optional_names: ClassVar[tuple[str, ...]] = (*AddedWeight.optional_names, "lora_mid.weight")
+    optional_names: ClassVar[tuple[str, ...]] = (*AdditiveAdapter.optional_names, "lora_mid.weight")
 
     lengths: Tensor | None
 
@@ -166,10 +166,10 @@ class LoRA(AddedWeight):
         if self._by_input:
             # (W + ΔW) r x - W x, where r x is x + (r - 1) x.
             added = x * (ratio - 1.0).to(x.dtype)
-            change = own_product(layer, added)
+            change = base_output(layer, added)
             change = change + self._low_rank(x + added, layer) * self.scale
         else:
-            bare = own_product(layer, x)
+            bare = base_output(layer, x)
             change = (ratio - 1.0).to(bare.dtype) * bare
             change = change + ratio.to(bare.dtype) * (self._low_rank(x, layer) * self.scale)
         if self.dropping:
@@ -185,7 +185,7 @@ class LoRA(AddedWeight):
             return super().forward(x, y, layer)
         return self._plus_low_rank(x, y, layer)
 
-    def adapt(self, x: Tensor, layer: Layer) -> Tensor:
+    def forward_with_base(self, x: Tensor, layer: Layer) -> Tensor:
         if self.dora_scale is None:
             return self._with_low_rank(x, layer)
         if self.strength != 1.0 or self.dropping:
@@ -291,11 +291,11 @@ class LoRA(AddedWeight):
         scale, ratio = self.scale, self._ratio(layer)
         if isinstance(layer, nn.Linear):
             rows = x.reshape(-1, x.shape[-1])
-            y = own_product(layer, rows)
+            y = base_output(layer, rows)
             h = F.linear(rows, in_dtype(self.lora_down.weight, x.dtype))
             y.addmm_(h, in_dtype(self.lora_up.weight, y.dtype).t(), alpha=scale)
         else:
-            y = own_product(layer, x)
+            y = base_output(layer, x)
             y.add_(self._low_rank(x, layer), alpha=scale)
         bias = None if layer.bias is None else over_channels(layer.bias, layer)
         if bias is not None and y.dtype == ratio.dtype:

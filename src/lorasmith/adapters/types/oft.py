@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter, Layer, own_product
+from lorasmith.adapters.base import Adapter, Layer, base_output
 from lorasmith.adapters.options import AdapterOptions
 from lorasmith.adapters.types.lokr import factorization
 
@@ -131,7 +131,7 @@ class Rotation(Adapter):
         return (self._turned(weight) - weight).reshape(layer.weight.shape)
 
     def delta(self, x: Tensor, layer: Layer) -> Tensor:
-        y = own_product(layer, x)
+        y = base_output(layer, x)
         change = self._turned_outputs(y, layer) - y
         if not self.dropping:
             return change
@@ -139,11 +139,11 @@ class Rotation(Adapter):
             return self.drop(change.movedim(1, -1)).movedim(-1, 1)
         return self.drop(change)
 
-    def adapt(self, x: Tensor, layer: Layer) -> Tensor:
+    def forward_with_base(self, x: Tensor, layer: Layer) -> Tensor:
         """The layer's product once, then the rotation, then the bias."""
         if self.dropping or self.strength != 1.0:
             return self.forward(x, layer(x), layer)
-        y = self._turned_outputs(own_product(layer, x), layer)
+        y = self._turned_outputs(base_output(layer, x), layer)
         if layer.bias is None:
             return y
         bias = layer.bias.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else layer.bias

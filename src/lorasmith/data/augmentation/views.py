@@ -76,7 +76,7 @@ PLAIN = Augmentation()
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class AugmentedViews:
     """The views of one picture.
 
     Args:
@@ -116,7 +116,7 @@ class Views:
             for slice_ in range(self.sliced):
                 yield self._slice(slice_, flip)
 
-    def use(self, seed: int, epoch: int, sample: int, *, item: int, use: int) -> View:
+    def at(self, seed: int, epoch: int, sample: int, *, item: int, use: int) -> View:
         """The view in one use.
 
         Args:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.additive import AddedWeight
+from lorasmith.adapters.additive import AdditiveAdapter
 from lorasmith.adapters.base import Adapter, Layer, Norm
 from lorasmith.adapters.blocks import BlockMap
 from lorasmith.adapters.from_file import READ_TYPES, UnknownType, belongs_nowhere, build_adapter
@@ -219,7 +219,7 @@ def _add_adapter(
         weight.add_(adapter.change, alpha=strength)
         return
     assert not isinstance(layer, Norm)
-    if isinstance(adapter, AddedWeight) and adapter.dora_scale is None:
+    if isinstance(adapter, AdditiveAdapter) and adapter.dora_scale is None:
         if isinstance(adapter, LoRA) and weight.is_contiguous():
             mid = None if adapter.lora_mid is None else adapter.lora_mid.weight
             down = whole_down(adapter.lora_down.weight, mid).flatten(1)

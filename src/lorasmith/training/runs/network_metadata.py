@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from lorasmith.adapters.additive import AddedWeight, is_by_input
+from lorasmith.adapters.additive import AdditiveAdapter, is_by_input
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.registry import ALGORITHMS, LYCORIS, Algorithm
 from lorasmith.config.sections.adapter import AdapterSettings
@@ -105,7 +105,7 @@ def _options(adapter: AdapterSettings, network: AdapterNetwork) -> dict[str, str
     by_input = [
         is_by_input(scale, one.outputs)
         for one in network.adapters.values()
-        if isinstance(one, AddedWeight) and (scale := one.dora_scale) is not None
+        if isinstance(one, AdditiveAdapter) and (scale := one.dora_scale) is not None
     ]
     if by_input:
         found |= {"dora_wd": "True", "wd_on_output": str(2 * sum(by_input) <= len(by_input))}

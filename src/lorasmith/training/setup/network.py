@@ -146,7 +146,7 @@ def _continued(
         }
     else:
         chosen = {target.key for target in select(roots, selection)}
-    network = network.only(lambda target: target.key in chosen and rule.rate(target) > 0)
+    network = network.filter(lambda target: target.key in chosen and rule.rate(target) > 0)
     if fixed := [key for key, own in network.adapters.items() if isinstance(own, READ_ONLY)]:
         what = f"{len(fixed)} of its modules are of types that cannot be trained ({fixed[0]}, …)"
         hint = "leave them out with adapter.exclude, or bake the file into the base model"

@@ -20,7 +20,7 @@ from tests.unit.adapters.kinds import (
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lorasmith.adapters.additive import AddedWeight
+from lorasmith.adapters.additive import AdditiveAdapter
 from lorasmith.adapters.base import AdaptedLayer
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.registry import ALGORITHMS, algorithm_of
@@ -54,7 +54,7 @@ def make(name: str, case: str, *, rank: int = RANK, effect: bool = True, dtype=t
     adapter = row.cls.create(
         layer, rank=rank, alpha=ALPHA, generator=g, options=row.options(KINDS[name].options)
     )
-    assert isinstance(adapter, AddedWeight)
+    assert isinstance(adapter, AdditiveAdapter)
     if effect:
         randomise(adapter)
     adapted = AdaptedLayer(layer)
