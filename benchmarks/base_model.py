@@ -25,7 +25,7 @@ from lorasmith.demo.judge import held_out_accuracy, leak_rate, read, tag_accurac
 from lorasmith.demo.world import VALUES
 from lorasmith.models.load import load_model
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 
 REPORT = Path(__file__).with_suffix(".md")
 REQUIRED = ("shape", "colour", "hat")
@@ -38,7 +38,7 @@ def base_accuracy(source: str, count: int, steps: int, cfg: float) -> dict[str, 
     model = load_model(source)
     prompts = plain_prompts(count, seed=2)
     requests = [
-        PictureRequest(prompt=prompt.text, seed=seed, steps=steps, cfg=cfg, sampler="ddim")
+        ImageRequest(prompt=prompt.text, seed=seed, steps=steps, cfg=cfg, sampler="ddim")
         for seed, prompt in enumerate(prompts)
     ]
     made = sorted(generate(model, requests), key=lambda picture: picture.index)

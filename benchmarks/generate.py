@@ -35,8 +35,8 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import load_model
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import ImageRequest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' helpers are
 from benchmarks.random_models import random_model
@@ -73,10 +73,10 @@ class Case:
 
 class Ours:
     def __init__(self, model: DiffusionModel, folder: Path) -> None:
-        self.model, self.shelf = model, LoraShelf(folder)
+        self.model, self.library = model, LoraLibrary(folder)
 
     def draw(self, case: Case) -> list[np.ndarray]:
-        base = PictureRequest(
+        base = ImageRequest(
             PROMPT, NEGATIVE, 0, case.steps, 5.0, case.sampler, case.pixels, case.pixels
         )
         tags = [f" <lora:{name}:1>" for name in case.loras] or [""]
@@ -84,10 +84,10 @@ class Ours:
             replace(base, prompt=PROMPT + tags[i % len(tags)], seed=i) for i in range(case.pictures)
         ]
         if len(tags) > 1:  # One call for each, as diffusers must: else all of a kind go together.
-            made = [next(iter(generate(self.model, [r], loras=self.shelf))) for r in requests]
+            made = [next(iter(generate(self.model, [r], loras=self.library))) for r in requests]
         else:
             made = sorted(
-                generate(self.model, requests, loras=self.shelf, batch=case.batch),
+                generate(self.model, requests, loras=self.library, batch=case.batch),
                 key=lambda picture: picture.index,
             )
         return [np.asarray(picture.image).astype(int) for picture in made]

@@ -38,7 +38,7 @@ from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import load_model
 from lorasmith.sampling.contact_sheet import contact_sheet
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.run import train
 
 HERE = Path(__file__).parent
@@ -69,7 +69,7 @@ class Outcome:
 
 def draw(model: DiffusionModel, prompts: Sequence[Prompt], seed: int) -> list[np.ndarray]:
     requests = [
-        PictureRequest(prompt.text, "", seed + i, STEPS, CFG, SAMPLER)
+        ImageRequest(prompt.text, "", seed + i, STEPS, CFG, SAMPLER)
         for i, prompt in enumerate(prompts)
     ]
     found = sorted(generate(model, requests), key=lambda picture: picture.index)

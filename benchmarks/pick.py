@@ -42,7 +42,7 @@ from lorasmith.grids.snapshots import find_snapshots
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import load_model
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.run import train
 
 HERE = Path(__file__).parent
@@ -167,7 +167,7 @@ def train_fate(fate: Fate, work: Path) -> Path:
 
 def draw(model: DiffusionModel, prompts: Sequence[Prompt], seed: int) -> list[np.ndarray]:
     requests = [
-        PictureRequest(prompt=prompt.text, seed=seed + i, steps=STEPS, cfg=CFG, sampler="ddim")
+        ImageRequest(prompt=prompt.text, seed=seed + i, steps=STEPS, cfg=CFG, sampler="ddim")
         for i, prompt in enumerate(prompts)
     ]
     found = sorted(generate(model, requests), key=lambda picture: picture.index)

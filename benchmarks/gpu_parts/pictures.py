@@ -18,7 +18,7 @@ from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import scan
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 
 STEPS = 20
 SAMPLER = "dpmpp_2m"
@@ -45,7 +45,7 @@ def draw(bench: Bench, model: DiffusionModel, name: str, count: int) -> None:
 
     def pictures(seeds: range, steps: int) -> int:
         requests = [
-            PictureRequest("a picture", "", seed, steps, 7.0, SAMPLER, *[bench.pixels(name)] * 2)
+            ImageRequest("a picture", "", seed, steps, 7.0, SAMPLER, *[bench.pixels(name)] * 2)
             for seed in seeds
         ]
         return len(list(generate(model, requests)))

@@ -53,8 +53,8 @@ from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.from_dataset import drawings_of_file
 from lorasmith.sampling.from_infotext import recipe
 from lorasmith.sampling.infotext import format_infotext, parse_infotext, require_infotext
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors.files import LOAD_ERRORS, load_torch_file
 from lorasmith.training.runs.folder import RunFolder, drop_lines_after
 from lorasmith.training.runs.status import read_status
@@ -210,7 +210,7 @@ def sample_prompts(data: bytes) -> None:
         with suppress(ValueError):
             prompts_of(_text(data), suffix)
     with suppress(UserError):
-        drawings_of_file(_file("p.txt", data), PictureRequest(""), Path("out"))
+        drawings_of_file(_file("p.txt", data), ImageRequest(""), Path("out"))
 
 
 def run_logs(data: bytes) -> None:
@@ -244,7 +244,7 @@ def folder_names(data: bytes) -> None:
 
 
 def grid_axis(data: bytes) -> None:
-    sources = Sources(LoraShelf(None))
+    sources = Sources(LoraLibrary(None))
     with suppress(UserError):
         parse_axis("--x", _text(data), sources)
 

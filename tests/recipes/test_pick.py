@@ -136,12 +136,12 @@ def test_what_changed_since_the_training_is_said(run: Path) -> None:
 
 
 def test_plain_prompts_can_be_told(run: Path) -> None:
-    material = open_run(run, 4, ("a star", "a tree")).material
-    assert material.plain == ("a star", "a tree", "a star", "a tree")
-    own = open_run(run, 4).material
+    eval_set = open_run(run, 4, ("a star", "a tree")).eval_set
+    assert eval_set.plain == ("a star", "a tree", "a star", "a tree")
+    own = open_run(run, 4).eval_set
     assert not any("zorp" in caption for caption in own.plain)
     assert all(caption.startswith("zorp, ") for caption in own.prompts)
-    assert own.fingerprint != material.fingerprint
+    assert own.fingerprint != eval_set.fingerprint
 
 
 def test_json_is_all_that_stands_on_the_output(run: Path) -> None:
@@ -177,7 +177,7 @@ def test_held_out_pictures_and_no_trigger(tmp_path: Path) -> None:
     picked = pick(run_with(tmp_path, {**plain, **one_snapshot}), pictures=FEW)
     one = picked.measures[0]
     assert one.held_out == one.loss["1.0"]
-    assert len(one.by_picture) == picked.run.material.held_out == 2
+    assert len(one.by_picture) == picked.run.eval_set.held_out == 2
     assert one.plain_moved is one.plain_drawings is None
     said = " ".join(picked.verdict.limits)
     assert "There is no trigger word" in said
@@ -249,7 +249,7 @@ def test_a_run_whose_files_lie_beside_it(tmp_path: Path) -> None:
         run = open_run(tmp_path / "out" / name, FEW)
         assert [one.step for one in run.candidates] == [2, 4]
         # 16 batches of one and 4 of two, two batches to a step: 24 uses in 10 steps, of 4 pictures.
-        assert run.material.trained == 4
+        assert run.eval_set.trained == 4
         assert run.uses_per_step == pytest.approx(24 / 10 / 4)
     result = CliRunner().invoke(cli, ["pick", str(tmp_path / "out" / "flat"), "--pictures", "2"])
     assert result.exit_code == 0, result.output

@@ -111,7 +111,7 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
     Args:
         captions_alone: whether no plain prompts were given.
     """
-    material, shown = run.material, run.uses_per_step
+    eval_set, shown = run.eval_set, run.uses_per_step
     uses = [
         None if one.step is None or shown is None else one.step * shown for one in run.candidates
     ]
@@ -119,14 +119,14 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
         labels=tuple(one.label for one in run.candidates),
         epochs=tuple(one.epoch for one in run.candidates),
         uses=tuple(uses),
-        held_out=material.held_out,
-        pictures=material.trained,
-        trigger=material.trigger.text,
-        no_trigger=material.trigger.source,
-        regularised=material.regularised,
-        captions_alone=captions_alone and bool(material.plain) and not material.regularised,
+        held_out=eval_set.held_out,
+        pictures=eval_set.trained,
+        trigger=eval_set.trigger.text,
+        no_trigger=eval_set.trigger.source,
+        regularised=eval_set.regularised,
+        captions_alone=captions_alone and bool(eval_set.plain) and not eval_set.regularised,
         state=run.state,
-        drawings=len(material.prompts),
+        drawings=len(eval_set.prompts),
         changed=run.changed,
         lr=run.settings.optimizer.lr,
     )
@@ -140,8 +140,8 @@ def record(picked: Picked) -> dict[str, Any]:
         "version": VERSION,
         "run": str(folder),
         "state": run.state,
-        "trigger": run.material.trigger.text,
-        "held_out_pictures": run.material.held_out,
+        "trigger": run.eval_set.trigger.text,
+        "held_out_pictures": run.eval_set.held_out,
         "keep": {
             "file": picked.kept.path.name,
             "label": picked.kept.label,
@@ -176,15 +176,15 @@ def _key(run: PickRun, clip: Path | None) -> str:
     """Changes with whatever makes the numbers of two snapshots not comparable."""
     sample, model = run.settings.sample, run.settings.model
     drawn = (sample.negative, sample.steps, sample.cfg, sample.sampler, sample.size, DRAWING_STEPS)
-    facts = (VERSION, run.material.fingerprint, drawn, run.base, model.clip_skip, clip)
+    facts = (VERSION, run.eval_set.fingerprint, drawn, run.base, model.clip_skip, clip)
     return blake2b(repr(facts).encode(), digest_size=6).hexdigest()
 
 
 def _work(run: PickRun, missing: list[Candidate]) -> str:
-    material = run.material
-    drawings = 3 * len(material.prompts) + len(material.plain)
-    loss = f"{material.held_out or len(material.dataset.items)} "
-    kind = "held-out" if material.held_out else "training"
+    eval_set = run.eval_set
+    drawings = 3 * len(eval_set.prompts) + len(eval_set.plain)
+    loss = f"{eval_set.held_out or len(eval_set.dataset.items)} "
+    kind = "held-out" if eval_set.held_out else "training"
     before = len(run.candidates) - len(missing)
     known = f" ({before} known already)" if before else ""
     return (

@@ -28,8 +28,8 @@ from lorasmith.data.images import load_picture
 from lorasmith.measures.features import (
     ClipImages,
     Content,
-    Eye,
-    Looks,
+    FeatureExtractor,
+    ImageFeatures,
     MiddleBlock,
     distances,
     mean_within,
@@ -51,7 +51,7 @@ from lorasmith.models.load import load_model
 from lorasmith.sampling.from_dataset import escaped
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.image_writer import ImageWriter
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.memory.flops import unet_weights
 from lorasmith.training.objective import build_objective
 from lorasmith.training.setup.device import choose_device, choose_precision
@@ -136,20 +136,22 @@ class Measurer:
         self._run, self._model, self._folder = run, model, folder
         self._observe, self._controls = observer, controls
         self._schedule = build_objective(run.settings, model).schedule
-        self._eye = Eye(model, content or MiddleBlock(model, self._schedule))
-        material, background = run.material, run.settings.data.background
-        rows = list(picture_rows(material.dataset, model, background))
-        self._training = self._set(rows[material.held_out :])
-        self._held_out = self._set(rows[: material.held_out]) if material.held_out else None
+        self._extractor = FeatureExtractor(model, content or MiddleBlock(model, self._schedule))
+        eval_set, background = run.eval_set, run.settings.data.background
+        rows = list(picture_rows(eval_set.dataset, model, background))
+        self._training = self._set(rows[eval_set.held_out :])
+        self._held_out = self._set(rows[: eval_set.held_out]) if eval_set.held_out else None
         # What plain prompts are measured on is drawn even where nothing else is.
-        plain = self._draw(material.plain, "base", PLAIN)
+        plain = self._draw(eval_set.plain, "base", PLAIN)
         self._plain = self._set(list(self._plain_rows(plain))) if plain else None
-        self._plain_looks = self._eye.look(plain) if len(plain) > 1 else None
-        self._references: Looks | None = None
+        self._plain_looks = self._extractor.look(plain) if len(plain) > 1 else None
+        self._references: ImageFeatures | None = None
         self._base_distance = 0.0
-        if material.prompts and len(material.references.items) > 1:
-            self._references = self._eye.look(list(_pictures(material.references, background)))
-            base = self._eye.look(self._draw(material.prompts, "base", KINDS[FULL]))
+        if eval_set.prompts and len(eval_set.references.items) > 1:
+            self._references = self._extractor.look(
+                list(_pictures(eval_set.references, background))
+            )
+            base = self._extractor.look(self._draw(eval_set.prompts, "base", KINDS[FULL]))
             self._base_distance = self._distance(base)
 
     def __call__(self, candidate: Candidate, done: int, total: int) -> Measures:
@@ -176,11 +178,11 @@ class Measurer:
 
     def _plain_rows(self, drawings: Sequence[Image.Image]) -> Iterator[Row]:
         for number, (picture, prompt) in enumerate(
-            zip(drawings, self._run.material.plain, strict=True)
+            zip(drawings, self._run.eval_set.plain, strict=True)
         ):
             width, height = map(float, picture.size)
             sizes = torch.tensor([[height, width, 0.0, 0.0, height, width]])
-            yield Row(self._eye.latents(picture), prompt, number, sizes)
+            yield Row(self._extractor.latents(picture), prompt, number, sizes)
 
     def _probed(self, network: AdapterNetwork) -> Measures:
         """The measures that need no drawing."""
@@ -222,15 +224,15 @@ class Measurer:
         self, network: AdapterNetwork, stem: str, watch: _Watch
     ) -> dict[str, list[Image.Image]]:
         drawings: dict[str, list[Image.Image]] = {}
-        material = self._run.material
+        eval_set = self._run.eval_set
         for key, kind in KINDS.items():
             if self._references is not None:
                 network.set_strength(float(key), float(key))
-                drawings[key] = self._draw(material.prompts, stem, kind)
+                drawings[key] = self._draw(eval_set.prompts, stem, kind)
             watch.finished()
         network.set_strength()
         if self._plain_looks is not None:
-            drawings[PLAIN] = self._draw(material.plain, stem, PLAIN)
+            drawings[PLAIN] = self._draw(eval_set.plain, stem, PLAIN)
         watch.finished()
         return drawings
 
@@ -240,15 +242,15 @@ class Measurer:
         references = self._references
         if references is None:
             return measures
-        looks = {key: self._eye.look(drawings[key]) for key in KINDS}
+        features = {key: self._extractor.look(drawings[key]) for key in KINDS}
         own = mean_within(references.content)
         room = self._base_distance - own
         likeness = {
             # A base model that draws the subject already leaves nothing to come nearer by.
             key: _number((self._base_distance - self._distance(look)) / room) if room > 0 else 1.0
-            for key, look in looks.items()
+            for key, look in features.items()
         }
-        full = looks[FULL]
+        full = features[FULL]
         apart = float(nearest(references.layout).mean())
         return replace(
             measures,
@@ -265,13 +267,13 @@ class Measurer:
         apart = mean_within(before.content) if before is not None else 0.0
         if before is None or not apart:
             return None
-        moved = self._eye.look(drawings).content - before.content
+        moved = self._extractor.look(drawings).content - before.content
         return _number(moved.norm(dim=1).mean() / apart)
 
-    def _distance(self, looks: Looks) -> float:
+    def _distance(self, features: ImageFeatures) -> float:
         """Mean distance to the training pictures."""
         assert self._references is not None
-        return float(distances(looks.content, self._references.content).mean())
+        return float(distances(features.content, self._references.content).mean())
 
     def _draw(self, captions: Sequence[str], name: str, kind: str) -> list[Image.Image]:
         """Drawings of the captions, from the folder where they are there already."""
@@ -287,11 +289,11 @@ class Measurer:
                 writer.add(partial(_save, paths[picture.index], picture.image), lambda: None)
         return [load_picture(path) for path in paths]
 
-    def _request(self, prompt: str, number: int) -> PictureRequest:
+    def _request(self, prompt: str, number: int) -> ImageRequest:
         sample = self._run.settings.sample
         size = sample.size
         width, height = (size, size) if isinstance(size, int) or size is None else size
-        return PictureRequest(
+        return ImageRequest(
             prompt=prompt,
             negative=sample.negative,
             seed=FIRST_SEED + number,

@@ -74,7 +74,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class EvalSet:
     """Everything that is the same for all snapshots of a run.
 
     Args:
@@ -126,7 +126,7 @@ class PickRun:
     state: str
     architecture: Architecture
     candidates: tuple[Candidate, ...]
-    material: Material
+    eval_set: EvalSet
     base: str
     changed: tuple[str, ...] = ()
     uses_per_step: float | None = None
@@ -160,9 +160,9 @@ def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
             held = attempt(problems, lambda: hold_out_of(settings.validation, found, extension))
     if opened is None or held is None or problems:
         raise UserError(dict.fromkeys(problems))
-    material = gather(settings, held, opened.architecture, pictures, plain)
+    eval_set = gather(settings, held, opened.architecture, pictures, plain)
     base = quick_fingerprint(locate(settings.model.path))
-    known, uses_per_step = _as_reported(folder, material.trained)
+    known, uses_per_step = _as_reported(folder, eval_set.trained)
     changed = tuple(_changed(folder, base, known, len(found.pictures) if found is not None else 0))
     return PickRun(
         folder,
@@ -170,7 +170,7 @@ def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
         state,
         opened.architecture,
         tuple(candidates),
-        material,
+        eval_set,
         base,
         changed,
         uses_per_step,
@@ -237,7 +237,7 @@ def gather(
     architecture: Architecture,
     pictures: int,
     others: Sequence[str] = (),
-) -> Material:
+) -> EvalSet:
     """Choose pictures and prompts; a function of the files' names and captions alone."""
     sizes, rules = sample_groups(settings, architecture), caption_rules(settings)
     folders, separator = held.training.folders, settings.captions.separator
@@ -264,7 +264,7 @@ def gather(
         half = pictures // 2 if told else 0
         plain = spread(bare, pictures - half) + spread(told, half)
     plain = spread(plain, pictures)
-    return Material(
+    return EvalSet(
         trigger,
         dataset(out, ranked(training, LOSS_PICTURES)),
         len(out),

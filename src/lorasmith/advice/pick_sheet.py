@@ -26,11 +26,11 @@ def save_sheet(path: Path, run: PickRun, drawings: Path, verdict: Verdict) -> Pa
     Returns:
         ``path``; ``None`` when nothing was drawn.
     """
-    counts = {PLAIN: len(run.material.plain)}
+    counts = {PLAIN: len(run.eval_set.plain)}
     columns = [
         (kind, number)
         for kind, most in SHOWN.items()
-        for number in range(min(most, counts.get(kind, len(run.material.prompts))))
+        for number in range(min(most, counts.get(kind, len(run.eval_set.prompts))))
     ]
     base = [("base", KINDS["1.0"] if kind != PLAIN else PLAIN, n) for kind, n in columns]
     rows = [[_opened(drawings / f"{name}-{kind}-{n}.png") for name, kind, n in base]]

@@ -53,7 +53,7 @@ TIE = 0.03
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class SnapshotVerdict:
     """A snapshot's state and why, a sentence for each sign."""
 
     state: State
@@ -72,7 +72,7 @@ class Verdict:
         limits: what could not be judged, and why.
     """
 
-    judged: tuple[Judged, ...]
+    judged: tuple[SnapshotVerdict, ...]
     keep: int
     run_is: State
     summary: str
@@ -98,16 +98,16 @@ def judge(measures: Sequence[Measures], facts: Facts) -> Verdict:
     )
 
 
-def judge_one(now: Measures, before: Sequence[Measures], labels: Sequence[str]) -> Judged:
+def judge_one(now: Measures, before: Sequence[Measures], labels: Sequence[str]) -> SnapshotVerdict:
     """One snapshot, given the earlier ones."""
     over = [text for sign in OVER for text in [sign(now)] if text]
     over += held_out_rises(now, before, labels)
     if over:
-        return Judged("over", tuple(over))
+        return SnapshotVerdict("over", tuple(over))
     under = not_learned(now)
     if under:
-        return Judged("under", (under,))
-    return Judged("well", (learned(now),))
+        return SnapshotVerdict("under", (under,))
+    return SnapshotVerdict("well", (learned(now),))
 
 
 def weaker_is_better(now: Measures) -> str:
@@ -120,7 +120,7 @@ def weaker_is_better(now: Measures) -> str:
     return " and ".join(signs)
 
 
-def spoilt(now: Measures) -> str:
+def degraded(now: Measures) -> str:
     if now.loss[FULL] <= 0:
         return ""
     return "it predicts the pictures worse than the base model alone: the weights are ruined"
@@ -132,7 +132,7 @@ def leaks(now: Measures) -> str:
     return f"prompts without the trigger move too ({now.plain_moved:.1f} times as far as with it)"
 
 
-def copies(now: Measures) -> str:
+def memorised(now: Measures) -> str:
     if now.copying is None or now.copying >= COPY:
         return ""
     return (
@@ -141,7 +141,7 @@ def copies(now: Measures) -> str:
     )
 
 
-OVER: tuple[Callable[[Measures], str], ...] = (spoilt, weaker_is_better, leaks, copies)
+OVER: tuple[Callable[[Measures], str], ...] = (degraded, weaker_is_better, leaks, memorised)
 """Signs that a snapshot shows by itself; "" where it does not."""
 
 
@@ -224,7 +224,7 @@ WORDS: dict[State, str] = {"under": "undertrained", "well": "well trained", "ove
 
 
 def summarise(
-    measures: Sequence[Measures], judged: Sequence[Judged], keep: int, facts: Facts
+    measures: Sequence[Measures], judged: Sequence[SnapshotVerdict], keep: int, facts: Facts
 ) -> str:
     """The verdict in a few sentences."""
     kept, labels = judged[keep], facts.labels

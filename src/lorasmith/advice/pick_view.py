@@ -37,7 +37,7 @@ def table(picked: Picked) -> Table:
     """A row for each snapshot."""
     drawn = any(one.drawn for one in picked.measures)
     plain = any(one.plain_moved is not None for one in picked.measures)
-    kind = "held-out loss" if picked.run.material.held_out else "loss"
+    kind = "held-out loss" if picked.run.eval_set.held_out else "loss"
     found = Table(box=None, pad_edge=False, header_style="bold")
     found.add_column("snapshot")
     found.add_column(f"{kind} at\n{LOW}   {FULL}   {HIGH}", justify="right")

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from lorasmith.cli.generate_run import Work
     from lorasmith.prompts.wildcards import Wildcards
     from lorasmith.sampling.from_dataset import Drawing
-    from lorasmith.sampling.from_infotext import Recipe
-    from lorasmith.sampling.lora_library import LoraShelf
-    from lorasmith.sampling.request import Hires, Inpaint, PictureRequest
+    from lorasmith.sampling.from_infotext import InfotextRequest
+    from lorasmith.sampling.lora_library import LoraLibrary
+    from lorasmith.sampling.request import Hires, ImageRequest, Inpaint
 
 T = TypeVar("T")
 
@@ -71,21 +71,21 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
     from lorasmith.cli.generate_run import Work
     from lorasmith.core.files import check_writable
     from lorasmith.prompts.wildcards import Wildcards
-    from lorasmith.sampling.embeddings import EmbeddingShelf
+    from lorasmith.sampling.embeddings import EmbeddingLibrary
 
     problems = list(_check_sources(prompt, options))
-    shelf = _attempt(lambda: _shelf(options.lora_dir, terminal), problems)
-    recipe = _attempt(lambda: _recipe(options, shelf, terminal), problems)
-    if recipe is not None:
-        problems += _without_hires(options, recipe)
-        options = _with_recipe(options, recipe)
+    library = _attempt(lambda: _library(options.lora_dir, terminal), problems)
+    request_of = _attempt(lambda: _recipe(options, library, terminal), problems)
+    if request_of is not None:
+        problems += _without_hires(options, request_of)
+        options = _with_recipe(options, request_of)
     size = _attempt(lambda: _parse_size(options.size), problems)
     if not 1 <= options.count <= MAX_COUNT:
         what = f"{options.count} is out of range"
         problems.append(Problem("--count", what, f"choose 1 to {MAX_COUNT}"))
     if options.batch is not None and options.batch < 1:
         problems.append(Problem("--batch", f"{options.batch} is out of range", "choose 1 or more"))
-    base = _base(prompt, options, recipe, size)
+    base = _base(prompt, options, request_of, size)
     drawings = _attempt(lambda: _drawings(prompt, options, base, terminal), problems)
     if options.captions or options.prompts:
         requests = [drawing.request for drawing in drawings or []]
@@ -93,17 +93,17 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
         count = min(max(options.count, 1), MAX_COUNT)
         requests = [replace(base, seed=base.seed + i) for i in range(count)]
     wildcards = Wildcards(_folder(options.wildcard_dir, "--wildcard-dir", problems))
-    problems += _check(requests, shelf, wildcards)
+    problems += _check(requests, library, wildcards)
     _attempt(lambda: check_writable(options.out), problems)
-    source = _attempt(lambda: _model(options, recipe), problems)
+    source = _attempt(lambda: _model(options, request_of), problems)
     embeddings = _folder(options.embedding_dir, "--embedding-dir", problems)
     # Without a model there is nothing to say of layers and devices.
     place = _attempt(lambda: _place(source, options), problems) if source is not None else None
-    if problems or shelf is None or source is None or place is None:
+    if problems or library is None or source is None or place is None:
         raise UserError(dict.fromkeys(problems))
-    random_seed = None if options.seed is not None or recipe else base.seed
+    random_seed = None if options.seed is not None or request_of else base.seed
     return Work(
-        requests, drawings, shelf, EmbeddingShelf(embeddings, observer=terminal),
+        requests, drawings, library, EmbeddingLibrary(embeddings, observer=terminal),
         wildcards, source, options, options.clip_skip, *place, random_seed,
     )  # fmt: skip
 
@@ -143,9 +143,11 @@ def _check_sources(prompt: str | None, options: Options) -> Iterable[Problem]:
                 yield Problem(f"--{name.replace('_', '-')}", what)
 
 
-def _without_hires(options: Options, recipe: Recipe | None = None) -> Iterable[Problem]:
+def _without_hires(
+    options: Options, request_of: InfotextRequest | None = None
+) -> Iterable[Problem]:
     """Options of a second pass that neither the command nor the picture asks for."""
-    if options.hires is None and (recipe is None or recipe.request.hires is None):
+    if options.hires is None and (request_of is None or request_of.request.hires is None):
         for name in ("hires-denoise", "hires-steps", "hires-upscaler"):
             if name.replace("-", "_") in options.given:
                 yield Problem(f"--{name}", "does nothing without --hires")
@@ -160,8 +162,8 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _shelf(folder: Path | None, observer: Observer) -> LoraShelf:
-    from lorasmith.sampling.lora_library import LoraShelf
+def _library(folder: Path | None, observer: Observer) -> LoraLibrary:
+    from lorasmith.sampling.lora_library import LoraLibrary
 
     if folder is None:
         folder = DEFAULT_OUTPUT if DEFAULT_OUTPUT.is_dir() else None
@@ -170,7 +172,7 @@ def _shelf(folder: Path | None, observer: Observer) -> LoraShelf:
         raise UserError.of(
             "--lora-dir", f"{folder} {what}", "give the folder that holds your LoRAs"
         )
-    return LoraShelf(folder, observer=observer)
+    return LoraLibrary(folder, observer=observer)
 
 
 def _folder(path: Path | None, option: str, problems: list[Problem]) -> Path | None:
@@ -179,43 +181,47 @@ def _folder(path: Path | None, option: str, problems: list[Problem]) -> Path | N
     return path
 
 
-def _recipe(options: Options, shelf: LoraShelf | None, observer: Observer) -> Recipe | None:
+def _recipe(
+    options: Options, library: LoraLibrary | None, observer: Observer
+) -> InfotextRequest | None:
     """What ``--from-png`` says, with LoRAs by the names that they have here."""
-    from lorasmith.sampling.from_infotext import find_loras, recipe
+    from lorasmith.sampling.from_infotext import find_loras, request_of
     from lorasmith.sampling.infotext import require_infotext
 
     if options.from_png is None:
         return None
-    found = recipe(require_infotext(options.from_png), options.from_png, options.given)
+    found = request_of(require_infotext(options.from_png), options.from_png, options.given)
     for note in found.notes:
         observer(Notice("warning", f"{options.from_png.name}: {note}"))
-    if shelf is None:
+    if library is None:
         return found
-    prompt = find_loras(found.request.prompt, found.lora_hashes, shelf)
+    prompt = find_loras(found.request.prompt, found.lora_hashes, library)
     return replace(found, request=replace(found.request, prompt=prompt))
 
 
-def _with_recipe(options: Options, recipe: Recipe) -> Options:
+def _with_recipe(options: Options, request_of: InfotextRequest) -> Options:
     """The options, with what the picture says in place of defaults."""
     names = {"content": "masked_content", "blur": "mask_blur", "padding": "mask_padding"}
-    said: dict[str, Any] = {names[name]: value for name, value in recipe.masked.items()}
-    said["clip_skip"] = recipe.clip_skip
-    said["prediction"] = recipe.prediction
-    said["zero_terminal_snr"] = recipe.zero_terminal_snr
+    said: dict[str, Any] = {names[name]: value for name, value in request_of.masked.items()}
+    said["clip_skip"] = request_of.clip_skip
+    said["prediction"] = request_of.prediction
+    said["zero_terminal_snr"] = request_of.zero_terminal_snr
     return replace(options, **{k: v for k, v in said.items() if k not in options.given})
 
 
 def _base(
     prompt: str | None,
     options: Options,
-    recipe: Recipe | None,
+    request_of: InfotextRequest | None,
     size: tuple[int, int] | None,
-) -> PictureRequest:
+) -> ImageRequest:
     """The request that all pictures share: the recipe's, with what the command line says."""
-    from lorasmith.sampling.request import PictureRequest
+    from lorasmith.sampling.request import ImageRequest
 
-    base = recipe.request if recipe else PictureRequest("", seed=secrets.randbelow(2**32))
-    said = {name: getattr(options, name) for name in _PLAIN if not recipe or name in options.given}
+    base = request_of.request if request_of else ImageRequest("", seed=secrets.randbelow(2**32))
+    said = {
+        name: getattr(options, name) for name in _PLAIN if not request_of or name in options.given
+    }
     if "sampler" in said and "schedule" not in said:
         said["schedule"] = "automatic"
     if prompt is not None:
@@ -227,7 +233,7 @@ def _base(
         said["seed"] = 0
     if size is not None:
         said["width"], said["height"] = size
-    if recipe is None or any(name.startswith("hires") for name in options.given):
+    if request_of is None or any(name.startswith("hires") for name in options.given):
         said["hires"] = _hires(options, base.hires)
     return replace(base, inpaint=_inpaint(options), **said)
 
@@ -259,7 +265,7 @@ def _inpaint(options: Options) -> Inpaint | None:
 
 
 def _drawings(
-    prompt: str | None, options: Options, base: PictureRequest, observer: Observer
+    prompt: str | None, options: Options, base: ImageRequest, observer: Observer
 ) -> list[Drawing] | None:
     from lorasmith.sampling.from_dataset import (
         PLACE,
@@ -288,7 +294,7 @@ def _drawings(
 
 
 def _check(
-    requests: list[PictureRequest], shelf: LoraShelf | None, wildcards: Wildcards
+    requests: list[ImageRequest], library: LoraLibrary | None, wildcards: Wildcards
 ) -> list[Problem]:
     """Problems of the prompts, the settings and the LoRAs' names."""
     from lorasmith.prompts.lora_tags import take_tags
@@ -296,8 +302,8 @@ def _check(
 
     problems: list[Problem] = []
     # Most differ in their seeds alone, and the last one's is the largest.
-    distinct: dict[PictureRequest, PictureRequest] = {}
-    last: list[PictureRequest] = []
+    distinct: dict[ImageRequest, ImageRequest] = {}
+    last: list[ImageRequest] = []
     for request in requests:
         try:
             request = with_wildcards(request, wildcards)
@@ -308,8 +314,8 @@ def _check(
             last = [request]
     checked = [*distinct.values(), *last]
     problems += [problem for request in checked for problem in check_request(request)]
-    if shelf is not None:
-        problems += shelf.check(tag for each in distinct for tag in take_tags(each.prompt)[1])
+    if library is not None:
+        problems += library.check(tag for each in distinct for tag in take_tags(each.prompt)[1])
     return _under_options(dict.fromkeys(problems))
 
 
@@ -321,7 +327,7 @@ def _under_options(problems: Iterable[Problem]) -> list[Problem]:
     ]
 
 
-def _model(options: Options, recipe: Recipe | None) -> tuple[str, str | None]:
+def _model(options: Options, request_of: InfotextRequest | None) -> tuple[str, str | None]:
     """Base model and VAE.
 
     Raises:
@@ -330,13 +336,13 @@ def _model(options: Options, recipe: Recipe | None) -> tuple[str, str | None]:
     from lorasmith.formats.hashes import hash_file
     from lorasmith.sampling.from_infotext import find_model
 
-    if recipe is None or "model" in options.given or recipe.model == "demo":
+    if request_of is None or "model" in options.given or request_of.model == "demo":
         return options.model, options.vae
     problems: list[Problem] = []
     folder = _folder(options.model_dir, "--model-dir", problems)
     if problems:
         raise UserError(problems)
-    named = f'"{recipe.model}"' if recipe.model else "a model that it does not name"
+    named = f'"{request_of.model}"' if request_of.model else "a model that it does not name"
     if folder is None:
         hint = "give it with --model, or its folder with --model-dir"
         raise UserError.of("--model", f"the picture was made with {named}", hint)
@@ -345,11 +351,13 @@ def _model(options: Options, recipe: Recipe | None) -> tuple[str, str | None]:
         hashes = hash_file(path)
         return hashes.autov1, hashes.autov2
 
-    found = find_model(recipe.model, recipe.model_hash, folder, hashes_of)
+    found = find_model(request_of.model, request_of.model_hash, folder, hashes_of)
     if found is None:
         what = f"{folder} has no model {named}, nor one of its hash"
         raise UserError.of("--model-dir", what, "give another with --model")
-    vae = find_model(recipe.vae, "", folder, hashes_of) if recipe.vae not in _NO_VAE else None
+    vae = (
+        find_model(request_of.vae, "", folder, hashes_of) if request_of.vae not in _NO_VAE else None
+    )
     return str(found), options.vae or (str(vae) if vae else None)
 
 

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from lorasmith.cli.generate_options import Options
     from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.prompts.wildcards import Wildcards
-    from lorasmith.sampling.embeddings import EmbeddingShelf
+    from lorasmith.sampling.embeddings import EmbeddingLibrary
     from lorasmith.sampling.from_dataset import Drawing
-    from lorasmith.sampling.generate import GeneratedPicture
+    from lorasmith.sampling.generate import GeneratedImage
     from lorasmith.sampling.infotext import Infotext
-    from lorasmith.sampling.lora_library import LoraShelf
-    from lorasmith.sampling.request import PictureRequest
+    from lorasmith.sampling.lora_library import LoraLibrary
+    from lorasmith.sampling.request import ImageRequest
     from lorasmith.training.monitoring.observers import Terminal
 
 _NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
@@ -44,10 +44,10 @@ class Work:
         random_seed: the first seed, where the user gave none.
     """
 
-    requests: list[PictureRequest]
+    requests: list[ImageRequest]
     drawings: list[Drawing] | None
-    loras: LoraShelf
-    embeddings: EmbeddingShelf
+    loras: LoraLibrary
+    embeddings: EmbeddingLibrary
     wildcards: Wildcards
     source: tuple[str, str | None]
     options: Options
@@ -125,7 +125,7 @@ def _load(work: Work) -> DiffusionModel:
 
 def _pictures(
     work: Work, model: DiffusionModel, hint: list[int], terminal: Terminal, controls: Controls
-) -> Iterator[tuple[int, GeneratedPicture]]:
+) -> Iterator[tuple[int, GeneratedImage]]:
     from lorasmith.sampling.generate import generate
 
     for picture in generate(
@@ -151,7 +151,7 @@ def _model_hash(work: Work) -> Iterator[Future[str]]:
 
 
 def _info(
-    work: Work, picture: GeneratedPicture, model_hash: Future[str], lora_hashes: dict[str, str]
+    work: Work, picture: GeneratedImage, model_hash: Future[str], lora_hashes: dict[str, str]
 ) -> Infotext:
     """What the picture says of itself; waits for the model's hash."""
     from lorasmith.sampling.infotext import describe
@@ -170,7 +170,7 @@ def _info(
     )
 
 
-def _lora_hashes(work: Work, picture: GeneratedPicture) -> dict[str, str]:
+def _lora_hashes(work: Work, picture: GeneratedImage) -> dict[str, str]:
     """The hashes that web UIs know LoRAs by, by the names in the prompt."""
     from lorasmith.prompts.lora_tags import take_tags
     from lorasmith.sampling.lora_library import short_hash
@@ -183,7 +183,7 @@ def _lora_hashes(work: Work, picture: GeneratedPicture) -> dict[str, str]:
 
 
 def _writing(
-    work: Work, index: int, picture: GeneratedPicture, info: Callable[[], Infotext]
+    work: Work, index: int, picture: GeneratedImage, info: Callable[[], Infotext]
 ) -> tuple[Callable[[], None], Path]:
     """What writes the picture, and where; the place is taken from now on."""
     if work.drawings is not None:
@@ -195,7 +195,7 @@ def _writing(
 
 
 def _write_captioned(
-    drawing: Drawing, from_file: bool, picture: GeneratedPicture, info: Callable[[], Infotext]
+    drawing: Drawing, from_file: bool, picture: GeneratedImage, info: Callable[[], Infotext]
 ) -> None:
     from lorasmith.sampling.from_dataset import caption_of
     from lorasmith.sampling.infotext import save_picture
@@ -209,7 +209,7 @@ def _write_captioned(
     save_picture(drawing.path, picture.image, text)
 
 
-def _write_numbered(path: Path, picture: GeneratedPicture, info: Callable[[], Infotext]) -> None:
+def _write_numbered(path: Path, picture: GeneratedImage, info: Callable[[], Infotext]) -> None:
     from lorasmith.sampling.infotext import save_picture
 
     try:

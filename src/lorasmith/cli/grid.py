@@ -21,7 +21,7 @@ from lorasmith.core.run_paths import DEFAULT_OUTPUT, lora_folder, runs_at
 if TYPE_CHECKING:
     import torch
 
-    from lorasmith.grids.axes import Setup, Sources
+    from lorasmith.grids.axes import CellSpec, Sources
     from lorasmith.grids.plan import Grid
     from lorasmith.grids.run import Report
     from lorasmith.models.diffusion_model import DiffusionModel
@@ -109,8 +109,8 @@ def _work(prompt: str | None, options: GridOptions, terminal: Terminal) -> Work:
     grid, place = None, None
     if sources is not None and base is not None:
         grid = attempt(problems, functools.partial(_lay_out, base, sides, sources))
-        setups = [cell.setup for cell in grid.cells] if grid else [base]
-        place = attempt(problems, functools.partial(_place, setups, run, options))
+        specs = [cell.spec for cell in grid.cells] if grid else [base]
+        place = attempt(problems, functools.partial(_place, specs, run, options))
     found = check_folder(out)
     problems += found
     if not found:
@@ -133,8 +133,8 @@ def _sources(options: GridOptions, terminal: Terminal) -> Sources:
     """
     from lorasmith.grids.axes import Sources
     from lorasmith.prompts.wildcards import Wildcards
-    from lorasmith.sampling.embeddings import EmbeddingShelf
-    from lorasmith.sampling.lora_library import LoraShelf
+    from lorasmith.sampling.embeddings import EmbeddingLibrary
+    from lorasmith.sampling.lora_library import LoraLibrary
 
     lora_dir = options.lora_dir and lora_folder(options.lora_dir)
     folders = {
@@ -152,8 +152,8 @@ def _sources(options: GridOptions, terminal: Terminal) -> Sources:
     usual = DEFAULT_OUTPUT if DEFAULT_OUTPUT.is_dir() else None
     folder = lora_dir or usual
     return Sources(
-        LoraShelf(folder, observer=terminal),
-        EmbeddingShelf(options.embedding_dir, observer=terminal),
+        LoraLibrary(folder, observer=terminal),
+        EmbeddingLibrary(options.embedding_dir, observer=terminal),
         Wildcards(options.wildcard_dir),
         [folder] if folder else [],
     )
@@ -181,23 +181,23 @@ def _run_words(folder: Path, prompt: str | None) -> RunWords | None:
 
 
 def _vary_the_prompt(sides: Iterable[str]) -> bool:
-    from lorasmith.grids.axis_types import kind_of
+    from lorasmith.grids.axis_types import axis_type_of
 
-    kinds = [kind_of(text) for text in sides]
+    kinds = [axis_type_of(text) for text in sides]
     return any(kind is not None and kind.name == "prompt" for kind in kinds)
 
 
-def _base(prompt: str | None, run: RunWords | None, options: GridOptions) -> Setup:
+def _base(prompt: str | None, run: RunWords | None, options: GridOptions) -> CellSpec:
     """What the axes vary: the run's own words, or the defaults, under the options that are given.
 
     Raises:
         UserError: a size cannot be read.
     """
-    from lorasmith.grids.axes import Setup
+    from lorasmith.grids.axes import CellSpec
     from lorasmith.grids.axis_types import parse_size
-    from lorasmith.sampling.request import PictureRequest
+    from lorasmith.sampling.request import ImageRequest
 
-    request = run.request if run else PictureRequest(prompt or "")
+    request = run.request if run else ImageRequest(prompt or "")
     said = {name: value for name in _PLAIN if (value := getattr(options, name)) is not None}
     if "sampler" in said and "schedule" not in said:
         said["schedule"] = "automatic"
@@ -210,7 +210,7 @@ def _base(prompt: str | None, run: RunWords | None, options: GridOptions) -> Set
     model = options.model or (run.model if run else "demo")
     # A run's VAE goes with its model.
     own = run.vae if run and not options.model else None
-    return Setup(request, model, options.vae or own)
+    return CellSpec(request, model, options.vae or own)
 
 
 def _hires(options: GridOptions) -> Hires | None:
@@ -230,7 +230,7 @@ def _hires(options: GridOptions) -> Hires | None:
     return None
 
 
-def _lay_out(base: Setup, sides: dict[str, str], sources: Sources) -> Grid:
+def _lay_out(base: CellSpec, sides: dict[str, str], sources: Sources) -> Grid:
     from lorasmith.grids.axis_types import parse_axis
     from lorasmith.grids.plan import lay_out
     from lorasmith.training.setup.preflight import attempt
@@ -247,7 +247,7 @@ def _lay_out(base: Setup, sides: dict[str, str], sources: Sources) -> Grid:
     return grid
 
 
-def _place(setups: Sequence[Setup], run: RunWords | None, options: GridOptions) -> Place:
+def _place(specs: Sequence[CellSpec], run: RunWords | None, options: GridOptions) -> Place:
     """From the headers of the models.
 
     Raises:
@@ -263,12 +263,12 @@ def _place(setups: Sequence[Setup], run: RunWords | None, options: GridOptions) 
     prediction = options.prediction or (run.prediction if run else "auto")
     device = attempt(problems, lambda: choose_device(options.device))
     dtypes: dict[str, torch.dtype] = {}
-    for model, vae in dict.fromkeys((setup.model, setup.vae) for setup in setups):
+    for model, vae in dict.fromkeys((spec.model, spec.vae) for spec in specs):
         opened = functools.partial(read_architecture, model, vae=vae, prediction=prediction)
         architecture = attempt(problems, opened)
         if architecture is None or device is None:
             continue
-        for skip in {s.request.clip_skip or 1 for s in setups if s.model == model}:
+        for skip in {s.request.clip_skip or 1 for s in specs if s.model == model}:
             attempt(problems, functools.partial(check_clip_skip, architecture, skip, "clip_skip"))
         weights = unet_weights(architecture.unet)
         choice = functools.partial(choose_precision, options.precision, device, weights)
@@ -305,7 +305,7 @@ def _draw(work: Work, terminal: Terminal) -> Report:
         exchange_vae, prediction=place.prediction, zero_terminal_snr=place.zero_terminal_snr
     )
     identity = Identity(
-        sources.shelf,
+        sources.library,
         {model: str(dtype) for model, dtype in place.dtypes.items()},
         [folder for folder in (work.options.embedding_dir, work.options.wildcard_dir) if folder],
         prediction=place.prediction,

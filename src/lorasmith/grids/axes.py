@@ -8,13 +8,13 @@ from pathlib import Path
 
 from lorasmith.grids.tag_edits import LoraEdit, edit_prompt
 from lorasmith.prompts.wildcards import Wildcards
-from lorasmith.sampling.embeddings import EmbeddingShelf
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.embeddings import EmbeddingLibrary
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import ImageRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class CellSpec:
     """Everything that one picture of a grid is made from.
 
     Args:
@@ -23,21 +23,21 @@ class Setup:
         edits: of LoRA tags, with the names that they are for, "" where there is but one.
     """
 
-    request: PictureRequest
+    request: ImageRequest
     model: str = "demo"
     vae: str | None = None
     edits: tuple[tuple[str, LoraEdit], ...] = ()
 
-    def asking(self, **fields: object) -> Setup:
+    def asking(self, **fields: object) -> CellSpec:
         """With other fields of the request."""
         return replace(self, request=replace(self.request, **fields))  # type: ignore[arg-type]
 
-    def editing(self, target: str, edit: LoraEdit) -> Setup:
+    def editing(self, target: str, edit: LoraEdit) -> CellSpec:
         before = dict(self.edits)
         before[target] = before.get(target, LoraEdit()).then(edit)
         return replace(self, edits=tuple(before.items()))
 
-    def finished(self, relatives: Sequence[str] = ()) -> Setup:
+    def finished(self, relatives: Sequence[str] = ()) -> CellSpec:
         """With the edits made to the prompt.
 
         Raises:
@@ -54,7 +54,7 @@ class Value:
     """A place on an axis: what stands above it, and what it does."""
 
     label: str
-    apply: Callable[[Setup], Setup]
+    apply: Callable[[CellSpec], CellSpec]
 
 
 @dataclass(slots=True)
@@ -62,21 +62,21 @@ class Sources:
     """Where prompts and axes find what they name.
 
     Args:
-        shelf: LoRAs by name; files that axes find elsewhere are added to it.
+        library: LoRAs by name; files that axes find elsewhere are added to it.
         embeddings, wildcards: of the prompts.
         folders: where a run may lie that is named without its folder.
         relatives: names of LoRAs that belong together: a run's snapshots.
     """
 
-    shelf: LoraShelf
-    embeddings: EmbeddingShelf = field(default_factory=EmbeddingShelf)
+    library: LoraLibrary
+    embeddings: EmbeddingLibrary = field(default_factory=EmbeddingLibrary)
     wildcards: Wildcards = field(default_factory=Wildcards)
     folders: Sequence[Path] = ()
     relatives: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class AxisType:
     """What one kind of axis is.
 
     Args:
@@ -113,7 +113,7 @@ class Axis:
     """
 
     option: str
-    kind: Kind | None
+    kind: AxisType | None
     values: tuple[Value, ...]
     target: str = ""
 
@@ -127,4 +127,4 @@ class Axis:
         return self.kind.order if self.kind else 0
 
 
-NO_AXIS = Axis("", None, (Value("", lambda setup: setup),))
+NO_AXIS = Axis("", None, (Value("", lambda spec: spec),))

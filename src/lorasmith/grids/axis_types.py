@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import user_path
-from lorasmith.grids.axes import Axis, Kind, Setup, Sources, Value
+from lorasmith.grids.axes import Axis, AxisType, CellSpec, Sources, Value
 from lorasmith.grids.snapshots import (
     Snapshot,
     choose,
@@ -43,11 +43,11 @@ def parse_axis(option: str, text: str, sources: Sources) -> Axis:
     """
     name, equals, listed = text.partition("=")
     name, _, target = (part.strip() for part in name.partition("@"))
-    kind = kind_of(text)
+    kind = axis_type_of(text)
     if kind is None:
         near = get_close_matches(_plain(name), _BY_NAME, n=1)
         hint = f"did you mean {_BY_NAME[near[0]].name}? " if near else ""
-        known = ", ".join(kind.name for kind in KINDS)
+        known = ", ".join(kind.name for kind in AXIS_TYPES)
         raise PromptError.of(option, f'there is no axis "{name}"', f"{hint}there are {known}")
     where = f"{option} {kind.name}"
     example = f'write it as in {option} "{kind.name}={kind.example}"'
@@ -70,7 +70,7 @@ def parse_axis(option: str, text: str, sources: Sources) -> Axis:
     )
 
 
-def kind_of(text: str) -> Kind | None:
+def axis_type_of(text: str) -> AxisType | None:
     """What ``AXIS@NAME=VALUES`` varies; None where no axis is called so."""
     return _BY_NAME.get(_plain(text.partition("=")[0].partition("@")[0]))
 
@@ -95,11 +95,11 @@ def _numbers(items: list[str], *, whole: bool) -> Iterator[int | float]:
 
 
 def _asking(label: str, **fields: object) -> Value:
-    return Value(label, lambda setup: setup.asking(**fields))
+    return Value(label, lambda spec: spec.asking(**fields))
 
 
 def _editing(label: str, target: str, edit: LoraEdit) -> Value:
-    return Value(label, lambda setup: setup.editing(target, edit))
+    return Value(label, lambda spec: spec.editing(target, edit))
 
 
 def _seeds(items: list[str], target: str, sources: Sources) -> list[Value]:
@@ -147,15 +147,15 @@ def _schedules(items: list[str], target: str, sources: Sources) -> list[Value]:
 
 def _denoises(items: list[str], target: str, sources: Sources) -> list[Value]:
     def denoising(share: float) -> Value:
-        def apply(setup: Setup) -> Setup:
-            request = setup.request
+        def apply(spec: CellSpec) -> CellSpec:
+            request = spec.request
             if request.hires is not None:
-                return setup.asking(hires=replace(request.hires, denoise=share))
+                return spec.asking(hires=replace(request.hires, denoise=share))
             if request.init is None:
                 raise PromptError.of(
                     "Denoising", "there is no picture to begin with", "add --init or --hires"
                 )
-            return setup.asking(denoise=share)
+            return spec.asking(denoise=share)
 
         return Value(f"{share:g}", apply)
 
@@ -164,7 +164,7 @@ def _denoises(items: list[str], target: str, sources: Sources) -> list[Value]:
 
 def _models(items: list[str], target: str, sources: Sources) -> list[Value]:
     def drawn_by(model: str) -> Value:
-        return Value(_file_label(model), lambda setup: replace(setup, model=model))
+        return Value(_file_label(model), lambda spec: replace(spec, model=model))
 
     return _labelled(items, drawn_by)
 
@@ -173,7 +173,7 @@ def _vaes(items: list[str], target: str, sources: Sources) -> list[Value]:
     def decoded_by(item: str) -> Value:
         vae = None if item.lower() in OWN else item
         label = "own" if vae is None else _file_label(item)
-        return Value(label, lambda setup: replace(setup, vae=vae))
+        return Value(label, lambda spec: replace(spec, vae=vae))
 
     return _labelled(items, decoded_by)
 
@@ -207,15 +207,15 @@ def _replacements(items: list[str], target: str, sources: Sources) -> list[Value
     searched = items[0]
 
     def replacing(text: str) -> Value:
-        def apply(setup: Setup) -> Setup:
-            request = setup.request
+        def apply(spec: CellSpec) -> CellSpec:
+            request = spec.request
             if searched not in request.prompt and searched not in request.negative:
                 raise PromptError.of(
                     "Prompt S/R",
                     f'"{searched}" is neither in the prompt nor in the negative prompt',
                     "the first value is the text that is replaced; capitals matter",
                 )
-            return setup.asking(
+            return spec.asking(
                 prompt=request.prompt.replace(searched, text),
                 negative=request.negative.replace(searched, text),
             )
@@ -248,9 +248,9 @@ def _loras(items: list[str], target: str, sources: Sources) -> list[Value]:
         if item.lower() in NOTHING:
             edit = LoraEdit(removed=True)
         elif path.is_file():
-            edit = LoraEdit(name=sources.shelf.add(path))
+            edit = LoraEdit(name=sources.library.add(path))
         else:
-            sources.shelf.find(item)
+            sources.library.find(item)
             edit = LoraEdit(name=item)
         values.append(_editing(edit.name or "no LoRA", target, edit))
     return values
@@ -276,45 +276,120 @@ def _epochs(items: list[str], target: str, sources: Sources) -> list[Value]:
             label = f"{_file_label(run)} {label}"
         edit = LoraEdit(removed=True)
         if snapshot.path is not None:
-            edit = LoraEdit(name=sources.shelf.add(snapshot.path))
+            edit = LoraEdit(name=sources.library.add(snapshot.path))
         values.append(_editing(label, target, edit))
     return values
 
 
-KINDS: tuple[Kind, ...] = (
-    Kind("prompt", "Prompt", (), _prompts, "prompt", '"a cat","a dog, asleep"', order=0),
-    Kind("negative", "Negative prompt", ("negative prompt",), _negatives, "negative", "none,blurry",
-         order=0),
-    Kind("sr", "Prompt S/R", ("prompt sr", "S/R"), _replacements, "", "cat,dog,bird", order=1),
-    Kind("lora", "LoRA", ("lora name",), _loras, "lora", "cat-v1,cat-v2,none", tag=True),
-    Kind("epoch", "Epoch", ("epochs", "snapshot", "snapshots"), _epochs, "lora", "runs/cat:1-15",
-         tag=True),
-    Kind("strength", "LoRA strength", ("strengths", "weight", "lora strength"),
-         _strengths(lambda s: LoraEdit(unet=s, text_encoder=s)), "unet te", "0.6,0.8,1", tag=True),
-    Kind("unet", "UNet strength", ("unet strength",), _strengths(lambda s: LoraEdit(unet=s)),
-         "unet", "0.6,0.8,1", tag=True),
-    Kind("te", "Text encoder strength", ("te strength", "text encoder", "text encoder strength"),
-         _strengths(lambda s: LoraEdit(text_encoder=s)), "te", "0,0.5,1", tag=True),
-    Kind("lbw", "Block weights", ("block weights", "lwb", "blocks"), _blocks, "lbw",
-         "ALL,INS,OUTALL", tag=True),
-    Kind("seed", "Seed", ("seeds",), _seeds, "seed", "1-4"),
-    Kind("steps", "Steps", ("sampling steps",), _requested("steps", whole=True), "steps", "10,20"),
-    Kind("cfg", "CFG scale", ("cfg scale", "guidance"), _requested("cfg", whole=False), "cfg",
-         "3-9 (+2)"),
-    Kind("sampler", "Sampler", ("samplers", "sampling method"), _samplers, "sampler",
-         "ddim,euler_a"),
-    Kind("size", "Size", ("sizes", "resolution"), _sizes, "size", "512x512,512x768"),
-    Kind("schedule", "Schedule", ("schedules", "schedule type", "scheduler"), _schedules,
-         "schedule", "karras,exponential"),
-    Kind("clip skip", "Clip skip", (), _requested("clip_skip", whole=True), "clip skip", "1,2"),
-    Kind("denoise", "Denoising", ("denoising", "denoising strength"), _denoises, "denoise",
-         "0.3-0.7 (+0.1)"),
-    Kind("cfg rescale", "CFG rescale", ("rescale",), _requested("cfg_rescale", whole=False),
-         "cfg rescale", "0,0.7"),
-    Kind("eta", "Eta", (), _requested("eta", whole=False), "eta", "0,0.5,1"),
-    Kind("checkpoint", "Checkpoint", ("checkpoint name", "model", "models", "checkpoints"), _models,
-         "model", "sd15.safetensors,other.safetensors"),
-    Kind("vae", "VAE", (), _vaes, "vae", "own,other.vae.safetensors"),
-)  # fmt: skip
+AXIS_TYPES: tuple[AxisType, ...] = (
+    AxisType("prompt", "Prompt", (), _prompts, "prompt", '"a cat","a dog, asleep"', order=0),
+    AxisType(
+        "negative",
+        "Negative prompt",
+        ("negative prompt",),
+        _negatives,
+        "negative",
+        "none,blurry",
+        order=0,
+    ),
+    AxisType("sr", "Prompt S/R", ("prompt sr", "S/R"), _replacements, "", "cat,dog,bird", order=1),
+    AxisType("lora", "LoRA", ("lora name",), _loras, "lora", "cat-v1,cat-v2,none", tag=True),
+    AxisType(
+        "epoch",
+        "Epoch",
+        ("epochs", "snapshot", "snapshots"),
+        _epochs,
+        "lora",
+        "runs/cat:1-15",
+        tag=True,
+    ),
+    AxisType(
+        "strength",
+        "LoRA strength",
+        ("strengths", "weight", "lora strength"),
+        _strengths(lambda s: LoraEdit(unet=s, text_encoder=s)),
+        "unet te",
+        "0.6,0.8,1",
+        tag=True,
+    ),
+    AxisType(
+        "unet",
+        "UNet strength",
+        ("unet strength",),
+        _strengths(lambda s: LoraEdit(unet=s)),
+        "unet",
+        "0.6,0.8,1",
+        tag=True,
+    ),
+    AxisType(
+        "te",
+        "Text encoder strength",
+        ("te strength", "text encoder", "text encoder strength"),
+        _strengths(lambda s: LoraEdit(text_encoder=s)),
+        "te",
+        "0,0.5,1",
+        tag=True,
+    ),
+    AxisType(
+        "lbw",
+        "Block weights",
+        ("block weights", "lwb", "blocks"),
+        _blocks,
+        "lbw",
+        "ALL,INS,OUTALL",
+        tag=True,
+    ),
+    AxisType("seed", "Seed", ("seeds",), _seeds, "seed", "1-4"),
+    AxisType(
+        "steps", "Steps", ("sampling steps",), _requested("steps", whole=True), "steps", "10,20"
+    ),
+    AxisType(
+        "cfg",
+        "CFG scale",
+        ("cfg scale", "guidance"),
+        _requested("cfg", whole=False),
+        "cfg",
+        "3-9 (+2)",
+    ),
+    AxisType(
+        "sampler", "Sampler", ("samplers", "sampling method"), _samplers, "sampler", "ddim,euler_a"
+    ),
+    AxisType("size", "Size", ("sizes", "resolution"), _sizes, "size", "512x512,512x768"),
+    AxisType(
+        "schedule",
+        "Schedule",
+        ("schedules", "schedule type", "scheduler"),
+        _schedules,
+        "schedule",
+        "karras,exponential",
+    ),
+    AxisType("clip skip", "Clip skip", (), _requested("clip_skip", whole=True), "clip skip", "1,2"),
+    AxisType(
+        "denoise",
+        "Denoising",
+        ("denoising", "denoising strength"),
+        _denoises,
+        "denoise",
+        "0.3-0.7 (+0.1)",
+    ),
+    AxisType(
+        "cfg rescale",
+        "CFG rescale",
+        ("rescale",),
+        _requested("cfg_rescale", whole=False),
+        "cfg rescale",
+        "0,0.7",
+    ),
+    AxisType("eta", "Eta", (), _requested("eta", whole=False), "eta", "0,0.5,1"),
+    AxisType(
+        "checkpoint",
+        "Checkpoint",
+        ("checkpoint name", "model", "models", "checkpoints"),
+        _models,
+        "model",
+        "sd15.safetensors,other.safetensors",
+    ),
+    AxisType("vae", "VAE", (), _vaes, "vae", "own,other.vae.safetensors"),
+)
 
-_BY_NAME = {_plain(name): kind for kind in KINDS for name in (kind.name, *kind.aliases)}
+_BY_NAME = {_plain(name): kind for kind in AXIS_TYPES for name in (kind.name, *kind.aliases)}

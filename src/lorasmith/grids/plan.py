@@ -16,12 +16,12 @@ from typing import Any
 
 from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import quick_fingerprint
-from lorasmith.grids.axes import NO_AXIS, Axis, Setup, Sources
+from lorasmith.grids.axes import NO_AXIS, Axis, CellSpec, Sources
 from lorasmith.models.open import locate
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.batching import check_request
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import ImageRequest
 
 MOST_CELLS = 10_000
 SIDES = ("x", "y", "z")
@@ -34,12 +34,12 @@ class Cell:
     Args:
         place: along x, y and z, from 0.
         labels: what stands at the axes there.
-        setup: what its picture is made from.
+        spec: what its picture is made from.
     """
 
     place: tuple[int, int, int]
     labels: tuple[str, ...]
-    setup: Setup
+    spec: CellSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class Grid:
     """
 
     axes: tuple[Axis, Axis, Axis]
-    base: Setup
+    base: CellSpec
     cells: tuple[Cell, ...]
 
 
-def lay_out(base: Setup, axes: Sequence[Axis], sources: Sources) -> Grid:
+def lay_out(base: CellSpec, axes: Sequence[Axis], sources: Sources) -> Grid:
     """All cells of the grid, with what is wrong with any of them.
 
     Args:
@@ -103,15 +103,15 @@ def _clashes(axes: Sequence[Axis]) -> list[Problem]:
 
 
 def _cell(
-    base: Setup, sides: Sequence[Axis], place: tuple[int, int, int], sources: Sources
+    base: CellSpec, sides: Sequence[Axis], place: tuple[int, int, int], sources: Sources
 ) -> Cell:
     values = [side.values[n] for side, n in zip(sides, place, strict=True)]
-    setup = base
+    spec = base
     in_order = sorted(zip(sides, values, strict=True), key=lambda pair: pair[0].order)
     for _, value in in_order:
-        setup = value.apply(setup)
+        spec = value.apply(spec)
     labels = tuple(value.label for side, value in zip(sides, values, strict=True) if side.kind)
-    return Cell(place, labels, setup.finished(sources.relatives))
+    return Cell(place, labels, spec.finished(sources.relatives))
 
 
 def _problems(cells: Iterable[Cell], axes: Sequence[Axis], sources: Sources) -> Iterable[Problem]:
@@ -124,11 +124,11 @@ def _problems(cells: Iterable[Cell], axes: Sequence[Axis], sources: Sources) -> 
     }
     prompts = set()
     for cell in cells:
-        for problem in check_request(cell.setup.request, sources.wildcards):
+        for problem in check_request(cell.spec.request, sources.wildcards):
             yield Problem(option.get(problem.where, problem.where), problem.what, problem.hint)
-        prompts.add(cell.setup.request.prompt)
+        prompts.add(cell.spec.request.prompt)
     tags = [tag for prompt in sorted(prompts) for tag in _tags(prompt)]
-    yield from sources.shelf.check(tags)
+    yield from sources.library.check(tags)
 
 
 def _tags(prompt: str) -> Sequence[Any]:
@@ -143,7 +143,7 @@ class Identity:
 
     def __init__(
         self,
-        shelf: LoraShelf,
+        library: LoraLibrary,
         precisions: Mapping[str, str],
         folders: Sequence[Path] = (),
         **read_as: object,
@@ -154,21 +154,21 @@ class Identity:
             folders: of what prompts may name beside LoRAs.
             read_as: what models are told of themselves.
         """
-        self._shelf, self._precisions = shelf, precisions
+        self._library, self._precisions = library, precisions
         self._others = {**read_as, "folders": [quick_fingerprint(folder) for folder in folders]}
         self._files: dict[str, str] = {}
 
-    def digest(self, setup: Setup) -> str:
+    def digest(self, spec: CellSpec) -> str:
         """12 hex digits of everything that the picture is made from, the files' content too."""
         parts = {
-            "request": _stated(setup.request),
-            "model": self._file(locate(setup.model)),
-            "vae": setup.vae and self._file(locate(setup.vae, vae=True)),
+            "request": _stated(spec.request),
+            "model": self._file(locate(spec.model)),
+            "vae": spec.vae and self._file(locate(spec.vae, vae=True)),
             "loras": {
-                tag.name: self._file(self._shelf.find(tag.name))
-                for tag in parse_prompt(setup.request.prompt).loras
+                tag.name: self._file(self._library.find(tag.name))
+                for tag in parse_prompt(spec.request.prompt).loras
             },
-            "precision": self._precisions[setup.model],
+            "precision": self._precisions[spec.model],
             **self._others,
         }
         text = json.dumps(parts, sort_keys=True, default=str)
@@ -180,7 +180,7 @@ class Identity:
         return self._files[str(path)]
 
 
-def _stated(request: PictureRequest) -> dict[str, Any]:
+def _stated(request: ImageRequest) -> dict[str, Any]:
     """What of a request is not the default, so that fields of later versions change no digest."""
     stated = {
         each.name: getattr(request, each.name)
@@ -197,7 +197,7 @@ def _stated(request: PictureRequest) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Switches:
+class SwapCost:
     """How often something had to be exchanged to draw the pictures in an order.
 
     Args:
@@ -211,23 +211,23 @@ class Switches:
     loras: int = 0
 
 
-def state(setup: Setup) -> tuple[str, str, tuple[str, ...]]:
+def state(spec: CellSpec) -> tuple[str, str, tuple[str, ...]]:
     """What has to be in place for a picture: model, VAE, LoRAs; in the order of their cost."""
-    loras = tuple(sorted(tag.name for tag in parse_prompt(setup.request.prompt).loras))
-    return setup.model, setup.vae or "", loras
+    loras = tuple(sorted(tag.name for tag in parse_prompt(spec.request.prompt).loras))
+    return spec.model, spec.vae or "", loras
 
 
-def work_order(setups: Iterable[Setup]) -> list[Setup]:
+def work_order(specs: Iterable[CellSpec]) -> list[CellSpec]:
     """The setups such that models change as seldom as can be, then VAEs, then LoRAs.
 
     Setups of one state stay together, and a VAE's LoRAs begin with those that are in place.
     Otherwise the order is that given.
     """
-    models: dict[str, dict[str, dict[tuple[str, ...], list[Setup]]]] = {}
-    for setup in setups:
-        model, vae, loras = state(setup)
-        models.setdefault(model, {}).setdefault(vae, {}).setdefault(loras, []).append(setup)
-    ordered: list[Setup] = []
+    models: dict[str, dict[str, dict[tuple[str, ...], list[CellSpec]]]] = {}
+    for spec in specs:
+        model, vae, loras = state(spec)
+        models.setdefault(model, {}).setdefault(vae, {}).setdefault(loras, []).append(spec)
+    ordered: list[CellSpec] = []
     for vaes in models.values():
         in_place: tuple[str, ...] | None = None
         groups = list(vaes.values())
@@ -237,19 +237,19 @@ def work_order(setups: Iterable[Setup]) -> list[Setup]:
             lasting = [n for n in names[1:] or names if n in following]
             if lasting:
                 names.sort(key=lambda loras: loras == lasting[-1])
-            ordered += [setup for loras in names for setup in group[loras]]
+            ordered += [spec for loras in names for spec in group[loras]]
             in_place = names[-1]
     return ordered
 
 
-def count_switches(setups: Sequence[Setup]) -> Switches:
+def count_switches(specs: Sequence[CellSpec]) -> SwapCost:
     """What drawing in this order exchanges."""
     models = vaes = loras = 0
     before: tuple[str, str, tuple[str, ...]] | None = None
-    for now in map(state, setups):
+    for now in map(state, specs):
         new_model = before is None or now[0] != before[0]
         models += new_model
         vaes += not new_model and before is not None and now[1] != before[1]
         loras += bool(now[2]) and (new_model or before is None or now[2] != before[2])
         before = now
-    return Switches(models, vaes, loras)
+    return SwapCost(models, vaes, loras)

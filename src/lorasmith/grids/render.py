@@ -13,21 +13,21 @@ from pathlib import Path
 
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.images import DECODER_ERRORS, open_image
-from lorasmith.grids.axes import Setup, Sources
+from lorasmith.grids.axes import CellSpec, Sources
 from lorasmith.grids.plan import (
     Cell,
     Grid,
     Identity,
-    Switches,
+    SwapCost,
     count_switches,
     work_order,
 )
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.prompts.parse import parse_prompt
-from lorasmith.sampling.generate import GeneratedPicture, generate
+from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.infotext import describe, save_picture
-from lorasmith.sampling.lora_library import LoraShelf, short_hash
+from lorasmith.sampling.lora_library import LoraLibrary, short_hash
 from lorasmith.sampling.model_name import model_hash, model_name
 
 CELLS = "cells"
@@ -99,19 +99,19 @@ class Work:
         kept: how many pictures were there already.
     """
 
-    order: tuple[Setup, ...]
-    switches: Switches
-    in_rows: Switches
-    digests: dict[Setup, str]
+    order: tuple[CellSpec, ...]
+    switches: SwapCost
+    in_rows: SwapCost
+    digests: dict[CellSpec, str]
     kept: int
 
 
 def plan_work(grid: Grid, folder: GridFolder, identity: Identity) -> Work:
     """Which pictures are missing, each once, and in what order they are best drawn."""
-    digests = {cell.setup: identity.digest(cell.setup) for cell in grid.cells}
-    once = {digest: setup for setup, digest in reversed(digests.items())}
-    distinct = [setup for setup, digest in digests.items() if once[digest] is setup]
-    missing = [setup for setup in distinct if folder.find(digests[setup]) is None]
+    digests = {cell.spec: identity.digest(cell.spec) for cell in grid.cells}
+    once = {digest: spec for spec, digest in reversed(digests.items())}
+    distinct = [spec for spec, digest in digests.items() if once[digest] is spec]
+    missing = [spec for spec in distinct if folder.find(digests[spec]) is None]
     order = work_order(missing)
     switches, in_rows = count_switches(order), count_switches(missing)
     return Work(tuple(order), switches, in_rows, digests, len(distinct) - len(missing))
@@ -133,14 +133,14 @@ def draw_cells(
         Stopped: on a stop request, between two steps.
         UserError: a model or LoRA is damaged or does not fit; pictures before it are kept.
     """
-    cells = {cell.setup: cell for cell in reversed(grid.cells)}
+    cells = {cell.spec: cell for cell in reversed(grid.cells)}
     kinds = tuple(axis.kind.name for axis in grid.axes if axis.kind)
     model: DiffusionModel | None = None
     loaded = ""
     with ThreadPoolExecutor(1) as pool:
-        hashes = _Hashes(sources.shelf, pool)
+        hashes = _Hashes(sources.library, pool)
         for (source, vae), same in itertools.groupby(work.order, lambda s: (s.model, s.vae)):
-            setups = list(same)
+            specs = list(same)
             if model is not None and source == loaded:
                 loader.exchange(model, source, vae)
             else:
@@ -148,11 +148,11 @@ def draw_cells(
                 gc.collect()
                 model, loaded = loader.load(source, vae), source
                 hashes.begin(source)
-            requests = [setup.request for setup in setups]
+            requests = [spec.request for spec in specs]
             pictures = generate(
                 model,
                 requests,
-                loras=sources.shelf,
+                loras=sources.library,
                 embeddings=sources.embeddings,
                 wildcards=sources.wildcards,
                 observer=observer,
@@ -160,12 +160,12 @@ def draw_cells(
             )
             with ImageWriter(model.device) as writer:
                 for picture in pictures:
-                    setup = setups[picture.index]
-                    digest = work.digests[setup]
-                    path = folder.new(cells[setup], kinds, digest)
+                    spec = specs[picture.index]
+                    digest = work.digests[spec]
+                    path = folder.new(cells[spec], kinds, digest)
                     loras = hashes.of_loras(picture.request.prompt)
                     writer.add(
-                        partial(_save, path, picture, setup, loader, hashes, loras),
+                        partial(_save, path, picture, spec, loader, hashes, loras),
                         partial(folder.add, digest, path),
                     )
 
@@ -173,8 +173,8 @@ def draw_cells(
 class _Hashes:
     """What web UIs know models and LoRAs by; a model's is computed while its pictures are drawn."""
 
-    def __init__(self, shelf: LoraShelf, pool: Executor) -> None:
-        self._shelf, self._pool = shelf, pool
+    def __init__(self, library: LoraLibrary, pool: Executor) -> None:
+        self._library, self._pool = library, pool
         self._models: dict[str, Future[str]] = {}
         self._loras: dict[str, str] = {}
 
@@ -189,23 +189,23 @@ class _Hashes:
         names = [tag.name for tag in parse_prompt(prompt).loras]
         for name in names:
             if name not in self._loras:
-                self._loras[name] = short_hash(self._shelf.find(name))
+                self._loras[name] = short_hash(self._library.find(name))
         return {name: self._loras[name] for name in names}
 
 
 def _save(
     path: Path,
-    picture: GeneratedPicture,
-    setup: Setup,
+    picture: GeneratedImage,
+    spec: CellSpec,
     loader: Loader,
     hashes: _Hashes,
     lora_hashes: dict[str, str],
 ) -> None:
     info = describe(
         picture.request,
-        model=model_name(setup.model),
-        model_hash=hashes.of_model(setup.model),
-        vae=Path(setup.vae).name if setup.vae else "",
+        model=model_name(spec.model),
+        model_hash=hashes.of_model(spec.model),
+        vae=Path(spec.vae).name if spec.vae else "",
         lora_hashes=lora_hashes,
         prediction=loader.prediction,
         zero_terminal_snr=loader.zero_terminal_snr,

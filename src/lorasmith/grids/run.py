@@ -20,7 +20,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import write_json
 from lorasmith.grids.axes import Sources
 from lorasmith.grids.html import write_page
-from lorasmith.grids.plan import Grid, Identity, Switches
+from lorasmith.grids.plan import Grid, Identity, SwapCost
 from lorasmith.grids.render import GridFolder, Loader, Work, draw_cells, plan_work
 from lorasmith.grids.sheet import draw_sheet, save_sheet
 
@@ -39,8 +39,8 @@ class Report:
 
     drawn: int
     kept: int
-    switches: Switches
-    in_rows: Switches
+    switches: SwapCost
+    in_rows: SwapCost
     seconds: float
 
 
@@ -85,7 +85,7 @@ def make_grid(
 
 
 def _show(grid: Grid, work: Work, files: GridFolder) -> None:
-    found = {cell.place: files.find(work.digests[cell.setup]) for cell in grid.cells}
+    found = {cell.place: files.find(work.digests[cell.spec]) for cell in grid.cells}
     pictures = {place: path for place, path in found.items() if path is not None}
     if not pictures:
         return
@@ -101,7 +101,7 @@ def _show(grid: Grid, work: Work, files: GridFolder) -> None:
         {
             "place": cell.place[: len(axes)],
             "labels": cell.labels,
-            "prompt": cell.setup.request.prompt,
+            "prompt": cell.spec.request.prompt,
         }
         | ({"file": path.relative_to(folder).as_posix()} if path else {})
         for cell in grid.cells

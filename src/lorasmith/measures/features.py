@@ -38,7 +38,7 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class ImageFeatures:
     """Features of pictures, float32 on the CPU.
 
     Args:
@@ -50,8 +50,8 @@ class Looks:
     content: Tensor
 
     @staticmethod
-    def cat(parts: Sequence[Looks]) -> Looks:
-        return Looks(
+    def cat(parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        return ImageFeatures(
             torch.cat([part.layout for part in parts]), torch.cat([part.content for part in parts])
         )
 
@@ -66,16 +66,16 @@ class Content(Protocol):
         ...
 
 
-class Eye:
+class FeatureExtractor:
     """Looks at pictures; no adapter may be attached meanwhile."""
 
     def __init__(self, model: DiffusionModel, content: Content) -> None:
         self._model, self._content = model, content
 
     @torch.inference_mode()
-    def look(self, pictures: Sequence[Image.Image]) -> Looks:
+    def look(self, pictures: Sequence[Image.Image]) -> ImageFeatures:
         """Features of pictures of any sizes."""
-        return Looks.cat([self._one(picture) for picture in pictures])
+        return ImageFeatures.cat([self._one(picture) for picture in pictures])
 
     @torch.inference_mode()
     def latents(self, picture: Image.Image) -> Tensor:
@@ -84,10 +84,10 @@ class Eye:
         levels = to_device(stacked([np.asarray(picture.convert("RGB"))], device), device)
         return self._model.encode_pictures(picture_tensor(levels))[0][0].cpu()
 
-    def _one(self, picture: Image.Image) -> Looks:
+    def _one(self, picture: Image.Image) -> ImageFeatures:
         latents = self.latents(picture)
         layout = F.adaptive_avg_pool2d(latents[None], GRID).flatten(1)
-        return Looks(layout, self._content(picture, latents)[None])
+        return ImageFeatures(layout, self._content(picture, latents)[None])
 
 
 class MiddleBlock:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lorasmith.prompts.schedule import NUMBER, When
+from lorasmith.prompts.schedule import NUMBER, StepMark
 from lorasmith.prompts.weights import Mark, Text
 
 # Edits within edits; a prompt has two or three. Python's own stack ends at some hundreds.
@@ -39,7 +39,7 @@ class Edit:
 
     before: Nodes
     after: Nodes
-    when: When
+    when: StepMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class _Parser:
         if not 1 <= len(dividers) <= 2:
             return None
         end = self._tokens[closing].start
-        when = When.parse(self._source[self._tokens[dividers[-1]].end : end])
+        when = StepMark.parse(self._source[self._tokens[dividers[-1]].end : end])
         if when is None:
             return None
         *before, after = self._parts(opening, dividers[:-1], dividers[-1], depth)

@@ -25,7 +25,7 @@ from difflib import get_close_matches
 from lorasmith.core.errors import Problem
 from lorasmith.core.text import number_hint
 from lorasmith.formats import block_weights
-from lorasmith.prompts.schedule import ALWAYS, StepRange, When
+from lorasmith.prompts.schedule import ALWAYS, StepMark, StepRange
 
 _TAG = re.compile(r"<([A-Za-z]\w*):([^<>]*)>")
 _LORA_KINDS = ("lora", "lyco")
@@ -188,8 +188,8 @@ class _TagReader:
         start, stop = (self._when(named.get(key, "")) for key in ("start", "stop"))
         return StepRange(start, stop)
 
-    def _when(self, text: str) -> When | None:
-        when = When.parse(text)
+    def _when(self, text: str) -> StepMark | None:
+        when = StepMark.parse(text)
         if text.strip() and when is None:
             self.complain(f'"{text}" is no step', _STEPS)
         return when

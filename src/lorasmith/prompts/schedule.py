@@ -13,7 +13,7 @@ _LONGEST = 12
 
 
 @dataclass(frozen=True, slots=True)
-class When:
+class StepMark:
     """After so many steps, or after a share of them.
 
     As in the web UI since 1.6: a number with a point in it is a share, one without is a count.
@@ -26,10 +26,10 @@ class When:
     written: str
 
     @staticmethod
-    def parse(text: str) -> When | None:
+    def parse(text: str) -> StepMark | None:
         """``None`` for what is no number of steps; white space around it does not matter."""
         text = text.strip()
-        return When(text) if len(text) <= _LONGEST and _WHEN.fullmatch(text) else None
+        return StepMark(text) if len(text) <= _LONGEST and _WHEN.fullmatch(text) else None
 
     @property
     def is_share(self) -> bool:
@@ -51,8 +51,8 @@ class When:
 class StepRange:
     """From after ``start`` steps until after ``stop``; ``None`` is the picture's begin or end."""
 
-    start: When | None = None
-    stop: When | None = None
+    start: StepMark | None = None
+    stop: StepMark | None = None
 
     def holds(self, step: int, total: int, before: int = 0) -> bool:
         """Whether the step with this number, 0 for the first, lies within."""

@@ -15,14 +15,14 @@ from lorasmith.prompts.parse import Prompt, parse_prompt
 from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.denoise import Pass, full_pass, partial_pass
-from lorasmith.sampling.guidance import Guided
+from lorasmith.sampling.guidance import PromptPair
 from lorasmith.sampling.img2img import check_pictures, init_size
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import MAX_SIZE, PictureRequest, check_values
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import MAX_SIZE, ImageRequest, check_values
 from lorasmith.sampling.samplers import find_sampler
 
 
-def check_request(request: PictureRequest, wildcards: Wildcards | None = None) -> list[Problem]:
+def check_request(request: ImageRequest, wildcards: Wildcards | None = None) -> list[Problem]:
     """Everything wrong with a request that can be seen without a model or a LoRA file."""
     texts = {"prompt": request.prompt, "negative": request.negative}
     odd = [
@@ -45,7 +45,7 @@ def check_request(request: PictureRequest, wildcards: Wildcards | None = None) -
     return problems
 
 
-def with_wildcards(request: PictureRequest, wildcards: Wildcards) -> PictureRequest:
+def with_wildcards(request: ImageRequest, wildcards: Wildcards) -> ImageRequest:
     """The request with what its prompts leave to chance drawn by its seed.
 
     Raises:
@@ -64,7 +64,7 @@ def _problems_of(check: Callable[[], object]) -> list[Problem]:
     return []
 
 
-def _check_sampler(request: PictureRequest) -> None:
+def _check_sampler(request: ImageRequest) -> None:
     sampler = find_sampler(request.sampler, request.schedule)
     if request.steps > sampler.max_steps:
         what = (
@@ -88,21 +88,21 @@ def _parse_negative(text: str) -> Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PreparedRequest:
     """A request, ready to run.
 
     Args:
         index: its place among the requests.
         request: with the size of the first pass, and what its prompts leave to chance drawn.
-        guidance_key: see :meth:`lorasmith.sampling.guidance.Guided.batch_key`.
+        guidance_key: see :meth:`lorasmith.sampling.guidance.PromptPair.batch_key`.
         width, height: of the first pass, px.
         final_size: of the last pass, px.
         passes: one, or two with hires fix.
     """
 
     index: int
-    request: PictureRequest
-    guided: Guided
+    request: ImageRequest
+    guided: PromptPair
     guidance_key: tuple[object, ...]
     width: int
     height: int
@@ -129,13 +129,13 @@ class Job:
         )
 
 
-def prepare(
+def prepare_requests(
     encoder: PromptEncoder,
-    requests: Sequence[PictureRequest],
-    shelf: LoraShelf,
+    requests: Sequence[ImageRequest],
+    library: LoraLibrary,
     wildcards: Wildcards,
     observer: Observer,
-) -> list[Job]:
+) -> list[PreparedRequest]:
     """Jobs of all requests; a prompt that many share is parsed and tokenized once.
 
     Raises:
@@ -154,7 +154,7 @@ def prepare(
     negatives = {
         text: _parse_negative(text) for text in dict.fromkeys(r.negative for r in requests)
     }
-    problems = shelf.check(tag for prompt in prompts.values() for tag in prompt.loras)
+    problems = library.check(tag for prompt in prompts.values() for tag in prompt.loras)
     if problems:
         raise PromptError(problems)
     for note in dict.fromkeys(note for prompt in prompts.values() for note in prompt.notes):
@@ -162,9 +162,9 @@ def prepare(
     jobs = []
     for index, request in enumerate(requests):
         width, height = fitting_size(model, request)
-        guided = Guided(prompts[request.prompt], negatives[request.negative], request.cfg)
+        guided = PromptPair(prompts[request.prompt], negatives[request.negative], request.cfg)
         jobs.append(
-            Job(
+            PreparedRequest(
                 index,
                 replace(request, width=width, height=height),
                 guided,
@@ -179,7 +179,7 @@ def prepare(
     return jobs
 
 
-def passes_of(request: PictureRequest) -> tuple[Pass, ...]:
+def passes_of(request: ImageRequest) -> tuple[Pass, ...]:
     """The passes that make the picture."""
     sampler = find_sampler(request.sampler, request.schedule)
     share = 1.0 if request.init is None else request.denoise
@@ -190,7 +190,7 @@ def passes_of(request: PictureRequest) -> tuple[Pass, ...]:
     return first, full_pass(sampler, steps, request.hires.denoise, request.eta)
 
 
-def fitting_size(model: DiffusionModel, request: PictureRequest) -> tuple[int, int]:
+def fitting_size(model: DiffusionModel, request: ImageRequest) -> tuple[int, int]:
     """Width and height in pixels: the request's, else its picture's, else the model's own,
     rounded to the nearest that the model can do."""
     native = model.architecture.native_resolution
@@ -199,7 +199,7 @@ def fitting_size(model: DiffusionModel, request: PictureRequest) -> tuple[int, i
 
 
 def _final_size(
-    model: DiffusionModel, request: PictureRequest, width: int, height: int
+    model: DiffusionModel, request: ImageRequest, width: int, height: int
 ) -> tuple[int, int]:
     """Of the last pass.
 
@@ -222,8 +222,8 @@ def _rounded(model: DiffusionModel, width: float, height: float) -> tuple[int, i
 
 def _say_rounding(
     model: DiffusionModel,
-    requests: Sequence[PictureRequest],
-    jobs: Sequence[Job],
+    requests: Sequence[ImageRequest],
+    jobs: Sequence[PreparedRequest],
     observer: Observer,
 ) -> None:
     said = set()

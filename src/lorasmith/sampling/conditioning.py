@@ -20,7 +20,7 @@ from torch import Tensor
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.tokenizer import BOS, EOS, ROW, token_ids
 from lorasmith.prompts.weights import Sections
-from lorasmith.sampling.embeddings import Embedding, EmbeddingShelf
+from lorasmith.sampling.embeddings import Embedding, EmbeddingLibrary
 from lorasmith.tensors.transfer import to_device
 
 # How far back from a full chunk's end a comma may lie for the cut to be made there: the web UI's
@@ -79,12 +79,12 @@ class PromptEncoder:
     def __init__(
         self,
         model: DiffusionModel,
-        embeddings: EmbeddingShelf | None = None,
+        embeddings: EmbeddingLibrary | None = None,
         *,
         comma_reach: int = COMMA_REACH,
     ) -> None:
         self.model = model
-        self._embeddings = embeddings or EmbeddingShelf()
+        self._embeddings = embeddings or EmbeddingLibrary()
         self._comma_reach = comma_reach
         self._chunks: dict[Sections, tuple[Chunk, ...]] = {}
         self._states: OrderedDict[Hashable, tuple[Tensor, Tensor | None]] = OrderedDict()

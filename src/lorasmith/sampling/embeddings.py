@@ -49,7 +49,7 @@ class Embedding:
         return len(next(iter(self.vectors.values())))
 
 
-class EmbeddingShelf:
+class EmbeddingLibrary:
     """The embeddings of a folder and its sub-folders, by their files' names without extension.
 
     Args:

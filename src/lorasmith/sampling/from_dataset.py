@@ -17,7 +17,7 @@ from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.layout import FolderSpec, find_folders
 from lorasmith.data.scan import Picture, scan
 from lorasmith.prompts.lora_tags import take_tags
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 
 # Where the caption goes in a prompt that is given for all.
 PLACE = "{caption}"
@@ -46,7 +46,7 @@ class Drawing:
         caption: what a training is told.
     """
 
-    request: PictureRequest
+    request: ImageRequest
     path: Path
     caption: str
 
@@ -57,7 +57,7 @@ class Drawing:
 
 def drawings_of_dataset(
     folder: Path,
-    base: PictureRequest,
+    base: ImageRequest,
     out: Path,
     *,
     template: str = PLACE,
@@ -155,9 +155,7 @@ def shared_tags(drawings: Sequence[Drawing]) -> list[str]:
     return [tag for tag in first if all(tag in other for other in others)]
 
 
-def drawings_of_file(
-    path: Path, base: PictureRequest, out: Path, *, count: int = 1
-) -> list[Drawing]:
+def drawings_of_file(path: Path, base: ImageRequest, out: Path, *, count: int = 1) -> list[Drawing]:
     """One picture, or ``count``, for each line of a file of prompts.
 
     Blank lines and lines that begin with ``#`` do not count. sd-scripts' options at a line's end

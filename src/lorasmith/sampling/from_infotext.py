@@ -23,8 +23,8 @@ from lorasmith.sampling.infotext import (
     ZERO_SNR,
     Infotext,
 )
-from lorasmith.sampling.lora_library import LoraShelf, short_hash
-from lorasmith.sampling.request import UPSCALERS, Hires, PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary, short_hash
+from lorasmith.sampling.request import UPSCALERS, Hires, ImageRequest
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ _KNOWN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class InfotextRequest:
     """What a picture's text asks for.
 
     Args:
@@ -64,7 +64,7 @@ class Recipe:
         masked: fields of :class:`.Inpaint` but the mask, which the picture does not hold.
     """
 
-    request: PictureRequest
+    request: ImageRequest
     model: str = ""
     model_hash: str = ""
     vae: str = ""
@@ -76,7 +76,7 @@ class Recipe:
     masked: Mapping[str, Any] = field(default_factory=dict)
 
 
-def recipe(info: Infotext, where: object, given: Collection[str] = ()) -> Recipe:
+def request_of(info: Infotext, where: object, given: Collection[str] = ()) -> InfotextRequest:
     """The request that a text describes.
 
     Args:
@@ -93,7 +93,7 @@ def recipe(info: Infotext, where: object, given: Collection[str] = ()) -> Recipe
     hires = reader.hires(width, height)
     sampler, schedule = reader.sampler()
     rescale = reader.number("CFG Rescale phi", float, 0.0, "cfg_rescale")
-    request = PictureRequest(
+    request = ImageRequest(
         prompt,
         info.negative,
         seed=reader.number("Seed", int, 0, "seed"),
@@ -108,7 +108,7 @@ def recipe(info: Infotext, where: object, given: Collection[str] = ()) -> Recipe
         denoise=reader.number("Denoising strength", float, 0.6, "denoise", "hires_denoise"),
         hires=hires,
     )
-    found = Recipe(
+    found = InfotextRequest(
         request,
         info.settings.get("Model", ""),
         info.settings.get("Model hash", ""),
@@ -251,20 +251,20 @@ def _with_strengths_by_name(prompt: str) -> str:
     return prompt
 
 
-def find_loras(prompt: str, hashes: Mapping[str, str], shelf: LoraShelf) -> str:
+def find_loras(prompt: str, hashes: Mapping[str, str], library: LoraLibrary) -> str:
     """The prompt with the names that the shelf has for its LoRAs.
 
     A name that the shelf does not know is looked up by its hash, which reads every file.
     """
     tags = take_tags(prompt)[1]
-    lost = [tag for tag in tags if shelf.check([tag]) and tag.name in hashes]
+    lost = [tag for tag in tags if library.check([tag]) and tag.name in hashes]
     if not lost:
         return prompt
-    by_hash = {short_hash(path): path for path in shelf.files}
+    by_hash = {short_hash(path): path for path in library.files}
     for tag in lost:
         path = by_hash.get(hashes[tag.name].lower()[:12])
         if path is not None:
-            prompt = prompt.replace(tag.source, format_tag(replace(tag, name=shelf.add(path))))
+            prompt = prompt.replace(tag.source, format_tag(replace(tag, name=library.add(path))))
     return prompt
 
 

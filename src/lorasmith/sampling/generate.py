@@ -17,14 +17,14 @@ from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.prompts.wildcards import Wildcards
-from lorasmith.sampling.batching import Job, prepare
+from lorasmith.sampling.batching import PreparedRequest, prepare_requests
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.denoise import Guide, Start, denoise, rescaled
-from lorasmith.sampling.embeddings import EmbeddingShelf
-from lorasmith.sampling.guidance import GuidancePlan
+from lorasmith.sampling.embeddings import EmbeddingLibrary
+from lorasmith.sampling.guidance import GuidanceSchedule
 from lorasmith.sampling.img2img import Canvas, open_canvas
-from lorasmith.sampling.lora_library import AttachedLoras, LoraShelf
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.lora_library import AttachedLoras, LoraLibrary
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.sampling.upscale import enlarge
 from lorasmith.tensors.transfer import to_device
 
@@ -36,7 +36,7 @@ PIXELS_PER_DECODE = {"cpu": 512 * 512, "cuda": 2 * 512 * 512}
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratedPicture:
+class GeneratedImage:
     """A finished picture.
 
     Args:
@@ -46,7 +46,7 @@ class GeneratedPicture:
     """
 
     image: Image.Image
-    request: PictureRequest
+    request: ImageRequest
     index: int
 
     @property
@@ -56,15 +56,15 @@ class GeneratedPicture:
 
 def generate(
     model: DiffusionModel,
-    requests: Sequence[PictureRequest],
+    requests: Sequence[ImageRequest],
     *,
-    loras: LoraShelf | None = None,
-    embeddings: EmbeddingShelf | None = None,
+    loras: LoraLibrary | None = None,
+    embeddings: EmbeddingLibrary | None = None,
     wildcards: Wildcards | None = None,
     batch: int | None = None,
     observer: Observer = ignore,
     controls: Controls | None = None,
-) -> Iterator[GeneratedPicture]:
+) -> Iterator[GeneratedImage]:
     """Make the pictures, in batches; each is yielded as soon as it is done.
 
     Args:
@@ -80,15 +80,15 @@ def generate(
         LoraFileError: a LoRA is damaged or does not fit the model.
         Stopped: on a stop request, between two steps.
     """
-    shelf = loras or LoraShelf(None)
+    library = loras or LoraLibrary(None)
     encoder = PromptEncoder(model, embeddings)
-    jobs = prepare(encoder, requests, shelf, wildcards or Wildcards(), observer)
-    groups: dict[tuple[object, ...], list[Job]] = {}
+    jobs = prepare_requests(encoder, requests, library, wildcards or Wildcards(), observer)
+    groups: dict[tuple[object, ...], list[PreparedRequest]] = {}
     for job in jobs:
         groups.setdefault(job.batch_key, []).append(job)
     calls = sum(len(jobs) * _calls(model, jobs[0]) for jobs in groups.values())
     counter = _Counter(calls, observer, controls or Controls())
-    return _run(encoder, list(groups.values()), shelf, batch, counter)
+    return _run(encoder, list(groups.values()), library, batch, counter)
 
 
 class _Counter:
@@ -110,38 +110,41 @@ class _Counter:
         self._observer(Notice("warning", text))
 
 
-def _calls(model: DiffusionModel, job: Job) -> int:
+def _calls(model: DiffusionModel, job: PreparedRequest) -> int:
     """How often the denoiser is called for a picture."""
     return sum(each.calls(model.prediction) for each in job.passes)
 
 
 def _run(
     encoder: PromptEncoder,
-    groups: list[list[Job]],
-    shelf: LoraShelf,
+    groups: list[list[PreparedRequest]],
+    library: LoraLibrary,
     batch: int | None,
     counter: _Counter,
-) -> Iterator[GeneratedPicture]:
+) -> Iterator[GeneratedImage]:
     model = encoder.model
     for group in groups:
         size = batch or _batch_size(model, group[0])
         for start in range(0, len(group), size):
             jobs = group[start : start + size]
             # Attached for no longer than a batch: between two pictures the model is the caller's.
-            with shelf.attached(model, jobs[0].guided.prompt.loras) as attached:
+            with library.attached(model, jobs[0].guided.prompt.loras) as attached:
                 images = _draw(encoder, jobs, attached, counter)
             for job, image in zip(jobs, images, strict=True):
-                yield GeneratedPicture(image, job.request, job.index)
+                yield GeneratedImage(image, job.request, job.index)
 
 
-def _batch_size(model: DiffusionModel, job: Job) -> int:
+def _batch_size(model: DiffusionModel, job: PreparedRequest) -> int:
     cells = job.final_size[0] * job.final_size[1] // model.latent_factor**2
     return max(1, CELLS_PER_CALL.get(model.device.type, CELLS_PER_CALL["cuda"]) // cells)
 
 
 @torch.inference_mode()
 def _draw(
-    encoder: PromptEncoder, jobs: Sequence[Job], attached: AttachedLoras, counter: _Counter
+    encoder: PromptEncoder,
+    jobs: Sequence[PreparedRequest],
+    attached: AttachedLoras,
+    counter: _Counter,
 ) -> list[Image.Image]:
     """The pictures of jobs that share a batch key."""
     model, first = encoder.model, jobs[0]
@@ -167,7 +170,7 @@ def _draw(
     return [canvas.finish(image) for canvas, image in zip(canvases, images, strict=True)]
 
 
-def _warn_of_nan(jobs: Sequence[Job], latents: Tensor, counter: _Counter) -> None:
+def _warn_of_nan(jobs: Sequence[PreparedRequest], latents: Tensor, counter: _Counter) -> None:
     broken = ~latents.isfinite().flatten(1).all(1)
     for job, is_broken in zip(jobs, broken.tolist(), strict=True):
         if is_broken:
@@ -178,7 +181,7 @@ def _warn_of_nan(jobs: Sequence[Job], latents: Tensor, counter: _Counter) -> Non
             )
 
 
-def _canvases(jobs: Sequence[Job], factor: int) -> list[Canvas]:
+def _canvases(jobs: Sequence[PreparedRequest], factor: int) -> list[Canvas]:
     """The pictures to begin with, one object for each that several jobs share."""
     opened: dict[object, Canvas] = {}
     canvases = []
@@ -193,7 +196,7 @@ def _canvases(jobs: Sequence[Job], factor: int) -> list[Canvas]:
 
 def _guide(
     encoder: PromptEncoder,
-    jobs: Sequence[Job],
+    jobs: Sequence[PreparedRequest],
     number: int,
     attached: AttachedLoras,
     counter: _Counter,
@@ -201,7 +204,7 @@ def _guide(
     """What the prompts say in each step of a pass: the first, 0, or the second, 1."""
     first, model = jobs[0], encoder.model
     taken = [each.steps - each.skip for each in first.passes]
-    plan = GuidancePlan(
+    plan = GuidanceSchedule(
         encoder,
         [job.guided for job in jobs],
         size=first.final_size if number else (first.width, first.height),
@@ -224,7 +227,7 @@ def _guide(
 
 def _pass(
     model: DiffusionModel,
-    job: Job,
+    job: PreparedRequest,
     number: int,
     start: Start,
     guide: Guide,
@@ -242,7 +245,7 @@ def _pass(
 
 def _start(
     model: DiffusionModel,
-    jobs: Sequence[Job],
+    jobs: Sequence[PreparedRequest],
     canvases: Sequence[Canvas],
     generators: Sequence[torch.Generator],
 ) -> Start:

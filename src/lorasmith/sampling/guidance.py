@@ -25,7 +25,7 @@ Chunks = tuple[Chunk, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Guided:
+class PromptPair:
     """What one picture is guided by.
 
     Args:
@@ -70,7 +70,7 @@ class StepGuidance:
     negatives: int
 
 
-class GuidancePlan:
+class GuidanceSchedule:
     """What guides a batch through the steps of one pass.
 
     Args:
@@ -84,7 +84,7 @@ class GuidancePlan:
     def __init__(
         self,
         encoder: PromptEncoder,
-        pictures: Sequence[Guided],
+        pictures: Sequence[PromptPair],
         *,
         size: tuple[int, int],
         steps: int,

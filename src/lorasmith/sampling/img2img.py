@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lorasmith.core.errors import PromptError
 from lorasmith.data.images import load_picture, read_header
-from lorasmith.sampling.request import Inpaint, PictureRequest
+from lorasmith.sampling.request import ImageRequest, Inpaint
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower; px
 
@@ -48,7 +48,7 @@ class Canvas:
         return Image.composite(whole, self.under, self.seam)
 
 
-def init_size(request: PictureRequest) -> tuple[int, int] | None:
+def init_size(request: ImageRequest) -> tuple[int, int] | None:
     """The size that the picture to begin with asks for; ``None`` without one, or where only a
     part of it is drawn.
 
@@ -61,7 +61,7 @@ def init_size(request: PictureRequest) -> tuple[int, int] | None:
     return header.width, header.height
 
 
-def open_canvas(request: PictureRequest, width: int, height: int, factor: int) -> Canvas:
+def open_canvas(request: ImageRequest, width: int, height: int, factor: int) -> Canvas:
     """The request's picture at the size that is drawn.
 
     It is enlarged or shrunk to cover that size; what is too much at two sides is cut off.
@@ -132,7 +132,7 @@ def region(bounds: Box, padding: int, aspect: float, size: tuple[int, int]) -> B
     return left, upper, left + width, upper + height
 
 
-def check_pictures(request: PictureRequest) -> None:
+def check_pictures(request: ImageRequest) -> None:
     """Look at the picture to begin with and at its mask.
 
     Raises:

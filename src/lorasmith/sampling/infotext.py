@@ -20,7 +20,7 @@ from lorasmith.core.errors import PromptError
 from lorasmith.core.files import atomic_path, parse_json
 from lorasmith.data.images import DECODER_ERRORS, open_image
 from lorasmith.prompts.lora_tags import format_tag, take_tags
-from lorasmith.sampling.request import UPSCALERS, PictureRequest
+from lorasmith.sampling.request import UPSCALERS, ImageRequest
 from lorasmith.sampling.samplers import find_sampler
 
 CHUNK = "parameters"
@@ -60,7 +60,7 @@ class Infotext:
 
 
 def describe(
-    request: PictureRequest,
+    request: ImageRequest,
     *,
     model: str,
     model_hash: str = "",
@@ -118,13 +118,13 @@ def _with_strengths_by_name(prompt: str) -> str:
     return prompt
 
 
-def _denoising(request: PictureRequest) -> str:
+def _denoising(request: ImageRequest) -> str:
     if request.init is not None:
         return f"{request.denoise:g}"
     return f"{request.hires.denoise:g}" if request.hires else ""
 
 
-def _hires(request: PictureRequest) -> dict[str, str]:
+def _hires(request: ImageRequest) -> dict[str, str]:
     if request.hires is None:
         return {}
     return {
@@ -135,7 +135,7 @@ def _hires(request: PictureRequest) -> dict[str, str]:
     }
 
 
-def _inpaint(request: PictureRequest) -> dict[str, str]:
+def _inpaint(request: ImageRequest) -> dict[str, str]:
     if request.inpaint is None:
         return {}
     masked = {

@@ -89,7 +89,7 @@ def _strengths(tag: LoraTag, targets: Mapping[str, Target], blocks: BlockMap) ->
     }
 
 
-class LoraShelf:
+class LoraLibrary:
     """The LoRAs of a folder and its sub-folders; a web UI's ``models/Lora`` for one.
 
     A name is a file's name with or without its extension, or its path below the folder when two

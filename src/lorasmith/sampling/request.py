@@ -82,7 +82,7 @@ UPSCALERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class PictureRequest:
+class ImageRequest:
     """One picture to be made.
 
     Args:
@@ -146,7 +146,7 @@ def _plain(limit: float | None) -> str:
     return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
-def check_values(request: PictureRequest) -> Iterator[Problem]:
+def check_values(request: ImageRequest) -> Iterator[Problem]:
     """What of a request's numbers and files is wrong by itself."""
     parts: dict[str, Any] = {"": request, "inpaint.": request.inpaint, "hires.": request.hires}
     for prefix, part in parts.items():
@@ -165,7 +165,7 @@ def check_values(request: PictureRequest) -> Iterator[Problem]:
         yield Problem("hires", what, "inpaint the finished large picture")
 
 
-def _check_files(request: PictureRequest) -> Iterator[Problem]:
+def _check_files(request: ImageRequest) -> Iterator[Problem]:
     if request.inpaint is not None:
         if request.init is None:
             yield Problem("inpaint", "there is no picture to be masked", "give one with init")

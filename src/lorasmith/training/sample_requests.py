@@ -8,7 +8,7 @@ from dataclasses import replace
 from lorasmith.config.sample_prompts import RANDOM_SEED, SamplePrompt
 from lorasmith.config.sections.run import SampleSettings
 from lorasmith.core.rng import derive
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 
 # Seeds that every web UI's field takes.
 SEEDS = 2**32
@@ -16,7 +16,7 @@ SEEDS = 2**32
 
 def sample_request(
     sample: SampleSettings, prompt: str | SamplePrompt, number: int, native: int | None = None
-) -> PictureRequest:
+) -> ImageRequest:
     """The picture of a prompt: as it says itself, else as all.
 
     Args:
@@ -29,7 +29,7 @@ def sample_request(
     one = SamplePrompt(prompt=prompt) if isinstance(prompt, str) else prompt
     size = sample.size or native
     width, height = size if isinstance(size, tuple) else (size, size)
-    return PictureRequest(
+    return ImageRequest(
         one.prompt,
         sample.negative if one.negative is None else one.negative,
         sample.seed + number if one.seed is None else one.seed,
@@ -42,7 +42,7 @@ def sample_request(
     )
 
 
-def with_seeds(requests: Sequence[PictureRequest], seed: int, step: int) -> list[PictureRequest]:
+def with_seeds(requests: Sequence[ImageRequest], seed: int, step: int) -> list[ImageRequest]:
     """The requests as they are drawn after ``step``, random seeds fixed by it and the run's."""
     return [
         replace(request, seed=derive(seed, "sample seed", step, number) % SEEDS)

@@ -12,37 +12,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasmith.core.errors import PromptError
-from lorasmith.grids.axes import Setup, Sources
-from lorasmith.grids.axis_types import KINDS, parse_axis
+from lorasmith.grids.axes import CellSpec, Sources
+from lorasmith.grids.axis_types import AXIS_TYPES, parse_axis
 from lorasmith.grids.plan import (
     Grid,
     Identity,
-    Switches,
+    SwapCost,
     count_switches,
     lay_out,
     state,
     work_order,
 )
 from lorasmith.prompts.parse import parse_prompt
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import ImageRequest
 
-BASE = Setup(PictureRequest("a cat <lora:cat:1>", "blurry", steps=4))
+BASE = CellSpec(ImageRequest("a cat <lora:cat:1>", "blurry", steps=4))
 
 
 @pytest.fixture
 def sources(lora_folder: Path) -> Sources:
-    return Sources(LoraShelf(lora_folder), folders=[lora_folder])
+    return Sources(LoraLibrary(lora_folder), folders=[lora_folder])
 
 
-def grid_of(sources: Sources, *texts: str, base: Setup = BASE) -> Grid:
+def grid_of(sources: Sources, *texts: str, base: CellSpec = BASE) -> Grid:
     options = ("--x", "--y", "--z")
     axes = [parse_axis(o, text, sources) for o, text in zip(options, texts, strict=False)]
     return lay_out(base, axes, sources)
 
 
-def requests(grid: Grid) -> list[PictureRequest]:
-    return [cell.setup.request for cell in grid.cells]
+def requests(grid: Grid) -> list[ImageRequest]:
+    return [cell.spec.request for cell in grid.cells]
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_schedule_size_model_and_vae(sources: Sources) -> None:
         ("karras", 64, 32), ("automatic", 64, 32), ("karras", 32, 64), ("automatic", 32, 64),
     ]  # fmt: skip
     grid = grid_of(sources, "checkpoint=demo,other/demo", "vae=own,a.vae.pt")
-    assert [(cell.setup.model, cell.setup.vae) for cell in grid.cells] == [
+    assert [(cell.spec.model, cell.spec.vae) for cell in grid.cells] == [
         ("demo", None), ("other/demo", None), ("demo", "a.vae.pt"), ("other/demo", "a.vae.pt"),
     ]  # fmt: skip
     assert [value.label for value in grid.axes[0].values] == ["demo", "other/demo"]
 
 
 def test_the_documented_search_and_replace(sources: Sources) -> None:
-    base = Setup(PictureRequest("a man holding an apple, 8k clean"))
+    base = CellSpec(ImageRequest("a man holding an apple, 8k clean"))
     grid = grid_of(sources, "sr=an apple, a watermelon, a gun", base=base)
     assert [request.prompt for request in requests(grid)] == [
         "a man holding an apple, 8k clean",
@@ -118,7 +118,7 @@ def run(model, tmp_path: Path) -> Path:
 
 
 def test_epochs_by_strengths_with_the_base_model(sources: Sources, run: Path) -> None:
-    base = Setup(PictureRequest("a bear <lora:cat:0.5>"))
+    base = CellSpec(ImageRequest("a bear <lora:cat:0.5>"))
     grid = grid_of(sources, f"epoch={run}:0-3", "strength=0.5,1", base=base)
     assert [value.label for value in grid.axes[0].values] == [
         "no LoRA", "epoch 1", "epoch 2", "epoch 3",
@@ -126,10 +126,10 @@ def test_epochs_by_strengths_with_the_base_model(sources: Sources, run: Path) ->
     # Another LoRA of the prompt stays; the base model is one picture, whatever the strength.
     first, *_ = requests(grid)
     assert first.prompt == "a bear <lora:cat:0.5>"
-    assert len({cell.setup for cell in grid.cells}) == 7
+    assert len({cell.spec for cell in grid.cells}) == 7
     names = {tag.name for request in requests(grid) for tag in parse_prompt(request.prompt).loras}
     assert names == {"cat", "bear-000001", "bear-000002", "bear"}
-    assert sources.shelf.find("bear") == run / "bear.safetensors"
+    assert sources.library.find("bear") == run / "bear.safetensors"
 
 
 def test_parts_after_a_run_are_of_the_same_run(sources: Sources, run: Path) -> None:
@@ -168,18 +168,20 @@ def test_what_is_wrong_is_told(sources: Sources, texts: list[str], part: str) ->
     assert part in str(error.value), str(error.value)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", AXIS_TYPES, ids=lambda kind: kind.name)
 def test_every_example_is_a_list_of_its_kind(kind) -> None:
     if kind.name not in ("lora", "epoch"):  # Theirs name files.
         assert len(
-            parse_axis("--x", f"{kind.name}={kind.example}", Sources(LoraShelf(None))).values
+            parse_axis("--x", f"{kind.name}={kind.example}", Sources(LoraLibrary(None))).values
         )
 
 
 def test_all_axes_of_the_web_ui_that_we_have_are_known_by_its_names() -> None:
     titles = ("Seed", "Steps", "CFG Scale", "Prompt S/R", "Sampler", "Schedule type", "Size",
               "Checkpoint name", "VAE", "Clip skip", "Denoising", "Eta")  # fmt: skip
-    known = {"".join(filter(str.isalnum, n.lower())) for k in KINDS for n in (k.name, *k.aliases)}
+    known = {
+        "".join(filter(str.isalnum, n.lower())) for k in AXIS_TYPES for n in (k.name, *k.aliases)
+    }
     assert {"".join(filter(str.isalnum, title.lower())) for title in titles} <= known
 
 
@@ -189,8 +191,8 @@ def test_a_digest_changes_with_everything_that_the_picture_is_made_from(
     copy = tmp_path / "cat.safetensors"
     copy.write_bytes((lora_folder / "cat.safetensors").read_bytes())
 
-    def digest(setup: Setup = BASE, precision: str = "float32") -> str:
-        return Identity(LoraShelf(tmp_path), {"demo": precision}).digest(setup)
+    def digest(spec: CellSpec = BASE, precision: str = "float32") -> str:
+        return Identity(LoraLibrary(tmp_path), {"demo": precision}).digest(spec)
 
     first = digest()
     assert digest() == first
@@ -200,12 +202,12 @@ def test_a_digest_changes_with_everything_that_the_picture_is_made_from(
     assert len({first, *others}) == 4
 
 
-def setup_of(model: str, vae: str, lora: str, seed: int) -> Setup:
+def setup_of(model: str, vae: str, lora: str, seed: int) -> CellSpec:
     prompt = f"a cat <lora:{lora}:1>" if lora else "a cat"
-    return Setup(PictureRequest(prompt, seed=seed), model, vae or None)
+    return CellSpec(ImageRequest(prompt, seed=seed), model, vae or None)
 
 
-def cost(order: Sequence[Setup]) -> tuple[int, int, int]:
+def cost(order: Sequence[CellSpec]) -> tuple[int, int, int]:
     switches = count_switches(order)
     return switches.models, switches.vaes, switches.loras
 
@@ -222,10 +224,10 @@ def test_no_order_of_a_grid_switches_less(
 ) -> None:
     """Against every order of the states; pictures of one state cost nothing more."""
     parts = ("ab"[:models], "vw"[:vaes], "xyz"[:loras], range(seeds))
-    setups = [setup_of(*place) for place in itertools.product(*parts)]
-    order = work_order(data.draw(st.permutations(setups)))
-    assert sorted(map(repr, order)) == sorted(map(repr, setups))
-    states = {state(setup): setup for setup in setups}
+    specs = [setup_of(*place) for place in itertools.product(*parts)]
+    order = work_order(data.draw(st.permutations(specs)))
+    assert sorted(map(repr, order)) == sorted(map(repr, specs))
+    states = {state(spec): spec for spec in specs}
     if len(states) <= 6:
         assert cost(order) == min(cost(o) for o in itertools.permutations(states.values()))
     # And by counting: each model once, each of its VAEs once, LoRAs carried over between VAEs.
@@ -235,6 +237,6 @@ def test_no_order_of_a_grid_switches_less(
 
 def test_row_by_row_would_switch_at_each_picture(sources: Sources) -> None:
     grid = grid_of(sources, "lora=cat,dog v1.5,none", "seed=1-4")
-    setups = [cell.setup for cell in grid.cells]
-    assert count_switches(setups) == Switches(1, 0, 8)
-    assert count_switches(work_order(setups)) == Switches(1, 0, 2)
+    specs = [cell.spec for cell in grid.cells]
+    assert count_switches(specs) == SwapCost(1, 0, 8)
+    assert count_switches(work_order(specs)) == SwapCost(1, 0, 2)

@@ -22,7 +22,7 @@ from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
 from lorasmith.grids import html as grid_page
 from lorasmith.grids import sheet as grid_sheet
-from lorasmith.grids.axes import Setup, Sources
+from lorasmith.grids.axes import CellSpec, Sources
 from lorasmith.grids.axis_types import parse_axis
 from lorasmith.grids.plan import Grid, Identity, lay_out
 from lorasmith.grids.render import Loader
@@ -31,11 +31,11 @@ from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import exchange_vae, load_model
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.infotext import read_infotext
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors import transfer as tensor_transfer
 
-REQUEST = PictureRequest("star <lora:cat:1>", steps=1, cfg=1.0, width=32, height=32)
+REQUEST = ImageRequest("star <lora:cat:1>", steps=1, cfg=1.0, width=32, height=32)
 
 
 @dataclass
@@ -48,15 +48,15 @@ class Bench:
     demo: DiffusionModel
     loaded: Counter[str] = field(default_factory=Counter)
 
-    def grid(self, *texts: str, base: Setup | None = None) -> Grid:
-        self.sources = Sources(LoraShelf(self.loras))
+    def grid(self, *texts: str, base: CellSpec | None = None) -> Grid:
+        self.sources = Sources(LoraLibrary(self.loras))
         options = ("--x", "--y", "--z")
         axes = [parse_axis(o, t, self.sources) for o, t in zip(options, texts, strict=False)]
-        return lay_out(base or Setup(REQUEST), axes, self.sources)
+        return lay_out(base or CellSpec(REQUEST), axes, self.sources)
 
     def make(self, grid: Grid, **more: object) -> Report:
-        models = {cell.setup.model for cell in grid.cells}
-        identity = Identity(self.sources.shelf, dict.fromkeys(models, "float32"))
+        models = {cell.spec.model for cell in grid.cells}
+        identity = Identity(self.sources.library, dict.fromkeys(models, "float32"))
         loader = Loader(self._load, self._exchange)
         return make_grid(grid, self.out, identity, sources=self.sources, loader=loader, **more)
 
@@ -97,15 +97,15 @@ def test_every_cell_is_the_picture_that_generate_draws(bench: Bench, model) -> N
     # Without a LoRA there is nothing for a strength to change: two pictures for four places.
     assert (report.drawn, report.kept, report.switches.loras) == (10, 0, 2)
     record = json.loads((bench.out / "grid.json").read_text())
-    shelf = LoraShelf(bench.loras)
+    library = LoraLibrary(bench.loras)
     for cell, entry in zip(grid.cells, record["cells"], strict=True):
         path = bench.out / entry["file"]
-        (expected,) = generate(model, [cell.setup.request], loras=shelf)
+        (expected,) = generate(model, [cell.spec.request], loras=library)
         with Image.open(path) as picture:
             same(picture, expected.image)
         info = read_infotext(path)
         assert info is not None
-        assert info.prompt == cell.setup.request.prompt
+        assert info.prompt == cell.spec.request.prompt
         assert info.settings["Seed"] == cell.labels[1]
 
 
@@ -171,13 +171,13 @@ def test_models_and_vaes_are_exchanged_as_seldom_as_planned(bench: Bench) -> Non
     other = tiny_checkpoint(bench.folder / "other.safetensors", seed=1)
     tiny_model(seed=2).vae.save_pretrained(bench.folder / "vae")
     vae = bench.folder / "vae"
-    base = Setup(PictureRequest("star", steps=1, cfg=1.0, width=64, height=64), str(other))
+    base = CellSpec(ImageRequest("star", steps=1, cfg=1.0, width=64, height=64), str(other))
     grid = bench.grid("seed=1,2", f"vae=own,{vae}", base=base)
     report = bench.make(grid)
     assert bench.loaded == {"model": 1, "vae": 1}
     assert (report.switches.models, report.switches.vaes) == (1, 1)
     fresh = load_model(other, vae=vae)
-    (expected,) = generate(fresh, [grid.cells[-1].setup.request])
+    (expected,) = generate(fresh, [grid.cells[-1].spec.request])
     record = json.loads((bench.out / "grid.json").read_text())
     with Image.open(bench.out / record["cells"][-1]["file"]) as picture:
         same(picture, expected.image)
@@ -191,7 +191,7 @@ def test_models_and_vaes_are_exchanged_as_seldom_as_planned(bench: Bench) -> Non
 
 def test_the_page_holds_every_picture_and_asks_nobody(bench: Bench) -> None:
     prompt = 'star "quoted" </script><b>{{data}} é <lora:cat:1>'
-    base = Setup(PictureRequest(prompt, steps=1, cfg=1.0, width=32, height=32))
+    base = CellSpec(ImageRequest(prompt, steps=1, cfg=1.0, width=32, height=32))
     grid = bench.grid("seed=1,2", "strength=0.5,1", "steps=1,2", base=base)
     bench.make(grid)
     data = page_data(bench.out)
@@ -210,7 +210,7 @@ def test_the_page_holds_every_picture_and_asks_nobody(bench: Bench) -> None:
 
 
 def test_large_pictures_are_reduced_in_the_page(bench: Bench, monkeypatch) -> None:
-    grid = bench.grid("seed=1-4", base=Setup(PictureRequest("star", steps=1, cfg=1.0)))
+    grid = bench.grid("seed=1-4", base=CellSpec(ImageRequest("star", steps=1, cfg=1.0)))
     bench.make(grid)
     whole = (bench.out / "grid.html").stat().st_size
     monkeypatch.setattr(grid_page, "MOST_BYTES", 4000)

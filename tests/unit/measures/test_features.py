@@ -16,7 +16,7 @@ from lorasmith.core.errors import UserError
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.measures.features import (
     ClipImages,
-    Eye,
+    FeatureExtractor,
     MiddleBlock,
     distances,
     mean_within,
@@ -56,21 +56,21 @@ def test_the_nearest_other_of_a_copy_is_the_copy() -> None:
 
 
 def test_looks_are_of_the_picture_alone(model: DiffusionModel) -> None:
-    eye = Eye(model, MiddleBlock(model, NoiseSchedule("epsilon")))
-    both = eye.look([picture(1), picture(2, (64, 96))])
-    alone = eye.look([picture(1)])
+    extractor = FeatureExtractor(model, MiddleBlock(model, NoiseSchedule("epsilon")))
+    both = extractor.look([picture(1), picture(2, (64, 96))])
+    alone = extractor.look([picture(1)])
     assert torch.equal(both.layout[:1], alone.layout)
     assert torch.equal(both.content[:1], alone.content)
     assert not torch.allclose(both.content[0], both.content[1])
 
 
 def test_content_hears_a_change_of_the_picture_more_than_noise(model: DiffusionModel) -> None:
-    eye = Eye(model, MiddleBlock(model, NoiseSchedule("epsilon")))
+    extractor = FeatureExtractor(model, MiddleBlock(model, NoiseSchedule("epsilon")))
     pixels = np.asarray(picture(1)).astype(int)
     noise = np.random.default_rng(3).integers(-3, 4, pixels.shape)
     noisy = Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
-    looks = eye.look([picture(1), noisy, picture(2)]).content
-    assert (looks[0] - looks[1]).norm() < 0.3 * (looks[0] - looks[2]).norm()
+    features = extractor.look([picture(1), noisy, picture(2)]).content
+    assert (features[0] - features[1]).norm() < 0.3 * (features[0] - features[2]).norm()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lorasmith.core.errors import PromptError
 from lorasmith.prompts.grammar import MAX_DEPTH
 from lorasmith.prompts.lora_tags import LoraTag
 from lorasmith.prompts.parse import format_prompt, parse_prompt
-from lorasmith.prompts.schedule import StepRange, When
+from lorasmith.prompts.schedule import StepMark, StepRange
 from lorasmith.prompts.weights import Sections
 
 
@@ -387,6 +387,6 @@ def test_escaped_text_comes_through_whole(source) -> None:
 
 
 def test_when() -> None:
-    assert When.parse("0.5").steps(25) == 12
-    assert When.parse("1e3") is None
-    assert StepRange(None, When("0")).holds(0, 5) is False
+    assert StepMark.parse("0.5").steps(25) == 12
+    assert StepMark.parse("1e3") is None
+    assert StepRange(None, StepMark("0")).holds(0, 5) is False

@@ -14,7 +14,7 @@ from lorasmith.core.errors import PromptError
 from lorasmith.models.tokenizer import token_ids
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import PromptEncoder
-from lorasmith.sampling.embeddings import EmbeddingShelf, load_embedding
+from lorasmith.sampling.embeddings import EmbeddingLibrary, load_embedding
 
 WIDTH = 16
 # Words of one token each, that stand for vectors where there are no embeddings.
@@ -77,7 +77,7 @@ def test_vectors_stand_for_the_name(model, tmp_path, file, kind, count) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
     write(tmp_path / file, vectors(count), kind)
     ours = hidden(
-        PromptEncoder(model, EmbeddingShelf(tmp_path)), "a cat, (My-Style:1.3), in a field"
+        PromptEncoder(model, EmbeddingLibrary(tmp_path)), "a cat, (My-Style:1.3), in a field"
     )
     words = " ".join(STANDINS[:count])
     table = PromptEncoder(with_table(model, vectors(count)))
@@ -93,7 +93,7 @@ def test_both_text_encoders_of_sdxl(tmp_path) -> None:
     save_file({"clip_l": low, "clip_g": great}, tmp_path / "pos.safetensors")
     table = with_table(with_table(model, low), great, "text_encoder_2")
     ours, theirs = (
-        PromptEncoder(model, EmbeddingShelf(tmp_path)), PromptEncoder(table),
+        PromptEncoder(model, EmbeddingLibrary(tmp_path)), PromptEncoder(table),
     )  # fmt: skip
     assert_near(hidden(ours, "a pos b"), hidden(theirs, "a zebra tiger b"), NETWORK)
 
@@ -101,7 +101,7 @@ def test_both_text_encoders_of_sdxl(tmp_path) -> None:
 def test_the_longest_name_wins_and_parts_of_words_do_not(model, tmp_path) -> None:
     for name, seed in (("cat", 1), ("cat-ears", 2)):
         save_file({"emb_params": vectors(1, seed=seed)}, tmp_path / f"{name}.safetensors")
-    encoder = PromptEncoder(model, EmbeddingShelf(tmp_path))
+    encoder = PromptEncoder(model, EmbeddingLibrary(tmp_path))
 
     def used(source: str) -> list[tuple[int, str]]:
         (chunk,) = encoder.chunks(parse_prompt(source).parts[0].sections())
@@ -113,7 +113,7 @@ def test_the_longest_name_wins_and_parts_of_words_do_not(model, tmp_path) -> Non
 
 def test_an_embedding_is_not_torn(model, tmp_path) -> None:
     save_file({"emb_params": vectors(3)}, tmp_path / "trio.safetensors")
-    encoder = PromptEncoder(model, EmbeddingShelf(tmp_path))
+    encoder = PromptEncoder(model, EmbeddingLibrary(tmp_path))
     first, second = encoder.chunks(parse_prompt("star " * 73 + "trio").parts[0].sections())
     assert not first.embeddings
     assert [place for place, _ in second.embeddings] == [1]
@@ -122,7 +122,7 @@ def test_an_embedding_is_not_torn(model, tmp_path) -> None:
 def test_another_familys_embedding_is_words_and_said(model, tmp_path) -> None:
     save_file({"emb_params": vectors(1, width=24)}, tmp_path / "large.safetensors")
     said = []
-    encoder = PromptEncoder(model, EmbeddingShelf(tmp_path, observer=said.append))
+    encoder = PromptEncoder(model, EmbeddingLibrary(tmp_path, observer=said.append))
     plain = PromptEncoder(model)
     assert torch.equal(hidden(encoder, "a large star"), hidden(plain, "a large star"))
     hidden(encoder, "large stars")

@@ -18,7 +18,7 @@ from lorasmith.models.families.table import FAMILIES
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.sampling.samplers import SAMPLERS
 
 PROMPT = "a red cat, sitting on a chair"
@@ -51,8 +51,8 @@ def theirs(pipeline: Any, cfg: float, **prompts: Any) -> Tensor:
     ).images  # fmt: skip
 
 
-def request(prompt: str, negative: str, cfg: float, seed: int = 7) -> PictureRequest:
-    return PictureRequest(prompt, negative, seed, 6, cfg, "ddim", width=96, height=64)
+def request(prompt: str, negative: str, cfg: float, seed: int = 7) -> ImageRequest:
+    return ImageRequest(prompt, negative, seed, 6, cfg, "ddim", width=96, height=64)
 
 
 @pytest.mark.parametrize(("cfg", "negative"), [(5.0, "blue"), (5.0, ""), (1.0, "")])

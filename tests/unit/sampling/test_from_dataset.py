@@ -17,9 +17,9 @@ from lorasmith.sampling.from_dataset import (
     shared_tags,
     stripped,
 )
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 
-BASE = PictureRequest("", "ugly", seed=100, steps=12)
+BASE = ImageRequest("", "ugly", seed=100, steps=12)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_file_of_prompts(tmp_path) -> None:
     )
     first, second = drawings_of_file(path, BASE, tmp_path)
     assert (first.path.name, first.caption, first.request.seed) == ("0003.png", "a girl , hat", 100)
-    assert second.request == PictureRequest("a boy", "bad hands", 7, 30, 5.5, "euler_a", 512, 768)
+    assert second.request == ImageRequest("a boy", "bad hands", 7, 30, 5.5, "euler_a", 512, 768)
     assert [d.path.name for d in drawings_of_file(path, BASE, tmp_path, count=2)][:2] == [
         "0003-01.png",
         "0003-02.png",

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lorasmith.core.errors import PromptError
-from lorasmith.sampling.from_infotext import find_loras, find_model, recipe
+from lorasmith.sampling.from_infotext import find_loras, find_model, request_of
 from lorasmith.sampling.infotext import (
     describe,
     parse_infotext,
@@ -21,8 +21,8 @@ from lorasmith.sampling.infotext import (
     require_infotext,
     save_picture,
 )
-from lorasmith.sampling.lora_library import LoraShelf, short_hash
-from lorasmith.sampling.request import Hires, Inpaint, PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary, short_hash
+from lorasmith.sampling.request import Hires, ImageRequest, Inpaint
 
 NEW = """masterpiece, (girl:1.2), <lora:miku:0.5:0.8>
 looking at viewer
@@ -41,12 +41,12 @@ Clip skip: 2, ENSD: 31337, Denoising strength: 0.6, First pass size: 512x768"""
 
 
 def read(text: str):
-    return recipe(parse_infotext(text), "a.png")
+    return request_of(parse_infotext(text), "a.png")
 
 
 def test_a_picture_of_now() -> None:
     found = read(NEW)
-    assert found.request == PictureRequest(
+    assert found.request == ImageRequest(
         "masterpiece, (girl:1.2), <lora:miku:unet=0.8:te=0.5>\nlooking at viewer",
         "lowres,\nbad hands",
         seed=4242, steps=28, cfg=6.5, sampler="DPM++ 2M SDE", schedule="Karras",
@@ -90,13 +90,13 @@ def test_samplers(line, sampler, schedule) -> None:
 
 
 def test_ours_comes_back_whole() -> None:
-    request = PictureRequest(
+    request = ImageRequest(
         "a cat, <lora:x:unet=0.5:te=0.8>", "two\nlines", 9, 11, 3.5, "DPM++ 2M",
         schedule="exponential", width=64, height=32, cfg_rescale=0.7, hires=Hires(1.5, 0.4, 6),
         denoise=0.4,
     )  # fmt: skip
-    found = recipe(describe(request, model="demo", clip_skip=2), "a.png")
-    assert found.request == PictureRequest(
+    found = request_of(describe(request, model="demo", clip_skip=2), "a.png")
+    assert found.request == ImageRequest(
         **{name: getattr(request, name) for name in request.__slots__} | {"schedule": "Exponential"}
     )
     assert (found.model, found.clip_skip, found.notes) == ("demo", 2, ())
@@ -104,8 +104,8 @@ def test_ours_comes_back_whole() -> None:
     assert describe(replace(request, prompt="<lora:x:0.5:0.8>"), model="").prompt == (
         "<lora:x:unet=0.5:te=0.8>"
     )
-    eta = PictureRequest("a", eta=0.5, width=64, height=64)
-    assert recipe(describe(eta, model="demo"), "").request.eta == 0.5
+    eta = ImageRequest("a", eta=0.5, width=64, height=64)
+    assert request_of(describe(eta, model="demo"), "").request.eta == 0.5
 
 
 def test_what_cannot_be_followed_is_told() -> None:
@@ -131,31 +131,31 @@ PLAIN = "a\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, RNG: CPU, "
 
 def test_a_mask_and_its_settings() -> None:
     inpaint = Inpaint(Path("m.png"), "noise", 9, 16)
-    request = PictureRequest("a", init=Path("a.png"), inpaint=inpaint, width=64, height=64)
-    found = recipe(describe(request, model="demo"), "")
+    request = ImageRequest("a", init=Path("a.png"), inpaint=inpaint, width=64, height=64)
+    found = request_of(describe(request, model="demo"), "")
     assert found.masked == {"content": "noise", "blur": 9, "padding": 16}
     assert ["--init" in note for note in found.notes] == [True, False]
     assert "--mask" in found.notes[1]
-    assert recipe(describe(request, model="demo"), "", {"init", "mask"}).notes == ()
+    assert request_of(describe(request, model="demo"), "", {"init", "mask"}).notes == ()
     found = read(PLAIN + "Mask blur: 2, Inpaint area: Whole picture, Masked content: fill")
     assert found.masked == {"content": "original", "blur": 2, "padding": None}
     assert found.notes[-1] == "not followed: Masked content: fill"
 
 
 def test_a_second_pass_over_a_picture_has_a_denoise_of_its_own() -> None:
-    request = PictureRequest("a", init=Path("a.png"), denoise=0.3, hires=Hires(denoise=0.8))
-    found = recipe(describe(replace(request, width=64, height=64), model="demo"), "")
+    request = ImageRequest("a", init=Path("a.png"), denoise=0.3, hires=Hires(denoise=0.8))
+    found = request_of(describe(replace(request, width=64, height=64), model="demo"), "")
     assert (found.request.denoise, found.request.hires) == (0.3, request.hires)
     (note,) = found.notes
     assert "--init" in note
 
 
 def test_the_word_on_the_model_comes_back() -> None:
-    request = PictureRequest("a", width=64, height=64)
+    request = ImageRequest("a", width=64, height=64)
     info = describe(request, model="demo", prediction="v", zero_terminal_snr=True)
-    found = recipe(info, "")
+    found = request_of(info, "")
     assert (found.prediction, found.zero_terminal_snr, found.notes) == ("v", True, ())
-    found = recipe(describe(request, model="demo"), "")
+    found = request_of(describe(request, model="demo"), "")
     assert (found.prediction, found.zero_terminal_snr, found.notes) == ("auto", False, ())
 
 
@@ -163,7 +163,7 @@ def test_a_number_that_is_given_does_not_matter() -> None:
     text = "a\nSteps: twenty, Sampler: Euler, CFG scale: 3, Clip skip: x, RNG: CPU"
     with pytest.raises(PromptError, match=r'"twenty", not a number \(give --steps[^$]*"Clip skip"'):
         read(text)
-    found = recipe(parse_infotext(text), "", {"steps", "clip_skip"})
+    found = request_of(parse_infotext(text), "", {"steps", "clip_skip"})
     assert (found.request.cfg, found.notes) == (3.0, ())
 
 
@@ -177,11 +177,11 @@ def test_another_shape_after_enlarging_is_told() -> None:
 
 def test_a_lora_is_found_by_its_hash(lora_folder, tmp_path) -> None:
     shutil.copy(lora_folder / "cat.safetensors", tmp_path / "renamed.safetensors")
-    shelf = LoraShelf(tmp_path)
+    library = LoraLibrary(tmp_path)
     hashes = {"feline": short_hash(lora_folder / "cat.safetensors"), "gone": "0" * 12}
-    found = find_loras("a <lora:feline:0.7>, <lora:gone:1>", hashes, shelf)
+    found = find_loras("a <lora:feline:0.7>, <lora:gone:1>", hashes, library)
     assert found == "a <lora:renamed:0.7>, <lora:gone:1>"
-    assert find_loras("a <lora:renamed:0.7>", hashes, shelf) == "a <lora:renamed:0.7>"
+    assert find_loras("a <lora:renamed:0.7>", hashes, library) == "a <lora:renamed:0.7>"
 
 
 def test_a_model_is_found_by_name_and_by_hash(tmp_path) -> None:
@@ -247,7 +247,7 @@ def test_pictures_that_say_nothing_of_use_are_named(tmp_path) -> None:
 
 
 def test_what_we_write_stands_in_the_web_uis_order(tmp_path) -> None:
-    request = PictureRequest(
+    request = ImageRequest(
         "a", sampler="dpmpp_2m", width=64, height=64, hires=Hires(2.0, 0.5, 8, "lanczos")
     )
     info = describe(

@@ -15,8 +15,8 @@ from lorasmith.core.events import Controls, Notice, Progress
 from lorasmith.models.load import load_model
 from lorasmith.sampling.batching import check_request
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.sampling.samplers import SAMPLERS, find_sampler
 from lorasmith.sampling.solvers import TwoStageScheduler
 
@@ -99,7 +99,7 @@ def test_every_sampler_that_diffusers_has_is_compared_with_it() -> None:
 def test_a_picture_is_that_of_diffusers_pipeline(model, latents, sampler) -> None:
     cfg = 1.0 if sampler == "euler" else 5.0
     negative = "blue body"
-    request = PictureRequest(PROMPT, negative, 7, 5, cfg, sampler, 32, 32)
+    request = ImageRequest(PROMPT, negative, 7, 5, cfg, sampler, 32, 32)
     (ours,) = pictures(model, [request])
     pipe = pipeline(model, sampler)
     pipe.set_progress_bar_config(disable=True)
@@ -120,7 +120,7 @@ def test_a_picture_is_that_of_diffusers_pipeline(model, latents, sampler) -> Non
 
 @pytest.mark.parametrize("phi", [0.0, 0.7])
 def test_guidance_is_rescaled_as_diffusers_does(model, latents, phi) -> None:
-    request = PictureRequest(PROMPT, "hat", seed=7, steps=4, cfg=9.0, cfg_rescale=phi)
+    request = ImageRequest(PROMPT, "hat", seed=7, steps=4, cfg=9.0, cfg_rescale=phi)
     pictures(model, [request, replace(request, cfg_rescale=0.0, seed=8)])
     pipe = pipeline(model, "ddim")
     pipe.set_progress_bar_config(disable=True)
@@ -139,7 +139,7 @@ def test_guidance_is_rescaled_as_diffusers_does(model, latents, phi) -> None:
 
 
 def test_eta_is_that_of_diffusers(model, latents) -> None:
-    pictures(model, [PictureRequest(PROMPT, seed=7, steps=4, cfg=1.0, eta=0.8)])
+    pictures(model, [ImageRequest(PROMPT, seed=7, steps=4, cfg=1.0, eta=0.8)])
     pipe = pipeline(model, "ddim")
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
@@ -156,7 +156,7 @@ def test_eta_is_that_of_diffusers(model, latents) -> None:
 
 
 def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
-    request = PictureRequest(PROMPT, seed=1, steps=2)
+    request = ImageRequest(PROMPT, seed=1, steps=2)
     pictures(model, [replace(request, clip_skip=2), request])
     assert model.clip_skip == 1
     skipping = load_model("demo", clip_skip=2)
@@ -169,10 +169,10 @@ def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
 def test_a_picture_does_not_depend_on_its_batch(model, latents, sampler) -> None:
     # Of different guidance, text and length, so that all but the batch is their own.
     requests = [
-        PictureRequest(PROMPT, seed=1, steps=3, cfg=3.0, sampler=sampler),
-        PictureRequest("blue body", "hat", seed=2, steps=3, cfg=7.0, sampler=sampler),
-        PictureRequest("(green:1.4) body BREAK tall hat", seed=3, steps=3, sampler=sampler),
-        PictureRequest("round", seed=4, steps=3, cfg=5.0, sampler=sampler),
+        ImageRequest(PROMPT, seed=1, steps=3, cfg=3.0, sampler=sampler),
+        ImageRequest("blue body", "hat", seed=2, steps=3, cfg=7.0, sampler=sampler),
+        ImageRequest("(green:1.4) body BREAK tall hat", seed=3, steps=3, sampler=sampler),
+        ImageRequest("round", seed=4, steps=3, cfg=5.0, sampler=sampler),
     ]
     together = pictures(model, requests)
     assert [len(batch) for batch in latents] == [3, 1]
@@ -185,7 +185,7 @@ def test_a_picture_does_not_depend_on_its_batch(model, latents, sampler) -> None
 
 def test_the_seed_makes_the_picture(model) -> None:
     a, b, again = pictures(
-        model, [PictureRequest(PROMPT, seed=s, steps=4) for s in (1, 2, 1)], batch=1
+        model, [ImageRequest(PROMPT, seed=s, steps=4) for s in (1, 2, 1)], batch=1
     )
     assert np.array_equal(a, again)
     assert not np.array_equal(a, b)
@@ -200,14 +200,14 @@ def test_without_guidance_the_negative_prompt_costs_nothing(model, monkeypatch) 
         return denoise(self, noisy, *rest)
 
     monkeypatch.setattr(type(model), "denoise", counting)
-    pictures(model, [PictureRequest(PROMPT, "x", steps=3, cfg=1.0)])
-    pictures(model, [PictureRequest(PROMPT, "x", steps=3, cfg=2.0)])
+    pictures(model, [ImageRequest(PROMPT, "x", steps=3, cfg=1.0)])
+    pictures(model, [ImageRequest(PROMPT, "x", steps=3, cfg=2.0)])
     assert sizes == [1, 1, 1, 2, 2, 2]
 
 
 def test_size_is_rounded_to_what_the_model_takes_and_said(model) -> None:
     notices = []
-    request = PictureRequest(PROMPT, steps=2, width=90, height=33)
+    request = ImageRequest(PROMPT, steps=2, width=90, height=33)
     (picture,) = generate(model, [request], observer=notices.append)
     multiple = model.architecture.size_multiple
     assert picture.image.size == (96, 32)
@@ -227,7 +227,7 @@ def test_a_picture_that_became_nan_is_named(model, monkeypatch) -> None:
 
     monkeypatch.setattr(type(model), "denoise", broken)
     events = []
-    requests = [PictureRequest(PROMPT, seed=seed, steps=2, cfg=1.0) for seed in (5, 6, 7)]
+    requests = [ImageRequest(PROMPT, seed=seed, steps=2, cfg=1.0) for seed in (5, 6, 7)]
     assert len(list(generate(model, requests, observer=events.append))) == 3
     (said,) = [event for event in events if isinstance(event, Notice)]
     assert "seed 6 is NaN" in said.text
@@ -235,7 +235,7 @@ def test_a_picture_that_became_nan_is_named(model, monkeypatch) -> None:
 
 def test_progress_counts_picture_steps(model) -> None:
     events = []
-    requests = [PictureRequest(PROMPT, seed=s, steps=3) for s in range(3)]
+    requests = [ImageRequest(PROMPT, seed=s, steps=3) for s in range(3)]
     list(generate(model, requests, batch=2, observer=events.append))
     assert all(isinstance(event, Progress) for event in events)
     assert [event.done for event in events] == [2, 4, 6, 7, 8, 9]
@@ -250,14 +250,14 @@ def test_a_stop_request_ends_it_between_steps(model, lora_folder) -> None:
         if isinstance(event, Progress) and event.done == 4:
             controls.stop()
 
-    requests = [PictureRequest(f"{PROMPT} <lora:cat:1>", seed=s, steps=3) for s in range(3)]
+    requests = [ImageRequest(f"{PROMPT} <lora:cat:1>", seed=s, steps=3) for s in range(3)]
     done = generate(
         model,
         requests,
         batch=1,
         observer=observer,
         controls=controls,
-        loras=LoraShelf(lora_folder),
+        loras=LoraLibrary(lora_folder),
     )
     assert next(done).seed == 0
     with pytest.raises(Stopped):
@@ -267,8 +267,8 @@ def test_a_stop_request_ends_it_between_steps(model, lora_folder) -> None:
 
 def test_everything_wrong_is_said_before_anything_is_done(model) -> None:
     requests = [
-        PictureRequest("<lora:cat:1> a", "<lora:dog:1>", steps=0),
-        PictureRequest("<lora:x:y>", sampler="eular", cfg=-1, width=5000, seed=-1),
+        ImageRequest("<lora:cat:1> a", "<lora:dog:1>", steps=0),
+        ImageRequest("<lora:x:y>", sampler="eular", cfg=-1, width=5000, seed=-1),
     ]
     with pytest.raises(PromptError) as caught:
         generate(model, requests)
@@ -284,11 +284,11 @@ def test_everything_wrong_is_said_before_anything_is_done(model) -> None:
     ):
         assert part in text
     with pytest.raises(PromptError, match="--lora-dir"):
-        generate(model, [PictureRequest("<lora:cat:1> a")])
+        generate(model, [ImageRequest("<lora:cat:1> a")])
 
 
 def test_a_good_request_has_no_problem() -> None:
-    assert check_request(PictureRequest("a (cat:1.2) <lora:x:1>", "ugly", 2**40, 30)) == []
+    assert check_request(ImageRequest("a (cat:1.2) <lora:x:1>", "ugly", 2**40, 30)) == []
 
 
 def test_training_goes_on_after_sampling(model) -> None:
@@ -297,7 +297,7 @@ def test_training_goes_on_after_sampling(model) -> None:
 
     network = AdapterNetwork.create(model.adapter_roots(), rank=1)
     with network.attached():
-        pictures(model, [PictureRequest(PROMPT, steps=2)])
+        pictures(model, [ImageRequest(PROMPT, steps=2)])
         conditioning = model.encode_text([PROMPT])
         out = model.denoise(torch.zeros(1, 4, 16, 16), torch.tensor([5]), conditioning)
         out.square().mean().backward()

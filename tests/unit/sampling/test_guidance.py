@@ -9,15 +9,15 @@ from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.guidance import GuidancePlan, Guided
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.guidance import GuidanceSchedule, PromptPair
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import ImageRequest
 
 SIZE = (64, 64)
 
 
-def guided(prompt: str, negative: str = "", cfg: float = 5.0) -> Guided:
-    return Guided(parse_prompt(prompt), parse_prompt(negative, negative=True), cfg)
+def guided(prompt: str, negative: str = "", cfg: float = 5.0) -> PromptPair:
+    return PromptPair(parse_prompt(prompt), parse_prompt(negative, negative=True), cfg)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def encoded_rows(monkeypatch) -> list[int]:
 
 
 def test_what_stays_the_same_is_the_same_object(encoder, encoded_rows) -> None:
-    plan = GuidancePlan(encoder, [guided("a [red:blue:0.5] star")], size=SIZE, steps=8)
+    plan = GuidanceSchedule(encoder, [guided("a [red:blue:0.5] star")], size=SIZE, steps=8)
     found = [plan.at(step) for step in range(8)]
     assert all(one is found[0] for one in found[:4])
     assert all(one is found[4] for one in found[4:])
@@ -53,7 +53,7 @@ def test_what_stays_the_same_is_the_same_object(encoder, encoded_rows) -> None:
 
 
 def test_alternation_encodes_each_option_once(encoder, encoded_rows) -> None:
-    plan = GuidancePlan(encoder, [guided("[cow|horse]", "[x|y|z]")], size=SIZE, steps=12)
+    plan = GuidanceSchedule(encoder, [guided("[cow|horse]", "[x|y|z]")], size=SIZE, steps=12)
     for step in range(12):
         plan.at(step)
     assert sum(encoded_rows) == 5
@@ -61,11 +61,11 @@ def test_alternation_encodes_each_option_once(encoder, encoded_rows) -> None:
 
 def test_each_step_is_guided_by_its_text(encoder, noisy) -> None:
     pictures = [guided("a [red:blue:1] star"), guided("crown", cfg=3.0)]
-    plan = GuidancePlan(encoder, pictures, size=SIZE, steps=2)
+    plan = GuidanceSchedule(encoder, pictures, size=SIZE, steps=2)
     t = torch.tensor(500)
     for step, text in enumerate(["a red star", "a blue star"]):
         plain = [guided(text), guided("crown", cfg=3.0)]
-        fixed = GuidancePlan(encoder, plain, size=SIZE, steps=2)
+        fixed = GuidanceSchedule(encoder, plain, size=SIZE, steps=2)
         with torch.no_grad():
             ours, expected = plan.predict(noisy, t, step), fixed.predict(noisy, t, 0)
         assert torch.equal(ours[0], expected[0])
@@ -80,7 +80,7 @@ def test_and_adds_weighted_guidance(model, encoder, noisy) -> None:
 
     t = torch.tensor(500)
     pictures = [guided("red star :1.5 AND crown :-0.5", "blue", cfg=4.0), guided("a", "b", 2.0)]
-    plan = GuidancePlan(encoder, pictures, size=SIZE, steps=1)
+    plan = GuidanceSchedule(encoder, pictures, size=SIZE, steps=1)
     with torch.no_grad():
         ours, _ = plan.predict(noisy, t, 0)
         none = alone("blue", 0)
@@ -91,8 +91,8 @@ def test_and_adds_weighted_guidance(model, encoder, noisy) -> None:
 
 def test_and_works_without_guidance(model, encoder, noisy) -> None:
     t = torch.tensor(500)
-    both = GuidancePlan(encoder, [guided("a :0.5 AND a :0.5", cfg=1.0)] * 2, size=SIZE, steps=1)
-    one = GuidancePlan(encoder, [guided("a", cfg=1.0)] * 2, size=SIZE, steps=1)
+    both = GuidanceSchedule(encoder, [guided("a :0.5 AND a :0.5", cfg=1.0)] * 2, size=SIZE, steps=1)
+    one = GuidanceSchedule(encoder, [guided("a", cfg=1.0)] * 2, size=SIZE, steps=1)
     assert both.at(0).negatives == 2
     assert one.at(0).negatives == 0
     with torch.no_grad():
@@ -110,10 +110,10 @@ def test_a_lora_changes_the_part_it_is_for(
     t = torch.tensor(500)
     picture = guided(f"a star {tag}")
     plain_encoder = PromptEncoder(model)
-    plain = GuidancePlan(plain_encoder, [picture] * 2, size=SIZE, steps=1).at(0).conditioning
-    with LoraShelf(lora_folder).attached(model, picture.prompt.loras) as attached:
+    plain = GuidanceSchedule(plain_encoder, [picture] * 2, size=SIZE, steps=1).at(0).conditioning
+    with LoraLibrary(lora_folder).attached(model, picture.prompt.loras) as attached:
         # The same encoder, so that what it keeps must not be taken for the LoRA's.
-        plan = GuidancePlan(plain_encoder, [picture] * 2, size=SIZE, steps=1, loras=attached)
+        plan = GuidanceSchedule(plain_encoder, [picture] * 2, size=SIZE, steps=1, loras=attached)
         text = plan.at(0).conditioning
         with torch.no_grad():
             unet = model.denoise(torch.cat([noisy, noisy]), t, plain)
@@ -124,10 +124,10 @@ def test_a_lora_changes_the_part_it_is_for(
 
 
 def test_a_lora_that_leaves_out_the_steps_is_none(model, lora_folder) -> None:
-    shelf = LoraShelf(lora_folder)
+    library = LoraLibrary(lora_folder)
     tags = ("", "<lora:cat:unet=1:te=0:stop=0>", "<lora:cat:unet=1:te=0:start=2>")
-    requests = [PictureRequest(f"red star {tag}", seed=1, steps=4) for tag in tags]
-    done = sorted(generate(model, requests, loras=shelf), key=lambda picture: picture.index)
+    requests = [ImageRequest(f"red star {tag}", seed=1, steps=4) for tag in tags]
+    done = sorted(generate(model, requests, loras=library), key=lambda picture: picture.index)
     none, never, later = (np.asarray(picture.image).astype(int) for picture in done)
     assert np.abs(none - never).max() <= 1
     assert not np.array_equal(none, later)
@@ -135,7 +135,7 @@ def test_a_lora_that_leaves_out_the_steps_is_none(model, lora_folder) -> None:
 
 def test_a_picture_is_the_same_whoever_shares_its_batch(model) -> None:
     prompts = ["[red:blue:0.5] star", "red star AND crown", "red star", "[a|b]"]
-    requests = [PictureRequest(prompt, seed=3, steps=4) for prompt in prompts]
+    requests = [ImageRequest(prompt, seed=3, steps=4) for prompt in prompts]
     together = sorted(generate(model, requests, batch=4), key=lambda picture: picture.index)
     for request, picture in zip(requests, together, strict=True):
         (alone,) = generate(model, [request])

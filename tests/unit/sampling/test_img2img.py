@@ -14,7 +14,7 @@ from tests.tolerances import NETWORK, assert_near
 from lorasmith.sampling.batching import check_request
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.img2img import open_canvas, region
-from lorasmith.sampling.request import Inpaint, PictureRequest
+from lorasmith.sampling.request import ImageRequest, Inpaint
 
 PROMPT = "red body, star"
 BASE = {
@@ -86,7 +86,7 @@ def said(model, steps: int, denoise: float) -> dict:
 def test_img2img_is_diffusers(model, latents, init, sampler, denoise) -> None:
     if denoise == 1.0 and sampler not in ("ddim", "heun"):
         return
-    request = PictureRequest(PROMPT, "", 5, 6, 4.0, sampler, init=init, denoise=denoise)
+    request = ImageRequest(PROMPT, "", 5, 6, 4.0, sampler, init=init, denoise=denoise)
     list(generate(model, [request]))
     pipe = pipeline(model, diffusers.StableDiffusionImg2ImgPipeline, sampler)
     expected = pipe(image=Image.open(init), **said(model, 6, denoise)).images
@@ -97,7 +97,7 @@ def test_img2img_is_diffusers(model, latents, init, sampler, denoise) -> None:
 @pytest.mark.parametrize("denoise", [0.7, 1.0])
 @pytest.mark.parametrize("sampler", ["ddim", "heun", "dpmpp_2m"])
 def test_inpaint_is_diffusers(model, latents, init, mask, sampler, denoise) -> None:
-    request = PictureRequest(
+    request = ImageRequest(
         PROMPT, "", 5, 6, 4.0, sampler, init=init, denoise=denoise, inpaint=Inpaint(mask, blur=0)
     )
     (picture,) = generate(model, [request])
@@ -117,7 +117,7 @@ def test_inpaint_is_diffusers(model, latents, init, mask, sampler, denoise) -> N
 
 
 def test_nothing_is_drawn_at_no_denoising(model, init) -> None:
-    (picture,) = generate(model, [PictureRequest(PROMPT, init=init, denoise=0.0)])
+    (picture,) = generate(model, [ImageRequest(PROMPT, init=init, denoise=0.0)])
     with torch.inference_mode():
         canvas = open_canvas(picture.request, 64, 64, model.latent_factor)
         mean, _ = model.encode_pictures(canvas.pixels[None])
@@ -128,7 +128,7 @@ def test_nothing_is_drawn_at_no_denoising(model, init) -> None:
 
 def test_a_picture_from_a_picture_does_not_depend_on_its_batch(model, init, mask) -> None:
     requests = [
-        PictureRequest(PROMPT, "", seed, 5, 4.0, "euler_a", init=init, inpaint=inpaint)
+        ImageRequest(PROMPT, "", seed, 5, 4.0, "euler_a", init=init, inpaint=inpaint)
         for inpaint in (None, Inpaint(mask, "noise"))
         for seed in (1, 2)
     ]
@@ -140,7 +140,7 @@ def test_a_picture_from_a_picture_does_not_depend_on_its_batch(model, init, mask
 
 def test_noise_under_the_mask_forgets_what_was_there(model, init, mask) -> None:
     requests = [
-        PictureRequest(PROMPT, "", 3, 5, 4.0, init=init, denoise=0.4, inpaint=Inpaint(mask, kind))
+        ImageRequest(PROMPT, "", 3, 5, 4.0, init=init, denoise=0.4, inpaint=Inpaint(mask, kind))
         for kind in ("original", "noise")
     ]
     pictures = [picture.image for picture in generate(model, requests)]
@@ -158,7 +158,7 @@ def test_only_the_masks_surroundings_are_drawn_and_put_back(model, tmp_path) -> 
     ImageDraw.Draw(hole).ellipse((200, 100, 240, 140), fill=255)
     hole.save(tmp_path / "hole.png")
     inpaint = Inpaint(tmp_path / "hole.png", padding=12)
-    request = PictureRequest(PROMPT, "", 3, 4, init=tmp_path / "big.png", inpaint=inpaint)
+    request = ImageRequest(PROMPT, "", 3, 4, init=tmp_path / "big.png", inpaint=inpaint)
     (picture,) = generate(model, [request])
     assert picture.image.size == (300, 200)
     assert (picture.request.width, picture.request.height) == (64, 64)
@@ -187,13 +187,13 @@ def test_another_size_crops_rather_than_squeezes(tmp_path) -> None:
     picture = Image.new("RGB", (100, 50))
     ImageDraw.Draw(picture).rectangle((25, 0, 74, 49), fill=(255, 255, 255))
     picture.save(tmp_path / "wide.png")
-    canvas = open_canvas(PictureRequest("", init=tmp_path / "wide.png"), 64, 64, 4)
+    canvas = open_canvas(ImageRequest("", init=tmp_path / "wide.png"), 64, 64, 4)
     assert canvas.pixels.mean() > 0.95
 
 
 def test_without_a_size_it_is_that_of_the_picture(model, tmp_path) -> None:
     Image.new("RGB", (50, 33)).save(tmp_path / "odd.png")
-    (picture,) = generate(model, [PictureRequest(PROMPT, steps=2, init=tmp_path / "odd.png")])
+    (picture,) = generate(model, [ImageRequest(PROMPT, steps=2, init=tmp_path / "odd.png")])
     assert picture.image.size == (48, 32)
 
 
@@ -201,12 +201,12 @@ def test_what_is_wrong_with_the_files_is_said_at_once(tmp_path, init) -> None:
     Image.new("L", (64, 64)).save(tmp_path / "black.png")
     (tmp_path / "text.png").write_text("no picture")
     for request, message in (
-        (PictureRequest("", init=tmp_path / "none.png"), "not a file"),
-        (PictureRequest("", init=tmp_path / "text.png"), "text.png"),
-        (PictureRequest("", inpaint=Inpaint(init)), "no picture to be masked"),
-        (PictureRequest("", init=init, inpaint=Inpaint(tmp_path / "black.png")), "black all over"),
-        (PictureRequest("", init=init, inpaint=Inpaint(tmp_path / "none.png")), "not a file"),
-        (PictureRequest("", init=init, denoise=1.5), "1.5 is out of range"),
+        (ImageRequest("", init=tmp_path / "none.png"), "not a file"),
+        (ImageRequest("", init=tmp_path / "text.png"), "text.png"),
+        (ImageRequest("", inpaint=Inpaint(init)), "no picture to be masked"),
+        (ImageRequest("", init=init, inpaint=Inpaint(tmp_path / "black.png")), "black all over"),
+        (ImageRequest("", init=init, inpaint=Inpaint(tmp_path / "none.png")), "not a file"),
+        (ImageRequest("", init=init, denoise=1.5), "1.5 is out of range"),
     ):
         (problem,) = check_request(request)
         assert message in str(problem)

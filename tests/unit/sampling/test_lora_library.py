@@ -13,15 +13,15 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import LoraFileError, PromptError
 from lorasmith.core.files import read_safetensors_header
 from lorasmith.prompts.lora_tags import LoraTag
-from lorasmith.prompts.schedule import StepRange, When
+from lorasmith.prompts.schedule import StepMark, StepRange
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.lora_library import LoraShelf, short_hash
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary, short_hash
+from lorasmith.sampling.request import ImageRequest
 
 
 @pytest.fixture
-def shelf(lora_folder) -> LoraShelf:
-    return LoraShelf(lora_folder)
+def library(lora_folder) -> LoraLibrary:
+    return LoraLibrary(lora_folder)
 
 
 @pytest.fixture
@@ -50,32 +50,32 @@ def probe(model):
         ("one/twin", "one/twin.safetensors"),
     ],
 )
-def test_names(shelf, lora_folder, name, path) -> None:
-    assert shelf.find(name) == lora_folder / path
+def test_names(library, lora_folder, name, path) -> None:
+    assert library.find(name) == lora_folder / path
 
 
 def test_states_of_a_training_are_no_loras(tmp_path) -> None:
     (tmp_path / "zorp" / "state").mkdir(parents=True)
     (tmp_path / "zorp" / "state" / "step-00000600.pt").write_bytes(b"state")
     (tmp_path / "zorp" / "zorp.safetensors").write_bytes(b"lora")
-    assert [path.name for path in LoraShelf(tmp_path).files] == ["zorp.safetensors"]
+    assert [path.name for path in LoraLibrary(tmp_path).files] == ["zorp.safetensors"]
 
 
-def test_an_unknown_name_gets_the_nearest(shelf) -> None:
+def test_an_unknown_name_gets_the_nearest(library) -> None:
     with pytest.raises(PromptError, match=r"did you mean cat\?"):
-        shelf.find("Cats")
+        library.find("Cats")
     with pytest.raises(PromptError, match="it holds broken, cat, dog"):
-        shelf.find("zzzzzz")
+        library.find("zzzzzz")
 
 
-def test_a_name_of_two_files_gets_both(shelf) -> None:
+def test_a_name_of_two_files_gets_both(library) -> None:
     with pytest.raises(PromptError, match=r"one/twin\.safetensors, two/twin\.safetensors"):
-        shelf.find("twin")
+        library.find("twin")
 
 
-def test_check_lists_all_without_opening_files(shelf) -> None:
+def test_check_lists_all_without_opening_files(library) -> None:
     tags = [LoraTag("cat"), LoraTag("no"), LoraTag("broken"), LoraTag("twin"), LoraTag("no")]
-    assert [problem.where for problem in shelf.check(tags)] == ["<lora:no>", "<lora:twin>"]
+    assert [problem.where for problem in library.check(tags)] == ["<lora:no>", "<lora:twin>"]
 
 
 @pytest.mark.parametrize(
@@ -98,20 +98,22 @@ def test_one_block_is_the_file_with_that_block_alone(
     expected = before
     if alone:
         save_file(alone, tmp_path / "alone.safetensors")
-        with LoraShelf(tmp_path).attached(model, [LoraTag("alone", 0.7, 0.7)]):
+        with LoraLibrary(tmp_path).attached(model, [LoraTag("alone", 0.7, 0.7)]):
             expected = probe()
-    with LoraShelf(lora_folder).attached(model, [LoraTag("cat", 0.7, 0.7, block_weights=blocks)]):
+    with LoraLibrary(lora_folder).attached(model, [LoraTag("cat", 0.7, 0.7, block_weights=blocks)]):
         ours = probe()
     for a, b in zip(ours, expected, strict=True):
         assert_near(a, b, NETWORK)
     assert alone == {} or any(not torch.equal(a, b) for a, b in zip(ours, before, strict=True))
 
 
-def test_a_strength_is_the_merge_of_as_much_of_the_delta(model, shelf, lora_folder, probe) -> None:
+def test_a_strength_is_the_merge_of_as_much_of_the_delta(
+    model, library, lora_folder, probe
+) -> None:
     tensors = load_file(lora_folder / "cat.safetensors")
     roots = {"lora_unet_": model.unet, "lora_te_text_model_": model.text_encoder}
     before: list[tuple[torch.Tensor, torch.Tensor]] = []
-    with shelf.attached(model, [LoraTag("cat", 0.6, 0.6)]):
+    with library.attached(model, [LoraTag("cat", 0.6, 0.6)]):
         adapted = probe()
     with torch.no_grad():
         for prefix, root in roots.items():
@@ -135,27 +137,27 @@ def test_the_name_from_training_finds_a_renamed_file(lora_folder, tmp_path) -> N
     path = tmp_path / "sub" / "my-cat-v2.safetensors"
     path.parent.mkdir()
     path.write_bytes((lora_folder / "cat.safetensors").read_bytes())
-    shelf = LoraShelf(tmp_path)
-    assert shelf.find("cat") == path
-    assert shelf.check([LoraTag("cat"), LoraTag("dog")])[0].where == "<lora:dog>"
+    library = LoraLibrary(tmp_path)
+    assert library.find("cat") == path
+    assert library.check([LoraTag("cat"), LoraTag("dog")])[0].where == "<lora:dog>"
 
 
-def test_two_names_of_one_file_are_refused(shelf, model, probe) -> None:
+def test_two_names_of_one_file_are_refused(library, model, probe) -> None:
     before = probe()
     with (
         pytest.raises(PromptError, match="same file"),
-        shelf.attached(model, [LoraTag("cat"), LoraTag("cat.safetensors")]),
+        library.attached(model, [LoraTag("cat"), LoraTag("cat.safetensors")]),
     ):
         pass
     assert torch.equal(probe()[0], before[0])
 
 
-def test_a_lora_comes_and_goes(shelf, model, probe) -> None:
+def test_a_lora_comes_and_goes(library, model, probe) -> None:
     plain = probe()
-    with shelf.attached(model, [LoraTag("cat")]):
+    with library.attached(model, [LoraTag("cat")]):
         full = probe()
-    steps = StepRange(When("2"), When("0.5"))
-    with shelf.attached(model, [LoraTag("cat", steps=steps)]) as attached:
+    steps = StepRange(StepMark("2"), StepMark("0.5"))
+    with library.attached(model, [LoraTag("cat", steps=steps)]) as attached:
         for step, on in enumerate([False, False, True, True, True, False, False]):
             attached.at(step, 10)
             unet, text = probe()
@@ -163,7 +165,7 @@ def test_a_lora_comes_and_goes(shelf, model, probe) -> None:
             assert torch.equal(text, full[1])
 
 
-def test_strengths_reach_their_part_and_nothing_stays(shelf, model, probe) -> None:
+def test_strengths_reach_their_part_and_nothing_stays(library, model, probe) -> None:
     before = probe()
     cases = {
         (1.0, 1.0): (False, False),
@@ -172,7 +174,7 @@ def test_strengths_reach_their_part_and_nothing_stays(shelf, model, probe) -> No
         (0.0, 0.0): (True, True),
     }
     for (unet, te), (same_unet, same_text) in cases.items():
-        with shelf.attached(model, [LoraTag("cat", unet, te)]):
+        with library.attached(model, [LoraTag("cat", unet, te)]):
             inside = probe()
         assert torch.equal(inside[0], before[0]) is same_unet
         assert torch.equal(inside[1], before[1]) is same_text
@@ -181,7 +183,7 @@ def test_strengths_reach_their_part_and_nothing_stays(shelf, model, probe) -> No
         assert torch.equal(after[1], before[1])
 
 
-def test_a_lora_adds_its_strength_times_its_product(shelf, model, lora_folder) -> None:
+def test_a_lora_adds_its_strength_times_its_product(library, model, lora_folder) -> None:
     tensors = load_file(lora_folder / "cat.safetensors")
     key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
     up, down = tensors[f"{key}.lora_up.weight"], tensors[f"{key}.lora_down.weight"]
@@ -189,18 +191,18 @@ def test_a_lora_adds_its_strength_times_its_product(shelf, model, lora_folder) -
     x = torch.randn(3, down.shape[1], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plain = block.to_q(x)
-        with shelf.attached(model, [LoraTag("cat", 0.6, 0.0)]):
+        with library.attached(model, [LoraTag("cat", 0.6, 0.0)]):
             adapted = block.to_q(x)
     scale = tensors[f"{key}.alpha"] / down.shape[0]
     assert_near(adapted - plain, 0.6 * scale * x @ (up @ down).T, NETWORK)
 
 
-def test_any_number_at_once_in_any_order(shelf, model, probe) -> None:
+def test_any_number_at_once_in_any_order(library, model, probe) -> None:
     before = probe()
     tags = [LoraTag("cat", 0.5, 0.5), LoraTag("deep/dog v1.5", 0.7, 0.2), LoraTag("one/twin")]
-    with shelf.attached(model, tags):
+    with library.attached(model, tags):
         forward = probe()
-    with shelf.attached(model, tags[::-1]):
+    with library.attached(model, tags[::-1]):
         backward = probe()
     for a, b, c in zip(forward, backward, before, strict=True):
         assert_near(a, b, NETWORK)
@@ -208,24 +210,24 @@ def test_any_number_at_once_in_any_order(shelf, model, probe) -> None:
     assert all(torch.equal(a, b) for a, b in zip(probe(), before, strict=True))
 
 
-def test_a_broken_file_leaves_the_model_alone(shelf, model, probe) -> None:
+def test_a_broken_file_leaves_the_model_alone(library, model, probe) -> None:
     before = probe()
     with (
         pytest.raises(LoraFileError, match=r"broken\.safetensors"),
-        shelf.attached(model, [LoraTag("cat"), LoraTag("broken")]),
+        library.attached(model, [LoraTag("cat"), LoraTag("broken")]),
     ):
         pass
     assert all(torch.equal(a, b) for a, b in zip(probe(), before, strict=True))
 
 
-def test_files_are_read_once(shelf, model, monkeypatch) -> None:
+def test_files_are_read_once(library, model, monkeypatch) -> None:
     from lorasmith.sampling import lora_library as loras
 
     read = []
     load = loras.load_lora
     monkeypatch.setattr(loras, "load_lora", lambda path: read.append(path) or load(path))
     for strength in (1.0, 0.5):
-        with shelf.attached(model, [LoraTag("cat", strength, strength)]):
+        with library.attached(model, [LoraTag("cat", strength, strength)]):
             pass
     assert len(read) == 1
 
@@ -235,21 +237,21 @@ def test_tensors_that_fit_nothing_are_reported(model, lora_folder, tmp_path) -> 
     tensors["lora_unet_somewhere_else.lora_up.weight"] = torch.zeros(2, 2)
     save_file(tensors, tmp_path / "odd.safetensors")
     notices = []
-    shelf = LoraShelf(tmp_path, observer=notices.append)
+    library = LoraLibrary(tmp_path, observer=notices.append)
     for _ in range(2):
-        with shelf.attached(model, [LoraTag("odd")]):
+        with library.attached(model, [LoraTag("odd")]):
             pass
     (notice,) = notices
     assert notice.level == "warning"
     assert "lora_unet_somewhere_else" in notice.text
 
 
-def test_prompts_with_different_loras_in_one_call(shelf, model) -> None:
+def test_prompts_with_different_loras_in_one_call(library, model) -> None:
     requests = [
-        PictureRequest(f"red body {tag}", seed=1, steps=3)
+        ImageRequest(f"red body {tag}", seed=1, steps=3)
         for tag in ("", "<lora:cat:1>", "<lora:cat:0.5>", "", "<lora:cat:0>")
     ]
-    done = sorted(generate(model, requests, loras=shelf), key=lambda picture: picture.index)
+    done = sorted(generate(model, requests, loras=library), key=lambda picture: picture.index)
     plain, full, half, again, off = (np.asarray(picture.image) for picture in done)
     assert np.array_equal(plain, again)
     assert np.abs(plain.astype(int) - off).max() <= 1
@@ -277,7 +279,7 @@ def test_a_file_under_any_program_s_names_draws_the_same(
     for title in ("kohya", "te1 in any family", "ComfyUI", "diffusers 0.21", "peft within"):
         (tmp_path / title).mkdir()
         save_file(renamed(network, NAMINGS[title]), tmp_path / title / "named.safetensors")
-        with LoraShelf(tmp_path / title).attached(model, tags):
+        with LoraLibrary(tmp_path / title).attached(model, tags):
             seen.append(probe())
     plain = probe()
     for unet, text in seen:
@@ -291,6 +293,6 @@ def test_what_is_bundled_is_named(model, lora_folder, tmp_path) -> None:
     bundled = {"bundle_emb.cat.string_to_param.*": torch.zeros(2, 4)}
     save_file({**load_file(lora_folder / "cat.safetensors"), **bundled}, tmp_path / "b.safetensors")
     said = []
-    with LoraShelf(tmp_path, observer=said.append).attached(model, [LoraTag("b")]):
+    with LoraLibrary(tmp_path, observer=said.append).attached(model, [LoraTag("b")]):
         pass
     assert "an embedding that is bundled with the LoRA" in said[0].text

@@ -15,10 +15,10 @@ from tests.unit.conftest import write_lora
 from torch import Tensor
 
 from lorasmith.sampling.denoise import Pass, Start, denoise
-from lorasmith.sampling.embeddings import EmbeddingShelf
+from lorasmith.sampling.embeddings import EmbeddingLibrary
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.lora_library import LoraShelf
-from lorasmith.sampling.request import Hires, Inpaint, PictureRequest
+from lorasmith.sampling.lora_library import LoraLibrary
+from lorasmith.sampling.request import Hires, ImageRequest, Inpaint
 from lorasmith.sampling.samplers import SAMPLERS, find_sampler
 from lorasmith.sampling.sigmas import SCHEDULES
 
@@ -98,14 +98,11 @@ def test_pictures_are_drawn_on_one_device(family: str, tmp_path: Path) -> None:
     usual = {"prompt": prompt, "negative": "", "steps": 2, "cfg_rescale": 0.3, "clip_skip": 2,
              "width": 64, "height": 64}  # fmt: skip
     requests = [
-        PictureRequest(**usual),
-        *(
-            PictureRequest(**usual, hires=Hires(2.0, upscaler=name))
-            for name in ("latent", "lanczos")
-        ),
-        PictureRequest(**usual, init=picture),
-        PictureRequest(**usual, init=picture, denoise=1.0, inpaint=Inpaint(mask)),
-        PictureRequest(**usual, init=picture, inpaint=Inpaint(mask, content="noise", padding=8)),
+        ImageRequest(**usual),
+        *(ImageRequest(**usual, hires=Hires(2.0, upscaler=name)) for name in ("latent", "lanczos")),
+        ImageRequest(**usual, init=picture),
+        ImageRequest(**usual, init=picture, denoise=1.0, inpaint=Inpaint(mask)),
+        ImageRequest(**usual, init=picture, inpaint=Inpaint(mask, content="noise", padding=8)),
     ]
     model = meta_model(architecture)
     with OneDevice() as seen:
@@ -113,8 +110,8 @@ def test_pictures_are_drawn_on_one_device(family: str, tmp_path: Path) -> None:
             generate(
                 model,
                 requests,
-                loras=LoraShelf(tmp_path),
-                embeddings=EmbeddingShelf(tmp_path),
+                loras=LoraLibrary(tmp_path),
+                embeddings=EmbeddingLibrary(tmp_path),
             )
         )
     assert len(drawn) == len(requests)

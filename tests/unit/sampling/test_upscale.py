@@ -13,20 +13,20 @@ from torch.nn.functional import interpolate
 from lorasmith.sampling.batching import check_request
 from lorasmith.sampling.denoise import full_pass, partial_pass
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.request import UPSCALERS, Hires, Inpaint, PictureRequest
+from lorasmith.sampling.request import UPSCALERS, Hires, ImageRequest, Inpaint
 from lorasmith.sampling.samplers import SAMPLERS
 
 PROMPT = "red body, star"
 
 
-def request(**hires) -> PictureRequest:
-    return PictureRequest(PROMPT, "", 5, 4, 4.0, width=32, height=48, hires=Hires(**hires))
+def request(**hires) -> ImageRequest:
+    return ImageRequest(PROMPT, "", 5, 4, 4.0, width=32, height=48, hires=Hires(**hires))
 
 
 def test_the_second_pass_is_img2img_of_the_enlarged_first(model, latents) -> None:
     """In diffusers' words: 3 steps at denoise 0.5 are the last 3 of 6."""
     list(generate(model, [request(denoise=0.5, steps=3)]))
-    plain = PictureRequest(PROMPT, "", 5, 4, 4.0, width=32, height=48)
+    plain = ImageRequest(PROMPT, "", 5, 4, 4.0, width=32, height=48)
     list(generate(model, [plain]))
     large = interpolate(latents[1], scale_factor=2, mode="bilinear")
     scheduler = diffusers.DDIMScheduler(
@@ -55,7 +55,7 @@ def test_the_second_pass_is_img2img_of_the_enlarged_first(model, latents) -> Non
 def test_every_upscaler_keeps_the_picture(model, upscaler) -> None:
     """With next to nothing drawn anew, the large picture shrunk is the small one."""
     (large,) = generate(model, [request(denoise=0.02, upscaler=upscaler)])
-    (small,) = generate(model, [PictureRequest(PROMPT, "", 5, 4, 4.0, width=32, height=48)])
+    (small,) = generate(model, [ImageRequest(PROMPT, "", 5, 4, 4.0, width=32, height=48)])
     assert large.image.size == (64, 96)
     assert (large.request.width, large.request.height) == (32, 48)
     shrunk = large.image.resize((32, 48), Image.Resampling.BOX)
@@ -85,7 +85,7 @@ def test_which_steps_are_taken() -> None:
 
 
 def test_a_hires_batch_is_one_by_one(model) -> None:
-    base = PictureRequest(PROMPT, "", 1, 3, 4.0, "euler_a", 32, 32, hires=Hires())
+    base = ImageRequest(PROMPT, "", 1, 3, 4.0, "euler_a", 32, 32, hires=Hires())
     requests = [base, replace(base, seed=2)]
     together = list(generate(model, requests, batch=2))
     for each in together:
@@ -99,7 +99,7 @@ def test_what_cannot_be_is_said(tmp_path) -> None:
     for wrong, message in (
         (request(upscaler="esrgan"), "known are latent"),
         (request(scale=0.5), "hires.scale: 0.5"),
-        (PictureRequest("", init=path, inpaint=Inpaint(path), hires=Hires()), "anew"),
+        (ImageRequest("", init=path, inpaint=Inpaint(path), hires=Hires()), "anew"),
     ):
         (problem,) = check_request(wrong)
         assert message in str(problem)

@@ -13,7 +13,7 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import RunError
 from lorasmith.grids.tag_edits import LoraEdit, edit_prompt
 from lorasmith.sampling.infotext import read_infotext
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.runs.folder import RunFolder
 from lorasmith.training.sample_requests import sample_request
 
@@ -22,7 +22,7 @@ from lorasmith.training.sample_requests import sample_request
 class RunWords:
     """How a run draws: the picture that shows best what it learned, and what draws it."""
 
-    request: PictureRequest
+    request: ImageRequest
     model: str
     vae: str | None
     prediction: str
@@ -60,7 +60,7 @@ def read_run(folder: Path, prompt: str | None = None) -> RunWords | None:
     )
 
 
-def _request(settings: TrainSettings, prompts: Sequence[str | SamplePrompt]) -> PictureRequest:
+def _request(settings: TrainSettings, prompts: Sequence[str | SamplePrompt]) -> ImageRequest:
     trigger = (settings.captions.trigger or "").lower()
     requests = [sample_request(settings.sample, one, n) for n, one in enumerate(prompts)]
     with_trigger = [one for one in requests if trigger in one.prompt.lower()]

@@ -18,7 +18,7 @@ from lorasmith.core.events import Notice, Observer
 from lorasmith.core.files import write_bytes
 from lorasmith.data.captions import readings
 from lorasmith.measures.trigger import find_trigger
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.runs.folder import RunFolder, quoted, read_info, write_info
 from lorasmith.training.runs.network_metadata import network_facts
 from lorasmith.training.setup.build import Run
@@ -132,7 +132,7 @@ def _tests(run: Run) -> Iterator[str]:
         )
 
 
-def _drawn_with(request: PictureRequest) -> str:
+def _drawn_with(request: ImageRequest) -> str:
     size = f"{request.width} x {request.height}, " if request.width else ""
     return f"{size}{request.sampler}, {quantity(request.steps, 'step')}, cfg {request.cfg:g}"
 

@@ -11,7 +11,7 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Notice, Observer, SampleSaved, SnapshotSaved
 from lorasmith.core.run_paths import lora_name
-from lorasmith.sampling.generate import GeneratedPicture, generate
+from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.infotext import Infotext, describe, save_picture
 from lorasmith.training.eval_weights import resting
@@ -137,7 +137,7 @@ def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: C
             writer.add(partial(save_picture, path, picture.image, info), partial(observe, saved))
 
 
-def sample_info(run: Run, picture: GeneratedPicture) -> Infotext:
+def sample_info(run: Run, picture: GeneratedImage) -> Infotext:
     """What web UIs read from the PNG; the LoRA is named as one would write it there."""
     request = replace(
         picture.request, prompt=f"{picture.request.prompt} <lora:{run.folder.name}:1>"

@@ -16,7 +16,7 @@ from lorasmith.data.dataset import Dataset
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import Loading
 from lorasmith.prompts.parse import parse_prompt
-from lorasmith.sampling.request import PictureRequest
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.batches import Batches, LatentSource, TextSource
 from lorasmith.training.ema import Ema
 from lorasmith.training.lr_schedules import learning_rate
@@ -55,7 +55,7 @@ class Run:
     network: AdapterNetwork
     batches: Batches
     trainer: TrainStep
-    samples: list[PictureRequest]
+    samples: list[ImageRequest]
     stopwatch: Stopwatch
     position: Position
     validation: Validation | None = None
@@ -208,7 +208,7 @@ def _trainer(
 
 def sample_requests(
     settings: TrainSettings, prepared: Prepared, model: DiffusionModel
-) -> list[PictureRequest]:
+) -> list[ImageRequest]:
     """What is drawn while training: the prompts of the settings, else the first captions."""
     sample = settings.sample
     native = model.architecture.native_resolution
