@@ -35,8 +35,8 @@ from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import empty_modules
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.memory.simulate import (
-    EmptyRun,
-    Use,
+    SimulatedRun,
+    Workload,
     checkpointed,
     weight_placement,
 )
@@ -117,8 +117,8 @@ def estimated(case: Case) -> tuple[int, float]:
     """Bytes, and seconds that it took to know them."""
     begin = time.process_time()
     cuda, cells = torch.cuda.is_available(), (case.pixels, case.pixels, case.batch)
-    use = Use(case.pixels, case.pixels, cells, None, text=False, vae=False, channels_last=cuda)
-    run = EmptyRun(settings_of(case), architecture_of(case.model), DTYPES[case.precision], use)
+    use = Workload(case.pixels, case.pixels, cells, None, text=False, vae=False, channels_last=cuda)
+    run = SimulatedRun(settings_of(case), architecture_of(case.model), DTYPES[case.precision], use)
     return run.step().total, time.process_time() - begin
 
 
@@ -238,8 +238,8 @@ def page_rows() -> Iterator[str]:
         for name, more in ON_THE_PAGE.items():
             case = Case(model, pixels, "bf16", settings=more)
             one = (pixels, pixels, 1)
-            use = Use(pixels, pixels, one, one, False, False, channels_last=True)
-            run = EmptyRun(settings_of(case), architecture_of(model), torch.bfloat16, use)
+            use = Workload(pixels, pixels, one, one, False, False, channels_last=True)
+            run = SimulatedRun(settings_of(case), architecture_of(model), torch.bfloat16, use)
             step, encoding, drawing = run.step(), run.encoding(1), run.decoding()
             run.model.save_vae_memory(tile_decoding=True)
             tiled = max(run.decoding().total, run.denoising("drawing", 2, pixels, pixels).total)

@@ -18,7 +18,7 @@ from lorasmith.models.families.table import Architecture
 from lorasmith.models.load import assemble, empty_modules, fill_buffers
 from lorasmith.training.ema import Ema
 from lorasmith.training.lr_schedules import learning_rate
-from lorasmith.training.memory.simulate import EmptyRun, Use
+from lorasmith.training.memory.simulate import Workload
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import build_optimizer
 from lorasmith.training.setup.processes import Processes
@@ -68,8 +68,10 @@ class MetaRun:
     ) -> None:
         self.settings: TrainSettings = load_settings(None, dict(settings))
         batch = self.settings.train.batch
-        use = Use(SIDE, SIDE, (SIDE, SIDE, batch), None, True, True, channels_last=channels_last)
-        run = EmptyRun(self.settings, architecture, dtype, use)
+        use = Workload(
+            SIDE, SIDE, (SIDE, SIDE, batch), None, True, True, channels_last=channels_last
+        )
+        run = MetaRun(self.settings, architecture, dtype, use)
         self.model, self.network, groups = run.model, run.network, run.groups
         self.network.attach()
         optimizer = self.settings.optimizer

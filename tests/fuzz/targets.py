@@ -46,7 +46,7 @@ from lorasmith.importers.sd_scripts.argv import read_argv
 from lorasmith.importers.sd_scripts.sample_prompts import prompts_of
 from lorasmith.lora_tools.inspect.inspect import inspect
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
-from lorasmith.lora_tools.inspect.training_summary import training_words, words_of
+from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
 from lorasmith.prompts.lora_tags import take_tags
 from lorasmith.prompts.parse import format_prompt, parse_prompt
 from lorasmith.prompts.wildcards import Wildcards
@@ -103,7 +103,7 @@ def safetensors_header(data: bytes) -> None:
 
 def metadata(found: Mapping[str, str]) -> None:
     training_words(found)
-    words_of(found)
+    trigger_words(found)
     read_preview(found)
 
 

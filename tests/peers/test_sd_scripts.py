@@ -35,7 +35,7 @@ from lorasmith.models.load import load_model
 from lorasmith.models.tokenizer import token_rows
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
-from lorasmith.training.setup.preflight import prepare
+from lorasmith.training.setup.preflight import preflight
 from tests.peers.sd_scripts import PEERS, ask
 
 pytestmark = pytest.mark.skipif(
@@ -240,7 +240,7 @@ def test_captions(theirs: Mapping[str, list[Any]]) -> None:
 def test_batches_of_several_datasets(theirs: Mapping[str, list[Any]], folder: Path) -> None:
     result = convert_source(read_file(folder / "datasets.toml"))
     settings = load_settings(None, result.overrides(), for_training=True)
-    dataset = prepare(settings).dataset
+    dataset = preflight(settings).dataset
     batches: list[dict[str, int]] = [{} for _ in dataset.groups]
     for bucket in dataset.buckets:
         width, height = bucket.size

@@ -75,6 +75,6 @@ def test_a_run_that_cannot_be_compiled_says_so_and_goes_on(
     said = " ".join(run_here(command(data, tmp_path / "out", "r", **settings)).split())
     assert "ResnetBlock2D could not be compiled, and runs as it is" in said
     events = (tmp_path / "out" / "r" / "events.jsonl").read_text().splitlines()
-    notices = [e for e in map(json.loads, events) if "Triton is not" in str(e)]
-    assert {e["level"] for e in notices} == {"warning"}
+    warnings = [e for e in map(json.loads, events) if "Triton is not" in str(e)]
+    assert {e["level"] for e in warnings} == {"warning"}
     assert (tmp_path / "out" / "r" / "r.safetensors").exists()

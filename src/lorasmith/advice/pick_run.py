@@ -27,8 +27,8 @@ from lorasmith.sampling.from_dataset import stripped
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder, read_info, steps_of
 from lorasmith.training.runs.status import read_status
 from lorasmith.training.setup.preflight import (
-    attempt,
     caption_rules,
+    collect_problems,
     folder_specs,
     open_base,
     sample_groups,
@@ -149,15 +149,17 @@ def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
     state = read_status(folder).state
     candidates = find_candidates(folder, state)
     problems: list[Problem] = []
-    opened = attempt(problems, lambda: open_base(settings))
-    folders = attempt(problems, lambda: folder_specs(settings))
+    opened = collect_problems(problems, lambda: open_base(settings))
+    folders = collect_problems(problems, lambda: folder_specs(settings))
     held = None
     if folders is not None:
         extension = settings.captions.extension
-        found = attempt(problems, lambda: scan(folders, extension=extension))
+        found = collect_problems(problems, lambda: scan(folders, extension=extension))
         if found is not None:
             problems += found.problems
-            held = attempt(problems, lambda: hold_out_of(settings.validation, found, extension))
+            held = collect_problems(
+                problems, lambda: hold_out_of(settings.validation, found, extension)
+            )
     if opened is None or held is None or problems:
         raise UserError(dict.fromkeys(problems))
     eval_set = gather(settings, held, opened.architecture, pictures, plain)

@@ -154,14 +154,14 @@ def preview(
     from lorasmith.config.load import Override, load_settings
     from lorasmith.core.files import atomic_path
     from lorasmith.training.preview import preview_sheet
-    from lorasmith.training.setup.preflight import prepare
+    from lorasmith.training.setup.preflight import preflight
 
     data = Override("data.path", json.dumps(str(folder)), "DIR")
     settings = load_settings(config, [*assignments, data], preset, for_training=True)
     with _progress() as observer:
-        prepared = prepare(settings, observer=observer)
+        run_plan = preflight(settings, observer=observer)
     sheet = preview_sheet(
-        prepared.dataset,
+        run_plan.dataset,
         seed=settings.train.seed,
         background=settings.data.background,
         pictures=pictures,
@@ -170,8 +170,8 @@ def preview(
     )
     with atomic_path(out) as part:
         sheet.save(part, format="PNG")
-    if str(prepared.report.augmentation):
-        console.print(f"Augmentation: {prepared.report.augmentation}")
+    if str(run_plan.report.augmentation):
+        console.print(f"Augmentation: {run_plan.report.augmentation}")
     console.print(f"Written: {out}")
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.sampling.request import Hires
     from lorasmith.training.monitoring.observers import Terminal
-    from lorasmith.training.runs.for_grid import RunWords
+    from lorasmith.training.runs.for_grid import RunPrompts
 
 DEFAULT_OUT = Path("grid")
 # Request fields that are options of the same name.
@@ -90,31 +90,31 @@ def _work(prompt: str | None, options: GridOptions, terminal: Terminal) -> Work:
     """
     from lorasmith.core.files import check_writable
     from lorasmith.grids.run import check_folder
-    from lorasmith.training.setup.preflight import attempt
+    from lorasmith.training.setup.preflight import collect_problems
 
     sides = options.sides()
     problems: list[Problem] = []
-    sources = attempt(problems, lambda: _sources(options, terminal))
+    sources = collect_problems(problems, lambda: _sources(options, terminal))
     run, folder, out = None, None, options.out or DEFAULT_OUT
     if options.epochs is not None and sources is not None:
-        folder = attempt(problems, functools.partial(_run_folder, options.epochs, sources))
+        folder = collect_problems(problems, functools.partial(_run_folder, options.epochs, sources))
         if folder is not None:
-            run = attempt(problems, functools.partial(_run_words, folder, prompt))
+            run = collect_problems(problems, functools.partial(_run_words, folder, prompt))
             out = options.out or folder / "grid"
     # Of a run that is not there or has no prompts, which is said, it is not missing here.
     lost = options.epochs is not None and bool(problems)
     if not (lost or prompt is not None or run or _vary_the_prompt(sides.values())):
         problems.append(Problem("PROMPT", "is missing", "write what is to be drawn"))
-    base = attempt(problems, lambda: _base(prompt, run, options))
+    base = collect_problems(problems, lambda: _base(prompt, run, options))
     grid, place = None, None
     if sources is not None and base is not None:
-        grid = attempt(problems, functools.partial(_lay_out, base, sides, sources))
+        grid = collect_problems(problems, functools.partial(_lay_out, base, sides, sources))
         specs = [cell.spec for cell in grid.cells] if grid else [base]
-        place = attempt(problems, functools.partial(_place, specs, run, options))
+        place = collect_problems(problems, functools.partial(_place, specs, run, options))
     found = check_folder(out)
     problems += found
     if not found:
-        attempt(problems, lambda: check_writable(out))
+        collect_problems(problems, lambda: check_writable(out))
     if problems or grid is None or sources is None or place is None:
         raise UserError(_under_options(dict.fromkeys(problems)))
     return Work(grid, sources, place, out, options)
@@ -174,7 +174,7 @@ def _run_folder(epochs: str, sources: Sources) -> Path:
     return run if run.is_dir() else run.parent
 
 
-def _run_words(folder: Path, prompt: str | None) -> RunWords | None:
+def _run_words(folder: Path, prompt: str | None) -> RunPrompts | None:
     from lorasmith.training.runs.for_grid import read_run
 
     return read_run(folder, prompt)
@@ -187,7 +187,7 @@ def _vary_the_prompt(sides: Iterable[str]) -> bool:
     return any(kind is not None and kind.name == "prompt" for kind in kinds)
 
 
-def _base(prompt: str | None, run: RunWords | None, options: GridOptions) -> CellSpec:
+def _base(prompt: str | None, run: RunPrompts | None, options: GridOptions) -> CellSpec:
     """What the axes vary: the run's own words, or the defaults, under the options that are given.
 
     Raises:
@@ -233,21 +233,21 @@ def _hires(options: GridOptions) -> Hires | None:
 def _lay_out(base: CellSpec, sides: dict[str, str], sources: Sources) -> Grid:
     from lorasmith.grids.axis_types import parse_axis
     from lorasmith.grids.plan import lay_out
-    from lorasmith.training.setup.preflight import attempt
+    from lorasmith.training.setup.preflight import collect_problems
 
     problems: list[Problem] = []
     axes = [
-        attempt(problems, functools.partial(parse_axis, option, text, sources))
+        collect_problems(problems, functools.partial(parse_axis, option, text, sources))
         for option, text in sides.items()
     ]
     whole = [axis for axis in axes if axis is not None]
-    grid = attempt(problems, lambda: lay_out(base, whole, sources))
+    grid = collect_problems(problems, lambda: lay_out(base, whole, sources))
     if problems or grid is None:
         raise UserError(problems)
     return grid
 
 
-def _place(specs: Sequence[CellSpec], run: RunWords | None, options: GridOptions) -> Place:
+def _place(specs: Sequence[CellSpec], run: RunPrompts | None, options: GridOptions) -> Place:
     """From the headers of the models.
 
     Raises:
@@ -257,22 +257,24 @@ def _place(specs: Sequence[CellSpec], run: RunWords | None, options: GridOptions
     from lorasmith.models.open import read_architecture
     from lorasmith.training.memory.flops import unet_weights
     from lorasmith.training.setup.device import choose_device, choose_precision
-    from lorasmith.training.setup.preflight import attempt
+    from lorasmith.training.setup.preflight import collect_problems
 
     problems: list[Problem] = []
     prediction = options.prediction or (run.prediction if run else "auto")
-    device = attempt(problems, lambda: choose_device(options.device))
+    device = collect_problems(problems, lambda: choose_device(options.device))
     dtypes: dict[str, torch.dtype] = {}
     for model, vae in dict.fromkeys((spec.model, spec.vae) for spec in specs):
         opened = functools.partial(read_architecture, model, vae=vae, prediction=prediction)
-        architecture = attempt(problems, opened)
+        architecture = collect_problems(problems, opened)
         if architecture is None or device is None:
             continue
         for skip in {s.request.clip_skip or 1 for s in specs if s.model == model}:
-            attempt(problems, functools.partial(check_clip_skip, architecture, skip, "clip_skip"))
+            collect_problems(
+                problems, functools.partial(check_clip_skip, architecture, skip, "clip_skip")
+            )
         weights = unet_weights(architecture.unet)
         choice = functools.partial(choose_precision, options.precision, device, weights)
-        if (chosen := attempt(problems, choice)) is not None:
+        if (chosen := collect_problems(problems, choice)) is not None:
             dtypes[model] = chosen.dtype
     if problems or device is None:
         raise UserError(problems)

@@ -202,16 +202,16 @@ def start(settings: TrainSettings, plan_only: bool) -> None:
     """Train with these settings, or show what would happen; for every command that trains."""
     from lorasmith.cli.console import console
 
-    notices = checks.oddities(settings)
+    warnings = checks.warnings(settings)
     if plan_only:
         # By themselves: what trains imports diffusers and transformers, which takes seconds.
         from lorasmith.training.plan import make_plan
         from lorasmith.training.plan_view import show_plan
 
-        show_plan(make_plan(settings, notices), console)
+        show_plan(make_plan(settings, warnings), console)
         return
     from lorasmith.training.run import train
 
     controls = Controls()
     with heed_signals(controls):
-        train(settings, notices=notices, console=console, controls=controls)
+        train(settings, warnings=warnings, console=console, controls=controls)

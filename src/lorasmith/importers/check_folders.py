@@ -13,7 +13,7 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import user_path
 from lorasmith.importers.convert import convert_source
-from lorasmith.importers.result import Conversion, Made, Remark
+from lorasmith.importers.result import Conversion, Derived, Remark
 from lorasmith.importers.source import Source
 
 _NUMBERED = re.compile(r"(\d+)(?:_.*)?\Z", re.DOTALL)
@@ -76,7 +76,7 @@ def _check(result: Conversion, complete: bool) -> None:
     _leave_reg_beside(result)
 
 
-def _named(result: Conversion) -> list[tuple[str, Made]]:
+def _named(result: Conversion) -> list[tuple[str, Derived]]:
     """Every folder of pictures, as written."""
     settings = result.settings
     found = [

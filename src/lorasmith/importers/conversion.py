@@ -7,7 +7,7 @@ from typing import Any
 
 from lorasmith.config.schema import all_settings
 from lorasmith.core.errors import Problem
-from lorasmith.importers.result import Conversion, Given, Made, Remark
+from lorasmith.importers.result import Conversion, Derived, Given, Remark
 from lorasmith.importers.sd_scripts.argument import Argument
 from lorasmith.importers.sd_scripts.table import ARGUMENTS, near
 from lorasmith.importers.values import read_value, unglued
@@ -18,7 +18,7 @@ SECRETS = ("wandb_api_key", "huggingface_token")
 """Neither printed nor written into a file."""
 
 
-class Making:
+class ConversionBuilder:
     """A conversion in progress.
 
     Args:
@@ -80,7 +80,7 @@ class Making:
         used = [name for name in names if name in self.given] or list(names[:1])
         source = ", ".join(self.shown(name) for name in used)
         origin = self.given[used[0]].where if used[0] in self.given else source
-        self.result.settings[path] = Made(value, source, origin, note)
+        self.result.settings[path] = Derived(value, source, origin, note)
 
     def put_unless_ours(self, path: str, value: Any, *names: str, note: str = "") -> None:
         """As :meth:`put`, but not for a default of sd-scripts that is ours too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lorasmith.importers.conversion import MISSING, Making
+from lorasmith.importers.conversion import MISSING, ConversionBuilder
 from lorasmith.importers.result import Conversion, Given
 from lorasmith.importers.sd_scripts import rules_data, rules_network, rules_optimizer, rules_run
 from lorasmith.importers.sd_scripts.argument import Argument
@@ -16,7 +16,7 @@ from lorasmith.importers.source import Source
 
 OF_DATA = ("data.", "captions.", "buckets.", "augment.")
 
-RULES: tuple[Callable[[Making], None], ...] = (
+RULES: tuple[Callable[[ConversionBuilder], None], ...] = (
     rules_data.model,
     rules_data.folders,
     rules_data.size,
@@ -58,7 +58,7 @@ def convert(
     Returns:
         The settings, and with them everything that is wrong; nothing is raised.
     """
-    making = Making(given, sdxl=sdxl, complete=complete)
+    making = ConversionBuilder(given, sdxl=sdxl, complete=complete)
     datasets(making, tables, tables_in)
     for row in ARGUMENTS.values():
         _by_table(making, row)
@@ -98,7 +98,7 @@ def convert_source(source: Source, *, complete: bool = True) -> Conversion:
     return result
 
 
-def _by_table(m: Making, row: Argument) -> None:
+def _by_table(m: ConversionBuilder, row: Argument) -> None:
     if row.fate == "setting":
         m.put_plain(row)
         return

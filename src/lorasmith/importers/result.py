@@ -29,7 +29,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Derived:
     """One setting's value.
 
     Args:
@@ -61,7 +61,7 @@ class Conversion:
         problems: what cannot be honoured or is wrong; with any of them nothing should be trained.
     """
 
-    settings: dict[str, Made] = field(default_factory=dict)
+    settings: dict[str, Derived] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -80,9 +80,9 @@ class Conversion:
         order = {path: place for place, path in enumerate(all_settings())}
         self.settings = dict(sorted(self.settings.items(), key=lambda item: order[item[0]]))
 
-    def by_section(self) -> Iterator[tuple[str, Mapping[str, Made]]]:
+    def by_section(self) -> Iterator[tuple[str, Mapping[str, Derived]]]:
         """(``adapter``, {``rank``: …}) in order."""
-        sections: dict[str, dict[str, Made]] = {}
+        sections: dict[str, dict[str, Derived]] = {}
         for path, made in self.settings.items():
             section, _, name = path.partition(".")
             sections.setdefault(section, {})[name] = made

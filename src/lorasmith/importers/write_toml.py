@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from lorasmith.config.dump import VERSION, toml_value
 from lorasmith.config.fields import NONE
 from lorasmith.core.errors import Problem
-from lorasmith.importers.result import Conversion, Made, Remark
+from lorasmith.importers.result import Conversion, Derived, Remark
 
 
 def to_toml(result: Conversion, heading: str) -> str:
@@ -34,12 +34,12 @@ def to_toml(result: Conversion, heading: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _folder(values: dict[str, object], made: Made) -> str:
+def _folder(values: dict[str, object], made: Derived) -> str:
     lines = [f"[[data.folders]]  # {_comment(made)}"]
     return "\n".join([*lines, *(f"{key} = {toml_value(value)}" for key, value in values.items())])
 
 
-def _comment(made: Made) -> str:
+def _comment(made: Derived) -> str:
     return _one_line(f"{made.source} ({made.note})" if made.note else made.source)
 
 

@@ -57,7 +57,7 @@ class _Entry:
         return DTYPE_BYTES[self.dtype] * math.prod(self.shape)
 
 
-class Rewriting:
+class CheckpointRewriter:
     """
     Args:
         file: what is read.

@@ -17,7 +17,7 @@ from lorasmith.training.step import TrainStep
 
 
 @runtime_checkable
-class TwoModes(Protocol):
+class HasTrainEval(Protocol):
     """An optimizer that moves the weights between where they train and what they are worth."""
 
     def train(self) -> None: ...
@@ -25,18 +25,18 @@ class TwoModes(Protocol):
 
 
 @contextlib.contextmanager
-def resting(trainer: TrainStep) -> Iterator[None]:
+def eval_weights(trainer: TrainStep) -> Iterator[None]:
     """The weights to save, sample and validate, within the block; after it those of the training,
     bit for bit.
 
     Weights must not be trained in the block, and blocks do not nest.
     """
     optimizer, ema = trainer.optimizer, trainer.ema
-    if ema is None and not isinstance(optimizer, TwoModes):
+    if ema is None and not isinstance(optimizer, HasTrainEval):
         yield
         return
     kept = [group.flat.detach().clone() for group in trainer.groups]
-    if isinstance(optimizer, TwoModes):
+    if isinstance(optimizer, HasTrainEval):
         optimizer.eval()
     if ema is not None:
         ema.copy_to_weights()
@@ -44,7 +44,7 @@ def resting(trainer: TrainStep) -> Iterator[None]:
         yield
     finally:
         # Back through the optimizer for its own flags; its arithmetic rounds, the copies do not.
-        if isinstance(optimizer, TwoModes):
+        if isinstance(optimizer, HasTrainEval):
             optimizer.train()
         with torch.no_grad():
             for group, flat in zip(trainer.groups, kept, strict=True):

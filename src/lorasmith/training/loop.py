@@ -17,7 +17,12 @@ from lorasmith.tensors.transfer import frees_cpu
 from lorasmith.training.monitoring.metrics import Meter
 from lorasmith.training.monitoring.watchdog import Trouble, Watchdog
 from lorasmith.training.prefetch import StepInputs
-from lorasmith.training.runs.handle_requests import Asked, acknowledge, change_rates, heed
+from lorasmith.training.runs.handle_requests import (
+    PendingRequests,
+    apply_lr_requests,
+    poll,
+    report_done,
+)
 from lorasmith.training.runs.requests import Inbox
 from lorasmith.training.runs.result_cards import write_cards
 from lorasmith.training.runs.snapshots import draw_samples, save_snapshot, validate
@@ -50,7 +55,7 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
         while done < run.steps:
             try:
                 do_step(run, inputs, meter, done, observe)
-                asked = heed(run, inbox, controls, done + 1)
+                asked = poll(run, inbox, controls, done + 1)
                 after_step(run, meter, done, asked, observe, controls)
                 inbox.done()
             except Trouble as trouble:
@@ -79,7 +84,7 @@ def do_step(run: Run, inputs: StepInputs, meter: Meter, step: int, observe: Obse
 
 
 def after_step(
-    run: Run, meter: Meter, step: int, asked: Asked, observe: Observer, controls: Controls
+    run: Run, meter: Meter, step: int, asked: PendingRequests, observe: Observer, controls: Controls
 ) -> None:
     """What is due after step ``step`` (from 0), by the settings or because it was asked for."""
     settings, done, last = run.settings, step + 1, step + 1 == run.steps
@@ -102,10 +107,10 @@ def after_step(
         draw_samples(run, done, epoch if ends_epoch else None, observe, controls)
     if validation:
         validate(run, done, observe)
-    change_rates(run, done, asked, observe)
+    apply_lr_requests(run, done, asked, observe)
     if state:
         keep_state(run, meter, done, observe)
-    acknowledge(run, done, asked, observe)
+    report_done(run, done, asked, observe)
 
 
 def keep_state(run: Run, meter: Meter, step: int, observe: Observer) -> None:

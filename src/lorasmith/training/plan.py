@@ -33,7 +33,7 @@ from lorasmith.training.setup.device import (
     device_name,
 )
 from lorasmith.training.setup.network import block_map, planned_network
-from lorasmith.training.setup.preflight import Prepared, open_base, prepare, process_count, should
+from lorasmith.training.setup.preflight import RunPlan, open_base, preflight, process_count, should
 from lorasmith.training.setup.validation_split import BATCH
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
@@ -68,10 +68,10 @@ class Plan:
         files: LoRA files that will be there at the end, the result last.
         disk: bytes by what they are for; ``free`` bytes are left on that disk now.
         seconds: of the steps alone; right within a factor of about two.
-        oddities: what is unusual, and why it may not be meant.
+        warnings: what is unusual, and why it may not be meant.
     """
 
-    prepared: Prepared
+    run_plan: RunPlan
     folder: RunFolder
     device: str
     precision: Precision
@@ -81,32 +81,32 @@ class Plan:
     disk: dict[str, int]
     free: int
     seconds: float
-    oddities: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
 
 
-def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
+def make_plan(settings: TrainSettings, warnings: Sequence[Problem]) -> Plan:
     """Raises UserError with everything that would stop the run."""
-    prepared = prepare(settings, process_count(), to_train=True)
-    settings = prepared.settings
+    run_plan = preflight(settings, process_count(), to_train=True)
+    settings = run_plan.settings
     device = choose_device(settings.performance.device)
-    precision = precision_of(settings, prepared, device)
-    folder, files = planned_files(settings, prepared)
+    precision = precision_of(settings, run_plan, device)
+    folder, files = planned_files(settings, run_plan)
     opened = open_base(settings)
     network = planned_network(settings, opened)
-    rates = group_rates(settings, prepared, network)
+    rates = group_rates(settings, run_plan, network)
     values = sum(rate.weights for rate in rates)
-    disk = planned_disk(settings, prepared, values, len(files))
+    disk = planned_disk(settings, run_plan, values, len(files))
     free = free_bytes(folder.path)
-    memory = memory_of(settings, prepared, device)
+    memory = memory_of(settings, run_plan, device)
     if not memory.step.total:  # It plainly fits.
-        memory = replace(memory, estimates=(rough_step(settings, prepared, opened, values),))
-    named = taken_name(folder, prepared.name)
-    oddities = [*notices, *prepared.oddities, *memory.problems, *named]
+        memory = replace(memory, estimates=(rough_step(settings, run_plan, opened, values),))
+    named = taken_name(folder, run_plan.name)
+    warnings = [*warnings, *run_plan.warnings, *memory.problems, *named]
     if sum(disk.values()) > free:
         what = f"needs about {sum(disk.values()) / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
-        oddities.append(Problem(str(folder.path), what, "free some space, or keep fewer snapshots"))
+        warnings.append(Problem(str(folder.path), what, "free some space, or keep fewer snapshots"))
     return Plan(
-        prepared,
+        run_plan,
         folder,
         device_name(device),
         precision,
@@ -116,21 +116,21 @@ def make_plan(settings: TrainSettings, notices: Sequence[Problem]) -> Plan:
         disk,
         free,
         planned_seconds(
-            settings, prepared, precision, device, checkpointing=checkpoints(settings, memory)
+            settings, run_plan, precision, device, checkpointing=checkpoints(settings, memory)
         ),
-        tuple(oddities),
+        tuple(warnings),
     )
 
 
 def rough_step(
-    settings: TrainSettings, prepared: Prepared, opened: OpenedCheckpoint, values: int
+    settings: TrainSettings, run_plan: RunPlan, opened: OpenedCheckpoint, values: int
 ) -> MemoryEstimate:
     """A step of a small model, which fits many times over: from shapes alone, in float32."""
     sizes = [
         4 * math.prod(shape) for part in stored_shapes(opened).values() for shape in part.values()
     ]
-    factor, tokens = prepared.architecture.latent_factor, settings.model.max_tokens + 2
-    unet, dataset = prepared.architecture.unet, prepared.dataset
+    factor, tokens = run_plan.architecture.latent_factor, settings.model.max_tokens + 2
+    unet, dataset = run_plan.architecture.unet, run_plan.dataset
     numbers = max(
         step_activations(unet, bucket.size[1] // factor, bucket.size[0] // factor, tokens)
         * dataset.groups[bucket.group].batch_size(settings.train.batch, 1)
@@ -142,13 +142,13 @@ def rough_step(
     )  # fmt: skip
 
 
-def planned_files(settings: TrainSettings, prepared: Prepared) -> tuple[RunFolder, list[Path]]:
+def planned_files(settings: TrainSettings, run_plan: RunPlan) -> tuple[RunFolder, list[Path]]:
     """The run's folder and the LoRA files that will be there at the end."""
     save = settings.save
-    folder = new_run_folder(save.output, prepared.name, save.layout)
+    folder = new_run_folder(save.output, run_plan.name, save.layout)
     snapshots: list[Path] = []
-    for done in range(1, prepared.steps):
-        epoch, ends = prepared.epoch_at(done)
+    for done in range(1, run_plan.steps):
+        epoch, ends = run_plan.epoch_at(done)
         by_epoch = ends and save.every_epochs and epoch % save.every_epochs == 0
         by_step = save.every_steps and done % save.every_steps == 0
         if by_epoch or by_step:
@@ -158,13 +158,13 @@ def planned_files(settings: TrainSettings, prepared: Prepared) -> tuple[RunFolde
 
 
 def group_rates(
-    settings: TrainSettings, prepared: Prepared, network: AdapterNetwork
+    settings: TrainSettings, run_plan: RunPlan, network: AdapterNetwork
 ) -> tuple[GroupRate, ...]:
     """Effective learning rate of each group of parameters that is trained."""
-    rate = learning_rate(settings, prepared.steps)
+    rate = learning_rate(settings, run_plan.steps)
     points = [i * (rate.steps - 1) // (GRAPH_POINTS - 1) for i in range(GRAPH_POINTS)]
     factors = [rate.factor(step) for step in points]
-    blocks, rates = block_map(prepared.architecture), []
+    blocks, rates = block_map(run_plan.architecture), []
     for group in network.parameter_groups():
         lr = settings.optimizer.lrs[group.part] * group.rate
         named = {blocks.block(target) for target in group.targets}
@@ -184,14 +184,14 @@ def group_rates(
 
 
 def planned_disk(
-    settings: TrainSettings, prepared: Prepared, values: int, files: int
+    settings: TrainSettings, run_plan: RunPlan, values: int, files: int
 ) -> dict[str, int]:
     cells = sum(
-        math.prod(item.placement.bucket) * len(set(prepared.dataset.views_of(item).all()))
-        for item in prepared.dataset.items
+        math.prod(item.placement.bucket) * len(set(run_plan.dataset.views_of(item).all()))
+        for item in run_plan.dataset.items
         if item.repeats
     )
-    architecture = prepared.architecture
+    architecture = run_plan.architecture
     latents = cells // architecture.latent_factor**2 * architecture.latent_channels * 2 * 4
     width = BYTES[DTYPES[settings.save.precision]]
     return {
@@ -203,51 +203,51 @@ def planned_disk(
 
 def planned_seconds(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     precision: Precision,
     device: torch.device,
     *,
     checkpointing: bool,
 ) -> float:
-    unet = prepared.architecture.unet
-    factor = prepared.architecture.latent_factor
+    unet = run_plan.architecture.unet
+    factor = run_plan.architecture.latent_factor
     tokens = settings.model.max_tokens + 2
     rate = multiply_adds_per_second(device, precision.dtype)
     total = 0.0
-    for bucket in prepared.dataset.buckets:
+    for bucket in run_plan.dataset.buckets:
         width, height = bucket.size
         total += step_seconds(
             forward_multiply_adds(unet, height // factor, width // factor, tokens),
             len(list(stages(unet))),
             len(bucket.samples),
-            prepared.dataset.batch_count(bucket, settings.train.batch),
+            run_plan.dataset.batch_count(bucket, settings.train.batch),
             rate,
             device,
             precision.dtype,
             checkpointing=checkpointing,
         )
-    return total * prepared.steps / prepared.steps_per_epoch + validation_seconds(
-        settings, prepared, rate, precision, device
+    return total * run_plan.steps / run_plan.steps_per_epoch + validation_seconds(
+        settings, run_plan, rate, precision, device
     )
 
 
 def validation_seconds(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     rate: float,
     precision: Precision,
     device: torch.device,
 ) -> float:
     """Of measuring what is held out: the base model, at the start, on the way and at the end."""
-    interval, architecture = settings.validation, prepared.architecture
-    if prepared.measured is None or not (interval.every_epochs or interval.every_steps):
+    interval, architecture = settings.validation, run_plan.architecture
+    if run_plan.measured is None or not (interval.every_epochs or interval.every_steps):
         return 0.0
     on_the_way = (
-        should(interval, done, *prepared.epoch_at(done)) for done in range(1, prepared.steps)
+        should(interval, done, *run_plan.epoch_at(done)) for done in range(1, run_plan.steps)
     )
     times = 3 + sum(on_the_way)
     factor, once = architecture.latent_factor, 0.0
-    for bucket in prepared.measured.dataset.buckets:
+    for bucket in run_plan.measured.dataset.buckets:
         width, height = bucket.size
         samples = len(bucket.samples) * interval.timesteps
         once += step_seconds(

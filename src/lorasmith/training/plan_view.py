@@ -18,32 +18,32 @@ SHOWN_FILES = 6
 
 
 def show_plan(plan: Plan, console: Console) -> None:
-    prepared, settings = plan.prepared, plan.prepared.settings
-    console.print(render(prepared.report))
+    run_plan, settings = plan.run_plan, plan.run_plan.settings
+    console.print(render(run_plan.report))
     console.rule("learning rate")
     console.print(_rates(plan))
     if plan.rates:
-        for line in graph(plan.rates[0], prepared.steps):
+        for line in graph(plan.rates[0], run_plan.steps):
             console.print(line, highlight=False, markup=False)
     console.rule("what it takes")
     console.print(_costs(plan))
     console.rule("what will be written")
     for line in _files(plan):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if plan.oddities:
+    if plan.warnings:
         console.rule("worth a look")
-        for problem in plan.oddities:
+        for problem in plan.warnings:
             console.print(f"• {problem}", style="yellow", highlight=False, markup=False)
     console.print(
-        f"\nNothing has been done. Without --plan this trains {quantity(prepared.steps, 'step')} "
+        f"\nNothing has been done. Without --plan this trains {quantity(run_plan.steps, 'step')} "
         f"on {settings.model.path}.",
         highlight=False,
     )
 
 
 def _rates(plan: Plan) -> Table:
-    optimizer = plan.prepared.settings.optimizer.name
-    adapter = plan.prepared.settings.adapter
+    optimizer = plan.run_plan.settings.optimizer.name
+    adapter = plan.run_plan.settings.adapter
     table = Table(box=None, pad_edge=False)
     for heading in ("part", f"lr for {optimizer}", "alpha / rank", "layers", "trained weights"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
@@ -74,13 +74,13 @@ def graph(rate: GroupRate, steps: int) -> list[str]:
 def _costs(plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     disk = plan.disk
-    table.add_row("base model", plan.prepared.architecture.summary)
+    table.add_row("base model", plan.run_plan.architecture.summary)
     table.add_row("device", f"{plan.device}, {plan.precision.name} ({plan.precision.reason})")
     for what, text in _memory(plan.memory):
         table.add_row(what, text)
     kinds = ", ".join(f"{what} {size(amount)}" for what, amount in disk.items() if amount)
     table.add_row("disk", f"about {size(sum(disk.values()))}: {kinds} ({size(plan.free)} free)")
-    what = "time of the steps" + (", validation included" if plan.prepared.measured else "")
+    what = "time of the steps" + (", validation included" if plan.run_plan.measured else "")
     table.add_row(what, f"about {duration(plan.seconds)}, within a factor of two")
     return table
 
@@ -109,7 +109,7 @@ def _memory(memory: MemoryPlan) -> Iterator[tuple[str, str]]:
 
 def _files(plan: Plan) -> Iterator[str]:
     """Each folder with what will be in it. A flat run has two, of which one is shared."""
-    settings, folder = plan.prepared.settings, plan.folder
+    settings, folder = plan.run_plan.settings, plan.folder
     names = [path.name for path in plan.files]
     if len(names) > SHOWN_FILES:
         names = [*names[:2], f"… {len(names) - 4} more", *names[-2:]]

@@ -53,7 +53,7 @@ from lorasmith.training.runs.snapshots import keep_result
 from lorasmith.training.runs.state import list_states, load_state, step_of
 from lorasmith.training.setup.build import Run, build_run
 from lorasmith.training.setup.device import choose_device, deterministic, device_name
-from lorasmith.training.setup.preflight import Prepared, prepare, process_count
+from lorasmith.training.setup.preflight import RunPlan, preflight, process_count
 from lorasmith.training.setup.processes import Processes
 
 # What may differ on resume: how long, what is kept and shown, what is done in trouble.
@@ -73,14 +73,14 @@ KEPT = ("performance.channels_last", "performance.deterministic")
 def train(
     settings: TrainSettings,
     *,
-    notices: Sequence[Problem] = (),
+    warnings: Sequence[Problem] = (),
     console: Console,
     controls: Controls,
 ) -> Path:
     """Check everything, then train in a new run folder.
 
     Args:
-        notices: oddities of the settings, to be shown and kept with the preflight.
+        warnings: oddities of the settings, to be shown and kept with the preflight.
 
     Returns:
         The run folder; the LoRA in it has the folder's name.
@@ -90,24 +90,24 @@ def train(
         Stopped: the user stopped it; the run can be resumed.
     """
     with Observers([Terminal(console)]) as watch:
-        prepared = prepare(
+        run_plan = preflight(
             settings, process_count(), to_train=True, observer=watch, controls=controls
         )
-    settings = prepared.settings
+    settings = run_plan.settings
     processes = start_processes(settings)
-    memory = memory_of(settings, prepared, processes.device)
-    notices = [*notices, *prepared.oddities, *memory.problems]
-    folder = new_run_folder(settings.save.output, prepared.name, settings.save.layout)
+    memory = memory_of(settings, run_plan, processes.device)
+    warnings = [*warnings, *run_plan.warnings, *memory.problems]
+    folder = new_run_folder(settings.save.output, run_plan.name, settings.save.layout)
     folder = RunFolder(processes.agree(folder.path))
-    notices += taken_name(folder, prepared.name)
+    warnings += taken_name(folder, run_plan.name)
     if processes.main:
-        show_preflight(prepared, notices, console)
+        show_preflight(run_plan, warnings, console)
     with own_folder(folder, processes):
         if processes.main:
-            write_beginning(folder, prepared, notices)
+            write_beginning(folder, run_plan, warnings)
         processes.wait()
         with saying_how_to_go_on(folder):
-            _run(settings, prepared, folder, processes, memory, console, controls, resume=False)
+            _run(settings, run_plan, folder, processes, memory, console, controls, resume=False)
     say_next_steps(folder, settings, processes, console)
     return folder.path
 
@@ -144,22 +144,22 @@ def resume(
     if settings.train.steps is not None and "train.epochs" in changed:
         what = f"does nothing: this run's length is train.steps = {settings.train.steps}"
         raise RunError.of("train.epochs", what, "change train.steps")
-    prepared = prepare(settings, process_count(), to_train=True)
-    settings = prepared.settings
-    refuse_replaced(folder, prepared)
+    run_plan = preflight(settings, process_count(), to_train=True)
+    settings = run_plan.settings
+    refuse_replaced(folder, run_plan)
     processes = start_processes(settings)
-    refuse_other_inputs(folder, info, prepared)
-    refuse_shorter(folder, prepared)
-    finished = info.get("status") == "done" and info.get("steps") == prepared.steps
+    refuse_other_inputs(folder, info, run_plan)
+    refuse_shorter(folder, run_plan)
+    finished = info.get("status") == "done" and info.get("steps") == run_plan.steps
     if finished and folder.result.exists():
         console.print(f"This run is finished: {folder.result}", highlight=False)
         return folder.path
     with own_folder(folder, processes):
-        memory = memory_of(settings, prepared, processes.device)
+        memory = memory_of(settings, run_plan, processes.device)
         with saying_how_to_go_on(folder):
             if processes.main:
                 write_text(folder.settings, dump_toml(settings, absolute=True))
-            _run(settings, prepared, folder, processes, memory, console, controls, resume=True)
+            _run(settings, run_plan, folder, processes, memory, console, controls, resume=True)
     say_next_steps(folder, settings, processes, console)
     return folder.path
 
@@ -190,14 +190,14 @@ def say_next_steps(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], prepared: Prepared) -> None:
+def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], run_plan: RunPlan) -> None:
     """Raises RunError when the pictures or the base model are not those of the run's beginning."""
     if "dataset" not in info:
         what = "is missing or empty: it tells whether pictures and base model are the same"
         raise RunError.of(folder.info, what, "put back a copy, or start a new run")
     changed = {
-        "the pictures, their captions or their buckets": ("dataset", prepared.fingerprint),
-        "the base model's file": ("base_model", model_fingerprint(prepared.settings)),
+        "the pictures, their captions or their buckets": ("dataset", run_plan.fingerprint),
+        "the base model's file": ("base_model", model_fingerprint(run_plan.settings)),
     }
     problems = [
         Problem(str(folder.path), f"{what} changed since this run began",
@@ -209,24 +209,24 @@ def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], prepared: Pr
         raise RunError(problems)
 
 
-def refuse_shorter(folder: RunFolder, prepared: Prepared) -> None:
+def refuse_shorter(folder: RunFolder, run_plan: RunPlan) -> None:
     """Raises RunError when more steps were done than are to be done in all."""
     states = list_states(folder.state)
     # States may have been removed to save space, and the result of more steps is there.
     done = max(step_of(states[-1]) if states else 0, steps_of(folder.result) or 0)
-    if done > prepared.steps:
-        what = f"has done {quantity(done, 'step')} already, and {prepared.steps} are asked for"
+    if done > run_plan.steps:
+        what = f"has done {quantity(done, 'step')} already, and {run_plan.steps} are asked for"
         hint = f"ask for {done} or more; or take one of its snapshots, or start a new run"
         raise RunError.of(folder.path, what, hint)
 
 
-def refuse_replaced(folder: RunFolder, prepared: Prepared) -> None:
+def refuse_replaced(folder: RunFolder, run_plan: RunPlan) -> None:
     """Raises RunError when this machine lacks what the run was begun with."""
-    fitted = prepared.fitted
-    changed = fitted.replaced if fitted is not None else frozenset()
+    adapted = run_plan.adapted
+    changed = adapted.replaced if adapted is not None else frozenset()
     problems = [
         Problem(str(folder.path), str(notice), "go on with it where it was begun")
-        for notice in (fitted.notices if fitted is not None else ())
+        for notice in (adapted.warnings if adapted is not None else ())
         if notice.where in changed and not notice.where.startswith(CHANGEABLE)
     ]
     if problems:
@@ -288,31 +288,33 @@ def own_folder(folder: RunFolder, processes: Processes) -> Iterator[None]:
         yield
 
 
-def write_beginning(folder: RunFolder, prepared: Prepared, notices: Sequence[Problem]) -> None:
-    write_text(folder.settings, dump_toml(prepared.settings, absolute=True))
-    write_json(folder.path / "dataset.json", prepared.report.to_json())
-    lines = [report_text(prepared.report), *(f"settings: {notice}" for notice in notices)]
+def write_beginning(folder: RunFolder, run_plan: RunPlan, warnings: Sequence[Problem]) -> None:
+    write_text(folder.settings, dump_toml(run_plan.settings, absolute=True))
+    write_json(folder.path / "dataset.json", run_plan.report.to_json())
+    lines = [report_text(run_plan.report), *(f"settings: {notice}" for notice in warnings)]
     write_text(folder.path / "dataset.txt", "\n".join(lines) + "\n")
     info = {
         "status": "started",
-        "dataset": prepared.fingerprint,
-        "base_model": model_fingerprint(prepared.settings),
-        "replaced": [str(notice) for notice in prepared.fitted.notices] if prepared.fitted else [],
+        "dataset": run_plan.fingerprint,
+        "base_model": model_fingerprint(run_plan.settings),
+        "replaced": [str(notice) for notice in run_plan.adapted.warnings]
+        if run_plan.adapted
+        else [],
         **environment(),
     }
     write_json(folder.info, info)
     folder.events.unlink(missing_ok=True)  # Of a run that failed before its first step.
 
 
-def show_preflight(prepared: Prepared, notices: Sequence[Problem], console: Console) -> None:
-    console.print(render(prepared.report))
-    for notice in notices:
+def show_preflight(run_plan: RunPlan, warnings: Sequence[Problem], console: Console) -> None:
+    console.print(render(run_plan.report))
+    for notice in warnings:
         console.print(f"settings: {notice}", style="yellow", highlight=False, markup=False)
 
 
 def _run(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     folder: RunFolder,
     processes: Processes,
     memory: MemoryPlan,
@@ -331,7 +333,7 @@ def _run(
                 earlier_steps = read_info(folder).get("steps")
             watchers = [Terminal(console), JsonLines(folder)]
         observe = stack.enter_context(Observers(watchers))
-        run = build_run(settings, prepared, folder, processes, memory, observe, controls)
+        run = build_run(settings, run_plan, folder, processes, memory, observe, controls)
         if resume:
             continue_from_newest(run, observe)
             say_what_differs(run, read_info(folder), observe)
@@ -442,7 +444,7 @@ def describe(run: Run, observe: Observer) -> None:
         for group in run.trainer.groups
     )
     where = f"{device_name(run.model.device)}, {run.precision.name} ({run.precision.reason})"
-    architecture = run.prepared.architecture
+    architecture = run.run_plan.architecture
     observe(Notice("info", f"{run.model_name}: {architecture.summary}"))
     for note in run.model.notes:
         observe(Notice("info", note))

@@ -338,7 +338,7 @@ def test_presets_are_valid_explained_and_not_odd(name: str) -> None:
     assert preset.title
     assert len(preset.explains) > 100
     settings = load_settings(None, preset=name)
-    assert checks.oddities(settings) == []
+    assert checks.warnings(settings) == []
 
 
 def test_a_copied_preset_is_a_settings_file(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ QUIET = [
 @pytest.mark.parametrize("assignments", QUIET, ids=" ".join)
 def test_recommended_settings_are_not_odd(assignments: list[str]) -> None:
     settings = load_settings(None, assignments)
-    odd = [p for p in checks.oddities(settings) if p.where.startswith(("optimizer", "schedule"))]
+    odd = [p for p in checks.warnings(settings) if p.where.startswith(("optimizer", "schedule"))]
     assert not odd
 
 
@@ -161,9 +161,9 @@ ODD: list[tuple[Sequence[str], str, str]] = [
 
 @pytest.mark.parametrize(("assignments", "where", "what"), ODD)
 def test_oddities(assignments: Sequence[str], where: str, what: str) -> None:
-    notices = checks.oddities(load_settings(None, list(assignments)))
-    found = [notice for notice in notices if notice.where == where and what in str(notice)]
-    assert len(found) == 1, notices
+    warnings = checks.warnings(load_settings(None, list(assignments)))
+    found = [notice for notice in warnings if notice.where == where and what in str(notice)]
+    assert len(found) == 1, warnings
     assert found[0].hint
 
 

@@ -74,7 +74,7 @@ def test_what_is_wrong_is_said_with_its_prompt(text: str, message: str) -> None:
 def test_words_that_were_meant_as_options_are_said() -> None:
     for text in ("zorp -w 640", "zorp \u2014w 640", "zorp -d 3 --s 20"):
         settings = load_settings(None, [f"sample.prompts={text}"])
-        (oddity,) = [o for o in checks.oddities(settings) if o.where == "sample.prompts"]
+        (oddity,) = [o for o in checks.warnings(settings) if o.where == "sample.prompts"]
         assert "drawn as words" in oddity.what
     settings = load_settings(None, ["sample.prompts=--w 640"])
-    assert any("no prompt" in oddity.what for oddity in checks.oddities(settings))
+    assert any("no prompt" in oddity.what for oddity in checks.warnings(settings))

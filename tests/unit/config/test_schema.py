@@ -49,7 +49,7 @@ def test_defaults_are_valid_and_of_their_types() -> None:
     }
     assert TrainSettings.model_validate(explicit) == defaults
     assert checks.contradictions(defaults) == []
-    assert checks.oddities(defaults) == []
+    assert checks.warnings(defaults) == []
 
 
 def test_settings_never_change() -> None:

@@ -206,14 +206,14 @@ def test_without_guidance_the_negative_prompt_costs_nothing(model, monkeypatch) 
 
 
 def test_size_is_rounded_to_what_the_model_takes_and_said(model) -> None:
-    notices = []
+    warnings = []
     request = ImageRequest(PROMPT, steps=2, width=90, height=33)
-    (picture,) = generate(model, [request], observer=notices.append)
+    (picture,) = generate(model, [request], observer=warnings.append)
     multiple = model.architecture.size_multiple
     assert picture.image.size == (96, 32)
     assert picture.image.size[0] % multiple == picture.image.size[1] % multiple == 0
     assert (picture.request.width, picture.request.height) == (96, 32)
-    (said,) = [event for event in notices if isinstance(event, Notice)]
+    (said,) = [event for event in warnings if isinstance(event, Notice)]
     assert "90x33 became 96x32" in said.text
 
 

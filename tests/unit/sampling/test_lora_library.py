@@ -236,12 +236,12 @@ def test_tensors_that_fit_nothing_are_reported(model, lora_folder, tmp_path) -> 
     tensors = load_file(lora_folder / "cat.safetensors")
     tensors["lora_unet_somewhere_else.lora_up.weight"] = torch.zeros(2, 2)
     save_file(tensors, tmp_path / "odd.safetensors")
-    notices = []
-    library = LoraLibrary(tmp_path, observer=notices.append)
+    warnings = []
+    library = LoraLibrary(tmp_path, observer=warnings.append)
     for _ in range(2):
         with library.attached(model, [LoraTag("odd")]):
             pass
-    (notice,) = notices
+    (notice,) = warnings
     assert notice.level == "warning"
     assert "lora_unet_somewhere_else" in notice.text
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lorasmith.tensors.rng import normal
 from lorasmith.training.ema import Ema
-from lorasmith.training.eval_weights import resting
+from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.optim import FlatGroup
 from lorasmith.training.step import TrainStep
 
@@ -66,7 +66,7 @@ def test_resting_does_not_disturb_the_training(
 ) -> None:
     disturbed, alone = Toy.make(kind, decay), Toy.make(kind, decay)
     for number in range(12):
-        with resting(disturbed.trainer()):
+        with eval_weights(disturbed.trainer()):
             pass
         disturbed.step(number)
         alone.step(number)
@@ -82,7 +82,7 @@ def test_shows_the_average() -> None:
     for number in range(5):
         toy.step(number)
     assert toy.ema is not None
-    with resting(toy.trainer()):
+    with eval_weights(toy.trainer()):
         assert torch.equal(toy.flat, toy.ema.averages["unet"])
     assert not torch.equal(toy.flat, toy.ema.averages["unet"])
 
@@ -95,7 +95,7 @@ def test_shows_the_point_that_a_schedule_free_optimizer_has_found() -> None:
     z, beta = optimizer.state[toy.groups[0].flat]["z"], optimizer.param_groups[0]["betas"][0]
     # The paper's y = (1 - beta) z + beta x, solved for x.
     expected = (toy.flat - (1 - beta) * z) / beta
-    with resting(toy.trainer()):
+    with eval_weights(toy.trainer()):
         assert_near(toy.flat, expected, LAYER)
         assert not optimizer.param_groups[0]["train_mode"]
     assert optimizer.param_groups[0]["train_mode"]
@@ -108,7 +108,7 @@ def test_weights_come_back_after_an_error() -> None:
     before = toy.flat.clone()
 
     def fail_at_rest() -> None:
-        with resting(toy.trainer()):
+        with eval_weights(toy.trainer()):
             assert not torch.equal(toy.flat, before)
             raise ZeroDivisionError
 

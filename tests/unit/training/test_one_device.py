@@ -33,9 +33,9 @@ from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.measures.features import Eye, MiddleBlock
 from lorasmith.models.families.table import Architecture
 from lorasmith.training.ema import Ema
-from lorasmith.training.eval_weights import resting
+from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.interventions import Interventions
-from lorasmith.training.monitoring.nan_finder import Inspector
+from lorasmith.training.monitoring.nan_finder import NanFinder
 from lorasmith.training.optim import build_optimizer, flat_groups
 from lorasmith.training.runs.state import Position, content_of, put_back
 from lorasmith.training.setup.device import DTYPES
@@ -253,7 +253,7 @@ def one_step(trainer: Any) -> OneDevice:
     with OneDevice() as seen:
         trainer.optimizer.step()
         trainer.ema.update(1)
-        with resting(trainer):
+        with eval_weights(trainer):
             pass
     return seen
 
@@ -287,7 +287,7 @@ def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
     settings = {"train.precision": "fp16", "adapter.text_encoder": "false"}
     run = MetaRun({**settings, **storage}, tiny_architecture(), torch.float16)
     undo = compute_in_fp32(run.model.unet.mid_block, torch.float16)
-    inspector = Inspector(run.network)
+    inspector = NanFinder(run.network)
     with OneDevice() as seen, on_meta(), inspector.watching():
         run.trainer(0, inspector.feed([run.batch(0)]), 1)
     undo()

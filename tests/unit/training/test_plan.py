@@ -17,13 +17,13 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
-from lorasmith.training.memory.simulate import EmptyRun, Use
+from lorasmith.training.memory.simulate import MetaRun, Workload
 from lorasmith.training.memory.throughput import step_seconds
 from lorasmith.training.plan import make_plan, validation_seconds
 from lorasmith.training.plan_view import duration, graph, show_plan
 from lorasmith.training.run import train
 from lorasmith.training.setup.device import choose_precision
-from lorasmith.training.setup.preflight import prepare
+from lorasmith.training.setup.preflight import preflight
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_planned_steps_files_and_weights_are_those_of_the_run(
     assert run == plan.folder.path
     assert sorted(run.glob("*.safetensors")) == sorted(plan.files)
     content = torch.load(max((run / "state").glob("*.state")), weights_only=True)
-    assert content["step"] == plan.prepared.steps
+    assert content["step"] == plan.run_plan.steps
     sizes = {name: flat.numel() for name, flat in content["parameters"].items()}
     assert sizes == {rate.name: rate.weights for rate in plan.rates}
     written = sum(path.stat().st_size for path in plan.files)
@@ -133,9 +133,9 @@ def test_a_small_models_memory_is_about_that_of_its_step(data: Path, batch: str,
     more = {"train__batch": batch, "adapter__text_encoder": text}
     settings = load_settings(None, overrides(data, **more))
     plan = make_plan(settings, [])
-    architecture = plan.prepared.architecture
-    use = Use(64, 64, (64, 64, int(batch)), None, text=True, vae=True, channels_last=False)
-    exact = EmptyRun(plan.prepared.settings, architecture, torch.float32, use).step()
+    architecture = plan.run_plan.architecture
+    use = Workload(64, 64, (64, 64, int(batch)), None, text=True, vae=True, channels_last=False)
+    exact = MetaRun(plan.run_plan.settings, architecture, torch.float32, use).step()
     rough = plan.memory.step
     assert rough.weights == pytest.approx(exact.weights, rel=0.01)
     assert (rough.adapter, rough.optimizer) == (exact.adapter, exact.optimizer)
@@ -179,7 +179,7 @@ def test_nothing_left_to_train_is_said(data: Path) -> None:
 
 def test_graph_falls_with_the_rate(data: Path) -> None:
     plan = make_plan(load_settings(None, overrides(data, train__epochs="9")), [])
-    lines = graph(plan.rates[0], plan.prepared.steps)
+    lines = graph(plan.rates[0], plan.run_plan.steps)
     assert "█" in lines[0][10:20]
     assert "█" not in lines[0][-10:]
 
@@ -203,7 +203,7 @@ def test_measuring_takes_time_by_pictures_timesteps_and_how_often(data: Path) ->
 
     def seconds(**more: str) -> float:
         settings = load_settings(None, overrides(data, train__epochs="6", **more))
-        return validation_seconds(settings, prepare(settings), 1e3, precision, device)
+        return validation_seconds(settings, preflight(settings), 1e3, precision, device)
 
     usual = seconds(validation__split="0.4")  # The base model, step 0 and six epochs.
     assert usual > 0

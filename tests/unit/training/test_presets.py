@@ -33,10 +33,10 @@ def test_presets_plan_without_contradictions_or_oddities(
     if name in ("character-hard", "demo"):
         given["data.reg"] = str(data / "reg")
     settings = load_settings(None, given, preset=name, for_training=True)
-    plan = make_plan(settings, checks.oddities(settings))
-    told = {problem.where for problem in plan.oddities}
-    assert told == set(ODDITIES.get(name, {})), plan.oddities
-    assert plan.prepared.steps > 0
+    plan = make_plan(settings, checks.warnings(settings))
+    told = {problem.where for problem in plan.warnings}
+    assert told == set(ODDITIES.get(name, {})), plan.warnings
+    assert plan.run_plan.steps > 0
     assert plan.memory.peak.total > 0
     top = {rate.part: rate.lr for rate in plan.rates}
     assert top == settings.optimizer.lrs

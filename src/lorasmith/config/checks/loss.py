@@ -204,7 +204,7 @@ def _masks(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("loss.mask_floor", "at 1 the masks mask nothing", "0 to 0.2 is usual")
 
 
-def oddities_with(
+def warnings_with(
     s: TrainSettings, prediction: str, *, zero_terminal_snr: bool
 ) -> Iterator[Problem]:
     """What is odd for a model that predicts ``prediction``, "epsilon" or "v"."""

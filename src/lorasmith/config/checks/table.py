@@ -24,7 +24,7 @@ def contradictions(settings: TrainSettings) -> list[Problem]:
     return [problem for check in checks for problem in check(settings)]
 
 
-def oddities(settings: TrainSettings) -> list[Problem]:
+def warnings(settings: TrainSettings) -> list[Problem]:
     """What is allowed but odd, with the reason."""
     checks = [check for subject in SUBJECTS for check in subject.ODDITIES]
     return [problem for check in checks for problem in check(settings)]

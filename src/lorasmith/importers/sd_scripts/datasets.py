@@ -16,8 +16,8 @@ from lorasmith.config.fields import NONE
 from lorasmith.config.schema import FOLDER_TABLES, all_settings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import user_path
-from lorasmith.importers.conversion import Making
-from lorasmith.importers.result import Conversion, Given, Made
+from lorasmith.importers.conversion import ConversionBuilder
+from lorasmith.importers.result import Conversion, Derived, Given
 from lorasmith.importers.sd_scripts import rules_data
 from lorasmith.importers.sd_scripts.argument import Argument
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
@@ -60,7 +60,7 @@ _ASKS_FOR_NOTHING: dict[str, tuple[Any, ...]] = {
 Layers = tuple[Mapping[str, Any], ...]
 
 
-def datasets(m: Making, table: Mapping[str, Any] | None, where: str) -> None:
+def datasets(m: ConversionBuilder, table: Mapping[str, Any] | None, where: str) -> None:
     """Take the data-set file into account, if there is one, or the ``table`` of the file ``where``
     that stands for it."""
     if table is not None:
@@ -76,7 +76,7 @@ def datasets(m: Making, table: Mapping[str, Any] | None, where: str) -> None:
     take_datasets(m, table, path.name)
 
 
-def take_datasets(m: Making, table: Mapping[str, Any], where: str) -> None:
+def take_datasets(m: ConversionBuilder, table: Mapping[str, Any], where: str) -> None:
     """Take ``[general]`` and ``[[datasets]]`` of a file that messages call ``where``."""
     general = table.get("general", {})
     sets = table.get("datasets", [])
@@ -122,7 +122,9 @@ def _is_tables(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
 
 
-def _check_names(m: Making, where: str, table: Mapping[str, Any], known: list[str]) -> None:
+def _check_names(
+    m: ConversionBuilder, where: str, table: Mapping[str, Any], known: list[str]
+) -> None:
     for name in table:
         if name in REFUSED:
             if table[name] not in _ASKS_FOR_NOTHING[name]:
@@ -131,7 +133,7 @@ def _check_names(m: Making, where: str, table: Mapping[str, Any], known: list[st
             _unknown(m, where, name, known)
 
 
-def _unknown(m: Making, where: str, name: str, known: list[str]) -> None:
+def _unknown(m: ConversionBuilder, where: str, name: str, known: list[str]) -> None:
     close = get_close_matches(name, known, n=2)
     hint = f"did you mean {' or '.join(close)}?" if close else "leave it out"
     if name in _general_names():
@@ -146,7 +148,7 @@ def _first(name: str, layers: Layers) -> Any:
     return next((layer[name] for layer in layers if name in layer), None)
 
 
-def _shared(m: Making, where: str, name: str, chains: Sequence[Layers]) -> None:
+def _shared(m: ConversionBuilder, where: str, name: str, chains: Sequence[Layers]) -> None:
     """A value that all subsets share becomes the argument's; else it is refused."""
     given = [_first(name, layers) for layers in chains]
     if all(value is None for value in given):
@@ -172,7 +174,7 @@ def _shared(m: Making, where: str, name: str, chains: Sequence[Layers]) -> None:
     m.give(name, Given(values[0], place))
 
 
-def _masks(m: Making, where: str, chains: list[Layers]) -> None:
+def _masks(m: ConversionBuilder, where: str, chains: list[Layers]) -> None:
     found = {
         str(_first("conditioning_data_dir", layers[:1]) or "")
         for layers in chains
@@ -208,7 +210,7 @@ class _Subset:
     dataset: int
 
 
-def _folders(m: Making, where: str, chains: Sequence[Layers]) -> None:
+def _folders(m: ConversionBuilder, where: str, chains: Sequence[Layers]) -> None:
     sets = list({id(layers[1]): layers[1] for layers in chains}.values())
     subsets = []
     for layers in chains:
@@ -243,10 +245,10 @@ def _folders(m: Making, where: str, chains: Sequence[Layers]) -> None:
     if m.has("dataset_config"):
         m.put("data.folders", folders, "dataset_config")
     else:
-        m.result.settings["data.folders"] = Made(folders, f"{where}: image_dir", where)
+        m.result.settings["data.folders"] = Derived(folders, f"{where}: image_dir", where)
 
 
-def _own(m: Making, folder: str, layers: Layers) -> dict[str, Any]:
+def _own(m: ConversionBuilder, folder: str, layers: Layers) -> dict[str, Any]:
     """What only a folder has. Raises ValueError."""
     repeats = _first("num_repeats", layers)
     count = m.value("dataset_repeats")
@@ -274,9 +276,9 @@ def _given(where: str, layers: Layers) -> dict[str, Given]:
     }
 
 
-def _settings(m: Making, given: Mapping[str, Given]) -> Conversion:
+def _settings(m: ConversionBuilder, given: Mapping[str, Given]) -> Conversion:
     """The settings of pictures and captions as they are with a subset's arguments."""
-    own = Making({**m.given, **given}, sdxl=m.sdxl, complete=False)
+    own = ConversionBuilder({**m.given, **given}, sdxl=m.sdxl, complete=False)
     for row in ARGUMENTS.values():
         if row.fate == "setting" and any(map(_is_of_folders, row.paths)):
             own.put_plain(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasmith.importers.conversion import Making
+from lorasmith.importers.conversion import ConversionBuilder
 
 # sd-scripts turns the hue by up to 16 degrees or takes a gamma of 0.95 to 1.05, in a third of uses.
 COLOUR_STRENGTH = 0.2
@@ -10,7 +10,7 @@ COLOUR_STRENGTH = 0.2
 LATENT = 8
 
 
-def model(m: Making) -> None:
+def model(m: ConversionBuilder) -> None:
     if not m.has("pretrained_model_name_or_path"):
         m.missing("pretrained_model_name_or_path", "name the base model; demo is built in")
     if m.sdxl and m.has("v2"):
@@ -32,7 +32,7 @@ def model(m: Making) -> None:
             m.put("model.max_tokens", length, "max_token_length")
 
 
-def folders(m: Making) -> None:
+def folders(m: ConversionBuilder) -> None:
     """``train_data_dir`` and ``reg_data_dir``, where no data-set file stands in their place."""
     if "data.folders" in m.result.settings:
         for name in ("train_data_dir", "reg_data_dir"):
@@ -47,7 +47,7 @@ def folders(m: Making) -> None:
     m.drop("dataset_repeats", "the folders' names say how often their pictures are used")
 
 
-def size(m: Making) -> None:
+def size(m: ConversionBuilder) -> None:
     if not m.has("resolution"):
         m.note(
             "no --resolution",
@@ -65,7 +65,7 @@ def size(m: Making) -> None:
     m.put("data.resolution", sides[0] if square else sides, "resolution")
 
 
-def buckets(m: Making) -> None:
+def buckets(m: ConversionBuilder) -> None:
     enabled = m.has("enable_bucket")
     m.put("buckets.enabled", enabled, "enable_bucket")
     ends = ("min_bucket_reso", "max_bucket_reso")
@@ -96,7 +96,7 @@ def buckets(m: Making) -> None:
             m.put(path, end, name)
 
 
-def augmentation(m: Making) -> None:
+def augmentation(m: ConversionBuilder) -> None:
     cached = m.has("cache_latents") or m.has("cache_latents_to_disk")
     drawn = []
     if m.has("color_aug"):
@@ -134,7 +134,7 @@ def augmentation(m: Making) -> None:
     m.always("cache_latents", m.row("cache_latents").why)
 
 
-def captions(m: Making) -> None:
+def captions(m: ConversionBuilder) -> None:
     if m.has("caption_extention"):
         m.put(
             "captions.extension",
@@ -165,7 +165,7 @@ def captions(m: Making) -> None:
         m.put("captions.extension", f".{spelled}", "caption_extension")
 
 
-def masks(m: Making) -> None:
+def masks(m: ConversionBuilder) -> None:
     if m.has("alpha_mask"):
         m.put("loss.masked", "alpha", "alpha_mask")
         if m.has("masked_loss"):

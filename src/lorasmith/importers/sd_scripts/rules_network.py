@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from lorasmith.config.adapter_types import ADAPTERS
-from lorasmith.importers.conversion import MISSING, Making
+from lorasmith.importers.conversion import MISSING, ConversionBuilder
 from lorasmith.importers.sd_scripts.argument import Argument
 from lorasmith.importers.sd_scripts.network_args import (
     ALGOS,
@@ -35,7 +35,7 @@ OTHERS = {
 _ARGS = "network_args"
 
 
-def network(m: Making) -> None:
+def network(m: ConversionBuilder) -> None:
     written = str(m.value("network_module") or "")
     module = MODULES.get(written)
     if not written:
@@ -56,7 +56,7 @@ def network(m: Making) -> None:
     _without_effect(m)
 
 
-def _args(m: Making, module: Module) -> dict[str, Any]:
+def _args(m: ConversionBuilder, module: Module) -> dict[str, Any]:
     """The arguments that are meant to have an effect; the others are said."""
     found: dict[str, Any] = {}
     for item in m.value(_ARGS) or []:
@@ -85,13 +85,13 @@ def _args(m: Making, module: Module) -> dict[str, Any]:
     return found
 
 
-def _size(m: Making, *, scaled: bool = True) -> None:
+def _size(m: ConversionBuilder, *, scaled: bool = True) -> None:
     m.put("adapter.rank", m.value("network_dim"), "network_dim")
     if scaled:
         m.put("adapter.alpha", m.value("network_alpha") or None, "network_alpha")
 
 
-def _kohya(m: Making, args: Mapping[str, Any], module: Module) -> None:
+def _kohya(m: ConversionBuilder, args: Mapping[str, Any], module: Module) -> None:
     conv = args.get("conv_dim")
     if module == "networks.dylora":
         m.put("adapter.type", "dylora", "network_module")
@@ -137,7 +137,7 @@ def _kohya(m: Making, args: Mapping[str, Any], module: Module) -> None:
                 )
 
 
-def _block_weights(m: Making, args: Mapping[str, Any]) -> bool:
+def _block_weights(m: ConversionBuilder, args: Mapping[str, Any]) -> bool:
     names = [name for name in ("down_lr_weight", "mid_lr_weight", "up_lr_weight") if name in args]
     if not names:
         if "block_lr_zero_threshold" in args:
@@ -163,7 +163,7 @@ def _block_weights(m: Making, args: Mapping[str, Any]) -> bool:
     return True
 
 
-def _block_sizes(m: Making, args: Mapping[str, Any]) -> None:
+def _block_sizes(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
     for name, setting in (
         ("block_dims", "block_ranks"),
         ("block_alphas", "block_alphas"),
@@ -185,7 +185,7 @@ def _block_sizes(m: Making, args: Mapping[str, Any]) -> None:
             m.put(f"adapter.{setting}", args[name], _ARGS)
 
 
-def _lycoris(m: Making, args: Mapping[str, Any]) -> None:
+def _lycoris(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
     algo = str(args.get("algo", "lora")).lower()
     kind = ALGOS.get(algo)
     if kind is None:
@@ -209,7 +209,7 @@ def _lycoris(m: Making, args: Mapping[str, Any]) -> None:
     _lycoris_flags(m, args, kind)
 
 
-def _full_lokr(m: Making, args: Mapping[str, Any]) -> None:
+def _full_lokr(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
     """Full matrices; LyCORIS goes by ``conv_dim`` for the 3x3 convolutions, which may have none."""
     m.drop("network_alpha", "no rank scales full matrices")
     conv, factor = args.get("conv_dim"), args.get("factor", -1)
@@ -230,7 +230,7 @@ def _full_lokr(m: Making, args: Mapping[str, Any]) -> None:
         m.put("adapter.rank", LARGEST_RANK, "network_dim", note=note)
 
 
-def _targets(m: Making, args: Mapping[str, Any], kind: str) -> None:
+def _targets(m: ConversionBuilder, args: Mapping[str, Any], kind: str) -> None:
     preset = str(args.get("preset", "full"))
     if preset not in PRESETS:
         close = get_close_matches(preset, PRESETS, n=1)
@@ -268,7 +268,7 @@ _FLAGS = {
 """By setting: LyCORIS' names, and the types that have it; it does nothing elsewhere."""
 
 
-def _lycoris_flags(m: Making, args: Mapping[str, Any], kind: str) -> None:
+def _lycoris_flags(m: ConversionBuilder, args: Mapping[str, Any], kind: str) -> None:
     if args.get("dora_wd") and kind in _FLAGS["weight_decompose"][1]:
         if args.get("wd_on_output", True):
             why = "as in LyCORIS; AUTOMATIC1111 misreads these, not wd_on_output=False"
@@ -285,13 +285,13 @@ def _lycoris_flags(m: Making, args: Mapping[str, Any], kind: str) -> None:
                 m.put(f"adapter.{setting}", args[name], _ARGS)
 
 
-def _dropouts(m: Making, args: Mapping[str, Any]) -> None:
+def _dropouts(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
     for name in ("dropout", "rank_dropout", "module_dropout"):
         if args.get(name):
             m.put(f"adapter.{name}", args[name], _ARGS)
 
 
-def _loraplus(m: Making, args: Mapping[str, Any]) -> None:
+def _loraplus(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
     shared = args.get("loraplus_lr_ratio")
     ratios = {
         "unet": args.get("loraplus_unet_lr_ratio", shared),
@@ -307,7 +307,7 @@ def _loraplus(m: Making, args: Mapping[str, Any]) -> None:
         m.put("optimizer.loraplus_ratio", next(iter(used.values())), _ARGS)
 
 
-def _without_effect(m: Making) -> None:
+def _without_effect(m: ConversionBuilder) -> None:
     """Take back what the type does not have; it does nothing in LyCORIS either."""
     made = m.result.settings.get("adapter.type")
     facts = ADAPTERS[made.value] if made is not None else None

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from lorasmith.config.optimizers import DOTTED, OPTIMIZERS
 from lorasmith.config.values import PAIRS, optimizer_args
-from lorasmith.importers.conversion import Making
+from lorasmith.importers.conversion import ConversionBuilder
 
 # Names of sd-scripts, in any letters' case; what is not a row of ours is a class by its path.
 NAMES: dict[str, str] = {name.lower(): name for name in OPTIMIZERS} | {
@@ -51,7 +51,7 @@ NOT_HERE = {
 }
 
 
-def optimizer(m: Making) -> None:
+def optimizer(m: ConversionBuilder) -> None:
     name = _optimizer_name(m)
     if name is None:
         return
@@ -66,7 +66,7 @@ def optimizer(m: Making) -> None:
     _schedule(m, name, sets_its_own)
 
 
-def _optimizer_name(m: Making) -> str | None:
+def _optimizer_name(m: ConversionBuilder) -> str | None:
     asked = [
         name for name in ("optimizer_type", "use_8bit_adam", "use_lion_optimizer") if m.has(name)
     ]
@@ -101,7 +101,7 @@ def _optimizer_name(m: Making) -> str | None:
     return name
 
 
-def _args(m: Making, name: str) -> dict[str, object]:
+def _args(m: ConversionBuilder, name: str) -> dict[str, object]:
     texts = m.value("optimizer_args") or []
     try:
         args = optimizer_args(texts)
@@ -125,7 +125,7 @@ def _args(m: Making, name: str) -> dict[str, object]:
     return args
 
 
-def _rates(m: Making, *, quiet: bool) -> None:
+def _rates(m: ConversionBuilder, *, quiet: bool) -> None:
     text_rate = _text_encoder_rate(m)
     rates = {"unet": m.value("unet_lr"), "text_encoder": text_rate}
     default = m.value("learning_rate")
@@ -155,7 +155,7 @@ def _rates(m: Making, *, quiet: bool) -> None:
         m.put("optimizer.lr", default, "learning_rate")
 
 
-def _text_encoder_rate(m: Making) -> float | None:
+def _text_encoder_rate(m: ConversionBuilder) -> float | None:
     rates = m.value("text_encoder_lr")
     if not rates:
         return None
@@ -169,7 +169,7 @@ def _text_encoder_rate(m: Making) -> float | None:
     return first
 
 
-def _schedule(m: Making, optimizer: str, sets_its_own: bool) -> None:
+def _schedule(m: ConversionBuilder, optimizer: str, sets_its_own: bool) -> None:
     asked = str(m.value("lr_scheduler")).strip()
     name, warmup = asked.lower(), m.value("lr_warmup_steps")
     reason = ""
@@ -228,7 +228,7 @@ def _schedule(m: Making, optimizer: str, sets_its_own: bool) -> None:
     _shape(m, name)
 
 
-def _schedule_class(m: Making) -> None:
+def _schedule_class(m: ConversionBuilder) -> None:
     """``--lr_scheduler_type``: a class of ``torch.optim.lr_scheduler``, or of another package.
 
     They count optimizer steps. What is known to be one of our shapes is taken for it.
@@ -303,7 +303,7 @@ def _whole(value: object) -> int | None:
     return int(value) if value >= 1 and float(value).is_integer() else None
 
 
-def _floor(m: Making, rate: object) -> bool:
+def _floor(m: ConversionBuilder, rate: object) -> bool:
     """``eta_min``, a learning rate, as a share of the run's; whether it could be told."""
     if not rate:
         return True
@@ -325,7 +325,7 @@ def _floor(m: Making, rate: object) -> bool:
     return False
 
 
-def _shape(m: Making, name: str) -> None:
+def _shape(m: ConversionBuilder, name: str) -> None:
     """What some schedules have of their own."""
     for argument, path, schedule in (
         ("lr_scheduler_num_cycles", "schedule.cycles", "cosine_with_restarts"),
@@ -345,7 +345,7 @@ def _shape(m: Making, name: str) -> None:
     m.drop("lr_decay_steps", f"it does nothing with {name}")
 
 
-def _refuse_schedule(m: Making, asked: str) -> None:
+def _refuse_schedule(m: ConversionBuilder, asked: str) -> None:
     close = get_close_matches(asked.lower(), SCHEDULES, n=1)
     near = f"did you mean {close[0]}?" if close else f"take one of {', '.join(SCHEDULES)}"
     m.refuse("lr_scheduler", f"{asked!r} is no schedule here", NOT_HERE.get(asked.lower(), near))

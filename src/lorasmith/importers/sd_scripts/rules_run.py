@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lorasmith.config.checks.run import NO_WANDB, has_wandb
-from lorasmith.importers.conversion import Making
+from lorasmith.importers.conversion import ConversionBuilder
 
 WANDB_PROJECT = "network_train"
 """sd-scripts' own, where none is named."""
@@ -14,7 +14,7 @@ PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 SAVE_PRECISIONS = {"float": "fp32", "fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
 
-def noise(m: Making) -> None:
+def noise(m: ConversionBuilder) -> None:
     gamma = m.value("min_snr_gamma")
     m.put("loss.min_snr_gamma", gamma or None, "min_snr_gamma")
     offset = m.value("noise_offset") or 0.0
@@ -58,7 +58,7 @@ def noise(m: Making) -> None:
         m.drop("ip_noise_gamma_random_strength", "it does nothing without --ip_noise_gamma")
 
 
-def weighing(m: Making) -> None:
+def weighing(m: ConversionBuilder) -> None:
     if m.value("loss_type") in ("huber", "smooth_l1"):
         m.put("loss.huber_c", m.value("huber_c"), "huber_c")
         m.put("loss.huber_schedule", m.value("huber_schedule"), "huber_schedule")
@@ -86,7 +86,7 @@ def weighing(m: Making) -> None:
             m.drop(name, f"0 is not said, so {default} as ever")
 
 
-def length(m: Making) -> None:
+def length(m: ConversionBuilder) -> None:
     if m.has("max_train_epochs"):
         m.put("train.epochs", m.value("max_train_epochs"), "max_train_epochs")
         m.drop("max_train_steps", "--max_train_epochs decides")
@@ -105,7 +105,7 @@ def length(m: Making) -> None:
         m.refuse("mixed_precision", f"{asked!r} is none of no, fp16 and bf16", hint)
 
 
-def validation(m: Making) -> None:
+def validation(m: ConversionBuilder) -> None:
     names = ("validation_seed", "validate_every_n_epochs", "validate_every_n_steps")
     if not m.value("validation_split"):
         for name in (*names, "max_validation_steps"):
@@ -124,7 +124,7 @@ def validation(m: Making) -> None:
     m.put("validation.pictures", most, "max_validation_steps", "train_batch_size")
 
 
-def saving(m: Making) -> None:
+def saving(m: ConversionBuilder) -> None:
     m.put("save.name", m.value("output_name") or "last", "output_name")
     if m.has("output_dir"):
         m.put(
@@ -164,7 +164,7 @@ def saving(m: Making) -> None:
         m.always("save_model_as", "LoRA files are safetensors")
 
 
-def _kept(m: Making, epochs: int | None, steps: int | None) -> None:
+def _kept(m: ConversionBuilder, epochs: int | None, steps: int | None) -> None:
     """Both rules of sd-scripts keep a number of the newest files, and so does ours, of all."""
     last_epochs, last_steps = m.value("save_last_n_epochs"), m.value("save_last_n_steps")
     counts = {}
@@ -187,7 +187,7 @@ def _kept(m: Making, epochs: int | None, steps: int | None) -> None:
         m.put("save.keep_last", count, name, note=note)
 
 
-def log(m: Making) -> None:
+def log(m: ConversionBuilder) -> None:
     tools = str(m.value("log_with") or "").lower()
     wanted = m.has("logging_dir") or (bool(tools) and tools != "wandb")
     if tools in ("wandb", "all"):
@@ -208,7 +208,7 @@ def log(m: Making) -> None:
     m.put("log.tensorboard", wanted, "logging_dir", "log_with", note=note)
 
 
-def memory(m: Making) -> None:
+def memory(m: ConversionBuilder) -> None:
     # Without the flag the setting stays "auto": as sd-scripts, but where that would not fit.
     if m.has("gradient_checkpointing"):
         m.put("train.gradient_checkpointing", True, "gradient_checkpointing")
@@ -217,7 +217,7 @@ def memory(m: Making) -> None:
         m.put("train.base_precision", "fp8", *asked)
 
 
-def machine(m: Making) -> None:
+def machine(m: ConversionBuilder) -> None:
     asked = [
         name
         for name in ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk")

@@ -15,7 +15,7 @@ from lorasmith.config.sample_prompts import (
 )
 from lorasmith.config.schema import all_settings
 from lorasmith.core.files import parse_json, parse_toml, user_path
-from lorasmith.importers.conversion import Making
+from lorasmith.importers.conversion import ConversionBuilder
 
 SAMPLERS = {
     "ddim": "ddim", "ddpm": "ddim", "pndm": "plms", "lms": "lms", "heun": "heun",
@@ -49,7 +49,7 @@ _THEIR_NAMES = {
 UNREAD = "unread options"
 
 
-def samples(m: Making) -> None:
+def samples(m: ConversionBuilder) -> None:
     epochs, steps = m.value("sample_every_n_epochs"), m.value("sample_every_n_steps")
     asked = bool(epochs and epochs > 0) or bool(steps and steps > 0) or m.has("sample_at_first")
     if not asked or not m.has("sample_prompts"):
@@ -89,7 +89,7 @@ def sampler_of(name: str) -> tuple[str, str]:
     return "ddim", f"sd-scripts does not know {name} and draws with ddim; it has {known}"
 
 
-def _prompts(m: Making) -> None:
+def _prompts(m: ConversionBuilder) -> None:
     text = str(m.value("sample_prompts"))
     is_content = m.given["sample_prompts"].is_content
     path = "the text" if is_content else user_path(text)
@@ -128,7 +128,7 @@ def _prompts(m: Making) -> None:
         m.put(f"sample.{name}", value, "sample_prompts")
 
 
-def _say_odd(m: Making, prompts: list[dict[str, Any]]) -> None:
+def _say_odd(m: ConversionBuilder, prompts: list[dict[str, Any]]) -> None:
     """What of the prompts is not done, and what is probably not meant."""
     for each in prompts:
         for shown, why in each.pop(UNREAD, ()):
@@ -139,7 +139,7 @@ def _say_odd(m: Making, prompts: list[dict[str, Any]]) -> None:
             m.note(m.shown("sample_prompts"), "a line holds options and no prompt")
 
 
-def _settings_of(m: Making, each: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_of(m: ConversionBuilder, each: Mapping[str, Any]) -> dict[str, Any]:
     """One prompt of sd-scripts, its defaults filled in, as settings of ours."""
     asked = {**DEFAULTS, **{name: value for name, value in each.items() if value is not None}}
     found: dict[str, Any] = {
@@ -164,7 +164,7 @@ def _settings_of(m: Making, each: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _within(m: Making, name: str, value: float, low: int, high: int) -> float:
+def _within(m: ConversionBuilder, name: str, value: float, low: int, high: int) -> float:
     inside = min(max(value, low), high)
     if inside != value:
         m.note(f"a prompt's {name} {value:g}", f"is out of range here: {inside:g} is taken")

@@ -39,7 +39,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class BakedLora:
+class AppliedLora:
     """What one LoRA changes.
 
     Args:
@@ -59,7 +59,7 @@ class BakedLora:
 class AddedWeights:
     """``changes[file][stored name]`` changes that tensor."""
 
-    loras: list[BakedLora] = field(default_factory=list)
+    loras: list[AppliedLora] = field(default_factory=list)
     changes: dict[Path, dict[str, Change]] = field(default_factory=dict)
 
 
@@ -147,7 +147,7 @@ def _leaves(module: _Module) -> list[str]:
 
 def _read(
     source: LoraSource, roots: Sequence[AdapterRoot], blocks: BlockMap
-) -> tuple[BakedLora, list[_Module]]:
+) -> tuple[AppliedLora, list[_Module]]:
     file = read_lora(source.path)
     found = match_names(file.tensors, roots)
     modules: list[_Module] = []
@@ -184,7 +184,7 @@ def _read(
         more = [Problem(str(source.path), f"{rest} more modules do not fit")] if rest > 0 else []
         raise LoraFileError([*problems[:_SHOWN], *more])
     unmatched = tuple(found.unmatched)
-    return BakedLora(source, file.metadata, counts, unmatched, silent), modules
+    return AppliedLora(source, file.metadata, counts, unmatched, silent), modules
 
 
 @torch.no_grad()

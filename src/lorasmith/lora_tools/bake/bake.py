@@ -19,9 +19,9 @@ from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import atomic_folder, write_text
 from lorasmith.formats.hashes import sha256_of
 from lorasmith.formats.layer_names import describe
-from lorasmith.lora_tools.bake.apply import AddedWeights, BakedLora, added_weights
+from lorasmith.lora_tools.bake.apply import AddedWeights, AppliedLora, added_weights
 from lorasmith.lora_tools.bake.metadata import baked_metadata
-from lorasmith.lora_tools.checkpoint_writer import Rewriting
+from lorasmith.lora_tools.checkpoint_writer import CheckpointRewriter
 from lorasmith.lora_tools.diffusers_folder import (
     FolderFiles,
     check_folder,
@@ -48,7 +48,7 @@ class BakeReport:
         written: ``None`` of a dry run.
     """
 
-    loras: tuple[BakedLora, ...]
+    loras: tuple[AppliedLora, ...]
     tensors: int
     size: int
     written: Path | None
@@ -174,9 +174,9 @@ class _Baking:
         with atomic_folder(out) as folder:
             self._write_folder(folder)
 
-    def _rewriting(self, file: Path, metadata: Mapping[str, str]) -> Rewriting:
+    def _rewriting(self, file: Path, metadata: Mapping[str, str]) -> CheckpointRewriter:
         changes = self.added.changes.get(file, {})
-        return Rewriting(self.files[file], changes, self.dtype, metadata)
+        return CheckpointRewriter(self.files[file], changes, self.dtype, metadata)
 
     def _write_folder(self, folder: Path) -> None:
         sizes: dict[str, int] = {}
@@ -193,7 +193,7 @@ class _Baking:
             (folder / below).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.path / below, folder / below)
 
-    def _write_file(self, rewriting: Rewriting, out: Path) -> None:
+    def _write_file(self, rewriting: CheckpointRewriter, out: Path) -> None:
         rewriting.write(out, self._controls, self._count)
 
     def _count(self, size: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.formats.hashes import autov1, hash_file
-from lorasmith.lora_tools.bake.apply import BakedLora
+from lorasmith.lora_tools.bake.apply import AppliedLora
 from lorasmith.lora_tools.outputs import carried_metadata, read_object
 
 RECIPE, MODELS = "sd_merge_recipe", "sd_merge_models"
@@ -17,7 +17,7 @@ RECIPE, MODELS = "sd_merge_recipe", "sd_merge_models"
 def baked_metadata(
     base: Path,
     metadata: Mapping[str, str],
-    loras: Sequence[BakedLora],
+    loras: Sequence[AppliedLora],
     digest: str | None,
 ) -> dict[str, str]:
     """The base file's own metadata, without hashes that no longer hold, and what was baked.
@@ -54,7 +54,7 @@ def baked_metadata(
     return made
 
 
-def _lora_hash(lora: BakedLora) -> str:
+def _lora_hash(lora: AppliedLora) -> str:
     """Of the tensors, as web UIs know LoRAs; of the whole file for a pickle."""
     stored = lora.metadata.get("sshs_model_hash")
     if stored:
@@ -63,7 +63,7 @@ def _lora_hash(lora: BakedLora) -> str:
     return found.autov3 or found.autov2
 
 
-def _said(lora: BakedLora, own: str) -> dict[str, Any]:
+def _said(lora: AppliedLora, own: str) -> dict[str, Any]:
     source = lora.source
     said = {
         "name": source.path.name,

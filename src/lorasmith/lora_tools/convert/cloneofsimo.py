@@ -37,7 +37,7 @@ _BESIDE = (".text_encoder.pt", "_txt.pt")
 _TEXT_WIDTHS = (768, 1024)
 
 
-def is_numbered(path: Path) -> bool:
+def is_cloneofsimo(path: Path) -> bool:
     """Whether a file is such a one, by its header or its pickle's outermost object.
 
     False for whatever cannot be read: reading it as something else tells why.
@@ -55,9 +55,9 @@ def read_lora(path: Path) -> LoraFile:
     """A LoRA file of any kind, one with numbers for names under kohya's.
 
     Raises:
-        LoraFileError: see :func:`~lorasmith.adapters.file.load_lora` and :func:`read_numbered`.
+        LoraFileError: see :func:`~lorasmith.adapters.file.load_lora` and :func:`read_cloneofsimo`.
     """
-    return read_numbered(path)[0] if is_numbered(path) else load_lora(path)
+    return read_cloneofsimo(path)[0] if is_cloneofsimo(path) else load_lora(path)
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -66,7 +66,7 @@ def _is_safetensors(path: Path) -> bool:
         return file.read(9)[8:] == b"{"
 
 
-def read_numbered(path: Path) -> tuple[LoraFile, list[str]]:
+def read_cloneofsimo(path: Path) -> tuple[LoraFile, list[str]]:
     """(the file under kohya's names, what the user should know).
 
     The text encoder's list beside a ``.pt``, ``NAME.text_encoder.pt`` or ``NAME_txt.pt``, is read

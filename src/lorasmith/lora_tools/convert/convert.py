@@ -11,7 +11,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.formats.key_styles import WRITTEN
 from lorasmith.formats.layer_names import looks_like_lora
 from lorasmith.lora_tools.convert.checkpoint import convert_checkpoint
-from lorasmith.lora_tools.convert.cloneofsimo import is_numbered
+from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo
 from lorasmith.lora_tools.convert.lora import convert_lora
 from lorasmith.lora_tools.convert.result import Conversion
 from lorasmith.lora_tools.inspect.thumbnail import preview_url
@@ -111,4 +111,4 @@ def is_lora(path: Path) -> bool:
         names = list(read_header(path).shapes)
     except CheckpointError as error:
         raise LoraFileError([_of_either(problem) for problem in error.problems]) from error
-    return looks_like_lora(names) or is_numbered(path)
+    return looks_like_lora(names) or is_cloneofsimo(path)

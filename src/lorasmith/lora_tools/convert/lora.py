@@ -15,9 +15,9 @@ from lorasmith.core.events import Controls
 from lorasmith.core.files import TensorBytes, safetensors_chunks, write_chunks
 from lorasmith.formats.key_styles import style_of, styled_name
 from lorasmith.formats.kohya_keys import kohya_names
-from lorasmith.lora_tools.convert import round_trip as way_back
-from lorasmith.lora_tools.convert.cloneofsimo import is_numbered, read_numbered
-from lorasmith.lora_tools.convert.peft_config import diffusers_settings
+from lorasmith.lora_tools.convert import round_trip as round_trip
+from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo, read_cloneofsimo
+from lorasmith.lora_tools.convert.peft_config import peft_config
 from lorasmith.lora_tools.convert.result import Conversion, until_stopped
 from lorasmith.lora_tools.convert.round_trip import RawFile, read_raw, record, restore
 from lorasmith.lora_tools.family import lora_family, naming_family
@@ -60,8 +60,8 @@ def convert_lora(
         Stopped: asked to stop; nothing is written.
     """
     wish = _Wish(style, dtype, preview)
-    if is_numbered(source):
-        file, notes = read_numbered(source)
+    if is_cloneofsimo(source):
+        file, notes = read_cloneofsimo(source)
         wish = _Wish(style or "kohya", dtype, preview)
         made = _made(file, source, wish, "cloneofsimo", None, notes)
     else:
@@ -147,7 +147,7 @@ def _made(
     metadata |= hashes
     if kept is not None and _holds(content, kept, new.names):
         digest = hashes["sshs_model_hash"]
-        metadata[way_back.KEY] = record(kept, new.names, metadata, digest)
+        metadata[round_trip.KEY] = record(kept, new.names, metadata, digest)
     told = (*notes, *new.notes)
     return _Made(before, style or before, told, content=content, metadata=metadata)
 
@@ -239,7 +239,7 @@ def _renamed(file: LoraFile, source: Path, style: str | None) -> _Renamed:
     if unmatched:
         some = ", ".join(unmatched[:3])
         notes.append(f"{len(unmatched)} tensors belong to no layer and keep their names: {some}")
-    metadata = diffusers_settings(modules.values(), family) if style == "diffusers" else {}
+    metadata = peft_config(modules.values(), family) if style == "diffusers" else {}
     return _Renamed(tensors, {**names, **{name: name for name in unmatched}}, metadata, notes)
 
 

@@ -13,7 +13,7 @@ from lorasmith.lora_tools.lora_file import LoraModule
 KEY = "lora_adapter_metadata"
 
 
-def diffusers_settings(modules: Iterable[LoraModule], family: str) -> dict[str, str]:
+def peft_config(modules: Iterable[LoraModule], family: str) -> dict[str, str]:
     """The header entry for a file of these modules, all of them LoRA.
 
     diffusers reads it since 0.35; without it, alpha is taken to be the rank.

@@ -16,14 +16,14 @@ from lorasmith.formats.block_weights import BLOCKS
 from lorasmith.formats.hashes import hash_file
 from lorasmith.formats.key_styles import style_of
 from lorasmith.formats.unet_layers import GROUPS, family_layers
-from lorasmith.lora_tools.convert.cloneofsimo import is_numbered, read_numbered
+from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo, read_cloneofsimo
 from lorasmith.lora_tools.convert.convert import is_lora
 from lorasmith.lora_tools.family import LoraFamily, lora_family
 from lorasmith.lora_tools.inspect.checkpoint import inspect_checkpoint
 from lorasmith.lora_tools.inspect.compatibility import form_of, readers
 from lorasmith.lora_tools.inspect.report import CheckpointReport, Coverage, LoraReport, ModuleReport
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
-from lorasmith.lora_tools.inspect.training_summary import training_words, words_of
+from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
 from lorasmith.lora_tools.linalg.factorize import change_of
 from lorasmith.lora_tools.lora_file import LoraModule, LoraModules, group_modules, no_module
 from lorasmith.models.open import locate
@@ -100,7 +100,7 @@ def inspect_lora(path: Path) -> LoraReport:
             for module in file.modules.values()
             if module.algorithm == "unknown"
         ),
-        words=words_of(file.metadata),
+        words=trigger_words(file.metadata),
         training=training_words(file.metadata),
         read_by=readers(style, forms, unmatched=bool(file.unmatched), one_as_first=one_as_first),
         hashes=hashes,
@@ -114,8 +114,8 @@ def inspect_lora(path: Path) -> LoraReport:
 def _read(path: Path) -> tuple[LoraModules, str, bool]:
     """The file's modules, malformed ones told apart, whose names it has, and whether it calls the
     model's only text encoder the first."""
-    numbered = is_numbered(path)
-    file = read_numbered(path)[0] if numbered else load_lora(path)
+    numbered = is_cloneofsimo(path)
+    file = read_cloneofsimo(path)[0] if numbered else load_lora(path)
     modules, unmatched, problems = group_modules(file.tensors, str(path), file.metadata)
     if not modules and not problems:
         raise LoraFileError(no_module(path, file.tensors))

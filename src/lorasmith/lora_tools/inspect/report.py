@@ -96,7 +96,7 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class TriggerWords:
     """
     Args:
         triggers: what to write into a prompt: the file's own trigger phrase, or else the tags that
@@ -148,7 +148,7 @@ class LoraReport:
     unmatched: tuple[str, ...]
     problems: tuple[str, ...]
     unread: tuple[str, ...]
-    words: Words
+    words: TriggerWords
     training: dict[str, str]
     read_by: tuple[ReadBy, ...]
     hashes: FileHashes

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lorasmith.core.files import parse_json
-from lorasmith.lora_tools.inspect.report import MOST_TRIGGERS, Folder, Words
+from lorasmith.lora_tools.inspect.report import MOST_TRIGGERS, Folder, TriggerWords
 
 _REPEATS = re.compile(r"(\d+)_(.+)")
 # kohya's spelling of nothing.
@@ -110,14 +110,14 @@ def training_words(metadata: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def words_of(metadata: Mapping[str, str]) -> Words:
+def trigger_words(metadata: Mapping[str, str]) -> TriggerWords:
     """Trigger words and tags."""
     folders = tuple(_folders(metadata))
     phrase = metadata.get("modelspec.trigger_phrase", "").strip()
     if phrase:
-        return Words((phrase,), True, folders)
+        return TriggerWords((phrase,), True, folders)
     common = dict.fromkeys(tag for folder in folders for tag in folder.triggers)
-    return Words(tuple(common)[:MOST_TRIGGERS], False, folders)
+    return TriggerWords(tuple(common)[:MOST_TRIGGERS], False, folders)
 
 
 def regularisation_folders(metadata: Mapping[str, str]) -> set[str]:

@@ -25,11 +25,11 @@ from lorasmith.training.setup.device import (
 )
 from lorasmith.training.setup.hardware import replace_settings
 from lorasmith.training.setup.network import trains_text_encoder, trains_unet
-from lorasmith.training.setup.preflight import Prepared
+from lorasmith.training.setup.preflight import RunPlan
 from lorasmith.training.setup.validation_split import BATCH
 
 if TYPE_CHECKING:
-    from lorasmith.training.memory.simulate import EmptyRun, Use
+    from lorasmith.training.memory.simulate import SimulatedRun, Workload
 
 # Of what is free: kernels of convolutions work in memory of their own, and not every gap between
 # tensors can be used.
@@ -133,16 +133,16 @@ def _gb(amount: int) -> str:
     return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.0f} MB"
 
 
-def precision_of(settings: TrainSettings, prepared: Prepared, device: torch.device) -> Precision:
-    unet = prepared.architecture.unet
+def precision_of(settings: TrainSettings, run_plan: RunPlan, device: torch.device) -> Precision:
+    unet = run_plan.architecture.unet
     return choose_precision(settings.train.precision, device, unet_weights(unet))
 
 
-def memory_of(settings: TrainSettings, prepared: Prepared, device: torch.device) -> MemoryPlan:
+def memory_of(settings: TrainSettings, run_plan: RunPlan, device: torch.device) -> MemoryPlan:
     """What the run will need of ``device``; see :func:`plan_memory`."""
-    dtype = precision_of(settings, prepared, device).dtype
+    dtype = precision_of(settings, run_plan, device).dtype
     wanted = channels_last(settings, device)
-    return plan_memory(settings, prepared, dtype, device, channels_last=wanted, exact=False)
+    return plan_memory(settings, run_plan, dtype, device, channels_last=wanted, exact=False)
 
 
 def channels_last(settings: TrainSettings, device: torch.device) -> bool:
@@ -157,7 +157,7 @@ def channels_last(settings: TrainSettings, device: torch.device) -> bool:
 
 def plan_memory(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     dtype: torch.dtype,
     device: torch.device,
     *,
@@ -174,7 +174,7 @@ def plan_memory(
             those of their weights.
     """
     free = free_memory(device) if free is None else free
-    planner = _Planner(settings, prepared, dtype, device, channels_last, free)
+    planner = _Planner(settings, run_plan, dtype, device, channels_last, free)
     if not exact and planner.plainly_fits:
         return MemoryPlan((MemoryEstimate("training step", 0),), free)
     return planner.plan()
@@ -184,27 +184,27 @@ class _Planner:
     def __init__(
         self,
         settings: TrainSettings,
-        prepared: Prepared,
+        run_plan: RunPlan,
         dtype: torch.dtype,
         device: torch.device,
         channels_last: bool,
         free: int | None,
     ) -> None:
-        self.settings, self.prepared, self.dtype, self.free = settings, prepared, dtype, free
+        self.settings, self.run_plan, self.dtype, self.free = settings, run_plan, dtype, free
         self.device, self.channels_last = device, channels_last
 
     @property
     def architecture(self) -> Architecture:
-        return self.prepared.architecture
+        return self.run_plan.architecture
 
     @cached_property
     def bucket(self) -> tuple[int, int]:
-        sizes = (bucket.size for bucket in self.prepared.dataset.buckets)
+        sizes = (bucket.size for bucket in self.run_plan.dataset.buckets)
         return max(sizes, key=lambda size: size[0] * size[1])
 
     def micro_batch(self, settings: TrainSettings) -> tuple[int, int, int]:
         """Width, height and number of the samples with the most pixels together."""
-        dataset = self.prepared.dataset
+        dataset = self.run_plan.dataset
         return max(
             (
                 (*bucket.size, dataset.groups[bucket.group].batch_size(settings.train.batch, 1))
@@ -220,13 +220,13 @@ class _Planner:
         small = unet_weights(self.architecture.unet) < LARGE_FOR_CPU and cells <= 8 * 256 * 256
         return small and (self.free is None or self.free > 4e9)
 
-    def use(self, settings: TrainSettings) -> Use:
-        from lorasmith.training.memory.simulate import Use
+    def use(self, settings: TrainSettings) -> Workload:
+        from lorasmith.training.memory.simulate import Workload
 
-        performance, varies = settings.performance, self.prepared.dataset.captions_vary
+        performance, varies = settings.performance, self.run_plan.dataset.captions_vary
         cached = performance.cache_text is not False and not varies
         on_cpu = self.device.type == "cpu"  # Where there is nowhere else to be.
-        return Use(
+        return Workload(
             *self.bucket,
             self.micro_batch(settings),
             drawn=self._drawn(settings),
@@ -252,12 +252,12 @@ class _Planner:
         prompts = sizes.count(largest) if sample.prompts else 2
         return width, height, max(1, min(prompts, 8 * 4096 // cells))
 
-    def empty(self, settings: TrainSettings, needed: int = 0) -> EmptyRun:
-        from lorasmith.training.memory.simulate import EmptyRun  # Imports diffusers.
+    def empty(self, settings: TrainSettings, needed: int = 0) -> SimulatedRun:
+        from lorasmith.training.memory.simulate import SimulatedRun  # Imports diffusers.
 
         asked = settings.train.precision
         dtype = self.dtype if asked == self.settings.train.precision else DTYPES[asked]
-        return EmptyRun(settings, self.architecture, dtype, self.use(settings), needed)
+        return SimulatedRun(settings, self.architecture, dtype, self.use(settings), needed)
 
     def plan(self) -> MemoryPlan:
         run = self.empty(self.settings)
@@ -277,7 +277,7 @@ class _Planner:
                 draw_batch = 1
                 drawing = run.denoising("drawing pictures", guided // batch, width, height)
             estimates.append(drawing)
-        if self.prepared.measured is not None:
+        if self.run_plan.measured is not None:
             estimates.append(run.denoising("measuring", BATCH, *self.bucket))
         largest: dict[str, MemoryEstimate] = {}
         for one in estimates:
@@ -306,7 +306,7 @@ class _Planner:
                 low = middle + 1
         return high, best
 
-    def _vae(self, run: EmptyRun) -> dict[str, Any]:
+    def _vae(self, run: SimulatedRun) -> dict[str, Any]:
         """What the VAE must do to fit, and what it then takes."""
         performance, estimates = self.settings.performance, []
         limited = self.device.type != "cpu"

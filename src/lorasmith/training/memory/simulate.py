@@ -29,7 +29,7 @@ META = torch.device("meta")
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class Workload:
     """What a memory plan must know of the pictures and of what stays on the device.
 
     Args:
@@ -70,7 +70,7 @@ def checkpointed(
     return blocks[:count] or None
 
 
-class EmptyRun:
+class SimulatedRun:
     """The model that a run would have, without numbers.
 
     Args:
@@ -83,7 +83,7 @@ class EmptyRun:
         settings: TrainSettings,
         architecture: Architecture,
         dtype: torch.dtype,
-        use: Use,
+        use: Workload,
         needed: int = 0,
     ) -> None:
         self.settings, self.use = settings, use

@@ -15,7 +15,7 @@ import torch
 from lorasmith.adapters.base import Adapter
 from lorasmith.data.dataset import SampleRef
 from lorasmith.training.interventions import step_input
-from lorasmith.training.monitoring.nan_finder import ORDER, Inspector, Phase, Spot
+from lorasmith.training.monitoring.nan_finder import ORDER, NanFinder, NanSite, Phase
 from lorasmith.training.runs.state import Position
 from lorasmith.training.setup.build import Run
 from lorasmith.training.setup.upcast import compute_in_fp32, find_module
@@ -80,7 +80,7 @@ def diagnose(
             }
             key = max(growth, key=growth.__getitem__)
             place = f"most in {key}, {growth[key]:.3g} times since step {position.step}"
-            return _finding(run, step, what, Spot("weights", place, key))
+            return _finding(run, step, what, NanSite("weights", place, key))
         in_fp32: tuple[str, ...] = ()
         if spot.phase == "forward" and run.precision.dtype == torch.float16:
             in_fp32 = _helps_in_fp32(run, back, step - 1, spot)
@@ -89,8 +89,8 @@ def diagnose(
 
 def name_of(run: Run, item: int) -> str:
     """A dataset item's picture as people know it: its path within the data folder."""
-    path = run.prepared.dataset.items[item].picture.path
-    folder = Path(run.settings.data.path or run.prepared.data_folder).absolute()
+    path = run.run_plan.dataset.items[item].picture.path
+    folder = Path(run.settings.data.path or run.run_plan.data_folder).absolute()
     path = path.absolute()
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
@@ -105,22 +105,22 @@ def _plainly(run: Run) -> Iterator[None]:
         yield
 
 
-def _inspected(run: Run, step: int) -> Spot:
+def _inspected(run: Run, step: int) -> NanSite:
     """Do ``step`` (from 0) and say where its first number that is none was, of all processes."""
     batches, total = step_input(run.batches, step, run.trainer.interventions)
-    inspector = Inspector(run.network)
+    inspector = NanFinder(run.network)
     with inspector.watching():
         run.trainer(step, inspector.feed(batches), total)
     if inspector.found is None:
         inspector.check_weights()
     spots = [spot for spot in run.processes.gather(inspector.found) if spot is not None]
     if not spots:
-        return Spot("unknown", "it did not come back when the step was done again")
+        return NanSite("unknown", "it did not come back when the step was done again")
     return min(spots, key=lambda spot: ORDER.index(spot.phase))
 
 
 def _helps_in_fp32(
-    run: Run, back: Callable[[], Position], step: int, spot: Spot
+    run: Run, back: Callable[[], Position], step: int, spot: NanSite
 ) -> tuple[str, ...]:
     """The smallest module around ``spot`` in which float32 keeps ``step`` free of trouble."""
     path = spot.path
@@ -140,7 +140,9 @@ def _helps_in_fp32(
     return ()
 
 
-def _finding(run: Run, step: int, what: str, spot: Spot, in_fp32: tuple[str, ...] = ()) -> Finding:
+def _finding(
+    run: Run, step: int, what: str, spot: NanSite, in_fp32: tuple[str, ...] = ()
+) -> Finding:
     samples = [sample for group in run.batches.samples(step - 1) for sample in group]
     guilty: list[SampleRef] = [s for s in samples if not spot.samples or s.id in spot.samples]
     items = tuple(dict.fromkeys(sample.item for sample in guilty))

@@ -18,7 +18,7 @@ ORDER: tuple[Phase, ...] = ("weights", "input", "forward", "backward", "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class NanSite:
     """Where it was.
 
     Args:
@@ -35,7 +35,7 @@ class Spot:
     path: str = ""
 
 
-class Inspector:
+class NanFinder:
     """Checks every tensor of a step; slow, as each check waits for the device.
 
     :attr:`found` is the first spot, ``None`` while all is well.
@@ -46,7 +46,7 @@ class Inspector:
         self._batch: MicroBatch | None = None
         # Lists of modules compute nothing themselves.
         self._passed: set[str] = set()
-        self.found: Spot | None = None
+        self.found: NanSite | None = None
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -137,7 +137,7 @@ class Inspector:
             if rows is not None and len(rows) == len(samples):
                 chosen = zip(samples, rows.tolist(), strict=True)
                 samples = tuple(sample for sample, bad in chosen if bad)
-        self.found = Spot(phase, what, module, samples, path)
+        self.found = NanSite(phase, what, module, samples, path)
 
     def _modules(self) -> Iterator[tuple[str, str, str, nn.Module]]:
         """Every module of the model with its name, its part and path, and the path of the module

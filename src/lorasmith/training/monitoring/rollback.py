@@ -33,7 +33,7 @@ class _Point:
     read: Callable[[], dict[str, Any]]
 
 
-class GoodPoints:
+class RollbackBuffer:
     """The newest two copies, ``every`` steps apart, the first from where the process began.
 
     Copies are in main memory, whatever the device, as accelerators have none to spare. A GPU makes
@@ -57,11 +57,11 @@ class GoodPoints:
         if self._in_memory and position.step - self._copies[-1].step >= self._every:
             self._copy(position)
 
-    def newest(self) -> Position:
+    def restore_latest(self) -> Position:
         """Put the newest numbers back."""
         return self._put_back(self._points()[-1])
 
-    def before(self, step: int) -> Position:
+    def restore_before(self, step: int) -> Position:
         """Put numbers back that were good well before ``step``, and forget later copies."""
         points = self._points()
         old = [point for point in points if step - point.step >= self._every]

@@ -26,9 +26,9 @@ from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.training.batches import LatentSource, TextSource, size_conditions
-from lorasmith.training.eval_weights import resting
+from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.objective import prediction_error
-from lorasmith.training.setup.validation_split import BATCH, Measured
+from lorasmith.training.setup.validation_split import BATCH, ValidationSet
 from lorasmith.training.step import TrainStep
 
 QUARTERS = 4
@@ -65,7 +65,7 @@ class Validation:
     def __init__(
         self,
         trainer: TrainStep,
-        pictures: Measured,
+        pictures: ValidationSet,
         latents: LatentSource,
         text: TextSource,
         schedule: NoiseSchedule,
@@ -91,7 +91,7 @@ class Validation:
         if self._base is None:
             with network.detached():
                 self._base = self._measure()
-        with resting(self._trainer):
+        with eval_weights(self._trainer):
             # Forgets the dropout of the last step; the next one sets its own.
             network.end_step()
             return summarise(step, self._measure(), self._base, self._names)
@@ -138,7 +138,7 @@ class Validation:
 def build_validation(
     settings: ValidationSettings,
     trainer: TrainStep,
-    pictures: Measured | None,
+    pictures: ValidationSet | None,
     sources: tuple[LatentSource, TextSource] | None,
 ) -> Validation | None:
     """``None`` when nothing is held out."""

@@ -14,7 +14,7 @@ from lorasmith.core.events import Observer, RolledBack, RunFinished, StateSaved,
 from lorasmith.training.interventions import Intervention
 from lorasmith.training.monitoring.diagnosis import Finding, diagnose
 from lorasmith.training.monitoring.metrics import Reading, weight_norm
-from lorasmith.training.monitoring.rollback import GoodPoints
+from lorasmith.training.monitoring.rollback import RollbackBuffer
 from lorasmith.training.runs.folder import write_info
 from lorasmith.training.runs.snapshots import save_snapshot
 from lorasmith.training.runs.state import Position, list_states, save_state, step_of
@@ -108,7 +108,7 @@ class Watchdog:
         self._in_fp32: set[str] = set()
         self._convert()
         if self._settings.enabled:
-            self._points = GoodPoints(run, self._settings.copy_every)
+            self._points = RollbackBuffer(run, self._settings.copy_every)
             self._vitals = self._new_vitals(run.position.step)
 
     def check(self, reading: Reading) -> None:
@@ -136,7 +136,7 @@ class Watchdog:
             hint = "lower the learning rate, or train in bf16 or fp32 (train.precision)"
             raise RunError.of(run.folder.path, f"{trouble}; what was saved before is kept", hint)
         finding = diagnose(
-            run, self._points.newest, trouble.step, trouble.what, exploded=trouble.exploded
+            run, self._points.restore_latest, trouble.step, trouble.what, exploded=trouble.exploded
         )
         pictures = list(finding.pictures)
         self._observe(
@@ -145,7 +145,7 @@ class Watchdog:
         used = run.trainer.interventions.by_watchdog
         if self._settings.action == "stop" or used >= self._settings.attempts:
             raise self._stop(finding, used)
-        position = self._points.before(trouble.step)
+        position = self._points.restore_before(trouble.step)
         change = self._remedy(finding, position.step)
         run.trainer.interventions.add(change)
         self._convert()
@@ -192,7 +192,7 @@ class Watchdog:
         self._observe(StateSaved(path, position.step))
 
     def _stop(self, finding: Finding, used: int) -> UserError:
-        run, position = self._run, self._points.before(finding.step)
+        run, position = self._run, self._points.restore_before(finding.step)
         if position.step:
             epoch = position.step - 1
             ended = run.batches.epoch_of(epoch) if run.batches.ends_epoch(epoch) else None

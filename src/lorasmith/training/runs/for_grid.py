@@ -19,7 +19,7 @@ from lorasmith.training.sample_requests import sample_request
 
 
 @dataclass(frozen=True, slots=True)
-class RunWords:
+class RunPrompts:
     """How a run draws: the picture that shows best what it learned, and what draws it."""
 
     request: ImageRequest
@@ -29,7 +29,7 @@ class RunWords:
     zero_terminal_snr: bool | Literal["auto"]
 
 
-def read_run(folder: Path, prompt: str | None = None) -> RunWords | None:
+def read_run(folder: Path, prompt: str | None = None) -> RunPrompts | None:
     """The request of a run's samples that has its trigger word; else its first.
 
     Args:
@@ -51,7 +51,7 @@ def read_run(folder: Path, prompt: str | None = None) -> RunWords | None:
     if not prompts:
         raise RunError.of(folder, "has no sample prompts", "give one: lorasmith grid PROMPT …")
     model = settings.model
-    return RunWords(
+    return RunPrompts(
         _request(settings, prompts),
         model.path,
         None if model.vae is None else str(model.vae),

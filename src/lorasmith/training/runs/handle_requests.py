@@ -13,7 +13,7 @@ from lorasmith.training.setup.build import Run
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingRequests:
     """What is wanted after a step; the same in all processes."""
 
     stop: bool = False
@@ -23,17 +23,17 @@ class Asked:
         return any(request.what == what for request in self.requests)
 
 
-def heed(run: Run, inbox: Inbox, controls: Controls, done: int) -> Asked:
+def poll(run: Run, inbox: Inbox, controls: Controls, done: int) -> PendingRequests:
     """What was asked by the end of step ``done``. Requests count in the main process, a signal
     to stop in any."""
     inbox.poll(done)
     if not run.processes.any(controls.stopping or controls.asked):
-        return Asked()
+        return PendingRequests()
     stop = run.processes.any(controls.stopping)
-    return Asked(stop, run.processes.agree(controls.take()))
+    return PendingRequests(stop, run.processes.agree(controls.take()))
 
 
-def change_rates(run: Run, done: int, asked: Asked, observe: Observer) -> None:
+def apply_lr_requests(run: Run, done: int, asked: PendingRequests, observe: Observer) -> None:
     """Multiply the learning rates of the steps after ``done`` as asked, and keep that."""
     factors = [request.factor for request in asked.requests if request.what == "lr"]
     if not factors:
@@ -53,7 +53,7 @@ def change_rates(run: Run, done: int, asked: Asked, observe: Observer) -> None:
     )
 
 
-def acknowledge(run: Run, done: int, asked: Asked, observe: Observer) -> None:
+def report_done(run: Run, done: int, asked: PendingRequests, observe: Observer) -> None:
     """Say what was done."""
     for request in asked.requests:
         if request.what == "samples" and not run.samples:

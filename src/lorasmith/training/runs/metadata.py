@@ -48,15 +48,15 @@ def lora_metadata(run: Run, step: int) -> dict[str, str]:
 
 
 def resolution_of(run: Run) -> tuple[int, int]:
-    native = run.prepared.architecture.native_resolution
+    native = run.run_plan.architecture.native_resolution
     resolution = run.settings.data.resolution or native
     return (resolution, resolution) if isinstance(resolution, int) else resolution
 
 
 def training_facts(run: Run, step: int) -> TrainingFacts:
-    settings, prepared = run.settings, run.prepared
+    settings, run_plan = run.settings, run.run_plan
     adapter, captions, buckets = settings.adapter, settings.captions, settings.buckets
-    dataset, scan = prepared.dataset, prepared.scan
+    dataset, scan = run_plan.dataset, run_plan.scan
     sides = [side for group in dataset.groups for size in group.buckets.sizes for side in size]
     network = network_facts(adapter, run.network, settings.optimizer.loraplus_ratio)
     facts = TrainingFacts(
@@ -66,9 +66,9 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         text_encoder_lr=settings.optimizer.text_encoder_lr,
         num_train_images=sum(item.repeats for item in dataset.items if not item.reg),
         num_reg_images=_reg_images(scan, dataset),
-        num_batches_per_epoch=prepared.batches_per_epoch,
+        num_batches_per_epoch=run_plan.batches_per_epoch,
         num_epochs=run.epochs,
-        epoch=prepared.epoch_at(step)[0],
+        epoch=run_plan.epoch_at(step)[0],
         steps=step,
         batch_size_per_device=settings.train.batch,
         total_batch_size=(settings.train.batch * run.processes.count * settings.train.accumulation),
@@ -105,15 +105,15 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         training_comment=settings.save.comment or None,
     )
     facts = _based(facts, run)
-    facts = _validated(facts, settings.validation, len(prepared.held_out.pictures))
+    facts = _validated(facts, settings.validation, len(run_plan.held_out.pictures))
     return _weighed(_augmented(facts, settings.augment), settings.loss)
 
 
 def _based(facts: TrainingFacts, run: Run) -> TrainingFacts:
     """With the base model and how it is used."""
-    model, architecture = run.settings.model, run.prepared.architecture
+    model, architecture = run.settings.model, run.run_plan.architecture
     family = architecture.family
-    memo = cache_folder(run.settings, run.prepared.data_folder) / "models.json"
+    memo = cache_folder(run.settings, run.run_plan.data_folder) / "models.json"
     path = DEMO if model.path == "demo" else Path(model.path)
     old, new = file_hashes(path, memo)
     vae_old, vae_new = file_hashes(model.vae, memo) if model.vae else (None, None)
@@ -220,7 +220,7 @@ def optimizer_text(run: Run) -> str:
 
 
 def model_spec(run: Run) -> ModelSpec:
-    save, family = run.settings.save, run.prepared.architecture.family
+    save, family = run.settings.save, run.run_plan.architecture.family
     return ModelSpec(
         architecture=family.modelspec[run.model.prediction],
         implementation=IMPLEMENTATIONS[family.unet_names],

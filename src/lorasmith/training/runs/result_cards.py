@@ -67,7 +67,7 @@ def _json(value: object) -> bytes:
 
 def trigger_of(run: Run) -> str:
     """What calls the subject, of the settings or of the training captions; "" for nothing."""
-    dataset = run.prepared.dataset
+    dataset = run.run_plan.dataset
     captions = [
         readings(item.caption, dataset.rules_of(item))[0] for item in dataset.items if not item.reg
     ]
@@ -77,7 +77,7 @@ def trigger_of(run: Run) -> str:
 
 def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
     """As A1111's editor of a LoRA's metadata saves it."""
-    architecture = run.prepared.architecture
+    architecture = run.run_plan.architecture
     return {
         "description": run.settings.save.comment,
         "sd version": SD_VERSIONS.get(architecture.family_name, "Unknown"),
@@ -91,10 +91,10 @@ def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
 
 def model_card(run: Run, trigger: str) -> str:
     """A page about the LoRA, in Markdown."""
-    settings, architecture = run.settings, run.prepared.architecture
+    settings, architecture = run.settings, run.run_plan.architecture
     adapter = settings.adapter
     facts = network_facts(adapter, run.network, settings.optimizer.loraplus_ratio)
-    images = {item.picture.path for item in run.prepared.dataset.items if not item.reg}
+    images = {item.picture.path for item in run.run_plan.dataset.items if not item.reg}
     rows = {
         "trigger": f"`{_plain(trigger)}`" if trigger else "none: the captions share none",
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
@@ -124,10 +124,10 @@ def _tests(run: Run) -> Iterator[str]:
         yield f"- `{_plain(request.prompt)}` ({_drawn_with(request)})"
     if len(run.samples) > _PROMPTS:
         yield f"- and {len(run.samples) - _PROMPTS} more"
-    if run.prepared.measured is not None:
+    if run.run_plan.measured is not None:
         yield ""
         yield (
-            f"Its loss was measured on {quantity(run.prepared.measured.held_out, 'picture')} "
+            f"Its loss was measured on {quantity(run.run_plan.measured.held_out, 'picture')} "
             "held out."
         )
 

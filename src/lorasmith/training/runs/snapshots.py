@@ -14,7 +14,7 @@ from lorasmith.core.run_paths import lora_name
 from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.infotext import Infotext, describe, save_picture
-from lorasmith.training.eval_weights import resting
+from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.runs.folder import steps_of
 from lorasmith.training.runs.metadata import lora_metadata
 from lorasmith.training.sample_requests import with_seeds
@@ -38,7 +38,7 @@ def save_snapshot(run: Run, step: int, epoch: int | None, observe: Observer) -> 
         path = run.folder.epoch_snapshot(epoch)
     else:
         path = run.folder.step_snapshot(step)
-    with run.stopwatch.phase("saving"), resting(run.trainer):
+    with run.stopwatch.phase("saving"), eval_weights(run.trainer):
         tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
         save_lora(path, tensors, lora_metadata(run, step))
     observe(SnapshotSaved(path, step, final))
@@ -62,7 +62,7 @@ def keep_result(run: Run, earlier_steps: int, observe: Observer, *, renew: bool)
     at_hand = step == run.position.step
     if not 0 < step < run.steps:
         return
-    epoch, ends_epoch = run.prepared.epoch_at(step)
+    epoch, ends_epoch = run.run_plan.epoch_at(step)
     if lost and not (at_hand and should(run.settings.save, step, epoch, ends_epoch)):
         return
     path = run.folder.epoch_snapshot(epoch) if ends_epoch else run.folder.step_snapshot(step)
@@ -111,7 +111,7 @@ def draw_samples(
     """
     if not run.processes.main or not run.samples:
         return
-    with resting(run.trainer):
+    with eval_weights(run.trainer):
         tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
     with run.stopwatch.phase("sampling"), run.network.detached():
         network = AdapterNetwork.load(tensors, run.model.adapter_roots())

@@ -32,7 +32,7 @@ from lorasmith.training.sample_requests import sample_request
 from lorasmith.training.setup.data import latent_source, measured_sources, text_source
 from lorasmith.training.setup.device import Precision
 from lorasmith.training.setup.network import build_network
-from lorasmith.training.setup.preflight import Prepared, open_base
+from lorasmith.training.setup.preflight import RunPlan, open_base
 from lorasmith.training.setup.processes import Processes
 from lorasmith.training.sources import CachedLatents, CachedText
 from lorasmith.training.step import TrainStep
@@ -46,7 +46,7 @@ class Run:
     """A run that is ready to go: parts only, and where it stands."""
 
     settings: TrainSettings
-    prepared: Prepared
+    run_plan: RunPlan
     folder: RunFolder
     processes: Processes
     model: DiffusionModel
@@ -62,11 +62,11 @@ class Run:
 
     @property
     def steps(self) -> int:
-        return self.prepared.steps
+        return self.run_plan.steps
 
     @property
     def epochs(self) -> int:
-        return self.prepared.epochs
+        return self.run_plan.epochs
 
     @property
     def log_every(self) -> int:
@@ -82,7 +82,7 @@ class Run:
 
 def build_run(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     folder: RunFolder,
     processes: Processes,
     memory: MemoryPlan,
@@ -97,26 +97,26 @@ def build_run(
     if settings.performance.threads:
         torch.set_num_threads(settings.performance.threads)
     device = processes.device
-    precision = precision_of(settings, prepared, device)
-    loading = _open(settings, prepared, precision, device)
+    precision = precision_of(settings, run_plan, device)
+    loading = _open(settings, run_plan, precision, device)
     model = loading.model
     with stopwatch.phase("loading"):
-        loading.fill(*prepared.architecture.family.parts[1:])
+        loading.fill(*run_plan.architecture.family.parts[1:])
         model.save_vae_memory(
             slices=memory.slices,
             tile_encoding=memory.tile_encoding,
             tile_decoding=memory.tile_decoding,
         )
     with stopwatch.phase("encoding"):
-        measured = measured_sources(settings, prepared, model, processes, observe, controls)
-        dataset = prepared.dataset
-        latents = latent_source(settings, prepared, dataset, model, processes, observe, controls)
-        text = text_source(settings, prepared, dataset, model, processes, observe)
+        measured = measured_sources(settings, run_plan, model, processes, observe, controls)
+        dataset = run_plan.dataset
+        latents = latent_source(settings, run_plan, dataset, model, processes, observe, controls)
+        text = text_source(settings, run_plan, dataset, model, processes, observe)
         _park(model, latents, text)
     with stopwatch.phase("loading"):
         _fill_unet(loading, settings, memory)
     batches = Batches(
-        prepared.dataset,
+        run_plan.dataset,
         latents,
         text,
         processes,
@@ -126,22 +126,22 @@ def build_run(
     )
     network = build_network(settings, model, observe)
     network.attach()
-    trainer = _trainer(settings, prepared, model, network, precision, processes)
+    trainer = _trainer(settings, run_plan, model, network, precision, processes)
     if settings.performance.compile:
-        sizes = {bucket.size for bucket in prepared.dataset.buckets}
+        sizes = {bucket.size for bucket in run_plan.dataset.buckets}
         model.compile(
             sizes_vary=len(sizes) > 1,
             report=lambda text: observe(Notice("warning", f"performance.compile: {text}")),
         )
     return Run(
-        settings, prepared, folder, processes, model, precision, memory, network, batches, trainer,
-        sample_requests(settings, prepared, model), stopwatch, Position(),
-        build_validation(settings.validation, trainer, prepared.measured, measured),
+        settings, run_plan, folder, processes, model, precision, memory, network, batches, trainer,
+        sample_requests(settings, run_plan, model), stopwatch, Position(),
+        build_validation(settings.validation, trainer, run_plan.measured, measured),
     )  # fmt: skip
 
 
 def _open(
-    settings: TrainSettings, prepared: Prepared, precision: Precision, device: torch.device
+    settings: TrainSettings, run_plan: RunPlan, precision: Precision, device: torch.device
 ) -> Loading:
     loading = Loading(
         open_base(settings),
@@ -174,7 +174,7 @@ def _fill_unet(loading: Loading, settings: TrainSettings, memory: MemoryPlan) ->
 
 def _trainer(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     model: DiffusionModel,
     network: AdapterNetwork,
     precision: Precision,
@@ -194,7 +194,7 @@ def _trainer(
         network,
         groups,
         build_optimizer(optimizer.name, groups, optimizer.args),
-        learning_rate(settings, prepared.steps),
+        learning_rate(settings, run_plan.steps),
         build_objective(settings, model),
         processes,
         max_grad_norm=optimizer.max_grad_norm,
@@ -207,12 +207,12 @@ def _trainer(
 
 
 def sample_requests(
-    settings: TrainSettings, prepared: Prepared, model: DiffusionModel
+    settings: TrainSettings, run_plan: RunPlan, model: DiffusionModel
 ) -> list[ImageRequest]:
     """What is drawn while training: the prompts of the settings, else the first captions."""
     sample = settings.sample
     native = model.architecture.native_resolution
-    prompts = sample.prompts or first_captions(prepared.dataset)
+    prompts = sample.prompts or first_captions(run_plan.dataset)
     return [sample_request(sample, prompt, number, native) for number, prompt in enumerate(prompts)]
 
 

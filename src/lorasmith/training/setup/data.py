@@ -13,7 +13,7 @@ from lorasmith.data.dataset import Dataset
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.training.batches import LatentSource, TextSource
 from lorasmith.training.setup.network import trains_text_encoder
-from lorasmith.training.setup.preflight import Prepared, cache_folder
+from lorasmith.training.setup.preflight import RunPlan, cache_folder
 from lorasmith.training.setup.processes import Processes
 from lorasmith.training.sources import (
     CachedLatents,
@@ -24,29 +24,29 @@ from lorasmith.training.sources import (
 )
 
 
-def cache_store(settings: TrainSettings, prepared: Prepared) -> TensorStore:
-    return TensorStore(cache_folder(settings, prepared.data_folder))
+def cache_store(settings: TrainSettings, run_plan: RunPlan) -> TensorStore:
+    return TensorStore(cache_folder(settings, run_plan.data_folder))
 
 
 def measured_sources(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     model: DiffusionModel,
     processes: Processes,
     observe: Observer,
     controls: Controls,
 ) -> tuple[LatentSource, TextSource] | None:
     """Latents and text features of what validation measures; ``None`` when nothing is held out."""
-    if prepared.measured is None:
+    if run_plan.measured is None:
         return None
-    dataset = prepared.measured.dataset
-    latents = latent_source(settings, prepared, dataset, model, processes, observe, controls)
-    return latents, text_source(settings, prepared, dataset, model, processes, observe)
+    dataset = run_plan.measured.dataset
+    latents = latent_source(settings, run_plan, dataset, model, processes, observe, controls)
+    return latents, text_source(settings, run_plan, dataset, model, processes, observe)
 
 
 def latent_source(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     dataset: Dataset,
     model: DiffusionModel,
     processes: Processes,
@@ -58,7 +58,7 @@ def latent_source(
     if not settings.performance.cache_latents:
         return live
     try:
-        return _cached_latents(settings, prepared, dataset, model, processes, observe, controls)
+        return _cached_latents(settings, run_plan, dataset, model, processes, observe, controls)
     except RunError as error:
         # Several processes would have to agree on it.
         if not is_disk_full(error) or processes.count > 1:
@@ -78,14 +78,14 @@ def _uncached(what: str, error: RunError, cost: str) -> str:
 
 def _cached_latents(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     dataset: Dataset,
     model: DiffusionModel,
     processes: Processes,
     observe: Observer,
     controls: Controls,
 ) -> LatentSource:
-    store = cache_store(settings, prepared)
+    store = cache_store(settings, run_plan)
     keys = cache_latents(
         dataset,
         store,
@@ -117,7 +117,7 @@ def _cached_latents(
 
 def text_source(
     settings: TrainSettings,
-    prepared: Prepared,
+    run_plan: RunPlan,
     dataset: Dataset,
     model: DiffusionModel,
     processes: Processes,
@@ -134,7 +134,7 @@ def text_source(
         )
     if not fixed or wanted is False:
         return LiveText(model, trained=trained)
-    store = cache_store(settings, prepared)
+    store = cache_store(settings, run_plan)
     try:
         keys = cache_text(store, dataset.captions, model, observe)
     except RunError as error:

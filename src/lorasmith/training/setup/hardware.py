@@ -1,8 +1,8 @@
 """Settings that this machine lacks: what stands in for each, and why, before a model is loaded.
 
-Other people's settings come from other machines. A :class:`Rule` says of one setting whether this
-machine can do it; where not, it is replaced by what comes nearest, or refused where there is no
-telling what was wanted.
+Other people's settings come from other machines. A :class:`HardwareRule` says of one setting
+whether this machine can do it; where not, it is replaced by what comes nearest, or refused where
+there is no telling what was wanted.
 """
 
 from __future__ import annotations
@@ -58,67 +58,67 @@ Changes = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class HardwareRule:
     """What one setting needs of the machine.
 
     Args:
         setting: which, "train.precision".
-        lacks: why this machine cannot do what is set; empty where it can. The reason follows the
-            setting's value in a sentence: "fp16 …".
-        instead: values by setting that stand in, none where nothing can; without it what is set is
-            kept, and only told of.
+        unsupported: why this machine cannot do what is set; empty where it can. The reason follows
+            the setting's value in a sentence: "fp16 …".
+        replacement: values by setting that stand in, none where nothing can; without it what is
+            set is kept, with a warning.
         hint: what the user can do about it.
     """
 
     setting: str
-    lacks: Callable[[TrainSettings, Machine], str]
-    instead: Callable[[TrainSettings, Machine], Changes] | None = None
+    unsupported: Callable[[TrainSettings, Machine], str]
+    replacement: Callable[[TrainSettings, Machine], Changes] | None = None
     hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class AdaptedSettings:
     """Settings that this machine can do.
 
     Args:
-        notices: each change with its reason, and what was kept though it is doubtful.
+        warnings: each change with its reason, and what was kept though it is doubtful.
         replaced: the settings that were changed.
     """
 
     settings: TrainSettings
     machine: Machine
-    notices: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     replaced: frozenset[str] = frozenset()
 
 
-def fit(settings: TrainSettings) -> Fitted:
+def adapt_to_hardware(settings: TrainSettings) -> AdaptedSettings:
     """The settings as this machine can do them.
 
     Raises:
         SettingsError: every setting that is refused, or the device is not there.
     """
     machine = describe_machine(_of_process(choose_device(settings.performance.device)))
-    refused, notices = [], []
+    refused, warnings = [], []
     replaced: set[str] = set()
     for rule in RULES:
-        reason = rule.lacks(settings, machine)
+        reason = rule.unsupported(settings, machine)
         if not reason:
             continue
         what = f"{_value(settings, rule.setting)} {reason}"
-        if rule.instead is None:
-            notices.append(Problem(rule.setting, what, rule.hint))
+        if rule.replacement is None:
+            warnings.append(Problem(rule.setting, what, rule.hint))
             continue
-        changes = rule.instead(settings, machine)
+        changes = rule.replacement(settings, machine)
         if not changes:
             refused.append(Problem(rule.setting, what, rule.hint))
             continue
         replaced |= changes.keys()
         settings = replace_settings(settings, changes)
         taken = f"{_value(settings, rule.setting)} is taken instead"
-        notices.append(Problem(rule.setting, f"{what}; {taken}"))
+        warnings.append(Problem(rule.setting, f"{what}; {taken}"))
     if refused:
         raise SettingsError(refused)
-    return Fitted(settings, machine, tuple(notices), frozenset(replaced))
+    return AdaptedSettings(settings, machine, tuple(warnings), frozenset(replaced))
 
 
 def _of_process(device: torch.device) -> torch.device:
@@ -322,34 +322,36 @@ def _no_channels_last(s: TrainSettings, machine: Machine) -> str:
     return ""
 
 
-RULES: tuple[Rule, ...] = (
-    Rule("train.precision", _fp16_on_cpu, _automatic),
-    Rule("train.precision", _no_bf16, _automatic),
-    Rule("train.precision", _unscaled_fp16, _automatic),
-    Rule(
+RULES: tuple[HardwareRule, ...] = (
+    HardwareRule("train.precision", _fp16_on_cpu, _automatic),
+    HardwareRule("train.precision", _no_bf16, _automatic),
+    HardwareRule("train.precision", _unscaled_fp16, _automatic),
+    HardwareRule(
         "train.precision",
         _breaking_fp16,
         hint='use "auto", with train.gradient_checkpointing if memory runs out',
     ),
-    Rule("train.precision", _doubtful_half, hint='use "auto"'),
-    Rule("optimizer.name", _no_pages, _unpaged),
-    Rule("optimizer.name", _no_eight_bit, _thirty_two_bit, hint="choose AdamW"),
-    Rule("optimizer.name", _slow_eight_bit, hint="choose AdamW"),
-    Rule(
+    HardwareRule("train.precision", _doubtful_half, hint='use "auto"'),
+    HardwareRule("optimizer.name", _no_pages, _unpaged),
+    HardwareRule("optimizer.name", _no_eight_bit, _thirty_two_bit, hint="choose AdamW"),
+    HardwareRule("optimizer.name", _slow_eight_bit, hint="choose AdamW"),
+    HardwareRule(
         "train.base_precision",
         _no_small_floats,
         lambda s, machine: {"train.base_precision": "auto"},
     ),
-    Rule("train.base_precision", _slow_dequantizing, hint='use "auto" if memory allows'),
-    Rule(
+    HardwareRule("train.base_precision", _slow_dequantizing, hint='use "auto" if memory allows'),
+    HardwareRule(
         "performance.offload_blocks",
         _nowhere_to_offload,
         lambda s, machine: {"performance.offload_blocks": 0},
     ),
-    Rule("performance.compile", _no_compiler, lambda s, machine: {"performance.compile": False}),
-    Rule("performance.deterministic", _repeats_anyway, hint="leave it out"),
-    Rule("performance.deterministic", _may_not_repeat, hint="leave it out"),
-    Rule(
+    HardwareRule(
+        "performance.compile", _no_compiler, lambda s, machine: {"performance.compile": False}
+    ),
+    HardwareRule("performance.deterministic", _repeats_anyway, hint="leave it out"),
+    HardwareRule("performance.deterministic", _may_not_repeat, hint="leave it out"),
+    HardwareRule(
         "performance.channels_last",
         _no_channels_last,
         lambda s, machine: {"performance.channels_last": False},

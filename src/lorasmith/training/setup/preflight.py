@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lorasmith.adapters.file import load_lora
-from lorasmith.config.checks.loss import oddities_with as loss_oddities
+from lorasmith.config.checks.loss import warnings_with as loss_warnings
 from lorasmith.config.sample_prompts import RANDOM_SEED
 from lorasmith.config.schema import TrainSettings, for_folder
 from lorasmith.core.errors import Problem, SettingsError, UserError
@@ -37,8 +37,13 @@ from lorasmith.training.lr_schedules import warmup_oddities
 from lorasmith.training.memory.flops import unet_weights
 from lorasmith.training.sample_requests import sample_request
 from lorasmith.training.setup.check_optimizer import check_optimizer
-from lorasmith.training.setup.hardware import Fitted, fit, slow_device
-from lorasmith.training.setup.validation_split import HeldOut, Measured, hold_out_of, leaks
+from lorasmith.training.setup.hardware import AdaptedSettings, adapt_to_hardware, slow_device
+from lorasmith.training.setup.validation_split import (
+    HeldOut,
+    ValidationSet,
+    hold_out_of,
+    near_duplicates_across,
+)
 
 T = TypeVar("T")
 
@@ -50,7 +55,7 @@ FRESH_VARIANTS = 4
 
 
 @dataclass(frozen=True)
-class Prepared:
+class RunPlan:
     """A run as far as it can be worked out from settings, headers and pictures.
 
     Args:
@@ -60,7 +65,7 @@ class Prepared:
         report: what the preflight found.
         measured: the pictures that validation measures, ``None`` when nothing is held out.
         held_out: and where they come from.
-        fitted: what this machine made of the settings, ``None`` when it was not asked.
+        adapted: what this machine made of the settings, ``None`` when it was not asked.
     """
 
     settings: TrainSettings
@@ -72,8 +77,8 @@ class Prepared:
     report: AuditReport
     batches_per_epoch: int
     held_out: HeldOut
-    measured: Measured | None = None
-    fitted: Fitted | None = None
+    measured: ValidationSet | None = None
+    adapted: AdaptedSettings | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -107,14 +112,14 @@ class Prepared:
         return math.ceil(self.steps / self.steps_per_epoch)
 
     @property
-    def oddities(self) -> list[Problem]:
+    def warnings(self) -> list[Problem]:
         """What is odd about the settings together with the model and the pictures."""
         found: list[Problem] = []
-        if self.fitted is not None:
+        if self.adapted is not None:
             weights = unet_weights(self.architecture.unet)
-            found += self.fitted.notices
-            found += slow_device(self.settings, self.fitted.machine, weights)
-        found += loss_oddities(
+            found += self.adapted.warnings
+            found += slow_device(self.settings, self.adapted.machine, weights)
+        found += loss_warnings(
             self.settings,
             self.architecture.prediction,
             zero_terminal_snr=self.architecture.zero_terminal_snr,
@@ -128,7 +133,7 @@ class Prepared:
         if self.settings.loss.prior_weight != 1.0 and not has_reg:
             what = "has no effect without regularisation pictures"
             found.append(Problem("loss.prior_weight", what, "add some with --reg"))
-        found += leaks(self.held_out, self.report.near_duplicates)
+        found += near_duplicates_across(self.held_out, self.report.near_duplicates)
         return found
 
     def _small_sizes(self) -> list[Problem]:
@@ -170,14 +175,14 @@ def should(
     return bool(by_epoch or by_step)
 
 
-def prepare(
+def preflight(
     settings: TrainSettings,
     processes: int = 1,
     *,
     to_train: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
-) -> Prepared:
+) -> RunPlan:
     """Check everything that can be checked without the model's weights.
 
     Args:
@@ -189,25 +194,27 @@ def prepare(
         UserError: everything that is wrong, in one report.
     """
     problems: list[Problem] = []
-    fitted = attempt(problems, lambda: fit(settings)) if to_train else None
-    settings = fitted.settings if fitted is not None else settings
+    adapted = collect_problems(problems, lambda: adapt_to_hardware(settings)) if to_train else None
+    settings = adapted.settings if adapted is not None else settings
     check_parts(settings, problems)
-    opened = attempt(problems, lambda: open_base(settings))
+    opened = collect_problems(problems, lambda: open_base(settings))
     architecture = None
-    folders = attempt(problems, lambda: folder_specs(settings))
+    folders = collect_problems(problems, lambda: folder_specs(settings))
     found, groups = None, None
     if folders is not None:
-        found = attempt(problems, lambda: scan(folders, extension=settings.captions.extension))
+        found = collect_problems(
+            problems, lambda: scan(folders, extension=settings.captions.extension)
+        )
     if opened is not None:
         architecture = opened.architecture
-        groups = attempt(problems, lambda: sample_groups(settings, architecture))
-        attempt(problems, lambda: check_layers(settings, opened))
+        groups = collect_problems(problems, lambda: sample_groups(settings, architecture))
+        collect_problems(problems, lambda: check_layers(settings, opened))
         skip = settings.model.clip_skip
-        attempt(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
+        collect_problems(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
         for prompt in settings.sample.prompts:
             if not isinstance(prompt, str) and prompt.clip_skip:
                 where, its = "sample.prompts: clip_skip", prompt.clip_skip
-                attempt(problems, partial(check_clip_skip, architecture, its, where))
+                collect_problems(problems, partial(check_clip_skip, architecture, its, where))
     if found is None or groups is None or architecture is None or folders is None:
         raise UserError([*problems, *(found.problems if found else ())])
 
@@ -224,20 +231,20 @@ def prepare(
     )
     data_folder = folders[0].path.parent if len(folders) > 1 else folders[0].path
     memo = cache_folder(settings, data_folder) / "looks.json"
-    report = preflight(settings, dataset, held_out, masks, processes, memo, observer, controls)
+    report = audit_data(settings, dataset, held_out, masks, processes, memo, observer, controls)
     problems += report.errors
     if problems:
         raise UserError(dict.fromkeys(problems))
     name = settings.save.name or default_name(folders)
     batches = dataset.batches_per_epoch(settings.train.batch, processes)
     measured = held_out.measured(settings.validation, groups, caption_rules(settings))
-    return Prepared(
+    return RunPlan(
         settings, name, data_folder, architecture, found, dataset, report, batches, held_out,
-        measured, fitted,
+        measured, adapted,
     )  # fmt: skip
 
 
-def preflight(
+def audit_data(
     settings: TrainSettings,
     dataset: Dataset,
     held_out: HeldOut,
@@ -270,7 +277,7 @@ def preflight(
 def keep_from_training(settings: TrainSettings, found: Scan, problems: list[Problem]) -> HeldOut:
     """What is held out; nothing where that fails, and then its problems are collected."""
     extension = settings.captions.extension
-    held = attempt(problems, lambda: hold_out_of(settings.validation, found, extension))
+    held = collect_problems(problems, lambda: hold_out_of(settings.validation, found, extension))
     return held or HeldOut(found, (), found)
 
 
@@ -282,7 +289,7 @@ def masks_of(settings: TrainSettings, found: Scan, problems: list[Problem]) -> M
     return masks
 
 
-def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
+def collect_problems(problems: list[Problem], action: Callable[[], T]) -> T | None:
     """The action's result; its problems are collected, so that all can be said at once."""
     try:
         return action()
@@ -293,15 +300,17 @@ def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
 
 def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
     """Collect what is wrong with settings that no other check opens."""
-    attempt(problems, lambda: check_optimizer(settings.optimizer.name, settings.optimizer.args))
-    attempt(problems, lambda: check_writable(settings.save.output))
+    collect_problems(
+        problems, lambda: check_optimizer(settings.optimizer.name, settings.optimizer.args)
+    )
+    collect_problems(problems, lambda: check_writable(settings.save.output))
     start = settings.adapter.init_from
     if start is not None:
-        attempt(problems, lambda: load_lora(start))
+        collect_problems(problems, lambda: load_lora(start))
     for number, prompt in enumerate(settings.sample.prompts):
         request = sample_request(settings.sample, prompt, number)
         for text in (request.prompt, request.negative):
-            parsed = attempt(problems, partial(parse_prompt, text))
+            parsed = collect_problems(problems, partial(parse_prompt, text))
             if parsed is not None and parsed.loras:
                 what = f"<lora:{parsed.loras[0].name}> stands in a sample prompt"
                 hint = "remove it: samples show the LoRA in training alone"

@@ -19,7 +19,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ValidationSet:
     """The pictures whose loss is measured, as a dataset of their own.
 
     Args:
@@ -47,13 +47,13 @@ class HeldOut:
 
     def measured(
         self, settings: ValidationSettings, sizes: Sequence[SampleGroup], rules: CaptionRules
-    ) -> Measured | None:
+    ) -> ValidationSet | None:
         """What is measured of it; ``None`` when nothing is held out."""
         if not self.pictures:
             return None
         groups = measured(self.training, self.pictures, settings.seed, settings.pictures)
         dataset = measuring_dataset(self.everything, groups, sizes, rules, settings.seed)
-        return Measured(dataset, len(groups[0]))
+        return ValidationSet(dataset, len(groups[0]))
 
 
 def hold_out_of(settings: ValidationSettings, found: Scan, extension: str = "auto") -> HeldOut:
@@ -99,7 +99,7 @@ def _own_folder(settings: ValidationSettings, found: Scan, extension: str) -> He
     return HeldOut(found, pictures, everything)
 
 
-def leaks(held: HeldOut, alike: Sequence[Sequence[Path]]) -> list[Problem]:
+def near_duplicates_across(held: HeldOut, alike: Sequence[Sequence[Path]]) -> list[Problem]:
     """Held-out pictures that look like one that is trained on, so that they tell nothing.
 
     Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasmith.config.checks.table import oddities
+from lorasmith.config.checks.table import warnings
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError
@@ -21,7 +21,7 @@ from lorasmith.core.errors import SettingsError
     ],
 )
 def test_what_has_no_effect_is_said(assignments: list[str], where: str, what: str) -> None:
-    problems = oddities(load_settings(None, assignments))
+    problems = warnings(load_settings(None, assignments))
     assert [p for p in problems if p.where.endswith(where) and what in p.what]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorasmith.config.checks import table as checks
-from lorasmith.config.checks.loss import oddities_with
+from lorasmith.config.checks.loss import warnings_with
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError
@@ -62,9 +62,9 @@ ODDITIES = [
 
 @pytest.mark.parametrize(("assignments", "where", "what"), ODDITIES)
 def test_oddities(assignments: list[str], where: str, what: str) -> None:
-    notices = checks.oddities(load_settings(None, [f"loss.{item}" for item in assignments]))
-    found = [n for n in notices if n.where == f"loss.{where}" and what in str(n)]
-    assert len(found) == 1, notices
+    warnings = checks.warnings(load_settings(None, [f"loss.{item}" for item in assignments]))
+    found = [n for n in warnings if n.where == f"loss.{where}" and what in str(n)]
+    assert len(found) == 1, warnings
     assert found[0].hint
 
 
@@ -86,9 +86,9 @@ USUAL = [
 @pytest.mark.parametrize("assignments", USUAL, ids=" ".join)
 def test_what_is_usual_is_not_odd(assignments: list[str]) -> None:
     settings = load_settings(None, [f"loss.{item}" for item in assignments])
-    assert [n for n in checks.oddities(settings) if n.where.startswith("loss")] == []
+    assert [n for n in checks.warnings(settings) if n.where.startswith("loss")] == []
     for prediction in ("v", "epsilon"):
-        assert list(oddities_with(settings, prediction, zero_terminal_snr=False)) == []
+        assert list(warnings_with(settings, prediction, zero_terminal_snr=False)) == []
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_is_odd_depends_on_what_the_model_predicts(
 ) -> None:
     settings = load_settings(None, [f"loss.{item}" for item in assignments])
     to_noise = settings.loss.zero_terminal_snr is True
-    found = list(oddities_with(settings, prediction, zero_terminal_snr=to_noise))
+    found = list(warnings_with(settings, prediction, zero_terminal_snr=to_noise))
     assert len(found) == (what is not None)
     assert all(what is not None and what in str(problem) for problem in found)
 

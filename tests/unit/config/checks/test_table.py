@@ -80,20 +80,20 @@ ODDITIES = [
 
 @pytest.mark.parametrize(("assignments", "where", "what"), ODDITIES)
 def test_oddities(assignments: list[str], where: str, what: str) -> None:
-    notices = checks.oddities(load_settings(None, assignments))
-    found = [notice for notice in notices if notice.where == where and what in str(notice)]
-    assert len(found) == 1, notices
+    warnings = checks.warnings(load_settings(None, assignments))
+    found = [notice for notice in warnings if notice.where == where and what in str(notice)]
+    assert len(found) == 1, warnings
     assert found[0].hint
 
 
 def test_different_rates_for_an_adaptive_optimizer() -> None:
     settings = load_settings(None, ["optimizer.text_encoder_lr=0.5"], "prodigy")
-    assert "only set a ratio" in str(checks.oddities(settings)[0])
+    assert "only set a ratio" in str(checks.warnings(settings)[0])
 
 
 def test_prodigy_with_warmup_wants_its_safeguard() -> None:
     odd = ["schedule.name=constant_with_warmup", "schedule.warmup=10%"]
-    assert checks.oddities(load_settings(None, odd, "prodigy")) == []
+    assert checks.warnings(load_settings(None, odd, "prodigy")) == []
     unsafe = [*odd, "optimizer.args.safeguard_warmup=False"]
-    (notice,) = checks.oddities(load_settings(None, unsafe, "prodigy"))
+    (notice,) = checks.warnings(load_settings(None, unsafe, "prodigy"))
     assert "safeguard_warmup" in notice.hint

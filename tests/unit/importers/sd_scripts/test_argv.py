@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from lorasmith.config.checks.run import has_wandb
-from lorasmith.config.checks.table import oddities
+from lorasmith.config.checks.table import warnings
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError
 from lorasmith.importers.convert import convert_source
@@ -117,8 +117,8 @@ def test_weights_and_biases(monkeypatch: pytest.MonkeyPatch, installed: bool) ->
     assert result.values["log.tensorboard"] is True
     assert not any("secret" in str(value) for value in result.values.values())
     assert not any("secret" in remark.what for remark in result.remarks)
-    notices = oddities(load_settings(None, result.overrides(), for_training=True))
-    assert any("wandb" in notice.what for notice in notices) is not installed
+    found = warnings(load_settings(None, result.overrides(), for_training=True))
+    assert any("wandb" in warning.what for warning in found) is not installed
 
 
 def test_secrets_are_not_shown() -> None:

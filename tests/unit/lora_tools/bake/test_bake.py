@@ -42,7 +42,7 @@ class Listener:
         self.events.append(event)
 
     @property
-    def notices(self) -> str:
+    def warnings(self) -> str:
         return "\n".join(event.text for event in self.events if isinstance(event, Notice))
 
 
@@ -226,7 +226,7 @@ def test_a_folder_stays_a_folder_that_diffusers_reads(tmp_path: Path) -> None:
     listener = Listener()
     bake(folder, [LoraSource(lora)], out, observer=listener)
     wanted.remove(Path("unet/diffusion_pytorch_model.fp16.safetensors"))
-    assert "diffusion_pytorch_model.fp16.safetensors" in listener.notices
+    assert "diffusion_pytorch_model.fp16.safetensors" in listener.warnings
     assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == wanted
     expected, names = expected_weights(base, [(lora, 1.0, 1.0)])
     read = StableDiffusionPipeline.from_pretrained(out, safety_checker=None)
@@ -265,7 +265,7 @@ def test_a_ckpt_becomes_safetensors(tmp_path: Path) -> None:
     listener = Listener()
     bake(base, [LoraSource(lora)], out, observer=listener)
     bake(first, [LoraSource(lora)], other)
-    assert "base.ckpt is a pickle" in listener.notices
+    assert "base.ckpt is a pickle" in listener.warnings
     ours, theirs = load_file(out), load_file(other)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -302,7 +302,7 @@ def test_what_finds_no_layer_is_said(tmp_path: Path) -> None:
     listener = Listener()
     report = bake(base, [LoraSource(lora)], tmp_path / "out.safetensors", observer=listener)
     assert report.loras[0].unmatched == ("lora_unet_nowhere.alpha",)
-    assert "1 of its tensors belong to no layer" in listener.notices
+    assert "1 of its tensors belong to no layer" in listener.warnings
 
 
 def test_a_dry_run_writes_nothing_and_says_the_size(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.core.errors import LoraFileError, UserError
-from lorasmith.lora_tools.convert.cloneofsimo import is_numbered
+from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo
 from lorasmith.lora_tools.convert.convert import convert
 from lorasmith.lora_tools.inputs import LoraSource
 from lorasmith.lora_tools.merge import merge
@@ -143,7 +143,7 @@ def test_other_lists_are_refused(tmp_path, content, said) -> None:
     with pytest.raises(UserError, match=said):
         convert(path, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
-    assert not is_numbered(tmp_path / "nowhere.pt")
+    assert not is_cloneofsimo(tmp_path / "nowhere.pt")
 
 
 def test_every_tool_reads_them_or_says_what_to_do(tmp_path: Path) -> None:

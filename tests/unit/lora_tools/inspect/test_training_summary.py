@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lorasmith.lora_tools.inspect.report import Folder
-from lorasmith.lora_tools.inspect.training_summary import training_words, words_of
+from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
 
 KOHYA = {
     "ss_sd_model_name": "model.safetensors", "ss_resolution": "(512, 768)", "ss_steps": "1200",
@@ -37,10 +37,10 @@ def test_trigger_words_are_the_files_own_or_the_common_tags() -> None:
         "ss_tag_frequency": json.dumps(tags),
         "ss_dataset_dirs": json.dumps({"10_zorp": {"n_repeats": 10, "img_count": 20}}),
     }
-    words = words_of(metadata)
+    words = trigger_words(metadata)
     assert (words.triggers, words.said) == (("zorp", "smile"), False)
     assert words.folders == (Folder("10_zorp", {"zorp": 20, "smile": 18, "hat": 3}, 20, 10),)
-    words = words_of({**metadata, "modelspec.trigger_phrase": "zorp, smiling"})
+    words = trigger_words({**metadata, "modelspec.trigger_phrase": "zorp, smiling"})
     assert (words.triggers, words.said) == (("zorp, smiling",), True)
 
 
@@ -54,7 +54,7 @@ def test_words_of_regularisation_captions_are_no_triggers() -> None:
         "ss_dataset_dirs": json.dumps({"1_quib": {"n_repeats": 1, "img_count": 14}}),
         "ss_reg_dataset_dirs": json.dumps({"1_creature": {"n_repeats": 1, "img_count": 48}}),
     }
-    words = words_of(metadata)
+    words = trigger_words(metadata)
     assert words.triggers == ("quib",)
     assert [(folder.name, folder.reg) for folder in words.folders] == [
         ("1_quib", False), ("1_creature", True),
@@ -62,13 +62,15 @@ def test_words_of_regularisation_captions_are_no_triggers() -> None:
     assert words.folders[1].pictures == 48
     # Without the table of regularisation folders, those of training are still told.
     del metadata["ss_reg_dataset_dirs"]
-    assert words_of(metadata).triggers == ("quib",)
+    assert trigger_words(metadata).triggers == ("quib",)
 
 
 def test_folders_have_their_own_triggers() -> None:
     tags = {"1_a": {"zorp": 10, "hat": 3}, "1_b": {"quib": 4, "hat": 4}}
     dirs = {name: {"n_repeats": 1, "img_count": n} for name, n in (("1_a", 10), ("1_b", 4))}
-    words = words_of({"ss_tag_frequency": json.dumps(tags), "ss_dataset_dirs": json.dumps(dirs)})
+    words = trigger_words(
+        {"ss_tag_frequency": json.dumps(tags), "ss_dataset_dirs": json.dumps(dirs)}
+    )
     assert [folder.triggers for folder in words.folders] == [("zorp",), ("hat", "quib")]
 
 
@@ -79,19 +81,19 @@ def test_a_share_above_all_captions_is_of_other_captions_too() -> None:
         "ss_dataset_dirs": json.dumps({"1_cat": {"n_repeats": 1, "img_count": 5}}),
         "ss_reg_dataset_dirs": json.dumps({"1_cat": {"n_repeats": 1, "img_count": 20}}),
     }
-    assert words_of(metadata).triggers == ("zorp",)
+    assert trigger_words(metadata).triggers == ("zorp",)
 
 
 def test_regularisation_folders_of_a_dataset_configuration() -> None:
     subsets = [{"image_dir": "a", "is_reg": False}, {"image_dir": "r", "is_reg": True}]
     tags = {"a": {"zorp": 5}, "r": {"cat": 9}}
     datasets = [{"tag_frequency": tags, "subsets": subsets}, 3, {"subsets": [7, {"image_dir": 1}]}]
-    assert words_of({"ss_datasets": json.dumps(datasets)}).triggers == ("zorp",)
+    assert trigger_words({"ss_datasets": json.dumps(datasets)}).triggers == ("zorp",)
 
 
 def test_the_form_with_a_dataset_configuration() -> None:
     dataset = {"tag_frequency": {"x": {"zorp": 5}}, "dataset_dirs": {"x": {"img_count": 5}}}
-    assert words_of({"ss_datasets": json.dumps([dataset])}).triggers == ("zorp",)
+    assert trigger_words({"ss_datasets": json.dumps([dataset])}).triggers == ("zorp",)
 
 
 @pytest.mark.parametrize(
@@ -103,5 +105,5 @@ def test_the_form_with_a_dataset_configuration() -> None:
 )  # fmt: skip
 def test_metadata_may_say_anything(text) -> None:
     for key in ("ss_tag_frequency", "ss_dataset_dirs", "ss_datasets"):
-        words_of({"ss_tag_frequency": '{"a": {"b": 2}}', key: text})
+        trigger_words({"ss_tag_frequency": '{"a": {"b": 2}}', key: text})
     training_words(dict.fromkeys(KOHYA, text))

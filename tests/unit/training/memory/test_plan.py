@@ -20,17 +20,24 @@ from lorasmith.models.memory import blocks_by_activations
 from lorasmith.models.placement import place_weights
 from lorasmith.tensors.offload import StoredLayer
 from lorasmith.training.memory.plan import MemoryPlan, plan_memory
-from lorasmith.training.memory.simulate import EmptyRun, Use, checkpointed, weight_placement
+from lorasmith.training.memory.simulate import (
+    SimulatedRun,
+    Workload,
+    checkpointed,
+    weight_placement,
+)
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import cast_at_once, flat_groups
 from lorasmith.training.setup.hardware import replace_settings
 from lorasmith.training.setup.network import make_network
-from lorasmith.training.setup.preflight import Prepared, prepare
+from lorasmith.training.setup.preflight import RunPlan, preflight
 
 META = torch.device("meta")
 PIXELS = 256
-USE = Use(PIXELS, PIXELS, (PIXELS, PIXELS, 2), None, text=False, vae=False, channels_last=False)
+USE = Workload(
+    PIXELS, PIXELS, (PIXELS, PIXELS, 2), None, text=False, vae=False, channels_last=False
+)
 
 
 def settings_with(**more: str) -> TrainSettings:
@@ -108,14 +115,14 @@ def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> in
 )
 def test_a_step_takes_what_is_estimated(more: dict[str, str]) -> None:
     settings = settings_with(**more)
-    estimated = EmptyRun(settings, tiny_architecture(), torch.float32, USE).step()
+    estimated = SimulatedRun(settings, tiny_architecture(), torch.float32, USE).step()
     assert estimated.activations == pytest.approx(real_step(settings), rel=0.1)
 
 
 def test_copies_in_half_precision_and_their_gradients_are_counted() -> None:
     """At a rank at which they are most of a step's memory."""
     settings = settings_with(adapter__rank="256", train__gradient_checkpointing="true")
-    run = EmptyRun(settings, tiny_architecture(), torch.bfloat16, USE)
+    run = SimulatedRun(settings, tiny_architecture(), torch.bfloat16, USE)
     values = sum(group.flat.numel() for group in run.groups)
     estimated = run.step()
     assert estimated.adapter == (4 + 4 + 2) * values
@@ -127,10 +134,10 @@ def test_copies_in_half_precision_and_their_gradients_are_counted() -> None:
 def test_masks_are_counted() -> None:
     """Where everything else is computed twice, those of all modules are there all the time."""
 
-    def run(dropout: str) -> EmptyRun:
+    def run(dropout: str) -> SimulatedRun:
         more = {"train__gradient_checkpointing": "true", "adapter__type": "oft"}
         settings = settings_with(adapter__dropout=dropout, **more)
-        return EmptyRun(settings, tiny_architecture(), torch.float32, USE)
+        return SimulatedRun(settings, tiny_architecture(), torch.float32, USE)
 
     without, dropping = run("0"), run("0.1")
     more = dropping.step().activations - without.step().activations
@@ -142,7 +149,7 @@ def test_masks_are_counted() -> None:
 
 def test_weights_are_counted_as_they_are_kept() -> None:
     def weights(**more: str) -> int:
-        run = EmptyRun(settings_with(**more), tiny_architecture(), torch.float32, USE)
+        run = SimulatedRun(settings_with(**more), tiny_architecture(), torch.float32, USE)
         return run.sizes["unet"]
 
     for precision in ("fp8", "nf4"):
@@ -191,36 +198,36 @@ def test_what_is_there_is_not_counted() -> None:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def run_plan(tmp_path_factory: pytest.TempPathFactory) -> RunPlan:
     folder = tmp_path_factory.mktemp("memory")
     write_training_set(folder / "data", pictures=2, regularisation=0, repeats=1)
     return prepared_with(folder / "data")
 
 
-def prepared_with(data: Path, **more: str) -> Prepared:
+def prepared_with(data: Path, **more: str) -> RunPlan:
     more = {
         "data__path": str(data),
         "sample__every_epochs": "0",
         "sample__at_start": "false",
         **more,
     }
-    return prepare(settings_with(**more))
+    return preflight(settings_with(**more))
 
 
-def planned(prepared: Prepared, free: float, *, device: str = "cuda", **more: object) -> MemoryPlan:
-    settings = prepared.settings
+def planned(run_plan: RunPlan, free: float, *, device: str = "cuda", **more: object) -> MemoryPlan:
+    settings = run_plan.settings
     for path, value in more.items():
         section, _, name = path.partition("__")
         part = getattr(settings, section).model_copy(update={name: value})
         settings = settings.model_copy(update={section: part})
-    prepared = replace(prepared, settings=settings)
+    run_plan = replace(run_plan, settings=settings)
     return plan_memory(
-        settings, prepared, torch.float32, torch.device(device), channels_last=False, free=int(free)
+        settings, run_plan, torch.float32, torch.device(device), channels_last=False, free=int(free)
     )
 
 
-def test_what_fits_is_left_alone(prepared: Prepared) -> None:
-    plan = planned(prepared, 8e9)
+def test_what_fits_is_left_alone(run_plan: RunPlan) -> None:
+    plan = planned(run_plan, 8e9)
     assert not plan.problems
     assert (plan.checkpointed, plan.slices, plan.tile_encoding, plan.draw_batch) == (0,) * 3 + (
         None,
@@ -228,24 +235,24 @@ def test_what_fits_is_left_alone(prepared: Prepared) -> None:
     assert plan.peak.total >= plan.step.total > plan.step.weights > 0
 
 
-def test_auto_recomputes_no_more_blocks_than_it_takes(prepared: Prepared) -> None:
-    whole = planned(prepared, 8e9, train__batch=8).step
-    most = planned(prepared, 8e9, train__batch=8, train__gradient_checkpointing=True).step
+def test_auto_recomputes_no_more_blocks_than_it_takes(run_plan: RunPlan) -> None:
+    whole = planned(run_plan, 8e9, train__batch=8).step
+    most = planned(run_plan, 8e9, train__batch=8, train__gradient_checkpointing=True).step
     between = (whole.total + most.total) / 2 / 0.92
-    plan = planned(prepared, between, train__batch=8)
+    plan = planned(run_plan, between, train__batch=8)
     assert 0 < plan.checkpointed < len(blocks_by_activations(tiny_model().unet))
     assert most.total < plan.step.total <= 0.92 * between
     fewer = planned(
-        prepared, 8e9, train__batch=8, train__gradient_checkpointing=plan.checkpointed - 1
+        run_plan, 8e9, train__batch=8, train__gradient_checkpointing=plan.checkpointed - 1
     )
     assert fewer.step.total > 0.92 * between
-    fixed = planned(prepared, between, train__batch=8, train__gradient_checkpointing=False)
+    fixed = planned(run_plan, between, train__batch=8, train__gradient_checkpointing=False)
     assert fixed.checkpointed == 0
     assert fixed.problems
 
 
-def test_advice_is_in_order_of_cost_and_says_what_it_saves(prepared: Prepared) -> None:
-    plan = planned(prepared, 1e6, train__batch=4, train__gradient_checkpointing=False)
+def test_advice_is_in_order_of_cost_and_says_what_it_saves(run_plan: RunPlan) -> None:
+    plan = planned(run_plan, 1e6, train__batch=4, train__gradient_checkpointing=False)
     names = [advice.setting for advice in plan.advice]
     assert names[:2] == ["train.batch", "train.precision"]
     assert names[-1] == "performance.offload_blocks"
@@ -257,49 +264,49 @@ def test_advice_is_in_order_of_cost_and_says_what_it_saves(prepared: Prepared) -
     assert "lower data.resolution" in str(problem)
 
 
-def test_advice_ends_where_it_fits(prepared: Prepared) -> None:
-    free = planned(prepared, 8e9, train__batch=2).step.total / 0.92
-    plan = planned(prepared, free, train__batch=4, train__gradient_checkpointing=False)
+def test_advice_ends_where_it_fits(run_plan: RunPlan) -> None:
+    free = planned(run_plan, 8e9, train__batch=2).step.total / 0.92
+    plan = planned(run_plan, free, train__batch=4, train__gradient_checkpointing=False)
     assert [advice.setting for advice in plan.advice] == ["train.batch"]
     assert "lower data.resolution" not in str(plan.problems[0])
 
 
-def test_a_small_device_encodes_one_by_one_and_then_in_tiles(prepared: Prepared) -> None:
-    settings = prepared.settings
-    width, height = prepared.dataset.buckets[0].size
+def test_a_small_device_encodes_one_by_one_and_then_in_tiles(run_plan: RunPlan) -> None:
+    settings = run_plan.settings
+    width, height = run_plan.dataset.buckets[0].size
     use = replace(USE, width=width, height=height)
-    run = EmptyRun(settings, prepared.architecture, torch.float32, use)
+    run = SimulatedRun(settings, run_plan.architecture, torch.float32, use)
     one, four = (run.encoding(batch).total for batch in (1, 4))
     assert four > one
-    between = planned(prepared, (one + four) / 2 / 0.92)
+    between = planned(run_plan, (one + four) / 2 / 0.92)
     assert between.slices
     assert not between.tile_encoding
-    assert planned(prepared, one / 2).tile_encoding
-    assert not planned(prepared, (one + four) / 2 / 0.92, device="cpu").slices
+    assert planned(run_plan, one / 2).tile_encoding
+    assert not planned(run_plan, (one + four) / 2 / 0.92, device="cpu").slices
 
 
 def test_offloaded_weights_need_main_memory(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    run_plan: RunPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    architecture = prepared.architecture
-    plan = planned(prepared, 8e9, performance__offload_blocks=64)
-    whole = EmptyRun(prepared.settings, architecture, torch.float32, USE).sizes["unet"]
+    architecture = run_plan.architecture
+    plan = planned(run_plan, 8e9, performance__offload_blocks=64)
+    whole = SimulatedRun(run_plan.settings, architecture, torch.float32, USE).sizes["unet"]
     assert 0.8 * whole < plan.away < whole
     assert not plan.problems
     # Two weights are on their way while a third is at work.
-    settings = replace_settings(prepared.settings, {"performance.offload_blocks": 64})
-    run = EmptyRun(settings, architecture, torch.float32, USE)
+    settings = replace_settings(run_plan.settings, {"performance.offload_blocks": 64})
+    run = SimulatedRun(settings, architecture, torch.float32, USE)
     held = [layer.stored for layer in run.model.unet.modules() if isinstance(layer, StoredLayer)]
     largest = max(held, key=lambda one: one.shape.numel()).shape.numel() * 4
     assert run.sizes["unet"] == bytes_of(run.model.unet) + 2 * largest
 
     monkeypatch.setattr("lorasmith.training.memory.plan.free_memory", lambda device: plan.away)
-    (problem,) = planned(prepared, 8e9, performance__offload_blocks=64).problems
+    (problem,) = planned(run_plan, 8e9, performance__offload_blocks=64).problems
     assert "are to stay in main memory" in str(problem)
-    assert not planned(prepared, 8e9).problems
+    assert not planned(run_plan, 8e9).problems
 
 
-def test_nothing_is_advised_where_memory_is_not_known(prepared: Prepared) -> None:
-    plan = planned(prepared, 8e9, train__batch=4)
+def test_nothing_is_advised_where_memory_is_not_known(run_plan: RunPlan) -> None:
+    plan = planned(run_plan, 8e9, train__batch=4)
     assert replace(plan, free=1).problems
     assert not replace(plan, free=None).problems

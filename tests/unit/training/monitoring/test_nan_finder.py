@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
-from lorasmith.training.monitoring.nan_finder import Inspector, Spot
+from lorasmith.training.monitoring.nan_finder import NanFinder, NanSite
 from lorasmith.training.objective import MicroBatch
 from lorasmith.training.setup.upcast import compute_in_fp32, find_module
 
@@ -43,8 +43,8 @@ def batch_of(model: DiffusionModel, mean: Tensor | None = None) -> MicroBatch:
     return MicroBatch(mean, torch.zeros_like(mean), condition, torch.ones(3), [7, 8, 9])
 
 
-def inspect(model: DiffusionModel, network: AdapterNetwork, batch: MicroBatch) -> Spot | None:
-    inspector = Inspector(network)
+def inspect(model: DiffusionModel, network: AdapterNetwork, batch: MicroBatch) -> NanSite | None:
+    inspector = NanFinder(network)
     with inspector.watching():
         for given in inspector.feed([batch]):
             timesteps = torch.tensor([10, 20, 30])

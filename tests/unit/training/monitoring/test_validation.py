@@ -39,7 +39,7 @@ from lorasmith.training.monitoring.validation_view import validation_line
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup
 from lorasmith.training.setup.processes import Processes
-from lorasmith.training.setup.validation_split import Measured
+from lorasmith.training.setup.validation_split import ValidationSet
 from lorasmith.training.sources import LiveText
 from lorasmith.training.step import TrainStep
 
@@ -49,7 +49,7 @@ SHAPE = (4, 4, 4)
 class Latents:
     """Latents that follow from the picture's name."""
 
-    def __init__(self, measured: Measured) -> None:
+    def __init__(self, measured: ValidationSet) -> None:
         self._items = measured.dataset.items
 
     def posterior(
@@ -86,11 +86,11 @@ def pictures(*names: str) -> list[Picture]:
     return [Picture(Path(f"p/{n}.png"), 0, 64, 64, f"the {n}", None, False) for n in names]
 
 
-def measured(held_out: Sequence[str], training: Sequence[str]) -> Measured:
+def measured(held_out: Sequence[str], training: Sequence[str]) -> ValidationSet:
     groups = [pictures(*held_out), pictures(*training)]
     scan = Scan((FolderSpec(Path("p")),), tuple(groups[1]))
     dataset = measuring_dataset(scan, groups, plan_buckets(64, 64), CaptionRules(), 0)
-    return Measured(dataset, len(held_out))
+    return ValidationSet(dataset, len(held_out))
 
 
 def trainer_of(
@@ -118,7 +118,7 @@ def trainer_of(
     )
 
 
-def validation_of(trainer: TrainStep, pictures: Measured, timesteps: int = 4) -> Validation:
+def validation_of(trainer: TrainStep, pictures: ValidationSet, timesteps: int = 4) -> Validation:
     text = LiveText(trainer.model, trained=True)
     schedule = trainer.objective.schedule
     return Validation(

@@ -21,7 +21,7 @@ from lorasmith.demo.character import write_training_set
 from lorasmith.training.run import resume, train
 from lorasmith.training.setup import hardware as device_rules
 from lorasmith.training.setup.device import LARGE_FOR_CPU, describe_machine
-from lorasmith.training.setup.hardware import RULES, eight_bit_fails, fit, slow_device
+from lorasmith.training.setup.hardware import RULES, adapt_to_hardware, eight_bit_fails, slow_device
 
 __all__ = ["bench"]
 
@@ -90,11 +90,11 @@ def test_what_a_machine_lacks_is_replaced_with_the_reason(
     place(bench)
     path = given.partition("=")[0]
     before = load_settings(None, [given])
-    fitted = fit(before)
+    adapted = adapt_to_hardware(before)
     section, _, name = path.partition(".")
-    assert str(getattr(getattr(fitted.settings, section), name)) == taken
-    assert path in fitted.replaced
-    (notice,) = fitted.notices
+    assert str(getattr(getattr(adapted.settings, section), name)) == taken
+    assert path in adapted.replaced
+    (notice,) = adapted.warnings
     assert notice.where == path
     assert reason in notice.what
     assert f"; {taken.lower() if taken == 'False' else taken} is taken instead" in notice.what
@@ -106,8 +106,8 @@ def test_what_a_machine_lacks_is_replaced_with_the_reason(
 def test_the_defaults_suit_every_machine(bench: Bench, place: Place) -> None:
     place(bench)
     settings = load_settings(None)
-    fitted = fit(settings)
-    assert (fitted.settings, fitted.notices) == (settings, ())
+    adapted = adapt_to_hardware(settings)
+    assert (adapted.settings, adapted.warnings) == (settings, ())
 
 
 @pytest.mark.usefixtures("eight_bits_not_on_macs")
@@ -116,16 +116,16 @@ def test_a_new_card_does_all_that_guides_set(bench: Bench, monkeypatch: pytest.M
     monkeypatch.setattr(device_rules.importlib.util, "find_spec", lambda name: name)
     given = ["train.precision=bf16", "optimizer.name=PagedAdamW8bit", "performance.compile=true"]
     settings = load_settings(None, [*given, "performance.channels_last=true"])
-    assert fit(settings).settings == settings
+    assert adapt_to_hardware(settings).settings == settings
 
 
 def test_compiling_needs_triton_on_gpus(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(None, ["performance.compile=true"])
     monkeypatch.setattr(device_rules.importlib.util, "find_spec", lambda name: None)
     rtx_4090(bench)
-    assert "triton" in fit(settings).notices[0].what
+    assert "triton" in adapt_to_hardware(settings).warnings[0].what
     bench.nvidia("GTX 1080", (6, 1))
-    assert "7.0, and GTX 1080 has 6.1" in fit(settings).notices[0].what
+    assert "7.0, and GTX 1080 has 6.1" in adapt_to_hardware(settings).warnings[0].what
 
 
 def test_compiling_needs_a_compiler_on_cpus(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,16 +133,16 @@ def test_compiling_needs_a_compiler_on_cpus(bench: Bench, monkeypatch: pytest.Mo
     cpu(bench)
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(device_rules.shutil, "which", lambda name: "/usr/bin/" + name)
-    assert fit(settings).notices == ()
+    assert adapt_to_hardware(settings).warnings == ()
     monkeypatch.setattr(device_rules.shutil, "which", lambda name: None)
-    assert "C++ compiler" in fit(settings).notices[0].what
+    assert "C++ compiler" in adapt_to_hardware(settings).warnings[0].what
 
 
 def test_fp16_is_replaced_on_a_cpu(bench: Bench) -> None:
     cpu(bench)
-    fitted = fit(load_settings(None, ["train.precision=fp16"]))
-    assert fitted.settings.train.precision == "auto"
-    assert "auto is taken instead" in fitted.notices[0].what
+    adapted = adapt_to_hardware(load_settings(None, ["train.precision=fp16"]))
+    assert adapted.settings.train.precision == "auto"
+    assert "auto is taken instead" in adapted.warnings[0].what
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_what_works_badly_is_kept_and_told(
     monkeypatch.setattr(device_rules, "eight_bit_fails", lambda name, args, device: "")
     place(bench)
     settings = load_settings(None, [given])
-    fitted = fit(settings)
-    assert (fitted.settings, fitted.replaced) == (settings, frozenset())
-    (notice,) = fitted.notices
+    adapted = adapt_to_hardware(settings)
+    assert (adapted.settings, adapted.replaced) == (settings, frozenset())
+    (notice,) = adapted.warnings
     assert reason in notice.what
     assert hint in notice.hint
 
@@ -171,10 +171,10 @@ def test_what_works_badly_is_kept_and_told(
 def test_one_replacement_leads_to_the_next(bench: Bench) -> None:
     new_mac(bench)
     args = 'optimizer.args=["is_paged=True", "min_8bit_size=1024", "weight_decay=0.1"]'
-    fitted = fit(load_settings(None, ["optimizer.name=AdamW8bit", args]))
-    assert fitted.settings.optimizer.name == "AdamW"
-    assert fitted.settings.optimizer.args == {"weight_decay": 0.1}, "what AdamW takes"
-    assert len(fitted.notices) == 2
+    adapted = adapt_to_hardware(load_settings(None, ["optimizer.name=AdamW8bit", args]))
+    assert adapted.settings.optimizer.name == "AdamW"
+    assert adapted.settings.optimizer.args == {"weight_decay": 0.1}, "what AdamW takes"
+    assert len(adapted.warnings) == 2
 
 
 def test_bitsandbytes_is_asked_by_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_what_has_no_like_is_refused(bench: Bench) -> None:
     new_mac(bench)
     settings = load_settings(None, ["optimizer.name=bitsandbytes.optim.AdEMAMix8bit"])
     with pytest.raises(UserError, match=r"AdEMAMix8bit has nothing that runs on mps.*AdamW"):
-        fit(settings)
+        adapt_to_hardware(settings)
 
 
 @pytest.mark.parametrize(
@@ -213,15 +213,15 @@ def test_8_bit_optimizers_that_step_here_are_kept(name: str, args: dict[str, int
 def test_each_process_asks_its_own_card(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "3")
     rtx_4090(bench)
-    assert fit(load_settings(None)).machine.device == torch.device("cuda", 3)
+    assert adapt_to_hardware(load_settings(None)).machine.device == torch.device("cuda", 3)
     cpu(bench)
-    assert fit(load_settings(None)).machine.device == torch.device("cpu")
+    assert adapt_to_hardware(load_settings(None)).machine.device == torch.device("cpu")
 
 
 def test_every_rule_is_of_a_setting_and_every_refusal_says_what_to_do() -> None:
     for rule in RULES:
         assert rule.setting in all_settings()
-        assert rule.instead is not None or rule.hint
+        assert rule.replacement is not None or rule.hint
 
 
 def test_a_cpu_that_nobody_asked_for_is_told(bench: Bench) -> None:
@@ -297,9 +297,9 @@ def test_a_refusal_is_said_with_everything_else_and_before_a_model_is_loaded(
 def test_the_same_bits_each_time_are_no_setting_for_every_device(bench: Bench) -> None:
     settings = load_settings(None, ["performance.deterministic=true"])
     rtx_4090(bench)
-    assert fit(settings).notices == ()
+    assert adapt_to_hardware(settings).warnings == ()
     for place, message in ((cpu, "in any case"), (arc, "CUDA alone"), (new_mac, "CUDA alone")):
         place(bench)
-        fitted = fit(settings)
-        assert fitted.settings == settings
-        assert message in fitted.notices[0].what
+        adapted = adapt_to_hardware(settings)
+        assert adapted.settings == settings
+        assert message in adapted.warnings[0].what

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import UserError
-from lorasmith.training.setup.preflight import Prepared, prepare
+from lorasmith.training.setup.preflight import RunPlan, preflight
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def prepared(folder: Path, **changes: str) -> Prepared:
+def run_plan(folder: Path, **changes: str) -> RunPlan:
     settings = {
         "data.path": str(folder / "data"),
         "save.output": str(folder / "out"),
@@ -34,11 +34,11 @@ def prepared(folder: Path, **changes: str) -> Prepared:
         "loss.mask_folder": str(folder / "masks"),
         **{name.replace("__", "."): value for name, value in changes.items()},
     }
-    return prepare(load_settings(None, settings))
+    return preflight(load_settings(None, settings))
 
 
 def test_faces_and_masks_are_found(data: Path) -> None:
-    found = prepared(data)
+    found = run_plan(data)
     assert [item.face is not None for item in found.dataset.items] == [False, True]
     assert all(item.mask is not None for item in found.dataset.items)
     assert [item.caption for item in found.dataset.items] == ["zorp", "zorp"], "b.txt is the face's"
@@ -55,7 +55,7 @@ def test_all_that_is_wrong_is_said_at_once(data: Path) -> None:
         data / "masks" / "b_0400_0030_0020_0020.png"
     )
     with pytest.raises(UserError) as caught:
-        prepared(data, train__batch="1")
+        run_plan(data, train__batch="1")
     text = "\n".join(map(str, caught.value.problems))
     assert "another shape (64x64, its picture 80x64)" in text
     assert "the file is empty" in text
@@ -64,15 +64,15 @@ def test_all_that_is_wrong_is_said_at_once(data: Path) -> None:
 
 
 def test_a_changed_mask_is_another_dataset(data: Path) -> None:
-    before = prepared(data).fingerprint
-    assert prepared(data).fingerprint == before
+    before = run_plan(data).fingerprint
+    assert run_plan(data).fingerprint == before
     Image.new("L", (40, 32), 128).save(data / "masks" / "a.png")
-    assert prepared(data).fingerprint != before
+    assert run_plan(data).fingerprint != before
 
 
 def test_caption_settings_reach_the_captions(data: Path) -> None:
     (data / "data" / "3_zorp" / "a.txt").write_text("zorp, one, two;;three, four")
-    found = prepared(
+    found = run_plan(
         data,
         captions__keep_tokens="1",
         captions__secondary_separator=";;",
@@ -99,12 +99,12 @@ def test_what_amounts_to_the_same_is_one_group(tmp_path: Path) -> None:
         f'[[data.folders]]\npath = "{tmp_path / "reg"}"\nreg = true\nMORE\n'
     )
 
-    def made(more: str = "", reg: str = "") -> Prepared:
+    def made(more: str = "", reg: str = "") -> RunPlan:
         settings = tmp_path / "own.toml"
         settings.write_text(path.read_text().replace("MORE", more).replace("REG", reg))
-        return prepare(load_settings(settings, {}))
+        return preflight(load_settings(settings, {}))
 
-    def uses(one: Prepared) -> list[tuple[int, int]]:
+    def uses(one: RunPlan) -> list[tuple[int, int]]:
         return [(item.group, item.repeats) for item in one.dataset.items]
 
     assert uses(made()) == [(0, 3), (0, 1), (1, 1), (0, 4)]
@@ -125,6 +125,6 @@ def test_regularisation_without_training_pictures_is_said(tmp_path: Path) -> Non
         f'model = "demo"\n[[data.folders]]\npath = "{tmp_path / "a"}"\n'
         f'[[data.folders]]\npath = "{tmp_path / "reg"}"\nreg = true\nresolution = 96\n'
     )
-    warnings = prepare(load_settings(path, {})).report.warnings
+    warnings = preflight(load_settings(path, {})).report.warnings
     said = [one.what for one in warnings if one.where == str(tmp_path / "reg")]
     assert any("1 regularisation picture is not used: no training pictures" in one for one in said)

@@ -14,7 +14,7 @@ from lorasmith.data.captions import CaptionRules
 from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import Scan, scan
 from lorasmith.demo.character import write_training_set
-from lorasmith.training.setup.validation_split import hold_out_of, leaks
+from lorasmith.training.setup.validation_split import hold_out_of, near_duplicates_across
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ def test_copies_of_held_out_pictures_are_told(folder: Path) -> None:
     settings = ValidationSettings(split=0.3)
     held = hold_out_of(settings, found_in(folder))
     out, trained = held.pictures[0].path, held.training.pictures[0].path
-    (problem,) = leaks(held, [(out, trained)])
+    (problem,) = near_duplicates_across(held, [(out, trained)])
     assert out.name in str(problem)
-    assert not leaks(held, [tuple(picture.path for picture in held.pictures)])
-    assert not leaks(held, [(trained, held.training.pictures[1].path)])
+    assert not near_duplicates_across(held, [tuple(picture.path for picture in held.pictures)])
+    assert not near_duplicates_across(held, [(trained, held.training.pictures[1].path)])
     shutil.rmtree(folder)  # Nothing of this looks at the files.
-    assert leaks(held, [(out, trained)])
+    assert near_duplicates_across(held, [(out, trained)])
