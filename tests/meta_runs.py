@@ -18,7 +18,7 @@ from lorasmith.models.families.table import Architecture
 from lorasmith.models.load import assemble, empty_modules, fill_buffers
 from lorasmith.training.ema import Ema
 from lorasmith.training.lr_schedules import learning_rate
-from lorasmith.training.memory.simulate import Workload
+from lorasmith.training.memory.simulate import SimulatedRun, Workload
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import build_optimizer
 from lorasmith.training.setup.processes import Processes
@@ -71,7 +71,7 @@ class MetaRun:
         use = Workload(
             SIDE, SIDE, (SIDE, SIDE, batch), None, True, True, channels_last=channels_last
         )
-        run = MetaRun(self.settings, architecture, dtype, use)
+        run = SimulatedRun(self.settings, architecture, dtype, use)
         self.model, self.network, groups = run.model, run.network, run.groups
         self.network.attach()
         optimizer = self.settings.optimizer

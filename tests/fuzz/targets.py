@@ -51,7 +51,7 @@ from lorasmith.prompts.lora_tags import take_tags
 from lorasmith.prompts.parse import format_prompt, parse_prompt
 from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.from_dataset import drawings_of_file
-from lorasmith.sampling.from_infotext import recipe
+from lorasmith.sampling.from_infotext import request_of
 from lorasmith.sampling.infotext import format_infotext, parse_infotext, require_infotext
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
@@ -179,7 +179,7 @@ def infotext(data: bytes) -> None:
     with suppress(UserError):
         info = parse_infotext(_text(data))
         parse_infotext(format_infotext(info))
-        recipe(info, "a.png")
+        request_of(info, "a.png")
 
 
 def settings(data: bytes) -> None:

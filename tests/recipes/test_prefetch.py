@@ -120,7 +120,7 @@ def test_interrupted_at_once(tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPa
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "heed", interrupted)
+    monkeypatch.setattr(loop, "poll", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_with(tmp_path, {})
     assert not [t for t in threading.enumerate() if t.name.startswith("step-inputs")]

@@ -388,7 +388,7 @@ def test_peeking_needs_no_torch(model: DiffusionModel, tmp_path: Path) -> None:
     torch.save({"state_dict": state_of(model)}, tmp_path / "model.ckpt")
     code = (
         "import sys; from lorasmith.models.open import read_architecture, read_header; "
-        "from pathlib import Path; "
+        "from pathlib import Path\n"
         f"for source in ('demo', {str(folder)!r}): "
         "assert read_architecture(source).family_name == 'sd1'\n"
         f"assert len(read_header(Path({str(tmp_path / 'model.ckpt')!r})).shapes) > 100; "

@@ -30,7 +30,7 @@ from lorasmith.advice.pick_probe import Probe, Row
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
 from lorasmith.diffusion.schedule import NoiseSchedule
-from lorasmith.measures.features import Eye, MiddleBlock
+from lorasmith.measures.features import FeatureExtractor, MiddleBlock
 from lorasmith.models.families.table import Architecture
 from lorasmith.training.ema import Ema
 from lorasmith.training.eval_weights import eval_weights
@@ -306,7 +306,7 @@ def test_snapshots_are_looked_at_on_the_device() -> None:
     with OneDevice() as seen:
         probe = Probe(model, schedule, [row], 0)
         probe.losses(probe.predict())
-        Eye(model, MiddleBlock(model, schedule)).look([picture])
+        FeatureExtractor(model, MiddleBlock(model, schedule)).look([picture])
     assert not (*seen.mixed, *seen.scalars)
     assert {place.partition(":")[0] for place in seen.read} == {
         "lorasmith/measures/features.py", "lorasmith/advice/pick_probe.py"

@@ -17,7 +17,7 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
-from lorasmith.training.memory.simulate import MetaRun, Workload
+from lorasmith.training.memory.simulate import SimulatedRun, Workload
 from lorasmith.training.memory.throughput import step_seconds
 from lorasmith.training.plan import make_plan, validation_seconds
 from lorasmith.training.plan_view import duration, graph, show_plan
@@ -135,7 +135,7 @@ def test_a_small_models_memory_is_about_that_of_its_step(data: Path, batch: str,
     plan = make_plan(settings, [])
     architecture = plan.run_plan.architecture
     use = Workload(64, 64, (64, 64, int(batch)), None, text=True, vae=True, channels_last=False)
-    exact = MetaRun(plan.run_plan.settings, architecture, torch.float32, use).step()
+    exact = SimulatedRun(plan.run_plan.settings, architecture, torch.float32, use).step()
     rough = plan.memory.step
     assert rough.weights == pytest.approx(exact.weights, rel=0.01)
     assert (rough.adapter, rough.optimizer) == (exact.adapter, exact.optimizer)

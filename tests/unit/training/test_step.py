@@ -183,12 +183,12 @@ def test_weight_norms_are_limited_after_each_step(model: DiffusionModel) -> None
 
 
 @pytest.mark.parametrize("prepare", [None, DiffusionModel.enable_gradient_checkpointing])
-def test_a_step_repeats_bit_for_bit(preflight: Callable[[DiffusionModel], None] | None) -> None:
+def test_a_step_repeats_bit_for_bit(prepare: Callable[[DiffusionModel], None] | None) -> None:
     outcomes = []
     for _ in range(2):
         model = tiny_model()
-        if preflight is not None:
-            preflight(model)
+        if prepare is not None:
+            prepare(model)
         trainer = make(model, dropout=Dropout(0.1, 0.1, 0.1))
         trainer(3, [micro_batch(model, [1, 2])], total=2)
         outcomes.append(weights(trainer))
