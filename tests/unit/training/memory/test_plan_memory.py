@@ -100,7 +100,7 @@ def test_a_plan_answers_for_every_adapter(card: Card, data: Path, tiny: Path, ad
     card(3e9)
     dropping = planned(overrides(tiny, data, adapter, **ALL_DROPOUTS))
     if adapter in ("lora", "oft"):  # Masks in the middle, and masks of the output.
-        check_dropouts(planned(overrides(tiny, data, adapter)), dropping)
+        check_dropouts(planned(overrides(tiny, data, adapter)), dropping, masked_anyway=False)
 
 
 @pytest.mark.parametrize("adapter", ["lora", "dylora"])
@@ -116,12 +116,17 @@ def test_the_plan_of_a_run_with_dropout_is_printed(
     assert "memory of a step" in result.output
 
 
-def check_dropouts(plain: MemoryEstimate, dropping: MemoryEstimate) -> None:
+def check_dropouts(plain: MemoryEstimate, dropping: MemoryEstimate, masked_anyway: bool) -> None:
     """They add masks, less than the rest of the step; nothing that is trained, nothing that
-    stays."""
+    stays.
+
+    Args:
+        masked_anyway: the step has masks of the same kind without dropout.
+    """
     kept = [(one.weights, one.adapter, one.optimizer) for one in (plain, dropping)]
     assert kept[0] == kept[1]
-    assert plain.activations < dropping.activations < 2 * plain.activations
+    assert plain.activations <= dropping.activations < 2 * plain.activations
+    assert (plain.activations == dropping.activations) == masked_anyway
 
 
 def check_storage(steps: dict[str, MemoryEstimate]) -> None:
@@ -157,4 +162,6 @@ def test_every_full_size_plan_answers(
     for name in DROPOUTS:
         check_storage({kept: steps[name, kept] for kept in STORAGE})
     for name, kept in itertools.product(list(DROPOUTS)[1:], STORAGE):
-        check_dropouts(steps["none", kept], steps[name, kept])
+        # DyLoRA draws which ranks take part, and dropout of ranks or modules draws with it.
+        masked = adapter == "dylora" and name in ("rank_dropout", "module_dropout")
+        check_dropouts(steps["none", kept], steps[name, kept], masked)
