@@ -26,6 +26,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lorasmith docs --check
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=15 -n auto --maxprocesses 4 --dist loadfile tests
@@ -50,6 +51,7 @@ docs: $(STAMP)
 	$(BIN)/lorasmith docs settings
 	$(BIN)/lorasmith docs commands
 	$(BIN)/lorasmith docs schedules
+	$(BIN)/python -m tools.architecture
 
 clean:
 	rm -rf $(VENV) demo dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

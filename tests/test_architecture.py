@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from tools import architecture
 
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "lorasmith"
@@ -178,15 +179,33 @@ def test_no_circles() -> None:
         visit(name, ())
 
 
+MAX_DEPTH = 2
+MAX_FILES = 20
+"""In a room. The command line has a file for each command, and is looked up by its name."""
+
+
+def test_rooms_are_few_and_not_deep() -> None:
+    for room in architecture.rooms():
+        assert len(room.relative_to(SOURCE / PACKAGE).parts) <= MAX_DEPTH
+        files = architecture.files_of(room)
+        assert len(files) <= MAX_FILES or room.name == "cli", f"{room.name} has {len(files)} files"
+
+
+def test_the_map_is_fresh() -> None:
+    page = architecture.PAGE.read_text(encoding="utf-8")
+    assert page == architecture.renewed(page), "run `make docs`"
+
+
 @pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)
 def test_files_have_one_subject(module: Module) -> None:
     assert module.lines <= MAX_FILE_LINES
 
 
-def test_packages_are_empty_inside() -> None:
+def test_a_room_says_what_it_is_and_nothing_else() -> None:
     for name, module in modules().items():
         if module.path.name == "__init__.py" and name:
-            assert module.lines == 0, f"{name}/__init__.py holds something"
+            assert ast.get_docstring(module.tree), f"{name}/__init__.py does not say what is there"
+            assert len(module.tree.body) == 1, f"{name}/__init__.py holds something"
     top = modules()[""].tree  # A list of names and where they live; it imports none of them itself.
     assert not [name for name in imported_names(top) if name.startswith("lorasmith")]
 

@@ -12,24 +12,36 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lorasmith.cli.docs import command_helps, commands_page
+from lorasmith.cli.docs import PAGES as MADE
+from lorasmith.cli.docs import check_pages, command_helps
 from lorasmith.cli.main import cli
 from lorasmith.cli.schedule_graph import draw_schedules
-from lorasmith.config.reference import settings_page
+from lorasmith.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 
 
-def test_the_settings_page_is_fresh() -> None:
-    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert page == settings_page(), "run `make docs`"
+def test_pages_that_the_program_makes_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    check_pages()
 
 
-def test_the_commands_page_is_fresh() -> None:
-    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    assert page == commands_page(), "run `make docs`"
+def test_pages_that_are_not_fresh_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in MADE:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text((ROOT / path).read_text(encoding="utf-8"), encoding="utf-8")
+    check_pages()
+    first, second = MADE
+    first.unlink()
+    second.write_text("as it was", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        check_pages()
+    assert [problem.where for problem in caught.value.problems] == [str(first), str(second)]
 
 
 def test_the_graph_of_schedules_is_fresh() -> None:

@@ -1,0 +1,1 @@
+"""Adapters on a model's layers: which layers, what is trained, how they are saved and loaded."""

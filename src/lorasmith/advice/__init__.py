@@ -1,0 +1,1 @@
+"""Verdicts with their reasons: which snapshot to keep."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lorasmith.config.reference import settings_page
+from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.files import atomic_path, write_text
 from lorasmith.core.terminal import echo
 
@@ -51,9 +52,32 @@ def _helps(
             yield from _helps(subcommand, context, child)
 
 
-@click.group("docs")
-def command() -> None:
+PAGES = {Path("docs/settings.md"): settings_page, Path("docs/commands.md"): commands_page}
+
+
+@click.group("docs", invoke_without_command=True)
+@click.option("--check", is_flag=True, help="Write nothing; say whether docs/ is up to date.")
+@click.pass_context
+def command(context: click.Context, check: bool) -> None:
     """Write the reference pages of the documentation."""
+    if check and context.invoked_subcommand is not None:
+        raise click.UsageError("--check is for all pages: leave the page's name out.")
+    if check:
+        check_pages()
+    elif context.invoked_subcommand is None:
+        echo(context.get_help())
+
+
+def check_pages() -> None:
+    """Raises UserError where a page is not what the program would write now."""
+    problems = []
+    for path, made in PAGES.items():
+        page = path.read_text(encoding="utf-8") if path.exists() else None
+        if page != made():
+            what = "does not exist" if page is None else "is older than the program"
+            problems.append(Problem(str(path), what, "run `make docs`"))
+    if problems:
+        raise UserError(problems)
 
 
 @command.command("settings")

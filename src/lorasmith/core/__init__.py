@@ -1,0 +1,1 @@
+"""What everything rests on: errors, events, files, texts, progress, the terminal. No torch."""

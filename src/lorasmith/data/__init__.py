@@ -1,0 +1,1 @@
+"""From folders of images to an order of samples: scan, captions, buckets, validation images."""

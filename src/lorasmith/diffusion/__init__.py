@@ -1,0 +1,1 @@
+"""Noise schedules, timesteps, noise, loss and its weights."""

@@ -1,0 +1,1 @@
+"""What files call things: layers, tensors, metadata, hashes; pickles read unrun. No torch."""

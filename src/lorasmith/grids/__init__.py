@@ -1,0 +1,1 @@
+"""Grids of images by axes: parsed, planned, rendered, shown as a page or a sheet."""

@@ -1,0 +1,1 @@
+"""Tools for LoRA files: resize, merge, extract, bake, convert, inspect."""

@@ -1,0 +1,1 @@
+"""What snapshots and images are compared by."""

@@ -1,0 +1,1 @@
+"""The grammar of prompts: weights, schedules, LoRA tags, wildcards. No torch."""

@@ -1,0 +1,1 @@
+"""Generating images: requests, conditioning, guidance, samplers, what an image says of itself."""

@@ -1,0 +1,1 @@
+"""The sections of the settings, each setting with unit, range, default and reason."""

@@ -1,0 +1,1 @@
+"""What is encoded or hashed once and kept on disk."""

@@ -1,0 +1,1 @@
+"""Shell scripts for bash, PowerShell and cmd, read without being run."""

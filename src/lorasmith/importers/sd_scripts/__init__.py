@@ -1,0 +1,1 @@
+"""The arguments of sd-scripts, and what each becomes."""

@@ -1,0 +1,1 @@
+"""LoRAs into the weights of a base model."""

@@ -1,0 +1,1 @@
+"""LoRA files and checkpoints from one program's names to another's."""

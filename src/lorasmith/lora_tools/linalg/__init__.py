@@ -1,0 +1,1 @@
+"""Low-rank products: SVDs, Kronecker factors, TIES and DARE."""

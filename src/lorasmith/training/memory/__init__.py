@@ -1,0 +1,1 @@
+"""How much memory and time a run takes, worked out without numbers."""

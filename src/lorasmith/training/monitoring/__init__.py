@@ -1,0 +1,1 @@
+"""Metrics, validation, and what is done when numbers go wrong."""
