@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from step import DTYPES, Clock, full_size_model
 
 from lorasmith.adapters.blocks import BlockMap, BlockSizes
 from lorasmith.adapters.network import AdapterNetwork
@@ -32,6 +33,10 @@ from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, build_optimizer
 from lorasmith.training.setup.processes import Processes
 from lorasmith.training.step import TrainStep
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the other benchmarks are
+from benchmarks.random_models import architecture_of, random_model
+from benchmarks.step import DTYPES, Clock
 
 LR = 1e-4
 
@@ -127,7 +132,7 @@ def main() -> None:
     pixels, rank = (512, 32) if cuda else (128, 8)
     where = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {where}, {precision}, {pixels} px, rank {rank}\n")
-    model = full_size_model(torch.device(options.device), DTYPES[precision])
+    model = random_model(architecture_of("sd15"), DTYPES[precision], options.device)
     if cuda:
         model.use_channels_last()
     runs = {case: Run(model, case, pixels, rank) for case in CASES}

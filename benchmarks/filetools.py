@@ -57,7 +57,7 @@ class Case:
 
     Args:
         target: how many times as fast the tool is to be.
-        preflight: writes the inputs for a model into a folder, once for all cases; must leave what
+        prepare: writes the inputs for a model into a folder, once for all cases; must leave what
             is there already.
         ours, direct: do the work in a folder, leaving ``NAME-ours.safetensors`` or so there. If
             direct did only a part of it, it returns the CPU seconds that all would take.
@@ -66,7 +66,7 @@ class Case:
 
     name: str
     target: float
-    preflight: Callable[[Path, str], None]
+    prepare: Callable[[Path, str], None]
     ours: Callable[[Path, str], float | None]
     direct: Callable[[Path, str], float | None]
     measures: Callable[[Path, str], dict[str, Any]]

@@ -290,7 +290,7 @@ def main() -> None:
         make_files(args.name, folder)
     results: dict[str, dict[str, Any]] = {}
     for turn in range(args.rounds):
-        for side in args.filter:
+        for side in args.only:
             if side == "extract direct" and turn > 0:
                 continue
             result = measured(side, folder, args.name)

@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=names, metavar="PART", help=", ".join(names))
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     args = parser.parse_args()
-    parts = [part for part in PARTS if args.filter is None or part.name in args.filter]
+    parts = [part for part in PARTS if args.only is None or part.name in args.only]
     if args.dry_run:
         print(dry_run(parts))
         return

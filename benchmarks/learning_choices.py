@@ -159,13 +159,13 @@ def main() -> None:
         measure(found[options.row], options.count, options.work / f"{options.row}.json")
         return
     options.work.mkdir(parents=True, exist_ok=True)
-    chosen = [found[name] for name in options.filter] or list(found.values())
+    chosen = [found[name] for name in options.only] or list(found.values())
     measure_all(chosen, options.count, options.jobs, options.work)
     rows = [
         (choice, json.loads((options.work / f"{choice.name}.json").read_text(encoding="utf-8")))
         for choice in chosen
     ]
-    if options.filter:
+    if options.only:
         return
     write_text(HERE / "learning_choices.md", page(rows, options.count))
     sheet(rows, options.work).save(PICTURES, optimize=True)

@@ -129,7 +129,7 @@ def filled_model(case: Case, settings: TrainSettings, device: torch.device) -> D
         architecture,
         DTYPES[case.precision],
         device,
-        saving=weight_placement(settings),
+        placement=weight_placement(settings),
         recomputed=checkpointed(settings.train.gradient_checkpointing, unet),
         channels_last=device.type == "cuda",
     )
@@ -273,11 +273,11 @@ def main() -> None:
         "| case | estimated GB | measured GB | ratio | s |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     print("\n".join(lines), flush=True)
-    chosen = [case for case in (ON_CUDA if cuda else ON_CPU) if options.filter in case.name]
+    chosen = [case for case in (ON_CUDA if cuda else ON_CPU) if options.only in case.name]
     for row in rows(chosen, options.device):
         print(row, flush=True)
         lines.append(row)
-    if not options.filter:
+    if not options.only:
         write_text(REPORT, "\n".join(lines) + "\n")
 
 

@@ -309,7 +309,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     rows = []
     for fate in FATES:
-        if options.filter and fate.name not in options.filter:
+        if options.only and fate.name not in options.only:
             continue
         found = measure(fate, options.work)
         rows.append((fate, found))
@@ -317,7 +317,7 @@ def main() -> None:
         print(f"{fate.name}: {named}, {found['cpu']:.0f} s CPU. {found['summary']}", flush=True)
     text = page(rows)
     print(text)
-    if not options.filter:
+    if not options.only:
         write_text(HERE / "pick.md", text)
 
 

@@ -22,7 +22,7 @@ TINY = "tiny "
 def architecture_of(name: str) -> Architecture:
     """The published "sd15", "sd21" or "sdxl", or a tiny one of its family: "tiny sdxl"."""
     published = PUBLISHED[name.removeprefix(TINY)]
-    return tiny_architecture(family=published.family) if name.startswith(TINY) else published
+    return tiny_architecture(family=published.family_name) if name.startswith(TINY) else published
 
 
 def random_model(

@@ -346,7 +346,7 @@ def test_so_many_pictures_are_decoded_ahead_that_every_thread_has_one(
 KILLED = """
 import sys, time
 from pathlib import Path
-from lorasmith.data import latents
+from lorasmith.data.cache import latents
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import build_dataset
