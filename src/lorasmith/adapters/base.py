@@ -72,7 +72,8 @@ class Adapter(nn.Module):
     ``state_dict``; reading, writing and recognising files need nothing else from it. It writes
     :meth:`create`, :meth:`from_tensors` and :meth:`delta_weight`; the rest has defaults that are
     right for every adapter that changes a weight, and may be overridden to be faster. Types whose
-    change does not depend on the layer's weight start from :class:`adapters.added.AdditiveAdapter`.
+    change does not depend on the layer's weight start from
+    :class:`lorasmith.adapters.additive.AdditiveAdapter`.
 
     Args:
         alpha: the adapter's alpha; the weight change is multiplied by ``scale``.

@@ -144,7 +144,7 @@ class Measurer:
         # What plain prompts are measured on is drawn even where nothing else is.
         plain = self._draw(eval_set.plain, "base", PLAIN)
         self._plain = self._set(list(self._plain_rows(plain))) if plain else None
-        self._plain_looks = self._extractor.look(plain) if len(plain) > 1 else None
+        self._plain_features = self._extractor.look(plain) if len(plain) > 1 else None
         self._references: ImageFeatures | None = None
         self._base_distance = 0.0
         if eval_set.prompts and len(eval_set.references.items) > 1:
@@ -231,7 +231,7 @@ class Measurer:
                 drawings[key] = self._draw(eval_set.prompts, stem, kind)
             watch.finished()
         network.set_strength()
-        if self._plain_looks is not None:
+        if self._plain_features is not None:
             drawings[PLAIN] = self._draw(eval_set.plain, stem, PLAIN)
         watch.finished()
         return drawings
@@ -263,7 +263,7 @@ class Measurer:
 
     def _plain_change(self, drawings: Sequence[Image.Image]) -> float | None:
         """Mean distance from the base model's drawings, as a share of that between these."""
-        before = self._plain_looks
+        before = self._plain_features
         apart = mean_within(before.content) if before is not None else 0.0
         if before is None or not apart:
             return None

@@ -75,17 +75,17 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
 
     problems = list(_check_sources(prompt, options))
     library = _attempt(lambda: _library(options.lora_dir, terminal), problems)
-    request_of = _attempt(lambda: _recipe(options, library, terminal), problems)
-    if request_of is not None:
-        problems += _without_hires(options, request_of)
-        options = _with_recipe(options, request_of)
+    infotext = _attempt(lambda: _infotext_request(options, library, terminal), problems)
+    if infotext is not None:
+        problems += _without_hires(options, infotext)
+        options = _with_infotext(options, infotext)
     size = _attempt(lambda: _parse_size(options.size), problems)
     if not 1 <= options.count <= MAX_COUNT:
         what = f"{options.count} is out of range"
         problems.append(Problem("--count", what, f"choose 1 to {MAX_COUNT}"))
     if options.batch is not None and options.batch < 1:
         problems.append(Problem("--batch", f"{options.batch} is out of range", "choose 1 or more"))
-    base = _base(prompt, options, request_of, size)
+    base = _base(prompt, options, infotext, size)
     drawings = _attempt(lambda: _drawings(prompt, options, base, terminal), problems)
     if options.captions or options.prompts:
         requests = [drawing.request for drawing in drawings or []]
@@ -95,13 +95,13 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
     wildcards = Wildcards(_folder(options.wildcard_dir, "--wildcard-dir", problems))
     problems += _check(requests, library, wildcards)
     _attempt(lambda: check_writable(options.out), problems)
-    source = _attempt(lambda: _model(options, request_of), problems)
+    source = _attempt(lambda: _model(options, infotext), problems)
     embeddings = _folder(options.embedding_dir, "--embedding-dir", problems)
     # Without a model there is nothing to say of layers and devices.
     place = _attempt(lambda: _place(source, options), problems) if source is not None else None
     if problems or library is None or source is None or place is None:
         raise UserError(dict.fromkeys(problems))
-    random_seed = None if options.seed is not None or request_of else base.seed
+    random_seed = None if options.seed is not None or infotext else base.seed
     return Work(
         requests, drawings, library, EmbeddingLibrary(embeddings, observer=terminal),
         wildcards, source, options, options.clip_skip, *place, random_seed,
@@ -143,11 +143,9 @@ def _check_sources(prompt: str | None, options: Options) -> Iterable[Problem]:
                 yield Problem(f"--{name.replace('_', '-')}", what)
 
 
-def _without_hires(
-    options: Options, request_of: InfotextRequest | None = None
-) -> Iterable[Problem]:
+def _without_hires(options: Options, infotext: InfotextRequest | None = None) -> Iterable[Problem]:
     """Options of a second pass that neither the command nor the picture asks for."""
-    if options.hires is None and (request_of is None or request_of.request.hires is None):
+    if options.hires is None and (infotext is None or infotext.request.hires is None):
         for name in ("hires-denoise", "hires-steps", "hires-upscaler"):
             if name.replace("-", "_") in options.given:
                 yield Problem(f"--{name}", "does nothing without --hires")
@@ -181,7 +179,7 @@ def _folder(path: Path | None, option: str, problems: list[Problem]) -> Path | N
     return path
 
 
-def _recipe(
+def _infotext_request(
     options: Options, library: LoraLibrary | None, observer: Observer
 ) -> InfotextRequest | None:
     """What ``--from-png`` says, with LoRAs by the names that they have here."""
@@ -199,28 +197,28 @@ def _recipe(
     return replace(found, request=replace(found.request, prompt=prompt))
 
 
-def _with_recipe(options: Options, request_of: InfotextRequest) -> Options:
+def _with_infotext(options: Options, infotext: InfotextRequest) -> Options:
     """The options, with what the picture says in place of defaults."""
     names = {"content": "masked_content", "blur": "mask_blur", "padding": "mask_padding"}
-    said: dict[str, Any] = {names[name]: value for name, value in request_of.masked.items()}
-    said["clip_skip"] = request_of.clip_skip
-    said["prediction"] = request_of.prediction
-    said["zero_terminal_snr"] = request_of.zero_terminal_snr
+    said: dict[str, Any] = {names[name]: value for name, value in infotext.masked.items()}
+    said["clip_skip"] = infotext.clip_skip
+    said["prediction"] = infotext.prediction
+    said["zero_terminal_snr"] = infotext.zero_terminal_snr
     return replace(options, **{k: v for k, v in said.items() if k not in options.given})
 
 
 def _base(
     prompt: str | None,
     options: Options,
-    request_of: InfotextRequest | None,
+    infotext: InfotextRequest | None,
     size: tuple[int, int] | None,
 ) -> ImageRequest:
     """The request that all pictures share: the recipe's, with what the command line says."""
     from lorasmith.sampling.request import ImageRequest
 
-    base = request_of.request if request_of else ImageRequest("", seed=secrets.randbelow(2**32))
+    base = infotext.request if infotext else ImageRequest("", seed=secrets.randbelow(2**32))
     said = {
-        name: getattr(options, name) for name in _PLAIN if not request_of or name in options.given
+        name: getattr(options, name) for name in _PLAIN if not infotext or name in options.given
     }
     if "sampler" in said and "schedule" not in said:
         said["schedule"] = "automatic"
@@ -233,7 +231,7 @@ def _base(
         said["seed"] = 0
     if size is not None:
         said["width"], said["height"] = size
-    if request_of is None or any(name.startswith("hires") for name in options.given):
+    if infotext is None or any(name.startswith("hires") for name in options.given):
         said["hires"] = _hires(options, base.hires)
     return replace(base, inpaint=_inpaint(options), **said)
 
@@ -327,7 +325,7 @@ def _under_options(problems: Iterable[Problem]) -> list[Problem]:
     ]
 
 
-def _model(options: Options, request_of: InfotextRequest | None) -> tuple[str, str | None]:
+def _model(options: Options, infotext: InfotextRequest | None) -> tuple[str, str | None]:
     """Base model and VAE.
 
     Raises:
@@ -336,13 +334,13 @@ def _model(options: Options, request_of: InfotextRequest | None) -> tuple[str, s
     from lorasmith.formats.hashes import hash_file
     from lorasmith.sampling.from_infotext import find_model
 
-    if request_of is None or "model" in options.given or request_of.model == "demo":
+    if infotext is None or "model" in options.given or infotext.model == "demo":
         return options.model, options.vae
     problems: list[Problem] = []
     folder = _folder(options.model_dir, "--model-dir", problems)
     if problems:
         raise UserError(problems)
-    named = f'"{request_of.model}"' if request_of.model else "a model that it does not name"
+    named = f'"{infotext.model}"' if infotext.model else "a model that it does not name"
     if folder is None:
         hint = "give it with --model, or its folder with --model-dir"
         raise UserError.of("--model", f"the picture was made with {named}", hint)
@@ -351,13 +349,11 @@ def _model(options: Options, request_of: InfotextRequest | None) -> tuple[str, s
         hashes = hash_file(path)
         return hashes.autov1, hashes.autov2
 
-    found = find_model(request_of.model, request_of.model_hash, folder, hashes_of)
+    found = find_model(infotext.model, infotext.model_hash, folder, hashes_of)
     if found is None:
         what = f"{folder} has no model {named}, nor one of its hash"
         raise UserError.of("--model-dir", what, "give another with --model")
-    vae = (
-        find_model(request_of.vae, "", folder, hashes_of) if request_of.vae not in _NO_VAE else None
-    )
+    vae = find_model(infotext.vae, "", folder, hashes_of) if infotext.vae not in _NO_VAE else None
     return str(found), options.vae or (str(vae) if vae else None)
 
 

@@ -66,8 +66,8 @@ def draw(work: Work, console: Console, terminal: Terminal) -> None:
     """
     from lorasmith.sampling.image_writer import ImageWriter
 
-    hint = _missing(work, console)
-    if not hint:
+    pending = _missing(work, console)
+    if not pending:
         console.print("nothing left to draw")
         return
     model = _load(work)
@@ -82,7 +82,7 @@ def draw(work: Work, console: Console, terminal: Terminal) -> None:
     ):
         try:
             with ImageWriter(work.device) as writer:
-                for index, picture in _pictures(work, model, hint, terminal, controls):
+                for index, picture in _pictures(work, model, pending, terminal, controls):
                     info = partial(_info, work, picture, digest, _lora_hashes(work, picture))
                     write, path = _writing(work, index, picture, info)
                     writer.add(write, partial(saved.append, path))
@@ -124,13 +124,13 @@ def _load(work: Work) -> DiffusionModel:
 
 
 def _pictures(
-    work: Work, model: DiffusionModel, hint: list[int], terminal: Terminal, controls: Controls
+    work: Work, model: DiffusionModel, pending: list[int], terminal: Terminal, controls: Controls
 ) -> Iterator[tuple[int, GeneratedImage]]:
     from lorasmith.sampling.generate import generate
 
     for picture in generate(
         model,
-        [work.requests[index] for index in hint],
+        [work.requests[index] for index in pending],
         loras=work.loras,
         embeddings=work.embeddings,
         wildcards=work.wildcards,
@@ -138,7 +138,7 @@ def _pictures(
         observer=terminal,
         controls=controls,
     ):
-        yield hint[picture.index], picture
+        yield pending[picture.index], picture
 
 
 @contextlib.contextmanager

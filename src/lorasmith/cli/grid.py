@@ -99,7 +99,7 @@ def _work(prompt: str | None, options: GridOptions, terminal: Terminal) -> Work:
     if options.epochs is not None and sources is not None:
         folder = collect_problems(problems, functools.partial(_run_folder, options.epochs, sources))
         if folder is not None:
-            run = collect_problems(problems, functools.partial(_run_words, folder, prompt))
+            run = collect_problems(problems, functools.partial(_run_prompts, folder, prompt))
             out = options.out or folder / "grid"
     # Of a run that is not there or has no prompts, which is said, it is not missing here.
     lost = options.epochs is not None and bool(problems)
@@ -174,7 +174,7 @@ def _run_folder(epochs: str, sources: Sources) -> Path:
     return run if run.is_dir() else run.parent
 
 
-def _run_words(folder: Path, prompt: str | None) -> RunPrompts | None:
+def _run_prompts(folder: Path, prompt: str | None) -> RunPrompts | None:
     from lorasmith.training.runs.for_grid import read_run
 
     return read_run(folder, prompt)

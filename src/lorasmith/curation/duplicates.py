@@ -116,8 +116,8 @@ def _candidates(fingerprints: Sequence[ImageFingerprint]) -> Iterator[tuple[int,
         shelves: dict[int, list[int]] = defaultdict(list)
         for phash, same in by_hash.items():
             shelves[(phash >> low) & ((1 << (high - low)) - 1)].append(same[0])
-        for library in shelves.values():
-            yield from combinations(library, 2)
+        for shelf in shelves.values():
+            yield from combinations(shelf, 2)
 
 
 def _alike(first: ImageFingerprint, second: ImageFingerprint) -> bool:

@@ -2,7 +2,7 @@
 
 Kohya's keys: ``lora_unet_``, ``lora_te_`` (``lora_te1_`` and ``lora_te2_`` in SDXL) and the layer's
 path with ``_`` for ``.``: diffusers' path of the UNet in SD1 and SD2, LDM's in SDXL. Names of
-other programs (:mod:`adapters.key_names`) become these.
+other programs (:mod:`formats.layer_names`) become these.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A sum of LoRAs is their factors side by side ("concat": exact, and its rank the sum of theirs). Its
 best approximation of a lower rank comes from the same factors ("svd"), see
-:mod:`lora_tools.low_rank`. "ties" and "dare" change what is added, see
+:mod:`lora_tools.linalg.low_rank`. "ties" and "dare" change what is added, see
 :mod:`lora_tools.interference`.
 
 The result is kohya's LoRA with alpha = rank in every module, whatever the files were: LoHa, LoKr

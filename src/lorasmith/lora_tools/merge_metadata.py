@@ -40,7 +40,7 @@ def merged_metadata(
     ``lorasmith.merged_from`` says as JSON how much of each, and which hash web UIs know it by.
 
     Args:
-        sizes: see :func:`lora_tools.output.network_metadata`.
+        sizes: see :func:`lora_tools.outputs.network_metadata`.
         name: the new file's, without its suffix.
     """
     texts = [carried_metadata(file.metadata) for file in files]

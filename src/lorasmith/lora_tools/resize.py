@@ -1,9 +1,9 @@
 """A LoRA at other ranks, at the least error that those ranks allow.
 
-Each module's singular values come from its factors (:mod:`lora_tools.low_rank`); the first of them
-are the best approximation in the Frobenius norm. The result is kohya's LoRA whatever the file was,
-with alpha = rank in every module that changed, so that its scale is 1 for every reader. Modules
-that have the rank already are taken over as they are.
+Each module's singular values come from its factors (:mod:`lora_tools.linalg.low_rank`); the first
+of them are the best approximation in the Frobenius norm. The result is kohya's LoRA whatever the
+file was, with alpha = rank in every module that changed, so that its scale is 1 for every reader.
+Modules that have the rank already are taken over as they are.
 
 DoRA (and LoHa or LoKr with ``dora_scale``) keeps its lengths, and the change that is added before
 they are set is resized: the error told is that change's. DyLoRA, asked for one rank for all, is cut

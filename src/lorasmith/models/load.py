@@ -95,12 +95,8 @@ class Loading:
         vae_dtype: torch.dtype = torch.float32,
         placement: WeightPlacement = IN_FULL,
     ) -> None:
-        self.opened, self.dtype, self.vae_dtype, self.placement = (
-            opened,
-            dtype,
-            vae_dtype,
-            placement,
-        )
+        self.opened, self.placement = opened, placement
+        self.dtype, self.vae_dtype = dtype, vae_dtype
         notes = [*opened.notes, *check_clip_skip(opened.architecture, clip_skip, opened.source)]
         self._modules = empty_modules(opened.architecture)
         check_weights(opened, self._modules)

@@ -20,7 +20,7 @@ from lorasmith.tensors.offload import Prefetcher, replace_layer
 FORMATS_OF: Mapping[str, tuple[str, str]] = {
     "none": ("none", "none"), "fp8": ("fp8", "fp8"), "nf4": ("nf4", "fp8"),
 }  # fmt: skip
-"""Packings of Linear layers and of convolutions, by the name of the whole."""
+"""Formats of Linear layers and of convolutions, by the name of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ class WeightPlacer:
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             return False
         weight_format = self._formats[isinstance(layer, nn.Conv2d)]
-        offloaded_blocks = within(path, self._away)
-        if weight_format == "none" and not offloaded_blocks:
+        offloaded = within(path, self._away)
+        if weight_format == "none" and not offloaded:
             return False
         stored = replace_layer(self._unet, path, weight, weight_format)
-        if offloaded_blocks and self._prefetcher is not None:
+        if offloaded and self._prefetcher is not None:
             stored.stored.move_to_host(self._prefetcher)
         return True
 

@@ -291,15 +291,14 @@ def own_folder(folder: RunFolder, processes: Processes) -> Iterator[None]:
 def write_beginning(folder: RunFolder, run_plan: RunPlan, warnings: Sequence[Problem]) -> None:
     write_text(folder.settings, dump_toml(run_plan.settings, absolute=True))
     write_json(folder.path / "dataset.json", run_plan.report.to_json())
-    lines = [report_text(run_plan.report), *(f"settings: {notice}" for notice in warnings)]
+    lines = [report_text(run_plan.report), *(f"settings: {warning}" for warning in warnings)]
     write_text(folder.path / "dataset.txt", "\n".join(lines) + "\n")
+    adapted = run_plan.adapted
     info = {
         "status": "started",
         "dataset": run_plan.fingerprint,
         "base_model": model_fingerprint(run_plan.settings),
-        "replaced": [str(notice) for notice in run_plan.adapted.warnings]
-        if run_plan.adapted
-        else [],
+        "replaced": [str(change) for change in adapted.warnings] if adapted else [],
         **environment(),
     }
     write_json(folder.info, info)
@@ -308,8 +307,8 @@ def write_beginning(folder: RunFolder, run_plan: RunPlan, warnings: Sequence[Pro
 
 def show_preflight(run_plan: RunPlan, warnings: Sequence[Problem], console: Console) -> None:
     console.print(render(run_plan.report))
-    for notice in warnings:
-        console.print(f"settings: {notice}", style="yellow", highlight=False, markup=False)
+    for warning in warnings:
+        console.print(f"settings: {warning}", style="yellow", highlight=False, markup=False)
 
 
 def _run(

@@ -174,9 +174,9 @@ def cache_text(
     fingerprint = model.text_fingerprint()
     keys = {caption: text_key(caption, fingerprint) for caption in captions}
     missing = set(store.missing(list(keys.values())))
-    hint = [caption for caption, key in keys.items() if key in missing]
-    for begin in range(0, len(hint), CAPTIONS_PER_SHARD):
-        part = hint[begin : begin + CAPTIONS_PER_SHARD]
+    pending = [caption for caption, key in keys.items() if key in missing]
+    for begin in range(0, len(pending), CAPTIONS_PER_SHARD):
+        part = pending[begin : begin + CAPTIONS_PER_SHARD]
         entries: dict[str, dict[str, Tensor]] = {}
         begun: deque[tuple[str, Callable[[], dict[str, Tensor]]]] = deque()
         for number, caption in enumerate(part, begin + 1):
@@ -184,7 +184,7 @@ def cache_text(
                 begun.append((keys[caption], _features(model.encode_text([caption]))))
             if len(begun) > 1:  # Read when a GPU has the next one to do.
                 _read_first(begun, entries)
-            observe(Progress("encoding captions", number, len(hint)))
+            observe(Progress("encoding captions", number, len(pending)))
         _read_first(begun, entries)
         store.put("text", entries)
     return keys

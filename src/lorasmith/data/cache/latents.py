@@ -72,8 +72,8 @@ def cache_place(data_folder: Path) -> tuple[Path, Problem | None]:
         folder = _user_cache() / "lorasmith" / f"{path.name}-{digest}"
         reason = "the disk is full" if is_disk_full(error) else "nothing can be written there"
         what = f"{reason}, so the cache lies in {folder} and takes space there"
-        hint = "make room, or name a folder: performance.cache_dir"
-        return folder, Problem(str(data_folder), what, hint)
+        pending = "make room, or name a folder: performance.cache_dir"
+        return folder, Problem(str(data_folder), what, pending)
     return beside, None
 
 
@@ -154,11 +154,11 @@ def cache_latents(
     store.damaged.clear()
     mine = _batches(dataset, keys, batch)[rank::world_size]
     missing = set(store.missing(job.key for jobs in mine for job in jobs))
-    hint = [[job for job in jobs if job.key in missing] for jobs in mine]
+    pending = [[job for job in jobs if job.key in missing] for jobs in mine]
     work = _Encoding(store, len(missing), observer)
     begun_ahead = 1 if tensor_transfer.copies_alone(device) else 0
     try:
-        for jobs, levels in _decoded([jobs for jobs in hint if jobs], background, device):
+        for jobs, levels in _decoded([jobs for jobs in pending if jobs], background, device):
             if controls is not None and controls.stopping:
                 raise Stopped("stopped while caching latents; what is done is kept")
             with torch.no_grad():

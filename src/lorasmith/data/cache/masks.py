@@ -78,20 +78,20 @@ def cache_masks(
     """
     keys = mask_keys(dataset, factor, store.folder / "pictures.json")
     by_key = {key: place for place, key in keys.items()}
-    hint = store.missing(sorted(by_key)[rank::world_size])
+    pending = store.missing(sorted(by_key)[rank::world_size])
 
     def work_out(key: str) -> Tensor:
         index, view = by_key[key]
         return mask_tensor(dataset.items[index], view, factor)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for begin in range(0, len(hint), MASKS_PER_SHARD):
+        for begin in range(0, len(pending), MASKS_PER_SHARD):
             if controls is not None and controls.stopping:
                 raise Stopped("stopped while caching masks; what is done is kept")
-            part: Sequence[str] = hint[begin : begin + MASKS_PER_SHARD]
+            part: Sequence[str] = pending[begin : begin + MASKS_PER_SHARD]
             tensors = zip(part, pool.map(work_out, part), strict=True)
             store.put("masks", {key: {"mask": tensor} for key, tensor in tensors})
-            observer(Progress("caching masks", begin + len(part), len(hint)))
+            observer(Progress("caching masks", begin + len(part), len(pending)))
     return keys
 
 

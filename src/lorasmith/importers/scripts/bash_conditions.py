@@ -76,7 +76,7 @@ class BashConditions(BashExpansion):
         """``[[ … ]]``: of words whose variables are neither split nor patterns when quoted."""
         items, place = node.items, 0
 
-        def read_architecture() -> str:
+        def peek() -> str:
             item = items[place] if place < len(items) else ""
             return item if isinstance(item, str) else ""
 
@@ -85,14 +85,14 @@ class BashConditions(BashExpansion):
             if level == 2:
                 return one()
             truth = chain(level + 1)
-            while read_architecture() == ("||", "&&")[level]:
+            while peek() == ("||", "&&")[level]:
                 place += 1
                 truth = (_or, _and)[level](truth, chain(level + 1))
             return truth
 
         def one() -> Truth:
             nonlocal place
-            if read_architecture() == "(":
+            if peek() == "(":
                 place += 1
                 truth = chain(0)
                 place += 1

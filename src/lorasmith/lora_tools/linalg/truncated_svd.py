@@ -1,6 +1,6 @@
 """The best approximation of a weight change at a rank far below its own.
 
-As :mod:`lora_tools.low_rank`, without the singular values that are cut off.
+As :mod:`lora_tools.linalg.low_rank`, without the singular values that are cut off.
 """
 
 from __future__ import annotations
