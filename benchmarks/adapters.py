@@ -6,7 +6,7 @@
     python benchmarks/adapters.py --types lokr oft          # some types only
 
 A step is forward and backward through each different layer of a transformer block and a residual
-block at each of SD1.5's three widths, with as many rows as a picture of that size has there; inputs
+block at each of SD1.5's three widths, with as many rows as an image of that size has there; inputs
 take gradients, as in a UNet. Both sides have the same layers, inputs, rank and process, and run by
 turns; "merged" and "bypass" are LyCORIS' two ways to compute, of which the first is its default.
 "base" is the layers alone. Peak memory is what one step takes beside weights and inputs.

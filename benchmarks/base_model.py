@@ -3,7 +3,7 @@
     python benchmarks/base_model.py
 
 The judge reads 2000 drawings that it was not trained on; the base model draws 256 prompts (DDIM,
-20 steps, CFG 4) and the judge reads what was asked for off the pictures. Writes the table to
+20 steps, CFG 4) and the judge reads what was asked for off the images. Writes the table to
 `base_model.md` beside this file.
 """
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def base_accuracy(source: str, count: int, steps: int, cfg: float) -> dict[str, float]:
-    """Share of pictures, 0 to 1, that show what was asked for, by attribute; "all three" is
+    """Share of images, 0 to 1, that show what was asked for, by attribute; "all three" is
     shape, colour and hat together, "parts" any part that the base world lacks."""
     model = load_model(source)
     prompts = plain_prompts(count, seed=2)
@@ -41,8 +41,8 @@ def base_accuracy(source: str, count: int, steps: int, cfg: float) -> dict[str, 
         ImageRequest(prompt=prompt.text, seed=seed, steps=steps, cfg=cfg, sampler="ddim")
         for seed, prompt in enumerate(prompts)
     ]
-    made = sorted(generate(model, requests), key=lambda picture: picture.index)
-    readings = read([np.asarray(picture.image) for picture in made])
+    made = sorted(generate(model, requests), key=lambda image: image.index)
+    readings = read([np.asarray(image.image) for image in made])
     creatures = [prompt.creature for prompt in prompts]
     shares = tag_accuracy(readings, creatures)
     three = tag_accuracy(readings, creatures, REQUIRED)["all"]

@@ -5,7 +5,7 @@
 Makes a checkpoint of random weights in each format, one at a time, in a temporary folder, and in a
 process of its own reads it (float16, the VAE float32) and compares every weight with what
 diffusers' own conversion makes of the LDM names. The first format of each model also trains two
-steps on 64 px pictures (SDXL: 128 px); diffusers' pipeline then loads the LoRA, and what UNet and
+steps on 64 px images (SDXL: 128 px); diffusers' pipeline then loads the LoRA, and what UNet and
 text encoders compute with it is compared. The weights are numbers that float8 holds exactly, so all
 formats hold the same model. Writes the table to `formats.md` beside this file. SDXL takes up to
 14 GB of disk at a time and 17 GB of memory.
@@ -209,7 +209,7 @@ def read(name: str, path: Path) -> dict[str, Any]:
 
 
 def train_two_steps(name: str, path: Path, folder: Path) -> dict[str, Any]:
-    write_training_set(folder / "data", pictures=2, regularisation=0, repeats=1)
+    write_training_set(folder / "data", images=2, regularisation=0, repeats=1)
     settings = {
         "model.path": str(path), "data.path": str(folder / "data"), "save.output": str(folder),
         "save.name": "run", "data.resolution": str(PIXELS[name]), "buckets.min": str(PIXELS[name]),

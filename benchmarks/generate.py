@@ -1,12 +1,12 @@
-"""Pictures in a second, against diffusers' own pipeline.
+"""Images in a second, against diffusers' own pipeline.
 
     python benchmarks/generate.py                  # the demo model, 64 px, 16 at once
     python benchmarks/generate.py --full           # an SD1.5 of random weights, 128 px, fp32
 
 Both sides use one model in one process, with the same prompts, seeds, sampler, steps and guidance,
-from text to Pillow pictures; whether the pictures are the same is looked at first. They take turns
-A B B A, on the CPU clock, since other programs may run beside. "One LoRA" draws all pictures with
-it, "two LoRAs, by turns" changes it with every picture: diffusers by ``set_adapters``, with the
+from text to Pillow images; whether the images are the same is looked at first. They take turns
+A B B A, on the CPU clock, since other programs may run beside. "One LoRA" draws all images with
+it, "two LoRAs, by turns" changes it with every image: diffusers by ``set_adapters``, with the
 LoRAs loaded once before the clock starts, ours by the prompts.
 Results: benchmarks/generate.md.
 """
@@ -57,13 +57,13 @@ RANK = 8
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table; ``loras`` take turns from picture to picture."""
+    """One line of the table; ``loras`` take turns from image to image."""
 
     sampler: str
     pixels: int
     steps: int
     batch: int
-    pictures: int
+    images: int
     loras: tuple[str, ...] = ()
 
     @property
@@ -81,16 +81,16 @@ class Ours:
         )
         tags = [f" <lora:{name}:1>" for name in case.loras] or [""]
         requests = [
-            replace(base, prompt=PROMPT + tags[i % len(tags)], seed=i) for i in range(case.pictures)
+            replace(base, prompt=PROMPT + tags[i % len(tags)], seed=i) for i in range(case.images)
         ]
         if len(tags) > 1:  # One call for each, as diffusers must: else all of a kind go together.
             made = [next(iter(generate(self.model, [r], loras=self.library))) for r in requests]
         else:
             made = sorted(
                 generate(self.model, requests, loras=self.library, batch=case.batch),
-                key=lambda picture: picture.index,
+                key=lambda image: image.index,
             )
-        return [np.asarray(picture.image).astype(int) for picture in made]
+        return [np.asarray(image.image).astype(int) for image in made]
 
 
 class Theirs:
@@ -112,9 +112,9 @@ class Theirs:
     def draw(self, case: Case) -> list[np.ndarray]:
         self.pipeline.scheduler = SCHEDULERS[case.sampler]()
         at_once = 1 if len(case.loras) > 1 else case.batch
-        pictures: list[np.ndarray] = []
-        for start in range(0, case.pictures, at_once):
-            seeds = range(start, min(start + at_once, case.pictures))
+        images: list[np.ndarray] = []
+        for start in range(0, case.images, at_once):
+            seeds = range(start, min(start + at_once, case.images))
             if len(case.loras) > 1:
                 self.pipeline.set_adapters([case.loras[start % len(case.loras)]])
             made = self.pipeline(
@@ -126,8 +126,8 @@ class Theirs:
                 height=case.pixels,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             ).images
-            pictures += [np.asarray(picture).astype(int) for picture in made]
-        return pictures
+            images += [np.asarray(image).astype(int) for image in made]
+        return images
 
 
 def random_lora(model: DiffusionModel, seed: int) -> AdapterNetwork:
@@ -152,7 +152,7 @@ def compare(ours: Ours, theirs: Theirs, case: Case, rounds: int) -> str:
             begin = time.process_time()
             side.draw(case)
             seconds[name].append(time.process_time() - begin)
-    rates = {name: case.pictures / statistics.median(found) for name, found in seconds.items()}
+    rates = {name: case.images / statistics.median(found) for name, found in seconds.items()}
     ratio = statistics.median(
         b / a for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)
     )

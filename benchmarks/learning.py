@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py [--count 64] [--preset demo] [--set section.key=value …]
 
-Trains on the demo's character, draws ``--count`` pictures with the trigger and as many of the base
+Trains on the demo's character, draws ``--count`` images with the trigger and as many of the base
 world without it, before and after, and lets the judge (a classifier of the demo world, see
 docs/demo-model.md) read them. Writes benchmarks/learning.md and benchmarks/learning.png.
 """
@@ -52,19 +52,19 @@ KEPT = ("shape", "colour", "hat")
 
 @dataclass(frozen=True)
 class Outcome:
-    """Shares, 0 to 1, over one set of pictures each.
+    """Shares, 0 to 1, over one set of images each.
 
     Args:
-        character: trigger prompts: pictures that show all defining parts; ``parts`` by part.
-        leak: plain prompts: pictures that show any of them.
-        kept: plain prompts: pictures that show what was asked for, by attribute.
+        character: trigger prompts: images that show all defining parts; ``parts`` by part.
+        leak: plain prompts: images that show any of them.
+        kept: plain prompts: images that show what was asked for, by attribute.
     """
 
     character: float
     parts: dict[str, float]
     leak: float
     kept: dict[str, float]
-    pictures: list[np.ndarray]
+    images: list[np.ndarray]
 
 
 def draw(model: DiffusionModel, prompts: Sequence[Prompt], seed: int) -> list[np.ndarray]:
@@ -72,8 +72,8 @@ def draw(model: DiffusionModel, prompts: Sequence[Prompt], seed: int) -> list[np
         ImageRequest(prompt.text, "", seed + i, STEPS, CFG, SAMPLER)
         for i, prompt in enumerate(prompts)
     ]
-    found = sorted(generate(model, requests), key=lambda picture: picture.index)
-    return [np.asarray(picture.image) for picture in found]
+    found = sorted(generate(model, requests), key=lambda image: image.index)
+    return [np.asarray(image.image) for image in found]
 
 
 def judge(model: DiffusionModel, count: int) -> Outcome:
@@ -161,7 +161,7 @@ def sheet(before: Outcome, after: Outcome) -> Image.Image:
     rows, labels = [], []
     for start, what in ((0, "trigger"), (8, "trigger, new things"), (16, "no trigger")):
         for outcome, which in ((before, "base"), (after, "LoRA")):
-            rows.append([Image.fromarray(p) for p in outcome.pictures[start : start + 8]])
+            rows.append([Image.fromarray(p) for p in outcome.images[start : start + 8]])
             labels.append(f"{what}: {which}")
     return contact_sheet(rows, row_labels=labels, scale=2)
 

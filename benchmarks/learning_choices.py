@@ -31,7 +31,7 @@ from lorasmith.core.files import write_json, write_text
 from lorasmith.models.load import load_model
 from lorasmith.sampling.contact_sheet import contact_sheet
 
-PICTURES = HERE.parent / "docs" / "images" / "learning-choices.png"
+IMAGES = HERE.parent / "docs" / "images" / "learning-choices.png"
 # Of each row: with the trigger, with the trigger and new things, without it.
 SHOWN = (0, 1, 2, 3, 8, 9, 16, 17)
 LEGEND = (
@@ -64,7 +64,7 @@ def choices() -> list[Choice]:
 
 
 def measure(choice: Choice, count: int, target: Path) -> None:
-    """Train and judge one row; writes ``target`` and its pictures beside it."""
+    """Train and judge one row; writes ``target`` and its images beside it."""
     with tempfile.TemporaryDirectory() as work:
         run, seconds = train_on_character("demo", choice.settings, Path(work))
         path = run / f"{run.name}.safetensors"
@@ -73,7 +73,7 @@ def measure(choice: Choice, count: int, target: Path) -> None:
     network = AdapterNetwork.load(file.tensors, model.adapter_roots())
     with network.attached():
         outcome = judge(model, count)
-    np.save(target.with_suffix(".npy"), np.stack(outcome.pictures))
+    np.save(target.with_suffix(".npy"), np.stack(outcome.images))
     facts = {
         "character": outcome.character,
         "leak": outcome.leak,
@@ -138,12 +138,12 @@ def _line(choice: Choice, facts: dict) -> str:
 
 
 def sheet(rows: Sequence[tuple[Choice, dict]], work: Path) -> Image.Image:
-    pictures, labels = [], []
+    images, labels = [], []
     for choice, _ in rows:
         found = np.load(work / f"{choice.name}.npy")
-        pictures.append([Image.fromarray(found[index]) for index in SHOWN])
+        images.append([Image.fromarray(found[index]) for index in SHOWN])
         labels.append(choice.name)
-    return contact_sheet(pictures, row_labels=labels, scale=1)
+    return contact_sheet(images, row_labels=labels, scale=1)
 
 
 def main() -> None:
@@ -168,7 +168,7 @@ def main() -> None:
     if options.only:
         return
     write_text(HERE / "learning_choices.md", page(rows, options.count))
-    sheet(rows, options.work).save(PICTURES, optimize=True)
+    sheet(rows, options.work).save(IMAGES, optimize=True)
 
 
 if __name__ == "__main__":

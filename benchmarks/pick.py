@@ -3,9 +3,9 @@
     python benchmarks/pick.py [--only NAME …] [--work DIR]
 
 Trains runs on the demo's character, too short, right, too long, at too high and too low a rate.
-What is true of a snapshot comes from the demo world's classifier, which reads what its pictures
+What is true of a snapshot comes from the demo world's classifier, which reads what its images
 show (see docs/demo-model.md); `pick` never sees it. Finished parts are kept in --work, so that a
-run that was stopped goes on. Writes benchmarks/pick.md and pictures of one run in docs/images.
+run that was stopped goes on. Writes benchmarks/pick.md and images of one run in docs/images.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Fate:
     """A run: settings on top of the preset ``demo``, and arguments of its training set.
 
     Args:
-        fresh: made after the thresholds were set, with other pictures.
+        fresh: made after the thresholds were set, with other images.
     """
 
     name: str
@@ -92,13 +92,13 @@ FATES = (
         "held-out",
         ("train.epochs=24", "save.every_epochs=3", "validation.split=25%", CONSTANT,
          "train.seed=2"),
-        {"pictures": 16},
+        {"images": 16},
     ),
     Fate(
         "held-long",
         ("train.epochs=40", "save.every_epochs=4", "validation.split=30%", "optimizer.lr=0.006",
          CONSTANT, "train.seed=6"),
-        {"pictures": 8},
+        {"images": 8},
     ),
     Fate(
         "slow-long",
@@ -113,7 +113,7 @@ FATES = (
     Fate(
         "few-noreg",
         ("train.epochs=40", "save.every_epochs=4", CONSTANT, "train.seed=3"),
-        {"pictures": 5, "regularisation": 0, "repeats": 12},
+        {"images": 5, "regularisation": 0, "repeats": 12},
     ),
     Fate(
         "fresh-right",
@@ -125,7 +125,7 @@ FATES = (
         "fresh-noreg",
         ("train.epochs=15", "save.every_epochs=3", "optimizer.lr=0.006", CONSTANT,
          "train.seed=22"),
-        {"seed": 8, "pictures": 8, "regularisation": 0, "repeats": 12},
+        {"seed": 8, "images": 8, "regularisation": 0, "repeats": 12},
         fresh=True,
     ),
     Fate(
@@ -170,12 +170,12 @@ def draw(model: DiffusionModel, prompts: Sequence[Prompt], seed: int) -> list[np
         ImageRequest(prompt=prompt.text, seed=seed + i, steps=STEPS, cfg=CFG, sampler="ddim")
         for i, prompt in enumerate(prompts)
     ]
-    found = sorted(generate(model, requests), key=lambda picture: picture.index)
-    return [np.asarray(picture.image) for picture in found]
+    found = sorted(generate(model, requests), key=lambda image: image.index)
+    return [np.asarray(image.image) for image in found]
 
 
 def truth(model: DiffusionModel) -> dict[str, float]:
-    """Shares of pictures, 0 to 1, of the model with what is attached to it."""
+    """Shares of images, 0 to 1, of the model with what is attached to it."""
     asked, plain = trigger_prompts(COUNT, seed=11), plain_prompts(COUNT, seed=12)
     with_trigger, without = read(draw(model, asked, 1000)), read(draw(model, plain, 2000))
     creatures = [prompt.creature for prompt in plain]
@@ -225,8 +225,8 @@ def measure(fate: Fate, work: Path) -> dict[str, Any]:
     if fate.name == SHOWN:
         assert picked.sheet is not None
         for source, name in ((picked.chart, "pick-chart"), (picked.sheet, "pick-candidates")):
-            with open_image(source) as picture:
-                picture.quantize(128).save(IMAGES / f"{name}.png", optimize=True)
+            with open_image(source) as image:
+                image.quantize(128).save(IMAGES / f"{name}.png", optimize=True)
     return found
 
 

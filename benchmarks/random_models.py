@@ -78,7 +78,7 @@ def random_conditioning(model: DiffusionModel, batch: int) -> Conditioning:
 
 
 def random_batch(model: DiffusionModel, batch: int, pixels: int) -> MicroBatch:
-    """``batch`` square pictures as latents in main memory, as the cache gives them."""
+    """``batch`` square images as latents in main memory, as the cache gives them."""
     side = pixels // model.latent_factor
     shape = (batch, model.architecture.latent_channels, side, side)
     condition = random_conditioning(model, batch)

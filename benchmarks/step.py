@@ -291,7 +291,7 @@ def compare_layouts(
     model = random_model(PUBLISHED["sd15"], DTYPES[precision], device)
     side = Ours(model, AdapterRoot(*model.adapter_roots()[0]), Case(precision, 1, pixels, 8))
     vae = AutoencoderKL(**PUBLISHED["sd15"].vae).eval().requires_grad_(False)
-    picture = torch.randn(1, 3, pixels, pixels)
+    image = torch.randn(1, 3, pixels, pixels)
 
     def step() -> list[float]:
         return time_steps(side, steps, clock)
@@ -301,7 +301,7 @@ def compare_layouts(
         for _ in range(steps + 1):
             begin = clock.read()
             with torch.no_grad():
-                vae.encode(picture)
+                vae.encode(image)
             times.append(clock.read() - begin)
         return times[1:]
 

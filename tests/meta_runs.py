@@ -26,7 +26,7 @@ from lorasmith.training.step import TrainStep
 from tests.one_device import META, OneDevice, strays
 
 SIDE = 64
-"""Of a picture in pixels: how large it is changes nothing of what is done."""
+"""Of an image in pixels: how large it is changes nothing of what is done."""
 
 BY_DESIGN_ON_CPU = (
     # Random numbers are drawn on the CPU whatever the device, and what is made of them there, from

@@ -1,4 +1,4 @@
-"""Pictures a second: drawn, and encoded for the latent cache."""
+"""Images a second: drawn, and encoded for the latent cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from benchmarks.gpu_parts.bench import Bench
-from benchmarks.gpu_parts.repeat import write_pictures
+from benchmarks.gpu_parts.repeat import write_images
 from benchmarks.random_models import random_model
 
 from lorasmith.data.buckets import plan_buckets
@@ -43,17 +43,17 @@ def one_model(bench: Bench, name: str, drawn: int, encoded: int) -> None:
 def draw(bench: Bench, model: DiffusionModel, name: str, count: int) -> None:
     steps, clock = 2 if bench.tiny else STEPS, bench.clock
 
-    def pictures(seeds: range, steps: int) -> int:
+    def images(seeds: range, steps: int) -> int:
         requests = [
             ImageRequest("a picture", "", seed, steps, 7.0, SAMPLER, *[bench.pixels(name)] * 2)
             for seed in seeds
         ]
         return len(list(generate(model, requests)))
 
-    pictures(range(count), 1)  # As many at once as later, so that kernels have been chosen.
+    images(range(count), 1)  # As many at once as later, so that kernels have been chosen.
     clock.sync()
     begin = clock.read()
-    done = pictures(range(count), steps)
+    done = images(range(count), steps)
     clock.sync()
     seconds = clock.read() - begin
     bench.row(
@@ -69,22 +69,22 @@ def encode(bench: Bench, model: DiffusionModel, name: str, count: int) -> None:
     """PNG files to latents in the cache, the VAE in float32 as in a run; and the VAE alone."""
     pixels, clock = bench.pixels(name), bench.clock
     folder = bench.scratch / f"pictures-{name}"
-    write_pictures(folder, pixels, count)
+    write_images(folder, pixels, count)
     dataset = build_dataset(scan(find_folders(folder)), plan_buckets(pixels, pixels))
     for batch in (1,) if bench.tiny else (1, 4):
         images = torch.rand(batch, 3, pixels, pixels) * 2 - 1
         with torch.no_grad():
-            model.encode_pictures(images)
+            model.encode_images(images)
             clock.sync()
             begin = clock.read()
             times = 1 if bench.tiny else 6
             for _ in range(times):
-                model.encode_pictures(images)
+                model.encode_images(images)
             clock.sync()
         alone = times * batch / (clock.read() - begin)
         store = TensorStore(bench.scratch / f"cache-{name}-{batch}")
         begin = time.perf_counter()
-        keys = cache_latents(dataset, store, model.encode_pictures, vae_key="random", batch=batch)
+        keys = cache_latents(dataset, store, model.encode_images, vae_key="random", batch=batch)
         seconds = time.perf_counter() - begin
         assert not store.missing(keys.values())
         bench.row(

@@ -21,7 +21,7 @@ from lorasmith.models.export import save_ldm
 from lorasmith.models.families.table import Architecture
 from lorasmith.training.run import resume, train
 
-PICTURES = 4
+IMAGES = 4
 
 
 def as_it_comes(bench: Bench) -> None:
@@ -37,7 +37,7 @@ def _measure(bench: Bench, label: str, settings: Mapping[str, str]) -> None:
     checkpoint, data = bench.scratch / "random.safetensors", bench.scratch / "pictures"
     begin = time.perf_counter()
     write_checkpoint(checkpoint, bench.architecture("sd15"), bench.device)
-    write_pictures(data, bench.pixels("sd15"), PICTURES)
+    write_images(data, bench.pixels("sd15"), IMAGES)
     bench.note(f"SD1.5 with random weights written in {time.perf_counter() - begin:.1f} s")
     bench.free()
     usual = {
@@ -65,14 +65,14 @@ def write_checkpoint(path: Path, architecture: Architecture, device: torch.devic
     )
 
 
-def write_pictures(folder: Path, pixels: int, count: int) -> None:
-    """Smooth noise: pictures that are neither flat nor nothing but grain."""
+def write_images(folder: Path, pixels: int, count: int) -> None:
+    """Smooth noise: images that are neither flat nor nothing but grain."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-        picture = coarse.resize((pixels, pixels), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{number:04d}.png", compress_level=1)
+        image = coarse.resize((pixels, pixels), Image.Resampling.BICUBIC)
+        image.save(folder / f"{number:04d}.png", compress_level=1)
         (folder / f"{number:04d}.txt").write_text(f"picture {number}", encoding="utf-8")
 
 

@@ -63,7 +63,7 @@ def demo_run(bench: Bench, name: str, steps: int, settings: Mapping[str, str]) -
     """The folder of a finished run of so many steps."""
     data = bench.scratch / "data"
     if not data.exists():
-        write_training_set(data, pictures=8, regularisation=4, repeats=8)
+        write_training_set(data, images=8, regularisation=4, repeats=8)
     usual = {
         "model.path": "demo", "data.path": str(data), "save.output": str(bench.scratch / "runs"),
         "save.name": "".join(letter if letter.isalnum() else "-" for letter in name),

@@ -45,9 +45,9 @@ def test_pages_that_are_not_fresh_are_named(
 
 
 def test_the_graph_of_schedules_is_fresh() -> None:
-    with Image.open(ROOT / "docs" / "images" / "schedules.png") as picture:
+    with Image.open(ROOT / "docs" / "images" / "schedules.png") as image:
         drawn = np.asarray(draw_schedules(), dtype=float)
-        difference = np.abs(np.asarray(picture.convert("RGB"), dtype=float) - drawn)
+        difference = np.abs(np.asarray(image.convert("RGB"), dtype=float) - drawn)
     assert difference.mean() < 0.5, "run `make docs`"
 
 

@@ -14,7 +14,7 @@ from tests.docs.test_docs import EXAMPLES, PAGES, ROOT, command_lines
 from lorasmith.cli.main import cli
 
 OWN = {"demo", "pictures", "sd15.safetensors", "sdxl.safetensors"}
-"""What every reader has: the small model, pictures, checkpoints."""
+"""What every reader has: the small model, images, checkpoints."""
 
 # What else a page is about, and its reader has before its first command.
 OWN_OF_PAGES = {

@@ -34,7 +34,7 @@ from lorasmith.core.terminal import clean, escaped
 from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import CaptionRules, augment_caption, readings, tags_of
-from lorasmith.data.images import glance, load_alpha, load_picture, read_header
+from lorasmith.data.images import glance, load_alpha, load_image, read_header
 from lorasmith.data.layout import find_folders, folder_caption
 from lorasmith.formats import block_weights
 from lorasmith.formats.pickle_header import locate_tensors, read_pickle_header
@@ -144,7 +144,7 @@ def torch_file(data: bytes) -> None:
 
 def image(data: bytes) -> None:
     path = _file("a.png", data)
-    for read in (read_header, load_picture, load_alpha, glance, require_infotext):
+    for read in (read_header, load_image, load_alpha, glance, require_infotext):
         with suppress(UserError):
             read(path)
 
@@ -317,8 +317,8 @@ def _programs() -> list[bytes]:
 
 
 def _images() -> list[bytes]:
-    picture = Image.radial_gradient("L").resize((24, 20)).convert("RGB")
-    alpha = picture.convert("RGBA")
+    image = Image.radial_gradient("L").resize((24, 20)).convert("RGB")
+    alpha = image.convert("RGBA")
     found = []
     info = PngInfo()
     info.add_text("parameters", "a cat\nNegative prompt: b\nSteps: 3, Seed: 4, Size: 24x20")
@@ -326,12 +326,12 @@ def _images() -> list[bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6
     options: list[tuple[Image.Image, str, dict[str, object]]] = [
-        (picture, "PNG", {"pnginfo": info}), (alpha, "PNG", {}), (picture.convert("P"), "PNG", {}),
-        (picture.convert("I;16"), "PNG", {"exif": exif}), (picture, "JPEG", {"exif": exif}),
-        (picture, "JPEG", {"progressive": True}), (picture, "WEBP", {}), (picture, "BMP", {}),
-        (alpha, "WEBP", {"lossless": True, "exif": exif}), (picture, "GIF", {}),
-        (picture, "TIFF", {"compression": "tiff_lzw"}), (picture, "TIFF", {"exif": exif}),
-        (picture.convert("CMYK"), "JPEG", {}), (picture.convert("1"), "TIFF", {}),
+        (image, "PNG", {"pnginfo": info}), (alpha, "PNG", {}), (image.convert("P"), "PNG", {}),
+        (image.convert("I;16"), "PNG", {"exif": exif}), (image, "JPEG", {"exif": exif}),
+        (image, "JPEG", {"progressive": True}), (image, "WEBP", {}), (image, "BMP", {}),
+        (alpha, "WEBP", {"lossless": True, "exif": exif}), (image, "GIF", {}),
+        (image, "TIFF", {"compression": "tiff_lzw"}), (image, "TIFF", {"exif": exif}),
+        (image.convert("CMYK"), "JPEG", {}), (image.convert("1"), "TIFF", {}),
     ]  # fmt: skip
     for one, kind, more in options:
         buffer = io.BytesIO()

@@ -55,7 +55,7 @@ CASES: dict[str, list[str]] = {
 
 
 def train(folder: Path, *settings: str) -> Path:
-    data = small_dataset(folder / "data", pictures=4)
+    data = small_dataset(folder / "data", images=4)
     arguments = ["train", "--data", str(data), "--output", str(folder / "out"), "--name", "run"]
     for setting in ["performance.device=cuda", "train.epochs=2", "train.batch=2", *settings]:
         arguments += ["--set", setting]

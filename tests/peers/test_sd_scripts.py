@@ -250,7 +250,7 @@ def test_batches_of_several_datasets(theirs: Mapping[str, list[Any]], folder: Pa
     assert batches == [answer["batches"] for answer in answers]
     repeats: list[dict[str, int]] = [{} for _ in dataset.groups]
     for item in dataset.items:
-        repeats[item.group][str(item.picture.path)] = item.repeats
+        repeats[item.group][str(item.image.path)] = item.repeats
     assert repeats == [answer["repeats"] for answer in answers]
 
 

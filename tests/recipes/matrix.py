@@ -24,7 +24,7 @@ from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.load import load_model
 from lorasmith.training.run import train
 
-PICTURES = 3
+IMAGES = 3
 # Enough that a choice which learns at all is told from one that does not.
 STEPS = 10
 
@@ -45,7 +45,7 @@ PLAIN = {
 def run_with(folder: Path, changes: Mapping[str, str]) -> Path:
     """The folder of a small run on a training set in ``folder/data``, made if it is not there."""
     if not (folder / "data").exists():
-        write_training_set(folder / "data", pictures=PICTURES, regularisation=2, repeats=2)
+        write_training_set(folder / "data", images=IMAGES, regularisation=2, repeats=2)
     settings = {
         "data.path": str(folder / "data"),
         "save.output": str(folder / "out"),
@@ -66,7 +66,7 @@ def result_of(run: Path) -> Path:
 
 @dataclass(frozen=True)
 class FixedBatch:
-    """The training pictures with noise and timesteps that never change."""
+    """The training images with noise and timesteps that never change."""
 
     model: DiffusionModel
     latents: torch.Tensor
@@ -87,18 +87,18 @@ class FixedBatch:
 
 @cache
 def fixed_batch() -> FixedBatch:
-    """The pictures of :func:`run_with`'s training set, each at four timesteps."""
+    """The images of :func:`run_with`'s training set, each at four timesteps."""
     import tempfile
 
     model = load_model("demo")
     with tempfile.TemporaryDirectory() as work:
-        write_training_set(Path(work), pictures=PICTURES, regularisation=2, repeats=2)
+        write_training_set(Path(work), images=IMAGES, regularisation=2, repeats=2)
         paths = sorted(Path(work).glob("img/*/*.png"))
         pixels = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
         captions = [path.with_suffix(".txt").read_text(encoding="utf-8") for path in paths]
-    pictures = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
-        mean, _ = model.encode_pictures(pictures)
+        mean, _ = model.encode_images(images)
     timesteps = torch.tensor([100, 350, 600, 850]).repeat_interleave(len(paths))
     noise = torch.randn(len(timesteps), *mean.shape[1:], generator=torch.Generator().manual_seed(7))
     return FixedBatch(model, mean.repeat(4, 1, 1, 1), noise, timesteps, captions * 4)

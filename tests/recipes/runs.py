@@ -1,4 +1,4 @@
-"""Small real runs for the recipe tests: pictures drawn on the spot, the embedded base model."""
+"""Small real runs for the recipe tests: images drawn on the spot, the embedded base model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FAST = {
 }
 
 
-def small_dataset(folder: Path, pictures: int = 5) -> Path:
-    """A training set of the demo's character: ``pictures`` of it, twice an epoch, and three others
+def small_dataset(folder: Path, images: int = 5) -> Path:
+    """A training set of the demo's character: ``images`` of it, twice an epoch, and three others
     to regularise with, which are repeated to match."""
-    write_training_set(folder, pictures=pictures, regularisation=3, repeats=2)
+    write_training_set(folder, images=images, regularisation=3, repeats=2)
     return folder
 
 

@@ -30,19 +30,19 @@ EVERYTHING = {
 }
 
 
-def large_pictures(folder: Path, *, alpha: bool = False) -> None:
+def large_images(folder: Path, *, alpha: bool = False) -> None:
     """Four times the bucket's side, one with a face in its name; masks of the middle beside."""
     rng = Random(2)
     for number, creature in enumerate(varied_zorps(3, rng)):
-        picture = draw_canvas(creature, rng, ZORP).crop((0, 8, 256, 232))
-        mask = Image.new("L", picture.size)
+        image = draw_canvas(creature, rng, ZORP).crop((0, 8, 256, 232))
+        mask = Image.new("L", image.size)
         ImageDraw.Draw(mask).ellipse((30, 10, 226, 214), fill=255)
         if alpha:
-            picture.putalpha(mask)
+            image.putalpha(mask)
         path = folder / "data" / "2_zorp" / f"zorp{number}{FACE if number == 1 else ''}.png"
-        for part, image in ((path, picture), (folder / "masks" / path.name, mask)):
+        for part, content in ((path, image), (folder / "masks" / path.name, mask)):
             part.parent.mkdir(parents=True, exist_ok=True)
-            image.save(part)
+            content.save(part)
         path.with_name(f"zorp{number}.txt").write_text(zorp_caption(creature), encoding="utf-8")
 
 
@@ -64,7 +64,7 @@ CHOICES: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_it_learns(choice: str, tmp_path: Path) -> None:
-    large_pictures(tmp_path, alpha=choice == "alpha mask")
+    large_images(tmp_path, alpha=choice == "alpha mask")
     changes = dict(CHOICES[choice])
     if choice == "mask folder":
         changes["loss.mask_folder"] = str(tmp_path / "masks")
@@ -74,7 +74,7 @@ def test_it_learns(choice: str, tmp_path: Path) -> None:
 def test_resumed_with_everything_it_is_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large_pictures(tmp_path)
+    large_images(tmp_path)
     settings = {**EVERYTHING, "loss.masked": "folder", "loss.mask_folder": f"{tmp_path}/masks"}
     settings |= {"optimizer.name": "SGDNesterov", "optimizer.lr": "1"}
     settings |= {"train.steps": "12", "save.state_every_steps": "3"}
@@ -97,7 +97,7 @@ def test_resumed_with_everything_it_is_the_same_file(
 
 def test_the_cache_changes_nothing(tmp_path: Path) -> None:
     """The same views, masks and noise; the VAE's batches alone differ in their rounding."""
-    large_pictures(tmp_path)
+    large_images(tmp_path)
     settings = {**EVERYTHING, "loss.masked": "folder", "loss.mask_folder": f"{tmp_path}/masks"}
     settings |= {"optimizer.name": "SGDNesterov", "optimizer.lr": "1"}
     cached = losses(run_with(tmp_path, settings))

@@ -1,6 +1,6 @@
 """What can go wrong with a whole run: a clear message, exit status 2, no traceback, nothing lost.
 
-Bad settings, pictures and checkpoints one by one have tables of their own beside their modules.
+Bad settings, images and checkpoints one by one have tables of their own beside their modules.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    small_dataset(tmp_path / "data", pictures=2)
+    small_dataset(tmp_path / "data", images=2)
     return Place(tmp_path, monkeypatch)
 
 
@@ -121,13 +121,13 @@ def other_lora(place: Place) -> list[str]:
     return ["--set", f"adapter.init_from={place.root / 'lora.safetensors'}"]
 
 
-def cut_picture(place: Place) -> list[str]:
+def cut_image(place: Place) -> list[str]:
     path = next(place.data.glob("img/*/*.png"))
     path.write_bytes(path.read_bytes()[:300])
     return []
 
 
-def no_pictures(place: Place) -> list[str]:
+def no_images(place: Place) -> list[str]:
     for path in place.data.glob("img/*/*"):
         path.unlink()
     return []
@@ -141,8 +141,8 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], tuple[str, ...]]] = {
     "base model runs a program": (base_is_a_program, ("model.ckpt",)),
     "library is not installed": (no_library, ("optimizer.name", "pip install bitsandbytes")),
     "LoRA of another family": (other_lora, ("lora.safetensors", "the base model's family")),
-    "picture cut short": (cut_picture, ("zorp_",)),
-    "no pictures": (no_pictures, ("data",)),
+    "picture cut short": (cut_image, ("zorp_",)),
+    "no pictures": (no_images, ("data",)),
     "device that is not there": (
         lambda p: ["--set", "performance.device=cuda:7"],
         ("performance.device", "cuda:7"),
@@ -172,7 +172,7 @@ def test_refused(name: str, place: Place) -> None:
 
 
 def test_everything_wrong_is_said_at_once(place: Place) -> None:
-    cut_picture(place)
+    cut_image(place)
     result = place.train("--model", "gone.safetensors", "--set", 'sample.prompts=["<lora:"]')
     refused(result, "gone.safetensors")
     refused(place.train("--model", "gone.safetensors", "--set", "adapter.init_from=no.safetensors"),
@@ -193,8 +193,8 @@ def test_resume_refuses(place: Place) -> None:
     again = resume("--data", os.path.relpath(place.data), "--name", "run")
     assert again.exit_code == 0, again.output  # What it is already is no change.
     refused(CliRunner().invoke(cli, ["train", "--resume", str(place.data)]), "not a run folder")
-    picture = next(place.data.glob("img/*/*.png"))
-    Image.new("RGB", (64, 64), "red").save(picture)
+    image = next(place.data.glob("img/*/*.png"))
+    Image.new("RGB", (64, 64), "red").save(image)
     refused(resume("--set", "train.steps=2"), "changed since this run began")
     assert (run / "run.safetensors").read_bytes() == result
 

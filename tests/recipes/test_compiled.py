@@ -18,7 +18,7 @@ SETTINGS = {
     "train__steps": "6", "log__every_steps": "1", "adapter__text_encoder": "false",
     # Losses are compared: see tests/tolerances.py.
     "optimizer__name": "SGDNesterov", "optimizer__lr": "1",
-    # Pictures are drawn and measured before and between steps, of pictures of several sizes.
+    # Images are drawn and measured before and between steps, of images of several sizes.
     "sample__at_start": "true", "sample__every_steps": "2", "sample__steps": "2",
     "validation__split": "30%", "validation__every_steps": "2", "watchdog__enabled": "true",
 }  # fmt: skip
@@ -55,7 +55,7 @@ def test_a_compiled_run_learns_the_same_in_few_graphs(
     compiled, plain = (trained_losses(tmp_path / "out" / name) for name in ("r", "plain"))
     assert len(plain) == 6
     assert compiled == near(plain, 4 * NETWORK)
-    # The demo's UNet has 11 kinds of blocks, and its batches here are of one picture or of two.
+    # The demo's UNet has 11 kinds of blocks, and its batches here are of one image or of two.
     assert 0 < len(graphs) <= 2 * 11 + 2
     assert "runs as it is" not in said
     assert "recompile_limit" not in said
@@ -65,7 +65,7 @@ def test_a_compiled_run_learns_the_same_in_few_graphs(
 def test_a_run_that_cannot_be_compiled_says_so_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = small_dataset(tmp_path / "data", pictures=2)
+    data = small_dataset(tmp_path / "data", images=2)
 
     def broken(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
         raise RuntimeError("Triton is not what it was")

@@ -56,7 +56,7 @@ def wait_until(what: Callable[[], bool], process: subprocess.Popen[bytes]) -> No
 
 @pytest.mark.slow
 def test_asked_from_another_process(tmp_path: Path) -> None:
-    data, run = small_dataset(tmp_path / "data", pictures=2), tmp_path / "out" / "run"
+    data, run = small_dataset(tmp_path / "data", images=2), tmp_path / "out" / "run"
     settings = {"train__epochs": "5000", "save__every_epochs": "0", "sample__steps": "1"}
     said = tmp_path / "said.txt"
     with running(command(data, tmp_path / "out", "run", **settings), said) as process:
@@ -178,7 +178,7 @@ def test_asking_imports_no_torch() -> None:
 
 
 def test_the_speed_is_that_of_steps_alone(tmp_path: Path) -> None:
-    """The seconds that the logged speeds amount to are those of the steps, not of the pictures that
+    """The seconds that the logged speeds amount to are those of the steps, not of the images that
     are drawn between them."""
     drawing = {"sample.every_steps": "1", "sample.steps": "10", "log.every_steps": "1"}
     run = run_with(tmp_path, {**drawing, "train.steps": "6", "train.batch": "1"})

@@ -1,4 +1,4 @@
-"""Every choice of loss, noise and timesteps trains; weights of pictures act."""
+"""Every choice of loss, noise and timesteps trains; weights of images act."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_prior_weight_scales_the_share_of_regularisation(tmp_path: Path) -> 
 
 
 def test_a_folders_weight_scales_its_share(tmp_path: Path) -> None:
-    write_training_set(tmp_path / "data", pictures=3, regularisation=2, repeats=1)
+    write_training_set(tmp_path / "data", images=3, regularisation=2, repeats=1)
     first, second = tmp_path / "data/img/1_zorp", tmp_path / "data/reg/1_creature"
 
     def loss(weight: str) -> float:
@@ -82,12 +82,12 @@ def test_a_folders_weight_scales_its_share(tmp_path: Path) -> None:
 def test_masks_weigh_places(tmp_path: Path) -> None:
     no_reg = {"loss__prior_weight": "0"}
     whole = first_loss(tmp_path, **no_reg)
-    for picture in (tmp_path / "data" / "img").glob("*/*.png"):
+    for image in (tmp_path / "data" / "img").glob("*/*.png"):
         left = np.zeros((64, 64), np.uint8)
         left[:, :32] = 255
         for name, mask in (("left", left), ("right", 255 - left)):
             (tmp_path / name).mkdir(exist_ok=True)
-            Image.fromarray(mask).save(tmp_path / name / picture.name)
+            Image.fromarray(mask).save(tmp_path / name / image.name)
 
     def masked(name: str, **changes: str) -> float:
         folder = str(tmp_path / name)

@@ -104,7 +104,7 @@ def test_tiles_and_slices(data: Path, plain: Path) -> None:
         data, "tiles", performance__vae_tiling="true", performance__vae_slicing="true",
         performance__cache_dir=str(data.parent / "tiles-cache"),
     )  # fmt: skip
-    assert losses(run) == near(losses(plain), 4 * NETWORK)  # No picture is over 512 px.
+    assert losses(run) == near(losses(plain), 4 * NETWORK)  # No image is over 512 px.
 
 
 def test_settings_that_cannot_be_are_said(data: Path) -> None:

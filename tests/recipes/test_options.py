@@ -169,7 +169,7 @@ def test_a_run_killed_before_its_last_state_still_gets_its_result(
 
 
 def test_folders_with_settings_of_their_own(tmp_path: Path) -> None:
-    write_training_set(tmp_path / "data", pictures=3, regularisation=2, repeats=1)
+    write_training_set(tmp_path / "data", images=3, regularisation=2, repeats=1)
     toml = tmp_path / "run.toml"
     toml.write_text(
         f"""
@@ -198,7 +198,7 @@ def test_folders_with_settings_of_their_own(tmp_path: Path) -> None:
 
 
 def test_folders_of_two_sizes_train_together(tmp_path: Path) -> None:
-    write_training_set(tmp_path / "data", pictures=3, repeats=1)
+    write_training_set(tmp_path / "data", images=3, repeats=1)
     (folder,) = (tmp_path / "data" / "img").iterdir()
     folders = (
         f'[{{path = "{folder}"}}, '

@@ -48,7 +48,7 @@ def quick() -> Iterator[None]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, judged once."""
     run = run_with(tmp_path_factory.mktemp("pick"), SETTINGS)
-    pick(run, pictures=FEW)
+    pick(run, images=FEW)
     return run
 
 
@@ -64,7 +64,7 @@ def no_model(*args: object, **kwargs: object) -> None:
 
 def test_the_verdict_and_its_files(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pick_measure, "load_model", no_model)
-    picked = pick(run, pictures=FEW)
+    picked = pick(run, images=FEW)
     assert [one.step for one in picked.run.candidates] == [3, 6]
     assert [one.path.name for one in picked.run.candidates] == [
         "run-step00000003.safetensors",
@@ -95,14 +95,14 @@ def test_the_verdict_and_its_files(run: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_new_snapshot_adds_to_what_is_known(run: Path) -> None:
     """Measured alone, with drawings of the base model that are there already, it gets the same
     numbers as in the company of the others."""
-    whole = record(pick(run, pictures=FEW))
+    whole = record(pick(run, images=FEW))
     file = next(run.glob("pick/*/measures.json"))
     content = json.loads(file.read_text())
-    last = pick(run, pictures=FEW).run.candidates[-1]
+    last = pick(run, images=FEW).run.candidates[-1]
     gone = content["snapshots"].pop(last.fingerprint)
     file.write_text(json.dumps(content))
     seen: list[Event] = []
-    again = record(pick(run, pictures=FEW, observer=seen.append))
+    again = record(pick(run, images=FEW, observer=seen.append))
     assert any(isinstance(e, Notice) and "measuring 1 snapshots (1 known" in e.text for e in seen)
     now = again["snapshots"][-1]["measures"]
     assert {**now, "seconds": 0} == {**gone, "seconds": 0}
@@ -110,29 +110,29 @@ def test_a_new_snapshot_adds_to_what_is_known(run: Path) -> None:
 
 
 def test_another_file_of_the_same_name_is_drawn_anew(run: Path) -> None:
-    before = pick(run, pictures=FEW)
+    before = pick(run, images=FEW)
     first, last = (candidate.path for candidate in before.run.candidates)
     shutil.copyfile(last, first)
-    again = pick(run, pictures=FEW)
+    again = pick(run, images=FEW)
     assert again.measures[0].likeness == pytest.approx(again.measures[1].likeness, rel=1e-4)
     assert again.measures[0].likeness != before.measures[0].likeness
     assert "Since the training" not in " ".join(again.verdict.limits)
 
 
 def test_a_damaged_drawing_is_drawn_again(run: Path) -> None:
-    before = pick(run, pictures=FEW)
+    before = pick(run, images=FEW)
     drawing = next(before.folder.glob("*.png"))
     whole = drawing.read_bytes()
     drawing.write_bytes(whole[: len(whole) // 2])
-    pick(run, pictures=FEW)  # Everything is known; the sheet leaves its place empty.
+    pick(run, images=FEW)  # Everything is known; the sheet leaves its place empty.
     (before.folder / "measures.json").unlink()
-    pick(run, pictures=FEW)
+    pick(run, images=FEW)
     assert drawing.read_bytes() == whole
 
 
 def test_what_changed_since_the_training_is_said(run: Path) -> None:
     write_info(RunFolder(run), base_model="another")
-    assert "the base model's file changed" in " ".join(pick(run, pictures=FEW).verdict.limits)
+    assert "the base model's file changed" in " ".join(pick(run, images=FEW).verdict.limits)
 
 
 def test_plain_prompts_can_be_told(run: Path) -> None:
@@ -161,20 +161,20 @@ def test_a_stop_keeps_what_was_measured(run: Path) -> None:
             controls.stop()
 
     with pytest.raises(Stopped):
-        pick(run, pictures=FEW, observer=stop, controls=controls)
+        pick(run, images=FEW, observer=stop, controls=controls)
     content = json.loads(next(run.glob("pick/*/measures.json")).read_text())
     assert len(content["snapshots"]) == 1
     assert not (run / "pick" / "verdict.json").exists()
 
 
-def test_held_out_pictures_and_no_trigger(tmp_path: Path) -> None:
+def test_held_out_images_and_no_trigger(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    write_training_set(data, pictures=6, regularisation=0, repeats=1)
+    write_training_set(data, images=6, regularisation=0, repeats=1)
     for path in data.rglob("*.txt"):
         path.write_text("a drawing" if path.stem.endswith("1") else "something else")
     plain = {key: value for key, value in SETTINGS.items() if key != "captions.trigger"}
     one_snapshot = {"train.steps": "2", "save.every_steps": "0", "validation.split": "34%"}
-    picked = pick(run_with(tmp_path, {**plain, **one_snapshot}), pictures=FEW)
+    picked = pick(run_with(tmp_path, {**plain, **one_snapshot}), images=FEW)
     one = picked.measures[0]
     assert one.held_out == one.loss["1.0"]
     assert len(one.by_picture) == picked.run.eval_set.held_out == 2
@@ -189,12 +189,12 @@ def test_held_out_pictures_and_no_trigger(tmp_path: Path) -> None:
 )
 def test_runs_that_ended_early_are_judged_and_told(run: Path, status: str, word: str) -> None:
     write_info(RunFolder(run), **{**read_info(RunFolder(run)), "status": status})
-    assert word in " ".join(pick(run, pictures=FEW).verdict.limits)
+    assert word in " ".join(pick(run, images=FEW).verdict.limits)
 
 
 def test_a_run_that_goes_on_is_judged_so_far(run: Path) -> None:
     with RunFolder(run):
-        assert "The run goes on" in " ".join(pick(run, pictures=FEW).verdict.limits)
+        assert "The run goes on" in " ".join(pick(run, images=FEW).verdict.limits)
 
 
 def test_a_run_without_snapshots(run: Path) -> None:
@@ -212,7 +212,7 @@ def test_what_is_no_run(tmp_path: Path) -> None:
         open_run(tmp_path, FEW)
 
 
-def test_pictures_that_are_gone(run: Path, tmp_path: Path) -> None:
+def test_images_that_are_gone(run: Path, tmp_path: Path) -> None:
     settings = (run / "settings.toml").read_text()
     data = next(
         line for line in settings.splitlines() if line.startswith("path = ") and "/" in line
@@ -226,12 +226,12 @@ def test_pictures_that_are_gone(run: Path, tmp_path: Path) -> None:
 def test_a_damaged_snapshot_is_named(run: Path) -> None:
     (run / "run.safetensors").write_bytes(b"no lora")
     with pytest.raises(LoraFileError, match=r"run\.safetensors"):
-        pick(run, pictures=FEW)
+        pick(run, images=FEW)
 
 
 def test_a_run_whose_files_lie_beside_it(tmp_path: Path) -> None:
     """Named by its LoRA; a run folder that is hidden; folders with own sizes and batches."""
-    write_training_set(tmp_path / "data", pictures=4, regularisation=0, repeats=1)
+    write_training_set(tmp_path / "data", images=4, regularisation=0, repeats=1)
     folder = next((tmp_path / "data").glob("**/1_*"))
     settings = tmp_path / "s.toml"
     settings.write_text(
@@ -248,7 +248,7 @@ def test_a_run_whose_files_lie_beside_it(tmp_path: Path) -> None:
     for name in ("flat", "flat.safetensors", "flat-step00000002.safetensors"):
         run = open_run(tmp_path / "out" / name, FEW)
         assert [one.step for one in run.candidates] == [2, 4]
-        # 16 batches of one and 4 of two, two batches to a step: 24 uses in 10 steps, of 4 pictures.
+        # 16 batches of one and 4 of two, two batches to a step: 24 uses in 10 steps, of 4 images.
         assert run.eval_set.trained == 4
         assert run.uses_per_step == pytest.approx(24 / 10 / 4)
     result = CliRunner().invoke(cli, ["pick", str(tmp_path / "out" / "flat"), "--pictures", "2"])

@@ -126,10 +126,10 @@ def test_interrupted_at_once(tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPa
     assert not [t for t in threading.enumerate() if t.name.startswith("step-inputs")]
 
 
-def test_going_back_leaves_the_picture_out(
+def test_going_back_leaves_the_image_out(
     tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One picture's latents hold infinity from the fourth step on."""
+    """One image's latents hold infinity from the fourth step on."""
     really = Batches.ahead
 
     def poisoned(self: Batches, step: int) -> Iterator[Callable[[], MicroBatch]]:
@@ -192,15 +192,15 @@ def test_samples_written_in_threads_are_the_same_and_told_in_order(
         "sample.steps": "2",
         "sample.prompts": '["a star", "a hat", "red body"]',
     }
-    pictures, told = [], []
+    images, told = [], []
     for apart in (False, True):
         monkeypatch.setattr(tensor_transfer, "frees_cpu", lambda device, apart=apart: apart)
         run = run_with(tmp_path, {**settings, "save.output": str(tmp_path / str(apart))})
-        pictures.append({p.name: p.read_bytes() for p in (run / "samples").glob("*.png")})
+        images.append({p.name: p.read_bytes() for p in (run / "samples").glob("*.png")})
         lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
         events = [json.loads(line) for line in lines]
         told.append([(e["event"], e.get("step"), e.get("prompt")) for e in events])
-    assert len(pictures[0]) == 6
-    assert pictures[0] == pictures[1]
+    assert len(images[0]) == 6
+    assert images[0] == images[1]
     assert told[0] == told[1]
     assert not [t for t in threading.enumerate() if t.name.startswith("image-writer")]

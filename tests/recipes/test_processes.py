@@ -29,8 +29,8 @@ def free_port() -> int:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    # Five pictures and a batch of two leave a last batch of one: the second process has none.
-    data = small_dataset(tmp_path / "data", pictures=5)
+    # Five images and a batch of two leave a last batch of one: the second process has none.
+    data = small_dataset(tmp_path / "data", images=5)
     run(command(data, tmp_path / "one", "run", **SETTINGS, train__batch="2"))
 
     alone = command(data, tmp_path / "two", "run", **SETTINGS, train__batch="1")
@@ -76,7 +76,7 @@ def test_processes_agree_without_asking_their_devices(tmp_path: Path) -> None:
 
 @pytest.mark.broad
 def test_accelerate_launch(tmp_path: Path) -> None:
-    data = small_dataset(tmp_path / "data", pictures=2)
+    data = small_dataset(tmp_path / "data", images=2)
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     run([*launch, *command(data, tmp_path / "out", "run", train__epochs="1")[1:]])

@@ -37,7 +37,7 @@ def settings(**more: str) -> list[str]:
 
 @pytest.mark.slow
 def test_cards_are_written_and_a_changed_one_stays(tmp_path: Path) -> None:
-    data = small_dataset(tmp_path / "data", pictures=2)
+    data = small_dataset(tmp_path / "data", images=2)
     prompts = '["plain", "zorp, smile --s 2"]'
     more = settings(
         train__epochs="1", sample__prompts=prompts, sample__size="64", sample__steps="2",

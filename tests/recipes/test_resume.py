@@ -97,7 +97,7 @@ def test_stopped_by_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_resume_of_a_finished_run_says_so_and_changes_nothing(tmp_path: Path) -> None:
-    data = small_dataset(tmp_path / "data", pictures=2)
+    data = small_dataset(tmp_path / "data", images=2)
     run_here(command(data, tmp_path / "out", "run", train__epochs="1"))
     result = tmp_path / "out" / "run" / "run.safetensors"
     before = result.read_bytes()
@@ -137,7 +137,7 @@ def names(folder: Path) -> list[str]:
 def test_a_finished_run_that_goes_on_keeps_its_result_as_a_longer_run_has_it(
     tmp_path: Path,
 ) -> None:
-    data = small_dataset(tmp_path / "data", pictures=2)
+    data = small_dataset(tmp_path / "data", images=2)
     run_here(command(data, tmp_path / "whole", "r", **{**LONGER, "train__epochs": "4"}))
     run_here(command(data, tmp_path / "out", "r", **LONGER))
     whole, folder = tmp_path / "whole" / "r", tmp_path / "out" / "r"
@@ -171,7 +171,7 @@ def test_a_finished_run_that_goes_on_keeps_its_result_as_a_longer_run_has_it(
 def test_a_schedule_of_another_length_is_told_and_the_file_keeps_what_it_says_of_itself(
     tmp_path: Path,
 ) -> None:
-    data = small_dataset(tmp_path / "data", pictures=2)
+    data = small_dataset(tmp_path / "data", images=2)
     settings = {"train__steps": "3", "schedule__name": "linear", "save__every_epochs": "0"}
     run_here(command(data, tmp_path / "out", "r", **settings))
     folder = tmp_path / "out" / "r"
@@ -196,7 +196,7 @@ def test_a_schedule_of_another_length_is_told_and_the_file_keeps_what_it_says_of
 
 @pytest.mark.slow
 def test_what_a_killed_process_left_half_written_is_gone_after_resume(tmp_path: Path) -> None:
-    data = small_dataset(tmp_path / "data", pictures=2)
+    data = small_dataset(tmp_path / "data", images=2)
     run_here(command(data, tmp_path / "out", "r", train__epochs="1"))
     folder = tmp_path / "out" / "r"
     (folder / "r.safetensors").unlink()
@@ -215,7 +215,7 @@ def test_what_a_killed_process_left_half_written_is_gone_after_resume(tmp_path: 
 
 @pytest.mark.slow
 def test_a_state_under_its_earlier_ending_is_gone_on_from(tmp_path: Path) -> None:
-    data = small_dataset(tmp_path / "data", pictures=2)
+    data = small_dataset(tmp_path / "data", images=2)
     run_here(command(data, tmp_path / "out", "run", train__epochs="1"))
     result = tmp_path / "out" / "run" / "run.safetensors"
     before = result.read_bytes()
@@ -232,7 +232,7 @@ def test_a_state_under_its_earlier_ending_is_gone_on_from(tmp_path: Path) -> Non
 def test_the_same_bits_each_time_hold_through_a_run_and_its_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = small_dataset(tmp_path / "data", pictures=2)
+    data = small_dataset(tmp_path / "data", images=2)
     asked: list[bool] = []
     step = TrainStep.__call__
 

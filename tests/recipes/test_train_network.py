@@ -1,7 +1,7 @@
 """The guides' two scripts train the embedded model: their arguments, with other paths.
 
-The scripts are for pictures of 512 pixels, at which a step of the demo model takes a CPU core some
-seconds; the runs are of one picture and one epoch.
+The scripts are for images of 512 pixels, at which a step of the demo model takes a CPU core some
+seconds; the runs are of one image and one epoch.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ BASH = [
     ],
 )
 def test_a_guides_script_trains(tmp_path: Path, arguments: list[str], name: str, rank: int) -> None:
-    write_training_set(tmp_path / "data", pictures=1, regularisation=0, repeats=1)
+    write_training_set(tmp_path / "data", images=1, regularisation=0, repeats=1)
     (tmp_path / "data" / "img" / "reg").mkdir()
     paths = {
         "ckpt": "demo", "image_dir": tmp_path / "data" / "img",
@@ -109,7 +109,7 @@ def test_a_guides_script_trains(tmp_path: Path, arguments: list[str], name: str,
 def test_sdxl(tmp_path: Path) -> None:
     """The usual lines of a script for SDXL, in small."""
     base = tiny_checkpoint(tmp_path / "base.safetensors", family="sdxl")
-    write_training_set(tmp_path / "data", pictures=1, regularisation=0, repeats=1)
+    write_training_set(tmp_path / "data", images=1, regularisation=0, repeats=1)
     argv = [
         "--network_module=networks.lora", f"--pretrained_model_name_or_path={base}",
         f"--train_data_dir={tmp_path / 'data' / 'img'}", f"--output_dir={tmp_path}",
@@ -147,7 +147,7 @@ def lorasmith(*arguments: object, status: int = 0) -> str:
 
 @pytest.mark.slow
 def test_files_lie_where_sd_scripts_puts_them_and_the_run_is_found_by_them(tmp_path: Path) -> None:
-    write_training_set(tmp_path / "data", pictures=2, regularisation=0, repeats=1)
+    write_training_set(tmp_path / "data", images=2, regularisation=0, repeats=1)
     (tmp_path / "p.txt").write_text("zorp --w 64 --h 64 --s 1")
     out = tmp_path / "webui loras"
     argv = [
@@ -177,10 +177,10 @@ def test_files_lie_where_sd_scripts_puts_them_and_the_run_is_found_by_them(tmp_p
             tmp_path / f"grid-{name.name}",
         )
     for name in (out, run, out / "zorp"):
-        picture = tmp_path / "pictures"
+        image = tmp_path / "pictures"
         lorasmith(
             *("generate", "<lora:zorp:1>", "--steps", "1", "--size", "64x64", "--seed", "1"),
-            *("--lora-dir", name, "--out", picture),
+            *("--lora-dir", name, "--out", image),
         )
     assert "name the LoRA in it" in lorasmith("inspect", run, status=2)
 
@@ -204,7 +204,7 @@ def test_files_lie_where_sd_scripts_puts_them_and_the_run_is_found_by_them(tmp_p
 
 @pytest.mark.slow
 def test_sample_prompts_keep_their_own_size_seed_and_words(tmp_path: Path) -> None:
-    write_training_set(tmp_path / "data", pictures=1, regularisation=0, repeats=1)
+    write_training_set(tmp_path / "data", images=1, regularisation=0, repeats=1)
     (tmp_path / "p.txt").write_text(
         "zorp --w 64 --h 64 --d 1 --s 2\nzorp --n dog --w 128 --h 64 --d 2 --s 3\n"
         "zorp --w 64 --h 64 --d -1 --s 2\n"

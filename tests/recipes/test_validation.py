@@ -28,13 +28,13 @@ def measures(run: Path) -> dict[int, dict[str, Any]]:
     return {row["step"]: row for row in map(json.loads, lines) if "held_out" in row}
 
 
-def data(folder: Path, pictures: int = 8) -> Path:
-    write_training_set(folder / "data", pictures=pictures, regularisation=2, repeats=1)
+def data(folder: Path, images: int = 8) -> Path:
+    write_training_set(folder / "data", images=images, regularisation=2, repeats=1)
     return folder / "data"
 
 
-def test_held_out_loss_falls_and_every_picture_is_on_one_side(tmp_path: Path) -> None:
-    pictures = data(tmp_path)
+def test_held_out_loss_falls_and_every_image_is_on_one_side(tmp_path: Path) -> None:
+    images = data(tmp_path)
     run = run_with(tmp_path, {**HELD_OUT, "train.steps": "12", "validation.every_steps": "6"})
     found = measures(run)
     assert list(found) == [0, 6, 12]
@@ -48,7 +48,7 @@ def test_held_out_loss_falls_and_every_picture_is_on_one_side(tmp_path: Path) ->
     assert len(report["held_out"]) == 2
     assert not trained & set(report["held_out"])
     assert all("reg" not in Path(path).parts for path in report["held_out"])
-    assert len(trained | set(report["held_out"])) == len(list(pictures.rglob("*.png")))
+    assert len(trained | set(report["held_out"])) == len(list(images.rglob("*.png")))
     events = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
     assert sum(json.loads(line)["event"] == "ValidationDone" for line in events) == 3
 
@@ -115,7 +115,7 @@ def test_the_average_learns_and_is_what_is_saved(tmp_path: Path) -> None:
 
 def test_a_folder_of_its_own(tmp_path: Path) -> None:
     data(tmp_path)
-    write_training_set(tmp_path / "other", pictures=3, regularisation=1, repeats=1, seed=5)
+    write_training_set(tmp_path / "other", images=3, regularisation=1, repeats=1, seed=5)
     folder = {"validation.folder": str(tmp_path / "other"), "train.steps": "2"}
     run = run_with(tmp_path, folder)
     report = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
@@ -126,7 +126,7 @@ def test_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 def test_nothing_to_hold_out(tmp_path: Path) -> None:
-    data(tmp_path, pictures=1)
+    data(tmp_path, images=1)
     with pytest.raises(UserError, match="nothing can be held out"):
         run_with(tmp_path, HELD_OUT)
 

@@ -94,7 +94,7 @@ def break_layer(step: int, *, always: bool = False, backward: bool = False) -> A
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, item: int) -> None:
-    """One picture's latents hold infinity."""
+    """One image's latents hold infinity."""
     really = Batches.micro_batches
 
     def poisoned(self: Batches, step: int) -> Iterator[MicroBatch]:
@@ -141,8 +141,8 @@ def test_named_taken_back_and_finished(backward: bool, tmp_path: Path, meddle: A
     (trouble,), (back,) = events(run, "TroubleFound"), events(run, "RolledBack")
     assert trouble["step"] == 6
     assert trouble["module"] == KEY
-    (picture,) = trouble["samples"]
-    assert (tmp_path / "data" / picture).is_file()
+    (image,) = trouble["samples"]
+    assert (tmp_path / "data" / image).is_file()
     assert back["step"] == 4
     assert "learning rate x 0.5" in back["change"]
     assert [(c["step"], c["lr"], c["by"]) for c in info(run)["interventions"]] == [
@@ -217,7 +217,7 @@ def test_stop_at_once_and_go_on_when_told(
     assert [c["lr"] for c in info(run)["interventions"]] == [0.5]
 
 
-def test_a_spoilt_picture_is_named_and_left_out(
+def test_a_spoilt_image_is_named_and_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, item=1)

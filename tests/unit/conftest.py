@@ -54,7 +54,7 @@ def lora_folder(model, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def latents(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
-    """The latents that were decoded, collected as pictures are made."""
+    """The latents that were decoded, collected as images are made."""
     seen: list[torch.Tensor] = []
     decode = DiffusionModel.decode_latents
 

@@ -1,7 +1,7 @@
-"""Pictures for the autoencoder only: the demo world among random shapes in random colours.
+"""Images for the autoencoder only: the demo world among random shapes in random colours.
 
 The autoencoder must hold what the base world lacks, or a LoRA could not learn it. So half of its
-pictures carry scribbles: shapes, edges, thin lines and small details of any colour, at random.
+images carry scribbles: shapes, edges, thin lines and small details of any colour, at random.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _scribbles_only(rng: Random) -> Image.Image:
     return image
 
 
-def doodled_picture(creature: Creature, rng: Random, odd_colour: bool, most: int = 6) -> np.ndarray:
+def doodled_image(creature: Creature, rng: Random, odd_colour: bool, most: int = 6) -> np.ndarray:
     """A creature with 2 to `most` scribbles over it, uint8 (64, 64, 3); `odd_colour` gives its
     body any colour."""
     colour = random_colour(rng) if odd_colour else None
@@ -126,15 +126,15 @@ def doodled_picture(creature: Creature, rng: Random, odd_colour: bool, most: int
     return np.asarray(image.reduce(SUPERSAMPLE))
 
 
-def autoencoder_picture(rng: Random) -> np.ndarray:
-    """A training picture for the autoencoder, uint8 (64, 64, 3).
+def autoencoder_image(rng: Random) -> np.ndarray:
+    """A training image for the autoencoder, uint8 (64, 64, 3).
 
-    Half are plain pictures of the world; 3 in 10 have odd colours and scribbles; the rest are
+    Half are plain images of the world; 3 in 10 have odd colours and scribbles; the rest are
     scribbles alone.
     """
     kind = rng.random()
     if kind < 0.5:
         return draw(random_creature(rng), rng)
     if kind < 0.8:
-        return doodled_picture(random_creature(rng), rng, rng.random() < 0.6, most=9)
+        return doodled_image(random_creature(rng), rng, rng.random() < 0.6, most=9)
     return np.asarray(_scribbles_only(rng).reduce(SUPERSAMPLE))

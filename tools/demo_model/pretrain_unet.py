@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
-from tools.demo_model.clutter import doodled_picture
+from tools.demo_model.clutter import doodled_image
 from tools.demo_model.pretrain_loop import Budget, MuonWithAdamW, Run
 from tools.demo_model.pretrain_vae import SCALING_FACTOR, to_pixels
 from torch import Tensor
@@ -34,8 +34,8 @@ TEXT_HEADS = 4
 TOKENS = 77
 START, END = 49406, 49407
 
-PICTURES = 16000
-DOODLED_SHARE = 0.1  # of the pictures; they teach the UNet more than the world's own shapes
+IMAGES = 16000
+DOODLED_SHARE = 0.1  # of the images; they teach the UNet more than the world's own shapes
 BATCH = 48
 ENCODE_BATCH = 8  # small batches stay in the cache
 EMPTY_CAPTIONS = 0.1
@@ -129,11 +129,11 @@ class Captions:
             self.cache[text] = self.tokenizer(text).input_ids[1:-1]
         return self.cache[text]
 
-    def vary(self, picture: Picture, rng: Random) -> list[str]:
+    def vary(self, image: DrawnImage, rng: Random) -> list[str]:
         if rng.random() < EMPTY_CAPTIONS:
             return []
-        said = tags(picture.creature, rng, drop=rng.choice((0.0, 0.1, 0.1, 0.5)))
-        said = [tag for tag in said if tag != picture.untrue] + ["doodles"] * picture.doodles
+        said = tags(image.creature, rng, drop=rng.choice((0.0, 0.1, 0.1, 0.5)))
+        said = [tag for tag in said if tag != image.untrue] + ["doodles"] * image.doodles
         if rng.random() < UNKNOWN_WORDS:
             words = rng.sample(self.unknown, rng.randint(1, 2))
             said.insert(rng.randint(0, len(said)), " ".join(words))
@@ -153,50 +153,50 @@ class Captions:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What a training picture shows; `untrue` is a tag of the creature that its pixels deny."""
+class DrawnImage:
+    """What a training image shows; `untrue` is a tag of the creature that its pixels deny."""
 
     creature: Creature
     doodles: bool = False
     untrue: str = ""
 
 
-def _draw_picture(rng: Random) -> tuple[Picture, np.ndarray]:
+def _draw_image(rng: Random) -> tuple[DrawnImage, np.ndarray]:
     creature = random_creature(rng)
     if rng.random() >= DOODLED_SHARE:
-        return Picture(creature), draw(creature, rng)
+        return DrawnImage(creature), draw(creature, rng)
     odd_colour = rng.random() < 0.5
     untrue = f"{creature.colour} body" if odd_colour else ""
-    return Picture(creature, True, untrue), doodled_picture(creature, rng, odd_colour)
+    return DrawnImage(creature, True, untrue), doodled_image(creature, rng, odd_colour)
 
 
 @torch.no_grad()
-def encode_pictures(
-    vae: AutoencoderKL, work: Path, seed: int, count: int = PICTURES
-) -> tuple[list[Picture], Tensor, Tensor]:
-    """Pictures with the mean and the standard deviation of their latents, (N, 4, 16, 16) each,
+def encode_images(
+    vae: AutoencoderKL, work: Path, seed: int, count: int = IMAGES
+) -> tuple[list[DrawnImage], Tensor, Tensor]:
+    """Images with the mean and the standard deviation of their latents, (N, 4, 16, 16) each,
     scaled; cached in the work folder."""
     rng, cache = Random(f"pictures {seed}"), work / f"latents_{count}.safetensors"
-    drawn = [_draw_picture(rng) for _ in range(count)]
-    pictures = [picture for picture, _ in drawn]
+    drawn = [_draw_image(rng) for _ in range(count)]
+    drawings = [drawing for drawing, _ in drawn]
     if not cache.exists():
         means, stds = [], []
         for start in range(0, count, ENCODE_BATCH):
-            pixels = to_pixels([image for _, image in drawn[start : start + ENCODE_BATCH]])
+            pixels = to_pixels([pixels for _, pixels in drawn[start : start + ENCODE_BATCH]])
             with torch.autocast("cpu", torch.bfloat16):
                 posterior = vae.encode(pixels).latent_dist
             means.append(posterior.mean.float() * SCALING_FACTOR)
             stds.append(posterior.std.float() * SCALING_FACTOR)
         save_tensors(cache, {"mean": torch.cat(means), "std": torch.cat(stds)}, {})
     latents = load_file(cache)
-    return pictures, latents["mean"], latents["std"]
+    return drawings, latents["mean"], latents["std"]
 
 
 def train_unet(work: Path, budget: Budget) -> None:
     """Train (or go on training) the UNet and the text encoder on the autoencoder in `work/vae`."""
     torch.manual_seed(budget.seed)
     vae = AutoencoderKL.from_pretrained(work / "vae").eval()
-    pictures, mean, std = encode_pictures(vae, work, budget.seed)
+    images, mean, std = encode_images(vae, work, budget.seed)
     captions = Captions(write_tokenizer(work / "tokenizer"))
     unet, text_encoder = new_unet(), new_text_encoder()
     run = new_run(unet, text_encoder, work, budget)
@@ -207,9 +207,9 @@ def train_unet(work: Path, budget: Budget) -> None:
     def loss_of_step(step: int, used: float) -> dict[str, Tensor]:
         rng = Random(f"unet {budget.seed} {step}")
         noises = torch.Generator().manual_seed(budget.seed * 1_000_003 + step)
-        # Each picture comes twice, with timesteps t and 999 - t, so the text is encoded once.
-        chosen = [rng.randrange(len(pictures)) for _ in range(BATCH // 2)]
-        ids = captions.batch([captions.vary(pictures[k], rng) for k in chosen])
+        # Each image comes twice, with timesteps t and 999 - t, so the text is encoded once.
+        chosen = [rng.randrange(len(images)) for _ in range(BATCH // 2)]
+        ids = captions.batch([captions.vary(images[k], rng) for k in chosen])
         both = torch.tensor(chosen + chosen)
         clean = mean[both] + std[both] * torch.randn(mean[both].shape, generator=noises)
         noise = torch.randn(clean.shape, generator=noises)

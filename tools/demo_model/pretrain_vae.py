@@ -1,4 +1,4 @@
-"""Trains the demo model's autoencoder: 64x64 pictures to 16x16 latents of 4 channels."""
+"""Trains the demo model's autoencoder: 64x64 images to 16x16 latents of 4 channels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from tools.demo_model.clutter import autoencoder_picture
+from tools.demo_model.clutter import autoencoder_image
 from tools.demo_model.pretrain_loop import Budget, MuonWithAdamW, Run
 from torch import Tensor
 
@@ -38,9 +38,9 @@ def new_vae(channels: tuple[int, ...] = CHANNELS) -> AutoencoderKL:
     )
 
 
-def to_pixels(pictures: list[np.ndarray]) -> Tensor:
-    """uint8 (H, W, 3) pictures -> float (B, 3, H, W) in -1 to 1."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_pixels(images: list[np.ndarray]) -> Tensor:
+    """uint8 (H, W, 3) images -> float (B, 3, H, W) in -1 to 1."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def psnr(result: Tensor, target: Tensor) -> float:
@@ -73,7 +73,7 @@ def train_vae(work: Path, budget: Budget, channels: tuple[int, ...] = CHANNELS) 
 
     def loss_of_step(step: int, used: float) -> dict[str, Tensor]:
         rng = Random(f"vae {budget.seed} {step}")
-        return _losses(vae, to_pixels([autoencoder_picture(rng) for _ in range(BATCH)]), used)
+        return _losses(vae, to_pixels([autoencoder_image(rng) for _ in range(BATCH)]), used)
 
     run.train(loss_of_step)
     run.use_ema()
@@ -83,14 +83,14 @@ def train_vae(work: Path, budget: Budget, channels: tuple[int, ...] = CHANNELS) 
 
 
 @torch.no_grad()
-def fold_statistics(vae: AutoencoderKL, pictures: int = 1536) -> None:
+def fold_statistics(vae: AutoencoderKL, images: int = 1536) -> None:
     """Shift and scale the latents, inside quant_conv and post_quant_conv, so that over the world
     each channel has mean 0 and, times `SCALING_FACTOR`, standard deviation 1."""
     vae.eval()
     rng = Random("latent statistics")
     means = [
         vae.encode(to_pixels([draw(random_creature(rng), rng) for _ in range(64)])).latent_dist.mean
-        for _ in range(pictures // 64)
+        for _ in range(images // 64)
     ]
     latents = torch.cat(means)
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
@@ -106,10 +106,10 @@ def fold_statistics(vae: AutoencoderKL, pictures: int = 1536) -> None:
 
 @torch.no_grad()
 def reconstruction_figures(vae: AutoencoderKL) -> dict[str, float]:
-    """PSNR in dB of pictures of the world, and of pictures with scribbles."""
+    """PSNR in dB of images of the world, and of images with scribbles."""
     rng = Random("reconstruction")
     world = to_pixels([draw(random_creature(rng), rng) for _ in range(64)])
-    mixed = to_pixels([autoencoder_picture(rng) for _ in range(64)])
+    mixed = to_pixels([autoencoder_image(rng) for _ in range(64)])
     return {
         name: psnr(vae.decode(vae.encode(pixels).latent_dist.mean).sample, pixels)
         for name, pixels in (("psnr_world", world), ("psnr_mixed", mixed))

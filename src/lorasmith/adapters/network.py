@@ -90,7 +90,7 @@ class AdapterNetwork:
         for adapter in self.adapters.values():
             adapter.dropout = self.dropout
         self._ids = as_keys([module_id(key) for key in self._modules])
-        # Of each size of pictures: how many rows of neurons each module masks in a sample.
+        # Of each size of images: how many rows of neurons each module masks in a sample.
         self._rows: dict[tuple[int, ...], list[int]] = {}
         self._noted: list[int] | None = None
 
@@ -341,7 +341,7 @@ class AdapterNetwork:
         """Set the dropout masks: a function of seed, step, module and sample alone.
 
         Args:
-            size: of the pictures; of those of a size that was there before it is known how large
+            size: of the images; of those of a size that was there before it is known how large
                 each module's masks are, and they are made here.
             dtype: in which the model computes.
         """

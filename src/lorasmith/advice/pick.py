@@ -3,7 +3,7 @@
 ::
 
     RUN/pick/
-      KEY/measures.json    of each snapshot; another KEY for other pictures, prompts or options
+      KEY/measures.json    of each snapshot; another KEY for other images, prompts or options
       KEY/*.png            the drawings
       chart.png            the measures over the run
       candidates.png       the drawings, a row for each snapshot
@@ -27,7 +27,7 @@ from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.core.files import check_writable, write_json
 from lorasmith.measures.records import DRAWING_STEPS, VERSION, Measures, MeasuresFile
 
-PICTURES = 6
+IMAGES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Picked:
 def pick(
     path: Path,
     *,
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     plain: Sequence[str] = (),
     clip: Path | None = None,
     device: str = "auto",
@@ -65,17 +65,17 @@ def pick(
 
     Args:
         path: the run's folder; the run may still be going on.
-        pictures: drawings of each kind for each snapshot, at least 2.
+        images: drawings of each kind for each snapshot, at least 2.
         plain: prompts that the LoRA should leave alone, in place of captions without the trigger.
         clip: a folder with a CLIP image encoder to compare drawings by.
         device, precision: where and in what to compute, as for training.
 
     Raises:
-        UserError: it is no run, has no snapshot, or its pictures or base model are gone.
+        UserError: it is no run, has no snapshot, or its images or base model are gone.
         LoraFileError: a snapshot is damaged.
         Stopped: on a stop request; what was measured is kept.
     """
-    run = open_run(path, pictures, plain)
+    run = open_run(path, images, plain)
     folder = run.folder.path / "pick"
     check_writable(folder)
     known = MeasuresFile(folder / _key(run, clip))
@@ -120,7 +120,7 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
         epochs=tuple(one.epoch for one in run.candidates),
         uses=tuple(uses),
         held_out=eval_set.held_out,
-        pictures=eval_set.trained,
+        images=eval_set.trained,
         trigger=eval_set.trigger.text,
         no_trigger=eval_set.trigger.source,
         regularised=eval_set.regularised,

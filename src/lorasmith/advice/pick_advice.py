@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from lorasmith.core.errors import quantity
 from lorasmith.measures.records import FULL, Measures
 
-# How often a picture is shown in a whole run that learns: the guides' settings come to about 100.
+# How often an image is shown in a whole run that learns: the guides' settings come to about 100.
 USES_ENOUGH = 60
 # Of what is missing. A likeness this small after a run of usual length wants larger steps.
 RAISE_MOST, LOWER_BY = 10, 4
-# Fewer held-out pictures tell a trend, but not one snapshot from the next.
+# Fewer held-out images tell a trend, but not one snapshot from the next.
 FEW_HELD_OUT = 4
 FEW_DRAWINGS = 4
 
@@ -24,11 +24,11 @@ class Facts:
     Args:
         labels: of the snapshots, as people call them.
         epochs: that they stand after, where known.
-        uses: how often each training picture had been shown by then, where known.
-        held_out: pictures that were held out and are measured.
-        pictures: training pictures.
+        uses: how often each training image had been shown by then, where known.
+        held_out: images that were held out and are measured.
+        images: training images.
         trigger: "" for none, and then ``no_trigger`` says why.
-        regularised: whether there are regularisation pictures.
+        regularised: whether there are regularisation images.
         captions_alone: whether captions without the trigger are all the plain prompts there are.
         state: of the run, as in :class:`~.status.Status`.
         drawings: of each kind, for each snapshot.
@@ -40,7 +40,7 @@ class Facts:
     epochs: tuple[int | None, ...] = ()
     uses: tuple[float | None, ...] = ()
     held_out: int = 0
-    pictures: int = 1
+    images: int = 1
     trigger: str = ""
     no_trigger: str = ""
     regularised: bool = False
@@ -115,7 +115,7 @@ def _against_leaks(last: Measures, facts: Facts) -> list[str]:
     if last.plain_moved is not None and not facts.regularised and last.plain_moved > 0.5:
         advice.append("Regularisation pictures (--reg) keep plain prompts as they are.")
     if last.copying is not None and last.copying < 0.5:
-        advice.append(f"More pictures than {facts.pictures} keep it from repeating them.")
+        advice.append(f"More pictures than {facts.images} keep it from repeating them.")
     return advice
 
 

@@ -1,4 +1,4 @@
-"""The measures over a run as a picture: a panel for each question, the kept snapshot marked."""
+"""The measures over a run as an image: a panel for each question, the kept snapshot marked."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def draw_chart(
         row, column = divmod(number, COLUMNS)
         corner = column * PANEL[0], row * PANEL[1]
         _Frame(canvas, labels, verdict, corner).panel(panel, measures)
-    return canvas.picture()
+    return canvas.image()
 
 
 class _Frame:

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.advice.pick_probe import Predictions, Probe, Row, picture_rows
+from lorasmith.advice.pick_probe import Predictions, Probe, Row, image_rows
 from lorasmith.advice.pick_run import SEED, Candidate, PickRun
 from lorasmith.core.errors import DatasetError, Stopped
 from lorasmith.core.events import Controls, Event, Notice, Observer, Progress
 from lorasmith.core.files import atomic_path
 from lorasmith.data.augmentation.render import render
 from lorasmith.data.dataset import Dataset
-from lorasmith.data.images import load_picture
+from lorasmith.data.images import load_image
 from lorasmith.measures.features import (
     ClipImages,
     Content,
@@ -121,7 +121,7 @@ class Measurer:
     Args:
         model: the run's base model, nothing attached.
         folder: for the drawings.
-        content: compares what pictures show; the model's own features when ``None``.
+        content: compares what images show; the model's own features when ``None``.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Measurer:
         self._schedule = build_objective(run.settings, model).schedule
         self._extractor = FeatureExtractor(model, content or MiddleBlock(model, self._schedule))
         eval_set, background = run.eval_set, run.settings.data.background
-        rows = list(picture_rows(eval_set.dataset, model, background))
+        rows = list(image_rows(eval_set.dataset, model, background))
         self._training = self._set(rows[eval_set.held_out :])
         self._held_out = self._set(rows[: eval_set.held_out]) if eval_set.held_out else None
         # What plain prompts are measured on is drawn even where nothing else is.
@@ -148,9 +148,7 @@ class Measurer:
         self._references: ImageFeatures | None = None
         self._base_distance = 0.0
         if eval_set.prompts and len(eval_set.references.items) > 1:
-            self._references = self._extractor.look(
-                list(_pictures(eval_set.references, background))
-            )
+            self._references = self._extractor.look(list(_images(eval_set.references, background)))
             base = self._extractor.look(self._draw(eval_set.prompts, "base", KINDS[FULL]))
             self._base_distance = self._distance(base)
 
@@ -177,24 +175,24 @@ class Measurer:
         return _Set.of(Probe(self._model, self._schedule, rows, SEED))
 
     def _plain_rows(self, drawings: Sequence[Image.Image]) -> Iterator[Row]:
-        for number, (picture, prompt) in enumerate(
+        for number, (image, prompt) in enumerate(
             zip(drawings, self._run.eval_set.plain, strict=True)
         ):
-            width, height = map(float, picture.size)
+            width, height = map(float, image.size)
             sizes = torch.tensor([[height, width, 0.0, 0.0, height, width]])
-            yield Row(self._extractor.latents(picture), prompt, number, sizes)
+            yield Row(self._extractor.latents(image), prompt, number, sizes)
 
     def _probed(self, network: AdapterNetwork) -> Measures:
         """The measures that need no drawing."""
         judged = self._held_out or self._training
-        loss, by_picture, predictions = {}, [], None
+        loss, by_image, predictions = {}, [], None
         for strength in STRENGTHS:
             network.set_strength(strength, strength)
             found = self._predict(judged)
             change = judged.change(found)
             loss[f"{strength:.1f}"] = _number(change.mean())
             if strength == 1.0:
-                by_picture, predictions = [_number(value) for value in change], found
+                by_image, predictions = [_number(value) for value in change], found
         network.set_strength()
         assert predictions is not None
         on_training = predictions if judged is self._training else self._predict(self._training)
@@ -207,7 +205,7 @@ class Measurer:
             plain_loss = _number(self._plain.change(on_plain).mean())
         return Measures(
             loss=loss,
-            by_picture=by_picture,
+            by_picture=by_image,
             training=_number(self._training.change(on_training).mean()),
             held_out=loss[FULL] if self._held_out is not None else None,
             plain_moved=plain_moved,
@@ -271,7 +269,7 @@ class Measurer:
         return _number(moved.norm(dim=1).mean() / apart)
 
     def _distance(self, features: ImageFeatures) -> float:
-        """Mean distance to the training pictures."""
+        """Mean distance to the training images."""
         assert self._references is not None
         return float(distances(features.content, self._references.content).mean())
 
@@ -279,15 +277,15 @@ class Measurer:
         """Drawings of the captions, from the folder where they are there already."""
         paths = [self._folder / f"{name}-{kind}-{n}.png" for n in range(len(captions))]
         with contextlib.suppress(DatasetError):  # Not drawn yet, or damaged.
-            return [load_picture(path) for path in paths]
+            return [load_image(path) for path in paths]
         requests = [self._request(escaped(said), n) for n, said in enumerate(captions)]
         made = generate(
             self._model, requests, observer=self._warnings_only, controls=self._controls
         )
         with ImageWriter(self._model.device) as writer:
-            for picture in made:
-                writer.add(partial(_save, paths[picture.index], picture.image), lambda: None)
-        return [load_picture(path) for path in paths]
+            for image in made:
+                writer.add(partial(_save, paths[image.index], image.image), lambda: None)
+        return [load_image(path) for path in paths]
 
     def _request(self, prompt: str, number: int) -> ImageRequest:
         sample = self._run.settings.sample
@@ -334,11 +332,11 @@ def _norms(network: AdapterNetwork) -> dict[str, float]:
     return {part: _number(math.sqrt(square)) for part, square in squares.items()}
 
 
-def _pictures(dataset: Dataset, background: str) -> Iterator[Image.Image]:
+def _images(dataset: Dataset, background: str) -> Iterator[Image.Image]:
     for sample in dataset.samples:
         item = dataset.items[sample.item]
         view = dataset.view_for(sample, seed=0, epoch=0)
-        yield Image.fromarray(np.asarray(render(item.picture.path, view, background)))
+        yield Image.fromarray(np.asarray(render(item.image.path, view, background)))
 
 
 def _number(value: Tensor | float) -> float:

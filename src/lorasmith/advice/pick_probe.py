@@ -1,10 +1,10 @@
 """The denoiser on fixed noise: what a snapshot's predictions are worth, and where they move.
 
 Nothing is drawn here but what is drawn once for all snapshots, so two snapshots, or one at two
-strengths, differ by the adapter alone; few pictures tell them apart. A snapshot costs one forward
-pass for each picture, timestep and strength.
+strengths, differ by the adapter alone; few images tell them apart. A snapshot costs one forward
+pass for each image, timestep and strength.
 
-Shapes: P pictures, N timesteps, C latent channels, h x w latent size.
+Shapes: P images, N timesteps, C latent channels, h x w latent size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.data.dataset import Dataset
-from lorasmith.data.holdout import picture_number
+from lorasmith.data.holdout import image_number
 from lorasmith.diffusion.loss import per_sample_mse
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
@@ -25,14 +25,14 @@ from lorasmith.training.batches import size_conditions
 from lorasmith.training.monitoring.validation import even_timesteps
 from lorasmith.training.sources import LiveLatents
 
-# Noise levels of each picture; two for each quarter, as validation has them.
+# Noise levels of each image; two for each quarter, as validation has them.
 TIMESTEPS = 8
 BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A picture that is noised and predicted.
+    """An image that is noised and predicted.
 
     Args:
         latents: (C, h, w), scaled.
@@ -104,12 +104,12 @@ class Probe:
         return torch.cat(parts)
 
 
-def picture_rows(dataset: Dataset, model: DiffusionModel, background: str) -> Iterator[Row]:
-    """The rows of training or held-out pictures, with their own captions."""
+def image_rows(dataset: Dataset, model: DiffusionModel, background: str) -> Iterator[Row]:
+    """The rows of training or held-out images, with their own captions."""
     latents = LiveLatents(dataset, model, background)
     for sample in dataset.samples:
         item = dataset.items[sample.item]
         view = dataset.view_for(sample, seed=0, epoch=0)
         mean, _ = latents.posterior([sample], [view])
-        number = picture_number(item.picture)
+        number = image_number(item.image)
         yield Row(mean[0], item.caption, number, size_conditions([view]))

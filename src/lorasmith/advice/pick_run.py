@@ -1,4 +1,4 @@
-"""What ``pick`` knows of a run before a model is loaded: its snapshots, pictures and prompts."""
+"""What ``pick`` knows of a run before a model is loaded: its snapshots, images and prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lorasmith.core.errors import Problem, RunError, UserError
 from lorasmith.core.files import parse_json, quick_fingerprint
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.holdout import measured, measuring_dataset
-from lorasmith.data.scan import Picture, scan
+from lorasmith.data.scan import DatasetImage, scan
 from lorasmith.grids.snapshots import Snapshot, find_snapshots
 from lorasmith.measures.trigger import (
     Trigger,
@@ -35,11 +35,11 @@ from lorasmith.training.setup.preflight import (
 )
 from lorasmith.training.setup.validation_split import HeldOut, hold_out_of
 
-# Pictures whose loss is measured, of each kind. The noise and timesteps are the same for every
+# Images whose loss is measured, of each kind. The noise and timesteps are the same for every
 # snapshot, so that even few tell snapshots apart.
-LOSS_PICTURES = 8
-# Training pictures that drawings are set beside.
-REFERENCE_PICTURES = 64
+LOSS_IMAGES = 8
+# Training images that drawings are set beside.
+REFERENCE_IMAGES = 64
 SEED = 0
 
 ENDED = {
@@ -79,13 +79,13 @@ class EvalSet:
 
     Args:
         trigger: what calls the subject.
-        dataset: held-out pictures first, then training pictures; each once, nothing varied.
+        dataset: held-out images first, then training images; each once, nothing varied.
         held_out: how many of its items are held out.
-        references: as many of the training pictures as drawings are compared with.
+        references: as many of the training images as drawings are compared with.
         prompts: captions to draw, with the trigger.
         plain: captions without it; empty where there is no trigger to leave out.
-        trained: how many training pictures there are.
-        regularised: whether there are regularisation pictures.
+        trained: how many training images there are.
+        regularised: whether there are regularisation images.
     """
 
     trigger: Trigger
@@ -99,12 +99,12 @@ class EvalSet:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any picture, caption or prompt."""
+        """Changes with any image, caption or prompt."""
         digest = blake2b(digest_size=8)
         for item in (*self.dataset.items, *self.references.items):
-            stat = item.picture.path.stat()
+            stat = item.image.path.stat()
             place = (item.placement.bucket, item.placement.crop)
-            facts = (item.picture.path.name, stat.st_size, stat.st_mtime_ns, item.caption, place)
+            facts = (item.image.path.name, stat.st_size, stat.st_mtime_ns, item.caption, place)
             digest.update(repr(facts).encode())
         digest.update(repr((self.held_out, self.prompts, self.plain)).encode())
         return digest.hexdigest()
@@ -117,7 +117,7 @@ class PickRun:
     Args:
         base: the base model's fingerprint.
         changed: what is not as it was when the run began.
-        uses_per_step: how often a step shows each training picture, in the mean; ``None`` where
+        uses_per_step: how often a step shows each training image, in the mean; ``None`` where
             the report on its dataset is gone.
     """
 
@@ -132,17 +132,17 @@ class PickRun:
     uses_per_step: float | None = None
 
 
-def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
+def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
     """Everything of a run that needs no model.
 
     Args:
         path: the run's folder.
-        pictures: how many prompts of each kind.
+        images: how many prompts of each kind.
         plain: what is drawn without the trigger, in place of captions.
 
     Raises:
         RunError: it is no run folder, or holds no snapshot.
-        UserError: its pictures or its base model are gone; all problems at once.
+        UserError: its images or its base model are gone; all problems at once.
     """
     folder = existing_run_folder(path)
     settings = load_settings(folder.settings)
@@ -162,10 +162,10 @@ def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
             )
     if opened is None or held is None or problems:
         raise UserError(dict.fromkeys(problems))
-    eval_set = gather(settings, held, opened.architecture, pictures, plain)
+    eval_set = gather(settings, held, opened.architecture, images, plain)
     base = quick_fingerprint(locate(settings.model.path))
     known, uses_per_step = _as_reported(folder, eval_set.trained)
-    changed = tuple(_changed(folder, base, known, len(found.pictures) if found is not None else 0))
+    changed = tuple(_changed(folder, base, known, len(found.images) if found is not None else 0))
     return PickRun(
         folder,
         settings,
@@ -180,7 +180,7 @@ def open_run(path: Path, pictures: int, plain: Sequence[str] = ()) -> PickRun:
 
 
 def _as_reported(folder: RunFolder, trained: int) -> tuple[int | None, float | None]:
-    """From the run's report on its dataset: how many pictures there were, and how often a step
+    """From the run's report on its dataset: how many images there were, and how often a step
     showed each of the ``trained`` ones."""
     try:
         report = parse_json((folder.path / "dataset.json").read_text(encoding="utf-8"))
@@ -191,11 +191,11 @@ def _as_reported(folder: RunFolder, trained: int) -> tuple[int | None, float | N
         return None, None
 
 
-def _changed(folder: RunFolder, base: str, known: int | None, pictures: int) -> Iterator[str]:
+def _changed(folder: RunFolder, base: str, known: int | None, images: int) -> Iterator[str]:
     if read_info(folder).get("base_model", base) != base:
         yield "the base model's file"
-    if known is not None and known != pictures:
-        yield f"the pictures ({known} then, {pictures} now)"
+    if known is not None and known != images:
+        yield f"the pictures ({known} then, {images} now)"
 
 
 def find_candidates(folder: RunFolder, state: str) -> list[Candidate]:
@@ -237,42 +237,42 @@ def gather(
     settings: TrainSettings,
     held: HeldOut,
     architecture: Architecture,
-    pictures: int,
+    images: int,
     others: Sequence[str] = (),
 ) -> EvalSet:
-    """Choose pictures and prompts; a function of the files' names and captions alone."""
+    """Choose images and prompts; a function of the files' names and captions alone."""
     sizes, rules = sample_groups(settings, architecture), caption_rules(settings)
     folders, separator = held.training.folders, settings.captions.separator
-    training = [p for p in held.training.pictures if not folders[p.folder].reg]
-    reg = [p for p in held.training.pictures if folders[p.folder].reg]
+    training = [p for p in held.training.images if not folders[p.folder].reg]
+    reg = [p for p in held.training.images if folders[p.folder].reg]
 
-    def ranked(chosen: Sequence[Picture], limit: int) -> tuple[Picture, ...]:
+    def ranked(chosen: Sequence[DatasetImage], limit: int) -> tuple[DatasetImage, ...]:
         return measured(held.training, chosen, SEED, limit)[0]
 
-    def dataset(*groups: Sequence[Picture]) -> Dataset:
+    def dataset(*groups: Sequence[DatasetImage]) -> Dataset:
         return measuring_dataset(held.everything, groups, sizes, rules, SEED)
 
-    out = ranked(held.pictures, LOSS_PICTURES)
-    references = dataset(ranked(training, REFERENCE_PICTURES))
+    out = ranked(held.images, LOSS_IMAGES)
+    references = dataset(ranked(training, REFERENCE_IMAGES))
     said = [item.caption for item in references.items]
     trigger = find_trigger(settings.captions.trigger, said, separator)
-    asked = [item.caption for item in dataset(out).items] if len(out) >= pictures else []
+    asked = [item.caption for item in dataset(out).items] if len(out) >= images else []
     asked = asked or mixed_captions(said, trigger.text, separator)
     plain = list(others)
     if trigger and not others:
         bare = [stripped(caption, [trigger.text], separator) for caption in said]
         bare = list(dict.fromkeys(caption for caption in bare if caption))
-        told = [item.caption for item in dataset(ranked(reg, LOSS_PICTURES)).items]
-        half = pictures // 2 if told else 0
-        plain = spread(bare, pictures - half) + spread(told, half)
-    plain = spread(plain, pictures)
+        told = [item.caption for item in dataset(ranked(reg, LOSS_IMAGES)).items]
+        half = images // 2 if told else 0
+        plain = spread(bare, images - half) + spread(told, half)
+    plain = spread(plain, images)
     return EvalSet(
         trigger,
-        dataset(out, ranked(training, LOSS_PICTURES)),
+        dataset(out, ranked(training, LOSS_IMAGES)),
         len(out),
         references,
-        tuple(spread(asked, pictures)),
+        tuple(spread(asked, images)),
         tuple(plain),
-        len({picture.path for picture in training}),
+        len({image.path for image in training}),
         bool(reg),
     )

@@ -10,11 +10,11 @@ from lorasmith.advice.pick_run import PickRun
 from lorasmith.advice.pick_verdict import WORDS, Verdict
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.files import atomic_path
-from lorasmith.data.images import load_picture
+from lorasmith.data.images import load_image
 from lorasmith.measures.records import KINDS, PLAIN
 from lorasmith.sampling.contact_sheet import contact_sheet
 
-# Drawings of each kind on the sheet, and the widest picture on it in pixels.
+# Drawings of each kind on the sheet, and the widest image on it in pixels.
 SHOWN = {KINDS["1.0"]: 3, KINDS["0.6"]: 1, KINDS["1.4"]: 1, PLAIN: 2}
 TITLES = {KINDS["1.0"]: "strength 1", KINDS["0.6"]: "0.6", KINDS["1.4"]: "1.4", PLAIN: "no trigger"}
 SIDE = 128
@@ -39,7 +39,7 @@ def save_sheet(path: Path, run: PickRun, drawings: Path, verdict: Verdict) -> Pa
         rows.append([_opened(drawings / f"{one.drawings}-{kind}-{n}.png") for kind, n in columns])
         kept = " KEEP" if number == verdict.keep else ""
         labels.append(f"{one.label}{kept}, {WORDS[judged.state]}")
-    if not any(picture is not None for row in rows[1:] for picture in row):
+    if not any(image is not None for row in rows[1:] for image in row):
         return None
     sheet = contact_sheet(
         rows, row_labels=labels, column_labels=[TITLES[kind] for kind, _ in columns]
@@ -51,10 +51,10 @@ def save_sheet(path: Path, run: PickRun, drawings: Path, verdict: Verdict) -> Pa
 
 def _opened(path: Path) -> Image.Image | None:
     try:
-        picture = load_picture(path)
+        image = load_image(path)
     except DatasetError:  # Not drawn, or damaged.
         return None
-    factor = SIDE / max(picture.size)
-    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    factor = SIDE / max(image.size)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     method = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
-    return picture.resize(size, method)
+    return image.resize(size, method)

@@ -5,14 +5,14 @@ A snapshot is *overtrained* where any of these signs shows:
 * **weaker is better**: at strength 0.6 its loss is lower, or its drawings are more alike, than at
   1.0. A LoRA that has to be turned down is burnt; the guides to LoRA training say so, and this is
   their test with numbers in place of eyes.
-* **spoilt**: it predicts the pictures worse than the base model without it.
-* **leaks**: prompts without the trigger move nearly as far as the training pictures do. An adapter
+* **spoilt**: it predicts the images worse than the base model without it.
+* **leaks**: prompts without the trigger move nearly as far as the training images do. An adapter
   that learned what the word means moves them far less.
-* **copies**: its drawings of tags that no training picture combines are far nearer to a training
-  picture than these are to each other.
-* **held-out loss rises**: it is clearly above that of an earlier snapshot, picture by picture.
+* **copies**: its drawings of tags that no training image combines are far nearer to a training
+  image than these are to each other.
+* **held-out loss rises**: it is clearly above that of an earlier snapshot, image by image.
 
-Else it is *undertrained* while its drawings are not like the training pictures yet, or, where none
+Else it is *undertrained* while its drawings are not like the training images yet, or, where none
 were drawn, while more strength would cost next to nothing. Else it is *well trained*.
 
 The numbers below were chosen on the embedded world, where a classifier tells what drawings show;
@@ -40,13 +40,13 @@ STRENGTH_ROOM = 0.08
 # Loss and likeness at 0.6 against 1.0: below this, it may be chance.
 WEAKER_LOSS, WEAKER_LIKENESS = 0.02, 0.1
 # At 1 the word makes no difference. Runs that leak nothing stay below 0.65 to their end; where one
-# plain picture in ten shows the subject it is 0.83, and from 0.93 on it is half of them.
+# plain image in ten shows the subject it is 0.83, and from 0.93 on it is half of them.
 LEAK = 0.9
-# Drawings that are not copies are as far from the nearest training picture as these from each
-# other, 0.75 or more; those of a run on five pictures that repeats them, 0.3.
+# Drawings that are not copies are as far from the nearest training image as these from each
+# other, 0.75 or more; those of a run on five images that repeats them, 0.3.
 COPY = 0.45
 # A rise of the held-out loss counts from this share of the base model's, and from as many standard
-# errors of the pictures' differences.
+# errors of the images' differences.
 RISE, RISE_ERRORS = 0.02, 2.0
 # Losses nearer than this are the same; the earlier snapshot has the less to unlearn.
 TIE = 0.03
@@ -146,7 +146,7 @@ OVER: tuple[Callable[[Measures], str], ...] = (degraded, weaker_is_better, leaks
 
 
 def held_out_rises(now: Measures, before: Sequence[Measures], labels: Sequence[str]) -> list[str]:
-    """Against the best earlier snapshot, each held-out picture against itself."""
+    """Against the best earlier snapshot, each held-out image against itself."""
     if now.held_out is None or not before:
         return []
     best = min(range(len(before)), key=lambda n: before[n].loss[FULL])

@@ -164,7 +164,7 @@ def preview(
         run_plan.dataset,
         seed=settings.train.seed,
         background=settings.data.background,
-        pictures=pictures,
+        images=pictures,
         uses=uses,
         side=side,
     )

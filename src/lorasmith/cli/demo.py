@@ -28,6 +28,6 @@ def command(out: Path) -> None:
 
     controls = Controls()
     with stop_on_interrupt(controls):
-        picture = run_demo(out, console, controls)
+        image = run_demo(out, console, controls)
     console.print("\nWhat it learned, in one picture: ", end=" ")
-    console.print(str(picture), style="bold", soft_wrap=True)
+    console.print(str(image), style="bold", soft_wrap=True)

@@ -255,7 +255,7 @@ def _hires(options: Options, known: Hires | None) -> Hires | None:
 def _inpaint(options: Options) -> Inpaint | None:
     from lorasmith.sampling.request import Inpaint
 
-    # A mask without a picture is told by the options' check.
+    # A mask without an image is told by the options' check.
     if options.mask is None or options.init is None:
         return None
     content: Any = options.masked_content

@@ -108,7 +108,7 @@ _MODEL = [
     _path("--embedding-dir", "DIR", "Folder with textual inversion embeddings."),
     _path("--wildcard-dir", "DIR", "Folder with the lists that __NAME__ in prompts draws from."),
 ]
-_PICTURE = [
+_IMAGE = [
     _value("--negative", "", "TEXT", "What the picture should not be."),
     click.option(
         "--seed", type=int, metavar="N", help="Seed of the first picture.  [default: a random one]"
@@ -137,7 +137,7 @@ _PICTURE = [
     click.option("--batch", type=int, metavar="N", help="Pictures at once.  [default: by size]"),
     _value("--clip-skip", 1, "N", "Use the N-th last layer of the text encoder.", type=int),
 ]  # fmt: skip
-_FROM_PICTURE = [
+_FROM_IMAGE = [
     _path("--init", "PICTURE", "Begin with this picture (img2img)."),
     _value("--denoise", 0.6, "X", "How much of it is drawn anew, 0 to 1.", type=float),
     _path("--mask", "PICTURE", "Draw only where this is white (inpaint)."),
@@ -199,7 +199,7 @@ _MACHINE = [
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with all of them, in this order."""
-    for option in reversed([*_MODEL, *_PICTURE, *_FROM_PICTURE, *_SOURCES, *_MACHINE]):
+    for option in reversed([*_MODEL, *_IMAGE, *_FROM_IMAGE, *_SOURCES, *_MACHINE]):
         command = option(command)
     return command
 

@@ -82,9 +82,9 @@ def draw(work: Work, console: Console, terminal: Terminal) -> None:
     ):
         try:
             with ImageWriter(work.device) as writer:
-                for index, picture in _pictures(work, model, pending, terminal, controls):
-                    info = partial(_info, work, picture, digest, _lora_hashes(work, picture))
-                    write, path = _writing(work, index, picture, info)
+                for index, image in _images(work, model, pending, terminal, controls):
+                    info = partial(_info, work, image, digest, _lora_hashes(work, image))
+                    write, path = _writing(work, index, image, info)
                     writer.add(write, partial(saved.append, path))
         except Stopped as stop:
             raise Stopped(f"stopped; {_places(saved)}") from stop
@@ -123,12 +123,12 @@ def _load(work: Work) -> DiffusionModel:
     )
 
 
-def _pictures(
+def _images(
     work: Work, model: DiffusionModel, pending: list[int], terminal: Terminal, controls: Controls
 ) -> Iterator[tuple[int, GeneratedImage]]:
     from lorasmith.sampling.generate import generate
 
-    for picture in generate(
+    for image in generate(
         model,
         [work.requests[index] for index in pending],
         loras=work.loras,
@@ -138,7 +138,7 @@ def _pictures(
         observer=terminal,
         controls=controls,
     ):
-        yield pending[picture.index], picture
+        yield pending[image.index], image
 
 
 @contextlib.contextmanager
@@ -151,7 +151,7 @@ def _model_hash(work: Work) -> Iterator[Future[str]]:
 
 
 def _info(
-    work: Work, picture: GeneratedImage, model_hash: Future[str], lora_hashes: dict[str, str]
+    work: Work, image: GeneratedImage, model_hash: Future[str], lora_hashes: dict[str, str]
 ) -> Infotext:
     """What the picture says of itself; waits for the model's hash."""
     from lorasmith.sampling.infotext import describe
@@ -159,7 +159,7 @@ def _info(
 
     model, vae = work.source
     return describe(
-        picture.request,
+        image.request,
         model=model_name(model),
         model_hash=model_hash.result(),
         vae=Path(vae).name if vae else "",
@@ -170,12 +170,12 @@ def _info(
     )
 
 
-def _lora_hashes(work: Work, picture: GeneratedImage) -> dict[str, str]:
+def _lora_hashes(work: Work, image: GeneratedImage) -> dict[str, str]:
     """The hashes that web UIs know LoRAs by, by the names in the prompt."""
     from lorasmith.prompts.lora_tags import take_tags
     from lorasmith.sampling.lora_library import short_hash
 
-    names = [tag.name for tag in take_tags(picture.request.prompt)[1]]
+    names = [tag.name for tag in take_tags(image.request.prompt)[1]]
     for name in names:
         if name not in work.lora_hashes:
             work.lora_hashes[name] = short_hash(work.loras.find(name))
@@ -183,37 +183,37 @@ def _lora_hashes(work: Work, picture: GeneratedImage) -> dict[str, str]:
 
 
 def _writing(
-    work: Work, index: int, picture: GeneratedImage, info: Callable[[], Infotext]
+    work: Work, index: int, image: GeneratedImage, info: Callable[[], Infotext]
 ) -> tuple[Callable[[], None], Path]:
     """What writes the picture, and where; the place is taken from now on."""
     if work.drawings is not None:
         drawing = work.drawings[index]
         from_file = work.options.prompts is not None
-        return partial(_write_captioned, drawing, from_file, picture, info), drawing.path
-    path = _new_path(work.options.out, picture.seed)
-    return partial(_write_numbered, path, picture, info), path
+        return partial(_write_captioned, drawing, from_file, image, info), drawing.path
+    path = _new_path(work.options.out, image.seed)
+    return partial(_write_numbered, path, image, info), path
 
 
 def _write_captioned(
-    drawing: Drawing, from_file: bool, picture: GeneratedImage, info: Callable[[], Infotext]
+    drawing: Drawing, from_file: bool, image: GeneratedImage, info: Callable[[], Infotext]
 ) -> None:
     from lorasmith.sampling.from_dataset import caption_of
-    from lorasmith.sampling.infotext import save_picture
+    from lorasmith.sampling.infotext import save_image
 
     text = info()
     drawing.path.parent.mkdir(parents=True, exist_ok=True)
-    # The caption first: a picture that is there is not drawn again. The request's prompt has its
+    # The caption first: an image that is there is not drawn again. The request's prompt has its
     # wildcards drawn, the line in the file has not.
-    caption = caption_of(picture.request.prompt) if from_file else drawing.caption
+    caption = caption_of(image.request.prompt) if from_file else drawing.caption
     write_text(drawing.caption_path, caption + "\n")
-    save_picture(drawing.path, picture.image, text)
+    save_image(drawing.path, image.image, text)
 
 
-def _write_numbered(path: Path, picture: GeneratedImage, info: Callable[[], Infotext]) -> None:
-    from lorasmith.sampling.infotext import save_picture
+def _write_numbered(path: Path, image: GeneratedImage, info: Callable[[], Infotext]) -> None:
+    from lorasmith.sampling.infotext import save_image
 
     try:
-        save_picture(path, picture.image, info())
+        save_image(path, image.image, info())
     except BaseException:
         path.unlink(missing_ok=True)
         raise

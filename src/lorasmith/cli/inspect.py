@@ -45,9 +45,9 @@ def command(
     from lorasmith.lora_tools.inspect import report as reports
     from lorasmith.lora_tools.inspect.inspect import inspect
 
-    _check_pictures(file, chart, preview)
+    _check_images(file, chart, preview)
     report = inspect(file)
-    for path, content in _pictures(report, chart, preview, modules).items():
+    for path, content in _images(report, chart, preview, modules).items():
         write_bytes(path, content)
     if as_json:
         echo_json(reports.as_json(report))
@@ -57,7 +57,7 @@ def command(
         echo("\n".join(checkpoint_lines(report)))
 
 
-def _check_pictures(file: Path, chart: Path | None, preview: Path | None) -> None:
+def _check_images(file: Path, chart: Path | None, preview: Path | None) -> None:
     """
     Raises:
         UserError: a picture would take the place of a file, or its name is not a picture's.
@@ -74,7 +74,7 @@ def _check_pictures(file: Path, chart: Path | None, preview: Path | None) -> Non
         raise UserError(problems)
 
 
-def _pictures(
+def _images(
     report: LoraReport | CheckpointReport, chart: Path | None, preview: Path | None, modules: bool
 ) -> dict[Path, bytes]:
     """What is to be written.
@@ -88,7 +88,7 @@ def _pictures(
     from lorasmith.lora_tools.inspect.report import LoraReport
     from lorasmith.lora_tools.inspect.thumbnail import read_preview
 
-    pictures: dict[Path, bytes] = {}
+    images: dict[Path, bytes] = {}
     problems = []
     if modules and not isinstance(report, LoraReport):
         what = "does nothing with a checkpoint, which has no modules"
@@ -99,12 +99,12 @@ def _pictures(
         assert isinstance(report, LoraReport)
         buffer = io.BytesIO()
         draw_blocks(report.blocks, report.path.name).save(buffer, "PNG")
-        pictures[chart] = buffer.getvalue()
+        images[chart] = buffer.getvalue()
     found = None if preview is None else read_preview(report.metadata)
     if preview is not None and found is None:
         problems.append(Problem(str(report.path), "has no preview picture", "leave out --preview"))
     elif preview is not None and found is not None:
-        pictures[preview] = found[1]
+        images[preview] = found[1]
     if problems:
         raise UserError(problems)
-    return pictures
+    return images

@@ -77,7 +77,7 @@ def command(
     with stop_on_interrupt(controls), contextlib.closing(terminal):
         picked = pick(
             run,
-            pictures=pictures,
+            images=pictures,
             plain=plain,
             clip=clip,
             device=device,

@@ -32,7 +32,7 @@ def draw_schedules() -> Image.Image:
     for number, name in enumerate(names):
         row, column = divmod(number, COLUMNS)
         _panel(canvas, name, (column * PANEL[0], row * PANEL[1]))
-    return canvas.picture()
+    return canvas.image()
 
 
 def rate_of(name: str) -> LearningRate:

@@ -82,7 +82,7 @@ def load_settings(
 
     Args:
         overrides: texts ``section.key=value``, a mapping of path to value, or :class:`Override`.
-        for_training: also require what every run needs, such as pictures.
+        for_training: also require what every run needs, such as images.
 
     Raises:
         SettingsError: with everything that is wrong in any of them.

@@ -1,4 +1,4 @@
-"""What charts are drawn on: smooth lines and text, in the finished picture's pixels. Torch-free."""
+"""What charts are drawn on: smooth lines and text, in the finished image's pixels. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Point = tuple[float, float]
 
 
 class Canvas:
-    """A white picture; places and sizes are in its pixels, y going down."""
+    """A white image; places and sizes are in its pixels, y going down."""
 
     def __init__(self, width: int, height: int) -> None:
         self._size = width, height
-        self._picture = Image.new("RGB", (width * _SCALE, height * _SCALE), "white")
-        self._draw = ImageDraw.Draw(self._picture)
+        self._image = Image.new("RGB", (width * _SCALE, height * _SCALE), "white")
+        self._draw = ImageDraw.Draw(self._image)
 
     def box(self, left: float, top: float, right: float, bottom: float, colour: str) -> None:
         self._draw.rectangle(_scaled(left, top, right, bottom), fill=colour)
@@ -44,9 +44,9 @@ class Canvas:
         place = at[0] * _SCALE, at[1] * _SCALE
         self._draw.text(place, text, fill=colour, font=_font(size * _SCALE), anchor=anchor)
 
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         """What was drawn, RGB."""
-        return self._picture.resize(self._size, Image.Resampling.LANCZOS)
+        return self._image.resize(self._size, Image.Resampling.LANCZOS)
 
 
 def _scaled(*values: float) -> list[float]:

@@ -5,12 +5,12 @@ The tree::
     LorasmithError
     ├── UserError            the user can mend it: one or more Problems, exit status 2
     │   ├── SettingsError    a setting, an option, a TOML file
-    │   ├── DatasetError     a picture, a caption, a folder
+    │   ├── DatasetError     an image, a caption, a folder
     │   ├── CheckpointError  a base model, a VAE, a text encoder
     │   ├── LoraFileError    an adapter file
     │   ├── RunError         a run folder, a resume, the output folder, the disk
     │   │   └── WriteError   a file cannot be written: no space, no permission
-    │   └── PromptError      a prompt, a sampler, a picture size
+    │   └── PromptError      a prompt, a sampler, an image size
     └── Stopped              the user asked to stop: exit status 130
 
 Anything else that escapes is a bug of ours: exit status 1 and a traceback.

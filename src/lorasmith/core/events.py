@@ -91,20 +91,20 @@ class EpochDone(Event):
 
 @dataclass(frozen=True, slots=True)
 class ValidationDone(Event):
-    """Mean squared errors on fixed pictures, noise and timesteps, after step ``step``.
+    """Mean squared errors on fixed images, noise and timesteps, after step ``step``.
 
     Args:
-        held_out: of pictures that are not trained on.
+        held_out: of images that are not trained on.
         training: of as many that are.
         held_out_change, training_change: since the base model; negative is better.
         gap: ``held_out - training``.
         gap_growth: by how much the gap is wider than the base model's.
-        errors: standard errors over the pictures, by the names above; none for a single picture.
+        errors: standard errors over the images, by the names above; none for a single image.
         quarters: ``held_out`` by quarter of the timesteps, from little noise to much; fewer where
             fewer timesteps are measured.
-        pictures: how many held-out pictures were measured.
-        by_picture: the loss of each held-out picture by its folder and name, so that two steps or
-            two runs can be compared picture by picture.
+        images: how many held-out images were measured.
+        by_picture: the loss of each held-out image by its folder and name, so that two steps or
+            two runs can be compared image by image.
     """
 
     step: int
@@ -148,7 +148,7 @@ class TroubleFound(Event):
     Args:
         step: the first step (1-based) that shows it.
         what: what went wrong ("the loss is nan").
-        samples: files of the pictures that it came from, as far as that can be said.
+        samples: files of the images that it came from, as far as that can be said.
         module: where it was seen first: an adapter's key, or a layer of the model.
         found: the whole finding in a sentence.
     """

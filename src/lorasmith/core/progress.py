@@ -105,7 +105,7 @@ class ProgressView:
 
 
 def _line(what: str, work: _Work, now: float) -> str:
-    """``drawing pictures  75/640 (11%)  3.4/s  2:45 left``"""
+    """``drawing images  75/640 (11%)  3.4/s  2:45 left``"""
     parts = [what, f"{work.done}/{work.total} ({100 * work.done // max(1, work.total)}%)"]
     made, took = work.done - work.begin, now - work.since
     if made > 0 and took > 0:

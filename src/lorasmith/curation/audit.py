@@ -1,6 +1,6 @@
 """Everything worth knowing about a dataset before training on it.
 
-:func:`audit` looks at every picture and caption and gives an :class:`AuditReport`: what forbids
+:func:`audit` looks at every image and caption and gives an :class:`AuditReport`: what forbids
 training, what is odd, and the tables that say what training will see. Nothing here loads a model.
 """
 
@@ -25,7 +25,7 @@ from lorasmith.curation.duplicates import ImageFingerprint, fingerprint_images, 
 from lorasmith.data.caption_tables import SUFFIXES as TABLE_SUFFIXES
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
-from lorasmith.data.scan import Picture, Scan
+from lorasmith.data.scan import DatasetImage, Scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class FolderRow:
     """One folder of the dataset.
 
     Args:
-        repeats: as set; what a regularisation picture is really used is in ``uses``.
-        samples: uses of all its pictures in an epoch.
-        captions: pictures with a caption file.
-        tables: pictures whose captions stand in a table of many, by the table's name.
+        repeats: as set; what a regularisation image is really used is in ``uses``.
+        samples: uses of all its images in an epoch.
+        captions: images with a caption file.
+        tables: images whose captions stand in a table of many, by the table's name.
         fallback: what the others are called, or ``None``.
-        uses: pictures by their number of uses in an epoch.
+        uses: images by their number of uses in an epoch.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class FolderRow:
 
 @dataclass(frozen=True, slots=True)
 class BucketRow:
-    """One size that pictures are brought to; ``worst_crop`` is a share of the area, 0..1."""
+    """One size that images are brought to; ``worst_crop`` is a share of the area, 0..1."""
 
     width: int
     height: int
@@ -65,8 +65,8 @@ class BucketRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureRow:
-    """What becomes of one picture: ``scale`` over 1 enlarges; ``cropped`` is a share, 0..1."""
+class ImageRow:
+    """What becomes of one image: ``scale`` over 1 enlarges; ``cropped`` is a share, 0..1."""
 
     path: Path
     size: tuple[int, int]
@@ -83,8 +83,8 @@ class StepCount:
     """How the number of steps comes about.
 
     Args:
-        train_samples: training pictures times their repeats.
-        reg_samples: regularisation pictures, repeated to match.
+        train_samples: training images times their repeats.
+        reg_samples: regularisation images, repeated to match.
         buckets: that have samples; each is cut into batches by itself.
         batch_sizes: samples per batch over all processes; of several groups all that there are.
         batches: per epoch, the sum over buckets of ceil(samples / batch).
@@ -135,7 +135,7 @@ class StepCount:
 
 @dataclass(frozen=True, slots=True)
 class CaptionCount:
-    """Captions of the training pictures; ``longest`` in CLIP tokens, 0 when not counted."""
+    """Captions of the training images; ``longest`` in CLIP tokens, 0 when not counted."""
 
     from_file: int
     from_folder: int
@@ -153,7 +153,7 @@ class AuditReport:
     captions: CaptionCount
     folders: tuple[FolderRow, ...]
     buckets: tuple[BucketRow, ...]
-    pictures: tuple[PictureRow, ...]
+    pictures: tuple[ImageRow, ...]
     near_duplicates: tuple[tuple[Path, ...], ...]
     augmentation: AugmentationCount
     ignored: tuple[Ignored, ...]
@@ -186,7 +186,7 @@ def audit(
     max_tokens: int = 75,
     trigger: str = "",
     warnings: Sequence[Problem] = (),
-    held_out: Sequence[Picture] = (),
+    held_out: Sequence[DatasetImage] = (),
     decode: bool = True,
     memo: Path | None = None,
     observer: Observer = ignore,
@@ -205,17 +205,17 @@ def audit(
         count_tokens: CLIP tokens of a caption; ``None`` leaves lengths unchecked.
         max_tokens: longest caption that the run encodes.
         trigger: word that every training caption should have; "" takes the most common first tag.
-        warnings: of other checks of the same pictures.
-        held_out: pictures that are not trained on; they are looked at as well.
-        decode: look into every picture, not at its header only.
-        memo: a JSON file that remembers what was seen, so that only new pictures are decoded.
+        warnings: of other checks of the same images.
+        held_out: images that are not trained on; they are looked at as well.
+        decode: look into every image, not at its header only.
+        memo: a JSON file that remembers what was seen, so that only new images are decoded.
         observer: told of progress.
-        controls: asked between pictures.
+        controls: asked between images.
 
     Raises:
         Stopped: by ``controls``.
     """
-    paths = list(dict.fromkeys(picture.path for picture in (*scan.pictures, *held_out)))
+    paths = list(dict.fromkeys(image.path for image in (*scan.images, *held_out)))
     fingerprints = (
         fingerprint_images(paths, memo=memo, observer=observer, controls=controls) if decode else []
     )
@@ -224,7 +224,7 @@ def audit(
     tokens = checks.caption_lengths(dataset, count_tokens)
     unused = checks.unused_mask_files(scan, dataset)
     damaged = [look.problem for look in fingerprints if look.problem is not None]
-    sources = {item.picture.caption_path for item in dataset.items}
+    sources = {item.image.caption_path for item in dataset.items}
     tables = {path.resolve() for path in sources if path and path.suffix.lower() in TABLE_SUFFIXES}
     # One beside the folders is found once more there.
     ignored = [one for one in scan.ignored if one.path.resolve() not in tables]
@@ -238,11 +238,11 @@ def audit(
         _captions(train, tokens),
         tuple(_folder_rows(scan, dataset)),
         tuple(_bucket_rows(dataset, batch, processes)),
-        tuple(_picture_row(item) for item in dataset.items),
+        tuple(_image_row(item) for item in dataset.items),
         tuple(tuple(group) for group in alike),
         count_augmentation(dataset),
         (*ignored, *(Ignored(path, "a mask that is not used") for path in unused)),
-        tuple(picture.path for picture in held_out),
+        tuple(image.path for image in held_out),
     )
 
 
@@ -300,7 +300,7 @@ def count_steps(
 
 
 def _captions(train: Sequence[Item], tokens: dict[Path, int]) -> CaptionCount:
-    from_file = sum(item.picture.caption_path is not None for item in train)
+    from_file = sum(item.image.caption_path is not None for item in train)
     none = sum(not item.caption for item in train)
     longest = max(tokens.values(), default=0)
     return CaptionCount(from_file, len(train) - from_file - none, none, longest)
@@ -309,8 +309,8 @@ def _captions(train: Sequence[Item], tokens: dict[Path, int]) -> CaptionCount:
 def _folder_rows(scan: Scan, dataset: Dataset) -> list[FolderRow]:
     rows = []
     for index, spec in enumerate(scan.folders):
-        items = [item for item in dataset.items if item.picture.folder == index]
-        sources = [path for item in items if (path := item.picture.caption_path) is not None]
+        items = [item for item in dataset.items if item.image.folder == index]
+        sources = [path for item in items if (path := item.image.caption_path) is not None]
         tables = Counter(path.name for path in sources if path.suffix.lower() in TABLE_SUFFIXES)
         rows.append(
             FolderRow(
@@ -339,10 +339,10 @@ def _bucket_rows(dataset: Dataset, batch: int, processes: int) -> list[BucketRow
     return rows
 
 
-def _picture_row(item: Item) -> PictureRow:
+def _image_row(item: Item) -> ImageRow:
     placement = item.placement
-    return PictureRow(
-        item.picture.path,
+    return ImageRow(
+        item.image.path,
         placement.original,
         placement.bucket,
         placement.resized,

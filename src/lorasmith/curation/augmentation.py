@@ -1,4 +1,4 @@
-"""What augmentation makes of a dataset's pictures, and what is odd or wrong about it."""
+"""What augmentation makes of a dataset's images, and what is odd or wrong about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lorasmith.core.errors import Problem, quantity
 from lorasmith.data.augmentation.views import Augmentation, AugmentedViews
 from lorasmith.data.dataset import Dataset, Item
 
-# Crops that enlarge a picture more than this teach its blur.
+# Crops that enlarge an image more than this teach its blur.
 ENLARGED_WORTH_SAYING = 1.25
 
 _NAMES = 3
@@ -18,19 +18,19 @@ _NAMES = 3
 
 @dataclass(frozen=True, slots=True)
 class AugmentationCount:
-    """What training sees besides the pictures themselves; pictures that are not used don't count.
+    """What training sees besides the images themselves; images that are not used don't count.
 
     Args:
-        mirrored: half of the uses of each picture.
-        views: different ones of all pictures that the cache keeps, mirror images included; where
+        mirrored: half of the uses of each image.
+        views: different ones of all images that the cache keeps, mirror images included; where
             nothing is cached, those that come in equal shares.
         random: of these, drawn at random.
         fresh: random views are drawn anew in every use.
-        sliced: pictures that are cut into slices.
+        sliced: images that are cut into slices.
         slices: of all of them.
-        faces: pictures with a known face that crops go around; ``None`` where none is asked for.
-        masked: pictures with a loss mask.
-        pictures: that are used.
+        faces: images with a known face that crops go around; ``None`` where none is asked for.
+        masked: images with a loss mask.
+        images: that are used.
     """
 
     mirrored: bool
@@ -90,18 +90,18 @@ def count_augmentation(dataset: Dataset) -> AugmentationCount:
 
 
 def wrong_faces(dataset: Dataset) -> list[Problem]:
-    """Faces that do not lie in their picture, where crops are to go around them."""
+    """Faces that do not lie in their image, where crops are to go around them."""
     return [
         Problem(
-            str(item.picture.path),
+            str(item.image.path),
             f"the face in its name ({face.width}x{face.height} around {face.x}, {face.y}) does not "
-            f"lie in the picture of {item.picture.width}x{item.picture.height}",
+            f"lie in the picture of {item.image.width}x{item.image.height}",
             "correct the last four numbers, or rename it",
         )
         for item in dataset.items
         if _crops_faces(dataset, item)
         and (face := item.face) is not None
-        and not face.is_inside((item.picture.width, item.picture.height))
+        and not face.is_inside((item.image.width, item.image.height))
     ]
 
 
@@ -114,14 +114,14 @@ def _only_crops(a: Augmentation) -> bool:
 
 
 def odd_augmentation(dataset: Dataset) -> list[Problem]:
-    """Augmentation that does nothing, or harm, to these pictures."""
+    """Augmentation that does nothing, or harm, to these images."""
     used = [item for item in dataset.items if item.repeats]
     return [*_faceless(dataset, used), *_uncut(dataset, used), *_blurred(dataset, used)]
 
 
 def _faceless(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
     asked = [item for item in used if not item.reg and _crops_faces(dataset, item)]
-    missing = [item.picture.path for item in asked if item.face is None]
+    missing = [item.image.path for item in asked if item.face is None]
     if not missing:
         return []
     count = len(asked)
@@ -148,7 +148,7 @@ def _uncut(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
 
 def _blurred(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
     zooms = {
-        item.picture.path: item.placement.scale * a.zoom
+        item.image.path: item.placement.scale * a.zoom
         for item in used
         if (a := dataset.augmentation_of(item)).random_crop and a.zoom > 1
     }

@@ -1,6 +1,6 @@
 """What is odd about a dataset: each check gives the warnings of one kind, or none.
 
-A check speaks once for all pictures that it concerns, with their number and the first few names.
+A check speaks once for all images that it concerns, with their number and the first few names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption
 from lorasmith.data.scan import Scan
 
-# Share of a picture's area that may go without a word.
+# Share of an image's area that may go without a word.
 CROP_WORTH_SAYING = 0.25
 # A first tag is taken for the trigger from this share of a folder's captions on.
 TRIGGER_SHARE = 0.6
@@ -47,22 +47,20 @@ _META = re.compile(
 
 
 def missing_captions(scan: Scan) -> list[Problem]:
-    """Training pictures without a caption file, and what they are called instead."""
+    """Training images without a caption file, and what they are called instead."""
     warnings = []
     for index, spec in enumerate(scan.folders):
-        pictures = [picture for picture in scan.pictures if picture.folder == index]
-        without = [picture for picture in pictures if picture.caption_path is None]
+        images = [image for image in scan.images if image.folder == index]
+        without = [image for image in images if image.caption_path is None]
         name = folder_caption(spec)
         if not without or (spec.reg and name):  # their class is all that they need
             continue
-        which = f"{len(without)} of {quantity(len(pictures), 'picture')} {_have(len(without))} no"
-        if len(without) == len(pictures):
-            which = f"none of {quantity(len(pictures), 'picture')} has a"
+        which = f"{len(without)} of {quantity(len(images), 'picture')} {_have(len(without))} no"
+        if len(without) == len(images):
+            which = f"none of {quantity(len(images), 'picture')} has a"
         instead = f"the folder's name is used, {name!r}" if name else "they train with no words"
         names = (
-            f" ({_names([picture.path for picture in without])})"
-            if len(without) < len(pictures)
-            else ""
+            f" ({_names([image.path for image in without])})" if len(without) < len(images) else ""
         )
         hint = "write captions, or leave it so if one name is all that they need"
         warnings.append(Problem(str(spec.path), f"{which} caption; {instead}{names}", hint))
@@ -70,14 +68,14 @@ def missing_captions(scan: Scan) -> list[Problem]:
 
 
 def unused_mask_files(scan: Scan, dataset: Dataset) -> list[Path]:
-    """Masks beside training pictures that the run does not use."""
+    """Masks beside training images that the run does not use."""
     used = {item.mask.path for item in dataset.items if item.mask is not None}
-    own = {item.picture.path for item in dataset.items}
+    own = {item.image.path for item in dataset.items}
     return [mask for image, mask in scan.masks.items() if image in own and mask not in used]
 
 
 def unused_masks(scan: Scan, dataset: Dataset) -> list[Problem]:
-    """Masks that lie beside the pictures, where the run is not told to use them."""
+    """Masks that lie beside the images, where the run is not told to use them."""
     unused = unused_mask_files(scan, dataset)
     if not unused:
         return []
@@ -87,7 +85,7 @@ def unused_masks(scan: Scan, dataset: Dataset) -> list[Problem]:
 
 
 def caption_lengths(dataset: Dataset, count_tokens: Callable[[str], int] | None) -> dict[Path, int]:
-    """CLIP tokens of each training picture's caption as training sees it, at its longest."""
+    """CLIP tokens of each training image's caption as training sees it, at its longest."""
     if count_tokens is None:
         return {}
     lengths: dict[tuple[str, CaptionRules], int] = {}
@@ -99,7 +97,7 @@ def caption_lengths(dataset: Dataset, count_tokens: Callable[[str], int] | None)
         key = (item.caption, rules)
         if key not in lengths:
             lengths[key] = max(map(count_tokens, readings(item.caption, rules)))
-        found[item.picture.path] = max(lengths[key], found.get(item.picture.path, 0))
+        found[item.image.path] = max(lengths[key], found.get(item.image.path, 0))
     return found
 
 
@@ -130,7 +128,7 @@ def missing_trigger(dataset: Dataset, trigger: str) -> list[Problem]:
         lacking = [item for item in items if lacks(item, trigger)]
         if not lacking:
             return []
-        names = _names([item.picture.path for item in lacking])
+        names = _names([item.image.path for item in lacking])
         what = (
             f"{trigger!r} is missing from {len(lacking)} of "
             f"{quantity(len(items), 'caption')} ({names})"
@@ -139,8 +137,8 @@ def missing_trigger(dataset: Dataset, trigger: str) -> list[Problem]:
     warnings = []
     by_folder: dict[Path, list[Item]] = defaultdict(list)
     for item in items:
-        if item.picture.caption_path is not None:
-            by_folder[item.picture.path.parent].append(item)
+        if item.image.caption_path is not None:
+            by_folder[item.image.path.parent].append(item)
     for folder, members in by_folder.items():
         split = (tags_of(item.caption, dataset.rules_of(item)) for item in members)
         firsts = [tags[0] for tags in split if tags]
@@ -149,7 +147,7 @@ def missing_trigger(dataset: Dataset, trigger: str) -> list[Problem]:
         guess, times = Counter(firsts).most_common(1)[0]
         lacking = [item for item in members if lacks(item, guess)]
         if lacking and times >= TRIGGER_SHARE * len(members) and times > 2:
-            names = _names([item.picture.path for item in lacking])
+            names = _names([item.image.path for item in lacking])
             what = (
                 f"most captions begin with {guess!r}, perhaps the trigger; "
                 f"{quantity(len(lacking), 'caption')} {_have(len(lacking))} no such word ({names})"
@@ -164,13 +162,13 @@ def unused_syntax(dataset: Dataset) -> list[Problem]:
     warnings = []
     several = [item for item in items if len(item.caption.splitlines()) > 1]
     if several:
-        names = _names([item.picture.path for item in several])
+        names = _names([item.image.path for item in several])
         what = f"{quantity(len(several), 'caption')} {_have(len(several))} several lines ({names})"
         hint = "join the lines, or set captions.wildcards to draw one each time"
         warnings.append(Problem("captions", f"{what}; only the first is used", hint))
     braces = [item for item in items if "{" in item.caption and "|" in item.caption]
     if braces:
-        names = _names([item.picture.path for item in braces])
+        names = _names([item.image.path for item in braces])
         what = f"{{a|b}} in {quantity(len(braces), 'caption')} is read as plain text ({names})"
         warnings.append(Problem("captions", what, "set captions.wildcards to draw one"))
     return warnings
@@ -187,7 +185,7 @@ def odd_captions(dataset: Dataset) -> list[Problem]:
             continue
         tags = tags_of(item.caption, dataset.rules_of(item))
         if any(map(_is_tags_without_separator, tags)):
-            spaced.append(item.picture.path)
+            spaced.append(item.image.path)
         parts = [part for tag in tags for part in tag.split()]
         for found, key, matches in (
             (meta, "meta", [part for part in parts if _META.fullmatch(part)]),
@@ -196,7 +194,7 @@ def odd_captions(dataset: Dataset) -> list[Problem]:
         ):
             words[key] |= dict.fromkeys(matches)
             if matches:
-                found.append(item.picture.path)
+                found.append(item.image.path)
     warnings = []
     if spaced:
         what = f"{quantity(len(spaced), 'caption', 'has')} many words and no comma, so a single tag"
@@ -225,7 +223,7 @@ def nothing_to_vary(dataset: Dataset) -> list[Problem]:
         count += 1
         free = len(free_tags(item.caption, rules))
         if free < (2 if rules.shuffle else 1) and rules.keep_tokens:
-            few.append(item.picture.path)
+            few.append(item.image.path)
             kept.add(rules.keep_tokens)
     if not few:
         return []
@@ -257,10 +255,10 @@ def _first(words: Iterable[str]) -> str:
 
 
 def shared_stems(scan: Scan) -> list[Problem]:
-    """Pictures of one name but different endings: they share a caption file."""
+    """Images of one name but different endings: they share a caption file."""
     stems: dict[tuple[int, str], list[Path]] = defaultdict(list)
-    for picture in scan.pictures:
-        stems[picture.folder, picture.path.stem].append(picture.path)
+    for image in scan.images:
+        stems[image.folder, image.path.stem].append(image.path)
     doubles = [paths for paths in stems.values() if len(paths) > 1]
     if not doubles:
         return []
@@ -274,7 +272,7 @@ def shared_stems(scan: Scan) -> list[Problem]:
 
 
 def enlarged(items: Sequence[Item]) -> list[Problem]:
-    """Pictures smaller than what they are trained at."""
+    """Images smaller than what they are trained at."""
     small = sorted(
         (item for item in items if item.repeats and item.placement.scale > 1),
         key=lambda item: -item.placement.scale,
@@ -283,7 +281,7 @@ def enlarged(items: Sequence[Item]) -> list[Problem]:
         return []
     twice = sum(item.placement.scale > 2 for item in small)
     worst = ", ".join(
-        f"{_name(item.picture.path)} {item.placement.scale:.1f}x" for item in small[:_NAMES]
+        f"{_name(item.image.path)} {item.placement.scale:.1f}x" for item in small[:_NAMES]
     )
     which = "all of them" if 1 < twice == len(small) else f"{twice} of them"
     which = "" if len(small) == 1 else f", {which}"
@@ -297,7 +295,7 @@ def enlarged(items: Sequence[Item]) -> list[Problem]:
 
 
 def cropped(items: Sequence[Item]) -> list[Problem]:
-    """Pictures of which much is cut away."""
+    """Images of which much is cut away."""
     lost = sorted(
         (i for i in items if i.repeats and i.placement.cropped > CROP_WORTH_SAYING),
         key=lambda item: -item.placement.cropped,
@@ -305,7 +303,7 @@ def cropped(items: Sequence[Item]) -> list[Problem]:
     if not lost:
         return []
     worst = ", ".join(
-        f"{_name(item.picture.path)} {item.placement.cropped:.0%}" for item in lost[:_NAMES]
+        f"{_name(item.image.path)} {item.placement.cropped:.0%}" for item in lost[:_NAMES]
     )
     what = (
         f"{quantity(len(lost), 'picture')} {_have(len(lost))} over {CROP_WORTH_SAYING:.0%} cut off"
@@ -315,11 +313,11 @@ def cropped(items: Sequence[Item]) -> list[Problem]:
 
 
 def lonely_buckets(dataset: Dataset, batch: int, processes: int = 1) -> list[Problem]:
-    """Buckets whose batches are one picture over and over, or never full."""
+    """Buckets whose batches are one image over and over, or never full."""
     if len(dataset.buckets) < 2:
         return []
     alone = [
-        dataset.items[bucket.samples[0].item].picture.path
+        dataset.items[bucket.samples[0].item].image.path
         for bucket in dataset.buckets
         if dataset.groups[bucket.group].batch_size(batch, processes) > 1
         and len({ref.item for ref in bucket.samples}) == 1
@@ -334,7 +332,7 @@ def lonely_buckets(dataset: Dataset, batch: int, processes: int = 1) -> list[Pro
 
 
 def regularisation(dataset: Dataset) -> list[Problem]:
-    """Regularisation pictures that are not needed, or used unevenly."""
+    """Regularisation images that are not needed, or used unevenly."""
     problems = []
     for group in range(len(dataset.groups)):
         items = [item for item in dataset.items if item.group == group]
@@ -353,7 +351,7 @@ def regularisation(dataset: Dataset) -> list[Problem]:
         else:
             what += ": no training pictures have their resolution, batch, buckets and group"
             hint = "give their folder those of the training pictures that they are for"
-        problems.append(Problem(str(unused[0].picture.path.parent), what, hint))
+        problems.append(Problem(str(unused[0].image.path.parent), what, hint))
     return problems
 
 

@@ -1,4 +1,4 @@
-"""A look at every picture: does it decode to its end, is it transparent, which ones are alike."""
+"""A look at every image: does it decode to its end, is it transparent, which ones are alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.images import glance
 
-# Of 64 bits; re-encoded or slightly retouched copies differ by 0 to 6, different pictures by ~32.
+# Of 64 bits; re-encoded or slightly retouched copies differ by 0 to 6, different images by ~32.
 MAX_DISTANCE = 6
 # The hash sees patterns of brightness only. What is alike to it must also have nearly the same
 # colours: mean difference of 4x4 thumbnails, of 255.
@@ -53,12 +53,12 @@ def fingerprint_images(
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> list[ImageFingerprint]:
-    """Decode every picture (in threads: Pillow lets go of Python's lock).
+    """Decode every image (in threads: Pillow lets go of Python's lock).
 
     Args:
         memo: a JSON file in which results are remembered, so that only new files are decoded.
-        observer: told of progress ("looking at pictures").
-        controls: asked after each picture.
+        observer: told of progress ("looking at images").
+        controls: asked after each image.
 
     Raises:
         Stopped: by ``controls``.
@@ -76,15 +76,15 @@ def fingerprint_images(
                 known.set(look.path, [look.transparent, look.phash, look.colours.hex()])
             observer(Progress("looking at pictures", done, len(unknown)))
     finally:
-        pool.shutdown(cancel_futures=True)  # on Ctrl-C too: at once, not after the last picture
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C too: at once, not after the last image
     known.save()
     return [look for look in fingerprints.values() if look is not None]
 
 
 def near_duplicates(fingerprints: Sequence[ImageFingerprint]) -> list[list[Path]]:
-    """Groups of pictures that a person would call the same.
+    """Groups of images that a person would call the same.
 
-    Two hashes that differ in at most n bits agree in one of n + 1 bands, so only pictures that
+    Two hashes that differ in at most n bits agree in one of n + 1 bands, so only images that
     share a band are compared: nearly linear, where all pairs of 10 000 would be 50 million.
     """
     good = [look for look in fingerprints if look.problem is None]
@@ -109,7 +109,7 @@ def _candidates(fingerprints: Sequence[ImageFingerprint]) -> Iterator[tuple[int,
     by_hash: dict[int, list[int]] = defaultdict(list)
     for index, look in enumerate(fingerprints):
         by_hash[look.phash].append(index)
-    for same in by_hash.values():  # neighbours only: blank pictures may all have one hash
+    for same in by_hash.values():  # neighbours only: blank images may all have one hash
         yield from pairwise(sorted(same, key=lambda index: fingerprints[index].colours))
     edges = [_BITS * band // _BANDS for band in range(_BANDS + 1)]
     for low, high in pairwise(edges):

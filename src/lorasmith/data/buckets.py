@@ -1,7 +1,7 @@
-"""Aspect-ratio buckets: which sizes there are, and how a picture is laid into one.
+"""Aspect-ratio buckets: which sizes there are, and how an image is laid into one.
 
 Sizes and choice as in sd-scripts (``library/model_util.py`` and ``train_util.py``), so that a
-dataset tuned for it is cropped the same here. A picture always covers its bucket and is cropped;
+dataset tuned for it is cropped the same here. An image always covers its bucket and is cropped;
 it is never padded.
 """
 
@@ -17,7 +17,7 @@ Size = tuple[int, int]  # width, height, px
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How one picture becomes a bucket's picture: resize to ``resized``, cut out ``crop``.
+    """How one image becomes a bucket's image: resize to ``resized``, cut out ``crop``.
 
     Args:
         bucket: width and height that training sees, px.
@@ -33,20 +33,20 @@ class Placement:
 
     @property
     def scale(self) -> float:
-        """Resized over original; above 1 the picture is enlarged."""
+        """Resized over original; above 1 the image is enlarged."""
         width, height = self.original
         return max(self.resized[0] / width, self.resized[1] / height)
 
     @property
     def cropped(self) -> float:
-        """Share of the picture's area that is cut away, 0..1."""
+        """Share of the image's area that is cut away, 0..1."""
         return 1 - (self.bucket[0] * self.bucket[1]) / (self.resized[0] * self.resized[1])
 
     def size_condition(self, *, flipped: bool = False) -> tuple[int, int, int, int, int, int]:
         """SDXL's six numbers: original height, width, crop top, left, target height, width.
 
-        Original size before any scaling, crop within the resized picture (Podell et al. 2023,
-        section 2.2). Of a flipped picture the right-hand margin is the left one.
+        Original size before any scaling, crop within the resized image (Podell et al. 2023,
+        section 2.2). Of a flipped image the right-hand margin is the left one.
         """
         left, top, right, _ = self.crop
         if flipped:
@@ -57,13 +57,13 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """The sizes that pictures are brought to.
+    """The sizes that images are brought to.
 
     Args:
         sizes: sorted; a single one without bucketing.
         area: no bucket has more pixels than this.
         step: every side is a multiple of it, px.
-        upscale: ``False``: small pictures keep their size (``sizes`` is then not used).
+        upscale: ``False``: small images keep their size (``sizes`` is then not used).
         notes: settings that were changed to fit, for the user.
     """
 
@@ -126,8 +126,8 @@ def plan_buckets(
         enabled: ``False`` gives the one size (width, height), rounded to ``multiple`` only.
         min: smallest side, px; default half the resolution's smaller side.
         max: largest side, px; default twice the resolution's larger side.
-        step: px; default 64, less (about an eighth of the resolution) where pictures are small.
-        upscale: whether pictures below the resolution are enlarged.
+        step: px; default 64, less (about an eighth of the resolution) where images are small.
+        upscale: whether images below the resolution are enlarged.
         multiple: what the model needs every side to be a multiple of, px.
 
     Raises:
@@ -160,7 +160,7 @@ def plan_buckets(
 
 
 def place(width: int, height: int, buckets: Buckets) -> Placement:
-    """The bucket for a picture of that size, and how it is scaled and cropped (centred) into it.
+    """The bucket for an image of that size, and how it is scaled and cropped (centred) into it.
 
     With upscaling: the bucket of exactly that size if there is one, else the one whose aspect ratio
     differs least. Without: see :func:`_place_without_upscaling`.
@@ -182,7 +182,7 @@ def _place_without_upscaling(width: int, height: int, buckets: Buckets) -> Place
 
     Of the shrunken sizes with one side a multiple of the step, the one nearest in aspect ratio is
     taken, and of equals the largest. (sd-scripts tries only the side rounded down, and so gives
-    1050x1080 a 960x960 bucket at 1024, where 1024x1024 fits.) A picture that is smaller than one
+    1050x1080 a 960x960 bucket at 1024, where 1024x1024 fits.) An image that is smaller than one
     step is enlarged to it.
     """
     step, area = buckets.step, buckets.area
@@ -220,7 +220,7 @@ def _within(size: Size, area: int, step: int) -> Size:
 
 
 def _cover(width: int, height: int, bucket: Size) -> Placement:
-    """Scale so that the picture just covers the bucket; integer arithmetic, halves rounded up."""
+    """Scale so that the image just covers the bucket; integer arithmetic, halves rounded up."""
     bucket_width, bucket_height = bucket
     if width * bucket_height > bucket_width * height:  # wider than the bucket: match the height
         resized = (2 * width * bucket_height + height) // (2 * height), bucket_height

@@ -21,7 +21,7 @@ from lorasmith.data.caption_files import decode
 from lorasmith.data.layout import FolderSpec
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
-# A list of pictures in a text file: a.png | zorp, hat
+# A list of images in a text file: a.png | zorp, hat
 _LIST_SUFFIX = ".txt"
 _NOT_READ = (".parquet", ".arrow", ".xlsx", ".sqlite")
 
@@ -124,15 +124,15 @@ def _add(
 def _oddities(
     table: _Table, texts: Mapping[Path, Sequence[str]], named: Sequence[tuple[Path | None, str]]
 ) -> Iterator[tuple[str, str]]:
-    pictures = {image for image, _ in named if image is not None}
-    if table.damaged and pictures:
+    images = {image for image, _ in named if image is not None}
+    if table.damaged and images:
         numbers = ", ".join(map(str, table.damaged[:_SHOWN]))
         numbers += ", …" if len(table.damaged) > _SHOWN else ""
         what = f"{quantity(len(table.damaged), 'line', 'is')} no JSON and left out ({numbers})"
         yield what, "mend them"
-    if pictures and not texts and table.columns:
+    if images and not texts and table.columns:
         columns = ", ".join(table.columns[:_COLUMNS])
-        what = f"names {quantity(len(pictures), 'picture')}, but no column is known as a caption's"
+        what = f"names {quantity(len(images), 'picture')}, but no column is known as a caption's"
         yield f"{what} ({columns})", 'call the column of captions "text"'
     several = [image.name for image, own in texts.items() if len(set(own)) > 1]
     if several:
@@ -208,7 +208,7 @@ def _read_csv(table: _Table, text: str, names: Mapping[str, Path], *, has_header
     if not has_header or not _chosen(header, _IMAGE_KEYS):
         # No header: the image's name, and all that follows.
         for name, *cells in rows:
-            # In a text file "red, hat" may be a caption, and red.png another picture.
+            # In a text file "red, hat" may be a caption, and red.png another image.
             if _find(name, names) is not None and (has_header or "." in name):
                 table.rows.append((name, _joined(cells)))
         return

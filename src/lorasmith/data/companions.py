@@ -26,7 +26,7 @@ Kind = Literal["mask", "control image", "preview"]
 # colours and captioned; that it is not in colours; that it is black and white, without a caption.
 Proof = Literal["none", "no caption", "grey", "stencil"]
 
-# Names that no picture has by itself: what is called so is never trained on.
+# Names that no image has by itself: what is called so is never trained on.
 _SURE: dict[str, Kind] = {"masklabel": "mask", "condlabel": "control image"}
 # What stands behind the owner's name, after a separator.
 _MARKS: dict[Kind, str] = {
@@ -73,9 +73,9 @@ class Companion:
 def find_companions(images: Sequence[Path], captioned: Container[Path]) -> list[Companion]:
     """Those of a folder's image files that belong to another of them.
 
-    A name alone decides nothing: ``cat_mask.png`` without a ``cat.png`` is a picture, if there is
+    A name alone decides nothing: ``cat_mask.png`` without a ``cat.png`` is an image, if there is
     more in it than black and white, and so is one in colours that has a caption of its own.
-    ``-masklabel`` and ``-condlabel`` are never pictures.
+    ``-masklabel`` and ``-condlabel`` are never images.
 
     Args:
         images: the files of one folder.
@@ -228,4 +228,4 @@ def _pixels(path: Path) -> np.ndarray | None:
     try:
         return np.asarray(glance(path).thumbnail, dtype=np.int16)
     except DatasetError:
-        return None  # said when it is opened as a picture
+        return None  # said when it is opened as an image

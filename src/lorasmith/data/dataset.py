@@ -1,6 +1,6 @@
 """What an epoch consists of: items, their samples, and the order of batches.
 
-An *item* is a picture placed in its bucket; a *sample* is one use of an item in an epoch, so an
+An *item* is an image placed in its bucket; a *sample* is one use of an item in an epoch, so an
 item with 10 repeats has 10 samples. The batches of an epoch are a pure function of seed, epoch and
 batch size: nothing is drawn from a running generator, so position in an epoch is an integer.
 """
@@ -20,20 +20,20 @@ from lorasmith.data.buckets import Buckets, Placement, Size, place
 from lorasmith.data.captions import CaptionRules, augment_caption
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.regularization import match_repeats
-from lorasmith.data.scan import Picture, Scan
+from lorasmith.data.scan import DatasetImage, Scan
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture as training uses it.
+    """An image as training uses it.
 
     Args:
         index: its place in :attr:`Dataset.items`.
-        picture: the file.
+        image: the file.
         caption: as written, perhaps of several lines; "" when there is none.
         placement: bucket, scaling and crop.
-        repeats: uses in an epoch; 0 for a regularisation picture that is not needed.
-        reg: a regularisation picture.
+        repeats: uses in an epoch; 0 for a regularisation image that is not needed.
+        reg: a regularisation image.
         weight: factor on its loss.
         group: whose batches it is in, an index into :attr:`Dataset.groups`.
         mask: which parts of it are learned; ``None`` = the whole.
@@ -43,7 +43,7 @@ class Item:
     """
 
     index: int
-    picture: Picture
+    image: DatasetImage
     caption: str
     placement: Placement
     repeats: int = 1
@@ -60,10 +60,10 @@ class Item:
 class SampleGroup:
     """Folders whose samples share batches, one of sd-scripts' ``[[datasets]]``.
 
-    Regularisation pictures are repeated to match the training pictures of their group.
+    Regularisation images are repeated to match the training images of their group.
 
     Args:
-        buckets: the sizes that its pictures are brought to.
+        buckets: the sizes that its images are brought to.
         batch: samples per batch and process; ``None`` = the run's.
         name: keeps it apart from another one of the same buckets and batch.
     """
@@ -182,19 +182,19 @@ class Dataset:
         )
 
     def views_of(self, item: Item) -> AugmentedViews:
-        """The ways in which training sees the picture."""
-        name = item.picture.path.name
+        """The ways in which training sees the image."""
+        name = item.image.path.name
         return AugmentedViews(self.augmentation_of(item), item.placement, name, item.face)
 
     def view_for(self, ref: SampleRef, *, seed: int, epoch: int) -> View:
-        """What the sample shows of its picture in that epoch."""
+        """What the sample shows of its image in that epoch."""
         item = self.items[ref.item]
         use = epoch * item.repeats + ref.repeat
         return self.views_of(item).at(seed, epoch, ref.id, item=item.index, use=use)
 
     @property
     def masked(self) -> bool:
-        """Whether any picture has a mask."""
+        """Whether any image has a mask."""
         return any(item.mask is not None for item in self.items)
 
     @property
@@ -222,38 +222,38 @@ def build_dataset(
     masks: Mapping[Path, Mask] | None = None,
     prior_weight: float = 1.0,
 ) -> Dataset:
-    """Place every picture, and repeat regularisation pictures to match the training ones.
+    """Place every image, and repeat regularisation images to match the training ones.
 
     Args:
         scan: from :func:`lorasmith.data.scan.scan`.
-        buckets: from :func:`lorasmith.data.buckets.plan_buckets`, for all pictures; or the groups
+        buckets: from :func:`lorasmith.data.buckets.plan_buckets`, for all images; or the groups
             that the folders are in, of which equal ones are one.
         rules: for captions; default: used as written.
-        augmentation: which views of the pictures there are.
-        masks: by the path of the picture.
-        prior_weight: factor on the loss of regularisation pictures, besides their folder's own.
+        augmentation: which views of the images there are.
+        masks: by the path of the image.
+        prior_weight: factor on the loss of regularisation images, besides their folder's own.
     """
     told = (SampleGroup(buckets),) if isinstance(buckets, Buckets) else tuple(buckets)
     groups = tuple(dict.fromkeys(told[folder.group] for folder in scan.folders))
     folders = [replace(f, group=groups.index(told[f.group])) for f in scan.folders]
-    train = [p for p in scan.pictures if not folders[p.folder].reg]
-    reg = [p for p in scan.pictures if folders[p.folder].reg]
+    train = [p for p in scan.images if not folders[p.folder].reg]
+    reg = [p for p in scan.images if folders[p.folder].reg]
     uses = [folders[p.folder].repeats for p in train] + _reg_uses(train, reg, folders, len(groups))
     items = []
-    for index, (picture, count) in enumerate(zip(train + reg, uses, strict=True)):
-        folder = folders[picture.folder]
+    for index, (image, count) in enumerate(zip(train + reg, uses, strict=True)):
+        folder = folders[image.folder]
         items.append(
             Item(
                 index,
-                picture,
-                picture.caption or "",
-                place(picture.width, picture.height, groups[folder.group].buckets),
+                image,
+                image.caption or "",
+                place(image.width, image.height, groups[folder.group].buckets),
                 count,
                 folder.reg,
                 folder.weight * (prior_weight if folder.reg else 1.0),
                 folder.group,
-                (masks or {}).get(picture.path),
-                face_box(picture.path),
+                (masks or {}).get(image.path),
+                face_box(image.path),
                 folder.rules,
                 folder.augmentation,
             )
@@ -262,9 +262,12 @@ def build_dataset(
 
 
 def _reg_uses(
-    train: Sequence[Picture], reg: Sequence[Picture], folders: Sequence[FolderSpec], groups: int
+    train: Sequence[DatasetImage],
+    reg: Sequence[DatasetImage],
+    folders: Sequence[FolderSpec],
+    groups: int,
 ) -> list[int]:
-    """Uses of each regularisation picture, matched within its group."""
+    """Uses of each regularisation image, matched within its group."""
     uses = [0] * len(reg)
     for group in range(groups):
         wanted = sum(folders[p.folder].repeats for p in train if folders[p.folder].group == group)

@@ -1,7 +1,7 @@
-"""Opening, decoding and fitting picture files, with Pillow.
+"""Opening, decoding and fitting image files, with Pillow.
 
 Everything that can be wrong with a file ends in a :class:`DatasetError` that names it and says what
-it is, whatever Pillow raises for it. Sizes are always those of the upright picture, after EXIF.
+it is, whatever Pillow raises for it. Sizes are always those of the upright image, after EXIF.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ _ROWS_IN_CACHE = 32  # rows worked on at a time: what a processor's cache holds
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of its picture before a pixel is decoded.
+    """What a file says of its image before a pixel is decoded.
 
     Args:
-        width: of the upright picture, px.
-        height: of the upright picture, px.
+        width: of the upright image, px.
+        height: of the upright image, px.
         has_alpha: there is an alpha channel or a transparent colour (perhaps used nowhere).
         frames: more than 1 for an animation, of which the first is used.
-        warning: something odd that does not keep the picture from being used, or "".
+        warning: something odd that does not keep the image from being used, or "".
     """
 
     width: int
@@ -126,14 +126,14 @@ def open_image(file: Path | IO[bytes]) -> Image.Image:
 def decoded_image(path: Path, background: str = "white") -> Iterator[Image.Image]:
     """As :func:`load_picture`; its memory counts (see ``decode_memory``) while the block runs."""
     with decode_memory.scope():
-        yield load_picture(path, background)
+        yield load_image(path, background)
 
 
 def read_header(path: Path) -> Header:
-    """Size and kind of the picture, from the first bytes of the file.
+    """Size and kind of the image, from the first bytes of the file.
 
     Raises:
-        DatasetError: it cannot be opened or is no picture.
+        DatasetError: it cannot be opened or is no image.
     """
     with _opened(path) as image:
         orientation, warning = _orientation(image)
@@ -144,8 +144,8 @@ def read_header(path: Path) -> Header:
         return Header(width, height, image.has_transparency_data, frames, warning)
 
 
-def load_picture(path: Path, background: str = "white") -> Image.Image:
-    """The whole picture, upright, in RGB, its transparent parts laid on ``background``.
+def load_image(path: Path, background: str = "white") -> Image.Image:
+    """The whole image, upright, in RGB, its transparent parts laid on ``background``.
 
     Args:
         background: a colour as CSS writes it ("white", "#808080").
@@ -158,12 +158,12 @@ def load_picture(path: Path, background: str = "white") -> Image.Image:
         orientation, _ = _orientation(image)
         decode_memory.take(decoded_bytes(image))
         image.load()
-        picture = to_rgb(image, colour)
-        return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+        rgb = to_rgb(image, colour)
+        return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 
 def load_alpha(path: Path) -> Image.Image:
-    """The picture's transparency, upright, mode "L": 255 is opaque, as is all of one without.
+    """The image's transparency, upright, mode "L": 255 is opaque, as is all of one without.
 
     Raises:
         DatasetError: as :func:`load_picture`.
@@ -180,10 +180,10 @@ def load_alpha(path: Path) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A small look at a picture that was decoded to its end.
+    """A small look at an image that was decoded to its end.
 
     Args:
-        thumbnail: RGB, on white, not upright, its shorter side 64 to 128 px (smaller pictures as
+        thumbnail: RGB, on white, not upright, its shorter side 64 to 128 px (smaller images as
             they are), its longer 8192 at most.
         transparent: some pixel really lets the background through.
     """
@@ -216,14 +216,14 @@ def glance(path: Path) -> Glance:
 
 
 def fit(
-    picture: Image.Image, resized: tuple[int, int], crop: tuple[int, int, int, int]
+    image: Image.Image, resized: tuple[int, int], crop: tuple[int, int, int, int]
 ) -> np.ndarray:
     """Resize, then crop: area averaging to shrink, Lanczos to grow.
 
     Args:
-        picture: RGB.
+        image: RGB.
         resized: width and height, px.
-        crop: left, top, right, bottom within the resized picture, px.
+        crop: left, top, right, bottom within the resized image, px.
 
     Returns:
         uint8 array (bottom - top, right - left, 3).
@@ -232,12 +232,12 @@ def fit(
     left, top, right, bottom = crop
     assert 0 <= left < right <= width, (resized, crop)
     assert 0 <= top < bottom <= height, (resized, crop)
-    if (width, height) == picture.size:
-        pixels = np.asarray(picture)
-    elif width <= picture.width and height <= picture.height:
-        pixels = _shrink(np.asarray(picture), width, height)
+    if (width, height) == image.size:
+        pixels = np.asarray(image)
+    elif width <= image.width and height <= image.height:
+        pixels = _shrink(np.asarray(image), width, height)
     else:
-        pixels = np.asarray(picture.resize(resized, Image.Resampling.LANCZOS))
+        pixels = np.asarray(image.resize(resized, Image.Resampling.LANCZOS))
     return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
@@ -326,7 +326,7 @@ def _refuse_empty_claim(image: Image.Image, size: int) -> None:
 
 
 _CONVERT = "convert it to PNG or remove it"
-# Beginnings of other kinds of image and page that people give the endings of pictures.
+# Beginnings of other kinds of image and page that people give the endings of images.
 _OTHER_KINDS = {
     b"%!": "a PostScript program (EPS)", b"\xc5\xd0\xd3\xc6": "a PostScript program (EPS)",
     b"%PDF": "a PDF document", b"8BPS": "a Photoshop document (PSD)", b"<svg": "an SVG drawing",
@@ -380,7 +380,7 @@ def _explain_system(path: Path, error: OSError) -> tuple[str, str]:
 def _orientation(image: Image.Image) -> tuple[int, str]:
     """EXIF orientation 1..8 and a warning; damaged EXIF counts as upright.
 
-    A PNG's EXIF behind the pixels is not looked for: Pillow would decode the picture to reach it.
+    A PNG's EXIF behind the pixels is not looked for: Pillow would decode the image to reach it.
     """
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         return 1, ""

@@ -44,19 +44,19 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class FolderSpec:
-    """One folder of pictures and how it is used.
+    """One folder of images and how it is used.
 
     Args:
-        path: the folder; only pictures directly in it count.
-        repeats: uses of each picture in an epoch, >= 1.
-        reg: regularisation pictures, repeated to match the training ones.
-        caption: for pictures without one; ``None`` = the folder's name without its number, unless
+        path: the folder; only images directly in it count.
+        repeats: uses of each image in an epoch, >= 1.
+        reg: regularisation images, repeated to match the training ones.
+        caption: for images without one; ``None`` = the folder's name without its number, unless
             it is a general one ("img"); "" = none.
-        weight: factor on the loss of its pictures.
+        weight: factor on the loss of its images.
         group: which of the dataset's groups it belongs to, from 0; see
             :class:`lorasmith.data.dataset.SampleGroup`.
         rules: for its captions; ``None`` = the dataset's.
-        augmentation: of its pictures; ``None`` = the dataset's.
+        augmentation: of its images; ``None`` = the dataset's.
         extension: of its caption files; ``None`` = as the scan is told.
         warnings: what was odd in finding it.
         passed_over: what lies beside it and was not taken.
@@ -79,13 +79,13 @@ def find_folders(path: Path, reg: Path | None = None) -> list[FolderSpec]:
     """The folders of a dataset, from its layout.
 
     * ``path`` holds ``N_name`` folders: each is a concept with N repeats (kohya's layout); a
-      ``reg`` folder beside them is taken as regularisation pictures.
+      ``reg`` folder beside them is taken as regularisation images.
     * ``path`` holds ``img`` (with ``N_name`` folders) and perhaps ``reg``: kohya_ss' own layout.
-    * ``path`` is itself an ``N_name`` folder, or any folder with pictures: that folder alone.
+    * ``path`` is itself an ``N_name`` folder, or any folder with images: that folder alone.
 
     Args:
         path: as the user gave it.
-        reg: regularisation pictures, in the same layouts; overrides a ``reg`` folder in ``path``.
+        reg: regularisation images, in the same layouts; overrides a ``reg`` folder in ``path``.
 
     Raises:
         DatasetError: nothing usable is there; says what was found instead.
@@ -93,17 +93,17 @@ def find_folders(path: Path, reg: Path | None = None) -> list[FolderSpec]:
     path = Path(path)
     _require_folder(path)
     base, folders = path, _numbered_folders(path, reg=False)
-    if not folders and not _has_pictures(path) and (path / "img").is_dir():
+    if not folders and not _has_images(path) and (path / "img").is_dir():
         base, folders = path / "img", _numbered_folders(path / "img", reg=False)
-        folders = folders or ([FolderSpec(base)] if _has_pictures(base) else [])
-    if not folders and _has_pictures(path):
+        folders = folders or ([FolderSpec(base)] if _has_images(base) else [])
+    if not folders and _has_images(path):
         folders = [_plain_folder(path, reg=False)]
     if not folders:
         raise DatasetError(_nothing_in(path))
     if reg is not None:
         _require_folder(Path(reg))
         found = _reg_folders(Path(reg))
-        if not any(_has_pictures(folder.path) for folder in found):
+        if not any(_has_images(folder.path) for folder in found):
             what = "there is no picture in the folder for regularisation"
             raise DatasetError.of(
                 reg, what, "put pictures in N_name folders there, or leave it out"
@@ -124,7 +124,7 @@ def is_mask_folder(name: str) -> bool:
 
 
 def folder_caption(spec: FolderSpec) -> str | None:
-    """What pictures of a folder are called when they have no caption of their own."""
+    """What images of a folder are called when they have no caption of their own."""
     if spec.caption is not None:
         return spec.caption.strip() or None
     name = spec.path.resolve().name
@@ -153,12 +153,12 @@ def _shown(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _is_picture_name(path: Path) -> bool:
+def _is_image_name(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _has_pictures(folder: Path) -> bool:
-    return any(_is_picture_name(entry) and not entry.is_dir() for entry in entries_of(folder))
+def _has_images(folder: Path) -> bool:
+    return any(_is_image_name(entry) and not entry.is_dir() for entry in entries_of(folder))
 
 
 def _require_folder(path: Path) -> None:
@@ -189,14 +189,14 @@ def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
         elif entry.is_dir():
             if not is_cache(entry) and entry.name.casefold() not in _REG_NAMES:
                 others.append(Ignored(entry, "a folder without a number of repeats (10_name)"))
-        elif _is_picture_name(entry):
+        elif _is_image_name(entry):
             others.append(Ignored(entry, "lies beside the N_name folders, not in one"))
         elif not entry.name.startswith("."):
             others.append(Ignored(entry, "not a picture"))
     if not folders:
         return []
     lost = {
-        entry: count_pictures(entry.path)
+        entry: count_images(entry.path)
         for entry in others
         if entry.path.is_dir() and not _leads_up(entry.path)
     }
@@ -209,7 +209,7 @@ def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
         for entry, count in lost.items()
         if count and not is_mask_folder(entry.path.name)
     )
-    loose = sum(_is_picture_name(entry.path) and not entry.path.is_dir() for entry in others)
+    loose = sum(_is_image_name(entry.path) and not entry.path.is_dir() for entry in others)
     if loose:
         what = f"{quantity(loose, 'picture', 'is')} not used: they lie beside the N_name folders"
         what = what.replace("they lie", "it lies") if loose == 1 else what
@@ -261,19 +261,19 @@ def _nothing_in(path: Path) -> Problem:
         if _numbered_folders(entry, reg=False):
             what = "there are no pictures here, but a dataset is further down"
             return Problem(str(path), what, f"point at {entry}")
-    with_pictures = [entry.name for entry in inner if _has_pictures(entry)]
-    zeros = [name for name in with_pictures if _NUMBERED.fullmatch(name)]
+    with_images = [entry.name for entry in inner if _has_images(entry)]
+    zeros = [name for name in with_images if _NUMBERED.fullmatch(name)]
     if zeros:
         name = _NUMBERED.fullmatch(zeros[0]).group(2)  # type: ignore[union-attr]
         what = f"there are pictures only in folders that ask for 0 repeats ({zeros[0]})"
         return Problem(str(path), what, f"rename it, as in 10_{name}")
-    if with_pictures:
-        names = ", ".join(with_pictures[:3])
+    if with_images:
+        names = ", ".join(with_images[:3])
         what = f"there are pictures only in folders without a number of repeats ({names})"
         return Problem(
             str(path),
             what,
-            f"rename them, as in {_numbered_name(with_pictures[0])}, or point at one",
+            f"rename them, as in {_numbered_name(with_images[0])}, or point at one",
         )
     if not entries:
         return Problem(str(path), "the dataset is empty", "put pictures in it")
@@ -282,14 +282,14 @@ def _nothing_in(path: Path) -> Problem:
     return Problem(str(path), what, f"put {', '.join(sorted(SUFFIXES))} files in it")
 
 
-def count_pictures(folder: Path) -> int:
+def count_images(folder: Path) -> int:
     """In a folder and all folders in it; hidden ones and our own cache are left out."""
     count = 0
     for _, folders, files in os.walk(folder):
         folders[:] = [
             name for name in folders if not name.startswith(".") and not is_cache(Path(name))
         ]
-        count += sum(_is_picture_name(Path(name)) for name in files)
+        count += sum(_is_image_name(Path(name)) for name in files)
     return count
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a dataset's folders, with captions and sizes; what is left out, and why.
+"""The images of a dataset's folders, with captions and sizes; what is left out, and why.
 
 Sizes come from the files' headers, nothing is decoded. The order is natural (``2.png`` before
 ``10.png``) and the same on every system.
@@ -34,7 +34,7 @@ from lorasmith.data.images import (
 from lorasmith.data.layout import (
     FolderSpec,
     Ignored,
-    count_pictures,
+    count_images,
     entries_of,
     folder_caption,
     is_cache,
@@ -43,7 +43,7 @@ from lorasmith.data.layout import (
 
 CAPTION_SUFFIXES = (".txt", ".caption")  # in order of preference
 
-# Below this a picture has nothing to learn from, however it is enlarged.
+# Below this an image has nothing to learn from, however it is enlarged.
 MIN_SIDE = 16
 
 # Endings that captions have elsewhere.
@@ -59,8 +59,8 @@ _HEADER_THREADS = 8  # waits for disks and network shares more than it computes
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture file that can be used.
+class DatasetImage:
+    """One image file that can be used.
 
     Args:
         path: the file.
@@ -86,12 +86,12 @@ class Picture:
 class Scan:
     """All that was found. ``problems`` forbid training, ``warnings`` do not.
 
-    ``masks`` are those that lie beside the pictures, by picture; whether they are used is up to
+    ``masks`` are those that lie beside the images, by image; whether they are used is up to
     the settings.
     """
 
     folders: tuple[FolderSpec, ...]
-    pictures: tuple[Picture, ...]
+    images: tuple[DatasetImage, ...]
     masks: Mapping[Path, Path] = field(default_factory=dict)
     ignored: tuple[Ignored, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -112,7 +112,7 @@ class _Findings:
 
 
 def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
-    """Every picture of the folders, from headers and caption files.
+    """Every image of the folders, from headers and caption files.
 
     Args:
         folders: from :func:`find_folders` or the settings.
@@ -120,7 +120,7 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
             ``.caption``. A folder's own goes before it.
     """
     findings = _Findings()
-    pictures: list[Picture] = []
+    images: list[DatasetImage] = []
     used = [spec.path.resolve() for spec in folders]
     for index, spec in enumerate(folders):
         findings.warnings += spec.warnings
@@ -134,8 +134,8 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
         if not found:
             what = "there is no usable picture in this folder"
             findings.warnings.append(Problem(str(spec.path), what, "fill it or remove it"))
-        pictures += found
-    if not findings.problems and not any(not folders[p.folder].reg for p in pictures):
+        images += found
+    if not findings.problems and not any(not folders[p.folder].reg for p in images):
         where = ", ".join(str(spec.path) for spec in folders)
         what = (
             "the dataset is empty: no usable picture "
@@ -144,7 +144,7 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
         findings.problems.append(Problem(where, what, f"put {', '.join(sorted(SUFFIXES))} in"))
     return Scan(
         tuple(folders),
-        tuple(pictures),
+        tuple(images),
         findings.masks,
         tuple(findings.ignored),
         tuple(findings.problems),
@@ -162,7 +162,7 @@ def _scan_folder(
     suffixes: Sequence[str],
     used: Sequence[Path],
     findings: _Findings,
-) -> Iterator[Picture]:
+) -> Iterator[DatasetImage]:
     try:
         entries = entries_of(spec.path)
     except DatasetError as error:
@@ -206,7 +206,7 @@ def _scan_folder(
             findings.problems.append(header)
         else:
             table = tables.captions.get(path)
-            yield _picture(path, index, spec, header, texts[path], table, findings)
+            yield _image(path, index, spec, header, texts[path], table, findings)
     others = [path for path in others if path not in companions and path not in tables.files]
     _explain_others(spec, others, candidates, captions, suffixes, findings)
 
@@ -263,7 +263,7 @@ def _explain_folders(
         if any(path.is_relative_to(folder.resolve()) for path in used) or folder in masks:
             continue
         findings.ignored.append(Ignored(folder, "a folder within a folder of pictures"))
-        count = count_pictures(folder)
+        count = count_images(folder)
         if count:
             lost[folder.name] = count
     if lost:
@@ -306,7 +306,7 @@ def _header_or_problem(path: Path) -> Header | Problem:
     return header
 
 
-def _picture(
+def _image(
     path: Path,
     index: int,
     spec: FolderSpec,
@@ -314,7 +314,7 @@ def _picture(
     caption_path: Path | None,
     table: tuple[str, Path] | None,
     findings: _Findings,
-) -> Picture:
+) -> DatasetImage:
     if header.warning:
         findings.warnings.append(Problem(str(path), header.warning, "check that it is upright"))
     if header.frames > 1:
@@ -324,7 +324,7 @@ def _picture(
     if not text:
         text, caption_path = table or ("", None)
     caption = text or folder_caption(spec)
-    return Picture(
+    return DatasetImage(
         path, index, header.width, header.height, caption, caption_path, header.has_alpha
     )
 
@@ -345,10 +345,10 @@ def _caption_text(path: Path, findings: _Findings) -> str:
     return read.text
 
 
-def _caption_of(picture: Path, captions: Mapping[str, Path]) -> Path | None:
-    """The file of the picture's name; or of that with its ending (a.png.txt), as some programs
+def _caption_of(image: Path, captions: Mapping[str, Path]) -> Path | None:
+    """The file of the image's name; or of that with its ending (a.png.txt), as some programs
     write it; or of that without the face in it, as in sd-scripts."""
-    stem, name = stem_of(picture), unicodedata.normalize("NFC", picture.name)
+    stem, name = stem_of(image), unicodedata.normalize("NFC", image.name)
     return captions.get(stem) or captions.get(name) or captions.get(without_face(stem))
 
 
@@ -367,7 +367,7 @@ def _explain_others(
     suffixes: Sequence[str],
     findings: _Findings,
 ) -> None:
-    """A reason for each file that is neither a picture nor the caption of one."""
+    """A reason for each file that is neither an image nor the caption of one."""
     stems = {stem_of(path) for path in candidates}
     stems |= {unicodedata.normalize("NFC", path.name) for path in candidates}
     stems |= {without_face(stem) for stem in stems if stem not in captions}

@@ -46,7 +46,7 @@ def random_zorp(rng: Random) -> Creature:
 
 def varied_zorps(count: int, rng: Random) -> list[Creature]:
     """Zorps that go through all eyes, mouths and backgrounds evenly, as a good set does: what all
-    pictures share is taken for the character."""
+    images share is taken for the character."""
 
     def spread(attribute: str) -> list[str]:
         values: list[str] = []
@@ -59,7 +59,7 @@ def varied_zorps(count: int, rng: Random) -> list[Creature]:
 
 
 def draw_zorp(creature: Creature, rng: Random) -> np.ndarray:
-    """A picture of a zorp, uint8 (64, 64, 3)."""
+    """An image of a zorp, uint8 (64, 64, 3)."""
     return draw(creature, rng, ZORP)
 
 
@@ -71,7 +71,7 @@ def zorp_caption(creature: Creature) -> str:
 def write_training_set(
     folder: Path,
     *,
-    pictures: int = 12,
+    images: int = 12,
     regularisation: int = 48,
     repeats: int = 25,
     regularisation_repeats: int = 1,
@@ -81,14 +81,14 @@ def write_training_set(
 
     Args:
         folder: gets `img/<repeats>_zorp` and `reg/<repeats>_creature`.
-        pictures: zorps, captioned with the trigger and what varies.
+        images: zorps, captioned with the trigger and what varies.
         regularisation: plain creatures, captioned with all their tags and no trigger.
         repeats: of the zorps in an epoch, in the folder's name.
         regularisation_repeats: of the plain creatures.
         seed: the same seed writes the same files.
     """
     rng = Random(f"training set {seed}")
-    for index, creature in enumerate(varied_zorps(pictures, rng)):
+    for index, creature in enumerate(varied_zorps(images, rng)):
         path = folder / "img" / f"{repeats}_{TRIGGER}" / f"zorp_{index:03d}"
         _write(path, draw_zorp(creature, rng), zorp_caption(creature))
     for index in range(regularisation):
@@ -97,9 +97,9 @@ def write_training_set(
         _write(path, draw(creature, rng), ", ".join(tags(creature)))
 
 
-def _write(path: Path, picture: np.ndarray, caption: str) -> None:
+def _write(path: Path, image: np.ndarray, caption: str) -> None:
     with atomic_path(path.with_suffix(".png")) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        Image.fromarray(image).save(temporary, format="PNG")
     write_text(path.with_suffix(".txt"), caption + "\n")
 
 
@@ -118,7 +118,7 @@ def plain_prompts(count: int, seed: int = 0) -> list[Prompt]:
 
 
 def novel_prompts(count: int, seed: int = 0) -> list[Prompt]:
-    """Prompts for zorps with a hat or a held thing, which no training picture shows."""
+    """Prompts for zorps with a hat or a held thing, which no training image shows."""
     prompts = []
     for index, prompt in enumerate(trigger_prompts(count, seed)):
         tag = NOVEL_TAGS[index % len(NOVEL_TAGS)]

@@ -1,4 +1,4 @@
-"""Reads attributes and extra parts off 64x64 pictures, to measure what a model drew.
+"""Reads attributes and extra parts off 64x64 images, to measure what a model drew.
 
     python -m lorasmith.demo.judge train --minutes 8
 
@@ -78,18 +78,18 @@ def load_judge(path: Path = WEIGHTS) -> Judge:
     return judge.eval().requires_grad_(False)
 
 
-def to_pixels(pictures: Sequence[np.ndarray]) -> Tensor:
-    """uint8 (64, 64, 3) pictures -> float (B, 3, 64, 64) in -1 to 1."""
-    return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_pixels(images: Sequence[np.ndarray]) -> Tensor:
+    """uint8 (64, 64, 3) images -> float (B, 3, 64, 64) in -1 to 1."""
+    return torch.from_numpy(np.stack(list(images))).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()
-def read(pictures: Sequence[np.ndarray], judge: Judge | None = None) -> list[Reading]:
-    """What each picture, uint8 (64, 64, 3), shows: a value per attribute, a bool per part."""
+def read(images: Sequence[np.ndarray], judge: Judge | None = None) -> list[Reading]:
+    """What each image, uint8 (64, 64, 3), shows: a value per attribute, a bool per part."""
     judge = judge or load_judge()
     readings: list[Reading] = []
-    for start in range(0, len(pictures), 64):
-        logits = judge(to_pixels(pictures[start : start + 64]))
+    for start in range(0, len(images), 64):
+        logits = judge(to_pixels(images[start : start + 64]))
         best = {name: values.argmax(1).tolist() for name, values in logits.items()}
         for row in range(len(best["shape"])):
             values = {name: HEADS[name][index[row]] for name, index in best.items()}
@@ -102,7 +102,7 @@ def tag_accuracy(
     creatures: Sequence[Creature],
     attributes: Sequence[str] = tuple(VALUES),
 ) -> dict[str, float]:
-    """Share of pictures, 0 to 1, that show what was asked for, by attribute and "all" together."""
+    """Share of images, 0 to 1, that show what was asked for, by attribute and "all" together."""
     right = {
         name: [r[name] == getattr(c, name) for r, c in zip(readings, creatures, strict=True)]
         for name in attributes
@@ -113,17 +113,17 @@ def tag_accuracy(
 
 
 def part_rates(readings: Sequence[Reading]) -> dict[str, float]:
-    """Share of pictures, 0 to 1, that show each part of the character."""
+    """Share of images, 0 to 1, that show each part of the character."""
     return {part: sum(bool(r[part]) for r in readings) / len(readings) for part in PARTS}
 
 
 def character_rate(readings: Sequence[Reading]) -> float:
-    """Share of pictures, 0 to 1, that show all the character's parts."""
+    """Share of images, 0 to 1, that show all the character's parts."""
     return sum(all(r[part] for part in PARTS) for r in readings) / len(readings)
 
 
 def leak_rate(readings: Sequence[Reading]) -> float:
-    """Share of pictures, 0 to 1, that show any of the character's parts; for prompts without the
+    """Share of images, 0 to 1, that show any of the character's parts; for prompts without the
     trigger."""
     return sum(any(r[part] for part in PARTS) for r in readings) / len(readings)
 
@@ -138,8 +138,8 @@ def _part_colour(rng: Random, character: Colour | None) -> Colour:
     return rng.randrange(20, 250), rng.randrange(20, 250), rng.randrange(20, 250)
 
 
-def judged_picture(rng: Random) -> tuple[np.ndarray, list[int]]:
-    """A picture uint8 (64, 64, 3) and the index of its value in each of `HEADS`."""
+def judged_image(rng: Random) -> tuple[np.ndarray, list[int]]:
+    """An image uint8 (64, 64, 3) and the index of its value in each of `HEADS`."""
     creature, extras = random_creature(rng), Extras()
     if rng.random() < 0.5:
         lower = _part_colour(rng, ZORP.lower) if rng.random() < 0.5 else None
@@ -158,7 +158,7 @@ def judged_picture(rng: Random) -> tuple[np.ndarray, list[int]]:
 
 
 def _soften(pixels: Tensor, rng: Random) -> Tensor:
-    """Shift, blur, shrink or add noise, as models and autoencoders do to their pictures."""
+    """Shift, blur, shrink or add noise, as models and autoencoders do to their images."""
     pixels = torch.roll(pixels, (rng.randint(-2, 2), rng.randint(-2, 2)), (2, 3))
     kind = rng.random()
     if kind < 0.35:
@@ -172,7 +172,7 @@ def _soften(pixels: Tensor, rng: Random) -> Tensor:
     if rng.random() < 0.6:
         pixels = pixels + torch.randn_like(pixels) * rng.uniform(0, 0.12)
     if rng.random() < 0.3:
-        # Noise that is even over patches, like the smudges of a sampled picture.
+        # Noise that is even over patches, like the smudges of a sampled image.
         coarse = torch.randn(len(pixels), 3, 16, 16) * rng.uniform(0, 0.15)
         pixels = pixels + F.interpolate(coarse, size=64, mode="bilinear")
     return pixels
@@ -189,8 +189,8 @@ def train(minutes: float, seed: int = 0, path: Path = WEIGHTS) -> dict[str, floa
     begin = time.monotonic()
     while (used := (time.monotonic() - begin) / (60 * minutes)) < 1:
         optimizer.param_groups[0]["lr"] = LR * min(1.0, 1.3 * (1 - used))
-        pictures, indices = zip(*(judged_picture(rng) for _ in range(BATCH)), strict=True)
-        pixels, wanted = _soften(to_pixels(pictures), rng), torch.tensor(indices)
+        images, indices = zip(*(judged_image(rng) for _ in range(BATCH)), strict=True)
+        pixels, wanted = _soften(to_pixels(images), rng), torch.tensor(indices)
         with torch.autocast("cpu", torch.bfloat16):
             logits = judge(pixels.contiguous(memory_format=torch.channels_last))
         losses = [
@@ -221,8 +221,8 @@ def held_out_accuracy(count: int = 2000, path: Path = WEIGHTS) -> dict[str, floa
     """Accuracy of each head, 0 to 1, on drawings that no training drew."""
     load_judge.cache_clear()
     rng = Random("held out")
-    pictures, indices = zip(*(judged_picture(rng) for _ in range(count)), strict=True)
-    readings = read(pictures, load_judge(path))
+    images, indices = zip(*(judged_image(rng) for _ in range(count)), strict=True)
+    readings = read(images, load_judge(path))
     wanted = dict(zip(HEADS, zip(*indices, strict=True), strict=True))
 
     def share(name: str) -> float:

@@ -13,7 +13,7 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import RunError
 from lorasmith.core.events import Controls
 from lorasmith.core.files import write_text
-from lorasmith.data.images import load_picture
+from lorasmith.data.images import load_image
 from lorasmith.demo.character import (
     TRIGGER,
     novel_prompts,
@@ -26,20 +26,20 @@ from lorasmith.training.run import train
 
 RUN_NAME = "zorp"
 
-# What the columns of the picture show: the character, the character with things that no training
-# picture has, and creatures without the trigger, which must not change.
+# What the columns of the image show: the character, the character with things that no training
+# image has, and creatures without the trigger, which must not change.
 TRIGGER_COLUMNS, NOVEL_COLUMNS, PLAIN_COLUMNS = 4, 2, 2
 
 
 def run_demo(folder: Path, console: Console, controls: Controls) -> Path:
-    """Draw a training set, train, and compose the picture of what was learned.
+    """Draw a training set, train, and compose the image of what was learned.
 
     Args:
         folder: gets ``dataset/``, ``runs/zorp/`` and ``what-it-learned.png``. Must be new or a
             demo's: nothing else is ever overwritten.
 
     Returns:
-        The path of the picture.
+        The path of the image.
     """
     marker = folder / "README.txt"
     if folder.exists() and any(folder.iterdir()) and not marker.exists():
@@ -60,13 +60,13 @@ def run_demo(folder: Path, console: Console, controls: Controls) -> Path:
         "demo",
     )
     run = train(settings, console=console, controls=controls)
-    picture = folder / "what-it-learned.png"
-    compose(run, dataset, prompts).save(picture)
-    return picture
+    image = folder / "what-it-learned.png"
+    compose(run, dataset, prompts).save(image)
+    return image
 
 
 def demo_prompts() -> list[str]:
-    """No two of them are alike: they are drawn with one seed, so their pictures would be too."""
+    """No two of them are alike: they are drawn with one seed, so their images would be too."""
     # There are few tags, and what is drawn at random from them repeats itself.
     trigger = dict.fromkeys(prompt.text for prompt in trigger_prompts(8 * TRIGGER_COLUMNS, seed=1))
     others = [*novel_prompts(NOVEL_COLUMNS, seed=2), *plain_prompts(PLAIN_COLUMNS, seed=3)]
@@ -74,7 +74,7 @@ def demo_prompts() -> list[str]:
 
 
 def compose(run: Path, dataset: Path, prompts: Sequence[str]) -> Image.Image:
-    """The training pictures under their captions; below, under the prompts, one row for the base
+    """The training images under their captions; below, under the prompts, one row for the base
     model and one for each epoch.
 
     There every column has one prompt and one seed, so what differs between rows is the LoRA alone.
@@ -86,11 +86,11 @@ def compose(run: Path, dataset: Path, prompts: Sequence[str]) -> Image.Image:
     for number, step in enumerate(steps):
         label = f"epoch {number}" if number else "base model, no LoRA"
         paths = sorted((run / "samples").glob(f"{step}-*.png"))
-        rows[label] = [load_picture(path) for path in paths]
+        rows[label] = [load_image(path) for path in paths]
     above = "training pictures, with their captions"
     sheets = [
         contact_sheet(
-            [[load_picture(path) for path in training]],
+            [[load_image(path) for path in training]],
             row_labels=[above, *rows],  # All labels, so that the columns of both parts are aligned.
             column_labels=captions,
             scale=2,
@@ -101,7 +101,7 @@ def compose(run: Path, dataset: Path, prompts: Sequence[str]) -> Image.Image:
     ]
     space = 24
     height = sum(sheet.height for sheet in sheets) + space
-    picture = Image.new("RGB", (max(sheet.width for sheet in sheets), height), PAPER)
-    picture.paste(sheets[0], (0, 0))
-    picture.paste(sheets[1], (0, sheets[0].height + space))
-    return picture
+    image = Image.new("RGB", (max(sheet.width for sheet in sheets), height), PAPER)
+    image.paste(sheets[0], (0, 0))
+    image.paste(sheets[1], (0, sheets[0].height + space))
+    return image

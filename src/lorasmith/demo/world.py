@@ -64,7 +64,7 @@ _FIRST_AGAIN = {"hat": 1, "ears": 1, "held": 2, "belly": 1}
 
 @dataclass(frozen=True)
 class Creature:
-    """What a picture shows; each field holds one of `VALUES[field]`."""
+    """What an image shows; each field holds one of `VALUES[field]`."""
 
     shape: str
     colour: str
@@ -112,7 +112,7 @@ def tags(creature: Creature, rng: Random | None = None, drop: float = 0.12) -> l
     """Tags of the creature: all in a fixed order, or with `rng` shuffled and some left out.
 
     Args:
-        creature: what the picture shows.
+        creature: what the image shows.
         rng: varies the tags; None gives them all.
         drop: the chance of leaving out each tag.
     """
@@ -131,7 +131,7 @@ def draw(
     extras: Extras = NO_EXTRAS,
     body_colour: Colour | None = None,
 ) -> np.ndarray:
-    """A picture of the creature, uint8 (64, 64, 3), values 0 to 255.
+    """An image of the creature, uint8 (64, 64, 3), values 0 to 255.
 
     Args:
         creature: what to show.
@@ -166,7 +166,7 @@ def _place(
     x = CANVAS * (0.5 + rng.uniform(-sway, sway))
     y = CANVAS * ((0.56 if tall else 0.53) + rng.uniform(-0.04, 0.04))
     if extras.antennae is not None:
-        # Two balls above the head must stay inside the picture.
+        # Two balls above the head must stay inside the image.
         unit, y = min(unit, CANVAS * 0.265), max(y, CANVAS * 0.58)
     body = jitter(colour, rng)
     draw = ImageDraw.Draw(image)

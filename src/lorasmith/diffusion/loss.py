@@ -84,7 +84,7 @@ THRESHOLDS: dict[str, Callable[[NoiseSchedule, Tensor, float], Tensor]] = {
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What a wrong prediction costs, and where in the picture.
+    """What a wrong prediction costs, and where in the image.
 
     Args:
         type: of :data:`COSTS`.

@@ -88,7 +88,7 @@ def add_offset(
     """(B, C, H, W) ``noise`` plus ``strength`` times one normal number per sample and channel.
 
     "Diffusion with offset noise" (N. Guttenberg, 2023): lets a model learn darker and lighter
-    pictures than the schedule's leftover signal allows. Usual strengths are 0.03 to 0.1.
+    images than the schedule's leftover signal allows. Usual strengths are 0.03 to 0.1.
 
     Args:
         strength: one number, or one per sample (B, 1, 1, 1) or per channel (B, C, 1, 1).

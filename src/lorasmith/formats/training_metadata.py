@@ -150,11 +150,11 @@ _LEFT_OUT = frozenset(
 
 
 def bucket_info(counts: Mapping[tuple[int, int], int], mean_error: float) -> dict[str, Any]:
-    """sd-scripts' ``ss_bucket_info``: pictures (with repeats) per bucket.
+    """sd-scripts' ``ss_bucket_info``: images (with repeats) per bucket.
 
     Args:
-        counts: (width, height) -> pictures.
-        mean_error: mean of |picture's width / height - bucket's|.
+        counts: (width, height) -> images.
+        mean_error: mean of |image's width / height - bucket's|.
     """
     buckets = {
         str(index): {"resolution": list(size), "count": count}

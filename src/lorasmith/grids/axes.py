@@ -1,4 +1,4 @@
-"""What a grid varies: setups of pictures, and axes along which they change."""
+"""What a grid varies: setups of images, and axes along which they change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorasmith.sampling.request import ImageRequest
 
 @dataclass(frozen=True, slots=True)
 class CellSpec:
-    """Everything that one picture of a grid is made from.
+    """Everything that one image of a grid is made from.
 
     Args:
         model: as for :func:`.checkpoint.load_model`.

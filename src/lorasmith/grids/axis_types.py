@@ -138,7 +138,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def _schedules(items: list[str], target: str, sources: Sources) -> list[Value]:
     values = []
     for item in items:
-        # By a sampler that takes any; whether it goes with the grid's own is checked per picture.
+        # By a sampler that takes any; whether it goes with the grid's own is checked per image.
         known = "" if item.lower() == AUTOMATIC else find_sampler("euler", item).schedule
         title = SCHEDULES[known].title if known else AUTOMATIC_TITLE
         values.append(_asking(title, schedule=known or AUTOMATIC))

@@ -1,4 +1,4 @@
-"""From axes to pictures: which cells there are, what is wrong with them, in what order to draw.
+"""From axes to images: which cells there are, what is wrong with them, in what order to draw.
 
 A cell is known by a digest of all that it is made from, so that it is drawn once however often it
 stands in a grid, and never again while its file is there.
@@ -34,7 +34,7 @@ class Cell:
     Args:
         place: along x, y and z, from 0.
         labels: what stands at the axes there.
-        spec: what its picture is made from.
+        spec: what its image is made from.
     """
 
     place: tuple[int, int, int]
@@ -159,7 +159,7 @@ class Identity:
         self._files: dict[str, str] = {}
 
     def digest(self, spec: CellSpec) -> str:
-        """12 hex digits of everything that the picture is made from, the files' content too."""
+        """12 hex digits of everything that the image is made from, the files' content too."""
         parts = {
             "request": _stated(spec.request),
             "model": self._file(locate(spec.model)),
@@ -198,7 +198,7 @@ def _stated(request: ImageRequest) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SwapCost:
-    """How often something had to be exchanged to draw the pictures in an order.
+    """How often something had to be exchanged to draw the images in an order.
 
     Args:
         models: base models loaded, the first included.
@@ -212,7 +212,7 @@ class SwapCost:
 
 
 def state(spec: CellSpec) -> tuple[str, str, tuple[str, ...]]:
-    """What has to be in place for a picture: model, VAE, LoRAs; in the order of their cost."""
+    """What has to be in place for an image: model, VAE, LoRAs; in the order of their cost."""
     loras = tuple(sorted(tag.name for tag in parse_prompt(spec.request.prompt).loras))
     return spec.model, spec.vae or "", loras
 

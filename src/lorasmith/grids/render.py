@@ -1,4 +1,4 @@
-"""Drawing a grid: the pictures that are not there yet, with as few switches as can be."""
+"""Drawing a grid: the images that are not there yet, with as few switches as can be."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
-from lorasmith.sampling.infotext import describe, save_picture
+from lorasmith.sampling.infotext import describe, save_image
 from lorasmith.sampling.lora_library import LoraLibrary, short_hash
 from lorasmith.sampling.model_name import model_hash, model_name
 
@@ -43,7 +43,7 @@ class Loader:
     Args:
         load: a model, with a VAE (``None``: its own).
         exchange: gives a loaded model of that source another VAE.
-        prediction, zero_terminal_snr: what models are told of themselves, which pictures say.
+        prediction, zero_terminal_snr: what models are told of themselves, which images say.
     """
 
     load: Callable[[str, str | None], DiffusionModel]
@@ -54,7 +54,7 @@ class Loader:
 
 @dataclass(slots=True)
 class GridFolder:
-    """Where a grid's pictures are, by the digests of what they are made from."""
+    """Where a grid's images are, by the digests of what they are made from."""
 
     path: Path
     _files: dict[str, Path] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class GridFolder:
         return self._files.get(digest)
 
     def new(self, cell: Cell, kinds: tuple[str, ...], digest: str) -> Path:
-        """The path of a picture that is not there yet."""
+        """The path of an image that is not there yet."""
         named = zip(kinds, cell.labels, strict=True)
         words = [label if label.startswith(kind) else f"{kind} {label}" for kind, label in named]
         name = "_".join(re.sub(r"[^\w.+]+", "-", word).strip("-.") for word in words)
@@ -81,8 +81,8 @@ class GridFolder:
 
 def _is_whole(path: Path) -> bool:
     try:
-        with open_image(path) as picture:
-            picture.verify()
+        with open_image(path) as image:
+            image.verify()
     except DECODER_ERRORS:
         return False
     return True
@@ -93,10 +93,10 @@ class Work:
     """What is left to do for a grid.
 
     Args:
-        order: the pictures to be drawn, in the order of the work.
+        order: the images to be drawn, in the order of the work.
         switches: of this order; those of going row by row are ``in_rows``.
         digests: of all cells' setups.
-        kept: how many pictures were there already.
+        kept: how many images were there already.
     """
 
     order: tuple[CellSpec, ...]
@@ -107,7 +107,7 @@ class Work:
 
 
 def plan_work(grid: Grid, folder: GridFolder, identity: Identity) -> Work:
-    """Which pictures are missing, each once, and in what order they are best drawn."""
+    """Which images are missing, each once, and in what order they are best drawn."""
     digests = {cell.spec: identity.digest(cell.spec) for cell in grid.cells}
     once = {digest: spec for spec, digest in reversed(digests.items())}
     distinct = [spec for spec, digest in digests.items() if once[digest] is spec]
@@ -127,11 +127,11 @@ def draw_cells(
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> None:
-    """Draw what is missing; each picture is on disk as soon as it is done.
+    """Draw what is missing; each image is on disk as soon as it is done.
 
     Raises:
         Stopped: on a stop request, between two steps.
-        UserError: a model or LoRA is damaged or does not fit; pictures before it are kept.
+        UserError: a model or LoRA is damaged or does not fit; images before it are kept.
     """
     cells = {cell.spec: cell for cell in reversed(grid.cells)}
     kinds = tuple(axis.kind.name for axis in grid.axes if axis.kind)
@@ -149,7 +149,7 @@ def draw_cells(
                 model, loaded = loader.load(source, vae), source
                 hashes.begin(source)
             requests = [spec.request for spec in specs]
-            pictures = generate(
+            images = generate(
                 model,
                 requests,
                 loras=sources.library,
@@ -159,19 +159,19 @@ def draw_cells(
                 controls=controls,
             )
             with ImageWriter(model.device) as writer:
-                for picture in pictures:
-                    spec = specs[picture.index]
+                for image in images:
+                    spec = specs[image.index]
                     digest = work.digests[spec]
                     path = folder.new(cells[spec], kinds, digest)
-                    loras = hashes.of_loras(picture.request.prompt)
+                    loras = hashes.of_loras(image.request.prompt)
                     writer.add(
-                        partial(_save, path, picture, spec, loader, hashes, loras),
+                        partial(_save, path, image, spec, loader, hashes, loras),
                         partial(folder.add, digest, path),
                     )
 
 
 class _Hashes:
-    """What web UIs know models and LoRAs by; a model's is computed while its pictures are drawn."""
+    """What web UIs know models and LoRAs by; a model's is computed while its images are drawn."""
 
     def __init__(self, library: LoraLibrary, pool: Executor) -> None:
         self._library, self._pool = library, pool
@@ -195,14 +195,14 @@ class _Hashes:
 
 def _save(
     path: Path,
-    picture: GeneratedImage,
+    image: GeneratedImage,
     spec: CellSpec,
     loader: Loader,
     hashes: _Hashes,
     lora_hashes: dict[str, str],
 ) -> None:
     info = describe(
-        picture.request,
+        image.request,
         model=model_name(spec.model),
         model_hash=hashes.of_model(spec.model),
         vae=Path(spec.vae).name if spec.vae else "",
@@ -212,4 +212,4 @@ def _save(
     )
     if path.exists():  # Found damaged.
         path.unlink()
-    save_picture(path, picture.image, info)
+    save_image(path, image.image, info)

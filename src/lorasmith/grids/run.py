@@ -1,12 +1,12 @@
-"""A whole grid: its pictures, and what shows them together.
+"""A whole grid: its images, and what shows them together.
 
 ::
 
     DIR/
-      cells/LABELS.DIGEST.png   one a picture, with what made it; found again by their digest
+      cells/LABELS.DIGEST.png   one an image, with what made it; found again by their digest
       grid.html                 to compare them in a browser, all in one file
       grid.png, grid.webp       all of them on one sheet
-      grid.json                 the axes, and which picture stands where
+      grid.json                 the axes, and which image stands where
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Report:
     """What was done.
 
     Args:
-        drawn, kept: pictures that were drawn, and that were there already.
+        drawn, kept: images that were drawn, and that were there already.
         switches: of the order that they were drawn in; those of row by row are ``in_rows``.
-        seconds: for the pictures.
+        seconds: for the images.
     """
 
     drawn: int
@@ -86,12 +86,12 @@ def make_grid(
 
 def _show(grid: Grid, work: Work, files: GridFolder) -> None:
     found = {cell.place: files.find(work.digests[cell.spec]) for cell in grid.cells}
-    pictures = {place: path for place, path in found.items() if path is not None}
-    if not pictures:
+    images = {place: path for place, path in found.items() if path is not None}
+    if not images:
         return
     folder = files.path
-    write_page(folder / PAGE, grid, pictures)
-    save_sheet(draw_sheet(grid, pictures), folder / SHEET, folder / SMALL_SHEET)
+    write_page(folder / PAGE, grid, images)
+    save_sheet(draw_sheet(grid, images), folder / SHEET, folder / SMALL_SHEET)
     axes = [
         {"axis": axis.title, "values": [value.label for value in axis.values]}
         for axis in grid.axes

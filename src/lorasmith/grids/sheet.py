@@ -1,4 +1,4 @@
-"""All pictures of a grid on one sheet, with labels."""
+"""All images of a grid on one sheet, with labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from lorasmith.core.files import atomic_path
-from lorasmith.data.images import load_picture, read_header
+from lorasmith.data.images import load_image, read_header
 from lorasmith.grids.plan import Grid
 from lorasmith.sampling.contact_sheet import PAPER, contact_sheet
 
@@ -17,26 +17,24 @@ from lorasmith.sampling.contact_sheet import PAPER, contact_sheet
 MOST_PIXELS = 80_000_000
 # What the format can hold along a side.
 WEBP_SIDE = 16_383
-# Smaller pictures are enlarged to about this width, so that labels have room.
+# Smaller images are enlarged to about this width, so that labels have room.
 LEAST_WIDTH = 128
-# What a label needs beside the pictures, px.
+# What a label needs beside the images, px.
 _LABEL_SPACE = 200
 
 Places = Mapping[tuple[int, int, int], Path]
 
 
-def draw_sheet(grid: Grid, pictures: Places) -> Image.Image:
-    """RGB; a page under the other for each place of z. Missing pictures are grey.
+def draw_sheet(grid: Grid, images: Places) -> Image.Image:
+    """RGB; a page under the other for each place of z. Missing images are grey.
 
     Args:
-        pictures: files by their places, at least one.
+        images: files by their places, at least one.
     """
     columns, rows, pages = (len(axis.values) for axis in grid.axes)
-    widths, heights = zip(*(_size(path) for path in set(pictures.values())), strict=True)
+    widths, heights = zip(*(_size(path) for path in set(images.values())), strict=True)
     scale = _scale(max(widths), max(heights), columns, rows, pages)
-    sheets = [
-        _page(grid, pictures, page, scale, round(max(widths) * scale)) for page in range(pages)
-    ]
+    sheets = [_page(grid, images, page, scale, round(max(widths) * scale)) for page in range(pages)]
     if len(sheets) == 1:
         return sheets[0]
     size = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
@@ -54,7 +52,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _scale(width: int, height: int, columns: int, rows: int, pages: int) -> float:
-    """By how much to enlarge (a whole number) or reduce the pictures."""
+    """By how much to enlarge (a whole number) or reduce the images."""
     enlarged = max(1, round(LEAST_WIDTH / width))
     across, down = columns * width, rows * pages * height
     fitting = min(
@@ -65,13 +63,13 @@ def _scale(width: int, height: int, columns: int, rows: int, pages: int) -> floa
     return float(enlarged) if enlarged <= fitting else min(1.0, 0.95 * fitting)
 
 
-def _page(grid: Grid, pictures: Places, page: int, scale: float, width: int) -> Image.Image:
+def _page(grid: Grid, images: Places, page: int, scale: float, width: int) -> Image.Image:
     x, y, z = grid.axes
     rows = [
-        [_opened(pictures.get((column, row, page)), scale) for column in range(len(x.values))]
+        [_opened(images.get((column, row, page)), scale) for column in range(len(x.values))]
         for row in range(len(y.values))
     ]
-    if all(picture is None for row in rows for picture in row):
+    if all(image is None for row in rows for image in row):
         rows[0][0] = Image.new("RGB", (width, width), PAPER)
     about = [f"columns: {x.title}" * bool(x.kind), f"rows: {y.title}" * bool(y.kind)]
     heading = ", ".join(part for part in about if part)
@@ -91,13 +89,13 @@ def _page(grid: Grid, pictures: Places, page: int, scale: float, width: int) -> 
 
 
 def _opened(path: Path | None, scale: float) -> Image.Image | None:
-    """At its size on the sheet, so that a grid of large pictures is never whole in memory."""
+    """At its size on the sheet, so that a grid of large images is never whole in memory."""
     if path is None:
         return None
-    picture = load_picture(path)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    image = load_image(path)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    return picture.resize(size, method)
+    return image.resize(size, method)
 
 
 def save_sheet(sheet: Image.Image, png: Path, webp: Path) -> None:

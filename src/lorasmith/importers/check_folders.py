@@ -17,7 +17,7 @@ from lorasmith.importers.result import Conversion, Derived, Remark
 from lorasmith.importers.source import Source
 
 _NUMBERED = re.compile(r"(\d+)(?:_.*)?\Z", re.DOTALL)
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl", ".gif", ".tif", ".tiff")
+_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl", ".gif", ".tif", ".tiff")
 
 # Folders that lorasmith takes for regularisation where they lie beside the N_name folders.
 _REG_NAMES = ("reg", "regularization", "regularisation", "class")
@@ -29,7 +29,7 @@ def convert_here(
     """The conversion of a run, with what is wrong with the folders that it names.
 
     Args:
-        complete: it is to be started as it is. Otherwise nothing need be said of pictures, and
+        complete: it is to be started as it is. Otherwise nothing need be said of images, and
             folders of which none is here are another machine's.
         given: settings that come from elsewhere and take the places of the file's.
     """
@@ -77,7 +77,7 @@ def _check(result: Conversion, complete: bool) -> None:
 
 
 def _named(result: Conversion) -> list[tuple[str, Derived]]:
-    """Every folder of pictures, as written."""
+    """Every folder of images, as written."""
     settings = result.settings
     found = [
         (str(settings[path].value), settings[path])
@@ -96,14 +96,14 @@ def _alike(path: Path) -> str:
 
 
 def _check_reg(result: Conversion) -> None:
-    """sd-scripts takes a folder without ``N_name`` folders of pictures for none."""
+    """sd-scripts takes a folder without ``N_name`` folders of images for none."""
     made = result.settings.get("data.reg")
     if made is None:
         return
     path = user_path(str(made.value))
     if not os.path.isdir(path) or _numbered(path):
         return
-    if _has_pictures(path) and _repeats(path):
+    if _has_images(path) and _repeats(path):
         result.problems.append(
             Problem(
                 made.origin,
@@ -118,12 +118,12 @@ def _check_reg(result: Conversion) -> None:
 
 
 def _check_image_dirs(result: Conversion) -> None:
-    """A folder of a data-set file is the one with the pictures, not the one around it."""
+    """A folder of a data-set file is the one with the images, not the one around it."""
     made = result.settings.get("data.folders")
     for each in made.value if made is not None else ():
         path = user_path(str(each["path"]))
         inner = [folder.name for folder, _ in _numbered(path)]
-        if made is not None and inner and not _has_pictures(path):
+        if made is not None and inner and not _has_images(path):
             what = f"{path} holds no pictures itself, but folders of them: {', '.join(inner[:3])}"
             hint = f"name them one by one, as in {path / inner[0]}"
             result.problems.append(Problem(made.origin, what, hint))
@@ -148,11 +148,11 @@ def _leave_reg_beside(result: Conversion) -> None:
 
 
 def _numbered(folder: Path) -> list[tuple[Path, int]]:
-    """The ``N_name`` folders with pictures, and N."""
+    """The ``N_name`` folders with images, and N."""
     return [
         (entry, repeats)
         for entry in _entries(folder)
-        if (repeats := _repeats(entry)) and _has_pictures(entry)
+        if (repeats := _repeats(entry)) and _has_images(entry)
     ]
 
 
@@ -161,8 +161,8 @@ def _repeats(folder: Path) -> int:
     return int(match[1]) if match and len(match[1]) < 10 else 0
 
 
-def _has_pictures(folder: Path) -> bool:
-    return any(each.suffix.lower() in _PICTURES for each in _entries(folder))
+def _has_images(folder: Path) -> bool:
+    return any(each.suffix.lower() in _IMAGES for each in _entries(folder))
 
 
 def _entries(folder: Path) -> list[Path]:

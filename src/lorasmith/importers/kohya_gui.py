@@ -135,7 +135,7 @@ TYPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 _RATES = ("learning_rate", "unet_lr", "text_encoder_lr")
 _COUNTED = ("train_batch_size", "gradient_accumulation_steps", "epoch")
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _HANDLED = (
     *("epoch", "lr_warmup", "lr_warmup_steps", "xformers", "additional_parameters", "sdxl"),
     *("noise_offset_type", "max_train_epochs", "max_train_steps", "lr_scheduler_num_cycles"),
@@ -263,7 +263,7 @@ def _length(table: Mapping[str, Any], name: str, source: Source) -> None:
 
 
 def _window_steps(table: Mapping[str, Any]) -> tuple[int, str] | None:
-    """The steps that the window works out of the folder of pictures, and how; ``None`` where the
+    """The steps that the window works out of the folder of images, and how; ``None`` where the
     folder is not here."""
     numbers = [_number(table.get(field) or 1) for field in _COUNTED]
     if not table.get("train_data_dir"):
@@ -282,7 +282,7 @@ def _window_steps(table: Mapping[str, Any]) -> tuple[int, str] | None:
 
 
 def _images(folder: Path) -> int:
-    """Pictures in the ``N_name`` folders, each counted N times, as the window counts.
+    """Images in the ``N_name`` folders, each counted N times, as the window counts.
 
     Raises:
         OSError: a folder is not there or cannot be read.
@@ -291,7 +291,7 @@ def _images(folder: Path) -> int:
     for entry in folder.iterdir():
         repeats = entry.name.split("_")[0]
         if entry.is_dir() and repeats.isdecimal() and repeats.isascii():
-            found = sum(each.suffix.lower() in _PICTURES for each in entry.iterdir())
+            found = sum(each.suffix.lower() in _IMAGES for each in entry.iterdir())
             images += int(repeats) * found
     return images
 

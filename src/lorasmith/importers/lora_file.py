@@ -118,7 +118,7 @@ class _Reader:
         self._sizes()
         self._seed()
         self._base()
-        self._pictures()
+        self._images()
         absent = [
             name for name in _ALIKE if name not in self.said and name not in self.source.given
         ]
@@ -281,7 +281,7 @@ class _Reader:
         if vae not in _NONE:
             self._note("the VAE", f"the file's name was {vae!r}; add --model.vae")
 
-    def _pictures(self) -> None:
+    def _images(self) -> None:
         self._note("the pictures", "their place is not told; add --data")
         for entry, kind in (("dataset_dirs", ""), ("reg_dataset_dirs", "regularisation ")):
             folders = _json(self.said.get(entry))

@@ -76,8 +76,8 @@ def _is_window_settings(table: Table) -> bool:
     return "use_shell" in table or {"accelerate_launch", "folders"} <= table.keys()
 
 
-def _is_tagged_pictures(table: Table) -> bool:
-    """The metadata of fine-tuning: pictures with their captions, tags and sizes."""
+def _is_tagged_images(table: Table) -> bool:
+    """The metadata of fine-tuning: images with their captions, tags and sizes."""
     rows = _tables(table)
     names = {"caption", "tags", "train_resolution", "image_size"}
     return bool(rows) and len(rows) == len(table) and all(names & row.keys() for row in rows)
@@ -122,7 +122,7 @@ TABLES: tuple[tuple[Callable[[Table], bool], str, str], ...] = (
     (_any("caption_metadata_filename", "create_caption", "full_path", "image_folder"),
      "a configuration of kohya_ss for fine-tuning", _ENTIRE_MODEL),
     (_is_dreambooth, "a configuration of kohya_ss for DreamBooth", _ENTIRE_MODEL),
-    (_is_tagged_pictures, "a metadata file for fine-tuning: captions and tags of pictures",
+    (_is_tagged_images, "a metadata file for fine-tuning: captions and tags of pictures",
      "put the captions beside the pictures as .txt files"),
     (_any("compilerOptions", "devDependencies"), "a configuration of a JavaScript project",
      _NOT_SETTINGS),

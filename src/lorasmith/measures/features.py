@@ -1,14 +1,14 @@
-"""What pictures are compared by: the model's own features, or those of a CLIP image encoder.
+"""What images are compared by: the model's own features, or those of a CLIP image encoder.
 
 * *Layout*: the VAE's latents, averaged over an 8 x 8 grid: what is where, in which colour. Two
-  pictures with one layout are copies of each other.
-* *Content*: the output of the UNet's middle block for the slightly noised picture, averaged over
+  images with one layout are copies of each other.
+* *Content*: the output of the UNet's middle block for the slightly noised image, averaged over
   its places; the base model without an adapter computes it, with an empty prompt. That layer is the
   "semantic latent space" of Kwon et al. 2023 (arXiv 2210.10960), and that such features of noised
-  pictures tell what they show is from Tang et al. 2023 (DIFT, arXiv 2306.03881). With ``--clip``
+  images tell what they show is from Tang et al. 2023 (DIFT, arXiv 2306.03881). With ``--clip``
   it is the embedding of that encoder instead.
 
-Shapes: B pictures, C latent channels, F features.
+Shapes: B images, C latent channels, F features.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorasmith.core.errors import UserError
-from lorasmith.data.cache.latents import picture_tensor, stacked
+from lorasmith.data.cache.latents import image_tensor, stacked
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.tensors.rng import normal
 from lorasmith.tensors.transfer import to_device
 
 GRID = 8
-# DIFT's choice for what a picture shows as a whole.
+# DIFT's choice for what an image shows as a whole.
 FEATURE_TIMESTEP = 261
 SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """Features of pictures, float32 on the CPU.
+    """Features of images, float32 on the CPU.
 
     Args:
         layout: (B, C * 64).
@@ -57,37 +57,37 @@ class ImageFeatures:
 
 
 class Content(Protocol):
-    """Turns a picture into (F,) features."""
+    """Turns an image into (F,) features."""
 
     name: str
 
-    def __call__(self, picture: Image.Image, latents: Tensor) -> Tensor:
-        """``latents`` (C, h, w) are the picture's."""
+    def __call__(self, image: Image.Image, latents: Tensor) -> Tensor:
+        """``latents`` (C, h, w) are the image's."""
         ...
 
 
 class FeatureExtractor:
-    """Looks at pictures; no adapter may be attached meanwhile."""
+    """Looks at images; no adapter may be attached meanwhile."""
 
     def __init__(self, model: DiffusionModel, content: Content) -> None:
         self._model, self._content = model, content
 
     @torch.inference_mode()
-    def look(self, pictures: Sequence[Image.Image]) -> ImageFeatures:
-        """Features of pictures of any sizes."""
-        return ImageFeatures.cat([self._one(picture) for picture in pictures])
+    def look(self, images: Sequence[Image.Image]) -> ImageFeatures:
+        """Features of images of any sizes."""
+        return ImageFeatures.cat([self._one(image) for image in images])
 
     @torch.inference_mode()
-    def latents(self, picture: Image.Image) -> Tensor:
+    def latents(self, image: Image.Image) -> Tensor:
         """(C, h, w), scaled."""
         device = self._model.device
-        levels = to_device(stacked([np.asarray(picture.convert("RGB"))], device), device)
-        return self._model.encode_pictures(picture_tensor(levels))[0][0].cpu()
+        levels = to_device(stacked([np.asarray(image.convert("RGB"))], device), device)
+        return self._model.encode_images(image_tensor(levels))[0][0].cpu()
 
-    def _one(self, picture: Image.Image) -> ImageFeatures:
-        latents = self.latents(picture)
+    def _one(self, image: Image.Image) -> ImageFeatures:
+        latents = self.latents(image)
         layout = F.adaptive_avg_pool2d(latents[None], GRID).flatten(1)
-        return ImageFeatures(layout, self._content(picture, latents)[None])
+        return ImageFeatures(layout, self._content(image, latents)[None])
 
 
 class MiddleBlock:
@@ -98,7 +98,7 @@ class MiddleBlock:
     def __init__(self, model: DiffusionModel, schedule: NoiseSchedule) -> None:
         self._model, self._schedule = model, schedule
 
-    def __call__(self, picture: Image.Image, latents: Tensor) -> Tensor:
+    def __call__(self, image: Image.Image, latents: Tensor) -> Tensor:
         model, seen = self._model, []
 
         def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -107,7 +107,7 @@ class MiddleBlock:
         noise = normal(latents.shape, SEED, "pick features")[None]
         timestep = torch.tensor([FEATURE_TIMESTEP])
         noisy = self._schedule.add_noise(latents[None], noise, timestep)
-        width, height = map(float, picture.size)
+        width, height = map(float, image.size)
         sizes = torch.tensor([[height, width, 0.0, 0.0, height, width]])
         handle = model.unet.mid_block.register_forward_hook(keep)
         try:
@@ -151,8 +151,8 @@ class ClipImages:
             ) from error
         self._encoder.eval()
 
-    def __call__(self, picture: Image.Image, latents: Tensor) -> Tensor:
-        inputs = self._prepare(picture.convert("RGB"), return_tensors="pt")
+    def __call__(self, image: Image.Image, latents: Tensor) -> Tensor:
+        inputs = self._prepare(image.convert("RGB"), return_tensors="pt")
         embedded: Tensor = self._encoder(**inputs).image_embeds[0].float()
         return embedded / embedded.norm().clamp(min=1e-12)
 

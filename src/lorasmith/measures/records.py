@@ -29,26 +29,26 @@ DIVERGED = 1e6
 class Measures:
     """The numbers of one snapshot. Strengths are keys "0.6", "1.0", "1.4".
 
-    Loss is the mean squared error of the predictions on fixed noise, each picture and timestep
+    Loss is the mean squared error of the predictions on fixed noise, each image and timestep
     counting the same, as a change since the base model in shares of the base model's: -0.8 is a
     fifth of it.
 
     Args:
-        loss: by strength, of the held-out pictures if the run has any, else of training pictures.
-        by_picture: the same at 1.0 of each picture, to compare snapshots picture by picture.
+        loss: by strength, of the held-out images if the run has any, else of training images.
+        by_picture: the same at 1.0 of each image, to compare snapshots image by image.
         training, held_out: of either kind at 1.0; ``None`` where nothing is held out.
         plain_moved: how far the predictions of prompts without the trigger have moved, in mean
-            squares, as a share of how far those of the training pictures have. ``None`` without a
+            squares, as a share of how far those of the training images have. ``None`` without a
             trigger.
-        plain_loss: change of the loss on pictures that the base model drew of those prompts.
-        likeness: of drawings with the trigger to the training pictures, by strength: 0 is the base
+        plain_loss: change of the loss on images that the base model drew of those prompts.
+        likeness: of drawings with the trigger to the training images, by strength: 0 is the base
             model's, 1 as like as these are to each other.
         diversity: mean distance between these drawings, as a share of that between training
-            pictures.
-        copying: distance of a drawing's layout to the nearest training picture, as a share of that
-            between training pictures. Small is a copy.
+            images.
+        copying: distance of a drawing's layout to the nearest training image, as a share of that
+            between training images. Small is a copy.
         plain_drawings: distance of drawings without the trigger from the base model's of the same
-            seed, as a share of that between two of these: 0 the same picture, 1 another one.
+            seed, as a share of that between two of these: 0 the same image, 1 another one.
         norms: Frobenius norm of the weight change by part, "unet" and "text_encoder".
         seconds: what measuring took.
     """
@@ -68,7 +68,7 @@ class Measures:
 
     @property
     def drawn(self) -> bool:
-        """Whether pictures were drawn."""
+        """Whether images were drawn."""
         return bool(self.likeness)
 
     def record(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class MeasuresFile:
     """``measures.json``: the measures of each snapshot that was measured, by its file's bytes.
 
     Args:
-        folder: of measures with the same pictures, prompts and noise; is made when written to.
+        folder: of measures with the same images, prompts and noise; is made when written to.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -44,10 +44,10 @@ def find_trigger(setting: str | None, captions: Sequence[str], separator: str = 
 
 
 def mixed_captions(captions: Sequence[str], trigger: str, separator: str = ",") -> list[str]:
-    """Captions that no training picture has, as far as that can be had.
+    """Captions that no training image has, as far as that can be had.
 
     Behind the trigger, the first half of the tags of one caption and the second half of those of
-    the next, so that a picture that repeats a training picture does not do what it was asked.
+    the next, so that an image that repeats a training image does not do what it was asked.
     Captions of few tags, such as sentences, stay as they are.
     """
     mixed: list[str] = []

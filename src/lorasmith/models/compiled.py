@@ -1,12 +1,12 @@
 """Compiled code for a UNet's repeated blocks, in few graphs.
 
 dynamo keeps the graphs of a function by its code, and after eight it leaves the function as it is.
-All residual blocks of a UNet share one code, and each number of channels, each size of pictures
+All residual blocks of a UNet share one code, and each number of channels, each size of images
 and drawing between two steps asks for another graph. So:
 
 - blocks with the same layers share graphs, others have a code, and eight graphs, of their own;
-- only what is learned from is compiled: pictures are drawn and measured as ever;
-- where pictures have several sizes, a graph is for all of them.
+- only what is learned from is compiled: images are drawn and measured as ever;
+- where images have several sizes, a graph is for all of them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def layers_of(block: nn.Module) -> Layers:
 class CompiledBlocks:
     """
     Args:
-        sizes_vary: whether one graph is to do for pictures of several sizes; one for a single size
+        sizes_vary: whether one graph is to do for images of several sizes; one for a single size
             is quicker, and each further size would ask for another.
         backend: of ``torch.compile``.
         report: is told what could not be compiled and why; such blocks run as they are.
@@ -119,7 +119,7 @@ class _Kind:
 @contextlib.contextmanager
 def _compiling() -> Iterator[None]:
     """PyTorch's settings where a graph may be made; a whole program's are nobody's but its own."""
-    # Without the first, square pictures would have graphs of their own.
+    # Without the first, square images would have graphs of their own.
     with (
         symbols.patch(use_duck_shape=False),  # type: ignore[attr-defined]
         dynamo.patch(recompile_limit=MOST_GRAPHS),

@@ -1,6 +1,6 @@
 """One denoiser call for every family: text in, latents in, prediction out.
 
-Shapes: B pictures, T text tokens (77, or 75 n + 2), D text width, C latent channels, H and W in
+Shapes: B images, T text tokens (77, or 75 n + 2), D text width, C latent channels, H and W in
 pixels, h and w in latent elements (H / latent_factor).
 """
 
@@ -65,7 +65,7 @@ class Conditioning:
         )
 
     def with_size_ids(self, sizes: Tensor) -> Conditioning:
-        """The same prompts for pictures of ``sizes`` (B, 6)."""
+        """The same prompts for images of ``sizes`` (B, 6)."""
         return replace(self, sizes=sizes)
 
     def zeroed(self, which: Tensor) -> Conditioning:
@@ -229,7 +229,7 @@ class DiffusionModel:
             "time_ids": to_device(sizes, self.device).to(torch.float32),
         }
 
-    def encode_pictures(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents, both times the family's scale.
 
         A latent is drawn as ``mean + std * normal``.
@@ -249,7 +249,7 @@ class DiffusionModel:
         return posterior.mean.float() * scale, posterior.std.float() * scale
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [-1, 1], float32, of scaled latents (B, C, h, w)."""
+        """Images (B, 3, H, W) in [-1, 1], float32, of scaled latents (B, C, h, w)."""
         latents = latents.to(self.device, self.vae_dtype) / self.vae.config.scaling_factor
         self.vae.use_tiling = self.tile_decoding
         with self._on_device("vae"):
@@ -274,9 +274,9 @@ class DiffusionModel:
     def save_vae_memory(
         self, *, slices: bool = False, tile_encoding: bool = False, tile_decoding: bool = False
     ) -> None:
-        """Let the VAE take pictures one by one, and large ones in tiles of 512 px that overlap.
+        """Let the VAE take images one by one, and large ones in tiles of 512 px that overlap.
 
-        Slices change nothing but speed. Tiles change a picture slightly: each is normalised by
+        Slices change nothing but speed. Tiles change an image slightly: each is normalised by
         itself.
         """
         self.vae.use_slicing = slices

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 TILE = 512
-"""Side in pixels of the tiles that a VAE takes a large picture in."""
+"""Side in pixels of the tiles that a VAE takes a large image in."""
 
 
 def unet_blocks(unet: nn.Module) -> list[str]:
@@ -29,7 +29,7 @@ def blocks_by_activations(unet: nn.Module) -> list[str]:
     """Blocks, first those whose recomputing saves most memory for its time.
 
     Activations grow with channels times positions, arithmetic with the channels' square: so the
-    outermost blocks come first, where pictures are largest and channels fewest.
+    outermost blocks come first, where images are largest and channels fewest.
     """
     blocks = unet_blocks(unet)
     middle = len(blocks) // 2

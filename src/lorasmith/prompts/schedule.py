@@ -1,4 +1,4 @@
-"""Points in time within a picture's steps. Torch-free."""
+"""Points in time within an image's steps. Torch-free."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StepMark:
 
 @dataclass(frozen=True, slots=True)
 class StepRange:
-    """From after ``start`` steps until after ``stop``; ``None`` is the picture's begin or end."""
+    """From after ``start`` steps until after ``stop``; ``None`` is the image's begin or end."""
 
     start: StepMark | None = None
     stop: StepMark | None = None

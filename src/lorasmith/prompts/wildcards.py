@@ -8,7 +8,7 @@
 ``lbw=1,R,U``                 in a LoRA's tag: R is a number from 0 to 1, U one from -1.5 to 1.5
 ============================  ====================================================================
 
-Lines and choices may hold wildcards and choices in turn. A draw is a function of the picture's
+Lines and choices may hold wildcards and choices in turn. A draw is a function of the image's
 seed and of the draw's place among the prompt's draws. The syntax is that of sd-dynamic-prompts and
 sd-webui-lora-block-weight. Braces without a bar or ``$$`` in them are text.
 """

@@ -16,7 +16,7 @@ from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.denoise import Pass, full_pass, partial_pass
 from lorasmith.sampling.guidance import PromptPair
-from lorasmith.sampling.img2img import check_pictures, init_size
+from lorasmith.sampling.img2img import check_images, init_size
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import MAX_SIZE, ImageRequest, check_values
 from lorasmith.sampling.samplers import find_sampler
@@ -41,7 +41,7 @@ def check_request(request: ImageRequest, wildcards: Wildcards | None = None) -> 
         *check_values(request),
     ]
     if not problems:
-        problems += _problems_of(lambda: check_pictures(request))
+        problems += _problems_of(lambda: check_images(request))
     return problems
 
 
@@ -180,7 +180,7 @@ def prepare_requests(
 
 
 def passes_of(request: ImageRequest) -> tuple[Pass, ...]:
-    """The passes that make the picture."""
+    """The passes that make the image."""
     sampler = find_sampler(request.sampler, request.schedule)
     share = 1.0 if request.init is None else request.denoise
     first = partial_pass(sampler, request.steps, share, request.eta)
@@ -191,7 +191,7 @@ def passes_of(request: ImageRequest) -> tuple[Pass, ...]:
 
 
 def fitting_size(model: DiffusionModel, request: ImageRequest) -> tuple[int, int]:
-    """Width and height in pixels: the request's, else its picture's, else the model's own,
+    """Width and height in pixels: the request's, else its image's, else the model's own,
     rounded to the nearest that the model can do."""
     native = model.architecture.native_resolution
     own = init_size(request) or (native, native)
@@ -204,7 +204,7 @@ def _final_size(
     """Of the last pass.
 
     Raises:
-        PromptError: that is more than a picture may have.
+        PromptError: that is more than an image may have.
     """
     scale = request.hires.scale if request.hires else 1.0
     size = _rounded(model, width * scale, height * scale)

@@ -130,7 +130,7 @@ class PromptEncoder:
         """Conditioning (B, 77 n, D) of B prompts, given as their chunks.
 
         ``n`` is the least common multiple of their numbers of chunks: a shorter prompt is repeated
-        whole. Attention over a repeated sequence is attention over the sequence, so every picture
+        whole. Attention over a repeated sequence is attention over the sequence, so every image
         is exactly what it would be alone, whoever shares its batch. A pooled embedding is that of
         the first chunk.
 

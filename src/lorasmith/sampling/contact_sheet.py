@@ -1,4 +1,4 @@
-"""Labelled grids of pictures: rows and columns with a caption each."""
+"""Labelled grids of images: rows and columns with a caption each."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def contact_sheet(
     gap: int = 4,
     font_size: int = 13,
 ) -> Image.Image:
-    """One RGB picture of a table of pictures.
+    """One RGB image of a table of images.
 
     Args:
-        rows: pictures by row; ``None`` leaves a grey place. Rows may differ in length.
+        rows: images by row; ``None`` leaves a grey place. Rows may differ in length.
         column_labels, row_labels: a text above each column and left of each row; may be fewer.
-        scale: of all pictures; growing repeats pixels, so that one sees what there is.
+        scale: of all images; growing repeats pixels, so that one sees what there is.
         gap: pixels between places.
         font_size: in pixels.
     """
     columns = max((len(row) for row in rows), default=0)
     assert columns, "a sheet without a picture"
-    rows = [[picture and _scaled(picture, scale) for picture in row] for row in rows]
-    pictures = [picture for row in rows for picture in row if picture is not None]
-    width = max((picture.width for picture in pictures), default=64)
-    height = max((picture.height for picture in pictures), default=64)
+    rows = [[image and _scaled(image, scale) for image in row] for row in rows]
+    images = [image for row in rows for image in row if image is not None]
+    width = max((image.width for image in images), default=64)
+    height = max((image.height for image in images), default=64)
     font = _font(font_size)
     side = _wrapped(row_labels, 22)
     left = max((_text_size(text, font)[0] for text in side), default=0)
@@ -68,24 +68,24 @@ def contact_sheet(
 
 def _put(
     sheet: Image.Image,
-    picture: Image.Image | None,
+    image: Image.Image | None,
     place: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
-    if picture is None:
+    if image is None:
         sheet.paste(EMPTY, (*place, place[0] + size[0], place[1] + size[1]))
         return
-    x = place[0] + (size[0] - picture.width) // 2
-    y = place[1] + (size[1] - picture.height) // 2
-    sheet.paste(picture.convert("RGB"), (x, y))
+    x = place[0] + (size[0] - image.width) // 2
+    y = place[1] + (size[1] - image.height) // 2
+    sheet.paste(image.convert("RGB"), (x, y))
 
 
-def _scaled(picture: Image.Image, scale: float) -> Image.Image:
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
     if scale == 1:
-        return picture
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        return image
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    return picture.resize(size, method)
+    return image.resize(size, method)
 
 
 def _wrapped(labels: Sequence[str], width: int) -> list[str]:

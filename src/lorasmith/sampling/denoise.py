@@ -1,6 +1,6 @@
-"""From noise, or a picture with noise, to clean latents: one pass of a sampler.
+"""From noise, or an image with noise, to clean latents: one pass of a sampler.
 
-Shapes: B pictures, C latent channels, h and w latent size.
+Shapes: B images, C latent channels, h and w latent size.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def denoise(
     """(B, C, h, w) clean latents.
 
     Args:
-        generators: one per picture, for samplers that draw noise.
+        generators: one per image, for samplers that draw noise.
     """
     scheduler, timesteps = one_pass.start(prediction, zero_terminal_snr=zero_terminal_snr)
     if not len(timesteps):

@@ -1,6 +1,6 @@
-"""Pictures of captions: regularisation pictures for a dataset, candidates to grow it with.
+"""Images of captions: regularisation images for a dataset, candidates to grow it with.
 
-Each picture stands beside its caption in a folder that training can use as it is. What is there
+Each image stands beside its caption in a folder that training can use as it is. What is there
 already is not drawn again, so a stopped command goes on where it was.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from lorasmith.core.errors import Problem, PromptError
 from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.layout import FolderSpec, find_folders
-from lorasmith.data.scan import Picture, scan
+from lorasmith.data.scan import DatasetImage, scan
 from lorasmith.prompts.lora_tags import take_tags
 from lorasmith.sampling.request import ImageRequest
 
@@ -39,10 +39,10 @@ _OPTIONS: dict[str, tuple[str, type]] = {
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A picture to be made for a caption.
+    """An image to be made for a caption.
 
     Args:
-        path: where the picture goes; its caption goes beside it.
+        path: where the image goes; its caption goes beside it.
         caption: what a training is told.
     """
 
@@ -64,21 +64,21 @@ def drawings_of_dataset(
     without: Sequence[str] = (),
     count: int = 1,
 ) -> list[Drawing]:
-    """One picture, or ``count``, for each picture of a dataset that has a caption.
+    """One image, or ``count``, for each image of a dataset that has a caption.
 
     The folders of the dataset are those of ``out``, with the same repeats and names less the
-    ``without``, so that a regularisation picture is used as often as its original. Seeds count up
-    from that of ``base``: equal seeds under like captions make like pictures.
+    ``without``, so that a regularisation image is used as often as its original. Seeds count up
+    from that of ``base``: equal seeds under like captions make like images.
 
     Args:
-        folder: in any layout that training reads; its regularisation pictures are left out.
+        folder: in any layout that training reads; its regularisation images are left out.
         base: everything but prompt and seed.
         template: the prompt, with ``{caption}`` where the caption goes.
         without: words that are taken out of captions, such as a LoRA's trigger.
 
     Raises:
-        DatasetError: the folder is not there or holds no picture.
-        PromptError: no picture has a caption, or the template has no place for it.
+        DatasetError: the folder is not there or holds no image.
+        PromptError: no image has a caption, or the template has no place for it.
     """
     if PLACE not in template:
         what = f'the prompt "{template}" has no place for the captions'
@@ -86,26 +86,26 @@ def drawings_of_dataset(
     specs = [spec for spec in find_folders(folder) if not spec.reg]
     found = scan(specs)
     found.require_usable()
-    captioned = [picture for picture in found.pictures if picture.caption is not None]
+    captioned = [image for image in found.images if image.caption is not None]
     if not captioned:
         raise PromptError.of(folder, "no picture has a caption", "tag them first")
     drawings: list[Drawing] = []
-    for picture in captioned:
+    for image in captioned:
         # Of several lines training uses the first, unless it is told to draw one.
-        caption = stripped((picture.caption or "").split("\n")[0], without)
+        caption = stripped((image.caption or "").split("\n")[0], without)
         prompt = template.replace(PLACE, escaped(caption))
-        place = out / out_folder(specs, picture, without)
+        place = out / out_folder(specs, image, without)
         for number in range(count):
             seed = base.seed + len(drawings)
             suffix = f"-{number + 1:02d}" if count > 1 else ""
-            path = place / f"{picture.path.stem}{suffix}.png"
+            path = place / f"{image.path.stem}{suffix}.png"
             request = replace(base, prompt=prompt, seed=seed)
             drawings.append(Drawing(request, path, caption))
     return _apart(drawings)
 
 
 def _apart(drawings: list[Drawing]) -> list[Drawing]:
-    """Pictures of one name in one folder (a.jpg and a.png) get names of their own."""
+    """Images of one name in one folder (a.jpg and a.png) get names of their own."""
     taken: dict[Path, int] = {}
     apart = []
     for drawing in drawings:
@@ -118,9 +118,9 @@ def _apart(drawings: list[Drawing]) -> list[Drawing]:
     return apart
 
 
-def out_folder(specs: Sequence[FolderSpec], picture: Picture, without: Sequence[str]) -> str:
-    """``REPEATS_NAME`` of a picture's folder."""
-    spec = specs[picture.folder]
+def out_folder(specs: Sequence[FolderSpec], image: DatasetImage, without: Sequence[str]) -> str:
+    """``REPEATS_NAME`` of an image's folder."""
+    spec = specs[image.folder]
     numbered = _NUMBERED.fullmatch(spec.path.resolve().name)
     name = stripped(numbered[2], without) if numbered else ""
     return f"{spec.repeats}_{name or 'reg'}"
@@ -156,7 +156,7 @@ def shared_tags(drawings: Sequence[Drawing]) -> list[str]:
 
 
 def drawings_of_file(path: Path, base: ImageRequest, out: Path, *, count: int = 1) -> list[Drawing]:
-    """One picture, or ``count``, for each line of a file of prompts.
+    """One image, or ``count``, for each line of a file of prompts.
 
     Blank lines and lines that begin with ``#`` do not count. sd-scripts' options at a line's end
     are read: ``--n`` (negative), ``--w``, ``--h``, ``--d`` (seed), ``--s`` (steps), ``--l`` (CFG),
@@ -189,7 +189,7 @@ def drawings_of_file(path: Path, base: ImageRequest, out: Path, *, count: int = 
 
 
 def caption_of(prompt: str) -> str:
-    """What a training is told of a picture of a prompt: all but the tags."""
+    """What a training is told of an image of a prompt: all but the tags."""
     return take_tags(prompt)[0].strip().strip(",").strip()
 
 

@@ -1,4 +1,4 @@
-"""A picture of the web UI's, or of ours, made again from what it says about itself.
+"""An image of the web UI's, or of ours, made again from what it says about itself.
 
 What the text says and the request cannot is told, each thing by name; nothing is passed over in
 silence. Names of models and LoRAs are looked up in folders, and where no file has the name, the
@@ -40,7 +40,7 @@ _UNIFORM_ONCE = (
 _OWN_SCHEDULE = ("DDIM", "PLMS", "LCM")
 # Titles of schedules that are "Automatic" in another guise.
 _ANY_SCHEDULE = ("", "Automatic")
-# What is followed elsewhere or says nothing about the picture.
+# What is followed elsewhere or says nothing about the image.
 _KNOWN = {
     "Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Size-1", "Size-2", "Model",
     "Model hash", "VAE", "VAE hash", "Denoising strength", "Clip skip", "RNG", "Eta DDIM", RESCALE,
@@ -53,7 +53,7 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True)
 class InfotextRequest:
-    """What a picture's text asks for.
+    """What an image's text asks for.
 
     Args:
         model, model_hash, vae: as the text has them; empty where it says nothing.
@@ -61,7 +61,7 @@ class InfotextRequest:
         lora_hashes: by name.
         notes: what could not be followed.
         prediction, zero_terminal_snr: the word of the user who made it on its model.
-        masked: fields of :class:`.Inpaint` but the mask, which the picture does not hold.
+        masked: fields of :class:`.Inpaint` but the mask, which the image does not hold.
     """
 
     request: ImageRequest

@@ -1,6 +1,6 @@
-"""Pictures from prompts.
+"""Images from prompts.
 
-Shapes: B pictures, C latent channels, h and w latent size, T text tokens, D text width.
+Shapes: B images, C latent channels, h and w latent size, T text tokens, D text width.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lorasmith.sampling.upscale import enlarge
 from lorasmith.tensors.transfer import to_device
 
 # Latent elements (h times w) that one call of the denoiser gets, guidance not counted. More does
-# not make it faster: 4096 is one 512 px picture of a full-size model.
+# not make it faster: 4096 is one 512 px image of a full-size model.
 CELLS_PER_CALL = {"cpu": 4096, "cuda": 8 * 4096}
 # Pixels that the VAE decodes at once: its activations are the peak of memory.
 PIXELS_PER_DECODE = {"cpu": 512 * 512, "cuda": 2 * 512 * 512}
@@ -37,12 +37,12 @@ PIXELS_PER_DECODE = {"cpu": 512 * 512, "cuda": 2 * 512 * 512}
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImage:
-    """A finished picture.
+    """A finished image.
 
     Args:
         image: RGB.
         request: what made it, with the size that it has.
-        index: its place among the requests: pictures come in the order of their batches.
+        index: its place among the requests: images come in the order of their batches.
     """
 
     image: Image.Image
@@ -65,14 +65,14 @@ def generate(
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Iterator[GeneratedImage]:
-    """Make the pictures, in batches; each is yielded as soon as it is done.
+    """Make the images, in batches; each is yielded as soon as it is done.
 
     Args:
         loras: where ``<lora:…>`` in prompts are found. Adapters that are attached already stay.
         embeddings: whose names in prompts become their vectors.
         wildcards: where ``__name__`` in prompts are found.
-        batch: pictures at once; ``None`` chooses by their size.
-        observer: gets a Progress after each step (in picture steps) and Notices.
+        batch: images at once; ``None`` chooses by their size.
+        observer: gets a Progress after each step (in image steps) and Notices.
         controls: a stop request ends the work after the step in progress.
 
     Raises:
@@ -92,7 +92,7 @@ def generate(
 
 
 class _Counter:
-    """Tells the observer how many picture steps are done, and heeds stop requests."""
+    """Tells the observer how many image steps are done, and heeds stop requests."""
 
     def __init__(self, total: int, observer: Observer, controls: Controls) -> None:
         self.done, self.total = 0, total
@@ -111,7 +111,7 @@ class _Counter:
 
 
 def _calls(model: DiffusionModel, job: PreparedRequest) -> int:
-    """How often the denoiser is called for a picture."""
+    """How often the denoiser is called for an image."""
     return sum(each.calls(model.prediction) for each in job.passes)
 
 
@@ -127,7 +127,7 @@ def _run(
         size = batch or _batch_size(model, group[0])
         for start in range(0, len(group), size):
             jobs = group[start : start + size]
-            # Attached for no longer than a batch: between two pictures the model is the caller's.
+            # Attached for no longer than a batch: between two images the model is the caller's.
             with library.attached(model, jobs[0].guided.prompt.loras) as attached:
                 images = _draw(encoder, jobs, attached, counter)
             for job, image in zip(jobs, images, strict=True):
@@ -146,7 +146,7 @@ def _draw(
     attached: AttachedLoras,
     counter: _Counter,
 ) -> list[Image.Image]:
-    """The pictures of jobs that share a batch key."""
+    """The images of jobs that share a batch key."""
     model, first = encoder.model, jobs[0]
     canvases = _canvases(jobs, model.latent_factor)
     generators = [_generator(job.request.seed) for job in jobs]
@@ -158,7 +158,7 @@ def _draw(
         clean = enlarge(
             model, latents, first.final_size, upscaler, lambda each: _decode(model, each)
         )
-        # The noise of the seed again, as a picture of this size has it.
+        # The noise of the seed again, as an image of this size has it.
         generators = [_generator(job.request.seed) for job in jobs]
         start = Start(_noise(model, clean.shape[1:], generators), clean)
         guide = _guide(encoder, jobs, 1, attached, counter)
@@ -182,7 +182,7 @@ def _warn_of_nan(jobs: Sequence[PreparedRequest], latents: Tensor, counter: _Cou
 
 
 def _canvases(jobs: Sequence[PreparedRequest], factor: int) -> list[Canvas]:
-    """The pictures to begin with, one object for each that several jobs share."""
+    """The images to begin with, one object for each that several jobs share."""
     opened: dict[object, Canvas] = {}
     canvases = []
     for job in jobs:
@@ -258,8 +258,8 @@ def _start(
     )
     if not canvases:
         return Start(_noise(model, shape, generators))
-    # One by one: the encoder's activations are the peak of memory. Each picture once.
-    encoded = {id(c): model.encode_pictures(c.pixels[None]) for c in canvases}
+    # One by one: the encoder's activations are the peak of memory. Each image once.
+    encoded = {id(c): model.encode_images(c.pixels[None]) for c in canvases}
     parts = zip(*(encoded[id(canvas)] for canvas in canvases), strict=True)
     mean, std = (torch.cat(part) for part in parts)
     kept = mean + std * _noise(model, shape, generators)
@@ -280,7 +280,7 @@ def _start(
 def _noise(
     model: DiffusionModel, shape: Sequence[int], generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """(B, *shape) standard normal, each picture's from its own generator."""
+    """(B, *shape) standard normal, each image's from its own generator."""
     drawn = [torch.randn(*shape, generator=generator) for generator in generators]
     return to_device(torch.stack(drawn), model.device)
 
@@ -296,7 +296,7 @@ def _clip_skip(model: DiffusionModel, clip_skip: int | None) -> Iterator[None]:
 
 
 def _generator(seed: int) -> torch.Generator:
-    """A picture's own source of chance, for its first noise and its sampler's.
+    """An image's own source of chance, for its first noise and its sampler's.
 
     Not derived like the draws of training: the seed is what people carry from one program to
     another, and this is the generator that diffusers and ComfyUI make of it.
@@ -312,6 +312,6 @@ def _decode(model: DiffusionModel, latents: Tensor) -> list[Image.Image]:
     for part in latents.split(max(1, limit // pixels_each)):
         pixels = model.decode_latents(part)
         levels = ((pixels.nan_to_num(-1.0) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        for picture in levels.permute(0, 2, 3, 1).cpu().numpy():
-            images.append(Image.fromarray(picture))
+        for image in levels.permute(0, 2, 3, 1).cpu().numpy():
+            images.append(Image.fromarray(image))
     return images

@@ -1,9 +1,9 @@
-"""What guides each step of a picture: which texts, how much each, and which LoRAs.
+"""What guides each step of an image: which texts, how much each, and which LoRAs.
 
-Prompt editing and alternation give a step its texts, AND gives a picture several; a LoRA may come
+Prompt editing and alternation give a step its texts, AND gives an image several; a LoRA may come
 and go. Every distinct text is encoded once, and while nothing changes nothing is made anew.
 
-Shapes: B pictures, N >= B prompts (more where AND joins several), C latent channels, h and w
+Shapes: B images, N >= B prompts (more where AND joins several), C latent channels, h and w
 latent size.
 """
 
@@ -26,7 +26,7 @@ Chunks = tuple[Chunk, ...]
 
 @dataclass(frozen=True, slots=True)
 class PromptPair:
-    """What one picture is guided by.
+    """What one image is guided by.
 
     Args:
         prompt, negative: the negative is used where :attr:`needs_negative` says so.
@@ -48,7 +48,7 @@ class PromptPair:
         return (*negative, *self.prompt.parts)
 
     def batch_key(self, encoder: PromptEncoder, steps: int) -> tuple[bool, int, int]:
-        """Pictures of equal keys cost no more together than each alone.
+        """Images of equal keys cost no more together than each alone.
 
         Raises:
             PromptError: an embedding that any step names is damaged.
@@ -74,7 +74,7 @@ class GuidanceSchedule:
     """What guides a batch through the steps of one pass.
 
     Args:
-        pictures: all need a negative prompt, or none does.
+        images: all need a negative prompt, or none does.
         size: width and height of the pass, px.
         steps: how many steps are taken.
         before: how many the pass before it took; 0 for the first.
@@ -84,7 +84,7 @@ class GuidanceSchedule:
     def __init__(
         self,
         encoder: PromptEncoder,
-        pictures: Sequence[PromptPair],
+        images: Sequence[PromptPair],
         *,
         size: tuple[int, int],
         steps: int,
@@ -93,19 +93,17 @@ class GuidanceSchedule:
     ) -> None:
         self._encoder, self._model = encoder, encoder.model
         self._size, self._steps, self._before, self._loras = size, steps, before, loras
-        self._guided = pictures[0].needs_negative
-        assert all(picture.needs_negative == self._guided for picture in pictures)
-        # The negative prompts, then all parts of all prompts, picture after picture.
-        positive = [
-            (n, part) for n, picture in enumerate(pictures) for part in picture.prompt.parts
-        ]
-        negative = [picture.negative.parts[0] for picture in pictures if self._guided]
+        self._guided = images[0].needs_negative
+        assert all(image.needs_negative == self._guided for image in images)
+        # The negative prompts, then all parts of all prompts, image after image.
+        positive = [(n, part) for n, image in enumerate(images) for part in image.prompt.parts]
+        negative = [image.negative.parts[0] for image in images if self._guided]
         self._parts = [*negative, *(part for _, part in positive)]
         device = self._model.device
-        self._composed = any(picture.prompt.composed for picture in pictures)
+        self._composed = any(image.prompt.composed for image in images)
         self._owners = to_device(torch.tensor([n for n, _ in positive]), device)
         self._weights = _column([part.weight for _, part in positive], device)
-        self._cfg = _column([picture.cfg for picture in pictures], device)
+        self._cfg = _column([image.cfg for image in images], device)
         self._now: tuple[Chunks, ...] = ()
         self._current: StepGuidance | None = None
 

@@ -1,4 +1,4 @@
-"""A picture to begin with: fitting it, masking it, and putting it back together.
+"""An image to begin with: fitting it, masking it, and putting it back together.
 
 Shapes: H and W in pixels, h and w in latent elements.
 """
@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 from torch import Tensor
 
 from lorasmith.core.errors import PromptError
-from lorasmith.data.images import load_picture, read_header
+from lorasmith.data.images import load_image, read_header
 from lorasmith.sampling.request import ImageRequest, Inpaint
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower; px
@@ -22,12 +22,12 @@ Box = tuple[int, int, int, int]  # left, upper, right, lower; px
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A picture that is ready to be drawn over.
+    """An image that is ready to be drawn over.
 
     Args:
         pixels: (3, H, W) in [-1, 1].
         mask: (1, h, w) 1 where something is drawn; ``None`` everywhere.
-        under: what the result is put onto, of the finished picture's size.
+        under: what the result is put onto, of the finished image's size.
         seam: "L", of that size: how much of the result shows.
         box: where on ``under`` the result belongs.
     """
@@ -49,11 +49,11 @@ class Canvas:
 
 
 def init_size(request: ImageRequest) -> tuple[int, int] | None:
-    """The size that the picture to begin with asks for; ``None`` without one, or where only a
+    """The size that the image to begin with asks for; ``None`` without one, or where only a
     part of it is drawn.
 
     Raises:
-        DatasetError: it is no picture.
+        DatasetError: it is no image.
     """
     if request.init is None or (request.inpaint and request.inpaint.padding is not None):
         return None
@@ -62,7 +62,7 @@ def init_size(request: ImageRequest) -> tuple[int, int] | None:
 
 
 def open_canvas(request: ImageRequest, width: int, height: int, factor: int) -> Canvas:
-    """The request's picture at the size that is drawn.
+    """The request's image at the size that is drawn.
 
     It is enlarged or shrunk to cover that size; what is too much at two sides is cut off.
 
@@ -71,32 +71,32 @@ def open_canvas(request: ImageRequest, width: int, height: int, factor: int) -> 
         factor: pixels per latent element.
 
     Raises:
-        DatasetError: the picture or the mask cannot be read.
+        DatasetError: the image or the mask cannot be read.
         PromptError: the mask is black all over.
     """
     assert request.init is not None, "no picture to begin with"
-    picture = load_picture(request.init)
+    image = load_image(request.init)
     if request.inpaint is None:
-        return Canvas(_pixels(ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)))
-    return _masked(picture, request.inpaint, width, height, factor)
+        return Canvas(_pixels(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)))
+    return _masked(image, request.inpaint, width, height, factor)
 
 
-def _masked(picture: Image.Image, inpaint: Inpaint, width: int, height: int, factor: int) -> Canvas:
-    mask = _mask(inpaint.mask, picture.size)
+def _masked(image: Image.Image, inpaint: Inpaint, width: int, height: int, factor: int) -> Canvas:
+    mask = _mask(inpaint.mask, image.size)
     if inpaint.padding is None:
-        picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
+        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
         mask = ImageOps.fit(mask, (width, height), Image.Resampling.BOX)
         box = (0, 0, width, height)
     else:
         bounds = mask.getbbox()
         assert bounds is not None, "an empty mask"
-        box = region(bounds, inpaint.padding, width / height, picture.size)
-    part = picture.crop(box).resize((width, height), Image.Resampling.LANCZOS)
+        box = region(bounds, inpaint.padding, width / height, image.size)
+    part = image.crop(box).resize((width, height), Image.Resampling.LANCZOS)
     cells = mask.crop(box).resize((width // factor, height // factor), Image.Resampling.BOX)
     # A cell that the mask so much as touches is drawn: the seam hides what is too much.
     drawn = torch.from_numpy(np.asarray(cells, np.float32) > 0).float()[None]
     seam = mask.filter(ImageFilter.GaussianBlur(inpaint.blur)) if inpaint.blur else mask
-    return Canvas(_pixels(part), drawn, picture, _within(seam, box), box)
+    return Canvas(_pixels(part), drawn, image, _within(seam, box), box)
 
 
 def _within(seam: Image.Image, box: Box) -> Image.Image:
@@ -107,7 +107,7 @@ def _within(seam: Image.Image, box: Box) -> Image.Image:
 
 
 def _mask(path: Path, size: tuple[int, int]) -> Image.Image:
-    mask = load_picture(path, "black").convert("L")
+    mask = load_image(path, "black").convert("L")
     mask = mask.point([0] * 128 + [255] * 128)
     if mask.size != size:
         mask = ImageOps.fit(mask, size, Image.Resampling.NEAREST)
@@ -119,7 +119,7 @@ def _mask(path: Path, size: tuple[int, int]) -> Image.Image:
 
 def region(bounds: Box, padding: int, aspect: float, size: tuple[int, int]) -> Box:
     """``bounds`` with ``padding`` px around it, widened or heightened to ``aspect`` as far as
-    the picture's ``size`` goes."""
+    the image's ``size`` goes."""
     left, upper, right, lower = bounds
     width, height = right - left + 2 * padding, lower - upper + 2 * padding
     if width < height * aspect:
@@ -132,11 +132,11 @@ def region(bounds: Box, padding: int, aspect: float, size: tuple[int, int]) -> B
     return left, upper, left + width, upper + height
 
 
-def check_pictures(request: ImageRequest) -> None:
-    """Look at the picture to begin with and at its mask.
+def check_images(request: ImageRequest) -> None:
+    """Look at the image to begin with and at its mask.
 
     Raises:
-        DatasetError: one of them is no picture.
+        DatasetError: one of them is no image.
         PromptError: the mask is black all over.
     """
     if request.init is None:
@@ -146,12 +146,12 @@ def check_pictures(request: ImageRequest) -> None:
         _mask(request.inpaint.mask, (header.width, header.height))
 
 
-def _pixels(picture: Image.Image) -> Tensor:
+def _pixels(image: Image.Image) -> Tensor:
     """(3, H, W) in [-1, 1]."""
-    values = torch.from_numpy(np.array(picture.convert("RGB"), np.float32))
+    values = torch.from_numpy(np.array(image.convert("RGB"), np.float32))
     return values.permute(2, 0, 1) / 127.5 - 1.0
 
 
-def pixels_of(pictures: list[Image.Image]) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] of pictures of one size."""
-    return torch.stack([_pixels(picture) for picture in pictures])
+def pixels_of(images: list[Image.Image]) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] of images of one size."""
+    return torch.stack([_pixels(image) for image in images])

@@ -1,4 +1,4 @@
-"""The ``parameters`` text that web UIs write into their pictures, and read back from them.
+"""The ``parameters`` text that web UIs write into their images, and read back from them.
 
 Three parts, each on lines of its own: the prompt, ``Negative prompt: …``, and one line of
 ``Key: value`` pairs. A value with a comma, colon or line break is a JSON string.
@@ -37,7 +37,7 @@ _PAIR = re.compile(r'(\w[\w \-/]++):\s*+("(?:\\.|[^\\"]){0,10000}+"|[^,]*)(?:,|$
 _FEWEST_PAIRS = 3
 
 _EXIF, _USER_COMMENT = 0x8769, 0x9286
-# The text chunks of other programs, whose pictures say something, but not this.
+# The text chunks of other programs, whose images say something, but not this.
 _OTHERS = {
     "workflow": "ComfyUI",
     "prompt": "ComfyUI",
@@ -48,7 +48,7 @@ _OTHERS = {
 
 @dataclass(frozen=True, slots=True)
 class Infotext:
-    """What made a picture.
+    """What made an image.
 
     Args:
         settings: ``Steps``, ``Sampler``, ``CFG scale``, ``Seed``, ``Size``, ``Model`` … in order.
@@ -70,10 +70,10 @@ def describe(
     prediction: str = "auto",
     zero_terminal_snr: bool = False,
 ) -> Infotext:
-    """What made a picture, under the web UI's names and in its order.
+    """What made an image, under the web UI's names and in its order.
 
     Args:
-        request: with the size that the picture has, as in a GeneratedPicture.
+        request: with the size that the image has, as in a GeneratedImage.
         model: the base model's name.
         model_hash: the first 10 hex digits of its file's SHA-256.
         vae: the name of a VAE that was used instead of the model's own.
@@ -170,7 +170,7 @@ def parse_infotext(text: str) -> Infotext:
     return Infotext("\n".join(lines[:cut]).strip(), negative.strip(), settings)
 
 
-def save_picture(path: Path, picture: Image.Image, info: Infotext) -> None:
+def save_image(path: Path, image: Image.Image, info: Infotext) -> None:
     """Write a PNG that carries ``info``.
 
     Raises:
@@ -180,36 +180,36 @@ def save_picture(path: Path, picture: Image.Image, info: Infotext) -> None:
     # Pillow writes tEXt where Latin-1 suffices and iTXt (UTF-8) where not; web UIs read both.
     chunks.add_text(CHUNK, format_infotext(info))
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG", pnginfo=chunks)
+        image.save(temporary, format="PNG", pnginfo=chunks)
 
 
 def read_infotext(path: Path) -> Infotext | None:
-    """What a picture says about how it was made; ``None`` when it says nothing of the kind.
+    """What an image says about how it was made; ``None`` when it says nothing of the kind.
 
     PNGs have a text chunk, JPEG and WebP files an EXIF comment.
 
     Raises:
-        OSError: it is no picture.
+        OSError: it is no image.
     """
-    with open_image(path) as picture:
-        text = picture.info.get(CHUNK) or _user_comment(picture)
+    with open_image(path) as image:
+        text = image.info.get(CHUNK) or _user_comment(image)
     return parse_infotext(text) if isinstance(text, str) and text.strip() else None
 
 
 def require_infotext(path: Path) -> Infotext:
-    """What a picture says about how it was made.
+    """What an image says about how it was made.
 
     Raises:
-        PromptError: it is no picture, or says nothing of the kind; names the program whose
-            picture it is, if that can be told.
+        PromptError: it is no image, or says nothing of the kind; names the program whose
+            image it is, if that can be told.
     """
     try:
         info = read_infotext(path)
         if info is not None:
             return info
-        with open_image(path) as picture:
-            keys = set(picture.info)
-            software = str(picture.info.get("Software", ""))
+        with open_image(path) as image:
+            keys = set(image.info)
+            software = str(image.info.get("Software", ""))
     except DECODER_ERRORS as error:
         what = "cannot be read" if path.is_file() else "is not a file"
         raise PromptError.of(path, what, "give a picture that a web UI made") from error
@@ -222,8 +222,8 @@ def require_infotext(path: Path) -> Infotext:
     raise PromptError.of(path, what, "copy the prompt by hand, or save it with a web UI's metadata")
 
 
-def _user_comment(picture: Image.Image) -> str:
-    raw = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT, b"")
+def _user_comment(image: Image.Image) -> str:
+    raw = image.getexif().get_ifd(_EXIF).get(_USER_COMMENT, b"")
     if isinstance(raw, str):
         return raw
     if raw.startswith(b"UNICODE\0"):

@@ -1,4 +1,4 @@
-"""LoRA files by the names that prompts give them, attached for as long as a picture takes.
+"""LoRA files by the names that prompts give them, attached for as long as an image takes.
 
 A tag's strength on a layer is that of its part, times its weight for the layer's block, and 0 in
 steps that it leaves out.
@@ -28,7 +28,7 @@ from lorasmith.prompts.schedule import ALWAYS, StepRange
 
 EXTENSIONS = (".safetensors", ".pt", ".ckpt")
 
-# Networks kept in memory between pictures; a LoRA of a full-size model takes about 150 MB.
+# Networks kept in memory between images; a LoRA of a full-size model takes about 150 MB.
 KEPT = 8
 
 

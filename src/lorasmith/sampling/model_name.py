@@ -1,4 +1,4 @@
-"""What a picture says of its base model. Torch-free."""
+"""What an image says of its base model. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One picture to be made, described wholly. Torch-free."""
+"""One image to be made, described wholly. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MaskedContent = Literal["original", "noise"]
 
 @dataclass(frozen=True, slots=True)
 class Inpaint:
-    """What of a picture is to be drawn again.
+    """What of an image is to be drawn again.
 
     Args:
-        mask: a picture whose white is drawn again and whose black is kept.
+        mask: an image whose white is drawn again and whose black is kept.
         content: what stands there at first, the "original" or "noise".
-        blur: how far the seam is softened, px of the picture.
+        blur: how far the seam is softened, px of the image.
         padding: draw the mask's surroundings alone, this many px around it, at the full size of
-            the request; ``None`` draws the whole picture.
+            the request; ``None`` draws the whole image.
     """
 
     mask: Path
@@ -53,12 +53,12 @@ class Hires:
 
 @dataclass(frozen=True, slots=True)
 class Upscaler:
-    """How a picture is enlarged between two passes.
+    """How an image is enlarged between two passes.
 
     Args:
-        title: as in the web UIs and in a picture's parameters.
-        latent: on latents; else the picture is decoded, enlarged and encoded again.
-        method: torch's word for it on latents, Pillow's on pictures.
+        title: as in the web UIs and in an image's parameters.
+        latent: on latents; else the image is decoded, enlarged and encoded again.
+        method: torch's word for it on latents, Pillow's on images.
     """
 
     name: str
@@ -83,11 +83,11 @@ UPSCALERS = {
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """One picture to be made.
+    """One image to be made.
 
     Args:
         prompt, negative: in the language of :mod:`lorasmith.prompts.parse`.
-        seed: 0 to 2**63 - 1. The picture is a function of the request alone. The first noise is
+        seed: 0 to 2**63 - 1. The image is a function of the request alone. The first noise is
             that of diffusers and ComfyUI with a CPU generator of this seed.
         steps: of the sampler, 1 to 500; some call the denoiser twice in each.
         cfg: classifier-free guidance; 1 is none, and then the negative prompt has no effect.
@@ -100,7 +100,7 @@ class ImageRequest:
             brought back to the spread of the unguided one.
         clip_skip: the text encoder's N-th last layer; ``None`` is the model's own setting.
         eta: share of noise in each of DDIM's steps, 0 to 1.
-        init: a picture to begin with (img2img).
+        init: an image to begin with (img2img).
         denoise: how much of ``init`` is drawn anew, 0 to 1: the share of ``steps`` that is taken.
         inpaint: the part of ``init`` to be drawn; the rest stays.
         hires: a second pass at a larger size.

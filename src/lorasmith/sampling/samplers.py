@@ -62,7 +62,7 @@ _TO_NOISE = (
 
 
 class Scheduler(Protocol):
-    """What the loop uses of a diffusers scheduler; one lives for one batch of pictures.
+    """What the loop uses of a diffusers scheduler; one lives for one batch of images.
 
     ``order`` entries of ``timesteps`` are one step, but for the last step's.
     """
@@ -84,12 +84,12 @@ class Sampler:
 
     Args:
         name: as in settings (``euler_a``).
-        title: as in the web UIs and in a picture's parameters (``Euler a``).
+        title: as in the web UIs and in an image's parameters (``Euler a``).
         scheduler: diffusers' class.
         options: its settings beyond the noise schedule.
         schedule: how its noise levels are spaced; in the table, when nobody says otherwise.
         plain: the schedule that ``scheduler`` has without a flag; empty when it takes no other.
-        draws_noise: whether each step draws noise, from each picture's own generator.
+        draws_noise: whether each step draws noise, from each image's own generator.
         takes_eta: whether the share of noise in each step can be chosen.
         max_steps: the most steps it can do.
     """
@@ -176,7 +176,7 @@ class Sampler:
         *,
         eta: float = 0.0,
     ) -> Tensor:
-        """(B, C, h, w) the latents one call further; ``generators`` are one per picture.
+        """(B, C, h, w) the latents one call further; ``generators`` are one per image.
 
         Args:
             eta: share of noise in each step, 0 to 1; for samplers that take it.

@@ -20,7 +20,7 @@ class Schedule:
     """One spacing.
 
     Args:
-        title: as in the web UIs and in a picture's parameters.
+        title: as in the web UIs and in an image's parameters.
         options: what diffusers calls it, where it has it for all its schedulers.
         other_names: further spellings.
     """

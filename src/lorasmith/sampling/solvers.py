@@ -4,7 +4,7 @@ diffusers has neither as k-diffusion and so the web UIs have them. Both are DPM-
 (Lu et al. 2022) in ``t = -log sigma`` with ancestral noise; the SDE one adds noise to the point
 in the middle too, from one Brownian path over both halves of the step.
 
-Shapes: B pictures, C latent channels, h and w latent size, N steps.
+Shapes: B images, C latent channels, h and w latent size, N steps.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class TwoStageScheduler:
         return (self._to_middle(sample, clean, sigma, number, generator),)
 
     def _clean(self, output: Tensor, sample: Tensor, sigma: float) -> Tensor:
-        """The denoised picture that a prediction says."""
+        """The denoised image that a prediction says."""
         if not self._v:
             return sample - sigma * output
         return sample / (sigma**2 + 1) - output * sigma / math.sqrt(sigma**2 + 1)

@@ -1,6 +1,6 @@
-"""Enlarging a picture between two passes ("hires fix").
+"""Enlarging an image between two passes ("hires fix").
 
-Shapes: B pictures, C latent channels, h and w latent size, H and W in pixels.
+Shapes: B images, C latent channels, h and w latent size, H and W in pixels.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def enlarge(
     upscaler: str,
     decode: Callable[[Tensor], list[Image.Image]],
 ) -> Tensor:
-    """(B, C, H / factor, W / factor) latents of the same pictures, larger.
+    """(B, C, H / factor, W / factor) latents of the same images, larger.
 
     Args:
         latents: (B, C, h, w).
         size: width and height in pixels.
         upscaler: a name in :data:`lorasmith.sampling.request.UPSCALERS`.
-        decode: latents to pictures.
+        decode: latents to images.
     """
     chosen = UPSCALERS[upscaler]
     if chosen.latent:
         width, height = (side // model.latent_factor for side in size)
         return interpolate(latents, (height, width), mode=chosen.method, antialias=chosen.antialias)
     method = Image.Resampling[chosen.method]
-    large = [picture.resize(size, method) for picture in decode(latents)]
+    large = [image.resize(size, method) for image in decode(latents)]
     # One by one: the encoder's activations are the peak of memory.
-    return torch.cat([model.encode_pictures(pixels_of([picture]))[0] for picture in large])
+    return torch.cat([model.encode_images(pixels_of([image]))[0] for image in large])

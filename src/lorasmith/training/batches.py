@@ -37,7 +37,7 @@ class LatentSource(Protocol):
         ...
 
     def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
-        """(B, 1, h, w) float32 in [0, 1], ones for pictures without; ``None``: none has any."""
+        """(B, 1, h, w) float32 in [0, 1], ones for images without; ``None``: none has any."""
         ...
 
 
@@ -135,5 +135,5 @@ class Batches:
 
 
 def size_conditions(views: Sequence[View]) -> Tensor:
-    """(B, 6) float32 what SDXL's UNet is told of the pictures; other families do not look."""
+    """(B, 6) float32 what SDXL's UNet is told of the images; other families do not look."""
     return torch.tensor([view.size_condition() for view in views], dtype=torch.float32)

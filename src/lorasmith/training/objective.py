@@ -77,7 +77,7 @@ class MicroBatch:
         condition: gives the text features, with gradients when the text encoder is trained. A
             call, since a trained text encoder must run within the step that its adapters drop out
             for, and only one micro-batch's graph should be alive at a time.
-        weight: (B,) loss weights: prior loss weight for regularisation pictures, folder weights.
+        weight: (B,) loss weights: prior loss weight for regularisation images, folder weights.
         samples: stable ids, which name every random draw.
         mask: (B, 1, h, w) in [0, 1], how much each latent pixel counts, as painted: the weight
             outside the mask is the objective's matter. ``None`` where nothing is masked.

@@ -1,4 +1,4 @@
-"""A sheet of what training sees of its pictures: crops, mirror images, colours, masks."""
+"""A sheet of what training sees of its images: crops, mirror images, colours, masks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lorasmith.data.augmentation.views import View
 from lorasmith.data.dataset import Dataset, Item, SampleRef
 from lorasmith.sampling.contact_sheet import contact_sheet
 
-# What is not learned shows through this much of a pattern that no picture has.
+# What is not learned shows through this much of a pattern that no image has.
 MASK_STRENGTH = 0.85
 MASK_STRIPES = ((255, 0, 255), (40, 40, 40))
 STRIPE_WIDTH = 4
@@ -23,24 +23,24 @@ def preview_sheet(
     *,
     seed: int,
     background: str = "white",
-    pictures: int = 8,
+    images: int = 8,
     uses: int = 8,
     side: int = 128,
 ) -> Image.Image:
-    """A row for each picture, with what a run shows of it in its first uses, in their order.
+    """A row for each image, with what a run shows of it in its first uses, in their order.
 
     Args:
-        dataset: at least one of its pictures is used.
+        dataset: at least one of its images is used.
         seed: the run's.
-        background: colour under transparent pictures.
-        pictures: rows, at most; regularisation pictures come after the others.
+        background: colour under transparent images.
+        images: rows, at most; regularisation images come after the others.
         uses: columns.
-        side: longer side of each picture on the sheet, px.
+        side: longer side of each image on the sheet, px.
 
     Raises:
-        DatasetError: a picture or mask cannot be decoded.
+        DatasetError: an image or mask cannot be decoded.
     """
-    items = [item for item in dataset.items if item.repeats][:pictures]
+    items = [item for item in dataset.items if item.repeats][:images]
     rows = [
         [_shown(item, _view(dataset, item, use, seed), background, side) for use in range(uses)]
         for item in items
@@ -63,15 +63,15 @@ def _sample(dataset: Dataset, item: Item, repeat: int) -> SampleRef:
 
 
 def _shown(item: Item, view: View, background: str, side: int) -> Image.Image:
-    pixels: np.ndarray = render(item.picture.path, view, background).astype(np.float32)
+    pixels: np.ndarray = render(item.image.path, view, background).astype(np.float32)
     if item.mask is not None:
         hidden = MASK_STRENGTH * (1 - render_mask(item.mask, view)[:, :, None])
         pixels = pixels * (1 - hidden) + _stripes(pixels.shape[0], pixels.shape[1]) * hidden
-    picture = Image.fromarray((pixels + 0.5).astype(np.uint8))
-    factor = side / max(picture.size)
-    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    image = Image.fromarray((pixels + 0.5).astype(np.uint8))
+    factor = side / max(image.size)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     method = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
-    return picture.resize(size, method)
+    return image.resize(size, method)
 
 
 def _stripes(height: int, width: int) -> np.ndarray:
@@ -81,7 +81,7 @@ def _stripes(height: int, width: int) -> np.ndarray:
 
 
 def _label(item: Item) -> str:
-    name = item.picture.path.stem
+    name = item.image.path.stem
     name = name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
     width, height = item.placement.bucket
     return f"{name} {width}x{height}"

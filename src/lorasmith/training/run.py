@@ -191,7 +191,7 @@ def say_next_steps(
 
 
 def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], run_plan: RunPlan) -> None:
-    """Raises RunError when the pictures or the base model are not those of the run's beginning."""
+    """Raises RunError when the images or the base model are not those of the run's beginning."""
     if "dataset" not in info:
         what = "is missing or empty: it tells whether pictures and base model are the same"
         raise RunError.of(folder.info, what, "put back a copy, or start a new run")

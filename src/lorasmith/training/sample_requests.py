@@ -17,11 +17,11 @@ SEEDS = 2**32
 def sample_request(
     sample: SampleSettings, prompt: str | SamplePrompt, number: int, native: int | None = None
 ) -> ImageRequest:
-    """The picture of a prompt: as it says itself, else as all.
+    """The image of a prompt: as it says itself, else as all.
 
     Args:
         number: of the prompt, from 0.
-        native: the side of the model's own pictures, where the settings name no size.
+        native: the side of the model's own images, where the settings name no size.
 
     Returns:
         A request whose seed is :data:`RANDOM_SEED` where each drawing is to have another.

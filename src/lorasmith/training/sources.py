@@ -12,7 +12,7 @@ from torch import Tensor
 from lorasmith.core.events import Observer, Progress
 from lorasmith.data.augmentation.render import render
 from lorasmith.data.augmentation.views import View
-from lorasmith.data.cache.latents import CPU, LatentKeys, picture_tensor, stacked
+from lorasmith.data.cache.latents import CPU, LatentKeys, image_tensor, stacked
 from lorasmith.data.cache.masks import mask_tensor
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, SampleRef
@@ -31,7 +31,7 @@ class CachedLatents:
 
     Args:
         keys: cache key by (item index, view).
-        masks: likewise, of the pictures that have a mask; ``None`` where nothing is masked.
+        masks: likewise, of the images that have a mask; ``None`` where nothing is masked.
     """
 
     needs_model = False
@@ -71,7 +71,7 @@ class CachedLatents:
 
 
 class LiveLatents:
-    """Pictures decoded and encoded at every step, for those who cannot spare the disk."""
+    """Images decoded and encoded at every step, for those who cannot spare the disk."""
 
     needs_model = True
 
@@ -88,15 +88,15 @@ class LiveLatents:
     ) -> Callable[[], tuple[Tensor, Tensor]]:
         device = self._model.device
         levels = [
-            render(self._dataset.items[sample.item].picture.path, view, self._background)
+            render(self._dataset.items[sample.item].image.path, view, self._background)
             for sample, view in zip(samples, views, strict=True)
         ]
-        pictures = stacked(levels, device)
+        images = stacked(levels, device)
 
         def encoded() -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                pixels = picture_tensor(to_device(pictures, device))
-                mean, std = fetch(self._model.encode_pictures(pixels))()
+                pixels = image_tensor(to_device(images, device))
+                mean, std = fetch(self._model.encode_images(pixels))()
             return mean.float(), std.float()
 
         return encoded

@@ -45,7 +45,7 @@ def facts(count: int, **values: object) -> Facts:
         "epochs": tuple(range(1, count + 1)),
         "uses": tuple(20.0 * (n + 1) for n in range(count)),
         "trigger": "zorp",
-        "pictures": 12,
+        "images": 12,
         **values,
     }
     return Facts(**given_)  # type: ignore[arg-type]
@@ -130,8 +130,8 @@ def test_held_out_loss_tells_the_turn() -> None:
     assert not any("held out" in line for line in verdict.limits)
 
 
-def test_a_rise_that_pictures_disagree_on_is_chance() -> None:
-    """The mean rises, but of four pictures two get better: no sign."""
+def test_a_rise_that_images_disagree_on_is_chance() -> None:
+    """The mean rises, but of four images two get better: no sign."""
     rows = [
         measures(-0.66, held_out=[-0.66, -0.66, -0.66, -0.66]),
         measures(-0.6, held_out=[-0.2, -0.9, -0.9, -0.4]),

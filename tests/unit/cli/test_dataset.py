@@ -67,7 +67,7 @@ def test_through_the_real_command(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_preview_shows_every_use_of_every_picture(folder: Path) -> None:
+def test_a_preview_shows_every_use_of_every_image(folder: Path) -> None:
     Image.effect_noise((700, 300), 80).save(folder / "10_zörp girl" / "b.png")
     out = folder.parent / "sheets" / "sheet.png"
     arguments = ["preview", str(folder), "--out", str(out), "--side", "40", "--uses", "5"]

@@ -62,14 +62,14 @@ def test_convert_says_what_it_did_and_a_dry_run_writes_nothing(tmp_path) -> None
     assert run("convert", path, out).exit_code == 2
 
 
-def test_the_picture_comes_out_again(tmp_path) -> None:
+def test_the_image_comes_out_again(tmp_path) -> None:
     path = kohya_file(tmp_path / "lora.safetensors", blocks="mid_block")
     Image.new("RGB", (40, 30), "red").save(tmp_path / "in.png")
     out = tmp_path / "out.safetensors"
     assert run("convert", path, out, "--preview", tmp_path / "in.png").exit_code == 0
     assert run("inspect", out, "--preview", tmp_path / "out.jpg").exit_code == 0
-    with Image.open(tmp_path / "out.jpg") as picture:
-        assert picture.size == (40, 30)
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.size == (40, 30)
     result = run("inspect", path, "--preview", tmp_path / "none.jpg")
     assert (result.exit_code, "has no preview" in result.output) == (2, True)
     assert not Path(tmp_path / "none.jpg").exists()
@@ -87,7 +87,7 @@ def test_inspect_of_the_package_own_model() -> None:
     assert (refused.exit_code, "does nothing with a checkpoint" in refused.output) == (2, True)
 
 
-def test_a_picture_takes_no_other_file_s_place(tmp_path) -> None:
+def test_a_image_takes_no_other_file_s_place(tmp_path) -> None:
     path = kohya_file(tmp_path / "lora.safetensors", blocks="mid_block")
     before = path.read_bytes()
     (tmp_path / "there.png").write_bytes(b"mine")
@@ -131,7 +131,7 @@ def test_guessed_blocks_are_told(tmp_path) -> None:
     assert "numbered as in SD1" in run("inspect", tmp_path / "b.safetensors").output
 
 
-def test_inspect_of_a_picture_says_what_reads_it(tmp_path) -> None:
+def test_inspect_of_a_image_says_what_reads_it(tmp_path) -> None:
     for name in ("a.png", "a.jpg", "a.webp", "a.gif"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
         result = run("inspect", tmp_path / name)

@@ -36,7 +36,7 @@ def test_settings_that_are_wrong_name_the_argument() -> None:
 
 
 def test_plan_shows_what_became_of_each_argument(tmp_path: Path) -> None:
-    write_training_set(tmp_path, pictures=2, repeats=1, regularisation=0)
+    write_training_set(tmp_path, images=2, repeats=1, regularisation=0)
     argv = ["--pretrained_model_name_or_path=demo", f"--train_data_dir={tmp_path / 'img'}",
             "--network_module=networks.lora", "--resolution", "64", "--xformers",
             "--caption_extension=.txt", "--max_train_epochs", "1"]  # fmt: skip
@@ -80,7 +80,7 @@ def test_the_table_of_arguments() -> None:
 
 def written(folder: Path) -> Path:
     """The little data set, with an empty folder for regularisation, as kohya_ss would be told."""
-    write_training_set(folder, pictures=2, repeats=1, regularisation=0)
+    write_training_set(folder, images=2, repeats=1, regularisation=0)
     (folder / "reg").mkdir(exist_ok=True)
     return folder
 

@@ -13,7 +13,7 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
 from lorasmith.models.load import load_model
 from lorasmith.sampling import generate, image_writer
-from lorasmith.sampling.infotext import Infotext, read_infotext, save_picture
+from lorasmith.sampling.infotext import Infotext, read_infotext, save_image
 from lorasmith.sampling.lora_library import short_hash
 from lorasmith.tensors import transfer as tensor_transfer
 
@@ -31,7 +31,7 @@ def run(*args: str) -> Result:
     return result
 
 
-def test_pictures_have_their_seeds_and_carry_what_made_them(tmp_path) -> None:
+def test_images_have_their_seeds_and_carry_what_made_them(tmp_path) -> None:
     result = run("red body, star", "--seed", "7", "--count", "3", *FAST, "--negative", "hat")
     assert result.exit_code == 0, result.output
     paths = sorted((tmp_path / "outputs").iterdir())
@@ -126,11 +126,11 @@ def test_a_lora_is_found_where_training_puts_it(tmp_path) -> None:
     save_lora(path, network.state_dict(), {})
     result = run("star <lora:zorp:0.8>", "--size", "32x48", *FAST)
     assert result.exit_code == 0, result.output
-    (picture,) = (tmp_path / "outputs").iterdir()
-    info = read_infotext(picture)
+    (path_out,) = (tmp_path / "outputs").iterdir()
+    info = read_infotext(path_out)
     assert info is not None
     assert info.settings["Lora hashes"] == f"zorp: {short_hash(path)}"
-    with Image.open(picture) as image:
+    with Image.open(path_out) as image:
         assert image.size == (32, 48)
 
 
@@ -216,7 +216,7 @@ def test_a_lora_without_a_folder() -> None:
     assert "--lora-dir" in result.output
 
 
-def test_a_picture_makes_itself_again_and_options_win(tmp_path) -> None:
+def test_a_image_makes_itself_again_and_options_win(tmp_path) -> None:
     args = (
         "red body (star:1.2)",
         "--seed",
@@ -241,19 +241,19 @@ def test_a_picture_makes_itself_again_and_options_win(tmp_path) -> None:
     assert "Hires upscale" not in info.settings
 
 
-def test_what_a_picture_says_of_mask_and_model_is_followed(tmp_path) -> None:
+def test_what_a_image_says_of_mask_and_model_is_followed(tmp_path) -> None:
     Image.new("RGB", (64, 64), "red").save("init.png")
     Image.new("RGB", (64, 64), "white").save("mask.png")
-    from_picture = ("--init", "init.png", "--mask", "mask.png")
+    from_image = ("--init", "init.png", "--mask", "mask.png")
     masked = ("--mask-blur", "9", "--masked-content", "noise", "--mask-padding", "16")
     model = ("--prediction", "v", "--zero-terminal-snr")
-    result = run("star", "--seed", "7", *FAST, *from_picture, *masked, *model)
+    result = run("star", "--seed", "7", *FAST, *from_image, *masked, *model)
     assert result.exit_code == 0, result.output
     first = tmp_path / "outputs" / "00001-7.png"
-    result = run("--from-png", str(first), *from_picture, "--out", "again")
+    result = run("--from-png", str(first), *from_image, "--out", "again")
     assert "warning" not in result.output.lower()
     assert (tmp_path / "again" / "00001-7.png").read_bytes() == first.read_bytes()
-    run("--from-png", str(first), *from_picture, "--mask-blur", "3", "--out", "other")
+    run("--from-png", str(first), *from_image, "--mask-blur", "3", "--out", "other")
     info = read_infotext(tmp_path / "other" / "00001-7.png")
     assert info is not None
     assert (info.settings["Mask blur"], info.settings["Masked area padding"]) == ("3", "16")
@@ -266,9 +266,9 @@ def test_one_cause_is_one_error() -> None:
     assert len(run("star", "--mask", "mask.png").output.strip().splitlines()) == 2
 
 
-def test_the_model_of_a_foreign_picture_is_asked_for(tmp_path) -> None:
+def test_the_model_of_a_foreign_image_is_asked_for(tmp_path) -> None:
     info = Infotext("a", "", {"Steps": "2", "Sampler": "Euler", "Seed": "3", "Model": "anime"})
-    save_picture(tmp_path / "a.png", Image.new("RGB", (8, 8)), info)
+    save_image(tmp_path / "a.png", Image.new("RGB", (8, 8)), info)
     result = run("--from-png", "a.png")
     assert result.exit_code == 2
     assert 'was made with "anime"' in result.output

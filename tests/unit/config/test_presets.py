@@ -17,7 +17,7 @@ from lorasmith.config.presets import WIDTH, explained, preset_names, read_preset
 from lorasmith.core.errors import SettingsError
 
 # Preset: rank range, alpha range as a share of the rank, UNet's and text encoder's rate, number of
-# pictures and least steps: the guides' "starting settings", and their text on ranks ("64 can do the
+# images and least steps: the guides' "starting settings", and their text on ranks ("64 can do the
 # job" for a style, "as low as 8" for a concept).
 STARTING_SETTINGS = {
     "character": ((32, 96), 1e-4, 5e-5, 100, 1000),
@@ -29,13 +29,13 @@ STARTING_SETTINGS = {
 
 @pytest.mark.parametrize("name", STARTING_SETTINGS)
 def test_starting_settings_are_those_of_the_guides(name: str) -> None:
-    ranks, unet_lr, text_encoder_lr, pictures, steps = STARTING_SETTINGS[name]
+    ranks, unet_lr, text_encoder_lr, images, steps = STARTING_SETTINGS[name]
     s = load_settings(None, preset=name)
     assert ranks[0] <= s.adapter.rank <= ranks[1]
     assert s.adapter.alpha is not None
     assert 1 <= s.adapter.alpha <= s.adapter.rank
     assert s.optimizer.lrs == {"unet": unet_lr, "text_encoder": text_encoder_lr}
-    assert s.train.epochs * pictures >= steps
+    assert s.train.epochs * images >= steps
     if s.schedule.name == "cosine_with_restarts":
         assert s.schedule.cycles > 1, "one cycle is plain cosine"
 

@@ -129,7 +129,7 @@ def test_the_rate_of_a_resumed_run_is_of_what_it_did_itself() -> None:
 
 
 def test_what_is_done_before_the_first_step_is_not_its_time() -> None:
-    """As the pictures that are drawn before a training begins."""
+    """As the images that are drawn before a training begins."""
     file, clock = io.StringIO(), Clock()
     view = ProgressView(TextConsole(file=file, width=80), clock=clock)
     view.show("training", 0, 600)

@@ -36,7 +36,7 @@ def warning(report: AuditReport, part: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, save: Save) -> Path:
-    """24 samples of 6 captioned pictures in two shapes, and 5 for regularisation."""
+    """24 samples of 6 captioned images in two shapes, and 5 for regularisation."""
     for number in range(4):
         save(tmp_path / "4_zorp girl" / f"{number}.png", 64, 64, f"zorp, girl, pose {number}")
     for number in range(2):
@@ -111,14 +111,14 @@ def test_report_as_text(folder: Path, save: Save) -> None:
     assert "\x1b" not in text
 
 
-def test_held_out_pictures_are_named_and_looked_at(folder: Path) -> None:
+def test_held_out_images_are_named_and_looked_at(folder: Path) -> None:
     found = scan(find_folders(folder))
     training, held = hold_out(found, 0.3, 0)
     held[0].path.write_bytes(held[0].path.read_bytes()[:99])
     dataset = build_dataset(training, plan_buckets(64, 64))
     report = audit(training, dataset, held_out=held)
-    assert report.held_out == tuple(picture.path for picture in held)
-    assert len(report.pictures) == len(found.pictures) - len(held)
+    assert report.held_out == tuple(image.path for image in held)
+    assert len(report.pictures) == len(found.images) - len(held)
     assert any(str(held[0].path) in str(problem) for problem in report.errors)
     assert f"Held out  {len(held)} not trained on: {held[0].path.name}" in report_text(report)
 
@@ -175,7 +175,7 @@ def test_a_table_that_is_read_is_not_ignored(
         assert [one.path.name for one in report.ignored] == ["other.json"]
 
 
-def test_enlarged_and_cropped_pictures(folder: Path, save: Save) -> None:
+def test_enlarged_and_cropped_images(folder: Path, save: Save) -> None:
     save(folder / "4_zorp girl" / "small.png", 20, 20, "zorp")
     save(folder / "4_zorp girl" / "long.png", 640, 64, "zorp")
     report = check(folder)
@@ -190,13 +190,13 @@ def test_enlarged_and_cropped_pictures(folder: Path, save: Save) -> None:
     assert "enlarged, all of them more than twice" in warning(check(folder), "small.png 3.2x")
 
 
-def test_single_pictures_in_a_bucket_matter_from_batch_two_on(folder: Path, save: Save) -> None:
+def test_single_images_in_a_bucket_matter_from_batch_two_on(folder: Path, save: Save) -> None:
     save(folder / "4_zorp girl" / "wide.png", 128, 32, "zorp")
     assert check(folder, batch=1).warnings == ()
     assert "wide.png" in warning(check(folder, batch=2), "single picture")
 
 
-def test_unused_regularisation_pictures(folder: Path, save: Save) -> None:
+def test_unused_regularisation_images(folder: Path, save: Save) -> None:
     for number in range(40):
         save(folder / "reg" / "1_girl" / f"more {number}.png")
     report = check(folder)

@@ -1,4 +1,4 @@
-"""The report says what augmentation makes of the pictures, and what it cannot do with them."""
+"""The report says what augmentation makes of the images, and what it cannot do with them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def found(tmp_path: Path) -> Scan:
 
 
 def built(found: Scan, **augmentation: object) -> Dataset:
-    masks = {found.pictures[0].path: Mask(found.pictures[0].path)}
+    masks = {found.images[0].path: Mask(found.images[0].path)}
     return build_dataset(
         found,
         plan_buckets(64, 64),
@@ -94,9 +94,9 @@ def test_a_crop_without_room_is_odd(tmp_path: Path, save: Callable[..., Path]) -
     assert "nothing of the pictures stands over" in " ".join(map(str, report.warnings))
 
 
-def test_a_face_outside_its_picture_stops_the_run(found: Scan) -> None:
-    path = found.pictures[0].path.with_name("far_0900_0080_0030_0040.png")
-    found.pictures[0].path.rename(path)
+def test_a_face_outside_its_image_stops_the_run(found: Scan) -> None:
+    path = found.images[0].path.with_name("far_0900_0080_0030_0040.png")
+    found.images[0].path.rename(path)
     again = scan(find_folders(path.parent.parent.parent))
     report = audit(again, built(again, face_crop=(2.0, 4.0)), decode=False)
     (problem,) = report.errors

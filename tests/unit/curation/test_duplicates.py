@@ -37,7 +37,7 @@ def test_copies_are_found_and_others_are_not(tmp_path: Path, save: Save) -> None
     assert names(found) == [{"3.png", "smaller.png", "brighter.png", "jpeg.jpg"}]
 
 
-def test_the_same_pattern_in_other_colours_is_another_picture(tmp_path: Path, save: Save) -> None:
+def test_the_same_pattern_in_other_colours_is_another_image(tmp_path: Path, save: Save) -> None:
     path = save(tmp_path / "a.png", 128, 128)
     pixels = np.asarray(Image.open(path).convert("L"))
     tints = {"red": (255, 120, 120), "blue": (170, 170, 255)}
@@ -47,7 +47,7 @@ def test_the_same_pattern_in_other_colours_is_another_picture(tmp_path: Path, sa
     assert near_duplicates(fingerprint_images([tmp_path / f"{name}.png" for name in tints])) == []
 
 
-def test_blank_pictures_of_one_colour_are_alike_of_others_not(tmp_path: Path) -> None:
+def test_blank_images_of_one_colour_are_alike_of_others_not(tmp_path: Path) -> None:
     for name, colour in {"a": "red", "b": "red", "c": "lime", "d": "black"}.items():
         Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}.png")
     found = near_duplicates(fingerprint_images(sorted(tmp_path.iterdir())))
@@ -66,7 +66,7 @@ def test_transparency_counts_where_it_shows(tmp_path: Path) -> None:
     assert clear == {"clear.png", "palette.png"}
 
 
-def test_only_new_pictures_are_decoded_again(
+def test_only_new_images_are_decoded_again(
     tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [save(tmp_path / f"{number}.png") for number in range(4)]
@@ -119,7 +119,7 @@ def test_ten_thousand_hashes_are_compared_in_a_few_seconds() -> None:
     assert all(pair in names(groups) for pair in pairs)
 
 
-def test_transparent_pictures_are_remembered_too(tmp_path: Path) -> None:
+def test_transparent_images_are_remembered_too(tmp_path: Path) -> None:
     path = tmp_path / "clear.png"
     Image.new("RGBA", (40, 40), (255, 0, 0, 128)).save(path)
     os.utime(path, (1e9, 1e9))  # settled: what is seen of it goes into the memo

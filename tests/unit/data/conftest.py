@@ -13,7 +13,7 @@ Save = Callable[..., Path]
 
 @pytest.fixture
 def save() -> Save:
-    """``save(path, width, height, caption=…)``: a picture of noise, different for each path."""
+    """``save(path, width, height, caption=…)``: an image of noise, different for each path."""
 
     def make(path: Path, width: int = 64, height: int = 64, caption: str | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

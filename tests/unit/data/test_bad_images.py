@@ -201,7 +201,7 @@ FINE: dict[str, Make] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one good picture."""
+    """A folder with one good image."""
     folder = tmp_path / "3_zorp girl"
     folder.mkdir()
     noise(64, 67).save(folder / "good.png")

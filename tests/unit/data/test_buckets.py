@@ -65,7 +65,7 @@ def test_placement_covers_its_bucket_and_crops_inside(
     assert all(side % buckets.step == 0 for side in placement.bucket)
     assert math.prod(placement.bucket) <= buckets.area
     assert 0 <= placement.cropped < 1
-    # One scale for both sides, to rounding: the picture is not stretched.
+    # One scale for both sides, to rounding: the image is not stretched.
     scale = placement.scale
     assert abs(placement.resized[0] - width * scale) <= 1 + width / min(width, height)
     assert abs(placement.resized[1] - height * scale) <= 1 + height / min(width, height)
@@ -90,7 +90,7 @@ def test_without_upscaling_nothing_grows(width: int, height: int) -> None:
         assert placement.bucket == (width // 64 * 64, height // 64 * 64)
 
 
-def test_a_picture_of_a_buckets_size_is_left_alone() -> None:
+def test_a_image_of_a_buckets_size_is_left_alone() -> None:
     # 320x704 and 320x768 are near; each keeps what is exactly its own.
     buckets = plan_buckets(512, 512, min=320, max=768)
     for size in buckets.sizes:
@@ -110,7 +110,7 @@ def test_smaller_than_a_step_is_enlarged_to_it() -> None:
     assert placement.resized == (64, 160)
 
 
-def test_without_buckets_all_pictures_have_one_size() -> None:
+def test_without_buckets_all_images_have_one_size() -> None:
     buckets = plan_buckets(512, 384, enabled=False)
     assert buckets.sizes == ((512, 384),)
     assert {place(w, h, buckets).bucket for w, h in [(10, 900), (512, 384)]} == {(512, 384)}
@@ -145,7 +145,7 @@ def test_resolution_off_the_step_is_rounded_and_said(
         (256, 64, 64),
     ],
 )
-def test_step_follows_the_size_of_pictures(resolution: int, multiple: int, step: int) -> None:
+def test_step_follows_the_size_of_images(resolution: int, multiple: int, step: int) -> None:
     assert plan_buckets(resolution, resolution, multiple=multiple).step == step
 
 
@@ -176,7 +176,7 @@ def test_range_without_upscaling_has_no_effect_and_says_so() -> None:
 
 
 def test_sdxl_size_condition() -> None:
-    # A 1200x1000 picture in a 512x512 bucket: scaled to 614x512, cropped 51 from the left.
+    # A 1200x1000 image in a 512x512 bucket: scaled to 614x512, cropped 51 from the left.
     placement = place(1200, 1000, Buckets(((512, 512),), 512 * 512, 64))
     assert placement.resized == (614, 512)
     assert placement.size_condition() == (1000, 1200, 0, 51, 512, 512)

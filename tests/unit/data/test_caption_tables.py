@@ -1,4 +1,4 @@
-"""Captions of many pictures in one file, as other programs write them."""
+"""Captions of many images in one file, as other programs write them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Save = Callable[..., Path]
 
 
 def captions(*folders: FolderSpec) -> dict[str, str | None]:
-    return {picture.path.name: picture.caption for picture in scan(folders).pictures}
+    return {image.path.name: image.caption for image in scan(folders).images}
 
 
 TABLES = {
@@ -51,7 +51,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_is_read_where_pictures_have_no_caption_file(
+def test_a_table_is_read_where_images_have_no_caption_file(
     tmp_path: Path, save: Save, name: str
 ) -> None:
     folder = tmp_path / "10_folder name"
@@ -60,15 +60,15 @@ def test_a_table_is_read_where_pictures_have_no_caption_file(
     save(folder / "c.png", caption="its own")
     (folder / name).write_text(TABLES[name], "utf-8")
     found = scan(find_folders(tmp_path))
-    assert [picture.caption for picture in found.pictures] == ["zorp, a", "zorp, b", "its own"]
-    assert found.pictures[0].caption_path == folder / name
+    assert [image.caption for image in found.images] == ["zorp, a", "zorp, b", "its own"]
+    assert found.images[0].caption_path == folder / name
     (warning,) = found.warnings
     assert warning.where == str(folder / name)
     assert "captions of 2 pictures without a caption file are read from it" in warning.what
     assert not found.ignored
 
 
-def test_files_of_one_picture(tmp_path: Path, save: Save) -> None:
+def test_files_of_one_image(tmp_path: Path, save: Save) -> None:
     for name in ("a.png", "b.jpg", "c.png", "d.png"):
         save(tmp_path / "img" / name)
     (tmp_path / "img" / "a.png.txt").write_text("zorp a")
@@ -76,7 +76,7 @@ def test_files_of_one_picture(tmp_path: Path, save: Save) -> None:
     (tmp_path / "img" / "c.json").write_text(json.dumps({"rating": "s", "tags": ["zorp", "c"]}))
     (tmp_path / "img" / "d.png.json").write_text(json.dumps({"tag_string": "zorp d"}))
     found = scan([FolderSpec(tmp_path / "img")])
-    assert [picture.caption for picture in found.pictures] == [
+    assert [image.caption for image in found.images] == [
         "zorp a", "zorp b", "zorp, c", "zorp, d",  # tag_string has spaces between tags
     ]  # fmt: skip
     assert not found.ignored
@@ -98,7 +98,7 @@ def test_a_table_above_the_folders_goes_by_their_names(tmp_path: Path, save: Sav
     rows = [{"file_name": "1_x/a.png", "text": "of x"}, {"file_name": "a.png", "text": "of whom?"}]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = scan(find_folders(tmp_path))
-    assert [picture.caption for picture in found.pictures] == ["of x", "y"]
+    assert [image.caption for image in found.images] == ["of x", "y"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_is_no_table_is_left_alone(tmp_path: Path, save: Save, name: str, t
     save(tmp_path / "img" / "a.png")
     (tmp_path / "img" / name).write_text(text)
     found = scan([FolderSpec(tmp_path / "img")])
-    assert [picture.caption for picture in found.pictures] == [None]
+    assert [image.caption for image in found.images] == [None]
     assert [entry.path.name for entry in found.ignored] == [name]
 
 
@@ -153,7 +153,7 @@ def test_a_file_of_spaces_is_no_caption_and_a_table_may_have_one(
     assert captions(FolderSpec(tmp_path)) == {"a.png": "zorp"}
 
 
-def test_a_caption_without_a_picture_is_no_list_of_pictures(tmp_path: Path, save: Save) -> None:
+def test_a_caption_without_a_image_is_no_list_of_images(tmp_path: Path, save: Save) -> None:
     save(tmp_path / "red.png")
     (tmp_path / "gone.txt").write_text("red, hat, smile")
     assert captions(FolderSpec(tmp_path)) == {"red.png": tmp_path.name}
@@ -163,4 +163,4 @@ def test_captions_with_other_endings_are_said(tmp_path: Path, save: Save) -> Non
     save(tmp_path / "a.png")
     (tmp_path / "a.tags").write_text("zorp")
     assert "1 picture has a .tags file, and no .txt" in said(tmp_path)
-    assert scan([FolderSpec(tmp_path)], extension="tags").pictures[0].caption == "zorp"
+    assert scan([FolderSpec(tmp_path)], extension="tags").images[0].caption == "zorp"

@@ -1,4 +1,4 @@
-"""Masks, control images and previews beside pictures are told apart from pictures."""
+"""Masks, control images and previews beside images are told apart from images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def grey(path: Path, caption: str | None = None) -> Path:
 
 
 def names(found: Scan) -> list[str]:
-    return [picture.path.name for picture in found.pictures]
+    return [image.path.name for image in found.images]
 
 
 def masks(found: Scan) -> dict[str, str]:
@@ -74,7 +74,7 @@ def test_control_images_and_previews_are_left_out_and_said(
 @pytest.mark.parametrize(
     "name", ["x_mask.png", "gas mask.png", "thumb.png", "mask.png", "a_masked.png", "amask.png"]
 )
-def test_a_picture_without_an_owner_is_a_picture(tmp_path: Path, save: Save, name: str) -> None:
+def test_a_image_without_an_owner_is_a_image(tmp_path: Path, save: Save, name: str) -> None:
     save(tmp_path / "a.png")
     save(tmp_path / name)
     found = scan([FolderSpec(tmp_path)])
@@ -88,15 +88,15 @@ def test_a_picture_without_an_owner_is_a_picture(tmp_path: Path, save: Save, nam
      ("zorp_00001_.png", "zorp_mask_00001_.png"), ("image_0001.png", "mask_0001.png"),
      ("ComfyUI_00001_.png", "mask_00001_.png"), ("a_b.png", "a_b_mask.png")],
 )  # fmt: skip
-def test_masks_that_are_numbered_like_their_pictures(
-    tmp_path: Path, save: Save, picture: str, mask: str
+def test_masks_that_are_numbered_like_their_images(
+    tmp_path: Path, save: Save, image: str, mask: str
 ) -> None:
-    for name in (picture, "a.png"):
+    for name in (image, "a.png"):
         save(tmp_path / name)
     grey(tmp_path / mask)
     found = scan([FolderSpec(tmp_path)])
-    assert sorted(names(found)) == sorted([picture, "a.png"])
-    assert masks(found) == {picture: mask}
+    assert sorted(names(found)) == sorted([image, "a.png"])
+    assert masks(found) == {image: mask}
 
 
 @pytest.mark.parametrize("name", ["cat_gas_mask.png", "mask_cat.png", "catmask.png"])
@@ -109,7 +109,7 @@ def test_names_that_say_little_are_believed_of_grey_images_alone(
 
 
 @pytest.mark.parametrize("name", ["gone_mask.png", "mask_gone.png", "gone.mask.png"])
-def test_black_and_white_named_mask_is_no_picture_without_one_either(
+def test_black_and_white_named_mask_is_no_image_without_one_either(
     tmp_path: Path, save: Save, name: str
 ) -> None:
     save(tmp_path / "a.png")
@@ -124,7 +124,7 @@ def test_black_and_white_named_mask_is_no_picture_without_one_either(
 
 
 @pytest.mark.parametrize("own", ["red_mask.png.txt", "metadata.jsonl"])
-def test_captions_of_every_kind_tell_a_picture_from_a_mask(
+def test_captions_of_every_kind_tell_a_image_from_a_mask(
     tmp_path: Path, save: Save, own: str
 ) -> None:
     save(tmp_path / "red.png", caption="red")
@@ -134,7 +134,7 @@ def test_captions_of_every_kind_tell_a_picture_from_a_mask(
     assert names(scan([FolderSpec(tmp_path)])) == ["red.png", "red_mask.png"]
 
 
-def test_a_mask_whose_picture_is_gone_is_no_picture(tmp_path: Path, save: Save) -> None:
+def test_a_mask_whose_image_is_gone_is_no_image(tmp_path: Path, save: Save) -> None:
     save(tmp_path / "a.png")
     grey(tmp_path / "gone-masklabel.png")
     found = scan([FolderSpec(tmp_path)])
@@ -142,7 +142,7 @@ def test_a_mask_whose_picture_is_gone_is_no_picture(tmp_path: Path, save: Save) 
     assert any("1 mask is left out" in warning.what for warning in found.warnings)
 
 
-def test_a_caption_of_its_own_tells_a_coloured_picture_from_a_mask(
+def test_a_caption_of_its_own_tells_a_coloured_image_from_a_mask(
     tmp_path: Path, save: Save
 ) -> None:
     for name in ("a.png", "b.png"):
@@ -160,7 +160,7 @@ def test_masks_beside_are_used_when_masks_are_on(tmp_path: Path, save: Save) -> 
     grey(tmp_path / "a-masklabel.png")
     grey(tmp_path / "masks" / "b.png")
     found = scan([FolderSpec(tmp_path)])
-    arguments = (None, found.pictures, found.folders, found.masks)
+    arguments = (None, found.images, found.folders, found.masks)
     used = find_masks("beside", *arguments)
     assert {path.name: mask.path.name for path, mask in used.found.items()} == {
         "a.png": "a-masklabel.png", "b.png": "b.png",
@@ -172,22 +172,22 @@ def test_masks_beside_are_used_when_masks_are_on(tmp_path: Path, save: Save) -> 
     assert [item.mask is not None for item in dataset.items] == [True, True, False]
 
 
-def test_no_mask_beside_any_picture_is_a_mistake(tmp_path: Path, save: Save) -> None:
+def test_no_mask_beside_any_image_is_a_mistake(tmp_path: Path, save: Save) -> None:
     save(tmp_path / "a.png")
     found = scan([FolderSpec(tmp_path)])
-    (problem,) = find_masks("beside", None, found.pictures, found.folders, found.masks).problems
+    (problem,) = find_masks("beside", None, found.images, found.folders, found.masks).problems
     assert problem.where == "loss.masked"
 
 
-def test_a_mask_folder_may_hold_marked_names_and_the_pictures(tmp_path: Path, save: Save) -> None:
+def test_a_mask_folder_may_hold_marked_names_and_the_images(tmp_path: Path, save: Save) -> None:
     save(tmp_path / "a.png")
     grey(tmp_path / "a-masklabel.png")
     found = scan([FolderSpec(tmp_path)])
-    used = find_masks("folder", tmp_path, found.pictures, found.folders)
+    used = find_masks("folder", tmp_path, found.images, found.folders)
     assert [mask.path.name for mask in used.found.values()] == ["a-masklabel.png"]
 
 
-def test_pictures_in_folders_within_are_said_with_their_number(tmp_path: Path, save: Save) -> None:
+def test_images_in_folders_within_are_said_with_their_number(tmp_path: Path, save: Save) -> None:
     folder = tmp_path / "10_zorp"
     for name in ("a.png", "more/b.png", "more/c.jpg", "more/deep/d.png", "old/e.png", ".x/f.png"):
         save(folder / name)
@@ -204,7 +204,7 @@ def test_a_folder_that_is_used_is_not_said_to_be_lost(tmp_path: Path, save: Save
     for name in ("a.png", "reg/1_one/r.png"):
         save(tmp_path / name)
     found = scan(find_folders(tmp_path))
-    assert len(found.pictures) == 2
+    assert len(found.images) == 2
     assert not any("not used" in warning.what for warning in found.warnings)
 
 

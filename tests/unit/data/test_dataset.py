@@ -12,22 +12,22 @@ from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, SampleGroup, SampleRef, build_dataset
 from lorasmith.data.layout import FolderSpec
-from lorasmith.data.scan import Picture, Scan
+from lorasmith.data.scan import DatasetImage, Scan
 
 FLIPPED = Augmentation(flip=True)
-PICTURES = st.lists(
+IMAGES = st.lists(
     st.tuples(st.integers(16, 900), st.integers(16, 900), st.integers(1, 5)),
     min_size=1,
     max_size=12,
 )
 
 
-def make(pictures: list[tuple[int, int, int]], rules: CaptionRules | None = None) -> Dataset:
+def make(images: list[tuple[int, int, int]], rules: CaptionRules | None = None) -> Dataset:
     """(width, height, repeats) of each; all in folders of their own."""
-    folders = tuple(FolderSpec(Path(f"f{n}"), repeats) for n, (*_, repeats) in enumerate(pictures))
+    folders = tuple(FolderSpec(Path(f"f{n}"), repeats) for n, (*_, repeats) in enumerate(images))
     found = tuple(
-        Picture(Path(f"f{n}/a.png"), n, width, height, f"t{n}, a, b", None, False)
-        for n, (width, height, _) in enumerate(pictures)
+        DatasetImage(Path(f"f{n}/a.png"), n, width, height, f"t{n}, a, b", None, False)
+        for n, (width, height, _) in enumerate(images)
     )
     return build_dataset(Scan(folders, found), plan_buckets(512, 512), rules, augmentation=FLIPPED)
 
@@ -36,17 +36,17 @@ def flat(batches: list[list[SampleRef]]) -> list[SampleRef]:
     return [ref for batch in batches for ref in batch]
 
 
-@given(PICTURES, st.integers(1, 5), st.integers(0, 5), st.integers(0, 2**40))
+@given(IMAGES, st.integers(1, 5), st.integers(0, 5), st.integers(0, 2**40))
 def test_each_sample_once_an_epoch_in_batches_of_one_bucket(
-    pictures: list[tuple[int, int, int]], batch: int, epoch: int, seed: int
+    images: list[tuple[int, int, int]], batch: int, epoch: int, seed: int
 ) -> None:
-    dataset = make(pictures)
+    dataset = make(images)
     batches = dataset.batches(epoch, seed=seed, batch=batch)
     assert Counter(ref.id for ref in flat(batches)) == Counter(
-        range(sum(repeats for *_, repeats in pictures))
+        range(sum(repeats for *_, repeats in images))
     )
     assert Counter(ref.item for ref in flat(batches)) == {
-        n: repeats for n, (*_, repeats) in enumerate(pictures)
+        n: repeats for n, (*_, repeats) in enumerate(images)
     }
     assert len(batches) == dataset.batches_per_epoch(batch)
     for refs in batches:
@@ -60,8 +60,8 @@ def test_each_sample_once_an_epoch_in_batches_of_one_bucket(
 
 
 def test_order_is_a_function_of_seed_and_epoch_alone() -> None:
-    pictures = [(500, 500, 20), (300, 600, 10)]
-    one, other = make(pictures), make(pictures)
+    images = [(500, 500, 20), (300, 600, 10)]
+    one, other = make(images), make(images)
     first = one.batches(3, seed=7, batch=4)
     one.batches(4, seed=7, batch=4)
     assert one.batches(3, seed=7, batch=4) == first == other.batches(3, seed=7, batch=4)
@@ -94,24 +94,24 @@ def test_epochs_without_captions() -> None:
 
 
 def test_a_folders_own_keep_tokens() -> None:
-    picture = Picture(Path("a.png"), 0, 64, 64, "a, b, c, d", None, False)
+    image = DatasetImage(Path("a.png"), 0, 64, 64, "a, b, c, d", None, False)
     own = CaptionRules(tag_dropout=0.9, keep_tokens=3)
-    scan = Scan((FolderSpec(Path("f"), 30, rules=own),), (picture,))
+    scan = Scan((FolderSpec(Path("f"), 30, rules=own),), (image,))
     dataset = build_dataset(scan, plan_buckets(64, 64), CaptionRules(tag_dropout=0.9))
     captions = {dataset.caption_for(ref, seed=0, epoch=0) for ref in dataset.samples}
     assert captions == {"a, b, c", "a, b, c, d"}
 
 
 def test_groups_have_their_own_sizes_and_batches() -> None:
-    """The same two pictures at 512 and at 768, as two of sd-scripts' ``[[datasets]]``."""
+    """The same two images at 512 and at 768, as two of sd-scripts' ``[[datasets]]``."""
     folders = (FolderSpec(Path("f"), 5), FolderSpec(Path("f"), 3, group=1))
-    pictures = tuple(
-        Picture(Path(f"f/{name}.png"), folder, 800, 800, name, None, False)
+    images = tuple(
+        DatasetImage(Path(f"f/{name}.png"), folder, 800, 800, name, None, False)
         for folder in (0, 1)
         for name in "ab"
     )
     groups = [SampleGroup(plan_buckets(512, 512)), SampleGroup(plan_buckets(768, 768), batch=4)]
-    dataset = build_dataset(Scan(folders, pictures), groups)
+    dataset = build_dataset(Scan(folders, images), groups)
     assert [(b.group, b.size, len(b.samples)) for b in dataset.buckets] == [
         (0, (512, 512), 10),
         (1, (768, 768), 6),
@@ -133,10 +133,10 @@ def test_regularisation_is_matched_within_its_group() -> None:
         FolderSpec(Path("r"), 1, reg=True),
         FolderSpec(Path("s"), 1, reg=True, group=1),
     )
-    pictures = tuple(Picture(Path(f"{n}.png"), n, 64, 64, "x", None, False) for n in range(4))
+    images = tuple(DatasetImage(Path(f"{n}.png"), n, 64, 64, "x", None, False) for n in range(4))
     sizes = plan_buckets(64, 64)
     groups = [SampleGroup(sizes, name="a"), SampleGroup(sizes, name="b")]
-    dataset = build_dataset(Scan(folders, pictures), groups)
+    dataset = build_dataset(Scan(folders, images), groups)
     assert [item.repeats for item in dataset.items] == [4, 2, 4, 2]
 
 
@@ -145,10 +145,8 @@ def test_a_folders_own_captions_and_augmentation() -> None:
         FolderSpec(Path("f"), 40),
         FolderSpec(Path("g"), 40, rules=CaptionRules(prefix="zorp"), augmentation=FLIPPED),
     )
-    pictures = tuple(Picture(Path(f"{n}.png"), n, 64, 64, "a, b", None, False) for n in (0, 1))
-    dataset = build_dataset(
-        Scan(folders, pictures), plan_buckets(64, 64), CaptionRules(shuffle=True)
-    )
+    images = tuple(DatasetImage(Path(f"{n}.png"), n, 64, 64, "a, b", None, False) for n in (0, 1))
+    dataset = build_dataset(Scan(folders, images), plan_buckets(64, 64), CaptionRules(shuffle=True))
     assert dataset.captions_vary
     captions: dict[int, set[str]] = {0: set(), 1: set()}
     flips: dict[int, set[bool]] = {0: set(), 1: set()}
@@ -164,9 +162,9 @@ def test_regularisation_is_matched_and_weighted() -> None:
         FolderSpec(Path("10_a"), 10, weight=2.0),
         FolderSpec(Path("1_r"), 1, reg=True, weight=0.5),
     )
-    pictures = [Picture(Path("r.png"), 1, 64, 64, "r", None, False) for _ in range(4)]
-    pictures.append(Picture(Path("a.png"), 0, 64, 64, None, None, False))
-    dataset = build_dataset(Scan(folders, tuple(pictures)), plan_buckets(64, 64), prior_weight=0.5)
+    images = [DatasetImage(Path("r.png"), 1, 64, 64, "r", None, False) for _ in range(4)]
+    images.append(DatasetImage(Path("a.png"), 0, 64, 64, None, None, False))
+    dataset = build_dataset(Scan(folders, tuple(images)), plan_buckets(64, 64), prior_weight=0.5)
     assert [(item.reg, item.repeats, item.weight) for item in dataset.items] == [
         (False, 10, 2.0), (True, 3, 0.25), (True, 3, 0.25), (True, 2, 0.25), (True, 2, 0.25),
     ]  # fmt: skip

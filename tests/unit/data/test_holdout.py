@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.captions import CaptionRules
-from lorasmith.data.holdout import hold_out, measured, measuring_dataset, picture_number
+from lorasmith.data.holdout import hold_out, image_number, measured, measuring_dataset
 from lorasmith.data.layout import FolderSpec
-from lorasmith.data.scan import Picture, Scan
+from lorasmith.data.scan import DatasetImage, Scan
 
 NAMES = st.lists(st.text("abc123", min_size=1, max_size=6), min_size=1, max_size=40, unique=True)
 SHARES = st.floats(0.01, 0.99)
@@ -17,14 +17,14 @@ SEEDS = st.integers(0, 2**62)
 
 
 def scan_of(*folders: list[str], reg: tuple[int, ...] = (), caption: str = "a, b, c") -> Scan:
-    """Pictures of these names; folder ``n`` is ``fn``."""
+    """Images of these names; folder ``n`` is ``fn``."""
     specs = tuple(FolderSpec(Path(f"f{n}"), 3, n in reg) for n in range(len(folders)))
-    pictures = tuple(
-        Picture(Path(f"f{n}/{name}.png"), n, 64, 64, caption, None, False)
+    images = tuple(
+        DatasetImage(Path(f"f{n}/{name}.png"), n, 64, 64, caption, None, False)
         for n, names in enumerate(folders)
         for name in names
     )
-    return Scan(specs, pictures)
+    return Scan(specs, images)
 
 
 @given(NAMES, NAMES, NAMES, SHARES, SEEDS)
@@ -33,17 +33,17 @@ def test_divides_each_folder_and_leaves_regularisation_alone(
 ) -> None:
     scan = scan_of(one, two, reg, reg=(2,))
     training, held = hold_out(scan, share, seed)
-    assert sorted((*training.pictures, *held), key=scan.pictures.index) == list(scan.pictures)
-    assert not set(training.pictures) & set(held)
+    assert sorted((*training.images, *held), key=scan.images.index) == list(scan.images)
+    assert not set(training.images) & set(held)
     assert training.folders == scan.folders
     for folder, names in enumerate((one, two)):
-        count = sum(picture.folder == folder for picture in held)
+        count = sum(image.folder == folder for image in held)
         if len(names) == 1:
             assert count == 0
         else:
             assert 1 <= count <= len(names) - 1
             assert abs(count - share * len(names)) <= 1
-    assert all(picture.folder != 2 for picture in held)
+    assert all(image.folder != 2 for image in held)
 
 
 @given(NAMES, SHARES, SEEDS)
@@ -52,13 +52,13 @@ def test_place_and_folder_do_not_matter(names: list[str], share: float, seed: in
     _, held = hold_out(scan_of(names), share, seed)
     _, again = hold_out(scan_of(shuffled), share, seed)
     _, elsewhere = hold_out(scan_of(["only"], names), share, seed)
-    chosen = {picture.path.name for picture in held}
-    assert chosen == {picture.path.name for picture in again}
-    assert chosen == {picture.path.name for picture in elsewhere}
+    chosen = {image.path.name for image in held}
+    assert chosen == {image.path.name for image in again}
+    assert chosen == {image.path.name for image in elsewhere}
 
 
 @given(NAMES, SHARES, SEEDS)
-def test_one_more_picture_changes_little(names: list[str], share: float, seed: int) -> None:
+def test_one_more_image_changes_little(names: list[str], share: float, seed: int) -> None:
     before = set(hold_out(scan_of(names), share, seed)[1])
     after = set(hold_out(scan_of([*names, "new picture"]), share, seed)[1])
     assert len(before ^ after) <= 2
@@ -69,14 +69,14 @@ def test_another_seed_holds_out_others() -> None:
     assert set(hold_out(scan, 0.25, 0)[1]) != set(hold_out(scan, 0.25, 1)[1])
 
 
-def test_the_training_pictures_beside_are_of_the_same_folders() -> None:
+def test_the_training_images_beside_are_of_the_same_folders() -> None:
     scan = scan_of(
         [f"a{n}" for n in range(20)], [f"b{n}" for n in range(8)], ["r1", "r2"], reg=(2,)
     )
     training, held = hold_out(scan, 0.25, 0)
     chosen, beside = measured(training, held, 0)
     assert set(chosen) == set(held)
-    assert set(beside) <= set(training.pictures)
+    assert set(beside) <= set(training.images)
     assert [sum(p.folder == f for p in chosen) for f in range(3)] == [5, 2, 0]
     assert [sum(p.folder == f for p in beside) for f in range(3)] == [5, 2, 0]
     few, beside_few = measured(training, held, 0, limit=3)
@@ -84,14 +84,14 @@ def test_the_training_pictures_beside_are_of_the_same_folders() -> None:
     assert len(beside_few) == 3
 
 
-def test_few_training_pictures_are_filled_up_from_other_folders() -> None:
+def test_few_training_images_are_filled_up_from_other_folders() -> None:
     scan = scan_of(["a", "b"], [f"c{n}" for n in range(5)])
     training, held = hold_out(scan, 0.9, 0)
     assert len(held) == 1 + 4
     chosen, beside = measured(training, held, 0)
     assert len(chosen) == 5
-    assert set(beside) == set(training.pictures)
-    own = tuple(Picture(Path(f"v/{n}.png"), 2, 64, 64, None, None, False) for n in range(4))
+    assert set(beside) == set(training.images)
+    own = tuple(DatasetImage(Path(f"v/{n}.png"), 2, 64, 64, None, None, False) for n in range(4))
     assert len(measured(scan, own, 0)[1]) == 4
 
 
@@ -103,17 +103,17 @@ def test_captions_stand_still(seed: int) -> None:
         wildcards=True, tag_warmup_steps=10,
     )  # fmt: skip
     buckets = plan_buckets(64, 64)
-    dataset = measuring_dataset(scan, [scan.pictures[:2], scan.pictures[2:]], buckets, rules, seed)
+    dataset = measuring_dataset(scan, [scan.images[:2], scan.images[2:]], buckets, rules, seed)
     assert not dataset.captions_vary
-    assert [item.picture.path for item in dataset.items] == [p.path for p in scan.pictures]
+    assert [item.image.path for item in dataset.items] == [p.path for p in scan.images]
     assert [item.repeats for item in dataset.items] == [1, 1, 1]
     for item in dataset.items:
         assert item.caption in ("pre, red x, y, z", "pre, blue x, y, z", "pre, another")
-    alone = measuring_dataset(scan, [scan.pictures[1:2]], buckets, rules, seed)
+    alone = measuring_dataset(scan, [scan.images[1:2]], buckets, rules, seed)
     assert alone.items[0].caption == dataset.items[1].caption
 
 
-def test_a_picture_keeps_its_number_wherever_it_lies() -> None:
-    one, other = scan_of(["a"], ["a", "b"]).pictures[:2]
-    assert picture_number(one) == picture_number(other)
-    assert 0 <= picture_number(one) < 2**63
+def test_a_image_keeps_its_number_wherever_it_lies() -> None:
+    one, other = scan_of(["a"], ["a", "b"]).images[:2]
+    assert image_number(one) == image_number(other)
+    assert 0 <= image_number(one) < 2**63

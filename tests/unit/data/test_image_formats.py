@@ -16,9 +16,9 @@ from PIL import Image, features
 
 from lorasmith.core.errors import DatasetError, PromptError, UserError
 from lorasmith.data import decode_memory as memory
-from lorasmith.data import images as pictures
+from lorasmith.data import images as images
 from lorasmith.data.decode_memory import DecodeMemory, decoded_bytes
-from lorasmith.data.images import glance, load_alpha, load_picture, open_image, read_header
+from lorasmith.data.images import glance, load_alpha, load_image, open_image, read_header
 from lorasmith.data.scan import scan
 from lorasmith.lora_tools.inspect.thumbnail import preview_url
 from lorasmith.sampling.infotext import require_infotext
@@ -71,7 +71,7 @@ def no_ghostscript(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def readers(path: Path) -> dict[str, object]:
     return {
         "header": lambda: read_header(path),
-        "whole": lambda: load_picture(path),
+        "whole": lambda: load_image(path),
         "alpha": lambda: load_alpha(path),
         "glance": lambda: glance(path),
         "preview": lambda: preview_url(path),
@@ -101,7 +101,7 @@ def test_the_other_kinds_are_named(tmp_path: Path) -> None:
     for kind, word in {"EPS": "PostScript", "PDF": "PDF", "PSD": "Photoshop", "SVG": "SVG"}.items():
         path.write_bytes(OTHERS[kind])
         with pytest.raises(DatasetError, match=word):
-            load_picture(path)
+            load_image(path)
 
 
 def test_a_dataset_and_its_masks_are_read_so_too(
@@ -123,13 +123,13 @@ def test_what_is_read_is_still_read(tmp_path: Path, kind: str) -> None:
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     (tmp_path / "a.png").write_bytes(saved(kind))
-    assert load_picture(tmp_path / "a.png").size == (64, 64)
+    assert load_image(tmp_path / "a.png").size == (64, 64)
 
 
-def test_a_cameras_two_pictures_in_one_jpeg_are_read(tmp_path: Path) -> None:
+def test_a_cameras_two_images_in_one_jpeg_are_read(tmp_path: Path) -> None:
     first, second = (Image.new("RGB", (32, 24), colour) for colour in ("red", "blue"))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
-    red, _, blue = load_picture(tmp_path / "a.jpg").getpixel((5, 5))
+    red, _, blue = load_image(tmp_path / "a.jpg").getpixel((5, 5))
     assert red > 200 > 50 > blue
 
 
@@ -168,7 +168,7 @@ def test_the_formats_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     given: list[object] = []
     real = Image.open
     monkeypatch.setattr(
-        pictures.Image, "open", lambda file, **kw: given.append(kw["formats"]) or real(file, **kw)
+        images.Image, "open", lambda file, **kw: given.append(kw["formats"]) or real(file, **kw)
     )
     with open_image(tmp_path / "a.png") as image:
         assert image.size == (64, 64)
@@ -201,10 +201,10 @@ def test_threads_together_stay_below_the_limit(
     flat_png(tmp_path / "a.png", 600)
     one = 600 * 600 * 12
     limited = DecodeMemory(3 * one + 1)
-    monkeypatch.setattr(pictures, "decode_memory", limited)
+    monkeypatch.setattr(images, "decode_memory", limited)
     together, most = 0, 0
     lock = threading.Lock()
-    real = pictures.to_rgb
+    real = images.to_rgb
 
     def counted(image, background):
         nonlocal together, most
@@ -217,9 +217,9 @@ def test_threads_together_stay_below_the_limit(
             with lock:
                 together -= 1
 
-    monkeypatch.setattr(pictures, "to_rgb", counted)
+    monkeypatch.setattr(images, "to_rgb", counted)
     with ThreadPoolExecutor(12) as pool:
-        sizes = list(pool.map(lambda _: load_picture(tmp_path / "a.png").size, range(40)))
+        sizes = list(pool.map(lambda _: load_image(tmp_path / "a.png").size, range(40)))
     assert sizes == [(600, 600)] * 40
     assert 1 <= most <= 3
     assert 0 < limited.most <= limited.limit
@@ -231,7 +231,7 @@ def test_an_image_above_the_limit_is_decoded_alone(
 ) -> None:
     flat_png(tmp_path / "a.png", 300, kind=6)
     limited = DecodeMemory(1000)
-    monkeypatch.setattr(pictures, "decode_memory", limited)
+    monkeypatch.setattr(images, "decode_memory", limited)
     with ThreadPoolExecutor(6) as pool:
         assert len(list(pool.map(lambda _: glance(tmp_path / "a.png"), range(12)))) == 12
     assert limited.most == 300 * 300 * 28
@@ -245,9 +245,9 @@ def test_a_damaged_image_gives_its_memory_back(
     data = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
     limited = DecodeMemory(1000)
-    monkeypatch.setattr(pictures, "decode_memory", limited)
+    monkeypatch.setattr(images, "decode_memory", limited)
     with pytest.raises(DatasetError):
-        load_picture(tmp_path / "a.png")
+        load_image(tmp_path / "a.png")
     assert limited.used == 0
 
 

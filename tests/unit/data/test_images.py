@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from lorasmith.core.errors import DatasetError
-from lorasmith.data.images import fit, glance, load_picture, read_header
+from lorasmith.data.images import fit, glance, load_image, read_header
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -25,10 +25,10 @@ def test_exif_orientation_as_pillow_transposes(tmp_path: Path, name: str, orient
     Image.fromarray(noise(20, 30)).save(path, exif=exif, quality=90)
     with Image.open(path) as image:
         expected = ImageOps.exif_transpose(image)
-    picture = load_picture(path)
-    assert np.array_equal(np.asarray(picture), np.asarray(expected))
+    upright = load_image(path)
+    assert np.array_equal(np.asarray(upright), np.asarray(expected))
     header = read_header(path)
-    assert (header.width, header.height) == picture.size
+    assert (header.width, header.height) == upright.size
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,15 @@ def test_transparency_shows_the_background(
     pixels = np.full((4, 4, 4), 200, np.uint8)
     pixels[:2, :, 3], pixels[2:, :, 3] = 0, 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    picture = load_picture(tmp_path / "a.png", background)
-    assert picture.mode == "RGB"
-    assert picture.getpixel((0, 0)) == expected
-    assert picture.getpixel((0, 3)) == (200, 200, 200)
+    image = load_image(tmp_path / "a.png", background)
+    assert image.mode == "RGB"
+    assert image.getpixel((0, 0)) == expected
+    assert image.getpixel((0, 3)) == (200, 200, 200)
 
 
 def test_half_transparent_is_half_way(tmp_path: Path) -> None:
     Image.new("LA", (2, 2), (100, 128)).save(tmp_path / "a.png")
-    red, *_ = load_picture(tmp_path / "a.png", "white").getpixel((0, 0))
+    red, *_ = load_image(tmp_path / "a.png", "white").getpixel((0, 0))
     assert red == pytest.approx(255 - 155 * 128 / 255, abs=1)
 
 
@@ -57,21 +57,19 @@ def test_half_transparent_is_half_way(tmp_path: Path) -> None:
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     Image.new(mode, (8, 8)).save(path)
-    assert load_picture(path).mode == "RGB"
+    assert load_image(path).mode == "RGB"
 
 
 def test_sixteen_bit_greys_keep_their_brightness(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, 0)
     Image.fromarray(ramp).save(tmp_path / "a.png")
-    assert (
-        np.abs(np.asarray(load_picture(tmp_path / "a.png"))[0, :, 0] - np.arange(256.0)).max() < 1
-    )
+    assert np.abs(np.asarray(load_image(tmp_path / "a.png"))[0, :, 0] - np.arange(256.0)).max() < 1
 
 
 def test_an_unknown_colour_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(DatasetError, match="whitish"):
-        load_picture(tmp_path / "a.png", "whitish")
+        load_image(tmp_path / "a.png", "whitish")
 
 
 def area_average(pixels: np.ndarray, count: int) -> np.ndarray:

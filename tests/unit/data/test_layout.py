@@ -91,7 +91,7 @@ def test_link_to_a_folder_above_is_not_followed(tmp_path: Path, save: Save) -> N
     folders = find_folders(tmp_path)
     assert facts(folders) == [("1_a", 1, False)]
     found = scan(folders)
-    assert len(found.pictures) == 1
+    assert len(found.images) == 1
     assert "symbolic link" in {e.path.name: e.reason for e in found.ignored}["5_loop"]
 
 

@@ -14,7 +14,7 @@ Save = Callable[..., Path]
 
 
 def captions(found: Scan) -> dict[str, str | None]:
-    return {picture.path.name: picture.caption for picture in found.pictures}
+    return {image.path.name: image.caption for image in found.images}
 
 
 def reasons(found: Scan) -> dict[str, str]:
@@ -26,8 +26,8 @@ def reasons(found: Scan) -> dict[str, str]:
 )
 def test_formats_in_any_letter_case(tmp_path: Path, save: Save, name: str) -> None:
     save(tmp_path / name, 48, 32)
-    (picture,) = scan([FolderSpec(tmp_path)]).pictures
-    assert (picture.path.name, picture.width, picture.height) == (name, 48, 32)
+    (image,) = scan([FolderSpec(tmp_path)]).images
+    assert (image.path.name, image.width, image.height) == (name, 48, 32)
 
 
 def test_captions_txt_before_caption_before_the_folders_name(tmp_path: Path, save: Save) -> None:
@@ -39,7 +39,7 @@ def test_captions_txt_before_caption_before_the_folders_name(tmp_path: Path, sav
     (folder / "b.CAPTION").write_text("other")
     found = scan(find_folders(tmp_path))
     assert captions(found) == {"a.png": "from txt", "b.png": "other", "c.png": "zorp girl"}
-    assert found.pictures[2].caption_path is None
+    assert found.images[2].caption_path is None
     assert reasons(found) == {"a.caption": "a.txt is used"}
 
 
@@ -64,8 +64,8 @@ def test_an_empty_caption_is_none_and_said(tmp_path: Path, save: Save) -> None:
 def test_decomposed_file_names_find_their_captions(tmp_path: Path, save: Save) -> None:
     save(tmp_path / unicodedata.normalize("NFD", "é.png"))
     (tmp_path / unicodedata.normalize("NFC", "é.txt")).write_text("found")
-    (picture,) = scan([FolderSpec(tmp_path)]).pictures
-    assert picture.caption == "found"
+    (image,) = scan([FolderSpec(tmp_path)]).images
+    assert image.caption == "found"
 
 
 def test_every_file_left_out_has_a_reason(tmp_path: Path, save: Save) -> None:
@@ -83,28 +83,28 @@ def test_every_file_left_out_has_a_reason(tmp_path: Path, save: Save) -> None:
         "a.npz": "not a picture",
         "inner": "a folder within a folder of pictures",
     }
-    assert len(found.pictures) == 1
+    assert len(found.images) == 1
 
 
-def test_sizes_are_those_of_the_upright_picture(tmp_path: Path) -> None:
+def test_sizes_are_those_of_the_upright_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     for name in ("a.jpg", "b.png", "c.webp"):
         Image.new("RGB", (40, 20)).save(tmp_path / name, exif=exif)
-    assert {(p.width, p.height) for p in scan([FolderSpec(tmp_path)]).pictures} == {(20, 40)}
+    assert {(p.width, p.height) for p in scan([FolderSpec(tmp_path)]).images} == {(20, 40)}
 
 
 def test_alpha_is_seen(tmp_path: Path) -> None:
     Image.new("RGBA", (20, 20)).save(tmp_path / "a.png")
     Image.new("P", (20, 20)).save(tmp_path / "b.png", transparency=0)
     Image.new("RGB", (20, 20)).save(tmp_path / "c.png")
-    assert [p.has_alpha for p in scan([FolderSpec(tmp_path)]).pictures] == [True, True, False]
+    assert [p.has_alpha for p in scan([FolderSpec(tmp_path)]).images] == [True, True, False]
 
 
 def test_the_order_is_natural(tmp_path: Path, save: Save) -> None:
     for number in (10, 9, 1, 100):
         save(tmp_path / f"p{number}.png")
-    names = [picture.path.name for picture in scan([FolderSpec(tmp_path)]).pictures]
+    names = [image.path.name for image in scan([FolderSpec(tmp_path)]).images]
     assert names == ["p1.png", "p9.png", "p10.png", "p100.png"]
 
 
@@ -115,7 +115,7 @@ def test_missing_folders_are_reported_together(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_only_regularisation_pictures_are_no_dataset(tmp_path: Path, save: Save) -> None:
+def test_only_regularisation_images_are_no_dataset(tmp_path: Path, save: Save) -> None:
     save(tmp_path / "1_r" / "a.png")
     found = scan([FolderSpec(tmp_path / "1_r", reg=True)])
     assert "empty" in found.problems[0].what

@@ -43,19 +43,19 @@ def test_same_seed_draws_the_same_pixels():
         np.testing.assert_array_equal(draw(one, first), draw(other, second))
 
 
-def test_picture_is_64_by_64_rgb_bytes(creature):
-    picture = draw(creature, Random(0))
-    assert picture.shape == (64, 64, 3)
-    assert picture.dtype == np.uint8
+def test_image_is_64_by_64_rgb_bytes(creature):
+    image = draw(creature, Random(0))
+    assert image.shape == (64, 64, 3)
+    assert image.dtype == np.uint8
 
 
 @pytest.mark.parametrize("attribute", list(VALUES))
 def test_every_value_is_drawn_and_looks_different(attribute, creature):
-    pictures = {
+    images = {
         draw(Creature(**{**asdict(creature), attribute: value}), Random(1)).tobytes()
         for value in VALUES[attribute]
     }
-    assert len(pictures) == len(VALUES[attribute]) > 2
+    assert len(images) == len(VALUES[attribute]) > 2
 
 
 def test_tags_are_the_values_but_for_what_goes_unsaid(creature):
@@ -118,7 +118,7 @@ def test_drawing_takes_less_than_5_ms():
 
 
 def test_training_set_is_in_kohya_layout(tmp_path):
-    write_training_set(tmp_path, pictures=3, regularisation=2, repeats=7, seed=1)
+    write_training_set(tmp_path, images=3, regularisation=2, repeats=7, seed=1)
     zorps = sorted((tmp_path / "img" / "7_zorp").iterdir())
     plain = sorted((tmp_path / "reg" / "1_creature").iterdir())
     assert [path.suffix for path in zorps] == [".png", ".txt"] * 3
@@ -132,7 +132,7 @@ def test_training_set_is_in_kohya_layout(tmp_path):
 
 def test_training_set_is_the_same_for_the_same_seed(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write_training_set(tmp_path / name, pictures=2, regularisation=1, seed=seed)
+        write_training_set(tmp_path / name, images=2, regularisation=1, seed=seed)
 
     def files(name: str) -> dict[str, bytes]:
         root = tmp_path / name

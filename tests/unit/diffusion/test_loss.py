@@ -126,7 +126,7 @@ def test_only_the_masks_places_count(kind: str, pair) -> None:
     outside = a.clone()
     outside[..., 2:, :] += 7.0
     assert_near(Loss(kind).per_sample(outside, b, threshold=c, mask=mask), loss, FORMULA)
-    # The mean is over the whole picture: two of five rows count.
+    # The mean is over the whole image: two of five rows count.
     part = Loss(kind).per_sample(a[..., :2, :], b[..., :2, :], threshold=c)
     assert_near(loss, part * 2 / 5, FORMULA)
     normalized = Loss(kind, mask_normalize=True).per_sample(a, b, threshold=c, mask=mask)

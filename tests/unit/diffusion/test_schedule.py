@@ -104,7 +104,7 @@ def test_zero_terminal_snr_is_diffusers() -> None:
     assert ours[0].item() == pytest.approx(scaled_linear_alphas_cumprod()[0].item(), rel=1e-12)
 
 
-def test_at_zero_terminal_snr_v_is_the_picture(batch) -> None:
+def test_at_zero_terminal_snr_v_is_the_image(batch) -> None:
     x0, noise, t = batch
     schedule = NoiseSchedule("v", alphas_cumprod=zero_terminal_snr(scaled_linear_alphas_cumprod()))
     assert torch.equal(schedule.add_noise(x0, noise, t)[-1], noise[-1])

@@ -1,4 +1,4 @@
-"""Axes to pictures: what varies, what is refused, and the order of the work."""
+"""Axes to images: what varies, what is refused, and the order of the work."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_epochs_by_strengths_with_the_base_model(sources: Sources, run: Path) ->
     assert [value.label for value in grid.axes[0].values] == [
         "no LoRA", "epoch 1", "epoch 2", "epoch 3",
     ]  # fmt: skip
-    # Another LoRA of the prompt stays; the base model is one picture, whatever the strength.
+    # Another LoRA of the prompt stays; the base model is one image, whatever the strength.
     first, *_ = requests(grid)
     assert first.prompt == "a bear <lora:cat:0.5>"
     assert len({cell.spec for cell in grid.cells}) == 7
@@ -185,7 +185,7 @@ def test_all_axes_of_the_web_ui_that_we_have_are_known_by_its_names() -> None:
     assert {"".join(filter(str.isalnum, title.lower())) for title in titles} <= known
 
 
-def test_a_digest_changes_with_everything_that_the_picture_is_made_from(
+def test_a_digest_changes_with_everything_that_the_image_is_made_from(
     lora_folder: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "cat.safetensors"
@@ -222,7 +222,7 @@ def cost(order: Sequence[CellSpec]) -> tuple[int, int, int]:
 def test_no_order_of_a_grid_switches_less(
     models: int, vaes: int, loras: int, seeds: int, data: st.DataObject
 ) -> None:
-    """Against every order of the states; pictures of one state cost nothing more."""
+    """Against every order of the states; images of one state cost nothing more."""
     parts = ("ab"[:models], "vw"[:vaes], "xyz"[:loras], range(seeds))
     specs = [setup_of(*place) for place in itertools.product(*parts)]
     order = work_order(data.draw(st.permutations(specs)))
@@ -235,7 +235,7 @@ def test_no_order_of_a_grid_switches_less(
     assert cost(order) == (models, models * (vaes - 1), models * within)
 
 
-def test_row_by_row_would_switch_at_each_picture(sources: Sources) -> None:
+def test_row_by_row_would_switch_at_each_image(sources: Sources) -> None:
     grid = grid_of(sources, "lora=cat,dog v1.5,none", "seed=1-4")
     specs = [cell.spec for cell in grid.cells]
     assert count_switches(specs) == SwapCost(1, 0, 8)

@@ -1,4 +1,4 @@
-"""Whole grids on the demo model: resuming, switching, and what shows the pictures."""
+"""Whole grids on the demo model: resuming, switching, and what shows the images."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def bench(tmp_path: Path, lora_folder: Path, model) -> Bench:
     return Bench(tmp_path, lora_folder, tmp_path / "out", model)
 
 
-def same(picture: Image.Image, expected: Image.Image) -> None:
+def same(image: Image.Image, expected: Image.Image) -> None:
     """But for rounding, which depends on who shares a batch."""
-    difference = np.asarray(picture, dtype=int) - np.asarray(expected, dtype=int)
+    difference = np.asarray(image, dtype=int) - np.asarray(expected, dtype=int)
     assert abs(difference).max() <= 1
 
 
@@ -91,18 +91,18 @@ def page_data(out: Path) -> dict:
     return json.loads(found[1])
 
 
-def test_every_cell_is_the_picture_that_generate_draws(bench: Bench, model) -> None:
+def test_every_cell_is_the_image_that_generate_draws(bench: Bench, model) -> None:
     grid = bench.grid("lora=cat,dog v1.5,none", "seed=1,2", "strength=0.5,1")
     report = bench.make(grid)
-    # Without a LoRA there is nothing for a strength to change: two pictures for four places.
+    # Without a LoRA there is nothing for a strength to change: two images for four places.
     assert (report.drawn, report.kept, report.switches.loras) == (10, 0, 2)
     record = json.loads((bench.out / "grid.json").read_text())
     library = LoraLibrary(bench.loras)
     for cell, entry in zip(grid.cells, record["cells"], strict=True):
         path = bench.out / entry["file"]
         (expected,) = generate(model, [cell.spec.request], loras=library)
-        with Image.open(path) as picture:
-            same(picture, expected.image)
+        with Image.open(path) as image:
+            same(image, expected.image)
         info = read_infotext(path)
         assert info is not None
         assert info.prompt == cell.spec.request.prompt
@@ -179,8 +179,8 @@ def test_models_and_vaes_are_exchanged_as_seldom_as_planned(bench: Bench) -> Non
     fresh = load_model(other, vae=vae)
     (expected,) = generate(fresh, [grid.cells[-1].spec.request])
     record = json.loads((bench.out / "grid.json").read_text())
-    with Image.open(bench.out / record["cells"][-1]["file"]) as picture:
-        same(picture, expected.image)
+    with Image.open(bench.out / record["cells"][-1]["file"]) as image:
+        same(image, expected.image)
     info = read_infotext(bench.out / record["cells"][-1]["file"])
     assert info is not None
     assert info.settings["VAE"] == vae.name
@@ -189,7 +189,7 @@ def test_models_and_vaes_are_exchanged_as_seldom_as_planned(bench: Bench) -> Non
 # What shows them
 
 
-def test_the_page_holds_every_picture_and_asks_nobody(bench: Bench) -> None:
+def test_the_page_holds_every_image_and_asks_nobody(bench: Bench) -> None:
     prompt = 'star "quoted" </script><b>{{data}} é <lora:cat:1>'
     base = CellSpec(ImageRequest(prompt, steps=1, cfg=1.0, width=32, height=32))
     grid = bench.grid("seed=1,2", "strength=0.5,1", "steps=1,2", base=base)
@@ -209,7 +209,7 @@ def test_the_page_holds_every_picture_and_asks_nobody(bench: Bench) -> None:
     assert not re.search(r"https?://|src=\"(?!\")|<link|@import|url\(", html)
 
 
-def test_large_pictures_are_reduced_in_the_page(bench: Bench, monkeypatch) -> None:
+def test_large_images_are_reduced_in_the_page(bench: Bench, monkeypatch) -> None:
     grid = bench.grid("seed=1-4", base=CellSpec(ImageRequest("star", steps=1, cfg=1.0)))
     bench.make(grid)
     whole = (bench.out / "grid.html").stat().st_size
@@ -217,8 +217,8 @@ def test_large_pictures_are_reduced_in_the_page(bench: Bench, monkeypatch) -> No
     bench.make(grid)
     data = page_data(bench.out)
     assert (bench.out / "grid.html").stat().st_size < whole - 10_000
-    assert not any(picture["whole"] for picture in data["pictures"])
-    assert all(picture["w"] == 64 for picture in data["pictures"])
+    assert not any(image["whole"] for image in data["pictures"])
+    assert all(image["w"] == 64 for image in data["pictures"])
 
 
 def test_the_sheet_keeps_to_the_limits_of_its_formats(bench: Bench, monkeypatch) -> None:
@@ -236,7 +236,7 @@ def test_the_sheet_keeps_to_the_limits_of_its_formats(bench: Bench, monkeypatch)
         assert max(sheet.size) <= 200
 
 
-def test_a_sheet_of_pictures_of_several_sizes_with_places_that_are_empty(bench: Bench) -> None:
+def test_a_sheet_of_images_of_several_sizes_with_places_that_are_empty(bench: Bench) -> None:
     grid = bench.grid("size=32x32,64x32", "seed=1,2", "steps=1,2")
     bench.make(grid)
     paths = sorted((bench.out / "cells").iterdir())

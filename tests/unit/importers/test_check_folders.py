@@ -1,4 +1,4 @@
-"""Folders of pictures that a run names: those that are not here, and those around or within."""
+"""Folders of images that a run names: those that are not here, and those around or within."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def converted(folder: Path, *argv: str, complete: bool = True) -> Conversion:
     return convert_here(source, complete=complete)
 
 
-def picture(path: Path) -> None:
+def image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 
@@ -28,9 +28,9 @@ def test_a_reg_folder_that_holds_nothing_is_none(tmp_path: Path) -> None:
     argv = f"--reg_data_dir={reg}"
     reg.mkdir()
     assert "data.reg" not in converted(tmp_path, argv).values
-    picture(reg / "loose.png")
+    image(reg / "loose.png")
     assert "data.reg" not in converted(tmp_path, argv).values, "sd-scripts wants N_name folders"
-    picture(reg / "1_girl" / "a.png")
+    image(reg / "1_girl" / "a.png")
     assert converted(tmp_path, argv).values["data.reg"] == str(reg)
 
 
@@ -53,15 +53,15 @@ def test_a_file_of_another_machine_is_only_told_of(tmp_path: Path) -> None:
 
 
 def test_an_inner_reg_folder_names_its_parent(tmp_path: Path) -> None:
-    picture(tmp_path / "reg" / "1_girl" / "a.png")
+    image(tmp_path / "reg" / "1_girl" / "a.png")
     result = converted(tmp_path, f"--reg_data_dir={tmp_path / 'reg' / '1_girl'}")
     (problem,) = result.problems
     assert problem.where == "--reg_data_dir"
     assert problem.hint == f"give the folder that it is in, {tmp_path / 'reg'}"
 
 
-def test_an_image_dir_is_the_folder_with_the_pictures(tmp_path: Path) -> None:
-    picture(tmp_path / "img" / "3_zorp" / "a.png")
+def test_an_image_dir_is_the_folder_with_the_images(tmp_path: Path) -> None:
+    image(tmp_path / "img" / "3_zorp" / "a.png")
     text = '[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = "{}"\n'
     for folder, hint in ((tmp_path / "img", "3_zorp"), (tmp_path / "none", "no such folder")):
         (tmp_path / "d.toml").write_text(text.format(folder), encoding="utf-8")
@@ -73,7 +73,7 @@ def test_an_image_dir_is_the_folder_with_the_pictures(tmp_path: Path) -> None:
 
 def test_a_reg_folder_beside_is_none_of_sd_scripts(tmp_path: Path) -> None:
     """The bash script's: the reg folder lies among the N_name folders."""
-    picture(tmp_path / "img" / "10_zorp" / "a.png")
+    image(tmp_path / "img" / "10_zorp" / "a.png")
     assert converted(tmp_path).values["data.path"] == str(tmp_path / "img")
     (tmp_path / "img" / "reg").mkdir()
     result = converted(tmp_path, f"--reg_data_dir={tmp_path / 'img' / 'reg'}")

@@ -166,7 +166,7 @@ def test_data_sets_of_several_resolutions(tmp_path: Path) -> None:
 
 
 def test_data_sets_that_are_alike_keep_apart(tmp_path: Path) -> None:
-    """Their regularisation pictures are matched to their own training pictures."""
+    """Their regularisation images are matched to their own training images."""
     subsets = "".join(
         f"[[datasets]]\nresolution = 64\n  [[datasets.subsets]]\n  image_dir = '{name}'\n"
         f"  [[datasets.subsets]]\n  image_dir = '{name}-reg'\n  is_reg = true\n"
@@ -305,7 +305,7 @@ def test_gui_rates_say_what_is_trained(unet: Any, text: Any, parts: tuple[str, .
 
 
 def test_gui_counts_steps_in_the_folder(tmp_path: Path) -> None:
-    """ceil(pictures with repeats / batch / accumulation * epochs), twice that with a reg folder."""
+    """ceil(images with repeats / batch / accumulation * epochs), twice that with a reg folder."""
     for number in range(5):
         (tmp_path / "img" / "10_zorp").mkdir(parents=True, exist_ok=True)
         (tmp_path / "img" / "10_zorp" / f"{number}.PNG").touch()

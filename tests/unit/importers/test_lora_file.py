@@ -216,7 +216,7 @@ def test_of_ours_trains_the_same(tmp_path: Path) -> None:
     assert (settings.train.epochs, settings.train.seed, settings.augment.flip) == (3, 5, True)
     assert settings.captions == load_settings(None, ["captions.extension=auto"]).captions
     assert settings.buckets == load_settings(None).buckets
-    write_training_set(tmp_path / "set", pictures=4, repeats=1, regularisation=0)
+    write_training_set(tmp_path / "set", images=4, repeats=1, regularisation=0)
     argv = ["train", str(tmp_path / "zorp.safetensors"), "--data", str(tmp_path / "set" / "img")]
     planned = CliRunner().invoke(cli, [*argv, "--plan"])
     assert planned.exit_code == 0, planned.output

@@ -31,7 +31,7 @@ def model() -> DiffusionModel:
     return load_model("demo")
 
 
-def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+def image(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
     return small.resize(size, Image.Resampling.BICUBIC)
@@ -55,21 +55,21 @@ def test_the_nearest_other_of_a_copy_is_the_copy() -> None:
     assert mean_within(features[:1]) == 0.0
 
 
-def test_looks_are_of_the_picture_alone(model: DiffusionModel) -> None:
+def test_looks_are_of_the_image_alone(model: DiffusionModel) -> None:
     extractor = FeatureExtractor(model, MiddleBlock(model, NoiseSchedule("epsilon")))
-    both = extractor.look([picture(1), picture(2, (64, 96))])
-    alone = extractor.look([picture(1)])
+    both = extractor.look([image(1), image(2, (64, 96))])
+    alone = extractor.look([image(1)])
     assert torch.equal(both.layout[:1], alone.layout)
     assert torch.equal(both.content[:1], alone.content)
     assert not torch.allclose(both.content[0], both.content[1])
 
 
-def test_content_hears_a_change_of_the_picture_more_than_noise(model: DiffusionModel) -> None:
+def test_content_hears_a_change_of_the_image_more_than_noise(model: DiffusionModel) -> None:
     extractor = FeatureExtractor(model, MiddleBlock(model, NoiseSchedule("epsilon")))
-    pixels = np.asarray(picture(1)).astype(int)
+    pixels = np.asarray(image(1)).astype(int)
     noise = np.random.default_rng(3).integers(-3, 4, pixels.shape)
     noisy = Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
-    features = extractor.look([picture(1), noisy, picture(2)]).content
+    features = extractor.look([image(1), noisy, image(2)]).content
     assert (features[0] - features[1]).norm() < 0.3 * (features[0] - features[2]).norm()
 
 
@@ -87,9 +87,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_clip_embeddings_are_transformers_own(clip: Path) -> None:
-    found = ClipImages(clip)(picture(1), torch.empty(0))
+    found = ClipImages(clip)(image(1), torch.empty(0))
     encoder = CLIPVisionModelWithProjection.from_pretrained(clip)
-    inputs = CLIPImageProcessor.from_pretrained(clip)(picture(1), return_tensors="pt")
+    inputs = CLIPImageProcessor.from_pretrained(clip)(image(1), return_tensors="pt")
     with torch.no_grad():
         expected = encoder(**inputs).image_embeds[0]
     torch.testing.assert_close(found.detach(), expected / expected.norm())

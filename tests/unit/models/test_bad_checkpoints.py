@@ -100,7 +100,7 @@ def noise(base: Path, folder: Path) -> Path:
 
 
 @case(r"a picture")
-def picture(base: Path, folder: Path) -> Path:
+def image(base: Path, folder: Path) -> Path:
     return written(folder, b"\x89PNG\r\n\x1a\n" + bytes(100))
 
 

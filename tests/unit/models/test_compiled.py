@@ -107,7 +107,7 @@ def test_graphs_are_as_many_as_kinds_of_blocks_whatever_the_sizes() -> None:
             with network.detached(), torch.inference_mode():
                 step(model, 8, 8, batch=1)
         assert graphs.count == kinds
-        # One picture more or fewer is a size like others; a single one is a case of its own.
+        # One image more or fewer is a size like others; a single one is a case of its own.
         step(model, 8, 12, batch=3)
         assert graphs.count == kinds
         step(model, 8, 12, batch=1)

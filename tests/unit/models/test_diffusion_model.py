@@ -17,7 +17,7 @@ def noisy(batch: int = 2, factor: int = 8) -> Tensor:
     return normal((batch, 4, side, side), 0, "noisy")
 
 
-def pictures(batch: int = 2) -> Tensor:
+def images(batch: int = 2) -> Tensor:
     return normal((batch, 3, 64, 64), 0, "pictures").clamp(-1, 1)
 
 
@@ -42,13 +42,13 @@ def test_channels_last_changes_the_layout_only() -> None:
         plain.denoise(noisy(), timesteps, conditioning),
         NETWORK,
     )
-    assert_near(other.encode_pictures(pictures()), plain.encode_pictures(pictures()), NETWORK)
+    assert_near(other.encode_images(images()), plain.encode_images(images()), NETWORK)
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8, 16])
 def test_the_latents_factor_follows_from_the_vae(factor: int) -> None:
     model = tiny_model(architecture=tiny_architecture(latent_factor=factor))
-    mean, std = model.encode_pictures(pictures())
+    mean, std = model.encode_images(images())
     assert model.latent_factor == factor
     assert mean.shape == std.shape == noisy(factor=factor).shape
     assert mean.dtype == std.dtype == torch.float32
@@ -60,8 +60,8 @@ def test_the_latents_factor_follows_from_the_vae(factor: int) -> None:
 
 def test_latents_are_scaled_as_diffusers_pipelines_scale_them() -> None:
     model = tiny_model()
-    mean, std = model.encode_pictures(pictures())
-    posterior = model.vae.encode(pictures()).latent_dist
+    mean, std = model.encode_images(images())
+    posterior = model.vae.encode(images()).latent_dist
     assert_near(mean, posterior.mean * 0.18215, NETWORK)
     assert_near(std, posterior.std * 0.18215, NETWORK)
     wanted = model.vae.decode(mean / 0.18215).sample.clamp(-1, 1)
@@ -71,9 +71,7 @@ def test_latents_are_scaled_as_diffusers_pipelines_scale_them() -> None:
 def test_the_vae_stays_float32_when_the_rest_does_not() -> None:
     model = tiny_model(torch.bfloat16)
     assert model.vae_dtype == torch.float32
-    assert torch.equal(
-        model.encode_pictures(pictures())[0], tiny_model().encode_pictures(pictures())[0]
-    )
+    assert torch.equal(model.encode_images(images())[0], tiny_model().encode_images(images())[0])
 
 
 def test_nothing_of_a_base_asks_for_gradients() -> None:

@@ -224,17 +224,17 @@ def test_a_cpu_parks_nothing() -> None:
     assert not model.parked
 
 
-def test_slices_change_nothing_and_tiles_only_large_pictures() -> None:
+def test_slices_change_nothing_and_tiles_only_large_images() -> None:
     model = tiny_model()
     small, large = normal((2, 3, 64, 64), 0, "p"), normal((1, 3, 640, 64), 0, "p")
-    plain = [model.encode_pictures(pixels)[0] for pixels in (small, large)]
+    plain = [model.encode_images(pixels)[0] for pixels in (small, large)]
     key = model.vae_fingerprint()
     model.save_vae_memory(slices=True)
-    assert_near(model.encode_pictures(small)[0], plain[0], NETWORK)
+    assert_near(model.encode_images(small)[0], plain[0], NETWORK)
     assert model.vae_fingerprint() == key
     model.save_vae_memory(tile_encoding=True)
-    assert_near(model.encode_pictures(small)[0], plain[0], NETWORK)
-    tiled = model.encode_pictures(large)[0]
+    assert_near(model.encode_images(small)[0], plain[0], NETWORK)
+    tiled = model.encode_images(large)[0]
     assert tiled.shape == plain[1].shape
     assert not torch.equal(tiled, plain[1])
     assert model.vae_fingerprint() != key  # Cached latents are not mixed up.

@@ -6,7 +6,7 @@ from PIL import Image
 from lorasmith.sampling.contact_sheet import EMPTY, PAPER, contact_sheet
 
 
-def picture(colour: str, size: tuple[int, int] = (20, 30)) -> Image.Image:
+def image(colour: str, size: tuple[int, int] = (20, 30)) -> Image.Image:
     return Image.new("RGB", size, colour)
 
 
@@ -14,8 +14,8 @@ def count(sheet: Image.Image, colour: tuple[int, int, int]) -> int:
     return int((np.asarray(sheet) == colour).all(-1).sum())
 
 
-def test_every_picture_is_there_whole() -> None:
-    sheet = contact_sheet([[picture("red"), picture("blue")], [picture("lime")]], gap=2)
+def test_every_image_is_there_whole() -> None:
+    sheet = contact_sheet([[image("red"), image("blue")], [image("lime")]], gap=2)
     assert sheet.size == (2 + 2 * 22, 2 + 2 * 32)
     for colour in ((255, 0, 0), (0, 0, 255), (0, 255, 0), EMPTY):
         assert count(sheet, colour) == 600
@@ -23,7 +23,7 @@ def test_every_picture_is_there_whole() -> None:
 
 
 def test_labels_take_room_of_their_own() -> None:
-    rows = [[picture("red"), None]]
+    rows = [[image("red"), None]]
     sheet = contact_sheet(
         rows, row_labels=["a long label of many words " * 5], column_labels=["x", "y"], title="T"
     )
@@ -38,7 +38,7 @@ def test_growing_repeats_pixels() -> None:
     assert count(sheet, (255, 0, 0)) == count(sheet, (0, 0, 255)) == 9
 
 
-def test_smaller_pictures_stand_in_the_middle() -> None:
-    sheet = contact_sheet([[picture("red", (10, 10)), picture("blue", (30, 30))]], gap=0)
+def test_smaller_images_stand_in_the_middle() -> None:
+    sheet = contact_sheet([[image("red", (10, 10)), image("blue", (30, 30))]], gap=0)
     assert sheet.getpixel((15, 15)) == (255, 0, 0)
     assert sheet.getpixel((2, 2)) == PAPER

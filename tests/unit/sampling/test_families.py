@@ -1,4 +1,4 @@
-"""Pictures of each family against diffusers' pipeline of that family, from prompt to latents."""
+"""Images of each family against diffusers' pipeline of that family, from prompt to latents."""
 
 from __future__ import annotations
 

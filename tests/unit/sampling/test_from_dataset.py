@@ -36,7 +36,7 @@ def dataset(tmp_path):
     return folder
 
 
-def test_one_for_each_picture_without_the_trigger(dataset, tmp_path) -> None:
+def test_one_for_each_image_without_the_trigger(dataset, tmp_path) -> None:
     drawings = drawings_of_dataset(dataset, BASE, tmp_path / "reg", without=["zorp"])
     assert [
         (d.path.relative_to(tmp_path).as_posix(), d.caption, d.request.prompt, d.request.seed)
@@ -56,9 +56,9 @@ def test_the_folder_is_a_regularisation_set_of_as_many_uses(dataset, tmp_path) -
         Image.new("RGB", (32, 32)).save(drawing.path)
         drawing.caption_path.write_text(drawing.caption)
     specs = find_folders(dataset, tmp_path / "reg")
-    pictures = scan(specs).pictures
-    train = sum(specs[p.folder].repeats for p in pictures if not specs[p.folder].reg)
-    reg = [p for p in pictures if specs[p.folder].reg]
+    images = scan(specs).images
+    train = sum(specs[p.folder].repeats for p in images if not specs[p.folder].reg)
+    reg = [p for p in images if specs[p.folder].reg]
     own = [specs[p.folder].repeats for p in reg]
     assert match_repeats(train, own) == own
     assert sorted(p.caption for p in reg) == ["a standing, hat (blue)", "red hair", "sky"]

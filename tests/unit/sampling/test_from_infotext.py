@@ -19,7 +19,7 @@ from lorasmith.sampling.infotext import (
     parse_infotext,
     read_infotext,
     require_infotext,
-    save_picture,
+    save_image,
 )
 from lorasmith.sampling.lora_library import LoraLibrary, short_hash
 from lorasmith.sampling.request import Hires, ImageRequest, Inpaint
@@ -44,7 +44,7 @@ def read(text: str):
     return request_of(parse_infotext(text), "a.png")
 
 
-def test_a_picture_of_now() -> None:
+def test_a_image_of_now() -> None:
     found = read(NEW)
     assert found.request == ImageRequest(
         "masterpiece, (girl:1.2), <lora:miku:unet=0.8:te=0.5>\nlooking at viewer",
@@ -60,7 +60,7 @@ def test_a_picture_of_now() -> None:
     assert found.notes == ()
 
 
-def test_a_picture_of_once() -> None:
+def test_a_image_of_once() -> None:
     found = read(OLD)
     request = found.request
     # When each schedule was a sampler of its own, the plain name was that without one.
@@ -142,7 +142,7 @@ def test_a_mask_and_its_settings() -> None:
     assert found.notes[-1] == "not followed: Masked content: fill"
 
 
-def test_a_second_pass_over_a_picture_has_a_denoise_of_its_own() -> None:
+def test_a_second_pass_over_a_image_has_a_denoise_of_its_own() -> None:
     request = ImageRequest("a", init=Path("a.png"), denoise=0.3, hires=Hires(denoise=0.8))
     found = request_of(describe(replace(request, width=64, height=64), model="demo"), "")
     assert (found.request.denoise, found.request.hires) == (0.3, request.hires)
@@ -199,11 +199,11 @@ def test_a_model_is_found_by_name_and_by_hash(tmp_path) -> None:
 
 
 def exif_comment(path, text: str, form: str) -> None:
-    picture = Image.new("RGB", (8, 8))
-    exif = picture.getexif()
+    image = Image.new("RGB", (8, 8))
+    exif = image.getexif()
     head = {"utf-16-be": b"UNICODE\0", "utf-16-le": b"UNICODE\0", "ascii": b"ASCII\0\0\0"}[form]
     exif.get_ifd(0x8769)[0x9286] = head + text.encode(form)
-    picture.save(path, exif=exif)
+    image.save(path, exif=exif)
 
 
 @pytest.mark.parametrize("form", ["utf-16-be", "utf-16-le", "ascii"])
@@ -215,7 +215,7 @@ def test_jpeg_and_webp_carry_it_in_exif(tmp_path, suffix, form) -> None:
         assert read_infotext(tmp_path / f"a.{suffix}") == parse_infotext(text)
 
 
-def test_a_picture_that_says_it_is_huge_cannot_be_read(tmp_path) -> None:
+def test_a_image_that_says_it_is_huge_cannot_be_read(tmp_path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     data = bytearray((tmp_path / "a.png").read_bytes())
     data[16:24] = struct.pack(">II", 60000, 60000)
@@ -225,7 +225,7 @@ def test_a_picture_that_says_it_is_huge_cannot_be_read(tmp_path) -> None:
         require_infotext(tmp_path / "a.png")
 
 
-def test_pictures_that_say_nothing_of_use_are_named(tmp_path) -> None:
+def test_images_that_say_nothing_of_use_are_named(tmp_path) -> None:
     chunks = PngInfo()
     chunks.add_text("workflow", "{}")
     chunks.add_text("prompt", "{}")
@@ -254,9 +254,9 @@ def test_what_we_write_stands_in_the_web_uis_order(tmp_path) -> None:
         request, model="m", model_hash="0123456789", vae="v.pt", clip_skip=2,
         lora_hashes={"x": "ab"},
     )  # fmt: skip
-    save_picture(tmp_path / "a.png", Image.new("RGB", (8, 8)), info)
-    with Image.open(tmp_path / "a.png") as picture:
-        last = picture.info["parameters"].split("\n")[-1]
+    save_image(tmp_path / "a.png", Image.new("RGB", (8, 8)), info)
+    with Image.open(tmp_path / "a.png") as image:
+        last = image.info["parameters"].split("\n")[-1]
     assert last.rpartition(", Version")[0] == (
         "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 0, Size: 64x64, "
         "Model hash: 0123456789, Model: m, VAE: v.pt, Denoising strength: 0.5, Clip skip: 2, "

@@ -1,4 +1,4 @@
-"""Whole pictures against diffusers' own pipeline, and what a picture may not depend on."""
+"""Whole images against diffusers' own pipeline, and what an image may not depend on."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def pipeline(model, sampler: str) -> diffusers.StableDiffusionPipeline:
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__", "ignore:The configuration file")
 
 
-def pictures(model, requests, **options) -> list[np.ndarray]:
-    done = sorted(generate(model, requests, **options), key=lambda picture: picture.index)
-    assert [picture.index for picture in done] == list(range(len(requests)))
-    return [np.asarray(picture.image).astype(int) for picture in done]
+def images(model, requests, **options) -> list[np.ndarray]:
+    done = sorted(generate(model, requests, **options), key=lambda image: image.index)
+    assert [image.index for image in done] == list(range(len(requests)))
+    return [np.asarray(image.image).astype(int) for image in done]
 
 
 def test_every_sampler_that_diffusers_has_is_compared_with_it() -> None:
@@ -96,11 +96,11 @@ def test_every_sampler_that_diffusers_has_is_compared_with_it() -> None:
 
 
 @pytest.mark.parametrize("sampler", SCHEDULERS)
-def test_a_picture_is_that_of_diffusers_pipeline(model, latents, sampler) -> None:
+def test_a_image_is_that_of_diffusers_pipeline(model, latents, sampler) -> None:
     cfg = 1.0 if sampler == "euler" else 5.0
     negative = "blue body"
     request = ImageRequest(PROMPT, negative, 7, 5, cfg, sampler, 32, 32)
-    (ours,) = pictures(model, [request])
+    (ours,) = images(model, [request])
     pipe = pipeline(model, sampler)
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
@@ -121,7 +121,7 @@ def test_a_picture_is_that_of_diffusers_pipeline(model, latents, sampler) -> Non
 @pytest.mark.parametrize("phi", [0.0, 0.7])
 def test_guidance_is_rescaled_as_diffusers_does(model, latents, phi) -> None:
     request = ImageRequest(PROMPT, "hat", seed=7, steps=4, cfg=9.0, cfg_rescale=phi)
-    pictures(model, [request, replace(request, cfg_rescale=0.0, seed=8)])
+    images(model, [request, replace(request, cfg_rescale=0.0, seed=8)])
     pipe = pipeline(model, "ddim")
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
@@ -139,7 +139,7 @@ def test_guidance_is_rescaled_as_diffusers_does(model, latents, phi) -> None:
 
 
 def test_eta_is_that_of_diffusers(model, latents) -> None:
-    pictures(model, [ImageRequest(PROMPT, seed=7, steps=4, cfg=1.0, eta=0.8)])
+    images(model, [ImageRequest(PROMPT, seed=7, steps=4, cfg=1.0, eta=0.8)])
     pipe = pipeline(model, "ddim")
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
@@ -157,16 +157,16 @@ def test_eta_is_that_of_diffusers(model, latents) -> None:
 
 def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
     request = ImageRequest(PROMPT, seed=1, steps=2)
-    pictures(model, [replace(request, clip_skip=2), request])
+    images(model, [replace(request, clip_skip=2), request])
     assert model.clip_skip == 1
     skipping = load_model("demo", clip_skip=2)
-    pictures(skipping, [request])
+    images(skipping, [request])
     assert_near(latents[0], latents[2], NETWORK)
     assert not torch.allclose(latents[0], latents[1])
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_sde"])
-def test_a_picture_does_not_depend_on_its_batch(model, latents, sampler) -> None:
+def test_a_image_does_not_depend_on_its_batch(model, latents, sampler) -> None:
     # Of different guidance, text and length, so that all but the batch is their own.
     requests = [
         ImageRequest(PROMPT, seed=1, steps=3, cfg=3.0, sampler=sampler),
@@ -174,19 +174,17 @@ def test_a_picture_does_not_depend_on_its_batch(model, latents, sampler) -> None
         ImageRequest("(green:1.4) body BREAK tall hat", seed=3, steps=3, sampler=sampler),
         ImageRequest("round", seed=4, steps=3, cfg=5.0, sampler=sampler),
     ]
-    together = pictures(model, requests)
+    together = images(model, requests)
     assert [len(batch) for batch in latents] == [3, 1]
-    alone = [pictures(model, [request])[0] for request in requests]
+    alone = [images(model, [request])[0] for request in requests]
     for a, b in zip(together, alone, strict=True):
         assert np.abs(a - b).max() <= 1
     one = torch.cat(latents[2:])
     assert_near(latents[0], one[[0, 1, 3]], NETWORK)
 
 
-def test_the_seed_makes_the_picture(model) -> None:
-    a, b, again = pictures(
-        model, [ImageRequest(PROMPT, seed=s, steps=4) for s in (1, 2, 1)], batch=1
-    )
+def test_the_seed_makes_the_image(model) -> None:
+    a, b, again = images(model, [ImageRequest(PROMPT, seed=s, steps=4) for s in (1, 2, 1)], batch=1)
     assert np.array_equal(a, again)
     assert not np.array_equal(a, b)
 
@@ -200,24 +198,24 @@ def test_without_guidance_the_negative_prompt_costs_nothing(model, monkeypatch) 
         return denoise(self, noisy, *rest)
 
     monkeypatch.setattr(type(model), "denoise", counting)
-    pictures(model, [ImageRequest(PROMPT, "x", steps=3, cfg=1.0)])
-    pictures(model, [ImageRequest(PROMPT, "x", steps=3, cfg=2.0)])
+    images(model, [ImageRequest(PROMPT, "x", steps=3, cfg=1.0)])
+    images(model, [ImageRequest(PROMPT, "x", steps=3, cfg=2.0)])
     assert sizes == [1, 1, 1, 2, 2, 2]
 
 
 def test_size_is_rounded_to_what_the_model_takes_and_said(model) -> None:
     warnings = []
     request = ImageRequest(PROMPT, steps=2, width=90, height=33)
-    (picture,) = generate(model, [request], observer=warnings.append)
+    (image,) = generate(model, [request], observer=warnings.append)
     multiple = model.architecture.size_multiple
-    assert picture.image.size == (96, 32)
-    assert picture.image.size[0] % multiple == picture.image.size[1] % multiple == 0
-    assert (picture.request.width, picture.request.height) == (96, 32)
+    assert image.image.size == (96, 32)
+    assert image.image.size[0] % multiple == image.image.size[1] % multiple == 0
+    assert (image.request.width, image.request.height) == (96, 32)
     (said,) = [event for event in warnings if isinstance(event, Notice)]
     assert "90x33 became 96x32" in said.text
 
 
-def test_a_picture_that_became_nan_is_named(model, monkeypatch) -> None:
+def test_a_image_that_became_nan_is_named(model, monkeypatch) -> None:
     denoise = type(model).denoise
 
     def broken(self, *inputs):
@@ -233,7 +231,7 @@ def test_a_picture_that_became_nan_is_named(model, monkeypatch) -> None:
     assert "seed 6 is NaN" in said.text
 
 
-def test_progress_counts_picture_steps(model) -> None:
+def test_progress_counts_image_steps(model) -> None:
     events = []
     requests = [ImageRequest(PROMPT, seed=s, steps=3) for s in range(3)]
     list(generate(model, requests, batch=2, observer=events.append))
@@ -297,7 +295,7 @@ def test_training_goes_on_after_sampling(model) -> None:
 
     network = AdapterNetwork.create(model.adapter_roots(), rank=1)
     with network.attached():
-        pictures(model, [ImageRequest(PROMPT, steps=2)])
+        images(model, [ImageRequest(PROMPT, steps=2)])
         conditioning = model.encode_text([PROMPT])
         out = model.denoise(torch.zeros(1, 4, 16, 16), torch.tensor([5]), conditioning)
         out.square().mean().backward()

@@ -60,8 +60,8 @@ def test_alternation_encodes_each_option_once(encoder, encoded_rows) -> None:
 
 
 def test_each_step_is_guided_by_its_text(encoder, noisy) -> None:
-    pictures = [guided("a [red:blue:1] star"), guided("crown", cfg=3.0)]
-    plan = GuidanceSchedule(encoder, pictures, size=SIZE, steps=2)
+    images = [guided("a [red:blue:1] star"), guided("crown", cfg=3.0)]
+    plan = GuidanceSchedule(encoder, images, size=SIZE, steps=2)
     t = torch.tensor(500)
     for step, text in enumerate(["a red star", "a blue star"]):
         plain = [guided(text), guided("crown", cfg=3.0)]
@@ -74,13 +74,13 @@ def test_each_step_is_guided_by_its_text(encoder, noisy) -> None:
 def test_and_adds_weighted_guidance(model, encoder, noisy) -> None:
     """Liu et al. 2022, equation 11, each prediction by itself."""
 
-    def alone(text: str, picture: int) -> torch.Tensor:
+    def alone(text: str, image: int) -> torch.Tensor:
         chunks = encoder.chunks(parse_prompt(text).parts[0].sections())
-        return model.denoise(noisy[picture : picture + 1], t, encoder.encode([chunks]))
+        return model.denoise(noisy[image : image + 1], t, encoder.encode([chunks]))
 
     t = torch.tensor(500)
-    pictures = [guided("red star :1.5 AND crown :-0.5", "blue", cfg=4.0), guided("a", "b", 2.0)]
-    plan = GuidanceSchedule(encoder, pictures, size=SIZE, steps=1)
+    images = [guided("red star :1.5 AND crown :-0.5", "blue", cfg=4.0), guided("a", "b", 2.0)]
+    plan = GuidanceSchedule(encoder, images, size=SIZE, steps=1)
     with torch.no_grad():
         ours, _ = plan.predict(noisy, t, 0)
         none = alone("blue", 0)
@@ -108,12 +108,12 @@ def test_a_lora_changes_the_part_it_is_for(
     model, lora_folder, noisy, tag, same_text, same_unet
 ) -> None:
     t = torch.tensor(500)
-    picture = guided(f"a star {tag}")
+    image = guided(f"a star {tag}")
     plain_encoder = PromptEncoder(model)
-    plain = GuidanceSchedule(plain_encoder, [picture] * 2, size=SIZE, steps=1).at(0).conditioning
-    with LoraLibrary(lora_folder).attached(model, picture.prompt.loras) as attached:
+    plain = GuidanceSchedule(plain_encoder, [image] * 2, size=SIZE, steps=1).at(0).conditioning
+    with LoraLibrary(lora_folder).attached(model, image.prompt.loras) as attached:
         # The same encoder, so that what it keeps must not be taken for the LoRA's.
-        plan = GuidanceSchedule(plain_encoder, [picture] * 2, size=SIZE, steps=1, loras=attached)
+        plan = GuidanceSchedule(plain_encoder, [image] * 2, size=SIZE, steps=1, loras=attached)
         text = plan.at(0).conditioning
         with torch.no_grad():
             unet = model.denoise(torch.cat([noisy, noisy]), t, plain)
@@ -127,17 +127,17 @@ def test_a_lora_that_leaves_out_the_steps_is_none(model, lora_folder) -> None:
     library = LoraLibrary(lora_folder)
     tags = ("", "<lora:cat:unet=1:te=0:stop=0>", "<lora:cat:unet=1:te=0:start=2>")
     requests = [ImageRequest(f"red star {tag}", seed=1, steps=4) for tag in tags]
-    done = sorted(generate(model, requests, loras=library), key=lambda picture: picture.index)
-    none, never, later = (np.asarray(picture.image).astype(int) for picture in done)
+    done = sorted(generate(model, requests, loras=library), key=lambda image: image.index)
+    none, never, later = (np.asarray(image.image).astype(int) for image in done)
     assert np.abs(none - never).max() <= 1
     assert not np.array_equal(none, later)
 
 
-def test_a_picture_is_the_same_whoever_shares_its_batch(model) -> None:
+def test_a_image_is_the_same_whoever_shares_its_batch(model) -> None:
     prompts = ["[red:blue:0.5] star", "red star AND crown", "red star", "[a|b]"]
     requests = [ImageRequest(prompt, seed=3, steps=4) for prompt in prompts]
-    together = sorted(generate(model, requests, batch=4), key=lambda picture: picture.index)
-    for request, picture in zip(requests, together, strict=True):
+    together = sorted(generate(model, requests, batch=4), key=lambda image: image.index)
+    for request, image in zip(requests, together, strict=True):
         (alone,) = generate(model, [request])
-        difference = np.asarray(alone.image).astype(int) - np.asarray(picture.image)
+        difference = np.asarray(alone.image).astype(int) - np.asarray(image.image)
         assert np.abs(difference).max() <= 1

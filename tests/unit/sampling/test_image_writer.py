@@ -17,7 +17,7 @@ from PIL import Image
 from lorasmith.core.errors import LoraFileError, RunError, Stopped
 from lorasmith.core.files import write_text
 from lorasmith.sampling.image_writer import MOST_WAITING, ImageWriter
-from lorasmith.sampling.infotext import Infotext, save_picture
+from lorasmith.sampling.infotext import Infotext, save_image
 
 # Neither has its tensors in use here; it is only asked whether it leaves the processor free.
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -147,7 +147,7 @@ def test_the_same_bytes_as_one_after_the_other(tmp_path: Path) -> None:
             for n in range(6):
                 path = tmp_path / folder / f"{n}.png"
                 writer.add(
-                    lambda path=path, n=n: save_picture(path, images[n], infos[n]), lambda: None
+                    lambda path=path, n=n: save_image(path, images[n], infos[n]), lambda: None
                 )
     for n in range(6):
         one, many = ((tmp_path / folder / f"{n}.png").read_bytes() for folder in ("one", "many"))
@@ -165,7 +165,7 @@ def test_a_full_disk_in_a_thread_is_said_and_leaves_no_half_file(
     monkeypatch.setattr(Image.Image, "save", save)
     image = Image.new("RGB", (8, 8))
     with pytest.raises(RunError, match="the disk is full"), ImageWriter(GPU) as writer:
-        writer.add(lambda: save_picture(tmp_path / "a.png", image, Infotext("")), lambda: None)
+        writer.add(lambda: save_image(tmp_path / "a.png", image, Infotext("")), lambda: None)
     assert list(tmp_path.iterdir()) == []
 
 

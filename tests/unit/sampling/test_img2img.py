@@ -1,4 +1,4 @@
-"""Pictures from pictures, against diffusers' own pipelines."""
+"""Images from images, against diffusers' own pipelines."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__")
 @pytest.fixture(scope="module")
 def init(tmp_path_factory) -> Path:
     """Something to begin with, of the model's own size."""
-    picture = Image.new("RGB", (64, 64), (160, 200, 240))
-    ImageDraw.Draw(picture).ellipse((12, 16, 52, 60), fill=(200, 40, 40))
+    image = Image.new("RGB", (64, 64), (160, 200, 240))
+    ImageDraw.Draw(image).ellipse((12, 16, 52, 60), fill=(200, 40, 40))
     path = tmp_path_factory.mktemp("init") / "init.png"
-    picture.save(path)
+    image.save(path)
     return path
 
 
 @pytest.fixture(scope="module")
 def mask(tmp_path_factory) -> Path:
     """White on whole latent cells, so that diffusers' rounding of masks is ours."""
-    picture = Image.new("L", (64, 64))
-    ImageDraw.Draw(picture).rectangle((32, 0, 63, 31), fill=255)
+    image = Image.new("L", (64, 64))
+    ImageDraw.Draw(image).rectangle((32, 0, 63, 31), fill=255)
     path = tmp_path_factory.mktemp("mask") / "mask.png"
-    picture.save(path)
+    image.save(path)
     return path
 
 
@@ -100,7 +100,7 @@ def test_inpaint_is_diffusers(model, latents, init, mask, sampler, denoise) -> N
     request = ImageRequest(
         PROMPT, "", 5, 6, 4.0, sampler, init=init, denoise=denoise, inpaint=Inpaint(mask, blur=0)
     )
-    (picture,) = generate(model, [request])
+    (image,) = generate(model, [request])
     pipe = pipeline(model, diffusers.StableDiffusionInpaintPipeline, sampler)
     expected = pipe(
         image=Image.open(init),
@@ -110,32 +110,32 @@ def test_inpaint_is_diffusers(model, latents, init, mask, sampler, denoise) -> N
         **said(model, 6, denoise),
     ).images
     assert_near(latents[0], expected, NETWORK)
-    before, after = (np.asarray(each).astype(int) for each in (Image.open(init), picture.image))
+    before, after = (np.asarray(each).astype(int) for each in (Image.open(init), image.image))
     assert np.array_equal(before[32:], after[32:])
     assert np.array_equal(before[:, :32], after[:, :32])
     assert not np.array_equal(before[:32, 32:], after[:32, 32:])
 
 
 def test_nothing_is_drawn_at_no_denoising(model, init) -> None:
-    (picture,) = generate(model, [ImageRequest(PROMPT, init=init, denoise=0.0)])
+    (image,) = generate(model, [ImageRequest(PROMPT, init=init, denoise=0.0)])
     with torch.inference_mode():
-        canvas = open_canvas(picture.request, 64, 64, model.latent_factor)
-        mean, _ = model.encode_pictures(canvas.pixels[None])
+        canvas = open_canvas(image.request, 64, 64, model.latent_factor)
+        mean, _ = model.encode_images(canvas.pixels[None])
         again = model.decode_latents(mean)[0]
-    seen = torch.from_numpy(np.array(picture.image)).permute(2, 0, 1) / 127.5 - 1
+    seen = torch.from_numpy(np.array(image.image)).permute(2, 0, 1) / 127.5 - 1
     assert (seen - again).abs().mean() < 0.02
 
 
-def test_a_picture_from_a_picture_does_not_depend_on_its_batch(model, init, mask) -> None:
+def test_a_image_from_a_image_does_not_depend_on_its_batch(model, init, mask) -> None:
     requests = [
         ImageRequest(PROMPT, "", seed, 5, 4.0, "euler_a", init=init, inpaint=inpaint)
         for inpaint in (None, Inpaint(mask, "noise"))
         for seed in (1, 2)
     ]
     together = [np.asarray(p.image).astype(int) for p in generate(model, requests)]
-    for request, picture in zip(requests, together, strict=True):
+    for request, image in zip(requests, together, strict=True):
         (alone,) = generate(model, [request])
-        assert np.abs(np.asarray(alone.image).astype(int) - picture).max() <= 1
+        assert np.abs(np.asarray(alone.image).astype(int) - image).max() <= 1
 
 
 def test_noise_under_the_mask_forgets_what_was_there(model, init, mask) -> None:
@@ -143,11 +143,9 @@ def test_noise_under_the_mask_forgets_what_was_there(model, init, mask) -> None:
         ImageRequest(PROMPT, "", 3, 5, 4.0, init=init, denoise=0.4, inpaint=Inpaint(mask, kind))
         for kind in ("original", "noise")
     ]
-    pictures = [picture.image for picture in generate(model, requests)]
+    images = [image.image for image in generate(model, requests)]
     before = np.asarray(Image.open(init)).astype(int)[:28, 36:]
-    original, noise = (
-        np.abs(np.asarray(p).astype(int)[:28, 36:] - before).mean() for p in pictures
-    )
+    original, noise = (np.abs(np.asarray(p).astype(int)[:28, 36:] - before).mean() for p in images)
     assert noise > 1.5 * original
 
 
@@ -159,10 +157,10 @@ def test_only_the_masks_surroundings_are_drawn_and_put_back(model, tmp_path) -> 
     hole.save(tmp_path / "hole.png")
     inpaint = Inpaint(tmp_path / "hole.png", padding=12)
     request = ImageRequest(PROMPT, "", 3, 4, init=tmp_path / "big.png", inpaint=inpaint)
-    (picture,) = generate(model, [request])
-    assert picture.image.size == (300, 200)
-    assert (picture.request.width, picture.request.height) == (64, 64)
-    changed = np.abs(np.asarray(picture.image).astype(int) - np.asarray(big)).max(-1) > 0
+    (image,) = generate(model, [request])
+    assert image.image.size == (300, 200)
+    assert (image.request.width, image.request.height) == (64, 64)
+    changed = np.abs(np.asarray(image.image).astype(int) - np.asarray(big)).max(-1) > 0
     rows, columns = np.nonzero(changed)
     assert 180 < columns.min() < columns.max() < 260
     assert 80 < rows.min() < rows.max() < 160
@@ -184,17 +182,17 @@ def test_region(bounds, padding, aspect, expected) -> None:
 
 
 def test_another_size_crops_rather_than_squeezes(tmp_path) -> None:
-    picture = Image.new("RGB", (100, 50))
-    ImageDraw.Draw(picture).rectangle((25, 0, 74, 49), fill=(255, 255, 255))
-    picture.save(tmp_path / "wide.png")
+    image = Image.new("RGB", (100, 50))
+    ImageDraw.Draw(image).rectangle((25, 0, 74, 49), fill=(255, 255, 255))
+    image.save(tmp_path / "wide.png")
     canvas = open_canvas(ImageRequest("", init=tmp_path / "wide.png"), 64, 64, 4)
     assert canvas.pixels.mean() > 0.95
 
 
-def test_without_a_size_it_is_that_of_the_picture(model, tmp_path) -> None:
+def test_without_a_size_it_is_that_of_the_image(model, tmp_path) -> None:
     Image.new("RGB", (50, 33)).save(tmp_path / "odd.png")
-    (picture,) = generate(model, [ImageRequest(PROMPT, steps=2, init=tmp_path / "odd.png")])
-    assert picture.image.size == (48, 32)
+    (image,) = generate(model, [ImageRequest(PROMPT, steps=2, init=tmp_path / "odd.png")])
+    assert image.image.size == (48, 32)
 
 
 def test_what_is_wrong_with_the_files_is_said_at_once(tmp_path, init) -> None:

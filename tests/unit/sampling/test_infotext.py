@@ -10,7 +10,7 @@ from lorasmith.sampling.infotext import (
     format_infotext,
     parse_infotext,
     read_infotext,
-    save_picture,
+    save_image,
 )
 
 SETTINGS = {
@@ -53,11 +53,11 @@ def test_a_text_written_by_the_web_ui_is_read() -> None:
 @pytest.mark.parametrize("prompt", ["a cat", "猫 and 🐈, <lora:猫:1>", "two\nlines"])
 def test_a_png_carries_it(tmp_path, prompt) -> None:
     info = Infotext(prompt, "ugly", SETTINGS)
-    save_picture(tmp_path / "a.png", Image.new("RGB", (8, 8)), info)
+    save_image(tmp_path / "a.png", Image.new("RGB", (8, 8)), info)
     assert read_infotext(tmp_path / "a.png") == info
 
 
-def test_a_picture_without_text(tmp_path) -> None:
+def test_a_image_without_text(tmp_path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert read_infotext(tmp_path / "a.png") is None
 

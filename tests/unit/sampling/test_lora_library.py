@@ -251,8 +251,8 @@ def test_prompts_with_different_loras_in_one_call(library, model) -> None:
         ImageRequest(f"red body {tag}", seed=1, steps=3)
         for tag in ("", "<lora:cat:1>", "<lora:cat:0.5>", "", "<lora:cat:0>")
     ]
-    done = sorted(generate(model, requests, loras=library), key=lambda picture: picture.index)
-    plain, full, half, again, off = (np.asarray(picture.image) for picture in done)
+    done = sorted(generate(model, requests, loras=library), key=lambda image: image.index)
+    plain, full, half, again, off = (np.asarray(image.image) for image in done)
     assert np.array_equal(plain, again)
     assert np.abs(plain.astype(int) - off).max() <= 1
     assert not np.array_equal(plain, full)

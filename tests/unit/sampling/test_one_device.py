@@ -32,7 +32,7 @@ SPACINGS = [
 ]
 # UniPC solves a system of two equations on the device, and looks whether that went well.
 WAITS = {"unipc": {"diffusers/schedulers/scheduling_unipc_multistep.py"}}
-# The finished picture, and whether it is one.
+# The finished image, and whether it is one.
 AT_THE_END = {
     "lorasmith/sampling/generate.py:_warn_of_nan", "lorasmith/sampling/generate.py:_decode"
 }  # fmt: skip
@@ -75,7 +75,7 @@ def test_samplers_compute_where_the_latents_are(
         assert {place.partition(":")[0] for place in seen.read} <= WAITS.get(name, set())
 
 
-def write_pictures(folder: Path) -> tuple[Path, Path]:
+def write_images(folder: Path) -> tuple[Path, Path]:
     Image.new("RGB", (64, 64), (90, 20, 10)).save(folder / "picture.png")
     mask = Image.new("L", (64, 64))
     mask.paste(255, (16, 16, 48, 48))
@@ -84,7 +84,7 @@ def write_pictures(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
-def test_pictures_are_drawn_on_one_device(family: str, tmp_path: Path) -> None:
+def test_images_are_drawn_on_one_device(family: str, tmp_path: Path) -> None:
     """Everything that a request can ask for, but for samplers."""
     architecture = tiny_architecture(family=family)
     write_lora(tmp_path / "cat.safetensors", tiny_model(architecture=architecture), 1)
@@ -93,16 +93,16 @@ def test_pictures_are_drawn_on_one_device(family: str, tmp_path: Path) -> None:
     names = {"clip_l": "emb_params"} if len(widths) == 1 else {}
     vectors = {names.get(part, part): torch.ones(2, width) for part, width in widths.items()}
     save_file(vectors, tmp_path / "zorp.safetensors")
-    picture, mask = write_pictures(tmp_path)
+    image, mask = write_images(tmp_path)
     prompt = "a (b:1.2) zorp, [c:d:0.5] BREAK e AND f :0.5 <lora:cat:0.7>"
     usual = {"prompt": prompt, "negative": "", "steps": 2, "cfg_rescale": 0.3, "clip_skip": 2,
              "width": 64, "height": 64}  # fmt: skip
     requests = [
         ImageRequest(**usual),
         *(ImageRequest(**usual, hires=Hires(2.0, upscaler=name)) for name in ("latent", "lanczos")),
-        ImageRequest(**usual, init=picture),
-        ImageRequest(**usual, init=picture, denoise=1.0, inpaint=Inpaint(mask)),
-        ImageRequest(**usual, init=picture, inpaint=Inpaint(mask, content="noise", padding=8)),
+        ImageRequest(**usual, init=image),
+        ImageRequest(**usual, init=image, denoise=1.0, inpaint=Inpaint(mask)),
+        ImageRequest(**usual, init=image, inpaint=Inpaint(mask, content="noise", padding=8)),
     ]
     model = meta_model(architecture)
     with OneDevice() as seen:

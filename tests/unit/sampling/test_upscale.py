@@ -52,8 +52,8 @@ def test_the_second_pass_is_img2img_of_the_enlarged_first(model, latents) -> Non
 
 
 @pytest.mark.parametrize("upscaler", UPSCALERS)
-def test_every_upscaler_keeps_the_picture(model, upscaler) -> None:
-    """With next to nothing drawn anew, the large picture shrunk is the small one."""
+def test_every_upscaler_keeps_the_image(model, upscaler) -> None:
+    """With next to nothing drawn anew, the large image shrunk is the small one."""
     (large,) = generate(model, [request(denoise=0.02, upscaler=upscaler)])
     (small,) = generate(model, [ImageRequest(PROMPT, "", 5, 4, 4.0, width=32, height=48)])
     assert large.image.size == (64, 96)
@@ -64,8 +64,8 @@ def test_every_upscaler_keeps_the_picture(model, upscaler) -> None:
 
 
 def test_the_size_is_rounded(model) -> None:
-    (picture,) = generate(model, [request(scale=1.3, steps=1)])
-    assert picture.image.size == (48, 64)
+    (image,) = generate(model, [request(scale=1.3, steps=1)])
+    assert image.image.size == (48, 64)
 
 
 def test_which_steps_are_taken() -> None:

@@ -302,11 +302,11 @@ def test_snapshots_are_looked_at_on_the_device() -> None:
     model = meta_model(tiny_architecture())
     schedule = NoiseSchedule()
     row = Row(torch.zeros(4, 8, 8), "a", 1, torch.zeros(1, 6))
-    picture = Image.new("RGB", (64, 64))
+    image = Image.new("RGB", (64, 64))
     with OneDevice() as seen:
         probe = Probe(model, schedule, [row], 0)
         probe.losses(probe.predict())
-        FeatureExtractor(model, MiddleBlock(model, schedule)).look([picture])
+        FeatureExtractor(model, MiddleBlock(model, schedule)).look([image])
     assert not (*seen.mixed, *seen.scalars)
     assert {place.partition(":")[0] for place in seen.read} == {
         "lorasmith/measures/features.py", "lorasmith/advice/pick_probe.py"

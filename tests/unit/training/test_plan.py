@@ -28,7 +28,7 @@ from lorasmith.training.setup.preflight import preflight
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    write_training_set(tmp_path / "data", pictures=3, regularisation=2, repeats=2)
+    write_training_set(tmp_path / "data", images=3, regularisation=2, repeats=2)
     return tmp_path / "data"
 
 
@@ -197,7 +197,7 @@ def test_time_grows_with_samples_and_checkpointing() -> None:
     assert one < saving < four < 4 * one
 
 
-def test_measuring_takes_time_by_pictures_timesteps_and_how_often(data: Path) -> None:
+def test_measuring_takes_time_by_images_timesteps_and_how_often(data: Path) -> None:
     device = torch.device("cpu")
     precision = choose_precision("fp32", device, 0)
 

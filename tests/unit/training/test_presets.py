@@ -1,4 +1,4 @@
-"""Every preset against pictures: what it plans, and what is odd about it."""
+"""Every preset against images: what it plans, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ODDITIES: dict[str, dict[str, str]] = {}
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("presets") / "data"
-    write_training_set(folder, pictures=6, regularisation=6, repeats=1)
+    write_training_set(folder, images=6, regularisation=6, repeats=1)
     return folder
 
 

@@ -48,6 +48,6 @@ def test_what_is_masked_is_striped(tmp_path: Path) -> None:
     masks = {tmp_path / "a.png": Mask(tmp_path / "masks" / "mask.bmp")}
     dataset = build_dataset(found, plan_buckets(64, 64), masks=masks)
     sheet = preview_sheet(dataset, seed=0, uses=1, side=64)
-    picture = np.asarray(sheet)[-68:-4, -68:-4].astype(int)
-    assert (picture[33:60] == 255).all()
-    assert len(np.unique(picture[:32].reshape(-1, 3), axis=0)) == len(MASK_STRIPES)
+    image = np.asarray(sheet)[-68:-4, -68:-4].astype(int)
+    assert (image[33:60] == 255).all()
+    assert len(np.unique(image[:32].reshape(-1, 3), axis=0)) == len(MASK_STRIPES)

@@ -45,7 +45,7 @@ def model() -> DiffusionModel:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    write_training_set(tmp_path / "data", pictures=3, regularisation=2, repeats=2)
+    write_training_set(tmp_path / "data", images=3, regularisation=2, repeats=2)
     folders = find_folders(tmp_path / "data")
     return build_dataset(
         scan(folders), plan_buckets(64, 64, multiple=32), augmentation=Augmentation(flip=True)
@@ -57,7 +57,7 @@ def test_cached_latents_equal_live_ones(
 ) -> None:
     store = TensorStore(tmp_path / "cache")
     keys = cache_latents(
-        dataset, store, model.encode_pictures, vae_key=model.vae_fingerprint(), batch=2
+        dataset, store, model.encode_images, vae_key=model.vae_fingerprint(), batch=2
     )
     samples = list(dataset.samples[:4])
     views = [
@@ -93,12 +93,12 @@ def test_every_view_and_mask_is_bit_for_bit_the_same_cached_and_live(
         face_crop=(2.0, 4.0),
         variants=3,
     )
-    masks = find_masks("folder", tmp_path / "masks", found.pictures, found.folders)
+    masks = find_masks("folder", tmp_path / "masks", found.images, found.folders)
     dataset = build_dataset(
         found, plan_buckets(64, 64, multiple=32), augmentation=everything, masks=masks.found
     )
     store, fingerprint = TensorStore(tmp_path / "cache"), model.vae_fingerprint()
-    keys = cache_latents(dataset, store, model.encode_pictures, vae_key=fingerprint)
+    keys = cache_latents(dataset, store, model.encode_images, vae_key=fingerprint)
     factor = model.architecture.latent_factor
     cached = CachedLatents(store, keys, cache_masks(dataset, store, factor))
     live = LiveLatents(dataset, model, "white")
@@ -176,12 +176,12 @@ def test_live_text_remembers_only_so_many(
     assert asked == ["a", "b", "c", "a"], "the oldest goes first"
 
 
-def test_a_step_touches_no_picture_and_no_vae(
+def test_a_step_touches_no_image_and_no_vae(
     dataset: Dataset, model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = TensorStore(tmp_path / "cache")
     keys = cache_latents(
-        dataset, store, model.encode_pictures, vae_key=model.vae_fingerprint(), batch=2
+        dataset, store, model.encode_images, vae_key=model.vae_fingerprint(), batch=2
     )
     text = CachedText(
         store,
@@ -190,12 +190,12 @@ def test_a_step_touches_no_picture_and_no_vae(
         model.dtype,
     )
     for item in dataset.items:
-        item.picture.path.unlink()
+        item.image.path.unlink()
 
     def forbidden(*args: object) -> None:
         raise AssertionError("the model was asked")
 
-    monkeypatch.setattr(model, "encode_pictures", forbidden)
+    monkeypatch.setattr(model, "encode_images", forbidden)
     monkeypatch.setattr(model, "encode_text", forbidden)
     batches = Batches(
         dataset,

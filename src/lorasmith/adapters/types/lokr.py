@@ -200,7 +200,7 @@ class LoKr(AdditiveAdapter):
         return mixed.view(*x.shape[:-1], a * w2.shape[0])
 
     def _convolved(self, x: Tensor, layer: nn.Conv2d) -> Tensor:
-        """The same for pictures (N, I, H, W): B groups of D channels, one convolution for all."""
+        """The same for images (N, I, H, W): B groups of D channels, one convolution for all."""
         factors = {name: in_dtype(tensor, x.dtype) for name, tensor in self.factors().items()}
         w1 = _first(factors) * self.scale
         b = w1.shape[1]

@@ -1,4 +1,4 @@
-"""Checks of pictures, captions, buckets, augmentation and their caches."""
+"""Checks of images, captions, buckets, augmentation and their caches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _folders_own_settings(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _in_folders(checks: Sequence[Check]) -> Check:
-    """The checks of pictures and captions for each folder, with its own settings."""
+    """The checks of images and captions for each folder, with its own settings."""
 
     def check(s: TrainSettings) -> Iterator[Problem]:
         known = {problem for one in checks for problem in one(s)}

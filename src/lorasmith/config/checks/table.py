@@ -31,7 +31,7 @@ def warnings(settings: TrainSettings) -> list[Problem]:
 
 
 def missing_data(settings: TrainSettings) -> list[Problem]:
-    """A run needs pictures; settings that are only looked at do not."""
+    """A run needs images; settings that are only looked at do not."""
     if settings.data.path is not None or settings.data.folders:
         return []
     return [

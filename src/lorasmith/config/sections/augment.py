@@ -1,4 +1,4 @@
-"""Settings of augmentation: changes to the pictures that make more of few."""
+"""Settings of augmentation: changes to the images that make more of few."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def ratios(value: Any) -> Any:
 
 
 class AugmentSettings(Section):
-    """Changes to the pictures that make more of few.
+    """Changes to the images that make more of few.
 
-    All of them work with cached latents: `variants` says how many views of each picture are kept.
+    All of them work with cached latents: `variants` says how many views of each image are kept.
     """
 
     flip: bool = setting(

@@ -148,7 +148,7 @@ class CaptionSettings(Section):
 
 
 class BucketSettings(Section):
-    """Aspect-ratio buckets: the sizes that pictures of other shapes are trained at."""
+    """Aspect-ratio buckets: the sizes that images of other shapes are trained at."""
 
     enabled: bool = setting(
         True, "train pictures in their own shape", why="cropping to a square loses heads and feet"
@@ -173,7 +173,7 @@ class BucketSettings(Section):
 
 
 class FolderSettings(Section):
-    """One folder of pictures with settings of its own, a `[[data.folders]]` table.
+    """One folder of images with settings of its own, a `[[data.folders]]` table.
 
     The same folder may stand in several tables, to be trained at several sizes.
     """
@@ -253,7 +253,7 @@ class FolderSettings(Section):
 
 
 class DataSettings(Section):
-    """The pictures. Paths are relative to the folder in which the command is run."""
+    """The images. Paths are relative to the folder in which the command is run."""
 
     shorthand: ClassVar[str | None] = "path"
 

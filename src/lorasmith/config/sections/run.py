@@ -135,7 +135,7 @@ class SaveSettings(Section):
 
 
 class SampleSettings(Section):
-    """Pictures made while training, to see how it goes."""
+    """Images made while training, to see how it goes."""
 
     prompts: SamplePrompts = setting(
         [],

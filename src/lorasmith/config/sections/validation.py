@@ -10,7 +10,7 @@ from lorasmith.config.values import Every, Share, UserPath
 
 
 class ValidationSettings(Section):
-    """Loss on pictures that are not trained on, always with the same noise."""
+    """Loss on images that are not trained on, always with the same noise."""
 
     split: Share = setting(
         0.0,

@@ -1,6 +1,6 @@
 """Gentle changes of colour: hue, saturation and gamma.
 
-Worked out on values 0..1: sd-scripts takes gamma of 0..255, which darkens a picture by a quarter
+Worked out on values 0..1: sd-scripts takes gamma of 0..255, which darkens an image by a quarter
 or clips it.
 """
 

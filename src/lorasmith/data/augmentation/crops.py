@@ -1,7 +1,7 @@
-"""Other crops of a picture than the middle one, each as large as the picture's bucket.
+"""Other crops of an image than the middle one, each as large as the image's bucket.
 
-All of them are placements: the whole picture is scaled, and the crop lies within it, so a crop
-never shows anything beyond the picture's edge. Sides are in pixels.
+All of them are placements: the whole image is scaled, and the crop lies within it, so a crop
+never shows anything beyond the image's edge. Sides are in pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from random import Random
 
 from lorasmith.data.buckets import Placement, Size
 
-# A picture is cut into slices if its own size is this many times what covers its bucket: below it
+# An image is cut into slices if its own size is this many times what covers its bucket: below it
 # the slices would all show nearly the same.
 WORTH_SLICING = 1.5
 
@@ -24,24 +24,24 @@ _FACE_NAME = re.compile(r"(.*)_(\d{4,})_(\d{4,})_(\d{4,})_(\d{4,})", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class FaceBox:
-    """A face in the upright picture, in its pixels: the middle, and the sides of the box."""
+    """A face in the upright image, in its pixels: the middle, and the sides of the box."""
 
     x: int
     y: int
     width: int
     height: int
 
-    def is_inside(self, picture: Size) -> bool:
-        """The box has an area, and no part of it lies beyond the picture (but for rounding)."""
+    def is_inside(self, image: Size) -> bool:
+        """The box has an area, and no part of it lies beyond the image (but for rounding)."""
         if self.width < 1 or self.height < 1:
             return False
         left, top = self.x - self.width / 2, self.y - self.height / 2
         right, bottom = left + self.width, top + self.height
-        return left >= -1 and top >= -1 and right <= picture[0] + 1 and bottom <= picture[1] + 1
+        return left >= -1 and top >= -1 and right <= image[0] + 1 and bottom <= image[1] + 1
 
 
 def face_box(path: Path) -> FaceBox | None:
-    """The face that a picture's name tells of: ``name_XXXX_YYYY_WWWW_HHHH.png``.
+    """The face that an image's name tells of: ``name_XXXX_YYYY_WWWW_HHHH.png``.
 
     As sd-scripts' ``tools/detect_face_rotate.py`` writes it: middle, then width and height, of at
     least four digits each. (sd-scripts reads numbers of any length, and so takes dates for faces.)
@@ -57,12 +57,12 @@ def without_face(stem: str) -> str:
 
 
 def random_crop(placement: Placement, rng: Random, zoom: float = 1.0) -> Placement:
-    """A crop anywhere in the picture, scaled to cover the bucket or up to ``zoom`` times that.
+    """A crop anywhere in the image, scaled to cover the bucket or up to ``zoom`` times that.
 
     The factor is drawn evenly on a logarithmic scale; every position is equally likely.
 
     Args:
-        placement: the picture's own.
+        placement: the image's own.
         zoom: >= 1.
     """
     factor = zoom ** rng.random()
@@ -83,10 +83,10 @@ def face_crop(
     """A crop around a face, which lies wholly in it and not always in the middle.
 
     Args:
-        placement: the picture's own.
-        face: inside the picture.
+        placement: the image's own.
+        face: inside the image.
         ratios: least and greatest ratio of the crop's shorter side to the face's longer one; drawn
-            between them evenly on a logarithmic scale. As in sd-scripts, the picture is not
+            between them evenly on a logarithmic scale. As in sd-scripts, the image is not
             enlarged for it, nor shrunk below its bucket, so small and large faces get less.
     """
     low, high = ratios
@@ -107,14 +107,14 @@ def face_crop(
 
 @cache
 def slices(placement: Placement, limit: int) -> tuple[Placement, ...]:
-    """Crops that together cover the whole of a large picture, row by row.
+    """Crops that together cover the whole of a large image, row by row.
 
-    The picture keeps its own size, or as much of it as ``limit`` crops can cover; neighbours
-    overlap evenly where they do not fit exactly. Nothing for a picture that is not large, see
+    The image keeps its own size, or as much of it as ``limit`` crops can cover; neighbours
+    overlap evenly where they do not fit exactly. Nothing for an image that is not large, see
     :data:`WORTH_SLICING`.
 
     Args:
-        placement: the picture's own.
+        placement: the image's own.
         limit: most crops, >= 0.
     """
     width, height = placement.resized
@@ -148,7 +148,7 @@ def _spread(room: int, count: int) -> list[int]:
 
 
 def _scaled(placement: Placement, factor: float) -> Size:
-    """The picture's size at ``factor`` times its covering one; never less than the bucket."""
+    """The image's size at ``factor`` times its covering one; never less than the bucket."""
     return (
         max(placement.bucket[0], round(placement.resized[0] * factor)),
         max(placement.bucket[1], round(placement.resized[1] * factor)),

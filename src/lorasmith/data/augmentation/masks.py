@@ -1,7 +1,7 @@
-"""Loss masks: which parts of a picture are learned, from files or the alpha channel.
+"""Loss masks: which parts of an image are learned, from files or the alpha channel.
 
-A mask is a picture of the same shape: white is learned, black is not, greys in part. It goes
-through the same scaling, crop and mirroring as its picture.
+A mask is an image of the same shape: white is learned, black is not, greys in part. It goes
+through the same scaling, crop and mirroring as its image.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from PIL import Image
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.data.companions import mask_files, mask_of
 from lorasmith.data.decode_memory import decode_memory
-from lorasmith.data.images import glance, load_alpha, load_picture, read_header
+from lorasmith.data.images import glance, load_alpha, load_image, read_header
 from lorasmith.data.layout import FolderSpec
-from lorasmith.data.scan import Picture
+from lorasmith.data.scan import DatasetImage
 
 # Shapes may differ by rounding when a mask was made of a smaller copy.
 MAX_SHAPE_DIFFERENCE = 0.02
@@ -33,7 +33,7 @@ _NAMES = 3
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Where a picture's mask is: in a file of its own, or in the picture's own ``alpha``."""
+    """Where an image's mask is: in a file of its own, or in the image's own ``alpha``."""
 
     path: Path
     alpha: bool = False
@@ -41,7 +41,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """What was found; a picture without an entry is learned whole.
+    """What was found; an image without an entry is learned whole.
 
     ``problems`` forbid training, ``warnings`` do not.
     """
@@ -54,39 +54,39 @@ class Masks:
 def find_masks(
     kind: Literal["off", "alpha", "beside", "folder"],
     folder: Path | None,
-    pictures: Sequence[Picture],
+    images: Sequence[DatasetImage],
     folders: Sequence[FolderSpec],
     beside: Mapping[Path, Path] = MappingProxyType({}),
 ) -> Masks:
-    """The mask of every picture that has one.
+    """The mask of every image that has one.
 
     Args:
-        kind: "alpha" takes the transparency of the pictures themselves, "folder" the files of one,
+        kind: "alpha" takes the transparency of the images themselves, "folder" the files of one,
             "beside" those that the scan saw.
-        folder: holds masks named like the pictures, in any picture format; beside each other, or in
-            folders named like the pictures' own.
-        pictures: all of the dataset. Regularisation pictures need no masks.
-        folders: that :attr:`Picture.folder` counts in.
+        folder: holds masks named like the images, in any image format; beside each other, or in
+            folders named like the images' own.
+        images: all of the dataset. Regularisation images need no masks.
+        folders: that :attr:`Image.folder` counts in.
         beside: :attr:`Scan.masks`.
     """
     if kind == "beside":
-        return _masks_beside(pictures, folders, beside)
+        return _masks_beside(images, folders, beside)
     if kind == "alpha":
-        found = {p.path: Mask(p.path, alpha=True) for p in pictures if p.has_alpha}
+        found = {p.path: Mask(p.path, alpha=True) for p in images if p.has_alpha}
         if not found:
             what = "no picture has an alpha channel, so nothing is masked"
             return Masks(found, (), (Problem("loss.masked", what, 'use "folder", or "off"'),))
         return Masks(found)
     if kind == "off" or folder is None:
         return Masks({})
-    return _masks_in(folder, pictures, folders)
+    return _masks_in(folder, images, folders)
 
 
 def _masks_beside(
-    pictures: Sequence[Picture], folders: Sequence[FolderSpec], beside: Mapping[Path, Path]
+    images: Sequence[DatasetImage], folders: Sequence[FolderSpec], beside: Mapping[Path, Path]
 ) -> Masks:
-    found = {p.path: Mask(beside[p.path]) for p in pictures if p.path in beside}
-    train = [p.path for p in pictures if not folders[p.folder].reg]
+    found = {p.path: Mask(beside[p.path]) for p in images if p.path in beside}
+    train = [p.path for p in images if not folders[p.folder].reg]
     missing = [path for path in train if path not in found]
     if len(missing) == len(train):
         what = "there is no mask beside any picture"
@@ -102,8 +102,8 @@ def _without_mask(where: str, missing: Sequence[Path], count: int) -> tuple[Prob
     return (Problem(where, f"{what} ({_names(missing)})", "add their masks"),)
 
 
-def _masks_in(folder: Path, pictures: Sequence[Picture], folders: Sequence[FolderSpec]) -> Masks:
-    paths = [picture.path for picture in pictures]
+def _masks_in(folder: Path, images: Sequence[DatasetImage], folders: Sequence[FolderSpec]) -> Masks:
+    paths = [image.path for image in images]
     try:
         beside = mask_files(folder, paths)
     except DatasetError as error:
@@ -115,12 +115,12 @@ def _masks_in(folder: Path, pictures: Sequence[Picture], folders: Sequence[Folde
     }
     found: dict[Path, Mask] = {}
     owners: dict[Path, list[Path]] = {}
-    for picture in pictures:
-        path = mask_of(picture.path, inner.get(folders[picture.folder].path, {}))
-        path = path or mask_of(picture.path, beside)
+    for image in images:
+        path = mask_of(image.path, inner.get(folders[image.folder].path, {}))
+        path = path or mask_of(image.path, beside)
         if path is not None:
-            found[picture.path] = Mask(path)
-            owners.setdefault(path, []).append(picture.path)
+            found[image.path] = Mask(path)
+            owners.setdefault(path, []).append(image.path)
     problems = [
         Problem(
             str(path),
@@ -130,7 +130,7 @@ def _masks_in(folder: Path, pictures: Sequence[Picture], folders: Sequence[Folde
         for path, users in owners.items()
         if len(users) > 1
     ]
-    train = [p.path for p in pictures if not folders[p.folder].reg]
+    train = [p.path for p in images if not folders[p.folder].reg]
     missing = [path for path in train if path not in found]
     every = [*beside.values(), *(path for files in inner.values() for path in files.values())]
     unused = [path for path in dict.fromkeys(every) if path not in owners]
@@ -146,15 +146,15 @@ def _masks_in(folder: Path, pictures: Sequence[Picture], folders: Sequence[Folde
     return Masks(found, tuple(problems), tuple(warnings))
 
 
-def check_masks(masks: Masks, pictures: Sequence[Picture]) -> list[Problem]:
+def check_masks(masks: Masks, images: Sequence[DatasetImage]) -> list[Problem]:
     """What is wrong with masks: unreadable, of another shape, all black. Decodes each."""
-    sizes = {picture.path: (picture.width, picture.height) for picture in pictures}
+    sizes = {image.path: (image.width, image.height) for image in images}
     with ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(lambda pair: _problem_of(pair[1], sizes[pair[0]]), masks.found.items())
         return [problem for problem in found if problem is not None]
 
 
-def _problem_of(mask: Mask, picture: tuple[int, int]) -> Problem | None:
+def _problem_of(mask: Mask, image: tuple[int, int]) -> Problem | None:
     path = mask.path
     if mask.alpha:
         if load_alpha(path).getbbox() is None:
@@ -165,9 +165,9 @@ def _problem_of(mask: Mask, picture: tuple[int, int]) -> Problem | None:
         header, look = read_header(path), glance(path)
     except DatasetError as error:
         return error.problems[0]
-    shape = header.width * picture[1] / (header.height * picture[0])
+    shape = header.width * image[1] / (header.height * image[0])
     if abs(shape - 1) > MAX_SHAPE_DIFFERENCE:
-        sizes = f"{header.width}x{header.height}, its picture {picture[0]}x{picture[1]}"
+        sizes = f"{header.width}x{header.height}, its picture {image[0]}x{image[1]}"
         return Problem(str(path), f"the mask has another shape ({sizes})", "make it of the picture")
     if not np.asarray(look.thumbnail).any():
         return Problem(str(path), "the mask is all black: nothing is learned", "paint it white")
@@ -189,7 +189,7 @@ def load_mask(mask: Mask) -> Image.Image:
     """
     if mask.alpha:
         return load_alpha(mask.path).convert("RGB")
-    return load_picture(mask.path, "black").convert("L").convert("RGB")
+    return load_image(mask.path, "black").convert("L").convert("RGB")
 
 
 def _names(paths: Iterable[Path]) -> str:

@@ -16,11 +16,11 @@ def render(path: Path, view: View, background: str = "white") -> np.ndarray:
     """uint8 (H, W, 3), H and W those of the view's bucket.
 
     Args:
-        path: the picture.
+        path: the image.
         background: colour under transparent parts.
 
     Raises:
-        DatasetError: the picture cannot be decoded.
+        DatasetError: the image cannot be decoded.
     """
     with decoded_image(path, background) as image:
         pixels = fit(image, view.placement.resized, view.placement.crop)

@@ -1,12 +1,12 @@
-"""What training sees of a picture: augmentation as a pure function.
+"""What training sees of an image: augmentation as a pure function.
 
-A *view* is all that is done to a picture's pixels: scaling, crop, mirroring, colour. Each picture
-has a number of *slots*: the picture as it is, then views drawn at random. Over as many uses as
-there are slots, each slot comes once, in an order that the seed decides. A picture that is cut into
+A *view* is all that is done to an image's pixels: scaling, crop, mirroring, colour. Each image
+has a number of *slots*: the image as it is, then views drawn at random. Over as many uses as
+there are slots, each slot comes once, in an order that the seed decides. An image that is cut into
 slices shows one in every second use, in turn likewise: more would lose sight of the whole.
 
 Random views are drawn once for good, from the file's name, so that they can be cached, and another
-seed or more pictures leave the cache as it is; or else afresh in every use.
+seed or more images leave the cache as it is; or else afresh in every use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lorasmith.data.buckets import Placement
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to see a picture, down to the last pixel.
+    """One way to see an image, down to the last pixel.
 
     Args:
         placement: scaling and crop.
@@ -48,12 +48,12 @@ class Augmentation:
         flip: each use is mirrored with a chance of 1/2.
         colour: strength of changes of colour, 0..1; 0 for none.
         random_crop: random views are cropped anywhere, not in the middle.
-        zoom: >= 1; random crops show the picture up to so many times larger.
-        slices: large pictures are also cut into at most so many crops, one of which is shown in
+        zoom: >= 1; random crops show the image up to so many times larger.
+        slices: large images are also cut into at most so many crops, one of which is shown in
             every second use; 0 for none.
-        face_crop: random views of pictures with a known face are crops around it, with this range
+        face_crop: random views of images with a known face are crops around it, with this range
             of crop side over face side; ``None`` for none.
-        variants: random views of each picture, and the picture as it is, together.
+        variants: random views of each image, and the image as it is, together.
         fresh: random views are drawn anew in every use, so nothing can be cached.
     """
 
@@ -77,10 +77,10 @@ PLAIN = Augmentation()
 
 @dataclass(frozen=True, slots=True)
 class AugmentedViews:
-    """The views of one picture.
+    """The views of one image.
 
     Args:
-        placement: the picture's own.
+        placement: the image's own.
         name: the file's name, which random views that are cached are drawn from.
         face: where it is known.
     """
@@ -92,7 +92,7 @@ class AugmentedViews:
 
     @property
     def sliced(self) -> int:
-        """How many slices the picture is cut into; 0 for one that is not large."""
+        """How many slices the image is cut into; 0 for one that is not large."""
         return len(slices(self.placement, self.augmentation.slices))
 
     @property
@@ -105,7 +105,7 @@ class AugmentedViews:
 
     @property
     def slots(self) -> int:
-        """The picture as it is, and its random views."""
+        """The image as it is, and its random views."""
         return 1 + self.varied
 
     def all(self) -> Iterator[View]:
@@ -123,14 +123,14 @@ class AugmentedViews:
             seed: the run's.
             epoch: from 0.
             sample: number of the sample in each epoch.
-            item: number of the picture.
-            use: how often the picture has come before in the run.
+            item: number of the image.
+            use: how often the image has come before in the run.
         """
         flip = False
         if self.augmentation.flip:
             flip = python_rng(seed, "flip", epoch, sample).random() < 0.5
         if self.sliced:
-            # Not every picture shows a slice in the same epoch: its loss would go up and down.
+            # Not every image shows a slice in the same epoch: its loss would go up and down.
             use, part = divmod(use + item % 2, 2)
             if part:
                 return self._slice(_turn(self.sliced, use, seed, "slices", item), flip)

@@ -1,4 +1,4 @@
-"""Hashes of picture files: what the cache calls a picture by."""
+"""Hashes of image files: what the cache calls an image by."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lorasmith.data.cache.file_memo import FileMemo
 _THREADS = 4
 
 
-def hash_pictures(paths: Sequence[Path], memo: Path | None = None) -> dict[Path, str]:
+def hash_images(paths: Sequence[Path], memo: Path | None = None) -> dict[Path, str]:
     """32 hex digits for each file, from its bytes.
 
     Args:
-        paths: picture files.
-        memo: a JSON file in which hashes are remembered, so that a second run reads no picture.
+        paths: image files.
+        memo: a JSON file in which hashes are remembered, so that a second run reads no image.
 
     Raises:
         DatasetError: a file cannot be read.

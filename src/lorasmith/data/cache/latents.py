@@ -1,6 +1,6 @@
-"""Encoding the pictures of a dataset once, into :mod:`lorasmith.data.cache.tensor_store`.
+"""Encoding the images of a dataset once, into :mod:`lorasmith.data.cache.tensor_store`.
 
-Shapes: pictures (B, 3, H, W) in [-1, 1]; latents (C, h, w), as the VAE's mean and standard
+Shapes: images (B, 3, H, W) in [-1, 1]; latents (C, h, w), as the VAE's mean and standard
 deviation, so that training still draws from the posterior.
 """
 
@@ -26,14 +26,14 @@ from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import check_writable, is_disk_full
 from lorasmith.data.augmentation.render import render
 from lorasmith.data.augmentation.views import View
-from lorasmith.data.cache.file_hashes import hash_pictures
+from lorasmith.data.cache.file_hashes import hash_images
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import CACHE_FOLDER
 from lorasmith.tensors import transfer as tensor_transfer
 from lorasmith.tensors.transfer import fetch, pinned, to_device
 
-# Part of every key: a change in how pictures are decoded, fitted or encoded makes old entries
+# Part of every key: a change in how images are decoded, fitted or encoded makes old entries
 # unreachable.
 RECIPE = "latents-1"
 
@@ -80,26 +80,26 @@ def cache_place(data_folder: Path) -> tuple[Path, Problem | None]:
 def latent_keys(
     dataset: Dataset, *, vae_key: str, background: str = "white", memo: Path | None = None
 ) -> LatentKeys:
-    """The cache key of every view of every picture that is used.
+    """The cache key of every view of every image that is used.
 
     Args:
         dataset: items with 0 repeats have no key.
         vae_key: fingerprint of the VAE, its scale included.
-        background: colour under transparent pictures.
+        background: colour under transparent images.
         memo: where hashes of files are remembered.
 
     Returns:
         By (item index, view). A key covers the file's bytes, the view (scaling, crop, mirroring,
-        colour), background and VAE; the same picture in two folders has one key.
+        colour), background and VAE; the same image in two folders has one key.
     """
     items = [item for item in dataset.items if item.repeats]
-    hashes = hash_pictures([item.picture.path for item in items], memo)
+    hashes = hash_images([item.image.path for item in items], memo)
     keys: LatentKeys = {}
     for item in items:
-        ground = background if item.picture.has_alpha else ""
-        picture = hashes[item.picture.path]
+        ground = background if item.image.has_alpha else ""
+        image = hashes[item.image.path]
         for view in dataset.views_of(item).all():
-            parts = [RECIPE, picture, astuple(view.placement), view.flip, ground, vae_key]
+            parts = [RECIPE, image, astuple(view.placement), view.flip, ground, vae_key]
             if view.colour is not None:
                 parts.append(astuple(view.colour))
             text = json.dumps(parts)
@@ -126,14 +126,14 @@ def cache_latents(
     On a device that works by itself the next batch is begun before the results of the last are
     read, so that it has something to do while they are stored.
 
-    Which pictures share a batch follows from the dataset alone, not from what is missing or how
+    Which images share a batch follows from the dataset alone, not from what is missing or how
     many processes there are, so that an interrupted run ends with the same numbers.
 
     Args:
         encode: (B, 3, H, W) float32 in [-1, 1] on ``device`` -> scaled mean and standard
             deviation, each (B, C, h, w).
-        batch: pictures per call of ``encode``.
-        device: pictures are sent there as bytes, a quarter of what ``encode`` gets.
+        batch: images per call of ``encode``.
+        device: images are sent there as bytes, a quarter of what ``encode`` gets.
         rank: of this process, 0..world_size - 1.
         world_size: processes; call ``store.refresh()`` when all have finished.
         observer: told of progress ("caching latents").
@@ -143,7 +143,7 @@ def cache_latents(
         The keys, as :func:`latent_keys`; ``store.get(key)`` has "mean" and "std".
 
     Raises:
-        DatasetError: a picture cannot be decoded.
+        DatasetError: an image cannot be decoded.
         CheckpointError: the VAE gives numbers that are not finite.
         Stopped: by ``controls``; what was encoded is stored.
     """
@@ -162,7 +162,7 @@ def cache_latents(
             if controls is not None and controls.stopping:
                 raise Stopped("stopped while caching latents; what is done is kept")
             with torch.no_grad():
-                work.add(jobs, fetch(encode(picture_tensor(to_device(levels, device)))))
+                work.add(jobs, fetch(encode(image_tensor(to_device(levels, device)))))
             work.finish(all_but=begun_ahead)
         work.finish()
     except (Stopped, UserError):
@@ -249,18 +249,18 @@ def _batches(dataset: Dataset, keys: LatentKeys, batch: int) -> list[list[_Job]]
 def _decoded(
     batches: Sequence[list[_Job]], background: str, device: torch.device
 ) -> Iterator[tuple[list[_Job], Tensor]]:
-    """Each batch with its pictures, uint8 (B, H, W, 3); the next ones are decoded meanwhile, so
+    """Each batch with its images, uint8 (B, H, W, 3); the next ones are decoded meanwhile, so
     many that every thread has one."""
     threads = min(_DECODING_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[tuple[list[_Job], list[Future[np.ndarray]]]] = deque()
-        pictures = 0
+        images = 0
         try:
             for jobs in batches:
                 waiting.append((jobs, [pool.submit(_pixels, job, background) for job in jobs]))
-                pictures += len(jobs)
-                while len(waiting) > _BATCHES_AHEAD and pictures - len(waiting[0][0]) >= threads:
-                    pictures -= len(waiting[0][0])
+                images += len(jobs)
+                while len(waiting) > _BATCHES_AHEAD and images - len(waiting[0][0]) >= threads:
+                    images -= len(waiting[0][0])
                     yield _stacked(*waiting.popleft(), device)
             while waiting:
                 yield _stacked(*waiting.popleft(), device)
@@ -274,12 +274,12 @@ def _stacked(
     return jobs, stacked([future.result() for future in futures], device)
 
 
-def stacked(pictures: Sequence[np.ndarray], device: torch.device) -> Tensor:
+def stacked(images: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """uint8 (H, W, 3) each as one (B, H, W, 3), in main memory that ``device`` reads well."""
-    return pinned(torch.from_numpy(np.stack(pictures)), device)
+    return pinned(torch.from_numpy(np.stack(images)), device)
 
 
-def picture_tensor(levels: Tensor) -> Tensor:
+def image_tensor(levels: Tensor) -> Tensor:
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], on the same device."""
     # By a tensor: CUDA multiplies by the reciprocal of a number, whose last bit differs.
     half = torch.full((), 127.5, device=levels.device)
@@ -288,7 +288,7 @@ def picture_tensor(levels: Tensor) -> Tensor:
 
 def _pixels(job: _Job, background: str) -> np.ndarray:
     """uint8 (H, W, 3)."""
-    return render(job.item.picture.path, job.view, background)
+    return render(job.item.image.path, job.view, background)
 
 
 def _require_finite(jobs: Sequence[_Job], mean: Tensor, std: Tensor) -> None:
@@ -297,7 +297,7 @@ def _require_finite(jobs: Sequence[_Job], mean: Tensor, std: Tensor) -> None:
         return
     raise CheckpointError(
         Problem(
-            str(job.item.picture.path),
+            str(job.item.image.path),
             "the VAE encodes this picture to numbers that are not finite (NaN)",
             'use a VAE made for half precision (model.vae), or train.precision = "fp32"',
         )

@@ -18,7 +18,7 @@ from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.data.augmentation.masks import Mask
 from lorasmith.data.augmentation.render import render_mask
 from lorasmith.data.augmentation.views import View
-from lorasmith.data.cache.file_hashes import hash_pictures
+from lorasmith.data.cache.file_hashes import hash_images
 from lorasmith.data.cache.latents import LatentKeys
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, Item
@@ -30,7 +30,7 @@ MASKS_PER_SHARD = 256
 
 
 def mask_keys(dataset: Dataset, factor: int, memo: Path | None = None) -> LatentKeys:
-    """The cache key of the mask of every view of every picture that is used and has one.
+    """The cache key of the mask of every view of every image that is used and has one.
 
     Args:
         factor: pixels to a side of a latent pixel.
@@ -40,7 +40,7 @@ def mask_keys(dataset: Dataset, factor: int, memo: Path | None = None) -> Latent
         By (item index, view). Colour does not matter to masks.
     """
     items = [(item, item.mask) for item in dataset.items if item.repeats and item.mask is not None]
-    hashes = hash_pictures([mask.path for _, mask in items], memo)
+    hashes = hash_images([mask.path for _, mask in items], memo)
     keys: LatentKeys = {}
     for item, mask in items:
         for view in dataset.views_of(item).all():

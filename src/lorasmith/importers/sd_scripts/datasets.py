@@ -277,7 +277,7 @@ def _given(where: str, layers: Layers) -> dict[str, Given]:
 
 
 def _settings(m: ConversionBuilder, given: Mapping[str, Given]) -> Conversion:
-    """The settings of pictures and captions as they are with a subset's arguments."""
+    """The settings of images and captions as they are with a subset's arguments."""
     own = ConversionBuilder({**m.given, **given}, sdxl=m.sdxl, complete=False)
     for row in ARGUMENTS.values():
         if row.fate == "setting" and any(map(_is_of_folders, row.paths)):

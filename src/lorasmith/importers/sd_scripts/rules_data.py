@@ -1,4 +1,4 @@
-"""Model, pictures, buckets, augmentation and captions."""
+"""Model, images, buckets, augmentation and captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments that decide what is learned: model, pictures, captions, network, optimizer, loss."""
+"""Arguments that decide what is learned: model, images, captions, network, optimizer, loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODEL = (
     always("tokenizer_cache_dir", "text", None, "the tokenizer is inside the package"),
 )
 
-PICTURES = (
+IMAGES = (
     made("train_data_dir", "text", None, "data.path"),
     made("reg_data_dir", "text", None, "data.reg"),
     made("resolution", "text", None, "data.resolution"),
@@ -137,4 +137,4 @@ LOSS = (
     made("alpha_mask", "flag", False, "loss.masked"),
 )
 
-LEARNING = (*MODEL, *PICTURES, *CAPTIONS, *NETWORK, *OPTIMIZER, *LOSS)
+LEARNING = (*MODEL, *IMAGES, *CAPTIONS, *NETWORK, *OPTIMIZER, *LOSS)

@@ -41,18 +41,18 @@ def convert(
         source: a LoRA in any style, ``.safetensors``, ``.pt`` or ``.ckpt``; or a checkpoint.
         to: one of :data:`TARGETS`; None is kohya's names for a LoRA.
         dtype: round to this; None keeps the numbers.
-        preview: a picture to embed as modelspec's thumbnail.
+        preview: an image to embed as modelspec's thumbnail.
         dry_run: check everything and say the size; write nothing.
 
     Raises:
         UserError: see :func:`convert_lora` and :func:`convert_checkpoint`; ``out`` exists already,
-            or the picture cannot be read. Nothing is written then.
+            or the image cannot be read. Nothing is written then.
         Stopped: asked to stop; nothing is written.
     """
     problems = check_output(out, [source])
-    picture = None
+    image = None
     try:
-        picture = preview_url(preview) if preview is not None else None
+        image = preview_url(preview) if preview is not None else None
         lora = is_lora(source)
     except UserError as error:
         raise UserError([*problems, *error.problems]) from error
@@ -68,7 +68,7 @@ def convert(
             out,
             style=style,
             dtype=dtype,
-            preview=picture,
+            preview=image,
             dry_run=dry_run,
             controls=controls,
         )
@@ -76,7 +76,7 @@ def convert(
         source,
         out,
         dtype=dtype,
-        preview=picture,
+        preview=image,
         dry_run=dry_run,
         observer=observer,
         controls=controls,

@@ -1,4 +1,4 @@
-"""A LoRA file in other programs' names, another precision, or with a picture in it."""
+"""A LoRA file in other programs' names, another precision, or with an image in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A LoRA's norms by block as a picture. Torch-free."""
+"""A LoRA's norms by block as an image. Torch-free."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw_blocks(blocks: Mapping[str, float], title: str) -> Image.Image:
         if length >= 1:
             canvas.box(left, top + 3, left + length, top + ROW - 3, colour_of(block))
         canvas.text(f"{norm:.3g}", (left + FIELD + 8, middle), 12, PALE, anchor="lm")
-    return canvas.picture()
+    return canvas.image()
 
 
 def colour_of(block: str) -> str:

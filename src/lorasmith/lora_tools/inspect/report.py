@@ -74,8 +74,8 @@ class Folder:
 
     Args:
         tags: captions by tag, the most frequent first.
-        pictures, repeats: None where the file does not say.
-        reg: of regularisation pictures: they show what the LoRA is not about.
+        images, repeats: None where the file does not say.
+        reg: of regularisation images: they show what the LoRA is not about.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Folder:
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """Tags of (nearly) all of its captions; none of regularisation pictures."""
+        """Tags of (nearly) all of its captions; none of regularisation images."""
         if self.reg:
             return ()
         most = self.pictures or max(self.tags.values(), default=0)
@@ -127,7 +127,7 @@ class LoraReport:
         problems: what is malformed.
         unread: modules of types that are not read here, with what they are.
         tensor_hash: 32 hex digits of names, shapes and numbers, whatever the order and metadata.
-        preview: a picture is embedded.
+        preview: an image is embedded.
     """
 
     kind: ClassVar[str] = "lora"

@@ -1,4 +1,4 @@
-"""The preview picture inside a file's header: modelspec's ``thumbnail``, a data URL. Torch-free."""
+"""The preview image inside a file's header: modelspec's ``thumbnail``, a data URL. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from lorasmith.core.errors import DatasetError, UserError
-from lorasmith.data.images import load_picture
+from lorasmith.data.images import load_image
 
 KEY = "modelspec.thumbnail"
 SIDE = 512
@@ -23,13 +23,13 @@ _DATA_URL = re.compile(r"data:(image/[\w.+-]+);base64,(.*)", re.DOTALL)
 
 
 def preview_url(path: Path) -> str:
-    """A picture as a data URL: JPEG, made smaller where it is large.
+    """An image as a data URL: JPEG, made smaller where it is large.
 
     Raises:
-        UserError: it is no picture that can be read.
+        UserError: it is no image that can be read.
     """
     try:
-        upright = load_picture(path)
+        upright = load_image(path)
     except DatasetError as error:
         what = f"cannot be read as a picture: {error.problems[0].what}"
         raise UserError.of(path, what, "give a PNG") from error
@@ -40,7 +40,7 @@ def preview_url(path: Path) -> str:
 
 
 def read_preview(metadata: Mapping[str, str]) -> tuple[str, bytes] | None:
-    """("image/jpeg", the picture file's bytes) of a header, or None where there is no picture."""
+    """("image/jpeg", the image file's bytes) of a header, or None where there is no image."""
     match = _DATA_URL.fullmatch(metadata.get(KEY, ""))
     if match is None:
         return None

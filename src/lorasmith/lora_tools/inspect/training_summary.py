@@ -121,7 +121,7 @@ def trigger_words(metadata: Mapping[str, str]) -> TriggerWords:
 
 
 def regularisation_folders(metadata: Mapping[str, str]) -> set[str]:
-    """Those folders in ``ss_tag_frequency`` that hold regularisation pictures and nothing else."""
+    """Those folders in ``ss_tag_frequency`` that hold regularisation images and nothing else."""
     reg = set(_table(metadata.get("ss_reg_dataset_dirs")))
     trained = set(_table(metadata.get("ss_dataset_dirs")))
     for dataset in _datasets(metadata):
@@ -157,8 +157,8 @@ def _folders(metadata: Mapping[str, str]) -> list[Folder]:
         said = _mapping(folders.get(name))
         match = _REPEATS.fullmatch(str(name))
         repeats = said.get("n_repeats", int(match[1]) if match and len(match[1]) < 9 else None)
-        pictures = said.get("img_count")
-        found.append(Folder(str(name), tags, _whole(pictures), _whole(repeats), str(name) in reg))
+        images = said.get("img_count")
+        found.append(Folder(str(name), tags, _whole(images), _whole(repeats), str(name) in reg))
     return found
 
 

@@ -64,7 +64,7 @@ class Family:
         unet, vae: configuration that key shapes do not say.
         text_encoders: in the order in which their states are joined.
         unet_names: whose names of UNet layers stand in LoRA files: diffusers' or LDM's.
-        size_conditioning: whether the UNet is told the picture's size, crop and target.
+        size_conditioning: whether the UNet is told the image's size, crop and target.
         zero_negative: an empty negative prompt is no text at all, all zeros, as the published
             model was trained without its text; else it is the text "".
         prediction: what its models predict unless they say otherwise.

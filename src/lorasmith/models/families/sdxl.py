@@ -2,7 +2,7 @@
 
 The UNet reads the states of CLIP ViT-L and OpenCLIP ViT-bigG side by side, each before its last
 layer and without the final norm; besides, the pooled embedding of the second one and six numbers:
-the picture's original size, its crop and its target size, each (height, width) or (top, left).
+the image's original size, its crop and its target size, each (height, width) or (top, left).
 """
 
 from __future__ import annotations

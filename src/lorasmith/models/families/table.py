@@ -46,7 +46,7 @@ class Architecture:
         prediction: what the UNet predicts, "epsilon" or "v".
         latent_channels: channels of a latent.
         latent_factor: pixels per latent element, along each side.
-        size_multiple: a picture's sides are best multiples of this, in pixels: the UNet halves
+        size_multiple: an image's sides are best multiples of this, in pixels: the UNet halves
             latents once per level.
         native_resolution: side in pixels that the model was trained at.
         zero_terminal_snr: its noise schedule ends in nothing but noise.

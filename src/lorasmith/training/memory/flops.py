@@ -110,7 +110,7 @@ class MemoryEstimate:
     """Bytes on the device at the peak of something that a run does.
 
     Args:
-        what: "training step", "encoding pictures", "drawing pictures", "measuring".
+        what: "training step", "encoding images", "drawing images", "measuring".
         weights: of the frozen model, as far as it is there.
         adapter: trained numbers, their gradients, and their copies in half precision.
         optimizer: its state, and the averaged weights.

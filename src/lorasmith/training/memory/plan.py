@@ -56,7 +56,7 @@ class MemoryPlan:
         free: bytes there now, ``None`` where that cannot be told.
         checkpointed: how many of the UNet's blocks "auto" computes twice.
         slices, tile_encoding, tile_decoding: what the VAE does to need less.
-        draw_batch: pictures that are drawn at once, ``None`` where memory does not limit it.
+        draw_batch: images that are drawn at once, ``None`` where memory does not limit it.
         advice: what to change where it does not fit, in order of what costs least.
         away: bytes of weights that stay in main memory.
         main_free: bytes there now, ``None`` where that does not matter.

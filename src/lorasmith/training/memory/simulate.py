@@ -30,12 +30,12 @@ META = torch.device("meta")
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What a memory plan must know of the pictures and of what stays on the device.
+    """What a memory plan must know of the images and of what stays on the device.
 
     Args:
         width, height: of the largest bucket, in pixels.
         micro_batch: width, height and number of the samples whose step needs most.
-        drawn: width and height of pictures that are drawn on the way, and how many at once.
+        drawn: width and height of images that are drawn on the way, and how many at once.
         text, vae: whether text encoders and VAE stay there for the steps.
         channels_last: whether convolutions are laid out so.
     """
@@ -160,10 +160,10 @@ class SimulatedRun:
         return self._with_trained("training step", self._resident(), peak)
 
     def encoding(self, batch: int) -> MemoryEstimate:
-        """The VAE and text encoders alone, pictures being encoded."""
+        """The VAE and text encoders alone, images being encoded."""
         pixels = torch.empty(batch, 3, self.use.height, self.use.width, device=META)
         with torch.no_grad():
-            peak = peak_bytes(lambda: self.model.encode_pictures(pixels), self._known())
+            peak = peak_bytes(lambda: self.model.encode_images(pixels), self._known())
         weights = sum(size for part, size in self.sizes.items() if part != "unet")
         size = pixels.numel() * pixels.element_size()
         return MemoryEstimate("encoding pictures", weights, activations=peak + size)
@@ -181,7 +181,7 @@ class SimulatedRun:
         return self._with_trained(what, self._resident(), peak)
 
     def decoding(self) -> MemoryEstimate:
-        """One picture that is drawn while training becomes pixels."""
+        """One image that is drawn while training becomes pixels."""
         assert self.use.drawn is not None
         width, height, _ = self.use.drawn
         latents = torch.empty(1, *self._latents(width, height), device=META)

@@ -8,7 +8,7 @@ import torch
 
 # A training step runs at this share of the rate of one large matrix product: convolutions, norms
 # and small products are slower, the more so the faster the product is. Measured on a CPU, on SD1.5
-# at 128 px (1.5 s in fp32, 0.7 s in bf16) and the demo model (137 ms for 8 pictures).
+# at 128 px (1.5 s in fp32, 0.7 s in bf16) and the demo model (137 ms for 8 images).
 SHARE_OF_MATMUL_RATE = {torch.float32: 0.75}
 SHARE_IN_HALF_PRECISION = 0.4
 

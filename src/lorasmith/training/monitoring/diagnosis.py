@@ -20,7 +20,7 @@ from lorasmith.training.runs.state import Position
 from lorasmith.training.setup.build import Run
 from lorasmith.training.setup.upcast import compute_in_fp32, find_module
 
-# Pictures that a message names; it says how many more there are.
+# Images that a message names; it says how many more there are.
 NAMED = 4
 # How far up from the layer that overflowed a module is tried in float32: a transformer block.
 LEVELS_UP = 3
@@ -36,7 +36,7 @@ class Finding:
         where: the place in words.
         module: adapter key or layer, empty where it is no module's doing.
         items: indices of the dataset items that it came from.
-        pictures: their files, within the data folder.
+        images: their files, within the data folder.
         in_fp32: modules that would have computed it in float32 without trouble.
     """
 
@@ -46,12 +46,12 @@ class Finding:
     phase: Phase = "unknown"
     module: str = ""
     items: tuple[int, ...] = ()
-    pictures: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     in_fp32: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        more = f" and {len(self.pictures) - NAMED} more" if len(self.pictures) > NAMED else ""
-        named = ", ".join(self.pictures[:NAMED])
+        more = f" and {len(self.images) - NAMED} more" if len(self.images) > NAMED else ""
+        named = ", ".join(self.images[:NAMED])
         which = f", with {named}{more}" if named else ""
         return f"{self.what} at step {self.step}: {self.where}{which}"
 
@@ -88,8 +88,8 @@ def diagnose(
 
 
 def name_of(run: Run, item: int) -> str:
-    """A dataset item's picture as people know it: its path within the data folder."""
-    path = run.run_plan.dataset.items[item].picture.path
+    """A dataset item's image as people know it: its path within the data folder."""
+    path = run.run_plan.dataset.items[item].image.path
     folder = Path(run.settings.data.path or run.run_plan.data_folder).absolute()
     path = path.absolute()
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)

@@ -1,4 +1,4 @@
-"""Finds where in a step the first number that is none comes up: pictures, module, direction."""
+"""Finds where in a step the first number that is none comes up: images, module, direction."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """The same numbers, and the sample pictures, as a run of Weights & Biases.
+    """The same numbers, and the sample images, as a run of Weights & Biases.
 
     What goes wrong with that service is said once, and stops no training.
 

@@ -1,12 +1,12 @@
-"""Loss on pictures that are not trained on, and on as many that are, with noise that never changes.
+"""Loss on images that are not trained on, and on as many that are, with noise that never changes.
 
 The loss of a training step depends on its noise and timestep far more than on what was learned.
-Here both are functions of the picture's name alone, so that one number can be held against another:
-of another step, another run, another adapter. Every picture counts the same, and nothing is
-weighted. The errors are standard errors over the pictures; those of changes and of the gap's growth
-are of each picture against itself.
+Here both are functions of the image's name alone, so that one number can be held against another:
+of another step, another run, another adapter. Every image counts the same, and nothing is
+weighted. The errors are standard errors over the images; those of changes and of the gap's growth
+are of each image against itself.
 
-Shapes: P pictures, N timesteps of each, C latent channels, h x w latent size.
+Shapes: P images, N timesteps of each, C latent channels, h x w latent size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from lorasmith.config.sections.validation import ValidationSettings
 from lorasmith.core.events import ValidationDone
 from lorasmith.data.dataset import SampleRef
-from lorasmith.data.holdout import picture_number
+from lorasmith.data.holdout import image_number
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.tensors.rng import normal_per_sample
@@ -45,7 +45,7 @@ class Losses:
 
     Args:
         held_out: (P, N).
-        training: (Q, N), of the training pictures beside them.
+        training: (Q, N), of the training images beside them.
     """
 
     held_out: Tensor
@@ -56,8 +56,8 @@ class Validation:
     """Measures a trainer's network.
 
     Args:
-        pictures: what is measured.
-        latents, text: of the dataset in ``pictures``.
+        images: what is measured.
+        latents, text: of the dataset in ``images``.
         seed: of the noise; not the run's.
         timesteps: N.
     """
@@ -65,7 +65,7 @@ class Validation:
     def __init__(
         self,
         trainer: TrainStep,
-        pictures: ValidationSet,
+        images: ValidationSet,
         latents: LatentSource,
         text: TextSource,
         schedule: NoiseSchedule,
@@ -73,18 +73,18 @@ class Validation:
         seed: int,
         timesteps: int,
     ) -> None:
-        self._trainer, self._pictures = trainer, pictures
+        self._trainer, self._images = trainer, images
         self._latents, self._text, self._schedule = latents, text, schedule
         self._seed = seed
         self._timesteps = even_timesteps(timesteps, len(schedule.alphas_cumprod))
         self._base: Losses | None = None
-        held_out = pictures.dataset.items[: pictures.held_out]
-        self._names = ["/".join(item.picture.path.parts[-2:]) for item in held_out]
+        held_out = images.dataset.items[: images.held_out]
+        self._names = ["/".join(item.image.path.parts[-2:]) for item in held_out]
 
     def __call__(self, step: int) -> ValidationDone:
         """Measure the weights after ``step`` steps as they would be saved.
 
-        Each process takes its share of the pictures, and all get the same result. Training is not
+        Each process takes its share of the images, and all get the same result. Training is not
         disturbed: not a bit of its weights, masks or random numbers changes.
         """
         network = self._trainer.network
@@ -98,23 +98,23 @@ class Validation:
 
     @torch.no_grad()
     def _measure(self) -> Losses:
-        items, processes = self._pictures.dataset.items, self._trainer.processes
+        items, processes = self._images.dataset.items, self._trainer.processes
         device = self._trainer.model.device
         losses = torch.zeros(len(items), len(self._timesteps), device=device)
-        for sample in processes.share(self._pictures.dataset.samples):
+        for sample in processes.share(self._images.dataset.samples):
             losses[sample.item] = self._losses(sample)
         processes.sum_(losses)
         found = losses.cpu().double()
-        return Losses(found[: self._pictures.held_out], found[self._pictures.held_out :])
+        return Losses(found[: self._images.held_out], found[self._images.held_out :])
 
     def _losses(self, sample: SampleRef) -> Tensor:
         """(N,) on the model's device."""
-        dataset, model = self._pictures.dataset, self._trainer.model
+        dataset, model = self._images.dataset, self._trainer.model
         item = dataset.items[sample.item]
         view = dataset.view_for(sample, seed=self._seed, epoch=0)
         mean, _ = self._latents.posterior([sample], [view])
         condition = self._text.condition([item.caption]).with_size_ids(size_conditions([view]))
-        number = picture_number(item.picture)
+        number = image_number(item.image)
         found = []
         for begin in range(0, len(self._timesteps), BATCH):
             timesteps = self._timesteps[begin : begin + BATCH]
@@ -138,15 +138,15 @@ class Validation:
 def build_validation(
     settings: ValidationSettings,
     trainer: TrainStep,
-    pictures: ValidationSet | None,
+    images: ValidationSet | None,
     sources: tuple[LatentSource, TextSource] | None,
 ) -> Validation | None:
     """``None`` when nothing is held out."""
-    if pictures is None or sources is None:
+    if images is None or sources is None:
         return None
     return Validation(
         trainer,
-        pictures,
+        images,
         *sources,
         trainer.objective.schedule,
         seed=settings.seed,
@@ -155,11 +155,11 @@ def build_validation(
 
 
 def summarise(step: int, now: Losses, base: Losses, names: Sequence[str] = ()) -> ValidationDone:
-    """The numbers that people read, from those of single pictures.
+    """The numbers that people read, from those of single images.
 
     Args:
-        base: of the base model alone, for the same pictures and noise.
-        names: of the held-out pictures, where they are wanted.
+        base: of the base model alone, for the same images and noise.
+        names: of the held-out images, where they are wanted.
     """
     held_out, training = now.held_out.mean(1), now.training.mean(1)
     held_out_change = held_out - base.held_out.mean(1)
@@ -195,7 +195,7 @@ def mean_and_error(values: Tensor) -> tuple[float, float | None]:
 def _difference(
     one: tuple[float, float | None], other: tuple[float, float | None]
 ) -> tuple[float, float | None]:
-    """Of two means of different pictures."""
+    """Of two means of different images."""
     if one[1] is None or other[1] is None:
         return one[0] - other[0], None
     return one[0] - other[0], math.hypot(one[1], other[1])

@@ -9,7 +9,7 @@ from lorasmith.core.events import ValidationDone
 def validation_line(event: ValidationDone) -> str:
     """``held-out  0.1234  -2.1% ± 0.3% since the base model; training -3.0%; gap grown by 0.0011``.
 
-    The percentages are of the base model's loss on the same pictures.
+    The percentages are of the base model's loss on the same images.
     """
     base = event.held_out - event.held_out_change
     training_base = event.training - event.training_change

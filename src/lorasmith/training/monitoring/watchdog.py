@@ -25,7 +25,7 @@ from lorasmith.training.setup.upcast import compute_in_fp32, find_module
 GROWTH_STEPS = 100
 # Below this root mean square, growth says nothing: some adapters start at nought. On the demo model
 # in 60 steps, (IA)^3 at 1e-2 comes to 0.08, LoRA from 0.043 to 0.048 at a good rate, to 0.07 at the
-# highest that learns, and to 0.3 and more where the pictures turn into noise.
+# highest that learns, and to 0.3 and more where the images turn into noise.
 SMALL_WEIGHT = 0.05
 
 
@@ -138,9 +138,9 @@ class Watchdog:
         finding = diagnose(
             run, self._points.restore_latest, trouble.step, trouble.what, exploded=trouble.exploded
         )
-        pictures = list(finding.pictures)
+        images = list(finding.images)
         self._observe(
-            TroubleFound(finding.step, finding.what, pictures, finding.module, str(finding))
+            TroubleFound(finding.step, finding.what, images, finding.module, str(finding))
         )
         used = run.trainer.interventions.by_watchdog
         if self._settings.action == "stop" or used >= self._settings.attempts:
@@ -171,7 +171,7 @@ class Watchdog:
         return Vitals(limits, step, float(weight_norm(self._run.trainer.groups)))
 
     def _remedy(self, finding: Finding, step: int) -> Intervention:
-        """What to change: no learning rate mends a picture whose own numbers are bad."""
+        """What to change: no learning rate mends an image whose own numbers are bad."""
         why = str(finding)
         if finding.phase == "input" and finding.items:
             return Intervention(step, "watchdog", left_out=finding.items, why=why)

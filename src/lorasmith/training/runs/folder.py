@@ -9,13 +9,13 @@
       events.jsonl          every event, one a line
       metrics.jsonl         the numbers of each logged step
       tensorboard/          the same numbers for TensorBoard
-      samples/              pictures made while training
+      samples/              images made while training
       state/                full training states, the newest two
       control/              requests to the training while it runs
       NAME-000001.safetensors …  snapshots        NAME.safetensors  the result
 
 With ``save.layout = "flat"`` it is ``.NAME.lorasmith``, and what other programs look for lies
-beside it, under sd-scripts' names: the LoRA files, and the pictures in ``sample/``.
+beside it, under sd-scripts' names: the LoRA files, and the images in ``sample/``.
 """
 
 from __future__ import annotations
@@ -132,14 +132,14 @@ class RunFolder:
         return [path for path in files if not self.flat or lora_name(path) == self.name]
 
     def sample(self, step: int, epoch: int | None, index: int, seed: int) -> Path:
-        """The picture of prompt ``index`` after ``step``, which ends ``epoch`` if that is given."""
+        """The image of prompt ``index`` after ``step``, which ends ``epoch`` if that is given."""
         if not self.flat:
             return self.samples / f"{step:08d}-{index:02d}-{seed}.png"
         when = f"{step:06d}" if epoch is None else f"e{epoch:06d}"
         return self.samples / f"{self.name}_{when}_{index:02d}_{seed}.png"
 
     def drawn_samples(self) -> Iterator[tuple[int, Path]]:
-        """(number of the prompt, picture), the oldest first."""
+        """(number of the prompt, image), the oldest first."""
         name = rf"{re.escape(self.name)}_e?\d+_" if self.flat else r"\d{8}-"
         pattern = re.compile(rf"{name}(\d{{2,}})[-_]\d+\.png", re.ASCII)
         files = self.samples.iterdir() if self.samples.is_dir() else ()
@@ -249,7 +249,7 @@ def quoted(path: Path) -> str:
 
 
 def sample_pattern(path: Path) -> Path:
-    """Of a sample picture: what matches all of the same step."""
+    """Of a sample image: what matches all of the same step."""
     return path.parent / re.sub(r"([-_])\d{2,}[-_]\d+\.png$", r"\1*.png", path.name)
 
 

@@ -1,4 +1,4 @@
-"""What a run says of how its snapshots are to be compared: its own model and sample pictures."""
+"""What a run says of how its snapshots are to be compared: its own model and sample images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lorasmith.training.sample_requests import sample_request
 
 @dataclass(frozen=True, slots=True)
 class RunPrompts:
-    """How a run draws: the picture that shows best what it learned, and what draws it."""
+    """How a run draws: the image that shows best what it learned, and what draws it."""
 
     request: ImageRequest
     model: str
@@ -65,13 +65,13 @@ def _request(settings: TrainSettings, prompts: Sequence[str | SamplePrompt]) -> 
     requests = [sample_request(settings.sample, one, n) for n, one in enumerate(prompts)]
     with_trigger = [one for one in requests if trigger in one.prompt.lower()]
     request = (with_trigger or requests)[0]
-    if request.seed == RANDOM_SEED:  # Pictures of a grid differ in their axes alone.
+    if request.seed == RANDOM_SEED:  # Images of a grid differ in their axes alone.
         request = replace(request, seed=settings.sample.seed)
     return replace(request, clip_skip=request.clip_skip or settings.model.clip_skip)
 
 
 def _drawn_prompts(run: RunFolder) -> list[str]:
-    """Those that its first sample pictures carry, in their order, without the run's own LoRA."""
+    """Those that its first sample images carry, in their order, without the run's own LoRA."""
     prompts: dict[int, str] = {}
     for number, path in run.drawn_samples():
         info = None if number in prompts else read_infotext(path)

@@ -1,6 +1,6 @@
 """What a LoRA file says of how it was made, gathered from the run.
 
-No clock and no path of this machine is in it: the same settings on the same pictures give the same
+No clock and no path of this machine is in it: the same settings on the same images give the same
 file, byte for byte, whenever and wherever they are run. Dates are in ``run.json``.
 """
 
@@ -105,7 +105,7 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         training_comment=settings.save.comment or None,
     )
     facts = _based(facts, run)
-    facts = _validated(facts, settings.validation, len(run_plan.held_out.pictures))
+    facts = _validated(facts, settings.validation, len(run_plan.held_out.images))
     return _weighed(_augmented(facts, settings.augment), settings.loss)
 
 
@@ -158,16 +158,16 @@ def file_hashes(path: Path, memo: Path | None) -> tuple[str | None, str | None]:
 
 def _reg_images(scan: Scan, dataset: Dataset) -> int:
     """With the repeats of their folders, as sd-scripts counts; how often they are used besides,
-    to match the training pictures, is not in it."""
-    return sum(scan.folders[item.picture.folder].repeats for item in dataset.items if item.reg)
+    to match the training images, is not in it."""
+    return sum(scan.folders[item.image.folder].repeats for item in dataset.items if item.reg)
 
 
-def _validated(facts: TrainingFacts, held_out: ValidationSettings, pictures: int) -> TrainingFacts:
-    if not pictures:
+def _validated(facts: TrainingFacts, held_out: ValidationSettings, images: int) -> TrainingFacts:
+    if not images:
         return facts
     return replace(
         facts,
-        num_validation_images=pictures,
+        num_validation_images=images,
         validation_seed=held_out.seed,
         validation_split=held_out.split,
         validate_every_n_epochs=held_out.every_epochs,
@@ -241,18 +241,18 @@ def _bucket_info(dataset: Dataset) -> dict[str, Any]:
     for item in dataset.items:
         width, height = item.placement.bucket
         counts[width, height] += item.repeats
-        errors.append(abs(item.picture.width / item.picture.height - width / height))
+        errors.append(abs(item.image.width / item.image.height - width / height))
     return bucket_info(counts, sum(errors) / len(errors))
 
 
 def _folders(scan: Scan, dataset: Dataset, *, reg: bool) -> dict[str, dict[str, int]]:
-    pictures = Counter(item.picture.folder for item in dataset.items if item.reg == reg)
+    images = Counter(item.image.folder for item in dataset.items if item.reg == reg)
     return {
         scan.folders[index].path.name: {
             "n_repeats": scan.folders[index].repeats,
             "img_count": count,
         }
-        for index, count in sorted(pictures.items())
+        for index, count in sorted(images.items())
     }
 
 
@@ -260,6 +260,6 @@ def _tags(scan: Scan, dataset: Dataset) -> dict[str, dict[str, int]]:
     """By folder, as training sees them; sd-scripts too has regularisation folders among them."""
     tags: dict[str, list[list[str]]] = defaultdict(list)
     for item in dataset.items:
-        folder = scan.folders[item.picture.folder].path.name
+        folder = scan.folders[item.image.folder].path.name
         tags[folder].append(tags_of(item.caption, dataset.rules_of(item)))
     return {name: tag_frequency(rows) for name, rows in tags.items()}

@@ -94,7 +94,7 @@ def model_card(run: Run, trigger: str) -> str:
     settings, architecture = run.settings, run.run_plan.architecture
     adapter = settings.adapter
     facts = network_facts(adapter, run.network, settings.optimizer.loraplus_ratio)
-    images = {item.picture.path for item in run.run_plan.dataset.items if not item.reg}
+    images = {item.image.path for item in run.run_plan.dataset.items if not item.reg}
     rows = {
         "trigger": f"`{_plain(trigger)}`" if trigger else "none: the captions share none",
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
@@ -147,7 +147,7 @@ def _plain(text: str) -> str:
 
 
 def _samples(run: Run) -> list[tuple[int, Path]]:
-    """The pictures of the LoRA: what is drawn before the first step shows the base model."""
+    """The images of the LoRA: what is drawn before the first step shows the base model."""
     drawn = run.folder.drawn_samples()
     return [one for one in drawn if not _BEFORE_THE_FIRST_STEP.fullmatch(one[1].name)]
 

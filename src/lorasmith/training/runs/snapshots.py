@@ -1,4 +1,4 @@
-"""LoRA files and sample pictures while a run goes on."""
+"""LoRA files and sample images while a run goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lorasmith.core.events import Controls, Notice, Observer, SampleSaved, Snaps
 from lorasmith.core.run_paths import lora_name
 from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
-from lorasmith.sampling.infotext import Infotext, describe, save_picture
+from lorasmith.sampling.infotext import Infotext, describe, save_image
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.runs.folder import steps_of
 from lorasmith.training.runs.metadata import lora_metadata
@@ -79,7 +79,7 @@ def keep_result(run: Run, earlier_steps: int, observe: Observer, *, renew: bool)
 
 
 def validate(run: Run, step: int, observe: Observer) -> None:
-    """Measure the held-out pictures; every process must call it, as each does its share."""
+    """Measure the held-out images; every process must call it, as each does its share."""
     if run.validation is None:
         return
     with run.stopwatch.phase("validating"):
@@ -101,7 +101,7 @@ def drop_old_snapshots(run: Run) -> None:
 def draw_samples(
     run: Run, step: int, epoch: int | None, observe: Observer, controls: Controls
 ) -> None:
-    """Pictures of the LoRA as other programs will see it: through its file's tensors and names.
+    """Images of the LoRA as other programs will see it: through its file's tensors and names.
 
     A run that samples from the live network shows what it has in memory; this shows what it saved,
     rounded to the file's precision and read back by name.
@@ -121,7 +121,7 @@ def draw_samples(
 
 
 def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: Controls) -> None:
-    pictures = generate(
+    images = generate(
         run.model,
         with_seeds(run.samples, run.settings.train.seed, step),
         batch=run.memory.draw_batch,
@@ -130,16 +130,14 @@ def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: C
     )
     # A stop request ends the drawing; the loop heeds it after its next step.
     with contextlib.suppress(Stopped), ImageWriter(run.model.device) as writer:
-        for picture in pictures:
-            path = run.folder.sample(step, epoch, picture.index, picture.seed)
-            saved = SampleSaved(path, step, picture.request.prompt, picture.seed)
-            info = sample_info(run, picture)
-            writer.add(partial(save_picture, path, picture.image, info), partial(observe, saved))
+        for image in images:
+            path = run.folder.sample(step, epoch, image.index, image.seed)
+            saved = SampleSaved(path, step, image.request.prompt, image.seed)
+            info = sample_info(run, image)
+            writer.add(partial(save_image, path, image.image, info), partial(observe, saved))
 
 
-def sample_info(run: Run, picture: GeneratedImage) -> Infotext:
+def sample_info(run: Run, image: GeneratedImage) -> Infotext:
     """What web UIs read from the PNG; the LoRA is named as one would write it there."""
-    request = replace(
-        picture.request, prompt=f"{picture.request.prompt} <lora:{run.folder.name}:1>"
-    )
+    request = replace(image.request, prompt=f"{image.request.prompt} <lora:{run.folder.name}:1>")
     return describe(request, model=run.model_name, clip_skip=run.settings.model.clip_skip)

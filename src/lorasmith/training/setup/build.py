@@ -91,7 +91,7 @@ def build_run(
 ) -> Run:
     """Load the model, fill the caches, make the adapter and everything that trains it.
 
-    The UNet comes last: while pictures are encoded, its memory is the VAE's to use.
+    The UNet comes last: while images are encoded, its memory is the VAE's to use.
     """
     stopwatch = Stopwatch()
     if settings.performance.threads:
@@ -217,7 +217,7 @@ def sample_requests(
 
 
 def first_captions(dataset: Dataset) -> list[str]:
-    """Captions of the first training pictures that differ, as far as they can be prompts."""
+    """Captions of the first training images that differ, as far as they can be prompts."""
     captions = dict.fromkeys(
         readings(item.caption, dataset.rules_of(item))[0] for item in dataset.items if not item.reg
     )

@@ -63,9 +63,9 @@ def latent_source(
         # Several processes would have to agree on it.
         if not is_disk_full(error) or processes.count > 1:
             raise
-        pictures = sum(item.repeats > 0 for item in dataset.items)
+        images = sum(item.repeats > 0 for item in dataset.items)
         uses = len(dataset.samples)
-        cost = f"the VAE encodes {uses} pictures an epoch, in place of {pictures} once"
+        cost = f"the VAE encodes {uses} pictures an epoch, in place of {images} once"
         observe(Notice("warning", _uncached("latents", error, cost)))
         return live
 
@@ -89,7 +89,7 @@ def _cached_latents(
     keys = cache_latents(
         dataset,
         store,
-        model.encode_pictures,
+        model.encode_images,
         vae_key=model.vae_fingerprint(),
         background=settings.data.background,
         batch=settings.performance.vae_batch,

@@ -22,7 +22,7 @@ from lorasmith.curation.audit import AuditReport, audit
 from lorasmith.data.augmentation.masks import Masks, check_masks, find_masks
 from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.buckets import Buckets, plan_buckets
-from lorasmith.data.cache.file_hashes import hash_pictures
+from lorasmith.data.cache.file_hashes import hash_images
 from lorasmith.data.cache.latents import cache_place, default_cache_folder
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
@@ -50,20 +50,20 @@ T = TypeVar("T")
 # Below this share of the pixels that a model was made for, what it draws falls apart.
 SMALL_SHARE = 0.6
 
-# Of as many uses of a picture one shows it as it is, where all others are drawn afresh.
+# Of as many uses of an image one shows it as it is, where all others are drawn afresh.
 FRESH_VARIANTS = 4
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run as far as it can be worked out from settings, headers and pictures.
+    """A run as far as it can be worked out from settings, headers and images.
 
     Args:
         name: of the run and its files.
-        data_folder: where the pictures are; the cache lies there unless told otherwise.
+        data_folder: where the images are; the cache lies there unless told otherwise.
         scan: what is trained on, without what is held out.
         report: what the preflight found.
-        measured: the pictures that validation measures, ``None`` when nothing is held out.
+        measured: the images that validation measures, ``None`` when nothing is held out.
         held_out: and where they come from.
         adapted: what this machine made of the settings, ``None`` when it was not asked.
     """
@@ -82,18 +82,18 @@ class RunPlan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with any picture's bytes, mask, caption, place in its bucket or uses."""
+        """Changes with any image's bytes, mask, caption, place in its bucket or uses."""
         memo = cache_folder(self.settings, self.data_folder) / "pictures.json"
         items = [*self.dataset.items, *(self.measured.dataset.items if self.measured else ())]
-        paths = [item.picture.path for item in items]
+        paths = [item.image.path for item in items]
         paths += [item.mask.path for item in items if item.mask is not None]
-        hashes = hash_pictures(paths, memo)
+        hashes = hash_images(paths, memo)
         digest = blake2b(digest_size=16)
         for item in items:
             place = (item.placement.bucket, item.placement.resized, item.placement.crop)
-            facts = (item.picture.path.name, item.caption, place, item.repeats, item.weight)
+            facts = (item.image.path.name, item.caption, place, item.repeats, item.weight)
             digest.update(repr(facts).encode())
-            digest.update(hashes[item.picture.path].encode())
+            digest.update(hashes[item.image.path].encode())
             if item.mask is not None:
                 digest.update(f"mask {hashes[item.mask.path]}".encode())
         return digest.hexdigest()
@@ -113,7 +113,7 @@ class RunPlan:
 
     @property
     def warnings(self) -> list[Problem]:
-        """What is odd about the settings together with the model and the pictures."""
+        """What is odd about the settings together with the model and the images."""
         found: list[Problem] = []
         if self.adapted is not None:
             weights = unet_weights(self.architecture.unet)
@@ -186,9 +186,9 @@ def preflight(
     """Check everything that can be checked without the model's weights.
 
     Args:
-        processes: how many will train together; each takes ``train.batch`` pictures per step.
+        processes: how many will train together; each takes ``train.batch`` images per step.
         to_train: also fit the settings to this machine; those of the result are then to be used.
-        observer: told of progress while pictures are looked at.
+        observer: told of progress while images are looked at.
 
     Raises:
         UserError: everything that is wrong, in one report.
@@ -254,7 +254,7 @@ def audit_data(
     observer: Observer,
     controls: Controls | None,
 ) -> AuditReport:
-    """What the pictures and captions are found to be."""
+    """What the images and captions are found to be."""
     return audit(
         held_out.training,
         dataset,
@@ -267,7 +267,7 @@ def audit_data(
         max_tokens=settings.model.max_tokens,
         trigger=settings.captions.trigger,
         warnings=masks.warnings,
-        held_out=held_out.pictures,
+        held_out=held_out.images,
         memo=memo,
         observer=observer,
         controls=controls,
@@ -282,10 +282,10 @@ def keep_from_training(settings: TrainSettings, found: Scan, problems: list[Prob
 
 
 def masks_of(settings: TrainSettings, found: Scan, problems: list[Problem]) -> Masks:
-    """The loss masks of all pictures; what is wrong with them is collected."""
+    """The loss masks of all images; what is wrong with them is collected."""
     loss = settings.loss
-    masks = find_masks(loss.masked, loss.mask_folder, found.pictures, found.folders, found.masks)
-    problems += [*masks.problems, *check_masks(masks, found.pictures)]
+    masks = find_masks(loss.masked, loss.mask_folder, found.images, found.folders, found.masks)
+    problems += [*masks.problems, *check_masks(masks, found.images)]
     return masks
 
 
@@ -449,7 +449,7 @@ def buckets_of(settings: TrainSettings, architecture: Architecture) -> Buckets:
 
 
 def default_name(folders: list[FolderSpec]) -> str:
-    """The dataset's name: of the folder that holds the concepts, or of the one with pictures."""
+    """The dataset's name: of the folder that holds the concepts, or of the one with images."""
     path = folders[0].path.resolve()
     inner = path.name.split("_", 1)
     if len(inner) == 2 and inner[0].isdigit():

@@ -1,4 +1,4 @@
-"""From settings to the pictures that are held out of training and measured."""
+"""From settings to the images that are held out of training and measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, SampleGroup
 from lorasmith.data.holdout import hold_out, measured, measuring_dataset
 from lorasmith.data.layout import find_folders
-from lorasmith.data.scan import Picture, Scan, scan
+from lorasmith.data.scan import DatasetImage, Scan, scan
 
 # Samples of a forward pass; always the same, so that numbers do not depend on the machine.
 BATCH = 8
@@ -20,10 +20,10 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class ValidationSet:
-    """The pictures whose loss is measured, as a dataset of their own.
+    """The images whose loss is measured, as a dataset of their own.
 
     Args:
-        dataset: held-out pictures first, then the training pictures that are set beside them.
+        dataset: held-out images first, then the training images that are set beside them.
         held_out: how many of its items are held out.
     """
 
@@ -37,47 +37,47 @@ class HeldOut:
 
     Args:
         training: without what is held out.
-        pictures: held out; empty when nothing is.
+        images: held out; empty when nothing is.
         everything: all folders, those of training first: what indices of folders mean.
     """
 
     training: Scan
-    pictures: tuple[Picture, ...]
+    images: tuple[DatasetImage, ...]
     everything: Scan
 
     def measured(
         self, settings: ValidationSettings, sizes: Sequence[SampleGroup], rules: CaptionRules
     ) -> ValidationSet | None:
         """What is measured of it; ``None`` when nothing is held out."""
-        if not self.pictures:
+        if not self.images:
             return None
-        groups = measured(self.training, self.pictures, settings.seed, settings.pictures)
+        groups = measured(self.training, self.images, settings.seed, settings.pictures)
         dataset = measuring_dataset(self.everything, groups, sizes, rules, settings.seed)
         return ValidationSet(dataset, len(groups[0]))
 
 
 def hold_out_of(settings: ValidationSettings, found: Scan, extension: str = "auto") -> HeldOut:
-    """Hold pictures of ``found`` out, or find those of a folder of their own.
+    """Hold images of ``found`` out, or find those of a folder of their own.
 
     Args:
         extension: of caption files.
 
     Raises:
-        SettingsError: no picture can be held out.
-        DatasetError: the folder for validation is missing, empty or has unreadable pictures.
+        SettingsError: no image can be held out.
+        DatasetError: the folder for validation is missing, empty or has unreadable images.
     """
     if settings.folder is not None:
         return _own_folder(settings, found, extension)
-    if not settings.split or not found.pictures:
+    if not settings.split or not found.images:
         return HeldOut(found, (), found)
-    training, pictures = hold_out(found, settings.split, settings.seed)
-    if not pictures:
+    training, images = hold_out(found, settings.split, settings.seed)
+    if not images:
         raise SettingsError.of(
             "validation.split",
             "nothing can be held out: there is no folder with more than one training picture",
             "add pictures, or name others with validation.folder",
         )
-    return HeldOut(training, pictures, found)
+    return HeldOut(training, images, found)
 
 
 def _own_folder(settings: ValidationSettings, found: Scan, extension: str) -> HeldOut:
@@ -86,9 +86,9 @@ def _own_folder(settings: ValidationSettings, found: Scan, extension: str) -> He
     own = scan(folders, extension=extension)
     own.require_usable()
     first = len(found.folders)
-    pictures = tuple(replace(p, folder=p.folder + first) for p in own.pictures)
-    trained = {picture.path.resolve() for picture in found.pictures}
-    both = [picture for picture in pictures if picture.path.resolve() in trained]
+    images = tuple(replace(p, folder=p.folder + first) for p in own.images)
+    trained = {image.path.resolve() for image in found.images}
+    both = [image for image in images if image.path.resolve() in trained]
     if both:
         raise DatasetError.of(
             settings.folder,
@@ -96,16 +96,16 @@ def _own_folder(settings: ValidationSettings, found: Scan, extension: str) -> He
             "validation needs pictures that training does not see: move them out of one folder",
         )
     everything = replace(found, folders=(*found.folders, *folders))
-    return HeldOut(found, pictures, everything)
+    return HeldOut(found, images, everything)
 
 
 def near_duplicates_across(held: HeldOut, alike: Sequence[Sequence[Path]]) -> list[Problem]:
-    """Held-out pictures that look like one that is trained on, so that they tell nothing.
+    """Held-out images that look like one that is trained on, so that they tell nothing.
 
     Args:
-        alike: groups of pictures that look alike.
+        alike: groups of images that look alike.
     """
-    out = {picture.path for picture in held.pictures}
+    out = {image.path for image in held.images}
     found = [
         path.name for group in alike if not out.issuperset(group) for path in group if path in out
     ]

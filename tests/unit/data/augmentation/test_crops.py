@@ -1,4 +1,4 @@
-"""Crops lie in the picture, have the bucket's size, cover it, and hold the face."""
+"""Crops lie in the image, have the bucket's size, cover it, and hold the face."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_random_crops_reach_every_position() -> None:
 
 
 @given(SIDES, SIDES, UPSCALE, st.integers(0, 30))
-def test_slices_cover_the_picture(width: int, height: int, upscale: bool, limit: int) -> None:
+def test_slices_cover_the_image(width: int, height: int, upscale: bool, limit: int) -> None:
     own = placed(width, height, upscale)
     found = slices(own, limit)
     assert len(found) <= limit
@@ -142,5 +142,5 @@ def test_faces_in_names() -> None:
         (FaceBox(50, 400, 20, 20), False),
     ],
 )
-def test_faces_lie_in_their_picture(face: FaceBox, inside: bool) -> None:
+def test_faces_lie_in_their_image(face: FaceBox, inside: bool) -> None:
     assert face.is_inside((100, 100)) is inside

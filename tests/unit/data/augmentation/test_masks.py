@@ -1,4 +1,4 @@
-"""Masks are found, checked, and go where their picture goes."""
+"""Masks are found, checked, and go where their image goes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVERYTHING = Augmentation(
 
 
 def gradient(path: Path, width: int, height: int, mode: str = "L") -> np.ndarray:
-    """A picture with a different value at each place, and those values."""
+    """An image with a different value at each place, and those values."""
     across = np.linspace(0, 255, width)[None] * 0.5
     down = np.linspace(0, 255, height)[:, None] * 0.5
     values = (across + down).round().astype(np.uint8)
@@ -46,7 +46,7 @@ def found(tmp_path: Path, save: Save) -> Scan:
 
 
 def masks_of(found: Scan, folder: Path) -> Masks:
-    return find_masks("folder", folder, found.pictures, found.folders)
+    return find_masks("folder", folder, found.images, found.folders)
 
 
 def test_masks_by_name_in_any_format(found: Scan, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_masks_by_name_in_any_format(found: Scan, tmp_path: Path) -> None:
     assert masks.problems == ()
     (warning,) = masks.warnings
     assert "masks without a picture: 1 (d.png)" in str(warning)
-    assert check_masks(masks, found.pictures) == []
+    assert check_masks(masks, found.images) == []
 
 
 def test_missing_masks_are_named(found: Scan, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_folder_without_a_mask_is_a_mistake(found: Scan, tmp_path: Path) -> No
     assert "nowhere" in problem.where
 
 
-def test_one_mask_for_two_pictures_is_a_mistake(tmp_path: Path, save: Save) -> None:
+def test_one_mask_for_two_images_is_a_mistake(tmp_path: Path, save: Save) -> None:
     for folder in ("1_one", "1_two"):
         save(tmp_path / "set" / folder / "a.png")
     gradient(tmp_path / "masks" / "a.png", 64, 64)
@@ -92,14 +92,14 @@ def test_bad_mask_files(found: Scan, tmp_path: Path) -> None:
     gradient(tmp_path / "masks" / "a.png", 80, 100)
     Image.new("L", (100, 80)).save(tmp_path / "masks" / "b.png")
     (tmp_path / "masks" / "c.png").write_bytes(b"<html>")
-    problems = check_masks(masks_of(found, tmp_path / "masks"), found.pictures)
+    problems = check_masks(masks_of(found, tmp_path / "masks"), found.images)
     assert [Path(problem.where).stem for problem in problems] == ["a", "b", "c"]
     said = [str(problem) for problem in problems]
     for text, words in zip(said, ("another shape", "all black", "web page"), strict=True):
         assert words in text
 
 
-def test_alpha_is_the_mask_of_pictures_that_have_it(tmp_path: Path, save: Save) -> None:
+def test_alpha_is_the_mask_of_images_that_have_it(tmp_path: Path, save: Save) -> None:
     opaque = save(tmp_path / "set" / "opaque.png", 64, 64)
     clear = tmp_path / "set" / "clear.png"
     layer = Image.open(opaque).convert("RGBA")
@@ -107,45 +107,45 @@ def test_alpha_is_the_mask_of_pictures_that_have_it(tmp_path: Path, save: Save) 
     layer.putalpha(alpha)
     layer.save(clear)
     found = scan(find_folders(tmp_path / "set"))
-    masks = find_masks("alpha", None, found.pictures, found.folders)
+    masks = find_masks("alpha", None, found.images, found.folders)
     assert masks.found == {clear: Mask(clear, alpha=True)}
     assert np.array_equal(np.asarray(load_alpha(clear)), np.asarray(alpha))
     assert np.asarray(load_alpha(opaque)).min() == 255
     dataset = build_dataset(found, plan_buckets(64, 64), masks=masks.found)
     assert dataset.masked
-    by_name = {item.picture.path.stem: item for item in dataset.items}
+    by_name = {item.image.path.stem: item for item in dataset.items}
     plain = next(dataset.views_of(by_name["opaque"]).all())
     assert torch.equal(mask_tensor(by_name["opaque"], plain, 8), torch.ones(1, 8, 8))
     expected = np.asarray(alpha).reshape(8, 8, 8, 8).mean((1, 3)) / 255
     assert np.allclose(mask_tensor(by_name["clear"], plain, 8)[0], expected, atol=1e-6)
 
 
-def test_a_picture_that_is_transparent_all_over_is_a_mistake(tmp_path: Path, save: Save) -> None:
+def test_a_image_that_is_transparent_all_over_is_a_mistake(tmp_path: Path, save: Save) -> None:
     for name, alpha in (("clear", 0), ("half", 128)):
-        picture = Image.open(save(tmp_path / "set" / f"{name}.png", 64, 64)).convert("RGBA")
-        picture.putalpha(alpha)
-        picture.save(tmp_path / "set" / f"{name}.png")
+        image = Image.open(save(tmp_path / "set" / f"{name}.png", 64, 64)).convert("RGBA")
+        image.putalpha(alpha)
+        image.save(tmp_path / "set" / f"{name}.png")
     found = scan(find_folders(tmp_path / "set"))
-    masks = find_masks("alpha", None, found.pictures, found.folders)
-    (problem,) = check_masks(masks, found.pictures)
+    masks = find_masks("alpha", None, found.images, found.folders)
+    (problem,) = check_masks(masks, found.images)
     assert "clear.png" in str(problem)
     assert "nothing of it is learned" in str(problem)
 
 
 def test_nothing_is_masked_by_alpha_that_is_not_there(found: Scan) -> None:
-    masks = find_masks("alpha", None, found.pictures, found.folders)
+    masks = find_masks("alpha", None, found.images, found.folders)
     assert masks.found == {}
     assert "no picture has an alpha channel" in str(masks.warnings[0])
-    assert find_masks("off", Path("x"), found.pictures, found.folders) == Masks({})
+    assert find_masks("off", Path("x"), found.images, found.folders) == Masks({})
 
 
 def masked_dataset(folder: Path, augmentation: Augmentation) -> Dataset:
-    """A picture that is its own mask, so that both must end alike."""
+    """An image that is its own mask, so that both must end alike."""
     name = "a_0300_0200_0080_0090.png"
     gradient(folder / "set" / name, 600, 420, "RGB")
     gradient(folder / "masks" / name, 600, 420)
     found = scan(find_folders(folder / "set"))
-    masks = find_masks("folder", folder / "masks", found.pictures, found.folders)
+    masks = find_masks("folder", folder / "masks", found.images, found.folders)
     return build_dataset(
         found, plan_buckets(128, 128), augmentation=augmentation, masks=masks.found
     )
@@ -158,10 +158,10 @@ def test_the_mask_goes_through_scaling_crop_and_mirroring(tmp_path: Path) -> Non
     views = list(dataset.views_of(item).all())
     assert len(set(views)) == 2 * (1 + 4 + 3)
     for view in views:
-        picture = render(item.picture.path, view)[:, :, 0]
-        assert np.array_equal(render_mask(item.mask, view) * 255, picture.astype(np.float32))
-        height, width = picture.shape
-        expected = picture.reshape(height // 8, 8, width // 8, 8).mean((1, 3)) / 255
+        image = render(item.image.path, view)[:, :, 0]
+        assert np.array_equal(render_mask(item.mask, view) * 255, image.astype(np.float32))
+        height, width = image.shape
+        expected = image.reshape(height // 8, 8, width // 8, 8).mean((1, 3)) / 255
         assert np.allclose(render_mask(item.mask, view, 8), expected, atol=1e-6)
 
 

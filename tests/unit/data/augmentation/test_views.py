@@ -11,7 +11,7 @@ from lorasmith.data.augmentation.views import Augmentation, View
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.layout import FolderSpec
-from lorasmith.data.scan import Picture, Scan
+from lorasmith.data.scan import DatasetImage, Scan
 
 EVERYTHING = Augmentation(
     flip=True, colour=0.2, random_crop=True, zoom=1.3, slices=4, face_crop=(2.0, 4.0), variants=5
@@ -19,12 +19,13 @@ EVERYTHING = Augmentation(
 
 
 def make(augmentation: Augmentation, *, repeats: int = 3, before: int = 0) -> Dataset:
-    """A large picture, a small one and one with a face; ``before`` more in front of them."""
+    """A large image, a small one and one with a face; ``before`` more in front of them."""
     names = [f"more{n}.png" for n in range(before)]
     names += ["large.png", "small.png", "face_0300_0300_0100_0120.png"]
     sizes = {"large.png": (2000, 1500), "small.png": (600, 500)}
     found = tuple(
-        Picture(Path(name), 0, *sizes.get(name, (700, 620)), "a", None, False) for name in names
+        DatasetImage(Path(name), 0, *sizes.get(name, (700, 620)), "a", None, False)
+        for name in names
     )
     folders = (FolderSpec(Path("f"), repeats),)
     return build_dataset(Scan(folders, found), plan_buckets(512, 512), augmentation=augmentation)
@@ -37,7 +38,7 @@ def uses(dataset: Dataset, item: int, count: int) -> list[View]:
     return [dataset.view_for(ref, seed=5, epoch=epoch) for epoch in epochs for ref in refs][:count]
 
 
-def test_a_plain_picture_has_one_view() -> None:
+def test_a_plain_image_has_one_view() -> None:
     dataset = make(Augmentation())
     for item in dataset.items:
         (view,) = dataset.views_of(item).all()
@@ -59,7 +60,7 @@ def test_each_slot_comes_once_in_as_many_uses(fresh: bool) -> None:
     assert views[:7] != views[7:14], "in another order each time"
 
 
-def test_every_second_use_of_a_large_picture_is_a_slice_in_turn() -> None:
+def test_every_second_use_of_a_large_image_is_a_slice_in_turn() -> None:
     dataset = make(Augmentation(slices=4, colour=0.1, variants=3))
     for index in (0, 1):
         views = uses(dataset, index, 48)
@@ -73,8 +74,8 @@ def test_every_second_use_of_a_large_picture_is_a_slice_in_turn() -> None:
             assert len({view.placement for view in views[begin : begin + 8 : 2]}) == 4
 
 
-def test_pictures_take_turns_in_showing_slices() -> None:
-    found = [Picture(Path(f"{n}.png"), 0, 2000, 1500, "", None, False) for n in range(4)]
+def test_images_take_turns_in_showing_slices() -> None:
+    found = [DatasetImage(Path(f"{n}.png"), 0, 2000, 1500, "", None, False) for n in range(4)]
     dataset = build_dataset(
         Scan((FolderSpec(Path("f")),), tuple(found)),
         plan_buckets(512, 512),
@@ -107,7 +108,7 @@ def test_every_view_that_is_used_is_among_those_that_are_cached() -> None:
     assert used == cached
 
 
-def test_cached_views_do_not_follow_the_seed_or_other_pictures() -> None:
+def test_cached_views_do_not_follow_the_seed_or_other_images() -> None:
     one, more = make(EVERYTHING), make(EVERYTHING, before=2)
     for left, right in zip(one.items, more.items[2:], strict=True):
         assert list(one.views_of(left).all()) == list(more.views_of(right).all())

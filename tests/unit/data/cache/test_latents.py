@@ -52,7 +52,7 @@ def open_dataset(folder: Path, resolution: int = 64, flip: bool = False) -> Data
 
 @pytest.fixture
 def folder(tmp_path: Path, save: Save) -> Path:
-    """Five square pictures with two repeats, three tall ones."""
+    """Five square images with two repeats, three tall ones."""
     for number in range(5):
         save(tmp_path / "set" / "2_zorp" / f"square {number}.png", 64, 64)
     for number in range(3):
@@ -83,13 +83,13 @@ def test_encodes_once_in_batches_of_one_bucket(folder: Path) -> None:
     assert same == keys
 
 
-def test_latents_are_those_of_the_picture_and_of_its_mirror_image(folder: Path) -> None:
+def test_latents_are_those_of_the_image_and_of_its_mirror_image(folder: Path) -> None:
     store = TensorStore(folder / CACHE_FOLDER)
     dataset = open_dataset(folder, flip=True)
     _, keys = run(folder, store, dataset=dataset)
     assert len(keys) == 16
     item = dataset.items[0]
-    pixels = np.asarray(Image.open(item.picture.path)).astype(np.float32) / 127.5 - 1
+    pixels = np.asarray(Image.open(item.image.path)).astype(np.float32) / 127.5 - 1
     for flip, expected in ((False, pixels), (True, pixels[:, ::-1])):
         mean = store.get(keys[0, View(item.placement, flip)])["mean"]
         assert np.allclose(mean.permute(1, 2, 0), expected[::8, ::8], atol=1e-6)
@@ -175,7 +175,7 @@ def test_stopping_keeps_what_is_done_and_goes_on_in_the_same_batches(folder: Pat
     assert [shape[0] for shape in encoder.shapes] == [2, 2, 1]
 
 
-def test_numbers_that_are_not_finite_name_the_picture(folder: Path) -> None:
+def test_numbers_that_are_not_finite_name_the_image(folder: Path) -> None:
     def encode(pixels: Tensor) -> tuple[Tensor, Tensor]:
         mean = pixels[:, :, ::8, ::8].clone()
         if pixels.shape[2] == pixels.shape[3]:
@@ -191,7 +191,7 @@ def test_numbers_that_are_not_finite_name_the_picture(folder: Path) -> None:
     assert len(TensorStore(store.folder)) == 3  # the bucket before it is kept
 
 
-def test_a_picture_that_was_damaged_since_the_scan(folder: Path) -> None:
+def test_a_image_that_was_damaged_since_the_scan(folder: Path) -> None:
     dataset = open_dataset(folder)
     path = folder / "2_zorp" / "square 4.png"
     path.write_bytes(path.read_bytes()[:5000])
@@ -210,7 +210,7 @@ def test_damaged_shards_are_said_and_made_anew(folder: Path) -> None:
     assert any(isinstance(e, Notice) and "cut short" in e.text for e in events)
 
 
-def test_the_same_picture_twice_is_encoded_once(folder: Path) -> None:
+def test_the_same_image_twice_is_encoded_once(folder: Path) -> None:
     copy = folder / "2_zorp" / "copy.png"
     copy.write_bytes((folder / "2_zorp" / "square 0.png").read_bytes())
     encoder, keys = run(folder, TensorStore(folder / CACHE_FOLDER))
@@ -238,7 +238,7 @@ def test_bytes_become_the_numbers_of_the_formula() -> None:
     """Of every byte, by numpy's division and subtraction in float32."""
     levels = np.arange(256, dtype=np.uint8)
     expected = levels.astype(np.float32) / np.float32(127.5) - np.float32(1)
-    given = latents.picture_tensor(torch.from_numpy(levels).view(1, 16, 16, 1).expand(1, 16, 16, 3))
+    given = latents.image_tensor(torch.from_numpy(levels).view(1, 16, 16, 1).expand(1, 16, 16, 3))
     assert given.shape == (1, 3, 16, 16)
     for channel in given[0]:
         assert np.array_equal(channel.reshape(-1).numpy(), expected)
@@ -296,7 +296,7 @@ def test_a_gpu_that_is_stopped_keeps_what_it_has_encoded(
     assert len(TensorStore(store.folder)) == 3  # The first batch was stored, the second begun.
 
 
-def test_a_gpu_names_the_picture_whose_numbers_are_not_finite(
+def test_a_gpu_names_the_image_whose_numbers_are_not_finite(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     LateCopies(monkeypatch)
@@ -315,7 +315,7 @@ def test_a_gpu_names_the_picture_whose_numbers_are_not_finite(
     assert len(TensorStore(store.folder)) == 4, "the batch before it and the one after it are kept"
 
 
-def test_so_many_pictures_are_decoded_ahead_that_every_thread_has_one(
+def test_so_many_images_are_decoded_ahead_that_every_thread_has_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[str] = []

@@ -67,9 +67,9 @@ def test_a_preview_is_embedded_small_and_read_back(tmp_path) -> None:
         found = read_preview(file.metadata())
     assert found is not None
     kind, data = found
-    with Image.open(io.BytesIO(data)) as picture:
-        assert (kind, picture.format, picture.size) == ("image/jpeg", "JPEG", (512, 256))
-        assert picture.getpixel((9, 9)) == pytest.approx((0xD2, 0x99, 0x22), abs=6)
+    with Image.open(io.BytesIO(data)) as image:
+        assert (kind, image.format, image.size) == ("image/jpeg", "JPEG", (512, 256))
+        assert image.getpixel((9, 9)) == pytest.approx((0xD2, 0x99, 0x22), abs=6)
     before, after = load_file(path), load_file(out)
     assert all(torch.equal(before[name], after[name]) for name in before)
     (tmp_path / "not.png").write_text("no picture")

@@ -200,7 +200,7 @@ def test_what_is_there_is_not_counted() -> None:
 @pytest.fixture(scope="module")
 def run_plan(tmp_path_factory: pytest.TempPathFactory) -> RunPlan:
     folder = tmp_path_factory.mktemp("memory")
-    write_training_set(folder / "data", pictures=2, regularisation=0, repeats=1)
+    write_training_set(folder / "data", images=2, regularisation=0, repeats=1)
     return prepared_with(folder / "data")
 
 

@@ -57,7 +57,7 @@ def card(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Card:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
-    write_training_set(folder, pictures=2, regularisation=0, repeats=1)
+    write_training_set(folder, images=2, regularisation=0, repeats=1)
     return folder / "img"
 
 

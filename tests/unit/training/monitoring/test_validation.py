@@ -21,9 +21,9 @@ from lorasmith.data.augmentation.views import View
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import SampleRef
-from lorasmith.data.holdout import measuring_dataset, picture_number
+from lorasmith.data.holdout import image_number, measuring_dataset
 from lorasmith.data.layout import FolderSpec
-from lorasmith.data.scan import Picture, Scan
+from lorasmith.data.scan import DatasetImage, Scan
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.tensors.rng import normal, normal_per_sample
 from lorasmith.training.ema import Ema
@@ -47,7 +47,7 @@ SHAPE = (4, 4, 4)
 
 
 class Latents:
-    """Latents that follow from the picture's name."""
+    """Latents that follow from the image's name."""
 
     def __init__(self, measured: ValidationSet) -> None:
         self._items = measured.dataset.items
@@ -56,7 +56,7 @@ class Latents:
         self, samples: Sequence[SampleRef], views: Sequence[View]
     ) -> tuple[Tensor, Tensor]:
         assert not any(view.flip or view.colour for view in views)
-        numbers = [picture_number(self._items[sample.item].picture) for sample in samples]
+        numbers = [image_number(self._items[sample.item].image) for sample in samples]
         mean = normal_per_sample(SHAPE, 1, "latents", 0, numbers)
         return mean, torch.full_like(mean, 9.0)  # Nothing may be drawn from the posterior.
 
@@ -82,12 +82,12 @@ class OneOf(Processes):
         pass
 
 
-def pictures(*names: str) -> list[Picture]:
-    return [Picture(Path(f"p/{n}.png"), 0, 64, 64, f"the {n}", None, False) for n in names]
+def images(*names: str) -> list[DatasetImage]:
+    return [DatasetImage(Path(f"p/{n}.png"), 0, 64, 64, f"the {n}", None, False) for n in names]
 
 
 def measured(held_out: Sequence[str], training: Sequence[str]) -> ValidationSet:
-    groups = [pictures(*held_out), pictures(*training)]
+    groups = [images(*held_out), images(*training)]
     scan = Scan((FolderSpec(Path("p")),), tuple(groups[1]))
     dataset = measuring_dataset(scan, groups, plan_buckets(64, 64), CaptionRules(), 0)
     return ValidationSet(dataset, len(held_out))
@@ -118,12 +118,10 @@ def trainer_of(
     )
 
 
-def validation_of(trainer: TrainStep, pictures: ValidationSet, timesteps: int = 4) -> Validation:
+def validation_of(trainer: TrainStep, images: ValidationSet, timesteps: int = 4) -> Validation:
     text = LiveText(trainer.model, trained=True)
     schedule = trainer.objective.schedule
-    return Validation(
-        trainer, pictures, Latents(pictures), text, schedule, seed=0, timesteps=timesteps
-    )
+    return Validation(trainer, images, Latents(images), text, schedule, seed=0, timesteps=timesteps)
 
 
 def train_step(trainer: TrainStep, step: int) -> None:
@@ -147,7 +145,7 @@ def test_equals_diffusers_arithmetic() -> None:
     scheduler = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
     )
-    number = picture_number(one.dataset.items[0].picture)
+    number = image_number(one.dataset.items[0].image)
     x0 = normal_per_sample(SHAPE, 1, "latents", 0, [number])
     losses = []
     with torch.no_grad():
@@ -170,7 +168,7 @@ def test_starts_the_same_in_every_run() -> None:
     assert first.gap == pytest.approx(first.held_out - first.training)
 
 
-def test_other_pictures_and_their_order_do_not_matter() -> None:
+def test_other_images_and_their_order_do_not_matter() -> None:
     trainer = trainer_of()
     together = validation_of(trainer, measured(["a", "b"], ["c"]))(0)
     swapped = validation_of(trainer, measured(["b", "a"], ["d"]))(0)
@@ -216,7 +214,7 @@ def test_measures_the_average_where_that_is_saved() -> None:
     assert validation_of(averaged, some)(4).held_out == validation_of(plain, some)(4).held_out
 
 
-def test_processes_share_the_pictures() -> None:
+def test_processes_share_the_images() -> None:
     some = measured(["a", "b", "c"], ["d", "e"])
     whole = validation_of(trainer_of(), some)._measure()
     parts = [
@@ -231,7 +229,7 @@ def test_processes_share_the_pictures() -> None:
 
 
 def event_of(now: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> ValidationDone:
-    """From losses by picture of two held-out pictures and as many training ones."""
+    """From losses by image of two held-out images and as many training ones."""
     tensors = [torch.tensor(rows, dtype=torch.float64) for rows in (now, base)]
     return summarise(7, *(Losses(tensor[:2], tensor[2:]) for tensor in tensors))
 
@@ -244,8 +242,8 @@ def test_standard_error_is_that_of_the_textbook() -> None:
     assert mean_and_error(torch.tensor([0.5])) == (0.5, None)
 
 
-def test_changes_are_of_each_picture_against_itself() -> None:
-    """Pictures that differ much but fell alike: an exact change, a vague level."""
+def test_changes_are_of_each_image_against_itself() -> None:
+    """Images that differ much but fell alike: an exact change, a vague level."""
     event = event_of([[0.9], [0.1], [0.7], [0.3]], [[1.0], [0.2], [0.9], [0.5]])
     assert event.held_out == pytest.approx(0.5)
     assert event.held_out_change == pytest.approx(-0.1)
@@ -258,7 +256,7 @@ def test_changes_are_of_each_picture_against_itself() -> None:
     assert "-16.7%" in validation_line(event)
 
 
-def test_quarters_are_of_the_held_out_pictures() -> None:
+def test_quarters_are_of_the_held_out_images() -> None:
     rows = [[1.0, 2, 3, 4, 5, 6, 7, 8], [3.0, 4, 5, 6, 7, 8, 9, 10], [0.0] * 8, [0.0] * 8]
     assert event_of(rows, rows).quarters == [2.5, 4.5, 6.5, 8.5]
     assert event_of([[1.0]] * 4, [[1.0]] * 4).quarters == [1.0]

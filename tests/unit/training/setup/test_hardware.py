@@ -238,7 +238,7 @@ def test_a_cpu_that_nobody_asked_for_is_told(bench: Bench) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    write_training_set(tmp_path / "data", pictures=2, regularisation=0, repeats=1)
+    write_training_set(tmp_path / "data", images=2, regularisation=0, repeats=1)
     return tmp_path / "data"
 
 

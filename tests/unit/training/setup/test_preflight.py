@@ -1,4 +1,4 @@
-"""Everything that is wrong with pictures, faces and masks is said at once, before a model."""
+"""Everything that is wrong with images, faces and masks is said at once, before a model."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_what_amounts_to_the_same_is_one_group(tmp_path: Path) -> None:
     assert uses(beside) == [(0, 3), (0, 1), (1, 1), (1, 1), (0, 4)]
 
 
-def test_regularisation_without_training_pictures_is_said(tmp_path: Path) -> None:
+def test_regularisation_without_training_images_is_said(tmp_path: Path) -> None:
     for name in ("a", "reg"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (64, 64), "red").save(tmp_path / name / "x.png")
