@@ -83,7 +83,7 @@ def test_a_image_without_an_owner_is_a_image(tmp_path: Path, save: Save, name: s
 
 
 @pytest.mark.parametrize(
-    ("picture", "mask"),
+    ("image", "mask"),
     [("ComfyUI_00001_.png", "ComfyUI_00001__mask.png"),
      ("zorp_00001_.png", "zorp_mask_00001_.png"), ("image_0001.png", "mask_0001.png"),
      ("ComfyUI_00001_.png", "mask_00001_.png"), ("a_b.png", "a_b_mask.png")],
