@@ -34,7 +34,6 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
-from rich.console import Console
 from safetensors.torch import save_file
 from tests.pipelines import encode, pipeline_of, transformers_model
 from tests.published import PUBLISHED, random_state
@@ -43,7 +42,6 @@ from torch import Tensor, nn
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
-from lorasmith.core.events import Controls
 from lorasmith.core.files import write_text
 from lorasmith.demo.character import write_training_set
 from lorasmith.models.diffusion_model import DiffusionModel
@@ -219,7 +217,7 @@ def train_two_steps(name: str, path: Path, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
     start = time.perf_counter()
     with PeakMemory() as peak:
-        run = train(load_settings(None, settings), console=Console(quiet=True), controls=Controls())
+        run = train(load_settings(None, settings))
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "own": peak.own, "lora": str(run / "run.safetensors")}
 

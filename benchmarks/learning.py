@@ -19,12 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
-from lorasmith.core.events import Controls
 from lorasmith.core.files import write_text
 from lorasmith.demo.character import (
     Prompt,
@@ -105,7 +103,7 @@ def train_on_character(preset: str, overrides: Sequence[str], work: Path) -> tup
         preset,
     )
     begin = time.perf_counter()
-    run = train(settings, console=Console(quiet=True), controls=Controls())
+    run = train(settings)
     return run, time.perf_counter() - begin
 
 

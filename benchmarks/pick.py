@@ -21,13 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.advice.pick import pick, record
 from lorasmith.config.load import load_settings
-from lorasmith.core.events import Controls
 from lorasmith.core.files import write_json, write_text
 from lorasmith.data.images import open_image
 from lorasmith.demo.character import (
@@ -155,7 +153,7 @@ def train_fate(fate: Fate, work: Path) -> Path:
             *fate.settings,
         ]
         chosen = load_settings(None, settings, "demo")
-        train(chosen, console=Console(quiet=True), controls=Controls())
+        train(chosen)
     every = find_snapshots(run)
     last, parts = len(every) - 1, SNAPSHOTS - 1
     kept = {round(i * last / parts) for i in range(SNAPSHOTS)}

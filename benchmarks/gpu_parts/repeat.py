@@ -12,11 +12,9 @@ import torch
 from benchmarks.gpu_parts.bench import Bench
 from benchmarks.random_models import random_model
 from PIL import Image
-from rich.console import Console
 from safetensors.torch import load_file
 
 from lorasmith.config.load import Override, load_settings
-from lorasmith.core.events import Controls
 from lorasmith.models.export import save_ldm
 from lorasmith.models.families.table import Architecture
 from lorasmith.training.run import resume, train
@@ -81,7 +79,7 @@ def rows(bench: Bench, label: str, settings: Mapping[str, str]) -> None:
 
     def run(name: str, steps: int) -> Path:
         chosen = load_settings(None, {**settings, "save.name": name, "train.steps": str(steps)})
-        return train(chosen, console=Console(), controls=Controls())
+        return train(chosen)
 
     def row(name: str, other: Path) -> None:
         bench.row(
@@ -95,7 +93,7 @@ def rows(bench: Bench, label: str, settings: Mapping[str, str]) -> None:
     row("the same run again", run("again", steps))
     resumed = run("resumed", steps // 2)
     longer = [Override("train.steps", str(steps))]
-    resume(resumed, longer, console=Console(), controls=Controls())
+    resume(resumed, longer)
     row("stopped half way, resumed", resumed)
 
 

@@ -12,11 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.gpu_parts.bench import Bench
-from rich.console import Console
 
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.load import load_settings
-from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
 from lorasmith.training.run import train
 
@@ -73,7 +71,7 @@ def demo_run(bench: Bench, name: str, steps: int, settings: Mapping[str, str]) -
         "train.precision": "fp32" if bench.tiny else "bf16",
     }  # fmt: skip
     chosen = load_settings(None, {**usual, **settings})
-    return train(chosen, console=Console(), controls=Controls())
+    return train(chosen)
 
 
 def row(bench: Bench, name: str, settings: Mapping[str, str]) -> None:

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from safetensors.torch import load_file
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
-from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
@@ -52,7 +50,7 @@ def run_with(folder: Path, changes: Mapping[str, str]) -> Path:
         **PLAIN,
         **changes,
     }
-    return train(load_settings(None, settings), console=Console(quiet=True), controls=Controls())
+    return train(load_settings(None, settings))
 
 
 def losses(run: Path) -> list[float]:

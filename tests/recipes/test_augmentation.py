@@ -7,11 +7,9 @@ from random import Random
 
 import pytest
 from PIL import Image, ImageDraw
-from rich.console import Console
 from tests.recipes.matrix import learns, losses, result_of, run_with
 from tests.tolerances import NETWORK, near
 
-from lorasmith.core.events import Controls
 from lorasmith.demo.character import ZORP, varied_zorps, zorp_caption
 from lorasmith.demo.world import draw_canvas
 from lorasmith.training.loop import do_step
@@ -90,7 +88,7 @@ def test_resumed_with_everything_it_is_the_same_file(
         patch.setattr("lorasmith.training.loop.do_step", killed)
         with pytest.raises(KeyboardInterrupt):
             run_with(tmp_path, {**settings, "save.output": str(broken)})
-    resume(broken / "run", [], console=Console(quiet=True), controls=Controls())
+    resume(broken / "run", [])
     assert result_of(broken / "run").read_bytes() == result_of(whole).read_bytes()
     assert losses(broken / "run") == losses(whole)
 

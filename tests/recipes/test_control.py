@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from rich.console import Console
 from safetensors.torch import load_file
 from tests.recipes.matrix import losses, run_with
 from tests.recipes.runs import command, environment, small_dataset
@@ -146,7 +145,7 @@ def test_a_resumed_run_repeats_what_was_asked(
     with pytest.raises(Stopped):
         asking("broken", Asking(3, stop_after=5))
     broken = tmp_path / "out" / "broken"
-    runs.resume(broken, [], console=Console(quiet=True), controls=Controls())
+    runs.resume(broken, [])
     assert losses(broken) == losses(whole)
     one, other = load_file(whole / "whole.safetensors"), load_file(broken / "broken.safetensors")
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -7,18 +7,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
 from safetensors.torch import load_file
 from tests.recipes.runs import FAST, losses, small_dataset
 from tests.tolerances import NETWORK, near
 
 from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
-from lorasmith.core.events import Controls
+from lorasmith.core.events import Event, Notice
 from lorasmith.training.run import resume, train
 from lorasmith.training.runs.folder import RunFolder, write_info
 
-QUIET = Console(quiet=True)
 COMMON = {
     "train.steps": "4", "log.every_steps": "1", "adapter.text_encoder": "false",
     # Losses are compared: see tests/tolerances.py.
@@ -35,7 +33,7 @@ def trained(data: Path, name: str, **more: str) -> Path:
     chosen = {key.replace("__", "."): value for key, value in more.items()}
     paths = {"data.path": str(data), "save.output": str(data.parent / "out"), "save.name": name}
     settings = load_settings(None, {**FAST, **COMMON, **paths, **chosen})
-    return train(settings, console=QUIET, controls=Controls())
+    return train(settings)
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +73,13 @@ def test_a_run_on_packed_weights_goes_on_as_if_it_had_not_stopped(data: Path) ->
     )
     for path in (half / "state").glob("*4.state"):
         path.unlink()
-    resume(half, [], console=QUIET, controls=Controls())
+    resume(half, [])
     first, second = (load_file(run / f"{run.name}.safetensors") for run in (whole, half))
     assert all(bool((first[name] == second[name]).all()) for name in first)
 
 
 def test_4_bit_weights_keep_their_numbers_whoever_unpacks_them(
-    data: Path, capsys: pytest.CaptureFixture[str]
+    data: Path,
 ) -> None:
     run = trained(data, "unpacked", train__base_precision="nf4", save__every_steps="2")
     assert json.loads((run / "run.json").read_text())["nf4_unpacker"] == "lorasmith"
@@ -93,8 +91,9 @@ def test_4_bit_weights_keep_their_numbers_whoever_unpacks_them(
         write_info(RunFolder(run), status="stopped", nf4_unpacker=before)
         (run / "unpacked.safetensors").unlink()
         (run / "state" / "step-00000004.state").unlink()
-        resume(run, [], console=Console(width=400), controls=Controls())
-        assert message in capsys.readouterr().out
+        events: list[Event] = []
+        resume(run, observer=events.append)
+        assert any(message in e.text for e in events if isinstance(e, Notice))
         assert (run / "unpacked.safetensors").read_bytes() == whole
     assert json.loads((run / "run.json").read_text())["nf4_unpacker"] == "lorasmith"
 

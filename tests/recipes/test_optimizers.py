@@ -10,11 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from tests.recipes.matrix import learns, losses, result_of, run_with
 
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
-from lorasmith.core.events import Controls
 from lorasmith.training.run import resume
 
 GUIDES = "decouple=True weight_decay=0.01 betas=0.9,0.99"
@@ -108,6 +106,6 @@ def test_killed_and_gone_on_with_gives_the_same_bytes(
             run_with(tmp_path, settings)
     broken = tmp_path / "out" / "run"
     assert not result_of(broken).exists()
-    resume(broken, [], console=Console(quiet=True), controls=Controls())
+    resume(broken, [])
     assert result_of(broken).read_bytes() == result_of(whole).read_bytes()
     assert losses(broken) == losses(whole)

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from tests.recipes.matrix import losses, run_with
 from tests.tolerances import NETWORK, assert_near, near
 
 from lorasmith.config.load import Override, load_settings
-from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
 from lorasmith.training.run import resume, train
 
@@ -107,7 +105,7 @@ def test_a_resumed_run_keeps_the_layout_that_it_was_begun_with(tmp_path: Path) -
     assert info["channels_last"] is False
     # As if another version's "auto" had taken the other.
     (run / "run.json").write_text(json.dumps({**info, "channels_last": True}), encoding="utf-8")
-    resume(run, [Override("train.steps", "2")], console=Console(quiet=True), controls=Controls())
+    resume(run, [Override("train.steps", "2")])
     assert "channels_last = true" in (run / "settings.toml").read_text(encoding="utf-8")
 
 
@@ -164,7 +162,7 @@ def test_a_run_killed_before_its_last_state_still_gets_its_result(
             run_with(tmp_path, {"save.state_every_steps": "3"})
     run = tmp_path / "out" / "run"
     assert not (run / "run.safetensors").exists()
-    resume(run, [], console=Console(quiet=True), controls=Controls())
+    resume(run, [])
     assert (run / "run.safetensors").read_bytes() == (whole / "run.safetensors").read_bytes()
 
 
@@ -192,7 +190,7 @@ def test_folders_with_settings_of_their_own(tmp_path: Path) -> None:
         "log.tensorboard": "false",
     }
     settings = load_settings(toml, overrides)
-    run = train(settings, console=Console(quiet=True), controls=Controls())
+    run = train(settings)
     report = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
     assert report["steps"]["total"] == 3 * 3 * 2
 

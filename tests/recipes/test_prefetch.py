@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from tests.recipes.matrix import losses, run_with
 
 from lorasmith.core.errors import RunError, Stopped
@@ -109,7 +108,7 @@ def test_stopped_and_resumed(tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPa
         run_with(tmp_path, {"train.steps": "7", "save.output": str(tmp_path / "parts")})
     folder = tmp_path / "parts" / "run"
     assert not [t for t in threading.enumerate() if t.name.startswith("step-inputs")]
-    runs.resume(folder, (), console=Console(quiet=True), controls=Controls())
+    runs.resume(folder, ())
     assert same_bytes(folder, whole)
     assert losses(folder) == losses(whole)
 

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from tests.recipes.matrix import learns, losses, result_of, run_with
 from tests.tolerances import NETWORK, near
 
 from lorasmith.core.errors import UserError
-from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
 from lorasmith.training.run import resume
 
@@ -97,7 +95,7 @@ def test_killed_and_resumed_with_validation_and_average(
             run_with(tmp_path, {**settings, "save.name": "broken"})
     broken = tmp_path / "out" / "broken"
     assert not result_of(broken).exists()
-    resume(broken, [], console=Console(quiet=True), controls=Controls())
+    resume(broken, [])
     one, other = load_file(result_of(whole)), load_file(result_of(broken))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert losses(broken) == losses(whole)

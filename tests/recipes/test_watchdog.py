@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from tests.late_copies import LateCopies
 from tests.recipes.matrix import losses, result_of, run_with
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 
 from lorasmith.config.load import Override
 from lorasmith.core.errors import RunError
-from lorasmith.core.events import Controls
 from lorasmith.training import run as runs
 from lorasmith.training.batches import Batches
 from lorasmith.training.memory import plan as memory
@@ -212,7 +210,7 @@ def test_stop_at_once_and_go_on_when_told(
     run = tmp_path / "out" / "run"
     assert "interventions" not in info(run) or not info(run)["interventions"]
     options = [Override("watchdog.action", "rollback")]
-    runs.resume(run, options, console=Console(quiet=True), controls=Controls())
+    runs.resume(run, options)
     assert info(run)["status"] == "done"
     assert [c["lr"] for c in info(run)["interventions"]] == [0.5]
 

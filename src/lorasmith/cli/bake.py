@@ -59,9 +59,9 @@ def command(
     the strength 0.8, FILE:0.8:0.5 each its own. Nothing that exists is overwritten.
     """
     from lorasmith.cli.console import console
+    from lorasmith.core.terminal_view import Terminal
     from lorasmith.lora_tools.bake.bake import bake
     from lorasmith.lora_tools.inputs import parse_sources
-    from lorasmith.training.monitoring.observers import Terminal
 
     controls = Controls()
     with contextlib.closing(Terminal(console)) as terminal, stop_on_interrupt(controls):

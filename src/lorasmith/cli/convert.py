@@ -52,8 +52,8 @@ def command(
     precision was lost.
     """
     from lorasmith.cli.console import console
+    from lorasmith.core.terminal_view import Terminal
     from lorasmith.lora_tools.convert.convert import convert
-    from lorasmith.training.monitoring.observers import Terminal
 
     controls = Controls()
     with contextlib.closing(Terminal(console)) as terminal, stop_on_interrupt(controls):

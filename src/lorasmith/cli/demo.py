@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -25,9 +26,10 @@ def command(out: Path) -> None:
     from lorasmith.cli.signals import stop_on_interrupt
     from lorasmith.core.events import Controls
     from lorasmith.demo.showcase import run_demo
+    from lorasmith.training.monitoring.observers import TrainingTerminal
 
     controls = Controls()
-    with stop_on_interrupt(controls):
-        image = run_demo(out, console, controls)
+    with stop_on_interrupt(controls), contextlib.closing(TrainingTerminal(console)) as terminal:
+        image = run_demo(out, terminal, controls)
     console.print("\nWhat it learned, in one picture: ", end=" ")
     console.print(str(image), style="bold", soft_wrap=True)

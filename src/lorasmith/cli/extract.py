@@ -122,8 +122,8 @@ def command(
     """
     from lorasmith.cli.console import console
     from lorasmith.core.events import Observer, ignore
+    from lorasmith.core.terminal_view import Terminal
     from lorasmith.lora_tools.extract import extract
-    from lorasmith.training.monitoring.observers import Terminal
 
     options = _options(**given)
     controls = Controls()

@@ -51,7 +51,7 @@ def command(context: click.Context, /, prompt: str | None, **values: Any) -> Non
     """
     from lorasmith.cli.console import console
     from lorasmith.cli.generate_run import draw
-    from lorasmith.training.monitoring.observers import Terminal
+    from lorasmith.core.terminal_view import Terminal
 
     terminal = Terminal(console)
     options = read_options(context, values)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lorasmith.cli.generate_options import Options
+    from lorasmith.core.terminal_view import Terminal
     from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.prompts.wildcards import Wildcards
     from lorasmith.sampling.embeddings import EmbeddingLibrary
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from lorasmith.sampling.infotext import Infotext
     from lorasmith.sampling.lora_library import LoraLibrary
     from lorasmith.sampling.request import ImageRequest
-    from lorasmith.training.monitoring.observers import Terminal
 
 _NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
 

@@ -21,12 +21,12 @@ from lorasmith.core.run_paths import DEFAULT_OUTPUT, lora_folder, runs_at
 if TYPE_CHECKING:
     import torch
 
+    from lorasmith.core.terminal_view import Terminal
     from lorasmith.grids.axes import CellSpec, Sources
     from lorasmith.grids.plan import Grid
     from lorasmith.grids.run import Report
     from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.sampling.request import Hires
-    from lorasmith.training.monitoring.observers import Terminal
     from lorasmith.training.runs.for_grid import RunPrompts
 
 DEFAULT_OUT = Path("grid")
@@ -74,7 +74,7 @@ def command(prompt: str | None, **values: Any) -> None:
     same command goes on where it was stopped.
     """
     from lorasmith.cli.console import console
-    from lorasmith.training.monitoring.observers import Terminal
+    from lorasmith.core.terminal_view import Terminal
 
     terminal = Terminal(console)
     work = _work(prompt, GridOptions(**values), terminal)

@@ -68,9 +68,9 @@ def command(
     sign; dare drops numbers at random and scales up the rest. OUT must not exist yet.
     """
     from lorasmith.cli.console import console
+    from lorasmith.core.terminal_view import Terminal
     from lorasmith.lora_tools.inputs import parse_sources
     from lorasmith.lora_tools.merge import MergeOptions, merge
-    from lorasmith.training.monitoring.observers import Terminal
 
     options = MergeOptions(
         method or ("concat" if rank is None else "svd"),  # type: ignore[arg-type]

@@ -73,8 +73,8 @@ def command(
     rank is low enough stays as it is. OUT must not exist yet.
     """
     from lorasmith.cli.console import console
+    from lorasmith.core.terminal_view import Terminal
     from lorasmith.lora_tools.resize import resize
-    from lorasmith.training.monitoring.observers import Terminal
 
     rule = _rule(rank=rank, ratio=ratio, retain=retain, cumulative=cumulative, size=size)
     controls = Controls()

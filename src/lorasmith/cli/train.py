@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -188,14 +189,15 @@ def _overrides(options: dict[str, str | None]) -> list[Override]:
 
 def _resume(run: Path, overrides: list[str | Override]) -> None:
     from lorasmith.cli.console import console
+    from lorasmith.training.monitoring.observers import TrainingTerminal
     from lorasmith.training.run import resume
 
     parsed, problems = parse_overrides(overrides)
     if problems:
         raise SettingsError(problems)
     controls = Controls()
-    with heed_signals(controls):
-        resume(run, parsed, console=console, controls=controls)
+    with heed_signals(controls), contextlib.closing(TrainingTerminal(console)) as terminal:
+        resume(run, parsed, observer=terminal, controls=controls)
 
 
 def start(settings: TrainSettings, plan_only: bool) -> None:
@@ -208,10 +210,11 @@ def start(settings: TrainSettings, plan_only: bool) -> None:
         from lorasmith.training.plan import make_plan
         from lorasmith.training.plan_view import show_plan
 
-        show_plan(make_plan(settings, warnings), console)
+        show_plan(make_plan(settings, warnings=warnings), console)
         return
+    from lorasmith.training.monitoring.observers import TrainingTerminal
     from lorasmith.training.run import train
 
     controls = Controls()
-    with heed_signals(controls):
-        train(settings, warnings=warnings, console=console, controls=controls)
+    with heed_signals(controls), contextlib.closing(TrainingTerminal(console)) as terminal:
+        train(settings, warnings=warnings, observer=terminal, controls=controls)

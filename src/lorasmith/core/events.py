@@ -44,6 +44,13 @@ class Notice(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NextSteps(Event):
+    """What to do with the result: lines of text, commands among them."""
+
+    lines: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class RunStarted(Event):
     folder: Path
     steps: int

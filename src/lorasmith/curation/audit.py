@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.core.errors import DatasetError, Problem, quantity
-from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.events import Controls, Event, Observer, ignore
 from lorasmith.curation import checks
 from lorasmith.curation.augmentation import (
     AugmentationCount,
@@ -171,6 +171,16 @@ class AuditReport:
         """Raises :class:`DatasetError` with every error, if there is one."""
         if self.errors:
             raise DatasetError(self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetChecked(Event):
+    """What was found in the dataset that a job is about to use."""
+
+    report: AuditReport
+
+    def record(self) -> dict[str, Any]:
+        return {"event": type(self).__name__, **self.report.to_json()}
 
 
 def audit(

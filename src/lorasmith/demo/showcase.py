@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
 
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import RunError
-from lorasmith.core.events import Controls
+from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import write_text
 from lorasmith.data.images import load_image
 from lorasmith.demo.character import (
@@ -31,7 +30,7 @@ RUN_NAME = "zorp"
 TRIGGER_COLUMNS, NOVEL_COLUMNS, PLAIN_COLUMNS = 4, 2, 2
 
 
-def run_demo(folder: Path, console: Console, controls: Controls) -> Path:
+def run_demo(folder: Path, observer: Observer = ignore, controls: Controls | None = None) -> Path:
     """Draw a training set, train, and compose the image of what was learned.
 
     Args:
@@ -59,7 +58,7 @@ def run_demo(folder: Path, console: Console, controls: Controls) -> Path:
         },
         "demo",
     )
-    run = train(settings, console=console, controls=controls)
+    run = train(settings, observer=observer, controls=controls)
     image = folder / "what-it-learned.png"
     compose(run, dataset, prompts).save(image)
     return image

@@ -12,6 +12,7 @@ import torch
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
+from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import stored_shapes
@@ -84,9 +85,17 @@ class Plan:
     warnings: tuple[Problem, ...]
 
 
-def make_plan(settings: TrainSettings, warnings: Sequence[Problem]) -> Plan:
+def make_plan(
+    settings: TrainSettings,
+    *,
+    warnings: Sequence[Problem] = (),
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Plan:
     """Raises UserError with everything that would stop the run."""
-    run_plan = preflight(settings, process_count(), to_train=True)
+    run_plan = preflight(
+        settings, process_count(), to_train=True, observer=observer, controls=controls
+    )
     settings = run_plan.settings
     device = choose_device(settings.performance.device)
     precision = precision_of(settings, run_plan, device)

@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from lorasmith.config.checks.run import has_wandb
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, RunError, Stopped, WriteError, quantity
-from lorasmith.core.events import Controls, Notice, Observer
+from lorasmith.core.events import Controls, NextSteps, Notice, Observer, ignore
 from lorasmith.core.files import (
     quick_fingerprint,
     remove_abandoned,
@@ -23,7 +21,8 @@ from lorasmith.core.files import (
     write_json,
     write_text,
 )
-from lorasmith.curation.report import render, report_text
+from lorasmith.curation.audit import DatasetChecked
+from lorasmith.curation.report import report_text
 from lorasmith.models.open import locate
 from lorasmith.tensors.quantization import nf4_unpacker
 from lorasmith.training.loop import train as run_loop
@@ -33,7 +32,6 @@ from lorasmith.training.monitoring.observers import (
     JsonLines,
     Observers,
     TensorBoard,
-    Terminal,
     WeightsAndBiases,
 )
 from lorasmith.training.runs.folder import (
@@ -74,13 +72,14 @@ def train(
     settings: TrainSettings,
     *,
     warnings: Sequence[Problem] = (),
-    console: Console,
-    controls: Controls,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
 ) -> Path:
     """Check everything, then train in a new run folder.
 
     Args:
-        warnings: oddities of the settings, to be shown and kept with the preflight.
+        warnings: oddities of the settings, to be said and kept with the preflight.
+        observer: gets every event; ``TrainingTerminal`` of ``monitoring/observers`` shows them.
 
     Returns:
         The run folder; the LoRA in it has the folder's name.
@@ -89,10 +88,9 @@ def train(
         UserError: something is wrong; nothing has been written but perhaps caches.
         Stopped: the user stopped it; the run can be resumed.
     """
-    with Observers([Terminal(console)]) as watch:
-        run_plan = preflight(
-            settings, process_count(), to_train=True, observer=watch, controls=controls
-        )
+    run_plan = preflight(
+        settings, process_count(), to_train=True, observer=observer, controls=controls
+    )
     settings = run_plan.settings
     processes = start_processes(settings)
     memory = memory_of(settings, run_plan, processes.device)
@@ -100,20 +98,26 @@ def train(
     folder = new_run_folder(settings.save.output, run_plan.name, settings.save.layout)
     folder = RunFolder(processes.agree(folder.path))
     warnings += taken_name(folder, run_plan.name)
-    if processes.main:
-        show_preflight(run_plan, warnings, console)
+    observer = observer if processes.main else ignore
+    observer(DatasetChecked(run_plan.report))
+    for warning in warnings:
+        observer(Notice("warning", f"settings: {warning}"))
     with own_folder(folder, processes):
         if processes.main:
             write_beginning(folder, run_plan, warnings)
         processes.wait()
         with saying_how_to_go_on(folder):
-            _run(settings, run_plan, folder, processes, memory, console, controls, resume=False)
-    say_next_steps(folder, settings, processes, console)
+            _run(settings, run_plan, folder, processes, memory, observer, controls, resume=False)
+    observer(NextSteps(list(next_steps(folder, settings))))
     return folder.path
 
 
 def resume(
-    path: Path, overrides: Sequence[Override], *, console: Console, controls: Controls
+    path: Path,
+    overrides: Sequence[Override] = (),
+    *,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
 ) -> Path:
     """Go on with a run from its newest state; exactly as if it had never stopped, on a GPU with
     ``performance.deterministic``.
@@ -144,23 +148,26 @@ def resume(
     if settings.train.steps is not None and "train.epochs" in changed:
         what = f"does nothing: this run's length is train.steps = {settings.train.steps}"
         raise RunError.of("train.epochs", what, "change train.steps")
-    run_plan = preflight(settings, process_count(), to_train=True)
+    run_plan = preflight(
+        settings, process_count(), to_train=True, observer=observer, controls=controls
+    )
     settings = run_plan.settings
     refuse_replaced(folder, run_plan)
     processes = start_processes(settings)
     refuse_other_inputs(folder, info, run_plan)
     refuse_shorter(folder, run_plan)
+    observer = observer if processes.main else ignore
     finished = info.get("status") == "done" and info.get("steps") == run_plan.steps
     if finished and folder.result.exists():
-        console.print(f"This run is finished: {folder.result}", highlight=False)
+        observer(Notice("info", f"This run is finished: {folder.result}"))
         return folder.path
     with own_folder(folder, processes):
         memory = memory_of(settings, run_plan, processes.device)
         with saying_how_to_go_on(folder):
             if processes.main:
                 write_text(folder.settings, dump_toml(settings, absolute=True))
-            _run(settings, run_plan, folder, processes, memory, console, controls, resume=True)
-    say_next_steps(folder, settings, processes, console)
+            _run(settings, run_plan, folder, processes, memory, observer, controls, resume=True)
+    observer(NextSteps(list(next_steps(folder, settings))))
     return folder.path
 
 
@@ -180,14 +187,6 @@ def saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
         place = error.problems[0].where if isinstance(error, WriteError) else cause.filename
         then = f"go on with: {folder.resume_command}"
         raise write_error(Path(place or folder.path), cause, then) from cause
-
-
-def say_next_steps(
-    folder: RunFolder, settings: TrainSettings, processes: Processes, console: Console
-) -> None:
-    if processes.main:
-        for line in next_steps(folder, settings):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def refuse_other_inputs(folder: RunFolder, info: Mapping[str, Any], run_plan: RunPlan) -> None:
@@ -305,33 +304,27 @@ def write_beginning(folder: RunFolder, run_plan: RunPlan, warnings: Sequence[Pro
     folder.events.unlink(missing_ok=True)  # Of a run that failed before its first step.
 
 
-def show_preflight(run_plan: RunPlan, warnings: Sequence[Problem], console: Console) -> None:
-    console.print(render(run_plan.report))
-    for warning in warnings:
-        console.print(f"settings: {warning}", style="yellow", highlight=False, markup=False)
-
-
 def _run(
     settings: TrainSettings,
     run_plan: RunPlan,
     folder: RunFolder,
     processes: Processes,
     memory: MemoryPlan,
-    console: Console,
-    controls: Controls,
+    observer: Observer,
+    controls: Controls | None,
     *,
     resume: bool,
 ) -> None:
+    controls = controls or Controls()
     earlier_steps: int | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(deterministic(settings.performance.deterministic))
-        watchers: list[Any] = []
+        observe = stack.enter_context(Observers(observer))
         if processes.main:
             if resume:
                 forget_undone(folder)
                 earlier_steps = read_info(folder).get("steps")
-            watchers = [Terminal(console), JsonLines(folder)]
-        observe = stack.enter_context(Observers(watchers))
+            observe.add(JsonLines(folder))
         run = build_run(settings, run_plan, folder, processes, memory, observe, controls)
         if resume:
             continue_from_newest(run, observe)

@@ -26,7 +26,7 @@ from lorasmith.core.errors import UserError
 from lorasmith.core.events import Notice, Progress, SnapshotSaved
 from lorasmith.core.terminal import clean, escaped
 from lorasmith.core.text_console import TextConsole
-from lorasmith.training.monitoring.observers import Terminal
+from lorasmith.training.monitoring.observers import TrainingTerminal
 
 ATTACKS = {
     "title and clear": "\x1b]0;owned\x07\x1b[2J",
@@ -91,7 +91,7 @@ def test_markup_and_links_in_names_are_words() -> None:
     table.add_column(name)
     table.add_row(name)
     console.print(table)
-    terminal = Terminal(console)
+    terminal = TrainingTerminal(console)
     terminal(SnapshotSaved(Path(name), 1, final=True))
     terminal(Notice("warning", name))
     terminal(Progress("looking at pictures", 1, 2))

@@ -66,7 +66,7 @@ def test_the_options_of_the_contract(training: FakeTraining) -> None:
     assert result.exit_code == 0, result.output
     ((name, (settings,), keywords),) = training.calls
     assert name == "train"
-    assert set(keywords) == {"warnings", "console", "controls"}
+    assert set(keywords) == {"warnings", "observer", "controls"}
     assert settings.model.path == "a.safetensors"
     assert (settings.data.path, settings.data.reg) == (Path("pictures"), Path("reg"))
     assert (settings.save.output, settings.save.name) == (Path("out"), "zorp")

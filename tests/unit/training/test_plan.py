@@ -15,7 +15,6 @@ from rich.console import Console
 from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import UserError
-from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
 from lorasmith.training.memory.simulate import SimulatedRun, Workload
 from lorasmith.training.memory.throughput import step_seconds
@@ -63,8 +62,8 @@ def test_planned_steps_files_and_weights_are_those_of_the_run(
     data: Path, more: dict[str, str]
 ) -> None:
     settings = load_settings(None, overrides(data, **more))
-    plan = make_plan(settings, [])
-    run = train(settings, console=Console(quiet=True), controls=Controls())
+    plan = make_plan(settings)
+    run = train(settings)
     assert run == plan.folder.path
     assert sorted(run.glob("*.safetensors")) == sorted(plan.files)
     content = torch.load(max((run / "state").glob("*.state")), weights_only=True)
@@ -88,7 +87,7 @@ def test_the_files_that_are_printed_are_those_of_the_run(data: Path, layout: str
         (data.parent / "out" / "run" / "run.safetensors").touch()
     before = set(data.parent.glob("out/**/*"))
     settings = load_settings(None, overrides(data, **chosen))
-    plan = make_plan(settings, [])
+    plan = make_plan(settings)
     console = Console(file=io.StringIO(), width=80, record=True)
     show_plan(plan, console)
     text = console.export_text()
@@ -99,7 +98,7 @@ def test_the_files_that_are_printed_are_those_of_the_run(data: Path, layout: str
             printed |= {place / name.strip() for name in line.split(",")}
         elif line.endswith("/"):
             place = Path(line)
-    train(settings, console=Console(quiet=True), controls=Controls())
+    train(settings)
     there = set(data.parent.glob("out/**/*")) - before
     top = {path for path in there if path.parent in {p.parent for p in printed}}
     beside = {plan.folder.path, plan.folder.path / "run.lock"}
@@ -132,7 +131,7 @@ finally:
 def test_a_small_models_memory_is_about_that_of_its_step(data: Path, batch: str, text: str) -> None:
     more = {"train__batch": batch, "adapter__text_encoder": text}
     settings = load_settings(None, overrides(data, **more))
-    plan = make_plan(settings, [])
+    plan = make_plan(settings)
     architecture = plan.run_plan.architecture
     use = Workload(64, 64, (64, 64, int(batch)), None, text=True, vae=True, channels_last=False)
     exact = SimulatedRun(plan.run_plan.settings, architecture, torch.float32, use).step()
@@ -158,7 +157,7 @@ def test_plan_is_printed_without_loading_a_model(
 
 def test_plan_says_what_each_block_learns_with(data: Path) -> None:
     chosen = {"adapter__blocks": "rest=0 OUT02=0.5 OUT03-OUT05=1", "optimizer__lr": "1e-3"}
-    plan = make_plan(load_settings(None, overrides(data, **chosen)), [])
+    plan = make_plan(load_settings(None, overrides(data, **chosen)))
     assert [(rate.name, rate.blocks, rate.lr) for rate in plan.rates] == [
         ("unet x0.5", "OUT02", 5e-4),
         ("unet", "OUT03-OUT05", 1e-3),
@@ -168,17 +167,17 @@ def test_plan_says_what_each_block_learns_with(data: Path) -> None:
 def test_layers_that_do_not_exist_are_named_before_anything_is_loaded(data: Path) -> None:
     chosen = {"adapter__include": "to_kk", "adapter__exclude": "lora_unet_upblocks_*"}
     with pytest.raises(UserError, match=r"to_kk.*did you mean to_k") as error:
-        make_plan(load_settings(None, overrides(data, **chosen)), [])
+        make_plan(load_settings(None, overrides(data, **chosen)))
     assert len(error.value.problems) == 2
 
 
 def test_nothing_left_to_train_is_said(data: Path) -> None:
     with pytest.raises(UserError, match="leave no layer to train"):
-        make_plan(load_settings(None, overrides(data, adapter__blocks="OUT09")), [])
+        make_plan(load_settings(None, overrides(data, adapter__blocks="OUT09")))
 
 
 def test_graph_falls_with_the_rate(data: Path) -> None:
-    plan = make_plan(load_settings(None, overrides(data, train__epochs="9")), [])
+    plan = make_plan(load_settings(None, overrides(data, train__epochs="9")))
     lines = graph(plan.rates[0], plan.run_plan.steps)
     assert "█" in lines[0][10:20]
     assert "█" not in lines[0][-10:]

@@ -33,7 +33,7 @@ def test_presets_plan_without_contradictions_or_oddities(
     if name in ("character-hard", "demo"):
         given["data.reg"] = str(data / "reg")
     settings = load_settings(None, given, preset=name, for_training=True)
-    plan = make_plan(settings, checks.warnings(settings))
+    plan = make_plan(settings, warnings=checks.warnings(settings))
     told = {problem.where for problem in plan.warnings}
     assert told == set(ODDITIES.get(name, {})), plan.warnings
     assert plan.run_plan.steps > 0

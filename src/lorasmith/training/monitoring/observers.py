@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -26,7 +26,9 @@ from lorasmith.core.events import (
     TroubleFound,
     ValidationDone,
 )
-from lorasmith.core.progress import ProgressView
+from lorasmith.core.terminal_view import Terminal
+from lorasmith.curation.audit import DatasetChecked
+from lorasmith.curation.report import render
 from lorasmith.training.monitoring.validation_view import validation_line, validation_scalars
 from lorasmith.training.runs.folder import RunFolder, drop_lines_after, sample_pattern
 
@@ -192,27 +194,27 @@ def _scalars(event: StepDone | ValidationDone) -> dict[str, float]:
     return {tag: value for tag, value in scalars.items() if value is not None}
 
 
-class Terminal:
+class TrainingTerminal(Terminal):
     """A progress bar with the numbers that a person watches, and a line for what is worth one."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = ProgressView(console)
+        super().__init__(console)
         self._drawn = -1
         self._begin = self._done = self._steps = 0
 
     def __call__(self, event: Event) -> None:
         match event:
+            case DatasetChecked():
+                self._console.print(render(event.report))
             case RunStarted():
                 self._begin = self._done = event.start_step
                 self._steps = event.steps
                 self._progress.show("training", event.start_step, event.steps)
             case Progress():
-                self._progress.show(event.what, event.done, event.total)
-                if event.done >= event.total:
-                    self._progress.end(event.what)
-                    if self._steps and self._done == self._begin:  # Drawn before the first step.
-                        self._progress.show("training", self._begin, self._steps)
+                super().__call__(event)
+                if event.done >= event.total and self._steps and self._done == self._begin:
+                    # Drawn before the first step.
+                    self._progress.show("training", self._begin, self._steps)
             case StepDone():
                 self._done = event.step
                 self._progress.show("training", event.step, event.steps, _numbers(event))
@@ -223,11 +225,6 @@ class Terminal:
                 self._console.print(validation_line(event), highlight=False)
             case SnapshotSaved():
                 self._say("result  " if event.final else "snapshot", event.path)
-            case Notice():
-                if event.level == "warning":
-                    self._warn(event.text)
-                else:
-                    self._console.print(event.text, highlight=False, markup=False)
             case TroubleFound():
                 self._warn(event.found)
             case RolledBack():
@@ -242,16 +239,10 @@ class Terminal:
                 phases = ", ".join(f"{what} {took:.0f} s" for what, took in event.seconds.items())
                 self._console.print(f"time: {phases}", highlight=False)
             case _:
-                pass
-
-    def _warn(self, text: str) -> None:
-        self._console.print(text, style="yellow", highlight=False, markup=False)
+                super().__call__(event)
 
     def _say(self, what: str, path: Path) -> None:
         self._console.print(f"{what}  {path}", highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        self._progress.close()
 
 
 def _numbers(event: StepDone) -> list[str]:
@@ -265,10 +256,14 @@ def _numbers(event: StepDone) -> list[str]:
 
 
 class Observers:
-    """All of them as one, closed in the end whatever happened."""
+    """All of them as one.
 
-    def __init__(self, members: Sequence[Observer]) -> None:
-        self._members = list(members)
+    Args:
+        first: the caller's own. Those that are added are closed in the end whatever happened.
+    """
+
+    def __init__(self, first: Observer) -> None:
+        self._members = [first]
 
     def add(self, member: Observer) -> None:
         self._members.append(member)
@@ -286,7 +281,7 @@ class Observers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for member in self._members:
+        for member in self._members[1:]:
             close = getattr(member, "close", None)
             if close is not None:
                 close()

@@ -88,7 +88,7 @@ def overrides(model: Path, data: Path, adapter: str, **more: str) -> dict[str, s
 
 
 def planned(chosen: dict[str, str]) -> MemoryEstimate:
-    plan = make_plan(load_settings(None, chosen), [])
+    plan = make_plan(load_settings(None, chosen))
     step = plan.memory.step
     assert min(step.weights, step.adapter, step.optimizer, step.activations) > 0
     return step

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from rich.console import Console
 from tests.unit.training.machines import Bench, bench
 
 from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import all_settings
 from lorasmith.core.errors import UserError
-from lorasmith.core.events import Controls
 from lorasmith.demo.character import write_training_set
 from lorasmith.training.run import resume, train
 from lorasmith.training.setup import hardware as device_rules
@@ -261,7 +259,7 @@ def test_the_plan_and_the_run_folder_tell_what_was_replaced(
     told = "optimizer.name: AdamW8bit fails here; AdamW is taken instead"
     assert told in " ".join(planned.output.split())
     assert "lr for AdamW " in planned.output
-    run = train(load_settings(None, given), console=Console(quiet=True), controls=Controls())
+    run = train(load_settings(None, given))
     assert told in (run / "dataset.txt").read_text()
     assert json.loads((run / "run.json").read_text())["replaced"] == [told]
     assert 'name = "AdamW"' in (run / "settings.toml").read_text(), "what it was trained with"
@@ -272,10 +270,10 @@ def test_a_run_does_not_go_on_with_another_optimizer(
 ) -> None:
     pytest.importorskip("bitsandbytes")
     given = chosen(data, "optimizer.name=AdamW8bit")
-    run = train(load_settings(None, given), console=Console(quiet=True), controls=Controls())
+    run = train(load_settings(None, given))
     monkeypatch.setattr(device_rules, "eight_bit_fails", lambda name, args, device: "fails here")
     with pytest.raises(UserError, match="go on with it where it was begun"):
-        resume(run, [], console=Console(quiet=True), controls=Controls())
+        resume(run, [])
 
 
 def test_a_refusal_is_said_with_everything_else_and_before_a_model_is_loaded(
@@ -289,7 +287,7 @@ def test_a_refusal_is_said_with_everything_else_and_before_a_model_is_loaded(
         f"data.path={tmp_path / 'nothing'}",
     ]
     with pytest.raises(UserError) as error:
-        train(load_settings(None, given), console=Console(quiet=True), controls=Controls())
+        train(load_settings(None, given))
     assert {problem.where for problem in error.value.problems} >= {"optimizer.name"}
     assert len(error.value.problems) > 1
 
