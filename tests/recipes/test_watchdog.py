@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from lorasmith.config.load import Override
 from lorasmith.core.errors import RunError
+from lorasmith.tensors.device import Precision
 from lorasmith.training import run as runs
 from lorasmith.training.batches import Batches
 from lorasmith.training.memory import plan as memory
 from lorasmith.training.monitoring import rollback as good_points
 from lorasmith.training.objective import MicroBatch
 from lorasmith.training.setup.build import Run
-from lorasmith.training.setup.device import Precision
 
 QUICK = {"train.steps": "8", "watchdog.copy_every": "2", "train.batch": "1"}
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"

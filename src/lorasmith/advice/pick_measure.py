@@ -47,14 +47,14 @@ from lorasmith.measures.records import (
     MeasuresFile,
 )
 from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.flops import unet_weights
 from lorasmith.models.load import load_model
 from lorasmith.sampling.from_dataset import escaped
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.request import ImageRequest
-from lorasmith.training.memory.flops import unet_weights
+from lorasmith.tensors.device import choose_device, choose_precision
 from lorasmith.training.objective import build_objective
-from lorasmith.training.setup.device import choose_device, choose_precision
 
 FIRST_SEED = 100
 

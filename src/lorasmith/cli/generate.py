@@ -364,9 +364,9 @@ def _place(source: tuple[str, str | None], options: Options) -> tuple[torch.devi
         UserError: there is no such model, layer or device, or the device lacks the precision.
     """
     from lorasmith.models.families.table import check_clip_skip
+    from lorasmith.models.flops import unet_weights
     from lorasmith.models.open import read_architecture
-    from lorasmith.training.memory.flops import unet_weights
-    from lorasmith.training.setup.device import choose_device, choose_precision
+    from lorasmith.tensors.device import choose_device, choose_precision
 
     problems: list[Problem] = []
     model, vae = source

@@ -254,9 +254,9 @@ def _place(specs: Sequence[CellSpec], run: RunPrompts | None, options: GridOptio
         UserError: a model, VAE, layer or device is not there, or the device lacks the precision.
     """
     from lorasmith.models.families.table import check_clip_skip
+    from lorasmith.models.flops import unet_weights
     from lorasmith.models.open import read_architecture
-    from lorasmith.training.memory.flops import unet_weights
-    from lorasmith.training.setup.device import choose_device, choose_precision
+    from lorasmith.tensors.device import choose_device, choose_precision
     from lorasmith.training.setup.preflight import collect_problems
 
     problems: list[Problem] = []

@@ -14,25 +14,20 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
+from lorasmith.models.flops import forward_multiply_adds, stages, step_activations
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import stored_shapes
-from lorasmith.training.lr_schedules import learning_rate
-from lorasmith.training.memory.flops import (
-    MemoryEstimate,
-    forward_multiply_adds,
-    stages,
-    step_activations,
-    values_beside,
-)
-from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, precision_of
-from lorasmith.training.memory.throughput import multiply_adds_per_second, step_seconds
-from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
-from lorasmith.training.setup.device import (
+from lorasmith.tensors.device import (
     DTYPES,
     Precision,
     choose_device,
     device_name,
 )
+from lorasmith.training.lr_schedules import learning_rate
+from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, precision_of
+from lorasmith.training.memory.simulate import MemoryEstimate, values_beside
+from lorasmith.training.memory.throughput import multiply_adds_per_second, step_seconds
+from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
 from lorasmith.training.setup.network import block_map, planned_network
 from lorasmith.training.setup.preflight import RunPlan, open_base, preflight, process_count, should
 from lorasmith.training.setup.validation_split import BATCH

@@ -24,6 +24,7 @@ from lorasmith.core.files import (
 from lorasmith.curation.audit import DatasetChecked
 from lorasmith.curation.report import report_text
 from lorasmith.models.open import locate
+from lorasmith.tensors.device import choose_device, deterministic, device_name
 from lorasmith.tensors.quantization import nf4_unpacker
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.lr_schedules import learning_rate
@@ -50,7 +51,6 @@ from lorasmith.training.runs.result_cards import next_steps
 from lorasmith.training.runs.snapshots import keep_result
 from lorasmith.training.runs.state import list_states, load_state, step_of
 from lorasmith.training.setup.build import Run, build_run
-from lorasmith.training.setup.device import choose_device, deterministic, device_name
 from lorasmith.training.setup.preflight import RunPlan, preflight, process_count
 from lorasmith.training.setup.processes import Processes
 

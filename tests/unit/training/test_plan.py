@@ -16,12 +16,12 @@ from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import UserError
 from lorasmith.demo.character import write_training_set
+from lorasmith.tensors.device import choose_precision
 from lorasmith.training.memory.simulate import SimulatedRun, Workload
 from lorasmith.training.memory.throughput import step_seconds
 from lorasmith.training.plan import make_plan, validation_seconds
 from lorasmith.training.plan_view import duration, graph, show_plan
 from lorasmith.training.run import train
-from lorasmith.training.setup.device import choose_precision
 from lorasmith.training.setup.preflight import preflight
 
 

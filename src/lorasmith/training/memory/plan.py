@@ -14,15 +14,16 @@ from lorasmith.config.sample_prompts import SamplePrompt
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 from lorasmith.models.families.table import Architecture
-from lorasmith.training.memory.flops import MemoryEstimate, unet_weights
-from lorasmith.training.sample_requests import sample_request
-from lorasmith.training.setup.device import (
+from lorasmith.models.flops import unet_weights
+from lorasmith.tensors.device import (
     DTYPES,
     LARGE_FOR_CPU,
     Precision,
     choose_precision,
     free_memory,
 )
+from lorasmith.training.memory.simulate import MemoryEstimate
+from lorasmith.training.sample_requests import sample_request
 from lorasmith.training.setup.hardware import replace_settings
 from lorasmith.training.setup.network import trains_text_encoder, trains_unet
 from lorasmith.training.setup.preflight import RunPlan

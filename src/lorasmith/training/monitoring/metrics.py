@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from lorasmith.core.events import StepDone
+from lorasmith.tensors.device import peak_memory
 from lorasmith.training.optim import FlatGroup, adaptive_rates
 from lorasmith.training.runs.state import Position
 from lorasmith.training.setup.build import Run
-from lorasmith.training.setup.device import peak_memory
 from lorasmith.training.step import StepResult
 
 

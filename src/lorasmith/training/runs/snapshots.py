@@ -14,12 +14,12 @@ from lorasmith.core.run_paths import lora_name
 from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.infotext import Infotext, describe, save_image
+from lorasmith.tensors.device import DTYPES
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.runs.folder import steps_of
 from lorasmith.training.runs.metadata import lora_metadata
 from lorasmith.training.sample_requests import with_seeds
 from lorasmith.training.setup.build import Run
-from lorasmith.training.setup.device import DTYPES
 from lorasmith.training.setup.preflight import should
 
 

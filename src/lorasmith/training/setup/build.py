@@ -17,6 +17,7 @@ from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import Loading
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import ImageRequest
+from lorasmith.tensors.device import Precision
 from lorasmith.training.batches import Batches, LatentSource, TextSource
 from lorasmith.training.ema import Ema
 from lorasmith.training.lr_schedules import learning_rate
@@ -30,7 +31,6 @@ from lorasmith.training.runs.folder import RunFolder
 from lorasmith.training.runs.state import Position
 from lorasmith.training.sample_requests import sample_request
 from lorasmith.training.setup.data import latent_source, measured_sources, text_source
-from lorasmith.training.setup.device import Precision
 from lorasmith.training.setup.network import build_network
 from lorasmith.training.setup.preflight import RunPlan, open_base
 from lorasmith.training.setup.processes import Processes

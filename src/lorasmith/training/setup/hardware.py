@@ -22,15 +22,15 @@ from torch import nn
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, SettingsError
-from lorasmith.tensors.quantization import quantizes_on
-from lorasmith.training.optim import FlatGroup, build_optimizer, find_optimizer
-from lorasmith.training.setup.device import (
+from lorasmith.tensors.device import (
     LARGE_FOR_CPU,
     Machine,
     choose_device,
     describe_machine,
     missing_build,
 )
+from lorasmith.tensors.quantization import quantizes_on
+from lorasmith.training.optim import FlatGroup, build_optimizer, find_optimizer
 
 BITSANDBYTES = re.compile(r"(bitsandbytes\.\S+\.)?(Paged)?(?P<rule>[A-Za-z]+?)(8bit|32bit)?")
 

@@ -29,12 +29,12 @@ from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
 from lorasmith.data.layout import FolderSpec, find_folders
 from lorasmith.data.scan import Scan, scan
 from lorasmith.models.families.table import Architecture, check_clip_skip
+from lorasmith.models.flops import unet_weights
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
 from lorasmith.training.lr_schedules import warmup_oddities
-from lorasmith.training.memory.flops import unet_weights
 from lorasmith.training.sample_requests import sample_request
 from lorasmith.training.setup.check_optimizer import check_optimizer
 from lorasmith.training.setup.hardware import AdaptedSettings, adapt_to_hardware, slow_device

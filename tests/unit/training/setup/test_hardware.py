@@ -16,9 +16,9 @@ from lorasmith.config.load import load_settings
 from lorasmith.config.schema import all_settings
 from lorasmith.core.errors import UserError
 from lorasmith.demo.character import write_training_set
+from lorasmith.tensors.device import LARGE_FOR_CPU, describe_machine
 from lorasmith.training.run import resume, train
 from lorasmith.training.setup import hardware as device_rules
-from lorasmith.training.setup.device import LARGE_FOR_CPU, describe_machine
 from lorasmith.training.setup.hardware import RULES, adapt_to_hardware, eight_bit_fails, slow_device
 
 __all__ = ["bench"]

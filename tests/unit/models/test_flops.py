@@ -4,10 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from lorasmith.training.memory.flops import (
-    forward_multiply_adds,
-    unet_weights,
-)
+from lorasmith.models.flops import forward_multiply_adds, unet_weights
 
 SD15 = {
     "in_channels": 4,

@@ -11,8 +11,7 @@ from tests.unit.training.machines import Bench, bench
 
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import RunError, SettingsError
-from lorasmith.training.memory.plan import channels_last
-from lorasmith.training.setup.device import (
+from lorasmith.tensors.device import (
     LARGE_FOR_CPU,
     choose_device,
     choose_precision,
@@ -21,6 +20,7 @@ from lorasmith.training.setup.device import (
     device_name,
     peak_memory,
 )
+from lorasmith.training.memory.plan import channels_last
 
 __all__ = ["bench"]
 

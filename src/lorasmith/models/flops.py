@@ -1,4 +1,4 @@
-"""What a run will cost, from the shapes alone: nothing is loaded and nothing is run.
+"""What a UNet costs to run, from the shapes alone: nothing is loaded and nothing is run.
 
 Counts are of multiply-adds. Letters: C channels, N positions (h x w), T text tokens, X width of
 the text features. Only the terms that matter are counted: convolutions, projections, attention.
@@ -10,9 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
-
-from lorasmith.config.optimizers import optimizer_facts
-from lorasmith.config.schema import TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,34 +100,6 @@ def unet_weights(unet: Mapping[str, Any]) -> int:
         if stage.depth:
             total += 2 * c * c + stage.depth * (18 * c * c + 2 * text_width * c)
     return total
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryEstimate:
-    """Bytes on the device at the peak of something that a run does.
-
-    Args:
-        what: "training step", "encoding images", "drawing images", "measuring".
-        weights: of the frozen model, as far as it is there.
-        adapter: trained numbers, their gradients, and their copies in half precision.
-        optimizer: its state, and the averaged weights.
-        activations: everything that comes and goes.
-    """
-
-    what: str
-    weights: int
-    adapter: int = 0
-    optimizer: int = 0
-    activations: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.adapter + self.optimizer + self.activations
-
-
-def values_beside(settings: TrainSettings) -> float:
-    """Float32 numbers that are kept for each trained one: by the optimizer, and as its average."""
-    return optimizer_facts(settings.optimizer.name).values_per_weight + bool(settings.train.ema)
 
 
 def step_activations(unet: Mapping[str, Any], h: int, w: int, tokens: int) -> int:
