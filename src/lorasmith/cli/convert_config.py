@@ -11,11 +11,10 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import write_text
 from lorasmith.core.terminal import echo
-from lorasmith.importers.check_folders import convert_here, refuse_wrong
+from lorasmith.importers.conversion import Conversion, to_toml
+from lorasmith.importers.convert import convert_here, refuse_wrong
 from lorasmith.importers.detect import read_file
 from lorasmith.importers.reference import arguments_page
-from lorasmith.importers.result import Conversion
-from lorasmith.importers.write_toml import to_toml
 
 _REMOVE = "choose another name, remove it first, or add --overwrite"
 

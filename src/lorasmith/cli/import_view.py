@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE
 from lorasmith.core.terminal import echo
-from lorasmith.importers.result import Conversion
+from lorasmith.importers.conversion import Conversion
 
 TITLES = {
     "noted": "To know:",

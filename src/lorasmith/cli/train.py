@@ -21,7 +21,7 @@ from lorasmith.config.schema import TrainSettings, all_settings
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo
-from lorasmith.importers.check_folders import convert_here, refuse_wrong
+from lorasmith.importers.convert import convert_here, refuse_wrong
 from lorasmith.importers.detect import is_lorasmiths, read_file
 
 SHORT_OPTIONS = {

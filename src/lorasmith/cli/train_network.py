@@ -10,7 +10,7 @@ import click
 from lorasmith.cli.import_view import show
 from lorasmith.cli.train import start
 from lorasmith.config.load import load_settings
-from lorasmith.importers.check_folders import convert_here, refuse_wrong
+from lorasmith.importers.convert import convert_here, refuse_wrong
 from lorasmith.importers.sd_scripts.argv import read_argv
 
 

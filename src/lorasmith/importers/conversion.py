@@ -1,137 +1,222 @@
-"""The table that rules work on: what was given, and the settings as they come about."""
+"""What a reader finds in another program's file, and the settings that it becomes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
+from lorasmith.config.dump import VERSION, toml_value
+from lorasmith.config.fields import NONE
+from lorasmith.config.load import Override
 from lorasmith.config.schema import all_settings
-from lorasmith.core.errors import Problem
-from lorasmith.importers.result import Conversion, Derived, Given, Remark
-from lorasmith.importers.sd_scripts.argument import Argument
-from lorasmith.importers.sd_scripts.table import ARGUMENTS, near
-from lorasmith.importers.values import read_value, unglued
-
-MISSING = "is missing"
-
-SECRETS = ("wandb_api_key", "huggingface_token")
-"""Neither printed nor written into a file."""
+from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.files import parse_json, parse_toml
 
 
-class ConversionBuilder:
-    """A conversion in progress.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One argument as someone wrote it.
 
     Args:
-        given: arguments by name.
-        sdxl: whether they are of ``sdxl_train_network.py``.
-        complete: a run is to be started with them, so nothing may be missing.
+        raw: a text from a command line, or a value from TOML or JSON.
+        where: ``--network_dim`` or ``run.json: network_dim``: how messages name its place.
+        is_content: ``raw`` is what the file that the argument names would hold.
     """
 
-    def __init__(
-        self,
-        given: Mapping[str, Given],
-        *,
-        sdxl: bool = False,
-        complete: bool = True,
-    ) -> None:
-        self.given = dict(given)
-        self.sdxl, self.complete = sdxl, complete
-        self.result = Conversion()
-        self._read: dict[str, Any] = {}
-        for name in list(self.given):
-            self._take(name)
+    raw: Any
+    where: str
+    is_content: bool = False
 
-    def _take(self, name: str) -> None:
-        given = self.given[name]
-        if name not in ARGUMENTS:
-            del self.given[name]
-            self.result.problems.append(
-                Problem(given.where, "is not an argument of sd-scripts", near(name))
-            )
-            return
-        try:
-            value = read_value(ARGUMENTS[name], given.raw)
-        except ValueError as error:
-            del self.given[name]
-            self.result.problems.append(Problem(given.where, str(error), "correct it"))
-            return
-        if value is None:
-            del self.given[name]
-        else:
-            self._read[name] = value
 
-    def give(self, name: str, given: Given) -> None:
-        """Take an argument that came later, from a file that another argument named."""
-        self.given[name] = given
-        self._read.pop(name, None)
-        self._take(name)
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """An argument that became no setting: done ``always``, ``dropped``, or ``noted`` in general."""
 
-    def has(self, name: str) -> bool:
-        """Whether an argument asks for anything: a flag that is on, a value that is not empty."""
-        return name in self._read and self._read[name] is not False
+    kind: Literal["always", "dropped", "noted"]
+    what: str
+    why: str
 
-    def value(self, name: str) -> Any:
-        """The argument's value, sd-scripts' default where it was not given."""
-        return self._read.get(name, ARGUMENTS[name].default)
 
-    def put(self, path: str, value: Any, *names: str, note: str = "") -> None:
-        """Make a setting of the arguments ``names``."""
-        assert path in all_settings(), path
-        used = [name for name in names if name in self.given] or list(names[:1])
-        source = ", ".join(self.shown(name) for name in used)
-        origin = self.given[used[0]].where if used[0] in self.given else source
-        self.result.settings[path] = Derived(value, source, origin, note)
+@dataclass(slots=True)
+class Source:
+    """
+    Args:
+        kind: what it was, as people call it.
+        given: arguments by sd-scripts' names.
+        sdxl: they are for SDXL.
+        problems: what could not be read.
+        remarks: what was read and is no argument.
+        incomplete: part of it is among the problems, so nothing else can be called missing.
+        tables: data sets that stand in the file itself, as ``--dataset_config`` would hold them.
+        tables_in: that file, as messages call it.
+        partial: it says only what it changes of another file, so no default is meant.
+        untold: settings that it can say nothing of, so that none of sd-scripts' defaults is meant.
+    """
 
-    def put_unless_ours(self, path: str, value: Any, *names: str, note: str = "") -> None:
-        """As :meth:`put`, but not for a default of sd-scripts that is ours too."""
-        if any(name in self.given for name in names) or value != all_settings()[path].default:
-            self.put(path, value, *names, note=note)
+    kind: str
+    given: dict[str, Given] = field(default_factory=dict)
+    sdxl: bool = False
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    incomplete: bool = False
+    tables: dict[str, Any] | None = None
+    tables_in: str = "datasets"
+    partial: bool = False
+    untold: tuple[str, ...] = ()
 
-    def put_plain(self, row: Argument) -> None:
-        """The setting that takes an argument's value as it is, where there is one."""
-        if row.plain and (row.name in self.given or row.default is not None):
-            self.put_unless_ours(row.paths[0], self.value(row.name), row.name)
 
-    def shown(self, name: str) -> str:
-        """``--network_dim 128``, or what sd-scripts does without it."""
-        row = ARGUMENTS[name]
-        if name not in self.given:
-            if row.kind == "flag":
-                return f"no --{name}"
-            default = "not given" if row.default in (None, "") else f"default {row.default}"
-            return f"--{name}: {default}"
-        if row.kind == "flag":
-            return f"--{name}" if self._read[name] else f"no --{name}"
-        if name in SECRETS:
-            return f"--{name} …"
-        written, value = self.given[name].raw, self._read[name]
-        words = [unglued(written)] if isinstance(written, str) else [str(value)]
-        if row.kind == "separator":
-            words = [value if value.strip() == value else repr(value)]
-        if isinstance(value, list):
-            words = [str(each) for each in value]
-        return " ".join([f"--{name}", *words]).replace("\n", " ")
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """One setting's value.
 
-    def always(self, name: str, why: str) -> None:
-        self.result.remarks.append(Remark("always", self.shown(name), why))
+    Args:
+        source: the arguments that it comes from, as written, or sd-scripts' default.
+        origin: its place, for messages about the setting.
+        note: what was done on the way, where the value is not simply the argument's.
+    """
 
-    def drop(self, name: str, why: str) -> None:
-        if name in self.given:
-            self.result.remarks.append(Remark("dropped", self.shown(name), why))
+    value: Any
+    source: str
+    origin: str
+    note: str = ""
 
-    def note(self, what: str, why: str) -> None:
-        self.result.remarks.append(Remark("noted", what, why))
 
-    def refuse(self, name: str, what: str, hint: str = "") -> None:
-        where = self.given[name].where if name in self.given else f"--{name}"
-        self.result.problems.append(Problem(where, what, hint))
+@dataclass(slots=True)
+class Conversion:
+    """
+    Args:
+        settings: path -> value, in the order of the settings.
+        problems: what cannot be honoured or is wrong; with any of them nothing should be trained.
+    """
 
-    def missing(self, name: str, hint: str) -> None:
-        """Something that sd-scripts cannot do without."""
-        if self.complete:
-            self.refuse(name, MISSING, hint)
-        else:
-            self.note(f"no --{name}", f"is not said; {hint}")
+    settings: dict[str, Derived] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
-    def row(self, name: str) -> Argument:
-        return ARGUMENTS[name]
+    @property
+    def values(self) -> dict[str, Any]:
+        return {path: made.value for path, made in self.settings.items()}
+
+    def overrides(self) -> list[Override]:
+        """The settings as :func:`lorasmith.config.load.load_settings` takes them."""
+        return [
+            Override(path, NONE if made.value is None else toml_value(made.value), made.origin)
+            for path, made in self.settings.items()
+        ]
+
+    def sort(self) -> None:
+        order = {path: place for place, path in enumerate(all_settings())}
+        self.settings = dict(sorted(self.settings.items(), key=lambda item: order[item[0]]))
+
+    def by_section(self) -> Iterator[tuple[str, Mapping[str, Derived]]]:
+        """(``adapter``, {``rank``: …}) in order."""
+        sections: dict[str, dict[str, Derived]] = {}
+        for path, made in self.settings.items():
+            section, _, name = path.partition(".")
+            sections.setdefault(section, {})[name] = made
+        yield from sections.items()
+
+
+def to_toml(result: Conversion, heading: str) -> str:
+    """The settings file; with problems left in it as comments.
+
+    Args:
+        heading: what it was made of, one line.
+    """
+    blocks = ["\n".join(_introduction(result, heading)), f"version = {VERSION}"]
+    folders: list[str] = []
+    for section, settings in result.by_section():
+        lines = [f"[{section}]"]
+        for name, made in settings.items():
+            if name == "folders":
+                folders = [_folder(each, made) for each in made.value]
+            else:
+                value = NONE if made.value is None else made.value
+                lines.append(f"{name} = {toml_value(value)}  # {_comment(made)}")
+        if len(lines) > 1:
+            blocks.append("\n".join(lines))
+        if section == "data":
+            blocks += folders
+    return "\n\n".join(blocks) + "\n"
+
+
+def _folder(values: dict[str, object], made: Derived) -> str:
+    lines = [f"[[data.folders]]  # {_comment(made)}"]
+    return "\n".join([*lines, *(f"{key} = {toml_value(value)}" for key, value in values.items())])
+
+
+def _comment(made: Derived) -> str:
+    return _one_line(f"{made.source} ({made.note})" if made.note else made.source)
+
+
+def _introduction(result: Conversion, heading: str) -> Iterator[str]:
+    yield f"# {_one_line(heading)}"
+    groups: Sequence[tuple[str, list[str]]] = (
+        ("Refused, and not in this file:", [_problem(each) for each in result.problems]),
+        ("To know:", _remarks(result.remarks, "noted")),
+        ("Done in any case:", _remarks(result.remarks, "always")),
+        ("Not carried over:", _remarks(result.remarks, "dropped")),
+    )
+    for title, lines in groups:
+        if lines:
+            yield "#"
+            yield f"# {title}"
+            yield from (f"#   {line}" for line in lines)
+
+
+def _remarks(remarks: Sequence[Remark], kind: str) -> list[str]:
+    return [_one_line(f"{each.what}: {each.why}") for each in remarks if each.kind == kind]
+
+
+def _problem(problem: Problem) -> str:
+    return _one_line(str(problem))
+
+
+def _one_line(text: str) -> str:
+    """A comment must not end early, nor hold what TOML does not allow in one."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", text)
+
+
+def read_text(path: Path, *, code_page: str | None = None) -> str:
+    """A text file in UTF-8, or in UTF-16 as Windows PowerShell writes it.
+
+    Args:
+        code_page: what it is read as where it is neither; bytes that mean nothing there become
+            U+FFFD.
+
+    Raises:
+        SettingsError: there is none, or it is no text.
+    """
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: the name holds a zero byte.
+        what = "there is no such file" if not os.path.exists(path) else "cannot be read"
+        raise SettingsError.of(path, what, "give the path of a file") from error
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if code_page and encoding != "utf-16" and b"\0" not in data:
+            return data.decode(code_page, errors="replace")
+        raise SettingsError.of(path, "is not text in UTF-8", "save it as UTF-8") from error
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """A TOML file, or a JSON file where the name says so.
+
+    Raises:
+        SettingsError: it cannot be read, or holds no table.
+    """
+    text = read_text(path)
+    try:
+        table = parse_json(text) if path.suffix.lower() == ".json" else parse_toml(text)
+    except (ValueError, RecursionError) as error:
+        kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
+        raise SettingsError.of(path, f"is not {kind}: {error}", "correct it") from error
+    if not isinstance(table, dict):
+        raise SettingsError.of(path, "holds no table", "give a file of settings")
+    return table

@@ -1,18 +1,28 @@
-"""Arguments of sd-scripts to settings: the one engine behind all readers."""
+"""Arguments of sd-scripts to settings: the one engine behind all readers.
+
+:func:`convert_here` also looks whether the folders of images are here, and hold what sd-scripts
+looks for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from lorasmith.importers.conversion import MISSING, ConversionBuilder
-from lorasmith.importers.result import Conversion, Given
+from lorasmith.config.load import load_settings
+from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.files import user_path
+from lorasmith.importers.conversion import Conversion, Derived, Given, Remark, Source
 from lorasmith.importers.sd_scripts import rules_data, rules_network, rules_optimizer, rules_run
 from lorasmith.importers.sd_scripts.argument import Argument
+from lorasmith.importers.sd_scripts.builder import MISSING, ConversionBuilder
 from lorasmith.importers.sd_scripts.datasets import datasets
 from lorasmith.importers.sd_scripts.sample_prompts import samples
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
-from lorasmith.importers.source import Source
 
 OF_DATA = ("data.", "captions.", "buckets.", "augment.")
 
@@ -111,3 +121,161 @@ def _by_table(m: ConversionBuilder, row: Argument) -> None:
         m.always(row.name, row.why)
     elif row.fate == "dropped" and m.has(row.name):
         m.drop(row.name, row.why)
+
+
+# The folders of images that a run names.
+
+_NUMBERED = re.compile(r"(\d+)(?:_.*)?\Z", re.DOTALL)
+_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl", ".gif", ".tif", ".tiff")
+
+# Folders that lorasmith takes for regularisation where they lie beside the N_name folders.
+_REG_NAMES = ("reg", "regularization", "regularisation", "class")
+
+
+def convert_here(
+    source: Source, *, complete: bool = True, given: Collection[str] = ()
+) -> Conversion:
+    """The conversion of a run, with what is wrong with the folders that it names.
+
+    Args:
+        complete: it is to be started as it is. Otherwise nothing need be said of images, and
+            folders of which none is here are another machine's.
+        given: settings that come from elsewhere and take the places of the file's.
+    """
+    result = convert_source(source, complete=complete)
+    for path in given:
+        result.settings.pop(path, None)
+    if "data.path" in given:
+        result.settings.pop("data.folders", None)
+    _check(result, complete)
+    result.sort()
+    return result
+
+
+def refuse_wrong(result: Conversion) -> None:
+    """
+    Raises:
+        SettingsError: with everything that cannot be honoured, and what is wrong in the rest.
+    """
+    if not result.problems:
+        return
+    problems = list(result.problems)
+    try:
+        load_settings(None, result.overrides())
+    except SettingsError as error:
+        problems += error.problems
+    raise SettingsError(problems)
+
+
+def _check(result: Conversion, complete: bool) -> None:
+    named = list(_named(result))
+    here = complete or any(os.path.exists(user_path(text)) for text, _ in named)
+    for text, made in named:
+        path = user_path(text)
+        if os.path.isdir(path):
+            continue
+        what = "is a file, not a folder" if os.path.exists(path) else "there is no such folder"
+        if here:
+            hint = f"correct it{_alike(path)}"
+            result.problems.append(Problem(made.origin, f"{path}: {what}", hint))
+        else:
+            result.remarks.append(Remark("noted", made.source, f"{what} on this machine"))
+    _check_reg(result)
+    _check_image_dirs(result)
+    _leave_reg_beside(result)
+
+
+def _named(result: Conversion) -> list[tuple[str, Derived]]:
+    """Every folder of images, as written."""
+    settings = result.settings
+    found = [
+        (str(settings[path].value), settings[path])
+        for path in ("data.path", "data.reg")
+        if path in settings
+    ]
+    if made := settings.get("data.folders"):
+        found += [(str(each["path"]), made) for each in made.value]
+    return found
+
+
+def _alike(path: Path) -> str:
+    start = path.name.casefold()[:3]
+    near = [each.name for each in _entries(path.parent) if each.name.casefold().startswith(start)]
+    return f"; there is {', '.join(near[:3])}" if near and start else ""
+
+
+def _check_reg(result: Conversion) -> None:
+    """sd-scripts takes a folder without ``N_name`` folders of images for none."""
+    made = result.settings.get("data.reg")
+    if made is None:
+        return
+    path = user_path(str(made.value))
+    if not os.path.isdir(path) or _numbered(path):
+        return
+    if _has_images(path) and _repeats(path):
+        result.problems.append(
+            Problem(
+                made.origin,
+                f"{path} is an N_name folder itself, and sd-scripts would use none of its pictures",
+                f"give the folder that it is in, {path.parent}",
+            )
+        )
+        return
+    del result.settings["data.reg"]
+    why = "holds no N_name folder with pictures, so there are none; sd-scripts takes it so"
+    result.remarks.append(Remark("dropped", made.source, why))
+
+
+def _check_image_dirs(result: Conversion) -> None:
+    """A folder of a data-set file is the one with the images, not the one around it."""
+    made = result.settings.get("data.folders")
+    for each in made.value if made is not None else ():
+        path = user_path(str(each["path"]))
+        inner = [folder.name for folder, _ in _numbered(path)]
+        if made is not None and inner and not _has_images(path):
+            what = f"{path} holds no pictures itself, but folders of them: {', '.join(inner[:3])}"
+            hint = f"name them one by one, as in {path / inner[0]}"
+            result.problems.append(Problem(made.origin, what, hint))
+
+
+def _leave_reg_beside(result: Conversion) -> None:
+    """A ``reg`` folder among the ``N_name`` folders means nothing to sd-scripts."""
+    data = result.values.get("data.path")
+    if data is None or "data.reg" in result.settings:
+        return
+    path = user_path(data)
+    folders = _numbered(path)
+    beside = [entry for entry in _entries(path) if entry.name.casefold() in _REG_NAMES]
+    if not folders or not beside:
+        return
+    made = result.settings.pop("data.path")
+    value: list[dict[str, Any]] = [
+        {"path": str(folder), "repeats": repeats} for folder, repeats in folders
+    ]
+    why = f"one by one, since {beside[0]} is not to be taken for regularisation pictures"
+    result.settings["data.folders"] = replace(made, value=value, note=why)
+
+
+def _numbered(folder: Path) -> list[tuple[Path, int]]:
+    """The ``N_name`` folders with images, and N."""
+    return [
+        (entry, repeats)
+        for entry in _entries(folder)
+        if (repeats := _repeats(entry)) and _has_images(entry)
+    ]
+
+
+def _repeats(folder: Path) -> int:
+    match = _NUMBERED.match(folder.name)
+    return int(match[1]) if match and len(match[1]) < 10 else 0
+
+
+def _has_images(folder: Path) -> bool:
+    return any(each.suffix.lower() in _IMAGES for each in _entries(folder))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (OSError, ValueError):
+        return []

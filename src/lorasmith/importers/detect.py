@@ -10,6 +10,7 @@ from typing import Any
 from lorasmith.config.schema import all_settings, sections
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.files import parse_json, parse_toml
+from lorasmith.importers.conversion import Remark, Source, read_text
 from lorasmith.importers.easy_scripts import (
     is_easy_json,
     is_easy_toml,
@@ -19,12 +20,9 @@ from lorasmith.importers.easy_scripts import (
 from lorasmith.importers.kohya_gui import is_gui_json, read_gui_json
 from lorasmith.importers.lora_file import read_lora_file
 from lorasmith.importers.other_programs import kind_of, kind_of_text
-from lorasmith.importers.result import Remark
 from lorasmith.importers.scripts.read import CODE_PAGE, SUFFIXES, language_of, read_script
 from lorasmith.importers.sd_scripts.argv import known_of, read_argv
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
-from lorasmith.importers.source import Source
-from lorasmith.importers.tables import read_text
 
 KINDS = (
     "a script (.sh, .ps1, .bat), sd-scripts' TOML, kohya_ss' JSON, TOML or JSON of "

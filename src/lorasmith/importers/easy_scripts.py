@@ -10,9 +10,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from lorasmith.core.errors import Problem
-from lorasmith.importers.result import Given, Remark
+from lorasmith.importers.conversion import Given, Remark, Source
 from lorasmith.importers.sd_scripts.table import ARGUMENTS, near
-from lorasmith.importers.source import Source
 
 KIND = "a configuration of LoRA_Easy_Training_Scripts"
 

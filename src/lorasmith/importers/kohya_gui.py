@@ -17,10 +17,9 @@ from typing import Any
 
 from lorasmith.core.errors import Problem
 from lorasmith.core.files import user_path
-from lorasmith.importers.result import Given, Remark
+from lorasmith.importers.conversion import Given, Remark, Source
 from lorasmith.importers.sd_scripts.argv import LAUNCHER, read_argv
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
-from lorasmith.importers.source import Source
 
 RENAMED = {
     "max_resolution": "resolution",

@@ -17,8 +17,7 @@ from typing import Any
 from lorasmith.config.sample_prompts import MAX_SEED
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import SafetensorsHeader, parse_json, read_safetensors_header
-from lorasmith.importers.result import Given, Remark
-from lorasmith.importers.source import Source
+from lorasmith.importers.conversion import Given, Remark, Source
 
 KIND = "the metadata of a LoRA file"
 

@@ -11,7 +11,7 @@ from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.text import number_hint, parse_number
-from lorasmith.importers.values import number, numbers, share, whole
+from lorasmith.importers.sd_scripts.argument import number, numbers, share, whole
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import for_folder
 from lorasmith.core.errors import SettingsError
+from lorasmith.importers.conversion import Conversion, to_toml
 from lorasmith.importers.convert import convert_source
 from lorasmith.importers.detect import is_lorasmiths, read_file
 from lorasmith.importers.kohya_gui import NETWORK, OWN, RENAMED, TYPES, read_gui_json
-from lorasmith.importers.result import Conversion
 from lorasmith.importers.sd_scripts.argv import read_argv
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
-from lorasmith.importers.write_toml import to_toml
 
 
 def converted(folder: Path, name: str, text: str) -> Conversion:

@@ -16,9 +16,9 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError
 from lorasmith.demo.character import write_training_set
 from lorasmith.formats.training_metadata import TrainingFacts
+from lorasmith.importers.conversion import Conversion
 from lorasmith.importers.convert import convert_source
 from lorasmith.importers.detect import read_file
-from lorasmith.importers.result import Conversion
 
 # As train_network.py writes it of a run with folders.
 KOHYA = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasmith.core.errors import Problem
-from lorasmith.importers.result import Remark
+from lorasmith.importers.conversion import Remark, Source
 from lorasmith.importers.scripts.bash import read_bash
 from lorasmith.importers.scripts.cmd import read_cmd
 from lorasmith.importers.scripts.powershell import read_powershell
@@ -22,7 +22,6 @@ from lorasmith.importers.scripts.variables import (
 )
 from lorasmith.importers.sd_scripts.argv import read_argv
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
-from lorasmith.importers.source import Source
 
 Language = Literal["bash", "powershell", "cmd"]
 

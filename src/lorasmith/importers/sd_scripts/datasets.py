@@ -16,13 +16,11 @@ from lorasmith.config.fields import NONE
 from lorasmith.config.schema import FOLDER_TABLES, all_settings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import user_path
-from lorasmith.importers.conversion import ConversionBuilder
-from lorasmith.importers.result import Conversion, Derived, Given
+from lorasmith.importers.conversion import Conversion, Derived, Given, read_table
 from lorasmith.importers.sd_scripts import rules_data
-from lorasmith.importers.sd_scripts.argument import Argument
+from lorasmith.importers.sd_scripts.argument import Argument, read_value
+from lorasmith.importers.sd_scripts.builder import ConversionBuilder
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
-from lorasmith.importers.tables import read_table
-from lorasmith.importers.values import read_value
 
 # What a subset may say for itself, besides its own folder; [general] and data sets may too.
 OF_SUBSETS = (

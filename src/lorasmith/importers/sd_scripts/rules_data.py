@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasmith.importers.conversion import ConversionBuilder
+from lorasmith.importers.sd_scripts.builder import ConversionBuilder
 
 # sd-scripts turns the hue by up to 16 degrees or takes a gamma of 0.95 to 1.05, in a third of uses.
 COLOUR_STRENGTH = 0.2

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from lorasmith.config.adapter_types import ADAPTERS
-from lorasmith.importers.conversion import MISSING, ConversionBuilder
-from lorasmith.importers.sd_scripts.argument import Argument
+from lorasmith.importers.sd_scripts.argument import Argument, read_value
+from lorasmith.importers.sd_scripts.builder import MISSING, ConversionBuilder
 from lorasmith.importers.sd_scripts.network_args import (
     ALGOS,
     MODULES,
@@ -16,7 +16,6 @@ from lorasmith.importers.sd_scripts.network_args import (
     PRESETS,
     Module,
 )
-from lorasmith.importers.values import read_value
 
 LARGEST_RANK = 1024
 """Above it LyCORIS' LoKr is meant to be of full matrices."""

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from lorasmith.config.optimizers import DOTTED, OPTIMIZERS
 from lorasmith.config.values import PAIRS, optimizer_args
-from lorasmith.importers.conversion import ConversionBuilder
+from lorasmith.importers.sd_scripts.builder import ConversionBuilder
 
 # Names of sd-scripts, in any letters' case; what is not a row of ours is a class by its path.
 NAMES: dict[str, str] = {name.lower(): name for name in OPTIMIZERS} | {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lorasmith.config.checks.run import NO_WANDB, has_wandb
-from lorasmith.importers.conversion import ConversionBuilder
+from lorasmith.importers.sd_scripts.builder import ConversionBuilder
 
 WANDB_PROJECT = "network_train"
 """sd-scripts' own, where none is named."""

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lorasmith.importers.conversion import Source
 from lorasmith.importers.convert import convert_source
 from lorasmith.importers.scripts.bash import read_bash
 from lorasmith.importers.scripts.read import read_script
-from lorasmith.importers.source import Source
 
 LAUNCHER = 'train_network.py() { printf "%s\\0" "$@"; exit 0; }\n'
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lorasmith.importers.conversion import Source
 from lorasmith.importers.convert import convert_source
 from lorasmith.importers.detect import read_file
 from lorasmith.importers.scripts.cmd import read_cmd
 from lorasmith.importers.scripts.read import read_script
-from lorasmith.importers.source import Source
 
 
 def source_of(text: str) -> Source:

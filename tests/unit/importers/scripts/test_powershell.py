@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lorasmith.importers.conversion import Source
 from lorasmith.importers.convert import convert_source
 from lorasmith.importers.scripts.powershell import read_powershell
 from lorasmith.importers.scripts.read import read_script
-from lorasmith.importers.source import Source
 
 
 def source_of(text: str) -> Source:

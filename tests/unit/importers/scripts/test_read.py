@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lorasmith.importers.conversion import Source
 from lorasmith.importers.convert import convert_source
 from lorasmith.importers.detect import read_file
 from lorasmith.importers.scripts.bash import read_bash
 from lorasmith.importers.scripts.powershell import read_powershell
 from lorasmith.importers.scripts.read import Language, read_script
 from lorasmith.importers.sd_scripts.argv import read_argv
-from lorasmith.importers.source import Source
 
 HERE = Path(__file__).parent
 

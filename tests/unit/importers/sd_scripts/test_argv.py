@@ -15,10 +15,9 @@ from lorasmith.config.checks.run import has_wandb
 from lorasmith.config.checks.table import warnings
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError
+from lorasmith.importers.conversion import Conversion, to_toml
 from lorasmith.importers.convert import convert_source
-from lorasmith.importers.result import Conversion
 from lorasmith.importers.sd_scripts.argv import read_argv
-from lorasmith.importers.write_toml import to_toml
 
 BARE = [
     *("--pretrained_model_name_or_path=demo", "--train_data_dir=img", "--output_dir=out"),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lorasmith.config.load import load_settings
+from lorasmith.importers.conversion import Conversion
 from lorasmith.importers.convert import convert_source
-from lorasmith.importers.result import Conversion
 from lorasmith.importers.sd_scripts.argv import read_argv
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from lorasmith.config.load import load_settings
+from lorasmith.importers.conversion import Conversion
 from lorasmith.importers.convert import convert_source
 from lorasmith.importers.kohya_gui import read_gui_json
-from lorasmith.importers.result import Conversion
 from lorasmith.importers.sd_scripts.argv import read_argv
 from lorasmith.importers.sd_scripts.sample_prompts import prompt_line
 from lorasmith.training.sample_requests import sample_request
