@@ -30,6 +30,7 @@ FLOORS = (
     {"grids", "measures"},
     {"training"},
     {"advice", "demo"},
+    {"jobs"},
     # The front door: opens everything below.
     {"cli"},
     {"__main__"},

@@ -134,24 +134,41 @@ def _setting(path: str) -> Setting | None:
 
 
 def _explain(path: str, details: Sequence[Any]) -> tuple[str, str]:
-    """What is wrong and what to do about it."""
+    """What is wrong with a setting of a run, and what to do about it."""
+    kinds, setting = {detail["type"] for detail in details}, _setting(path)
+    if "value_error" not in kinds:
+        value = details[0]["input"]
+        if details[0]["type"] == "extra_forbidden":
+            return _unknown(path, value)
+        if details[0]["type"] == "missing":
+            return "is missing", f"add {path.rpartition('.')[2]} = …"
+        if setting is None:
+            name = path.partition("[")[0]
+            example = f"[[{name}]]" if "[" in path else f"[{name}]"
+            return (
+                f"{shown(value)} stands where a table belongs",
+                f"write {example} and its settings below",
+            )
+    return explain(setting, details)
+
+
+def explain(setting: Setting | None, details: Sequence[Any]) -> tuple[str, str]:
+    """What is wrong with one value, and what to do about it.
+
+    Args:
+        setting: what the value is for; ``None`` where there is no such setting.
+        details: of pydantic's error.
+    """
     own_words = [detail for detail in details if detail["type"] == "value_error"]
     detail = (own_words or list(details))[0]
-    value, setting = detail["input"], _setting(path)
+    value = detail["input"]
     if own_words:
         pair = setting is not None and setting.kind == "two numbers"
         return str(detail["ctx"]["error"]), "" if pair else number_hint(value)
-    if detail["type"] == "extra_forbidden":
-        return _unknown(path, value)
-    if detail["type"] == "missing":
-        return "is missing", f"add {path.rpartition('.')[2]} = …"
     if setting is None:
-        name = path.partition("[")[0]
-        example = f"[[{name}]]" if "[" in path else f"[{name}]"
-        return (
-            f"{shown(value)} stands where a table belongs",
-            f"write {example} and its settings below",
-        )
+        return "is not known", "leave it out"
+    if detail["type"] == "missing":
+        return "is missing", ""
     if detail["type"] in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
         unit = f" {setting.unit}" if setting.unit and not setting.unit.startswith("share") else ""
         return f"{shown(value)} is out of range", f"give a {setting.kind} {setting.range}{unit}"

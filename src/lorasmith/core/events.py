@@ -109,7 +109,7 @@ class ValidationDone(Event):
         errors: standard errors over the images, by the names above; none for a single image.
         quarters: ``held_out`` by quarter of the timesteps, from little noise to much; fewer where
             fewer timesteps are measured.
-        images: how many held-out images were measured.
+        pictures: how many held-out images were measured.
         by_picture: the loss of each held-out image by its folder and name, so that two steps or
             two runs can be compared image by image.
     """

@@ -28,7 +28,7 @@ _UNSAFE = re.compile(
 def clean(text: str, *, lines: bool = True) -> str:
     """``text`` without what a terminal would act on.
 
-    Control characters become their images ("␛" for escape), others "�".
+    Control characters become their pictures ("␛" for escape), others "�".
 
     Args:
         lines: leave line breaks and tabs; a name or another thing of one line has none.

@@ -1,0 +1,119 @@
+"""What a verb is asked: a model of its options, and :func:`run`, which carries it out.
+
+The options of a command, its ``--help``, the messages about mistakes, the reference page and the
+keywords of the Python function all come from the fields of its :class:`JobRequest`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from lorasmith.config.fields import Section, Setting, settings_of
+from lorasmith.config.messages import explain
+from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.events import Controls, Observer, ignore
+
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    why: str = "",
+    unit: str = "",
+    kind: str = "",
+    metavar: str = "",
+    flag: str = "",
+    positional: bool = False,
+    default_text: str = "",
+    **bounds: float,
+) -> Any:
+    """A field of a :class:`JobRequest`: :func:`lorasmith.config.fields.setting`, and how the
+    command line shows it.
+
+    Args:
+        description: sentences; the last without its full stop.
+        metavar: what stands for the value in ``--help``.
+        flag: the option's name, where it is not the field's.
+        positional: an argument of the command, not an option.
+        default_text: what holds when nothing is said, where the default itself does not say it.
+    """
+    extra: dict[str, Any] = {
+        **{"why": why, "unit": unit, "kind": kind, "metavar": metavar, "flag": flag},
+        **{"positional": positional, "default_text": default_text},
+    }
+    limits: dict[str, Any] = dict(bounds)
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+class JobRequest(Section):
+    """All that one verb is asked; immutable, and valid in each field."""
+
+    verb: ClassVar[str]
+    """As on the command line: ``resize``, ``dataset check``."""
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """What the parts below call a field in their messages, where that is another name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tidy(cls, values: Any) -> Any:
+        """As for settings, but a text may be "none"."""
+        known = {item.name: item for item in settings_of(cls)}
+
+        def tidy(item: Setting | None, value: Any) -> Any:
+            is_any_text = item is not None and item.is_text and not item.choices
+            return value if item is None or is_any_text else item.tidy(value)
+
+        return {key: tidy(known.get(key), value) for key, value in values.items()}
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """The request with these values; texts are read as on the command line.
+
+        Raises:
+            SettingsError: with everything that is wrong, each under its field's name.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            by_field: dict[str, list[Any]] = {}
+            for detail in error.errors(include_url=False):
+                by_field.setdefault(str(detail["loc"][0]) if detail["loc"] else "", []).append(
+                    detail
+                )
+            known = {item.name: item for item in settings_of(cls)}
+            raise SettingsError(
+                Problem(name, *explain(known.get(name), details))
+                for name, details in by_field.items()
+            ) from None
+
+    def given(self, name: str) -> bool:
+        """Whether the user said it, rather than leave it at its default."""
+        return name in self.model_fields_set
+
+
+class Runnable(Protocol[Result_co]):
+    """A request that can be carried out."""
+
+    def run(self, observer: Observer, controls: Controls) -> Result_co:
+        """
+        Raises:
+            UserError: with everything that is wrong; nothing has been written.
+            Stopped: the controls asked for it.
+        """
+
+
+def run(
+    request: Runnable[Result_co], observer: Observer = ignore, controls: Controls | None = None
+) -> Result_co:
+    """Carry out a request; what the command line and other front ends share.
+
+    Args:
+        observer: called with each event.
+        controls: to stop it, from another thread or a signal.
+    """
+    return request.run(observer, controls or Controls())
