@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
-from lorasmith.config.fields import Section, Setting, settings_of
+from lorasmith.config.fields import Section, Setting, setting, settings_of
 from lorasmith.config.messages import explain
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, ignore
@@ -42,12 +42,11 @@ def option(
         positional: an argument of the command, not an option.
         default_text: what holds when nothing is said, where the default itself does not say it.
     """
-    extra: dict[str, Any] = {
-        **{"why": why, "unit": unit, "kind": kind, "metavar": metavar, "flag": flag},
-        **{"positional": positional, "default_text": default_text},
-    }
-    limits: dict[str, Any] = dict(bounds)
-    return Field(default, description=description, json_schema_extra=extra, **limits)
+    field = setting(default, description, why=why, unit=unit, kind=kind, **bounds)
+    field.json_schema_extra |= dict(
+        metavar=metavar, flag=flag, positional=positional, default_text=default_text
+    )
+    return field
 
 
 class JobRequest(Section):
