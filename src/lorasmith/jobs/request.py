@@ -43,9 +43,12 @@ def option(
         default_text: what holds when nothing is said, where the default itself does not say it.
     """
     field = setting(default, description, why=why, unit=unit, kind=kind, **bounds)
-    field.json_schema_extra |= dict(
-        metavar=metavar, flag=flag, positional=positional, default_text=default_text
-    )
+    field.json_schema_extra |= {
+        "metavar": metavar,
+        "flag": flag,
+        "positional": positional,
+        "default_text": default_text,
+    }
     return field
 
 
