@@ -53,6 +53,7 @@ TORCH_FREE = (
     "formats.*",
     "importers.*",
     "models.families.table",
+    "models.reference",
     "prompts.*",
     "sampling.model_name",
     "sampling.request",

@@ -20,6 +20,7 @@ _HOMES = {
     "LoraLibrary": "lorasmith.sampling.lora_library",
     "LoraSource": "lorasmith.lora_tools.inputs",
     "MergeOptions": "lorasmith.lora_tools.merge",
+    "ModelReference": "lorasmith.models.reference",
     "RankRule": "lorasmith.lora_tools.rank_rules",
     "TrainSettings": "lorasmith.config.schema",
     "UserError": "lorasmith.core.errors",

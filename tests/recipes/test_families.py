@@ -12,6 +12,7 @@ from tests.tiny_models import tiny_checkpoint
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.models.load import load_model
+from lorasmith.models.reference import ModelReference
 
 SETTINGS = {"train.steps": "3", "train.precision": "fp32", "model.max_tokens": "150"}
 
@@ -30,6 +31,7 @@ def test_trains(family: str, text: str, tmp_path: Path) -> None:
     encoders = {"sdxl": {"te1", "te2"}}.get(family, {"te"})
     assert parts == {"unet", *(encoders if text == "true" else set())}
     network = AdapterNetwork.load(
-        load_lora(result_of(run)).tensors, load_model(base, family=family).adapter_roots()
+        load_lora(result_of(run)).tensors,
+        load_model(ModelReference(base, family=family)).adapter_roots(),
     )
     assert not network.report.unmatched

@@ -55,6 +55,7 @@ from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors.device import choose_device, choose_precision
 from lorasmith.training.objective import build_objective
+from lorasmith.training.setup.preflight import model_reference
 
 FIRST_SEED = 100
 
@@ -81,19 +82,12 @@ def measure(
 
 def load_base(run: PickRun, device: str, precision: str) -> DiffusionModel:
     """The run's base model, as it was trained on, but for where and in what it computes."""
-    model, loss = run.settings.model, run.settings.loss
     chosen = choose_device(device)
     weights = unet_weights(run.architecture.unet)
     return load_model(
-        model.path,
+        model_reference(run.settings),
         dtype=choose_precision(precision, chosen, weights).dtype,
         device=chosen,
-        vae=model.vae,
-        family=model.family,
-        prediction=model.prediction,
-        zero_terminal_snr=loss.zero_terminal_snr,
-        clip_skip=model.clip_skip,
-        max_tokens=model.max_tokens,
     )
 
 

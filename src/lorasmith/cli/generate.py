@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from lorasmith.cli.generate_run import Work
+    from lorasmith.models.reference import ModelReference
     from lorasmith.prompts.wildcards import Wildcards
     from lorasmith.sampling.from_dataset import Drawing
     from lorasmith.sampling.from_infotext import InfotextRequest
@@ -95,16 +96,16 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
     wildcards = Wildcards(_folder(options.wildcard_dir, "--wildcard-dir", problems))
     problems += _check(requests, library, wildcards)
     _attempt(lambda: check_writable(options.out), problems)
-    source = _attempt(lambda: _model(options, infotext), problems)
+    model = _attempt(lambda: _model(options, infotext), problems)
     embeddings = _folder(options.embedding_dir, "--embedding-dir", problems)
     # Without a model there is nothing to say of layers and devices.
-    place = _attempt(lambda: _place(source, options), problems) if source is not None else None
-    if problems or library is None or source is None or place is None:
+    place = _attempt(lambda: _place(model, options), problems) if model is not None else None
+    if problems or library is None or model is None or place is None:
         raise UserError(dict.fromkeys(problems))
     random_seed = None if options.seed is not None or infotext else base.seed
     return Work(
         requests, drawings, library, EmbeddingLibrary(embeddings, observer=terminal),
-        wildcards, source, options, options.clip_skip, *place, random_seed,
+        wildcards, model, options, *place, random_seed,
     )  # fmt: skip
 
 
@@ -325,7 +326,7 @@ def _under_options(problems: Iterable[Problem]) -> list[Problem]:
     ]
 
 
-def _model(options: Options, infotext: InfotextRequest | None) -> tuple[str, str | None]:
+def _model(options: Options, infotext: InfotextRequest | None) -> ModelReference:
     """Base model and VAE.
 
     Raises:
@@ -335,7 +336,7 @@ def _model(options: Options, infotext: InfotextRequest | None) -> tuple[str, str
     from lorasmith.sampling.from_infotext import find_model
 
     if infotext is None or "model" in options.given or infotext.model == "demo":
-        return options.model, options.vae
+        return _reference(options, options.model, options.vae)
     problems: list[Problem] = []
     folder = _folder(options.model_dir, "--model-dir", problems)
     if problems:
@@ -354,10 +355,22 @@ def _model(options: Options, infotext: InfotextRequest | None) -> tuple[str, str
         what = f"{folder} has no model {named}, nor one of its hash"
         raise UserError.of("--model-dir", what, "give another with --model")
     vae = find_model(infotext.vae, "", folder, hashes_of) if infotext.vae not in _NO_VAE else None
-    return str(found), options.vae or (str(vae) if vae else None)
+    return _reference(options, found, options.vae or vae)
 
 
-def _place(source: tuple[str, str | None], options: Options) -> tuple[torch.device, torch.dtype]:
+def _reference(options: Options, path: str | Path, vae: str | Path | None) -> ModelReference:
+    from lorasmith.models.reference import ModelReference
+
+    return ModelReference(
+        path,
+        vae=vae,
+        prediction=options.prediction,
+        zero_terminal_snr=options.zero_terminal_snr or "auto",
+        clip_skip=options.clip_skip,
+    )
+
+
+def _place(model: ModelReference, options: Options) -> tuple[torch.device, torch.dtype]:
     """Where and in which precision to compute, from the model's header.
 
     Raises:
@@ -369,10 +382,7 @@ def _place(source: tuple[str, str | None], options: Options) -> tuple[torch.devi
     from lorasmith.tensors.device import choose_device, choose_precision
 
     problems: list[Problem] = []
-    model, vae = source
-    architecture = _attempt(
-        lambda: read_architecture(model, vae=vae, prediction=options.prediction), problems
-    )
+    architecture = _attempt(lambda: read_architecture(model), problems)
     chosen = _attempt(lambda: choose_device(options.device), problems)
     if architecture is not None:
         known = architecture

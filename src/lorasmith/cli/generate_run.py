@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lorasmith.cli.generate_options import Options
     from lorasmith.core.terminal_view import Terminal
     from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.models.reference import ModelReference
     from lorasmith.prompts.wildcards import Wildcards
     from lorasmith.sampling.embeddings import EmbeddingLibrary
     from lorasmith.sampling.from_dataset import Drawing
@@ -40,7 +41,6 @@ class Work:
 
     Args:
         drawings: where each request's picture and caption go; ``None`` numbers them in ``out``.
-        source: base model and VAE.
         random_seed: the first seed, where the user gave none.
     """
 
@@ -49,9 +49,8 @@ class Work:
     loras: LoraLibrary
     embeddings: EmbeddingLibrary
     wildcards: Wildcards
-    source: tuple[str, str | None]
+    model: ModelReference
     options: Options
-    clip_skip: int
     device: torch.device
     dtype: torch.dtype
     random_seed: int | None
@@ -111,16 +110,7 @@ def _missing(work: Work, console: Console) -> list[int]:
 def _load(work: Work) -> DiffusionModel:
     from lorasmith.models.load import load_model
 
-    model, vae = work.source
-    return load_model(
-        model,
-        dtype=work.dtype,
-        device=work.device,
-        vae=vae,
-        prediction=work.options.prediction,
-        zero_terminal_snr=True if work.options.zero_terminal_snr else "auto",
-        clip_skip=work.clip_skip,
-    )
+    return load_model(work.model, dtype=work.dtype, device=work.device)
 
 
 def _images(
@@ -147,7 +137,7 @@ def _model_hash(work: Work) -> Iterator[Future[str]]:
     from lorasmith.sampling.model_name import model_hash
 
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(model_hash, work.source[0])
+        yield pool.submit(model_hash, str(work.model.path))
 
 
 def _info(
@@ -155,18 +145,9 @@ def _info(
 ) -> Infotext:
     """What the picture says of itself; waits for the model's hash."""
     from lorasmith.sampling.infotext import describe
-    from lorasmith.sampling.model_name import model_name
 
-    model, vae = work.source
     return describe(
-        image.request,
-        model=model_name(model),
-        model_hash=model_hash.result(),
-        vae=Path(vae).name if vae else "",
-        clip_skip=work.clip_skip,
-        lora_hashes=lora_hashes,
-        prediction=work.options.prediction,
-        zero_terminal_snr=work.options.zero_terminal_snr,
+        image.request, work.model, model_hash=model_hash.result(), lora_hashes=lora_hashes
     )
 
 

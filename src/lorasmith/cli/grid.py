@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lorasmith.grids.plan import Grid
     from lorasmith.grids.run import Report
     from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.request import Hires
     from lorasmith.training.runs.for_grid import RunPrompts
 
@@ -38,10 +39,8 @@ _PLAIN = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How models are read and where pictures are computed, how precisely for each model."""
+    """Where pictures are computed, and how precisely for each model by its path."""
 
-    prediction: str
-    zero_terminal_snr: bool | Literal["auto"]
     device: torch.device
     dtypes: dict[str, torch.dtype]
 
@@ -110,7 +109,7 @@ def _work(prompt: str | None, options: GridOptions, terminal: Terminal) -> Work:
     if sources is not None and base is not None:
         grid = collect_problems(problems, functools.partial(_lay_out, base, sides, sources))
         specs = [cell.spec for cell in grid.cells] if grid else [base]
-        place = collect_problems(problems, functools.partial(_place, specs, run, options))
+        place = collect_problems(problems, functools.partial(_place, specs, options))
     found = check_folder(out)
     problems += found
     if not found:
@@ -195,6 +194,7 @@ def _base(prompt: str | None, run: RunPrompts | None, options: GridOptions) -> C
     """
     from lorasmith.grids.axes import CellSpec
     from lorasmith.grids.axis_types import parse_size
+    from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.request import ImageRequest
 
     request = run.request if run else ImageRequest(prompt or "")
@@ -207,10 +207,16 @@ def _base(prompt: str | None, run: RunPrompts | None, options: GridOptions) -> C
         except ValueError as error:
             raise UserError.of("--size", str(error), "write it as 512x768") from None
     request = replace(request, hires=_hires(options) or request.hires, **said)
-    model = options.model or (run.model if run else "demo")
-    # A run's VAE goes with its model.
-    own = run.vae if run and not options.model else None
-    return CellSpec(request, model, options.vae or own)
+    model = run.model if run else ModelReference()
+    model = replace(
+        model,
+        path=options.model or model.path,
+        # A run's VAE goes with its model.
+        vae=options.vae or (None if options.model else model.vae),
+        prediction=options.prediction or model.prediction,
+        zero_terminal_snr=options.zero_terminal_snr or model.zero_terminal_snr,
+    )
+    return CellSpec(request, model)
 
 
 def _hires(options: GridOptions) -> Hires | None:
@@ -247,7 +253,7 @@ def _lay_out(base: CellSpec, sides: dict[str, str], sources: Sources) -> Grid:
     return grid
 
 
-def _place(specs: Sequence[CellSpec], run: RunPrompts | None, options: GridOptions) -> Place:
+def _place(specs: Sequence[CellSpec], options: GridOptions) -> Place:
     """From the headers of the models.
 
     Raises:
@@ -260,58 +266,44 @@ def _place(specs: Sequence[CellSpec], run: RunPrompts | None, options: GridOptio
     from lorasmith.training.setup.preflight import collect_problems
 
     problems: list[Problem] = []
-    prediction = options.prediction or (run.prediction if run else "auto")
     device = collect_problems(problems, lambda: choose_device(options.device))
     dtypes: dict[str, torch.dtype] = {}
-    for model, vae in dict.fromkeys((spec.model, spec.vae) for spec in specs):
-        opened = functools.partial(read_architecture, model, vae=vae, prediction=prediction)
+    for model in dict.fromkeys(spec.model for spec in specs):
+        opened = functools.partial(read_architecture, model)
         architecture = collect_problems(problems, opened)
         if architecture is None or device is None:
             continue
-        for skip in {s.request.clip_skip or 1 for s in specs if s.model == model}:
+        for skip in {s.request.clip_skip or 1 for s in specs if s.model.path == model.path}:
             collect_problems(
                 problems, functools.partial(check_clip_skip, architecture, skip, "clip_skip")
             )
         weights = unet_weights(architecture.unet)
         choice = functools.partial(choose_precision, options.precision, device, weights)
         if (chosen := collect_problems(problems, choice)) is not None:
-            dtypes[model] = chosen.dtype
+            dtypes[str(model.path)] = chosen.dtype
     if problems or device is None:
         raise UserError(problems)
-    to_noise = options.zero_terminal_snr or (run.zero_terminal_snr if run else "auto")
-    return Place(prediction, to_noise, device, dtypes)
+    return Place(device, dtypes)
 
 
 def _draw(work: Work, terminal: Terminal) -> Report:
     from lorasmith.grids.plan import Identity
-    from lorasmith.grids.render import Loader
     from lorasmith.grids.run import PAGE, make_grid
-    from lorasmith.models.load import exchange_vae, load_model
+    from lorasmith.models.load import load_model
 
     place, sources = work.place, work.sources
 
-    def load(source: str, vae: str | None) -> DiffusionModel:
-        model = load_model(
-            source,
-            dtype=place.dtypes[source],
-            device=place.device,
-            vae=vae,
-            prediction=place.prediction,
-            zero_terminal_snr=place.zero_terminal_snr,
-        )
+    def load(reference: ModelReference) -> DiffusionModel:
+        dtype = place.dtypes[str(reference.path)]
+        model = load_model(reference, dtype=dtype, device=place.device)
         for note in model.notes:
             terminal(Notice("warning", note))
         return model
 
-    exchange = functools.partial(
-        exchange_vae, prediction=place.prediction, zero_terminal_snr=place.zero_terminal_snr
-    )
     identity = Identity(
         sources.library,
-        {model: str(dtype) for model, dtype in place.dtypes.items()},
+        {path: str(dtype) for path, dtype in place.dtypes.items()},
         [folder for folder in (work.options.embedding_dir, work.options.wildcard_dir) if folder],
-        prediction=place.prediction,
-        zero_terminal_snr=place.zero_terminal_snr,
     )
     controls = Controls()
     with stop_on_interrupt(controls), contextlib.closing(terminal):
@@ -321,7 +313,7 @@ def _draw(work: Work, terminal: Terminal) -> Report:
                 work.out,
                 identity,
                 sources=sources,
-                loader=Loader(load, exchange, place.prediction, place.zero_terminal_snr is True),
+                load=load,
                 observer=terminal,
                 controls=controls,
             )

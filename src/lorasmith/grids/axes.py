@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorasmith.grids.tag_edits import LoraEdit, edit_prompt
+from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.embeddings import EmbeddingLibrary
 from lorasmith.sampling.lora_library import LoraLibrary
@@ -18,19 +19,20 @@ class CellSpec:
     """Everything that one image of a grid is made from.
 
     Args:
-        model: as for :func:`.checkpoint.load_model`.
-        vae: ``None`` is the model's own.
         edits: of LoRA tags, with the names that they are for, "" where there is but one.
     """
 
     request: ImageRequest
-    model: str = "demo"
-    vae: str | None = None
+    model: ModelReference = field(default_factory=ModelReference)
     edits: tuple[tuple[str, LoraEdit], ...] = ()
 
     def asking(self, **fields: object) -> CellSpec:
         """With other fields of the request."""
         return replace(self, request=replace(self.request, **fields))  # type: ignore[arg-type]
+
+    def loading(self, **fields: object) -> CellSpec:
+        """With other fields of the model's reference."""
+        return replace(self, model=replace(self.model, **fields))  # type: ignore[arg-type]
 
     def editing(self, target: str, edit: LoraEdit) -> CellSpec:
         before = dict(self.edits)

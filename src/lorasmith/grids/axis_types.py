@@ -164,7 +164,7 @@ def _denoises(items: list[str], target: str, sources: Sources) -> list[Value]:
 
 def _models(items: list[str], target: str, sources: Sources) -> list[Value]:
     def drawn_by(model: str) -> Value:
-        return Value(_file_label(model), lambda spec: replace(spec, model=model))
+        return Value(_file_label(model), lambda spec: spec.loading(path=model))
 
     return _labelled(items, drawn_by)
 
@@ -173,7 +173,7 @@ def _vaes(items: list[str], target: str, sources: Sources) -> list[Value]:
     def decoded_by(item: str) -> Value:
         vae = None if item.lower() in OWN else item
         label = "own" if vae is None else _file_label(item)
-        return Value(label, lambda spec: replace(spec, vae=vae))
+        return Value(label, lambda spec: spec.loading(vae=vae))
 
     return _labelled(items, decoded_by)
 

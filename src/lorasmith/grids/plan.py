@@ -146,30 +146,31 @@ class Identity:
         library: LoraLibrary,
         precisions: Mapping[str, str],
         folders: Sequence[Path] = (),
-        **read_as: object,
     ) -> None:
         """
         Args:
-            precisions: that each model is drawn in.
+            precisions: that each model is drawn in, by its path.
             folders: of what prompts may name beside LoRAs.
-            read_as: what models are told of themselves.
         """
         self._library, self._precisions = library, precisions
-        self._others = {**read_as, "folders": [quick_fingerprint(folder) for folder in folders]}
+        self._folders = [quick_fingerprint(folder) for folder in folders]
         self._files: dict[str, str] = {}
 
     def digest(self, spec: CellSpec) -> str:
         """12 hex digits of everything that the image is made from, the files' content too."""
+        model = spec.model
         parts = {
             "request": _stated(spec.request),
-            "model": self._file(locate(spec.model)),
-            "vae": spec.vae and self._file(locate(spec.vae, vae=True)),
+            "model": self._file(locate(model.path)),
+            "vae": model.vae and self._file(locate(model.vae, vae=True)),
             "loras": {
                 tag.name: self._file(self._library.find(tag.name))
                 for tag in parse_prompt(spec.request.prompt).loras
             },
-            "precision": self._precisions[spec.model],
-            **self._others,
+            "precision": self._precisions[str(model.path)],
+            "prediction": model.prediction,
+            "zero_terminal_snr": model.zero_terminal_snr,
+            "folders": self._folders,
         }
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
@@ -214,7 +215,7 @@ class SwapCost:
 def state(spec: CellSpec) -> tuple[str, str, tuple[str, ...]]:
     """What has to be in place for an image: model, VAE, LoRAs; in the order of their cost."""
     loras = tuple(sorted(tag.name for tag in parse_prompt(spec.request.prompt).loras))
-    return spec.model, spec.vae or "", loras
+    return str(spec.model.path), str(spec.model.vae or ""), loras
 
 
 def work_order(specs: Iterable[CellSpec]) -> list[CellSpec]:

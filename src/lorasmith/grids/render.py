@@ -23,33 +23,19 @@ from lorasmith.grids.plan import (
     work_order,
 )
 from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.load import exchange_vae
+from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.infotext import describe, save_image
 from lorasmith.sampling.lora_library import LoraLibrary, short_hash
-from lorasmith.sampling.model_name import model_hash, model_name
+from lorasmith.sampling.model_name import model_hash
 
 CELLS = "cells"
 
 _DIGEST = re.compile(r".*\.([0-9a-f]{12})\.png", re.ASCII)
 _LONGEST_NAME = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Loader:
-    """How base models come into memory.
-
-    Args:
-        load: a model, with a VAE (``None``: its own).
-        exchange: gives a loaded model of that source another VAE.
-        prediction, zero_terminal_snr: what models are told of themselves, which images say.
-    """
-
-    load: Callable[[str, str | None], DiffusionModel]
-    exchange: Callable[[DiffusionModel, str, str | None], None]
-    prediction: str = "auto"
-    zero_terminal_snr: bool = False
 
 
 @dataclass(slots=True)
@@ -123,11 +109,14 @@ def draw_cells(
     folder: GridFolder,
     *,
     sources: Sources,
-    loader: Loader,
+    load: Callable[[ModelReference], DiffusionModel],
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> None:
     """Draw what is missing; each image is on disk as soon as it is done.
+
+    Args:
+        load: brings a base model into memory.
 
     Raises:
         Stopped: on a stop request, between two steps.
@@ -136,18 +125,18 @@ def draw_cells(
     cells = {cell.spec: cell for cell in reversed(grid.cells)}
     kinds = tuple(axis.kind.name for axis in grid.axes if axis.kind)
     model: DiffusionModel | None = None
-    loaded = ""
+    loaded: str | Path = ""
     with ThreadPoolExecutor(1) as pool:
         hashes = _Hashes(sources.library, pool)
-        for (source, vae), same in itertools.groupby(work.order, lambda s: (s.model, s.vae)):
+        for reference, same in itertools.groupby(work.order, lambda spec: spec.model):
             specs = list(same)
-            if model is not None and source == loaded:
-                loader.exchange(model, source, vae)
+            if model is not None and reference.path == loaded:
+                exchange_vae(model, reference)
             else:
                 model = None  # Before the next one comes: two may not fit.
                 gc.collect()
-                model, loaded = loader.load(source, vae), source
-                hashes.begin(source)
+                model, loaded = load(reference), reference.path
+                hashes.begin(str(loaded))
             requests = [spec.request for spec in specs]
             images = generate(
                 model,
@@ -165,7 +154,7 @@ def draw_cells(
                     path = folder.new(cells[spec], kinds, digest)
                     loras = hashes.of_loras(image.request.prompt)
                     writer.add(
-                        partial(_save, path, image, spec, loader, hashes, loras),
+                        partial(_save, path, image, spec, hashes, loras),
                         partial(folder.add, digest, path),
                     )
 
@@ -197,18 +186,14 @@ def _save(
     path: Path,
     image: GeneratedImage,
     spec: CellSpec,
-    loader: Loader,
     hashes: _Hashes,
     lora_hashes: dict[str, str],
 ) -> None:
     info = describe(
         image.request,
-        model=model_name(spec.model),
-        model_hash=hashes.of_model(spec.model),
-        vae=Path(spec.vae).name if spec.vae else "",
+        spec.model,
+        model_hash=hashes.of_model(str(spec.model.path)),
         lora_hashes=lora_hashes,
-        prediction=loader.prediction,
-        zero_terminal_snr=loader.zero_terminal_snr,
     )
     if path.exists():  # Found damaged.
         path.unlink()

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from lorasmith.core.files import write_json
 from lorasmith.grids.axes import Sources
 from lorasmith.grids.html import write_page
 from lorasmith.grids.plan import Grid, Identity, SwapCost
-from lorasmith.grids.render import GridFolder, Loader, Work, draw_cells, plan_work
+from lorasmith.grids.render import GridFolder, Work, draw_cells, plan_work
 from lorasmith.grids.sheet import draw_sheet, save_sheet
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.reference import ModelReference
 
 RECORD, PAGE, SHEET, SMALL_SHEET = "grid.json", "grid.html", "grid.png", "grid.webp"
 
@@ -59,7 +62,7 @@ def make_grid(
     identity: Identity,
     *,
     sources: Sources,
-    loader: Loader,
+    load: Callable[[ModelReference], DiffusionModel],
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Report:
@@ -74,7 +77,7 @@ def make_grid(
     began = time.monotonic()
     try:
         draw_cells(
-            grid, work, files, sources=sources, loader=loader, observer=observer, controls=controls
+            grid, work, files, sources=sources, load=load, observer=observer, controls=controls
         )
     except (Stopped, UserError):
         _show(grid, work, files)

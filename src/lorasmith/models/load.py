@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -22,53 +22,32 @@ from lorasmith.models.families.table import Architecture, check_clip_skip
 from lorasmith.models.layout import canonical_shape
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.placement import IN_FULL, WeightPlacement, WeightPlacer
+from lorasmith.models.reference import ModelReference
 from lorasmith.models.weights import read_weights
 
 NAMED = 5  # how many weights an error names before it only counts
 
 
 def load_model(
-    source: str | Path,
+    model: str | Path | ModelReference,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    vae: str | Path | None = None,
-    family: str = "auto",
-    prediction: str = "auto",
-    zero_terminal_snr: bool | Literal["auto"] = "auto",
-    clip_skip: int = 1,
-    max_tokens: int = 75,
     vae_dtype: torch.dtype = torch.float32,
 ) -> DiffusionModel:
     """Load a base model, frozen.
 
     Args:
-        source: see :func:`lorasmith.models.open.open_checkpoint`.
+        model: a path, or a reference that says more: another VAE, what it predicts.
         dtype: of UNet and text encoder, whatever the file stores.
-        vae: a VAE to use instead of the model's own.
-        family, prediction, zero_terminal_snr: the user's word, see there.
-        clip_skip, max_tokens: see :class:`~lorasmith.models.diffusion_model.DiffusionModel`.
         vae_dtype: of the VAE; float16 overflows in Stable Diffusion's.
 
     Raises:
         CheckpointError: it is missing, damaged, unsafe, of another family, not whole, or holds
             NaN; every weight that is missing, misshapen or too many is counted, the first named.
     """
-    opened = open_checkpoint(
-        source,
-        vae=vae,
-        family=family,
-        prediction=prediction,
-        zero_terminal_snr=zero_terminal_snr,
-    )
-    loading = Loading(
-        opened,
-        dtype=dtype,
-        device=device,
-        clip_skip=clip_skip,
-        max_tokens=max_tokens,
-        vae_dtype=vae_dtype,
-    )
+    opened = open_checkpoint(model)
+    loading = Loading(opened, dtype=dtype, device=device, vae_dtype=vae_dtype)
     loading.fill(*opened.architecture.family.parts)
     return loading.model
 
@@ -90,19 +69,19 @@ class Loading:
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        clip_skip: int = 1,
-        max_tokens: int = 75,
         vae_dtype: torch.dtype = torch.float32,
         placement: WeightPlacement = IN_FULL,
     ) -> None:
         self.opened, self.placement = opened, placement
         self.dtype, self.vae_dtype = dtype, vae_dtype
-        notes = [*opened.notes, *check_clip_skip(opened.architecture, clip_skip, opened.source)]
+        said = opened.reference
+        skip_notes = check_clip_skip(opened.architecture, said.clip_skip, opened.source)
         self._modules = empty_modules(opened.architecture)
         check_weights(opened, self._modules)
         self.model = assemble(
             opened.architecture, self._modules, dtype, device,
-            clip_skip=clip_skip, max_tokens=max_tokens, notes=notes,
+            clip_skip=said.clip_skip, max_tokens=said.max_tokens,
+            notes=[*opened.notes, *skip_notes],
         )  # fmt: skip
 
     def fill(self, *parts: str) -> None:
@@ -144,31 +123,16 @@ def assemble(
     )
 
 
-def exchange_vae(
-    model: DiffusionModel,
-    source: str | Path,
-    vae: str | Path | None,
-    *,
-    family: str = "auto",
-    prediction: str = "auto",
-    zero_terminal_snr: bool | Literal["auto"] = "auto",
-) -> None:
+def exchange_vae(model: DiffusionModel, reference: ModelReference) -> None:
     """Give a model another VAE, without reading its other weights again.
 
     Args:
-        source, family, prediction, zero_terminal_snr: what ``model`` was loaded with.
-        vae: ``None`` is the model's own.
+        reference: that of ``model``, with another VAE.
 
     Raises:
         CheckpointError: see :func:`load_model`.
     """
-    opened = open_checkpoint(
-        source,
-        vae=vae,
-        family=family,
-        prediction=prediction,
-        zero_terminal_snr=zero_terminal_snr,
-    )
+    opened = open_checkpoint(reference)
     modules = empty_modules(opened.architecture)
     check_weights(opened, modules)
     module = modules["vae"]

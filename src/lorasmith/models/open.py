@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from lorasmith.core.errors import CheckpointError, Problem, UserError, quantity
 from lorasmith.core.files import ASSETS, read_safetensors_header, user_path
@@ -40,6 +39,7 @@ from lorasmith.models.layout import (
     vae_layout,
 )
 from lorasmith.models.prediction import guess_prediction
+from lorasmith.models.reference import ModelReference
 from lorasmith.models.weight_file import FileLayout, WeightFile
 
 DEMO = ASSETS / "demo_base.safetensors"
@@ -84,86 +84,62 @@ class OpenedCheckpoint:
         notes: what the user should know (tensors that are not used).
     """
 
-    source: str
+    reference: ModelReference
     architecture: Architecture
     weights: dict[str, dict[str, WeightInFile]]
     unknown: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...]
 
+    @property
+    def source(self) -> str:
+        """What the user named, for messages."""
+        return str(self.reference.path)
 
-def read_architecture(
-    source: str | Path,
-    *,
-    vae: str | Path | None = None,
-    family: str = "auto",
-    prediction: str = "auto",
-    zero_terminal_snr: bool | Literal["auto"] = "auto",
-) -> Architecture:
+
+def read_architecture(model: str | Path | ModelReference) -> Architecture:
     """What a model is, from headers alone: no weights are read and torch is not imported.
 
     Raises:
         CheckpointError: see :func:`open_checkpoint`.
     """
-    opened = open_checkpoint(
-        source,
-        vae=vae,
-        family=family,
-        prediction=prediction,
-        zero_terminal_snr=zero_terminal_snr,
-    )
-    return opened.architecture
+    return open_checkpoint(model).architecture
 
 
-def open_checkpoint(
-    source: str | Path,
-    *,
-    vae: str | Path | None = None,
-    family: str = "auto",
-    prediction: str = "auto",
-    zero_terminal_snr: bool | Literal["auto"] = "auto",
-) -> OpenedCheckpoint:
+def open_checkpoint(model: str | Path | ModelReference) -> OpenedCheckpoint:
     """Read the headers of a checkpoint (and of a VAE of the user's own).
-
-    Args:
-        source: "demo", a ``.safetensors`` or ``.ckpt`` file in LDM names, a diffusers folder, or
-            a hub id (``owner/model``, ``owner/model/file.safetensors``).
-        vae: a VAE file (LDM or diffusers names) or folder, used instead of the model's own.
-        family: "auto" or the user's word for it; another family is then an error.
-        prediction: "auto", "epsilon" or "v".
-        zero_terminal_snr: whether its noise schedule ends in nothing but noise; "auto" is what the
-            file says.
 
     Raises:
         CheckpointError: nothing is there, it cannot be read safely, or it is no model of a family
             that we know; says what it is.
     """
-    path = locate(source)
+    reference = ModelReference.of(model)
+    path = locate(reference.path)
     if path.is_dir():
-        found, pieces, overrides = _open_folder(path, family)
+        found, pieces, overrides = _open_folder(path, reference.family)
     else:
         file = read_header(path)
-        found = detect(file.shapes, path, family)
+        found = detect(file.shapes, path, reference.family)
         pieces = [(file, single_file_layout(file.shapes, found, path))]
         overrides = parse_overrides(file.metadata, path)
         overrides = _with_marks(overrides, file)
     notes = []
-    if vae is not None:
+    if reference.vae is not None:
         for _, layout in pieces:
             layout.parts.pop("vae", None)
-        piece, own = _open_vae(locate(vae, vae=True))
+        piece, own = _open_vae(locate(reference.vae, vae=True))
         pieces.append(piece)
         # A VAE that says nothing of itself is the family's, whatever the model's own one was.
         overrides = dataclasses.replace(overrides, vae=own)
-        notes += _note_other_scale(found, own, vae)
-    if prediction != "auto":
-        overrides = dataclasses.replace(overrides, prediction=prediction)
+        notes += _note_other_scale(found, own, reference.vae)
+    if reference.prediction != "auto":
+        overrides = dataclasses.replace(overrides, prediction=reference.prediction)
     elif overrides.prediction is None and found.v_prediction_marker:
         guess, why = guess_prediction(found, pieces)
         overrides = dataclasses.replace(overrides, prediction=guess)
         notes.append(why)
-    if zero_terminal_snr != "auto":
-        overrides = dataclasses.replace(overrides, zero_terminal_snr=zero_terminal_snr)
-    return _assemble(str(source), path, found, pieces, overrides, notes)
+    if (to_noise := reference.zero_terminal_snr) != "auto":
+        overrides = dataclasses.replace(overrides, zero_terminal_snr=to_noise)
+    return _assemble(reference, path, found, pieces, overrides, notes)
 
 
 def _with_marks(overrides: Overrides, file: WeightFile) -> Overrides:
@@ -176,7 +152,7 @@ def _with_marks(overrides: Overrides, file: WeightFile) -> Overrides:
 
 
 def _assemble(
-    source: str,
+    reference: ModelReference,
     path: Path,
     family: Family,
     pieces: list[FileLayout],
@@ -210,7 +186,7 @@ def _assemble(
     if problems:
         raise CheckpointError(problems)
     architecture = architecture_of_parts(shapes, family, overrides, path)
-    return OpenedCheckpoint(source, architecture, weights, tuple(unknown), tuple(notes))
+    return OpenedCheckpoint(reference, architecture, weights, tuple(unknown), tuple(notes))
 
 
 def _note_other_scale(family: Family, own: Config, vae: object) -> list[str]:

@@ -19,7 +19,9 @@ from lorasmith import __version__
 from lorasmith.core.errors import PromptError
 from lorasmith.core.files import atomic_path, parse_json
 from lorasmith.data.images import DECODER_ERRORS, open_image
+from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.lora_tags import format_tag, take_tags
+from lorasmith.sampling.model_name import model_name
 from lorasmith.sampling.request import UPSCALERS, ImageRequest
 from lorasmith.sampling.samplers import find_sampler
 
@@ -61,28 +63,21 @@ class Infotext:
 
 def describe(
     request: ImageRequest,
+    model: ModelReference,
     *,
-    model: str,
     model_hash: str = "",
-    vae: str = "",
-    clip_skip: int = 1,
     lora_hashes: Mapping[str, str] | None = None,
-    prediction: str = "auto",
-    zero_terminal_snr: bool = False,
 ) -> Infotext:
     """What made an image, under the web UI's names and in its order.
 
     Args:
         request: with the size that the image has, as in a GeneratedImage.
-        model: the base model's name.
+        model: the base model, with the user's word on it where there was one.
         model_hash: the first 10 hex digits of its file's SHA-256.
-        vae: the name of a VAE that was used instead of the model's own.
-        clip_skip: the model's, for requests that say none.
         lora_hashes: of the LoRAs in the prompt, by name; see :func:`.loras.short_hash`.
-        prediction, zero_terminal_snr: the user's word on the model, where there was one.
     """
     sampler = find_sampler(request.sampler, request.schedule)
-    clip_skip = request.clip_skip or clip_skip
+    clip_skip = request.clip_skip or model.clip_skip
     settings = {
         "Steps": str(request.steps),
         "Sampler": sampler.title,
@@ -91,16 +86,16 @@ def describe(
         "Seed": str(request.seed),
         "Size": f"{request.width}x{request.height}",
         "Model hash": model_hash,
-        "Model": model,
-        "VAE": vae,
+        "Model": model_name(str(model.path)),
+        "VAE": Path(model.vae).name if model.vae else "",
         "Denoising strength": _denoising(request),
         "Clip skip": str(clip_skip) if clip_skip != 1 else "",
         # The web UI draws its first noise on the GPU unless it is told this.
         "RNG": "CPU",
         "Eta DDIM": f"{request.eta:g}" if request.eta else "",
         RESCALE: f"{request.cfg_rescale:g}" if request.cfg_rescale else "",
-        PREDICTION: prediction if prediction != "auto" else "",
-        NOISE_SCHEDULE: ZERO_SNR if zero_terminal_snr else "",
+        PREDICTION: model.prediction if model.prediction != "auto" else "",
+        NOISE_SCHEDULE: ZERO_SNR if model.zero_terminal_snr is True else "",
         **_hires(request),
         **_inpaint(request),
         "Lora hashes": ", ".join(f"{name}: {hash_}" for name, hash_ in (lora_hashes or {}).items()),

@@ -23,6 +23,7 @@ from lorasmith.grids.plan import (
     state,
     work_order,
 )
+from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
@@ -83,7 +84,7 @@ def test_schedule_size_model_and_vae(sources: Sources) -> None:
         ("karras", 64, 32), ("automatic", 64, 32), ("karras", 32, 64), ("automatic", 32, 64),
     ]  # fmt: skip
     grid = grid_of(sources, "checkpoint=demo,other/demo", "vae=own,a.vae.pt")
-    assert [(cell.spec.model, cell.spec.vae) for cell in grid.cells] == [
+    assert [(cell.spec.model.path, cell.spec.model.vae) for cell in grid.cells] == [
         ("demo", None), ("other/demo", None), ("demo", "a.vae.pt"), ("other/demo", "a.vae.pt"),
     ]  # fmt: skip
     assert [value.label for value in grid.axes[0].values] == ["demo", "other/demo"]
@@ -204,7 +205,7 @@ def test_a_digest_changes_with_everything_that_the_image_is_made_from(
 
 def setup_of(model: str, vae: str, lora: str, seed: int) -> CellSpec:
     prompt = f"a cat <lora:{lora}:1>" if lora else "a cat"
-    return CellSpec(ImageRequest(prompt, seed=seed), model, vae or None)
+    return CellSpec(ImageRequest(prompt, seed=seed), ModelReference(model, vae=vae or None))
 
 
 def cost(order: Sequence[CellSpec]) -> tuple[int, int, int]:

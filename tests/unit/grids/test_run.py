@@ -25,10 +25,10 @@ from lorasmith.grids import sheet as grid_sheet
 from lorasmith.grids.axes import CellSpec, Sources
 from lorasmith.grids.axis_types import parse_axis
 from lorasmith.grids.plan import Grid, Identity, lay_out
-from lorasmith.grids.render import Loader
 from lorasmith.grids.run import Report, check_folder, make_grid
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import exchange_vae, load_model
+from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.infotext import read_infotext
 from lorasmith.sampling.lora_library import LoraLibrary
@@ -55,18 +55,13 @@ class Bench:
         return lay_out(base or CellSpec(REQUEST), axes, self.sources)
 
     def make(self, grid: Grid, **more: object) -> Report:
-        models = {cell.spec.model for cell in grid.cells}
+        models = {str(cell.spec.model.path) for cell in grid.cells}
         identity = Identity(self.sources.library, dict.fromkeys(models, "float32"))
-        loader = Loader(self._load, self._exchange)
-        return make_grid(grid, self.out, identity, sources=self.sources, loader=loader, **more)
+        return make_grid(grid, self.out, identity, sources=self.sources, load=self._load, **more)
 
-    def _load(self, source: str, vae: str | None) -> DiffusionModel:
+    def _load(self, reference: ModelReference) -> DiffusionModel:
         self.loaded["model"] += 1
-        return self.demo if source == "demo" else load_model(source, vae=vae)
-
-    def _exchange(self, model: DiffusionModel, source: str, vae: str | None) -> None:
-        self.loaded["vae"] += 1
-        exchange_vae(model, source, vae)
+        return self.demo if reference == ModelReference("demo") else load_model(reference)
 
     @property
     def cells(self) -> dict[str, int]:
@@ -171,12 +166,14 @@ def test_models_and_vaes_are_exchanged_as_seldom_as_planned(bench: Bench) -> Non
     other = tiny_checkpoint(bench.folder / "other.safetensors", seed=1)
     tiny_model(seed=2).vae.save_pretrained(bench.folder / "vae")
     vae = bench.folder / "vae"
-    base = CellSpec(ImageRequest("star", steps=1, cfg=1.0, width=64, height=64), str(other))
+    base = CellSpec(
+        ImageRequest("star", steps=1, cfg=1.0, width=64, height=64), ModelReference(str(other))
+    )
     grid = bench.grid("seed=1,2", f"vae=own,{vae}", base=base)
     report = bench.make(grid)
-    assert bench.loaded == {"model": 1, "vae": 1}
+    assert bench.loaded == {"model": 1}
     assert (report.switches.models, report.switches.vaes) == (1, 1)
-    fresh = load_model(other, vae=vae)
+    fresh = load_model(ModelReference(other, vae=vae))
     (expected,) = generate(fresh, [grid.cells[-1].spec.request])
     record = json.loads((bench.out / "grid.json").read_text())
     with Image.open(bench.out / record["cells"][-1]["file"]) as image:
@@ -257,7 +254,7 @@ def test_exchanging_a_vae_is_loading_with_it() -> None:
     whole = functools.partial(torch.allclose, rtol=0, atol=0)
     model = load_model("demo")
     before = model.vae
-    exchange_vae(model, "demo", None)
+    exchange_vae(model, ModelReference("demo"))
     assert model.vae is not before
     for (name, one), (_, other) in zip(
         model.vae.named_parameters(), before.named_parameters(), strict=True

@@ -18,6 +18,7 @@ from torch import Tensor
 from lorasmith.core.errors import CheckpointError
 from lorasmith.core.files import read_safetensors_header
 from lorasmith.models.load import load_model
+from lorasmith.models.reference import ModelReference
 from lorasmith.models.weights import is_finite
 
 UNET = "model.diffusion_model."
@@ -387,7 +388,7 @@ def test_a_pickle_that_wants_code_is_refused_and_does_not_run(
     state = dict(load_file(base))
     write({"state_dict": state, "extra": bomb(f"touch {proof}")}, path)
     with pytest.raises(CheckpointError, match=rf"wants to run code \(.*{wanted}"):
-        load_model(path) if use == "model" else load_model(base, vae=path)
+        load_model(path) if use == "model" else load_model(ModelReference(base, vae=path))
     assert not proof.exists()
     # The bomb is live: whoever unpickles it plainly sets it off.
     if write is as_pickle:
@@ -421,7 +422,7 @@ def test_values_too_large_for_float16_are_told_from_nan(tmp_path: Path) -> None:
 
 def test_clip_skip_beyond_the_text_encoder(base: Path) -> None:
     with pytest.raises(CheckpointError, match=r"3 is no CLIP skip.* 2 layers"):
-        load_model(base, clip_skip=3)
+        load_model(ModelReference(base, clip_skip=3))
 
 
 def test_a_vae_of_other_latents(base: Path, tmp_path: Path) -> None:
@@ -429,13 +430,13 @@ def test_a_vae_of_other_latents(base: Path, tmp_path: Path) -> None:
     config = dict(model.vae.config) | {"latent_channels": 16}
     type(model.vae).from_config(config).save_pretrained(tmp_path / "vae")
     with pytest.raises(CheckpointError, match="takes 4 channels, its VAE's latents have 16"):
-        load_model(base, vae=tmp_path / "vae")
+        load_model(ModelReference(base, vae=tmp_path / "vae"))
 
 
 def test_no_vae_in_the_vae_file(base: Path, tmp_path: Path) -> None:
     path = names_only(tmp_path, **{"some.weight": (2, 2)})
     with pytest.raises(CheckpointError, match="no VAE in this file"):
-        load_model(base, vae=path)
+        load_model(ModelReference(base, vae=path))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -23,6 +23,7 @@ from lorasmith.models.layout import Layout, Place
 from lorasmith.models.load import load_model
 from lorasmith.models.open import open_checkpoint, read_header
 from lorasmith.models.prediction import guess_prediction
+from lorasmith.models.reference import ModelReference
 
 CAPTIONS = ["a cat, sitting", "", "one two three four five " * 20]
 
@@ -84,7 +85,7 @@ def test_diffusers_folder(model: DiffusionModel, tmp_path: Path) -> None:
     scheduler = {"epsilon": "epsilon", "v": "v_prediction"}[model.prediction]
     diffusers.DDPMScheduler(prediction_type=scheduler).save_pretrained(tmp_path / "scheduler")
     # The published SD 2 is known by the width of its texts, which the tiny one has not.
-    found = load_model(tmp_path, family=model.architecture.family_name)
+    found = load_model(ModelReference(tmp_path, family=model.architecture.family_name))
     assert found.architecture == model.architecture
     same_weights(found, model)
 

@@ -24,6 +24,7 @@ from lorasmith.models.families.table import FAMILIES, Architecture, Overrides, d
 from lorasmith.models.layout import canonical_shapes, single_file_layout
 from lorasmith.models.load import empty_modules, load_model
 from lorasmith.models.open import read_architecture
+from lorasmith.models.reference import ModelReference
 
 State = dict[str, Tensor]
 
@@ -152,16 +153,19 @@ def test_folders(known: Known, options: dict[str, object], tmp_path: Path) -> No
     write_parts(known.model, tmp_path, **options)
     # The published SD 2 is known by the width of its texts, which the tiny one has not.
     family = "sd2" if known.family == "sd2" else "auto"
-    found = load_model(tmp_path, family=family)
+    found = load_model(ModelReference(tmp_path, family=family))
     assert found.architecture == known.model.architecture
     assert_same(found, known.model)
 
 
 def test_a_forced_family_is_taken(known: Known) -> None:
-    assert read_architecture(known.path, family=known.family) == known.model.architecture
+    assert (
+        read_architecture(ModelReference(known.path, family=known.family))
+        == known.model.architecture
+    )
     for other in FAMILIES.keys() - {known.family}:
         with pytest.raises(CheckpointError):
-            read_architecture(known.path, family=other)
+            read_architecture(ModelReference(known.path, family=other))
 
 
 @pytest.mark.parametrize("names", ["ldm", "diffusers"])
@@ -175,7 +179,7 @@ def test_inpainting_is_refused(known: Known, names: str, tmp_path: Path) -> None
     state[first] = torch.zeros(state[first].shape[0], 9, 3, 3)
     save_file(state, tmp_path / "inpainting.safetensors")
     with pytest.raises(CheckpointError, match=r"an inpainting model.*takes 9 channels"):
-        load_model(tmp_path / "inpainting.safetensors", family=known.family)
+        load_model(ModelReference(tmp_path / "inpainting.safetensors", family=known.family))
 
 
 OTHERS: dict[str, tuple[Callable[[State], State], str]] = {
@@ -204,7 +208,7 @@ def test_marks_say_how_it_was_trained(known: Known, tmp_path: Path) -> None:
     save_file(known.state | marks, path)
     found = read_architecture(path)
     assert (found.prediction, found.zero_terminal_snr) == ("v", True)
-    told = read_architecture(path, prediction="epsilon", zero_terminal_snr=False)
+    told = read_architecture(ModelReference(path, prediction="epsilon", zero_terminal_snr=False))
     assert (told.prediction, told.zero_terminal_snr) == ("epsilon", False)
 
 
@@ -213,7 +217,7 @@ def test_a_scheduler_says_how_it_was_trained(known: Known, tmp_path: Path) -> No
     diffusers.DDPMScheduler(
         prediction_type="v_prediction", rescale_betas_zero_snr=True
     ).save_pretrained(tmp_path / "scheduler")
-    found = read_architecture(tmp_path, family=known.family)
+    found = read_architecture(ModelReference(tmp_path, family=known.family))
     assert (found.prediction, found.zero_terminal_snr) == ("v", True)
 
 

@@ -22,6 +22,7 @@ from lorasmith.models.export import ldm_weights, save_ldm
 from lorasmith.models.families.table import FAMILIES
 from lorasmith.models.load import load_model
 from lorasmith.models.open import DEMO, read_architecture
+from lorasmith.models.reference import ModelReference
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +227,7 @@ def test_v_prediction_is_found(model: DiffusionModel, tmp_path: Path) -> None:
     assert read_architecture(path).prediction == "v"
     save_file(state_of(model), path, metadata | {"modelspec.prediction_type": "v"})
     assert read_architecture(path).prediction == "v"
-    assert read_architecture(path, prediction="epsilon").prediction == "epsilon"
+    assert read_architecture(ModelReference(path, prediction="epsilon")).prediction == "epsilon"
     assert load_model(path).prediction == "v"
 
 
@@ -306,7 +307,7 @@ def test_own_vae_replaces_the_models(kind: str, model: DiffusionModel, tmp_path:
             save_file(load_file(path), path, metadata)
         elif kind == "model":
             path = tmp_path
-    found = load_model(base, vae=path)
+    found = load_model(ModelReference(base, vae=path))
     for name, tensor in found.vae.named_parameters():
         assert torch.equal(tensor, model.vae.get_parameter(name)), name
     same(found, load_model(base), vae=False)
@@ -325,7 +326,7 @@ def test_own_vae_as_a_torch_file(big_heads: DiffusionModel, tmp_path: Path) -> N
         if n.startswith(prefix)
     }
     torch.save({"state_dict": state | {"loss.logvar": torch.ones(())}}, tmp_path / "vae.pt")
-    found = load_model(base, vae=tmp_path / "vae.pt")
+    found = load_model(ModelReference(base, vae=tmp_path / "vae.pt"))
     for name, tensor in found.vae.named_parameters():
         assert torch.equal(tensor, big_heads.vae.get_parameter(name)), name
 
@@ -336,7 +337,7 @@ def test_a_model_without_vae_works_with_one(model: DiffusionModel, tmp_path: Pat
     state = {n: t for n, t in state_of(model).items() if not n.startswith("first_stage_model.")}
     save_file(state, tmp_path / "no_vae.safetensors", metadata)
     model.vae.save_pretrained(tmp_path / "vae")
-    same(load_model(tmp_path / "no_vae.safetensors", vae=tmp_path / "vae"), model)
+    same(load_model(ModelReference(tmp_path / "no_vae.safetensors", vae=tmp_path / "vae")), model)
 
 
 # ----- the hub, the demo, and quickness ------------------------------------------------------
@@ -373,7 +374,7 @@ def test_a_vae_from_the_hub_may_lie_at_the_top(
         return str(tmp_path / "vae")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    found = load_model(base, vae="stabilityai/sd-vae-ft-mse")
+    found = load_model(ModelReference(base, vae="stabilityai/sd-vae-ft-mse"))
     assert torch.equal(found.vae.quant_conv.weight, model.vae.quant_conv.weight)
 
 

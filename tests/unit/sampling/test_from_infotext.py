@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lorasmith.core.errors import PromptError
+from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.from_infotext import find_loras, find_model, request_of
 from lorasmith.sampling.infotext import (
     describe,
@@ -95,17 +96,17 @@ def test_ours_comes_back_whole() -> None:
         schedule="exponential", width=64, height=32, cfg_rescale=0.7, hires=Hires(1.5, 0.4, 6),
         denoise=0.4,
     )  # fmt: skip
-    found = request_of(describe(request, model="demo", clip_skip=2), "a.png")
+    found = request_of(describe(request, ModelReference("demo", clip_skip=2)), "a.png")
     assert found.request == ImageRequest(
         **{name: getattr(request, name) for name in request.__slots__} | {"schedule": "Exponential"}
     )
     assert (found.model, found.clip_skip, found.notes) == ("demo", 2, ())
     # Written so that the web UI reads it as it was meant.
-    assert describe(replace(request, prompt="<lora:x:0.5:0.8>"), model="").prompt == (
+    assert describe(replace(request, prompt="<lora:x:0.5:0.8>"), ModelReference("")).prompt == (
         "<lora:x:unet=0.5:te=0.8>"
     )
     eta = ImageRequest("a", eta=0.5, width=64, height=64)
-    assert request_of(describe(eta, model="demo"), "").request.eta == 0.5
+    assert request_of(describe(eta, ModelReference("demo")), "").request.eta == 0.5
 
 
 def test_what_cannot_be_followed_is_told() -> None:
@@ -132,11 +133,11 @@ PLAIN = "a\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, RNG: CPU, "
 def test_a_mask_and_its_settings() -> None:
     inpaint = Inpaint(Path("m.png"), "noise", 9, 16)
     request = ImageRequest("a", init=Path("a.png"), inpaint=inpaint, width=64, height=64)
-    found = request_of(describe(request, model="demo"), "")
+    found = request_of(describe(request, ModelReference("demo")), "")
     assert found.masked == {"content": "noise", "blur": 9, "padding": 16}
     assert ["--init" in note for note in found.notes] == [True, False]
     assert "--mask" in found.notes[1]
-    assert request_of(describe(request, model="demo"), "", {"init", "mask"}).notes == ()
+    assert request_of(describe(request, ModelReference("demo")), "", {"init", "mask"}).notes == ()
     found = read(PLAIN + "Mask blur: 2, Inpaint area: Whole picture, Masked content: fill")
     assert found.masked == {"content": "original", "blur": 2, "padding": None}
     assert found.notes[-1] == "not followed: Masked content: fill"
@@ -144,7 +145,7 @@ def test_a_mask_and_its_settings() -> None:
 
 def test_a_second_pass_over_a_image_has_a_denoise_of_its_own() -> None:
     request = ImageRequest("a", init=Path("a.png"), denoise=0.3, hires=Hires(denoise=0.8))
-    found = request_of(describe(replace(request, width=64, height=64), model="demo"), "")
+    found = request_of(describe(replace(request, width=64, height=64), ModelReference("demo")), "")
     assert (found.request.denoise, found.request.hires) == (0.3, request.hires)
     (note,) = found.notes
     assert "--init" in note
@@ -152,10 +153,10 @@ def test_a_second_pass_over_a_image_has_a_denoise_of_its_own() -> None:
 
 def test_the_word_on_the_model_comes_back() -> None:
     request = ImageRequest("a", width=64, height=64)
-    info = describe(request, model="demo", prediction="v", zero_terminal_snr=True)
+    info = describe(request, ModelReference("demo", prediction="v", zero_terminal_snr=True))
     found = request_of(info, "")
     assert (found.prediction, found.zero_terminal_snr, found.notes) == ("v", True, ())
-    found = request_of(describe(request, model="demo"), "")
+    found = request_of(describe(request, ModelReference("demo")), "")
     assert (found.prediction, found.zero_terminal_snr, found.notes) == ("auto", False, ())
 
 
@@ -251,7 +252,7 @@ def test_what_we_write_stands_in_the_web_uis_order(tmp_path) -> None:
         "a", sampler="dpmpp_2m", width=64, height=64, hires=Hires(2.0, 0.5, 8, "lanczos")
     )
     info = describe(
-        request, model="m", model_hash="0123456789", vae="v.pt", clip_skip=2,
+        request, ModelReference("m", vae="folder/v.pt", clip_skip=2), model_hash="0123456789",
         lora_hashes={"x": "ab"},
     )  # fmt: skip
     save_image(tmp_path / "a.png", Image.new("RGB", (8, 8)), info)

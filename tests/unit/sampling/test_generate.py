@@ -13,6 +13,7 @@ from tests.tolerances import NETWORK, assert_near
 from lorasmith.core.errors import PromptError, Stopped
 from lorasmith.core.events import Controls, Notice, Progress
 from lorasmith.models.load import load_model
+from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.batching import check_request
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.lora_library import LoraLibrary
@@ -159,7 +160,7 @@ def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
     request = ImageRequest(PROMPT, seed=1, steps=2)
     images(model, [replace(request, clip_skip=2), request])
     assert model.clip_skip == 1
-    skipping = load_model("demo", clip_skip=2)
+    skipping = load_model(ModelReference("demo", clip_skip=2))
     images(skipping, [request])
     assert_near(latents[0], latents[2], NETWORK)
     assert not torch.allclose(latents[0], latents[1])

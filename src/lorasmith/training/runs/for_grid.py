@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.sample_prompts import RANDOM_SEED, SamplePrompt
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import RunError
 from lorasmith.grids.tag_edits import LoraEdit, edit_prompt
+from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.infotext import read_infotext
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.runs.folder import RunFolder
@@ -23,10 +23,7 @@ class RunPrompts:
     """How a run draws: the image that shows best what it learned, and what draws it."""
 
     request: ImageRequest
-    model: str
-    vae: str | None
-    prediction: str
-    zero_terminal_snr: bool | Literal["auto"]
+    model: ModelReference
 
 
 def read_run(folder: Path, prompt: str | None = None) -> RunPrompts | None:
@@ -53,10 +50,12 @@ def read_run(folder: Path, prompt: str | None = None) -> RunPrompts | None:
     model = settings.model
     return RunPrompts(
         _request(settings, prompts),
-        model.path,
-        None if model.vae is None else str(model.vae),
-        model.prediction,
-        settings.loss.zero_terminal_snr,
+        ModelReference(
+            model.path,
+            vae=model.vae,
+            prediction=model.prediction,
+            zero_terminal_snr=settings.loss.zero_terminal_snr,
+        ),
     )
 
 

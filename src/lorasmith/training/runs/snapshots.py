@@ -11,6 +11,7 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Notice, Observer, SampleSaved, SnapshotSaved
 from lorasmith.core.run_paths import lora_name
+from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
 from lorasmith.sampling.infotext import Infotext, describe, save_image
@@ -139,5 +140,6 @@ def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: C
 
 def sample_info(run: Run, image: GeneratedImage) -> Infotext:
     """What web UIs read from the PNG; the LoRA is named as one would write it there."""
+    model = run.settings.model
     request = replace(image.request, prompt=f"{image.request.prompt} <lora:{run.folder.name}:1>")
-    return describe(request, model=run.model_name, clip_skip=run.settings.model.clip_skip)
+    return describe(request, ModelReference(model.path, clip_skip=model.clip_skip))

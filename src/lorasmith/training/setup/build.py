@@ -147,8 +147,6 @@ def _open(
         open_base(settings),
         dtype=precision.dtype,
         device=device,
-        clip_skip=settings.model.clip_skip,
-        max_tokens=settings.model.max_tokens,
         placement=weight_placement(settings),
     )
     if channels_last(settings, device):

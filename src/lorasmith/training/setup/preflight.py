@@ -31,6 +31,7 @@ from lorasmith.data.scan import Scan, scan
 from lorasmith.models.families.table import Architecture, check_clip_skip
 from lorasmith.models.flops import unet_weights
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
+from lorasmith.models.reference import ModelReference
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
@@ -330,16 +331,15 @@ def check_layers(settings: TrainSettings, opened: OpenedCheckpoint) -> None:
         planned_network(settings, opened)
 
 
+def model_reference(settings: TrainSettings) -> ModelReference:
+    """The base model of a run, and what the settings say of it."""
+    said = settings.model.model_dump()
+    return ModelReference(**said, zero_terminal_snr=settings.loss.zero_terminal_snr)
+
+
 def open_base(settings: TrainSettings) -> OpenedCheckpoint:
     """The headers of the base model; no weights are read."""
-    model = settings.model
-    return open_checkpoint(
-        model.path,
-        vae=model.vae,
-        family=model.family,
-        prediction=model.prediction,
-        zero_terminal_snr=settings.loss.zero_terminal_snr,
-    )
+    return open_checkpoint(model_reference(settings))
 
 
 def cache_folder(settings: TrainSettings, data_folder: Path) -> Path:
