@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lorasmith.adapters.targets import AdapterRoot
 from lorasmith.core.errors import CheckpointError, Problem, quantity
-from lorasmith.models.mapped import MappedWeights
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
+from lorasmith.models.weights import MappedWeights
 
 _SHOWN = 5
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from lorasmith.core.errors import CheckpointError, Stopped
 from lorasmith.core.events import Controls
 from lorasmith.core.files import DTYPE_BYTES, atomic_path
-from lorasmith.models.mapped import MappedFile
-from lorasmith.models.weight_file import WeightFile
+from lorasmith.models.layout import WeightFile
+from lorasmith.models.weights import MappedFile
 from lorasmith.tensors.files import DTYPE_NAMES, raw_bytes
 
 Change = Callable[[Tensor], None]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lorasmith.core.errors import CheckpointError
+from lorasmith.core.files import TensorInfo
 from lorasmith.formats.ldm_keys import (
     OPEN_CLIP_BLOCK,
     UNET_PREFIX,
@@ -21,6 +23,7 @@ from lorasmith.formats.ldm_keys import (
     vae_plan_of_ldm,
     vae_table,
 )
+from lorasmith.formats.pickle_header import PickleHeader
 from lorasmith.models.families.base import Family, Shapes, TextEncoderSpec
 
 VAE_ROOTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
@@ -49,6 +52,22 @@ class Place:
     transposed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """The header of one file.
+
+    Args:
+        tensors: where each tensor's bytes are: in safetensors files, and most torch files.
+        pickle: of a torch file.
+    """
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+    tensors: dict[str, TensorInfo] | None = None
+    pickle: PickleHeader | None = None
+
+
 @dataclass(slots=True)
 class Layout:
     """``parts[part][canonical name]`` is the place in the file; what is left over is named.
@@ -68,6 +87,9 @@ class Layout:
             self.unknown.append(name)
         else:
             self.parts.setdefault(part, {})[canonical] = Place(name)
+
+
+FileLayout = tuple[WeightFile, Layout]
 
 
 def single_file_layout(names: Iterable[str], family: Family, where: object = "") -> Layout:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from lorasmith.core.errors import CheckpointError, Problem, UserError, quantity
 from lorasmith.core.files import ASSETS, read_safetensors_header, user_path
@@ -32,15 +35,15 @@ from lorasmith.models.families.table import (
 )
 from lorasmith.models.hub import fetch, is_hub_id
 from lorasmith.models.layout import (
+    FileLayout,
     Place,
+    WeightFile,
     canonical_shapes,
     diffusers_layout,
     single_file_layout,
     vae_layout,
 )
-from lorasmith.models.prediction import guess_prediction
 from lorasmith.models.reference import ModelReference
-from lorasmith.models.weight_file import FileLayout, WeightFile
 
 DEMO = ASSETS / "demo_base.safetensors"
 AGAIN = "download it again"
@@ -50,6 +53,8 @@ V_PREDICTION_MARK = "v_pred"
 # And so that their noise schedule ends in nothing but noise.
 ZERO_SNR_MARK = "ztsnr"
 MISSING_PART = {"unet": BASE_HINT, "vae": "give a VAE file as model.vae"}
+
+NUMPY_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 
 GIVE = "give a checkpoint"
 
@@ -196,6 +201,36 @@ def _note_other_scale(family: Family, own: Config, vae: object) -> list[str]:
         return []
     what = f"its latents are scaled by {scale}, this family's by {usual}"
     return [f"{vae}: {what}: a VAE of another family?"]
+
+
+def guess_prediction(family: Family, pieces: Sequence[FileLayout]) -> tuple[str, str]:
+    """What a model of this family predicts, and how that was told.
+
+    One small weight is read; a file from which it cannot be read so (a pickle, an 8-bit file)
+    is taken for what is usual in the family.
+    """
+    assert family.v_prediction_marker is not None
+    name, limit = family.v_prediction_marker
+    ask = "if that is wrong, set model.prediction"
+    for file, layout in pieces:
+        place = layout.parts.get("unet", {}).get(name)
+        values = _read_small(file, place.name) if place else None
+        if values is not None:
+            found = "v" if float(values.std()) > limit else "epsilon"
+            return found, f"it predicts {found}, as one of its weights tells; {ask}"
+    return family.prediction, f"taken to predict {family.prediction}, as is usual; {ask}"
+
+
+def _read_small(file: WeightFile, name: str) -> np.ndarray | None:
+    info = file.tensors[name] if file.tensors is not None else None
+    if info is None or info.dtype not in (*NUMPY_TYPES, "BF16"):
+        return None
+    with open(file.path, "rb") as handle:
+        handle.seek(info.begin)
+        data = handle.read(info.end - info.begin)
+    if info.dtype == "BF16":  # The upper half of a float32.
+        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, NUMPY_TYPES[info.dtype]).astype(np.float32)
 
 
 def locate(source: str | Path, *, vae: bool = False) -> Path:

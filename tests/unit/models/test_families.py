@@ -21,8 +21,7 @@ from lorasmith.models.export import save_ldm
 from lorasmith.models.families.table import FAMILIES
 from lorasmith.models.layout import Layout, Place
 from lorasmith.models.load import load_model
-from lorasmith.models.open import open_checkpoint, read_header
-from lorasmith.models.prediction import guess_prediction
+from lorasmith.models.open import guess_prediction, open_checkpoint, read_header
 from lorasmith.models.reference import ModelReference
 
 CAPTIONS = ["a cat, sitting", "", "one two three four five " * 20]

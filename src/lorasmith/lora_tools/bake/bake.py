@@ -31,8 +31,8 @@ from lorasmith.lora_tools.diffusers_folder import (
 )
 from lorasmith.lora_tools.inputs import LoraSource
 from lorasmith.lora_tools.outputs import check_output, check_space, model_problems
+from lorasmith.models.layout import WeightFile
 from lorasmith.models.open import OpenedCheckpoint, locate, open_checkpoint
-from lorasmith.models.weight_file import WeightFile
 
 _MB = 1_000_000
 _SHOWN = 3

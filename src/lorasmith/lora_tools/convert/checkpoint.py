@@ -16,8 +16,8 @@ from lorasmith.formats.pickle_header import stubs
 from lorasmith.lora_tools.convert.result import Conversion, until_stopped
 from lorasmith.lora_tools.inspect.thumbnail import KEY as PREVIEW_KEY
 from lorasmith.lora_tools.outputs import check_space
+from lorasmith.models.layout import WeightFile
 from lorasmith.models.open import read_header
-from lorasmith.models.weight_file import WeightFile
 from lorasmith.models.weights import is_finite, load_state, said_plainly
 from lorasmith.tensors.files import DTYPE_NAMES, raw_bytes
 

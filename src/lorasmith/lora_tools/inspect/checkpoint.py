@@ -17,8 +17,8 @@ from lorasmith.lora_tools.bake.metadata import MODELS, RECIPE
 from lorasmith.lora_tools.inspect.report import CheckpointReport
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
 from lorasmith.lora_tools.outputs import read_object
+from lorasmith.models.layout import WeightFile
 from lorasmith.models.open import OpenedCheckpoint, locate, open_checkpoint, read_header
-from lorasmith.models.weight_file import WeightFile
 from lorasmith.models.weights import load_state
 
 EMA = "model_ema."
