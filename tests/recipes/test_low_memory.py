@@ -127,5 +127,5 @@ def test_a_machine_that_is_too_small_is_told_of_beforehand(
     )
     assert found.exit_code == 0, found.output
     text = " ".join(found.output.split())
-    assert "20 MB are free" in text
+    assert "20.0 MB are free" in text
     assert "train.batch = 1 (saves" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorasmith.core.errors import quantity
+from lorasmith.core.text import quantity
 from lorasmith.measures.records import FULL, Measures
 
 # How often an image is shown in a whole run that learns: the guides' settings come to about 100.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
-from lorasmith.core.errors import Problem, RunError, UserError
+from lorasmith.core.errors import Problem, RunError, UserError, collect_problems
 from lorasmith.core.files import parse_json, quick_fingerprint
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.holdout import measured, measuring_dataset
@@ -26,13 +26,7 @@ from lorasmith.models.open import locate
 from lorasmith.sampling.from_dataset import stripped
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder, read_info, steps_of
 from lorasmith.training.runs.status import read_status
-from lorasmith.training.setup.preflight import (
-    caption_rules,
-    collect_problems,
-    folder_specs,
-    open_base,
-    sample_groups,
-)
+from lorasmith.training.setup.preflight import caption_rules, folder_specs, open_base, sample_groups
 from lorasmith.training.setup.validation_split import HeldOut, hold_out_of
 
 # Images whose loss is measured, of each kind. The noise and timesteps are the same for every

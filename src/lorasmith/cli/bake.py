@@ -9,9 +9,9 @@ import click
 
 from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.cli.signals import stop_on_interrupt
-from lorasmith.core.errors import quantity
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo
+from lorasmith.core.text import bytes_text, quantity
 
 
 @click.command("bake")
@@ -80,5 +80,5 @@ def command(
         silent = f" ({lora.silent} at strength 0)" if lora.silent else ""
         echo(f"{lora.source.text}: layers: {parts}{silent}")
     what = "would be" if dry_run else "is"
-    size = f"{report.size / 1e6:.0f} MB"
+    size = bytes_text(report.size)
     echo(f"{out} {what} {size}; {quantity(report.tensors, 'tensor')} changed")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lorasmith.core.errors import Problem, RunError, UserError
+from lorasmith.core.errors import RunError, collect_each
 from lorasmith.core.events import REQUESTS, Request
 from lorasmith.core.terminal import echo
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder
@@ -61,16 +61,7 @@ def command(run: Path, requests: tuple[str, ...], wait: float) -> None:
 
 def parse_all(texts: tuple[str, ...]) -> list[Request]:
     """All of them, or every problem with them at once, so that nothing is asked by halves."""
-    parsed: list[Request] = []
-    problems: list[Problem] = []
-    for text in texts:
-        try:
-            parsed.append(Request.parse(text))
-        except UserError as error:
-            problems += error.problems
-    if problems:
-        raise UserError(problems)
-    return parsed
+    return collect_each(Request.parse, texts)
 
 
 def wait_for(folder: RunFolder, file: Path, seconds: float) -> None:

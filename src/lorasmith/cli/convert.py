@@ -9,9 +9,9 @@ import click
 
 from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.cli.signals import stop_on_interrupt
-from lorasmith.core.errors import quantity
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo
+from lorasmith.core.text import bytes_text, quantity
 
 TARGETS = ("kohya", "kohya-diffusers", "diffusers", "comfy", "safetensors")
 
@@ -67,7 +67,7 @@ def command(
             observer=terminal,
             controls=controls,
         )
-    size = f"{done.size / 1e6:.1f} MB" + (", not written" if dry_run else "")
+    size = bytes_text(done.size) + (", not written" if dry_run else "")
     echo(f"{done.out}: {quantity(done.tensors, 'tensor')}, {done.before} to {done.after}, {size}")
     if done.exact:
         echo("the file as it was before, byte for byte")

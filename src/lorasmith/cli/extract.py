@@ -11,9 +11,9 @@ import click
 
 from lorasmith.cli.precision import PRECISIONS, dtype_of
 from lorasmith.cli.signals import stop_on_interrupt
-from lorasmith.core.errors import quantity
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo, echo_json
+from lorasmith.core.text import bytes_text, quantity, shortlist
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.extract import ExtractOptions, ExtractReport
@@ -183,7 +183,7 @@ def _record(report: ExtractReport) -> dict[str, Any]:
 
 
 def _lines(report: ExtractReport, out: Path) -> list[str]:
-    size = f"{report.size / 1e6:.1f} MB"
+    size = bytes_text(report.size)
     if report.written is None:
         return [f"{out} would be {size} at most, {quantity(report.layers, 'layer')}"]
     lines = []
@@ -195,7 +195,7 @@ def _lines(report: ExtractReport, out: Path) -> list[str]:
     if report.norms:
         lines.append(f"{report.norms} norms, as they differ")
     if report.unchanged:
-        some = ", ".join(report.unchanged[:_WORST]) + (", …" * (len(report.unchanged) > _WORST))
+        some = shortlist(report.unchanged, _WORST)
         lines.append(
             f"{quantity(len(report.unchanged), 'layer', 'is')} the same in both models: {some}"
         )

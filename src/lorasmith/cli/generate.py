@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lorasmith.cli.generate_options import NAMES, Options, read_options, with_options
-from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Notice, Observer
 from lorasmith.core.run_paths import DEFAULT_OUTPUT, lora_folder
+from lorasmith.core.text import parse_size
 
 if TYPE_CHECKING:
     import torch
@@ -75,19 +75,19 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
     from lorasmith.sampling.embeddings import EmbeddingLibrary
 
     problems = list(_check_sources(prompt, options))
-    library = _attempt(lambda: _library(options.lora_dir, terminal), problems)
-    infotext = _attempt(lambda: _infotext_request(options, library, terminal), problems)
+    library = collect_problems(problems, lambda: _library(options.lora_dir, terminal))
+    infotext = collect_problems(problems, lambda: _infotext_request(options, library, terminal))
     if infotext is not None:
         problems += _without_hires(options, infotext)
         options = _with_infotext(options, infotext)
-    size = _attempt(lambda: _parse_size(options.size), problems)
+    size = collect_problems(problems, lambda: _parse_size(options.size))
     if not 1 <= options.count <= MAX_COUNT:
         what = f"{options.count} is out of range"
         problems.append(Problem("--count", what, f"choose 1 to {MAX_COUNT}"))
     if options.batch is not None and options.batch < 1:
         problems.append(Problem("--batch", f"{options.batch} is out of range", "choose 1 or more"))
     base = _base(prompt, options, infotext, size)
-    drawings = _attempt(lambda: _drawings(prompt, options, base, terminal), problems)
+    drawings = collect_problems(problems, lambda: _drawings(prompt, options, base, terminal))
     if options.captions or options.prompts:
         requests = [drawing.request for drawing in drawings or []]
     else:
@@ -95,11 +95,13 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
         requests = [replace(base, seed=base.seed + i) for i in range(count)]
     wildcards = Wildcards(_folder(options.wildcard_dir, "--wildcard-dir", problems))
     problems += _check(requests, library, wildcards)
-    _attempt(lambda: check_writable(options.out), problems)
-    model = _attempt(lambda: _model(options, infotext), problems)
+    collect_problems(problems, lambda: check_writable(options.out))
+    model = collect_problems(problems, lambda: _model(options, infotext))
     embeddings = _folder(options.embedding_dir, "--embedding-dir", problems)
     # Without a model there is nothing to say of layers and devices.
-    place = _attempt(lambda: _place(model, options), problems) if model is not None else None
+    place = (
+        collect_problems(problems, lambda: _place(model, options)) if model is not None else None
+    )
     if problems or library is None or model is None or place is None:
         raise UserError(dict.fromkeys(problems))
     random_seed = None if options.seed is not None or infotext else base.seed
@@ -107,15 +109,6 @@ def _work(prompt: str | None, options: Options, terminal: Observer) -> Work:
         requests, drawings, library, EmbeddingLibrary(embeddings, observer=terminal),
         wildcards, model, options, *place, random_seed,
     )  # fmt: skip
-
-
-def _attempt(work: Callable[[], T], problems: list[Problem]) -> T | None:
-    """``work()``, or ``None`` with its problems noted."""
-    try:
-        return work()
-    except UserError as error:
-        problems += error.problems
-        return None
 
 
 def _check_sources(prompt: str | None, options: Options) -> Iterable[Problem]:
@@ -155,10 +148,10 @@ def _without_hires(options: Options, infotext: InfotextRequest | None = None) ->
 def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    match = re.fullmatch(r"\s*(\d{1,6})\s*[xX×*]\s*(\d{1,6})\s*", text, re.ASCII)
-    if match is None:
-        raise UserError.of("--size", f'"{text}" is not a size', "write it as 512x768")
-    return int(match[1]), int(match[2])
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UserError.of("--size", str(error), "write it as 512x768") from None
 
 
 def _library(folder: Path | None, observer: Observer) -> LoraLibrary:
@@ -382,15 +375,17 @@ def _place(model: ModelReference, options: Options) -> tuple[torch.device, torch
     from lorasmith.tensors.device import choose_device, choose_precision
 
     problems: list[Problem] = []
-    architecture = _attempt(lambda: read_architecture(model), problems)
-    chosen = _attempt(lambda: choose_device(options.device), problems)
+    architecture = collect_problems(problems, lambda: read_architecture(model))
+    chosen = collect_problems(problems, lambda: choose_device(options.device))
     if architecture is not None:
         known = architecture
-        _attempt(lambda: check_clip_skip(known, options.clip_skip, "--clip-skip"), problems)
+        collect_problems(problems, lambda: check_clip_skip(known, options.clip_skip, "--clip-skip"))
     if architecture is None or chosen is None or problems:
         raise UserError(_under_options(problems))
     weights = unet_weights(architecture.unet)
-    dtype = _attempt(lambda: choose_precision(options.precision, chosen, weights).dtype, problems)
+    dtype = collect_problems(
+        problems, lambda: choose_precision(options.precision, chosen, weights).dtype
+    )
     if dtype is None:
         raise UserError(_under_options(problems))
     return chosen, dtype

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasmith.cli.signals import stop_on_interrupt
-from lorasmith.core.errors import Stopped, quantity
+from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Notice
 from lorasmith.core.files import write_text
+from lorasmith.core.text import quantity
 
 if TYPE_CHECKING:
     import torch

@@ -14,9 +14,10 @@ import click
 from lorasmith.cli.generate_options import NAMES
 from lorasmith.cli.grid_options import GridOptions, with_options
 from lorasmith.cli.signals import stop_on_interrupt
-from lorasmith.core.errors import Problem, Stopped, UserError, quantity
+from lorasmith.core.errors import Problem, Stopped, UserError
 from lorasmith.core.events import Controls, Notice
 from lorasmith.core.run_paths import DEFAULT_OUTPUT, lora_folder, runs_at
+from lorasmith.core.text import quantity
 
 if TYPE_CHECKING:
     import torch
@@ -87,9 +88,9 @@ def _work(prompt: str | None, options: GridOptions, terminal: Terminal) -> Work:
     Raises:
         UserError: with everything that is wrong.
     """
+    from lorasmith.core.errors import collect_problems
     from lorasmith.core.files import check_writable
     from lorasmith.grids.run import check_folder
-    from lorasmith.training.setup.preflight import collect_problems
 
     sides = options.sides()
     problems: list[Problem] = []
@@ -192,8 +193,8 @@ def _base(prompt: str | None, run: RunPrompts | None, options: GridOptions) -> C
     Raises:
         UserError: a size cannot be read.
     """
+    from lorasmith.core.text import parse_size
     from lorasmith.grids.axes import CellSpec
-    from lorasmith.grids.axis_types import parse_size
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.request import ImageRequest
 
@@ -237,9 +238,9 @@ def _hires(options: GridOptions) -> Hires | None:
 
 
 def _lay_out(base: CellSpec, sides: dict[str, str], sources: Sources) -> Grid:
+    from lorasmith.core.errors import collect_problems
     from lorasmith.grids.axis_types import parse_axis
     from lorasmith.grids.plan import lay_out
-    from lorasmith.training.setup.preflight import collect_problems
 
     problems: list[Problem] = []
     axes = [
@@ -259,11 +260,11 @@ def _place(specs: Sequence[CellSpec], options: GridOptions) -> Place:
     Raises:
         UserError: a model, VAE, layer or device is not there, or the device lacks the precision.
     """
+    from lorasmith.core.errors import collect_problems
     from lorasmith.models.families.table import check_clip_skip
     from lorasmith.models.flops import unet_weights
     from lorasmith.models.open import read_architecture
     from lorasmith.tensors.device import choose_device, choose_precision
-    from lorasmith.training.setup.preflight import collect_problems
 
     problems: list[Problem] = []
     device = collect_problems(problems, lambda: choose_device(options.device))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from lorasmith.core.errors import quantity
+from lorasmith.core.text import quantity, shortlist
 from lorasmith.lora_tools.family import GUESSED_BLOCKS
 from lorasmith.lora_tools.inspect.report import CheckpointReport, Coverage, Folder, LoraReport
 
@@ -93,13 +93,7 @@ def _warnings(report: LoraReport) -> Iterator[str]:
     )
     for name, found in kinds:
         if found:
-            yield _row(name, f"{len(found)}: {_some(found)}")
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = ", …" if len(names) > _SHOWN_NAMES else ""
-    return ", ".join(names[:_SHOWN_NAMES]) + more
+            yield _row(name, f"{len(found)}: {shortlist(list(found), _SHOWN_NAMES)}")
 
 
 def _sizes(sizes: tuple[tuple[int, float, int], ...]) -> str:

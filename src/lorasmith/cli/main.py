@@ -26,7 +26,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import click
@@ -34,6 +33,7 @@ import click
 from lorasmith import __version__
 from lorasmith.core.errors import Problem, Stopped, UserError
 from lorasmith.core.terminal import echo, echo_styled, problem_lines
+from lorasmith.core.text import did_you_mean
 
 DONE, BUG, USER_ERROR, STOPPED = 0, 1, 2, 130
 
@@ -114,9 +114,10 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            close = get_close_matches(name, COMMANDS, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(COMMANDS)}."
-            raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
+            hint = did_you_mean(
+                name, COMMANDS.keys(), f"there are {', '.join(COMMANDS)}", form="{!r}"
+            )
+            raise click.UsageError(f"No such command {name!r}: {hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def main(  # type: ignore[override]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rich.table import Table
 
-from lorasmith.core.errors import quantity
+from lorasmith.core.text import quantity
 from lorasmith.formats.block_weights import BLOCKS
 from lorasmith.formats.layer_names import describe
 

@@ -10,7 +10,6 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from lorasmith.config.schema import TrainSettings, all_settings, sections
 from lorasmith.config.values import optimizer_args
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import parse_toml
+from lorasmith.core.text import did_you_mean
 
 __all__ = ["Override", "dump_toml", "load_settings"]
 
@@ -184,8 +184,8 @@ def _unreadable(path: Path, error: OSError) -> Problem:
     if path.exists():
         return Problem(str(path), f"cannot be read: {error.strerror}", "mend its permissions")
     near = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-    close = get_close_matches(path.name, near, n=1)
-    hint = f"did you mean {path.parent / close[0]}?" if close else "give the path of a .toml file"
+    known = {name: str(path.parent / name) for name in near}
+    hint = did_you_mean(path.name, known, "give the path of a .toml file")
     return Problem(str(path), "there is no such file", hint)
 
 

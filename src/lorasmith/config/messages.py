@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +12,7 @@ from lorasmith.config.optimizers import OPTIMIZERS
 from lorasmith.config.schema import FOLDER_TABLES, all_settings, sections
 from lorasmith.config.sections.data import FolderSettings
 from lorasmith.core.errors import Problem
-from lorasmith.core.text import number_hint
+from lorasmith.core.text import did_you_mean, number_hint
 
 Location = tuple[int | str, ...]
 
@@ -175,13 +174,11 @@ def explain(setting: Setting | None, details: Sequence[Any]) -> tuple[str, str]:
     if detail["type"] == "finite_number":
         return f"{shown(value)} is not a finite number", "give a number"
     if setting.choices and isinstance(value, str):
-        close = get_close_matches(value.lower(), setting.choices, n=1) or get_close_matches(
-            value.lower(), [choice.lower() for choice in setting.choices], n=1
-        )
+        known = {choice.lower(): choice for choice in setting.choices}
         names = f"choose from {', '.join(setting.choices)}"
         return (
             f"{shown(value)} is not known",
-            f"did you mean {close[0]}? {names}" if close else names,
+            f"{did_you_mean(value.lower(), known)} {names}".lstrip(),
         )
     if setting.kind == "true or false":
         return f"{shown(value)} is neither true nor false", "write true or false"
@@ -207,14 +204,11 @@ def _unknown(path: str, value: Any) -> tuple[str, str]:
     """An unknown name, and the known one that is likeliest meant."""
     section, _, name = path.rpartition(".")
     if not section and isinstance(value, dict):
-        close = get_close_matches(name, sections(), n=1)
         names = f"the sections are {', '.join(sections())}"
-        return "is not a section", f"did you mean [{close[0]}]?" if close else names
+        return "is not a section", did_you_mean(name, sections(), names, form="[{}]")
     if section.startswith("data.folders[") and section.endswith("]"):
-        own = {item.name for item in settings_of(FolderSettings)}
-        close = get_close_matches(name, sorted(own), n=1)
-        names = f"a folder has {', '.join(sorted(own))}"
-        return "is not a known setting", f"did you mean {close[0]}?" if close else names
+        own = sorted(item.name for item in settings_of(FolderSettings))
+        return "is not a known setting", did_you_mean(name, own, f"a folder has {', '.join(own)}")
     section = section.rpartition("].")[2]  # Of a folder's own table: what the run's has.
     return "is not a known setting", suggestion(section, name)
 
@@ -224,20 +218,17 @@ def suggestion(section: str, name: str) -> str:
     known = all_settings()
     own = [item.name for item in known.values() if item.section == section]
     elsewhere = [path for path, item in known.items() if item.name == name]
-    close_here = get_close_matches(name, own, n=1, cutoff=0.7)
     if len(elsewhere) == 1:
         return f"{name} belongs to [{elsewhere[0].partition('.')[0]}]"
     if any(name in (facts.args or ()) for facts in OPTIMIZERS.values()):
         return "it is an argument of an optimizer: write it in optimizer.args"
     if name in FOREIGN_NAMES:
         return f"it is called {FOREIGN_NAMES[name]} here"
-    if close_here:
-        return f"did you mean {section}.{close_here[0]}?"
+    if near := did_you_mean(name, own, cutoff=0.7, form=f"{section}.{{}}"):
+        return near
     if elsewhere:
         return f"did you mean {' or '.join(elsewhere)}?"
-    close = get_close_matches(name, [item.name for item in known.values()], n=1, cutoff=0.75)
-    if close:
-        return f"did you mean {next(p for p, item in known.items() if item.name == close[0])}?"
-    if own:
-        return f"[{section}] has {', '.join(own)}"
-    return f"settings stand in sections: {', '.join(sections())}"
+    first = {item.name: path for path, item in reversed(known.items())}
+    names = f"[{section}] has {', '.join(own)}" if own else ""
+    otherwise = names or f"settings stand in sections: {', '.join(sections())}"
+    return did_you_mean(name, first, otherwise, cutoff=0.75)

@@ -11,9 +11,10 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from lorasmith.core.text import did_you_mean
 
 CATALOGUE = "pytorch_optimizer"
 """The library whose optimizers may be named without its name."""
@@ -179,14 +180,9 @@ def optimizer_name(value: Any) -> Any:
     if (key := _key(text)) in known:
         return known[key]
     own = {_key(name): name for name in OPTIMIZERS}
-    near = [own[k] for k in get_close_matches(key, own, n=1)] or [
-        known[k].rpartition(".")[2] for k in get_close_matches(key, known, n=2)
-    ]
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else f"choose from {', '.join(OPTIMIZERS)}, or write a class as module.Class"
-    )
+    names = {k: path.rpartition(".")[2] for k, path in known.items()}
+    hint = f"choose from {', '.join(OPTIMIZERS)}, or write a class as module.Class"
+    hint = did_you_mean(key, own) or did_you_mean(key, names, hint, most=2)
     raise ValueError(f"{text!r} is no known optimizer; {hint}")
 
 

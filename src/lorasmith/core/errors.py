@@ -18,8 +18,12 @@ Anything else that escapes is a bug of ours: exit status 1 and a traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +44,6 @@ class Problem:
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text} ({self.hint})" if self.hint else text
-
-
-def quantity(number: int, noun: str, verb: str = "") -> str:
-    """A count in words: "1 image", "3 batches"; with "is" or "has", "1 image is", "3 images are".
-
-    Args:
-        noun: in the singular; of several words the last is counted.
-    """
-    if number != 1:
-        if noun.endswith(("s", "x", "sh", "ch")) and not noun.endswith("epoch"):
-            noun += "es"
-        elif noun.endswith("y") and noun[-2] not in "aeiou":
-            noun = noun[:-1] + "ies"
-        else:
-            noun += "s"
-        verb = {"is": "are", "has": "have", "was": "were", "does": "do"}.get(verb, verb)
-    return f"{number} {noun} {verb}".rstrip()
 
 
 class LorasmithError(Exception):
@@ -107,3 +94,31 @@ class PromptError(UserError):
 
 class Stopped(LorasmithError):
     """The user stopped the work; everything worth keeping has been saved."""
+
+
+def collect_problems(problems: list[Problem], action: Callable[[], T]) -> T | None:
+    """The action's result; or ``None`` with its problems added to ``problems``, so that all are
+    told at once."""
+    try:
+        return action()
+    except UserError as error:
+        problems += error.problems
+        return None
+
+
+def collect_each(action: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    """``action`` of each item.
+
+    Raises:
+        UserError: with the problems of all items that it fails for.
+    """
+    problems: list[Problem] = []
+    results = []
+    for item in items:
+        try:
+            results.append(action(item))
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return results

@@ -11,11 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from lorasmith.core.errors import UserError
+from lorasmith.core.text import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +245,8 @@ class Request:
         what, equals, value = (part.strip() for part in text.strip().partition("="))
         known = ", ".join("lr=FACTOR" if name == "lr" else name for name in REQUESTS)
         if what not in REQUESTS or (equals and what != "lr"):
-            close = get_close_matches(what, REQUESTS, n=1)
-            hint = f"did you mean {close[0]}?" if close and close[0] != what else f"ask for {known}"
+            hint = f"ask for {known}"
+            hint = hint if what in REQUESTS else did_you_mean(what, REQUESTS.keys(), hint)
             raise UserError.of(text, "is not a request that a run knows", hint)
         return cls(what, _factor(text, value)) if what == "lr" else cls(what)
 

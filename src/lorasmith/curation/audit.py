@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasmith.core.errors import DatasetError, Problem, quantity
+from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Event, Observer, ignore
+from lorasmith.core.text import quantity
 from lorasmith.curation import checks
 from lorasmith.curation.augmentation import (
     AugmentationCount,

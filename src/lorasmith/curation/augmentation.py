@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasmith.core.errors import Problem, quantity
+from lorasmith.core.errors import Problem
+from lorasmith.core.text import quantity, shortlist
 from lorasmith.data.augmentation.views import Augmentation, AugmentedViews
 from lorasmith.data.dataset import Dataset, Item
 
@@ -162,5 +163,4 @@ def _blurred(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
 
 
 def _names(paths: Sequence[Path]) -> str:
-    names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:_NAMES])
-    return names + (", …" if len(paths) > _NAMES else "")
+    return shortlist([f"{path.parent.name}/{path.name}" for path in paths], _NAMES)

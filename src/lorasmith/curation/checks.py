@@ -10,7 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from lorasmith.core.errors import Problem, quantity
+from lorasmith.core.errors import Problem
+from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.duplicates import ImageFingerprint
 from lorasmith.data.captions import CaptionRules, free_tags, readings, tags_of
 from lorasmith.data.dataset import Dataset, Item
@@ -250,8 +251,7 @@ def _has_underscores(part: str) -> bool:
 
 
 def _first(words: Iterable[str]) -> str:
-    some = list(words)
-    return ", ".join(some[:_NAMES]) + _more(len(some))
+    return shortlist(list(words), _NAMES)
 
 
 def shared_stems(scan: Scan) -> list[Problem]:
@@ -388,7 +388,7 @@ def _name(path: Path) -> str:
 
 
 def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(map(_name, paths[:_NAMES])) + _more(len(paths))
+    return shortlist([_name(path) for path in paths], _NAMES)
 
 
 def _more(count: int) -> str:

@@ -14,7 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lorasmith.core.errors import Problem, quantity
+from lorasmith.core.errors import Problem
+from lorasmith.core.text import quantity
 from lorasmith.core.text_console import TextConsole
 from lorasmith.curation.audit import AuditReport, FolderRow
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lorasmith.core.errors import Problem, quantity
+from lorasmith.core.errors import Problem
 from lorasmith.core.files import parse_json
+from lorasmith.core.text import quantity, shortlist
 from lorasmith.data.caption_files import decode
 from lorasmith.data.layout import FolderSpec
 
@@ -136,7 +137,7 @@ def _oddities(
         yield f"{what} ({columns})", 'call the column of captions "text"'
     several = [image.name for image, own in texts.items() if len(set(own)) > 1]
     if several:
-        names = ", ".join(several[:_SHOWN]) + (", …" if len(several) > _SHOWN else "")
+        names = shortlist(several, _SHOWN)
         what = f"has several captions of {quantity(len(several), 'picture')} ({names})"
         yield f"{what}; the first is used", "leave one of each"
 

@@ -8,8 +8,9 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasmith.core.errors import DatasetError, Problem, quantity
+from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.files import is_utf8
+from lorasmith.core.text import quantity
 from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.images import SUFFIXES

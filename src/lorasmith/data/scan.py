@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lorasmith.core.errors import DatasetError, Problem, quantity
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.text import quantity
 from lorasmith.data.augmentation.crops import without_face
 from lorasmith.data.caption_files import CaptionText, read_caption
 from lorasmith.data.caption_tables import read_tables

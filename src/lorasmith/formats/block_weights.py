@@ -19,11 +19,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
-from lorasmith.core.errors import quantity
-from lorasmith.core.text import number_hint
+from lorasmith.core.text import did_you_mean, number_hint, quantity
 
 BASE, MIDDLE = "BASE", "M00"
 """The text encoder, and the UNet's middle block."""
@@ -295,8 +293,7 @@ def _listed(text: str, special: Special | None, where: str) -> dict[str, float]:
     items = [item.strip() for item in text.strip("[]() ").split(",")]
     if len(items) == 1 and not re.fullmatch(_NUMBER, items[0], re.IGNORECASE):
         known = [*PRESETS, *BLOCKS]
-        close = get_close_matches(text.upper(), known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"presets: {', '.join(PRESETS)}"
+        hint = did_you_mean(text.upper(), known, f"presets: {', '.join(PRESETS)}", most=3)
         raise ValueError(f"{where!r} is neither a preset nor a block; {hint}")
     if len(items) not in FORMS:
         count = quantity(len(items), "value")
@@ -364,12 +361,12 @@ def _named(key: str, where: str) -> Sequence[str]:
     if len(ends) == 2 and all(end in BLOCKS for end in ends):
         first, last = sorted(BLOCKS.index(end) for end in ends)
         return BLOCKS[first : last + 1]
-    close = get_close_matches(name, [*BLOCKS, *groups], n=1)
-    hint = f"did you mean {close[0].replace('REST', 'rest')}? " if close else ""
-    raise ValueError(
-        f"{key} in {where!r} is no block; {hint}There are BASE, IN00-IN11, M00, OUT00-OUT11, "
+    hint = did_you_mean(name, {each: each.replace("REST", "rest") for each in (*BLOCKS, *groups)})
+    there = (
+        "There are BASE, IN00-IN11, M00, OUT00-OUT11, "
         "ranges such as IN05-OUT03, the sides IN and OUT, and rest"
     )
+    raise ValueError(f"{key} in {where!r} is no block; {f'{hint} {there}'.lstrip()}")
 
 
 def _number(text: str, special: Special | None, block: str, where: str) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import user_path
+from lorasmith.core.text import did_you_mean, parse_size
 from lorasmith.grids.axes import Axis, AxisType, CellSpec, Sources, Value
 from lorasmith.grids.snapshots import (
     Snapshot,
@@ -45,10 +45,10 @@ def parse_axis(option: str, text: str, sources: Sources) -> Axis:
     name, _, target = (part.strip() for part in name.partition("@"))
     kind = axis_type_of(text)
     if kind is None:
-        near = get_close_matches(_plain(name), _BY_NAME, n=1)
-        hint = f"did you mean {_BY_NAME[near[0]].name}? " if near else ""
         known = ", ".join(kind.name for kind in AXIS_TYPES)
-        raise PromptError.of(option, f'there is no axis "{name}"', f"{hint}there are {known}")
+        hint = did_you_mean(_plain(name), {key: each.name for key, each in _BY_NAME.items()})
+        hint = f"{hint} there are {known}".lstrip()
+        raise PromptError.of(option, f'there is no axis "{name}"', hint)
     where = f"{option} {kind.name}"
     example = f'write it as in {option} "{kind.name}={kind.example}"'
     if not equals:
@@ -121,18 +121,6 @@ def _samplers(items: list[str], target: str, sources: Sources) -> list[Value]:
 def _sizes(items: list[str], target: str, sources: Sources) -> list[Value]:
     sizes = [parse_size(item) for item in items]
     return [_asking(f"{w}x{h}", width=w, height=h) for w, h in sizes]
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Width and height of ``512x768``.
-
-    Raises:
-        ValueError: it is no size.
-    """
-    match = re.fullmatch(r"\s*(\d{1,6})\s*[xX×*]\s*(\d{1,6})\s*", text, re.ASCII)
-    if match is None:
-        raise ValueError(f'"{text}" is not a size')
-    return int(match[1]), int(match[2])
 
 
 def _schedules(items: list[str], target: str, sources: Sources) -> list[Value]:

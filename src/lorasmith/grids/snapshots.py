@@ -14,6 +14,7 @@ from pathlib import Path
 from lorasmith.core.errors import Problem, RunError
 from lorasmith.core.files import read_safetensors_header, user_path
 from lorasmith.core.run_paths import EPOCH_FILE, STEP_FILE, lora_name, loras_of, runs_at
+from lorasmith.core.text import shortlist
 from lorasmith.grids.values import numbers
 
 _PART = (
@@ -216,4 +217,4 @@ def _listed(values: Iterable[int]) -> str:
         else:
             runs.append([value])
     shown = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
-    return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
+    return shortlist(shown, 8)

@@ -15,7 +15,7 @@ import csv
 import re
 from decimal import Decimal
 
-from lorasmith.core.errors import quantity
+from lorasmith.core.text import quantity
 
 MOST_VALUES = 1000
 

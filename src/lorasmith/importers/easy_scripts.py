@@ -6,10 +6,10 @@ Written from its documentation alone: the examples of TOML and the table of argu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from lorasmith.core.errors import Problem
+from lorasmith.core.text import did_you_mean
 from lorasmith.importers.conversion import Given, Remark, Source
 from lorasmith.importers.sd_scripts.table import ARGUMENTS, near
 
@@ -107,8 +107,7 @@ def _take(source: Source, name: str, key: str, value: Any) -> None:
 
 
 def _unknown(source: Source, where: str, key: str, known: list[str]) -> None:
-    close = get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"expected {' or '.join(known)}"
+    hint = did_you_mean(key, known, f"expected {' or '.join(known)}")
     source.problems.append(Problem(f"{where}: {key}", "is not known in this place", hint))
 
 
@@ -138,8 +137,7 @@ def read_easy_json(table: Mapping[str, Any], name: str) -> Source:
         elif argument in ARGUMENTS:
             source.given[argument] = Given(value, f"{name}: {key}")
         else:
-            close = get_close_matches(key, [*JSON_NAMES, *ARGUMENTS], n=1)
-            hint = f"did you mean {close[0]}?" if close else "remove it"
+            hint = did_you_mean(key, [*JSON_NAMES, *ARGUMENTS], "remove it")
             source.problems.append(Problem(f"{name}: {key}", "is not known", hint))
     # It gave this rate where there was none, as its README says.
     source.given.setdefault("learning_rate", Given(1e-3, f"{name}: learning_rate"))

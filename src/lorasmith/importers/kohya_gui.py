@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from lorasmith.core.errors import Problem
 from lorasmith.core.files import user_path
+from lorasmith.core.text import did_you_mean
 from lorasmith.importers.conversion import Given, Remark, Source
 from lorasmith.importers.sd_scripts.argv import LAUNCHER, read_argv
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
@@ -172,9 +172,8 @@ def read_gui_json(table: Mapping[str, Any], name: str) -> Source:
             source.remarks.append(Remark("dropped", f"{field} {value}", why))
         elif not field.startswith("==="):
             known = [*ARGUMENTS, *RENAMED, *_HANDLED, *NETWORK]
-            close = get_close_matches(field, known, n=1)
-            near = f"; did you mean {close[0]}?" if close else ""
-            why = f"the window has no such field and ignores it{near}"
+            near = did_you_mean(field, known)
+            why = "the window has no such field and ignores it" + (f"; {near}" if near else "")
             source.remarks.append(Remark("noted", f"{name}: {field}", why))
     for rule in (_length, _rates, _schedule, _noise, _attention, _network, _additional):
         rule(table, name, source)
@@ -357,8 +356,7 @@ def _network(table: Mapping[str, Any], name: str, source: Source) -> None:
     kind = str(table.get("LoRA_type", "Standard"))
     place = f"{name}: LoRA_type"
     if kind not in TYPES:
-        close = get_close_matches(kind, TYPES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(TYPES)}"
+        hint = did_you_mean(kind, TYPES.keys(), f"there is {', '.join(TYPES)}")
         source.problems.append(Problem(place, f"{kind!r} is not known here", hint))
         return
     module, algo, fields = TYPES[kind]

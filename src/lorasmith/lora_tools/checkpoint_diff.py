@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.targets import AdapterRoot
-from lorasmith.core.errors import CheckpointError, Problem, quantity
+from lorasmith.core.errors import CheckpointError, Problem
+from lorasmith.core.text import quantity, shortlist
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.models.weights import MappedWeights
@@ -131,15 +132,11 @@ def _misfits(base: OpenedCheckpoint, tuned: OpenedCheckpoint) -> list[Problem]:
                 f"{quantity(len(missing), 'weight')} of the {part} "
                 f"{'is' if len(missing) == 1 else 'are'} in one of the two alone"
             )
-            problems.append(Problem(tuned.source, f"{what}: {_some(missing)}"))
+            problems.append(Problem(tuned.source, f"{what}: {shortlist(missing, _SHOWN)}"))
         if wrong:
             what = (
                 f"{quantity(len(wrong), 'weight')} of the {part} "
                 f"{'has' if len(wrong) == 1 else 'have'} another shape than the base model's"
             )
-            problems.append(Problem(tuned.source, f"{what}: {_some(wrong)}"))
+            problems.append(Problem(tuned.source, f"{what}: {shortlist(wrong, _SHOWN)}"))
     return problems
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

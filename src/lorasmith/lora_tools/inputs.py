@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.errors import UserError, collect_each
 from lorasmith.core.text import number_hint
 from lorasmith.formats.block_weights import parse
 
@@ -55,16 +55,7 @@ def parse_sources(texts: Iterable[str]) -> list[LoraSource]:
     Raises:
         UserError: one is not written as above; all problems.
     """
-    sources: list[LoraSource] = []
-    problems: list[Problem] = []
-    for text in texts:
-        try:
-            sources.append(parse_source(text))
-        except UserError as error:
-            problems += error.problems
-    if problems:
-        raise UserError(problems)
-    return sources
+    return collect_each(parse_source, texts)
 
 
 def parse_source(text: str) -> LoraSource:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lorasmith.core.errors import Problem
 from lorasmith.core.files import free_bytes, parse_json, safetensors_start
+from lorasmith.core.text import bytes_text
 from lorasmith.tensors.files import DTYPE_NAMES
 
 _FILE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -60,7 +61,7 @@ def check_space(out: Path, size: int) -> list[Problem]:
     free = free_bytes(out.parent)
     if size <= free:
         return []
-    what = f"{size / 1e6:.0f} MB are to be written, and {free / 1e6:.0f} MB are free"
+    what = f"{bytes_text(size)} are to be written, and {bytes_text(free)} are free"
     return [Problem(str(out), what, "free some space, or write to another disk")]
 
 

@@ -15,7 +15,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from lorasmith.core.errors import CheckpointError, Problem, quantity
+from lorasmith.core.errors import CheckpointError, Problem
+from lorasmith.core.text import quantity, shortlist
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.families.base import Config, TextEncoderSpec
 from lorasmith.models.families.table import Architecture, check_clip_skip
@@ -198,7 +199,7 @@ def check_weights(opened: OpenedCheckpoint, modules: Mapping[str, nn.Module]) ->
 def _count(source: str, what: str, names: list[str]) -> list[Problem]:
     if not names:
         return []
-    listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    listed = shortlist(names, NAMED)
     hint = "the file is damaged, or is not a plain Stable Diffusion model"
     return [Problem(source, f"{quantity(len(names), 'weight', 'is')} {what}: {listed}", hint)]
 

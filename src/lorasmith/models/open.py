@@ -7,15 +7,15 @@ checkpoint's numbers are read by :mod:`lorasmith.models.load`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lorasmith.core.errors import CheckpointError, Problem, UserError, quantity
+from lorasmith.core.errors import CheckpointError, Problem, UserError
 from lorasmith.core.files import ASSETS, read_safetensors_header, user_path
+from lorasmith.core.text import did_you_mean, quantity
 from lorasmith.formats.pickle_header import locate_tensors, read_pickle_header
 from lorasmith.models.architecture import architecture_of_parts
 from lorasmith.models.diffusers_folder import (
@@ -251,11 +251,8 @@ def locate(source: str | Path, *, vae: bool = False) -> Path:
         raise CheckpointError.of(source, f"cannot be read: {error.strerror}") from error
     if isinstance(source, str) and is_hub_id(source):
         return fetch(source, vae=vae)
-    near: list[str] = []
-    if path.parent.is_dir():
-        names = [p.name for p in path.parent.iterdir()]
-        near = difflib.get_close_matches(path.name, names, n=1)
-    hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+    near = {p.name: str(p) for p in path.parent.iterdir()} if path.parent.is_dir() else {}
+    hint = did_you_mean(path.name, near, "check the path")
     raise CheckpointError.of(source, "there is no such file or folder", hint)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lorasmith.core.text import bytes_text
 from lorasmith.models.memory import blocks_by_weight, unet_blocks, within
 from lorasmith.tensors.offload import Prefetcher, replace_layer
 
@@ -70,7 +71,7 @@ class WeightPlacer:
         if self._prefetcher is None or not self._prefetcher.unlocked:
             return []
         text = (
-            f"the system locked no memory for {self._prefetcher.unlocked / 1e9:.1f} GB of the "
+            f"the system locked no memory for {bytes_text(self._prefetcher.unlocked)} of the "
             "offloaded weights: they come to the GPU more slowly, and the program waits for each "
             "(offload fewer blocks)"
         )

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorasmith.core.errors import CheckpointError, quantity
+from lorasmith.core.errors import CheckpointError
+from lorasmith.core.text import quantity
 from lorasmith.formats.pickle_header import PICKLE_ERRORS, state_dict_of, stubs
 from lorasmith.models.layout import Place, WeightFile, canonical_shape
 from lorasmith.models.open import AGAIN, WeightInFile

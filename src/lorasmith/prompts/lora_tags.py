@@ -20,10 +20,9 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from lorasmith.core.errors import Problem
-from lorasmith.core.text import number_hint
+from lorasmith.core.text import did_you_mean, number_hint
 from lorasmith.formats import block_weights
 from lorasmith.prompts.schedule import ALWAYS, StepMark, StepRange
 
@@ -161,10 +160,7 @@ class _TagReader:
             if equals and key in _KEYS:
                 yield key, value.strip()
             elif equals:
-                nearest = get_close_matches(key, _KEYS, n=1)
-                known = (
-                    "did you mean {}=?".format(*nearest) if nearest else "unet= and te= are known"
-                )
+                known = did_you_mean(key, _KEYS, "unet= and te= are known", form="{}=")
                 self.complain(f'unknown argument "{key}="', known)
 
     def _number(self, text: str) -> float:

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lorasmith.core.errors import Problem, PromptError
+from lorasmith.core.text import quoted
 from lorasmith.prompts.grammar import (
     MAX_DEPTH,
     Edit,
@@ -114,11 +115,11 @@ def parse_prompt(source: str, *, negative: bool = False) -> Prompt:
             part = Part(parse_nodes(words), weight)
         except TooDeepError:
             what = f"[…] within […] more than {MAX_DEPTH} deep"
-            problems.append(Problem(_quoted(source), what, "write it flatter"))
+            problems.append(Problem(quoted(source), what, "write it flatter"))
             continue
         parts.append(part)
         if not _is_finite(part):
-            problems.append(Problem(_quoted(source), "its brackets multiply to an infinite weight"))
+            problems.append(Problem(quoted(source), "its brackets multiply to an infinite weight"))
     if problems:
         raise PromptError(problems)
     return Prompt(source, tuple(parts), tuple(loras), tuple(_notes(parts, loras)))
@@ -154,10 +155,6 @@ def _weight(piece: str) -> tuple[str, float]:
     if not colon or match is None:
         return piece, 1.0
     return text, float(match[1])
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if len(text) <= 60 else f'"{text[:57]}..."'
 
 
 def _is_finite(part: Part) -> bool:

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from random import Random
 
 from lorasmith.core.errors import PromptError
 from lorasmith.core.rng import python_rng
+from lorasmith.core.text import did_you_mean, quoted
 from lorasmith.prompts.schedule import NUMBER
 
 # Wildcards within wildcards; more is a file that names itself.
@@ -85,8 +85,9 @@ class Wildcards:
             fitting = (path for known, path in self._paths.items() if fnmatchcase(known, name))
             paths = list(dict.fromkeys(fitting))
         if not paths:
-            nearest = get_close_matches(name, self._paths, n=1)
-            hint = f"did you mean __{nearest[0]}__?" if nearest else "give it a .txt file there"
+            hint = did_you_mean(
+                name, self._paths.keys(), "give it a .txt file there", form="__{}__"
+            )
             raise PromptError.of(f"__{name}__", f"there is no such wildcard in {self.folder}", hint)
         found = [line for path in paths for line in self._read(path)]
         if not found:
@@ -119,10 +120,10 @@ class _Draws:
 
     def expand(self, text: str, depth: int) -> str:
         if depth > MAX_DEPTH:
-            raise PromptError.of(_short(text), "wildcards within wildcards without an end")
+            raise PromptError.of(quoted(text), "wildcards within wildcards without an end")
         self._length += len(text)
         if self._length > MAX_LENGTH:
-            raise PromptError.of(_short(text), f"grows beyond {MAX_LENGTH} characters")
+            raise PromptError.of(quoted(text), f"grows beyond {MAX_LENGTH} characters")
         pieces = []
         for piece, is_choice in _braces(text):
             if is_choice:
@@ -220,7 +221,3 @@ def _sample(rng: Random, options: list[str], count: int) -> list[str]:
         (index,) = rng.choices(range(len(waiting)), shares)
         chosen.append(waiting.pop(index)[0])
     return chosen
-
-
-def _short(text: str) -> str:
-    return f'"{text}"' if len(text) <= 60 else f'"{text[:57]}..."'

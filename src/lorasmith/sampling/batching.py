@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lorasmith.core.errors import Problem, PromptError, UserError, quantity
+from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.events import Notice, Observer
 from lorasmith.core.files import is_utf8
+from lorasmith.core.text import quantity
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.families.table import check_clip_skip
 from lorasmith.prompts.parse import Prompt, parse_prompt

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from hashlib import file_digest
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from lorasmith.adapters.targets import Target
 from lorasmith.core.errors import Problem, PromptError
 from lorasmith.core.events import Notice, Observer, ignore
 from lorasmith.core.files import read_safetensors_header
+from lorasmith.core.text import did_you_mean, shortlist
 from lorasmith.formats.layer_names import describe
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.prompts.lora_tags import LoraTag
@@ -166,14 +166,10 @@ class LoraLibrary:
                 where, f"{len(found)} files have this name", f"write one of {', '.join(names)}"
             )
         stems = {path.stem.lower(): path.stem for path in self._files}
-        nearest = get_close_matches(name.lower(), stems, n=1)
-        if nearest:
-            hint = f"did you mean {stems[nearest[0]]}?"
-        elif stems:
-            shown = sorted(stems.values())
-            hint = f"it holds {', '.join(shown[:8])}{', …' if len(shown) > 8 else ''}"
-        else:
-            hint = "the folder holds no .safetensors file"
+        hint = "the folder holds no .safetensors file"
+        if stems:
+            hint = f"it holds {shortlist(sorted(stems.values()), 8)}"
+        hint = did_you_mean(name.lower(), stems, hint)
         return Problem(where, f"there is no such LoRA in {self.folder}", hint)
 
     @contextlib.contextmanager
@@ -217,7 +213,7 @@ class LoraLibrary:
     def _report(self, path: Path, network: AdapterNetwork) -> None:
         unmatched = network.report.unmatched
         if unmatched:
-            shown = ", ".join(unmatched[:3]) + (", …" if len(unmatched) > 3 else "")
+            shown = shortlist(unmatched)
             if kind := describe(unmatched):
                 shown = f"{kind}: {shown}"
             self._observer(

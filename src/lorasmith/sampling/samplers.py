@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Protocol
 
 import torch
@@ -31,6 +30,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from torch import Tensor
 
 from lorasmith.core.errors import PromptError, UserError
+from lorasmith.core.text import did_you_mean
 from lorasmith.diffusion.schedule import (
     BETA_END,
     BETA_START,
@@ -332,10 +332,9 @@ def _find_schedule(name: str) -> str:
         return ""
     found = _SCHEDULES_BY_PLAIN_NAME.get(plain)
     if found is None:
-        nearest = get_close_matches(plain, [AUTOMATIC, *_SCHEDULES_BY_PLAIN_NAME], n=1)
-        hint = f"did you mean {nearest[0]}? " if nearest else ""
-        known = ", ".join((AUTOMATIC, *SCHEDULES))
-        raise PromptError.of("schedule", f'unknown schedule "{name}"', f"{hint}known are {known}")
+        hint = did_you_mean(plain, [AUTOMATIC, *_SCHEDULES_BY_PLAIN_NAME])
+        hint = f"{hint} known are {', '.join((AUTOMATIC, *SCHEDULES))}".lstrip()
+        raise PromptError.of("schedule", f'unknown schedule "{name}"', hint)
     return found
 
 
@@ -345,7 +344,6 @@ def _unknown(name: str) -> UserError:
         if plain.startswith(_plain(title)):
             hint = f"the nearest is {SAMPLERS[nearest].title}"
             return PromptError.of("sampler", f"{title} is not among the samplers here", hint)
-    close = get_close_matches(plain, _BY_PLAIN_NAME, n=1)
-    hint = f"did you mean {_BY_PLAIN_NAME[close[0]].name}? " if close else ""
-    known = ", ".join(SAMPLERS)
-    return PromptError.of("sampler", f'unknown sampler "{name}"', f"{hint}known are {known}")
+    hint = did_you_mean(plain, {key: sampler.name for key, sampler in _BY_PLAIN_NAME.items()})
+    hint = f"{hint} known are {', '.join(SAMPLERS)}".lstrip()
+    return PromptError.of("sampler", f'unknown sampler "{name}"', hint)

@@ -12,7 +12,6 @@ import contextlib
 import importlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, TypeGuard
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from lorasmith.config.optimizers import CATALOGUE, optimizer_facts
 from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.text import did_you_mean
 
 # What libraries raise at arguments that they cannot use.
 REFUSALS = (AssertionError, AttributeError, ImportError, RuntimeError, TypeError, ValueError)
@@ -163,12 +163,11 @@ def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
     cls = getattr(module, attribute, None)
     if not _is_optimizer(cls):
         known = [name for name, value in vars(module).items() if _is_optimizer(value)]
-        near = get_close_matches(attribute, known, n=1)
         raise SettingsError(
             Problem(
                 "optimizer.name",
                 f"{path} has no optimizer {attribute}",
-                f"did you mean {path}.{near[0]}?" if near else "write it as module.Class",
+                did_you_mean(attribute, known, "write it as module.Class", form=f"{path}.{{}}"),
             )
         )
     return cls

@@ -14,6 +14,7 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
+from lorasmith.core.text import bytes_text
 from lorasmith.models.flops import forward_multiply_adds, stages, step_activations
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import stored_shapes
@@ -107,7 +108,7 @@ def make_plan(
     named = taken_name(folder, run_plan.name)
     warnings = [*warnings, *run_plan.warnings, *memory.problems, *named]
     if sum(disk.values()) > free:
-        what = f"needs about {sum(disk.values()) / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
+        what = f"needs about {bytes_text(sum(disk.values()))}, and {bytes_text(free)} are free"
         warnings.append(Problem(str(folder.path), what, "free some space, or keep fewer snapshots"))
     return Plan(
         run_plan,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from lorasmith.core.errors import quantity
+from lorasmith.core.text import quantity
 from lorasmith.curation.report import render
 from lorasmith.training.memory.plan import MemoryPlan
 from lorasmith.training.plan import GroupRate, Plan

@@ -12,7 +12,7 @@ from lorasmith.config.checks.run import has_wandb
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
-from lorasmith.core.errors import Problem, RunError, Stopped, WriteError, quantity
+from lorasmith.core.errors import Problem, RunError, Stopped, WriteError
 from lorasmith.core.events import Controls, NextSteps, Notice, Observer, ignore
 from lorasmith.core.files import (
     quick_fingerprint,
@@ -21,6 +21,7 @@ from lorasmith.core.files import (
     write_json,
     write_text,
 )
+from lorasmith.core.text import quantity
 from lorasmith.curation.audit import DatasetChecked
 from lorasmith.curation.report import report_text
 from lorasmith.models.open import locate

@@ -10,7 +10,17 @@ from click.testing import CliRunner
 from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError
-from lorasmith.core.text import number_hint, parse_number
+from lorasmith.core.text import (
+    bytes_text,
+    did_you_mean,
+    number_hint,
+    parse_number,
+    parse_size,
+    quantity,
+    quoted,
+    shortlist,
+    word_list,
+)
 from lorasmith.importers.sd_scripts.argument import number, numbers, share, whole
 
 
@@ -110,3 +120,53 @@ def test_commands(argv: list[str], says: str) -> None:
 def test_epochs_are_an_option() -> None:
     result = CliRunner().invoke(cli, ["train", "--help"])
     assert "--epochs N" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [((1, "sample"), "1 sample"), ((0, "sample"), "0 samples"), ((2, "batch"), "2 batches"),
+     ((2, "epoch"), "2 epochs"), ((3, "copy"), "3 copies"), ((2, "day"), "2 days"),
+     ((1, "image", "is"), "1 image is"), ((4, "image", "is"), "4 images are"),
+     ((2, "training caption", "has"), "2 training captions have")],
+)  # fmt: skip
+def test_counts_in_words(arguments: tuple[int, str], text: str) -> None:
+    assert quantity(*arguments) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (740, "740 bytes"), (1000, "1.0 KB"), (37_400_000, "37.4 MB"),
+     (99_940_000, "99.9 MB"), (99_960_000, "100 MB"), (999_400_000, "999 MB"),
+     (999_600_000, "1.0 GB"), (6_940_000_000, "6.9 GB"), (5e12, "5000 GB")],
+)  # fmt: skip
+def test_sizes_in_bytes(count: float, text: str) -> None:
+    assert bytes_text(count) == text
+
+
+@pytest.mark.parametrize("text", ["512x768", " 512 X 768 ", "512×768", "512*768"])
+def test_sizes_of_images(text: str) -> None:
+    assert parse_size(text) == (512, 768)
+
+
+@pytest.mark.parametrize("text", ["512", "512x", "-512x768", "512x768x3", "1234567x1", "5.5x7", ""])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_size(text)
+
+
+def test_lists() -> None:
+    assert [word_list("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    assert word_list("abc", "or") == "a, b or c"
+    assert [shortlist("abcd"[:n]) for n in (1, 3, 4)] == ["a", "a, b, c", "a, b, c, …"]
+
+
+def test_quoted_text_is_cut_where_it_is_long() -> None:
+    assert quoted("a" * 60) == f'"{"a" * 60}"'
+    assert quoted("a" * 61) == f'"{"a" * 57}..."'
+
+
+def test_what_was_likely_meant() -> None:
+    assert did_you_mean("adamv", ["adamw", "lion"]) == "did you mean adamw?"
+    assert did_you_mean("zzz", ["adamw", "lion"], "choose one") == "choose one"
+    assert did_you_mean("lione", {"lion": "Lion"}, form="--{}") == "did you mean --Lion?"
+    assert did_you_mean("ab", ["abc", "abd"], most=2) == "did you mean abd or abc?"

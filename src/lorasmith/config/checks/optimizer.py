@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Any
 
 from lorasmith.config.checks.base import Check, is_given, trained_rates
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
+from lorasmith.core.text import did_you_mean
 
 # Times what guides take; beyond it AdamW gives noise.
 HIGH = 100
@@ -29,8 +29,7 @@ def _optimizer_takes_args(s: TrainSettings) -> Iterator[Problem]:
     for name in s.optimizer.args:
         if name in known:
             continue
-        close = get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
+        hint = did_you_mean(name, known, f"it takes {', '.join(known)}")
         if name == "lr":
             hint = "set optimizer.lr"
         yield Problem("optimizer.args", f"{s.optimizer.name} has no argument {name}", hint)

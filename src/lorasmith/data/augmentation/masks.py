@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.text import shortlist
 from lorasmith.data.companions import mask_files, mask_of
 from lorasmith.data.decode_memory import decode_memory
 from lorasmith.data.images import glance, load_alpha, load_image, read_header
@@ -193,5 +194,4 @@ def load_mask(mask: Mask) -> Image.Image:
 
 
 def _names(paths: Iterable[Path]) -> str:
-    names = [path.name for path in paths]
-    return ", ".join(names[:_NAMES]) + (", …" if len(names) > _NAMES else "")
+    return shortlist([path.name for path in paths], _NAMES)

@@ -6,10 +6,9 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
-from lorasmith.core.text import parse_number
+from lorasmith.core.text import did_you_mean, parse_number
 
 Kind = Literal["flag", "whole", "number", "text", "separator", "texts", "numbers", "share"]
 """``share`` is sd-scripts' ``int_or_float``: steps, or a part of the run as 0.1 or 10%; of a
@@ -97,9 +96,9 @@ def read_value(argument: Argument, raw: Any) -> Any:
         return None
     value = _READERS[argument.kind](raw)
     if argument.choices and value is not None and value not in argument.choices:
-        close = get_close_matches(str(value).lower(), argument.choices, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise ValueError(f"{value!r} is not known; {hint}there is {', '.join(argument.choices)}")
+        hint = did_you_mean(str(value).lower(), argument.choices)
+        hint = f"{hint} there is {', '.join(argument.choices)}".lstrip()
+        raise ValueError(f"{value!r} is not known; {hint}")
     return value
 
 

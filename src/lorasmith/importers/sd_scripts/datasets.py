@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from lorasmith.config.fields import NONE
 from lorasmith.config.schema import FOLDER_TABLES, all_settings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import user_path
+from lorasmith.core.text import did_you_mean
 from lorasmith.importers.conversion import Conversion, Derived, Given, read_table
 from lorasmith.importers.sd_scripts import rules_data
 from lorasmith.importers.sd_scripts.argument import Argument, read_value
@@ -132,8 +132,7 @@ def _check_names(
 
 
 def _unknown(m: ConversionBuilder, where: str, name: str, known: list[str]) -> None:
-    close = get_close_matches(name, known, n=2)
-    hint = f"did you mean {' or '.join(close)}?" if close else "leave it out"
+    hint = did_you_mean(name, known, "leave it out", most=2)
     if name in _general_names():
         # Of [general] and [[datasets]], among whose subsets or beside which it stands.
         hint = "write it under [[datasets]], or under [general]"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from lorasmith.config.adapter_types import ADAPTERS
+from lorasmith.core.text import did_you_mean
 from lorasmith.importers.sd_scripts.argument import Argument, read_value
 from lorasmith.importers.sd_scripts.builder import MISSING, ConversionBuilder
 from lorasmith.importers.sd_scripts.network_args import (
@@ -41,8 +41,7 @@ def network(m: ConversionBuilder) -> None:
         m.refuse("network_module", MISSING, "add --network_module networks.lora")
         return
     if module is None:
-        close = get_close_matches(written, MODULES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(MODULES)}"
+        hint = did_you_mean(written, MODULES.keys(), f"there are {', '.join(MODULES)}")
         m.refuse("network_module", f"{written!r} is not known here", OTHERS.get(written, hint))
         return
     args = _args(m, module)
@@ -66,8 +65,7 @@ def _args(m: ConversionBuilder, module: Module) -> dict[str, Any]:
             m.refuse(_ARGS, f"{item!r} has no '='", "write it as key=value")
         elif row is None or module not in row.modules:
             own = [each.name for each in NETWORK_ARGUMENTS.values() if module in each.modules]
-            close = get_close_matches(name, own, n=2)
-            near = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(own)}"
+            near = did_you_mean(name, own, f"it has {', '.join(own)}", most=2)
             m.note(f"--network_args {item}", f"{module} has no {name} and ignores it; {near}")
         else:
             try:
@@ -188,8 +186,7 @@ def _lycoris(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
     algo = str(args.get("algo", "lora")).lower()
     kind = ALGOS.get(algo)
     if kind is None:
-        close = get_close_matches(algo, ALGOS, n=1)
-        near = f"did you mean {close[0]}?" if close else f"there is {', '.join(ALGOS)}"
+        near = did_you_mean(algo, ALGOS.keys(), f"there is {', '.join(ALGOS)}")
         m.refuse(_ARGS, f"algo={algo} is not trained here", near)
         return
     m.put("adapter.type", kind, "network_module", _ARGS)
@@ -232,8 +229,7 @@ def _full_lokr(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
 def _targets(m: ConversionBuilder, args: Mapping[str, Any], kind: str) -> None:
     preset = str(args.get("preset", "full"))
     if preset not in PRESETS:
-        close = get_close_matches(preset, PRESETS, n=1)
-        near = f"did you mean {close[0]}?" if close else f"there is {', '.join(PRESETS)}"
+        near = did_you_mean(preset, PRESETS.keys(), f"there is {', '.join(PRESETS)}")
         m.refuse(_ARGS, f"preset={preset} is not known here", near)
         return
     targets, conv = PRESETS[preset]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from lorasmith.config.optimizers import DOTTED, OPTIMIZERS
 from lorasmith.config.values import PAIRS, optimizer_args
+from lorasmith.core.text import did_you_mean
 from lorasmith.importers.sd_scripts.builder import ConversionBuilder
 
 # Names of sd-scripts, in any letters' case; what is not a row of ours is a class by its path.
@@ -89,12 +88,10 @@ def _optimizer_name(m: ConversionBuilder) -> str | None:
         name = written
     if not name:
         known = {each.lower(): each for each in (*OPTIMIZERS, *OF_TORCH)}
-        close = get_close_matches(written.lower(), known, n=2)
-        near = f"did you mean {' or '.join(known[each] for each in close)}?" if close else ""
         m.refuse(
             "optimizer_type",
             f"{written!r} is no optimizer of sd-scripts",
-            near or "write a class as module.Class",
+            did_you_mean(written.lower(), known, "write a class as module.Class", most=2),
         )
         return None
     m.put("optimizer.name", name, "optimizer_type", note=note)
@@ -346,6 +343,5 @@ def _shape(m: ConversionBuilder, name: str) -> None:
 
 
 def _refuse_schedule(m: ConversionBuilder, asked: str) -> None:
-    close = get_close_matches(asked.lower(), SCHEDULES, n=1)
-    near = f"did you mean {close[0]}?" if close else f"take one of {', '.join(SCHEDULES)}"
+    near = did_you_mean(asked.lower(), SCHEDULES, f"take one of {', '.join(SCHEDULES)}")
     m.refuse("lr_scheduler", f"{asked!r} is no schedule here", NOT_HERE.get(asked.lower(), near))

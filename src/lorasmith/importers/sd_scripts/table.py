@@ -7,8 +7,7 @@ kohya-ss/sd-scripts (``library/train_util.py``, ``train_network.py``, ``custom_t
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
+from lorasmith.core.text import did_you_mean
 from lorasmith.importers.sd_scripts.argument import Argument
 from lorasmith.importers.sd_scripts.table_learning import LEARNING
 from lorasmith.importers.sd_scripts.table_running import RUNNING
@@ -69,7 +68,6 @@ def near(name: str) -> str:
         return "it is of Flux, SD3 and their kin, which are not trained here; leave it out"
     if name in _MEANT:
         return f"did you mean --{_MEANT[name]}?"
-    close = get_close_matches(name.lower().replace("-", "_"), ARGUMENTS, n=2, cutoff=0.7)
-    if close:
-        return f"did you mean {' or '.join(f'--{each}' for each in close)}?"
-    return "leave it out; `lorasmith convert-config --arguments` lists what is known"
+    otherwise = "leave it out; `lorasmith convert-config --arguments` lists what is known"
+    written = name.lower().replace("-", "_")
+    return did_you_mean(written, ARGUMENTS.keys(), otherwise, most=2, cutoff=0.7, form="--{}")

@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lorasmith.adapters.file import LoraFile, load_lora, odd_tensors
-from lorasmith.core.errors import LoraFileError, Problem, UserError, quantity
+from lorasmith.core.errors import LoraFileError, Problem, UserError
 from lorasmith.core.files import read_safetensors_header
+from lorasmith.core.text import quantity
 from lorasmith.formats.key_styles import style_of
 from lorasmith.formats.pickle_header import read_pickle_header
 from lorasmith.formats.unet_layers import ATTENTION, UNETS, unet_layers

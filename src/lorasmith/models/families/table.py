@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorasmith.core.errors import CheckpointError, Problem, quantity
+from lorasmith.core.errors import CheckpointError, Problem
 from lorasmith.core.files import parse_json
+from lorasmith.core.text import quantity
 from lorasmith.models.families.base import (
     Config,
     Family,

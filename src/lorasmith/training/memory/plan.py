@@ -13,6 +13,7 @@ import torch
 from lorasmith.config.sample_prompts import SamplePrompt
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
+from lorasmith.core.text import bytes_text
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.flops import unet_weights
 from lorasmith.tensors.device import (
@@ -90,8 +91,8 @@ class MemoryPlan:
     def _in_main_memory(self) -> Iterator[Problem]:
         if not fits(self.away, self.main_free):
             assert self.main_free is not None
-            what = f"{_gb(self.away)} of weights are to stay in main memory, and "
-            what += f"{_gb(self.main_free)} are free there"
+            what = f"{bytes_text(self.away)} of weights are to stay in main memory, and "
+            what += f"{bytes_text(self.main_free)} are free there"
             hint = "offload fewer blocks, or set train.base_precision = fp8"
             yield Problem("performance.offload_blocks", what, hint)
 
@@ -102,9 +103,9 @@ class MemoryPlan:
         over = [estimate for estimate in self.estimates if not fits(estimate.total, free)]
         if not over:
             return []
-        needs = ", ".join(f"{one.what} {_gb(one.total)}" for one in over)
+        needs = ", ".join(f"{one.what} {bytes_text(one.total)}" for one in over)
         changes = ", ".join(
-            f"{one.setting} = {one.value} (saves {_gb(one.saves)})" for one in self.advice
+            f"{one.setting} = {one.value} (saves {bytes_text(one.saves)})" for one in self.advice
         )
         left = over[0].total - sum(one.saves for one in self.advice)
         if over[0] is not self.step:
@@ -114,10 +115,10 @@ class MemoryPlan:
         elif not changes:
             hint = "train at a lower resolution, or on another machine"
         elif fits(left, free):
-            hint = f"set {changes}: that needs {_gb(left)}"
+            hint = f"set {changes}: that needs {bytes_text(left)}"
         else:
-            hint = f"even {changes} would need {_gb(left)}: lower data.resolution too"
-        return [Problem("memory", f"{needs}, and {_gb(free)} are free on the device", hint)]
+            hint = f"even {changes} would need {bytes_text(left)}: lower data.resolution too"
+        return [Problem("memory", f"{needs}, and {bytes_text(free)} are free on the device", hint)]
 
 
 def checkpoints(settings: TrainSettings, plan: MemoryPlan) -> bool:
@@ -128,10 +129,6 @@ def checkpoints(settings: TrainSettings, plan: MemoryPlan) -> bool:
 
 def fits(needed: int, free: int | None) -> bool:
     return free is None or needed <= USABLE * free
-
-
-def _gb(amount: int) -> str:
-    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.0f} MB"
 
 
 def precision_of(settings: TrainSettings, run_plan: RunPlan, device: torch.device) -> Precision:

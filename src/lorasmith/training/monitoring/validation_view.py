@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lorasmith.core.errors import quantity
 from lorasmith.core.events import ValidationDone
+from lorasmith.core.text import quantity
 
 
 def validation_line(event: ValidationDone) -> str:

@@ -9,8 +9,9 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from lorasmith.core.errors import LorasmithError, RunError, UserError, quantity
+from lorasmith.core.errors import LorasmithError, RunError, UserError
 from lorasmith.core.events import Observer, RolledBack, RunFinished, StateSaved, TroubleFound
+from lorasmith.core.text import quantity
 from lorasmith.training.interventions import Intervention
 from lorasmith.training.monitoring.diagnosis import Finding, diagnose
 from lorasmith.training.monitoring.metrics import Reading, weight_norm

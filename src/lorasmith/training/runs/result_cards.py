@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from lorasmith.config.schema import TrainSettings
-from lorasmith.core.errors import quantity
 from lorasmith.core.events import Notice, Observer
 from lorasmith.core.files import write_bytes
+from lorasmith.core.text import quantity
 from lorasmith.data.captions import readings
 from lorasmith.measures.trigger import find_trigger
 from lorasmith.sampling.request import ImageRequest

@@ -7,7 +7,6 @@ import io
 import pickle
 import sys
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 
 from lorasmith.config.optimizers import CATALOGUE, OPTIMIZERS, optimizer_facts
 from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.text import did_you_mean
 from lorasmith.training.optim import REFUSALS, FlatGroup, build_optimizer, find_optimizer
 
 # What libraries raise that need more than parameters and gradients.
@@ -102,11 +102,10 @@ def _check_names(name: str, cls: Callable[..., Any], args: Mapping[str, Any]) ->
     known = [key for key in parameters if key not in ("params", "lr", "kwargs")]
     problems = []
     for key in args:
-        near = get_close_matches(key, known, n=1)
+        near = did_you_mean(key, known)
         if key in known or (open_ended and key != "lr" and not near):
             continue
-        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
-        hint = "set optimizer.lr" if key == "lr" else hint
+        hint = "set optimizer.lr" if key == "lr" else near or f"it takes {', '.join(known)}"
         problems.append(Problem("optimizer.args", f"{name} has no argument {key}", hint))
     if problems:
         raise SettingsError(problems)

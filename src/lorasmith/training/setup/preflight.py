@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -15,7 +14,7 @@ from lorasmith.adapters.file import load_lora
 from lorasmith.config.checks.loss import warnings_with as loss_warnings
 from lorasmith.config.sample_prompts import RANDOM_SEED
 from lorasmith.config.schema import TrainSettings, for_folder
-from lorasmith.core.errors import Problem, SettingsError, UserError
+from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import check_writable
 from lorasmith.curation.audit import AuditReport, audit
@@ -288,15 +287,6 @@ def masks_of(settings: TrainSettings, found: Scan, problems: list[Problem]) -> M
     masks = find_masks(loss.masked, loss.mask_folder, found.images, found.folders, found.masks)
     problems += [*masks.problems, *check_masks(masks, found.images)]
     return masks
-
-
-def collect_problems(problems: list[Problem], action: Callable[[], T]) -> T | None:
-    """The action's result; its problems are collected, so that all can be said at once."""
-    try:
-        return action()
-    except UserError as error:
-        problems.extend(error.problems)
-        return None
 
 
 def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
