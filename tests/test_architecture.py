@@ -55,7 +55,6 @@ TORCH_FREE = (
     "models.families.table",
     "models.reference",
     "prompts.*",
-    "sampling.model_name",
     "sampling.request",
 )
 

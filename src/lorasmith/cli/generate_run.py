@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from lorasmith.sampling.embeddings import EmbeddingLibrary
     from lorasmith.sampling.from_dataset import Drawing
     from lorasmith.sampling.generate import GeneratedImage
-    from lorasmith.sampling.infotext import Infotext
     from lorasmith.sampling.lora_library import LoraLibrary
     from lorasmith.sampling.request import ImageRequest
 
@@ -55,7 +53,6 @@ class Work:
     device: torch.device
     dtype: torch.dtype
     random_seed: int | None
-    lora_hashes: dict[str, str] = field(default_factory=dict)
 
 
 def draw(work: Work, console: Console, terminal: Terminal) -> None:
@@ -75,16 +72,11 @@ def draw(work: Work, console: Console, terminal: Terminal) -> None:
         terminal(Notice("warning", note))
     controls = Controls()
     saved: list[Path] = []
-    with (
-        _model_hash(work) as digest,
-        stop_on_interrupt(controls),
-        contextlib.closing(terminal),
-    ):
+    with stop_on_interrupt(controls), contextlib.closing(terminal):
         try:
             with ImageWriter(work.device) as writer:
                 for index, image in _images(work, model, pending, terminal, controls):
-                    info = partial(_info, work, image, digest, _lora_hashes(work, image))
-                    write, path = _writing(work, index, image, info)
+                    write, path = _writing(work, index, image)
                     writer.add(write, partial(saved.append, path))
         except Stopped as stop:
             raise Stopped(f"stopped; {_places(saved)}") from stop
@@ -118,7 +110,9 @@ def _images(
     work: Work, model: DiffusionModel, pending: list[int], terminal: Terminal, controls: Controls
 ) -> Iterator[tuple[int, GeneratedImage]]:
     from lorasmith.sampling.generate import generate
+    from lorasmith.sampling.infotext import Provenance
 
+    provenance = Provenance(work.model)
     for image in generate(
         model,
         [work.requests[index] for index in pending],
@@ -126,76 +120,37 @@ def _images(
         embeddings=work.embeddings,
         wildcards=work.wildcards,
         batch=work.options.batch,
+        describe=provenance.describer(work.loras),
         observer=terminal,
         controls=controls,
     ):
         yield pending[image.index], image
 
 
-@contextlib.contextmanager
-def _model_hash(work: Work) -> Iterator[Future[str]]:
-    """The model file's short hash, computed while the first pictures are drawn."""
-    from lorasmith.sampling.model_name import model_hash
-
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(model_hash, str(work.model.path))
-
-
-def _info(
-    work: Work, image: GeneratedImage, model_hash: Future[str], lora_hashes: dict[str, str]
-) -> Infotext:
-    """What the picture says of itself; waits for the model's hash."""
-    from lorasmith.sampling.infotext import describe
-
-    return describe(
-        image.request, work.model, model_hash=model_hash.result(), lora_hashes=lora_hashes
-    )
-
-
-def _lora_hashes(work: Work, image: GeneratedImage) -> dict[str, str]:
-    """The hashes that web UIs know LoRAs by, by the names in the prompt."""
-    from lorasmith.prompts.lora_tags import take_tags
-    from lorasmith.sampling.lora_library import short_hash
-
-    names = [tag.name for tag in take_tags(image.request.prompt)[1]]
-    for name in names:
-        if name not in work.lora_hashes:
-            work.lora_hashes[name] = short_hash(work.loras.find(name))
-    return {name: work.lora_hashes[name] for name in names}
-
-
-def _writing(
-    work: Work, index: int, image: GeneratedImage, info: Callable[[], Infotext]
-) -> tuple[Callable[[], None], Path]:
+def _writing(work: Work, index: int, image: GeneratedImage) -> tuple[Callable[[], None], Path]:
     """What writes the picture, and where; the place is taken from now on."""
     if work.drawings is not None:
         drawing = work.drawings[index]
         from_file = work.options.prompts is not None
-        return partial(_write_captioned, drawing, from_file, image, info), drawing.path
+        return partial(_write_captioned, drawing, from_file, image), drawing.path
     path = _new_path(work.options.out, image.seed)
-    return partial(_write_numbered, path, image, info), path
+    return partial(_write_numbered, path, image), path
 
 
-def _write_captioned(
-    drawing: Drawing, from_file: bool, image: GeneratedImage, info: Callable[[], Infotext]
-) -> None:
+def _write_captioned(drawing: Drawing, from_file: bool, image: GeneratedImage) -> None:
     from lorasmith.sampling.from_dataset import caption_of
-    from lorasmith.sampling.infotext import save_image
 
-    text = info()
     drawing.path.parent.mkdir(parents=True, exist_ok=True)
     # The caption first: an image that is there is not drawn again. The request's prompt has its
     # wildcards drawn, the line in the file has not.
     caption = caption_of(image.request.prompt) if from_file else drawing.caption
     write_text(drawing.caption_path, caption + "\n")
-    save_image(drawing.path, image.image, text)
+    image.save(drawing.path)
 
 
-def _write_numbered(path: Path, image: GeneratedImage, info: Callable[[], Infotext]) -> None:
-    from lorasmith.sampling.infotext import save_image
-
+def _write_numbered(path: Path, image: GeneratedImage) -> None:
     try:
-        save_image(path, image.image, info())
+        image.save(path)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

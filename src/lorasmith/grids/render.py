@@ -6,8 +6,7 @@ import gc
 import itertools
 import re
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,12 +24,9 @@ from lorasmith.grids.plan import (
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import exchange_vae
 from lorasmith.models.reference import ModelReference
-from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
-from lorasmith.sampling.infotext import describe, save_image
-from lorasmith.sampling.lora_library import LoraLibrary, short_hash
-from lorasmith.sampling.model_name import model_hash
+from lorasmith.sampling.infotext import Provenance
 
 CELLS = "cells"
 
@@ -125,76 +121,35 @@ def draw_cells(
     cells = {cell.spec: cell for cell in reversed(grid.cells)}
     kinds = tuple(axis.kind.name for axis in grid.axes if axis.kind)
     model: DiffusionModel | None = None
-    loaded: str | Path = ""
-    with ThreadPoolExecutor(1) as pool:
-        hashes = _Hashes(sources.library, pool)
-        for reference, same in itertools.groupby(work.order, lambda spec: spec.model):
-            specs = list(same)
-            if model is not None and reference.path == loaded:
-                exchange_vae(model, reference)
-            else:
-                model = None  # Before the next one comes: two may not fit.
-                gc.collect()
-                model, loaded = load(reference), reference.path
-                hashes.begin(str(loaded))
-            requests = [spec.request for spec in specs]
-            images = generate(
-                model,
-                requests,
-                loras=sources.library,
-                embeddings=sources.embeddings,
-                wildcards=sources.wildcards,
-                observer=observer,
-                controls=controls,
-            )
-            with ImageWriter(model.device) as writer:
-                for image in images:
-                    spec = specs[image.index]
-                    digest = work.digests[spec]
-                    path = folder.new(cells[spec], kinds, digest)
-                    loras = hashes.of_loras(image.request.prompt)
-                    writer.add(
-                        partial(_save, path, image, spec, hashes, loras),
-                        partial(folder.add, digest, path),
-                    )
+    provenance = Provenance(ModelReference(""))
+    for reference, same in itertools.groupby(work.order, lambda spec: spec.model):
+        specs = list(same)
+        if model is not None and reference.path == provenance.model.path:
+            exchange_vae(model, reference)
+            provenance = replace(provenance, model=reference)
+        else:
+            model = None  # Before the next one comes: two may not fit.
+            gc.collect()
+            model, provenance = load(reference), Provenance(reference)
+        images = generate(
+            model,
+            [spec.request for spec in specs],
+            loras=sources.library,
+            embeddings=sources.embeddings,
+            wildcards=sources.wildcards,
+            describe=provenance.describer(sources.library),
+            observer=observer,
+            controls=controls,
+        )
+        with ImageWriter(model.device) as writer:
+            for image in images:
+                spec = specs[image.index]
+                digest = work.digests[spec]
+                path = folder.new(cells[spec], kinds, digest)
+                writer.add(partial(_save, path, image), partial(folder.add, digest, path))
 
 
-class _Hashes:
-    """What web UIs know models and LoRAs by; a model's is computed while its images are drawn."""
-
-    def __init__(self, library: LoraLibrary, pool: Executor) -> None:
-        self._library, self._pool = library, pool
-        self._models: dict[str, Future[str]] = {}
-        self._loras: dict[str, str] = {}
-
-    def begin(self, model: str) -> None:
-        if model not in self._models:
-            self._models[model] = self._pool.submit(model_hash, model)
-
-    def of_model(self, model: str) -> str:
-        return self._models[model].result()
-
-    def of_loras(self, prompt: str) -> dict[str, str]:
-        names = [tag.name for tag in parse_prompt(prompt).loras]
-        for name in names:
-            if name not in self._loras:
-                self._loras[name] = short_hash(self._library.find(name))
-        return {name: self._loras[name] for name in names}
-
-
-def _save(
-    path: Path,
-    image: GeneratedImage,
-    spec: CellSpec,
-    hashes: _Hashes,
-    lora_hashes: dict[str, str],
-) -> None:
-    info = describe(
-        image.request,
-        spec.model,
-        model_hash=hashes.of_model(str(spec.model.path)),
-        lora_hashes=lora_hashes,
-    )
+def _save(path: Path, image: GeneratedImage) -> None:
     if path.exists():  # Found damaged.
         path.unlink()
-    save_image(path, image.image, info)
+    image.save(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from torch import Tensor
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.batching import PreparedRequest, prepare_requests
 from lorasmith.sampling.conditioning import PromptEncoder
@@ -23,6 +25,7 @@ from lorasmith.sampling.denoise import Guide, Start, denoise, rescaled
 from lorasmith.sampling.embeddings import EmbeddingLibrary
 from lorasmith.sampling.guidance import GuidanceSchedule
 from lorasmith.sampling.img2img import Canvas, open_canvas
+from lorasmith.sampling.infotext import Describe, Infotext, describe, format_infotext, save_image
 from lorasmith.sampling.lora_library import AttachedLoras, LoraLibrary
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.sampling.upscale import enlarge
@@ -35,6 +38,11 @@ CELLS_PER_CALL = {"cpu": 4096, "cuda": 8 * 4096}
 PIXELS_PER_DECODE = {"cpu": 512 * 512, "cuda": 2 * 512 * 512}
 
 
+def _describe_alone(request: ImageRequest) -> Infotext:
+    """What can be said of an image where nobody told the model's name."""
+    return describe(request, ModelReference(""))
+
+
 @dataclass(frozen=True, slots=True)
 class GeneratedImage:
     """A finished image.
@@ -43,15 +51,34 @@ class GeneratedImage:
         image: RGB.
         request: what made it, with the size that it has.
         index: its place among the requests: images come in the order of their batches.
+        describe: says how it was made, with what is known of the model.
     """
 
     image: Image.Image
     request: ImageRequest
     index: int
+    describe: Describe = _describe_alone
 
     @property
     def seed(self) -> int:
         return self.request.seed
+
+    @property
+    def infotext(self) -> str:
+        """How it was made, as web UIs write it; ``lorasmith generate --from-png`` reads it back."""
+        return format_infotext(self.describe(self.request))
+
+    def save(self, path: Path | str) -> None:
+        """Write a PNG that carries :attr:`infotext`.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written to.
+        """
+        save_image(Path(path), self.image, self.describe(self.request))
+
+    def _repr_png_(self) -> bytes | None:
+        """For notebooks."""
+        return self.image._repr_png_()
 
 
 def generate(
@@ -62,6 +89,7 @@ def generate(
     embeddings: EmbeddingLibrary | None = None,
     wildcards: Wildcards | None = None,
     batch: int | None = None,
+    describe: Describe = _describe_alone,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Iterator[GeneratedImage]:
@@ -72,6 +100,7 @@ def generate(
         embeddings: whose names in prompts become their vectors.
         wildcards: where ``__name__`` in prompts are found.
         batch: images at once; ``None`` chooses by their size.
+        describe: says how an image was made; see :meth:`.Provenance.describer`.
         observer: gets a Progress after each step (in image steps) and Notices.
         controls: a stop request ends the work after the step in progress.
 
@@ -88,7 +117,7 @@ def generate(
         groups.setdefault(job.batch_key, []).append(job)
     calls = sum(len(jobs) * _calls(model, jobs[0]) for jobs in groups.values())
     counter = _Counter(calls, observer, controls or Controls())
-    return _run(encoder, list(groups.values()), library, batch, counter)
+    return _run(encoder, list(groups.values()), library, batch, describe, counter)
 
 
 class _Counter:
@@ -120,6 +149,7 @@ def _run(
     groups: list[list[PreparedRequest]],
     library: LoraLibrary,
     batch: int | None,
+    describe: Describe,
     counter: _Counter,
 ) -> Iterator[GeneratedImage]:
     model = encoder.model
@@ -131,7 +161,7 @@ def _run(
             with library.attached(model, jobs[0].guided.prompt.loras) as attached:
                 images = _draw(encoder, jobs, attached, counter)
             for job, image in zip(jobs, images, strict=True):
-                yield GeneratedImage(image, job.request, job.index)
+                yield GeneratedImage(image, job.request, job.index, describe)
 
 
 def _batch_size(model: DiffusionModel, job: PreparedRequest) -> int:

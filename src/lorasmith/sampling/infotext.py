@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from hashlib import file_digest
 from pathlib import Path
+from threading import Thread
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -21,7 +24,7 @@ from lorasmith.core.files import atomic_path, parse_json
 from lorasmith.data.images import DECODER_ERRORS, open_image
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.lora_tags import format_tag, take_tags
-from lorasmith.sampling.model_name import model_name
+from lorasmith.sampling.lora_library import LoraLibrary, short_hash
 from lorasmith.sampling.request import UPSCALERS, ImageRequest
 from lorasmith.sampling.samplers import find_sampler
 
@@ -35,6 +38,8 @@ _NEGATIVE = "Negative prompt: "
 # The web UI's pattern. Words that no colon follows are passed over whole: tried anew from each of
 # their signs, a long text would take minutes.
 _PAIR = re.compile(r'(\w[\w \-/]++):\s*+("(?:\\.|[^\\"]){0,10000}+"|[^,]*)(?:,|$)|\w[\w \-/]*+')
+# Of a checkpoint; web UIs know it by the first digits of its SHA-256.
+_MODEL_FILES, _HASH_LENGTH = (".safetensors", ".ckpt"), 10
 # A last line with fewer pairs than this is text, as the web UI has it.
 _FEWEST_PAIRS = 3
 
@@ -74,7 +79,7 @@ def describe(
         request: with the size that the image has, as in a GeneratedImage.
         model: the base model, with the user's word on it where there was one.
         model_hash: the first 10 hex digits of its file's SHA-256.
-        lora_hashes: of the LoRAs in the prompt, by name; see :func:`.loras.short_hash`.
+        lora_hashes: of the LoRAs in the prompt, by name; see :func:`.short_hash`.
     """
     sampler = find_sampler(request.sampler, request.schedule)
     clip_skip = request.clip_skip or model.clip_skip
@@ -103,6 +108,86 @@ def describe(
     }
     kept = {key: value for key, value in settings.items() if value}
     return Infotext(_with_strengths_by_name(request.prompt), request.negative, kept)
+
+
+Describe = Callable[[ImageRequest], Infotext]
+"""Says how a finished image was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What images say of the base model that made them, and of their LoRAs.
+
+    Every file is hashed once; a model's takes seconds, so it is hashed in a thread of its own from
+    the first :meth:`describer` on, and what writes the first image waits for it.
+    """
+
+    model: ModelReference
+    _model_hash: list[Future[str]] = field(default_factory=list)
+    _lora_hashes: dict[Path, str] = field(default_factory=dict)
+
+    def describer(self, library: LoraLibrary | None = None, attached: str = "") -> Describe:
+        """What tells of a finished image, in any thread.
+
+        Args:
+            library: where the LoRAs of its prompt were found.
+            attached: tags of LoRAs that are on the model besides, as one would write them.
+        """
+        if not self._model_hash:
+            self._model_hash.append(_in_thread(lambda: model_hash(str(self.model.path))))
+        return lambda request: self._describe(request, library, attached)
+
+    def _describe(
+        self, request: ImageRequest, library: LoraLibrary | None, attached: str
+    ) -> Infotext:
+        prompt = f"{request.prompt} {attached}".strip() if attached else request.prompt
+        hashes = {}
+        for tag in take_tags(prompt)[1]:
+            assert library is not None, "LoRAs from nowhere"
+            path = library.find(tag.name)
+            if path not in self._lora_hashes:
+                self._lora_hashes[path] = short_hash(path)
+            hashes[tag.name] = self._lora_hashes[path]
+        return describe(
+            replace(request, prompt=prompt),
+            self.model,
+            model_hash=self._model_hash[0].result(),
+            lora_hashes=hashes,
+        )
+
+
+def _in_thread(work: Callable[[], str]) -> Future[str]:
+    """What ``work`` gives; a program that ends does not wait for it."""
+    future: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except OSError as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="model-hash", daemon=True).start()
+    return future
+
+
+def model_name(source: str) -> str:
+    """As web UIs call a base model: a file's name without its ending, a folder's or hub id's last
+    part."""
+    path = Path(source)
+    return path.stem if path.suffix in _MODEL_FILES else path.name
+
+
+def model_hash(source: str) -> str:
+    """The first 10 hex digits of a file's SHA-256; empty for what is no single file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    path = Path(source)
+    if path.suffix not in _MODEL_FILES or not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()[:_HASH_LENGTH]
 
 
 def _with_strengths_by_name(prompt: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from hashlib import file_digest
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from lorasmith.adapters.base import Adapter
 from lorasmith.adapters.blocks import BlockMap
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.targets import Target
 from lorasmith.core.errors import Problem, PromptError
 from lorasmith.core.events import Notice, Observer, ignore
 from lorasmith.core.files import read_safetensors_header
@@ -42,15 +41,12 @@ class AttachedLoras:
     def __init__(
         self, model: DiffusionModel, loras: Sequence[tuple[LoraTag, AdapterNetwork]]
     ) -> None:
-        blocks = _block_map(model)
         # What comes and goes in the UNet: when, and adapters with their strengths.
         self._timed: list[tuple[StepRange, list[tuple[Adapter, float]]]] = []
         key = []
         for tag, network in loras:
             adapters, targets = network.adapters, network.targets
-            strengths = _strengths(tag, targets, blocks)
-            for name, strength in strengths.items():
-                adapters[name].strength = strength
+            strengths = set_strengths(model, network, tag)
             unet = [name for name, target in targets.items() if target.part == "unet"]
             if tag.steps != ALWAYS:
                 self._timed.append(
@@ -74,19 +70,15 @@ class AttachedLoras:
                 adapter.strength = strength if on else 0.0
 
 
-def _block_map(model: DiffusionModel) -> BlockMap:
-    unet = model.architecture.unet
-    return BlockMap(len(unet["block_out_channels"]), unet["layers_per_block"])
-
-
-def _strengths(tag: LoraTag, targets: Mapping[str, Target], blocks: BlockMap) -> dict[str, float]:
-    """The strength of each adapter, by its key."""
-    parts = {"unet": tag.unet, "text_encoder": tag.text_encoder}
-    weights = tag.blocks
-    return {
-        key: parts[target.part] * (1.0 if weights is None else weights[blocks.block(target)])
-        for key, target in targets.items()
-    }
+def set_strengths(model: DiffusionModel, network: AdapterNetwork, tag: LoraTag) -> dict[str, float]:
+    """Give each adapter what a tag says of its part and block; returns the strengths by key."""
+    unet, parts = model.architecture.unet, {"unet": tag.unet, "text_encoder": tag.text_encoder}
+    blocks = BlockMap(len(unet["block_out_channels"]), unet["layers_per_block"])
+    weights, adapters, strengths = tag.blocks, network.adapters, {}
+    for key, target in network.targets.items():
+        weight = 1.0 if weights is None else weights[blocks.block(target)]
+        strengths[key] = adapters[key].strength = parts[target.part] * weight
+    return strengths
 
 
 class LoraLibrary:
