@@ -14,7 +14,7 @@ from lorasmith.core.terminal import echo
 from lorasmith.importers.conversion import Conversion, to_toml
 from lorasmith.importers.convert import convert_here, refuse_wrong
 from lorasmith.importers.detect import read_file
-from lorasmith.importers.reference import arguments_page
+from lorasmith.importers.sd_scripts.table import arguments_page
 
 _REMOVE = "choose another name, remove it first, or add --overwrite"
 

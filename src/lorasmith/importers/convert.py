@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,35 +17,11 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import user_path
 from lorasmith.importers.conversion import Conversion, Derived, Given, Remark, Source
-from lorasmith.importers.sd_scripts import rules_data, rules_network, rules_optimizer, rules_run
-from lorasmith.importers.sd_scripts.argument import Argument
-from lorasmith.importers.sd_scripts.builder import MISSING, ConversionBuilder
+from lorasmith.importers.sd_scripts.argument import MISSING, Argument, ConversionBuilder
 from lorasmith.importers.sd_scripts.datasets import datasets
-from lorasmith.importers.sd_scripts.sample_prompts import samples
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
 
 OF_DATA = ("data.", "captions.", "buckets.", "augment.")
-
-RULES: tuple[Callable[[ConversionBuilder], None], ...] = (
-    rules_data.model,
-    rules_data.folders,
-    rules_data.size,
-    rules_data.buckets,
-    rules_data.augmentation,
-    rules_data.captions,
-    rules_data.masks,
-    rules_optimizer.optimizer,
-    rules_network.network,
-    rules_run.noise,
-    rules_run.weighing,
-    rules_run.length,
-    rules_run.validation,
-    rules_run.memory,
-    rules_run.saving,
-    rules_run.log,
-    rules_run.machine,
-    samples,
-)
 
 
 def convert(
@@ -68,11 +44,11 @@ def convert(
     Returns:
         The settings, and with them everything that is wrong; nothing is raised.
     """
-    making = ConversionBuilder(given, sdxl=sdxl, complete=complete)
+    making = ConversionBuilder(given, ARGUMENTS, sdxl=sdxl, complete=complete)
     datasets(making, tables, tables_in)
     for row in ARGUMENTS.values():
-        _by_table(making, row)
-    for rule in RULES:
+        _by_itself(making, row)
+    for rule in dict.fromkeys(row.rule for row in ARGUMENTS.values() if row.rule):
         rule(making)
     making.result.sort()
     return making.result
@@ -108,11 +84,11 @@ def convert_source(source: Source, *, complete: bool = True) -> Conversion:
     return result
 
 
-def _by_table(m: ConversionBuilder, row: Argument) -> None:
-    if row.fate == "setting":
+def _by_itself(m: ConversionBuilder, row: Argument) -> None:
+    """What becomes of an argument that no rule decides."""
+    if row.fate == "setting" and not row.rule:
         m.put_plain(row)
-        return
-    if row.name not in m.given or row.name == "cache_latents":
+    if row.fate == "setting" or row.name not in m.given or row.name == "cache_latents":
         return
     if row.fate == "refused":
         if not row.asks_for_nothing(m.value(row.name)):

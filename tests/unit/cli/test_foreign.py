@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from lorasmith.cli.main import cli
 from lorasmith.config.load import load_settings
 from lorasmith.demo.character import write_training_set
-from lorasmith.importers.reference import arguments_page
+from lorasmith.importers.sd_scripts.table import arguments_page
 
 SAMPLES = Path(__file__).parents[1] / "importers" / "scripts"
 

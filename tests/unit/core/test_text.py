@@ -21,7 +21,7 @@ from lorasmith.core.text import (
     shortlist,
     word_list,
 )
-from lorasmith.importers.sd_scripts.argument import number, numbers, share, whole
+from lorasmith.importers.sd_scripts.values import number, numbers, share, whole
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,15 @@
-"""One argument of sd-scripts: its form there, and what becomes of it here."""
+"""What one argument of sd-scripts becomes: a row of the table, and what rules work on."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lorasmith.core.text import did_you_mean, parse_number
-
-Kind = Literal["flag", "whole", "number", "text", "separator", "texts", "numbers", "share"]
-"""``share`` is sd-scripts' ``int_or_float``: steps, or a part of the run as 0.1 or 10%; of a
-``separator`` the blanks count, which may be all that it is."""
+from lorasmith.config.schema import all_settings
+from lorasmith.core.errors import Problem
+from lorasmith.importers.conversion import Conversion, Derived, Given, Remark
+from lorasmith.importers.sd_scripts.values import Kind, read_value, unglued
 
 Fate = Literal["setting", "always", "dropped", "refused", "read"]
 """
@@ -36,10 +33,13 @@ class Argument:
         name: without the hyphens.
         default: sd-scripts' own; ``None`` where it has none, ``False`` of a flag.
         paths: the settings that it becomes.
+        rule: decides what becomes of it, for all rows that name it; without one, the setting takes
+            the value as it is.
         why: for all but settings: the reason, as a phrase.
         hint: what to do in place of what is refused.
         choices: the texts that it may be, where it is limited to some.
-        plain: the one setting takes its value as it is.
+        needs: another argument, without which it does nothing.
+        on: only a value that is on is a setting.
     """
 
     name: str
@@ -47,24 +47,30 @@ class Argument:
     default: Any
     fate: Fate
     paths: tuple[str, ...] = ()
+    rule: Callable[[ConversionBuilder], None] | None = None
     why: str = ""
     hint: str = ""
     choices: tuple[str, ...] = ()
-    plain: bool = False
+    needs: str = ""
+    on: bool = False
 
     def asks_for_nothing(self, value: Any) -> bool:
         """Whether ``value`` is what sd-scripts does anyhow."""
         return value is None or value is False or value in ("", [], self.default)
 
 
-def same(name: str, kind: Kind, default: Any, path: str, *choices: str) -> Argument:
+def same(
+    name: str, kind: Kind, default: Any, path: str, *choices: str, needs: str = "", on: bool = False
+) -> Argument:
     """An argument that is one setting under another name."""
-    return Argument(name, kind, default, "setting", (path,), choices=choices, plain=True)
+    return Argument(name, kind, default, "setting", (path,), choices=choices, needs=needs, on=on)
 
 
-def made(name: str, kind: Kind, default: Any, *paths: str) -> Argument:
-    """An argument that becomes settings by a rule of its own."""
-    return Argument(name, kind, default, "setting", paths)
+def by(
+    rule: Callable[[ConversionBuilder], None], name: str, kind: Kind, default: Any, *paths: str
+) -> Argument:
+    """An argument that becomes settings by a rule, often with others."""
+    return Argument(name, kind, default, "setting", paths, rule)
 
 
 def always(name: str, kind: Kind, default: Any, why: str) -> Argument:
@@ -79,101 +85,125 @@ def refused(name: str, kind: Kind, default: Any, why: str, hint: str = "leave it
     return Argument(name, kind, default, "refused", why=why, hint=hint)
 
 
-# Values as people and files write them. Each reader raises ValueError with a phrase that says what
-# was expected.
+MISSING = "is missing"
 
-_LARGEST = 2**63 - 1  # What a TOML integer holds.
-_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-def read_value(argument: Argument, raw: Any) -> Any:
-    """``raw`` in the argument's form; ``None`` for an empty text, which means "not given"."""
-    if argument.kind == "separator" and isinstance(raw, str):
-        return raw or None
-    if isinstance(raw, str):
-        raw = unglued(raw)
-    if raw is None or (isinstance(raw, str) and not raw.strip() and argument.kind != "texts"):
-        return None
-    value = _READERS[argument.kind](raw)
-    if argument.choices and value is not None and value not in argument.choices:
-        hint = did_you_mean(str(value).lower(), argument.choices)
-        hint = f"{hint} there is {', '.join(argument.choices)}".lstrip()
-        raise ValueError(f"{value!r} is not known; {hint}")
-    return value
+SECRETS = ("wandb_api_key", "huggingface_token")
+"""Neither printed nor written into a file."""
 
 
-def unglued(text: str) -> str:
-    """Without the mark of a continued line that stuck to it: "`" of PowerShell, "\\" of bash."""
-    text = text.strip()
-    return text[:-1].rstrip() if text.endswith("`") or re.search(r"=?\s\\\Z", text) else text
+class ConversionBuilder:
+    """A conversion in progress.
 
+    Args:
+        given: arguments by name.
+        rows: the table of all arguments.
+        sdxl: whether they are of ``sdxl_train_network.py``.
+        complete: a run is to be started with them, so nothing may be missing.
+    """
 
-def flag(raw: Any) -> bool:
-    if isinstance(raw, bool | int | float) and raw in (0, 1):
-        return bool(raw)
-    word = str(raw).strip().lower()
-    if word not in _WORDS:
-        raise ValueError(f"{raw!r} is neither true nor false")
-    return _WORDS[word]
+    def __init__(
+        self,
+        given: Mapping[str, Given],
+        rows: Mapping[str, Argument],
+        *,
+        sdxl: bool = False,
+        complete: bool = True,
+    ) -> None:
+        self.given, self.rows = dict(given), rows
+        self.sdxl, self.complete = sdxl, complete
+        self.result = Conversion()
+        self._read: dict[str, Any] = {}
+        for name in list(self.given):
+            self._take(name)
 
-
-def number(raw: Any) -> float:
-    return parse_number(_single(raw))
-
-
-def whole(raw: Any) -> int:
-    value = parse_number(_single(raw), whole=True)
-    if abs(value) > _LARGEST:
-        raise ValueError(f"{raw!r} is too large; {_LARGEST} is the largest number")
-    return int(value)
-
-
-def _single(raw: Any) -> Any:
-    return raw[0] if isinstance(raw, list | tuple) and len(raw) == 1 else raw
-
-
-def text(raw: Any) -> str:
-    if isinstance(raw, list | tuple):
-        return ",".join(str(item) for item in raw)
-    if isinstance(raw, dict):
-        raise ValueError("is a table; a text was expected")
-    return str(raw).strip()
-
-
-def texts(raw: Any) -> list[str]:
-    """``key=value`` texts from a list, a table, or one text with spaces between them."""
-    if isinstance(raw, dict):
-        return [f"{key}={text(value)}" for key, value in raw.items()]
-    items = list(raw) if isinstance(raw, list | tuple) else [raw]
-    if len(items) == 1 and isinstance(items[0], str):
+    def _take(self, name: str) -> None:
+        given, row = self.given[name], self.rows[name]
         try:
-            items = shlex.split(items[0], posix=True)
-        except ValueError:
-            raise ValueError(f"{items[0]!r} has a quote without its partner") from None
-    found = [unglued(str(item)).strip("\"'") for item in items]
-    return [item for item in found if item]
+            value = read_value(row.kind, given.raw, row.choices)
+        except ValueError as error:
+            del self.given[name]
+            self.result.problems.append(Problem(given.where, str(error), "correct it"))
+            return
+        if value is None:
+            del self.given[name]
+        else:
+            self._read[name] = value
 
+    def give(self, name: str, given: Given) -> None:
+        """Take an argument that came later, from a file that another argument named."""
+        self.given[name] = given
+        self._read.pop(name, None)
+        self._take(name)
 
-def numbers(raw: Any) -> list[float]:
-    items = raw if isinstance(raw, list | tuple) else str(raw).split()
-    return [number(item) for item in items]
+    def has(self, name: str) -> bool:
+        """Whether an argument asks for anything: a flag that is on, a value that is not empty."""
+        return name in self._read and self._read[name] is not False
 
+    def value(self, name: str) -> Any:
+        """The argument's value, sd-scripts' default where it was not given."""
+        return self._read.get(name, self.rows[name].default)
 
-def share(raw: Any) -> int | float:
-    """Steps, or a share of the run: ``100``, ``0.1``, ``10%``."""
-    percent = isinstance(raw, str) and raw.strip().endswith("%")
-    value = number(str(raw).strip().rstrip("% ") if percent else raw)
-    value = value / 100 if percent else value
-    if value < 0:
-        raise ValueError(f"{raw!r} is negative")
-    if percent or 0 < value < 1:
-        return value if value else 0
-    if value != int(value):
-        raise ValueError(f"{raw!r} is neither whole steps nor a share below 1")
-    return int(value)
+    def put(self, path: str, value: Any, *names: str, note: str = "") -> None:
+        """Make a setting of the arguments ``names``."""
+        assert path in all_settings(), path
+        used = [name for name in names if name in self.given] or list(names[:1])
+        source = ", ".join(self.shown(name) for name in used)
+        origin = self.given[used[0]].where if used[0] in self.given else source
+        self.result.settings[path] = Derived(value, source, origin, note)
 
+    def put_unless_ours(self, path: str, value: Any, *names: str, note: str = "") -> None:
+        """As :meth:`put`, but not for a default of sd-scripts that is ours too."""
+        if any(name in self.given for name in names) or value != all_settings()[path].default:
+            self.put(path, value, *names, note=note)
 
-_READERS: dict[Kind, Callable[[Any], Any]] = {
-    "flag": flag, "whole": whole, "number": number, "text": text, "separator": text,
-    "texts": texts, "numbers": numbers, "share": share,
-}  # fmt: skip
+    def put_plain(self, row: Argument) -> None:
+        """The setting that takes an argument's value as it is."""
+        value = self.value(row.name)
+        if row.needs and not self.value(row.needs):
+            self.drop(row.name, f"it does nothing without --{row.needs}")
+        elif row.on and not value:
+            if row.kind != "flag":
+                self.drop(row.name, "0 is off, as here without it")
+        elif row.name in self.given or row.default is not None:
+            self.put_unless_ours(row.paths[0], value, row.name)
+
+    def shown(self, name: str) -> str:
+        """``--network_dim 128``, or what sd-scripts does without it."""
+        row = self.rows[name]
+        if name not in self.given:
+            if row.kind == "flag":
+                return f"no --{name}"
+            default = "not given" if row.default in (None, "") else f"default {row.default}"
+            return f"--{name}: {default}"
+        if row.kind == "flag":
+            return f"--{name}" if self._read[name] else f"no --{name}"
+        if name in SECRETS:
+            return f"--{name} …"
+        written, value = self.given[name].raw, self._read[name]
+        words = [unglued(written)] if isinstance(written, str) else [str(value)]
+        if row.kind == "separator":
+            words = [value if value.strip() == value else repr(value)]
+        if isinstance(value, list):
+            words = [str(each) for each in value]
+        return " ".join([f"--{name}", *words]).replace("\n", " ")
+
+    def always(self, name: str, why: str) -> None:
+        self.result.remarks.append(Remark("always", self.shown(name), why))
+
+    def drop(self, name: str, why: str) -> None:
+        if name in self.given:
+            self.result.remarks.append(Remark("dropped", self.shown(name), why))
+
+    def note(self, what: str, why: str) -> None:
+        self.result.remarks.append(Remark("noted", what, why))
+
+    def refuse(self, name: str, what: str, hint: str = "") -> None:
+        where = self.given[name].where if name in self.given else f"--{name}"
+        self.result.problems.append(Problem(where, what, hint))
+
+    def missing(self, name: str, hint: str) -> None:
+        """Something that sd-scripts cannot do without."""
+        if self.complete:
+            self.refuse(name, MISSING, hint)
+        else:
+            self.note(f"no --{name}", f"is not said; {hint}")

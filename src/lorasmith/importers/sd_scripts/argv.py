@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import user_path
 from lorasmith.importers.conversion import Given, Remark, Source, read_table
-from lorasmith.importers.sd_scripts.argument import unglued
 from lorasmith.importers.sd_scripts.table import ARGUMENTS, WINDOWS_OWN, near, unabbreviated
+from lorasmith.importers.sd_scripts.values import unglued
 
 SCRIPT = re.compile(r"(?:.*[/\\])?((?:\w+_)?train_network|\w*train\w*|fine_tune)(\.py)?\Z")
 

@@ -17,10 +17,10 @@ from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import user_path
 from lorasmith.core.text import did_you_mean
 from lorasmith.importers.conversion import Conversion, Derived, Given, read_table
-from lorasmith.importers.sd_scripts import rules_data
-from lorasmith.importers.sd_scripts.argument import Argument, read_value
-from lorasmith.importers.sd_scripts.builder import ConversionBuilder
+from lorasmith.importers.sd_scripts import data
+from lorasmith.importers.sd_scripts.argument import ConversionBuilder
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
+from lorasmith.importers.sd_scripts.values import read_value
 
 # What a subset may say for itself, besides its own folder; [general] and data sets may too.
 OF_SUBSETS = (
@@ -153,7 +153,7 @@ def _shared(m: ConversionBuilder, where: str, name: str, chains: Sequence[Layers
     place, values = f"{where}: {name}", []
     for value in given:
         try:
-            read = None if value is None else read_value(ARGUMENTS[name], value)
+            read = None if value is None else read_value(ARGUMENTS[name].kind, value)
         except ValueError as error:
             m.result.problems.append(Problem(place, str(error), "correct it"))
             return
@@ -250,10 +250,10 @@ def _own(m: ConversionBuilder, folder: str, layers: Layers) -> dict[str, Any]:
     repeats = _first("num_repeats", layers)
     count = m.value("dataset_repeats")
     if repeats is not None:
-        count = read_value(ARGUMENTS["dataset_repeats"], repeats)
+        count = read_value("whole", repeats)
     own = {
         "repeats": count,
-        "reg": read_value(Argument("is_reg", "flag", False, "setting"), layers[0].get("is_reg")),
+        "reg": read_value("flag", layers[0].get("is_reg")),
         "caption": _first("class_tokens", layers),
     }
     return {"path": folder, **{name: value for name, value in own.items() if value}}
@@ -275,11 +275,11 @@ def _given(where: str, layers: Layers) -> dict[str, Given]:
 
 def _settings(m: ConversionBuilder, given: Mapping[str, Given]) -> Conversion:
     """The settings of images and captions as they are with a subset's arguments."""
-    own = ConversionBuilder({**m.given, **given}, sdxl=m.sdxl, complete=False)
+    own = ConversionBuilder({**m.given, **given}, ARGUMENTS, sdxl=m.sdxl, complete=False)
     for row in ARGUMENTS.values():
-        if row.fate == "setting" and any(map(_is_of_folders, row.paths)):
+        if row.fate == "setting" and not row.rule and _is_of_folders(row.paths[0]):
             own.put_plain(row)
-    for rule in (rules_data.size, rules_data.buckets, rules_data.augmentation, rules_data.captions):
+    for rule in (data.size, data.buckets, data.augmentation, data.captions):
         rule(own)
     return own.result
 

@@ -15,7 +15,7 @@ from lorasmith.config.sample_prompts import (
 )
 from lorasmith.config.schema import all_settings
 from lorasmith.core.files import parse_json, parse_toml, user_path
-from lorasmith.importers.sd_scripts.builder import ConversionBuilder
+from lorasmith.importers.sd_scripts.argument import ConversionBuilder
 
 SAMPLERS = {
     "ddim": "ddim", "ddpm": "ddim", "pndm": "plms", "lms": "lms", "heun": "heun",

@@ -1,4 +1,4 @@
-"""The table of sd-scripts' arguments, and what is near a name that is not in it.
+"""The table of sd-scripts' arguments, its page, and what is near a name that is not in it.
 
 Names, types and defaults are those of ``train_network.py`` and ``sdxl_train_network.py`` of
 kohya-ss/sd-scripts (``library/train_util.py``, ``train_network.py``, ``custom_train_functions.py``,
@@ -7,12 +7,20 @@ kohya-ss/sd-scripts (``library/train_util.py``, ``train_network.py``, ``custom_t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from lorasmith.core.text import did_you_mean
 from lorasmith.importers.sd_scripts.argument import Argument
-from lorasmith.importers.sd_scripts.table_learning import LEARNING
-from lorasmith.importers.sd_scripts.table_running import RUNNING
+from lorasmith.importers.sd_scripts.data import DATA
+from lorasmith.importers.sd_scripts.loss import LOSS
+from lorasmith.importers.sd_scripts.network import NETWORK, NETWORK_ARGUMENTS
+from lorasmith.importers.sd_scripts.optimizer import OPTIMIZER
+from lorasmith.importers.sd_scripts.run import RUNNING
 
-ARGUMENTS: dict[str, Argument] = {row.name: row for row in (*LEARNING, *RUNNING)}
+ARGUMENTS: dict[str, Argument] = {
+    row.name: row for row in (*DATA, *OPTIMIZER, *NETWORK, *LOSS, *RUNNING)
+}
+"""By name, in the order in which their rules are followed."""
 
 WINDOWS_OWN = frozenset({"epoch"})
 """What kohya_ss writes into its files for itself; on a command line something else is meant."""
@@ -71,3 +79,53 @@ def near(name: str) -> str:
     otherwise = "leave it out; `lorasmith convert-config --arguments` lists what is known"
     written = name.lower().replace("-", "_")
     return did_you_mean(written, ARGUMENTS.keys(), otherwise, most=2, cutoff=0.7, form="--{}")
+
+
+def arguments_page() -> str:
+    """What becomes of every argument, in Markdown."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# sd-scripts' arguments"
+    yield ""
+    yield "<!-- Made by `lorasmith convert-config --arguments`. -->"
+    yield ""
+    yield "What becomes of each argument of `train_network.py` and `sdxl_train_network.py`; see"
+    yield "[coming-from-sd-scripts.md](coming-from-sd-scripts.md). Where a default differs from"
+    yield "ours, sd-scripts' own is what a converted run gets."
+    for title, fates in (
+        ("Become settings", ("setting", "read")),
+        ("Done in any case", ("always",)),
+        ("Dropped, with the reason printed", ("dropped",)),
+        ("Refused", ("refused",)),
+    ):
+        yield ""
+        yield f"## {title}"
+        yield ""
+        yield "| argument | default there | here |"
+        yield "|---|---|---|"
+        yield from (_row(row) for row in ARGUMENTS.values() if row.fate in fates)
+    yield ""
+    yield "## `--network_args`"
+    yield ""
+    yield "| argument | of | here |"
+    yield "|---|---|---|"
+    for each in NETWORK_ARGUMENTS.values():
+        refusal = each.fate in ("refused", "dropped")
+        here = f"{each.fate}: {each.here}" if refusal else f"`{each.here}`"
+        yield f"| `{each.name}` | {_codes(each.modules)} | {here} |"
+
+
+def _row(row: Argument) -> str:
+    if row.kind == "flag":
+        default = "off"
+    else:
+        default = "" if row.default in (None, "") else f"`{row.default}`"
+    here = _codes(row.paths) if row.paths else ""
+    reason = "; ".join(part for part in (row.why, row.hint) if part)
+    return f"| `--{row.name}` | {default} | {here or reason or 'checked'} |"
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

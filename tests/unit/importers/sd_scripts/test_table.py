@@ -23,8 +23,8 @@ from lorasmith.importers.conversion import Conversion
 from lorasmith.importers.convert import convert_source
 from lorasmith.importers.sd_scripts.argument import Argument
 from lorasmith.importers.sd_scripts.argv import read_argv
-from lorasmith.importers.sd_scripts.network_args import NETWORK_ARGUMENTS
-from lorasmith.importers.sd_scripts.table import ARGUMENTS
+from lorasmith.importers.sd_scripts.network import NETWORK_ARGUMENTS
+from lorasmith.importers.sd_scripts.table import ARGUMENTS, arguments_page
 from lorasmith.sampling.samplers import SAMPLERS as OUR_SAMPLERS
 from lorasmith.training.lr_schedules import learning_rate
 
@@ -528,3 +528,16 @@ def test_full_lokr_with_low_rank_convolutions_needs_a_factor() -> None:
     (problem,) = convert_source(read_argv(argv), complete=False).problems
     assert "conv_dim=4 beside --network_dim 10000" in problem.what
     assert "factor=5" in problem.hint
+
+
+PAGE = Path(__file__).parents[4] / "docs" / "sd-scripts-arguments.md"
+
+
+def test_the_page_is_fresh() -> None:
+    what = "run `lorasmith convert-config --arguments > docs/sd-scripts-arguments.md`"
+    assert PAGE.read_text(encoding="utf-8") == arguments_page(), what
+
+
+def test_the_page_holds_every_argument() -> None:
+    page = arguments_page()
+    assert all(f"| `--{name}` |" in page for name in ARGUMENTS)

@@ -1,11 +1,11 @@
-"""Optimizer, learning rates and schedule."""
+"""Arguments of the optimizer, the learning rates and the schedule."""
 
 from __future__ import annotations
 
 from lorasmith.config.optimizers import DOTTED, OPTIMIZERS
 from lorasmith.config.values import PAIRS, optimizer_args
 from lorasmith.core.text import did_you_mean
-from lorasmith.importers.sd_scripts.builder import ConversionBuilder
+from lorasmith.importers.sd_scripts.argument import ConversionBuilder, by, dropped, same
 
 # Names of sd-scripts, in any letters' case; what is not a row of ours is a class by its path.
 NAMES: dict[str, str] = {name.lower(): name for name in OPTIMIZERS} | {
@@ -345,3 +345,30 @@ def _shape(m: ConversionBuilder, name: str) -> None:
 def _refuse_schedule(m: ConversionBuilder, asked: str) -> None:
     near = did_you_mean(asked.lower(), SCHEDULES, f"take one of {', '.join(SCHEDULES)}")
     m.refuse("lr_scheduler", f"{asked!r} is no schedule here", NOT_HERE.get(asked.lower(), near))
+
+
+OPTIMIZER = (
+    by(optimizer, "optimizer_type", "text", "", "optimizer.name"),
+    by(optimizer, "use_8bit_adam", "flag", False, "optimizer.name"),
+    by(optimizer, "use_lion_optimizer", "flag", False, "optimizer.name"),
+    by(optimizer, "optimizer_args", "texts", None, "optimizer.args"),
+    by(optimizer, "learning_rate", "number", 2e-6, "optimizer.lr"),
+    by(optimizer, "unet_lr", "number", None, "optimizer.unet_lr"),
+    by(optimizer, "text_encoder_lr", "numbers", None, "optimizer.text_encoder_lr"),
+    by(optimizer, "network_train_unet_only", "flag", False, "adapter.text_encoder"),
+    by(optimizer, "network_train_text_encoder_only", "flag", False, "adapter.unet"),
+    same("max_grad_norm", "number", 1.0, "optimizer.max_grad_norm"),
+    by(optimizer, "lr_scheduler", "text", "constant", "schedule.name"),
+    by(optimizer, "lr_warmup_steps", "share", 0, "schedule.warmup"),
+    by(optimizer, "lr_decay_steps", "share", 0, "schedule.*"),
+    by(optimizer, "lr_scheduler_num_cycles", "whole", 1, "schedule.cycles"),
+    by(optimizer, "lr_scheduler_power", "number", 1.0, "schedule.power"),
+    by(optimizer, "lr_scheduler_timescale", "whole", None, "schedule.timescale"),
+    by(optimizer, "lr_scheduler_min_lr_ratio", "number", None, "schedule.min_ratio"),
+    by(optimizer, "lr_scheduler_type", "text", "", "schedule.name"),
+    by(optimizer, "lr_scheduler_args", "texts", None, "schedule.*"),
+    dropped(
+        "fused_backward_pass", "flag", False,
+        "it saves memory by making steps in pieces; the result is the same without",
+    ),
+)  # fmt: skip

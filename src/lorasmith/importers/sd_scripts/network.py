@@ -1,21 +1,133 @@
-"""Network module, its sizes and its arguments."""
+"""Arguments of the network: its module, its sizes and what ``--network_args`` may hold.
+
+Sources: ``networks/lora.py`` and ``networks/dylora.py`` of sd-scripts, ``lycoris/kohya.py`` of
+LyCORIS. Those ignore names that they do not know; here that is said.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.text import did_you_mean
-from lorasmith.importers.sd_scripts.argument import Argument, read_value
-from lorasmith.importers.sd_scripts.builder import MISSING, ConversionBuilder
-from lorasmith.importers.sd_scripts.network_args import (
-    ALGOS,
-    MODULES,
-    NETWORK_ARGUMENTS,
-    PRESETS,
-    Module,
+from lorasmith.importers.sd_scripts.argument import (
+    MISSING,
+    ConversionBuilder,
+    always,
+    by,
+    dropped,
+    refused,
+    same,
 )
+from lorasmith.importers.sd_scripts.values import Kind, read_value
+
+Module = Literal["networks.lora", "networks.dylora", "lycoris.kohya"]
+
+MODULES: dict[str, Module] = {
+    "networks.lora": "networks.lora",
+    "networks.dylora": "networks.dylora",
+    "lycoris.kohya": "lycoris.kohya",
+    "locon.locon_kohya": "lycoris.kohya",  # LyCORIS before it had that name.
+}
+
+ALGOS = {
+    "lora": "locon", "locon": "locon", "loha": "loha", "lokr": "lokr", "ia3": "ia3",
+    "dylora": "dylora", "diag-oft": "oft", "boft": "boft",
+}  # fmt: skip
+"""LyCORIS' names of what can be trained here."""
+
+PRESETS: dict[str, tuple[tuple[str, ...] | None, bool]] = {
+    "full": (("full",), True),
+    "full-lin": (("full",), False),
+    "attn-mlp": (("attn-mlp",), False),
+    "attn-only": (("attn",), False),
+    "unet-transformer-only": (("attn-mlp", "unet-only"), False),
+    "ia3": (("ia3",), False),
+}
+"""LyCORIS' presets: the layers, as ``adapter.targets``, and whether convolutions are among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkArgument:
+    """
+    Args:
+        modules: whose it is.
+        here: the setting that it becomes, or the reason for refusing or dropping it.
+        fate: ``setting`` by a rule; ``option``: a setting that takes the value, where the type has
+            it; ``refused`` where it is on; or ``dropped``.
+    """
+
+    name: str
+    kind: Kind
+    modules: tuple[Module, ...]
+    here: str
+    fate: Literal["setting", "option", "refused", "dropped"] = "setting"
+
+
+_LORA: tuple[Module, ...] = ("networks.lora",)
+_KOHYA: tuple[Module, ...] = ("networks.lora", "networks.dylora")
+_LYCORIS: tuple[Module, ...] = ("lycoris.kohya",)
+_ALL: tuple[Module, ...] = (*_KOHYA, *_LYCORIS)
+
+_ROWS = (
+    NetworkArgument("conv_dim", "whole", _ALL, "adapter.conv_rank"),
+    NetworkArgument("conv_alpha", "number", _ALL, "adapter.conv_alpha"),
+    NetworkArgument("block_dims", "text", _LORA, "adapter.block_ranks"),
+    NetworkArgument("block_alphas", "text", _LORA, "adapter.block_alphas"),
+    NetworkArgument("conv_block_dims", "text", _LORA, "adapter.conv_block_ranks"),
+    NetworkArgument("conv_block_alphas", "text", _LORA, "adapter.conv_block_alphas"),
+    NetworkArgument("down_lr_weight", "text", _LORA, "adapter.blocks"),
+    NetworkArgument("mid_lr_weight", "text", _LORA, "adapter.blocks"),
+    NetworkArgument("up_lr_weight", "text", _LORA, "adapter.blocks"),
+    NetworkArgument(
+        "block_lr_zero_threshold", "number", _LORA, "adapter.block_lr_zero_threshold"
+    ),
+    NetworkArgument("dropout", "number", _LYCORIS, "adapter.dropout"),
+    NetworkArgument("rank_dropout", "number", (*_LORA, *_LYCORIS), "adapter.rank_dropout"),
+    NetworkArgument("module_dropout", "number", _ALL, "adapter.module_dropout"),
+    NetworkArgument("loraplus_lr_ratio", "number", _ALL, "optimizer.loraplus_ratio"),
+    NetworkArgument("loraplus_unet_lr_ratio", "number", _ALL, "optimizer.loraplus_ratio"),
+    NetworkArgument("loraplus_text_encoder_lr_ratio", "number", _ALL, "optimizer.loraplus_ratio"),
+    NetworkArgument("unit", "whole", ("networks.dylora",), "adapter.unit"),
+    NetworkArgument("algo", "text", _LYCORIS, "adapter.type"),
+    NetworkArgument("preset", "text", _LYCORIS, "adapter.targets"),
+    NetworkArgument("block_size", "whole", _LYCORIS, "adapter.unit"),
+    NetworkArgument("factor", "whole", _LYCORIS, "adapter.factor", "option"),
+    NetworkArgument("decompose_both", "flag", _LYCORIS, "adapter.decompose_both", "option"),
+    NetworkArgument("full_matrix", "flag", _LYCORIS, "adapter.full_matrix", "option"),
+    NetworkArgument("use_tucker", "flag", _LYCORIS, "adapter.tucker", "option"),
+    NetworkArgument("use_cp", "flag", _LYCORIS, "adapter.tucker", "option"),
+    NetworkArgument("use_conv_cp", "flag", _LYCORIS, "adapter.tucker", "option"),
+    NetworkArgument("disable_conv_cp", "flag", _LYCORIS, "use_tucker decides", "dropped"),
+    NetworkArgument("dora_wd", "flag", _LYCORIS, "adapter.weight_decompose", "option"),
+    NetworkArgument("rs_lora", "flag", _LYCORIS, "adapter.rs_lora", "option"),
+    NetworkArgument("constraint", "number", _LYCORIS, "adapter.constraint", "option"),
+    NetworkArgument("constrain", "number", _LYCORIS, "adapter.constraint", "option"),
+    NetworkArgument("rescaled", "flag", _LYCORIS, "adapter.rescaled", "option"),
+    NetworkArgument(
+        "train_on_input", "flag", _LYCORIS, "LyCORIS goes by the layer, and so does ia3 here",
+        "dropped",
+    ),
+    NetworkArgument(
+        "bypass_mode", "flag", _LYCORIS, "it is about how a layer is computed, not what", "dropped"
+    ),
+    NetworkArgument(
+        "rank_dropout_scale", "flag", _LYCORIS, "what rank dropout leaves is always scaled up",
+        "dropped",
+    ),
+    NetworkArgument("use_scalar", "flag", _LYCORIS, "no scalar is learned beside", "refused"),
+    NetworkArgument("train_norm", "flag", _LYCORIS, "norms are not trained", "refused"),
+    NetworkArgument(
+        "unbalanced_factorization", "flag", _LYCORIS, "factors are balanced", "refused"
+    ),
+    NetworkArgument("train_t5xxl", "flag", _LYCORIS, "there is no T5 here", "refused"),
+    NetworkArgument("train_llm_adapter", "flag", _LYCORIS, "there is none here", "refused"),
+    NetworkArgument("wd_on_output", "flag", _LYCORIS, "adapter.decompose_on_output"),
+)  # fmt: skip
+
+NETWORK_ARGUMENTS: dict[str, NetworkArgument] = {row.name: row for row in _ROWS}
 
 LARGEST_RANK = 1024
 """Above it LyCORIS' LoKr is meant to be of full matrices."""
@@ -69,7 +181,7 @@ def _args(m: ConversionBuilder, module: Module) -> dict[str, Any]:
             m.note(f"--network_args {item}", f"{module} has no {name} and ignores it; {near}")
         else:
             try:
-                value = read_value(Argument(name, row.kind, None, "setting"), raw.strip("\"' "))
+                value = read_value(row.kind, raw.strip("\"' "))
             except ValueError as error:
                 m.refuse(_ARGS, f"{name}: {error}", "correct it")
                 continue
@@ -250,34 +362,20 @@ def _targets(m: ConversionBuilder, args: Mapping[str, Any], kind: str) -> None:
         m.put("adapter.conv_alpha", alpha, _ARGS, "network_alpha")
 
 
-_FLAGS = {
-    "weight_decompose": (("dora_wd",), ("locon", "loha", "lokr")),
-    "rs_lora": (("rs_lora",), ("locon", "loha", "lokr")),
-    "tucker": (("use_tucker", "use_cp", "use_conv_cp"), ("locon", "loha", "lokr")),
-    "full_matrix": (("full_matrix",), ("lokr",)),
-    "decompose_both": (("decompose_both",), ("lokr",)),
-    "rescaled": (("rescaled",), ("oft", "boft")),
-    "factor": (("factor",), ("lokr",)),
-    "constraint": (("constraint", "constrain"), ("oft", "boft")),
-}
-"""By setting: LyCORIS' names, and the types that have it; it does nothing elsewhere."""
-
-
 def _lycoris_flags(m: ConversionBuilder, args: Mapping[str, Any], kind: str) -> None:
-    if args.get("dora_wd") and kind in _FLAGS["weight_decompose"][1]:
+    if args.get("dora_wd") and "weight_decompose" in ADAPTERS[kind].options:
         if args.get("wd_on_output", True):
             why = "as in LyCORIS; AUTOMATIC1111 misreads these, not wd_on_output=False"
             m.put("adapter.decompose_on_output", True, _ARGS, note=why)
     elif "wd_on_output" in args:
         m.note("--network_args wd_on_output", "says nothing without dora_wd")
-    for setting, (names, kinds) in _FLAGS.items():
-        for name in names:
-            if not args.get(name):
-                continue
-            if kind not in kinds:
-                m.note(f"--network_args {name}={args[name]}", f"{kind} has no such thing")
-            else:
-                m.put(f"adapter.{setting}", args[name], _ARGS)
+    for name, row in NETWORK_ARGUMENTS.items():
+        if row.fate != "option" or not args.get(name):
+            continue
+        if row.here.removeprefix("adapter.") in ADAPTERS[kind].options:
+            m.put(row.here, args[name], _ARGS)
+        else:
+            m.note(f"--network_args {name}={args[name]}", f"{kind} has no such thing")
 
 
 def _dropouts(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
@@ -304,11 +402,30 @@ def _loraplus(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
 
 def _without_effect(m: ConversionBuilder) -> None:
     """Take back what the type does not have; it does nothing in LyCORIS either."""
-    made = m.result.settings.get("adapter.type")
-    facts = ADAPTERS[made.value] if made is not None else None
-    for name in ("scale_weight_norms", "dropout", "rank_dropout", "module_dropout"):
-        setting = m.result.settings.get(f"adapter.{name}")
-        if facts is None or setting is None or name in facts.options:
-            continue
-        del m.result.settings[f"adapter.{name}"]
-        m.note(setting.source, f"{made.value if made else ''} has no such thing")
+    kind = m.result.values.get("adapter.type")
+    norms = m.result.settings.get("adapter.scale_weight_norms")
+    if kind and norms and "scale_weight_norms" not in ADAPTERS[kind].options:
+        del m.result.settings["adapter.scale_weight_norms"]
+        m.note(norms.source, f"{kind} has no such thing")
+
+
+NETWORK = (
+    by(network, "network_module", "text", None, "adapter.type"),
+    by(network, "network_dim", "whole", 4, "adapter.rank"),
+    by(network, "network_alpha", "number", 1.0, "adapter.alpha"),
+    same("network_dropout", "number", None, "adapter.dropout"),
+    by(network, "network_args", "texts", None, "adapter.* (see below)", "optimizer.loraplus_ratio"),
+    same("network_weights", "text", None, "adapter.init_from"),
+    same("scale_weight_norms", "number", None, "adapter.scale_weight_norms"),
+    always(
+        "dim_from_weights", "flag", False,
+        "training that goes on from a file (adapter.init_from) keeps its types and ranks",
+    ),
+    refused(
+        "base_weights", "texts", None, "LoRAs are not merged into the model before training",
+        "merge them into the checkpoint first",
+    ),
+    dropped(
+        "base_weights_multiplier", "numbers", None, "it is of --base_weights, which is not used"
+    ),
+)  # fmt: skip

@@ -1,8 +1,14 @@
-"""Model, images, buckets, augmentation and captions."""
+"""Arguments of the model, the images, buckets, augmentation, captions and masks."""
 
 from __future__ import annotations
 
-from lorasmith.importers.sd_scripts.builder import ConversionBuilder
+from lorasmith.importers.sd_scripts.argument import (
+    ConversionBuilder,
+    always,
+    by,
+    refused,
+    same,
+)
 
 # sd-scripts turns the hue by up to 16 degrees or takes a gamma of 0.95 to 1.05, in a third of uses.
 COLOUR_STRENGTH = 0.2
@@ -131,7 +137,7 @@ def augmentation(m: ConversionBuilder) -> None:
             "sd-scripts refuses these together; here some views of each picture are cached "
             "(augment.variants)",
         )
-    m.always("cache_latents", m.row("cache_latents").why)
+    m.always("cache_latents", m.rows["cache_latents"].why)
 
 
 def captions(m: ConversionBuilder) -> None:
@@ -143,18 +149,15 @@ def captions(m: ConversionBuilder) -> None:
             note="an old misspelling, which sd-scripts takes too",
         )
     warmup = m.value("token_warmup_step")
-    if not warmup:
-        m.result.settings.pop("captions.tag_warmup_min", None)
-        m.drop("token_warmup_min", "it does nothing without --token_warmup_step")
-    elif warmup >= 1:
+    if warmup >= 1:
         m.put("captions.tag_warmup_steps", int(warmup), "token_warmup_step")
-    elif m.has("max_train_epochs"):
+    elif warmup and m.has("max_train_epochs"):
         m.refuse(
             "token_warmup_step",
             f"{warmup:g} is a share of a run whose steps --max_train_epochs leaves open",
             "write a number of steps",
         )
-    else:
+    elif warmup:
         steps = int(warmup * m.value("max_train_steps"))
         m.put("captions.tag_warmup_steps", steps, "token_warmup_step", "max_train_steps")
     if m.value("caption_dropout_every_n_epochs"):
@@ -181,3 +184,73 @@ def masks(m: ConversionBuilder) -> None:
         )
     else:
         m.drop("conditioning_data_dir", "it does nothing without --masked_loss")
+
+
+MODEL = (
+    same("pretrained_model_name_or_path", "text", None, "model.path"),
+    same("vae", "text", None, "model.vae"),
+    by(model, "v2", "flag", False, "model.family", "model.prediction"),
+    by(model, "v_parameterization", "flag", False, "model.prediction"),
+    by(model, "clip_skip", "whole", None, "model.clip_skip"),
+    by(model, "max_token_length", "whole", None, "model.max_tokens"),
+    always("tokenizer_cache_dir", "text", None, "the tokenizer is inside the package"),
+)
+
+IMAGES = (
+    by(folders, "train_data_dir", "text", None, "data.path"),
+    by(folders, "reg_data_dir", "text", None, "data.reg"),
+    by(size, "resolution", "text", None, "data.resolution"),
+    by(buckets, "enable_bucket", "flag", False, "buckets.enabled"),
+    by(buckets, "min_bucket_reso", "whole", 256, "buckets.min"),
+    by(buckets, "max_bucket_reso", "whole", 1024, "buckets.max"),
+    by(buckets, "bucket_reso_steps", "whole", 64, "buckets.step"),
+    by(buckets, "bucket_no_upscale", "flag", False, "buckets.upscale"),
+    by(folders, "dataset_repeats", "whole", 1, "data.folders"),
+    same("flip_aug", "flag", False, "augment.flip"),
+    by(augmentation, "color_aug", "flag", False, "augment.colour", "augment.variants"),
+    by(augmentation, "random_crop", "flag", False, "augment.random_crop", "augment.variants"),
+    by(augmentation, "face_crop_aug_range", "text", None, "augment.face_crop", "augment.variants"),
+    refused(
+        "resize_interpolation", "text", None, "pictures are resized in one way",
+        "leave it out: lanczos is used when enlarging, area when shrinking",
+    ),
+    refused(
+        "in_json", "text", None, "metadata files of fine-tuning are not read",
+        "put the captions beside the pictures as .txt files",
+    ),
+    refused("dataset_class", "text", None, "it is code of your own, which is not run"),
+    refused(
+        "debug_dataset", "flag", False, "it shows pictures and does not train",
+        "use `lorasmith dataset preview`",
+    ),
+)  # fmt: skip
+
+CAPTIONS = (
+    same("caption_extension", "text", ".caption", "captions.extension"),
+    by(captions, "caption_extention", "text", None, "captions.extension"),
+    same("shuffle_caption", "flag", False, "captions.shuffle"),
+    same("caption_separator", "separator", ",", "captions.separator"),
+    same("keep_tokens", "whole", 0, "captions.keep_tokens"),
+    same("keep_tokens_separator", "separator", "", "captions.keep_tokens_separator"),
+    same("secondary_separator", "separator", None, "captions.secondary_separator"),
+    same("enable_wildcard", "flag", False, "captions.wildcards"),
+    same("caption_prefix", "text", None, "captions.prefix"),
+    same("caption_suffix", "text", None, "captions.suffix"),
+    same("caption_dropout_rate", "number", 0.0, "captions.dropout"),
+    by(captions, "caption_dropout_every_n_epochs", "whole", 0, "captions.dropout_every_n_epochs"),
+    same("caption_tag_dropout_rate", "number", 0.0, "captions.tag_dropout"),
+    same("token_warmup_min", "whole", 1, "captions.tag_warmup_min", needs="token_warmup_step"),
+    by(captions, "token_warmup_step", "number", 0.0, "captions.tag_warmup_steps"),
+    refused(
+        "weighted_captions", "flag", False, "captions are read as they are, brackets and all",
+        "leave it out, and take the weights out of the captions",
+    ),
+)  # fmt: skip
+
+MASKS = (
+    by(masks, "masked_loss", "flag", False, "loss.masked"),
+    by(masks, "conditioning_data_dir", "text", None, "loss.mask_folder"),
+    by(masks, "alpha_mask", "flag", False, "loss.masked"),
+)
+
+DATA = (*MODEL, *IMAGES, *CAPTIONS, *MASKS)
