@@ -40,11 +40,11 @@ from torch import Tensor
 from lorasmith.adapters.targets import AdapterRoot, targets_of
 from lorasmith.core.files import write_text
 from lorasmith.lora_tools.inputs import LoraSource
-from lorasmith.lora_tools.merge import MergeOptions, merge
-from lorasmith.lora_tools.rank_rules import RankRule
+from lorasmith.lora_tools.merge import merge
 from lorasmith.lora_tools.resize import resize
 from lorasmith.models.load import empty_modules
 from lorasmith.models.roots import adapter_roots
+from lorasmith.tensors.files import Precision
 
 REPORT = Path(__file__).with_suffix(".md")
 RANK = 128
@@ -185,20 +185,20 @@ def merge_directly(folder: Path, model: str) -> float | None:
 
 
 def resize_ours(
-    folder: Path, model: str, name: str = "ours", precision: torch.dtype | None = None
+    folder: Path, model: str, name: str = "ours", precision: Precision | None = None
 ) -> None:
     out = folder / f"resize-{name}.safetensors"
     out.unlink(missing_ok=True)
-    resize(folder / "a.safetensors", out, RankRule("rank", 32), dtype=precision)
+    resize(folder / "a.safetensors", out, rank=32, precision=precision)
 
 
 def merge_ours(
-    folder: Path, model: str, name: str = "ours", precision: torch.dtype | None = None
+    folder: Path, model: str, name: str = "ours", precision: Precision | None = None
 ) -> None:
     out = folder / f"merge-{name}.safetensors"
     out.unlink(missing_ok=True)
     sources = [LoraSource(folder / f"{n}.safetensors", w, w) for n, w in (("a", 0.8), ("b", 0.6))]
-    merge(sources, out, MergeOptions("svd", 32, dtype=precision))
+    merge(sources, out, method="svd", rank=32, precision=precision)
 
 
 def errors(folder: Path, name: str, wanted: Callable[[str], Tensor]) -> dict[str, Any]:
@@ -221,13 +221,13 @@ def errors(folder: Path, name: str, wanted: Callable[[str], Tensor]) -> dict[str
 
 
 def resize_measures(folder: Path, model: str) -> dict[str, Any]:
-    resize_ours(folder, model, "ours-fp32", torch.float32)
+    resize_ours(folder, model, "ours-fp32", "fp32")
     file = load_file(folder / "a.safetensors")
     return errors(folder, "resize", lambda key: _double(file, key))
 
 
 def merge_measures(folder: Path, model: str) -> dict[str, Any]:
-    merge_ours(folder, model, "ours-fp32", torch.float32)
+    merge_ours(folder, model, "ours-fp32", "fp32")
     a, b = (load_file(folder / f"{name}.safetensors") for name in "ab")
     return errors(folder, "merge", lambda key: 0.8 * _double(a, key) + 0.6 * _double(b, key))
 

@@ -35,9 +35,8 @@ from torch import Tensor
 from lorasmith.adapters.targets import AdapterRoot, Selection, Target, select
 from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.checkpoint_diff import Differences
-from lorasmith.lora_tools.extract import ExtractOptions, extract
+from lorasmith.lora_tools.extract import extract
 from lorasmith.lora_tools.inputs import LoraSource
-from lorasmith.lora_tools.linalg.randomized_svd import Wanted
 from lorasmith.models.open import open_checkpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.models.weights import placed
@@ -85,10 +84,9 @@ def targets(path: Path) -> list[Target]:
 
 
 def our_extract(folder: Path, name: str) -> dict[str, Any]:
-    options = ExtractOptions(wanted=Wanted(rank=EXTRACT_RANK))
     report = extract(
         folder / "base.safetensors", folder / "tuned.safetensors", folder / "ours.safetensors",
-        options,
+        rank=EXTRACT_RANK,
     )  # fmt: skip
     return {"errors": {module.key: module.error for module in report.modules}}
 
@@ -131,7 +129,7 @@ def direct_extract(folder: Path, name: str) -> dict[str, Any]:
 
 def our_bake(folder: Path, name: str, *, hashes: bool = False) -> dict[str, Any]:
     source = LoraSource(folder / "lora.safetensors", 0.8, 0.8)
-    bake(folder / "base.safetensors", [source], folder / "ours.safetensors", hashes=hashes)
+    bake(folder / "base.safetensors", [source], folder / "ours.safetensors", hash=hashes)
     return {}
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import click
 
-from lorasmith.cli.precision import PRECISIONS, dtype_of
+from lorasmith.cli.precision import PRECISIONS
 from lorasmith.cli.signals import stop_on_interrupt
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo
@@ -49,7 +50,7 @@ def command(
     model: str,
     loras: tuple[str, ...],
     out: Path,
-    precision: str | None,
+    precision: Any,
     hashes: bool,
     dry_run: bool,
 ) -> None:
@@ -61,16 +62,15 @@ def command(
     from lorasmith.cli.console import console
     from lorasmith.core.terminal_view import Terminal
     from lorasmith.lora_tools.bake.bake import bake
-    from lorasmith.lora_tools.inputs import parse_sources
 
     controls = Controls()
     with contextlib.closing(Terminal(console)) as terminal, stop_on_interrupt(controls):
         report = bake(
             model,
-            parse_sources(loras),
+            loras,
             out,
-            dtype=dtype_of(precision),
-            hashes=hashes,
+            precision=precision,
+            hash=hashes,
             dry_run=dry_run,
             observer=terminal,
             controls=controls,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import click
 
-from lorasmith.cli.precision import PRECISIONS, dtype_of
+from lorasmith.cli.precision import PRECISIONS
 from lorasmith.cli.signals import stop_on_interrupt
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo
@@ -39,8 +40,8 @@ TARGETS = ("kohya", "kohya-diffusers", "diffusers", "comfy", "safetensors")
 def command(
     source: Path,
     out: Path,
-    to: str | None,
-    precision: str | None,
+    to: Any,
+    precision: Any,
     preview: Path | None,
     dry_run: bool,
 ) -> None:
@@ -61,7 +62,7 @@ def command(
             source,
             out,
             to=to,
-            dtype=dtype_of(precision),
+            precision=precision,
             preview=preview,
             dry_run=dry_run,
             observer=terminal,

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lorasmith.cli.precision import PRECISIONS, dtype_of
+from lorasmith.cli.precision import PRECISIONS
 from lorasmith.cli.signals import stop_on_interrupt
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo, echo_json
 from lorasmith.core.text import bytes_text, quantity, shortlist
 
 if TYPE_CHECKING:
-    from lorasmith.lora_tools.extract import ExtractOptions, ExtractReport
+    from lorasmith.lora_tools.extract import ExtractReport
 
 _WORST = 3
 
@@ -40,7 +40,6 @@ _WORST = 3
 )
 @click.option(
     "--type",
-    "kind",
     type=click.Choice(["lora", "locon", "lokr"]),
     default="lora",
     show_default=True,
@@ -125,55 +124,17 @@ def command(
     from lorasmith.core.terminal_view import Terminal
     from lorasmith.lora_tools.extract import extract
 
-    options = _options(**given)
     controls = Controls()
     with contextlib.closing(Terminal(console)) as terminal, stop_on_interrupt(controls):
         observer: Observer = ignore if as_json else terminal
         report = extract(
-            base, tuned, out, options, dry_run=dry_run, observer=observer, controls=controls
+            base, tuned, out, **given, dry_run=dry_run, observer=observer, controls=controls
         )
     if as_json:
         echo_json(_record(report))
         return
     for line in _lines(report, out):
         echo(line)
-
-
-def _options(
-    *,
-    rank: int | None,
-    retain: float | None,
-    kind: Any,
-    conv_rank: int | None,
-    parts: str,
-    min_diff: float,
-    clamp_quantile: float | None,
-    factor: int | None,
-    load_precision: str,
-    precision: str,
-    seed: int,
-    norms: bool,
-) -> ExtractOptions:
-    from lorasmith.lora_tools.extract import PARTS, ExtractOptions
-    from lorasmith.lora_tools.linalg.randomized_svd import Wanted
-
-    wanted = Wanted(rank, retain)
-    conv = wanted if kind != "lora" else None
-    if conv_rank is not None:
-        conv = Wanted(conv_rank, retain) if conv_rank else None
-    return ExtractOptions(
-        kind=kind,
-        wanted=wanted,
-        conv=conv,
-        parts=PARTS[parts],
-        min_diff=min_diff,
-        clamp_quantile=clamp_quantile,
-        factor=factor,
-        difference=dtype_of(load_precision),
-        dtype=dtype_of(precision),
-        seed=seed,
-        norms=norms,
-    )
 
 
 def _record(report: ExtractReport) -> dict[str, Any]:

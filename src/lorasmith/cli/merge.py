@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lorasmith.cli.precision import PRECISIONS, dtype_of
+from lorasmith.cli.precision import PRECISIONS
 from lorasmith.cli.signals import stop_on_interrupt
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo
@@ -51,10 +51,10 @@ def command(
     loras: tuple[str, ...],
     out: Path,
     rank: int | None,
-    method: str | None,
+    method: Any,
     density: float | None,
     seed: int | None,
-    precision: str | None,
+    precision: Any,
     modules: bool,
     dry_run: bool,
 ) -> None:
@@ -69,22 +69,18 @@ def command(
     """
     from lorasmith.cli.console import console
     from lorasmith.core.terminal_view import Terminal
-    from lorasmith.lora_tools.inputs import parse_sources
-    from lorasmith.lora_tools.merge import MergeOptions, merge
+    from lorasmith.lora_tools.merge import merge
 
-    options = MergeOptions(
-        method or ("concat" if rank is None else "svd"),  # type: ignore[arg-type]
-        rank,
-        density,
-        seed,
-        dtype_of(precision),
-    )
     controls = Controls()
     with stop_on_interrupt(controls), contextlib.closing(Terminal(console)) as terminal:
         report = merge(
-            parse_sources(loras),
+            loras,
             out,
-            options,
+            method=method,
+            rank=rank,
+            density=density,
+            seed=seed,
+            precision=precision,
             dry_run=dry_run,
             observer=terminal,
             controls=controls,

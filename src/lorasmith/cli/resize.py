@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lorasmith.cli.precision import PRECISIONS, dtype_of
+from lorasmith.cli.precision import PRECISIONS
 from lorasmith.cli.signals import stop_on_interrupt
-from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo
 
 if TYPE_CHECKING:
-    from lorasmith.lora_tools.rank_rules import RankRule
     from lorasmith.lora_tools.resize import ResizeReport
 
 
@@ -62,7 +60,7 @@ def command(
     retain: float | None,
     cumulative: float | None,
     size: float | None,
-    precision: str | None,
+    precision: Any,
     modules: bool,
     dry_run: bool,
 ) -> None:
@@ -76,40 +74,25 @@ def command(
     from lorasmith.core.terminal_view import Terminal
     from lorasmith.lora_tools.resize import resize
 
-    rule = _rule(rank=rank, ratio=ratio, retain=retain, cumulative=cumulative, size=size)
     controls = Controls()
     with stop_on_interrupt(controls), contextlib.closing(Terminal(console)) as terminal:
         report = resize(
             source,
             out,
-            rule,
-            dtype=dtype_of(precision),
+            rank=rank,
+            retain=retain,
+            ratio=ratio,
+            cumulative=cumulative,
+            size_mb=size,
+            precision=precision,
             dry_run=dry_run,
             observer=terminal,
             controls=controls,
         )
-    _show(report, rule, out, modules)
+    _show(report, out, modules)
 
 
-def _rule(**given: float | None) -> RankRule:
-    """
-    Raises:
-        SettingsError: not exactly one is given.
-    """
-    from lorasmith.lora_tools.rank_rules import RankRule
-
-    chosen = [(name, value) for name, value in given.items() if value is not None]
-    if len(chosen) != 1:
-        options = ", ".join(f"--{name}" for name in given)
-        said = "none of" if not chosen else f"{len(chosen)} of"
-        where = "" if not chosen else ", ".join(f"--{name}" for name, _ in chosen)
-        hint = "choose one, as --rank 32"
-        raise SettingsError(Problem(where, f"{said} {options} given", hint))
-    name, value = chosen[0]
-    return RankRule(name, value)  # type: ignore[arg-type]
-
-
-def _show(report: ResizeReport, rule: RankRule, out: Path, modules: bool) -> None:
+def _show(report: ResizeReport, out: Path, modules: bool) -> None:
     from lorasmith.cli.console import console
     from lorasmith.cli.rank_table import block_table, dropped, megabytes, module_table, range_of
 
@@ -121,6 +104,7 @@ def _show(report: ResizeReport, rule: RankRule, out: Path, modules: bool) -> Non
         f"size       {megabytes(report.old_bytes)} -> {megabytes(report.new_bytes)}",
         f"error      {report.error:.3g} of the norm, {1 - report.error**2:.2%} of the energy kept",
     ]
+    rule = report.rule
     measures = [module.measure for module in report.modules if module.measure is not None]
     if measures:
         least, most = (f"{value:.4g}" for value in (min(measures), max(measures)))

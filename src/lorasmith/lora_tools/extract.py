@@ -34,54 +34,47 @@ from lorasmith.lora_tools.outputs import (
     alpha_tensor,
     check_output,
     check_space,
+    choice_problems,
     file_bytes,
     model_problems,
     seed_problems,
 )
+from lorasmith.tensors.files import PRECISIONS, Precision
 from lorasmith.tensors.rng import generator
 
 Kind = Literal["lora", "locon", "lokr"]
 KINDS: tuple[Kind, ...] = ("lora", "locon", "lokr")
-PARTS = {"all": ("unet", "text_encoder"), "unet": ("unet",), "text-encoder": ("text_encoder",)}
+Parts = Literal["all", "unet", "text-encoder"]
+PARTS: dict[str, tuple[str, ...]] = {
+    "all": ("unet", "text_encoder"), "unet": ("unet",), "text-encoder": ("text_encoder",),
+}  # fmt: skip
 
 # sd-scripts' threshold, in absolute weights.
 MIN_DIFF = 0.01
-_RANK_16 = Wanted(rank=16)
 # None has more digits in the metadata.
 _LONGEST_ERROR = 1.23456e-5
 
 
 @dataclass(frozen=True, slots=True)
-class ExtractOptions:
-    """
+class _Options:
+    """What :func:`extract` is asked for.
+
     Args:
-        kind: "lora"; "locon", which has the residual blocks and resamplers too; "lokr", the
-            nearest Kronecker product of the layers of "locon".
         wanted: of Linear layers and 1 x 1 convolutions; of LoKr's second factor.
         conv: of larger convolutions; ``None`` leaves them out, and with them the residual blocks.
         parts: "unet", "text_encoder".
-        min_diff: a text encoder without a larger difference in any weight is left out.
-        clamp_quantile: factors are clamped to this quantile of their values, with the singular
-            values all in ``up``, as sd-scripts does at 0.99; ``None`` clamps nothing.
-        factor: LoKr's, as LyCORIS': the size wished for of the first factor, -1 or None for the
-            sides' square roots.
-        difference: the difference is taken in this precision (sd-scripts' ``load_precision``).
-        dtype: of the file.
-        seed: of the random vectors that each decomposition starts from.
-        norms: those that differ are held too, exactly, as LyCORIS' ``w_norm`` and ``b_norm``.
     """
 
-    kind: Kind = "lora"
-    wanted: Wanted = _RANK_16
-    conv: Wanted | None = None
-    parts: tuple[str, ...] = PARTS["all"]
-    min_diff: float = MIN_DIFF
-    clamp_quantile: float | None = None
-    factor: int | None = None
-    difference: torch.dtype = torch.float32
-    dtype: torch.dtype = torch.float16
-    seed: int = 0
-    norms: bool = False
+    kind: Kind
+    wanted: Wanted
+    conv: Wanted | None
+    parts: tuple[str, ...]
+    norms: bool
+    min_diff: float
+    clamp_quantile: float | None
+    factor: int | None
+    dtype: torch.dtype
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +130,46 @@ class ExtractReport:
 def extract(
     base: str | Path,
     tuned: str | Path,
-    out: Path,
-    options: ExtractOptions,
+    out: str | Path,
     *,
+    rank: int | None = None,
+    retain: float | None = None,
+    type: Kind = "lora",  # noqa: A002
+    conv_rank: int | None = None,
+    parts: Parts = "all",
+    norms: bool = False,
+    min_diff: float = MIN_DIFF,
+    clamp_quantile: float | None = None,
+    factor: int | None = None,
+    load_precision: Precision = "fp32",
+    precision: Precision = "fp16",
+    seed: int = 0,
     dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> ExtractReport:
     """Write the LoRA that makes ``tuned`` of ``base``.
 
+    >>> extract("base.safetensors", "tuned.safetensors", "x.safetensors", rank=16)  # doctest: +SKIP
+
     Args:
         base, tuned: see :func:`lorasmith.models.open.open_checkpoint`.
+        rank: of every layer; with ``retain`` at most. One of the two must be given.
+        retain: each layer's smallest rank that keeps this share of its change's norm, up to 1.
+        type: "lora"; "locon", which has the residual blocks and resamplers too; "lokr", the
+            nearest Kronecker product of the layers of "locon".
+        conv_rank: of convolutions larger than 1 x 1, 0 for none of them and of the residual
+            blocks; None is 0 for "lora" and otherwise as ``rank``.
+        parts: "all", "unet" or "text-encoder".
+        norms: those that differ are held too, exactly, as LyCORIS' ``w_norm`` and ``b_norm``.
+        min_diff: a text encoder without a larger difference in any weight is left out.
+        clamp_quantile: factors are clamped to this quantile of their values, with the singular
+            values all in ``up``, as sd-scripts does at 0.99; ``None`` clamps nothing.
+        factor: LoKr's, as LyCORIS': the size wished for of the first factor, -1 or None for the
+            sides' square roots.
+        load_precision: the difference is taken in it.
+        precision: of the file.
+        seed: of the random vectors that each decomposition starts from.
         dry_run: only say which layers and how many numbers; no weight is read.
 
     Raises:
@@ -157,10 +179,23 @@ def extract(
         Stopped: asked to stop; nothing is written.
     """
     problems = [*model_problems("--base", base), *model_problems("--tuned", tuned)]
+    for option, value, choices in (
+        ("--type", type, KINDS), ("--parts", parts, PARTS), ("--precision", precision, PRECISIONS),
+        ("--load-precision", load_precision, PRECISIONS),
+    ):  # fmt: skip
+        problems += choice_problems(option, value, choices)
+    wanted, conv = Wanted(rank, retain), None
+    if conv_rank != 0 and (type != "lora" or conv_rank is not None):
+        conv = Wanted(rank if conv_rank is None else conv_rank, retain)
+    out = Path(out)
+    options = _Options(
+        type, wanted, conv, PARTS.get(parts, ()), norms, min_diff, clamp_quantile, factor,
+        PRECISIONS.get(precision, torch.float16), seed,
+    )  # fmt: skip
     problems += [*_problems(options), *check_output(out, [Path(base), Path(tuned)])]
     if problems:
         raise UserError(problems)
-    differences = Differences(base, tuned, options.difference)
+    differences = Differences(base, tuned, PRECISIONS[load_precision])
     job = _Extraction(differences, options, observer, controls or Controls())
     planned = job.planned_bytes(out.stem)
     if dry_run:
@@ -179,7 +214,7 @@ def extract(
     return job.report
 
 
-def _problems(options: ExtractOptions) -> list[Problem]:
+def _problems(options: _Options) -> list[Problem]:
     problems = []
     for option, wanted in (("--rank", options.wanted), ("--conv-rank", options.conv)):
         if wanted is None:
@@ -214,7 +249,7 @@ class _Extraction:
     def __init__(
         self,
         differences: Differences,
-        options: ExtractOptions,
+        options: _Options,
         observer: Observer,
         controls: Controls,
     ) -> None:

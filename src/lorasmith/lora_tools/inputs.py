@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,13 +49,33 @@ class LoraSource:
         return f"{self.path.stem} ({strengths}{', by block' * (self.blocks is not None)})"
 
 
-def parse_sources(texts: Iterable[str]) -> list[LoraSource]:
+Sources = (
+    str | Path | Mapping[str, float] | Mapping[Path, float] | Mapping[str | Path, float]
+    | Sequence[str | Path | tuple[str | Path, float] | LoraSource]
+)  # fmt: skip
+"""LoRAs and their strengths: ``{path: strength}``, or a list of files, of ``(path, strength)`` and
+of texts as the command line takes them, ``"a.safetensors:0.8:lbw=OUTALL"``; or one of these."""
+
+
+def parse_sources(loras: Sources) -> list[LoraSource]:
     """Every one of them.
 
     Raises:
         UserError: one is not written as above; all problems.
     """
-    return collect_each(parse_source, texts)
+    if isinstance(loras, str | Path):
+        loras = [loras]
+    return collect_each(_source, loras.items() if isinstance(loras, Mapping) else loras)
+
+
+def _source(lora: str | Path | tuple[str | Path, float] | LoraSource) -> LoraSource:
+    if isinstance(lora, LoraSource):
+        return lora
+    if isinstance(lora, str):
+        return parse_source(lora)
+    path, strength = (lora, 1.0) if isinstance(lora, Path) else lora
+    number = _number(str(path), str(strength))
+    return LoraSource(Path(path), number, number)
 
 
 def parse_source(text: str) -> LoraSource:

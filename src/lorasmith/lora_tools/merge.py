@@ -26,7 +26,7 @@ from lorasmith.core.errors import LoraFileError, Problem, Stopped, UserError
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.formats.kohya_keys import block_of_key, part_of
 from lorasmith.lora_tools.family import GUESSED_BLOCKS, lora_family
-from lorasmith.lora_tools.inputs import LoraSource
+from lorasmith.lora_tools.inputs import LoraSource, Sources, parse_sources
 from lorasmith.lora_tools.linalg.factorize import NotLowRank, alternative, change_of, kernels_of
 from lorasmith.lora_tools.linalg.low_rank import (
     Change,
@@ -44,10 +44,12 @@ from lorasmith.lora_tools.outputs import (
     alpha_tensor,
     check_output,
     check_space,
+    choice_problems,
     file_bytes,
     precision_of,
     seed_problems,
 )
+from lorasmith.tensors.files import PRECISIONS, Precision
 from lorasmith.tensors.rng import generator
 
 Method = Literal["concat", "svd", "average", "ties", "dare"]
@@ -57,29 +59,16 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True, slots=True)
-class MergeOptions:
-    """
-    Args:
-        method: "concat" and "svd" add; "average" divides the weights by their sum first; "ties"
-            and "dare" are those of :mod:`lora_tools.interference`.
-        rank: the most that a module has. None keeps everything, which "ties" and "dare" cannot:
-            they, and "svd", then take the largest rank of the files.
-        density: of "ties" and "dare": the share of numbers that stays, 0.5 for None.
-        seed: of "dare"; 0 for None.
-        dtype: of the new file; that of the files for None, fp32 where these differ.
-    """
+class _Options:
+    """What :func:`merge` is asked for."""
 
     method: Method = "concat"
     rank: int | None = None
     density: float | None = None
     seed: int | None = None
-    dtype: torch.dtype | None = None
 
     def problems(self) -> list[Problem]:
-        problems = []
-        if self.method not in METHODS:
-            known = f"choose one of {', '.join(METHODS)}"
-            problems.append(Problem("--method", f"there is no {self.method!r}", known))
+        problems = choice_problems("--method", self.method, METHODS)
         if self.rank is not None and self.rank < 1:
             problems.append(Problem("--rank", f"{self.rank} is not a rank", "choose 1 or more"))
         if self.rank is not None and self.method == "concat":
@@ -149,17 +138,33 @@ class MergeReport:
 
 
 def merge(
-    sources: Sequence[LoraSource],
-    out: Path,
-    options: MergeOptions | None = None,
+    sources: Sources,
+    out: str | Path,
     *,
+    method: Method | None = None,
+    rank: int | None = None,
+    density: float | None = None,
+    seed: int | None = None,
+    precision: Precision | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> MergeReport:
     """Write the sum of ``sources`` to ``out``; a dry run writes nothing.
 
+    >>> merge({"a.safetensors": 0.8, "b.safetensors": 0.4}, "ab.safetensors")  # doctest: +SKIP
+
     Args:
+        sources: ``{path: weight}``, or a list of files, of ``(path, weight)``, and of texts as the
+            command line takes them: ``["a.safetensors:0.8:lbw=OUTALL", "b.safetensors"]``.
+        method: "concat" and "svd" add; "average" divides the weights by their sum first; "ties"
+            and "dare" are those of :mod:`lorasmith.lora_tools.linalg.ties_dare`. None is "concat",
+            or "svd" where a rank is given.
+        rank: the most that a module has. None keeps everything, which "ties" and "dare" cannot:
+            they, and "svd", then take the largest rank of the files.
+        density: of "ties" and "dare": the share of numbers that stays, 0.5 for None.
+        seed: of "dare"; 0 for None.
+        precision: of the new file; that of the files for None, fp32 where these differ.
         observer: gets a Progress after each module, and what the user should know.
 
     Raises:
@@ -168,8 +173,10 @@ def merge(
             modules that cannot be added without the base model; every such file or module.
         Stopped: asked to stop; nothing is written.
     """
-    options = options or MergeOptions()
-    problems = [*options.problems(), *check_output(out, [source.path for source in sources])]
+    options = _Options(method or ("concat" if rank is None else "svd"), rank, density, seed)
+    problems = [*options.problems(), *choice_problems("--precision", precision, PRECISIONS)]
+    sources, out = parse_sources(sources), Path(out)
+    problems += check_output(out, [source.path for source in sources])
     if not sources:
         problems.append(Problem("", "there is no file to merge", "name at least one"))
     if problems:
@@ -178,7 +185,7 @@ def merge(
     for file in files:
         if lora_family(file.modules, file.unmatched, file.metadata).guesses_blocks:
             observer(Notice("warning", f"{file.path.name}: {GUESSED_BLOCKS}"))
-    job = _Merging(sources, files, options, observer, controls or Controls())
+    job = _Merging(sources, files, options, precision, observer, controls or Controls())
     tensors = job.run()
     if not tensors:
         raise UserError.of("", "every weight is 0, so nothing is left", "choose other weights")
@@ -239,7 +246,8 @@ class _Merging:
         self,
         sources: Sequence[LoraSource],
         files: Sequence[LoraModules],
-        options: MergeOptions,
+        options: _Options,
+        precision: Precision | None,
         observer: Observer,
         controls: Controls,
     ) -> None:
@@ -250,7 +258,7 @@ class _Merging:
             for key, kernel in kernels_of(file).items():
                 # A Linear's factors do for a 1 x 1 convolution, but not every reader takes them.
                 self._kernels[key] = self._kernels.get(key) or kernel
-        self.dtype = options.dtype or _common_precision(files)
+        self.dtype = PRECISIONS[precision] if precision else _common_precision(files)
         self._rank = options.rank
         if self._rank is None and options.method in ("svd", "ties", "dare"):
             self._rank = max(m.rank for file in files for m in file.modules.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ from torch import Tensor
 from lorasmith.core.errors import Problem
 from lorasmith.core.files import free_bytes, parse_json, safetensors_start
 from lorasmith.core.text import bytes_text
-from lorasmith.tensors.files import DTYPE_NAMES
-
-_FILE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+from lorasmith.tensors.files import DTYPE_NAMES, PRECISIONS
 
 # What save_lora adds to the metadata, at the lengths that it has.
 _HASHES = {"sshs_model_hash": "0" * 64, "sshs_legacy_hash": "0" * 8}
@@ -79,6 +77,13 @@ def seed_problems(seed: int) -> list[Problem]:
     return [Problem("--seed", f"{seed} is too large", "choose a number below 2^63")]
 
 
+def choice_problems(option: str, value: str | None, choices: Collection[str]) -> list[Problem]:
+    """Whether ``value`` is one of ``choices``; None is the tool's own choice."""
+    if value is None or value in choices:
+        return []
+    return [Problem(option, f"there is no {value!r}", f"choose one of {', '.join(choices)}")]
+
+
 def precision_of(tensors: Iterable[Tensor]) -> torch.dtype:
     """The precision that most of the numbers have; fp32 if that is none that files have."""
     counts: dict[torch.dtype, int] = {}
@@ -86,7 +91,7 @@ def precision_of(tensors: Iterable[Tensor]) -> torch.dtype:
         if tensor.is_floating_point():
             counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.numel()
     most = max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
-    return most if most in _FILE_DTYPES else torch.float32
+    return most if most in PRECISIONS.values() else torch.float32
 
 
 def alpha_tensor(alpha: float, dtype: torch.dtype) -> Tensor:

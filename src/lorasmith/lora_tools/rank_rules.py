@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lorasmith.core.errors import Problem
+from lorasmith.core.errors import Problem, SettingsError
 
 By = Literal["rank", "ratio", "retain", "cumulative", "size"]
 
@@ -76,6 +76,22 @@ class RankRule:
             return _fewest(values.square(), self.value**2)
         assert self.by == "cumulative", self.by
         return _fewest(values, self.value)
+
+
+def rule_of(**values: float | None) -> RankRule:
+    """The one rule that has a value.
+
+    Raises:
+        SettingsError: not exactly one has.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    if len(given) != 1:
+        options = ", ".join(f"--{name}" for name in values)
+        count = f"{len(given)} of" if given else "none of"
+        where = ", ".join(f"--{name}" for name in given)
+        raise SettingsError(Problem(where, f"{count} {options} given", "choose one, as --rank 32"))
+    ((name, value),) = given.items()
+    return RankRule(name, value)  # type: ignore[arg-type]
 
 
 def _fewest(parts: Tensor, share: float) -> int:

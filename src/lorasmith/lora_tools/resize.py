@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.types.dylora import cut_rank
-from lorasmith.core.errors import LoraFileError, Problem, Stopped, UserError
+from lorasmith.core.errors import LoraFileError, Problem, SettingsError, Stopped, UserError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.lora_tools.linalg.factorize import NotLowRank, alternative, kernels_of, low_rank_part
 from lorasmith.lora_tools.linalg.low_rank import Change, Decomposition, Product, check_finite
@@ -39,11 +39,13 @@ from lorasmith.lora_tools.outputs import (
     carried_metadata,
     check_output,
     check_space,
+    choice_problems,
     file_bytes,
     network_metadata,
     precision_of,
 )
-from lorasmith.lora_tools.rank_rules import RankRule, fill
+from lorasmith.lora_tools.rank_rules import RankRule, fill, rule_of
+from lorasmith.tensors.files import PRECISIONS, Precision
 
 # Another size may be written with more digits in the metadata.
 _LONGER_COMMENT = 64
@@ -80,6 +82,7 @@ class ResizedModule:
 class ResizeReport:
     """
     Args:
+        rule: how the ranks were chosen.
         old_bytes, new_bytes: sizes of the two files.
         written: the new file; ``None`` of a dry run.
         unmatched: tensors that belong to no layer and were left out.
@@ -87,6 +90,7 @@ class ResizeReport:
     """
 
     modules: tuple[ResizedModule, ...]
+    rule: RankRule
     old_bytes: int
     new_bytes: int
     written: Path | None
@@ -102,36 +106,53 @@ class ResizeReport:
 
 
 def resize(
-    source: Path,
-    out: Path,
-    rule: RankRule,
+    source: str | Path,
+    out: str | Path,
     *,
-    dtype: torch.dtype | None = None,
+    rank: int | None = None,
+    retain: float | None = None,
+    ratio: float | None = None,
+    cumulative: float | None = None,
+    size_mb: float | None = None,
+    precision: Precision | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> ResizeReport:
-    """Write ``source`` to ``out`` at the ranks of ``rule``; a dry run writes nothing.
+    """Write ``source`` to ``out`` at lower ranks; a dry run writes nothing.
+
+    >>> resize("a.safetensors", "small.safetensors", retain=0.95)  # doctest: +SKIP
 
     Args:
-        dtype: of the new file; the old one's for ``None``.
+        rank, retain, ratio, cumulative, size_mb: how the ranks are chosen, one of them; see
+            :class:`lorasmith.lora_tools.rank_rules.RankRule`.
+        precision: of the new file; the old one's for ``None``.
         observer: gets a Progress after each module.
 
     Raises:
-        UserError: ``out`` is there already, the rule's value makes no sense, or the disk is full.
+        SettingsError: not exactly one way to choose ranks is given, or its value makes no sense.
+        UserError: ``out`` is there already, or the disk is full.
         LoraFileError: the file is damaged, holds NaN, or what has no form as a LoRA without the
             base model; every module that is so.
         Stopped: asked to stop; nothing is written.
     """
-    problems = [*rule.problems(f"--{rule.by}"), *check_output(out, [source])]
+    rule = rule_of(rank=rank, ratio=ratio, retain=retain, cumulative=cumulative, size=size_mb)
+    source, out = Path(source), Path(out)
+    problems = [
+        *rule.problems(f"--{rule.by}"),
+        *choice_problems("--precision", precision, PRECISIONS),
+    ]
+    problems += check_output(out, [source])
     if problems:
-        raise UserError(problems)
+        raise SettingsError(problems)
+    dtype = None if precision is None else PRECISIONS[precision]
     file = read_modules(source)
     job = _Resizing(file, rule, dtype, observer, controls or Controls())
     tensors = job.run(with_factors=not dry_run)
     metadata = job.metadata()
     report = ResizeReport(
         tuple(job.done),
+        rule,
         source.stat().st_size,
         file_bytes(job.shapes, metadata),
         None if dry_run else out,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,15 +30,13 @@ from lorasmith.core.events import Controls
 from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.extract import (
     KINDS,
-    PARTS,
-    ExtractOptions,
     extract,
 )
 from lorasmith.lora_tools.inputs import LoraSource
 from lorasmith.lora_tools.linalg.randomized_svd import TOLERANCE, Wanted, clamped, low_rank
 from lorasmith.tensors.rng import generator, normal
 
-RANK_4 = ExtractOptions(wanted=Wanted(rank=4), min_diff=0.0, dtype=torch.float32)
+RANK_4: dict[str, Any] = {"rank": 4, "min_diff": 0.0, "precision": "fp32"}
 
 
 def differences(base: Path, other: Path) -> dict[str, Tensor]:
@@ -54,7 +53,7 @@ def test_every_family_at_nearly_the_least_error(family: str, tmp_path: Path) -> 
     base = base_file(family)
     other = tuned(tmp_path / "tuned.safetensors", base)
     out = tmp_path / "lora.safetensors"
-    report = extract(base, other, out, RANK_4)
+    report = extract(base, other, out, **RANK_4)
     wanted, found = differences(base, other), deltas(out, base)
     assert len(found) == len(report.modules) > 40
     total = 0.0
@@ -85,10 +84,7 @@ def test_a_lora_that_was_baked_is_found_again(
     lora = random_lora(tmp_path / "a.safetensors", base, rank=4, conv_rank=4)
     baked, out = tmp_path / "baked.safetensors", tmp_path / "found.safetensors"
     bake(base, [LoraSource(lora, 0.5, 0.5)], baked)
-    options = ExtractOptions(
-        wanted=Wanted(rank=4), conv=Wanted(rank=4), min_diff=0.0, dtype=torch.float32
-    )
-    report = extract(base, baked, out, options)
+    report = extract(base, baked, out, **RANK_4, conv_rank=4)
     wanted, found = deltas(lora, base), deltas(out, base)
     assert found.keys() == wanted.keys()
     assert not report.unchanged
@@ -106,13 +102,13 @@ def test_into_folders_and_half_precision(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     pipeline_of(loaded(other)).save_pretrained(folder)
     single, both, mixed = (tmp_path / f"{n}.safetensors" for n in ("single", "both", "mixed"))
-    extract(base, other, single, RANK_4)
-    extract(base, folder, both, RANK_4)
+    extract(base, other, single, **RANK_4)
+    extract(base, folder, both, **RANK_4)
     ours, theirs = load_file(single), load_file(both)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     # A base of half precision: the difference is exact all the same.
-    extract(half, other, mixed, RANK_4)
+    extract(half, other, mixed, **RANK_4)
     wanted, found = differences(half, other), deltas(mixed, base)
     for name, delta in found.items():
         error = float((wanted[name] - delta).norm())
@@ -123,10 +119,8 @@ def test_the_difference_may_be_taken_in_half_precision(tmp_path: Path) -> None:
     base = base_file("sd1")
     other = tuned(tmp_path / "tuned.safetensors", base)
     out = tmp_path / "lora.safetensors"
-    options = ExtractOptions(
-        wanted=Wanted(rank=10_000), min_diff=0.0, difference=torch.bfloat16, dtype=torch.float32
-    )
-    extract(base, other, out, options)
+    most = RANK_4 | {"rank": 10_000}
+    extract(base, other, out, **most, load_precision="bf16")
     before, after = weights_of(base), weights_of(other)
     for name, delta in deltas(out, base).items():
         rounded = (after[name].bfloat16() - before[name].bfloat16()).float()
@@ -138,13 +132,9 @@ def test_types(kind: str, tmp_path: Path) -> None:
     base = base_file("sd1")
     other = tuned(tmp_path / "tuned.safetensors", base)
     out = tmp_path / "lora.safetensors"
-    conv = None if kind == "lora" else Wanted(rank=2)
-    options = ExtractOptions(
-        kind,  # type: ignore[arg-type]
-        wanted=Wanted(rank=2), conv=conv, min_diff=0.0, dtype=torch.float32,
-        factor=4 if kind == "lokr" else None,
-    )  # fmt: skip
-    report = extract(base, other, out, options)
+    factor = 4 if kind == "lokr" else None
+    options = RANK_4 | {"rank": 2, "type": kind, "factor": factor}
+    report = extract(base, other, out, **options)
     wanted, found = differences(base, other), deltas(out, base)
     convolutions = [name for name in found if ".resnets." in name]
     assert bool(convolutions) == (kind != "lora")
@@ -154,7 +144,7 @@ def test_types(kind: str, tmp_path: Path) -> None:
     assert report.error < 1.0
     said = metadata_of(out)
     assert ("lokr" in said.get("ss_network_args", "")) == (kind == "lokr")
-    planned = extract(base, other, tmp_path / "no.safetensors", options, dry_run=True)
+    planned = extract(base, other, tmp_path / "no.safetensors", **options, dry_run=True)
     alphas = len(found)
     assert planned.numbers == report.numbers - alphas
     assert report.size == out.stat().st_size <= planned.size <= report.size + 100
@@ -166,8 +156,7 @@ def test_a_share_is_retained_in_every_layer(share: float, tmp_path: Path) -> Non
     base = base_file("sd1")
     other = tuned(tmp_path / "tuned.safetensors", base)
     out = tmp_path / "lora.safetensors"
-    options = ExtractOptions(wanted=Wanted(retain=share), min_diff=0.0, dtype=torch.float32)
-    report = extract(base, other, out, options)
+    report = extract(base, other, out, retain=share, min_diff=0.0, precision="fp32")
     wanted = differences(base, other)
     for name, delta in deltas(out, base).items():
         assert float(delta.norm()) >= share * float(wanted[name].norm()) * (1 - 1e-5)
@@ -181,8 +170,7 @@ def test_ranks_that_layers_cannot_have_are_told(tmp_path: Path) -> None:
     base = base_file("sd1")
     other = tuned(tmp_path / "tuned.safetensors", base)
     out = tmp_path / "lora.safetensors"
-    most = Wanted(rank=1000)
-    report = extract(base, other, out, ExtractOptions("locon", most, most, min_diff=0.0))
+    report = extract(base, other, out, type="locon", rank=1000, min_diff=0.0)
     assert len({module.rank for module in report.modules}) > 1
     said = metadata_of(out)
     assert {said["ss_network_dim"], said["ss_network_alpha"]} == {"Dynamic"}
@@ -200,15 +188,15 @@ def test_a_text_encoder_that_hardly_differs_is_left_out(tmp_path: Path) -> None:
 
     other = changed(tmp_path / "tuned.safetensors", base, change)
     out = tmp_path / "lora.safetensors"
-    report = extract(base, other, out, ExtractOptions(wanted=Wanted(rank=2)))
+    report = extract(base, other, out, rank=2)
     prefixes = {name.partition("_text_model")[0] for name in load_file(out) if "_te" in name[:8]}
     assert prefixes == {"lora_te2"}
     assert 1e-5 < report.left_out["text_encoder"] < 1e-3
-    texts = ExtractOptions(wanted=Wanted(rank=2), parts=PARTS["text-encoder"], min_diff=9.0)
+    texts: dict[str, Any] = {"rank": 2, "parts": "text-encoder", "min_diff": 9.0}
     with pytest.raises(CheckpointError, match=r"that hardly differ .*say --min-diff 0"):
-        extract(base, other, tmp_path / "none.safetensors", texts)
+        extract(base, other, tmp_path / "none.safetensors", **texts)
     only = tmp_path / "only.safetensors"
-    extract(base, other, only, ExtractOptions(wanted=Wanted(rank=2), parts=PARTS["unet"]))
+    extract(base, other, only, rank=2, parts="unet")
     assert all(name.startswith("lora_unet_") for name in load_file(only))
 
 
@@ -220,7 +208,7 @@ def test_layers_that_are_equal_get_no_module(tmp_path: Path) -> None:
 
     other = changed(tmp_path / "tuned.safetensors", base, change)
     out = tmp_path / "lora.safetensors"
-    report = extract(base, other, out, ExtractOptions(wanted=Wanted(rank=2)))
+    report = extract(base, other, out, rank=2)
     assert all(module.key.endswith("attn1_to_q") for module in report.modules)
     assert len(report.unchanged) + len(report.modules) == len(report.unchanged) * 12 / 11
     assert not any(key.endswith("attn1_to_q") for key in report.unchanged)
@@ -245,10 +233,7 @@ def test_the_error_of_clamped_factors_is_their_own(tmp_path: Path) -> None:
     base = base_file("sd1")
     other = tuned(tmp_path / "tuned.safetensors", base)
     out = tmp_path / "lora.safetensors"
-    options = ExtractOptions(
-        wanted=Wanted(rank=4), min_diff=0.0, clamp_quantile=0.9, dtype=torch.float32
-    )
-    report = extract(base, other, out, options)
+    report = extract(base, other, out, **RANK_4, clamp_quantile=0.9)
     wanted = differences(base, other)
     found = deltas(out, base)
     error = sum(float((wanted[name] - delta).square().sum()) for name, delta in found.items())
@@ -262,7 +247,7 @@ def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
     files = []
     for folder in ("a", "b"):
         out = tmp_path / folder / "lora.safetensors"
-        extract(base, other, out, RANK_4)
+        extract(base, other, out, **RANK_4)
         files.append(out.read_bytes())
     assert files[0] == files[1]
 
@@ -283,31 +268,29 @@ def test_refusals_name_what_is_wrong(tmp_path: Path) -> None:
         (tmp_path / "nothing", "no such file"),
     ):
         with pytest.raises(CheckpointError, match=message):
-            extract(base, other, out, RANK_4)
+            extract(base, other, out, **RANK_4)
     with pytest.raises(CheckpointError) as caught:
-        extract(base, sick, out, RANK_4)
+        extract(base, sick, out, **RANK_4)
     assert len(caught.value.problems) > 5
     assert any("text_model" in str(problem) for problem in caught.value.problems)
     assert all("NaN or infinity" in str(problem) for problem in caught.value.problems)
     copy = changed(tmp_path / "copy.safetensors", base, lambda name, t: t)
     with pytest.raises(CheckpointError, match="has the base model's weights"):
-        extract(base, copy, out, ExtractOptions(wanted=Wanted(rank=2), parts=PARTS["unet"]))
+        extract(base, copy, out, rank=2, parts="unet")
     with pytest.raises(UserError, match="exists already"):
-        extract(base, sick, there, RANK_4)
+        extract(base, sick, there, **RANK_4)
     with pytest.raises(UserError) as bad_options:
-        extract(
-            base, sick, out,
-            ExtractOptions(wanted=Wanted(0, 1.5), clamp_quantile=2.0, factor=0),
-        )  # fmt: skip
+        extract(base, sick, out, rank=0, retain=1.5, clamp_quantile=2.0, factor=0)
     assert len(bad_options.value.problems) == 4
+    wrong: dict[str, Any]
     for wrong in ({"min_diff": math.nan}, {"min_diff": -1.0}, {"factor": 4}, {"seed": 1 << 70}):
         with pytest.raises(UserError, match=r"no difference|does nothing with lora|too large"):
-            extract(base, sick, out, ExtractOptions(wanted=Wanted(rank=2), **wrong))
+            extract(base, sick, out, rank=2, **wrong)
     with pytest.raises(UserError, match="neither a rank"):
-        extract(base, sick, out, ExtractOptions(wanted=Wanted()))
+        extract(base, sick, out)
     controls = Controls()
     controls.stop()
     with pytest.raises(Stopped):
-        extract(base, sick, out, RANK_4, controls=controls)
+        extract(base, sick, out, **RANK_4, controls=controls)
     assert not out.exists()
     assert there.read_bytes() == b"mine"

@@ -73,3 +73,16 @@ def test_all_problems_at_once() -> None:
     with pytest.raises(UserError) as caught:
         parse_sources(["a.pt:unet=x", "b.pt", "c.pt:1:2:3"])
     assert len(caught.value.problems) == 2
+
+
+def test_from_python() -> None:
+    """A mapping, pairs, paths and texts say the same."""
+    a, b = Path("a.safetensors"), Path("b.safetensors")
+    expected = [LoraSource(a, 0.8, 0.8), LoraSource(b)]
+    assert parse_sources({"a.safetensors": 0.8, "b.safetensors": 1}) == expected
+    assert parse_sources({a: 0.8, b: 1.0}) == expected
+    assert parse_sources([("a.safetensors", 0.8), b]) == expected
+    assert parse_sources(["a.safetensors:0.8", "b.safetensors"]) == expected
+    assert parse_sources(a) == parse_sources("a.safetensors") == [LoraSource(a)]
+    with pytest.raises(UserError, match=r"'nan' is no strength"):
+        parse_sources({a: float("nan")})

@@ -20,12 +20,10 @@ from lorasmith.cli.inspect_view import lora_lines
 from lorasmith.core.errors import LoraFileError
 from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.convert.convert import convert
-from lorasmith.lora_tools.extract import ExtractOptions, extract
+from lorasmith.lora_tools.extract import extract
 from lorasmith.lora_tools.inputs import LoraSource, parse_source
 from lorasmith.lora_tools.inspect.inspect import inspect, inspect_lora
-from lorasmith.lora_tools.linalg.randomized_svd import Wanted
-from lorasmith.lora_tools.merge import MergeOptions, merge
-from lorasmith.lora_tools.rank_rules import RankRule
+from lorasmith.lora_tools.merge import merge
 from lorasmith.lora_tools.resize import resize
 from lorasmith.models.load import load_model
 
@@ -171,20 +169,18 @@ def test_norms_and_biases_are_merged_carried_and_converted(tmp_path: Path) -> No
     for name, tensor in both.items():
         torch.testing.assert_close(one_by_one[name], tensor, rtol=1e-5, atol=1e-5)
     half = [LoraSource(s.path, 0.5) for s in sources]
-    merge(half, tmp_path / "mean.safetensors", MergeOptions("average"))
+    merge(half, tmp_path / "mean.safetensors", method="average")
     mean = load_file(tmp_path / "mean.safetensors")
     for name in vectors:
         torch.testing.assert_close(mean[name], (first[name] + second[name]) / 2)
 
-    resized = resize(tmp_path / "a.safetensors", tmp_path / "r.safetensors", RankRule("rank", 1))
+    resized = resize(tmp_path / "a.safetensors", tmp_path / "r.safetensors", rank=1)
     small = load_file(tmp_path / "r.safetensors")
     assert resized.carried == len(vectors)
     assert resized.new_bytes == (tmp_path / "r.safetensors").stat().st_size
     assert all(torch.equal(small[name], first[name]) for name in vectors)
     assert small[f"{FEED}.lora_down.weight"].shape[0] == 1
-    by_size = resize(
-        tmp_path / "a.safetensors", tmp_path / "s.safetensors", RankRule("size", 0.006)
-    )
+    by_size = resize(tmp_path / "a.safetensors", tmp_path / "s.safetensors", size_mb=0.006)
     assert by_size.new_bytes == (tmp_path / "s.safetensors").stat().st_size <= 6000
     assert vectors < load_file(tmp_path / "s.safetensors").keys()
 
@@ -306,7 +302,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, said: str) -> N
     for tool in (
         lambda: bake(base_file("sd1"), [LoraSource(file)], out),
         lambda: merge([LoraSource(file)], out),
-        lambda: resize(file, out, RankRule("rank", 1)),
+        lambda: resize(file, out, rank=1),
     ):
         with pytest.raises(LoraFileError, match=said):
             tool()
@@ -332,7 +328,7 @@ def test_other_adapters_of_peft_are_no_checkpoints(tmp_path: Path, name: str, sa
     for tool in (
         lambda: inspect(file),
         lambda: bake(base_file("sd1"), [LoraSource(file)], tmp_path / "o.safetensors"),
-        lambda: resize(file, tmp_path / "o.safetensors", RankRule("rank", 1)),
+        lambda: resize(file, tmp_path / "o.safetensors", rank=1),
     ):
         with pytest.raises(LoraFileError, match=said):
             tool()
@@ -355,8 +351,8 @@ def test_norms_are_extracted(tmp_path: Path) -> None:
     extra = random_lora(tmp_path / "lora.safetensors", base)
     tuned = tmp_path / "tuned.safetensors"
     bake(base, [LoraSource(tmp_path / "norms.safetensors"), LoraSource(extra)], tuned)
-    options = ExtractOptions(wanted=Wanted(rank=3), dtype=torch.float32, norms=True)
-    report = extract(base, tuned, tmp_path / "out.safetensors", options)
+    out = tmp_path / "out.safetensors"
+    report = extract(base, tuned, out, rank=3, precision="fp32", norms=True)
     assert report.norms == len(NORMS)
     assert "norms" not in report.outside
     assert "biases" not in report.outside
@@ -367,10 +363,10 @@ def test_norms_are_extracted(tmp_path: Path) -> None:
         for leaf in ("weight", "bias"):
             name = f"{part}.{path}.{leaf}"
             torch.testing.assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-6)
-    dry = extract(base, tuned, tmp_path / "dry.safetensors", options, dry_run=True)
+    out = tmp_path / "dry.safetensors"
+    dry = extract(base, tuned, out, rank=3, precision="fp32", norms=True, dry_run=True)
     assert dry.size >= report.size
-    plain = ExtractOptions(wanted=Wanted(rank=3))
-    without = extract(base, tuned, tmp_path / "no.safetensors", plain)
+    without = extract(base, tuned, tmp_path / "no.safetensors", rank=3)
     assert without.outside["norms"] == len(NORMS)
 
 
@@ -389,7 +385,7 @@ def test_types_that_need_the_model_are_sent_to_bake(
     file = tmp_path / "l.safetensors"
     save_file({f"{QUERY}.{name}": tensor for name, tensor in tensors.items()}, file)
     for tool in (
-        lambda: resize(file, tmp_path / "r.safetensors", RankRule("rank", 1)),
+        lambda: resize(file, tmp_path / "r.safetensors", rank=1),
         lambda: merge([LoraSource(file)], tmp_path / "m.safetensors"),
     ):
         with pytest.raises(LoraFileError, match="or bake it into the model and extract a LoRA"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,11 +27,15 @@ from tests.unit.lora_tools.changes import (
 
 from lorasmith.core.errors import LoraFileError, Stopped, UserError
 from lorasmith.core.events import Controls, Progress
-from lorasmith.lora_tools.rank_rules import By, RankRule, fill
+from lorasmith.lora_tools.rank_rules import By, fill
 from lorasmith.lora_tools.resize import ResizeReport, resize
 
 ALL = LAYERS | CONV
 SMALL = {key: (40 + 8 * n, 48) for n, key in enumerate(LAYERS)}
+
+
+def rule(by: By, value: float) -> dict[str, Any]:
+    return {"size_mb" if by == "size" else by: value}
 
 
 def resized(
@@ -39,7 +44,7 @@ def resized(
     source, out = folder / "in.safetensors", folder / "out.safetensors"
     if not source.exists():
         write(source, lora_tensors(layers, 16, alpha=8))
-    report = resize(source, out, RankRule(by, value), **options)  # type: ignore[arg-type]
+    report = resize(source, out, **rule(by, value), **options)  # type: ignore[arg-type]
     return source, out, report
 
 
@@ -69,7 +74,7 @@ def test_ranks_by_the_singular_values(tmp_path: Path) -> None:
     """The four rules by their definitions, on full decompositions."""
     source = write(tmp_path / "in.safetensors", lora_tensors(SMALL, 16))
     for by, value in (("ratio", 5.0), ("retain", 0.9), ("cumulative", 0.7)):
-        report = resize(source, tmp_path / "x.safetensors", RankRule(by, value), dry_run=True)
+        report = resize(source, tmp_path / "x.safetensors", **rule(by, value), dry_run=True)
         ranks = {module.key: module.rank for module in report.modules}
         for key, weight in deltas(source, SMALL).items():
             values = torch.linalg.svdvals(weight)[:16]
@@ -141,7 +146,7 @@ def test_other_types_become_loras(tmp_path: Path, algorithm: str) -> None:
     metadata = {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "loha"}'}
     source = write(tmp_path / "in.safetensors", tensors, metadata)
     out = tmp_path / "out.safetensors"
-    resize(source, out, RankRule("rank", 3))
+    resize(source, out, rank=3)
     after = deltas(out, layers)
     for key, weight in deltas(source, layers).items():
         error = float((weight - after[key]).norm())
@@ -155,7 +160,7 @@ def test_a_dora_keeps_its_magnitudes(tmp_path: Path) -> None:
     key, shape = next(iter(SMALL.items()))
     tensors = {f"{key}.{name}": t for name, t in made_by("dora", shape, 8).items()}
     source = write(tmp_path / "in.safetensors", tensors)
-    resize(source, tmp_path / "out.safetensors", RankRule("rank", 2), dtype=torch.float16)
+    resize(source, tmp_path / "out.safetensors", rank=2, precision="fp16")
     after = load_file(tmp_path / "out.safetensors")
     assert torch.equal(after[f"{key}.dora_scale"], tensors[f"{key}.dora_scale"])
     assert after[f"{key}.lora_down.weight"].shape[0] == 2
@@ -164,7 +169,7 @@ def test_a_dora_keeps_its_magnitudes(tmp_path: Path) -> None:
 def test_a_dylora_is_cut(tmp_path: Path) -> None:
     tensors = lora_tensors(SMALL, 8, alpha=4.0)
     source = write(tmp_path / "in.safetensors", tensors, {"ss_network_module": "networks.dylora"})
-    report = resize(source, tmp_path / "out.safetensors", RankRule("rank", 3))
+    report = resize(source, tmp_path / "out.safetensors", rank=3)
     after = deltas(tmp_path / "out.safetensors", SMALL)
     for module in report.modules:
         down = tensors[f"{module.key}.lora_down.weight"].double()
@@ -183,7 +188,7 @@ def test_metadata(tmp_path: Path) -> None:
         "sshs_model_hash": "0" * 64,
     }
     source = write(tmp_path / "in.safetensors", lora_tensors(ALL, 16), old)
-    resize(source, tmp_path / "a.safetensors", RankRule("rank", 4))
+    resize(source, tmp_path / "a.safetensors", rank=4)
     found = metadata_of(tmp_path / "a.safetensors")
     assert (found["ss_network_dim"], found["ss_network_alpha"]) == ("4", "4.0")
     assert json.loads(found["ss_network_args"]) == {"conv_dim": "4", "conv_alpha": "4.0"}
@@ -192,7 +197,7 @@ def test_metadata(tmp_path: Path) -> None:
     assert found["sshs_model_hash"] != old["sshs_model_hash"]
     steep = lora_tensors({next(iter(ALL)): ALL[next(iter(ALL))]}, 16, decades=4)
     source = write(tmp_path / "steep.safetensors", {**lora_tensors(ALL, 16), **steep}, old)
-    resize(source, tmp_path / "b.safetensors", RankRule("retain", 0.99))
+    resize(source, tmp_path / "b.safetensors", retain=0.99)
     assert metadata_of(tmp_path / "b.safetensors")["ss_network_dim"] == "Dynamic"
 
 
@@ -210,10 +215,10 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     source = write(tmp_path / "in.safetensors", lora_tensors(SMALL, 4))
     before = source.read_bytes()
     with pytest.raises(UserError, match="one of the inputs"):
-        resize(source, source, RankRule("rank", 2))
+        resize(source, source, rank=2)
     (tmp_path / "there.safetensors").write_bytes(b"x")
     with pytest.raises(UserError, match="exists already"):
-        resize(source, tmp_path / "there.safetensors", RankRule("rank", 2))
+        resize(source, tmp_path / "there.safetensors", rank=2)
     assert source.read_bytes() == before
 
 
@@ -225,7 +230,7 @@ def test_every_module_with_nan_is_named(tmp_path: Path, module: str) -> None:
     tensors[f"{keys[2]}.lora_down.weight"][1, 1] = math.inf
     source = write(tmp_path / "in.safetensors", tensors, {"ss_network_module": module})
     with pytest.raises(LoraFileError) as caught:
-        resize(source, tmp_path / "out.safetensors", RankRule("rank", 2))
+        resize(source, tmp_path / "out.safetensors", rank=2)
     assert [problem.what.partition(":")[0] for problem in caught.value.problems] == [
         keys[0],
         keys[2],
@@ -240,7 +245,7 @@ def test_mixed_precisions_and_missing_alphas(tmp_path: Path) -> None:
     tensors[f"{keys[1]}.lora_down.weight"] = tensors[f"{keys[1]}.lora_down.weight"].bfloat16()
     del tensors[f"{keys[2]}.alpha"]
     source = write(tmp_path / "in.safetensors", tensors)
-    resize(source, tmp_path / "out.safetensors", RankRule("rank", 2))
+    resize(source, tmp_path / "out.safetensors", rank=2)
     after = deltas(tmp_path / "out.safetensors", SMALL)
     for key, weight in deltas(source, SMALL).items():
         error = float((weight - after[key]).norm())
@@ -279,7 +284,7 @@ def test_diffusers_gives_the_unet_the_resized_weights(tmp_path: Path) -> None:
     }  # fmt: skip
     layers = {key: tuple(unet.get_submodule(path).weight.shape) for key, path in paths.items()}
     source = write(tmp_path / "in.safetensors", lora_tensors(layers, 8, alpha=4))
-    resize(source, tmp_path / "out.safetensors", RankRule("rank", 3))
+    resize(source, tmp_path / "out.safetensors", rank=3)
     plain = {key: unet.get_submodule(path).weight.clone() for key, path in paths.items()}
     tensors, alphas = StableDiffusionPipeline.lora_state_dict(str(tmp_path / "out.safetensors"))
     StableDiffusionPipeline.load_lora_into_unet(tensors, alphas, unet)
@@ -293,13 +298,13 @@ def test_diffusers_gives_the_unet_the_resized_weights(tmp_path: Path) -> None:
 def test_the_size_that_is_advised_works(tmp_path: Path) -> None:
     source = write(tmp_path / "in.safetensors", lora_tensors(SMALL, 8))
     with pytest.raises(UserError, match="or more") as refused:
-        resize(source, tmp_path / "out.safetensors", RankRule("size", 0.0001))
+        resize(source, tmp_path / "out.safetensors", size_mb=0.0001)
     advised = float(str(refused.value).split("choose ")[1].split(" or more")[0])
-    report = resize(source, tmp_path / "out.safetensors", RankRule("size", advised))
+    report = resize(source, tmp_path / "out.safetensors", size_mb=advised)
     assert report.new_bytes <= advised * 1e6
 
 
 @pytest.mark.parametrize("args", ["None", "[1]", "--x", '"x"'])
 def test_other_programs_arguments_are_no_reason_to_refuse(tmp_path: Path, args: str) -> None:
     source = write(tmp_path / "in.safetensors", lora_tensors(SMALL, 8), {"ss_network_args": args})
-    assert resize(source, tmp_path / "out.safetensors", RankRule("rank", 2)).written
+    assert resize(source, tmp_path / "out.safetensors", rank=2).written

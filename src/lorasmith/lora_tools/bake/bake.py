@@ -29,10 +29,16 @@ from lorasmith.lora_tools.diffusers_folder import (
     new_index,
     new_name,
 )
-from lorasmith.lora_tools.inputs import LoraSource
-from lorasmith.lora_tools.outputs import check_output, check_space, model_problems
+from lorasmith.lora_tools.inputs import Sources, parse_sources
+from lorasmith.lora_tools.outputs import (
+    check_output,
+    check_space,
+    choice_problems,
+    model_problems,
+)
 from lorasmith.models.layout import WeightFile
 from lorasmith.models.open import OpenedCheckpoint, locate, open_checkpoint
+from lorasmith.tensors.files import PRECISIONS, Precision
 
 _MB = 1_000_000
 _SHOWN = 3
@@ -56,11 +62,11 @@ class BakeReport:
 
 def bake(
     model: str | Path,
-    sources: Sequence[LoraSource],
-    out: Path,
+    sources: Sources,
+    out: str | Path,
     *,
-    dtype: torch.dtype | None = None,
-    hashes: bool = False,
+    precision: Precision | None = None,
+    hash: bool = False,  # noqa: A002
     dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
@@ -69,11 +75,15 @@ def bake(
 
     Each weight is W + Σ strength · ΔW, summed in float32 and rounded once.
 
+    >>> bake("demo", {"a.safetensors": 0.8}, "baked.safetensors")  # doctest: +SKIP
+
     Args:
         model: see :func:`lorasmith.models.open.open_checkpoint`.
+        sources: ``{path: strength}``, or a list of files, of ``(path, strength)``, and of texts as
+            the command line takes them, ``"a.safetensors:0.8:0.5"``.
         out: a ``.safetensors`` file, or a folder where ``model`` is one.
-        dtype: of all floating-point numbers; ``None`` leaves each as it is.
-        hashes: the metadata names the base model by its SHA-256, which takes reading all of it
+        precision: of all floating-point numbers; ``None`` leaves each as it is.
+        hash: the metadata names the base model by its SHA-256, which takes reading all of it
             once more and as long again; otherwise by the web UI's old hash of 64 KiB of it.
         dry_run: check everything but the numbers, and say sizes.
         observer: gets what the user should know as notices.
@@ -84,9 +94,13 @@ def bake(
             is NaN, infinite or beyond the precision.
         Stopped: asked to stop; nothing is written.
     """
-    if problems := model_problems("--model", model):
+    problems = [
+        *model_problems("--model", model),
+        *choice_problems("--precision", precision, PRECISIONS),
+    ]
+    if problems:
         raise UserError(problems)
-    path = locate(model)
+    sources, path, out = parse_sources(sources), locate(model), Path(out)
     inputs = [path, *(source.path for source in sources)]
     check = check_folder if path.is_dir() else check_output
     if problems := check(out, inputs):
@@ -95,12 +109,13 @@ def bake(
     added = added_weights(opened, sources)
     if not added.changes:
         raise UserError.of("", "every strength is 0, so nothing changes", "choose other strengths")
+    dtype = None if precision is None else PRECISIONS[precision]
     job = _Baking(path, opened, added, dtype, observer, controls or Controls())
     if problems := check_space(out, job.size):
         raise UserError(problems)
     job.say_notes()
     if not dry_run:
-        job.write(out, hashes=hashes)
+        job.write(out, hashes=hash)
     tensors = sum(len(changes) for changes in added.changes.values())
     return BakeReport(tuple(added.loras), tensors, job.size, None if dry_run else out)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
+from typing import Literal, get_args
 
 from lorasmith.core.errors import CheckpointError, LoraFileError, Problem, UserError
 from lorasmith.core.events import Controls, Observer, ignore
@@ -15,22 +14,24 @@ from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo
 from lorasmith.lora_tools.convert.lora import convert_lora
 from lorasmith.lora_tools.convert.result import Conversion
 from lorasmith.lora_tools.inspect.thumbnail import preview_url
-from lorasmith.lora_tools.outputs import check_output
+from lorasmith.lora_tools.outputs import check_output, choice_problems
 from lorasmith.models.open import GIVE, read_header
+from lorasmith.tensors.files import PRECISIONS, Precision
 
 CONTAINER = "safetensors"
 """``to`` for the names as they are."""
 
-TARGETS = (*WRITTEN, CONTAINER)
+Target = Literal["kohya", "kohya-diffusers", "diffusers", "comfy", "safetensors"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 def convert(
-    source: Path,
-    out: Path,
+    source: str | Path,
+    out: str | Path,
     *,
-    to: str | None = None,
-    dtype: torch.dtype | None = None,
-    preview: Path | None = None,
+    to: Target | None = None,
+    precision: Precision | None = None,
+    preview: str | Path | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
@@ -40,7 +41,7 @@ def convert(
     Args:
         source: a LoRA in any style, ``.safetensors``, ``.pt`` or ``.ckpt``; or a checkpoint.
         to: one of :data:`TARGETS`; None is kohya's names for a LoRA.
-        dtype: round to this; None keeps the numbers.
+        precision: round to this; None keeps the numbers.
         preview: an image to embed as modelspec's thumbnail.
         dry_run: check everything and say the size; write nothing.
 
@@ -49,10 +50,15 @@ def convert(
             or the image cannot be read. Nothing is written then.
         Stopped: asked to stop; nothing is written.
     """
-    problems = check_output(out, [source])
+    source, out = Path(source), Path(out)
+    problems = [
+        *check_output(out, [source]),
+        *choice_problems("--precision", precision, PRECISIONS),
+    ]
+    problems += choice_problems("--to", to, TARGETS)
     image = None
     try:
-        image = preview_url(preview) if preview is not None else None
+        image = preview_url(Path(preview)) if preview is not None else None
         lora = is_lora(source)
     except UserError as error:
         raise UserError([*problems, *error.problems]) from error
@@ -61,6 +67,7 @@ def convert(
         problems.append(Problem(str(source), what, "leave out --to"))
     if problems:
         raise UserError(problems)
+    dtype = None if precision is None else PRECISIONS[precision]
     if lora:
         style = {None: "kohya", CONTAINER: None}.get(to, to)
         return convert_lora(

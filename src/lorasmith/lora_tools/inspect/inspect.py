@@ -43,7 +43,7 @@ _STARTS_AT_NOUGHT = {
 }
 
 
-def inspect(path: Path) -> LoraReport | CheckpointReport:
+def inspect(path: str | Path) -> LoraReport | CheckpointReport:
     """Everything that can be told of a LoRA or a checkpoint by itself.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.inputs import LoraSource, parse_source
 from lorasmith.lora_tools.inspect.checkpoint import baked
 from lorasmith.models.load import load_model
+from lorasmith.tensors.files import PRECISIONS, Precision
 
 TYPES = ("lora", "c3lier", "locon", "loha", "lokr", "ia3", "dylora", "dora", "oft", "boft")
 
@@ -166,16 +168,16 @@ def test_one_tensor_may_hold_three_layers(tmp_path: Path) -> None:
     assert report.tensors == 2
 
 
-@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float32])
-def test_another_precision(precision: torch.dtype, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_another_precision(precision: Precision, tmp_path: Path) -> None:
     base = base_file("sd1")
     lora = random_lora(tmp_path / "a.safetensors", base)
     out = tmp_path / "baked.safetensors"
-    bake(base, [LoraSource(lora)], out, dtype=precision)
+    bake(base, [LoraSource(lora)], out, precision=precision)
     before, after = load_file(base), load_file(out)
-    assert {tensor.dtype for tensor in after.values()} == {precision}
+    assert {tensor.dtype for tensor in after.values()} == {PRECISIONS[precision]}
     vae = [name for name in before if name.startswith("first_stage_model.")]
-    assert all(torch.equal(before[name].to(precision), after[name]) for name in vae)
+    assert all(torch.equal(before[name].to(PRECISIONS[precision]), after[name]) for name in vae)
 
 
 def test_metadata_says_what_was_baked(tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ def test_metadata_says_what_was_baked(tmp_path: Path) -> None:
     save_file(load_file(first), base, {**metadata_of(first), **own})
     lora = random_lora(tmp_path / "style.safetensors", first)
     once, twice = tmp_path / "once.safetensors", tmp_path / "twice.safetensors"
-    bake(base, [LoraSource(lora, 0.5, 0.25)], once, hashes=True)
+    bake(base, [LoraSource(lora, 0.5, 0.25)], once, hash=True)
     bake(once, [LoraSource(lora, -0.5, -0.25)], twice)
     said = metadata_of(once)
     assert said["modelspec.title"] == "Mine"

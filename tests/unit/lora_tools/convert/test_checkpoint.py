@@ -44,7 +44,7 @@ def test_a_ckpt_keeps_every_tensor(tmp_path, weights, old) -> None:
 
 def test_precision_rounds_weights_alone(tmp_path, weights) -> None:
     torch.save({"state_dict": weights}, tmp_path / "model.ckpt")
-    convert(tmp_path / "model.ckpt", tmp_path / "out.safetensors", dtype=torch.bfloat16)
+    convert(tmp_path / "model.ckpt", tmp_path / "out.safetensors", precision="bf16")
     found = load_file(tmp_path / "out.safetensors")
     for name, tensor in weights.items():
         floats = tensor.is_floating_point()
@@ -52,7 +52,7 @@ def test_precision_rounds_weights_alone(tmp_path, weights) -> None:
     weights["half"] = torch.full((2,), 1e6)
     save_file({k: v.contiguous() for k, v in weights.items()}, tmp_path / "large.safetensors")
     with pytest.raises(UserError, match=r"half: 1e\+06 is beyond float16"):
-        convert(tmp_path / "large.safetensors", tmp_path / "b.safetensors", dtype=torch.float16)
+        convert(tmp_path / "large.safetensors", tmp_path / "b.safetensors", precision="fp16")
     assert [path.name for path in tmp_path.glob("*b.safetensors*")] == []
 
 

@@ -104,7 +104,7 @@ def test_a_pickle_becomes_safetensors(tmp_path, suffix) -> None:
 def test_precision_spares_what_the_strength_hangs_on(tmp_path) -> None:
     tensors = kohya_tensors(blocks="mid_block", dtype=torch.float32, alpha=0.3)
     save_file(tensors, tmp_path / "a.safetensors")
-    convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", dtype=torch.bfloat16)
+    convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", precision="bf16")
     for name, tensor in load_file(tmp_path / "b.safetensors").items():
         wanted = torch.float32 if name.endswith("alpha") else torch.bfloat16
         assert torch.equal(tensor, tensors[name].to(wanted))
@@ -113,7 +113,7 @@ def test_precision_spares_what_the_strength_hangs_on(tmp_path) -> None:
     tensors[name][0] = 1e6
     save_file(tensors, tmp_path / "large.safetensors")
     with pytest.raises(UserError, match=r"1e\+06 is beyond float16.*choose bf16"):
-        convert(tmp_path / "large.safetensors", tmp_path / "c.safetensors", dtype=torch.float16)
+        convert(tmp_path / "large.safetensors", tmp_path / "c.safetensors", precision="fp16")
     assert not (tmp_path / "c.safetensors").exists()
 
 
