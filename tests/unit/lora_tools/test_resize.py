@@ -29,6 +29,7 @@ from lorasmith.core.errors import LoraFileError, Stopped, UserError
 from lorasmith.core.events import Controls, Progress
 from lorasmith.lora_tools.rank_rules import By, fill
 from lorasmith.lora_tools.resize import ResizeReport, resize
+from lorasmith.tensors.files import PRECISIONS
 
 ALL = LAYERS | CONV
 SMALL = {key: (40 + 8 * n, 48) for n, key in enumerate(LAYERS)}
@@ -90,14 +91,15 @@ def test_ranks_by_the_singular_values(tmp_path: Path) -> None:
     assert not (tmp_path / "x.safetensors").exists()
 
 
-@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float32])
-def test_a_size_is_kept(tmp_path: Path, precision: torch.dtype) -> None:
-    size = 0.012 if precision == torch.float32 else 0.009
-    _, out, report = resized(tmp_path, SMALL, "size", size, dtype=precision)
-    largest = max(sum(shape) for shape in SMALL.values()) * precision.itemsize
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_size_is_kept(tmp_path: Path, precision: str) -> None:
+    dtype = PRECISIONS[precision]
+    size = 0.012 if precision == "fp32" else 0.009
+    _, out, report = resized(tmp_path, SMALL, "size", size, precision=precision)
+    largest = max(sum(shape) for shape in SMALL.values()) * dtype.itemsize
     assert 0 <= size * 1e6 - out.stat().st_size < largest + 300
     assert report.new_bytes == out.stat().st_size
-    assert load_file(out)[f"{next(iter(SMALL))}.lora_up.weight"].dtype == precision
+    assert load_file(out)[f"{next(iter(SMALL))}.lora_up.weight"].dtype == dtype
 
 
 @settings(max_examples=30, deadline=None)
