@@ -246,7 +246,7 @@ def printing(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)
 def test_text_reaches_the_terminal_cleaned(module: Module) -> None:
-    """By lorasmith.core.terminal and lorasmith.core.text_console."""
+    """By lorasmith.core.terminal and lorasmith.core.progress."""
     assert not printing(module.tree) - PRINTING.get(module.name, set())
 
 

@@ -19,7 +19,7 @@ from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.advice.pick_probe import Predictions, Probe, Row, image_rows
 from lorasmith.advice.pick_run import SEED, Candidate, PickRun
-from lorasmith.core.errors import DatasetError, Stopped
+from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Event, Notice, Observer, Progress
 from lorasmith.core.files import atomic_path
 from lorasmith.data.augmentation.render import render
@@ -208,8 +208,7 @@ class Measurer:
         )
 
     def _predict(self, what: _Set) -> Predictions:
-        if self._controls.stopping:
-            raise Stopped("stopped")
+        self._controls.check("stopped")
         return what.probe.predict()
 
     def _drawings(

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from lorasmith.core.text_console import TextConsole
+from lorasmith.core.progress import TextConsole
 
 console = TextConsole()

@@ -178,8 +178,7 @@ def preview(
 @contextmanager
 def _progress() -> Iterator[Observer]:
     """A bar that goes away when all is seen; on standard error, where no JSON is."""
-    from lorasmith.core.progress import ProgressView
-    from lorasmith.core.text_console import TextConsole
+    from lorasmith.core.progress import ProgressView, TextConsole
 
     view = ProgressView(TextConsole(stderr=True), transient=True)
 

@@ -13,8 +13,8 @@ import click
 from lorasmith.cli.generate_options import NAMES, Options, read_options, with_options
 from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Notice, Observer
-from lorasmith.core.run_paths import DEFAULT_OUTPUT, lora_folder
 from lorasmith.core.text import parse_size
+from lorasmith.formats.run_paths import DEFAULT_OUTPUT, lora_folder
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,8 @@ from lorasmith.cli.grid_options import GridOptions, with_options
 from lorasmith.cli.signals import stop_on_interrupt
 from lorasmith.core.errors import Problem, Stopped, UserError
 from lorasmith.core.events import Controls, Notice
-from lorasmith.core.run_paths import DEFAULT_OUTPUT, lora_folder, runs_at
 from lorasmith.core.text import quantity
+from lorasmith.formats.run_paths import DEFAULT_OUTPUT, lora_folder, runs_at
 
 if TYPE_CHECKING:
     import torch

@@ -68,8 +68,8 @@ def command(
     from lorasmith.advice.pick_view import show
     from lorasmith.cli.console import console
     from lorasmith.cli.signals import stop_on_interrupt
+    from lorasmith.core.progress import TextConsole
     from lorasmith.core.terminal_view import Terminal
-    from lorasmith.core.text_console import TextConsole
 
     controls = Controls()
     # JSON has the standard output for itself.

@@ -42,7 +42,7 @@ class Canvas:
             anchor: which point of the text is at ``at``, in Pillow's two letters.
         """
         place = at[0] * _SCALE, at[1] * _SCALE
-        self._draw.text(place, text, fill=colour, font=_font(size * _SCALE), anchor=anchor)
+        self._draw.text(place, text, fill=colour, font=font_of(size * _SCALE), anchor=anchor)
 
     def image(self) -> Image.Image:
         """What was drawn, RGB."""
@@ -54,5 +54,6 @@ def _scaled(*values: float) -> list[float]:
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own, of so many pixels."""
     return ImageFont.load_default(size)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from lorasmith.core.errors import UserError
+from lorasmith.core.errors import Stopped, UserError
 from lorasmith.core.text import did_you_mean
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +283,14 @@ class Controls:
     def stopping(self) -> bool:
         return self._stop.is_set()
 
+    def check(self, message: str = "stopped; nothing was written") -> None:
+        """
+        Raises:
+            Stopped: the job shall stop; with this message.
+        """
+        if self.stopping:
+            raise Stopped(message)
+
     def ask(self, request: Request) -> None:
         """Ask a training for something; it is heeded after the step in progress."""
         if request.what == "stop":
@@ -296,3 +306,17 @@ class Controls:
     def take(self) -> list[Request]:
         """The requests that wait, oldest first; they wait no longer."""
         return [self._requests.popleft() for _ in range(len(self._requests))]
+
+
+def with_progress(
+    items: Collection[T], what: str, observer: Observer, controls: Controls
+) -> Iterator[T]:
+    """The items one by one, with a :class:`Progress` event after each.
+
+    Raises:
+        Stopped: it was asked for; nothing was written.
+    """
+    for number, item in enumerate(items, 1):
+        controls.check()
+        yield item
+        observer(Progress(what, number, len(items)))

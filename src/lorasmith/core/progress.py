@@ -1,19 +1,39 @@
-"""How far long work has come: a bar in a terminal, lines now and then in a file or a pipe."""
+"""The one kind of rich console here, and how far long work has come: a bar in a terminal, lines now
+and then in a file or a pipe. See :mod:`lorasmith.core.terminal`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.segment import Segment
 from rich.text import Text
+
+from lorasmith.core.terminal import clean
 
 FIRST_LINE, LONGEST_PAUSE = 10.0, 60.0
 """Seconds until the first line without a terminal, and between two lines when it takes long."""
 
 _BARS = (24, 16, 8, 0)  # Widths that are tried in turn.
+
+
+class TextConsole(Console):
+    """Shows every text as it is: no markup, no emoji codes, no colours of its own for numbers, and
+    a sign in the place of each control character, wherever in a table or bar it stands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            # Rich's own control segments move the cursor for bars.
+            yield segment if segment.control else segment._replace(text=clean(segment.text))
 
 
 @dataclass(slots=True)

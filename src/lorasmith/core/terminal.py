@@ -3,7 +3,7 @@
 A terminal acts on control characters: an escape sequence in a LoRA's metadata can change the
 window's title, clear the screen, or hide and overwrite lines; bidirectional overrides show a name
 as another. :func:`clean` puts a visible sign in the place of each. Commands print through
-:func:`echo` and :func:`echo_json` or a :class:`~lorasmith.core.text_console.TextConsole`, which
+:func:`echo` and :func:`echo_json` or a :class:`~lorasmith.core.progress.TextConsole`, which
 clean whatever they are given, so that no caller has to think of it.
 """
 

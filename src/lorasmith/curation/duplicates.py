@@ -14,7 +14,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from lorasmith.core.errors import DatasetError, Problem, Stopped
+from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.images import glance
@@ -69,8 +69,8 @@ def fingerprint_images(
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
         for done, look in enumerate(pool.map(_fingerprint, unknown), 1):
-            if controls is not None and controls.stopping:
-                raise Stopped("stopped while looking at the pictures")
+            if controls is not None:
+                controls.check("stopped while looking at the pictures")
             fingerprints[look.path] = look
             if look.problem is None:
                 known.set(look.path, [look.transparent, look.phash, look.colours.hex()])

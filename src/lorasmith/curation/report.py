@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasmith.core.errors import Problem
+from lorasmith.core.progress import TextConsole
 from lorasmith.core.text import quantity
-from lorasmith.core.text_console import TextConsole
 from lorasmith.curation.audit import AuditReport, FolderRow
 
 _ERRORS_SHOWN = 20

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Observer, Progress
 
 _CHUNK = 1 << 20
@@ -76,8 +75,7 @@ def sha256_of(path: Path, observer: Observer, controls: Controls) -> str:
     buffer = bytearray(_CHUNK)
     with open(path, "rb", buffering=0) as file:
         while count := file.readinto(buffer):
-            if controls.stopping:
-                raise Stopped("stopped; nothing was written")
+            controls.check()
             digest.update(memoryview(buffer)[:count])
             done += count
             observer(Progress("hashing, MB", done // 1_000_000, size // 1_000_000))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lorasmith.core.errors import Problem, RunError
 from lorasmith.core.files import read_safetensors_header, user_path
-from lorasmith.core.run_paths import EPOCH_FILE, STEP_FILE, lora_name, loras_of, runs_at
 from lorasmith.core.text import shortlist
+from lorasmith.formats.run_paths import EPOCH_FILE, STEP_FILE, lora_name, loras_of, runs_at
 from lorasmith.grids.values import numbers
 
 _PART = (

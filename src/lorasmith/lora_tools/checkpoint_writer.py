@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorasmith.core.errors import CheckpointError, Stopped
+from lorasmith.core.errors import CheckpointError
 from lorasmith.core.events import Controls
 from lorasmith.core.files import DTYPE_BYTES, atomic_path
 from lorasmith.models.layout import WeightFile
@@ -109,8 +109,7 @@ class CheckpointRewriter:
             source = _Source(self.file, stored)
             _put(out, memoryview(self._start))
             for entry in self._order:
-                if controls.stopping:
-                    raise Stopped("stopped; nothing was written")
+                controls.check()
                 if entry.name in self.changes or entry.stored != entry.dtype:
                     _put(out, raw_bytes(self._changed(source.tensor(entry.name), entry)))
                 else:

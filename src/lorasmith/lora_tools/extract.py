@@ -24,8 +24,8 @@ from torch import Tensor
 from lorasmith.adapters.base import Norm
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.targets import Selection, Target, modules_of, select
-from lorasmith.core.errors import CheckpointError, Problem, Stopped, UserError
-from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.core.errors import CheckpointError, Problem, UserError
+from lorasmith.core.events import Controls, Notice, Observer, ignore, with_progress
 from lorasmith.lora_tools.checkpoint_diff import Differences
 from lorasmith.lora_tools.extract_metadata import extract_metadata
 from lorasmith.lora_tools.linalg.kronecker import kronecker_shapes, nearest_kronecker
@@ -324,8 +324,7 @@ class _Extraction:
         tensors: dict[str, Tensor] = {}
         problems: list[Problem] = []
         targets = self._without_equal_texts()
-        for number, target in enumerate(targets):
-            self._check_stop()
+        for target in with_progress(targets, "extracting", self._observer, self._controls):
             change = self.differences.of(target.root.folder, f"{target.path}.weight")
             norm = float(torch.linalg.vector_norm(change))
             if not math.isfinite(norm):
@@ -336,7 +335,6 @@ class _Extraction:
             elif not problems:
                 made = self._module(target, change)
                 tensors.update((f"{target.key}.{name}", value) for name, value in made.items())
-            self._observer(Progress("extracting", number + 1, len(targets)))
         norms = [t for t in self.norms if t.root.folder not in self.report.left_out]
         for target in norms:
             changes = self._norm(target, problems)
@@ -427,7 +425,7 @@ class _Extraction:
         """Count what differs and is in no module."""
         parts = [root.folder for root in self.differences.roots if root.part in self.options.parts]
         for part, name, shape in self._others(parts, held):
-            self._check_stop()
+            self._controls.check()
             if self.differences.differs(part, name):
                 kind = _kind(name, shape)
                 self.report.outside[kind] = self.report.outside.get(kind, 0) + 1
@@ -440,10 +438,6 @@ class _Extraction:
             for name, shape in shapes[part].items():
                 if (part, name) not in held and part not in self.report.left_out:
                     yield part, name, shape
-
-    def _check_stop(self) -> None:
-        if self._controls.stopping:
-            raise Stopped("stopped; nothing was written")
 
 
 def _kind(name: str, shape: tuple[int, ...]) -> str:

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.file import save_lora
-from lorasmith.core.errors import LoraFileError, Problem, Stopped, UserError
-from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.core.errors import LoraFileError, Problem, UserError
+from lorasmith.core.events import Controls, Notice, Observer, ignore, with_progress
 from lorasmith.formats.kohya_keys import block_of_key, part_of
 from lorasmith.lora_tools.family import GUESSED_BLOCKS, lora_family
 from lorasmith.lora_tools.inputs import LoraSource, Sources, parse_sources
@@ -335,16 +335,13 @@ class _Merging:
         Once one is wrong, the others are only looked at, and all problems are raised at the end.
         """
         problems: list[Problem] = []
-        for number, key in enumerate(self._kernels):
-            if self._controls.stopping:
-                raise Stopped("stopped; nothing was written")
+        for key in with_progress(self._kernels, "merging", self._observer, self._controls):
             terms = self._terms(key, problems)
             try:
                 if terms and not problems:
                     yield key, terms, self._merged(key, terms)
             except NotFinite:
                 problems += self._not_finite(key, terms)
-            self._observer(Progress("merging", number + 1, len(self._kernels)))
         if problems:
             raise LoraFileError(shortened(problems))
 

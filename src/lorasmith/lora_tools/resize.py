@@ -22,8 +22,8 @@ from torch import Tensor
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.types.dylora import cut_rank
-from lorasmith.core.errors import LoraFileError, Problem, SettingsError, Stopped, UserError
-from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.core.errors import LoraFileError, Problem, SettingsError, UserError
+from lorasmith.core.events import Controls, Observer, ignore, with_progress
 from lorasmith.lora_tools.linalg.factorize import NotLowRank, alternative, kernels_of, low_rank_part
 from lorasmith.lora_tools.linalg.low_rank import Change, Decomposition, Product, check_finite
 from lorasmith.lora_tools.lora_file import (
@@ -217,9 +217,7 @@ class _Resizing:
         """
         problems: list[Problem] = []
         modules = [module for module in self.file.modules.values() if module.has_matrix]
-        for number, module in enumerate(modules):
-            if self._controls.stopping:
-                raise Stopped("stopped; nothing was written")
+        for module in with_progress(modules, what, self._observer, self._controls):
             try:
                 check_finite(*module.vectors.values())
                 change = low_rank_part(module)
@@ -237,7 +235,6 @@ class _Resizing:
             else:
                 if not problems:
                     yield module, change, found
-            self._observer(Progress(what, number + 1, len(modules)))
         if problems:
             raise LoraFileError(shortened(problems))
 

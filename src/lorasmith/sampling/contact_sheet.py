@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
+
+from lorasmith.core.canvas import font_of
 
 PAPER = (255, 255, 255)
 INK = (32, 32, 32)
@@ -38,7 +39,7 @@ def contact_sheet(
     images = [image for row in rows for image in row if image is not None]
     width = max((image.width for image in images), default=64)
     height = max((image.height for image in images), default=64)
-    font = _font(font_size)
+    font = font_of(font_size)
     side = _wrapped(row_labels, 22)
     left = max((_text_size(text, font)[0] for text in side), default=0)
     top_texts = _wrapped(column_labels, max(6, int(width / (0.52 * font_size))))
@@ -92,11 +93,6 @@ def _wrapped(labels: Sequence[str], width: int) -> list[str]:
     return [
         "\n".join(textwrap.wrap(label, width, max_lines=4, placeholder=" …")) for label in labels
     ]
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 def _text_size(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[int, int]:

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.reference import ModelReference
@@ -128,8 +127,7 @@ class _Counter:
         self._observer, self._controls = observer, controls
 
     def check(self) -> None:
-        if self._controls.stopping:
-            raise Stopped("stopped while drawing; finished pictures are kept")
+        self._controls.check("stopped while drawing; finished pictures are kept")
 
     def add(self, steps: int) -> None:
         self.done += steps

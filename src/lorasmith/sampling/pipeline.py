@@ -22,7 +22,7 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import user_path
-from lorasmith.core.run_paths import DEFAULT_OUTPUT, lora_folder
+from lorasmith.formats.run_paths import DEFAULT_OUTPUT, lora_folder
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.flops import unet_weights
 from lorasmith.models.load import load_model

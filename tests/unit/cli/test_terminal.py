@@ -24,8 +24,8 @@ from lorasmith.cli.main import cli, lacks_memory
 from lorasmith.config.dump import toml_value
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Notice, Progress, SnapshotSaved
+from lorasmith.core.progress import TextConsole
 from lorasmith.core.terminal import clean, escaped
-from lorasmith.core.text_console import TextConsole
 from lorasmith.training.monitoring.observers import TrainingTerminal
 
 ATTACKS = {

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasmith.core.progress import FIRST_LINE, LONGEST_PAUSE, ProgressView
-from lorasmith.core.text_console import TextConsole
+from lorasmith.core.progress import FIRST_LINE, LONGEST_PAUSE, ProgressView, TextConsole
 
 CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|\r")
 

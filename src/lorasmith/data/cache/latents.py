@@ -159,8 +159,8 @@ def cache_latents(
     begun_ahead = 1 if tensor_transfer.copies_alone(device) else 0
     try:
         for jobs, levels in _decoded([jobs for jobs in pending if jobs], background, device):
-            if controls is not None and controls.stopping:
-                raise Stopped("stopped while caching latents; what is done is kept")
+            if controls is not None:
+                controls.check("stopped while caching latents; what is done is kept")
             with torch.no_grad():
                 work.add(jobs, fetch(encode(image_tensor(to_device(levels, device)))))
             work.finish(all_but=begun_ahead)

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.data.augmentation.masks import Mask
 from lorasmith.data.augmentation.render import render_mask
@@ -86,8 +85,8 @@ def cache_masks(
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for begin in range(0, len(pending), MASKS_PER_SHARD):
-            if controls is not None and controls.stopping:
-                raise Stopped("stopped while caching masks; what is done is kept")
+            if controls is not None:
+                controls.check("stopped while caching masks; what is done is kept")
             part: Sequence[str] = pending[begin : begin + MASKS_PER_SHARD]
             tensors = zip(part, pool.map(work_out, part), strict=True)
             store.put("masks", {key: {"mask": tensor} for key, tensor in tensors})

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lorasmith.core.errors import Stopped, UserError
+from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import atomic_folder, write_text
 from lorasmith.formats.hashes import sha256_of
@@ -203,8 +203,7 @@ class _Baking:
             text = (self.path / below).read_text(encoding="utf-8")
             write_text(folder / below.with_name(new_name(below.name)), new_index(text, sizes))
         for below in self.others.copied:
-            if self._controls.stopping:
-                raise Stopped("stopped; nothing was written")
+            self._controls.check()
             (folder / below).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.path / below, folder / below)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls
 
 
@@ -43,6 +42,6 @@ def until_stopped(
         Stopped: asked to stop.
     """
     for chunk in chunks:
-        if controls is not None and controls.stopping:
-            raise Stopped("stopped; nothing was written")
+        if controls is not None:
+            controls.check()
         yield chunk

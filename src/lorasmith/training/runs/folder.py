@@ -41,7 +41,7 @@ from lorasmith.core.files import (
     write_json,
     write_text,
 )
-from lorasmith.core.run_paths import find_run_folder, hidden_folder, lora_name, loras_of
+from lorasmith.formats.run_paths import find_run_folder, hidden_folder, lora_name, loras_of
 
 # The newest, and the one before in case the newest turns out bad.
 KEPT_STATES = 2

@@ -10,7 +10,7 @@ from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Notice, Observer, SampleSaved, SnapshotSaved
-from lorasmith.core.run_paths import lora_name
+from lorasmith.formats.run_paths import lora_name
 from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.generate import GeneratedImage, generate
 from lorasmith.sampling.image_writer import ImageWriter
