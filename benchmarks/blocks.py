@@ -24,6 +24,7 @@ import torch
 from lorasmith.adapters.blocks import BlockMap, BlockSizes
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import AdapterRoot, Size
+from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights
 from lorasmith.formats.block_weights import learning_weights
@@ -75,7 +76,7 @@ class Run:
             self.network,
             groups,
             build_optimizer("AdamW", groups, {}),
-            LearningRate("cosine", 10_000),
+            LearningRate(ScheduleSettings(), 10_000),
             Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights(min_snr_gamma=5.0)),
             Processes(model.device),
         )

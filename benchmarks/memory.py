@@ -30,6 +30,7 @@ from torch import nn
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
+from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.core.files import write_text
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import empty_modules
@@ -147,7 +148,7 @@ def trainer_of(model: DiffusionModel, settings: TrainSettings) -> TrainStep:
         network,
         groups,
         build_optimizer(settings.optimizer.name, groups, {}),
-        LearningRate("constant", 100),
+        LearningRate(ScheduleSettings(name="constant"), 100),
         build_objective(settings, model),
         Processes(model.device),
     )

@@ -34,6 +34,7 @@ from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
+from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights
 from lorasmith.models.diffusion_model import DiffusionModel
@@ -176,7 +177,7 @@ class Ours:
             self.network,
             [group],
             optimizer,
-            LearningRate("cosine", 10_000),
+            LearningRate(ScheduleSettings(), 10_000),
             Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights(min_snr_gamma=5.0)),
             Processes(model.device),
             scaler=torch.amp.GradScaler() if case.precision == "fp16" else None,

@@ -20,6 +20,7 @@ from PIL import Image
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
+from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.data.buckets import place, plan_buckets
 from lorasmith.data.captions import CaptionRules, augment_caption
 from lorasmith.diffusion.loss import Loss
@@ -194,10 +195,11 @@ def test_schedules(theirs: Mapping[str, list[Any]]) -> None:
         steps = asked["steps"]
         warmup = asked["warmup"] if asked["warmup"] >= 1 else int(asked["warmup"] * steps)
         name = "cosine" if "min_ratio" in asked else asked["name"]
-        own = LearningRate(
-            name, steps, warmup, asked.get("cycles", 1), asked.get("min_ratio", 0.0),
-            asked.get("power", 1.0),
+        schedule = ScheduleSettings(
+            name=name, warmup=warmup, cycles=asked.get("cycles", 1), power=asked.get("power", 1.0),
+            min_ratio=asked.get("min_ratio", 0.0),
         )  # fmt: skip
+        own = LearningRate(schedule, steps)
         # transformers ends a polynomial at 1e-7 of the optimizer's own rate, which is 1 here.
         allowed = 2e-7 if name == "polynomial" else 1e-12
         for step in range(warmup, steps):

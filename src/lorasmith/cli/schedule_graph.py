@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
+from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.core.canvas import GRID, PALE, Canvas
 from lorasmith.training.lr_schedules import SHAPES, LearningRate
 
@@ -37,7 +38,8 @@ def draw_schedules() -> Image.Image:
 
 def rate_of(name: str) -> LearningRate:
     """The schedule as it is drawn: with a warm-up, where it may have one."""
-    return LearningRate(name, STEPS, 0 if name == "constant" else WARMUP, cycles=3, power=2.0)
+    warmup = 0 if name == "constant" else WARMUP
+    return LearningRate(ScheduleSettings(name=name, warmup=warmup), STEPS)
 
 
 def _panel(canvas: Canvas, name: str, corner: tuple[int, int]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lorasmith.config.schema import TrainSettings
+from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.core.errors import Problem
 
 # Of transformers' inverse_sqrt where no warm-up gives it a scale.
@@ -27,31 +28,25 @@ class LearningRate:
     """The factor at each step.
 
     Args:
-        name: a key of :data:`SHAPES`.
         steps: optimizer steps of the whole run.
-        warmup: steps of linear rise from ``1 / warmup`` to 1 before the shape begins.
-        cycles: restarts of ``cosine_with_restarts``, counted over the steps after warm-up.
-        min_ratio: the floor that the shape decays to, as a share of the full rate.
-        power: exponent of ``polynomial``.
-        timescale: steps after which ``inverse_sqrt`` falls as the square root, ``None`` for the
-            warm-up's; steps in which ``cosine_annealing`` goes down, ``None`` for the run's.
     """
 
-    name: str
+    schedule: ScheduleSettings
     steps: int
-    warmup: int = 0
-    cycles: int = 1
-    min_ratio: float = 0.0
-    power: float = 1.0
-    timescale: int | None = None
+
+    @property
+    def warmup(self) -> int:
+        """Steps of linear rise from ``1 / warmup`` to 1 before the shape begins."""
+        return warmup_steps(self.schedule.warmup, self.steps)
 
     def factor(self, step: int) -> float:
-        if step < self.warmup:
+        warmup, floor = self.warmup, self.schedule.min_ratio
+        if step < warmup:
             # Starts at 1/warmup, not 0: a step with no learning rate is a step wasted.
-            return (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        shape = SHAPES[self.name](self, min(progress, 1.0))
-        return self.min_ratio + (1.0 - self.min_ratio) * shape
+            return (step + 1) / warmup
+        progress = (step - warmup) / max(1, self.steps - warmup)
+        shape = SHAPES[self.schedule.name](self, min(progress, 1.0))
+        return floor + (1.0 - floor) * shape
 
 
 Shape = Callable[[LearningRate, float], float]
@@ -71,22 +66,22 @@ def _cosine(rate: LearningRate, progress: float) -> float:
 
 
 def _cosine_with_restarts(rate: LearningRate, progress: float) -> float:
-    return _cosine(rate, progress * rate.cycles % 1.0 if progress < 1.0 else 1.0)
+    return _cosine(rate, progress * rate.schedule.cycles % 1.0 if progress < 1.0 else 1.0)
 
 
 def _polynomial(rate: LearningRate, progress: float) -> float:
-    return float((1.0 - progress) ** rate.power)
+    return float((1.0 - progress) ** rate.schedule.power)
 
 
 def _inverse_sqrt(rate: LearningRate, progress: float) -> float:
-    timescale = rate.timescale or rate.warmup or DEFAULT_TIMESCALE
+    timescale = rate.schedule.timescale or rate.warmup or DEFAULT_TIMESCALE
     return math.sqrt(timescale / (timescale + progress * max(1, rate.steps - rate.warmup)))
 
 
 def _cosine_annealing(rate: LearningRate, progress: float) -> float:
     """As torch's ``CosineAnnealingLR``: down in ``timescale`` steps, up in as many, and so on."""
     done = progress * max(1, rate.steps - rate.warmup)
-    return _cosine(rate, done / (rate.timescale or max(1, rate.steps - rate.warmup)))
+    return _cosine(rate, done / (rate.schedule.timescale or max(1, rate.steps - rate.warmup)))
 
 
 def _rex(rate: LearningRate, progress: float) -> float:
@@ -120,16 +115,7 @@ def warmup_steps(warmup: int | float | str, steps: int) -> int:
 
 
 def learning_rate(settings: TrainSettings, steps: int) -> LearningRate:
-    schedule = settings.schedule
-    return LearningRate(
-        schedule.name,
-        steps,
-        warmup_steps(schedule.warmup, steps),
-        schedule.cycles,
-        schedule.min_ratio,
-        schedule.power,
-        schedule.timescale,
-    )
+    return LearningRate(settings.schedule, steps)
 
 
 def warmup_oddities(settings: TrainSettings, steps: int) -> Iterator[Problem]:

@@ -422,8 +422,8 @@ def go_on_longer(run: Run, earlier_steps: int, observe: Observer) -> None:
     if as_before:
         return
     text = (
-        f"the schedule ({now.name}) was laid out over {earlier_steps} steps and is now over "
-        f"{run.steps}: the learning rate goes on at {now.factor(done):.3g} of its full value, "
+        f"the schedule ({now.schedule.name}) was laid out over {earlier_steps} steps and is now "
+        f"over {run.steps}: the learning rate goes on at {now.factor(done):.3g} of its full value, "
         f"after {before.factor(done - 1):.3g} at the last step. A run of {run.steps} steps from "
         "the start would have had other rates until here, so its LoRA is not the same"
     )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers.optimization import get_scheduler
 
 from lorasmith.config.load import load_settings
+from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.training.lr_schedules import (
     SHAPES,
     LearningRate,
@@ -62,21 +63,21 @@ def test_equals_transformers_after_warmup(
     if name == "constant" and warmup:
         pytest.skip("constant has no warm-up there")
     wanted = transformers_rates(name, warmup, **theirs)
-    rate = LearningRate(name, STEPS, warmup, **ours)
+    rate = LearningRate(ScheduleSettings(name=name, warmup=warmup, **ours), STEPS)
     found = [rate.factor(step) for step in range(warmup, STEPS)]
     assert found == pytest.approx(wanted[warmup:], abs=1e-9)
 
 
 def test_a_floor_under_cosine_is_transformers_cosine_with_min_lr() -> None:
     wanted = transformers_rates("cosine_with_min_lr", 5, min_lr_rate=0.2)
-    rate = LearningRate("cosine", STEPS, 5, min_ratio=0.2)
+    rate = LearningRate(ScheduleSettings(name="cosine", warmup=5, min_ratio=0.2), STEPS)
     assert [rate.factor(step) for step in range(5, STEPS)] == pytest.approx(wanted[5:], abs=1e-9)
 
 
 def test_rex_equals_pytorch_optimizers() -> None:
     library = pytest.importorskip("pytorch_optimizer")
     wanted = stepped(lambda o: library.REXScheduler(o, STEPS, max_lr=1.0, min_lr=0.0))
-    rate = LearningRate("rex", STEPS)
+    rate = LearningRate(ScheduleSettings(name="rex"), STEPS)
     # Theirs gives the first step no rate at all.
     assert [rate.factor(step) for step in range(1, STEPS)] == pytest.approx(wanted[1:])
 
@@ -96,7 +97,7 @@ CLOSED: dict[str, Callable[[float], float]] = {
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_closed_forms_with_ten_steps_of_warmup_in_a_hundred(name: str) -> None:
-    rate = LearningRate(name, 100, 10, cycles=3, power=2.0)
+    rate = LearningRate(ScheduleSettings(name=name, warmup=10, cycles=3, power=2.0), 100)
     assert [rate.factor(step) for step in range(10)] == pytest.approx(
         [i / 10 for i in range(1, 11)]
     )
@@ -116,19 +117,22 @@ def test_closed_forms_with_ten_steps_of_warmup_in_a_hundred(name: str) -> None:
 def test_factors_lie_between_floor_and_one(
     name: str, steps: int, warmup: int, step: int, cycles: int, floor: float, power: float
 ) -> None:
-    factor = LearningRate(name, steps, warmup, cycles, floor, power).factor(step)
+    schedule = ScheduleSettings(
+        name=name, warmup=warmup, cycles=cycles, min_ratio=floor, power=power
+    )
+    factor = LearningRate(schedule, steps).factor(step)
     assert 0.0 <= factor <= 1.0 + 1e-12
     if step >= warmup:
         assert factor >= floor - 1e-12
 
 
 def test_warmup_rises_to_full_rate_and_never_wastes_a_step() -> None:
-    rate = LearningRate("cosine", 100, warmup=4)
+    rate = LearningRate(ScheduleSettings(name="cosine", warmup=4), 100)
     assert [rate.factor(step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
 def test_floor_is_reached_and_kept() -> None:
-    rate = LearningRate("linear", 10, min_ratio=0.1)
+    rate = LearningRate(ScheduleSettings(name="linear", min_ratio=0.1), 10)
     assert rate.factor(0) == 1.0
     assert rate.factor(10) == pytest.approx(0.1)
     assert rate.factor(50) == pytest.approx(0.1)
@@ -147,17 +151,23 @@ def test_a_share_is_cut_to_whole_steps_as_sd_scripts_does() -> None:
     assert warmup_steps(0.07, 99) == 6
 
 
-def test_every_setting_of_the_schedule_is_used() -> None:
-    changes = {
-        "schedule.name": "polynomial",
-        "schedule.warmup": "10%",
-        "schedule.cycles": "5",
-        "schedule.power": "3",
-        "schedule.timescale": "40",
-        "schedule.min_ratio": "0.25",
-    }
-    found = learning_rate(load_settings(None, changes), 200)
-    assert found == LearningRate("polynomial", 200, 20, 5, 0.25, 3.0, 40)
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("cosine", "warmup", "10%"),
+        ("cosine", "min_ratio", "0.25"),
+        ("cosine_with_restarts", "cycles", "5"),
+        ("polynomial", "power", "3"),
+        ("inverse_sqrt", "timescale", "40"),
+    ],
+)
+def test_every_setting_of_the_schedule_is_used(name: str, setting: str, value: str) -> None:
+    plain = {"schedule.name": name}
+    rates = [
+        learning_rate(load_settings(None, changes), 200)
+        for changes in (plain, {**plain, f"schedule.{setting}": value})
+    ]
+    assert rates[0].factor(70) != rates[1].factor(70)
 
 
 def test_a_warmup_that_does_not_end_is_odd() -> None:

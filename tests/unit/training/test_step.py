@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.timesteps import Timesteps
@@ -75,7 +76,7 @@ def make(
         network,
         groups,
         build_optimizer("AdamW", groups, {}),
-        LearningRate("linear", 10, warmup=2),
+        LearningRate(ScheduleSettings(name="linear", warmup=2), 10),
         objective,
         Processes(torch.device("cpu")),
         **options,  # type: ignore[arg-type]

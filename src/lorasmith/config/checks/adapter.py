@@ -1,4 +1,4 @@
-"""Checks of the adapter and what it is trained on: type, sizes, targets."""
+"""Checks of the adapter: its type and sizes, and the layers that it is on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from lorasmith.core.errors import Problem
 HIGH_LOHA_RANK = 32
 SD_WIDTH = 320
 LOW_IA3_LR = 1e-3
+
+# Types made of an up and a down matrix, which LoRA+ is about.
+WITH_UP = ("lora", "c3lier", "locon", "dylora", "dora")
 
 # What presets set for all types alike, so that a type without them leaves them aside.
 _SIZES = ("rank", "alpha", "conv_rank", "conv_alpha")
@@ -164,9 +167,31 @@ def _options_only(others: tuple[str, ...]) -> list[str]:
     return [name for name in names if name not in others]
 
 
+def _layers_without_effect(s: TrainSettings) -> Iterator[Problem]:
+    adapter = s.adapter
+    if s.optimizer.loraplus_ratio != 1.0 and adapter.type not in WITH_UP:
+        what = f"has no effect on {adapter.type}, which has no up matrix"
+        yield Problem("optimizer.loraplus_ratio", what, f"it is for {', '.join(WITH_UP)}")
+    if adapter.block_lr_zero_threshold and adapter.blocks is None:
+        what = "has no effect without block weights"
+        yield Problem("adapter.block_lr_zero_threshold", what, "set adapter.blocks")
+    if adapter.targets == ["attn"] and adapter.conv_rank and not adapter.include:
+        what = "has no effect: the layers of attn hold no 3x3 convolution"
+        yield Problem("adapter.conv_rank", what, "take attn-mlp or full as adapter.targets")
+
+
+def _targets_leave_something(s: TrainSettings) -> Iterator[Problem]:
+    only = {"unet-only": "unet", "te-only": "text_encoder"}
+    named = [name for name in only if name in (s.adapter.targets or [])]
+    if len(named) == 1 and not getattr(s.adapter, only[named[0]]):
+        what = f"{named[0]} and {only[named[0]]} = false leave nothing to train"
+        yield Problem("adapter.targets", what, "remove one of them")
+
+
 CONTRADICTIONS: tuple[Check, ...] = (
     _something_is_trained,
     _type_has_the_options,
+    _targets_leave_something,
 )
 
 ODDITIES: tuple[Check, ...] = (
@@ -174,4 +199,5 @@ ODDITIES: tuple[Check, ...] = (
     _options_without_effect,
     _odd_sizes,
     _ia3_learns_slowly,
+    _layers_without_effect,
 )

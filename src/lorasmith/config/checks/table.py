@@ -1,21 +1,16 @@
 """Checks that need more than one setting: contradictions stop a run, oddities are shown.
 
 Each check is a generator over the settings tree that yields a :class:`Problem` per finding; the
-tables at the ends of the ``checks_*`` files say which there are.
+tables at the ends of the files here say which there are.
 """
 
 from __future__ import annotations
 
-from lorasmith.config.checks import adapter as checks_adapter
-from lorasmith.config.checks import data as checks_data
-from lorasmith.config.checks import layers as checks_layers
-from lorasmith.config.checks import loss as checks_loss
-from lorasmith.config.checks import optimizer as checks_optimizer
-from lorasmith.config.checks import run as checks_run
+from lorasmith.config.checks import adapter, data, loss, optimizer, run
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 
-SUBJECTS = (checks_data, checks_adapter, checks_layers, checks_optimizer, checks_loss, checks_run)
+SUBJECTS = (data, adapter, optimizer, loss, run)
 
 
 def contradictions(settings: TrainSettings) -> list[Problem]:

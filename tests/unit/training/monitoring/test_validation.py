@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.core.events import ValidationDone
 from lorasmith.data.augmentation.views import View
 from lorasmith.data.buckets import plan_buckets
@@ -111,7 +112,7 @@ def trainer_of(
         network,
         [group],
         torch.optim.AdamW([{"params": [group.flat], "lr": 1e-2, "name": "all"}]),
-        LearningRate("constant", 10),
+        LearningRate(ScheduleSettings(name="constant"), 10),
         Objective(schedule, seed),
         processes or Processes(torch.device("cpu")),
         ema=Ema([group], decay) if decay else None,
