@@ -51,7 +51,7 @@ from lorasmith.models.flops import unet_weights
 from lorasmith.models.load import load_model
 from lorasmith.sampling.from_dataset import escaped
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.image_writer import ImageWriter
+from lorasmith.sampling.images import ImageWriter
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors.device import choose_device, choose_precision
 from lorasmith.training.objective import build_objective

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lorasmith.prompts.wildcards import Wildcards
     from lorasmith.sampling.embeddings import EmbeddingLibrary
     from lorasmith.sampling.from_dataset import Drawing
-    from lorasmith.sampling.generate import GeneratedImage
+    from lorasmith.sampling.images import GeneratedImage
     from lorasmith.sampling.lora_library import LoraLibrary
     from lorasmith.sampling.request import ImageRequest
 
@@ -61,7 +61,7 @@ def draw(work: Work, console: Console, terminal: Terminal) -> None:
     Raises:
         Stopped: on Ctrl-C; finished pictures stay.
     """
-    from lorasmith.sampling.image_writer import ImageWriter
+    from lorasmith.sampling.images import ImageWriter
 
     pending = _missing(work, console)
     if not pending:

@@ -288,8 +288,9 @@ def _place(specs: Sequence[CellSpec], options: GridOptions) -> Place:
 
 
 def _draw(work: Work, terminal: Terminal) -> Report:
+    from lorasmith.grids.gallery import PAGE
     from lorasmith.grids.plan import Identity
-    from lorasmith.grids.run import PAGE, make_grid
+    from lorasmith.grids.run import make_grid
     from lorasmith.models.load import load_model
 
     place, sources = work.place, work.sources
@@ -324,7 +325,7 @@ def _draw(work: Work, terminal: Terminal) -> Report:
 
 
 def _told(report: Report, out: Path) -> str:
-    from lorasmith.grids.run import PAGE, SHEET, SMALL_SHEET
+    from lorasmith.grids.gallery import PAGE, SHEET, SMALL_SHEET
 
     kept = f", {report.kept} were there already" if report.kept else ""
     lines = [f"{quantity(report.drawn, 'picture')} drawn in {report.seconds:.0f} s{kept}"]

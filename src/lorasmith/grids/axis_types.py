@@ -10,7 +10,7 @@ from pathlib import Path
 from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import user_path
 from lorasmith.core.text import did_you_mean, parse_size
-from lorasmith.grids.axes import Axis, AxisType, CellSpec, Sources, Value
+from lorasmith.grids.axes import Axis, AxisType, CellSpec, LoraEdit, Sources, Value, split_blocks
 from lorasmith.grids.snapshots import (
     Snapshot,
     choose,
@@ -20,10 +20,8 @@ from lorasmith.grids.snapshots import (
     is_run,
     split_run,
 )
-from lorasmith.grids.tag_edits import LoraEdit, split_blocks
 from lorasmith.grids.values import numbers, split_list
-from lorasmith.sampling.samplers import find_sampler
-from lorasmith.sampling.sigmas import AUTOMATIC, AUTOMATIC_TITLE, SCHEDULES
+from lorasmith.sampling.samplers import AUTOMATIC, AUTOMATIC_TITLE, SCHEDULES, find_sampler
 
 Values = Callable[[list[str], str, Sources], list[Value]]
 

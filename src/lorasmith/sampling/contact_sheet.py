@@ -29,13 +29,13 @@ def contact_sheet(
     Args:
         rows: images by row; ``None`` leaves a grey place. Rows may differ in length.
         column_labels, row_labels: a text above each column and left of each row; may be fewer.
-        scale: of all images; growing repeats pixels, so that one sees what there is.
+        scale: of all images; see :func:`scaled`.
         gap: pixels between places.
         font_size: in pixels.
     """
     columns = max((len(row) for row in rows), default=0)
     assert columns, "a sheet without a picture"
-    rows = [[image and _scaled(image, scale) for image in row] for row in rows]
+    rows = [[image and scaled(image, scale) for image in row] for row in rows]
     images = [image for row in rows for image in row if image is not None]
     width = max((image.width for image in images), default=64)
     height = max((image.height for image in images), default=64)
@@ -81,7 +81,8 @@ def _put(
     sheet.paste(image.convert("RGB"), (x, y))
 
 
-def _scaled(image: Image.Image, scale: float) -> Image.Image:
+def scaled(image: Image.Image, scale: float) -> Image.Image:
+    """An image so many times as large; growing repeats pixels, so that one sees what there is."""
     if scale == 1:
         return image
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))

@@ -1,33 +1,32 @@
 """Images from prompts.
 
-Shapes: B images, C latent channels, h and w latent size, T text tokens, D text width.
+Shapes: B images, C latent channels, h and w latent size, H and W in pixels, T text tokens, D text
+width.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.batching import PreparedRequest, prepare_requests
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.denoise import Guide, Start, denoise, rescaled
 from lorasmith.sampling.embeddings import EmbeddingLibrary
 from lorasmith.sampling.guidance import GuidanceSchedule
-from lorasmith.sampling.img2img import Canvas, open_canvas
-from lorasmith.sampling.infotext import Describe, Infotext, describe, format_infotext, save_image
+from lorasmith.sampling.images import GeneratedImage, describe_alone
+from lorasmith.sampling.img2img import Canvas, open_canvas, pixels_of
+from lorasmith.sampling.infotext import Describe
 from lorasmith.sampling.lora_library import AttachedLoras, LoraLibrary
-from lorasmith.sampling.request import ImageRequest
-from lorasmith.sampling.upscale import enlarge
+from lorasmith.sampling.request import UPSCALERS, ImageRequest
 from lorasmith.tensors.transfer import to_device
 
 # Latent elements (h times w) that one call of the denoiser gets, guidance not counted. More does
@@ -35,49 +34,6 @@ from lorasmith.tensors.transfer import to_device
 CELLS_PER_CALL = {"cpu": 4096, "cuda": 8 * 4096}
 # Pixels that the VAE decodes at once: its activations are the peak of memory.
 PIXELS_PER_DECODE = {"cpu": 512 * 512, "cuda": 2 * 512 * 512}
-
-
-def _describe_alone(request: ImageRequest) -> Infotext:
-    """What can be said of an image where nobody told the model's name."""
-    return describe(request, ModelReference(""))
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratedImage:
-    """A finished image.
-
-    Args:
-        image: RGB.
-        request: what made it, with the size that it has.
-        index: its place among the requests: images come in the order of their batches.
-        describe: says how it was made, with what is known of the model.
-    """
-
-    image: Image.Image
-    request: ImageRequest
-    index: int
-    describe: Describe = _describe_alone
-
-    @property
-    def seed(self) -> int:
-        return self.request.seed
-
-    @property
-    def infotext(self) -> str:
-        """How it was made, as web UIs write it; ``lorasmith generate --from-png`` reads it back."""
-        return format_infotext(self.describe(self.request))
-
-    def save(self, path: Path | str) -> None:
-        """Write a PNG that carries :attr:`infotext`.
-
-        Raises:
-            RunError: the disk is full or the folder cannot be written to.
-        """
-        save_image(Path(path), self.image, self.describe(self.request))
-
-    def _repr_png_(self) -> bytes | None:
-        """For notebooks."""
-        return self.image._repr_png_()
 
 
 def generate(
@@ -88,7 +44,7 @@ def generate(
     embeddings: EmbeddingLibrary | None = None,
     wildcards: Wildcards | None = None,
     batch: int | None = None,
-    describe: Describe = _describe_alone,
+    describe: Describe = describe_alone,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Iterator[GeneratedImage]:
@@ -110,13 +66,25 @@ def generate(
     """
     library = loras or LoraLibrary(None)
     encoder = PromptEncoder(model, embeddings)
-    jobs = prepare_requests(encoder, requests, library, wildcards or Wildcards(), observer)
+    prepared = prepare_requests(encoder, requests, library, wildcards or Wildcards(), observer)
     groups: dict[tuple[object, ...], list[PreparedRequest]] = {}
-    for job in jobs:
-        groups.setdefault(job.batch_key, []).append(job)
-    calls = sum(len(jobs) * _calls(model, jobs[0]) for jobs in groups.values())
-    counter = _Counter(calls, observer, controls or Controls())
-    return _run(encoder, list(groups.values()), library, batch, describe, counter)
+    for each in prepared:
+        groups.setdefault(each.batch_key, []).append(each)
+    total = sum(one.calls(model.prediction) for each in prepared for one in each.passes)
+    counter = _Counter(total, observer, controls or Controls())
+
+    def images() -> Iterator[GeneratedImage]:
+        for group in groups.values():
+            size = batch or _batch_size(model, group[0])
+            for start in range(0, len(group), size):
+                some = group[start : start + size]
+                # Attached for no longer than a batch: between two images the model is the caller's.
+                with library.attached(model, some[0].guided.prompt.loras) as attached:
+                    drawn = _Batch(encoder, some, attached, counter).draw()
+                for each, image in zip(some, drawn, strict=True):
+                    yield GeneratedImage(image, each.request, each.index, describe)
+
+    return images()
 
 
 class _Counter:
@@ -137,180 +105,151 @@ class _Counter:
         self._observer(Notice("warning", text))
 
 
-def _calls(model: DiffusionModel, job: PreparedRequest) -> int:
-    """How often the denoiser is called for an image."""
-    return sum(each.calls(model.prediction) for each in job.passes)
-
-
-def _run(
-    encoder: PromptEncoder,
-    groups: list[list[PreparedRequest]],
-    library: LoraLibrary,
-    batch: int | None,
-    describe: Describe,
-    counter: _Counter,
-) -> Iterator[GeneratedImage]:
-    model = encoder.model
-    for group in groups:
-        size = batch or _batch_size(model, group[0])
-        for start in range(0, len(group), size):
-            jobs = group[start : start + size]
-            # Attached for no longer than a batch: between two images the model is the caller's.
-            with library.attached(model, jobs[0].guided.prompt.loras) as attached:
-                images = _draw(encoder, jobs, attached, counter)
-            for job, image in zip(jobs, images, strict=True):
-                yield GeneratedImage(image, job.request, job.index, describe)
-
-
-def _batch_size(model: DiffusionModel, job: PreparedRequest) -> int:
-    cells = job.final_size[0] * job.final_size[1] // model.latent_factor**2
+def _batch_size(model: DiffusionModel, request: PreparedRequest) -> int:
+    cells = request.final_size[0] * request.final_size[1] // model.latent_factor**2
     return max(1, CELLS_PER_CALL.get(model.device.type, CELLS_PER_CALL["cuda"]) // cells)
 
 
-@torch.inference_mode()
-def _draw(
-    encoder: PromptEncoder,
-    jobs: Sequence[PreparedRequest],
-    attached: AttachedLoras,
-    counter: _Counter,
-) -> list[Image.Image]:
-    """The images of jobs that share a batch key."""
-    model, first = encoder.model, jobs[0]
-    canvases = _canvases(jobs, model.latent_factor)
-    generators = [_generator(job.request.seed) for job in jobs]
-    start = _start(model, jobs, canvases, generators)
-    guide = _guide(encoder, jobs, 0, attached, counter)
-    latents = _pass(model, first, 0, start, guide, generators)
-    if first.request.hires is not None:
-        upscaler = first.request.hires.upscaler
-        clean = enlarge(
-            model, latents, first.final_size, upscaler, lambda each: _decode(model, each)
+class _Batch:
+    """Images that are drawn together: requests of one batch key, with their LoRAs attached."""
+
+    def __init__(
+        self,
+        encoder: PromptEncoder,
+        prepared: Sequence[PreparedRequest],
+        attached: AttachedLoras,
+        counter: _Counter,
+    ) -> None:
+        self._encoder, self._model = encoder, encoder.model
+        self._prepared, self._first = prepared, prepared[0]
+        self._attached, self._counter = attached, counter
+        self._generators: list[torch.Generator] = []
+
+    @torch.inference_mode()
+    def draw(self) -> list[Image.Image]:
+        canvases = self._canvases()
+        self._seed()
+        latents = self._pass(0, self._start(canvases))
+        if self._first.request.hires is not None:
+            large = self._enlarged(latents, self._first.request.hires.upscaler)
+            # The noise of the seed again, as an image of this size has it.
+            self._seed()
+            latents = self._pass(1, Start(self._noise(large.shape[1:]), large))
+        self._warn_of_nan(latents)
+        images = _decode(self._model, latents)
+        if not canvases:
+            return images
+        return [canvas.finish(image) for canvas, image in zip(canvases, images, strict=True)]
+
+    def _seed(self) -> None:
+        """Each image's own source of chance, for its first noise and its sampler's.
+
+        Not derived like the draws of training: the seed is what people carry from one program to
+        another, and this is the generator that diffusers and ComfyUI make of it.
+        """
+        seeds = [each.request.seed for each in self._prepared]
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def _noise(self, shape: Sequence[int]) -> Tensor:
+        """(B, *shape) standard normal, each image's from its own generator."""
+        drawn = [torch.randn(*shape, generator=generator) for generator in self._generators]
+        return to_device(torch.stack(drawn), self._model.device)
+
+    def _canvases(self) -> list[Canvas]:
+        """The images to begin with, one object for each that several requests share."""
+        opened: dict[object, Canvas] = {}
+        canvases = []
+        for each in self._prepared:
+            if each.request.init is not None:
+                key = each.request.init, each.request.inpaint
+                if key not in opened:
+                    factor = self._model.latent_factor
+                    opened[key] = open_canvas(each.request, each.width, each.height, factor)
+                canvases.append(opened[key])
+        return canvases
+
+    def _start(self, canvases: Sequence[Canvas]) -> Start:
+        """Noise, or the canvases and noise, drawn in the order of diffusers' pipelines."""
+        model, first = self._model, self._first
+        factor = model.latent_factor
+        shape = (model.architecture.latent_channels, first.height // factor, first.width // factor)
+        if not canvases:
+            return Start(self._noise(shape))
+        # One by one: the encoder's activations are the peak of memory. Each image once.
+        encoded = {id(c): model.encode_images(c.pixels[None]) for c in canvases}
+        parts = zip(*(encoded[id(canvas)] for canvas in canvases), strict=True)
+        mean, std = (torch.cat(part) for part in parts)
+        kept = mean + std * self._noise(shape)
+        noise = self._noise(shape)
+        inpaint = first.request.inpaint
+        if inpaint is None:
+            return Start(noise, kept)
+        mask = torch.stack([c.mask for c in canvases if c.mask is not None])
+        mask = to_device(mask, model.device)
+        clean: Tensor | None = kept
+        if first.request.denoise == 1.0:
+            clean = None
+        elif inpaint.content == "noise":
+            clean = torch.lerp(kept, self._noise(shape), mask)
+        return Start(noise, clean, kept, mask)
+
+    def _pass(self, number: int, start: Start) -> Tensor:
+        """(B, C, h, w) the first pass' latents, 0, or the second's, 1."""
+        return denoise(
+            self._first.passes[number],
+            start,
+            self._guide(number),
+            self._generators,
+            prediction=self._model.prediction,
+            zero_terminal_snr=self._model.architecture.zero_terminal_snr,
         )
-        # The noise of the seed again, as an image of this size has it.
-        generators = [_generator(job.request.seed) for job in jobs]
-        start = Start(_noise(model, clean.shape[1:], generators), clean)
-        guide = _guide(encoder, jobs, 1, attached, counter)
-        latents = _pass(model, first, 1, start, guide, generators)
-    _warn_of_nan(jobs, latents, counter)
-    images = _decode(model, latents)
-    if not canvases:
-        return images
-    return [canvas.finish(image) for canvas, image in zip(canvases, images, strict=True)]
 
+    def _guide(self, number: int) -> Guide:
+        """What the prompts say in each step of a pass."""
+        first, model = self._first, self._model
+        taken = [each.steps - each.skip for each in first.passes]
+        plan = GuidanceSchedule(
+            self._encoder,
+            [each.guided for each in self._prepared],
+            size=first.final_size if number else (first.width, first.height),
+            steps=taken[number],
+            before=sum(taken[:number]),
+            loras=self._attached,
+        )
+        shares = [each.request.cfg_rescale for each in self._prepared]
+        phi = to_device(torch.tensor(shares), model.device).view(-1, 1, 1, 1)
 
-def _warn_of_nan(jobs: Sequence[PreparedRequest], latents: Tensor, counter: _Counter) -> None:
-    broken = ~latents.isfinite().flatten(1).all(1)
-    for job, is_broken in zip(jobs, broken.tolist(), strict=True):
-        if is_broken:
-            counter.warn(
-                f"the picture of seed {job.request.seed} is NaN, and black where it is: lower the "
-                "strengths of the LoRAs, weights in the prompt or guidance; or, with fp16 on a "
-                "GPU, take --precision bf16 or fp32"
+        def guide(noisy: Tensor, timestep: Tensor, step: int) -> Tensor:
+            self._counter.check()
+            with _clip_skip(model, first.request.clip_skip):
+                guided, positive = plan.predict(noisy, timestep, step - first.passes[number].skip)
+            self._counter.add(len(noisy))
+            return rescaled(guided, positive, phi) if any(shares) else guided
+
+        return guide
+
+    def _enlarged(self, latents: Tensor, upscaler: str) -> Tensor:
+        """(B, C, H / factor, W / factor) latents of the same images at the last pass' size."""
+        model, size, chosen = self._model, self._first.final_size, UPSCALERS[upscaler]
+        if chosen.latent:
+            width, height = (side // model.latent_factor for side in size)
+            return interpolate(
+                latents, (height, width), mode=chosen.method, antialias=chosen.antialias
             )
+        method = Image.Resampling[chosen.method]
+        large = [image.resize(size, method) for image in _decode(model, latents)]
+        # One by one: the encoder's activations are the peak of memory.
+        return torch.cat([model.encode_images(pixels_of([image]))[0] for image in large])
 
-
-def _canvases(jobs: Sequence[PreparedRequest], factor: int) -> list[Canvas]:
-    """The images to begin with, one object for each that several jobs share."""
-    opened: dict[object, Canvas] = {}
-    canvases = []
-    for job in jobs:
-        if job.request.init is not None:
-            key = job.request.init, job.request.inpaint
-            if key not in opened:
-                opened[key] = open_canvas(job.request, job.width, job.height, factor)
-            canvases.append(opened[key])
-    return canvases
-
-
-def _guide(
-    encoder: PromptEncoder,
-    jobs: Sequence[PreparedRequest],
-    number: int,
-    attached: AttachedLoras,
-    counter: _Counter,
-) -> Guide:
-    """What the prompts say in each step of a pass: the first, 0, or the second, 1."""
-    first, model = jobs[0], encoder.model
-    taken = [each.steps - each.skip for each in first.passes]
-    plan = GuidanceSchedule(
-        encoder,
-        [job.guided for job in jobs],
-        size=first.final_size if number else (first.width, first.height),
-        steps=taken[number],
-        before=sum(taken[:number]),
-        loras=attached,
-    )
-    rescales = any(job.request.cfg_rescale for job in jobs)
-    phi = to_device(torch.tensor([job.request.cfg_rescale for job in jobs]), model.device)
-
-    def guide(noisy: Tensor, timestep: Tensor, step: int) -> Tensor:
-        counter.check()
-        with _clip_skip(model, first.request.clip_skip):
-            guided, positive = plan.predict(noisy, timestep, step - first.passes[number].skip)
-        counter.add(len(noisy))
-        return rescaled(guided, positive, phi.view(-1, 1, 1, 1)) if rescales else guided
-
-    return guide
-
-
-def _pass(
-    model: DiffusionModel,
-    job: PreparedRequest,
-    number: int,
-    start: Start,
-    guide: Guide,
-    generators: Sequence[torch.Generator],
-) -> Tensor:
-    return denoise(
-        job.passes[number],
-        start,
-        guide,
-        generators,
-        prediction=model.prediction,
-        zero_terminal_snr=model.architecture.zero_terminal_snr,
-    )
-
-
-def _start(
-    model: DiffusionModel,
-    jobs: Sequence[PreparedRequest],
-    canvases: Sequence[Canvas],
-    generators: Sequence[torch.Generator],
-) -> Start:
-    """Noise, or the canvases and noise, drawn in the order of diffusers' pipelines."""
-    first = jobs[0]
-    shape = (
-        model.architecture.latent_channels,
-        first.height // model.latent_factor,
-        first.width // model.latent_factor,
-    )
-    if not canvases:
-        return Start(_noise(model, shape, generators))
-    # One by one: the encoder's activations are the peak of memory. Each image once.
-    encoded = {id(c): model.encode_images(c.pixels[None]) for c in canvases}
-    parts = zip(*(encoded[id(canvas)] for canvas in canvases), strict=True)
-    mean, std = (torch.cat(part) for part in parts)
-    kept = mean + std * _noise(model, shape, generators)
-    noise = _noise(model, shape, generators)
-    inpaint = first.request.inpaint
-    if inpaint is None:
-        return Start(noise, kept)
-    mask = torch.stack([c.mask for c in canvases if c.mask is not None])
-    mask = to_device(mask, model.device)
-    clean: Tensor | None = kept
-    if first.request.denoise == 1.0:
-        clean = None
-    elif inpaint.content == "noise":
-        clean = torch.lerp(kept, _noise(model, shape, generators), mask)
-    return Start(noise, clean, kept, mask)
-
-
-def _noise(
-    model: DiffusionModel, shape: Sequence[int], generators: Sequence[torch.Generator]
-) -> Tensor:
-    """(B, *shape) standard normal, each image's from its own generator."""
-    drawn = [torch.randn(*shape, generator=generator) for generator in generators]
-    return to_device(torch.stack(drawn), model.device)
+    def _warn_of_nan(self, latents: Tensor) -> None:
+        broken = ~latents.isfinite().flatten(1).all(1)
+        for each, is_broken in zip(self._prepared, broken.tolist(), strict=True):
+            if is_broken:
+                self._counter.warn(
+                    f"the picture of seed {each.request.seed} is NaN, and black where it is: lower "
+                    "the strengths of the LoRAs, weights in the prompt or guidance; or, with fp16 "
+                    "on a GPU, take --precision bf16 or fp32"
+                )
 
 
 @contextlib.contextmanager
@@ -321,15 +260,6 @@ def _clip_skip(model: DiffusionModel, clip_skip: int | None) -> Iterator[None]:
         yield
     finally:
         model.clip_skip = before
-
-
-def _generator(seed: int) -> torch.Generator:
-    """An image's own source of chance, for its first noise and its sampler's.
-
-    Not derived like the draws of training: the seed is what people carry from one program to
-    another, and this is the generator that diffusers and ComfyUI make of it.
-    """
-    return torch.Generator().manual_seed(seed)
 
 
 @torch.inference_mode()

@@ -31,7 +31,8 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.lora_tags import LoraTag, format_tag
 from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.embeddings import EmbeddingLibrary
-from lorasmith.sampling.generate import GeneratedImage, generate
+from lorasmith.sampling.generate import generate
+from lorasmith.sampling.images import GeneratedImage
 from lorasmith.sampling.infotext import Provenance
 from lorasmith.sampling.lora_library import LoraLibrary, set_strengths
 from lorasmith.sampling.request import Hires, ImageRequest, Inpaint

@@ -94,7 +94,7 @@ class ImageRequest:
         sampler: a name in :data:`lorasmith.sampling.samplers.SAMPLERS`, or a web UI's.
         width, height: in pixels; ``None`` is the model's own, or that of ``init``. Rounded to
             what the model needs.
-        schedule: a name in :data:`lorasmith.sampling.sigmas.SCHEDULES`; "automatic" is the
+        schedule: a name in :data:`lorasmith.sampling.samplers.SCHEDULES`; "automatic" is the
             sampler's usual one.
         cfg_rescale: phi of Lin et al. 2023, 0 (off) to 1: how far the guided prediction is
             brought back to the spread of the unguided one.

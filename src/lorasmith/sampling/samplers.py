@@ -1,15 +1,15 @@
 """The samplers, by the names that people know: a table over diffusers' schedulers.
 
 Their settings are those of the web UIs: DDIM takes evenly spaced whole timesteps from 1 on, the
-others the k-diffusion spacing from the last timestep to the first, or one of
-:mod:`lorasmith.sampling.sigmas`.
+others the k-diffusion spacing from the last timestep to the first, or another one of
+:data:`SCHEDULES`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -39,17 +39,9 @@ from lorasmith.diffusion.schedule import (
     zero_terminal_snr,
 )
 from lorasmith.sampling.request import MAX_STEPS
-from lorasmith.sampling.sigmas import (
-    AUTOMATIC,
-    AUTOMATIC_TITLE,
-    SCHEDULES,
-    sigma_table,
-    sigmas_at_times,
-)
-from lorasmith.sampling.solvers import TwoStageScheduler
+from lorasmith.sampling.solvers import TwoStageScheduler, sigma_table, sigmas_at_times
 
 DEFAULT = "ddim"
-
 _PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction"}
 # diffusers' words for what its schedulers do without a schedule's own flag: those of k-diffusion
 # go from the last timestep to the first, the multistep ones stop one short of it.
@@ -59,6 +51,39 @@ _TO_NOISE = (
     DDIMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler,
     DPMSolverMultistepScheduler, UniPCMultistepScheduler, LCMScheduler, TwoStageScheduler,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One spacing.
+
+    Args:
+        title: as in the web UIs and in an image's parameters.
+        options: what diffusers calls it, where it has it for all its schedulers.
+        other_names: further spellings.
+    """
+
+    name: str
+    title: str
+    options: dict[str, Any] = field(default_factory=dict)
+    other_names: tuple[str, ...] = ()
+
+
+SCHEDULES: dict[str, Schedule] = {
+    schedule.name: schedule
+    for schedule in (
+        Schedule("uniform", "Uniform", other_names=("normal", "discrete")),
+        Schedule("karras", "Karras", {"use_karras_sigmas": True}),
+        Schedule("exponential", "Exponential", {"use_exponential_sigmas": True}),
+        Schedule("sgm_uniform", "SGM Uniform"),
+        Schedule("simple", "Simple", {"timestep_spacing": "trailing"}),
+        # diffusers' flag of this name spreads the noise levels themselves, not the timesteps.
+        Schedule("beta", "Beta"),
+    )
+}
+
+AUTOMATIC = "automatic"
+AUTOMATIC_TITLE = "Automatic"
 
 
 class Scheduler(Protocol):

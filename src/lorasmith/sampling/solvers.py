@@ -1,8 +1,11 @@
-"""DPM++ 2S a and DPM++ SDE: solvers that call the denoiser twice a step and add noise.
+"""What k-diffusion and so the web UIs have and diffusers has not: spacings, and two solvers.
 
-diffusers has neither as k-diffusion and so the web UIs have them. Both are DPM-Solver++(2S)
+DPM++ 2S a and DPM++ SDE call the denoiser twice a step and add noise. Both are DPM-Solver++(2S)
 (Lu et al. 2022) in ``t = -log sigma`` with ancestral noise; the SDE one adds noise to the point
 in the middle too, from one Brownian path over both halves of the step.
+
+A noise level is ``sigma``, noise over signal (Karras et al. 2022); a model's table has one for each
+of its timesteps, smallest first.
 
 Shapes: B images, C latent channels, h and w latent size, N steps.
 """
@@ -13,12 +16,37 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy.stats
 import torch
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from lorasmith.sampling.sigmas import sigma_table
+Array = np.ndarray
+BETA_SHAPE = 0.6
+
+
+def sigmas_at_times(name: str, steps: int, table: Array) -> Array:
+    """(steps,) noise levels of a schedule that spaces timesteps, largest first.
+
+    Args:
+        name: "uniform" goes evenly to the smallest level; "sgm_uniform" leaves that one out, as
+            Stability AI's generative models do; "beta" is dense at both ends (Lee et al. 2024,
+            "Beta Sampling is All You Need", alpha = beta = 0.6).
+        table: (T,) the model's noise levels, smallest first.
+    """
+    last = len(table) - 1
+    if name == "beta":
+        times = last * scipy.stats.beta.ppf(np.linspace(1, 0, steps), BETA_SHAPE, BETA_SHAPE)
+    else:
+        times = np.linspace(last, 0, steps if name == "uniform" else steps + 1)[:steps]
+    return np.interp(times, np.arange(len(table)), table)
+
+
+def sigma_table(alphas_cumprod: Array) -> Array:
+    """(T,) ``sqrt((1 - abar) / abar)``, float64."""
+    abar = alphas_cumprod.astype(np.float64)
+    return np.asarray(((1 - abar) / abar) ** 0.5)
 
 
 class TwoStageScheduler:

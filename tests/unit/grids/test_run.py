@@ -20,8 +20,7 @@ from tests.unit.conftest import write_lora
 
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
-from lorasmith.grids import html as grid_page
-from lorasmith.grids import sheet as grid_sheet
+from lorasmith.grids import gallery
 from lorasmith.grids.axes import CellSpec, Sources
 from lorasmith.grids.axis_types import parse_axis
 from lorasmith.grids.plan import Grid, Identity, lay_out
@@ -210,7 +209,7 @@ def test_large_images_are_reduced_in_the_page(bench: Bench, monkeypatch) -> None
     grid = bench.grid("seed=1-4", base=CellSpec(ImageRequest("star", steps=1, cfg=1.0)))
     bench.make(grid)
     whole = (bench.out / "grid.html").stat().st_size
-    monkeypatch.setattr(grid_page, "MOST_BYTES", 4000)
+    monkeypatch.setattr(gallery, "MOST_BYTES", 4000)
     bench.make(grid)
     data = page_data(bench.out)
     assert (bench.out / "grid.html").stat().st_size < whole - 10_000
@@ -224,8 +223,8 @@ def test_the_sheet_keeps_to_the_limits_of_its_formats(bench: Bench, monkeypatch)
         with Image.open(bench.out / name) as sheet:
             assert sheet.width > 4 * 128
             whole = sheet.size
-    monkeypatch.setattr(grid_sheet, "MOST_PIXELS", 4000)
-    monkeypatch.setattr(grid_sheet, "WEBP_SIDE", 200)
+    monkeypatch.setattr(gallery, "MOST_PIXELS", 4000)
+    monkeypatch.setattr(gallery, "WEBP_SIDE", 200)
     bench.make(bench.grid("seed=1-4", "steps=1,2"))
     with Image.open(bench.out / "grid.png") as sheet:
         assert sheet.width < whole[0]
@@ -237,7 +236,7 @@ def test_a_sheet_of_images_of_several_sizes_with_places_that_are_empty(bench: Be
     grid = bench.grid("size=32x32,64x32", "seed=1,2", "steps=1,2")
     bench.make(grid)
     paths = sorted((bench.out / "cells").iterdir())
-    sheet = grid_sheet.draw_sheet(grid, {(1, 1, 0): paths[0]})
+    sheet = gallery.draw_sheet(grid, {(1, 1, 0): paths[0]})
     assert sheet.mode == "RGB"
 
 

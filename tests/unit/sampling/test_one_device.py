@@ -19,8 +19,7 @@ from lorasmith.sampling.embeddings import EmbeddingLibrary
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import Hires, ImageRequest, Inpaint
-from lorasmith.sampling.samplers import SAMPLERS, find_sampler
-from lorasmith.sampling.sigmas import SCHEDULES
+from lorasmith.sampling.samplers import SAMPLERS, SCHEDULES, find_sampler
 
 # diffusers' DPM2 takes NumPy's functions of tensors.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")

@@ -16,8 +16,7 @@ from scipy.stats import beta
 from lorasmith.config.sections.run import SamplerName
 from lorasmith.core.errors import PromptError
 from lorasmith.diffusion.schedule import NoiseSchedule
-from lorasmith.sampling.samplers import SAMPLERS, find_sampler
-from lorasmith.sampling.sigmas import SCHEDULES
+from lorasmith.sampling.samplers import SAMPLERS, SCHEDULES, find_sampler
 
 # diffusers' DPM2 hands numpy what it no longer likes.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__")

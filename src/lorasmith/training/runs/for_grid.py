@@ -10,7 +10,7 @@ from lorasmith.config.load import load_settings
 from lorasmith.config.sample_prompts import RANDOM_SEED, SamplePrompt
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import RunError
-from lorasmith.grids.tag_edits import LoraEdit, edit_prompt
+from lorasmith.grids.axes import LoraEdit, edit_prompt
 from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.infotext import read_infotext
 from lorasmith.sampling.request import ImageRequest

@@ -12,8 +12,8 @@ from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Notice, Observer, SampleSaved, SnapshotSaved
 from lorasmith.formats.run_paths import lora_name
 from lorasmith.models.reference import ModelReference
-from lorasmith.sampling.generate import GeneratedImage, generate
-from lorasmith.sampling.image_writer import ImageWriter
+from lorasmith.sampling.generate import generate
+from lorasmith.sampling.images import GeneratedImage, ImageWriter
 from lorasmith.sampling.infotext import Infotext, describe, save_image
 from lorasmith.tensors.device import DTYPES
 from lorasmith.training.eval_weights import eval_weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lorasmith.core.errors import PromptError
-from lorasmith.grids.tag_edits import LoraEdit, edit_prompt
+from lorasmith.grids.axes import LoraEdit, edit_prompt
 from lorasmith.prompts.parse import parse_prompt
 
 

@@ -1,7 +1,4 @@
-"""Images go to disk while the next ones are drawn.
-
-Packing a PNG of 1024 px takes a processor a third of a second, in which a GPU would wait.
-"""
+"""Finished images: what they carry, and their way to disk while the next ones are drawn."""
 
 from __future__ import annotations
 
@@ -9,12 +6,18 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import torch
+from PIL import Image
 
 from lorasmith.core.errors import UserError
+from lorasmith.models.reference import ModelReference
+from lorasmith.sampling.infotext import Describe, Infotext, describe, format_infotext, save_image
+from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors import transfer as tensor_transfer
 
 THREADS = 4
@@ -22,9 +25,54 @@ THREADS = 4
 MOST_WAITING = 8
 
 
+def describe_alone(request: ImageRequest) -> Infotext:
+    """What can be said of an image where nobody told the model's name."""
+    return describe(request, ModelReference(""))
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedImage:
+    """A finished image.
+
+    Args:
+        image: RGB.
+        request: what made it, with the size that it has.
+        index: its place among the requests: images come in the order of their batches.
+        describe: says how it was made, with what is known of the model.
+    """
+
+    image: Image.Image
+    request: ImageRequest
+    index: int
+    describe: Describe = describe_alone
+
+    @property
+    def seed(self) -> int:
+        return self.request.seed
+
+    @property
+    def infotext(self) -> str:
+        """How it was made, as web UIs write it; ``lorasmith generate --from-png`` reads it back."""
+        return format_infotext(self.describe(self.request))
+
+    def save(self, path: Path | str) -> None:
+        """Write a PNG that carries :attr:`infotext`.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written to.
+        """
+        save_image(Path(path), self.image, self.describe(self.request))
+
+    def _repr_png_(self) -> bytes | None:
+        """For notebooks."""
+        return self.image._repr_png_()
+
+
 class ImageWriter:
     """Calls what writes images, in threads where ``device`` leaves the processor free, else at
     once. At the end of its block all are written.
+
+    Packing a PNG of 1024 px takes a processor a third of a second, in which a GPU would wait.
 
     An error of a writing call is raised from :meth:`add`, of a later image perhaps, or at the
     block's end, after the others that were begun; it comes before other errors of the block.
