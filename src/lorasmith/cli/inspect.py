@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorasmith.cli.options import command_for
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.files import write_bytes
 from lorasmith.core.terminal import echo, echo_json
+from lorasmith.jobs.lora_files import InspectRequest
+from lorasmith.jobs.request import run
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.inspect.report import CheckpointReport, LoraReport
@@ -17,8 +20,7 @@ if TYPE_CHECKING:
 _PREVIEWS = (".png", ".jpg", ".jpeg", ".webp")
 
 
-@click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@command_for(InspectRequest)
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
 @click.option("--modules", is_flag=True, help="List every module with its rank and norm.")
 @click.option(
@@ -34,19 +36,13 @@ _PREVIEWS = (".png", ".jpg", ".jpeg", ".webp")
     help="Write the picture that is embedded in the file; PICTURE must not exist yet.",
 )
 def command(
-    file: Path, as_json: bool, modules: bool, chart: Path | None, preview: Path | None
+    request: InspectRequest, as_json: bool, modules: bool, chart: Path | None, preview: Path | None
 ) -> None:
-    """Say what FILE is: a LoRA of any type, a checkpoint, or demo, the model of the package.
-
-    Of a LoRA: its family, ranks, the layers that it adapts, how much it changes in which block, the
-    words that trigger it, its training, and which programs read it. Nothing in the file is run.
-    """
     from lorasmith.cli.inspect_view import checkpoint_lines, lora_lines
     from lorasmith.lora_tools.inspect import report as reports
-    from lorasmith.lora_tools.inspect.inspect import inspect
 
-    _check_images(file, chart, preview)
-    report = inspect(file)
+    _check_images(request.path, chart, preview)
+    report = run(request)
     for path, content in _images(report, chart, preview, modules).items():
         write_bytes(path, content)
     if as_json:

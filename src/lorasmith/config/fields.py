@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -16,6 +17,8 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
+
+from lorasmith.core.text import did_you_mean, number_hint
 
 NONE = "none"  # TOML has no null; this text stands for "not set" where that is allowed.
 
@@ -228,3 +231,52 @@ def _kind_words(kind: Any) -> str:
     if origin is dict:
         return "table"
     return KINDS[kind]
+
+
+def explain(setting: Setting | None, details: Sequence[Any]) -> tuple[str, str]:
+    """What is wrong with one value, and what to do about it.
+
+    Args:
+        setting: what the value is for; ``None`` where there is no such setting.
+        details: of pydantic's error.
+    """
+    own_words = [detail for detail in details if detail["type"] == "value_error"]
+    detail = (own_words or list(details))[0]
+    value = detail["input"]
+    if own_words:
+        pair = setting is not None and setting.kind == "two numbers"
+        return str(detail["ctx"]["error"]), "" if pair else number_hint(value)
+    if setting is None:
+        return "is not known", "leave it out"
+    if detail["type"] == "missing":
+        return "is missing", ""
+    if detail["type"] in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
+        unit = f" {setting.unit}" if setting.unit and not setting.unit.startswith("share") else ""
+        return f"{shown(value)} is out of range", f"give a {setting.kind} {setting.range}{unit}"
+    if detail["type"] == "finite_number":
+        return f"{shown(value)} is not a finite number", "give a number"
+    if setting.choices and isinstance(value, str):
+        known = {choice.lower(): choice for choice in setting.choices}
+        names = f"choose from {', '.join(setting.choices)}"
+        return (
+            f"{shown(value)} is not known",
+            f"{did_you_mean(value.lower(), known)} {names}".lstrip(),
+        )
+    if setting.kind == "true or false":
+        return f"{shown(value)} is neither true nor false", "write true or false"
+    article = "" if setting.choices else "a "
+    whole = setting.kind.startswith("whole number")
+    hint = number_hint(value, whole=whole) if {int, float} & set(setting.types) else ""
+    return f"{shown(value)} is not {article}{setting.kind}", hint
+
+
+def shown(value: Any) -> str:
+    """A value as the user wrote it, cut where it is long."""
+    text = (
+        repr(value)
+        if isinstance(value, str)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
+    return text if len(text) <= 80 else f"{text[:77]}…"

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lorasmith.config.fields import Setting, settings_of
+from lorasmith.config.fields import Setting, explain, settings_of, shown
 from lorasmith.config.optimizers import OPTIMIZERS
 from lorasmith.config.schema import FOLDER_TABLES, all_settings, sections
 from lorasmith.config.sections.data import FolderSettings
 from lorasmith.core.errors import Problem
-from lorasmith.core.text import did_you_mean, number_hint
+from lorasmith.core.text import did_you_mean
 
 Location = tuple[int | str, ...]
 
@@ -149,55 +149,6 @@ def _explain(path: str, details: Sequence[Any]) -> tuple[str, str]:
                 f"write {example} and its settings below",
             )
     return explain(setting, details)
-
-
-def explain(setting: Setting | None, details: Sequence[Any]) -> tuple[str, str]:
-    """What is wrong with one value, and what to do about it.
-
-    Args:
-        setting: what the value is for; ``None`` where there is no such setting.
-        details: of pydantic's error.
-    """
-    own_words = [detail for detail in details if detail["type"] == "value_error"]
-    detail = (own_words or list(details))[0]
-    value = detail["input"]
-    if own_words:
-        pair = setting is not None and setting.kind == "two numbers"
-        return str(detail["ctx"]["error"]), "" if pair else number_hint(value)
-    if setting is None:
-        return "is not known", "leave it out"
-    if detail["type"] == "missing":
-        return "is missing", ""
-    if detail["type"] in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
-        unit = f" {setting.unit}" if setting.unit and not setting.unit.startswith("share") else ""
-        return f"{shown(value)} is out of range", f"give a {setting.kind} {setting.range}{unit}"
-    if detail["type"] == "finite_number":
-        return f"{shown(value)} is not a finite number", "give a number"
-    if setting.choices and isinstance(value, str):
-        known = {choice.lower(): choice for choice in setting.choices}
-        names = f"choose from {', '.join(setting.choices)}"
-        return (
-            f"{shown(value)} is not known",
-            f"{did_you_mean(value.lower(), known)} {names}".lstrip(),
-        )
-    if setting.kind == "true or false":
-        return f"{shown(value)} is neither true nor false", "write true or false"
-    article = "" if setting.choices else "a "
-    whole = setting.kind.startswith("whole number")
-    hint = number_hint(value, whole=whole) if {int, float} & set(setting.types) else ""
-    return f"{shown(value)} is not {article}{setting.kind}", hint
-
-
-def shown(value: Any) -> str:
-    """A value as the user wrote it, cut where it is long."""
-    text = (
-        repr(value)
-        if isinstance(value, str)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
-    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def _unknown(path: str, value: Any) -> tuple[str, str]:

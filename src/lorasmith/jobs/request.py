@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
-from lorasmith.config.fields import Section, Setting, setting, settings_of
-from lorasmith.config.messages import explain
+from lorasmith.config.fields import Section, Setting, explain, setting, settings_of
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, ignore
 
@@ -96,6 +95,10 @@ class JobRequest(Section):
     def given(self, name: str) -> bool:
         """Whether the user said it, rather than leave it at its default."""
         return name in self.model_fields_set
+
+    def values(self) -> dict[str, Any]:
+        """Every field, as keywords for the function that does the work."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
 
 
 class Runnable(Protocol[Result_co]):
