@@ -33,7 +33,7 @@ HOW_IT_ENDED = {
     metavar="SECONDS",
     help="Wait so long for the training to do it; exit status 2 if it has not.",
 )
-def command(run: Path, requests: tuple[str, ...], wait: float) -> None:
+def control(run: Path, requests: tuple[str, ...], wait: float) -> None:
     """Ask the training in folder RUN for something, or see how it goes.
 
     Without a request, shows the status. Requests are done in order after the step in progress:

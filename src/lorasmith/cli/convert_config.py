@@ -45,7 +45,7 @@ def _show_arguments(ctx: click.Context, parameter: click.Parameter, wanted: bool
     callback=_show_arguments,
     help="Show what becomes of each of sd-scripts' arguments, and stop.",
 )
-def command(file: Path, out: Path | None, overwrite: bool, partial: bool) -> None:
+def convert_config(file: Path, out: Path | None, overwrite: bool, partial: bool) -> None:
     """Convert another trainer's settings into a settings file for `lorasmith train`.
 
     FILE may be a script with a train_network.py command (.sh, .ps1, .bat, .cmd; it is read, never

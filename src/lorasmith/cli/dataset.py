@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 @click.group("dataset")
-def command() -> None:
+def dataset() -> None:
     """Look after a folder of training pictures."""
 
 
-@command.command("check")
+@dataset.command("check")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--reg", metavar="DIR", type=click.Path(path_type=Path), help="Regularisation folder."
@@ -105,7 +105,7 @@ def check(
         raise SystemExit(USER_ERROR)
 
 
-@command.command("preview")
+@dataset.command("preview")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--out",

@@ -16,7 +16,7 @@ import click
     show_default=True,
     help="Folder for everything that the demo makes.",
 )
-def command(out: Path) -> None:
+def demo(out: Path) -> None:
     """Train a LoRA on the small model inside the package and see what it learned.
 
     Draws a training set of a character that the base model has never seen, checks it, trains on it

@@ -58,7 +58,7 @@ PAGES = {Path("docs/settings.md"): settings_page, Path("docs/commands.md"): comm
 @click.group("docs", invoke_without_command=True)
 @click.option("--check", is_flag=True, help="Write nothing; say whether docs/ is up to date.")
 @click.pass_context
-def command(context: click.Context, check: bool) -> None:
+def docs(context: click.Context, check: bool) -> None:
     """Write the reference pages of the documentation."""
     if check and context.invoked_subcommand is not None:
         raise click.UsageError("--check is for all pages: leave the page's name out.")
@@ -80,7 +80,7 @@ def check_pages() -> None:
         raise UserError(problems)
 
 
-@command.command("settings")
+@docs.command("settings")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -94,7 +94,7 @@ def settings(out: Path) -> None:
     echo(out)
 
 
-@command.command("commands")
+@docs.command("commands")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -108,7 +108,7 @@ def commands(out: Path) -> None:
     echo(out)
 
 
-@command.command("schedules")
+@docs.command("schedules")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -43,7 +43,7 @@ _PLAIN = (
 @click.argument("prompt", required=False)
 @with_options
 @click.pass_context
-def command(context: click.Context, /, prompt: str | None, **values: Any) -> None:
+def generate(context: click.Context, /, prompt: str | None, **values: Any) -> None:
     """Draw pictures of PROMPT, with LoRAs named in it.
 
     PROMPT is written as in the Stable Diffusion web UI: <lora:NAME:0.8> adds a LoRA, (word:1.2)

@@ -60,7 +60,7 @@ class Work:
 @click.command("grid")
 @click.argument("prompt", required=False)
 @with_options
-def command(prompt: str | None, **values: Any) -> None:
+def grid(prompt: str | None, **values: Any) -> None:
     """Draw PROMPT in all combinations of two or three things that vary, to compare them.
 
     \b

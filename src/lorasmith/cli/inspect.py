@@ -35,7 +35,7 @@ _PREVIEWS = (".png", ".jpg", ".jpeg", ".webp")
     type=click.Path(path_type=Path),
     help="Write the picture that is embedded in the file; PICTURE must not exist yet.",
 )
-def command(
+def inspect(
     request: InspectRequest, as_json: bool, modules: bool, chart: Path | None, preview: Path | None
 ) -> None:
     from lorasmith.cli.inspect_view import checkpoint_lines, lora_lines

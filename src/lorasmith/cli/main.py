@@ -40,7 +40,8 @@ DONE, BUG, USER_ERROR, STOPPED = 0, 1, 2, 130
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One command: the module whose ``command`` it is, and its line in ``lorasmith --help``."""
+    """One command: the module that has it under its own name, and its line in
+    ``lorasmith --help``."""
 
     module: str
     summary: str
@@ -65,12 +66,14 @@ GROUPS: dict[str, dict[str, Entry]] = {
     },
     "LoRA files": {
         "inspect": Entry("lorasmith.cli.inspect", "Say what a LoRA or a checkpoint is."),
-        "resize": Entry("lorasmith.cli.resize", "Give a LoRA lower ranks, at the least error."),
-        "merge": Entry("lorasmith.cli.merge", "Put several LoRAs into one file."),
-        "extract": Entry("lorasmith.cli.extract", "Make a LoRA from the difference of two models."),
-        "bake": Entry("lorasmith.cli.bake", "Write a checkpoint with LoRAs in it."),
+        "resize": Entry("lorasmith.cli.lora_files", "Give a LoRA lower ranks, at the least error."),
+        "merge": Entry("lorasmith.cli.lora_files", "Put several LoRAs into one file."),
+        "extract": Entry(
+            "lorasmith.cli.lora_files", "Make a LoRA from the difference of two models."
+        ),
+        "bake": Entry("lorasmith.cli.lora_files", "Write a checkpoint with LoRAs in it."),
         "convert": Entry(
-            "lorasmith.cli.convert", "Other names or precision, .ckpt to .safetensors."
+            "lorasmith.cli.lora_files", "Other names or precision, .ckpt to .safetensors."
         ),
     },
     "From other trainers": {
@@ -98,7 +101,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name].module).command
+        module = importlib.import_module(COMMANDS[cmd_name].module)
+        command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command), cmd_name
         return command
 

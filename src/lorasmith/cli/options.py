@@ -84,8 +84,8 @@ def run_shown(request: Runnable[Result], *, to_stderr: bool = False) -> Result:
     """
     from lorasmith.cli.console import console
     from lorasmith.cli.signals import stop_on_interrupt
+    from lorasmith.core.progress import TextConsole
     from lorasmith.core.terminal_view import Terminal
-    from lorasmith.core.text_console import TextConsole
 
     controls = Controls()
     terminal = Terminal(TextConsole(stderr=True) if to_stderr else console)

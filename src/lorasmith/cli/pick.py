@@ -49,7 +49,7 @@ from lorasmith.core.terminal import echo_json
     metavar="auto|cpu|cuda|…",
     help="Where to compute.",
 )
-def command(
+def pick(
     run: Path,
     as_json: bool,
     pictures: int,

@@ -10,7 +10,7 @@ from lorasmith.core.terminal import echo, echo_styled
 
 @click.command("presets")
 @click.argument("name", required=False)
-def command(name: str | None) -> None:
+def presets(name: str | None) -> None:
     """List the presets, or show what is in one.
 
     A preset is a set of settings for a kind of subject: lorasmith train --preset NAME. What

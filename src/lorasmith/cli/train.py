@@ -130,7 +130,7 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, wanted: bool)
     help="Show every setting as an option, --section.key VALUE.",
 )
 @_setting_options
-def command(
+def train(
     config: Path | None,
     preset: str | None,
     assignments: tuple[str, ...],

@@ -37,7 +37,7 @@ def train_with(arguments: Sequence[str], *, plan: bool, sdxl: bool = False) -> N
 @click.command("train-network", cls=ForeignCommand)
 @click.option("--plan", is_flag=True, help="Show what would happen, and stop. Loads no model.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="ARGUMENTS...")
-def command(arguments: tuple[str, ...], plan: bool) -> None:
+def train_network(arguments: tuple[str, ...], plan: bool) -> None:
     """Train with the arguments of sd-scripts' train_network.py, unchanged.
 
     They mean what they mean there, defaults too. What became of each is printed first. What

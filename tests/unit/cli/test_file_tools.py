@@ -13,6 +13,7 @@ from tests.unit.lora_tools.made_files import METADATA, kohya_file, kohya_tensors
 
 from lorasmith.cli.inspect_view import bars
 from lorasmith.cli.main import cli
+from lorasmith.core.text import bytes_text
 
 
 def run(*args: object) -> Result:
@@ -55,7 +56,7 @@ def test_convert_says_what_it_did_and_a_dry_run_writes_nothing(tmp_path) -> None
     assert not out.exists()
     done = run("convert", path, out, "--to", "comfy")
     assert f"{out}: 36 tensors, kohya to comfy" in done.output
-    size = f"{out.stat().st_size / 1e6:.1f} MB"
+    size = bytes_text(out.stat().st_size)
     assert size in done.output
     assert size in dry.output
     assert "byte for byte" in run("convert", out, back).output
