@@ -163,7 +163,7 @@ def converted(
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Each part's weights as diffusers makes them of the LDM names."""
     architecture = model.architecture
-    yield "unet", convert_ldm_unet_checkpoint(dict(state), architecture.unet)
+    yield "unet", convert_ldm_unet_checkpoint(dict(state), architecture.denoiser)
     yield "vae", convert_ldm_vae_checkpoint(dict(state), architecture.vae)
     for spec, config in zip(architecture.family.text_encoders, architecture.texts, strict=True):
         if spec.style == "open_clip":

@@ -69,7 +69,7 @@ def random_model(
 def random_conditioning(model: DiffusionModel, batch: int) -> Conditioning:
     """Of ``batch`` captions of 75 tokens, on the model's device."""
     architecture = model.architecture
-    hidden = torch.randn(batch, 77, architecture.unet["cross_attention_dim"])
+    hidden = torch.randn(batch, 77, architecture.denoiser["cross_attention_dim"])
     pooled, sizes = None, None
     if architecture.family.size_conditioning:
         pooled = torch.randn(batch, pooled_width(architecture))

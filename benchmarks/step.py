@@ -112,7 +112,7 @@ class Bare:
     """The loop that one writes by hand."""
 
     def __init__(self, model: DiffusionModel, targets: list[Target], case: Case) -> None:
-        self.unet, self.targets, self.case = model.unet, targets, case
+        self.unet, self.targets, self.case = model.denoiser, targets, case
         self.layers = [BareLoRA(target.layer, case.rank, case.dropout) for target in targets]
         self.parameters = [p for m in self.layers for p in (m.down.weight, m.up.weight)]
         self.optimizer = _bare_optimizer(case.optimizer, self.parameters)
@@ -306,7 +306,7 @@ def compare_layouts(
             times.append(clock.read() - begin)
         return times[1:]
 
-    for name, network, run in (("step", model.unet, step), ("VAE encoding", vae, encode)):
+    for name, network, run in (("step", model.denoiser, step), ("VAE encoding", vae, encode)):
         times: dict[torch.memory_format, list[float]] = {
             torch.contiguous_format: [], torch.channels_last: []
         }  # fmt: skip

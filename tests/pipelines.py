@@ -45,7 +45,7 @@ def pipeline_of(model: DiffusionModel, scheduler: Any = None) -> Any:
     tokenizers = [clip_of_transformers(spec.pad) for spec in specs]
     parts: dict[str, Any] = {
         "vae": model.vae,
-        "unet": model.unet,
+        "unet": model.denoiser,
         "text_encoder": encoders[0],
         "tokenizer": tokenizers[0],
         "scheduler": scheduler or diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),

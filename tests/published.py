@@ -30,7 +30,7 @@ def _architecture(
     known = FAMILIES[family]
     down = ["CrossAttnDownBlock2D" if there else "DownBlock2D" for there in attention]
     unet_config = {
-        **known.unet,
+        **known.denoiser_config,
         "sample_size": side // 8,
         "in_channels": 4,
         "out_channels": 4,
@@ -72,7 +72,7 @@ def _architecture(
         for spec, text in zip(known.text_encoders, texts, strict=True)
     )
     return Architecture(
-        family_name=family, unet=unet_config, vae=vae, texts=clips, prediction=prediction,
+        family_name=family, denoiser=unet_config, vae=vae, texts=clips, prediction=prediction,
         latent_channels=4, latent_factor=8, size_multiple=8 * 2 ** (len(widths) - 1),
         native_resolution=side,
     )  # fmt: skip

@@ -70,7 +70,7 @@ def tiny_architecture(
     )
     return Architecture(
         family_name=family,
-        unet={
+        denoiser={
             **_tiny_unet(known, resolution // latent_factor, linear, hidden),
             "layers_per_block": layers,
         },
@@ -87,7 +87,7 @@ def tiny_architecture(
 def _tiny_unet(known: Family, side: int, linear: bool | None, hidden: int) -> dict[str, Any]:
     first = known.name == "sd1"
     unet = {
-        **known.unet,
+        **known.denoiser_config,
         "sample_size": side,
         "in_channels": 4,
         "out_channels": 4,
@@ -128,7 +128,7 @@ def tiny_model(
         fill_randomly(module, torch.float32 if part == "vae" else dtype, seed + 1000 * number)
         fill_buffers(module, "cpu")
     return DiffusionModel(
-        unet=modules["unet"],
+        denoiser=modules["unet"],
         vae=modules["vae"],
         text_encoders={part: modules[part] for part in architecture.family.parts[2:]},
         architecture=architecture,
@@ -156,7 +156,7 @@ def tiny_checkpoint(
     model = tiny_model(seed=seed, architecture=tiny_architecture(family=family))
     save_ldm(
         path,
-        unet=model.unet,
+        unet=model.denoiser,
         vae=model.vae,
         text_encoders=model.text_encoders,
         family=family,

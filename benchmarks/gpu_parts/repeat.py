@@ -55,7 +55,7 @@ def write_checkpoint(path: Path, architecture: Architecture, device: torch.devic
     model = random_model(architecture, torch.float16, device, parts=parts)
     save_ldm(
         path,
-        unet=model.unet,
+        unet=model.denoiser,
         vae=model.vae,
         text_encoders=model.text_encoders,
         family=architecture.family_name,

@@ -66,7 +66,7 @@ def test_out_blocks_alone_leave_all_others_untouched(tmp_path: Path) -> None:
             assert isinstance(first, torch.Tensor)
             seen.setdefault(name, []).append(first)
 
-        model.unet.get_submodule(name).register_forward_hook(keep)
+        model.denoiser.get_submodule(name).register_forward_hook(keep)
 
     stages = ["down_blocks.0", "down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.2"]
     for stage in stages:

@@ -86,7 +86,7 @@ def break_layer(step: int, *, always: bool = False, backward: bool = False) -> A
                 return None
             return output * math.inf
 
-        run.model.unet.get_submodule(LAYER).register_forward_hook(spoil)
+        run.model.denoiser.get_submodule(LAYER).register_forward_hook(spoil)
 
     return change
 
@@ -283,7 +283,7 @@ def test_what_overflows_in_float16_goes_on_in_float32(tmp_path: Path, meddle: An
         def spoil(module: nn.Module, given: Any, output: Tensor) -> Tensor | None:
             return output * math.inf if output.dtype == torch.float16 else None
 
-        block = run.model.unet.get_submodule(LAYER.rpartition(".")[0])
+        block = run.model.denoiser.get_submodule(LAYER.rpartition(".")[0])
         block.register_forward_hook(spoil)
 
     meddle(overflow)

@@ -83,7 +83,7 @@ def measure(
 def load_base(run: PickRun, device: str, precision: str) -> DiffusionModel:
     """The run's base model, as it was trained on, but for where and in what it computes."""
     chosen = choose_device(device)
-    weights = unet_weights(run.architecture.unet)
+    weights = unet_weights(run.architecture.denoiser)
     return load_model(
         model_reference(run.settings),
         dtype=choose_precision(precision, chosen, weights).dtype,

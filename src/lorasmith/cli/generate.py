@@ -382,7 +382,7 @@ def _place(model: ModelReference, options: Options) -> tuple[torch.device, torch
         collect_problems(problems, lambda: check_clip_skip(known, options.clip_skip, "--clip-skip"))
     if architecture is None or chosen is None or problems:
         raise UserError(_under_options(problems))
-    weights = unet_weights(architecture.unet)
+    weights = unet_weights(architecture.denoiser)
     dtype = collect_problems(
         problems, lambda: choose_precision(options.precision, chosen, weights).dtype
     )

@@ -278,7 +278,7 @@ def _place(specs: Sequence[CellSpec], options: GridOptions) -> Place:
             collect_problems(
                 problems, functools.partial(check_clip_skip, architecture, skip, "clip_skip")
             )
-        weights = unet_weights(architecture.unet)
+        weights = unet_weights(architecture.denoiser)
         choice = functools.partial(choose_precision, options.precision, device, weights)
         if (chosen := collect_problems(problems, choice)) is not None:
             dtypes[str(model.path)] = chosen.dtype

@@ -109,7 +109,7 @@ class MiddleBlock:
         noisy = self._schedule.add_noise(latents[None], noise, timestep)
         width, height = map(float, image.size)
         sizes = torch.tensor([[height, width, 0.0, 0.0, height, width]])
-        handle = model.unet.mid_block.register_forward_hook(keep)
+        handle = model.denoiser.get_submodule("mid_block").register_forward_hook(keep)
         try:
             model.denoise(noisy, timestep, model.encode_text([""]).with_size_ids(sizes))
         finally:

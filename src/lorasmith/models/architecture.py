@@ -31,7 +31,7 @@ def unet_config(shapes: Shapes, family: Family, own: Config) -> Config:
     down = ["CrossAttnDownBlock2D" if plan.attention[i] else "DownBlock2D" for i in levels]
     up = [name.replace("Down", "Up") for name in reversed(down)]
     widths = [shapes[f"down_blocks.{i}.resnets.0.conv1.weight"][0] for i in levels]
-    defaults = dict(family.unet)
+    defaults = dict(family.denoiser_config)
     if head_width := defaults.pop("head_width", 0):
         defaults["attention_head_dim"] = [width // head_width for width in widths]
     if "add_embedding.linear_1.weight" in shapes:
@@ -157,7 +157,7 @@ def architecture_of_parts(
     vae["sample_size"] = resolution
     return Architecture(
         family_name=family.name,
-        unet=unet,
+        denoiser=unet,
         vae=vae,
         texts=tuple(configs[text.part] for text in family.text_encoders),
         prediction=prediction,

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from lorasmith.models.families.table import Architecture
-from lorasmith.models.memory import TILE, checkpoint_text_encoder, checkpoint_unet, on_device
+from lorasmith.models.memory import TILE, checkpoint_denoiser, checkpoint_text_encoder, on_device
 from lorasmith.models.roots import AdapterRoot, adapter_roots
 from lorasmith.models.text_encoder import TextStates, encode_rows, join_rows, tokenize
 from lorasmith.tensors.files import fingerprint
@@ -32,7 +32,7 @@ class Conditioning:
         prompt_embeds: (B, T, D).
         pooled: (B, P), for families that have it (SDXL).
         sizes: (B, 6) original height and width, crop top and left, target height and width, in
-            pixels; for families whose UNet is told them.
+            pixels; for families whose denoiser is told them.
     """
 
     prompt_embeds: Tensor
@@ -85,14 +85,14 @@ def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 
 class DiffusionModel:
-    """A frozen base model: UNet, VAE, text encoder, and what joins them.
+    """A frozen base model: denoiser, VAE, text encoders, and what joins them.
 
     All weights are in eval mode and ask for no gradients; nothing here turns gradients off, so
     they flow to whatever is attached. The VAE may be in another dtype (float32 as a rule: it
     overflows in float16).
 
     Args:
-        dtype: of the UNet and the text encoder.
+        dtype: of the denoiser and the text encoders.
         clip_skip: k takes the text encoder's k-th last layer; 1 is the last.
         max_tokens: 75, 150 or 225 text tokens per caption.
         notes: what a user should know about how the checkpoint was read.
@@ -101,7 +101,7 @@ class DiffusionModel:
     def __init__(
         self,
         *,
-        unet: UNet2DConditionModel,
+        denoiser: nn.Module,
         vae: AutoencoderKL,
         text_encoders: Mapping[str, CLIPTextModel],
         architecture: Architecture,
@@ -111,7 +111,7 @@ class DiffusionModel:
         max_tokens: int = 75,
         notes: Sequence[str] = (),
     ) -> None:
-        self.unet = unet
+        self.denoiser = denoiser
         self.vae = vae
         self.text_encoders = dict(text_encoders)
         self.architecture = architecture
@@ -136,12 +136,12 @@ class DiffusionModel:
 
     @property
     def networks(self) -> list[nn.Module]:
-        """UNet, VAE and text encoders."""
-        return [self.unet, self.vae, *self.text_encoders.values()]
+        """Denoiser, VAE and text encoders."""
+        return [self.denoiser, self.vae, *self.text_encoders.values()]
 
     def part(self, name: str) -> nn.Module:
         """A network by its part's name: "unet", "vae", "text_encoder"."""
-        found: nn.Module = {"unet": self.unet, "vae": self.vae, **self.text_encoders}[name]
+        found: nn.Module = {"unet": self.denoiser, "vae": self.vae, **self.text_encoders}[name]
         return found
 
     def offload(self, *parts: str) -> None:
@@ -197,21 +197,25 @@ class DiffusionModel:
         pooled = next((one.pooled for one in states if one.pooled is not None), None)
         return TextStates(torch.cat([one.prompt_embeds for one in states], dim=-1), pooled)
 
-    def denoise(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def denoise(
+        self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning
+    ) -> Tensor:
         """What the model predicts (``prediction``) for noisy latents.
 
         Args:
-            noisy: (B, C, h, w), any float dtype.
+            noisy_latents: (B, C, h, w), any float dtype.
             timesteps: (B,) or a scalar, 0 (clean) to 999.
             conditioning: of B prompts.
 
         Returns:
             (B, C, h, w) float32.
         """
-        sample = to_device(noisy, self.device).to(self.dtype, memory_format=self.memory_format)
+        sample = to_device(noisy_latents, self.device).to(
+            self.dtype, memory_format=self.memory_format
+        )
         prompt_embeds = to_device(conditioning.prompt_embeds, self.device).to(self.dtype)
         added = self._added(conditioning) if self.architecture.family.size_conditioning else None
-        predicted: Tensor = self.unet(
+        predicted: Tensor = self.denoiser(
             sample,
             to_device(timesteps, self.device),
             prompt_embeds,
@@ -257,17 +261,17 @@ class DiffusionModel:
         return pixels.float().clamp(-1, 1)
 
     def adapter_roots(self) -> list[AdapterRoot]:
-        """Where adapters attach, the UNet first."""
-        return adapter_roots(self.architecture, self.unet, self.text_encoders)
+        """Where adapters attach, the denoiser first."""
+        return adapter_roots(self.architecture, self.denoiser, self.text_encoders)
 
     def enable_gradient_checkpointing(self, blocks: Collection[str] | None = None) -> None:
         """Keep only the inputs of parts for the backward pass and compute the rest again.
 
         Args:
-            blocks: those of the UNet (:func:`lorasmith.models.memory.unet_blocks`), all of
+            blocks: those of the denoiser (:func:`lorasmith.models.memory.denoiser_blocks`), all of
                 them for ``None``; text encoders are checkpointed in any case.
         """
-        checkpoint_unet(self.unet, blocks)
+        checkpoint_denoiser(self.denoiser, blocks)
         for text_encoder in self.text_encoders.values():
             checkpoint_text_encoder(text_encoder)
 
@@ -285,8 +289,8 @@ class DiffusionModel:
         self.vae.tile_latent_min_size = TILE // self.latent_factor
 
     def compile(self, **options: Any) -> None:
-        """Compile the UNet's repeated blocks for training: nearly the speed of compiling the whole,
-        and ready in a fraction of the time.
+        """Compile the denoiser's repeated blocks for training: nearly the speed of compiling the
+        whole, and ready in a fraction of the time.
 
         Args:
             options: of :class:`lorasmith.models.compiled.CompiledBlocks`.
@@ -294,14 +298,14 @@ class DiffusionModel:
         from lorasmith.models.compiled import CompiledBlocks  # A second of imports for few.
 
         compiled = CompiledBlocks(**options)
-        for block in list(self.unet.modules()):
+        for block in list(self.denoiser.modules()):
             if type(block).__name__ in self.architecture.family.repeated_blocks:
                 compiled.compile(block)
 
     def use_channels_last(self) -> None:
         """Lay convolution weights and latents out with channels innermost."""
         self.memory_format = torch.channels_last
-        self.unet.to(memory_format=torch.channels_last)
+        self.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.vae.to(memory_format=torch.channels_last)
 
     def to(self, device: torch.device | str) -> DiffusionModel:

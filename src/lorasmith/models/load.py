@@ -40,7 +40,7 @@ def load_model(
 
     Args:
         model: a path, or a reference that says more: another VAE, what it predicts.
-        dtype: of UNet and text encoder, whatever the file stores.
+        dtype: of denoiser and text encoders, whatever the file stores.
         vae_dtype: of the VAE; float16 overflows in Stable Diffusion's.
 
     Raises:
@@ -58,7 +58,7 @@ class Loading:
 
     Args:
         opened: the checkpoint; checked here.
-        placement: how the UNet's weights are kept.
+        placement: how the denoiser's weights are kept.
 
     Raises:
         CheckpointError: as :func:`load_model`, but for numbers that are read later.
@@ -114,7 +114,7 @@ def assemble(
 ) -> DiffusionModel:
     """The model of these modules, by part name; ``options`` are those of the class."""
     return DiffusionModel(
-        unet=modules["unet"],
+        denoiser=modules["unet"],
         vae=modules["vae"],
         text_encoders={part: modules[part] for part in architecture.family.parts[2:]},
         architecture=architecture,
@@ -150,7 +150,7 @@ def empty_modules(architecture: Architecture) -> dict[str, Any]:
     specs = architecture.family.text_encoders
     with torch.device("meta"):
         return {
-            "unet": UNet2DConditionModel(**architecture.unet),
+            "unet": UNet2DConditionModel(**architecture.denoiser),
             "vae": AutoencoderKL(**architecture.vae),
             **{
                 spec.part: empty_text_encoder(spec, config)

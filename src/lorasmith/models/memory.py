@@ -15,9 +15,9 @@ TILE = 512
 """Side in pixels of the tiles that a VAE takes a large image in."""
 
 
-def unet_blocks(unet: nn.Module) -> list[str]:
-    """Paths of the UNet's blocks, in the order in which they run: "down_blocks.0", "mid_block"."""
-    down, up = (len(unet.get_submodule(f"{side}_blocks")._modules) for side in ("down", "up"))
+def denoiser_blocks(denoiser: nn.Module) -> list[str]:
+    """Paths of the blocks in the order in which they run: "down_blocks.0", "mid_block"."""
+    down, up = (len(denoiser.get_submodule(f"{side}_blocks")._modules) for side in ("down", "up"))
     return [
         *(f"down_blocks.{index}" for index in range(down)),
         "mid_block",
@@ -25,22 +25,22 @@ def unet_blocks(unet: nn.Module) -> list[str]:
     ]
 
 
-def blocks_by_activations(unet: nn.Module) -> list[str]:
+def blocks_by_activations(denoiser: nn.Module) -> list[str]:
     """Blocks, first those whose recomputing saves most memory for its time.
 
     Activations grow with channels times positions, arithmetic with the channels' square: so the
     outermost blocks come first, where images are largest and channels fewest.
     """
-    blocks = unet_blocks(unet)
+    blocks = denoiser_blocks(denoiser)
     middle = len(blocks) // 2
     return sorted(blocks, key=lambda block: -abs(blocks.index(block) - middle))
 
 
-def blocks_by_weight(unet: nn.Module) -> list[str]:
+def blocks_by_weight(denoiser: nn.Module) -> list[str]:
     """Blocks, first those with the most weights."""
     sizes = {
-        block: sum(parameter.numel() for parameter in unet.get_submodule(block).parameters())
-        for block in unet_blocks(unet)
+        block: sum(parameter.numel() for parameter in denoiser.get_submodule(block).parameters())
+        for block in denoiser_blocks(denoiser)
     }
     return sorted(sizes, key=lambda block: -sizes[block])
 
@@ -50,11 +50,11 @@ def within(path: str, blocks: Collection[str]) -> bool:
     return any(path == block or path.startswith(f"{block}.") for block in blocks)
 
 
-def checkpoint_unet(unet: nn.Module, blocks: Collection[str] | None = None) -> None:
+def checkpoint_denoiser(denoiser: nn.Module, blocks: Collection[str] | None = None) -> None:
     """Recompute the residual blocks and transformer blocks within ``blocks``; all for ``None``."""
     # Not reentrant: that kind would need inputs with gradients, and those of a base have none.
-    unet.enable_gradient_checkpointing()  # type: ignore[operator]
-    for path, module in unet.named_modules():
+    denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
+    for path, module in denoiser.named_modules():
         if blocks is not None and hasattr(module, "gradient_checkpointing"):
             module.gradient_checkpointing = within(path, blocks)
 

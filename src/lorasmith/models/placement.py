@@ -1,6 +1,7 @@
-"""How a UNet's frozen weights are kept: whole or in fewer bits, on the device or in main memory.
+"""How a denoiser's frozen weights are kept: whole or in fewer bits, on the device or in main
+memory.
 
-Only layers inside the UNet's blocks are kept otherwise, and of them only Linear layers and
+Only layers inside the denoiser's blocks are kept otherwise, and of them only Linear layers and
 convolutions: first and last convolution, the embeddings of time and size, norms and biases are
 small, and what they lose all others would inherit.
 """
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lorasmith.core.text import bytes_text
-from lorasmith.models.memory import blocks_by_weight, unet_blocks, within
+from lorasmith.models.memory import blocks_by_weight, denoiser_blocks, within
 from lorasmith.tensors.offload import Prefetcher, replace_layer
 
 # 4 bits are made for the many weights of Linear layers; convolutions are fewer and lose more.
@@ -40,12 +41,14 @@ IN_FULL = WeightPlacement()
 
 
 class WeightPlacer:
-    """Takes those weights of a UNet that are kept otherwise, one at a time as they are read."""
+    """Takes those weights of a denoiser that are kept otherwise, one at a time as they are read."""
 
-    def __init__(self, unet: nn.Module, placement: WeightPlacement, device: torch.device) -> None:
-        self._unet, self._formats = unet, FORMATS_OF[placement.weight_format]
-        self._blocks = unet_blocks(unet)
-        self._away = blocks_by_weight(unet)[: placement.offloaded_blocks]
+    def __init__(
+        self, denoiser: nn.Module, placement: WeightPlacement, device: torch.device
+    ) -> None:
+        self._denoiser, self._formats = denoiser, FORMATS_OF[placement.weight_format]
+        self._blocks = denoiser_blocks(denoiser)
+        self._away = blocks_by_weight(denoiser)[: placement.offloaded_blocks]
         self._prefetcher = Prefetcher(device) if self._away else None
 
     def place(self, name: str, weight: Tensor) -> bool:
@@ -53,14 +56,14 @@ class WeightPlacer:
         path, _, leaf = name.rpartition(".")
         if leaf != "weight" or not within(path, self._blocks):
             return False
-        layer = self._unet.get_submodule(path)
+        layer = self._denoiser.get_submodule(path)
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             return False
         weight_format = self._formats[isinstance(layer, nn.Conv2d)]
         offloaded = within(path, self._away)
         if weight_format == "none" and not offloaded:
             return False
-        stored = replace_layer(self._unet, path, weight, weight_format)
+        stored = replace_layer(self._denoiser, path, weight, weight_format)
         if offloaded and self._prefetcher is not None:
             stored.stored.move_to_host(self._prefetcher)
         return True
@@ -78,8 +81,8 @@ class WeightPlacer:
         return [text]
 
 
-def place_weights(unet: nn.Module, placement: WeightPlacement, device: torch.device) -> None:
-    """Keep a UNet's weights as ``placement`` says: of one that is there already."""
-    keeper = WeightPlacer(unet, placement, device)
-    for name, parameter in list(unet.named_parameters()):
+def place_weights(denoiser: nn.Module, placement: WeightPlacement, device: torch.device) -> None:
+    """Keep a denoiser's weights as ``placement`` says: of one that is there already."""
+    keeper = WeightPlacer(denoiser, placement, device)
+    for name, parameter in list(denoiser.named_parameters()):
         keeper.place(name, parameter.detach())

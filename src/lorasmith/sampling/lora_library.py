@@ -72,7 +72,7 @@ class AttachedLoras:
 
 def set_strengths(model: DiffusionModel, network: AdapterNetwork, tag: LoraTag) -> dict[str, float]:
     """Give each adapter what a tag says of its part and block; returns the strengths by key."""
-    unet, parts = model.architecture.unet, {"unet": tag.unet, "text_encoder": tag.text_encoder}
+    unet, parts = model.architecture.denoiser, {"unet": tag.unet, "text_encoder": tag.text_encoder}
     blocks = BlockMap(len(unet["block_out_channels"]), unet["layers_per_block"])
     weights, adapters, strengths = tag.blocks, network.adapters, {}
     for key, target in network.targets.items():

@@ -135,7 +135,7 @@ def rough_step(
         4 * math.prod(shape) for part in stored_shapes(opened).values() for shape in part.values()
     ]
     factor, tokens = run_plan.architecture.latent_factor, settings.model.max_tokens + 2
-    unet, dataset = run_plan.architecture.unet, run_plan.dataset
+    unet, dataset = run_plan.architecture.denoiser, run_plan.dataset
     numbers = max(
         step_activations(unet, bucket.size[1] // factor, bucket.size[0] // factor, tokens)
         * dataset.groups[bucket.group].batch_size(settings.train.batch, 1)
@@ -214,7 +214,7 @@ def planned_seconds(
     *,
     checkpointing: bool,
 ) -> float:
-    unet = run_plan.architecture.unet
+    unet = run_plan.architecture.denoiser
     factor = run_plan.architecture.latent_factor
     tokens = settings.model.max_tokens + 2
     rate = multiply_adds_per_second(device, precision.dtype)
@@ -257,9 +257,12 @@ def validation_seconds(
         samples = len(bucket.samples) * interval.timesteps
         once += step_seconds(
             forward_multiply_adds(
-                architecture.unet, height // factor, width // factor, settings.model.max_tokens + 2
+                architecture.denoiser,
+                height // factor,
+                width // factor,
+                settings.model.max_tokens + 2,
             ),
-            len(list(stages(architecture.unet))),
+            len(list(stages(architecture.denoiser))),
             samples,
             math.ceil(samples / BATCH),
             rate,

@@ -89,13 +89,13 @@ def test_every_weight_of_diffusers_own_modules_is_named(
 def _architecture(attention: list[bool], layers: int, linear: bool, factor: int) -> Architecture:
     tiny = tiny_architecture(latent_factor=factor, linear=linear)
     down = ["CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attention]
-    unet = tiny.unet | {
+    unet = tiny.denoiser | {
         "block_out_channels": [8, 16, 16, 24][: len(down)],
         "layers_per_block": layers,
         "down_block_types": down,
         "up_block_types": [name.replace("Down", "Up") for name in reversed(down)],
     }
-    return dataclasses.replace(tiny, unet=unet, vae=tiny.vae | {"layers_per_block": layers})
+    return dataclasses.replace(tiny, denoiser=unet, vae=tiny.vae | {"layers_per_block": layers})
 
 
 @pytest.mark.parametrize(

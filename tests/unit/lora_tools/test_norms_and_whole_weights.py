@@ -56,7 +56,7 @@ CONV_PATH = "down_blocks.0.resnets.0.conv1"
 
 def module_at(base: Path, part: str, path: str) -> nn.Module:
     model = loaded(base)
-    root: nn.Module = model.unet if part == "unet" else model.text_encoders[part]
+    root: nn.Module = model.denoiser if part == "unet" else model.text_encoders[part]
     return root.get_submodule(path)
 
 
@@ -212,7 +212,7 @@ def test_types_that_are_only_read(
     tmp_path: Path, key: str, path: str, kind: type[Any], arguments: dict[str, Any]
 ) -> None:
     base = base_file("sd1")
-    layer = load_model(base).unet.get_submodule(path)
+    layer = load_model(base).denoiser.get_submodule(path)
     before = {name: p.detach().clone() for name, p in layer.named_parameters()}
     theirs = kind(key, layer, **arguments)
     if kind is FullModule:
@@ -235,9 +235,9 @@ def test_types_that_are_only_read(
     network.set_strength(0.6)
     x = torch.randn(2, wanted.shape[1], *[5] * (wanted.ndim - 2))
     with torch.no_grad(), network.attached():
-        got = model.unet.get_submodule(path)(x)
+        got = model.denoiser.get_submodule(path)(x)
     with torch.no_grad():
-        expected = load_model(tmp_path / "out.safetensors").unet.get_submodule(path)(x)
+        expected = load_model(tmp_path / "out.safetensors").denoiser.get_submodule(path)(x)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
     if kind is GLoRAModule:
         with pytest.raises(LoraFileError, match="GLoRA multiplies"):
@@ -264,7 +264,7 @@ def test_glora_of_lycoris_first_versions(tmp_path: Path) -> None:
 def test_oft_of_sd_scripts(tmp_path: Path) -> None:
     """Its names begin with ``oft_unet``, its constraint binds as lycoris' does."""
     base = base_file("sd1")
-    layer = load_model(base).unet.get_submodule(QUERY_PATH)
+    layer = load_model(base).denoiser.get_submodule(QUERY_PATH)
     theirs = DiagOFTModule(QUERY, layer, lora_dim=4, constraint=0.01)
     shaken(theirs, 3)
     key = QUERY.replace("lora_unet", "oft_unet")

@@ -36,7 +36,7 @@ def base_file(family: str, dtype: torch.dtype = torch.float32) -> Path:
 def plain_checkpoint(path: Path) -> Path:
     """An SD1 file that needs no header to be read: its heads and groups are the family's own."""
     tiny = tiny_architecture(hidden=64)
-    unet = tiny.unet | {
+    unet = tiny.denoiser | {
         "block_out_channels": [32, 32, 64], "norm_num_groups": 32, "attention_head_dim": 8,
         "sample_size": 64,
     }  # fmt: skip
@@ -44,8 +44,8 @@ def plain_checkpoint(path: Path) -> Path:
         "block_out_channels": [32, 32, 32, 32], "norm_num_groups": 32, "sample_size": 512,
     }  # fmt: skip
     text = tiny.text | {"num_attention_heads": 1}
-    model = tiny_model(architecture=replace(tiny, unet=unet, vae=vae, texts=(text,)))
-    save_ldm(path, unet=model.unet, vae=model.vae, text_encoders=model.text_encoders)
+    model = tiny_model(architecture=replace(tiny, denoiser=unet, vae=vae, texts=(text,)))
+    save_ldm(path, unet=model.denoiser, vae=model.vae, text_encoders=model.text_encoders)
     assert "lorasmith.model" not in metadata_of(path)
     return path
 

@@ -48,12 +48,12 @@ def nothing_compiled_before() -> Iterator[None]:
 
 def blocks_of(model: DiffusionModel) -> list[nn.Module]:
     kinds = model.architecture.family.repeated_blocks
-    return [module for module in model.unet.modules() if type(module).__name__ in kinds]
+    return [module for module in model.denoiser.modules() if type(module).__name__ in kinds]
 
 
 def step(model: DiffusionModel, height: int, width: int, batch: int = 2) -> list[Tensor]:
     """The prediction for latents of that size, and gradients of what is trained."""
-    device, unet = model.device, model.architecture.unet
+    device, unet = model.device, model.architecture.denoiser
     hidden = normal((batch, 77, unet["cross_attention_dim"]), 3, "text").to(device)
     condition = Conditioning(hidden)
     if model.architecture.family.size_conditioning:
@@ -65,7 +65,7 @@ def step(model: DiffusionModel, height: int, width: int, batch: int = 2) -> list
     prediction = model.denoise(latents, times, condition)
     if not prediction.requires_grad:
         return [prediction]
-    trained = [p for p in model.unet.parameters() if p.requires_grad]
+    trained = [p for p in model.denoiser.parameters() if p.requires_grad]
     return [prediction.detach(), *torch.autograd.grad(prediction.square().mean(), trained)]
 
 
@@ -207,11 +207,11 @@ def test_every_adapter_compiles_whole(algorithm: str) -> None:
 @contextlib.contextmanager
 def some_blocks(model: DiffusionModel) -> Iterator[None]:
     """One of either class is enough for the adapters on it."""
-    middle, modules = model.unet.mid_block, model.unet.modules
+    middle, modules = model.denoiser.mid_block, model.denoiser.modules
     some = [middle.resnets[0], middle.attentions[0].transformer_blocks[0]]
-    model.unet.modules = lambda: some  # type: ignore[method-assign]
+    model.denoiser.modules = lambda: some  # type: ignore[method-assign]
     yield
-    model.unet.modules = modules  # type: ignore[method-assign]
+    model.denoiser.modules = modules  # type: ignore[method-assign]
 
 
 def test_what_cannot_be_compiled_is_said_once_and_runs_as_it_is() -> None:

@@ -28,7 +28,9 @@ def test_denoise_is_the_unets_own_answer(dtype: torch.dtype) -> None:
     timesteps = torch.tensor([0, 999])
     answer = model.denoise(noisy(), timesteps, conditioning)
     assert answer.dtype == torch.float32
-    wanted = model.unet(noisy().to(dtype), timesteps, conditioning.prompt_embeds.to(dtype)).sample
+    wanted = model.denoiser(
+        noisy().to(dtype), timesteps, conditioning.prompt_embeds.to(dtype)
+    ).sample
     assert torch.equal(answer, wanted.float())
 
 
@@ -76,7 +78,7 @@ def test_the_vae_stays_float32_when_the_rest_does_not() -> None:
 
 def test_nothing_of_a_base_asks_for_gradients() -> None:
     model = tiny_model()
-    modules = (model.unet, model.vae, model.text_encoder)
+    modules = (model.denoiser, model.vae, model.text_encoder)
     assert not any(p.requires_grad for module in modules for p in module.parameters())
     assert not any(module.training for module in modules)
     answer = model.denoise(noisy(), torch.tensor([1, 2]), model.encode_text(["", ""]))
@@ -89,7 +91,7 @@ def test_checkpointing_gives_the_same_gradients_with_frozen_inputs() -> None:
         model = tiny_model()
         if checkpointing:
             model.enable_gradient_checkpointing()
-        block = model.unet.down_blocks[1].attentions[0].transformer_blocks[0]
+        block = model.denoiser.down_blocks[1].attentions[0].transformer_blocks[0]
         weight = block.attn2.to_k.weight.requires_grad_()
         conditioning = model.encode_text(["a cat", "a dog"])
         model.denoise(noisy(), torch.tensor([10, 500]), conditioning).square().mean().backward()
@@ -106,7 +108,7 @@ def test_checkpointing_recomputes() -> None:
     def count(part: str) -> None:
         calls[part] += 1
 
-    resnet, layer = model.unet.down_blocks[0].resnets[0], model.text_encoder.encoder.layers[1]
+    resnet, layer = model.denoiser.down_blocks[0].resnets[0], model.text_encoder.encoder.layers[1]
     resnet.conv1.register_forward_hook(lambda *_: count("unet"))
     layer.self_attn.register_forward_hook(lambda *_: count("text"))
     resnet.conv2.weight.requires_grad_()

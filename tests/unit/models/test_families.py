@@ -39,7 +39,7 @@ def model(request: pytest.FixtureRequest) -> DiffusionModel:
 def write(model: DiffusionModel, path: Path) -> Path:
     save_ldm(
         path,
-        unet=model.unet,
+        unet=model.denoiser,
         vae=model.vae,
         text_encoders=model.text_encoders,
         family=model.architecture.family_name,
@@ -93,8 +93,8 @@ def test_diffusers_folder(model: DiffusionModel, tmp_path: Path) -> None:
 def test_what_diffusers_converts(family: str, tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path / "model.safetensors", family=family)
     model, state = load_model(path, dtype=torch.float16), load_file(path)
-    unet = convert_ldm_unet_checkpoint(dict(state), model.architecture.unet)
-    for name, parameter in model.unet.named_parameters():
+    unet = convert_ldm_unet_checkpoint(dict(state), model.architecture.denoiser)
+    for name, parameter in model.denoiser.named_parameters():
         assert torch.equal(unet[name], parameter), name
     spec = model.architecture.family.text_encoders[-1]
     network = model.text_encoders[spec.part]
@@ -137,7 +137,7 @@ def test_denoise_is_one_call(model: DiffusionModel) -> None:
     if model.architecture.family.size_conditioning:
         sizes = torch.tensor([[64.0, 96.0, 0.0, 16.0, 64.0, 64.0]]).expand(3, -1)
         text, added = text.with_size_ids(sizes), {"text_embeds": text.pooled, "time_ids": sizes}
-    wanted = model.unet(noisy, t, text.prompt_embeds, added_cond_kwargs=added).sample
+    wanted = model.denoiser(noisy, t, text.prompt_embeds, added_cond_kwargs=added).sample
     assert torch.equal(model.denoise(noisy, t, text), wanted)
     parts = [
         Conditioning(

@@ -47,7 +47,7 @@ def usual_architecture(family: str) -> Architecture:
     header: torch files have none."""
     known = tiny_architecture(family=family, hidden=64)
     usual, side = FAMILIES[family], FAMILIES[family].native_resolution[known.prediction]
-    unet = {**known.unet, "norm_num_groups": 32, "sample_size": side // 8}
+    unet = {**known.denoiser_config, "norm_num_groups": 32, "sample_size": side // 8}
     if family == "sd1":
         unet |= {"block_out_channels": [32, 64, 64], "attention_head_dim": 8}
     vae = {
@@ -55,8 +55,8 @@ def usual_architecture(family: str) -> Architecture:
         "sample_size": side,
     }  # fmt: skip
     texts = tuple({**text, "num_attention_heads": 1} for text in known.texts)
-    assert usual.unet["norm_num_groups"] == 32
-    return replace(known, unet=unet, vae=vae, texts=texts, native_resolution=side)
+    assert usual.denoiser["norm_num_groups"] == 32
+    return replace(known, denoiser=unet, vae=vae, texts=texts, native_resolution=side)
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -65,7 +65,7 @@ def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     model = tiny_model(seed=3, architecture=usual_architecture(request.param))
     save_ldm(
         path,
-        unet=model.unet,
+        unet=model.denoiser,
         vae=model.vae,
         text_encoders=model.text_encoders,
         family=request.param,
@@ -174,7 +174,7 @@ def test_inpainting_is_refused(known: Known, names: str, tmp_path: Path) -> None
         state = known.state
         first = "model.diffusion_model.input_blocks.0.0.weight"
     else:
-        state = {f"unet.{n}": t.contiguous() for n, t in known.model.unet.state_dict().items()}
+        state = {f"unet.{n}": t.contiguous() for n, t in known.model.denoiser.state_dict().items()}
         first = "unet.conv_in.weight"
     state[first] = torch.zeros(state[first].shape[0], 9, 3, 3)
     save_file(state, tmp_path / "inpainting.safetensors")

@@ -42,7 +42,7 @@ def test_loads_what_diffusers_converts(checkpoint: Path) -> None:
     assert model.notes == ()
     state = load_file(checkpoint)
     # Counts of the published file: 686 + 248 + 196 weights.
-    wanted_unet = convert_ldm_unet_checkpoint(state, SD15.unet)
+    wanted_unet = convert_ldm_unet_checkpoint(state, SD15.denoiser)
     wanted_vae = convert_ldm_vae_checkpoint(state, SD15.vae)
     text = convert_ldm_clip_checkpoint(state)
     wanted_text = {
@@ -51,7 +51,7 @@ def test_loads_what_diffusers_converts(checkpoint: Path) -> None:
         if not name.endswith("position_ids")
     }
     for module, wanted, count in (
-        (model.unet, wanted_unet, 686),
+        (model.denoiser, wanted_unet, 686),
         (model.vae, wanted_vae, 248),
         (model.text_encoder, wanted_text, 196),
     ):

@@ -29,13 +29,13 @@ from lorasmith.models.reference import ModelReference
 def model() -> DiffusionModel:
     """The tiny model with weights that float16 holds exactly, so that any file must give them."""
     model = tiny_model()
-    for module in (model.unet, model.vae, model.text_encoder):
+    for module in (model.denoiser, model.vae, model.text_encoder):
         module.half().float()
     return model
 
 
 def state_of(model: DiffusionModel) -> dict[str, Tensor]:
-    modules = {"unet": model.unet, "vae": model.vae, "text_encoder": model.text_encoder}
+    modules = {"unet": model.denoiser, "vae": model.vae, "text_encoder": model.text_encoder}
     return {name: tensor.half() for name, tensor in ldm_weights(modules, FAMILIES["sd1"])}
 
 
@@ -47,7 +47,7 @@ def header_of(model: DiffusionModel, path: Path) -> dict[str, str]:
 def _save(model: DiffusionModel, path: Path, dtype: torch.dtype = torch.float16) -> Path:
     save_ldm(
         path,
-        unet=model.unet,
+        unet=model.denoiser,
         vae=model.vae,
         text_encoders=model.text_encoders,
         dtype=dtype,
@@ -87,9 +87,9 @@ def test_any_precision_is_read_into_any(
     path = tiny_checkpoint(tmp_path / "tiny.safetensors", dtype=stored)
     found = load_model(path, dtype=wanted)
     on_disk = load_file(path)["model.diffusion_model.out.2.weight"]
-    assert torch.equal(found.unet.conv_out.weight, on_disk.to(wanted))
+    assert torch.equal(found.denoiser.conv_out.weight, on_disk.to(wanted))
     assert found.vae_dtype == torch.float32
-    assert not found.unet.conv_out.weight.requires_grad
+    assert not found.denoiser.conv_out.weight.requires_grad
 
 
 # ----- torch files ---------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def big_heads() -> DiffusionModel:
     """A torch file has no header to say how many heads and groups there are, so the family's
     8, 32 and 64 channels a head must be right."""
     tiny = tiny_architecture(hidden=64)
-    unet = tiny.unet | {
+    unet = tiny.denoiser | {
         "block_out_channels": [32, 32, 64], "norm_num_groups": 32, "attention_head_dim": 8,
         "sample_size": 64,
     }  # fmt: skip
@@ -160,7 +160,7 @@ def test_torch_files_are_read_safely(
 ) -> None:
     path = tmp_path / "model.ckpt"
     modules = {
-        "unet": big_heads.unet, "vae": big_heads.vae, "text_encoder": big_heads.text_encoder
+        "unet": big_heads.denoiser, "vae": big_heads.vae, "text_encoder": big_heads.text_encoder
     }  # fmt: skip
     write(dict(ldm_weights(modules, FAMILIES["sd1"])), path)
     assert read_architecture(path) == big_heads.architecture
@@ -179,7 +179,7 @@ def test_float8_is_read(
     write(state, tmp_path / "model")
     found = load_model(tmp_path / "model")
     wanted = state["model.diffusion_model.out.2.weight"].float()
-    assert torch.equal(found.unet.conv_out.weight, wanted)
+    assert torch.equal(found.denoiser.conv_out.weight, wanted)
 
 
 # ----- what real files have besides ----------------------------------------------------------
@@ -235,7 +235,7 @@ def test_v_prediction_is_found(model: DiffusionModel, tmp_path: Path) -> None:
 
 
 def folder_of(model: DiffusionModel, folder: Path, **options: object) -> Path:
-    model.unet.save_pretrained(folder / "unet", **options)
+    model.denoiser.save_pretrained(folder / "unet", **options)
     model.vae.save_pretrained(folder / "vae", **options)
     options.pop("safe_serialization", None)
     model.text_encoder.save_pretrained(folder / "text_encoder", **options)
@@ -317,7 +317,7 @@ def test_own_vae_as_a_torch_file(big_heads: DiffusionModel, tmp_path: Path) -> N
     other = tiny_model(architecture=big_heads.architecture, seed=4)
     base = _save(other, tmp_path / "base.safetensors")
     modules = {
-        "unet": big_heads.unet, "vae": big_heads.vae, "text_encoder": big_heads.text_encoder
+        "unet": big_heads.denoiser, "vae": big_heads.vae, "text_encoder": big_heads.text_encoder
     }  # fmt: skip
     prefix = "first_stage_model."
     state = {

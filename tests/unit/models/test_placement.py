@@ -17,7 +17,7 @@ from lorasmith.models import load as checkpoint
 from lorasmith.models import placement as weight_placement
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.load import Loading
-from lorasmith.models.memory import blocks_by_activations, blocks_by_weight, unet_blocks
+from lorasmith.models.memory import blocks_by_activations, blocks_by_weight, denoiser_blocks
 from lorasmith.models.open import open_checkpoint
 from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import Prefetcher, StoredLayer
@@ -28,15 +28,15 @@ CPU = torch.device("cpu")
 
 def kept(placement: WeightPlacement, dtype: torch.dtype = torch.float32) -> DiffusionModel:
     model = tiny_model(dtype)
-    place_weights(model.unet, placement, CPU)
+    place_weights(model.denoiser, placement, CPU)
     return model
 
 
 def with_plain_layers(held: DiffusionModel) -> DiffusionModel:
     """A model of plain layers whose weights are what the held ones unpack to."""
     model = tiny_model(held.dtype)
-    layers = dict(held.unet.named_modules())
-    for name, layer in model.unet.named_modules():
+    layers = dict(held.denoiser.named_modules())
+    for name, layer in model.denoiser.named_modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             layer.weight = nn.Parameter(layers[name].weight.clone(), requires_grad=False)
     return model
@@ -85,7 +85,7 @@ def test_nothing_of_a_held_weight_is_kept_for_the_backward_pass() -> None:
     for name, placement in {"held": WeightPlacement("fp8"), "plain": WeightPlacement()}.items():
         saved: list[Tensor] = []
         model = kept(placement)
-        weights = {layer.weight.shape for layer in model.unet.modules()
+        weights = {layer.weight.shape for layer in model.denoiser.modules()
                    if isinstance(layer, nn.Linear | nn.Conv2d)}  # fmt: skip
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=saved: s.append(t) or t, id):
             latents = normal((1, 4, 8, 8), 0, "x").requires_grad_()
@@ -95,7 +95,7 @@ def test_nothing_of_a_held_weight_is_kept_for_the_backward_pass() -> None:
 
 
 def test_norms_embeddings_and_the_first_and_last_convolution_stay_whole() -> None:
-    unet = kept(WeightPlacement("nf4")).unet
+    unet = kept(WeightPlacement("nf4")).denoiser
     held = {path for path, layer in unet.named_modules() if isinstance(layer, StoredLayer)}
     assert {path for path in held if not path.startswith(("down", "mid", "up"))} == set()
     assert "down_blocks.0.resnets.0.conv1" in held
@@ -127,8 +127,8 @@ def test_a_checkpoint_is_packed_weight_by_weight(tmp_path, monkeypatch: pytest.M
     loading.fill("unet")
     assert len(alive) > 2
     assert most <= 1
-    layer = loading.model.unet.get_submodule("mid_block.resnets.0.conv1")
-    error = layer.weight - tiny_model().unet.get_submodule("mid_block.resnets.0.conv1").weight
+    layer = loading.model.denoiser.get_submodule("mid_block.resnets.0.conv1")
+    error = layer.weight - tiny_model().denoiser.get_submodule("mid_block.resnets.0.conv1").weight
     assert float(error.abs().max()) < 0.02
 
 
@@ -156,16 +156,16 @@ def test_weights_that_the_system_does_not_lock_are_said(
 def test_parts_are_filled_one_after_the_other(tmp_path) -> None:
     loading = Loading(open_checkpoint(tiny_checkpoint(tmp_path / "tiny.safetensors")))
     loading.fill("vae", "text_encoder")
-    assert all(p.is_meta for p in loading.model.unet.parameters())
+    assert all(p.is_meta for p in loading.model.denoiser.parameters())
     alone = loading.model.encode_text(["a cat"]).prompt_embeds
     whole = checkpoint.load_model(tmp_path / "tiny.safetensors")
     assert torch.equal(alone, whole.encode_text(["a cat"]).prompt_embeds)
 
 
 def test_blocks_in_both_orders() -> None:
-    unet = tiny_model().unet
-    assert unet_blocks(unet)[0] == "down_blocks.0"
-    assert unet_blocks(unet)[3] == "mid_block"
+    unet = tiny_model().denoiser
+    assert denoiser_blocks(unet)[0] == "down_blocks.0"
+    assert denoiser_blocks(unet)[3] == "mid_block"
     outer = blocks_by_activations(unet)
     assert set(outer[:2]) == {"down_blocks.0", "up_blocks.2"}
     assert outer[-1] == "mid_block"
@@ -177,16 +177,16 @@ def test_blocks_in_both_orders() -> None:
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_gradients_do_not_depend_on_which_blocks_are_recomputed(count: int) -> None:
     plain, placement = tiny_model(), tiny_model()
-    blocks = blocks_by_activations(placement.unet)[:count]
+    blocks = blocks_by_activations(placement.denoiser)[:count]
     placement.enable_gradient_checkpointing(blocks)
     assert_near(outcome(placement, "lora"), outcome(plain, "lora"), NETWORK)
-    assert recomputed(placement.unet) == set(blocks)
+    assert recomputed(placement.denoiser) == set(blocks)
 
 
 def recomputed(unet: nn.Module) -> Collection[str]:
     return {
         block
-        for block in unet_blocks(unet)
+        for block in denoiser_blocks(unet)
         if getattr(unet.get_submodule(block), "gradient_checkpointing", False)
     }
 
@@ -244,6 +244,6 @@ def test_slices_change_nothing_and_tiles_only_large_images() -> None:
 def test_every_family_can_be_held() -> None:
     architecture = tiny_architecture(family="sdxl")
     model = tiny_model(architecture=architecture)
-    fill_randomly(model.unet, torch.float32, 5)
-    place_weights(model.unet, WeightPlacement("nf4", offloaded_blocks=2), CPU)
-    assert sum(isinstance(layer, StoredLayer) for layer in model.unet.modules()) > 50
+    fill_randomly(model.denoiser, torch.float32, 5)
+    place_weights(model.denoiser, WeightPlacement("nf4", offloaded_blocks=2), CPU)
+    assert sum(isinstance(layer, StoredLayer) for layer in model.denoiser.modules()) > 50

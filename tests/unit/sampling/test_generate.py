@@ -74,7 +74,7 @@ def pipeline(model, sampler: str) -> diffusers.StableDiffusionPipeline:
         vae=model.vae,
         text_encoder=None,
         tokenizer=None,
-        unet=model.unet,
+        unet=model.denoiser,
         scheduler=SCHEDULERS[sampler](),
         safety_checker=None,
         feature_extractor=None,
@@ -243,7 +243,7 @@ def test_progress_counts_image_steps(model) -> None:
 
 def test_a_stop_request_ends_it_between_steps(model, lora_folder) -> None:
     controls = Controls()
-    before = [type(module) for module in model.unet.modules()]
+    before = [type(module) for module in model.denoiser.modules()]
 
     def observer(event) -> None:
         if isinstance(event, Progress) and event.done == 4:
@@ -261,7 +261,7 @@ def test_a_stop_request_ends_it_between_steps(model, lora_folder) -> None:
     assert next(done).seed == 0
     with pytest.raises(Stopped):
         next(done)
-    assert [type(module) for module in model.unet.modules()] == before
+    assert [type(module) for module in model.denoiser.modules()] == before
 
 
 def test_everything_wrong_is_said_before_anything_is_done(model) -> None:

@@ -59,7 +59,7 @@ def pipeline(model, kind, sampler):
         vae=model.vae,
         text_encoder=None,
         tokenizer=None,
-        unet=model.unet,
+        unet=model.denoiser,
         scheduler=SCHEDULERS[sampler](),
         safety_checker=None,
         feature_extractor=None,

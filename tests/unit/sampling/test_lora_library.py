@@ -111,7 +111,7 @@ def test_a_strength_is_the_merge_of_as_much_of_the_delta(
     model, library, lora_folder, probe
 ) -> None:
     tensors = load_file(lora_folder / "cat.safetensors")
-    roots = {"lora_unet_": model.unet, "lora_te_text_model_": model.text_encoder}
+    roots = {"lora_unet_": model.denoiser, "lora_te_text_model_": model.text_encoder}
     before: list[tuple[torch.Tensor, torch.Tensor]] = []
     with library.attached(model, [LoraTag("cat", 0.6, 0.6)]):
         adapted = probe()
@@ -187,7 +187,7 @@ def test_a_lora_adds_its_strength_times_its_product(library, model, lora_folder)
     tensors = load_file(lora_folder / "cat.safetensors")
     key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
     up, down = tensors[f"{key}.lora_up.weight"], tensors[f"{key}.lora_down.weight"]
-    block = model.unet.mid_block.attentions[0].transformer_blocks[0].attn1
+    block = model.denoiser.mid_block.attentions[0].transformer_blocks[0].attn1
     x = torch.randn(3, down.shape[1], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plain = block.to_q(x)

@@ -34,7 +34,7 @@ def test_the_second_pass_is_img2img_of_the_enlarged_first(model, latents) -> Non
         steps_offset=1, clip_sample=False, set_alpha_to_one=False,
     )  # fmt: skip
     pipe = diffusers.StableDiffusionImg2ImgPipeline(
-        vae=model.vae, text_encoder=None, tokenizer=None, unet=model.unet, scheduler=scheduler,
+        vae=model.vae, text_encoder=None, tokenizer=None, unet=model.denoiser, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)

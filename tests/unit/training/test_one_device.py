@@ -195,8 +195,8 @@ WHOLE = list(covering([{**own, **drop} for own in variants() for drop in DROPOUT
 @pytest.mark.parametrize("row", QUICK, ids=label)
 def test_a_step_stays_on_its_device(row: Settings) -> None:
     # The others with a residual block and a transformer where SD1.5 has two of the same size.
-    whole, unet = row["adapter.type"] == "lora", {**SD15.unet, "layers_per_block": 1}
-    check(row, SD15 if whole else replace(SD15, unet=unet), steps=2 if whole else 1)
+    whole, unet = row["adapter.type"] == "lora", {**SD15.denoiser, "layers_per_block": 1}
+    check(row, SD15 if whole else replace(SD15, denoiser=unet), steps=2 if whole else 1)
 
 
 @pytest.mark.broad  # A part of it is above.
@@ -286,7 +286,7 @@ def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
     however they are stored."""
     settings = {"train.precision": "fp16", "adapter.text_encoder": "false"}
     run = MetaRun({**settings, **storage}, tiny_architecture(), torch.float16)
-    undo = compute_in_fp32(run.model.unet.mid_block, torch.float16)
+    undo = compute_in_fp32(run.model.denoiser.mid_block, torch.float16)
     inspector = NanFinder(run.network)
     with OneDevice() as seen, on_meta(), inspector.watching():
         run.trainer(0, inspector.feed([run.batch(0)]), 1)

@@ -110,7 +110,7 @@ def test_loss_equals_diffusers_arithmetic(model: DiffusionModel) -> None:
         hidden = fresh.model.encode_text(
             [f"a picture of number {s}" for s in samples]
         ).prompt_embeds
-        predicted = fresh.model.unet(noisy, t, hidden).sample
+        predicted = fresh.model.denoiser(noisy, t, hidden).sample
     abar = scheduler.alphas_cumprod[t]
     snr = abar / (1 - abar)
     per_sample = ((predicted - noise) ** 2).mean((1, 2, 3)) * snr.clamp(max=5) / snr
@@ -146,10 +146,10 @@ def test_overflow_with_loss_scaling_skips_the_step(model: DiffusionModel) -> Non
 
 
 def test_base_weights_have_no_gradients_and_do_not_change(model: DiffusionModel) -> None:
-    frozen = {name: p.clone() for name, p in model.unet.named_parameters()}
+    frozen = {name: p.clone() for name, p in model.denoiser.named_parameters()}
     trainer = make(model)
     trainer(0, [micro_batch(model, [0, 1])], total=2)
-    adapted = dict(model.unet.named_parameters())
+    adapted = dict(model.denoiser.named_parameters())
     for name, before in frozen.items():
         now = next(p for n, p in adapted.items() if n.replace(".layer.", ".") == name)
         assert now.grad is None, name
@@ -162,8 +162,8 @@ def test_nothing_is_computed_backward_below_the_first_adapter(model: DiffusionMo
     def watch(module: torch.nn.Module, inputs: object, output: Tensor) -> None:
         seen.append(output.requires_grad)
 
-    model.unet.conv_in.register_forward_hook(watch)
-    model.unet.time_embedding.register_forward_hook(watch)
+    model.denoiser.conv_in.register_forward_hook(watch)
+    model.denoiser.time_embedding.register_forward_hook(watch)
     make(model)(0, [micro_batch(model, [0])], total=1)
     assert seen == [False, False]
 
@@ -207,7 +207,7 @@ def test_gradient_checkpointing_changes_no_gradient(model: DiffusionModel) -> No
 
 
 def half(model: DiffusionModel) -> DiffusionModel:
-    for module in (model.unet, *model.text_encoders.values()):
+    for module in (model.denoiser, *model.text_encoders.values()):
         torch.nn.Module.to(module, torch.bfloat16)
     model.dtype = torch.bfloat16
     return model
@@ -246,7 +246,7 @@ def test_outside_a_step_the_newest_weights_apply(model: DiffusionModel) -> None:
     @torch.no_grad()
     def predict() -> Tensor:
         t = torch.tensor([500])
-        return model.unet(noisy.bfloat16(), t, hidden.bfloat16()).sample.float()
+        return model.denoiser(noisy.bfloat16(), t, hidden.bfloat16()).sample.float()
 
     trainer(0, [micro_batch(model, [0])], total=1)
     after = predict()

@@ -101,8 +101,8 @@ def added_weights(opened: OpenedCheckpoint, sources: Sequence[LoraSource]) -> Ad
     roots = [
         AdapterRoot(*root) for root in skeleton_roots(opened.architecture, stored_shapes(opened))
     ]
-    widths = opened.architecture.unet["block_out_channels"]
-    blocks = BlockMap(len(widths), opened.architecture.unet["layers_per_block"])
+    widths = opened.architecture.denoiser["block_out_channels"]
+    blocks = BlockMap(len(widths), opened.architecture.denoiser["layers_per_block"])
     added = AddedWeights()
     layers: dict[tuple[str, str], _Layer] = {}
     problems: list[Problem] = []

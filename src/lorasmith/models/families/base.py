@@ -61,7 +61,7 @@ class Family:
             model predicts.
         base_model_version: sd-scripts' ``ss_base_model_version``; by what the model predicts.
         native_resolution: side in pixels that it was trained at; by what the model predicts.
-        unet, vae: configuration that key shapes do not say.
+        denoiser_config, vae: configuration that key shapes do not say.
         text_encoders: in the order in which their states are joined.
         unet_names: whose names of UNet layers stand in LoRA files: diffusers' or LDM's.
         size_conditioning: whether the UNet is told the image's size, crop and target.
@@ -81,7 +81,7 @@ class Family:
     modelspec: Mapping[str, str]
     base_model_version: Mapping[str, str]
     native_resolution: Mapping[str, int]
-    unet: Config
+    denoiser_config: Config
     vae: Config
     text_encoders: tuple[TextEncoderSpec, ...]
     unet_names: Literal["diffusers", "ldm"] = "diffusers"

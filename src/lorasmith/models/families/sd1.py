@@ -17,7 +17,7 @@ SD1 = Family(
     modelspec={"epsilon": "stable-diffusion-v1", "v": "stable-diffusion-v1"},
     base_model_version={"epsilon": "sd_v1", "v": "sd_v1_v"},
     native_resolution={"epsilon": 512, "v": 512},
-    unet={**LATENT_DIFFUSION_UNET, "attention_head_dim": 8},
+    denoiser_config={**LATENT_DIFFUSION_UNET, "attention_head_dim": 8},
     vae=LATENT_DIFFUSION_VAE,
     text_encoders=(
         TextEncoderSpec(

@@ -29,7 +29,7 @@ SD2 = Family(
     modelspec={"epsilon": "stable-diffusion-v2-512", "v": "stable-diffusion-v2-768-v"},
     base_model_version={"epsilon": "sd_v2", "v": "sd_v2_v"},
     native_resolution={"epsilon": 512, "v": 768},
-    unet={**LATENT_DIFFUSION_UNET, "head_width": 64},
+    denoiser_config={**LATENT_DIFFUSION_UNET, "head_width": 64},
     vae=LATENT_DIFFUSION_VAE,
     text_encoders=(
         TextEncoderSpec(

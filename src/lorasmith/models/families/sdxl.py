@@ -22,7 +22,7 @@ SDXL = Family(
     modelspec=dict.fromkeys(("epsilon", "v"), "stable-diffusion-xl-v1-base"),
     base_model_version=dict.fromkeys(("epsilon", "v"), "sdxl_base_v1-0"),
     native_resolution={"epsilon": 1024, "v": 1024},
-    unet={
+    denoiser_config={
         **LATENT_DIFFUSION_UNET,
         "head_width": 64,
         "addition_embed_type": "text_time",

@@ -41,10 +41,11 @@ class Architecture:
     """Everything about a model but its weights.
 
     Args:
-        unet, vae: configurations for diffusers' ``UNet2DConditionModel`` and ``AutoencoderKL``.
+        denoiser, vae: configurations for diffusers' ``UNet2DConditionModel`` and
+            ``AutoencoderKL``.
         texts: configurations for transformers' ``CLIPTextConfig``, one for each of the family's
             text encoders.
-        prediction: what the UNet predicts, "epsilon" or "v".
+        prediction: what the denoiser predicts, "epsilon" or "v".
         latent_channels: channels of a latent.
         latent_factor: pixels per latent element, along each side.
         size_multiple: an image's sides are best multiples of this, in pixels: the UNet halves
@@ -54,7 +55,7 @@ class Architecture:
     """
 
     family_name: str
-    unet: Config
+    denoiser: Config
     vae: Config
     texts: tuple[Config, ...]
     prediction: str

@@ -26,7 +26,7 @@ from lorasmith.tensors.device import (
 from lorasmith.training.memory.simulate import MemoryEstimate
 from lorasmith.training.sample_requests import sample_request
 from lorasmith.training.setup.hardware import replace_settings
-from lorasmith.training.setup.network import trains_text_encoder, trains_unet
+from lorasmith.training.setup.network import trains_denoiser, trains_text_encoder
 from lorasmith.training.setup.preflight import RunPlan
 from lorasmith.training.setup.validation_split import BATCH
 
@@ -132,7 +132,7 @@ def fits(needed: int, free: int | None) -> bool:
 
 
 def precision_of(settings: TrainSettings, run_plan: RunPlan, device: torch.device) -> Precision:
-    unet = run_plan.architecture.unet
+    unet = run_plan.architecture.denoiser
     return choose_precision(settings.train.precision, device, unet_weights(unet))
 
 
@@ -215,7 +215,7 @@ class _Planner:
     def plainly_fits(self) -> bool:
         """A small model at a small size, with gigabytes to spare."""
         cells = math.prod(self.micro_batch(self.settings))
-        small = unet_weights(self.architecture.unet) < LARGE_FOR_CPU and cells <= 8 * 256 * 256
+        small = unet_weights(self.architecture.denoiser) < LARGE_FOR_CPU and cells <= 8 * 256 * 256
         return small and (self.free is None or self.free > 4e9)
 
     def use(self, settings: TrainSettings) -> Workload:
@@ -371,7 +371,7 @@ class _Planner:
             ),
             (
                 "adapter.text_encoder", False,
-                lambda s: gpu and trains_text_encoder(s) and trains_unet(s),
+                lambda s: gpu and trains_text_encoder(s) and trains_denoiser(s),
             ),
             ("train.base_precision", "fp8", lambda s: s.train.base_precision == "auto"),
             ("optimizer.name", "AdamW8bit", lambda s: gpu and s.optimizer.name == "AdamW"),

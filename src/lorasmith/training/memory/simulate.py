@@ -16,7 +16,7 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.load import assemble, empty_modules, fill_buffers
-from lorasmith.models.memory import blocks_by_activations, unet_blocks
+from lorasmith.models.memory import blocks_by_activations, denoiser_blocks
 from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import AHEAD, host_bytes
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
@@ -126,10 +126,10 @@ class SimulatedRun:
         )  # fmt: skip
         if use.channels_last:
             self.model.use_channels_last()
-        self.blocks = len(unet_blocks(self.model.unet))
-        blocks = checkpointed(settings.train.gradient_checkpointing, self.model.unet, needed)
+        self.blocks = len(denoiser_blocks(self.model.denoiser))
+        blocks = checkpointed(settings.train.gradient_checkpointing, self.model.denoiser, needed)
         with LiveBytes():  # For its memory of what was made before: quantizing is many operations.
-            place_weights(self.model.unet, weight_placement(settings), META)
+            place_weights(self.model.denoiser, weight_placement(settings), META)
         if blocks:
             self.model.enable_gradient_checkpointing(blocks)
         self.network: AdapterNetwork = make_network(
@@ -137,7 +137,7 @@ class SimulatedRun:
         )
         # Of the bare model: an attached adapter would count as part of it.
         self.sizes = {part: bytes_of(self.model.part(part)) for part in modules}
-        away = host_bytes(self.model.unet)
+        away = host_bytes(self.model.denoiser)
         self.away = sum(away)
         # Weights on their way, which come to a model of empty ones only when they are needed.
         self.sizes["unet"] += AHEAD * max(away, default=0)
@@ -231,7 +231,7 @@ class SimulatedRun:
     def _conditioning(self, batch: int) -> Conditioning:
         architecture, dtype = self.model.architecture, self.model.dtype
         tokens = self.settings.model.max_tokens + 2
-        width = architecture.unet["cross_attention_dim"]
+        width = architecture.denoiser["cross_attention_dim"]
         hidden = torch.empty(batch, tokens, width, dtype=dtype, device=META)
         if not architecture.family.size_conditioning:
             return Conditioning(hidden)
@@ -241,7 +241,7 @@ class SimulatedRun:
     def _known(self) -> list[Tensor]:
         modules = [*self.model.networks, *self.network.adapters.values()]
         known = [tensor for module in modules for tensor in tensors_of(module)]
-        away = [t for m in self.model.unet.modules() for t in getattr(m, "away", {}).values()]
+        away = [t for m in self.model.denoiser.modules() for t in getattr(m, "away", {}).values()]
         copies = [group.copy for group in self.groups if group.copy is not None]
         return [*known, *away, *(group.flat for group in self.groups), *copies]
 
@@ -278,5 +278,5 @@ class SimulatedRun:
 
 def pooled_width(architecture: Architecture) -> int:
     """Of the pooled embedding that the UNet is told beside six sizes."""
-    sizes = 6 * int(architecture.unet["addition_time_embed_dim"])
-    return int(architecture.unet["projection_class_embeddings_input_dim"]) - sizes
+    sizes = 6 * int(architecture.denoiser["addition_time_embed_dim"])
+    return int(architecture.denoiser["projection_class_embeddings_input_dim"]) - sizes

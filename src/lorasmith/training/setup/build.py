@@ -163,7 +163,7 @@ def _park(model: DiffusionModel, latents: LatentSource, text: TextSource) -> Non
 
 
 def _fill_unet(loading: Loading, settings: TrainSettings, memory: MemoryPlan) -> None:
-    unet = loading.model.unet
+    unet = loading.model.denoiser
     blocks = checkpointed(settings.train.gradient_checkpointing, unet, memory.checkpointed)
     loading.fill("unet")
     if blocks:

@@ -39,7 +39,7 @@ def trains_text_encoder(settings: TrainSettings) -> bool:
     return settings.adapter.parts["text_encoder"] and settings.optimizer.lrs["text_encoder"] > 0
 
 
-def trains_unet(settings: TrainSettings) -> bool:
+def trains_denoiser(settings: TrainSettings) -> bool:
     return settings.adapter.parts["unet"] and settings.optimizer.lrs["unet"] > 0
 
 
@@ -97,7 +97,7 @@ def make_network(
             file to go on from does not fit.
     """
     adapter = settings.adapter
-    trained = {"unet": trains_unet(settings), "text_encoder": trains_text_encoder(settings)}
+    trained = {"unet": trains_denoiser(settings), "text_encoder": trains_text_encoder(settings)}
     every = [AdapterRoot(*root) for root in roots]
     selection = selection_of(adapter)
     check_patterns(adapter, selection, every)
@@ -189,7 +189,7 @@ def check_patterns(
 
 
 def block_map(architecture: Architecture) -> BlockMap:
-    unet = architecture.unet
+    unet = architecture.denoiser
     return BlockMap(len(unet["block_out_channels"]), unet["layers_per_block"])
 
 

@@ -116,7 +116,7 @@ class RunPlan:
         """What is odd about the settings together with the model and the images."""
         found: list[Problem] = []
         if self.adapted is not None:
-            weights = unet_weights(self.architecture.unet)
+            weights = unet_weights(self.architecture.denoiser)
             found += self.adapted.warnings
             found += slow_device(self.settings, self.adapted.machine, weights)
         found += loss_warnings(

@@ -14,7 +14,7 @@ from lorasmith.models.diffusion_model import DiffusionModel
 def find_module(model: DiffusionModel, name: str) -> nn.Module:
     """The module that an intervention names: "unet.mid_block.attentions.0"."""
     part, _, path = name.partition(".")
-    roots = {"unet": model.unet, **model.text_encoders}
+    roots = {"unet": model.denoiser, **model.text_encoders}
     return roots[part].get_submodule(path)
 
 

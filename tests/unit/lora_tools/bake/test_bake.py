@@ -112,7 +112,7 @@ def test_diffusers_has_the_same_weights_with_the_lora_fused(family: str, tmp_pat
     pipeline.load_lora_weights(tmp_path, weight_name=lora.name)
     pipeline.fuse_lora(lora_scale=0.8)
     pipeline.unload_lora_weights()
-    found = dict(load_model(out).unet.named_parameters())
+    found = dict(load_model(out).denoiser.named_parameters())
     fused = dict(pipeline.unet.named_parameters())
     assert len(fused) == len(found)
     for name, weight in fused.items():
@@ -232,7 +232,7 @@ def test_a_folder_stays_a_folder_that_diffusers_reads(tmp_path: Path) -> None:
     assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == wanted
     expected, names = expected_weights(base, [(lora, 1.0, 1.0)])
     read = StableDiffusionPipeline.from_pretrained(out, safety_checker=None)
-    found = dict(read.unet.named_parameters())
+    found = dict(read.denoiser.named_parameters())
     for name in names:
         part, _, own = name.partition(".")
         if part == "unet":

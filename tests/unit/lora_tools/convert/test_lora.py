@@ -283,7 +283,7 @@ def test_diffusers_oldest_names(tmp_path) -> None:
 
 def test_pefts_own_files_take_their_scale_from_beside_them(tmp_path) -> None:
     """peft saves alphas nowhere but in ``adapter_config.json``."""
-    unet = sized_model("sd1").unet
+    unet = sized_model("sd1").denoiser
     config = LoraConfig(
         r=3, lora_alpha=5, use_rslora=True, target_modules=["to_k"], init_lora_weights=False
     )

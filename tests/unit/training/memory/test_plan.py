@@ -66,10 +66,10 @@ def profiled(action: Callable[[], object]) -> int:
 def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> int:
     """The activations of a step on the CPU, as the allocator counts them."""
     model = tiny_model()
-    nn.Module.to(model.unet, dtype)
+    nn.Module.to(model.denoiser, dtype)
     model.dtype = dtype
-    blocks = checkpointed(settings.train.gradient_checkpointing, model.unet)
-    place_weights(model.unet, weight_placement(settings), torch.device("cpu"))
+    blocks = checkpointed(settings.train.gradient_checkpointing, model.denoiser)
+    place_weights(model.denoiser, weight_placement(settings), torch.device("cpu"))
     if blocks:
         model.enable_gradient_checkpointing(blocks)
     network = make_network(settings, model.architecture, model.adapter_roots())
@@ -155,10 +155,10 @@ def test_weights_are_counted_as_they_are_kept() -> None:
     for precision in ("fp8", "nf4"):
         model = tiny_model()
         settings = settings_with(train__base_precision=precision)
-        place_weights(model.unet, weight_placement(settings), torch.device("cpu"))
-        assert weights(train__base_precision=precision) == bytes_of(model.unet)
+        place_weights(model.denoiser, weight_placement(settings), torch.device("cpu"))
+        assert weights(train__base_precision=precision) == bytes_of(model.denoiser)
     whole = weights()
-    assert whole == sum(p.numel() * 4 for p in tiny_model().unet.parameters())
+    assert whole == sum(p.numel() * 4 for p in tiny_model().denoiser.parameters())
     assert weights(performance__offload_blocks="64") < 0.2 * whole
 
 
@@ -240,7 +240,7 @@ def test_auto_recomputes_no_more_blocks_than_it_takes(run_plan: RunPlan) -> None
     most = planned(run_plan, 8e9, train__batch=8, train__gradient_checkpointing=True).step
     between = (whole.total + most.total) / 2 / 0.92
     plan = planned(run_plan, between, train__batch=8)
-    assert 0 < plan.checkpointed < len(blocks_by_activations(tiny_model().unet))
+    assert 0 < plan.checkpointed < len(blocks_by_activations(tiny_model().denoiser))
     assert most.total < plan.step.total <= 0.92 * between
     fewer = planned(
         run_plan, 8e9, train__batch=8, train__gradient_checkpointing=plan.checkpointed - 1
@@ -296,9 +296,11 @@ def test_offloaded_weights_need_main_memory(
     # Two weights are on their way while a third is at work.
     settings = replace_settings(run_plan.settings, {"performance.offload_blocks": 64})
     run = SimulatedRun(settings, architecture, torch.float32, USE)
-    held = [layer.stored for layer in run.model.unet.modules() if isinstance(layer, StoredLayer)]
+    held = [
+        layer.stored for layer in run.model.denoiser.modules() if isinstance(layer, StoredLayer)
+    ]
     largest = max(held, key=lambda one: one.shape.numel()).shape.numel() * 4
-    assert run.sizes["unet"] == bytes_of(run.model.unet) + 2 * largest
+    assert run.sizes["unet"] == bytes_of(run.model.denoiser) + 2 * largest
 
     monkeypatch.setattr("lorasmith.training.memory.plan.free_memory", lambda device: plan.away)
     (problem,) = planned(run_plan, 8e9, performance__offload_blocks=64).problems

@@ -94,7 +94,7 @@ def test_a_layer_and_the_sample(model: DiffusionModel, path: str, name: str) -> 
         output[0, ..., 0] = math.inf
         return output
 
-    model.unet.get_submodule(path).register_forward_hook(spoil)
+    model.denoiser.get_submodule(path).register_forward_hook(spoil)
     spot = inspect(model, network, batch_of(model))
     assert spot is not None
     assert (spot.phase, spot.module, spot.samples) == ("forward", name, (7,))
@@ -103,7 +103,7 @@ def test_a_layer_and_the_sample(model: DiffusionModel, path: str, name: str) -> 
 def test_between_layers_is_the_module_around(model: DiffusionModel) -> None:
     """Scores of an attention overflow where no layer's output shows it."""
     network = network_of(model)
-    attention = model.unet.get_submodule(ATTENTION)
+    attention = model.denoiser.get_submodule(ATTENTION)
     really = attention.processor
 
     def overflow(*given: object, **more: object) -> Tensor:
@@ -123,7 +123,7 @@ def test_a_gradient(model: DiffusionModel) -> None:
     def spoil(module: nn.Module, given: object, output: Tensor) -> None:
         output.register_hook(lambda grad: grad * math.nan)
 
-    model.unet.get_submodule(f"{ATTENTION}.to_k").register_forward_hook(spoil)
+    model.denoiser.get_submodule(f"{ATTENTION}.to_k").register_forward_hook(spoil)
     spot = inspect(model, network, batch_of(model))
     assert spot is not None
     assert (spot.phase, spot.module) == ("backward", f"{KEY}_to_k")
@@ -167,4 +167,4 @@ def test_float32_inside_mends_what_overflows_inside() -> None:
 
 
 def test_modules_are_found_by_the_names_that_are_told(model: DiffusionModel) -> None:
-    assert find_module(model, f"unet.{ATTENTION}") is model.unet.get_submodule(ATTENTION)
+    assert find_module(model, f"unet.{ATTENTION}") is model.denoiser.get_submodule(ATTENTION)

@@ -154,7 +154,7 @@ def test_equals_diffusers_arithmetic() -> None:
         for index, t in enumerate(range(50, 1000, 100)):
             noise = normal_per_sample(SHAPE, 0, f"validation/{number}", 0, [index])
             noisy = scheduler.add_noise(x0, noise, torch.tensor([t]))
-            predicted = trainer.model.unet(noisy, torch.tensor([t]), text).sample
+            predicted = trainer.model.denoiser(noisy, torch.tensor([t]), text).sample
             losses.append(float((predicted - noise).square().mean()))
     assert found == near(statistics.mean(losses), NETWORK)
 
