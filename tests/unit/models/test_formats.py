@@ -47,7 +47,7 @@ def usual_architecture(family: str) -> Architecture:
     header: torch files have none."""
     known = tiny_architecture(family=family, hidden=64)
     usual, side = FAMILIES[family], FAMILIES[family].native_resolution[known.prediction]
-    unet = {**known.denoiser_config, "norm_num_groups": 32, "sample_size": side // 8}
+    unet = {**known.denoiser, "norm_num_groups": 32, "sample_size": side // 8}
     if family == "sd1":
         unet |= {"block_out_channels": [32, 64, 64], "attention_head_dim": 8}
     vae = {
@@ -55,7 +55,7 @@ def usual_architecture(family: str) -> Architecture:
         "sample_size": side,
     }  # fmt: skip
     texts = tuple({**text, "num_attention_heads": 1} for text in known.texts)
-    assert usual.denoiser["norm_num_groups"] == 32
+    assert usual.denoiser_config["norm_num_groups"] == 32
     return replace(known, denoiser=unet, vae=vae, texts=texts, native_resolution=side)
 
 
