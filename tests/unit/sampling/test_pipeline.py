@@ -36,7 +36,7 @@ def merged(path, unet: float, text_encoder: float):
     model = load_model("demo")
     tensors = load_file(path)
     for prefix, module, strength in (
-        ("lora_unet_", model.unet, unet),
+        ("lora_unet_", model.denoiser, unet),
         ("lora_te_text_model_", model.text_encoder, text_encoder),
     ):
         for name, layer in module.named_modules():
@@ -95,7 +95,7 @@ def test_it_is_what_a_tag_in_the_prompt_is_and_says_so(pipe, lora_folder, tmp_pa
 
 def test_several_nest_and_leave_the_model_as_it_was(pipe, lora_folder) -> None:
     def modules() -> list[tuple[str, int]]:
-        return [(name, id(module)) for name, module in pipe.model.unet.named_modules()]
+        return [(name, id(module)) for name, module in pipe.model.denoiser.named_modules()]
 
     before, (plain,) = modules(), pixels(pipe.generate(PROMPT, seed=1, **FEW))
     cat, twin = lora_folder / "cat.safetensors", lora_folder / "one" / "twin.safetensors"
