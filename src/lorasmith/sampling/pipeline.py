@@ -233,7 +233,7 @@ def load(
     if not isinstance(reference, ModelReference):
         reference = ModelReference(reference, vae, family, prediction, zero_terminal_snr, clip_skip)
     place = choose_device(device)
-    weights = unet_weights(read_architecture(reference).unet)
+    weights = unet_weights(read_architecture(reference).denoiser)
     dtype = choose_precision(precision, place, weights).dtype
     return Pipeline(load_model(reference, dtype=dtype, device=place), reference)
 
