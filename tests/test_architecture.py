@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from tools import architecture
 
+from lorasmith.cli.main import COMMANDS
+
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "lorasmith"
 
@@ -206,7 +208,10 @@ def test_the_map_is_fresh() -> None:
 
 SMALL = 60
 TABLES = ("adapters.types.", "config.sections.", "models.families.")
-"""Rooms whose files are entries of a table, one each; so are the commands."""
+"""Rooms whose files are entries of a table, one each."""
+
+BY_NAME = {"__main__", *(entry.module.removeprefix(f"{PACKAGE}.") for entry in COMMANDS.values())}
+"""What nobody imports: the program, and commands, which are looked up."""
 
 FRAGMENTS = {
     "data.regularization",
@@ -230,17 +235,11 @@ def test_what_has_a_single_user_lives_with_its_user() -> None:
         if module.lines < SMALL
         and len(users.get(module.name, ())) <= 1
         and not module.name.startswith(TABLES)
-        and not _is_command(module)
+        and module.name not in BY_NAME
     }
     new, gone = fragments - FRAGMENTS, FRAGMENTS - fragments
     assert not new, f"merge into their users: {sorted(new)}"
     assert not gone, f"no longer fragments, so no longer on the list: {sorted(gone)}"
-
-
-def _is_command(module: Module) -> bool:
-    """What is looked up by its name: a command's module, or the program."""
-    names = {node.name for node in module.tree.body if isinstance(node, ast.FunctionDef)}
-    return module.name == "__main__" or (module.folder == "cli" and "command" in names)
 
 
 @pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)

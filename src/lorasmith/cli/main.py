@@ -78,7 +78,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     },
     "From other trainers": {
         "train-network": Entry("lorasmith.cli.train_network", "Train with sd-scripts' arguments."),
-        "sdxl-train-network": Entry("lorasmith.cli.sdxl_train_network", "The same for SDXL."),
+        "sdxl-train-network": Entry("lorasmith.cli.train_network", "The same for SDXL."),
         "convert-config": Entry(
             "lorasmith.cli.convert_config", "Convert another trainer's settings."
         ),

@@ -1,4 +1,4 @@
-"""``lorasmith train-network``: sd-scripts' command line, unchanged."""
+"""``lorasmith train-network`` and ``sdxl-train-network``: sd-scripts' command lines, unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ForeignCommand(click.Command):
     ignore_unknown_options = True
 
 
-def train_with(arguments: Sequence[str], *, plan: bool, sdxl: bool = False) -> None:
+def _train(arguments: Sequence[str], *, plan: bool, sdxl: bool) -> None:
     """Convert sd-scripts' arguments, say what became of them, and train.
 
     Raises:
@@ -44,4 +44,15 @@ def train_network(arguments: tuple[str, ...], plan: bool) -> None:
     is not known, or cannot be honoured, stops the run with its name and the reason, before anything
     is loaded. `lorasmith convert-config --arguments` lists them all.
     """
-    train_with(arguments, plan=plan)
+    _train(arguments, plan=plan, sdxl=False)
+
+
+@click.command("sdxl-train-network", cls=ForeignCommand)
+@click.option("--plan", is_flag=True, help="Show what would happen, and stop. Loads no model.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="ARGUMENTS...")
+def sdxl_train_network(arguments: tuple[str, ...], plan: bool) -> None:
+    """Train with the arguments of sd-scripts' sdxl_train_network.py, unchanged.
+
+    As `lorasmith train-network`, for base models of the SDXL family.
+    """
+    _train(arguments, plan=plan, sdxl=True)
