@@ -217,8 +217,6 @@ FRAGMENTS = {
     "data.regularization",
     "lora_tools.convert.peft_config",
     "lora_tools.inspect.chart",
-    "training.monitoring.timer",
-    "training.monitoring.validation_view",
 }
 """Small files of a single user that are still there. None is added; one that is merged or has
 grown leaves the list."""

@@ -56,8 +56,8 @@ from lorasmith.sampling.infotext import format_infotext, parse_infotext, require
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors.files import LOAD_ERRORS, load_torch_file
+from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder, drop_lines_after
-from lorasmith.training.runs.status import read_status
 
 FOLDER = Path(tempfile.gettempdir()) / "lorasmith-fuzz"
 

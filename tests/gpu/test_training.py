@@ -114,12 +114,12 @@ def test_a_step_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     holds the host up until the GPU has done its work."""
     do_step, checked = loop.do_step, []
 
-    def strictly(run: Run, inputs: Any, meter: Any, step: int, observe: Any) -> None:
+    def strictly(run: Run, inputs: Any, meter: Any, step: int) -> None:
         logged = (step + 1) % 10 == 0 or step + 1 == run.steps
         strict = step >= 2 and not logged
         torch.cuda.set_sync_debug_mode("error" if strict else "default")
         try:
-            do_step(run, inputs, meter, step, observe)
+            do_step(run, inputs, meter, step)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         checked.append(strict)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
+from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.demo.character import write_training_set
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
@@ -40,7 +41,13 @@ PLAIN = {
 }
 
 
-def run_with(folder: Path, changes: Mapping[str, str]) -> Path:
+def run_with(
+    folder: Path,
+    changes: Mapping[str, str],
+    *,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Path:
     """The folder of a small run on a training set in ``folder/data``, made if it is not there."""
     if not (folder / "data").exists():
         write_training_set(folder / "data", images=IMAGES, regularisation=2, repeats=2)
@@ -50,7 +57,7 @@ def run_with(folder: Path, changes: Mapping[str, str]) -> Path:
         **PLAIN,
         **changes,
     }
-    return train(load_settings(None, settings))
+    return train(load_settings(None, settings), observer=observer, controls=controls)
 
 
 def losses(run: Path) -> list[float]:

@@ -79,10 +79,10 @@ def test_resumed_with_everything_it_is_the_same_file(
     whole = run_with(tmp_path, settings)
     broken = tmp_path / "broken"
 
-    def killed(run: Run, inputs: object, meter: object, step: int, observe: object) -> None:
+    def killed(run: Run, inputs: object, meter: object, step: int) -> None:
         if step == 7:
             raise KeyboardInterrupt
-        do_step(run, inputs, meter, step, observe)  # type: ignore[arg-type]
+        do_step(run, inputs, meter, step)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr("lorasmith.training.loop.do_step", killed)

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -115,26 +114,10 @@ class Asking(Controls):
             self.stop()
 
 
-@pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``Asking`` controls see the events."""
-    really = runs.run_loop
-
-    def loop(run: Any, observe: Any, controls: Controls) -> None:
-        if isinstance(controls, Asking):
-            observe.add(controls)
-        really(run, observe, controls)
-
-    monkeypatch.setattr(runs, "run_loop", loop)
-
-
-@pytest.mark.usefixtures("watched")
-def test_a_resumed_run_repeats_what_was_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def asking(name: str, controls: Controls) -> Path:
-        monkeypatch.setattr("tests.recipes.matrix.Controls", lambda: controls)
-        return run_with(tmp_path, {"train.steps": "7", "save.name": name})
+def test_a_resumed_run_repeats_what_was_asked(tmp_path: Path) -> None:
+    def asking(name: str, asks: Asking) -> Path:
+        settings = {"train.steps": "7", "save.name": name}
+        return run_with(tmp_path, settings, observer=asks, controls=asks)
 
     whole = asking("whole", Asking(3))
     rates = [
@@ -151,13 +134,10 @@ def test_a_resumed_run_repeats_what_was_asked(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.usefixtures("watched")
-def test_killed_after_the_request_it_is_still_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_after_the_request_it_is_still_repeated(tmp_path: Path) -> None:
     """A change is saved in a state at its own step, so no resume can come before it."""
-    monkeypatch.setattr("tests.recipes.matrix.Controls", lambda: Asking(3))
-    run = run_with(tmp_path, {"train.steps": "4", "save.every_epochs": "0"})
+    asks, settings = Asking(3), {"train.steps": "4", "save.every_epochs": "0"}
+    run = run_with(tmp_path, settings, observer=asks, controls=asks)
     assert (run / "state" / "step-00000003.state").exists()
 
 

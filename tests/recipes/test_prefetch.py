@@ -97,15 +97,15 @@ def test_stopped_and_resumed(tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPa
     controls = Controls()
     do_step = loop.do_step
 
-    def stop_in_the_third(run: Run, inputs: Any, meter: Any, step: int, observe: Any) -> None:
-        do_step(run, inputs, meter, step, observe)
+    def stop_in_the_third(run: Run, inputs: Any, meter: Any, step: int) -> None:
+        do_step(run, inputs, meter, step)
         if step == 2:
             controls.stop()
 
     monkeypatch.setattr(loop, "do_step", stop_in_the_third)
-    monkeypatch.setattr("tests.recipes.matrix.Controls", lambda: controls)
+    settings = {"train.steps": "7", "save.output": str(tmp_path / "parts")}
     with pytest.raises(Stopped):
-        run_with(tmp_path, {"train.steps": "7", "save.output": str(tmp_path / "parts")})
+        run_with(tmp_path, settings, controls=controls)
     folder = tmp_path / "parts" / "run"
     assert not [t for t in threading.enumerate() if t.name.startswith("step-inputs")]
     runs.resume(folder, ())

@@ -24,8 +24,8 @@ from lorasmith.measures.trigger import (
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import locate
 from lorasmith.sampling.from_dataset import stripped
+from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder, read_info, steps_of
-from lorasmith.training.runs.status import read_status
 from lorasmith.training.setup.preflight import caption_rules, folder_specs, open_base, sample_groups
 from lorasmith.training.setup.validation_split import HeldOut, hold_out_of
 

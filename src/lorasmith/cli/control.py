@@ -11,9 +11,8 @@ import click
 from lorasmith.core.errors import RunError, collect_each
 from lorasmith.core.events import REQUESTS, Request
 from lorasmith.core.terminal import echo
+from lorasmith.training.runs.control import Status, read_status, write_requests
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder
-from lorasmith.training.runs.requests import write_requests
-from lorasmith.training.runs.status import Status, read_status
 
 HOW_IT_ENDED = {
     "done": "it is finished",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.request import Hires
-    from lorasmith.training.runs.for_grid import RunPrompts
+    from lorasmith.training.samples import RunPrompts
 
 DEFAULT_OUT = Path("grid")
 # Request fields that are options of the same name.
@@ -175,7 +175,7 @@ def _run_folder(epochs: str, sources: Sources) -> Path:
 
 
 def _run_prompts(folder: Path, prompt: str | None) -> RunPrompts | None:
-    from lorasmith.training.runs.for_grid import read_run
+    from lorasmith.training.samples import read_run
 
     return read_run(folder, prompt)
 

@@ -7,14 +7,9 @@ a run is. So the list is part of the training state, and a resumed run repeats i
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
-
-import torch
-
-from lorasmith.training.batches import Batches
-from lorasmith.training.objective import MicroBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,41 +95,3 @@ class Interventions:
             replace(change, left_out=tuple(change.left_out), in_fp32=tuple(change.in_fp32))
             for change in changes
         )
-
-
-def step_input(
-    batches: Batches, step: int, interventions: Interventions
-) -> tuple[Iterator[MicroBatch], int]:
-    """This process's micro-batches of ``step``, and the samples of all of them everywhere.
-
-    A sample that is left out stays in its batch, as nothing with no weight: so the shapes, and the
-    random draws of the others, are what they were.
-    """
-    void, total = void_samples(batches, step, interventions.left_out(step))
-    return (without(batch, void) for batch in batches.micro_batches(step)), total
-
-
-def void_samples(
-    batches: Batches, step: int, left_out: Collection[int]
-) -> tuple[frozenset[int], int]:
-    """The ids of the samples of ``step`` that are of items in ``left_out``, and how many others
-    there are, at least 1."""
-    if not left_out:
-        return frozenset(), batches.size(step)
-    samples = [sample for group in batches.samples(step) for sample in group]
-    void = frozenset(sample.id for sample in samples if sample.item in left_out)
-    return void, max(len(samples) - len(void), 1)
-
-
-def without(batch: MicroBatch, void: Set[int]) -> MicroBatch:
-    """The batch with the samples ``void`` as nothing with no weight."""
-    if void.isdisjoint(batch.samples):
-        return batch
-    keep = torch.tensor([sample not in void for sample in batch.samples])
-    nothing = torch.zeros(())
-    return replace(
-        batch,
-        mean=torch.where(keep.view(-1, 1, 1, 1), batch.mean, nothing),
-        std=torch.where(keep.view(-1, 1, 1, 1), batch.std, nothing),
-        weight=batch.weight * keep,
-    )

@@ -5,25 +5,18 @@ from __future__ import annotations
 import contextlib
 
 from lorasmith.core.errors import Stopped
-from lorasmith.core.events import (
-    Controls,
-    EpochDone,
-    Observer,
-    RunFinished,
-    RunStarted,
-    StateSaved,
-)
+from lorasmith.core.events import EpochDone, RunFinished, RunStarted, StateSaved
 from lorasmith.tensors.transfer import frees_cpu
+from lorasmith.training.batches import StepInputs
 from lorasmith.training.monitoring.metrics import Meter
 from lorasmith.training.monitoring.watchdog import Trouble, Watchdog
-from lorasmith.training.prefetch import StepInputs
-from lorasmith.training.runs.handle_requests import (
+from lorasmith.training.runs.control import (
+    Inbox,
     PendingRequests,
     apply_lr_requests,
     poll,
     report_done,
 )
-from lorasmith.training.runs.requests import Inbox
 from lorasmith.training.runs.result_cards import write_cards
 from lorasmith.training.runs.snapshots import draw_samples, save_snapshot, validate
 from lorasmith.training.runs.state import Position, save_state
@@ -31,32 +24,32 @@ from lorasmith.training.setup.build import Run
 from lorasmith.training.setup.preflight import should
 
 
-def train(run: Run, observe: Observer, controls: Controls) -> None:
+def train(run: Run) -> None:
     """Train from ``run.position`` to the last step; the result is ``run.folder.result``.
 
     Raises:
         Stopped: the user asked; the state is saved and ``--resume`` continues from it.
         RunError: numbers went wrong and going back did not help, or a file cannot be written.
     """
-    watchdog = Watchdog(run, observe)
+    watchdog = Watchdog(run)
     meter = Meter(run, run.position, watchdog)
-    inbox = Inbox(run.folder.control if run.processes.main else None, controls, observe)
-    observe(RunStarted(run.folder.path, run.steps, run.position.step, run.epochs))
+    inbox = Inbox(run.folder.control if run.processes.main else None, run.controls, run.observer)
+    run.observer(RunStarted(run.folder.path, run.steps, run.position.step, run.epochs))
     if run.position.step == 0 and run.settings.sample.at_start:
-        draw_samples(run, 0, 0, observe, controls)
+        draw_samples(run, 0, 0)
     if run.position.step == 0 and should(run.settings.validation, 0, 0, False, last=True):
-        validate(run, 0, observe)
+        validate(run, 0)
 
     done = run.position.step
     if done == run.steps and not run.folder.result.exists():
-        save_snapshot(run, done, None, observe)  # Lost since, or a shorter run than was begun.
+        save_snapshot(run, done, None)  # Lost since, or a shorter run than was begun.
     ahead = frees_cpu(run.model.device)
     with contextlib.closing(StepInputs(run.batches, run.trainer, run.steps, ahead=ahead)) as inputs:
         while done < run.steps:
             try:
-                do_step(run, inputs, meter, done, observe)
-                asked = poll(run, inbox, controls, done + 1)
-                after_step(run, meter, done, asked, observe, controls)
+                do_step(run, inputs, meter, done)
+                asked = poll(run, inbox, done + 1)
+                after_step(run, meter, done, asked)
                 inbox.done()
             except Trouble as trouble:
                 inputs.close()
@@ -67,25 +60,23 @@ def train(run: Run, observe: Observer, controls: Controls) -> None:
                 continue
             done += 1
             if asked.stop and done < run.steps:
-                raise stopped(run, done, observe)
+                raise stopped(run, done)
 
-    write_cards(run, observe)
-    observe(RunFinished("done", run.steps, run.stopwatch.rounded()))
+    write_cards(run)
+    run.observer(RunFinished("done", run.steps, run.stopwatch.rounded()))
 
 
-def do_step(run: Run, inputs: StepInputs, meter: Meter, step: int, observe: Observer) -> None:
+def do_step(run: Run, inputs: StepInputs, meter: Meter, step: int) -> None:
     """Step ``step`` (from 0), and its numbers where they are due."""
     with run.stopwatch.phase("steps"):
         micro_batches, total = inputs.of(step)
         result = run.trainer(step, micro_batches, total)
         done = step + 1
         epoch, last = run.batches.epoch_of(step), done == run.steps
-        observe(meter.measure(done, epoch, total, result, last=last))
+        run.observer(meter.measure(done, epoch, total, result, last=last))
 
 
-def after_step(
-    run: Run, meter: Meter, step: int, asked: PendingRequests, observe: Observer, controls: Controls
-) -> None:
+def after_step(run: Run, meter: Meter, step: int, asked: PendingRequests) -> None:
     """What is due after step ``step`` (from 0), by the settings or because it was asked for."""
     settings, done, last = run.settings, step + 1, step + 1 == run.steps
     epoch, ends_epoch = run.batches.epoch_of(step), run.batches.ends_epoch(step)
@@ -98,32 +89,32 @@ def after_step(
     if snapshot or samples or validation or state:
         meter.catch_up()  # Raises Trouble: what is bad is neither written nor drawn.
     if ends_epoch:
-        observe(EpochDone(epoch, run.epochs))
+        run.observer(EpochDone(epoch, run.epochs))
     # What this step produces first, its state last: a run that is killed in between does the
     # step again instead of going on without its files.
     if snapshot:
-        save_snapshot(run, done, epoch if ends_epoch else None, observe)
+        save_snapshot(run, done, epoch if ends_epoch else None)
     if samples:
-        draw_samples(run, done, epoch if ends_epoch else None, observe, controls)
+        draw_samples(run, done, epoch if ends_epoch else None)
     if validation:
-        validate(run, done, observe)
-    apply_lr_requests(run, done, asked, observe)
+        validate(run, done)
+    apply_lr_requests(run, done, asked)
     if state:
-        keep_state(run, meter, done, observe)
-    report_done(run, done, asked, observe)
+        keep_state(run, meter, done)
+    report_done(run, done, asked)
 
 
-def keep_state(run: Run, meter: Meter, step: int, observe: Observer) -> None:
+def keep_state(run: Run, meter: Meter, step: int) -> None:
     if not run.processes.main:
         return
     with run.stopwatch.phase("saving"):
         # The state must hold the loss average of exactly this step, so read it now.
         path = save_state(run.folder.state, run.trainer, Position(step, meter.catch_up()))
-    observe(StateSaved(path, step))
+    run.observer(StateSaved(path, step))
 
 
-def stopped(run: Run, step: int, observe: Observer) -> Stopped:
-    observe(RunFinished("stopped", step, run.stopwatch.rounded()))
+def stopped(run: Run, step: int) -> Stopped:
+    run.observer(RunFinished("stopped", step, run.stopwatch.rounded()))
     return Stopped(
         f"stopped after step {step} of {run.steps}; everything is saved. "
         f"Continue with: {run.folder.resume_command}"

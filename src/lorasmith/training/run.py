@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,14 @@ from lorasmith.tensors.device import choose_device, deterministic, device_name
 from lorasmith.tensors.quantization import nf4_unpacker
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.lr_schedules import learning_rate
-from lorasmith.training.memory.plan import MemoryPlan, channels_last, memory_of
+from lorasmith.training.memory.plan import channels_last, memory_of
 from lorasmith.training.monitoring.observers import (
     JsonLines,
     Observers,
     TensorBoard,
     WeightsAndBiases,
 )
+from lorasmith.training.runs.control import forget_requests
 from lorasmith.training.runs.folder import (
     RunFolder,
     drop_lines_after,
@@ -47,11 +49,11 @@ from lorasmith.training.runs.folder import (
     taken_name,
     write_info,
 )
-from lorasmith.training.runs.requests import forget_requests
 from lorasmith.training.runs.result_cards import next_steps
 from lorasmith.training.runs.snapshots import keep_result
 from lorasmith.training.runs.state import list_states, load_state, step_of
 from lorasmith.training.setup.build import Run, build_run
+from lorasmith.training.setup.context import RunContext
 from lorasmith.training.setup.preflight import RunPlan, preflight, process_count
 from lorasmith.training.setup.processes import Processes
 
@@ -89,26 +91,27 @@ def train(
         UserError: something is wrong; nothing has been written but perhaps caches.
         Stopped: the user stopped it; the run can be resumed.
     """
+    controls = controls or Controls()
     run_plan = preflight(
         settings, process_count(), to_train=True, observer=observer, controls=controls
     )
     settings = run_plan.settings
     processes = start_processes(settings)
     memory = memory_of(settings, run_plan, processes.device)
-    warnings = [*warnings, *run_plan.warnings, *memory.problems]
     folder = new_run_folder(settings.save.output, run_plan.name, settings.save.layout)
     folder = RunFolder(processes.agree(folder.path))
-    warnings += taken_name(folder, run_plan.name)
     observer = observer if processes.main else ignore
+    run = RunContext(run_plan, folder, processes, memory, observer, controls)
+    warnings = [*warnings, *run_plan.warnings, *memory.problems]
+    warnings += taken_name(folder, run_plan.name)
     observer(DatasetChecked(run_plan.report))
     for warning in warnings:
-        observer(Notice("warning", f"settings: {warning}"))
-    with own_folder(folder, processes):
+        run.warn(f"settings: {warning}")
+    with own_folder(run):
         if processes.main:
-            write_beginning(folder, run_plan, warnings)
+            write_beginning(run, warnings)
         processes.wait()
-        with saying_how_to_go_on(folder):
-            _run(settings, run_plan, folder, processes, memory, observer, controls, resume=False)
+        _run(run)
     observer(NextSteps(list(next_steps(folder, settings))))
     return folder.path
 
@@ -149,6 +152,7 @@ def resume(
     if settings.train.steps is not None and "train.epochs" in changed:
         what = f"does nothing: this run's length is train.steps = {settings.train.steps}"
         raise RunError.of("train.epochs", what, "change train.steps")
+    controls = controls or Controls()
     run_plan = preflight(
         settings, process_count(), to_train=True, observer=observer, controls=controls
     )
@@ -162,12 +166,10 @@ def resume(
     if finished and folder.result.exists():
         observer(Notice("info", f"This run is finished: {folder.result}"))
         return folder.path
-    with own_folder(folder, processes):
-        memory = memory_of(settings, run_plan, processes.device)
-        with saying_how_to_go_on(folder):
-            if processes.main:
-                write_text(folder.settings, dump_toml(settings, absolute=True))
-            _run(settings, run_plan, folder, processes, memory, observer, controls, resume=True)
+    memory = memory_of(settings, run_plan, processes.device)
+    run = RunContext(run_plan, folder, processes, memory, observer, controls)
+    with own_folder(run):
+        _run(run, resume=True)
     observer(NextSteps(list(next_steps(folder, settings))))
     return folder.path
 
@@ -271,24 +273,26 @@ def start_processes(settings: TrainSettings) -> Processes:
 
 
 @contextlib.contextmanager
-def own_folder(folder: RunFolder, processes: Processes) -> Iterator[None]:
+def own_folder(run: RunContext) -> Iterator[None]:
     """Keep other runs out of the folder; one process holds the lock for all."""
-    if processes.main:
-        with folder:
-            forget_requests(folder.control)  # Of a process that was killed.
-            for part in (folder.path, folder.state, folder.samples):
-                # Half-written by it; a state may take GBs. Flat runs share the folder of samples.
-                ours = not (folder.flat and part == folder.samples)
-                remove_abandoned(part, ours=ours)
-            try:
-                yield
-            finally:
-                forget_requests(folder.control)
-    else:
+    folder = run.folder
+    if not run.processes.main:
         yield
+        return
+    with folder:
+        forget_requests(folder.control)  # Of a process that was killed.
+        for part in (folder.path, folder.state, folder.samples):
+            # Half-written by it; a state may take GBs. Flat runs share the folder of samples.
+            ours = not (folder.flat and part == folder.samples)
+            remove_abandoned(part, ours=ours)
+        try:
+            yield
+        finally:
+            forget_requests(folder.control)
 
 
-def write_beginning(folder: RunFolder, run_plan: RunPlan, warnings: Sequence[Problem]) -> None:
+def write_beginning(run: RunContext, warnings: Sequence[Problem]) -> None:
+    folder, run_plan = run.folder, run.run_plan
     write_text(folder.settings, dump_toml(run_plan.settings, absolute=True))
     write_json(folder.path / "dataset.json", run_plan.report.to_json())
     lines = [report_text(run_plan.report), *(f"settings: {warning}" for warning in warnings)]
@@ -305,56 +309,49 @@ def write_beginning(folder: RunFolder, run_plan: RunPlan, warnings: Sequence[Pro
     folder.events.unlink(missing_ok=True)  # Of a run that failed before its first step.
 
 
-def _run(
-    settings: TrainSettings,
-    run_plan: RunPlan,
-    folder: RunFolder,
-    processes: Processes,
-    memory: MemoryPlan,
-    observer: Observer,
-    controls: Controls | None,
-    *,
-    resume: bool,
-) -> None:
-    controls = controls or Controls()
+def _run(context: RunContext, *, resume: bool = False) -> None:
+    settings, folder, main = context.settings, context.folder, context.processes.main
     earlier_steps: int | None = None
     with contextlib.ExitStack() as stack:
+        stack.enter_context(saying_how_to_go_on(folder))
         stack.enter_context(deterministic(settings.performance.deterministic))
-        observe = stack.enter_context(Observers(observer))
-        if processes.main:
+        observers = stack.enter_context(Observers(context.observer))
+        if main:
             if resume:
+                write_text(folder.settings, dump_toml(settings, absolute=True))
                 forget_undone(folder)
                 earlier_steps = read_info(folder).get("steps")
-            observe.add(JsonLines(folder))
-        run = build_run(settings, run_plan, folder, processes, memory, observe, controls)
+            observers.add(JsonLines(folder))
+        run = build_run(replace(context, observer=observers))
         if resume:
-            continue_from_newest(run, observe)
-            say_what_differs(run, read_info(folder), observe)
+            run = continue_from_newest(run)
+            say_what_differs(run, read_info(folder))
             if earlier_steps is not None and earlier_steps != run.steps:
-                go_on_longer(run, earlier_steps, observe)
-        if processes.main:
+                go_on_longer(run, earlier_steps)
+        if main:
             if settings.log.tensorboard:
-                observe.add(TensorBoard(folder, run.position.step))
+                observers.add(TensorBoard(folder, run.position.step))
             if settings.log.wandb and has_wandb():
-                log_to_wandb(settings, folder, observe)
-            describe(run, observe)
+                log_to_wandb(run, observers)
+            describe(run)
         try:
-            run_loop(run, observe, controls)
+            run_loop(run)
         except Stopped:
-            if processes.main:
+            if main:
                 write_info(folder, status="stopped")
-            processes.wait()  # A launcher ends all processes when the first has ended.
+            run.processes.wait()  # A launcher ends all processes when the first has ended.
             raise
-        if processes.main:
+        if main:
             write_info(folder, status="done", seconds=run.stopwatch.rounded())
 
 
-def log_to_wandb(settings: TrainSettings, folder: RunFolder, observe: Observers) -> None:
+def log_to_wandb(run: Run, observers: Observers) -> None:
     """Begin a run of Weights & Biases, or go on with the one that this run began."""
+    folder, log = run.folder, run.settings.log
     known = str(read_info(folder).get("wandb", ""))
-    name = settings.log.wandb_name or folder.name
-    watcher = WeightsAndBiases(folder, settings.log.wandb, name, known, observe)
-    observe.add(watcher)
+    name = log.wandb_name or folder.name
+    watcher = WeightsAndBiases(folder, log.wandb, name, known, observers)
+    observers.add(watcher)
     if watcher.run_id:
         write_info(folder, wandb=watcher.run_id)
 
@@ -367,16 +364,17 @@ def forget_undone(folder: RunFolder) -> None:
         drop_lines_after(log, step)
 
 
-def continue_from_newest(run: Run, observe: Observer) -> None:
+def continue_from_newest(run: Run) -> Run:
     """Load the newest state, or begin again where the run was killed before its first."""
     states = list_states(run.folder.state)
-    if states:
-        run.position = load_state(states[-1], run.trainer)
-        observe(Notice("info", f"going on after step {run.position.step} of {run.steps}"))
-        for change in run.trainer.interventions:
-            observe(Notice("info", f"after step {change.step}, as before: {change}"))
-    else:
-        observe(Notice("info", "there is no saved state yet; beginning again from step 0"))
+    if not states:
+        run.inform("there is no saved state yet; beginning again from step 0")
+        return run
+    run = replace(run, position=load_state(states[-1], run.trainer))
+    run.inform(f"going on after step {run.position.step} of {run.steps}")
+    for change in run.trainer.interventions:
+        run.inform(f"after step {change.step}, as before: {change}")
+    return run
 
 
 def nf4_unpacker_of(run: Run) -> str:
@@ -386,51 +384,47 @@ def nf4_unpacker_of(run: Run) -> str:
     return nf4_unpacker(run.model.device, run.precision.dtype)
 
 
-def say_what_differs(run: Run, info: Mapping[str, Any], observe: Observer) -> None:
+def say_what_differs(run: Run, info: Mapping[str, Any]) -> None:
     """Why the result may not be, to the last bit, what it would be without a stop."""
     repeats, device = run.settings.performance.deterministic, run.model.device
     if repeats != info.get("deterministic", repeats):
         text = f"performance.deterministic is {repeats}, and was {not repeats} until now".lower()
-        observe(Notice("warning", f"{text}: the LoRA is not that of an unbroken run"))
+        run.warn(f"{text}: the LoRA is not that of an unbroken run")
     elif device.type not in ("cpu", "meta") and not repeats:
-        text = (
+        run.inform(
             f"on {device_name(device)} sums have no fixed order without performance.deterministic: "
             "the LoRA will be as good as that of an unbroken run, and not the same to the last bit"
         )
-        observe(Notice("info", text))
     now, before = nf4_unpacker_of(run), info.get("nf4_unpacker")
     if not now or now == before:
         return
     if before:
-        text = f"4-bit weights are unpacked by {now}, and were by {before}: the same numbers"
-        observe(Notice("info", text))
+        run.inform(f"4-bit weights are unpacked by {now}, and were by {before}: the same numbers")
         return
-    text = (
+    run.warn(
         "this run was begun by a version of lorasmith that rounded 4-bit weights otherwise when it "
         "unpacked them: it goes on as well, but its LoRA is not that of an unbroken run"
     )
-    observe(Notice("warning", text))
 
 
-def go_on_longer(run: Run, earlier_steps: int, observe: Observer) -> None:
+def go_on_longer(run: Run, earlier_steps: int) -> None:
     """What another length means for what was done already: the result of the shorter run is kept
     among the snapshots, and a schedule that has changed under it is told of."""
     done = run.position.step
     before, now = (learning_rate(run.settings, steps) for steps in (earlier_steps, run.steps))
     as_before = all(before.factor(step) == now.factor(step) for step in range(done))
-    keep_result(run, earlier_steps, observe, renew=as_before)
+    keep_result(run, earlier_steps, renew=as_before)
     if as_before:
         return
-    text = (
+    run.warn(
         f"the schedule ({now.schedule.name}) was laid out over {earlier_steps} steps and is now "
         f"over {run.steps}: the learning rate goes on at {now.factor(done):.3g} of its full value, "
         f"after {before.factor(done - 1):.3g} at the last step. A run of {run.steps} steps from "
         "the start would have had other rates until here, so its LoRA is not the same"
     )
-    observe(Notice("warning", text))
 
 
-def describe(run: Run, observe: Observer) -> None:
+def describe(run: Run) -> None:
     """What was decided for the user, said and kept."""
     trained = ", ".join(
         f"{group.name} {group.flat.numel():,} weights at lr {group.lr:g}"
@@ -438,12 +432,10 @@ def describe(run: Run, observe: Observer) -> None:
     )
     where = f"{device_name(run.model.device)}, {run.precision.name} ({run.precision.reason})"
     architecture = run.run_plan.architecture
-    observe(Notice("info", f"{run.model_name}: {architecture.summary}"))
+    run.inform(f"{run.model_name}: {architecture.summary}")
     for note in run.model.notes:
-        observe(Notice("info", note))
-    observe(
-        Notice("info", f"training {quantity(len(run.network), 'module')} on {where}: {trained}")
-    )
+        run.inform(note)
+    run.inform(f"training {quantity(len(run.network), 'module')} on {where}: {trained}")
     write_info(
         run.folder,
         status="started",

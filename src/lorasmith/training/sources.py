@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from lorasmith.core.errors import RunError, SettingsError
 from lorasmith.core.events import Observer, Progress
+from lorasmith.core.files import is_disk_full
 from lorasmith.data.augmentation.render import render
 from lorasmith.data.augmentation.views import View
-from lorasmith.data.cache.latents import CPU, LatentKeys, image_tensor, stacked
-from lorasmith.data.cache.masks import mask_tensor
+from lorasmith.data.cache.latents import CPU, LatentKeys, cache_latents, image_tensor, stacked
+from lorasmith.data.cache.masks import cache_masks, mask_tensor
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, SampleRef
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.text_encoder import tokenize
 from lorasmith.tensors.transfer import fetch, pinned, to_device
+from lorasmith.training.setup.context import RunContext
+from lorasmith.training.setup.network import trains_text_encoder
+from lorasmith.training.setup.preflight import cache_folder
+
+T = TypeVar("T")
 
 # Captions whose features stay in memory when they come from the model; "" comes again and again.
 REMEMBERED_CAPTIONS = 512
@@ -26,7 +35,44 @@ REMEMBERED_CAPTIONS = 512
 CAPTIONS_PER_SHARD = 256
 
 
-class CachedLatents:
+class LatentSource(ABC):
+    """The latents of a dataset's samples.
+
+    Args:
+        needs_model: it asks the model, which is for the thread that trains alone to use.
+    """
+
+    needs_model: bool
+
+    @abstractmethod
+    def ahead(
+        self, samples: Sequence[SampleRef], views: Sequence[View]
+    ) -> Callable[[], tuple[Tensor, Tensor]]:
+        """What of :meth:`posterior` any thread can do; the call does the rest and gives it."""
+
+    @abstractmethod
+    def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
+        """(B, 1, h, w) float32 in [0, 1], ones for images without; ``None``: none has any."""
+
+    def posterior(
+        self, samples: Sequence[SampleRef], views: Sequence[View]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each (B, C, h, w) float32 on the CPU, scaled."""
+        return self.ahead(samples, views)()
+
+
+class TextSource(ABC):
+    """The text features of captions."""
+
+    @abstractmethod
+    def ahead(self, captions: Sequence[str]) -> Callable[[], Conditioning]:
+        """What of :meth:`condition` any thread can do; the call does the rest and gives it."""
+
+    def condition(self, captions: Sequence[str]) -> Conditioning:
+        return self.ahead(captions)()
+
+
+class CachedLatents(LatentSource):
     """Slices of memory-mapped files; see :mod:`lorasmith.data.cache.tensor_store`.
 
     Args:
@@ -41,21 +87,16 @@ class CachedLatents:
     ) -> None:
         self._store, self._keys, self._masks = store, keys, masks
 
-    def posterior(
-        self, samples: Sequence[SampleRef], views: Sequence[View]
-    ) -> tuple[Tensor, Tensor]:
-        found = [
-            self._store.get(self._keys[sample.item, view])
-            for sample, view in zip(samples, views, strict=True)
-        ]
-        mean = torch.stack([tensors["mean"].float() for tensors in found])
-        return mean, torch.stack([tensors["std"].float() for tensors in found])
-
     def ahead(
         self, samples: Sequence[SampleRef], views: Sequence[View]
     ) -> Callable[[], tuple[Tensor, Tensor]]:
-        posterior = self.posterior(samples, views)
-        return lambda: posterior
+        entries = [
+            self._store.get(self._keys[sample.item, view])
+            for sample, view in zip(samples, views, strict=True)
+        ]
+        mean = torch.stack([tensors["mean"].float() for tensors in entries])
+        std = torch.stack([tensors["std"].float() for tensors in entries])
+        return lambda: (mean, std)
 
     def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
         if self._masks is None:
@@ -70,18 +111,13 @@ class CachedLatents:
         return torch.ones(1, *self._store.get(self._keys[place])["mean"].shape[1:])
 
 
-class LiveLatents:
+class LiveLatents(LatentSource):
     """Images decoded and encoded at every step, for those who cannot spare the disk."""
 
     needs_model = True
 
     def __init__(self, dataset: Dataset, model: DiffusionModel, background: str) -> None:
         self._dataset, self._model, self._background = dataset, model, background
-
-    def posterior(
-        self, samples: Sequence[SampleRef], views: Sequence[View]
-    ) -> tuple[Tensor, Tensor]:
-        return self.ahead(samples, views)()
 
     def ahead(
         self, samples: Sequence[SampleRef], views: Sequence[View]
@@ -111,21 +147,16 @@ class LiveLatents:
         ])  # fmt: skip
 
 
-class LiveText:
+class LiveText(TextSource):
     """The text encoder at every step, because it is trained or because captions vary."""
 
     def __init__(self, model: DiffusionModel, *, trained: bool) -> None:
         self._model, self._trained = model, trained
         self._memory: dict[str, Conditioning] = {}
 
-    def condition(self, captions: Sequence[str]) -> Conditioning:
-        if self._trained:
-            return self._model.encode_text(list(captions))
-        return Conditioning.cat([self._remembered(caption) for caption in captions])
-
     def ahead(self, captions: Sequence[str]) -> Callable[[], Conditioning]:
         if not self._trained:
-            return lambda: self.condition(captions)
+            return lambda: Conditioning.cat([self._remembered(caption) for caption in captions])
         ids = pinned(tokenize(captions, self._model.max_tokens), self._model.device)
         return lambda: self._model.encode_ids(ids)
 
@@ -138,7 +169,7 @@ class LiveText:
         return self._memory[caption]
 
 
-class CachedText:
+class CachedText(TextSource):
     """Features of captions that never vary, by caption, from memory-mapped files."""
 
     def __init__(
@@ -146,19 +177,12 @@ class CachedText:
     ) -> None:
         self._store, self._keys, self._device, self._dtype = store, keys, device, dtype
 
-    def condition(self, captions: Sequence[str]) -> Conditioning:
-        return self._features(captions).to(self._device, self._dtype)
-
     def ahead(self, captions: Sequence[str]) -> Callable[[], Conditioning]:
-        features = self._features(captions).to(CPU, self._dtype).pinned(self._device)
+        entries = [self._store.get(self._keys[caption]) for caption in captions]
+        hidden = torch.stack([tensors["hidden"] for tensors in entries])
+        pooled = torch.stack([t["pooled"] for t in entries]) if "pooled" in entries[0] else None
+        features = Conditioning(hidden, pooled).to(CPU, self._dtype).pinned(self._device)
         return lambda: features.to(self._device, self._dtype)
-
-    def _features(self, captions: Sequence[str]) -> Conditioning:
-        """On the CPU, as they are stored."""
-        found = [self._store.get(self._keys[caption]) for caption in captions]
-        hidden = torch.stack([tensors["hidden"] for tensors in found])
-        pooled = torch.stack([t["pooled"] for t in found]) if "pooled" in found[0] else None
-        return Conditioning(hidden, pooled)
 
 
 def cache_text(
@@ -210,3 +234,96 @@ def _features(condition: Conditioning) -> Callable[[], dict[str, Tensor]]:
 def text_key(caption: str, fingerprint: str) -> str:
     """Names the features of ``caption`` under one text encoder, CLIP skip and token length."""
     return blake2b(f"text-2\n{fingerprint}\n{caption}".encode(), digest_size=16).hexdigest()
+
+
+# Which of them a run has
+
+
+def measured_sources(
+    run: RunContext, model: DiffusionModel
+) -> tuple[LatentSource, TextSource] | None:
+    """Latents and text features of what validation measures; ``None`` when nothing is held out."""
+    if run.run_plan.measured is None:
+        return None
+    dataset = run.run_plan.measured.dataset
+    return latent_source(run, dataset, model), text_source(run, dataset, model)
+
+
+def latent_source(run: RunContext, dataset: Dataset, model: DiffusionModel) -> LatentSource:
+    """The latents of ``dataset``: what is trained on, or what is measured."""
+    live = LiveLatents(dataset, model, run.settings.data.background)
+    if not run.settings.performance.cache_latents:
+        return live
+    images, uses = sum(item.repeats > 0 for item in dataset.items), len(dataset.samples)
+    cost = f"the VAE encodes {uses} pictures an epoch, in place of {images} once"
+    cached = _if_room(run, "latents", cost, lambda: _cached_latents(run, dataset, model))
+    return cached or live
+
+
+def _cached_latents(run: RunContext, dataset: Dataset, model: DiffusionModel) -> LatentSource:
+    store, processes = _store(run), run.processes
+    keys = cache_latents(
+        dataset,
+        store,
+        model.encode_images,
+        vae_key=model.vae_fingerprint(),
+        background=run.settings.data.background,
+        batch=run.settings.performance.vae_batch,
+        device=model.device,
+        rank=processes.rank,
+        world_size=processes.count,
+        observer=run.observer,
+        controls=run.controls,
+    )
+    masks: LatentKeys | None = None
+    if dataset.masked:
+        masks = cache_masks(
+            dataset,
+            store,
+            model.architecture.latent_factor,
+            rank=processes.rank,
+            world_size=processes.count,
+            observer=run.observer,
+            controls=run.controls,
+        )
+    processes.wait()
+    store.refresh()
+    return CachedLatents(store, keys, masks)
+
+
+def text_source(run: RunContext, dataset: Dataset, model: DiffusionModel) -> TextSource:
+    """The text features of ``dataset``'s captions."""
+    cache = run.settings.performance.cache_text
+    trained = trains_text_encoder(run.settings)
+    fixed = not trained and not dataset.captions_vary
+    if cache is True and not fixed:
+        why = "the text encoder is trained" if trained else "captions vary from step to step"
+        raise SettingsError.of("performance.cache_text", f"cannot be on: {why}", 'set it to "auto"')
+    if not fixed or cache is False:
+        return LiveText(model, trained=trained)
+    store = _store(run)
+    cost = "the text encoder stays in memory and encodes each caption in the run"
+    keys = _if_room(
+        run, "captions", cost, lambda: cache_text(store, dataset.captions, model, run.observer)
+    )
+    if keys is None:
+        return LiveText(model, trained=False)
+    return CachedText(store, keys, model.device, model.dtype)
+
+
+def _store(run: RunContext) -> TensorStore:
+    return TensorStore(cache_folder(run.settings, run.run_plan.data_folder))
+
+
+def _if_room(run: RunContext, what: str, cost: str, work: Callable[[], T]) -> T | None:
+    """The work's result; ``None`` and a warning of what it costs where the disk is full. Several
+    processes would have to agree on it, so there it ends the run."""
+    try:
+        return work()
+    except RunError as error:
+        if not is_disk_full(error) or run.processes.count > 1:
+            raise
+        hint = "make room and begin again, or name a folder on another disk: performance.cache_dir"
+        where = error.problems[0].where
+        run.warn(f"{where}: the disk is full, so {what} are not cached: {cost} ({hint})")
+        return None

@@ -36,7 +36,7 @@ from lorasmith.tensors.device import DTYPES
 from lorasmith.training.ema import Ema
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.interventions import Interventions
-from lorasmith.training.monitoring.nan_finder import NanFinder
+from lorasmith.training.monitoring.diagnosis import NanFinder
 from lorasmith.training.optim import build_optimizer, flat_groups
 from lorasmith.training.runs.state import Position, content_of, put_back
 from lorasmith.training.setup.upcast import compute_in_fp32

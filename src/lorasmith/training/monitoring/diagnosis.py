@@ -6,16 +6,20 @@ A step is a function of the seed and its number, so what happened happens again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from lorasmith.adapters.base import Adapter
+from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.data.dataset import SampleRef
-from lorasmith.training.interventions import step_input
-from lorasmith.training.monitoring.nan_finder import ORDER, NanFinder, NanSite, Phase
+from lorasmith.models.diffusion_model import Conditioning
+from lorasmith.training.batches import step_input
+from lorasmith.training.objective import MicroBatch
 from lorasmith.training.runs.state import Position
 from lorasmith.training.setup.build import Run
 from lorasmith.training.setup.upcast import compute_in_fp32, find_module
@@ -161,3 +165,173 @@ def _finding(
 def _norm(adapter: Adapter) -> float:
     squares = [float(p.detach().float().square().sum()) for p in adapter.parameters()]
     return sum(squares) ** 0.5
+
+
+# Where in a step the first number that is none comes up: images, module, direction
+
+Phase = Literal["input", "weights", "forward", "backward", "unknown"]
+ORDER: tuple[Phase, ...] = ("weights", "input", "forward", "backward", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class NanSite:
+    """Where it was.
+
+    Args:
+        module: an adapter's key, or the part and path of a layer ("unet.conv_in"); empty for input.
+        samples: ids of the samples that it came from; empty where all of the step share it.
+        what: the place in words.
+        path: part and path of the module, for adapted layers too.
+    """
+
+    phase: Phase
+    what: str
+    module: str = ""
+    samples: tuple[int, ...] = ()
+    path: str = ""
+
+
+class NanFinder:
+    """Checks every tensor of a step; slow, as each check waits for the device.
+
+    :attr:`found` is the first spot, ``None`` while all is well.
+    """
+
+    def __init__(self, network: AdapterNetwork) -> None:
+        self._network = network
+        self._batch: MicroBatch | None = None
+        # Lists of modules compute nothing themselves.
+        self._passed: set[str] = set()
+        self.found: NanSite | None = None
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Hooks on every module of the model within the block."""
+        handles = [
+            module.register_forward_hook(self._hook(name, path, around), with_kwargs=True)
+            for name, path, around, module in self._modules()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def feed(self, batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
+        """``batches``, each checked before the step gets it and after the step is done with it."""
+        self.check_weights()
+        for batch in batches:
+            self._batch = batch
+            self._check_input(batch)
+            yield replace(batch, condition=self._checked_condition(batch.condition))
+            self._check_gradients()
+
+    def check_weights(self) -> None:
+        for key, adapter in self._network.adapters.items():
+            for name, parameter in adapter.named_parameters():
+                if not _finite(parameter.detach()):
+                    self._note("weights", f"the weights of {key} ({name})", key)
+
+    def _check_gradients(self) -> None:
+        for key, adapter in self._network.adapters.items():
+            for name, parameter in adapter.named_parameters():
+                if parameter.grad is not None and not _finite(parameter.grad):
+                    self._note("backward", f"the gradient of {key} ({name})", key)
+
+    def _check_input(self, batch: MicroBatch) -> None:
+        bad = ~(_finite_rows(batch.mean) & _finite_rows(batch.std))
+        if bad.any():
+            self._note("input", "the latents themselves", rows=bad)
+
+    def _checked_condition(self, condition: Callable[[], Conditioning]) -> Callable[[], Any]:
+        def checked() -> Conditioning:
+            given = condition()
+            if not _finite(given.prompt_embeds):
+                self._note(
+                    "input", "the caption's text features", rows=~_finite_rows(given.prompt_embeds)
+                )
+            return given
+
+        return checked
+
+    def _hook(self, name: str, path: str, around: str) -> Callable[..., None]:
+        def check(
+            module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any], output: Any
+        ) -> None:
+            if self.found is not None:
+                return
+            outputs = _tensors(output)
+            for tensor in outputs:
+                if not _finite(tensor.detach()):
+                    # A layer that was given such numbers is not where they began. No module's
+                    # output showed them: it was in the one around it, between its layers.
+                    given = _tensors([*args, *kwargs.values()])
+                    if all(_finite(each) for each in given):
+                        place = (f"the output of {name}", name, path)
+                    else:
+                        place = (f"{around}, between its layers", around, around)
+                    self._note("forward", *place, rows=~_finite_rows(tensor.detach()))
+            for tensor in outputs:
+                if tensor.requires_grad:
+                    tensor.register_hook(lambda grad: self._check_backward(name, path, grad))
+
+        return check
+
+    def _check_backward(self, name: str, path: str, grad: Tensor) -> None:
+        if self.found is None and not _finite(grad):
+            what = f"the gradient at the output of {name}"
+            self._note("backward", what, name, path, rows=~_finite_rows(grad))
+
+    def _note(
+        self, phase: Phase, what: str, module: str = "", path: str = "", rows: Tensor | None = None
+    ) -> None:
+        if self.found is not None:
+            return
+        samples: tuple[int, ...] = ()
+        if self._batch is not None:
+            samples = tuple(self._batch.samples)
+            if rows is not None and len(rows) == len(samples):
+                chosen = zip(samples, rows.tolist(), strict=True)
+                samples = tuple(sample for sample, bad in chosen if bad)
+        self.found = NanSite(phase, what, module, samples, path)
+
+    def _modules(self) -> Iterator[tuple[str, str, str, nn.Module]]:
+        """Every module of the model with its name, its part and path, and the path of the module
+        that computes with it; what is in an adapted layer has that layer's key and surroundings."""
+        slots = {id(target.slot): key for key, target in self._network.targets.items()}
+        for root in self._network.roots:
+            keys: dict[str, str] = {}
+            arounds: dict[str, str] = {}
+            for path, module in root.module.named_modules():
+                full = f"{root.part}.{path}" if path else root.part
+                parent = full.rpartition(".")[0]
+                inside = keys.get(parent)
+                key = slots.get(id(module), inside)
+                if key is not None:
+                    keys[full] = key
+                lists = isinstance(module, nn.ModuleList | nn.Sequential)
+                passed = inside is not None or parent in self._passed
+                arounds[full] = arounds.get(parent, parent) if passed else parent or full
+                if lists:
+                    self._passed.add(full)
+                yield (key or full, full, arounds[full], module)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The floating-point tensors in a module's input or output."""
+    if isinstance(value, Tensor):
+        return [value] if value.is_floating_point() else []
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [tensor for inner in value for tensor in _tensors(inner)]
+    return []
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())
+
+
+def _finite_rows(tensor: Tensor) -> Tensor:
+    """(B,) on the CPU: which rows are finite; one row for a scalar."""
+    return tensor.isfinite().reshape(tensor.shape[0] if tensor.ndim else 1, -1).all(1).cpu()

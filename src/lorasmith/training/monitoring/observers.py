@@ -27,9 +27,9 @@ from lorasmith.core.events import (
     ValidationDone,
 )
 from lorasmith.core.terminal_view import Terminal
+from lorasmith.core.text import quantity
 from lorasmith.curation.audit import DatasetChecked
 from lorasmith.curation.report import render
-from lorasmith.training.monitoring.validation_view import validation_line, validation_scalars
 from lorasmith.training.runs.folder import RunFolder, drop_lines_after, sample_pattern
 
 
@@ -176,7 +176,7 @@ class WeightsAndBiases:
 def _scalars(event: StepDone | ValidationDone) -> dict[str, float]:
     """Numbers for curves by name; none of a step that was not read."""
     if isinstance(event, ValidationDone):
-        scalars: Mapping[str, float | None] = validation_scalars(event)
+        scalars: Mapping[str, float | None] = _validation_scalars(event)
     elif event.loss is None:
         scalars = {}
     else:
@@ -253,6 +253,39 @@ def _numbers(event: StepDone) -> list[str]:
     if event.samples_per_second is not None:
         parts.append(f"{event.samples_per_second:.3g} samples/s")
     return parts
+
+
+def validation_line(event: ValidationDone) -> str:
+    """``held-out  0.1234  -2.1% ± 0.3% since the base model; training -3.0%; gap grown by 0.0011``.
+
+    The percentages are of the base model's loss on the same images.
+    """
+    base = event.held_out - event.held_out_change
+    training_base = event.training - event.training_change
+    change = f"{event.held_out_change / base:+.1%}"
+    if "held_out_change" in event.errors:
+        change += f" ± {event.errors['held_out_change'] / base:.1%}"
+    if event.step == 0 and not event.held_out_change:
+        return f"held-out  {event.held_out:.4f} on {quantity(event.pictures, 'picture')}"
+    return (
+        f"held-out  {event.held_out:.4f}, {change} since the base model; "
+        f"training pictures {event.training_change / training_base:+.1%}"
+    )
+
+
+def _validation_scalars(event: ValidationDone) -> dict[str, float | None]:
+    return {
+        "loss/held_out": event.held_out,
+        "loss/training_fixed": event.training,
+        "loss/gap": event.gap,
+        "validation/held_out_change": event.held_out_change,
+        "validation/training_change": event.training_change,
+        "validation/gap_growth": event.gap_growth,
+        **{
+            f"validation/held_out_quarter_{number}": value
+            for number, value in enumerate(event.quarters, 1)
+        },
+    }
 
 
 class Observers:

@@ -25,10 +25,11 @@ from lorasmith.data.holdout import image_number
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.tensors.rng import normal_per_sample
-from lorasmith.training.batches import LatentSource, TextSource, size_conditions
+from lorasmith.training.batches import size_conditions
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.objective import prediction_error
 from lorasmith.training.setup.validation_split import BATCH, ValidationSet
+from lorasmith.training.sources import LatentSource, TextSource
 from lorasmith.training.step import TrainStep
 
 QUARTERS = 4

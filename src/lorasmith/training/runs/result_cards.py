@@ -13,7 +13,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from lorasmith.config.schema import TrainSettings
-from lorasmith.core.events import Notice, Observer
 from lorasmith.core.files import write_bytes
 from lorasmith.core.text import quantity
 from lorasmith.data.captions import readings
@@ -30,7 +29,7 @@ _BEFORE_THE_FIRST_STEP = re.compile(r"(.*_)?e?0+[-_]\d+[-_]\d+\.png", re.ASCII |
 _PROMPTS = 6
 
 
-def write_cards(run: Run, observe: Observer) -> None:
+def write_cards(run: Run) -> None:
     """Write the three files; those that someone has changed, or that are not this run's, stay."""
     if not run.processes.main:
         return
@@ -47,8 +46,8 @@ def write_cards(run: Run, observe: Observer) -> None:
     write_info(run.folder, cards=known)
     if kept:
         what = "stays" if len(kept) == 1 else "stay"
-        text = f"{' and '.join(kept)} {what} as before: changed since, or not written by this run"
-        observe(Notice("info", text))
+        names = " and ".join(kept)
+        run.inform(f"{names} {what} as before: changed since, or not written by this run")
 
 
 def _contents(run: Run) -> Iterator[tuple[Path, bytes]]:

@@ -9,7 +9,7 @@ from functools import partial
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import Stopped
-from lorasmith.core.events import Controls, Notice, Observer, SampleSaved, SnapshotSaved
+from lorasmith.core.events import SampleSaved, SnapshotSaved
 from lorasmith.formats.run_paths import lora_name
 from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.generate import generate
@@ -19,12 +19,12 @@ from lorasmith.tensors.device import DTYPES
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.runs.folder import steps_of
 from lorasmith.training.runs.metadata import lora_metadata
-from lorasmith.training.sample_requests import with_seeds
+from lorasmith.training.samples import with_seeds
 from lorasmith.training.setup.build import Run
 from lorasmith.training.setup.preflight import should
 
 
-def save_snapshot(run: Run, step: int, epoch: int | None, observe: Observer) -> None:
+def save_snapshot(run: Run, step: int, epoch: int | None) -> None:
     """Write the LoRA as it is after ``step``; the last one is the result.
 
     Args:
@@ -42,12 +42,12 @@ def save_snapshot(run: Run, step: int, epoch: int | None, observe: Observer) -> 
     with run.stopwatch.phase("saving"), eval_weights(run.trainer):
         tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
         save_lora(path, tensors, lora_metadata(run, step))
-    observe(SnapshotSaved(path, step, final))
+    run.observer(SnapshotSaved(path, step, final))
     if not final:
         drop_old_snapshots(run)
 
 
-def keep_result(run: Run, earlier_steps: int, observe: Observer, *, renew: bool) -> None:
+def keep_result(run: Run, earlier_steps: int, *, renew: bool) -> None:
     """Keep the result of a shorter run under a snapshot's name, before the longer one has its own.
 
     A result that was removed since is written again where a longer run would have a snapshot.
@@ -68,25 +68,25 @@ def keep_result(run: Run, earlier_steps: int, observe: Observer, *, renew: bool)
         return
     path = run.folder.epoch_snapshot(epoch) if ends_epoch else run.folder.step_snapshot(step)
     if at_hand and (renew or lost):
-        save_snapshot(run, step, epoch if ends_epoch else None, observe)
+        save_snapshot(run, step, epoch if ends_epoch else None)
         result.unlink(missing_ok=True)
     else:
         result.replace(path)
-        observe(SnapshotSaved(path, step, False))
+        run.observer(SnapshotSaved(path, step, False))
     text = f"the result of the first {step} steps is kept as {path.name}"
     if keep := run.settings.save.keep_last:
         text += f" (until there are {keep} newer snapshots, by save.keep_last)"
-    observe(Notice("info", text))
+    run.inform(text)
 
 
-def validate(run: Run, step: int, observe: Observer) -> None:
+def validate(run: Run, step: int) -> None:
     """Measure the held-out images; every process must call it, as each does its share."""
     if run.validation is None:
         return
     with run.stopwatch.phase("validating"):
         done = run.validation(step)
     if run.processes.main:
-        observe(done)
+        run.observer(done)
 
 
 def drop_old_snapshots(run: Run) -> None:
@@ -99,9 +99,7 @@ def drop_old_snapshots(run: Run) -> None:
         old.unlink(missing_ok=True)
 
 
-def draw_samples(
-    run: Run, step: int, epoch: int | None, observe: Observer, controls: Controls
-) -> None:
+def draw_samples(run: Run, step: int, epoch: int | None) -> None:
     """Images of the LoRA as other programs will see it: through its file's tensors and names.
 
     A run that samples from the live network shows what it has in memory; this shows what it saved,
@@ -118,16 +116,16 @@ def draw_samples(
         network = AdapterNetwork.load(tensors, run.model.adapter_roots())
         # The base model alone before the first step, when the LoRA changes nothing yet.
         with network.attached() if step else contextlib.nullcontext():
-            _draw(run, step, epoch, observe, controls)
+            _draw(run, step, epoch)
 
 
-def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: Controls) -> None:
+def _draw(run: Run, step: int, epoch: int | None) -> None:
     images = generate(
         run.model,
         with_seeds(run.samples, run.settings.train.seed, step),
         batch=run.memory.draw_batch,
-        observer=observe,
-        controls=controls,
+        observer=run.observer,
+        controls=run.controls,
     )
     # A stop request ends the drawing; the loop heeds it after its next step.
     with contextlib.suppress(Stopped), ImageWriter(run.model.device) as writer:
@@ -135,7 +133,7 @@ def _draw(run: Run, step: int, epoch: int | None, observe: Observer, controls: C
             path = run.folder.sample(step, epoch, image.index, image.seed)
             saved = SampleSaved(path, step, image.request.prompt, image.seed)
             info = sample_info(run, image)
-            writer.add(partial(save_image, path, image.image, info), partial(observe, saved))
+            writer.add(partial(save_image, path, image.image, info), partial(run.observer, saved))
 
 
 def sample_info(run: Run, image: GeneratedImage) -> Infotext:

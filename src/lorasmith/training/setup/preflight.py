@@ -35,7 +35,7 @@ from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
 from lorasmith.training.lr_schedules import warmup_oddities
-from lorasmith.training.sample_requests import sample_request
+from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.check_optimizer import check_optimizer
 from lorasmith.training.setup.hardware import AdaptedSettings, adapt_to_hardware, slow_device
 from lorasmith.training.setup.validation_split import (

@@ -17,7 +17,7 @@ from lorasmith.importers.convert import convert_source
 from lorasmith.importers.kohya_gui import read_gui_json
 from lorasmith.importers.sd_scripts.argv import read_argv
 from lorasmith.importers.sd_scripts.sample_prompts import prompt_line
-from lorasmith.training.sample_requests import sample_request
+from lorasmith.training.samples import sample_request
 
 FILES = {
     "p.txt": "# a comment\nzorp, forest --n blurry --w 640 --h 520 --d 5 --s 28 --l 6.5\nzorp --n blurry --w 640 --h 520 --d 5 --s 28 --l 6.5\n",

@@ -29,6 +29,7 @@ from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.tensors.rng import normal, normal_per_sample
 from lorasmith.training.ema import Ema
 from lorasmith.training.lr_schedules import LearningRate
+from lorasmith.training.monitoring.observers import validation_line
 from lorasmith.training.monitoring.validation import (
     Losses,
     Validation,
@@ -36,7 +37,6 @@ from lorasmith.training.monitoring.validation import (
     mean_and_error,
     summarise,
 )
-from lorasmith.training.monitoring.validation_view import validation_line
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup
 from lorasmith.training.setup.processes import Processes

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.events import REQUESTS, Controls, Event, Request, RequestRefused
 from lorasmith.training.interventions import Intervention, Interventions
-from lorasmith.training.runs import requests
+from lorasmith.training.runs import control
+from lorasmith.training.runs.control import Inbox, forget_requests, write_requests
 from lorasmith.training.runs.folder import RunFolder
-from lorasmith.training.runs.requests import Inbox, forget_requests, write_requests
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(control, "POLL_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("what", [name for name in REQUESTS if name != "lr"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
-from lorasmith.training.monitoring.nan_finder import NanFinder, NanSite
+from lorasmith.training.monitoring.diagnosis import NanFinder, NanSite
 from lorasmith.training.objective import MicroBatch
 from lorasmith.training.setup.upcast import compute_in_fp32, find_module
 

@@ -17,9 +17,9 @@ from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.tensors.rng import normal_per_sample
+from lorasmith.training.batches import StepInputs
 from lorasmith.training.interventions import Intervention, Interventions
 from lorasmith.training.objective import MicroBatch, Objective
-from lorasmith.training.prefetch import StepInputs
 
 THREAD = "step-inputs"
 STEPS, PER_STEP, SAMPLES = 5, 3, 2
