@@ -14,6 +14,8 @@ from lorasmith.importers.scripts.variables import (
     ScriptError,
     Truth,
     glob_pattern,
+    only_running,
+    shown,
 )
 
 _NUMBERS: dict[str, Callable[[int, int], bool]] = {
@@ -118,7 +120,7 @@ class BashConditions(BashExpansion):
                 right = items[place + 1]
                 place += 2
                 if not isinstance(right, Word) or operator == "=~":
-                    return self._unknown(f"the test {operator}")
+                    return only_running(f"the test {operator}")
                 left, other = self._text(word, node.line), self._text(right, node.line)
                 return self._compare(left, operator, other, pattern=right, arithmetic=True)
             return self._filled(self._text(word, node.line))
@@ -141,14 +143,14 @@ class BashConditions(BashExpansion):
             if text in self._script.values:
                 return True
             return self._script.reason(self._script.never_set(text)) or False
-        return self._unknown(f"whether {operator} {MARK.sub('…', text)} holds")
+        return only_running(f"whether {operator} {shown(text)} holds")
 
     def _compare(
         self, one: str, operator: str, other: str, *, pattern: Word | None, arithmetic: bool
     ) -> Truth:
         reason = self._script.reason(one) or self._script.reason(other)
         if operator in _FILES:
-            return self._unknown(f"whether {operator} holds")
+            return only_running(f"whether {operator} holds")
         if operator in _NUMBERS:
             if reason:
                 return reason
@@ -181,11 +183,11 @@ class BashConditions(BashExpansion):
                 return reason
             regex += re.escape(value) if part.quoted else glob_pattern(value)
         if not self._script.can_match(regex, text):
-            return self._unknown("whether a pattern fits")
+            return only_running("whether a pattern fits")
         try:
             return re.fullmatch(regex, text, re.DOTALL) is not None
         except re.error:
-            return self._unknown("whether a pattern fits")
+            return only_running("whether a pattern fits")
 
 
 def _is_binary(operator: str) -> bool:

@@ -16,6 +16,7 @@ from lorasmith.importers.scripts.variables import (
     Script,
     ScriptError,
     glob_pattern,
+    only_running,
 )
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]]*\])?(\+?=)")
@@ -78,7 +79,7 @@ class BashExpansion:
         try:
             return self._number(text, line)
         except ValueError:
-            return self._unknown(f"(({text}))")
+            return only_running(f"(({text}))")
 
     def _assign(self, word: Word, line: int) -> None:
         match = _ASSIGNMENT.match(word.parts[0].text)
@@ -209,12 +210,12 @@ class BashExpansion:
     def _parameter(self, text: str, line: int, *, quoted: bool) -> str | list[str]:
         match = _BRACED.match(text)
         if match is None:
-            return self._script.unknown(self._unknown(f"${{{text}}}"))
+            return self._mark(f"${{{text}}}")
         name, index, rest = match["name"], match["index"], match["rest"]
         if match["indirect"]:
             inner = self._parameter(name, line, quoted=True)
             if not isinstance(inner, str) or MARK.search(inner) or not inner.isidentifier():
-                return self._script.unknown(self._unknown(f"${{{text}}}"))
+                return self._mark(f"${{{text}}}")
             name = inner
         value = self._variable(name)
         is_set = value is not None
@@ -231,7 +232,7 @@ class BashExpansion:
                 return self._script.never_set(name)
             joined = "".join(value)
             if MARK.search(joined):
-                return self._script.unknown(self._script.reason(joined) or self._unknown(name))
+                return self._script.unknown(self._script.reason(joined) or only_running(name))
             return str(len(value))
         if not rest:
             return self._script.never_set(name) if value is None else value
@@ -286,11 +287,7 @@ class BashExpansion:
         if MARK.search(value):
             return value
         changed = self._changed(value, rest, line)
-        return (
-            self._script.unknown(self._unknown(f"${{{name}{rest}}}"))
-            if changed is None
-            else changed
-        )
+        return self._mark(f"${{{name}{rest}}}") if changed is None else changed
 
     def _changed(self, value: str, rest: str, line: int) -> str | None:
         """``${name%pattern}``, ``${name/pattern/text}``, ``${name:1:2}``, ``${name^^}``."""
@@ -331,8 +328,8 @@ class BashExpansion:
         except re.error:
             return None
 
-    def _unknown(self, what: str) -> Reason:
-        return self._script.only_running(what)
+    def _mark(self, what: str) -> str:
+        return self._script.unknown(only_running(what))
 
 
 def _trimmed(value: str, operator: str, pattern: str) -> str:

@@ -96,7 +96,7 @@ Node = Simple | If | For | While | Case | Test | Arithmetic | Group | Function |
 class Parser(WordParser):
     def script(self) -> list[Node]:
         nodes = self._list(())
-        if self._place < len(self._text):
+        if not self._done:
             raise ScriptError(self._line(), f"holds {self._peek()} where no command ends")
         return nodes
 
@@ -110,12 +110,6 @@ class Parser(WordParser):
                     return nodes
                 raise ScriptError(self._line(), f"holds {self._peek()} where no command ends")
             nodes.append(self._and_or())
-
-    def _body(self, *ends: str) -> list[Node]:
-        nodes = self._list(ends)
-        if not nodes and self._peek() in ends and ends != ("}",):
-            return nodes
-        return nodes
 
     def _and_or(self) -> Node:
         line = self._line()
@@ -149,7 +143,7 @@ class Parser(WordParser):
         if word in readers:
             self._place += len(word)
             node = readers[word](word, line)
-        elif word == "(" and self._text.startswith("((", self._place):
+        elif word == "(" and self._at("(("):
             node = Arithmetic(line, self._double_bracket(line))
         elif word == "(":
             self._place += 1
@@ -186,7 +180,7 @@ class Parser(WordParser):
     def _for(self, word: str, line: int) -> Node:
         self._blank()
         arithmetic, words, name = None, None, ""
-        if self._text.startswith("((", self._place):
+        if self._at("(("):
             parts = self._double_bracket(line).split(";")
             if len(parts) != 3:
                 raise ScriptError(line, "holds a `for` that is not understood")
@@ -263,10 +257,9 @@ class Parser(WordParser):
 
     def _redirect(self) -> bool:
         self._blank()
-        match = REDIRECT.match(self._text, self._place)
-        if match is None or self._text.startswith(("<(", ">("), self._place):
+        match = None if self._at("<(", ">(") else self._match(REDIRECT)
+        if match is None:
             return False
-        self._place = match.end()
         if match[0].endswith("-") and not match[0].endswith("<<-"):
             return True
         self._blank()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lorasmith.importers.scripts.scanner import UNPAIRED, Scanner
 from lorasmith.importers.scripts.variables import ScriptError
 
 _ARRAY = re.compile(r"[A-Za-z_]\w*(\[[^\]]*\])?\+?=\Z")
@@ -15,7 +15,17 @@ OPERATOR = re.compile(
 )
 REDIRECT = re.compile(r"&>>?|\d*(?:<<<|<<-?|[<>]&-?|>>|>\||<>|[<>])")
 _BLANK_END = re.compile(r"\\[ \t]+(?:\n|\Z)")
+_BARE = re.compile(r"[^\s;&|()<>'\"$`\\]+(?=[ \t\r\n;&|()<>]|\Z)")
+_TEXT = re.compile(r".[^ \t\r\n;&|<>()'\"\\$`]*", re.DOTALL)
+_QUOTED_TEXT = re.compile(r'.[^"\\$`]*', re.DOTALL)
+_BACKQUOTED = re.compile(r"`((?:\\.|[^`\\])*)`", re.DOTALL)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{1,4}|[0-7]{1,3}|.)", re.DOTALL)
+_SINGLE = re.compile(r"'([^']*)'")
+_ESCAPED = re.compile(r"\$'((?:\\.|[^'\\])*)'", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_]\w*|[@*#?$!0-9-]")
+
+
+PartKind = Literal["text", "default", "parameter", "command", "arithmetic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,7 @@ class Part:
     """Part of a word: text as it is, a default's text (which is split at spaces, as values are), a
     parameter, a command's output, or arithmetic."""
 
-    kind: Literal["text", "default", "parameter", "command", "arithmetic"]
+    kind: PartKind
     text: str
     quoted: bool = False
 
@@ -43,36 +53,25 @@ class Word:
         return self.parts[0].text if bare else "\0"
 
 
-class WordParser:
+class WordParser(Scanner):
     """
     Raises:
         ScriptError: where the text is not as bash would have it, with the line.
     """
 
     def __init__(self, text: str, *, first_line: int = 1) -> None:
-        self._text = text.replace("\r\n", "\n")
-        self._first = first_line
+        super().__init__(text, first_line=first_line)
         self._here: list[tuple[str, bool]] = []
-        self._place = 0
-        self._lines = [0]
-        for match in re.finditer("\n", self._text):
-            self._lines.append(match.end())
-
-    def _line(self, place: int | None = None) -> int:
-        where = self._place if place is None else place
-        return bisect_right(self._lines, where) - 1 + self._first
 
     def _blank(self) -> None:
         """Past spaces, continued lines and comments."""
-        while self._place < len(self._text):
-            char = self._text[self._place]
-            if char in " \t\r":
+        while not self._done:
+            if self._char() in " \t\r":
                 self._place += 1
-            elif self._text.startswith("\\\n", self._place):
+            elif self._at("\\\n"):
                 self._place += 2
-            elif char == "#":
-                end = self._text.find("\n", self._place)
-                self._place = len(self._text) if end < 0 else end
+            elif self._at("#"):
+                self._skip("\n")
             else:
                 return
 
@@ -81,12 +80,8 @@ class WordParser:
         self._blank()
         if match := OPERATOR.match(self._text, self._place):
             return match[0]
-        match = re.compile(r"[^\s;&|()<>'\"$`\\]+").match(self._text, self._place)
-        if match is None:
-            return "" if self._place >= len(self._text) else "\0"
-        end = match.end()
-        alone = end >= len(self._text) or self._text[end] in " \t\r\n;&|()<>"
-        return match[0] if alone else "\0"
+        match = _BARE.match(self._text, self._place)
+        return match[0] if match else "" if self._done else "\0"
 
     def _take(self, *texts: str) -> str:
         text = self._peek()
@@ -107,12 +102,11 @@ class WordParser:
 
     def _skip_here_texts(self) -> None:
         for end, tabs in self._here:
-            while self._place < len(self._text):
-                stop = self._text.find("\n", self._place)
-                stop = len(self._text) if stop < 0 else stop
-                line = self._text[self._place : stop]
-                self._place = min(stop + 1, len(self._text))
-                if (line.lstrip("\t") if tabs else line).rstrip("\r") == end:
+            while not self._done:
+                start = self._place
+                self._skip("\n", past=True)
+                line = self._text[start : self._place].rstrip("\r\n")
+                if (line.lstrip("\t") if tabs else line) == end:
                     break
         self._here = []
 
@@ -120,26 +114,20 @@ class WordParser:
         self._blank()
         word = Word(self._line())
         start = self._place
-        while self._place < len(self._text):
-            char = self._text[self._place]
-            if char == "\\" and _BLANK_END.match(self._text, self._place):
+        while not self._done:
+            char, begun = self._char(), self._place > start
+            if _BLANK_END.match(self._text, self._place):
                 raise ScriptError(
                     self._line(), "has a space behind the \\ at its end, which ends the command"
                 )
-            if (
-                char == "("
-                and self._place > start
-                and _ARRAY.match(self._text[start : self._place])
-            ):
+            if char == "(" and begun and _ARRAY.match(self._text[start : self._place]):
                 self._place += 1
                 word.members = self._members(word.line)
                 return word
-            if char == "(" and self._place > start and self._text[self._place - 1] in "?*+@!":
+            if char == "(" and begun and self._char(-1) in "?*+@!":
                 raise ScriptError(self._line(), "holds a pattern that is not followed")
-            if self._text.startswith(("<(", ">("), self._place):
-                end = self._closing(self._place + 1, "(", ")", word.line)
-                word.parts.append(Part("command", self._text[self._place + 2 : end]))
-                self._place = end + 1
+            if self._at("<(", ">("):
+                self._bracketed(word.parts, "command", 1, "()", quoted=False)
                 continue
             if char in " \t\r\n;&|<>()" and not (regex and char in "|()<>"):
                 break
@@ -160,92 +148,64 @@ class WordParser:
 
     def _part(self, parts: list[Part], *, quoted: bool) -> None:
         """Take one part; unquoted text goes on to the next special sign."""
-        char = self._text[self._place]
-        if char == "\\" and not quoted:
-            following = self._text[self._place + 1 : self._place + 2]
+        char, line = self._char(), self._line()
+        if char == "\\":
+            following = self._char(1)
             self._place += 2
             if following != "\n":
-                parts.append(Part("text", following, quoted=True))
-        elif char == "\\":
-            following = self._text[self._place + 1 : self._place + 2]
-            self._place += 2
-            if following != "\n":
-                text = following if following and following in '"\\$`' else "\\" + following
-                parts.append(Part("text", text, quoted=True))
+                plain = not quoted or (following and following in '"\\$`')
+                parts.append(Part("text", following if plain else char + following, quoted=True))
         elif char == "'" and not quoted:
-            end = self._text.find("'", self._place + 1)
-            if end < 0:
-                raise ScriptError(self._line(), "has a quote without its partner")
-            parts.append(Part("text", self._text[self._place + 1 : end], quoted=True))
-            self._place = end + 1
+            parts.append(Part("text", self._needed(_SINGLE, line, UNPAIRED)[1], quoted=True))
         elif char == '"' and not quoted:
-            line = self._line()
             self._place += 1
             parts.append(Part("text", "", quoted=True))
-            while not self._text.startswith('"', self._place):
-                if self._place >= len(self._text):
-                    raise ScriptError(line, "has a quote without its partner")
+            while not self._at('"'):
+                if self._done:
+                    raise ScriptError(line, UNPAIRED)
                 self._part(parts, quoted=True)
             self._place += 1
         elif char == "`":
-            line, end = self._line(), self._place + 1
-            while end < len(self._text) and self._text[end] != "`":
-                end += 2 if self._text[end] == "\\" else 1
-            if end >= len(self._text):
-                raise ScriptError(line, "has a ` without its partner")
-            parts.append(Part("command", self._text[self._place + 1 : end], quoted))
-            self._place = end + 1
+            command = self._needed(_BACKQUOTED, line, "has a ` without its partner")
+            parts.append(Part("command", command[1], quoted))
         elif char == "$":
             self._dollar(parts, quoted=quoted)
         else:
-            stop = '"\\$`' if quoted else " \t\r\n;&|<>()'\"\\$`"
-            end = self._place + 1
-            while end < len(self._text) and self._text[end] not in stop:
-                end += 1
-            parts.append(Part("text", self._text[self._place : end], quoted))
-            self._place = end
+            text = self._match(_QUOTED_TEXT if quoted else _TEXT)
+            assert text is not None
+            parts.append(Part("text", text[0], quoted))
 
     def _dollar(self, parts: list[Part], *, quoted: bool) -> None:
-        text, line = self._text, self._line()
-        following = text[self._place + 1 : self._place + 2]
-        if text.startswith("$((", self._place):
+        line, following = self._line(), self._char(1)
+        if self._at("$(("):
             end = self._closing(self._place + 1, "(", ")", line)
-            if text[end - 1] == ")":
-                parts.append(Part("arithmetic", text[self._place + 3 : end - 1], quoted))
+            if self._text[end - 1] == ")":
+                parts.append(Part("arithmetic", self._text[self._place + 3 : end - 1], quoted))
                 self._place = end + 1
                 return
         if following == "(":
-            end = self._closing(self._place + 1, "(", ")", line)
-            parts.append(Part("command", text[self._place + 2 : end], quoted))
-            self._place = end + 1
+            self._bracketed(parts, "command", 1, "()", quoted=quoted)
         elif following == "{":
-            end = self._closing(self._place + 1, "{", "}", line)
-            parts.append(Part("parameter", text[self._place + 2 : end], quoted))
-            self._place = end + 1
-        elif match := _NAME.match(text, self._place + 1):
+            self._bracketed(parts, "parameter", 1, "{}", quoted=quoted)
+        elif match := _NAME.match(self._text, self._place + 1):
             parts.append(Part("parameter", match[0], quoted))
             self._place = match.end()
-        elif following == "'" and not quoted:
-            self._escaped(parts, line)
-        elif following == '"' and not quoted:
-            self._place += 1  # $"…" is "…", translated where there is a translation.
+        elif following == "'" and not quoted:  # The escapes of C.
+            text = _ESCAPE.sub(_unescape, self._needed(_ESCAPED, line, UNPAIRED)[1])
+            parts.append(Part("text", text.replace("\0", ""), quoted=True))
         else:
-            parts.append(Part("text", "$", quoted))
+            if following != '"' or quoted:  # $"…" is "…", translated where there is a translation.
+                parts.append(Part("text", "$", quoted))
             self._place += 1
 
-    def _escaped(self, parts: list[Part], line: int) -> None:
-        """``$'…'``, with the escapes of C."""
-        match = re.compile(r"\$'((?:\\.|[^'\\])*)'", re.DOTALL).match(self._text, self._place)
-        if match is None:
-            raise ScriptError(line, "has a quote without its partner")
-        text = re.sub(
-            r"\\(x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{1,4}|[0-7]{1,3}|.)",
-            _unescape,
-            match[1],
-            flags=re.DOTALL,
-        )
-        parts.append(Part("text", text.replace("\0", ""), quoted=True))
-        self._place = match.end()
+    def _bracketed(
+        self, parts: list[Part], kind: PartKind, ahead: int, pair: str, *, quoted: bool
+    ) -> None:
+        """Take what stands in the brackets that open so many signs ahead."""
+        start = self._place + ahead
+        end = self._closing(start, pair[0], pair[1], self._line())
+        parts.append(Part(kind, self._text[start + 1 : end], quoted))
+        self._place = end + 1
 
     def _closing(self, place: int, opens: str, closes: str, line: int) -> int:
         """Where the bracket at ``place`` closes, past quotes."""
@@ -295,9 +255,9 @@ def parts_of(text: str, *, quoted: bool) -> list[Part]:
     """A text within a construct, such as the default of ``${name:-text}``, taken apart."""
     parser = WordParser(text)
     parts: list[Part] = []
-    while parser._place < len(text):
-        if not quoted and text[parser._place] in " \t\r\n;&|<>()":
-            parts.append(Part("text", text[parser._place]))
+    while not parser._done:
+        if not quoted and parser._char() in " \t\r\n;&|<>()":
+            parts.append(Part("text", parser._char()))
             parser._place += 1
         else:
             parser._part(parts, quoted=quoted)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ntpath
 import re
 from collections.abc import Callable
+from functools import partial
 
 from lorasmith.importers.scripts.arithmetic import evaluate
 from lorasmith.importers.scripts.cmd_syntax import (
@@ -29,6 +30,8 @@ from lorasmith.importers.scripts.variables import (
     ScriptError,
     Truth,
     follow,
+    only_running,
+    shown,
 )
 
 _PERCENT = re.compile(
@@ -57,14 +60,8 @@ class _Goto(Leave):
 
 
 def read_cmd(text: str, path: str = "script", folder: str = "") -> Script:
-    """Follow a script: its commands with arguments that begin with ``--``, and its variables.
-
-    Args:
-        path: the script's own.
-        folder: in which it is run.
-    """
-    script = Script(path=path, folder=folder)
-    return follow(script, lambda: _Cmd(script, text).run(0))
+    """Follow a script: its commands with arguments that begin with ``--``, and its variables."""
+    return follow(path, folder, lambda script: _Cmd(script, text).run(0))
 
 
 class _Cmd:
@@ -154,7 +151,7 @@ class _Cmd:
         if key == "cd":
             return self._script.folder
         if key in _FROM_OUTSIDE:
-            return self._script.unknown(self._script.only_running(f"%{name}%"))
+            return self._script.unknown(only_running(f"%{name}%"))
         if f"{key} " in self._script.values:
             line = self._script.lines[f"{key} "]
             what = (
@@ -184,7 +181,7 @@ class _Cmd:
             place = value.lower().find(old[1:].lower())
             return value if place < 0 else new + value[place + len(old) - 1 :]
         if value.lower().count(old.lower()) * len(new) > LONGEST_VALUE:
-            return self._script.unknown(self._script.only_running("a long text"))
+            return self._script.unknown(only_running("a long text"))
         return re.sub(re.escape(old), lambda _: new, value, flags=re.IGNORECASE)
 
     def _now(self, text: str, line: int) -> str:
@@ -221,47 +218,41 @@ class _Cmd:
         if node.kind in ("&&", "||"):
             truth = self._node(node.items[0])
             if isinstance(truth, Reason):
-                self._fork(truth, [lambda: self._node(node.items[1]), lambda: None])
+                self._branch(truth, node.items[1], None)
             elif truth is (node.kind == "&&"):
                 return self._node(node.items[1])
             return truth
         if node.kind == "|":
             for each in node.items:
-                self._script.isolated((lambda item: lambda: self._discard(item))(each))
-            return self._script.only_running("whether a command succeeds")
+                self._script.isolated(partial(self._node, each))
+            return only_running("whether a command succeeds")
         if node.kind == "if":
-            yes, no = node.items[0], node.items[1:]
             truth = self._holds(node)
-            bodies: list[Callable[[], object]] = [
-                lambda: self._node(yes),
-                lambda: self._node(no[0]) if no else None,
-            ]
-            if isinstance(truth, Reason):
-                self._fork(truth, bodies)
-            else:
-                bodies[0 if truth else 1]()
+            self._branch(truth, node.items[0], node.items[1] if len(node.items) > 1 else None)
             return truth
         if node.kind == "for":
             self._loop(node)
             return True
         return self._simple(self._now(node.text, node.line), node.line)
 
-    def _discard(self, node: Node) -> None:
-        self._node(node)
-
-    def _fork(self, why: Reason, bodies: list[Callable[[], object]]) -> None:
-        """Follow each body; one that goes to a label is followed from there to the end."""
+    def _branch(self, condition: Truth, body: Node, otherwise: Node | None) -> None:
+        """As :meth:`Script.branch`; where both are followed, one that goes to a label is followed
+        from there to the end."""
         delayed, saved = self._delayed, list(self._saved)
 
-        def follow(body: Callable[[], object]) -> None:
+        def follow(node: Node | None) -> None:
             self._delayed, self._saved = delayed, list(saved)
             try:
-                body()
+                if node:
+                    self._node(node)
             except _Goto as goto:
                 self.run(self._label(goto.label, goto.line))
                 raise Leave("return" if self._given is not None else "exit") from None
 
-        self._script.fork(why, [(lambda each: lambda: follow(each))(body) for body in bodies])
+        if isinstance(condition, Reason):
+            self._script.fork(condition, partial(follow, body), partial(follow, otherwise))
+        elif node := body if condition else otherwise:
+            self._node(node)
 
     def _holds(self, node: Node) -> Truth:
         words = [self._now(word, node.line) for word in node.words]
@@ -281,7 +272,7 @@ class _Cmd:
             value = str(self._script.values[name])
             return True if MARK.sub("", value) else self._script.reason(value) or False
         if len(words) == 2:
-            return self._script.only_running(f"if {kind} {MARK.sub('…', words[1])}")
+            return only_running(f"if {kind} {shown(words[1])}")
         one, operator, other = words
         if reason := self._script.reason(one) or self._script.reason(other):
             return reason
@@ -305,25 +296,17 @@ class _Cmd:
                 rounds = range(first, past, step) if step else ()
                 values = [str(each) for each in rounds[:1000]]
             else:
-                unknown = unknown or self._script.only_running("how often a loop runs")
+                unknown = unknown or only_running("how often a loop runs")
         elif option:
-            unknown = unknown or self._script.only_running(f"what for {option} finds")
+            unknown = unknown or only_running(f"what for {option} finds")
         else:
             values = re.findall(r'"[^"]*"|[^\s,;=]+', text)
             if any(char in each for each in values for char in "*?"):
-                unknown = unknown or self._script.only_running("which files there are")
+                unknown = unknown or only_running("which files there are")
 
-        def next_round(place: int | None) -> Truth:
-            if place is None or unknown:
-                what = f"has a value of its own in each round (line {node.line} sets %%{variable})"
-                self._for[variable] = self._script.unknown(Reason(f"%%{variable}", what))
-                return unknown or True
-            if place < len(values):
-                self._for[variable] = values[place]
-            return place < len(values)
-
-        before = dict(self._for)
-        self._script.loop(next_round, lambda: (self._node(node.items[0]), None)[1])
+        before, body = dict(self._for), partial(self._node, node.items[0])
+        put = partial(self._for.__setitem__, variable)
+        self._script.each(f"%%{variable}", values, unknown, put, body, node.line)
         self._for = before
 
     def _simple(self, text: str, line: int) -> Truth:
@@ -349,14 +332,14 @@ class _Cmd:
         if head in ("cd", "chdir", "pushd"):
             place = re.sub(r"/d\b", "", rest, flags=re.IGNORECASE).strip().strip('"')
             script.folder = _joined(script.folder, place.rstrip("\\") or place)
-            return script.only_running(f"whether there is {MARK.sub('…', place)}")
+            return only_running(f"whether there is {shown(place)}")
         words = program_arguments(unescaped(text), line)
         if not words:
             return True
         if head == "call":
             return self._call(words[1:], text[len("call") :].strip(), line)
         self._program(words, line)
-        return script.only_running(f"whether {MARK.sub('…', words[0])} succeeds")
+        return only_running(f"whether {shown(words[0])} succeeds")
 
     def _program(self, words: list[str], line: int) -> None:
         if re.search(r"\.(?:bat|cmd)\Z", words[0], re.IGNORECASE):
@@ -378,10 +361,10 @@ class _Cmd:
                 while self._saved:
                     self._scope("endlocal", "")
                 self._given, self._for, self._saved, self._delayed = outer
-            return self._script.only_running(f"whether {name} succeeds")
+            return only_running(f"whether {name} succeeds")
         if re.search(r"\.(?:bat|cmd)\Z", name, re.IGNORECASE) or "activate" in name.lower():
-            self._script.read_other_script(MARK.sub("…", name), line)
-            return self._script.only_running(f"whether {MARK.sub('…', name)} succeeds")
+            self._script.read_other_script(shown(name), line)
+            return only_running(f"whether {shown(name)} succeeds")
         return self._simple(self._replaced(text, line), line)  # `call` replaces a second time.
 
     def _scope(self, head: str, rest: str) -> None:

@@ -6,10 +6,18 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lorasmith.importers.scripts.scanner import UNPAIRED, Scanner
 from lorasmith.importers.scripts.variables import ScriptError
 
 SEPARATORS = " \t,;=\r"
 COMPARISONS = ("equ", "neq", "lss", "leq", "gtr", "geq")
+
+_KEYWORD = re.compile(r"(if|for|rem)(?=[\s,;=(/]|\Z)", re.IGNORECASE)
+_REDIRECT = re.compile(r"[ \t]*\d?>{1,2}[ \t]*(?:&\d|\"[^\"\n]*\"|[^\s&|()]+)")
+_EQUALS = re.compile(r"[ \t]*==[ \t]*")
+_ELSE = re.compile(r"[^\S\n]*else(?=[\s(])[ \t]*", re.IGNORECASE)
+_DO = re.compile(r"\)\s*do(?=[\s(])", re.IGNORECASE)
+_BLANK_END = re.compile(r"\^[ \t]+\n")
 
 
 @dataclass(slots=True)
@@ -23,7 +31,7 @@ class Node:
     words: list[str] = field(default_factory=list)
 
 
-class Reader:
+class Reader(Scanner):
     """One command with its blocks, taken from as many lines as it needs.
 
     Args:
@@ -34,19 +42,17 @@ class Reader:
     """
 
     def __init__(self, lines: list[str], first: int, replaced: Callable[[str, int], str]) -> None:
+        super().__init__("")
         self._lines, self._replaced = lines, replaced
         self.next_line = first
-        self._text, self._place, self._breaks = "", 0, [(0, first + 1)]
+        self._breaks = [(0, first + 1)]
         self._depth = 0
         self._more()
 
     def command_line(self) -> Node:
         if re.match(r"[\s,;=]*:", self._text):
             return Node("block", self._line())
-        node = self._sequence()
-        if self._place < len(self._text) and self._text[self._place] == ")":
-            return node  # What stands behind a ) without its partner is a remark to cmd.
-        return node
+        return self._sequence()  # What stands behind a ) without its partner is a remark to cmd.
 
     def _line(self) -> int:
         return [line for place, line in self._breaks if place <= self._place][-1]
@@ -61,13 +67,13 @@ class Reader:
         return True
 
     def _blank(self, more: str = "") -> None:
-        while self._place < len(self._text) and self._text[self._place] in SEPARATORS + more:
+        while not self._done and self._char() in SEPARATORS + more:
             self._place += 1
 
     def _sequence(self) -> Node:
         """Commands with ``&`` between them, up to the end of the line or the block."""
         items = [self._chain("||")]
-        while self._text.startswith("&", self._place):
+        while self._at("&"):
             self._place += 1
             items.append(self._chain("||"))
         return items[0] if len(items) == 1 else Node("block", items[0].line, items=items)
@@ -75,9 +81,7 @@ class Reader:
     def _chain(self, operator: str) -> Node:
         inner = {"||": "&&", "&&": "|", "|": ""}[operator]
         one = self._chain(inner) if inner else self._command()
-        while self._text.startswith(operator, self._place) and not (
-            operator == "|" and self._text.startswith("||", self._place)
-        ):
+        while self._at(operator) and not (operator == "|" and self._at("||")):
             self._place += len(operator)
             other = self._chain(inner) if inner else self._command()
             one = Node(operator, one.line, items=[one, other])
@@ -86,16 +90,14 @@ class Reader:
     def _command(self) -> Node:
         self._blank("@")
         line = self._line()
-        if self._text.startswith("(", self._place):
+        if self._at("("):
             return self._block(line)
-        match = re.compile(r"(if|for|rem)(?=[\s,;=(/]|\Z)", re.I).match(self._text, self._place)
+        match = self._match(_KEYWORD)
         word = match[1].lower() if match else ""
         if word == "rem":
-            end = self._text.find("\n", self._place)
-            self._place = len(self._text) - 1 if end < 0 else end
+            self._skip("\n")
             return Node("block", line)
         if match:
-            self._place = match.end()
             return self._if(line) if word == "if" else self._for(line)
         text = self._raw()
         if text.lstrip().startswith(":"):
@@ -108,32 +110,25 @@ class Reader:
         items: list[Node] = []
         while True:
             self._blank("\n")
-            if self._place >= len(self._text):
+            if self._done:
                 if not self._more():
                     raise ScriptError(line, "begins a block, whose ) is missing")
                 continue
-            if self._text[self._place] == ")":
+            if self._char() == ")":
                 self._place += 1
                 self._depth -= 1
-                self._redirect()
+                self._match(_REDIRECT)
                 return Node("block", line, items=items)
-            if self._text[self._place] == ":":
+            if self._char() == ":":
                 self._place = self._text.find("\n", self._place)
                 continue
             items.append(self._sequence())
 
-    def _redirect(self) -> None:
-        match = re.compile(r"[ \t]*\d?>{1,2}[ \t]*(?:&\d|\"[^\"\n]*\"|[^\s&|()]+)").match(
-            self._text, self._place
-        )
-        if match:
-            self._place = match.end()
-
     def _word(self, stops: str = "") -> str:
         self._blank()
         start, quoted = self._place, False
-        while self._place < len(self._text):
-            char = self._text[self._place]
+        while not self._done:
+            char = self._char()
             quoted ^= char == '"'
             if char == "\n" or (not quoted and (char in SEPARATORS or char in stops)):
                 break
@@ -150,30 +145,23 @@ class Reader:
         if word.lower() in ("defined", "exist", "errorlevel", "cmdextversion"):
             words += [word.lower(), self._word()]
         else:
-            spaces = re.compile(r"[ \t]*==[ \t]*").match(self._text, self._place)
             operator = "=="
-            if spaces:
-                self._place = spaces.end()
-            else:
+            if not self._match(_EQUALS):
                 operator = self._word().lower()
                 if operator not in COMPARISONS:
                     raise ScriptError(line, "holds an `if` that is not understood")
             words += [word, operator, self._word("(") if operator == "==" else self._word()]
         self._blank()
-        if self._text[self._place : self._place + 1] in ("\n", ""):
+        if self._char() in ("\n", ""):
             raise ScriptError(line, "holds an `if` without a command")
-        body = self._command() if self._text.startswith("(", self._place) else self._line_rest()
-        items = [body]
-        match = re.compile(r"\s*else(?=[\s(])[ \t]*", re.I).match(self._text, self._place)
-        if match and body.kind == "block" and "\n" not in match[0]:
-            self._place = match.end()
-            alone = self._text.startswith("(", self._place)
-            items.append(self._command() if alone else self._line_rest())
+        items = [self._body()]
+        if items[0].kind == "block" and self._match(_ELSE):
+            items.append(self._body())
         return Node("if", line, items=items, words=words)
 
-    def _line_rest(self) -> Node:
+    def _body(self) -> Node:
         """A command without brackets takes all that stands on the line."""
-        return self._sequence()
+        return self._command() if self._at("(") else self._sequence()
 
     def _for(self, line: int) -> Node:
         option = ""
@@ -185,38 +173,36 @@ class Reader:
         if match is None or self._word("(").lower() != "in":
             raise ScriptError(line, "holds a `for` that is not understood")
         self._blank()
-        closing = re.compile(r"\)\s*do(?=[\s(])", re.IGNORECASE)
-        end = closing.search(self._text, self._place)
+        end = _DO.search(self._text, self._place)
         while not end and self._more():
-            end = closing.search(self._text, self._place)
-        if not end or not self._text.startswith("(", self._place):
+            end = _DO.search(self._text, self._place)
+        if not end or not self._at("("):
             raise ScriptError(line, "holds a `for` that is not understood")
         values = self._text[self._place + 1 : end.start()]
         self._place = end.end()
         self._blank()
-        body = self._command() if self._text.startswith("(", self._place) else self._line_rest()
-        return Node("for", line, items=[body], words=[option, match[1], values])
+        return Node("for", line, items=[self._body()], words=[option, match[1], values])
 
     def _raw(self) -> str:
         """A simple command with its quotes and ``^``, without redirections."""
         result, quoted = "", False
-        while self._place < len(self._text):
-            char = self._text[self._place]
+        while not self._done:
+            char = self._char()
             if char == '"':
                 quoted = not quoted
             elif char == "\n":
                 break
             elif not quoted:
                 if char == "^":
-                    if re.compile(r"\^[ \t]+\n").match(self._text, self._place):
+                    if _BLANK_END.match(self._text, self._place):
                         what = "has a space behind the ^ at its end, which ends the command"
                         raise ScriptError(self._line(), what)
-                    if self._text[self._place + 1] == "\n":
+                    if self._char(1) == "\n":
                         self._text = self._text[: self._place] + self._text[self._place + 2 :]
                         if not self._more():
                             break
-                        if self._text[self._place] not in '^\n"':
-                            result += self._text[self._place]
+                        if self._char() not in '^\n"':
+                            result += self._char()
                             self._place += 1
                         continue
                     result += self._text[self._place : self._place + 2]
@@ -227,10 +213,8 @@ class Reader:
                 if char in "<>":
                     if result[-1:].isdigit() and result[-2:-1] in (" ", ""):
                         result = result[:-1]
-                    match = re.compile(r">{1,2}|<").match(self._text, self._place)
-                    assert match is not None
-                    self._place = match.end()
-                    if self._text.startswith("&", self._place):
+                    self._place += 2 if self._at(">>") else 1
+                    if self._at("&"):
                         self._place += 2
                     else:
                         self._word("&|<>")
@@ -295,5 +279,5 @@ def program_arguments(text: str, line: int) -> list[str]:
             current += char
         place += 1
     if quoted:
-        raise ScriptError(line, "has a quote without its partner")
+        raise ScriptError(line, UNPAIRED)
     return words if current is None else [*words, current]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ntpath
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from lorasmith.importers.scripts.powershell_expressions import PowerShellExpressions, key_of
@@ -17,12 +18,13 @@ from lorasmith.importers.scripts.powershell_syntax import Parser
 from lorasmith.importers.scripts.powershell_values import ArrayList, compared, mark_in, text_of
 from lorasmith.importers.scripts.powershell_words import Node
 from lorasmith.importers.scripts.variables import (
-    MARK,
     Leave,
     Reason,
     Script,
     Truth,
     follow,
+    only_running,
+    shown,
 )
 
 _SILENT = (
@@ -32,36 +34,21 @@ _SILENT = (
 
 
 def read_powershell(text: str, path: str = "script", folder: str = "") -> Script:
-    """Follow a script: its commands with arguments that begin with ``--``, and its variables.
-
-    Args:
-        path: the script's own.
-        folder: in which it is run.
-    """
-    script = Script(path=path, folder=folder)
-    return follow(script, lambda: _PowerShell(script).run_text(text))
+    """Follow a script: its commands with arguments that begin with ``--``, and its variables."""
+    return follow(path, folder, lambda script: _PowerShell(script).run_text(text))
 
 
 class _PowerShell(PowerShellExpressions):
-    def __init__(self, script: Script) -> None:
-        super().__init__(script)
-        self._functions: dict[str, Node] = {}
-        self._called: set[str] = set()
-
     def run_text(self, text: str) -> None:
-        """Follow a whole script; where nothing else trains, a function that is never called too."""
         self._block(Parser(text).script())
-        if not any(command.trains for command in self._script.commands):
-            for name, body in list(self._functions.items()):
-                if name not in self._called:
-                    self._call(body, [], body.line)
+        self._script.follow_uncalled(lambda body: self._call(body, [], body.line))
 
     # Statements.
 
     def _block(self, nodes: list[Node]) -> None:
         for node in nodes:
             if node.kind == "function":
-                self._functions[node.text] = node
+                self._script.functions[node.text] = node
         for node in nodes:
             self._script.step(node.line)
             self._statement(node)
@@ -91,8 +78,8 @@ class _PowerShell(PowerShellExpressions):
                 if block.text == "finally":
                     self._block(block.items)
                 else:
-                    why = self._script.only_running(f"whether line {node.line} fails")
-                    self._script.fork(why, [self._later(block), lambda: None])
+                    why = only_running(f"whether line {node.line} fails")
+                    self._script.fork(why, self._later(block), _nothing)
         elif node.kind == "flow":
             if node.items:
                 self._statement(node.items[0])
@@ -101,7 +88,7 @@ class _PowerShell(PowerShellExpressions):
             self._output.append(self._value(node))
 
     def _later(self, block: Node) -> Callable[[], None]:
-        return lambda: self._block(block.items)
+        return partial(self._block, block.items)
 
     def _if(self, items: list[Node]) -> None:
         if len(items) < 2:
@@ -109,23 +96,15 @@ class _PowerShell(PowerShellExpressions):
                 self._block(block.items)
             return
         truth = self._truth(self._value(items[0]))
-        self._script.branch(truth, [self._later(items[1]), lambda: self._if(items[2:])])
+        self._script.branch(truth, self._later(items[1]), lambda: self._if(items[2:]))
 
     def _foreach(self, name: str, values: Any, block: Node, line: int) -> None:
         members = values if isinstance(values, list) else [] if values is None else [values]
         members = list(members)
         reason = next((self._script.reason(m) for each in members if (m := mark_in(each))), None)
 
-        def next_round(place: int | None) -> Truth:
-            if place is None or reason:
-                what = f"has a value of its own in each round (line {line} sets {name})"
-                self._set(name, self._script.unknown(reason or Reason(name, what)), line)
-                return reason or True
-            if place < len(members):
-                self._set(name, members[place], line)
-            return place < len(members)
-
-        self._script.loop(next_round, self._later(block))
+        put = partial(self._set, name, line=line)
+        self._script.each(name, members, reason, put, self._later(block), line, stands=reason)
 
     def _loop(self, node: Node) -> None:
         if node.kind == "for":
@@ -165,7 +144,7 @@ class _PowerShell(PowerShellExpressions):
             default = next((block for word, block in pairs if self._is_default(word)), None)
             if default and not any(truth is True for truth in before):
                 why = next((truth for truth in before if isinstance(truth, Reason)), True)
-                self._script.branch(why, [self._later(default), lambda: None])
+                self._script.branch(why, self._later(default), _nothing)
             return
         word, block = pairs[place]
         if not self._is_default(word):
@@ -174,7 +153,7 @@ class _PowerShell(PowerShellExpressions):
             reason = self._script.reason(mark) if mark else None
             truth = reason or bool(compared("-eq", text_of(value), other, self._script.can_match))
             before.append(truth)
-            self._script.branch(truth, [self._later(block), lambda: None])
+            self._script.branch(truth, self._later(block), _nothing)
         self._cases(value, pairs, place + 1, before)
 
     @staticmethod
@@ -225,8 +204,8 @@ class _PowerShell(PowerShellExpressions):
     def _pipelines(self, nodes: list[Node]) -> None:
         self._pipeline(nodes[0])
         if len(nodes) > 1:
-            why = self._script.only_running("whether a command succeeds")
-            self._script.fork(why, [lambda: self._pipelines(nodes[1:]), lambda: None])
+            why = only_running("whether a command succeeds")
+            self._script.fork(why, lambda: self._pipelines(nodes[1:]), _nothing)
 
     def _pipeline(self, node: Node) -> None:
         first, rest = node.items[0], node.items[1:]
@@ -244,7 +223,7 @@ class _PowerShell(PowerShellExpressions):
                 self._foreach("_", flat, blocks[-1], each.line)
             elif word in ("out-null", "out-host", "tee-object"):
                 self._output = values if word == "tee-object" else []
-            elif word in self._functions or each.kind != "command":
+            elif word in self._script.functions or each.kind != "command":
                 self._element(each)
             elif word:
                 self._output.append(self._unknown(word))
@@ -275,11 +254,11 @@ class _PowerShell(PowerShellExpressions):
         for value in values:
             words += self._arguments(value)
         name = words[0].lower() if words else ""
-        if name in self._functions:
-            self._called.add(name)
-            self._call(self._functions[name], values[1:], line)
+        if name in self._script.functions:
+            self._script.called.add(name)
+            self._call(self._script.functions[name], values[1:], line)
         elif node.kind == "dotted":
-            script.read_other_script(MARK.sub("…", words[0]) if words else "a script", line)
+            script.read_other_script(shown(words[0]) if words else "a script", line)
         elif name in ("write-output", "echo"):
             self._output += values[1:]
         elif name in ("set-location", "cd", "sl", "chdir", "push-location", "pushd"):
@@ -296,7 +275,7 @@ class _PowerShell(PowerShellExpressions):
             self._output.append(result)
         else:
             script.command(line, words)
-            self._output.append(self._unknown(MARK.sub("…", words[0]) if words else "a command"))
+            self._output.append(self._unknown(shown(words[0]) if words else "a command"))
 
     def _cmdlet(self, name: str, words: list[str]) -> Any:
         """What commands give of which that is known without running them."""
@@ -359,6 +338,10 @@ class _PowerShell(PowerShellExpressions):
                 self._script.values.pop(name, None)
                 if name in before:
                     self._script.values[name] = before[name]
+
+
+def _nothing() -> None:
+    """Where a branch has no commands."""
 
 
 def _named(words: list[str], names: tuple[str, ...]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from lorasmith.importers.scripts.powershell_values import (
     truth_of,
 )
 from lorasmith.importers.scripts.powershell_words import Node
-from lorasmith.importers.scripts.variables import LONGEST_VALUE, Reason, Script, Truth
+from lorasmith.importers.scripts.variables import LONGEST_VALUE, Reason, Script, Truth, only_running
 
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _SCOPES = ("script", "global", "local", "private", "variable")
@@ -118,7 +118,7 @@ class PowerShellExpressions:
         return self._safely(lambda: cast(name, value))
 
     def _unknown(self, what: str) -> str:
-        return self._script.unknown(self._script.only_running(what))
+        return self._script.unknown(only_running(what))
 
     def _calculated(self, operator: str, one: Any, other: Any) -> Any:
         joins = operator == "+" and isinstance(one, str | list | None)

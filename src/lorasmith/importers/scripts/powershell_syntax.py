@@ -9,41 +9,40 @@ from lorasmith.importers.scripts.variables import ScriptError
 
 _ASSIGNMENT = re.compile(r"\?\?=|[-+*/%]?=(?!=)")
 _REDIRECT = re.compile(r"[\d*]?>{1,2}(?:&\d)?")
+_NAME = re.compile(r"[\w:-]+")
+_LABEL = re.compile(r":\w+(?=\s)")
 _FLOW = ("break", "continue", "return", "exit", "throw")
 
 
 class Parser(WordParser):
     def script(self) -> list[Node]:
         nodes = self._statements("")
-        if self._place < len(self._text):
-            raise ScriptError(self._line(), f"holds {self._text[self._place]} without its partner")
+        if not self._done:
+            raise ScriptError(self._line(), f"holds {self._char()} without its partner")
         return nodes
 
     def _statements(self, end: str) -> list[Node]:
         nodes: list[Node] = []
-        self._lines_end.append(True)
-        self._commas.append(True)
-        while True:
-            self._blank(newlines=True)
-            if self._take(";"):
-                continue
-            if self._place >= len(self._text) or self._text[self._place] in ")}":
-                break
-            nodes.append(self._statement())
-            self._blank()
-            rest = self._text[self._place : self._place + 1]
-            if rest not in ("", "\n", ";", ")", "}") and nodes[-1].kind in ("chain", "assign"):
-                raise ScriptError(self._line(), f"holds {rest} where a statement should end")
-        self._lines_end.pop()
-        self._commas.pop()
-        if end and not self._text.startswith(end, self._place):
+        with self._inside(lines_end=True, commas=True):
+            while True:
+                self._blank(newlines=True)
+                if self._take(";"):
+                    continue
+                if self._done or self._char() in ")}":
+                    break
+                nodes.append(self._statement())
+                self._blank()
+                rest = self._char()
+                if rest not in ("", "\n", ";", ")", "}") and nodes[-1].kind in ("chain", "assign"):
+                    raise ScriptError(self._line(), f"holds {rest} where a statement should end")
+        if end and not self._at(end):
             raise ScriptError(self._line(), f"breaks off: {end} is missing")
         return nodes
 
     def _block(self) -> Node:
         self._blank(newlines=True)
         line = self._line()
-        if not self._text.startswith("{", self._place):
+        if not self._at("{"):
             raise ScriptError(line, "lacks the { of a block")
         self._place += 1
         body = self._statements("}")
@@ -60,14 +59,13 @@ class Parser(WordParser):
     def _statement(self) -> Node:
         self._blank(newlines=True)
         line, start = self._line(), self._place
-        if self._text.startswith(":", start) and re.match(r":\w+\s", self._text[start:]):
-            self._place = start + re.match(r":\w+", self._text[start:]).end()  # type: ignore[union-attr]
+        if self._match(_LABEL):
             return self._statement()
         word = self._keyword(
             *("if", "foreach", "for", "while", "do", "switch", "function", "filter", "param"),
             *("try", "begin", "process", "end", "trap", "using", *_FLOW),
         )
-        following = self._text[self._place : self._place + 1]
+        following = self._char()
         if word and following in "-.\\/:=" and following:
             word, self._place = "", start
         if word == "if":
@@ -76,10 +74,7 @@ class Parser(WordParser):
             return self._loop(word, line)
         if word in ("function", "filter"):
             self._blank()
-            name = re.compile(r"[\w:-]+").match(self._text, self._place)
-            if name is None:
-                raise ScriptError(line, "holds a function without a name")
-            self._place = name.end()
+            name = self._needed(_NAME, line, "holds a function without a name")
             parameters = self._parameters() if self._take("(") else []
             body = self._block()
             params = [Node("param", line, items=parameters)] if parameters else []
@@ -100,12 +95,11 @@ class Parser(WordParser):
         if word in ("begin", "process", "end", "trap"):
             return self._block()
         if word == "using":
-            end = self._text.find("\n", self._place)
-            self._place = len(self._text) if end < 0 else end
+            self._skip("\n")
             return Node("null", line)
         if word:
             self._blank()
-            ends = self._text[self._place : self._place + 1] in ("", "\n", ";", "}", ")")
+            ends = self._char() in ("", "\n", ";", "}", ")")
             return Node("flow", line, word, [] if ends else [self._statement()])
         return self._chain()
 
@@ -142,19 +136,18 @@ class Parser(WordParser):
         self._expect("(", line, word)
         if word == "foreach":
             self._blank(newlines=True)
-            name = self._match(VARIABLE)
-            if name is None or not self._keyword("in"):
-                raise ScriptError(line, "holds a `foreach` that is not understood")
+            what = "holds a `foreach` that is not understood"
+            name = self._needed(VARIABLE, line, what)
+            if not self._keyword("in"):
+                raise ScriptError(line, what)
             values = self._bracketed(line, ")")
             return Node("foreach", line, name_of(name), [values, self._block()])
         parts: list[Node] = []
         for end in (";", ";", ")"):
-            self._lines_end.append(False)
-            self._blank()
-            at_end = self._text.startswith(end, self._place)
-            parts.append(Node("null", line) if at_end else self._statement())
-            self._expect(end, line, word)
-            self._lines_end.pop()
+            with self._inside(lines_end=False, commas=self._commas):
+                self._blank()
+                parts.append(Node("null", line) if self._at(end) else self._statement())
+                self._expect(end, line, word)
         return Node("for", line, items=[*parts, self._block()])
 
     def _switch(self, line: int) -> Node:
@@ -165,41 +158,33 @@ class Parser(WordParser):
             self._blank(newlines=True)
             if self._take("}"):
                 return Node("switch", line, items=items)
-            if self._text.startswith("{", self._place):
+            if self._at("{"):
                 raise ScriptError(self._line(), "holds a `switch` with conditions of its own")
             items += [self._argument(), self._block()]
             self._take(";")
 
     def _parameters(self) -> list[Node]:
         """``[int]$rank = 8, …`` up to the closing bracket."""
-        found: list[Node] = []
+        parameters: list[Node] = []
         line = self._line()
-        self._lines_end.append(False)
-        self._commas.append(False)
-        while not self._take(")"):
-            self._blank()
-            if self._text.startswith("[", self._place):
-                self._skip_brackets(line)
-                continue
-            name = self._match(VARIABLE)
-            if name is None:
-                raise ScriptError(line, "holds parameters that are not understood")
-            default = [self._expression()] if self._take("=") else []
-            found.append(Node("parameter", self._line(), name_of(name), default))
-            self._take(",")
-        self._lines_end.pop()
-        self._commas.pop()
-        return found
+        with self._inside(lines_end=False, commas=False):
+            while not self._take(")"):
+                self._blank()
+                if self._at("["):
+                    self._skip_brackets(line)
+                    continue
+                name = self._needed(VARIABLE, line, "holds parameters that are not understood")
+                default = [self._expression()] if self._take("=") else []
+                parameters.append(Node("parameter", self._line(), name_of(name), default))
+                self._take(",")
+        return parameters
 
     def _chain(self) -> Node:
         line = self._line()
         items = [self._pipeline()]
         while True:
             self._blank()
-            operator = next(
-                (each for each in ("&&", "||") if self._text.startswith(each, self._place)), ""
-            )
-            if not operator:
+            if not self._at("&&", "||"):
                 break
             self._place += 2
             self._blank(newlines=True)
@@ -219,9 +204,7 @@ class Parser(WordParser):
         if node.kind == "assign":
             return node
         items = [node]
-        while self._text.startswith("|", self._place) and not self._text.startswith(
-            "||", self._place
-        ):
+        while self._at("|") and not self._at("||"):
             self._place += 1
             self._blank(newlines=True)
             items.append(self._command())
@@ -248,7 +231,7 @@ class Parser(WordParser):
             self._blank(newlines=True)
             value = self._statement()
             return Node("assign", line, match[0], [node, value])
-        rest = self._text[self._place : self._place + 1]
+        rest = self._char()
         if rest in ("", "\n", ";", ")", "}", "|", "]", "&"):
             return node
         if self._text[start] in "$\"'":
@@ -259,14 +242,14 @@ class Parser(WordParser):
         self._blank()
         line, words = self._line(), []
         kind = "command"
-        if self._text.startswith("&", self._place):
+        if self._at("&"):
             self._place += 1
         elif re.compile(r"\.\s").match(self._text, self._place):
             self._place += 1
             kind = "dotted"
         while True:
             self._blank()
-            char = self._text[self._place : self._place + 1]
+            char = self._char()
             if char in ("", "\n", ";", "|", ")", "}") or (char == "&" and kind != "&"):
                 break
             if self._match(_REDIRECT):
@@ -275,7 +258,7 @@ class Parser(WordParser):
                     self._blank()
                     self._argument()
                 continue
-            if self._text.startswith("--%", self._place):
+            if self._at("--%"):
                 end = re.compile(r"[^\n|]*").match(self._text, self._place)
                 assert end is not None
                 self._place = end.end()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from abc import abstractmethod
-from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from lorasmith.importers.scripts.scanner import UNPAIRED, Scanner
 from lorasmith.importers.scripts.variables import ScriptError
 
 _COMPARISONS = (
@@ -33,6 +34,9 @@ NUMBER = re.compile(
     r"(?:0x[\da-f]+|(?:\d+(?:\.(?!\.)\d*)?|\.\d+)(?:e[-+]?\d+)?)(?:[dl]?(?:kb|mb|gb)?)(?!\w|\.\d)",
     re.IGNORECASE,
 )
+_SINGLE = re.compile(r"((?:''|[^'])*)'")
+_KEY = re.compile(r"[\w-]+")
+_PLAIN = re.compile(r"[^\s;|(){}&`'\"$,]+|,")
 _WORD = re.compile(r"[A-Za-z][\w-]*")
 _BLANK_END = re.compile(r"`[ \t]+(?:\r?\n|\Z)")
 _HERE_TEXT = re.compile(r"@(['\"])[ \t]*\n")
@@ -54,47 +58,48 @@ class Node:
     items: list[Node] = field(default_factory=list)
 
 
-class WordParser:
+class WordParser(Scanner):
     """
     Raises:
         ScriptError: where the text is not as PowerShell would have it, with the line.
     """
 
     def __init__(self, text: str, *, first_line: int = 1) -> None:
-        self._text = text.replace("\r\n", "\n")
-        self._starts = [0, *(match.end() for match in re.finditer("\n", self._text))]
-        self._first = first_line
-        self._place = 0
-        self._lines_end = [True]  # Whether the end of a line ends what is being read.
-        self._commas = [True]
+        super().__init__(text, first_line=first_line)
+        self._lines_end = True  # Whether the end of a line ends what is being read.
+        self._commas = True  # Whether commas make lists.
 
-    def _line(self) -> int:
-        return bisect_right(self._starts, self._place) - 1 + self._first
+    @contextlib.contextmanager
+    def _inside(self, *, lines_end: bool, commas: bool) -> Iterator[None]:
+        """Within brackets, where other rules hold."""
+        outer = self._lines_end, self._commas
+        self._lines_end, self._commas = lines_end, commas
+        try:
+            yield
+        finally:
+            self._lines_end, self._commas = outer
 
     def _blank(self, *, newlines: bool | None = None) -> None:
         """Past spaces, comments and continued lines; past ends of lines where they end nothing."""
-        newlines = not self._lines_end[-1] if newlines is None else newlines
-        text = self._text
-        while self._place < len(text):
-            if text[self._place] in " \t\r\ufeff\xa0" or (newlines and text[self._place] == "\n"):
+        newlines = not self._lines_end if newlines is None else newlines
+        while not self._done:
+            if self._char() in " \t\r\ufeff\xa0" or (newlines and self._at("\n")):
                 self._place += 1
-            elif text.startswith("`\n", self._place):
+            elif self._at("`\n"):
                 self._place += 2
-            elif _BLANK_END.match(text, self._place):
+            elif _BLANK_END.match(self._text, self._place):
                 what = "has a space behind the ` at its end, which ends the command"
                 raise ScriptError(self._line(), what)
-            elif text.startswith("<#", self._place):
-                end = text.find("#>", self._place)
-                self._place = len(text) if end < 0 else end + 2
-            elif text[self._place] == "#":
-                end = text.find("\n", self._place)
-                self._place = len(text) if end < 0 else end
+            elif self._at("<#"):
+                self._skip("#>", past=True)
+            elif self._at("#"):
+                self._skip("\n")
             else:
                 return
 
     def _take(self, text: str) -> bool:
         self._blank()
-        if not self._text.startswith(text, self._place):
+        if not self._at(text):
             return False
         self._place += len(text)
         return True
@@ -102,12 +107,6 @@ class WordParser:
     def _expect(self, text: str, line: int, of: str) -> None:
         if not self._take(text):
             raise ScriptError(line, f"begins `{of}`, whose `{text}` is missing")
-
-    def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        match = pattern.match(self._text, self._place)
-        if match:
-            self._place = match.end()
-        return match
 
     def _keyword(self, *words: str) -> str:
         self._blank(newlines=True)
@@ -131,21 +130,16 @@ class WordParser:
 
     def _bracketed(self, line: int, end: str) -> Node:
         """A statement up to the closing bracket; ends of lines do not count in it."""
-        self._lines_end.append(False)
-        self._commas.append(True)
-        self._blank()
-        node = Node("null", line)
-        if not self._text.startswith(end, self._place):
-            node = self._statement()
-        self._expect(end, line, "(" if end == ")" else "[")
-        self._lines_end.pop()
-        self._commas.pop()
+        with self._inside(lines_end=False, commas=True):
+            self._blank()
+            node = Node("null", line) if self._at(end) else self._statement()
+            self._expect(end, line, "(" if end == ")" else "[")
         return node
 
     def _skip_brackets(self, line: int) -> None:
         depth = 0
-        while self._place < len(self._text):
-            char = self._text[self._place]
+        while not self._done:
+            char = self._char()
             if char in "'\"":
                 self._quoted()
                 continue
@@ -158,21 +152,19 @@ class WordParser:
     def _argument(self) -> Node:
         """One word of a command: text, quotes and variables side by side."""
         line, parts, start = self._line(), [], self._place
-        while self._place < len(self._text):
-            char = self._text[self._place]
+        while not self._done:
+            char = self._char()
             first = self._place == start
             if char in " \t\r\n;|(){}&" and not (first and char in "({"):
                 break
-            if char == "," and (
-                first or self._text[self._place + 1 : self._place + 2] in " \t\r\n"
-            ):
+            if char == "," and (first or self._char(1) in " \t\r\n"):
                 break
             if char == "`":
-                if self._text[self._place + 1 : self._place + 2] in ("\n", ""):
+                if self._char(1) in ("\n", ""):
                     break
                 if _BLANK_END.match(self._text, self._place):
                     self._blank()
-                parts.append(Node("text", line, self._text[self._place + 1]))
+                parts.append(Node("text", line, self._char(1)))
                 self._place += 2
             elif char in "'\"":
                 parts.append(self._quoted())
@@ -183,11 +175,8 @@ class WordParser:
             elif char == "$":
                 parts.append(self._dollar(member=first))
             else:
-                match = re.compile(r"[^\s;|(){}&`'\"$,]+|,").match(self._text, self._place)
-                if match is None:
-                    raise ScriptError(line, f"holds {char}, which is not understood")
+                match = self._needed(_PLAIN, line, f"holds {char}, which is not understood")
                 parts.append(Node("text", line, match[0]))
-                self._place = match.end()
         if not parts:
             raise ScriptError(line, "breaks off where a word is due")
         return parts[0] if len(parts) == 1 else Node("expand", line, items=parts)
@@ -207,35 +196,32 @@ class WordParser:
         return self._postfix(node) if member else node
 
     def _quoted(self) -> Node:
-        line, quote = self._line(), self._text[self._place]
+        line, quote = self._line(), self._char()
         self._place += 1
         if quote == "'":
-            match = re.compile(r"((?:''|[^'])*)'").match(self._text, self._place)
-            if match is None:
-                raise ScriptError(line, "has a quote without its partner")
-            self._place = match.end()
+            match = self._needed(_SINGLE, line, UNPAIRED)
             return Node("text", line, match[1].replace("''", "'"))
-        return self._expandable(line, lambda: self._text.startswith('"', self._place), 1)
+        return self._expandable(line, lambda: self._at('"'), 1)
 
     def _expandable(self, line: int, at_end: Callable[[], bool], length: int) -> Node:
         parts: list[Node] = []
         while True:
-            if self._place >= len(self._text):
-                raise ScriptError(line, "has a quote without its partner")
-            if length == 1 and self._text.startswith('""', self._place):
+            if self._done:
+                raise ScriptError(line, UNPAIRED)
+            if length == 1 and self._at('""'):
                 parts.append(Node("text", line, '"'))
                 self._place += 2
             elif at_end():
                 self._place += length
                 return Node("expand", line, items=[Node("text", line, ""), *parts])
-            elif self._text[self._place] == "`":
-                char = self._text[self._place + 1 : self._place + 2]
+            elif self._char() == "`":
+                char = self._char(1)
                 parts.append(Node("text", line, _ESCAPES.get(char, char).replace("\0", "")))
                 self._place += 2
-            elif self._text[self._place] == "$":
+            elif self._char() == "$":
                 parts.append(self._dollar(member=False))
             else:
-                parts.append(Node("text", line, self._text[self._place]))
+                parts.append(Node("text", line, self._char()))
                 self._place += 1
 
     def _expression(self, level: int = 0) -> Node:
@@ -268,26 +254,26 @@ class WordParser:
         line = self._line()
         if match := self._match(_UNARY):
             return Node("unary", line, match[0].lower(), [self._unary()])
-        if self._text.startswith("[", self._place):
+        if self._at("["):
             start = self._place
             self._skip_brackets(line)
             name = self._text[start + 1 : self._place - 1].strip().lower()
-            if self._text.startswith("::", self._place):
+            if self._at("::"):
                 return self._postfix(Node("type", line, name))
             self._blank()
-            rest = self._text[self._place : self._place + 1]
+            rest = self._char()
             if rest in ("", "\n", ";", ")", "}", ",", "]"):
                 return Node("type", line, name)
             return Node("cast", line, name, [self._unary()])
         first = self._postfix(self._primary())
         items = [first]
-        while self._commas[-1]:
+        while self._commas:
             self._blank()
-            if not self._text.startswith(",", self._place):
+            if not self._at(","):
                 break
             self._place += 1
             self._blank(newlines=True)
-            if self._text.startswith("[", self._place):
+            if self._at("["):
                 items.append(self._unary())
             else:
                 items.append(self._postfix(self._primary()))
@@ -324,35 +310,29 @@ class WordParser:
         if quote == "'":
             end = self._text.find("\n'@", self._place - 1)
             if end < 0:
-                raise ScriptError(line, "has a quote without its partner")
+                raise ScriptError(line, UNPAIRED)
             node = Node("text", line, self._text[self._place : max(end, self._place)])
             self._place = end + 3
             return node
-        if self._text.startswith('"@', self._place):
+        if self._at('"@'):
             self._place += 2
             return Node("text", line)
-        return self._expandable(line, lambda: self._text.startswith('\n"@', self._place), 3)
+        return self._expandable(line, lambda: self._at('\n"@'), 3)
 
     def _table(self, line: int) -> Node:
         items: list[Node] = []
-        self._lines_end.append(True)
-        self._commas.append(True)
-        while True:
-            self._blank(newlines=True)
-            if self._take(";"):
-                continue
-            if self._take("}"):
-                break
-            key = re.compile(r"[\w-]+").match(self._text, self._place)
-            if key:
-                self._place = key.end()
-            items.append(Node("text", line, key[0]) if key else self._primary())
-            self._expect("=", line, "@{")
-            self._blank(newlines=True)
-            items.append(self._statement())
-        self._lines_end.pop()
-        self._commas.pop()
-        return Node("table", line, items=items)
+        with self._inside(lines_end=True, commas=True):
+            while True:
+                self._blank(newlines=True)
+                if self._take(";"):
+                    continue
+                if self._take("}"):
+                    return Node("table", line, items=items)
+                key = self._match(_KEY)
+                items.append(Node("text", line, key[0]) if key else self._primary())
+                self._expect("=", line, "@{")
+                self._blank(newlines=True)
+                items.append(self._statement())
 
     def _postfix(self, node: Node) -> Node:
         while True:
@@ -364,7 +344,7 @@ class WordParser:
                     node = Node("call", line, match[2].lower(), [node, *self._arguments(line)])
                 else:
                     node = Node(kind, line, match[2].lower(), [node])
-            elif self._text.startswith("[", self._place) and node.kind != "text":
+            elif self._at("[") and node.kind != "text":
                 self._place += 1
                 node = Node("index", line, items=[node, self._bracketed(line, "]")])
             elif node.kind == "variable" and (
@@ -375,17 +355,14 @@ class WordParser:
                 return node
 
     def _arguments(self, line: int) -> list[Node]:
-        found: list[Node] = []
-        self._lines_end.append(False)
-        self._commas.append(False)
-        while not self._take(")"):
-            found.append(self._expression())
-            self._blank()
-            if not self._take(",") and not self._text.startswith(")", self._place):
-                raise ScriptError(line, "has a ( without its partner")
-        self._lines_end.pop()
-        self._commas.pop()
-        return found
+        values: list[Node] = []
+        with self._inside(lines_end=False, commas=False):
+            while not self._take(")"):
+                values.append(self._expression())
+                self._blank()
+                if not self._take(",") and not self._at(")"):
+                    raise ScriptError(line, "has a ( without its partner")
+        return values
 
 
 def name_of(match: re.Match[str]) -> str:

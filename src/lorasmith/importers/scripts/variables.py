@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lorasmith.importers.sd_scripts.argv import SCRIPT
 
@@ -37,6 +37,8 @@ LONGEST_MATCH = 1000
 """Signs of a text that a pattern is tried on; what is longer counts as unknown."""
 _UNSET = object()
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -49,6 +51,15 @@ class Reason:
 
     variable: str
     what: str
+
+
+def only_running(what: str) -> Reason:
+    return Reason("", f"only running the script would tell {what}")
+
+
+def shown(text: str) -> str:
+    """A text for messages, with … for what is unknown in it."""
+    return MARK.sub("…", text)
 
 
 Truth = bool | Reason
@@ -83,10 +94,16 @@ class Leave(Exception):
         self.kind = kind
 
 
-def follow(script: Script, run: Callable[[], None]) -> Script:
-    """``script`` after ``run`` has followed it; what stops it on the way is one of its mistakes."""
+def follow(path: str, folder: str, run: Callable[[Script], object]) -> Script:
+    """A script after ``run`` has followed it; what stops it on the way is one of its mistakes.
+
+    Args:
+        path: the script's own.
+        folder: in which it is run.
+    """
+    script = Script(path=path, folder=folder)
     try:
-        run()
+        run(script)
     except Leave:
         pass
     except RecursionError:
@@ -118,6 +135,8 @@ class Script:
         lines: where each was last set.
         spelled: the names as the script spells them.
         mistakes: lines that are not as they were meant, each with what is wrong.
+        functions: the bodies of those that it defines, by name.
+        called: names of those that it calls.
     """
 
     path: str
@@ -128,6 +147,8 @@ class Script:
     commands: list[Command] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
     mistakes: list[tuple[int, str]] = field(default_factory=list)
+    functions: dict[str, Any] = field(default_factory=dict)
+    called: set[str] = field(default_factory=set)
     _returns: list[_Snapshot] = field(default_factory=list)
     _loops: list[bool] = field(default_factory=list)  # True: followed round by round.
     _depth: int = 0
@@ -158,8 +179,12 @@ class Script:
     def never_set(self, variable: str) -> str:
         return self.unknown(Reason(variable, f"the script never sets {variable}"))
 
-    def only_running(self, what: str) -> Reason:
-        return Reason("", f"only running the script would tell {what}")
+    def follow_uncalled(self, call: Callable[[Any], object]) -> None:
+        """Where nothing trains, follow the functions that are never called, too."""
+        if not any(command.trains for command in self.commands):
+            for name, body in list(self.functions.items()):
+                if name not in self.called:
+                    call(body)
 
     def set(self, name: str, value: Any, line: int, spelled: str | None = None) -> None:
         """
@@ -231,22 +256,28 @@ class Script:
         if any(word.startswith("--") for word in words) or command.trains:
             self.commands.append(command)
 
-    def branch(self, condition: Truth, bodies: Sequence[Callable[[], None]]) -> None:
-        """Follow the first body if the condition holds, else the second; both if it is unknown."""
-        if isinstance(condition, Reason):
-            self.fork(condition, bodies)
-        else:
-            bodies[0 if condition else 1]()
+    def branch(
+        self, condition: Truth, body: Callable[[], T], otherwise: Callable[[], T]
+    ) -> list[T]:
+        """Follow the first body if the condition holds, else the second; both if it is unknown.
 
-    def fork(self, why: Reason, bodies: Sequence[Callable[[], None]]) -> None:
-        """Follow each body from here on, and join what they lead to."""
+        Returns:
+            What those give that do not leave.
+        """
+        if isinstance(condition, Reason):
+            return self.fork(condition, body, otherwise)
+        return [body() if condition else otherwise()]
+
+    def fork(self, why: Reason, *bodies: Callable[[], T]) -> list[T]:
+        """Follow each body from here on, and join what they lead to; returns as :meth:`branch`."""
         before, first = self._snapshot(), len(self.commands)
         outcomes: list[_Snapshot] = []
+        results: list[T] = []
         leaves: list[Leave] = []
         for body in bodies:
             self._restore(before)
             try:
-                body()
+                results.append(body())
             except Leave as leave:
                 if leave.kind in ("break", "continue") and self._loops and self._loops[-1]:
                     raise _UndecidedLoopError from None
@@ -262,9 +293,10 @@ class Script:
             self._restore(before)
             raise leaves[-1]
         self._join(before, outcomes, why)
+        return results
 
-    def call(self, body: Callable[[], None], line: int) -> None:
-        """Follow a function's body.
+    def call(self, body: Callable[[], T], line: int) -> T | None:
+        """Follow a function's body; gives what it gives, ``None`` where it returns before its end.
 
         Raises:
             ScriptError: it calls itself too often.
@@ -274,9 +306,9 @@ class Script:
             raise ScriptError(line, "calls itself too often to be followed")
         outer, self._returns = self._returns, []
         loops, self._loops = self._loops, []
-        before, over = self._snapshot(), False
+        before, over, result = self._snapshot(), False, None
         try:
-            body()
+            result = body()
         except Leave as leave:
             if leave.kind == "exit":
                 over = True
@@ -289,15 +321,47 @@ class Script:
         if returns:
             ends = returns if over else [self._snapshot(), *returns]
             self._join(before, ends, Reason("", ""))
+        return result
 
-    def isolated(self, body: Callable[[], None]) -> None:
-        """Follow ``body`` in a process of its own: what it sets is gone afterwards."""
-        before = self._snapshot()
+    def isolated(self, body: Callable[[], T]) -> T | None:
+        """As :meth:`call`, in a process of its own: what it sets is gone afterwards."""
+        before, result = self._snapshot(), None
         with contextlib.suppress(Leave):
-            body()
+            result = body()
         self._restore(before)
+        return result
 
-    def loop(self, next_round: Callable[[int | None], Truth], body: Callable[[], None]) -> None:
+    def each(
+        self,
+        name: str,
+        values: Sequence[Any],
+        unknown: Reason | None,
+        put: Callable[[Any], None],
+        body: Callable[[], object],
+        line: int,
+        stands: Reason | None = None,
+    ) -> None:
+        """Follow a loop over values.
+
+        Args:
+            name: the loop's variable, as messages call it.
+            unknown: why the values are not known.
+            put: sets the variable.
+            stands: why its value is unknown where any round is meant; by itself that it differs.
+        """
+        what = f"has a value of its own in each round (line {line} sets {name})"
+
+        def next_round(place: int | None) -> Truth:
+            if place is None or unknown:
+                put(self.unknown(stands or Reason(name, what)))
+                return unknown or True
+            if place < len(values):
+                put(values[place])
+            return place < len(values)
+
+        self.loop(next_round, body)
+
+    def loop(self, next_round: Callable[[int | None], Truth], body: Callable[[], object]) -> None:
         """Follow a loop.
 
         Args:
