@@ -13,14 +13,13 @@ from click.testing import CliRunner
 from rich.console import Console
 from tests.recipes.matrix import run_with
 
-from lorasmith.advice import pick_measure, pick_probe
-from lorasmith.advice.pick import pick, record
+from lorasmith.advice.pick import pick, record, show
 from lorasmith.advice.pick_run import open_run
-from lorasmith.advice.pick_view import show
 from lorasmith.cli.main import cli
 from lorasmith.core.errors import LoraFileError, RunError, Stopped, UserError
 from lorasmith.core.events import Controls, Event, Notice
 from lorasmith.demo.character import write_training_set
+from lorasmith.measures import noise_probe
 from lorasmith.measures.records import PARTS
 from lorasmith.training.runs.folder import RunFolder, read_info, write_info
 
@@ -40,7 +39,7 @@ FEW = 2
 def quick() -> Iterator[None]:
     """Two timesteps in place of eight."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pick_probe, "TIMESTEPS", 2)
+        patch.setattr(noise_probe, "TIMESTEPS", 2)
         yield
 
 
@@ -63,7 +62,7 @@ def no_model(*args: object, **kwargs: object) -> None:
 
 
 def test_the_verdict_and_its_files(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pick_measure, "load_model", no_model)
+    monkeypatch.setattr("lorasmith.models.load.load_model", no_model)
     picked = pick(run, images=FEW)
     assert [one.step for one in picked.run.candidates] == [3, 6]
     assert [one.path.name for one in picked.run.candidates] == [
@@ -133,6 +132,12 @@ def test_a_damaged_drawing_is_drawn_again(run: Path) -> None:
 def test_what_changed_since_the_training_is_said(run: Path) -> None:
     write_info(RunFolder(run), base_model="another")
     assert "the base model's file changed" in " ".join(pick(run, images=FEW).verdict.limits)
+
+
+def test_held_out_pictures_are_not_missing(tmp_path: Path) -> None:
+    run = open_run(run_with(tmp_path, {**SETTINGS, "validation.split": "0.25"}), FEW)
+    assert run.eval_set.held_out
+    assert run.changed == ()
 
 
 def test_plain_prompts_can_be_told(run: Path) -> None:

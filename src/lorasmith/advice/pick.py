@@ -12,22 +12,43 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lorasmith.advice.pick_advice import Facts
-from lorasmith.advice.pick_chart import save_chart
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lorasmith.advice.pick_charts import save_chart, save_sheet
 from lorasmith.advice.pick_run import Candidate, PickRun, open_run
-from lorasmith.advice.pick_sheet import save_sheet
-from lorasmith.advice.pick_verdict import Verdict, judge
-from lorasmith.core.events import Controls, Notice, Observer, ignore
+from lorasmith.advice.pick_verdict import WORDS, Facts, State, Verdict, judge
+from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import check_writable, write_json
-from lorasmith.measures.records import DRAWING_STEPS, VERSION, Measures, MeasuresFile
+from lorasmith.measures.records import (
+    DRAWING_STEPS,
+    FULL,
+    HIGH,
+    LOW,
+    PARTS,
+    VERSION,
+    Measures,
+    MeasuresFile,
+)
+from lorasmith.training.setup.preflight import model_reference
+
+if TYPE_CHECKING:
+    from lorasmith.models.diffusion_model import DiffusionModel
 
 IMAGES = 6
+
+STYLES: dict[State, str] = {"under": "yellow", "well": "green", "over": "red"}
+BAR_WIDTH = 10
+FULL_BLOCK, REST = "█", "·"
+HUGE = 9.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +102,9 @@ def pick(
     known = MeasuresFile(folder / _key(run, clip))
     missing = [one for one in run.candidates if known.get(one.fingerprint) is None]
     if missing:
-        # Takes seconds to import, and an answer that is known should not.
-        from lorasmith.advice.pick_measure import measure
-
         observer(Notice("info", _work(run, missing)))
-        measure(
-            run,
-            missing,
-            known,
-            clip=clip,
-            device=device,
-            precision=precision,
-            observer=observer,
-            controls=controls or Controls(),
-        )
+        model = _load_base(run, device, precision)
+        _measure(run, model, missing, known, clip, observer, controls or Controls())
     measures = tuple(found for one in run.candidates if (found := known.get(one.fingerprint)))
     verdict = judge(measures, facts_of(run, captions_alone=not plain))
     chart = folder / "chart.png"
@@ -103,6 +113,58 @@ def pick(
     picked = Picked(run, measures, verdict, chart, sheet, known.folder)
     write_json(folder / "verdict.json", record(picked))
     return picked
+
+
+# Measuring takes seconds to import, and an answer that is known should not: hence imports inside.
+
+
+def _load_base(run: PickRun, device: str, precision: str) -> DiffusionModel:
+    """The run's base model, as it was trained on, but for where and in what it computes."""
+    from lorasmith.models.flops import unet_weights
+    from lorasmith.models.load import load_model
+    from lorasmith.tensors.device import choose_device, choose_precision
+
+    place, weights = choose_device(device), unet_weights(run.architecture.denoiser)
+    dtype = choose_precision(precision, place, weights).dtype
+    return load_model(model_reference(run.settings), dtype=dtype, device=place)
+
+
+def _measure(
+    run: PickRun,
+    model: DiffusionModel,
+    missing: Sequence[Candidate],
+    known: MeasuresFile,
+    clip: Path | None,
+    observer: Observer,
+    controls: Controls,
+) -> None:
+    """Measure snapshots, and put each into ``known`` as soon as that is done."""
+    from lorasmith.measures.features import ClipImages
+    from lorasmith.measures.snapshot import SnapshotMeasurer
+    from lorasmith.training.objective import build_objective
+    from lorasmith.training.samples import sample_request
+
+    settings = run.settings
+    measurer = SnapshotMeasurer(
+        model,
+        build_objective(settings, model).schedule,
+        run.eval_set,
+        drawing=sample_request(settings.sample, "", 0),
+        background=settings.data.background,
+        folder=known.folder,
+        content=ClipImages(clip) if clip is not None else None,
+        observer=observer,
+        controls=controls,
+    )
+    parts, total = itertools.count(1), len(missing) * PARTS
+
+    def part_done() -> None:
+        observer(Progress("measuring", next(parts), total))
+
+    observer(Progress("measuring", 0, total))
+    for one in missing:
+        measures = measurer.measure(one.path, one.drawings, part_done)
+        known.put(one.fingerprint, measures)
 
 
 def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
@@ -191,3 +253,65 @@ def _work(run: PickRun, missing: list[Candidate]) -> str:
         f"measuring {len(missing)} snapshots{known}: for each the loss on {loss}{kind} pictures at "
         f"three strengths, and {drawings} drawings"
     )
+
+
+def show(picked: Picked, console: Console) -> None:
+    """A row for each snapshot, the verdict, what to change, and where the files are."""
+    console.print(table(picked))
+    verdict = picked.verdict
+    console.print()
+    console.print(Text(verdict.summary, style="bold"))
+    for line in verdict.advice:
+        console.print(f"→ {line}", highlight=False, markup=False)
+    for line in verdict.limits:
+        console.print(f"• {line}", style="dim", highlight=False, markup=False)
+    console.print()
+    files = {"keep": picked.kept.path, "chart": picked.chart, "drawings": picked.sheet}
+    for name, path in files.items():
+        if path is not None:
+            console.print(f"{name:9} {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def table(picked: Picked) -> Table:
+    """A row for each snapshot."""
+    drawn = any(one.drawn for one in picked.measures)
+    plain = any(one.plain_moved is not None for one in picked.measures)
+    kind = "held-out loss" if picked.run.eval_set.held_out else "loss"
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    found.add_column("snapshot")
+    found.add_column(f"{kind} at\n{LOW}   {FULL}   {HIGH}", justify="right")
+    if drawn:
+        found.add_column("likeness")
+        found.add_column("copying", justify="right")
+    if plain:
+        found.add_column("leak", justify="right")
+    found.add_column("", no_wrap=True)
+    rows = zip(picked.run.candidates, picked.measures, picked.verdict.judged, strict=True)
+    for number, (candidate, one, judged) in enumerate(rows):
+        cells = [candidate.label, "  ".join(_share(one.loss[key]) for key in (LOW, FULL, HIGH))]
+        if drawn:
+            cells += [bar(one.likeness.get(FULL)), _plain(one.copying)]
+        if plain:
+            cells.append(_plain(one.plain_moved))
+        kept = " ◀ keep" if number == picked.verdict.keep else ""
+        state = Text(WORDS[judged.state] + kept, style=STYLES[judged.state])
+        found.add_row(*cells, state)
+    return found
+
+
+def bar(value: float | None) -> str:
+    """``███████··· 72%``"""
+    if value is None:
+        return ""
+    filled = round(min(max(value, 0.0), 1.0) * BAR_WIDTH)
+    return f"{FULL_BLOCK * filled}{REST * (BAR_WIDTH - filled)} {_share(value).strip('+')}"
+
+
+def _share(value: float) -> str:
+    return f"{value:+.0%}" if abs(value) < HUGE else "ruined"
+
+
+def _plain(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if value < HUGE else "huge"

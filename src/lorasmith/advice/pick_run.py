@@ -1,40 +1,24 @@
-"""What ``pick`` knows of a run before a model is loaded: its snapshots, images and prompts."""
+"""A run as ``pick`` sees it before a model is loaded: its snapshots, images and prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, RunError, UserError, collect_problems
 from lorasmith.core.files import parse_json, quick_fingerprint
-from lorasmith.data.dataset import Dataset
-from lorasmith.data.holdout import measured, measuring_dataset
-from lorasmith.data.scan import DatasetImage, scan
+from lorasmith.data.scan import scan
 from lorasmith.grids.snapshots import Snapshot, find_snapshots
-from lorasmith.measures.trigger import (
-    Trigger,
-    find_trigger,
-    mixed_captions,
-    spread,
-)
+from lorasmith.measures.eval_set import EvalSet, choose_eval_set
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import locate
-from lorasmith.sampling.from_dataset import stripped
 from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder, read_info, steps_of
 from lorasmith.training.setup.preflight import caption_rules, folder_specs, open_base, sample_groups
-from lorasmith.training.setup.validation_split import HeldOut, hold_out_of
-
-# Images whose loss is measured, of each kind. The noise and timesteps are the same for every
-# snapshot, so that even few tell snapshots apart.
-LOSS_IMAGES = 8
-# Training images that drawings are set beside.
-REFERENCE_IMAGES = 64
-SEED = 0
+from lorasmith.training.setup.validation_split import hold_out_of
 
 ENDED = {
     "done": "the run is finished",
@@ -65,43 +49,6 @@ class Candidate:
     def drawings(self) -> str:
         """What the files of its drawings begin with: as measures, they are the file's content's."""
         return self.fingerprint[:12]
-
-
-@dataclass(frozen=True, slots=True)
-class EvalSet:
-    """Everything that is the same for all snapshots of a run.
-
-    Args:
-        trigger: what calls the subject.
-        dataset: held-out images first, then training images; each once, nothing varied.
-        held_out: how many of its items are held out.
-        references: as many of the training images as drawings are compared with.
-        prompts: captions to draw, with the trigger.
-        plain: captions without it; empty where there is no trigger to leave out.
-        trained: how many training images there are.
-        regularised: whether there are regularisation images.
-    """
-
-    trigger: Trigger
-    dataset: Dataset
-    held_out: int
-    references: Dataset
-    prompts: tuple[str, ...]
-    plain: tuple[str, ...]
-    trained: int
-    regularised: bool
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with any image, caption or prompt."""
-        digest = blake2b(digest_size=8)
-        for item in (*self.dataset.items, *self.references.items):
-            stat = item.image.path.stat()
-            place = (item.placement.bucket, item.placement.crop)
-            facts = (item.image.path.name, stat.st_size, stat.st_mtime_ns, item.caption, place)
-            digest.update(repr(facts).encode())
-        digest.update(repr((self.held_out, self.prompts, self.plain)).encode())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +103,21 @@ def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
             )
     if opened is None or held is None or problems:
         raise UserError(dict.fromkeys(problems))
-    eval_set = gather(settings, held, opened.architecture, images, plain)
+    captions = settings.captions
+    eval_set = choose_eval_set(
+        held.training,
+        held.images,
+        held.everything,
+        sizes=sample_groups(settings, opened.architecture),
+        rules=caption_rules(settings),
+        trigger=captions.trigger,
+        separator=captions.separator,
+        count=images,
+        plain=plain,
+    )
     base = quick_fingerprint(locate(settings.model.path))
     known, uses_per_step = _as_reported(folder, eval_set.trained)
-    changed = tuple(_changed(folder, base, known, len(found.images) if found is not None else 0))
+    changed = tuple(_changed(folder, base, known, len(held.training.images)))
     return PickRun(
         folder,
         settings,
@@ -225,48 +183,3 @@ def _step(snapshot: Snapshot) -> int | None:
     if snapshot.step is not None or snapshot.path is None:
         return snapshot.step
     return steps_of(snapshot.path)
-
-
-def gather(
-    settings: TrainSettings,
-    held: HeldOut,
-    architecture: Architecture,
-    images: int,
-    others: Sequence[str] = (),
-) -> EvalSet:
-    """Choose images and prompts; a function of the files' names and captions alone."""
-    sizes, rules = sample_groups(settings, architecture), caption_rules(settings)
-    folders, separator = held.training.folders, settings.captions.separator
-    training = [p for p in held.training.images if not folders[p.folder].reg]
-    reg = [p for p in held.training.images if folders[p.folder].reg]
-
-    def ranked(chosen: Sequence[DatasetImage], limit: int) -> tuple[DatasetImage, ...]:
-        return measured(held.training, chosen, SEED, limit)[0]
-
-    def dataset(*groups: Sequence[DatasetImage]) -> Dataset:
-        return measuring_dataset(held.everything, groups, sizes, rules, SEED)
-
-    out = ranked(held.images, LOSS_IMAGES)
-    references = dataset(ranked(training, REFERENCE_IMAGES))
-    said = [item.caption for item in references.items]
-    trigger = find_trigger(settings.captions.trigger, said, separator)
-    asked = [item.caption for item in dataset(out).items] if len(out) >= images else []
-    asked = asked or mixed_captions(said, trigger.text, separator)
-    plain = list(others)
-    if trigger and not others:
-        bare = [stripped(caption, [trigger.text], separator) for caption in said]
-        bare = list(dict.fromkeys(caption for caption in bare if caption))
-        told = [item.caption for item in dataset(ranked(reg, LOSS_IMAGES)).items]
-        half = images // 2 if told else 0
-        plain = spread(bare, images - half) + spread(told, half)
-    plain = spread(plain, images)
-    return EvalSet(
-        trigger,
-        dataset(out, ranked(training, LOSS_IMAGES)),
-        len(out),
-        references,
-        tuple(spread(asked, images)),
-        tuple(plain),
-        len({image.path for image in training}),
-        bool(reg),
-    )

@@ -64,8 +64,7 @@ def pick(
     the training pictures or copies of them, and whether prompts without the trigger change. What is
     measured is kept in RUN/pick, so that asking again costs nothing and new snapshots only add.
     """
-    from lorasmith.advice.pick import pick, record
-    from lorasmith.advice.pick_view import show
+    from lorasmith.advice.pick import pick, record, show
     from lorasmith.cli.console import console
     from lorasmith.cli.signals import stop_on_interrupt
     from lorasmith.core.progress import TextConsole

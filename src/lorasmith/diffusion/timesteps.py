@@ -79,3 +79,8 @@ def _unit(draw: int) -> float:
     """A 63-bit number as one from the open interval (0, 1)."""
     # 52 bits and a half are exact in a double, so that neither end can be rounded to.
     return ((draw >> 11) + 0.5) / 2.0**52
+
+
+def even_timesteps(count: int, total: int) -> Tensor:
+    """(count,) int64: the middles of ``count`` equal parts of 0 to ``total - 1``."""
+    return ((torch.arange(count) * 2 + 1) * total) // (2 * count)

@@ -1,13 +1,27 @@
-"""From a run's captions to the trigger word, and to prompts with and without it."""
+"""What snapshots of a run are measured on: images, and prompts with and without the trigger word.
+
+All of it is a function of the files' names and captions alone. Torch-free.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
-from lorasmith.data.captions import join_tags, split_tags
+from lorasmith.data.buckets import Buckets
+from lorasmith.data.captions import CaptionRules, join_tags, split_tags
+from lorasmith.data.dataset import Dataset, SampleGroup
+from lorasmith.data.holdout import measured, measuring_dataset
+from lorasmith.data.scan import DatasetImage, Scan
 from lorasmith.sampling.from_dataset import stripped
 
+# Images whose loss is measured, of each kind. The noise and timesteps are the same for every
+# snapshot, so that even few tell snapshots apart.
+LOSS_IMAGES = 8
+# Training images that drawings are set beside.
+REFERENCE_IMAGES = 64
+SEED = 0
 # Captions with fewer tags behind the trigger are used as they are: there is little to exchange.
 FEWEST_TAGS = 2
 
@@ -71,3 +85,97 @@ def spread(texts: Sequence[str], count: int) -> list[str]:
     if len(texts) >= count:
         return [texts[i * len(texts) // count] for i in range(count)]
     return [texts[i % len(texts)] for i in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSet:
+    """Everything that is the same for all snapshots of a run.
+
+    Args:
+        trigger: what calls the subject.
+        dataset: held-out images first, then training images; each once, nothing varied.
+        held_out: how many of its items are held out.
+        references: as many of the training images as drawings are compared with.
+        prompts: captions to draw, with the trigger.
+        plain: captions without it; empty where there is no trigger to leave out.
+        trained: how many training images there are.
+        regularised: whether there are regularisation images.
+    """
+
+    trigger: Trigger
+    dataset: Dataset
+    held_out: int
+    references: Dataset
+    prompts: tuple[str, ...]
+    plain: tuple[str, ...]
+    trained: int
+    regularised: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any image, caption or prompt."""
+        digest = blake2b(digest_size=8)
+        for item in (*self.dataset.items, *self.references.items):
+            stat = item.image.path.stat()
+            place = (item.placement.bucket, item.placement.crop)
+            facts = (item.image.path.name, stat.st_size, stat.st_mtime_ns, item.caption, place)
+            digest.update(repr(facts).encode())
+        digest.update(repr((self.held_out, self.prompts, self.plain)).encode())
+        return digest.hexdigest()
+
+
+def choose_eval_set(
+    training: Scan,
+    held_out: Sequence[DatasetImage],
+    everything: Scan,
+    *,
+    sizes: Buckets | Sequence[SampleGroup],
+    rules: CaptionRules,
+    trigger: str | None,
+    separator: str,
+    count: int,
+    plain: Sequence[str] = (),
+) -> EvalSet:
+    """Choose images and prompts.
+
+    Args:
+        training: what is trained on.
+        held_out: what is not, of the folders of ``everything``.
+        sizes: how images are fitted.
+        trigger: the setting; ``None`` looks at the captions.
+        separator: of tags.
+        count: prompts of each kind.
+        plain: prompts to draw without the trigger, in place of captions.
+    """
+    subject = [image for image in training.images if not training.folders[image.folder].reg]
+    reg = [image for image in training.images if training.folders[image.folder].reg]
+
+    def ranked(chosen: Sequence[DatasetImage], limit: int) -> tuple[DatasetImage, ...]:
+        return measured(training, chosen, SEED, limit)[0]
+
+    def dataset(*groups: Sequence[DatasetImage]) -> Dataset:
+        return measuring_dataset(everything, groups, sizes, rules, SEED)
+
+    out = ranked(held_out, LOSS_IMAGES)
+    references = dataset(ranked(subject, REFERENCE_IMAGES))
+    captions = [item.caption for item in references.items]
+    found = find_trigger(trigger, captions, separator)
+    prompts = [item.caption for item in dataset(out).items] if len(out) >= count else []
+    prompts = prompts or mixed_captions(captions, found.text, separator)
+    plain = list(plain)
+    if found and not plain:
+        bare = [stripped(caption, [found.text], separator) for caption in captions]
+        bare = list(dict.fromkeys(caption for caption in bare if caption))
+        of_reg = [item.caption for item in dataset(ranked(reg, LOSS_IMAGES)).items]
+        half = count // 2 if of_reg else 0
+        plain = spread(bare, count - half) + spread(of_reg, half)
+    return EvalSet(
+        found,
+        dataset(out, ranked(subject, LOSS_IMAGES)),
+        len(out),
+        references,
+        tuple(spread(prompts, count)),
+        tuple(spread(plain, count)),
+        len({image.path for image in subject}),
+        bool(reg),
+    )

@@ -56,6 +56,13 @@ class ImageFeatures:
         )
 
 
+@torch.inference_mode()
+def encode(model: DiffusionModel, image: Image.Image) -> Tensor:
+    """(C, h, w) float32 an image's latents, scaled, on the CPU."""
+    levels = stacked([np.asarray(image.convert("RGB"))], model.device)
+    return model.encode_images(image_tensor(to_device(levels, model.device)))[0][0].float().cpu()
+
+
 class Content(Protocol):
     """Turns an image into (F,) features."""
 
@@ -77,15 +84,8 @@ class FeatureExtractor:
         """Features of images of any sizes."""
         return ImageFeatures.cat([self._one(image) for image in images])
 
-    @torch.inference_mode()
-    def latents(self, image: Image.Image) -> Tensor:
-        """(C, h, w), scaled."""
-        device = self._model.device
-        levels = to_device(stacked([np.asarray(image.convert("RGB"))], device), device)
-        return self._model.encode_images(image_tensor(levels))[0][0].cpu()
-
     def _one(self, image: Image.Image) -> ImageFeatures:
-        latents = self.latents(image)
+        latents = encode(self._model, image)
         layout = F.adaptive_avg_pool2d(latents[None], GRID).flatten(1)
         return ImageFeatures(layout, self._content(image, latents)[None])
 

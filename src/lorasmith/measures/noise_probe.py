@@ -1,4 +1,4 @@
-"""The denoiser on fixed noise: what a snapshot's predictions are worth, and where they move.
+"""The denoiser on fixed noise: how good its predictions are, and how far they move.
 
 Nothing is drawn here but what is drawn once for all snapshots, so two snapshots, or one at two
 strengths, differ by the adapter alone; few images tell them apart. A snapshot costs one forward
@@ -9,21 +9,19 @@ Shapes: P images, N timesteps, C latent channels, h x w latent size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from lorasmith.data.dataset import Dataset
-from lorasmith.data.holdout import image_number
 from lorasmith.diffusion.loss import per_sample_mse
 from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.timesteps import even_timesteps
+from lorasmith.measures.features import encode
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.tensors.rng import normal_per_sample
-from lorasmith.training.batches import size_conditions
-from lorasmith.training.monitoring.validation import even_timesteps
-from lorasmith.training.sources import LiveLatents
 
 # Noise levels of each image; two for each quarter, as validation has them.
 TIMESTEPS = 8
@@ -46,6 +44,24 @@ class Row:
     number: int
     sizes: Tensor
 
+    @staticmethod
+    def of(
+        model: DiffusionModel,
+        image: Image.Image,
+        caption: str,
+        number: int,
+        sizes: Sequence[float] | None = None,
+    ) -> Row:
+        """
+        Args:
+            sizes: see :meth:`.View.size_condition`; ``None`` for an image that is whole.
+        """
+        width, height = map(float, image.size)
+        sizes = sizes or (height, width, 0.0, 0.0, height, width)
+        return Row(
+            encode(model, image), caption, number, torch.tensor([sizes], dtype=torch.float32)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
@@ -60,10 +76,10 @@ class Predictions:
 
 
 class Probe:
-    """A set of rows with their noise.
+    """A set of rows with their noise, and what the model predicts now, with nothing attached.
 
     Args:
-        schedule: of the run's objective.
+        schedule: the run's.
         seed: of the noise.
     """
 
@@ -72,6 +88,8 @@ class Probe:
     ) -> None:
         self._model, self._schedule, self.rows, self._seed = model, schedule, tuple(rows), seed
         self._timesteps = even_timesteps(TIMESTEPS, len(schedule.alphas_cumprod))
+        self.base = self.predict()
+        self._base_loss = self.losses(self.base)
 
     @torch.inference_mode()
     def predict(self) -> Predictions:
@@ -85,6 +103,10 @@ class Probe:
             target = self._schedule.target(*self._noised(row))
             found.append(per_sample_mse(predicted, target).mean())
         return torch.stack(found)
+
+    def change(self, predictions: Predictions) -> Tensor:
+        """(P,) change of the loss since the base model, as shares of its mean."""
+        return (self.losses(predictions) - self._base_loss) / self._base_loss.mean()
 
     def _noised(self, row: Row) -> tuple[Tensor, Tensor, Tensor]:
         """Latents and noise, (N, C, h, w), and timesteps (N,)."""
@@ -102,14 +124,3 @@ class Probe:
             repeated = Conditioning.cat([condition] * len(t))
             parts.append(self._model.denoise(part, t, repeated).cpu())
         return torch.cat(parts)
-
-
-def image_rows(dataset: Dataset, model: DiffusionModel, background: str) -> Iterator[Row]:
-    """The rows of training or held-out images, with their own captions."""
-    latents = LiveLatents(dataset, model, background)
-    for sample in dataset.samples:
-        item = dataset.items[sample.item]
-        view = dataset.view_for(sample, seed=0, epoch=0)
-        mean, _ = latents.posterior([sample], [view])
-        number = image_number(item.image)
-        yield Row(mean[0], item.caption, number, size_conditions([view]))

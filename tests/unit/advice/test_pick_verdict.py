@@ -7,8 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasmith.advice.pick_advice import Facts
-from lorasmith.advice.pick_verdict import COPY, LEAK, LIKE_ENOUGH, Verdict, judge, judge_one
+from lorasmith.advice.pick_verdict import COPY, LEAK, LIKE_ENOUGH, Facts, Verdict, judge, judge_one
 from lorasmith.measures.records import FULL, HIGH, LOW, Measures
 
 

@@ -15,6 +15,7 @@ from lorasmith.diffusion.timesteps import (
     Quantile,
     Timesteps,
     as_weighed,
+    even_timesteps,
     leaning_high,
     leaning_low,
     logit_normal,
@@ -95,3 +96,10 @@ def test_weighed_timesteps_come_as_often_as_they_weigh() -> None:
     expected = torch.tensor(weights)[[1, 3, 4]].double() * 2000
     # Two degrees of freedom, 99.9th percentile.
     assert ((counts[[1, 3, 4]] - expected) ** 2 / expected).sum() < 13.8
+
+
+def test_even_timesteps_are_the_middles_of_equal_parts() -> None:
+    assert even_timesteps(4, 1000).tolist() == [125, 375, 625, 875]
+    assert even_timesteps(1, 1000).tolist() == [500]
+    assert even_timesteps(1000, 1000).tolist() == list(range(1000))
+    assert 0 <= int(even_timesteps(7, 1000).min()) <= int(even_timesteps(7, 1000).max()) < 1000

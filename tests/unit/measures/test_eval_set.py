@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasmith.measures.trigger import (
+from lorasmith.measures.eval_set import (
     find_trigger,
     mixed_captions,
     spread,

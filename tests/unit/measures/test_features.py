@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from lorasmith.advice.pick_probe import TIMESTEPS, Probe, Row
 from lorasmith.core.errors import UserError
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.measures.features import (
@@ -22,6 +21,7 @@ from lorasmith.measures.features import (
     mean_within,
     nearest,
 )
+from lorasmith.measures.noise_probe import TIMESTEPS, Probe, Row
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.load import load_model
 

@@ -26,11 +26,11 @@ from torch import nn
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.advice.pick_probe import Probe, Row
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.measures.features import FeatureExtractor, MiddleBlock
+from lorasmith.measures.noise_probe import Probe, Row
 from lorasmith.models.families.table import Architecture
 from lorasmith.tensors.device import DTYPES
 from lorasmith.training.ema import Ema
@@ -309,7 +309,7 @@ def test_snapshots_are_looked_at_on_the_device() -> None:
         FeatureExtractor(model, MiddleBlock(model, schedule)).look([image])
     assert not (*seen.mixed, *seen.scalars)
     assert {place.partition(":")[0] for place in seen.read} == {
-        "lorasmith/measures/features.py", "lorasmith/advice/pick_probe.py"
+        "lorasmith/measures/features.py", "lorasmith/measures/noise_probe.py"
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from lorasmith.core.events import ValidationDone
 from lorasmith.data.dataset import SampleRef
 from lorasmith.data.holdout import image_number
 from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.timesteps import even_timesteps
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.training.batches import size_conditions
@@ -33,11 +34,6 @@ from lorasmith.training.sources import LatentSource, TextSource
 from lorasmith.training.step import TrainStep
 
 QUARTERS = 4
-
-
-def even_timesteps(count: int, total: int) -> Tensor:
-    """(count,) int64: the middles of ``count`` equal parts of 0 to ``total - 1``."""
-    return ((torch.arange(count) * 2 + 1) * total) // (2 * count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.core.files import write_bytes
 from lorasmith.core.text import quantity
 from lorasmith.data.captions import readings
-from lorasmith.measures.trigger import find_trigger
+from lorasmith.measures.eval_set import find_trigger
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.runs.folder import RunFolder, quoted, read_info, write_info
 from lorasmith.training.runs.network_metadata import network_facts

@@ -33,7 +33,6 @@ from lorasmith.training.monitoring.observers import validation_line
 from lorasmith.training.monitoring.validation import (
     Losses,
     Validation,
-    even_timesteps,
     mean_and_error,
     summarise,
 )
@@ -130,13 +129,6 @@ def train_step(trainer: TrainStep, step: int) -> None:
     text = trainer.model.encode_text
     batch = MicroBatch(mean, mean * 0.1, lambda: text(["one", "two"]), torch.ones(2), [1, 2])
     trainer(step, [batch], 2)
-
-
-def test_timesteps_are_the_middles_of_equal_parts() -> None:
-    assert even_timesteps(4, 1000).tolist() == [125, 375, 625, 875]
-    assert even_timesteps(1, 1000).tolist() == [500]
-    assert even_timesteps(1000, 1000).tolist() == list(range(1000))
-    assert 0 <= int(even_timesteps(7, 1000).min()) <= int(even_timesteps(7, 1000).max()) < 1000
 
 
 def test_equals_diffusers_arithmetic() -> None:

@@ -1,4 +1,8 @@
-"""The measures over a run as an image: a panel for each question, the kept snapshot marked."""
+"""What shows a verdict: the measures over the run, and the drawings of all snapshots on one sheet.
+
+The chart has a panel for each question, the kept snapshot marked; the sheet is the grid that the
+guides compare epochs by.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 from lorasmith.advice.pick_run import PickRun
-from lorasmith.advice.pick_verdict import COPY, LEAK, LIKE_ENOUGH, State, Verdict
+from lorasmith.advice.pick_verdict import COPY, LEAK, LIKE_ENOUGH, WORDS, State, Verdict
 from lorasmith.core.canvas import GRID, INK, PALE, Canvas
+from lorasmith.core.errors import DatasetError
 from lorasmith.core.files import atomic_path
-from lorasmith.measures.records import FULL, HIGH, LOW, Measures
+from lorasmith.data.images import load_image
+from lorasmith.measures.records import FULL, HIGH, KINDS, LOW, PLAIN, Measures
+from lorasmith.sampling.contact_sheet import contact_sheet, scaled
 
 # In pixels.
 PANEL, FIELD, COLUMNS = (430, 236), (52, 58, 412, 190), 2
@@ -21,6 +28,12 @@ COLOURS = ("#1f6feb", "#e07b00", "#7d3fc4")
 SHADES: dict[State, str] = {"under": "#fff6e0", "well": "#e6f6e9", "over": "#fdeaea"}
 # What is beyond these is drawn at the edge: a ruined snapshot would flatten all others.
 LOWEST, HIGHEST = -1.0, 2.5
+
+
+# Drawings of each kind on the sheet, and the widest image on it in pixels.
+SHOWN = {KINDS["1.0"]: 3, KINDS["0.6"]: 1, KINDS["1.4"]: 1, PLAIN: 2}
+TITLES = {KINDS["1.0"]: "strength 1", KINDS["0.6"]: "0.6", KINDS["1.4"]: "1.4", PLAIN: "no trigger"}
+SIDE = 128
 
 Value = Callable[[Measures], float | None]
 
@@ -160,3 +173,40 @@ def _held(value: float) -> float:
 def _place(label: str) -> str:
     """ "epoch 12" is "12" under an axis that has many."""
     return label.removeprefix("epoch ").removeprefix("step ")
+
+
+def save_sheet(path: Path, run: PickRun, drawings: Path, verdict: Verdict) -> Path | None:
+    """Rows: the base model, then each snapshot; all of one column share prompt and seed.
+
+    Returns:
+        ``path``; ``None`` when nothing was drawn.
+    """
+    counts = {PLAIN: len(run.eval_set.plain)}
+    columns = [
+        (kind, number)
+        for kind, most in SHOWN.items()
+        for number in range(min(most, counts.get(kind, len(run.eval_set.prompts))))
+    ]
+    base = [("base", KINDS["1.0"] if kind != PLAIN else PLAIN, n) for kind, n in columns]
+    rows = [[_opened(drawings / f"{name}-{kind}-{n}.png") for name, kind, n in base]]
+    labels = ["base model"]
+    for number, (one, judged) in enumerate(zip(run.candidates, verdict.judged, strict=True)):
+        rows.append([_opened(drawings / f"{one.drawings}-{kind}-{n}.png") for kind, n in columns])
+        kept = " KEEP" if number == verdict.keep else ""
+        labels.append(f"{one.label}{kept}, {WORDS[judged.state]}")
+    if not any(image is not None for row in rows[1:] for image in row):
+        return None
+    sheet = contact_sheet(
+        rows, row_labels=labels, column_labels=[TITLES[kind] for kind, _ in columns]
+    )
+    with atomic_path(path) as part:
+        sheet.save(part, format="PNG")
+    return path
+
+
+def _opened(path: Path) -> Image.Image | None:
+    try:
+        image = load_image(path)
+    except DatasetError:  # Not drawn, or damaged.
+        return None
+    return scaled(image, SIDE / max(image.size))
