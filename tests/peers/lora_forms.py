@@ -233,7 +233,7 @@ def write_forms(family: str, folder: Path, forms: Iterable[str]) -> None:
         for number, target in enumerate(base.targets if form in EVERY_LAYER else base.few):
             generator = torch.Generator().manual_seed(number)
             layer = base.layer(target)
-            layer.has_bias = f"{target.path}.bias" in base.opened.weights[target.root.folder]  # type: ignore[union-attr]
+            layer.has_bias = f"{target.path}.bias" in base.opened.weights[target.root.folder]  # type: ignore[assignment]
             own = FORMS[form](layer, generator)
             tensors |= {f"{target.key}.{name}": t.contiguous() for name, t in (own or {}).items()}
         path = folder / f"{form}.safetensors"

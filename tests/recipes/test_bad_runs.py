@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -229,14 +230,14 @@ def test_disk_full_while_a_log_is_written(log: str, place: Place) -> None:
 @pytest.mark.parametrize("suffix", [".state", ".safetensors", ".toml"])
 def test_disk_full(suffix: str, place: Place) -> None:
     """Whatever is being written when the disk is full: said so, and no half file is left."""
-    really = files.os.replace
+    really = os.replace
 
     def full(source: str, target: str) -> None:
         if str(target).endswith(suffix):
             raise OSError(errno.ENOSPC, "No space left on device")
         really(source, target)
 
-    place.monkeypatch.setattr(files.os, "replace", full)
+    place.monkeypatch.setattr(os, "replace", full)
     result = place.train()
     refused(result, "the disk is full", suffix)
     # "Run again" would begin another run.
@@ -247,14 +248,14 @@ def test_disk_full(suffix: str, place: Place) -> None:
 
 def test_a_cache_on_a_full_disk_is_said_with_what_it_costs(place: Place) -> None:
     """The run goes on without the cache; of the result nothing is lost."""
-    really = files.os.replace
+    really = os.replace
 
     def full(source: str, target: str) -> None:
         if ".lorasmith-cache" in str(target):
             raise OSError(errno.ENOSPC, "No space left on device")
         really(source, target)
 
-    place.monkeypatch.setattr(files.os, "replace", full)
+    place.monkeypatch.setattr(os, "replace", full)
     result = place.train()
     assert result.exit_code == 0, result.output
     said = " ".join(result.output.split())
@@ -265,14 +266,14 @@ def test_a_cache_on_a_full_disk_is_said_with_what_it_costs(place: Place) -> None
 
 
 def test_a_cache_that_goes_elsewhere_is_said(place: Place) -> None:
-    really = files.tempfile.TemporaryFile
+    really = tempfile.TemporaryFile
 
     def full(*arguments: object, dir: object = None, **options: object) -> object:  # noqa: A002
         if str(dir).endswith(".lorasmith-cache"):
             raise OSError(errno.ENOSPC, "No space left on device")
         return really(*arguments, dir=dir, **options)  # type: ignore[call-overload]
 
-    place.monkeypatch.setattr(files.tempfile, "TemporaryFile", full)
+    place.monkeypatch.setattr(tempfile, "TemporaryFile", full)
     place.monkeypatch.setenv("XDG_CACHE_HOME", str(place.root / "home"))
     result = place.train()
     assert result.exit_code == 0, result.output

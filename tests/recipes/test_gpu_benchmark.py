@@ -156,8 +156,16 @@ def test_the_floor_of_sd15_is_known() -> None:
 
 def test_a_part_that_is_run_again_replaces_its_rows() -> None:
     parts = [Part("one", "a part", 1, "")]
-    run = [{"begun": ""}, {"table": "T", "row": {"x": 1}}, {"outcome": "done", "seconds": 1.0}]
-    again = [{"begun": ""}, {"table": "T", "row": {"x": 22}}, {"outcome": "done", "seconds": 2.0}]
+    run: list[dict[str, Any]] = [
+        {"begun": ""},
+        {"table": "T", "row": {"x": 1}},
+        {"outcome": "done", "seconds": 1.0},
+    ]
+    again: list[dict[str, Any]] = [
+        {"begun": ""},
+        {"table": "T", "row": {"x": 22}},
+        {"outcome": "done", "seconds": 2.0},
+    ]
     text = page([{"part": "one", **record} for record in run + again], parts)
     assert "| 22 |" in text
     assert "| 1 |" not in text

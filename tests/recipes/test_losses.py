@@ -83,9 +83,9 @@ def test_masks_weigh_places(tmp_path: Path) -> None:
     no_reg = {"loss__prior_weight": "0"}
     whole = first_loss(tmp_path, **no_reg)
     for image in (tmp_path / "data" / "img").glob("*/*.png"):
-        left = np.zeros((64, 64), np.uint8)
-        left[:, :32] = 255
-        for name, mask in (("left", left), ("right", 255 - left)):
+        half = np.zeros((64, 64), np.uint8)
+        half[:, :32] = 255
+        for name, mask in (("left", half), ("right", 255 - half)):
             (tmp_path / name).mkdir(exist_ok=True)
             Image.fromarray(mask).save(tmp_path / name / image.name)
 

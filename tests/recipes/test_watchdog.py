@@ -21,8 +21,9 @@ from lorasmith.core.errors import RunError
 from lorasmith.tensors.device import Precision
 from lorasmith.training import run as runs
 from lorasmith.training.batches import Batches
+from lorasmith.training.loop import train as run_loop
 from lorasmith.training.memory import plan as memory
-from lorasmith.training.monitoring import rollback as good_points
+from lorasmith.training.monitoring import watchdog
 from lorasmith.training.objective import MicroBatch
 from lorasmith.training.setup.build import Run
 
@@ -52,11 +53,10 @@ def meddle(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Run], None]],
     """Gets at the parts of a run just before its first step."""
 
     def install(change: Callable[[Run], None]) -> None:
-        really = runs.run_loop
 
         def loop(run: Run, *rest: Any) -> None:
             change(run)
-            really(run, *rest)
+            run_loop(run, *rest)
 
         monkeypatch.setattr(runs, "run_loop", loop)
 
@@ -154,7 +154,7 @@ def test_named_taken_back_and_finished(backward: bool, tmp_path: Path, meddle: A
 def test_large_adapters_go_back_to_their_state_files(
     tmp_path: Path, meddle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(good_points, "MOST_BYTES", 0)
+    monkeypatch.setattr(watchdog, "MOST_BYTES", 0)
     meddle(break_layer(6))
     run = run_with(tmp_path, {**QUICK, "save.state_every_steps": "3"})
     assert [back["step"] for back in events(run, "RolledBack")] == [3]
@@ -169,11 +169,10 @@ def test_goes_on_as_a_run_with_that_rate_from_there_would(tmp_path: Path, meddle
     changes = {**QUICK, "train.ema": "0.9"}
     undisturbed = Intervention(4, "request", lr=0.5)
     with pytest.MonkeyPatch.context() as patch:
-        really = runs.run_loop
 
         def loop(run: Run, *rest: Any) -> None:
             run.trainer.interventions.add(undisturbed)
-            really(run, *rest)
+            run_loop(run, *rest)
 
         patch.setattr(runs, "run_loop", loop)
         plain = run_with(tmp_path, {**changes, "save.name": "plain"})

@@ -101,8 +101,8 @@ def test_bad_settings(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     result = CliRunner().invoke(cli, args)
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    for text in case.says:
-        assert text in result.stderr
+    for words in case.says:
+        assert words in result.stderr
     assert "Traceback" not in result.stderr
     assert "pydantic" not in result.stderr
     assert sorted(tmp_path.iterdir()) == [tmp_path / "run.toml"], "something was written"

@@ -12,7 +12,7 @@ from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
 from lorasmith.models.load import load_model
-from lorasmith.sampling import generate, image_writer
+from lorasmith.sampling import generate, images
 from lorasmith.sampling.infotext import Infotext, read_infotext, save_image
 from lorasmith.sampling.lora_library import short_hash
 from lorasmith.tensors import transfer as tensor_transfer
@@ -76,7 +76,7 @@ def test_a_full_disk_is_said_and_no_place_stays_taken(tmp_path, monkeypatch, apa
         save(self, path, **rest)
 
     monkeypatch.setattr(tensor_transfer, "frees_cpu", lambda device: apart)
-    monkeypatch.setattr(image_writer, "THREADS", 1)
+    monkeypatch.setattr(images, "THREADS", 1)
     monkeypatch.setattr(Image.Image, "save", full)
     result = run("star", "--seed", "7", "--count", "6", "--batch", "1", *FAST)
     assert result.exit_code == 2

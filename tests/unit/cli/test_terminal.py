@@ -19,10 +19,9 @@ from rich.table import Table
 from safetensors.torch import save_file
 from tests.unit.lora_tools.made_files import METADATA, kohya_tensors
 
-from lorasmith.cli import main
 from lorasmith.cli.main import cli, lacks_memory
 from lorasmith.config.dump import toml_value
-from lorasmith.core.errors import UserError
+from lorasmith.core.errors import Stopped, UserError
 from lorasmith.core.events import Notice, Progress, SnapshotSaved
 from lorasmith.core.progress import TextConsole
 from lorasmith.core.terminal import clean, escaped
@@ -159,7 +158,7 @@ def test_errors_show_it(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         click.BadParameter(text),
         click.FileError(text, text),
         ValueError(text),
-        main.Stopped(text),
+        Stopped(text),
     ):
         monkeypatch.setattr("lorasmith.cli.presets.command", fails(error))
         result = CliRunner().invoke(cli, ["presets"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,7 @@ def test_whatever_the_command_line_says_is_taken_or_explained(path: str, text: s
 
 def test_every_setting_survives_a_round_trip(tmp_path: Path) -> None:
     """Each setting in turn at another value than its default."""
-    other = {
+    other: dict[type, Callable[[Any], list[Any]]] = {
         bool: lambda v: [not v],
         int: lambda v: [(v or 8) + 8, (v or 8) - 8],
         float: lambda v: [(v or 0.25) / 2, (v or 0.25) * 2],

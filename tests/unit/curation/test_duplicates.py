@@ -14,6 +14,7 @@ from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
 from lorasmith.curation import duplicates as fingerprints
 from lorasmith.curation.duplicates import ImageFingerprint, fingerprint_images, near_duplicates
+from lorasmith.data.images import glance
 
 Save = Callable[..., Path]
 
@@ -75,7 +76,7 @@ def test_only_new_images_are_decoded_again(
     memo = tmp_path / "memo.json"
     first = fingerprint_images(paths, memo=memo)
     seen: list[Path] = []
-    original = fingerprints.glance
+    original = glance
     monkeypatch.setattr(fingerprints, "glance", lambda path: seen.append(path) or original(path))
     assert fingerprint_images(paths, memo=memo) == first
     assert seen == []

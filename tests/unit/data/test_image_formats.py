@@ -9,6 +9,7 @@ import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,10 +166,10 @@ def test_nothing_else_opens_images() -> None:
 
 def test_the_formats_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(saved("PNG"))
-    given: list[object] = []
+    given: list[Any] = []
     real = Image.open
     monkeypatch.setattr(
-        images.Image, "open", lambda file, **kw: given.append(kw["formats"]) or real(file, **kw)
+        Image, "open", lambda file, **kw: given.append(kw["formats"]) or real(file, **kw)
     )
     with open_image(tmp_path / "a.png") as image:
         assert image.size == (64, 64)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_a_text_encoder_of_sd1_that_is_named_as_sdxl_s(tmp_path: Path) -> None:
 
 
 _TEXT_WIDTHS = {"sd1": 768, "sd2": 1024, "sdxl": 2048}
-_OF_WIDTH = {
+_OF_WIDTH: dict[str, Callable[[int], dict[str, tuple[int, ...]]]] = {
     "lora": lambda width: {"lora_down.weight": (2, width), "lora_up.weight": (640, 2)},
     "loha": lambda width: {
         "hada_w1_a": (640, 2), "hada_w1_b": (2, width),

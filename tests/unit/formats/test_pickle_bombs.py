@@ -59,7 +59,7 @@ def tensor(size: bytes, shape: bytes, strides: bytes, key: bytes = text("0")) ->
     return start + shape + strides + b"\x89ccollections\nOrderedDict\n)RtR"
 
 
-def stream(program: bytes) -> Callable[[Path], None]:
+def stream(program: bytes) -> Callable[[Path], object]:
     """The format before torch 1.6."""
     first = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
     return lambda path: path.write_bytes(first + program + pickle.dumps([], 2))

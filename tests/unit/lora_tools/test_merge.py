@@ -28,7 +28,7 @@ from lorasmith.lora_tools.inputs import parse_sources
 from lorasmith.lora_tools.merge import MergeReport, Method, merge
 
 ALL = LAYERS | CONV
-SMALL = {key: (40 + 8 * n, 48) for n, key in enumerate(LAYERS)}
+SMALL: dict[str, tuple[int, ...]] = {key: (40 + 8 * n, 48) for n, key in enumerate(LAYERS)}
 UNET = [key for key in SMALL if key.startswith("lora_unet")]
 TE = next(key for key in SMALL if key.startswith("lora_te"))
 

@@ -209,7 +209,7 @@ def some_blocks(model: DiffusionModel) -> Iterator[None]:
     """One of either class is enough for the adapters on it."""
     middle, modules = model.denoiser.mid_block, model.denoiser.modules
     some = [middle.resnets[0], middle.attentions[0].transformer_blocks[0]]
-    model.denoiser.modules = lambda: some  # type: ignore[method-assign]
+    model.denoiser.modules = lambda: some  # type: ignore[method-assign, assignment]
     yield
     model.denoiser.modules = modules  # type: ignore[method-assign]
 

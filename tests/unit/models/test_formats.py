@@ -80,7 +80,7 @@ def assert_same(found: DiffusionModel, wanted: DiffusionModel, rounded: object =
         weights = dict(other.named_parameters())
         assert dict(one.named_parameters()).keys() == weights.keys()
         for name, parameter in one.named_parameters():
-            same = weights[name]
+            same: Tensor = weights[name]
             if isinstance(rounded, torch.dtype):
                 same = same.to(rounded).float()
             assert torch.equal(parameter, same), name

@@ -20,6 +20,7 @@ from lorasmith.models.load import Loading
 from lorasmith.models.memory import blocks_by_activations, blocks_by_weight, denoiser_blocks
 from lorasmith.models.open import open_checkpoint
 from lorasmith.models.placement import WeightPlacement, place_weights
+from lorasmith.models.weights import read_weights
 from lorasmith.tensors.offload import Prefetcher, StoredLayer
 from lorasmith.tensors.rng import normal
 
@@ -111,11 +112,10 @@ def test_a_checkpoint_is_packed_weight_by_weight(tmp_path, monkeypatch: pytest.M
     import weakref
 
     path, alive, most = tiny_checkpoint(tmp_path / "tiny.safetensors"), [], 0
-    read = checkpoint.read_weights
 
     def watched(part, *arguments):
         nonlocal most
-        for name, tensor in read(part, *arguments):
+        for name, tensor in read_weights(part, *arguments):
             if part == "unet" and name.endswith("ff.net.0.proj.weight"):
                 tensor = tensor.clone()
                 alive.append(weakref.ref(tensor))

@@ -61,7 +61,7 @@ def test_the_folder_is_a_regularisation_set_of_as_many_uses(dataset, tmp_path) -
     reg = [p for p in images if specs[p.folder].reg]
     own = [specs[p.folder].repeats for p in reg]
     assert match_repeats(train, own) == own
-    assert sorted(p.caption for p in reg) == ["a standing, hat (blue)", "red hair", "sky"]
+    assert sorted(p.caption or "" for p in reg) == ["a standing, hat (blue)", "red hair", "sky"]
 
 
 def test_candidates(dataset, tmp_path) -> None:

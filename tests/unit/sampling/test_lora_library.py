@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from tests.tolerances import NETWORK, assert_near
 from tests.unit.adapters.namings import NAMINGS, renamed
 
+from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import LoraFileError, PromptError
 from lorasmith.core.files import read_safetensors_header
@@ -224,8 +225,7 @@ def test_files_are_read_once(library, model, monkeypatch) -> None:
     from lorasmith.sampling import lora_library as loras
 
     read = []
-    load = loras.load_lora
-    monkeypatch.setattr(loras, "load_lora", lambda path: read.append(path) or load(path))
+    monkeypatch.setattr(loras, "load_lora", lambda path: read.append(path) or load_lora(path))
     for strength in (1.0, 0.5):
         with library.attached(model, [LoraTag("cat", strength, strength)]):
             pass

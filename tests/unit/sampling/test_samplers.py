@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.stats import beta
 
-from lorasmith.config.sections.run import SamplerName
+from lorasmith.config.sample_prompts import SamplerName
 from lorasmith.core.errors import PromptError
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.sampling.samplers import SAMPLERS, SCHEDULES, find_sampler

@@ -127,7 +127,7 @@ def flags() -> tuple[object, ...]:
         torch.is_deterministic_algorithms_warn_only_enabled(),
         cudnn.deterministic,
         cudnn.benchmark,
-        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     )
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lorasmith.core.errors import CheckpointError, DatasetError, RunError, Stopped
 from lorasmith.core.events import Controls, Event, Notice, Progress
+from lorasmith.data.augmentation.render import render
 from lorasmith.data.augmentation.views import Augmentation, View
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.cache import latents
@@ -319,7 +320,6 @@ def test_so_many_images_are_decoded_ahead_that_every_thread_has_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[str] = []
-    render = latents.render
 
     def noted(path: Path, *rest: object) -> np.ndarray:
         decoded.append(path.name)

@@ -31,7 +31,7 @@ def walked(
     Args:
         old: diffusers' blocks until 0.17 made their feed-forward before the second attention.
     """
-    found = []
+    found: list[tuple[str, nn.Module]] = []
     for path, module in model.named_modules():
         if type(module).__name__ in ancestors:
             inner = [(name, m) for name, m in module.named_modules() if isinstance(m, nn.Linear)]
@@ -39,7 +39,7 @@ def walked(
 
     if not old:
         return found
-    ordered = []
+    ordered: list[tuple[str, nn.Module]] = []
     for _, block in groupby(found, key=lambda entry: entry[0].partition(BLOCK)[0]):
         ordered += sorted(block, key=lambda entry: place(entry[0]))
     return ordered

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +113,7 @@ def test_the_defaults_suit_every_machine(bench: Bench, place: Place) -> None:
 @pytest.mark.usefixtures("eight_bits_not_on_macs")
 def test_a_new_card_does_all_that_guides_set(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     rtx_4090(bench)
-    monkeypatch.setattr(device_rules.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     given = ["train.precision=bf16", "optimizer.name=PagedAdamW8bit", "performance.compile=true"]
     settings = load_settings(None, [*given, "performance.channels_last=true"])
     assert adapt_to_hardware(settings).settings == settings
@@ -119,7 +121,7 @@ def test_a_new_card_does_all_that_guides_set(bench: Bench, monkeypatch: pytest.M
 
 def test_compiling_needs_triton_on_gpus(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(None, ["performance.compile=true"])
-    monkeypatch.setattr(device_rules.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     rtx_4090(bench)
     assert "triton" in adapt_to_hardware(settings).warnings[0].what
     bench.nvidia("GTX 1080", (6, 1))
@@ -130,9 +132,9 @@ def test_compiling_needs_a_compiler_on_cpus(bench: Bench, monkeypatch: pytest.Mo
     settings = load_settings(None, ["performance.compile=true"])
     cpu(bench)
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(device_rules.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/" + name)
     assert adapt_to_hardware(settings).warnings == ()
-    monkeypatch.setattr(device_rules.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert "C++ compiler" in adapt_to_hardware(settings).warnings[0].what
 
 
