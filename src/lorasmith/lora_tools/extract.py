@@ -1,9 +1,9 @@
 """A LoRA from the difference of two checkpoints, so that base + LoRA is nearly the tuned model.
 
 Module by module: the difference from both mapped files, its best approximation
-(:mod:`lora_tools.random_svd`, :mod:`lora_tools.kronecker`), rounding, and on to the next; no more
-than one weight of each is in memory. The error told is measured in float32 before rounding to the
-file's precision.
+(:mod:`lora_tools.linalg.randomized_svd`, :mod:`lora_tools.linalg.kronecker`), rounding, and on to
+the next; no more than one weight of each is in memory. The error told is measured in float32 before
+rounding to the file's precision.
 
 As sd-scripts' ``extract_lora_from_models``: a text encoder that hardly differs is left out
 (``min_diff``), alpha is the rank, factors may be clamped to a quantile. Otherwise than there,
@@ -12,30 +12,31 @@ nothing is clamped unless it is asked for, and a singular value is shared betwee
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from lorasmith.adapters.base import Norm
-from lorasmith.adapters.file import save_lora
+from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import Selection, Target, modules_of, select
 from lorasmith.core.errors import CheckpointError, Problem, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore, with_progress
+from lorasmith.formats.training_metadata import IMPLEMENTATIONS, ModelSpec
 from lorasmith.lora_tools.checkpoint_diff import Differences
-from lorasmith.lora_tools.extract_metadata import extract_metadata
 from lorasmith.lora_tools.linalg.kronecker import kronecker_shapes, nearest_kronecker
 from lorasmith.lora_tools.linalg.randomized_svd import Wanted, clamped, low_rank, with_clamping
 from lorasmith.lora_tools.outputs import (
-    alpha_tensor,
+    LoraWriter,
     check_output,
     check_space,
     choice_problems,
-    file_bytes,
+    empty_factors,
     model_problems,
     seed_problems,
 )
@@ -43,7 +44,7 @@ from lorasmith.tensors.files import PRECISIONS, Precision
 from lorasmith.tensors.rng import generator
 
 Kind = Literal["lora", "locon", "lokr"]
-KINDS: tuple[Kind, ...] = ("lora", "locon", "lokr")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Parts = Literal["all", "unet", "text-encoder"]
 PARTS: dict[str, tuple[str, ...]] = {
     "all": ("unet", "text_encoder"), "unet": ("unet",), "text-encoder": ("text_encoder",),
@@ -53,28 +54,6 @@ PARTS: dict[str, tuple[str, ...]] = {
 MIN_DIFF = 0.01
 # None has more digits in the metadata.
 _LONGEST_ERROR = 1.23456e-5
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What :func:`extract` is asked for.
-
-    Args:
-        wanted: of Linear layers and 1 x 1 convolutions; of LoKr's second factor.
-        conv: of larger convolutions; ``None`` leaves them out, and with them the residual blocks.
-        parts: "unet", "text_encoder".
-    """
-
-    kind: Kind
-    wanted: Wanted
-    conv: Wanted | None
-    parts: tuple[str, ...]
-    norms: bool
-    min_diff: float
-    clamp_quantile: float | None
-    factor: int | None
-    dtype: torch.dtype
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,266 +157,224 @@ def extract(
             hold NaN, all of them; or the two models are the same in all layers.
         Stopped: asked to stop; nothing is written.
     """
-    problems = [*model_problems("--base", base), *model_problems("--tuned", tuned)]
-    for option, value, choices in (
-        ("--type", type, KINDS), ("--parts", parts, PARTS), ("--precision", precision, PRECISIONS),
-        ("--load-precision", load_precision, PRECISIONS),
-    ):  # fmt: skip
-        problems += choice_problems(option, value, choices)
-    wanted, conv = Wanted(rank, retain), None
+    out, conv = Path(out), None
     if conv_rank != 0 and (type != "lora" or conv_rank is not None):
         conv = Wanted(rank if conv_rank is None else conv_rank, retain)
-    out = Path(out)
-    options = _Options(
-        type, wanted, conv, PARTS.get(parts, ()), norms, min_diff, clamp_quantile, factor,
-        PRECISIONS.get(precision, torch.float16), seed,
-    )  # fmt: skip
-    problems += [*_problems(options), *check_output(out, [Path(base), Path(tuned)])]
+    form = _Form(type, Wanted(rank, retain), conv, clamp_quantile, factor, seed)
+    problems = [*model_problems("--base", base), *model_problems("--tuned", tuned)]
+    for option, value, choices in (
+        ("--type", type, KINDS), ("--parts", parts, PARTS),
+        ("--precision", precision, PRECISIONS), ("--load-precision", load_precision, PRECISIONS),
+    ):  # fmt: skip
+        problems += choice_problems(option, value, choices)
+    problems += form.problems()
+    if not 0.0 <= min_diff < math.inf:
+        what, hint = f"{min_diff:g} is no difference", "choose 0 or more, as 0.01"
+        problems.append(Problem("--min-diff", what, hint))
+    problems += [*seed_problems(seed), *check_output(out, [Path(base), Path(tuned)])]
     if problems:
         raise UserError(problems)
     differences = Differences(base, tuned, PRECISIONS[load_precision])
-    job = _Extraction(differences, options, observer, controls or Controls())
-    planned = job.planned_bytes(out.stem)
+    selected = select(differences.roots, Selection(conv=conv is not None))
+    targets = [target for target in selected if target.part in PARTS[parts]]
+    norm_targets = [
+        target
+        for root in differences.roots
+        if norms and root.part in PARTS[parts]
+        for target in modules_of(root)
+        if isinstance(target.module, Norm)
+    ]
+    report = ExtractReport(layers=len(targets))
+    plan, writer = (LoraWriter(out, PRECISIONS[precision]) for _ in range(2))
+    for target in targets:
+        form.plan(plan, target)
+    for target in norm_targets:
+        shape = target.module.weight.shape
+        plan.add(target.key, {n: torch.empty(shape, device="meta") for n in ("w_norm", "b_norm")})
+    planned = plan.size(_metadata(differences, form, writer, _LONGEST_ERROR))
     if dry_run:
-        job.report.numbers, job.report.size = job.numbers(), planned
-        return job.report
+        own = [tensor for name, tensor in plan.tensors.items() if not name.endswith(".alpha")]
+        report.numbers, report.size = sum(tensor.numel() for tensor in own), planned
+        return report
     # Where no rank is given, what it will be is not known before.
-    known = options.wanted.rank is not None or options.kind == "lokr"
+    known = rank is not None or type == "lokr"
     if known and (problems := check_space(out, planned)):
         raise UserError(problems)
-    tensors = job.run()
-    metadata = job.metadata(out.stem, job.report.error)
-    shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    job.report.size = file_bytes(shapes, metadata)
-    save_lora(out, tensors, metadata)
-    job.report.written = out
-    return job.report
+    controls = controls or Controls()
+    report.left_out = _equal_text_encoders(differences, targets, min_diff, observer)
+    targets, norm_targets = (
+        [target for target in each if target.root.folder not in report.left_out]
+        for each in (targets, norm_targets)
+    )
+    for target in with_progress(targets, "extracting", observer, controls):
+        change = differences.of(target.root.folder, f"{target.path}.weight")
+        norm = float(torch.linalg.vector_norm(change))
+        if not math.isfinite(norm):
+            problems.append(differences.unusable(target.root.folder, f"{target.path}.weight"))
+        elif norm == 0.0:
+            report.unchanged.append(target.key)
+        elif not problems:
+            report.modules.append(form.add(writer, target, change))
+    for target in norm_targets:
+        changes = _norm_changes(differences, target, problems)
+        report.norms += bool(changes)
+        writer.add(target.key, changes)
+    if problems:
+        raise CheckpointError(problems)
+    if not writer.tensors:
+        raise _nothing(differences, report)
+    report.numbers = sum(tensor.numel() for tensor in writer.tensors.values())
+    held = {(t.root.folder, f"{t.path}.weight") for t in (*targets, *norm_targets)}
+    held |= {(t.root.folder, f"{t.path}.bias") for t in norm_targets}
+    folders = [root.folder for root in differences.roots if root.part in PARTS[parts]]
+    folders = [folder for folder in folders if folder not in report.left_out]
+    report.outside = _outside(differences, folders, held, controls)
+    metadata = _metadata(differences, form, writer, report.error)
+    report.size = writer.size(metadata)
+    writer.save(metadata)
+    report.written = out
+    return report
 
 
-def _problems(options: _Options) -> list[Problem]:
-    problems = []
-    for option, wanted in (("--rank", options.wanted), ("--conv-rank", options.conv)):
-        if wanted is None:
-            continue
-        if wanted.rank is None and wanted.retain is None:
-            what = "neither a rank nor a share to retain is given"
-            problems.append(Problem(option, what, "give --rank or --retain"))
-        if wanted.rank is not None and wanted.rank < 1:
-            problems.append(Problem(option, f"{wanted.rank} is no rank", "choose 1 or more"))
-        if wanted.retain is not None and not 0.0 < wanted.retain <= 1.0:
-            what, hint = f"{wanted.retain:g} is no share", "choose a number up to 1, as 0.95"
-            problems.append(Problem("--retain", what, hint))
-    quantile = options.clamp_quantile
-    if quantile is not None and not 0.0 < quantile <= 1.0:
-        what, hint = f"{quantile:g} is no quantile", "choose a number up to 1, as 0.99"
-        problems.append(Problem("--clamp-quantile", what, hint))
-    if quantile is not None and options.kind == "lokr":
-        problems.append(Problem("--clamp-quantile", "is not for lokr", "leave it out"))
-    if options.factor is not None and (options.factor == 0 or options.factor < -1):
-        hint = "choose 1 or more, or -1"
-        problems.append(Problem("--factor", f"{options.factor} divides nothing", hint))
-    elif options.factor is not None and options.kind != "lokr":
-        hint = "leave it out, or choose --type lokr"
-        problems.append(Problem("--factor", f"does nothing with {options.kind}", hint))
-    if not 0.0 <= options.min_diff < math.inf:
-        what, hint = f"{options.min_diff:g} is no difference", "choose 0 or more, as 0.01"
-        problems.append(Problem("--min-diff", what, hint))
-    return [*problems, *seed_problems(options.seed)]
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a layer's change is put into.
 
+    Args:
+        linear: for Linear layers and 1 x 1 convolutions; of LoKr's second factor.
+        conv: for larger convolutions; ``None`` leaves them out, and with them the residual blocks.
+    """
 
-class _Extraction:
-    def __init__(
-        self,
-        differences: Differences,
-        options: _Options,
-        observer: Observer,
-        controls: Controls,
-    ) -> None:
-        self.differences, self.options = differences, options
-        self.report = ExtractReport()
-        self._observer, self._controls = observer, controls
-        selected = select(differences.roots, Selection(conv=options.conv is not None))
-        self.targets = [target for target in selected if target.part in options.parts]
-        self.norms = [
-            target
-            for root in differences.roots
-            if options.norms and root.part in options.parts
-            for target in modules_of(root)
-            if isinstance(target.module, Norm)
-        ]
-        self.spatial = {target.key for target in self.targets if target.is_spatial}
-        self._factor = -1 if options.factor is None else options.factor
-        self.report.layers = len(self.targets)
+    kind: Kind
+    linear: Wanted
+    conv: Wanted | None
+    clamp_quantile: float | None
+    factor: int | None
+    seed: int
 
-    def shapes_of(self, target: Target) -> dict[str, tuple[int, ...]]:
-        """Of a module's tensors at the rank asked for, or at most."""
-        shape, wanted = tuple(target.layer.weight.shape), self._wanted(target)
-        if self.options.kind == "lokr":
-            return kronecker_shapes(shape, self._factor, wanted.rank)
-        outputs, inputs = shape[0], math.prod(shape[1:])
-        rank = min(wanted.rank or outputs, outputs, inputs)
-        ones = [1] * (len(shape) - 2)
-        return {"lora_up.weight": (outputs, rank, *ones), "lora_down.weight": (rank, *shape[1:])}
-
-    def numbers(self) -> int:
-        """Of all modules, at most."""
-        shapes = (shape for target in self.targets for shape in self.shapes_of(target).values())
-        norms = sum(2 * target.module.weight.numel() for target in self.norms)
-        return sum(math.prod(shape) for shape in shapes) + norms
-
-    def metadata(self, title: str, error: float) -> dict[str, str]:
-        """Of the file, as far as its modules are made."""
-        wanted: list[Wanted | None] = [self.options.wanted, self.options.conv]
-        ranks: list[set[int]] = [set(), set()]
-        for module in self.report.modules:
-            ranks[module.key in self.spatial].add(module.rank)
-        if self.options.kind == "lokr":
-            # What has no rank since it is whole was still asked for one.
-            asked = [own is not None and own.retain is None and own.rank for own in wanted]
-            ranks = [{rank} if rank else set() for rank in asked]
-        linear, conv = ranks
-        return extract_metadata(
-            self.differences,
-            title,
-            self.options.kind,
-            linear or conv,
-            conv if self.options.conv is not None else None,
-            error,
-        )
-
-    def planned_bytes(self, title: str) -> int:
-        """Of the file, at most."""
-        dtype = self.options.dtype
-        shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
-        for target in self.targets:
-            for name, shape in self.shapes_of(target).items():
-                shapes[f"{target.key}.{name}"] = dtype, shape
-            alpha = alpha_tensor(float(self._wanted(target).rank or 1), dtype)
-            shapes[f"{target.key}.alpha"] = alpha.dtype, ()
-        for target in self.norms:
-            for name in ("w_norm", "b_norm"):
-                shapes[f"{target.key}.{name}"] = dtype, tuple(target.module.weight.shape)
-        return file_bytes(shapes, self.metadata(title, _LONGEST_ERROR))
-
-    def run(self) -> dict[str, Tensor]:
-        """The file's tensors; fills the report."""
-        tensors: dict[str, Tensor] = {}
-        problems: list[Problem] = []
-        targets = self._without_equal_texts()
-        for target in with_progress(targets, "extracting", self._observer, self._controls):
-            change = self.differences.of(target.root.folder, f"{target.path}.weight")
-            norm = float(torch.linalg.vector_norm(change))
-            if not math.isfinite(norm):
-                name = f"{target.path}.weight"
-                problems.append(self.differences.unusable(target.root.folder, name))
-            elif norm == 0.0:
-                self.report.unchanged.append(target.key)
-            elif not problems:
-                made = self._module(target, change)
-                tensors.update((f"{target.key}.{name}", value) for name, value in made.items())
-        norms = [t for t in self.norms if t.root.folder not in self.report.left_out]
-        for target in norms:
-            changes = self._norm(target, problems)
-            self.report.norms += bool(changes)
-            tensors.update((f"{target.key}.{name}", value) for name, value in changes.items())
-        if problems:
-            raise CheckpointError(problems)
-        if not tensors:
-            raise self._nothing()
-        self.report.numbers = sum(tensor.numel() for tensor in tensors.values())
-        held = {(t.root.folder, f"{t.path}.weight") for t in (*targets, *norms)}
-        self._look_outside(held | {(t.root.folder, f"{t.path}.bias") for t in norms})
-        return tensors
-
-    def _nothing(self) -> UserError:
-        """That no layer gets a module, and why."""
-        what, hint = "has the base model's weights in all of these layers", "give the tuned model"
-        if any(self.report.left_out.values()):
-            what = f"{what}, but for the text encoders that hardly differ and are left out"
-            hint = "say --min-diff 0 to take them"
-        return CheckpointError.of(self.differences.tuned.source, what, hint)
-
-    def _wanted(self, target: Target) -> Wanted:
-        return (
-            self.options.conv or self.options.wanted if target.is_spatial else self.options.wanted
-        )
-
-    def _without_equal_texts(self) -> list[Target]:
-        """The targets but those of text encoders that hardly differ."""
-        for root in self.differences.roots:
-            names = [f"{t.path}.weight" for t in self.targets if t.root is root]
-            if root.part == "unet" or not names:
+    def problems(self) -> list[Problem]:
+        problems = []
+        for option, wanted in (("--rank", self.linear), ("--conv-rank", self.conv)):
+            if wanted is None:
                 continue
-            limit = self.options.min_diff
-            largest = self.differences.largest(root.folder, names, limit)
-            if largest <= limit:
-                self.report.left_out[root.folder] = largest
-                what = f"{root.folder}: differs by {largest:.2g} at most, so it is left out"
-                self._observer(Notice("info", f"{what} (the limit is {limit:g})"))
-        return [t for t in self.targets if t.root.folder not in self.report.left_out]
+            if wanted.rank is None and wanted.retain is None:
+                what = "neither a rank nor a share to retain is given"
+                problems.append(Problem(option, what, "give --rank or --retain"))
+            if wanted.rank is not None and wanted.rank < 1:
+                problems.append(Problem(option, f"{wanted.rank} is no rank", "choose 1 or more"))
+            if wanted.retain is not None and not 0.0 < wanted.retain <= 1.0:
+                what, hint = f"{wanted.retain:g} is no share", "choose a number up to 1, as 0.95"
+                problems.append(Problem("--retain", what, hint))
+        quantile, factor = self.clamp_quantile, self.factor
+        if quantile is not None and not 0.0 < quantile <= 1.0:
+            what, hint = f"{quantile:g} is no quantile", "choose a number up to 1, as 0.99"
+            problems.append(Problem("--clamp-quantile", what, hint))
+        if quantile is not None and self.kind == "lokr":
+            problems.append(Problem("--clamp-quantile", "is not for lokr", "leave it out"))
+        if factor is not None and (factor == 0 or factor < -1):
+            hint = "choose 1 or more, or -1"
+            problems.append(Problem("--factor", f"{factor} divides nothing", hint))
+        elif factor is not None and self.kind != "lokr":
+            hint = "leave it out, or choose --type lokr"
+            problems.append(Problem("--factor", f"does nothing with {self.kind}", hint))
+        return problems
 
-    def _module(self, target: Target, change: Tensor) -> dict[str, Tensor]:
-        """Its tensors as the file holds them."""
-        draw = generator(self.options.seed, f"extract {target.key}")
-        wanted, shape = self._wanted(target), tuple(change.shape)
-        if self.options.kind == "lokr":
-            product = nearest_kronecker(change, self._factor, wanted, draw)
-            made, rank = product.tensors(), product.rank
-            total, residual = product.total, product.residual
-            excess: float | None = None
+    def wanted(self, target: Target) -> Wanted:
+        return self.conv or self.linear if target.is_spatial else self.linear
+
+    def plan(self, writer: LoraWriter, target: Target) -> None:
+        """A module without numbers, at the rank asked for, or at most."""
+        shape, rank = tuple(target.layer.weight.shape), self.wanted(target).rank
+        if self.kind == "lokr":
+            shapes = kronecker_shapes(shape, self._factor, rank)
+            tensors = {name: torch.empty(size, device="meta") for name, size in shapes.items()}
+            writer.add(target.key, tensors, float(rank or 1))
         else:
-            kept = None if self.options.clamp_quantile is None else change.clone()
-            found = low_rank(change.flatten(1), wanted, draw)
-            up, down, rank = found.up, found.down, found.rank
-            total, residual, excess = found.total, found.residual, found.excess
-            if kept is not None:
-                assert self.options.clamp_quantile is not None
-                up, down = clamped(found, self.options.clamp_quantile)
-                residual = float((kept.flatten(1) - up @ down).double().square().sum())
-                excess = with_clamping(found, residual)
-            ones = [1] * (len(shape) - 2)
-            made = {
-                "lora_down.weight": down.reshape(rank, *shape[1:]),
-                "lora_up.weight": up.reshape(-1, rank, *ones),
-            }
-        self.report.modules.append(
-            ExtractedModule(
-                target.key, target.root.folder, rank, math.sqrt(total), math.sqrt(residual), excess
-            )
-        )
-        dtype = self.options.dtype
-        rounded = {name: tensor.to(dtype) for name, tensor in made.items()}
-        # Of a LoKr without a rank alpha is read by nobody, and LyCORIS writes one.
-        return {**rounded, "alpha": alpha_tensor(float(rank or 1), dtype)}
+            sides = shape[0], math.prod(shape[1:])
+            writer.add_product(target.key, *empty_factors(sides, rank or min(sides)), shape[2:])
 
-    def _norm(self, target: Target, problems: list[Problem]) -> dict[str, Tensor]:
-        """Both changes of a norm, which some readers take together only; none where it is equal."""
-        changes = {}
-        for name, leaf in (("w_norm", "weight"), ("b_norm", "bias")):
-            change = self.differences.of(target.root.folder, f"{target.path}.{leaf}")
-            if not bool(change.isfinite().all()):
-                stored = f"{target.path}.{leaf}"
-                problems.append(self.differences.unusable(target.root.folder, stored))
-            changes[name] = change.to(self.options.dtype, copy=True)
-        return changes if any(bool((change != 0).any()) for change in changes.values()) else {}
+    @property
+    def _factor(self) -> int:
+        return -1 if self.factor is None else self.factor
 
-    def _look_outside(self, held: set[tuple[str, str]]) -> None:
-        """Count what differs and is in no module."""
-        parts = [root.folder for root in self.differences.roots if root.part in self.options.parts]
-        for part, name, shape in self._others(parts, held):
-            self._controls.check()
-            if self.differences.differs(part, name):
-                kind = _kind(name, shape)
-                self.report.outside[kind] = self.report.outside.get(kind, 0) + 1
+    def add(self, writer: LoraWriter, target: Target, change: Tensor) -> ExtractedModule:
+        """The nearest module to a change, which is overwritten."""
+        draw = generator(self.seed, f"extract {target.key}")
+        wanted, kernel = self.wanted(target), change.shape[2:]
+        excess: float | None = None
+        if self.kind == "lokr":
+            product = nearest_kronecker(change, self._factor, wanted, draw)
+            total, residual, rank = product.total, product.residual, product.rank
+            # Of a LoKr without a rank alpha is read by nobody, and LyCORIS writes one.
+            writer.add(target.key, product.tensors(), float(rank or 1))
+        else:
+            original = None if self.clamp_quantile is None else change.flatten(1).clone()
+            nearest = low_rank(change.flatten(1), wanted, draw)
+            up, down, rank = nearest.up, nearest.down, nearest.rank
+            total, residual, excess = nearest.total, nearest.residual, nearest.excess
+            if original is not None:
+                assert self.clamp_quantile is not None
+                up, down = clamped(nearest, self.clamp_quantile)
+                residual = float((original - up @ down).double().square().sum())
+                excess = with_clamping(nearest, residual)
+            writer.add_product(target.key, up, down, kernel)
+        norm, error = math.sqrt(total), math.sqrt(residual)
+        return ExtractedModule(target.key, target.root.folder, rank, norm, error, excess)
 
-    def _others(
-        self, parts: list[str], held: set[tuple[str, str]]
-    ) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-        shapes: Mapping[str, Mapping[str, Any]] = self.differences.shapes
-        for part in parts:
-            for name, shape in shapes[part].items():
-                if (part, name) not in held and part not in self.report.left_out:
-                    yield part, name, shape
+
+def _equal_text_encoders(
+    differences: Differences, targets: list[Target], limit: float, observer: Observer
+) -> dict[str, float]:
+    """Text encoders that differ by no more than ``limit``, and by how much."""
+    equal = {}
+    for root in differences.roots:
+        names = [f"{target.path}.weight" for target in targets if target.root is root]
+        if root.part == "unet" or not names:
+            continue
+        largest = differences.largest(root.folder, names, limit)
+        if largest <= limit:
+            equal[root.folder] = largest
+            what = f"{root.folder}: differs by {largest:.2g} at most, so it is left out"
+            observer(Notice("info", f"{what} (the limit is {limit:g})"))
+    return equal
+
+
+def _norm_changes(
+    differences: Differences, target: Target, problems: list[Problem]
+) -> dict[str, Tensor]:
+    """Both changes of a norm, which some readers take together only; none where it is equal."""
+    changes = {}
+    for name, leaf in (("w_norm", "weight"), ("b_norm", "bias")):
+        change = differences.of(target.root.folder, f"{target.path}.{leaf}")
+        if not bool(change.isfinite().all()):
+            problems.append(differences.unusable(target.root.folder, f"{target.path}.{leaf}"))
+        changes[name] = change.clone()
+    return changes if any(bool((change != 0).any()) for change in changes.values()) else {}
+
+
+def _nothing(differences: Differences, report: ExtractReport) -> UserError:
+    """That no layer gets a module, and why."""
+    what, hint = "has the base model's weights in all of these layers", "give the tuned model"
+    if any(report.left_out.values()):
+        what = f"{what}, but for the text encoders that hardly differ and are left out"
+        hint = "say --min-diff 0 to take them"
+    return CheckpointError.of(differences.tuned.source, what, hint)
+
+
+def _outside(
+    differences: Differences,
+    folders: list[str],
+    held: set[tuple[str, str]],
+    controls: Controls,
+) -> dict[str, int]:
+    """How many weights differ and are in no module, by kind."""
+    counts = Counter[str]()
+    for folder in folders:
+        for name, shape in differences.shapes[folder].items():
+            controls.check()
+            if (folder, name) not in held and differences.differs(folder, name):
+                counts[_kind(name, shape)] += 1
+    return dict(counts)
 
 
 def _kind(name: str, shape: tuple[int, ...]) -> str:
@@ -446,3 +383,60 @@ def _kind(name: str, shape: tuple[int, ...]) -> str:
     if len(shape) == 2:
         return "embeddings" if "embeddings." in name else "Linear layers"
     return "biases" if name.endswith(".bias") else "norms"
+
+
+def _metadata(
+    differences: Differences, form: _Form, writer: LoraWriter, error: float
+) -> dict[str, str]:
+    """sd-scripts' minimum of ``ss_`` keys, modelspec, and what was extracted from what.
+
+    Args:
+        writer: holds the modules, as far as they are made.
+        error: ‖D - what the LoRA adds‖ / ‖D‖.
+    """
+    title = writer.out.stem
+    linear, conv = ({rank for rank, _ in sizes} for sizes in writer.sizes())
+    if form.kind == "lokr":
+        # What has no rank since it is whole was still asked for one.
+        linear, conv = (
+            {one.rank} if one is not None and one.retain is None and one.rank else set()
+            for one in (form.linear, form.conv)
+        )
+    dim = _dim(linear or conv)
+    architecture = differences.base.architecture
+    family, prediction = architecture.family, architecture.prediction
+    base, tuned = (Path(opened.source).name for opened in (differences.base, differences.tuned))
+    row = ALGORITHMS["c3lier" if form.kind == "lora" and form.conv is not None else form.kind]
+    args: dict[str, str] = {} if row.algo is None else {"algo": row.algo}
+    if form.conv is not None:
+        args |= {"conv_dim": _dim(conv), "conv_alpha": _dim(conv)}
+    side = architecture.native_resolution
+    spec = ModelSpec(
+        architecture=family.modelspec[prediction],
+        implementation=IMPLEMENTATIONS[family.unet_names],
+        title=title,
+        resolution=(side, side),
+        prediction=prediction,
+        description=f"the difference of {tuned} to {base}",
+    )
+    values = {
+        "ss_v2": str(family.name == "sd2"),
+        "ss_base_model_version": family.base_model_version[prediction],
+        "ss_network_module": row.module,
+        "ss_network_dim": dim,
+        "ss_network_alpha": dim,
+        "ss_output_name": title,
+        "ss_sd_model_name": base,
+        "ss_training_comment": f"extracted from {tuned} by lorasmith",
+        "lorasmith.extract": json.dumps(
+            {"base": base, "tuned": tuned, "relative_error": float(f"{error:.6g}")}
+        ),
+    }
+    if args:
+        values["ss_network_args"] = json.dumps(args)
+    return {**values, **spec.metadata()}
+
+
+def _dim(ranks: set[int]) -> str:
+    """As sd-scripts writes ranks that differ."""
+    return str(*ranks) if len(ranks) == 1 else "Dynamic"

@@ -7,7 +7,7 @@ numbers are read from the disk when they are first used.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,6 +127,11 @@ class LoraModules:
     def sdxl(self) -> bool:
         """Whether the layers are SDXL's; otherwise they are SD1's or SD2's."""
         return is_sdxl(self.modules)
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        """Of all modules."""
+        return (tensor for module in self.modules.values() for tensor in module.tensors.values())
 
 
 def read_modules(path: Path, *, strict: bool = True) -> LoraModules:

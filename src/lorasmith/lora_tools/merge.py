@@ -3,7 +3,7 @@
 A sum of LoRAs is their factors side by side ("concat": exact, and its rank the sum of theirs). Its
 best approximation of a lower rank comes from the same factors ("svd"), see
 :mod:`lora_tools.linalg.low_rank`. "ties" and "dare" change what is added, see
-:mod:`lora_tools.interference`.
+:mod:`lora_tools.linalg.ties_dare`.
 
 The result is kohya's LoRA with alpha = rank in every module, whatever the files were: LoHa, LoKr
 and whole differences are added as what they are, and so are changes of norms and biases. DoRA,
@@ -12,7 +12,9 @@ and whole differences are added as what they are, and so are changes of norms an
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +23,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.file import save_lora
 from lorasmith.core.errors import LoraFileError, Problem, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore, with_progress
+from lorasmith.core.files import parse_json
 from lorasmith.formats.kohya_keys import block_of_key, part_of
 from lorasmith.lora_tools.family import GUESSED_BLOCKS, lora_family
 from lorasmith.lora_tools.inputs import LoraSource, Sources, parse_sources
+from lorasmith.lora_tools.inspect.training_summary import regularisation_folders
 from lorasmith.lora_tools.linalg.factorize import NotLowRank, alternative, change_of, kernels_of
 from lorasmith.lora_tools.linalg.low_rank import (
     Change,
@@ -38,14 +41,12 @@ from lorasmith.lora_tools.linalg.low_rank import (
 )
 from lorasmith.lora_tools.linalg.ties_dare import dare, ties
 from lorasmith.lora_tools.linalg.truncated_svd import Truncated, truncate
-from lorasmith.lora_tools.lora_file import DOWN, UP, LoraModules, read_modules, shortened
-from lorasmith.lora_tools.merge_metadata import merged_metadata
+from lorasmith.lora_tools.lora_file import LoraModules, read_modules, shortened
 from lorasmith.lora_tools.outputs import (
-    alpha_tensor,
+    LoraWriter,
+    carried_metadata,
     check_output,
-    check_space,
     choice_problems,
-    file_bytes,
     precision_of,
     seed_problems,
 )
@@ -53,40 +54,22 @@ from lorasmith.tensors.files import PRECISIONS, Precision
 from lorasmith.tensors.rng import generator
 
 Method = Literal["concat", "svd", "average", "ties", "dare"]
+METHODS: tuple[Method, ...] = get_args(Method)
 # A norm's weight as a whole difference is the same as LyCORIS' own name for it.
 _VECTORS = {"diff": "w_norm"}
-METHODS: tuple[Method, ...] = get_args(Method)
 
+MERGED_FROM = "lorasmith.merged_from"
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What :func:`merge` is asked for."""
-
-    method: Method = "concat"
-    rank: int | None = None
-    density: float | None = None
-    seed: int | None = None
-
-    def problems(self) -> list[Problem]:
-        problems = choice_problems("--method", self.method, METHODS)
-        if self.rank is not None and self.rank < 1:
-            problems.append(Problem("--rank", f"{self.rank} is not a rank", "choose 1 or more"))
-        if self.rank is not None and self.method == "concat":
-            what = "concat keeps every rank of every file"
-            problems.append(Problem("--rank", what, "leave it out, or choose --method svd"))
-        if self.density is not None and not 0 < self.density <= 1:
-            hint = "choose the share that stays, up to 1, as 0.5"
-            problems.append(Problem("--density", f"{self.density:g} is no share", hint))
-        if self.seed is not None:
-            problems += seed_problems(self.seed)
-        for option, value, methods in (
-            ("--density", self.density, ("ties", "dare")),
-            ("--seed", self.seed, ("dare",)),
-        ):
-            if value is not None and self.method not in methods:
-                hint = f"leave it out, or choose --method {' or '.join(methods)}"
-                problems.append(Problem(option, f"does nothing with {self.method}", hint))
-        return problems
+_TAGS = "ss_tag_frequency"
+# What readers need to know of the base model, and what the site of a model shows of it. Settings
+# of the trainings are left out even where they agree: the result was not trained with them.
+_KEPT = (
+    "ss_base_model_version", "ss_v2", "ss_sd_model_name", "ss_sd_model_hash",
+    "ss_new_sd_model_hash", "ss_vae_name", "ss_vae_hash", "ss_new_vae_hash", "ss_clip_skip",
+    "ss_resolution", "ss_zero_terminal_snr", "modelspec.sai_model_spec", "modelspec.architecture",
+    "modelspec.implementation", "modelspec.prediction_type", "modelspec.resolution",
+    "modelspec.encoder_layer", "modelspec.license",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +156,10 @@ def merge(
             modules that cannot be added without the base model; every such file or module.
         Stopped: asked to stop; nothing is written.
     """
-    options = _Options(method or ("concat" if rank is None else "svd"), rank, density, seed)
-    problems = [*options.problems(), *choice_problems("--precision", precision, PRECISIONS)]
+    method = method or ("concat" if rank is None else "svd")
     sources, out = parse_sources(sources), Path(out)
+    problems = _problems(method, rank, density, seed)
+    problems += choice_problems("--precision", precision, PRECISIONS)
     problems += check_output(out, [source.path for source in sources])
     if not sources:
         problems.append(Problem("", "there is no file to merge", "name at least one"))
@@ -185,25 +169,59 @@ def merge(
     for file in files:
         if lora_family(file.modules, file.unmatched, file.metadata).guesses_blocks:
             observer(Notice("warning", f"{file.path.name}: {GUESSED_BLOCKS}"))
-    job = _Merging(sources, files, options, precision, observer, controls or Controls())
-    tensors = job.run()
-    if not tensors:
+    if rank is None and method in ("svd", "ties", "dare"):
+        rank = max(module.rank for file in files for module in file.modules.values())
+    writer = LoraWriter(out, PRECISIONS[precision] if precision else _common_precision(files))
+    merging = _Merging(sources, files, method, rank, density or 0.5, seed or 0)
+    modules = []
+    for key, terms, product in merging.products(observer, controls or Controls()):
+        writer.add_product(key, product.up, product.down, merging.kernels[key])
+        ranks = {term.number: term.rank for term in terms}
+        own = tuple(ranks.get(number, 0) for number in range(len(files)))
+        new_rank = product.down.shape[0]
+        modules.append(
+            MergedModule(key, block_of_key(key), own, new_rank, product.norm, product.error)
+        )
+    vectors = merging.vectors()
+    for (key, name), vector in vectors.items():
+        writer.add(key, {name: vector})
+    if not writer.tensors:
         raise UserError.of("", "every weight is 0, so nothing is left", "choose other weights")
-    sizes = [(module.rank, float(module.rank), job.is_conv(module.key)) for module in job.done]
-    metadata = merged_metadata(sources, files, sizes, method=options.method, name=out.stem)
-    size = file_bytes(job.shapes, metadata)
+    metadata = _metadata(sources, files, writer, method)
     if not dry_run:
-        if problems := check_space(out, size):
-            raise UserError(problems)
-        save_lora(out, tensors, metadata)
+        writer.save(metadata)
     return MergeReport(
-        tuple(job.done),
+        tuple(modules),
         tuple(sources),
-        size,
+        writer.size(metadata),
         None if dry_run else out,
         tuple(file.unmatched for file in files),
-        job.vectors,
+        len(vectors),
     )
+
+
+def _problems(
+    method: str, rank: int | None, density: float | None, seed: int | None
+) -> list[Problem]:
+    problems = choice_problems("--method", method, METHODS)
+    if rank is not None and rank < 1:
+        problems.append(Problem("--rank", f"{rank} is not a rank", "choose 1 or more"))
+    if rank is not None and method == "concat":
+        what = "concat keeps every rank of every file"
+        problems.append(Problem("--rank", what, "leave it out, or choose --method svd"))
+    if density is not None and not 0 < density <= 1:
+        hint = "choose the share that stays, up to 1, as 0.5"
+        problems.append(Problem("--density", f"{density:g} is no share", hint))
+    if seed is not None:
+        problems += seed_problems(seed)
+    for option, value, methods in (
+        ("--density", density, ("ties", "dare")),
+        ("--seed", seed, ("dare",)),
+    ):
+        if value is not None and method not in methods:
+            hint = f"leave it out, or choose --method {' or '.join(methods)}"
+            problems.append(Problem(option, f"does nothing with {method}", hint))
+    return problems
 
 
 def _read(sources: Sequence[LoraSource]) -> list[LoraModules]:
@@ -242,61 +260,49 @@ class _Term:
 
 
 class _Merging:
+    """The sums of all files' changes.
+
+    Args:
+        rank: the most that a product has; None for all.
+    """
+
     def __init__(
         self,
         sources: Sequence[LoraSource],
         files: Sequence[LoraModules],
-        options: _Options,
-        precision: Precision | None,
-        observer: Observer,
-        controls: Controls,
+        method: Method,
+        rank: int | None,
+        density: float,
+        seed: int,
     ) -> None:
-        self._sources, self._files, self._options = sources, files, options
-        self._observer, self._controls = observer, controls
-        self._kernels: dict[str, tuple[int, ...]] = {}
+        self._sources, self._files = sources, files
+        self._method, self._rank, self._density, self._seed = method, rank, density, seed
+        self.kernels: dict[str, tuple[int, ...]] = {}
         for file in files:
             for key, kernel in kernels_of(file).items():
                 # A Linear's factors do for a 1 x 1 convolution, but not every reader takes them.
-                self._kernels[key] = self._kernels.get(key) or kernel
-        self.dtype = PRECISIONS[precision] if precision else _common_precision(files)
-        self._rank = options.rank
-        if self._rank is None and options.method in ("svd", "ties", "dare"):
-            self._rank = max(m.rank for file in files for m in file.modules.values())
-        self.done: list[MergedModule] = []
-        self.vectors = 0
-        self.shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+                self.kernels[key] = self.kernels.get(key) or kernel
 
-    def is_conv(self, key: str) -> bool:
-        """Whether it is a convolution larger than 1 x 1."""
-        return math.prod(self._kernels[key]) > 1
+    def products(
+        self, observer: Observer, controls: Controls
+    ) -> Iterator[tuple[str, list[_Term], Truncated]]:
+        """Every layer that has a change, with all of them and their sum.
 
-    def run(self) -> dict[str, Tensor]:
-        """The new file's tensors; fills ``done`` and ``shapes``."""
-        tensors: dict[str, Tensor] = {}
-        for key, terms, summed in self._each():
-            rank = summed.down.shape[0]
-            kernel = self._kernels[key]
-            made = {
-                UP: summed.up.to(self.dtype).reshape(-1, rank, *(1 for _ in kernel)),
-                DOWN: summed.down.to(self.dtype).reshape(rank, -1, *kernel),
-                "alpha": alpha_tensor(float(rank), self.dtype),
-            }
-            for name, tensor in made.items():
-                self.shapes[f"{key}.{name}"] = (tensor.dtype, tuple(tensor.shape))
-                tensors[f"{key}.{name}"] = tensor
-            ranks = {term.number: term.rank for term in terms}
-            own = tuple(ranks.get(number, 0) for number in range(len(self._files)))
-            self.done.append(
-                MergedModule(key, block_of_key(key), own, rank, summed.norm, summed.error)
-            )
-        summed_vectors = self._summed_vectors()
-        self.vectors = len(summed_vectors)
-        for name, tensor in summed_vectors.items():
-            self.shapes[name] = (tensor.dtype, tuple(tensor.shape))
-        return {**tensors, **summed_vectors}
+        Once one is wrong, the others are only looked at, and all problems are raised at the end.
+        """
+        problems: list[Problem] = []
+        for key in with_progress(self.kernels, "merging", observer, controls):
+            terms = self._terms(key, problems)
+            try:
+                if terms and not problems:
+                    yield key, terms, self._sum(key, terms)
+            except NotFinite:
+                problems += self._not_finite(key, terms)
+        if problems:
+            raise LoraFileError(shortened(problems))
 
-    def _summed_vectors(self) -> dict[str, Tensor]:
-        """Changes of norms and biases, added up as those of weights are.
+    def vectors(self) -> dict[tuple[str, str], Tensor]:
+        """Changes of norms and biases, added up as those of weights are, by key and name.
 
         Raises:
             LoraFileError: two files have them at different lengths, or one holds NaN.
@@ -318,32 +324,16 @@ class _Merging:
                         problems.append(Problem(str(file.path), what, hint))
         if problems:
             raise LoraFileError(shortened(problems))
-        summed = {}
+        sums = {}
         for (key, name), terms in by_name.items():
             weights = self._weights(key, [weight for _, weight, _ in terms])
             changes = [w * tensor for w, (_, _, tensor) in zip(weights, terms, strict=True)]
-            if self._options.method in ("ties", "dare"):
-                whole_sum = self._interfering(f"{key}.{name}", changes, [n for n, _, _ in terms])
+            if self._method in ("ties", "dare"):
+                numbers = [number for number, _, _ in terms]
+                sums[key, name] = self._ties_or_dare(f"{key}.{name}", changes, numbers)
             else:
-                whole_sum = torch.stack(changes).sum(0)
-            summed[f"{key}.{name}"] = whole_sum.to(self.dtype)
-        return summed
-
-    def _each(self) -> Iterator[tuple[str, list[_Term], Truncated]]:
-        """Every layer that has a change, with all of them and their sum.
-
-        Once one is wrong, the others are only looked at, and all problems are raised at the end.
-        """
-        problems: list[Problem] = []
-        for key in with_progress(self._kernels, "merging", self._observer, self._controls):
-            terms = self._terms(key, problems)
-            try:
-                if terms and not problems:
-                    yield key, terms, self._merged(key, terms)
-            except NotFinite:
-                problems += self._not_finite(key, terms)
-        if problems:
-            raise LoraFileError(shortened(problems))
+                sums[key, name] = torch.stack(changes).sum(0)
+        return sums
 
     def _terms(self, key: str, problems: list[Problem]) -> list[_Term]:
         terms: list[_Term] = []
@@ -380,25 +370,28 @@ class _Merging:
             except NotFinite as error:
                 yield Problem(str(file.path), f"{key}: {error}", "make or download it again")
 
-    def _merged(self, key: str, terms: Sequence[_Term]) -> Truncated:
+    def _sum(self, key: str, terms: Sequence[_Term]) -> Truncated:
         """
         Raises:
             NotFinite: a file holds NaN or infinity.
         """
         weights = self._weights(key, [term.weight for term in terms])
-        if self._options.method in ("ties", "dare"):
-            merged = whole(self._without_interference(key, terms, weights))
+        if self._method in ("ties", "dare"):
+            changes = [t.change.dense() * weight for t, weight in zip(terms, weights, strict=True)]
+            check_finite(*changes)  # NaN is never among the largest: trimming would hide it.
+            merged = whole(self._ties_or_dare(key, changes, [term.number for term in terms]))
             return truncate(merged, self._rank or merged.rank)
-        summed = concatenate(
+        product = concatenate(
             [(weight, as_product(t.change)) for weight, t in zip(weights, terms, strict=True)]
         )
-        if summed.rank > min(self._rank or summed.rank, *summed.shape):
-            return truncate(summed, self._rank or summed.rank)
-        return Truncated(summed.up, summed.down, summed.norm(), 0.0)
+        rank = self._rank or product.rank
+        if product.rank > min(rank, *product.shape):
+            return truncate(product, rank)
+        return Truncated(product.up, product.down, product.norm(), 0.0)
 
     def _weights(self, key: str, weights: Sequence[float]) -> list[float]:
         """The terms' weights; of an average, over the sum of all files' for this layer."""
-        if self._options.method != "average":
+        if self._method != "average":
             return list(weights)
         total = sum(s.weight(part_of(key), block_of_key(key)) for s in self._sources)
         if total == 0:
@@ -406,25 +399,85 @@ class _Merging:
             raise UserError.of("--method average", what, "choose other weights, or --method svd")
         return [weight / total for weight in weights]
 
-    def _without_interference(
-        self, key: str, terms: Sequence[_Term], weights: Sequence[float]
-    ) -> Tensor:
-        changes = [t.change.dense() * weight for t, weight in zip(terms, weights, strict=True)]
-        check_finite(*changes)  # NaN is never among the largest: trimming would hide it.
-        return self._interfering(key, changes, [term.number for term in terms])
-
-    def _interfering(self, key: str, changes: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
-        """Changes of the files of these ``numbers``, by "ties" or "dare"."""
-        density = 0.5 if self._options.density is None else self._options.density
-        if self._options.method == "ties":
-            return ties(changes, density)
-        seed = self._options.seed or 0
-        return dare(changes, density, [generator(seed, f"dare {key}", n) for n in numbers])
+    def _ties_or_dare(self, key: str, changes: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
+        """Of changes of the files of these ``numbers``."""
+        if self._method == "ties":
+            return ties(changes, self._density)
+        draws = [generator(self._seed, f"dare {key}", number) for number in numbers]
+        return dare(changes, self._density, draws)
 
 
 def _common_precision(files: Sequence[LoraModules]) -> torch.dtype:
-    found = {
-        precision_of(t for module in file.modules.values() for t in module.tensors.values())
-        for file in files
+    precisions = {precision_of(file.tensors) for file in files}
+    return precisions.pop() if len(precisions) == 1 else torch.float32
+
+
+def _metadata(
+    sources: Sequence[LoraSource], files: Sequence[LoraModules], writer: LoraWriter, method: str
+) -> dict[str, str]:
+    """Kept is what all files say alike; the tags' counts are added up.
+
+    ``modelspec.merged_from`` lists the files, as sd-scripts' merging does, and
+    ``lorasmith.merged_from`` says as JSON how much of each, and which hash web UIs know it by.
+    """
+    name = writer.out.stem
+    texts = [carried_metadata(file.metadata) for file in files]
+    common = {
+        key: texts[0][key]
+        for key in _KEPT
+        if key in texts[0] and all(text.get(key) == texts[0][key] for text in texts)
     }
-    return found.pop() if len(found) == 1 else torch.float32
+    if tags := _tags(files):
+        common[_TAGS] = json.dumps(tags)
+    if "modelspec.sai_model_spec" in common:
+        common["modelspec.title"] = name
+        common["modelspec.merged_from"] = ", ".join(source.path.stem for source in sources)
+    common["ss_output_name"] = name
+    common[MERGED_FROM] = json.dumps(
+        {
+            "method": method,
+            "files": [_part(source, file) for source, file in zip(sources, files, strict=True)],
+        }
+    )
+    files_text = ", ".join(source.text for source in sources)
+    comment = f"merged by {method} of {files_text} by lorasmith"
+    return writer.network_metadata(common, comment=comment, was_lora=False)
+
+
+def _part(source: LoraSource, file: LoraModules) -> dict[str, object]:
+    part: dict[str, object] = {
+        "name": source.path.name,
+        "unet": source.unet,
+        "text_encoder": source.text_encoder,
+    }
+    if source.blocks is not None:
+        part["blocks"] = {block: weight for block, weight in source.blocks.items() if weight != 1}
+    if "sshs_model_hash" in file.metadata:
+        part["sshs_model_hash"] = file.metadata["sshs_model_hash"]
+    return part
+
+
+def _tags(files: Sequence[LoraModules]) -> dict[str, dict[str, int]]:
+    """``ss_tag_frequency`` of all files, folders of one name together.
+
+    Without regularisation folders: the merged file does not say which they are.
+    """
+    summed: dict[str, Counter[str]] = {}
+    for file in files:
+        reg = regularisation_folders(file.metadata)
+        for folder, counts in _counts(file.metadata.get(_TAGS)).items():
+            if folder not in reg:
+                summed.setdefault(folder, Counter()).update(counts)
+    return {folder: dict(counts) for folder, counts in summed.items()}
+
+
+def _counts(text: str | None) -> dict[str, dict[str, int]]:
+    """Empty where it is not what sd-scripts writes: tags are no reason to refuse a file."""
+    try:
+        value = parse_json(text or "{}")
+        return {
+            str(folder): {str(tag): int(count) for tag, count in counts.items()}
+            for folder, counts in value.items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        return {}

@@ -1,18 +1,20 @@
-"""What the file tools share in writing: where to, in which precision, with which metadata."""
+"""A LoRA file that a tool makes: where to, in which precision, with which metadata."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lorasmith.core.errors import Problem
+from lorasmith.adapters.file import save_lora
+from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.files import free_bytes, parse_json, safetensors_start
 from lorasmith.core.text import bytes_text
+from lorasmith.lora_tools.lora_file import DOWN, UP
 from lorasmith.tensors.files import DTYPE_NAMES, PRECISIONS
 
 # What save_lora adds to the metadata, at the lengths that it has.
@@ -94,52 +96,122 @@ def precision_of(tensors: Iterable[Tensor]) -> torch.dtype:
     return most if most in PRECISIONS.values() else torch.float32
 
 
-def alpha_tensor(alpha: float, dtype: torch.dtype) -> Tensor:
-    """alpha in the file's precision, or in float32 where rounding would change the strength."""
-    exact = torch.tensor(alpha, dtype=torch.float32)
-    rounded = exact.to(dtype)
-    return rounded if float(rounded) == float(exact) else exact
-
-
 def carried_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata that still holds for a file with other tensors: all but hashes, and the ranks that
     diffusers keeps there."""
     return {key: value for key, value in metadata.items() if key not in _GONE}
 
 
-def network_metadata(
-    metadata: Mapping[str, str],
-    sizes: Iterable[tuple[int, float, bool]],
-    *,
-    comment: str,
-    was_lora: bool,
-) -> dict[str, str]:
-    """The ``ss_network_*`` of a LoRA made from others, and a comment before theirs.
+class LoraWriter:
+    """A LoRA file in the making: tensors are added to it module by module.
 
-    As sd-scripts' tools write it: "Dynamic" where ranks differ, convolutions in the arguments.
+    A tensor without numbers, on the device "meta", stands for one of its size: what only plans a
+    file knows its bytes as well.
 
     Args:
-        metadata: what is to be completed.
-        sizes: rank, alpha, and whether it is a convolution larger than 1 x 1, of each module.
-        was_lora: the file was a LoRA already, so that its other arguments hold on.
+        dtype: of the numbers.
     """
-    sizes = list(sizes)
-    linear, conv = ([(r, a) for r, a, c in sizes if c == which] for which in (False, True))
-    dim, alpha = _said(linear or conv)
-    args = read_object(metadata.get("ss_network_args")) if was_lora else {}
-    if conv:
-        args["conv_dim"], args["conv_alpha"] = _said(conv)
-    before = metadata.get("ss_training_comment", "")
-    made = {
-        **metadata,
-        "ss_network_dim": dim,
-        "ss_network_alpha": alpha,
-        "ss_training_comment": f"{comment}; {before}" if before not in ("", "None") else comment,
-    }
-    if not was_lora:
-        made["ss_network_module"] = "networks.lora"
-    made.pop("ss_network_args", None)
-    return {**made, "ss_network_args": json.dumps(args)} if args else made
+
+    def __init__(self, out: Path, dtype: torch.dtype) -> None:
+        self.out, self.dtype = out, dtype
+        self.tensors: dict[str, Tensor] = {}
+
+    def add(self, key: str, tensors: Mapping[str, Tensor], alpha: float | None = None) -> None:
+        """A module's tensors, rounded; DoRA's lengths stay as they are.
+
+        alpha is in the file's precision, or in float32 where rounding would change the strength.
+        """
+        for name, tensor in tensors.items():
+            if name != "alpha":
+                rounds = name != "dora_scale"
+                self.tensors[f"{key}.{name}"] = tensor.to(self.dtype) if rounds else tensor
+        if alpha is not None:
+            exact = torch.tensor(alpha, dtype=torch.float32)
+            rounded = exact.to(self.dtype)
+            same = float(rounded) == float(exact)
+            self.tensors[f"{key}.alpha"] = rounded if same else exact
+
+    def add_product(self, key: str, up: Tensor, down: Tensor, kernel: Sequence[int] = ()) -> None:
+        """up (O, r) and down (r, I times the kernel's size) as kohya's LoRA, with alpha = r."""
+        rank = down.shape[0]
+        factors = {
+            UP: up.reshape(-1, rank, *(1 for _ in kernel)),
+            DOWN: down.reshape(rank, -1, *kernel),
+        }
+        self.add(key, factors, float(rank))
+
+    def size(self, metadata: Mapping[str, str]) -> int:
+        """Of the file, to the byte."""
+        hashes = dict(_HASHES)
+        if any(key.startswith("modelspec.") for key in metadata):
+            hashes["modelspec.hash_sha256"] = "0x" + "0" * 64
+        shapes = {n: (DTYPE_NAMES[t.dtype], tuple(t.shape)) for n, t in self.tensors.items()}
+        start, _ = safetensors_start(shapes, {**metadata, **hashes})
+        return len(start) + sum(t.numel() * t.itemsize for t in self.tensors.values())
+
+    def save(self, metadata: Mapping[str, str]) -> None:
+        """
+        Raises:
+            UserError: the disk has no room for it.
+        """
+        if problems := check_space(self.out, self.size(metadata)):
+            raise UserError(problems)
+        save_lora(self.out, self.tensors, metadata)
+
+    def sizes(self) -> tuple[set[tuple[int, float]], set[tuple[int, float]]]:
+        """(rank, alpha) that LoRA's modules have: of Linear layers and 1 x 1 convolutions, and of
+        larger ones."""
+        linear: set[tuple[int, float]] = set()
+        conv: set[tuple[int, float]] = set()
+        for name, down in self.tensors.items():
+            if name.endswith(f".{DOWN}"):
+                own = conv if down.shape[2:].numel() > 1 else linear
+                own.add((down.shape[0], float(self.tensors[f"{name.removesuffix(DOWN)}alpha"])))
+        return linear, conv
+
+    def network_metadata(
+        self, metadata: Mapping[str, str], *, comment: str, was_lora: bool
+    ) -> dict[str, str]:
+        """The ``ss_network_*`` of a LoRA made from others, and a comment before theirs.
+
+        As sd-scripts' tools write it: "Dynamic" where ranks differ, convolutions in the arguments.
+
+        Args:
+            metadata: what is to be completed.
+            was_lora: the file was a LoRA already, so that its other arguments hold on.
+        """
+        linear, conv = self.sizes()
+        dim, alpha = _one_size(linear or conv)
+        args = read_object(metadata.get("ss_network_args")) if was_lora else {}
+        if conv:
+            args["conv_dim"], args["conv_alpha"] = _one_size(conv)
+        before = metadata.get("ss_training_comment", "")
+        own_values = {
+            **metadata,
+            "ss_network_dim": dim,
+            "ss_network_alpha": alpha,
+            "ss_training_comment": f"{comment}; {before}"
+            if before not in ("", "None")
+            else comment,
+        }
+        if not was_lora:
+            own_values["ss_network_module"] = "networks.lora"
+        own_values.pop("ss_network_args", None)
+        return {**own_values, "ss_network_args": json.dumps(args)} if args else own_values
+
+
+def empty_factors(sides: tuple[int, int], rank: int) -> tuple[Tensor, Tensor]:
+    """up and down of that rank, or the most that is possible, without numbers."""
+    (outputs, inputs), rank = sides, min(rank, *sides)
+    return torch.empty(outputs, rank, device="meta"), torch.empty(rank, inputs, device="meta")
+
+
+def _one_size(sizes: Set[tuple[int, float]]) -> tuple[str, str]:
+    """(rank, alpha) of modules that have the same, or "Dynamic"."""
+    ranks, alphas = {r for r, _ in sizes}, {a for _, a in sizes}
+    if len(ranks) > 1 or len(alphas) > 1 or not sizes:
+        return "Dynamic", "Dynamic"
+    return str(ranks.pop()), str(alphas.pop())
 
 
 def read_object(text: str | None) -> dict[str, Any]:
@@ -150,23 +222,3 @@ def read_object(text: str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _said(sizes: Sequence[tuple[int, float]]) -> tuple[str, str]:
-    ranks, alphas = {r for r, _ in sizes}, {a for _, a in sizes}
-    if len(ranks) > 1 or len(alphas) > 1 or not sizes:
-        return "Dynamic", "Dynamic"
-    return str(ranks.pop()), str(alphas.pop())
-
-
-def file_bytes(
-    shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
-) -> int:
-    """Size of the LoRA file with such tensors, to the byte."""
-    hashes = dict(_HASHES)
-    if any(key.startswith("modelspec.") for key in metadata):
-        hashes["modelspec.hash_sha256"] = "0x" + "0" * 64
-    named = {name: (DTYPE_NAMES[dtype], shape) for name, (dtype, shape) in shapes.items()}
-    start, _ = safetensors_start(named, {**metadata, **hashes})
-    numbers = (dtype.itemsize * torch.Size(shape).numel() for dtype, shape in shapes.values())
-    return len(start) + sum(numbers)

@@ -12,6 +12,8 @@ instead: its first ranks were trained to be a LoRA of their own.
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.types.dylora import cut_rank
 from lorasmith.core.errors import LoraFileError, Problem, SettingsError, UserError
 from lorasmith.core.events import Controls, Observer, ignore, with_progress
@@ -35,20 +36,106 @@ from lorasmith.lora_tools.lora_file import (
     shortened,
 )
 from lorasmith.lora_tools.outputs import (
-    alpha_tensor,
+    LoraWriter,
     carried_metadata,
     check_output,
-    check_space,
     choice_problems,
-    file_bytes,
-    network_metadata,
+    empty_factors,
     precision_of,
 )
-from lorasmith.lora_tools.rank_rules import RankRule, fill, rule_of
 from lorasmith.tensors.files import PRECISIONS, Precision
+
+By = Literal["rank", "ratio", "retain", "cumulative", "size"]
+How = Literal["svd", "kept", "cut", "left out"]
 
 # Another size may be written with more digits in the metadata.
 _LONGER_COMMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RankRule:
+    """How ranks are chosen. All but "size" look at each module by itself, and leave it 1 at least.
+
+    ====================  ====================================================================
+    ``rank``              this rank for all, or the module's own where that is less
+    ``ratio``             singular values above the largest over ``value`` (sd-scripts' sv_ratio)
+    ``retain``            the fewest whose part of the change has at least ``value`` of its
+                          Frobenius norm (sv_fro); its square is the energy's share
+    ``cumulative``        the fewest whose sum is at least ``value`` of the sum of all
+                          (sv_cumulative)
+    ``size``              so many that the file has at most ``value`` MB (of 1,000,000 bytes), and
+                          the squared error, summed over all modules, is the least
+    ====================  ====================================================================
+    """
+
+    by: By
+    value: float
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with the value."""
+        where, value = f"--{self.by}", self.value
+        if self.by == "rank" and not (value >= 1 and value == int(value)):
+            return [Problem(where, f"{value:g} is not a rank", "choose a whole number from 1 on")]
+        if self.by == "ratio" and not 1 < value < math.inf:
+            hint = "choose how many times smaller than the largest a singular value may be, as 10"
+            return [Problem(where, f"{value:g} is not a ratio above 1", hint)]
+        if self.by in ("retain", "cumulative") and not 0 < value <= 1:
+            return [Problem(where, f"{value:g} is no share", "choose a number up to 1, as 0.95")]
+        if self.by == "size" and not 0 < value < math.inf:
+            return [Problem(where, f"{value:g} is not a size", "choose the file's size in MB")]
+        return []
+
+    def measure(self, values: Tensor, rank: int) -> float | None:
+        """What the first ``rank`` of a module's singular values have of what ``value`` asks for.
+
+        The share of the norm, or of the sum; of "ratio" the largest over the smallest that stays.
+        None for "rank" and "size", and for a module that changes nothing.
+        """
+        if not float(values[0]) > 0.0 or self.by in ("rank", "size"):
+            return None
+        kept = values[:rank]
+        if self.by == "ratio":
+            return float(values[0] / kept[-1])
+        if self.by == "retain":
+            return float(kept.norm() / values.norm())
+        return float(kept.sum() / values.sum())
+
+    def rank_of(self, values: Tensor) -> int:
+        """The rank for singular values (n,), falling; not for "size"."""
+        if self.by == "rank":
+            return min(int(self.value), len(values))
+        if not float(values[0]) > 0.0:
+            return 1
+        if self.by == "ratio":
+            return max(1, int((values > values[0] / self.value).sum()))
+        if self.by == "retain":
+            return _fewest(values.square(), self.value**2)
+        assert self.by == "cumulative", self.by
+        return _fewest(values, self.value)
+
+
+def rule_of(**values: float | None) -> RankRule:
+    """The one rule that has a value.
+
+    Raises:
+        SettingsError: not exactly one has.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    if len(given) != 1:
+        options = ", ".join(f"--{name}" for name in values)
+        count = f"{len(given)} of" if given else "none of"
+        where = ", ".join(f"--{name}" for name in given)
+        raise SettingsError(Problem(where, f"{count} {options} given", "choose one, as --rank 32"))
+    ((name, value),) = given.items()
+    return RankRule(name, value)  # type: ignore[arg-type]
+
+
+def _fewest(parts: Tensor, share: float) -> int:
+    """How many of the first ``parts`` make at least ``share`` of their sum."""
+    sums = parts.cumsum(0)
+    # Rounding in the sum must not ask for what is nothing: a share of 1 is all that counts.
+    goal = share * float(sums[-1]) * (1.0 - torch.finfo(sums.dtype).eps * len(sums))
+    return min(1 + int((sums < goal).sum()), len(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +156,7 @@ class ResizedModule:
     rank: int
     norm: float
     error: float
-    how: Literal["svd", "kept", "cut", "left out"]
+    how: How
     measure: float | None = None
 
     @property
@@ -125,7 +212,7 @@ def resize(
 
     Args:
         rank, retain, ratio, cumulative, size_mb: how the ranks are chosen, one of them; see
-            :class:`lorasmith.lora_tools.rank_rules.RankRule`.
+            :class:`RankRule`.
         precision: of the new file; the old one's for ``None``.
         observer: gets a Progress after each module.
 
@@ -137,243 +224,174 @@ def resize(
         Stopped: asked to stop; nothing is written.
     """
     rule = rule_of(rank=rank, ratio=ratio, retain=retain, cumulative=cumulative, size=size_mb)
-    source, out = Path(source), Path(out)
-    problems = [
-        *rule.problems(f"--{rule.by}"),
-        *choice_problems("--precision", precision, PRECISIONS),
-    ]
+    source, out, controls = Path(source), Path(out), controls or Controls()
+    problems = [*rule.problems(), *choice_problems("--precision", precision, PRECISIONS)]
     problems += check_output(out, [source])
     if problems:
         raise SettingsError(problems)
-    dtype = None if precision is None else PRECISIONS[precision]
     file = read_modules(source)
-    job = _Resizing(file, rule, dtype, observer, controls or Controls())
-    tensors = job.run(with_factors=not dry_run)
-    metadata = job.metadata()
-    report = ResizeReport(
-        tuple(job.done),
+    dtype = PRECISIONS[precision] if precision else precision_of(file.tensors)
+    writer = LoraWriter(out, dtype)
+    for module in file.modules.values():
+        writer.add(module.key, module.vectors)
+    carried = len(writer.tensors)
+    ranks: dict[str, int] | None = None
+    if rule.by == "size":
+        ranks = _ranks_for_size(file, rule, LoraWriter(out, dtype), observer, controls)
+    kernels = kernels_of(file)
+    modules = []
+    for module, change, svd in _each(file, rule, "resizing", observer, controls):
+        if ranks is not None:
+            new_rank = ranks[module.key]
+        else:
+            new_rank = int(rule.value) if svd is None else rule.rank_of(svd.values)
+        how: How = "svd" if svd is not None else "cut"
+        if module.algorithm in ("lora", "dora") and new_rank >= module.rank:
+            how, new_rank = "kept", module.rank
+        elif new_rank == 0:
+            how = "left out"
+        modules.append(_resized(module, change, svd, new_rank, how, rule))
+        if how == "kept":
+            own = {n: t for n, t in module.tensors.items() if n not in module.vectors}
+            writer.add(module.key, own, module.alpha)
+        elif how == "cut":
+            tensors = cut_rank(
+                {f"{module.key}.{n}": t for n, t in module.tensors.items()}, new_rank
+            )
+            own = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+            writer.add(module.key, own, float(own["alpha"]))
+        elif how == "svd":
+            assert svd is not None
+            factors = empty_factors(change.shape, new_rank) if dry_run else svd.factors(new_rank)
+            _add(writer, module, *factors, kernels[module.key])
+    metadata = _metadata(file, rule, writer)
+    if not dry_run:
+        writer.save(metadata)
+    return ResizeReport(
+        tuple(modules),
         rule,
         source.stat().st_size,
-        file_bytes(job.shapes, metadata),
+        writer.size(metadata),
         None if dry_run else out,
         file.unmatched,
-        len(job.vectors),
+        carried,
     )
-    if not dry_run:
-        if problems := check_space(out, report.new_bytes):
-            raise UserError(problems)
-        save_lora(out, tensors, metadata)
-    return report
 
 
-class _Resizing:
-    def __init__(
-        self,
-        file: LoraModules,
-        rule: RankRule,
-        dtype: torch.dtype | None,
-        observer: Observer,
-        controls: Controls,
-    ) -> None:
-        self.file, self.rule = file, rule
-        modules = file.modules.values()
-        self.dtype = dtype or precision_of(t for m in modules for t in m.tensors.values())
-        self.kernels = kernels_of(file)
-        self.done: list[ResizedModule] = []
-        self.shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
-        self._alphas: dict[str, float] = {}
-        self._observer, self._controls = observer, controls
-        self.vectors = {
-            f"{module.key}.{name}": tensor.to(self.dtype)
-            for module in modules
-            for name, tensor in module.vectors.items()
-        }
-        module = file.metadata.get("ss_network_module", "")
-        args = file.metadata.get("ss_network_args", "")
-        self._cuts = rule.by == "rank" and "dylora" in f"{module} {args}".lower()
+def _each(
+    file: LoraModules, rule: RankRule, what: str, observer: Observer, controls: Controls
+) -> Iterator[tuple[LoraModule, Change, Decomposition | None]]:
+    """Every module, its change and that decomposed, which it is not where it is cut.
 
-    def run(self, *, with_factors: bool) -> dict[str, Tensor]:
-        """The new file's tensors; fills ``done`` and ``shapes``."""
-        ranks = self._ranks_for_size() if self.rule.by == "size" else None
-        tensors = dict(self.vectors)
-        self._note_vectors()
-        for module, change, found in self._each("resizing"):
-            values = None if found is None else found.values
-            if ranks is not None:
-                rank = ranks[module.key]
+    Once one is wrong, the others are only looked at, and all problems are raised at the end.
+    """
+    problems: list[Problem] = []
+    modules = [module for module in file.modules.values() if module.has_matrix]
+    for module in with_progress(modules, what, observer, controls):
+        try:
+            check_finite(*module.vectors.values())
+            change = low_rank_part(module)
+            svd = None
+            if _is_dylora(file, rule) and {DOWN, UP} <= module.tensors.keys() <= {
+                DOWN,
+                UP,
+                "alpha",
+            }:
+                check_finite(*module.tensors.values())
             else:
-                rank = int(self.rule.value) if values is None else self.rule.rank_of(values)
-            made = self._resized(module, change, found, rank, with_factors)
-            tensors.update((f"{module.key}.{name}", tensor) for name, tensor in made.items())
-        return tensors
-
-    def _is_cut(self, module: LoraModule) -> bool:
-        return self._cuts and {DOWN, UP} <= module.tensors.keys() <= {DOWN, UP, "alpha"}
-
-    def _each(self, what: str) -> Iterator[tuple[LoraModule, Change, Decomposition | None]]:
-        """Every module, its change and that decomposed, which it is not where it is cut.
-
-        Once one is wrong, the others are only looked at, and all problems are raised at the end.
-        """
-        problems: list[Problem] = []
-        modules = [module for module in self.file.modules.values() if module.has_matrix]
-        for module in with_progress(modules, what, self._observer, self._controls):
-            try:
-                check_finite(*module.vectors.values())
-                change = low_rank_part(module)
-                if self._is_cut(module):
-                    found = None
-                    check_finite(*module.tensors.values())
-                else:
-                    found = change.decompose()
-            except NotLowRank as error:
+                svd = change.decompose()
+        except ValueError as error:
+            hint = "make or download it again"
+            if isinstance(error, NotLowRank):
                 hint = f"leave this file as it is{alternative(module)}"
-                problems.append(Problem(str(self.file.path), f"{module.key}: {error}", hint))
-            except ValueError as error:
-                hint = "make or download it again"
-                problems.append(Problem(str(self.file.path), f"{module.key}: {error}", hint))
-            else:
-                if not problems:
-                    yield module, change, found
-        if problems:
-            raise LoraFileError(shortened(problems))
-
-    def _ranks_for_size(self) -> dict[str, int]:
-        values: dict[str, Tensor] = {}
-        costs: dict[str, int] = {}
-        for module, change, found in self._each("measuring"):
-            assert found is not None
-            values[module.key] = found.values
-            costs[module.key] = sum(change.shape) * self.dtype.itemsize
-            self._note_shapes(module, change.shape, len(found.values))
-        # Names, alphas and lengths of all modules, as if none were left out.
-        self._note_vectors()
-        whole = file_bytes(self.shapes, self.metadata())
-        fixed = whole - sum(costs[key] * len(values[key]) for key in values)
-        self.shapes.clear()
-        if not values:
-            return {}
-        budget = round(self.rule.value * 1e6) - fixed
-        if budget < min(costs.values()):
-            least = _rounded_up(fixed + min(costs.values()) + _LONGER_COMMENT)
-            what = f"{self.rule.value:g} MB cannot hold the names and a single rank"
-            raise UserError.of("--size", what, f"choose {least / 1e6:g} or more")
-        return fill(values, costs, budget)
-
-    def _resized(
-        self,
-        module: LoraModule,
-        change: Change,
-        found: Decomposition | None,
-        rank: int,
-        with_factors: bool,
-    ) -> dict[str, Tensor]:
-        """One module's new tensors; notes what became of it."""
-        is_lora = module.algorithm in ("lora", "dora")
-        if is_lora and rank >= module.rank:
-            self._note(module, change, module.rank, found, "kept")
-            return self._kept(module)
-        if rank == 0:
-            self._note(module, change, 0, found, "left out")
-            return {}
-        if found is None:
-            self._note(module, change, rank, None, "cut")
-            return self._cut(module, rank)
-        self._note(module, change, rank, found, "svd")
-        self._note_shapes(module, change.shape, rank)
-        if not with_factors:
-            return {}
-        up, down = found.factors(rank)
-        made = {UP: up, DOWN: down, "alpha": alpha_tensor(float(rank), self.dtype)}
-        if module.decomposed:
-            made["dora_scale"] = module.tensors["dora_scale"]
-        return {
-            name: tensor.to(self._dtype_of(name, tensor)).reshape(
-                self.shapes[f"{module.key}.{name}"][1]
-            )
-            for name, tensor in made.items()
-        }
-
-    def _kept(self, module: LoraModule) -> dict[str, Tensor]:
-        own = {n: t for n, t in module.tensors.items() if n not in ("alpha", *module.vectors)}
-        kept = {name: tensor.to(self._dtype_of(name, tensor)) for name, tensor in own.items()}
-        kept["alpha"] = alpha_tensor(module.alpha, self.dtype)
-        self._take_shapes(module.key, kept)
-        self._alphas[module.key] = module.alpha
-        return kept
-
-    def _cut(self, module: LoraModule, rank: int) -> dict[str, Tensor]:
-        names = {f"{module.key}.{name}": tensor for name, tensor in module.tensors.items()}
-        cut = {n.partition(".")[2]: t for n, t in cut_rank(names, rank).items()}
-        alpha = float(cut["alpha"])
-        made = {name: tensor.to(self.dtype) for name, tensor in cut.items() if name != "alpha"}
-        made["alpha"] = alpha_tensor(alpha, self.dtype)
-        self._take_shapes(module.key, made)
-        self._alphas[module.key] = alpha
-        return made
-
-    def _dtype_of(self, name: str, tensor: Tensor) -> torch.dtype:
-        return tensor.dtype if name in ("alpha", "dora_scale") else self.dtype
-
-    def _note_vectors(self) -> None:
-        for name, tensor in self.vectors.items():
-            self.shapes[name] = (tensor.dtype, tuple(tensor.shape))
-
-    def _take_shapes(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            self.shapes[f"{key}.{name}"] = (tensor.dtype, tuple(tensor.shape))
-
-    def _note_shapes(self, module: LoraModule, size: tuple[int, int], rank: int) -> None:
-        outputs, inputs = size
-        kernel = self.kernels[module.key]
-        own = self.shapes
-        channels = inputs // torch.Size(kernel).numel()
-        own[f"{module.key}.{UP}"] = (self.dtype, (outputs, rank, *(1 for _ in kernel)))
-        own[f"{module.key}.{DOWN}"] = (self.dtype, (rank, channels, *kernel))
-        own[f"{module.key}.alpha"] = (alpha_tensor(float(rank), self.dtype).dtype, ())
-        if module.decomposed:
-            scale = module.tensors["dora_scale"]
-            own[f"{module.key}.dora_scale"] = (scale.dtype, tuple(scale.shape))
-        self._alphas[module.key] = float(rank)
-
-    def _note(
-        self,
-        module: LoraModule,
-        change: Change,
-        rank: int,
-        found: Decomposition | None,
-        how: Literal["svd", "kept", "cut", "left out"],
-    ) -> None:
-        measure = None
-        if found is None:
-            norm, error = _cut_error(change, rank)
+            problems.append(Problem(str(file.path), f"{module.key}: {error}", hint))
         else:
-            measure = self.rule.measure(found.values, len(found.values) if how == "kept" else rank)
-            norm = float(found.values.norm())
-            error = 0.0 if how == "kept" else float(found.values[rank:].norm())
-        self.done.append(
-            ResizedModule(module.key, module.block, module.rank, rank, norm, error, how, measure)
-        )
+            if not problems:
+                yield module, change, svd
+    if problems:
+        raise LoraFileError(shortened(problems))
 
-    def metadata(self) -> dict[str, str]:
-        file, rule = self.file, self.rule
-        kinds = {module.algorithm for module in file.modules.values()}
-        old = sorted({module.rank for module in file.modules.values()})
-        ranks = str(old[0]) if len(old) == 1 else f"{old[0]} to {old[-1]}"
-        comment = f"Dynamic resize with {rule.by}: {rule.value:g} from {ranks}"
-        if rule.by == "rank":
-            comment = f"dimension is resized from {ranks} to {rule.value:g}"
-        sizes = [
-            (shape[0], self._alphas[key], len(shape) == 4 and shape[2:] != (1, 1))
-            for name, (_, shape) in self.shapes.items()
-            if name.endswith(f".{DOWN}") and (key := name.removesuffix(f".{DOWN}"))
-        ]
-        return network_metadata(
-            carried_metadata(file.metadata),
-            sizes,
-            comment=f"{comment} (lorasmith)",
-            was_lora=kinds <= {"lora", "dora"} and not self._cuts,
-        )
+
+def _is_dylora(file: LoraModules, rule: RankRule) -> bool:
+    """Whether its modules are cut to their first ranks."""
+    said = (file.metadata.get(f"ss_network_{name}", "") for name in ("module", "args"))
+    return rule.by == "rank" and "dylora" in " ".join(said).lower()
+
+
+def _add(
+    writer: LoraWriter, module: LoraModule, up: Tensor, down: Tensor, kernel: tuple[int, ...]
+) -> None:
+    writer.add_product(module.key, up, down, kernel)
+    if module.decomposed:
+        writer.add(module.key, {"dora_scale": module.tensors["dora_scale"]})
+
+
+def _ranks_for_size(
+    file: LoraModules,
+    rule: RankRule,
+    plan: LoraWriter,
+    observer: Observer,
+    controls: Controls,
+) -> dict[str, int]:
+    """
+    Args:
+        plan: gets every module at its whole rank, as if none were left out.
+    """
+    values: dict[str, Tensor] = {}
+    costs: dict[str, int] = {}
+    kernels = kernels_of(file)
+    for module in file.modules.values():
+        plan.add(module.key, module.vectors)
+    for module, change, svd in _each(file, rule, "measuring", observer, controls):
+        assert svd is not None
+        values[module.key] = svd.values
+        costs[module.key] = sum(change.shape) * plan.dtype.itemsize
+        _add(plan, module, *empty_factors(change.shape, len(svd.values)), kernels[module.key])
+    if not values:
+        return {}
+    whole = plan.size(_metadata(file, rule, plan))
+    fixed = whole - sum(costs[key] * len(values[key]) for key in values)
+    budget = round(rule.value * 1e6) - fixed
+    if budget < min(costs.values()):
+        least = _rounded_up(fixed + min(costs.values()) + _LONGER_COMMENT)
+        what = f"{rule.value:g} MB cannot hold the names and a single rank"
+        raise UserError.of("--size", what, f"choose {least / 1e6:g} or more")
+    return fill(values, costs, budget)
+
+
+def _resized(
+    module: LoraModule,
+    change: Change,
+    svd: Decomposition | None,
+    rank: int,
+    how: How,
+    rule: RankRule,
+) -> ResizedModule:
+    """What becomes of a module, for the report."""
+    measure = None
+    if svd is None:
+        assert isinstance(change, Product)
+        rest = Product(change.up[:, rank:], change.down[rank:], change.scale)
+        norm, error = change.norm(), rest.norm()
+    else:
+        measure = rule.measure(svd.values, len(svd.values) if how == "kept" else rank)
+        norm = float(svd.values.norm())
+        error = 0.0 if how == "kept" else float(svd.values[rank:].norm())
+    return ResizedModule(module.key, module.block, module.rank, rank, norm, error, how, measure)
+
+
+def _metadata(file: LoraModules, rule: RankRule, writer: LoraWriter) -> dict[str, str]:
+    kinds = {module.algorithm for module in file.modules.values()}
+    old = sorted({module.rank for module in file.modules.values()})
+    ranks = str(old[0]) if len(old) == 1 else f"{old[0]} to {old[-1]}"
+    comment = f"Dynamic resize with {rule.by}: {rule.value:g} from {ranks}"
+    if rule.by == "rank":
+        comment = f"dimension is resized from {ranks} to {rule.value:g}"
+    return writer.network_metadata(
+        carried_metadata(file.metadata),
+        comment=f"{comment} (lorasmith)",
+        was_lora=kinds <= {"lora", "dora"} and not _is_dylora(file, rule),
+    )
 
 
 def _rounded_up(size: int) -> int:
@@ -382,8 +400,33 @@ def _rounded_up(size: int) -> int:
     return -(-size // step) * step
 
 
-def _cut_error(change: Change, rank: int) -> tuple[float, float]:
-    """(‖ΔW‖, ‖what the ranks after the first ``rank`` add‖)."""
-    assert isinstance(change, Product)
-    rest = Product(change.up[:, rank:], change.down[rank:], change.scale)
-    return change.norm(), rest.norm()
+def fill(values: Mapping[str, Tensor], costs: Mapping[str, int], budget: int) -> dict[str, int]:
+    """Ranks for which the singular values left out have the least sum of squares.
+
+    Each next rank goes where it takes away most error for its bytes. As a module's squares fall
+    and its ranks cost the same, no other choice of the same size is better until one no longer
+    fits; what is left of the budget then goes to the best that does.
+
+    Args:
+        values: of each module, (n,), falling.
+        costs: bytes of one rank of each module.
+        budget: bytes for all.
+    """
+    ranks = dict.fromkeys(values, 0)
+    queue = [(-gain / costs[key], key) for key in values if (gain := _gain(values[key], 0)) > 0]
+    heapq.heapify(queue)
+    left = budget
+    while queue:
+        _, key = heapq.heappop(queue)
+        if costs[key] > left:
+            continue  # Its later ranks cost as much and are worth less.
+        left -= costs[key]
+        ranks[key] += 1
+        gain = _gain(values[key], ranks[key])
+        if gain > 0:
+            heapq.heappush(queue, (-gain / costs[key], key))
+    return ranks
+
+
+def _gain(values: Tensor, rank: int) -> float:
+    return float(values[rank]) ** 2 if rank < len(values) else 0.0

@@ -27,8 +27,7 @@ from tests.unit.lora_tools.changes import (
 
 from lorasmith.core.errors import LoraFileError, Stopped, UserError
 from lorasmith.core.events import Controls, Progress
-from lorasmith.lora_tools.rank_rules import By, fill
-from lorasmith.lora_tools.resize import ResizeReport, resize
+from lorasmith.lora_tools.resize import By, ResizeReport, fill, resize
 from lorasmith.tensors.files import PRECISIONS
 
 ALL = LAYERS | CONV

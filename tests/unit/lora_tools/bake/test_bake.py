@@ -232,7 +232,7 @@ def test_a_folder_stays_a_folder_that_diffusers_reads(tmp_path: Path) -> None:
     assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == wanted
     expected, names = expected_weights(base, [(lora, 1.0, 1.0)])
     read = StableDiffusionPipeline.from_pretrained(out, safety_checker=None)
-    found = dict(read.denoiser.named_parameters())
+    found = dict(read.unet.named_parameters())
     for name in names:
         part, _, own = name.partition(".")
         if part == "unet":
