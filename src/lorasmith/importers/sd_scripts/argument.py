@@ -87,6 +87,9 @@ def refused(name: str, kind: Kind, default: Any, why: str, hint: str = "leave it
 
 MISSING = "is missing"
 
+VALUE = object()
+"""An argument's own value."""
+
 SECRETS = ("wandb_api_key", "huggingface_token")
 """Neither printed nor written into a file."""
 
@@ -150,6 +153,11 @@ class ConversionBuilder:
         source = ", ".join(self.shown(name) for name in used)
         origin = self.given[used[0]].where if used[0] in self.given else source
         self.result.settings[path] = Derived(value, source, origin, note)
+
+    def take(self, name: str, value: Any = VALUE, *others: str, note: str = "") -> None:
+        """Make the argument's own setting, the first of its row, of its value or another."""
+        path = self.rows[name].paths[0]
+        self.put(path, self.value(name) if value is VALUE else value, name, *others, note=note)
 
     def put_unless_ours(self, path: str, value: Any, *names: str, note: str = "") -> None:
         """As :meth:`put`, but not for a default of sd-scripts that is ours too."""

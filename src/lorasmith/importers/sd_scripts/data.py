@@ -22,20 +22,18 @@ def model(m: ConversionBuilder) -> None:
     if m.sdxl and m.has("v2"):
         m.refuse("v2", "is Stable Diffusion 2, but this is the script for SDXL", "leave it out")
     elif m.sdxl or m.has("v2"):
-        m.put("model.family", "sdxl" if m.sdxl else "sd2", "v2")
-    m.put(
-        "model.prediction", "v" if m.has("v_parameterization") else "epsilon", "v_parameterization"
-    )
+        m.take("v2", "sdxl" if m.sdxl else "sd2")
+    m.take("v_parameterization", "v" if m.has("v_parameterization") else "epsilon")
     if m.has("clip_skip") and m.sdxl:
         m.drop("clip_skip", "sd-scripts ignores it for SDXL, whose layers are settled")
     elif m.has("clip_skip"):
-        m.put("model.clip_skip", max(1, m.value("clip_skip")), "clip_skip")
+        m.take("clip_skip", max(1, m.value("clip_skip")))
     if m.has("max_token_length"):
         length = m.value("max_token_length")
         if length not in (75, 150, 225):
             m.refuse("max_token_length", f"{length} is none of 75, 150 and 225", "take 225")
         else:
-            m.put("model.max_tokens", length, "max_token_length")
+            m.take("max_token_length", length)
 
 
 def folders(m: ConversionBuilder) -> None:
@@ -45,11 +43,11 @@ def folders(m: ConversionBuilder) -> None:
             m.drop(name, "the data-set file names the folders; sd-scripts ignores this then too")
         return
     if m.has("train_data_dir"):
-        m.put("data.path", m.value("train_data_dir"), "train_data_dir")
+        m.take("train_data_dir")
     else:
         m.missing("train_data_dir", "name the folder that holds the N_name folders")
     if m.has("reg_data_dir"):
-        m.put("data.reg", m.value("reg_data_dir"), "reg_data_dir")
+        m.take("reg_data_dir")
     m.drop("dataset_repeats", "the folders' names say how often their pictures are used")
 
 
@@ -68,12 +66,12 @@ def size(m: ConversionBuilder) -> None:
         return
     sides = [int(part) for part in parts]
     square = len(set(sides)) == 1
-    m.put("data.resolution", sides[0] if square else sides, "resolution")
+    m.take("resolution", sides[0] if square else sides)
 
 
 def buckets(m: ConversionBuilder) -> None:
     enabled = m.has("enable_bucket")
-    m.put("buckets.enabled", enabled, "enable_bucket")
+    m.take("enable_bucket", enabled)
     ends = ("min_bucket_reso", "max_bucket_reso")
     if not enabled:
         for name in (*ends, "bucket_reso_steps", "bucket_no_upscale"):
@@ -82,15 +80,15 @@ def buckets(m: ConversionBuilder) -> None:
         return
     step = m.value("bucket_reso_steps")
     note = "latents are 8 pixels wide, so smaller steps are lost" if 0 < step < LATENT else ""
-    m.put("buckets.step", LATENT if note else step, "bucket_reso_steps", note=note)
+    m.take("bucket_reso_steps", LATENT if note else step, note=note)
     if m.has("bucket_no_upscale"):
-        m.put("buckets.upscale", False, "bucket_no_upscale")
+        m.take("bucket_no_upscale", False)
         for name in ends:
             m.drop(name, "--bucket_no_upscale makes buckets of any size; so it is in sd-scripts")
         return
     sides = m.result.values.get("data.resolution")
     sides = sides if isinstance(sides, list) else [sides]
-    for name, path in zip(ends, ("buckets.min", "buckets.max"), strict=True):
+    for name in ends:
         end = m.value(name)
         beyond = sides[0] is not None and not (
             end <= min(sides) if name == "min_bucket_reso" else end >= max(sides)
@@ -99,22 +97,21 @@ def buckets(m: ConversionBuilder) -> None:
             why = "excludes the resolution, at which sd-scripts stops; not taken here"
             m.note(m.shown(name), why)
         else:
-            m.put(path, end, name)
+            m.take(name)
 
 
 def augmentation(m: ConversionBuilder) -> None:
     cached = m.has("cache_latents") or m.has("cache_latents_to_disk")
     drawn = []
     if m.has("color_aug"):
-        m.put(
-            "augment.colour",
-            COLOUR_STRENGTH,
+        m.take(
             "color_aug",
+            COLOUR_STRENGTH,
             note="gentle; sd-scripts changes colours more rarely, and gamma wrongly",
         )
         drawn.append("color_aug")
     if m.has("random_crop"):
-        m.put("augment.random_crop", True, "random_crop")
+        m.take("random_crop", True)
         drawn.append("random_crop")
     if m.has("face_crop_aug_range"):
         if m.has("enable_bucket"):
@@ -124,7 +121,7 @@ def augmentation(m: ConversionBuilder) -> None:
                 "it works with them",
             )
         else:
-            m.put("augment.face_crop", m.value("face_crop_aug_range"), "face_crop_aug_range")
+            m.take("face_crop_aug_range")
             drawn.append("face_crop_aug_range")
     if drawn and not cached:
         note = "each use is new, as without --cache_latents"
@@ -142,15 +139,10 @@ def augmentation(m: ConversionBuilder) -> None:
 
 def captions(m: ConversionBuilder) -> None:
     if m.has("caption_extention"):
-        m.put(
-            "captions.extension",
-            m.value("caption_extention"),
-            "caption_extention",
-            note="an old misspelling, which sd-scripts takes too",
-        )
+        m.take("caption_extention", note="an old misspelling, which sd-scripts takes too")
     warmup = m.value("token_warmup_step")
     if warmup >= 1:
-        m.put("captions.tag_warmup_steps", int(warmup), "token_warmup_step")
+        m.take("token_warmup_step", int(warmup))
     elif warmup and m.has("max_train_epochs"):
         m.refuse(
             "token_warmup_step",
@@ -159,23 +151,22 @@ def captions(m: ConversionBuilder) -> None:
         )
     elif warmup:
         steps = int(warmup * m.value("max_train_steps"))
-        m.put("captions.tag_warmup_steps", steps, "token_warmup_step", "max_train_steps")
+        m.take("token_warmup_step", steps, "max_train_steps")
     if m.value("caption_dropout_every_n_epochs"):
-        every = m.value("caption_dropout_every_n_epochs")
-        m.put("captions.dropout_every_n_epochs", every, "caption_dropout_every_n_epochs")
+        m.take("caption_dropout_every_n_epochs")
     spelled = m.value("caption_extension")
     if spelled and not spelled.startswith("."):
-        m.put("captions.extension", f".{spelled}", "caption_extension")
+        m.take("caption_extension", f".{spelled}")
 
 
 def masks(m: ConversionBuilder) -> None:
     if m.has("alpha_mask"):
-        m.put("loss.masked", "alpha", "alpha_mask")
+        m.take("alpha_mask", "alpha")
         if m.has("masked_loss"):
             m.drop("masked_loss", "--alpha_mask says where the masks come from")
     elif m.has("masked_loss") and m.has("conditioning_data_dir"):
-        m.put("loss.masked", "folder", "masked_loss")
-        m.put("loss.mask_folder", m.value("conditioning_data_dir"), "conditioning_data_dir")
+        m.take("masked_loss", "folder")
+        m.take("conditioning_data_dir")
     elif m.has("masked_loss"):
         m.refuse(
             "masked_loss",

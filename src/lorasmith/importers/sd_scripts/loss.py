@@ -6,14 +6,14 @@ from lorasmith.importers.sd_scripts.argument import ConversionBuilder, by, refus
 
 
 def min_snr(m: ConversionBuilder) -> None:
-    m.put("loss.min_snr_gamma", m.value("min_snr_gamma") or None, "min_snr_gamma")
+    m.take("min_snr_gamma", m.value("min_snr_gamma") or None)
 
 
 def adaptive_noise(m: ConversionBuilder) -> None:
     scale = m.value("adaptive_noise_scale")
     if m.value("noise_offset"):
         if scale:
-            m.put("loss.adaptive_noise_scale", scale, "adaptive_noise_scale")
+            m.take("adaptive_noise_scale")
     elif scale and "noise_offset" not in m.given:
         m.refuse(
             "adaptive_noise_scale",
@@ -26,20 +26,19 @@ def adaptive_noise(m: ConversionBuilder) -> None:
 
 def multires_discount(m: ConversionBuilder) -> None:
     if m.value("multires_noise_iterations"):
-        discount = m.value("multires_noise_discount")
-        m.put("loss.multires_discount", discount, "multires_noise_discount")
+        m.take("multires_noise_discount")
     else:
         m.drop("multires_noise_discount", "it does nothing without --multires_noise_iterations")
 
 
 def huber(m: ConversionBuilder) -> None:
     if m.value("loss_type") in ("huber", "smooth_l1"):
-        m.put("loss.huber_c", m.value("huber_c"), "huber_c")
-        m.put("loss.huber_schedule", m.value("huber_schedule"), "huber_schedule")
+        m.take("huber_c")
+        m.take("huber_schedule")
         if m.value("huber_schedule") == "snr":
             m.drop("huber_scale", "sd-scripts does not use it with --huber_schedule snr")
         else:
-            m.put("loss.huber_scale", m.value("huber_scale"), "huber_scale")
+            m.take("huber_scale")
     else:
         for name in ("huber_c", "huber_schedule", "huber_scale"):
             m.drop(name, f"it does nothing with --loss_type {m.value('loss_type')}")
@@ -48,7 +47,7 @@ def huber(m: ConversionBuilder) -> None:
 def scale_v(m: ConversionBuilder) -> None:
     if m.has("scale_v_pred_loss_like_noise_pred"):
         if m.has("v_parameterization"):
-            m.put("loss.scale_v_like_noise", True, "scale_v_pred_loss_like_noise_pred")
+            m.take("scale_v_pred_loss_like_noise_pred", True)
         else:
             m.refuse(
                 "scale_v_pred_loss_like_noise_pred",

@@ -195,15 +195,15 @@ def _args(m: ConversionBuilder, module: Module) -> dict[str, Any]:
 
 
 def _size(m: ConversionBuilder, *, scaled: bool = True) -> None:
-    m.put("adapter.rank", m.value("network_dim"), "network_dim")
+    m.take("network_dim")
     if scaled:
-        m.put("adapter.alpha", m.value("network_alpha") or None, "network_alpha")
+        m.take("network_alpha", m.value("network_alpha") or None)
 
 
 def _kohya(m: ConversionBuilder, args: Mapping[str, Any], module: Module) -> None:
     conv = args.get("conv_dim")
     if module == "networks.dylora":
-        m.put("adapter.type", "dylora", "network_module")
+        m.take("network_module", "dylora")
         _size(m)
         m.put("adapter.unit", args.get("unit", 1), _ARGS)
         if conv and conv != m.value("network_dim"):
@@ -226,7 +226,7 @@ def _kohya(m: ConversionBuilder, args: Mapping[str, Any], module: Module) -> Non
     blocks = _block_weights(m, args)
     per_block = "block_dims" in args or blocks
     adapts_conv = bool(conv) or bool(per_block and "conv_block_dims" in args)
-    m.put("adapter.type", "c3lier" if adapts_conv else "lora", "network_module", _ARGS)
+    m.take("network_module", "c3lier" if adapts_conv else "lora", _ARGS)
     _size(m)
     if conv:
         m.put("adapter.conv_rank", conv, _ARGS)
@@ -301,7 +301,7 @@ def _lycoris(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
         near = did_you_mean(algo, ALGOS.keys(), f"there is {', '.join(ALGOS)}")
         m.refuse(_ARGS, f"algo={algo} is not trained here", near)
         return
-    m.put("adapter.type", kind, "network_module", _ARGS)
+    m.take("network_module", kind, _ARGS)
     if kind == "ia3":
         m.drop("network_dim", "ia3 has no rank")
         m.drop("network_alpha", "ia3 has no alpha")
@@ -335,7 +335,7 @@ def _full_lokr(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
         )
     else:
         note = "gives full matrices; the 3x3 convolutions have conv_rank"
-        m.put("adapter.rank", LARGEST_RANK, "network_dim", note=note)
+        m.take("network_dim", LARGEST_RANK, note=note)
 
 
 def _targets(m: ConversionBuilder, args: Mapping[str, Any], kind: str) -> None:

@@ -56,7 +56,7 @@ def optimizer(m: ConversionBuilder) -> None:
         return
     args = _args(m, name)
     if args:
-        m.put("optimizer.args", args, "optimizer_args")
+        m.take("optimizer_args", args)
     sets_its_own = name == "AdaFactor" and bool(args.get("relative_step", True))
     if sets_its_own:
         for given in ("learning_rate", "unet_lr", "text_encoder_lr"):
@@ -74,7 +74,7 @@ def _optimizer_name(m: ConversionBuilder) -> str | None:
         m.refuse(asked[1], f"{names} name two optimizers", "keep one of them")
         return None
     if not asked:
-        m.put("optimizer.name", "AdamW", "optimizer_type")
+        m.take("optimizer_type", "AdamW")
         return "AdamW"
     if asked[0] != "optimizer_type":
         name = "AdamW8bit" if asked[0] == "use_8bit_adam" else "Lion"
@@ -94,7 +94,7 @@ def _optimizer_name(m: ConversionBuilder) -> str | None:
             did_you_mean(written.lower(), known, "write a class as module.Class", most=2),
         )
         return None
-    m.put("optimizer.name", name, "optimizer_type", note=note)
+    m.take("optimizer_type", name, note=note)
     return name
 
 
@@ -149,7 +149,7 @@ def _rates(m: ConversionBuilder, *, quiet: bool) -> None:
         elif rates[part] is not None and not quiet:
             m.put(f"optimizer.{part}_lr", rates[part], name)
     if not quiet:
-        m.put("optimizer.lr", default, "learning_rate")
+        m.take("learning_rate", default)
 
 
 def _text_encoder_rate(m: ConversionBuilder) -> float | None:
@@ -175,7 +175,7 @@ def _schedule(m: ConversionBuilder, optimizer: str, sets_its_own: bool) -> None:
     elif "schedulefree" in optimizer.lower():
         reason = f"{optimizer.rpartition('.')[2]} needs no schedule, and sd-scripts gives it none"
     if reason:
-        m.put("schedule.name", "constant", "lr_scheduler", note=reason)
+        m.take("lr_scheduler", "constant", note=reason)
         for other in ("lr_warmup_steps", "lr_scheduler_num_cycles", "lr_scheduler_power",
                       "lr_scheduler_type", "lr_scheduler_args"):  # fmt: skip
             m.drop(other, reason)
@@ -197,11 +197,7 @@ def _schedule(m: ConversionBuilder, optimizer: str, sets_its_own: bool) -> None:
             m.refuse(
                 "lr_scheduler_num_cycles", "cosine_with_min_lr goes down once here", "leave it out"
             )
-        m.put(
-            "schedule.min_ratio",
-            m.value("lr_scheduler_min_lr_ratio") or 0.0,
-            "lr_scheduler_min_lr_ratio",
-        )
+        m.take("lr_scheduler_min_lr_ratio", m.value("lr_scheduler_min_lr_ratio") or 0.0)
     elif m.has("lr_scheduler_min_lr_ratio"):
         m.drop("lr_scheduler_min_lr_ratio", f"it does nothing with {name}; so it is in sd-scripts")
     if name not in SCHEDULES:
@@ -219,9 +215,9 @@ def _schedule(m: ConversionBuilder, optimizer: str, sets_its_own: bool) -> None:
     if name == "constant" and warmup:
         name = "constant_with_warmup"
         note = "constant has no warm-up, and sd-scripts stops there; this is what is meant"
-    m.put("schedule.name", name, "lr_scheduler", note=note)
+    m.take("lr_scheduler", name, note=note)
     if warmup:
-        m.put("schedule.warmup", warmup, "lr_warmup_steps")
+        m.take("lr_warmup_steps", warmup)
     _shape(m, name)
 
 
@@ -288,7 +284,7 @@ def _schedule_class(m: ConversionBuilder) -> None:
                  "lr_scheduler_min_lr_ratio", "lr_decay_steps"):  # fmt: skip
         m.drop(name, "it does nothing with --lr_scheduler_type")
     if m.value("lr_warmup_steps"):
-        m.put("schedule.warmup", m.value("lr_warmup_steps"), "lr_warmup_steps")
+        m.take("lr_warmup_steps")
         why = "sd-scripts stops at a warm-up beside --lr_scheduler_type; here there is one"
         m.note(m.shown("lr_warmup_steps"), why)
 

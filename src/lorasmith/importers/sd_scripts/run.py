@@ -26,15 +26,15 @@ SAVE_PRECISIONS = {"float": "fp32", "fp32": "fp32", "fp16": "fp16", "bf16": "bf1
 
 def length(m: ConversionBuilder) -> None:
     if m.has("max_train_epochs"):
-        m.put("train.epochs", m.value("max_train_epochs"), "max_train_epochs")
+        m.take("max_train_epochs")
         m.drop("max_train_steps", "--max_train_epochs decides")
     else:
-        m.put("train.steps", m.value("max_train_steps"), "max_train_steps")
+        m.take("max_train_steps")
 
 
 def seed(m: ConversionBuilder) -> None:
     if m.has("seed"):
-        m.put("train.seed", m.value("seed"), "seed")
+        m.take("seed")
     else:
         m.note("no --seed", "sd-scripts draws one then; here it is 0, so that the run repeats")
 
@@ -42,7 +42,7 @@ def seed(m: ConversionBuilder) -> None:
 def precision(m: ConversionBuilder) -> None:
     asked = str(m.value("mixed_precision")).lower()
     if asked in PRECISIONS:
-        m.put("train.precision", PRECISIONS[asked], "mixed_precision")
+        m.take("mixed_precision", PRECISIONS[asked])
     else:
         full = asked in ("fp32", "float", "float32", "32")
         hint = "take no, which computes in fp32" if full else "take bf16"
@@ -58,18 +58,18 @@ def validation(m: ConversionBuilder) -> None:
     seed = m.value("validation_seed")
     if seed is None:
         seed = m.value("seed") or 0
-    m.put("validation.seed", seed, "validation_seed", "seed")
+    m.take("validation_seed", seed, "seed")
     steps, epochs = m.value("validate_every_n_steps"), m.value("validate_every_n_epochs")
     if steps:
-        m.put("validation.every_steps", steps, "validate_every_n_steps")
-    m.put("validation.every_epochs", epochs or (None if steps else 1), "validate_every_n_epochs")
+        m.take("validate_every_n_steps", steps)
+    m.take("validate_every_n_epochs", epochs or (None if steps else 1))
     batches = m.value("max_validation_steps")
     most = batches * m.value("train_batch_size") if batches else None
-    m.put("validation.pictures", most, "max_validation_steps", "train_batch_size")
+    m.take("max_validation_steps", most, "train_batch_size")
 
 
 def saving(m: ConversionBuilder) -> None:
-    m.put("save.name", m.value("output_name") or "last", "output_name")
+    m.take("output_name", m.value("output_name") or "last")
     if m.has("output_dir"):
         m.put(
             "save.layout",
@@ -82,25 +82,25 @@ def saving(m: ConversionBuilder) -> None:
     ratio, every = m.value("save_n_epoch_ratio"), m.value("save_every_n_epochs")
     if ratio and m.has("max_train_epochs"):
         each = m.value("max_train_epochs") // ratio or 1
-        m.put("save.every_epochs", each, "save_n_epoch_ratio", "max_train_epochs")
+        m.take("save_n_epoch_ratio", each, "max_train_epochs")
         m.drop("save_every_n_epochs", "--save_n_epoch_ratio decides")
         every = each
     elif ratio:
-        m.put("save.every_epochs", 1, "save_n_epoch_ratio")
+        m.take("save_n_epoch_ratio", 1)
         why = "how many epochs the steps are is not known yet, so each one's LoRA is saved"
         m.note(m.shown("save_n_epoch_ratio"), why)
         every = 1
     else:
-        m.put("save.every_epochs", every or None, "save_every_n_epochs")
+        m.take("save_every_n_epochs", every or None)
     steps = m.value("save_every_n_steps")
     if steps:
-        m.put("save.every_steps", steps, "save_every_n_steps")
+        m.take("save_every_n_steps", steps)
     _kept(m, every, steps)
     asked = m.value("save_precision")
     if asked is not None and str(asked).lower() not in SAVE_PRECISIONS:
         m.refuse("save_precision", f"{asked!r} is none of float, fp16 and bf16", "take fp16")
     else:
-        m.put("save.precision", SAVE_PRECISIONS[str(asked or "float").lower()], "save_precision")
+        m.take("save_precision", SAVE_PRECISIONS[str(asked or "float").lower()])
     form = str(m.value("save_model_as")).lower()
     if form != "safetensors":
         m.note(m.shown("save_model_as"), "LoRA files are safetensors, which every program reads")
@@ -138,7 +138,7 @@ def log(m: ConversionBuilder) -> None:
         project = m.value("log_tracker_name") or WANDB_PROJECT
         m.put("log.wandb", project, "log_with", "log_tracker_name")
         if m.has("wandb_run_name"):
-            m.put("log.wandb_name", m.value("wandb_run_name"), "wandb_run_name")
+            m.take("wandb_run_name")
         if not has_wandb():
             m.note(m.shown("log_with"), f"{NO_WANDB} here; without it nothing is sent there")
         if m.has("wandb_api_key"):
@@ -149,7 +149,7 @@ def log(m: ConversionBuilder) -> None:
         for name in ("log_tracker_name", "wandb_run_name", "wandb_api_key"):
             m.drop(name, "it does nothing without --log_with wandb")
     note = "the files lie in the run's own folder" if wanted else ""
-    m.put("log.tensorboard", wanted, "logging_dir", "log_with", note=note)
+    m.take("logging_dir", wanted, "log_with", note=note)
 
 
 def machine(m: ConversionBuilder) -> None:
@@ -161,7 +161,7 @@ def machine(m: ConversionBuilder) -> None:
     if asked:
         m.put("performance.cache_text", True, *asked)
     if m.value("vae_batch_size") and "vae_batch_size" in m.given:
-        m.put("performance.vae_batch", m.value("vae_batch_size"), "vae_batch_size")
+        m.take("vae_batch_size")
     backend = str(m.value("dynamo_backend")).lower()
     if m.has("torch_compile") and backend != "inductor":
         m.drop("dynamo_backend", f"models are compiled with inductor, not {backend}")

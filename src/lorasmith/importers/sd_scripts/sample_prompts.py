@@ -53,22 +53,22 @@ def samples(m: ConversionBuilder) -> None:
     epochs, steps = m.value("sample_every_n_epochs"), m.value("sample_every_n_steps")
     asked = bool(epochs and epochs > 0) or bool(steps and steps > 0) or m.has("sample_at_first")
     if not asked or not m.has("sample_prompts"):
-        m.put("sample.every_epochs", None, "sample_every_n_epochs")
-        m.put("sample.at_start", False, "sample_at_first")
+        m.take("sample_every_n_epochs", None)
+        m.take("sample_at_first", False)
         for name in ("sample_every_n_epochs", "sample_every_n_steps", "sample_at_first"):
             if m.value(name):
                 m.drop(name, "nothing is drawn without --sample_prompts; so it is in sd-scripts")
         m.drop("sample_prompts", "nothing says when to draw them; so it is in sd-scripts")
         m.drop("sample_sampler", "nothing is drawn")
         return
-    m.put("sample.every_epochs", epochs if epochs and epochs > 0 else None, "sample_every_n_epochs")
+    m.take("sample_every_n_epochs", epochs if epochs and epochs > 0 else None)
     if steps and steps > 0 and not (epochs and epochs > 0):
-        m.put("sample.every_steps", steps, "sample_every_n_steps")
+        m.take("sample_every_n_steps", steps)
     else:
         m.drop("sample_every_n_steps", "--sample_every_n_epochs decides; so it is in sd-scripts")
-    m.put("sample.at_start", m.has("sample_at_first"), "sample_at_first")
+    m.take("sample_at_first", m.has("sample_at_first"))
     sampler, note = sampler_of(str(m.value("sample_sampler")))
-    m.put("sample.sampler", sampler, "sample_sampler", note=note)
+    m.take("sample_sampler", sampler, note=note)
     if note:
         m.note(m.shown("sample_sampler"), note)
     _prompts(m)
@@ -102,8 +102,8 @@ def _prompts(m: ConversionBuilder) -> None:
         )
         for name in [each for each in m.result.settings if each.startswith("sample.")]:
             del m.result.settings[name]
-        m.put("sample.every_epochs", None, "sample_every_n_epochs")
-        m.put("sample.at_start", False, "sample_at_first")
+        m.take("sample_every_n_epochs", None)
+        m.take("sample_at_first", False)
         return
     except ValueError as error:
         m.refuse("sample_prompts", f"{path}: {error}", "correct it")
@@ -114,7 +114,7 @@ def _prompts(m: ConversionBuilder) -> None:
     _say_odd(m, prompts)
     settings = [_settings_of(m, each) for each in prompts]
     shared = _shared(settings)
-    m.put("sample.prompts", [_entry(each, shared) for each in settings], "sample_prompts")
+    m.take("sample_prompts", [_entry(each, shared) for each in settings])
     side = [shared.get(name, DEFAULTS[name]) for name in ("width", "height")]
     values = {
         "negative": shared.get("negative", ""),
