@@ -1,8 +1,7 @@
-"""The commands and the program of docs/file-tools-resize-merge.md run."""
+"""The commands of docs/file-tools-resize-merge.md run."""
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
@@ -34,10 +33,3 @@ def test_its_commands_run() -> None:
     for line in lines:
         result = CliRunner().invoke(cli, shlex.split(line)[1:])
         assert result.exit_code == 0, f"{line}\n{result.output}"
-
-
-@pytest.mark.usefixtures("files")
-def test_its_program_runs() -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    exec(program, {})
-    assert Path("m.safetensors").exists()

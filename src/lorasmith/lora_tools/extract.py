@@ -129,7 +129,7 @@ def extract(
 ) -> ExtractReport:
     """Write the LoRA that makes ``tuned`` of ``base``.
 
-    >>> extract("base.safetensors", "tuned.safetensors", "x.safetensors", rank=16)  # doctest: +SKIP
+    >>> extract("base.safetensors", "tuned.safetensors", "x.safetensors", rank=16)
 
     Args:
         base, tuned: see :func:`lorasmith.models.open.open_checkpoint`.

@@ -135,7 +135,7 @@ def merge(
 ) -> MergeReport:
     """Write the sum of ``sources`` to ``out``; a dry run writes nothing.
 
-    >>> merge({"a.safetensors": 0.8, "b.safetensors": 0.4}, "ab.safetensors")  # doctest: +SKIP
+    >>> merge({"a.safetensors": 0.8, "b.safetensors": 0.4}, "ab.safetensors")
 
     Args:
         sources: ``{path: weight}``, or a list of files, of ``(path, weight)``, and of texts as the

@@ -75,7 +75,7 @@ def bake(
 
     Each weight is W + Σ strength · ΔW, summed in float32 and rounded once.
 
-    >>> bake("demo", {"a.safetensors": 0.8}, "baked.safetensors")  # doctest: +SKIP
+    >>> bake("demo", {"a.safetensors": 0.8}, "baked.safetensors")
 
     Args:
         model: see :func:`lorasmith.models.open.open_checkpoint`.
