@@ -43,14 +43,12 @@ TORCH_FREE = (
     "config.*",
     "core.*",
     "curation.audit",
-    "data.augmentation.render",
     "data.augmentation.views",
     "data.buckets",
     "data.captions",
     "data.dataset",
     "data.holdout",
     "data.images",
-    "data.regularization",
     "data.scan",
     "formats.*",
     "importers.*",
@@ -214,7 +212,6 @@ BY_NAME = {"__main__", *(entry.module.removeprefix(f"{PACKAGE}.") for entry in C
 """What nobody imports: the program, and commands, which are looked up."""
 
 FRAGMENTS = {
-    "data.regularization",
     "lora_tools.convert.peft_config",
     "lora_tools.inspect.chart",
 }

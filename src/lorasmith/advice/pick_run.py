@@ -10,6 +10,7 @@ from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, RunError, UserError, collect_problems
 from lorasmith.core.files import parse_json, quick_fingerprint
+from lorasmith.data.holdout import hold_out_of
 from lorasmith.data.scan import scan
 from lorasmith.grids.snapshots import Snapshot, find_snapshots
 from lorasmith.measures.eval_set import EvalSet, choose_eval_set
@@ -18,7 +19,6 @@ from lorasmith.models.open import locate
 from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder, read_info, steps_of
 from lorasmith.training.setup.preflight import caption_rules, folder_specs, open_base, sample_groups
-from lorasmith.training.setup.validation_split import hold_out_of
 
 ENDED = {
     "done": "the run is finished",

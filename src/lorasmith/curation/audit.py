@@ -23,7 +23,7 @@ from lorasmith.curation.augmentation import (
     wrong_faces,
 )
 from lorasmith.curation.duplicates import ImageFingerprint, fingerprint_images, near_duplicates
-from lorasmith.data.caption_tables import SUFFIXES as TABLE_SUFFIXES
+from lorasmith.data.caption_files import TABLE_SUFFIXES
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
 from lorasmith.data.scan import DatasetImage, Scan

@@ -7,18 +7,22 @@ that is added or removed changes the choice by one or two.
 
 from __future__ import annotations
 
-import dataclasses
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
+from pathlib import Path
 
+from lorasmith.config.sections.validation import ValidationSettings
+from lorasmith.core.errors import DatasetError, Problem, SettingsError
 from lorasmith.core.rng import derive, python_rng
 from lorasmith.data.augmentation.views import PLAIN
 from lorasmith.data.buckets import Buckets
 from lorasmith.data.captions import CaptionRules, augment_caption
 from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
-from lorasmith.data.scan import DatasetImage, Scan
+from lorasmith.data.layout import find_folders
+from lorasmith.data.scan import DatasetImage, Scan, scan
 
 
 def image_number(image: DatasetImage) -> int:
@@ -48,7 +52,7 @@ def hold_out(scan: Scan, share: float, seed: int) -> tuple[Scan, tuple[DatasetIm
         held.update(sorted(own, key=lambda n: _rank(scan.images[n], seed))[:count])
     kept = tuple(image for n, image in enumerate(scan.images) if n not in held)
     out = tuple(image for n, image in enumerate(scan.images) if n in held)
-    return dataclasses.replace(scan, images=kept), out
+    return replace(scan, images=kept), out
 
 
 def measured(
@@ -94,7 +98,7 @@ def measuring_dataset(
         rules: those of training.
     """
     images = tuple(
-        dataclasses.replace(
+        replace(
             image,
             caption=_fixed_caption(image, scan.folders[image.folder].rules or rules, seed),
         )
@@ -102,16 +106,14 @@ def measuring_dataset(
         for image in group
     )
     folders = tuple(
-        dataclasses.replace(
-            spec, repeats=1, reg=False, weight=1.0, rules=CaptionRules(), augmentation=PLAIN
-        )
+        replace(spec, repeats=1, reg=False, weight=1.0, rules=CaptionRules(), augmentation=PLAIN)
         for spec in scan.folders
     )
     return build_dataset(Scan(folders, images), buckets)
 
 
 def _fixed_caption(image: DatasetImage, rules: CaptionRules, seed: int) -> str:
-    still = dataclasses.replace(
+    still = replace(
         rules,
         shuffle=False,
         dropout=0.0,
@@ -130,3 +132,106 @@ def _ranked(images: Iterable[DatasetImage], seed: int) -> list[DatasetImage]:
 def _rank(image: DatasetImage, seed: int) -> tuple[int, str]:
     """An order that looks random; equal names are told apart by their folders."""
     return derive(seed, "held out", image_number(image)), str(image.path)
+
+
+# Samples of a forward pass; always the same, so that numbers do not depend on the machine.
+BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSet:
+    """The images whose loss is measured, as a dataset of their own.
+
+    Args:
+        dataset: held-out images first, then the training images that are set beside them.
+        held_out: how many of its items are held out.
+    """
+
+    dataset: Dataset
+    held_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What is left of a scan to train on, and what was held out.
+
+    Args:
+        training: without what is held out.
+        images: held out; empty when nothing is.
+        everything: all folders, those of training first: what indices of folders mean.
+    """
+
+    training: Scan
+    images: tuple[DatasetImage, ...]
+    everything: Scan
+
+    def measured(
+        self, settings: ValidationSettings, sizes: Sequence[SampleGroup], rules: CaptionRules
+    ) -> ValidationSet | None:
+        """What is measured of it; ``None`` when nothing is held out."""
+        if not self.images:
+            return None
+        groups = measured(self.training, self.images, settings.seed, settings.pictures)
+        dataset = measuring_dataset(self.everything, groups, sizes, rules, settings.seed)
+        return ValidationSet(dataset, len(groups[0]))
+
+
+def hold_out_of(settings: ValidationSettings, found: Scan, extension: str = "auto") -> HeldOut:
+    """Hold images of ``found`` out, or find those of a folder of their own.
+
+    Args:
+        extension: of caption files.
+
+    Raises:
+        SettingsError: no image can be held out.
+        DatasetError: the folder for validation is missing, empty or has unreadable images.
+    """
+    if settings.folder is not None:
+        return _own_folder(settings, found, extension)
+    if not settings.split or not found.images:
+        return HeldOut(found, (), found)
+    training, images = hold_out(found, settings.split, settings.seed)
+    if not images:
+        raise SettingsError.of(
+            "validation.split",
+            "nothing can be held out: there is no folder with more than one training picture",
+            "add pictures, or name others with validation.folder",
+        )
+    return HeldOut(training, images, found)
+
+
+def _own_folder(settings: ValidationSettings, found: Scan, extension: str) -> HeldOut:
+    assert settings.folder is not None
+    folders = [spec for spec in find_folders(settings.folder) if not spec.reg]
+    own = scan(folders, extension=extension)
+    own.require_usable()
+    first = len(found.folders)
+    images = tuple(replace(p, folder=p.folder + first) for p in own.images)
+    trained = {image.path.resolve() for image in found.images}
+    both = [image for image in images if image.path.resolve() in trained]
+    if both:
+        raise DatasetError.of(
+            settings.folder,
+            f"{len(both)} of its pictures are trained on too, {both[0].path.name} for one",
+            "validation needs pictures that training does not see: move them out of one folder",
+        )
+    everything = replace(found, folders=(*found.folders, *folders))
+    return HeldOut(found, images, everything)
+
+
+def near_duplicates_across(held: HeldOut, alike: Sequence[Sequence[Path]]) -> list[Problem]:
+    """Held-out images that look like one that is trained on, so that they tell nothing.
+
+    Args:
+        alike: groups of images that look alike.
+    """
+    out = {image.path for image in held.images}
+    found = [
+        path.name for group in alike if not out.issuperset(group) for path in group if path in out
+    ]
+    if not found:
+        return []
+    names = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    what = f"of the held-out pictures {len(found)} look like training pictures: {names}"
+    hint = "remove the copies: there the held-out loss falls as if they were trained on"
+    return [Problem("validation", what, hint)]

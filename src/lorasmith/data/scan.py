@@ -17,8 +17,7 @@ from pathlib import Path
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.text import quantity
 from lorasmith.data.augmentation.crops import without_face
-from lorasmith.data.caption_files import CaptionText, read_caption
-from lorasmith.data.caption_tables import read_tables
+from lorasmith.data.caption_files import CaptionText, read_caption, read_tables
 from lorasmith.data.companions import (
     Companion,
     find_companions,

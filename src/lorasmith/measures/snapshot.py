@@ -19,8 +19,7 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Event, Notice, Observer, ignore
 from lorasmith.core.files import atomic_path
-from lorasmith.data.augmentation.render import render
-from lorasmith.data.augmentation.views import View
+from lorasmith.data.augmentation.views import View, render
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.holdout import image_number
 from lorasmith.data.images import load_image

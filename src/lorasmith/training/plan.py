@@ -15,6 +15,7 @@ from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
 from lorasmith.core.text import bytes_text
+from lorasmith.data.holdout import BATCH
 from lorasmith.models.flops import forward_multiply_adds, stages, step_activations
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import stored_shapes
@@ -31,7 +32,6 @@ from lorasmith.training.memory.throughput import multiply_adds_per_second, step_
 from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
 from lorasmith.training.setup.network import block_map, planned_network
 from lorasmith.training.setup.preflight import RunPlan, open_base, preflight, process_count, should
-from lorasmith.training.setup.validation_split import BATCH
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 GRAPH_POINTS = 60

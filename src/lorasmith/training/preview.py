@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from lorasmith.data.augmentation.render import render, render_mask
-from lorasmith.data.augmentation.views import View
+from lorasmith.data.augmentation.masks import render_mask
+from lorasmith.data.augmentation.views import View, render
 from lorasmith.data.dataset import Dataset, Item, SampleRef
 from lorasmith.sampling.contact_sheet import contact_sheet
 

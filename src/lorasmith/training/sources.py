@@ -14,10 +14,16 @@ from torch import Tensor
 from lorasmith.core.errors import RunError, SettingsError
 from lorasmith.core.events import Observer, Progress
 from lorasmith.core.files import is_disk_full
-from lorasmith.data.augmentation.render import render
-from lorasmith.data.augmentation.views import View
-from lorasmith.data.cache.latents import CPU, LatentKeys, cache_latents, image_tensor, stacked
-from lorasmith.data.cache.masks import cache_masks, mask_tensor
+from lorasmith.data.augmentation.views import View, render
+from lorasmith.data.cache.latents import (
+    CPU,
+    LatentKeys,
+    cache_latents,
+    cache_masks,
+    image_tensor,
+    mask_tensor,
+    stacked,
+)
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, SampleRef
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel

@@ -16,10 +16,16 @@ import pytest
 from PIL import Image, features
 
 from lorasmith.core.errors import DatasetError, PromptError, UserError
-from lorasmith.data import decode_memory as memory
 from lorasmith.data import images as images
-from lorasmith.data.decode_memory import DecodeMemory, decoded_bytes
-from lorasmith.data.images import glance, load_alpha, load_image, open_image, read_header
+from lorasmith.data.images import (
+    DecodeMemory,
+    decoded_bytes,
+    glance,
+    load_alpha,
+    load_image,
+    open_image,
+    read_header,
+)
 from lorasmith.data.scan import scan
 from lorasmith.lora_tools.inspect.thumbnail import preview_url
 from lorasmith.sampling.infotext import require_infotext
@@ -146,8 +152,9 @@ def openings(tree: ast.Module) -> list[str]:
             names = {alias.name for alias in node.names}
             odd = {n for n in names if n in ("open", "ImageFile") or n.endswith("ImageFile")}
             found += [f"{node.lineno}: {name}" for name in odd]
-        if isinstance(node, ast.Name) and node.id == "load_image":
-            found.append(f"{node.lineno}: load_image")
+        if isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("lorasmith"):
+            names = {alias.name for alias in node.names}
+            found += [f"{node.lineno}: {node.module}'s" for name in names if name == "load_image"]
         if isinstance(node, ast.Attribute) and node.attr == "LOAD_TRUNCATED_IMAGES":
             found.append(f"{node.lineno}: LOAD_TRUNCATED_IMAGES")
     return found
@@ -257,4 +264,4 @@ def test_the_estimate_covers_what_pillow_keeps(tmp_path: Path) -> None:
     flat_png(tmp_path / "a.png", 500)
     with open_image(tmp_path / "a.png") as image:
         assert decoded_bytes(image) >= 500 * 500 * 4
-    assert memory.LIMIT < 4 << 30
+    assert images.MOST_DECODED < 4 << 30

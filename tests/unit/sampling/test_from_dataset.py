@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lorasmith.core.errors import PromptError
+from lorasmith.data.dataset import match_repeats
 from lorasmith.data.layout import find_folders
-from lorasmith.data.regularization import match_repeats
 from lorasmith.data.scan import scan
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.from_dataset import (

@@ -18,8 +18,7 @@ from lorasmith.core.events import Event
 from lorasmith.data.augmentation.masks import find_masks
 from lorasmith.data.augmentation.views import Augmentation, View
 from lorasmith.data.buckets import plan_buckets
-from lorasmith.data.cache.latents import cache_latents
-from lorasmith.data.cache.masks import cache_masks
+from lorasmith.data.cache.latents import cache_latents, cache_masks
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.layout import find_folders

@@ -19,9 +19,9 @@ from PIL import Image
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.text import shortlist
+from lorasmith.data.augmentation.views import View
 from lorasmith.data.companions import mask_files, mask_of
-from lorasmith.data.decode_memory import decode_memory
-from lorasmith.data.images import glance, load_alpha, load_image, read_header
+from lorasmith.data.images import decode_memory, fit, glance, load_alpha, load_image, read_header
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import DatasetImage
 
@@ -195,3 +195,20 @@ def load_mask(mask: Mask) -> Image.Image:
 
 def _names(paths: Iterable[Path]) -> str:
     return shortlist([path.name for path in paths], _NAMES)
+
+
+def render_mask(mask: Mask, view: View, factor: int = 1) -> np.ndarray:
+    """float32 (H / factor, W / factor) in [0, 1]: how much of each place is learned.
+
+    Args:
+        factor: pixels to a side of a latent pixel, which gets their mean.
+
+    Raises:
+        DatasetError: the mask cannot be decoded.
+    """
+    with decoded_mask(mask) as image:
+        values = fit(image, view.placement.resized, view.placement.crop)[:, :, 0]
+    values = values[:, ::-1] if view.flip else values
+    height, width = values.shape
+    blocks = values.reshape(height // factor, factor, width // factor, factor)
+    return np.asarray(blocks.mean((1, 3), dtype=np.float32) / 255, np.float32)

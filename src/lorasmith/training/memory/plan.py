@@ -14,6 +14,7 @@ from lorasmith.config.sample_prompts import SamplePrompt
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.text import bytes_text
+from lorasmith.data.holdout import BATCH
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.flops import unet_weights
 from lorasmith.tensors.device import (
@@ -28,7 +29,6 @@ from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.hardware import replace_settings
 from lorasmith.training.setup.network import trains_denoiser, trains_text_encoder
 from lorasmith.training.setup.preflight import RunPlan
-from lorasmith.training.setup.validation_split import BATCH
 
 if TYPE_CHECKING:
     from lorasmith.training.memory.simulate import SimulatedRun, Workload

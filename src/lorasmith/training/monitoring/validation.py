@@ -21,7 +21,7 @@ from torch import Tensor
 from lorasmith.config.sections.validation import ValidationSettings
 from lorasmith.core.events import ValidationDone
 from lorasmith.data.dataset import SampleRef
-from lorasmith.data.holdout import image_number
+from lorasmith.data.holdout import BATCH, ValidationSet, image_number
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.timesteps import even_timesteps
 from lorasmith.models.diffusion_model import Conditioning
@@ -29,7 +29,6 @@ from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.training.batches import size_conditions
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.objective import prediction_error
-from lorasmith.training.setup.validation_split import BATCH, ValidationSet
 from lorasmith.training.sources import LatentSource, TextSource
 from lorasmith.training.step import TrainStep
 

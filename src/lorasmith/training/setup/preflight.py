@@ -21,10 +21,16 @@ from lorasmith.curation.audit import AuditReport, audit
 from lorasmith.data.augmentation.masks import Masks, check_masks, find_masks
 from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.buckets import Buckets, plan_buckets
-from lorasmith.data.cache.file_hashes import hash_images
+from lorasmith.data.cache.file_memo import hash_images
 from lorasmith.data.cache.latents import cache_place, default_cache_folder
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
+from lorasmith.data.holdout import (
+    HeldOut,
+    ValidationSet,
+    hold_out_of,
+    near_duplicates_across,
+)
 from lorasmith.data.layout import FolderSpec, find_folders
 from lorasmith.data.scan import Scan, scan
 from lorasmith.models.families.table import Architecture, check_clip_skip
@@ -38,12 +44,6 @@ from lorasmith.training.lr_schedules import warmup_oddities
 from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.check_optimizer import check_optimizer
 from lorasmith.training.setup.hardware import AdaptedSettings, adapt_to_hardware, slow_device
-from lorasmith.training.setup.validation_split import (
-    HeldOut,
-    ValidationSet,
-    hold_out_of,
-    near_duplicates_across,
-)
 
 T = TypeVar("T")
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lorasmith.data.augmentation.masks import Mask, Masks, check_masks, find_masks
-from lorasmith.data.augmentation.render import render, render_mask
-from lorasmith.data.augmentation.views import Augmentation
+from lorasmith.data.augmentation.masks import Mask, Masks, check_masks, find_masks, render_mask
+from lorasmith.data.augmentation.views import Augmentation, render
 from lorasmith.data.buckets import plan_buckets
-from lorasmith.data.cache.masks import cache_masks, mask_tensor
+from lorasmith.data.cache.latents import cache_masks, mask_tensor
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.images import load_alpha

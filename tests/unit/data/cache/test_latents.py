@@ -17,8 +17,7 @@ from torch import Tensor
 
 from lorasmith.core.errors import CheckpointError, DatasetError, RunError, Stopped
 from lorasmith.core.events import Controls, Event, Notice, Progress
-from lorasmith.data.augmentation.render import render
-from lorasmith.data.augmentation.views import Augmentation, View
+from lorasmith.data.augmentation.views import Augmentation, View, render
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.cache import latents
 from lorasmith.data.cache.latents import cache_latents, default_cache_folder, latent_keys

@@ -22,7 +22,7 @@ from lorasmith.data.augmentation.views import View
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import SampleRef
-from lorasmith.data.holdout import image_number, measuring_dataset
+from lorasmith.data.holdout import ValidationSet, image_number, measuring_dataset
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import DatasetImage, Scan
 from lorasmith.diffusion.schedule import NoiseSchedule
@@ -39,7 +39,6 @@ from lorasmith.training.monitoring.validation import (
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup
 from lorasmith.training.setup.processes import Processes
-from lorasmith.training.setup.validation_split import ValidationSet
 from lorasmith.training.sources import LiveText
 from lorasmith.training.step import TrainStep
 
