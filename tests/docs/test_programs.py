@@ -15,7 +15,7 @@ from tests.docs.test_docs import PAGES
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.core.files import ASSETS
+from lorasmith.core.files import ASSETS, read_safetensors_header
 from lorasmith.models.load import load_model
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -54,7 +54,8 @@ def files(
     shutil.copyfile(ASSETS / "demo_base.safetensors", tmp_path / "base.safetensors")
     tuned = load_file(tmp_path / "base.safetensors")
     name = next(name for name in tuned if name.endswith("to_q.weight"))
-    save_file(tuned | {name: 1.5 * tuned[name]}, tmp_path / "tuned.safetensors")
+    metadata = read_safetensors_header(tmp_path / "base.safetensors").metadata
+    save_file(tuned | {name: 1.5 * tuned[name]}, tmp_path / "tuned.safetensors", metadata)
 
 
 @pytest.mark.usefixtures("files")
