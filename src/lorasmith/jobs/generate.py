@@ -1,0 +1,442 @@
+"""The request for images, of prompts, of a dataset's captions or as another image was made."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from lorasmith.config.values import UserPath
+from lorasmith.core.errors import Problem, Stopped, UserError, collect_problems
+from lorasmith.core.events import Controls, Notice, Observer
+from lorasmith.core.files import check_writable, write_text
+from lorasmith.core.text import quantity
+from lorasmith.jobs.images import ImageJob, Place, choose_place, not_a_folder
+from lorasmith.jobs.request import option
+
+if TYPE_CHECKING:
+    from lorasmith.grids.axes import Sources
+    from lorasmith.models.reference import ModelReference
+    from lorasmith.sampling.from_dataset import Drawing
+    from lorasmith.sampling.from_infotext import InfotextRequest
+    from lorasmith.sampling.images import GeneratedImage
+    from lorasmith.sampling.lora_library import LoraLibrary
+    from lorasmith.sampling.request import ImageRequest, Inpaint
+
+MAX_COUNT = 10_000
+_NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
+# Names that say that no other VAE was used.
+_NO_VAE = ("", "None", "Automatic")
+_FIELDS = (
+    "prompt", "negative", "seed", "steps", "cfg", "cfg_rescale", "sampler", "schedule", "eta",
+    "init", "denoise",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class GenerateReport:
+    """
+    Args:
+        images: the files that were written, in their order.
+        pending: how many were to be generated; the others were there already.
+        captioned: whether each has a caption beside it.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    pending: int = 0
+    captioned: bool = False
+
+    @property
+    def summary(self) -> str:
+        if not self.pending:
+            return "nothing left to draw"
+        if not self.images:
+            return "no picture was finished"
+        if len(self.images) == 1:
+            return f"1 picture: {self.images[0]}"
+        return f"{len(self.images)} pictures: {self.images[0]} to {self.images[-1].name}"
+
+
+class GenerateRequest(ImageJob):
+    """Draw pictures of PROMPT, with LoRAs named in it.
+
+    PROMPT is written as in the Stable Diffusion web UI: <lora:NAME:0.8> adds a LoRA, (word:1.2)
+    and [word] weigh words, BREAK begins a new chunk. Each PNG carries what made it, and
+    --from-png makes it again; options given beside it win.
+    """
+
+    verb: ClassVar = "generate"
+
+    prompt: str | None = option(None, "What to draw", positional=True, metavar="[PROMPT]")
+    seed: int | None = option(
+        None, "Seed of the first picture", metavar="N", default_text="a random one"
+    )
+    count: int = option(1, "Number of pictures, with seeds N, N+1, …", metavar="N")
+    cfg_rescale: float = option(
+        0.0, "Bring strong guidance back to the contrast without it, 0 to 1", metavar="X"
+    )
+    eta: float = option(0.0, "Share of noise in each of DDIM's steps, 0 to 1", metavar="X")
+    batch: int | None = option(None, "Pictures at once", metavar="N", default_text="by size")
+    mask: UserPath | None = option(
+        None, "Draw only where this is white (inpaint)", metavar="PICTURE"
+    )
+    masked_content: Literal["original", "noise"] = option(
+        "original", "What stands under the mask at first"
+    )
+    mask_blur: int = option(4, "How far the seam is softened", metavar="PX")
+    mask_padding: int | None = option(
+        None,
+        "Draw the mask's surroundings alone, this far around it, at full size",
+        metavar="PX",
+    )
+    from_png: UserPath | None = option(
+        None, "Take everything from what this picture says made it", metavar="PICTURE"
+    )
+    model_dir: UserPath | None = option(
+        None, "Folder where --from-png looks for the picture's model", metavar="DIR"
+    )
+    captions: UserPath | None = option(
+        None, "Draw the captions of this dataset, with a caption beside each picture", metavar="DIR"
+    )
+    without: list[str] = option(
+        [],
+        "Take this word out of the captions; can be given several times",
+        metavar="WORD",
+    )
+    prompts: UserPath | None = option(
+        None, "Draw the prompts of this file, one a line", metavar="FILE"
+    )
+    out: UserPath = option(Path("outputs"), "Folder for the pictures", metavar="DIR")
+
+    def run(self, observer: Observer, controls: Controls) -> GenerateReport:
+        """
+        Raises:
+            UserError: with everything that is wrong; nothing has been written.
+            Stopped: finished images stay.
+        """
+        return _generate(_prepare(self, observer), observer, controls)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be generated and with what, checked but for the weights.
+
+    Args:
+        drawings: where each request's image and caption go; ``None`` numbers them in ``out``.
+    """
+
+    asked: GenerateRequest
+    requests: list[ImageRequest]
+    drawings: list[Drawing] | None
+    sources: Sources
+    model: ModelReference
+    place: Place
+
+
+def _prepare(asked: GenerateRequest, observer: Observer) -> _Work:
+    """
+    Raises:
+        UserError: with everything that is wrong.
+    """
+    problems = list(_contradictions(asked))
+    sources = collect_problems(problems, lambda: asked.sources(observer))
+    library = sources.library if sources else None
+    infotext = collect_problems(problems, lambda: _infotext_request(asked, library, observer))
+    if infotext is not None:
+        asked = _with_infotext(asked, infotext)
+    if not 1 <= asked.count <= MAX_COUNT:
+        what = f"{asked.count} is out of range"
+        problems.append(Problem("count", what, f"choose 1 to {MAX_COUNT}"))
+    if asked.batch is not None and asked.batch < 1:
+        problems.append(Problem("batch", f"{asked.batch} is out of range", "choose 1 or more"))
+    base = _base(asked, infotext, problems)
+    drawings = collect_problems(problems, lambda: _drawings(asked, base, observer))
+    if asked.captions or asked.prompts:
+        requests = [drawing.request for drawing in drawings or []]
+    else:
+        count = min(max(asked.count, 1), MAX_COUNT)
+        requests = [replace(base, seed=base.seed + i) for i in range(count)]
+        if asked.seed is None and infotext is None and not problems:
+            last = f" to {base.seed + count - 1}" * (count > 1)
+            observer(Notice("info", f"seed {base.seed}{last}"))
+    problems += _wrong_requests(requests, sources)
+    collect_problems(problems, lambda: check_writable(asked.out))
+    model = collect_problems(problems, lambda: _model(asked, infotext))
+    place = None
+    if model is not None:  # Without one there is nothing to say of layers and devices.
+        place = collect_problems(
+            problems,
+            lambda: choose_place([(model, [model.clip_skip])], asked.device, asked.precision),
+        )
+    if problems or sources is None or model is None or place is None:
+        raise UserError(dict.fromkeys(problems))
+    return _Work(asked, requests, drawings, sources, model, place)
+
+
+def _contradictions(asked: GenerateRequest) -> Iterator[Problem]:
+    """What is missing, or does not go together."""
+    sources = {"captions": asked.captions, "prompts": asked.prompts}
+    used = [name for name, path in sources.items() if path is not None]
+    if len(used) == 2:
+        yield Problem(used[1], "cannot be used with --captions", "leave one of them out")
+    if asked.prompt is None and asked.from_png is None and not used:
+        yield Problem("prompt", "is missing", "say what to draw")
+    if asked.without and asked.captions is None:
+        yield Problem("without", "there are no captions", "give the dataset with --captions")
+    if asked.prompt is not None and asked.prompts is not None:
+        yield Problem("prompt", "does nothing with --prompts", "leave one of them out")
+    needs = {
+        "init": ("denoise", "mask"),
+        "mask": ("masked_content", "mask_blur", "mask_padding"),
+        "from_png": ("model_dir",),
+    }
+    for needed, names in needs.items():
+        for name in names:
+            if asked.given(name) and getattr(asked, needed) is None:
+                yield Problem(name, f"does nothing without --{needed.replace('_', '-')}")
+
+
+def _infotext_request(
+    asked: GenerateRequest, library: LoraLibrary | None, observer: Observer
+) -> InfotextRequest | None:
+    """What ``from_png`` says, with LoRAs by the names that they have here."""
+    from lorasmith.sampling.from_infotext import find_loras, request_of
+    from lorasmith.sampling.infotext import require_infotext
+
+    if asked.from_png is None:
+        return None
+    infotext = request_of(require_infotext(asked.from_png), asked.from_png, asked.model_fields_set)
+    for note in infotext.notes:
+        observer(Notice("warning", f"{asked.from_png.name}: {note}"))
+    if library is None:
+        return infotext
+    prompt = find_loras(infotext.request.prompt, infotext.lora_hashes, library)
+    return replace(infotext, request=replace(infotext.request, prompt=prompt))
+
+
+def _with_infotext(asked: GenerateRequest, infotext: InfotextRequest) -> GenerateRequest:
+    """The options, with what the image says in place of defaults."""
+    names = {"content": "masked_content", "blur": "mask_blur", "padding": "mask_padding"}
+    values: dict[str, Any] = {names[name]: value for name, value in infotext.masked.items()}
+    for name in ("clip_skip", "prediction", "zero_terminal_snr"):
+        values[name] = getattr(infotext, name)
+    return asked.model_copy(
+        update={name: value for name, value in values.items() if not asked.given(name)}
+    )
+
+
+def _base(
+    asked: GenerateRequest, infotext: InfotextRequest | None, problems: list[Problem]
+) -> ImageRequest:
+    """The request that all images share: the infotext's, with what the user says."""
+    from lorasmith.sampling.request import ImageRequest
+
+    base = infotext.request if infotext else ImageRequest("", seed=secrets.randbelow(2**32))
+    if asked.seed is None and (asked.captions or asked.prompts):
+        # Fixed, so that the command can go on where it was stopped.
+        base = replace(base, seed=0)
+    changes = collect_problems(problems, lambda: asked.changes(_FIELDS)) or {}
+    hires = collect_problems(problems, lambda: asked.second_pass(base.hires))
+    return replace(base, inpaint=_inpaint(asked), hires=hires, **changes)
+
+
+def _inpaint(asked: GenerateRequest) -> Inpaint | None:
+    from lorasmith.sampling.request import Inpaint
+
+    # A mask without an image is among the contradictions.
+    if asked.mask is None or asked.init is None:
+        return None
+    return Inpaint(asked.mask, asked.masked_content, asked.mask_blur, asked.mask_padding)
+
+
+def _drawings(
+    asked: GenerateRequest, base: ImageRequest, observer: Observer
+) -> list[Drawing] | None:
+    from lorasmith.sampling.from_dataset import (
+        PLACE,
+        drawings_of_dataset,
+        drawings_of_file,
+        shared_tags,
+    )
+
+    if asked.prompts is not None:
+        return drawings_of_file(asked.prompts, base, asked.out, count=asked.count)
+    if asked.captions is None:
+        return None
+    drawings = drawings_of_dataset(
+        asked.captions,
+        base,
+        asked.out,
+        template=PLACE if asked.prompt is None else asked.prompt,
+        without=asked.without,
+        count=asked.count,
+    )
+    shared = shared_tags(drawings)
+    if shared and asked.prompt is None:
+        text = f'every caption has "{shared[0]}": if that is a trigger word, take it out with '
+        observer(Notice("warning", f'{text}--without "{shared[0]}"'))
+    return drawings
+
+
+def _wrong_requests(requests: list[ImageRequest], sources: Sources | None) -> Iterator[Problem]:
+    """Problems of the prompts, the settings and the LoRAs' names."""
+    from lorasmith.prompts.lora_tags import take_tags
+    from lorasmith.prompts.wildcards import Wildcards
+    from lorasmith.sampling.batching import check_request, with_wildcards
+
+    wildcards = sources.wildcards if sources else Wildcards(None)
+    # Most differ in their seeds alone, and the last one's is the largest.
+    distinct: dict[ImageRequest, ImageRequest] = {}
+    last: list[ImageRequest] = []
+    for request in requests:
+        try:
+            request = with_wildcards(request, wildcards)
+        except UserError as error:
+            yield from error.problems
+        else:
+            distinct[replace(request, seed=0)] = request
+            last = [request]
+    for request in [*distinct.values(), *last]:
+        yield from check_request(request)
+    if sources is not None:
+        yield from sources.library.check(
+            tag for each in distinct for tag in take_tags(each.prompt)[1]
+        )
+
+
+def _model(asked: GenerateRequest, infotext: InfotextRequest | None) -> ModelReference:
+    """
+    Raises:
+        UserError: the image's model is not to be found.
+    """
+    from lorasmith.formats.hashes import hash_file
+    from lorasmith.models.reference import ModelReference
+    from lorasmith.sampling.from_infotext import find_model
+
+    reference = ModelReference(
+        asked.model,
+        vae=asked.vae,
+        prediction=asked.prediction,
+        zero_terminal_snr=asked.zero_terminal_snr or "auto",
+        clip_skip=asked.clip_skip,
+    )
+    if infotext is None or asked.given("model") or infotext.model == "demo":
+        return reference
+    folder = asked.model_dir
+    if (problem := not_a_folder("model_dir", folder)) is not None:
+        raise UserError(problem)
+    named = f'"{infotext.model}"' if infotext.model else "a model that it does not name"
+    if folder is None:
+        hint = "give it with --model, or its folder with --model-dir"
+        raise UserError.of("model", f"the picture was made with {named}", hint)
+
+    def hashes_of(path: Path) -> tuple[str, ...]:
+        hashes = hash_file(path)
+        return hashes.autov1, hashes.autov2
+
+    path = find_model(infotext.model, infotext.model_hash, folder, hashes_of)
+    if path is None:
+        what = f"{folder} has no model {named}, nor one of its hash"
+        raise UserError.of("model_dir", what, "give another with --model")
+    vae = find_model(infotext.vae, "", folder, hashes_of) if infotext.vae not in _NO_VAE else None
+    return replace(reference, path=path, vae=asked.vae or vae)
+
+
+def _generate(work: _Work, observer: Observer, controls: Controls) -> GenerateReport:
+    """Generate what is not there yet.
+
+    Raises:
+        Stopped: finished images stay.
+    """
+    from lorasmith.models.load import load_model
+    from lorasmith.sampling.generate import generate
+    from lorasmith.sampling.images import ImageWriter
+    from lorasmith.sampling.infotext import Provenance
+
+    pending = _pending(work, observer)
+    report = GenerateReport([], len(pending), work.drawings is not None)
+    if not pending:
+        return report
+    device, sources = work.place.device, work.sources
+    model = load_model(work.model, dtype=work.place.dtypes[str(work.model.path)], device=device)
+    for note in model.notes:
+        observer(Notice("warning", note))
+    images = generate(
+        model,
+        [work.requests[index] for index in pending],
+        loras=sources.library,
+        embeddings=sources.embeddings,
+        wildcards=sources.wildcards,
+        batch=work.asked.batch,
+        describe=Provenance(work.model).describer(sources.library),
+        observer=observer,
+        controls=controls,
+    )
+    try:
+        with ImageWriter(device) as writer:
+            for image in images:
+                write, path = _writing(work, pending[image.index], image)
+                writer.add(write, partial(report.images.append, path))
+    except Stopped as stop:
+        raise Stopped(f"stopped; {report.summary}") from stop
+    return report
+
+
+def _pending(work: _Work, observer: Observer) -> list[int]:
+    """The places of the requests whose images are not there yet."""
+    if work.drawings is None:
+        return list(range(len(work.requests)))
+    pending = [i for i, drawing in enumerate(work.drawings) if not drawing.path.exists()]
+    there = len(work.drawings) - len(pending)
+    if there:
+        verb = "is" if there == 1 else "are"
+        of = quantity(len(work.drawings), "picture")
+        observer(Notice("info", f"{there} of {of} {verb} there already, and stay"))
+    return pending
+
+
+def _writing(work: _Work, index: int, image: GeneratedImage) -> tuple[Callable[[], None], Path]:
+    """What writes the image, and where; the place is taken from now on."""
+    if work.drawings is not None:
+        drawing = work.drawings[index]
+        from_file = work.asked.prompts is not None
+        return partial(_write_captioned, drawing, from_file, image), drawing.path
+    path = _new_path(work.asked.out, image.seed)
+    return partial(_write_numbered, path, image), path
+
+
+def _write_captioned(drawing: Drawing, from_file: bool, image: GeneratedImage) -> None:
+    from lorasmith.sampling.from_dataset import caption_of
+
+    drawing.path.parent.mkdir(parents=True, exist_ok=True)
+    # The caption first: an image that is there is not drawn again. The request's prompt has its
+    # wildcards drawn, the line in the file has not.
+    caption = caption_of(image.request.prompt) if from_file else drawing.caption
+    write_text(drawing.caption_path, caption + "\n")
+    image.save(drawing.path)
+
+
+def _write_numbered(path: Path, image: GeneratedImage) -> None:
+    try:
+        image.save(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _new_path(folder: Path, seed: int) -> Path:
+    """``NNNNN-SEED.png``, numbered on from the last in ``folder``; an empty file reserves it, so
+    that two commands that draw into one folder never take the same."""
+    numbers = (_NUMBERED.fullmatch(path.name) for path in folder.iterdir())
+    number = max((int(match[1]) for match in numbers if match), default=0)
+    while True:
+        number += 1
+        path = folder / f"{number:05d}-{seed}.png"
+        with contextlib.suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            return path

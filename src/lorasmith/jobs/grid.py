@@ -1,0 +1,260 @@
+"""The request for a grid: images in all combinations of what varies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from lorasmith.config.values import UserPath
+from lorasmith.core.errors import Problem, Stopped, UserError, collect_problems
+from lorasmith.core.events import Controls, Notice, Observer
+from lorasmith.core.files import check_writable
+from lorasmith.formats.run_paths import runs_at
+from lorasmith.jobs.images import ImageJob, Place, choose_place
+from lorasmith.jobs.request import option
+
+if TYPE_CHECKING:
+    from lorasmith.grids.axes import CellSpec, Sources
+    from lorasmith.grids.plan import Grid
+    from lorasmith.grids.run import Report
+    from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.models.reference import ModelReference
+    from lorasmith.training.samples import RunPrompts
+
+STRENGTHS = "0.6,0.8,1"
+_FIELDS = (
+    "negative", "seed", "steps", "cfg", "sampler", "schedule", "clip_skip", "init", "denoise",
+)  # fmt: skip
+
+
+class GridRequest(ImageJob):
+    """Draw PROMPT in all combinations of two or three things that vary, to compare them.
+
+    \b
+    AXIS    epoch, lora, strength, unet, te, lbw, prompt, negative, sr, seed, steps,
+            cfg, "cfg rescale", eta, sampler, schedule, size, "clip skip", denoise,
+            checkpoint or vae; AXIS@NAME for one of several LoRAs
+    VALUES  a list (a,b,"c, d"), ranges (1-5, 1-10 (+3), 1-10 [5]); of epoch: RUN,
+            RUN:1-15, RUN:1-15:2; of sr: the text that is replaced comes first
+
+    DIR/grid.html shows the pictures in a browser. Pictures that are there are not drawn again: the
+    same command goes on where it was stopped.
+    """
+
+    verb: ClassVar = "grid"
+
+    prompt: str | None = option(None, "What to draw", positional=True, metavar="[PROMPT]")
+    x: str | None = option(None, 'Columns, as "epoch=runs/zorp:1-15"', metavar="AXIS=VALUES")
+    y: str | None = option(None, 'Rows, as "strength=0.6,0.8,1"', metavar="AXIS=VALUES")
+    z: str | None = option(None, 'Pages, as "seed=1-3"', metavar="AXIS=VALUES")
+    epochs: str | None = option(
+        None,
+        "A run's epochs by strengths, with its own model and sample prompt",
+        metavar="RUN",
+    )
+    strengths: str | None = option(None, "Rows of --epochs", metavar="LIST", default_text=STRENGTHS)
+    seed: int = option(0, "Seed of all pictures", metavar="N")
+    out: UserPath | None = option(
+        None,
+        "Folder for the grid",
+        metavar="DIR",
+        default_text="grid; of --epochs RUN: RUN/grid",
+    )
+
+    def run(self, observer: Observer, controls: Controls) -> GridReport:
+        """
+        Raises:
+            UserError: with everything that is wrong; nothing has been written.
+            Stopped: finished images stay.
+        """
+        return _generate(_prepare(self, observer), observer, controls)
+
+
+@dataclass(frozen=True, slots=True)
+class GridReport:
+    """
+    Args:
+        folder: where the grid is.
+        images: what was done.
+    """
+
+    folder: Path
+    images: Report
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A grid that can be generated, checked but for the weights."""
+
+    asked: GridRequest
+    grid: Grid
+    sources: Sources
+    place: Place
+    out: Path
+
+
+def _prepare(asked: GridRequest, observer: Observer) -> _Work:
+    """
+    Raises:
+        UserError: with everything that is wrong.
+    """
+    from lorasmith.grids.run import check_folder
+
+    axes = _axes(asked)
+    problems: list[Problem] = []
+    sources = collect_problems(problems, lambda: asked.sources(observer))
+    run, out = None, asked.out or Path("grid")
+    if asked.epochs is not None and sources is not None:
+        folder = collect_problems(problems, partial(_run_folder, asked.epochs, sources))
+        if folder is not None:
+            run = collect_problems(problems, partial(_run_prompts, folder, asked.prompt))
+            out = asked.out or folder / "grid"
+    # Of a run that is not there or has no prompts, which is said, it is not missing here.
+    lost = asked.epochs is not None and bool(problems)
+    if not (lost or asked.prompt is not None or run or _vary_the_prompt(axes.values())):
+        problems.append(Problem("prompt", "is missing", "write what is to be drawn"))
+    base = collect_problems(problems, lambda: _base(asked, run))
+    grid, place = None, None
+    if sources is not None and base is not None:
+        grid = collect_problems(problems, partial(_lay_out, base, axes, sources))
+        specs = [cell.spec for cell in grid.cells] if grid else [base]
+        clip_skips: dict[ModelReference, set[int]] = {}
+        for spec in specs:
+            clip_skips.setdefault(spec.model, set()).add(spec.request.clip_skip or 1)
+        place = collect_problems(
+            problems, lambda: choose_place(clip_skips.items(), asked.device, asked.precision)
+        )
+    unusable = check_folder(out)
+    problems += unusable
+    if not unusable:
+        collect_problems(problems, lambda: check_writable(out))
+    if problems or grid is None or sources is None or place is None:
+        raise UserError(dict.fromkeys(problems))
+    return _Work(asked, grid, sources, place, out)
+
+
+def _axes(asked: GridRequest) -> dict[str, str]:
+    """``AXIS=VALUES`` by side.
+
+    Raises:
+        UserError: the options do not go together.
+    """
+    if asked.strengths and not asked.epochs:
+        hint = 'write --y "strength=…", or give --epochs'
+        raise UserError.of("strengths", "belongs to --epochs", hint)
+    if asked.epochs and (asked.x or asked.y):
+        raise UserError.of("epochs", "sets --x and --y itself; only --z can be added")
+    x, y = asked.x, asked.y
+    if asked.epochs:
+        x, y = f"epoch={asked.epochs}", f"strength={asked.strengths or STRENGTHS}"
+    given = {side: text for side, text in {"x": x, "y": y, "z": asked.z}.items() if text}
+    if not given:
+        raise UserError.of("", "nothing varies", "give --x and --y, or --epochs RUN")
+    return given
+
+
+def _run_folder(epochs: str, sources: Sources) -> Path:
+    """The folder of the run in ``RUN`` or ``RUN:1-15``, or what another program's files lie in.
+
+    Raises:
+        RunError: there are none.
+    """
+    from lorasmith.grids.snapshots import find_run, find_snapshots, split_run
+
+    run = find_run(split_run(epochs)[0], sources.folders)
+    find_snapshots(run)
+    if len(own := runs_at(run.absolute())) == 1:
+        return own[0]
+    return run if run.is_dir() else run.parent
+
+
+def _run_prompts(folder: Path, prompt: str | None) -> RunPrompts | None:
+    from lorasmith.training.samples import read_run
+
+    return read_run(folder, prompt)
+
+
+def _vary_the_prompt(axes: Iterable[str]) -> bool:
+    from lorasmith.grids.axis_types import axis_type_of
+
+    types = [axis_type_of(text) for text in axes]
+    return any(axis_type is not None and axis_type.name == "prompt" for axis_type in types)
+
+
+def _base(asked: GridRequest, run: RunPrompts | None) -> CellSpec:
+    """What the axes vary: the run's own words, or the defaults, under the options that are given.
+
+    Raises:
+        UserError: a size cannot be read, or something is said of a second pass that there is not.
+    """
+    from lorasmith.grids.axes import CellSpec
+    from lorasmith.models.reference import ModelReference
+    from lorasmith.sampling.request import ImageRequest
+
+    request = run.request if run else ImageRequest(asked.prompt or "")
+    request = replace(request, hires=asked.second_pass(request.hires), **asked.changes(_FIELDS))
+    model = run.model if run else ModelReference()
+    if asked.given("model"):
+        model = replace(model, path=asked.model, vae=None)  # A run's VAE goes with its model.
+    if asked.vae:
+        model = replace(model, vae=asked.vae)
+    if asked.given("prediction"):
+        model = replace(model, prediction=asked.prediction)
+    if asked.zero_terminal_snr:
+        model = replace(model, zero_terminal_snr=True)
+    return CellSpec(request, model)
+
+
+def _lay_out(base: CellSpec, sides: dict[str, str], sources: Sources) -> Grid:
+    from lorasmith.grids.axis_types import parse_axis
+    from lorasmith.grids.plan import lay_out
+
+    problems: list[Problem] = []
+    axes = [
+        collect_problems(problems, partial(parse_axis, side, text, sources))
+        for side, text in sides.items()
+    ]
+    whole = [axis for axis in axes if axis is not None]
+    grid = collect_problems(problems, lambda: lay_out(base, whole, sources))
+    if problems or grid is None:
+        raise UserError(problems)
+    return grid
+
+
+def _generate(work: _Work, observer: Observer, controls: Controls) -> GridReport:
+    from lorasmith.grids.gallery import PAGE
+    from lorasmith.grids.plan import Identity
+    from lorasmith.grids.run import make_grid
+    from lorasmith.models.load import load_model
+
+    place, asked = work.place, work.asked
+
+    def load(reference: ModelReference) -> DiffusionModel:
+        dtype = place.dtypes[str(reference.path)]
+        model = load_model(reference, dtype=dtype, device=place.device)
+        for note in model.notes:
+            observer(Notice("warning", note))
+        return model
+
+    identity = Identity(
+        work.sources.library,
+        {path: str(dtype) for path, dtype in place.dtypes.items()},
+        [folder for folder in (asked.embedding_dir, asked.wildcard_dir) if folder],
+    )
+    try:
+        report = make_grid(
+            work.grid,
+            work.out,
+            identity,
+            sources=work.sources,
+            load=load,
+            observer=observer,
+            controls=controls,
+        )
+    except Stopped as stop:
+        kept = f"{work.out / PAGE} shows what is done; the same command goes on from there"
+        raise Stopped(f"stopped; {kept}") from stop
+    return GridReport(work.out, report)

@@ -1,0 +1,226 @@
+"""What generating images one by one and in grids has in common: options, folders, model, device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from lorasmith.config.values import UserPath
+from lorasmith.core.errors import Problem, UserError, collect_problems
+from lorasmith.core.events import Observer
+from lorasmith.core.text import parse_size
+from lorasmith.formats.run_paths import DEFAULT_OUTPUT, lora_folder
+from lorasmith.jobs.request import JobRequest, option
+
+if TYPE_CHECKING:
+    import torch
+
+    from lorasmith.grids.axes import Sources
+    from lorasmith.models.reference import ModelReference
+    from lorasmith.sampling.request import Hires
+
+_PASS = ("denoise", "steps", "upscaler")
+
+
+class ImageJob(JobRequest):
+    """Options of everything that generates images. Those that stand in an image's request have
+    the names that they have there."""
+
+    other_names: ClassVar = {
+        "width": "size",
+        "height": "size",
+        "inpaint": "mask",
+        "inpaint.mask": "mask",
+        "inpaint.blur": "mask_blur",
+        "inpaint.padding": "mask_padding",
+        "hires.scale": "hires",
+        "hires.denoise": "hires_denoise",
+        "hires.steps": "hires_steps",
+        "hires.upscaler": "hires_upscaler",
+        "performance.device": "device",
+        "train.precision": "precision",
+    }
+
+    model: str = option("demo", "Base model", metavar="demo|PATH|HUB_ID")
+    vae: str | None = option(None, "A VAE to use instead of the model's own", metavar="PATH")
+    lora_dir: UserPath | None = option(
+        None, "Folder with LoRAs, searched with its sub-folders", metavar="DIR", default_text="runs"
+    )
+    embedding_dir: UserPath | None = option(
+        None, "Folder with textual inversion embeddings", metavar="DIR"
+    )
+    wildcard_dir: UserPath | None = option(
+        None, "Folder with the lists that __NAME__ in prompts draws from", metavar="DIR"
+    )
+    negative: str = option("", "What the picture should not be", metavar="TEXT")
+    steps: int = option(20, "Sampling steps", metavar="N")
+    cfg: float = option(
+        7.0,
+        "Classifier-free guidance: how closely to follow the prompt. 1 is none",
+        metavar="X",
+    )
+    sampler: str = option(
+        "ddim", 'As the web UI calls it: "Euler a", "DPM++ 2M Karras"', metavar="NAME"
+    )
+    schedule: str = option(
+        "automatic",
+        "Spacing of the steps: uniform, karras, exponential, sgm_uniform, simple or beta",
+        metavar="NAME",
+    )
+    size: str | None = option(
+        None,
+        "Size in pixels, as 512x768",
+        metavar="WxH",
+        default_text="the model's own, or that of --init",
+    )
+    clip_skip: int = option(1, "Use the N-th last layer of the text encoder", metavar="N")
+    init: UserPath | None = option(None, "Begin with this picture (img2img)", metavar="PICTURE")
+    denoise: float = option(0.6, "How much of it is drawn anew, 0 to 1", metavar="X")
+    hires: float | None = option(None, "Draw a second time, so much larger", metavar="SCALE")
+    hires_denoise: float = option(0.5, "How much the second time draws anew", metavar="X")
+    hires_steps: int = option(0, "Steps of the second time; 0 is as many", metavar="N")
+    hires_upscaler: str = option(
+        "latent",
+        "latent, latent_antialiased, latent_bicubic, latent_nearest, lanczos or nearest",
+        metavar="NAME",
+    )
+    prediction: Literal["auto", "epsilon", "v"] = option(
+        "auto", "What the model predicts: the noise (epsilon) or the velocity (v)"
+    )
+    zero_terminal_snr: bool = option(
+        False, "Begin at nothing but noise, for models that were trained so and do not say it"
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = option(
+        "auto", "Of the UNet and the text encoder; the VAE works in fp32"
+    )
+    device: str = option("auto", "Where to compute", metavar="auto|cpu|cuda|…")
+
+    def changes(self, names: Iterable[str]) -> dict[str, Any]:
+        """What the user says of an :class:`.ImageRequest`, by its fields' names.
+
+        Args:
+            names: the fields that are options of the same name.
+
+        Raises:
+            UserError: the size cannot be read.
+        """
+        values = {name: getattr(self, name) for name in names if self.given(name)}
+        if "sampler" in values:
+            # Another sampler has another usual schedule.
+            values.setdefault("schedule", "automatic")
+        if self.size is not None:
+            try:
+                values["width"], values["height"] = parse_size(self.size)
+            except ValueError as error:
+                raise UserError.of("size", str(error), "write it as 512x768") from None
+        return values
+
+    def second_pass(self, known: Hires | None) -> Hires | None:
+        """
+        Args:
+            known: what else asks for one.
+
+        Raises:
+            UserError: something is said of a second pass that there is not.
+        """
+        from lorasmith.sampling.request import Hires
+
+        given = [name for name in _PASS if self.given(f"hires_{name}")]
+        if self.hires is None and not given:
+            return known
+        if self.hires is None and known is None:
+            raise UserError(
+                Problem(f"hires_{name}", "does nothing without --hires") for name in given
+            )
+        scale = self.hires if self.hires is not None else known.scale if known else 1.0
+        if scale == 1.0:
+            return None
+        values: dict[str, Any] = {name: getattr(self, f"hires_{name}") for name in given}
+        return replace(known or Hires(), scale=scale, **values)
+
+    def sources(self, observer: Observer) -> Sources:
+        """LoRAs, embeddings and wildcards.
+
+        Raises:
+            UserError: a folder that was given is none.
+        """
+        from lorasmith.grids.axes import Sources
+        from lorasmith.prompts.wildcards import Wildcards
+        from lorasmith.sampling.embeddings import EmbeddingLibrary
+        from lorasmith.sampling.lora_library import LoraLibrary
+
+        lora_dir = self.lora_dir and lora_folder(self.lora_dir)
+        folders = {
+            "lora_dir": (lora_dir, "give the folder that holds your LoRAs"),
+            "embedding_dir": (self.embedding_dir, ""),
+            "wildcard_dir": (self.wildcard_dir, ""),
+        }
+        problems = [
+            problem
+            for name, (folder, hint) in folders.items()
+            if (problem := not_a_folder(name, folder, hint)) is not None
+        ]
+        if problems:
+            raise UserError(problems)
+        folder = lora_dir or (DEFAULT_OUTPUT if DEFAULT_OUTPUT.is_dir() else None)
+        return Sources(
+            LoraLibrary(folder, observer=observer),
+            EmbeddingLibrary(self.embedding_dir, observer=observer),
+            Wildcards(self.wildcard_dir),
+            [folder] if folder else [],
+        )
+
+
+def not_a_folder(name: str, path: Path | None, hint: str = "") -> Problem | None:
+    if path is None or path.is_dir():
+        return None
+    what = "is a file, not a folder" if path.exists() else "does not exist"
+    return Problem(name, f"{path} {what}", hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where images are computed, and how precisely for each model by its path."""
+
+    device: torch.device
+    dtypes: dict[str, torch.dtype]
+
+
+def choose_place(
+    models: Iterable[tuple[ModelReference, Iterable[int]]], device: str, precision: str
+) -> Place:
+    """Where and in which precision to compute, from the models' headers.
+
+    Args:
+        models: each with the values of clip skip that are used on it.
+
+    Raises:
+        UserError: a model, VAE, layer or device is not there, or the device lacks the precision.
+    """
+    from lorasmith.models.families.table import check_clip_skip
+    from lorasmith.models.flops import unet_weights
+    from lorasmith.models.open import read_architecture
+    from lorasmith.tensors.device import choose_device, choose_precision
+
+    problems: list[Problem] = []
+    chosen = collect_problems(problems, lambda: choose_device(device))
+    dtypes: dict[str, torch.dtype] = {}
+    for model, clip_skips in models:
+        architecture = collect_problems(problems, partial(read_architecture, model))
+        if architecture is None:
+            continue
+        for skip in clip_skips:
+            check = partial(check_clip_skip, architecture, skip, "clip_skip")
+            collect_problems(problems, check)
+        if chosen is None:
+            continue
+        weights = unet_weights(architecture.denoiser)
+        fitting = collect_problems(problems, partial(choose_precision, precision, chosen, weights))
+        if fitting is not None:
+            dtypes[str(model.path)] = fitting.dtype
+    if problems or chosen is None:
+        raise UserError(problems)
+    return Place(chosen, dtypes)
