@@ -57,7 +57,7 @@ def option_name(request: type[JobRequest], field: str) -> str:
     """How the command line calls a field: ``--dry-run``, or ``IN`` of an argument."""
     shown = _shown(request, field)
     if shown["positional"]:
-        return shown["metavar"] or field.upper()
+        return (shown["metavar"] or field.upper()).strip("[]")
     return f"--{shown['flag'] or field.replace('_', '-')}"
 
 
@@ -65,7 +65,8 @@ def option_name(request: type[JobRequest], field: str) -> str:
 def naming_options(request: type[JobRequest]) -> Iterator[None]:
     """Within the block, problems with the request's fields are told under the options' names."""
     names = {field: option_name(request, field) for field in request.model_fields}
-    names |= {other: names[field] for other, field in request.other_names.items()}
+    other_names = request.other_names.items()
+    names |= {other: names[field] for other, field in other_names if field in names}
     try:
         yield
     except UserError as error:

@@ -240,7 +240,7 @@ def _base(
     if asked.seed is None and (asked.captions or asked.prompts):
         # Fixed, so that the command can go on where it was stopped.
         base = replace(base, seed=0)
-    changes = collect_problems(problems, lambda: asked.changes(_FIELDS)) or {}
+    changes = asked.changes(_FIELDS) | (collect_problems(problems, asked.sides) or {})
     hires = collect_problems(problems, lambda: asked.second_pass(base.hires))
     return replace(base, inpaint=_inpaint(asked), hires=hires, **changes)
 

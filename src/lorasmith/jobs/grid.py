@@ -195,7 +195,9 @@ def _base(asked: GridRequest, run: RunPrompts | None) -> CellSpec:
     from lorasmith.sampling.request import ImageRequest
 
     request = run.request if run else ImageRequest(asked.prompt or "")
-    request = replace(request, hires=asked.second_pass(request.hires), **asked.changes(_FIELDS))
+    request = replace(
+        request, hires=asked.second_pass(request.hires), **(asked.changes(_FIELDS) | asked.sides())
+    )
     model = run.model if run else ModelReference()
     if asked.given("model"):
         model = replace(model, path=asked.model, vae=None)  # A run's VAE goes with its model.

@@ -103,20 +103,26 @@ class ImageJob(JobRequest):
 
         Args:
             names: the fields that are options of the same name.
-
-        Raises:
-            UserError: the size cannot be read.
         """
         values = {name: getattr(self, name) for name in names if self.given(name)}
         if "sampler" in values:
             # Another sampler has another usual schedule.
             values.setdefault("schedule", "automatic")
-        if self.size is not None:
-            try:
-                values["width"], values["height"] = parse_size(self.size)
-            except ValueError as error:
-                raise UserError.of("size", str(error), "write it as 512x768") from None
         return values
+
+    def sides(self) -> dict[str, int]:
+        """Width and height, where a size is given.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        if self.size is None:
+            return {}
+        try:
+            width, height = parse_size(self.size)
+        except ValueError as error:
+            raise UserError.of("size", str(error), "write it as 512x768") from None
+        return {"width": width, "height": height}
 
     def second_pass(self, known: Hires | None) -> Hires | None:
         """

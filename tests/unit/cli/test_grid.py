@@ -156,9 +156,9 @@ def test_all_mistakes_are_told_at_once(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("args", "part"),
     [
-        (("star",), "What is to vary?"),
+        (("star",), "nothing varies"),
         (("star", "--x", "sede=1"), "did you mean seed?"),
-        (("star", "--x", "seed=1", "--strengths", "1"), "--strengths belongs to --epochs"),
+        (("star", "--x", "seed=1", "--strengths", "1"), "--strengths: belongs to --epochs"),
         (("--epochs", "nowhere"), "no such run"),
         (("--x", "negative prompt=none,blurry"), "PROMPT: is missing"),
         (("--epochs", "a", "--x", "seed=1"), "only --z"),
