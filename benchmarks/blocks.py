@@ -77,7 +77,7 @@ class Run:
             groups,
             build_optimizer("AdamW", groups, {}),
             LearningRate(ScheduleSettings(), 10_000),
-            Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights(min_snr_gamma=5.0)),
+            Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights()),
             Processes(model.device),
         )
         shape = (1, 4, pixels // 8, pixels // 8)

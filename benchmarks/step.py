@@ -178,7 +178,7 @@ class Ours:
             [group],
             optimizer,
             LearningRate(ScheduleSettings(), 10_000),
-            Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights(min_snr_gamma=5.0)),
+            Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights()),
             Processes(model.device),
             scaler=torch.amp.GradScaler() if case.precision == "fp16" else None,
         )

@@ -20,6 +20,7 @@ from PIL import Image
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.data.buckets import place, plan_buckets
 from lorasmith.data.captions import CaptionRules, augment_caption
@@ -297,22 +298,22 @@ def test_loss_and_gradient(
         "v" if "--v_parameterization" in options else "epsilon",
         alphas_cumprod=zero_terminal_snr(alphas) if "--zero_terminal_snr" in options else alphas,
     )
+    settings = LossSettings(
+        min_snr_gamma=value("--min_snr_gamma", 0.0) or None,
+        debiased="--debiased_estimation_loss" in options,
+        scale_v_like_noise="--scale_v_pred_loss_like_noise_pred" in options,
+        type=text("--loss_type", "l2"),  # type: ignore[arg-type]
+        huber_c=value("--huber_c", 0.1),
+        huber_schedule=text("--huber_schedule", "snr"),  # type: ignore[arg-type]
+        huber_scale=value("--huber_scale", 1.0),
+    )
     objective = Objective(
         schedule,
         0,
         noise,  # type: ignore[arg-type]
         SimpleNamespace(draw=lambda *_: inputs["timesteps"]),  # type: ignore[arg-type]
-        Weights(
-            value("--min_snr_gamma", 0.0) or None,
-            "--debiased_estimation_loss" in options,
-            "--scale_v_pred_loss_like_noise_pred" in options,
-        ),
-        Loss(
-            text("--loss_type", "l2"),
-            value("--huber_c", 0.1),
-            text("--huber_schedule", "snr"),
-            value("--huber_scale", 1.0),
-        ),
+        Weights(settings),
+        Loss(settings),
     )
     latents = inputs["latents"] * 0.18215
     batch = MicroBatch(

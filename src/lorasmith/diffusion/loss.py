@@ -7,11 +7,12 @@ the mean over samples last, which is what makes uneven batches and several proce
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.schedule import NoiseSchedule
 
 
@@ -84,31 +85,16 @@ THRESHOLDS: dict[str, Callable[[NoiseSchedule, Tensor, float], Tensor]] = {
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What a wrong prediction costs, and where in the image.
+    """What a wrong prediction costs, and where in the image."""
 
-    Args:
-        type: of :data:`COSTS`.
-        huber_c: where huber and smooth_l1 turn from square to straight, in the target's units,
-            whose standard deviation is about 1.
-        huber_schedule: of :data:`THRESHOLDS`.
-        huber_scale: multiplies what the schedule gives.
-        mask_floor: least weight of any place under a mask.
-        mask_normalize: divide by the mean of the mask, so that each sample counts the same
-            however small its mask is. sd-scripts does not.
-    """
-
-    type: str = "l2"
-    huber_c: float = 0.1
-    huber_schedule: str = "snr"
-    huber_scale: float = 1.0
-    mask_floor: float = 0.0
-    mask_normalize: bool = False
+    settings: LossSettings = field(default_factory=LossSettings)
 
     def threshold(self, schedule: NoiseSchedule, t: Tensor) -> Tensor | None:
         """(B,) ``c`` at timesteps ``t`` (B,); ``None`` where the type has none."""
-        if self.type not in WITH_C:
+        s = self.settings
+        if s.type not in WITH_C:
             return None
-        return self.huber_scale * THRESHOLDS[self.huber_schedule](schedule, t, self.huber_c)
+        return s.huber_scale * THRESHOLDS[s.huber_schedule](schedule, t, s.huber_c)
 
     def per_sample(
         self,
@@ -125,12 +111,12 @@ class Loss:
             mask: (B, 1, H, W) in [0, 1]; each place's cost is multiplied by it.
         """
         c = None if threshold is None else threshold.view(-1, 1, 1, 1)
-        cost = COSTS[self.type](prediction.float() - target.float(), c)
+        cost = COSTS[self.settings.type](prediction.float() - target.float(), c)
         if mask is None:
             return cost.flatten(1).mean(1)
-        mask = mask.float().clamp(min=self.mask_floor)
+        mask = mask.float().clamp(min=self.settings.mask_floor)
         loss = (cost * mask).flatten(1).mean(1)
-        if self.mask_normalize:
+        if self.settings.mask_normalize:
             # An empty mask leaves a loss of 0, which stays 0.
             loss = loss / mask.flatten(1).mean(1).clamp(min=torch.finfo(torch.float32).tiny)
         return loss

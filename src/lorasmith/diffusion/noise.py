@@ -7,12 +7,13 @@ drawn per sample, not per batch: what a sample sees must not depend on who share
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.core.rng import python_rng
 from lorasmith.tensors.rng import normal, normal_per_sample
 
@@ -21,45 +22,33 @@ from lorasmith.tensors.rng import normal, normal_per_sample
 class Noise:
     """How noise is made.
 
-    The plain part is the same whatever the other fields say, so two runs that differ in one of
-    them can be compared.
-
-    Args:
-        offset: strength of :func:`add_offset`, 0 for none.
-        offset_random: draw each sample's strength between 0 and ``offset``.
-        adaptive_scale: added to ``offset`` times how far a latent channel's mean is from 0.
-        multires_iterations, multires_discount: of :func:`pyramid`; 0 iterations are none.
-        perturbation: strength of the noise that is added to the network's input and not to its
-            target (Ning et al. 2023, "Input Perturbation Reduces Exposure Bias"); 0 for none.
-        perturbation_random: draw each sample's strength between 0 and ``perturbation``.
+    The plain part is the same whatever the settings say, so two runs that differ in one of them can
+    be compared.
     """
 
-    offset: float = 0.0
-    offset_random: bool = False
-    adaptive_scale: float = 0.0
-    multires_iterations: int = 0
-    multires_discount: float = 0.3
-    perturbation: float = 0.0
-    perturbation_random: bool = False
+    settings: LossSettings = field(default_factory=LossSettings)
 
     def draw(self, latents: Tensor, seed: int, step: int, samples: Sequence[int]) -> Tensor:
         """(B, C, H, W) float32 CPU noise for ``latents`` (B, C, H, W)."""
+        s = self.settings
         noise = normal_per_sample(latents.shape[1:], seed, "noise", step, samples)
-        if self.offset or self.adaptive_scale:
+        if s.noise_offset or s.adaptive_noise_scale:
             strength = self._offset_strength(latents, seed, step, samples)
             noise = add_offset(noise, strength, seed, step, samples)
-        if self.multires_iterations:
-            noise = pyramid(
-                noise, self.multires_iterations, self.multires_discount, seed, step, samples
-            )
+        if s.multires_iterations:
+            layers, discount = s.multires_iterations, s.multires_discount
+            noise = pyramid(noise, layers, discount, seed, step, samples)
         return noise
 
     def perturb(self, noise: Tensor, seed: int, step: int, samples: Sequence[int]) -> Tensor:
-        """(B, C, H, W) what is added to the latents where ``noise`` is what is predicted."""
-        if not self.perturbation:
+        """(B, C, H, W) what is added to the latents where ``noise`` is what is predicted.
+
+        Source: Ning et al. 2023, "Input Perturbation Reduces Exposure Bias".
+        """
+        strength: Tensor | float = self.settings.input_perturbation
+        if not strength:
             return noise
-        strength: Tensor | float = self.perturbation
-        if self.perturbation_random:
+        if self.settings.input_perturbation_random:
             strength = strength * uniform_per_sample(seed, "perturbation_strength", step, samples)
         more = normal_per_sample(noise.shape[1:], seed, "perturbation", step, samples)
         return noise + strength * more
@@ -67,12 +56,12 @@ class Noise:
     def _offset_strength(
         self, latents: Tensor, seed: int, step: int, samples: Sequence[int]
     ) -> Tensor | float:
-        strength: Tensor | float = self.offset
-        if self.offset_random:
+        strength: Tensor | float = self.settings.noise_offset
+        if self.settings.noise_offset_random:
             strength = strength * uniform_per_sample(seed, "noise_offset_strength", step, samples)
-        if self.adaptive_scale:
+        if self.settings.adaptive_noise_scale:
             distance = latents.mean((2, 3), keepdim=True).abs()
-            strength = (strength + self.adaptive_scale * distance).clamp(min=0.0)
+            strength = (strength + self.settings.adaptive_noise_scale * distance).clamp(min=0.0)
         return strength
 
 

@@ -7,11 +7,12 @@ of a rescaled schedule too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.schedule import NoiseSchedule, Prediction
 
 LARGEST_SNR = 1000.0
@@ -78,34 +79,28 @@ DEBIASED: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weight of each noise level in the loss; all are 1 by default.
+    """The weight of each noise level in the loss.
 
     Args:
-        min_snr_gamma: of :func:`min_snr_weight`; ``None`` for none.
-        debiased: use :func:`debiased_weight`.
-        like_noise: also use :func:`like_noise_weight` where v is predicted.
         level: one weight for all timesteps, in place of all others: where timesteps are drawn as
             often as they weigh, this is the mean that they would have had.
     """
 
-    min_snr_gamma: float | None = None
-    debiased: bool = False
-    like_noise: bool = False
+    settings: LossSettings = field(default_factory=LossSettings)
     level: float | None = None
 
     def apply(self, weight: Tensor, schedule: NoiseSchedule, t: Tensor) -> Tensor:
         """(B,) ``weight`` times the weights at timesteps ``t`` (B,)."""
         if self.level is not None:
             return weight * self.level
-        like_noise = self.like_noise and schedule.prediction == "v"
-        if self.min_snr_gamma is None and not self.debiased and not like_noise:
-            return weight
-        snr = schedule.snr(t)
-        if self.min_snr_gamma is not None:
-            weight = weight * min_snr_weight(snr, self.min_snr_gamma, schedule.prediction)
-        if self.debiased:
+        s, snr = self.settings, schedule.snr(t)
+        if s.min_snr_gamma is not None:
+            weight = weight * min_snr_weight(snr, s.min_snr_gamma, schedule.prediction)
+        if s.debiased:
             weight = weight * debiased_weight(snr, schedule.prediction)
-        return weight * like_noise_weight(snr) if like_noise else weight
+        if s.scale_v_like_noise and schedule.prediction == "v":
+            weight = weight * like_noise_weight(snr)
+        return weight
 
     def table(self, schedule: NoiseSchedule) -> Tensor:
         """(T,) the weight of every timestep."""

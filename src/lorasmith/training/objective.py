@@ -168,41 +168,15 @@ def build_objective(settings: TrainSettings, model: DiffusionModel) -> Objective
             else None
         ),
     )
-    weights = Weights(loss.min_snr_gamma, loss.debiased, loss.scale_v_like_noise)
+    weights = Weights(loss)
     low, high = loss.min_timestep, loss.max_timestep
     if loss.timesteps == "importance":
         in_range = weights.table(schedule)[low:high].tolist()
         timesteps = Timesteps(low, high, as_weighed(in_range))
-        weights = Weights(level=fmean(in_range))
+        weights = Weights(loss, level=fmean(in_range))
     else:
         timesteps = Timesteps(low, high, QUANTILES[loss.timesteps](loss))
-    return Objective(
-        schedule,
-        settings.train.seed,
-        _noise(loss),
-        timesteps,
-        weights,
-        Loss(
-            loss.type,
-            loss.huber_c,
-            loss.huber_schedule,
-            loss.huber_scale,
-            loss.mask_floor,
-            loss.mask_normalize,
-        ),
-    )
-
-
-def _noise(loss: LossSettings) -> Noise:
-    return Noise(
-        loss.noise_offset,
-        loss.noise_offset_random,
-        loss.adaptive_noise_scale,
-        loss.multires_iterations,
-        loss.multires_discount,
-        loss.input_perturbation,
-        loss.input_perturbation_random,
-    )
+    return Objective(schedule, settings.train.seed, Noise(loss), timesteps, weights, Loss(loss))
 
 
 QUANTILES: dict[str, Callable[[LossSettings], Quantile | None]] = {

@@ -5,6 +5,7 @@ import torch
 from tests.tolerances import FORMULA, assert_near
 from torch.nn import functional
 
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.loss import COSTS, Loss, per_sample_mse
 from lorasmith.diffusion.schedule import (
     NoiseSchedule,
@@ -30,7 +31,7 @@ def test_each_samples_loss_is_torchs_mse_of_that_sample(pair) -> None:
 
 def test_l1_is_torchs(pair) -> None:
     a, b = pair
-    loss = Loss("l1").per_sample(a, b)
+    loss = Loss(LossSettings(type="l1")).per_sample(a, b)
     for i in range(3):
         assert_near(loss[i], functional.l1_loss(a[i], b[i]), FORMULA)
 
@@ -38,7 +39,9 @@ def test_l1_is_torchs(pair) -> None:
 @pytest.mark.parametrize("kind", COSTS)
 def test_the_loss_is_float32_whatever_the_network_computes_in(kind: str) -> None:
     a = torch.full((1, 1, 2, 2), 300.0, dtype=torch.float16)
-    loss = Loss(kind).per_sample(a, torch.zeros_like(a), threshold=torch.tensor([1e4]))
+    loss = Loss(LossSettings(type=kind)).per_sample(
+        a, torch.zeros_like(a), threshold=torch.tensor([1e4])
+    )
     assert loss.dtype == torch.float32
     # 300 squared is beyond float16.
     if kind == "l2":
@@ -87,15 +90,23 @@ def test_the_threshold_goes_from_one_to_c() -> None:
     schedule = NoiseSchedule()
     t = torch.tensor([0, 500, 999])
     assert Loss().threshold(schedule, t) is None
-    constant = Loss("huber", 0.2, "constant").threshold(schedule, t)
+    constant = Loss(LossSettings(type="huber", huber_c=0.2, huber_schedule="constant")).threshold(
+        schedule, t
+    )
     assert_near(constant, torch.full((3,), 0.2), FORMULA)
-    exponential = Loss("huber", 0.2, "exponential").threshold(schedule, t)
+    exponential = Loss(
+        LossSettings(type="huber", huber_c=0.2, huber_schedule="exponential")
+    ).threshold(schedule, t)
     assert_near(exponential, torch.tensor([1.0, 0.2**0.5, 0.2**0.999]), FORMULA)
-    by_snr = Loss("huber", 0.2, "snr").threshold(schedule, t)
+    by_snr = Loss(LossSettings(type="huber", huber_c=0.2, huber_schedule="snr")).threshold(
+        schedule, t
+    )
     abar = scaled_linear_alphas_cumprod()[t]
     sigma = ((1 - abar) / abar).sqrt()
     assert_near(by_snr, (0.8 / (1 + sigma) ** 2 + 0.2).float(), FORMULA)
-    scaled = Loss("huber", 0.2, "snr", 3.0).threshold(schedule, t)
+    scaled = Loss(
+        LossSettings(type="huber", huber_c=0.2, huber_schedule="snr", huber_scale=3.0)
+    ).threshold(schedule, t)
     assert_near(scaled, 3 * by_snr, FORMULA)
     assert by_snr[0] > 0.9
     assert by_snr[-1] < 0.21
@@ -104,15 +115,21 @@ def test_the_threshold_goes_from_one_to_c() -> None:
 @pytest.mark.parametrize("kind", ["constant", "exponential", "snr"])
 def test_the_threshold_is_finite_at_zero_terminal_snr(kind: str) -> None:
     schedule = NoiseSchedule("v", alphas_cumprod=zero_terminal_snr(scaled_linear_alphas_cumprod()))
-    c = Loss("huber", 0.1, kind).threshold(schedule, torch.tensor([999]))
+    c = Loss(LossSettings(type="huber", huber_c=0.1, huber_schedule=kind)).threshold(
+        schedule, torch.tensor([999])
+    )
     assert c.item() == pytest.approx(0.1, rel=3e-3)
 
 
 def test_each_sample_has_its_own_threshold(pair) -> None:
     a, b = pair
-    loss = Loss("huber").per_sample(a, b, threshold=torch.tensor([0.1, 0.5, 2.0]))
+    loss = Loss(LossSettings(type="huber")).per_sample(
+        a, b, threshold=torch.tensor([0.1, 0.5, 2.0])
+    )
     for i, c in enumerate((0.1, 0.5, 2.0)):
-        alone = Loss("huber").per_sample(a[i : i + 1], b[i : i + 1], threshold=torch.tensor([c]))
+        alone = Loss(LossSettings(type="huber")).per_sample(
+            a[i : i + 1], b[i : i + 1], threshold=torch.tensor([c])
+        )
         assert_near(loss[i : i + 1], alone, FORMULA)
 
 
@@ -122,21 +139,25 @@ def test_only_the_masks_places_count(kind: str, pair) -> None:
     c = torch.full((3,), 0.3)
     mask = torch.zeros(3, 1, 5, 6)
     mask[..., :2, :] = 1.0
-    loss = Loss(kind).per_sample(a, b, threshold=c, mask=mask)
+    loss = Loss(LossSettings(type=kind)).per_sample(a, b, threshold=c, mask=mask)
     outside = a.clone()
     outside[..., 2:, :] += 7.0
-    assert_near(Loss(kind).per_sample(outside, b, threshold=c, mask=mask), loss, FORMULA)
+    assert_near(
+        Loss(LossSettings(type=kind)).per_sample(outside, b, threshold=c, mask=mask), loss, FORMULA
+    )
     # The mean is over the whole image: two of five rows count.
-    part = Loss(kind).per_sample(a[..., :2, :], b[..., :2, :], threshold=c)
+    part = Loss(LossSettings(type=kind)).per_sample(a[..., :2, :], b[..., :2, :], threshold=c)
     assert_near(loss, part * 2 / 5, FORMULA)
-    normalized = Loss(kind, mask_normalize=True).per_sample(a, b, threshold=c, mask=mask)
+    normalized = Loss(LossSettings(type=kind, mask_normalize=True)).per_sample(
+        a, b, threshold=c, mask=mask
+    )
     assert_near(normalized, part, FORMULA)
 
 
 def test_a_full_mask_changes_nothing_and_an_empty_one_leaves_nothing(pair) -> None:
     a, b = pair
     for normalize in (False, True):
-        loss = Loss(mask_normalize=normalize)
+        loss = Loss(LossSettings(mask_normalize=normalize))
         full = loss.per_sample(a, b, mask=torch.ones(3, 1, 5, 6))
         assert_near(full, per_sample_mse(a, b), FORMULA)
         assert not loss.per_sample(a, b, mask=torch.zeros(3, 1, 5, 6)).any()
@@ -146,8 +167,12 @@ def test_the_floor_is_the_least_weight_of_any_place(pair) -> None:
     a, b = pair
     mask = torch.rand(3, 1, 5, 6, generator=torch.Generator().manual_seed(1)).round(decimals=1)
     assert_near(
-        Loss(mask_floor=0.4).per_sample(a, b, mask=mask),
+        Loss(LossSettings(mask_floor=0.4)).per_sample(a, b, mask=mask),
         torch.stack([((a - b)[i] ** 2 * mask[i].clamp(min=0.4)).mean() for i in range(3)]),
         FORMULA,
     )
-    assert_near(Loss(mask_floor=1.0).per_sample(a, b, mask=mask), per_sample_mse(a, b), FORMULA)
+    assert_near(
+        Loss(LossSettings(mask_floor=1.0)).per_sample(a, b, mask=mask),
+        per_sample_mse(a, b),
+        FORMULA,
+    )

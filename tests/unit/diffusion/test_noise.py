@@ -5,18 +5,21 @@ import torch
 from scipy import stats
 from tests.tolerances import FORMULA, LAYER, assert_near
 
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.noise import Noise, uniform_per_sample
 
 SHAPE = (4, 8, 8)
 
 KINDS = {
     "plain": Noise(),
-    "offset": Noise(offset=0.1),
-    "random offset": Noise(offset=0.1, offset_random=True),
-    "adaptive offset": Noise(offset=0.1, adaptive_scale=0.5),
-    "pyramid": Noise(multires_iterations=6, multires_discount=0.5),
-    "perturbed": Noise(perturbation=0.1),
-    "perturbed at random": Noise(perturbation=0.1, perturbation_random=True),
+    "offset": Noise(LossSettings(noise_offset=0.1)),
+    "random offset": Noise(LossSettings(noise_offset=0.1, noise_offset_random=True)),
+    "adaptive offset": Noise(LossSettings(noise_offset=0.1, adaptive_noise_scale=0.5)),
+    "pyramid": Noise(LossSettings(multires_iterations=6, multires_discount=0.5)),
+    "perturbed": Noise(LossSettings(input_perturbation=0.1)),
+    "perturbed at random": Noise(
+        LossSettings(input_perturbation=0.1, input_perturbation_random=True)
+    ),
 }
 
 
@@ -53,15 +56,15 @@ def test_noise_is_standard_normal() -> None:
 
 
 def test_the_offset_is_one_number_per_sample_and_channel() -> None:
-    added = draw(Noise(offset=0.5), range(400)) - draw(Noise(), range(400))
+    added = draw(Noise(LossSettings(noise_offset=0.5)), range(400)) - draw(Noise(), range(400))
     assert_near(added, added[..., :1, :1].expand_as(added), FORMULA)
     assert abs(added[..., 0, 0].std() - 0.5) < 0.03
 
 
 def test_the_offset_scales_one_fixed_draw() -> None:
     plain = draw(Noise(), [7])
-    small = draw(Noise(offset=0.1), [7]) - plain
-    large = draw(Noise(offset=0.3), [7]) - plain
+    small = draw(Noise(LossSettings(noise_offset=0.1)), [7]) - plain
+    large = draw(Noise(LossSettings(noise_offset=0.3)), [7]) - plain
     assert_near(3 * small, large, LAYER)
 
 
@@ -73,7 +76,10 @@ def ratio(noise: Noise, other: Noise, count: int = 300) -> torch.Tensor:
 
 
 def test_a_random_offsets_strength_is_uniform_up_to_the_whole() -> None:
-    share = ratio(Noise(offset=0.4, offset_random=True), Noise(offset=0.4))
+    share = ratio(
+        Noise(LossSettings(noise_offset=0.4, noise_offset_random=True)),
+        Noise(LossSettings(noise_offset=0.4)),
+    )
     assert stats.kstest(share.numpy(), "uniform").pvalue > 1e-3
 
 
@@ -88,17 +94,22 @@ def test_the_adaptive_offset_follows_each_channels_distance_from_the_middle() ->
     x0[0, 1] += torch.linspace(-3, 1, 64).view(8, 8)  # Mean -1.
     x0[0, 2] += 2.0
     plain = Noise().draw(x0, 0, 0, [3])
-    added = Noise(offset=0.1, adaptive_scale=0.2).draw(x0, 0, 0, [3]) - plain
-    whole = Noise(offset=1.0).draw(x0, 0, 0, [3]) - plain
+    added = (
+        Noise(LossSettings(noise_offset=0.1, adaptive_noise_scale=0.2)).draw(x0, 0, 0, [3]) - plain
+    )
+    whole = Noise(LossSettings(noise_offset=1.0)).draw(x0, 0, 0, [3]) - plain
     strength = (added / whole).mean((0, 2, 3))
     assert_near(strength, torch.tensor([0.1, 0.3, 0.5, 0.1]), FORMULA)
-    lowered = Noise(offset=0.1, adaptive_scale=-0.08).draw(x0, 0, 0, [3]) - plain
+    lowered = (
+        Noise(LossSettings(noise_offset=0.1, adaptive_noise_scale=-0.08)).draw(x0, 0, 0, [3])
+        - plain
+    )
     strength = (lowered / whole).mean((0, 2, 3))
     assert_near(strength, torch.tensor([0.1, 0.02, 0.0, 0.1]), FORMULA)
 
 
 def test_perturbation_adds_independent_noise_of_its_strength() -> None:
-    noise = Noise(perturbation=0.3)
+    noise = Noise(LossSettings(input_perturbation=0.3))
     plain = draw(noise, range(300))
     assert torch.equal(plain, draw(Noise(), range(300)))
     more = noise.perturb(plain, 0, 0, range(300)) - plain
@@ -107,9 +118,9 @@ def test_perturbation_adds_independent_noise_of_its_strength() -> None:
     share = torch.stack(
         [
             s.std()
-            for s in Noise(perturbation=0.3, perturbation_random=True).perturb(
-                plain, 0, 0, range(300)
-            )
+            for s in Noise(
+                LossSettings(input_perturbation=0.3, input_perturbation_random=True)
+            ).perturb(plain, 0, 0, range(300))
             - plain
         ]
     )
@@ -119,7 +130,7 @@ def test_perturbation_adds_independent_noise_of_its_strength() -> None:
 
 def pyramid(iterations: int, discount: float, size: int = 32, count: int = 60) -> torch.Tensor:
     x0 = torch.zeros(count, 4, size, size)
-    return Noise(multires_iterations=iterations, multires_discount=discount).draw(
+    return Noise(LossSettings(multires_iterations=iterations, multires_discount=discount)).draw(
         x0, 0, 0, range(count)
     )
 
@@ -153,6 +164,6 @@ def test_more_layers_are_coarser_until_one_is_a_single_pixel() -> None:
 
 def test_pyramid_noise_fits_any_shape() -> None:
     x0 = torch.zeros(2, 4, 3, 17)
-    noise = Noise(multires_iterations=10).draw(x0, 0, 0, [1, 2])
+    noise = Noise(LossSettings(multires_iterations=10)).draw(x0, 0, 0, [1, 2])
     assert noise.shape == x0.shape
     assert torch.isfinite(noise).all()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from tests.tolerances import FORMULA, SCHEDULE, assert_near
 
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.schedule import (
     NoiseSchedule,
     scaled_linear_alphas_cumprod,
@@ -21,6 +24,10 @@ from lorasmith.diffusion.weights import (
 )
 
 ALL = torch.arange(1000)
+
+
+def weighing(**settings: Any) -> Weights:
+    return Weights(LossSettings(**settings))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +96,12 @@ def test_weighing_v_like_noise_gives_the_error_of_the_noise_that_follows() -> No
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 @pytest.mark.parametrize(
     "weights",
-    [Weights(5.0), Weights(debiased=True), Weights(like_noise=True), Weights(5.0, like_noise=True)],
+    [
+        Weights(),
+        weighing(debiased=True),
+        weighing(min_snr_gamma=None, scale_v_like_noise=True),
+        weighing(scale_v_like_noise=True),
+    ],
 )
 def test_weights_are_finite_at_zero_terminal_snr(prediction, weights) -> None:
     abar = zero_terminal_snr(scaled_linear_alphas_cumprod())
@@ -106,13 +118,13 @@ def test_the_weights_of_all_timesteps_follow_diffusers_snr() -> None:
     snr = compute_snr(scheduler, ALL)
     # As in diffusers' training scripts.
     expected = torch.stack([snr, 5.0 * torch.ones_like(snr)], 1).min(1)[0]
-    assert_near(Weights(5.0).table(NoiseSchedule()), expected / snr, SCHEDULE)
-    assert_near(Weights(5.0).table(NoiseSchedule("v")), expected / (snr + 1), SCHEDULE)
+    assert_near(Weights().table(NoiseSchedule()), expected / snr, SCHEDULE)
+    assert_near(Weights().table(NoiseSchedule("v")), expected / (snr + 1), SCHEDULE)
 
 
 def test_no_weights_are_one_and_a_level_stands_for_all() -> None:
     schedule, weight = NoiseSchedule(), torch.tensor([1.0, 0.5])
     t = torch.tensor([3, 900])
-    assert Weights().apply(weight, schedule, t) is weight
-    assert Weights(like_noise=True).apply(weight, schedule, t) is weight
-    assert Weights(5.0, level=0.25).apply(weight, schedule, t).tolist() == [0.25, 0.125]
+    none = weighing(min_snr_gamma=None, scale_v_like_noise=True)
+    assert none.apply(weight, schedule, t) is weight
+    assert Weights(level=0.25).apply(weight, schedule, t).tolist() == [0.25, 0.125]

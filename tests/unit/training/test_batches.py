@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.core.errors import RunError
 from lorasmith.data.dataset import SampleRef
 from lorasmith.diffusion.noise import Noise
@@ -66,7 +67,9 @@ class Batches:
 
 
 def trainer() -> Any:
-    objective = Objective(NoiseSchedule(), 3, noise=Noise(offset=0.1, multires_iterations=3))
+    objective = Objective(
+        NoiseSchedule(), 3, noise=Noise(LossSettings(noise_offset=0.1, multires_iterations=3))
+    )
     model = SimpleNamespace(device=torch.device("cpu"))
     return SimpleNamespace(model=model, objective=objective, interventions=Interventions())
 

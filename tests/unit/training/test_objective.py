@@ -13,11 +13,11 @@ from tests.tolerances import NETWORK, assert_near
 from torch import Tensor
 
 from lorasmith.config.load import load_settings
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.loss import Loss
 from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.timesteps import Timesteps, leaning_high
-from lorasmith.diffusion.weights import Weights
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.training.objective import (
@@ -101,50 +101,56 @@ def test_the_loss_of_a_batch_is_the_sum_over_its_samples(name: str, model: Diffu
 
 def test_the_default_is_min_snr_weighted_mse_of_uniform_timesteps(model: DiffusionModel) -> None:
     made = objective(model)
-    assert made.noise == Noise()
+    assert made.loss == Loss(LossSettings())
     assert made.timesteps == Timesteps()
-    assert made.weights == Weights(5.0)
-    assert made.loss == Loss()
     assert_near(made.schedule.alphas_cumprod, NoiseSchedule().alphas_cumprod, NETWORK)
 
 
-def test_every_setting_of_noise_reaches_it(model: DiffusionModel) -> None:
-    offset = objective(
-        model, noise_offset=0.07, noise_offset_random="true", adaptive_noise_scale=-0.02
-    )
-    assert offset.noise == Noise(offset=0.07, offset_random=True, adaptive_scale=-0.02)
-    others = objective(
-        model,
-        multires_iterations=6,
-        multires_discount=0.2,
-        input_perturbation=0.1,
-        input_perturbation_random="true",
-    )
-    assert others.noise == Noise(
-        multires_iterations=6,
-        multires_discount=0.2,
-        perturbation=0.1,
-        perturbation_random=True,
-    )
+CHANGES: dict[str, dict[str, object]] = {
+    "noise_offset": {"noise_offset": 0.07},
+    "noise_offset_random": {"noise_offset": 0.07, "noise_offset_random": "true"},
+    "adaptive_noise_scale": {"noise_offset": 0.07, "adaptive_noise_scale": -0.02},
+    "multires_iterations": {"multires_iterations": 6},
+    "multires_discount": {"multires_iterations": 6, "multires_discount": 0.2},
+    "input_perturbation": {"input_perturbation": 0.1},
+    "input_perturbation_random": {
+        "input_perturbation": 0.1,
+        "input_perturbation_random": "true",
+    },
+    "type": {"type": "smooth_l1"},
+    "huber_c": {"type": "smooth_l1", "huber_c": 0.3},
+    "huber_schedule": {"type": "smooth_l1", "huber_schedule": "constant"},
+    "huber_scale": {"type": "smooth_l1", "huber_scale": 1.5},
+    "mask_floor": {"mask_floor": 0.2},
+    "mask_normalize": {"mask_normalize": "true"},
+    "min_snr_gamma": {"min_snr_gamma": 1},
+    "debiased": {"debiased": "true"},
+    "zero_terminal_snr": {"zero_terminal_snr": "true"},
+    "min_timestep": {"min_timestep": 500},
+    "max_timestep": {"max_timestep": 500},
+    "timesteps": {"timesteps": "low"},
+    "timestep_mean": {"timesteps": "logit_normal", "timestep_mean": 1},
+    "timestep_std": {"timesteps": "logit_normal", "timestep_std": 0.5},
+    "timestep_power": {"timesteps": "low", "timestep_power": 2},
+}
+# Of images, folders and models that predict velocity: tests of their own.
+ELSEWHERE = {"masked", "mask_folder", "prior_weight", "scale_v_like_noise"}
 
 
-def test_every_setting_of_the_loss_reaches_it(model: DiffusionModel) -> None:
-    made = objective(
-        model,
-        type="smooth_l1",
-        huber_c=0.3,
-        huber_schedule="constant",
-        huber_scale=1.5,
-        masked="alpha",
-        mask_floor=0.2,
-        mask_normalize="true",
-        debiased="true",
-        zero_terminal_snr="true",
-        scale_v_like_noise="true",
-    )
-    assert made.loss == Loss("smooth_l1", 0.3, "constant", 1.5, 0.2, True)
-    assert made.weights == Weights(None, debiased=True, like_noise=True)
-    assert made.schedule.alphas_cumprod[-1] == 0
+def test_every_setting_of_the_loss_is_looked_at() -> None:
+    assert CHANGES.keys() | ELSEWHERE == LossSettings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_of_the_loss_acts(name: str, model: DiffusionModel) -> None:
+    changes = CHANGES[name]
+    without = {key: value for key, value in changes.items() if key != name}
+    with torch.no_grad():
+        losses = [
+            objective(model, **settings).loss_sum(model, micro_batch(model, [1, 2], masked=True), 5)
+            for settings in (without, changes)
+        ]
+    assert not torch.equal(*losses)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +196,7 @@ def test_input_perturbation_leaves_the_target_alone(model: DiffusionModel) -> No
             return torch.zeros_like(noisy)
 
     plain = Objective(NoiseSchedule(), 3)
-    perturbed = replace(plain, noise=Noise(perturbation=0.5))
+    perturbed = replace(plain, noise=Noise(LossSettings(input_perturbation=0.5)))
     batch = micro_batch(model, [1, 2])
     losses = [o.loss_sum(Watched(), batch, 0) for o in (plain, perturbed)]  # type: ignore[arg-type]
     # A prediction of zero: the loss is that of the target alone.
@@ -220,7 +226,7 @@ def test_masked_places_give_no_gradient(model: DiffusionModel) -> None:
     alone = gradient(Objective(NoiseSchedule(), 0))
     assert not alone[..., 2:].any()
     assert (alone[..., :2] != 0).all()
-    floor = gradient(Objective(NoiseSchedule(), 0, loss=Loss(mask_floor=0.25)))
+    floor = gradient(Objective(NoiseSchedule(), 0, loss=Loss(LossSettings(mask_floor=0.25))))
     assert_near(floor[..., :2], alone[..., :2], NETWORK)
     assert (floor[..., 2:] != 0).all()
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.config.sections.loss import LossSettings
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import NoiseSchedule
@@ -69,7 +70,10 @@ def make(
         FlatGroup(g.name, g.parameters, LR, compute=compute) for g in network.parameter_groups()
     ]
     objective = Objective(
-        NoiseSchedule("epsilon"), SEED, noise=Noise(offset=0.05), weights=Weights(min_snr_gamma=5.0)
+        NoiseSchedule("epsilon"),
+        SEED,
+        noise=Noise(LossSettings(noise_offset=0.05)),
+        weights=Weights(),
     )
     return TrainStep(
         model,
@@ -102,7 +106,7 @@ def test_loss_equals_diffusers_arithmetic(model: DiffusionModel) -> None:
     )
     mean, std = latents(samples)
     x0 = mean + std * normal_per_sample(SHAPE, SEED, "latent", step, samples)
-    noise = Noise(offset=0.05).draw(x0, SEED, step, samples)
+    noise = Noise(LossSettings(noise_offset=0.05)).draw(x0, SEED, step, samples)
     t = Timesteps().draw(SEED, step, samples)
     noisy = scheduler.add_noise(x0, noise, t)
     fresh = make(tiny_model())  # The step above has changed the weights already.
