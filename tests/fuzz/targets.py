@@ -27,13 +27,14 @@ from safetensors.torch import save
 
 from lorasmith.cli.control import status_lines
 from lorasmith.config.load import load_settings
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Request
 from lorasmith.core.files import parse_safetensors_header
 from lorasmith.core.terminal import clean, escaped
 from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.caption_files import decode
-from lorasmith.data.captions import CaptionRules, augment_caption, readings, tags_of
+from lorasmith.data.captions import augment_caption, readings, tags_of
 from lorasmith.data.images import glance, load_alpha, load_image, read_header
 from lorasmith.data.layout import find_folders, folder_caption
 from lorasmith.formats import block_weights
@@ -151,8 +152,8 @@ def image(data: bytes) -> None:
 
 def caption(data: bytes) -> None:
     text, _ = decode(data)
-    for rules in (CaptionRules(shuffle=True, keep_tokens=1, tag_dropout=0.3),
-                  CaptionRules(wildcards=True, keep_tokens_separator="|||",
+    for rules in (CaptionSettings(shuffle=True, keep_tokens=1, tag_dropout=0.3),
+                  CaptionSettings(wildcards=True, keep_tokens_separator="|||",
                                secondary_separator=";;;", prefix="a", suffix="b")):  # fmt: skip
         augment_caption(text, rules, rng=random.Random(0))
         readings(text, rules)

@@ -20,10 +20,11 @@ from PIL import Image
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.config.sections.loss import LossSettings
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.data.buckets import place, plan_buckets
-from lorasmith.data.captions import CaptionRules, augment_caption
+from lorasmith.data.captions import augment_caption
 from lorasmith.diffusion.loss import Loss
 from lorasmith.diffusion.schedule import (
     NoiseSchedule,
@@ -232,7 +233,9 @@ def test_captions(theirs: Mapping[str, list[Any]]) -> None:
             counts = {text.replace("  ", " "): count for text, count in next(answers).items()}
             rng, own = Random(3), {}
             for _ in range(TRIES):
-                text = augment_caption(caption, CaptionRules(**rules), rng=rng).replace("  ", " ")
+                text = augment_caption(caption, CaptionSettings(**rules), rng=rng).replace(
+                    "  ", " "
+                )
                 own[text] = own.get(text, 0) + 1
             for text in set(own) ^ set(counts):
                 assert max(own.get(text, 0), counts.get(text, 0)) <= 6, (rules, caption, text)

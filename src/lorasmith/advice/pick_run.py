@@ -18,7 +18,7 @@ from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import locate
 from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder, read_info, steps_of
-from lorasmith.training.setup.preflight import caption_rules, folder_specs, open_base, sample_groups
+from lorasmith.training.setup.preflight import folder_specs, open_base, sample_groups
 
 ENDED = {
     "done": "the run is finished",
@@ -109,7 +109,7 @@ def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
         held.images,
         held.everything,
         sizes=sample_groups(settings, opened.architecture),
-        rules=caption_rules(settings),
+        rules=settings.captions,
         trigger=captions.trigger,
         separator=captions.separator,
         count=images,

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.text import quantity, shortlist
-from lorasmith.data.augmentation.views import Augmentation, AugmentedViews
+from lorasmith.data.augmentation.views import AugmentedViews
 from lorasmith.data.dataset import Dataset, Item
 
 # Crops that enlarge an image more than this teach its blur.
@@ -81,7 +82,7 @@ def count_augmentation(dataset: Dataset) -> AugmentationCount:
         any(each.augmentation.flip for each in views),
         sum(len(set(each.all())) for each in views),
         sum(both_ways(each) * each.varied for each in views),
-        any(each.augmentation.fresh for each in views),
+        any(each.augmentation.variants == "fresh" for each in views),
         sum(each.sliced > 0 for each in views),
         sum(both_ways(each) * each.sliced for each in views),
         sum(faces) if faces else None,
@@ -110,7 +111,7 @@ def _crops_faces(dataset: Dataset, item: Item) -> bool:
     return dataset.augmentation_of(item).face_crop is not None
 
 
-def _only_crops(a: Augmentation) -> bool:
+def _only_crops(a: AugmentSettings) -> bool:
     return a.random_crop and not a.colour and a.face_crop is None
 
 

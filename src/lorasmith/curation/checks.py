@@ -10,10 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.duplicates import ImageFingerprint
-from lorasmith.data.captions import CaptionRules, free_tags, readings, tags_of
+from lorasmith.data.captions import free_tags, readings, tags_of
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption
 from lorasmith.data.scan import Scan
@@ -89,7 +90,7 @@ def caption_lengths(dataset: Dataset, count_tokens: Callable[[str], int] | None)
     """CLIP tokens of each training image's caption as training sees it, at its longest."""
     if count_tokens is None:
         return {}
-    lengths: dict[tuple[str, CaptionRules], int] = {}
+    lengths: dict[tuple[str, CaptionSettings], int] = {}
     found: dict[Path, int] = {}
     for item in dataset.items:
         if item.reg:

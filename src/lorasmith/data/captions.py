@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from random import Random
+
+from lorasmith.config.sections.data import CaptionSettings
 
 _WILDCARD = re.compile(r"\{([^{}]+)\}")  # an innermost one
 _ESCAPED = re.compile(r"\{\{([^{}]*)\}\}")
@@ -27,56 +28,8 @@ _MOST_READINGS = 64
 _MOST_WILDCARDS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionRules:
-    """How captions vary.
-
-    Args:
-        shuffle: the order of the free tags changes with every use.
-        separator: between tags.
-        keep_tokens: as many tags at the front stay in place and are never dropped.
-        keep_tokens_separator: text that ends the kept tags instead ("|||"); a second one begins
-            kept tags at the end.
-        dropout: chance that the whole caption is empty, 0..1.
-        dropout_every_n_epochs: all captions are empty in every n-th epoch; ``None`` or 0 = never.
-        tag_dropout: chance for each free tag to be left out, 0..1.
-        prefix: put before each caption, with a space.
-        suffix: put after each caption, with a space.
-        wildcards: ``{a|b}`` is one of them, and of several lines one is drawn.
-        secondary_separator: replaced by ``separator`` at the end; its tags move as one.
-        tag_warmup_steps: free tags come in one by one over so many steps; 0 = all at once.
-        tag_warmup_min: free tags at step 0 of the warm-up.
-    """
-
-    shuffle: bool = False
-    separator: str = ","
-    keep_tokens: int = 0
-    keep_tokens_separator: str = ""
-    dropout: float = 0.0
-    dropout_every_n_epochs: int | None = None
-    tag_dropout: float = 0.0
-    prefix: str = ""
-    suffix: str = ""
-    wildcards: bool = False
-    secondary_separator: str = ""
-    tag_warmup_steps: int = 0
-    tag_warmup_min: int = 1
-
-    @property
-    def varies(self) -> bool:
-        """Whether the same caption can come out differently (so it can't be encoded once)."""
-        return bool(
-            self.shuffle
-            or self.dropout > 0
-            or self.dropout_every_n_epochs
-            or self.tag_dropout > 0
-            or self.wildcards
-            or self.tag_warmup_steps > 0
-        )
-
-
 def augment_caption(
-    caption: str, rules: CaptionRules, *, rng: Random, step: int = 0, epoch: int = 1
+    caption: str, rules: CaptionSettings, *, rng: Random, step: int = 0, epoch: int = 1
 ) -> str:
     """The caption as training sees it in one use.
 
@@ -97,13 +50,13 @@ def augment_caption(
     return _with_separators(caption, rules, rng, step)
 
 
-def readings(caption: str, rules: CaptionRules) -> list[str]:
+def readings(caption: str, rules: CaptionSettings) -> list[str]:
     """What training may see of a caption before tags are shuffled or dropped, each text once.
 
     Its first line; with wildcards every line and every choice, or 64 of many.
     """
     lines = caption.splitlines() or [""]
-    plain = replace(rules, shuffle=False, tag_dropout=0.0, tag_warmup_steps=0)
+    plain = rules.model_copy(update={"shuffle": False, "tag_dropout": 0.0, "tag_warmup_steps": 0})
     found: dict[str, None] = {}
     for line in lines if rules.wildcards else lines[:1]:
         framed = _framed(line, rules)
@@ -112,14 +65,14 @@ def readings(caption: str, rules: CaptionRules) -> list[str]:
     return list(found)
 
 
-def tags_of(caption: str, rules: CaptionRules) -> list[str]:
+def tags_of(caption: str, rules: CaptionSettings) -> list[str]:
     """The tags that training may see of a caption, with those of prefix and suffix."""
     texts = readings(caption, rules)
     tags = [tag for text in texts for tag in split_tags(text, rules.separator)]
     return tags if len(texts) == 1 else list(dict.fromkeys(tags))
 
 
-def free_tags(caption: str, rules: CaptionRules) -> list[str]:
+def free_tags(caption: str, rules: CaptionSettings) -> list[str]:
     """Those of the caption's first line that may be shuffled or dropped."""
     return _kept_and_free(_framed(caption.split("\n", 1)[0], rules), rules)[1]
 
@@ -129,11 +82,11 @@ def join_tags(tags: Iterable[str], separator: str = ",") -> str:
     return (separator if separator[-1].isspace() else f"{separator} ").join(tags)
 
 
-def _framed(line: str, rules: CaptionRules) -> str:
+def _framed(line: str, rules: CaptionSettings) -> str:
     return " ".join(part for part in (rules.prefix, line, rules.suffix) if part)
 
 
-def _with_separators(caption: str, rules: CaptionRules, rng: Random, step: int) -> str:
+def _with_separators(caption: str, rules: CaptionSettings, rng: Random, step: int) -> str:
     if (
         rules.shuffle
         or rules.tag_dropout > 0
@@ -198,7 +151,7 @@ def split_tags(caption: str, separator: str = ",") -> list[str]:
     return [tag.strip() for tag in line.split(separator) if tag.strip()]
 
 
-def _vary_tags(caption: str, rules: CaptionRules, rng: Random, step: int) -> str:
+def _vary_tags(caption: str, rules: CaptionSettings, rng: Random, step: int) -> str:
     first, free, last = _kept_and_free(caption, rules)
     if step < rules.tag_warmup_steps:
         more = step * (len(free) - rules.tag_warmup_min) // rules.tag_warmup_steps
@@ -210,7 +163,7 @@ def _vary_tags(caption: str, rules: CaptionRules, rng: Random, step: int) -> str
     return join_tags(first + free + last, rules.separator)
 
 
-def _kept_and_free(caption: str, rules: CaptionRules) -> tuple[list[str], list[str], list[str]]:
+def _kept_and_free(caption: str, rules: CaptionSettings) -> tuple[list[str], list[str], list[str]]:
     """Tags kept at the front, free ones, tags kept at the end."""
     mark = rules.keep_tokens_separator
     if mark and mark in caption:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from lorasmith.config.sections.augment import AugmentSettings
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.core.rng import python_rng
 from lorasmith.data.augmentation.crops import FaceBox, face_box
 from lorasmith.data.augmentation.masks import Mask
-from lorasmith.data.augmentation.views import PLAIN, Augmentation, AugmentedViews, View
+from lorasmith.data.augmentation.views import PLAIN, AugmentedViews, View
 from lorasmith.data.buckets import Buckets, Placement, Size, place
-from lorasmith.data.captions import CaptionRules, augment_caption
+from lorasmith.data.captions import augment_caption
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import DatasetImage, Scan
 
@@ -51,8 +53,8 @@ class Item:
     group: int = 0
     mask: Mask | None = None
     face: FaceBox | None = None
-    rules: CaptionRules | None = None
-    augmentation: Augmentation | None = None
+    rules: CaptionSettings | None = None
+    augmentation: AugmentSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,9 @@ class Dataset:
     def __init__(
         self,
         items: Sequence[Item],
-        rules: CaptionRules,
+        rules: CaptionSettings,
         groups: Sequence[SampleGroup],
-        augmentation: Augmentation = PLAIN,
+        augmentation: AugmentSettings = PLAIN,
     ) -> None:
         assert all(item.index == index for index, item in enumerate(items))
         self.items = tuple(items)
@@ -205,19 +207,19 @@ class Dataset:
         """Each different caption of the first epoch once, in order: of any, if they do not vary."""
         return list(dict.fromkeys(self.caption_for(ref, seed=0, epoch=0) for ref in self.samples))
 
-    def rules_of(self, item: Item) -> CaptionRules:
+    def rules_of(self, item: Item) -> CaptionSettings:
         return item.rules or self.rules
 
-    def augmentation_of(self, item: Item) -> Augmentation:
+    def augmentation_of(self, item: Item) -> AugmentSettings:
         return item.augmentation or self.augmentation
 
 
 def build_dataset(
     scan: Scan,
     buckets: Buckets | Sequence[SampleGroup],
-    rules: CaptionRules | None = None,
+    rules: CaptionSettings | None = None,
     *,
-    augmentation: Augmentation = PLAIN,
+    augmentation: AugmentSettings = PLAIN,
     masks: Mapping[Path, Mask] | None = None,
     prior_weight: float = 1.0,
 ) -> Dataset:
@@ -257,7 +259,7 @@ def build_dataset(
                 folder.augmentation,
             )
         )
-    return Dataset(items, rules or CaptionRules(), groups, augmentation)
+    return Dataset(items, rules or CaptionSettings(), groups, augmentation)
 
 
 def _reg_uses(

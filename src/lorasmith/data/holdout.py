@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.config.sections.validation import ValidationSettings
 from lorasmith.core.errors import DatasetError, Problem, SettingsError
 from lorasmith.core.rng import derive, python_rng
 from lorasmith.data.augmentation.views import PLAIN
 from lorasmith.data.buckets import Buckets
-from lorasmith.data.captions import CaptionRules, augment_caption
+from lorasmith.data.captions import augment_caption
 from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
 from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import DatasetImage, Scan, scan
@@ -85,7 +86,7 @@ def measuring_dataset(
     scan: Scan,
     groups: Sequence[Sequence[DatasetImage]],
     buckets: Buckets | Sequence[SampleGroup],
-    rules: CaptionRules,
+    rules: CaptionSettings,
     seed: int,
 ) -> Dataset:
     """The images of all ``groups``, one after the other, as they are measured.
@@ -106,20 +107,21 @@ def measuring_dataset(
         for image in group
     )
     folders = tuple(
-        replace(spec, repeats=1, reg=False, weight=1.0, rules=CaptionRules(), augmentation=PLAIN)
+        replace(spec, repeats=1, reg=False, weight=1.0, rules=CaptionSettings(), augmentation=PLAIN)
         for spec in scan.folders
     )
     return build_dataset(Scan(folders, images), buckets)
 
 
-def _fixed_caption(image: DatasetImage, rules: CaptionRules, seed: int) -> str:
-    still = replace(
-        rules,
-        shuffle=False,
-        dropout=0.0,
-        dropout_every_n_epochs=None,
-        tag_dropout=0.0,
-        tag_warmup_steps=0,
+def _fixed_caption(image: DatasetImage, rules: CaptionSettings, seed: int) -> str:
+    still = rules.model_copy(
+        update={
+            "shuffle": False,
+            "dropout": 0.0,
+            "dropout_every_n_epochs": None,
+            "tag_dropout": 0.0,
+            "tag_warmup_steps": 0,
+        }
     )
     rng = python_rng(seed, "measured caption", image_number(image))
     return augment_caption(image.caption or "", still, rng=rng)
@@ -166,7 +168,7 @@ class HeldOut:
     everything: Scan
 
     def measured(
-        self, settings: ValidationSettings, sizes: Sequence[SampleGroup], rules: CaptionRules
+        self, settings: ValidationSettings, sizes: Sequence[SampleGroup], rules: CaptionSettings
     ) -> ValidationSet | None:
         """What is measured of it; ``None`` when nothing is held out."""
         if not self.images:

@@ -8,11 +8,11 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasmith.config.sections.augment import AugmentSettings
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.files import is_utf8
 from lorasmith.core.text import quantity
-from lorasmith.data.augmentation.views import Augmentation
-from lorasmith.data.captions import CaptionRules
 from lorasmith.data.images import SUFFIXES
 
 CACHE_FOLDER = ".lorasmith-cache"
@@ -69,8 +69,8 @@ class FolderSpec:
     caption: str | None = None
     weight: float = 1.0
     group: int = 0
-    rules: CaptionRules | None = None
-    augmentation: Augmentation | None = None
+    rules: CaptionSettings | None = None
+    augmentation: AugmentSettings | None = None
     extension: str | None = None
     warnings: tuple[Problem, ...] = ()
     passed_over: tuple[Ignored, ...] = ()

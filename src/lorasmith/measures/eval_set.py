@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.data.buckets import Buckets
-from lorasmith.data.captions import CaptionRules, join_tags, split_tags
+from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.dataset import Dataset, SampleGroup
 from lorasmith.data.holdout import measured, measuring_dataset
 from lorasmith.data.scan import DatasetImage, Scan
@@ -130,7 +131,7 @@ def choose_eval_set(
     everything: Scan,
     *,
     sizes: Buckets | Sequence[SampleGroup],
-    rules: CaptionRules,
+    rules: CaptionSettings,
     trigger: str | None,
     separator: str,
     count: int,

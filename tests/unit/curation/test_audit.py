@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.curation.audit import AuditReport, StepCount, audit
 from lorasmith.curation.report import report_text
 from lorasmith.data.buckets import plan_buckets
-from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import build_dataset
 from lorasmith.data.holdout import hold_out
 from lorasmith.data.layout import find_folders
@@ -141,7 +141,7 @@ def test_captions_over_the_token_length(folder: Path) -> None:
     said = warning(report, "longer than 75")
     assert "91" in said
     assert "model.max_tokens = 150" in said
-    rules = CaptionRules(prefix="one two three")
+    rules = CaptionSettings(prefix="one two three")
     assert (
         check(folder, count_tokens=lambda t: count(t.split()), rules=rules).captions.longest == 94
     )
@@ -209,7 +209,7 @@ def test_wildcards_and_lines_that_are_not_read_as_such(folder: Path) -> None:
     report = check(folder)
     assert "4_zorp girl/1.png" in warning(report, "{a|b}")
     assert "only the first" in warning(report, "several lines")
-    assert check(folder, rules=CaptionRules(wildcards=True)).warnings == ()
+    assert check(folder, rules=CaptionSettings(wildcards=True)).warnings == ()
 
 
 def test_headers_only(folder: Path) -> None:
@@ -256,7 +256,7 @@ def test_keep_tokens_that_leave_nothing_to_shuffle(
     for name, caption in (("a", "z, a, b"), ("b", "z, a, b, c"), ("c", "z, a, b, c, d")):
         save(tmp_path / f"{name}.png", caption=caption)
     found = scan(find_folders(tmp_path))
-    rules = CaptionRules(shuffle=shuffle, keep_tokens=keep)
+    rules = CaptionSettings(shuffle=shuffle, keep_tokens=keep)
     warnings = audit(found, build_dataset(found, plan_buckets(64, 64), rules)).warnings
     text = "\n".join(str(warning) for warning in warnings)
     assert expected in text

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.curation.audit import audit
 from lorasmith.curation.augmentation import count_augmentation
 from lorasmith.curation.report import report_text
 from lorasmith.data.augmentation.masks import Mask
-from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.layout import find_folders
@@ -39,7 +39,7 @@ def built(found: Scan, **augmentation: object) -> Dataset:
     return build_dataset(
         found,
         plan_buckets(64, 64),
-        augmentation=Augmentation(**augmentation),  # type: ignore[arg-type]
+        augmentation=AugmentSettings(**augmentation),  # type: ignore[arg-type]
         masks=masks,
     )
 
@@ -88,7 +88,7 @@ def test_a_crop_without_room_is_odd(tmp_path: Path, save: Callable[..., Path]) -
     save(tmp_path / "a.png", 64, 64)
     found = scan(find_folders(tmp_path))
     dataset = build_dataset(
-        found, plan_buckets(64, 64), augmentation=Augmentation(random_crop=True)
+        found, plan_buckets(64, 64), augmentation=AugmentSettings(random_crop=True)
     )
     report = audit(found, dataset, decode=False)
     assert "nothing of the pictures stands over" in " ".join(map(str, report.warnings))

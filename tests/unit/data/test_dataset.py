@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasmith.data.augmentation.views import Augmentation
+from lorasmith.config.sections.augment import AugmentSettings
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.data.buckets import plan_buckets
-from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, SampleGroup, SampleRef, build_dataset, match_repeats
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import DatasetImage, Scan
 
-FLIPPED = Augmentation(flip=True)
+FLIPPED = AugmentSettings(flip=True)
 IMAGES = st.lists(
     st.tuples(st.integers(16, 900), st.integers(16, 900), st.integers(1, 5)),
     min_size=1,
@@ -23,7 +23,7 @@ IMAGES = st.lists(
 )
 
 
-def make(images: list[tuple[int, int, int]], rules: CaptionRules | None = None) -> Dataset:
+def make(images: list[tuple[int, int, int]], rules: CaptionSettings | None = None) -> Dataset:
     """(width, height, repeats) of each; all in folders of their own."""
     folders = tuple(FolderSpec(Path(f"f{n}"), repeats) for n, (*_, repeats) in enumerate(images))
     found = tuple(
@@ -79,7 +79,7 @@ def test_buckets_and_samples_are_both_mixed() -> None:
 
 
 def test_captions_and_flips_follow_from_seed_epoch_and_sample() -> None:
-    dataset = make([(500, 500, 50)], CaptionRules(shuffle=True, keep_tokens=1))
+    dataset = make([(500, 500, 50)], CaptionSettings(shuffle=True, keep_tokens=1))
     captions = [dataset.caption_for(ref, seed=1, epoch=0) for ref in dataset.samples]
     assert captions == [dataset.caption_for(ref, seed=1, epoch=0) for ref in dataset.samples]
     assert set(captions) == {"t0, a, b", "t0, b, a"}
@@ -89,16 +89,16 @@ def test_captions_and_flips_follow_from_seed_epoch_and_sample() -> None:
 
 
 def test_epochs_without_captions() -> None:
-    dataset = make([(500, 500, 1)], CaptionRules(dropout_every_n_epochs=2))
+    dataset = make([(500, 500, 1)], CaptionSettings(dropout_every_n_epochs=2))
     texts = [dataset.caption_for(dataset.samples[0], seed=0, epoch=epoch) for epoch in range(4)]
     assert texts == ["t0, a, b", "", "t0, a, b", ""]
 
 
 def test_a_folders_own_keep_tokens() -> None:
     image = DatasetImage(Path("a.png"), 0, 64, 64, "a, b, c, d", None, False)
-    own = CaptionRules(tag_dropout=0.9, keep_tokens=3)
+    own = CaptionSettings(tag_dropout=0.9, keep_tokens=3)
     scan = Scan((FolderSpec(Path("f"), 30, rules=own),), (image,))
-    dataset = build_dataset(scan, plan_buckets(64, 64), CaptionRules(tag_dropout=0.9))
+    dataset = build_dataset(scan, plan_buckets(64, 64), CaptionSettings(tag_dropout=0.9))
     captions = {dataset.caption_for(ref, seed=0, epoch=0) for ref in dataset.samples}
     assert captions == {"a, b, c", "a, b, c, d"}
 
@@ -144,10 +144,12 @@ def test_regularisation_is_matched_within_its_group() -> None:
 def test_a_folders_own_captions_and_augmentation() -> None:
     folders = (
         FolderSpec(Path("f"), 40),
-        FolderSpec(Path("g"), 40, rules=CaptionRules(prefix="zorp"), augmentation=FLIPPED),
+        FolderSpec(Path("g"), 40, rules=CaptionSettings(prefix="zorp"), augmentation=FLIPPED),
     )
     images = tuple(DatasetImage(Path(f"{n}.png"), n, 64, 64, "a, b", None, False) for n in (0, 1))
-    dataset = build_dataset(Scan(folders, images), plan_buckets(64, 64), CaptionRules(shuffle=True))
+    dataset = build_dataset(
+        Scan(folders, images), plan_buckets(64, 64), CaptionSettings(shuffle=True)
+    )
     assert dataset.captions_vary
     captions: dict[int, set[str]] = {0: set(), 1: set()}
     flips: dict[int, set[bool]] = {0: set(), 1: set()}

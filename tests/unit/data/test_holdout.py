@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.config.sections.validation import ValidationSettings
 from lorasmith.core.errors import DatasetError, SettingsError
 from lorasmith.data.buckets import plan_buckets
-from lorasmith.data.captions import CaptionRules
 from lorasmith.data.holdout import (
     hold_out,
     hold_out_of,
@@ -110,7 +110,7 @@ def test_few_training_images_are_filled_up_from_other_folders() -> None:
 @given(st.integers(0, 100))
 def test_captions_stand_still(seed: int) -> None:
     scan = scan_of(["a", "b", "c"], caption="{red|blue} x, y, z\nanother")
-    rules = CaptionRules(
+    rules = CaptionSettings(
         shuffle=True, dropout=0.9, dropout_every_n_epochs=1, tag_dropout=0.9, prefix="pre,",
         wildcards=True, tag_warmup_steps=10,
     )  # fmt: skip
@@ -145,7 +145,7 @@ def test_nothing_is_held_out_unless_asked(folder: Path) -> None:
     held = hold_out_of(ValidationSettings(), found_in(folder))
     assert not held.images
     assert held.training == found_in(folder)
-    assert held.measured(ValidationSettings(), plan_buckets(64, 64), CaptionRules()) is None
+    assert held.measured(ValidationSettings(), plan_buckets(64, 64), CaptionSettings()) is None
 
 
 def test_a_share_of_the_training_images(folder: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_share_of_the_training_images(folder: Path) -> None:
     held = hold_out_of(settings, found_in(folder))
     assert len(held.images) == 2
     assert len(held.training.images) == 4 + 3
-    measured = held.measured(settings, plan_buckets(64, 64), CaptionRules(shuffle=True))
+    measured = held.measured(settings, plan_buckets(64, 64), CaptionSettings(shuffle=True))
     assert measured is not None
     assert measured.held_out == 2
     paths = [item.image.path for item in measured.dataset.items]
@@ -170,7 +170,7 @@ def test_a_folder_of_its_own_without_its_regularisation_images(
     held = hold_out_of(settings, found_in(folder))
     assert held.training == found_in(folder)
     assert [image.path.parent.name for image in held.images] == ["9_zorp"] * 2
-    measured = held.measured(settings, plan_buckets(64, 64), CaptionRules())
+    measured = held.measured(settings, plan_buckets(64, 64), CaptionSettings())
     assert measured is not None
     assert [item.repeats for item in measured.dataset.items] == [1] * 4
     assert [item.caption for item in measured.dataset.items][:2] != ["", ""]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.data.augmentation.masks import Mask
-from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import build_dataset
 from lorasmith.data.layout import find_folders
@@ -21,7 +21,7 @@ def test_the_sheet_shows_the_uses_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "2_a").mkdir()
     Image.fromarray(pixels).save(tmp_path / "2_a" / "a.png")
     dataset = build_dataset(
-        scan(find_folders(tmp_path)), plan_buckets(64, 64), augmentation=Augmentation(flip=True)
+        scan(find_folders(tmp_path)), plan_buckets(64, 64), augmentation=AugmentSettings(flip=True)
     )
     sheet = np.asarray(preview_sheet(dataset, seed=3, uses=10, side=64))
     row = sheet[sheet.shape[0] - 40]

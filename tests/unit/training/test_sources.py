@@ -14,9 +14,10 @@ from tests.late_copies import LateCopies
 from tests.tiny_models import tiny_model
 from tests.tolerances import NETWORK, assert_near
 
+from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.core.events import Event
 from lorasmith.data.augmentation.masks import find_masks
-from lorasmith.data.augmentation.views import Augmentation, View
+from lorasmith.data.augmentation.views import View
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.cache.latents import cache_latents, cache_masks
 from lorasmith.data.cache.tensor_store import TensorStore
@@ -47,7 +48,7 @@ def dataset(tmp_path: Path) -> Dataset:
     write_training_set(tmp_path / "data", images=3, regularisation=2, repeats=2)
     folders = find_folders(tmp_path / "data")
     return build_dataset(
-        scan(folders), plan_buckets(64, 64, multiple=32), augmentation=Augmentation(flip=True)
+        scan(folders), plan_buckets(64, 64, multiple=32), augmentation=AugmentSettings(flip=True)
     )
 
 
@@ -83,7 +84,7 @@ def test_every_view_and_mask_is_bit_for_bit_the_same_cached_and_live(
         Image.fromarray(pixels).convert("RGB").save(tmp_path / "data" / f"{name}.png")
     Image.fromarray(pixels[:, :, 3]).save(tmp_path / "masks" / "b.png")
     found = scan(find_folders(tmp_path / "data"))
-    everything = Augmentation(
+    everything = AugmentSettings(
         flip=True,
         colour=0.5,
         random_crop=True,

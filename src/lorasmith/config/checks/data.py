@@ -152,16 +152,12 @@ def _buckets(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _fresh_views_are_not_cached(s: TrainSettings) -> Iterator[Problem]:
-    if s.augment.variants == "fresh" and s.performance.cache_latents and _draws(s):
+    if s.augment.variants == "fresh" and s.performance.cache_latents and s.augment.draws:
         yield Problem(
             "augment.variants",
             "views that are new in every use cannot be cached",
             "set performance.cache_latents to false, or write a number of variants",
         )
-
-
-def _draws(s: TrainSettings) -> bool:
-    return bool(s.augment.colour or s.augment.random_crop or s.augment.face_crop)
 
 
 def _augmentation(s: TrainSettings) -> Iterator[Problem]:
@@ -170,7 +166,7 @@ def _augmentation(s: TrainSettings) -> Iterator[Problem]:
         yield Problem(
             "augment.zoom", "has no effect without random crops", "set augment.random_crop to true"
         )
-    if is_given(s, "augment", "variants") and not _draws(s):
+    if is_given(s, "augment", "variants") and not s.augment.draws:
         what = "has no effect: nothing is drawn at random but flips, which are kept besides"
         hint = "set augment.colour, random_crop or face_crop, or leave it out"
         yield Problem("augment.variants", what, hint)

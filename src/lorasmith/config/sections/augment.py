@@ -89,3 +89,8 @@ class AugmentSettings(Section):
         why="makes four of one, at four times the encoding before training",
         unit="views per picture",
     )
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything but mirroring is drawn at random."""
+        return bool(self.colour or self.random_crop or self.face_crop)

@@ -139,6 +139,18 @@ class CaptionSettings(Section):
         why="not known",
     )
 
+    @property
+    def varies(self) -> bool:
+        """Whether the same caption can come out differently (so it can't be encoded once)."""
+        return bool(
+            self.shuffle
+            or self.dropout > 0
+            or self.dropout_every_n_epochs
+            or self.tag_dropout > 0
+            or self.wildcards
+            or self.tag_warmup_steps > 0
+        )
+
     @field_validator("separator")
     @classmethod
     def _separates(cls, value: str) -> str:

@@ -19,6 +19,7 @@ from random import Random
 
 import numpy as np
 
+from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.core.rng import python_rng
 from lorasmith.data.augmentation.crops import FaceBox, face_crop, has_room, random_crop, slices
 from lorasmith.data.buckets import Placement
@@ -44,39 +45,10 @@ class View:
         return self.placement.size_condition(flipped=self.flip)
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """Which views there are.
+PLAIN = AugmentSettings()
 
-    Args:
-        flip: each use is mirrored with a chance of 1/2.
-        colour: strength of changes of colour, 0..1; 0 for none.
-        random_crop: random views are cropped anywhere, not in the middle.
-        zoom: >= 1; random crops show the image up to so many times larger.
-        slices: large images are also cut into at most so many crops, one of which is shown in
-            every second use; 0 for none.
-        face_crop: random views of images with a known face are crops around it, with this range
-            of crop side over face side; ``None`` for none.
-        variants: random views of each image, and the image as it is, together.
-        fresh: random views are drawn anew in every use, so nothing can be cached.
-    """
-
-    flip: bool = False
-    colour: float = 0.0
-    random_crop: bool = False
-    zoom: float = 1.0
-    slices: int = 0
-    face_crop: tuple[float, float] | None = None
-    variants: int = 4
-    fresh: bool = False
-
-    @property
-    def draws(self) -> bool:
-        """Whether anything but mirroring is drawn at random."""
-        return bool(self.colour or self.random_crop or self.face_crop)
-
-
-PLAIN = Augmentation()
+# With fresh variants, of as many uses of an image one shows it as it is.
+FRESH_VARIANTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +61,7 @@ class AugmentedViews:
         face: where it is known.
     """
 
-    augmentation: Augmentation
+    augmentation: AugmentSettings
     placement: Placement
     name: str
     face: FaceBox | None = None
@@ -105,7 +77,8 @@ class AugmentedViews:
         a = self.augmentation
         moves = a.random_crop and (a.zoom > 1 or has_room(self.placement))
         faces = a.face_crop is not None and self.face is not None
-        return a.variants - 1 if a.colour or moves or faces else 0
+        variants = FRESH_VARIANTS if a.variants == "fresh" else a.variants
+        return variants - 1 if a.colour or moves or faces else 0
 
     @property
     def slots(self) -> int:
@@ -139,7 +112,7 @@ class AugmentedViews:
             if part:
                 return self._slice(_turn(self.sliced, use, seed, "slices", item), flip)
         slot = _turn(self.slots, use, seed, "views", item)
-        if self.augmentation.fresh:
+        if self.augmentation.variants == "fresh":
             return self._at(slot, flip, python_rng(seed, "view", epoch, sample))
         return self._at(slot, flip, self._kept(slot))
 

@@ -19,11 +19,9 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import check_writable
 from lorasmith.curation.audit import AuditReport, audit
 from lorasmith.data.augmentation.masks import Masks, check_masks, find_masks
-from lorasmith.data.augmentation.views import Augmentation
 from lorasmith.data.buckets import Buckets, plan_buckets
 from lorasmith.data.cache.file_memo import hash_images
 from lorasmith.data.cache.latents import cache_place, default_cache_folder
-from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
 from lorasmith.data.holdout import (
     HeldOut,
@@ -49,9 +47,6 @@ T = TypeVar("T")
 
 # Below this share of the pixels that a model was made for, what it draws falls apart.
 SMALL_SHARE = 0.6
-
-# Of as many uses of an image one shows it as it is, where all others are drawn afresh.
-FRESH_VARIANTS = 4
 
 
 @dataclass(frozen=True)
@@ -224,8 +219,8 @@ def preflight(
     dataset = build_dataset(
         found,
         groups,
-        caption_rules(settings),
-        augmentation=augmentation_of(settings),
+        settings.captions,
+        augmentation=settings.augment,
         masks=masks.found,
         prior_weight=settings.loss.prior_weight,
     )
@@ -237,7 +232,7 @@ def preflight(
         raise UserError(dict.fromkeys(problems))
     name = settings.save.name or default_name(folders)
     batches = dataset.batches_per_epoch(settings.train.batch, processes)
-    measured = held_out.measured(settings.validation, groups, caption_rules(settings))
+    measured = held_out.measured(settings.validation, groups, settings.captions)
     return RunPlan(
         settings, name, data_folder, architecture, found, dataset, report, batches, held_out,
         measured, adapted,
@@ -359,8 +354,8 @@ def folder_specs(settings: TrainSettings) -> list[FolderSpec]:
                 folder.caption,
                 folder.weight,
                 group,
-                None if folder.captions is None else caption_rules(own),
-                None if folder.augment is None else augmentation_of(own),
+                None if folder.captions is None else own.captions,
+                None if folder.augment is None else own.augment,
                 own.captions.extension,
             )
         )
@@ -387,39 +382,6 @@ def sample_groups(settings: TrainSettings, architecture: Architecture) -> list[S
     if not groups or settings.data.reg is not None:
         groups.append(SampleGroup(buckets_of(settings, architecture)))
     return groups
-
-
-def caption_rules(settings: TrainSettings) -> CaptionRules:
-    captions = settings.captions
-    return CaptionRules(
-        shuffle=captions.shuffle,
-        separator=captions.separator,
-        keep_tokens=captions.keep_tokens,
-        keep_tokens_separator=captions.keep_tokens_separator,
-        dropout=captions.dropout,
-        dropout_every_n_epochs=captions.dropout_every_n_epochs or 0,
-        tag_dropout=captions.tag_dropout,
-        prefix=captions.prefix,
-        suffix=captions.suffix,
-        wildcards=captions.wildcards,
-        secondary_separator=captions.secondary_separator,
-        tag_warmup_steps=captions.tag_warmup_steps,
-        tag_warmup_min=captions.tag_warmup_min,
-    )
-
-
-def augmentation_of(settings: TrainSettings) -> Augmentation:
-    augment = settings.augment
-    return Augmentation(
-        flip=augment.flip,
-        colour=augment.colour,
-        random_crop=augment.random_crop,
-        zoom=augment.zoom,
-        slices=augment.slices,
-        face_crop=augment.face_crop,
-        variants=FRESH_VARIANTS if augment.variants == "fresh" else augment.variants,
-        fresh=augment.variants == "fresh",
-    )
 
 
 def buckets_of(settings: TrainSettings, architecture: Architecture) -> Buckets:

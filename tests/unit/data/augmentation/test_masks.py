@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.data.augmentation.masks import Mask, Masks, check_masks, find_masks, render_mask
-from lorasmith.data.augmentation.views import Augmentation, render
+from lorasmith.data.augmentation.views import render
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.cache.latents import cache_masks, mask_tensor
 from lorasmith.data.cache.tensor_store import TensorStore
@@ -21,7 +22,7 @@ from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import Scan, scan
 
 Save = Callable[..., Path]
-EVERYTHING = Augmentation(
+EVERYTHING = AugmentSettings(
     flip=True, colour=0.4, random_crop=True, zoom=1.5, slices=4, face_crop=(2.0, 4.0)
 )
 
@@ -138,7 +139,7 @@ def test_nothing_is_masked_by_alpha_that_is_not_there(found: Scan) -> None:
     assert find_masks("off", Path("x"), found.images, found.folders) == Masks({})
 
 
-def masked_dataset(folder: Path, augmentation: Augmentation) -> Dataset:
+def masked_dataset(folder: Path, augmentation: AugmentSettings) -> Dataset:
     """An image that is its own mask, so that both must end alike."""
     name = "a_0300_0200_0080_0090.png"
     gradient(folder / "set" / name, 600, 420, "RGB")
@@ -151,7 +152,7 @@ def masked_dataset(folder: Path, augmentation: Augmentation) -> Dataset:
 
 
 def test_the_mask_goes_through_scaling_crop_and_mirroring(tmp_path: Path) -> None:
-    dataset = masked_dataset(tmp_path, Augmentation(**{**vars_of(EVERYTHING), "colour": 0.0}))
+    dataset = masked_dataset(tmp_path, EVERYTHING.model_copy(update={"colour": 0.0}))
     (item,) = dataset.items
     assert item.mask is not None
     views = list(dataset.views_of(item).all())
@@ -162,10 +163,6 @@ def test_the_mask_goes_through_scaling_crop_and_mirroring(tmp_path: Path) -> Non
         height, width = image.shape
         expected = image.reshape(height // 8, 8, width // 8, 8).mean((1, 3)) / 255
         assert np.allclose(render_mask(item.mask, view, 8), expected, atol=1e-6)
-
-
-def vars_of(augmentation: Augmentation) -> dict[str, object]:
-    return {name: getattr(augmentation, name) for name in augmentation.__slots__}
 
 
 def test_cached_masks_are_those_worked_out_on_the_spot(tmp_path: Path) -> None:

@@ -6,17 +6,19 @@ import colorsys
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.data.augmentation.views import (
     FACTOR,
+    FRESH_VARIANTS,
     HUE_DEGREES,
     LUMA,
-    Augmentation,
     Colour,
     View,
     draw_colour,
@@ -27,12 +29,12 @@ from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import DatasetImage, Scan
 
-EVERYTHING = Augmentation(
+EVERYTHING = AugmentSettings(
     flip=True, colour=0.2, random_crop=True, zoom=1.3, slices=4, face_crop=(2.0, 4.0), variants=5
 )
 
 
-def make(augmentation: Augmentation, *, repeats: int = 3, before: int = 0) -> Dataset:
+def make(augmentation: AugmentSettings, *, repeats: int = 3, before: int = 0) -> Dataset:
     """A large image, a small one and one with a face; ``before`` more in front of them."""
     names = [f"more{n}.png" for n in range(before)]
     names += ["large.png", "small.png", "face_0300_0300_0100_0120.png"]
@@ -53,7 +55,7 @@ def uses(dataset: Dataset, item: int, count: int) -> list[View]:
 
 
 def test_a_plain_image_has_one_view() -> None:
-    dataset = make(Augmentation())
+    dataset = make(AugmentSettings())
     for item in dataset.items:
         (view,) = dataset.views_of(item).all()
         assert view.placement == item.placement
@@ -61,21 +63,21 @@ def test_a_plain_image_has_one_view() -> None:
         assert view.colour is None
 
 
-@pytest.mark.parametrize("fresh", [False, True])
-def test_each_slot_comes_once_in_as_many_uses(fresh: bool) -> None:
-    dataset = make(Augmentation(random_crop=True, zoom=1.5, variants=7, fresh=fresh))
+@pytest.mark.parametrize(("variants", "slots"), [(7, 7), ("fresh", FRESH_VARIANTS)])
+def test_each_slot_comes_once_in_as_many_uses(variants: int | Literal["fresh"], slots: int) -> None:
+    dataset = make(AugmentSettings(random_crop=True, zoom=1.5, variants=variants))
     large = dataset.items[0]
-    assert dataset.views_of(large).slots == 7
-    views = uses(dataset, 0, 42)
-    for begin in range(0, len(views), 7):
-        counts = Counter(view.placement for view in views[begin : begin + 7])
+    assert dataset.views_of(large).slots == slots
+    views = uses(dataset, 0, 6 * slots)
+    for begin in range(0, len(views), slots):
+        counts = Counter(view.placement for view in views[begin : begin + slots])
         assert counts[large.placement] == 1
-        assert len(counts) == 7
-    assert views[:7] != views[7:14], "in another order each time"
+        assert len(counts) == slots
+    assert views[:slots] != views[slots : 2 * slots], "in another order each time"
 
 
 def test_every_second_use_of_a_large_image_is_a_slice_in_turn() -> None:
-    dataset = make(Augmentation(slices=4, colour=0.1, variants=3))
+    dataset = make(AugmentSettings(slices=4, colour=0.1, variants=3))
     for index in (0, 1):
         views = uses(dataset, index, 48)
         whole = dataset.items[index].placement
@@ -93,7 +95,7 @@ def test_images_take_turns_in_showing_slices() -> None:
     dataset = build_dataset(
         Scan((FolderSpec(Path("f")),), tuple(found)),
         plan_buckets(512, 512),
-        augmentation=Augmentation(slices=4),
+        augmentation=AugmentSettings(slices=4),
     )
     for epoch in range(6):
         views = [dataset.view_for(ref, seed=0, epoch=epoch) for ref in dataset.samples]
@@ -129,12 +131,12 @@ def test_cached_views_do_not_follow_the_seed_or_other_images() -> None:
 
 
 def test_fresh_views_are_ever_new() -> None:
-    dataset = make(Augmentation(colour=0.3, variants=2, fresh=True), repeats=1)
+    dataset = make(AugmentSettings(colour=0.3, variants="fresh"), repeats=1)
     ref = dataset.samples[0]
     views = [dataset.view_for(ref, seed=0, epoch=epoch) for epoch in range(40)]
     drawn = [view for view in views if view.colour is not None]
-    assert len(drawn) == 20
-    assert len(set(drawn)) == 20
+    assert len(drawn) == 40 * (FRESH_VARIANTS - 1) // FRESH_VARIANTS
+    assert len(set(drawn)) == len(drawn)
     assert views == [dataset.view_for(ref, seed=0, epoch=epoch) for epoch in range(40)]
 
 
@@ -150,17 +152,17 @@ def test_half_of_all_uses_are_mirrored_whatever_the_view() -> None:
 
 
 def test_crops_that_cannot_differ_are_not_made() -> None:
-    dataset = make(Augmentation(random_crop=True))
+    dataset = make(AugmentSettings(random_crop=True))
     square = [item for item in dataset.items if item.placement.resized == item.placement.bucket]
     others = [item for item in dataset.items if item not in square]
     assert all(dataset.views_of(item).varied == 0 for item in square)
     assert all(dataset.views_of(item).varied == 3 for item in others)
-    faces = make(Augmentation(face_crop=(2.0, 3.0), variants=6))
+    faces = make(AugmentSettings(face_crop=(2.0, 3.0), variants=6))
     assert [faces.views_of(item).varied for item in faces.items] == [0, 0, 5]
 
 
 def test_size_conditions_follow_the_crop_that_is_used() -> None:
-    dataset = make(Augmentation(slices=4))
+    dataset = make(AugmentSettings(slices=4))
     corner = list(dataset.views_of(dataset.items[0]).all())[-1]
     height, width, top, left, *target = corner.size_condition()
     assert (height, width) == (1500, 2000)

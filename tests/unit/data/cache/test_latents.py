@@ -15,9 +15,10 @@ from PIL import Image
 from tests.late_copies import LateCopies
 from torch import Tensor
 
+from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.core.errors import CheckpointError, DatasetError, RunError, Stopped
 from lorasmith.core.events import Controls, Event, Notice, Progress
-from lorasmith.data.augmentation.views import Augmentation, View, render
+from lorasmith.data.augmentation.views import View, render
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.cache import latents
 from lorasmith.data.cache.latents import cache_latents, default_cache_folder, latent_keys
@@ -46,7 +47,7 @@ def open_dataset(folder: Path, resolution: int = 64, flip: bool = False) -> Data
     return build_dataset(
         scan(find_folders(folder)),
         plan_buckets(resolution, resolution),
-        augmentation=Augmentation(flip=flip),
+        augmentation=AugmentSettings(flip=flip),
     )
 
 
@@ -351,7 +352,7 @@ from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import build_dataset
 from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import scan
-from lorasmith.data.augmentation.views import Augmentation, View
+from lorasmith.data.augmentation.views import View
 latents.ENTRIES_PER_SHARD = 2
 dataset = build_dataset(scan(find_folders(Path(sys.argv[1]))), plan_buckets(64, 64))
 def encode(pixels):

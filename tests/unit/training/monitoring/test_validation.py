@@ -16,11 +16,11 @@ from torch import Tensor
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.core.events import ValidationDone
 from lorasmith.data.augmentation.views import View
 from lorasmith.data.buckets import plan_buckets
-from lorasmith.data.captions import CaptionRules
 from lorasmith.data.dataset import SampleRef
 from lorasmith.data.holdout import ValidationSet, image_number, measuring_dataset
 from lorasmith.data.layout import FolderSpec
@@ -88,7 +88,7 @@ def images(*names: str) -> list[DatasetImage]:
 def measured(held_out: Sequence[str], training: Sequence[str]) -> ValidationSet:
     groups = [images(*held_out), images(*training)]
     scan = Scan((FolderSpec(Path("p")),), tuple(groups[1]))
-    dataset = measuring_dataset(scan, groups, plan_buckets(64, 64), CaptionRules(), 0)
+    dataset = measuring_dataset(scan, groups, plan_buckets(64, 64), CaptionSettings(), 0)
     return ValidationSet(dataset, len(held_out))
 
 
