@@ -21,13 +21,13 @@ from pathlib import Path
 
 import torch
 
-from lorasmith.adapters.blocks import BlockMap, BlockSizes
+from lorasmith.adapters.blocks import BlockSizes
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.targets import AdapterRoot, Size
+from lorasmith.adapters.targets import Size
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights
-from lorasmith.formats.block_weights import learning_weights
+from lorasmith.formats.block_weights import learning_weights, unet_block_map
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
@@ -66,8 +66,8 @@ class Run:
     """The trainer's step with the adapters of one choice."""
 
     def __init__(self, model: DiffusionModel, case: Case, pixels: int, rank: int) -> None:
-        root = AdapterRoot(*model.adapter_roots()[0])
-        rule = BlockSizes(BlockMap(), Size(rank), weights=learning_weights(case.blocks))
+        root = model.adapter_roots()[0]
+        rule = BlockSizes(unet_block_map(), Size(rank), weights=learning_weights(case.blocks))
         self.network = AdapterNetwork.create_sized([root], rule)
         self.values = sum(group.size for group in self.network.parameter_groups())
         groups = [FlatGroup("unet", self.network.parameter_groups()[0].parameters, LR)]

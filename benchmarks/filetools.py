@@ -37,13 +37,12 @@ from safetensors.torch import load_file, save_file
 from tests.published import PUBLISHED
 from torch import Tensor
 
-from lorasmith.adapters.targets import AdapterRoot, targets_of
+from lorasmith.adapters.targets import targets_of
 from lorasmith.core.files import write_text
 from lorasmith.lora_tools.inputs import LoraSource
 from lorasmith.lora_tools.merge import merge
 from lorasmith.lora_tools.resize import resize
 from lorasmith.models.load import empty_modules
-from lorasmith.models.roots import adapter_roots
 from lorasmith.tensors.files import Precision
 
 REPORT = Path(__file__).with_suffix(".md")
@@ -76,8 +75,8 @@ def lora_layers(model: str) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights that kohya's LoRA adapts, by key."""
     modules = empty_modules(PUBLISHED[model])
     texts = {part: module for part, module in modules.items() if part.startswith("text")}
-    roots = adapter_roots(PUBLISHED[model], modules["unet"], texts)
-    found = (target for root in roots for target in targets_of(AdapterRoot(*root)))
+    roots = PUBLISHED[model].adapter_roots(modules["unet"], texts)
+    found = (target for root in roots for target in targets_of(root))
     return {target.key: tuple(target.layer.weight.shape) for target in found}
 
 

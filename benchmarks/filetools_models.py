@@ -32,7 +32,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lorasmith.adapters.targets import AdapterRoot, Selection, Target, select
+from lorasmith.adapters.targets import Selection, Target, select
 from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.checkpoint_diff import Differences
 from lorasmith.lora_tools.extract import extract
@@ -80,7 +80,7 @@ def make_files(name: str, folder: Path) -> None:
 def targets(path: Path) -> list[Target]:
     opened = open_checkpoint(path)
     roots = skeleton_roots(opened.architecture, stored_shapes(opened))
-    return select([AdapterRoot(*root) for root in roots], Selection())
+    return select(roots, Selection())
 
 
 def our_extract(folder: Path, name: str) -> dict[str, Any]:

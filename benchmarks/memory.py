@@ -33,7 +33,6 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.core.files import write_text
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.models.load import empty_modules
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.memory.simulate import (
     SimulatedRun,
@@ -125,13 +124,12 @@ def estimated(case: Case) -> tuple[int, float]:
 
 def filled_model(case: Case, settings: TrainSettings, device: torch.device) -> DiffusionModel:
     architecture = architecture_of(case.model)
-    unet = empty_modules(architecture)["unet"]
     return random_model(
         architecture,
         DTYPES[case.precision],
         device,
         placement=weight_placement(settings),
-        recomputed=checkpointed(settings.train.gradient_checkpointing, unet),
+        recomputed=checkpointed(settings.train.gradient_checkpointing, architecture.block_paths),
         channels_last=device.type == "cuda",
     )
 

@@ -13,7 +13,6 @@ from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.load import assemble, empty_modules, fill_buffers, set_weight
 from lorasmith.models.placement import IN_FULL, WeightPlacement, WeightPlacer
-from lorasmith.training.memory.simulate import pooled_width
 from lorasmith.training.objective import MicroBatch
 
 TINY = "tiny "
@@ -49,7 +48,8 @@ def random_model(
     for part in parts:
         module = modules[part]
         fill_buffers(module, device)
-        keeper = WeightPlacer(module, placement, device) if part == "unet" else None
+        blocks = architecture.block_paths if part == "unet" else []
+        keeper = WeightPlacer(module, blocks, placement, device)
         for name, empty in list(module.named_parameters()):
             own = torch.float32 if part == "vae" else dtype
             weight = torch.empty(empty.shape, dtype=own, device=device)
@@ -59,7 +59,7 @@ def random_model(
                 weight.fill_(1.0 if name.endswith("weight") else 0.0)
             if channels_last and weight.ndim == 4:
                 weight = weight.contiguous(memory_format=torch.channels_last)
-            if keeper is None or not keeper.place(name, weight):
+            if not keeper.place(name, weight):
                 set_weight(module, name, weight)
     if recomputed:
         model.enable_gradient_checkpointing(recomputed)
@@ -69,10 +69,10 @@ def random_model(
 def random_conditioning(model: DiffusionModel, batch: int) -> Conditioning:
     """Of ``batch`` captions of 75 tokens, on the model's device."""
     architecture = model.architecture
-    hidden = torch.randn(batch, 77, architecture.denoiser["cross_attention_dim"])
+    hidden = torch.randn(batch, 77, architecture.text_width)
     pooled, sizes = None, None
     if architecture.family.size_conditioning:
-        pooled = torch.randn(batch, pooled_width(architecture))
+        pooled = torch.randn(batch, architecture.texts[-1]["projection_dim"])
         sizes = torch.zeros(batch, 6)
     return Conditioning(hidden, pooled, sizes).to(model.device, model.dtype)
 

@@ -33,10 +33,11 @@ from torch import Tensor, nn
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.registry import ALGORITHMS
-from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
+from lorasmith.adapters.targets import Target, targets_of
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights
+from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import Objective
@@ -226,7 +227,7 @@ class Figures:
 def both_sides(model: DiffusionModel, case: Case) -> tuple[Bare | Ours, Bare | Ours, list[int]]:
     """Bare and ours, and the peak bytes of a step of each as if it were alone there."""
     cuda = model.device.type == "cuda"
-    root = AdapterRoot(*model.adapter_roots()[0])
+    root = model.adapter_roots()[0]
     makers = (lambda: Bare(model, targets_of(root), case), lambda: Ours(model, root, case))
     sides: list[Bare | Ours] = []
     peaks: list[int] = []
@@ -290,7 +291,7 @@ def compare_layouts(
     device = torch.device("cpu")
     rows = []
     model = random_model(PUBLISHED["sd15"], DTYPES[precision], device)
-    side = Ours(model, AdapterRoot(*model.adapter_roots()[0]), Case(precision, 1, pixels, 8))
+    side = Ours(model, model.adapter_roots()[0], Case(precision, 1, pixels, 8))
     vae = AutoencoderKL(**PUBLISHED["sd15"].vae).eval().requires_grad_(False)
     image = torch.randn(1, 3, pixels, pixels)
 

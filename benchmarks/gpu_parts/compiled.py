@@ -12,8 +12,6 @@ from benchmarks.random_models import random_model
 from benchmarks.step import Case, Ours, time_steps
 from torch._dynamo.utils import counters
 
-from lorasmith.adapters.targets import AdapterRoot
-
 
 def measure(bench: Bench) -> None:
     for name, batches in (("sd15", (1, 4)), ("sdxl", (1,)))[: 1 if bench.tiny else None]:
@@ -32,7 +30,7 @@ def one_model(bench: Bench, name: str, batches: Sequence[int]) -> None:
             bench.architecture(name), torch.bfloat16, bench.device, channels_last=bench.cuda
         )
         case = Case("bf16", batch, bench.pixels(name), 4 if bench.tiny else 32)
-        ours = Ours(model, AdapterRoot(*model.adapter_roots()[0]), case)
+        ours = Ours(model, model.adapter_roots()[0], case)
         steps = 1 if bench.tiny else 8
         eager = statistics.median(time_steps(ours, steps, clock))
         # A C++ compiler takes minutes for what the tiny models compute in none.

@@ -21,7 +21,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lorasmith.adapters.targets import AdapterRoot, targets_of
+from lorasmith.adapters.targets import targets_of
 
 RANK = 32
 KERNELS = 14  # so many of the longest are named
@@ -41,7 +41,7 @@ def one_model(bench: Bench, name: str) -> None:
     model = random_model(
         bench.architecture(name), torch.bfloat16, bench.device, channels_last=bench.cuda
     )
-    root = AdapterRoot(*model.adapter_roots()[0])
+    root = model.adapter_roots()[0]
     case = Case("bf16", 1, bench.pixels(name), 4 if bench.tiny else RANK)
     ours = Ours(model, root, case)
     sides: dict[str, Bare | Ours] = {"bare": Bare(model, targets_of(root), case), "ours": ours}

@@ -11,7 +11,7 @@ from benchmarks.random_models import random_model
 from benchmarks.step import Bare, Case, measure
 from torch.utils.flop_counter import FlopCounterMode
 
-from lorasmith.adapters.targets import AdapterRoot, targets_of
+from lorasmith.adapters.targets import targets_of
 from lorasmith.models.families.table import Architecture
 
 RANK = 32
@@ -58,7 +58,7 @@ def _measure(bench: Bench, name: str, batches: Sequence[int]) -> None:
 def step_operations(architecture: Architecture, pixels: int, rank: int) -> float:
     """Floating point operations of the bare loop's forward and backward pass at batch 1."""
     model = random_model(architecture, torch.bfloat16, "meta")
-    targets = targets_of(AdapterRoot(*model.adapter_roots()[0]))
+    targets = targets_of(model.adapter_roots()[0])
     side = Bare(model, targets, Case("bf16", 1, pixels, rank))
     with side.attached(), FlopCounterMode(display=False) as counter:
         side.loss().backward()

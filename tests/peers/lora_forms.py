@@ -21,7 +21,7 @@ from lorasmith.adapters.additive import AdditiveAdapter
 from lorasmith.adapters.base import Adapter, Layer
 from lorasmith.adapters.options import AdapterOptions
 from lorasmith.adapters.registry import ALGORITHMS
-from lorasmith.adapters.targets import AdapterRoot, Target, targets_of
+from lorasmith.adapters.targets import Target, targets_of
 from lorasmith.adapters.types.lokr import factorization
 from lorasmith.lora_tools.bake.apply import added_weights
 from lorasmith.lora_tools.inputs import parse_sources
@@ -58,9 +58,7 @@ class BaseModel:
     def written_to(cls, family: str, path: Path) -> BaseModel:
         shapes = write_hole(path, PUBLISHED[FAMILIES[family]])
         opened = open_checkpoint(path)
-        roots = [
-            AdapterRoot(*r) for r in skeleton_roots(opened.architecture, stored_shapes(opened))
-        ]
+        roots = skeleton_roots(opened.architecture, stored_shapes(opened))
         targets = [target for root in roots for target in targets_of(root, conv=True)]
         kinds: dict[object, list[Target]] = {}
         for target in targets:

@@ -13,7 +13,7 @@ from tests.recipes.matrix import learns, result_of, run_with
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.targets import AdapterRoot, layers_of
+from lorasmith.adapters.targets import layers_of
 from lorasmith.formats.block_weights import block_of
 from lorasmith.models.load import load_model
 
@@ -38,7 +38,7 @@ CASES: dict[str, Mapping[str, str]] = {
 def blocks_of(names: list[str]) -> set[str]:
     """The UNet's blocks that a file of the demo model has weights of."""
     model = load_model("demo")
-    unet = AdapterRoot(*model.adapter_roots()[0])
+    unet = model.adapter_roots()[0]
     by_key = {target.key: target.path for target in layers_of(unet)}
     keys = {name.partition(".")[0] for name in names}
     return {block_of(by_key[key], 1, 3) for key in keys if key in by_key}

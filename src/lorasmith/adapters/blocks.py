@@ -1,4 +1,4 @@
-"""Sizes and learning rates of adapters by the UNet's blocks.
+"""Sizes and learning rates of adapters by the denoiser's blocks.
 
 A block of weight 0 gets no adapter at all: nothing of it is trained, saved, or passed through in
 the backward pass where no gradient has to go on below it.
@@ -6,54 +6,11 @@ the backward pass where no gradient has to go on below it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lorasmith.adapters.targets import Size, Target
-from lorasmith.formats.block_weights import BASE, INPUTS, MIDDLE, OUTPUTS, block_of
-
-
-@dataclass(frozen=True, slots=True)
-class BlockMap:
-    """How a UNet is divided.
-
-    Args:
-        levels: its resolutions; 4 for SD1.
-        layers_per_block: as in its configuration.
-    """
-
-    levels: int = 4
-    layers_per_block: int = 2
-
-    @property
-    def side(self) -> int:
-        """How many IN blocks it has, and as many OUT blocks."""
-        return self.levels * (self.layers_per_block + 1)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """BASE and the UNet's blocks, in the order in which they run."""
-        return (BASE, *INPUTS[: self.side], MIDDLE, *OUTPUTS[: self.side])
-
-    def ranges(self, blocks: Collection[str]) -> str:
-        """Names for a person: "IN01-IN08, M00"; BASE is not said, for it is the text encoder."""
-        runs: list[list[str]] = []
-        previous = -2
-        for place, name in enumerate(self.names):
-            if name not in blocks or name == BASE:
-                continue
-            if place == previous + 1 and name[:2] == runs[-1][0][:2]:
-                runs[-1][1:] = [name]
-            else:
-                runs.append([name])
-            previous = place
-        return ", ".join("-".join(run) for run in runs)
-
-    def block(self, target: Target) -> str:
-        """The block of a layer; the text encoder is BASE."""
-        if target.part != "unet":
-            return BASE
-        return block_of(target.path, self.layers_per_block, self.levels)
+from lorasmith.formats.block_weights import BlockMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from lorasmith.adapters.base import Adapter, Norm
 from lorasmith.adapters.names import NamedTensors, match_names, twice
 from lorasmith.adapters.registry import ALGORITHMS, algorithm_of
-from lorasmith.adapters.targets import AdapterRoot, Target, modules_of, targets_of
+from lorasmith.adapters.targets import Target, modules_of, targets_of
 from lorasmith.adapters.types.differences import BIAS, Difference, WithBias
 from lorasmith.core.errors import LoraFileError, Problem
+from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.layer_names import describe
 
 # A LoRA of another family misses hundreds of layers; a few say as much.

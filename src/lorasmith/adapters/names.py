@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.targets import AdapterRoot, Target, modules_of
+from lorasmith.adapters.targets import Target, modules_of
 from lorasmith.core.errors import Problem
 from lorasmith.core.files import parse_json
+from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.layer_names import read_name, split_tensor
 
 _PEFT_PREFIX = "base_model.model."

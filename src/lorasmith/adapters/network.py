@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,6 @@ from lorasmith.adapters.options import AdapterOptions
 from lorasmith.adapters.parameter_groups import ParameterGroup, parameter_groups
 from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import (
-    AdapterRoot,
     RateRule,
     Selection,
     Size,
@@ -36,6 +35,7 @@ from lorasmith.adapters.targets import (
     UniformSizes,
     find_targets,
 )
+from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.tensors.rng import generator
 from lorasmith.tensors.transfer import to_device
 
@@ -97,7 +97,7 @@ class AdapterNetwork:
     @classmethod
     def create(
         cls,
-        roots: Sequence[tuple[Any, ...]],
+        roots: Sequence[AdapterRoot],
         *,
         algorithm: str = "lora",
         rank: int = 16,
@@ -125,7 +125,7 @@ class AdapterNetwork:
         conv = Size(conv_rank, conv_alpha) if conv_rank > 0 else None
         sizes = UniformSizes(Size(rank, alpha), conv)
         wanted = {"unet": unet, "text_encoder": text_encoder}
-        used = [root for root in _roots(roots) if wanted[root.part]]
+        used = [root for root in roots if wanted[root.part]]
         preset = ALGORITHMS[algorithm].targets or "attn-mlp"
         return cls.create_sized(
             used,
@@ -178,7 +178,7 @@ class AdapterNetwork:
     def load(
         cls,
         tensors: Mapping[str, Tensor],
-        roots: Sequence[tuple[Any, ...]],
+        roots: Sequence[AdapterRoot],
         *,
         algorithm: str | None = None,
         dropout: Dropout | None = None,
@@ -198,9 +198,8 @@ class AdapterNetwork:
             LoraFileError: nothing in the file belongs to this model, a shape does not fit, or a
                 module is of a type that is not known; all of them at once.
         """
-        used = _roots(roots)
-        modules, report = build_adapters(tensors, used, where, algorithm)
-        return cls(used, modules, dropout=dropout, report=report)
+        modules, report = build_adapters(tensors, roots, where, algorithm)
+        return cls(roots, modules, dropout=dropout, report=report)
 
     def filter(self, keep: Callable[[Target], bool]) -> Self:
         """The same adapters on those layers alone that ``keep`` says; the report names the rest."""
@@ -418,11 +417,6 @@ class AdapterNetwork:
             kind.shrink_all([adapters[i] for i in members], own)
         limited = norms * factors
         return NormReport((factors < 1).sum(), limited.mean(), limited.max())
-
-
-def _roots(roots: Sequence[tuple[Any, ...]]) -> list[AdapterRoot]:
-    """Roots as other folders give them, plain tuples of the same fields."""
-    return [AdapterRoot(*root) for root in roots]
 
 
 def _freeze(module: nn.Module) -> None:

@@ -1,74 +1,17 @@
-"""Where adapters attach, and what each place is called in a file.
-
-Kohya's names: ``{key prefix}_{module path with . as _}``. The path is that of diffusers for the
-UNet and of transformers up to 4 for CLIP, whose text model lay under ``text_model``; a root
-therefore carries the part of the path that its module no longer has.
-"""
+"""Which layers adapters attach to: by presets, patterns and sizes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import NamedTuple
 
 from torch import nn
 
 from lorasmith.adapters.base import AdaptedLayer, Layer, Norm
-from lorasmith.formats.layer_names import TEXT_PROJECTION
-
-
-class AdapterRoot(NamedTuple):
-    """A network that adapters attach to.
-
-    Args:
-        part: "unet" or "text_encoder": decides strength, learning rate and the long file names.
-        key_prefix: how kohya's keys begin: "lora_unet", "lora_te".
-        path_prefix: what precedes the module's own paths in keys: "" or "text_model".
-        module: the network itself.
-        targets: class names of the blocks whose layers LoRA-LierLa adapts:
-            ("Transformer2DModel",), ("CLIPAttention", "CLIPMLP").
-        conv_targets: those whose layers LoRA-C3Lier and LoCon add:
-            ("ResnetBlock2D", "Downsample2D", "Upsample2D") of a UNet.
-        folder: the network's name in the long file names, where it is not ``part``:
-            "text_encoder_2".
-        renamed: other names of module paths in kohya's keys: SDXL's are LDM's.
-        ldm: LDM's names of module paths, which some programs' files have.
-    """
-
-    part: str
-    key_prefix: str
-    path_prefix: str
-    module: nn.Module
-    targets: tuple[str, ...]
-    conv_targets: tuple[str, ...] = ()
-    folder: str = ""
-    renamed: Mapping[str, str] | None = None
-    ldm: Mapping[str, str] | None = None
-
-    def key(self, path: str) -> str:
-        """Kohya's key of the layer at ``path`` below this root."""
-        full = self._full((self.renamed or {}).get(path, path))
-        return f"{self.key_prefix}_{full}".replace(".", "_")
-
-    def paths(self, path: str) -> list[str]:
-        """All names of a module's path in files, without what :attr:`path_prefix` adds."""
-        others = ((names or {}).get(path) for names in (self.renamed, self.ldm))
-        return [path, *(other for other in others if other is not None)]
-
-    def long_names(self, path: str) -> list[str]:
-        """The layer's names in diffusers' and peft's files, the usual one first."""
-        name = self.folder or self.part
-        full = f"{name}.{self._full(path)}"
-        bare = f"{name}.{path}"
-        return [full] if full == bare else [full, bare]
-
-    def _full(self, path: str) -> str:
-        if not self.path_prefix or path == TEXT_PROJECTION:
-            return path
-        return f"{self.path_prefix}.{path}"
+from lorasmith.formats.adapter_roots import AdapterRoot
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +128,6 @@ preset for (IA)^3: keys, values, and the second layer of the feed-forward."""
 
 ONLY = {"unet-only": "unet", "te-only": "text_encoder"}
 
-_ATTENTION = frozenset({"Attention", "CLIPAttention"})
-_FULL_PATHS = frozenset(
-    {"conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"}
-)
 _IA3 = ("to_k", "to_v", "ff.net.2", "k_proj", "v_proj", "mlp.fc2")
 
 
@@ -278,15 +217,13 @@ def unmatched(
 def _in_preset(name: str, target: Target, inside: frozenset[str], conv: bool) -> bool:
     root = target.root
     if name == "attn":
-        return bool(inside & _ATTENTION) and not inside.isdisjoint(root.targets)
+        return not inside.isdisjoint(root.attention) and not inside.isdisjoint(root.targets)
     if name == "attn-mlp":
         blocks = (*root.targets, *root.conv_targets) if conv else root.targets
         return not inside.isdisjoint(blocks)
     if name == "full":
         blocks = (*root.targets, *root.conv_targets)
-        return not inside.isdisjoint(blocks) or (
-            target.part == "unet" and target.path in _FULL_PATHS
-        )
+        return not inside.isdisjoint(blocks) or target.path in root.ends
     assert name == "ia3", name
     return any(matches(ending, target) for ending in _IA3)
 

@@ -120,11 +120,10 @@ def pick(
 
 def _load_base(run: PickRun, device: str, precision: str) -> DiffusionModel:
     """The run's base model, as it was trained on, but for where and in what it computes."""
-    from lorasmith.models.flops import unet_weights
     from lorasmith.models.load import load_model
     from lorasmith.tensors.device import choose_device, choose_precision
 
-    place, weights = choose_device(device), unet_weights(run.architecture.denoiser)
+    place, weights = choose_device(device), run.architecture.denoiser_weights
     dtype = choose_precision(precision, place, weights).dtype
     return load_model(model_reference(run.settings), dtype=dtype, device=place)
 

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 from lorasmith.core.text import did_you_mean, number_hint, quantity
 
@@ -220,6 +222,65 @@ def block_of(path: str, layers_per_block: int = 2, levels: int = 4) -> str:
         return f"IN{1 + level * (layers_per_block + 1) + place:02}"
     place = layers_per_block if kind == "upsamplers" else place
     return f"OUT{level * (layers_per_block + 1) + place:02}"
+
+
+class _Layer(Protocol):
+    @property
+    def part(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMap:
+    """How a denoiser is divided into the blocks that people weigh.
+
+    Args:
+        inputs, outputs: how many IN and OUT blocks it has; a sd-scripts curve runs over each side.
+        of_path: the block of a module's path in the denoiser.
+        middle: whether it has M00.
+    """
+
+    inputs: int
+    outputs: int
+    of_path: Callable[[str], str]
+    middle: bool = True
+
+    @property
+    def side(self) -> int:
+        """Blocks of the longer side."""
+        return max(self.inputs, self.outputs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """BASE and the denoiser's blocks, in the order in which they run."""
+        middle = (MIDDLE,) if self.middle else ()
+        return (BASE, *INPUTS[: self.inputs], *middle, *OUTPUTS[: self.outputs])
+
+    def ranges(self, blocks: Collection[str]) -> str:
+        """Names for a person: "IN01-IN08, M00"; BASE is not said, for it is the text encoder."""
+        runs: list[list[str]] = []
+        previous = -2
+        for place, name in enumerate(self.names):
+            if name not in blocks or name == BASE:
+                continue
+            if place == previous + 1 and name[:2] == runs[-1][0][:2]:
+                runs[-1][1:] = [name]
+            else:
+                runs.append([name])
+            previous = place
+        return ", ".join("-".join(run) for run in runs)
+
+    def block(self, layer: _Layer) -> str:
+        """The block of a layer; the text encoder is BASE."""
+        return self.of_path(layer.path) if layer.part == "unet" else BASE
+
+
+def unet_block_map(levels: int = 4, layers_per_block: int = 2) -> BlockMap:
+    """That of a UNet, by its configuration: SD1's and SD2's unless said otherwise."""
+    side = levels * (layers_per_block + 1)
+    of_path = partial(block_of, layers_per_block=layers_per_block, levels=levels)
+    return BlockMap(side, side, of_path)
 
 
 def learning_weights(

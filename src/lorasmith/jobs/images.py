@@ -207,7 +207,6 @@ def choose_place(
         UserError: a model, VAE, layer or device is not there, or the device lacks the precision.
     """
     from lorasmith.models.families.table import check_clip_skip
-    from lorasmith.models.flops import unet_weights
     from lorasmith.models.open import read_architecture
     from lorasmith.tensors.device import choose_device, choose_precision
 
@@ -223,7 +222,7 @@ def choose_place(
             collect_problems(problems, check)
         if chosen is None:
             continue
-        weights = unet_weights(architecture.denoiser)
+        weights = architecture.denoiser_weights
         fitting = collect_problems(problems, partial(choose_precision, precision, chosen, weights))
         if fitting is not None:
             dtypes[str(model.path)] = fitting.dtype

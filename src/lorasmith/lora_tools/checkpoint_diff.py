@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.targets import AdapterRoot
 from lorasmith.core.errors import CheckpointError, Problem
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
@@ -42,9 +41,7 @@ class Differences:
         problems = _misfits(self.base, self.tuned)
         if problems:
             raise CheckpointError(problems)
-        self.roots = [
-            AdapterRoot(*root) for root in skeleton_roots(self.base.architecture, self.shapes)
-        ]
+        self.roots = skeleton_roots(self.base.architecture, self.shapes)
         self._weights = MappedWeights()
         self._scratch = [torch.empty(0), torch.empty(0)]
 

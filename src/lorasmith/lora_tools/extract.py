@@ -413,7 +413,7 @@ def _metadata(
     side = architecture.native_resolution
     spec = ModelSpec(
         architecture=family.modelspec[prediction],
-        implementation=IMPLEMENTATIONS[family.unet_names],
+        implementation=IMPLEMENTATIONS[family.lora_names],
         title=title,
         resolution=(side, side),
         prediction=prediction,

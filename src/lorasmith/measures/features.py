@@ -109,7 +109,9 @@ class MiddleBlock:
         noisy = self._schedule.add_noise(latents[None], noise, timestep)
         width, height = map(float, image.size)
         sizes = torch.tensor([[height, width, 0.0, 0.0, height, width]])
-        handle = model.denoiser.get_submodule("mid_block").register_forward_hook(keep)
+        handle = model.denoiser.get_submodule(
+            model.architecture.family.denoiser.middle
+        ).register_forward_hook(keep)
         try:
             model.denoise(noisy, timestep, model.encode_text([""]).with_size_ids(sizes))
         finally:

@@ -1,74 +1,22 @@
 """Model configurations from key shapes alone.
 
-No size is assumed: levels, layers, widths, attention, projections, the latents' factor and the
-text encoder's depth are all read off the shapes of the canonical weights (diffusers' and
-transformers' names). Torch-free.
+No size is assumed: the latents' factor and the text encoder's depth are read off the shapes of the
+canonical weights (diffusers' and transformers' names), as the denoiser's sizes are by its kind.
+Torch-free.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from lorasmith.core.errors import CheckpointError, Problem
-from lorasmith.formats.ldm_keys import unet_plan_of_diffusers, vae_plan_of_diffusers
-from lorasmith.models.families.base import EOS, Config, Family, Shapes, TextEncoderSpec
+from lorasmith.formats.ldm_keys import vae_plan_of_diffusers
+from lorasmith.models.families.base import DENOISER, EOS, Config, Family, Shapes, TextEncoderSpec
 from lorasmith.models.families.table import Architecture, Overrides
 
 BOS = 49406
-SIZE_NUMBERS = 6  # original, crop and target size, two numbers each
-
-
-def unet_config(shapes: Shapes, family: Family, own: Config) -> Config:
-    """Arguments of diffusers' ``UNet2DConditionModel``.
-
-    Raises:
-        KeyError, ValueError, IndexError: a weight that decides the architecture is missing.
-    """
-    plan = unet_plan_of_diffusers(shapes)
-    levels = range(plan.levels)
-    down = ["CrossAttnDownBlock2D" if plan.attention[i] else "DownBlock2D" for i in levels]
-    up = [name.replace("Down", "Up") for name in reversed(down)]
-    widths = [shapes[f"down_blocks.{i}.resnets.0.conv1.weight"][0] for i in levels]
-    defaults = dict(family.denoiser_config)
-    if head_width := defaults.pop("head_width", 0):
-        defaults["attention_head_dim"] = [width // head_width for width in widths]
-    if "add_embedding.linear_1.weight" in shapes:
-        width = shapes["add_embedding.linear_1.weight"][1]
-        defaults["projection_class_embeddings_input_dim"] = width
-    return {
-        **defaults,
-        "in_channels": shapes["conv_in.weight"][1],
-        "out_channels": shapes["conv_out.weight"][0],
-        "block_out_channels": widths,
-        "layers_per_block": plan.layers,
-        "down_block_types": down,
-        "up_block_types": up,
-        "mid_block_type": "UNetMidBlock2DCrossAttn",
-        "cross_attention_dim": _context_width(shapes),
-        "transformer_layers_per_block": _transformer_depths(shapes, plan.attention),
-        "use_linear_projection": len(shapes["mid_block.attentions.0.proj_in.weight"]) == 2,
-        **own,
-    }
-
-
-def _context_width(shapes: Shapes) -> int:
-    widths = {shape[1] for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight")}
-    if len(widths) != 1:
-        raise ValueError(f"cross-attention reads texts of several widths: {sorted(widths)}")
-    return widths.pop()
-
-
-def _transformer_depths(shapes: Shapes, attention: Sequence[bool]) -> int | list[int]:
-    """Transformer blocks per level, one number where all levels that have any have as many."""
-    pattern = re.compile(r"down_blocks\.(\d+)\.attentions\.\d+\.transformer_blocks\.(\d+)\.")
-    depths = [1] * len(attention)
-    for match in filter(None, map(pattern.match, shapes)):
-        level, block = int(match[1]), int(match[2])
-        depths[level] = max(depths[level], block + 1)
-    used = {depth for depth, has in zip(depths, attention, strict=True) if has}
-    return used.pop() if len(used) == 1 else depths
 
 
 def vae_config(shapes: Shapes, family: Family, own: Config) -> Config:
@@ -130,7 +78,7 @@ def architecture_of_parts(
         CheckpointError: the parts are incomplete, or do not fit one another.
     """
     makers: dict[str, Callable[[Shapes], Config]] = {
-        "unet": lambda shapes: unet_config(shapes, family, overrides.unet),
+        DENOISER: lambda shapes: family.denoiser.config(shapes, family, overrides.unet),
         "vae": lambda shapes: vae_config(shapes, family, overrides.vae),
     }
     for spec in family.text_encoders:
@@ -149,7 +97,7 @@ def architecture_of_parts(
         problems = _misfits(configs, family, str(where))
     if problems:
         raise CheckpointError(problems)
-    unet, vae = configs["unet"], configs["vae"]
+    unet, vae = configs[DENOISER], configs["vae"]
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
     prediction = overrides.prediction or family.prediction
     resolution = overrides.native_resolution or family.native_resolution[prediction]
@@ -163,37 +111,16 @@ def architecture_of_parts(
         prediction=prediction,
         latent_channels=vae["latent_channels"],
         latent_factor=factor,
-        size_multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
+        size_multiple=factor * family.denoiser.downscale(unet),
         native_resolution=resolution,
         zero_terminal_snr=bool(overrides.zero_terminal_snr),
     )
 
 
 def _misfits(configs: Mapping[str, Config], family: Family, where: str) -> list[Problem]:
-    unet, vae = configs["unet"], configs["vae"]
+    unet, vae = configs[DENOISER], configs["vae"]
     texts = [configs[text.part] for text in family.text_encoders]
-    found = []
-    written = sum(text["hidden_size"] for text in texts)
-    if unet["cross_attention_dim"] != written:
-        wide = f"its UNet reads texts {unet['cross_attention_dim']} wide"
-        found.append(f"{wide}, its text encoder writes {written}")
-    if family.size_conditioning:
-        pooled = texts[-1]["projection_dim"] + SIZE_NUMBERS * unet["addition_time_embed_dim"]
-        if unet["projection_class_embeddings_input_dim"] != pooled:
-            found.append("its UNet's embedding of size and text has another width than they have")
-    if unet["in_channels"] != vae["latent_channels"]:
-        takes = f"its UNet takes {unet['in_channels']} channels"
-        found.append(f"{takes}, its VAE's latents have {vae['latent_channels']}")
-    for title, config in (("UNet", unet), ("VAE", vae)):
-        groups = config["norm_num_groups"]
-        if groups < 1 or any(width % groups for width in config["block_out_channels"]):
-            widths = config["block_out_channels"]
-            found.append(f"its {title}'s widths {widths} do not divide into {groups} groups")
-    heads = unet["attention_head_dim"]
-    heads = heads if isinstance(heads, list) else [heads] * len(unet["block_out_channels"])
-    with_heads = zip(unet["block_out_channels"], heads, unet["down_block_types"], strict=False)
-    if any(n < 1 or (width % n and "Attn" in kind) for width, n, kind in with_heads):
-        found.append(f"its UNet's widths do not divide into {unet['attention_head_dim']} heads")
+    found = family.denoiser.misfits(unet, vae, texts, family)
     found += [line for text in texts for line in _text_misfits(text)]
     hint = "the parts belong to different models, or the file needs a lorasmith.model header"
     return [Problem(where, what, hint) for what in found]
@@ -215,7 +142,7 @@ def header_entry(parts: Mapping[str, Shapes], family: Family, own: Overrides) ->
     """What a file with these shapes must say in its header to be read as ``own``; empty when
     shapes and the family's defaults say it all."""
     said: Config = {}
-    defaults = {"unet": unet_config(parts["unet"], family, {}), "vae": family.vae}
+    defaults = {DENOISER: family.denoiser.config(parts[DENOISER], family, {}), "vae": family.vae}
     for part, usual in defaults.items():
         if differing := _differing(getattr(own, part), usual):
             said[part] = differing

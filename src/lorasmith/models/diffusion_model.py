@@ -16,9 +16,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.memory import TILE, checkpoint_denoiser, checkpoint_text_encoder, on_device
-from lorasmith.models.roots import AdapterRoot, adapter_roots
 from lorasmith.models.text_encoder import TextStates, encode_rows, join_rows, tokenize
 from lorasmith.tensors.files import fingerprint
 from lorasmith.tensors.transfer import pinned, to_device
@@ -214,24 +214,27 @@ class DiffusionModel:
             self.dtype, memory_format=self.memory_format
         )
         prompt_embeds = to_device(conditioning.prompt_embeds, self.device).to(self.dtype)
-        added = self._added(conditioning) if self.architecture.family.size_conditioning else None
         predicted: Tensor = self.denoiser(
             sample,
             to_device(timesteps, self.device),
             prompt_embeds,
-            added_cond_kwargs=added,
+            **self.architecture.family.denoiser.inputs(self._seen(conditioning)),
             return_dict=False,
         )[0]
         return predicted.float()
 
-    def _added(self, conditioning: Conditioning) -> dict[str, Tensor]:
+    def _seen(self, conditioning: Conditioning) -> Conditioning:
+        """What the family's denoiser is told of it, beside the embedding."""
         pooled, sizes = conditioning.pooled, conditioning.sizes
+        if not self.architecture.family.size_conditioning:
+            return Conditioning(conditioning.prompt_embeds)
         assert pooled is not None, "no pooled embedding"
         assert sizes is not None, "no sizes"
-        return {
-            "text_embeds": to_device(pooled, self.device).to(self.dtype),
-            "time_ids": to_device(sizes, self.device).to(torch.float32),
-        }
+        return Conditioning(
+            conditioning.prompt_embeds,
+            to_device(pooled, self.device).to(self.dtype),
+            to_device(sizes, self.device).to(torch.float32),
+        )
 
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents, both times the family's scale.
@@ -262,14 +265,14 @@ class DiffusionModel:
 
     def adapter_roots(self) -> list[AdapterRoot]:
         """Where adapters attach, the denoiser first."""
-        return adapter_roots(self.architecture, self.denoiser, self.text_encoders)
+        return self.architecture.adapter_roots(self.denoiser, self.text_encoders)
 
     def enable_gradient_checkpointing(self, blocks: Collection[str] | None = None) -> None:
         """Keep only the inputs of parts for the backward pass and compute the rest again.
 
         Args:
-            blocks: those of the denoiser (:func:`lorasmith.models.memory.denoiser_blocks`), all of
-                them for ``None``; text encoders are checkpointed in any case.
+            blocks: of :attr:`Architecture.block_paths`, all of them for ``None``; text encoders
+                are checkpointed in any case.
         """
         checkpoint_denoiser(self.denoiser, blocks)
         for text_encoder in self.text_encoders.values():
@@ -299,7 +302,7 @@ class DiffusionModel:
 
         compiled = CompiledBlocks(**options)
         for block in list(self.denoiser.modules()):
-            if type(block).__name__ in self.architecture.family.repeated_blocks:
+            if type(block).__name__ in self.architecture.family.denoiser.repeated_blocks:
                 compiled.compile(block)
 
     def use_channels_last(self) -> None:

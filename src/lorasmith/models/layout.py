@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,20 +11,17 @@ from lorasmith.core.errors import CheckpointError
 from lorasmith.core.files import TensorInfo
 from lorasmith.formats.ldm_keys import (
     OPEN_CLIP_BLOCK,
-    UNET_PREFIX,
     VAE_PREFIX,
     is_vae_projection,
     text_from_hf,
     text_from_open_clip,
     translate,
-    unet_plan_of_ldm,
-    unet_table,
     vae_from_old_diffusers,
     vae_plan_of_ldm,
     vae_table,
 )
 from lorasmith.formats.pickle_header import PickleHeader
-from lorasmith.models.families.base import Family, Shapes, TextEncoderSpec
+from lorasmith.models.families.base import DENOISER, Family, Shapes, TextEncoderSpec
 
 VAE_ROOTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
@@ -96,12 +93,13 @@ def single_file_layout(names: Iterable[str], family: Family, where: object = "")
     """The layout of a single file, in LDM names or with diffusers' names behind the part's own.
 
     Raises:
-        CheckpointError: the blocks of its UNet or VAE are not those of such a model.
+        CheckpointError: the blocks of its denoiser or VAE are not those of such a model.
     """
     names = [name for name in names if not LEFTOVERS.search(name)]
     layout = Layout()
     texts = {text.ldm_prefix: text for text in family.text_encoders}
-    ldm: dict[str, list[str]] = {prefix: [] for prefix in (UNET_PREFIX, VAE_PREFIX, *texts)}
+    kind = family.denoiser
+    ldm: dict[str, list[str]] = {prefix: [] for prefix in (kind.prefix, VAE_PREFIX, *texts)}
     for name in names:
         prefix = next((prefix for prefix in ldm if name.startswith(prefix)), None)
         part, _, rest = name.partition(".")
@@ -112,8 +110,8 @@ def single_file_layout(names: Iterable[str], family: Family, where: object = "")
         else:
             layout.unused.append(name)
     try:
-        _add_ldm(layout, "unet", UNET_PREFIX, ldm[UNET_PREFIX])
-        _add_ldm(layout, "vae", VAE_PREFIX, ldm[VAE_PREFIX])
+        _add_translated(layout, DENOISER, kind.prefix, ldm[kind.prefix], kind.names_in_file)
+        _add_translated(layout, "vae", VAE_PREFIX, ldm[VAE_PREFIX], vae_names)
     except ValueError as error:
         raise CheckpointError.of(where, f"not a Stable Diffusion checkpoint: {error}") from error
     for prefix, text in texts.items():
@@ -125,14 +123,21 @@ def single_file_layout(names: Iterable[str], family: Family, where: object = "")
     return layout
 
 
-def _add_ldm(layout: Layout, part: str, prefix: str, names: list[str]) -> None:
+def vae_names(names: Iterable[str]) -> Mapping[str, str]:
+    return vae_table(vae_plan_of_ldm(names))
+
+
+def _add_translated(
+    layout: Layout,
+    part: str,
+    prefix: str,
+    names: list[str],
+    table_of: Callable[[Iterable[str]], Mapping[str, str]],
+) -> None:
     """Raises ValueError where the names make no model."""
     if not names:
         return
-    if part == "unet":
-        table = unet_table(unet_plan_of_ldm(names))
-    else:
-        table = vae_table(vae_plan_of_ldm(names))
+    table = table_of(names)
     for name in names:
         layout.add(part, translate(name, table), prefix + name)
 
@@ -187,7 +192,8 @@ def vae_layout(names: Iterable[str], where: object = "") -> Layout:
     own = [name for name in names if name.startswith(prefix or VAE_ROOTS)]
     layout = Layout()
     try:
-        _add_ldm(layout, "vae", VAE_PREFIX, [name.removeprefix(prefix) for name in own])
+        own = [name.removeprefix(prefix) for name in own]
+        _add_translated(layout, "vae", VAE_PREFIX, own, vae_names)
     except ValueError as error:
         raise CheckpointError.of(where, f"not a Stable Diffusion VAE: {error}") from error
     if "vae" not in layout.parts:

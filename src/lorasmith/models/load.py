@@ -6,19 +6,20 @@ file, straight into the wanted precision, so its peak is about one model.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from lorasmith.core.errors import CheckpointError, Problem
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.models.families.base import Config, TextEncoderSpec
+from lorasmith.models.families.base import DENOISER, Config, TextEncoderSpec
 from lorasmith.models.families.table import Architecture, check_clip_skip
 from lorasmith.models.layout import canonical_shape
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
@@ -95,7 +96,10 @@ class Loading:
             module, device = self._modules[part], self.model.device
             fill_buffers(module, device)
             dtype = self.vae_dtype if part == "vae" else self.dtype
-            keeper = WeightPlacer(module, self.placement, device) if part == "unet" else None
+            keeper = None
+            if part == DENOISER:
+                blocks = self.opened.architecture.block_paths
+                keeper = WeightPlacer(module, blocks, self.placement, device)
             for name, tensor in read_weights(part, self.opened.weights[part], dtype, device):
                 if self.model.memory_format == torch.channels_last and tensor.ndim == 4:
                     tensor = tensor.contiguous(memory_format=torch.channels_last)
@@ -114,7 +118,7 @@ def assemble(
 ) -> DiffusionModel:
     """The model of these modules, by part name; ``options`` are those of the class."""
     return DiffusionModel(
-        denoiser=modules["unet"],
+        denoiser=modules[DENOISER],
         vae=modules["vae"],
         text_encoders={part: modules[part] for part in architecture.family.parts[2:]},
         architecture=architecture,
@@ -146,11 +150,13 @@ def exchange_vae(model: DiffusionModel, reference: ModelReference) -> None:
 
 
 def empty_modules(architecture: Architecture) -> dict[str, Any]:
-    """UNet, VAE and text encoder by part name, on the meta device: shapes without memory."""
+    """Denoiser, VAE and text encoders by part name, on the meta device: shapes without memory."""
     specs = architecture.family.text_encoders
+    module, _, name = architecture.family.denoiser.module.rpartition(".")
+    denoiser = getattr(importlib.import_module(module), name)
     with torch.device("meta"):
         return {
-            "unet": UNet2DConditionModel(**architecture.denoiser),
+            DENOISER: denoiser(**architecture.denoiser),
             "vae": AutoencoderKL(**architecture.vae),
             **{
                 spec.part: empty_text_encoder(spec, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,32 +15,24 @@ TILE = 512
 """Side in pixels of the tiles that a VAE takes a large image in."""
 
 
-def denoiser_blocks(denoiser: nn.Module) -> list[str]:
-    """Paths of the blocks in the order in which they run: "down_blocks.0", "mid_block"."""
-    down, up = (len(denoiser.get_submodule(f"{side}_blocks")._modules) for side in ("down", "up"))
-    return [
-        *(f"down_blocks.{index}" for index in range(down)),
-        "mid_block",
-        *(f"up_blocks.{index}" for index in range(up)),
-    ]
-
-
-def blocks_by_activations(denoiser: nn.Module) -> list[str]:
+def blocks_by_activations(blocks: Sequence[str]) -> list[str]:
     """Blocks, first those whose recomputing saves most memory for its time.
 
     Activations grow with channels times positions, arithmetic with the channels' square: so the
     outermost blocks come first, where images are largest and channels fewest.
+
+    Args:
+        blocks: in the order in which they run.
     """
-    blocks = denoiser_blocks(denoiser)
     middle = len(blocks) // 2
     return sorted(blocks, key=lambda block: -abs(blocks.index(block) - middle))
 
 
-def blocks_by_weight(denoiser: nn.Module) -> list[str]:
+def blocks_by_weight(denoiser: nn.Module, blocks: Sequence[str]) -> list[str]:
     """Blocks, first those with the most weights."""
     sizes = {
         block: sum(parameter.numel() for parameter in denoiser.get_submodule(block).parameters())
-        for block in denoiser_blocks(denoiser)
+        for block in blocks
     }
     return sorted(sizes, key=lambda block: -sizes[block])
 

@@ -8,14 +8,14 @@ small, and what they lose all others would inherit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lorasmith.core.text import bytes_text
-from lorasmith.models.memory import blocks_by_weight, denoiser_blocks, within
+from lorasmith.models.memory import blocks_by_weight, within
 from lorasmith.tensors.offload import Prefetcher, replace_layer
 
 # 4 bits are made for the many weights of Linear layers; convolutions are fewer and lose more.
@@ -44,11 +44,15 @@ class WeightPlacer:
     """Takes those weights of a denoiser that are kept otherwise, one at a time as they are read."""
 
     def __init__(
-        self, denoiser: nn.Module, placement: WeightPlacement, device: torch.device
+        self,
+        denoiser: nn.Module,
+        blocks: Sequence[str],
+        placement: WeightPlacement,
+        device: torch.device,
     ) -> None:
         self._denoiser, self._formats = denoiser, FORMATS_OF[placement.weight_format]
-        self._blocks = denoiser_blocks(denoiser)
-        self._away = blocks_by_weight(denoiser)[: placement.offloaded_blocks]
+        self._blocks = blocks
+        self._away = blocks_by_weight(denoiser, blocks)[: placement.offloaded_blocks]
         self._prefetcher = Prefetcher(device) if self._away else None
 
     def place(self, name: str, weight: Tensor) -> bool:
@@ -81,8 +85,10 @@ class WeightPlacer:
         return [text]
 
 
-def place_weights(denoiser: nn.Module, placement: WeightPlacement, device: torch.device) -> None:
+def place_weights(
+    denoiser: nn.Module, blocks: Sequence[str], placement: WeightPlacement, device: torch.device
+) -> None:
     """Keep a denoiser's weights as ``placement`` says: of one that is there already."""
-    keeper = WeightPlacer(denoiser, placement, device)
+    keeper = WeightPlacer(denoiser, blocks, placement, device)
     for name, parameter in list(denoiser.named_parameters()):
         keeper.place(name, parameter.detach())

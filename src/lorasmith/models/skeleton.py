@@ -9,26 +9,20 @@ imported, which would take longer than most of the work.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
-from lorasmith.models.families.base import Shapes
+from lorasmith.formats.adapter_roots import AdapterRoot
+from lorasmith.models.families.base import DENOISER, Shapes
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.layout import canonical_shape
 from lorasmith.models.open import OpenedCheckpoint
-from lorasmith.models.roots import AdapterRoot, adapter_roots
 
-# The classes of modules that adapters are chosen by, from the ends of module paths.
-CLASSES: tuple[tuple[str, str], ...] = (
-    (r"(^|\.)attentions\.\d+$", "Transformer2DModel"),
-    (r"(^|\.)resnets\.\d+$", "ResnetBlock2D"),
-    (r"(^|\.)downsamplers\.\d+$", "Downsample2D"),
-    (r"(^|\.)upsamplers\.\d+$", "Upsample2D"),
-    (r"\.attn[12]$", "Attention"),
-    (r"\.self_attn$", "CLIPAttention"),
-    (r"\.mlp$", "CLIPMLP"),
-)
+# The classes of modules that adapters are chosen by, from the ends of module paths:
+# the denoiser's are its kind's.
+Classes = Sequence[tuple[str, str]]
+TEXT_CLASSES: Classes = ((r"\.self_attn$", "CLIPAttention"), (r"\.mlp$", "CLIPMLP"))
 
 
 def skeleton_roots(architecture: Architecture, shapes: Mapping[str, Shapes]) -> list[AdapterRoot]:
@@ -38,8 +32,9 @@ def skeleton_roots(architecture: Architecture, shapes: Mapping[str, Shapes]) -> 
         shapes: ``{part: {canonical name: shape}}``, see :func:`stored_shapes`.
     """
     parts = architecture.family.parts[2:]
-    encoders = {part: skeleton(shapes[part]) for part in parts}
-    return adapter_roots(architecture, skeleton(shapes["unet"]), encoders)
+    encoders = {part: skeleton(shapes[part], TEXT_CLASSES) for part in parts}
+    denoiser = skeleton(shapes[DENOISER], architecture.family.denoiser.classes)
+    return architecture.adapter_roots(denoiser, encoders)
 
 
 def stored_shapes(opened: OpenedCheckpoint) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -53,7 +48,7 @@ def stored_shapes(opened: OpenedCheckpoint) -> dict[str, dict[str, tuple[int, ..
     }
 
 
-def skeleton(shapes: Shapes) -> nn.Module:
+def skeleton(shapes: Shapes, classes: Classes) -> nn.Module:
     """Modules for every Linear (O, I), Conv2d (O, I, kh, kw) and norm (C,) weight, at its path.
 
     All norms are GroupNorm, which a CLIP's are not: only their sizes are asked for.
@@ -66,7 +61,7 @@ def skeleton(shapes: Shapes) -> nn.Module:
             continue
         parent, _, attribute = path.rpartition(".")
         layer = _layer(shape, f"{path}.bias" in shapes)
-        _module(modules, parent).add_module(attribute, layer)
+        _module(modules, parent, classes).add_module(attribute, layer)
     return root
 
 
@@ -80,19 +75,16 @@ def _layer(shape: tuple[int, ...], bias: bool) -> nn.Module:
     return nn.Conv2d(inputs, outputs, tuple(kernel), padding=padding, bias=bias, device="meta")  # type: ignore[arg-type]
 
 
-def _module(modules: dict[str, nn.Module], path: str) -> nn.Module:
+def _module(modules: dict[str, nn.Module], path: str, classes: Classes) -> nn.Module:
     """The module at ``path``, made with its parents if it is not there."""
     if path not in modules:
         parent, _, attribute = path.rpartition(".")
-        modules[path] = _class_at(path)()
-        _module(modules, parent).add_module(attribute, modules[path])
+        modules[path] = _class_at(path, classes)()
+        _module(modules, parent, classes).add_module(attribute, modules[path])
     return modules[path]
 
 
-def _class_at(path: str) -> type[nn.Module]:
-    matching: Iterable[str] = (name for end, name in CLASSES if re.search(end, path))
+def _class_at(path: str, classes: Classes) -> type[nn.Module]:
+    matching: Iterable[str] = (name for end, name in classes if re.search(end, path))
     name = next(iter(matching), None)
-    return nn.Module if name is None else _NAMED[name]
-
-
-_NAMED: dict[str, type[nn.Module]] = {name: type(name, (nn.Module,), {}) for _, name in CLASSES}
+    return nn.Module if name is None else type(name, (nn.Module,), {})

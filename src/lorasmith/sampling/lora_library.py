@@ -13,7 +13,6 @@ from hashlib import file_digest
 from pathlib import Path
 
 from lorasmith.adapters.base import Adapter
-from lorasmith.adapters.blocks import BlockMap
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import Problem, PromptError
@@ -72,8 +71,8 @@ class AttachedLoras:
 
 def set_strengths(model: DiffusionModel, network: AdapterNetwork, tag: LoraTag) -> dict[str, float]:
     """Give each adapter what a tag says of its part and block; returns the strengths by key."""
-    unet, parts = model.architecture.denoiser, {"unet": tag.unet, "text_encoder": tag.text_encoder}
-    blocks = BlockMap(len(unet["block_out_channels"]), unet["layers_per_block"])
+    blocks = model.architecture.blocks
+    parts = {"unet": tag.unet, "text_encoder": tag.text_encoder}
     weights, adapters, strengths = tag.blocks, network.adapters, {}
     for key, target in network.targets.items():
         weight = 1.0 if weights is None else weights[blocks.block(target)]

@@ -24,7 +24,6 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import user_path
 from lorasmith.formats.run_paths import DEFAULT_OUTPUT, lora_folder
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.models.flops import unet_weights
 from lorasmith.models.load import load_model
 from lorasmith.models.open import read_architecture
 from lorasmith.models.reference import ModelReference
@@ -233,7 +232,7 @@ def load(
     if not isinstance(reference, ModelReference):
         reference = ModelReference(reference, vae, family, prediction, zero_terminal_snr, clip_skip)
     place = choose_device(device)
-    weights = unet_weights(read_architecture(reference).denoiser)
+    weights = read_architecture(reference).denoiser_weights
     dtype = choose_precision(precision, place, weights).dtype
     return Pipeline(load_model(reference, dtype=dtype, device=place), reference)
 

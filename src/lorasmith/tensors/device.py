@@ -144,11 +144,11 @@ def missing_build() -> str:
     return "this PyTorch is built for CPUs alone; pytorch.org has builds for each kind of GPU"
 
 
-def choose_precision(name: str, device: torch.device, unet_weights: int) -> Precision:
+def choose_precision(name: str, device: torch.device, denoiser_weights: int) -> Precision:
     """The compute precision for ``train.precision``.
 
     Args:
-        unet_weights: how many weights the UNet has; decides on CPUs.
+        denoiser_weights: how many weights the denoiser has; decides on CPUs.
 
     Raises:
         SettingsError: float16 on a CPU, which has no kernels that make it worth it.
@@ -171,7 +171,7 @@ def choose_precision(name: str, device: torch.device, unet_weights: int) -> Prec
             return Precision(torch.float32, "the safe choice on Apple GPUs")
         case _ if not machine.bf16:
             return Precision(torch.float32, "this CPU does not multiply in bf16")
-        case _ if unet_weights >= LARGE_FOR_CPU:
+        case _ if denoiser_weights >= LARGE_FOR_CPU:
             return Precision(torch.bfloat16, "this CPU multiplies in bf16")
         case _:
             return Precision(torch.float32, "the model is too small to gain from bf16")

@@ -16,7 +16,6 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
 from lorasmith.core.text import bytes_text
 from lorasmith.data.holdout import BATCH
-from lorasmith.models.flops import forward_multiply_adds, stages, step_activations
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import stored_shapes
 from lorasmith.tensors.device import (
@@ -30,7 +29,7 @@ from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, p
 from lorasmith.training.memory.simulate import MemoryEstimate, values_beside
 from lorasmith.training.memory.throughput import multiply_adds_per_second, step_seconds
 from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
-from lorasmith.training.setup.network import block_map, planned_network
+from lorasmith.training.setup.network import planned_network
 from lorasmith.training.setup.preflight import RunPlan, open_base, preflight, process_count, should
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
@@ -134,10 +133,9 @@ def rough_step(
     sizes = [
         4 * math.prod(shape) for part in stored_shapes(opened).values() for shape in part.values()
     ]
-    factor, tokens = run_plan.architecture.latent_factor, settings.model.max_tokens + 2
-    unet, dataset = run_plan.architecture.denoiser, run_plan.dataset
+    architecture, dataset = run_plan.architecture, run_plan.dataset
     numbers = max(
-        step_activations(unet, bucket.size[1] // factor, bucket.size[0] // factor, tokens)
+        architecture.activations(*bucket.size, settings.model.max_tokens + 2)
         * dataset.groups[bucket.group].batch_size(settings.train.batch, 1)
         for bucket in dataset.buckets
     )
@@ -169,7 +167,7 @@ def group_rates(
     rate = learning_rate(settings, run_plan.steps)
     points = [i * (rate.steps - 1) // (GRAPH_POINTS - 1) for i in range(GRAPH_POINTS)]
     factors = [rate.factor(step) for step in points]
-    blocks, rates = block_map(run_plan.architecture), []
+    blocks, rates = run_plan.architecture.blocks, []
     for group in network.parameter_groups():
         lr = settings.optimizer.lrs[group.part] * group.rate
         named = {blocks.block(target) for target in group.targets}
@@ -214,16 +212,13 @@ def planned_seconds(
     *,
     checkpointing: bool,
 ) -> float:
-    unet = run_plan.architecture.denoiser
-    factor = run_plan.architecture.latent_factor
-    tokens = settings.model.max_tokens + 2
+    architecture, tokens = run_plan.architecture, settings.model.max_tokens + 2
     rate = multiply_adds_per_second(device, precision.dtype)
     total = 0.0
     for bucket in run_plan.dataset.buckets:
-        width, height = bucket.size
         total += step_seconds(
-            forward_multiply_adds(unet, height // factor, width // factor, tokens),
-            len(list(stages(unet))),
+            architecture.multiply_adds(*bucket.size, tokens),
+            architecture.depth,
             len(bucket.samples),
             run_plan.dataset.batch_count(bucket, settings.train.batch),
             rate,
@@ -251,18 +246,12 @@ def validation_seconds(
         should(interval, done, *run_plan.epoch_at(done)) for done in range(1, run_plan.steps)
     )
     times = 3 + sum(on_the_way)
-    factor, once = architecture.latent_factor, 0.0
+    once = 0.0
     for bucket in run_plan.measured.dataset.buckets:
-        width, height = bucket.size
         samples = len(bucket.samples) * interval.timesteps
         once += step_seconds(
-            forward_multiply_adds(
-                architecture.denoiser,
-                height // factor,
-                width // factor,
-                settings.model.max_tokens + 2,
-            ),
-            len(list(stages(architecture.denoiser))),
+            architecture.multiply_adds(*bucket.size, settings.model.max_tokens + 2),
+            architecture.depth,
             samples,
             math.ceil(samples / BATCH),
             rate,

@@ -11,16 +11,29 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.targets import AdapterRoot
-
-CONV_TARGETS = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
+from lorasmith.formats.adapter_roots import AdapterRoot
+from lorasmith.models.families.unet import UNET
 
 
 def roots_of(unet: nn.Module, text_encoder: nn.Module) -> list[AdapterRoot]:
     return [
-        AdapterRoot("unet", "lora_unet", "", unet, ("Transformer2DModel",), CONV_TARGETS),
         AdapterRoot(
-            "text_encoder", "lora_te", "text_model", text_encoder, ("CLIPAttention", "CLIPMLP")
+            "unet",
+            "lora_unet",
+            "",
+            unet,
+            UNET.targets,
+            UNET.conv_targets,
+            attention=UNET.attention,
+            ends=UNET.ends,
+        ),
+        AdapterRoot(
+            "text_encoder",
+            "lora_te",
+            "text_model",
+            text_encoder,
+            ("CLIPAttention", "CLIPMLP"),
+            attention=("CLIPAttention",),
         ),
     ]
 

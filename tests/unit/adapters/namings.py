@@ -31,8 +31,8 @@ def folder(target: Target) -> str:
 
 def ldm(target: Target) -> str:
     """The UNet's path in the checkpoint."""
-    assert target.root.ldm is not None
-    return target.root.ldm[target.path]
+    assert target.root.other_names is not None
+    return target.root.other_names[target.path]
 
 
 def _unet_or(

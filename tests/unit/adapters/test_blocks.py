@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lorasmith.adapters.blocks import BlockMap, BlockSizes
+from lorasmith.adapters.blocks import BlockSizes
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import Selection, Size, layers_of, select
-from lorasmith.formats.block_weights import BLOCKS, learning_weights
+from lorasmith.formats.block_weights import BLOCKS, learning_weights, unet_block_map
 
 # Blocks of SD1 by number in the original code, with the count of kohya's 12 layers a transformer.
 WITH_ATTENTION = {"IN01", "IN02", "IN04", "IN05", "IN07", "IN08", "M00"} | {
@@ -18,7 +18,7 @@ FULL = Selection(("full",))
 
 def network(roots, weights: str, selection: Selection | None = None, **options) -> AdapterNetwork:
     """LoRA of rank 4 with block weights, for a UNet of SD1's division."""
-    blocks = options.pop("blocks", BlockMap())
+    blocks = options.pop("blocks", unet_block_map())
     rule = BlockSizes(
         blocks,
         Size(4),
@@ -30,7 +30,7 @@ def network(roots, weights: str, selection: Selection | None = None, **options) 
 
 
 def test_every_layer_of_sd15_has_a_block(sd15_roots):
-    blocks = BlockMap()
+    blocks = unet_block_map()
     assert set(blocks.names) == set(BLOCKS)
     counts: dict[str, int] = {}
     for target in select(sd15_roots, Selection()):
@@ -40,7 +40,7 @@ def test_every_layer_of_sd15_has_a_block(sd15_roots):
 
 
 def test_demo_sized_models_have_fewer(tiny):
-    blocks = BlockMap(levels=2, layers_per_block=1)
+    blocks = unet_block_map(levels=2, layers_per_block=1)
     names = ("BASE", "IN00", "IN01", "IN02", "IN03", "M00", "OUT00", "OUT01", "OUT02", "OUT03")
     assert blocks.names == names
     assert {blocks.block(t) for root in tiny.roots for t in layers_of(root)} == set(names)
@@ -61,7 +61,7 @@ def test_blocks_of_one_rate_share_a_group(sd15_roots):
         ("unet", "unet", 1.0),
         ("text_encoder", "text_encoder", 1.0),
     ]
-    blocks = BlockMap()
+    blocks = unet_block_map()
     assert blocks.ranges({blocks.block(t) for t in groups[0].targets}) == (
         "IN01-IN02, IN04-IN05, IN07-IN08, OUT04"
     )
@@ -132,7 +132,7 @@ def backward_reaches(tiny, made: AdapterNetwork) -> dict[str, bool]:
 
 
 def test_nothing_is_computed_backward_below_the_first_trained_block(tiny):
-    small = BlockMap(levels=2, layers_per_block=1)
+    small = unet_block_map(levels=2, layers_per_block=1)
     last = backward_reaches(tiny, network(tiny.roots, "rest=0 OUT03=1", blocks=small))
     assert last == {"down 0": False, "down 1": False, "mid": False, "up 0": False, "up 1": True}
     middle = backward_reaches(tiny, network(tiny.roots, "rest=0 M00=1", blocks=small))
@@ -160,7 +160,7 @@ def test_only_keeps_some_and_names_the_rest(tiny):
 
 @pytest.mark.parametrize("text", ["rest=0 OUT=1 M00=0.5", "up=sine+0.1 down=zeros mid=0"])
 def test_rates_are_the_weights(sd15_roots, text):
-    made, blocks = network(sd15_roots, text), BlockMap()
+    made, blocks = network(sd15_roots, text), unet_block_map()
     weights = learning_weights(text)
     for group in made.parameter_groups():
         for target in group.targets:

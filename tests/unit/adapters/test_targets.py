@@ -13,7 +13,6 @@ from torch import nn
 
 from lorasmith.adapters.targets import (
     PRESETS,
-    AdapterRoot,
     Selection,
     Size,
     Target,
@@ -25,8 +24,8 @@ from lorasmith.adapters.targets import (
     targets_of,
     unmatched,
 )
+from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.models.load import empty_modules
-from lorasmith.models.roots import adapter_roots
 
 KNOWN_KEYS = {
     "lora_unet_down_blocks_0_attentions_0_proj_in",
@@ -200,7 +199,7 @@ SDXL_NAMES = {
 @pytest.mark.parametrize("conv", [False, True])
 def test_sdxl_has_the_names_of_sd_scripts(conv: bool) -> None:
     modules = empty_modules(SDXL)
-    roots = [AdapterRoot(*root) for root in adapter_roots(SDXL, modules["unet"], modules)]
+    roots = SDXL.adapter_roots(modules["unet"], modules)
     unet, first, second = (keys(targets_of(root, conv=conv)) for root in roots)
     digest = sha256("\n".join(sorted(unet)).encode()).hexdigest()
     assert (len(unet), digest) == SDXL_NAMES[conv]

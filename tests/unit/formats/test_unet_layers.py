@@ -6,9 +6,9 @@ import pytest
 from tests.published import PUBLISHED
 from tests.unit.lora_tools.made_files import empty_networks
 
-from lorasmith.adapters.targets import AdapterRoot, layers_of, targets_of
+from lorasmith.adapters.targets import layers_of, targets_of
+from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.unet_layers import UNETS, family_layers
-from lorasmith.models.roots import adapter_roots
 
 USUAL = ("attention", "feed-forward", "projections")
 
@@ -18,8 +18,8 @@ def roots(request: pytest.FixtureRequest) -> tuple[str, list[AdapterRoot]]:
     architecture = PUBLISHED[request.param]
     modules = empty_networks(request.param)
     texts = {part: modules[part] for part in architecture.family.parts[2:]}
-    made = adapter_roots(architecture, modules["unet"], texts)
-    return architecture.family_name, [AdapterRoot(*root) for root in made]
+    made = architecture.adapter_roots(modules["unet"], texts)
+    return architecture.family_name, made
 
 
 def test_every_layer_of_a_family_is_listed_with_its_part(roots) -> None:

@@ -47,7 +47,7 @@ def nothing_compiled_before() -> Iterator[None]:
 
 
 def blocks_of(model: DiffusionModel) -> list[nn.Module]:
-    kinds = model.architecture.family.repeated_blocks
+    kinds = model.architecture.family.denoiser.repeated_blocks
     return [module for module in model.denoiser.modules() if type(module).__name__ in kinds]
 
 

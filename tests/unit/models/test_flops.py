@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from lorasmith.models.flops import forward_multiply_adds, unet_weights
+from lorasmith.models.families.unet import multiply_adds, weights
 
 SD15 = {
     "in_channels": 4,
@@ -31,9 +31,9 @@ def build(config: dict) -> UNet2DConditionModel:
 
 
 @pytest.mark.parametrize("config", [SD15, TINY])
-def test_unet_weights(config: dict) -> None:
+def test_weights(config: dict) -> None:
     actual = sum(p.numel() for p in build(config).parameters())
-    assert unet_weights(config) == pytest.approx(actual, rel=0.01)
+    assert weights(config) == pytest.approx(actual, rel=0.01)
 
 
 @pytest.mark.parametrize(("config", "size"), [(SD15, 16), (SD15, 64), (TINY, 16)])
@@ -46,5 +46,5 @@ def test_multiply_adds_against_counted_flops(config: dict, size: int) -> None:
         text = torch.empty(1, 77, config["cross_attention_dim"])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         unet(inputs[0], inputs[1], text)
-    estimated = 2 * forward_multiply_adds(config, size, size, 77)
+    estimated = 2 * multiply_adds(config, size, size, 77)
     assert estimated == pytest.approx(counter.get_total_flops(), rel=0.1)

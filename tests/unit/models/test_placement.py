@@ -17,7 +17,7 @@ from lorasmith.models import load as checkpoint
 from lorasmith.models import placement as weight_placement
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.load import Loading
-from lorasmith.models.memory import blocks_by_activations, blocks_by_weight, denoiser_blocks
+from lorasmith.models.memory import blocks_by_activations, blocks_by_weight
 from lorasmith.models.open import open_checkpoint
 from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.models.weights import read_weights
@@ -29,7 +29,8 @@ CPU = torch.device("cpu")
 
 def kept(placement: WeightPlacement, dtype: torch.dtype = torch.float32) -> DiffusionModel:
     model = tiny_model(dtype)
-    place_weights(model.denoiser, placement, CPU)
+    paths = model.architecture.block_paths
+    place_weights(model.denoiser, paths, placement, CPU)
     return model
 
 
@@ -163,13 +164,14 @@ def test_parts_are_filled_one_after_the_other(tmp_path) -> None:
 
 
 def test_blocks_in_both_orders() -> None:
-    unet = tiny_model().denoiser
-    assert denoiser_blocks(unet)[0] == "down_blocks.0"
-    assert denoiser_blocks(unet)[3] == "mid_block"
-    outer = blocks_by_activations(unet)
+    model = tiny_model()
+    unet, blocks = model.denoiser, model.architecture.block_paths
+    assert blocks[0] == "down_blocks.0"
+    assert blocks[3] == "mid_block"
+    outer = blocks_by_activations(blocks)
     assert set(outer[:2]) == {"down_blocks.0", "up_blocks.2"}
     assert outer[-1] == "mid_block"
-    heavy = blocks_by_weight(unet)
+    heavy = blocks_by_weight(unet, blocks)
     sizes = [sum(p.numel() for p in unet.get_submodule(block).parameters()) for block in heavy]
     assert sizes == sorted(sizes, reverse=True)
 
@@ -177,17 +179,17 @@ def test_blocks_in_both_orders() -> None:
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_gradients_do_not_depend_on_which_blocks_are_recomputed(count: int) -> None:
     plain, placement = tiny_model(), tiny_model()
-    blocks = blocks_by_activations(placement.denoiser)[:count]
+    blocks = blocks_by_activations(placement.architecture.block_paths)[:count]
     placement.enable_gradient_checkpointing(blocks)
     assert_near(outcome(placement, "lora"), outcome(plain, "lora"), NETWORK)
-    assert recomputed(placement.denoiser) == set(blocks)
+    assert recomputed(placement) == set(blocks)
 
 
-def recomputed(unet: nn.Module) -> Collection[str]:
+def recomputed(model: DiffusionModel) -> Collection[str]:
     return {
         block
-        for block in denoiser_blocks(unet)
-        if getattr(unet.get_submodule(block), "gradient_checkpointing", False)
+        for block in model.architecture.block_paths
+        if getattr(model.denoiser.get_submodule(block), "gradient_checkpointing", False)
     }
 
 
@@ -245,5 +247,10 @@ def test_every_family_can_be_held() -> None:
     architecture = tiny_architecture(family="sdxl")
     model = tiny_model(architecture=architecture)
     fill_randomly(model.denoiser, torch.float32, 5)
-    place_weights(model.denoiser, WeightPlacement("nf4", offloaded_blocks=2), CPU)
+    place_weights(
+        model.denoiser,
+        model.architecture.block_paths,
+        WeightPlacement("nf4", offloaded_blocks=2),
+        CPU,
+    )
     assert sum(isinstance(layer, StoredLayer) for layer in model.denoiser.modules()) > 50

@@ -8,9 +8,8 @@ import sys
 import pytest
 from tests.published import PUBLISHED
 
-from lorasmith.adapters.targets import AdapterRoot, Selection, Target, select
+from lorasmith.adapters.targets import Selection, Target, select
 from lorasmith.models.load import empty_modules
-from lorasmith.models.roots import adapter_roots
 from lorasmith.models.skeleton import skeleton_roots
 
 
@@ -28,8 +27,8 @@ def test_the_published_models_have_the_layers_of_diffusers(name: str) -> None:
         part: {key: tuple(p.shape) for key, p in module.named_parameters()}
         for part, module in modules.items()
     }
-    real = [AdapterRoot(*root) for root in adapter_roots(architecture, modules["unet"], modules)]
-    ours = [AdapterRoot(*root) for root in skeleton_roots(architecture, shapes)]
+    real = architecture.adapter_roots(modules["unet"], modules)
+    ours = skeleton_roots(architecture, shapes)
     for selection in (
         Selection(),
         Selection(conv=True),

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.additive import AdditiveAdapter
 from lorasmith.adapters.base import Adapter, Layer, Norm
-from lorasmith.adapters.blocks import BlockMap
 from lorasmith.adapters.from_file import READ_TYPES, UnknownType, belongs_nowhere, build_adapter
 from lorasmith.adapters.names import match_names, twice
-from lorasmith.adapters.targets import AdapterRoot, Target
+from lorasmith.adapters.targets import Target
 from lorasmith.adapters.types.differences import BIASES, Difference
 from lorasmith.adapters.types.lora import LoRA, whole_down
 from lorasmith.core.errors import LoraFileError, Problem
+from lorasmith.formats.adapter_roots import AdapterRoot
+from lorasmith.formats.block_weights import BlockMap
 from lorasmith.lora_tools.checkpoint_writer import Change
 from lorasmith.lora_tools.convert.cloneofsimo import read_lora
 from lorasmith.lora_tools.inputs import LoraSource
@@ -98,11 +99,8 @@ def added_weights(opened: OpenedCheckpoint, sources: Sequence[LoraSource]) -> Ad
         LoraFileError: a file cannot be read, is no LoRA for this model, or has a module that is
             malformed, holds NaN or is of a type that is not known; every problem.
     """
-    roots = [
-        AdapterRoot(*root) for root in skeleton_roots(opened.architecture, stored_shapes(opened))
-    ]
-    widths = opened.architecture.denoiser["block_out_channels"]
-    blocks = BlockMap(len(widths), opened.architecture.denoiser["layers_per_block"])
+    roots = skeleton_roots(opened.architecture, stored_shapes(opened))
+    blocks = opened.architecture.blocks
     added = AddedWeights()
     layers: dict[tuple[str, str], _Layer] = {}
     problems: list[Problem] = []

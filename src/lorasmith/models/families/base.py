@@ -7,15 +7,19 @@ Torch-free. A family is one file in :mod:`lorasmith.models.families` and one lin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from lorasmith.formats.block_weights import BlockMap
 
 Shapes = Mapping[str, tuple[int, ...]]
 Config = dict[str, Any]
 ShapeTest = Callable[[Shapes], bool]
 
 EOS = 49407
+DENOISER = "unet"
+"""The denoiser's name among the parts: in prompts, settings, reports and files, whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,69 @@ class TextEncoderSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class DenoiserKind:
+    """What a kind of denoiser is. ``config`` everywhere is a configuration of its class.
+
+    Args:
+        title: what people call it.
+        module: where its class is; it is made of a configuration and called as
+            ``(noisy_latents, timesteps, prompt_embeds, **inputs, return_dict=False)``, all on its
+            device, and gives a tuple with the prediction first.
+        prefix: what its weights' names begin with in a single file.
+        pattern: what is found in names of any file that has one.
+        names_in_file: from the names in a single file, without prefix, their beginnings with
+            those of canonical names (the module's own); ValueError where they make no such model.
+        other_paths: other names of the module's paths, which some LoRA files have.
+        config: the configuration by the shapes of the canonical weights; the last argument has
+            precedence. KeyError, ValueError or IndexError where a weight is missing.
+        allowed: what key shapes do not say, and a header or a diffusers config may.
+        misfits: what of the denoiser's, VAE's and text encoders' configurations does not fit.
+        downscale: latents' sides are best multiples of it.
+        inputs: what else than the embedding is given of a conditioning.
+        block_paths: paths of the blocks, in the order in which they run: what is recomputed or
+            kept in main memory as one.
+        block_map: the blocks that people weigh.
+        middle: the module whose output says most of what an image shows, (B, C, h, w).
+        multiply_adds: of a forward pass for one sample of h x w latents and so many tokens.
+        weights: how many there are, within a percent.
+        activations: numbers that a step keeps for its backward pass, arguments as above.
+        depth: how many pieces run one after the other, each of several calls to the device.
+        targets, conv_targets: classes whose layers adapters attach to; ``conv_targets`` with
+            convolutions alone.
+        attention: classes of attention in these.
+        ends: paths of layers outside of all blocks that the preset ``full`` adapts too.
+        repeated_blocks: classes that are worth compiling one by one.
+        classes: ends of module paths with the classes above, for models that are known from
+            the names of their weights alone.
+    """
+
+    title: str
+    module: str
+    prefix: str
+    pattern: str
+    names_in_file: Callable[[Iterable[str]], Mapping[str, str]]
+    config: Callable[[Shapes, Family, Config], Config]
+    misfits: Callable[[Config, Config, Sequence[Config], Family], list[str]]
+    downscale: Callable[[Config], int]
+    block_paths: Callable[[Config], list[str]]
+    block_map: Callable[[Config], BlockMap]
+    middle: str
+    multiply_adds: Callable[[Config, int, int, int], int]
+    weights: Callable[[Config], int]
+    activations: Callable[[Config, int, int, int], int]
+    depth: Callable[[Config], int]
+    targets: tuple[str, ...]
+    conv_targets: tuple[str, ...] = ()
+    attention: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    repeated_blocks: tuple[str, ...] = ()
+    classes: tuple[tuple[str, str], ...] = ()
+    allowed: Mapping[str, tuple[type, ...]] = field(default_factory=dict)
+    inputs: Callable[[Any], dict[str, Any]] = lambda conditioning: {}
+    other_paths: Callable[[Iterable[str]], dict[str, str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """One line of the family table.
 
@@ -61,18 +128,20 @@ class Family:
             model predicts.
         base_model_version: sd-scripts' ``ss_base_model_version``; by what the model predicts.
         native_resolution: side in pixels that it was trained at; by what the model predicts.
+        denoiser: its kind.
         denoiser_config, vae: configuration that key shapes do not say.
         text_encoders: in the order in which their states are joined.
-        unet_names: whose names of UNet layers stand in LoRA files: diffusers' or LDM's.
-        size_conditioning: whether the UNet is told the image's size, crop and target.
+        lora_names: whose names of the denoiser's layers stand in LoRA files: diffusers', which are
+            the module's own, or LDM's, its kind's ``other_paths``.
+        size_conditioning: whether the denoiser is told the image's size, crop and target.
         zero_negative: an empty negative prompt is no text at all, all zeros, as the published
             model was trained without its text; else it is the text "".
         prediction: what its models predict unless they say otherwise.
         v_prediction_marker: a weight whose spread tells models that predict v from those that
             predict noise, and the spread above which it is v; ``None`` where models that do not say
             what they predict are all of one kind.
-        unet_targets, unet_conv_targets, text_targets: classes whose layers adapters attach to.
-        repeated_blocks: classes of the UNet that are worth compiling one by one.
+        text_targets, text_attention: classes of the text encoders whose layers adapters attach
+            to, and those of them that are attention.
     """
 
     name: str
@@ -81,34 +150,27 @@ class Family:
     modelspec: Mapping[str, str]
     base_model_version: Mapping[str, str]
     native_resolution: Mapping[str, int]
+    denoiser: DenoiserKind
     denoiser_config: Config
     vae: Config
     text_encoders: tuple[TextEncoderSpec, ...]
-    unet_names: Literal["diffusers", "ldm"] = "diffusers"
+    lora_names: Literal["diffusers", "ldm"] = "diffusers"
     size_conditioning: bool = False
     zero_negative: bool = False
     prediction: str = "epsilon"
     v_prediction_marker: tuple[str, float] | None = None
-    unet_targets: tuple[str, ...] = ("Transformer2DModel",)
-    unet_conv_targets: tuple[str, ...] = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
     text_targets: tuple[str, ...] = ("CLIPAttention", "CLIPMLP")
-    repeated_blocks: tuple[str, ...] = ("BasicTransformerBlock", "ResnetBlock2D")
+    text_attention: tuple[str, ...] = ("CLIPAttention",)
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The networks of a model: "unet", "vae", and its text encoders."""
-        return ("unet", "vae", *(text.part for text in self.text_encoders))
+        return (DENOISER, "vae", *(text.part for text in self.text_encoders))
 
     def text_encoder(self, part: str) -> TextEncoderSpec:
         return next(text for text in self.text_encoders if text.part == part)
 
 
-# "attention_head_dim" is the number of heads: a misnomer that diffusers keeps.
-LATENT_DIFFUSION_UNET: Config = {
-    "norm_num_groups": 32, "norm_eps": 1e-5, "act_fn": "silu", "flip_sin_to_cos": True,
-    "freq_shift": 0, "center_input_sample": False, "downsample_padding": 1,
-    "mid_block_scale_factor": 1.0, "upcast_attention": False,
-}  # fmt: skip
 LATENT_DIFFUSION_VAE: Config = {"norm_num_groups": 32, "act_fn": "silu", "scaling_factor": 0.18215}
 
 CONTEXT = re.compile(r"\.attn2\.to_k\.weight$")

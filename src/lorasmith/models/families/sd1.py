@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from lorasmith.models.families.base import (
-    LATENT_DIFFUSION_UNET,
     LATENT_DIFFUSION_VAE,
     Family,
     TextEncoderSpec,
     has,
 )
+from lorasmith.models.families.unet import LATENT_DIFFUSION_UNET, UNET
 
 SD1 = Family(
     name="sd1",
@@ -17,6 +17,7 @@ SD1 = Family(
     modelspec={"epsilon": "stable-diffusion-v1", "v": "stable-diffusion-v1"},
     base_model_version={"epsilon": "sd_v1", "v": "sd_v1_v"},
     native_resolution={"epsilon": 512, "v": 512},
+    denoiser=UNET,
     denoiser_config={**LATENT_DIFFUSION_UNET, "attention_head_dim": 8},
     vae=LATENT_DIFFUSION_VAE,
     text_encoders=(

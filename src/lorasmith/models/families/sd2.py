@@ -8,7 +8,6 @@ lack the 24th.
 from __future__ import annotations
 
 from lorasmith.models.families.base import (
-    LATENT_DIFFUSION_UNET,
     LATENT_DIFFUSION_VAE,
     Family,
     Shapes,
@@ -16,6 +15,7 @@ from lorasmith.models.families.base import (
     has,
     reads_context,
 )
+from lorasmith.models.families.unet import LATENT_DIFFUSION_UNET, UNET
 
 
 def _recognised(shapes: Shapes) -> bool:
@@ -29,6 +29,7 @@ SD2 = Family(
     modelspec={"epsilon": "stable-diffusion-v2-512", "v": "stable-diffusion-v2-768-v"},
     base_model_version={"epsilon": "sd_v2", "v": "sd_v2_v"},
     native_resolution={"epsilon": 512, "v": 768},
+    denoiser=UNET,
     denoiser_config={**LATENT_DIFFUSION_UNET, "head_width": 64},
     vae=LATENT_DIFFUSION_VAE,
     text_encoders=(

@@ -8,12 +8,12 @@ the image's original size, its crop and its target size, each (height, width) or
 from __future__ import annotations
 
 from lorasmith.models.families.base import (
-    LATENT_DIFFUSION_UNET,
     LATENT_DIFFUSION_VAE,
     Family,
     TextEncoderSpec,
     has,
 )
+from lorasmith.models.families.unet import LATENT_DIFFUSION_UNET, UNET
 
 SDXL = Family(
     name="sdxl",
@@ -22,6 +22,7 @@ SDXL = Family(
     modelspec=dict.fromkeys(("epsilon", "v"), "stable-diffusion-xl-v1-base"),
     base_model_version=dict.fromkeys(("epsilon", "v"), "sdxl_base_v1-0"),
     native_resolution={"epsilon": 1024, "v": 1024},
+    denoiser=UNET,
     denoiser_config={
         **LATENT_DIFFUSION_UNET,
         "head_width": 64,
@@ -49,7 +50,7 @@ SDXL = Family(
             projected=True,
         ),
     ),
-    unet_names="ldm",
+    lora_names="ldm",
     size_conditioning=True,
     zero_negative=True,
 )

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorasmith.core.errors import CheckpointError, Problem
 from lorasmith.core.files import parse_json
 from lorasmith.core.text import quantity
+from lorasmith.formats.adapter_roots import AdapterRoot
+from lorasmith.formats.block_weights import BlockMap
 from lorasmith.models.families.base import (
+    DENOISER,
     Config,
     Family,
     Shapes,
@@ -30,6 +33,9 @@ from lorasmith.models.families.sd1 import SD1
 from lorasmith.models.families.sd2 import SD2
 from lorasmith.models.families.sdxl import SDXL
 
+if TYPE_CHECKING:
+    from torch import nn
+
 METADATA_KEY = "lorasmith.model"
 
 # In the order in which they are asked: the plainest is last, since its names are in all of them.
@@ -41,15 +47,14 @@ class Architecture:
     """Everything about a model but its weights.
 
     Args:
-        denoiser, vae: configurations for diffusers' ``UNet2DConditionModel`` and
+        denoiser, vae: configurations for the family's kind of denoiser and for diffusers'
             ``AutoencoderKL``.
         texts: configurations for transformers' ``CLIPTextConfig``, one for each of the family's
             text encoders.
         prediction: what the denoiser predicts, "epsilon" or "v".
         latent_channels: channels of a latent.
         latent_factor: pixels per latent element, along each side.
-        size_multiple: an image's sides are best multiples of this, in pixels: the UNet halves
-            latents once per level.
+        size_multiple: an image's sides are best multiples of this, in pixels.
         native_resolution: side in pixels that the model was trained at.
         zero_terminal_snr: its noise schedule ends in nothing but noise.
     """
@@ -68,6 +73,65 @@ class Architecture:
     @property
     def family(self) -> Family:
         return FAMILIES[self.family_name]
+
+    @property
+    def text_width(self) -> int:
+        """Channels of what the text encoders write, side by side."""
+        return sum(int(text["hidden_size"]) for text in self.texts)
+
+    @property
+    def denoiser_weights(self) -> int:
+        """How many weights the denoiser has, within a percent."""
+        return self.family.denoiser.weights(self.denoiser)
+
+    @property
+    def depth(self) -> int:
+        """How many pieces of the denoiser run one after the other."""
+        return self.family.denoiser.depth(self.denoiser)
+
+    def multiply_adds(self, width: int, height: int, tokens: int) -> int:
+        """Of one call of the denoiser for one image of this size in pixels."""
+        h, w = height // self.latent_factor, width // self.latent_factor
+        return self.family.denoiser.multiply_adds(self.denoiser, h, w, tokens)
+
+    def activations(self, width: int, height: int, tokens: int) -> int:
+        """Numbers that a training step keeps for its backward pass, for one image of this size;
+        right within a factor of two."""
+        h, w = height // self.latent_factor, width // self.latent_factor
+        return self.family.denoiser.activations(self.denoiser, h, w, tokens)
+
+    @property
+    def blocks(self) -> BlockMap:
+        """The blocks of the denoiser that people weigh."""
+        return self.family.denoiser.block_map(self.denoiser)
+
+    @property
+    def block_paths(self) -> list[str]:
+        """Paths of the denoiser's blocks, in the order in which they run."""
+        return self.family.denoiser.block_paths(self.denoiser)
+
+    def adapter_roots(
+        self, denoiser: nn.Module, text_encoders: Mapping[str, nn.Module]
+    ) -> list[AdapterRoot]:
+        """Where adapters attach in the model's networks, the denoiser first."""
+        family, kind = self.family, self.family.denoiser
+        other = (
+            kind.other_paths(name for name, _ in denoiser.named_modules())
+            if kind.other_paths
+            else None
+        )
+        renamed = other if family.lora_names == "ldm" else None
+        root = AdapterRoot(
+            DENOISER, "lora_unet", "", denoiser, kind.targets, kind.conv_targets,
+            DENOISER, renamed, other, kind.attention, kind.ends,
+        )  # fmt: skip
+        return [root] + [
+            AdapterRoot(
+                "text_encoder", spec.key_prefix, "text_model", text_encoders[spec.part],
+                family.text_targets, folder=spec.part, attention=family.text_attention,
+            )
+            for spec in family.text_encoders
+        ]  # fmt: skip
 
     @property
     def text(self) -> Config:
@@ -108,9 +172,14 @@ class NotABase:
     matches: ShapeTest
 
 
-UNET_NAMES = r"^(model\.diffusion_model|unet)\.|(^|\.)input_blocks\.|(^|\.)down_blocks\.\d+\.att"
 TEXT_NAMES = r"^(cond_stage_model|conditioner|text_encoder(_2)?)\.|(^|\.)token_embedding\."
 BASE_HINT = "choose a checkpoint of Stable Diffusion 1, 2 or XL"
+
+
+def has_denoiser(shapes: Shapes) -> bool:
+    """Whether there is the denoiser of any family among these."""
+    return any(has(pattern)(shapes) for pattern in {f.denoiser.pattern for f in FAMILIES.values()})
+
 
 EMBEDDING = has(r"^(emb_params|string_to_param|clip_[lg]|<.*>$)")
 
@@ -167,16 +236,16 @@ NOT_A_BASE: tuple[NotABase, ...] = (
     NotABase(
         "a VAE alone", "give it as model.vae, and a whole checkpoint as model.path",
         lambda shapes: has(r"(^|\.)(encoder|decoder)\.conv_in\.")(shapes)
-        and lacks(UNET_NAMES, TEXT_NAMES)(shapes),
+        and lacks(TEXT_NAMES)(shapes) and not has_denoiser(shapes),
     ),
     NotABase(
         "a text encoder alone", "give a whole checkpoint",
-        lambda shapes: has(TEXT_NAMES)(shapes) and lacks(UNET_NAMES)(shapes),
+        lambda shapes: has(TEXT_NAMES)(shapes) and not has_denoiser(shapes),
     ),
     NotABase(
         "a UNet alone, without text encoder",
         "give the whole checkpoint that it belongs to",
-        lambda shapes: has(UNET_NAMES)(shapes) and lacks(TEXT_NAMES)(shapes),
+        lambda shapes: has_denoiser(shapes) and lacks(TEXT_NAMES)(shapes),
     ),
 )  # fmt: skip
 
@@ -193,7 +262,7 @@ def detect(shapes: Shapes, where: object = "", family: str = "auto") -> Family:
     for kind in NOT_A_BASE:
         if kind.matches(shapes):
             raise CheckpointError.of(where, f"this is {kind.what}", kind.hint)
-    if not has(UNET_NAMES)(shapes):
+    if not has_denoiser(shapes):
         some = ", ".join(list(shapes)[:3]) or "none at all"
         what = (
             "these are not the weights of a diffusion model "
@@ -222,12 +291,6 @@ def check_clip_skip(architecture: Architecture, clip_skip: int, where: object) -
 
 # What key shapes do not say, and a header or a diffusers config may.
 ALLOWED: dict[str, dict[str, tuple[type, ...]]] = {
-    "unet": {
-        "attention_head_dim": (int, list), "norm_num_groups": (int,), "norm_eps": (float,),
-        "act_fn": (str,), "flip_sin_to_cos": (bool,), "freq_shift": (int,),
-        "center_input_sample": (bool,), "downsample_padding": (int,),
-        "mid_block_scale_factor": (int, float), "upcast_attention": (bool,),
-    },
     "vae": {"norm_num_groups": (int,), "act_fn": (str,), "scaling_factor": (float, int)},
     "text": {"num_attention_heads": (int,), "hidden_act": (str,), "layer_norm_eps": (float,)},
 }  # fmt: skip
@@ -238,11 +301,17 @@ PREDICTIONS = {
 
 def pick_allowed(part: str, config: Mapping[str, Any]) -> Config:
     """Those values of a configuration that key shapes do not already say."""
-    allowed = ALLOWED[part]
+    allowed = ALLOWED[part] if part in ALLOWED else _denoisers_allow()
     return {
         key: value
         for key, value in config.items()
         if key in allowed and isinstance(value, allowed[key])
+    }
+
+
+def _denoisers_allow() -> dict[str, tuple[type, ...]]:
+    return {
+        key: kinds for family in FAMILIES.values() for key, kinds in family.denoiser.allowed.items()
     }
 
 

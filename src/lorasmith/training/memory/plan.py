@@ -16,7 +16,6 @@ from lorasmith.core.errors import Problem
 from lorasmith.core.text import bytes_text
 from lorasmith.data.holdout import BATCH
 from lorasmith.models.families.table import Architecture
-from lorasmith.models.flops import unet_weights
 from lorasmith.tensors.device import (
     DTYPES,
     LARGE_FOR_CPU,
@@ -132,8 +131,8 @@ def fits(needed: int, free: int | None) -> bool:
 
 
 def precision_of(settings: TrainSettings, run_plan: RunPlan, device: torch.device) -> Precision:
-    unet = run_plan.architecture.denoiser
-    return choose_precision(settings.train.precision, device, unet_weights(unet))
+    weights = run_plan.architecture.denoiser_weights
+    return choose_precision(settings.train.precision, device, weights)
 
 
 def memory_of(settings: TrainSettings, run_plan: RunPlan, device: torch.device) -> MemoryPlan:
@@ -215,7 +214,7 @@ class _Planner:
     def plainly_fits(self) -> bool:
         """A small model at a small size, with gigabytes to spare."""
         cells = math.prod(self.micro_batch(self.settings))
-        small = unet_weights(self.architecture.denoiser) < LARGE_FOR_CPU and cells <= 8 * 256 * 256
+        small = self.architecture.denoiser_weights < LARGE_FOR_CPU and cells <= 8 * 256 * 256
         return small and (self.free is None or self.free > 4e9)
 
     def use(self, settings: TrainSettings) -> Workload:

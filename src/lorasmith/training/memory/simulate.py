@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.load import assemble, empty_modules, fill_buffers
-from lorasmith.models.memory import blocks_by_activations, denoiser_blocks
+from lorasmith.models.memory import blocks_by_activations
 from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import AHEAD, host_bytes
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
@@ -85,15 +85,17 @@ def weight_placement(settings: TrainSettings) -> WeightPlacement:
 
 
 def checkpointed(
-    asked: bool | int | Literal["auto"], unet: nn.Module, needed: int = 0
+    asked: bool | int | Literal["auto"], blocks: Sequence[str], needed: int = 0
 ) -> list[str] | None:
-    """The UNet's blocks that are computed twice, ``None`` for nothing at all.
+    """The denoiser's blocks that are computed twice, ``None`` for nothing at all.
 
     Args:
         asked: ``train.gradient_checkpointing``.
+        blocks: all of them, in the order in which they run.
+        blocks: all of them, in the order in which they run.
         needed: how many it takes where that is "auto".
     """
-    blocks = blocks_by_activations(unet)
+    blocks = blocks_by_activations(blocks)
     count = needed if asked == "auto" else len(blocks) if asked is True else int(asked)
     return blocks[:count] or None
 
@@ -126,10 +128,16 @@ class SimulatedRun:
         )  # fmt: skip
         if use.channels_last:
             self.model.use_channels_last()
-        self.blocks = len(denoiser_blocks(self.model.denoiser))
-        blocks = checkpointed(settings.train.gradient_checkpointing, self.model.denoiser, needed)
+        paths = architecture.block_paths
+        self.blocks = len(paths)
+        blocks = checkpointed(settings.train.gradient_checkpointing, paths, needed)
         with LiveBytes():  # For its memory of what was made before: quantizing is many operations.
-            place_weights(self.model.denoiser, weight_placement(settings), META)
+            place_weights(
+                self.model.denoiser,
+                self.model.architecture.block_paths,
+                weight_placement(settings),
+                META,
+            )
         if blocks:
             self.model.enable_gradient_checkpointing(blocks)
         self.network: AdapterNetwork = make_network(
@@ -197,7 +205,7 @@ class SimulatedRun:
         return MemoryEstimate("encoding pictures", weights, activations=peak + size)
 
     def denoising(self, what: str, batch: int, width: int, height: int) -> MemoryEstimate:
-        """Calls of the UNet without gradients, for drawing and for measuring."""
+        """Calls of the denoiser without gradients, for drawing and for measuring."""
         noisy = torch.empty(batch, *self._latents(width, height), device=META)
 
         def run() -> Tensor:
@@ -231,11 +239,11 @@ class SimulatedRun:
     def _conditioning(self, batch: int) -> Conditioning:
         architecture, dtype = self.model.architecture, self.model.dtype
         tokens = self.settings.model.max_tokens + 2
-        width = architecture.denoiser["cross_attention_dim"]
-        hidden = torch.empty(batch, tokens, width, dtype=dtype, device=META)
+        hidden = torch.empty(batch, tokens, architecture.text_width, dtype=dtype, device=META)
         if not architecture.family.size_conditioning:
             return Conditioning(hidden)
-        pooled = torch.empty(batch, pooled_width(architecture), dtype=dtype, device=META)
+        width = architecture.texts[-1]["projection_dim"]
+        pooled = torch.empty(batch, width, dtype=dtype, device=META)
         return Conditioning(hidden, pooled, torch.empty(batch, 6, device=META))
 
     def _known(self) -> list[Tensor]:
@@ -274,9 +282,3 @@ class SimulatedRun:
             int(4 * values * values_beside(self.settings)),
             activations,
         )
-
-
-def pooled_width(architecture: Architecture) -> int:
-    """Of the pooled embedding that the UNet is told beside six sizes."""
-    sizes = 6 * int(architecture.denoiser["addition_time_embed_dim"])
-    return int(architecture.denoiser["projection_class_embeddings_input_dim"]) - sizes

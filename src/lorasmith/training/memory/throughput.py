@@ -38,7 +38,7 @@ def multiply_adds_per_second(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def step_seconds(
-    forward_multiply_adds: int,
+    multiply_adds: int,
     stages: int,
     samples: int,
     micro_batches: int,
@@ -51,8 +51,8 @@ def step_seconds(
     """Seconds of an optimizer step; right within a factor of about two.
 
     Args:
-        forward_multiply_adds: of one sample.
-        stages: residual blocks of the UNet.
+        multiply_adds: of one sample.
+        stages: pieces of the denoiser that run one after the other.
         samples: of the step, over its ``micro_batches``.
         rate: from :func:`multiply_adds_per_second`, for the same device and dtype.
     """
@@ -60,5 +60,5 @@ def step_seconds(
     passes = 3 if checkpointing else 2
     overhead = SECONDS_PER_STAGE.get(device.type, SECONDS_PER_STAGE_ON_ACCELERATOR)
     share = SHARE_OF_MATMUL_RATE.get(dtype, SHARE_IN_HALF_PRECISION)
-    arithmetic = passes * forward_multiply_adds * samples / (rate * share)
+    arithmetic = passes * multiply_adds * samples / (rate * share)
     return arithmetic + micro_batches * stages * overhead

@@ -223,7 +223,7 @@ def model_spec(run: Run) -> ModelSpec:
     save, family = run.settings.save, run.run_plan.architecture.family
     return ModelSpec(
         architecture=family.modelspec[run.model.prediction],
-        implementation=IMPLEMENTATIONS[family.unet_names],
+        implementation=IMPLEMENTATIONS[family.lora_names],
         title=run.folder.name,
         resolution=resolution_of(run),
         prediction=run.model.prediction,

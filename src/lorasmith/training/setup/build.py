@@ -92,7 +92,7 @@ def build_run(context: RunContext) -> Run:
             model.offload(*model.text_encoders)
     with stopwatch.phase("loading"):
         asked = settings.train.gradient_checkpointing
-        blocks = checkpointed(asked, model.denoiser, memory.checkpointed)
+        blocks = checkpointed(asked, model.architecture.block_paths, memory.checkpointed)
         loading.fill("unet")
         if blocks:
             model.enable_gradient_checkpointing(blocks)

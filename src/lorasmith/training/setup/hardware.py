@@ -149,10 +149,10 @@ def _value(settings: TrainSettings, path: str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def slow_device(settings: TrainSettings, machine: Machine, unet_weights: int) -> list[Problem]:
+def slow_device(settings: TrainSettings, machine: Machine, denoiser_weights: int) -> list[Problem]:
     """A large model on a CPU that nobody asked for: hours are lost before one notices."""
     chosen = settings.performance.device.strip().lower() in ("auto", "gpu")
-    if machine.kind != "cpu" or not chosen or unet_weights < LARGE_FOR_CPU:
+    if machine.kind != "cpu" or not chosen or denoiser_weights < LARGE_FOR_CPU:
         return []
     what = "no GPU was found: this trains on the CPU, tens of times slower"
     return [Problem("performance.device", what, missing_build() or "see that its driver works")]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lorasmith.adapters.blocks import BlockMap, BlockSizes
+from lorasmith.adapters.blocks import BlockSizes
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
@@ -15,7 +15,6 @@ from lorasmith.adapters.registry import ALGORITHMS, READ_ONLY
 from lorasmith.adapters.targets import (
     ONLY,
     PRESETS,
-    AdapterRoot,
     Selection,
     Size,
     matches,
@@ -26,7 +25,8 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Notice, Observer
-from lorasmith.formats.block_weights import learning_weights, sizes
+from lorasmith.formats.adapter_roots import AdapterRoot
+from lorasmith.formats.block_weights import BlockMap, learning_weights, sizes
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
@@ -88,7 +88,7 @@ def planned_network(settings: TrainSettings, opened: OpenedCheckpoint) -> Adapte
 
 
 def make_network(
-    settings: TrainSettings, architecture: Architecture, roots: Sequence[tuple[Any, ...]]
+    settings: TrainSettings, architecture: Architecture, roots: Sequence[AdapterRoot]
 ) -> AdapterNetwork:
     """The adapters that the settings ask for, on ``roots``.
 
@@ -98,10 +98,9 @@ def make_network(
     """
     adapter = settings.adapter
     trained = {"unet": trains_denoiser(settings), "text_encoder": trains_text_encoder(settings)}
-    every = [AdapterRoot(*root) for root in roots]
     selection = selection_of(adapter)
-    check_patterns(adapter, selection, every)
-    used = [root for root in every if trained[root.part]]
+    check_patterns(adapter, selection, roots)
+    used = [root for root in roots if trained[root.part]]
     rule = block_sizes(adapter, architecture)
     dropout = Dropout(adapter.dropout, adapter.rank_dropout, adapter.module_dropout)
     if adapter.init_from is not None:
@@ -188,18 +187,13 @@ def check_patterns(
         raise SettingsError(problems)
 
 
-def block_map(architecture: Architecture) -> BlockMap:
-    unet = architecture.denoiser
-    return BlockMap(len(unet["block_out_channels"]), unet["layers_per_block"])
-
-
 def block_sizes(adapter: AdapterSettings, architecture: Architecture) -> BlockSizes:
     """Rank, alpha and learning rate of every layer.
 
     Raises:
         SettingsError: the weights are of a model with more or fewer blocks.
     """
-    blocks = block_map(architecture)
+    blocks = architecture.blocks
     conv: Size | None = Size(adapter.effective_conv_rank, adapter.effective_conv_alpha)
     if adapter.conv_rank == 0 or (adapter.conv_block_ranks and not adapter.effective_conv_rank):
         conv = None

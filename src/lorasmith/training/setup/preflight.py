@@ -32,7 +32,6 @@ from lorasmith.data.holdout import (
 from lorasmith.data.layout import FolderSpec, find_folders
 from lorasmith.data.scan import Scan, scan
 from lorasmith.models.families.table import Architecture, check_clip_skip
-from lorasmith.models.flops import unet_weights
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.reference import ModelReference
 from lorasmith.models.tokenizer import count_tokens
@@ -111,7 +110,7 @@ class RunPlan:
         """What is odd about the settings together with the model and the images."""
         found: list[Problem] = []
         if self.adapted is not None:
-            weights = unet_weights(self.architecture.denoiser)
+            weights = self.architecture.denoiser_weights
             found += self.adapted.warnings
             found += slow_device(self.settings, self.adapted.machine, weights)
         found += loss_warnings(

@@ -16,7 +16,6 @@ from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.demo.character import write_training_set
 from lorasmith.models.diffusion_model import Conditioning
-from lorasmith.models.memory import blocks_by_activations
 from lorasmith.models.placement import place_weights
 from lorasmith.tensors.offload import StoredLayer
 from lorasmith.training.memory.plan import MemoryPlan, plan_memory
@@ -68,8 +67,13 @@ def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> in
     model = tiny_model()
     nn.Module.to(model.denoiser, dtype)
     model.dtype = dtype
-    blocks = checkpointed(settings.train.gradient_checkpointing, model.denoiser)
-    place_weights(model.denoiser, weight_placement(settings), torch.device("cpu"))
+    blocks = checkpointed(settings.train.gradient_checkpointing, model.architecture.block_paths)
+    place_weights(
+        model.denoiser,
+        model.architecture.block_paths,
+        weight_placement(settings),
+        torch.device("cpu"),
+    )
     if blocks:
         model.enable_gradient_checkpointing(blocks)
     network = make_network(settings, model.architecture, model.adapter_roots())
@@ -155,7 +159,12 @@ def test_weights_are_counted_as_they_are_kept() -> None:
     for precision in ("fp8", "nf4"):
         model = tiny_model()
         settings = settings_with(train__base_precision=precision)
-        place_weights(model.denoiser, weight_placement(settings), torch.device("cpu"))
+        place_weights(
+            model.denoiser,
+            model.architecture.block_paths,
+            weight_placement(settings),
+            torch.device("cpu"),
+        )
         assert weights(train__base_precision=precision) == bytes_of(model.denoiser)
     whole = weights()
     assert whole == sum(p.numel() * 4 for p in tiny_model().denoiser.parameters())
@@ -240,7 +249,7 @@ def test_auto_recomputes_no_more_blocks_than_it_takes(run_plan: RunPlan) -> None
     most = planned(run_plan, 8e9, train__batch=8, train__gradient_checkpointing=True).step
     between = (whole.total + most.total) / 2 / 0.92
     plan = planned(run_plan, between, train__batch=8)
-    assert 0 < plan.checkpointed < len(blocks_by_activations(tiny_model().denoiser))
+    assert 0 < plan.checkpointed < len(tiny_model().architecture.block_paths)
     assert most.total < plan.step.total <= 0.92 * between
     fewer = planned(
         run_plan, 8e9, train__batch=8, train__gradient_checkpointing=plan.checkpointed - 1

@@ -11,8 +11,8 @@ from torch import nn
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.registry import ALGORITHMS
-from lorasmith.adapters.targets import AdapterRoot
 from lorasmith.config.sections.adapter import AdapterSettings
+from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.training.runs.network_metadata import NetworkFacts, network_facts
 from lorasmith.training.setup.network import adapter_options
 
