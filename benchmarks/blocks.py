@@ -21,9 +21,8 @@ from pathlib import Path
 
 import torch
 
-from lorasmith.adapters.blocks import BlockSizes
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.targets import Size
+from lorasmith.adapters.targets import BlockSizes, Size
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights

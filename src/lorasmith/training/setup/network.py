@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from lorasmith.adapters.blocks import BlockSizes
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
@@ -15,6 +14,7 @@ from lorasmith.adapters.registry import ALGORITHMS, READ_ONLY
 from lorasmith.adapters.targets import (
     ONLY,
     PRESETS,
+    BlockSizes,
     Selection,
     Size,
     matches,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lorasmith.adapters.blocks import BlockSizes
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.targets import Selection, Size, layers_of, select
+from lorasmith.adapters.targets import BlockSizes, Selection, Size, layers_of, select
 from lorasmith.formats.block_weights import BLOCKS, learning_weights, unet_block_map
 
 # Blocks of SD1 by number in the original code, with the count of kohya's 12 layers a transformer.
