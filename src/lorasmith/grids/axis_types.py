@@ -81,7 +81,10 @@ def _requested(field: str, *, whole: bool) -> Values:
     """Numbers for a field of the request."""
 
     def values(items: list[str], target: str, sources: Sources) -> list[Value]:
-        return [_asking(f"{n:g}", **{field: n}) for n in _numbers(items, whole=whole)]
+        return [
+            _asking(str(n) if whole else f"{n:g}", **{field: n})
+            for n in _numbers(items, whole=whole)
+        ]
 
     return values
 
@@ -98,10 +101,6 @@ def _asking(label: str, **fields: object) -> Value:
 
 def _editing(label: str, target: str, edit: LoraEdit) -> Value:
     return Value(label, lambda spec: spec.editing(target, edit))
-
-
-def _seeds(items: list[str], target: str, sources: Sources) -> list[Value]:
-    return [_asking(str(seed), seed=seed) for seed in _numbers(items, whole=True)]
 
 
 def _samplers(items: list[str], target: str, sources: Sources) -> list[Value]:
@@ -285,7 +284,7 @@ AXIS_TYPES: tuple[AxisType, ...] = (
              _strengths(lambda s: LoraEdit(text_encoder=s)), "te", "0,0.5,1", tag=True),
     AxisType("lbw", "Block weights", ("block weights", "lwb", "blocks"), _blocks, "lbw",
              "ALL,INS,OUTALL", tag=True),
-    AxisType("seed", "Seed", ("seeds",), _seeds, "seed", "1-4"),
+    AxisType("seed", "Seed", ("seeds",), _requested("seed", whole=True), "seed", "1-4"),
     AxisType("steps", "Steps", ("sampling steps",), _requested("steps", whole=True), "steps",
              "10,20"),
     AxisType("cfg", "CFG scale", ("cfg scale", "guidance"), _requested("cfg", whole=False), "cfg",

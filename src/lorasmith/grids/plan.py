@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lorasmith.core.files import quick_fingerprint
 from lorasmith.grids.axes import NO_AXIS, Axis, CellSpec, Sources
 from lorasmith.models.open import locate
 from lorasmith.prompts.parse import parse_prompt
-from lorasmith.sampling.batching import check_request
+from lorasmith.sampling.batching import check_requests
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
 
@@ -122,20 +122,9 @@ def _problems(cells: Iterable[Cell], axes: Sequence[Axis], sources: Sources) -> 
         if axis.kind
         for changed in ("width height" if axis.kind.name == "size" else axis.kind.changes).split()
     }
-    prompts = set()
-    for cell in cells:
-        for problem in check_request(cell.spec.request, sources.wildcards):
-            yield Problem(option.get(problem.where, problem.where), problem.what, problem.hint)
-        prompts.add(cell.spec.request.prompt)
-    tags = [tag for prompt in sorted(prompts) for tag in _tags(prompt)]
-    yield from sources.library.check(tags)
-
-
-def _tags(prompt: str) -> Sequence[Any]:
-    try:
-        return parse_prompt(prompt).loras
-    except PromptError:  # Told of already.
-        return ()
+    requests = (cell.spec.request for cell in cells)
+    for problem in check_requests(requests, sources.library, sources.wildcards):
+        yield replace(problem, where=option.get(problem.where, problem.where))
 
 
 class Identity:

@@ -143,6 +143,8 @@ def _prepare(asked: GenerateRequest, observer: Observer) -> _Work:
     Raises:
         UserError: with everything that is wrong.
     """
+    from lorasmith.sampling.batching import check_requests
+
     problems = list(_contradictions(asked))
     sources = collect_problems(problems, lambda: asked.sources(observer))
     library = sources.library if sources else None
@@ -164,7 +166,7 @@ def _prepare(asked: GenerateRequest, observer: Observer) -> _Work:
         if asked.seed is None and infotext is None and not problems:
             last = f" to {base.seed + count - 1}" * (count > 1)
             observer(Notice("info", f"seed {base.seed}{last}"))
-    problems += _wrong_requests(requests, sources)
+    problems += check_requests(requests, library, sources.wildcards if sources else None)
     collect_problems(problems, lambda: check_writable(asked.out))
     model = collect_problems(problems, lambda: _model(asked, infotext))
     place = None
@@ -281,32 +283,6 @@ def _drawings(
         text = f'every caption has "{shared[0]}": if that is a trigger word, take it out with '
         observer(Notice("warning", f'{text}--without "{shared[0]}"'))
     return drawings
-
-
-def _wrong_requests(requests: list[ImageRequest], sources: Sources | None) -> Iterator[Problem]:
-    """Problems of the prompts, the settings and the LoRAs' names."""
-    from lorasmith.prompts.lora_tags import take_tags
-    from lorasmith.prompts.wildcards import Wildcards
-    from lorasmith.sampling.batching import check_request, with_wildcards
-
-    wildcards = sources.wildcards if sources else Wildcards(None)
-    # Most differ in their seeds alone, and the last one's is the largest.
-    distinct: dict[ImageRequest, ImageRequest] = {}
-    last: list[ImageRequest] = []
-    for request in requests:
-        try:
-            request = with_wildcards(request, wildcards)
-        except UserError as error:
-            yield from error.problems
-        else:
-            distinct[replace(request, seed=0)] = request
-            last = [request]
-    for request in [*distinct.values(), *last]:
-        yield from check_request(request)
-    if sources is not None:
-        yield from sources.library.check(
-            tag for each in distinct for tag in take_tags(each.prompt)[1]
-        )
 
 
 def _model(asked: GenerateRequest, infotext: InfotextRequest | None) -> ModelReference:

@@ -36,7 +36,7 @@ from lorasmith.prompts.grammar import (
     row_at,
     walk,
 )
-from lorasmith.prompts.lora_tags import LoraTag, format_tag, take_tags
+from lorasmith.prompts.lora_tags import LoraTag, take_tags
 from lorasmith.prompts.schedule import NUMBER
 from lorasmith.prompts.weights import Mark, Sections, Text, weigh_brackets
 
@@ -123,29 +123,6 @@ def parse_prompt(source: str, *, negative: bool = False) -> Prompt:
     if problems:
         raise PromptError(problems)
     return Prompt(source, tuple(parts), tuple(loras), tuple(_notes(parts, loras)))
-
-
-def format_prompt(prompt: Prompt) -> str:
-    """A text that :func:`parse_prompt` reads as the same prompt; its tags stand at the end."""
-    alone = len(prompt.parts) == 1
-    texts = [
-        format_nodes(part.nodes) if alone else _composed(part, last=part is prompt.parts[-1])
-        for part in prompt.parts
-    ]
-    tags = "".join(format_tag(tag) for tag in prompt.loras)
-    return "AND".join(texts) + tags
-
-
-def _composed(part: Part, *, last: bool) -> str:
-    text = format_nodes(part.nodes)
-    if part.weight == 1.0 and _weight(text)[0] == text:
-        return text
-    return f"{text}:{_plain(part.weight)}" + ("" if last else " ")
-
-
-def _plain(number: float) -> str:
-    """A number without an exponent, which the language does not have."""
-    return f"{number:.17f}".rstrip("0") if "e" in repr(number) else repr(number)
 
 
 def _weight(piece: str) -> tuple[str, float]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from lorasmith.core.errors import Problem, PromptError, UserError
+from lorasmith.core.errors import Problem, PromptError, collect_problems
 from lorasmith.core.events import Notice, Observer
 from lorasmith.core.files import is_utf8
 from lorasmith.core.text import quantity
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.families.table import check_clip_skip
+from lorasmith.prompts.lora_tags import take_tags
 from lorasmith.prompts.parse import Prompt, parse_prompt
 from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.conditioning import PromptEncoder
@@ -23,26 +25,49 @@ from lorasmith.sampling.request import MAX_SIZE, ImageRequest, check_values
 from lorasmith.sampling.samplers import find_sampler
 
 
-def check_request(request: ImageRequest, wildcards: Wildcards | None = None) -> list[Problem]:
-    """Everything wrong with a request that can be seen without a model or a LoRA file."""
+def check_requests(
+    requests: Iterable[ImageRequest],
+    library: LoraLibrary | None = None,
+    wildcards: Wildcards | None = None,
+) -> list[Problem]:
+    """Everything wrong with requests that can be seen without a model, each thing once.
+
+    Args:
+        library: where the LoRAs of their prompts are; ``None`` does not look for them.
+    """
+    problems: list[Problem] = []
+    # Most differ in their seeds alone, which count up.
+    first: dict[ImageRequest, ImageRequest] = {}
+    last: dict[ImageRequest, ImageRequest] = {}
+    for request in requests:
+        drawn = collect_problems(problems, partial(_drawn, request, wildcards or Wildcards()))
+        if drawn is not None:
+            first.setdefault(replace(drawn, seed=0), drawn)
+            last[replace(drawn, seed=0)] = drawn
+    for request in dict.fromkeys((*first.values(), *last.values())):
+        problems += _check_one(request)
+    if library is not None:
+        problems += library.check(tag for each in first for tag in take_tags(each.prompt)[1])
+    return list(dict.fromkeys(problems))
+
+
+def _drawn(request: ImageRequest, wildcards: Wildcards) -> ImageRequest:
+    """With what its prompts leave to chance drawn by its seed."""
     texts = {"prompt": request.prompt, "negative": request.negative}
-    odd = [
-        Problem(name, "is not text in UTF-8") for name, text in texts.items() if not is_utf8(text)
-    ]
+    odd = [name for name, text in texts.items() if not is_utf8(text)]
     if odd:
-        return odd
-    try:
-        request = with_wildcards(request, wildcards or Wildcards())
-    except PromptError as error:
-        return error.problems
-    problems = [
-        *_problems_of(lambda: parse_prompt(request.prompt)),
-        *_problems_of(lambda: _parse_negative(request.negative)),
-        *_problems_of(lambda: _check_sampler(request)),
-        *check_values(request),
-    ]
+        raise PromptError(Problem(name, "is not text in UTF-8") for name in odd)
+    return with_wildcards(request, wildcards)
+
+
+def _check_one(request: ImageRequest) -> list[Problem]:
+    problems: list[Problem] = []
+    collect_problems(problems, lambda: parse_prompt(request.prompt))
+    collect_problems(problems, lambda: _parse_negative(request.negative))
+    collect_problems(problems, lambda: _check_sampler(request))
+    problems += check_values(request)
     if not problems:
-        problems += _problems_of(lambda: check_images(request))
+        collect_problems(problems, lambda: check_images(request))
     return problems
 
 
@@ -55,14 +80,6 @@ def with_wildcards(request: ImageRequest, wildcards: Wildcards) -> ImageRequest:
     prompt = wildcards.expand(request.prompt, request.seed)
     negative = wildcards.expand(request.negative, request.seed, "negative")
     return replace(request, prompt=prompt, negative=negative)
-
-
-def _problems_of(check: Callable[[], object]) -> list[Problem]:
-    try:
-        check()
-    except UserError as error:
-        return error.problems
-    return []
 
 
 def _check_sampler(request: ImageRequest) -> None:
@@ -143,21 +160,17 @@ def prepare_requests(
         PromptError: with everything that is wrong in any request.
     """
     model = encoder.model
-    problems = [problem for request in requests for problem in check_request(request, wildcards)]
+    problems = check_requests(requests, library, wildcards)
     for clip_skip in dict.fromkeys(request.clip_skip or 1 for request in requests):
-        problems += _problems_of(
-            lambda n=clip_skip: check_clip_skip(model.architecture, n, "clip_skip")  # type: ignore[misc]
-        )
+        check = partial(check_clip_skip, model.architecture, clip_skip, "clip_skip")
+        collect_problems(problems, check)
     if problems:
-        raise PromptError(dict.fromkeys(problems))
+        raise PromptError(problems)
     requests = [with_wildcards(request, wildcards) for request in requests]
-    prompts = {text: parse_prompt(text) for text in {r.prompt: None for r in requests}}
+    prompts = {text: parse_prompt(text) for text in dict.fromkeys(r.prompt for r in requests)}
     negatives = {
         text: _parse_negative(text) for text in dict.fromkeys(r.negative for r in requests)
     }
-    problems = library.check(tag for prompt in prompts.values() for tag in prompt.loras)
-    if problems:
-        raise PromptError(problems)
     for note in dict.fromkeys(note for prompt in prompts.values() for note in prompt.notes):
         observer(Notice("warning", note))
     jobs = []

@@ -14,7 +14,7 @@ from lorasmith.core.errors import PromptError, Stopped
 from lorasmith.core.events import Controls, Notice, Progress
 from lorasmith.models.load import load_model
 from lorasmith.models.reference import ModelReference
-from lorasmith.sampling.batching import check_request
+from lorasmith.sampling.batching import check_requests
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
@@ -287,7 +287,7 @@ def test_everything_wrong_is_said_before_anything_is_done(model) -> None:
 
 
 def test_a_good_request_has_no_problem() -> None:
-    assert check_request(ImageRequest("a (cat:1.2) <lora:x:1>", "ugly", 2**40, 30)) == []
+    assert check_requests([ImageRequest("a (cat:1.2) <lora:x:1>", "ugly", 2**40, 30)]) == []
 
 
 def test_training_goes_on_after_sampling(model) -> None:

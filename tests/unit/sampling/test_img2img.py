@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from tests.tolerances import NETWORK, assert_near
 
-from lorasmith.sampling.batching import check_request
+from lorasmith.sampling.batching import check_requests
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.img2img import open_canvas, region
 from lorasmith.sampling.request import ImageRequest, Inpaint
@@ -206,5 +206,5 @@ def test_what_is_wrong_with_the_files_is_said_at_once(tmp_path, init) -> None:
         (ImageRequest("", init=init, inpaint=Inpaint(tmp_path / "none.png")), "not a file"),
         (ImageRequest("", init=init, denoise=1.5), "1.5 is out of range"),
     ):
-        (problem,) = check_request(request)
+        (problem,) = check_requests([request])
         assert message in str(problem)

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.tolerances import NETWORK, assert_near
 from torch.nn.functional import interpolate
 
-from lorasmith.sampling.batching import check_request
+from lorasmith.sampling.batching import check_requests
 from lorasmith.sampling.denoise import full_pass, partial_pass
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.request import UPSCALERS, Hires, ImageRequest, Inpaint
@@ -101,5 +101,5 @@ def test_what_cannot_be_is_said(tmp_path) -> None:
         (request(scale=0.5), "hires.scale: 0.5"),
         (ImageRequest("", init=path, inpaint=Inpaint(path), hires=Hires()), "anew"),
     ):
-        (problem,) = check_request(wrong)
+        (problem,) = check_requests([wrong])
         assert message in str(problem)
