@@ -48,8 +48,9 @@ from lorasmith.importers.sd_scripts.sample_prompts import prompts_of
 from lorasmith.lora_tools.inspect.inspect import inspect
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
 from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
+from lorasmith.prompts.grammar import format_nodes, parse_nodes
 from lorasmith.prompts.lora_tags import take_tags
-from lorasmith.prompts.parse import format_prompt, parse_prompt
+from lorasmith.prompts.parse import parse_prompt
 from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.from_dataset import drawings_of_file
 from lorasmith.sampling.from_infotext import request_of
@@ -164,8 +165,8 @@ def prompt(data: bytes) -> None:
     text = _text(data)
     with suppress(UserError):
         take_tags(text)
-        parsed = parse_prompt(text)
-        parse_prompt(format_prompt(parsed))
+        for part in parse_prompt(text).parts:
+            parse_nodes(format_nodes(part.nodes))
 
 
 def wildcards(data: bytes) -> None:
