@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lorasmith.cli.import_view import show
 from lorasmith.cli.signals import heed_signals
-from lorasmith.config.checks import table as checks
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Setting
-from lorasmith.config.load import Override, load_settings, parse_overrides
+from lorasmith.config.load import Override
 from lorasmith.config.messages import suggestion
-from lorasmith.config.schema import TrainSettings, all_settings
-from lorasmith.core.errors import SettingsError
+from lorasmith.config.schema import all_settings
 from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo
-from lorasmith.importers.convert import convert_here, refuse_wrong
-from lorasmith.importers.detect import is_lorasmiths, read_file
+from lorasmith.core.terminal_view import Terminal
+from lorasmith.jobs.request import run
+from lorasmith.jobs.training import PlanRequest, ResumeRequest, TrainRequest
+
+if TYPE_CHECKING:
+    pass
 
 SHORT_OPTIONS = {
     "model": "model.path",
@@ -98,7 +98,7 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, wanted: bool)
         ctx.exit()
 
 
-@click.command("train", cls=TrainCommand)
+@click.command("train", cls=TrainCommand, help=TrainRequest.__doc__)
 @click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG]")
 @click.option("--model", metavar="demo|PATH|HUB_ID", help="Base model.  [default: demo]")
 @click.option("--data", metavar="DIR", help="Folder of training pictures.")
@@ -138,43 +138,17 @@ def train(
     plan: bool,
     **options: str | None,
 ) -> None:
-    """Train a LoRA on a folder of pictures.
-
-    The settings come from a preset, CONFIG and the options; later ones win. CONFIG is a settings
-    file (TOML), or what `lorasmith convert-config` reads: a script, a file of sd-scripts or
-    kohya_ss, a LoRA to train like. Everything is checked before a model is loaded. Ctrl-C stops
-    after the step in progress, with everything saved; --resume goes on from there.
-    """
-    overrides: list[str | Override] = [*assignments, *_overrides(options)]
-    if resume is not None:
-        others = {"CONFIG": config, "--preset": preset, "--plan": plan}
-        clashing = [name for name, value in others.items() if value]
-        if clashing:
-            names = " and ".join(clashing)
-            raise click.UsageError(f"--resume uses the run's own settings; leave {names} out.")
-        _resume(resume, overrides)
+    settings: list[str | Override] = [*assignments, *_overrides(options)]
+    if resume is None:
+        request = PlanRequest if plan else TrainRequest
+        start(request(config=config, preset=preset, settings=settings))
         return
-    if config is not None and os.path.isfile(config) and not is_lorasmiths(config):
-        overrides = [*_converted(config, overrides), *overrides]
-        config = None
-    settings = load_settings(config, overrides, preset, for_training=True)
-    start(settings, plan)
-
-
-def _converted(file: Path, overrides: list[str | Override]) -> list[Override]:
-    """The settings that another trainer's file asks for; says what became of each thing in it.
-
-    Raises:
-        UserError: with everything in it that is wrong or cannot be honoured.
-    """
-    parsed, problems = parse_overrides(overrides)
-    given = {override.path for override in parsed}
-    result = convert_here(read_file(file), complete=False, given=given)
-    result.problems += problems
-    refuse_wrong(result)
-    if os.environ.get("RANK", "0") == "0":  # One of several processes is enough to say it.
-        show(result)
-    return result.overrides()
+    others = {"CONFIG": config, "--preset": preset, "--plan": plan}
+    clashing = [name for name, value in others.items() if value]
+    if clashing:
+        names = " and ".join(clashing)
+        raise click.UsageError(f"--resume uses the run's own settings; leave {names} out.")
+    start(ResumeRequest(path=resume, settings=settings))
 
 
 def _overrides(options: dict[str, str | None]) -> list[Override]:
@@ -187,34 +161,18 @@ def _overrides(options: dict[str, str | None]) -> list[Override]:
     ]
 
 
-def _resume(run: Path, overrides: list[str | Override]) -> None:
+def start(request: TrainRequest | ResumeRequest) -> None:
+    """Train, resume, or show what would happen; for every command that trains."""
     from lorasmith.cli.console import console
-    from lorasmith.training.monitoring.observers import TrainingTerminal
-    from lorasmith.training.run import resume
 
-    parsed, problems = parse_overrides(overrides)
-    if problems:
-        raise SettingsError(problems)
     controls = Controls()
-    with heed_signals(controls), contextlib.closing(TrainingTerminal(console)) as terminal:
-        resume(run, parsed, observer=terminal, controls=controls)
-
-
-def start(settings: TrainSettings, plan_only: bool) -> None:
-    """Train with these settings, or show what would happen; for every command that trains."""
-    from lorasmith.cli.console import console
-
-    warnings = checks.warnings(settings)
-    if plan_only:
-        # By themselves: what trains imports diffusers and transformers, which takes seconds.
-        from lorasmith.training.plan import make_plan
+    if isinstance(request, PlanRequest):
         from lorasmith.training.plan_view import show_plan
 
-        show_plan(make_plan(settings, warnings=warnings), console)
+        with contextlib.closing(Terminal(console)) as terminal:
+            show_plan(run(request, terminal, controls), console)
         return
     from lorasmith.training.monitoring.observers import TrainingTerminal
-    from lorasmith.training.run import train
 
-    controls = Controls()
     with heed_signals(controls), contextlib.closing(TrainingTerminal(console)) as terminal:
-        train(settings, warnings=warnings, observer=terminal, controls=controls)
+        run(request, terminal, controls)

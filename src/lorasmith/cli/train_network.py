@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-
 import click
 
-from lorasmith.cli.import_view import show
 from lorasmith.cli.train import start
-from lorasmith.config.load import load_settings
-from lorasmith.importers.convert import convert_here, refuse_wrong
-from lorasmith.importers.sd_scripts.argv import read_argv
+from lorasmith.jobs.training import PlanRequest, TrainRequest
 
 
 class ForeignCommand(click.Command):
     """Takes any options, in the order in which they come."""
 
     ignore_unknown_options = True
-
-
-def _train(arguments: Sequence[str], *, plan: bool, sdxl: bool) -> None:
-    """Convert sd-scripts' arguments, say what became of them, and train.
-
-    Raises:
-        UserError: with everything that is unknown, wrong or cannot be honoured; nothing is loaded.
-    """
-    result = convert_here(read_argv(arguments, sdxl=sdxl))
-    refuse_wrong(result)
-    settings = load_settings(None, result.overrides(), for_training=True)
-    if os.environ.get("RANK", "0") == "0":  # One of several processes is enough to say it.
-        show(result)
-    start(settings, plan)
 
 
 @click.command("train-network", cls=ForeignCommand)
@@ -44,7 +24,8 @@ def train_network(arguments: tuple[str, ...], plan: bool) -> None:
     is not known, or cannot be honoured, stops the run with its name and the reason, before anything
     is loaded. `lorasmith convert-config --arguments` lists them all.
     """
-    _train(arguments, plan=plan, sdxl=False)
+    request = PlanRequest if plan else TrainRequest
+    start(request(arguments=list(arguments)))
 
 
 @click.command("sdxl-train-network", cls=ForeignCommand)
@@ -55,4 +36,5 @@ def sdxl_train_network(arguments: tuple[str, ...], plan: bool) -> None:
 
     As `lorasmith train-network`, for base models of the SDXL family.
     """
-    _train(arguments, plan=plan, sdxl=True)
+    request = PlanRequest if plan else TrainRequest
+    start(request(arguments=list(arguments), sdxl=True))

@@ -156,7 +156,7 @@ def _unknown(path: str, value: Any) -> tuple[str, str]:
     section, _, name = path.rpartition(".")
     if not section and isinstance(value, dict):
         names = f"the sections are {', '.join(sections())}"
-        return "is not a section", did_you_mean(name, sections(), names, form="[{}]")
+        return "is not a section", did_you_mean(name, list(sections()), names, form="[{}]")
     if section.startswith("data.folders[") and section.endswith("]"):
         own = sorted(item.name for item in settings_of(FolderSettings))
         return "is not a known setting", did_you_mean(name, own, f"a folder has {', '.join(own)}")

@@ -46,6 +46,13 @@ class Notice(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsConverted(Event):
+    """What became of each of another trainer's settings: lines of text."""
+
+    lines: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class NextSteps(Event):
     """What to do with the result: lines of text, commands among them."""
 

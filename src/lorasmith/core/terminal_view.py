@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from lorasmith.core.events import Event, NextSteps, Notice, Progress
+from lorasmith.core.events import Event, NextSteps, Notice, Progress, SettingsConverted
 from lorasmith.core.progress import ProgressView
 
 
@@ -28,8 +28,8 @@ class Terminal:
                 self._warn(event.text)
             case Notice():
                 self._console.print(event.text, highlight=False, markup=False)
-            case NextSteps():
-                for line in event.lines:  # Commands, to be copied: never broken.
+            case NextSteps() | SettingsConverted():
+                for line in event.lines:  # Commands and settings, to be copied: never broken.
                     self._console.print(line, highlight=False, markup=False, soft_wrap=True)
             case _:
                 pass

@@ -220,3 +220,28 @@ def read_table(path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise SettingsError.of(path, "holds no table", "give a file of settings")
     return table
+
+
+_TITLES = {
+    "noted": "To know:",
+    "always": "Done in any case:",
+    "dropped": "Not carried over:",
+}
+
+
+def conversion_lines(result: Conversion) -> Iterator[str]:
+    """For people: every setting with what it comes from, and every remark."""
+    yield "sd-scripts' arguments as settings:"
+    lines = [
+        (f"{path} = {toml_value(NONE if made.value is None else made.value)}", made)
+        for path, made in result.settings.items()
+    ]
+    width = min(48, max((len(text) for text, _ in lines), default=0))
+    for text, made in lines:
+        note = f"  ({made.note})" if made.note else ""
+        yield f"  {text:<{width}}  <- {made.source}{note}"
+    for kind, title in _TITLES.items():
+        remarks = [remark for remark in result.remarks if remark.kind == kind]
+        if remarks:
+            yield title
+            yield from (f"  {remark.what}: {remark.why}" for remark in remarks)

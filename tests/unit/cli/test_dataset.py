@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from lorasmith.cli.dataset import dataset
+from lorasmith.cli.main import cli
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_good_dataset(folder: Path) -> None:
-    result = CliRunner().invoke(dataset, ["check", str(folder)])
+    result = CliRunner().invoke(cli, ["dataset", "check", str(folder)])
     assert result.exit_code == 0, result.output
     assert "10 x 10 epochs = 100 steps" in " ".join(result.output.split())
     assert "This dataset is fine." in result.output
 
 
 def test_json_alone_is_on_standard_output(folder: Path) -> None:
-    result = CliRunner().invoke(dataset, ["check", str(folder), "--json", "--batch", "3"])
+    result = CliRunner().invoke(cli, ["dataset", "check", str(folder), "--json", "--batch", "3"])
     value = json.loads(result.stdout)
     assert value["steps"]["batch_sizes"] == [3]
     assert value["folders"][0]["fallback"] == "zörp girl"
@@ -42,7 +42,7 @@ def test_json_alone_is_on_standard_output(folder: Path) -> None:
 def test_errors_are_status_two(folder: Path, as_json: bool) -> None:
     (folder / "10_zörp girl" / "b.png").write_text("text")
     arguments = ["check", str(folder), *(["--json"] if as_json else [])]
-    result = CliRunner().invoke(dataset, arguments)
+    result = CliRunner().invoke(cli, ["dataset", *arguments])
     assert result.exit_code == 2
     if as_json:
         assert "text, not a picture" in json.loads(result.stdout)["errors"][0]["what"]
@@ -52,7 +52,7 @@ def test_errors_are_status_two(folder: Path, as_json: bool) -> None:
 
 @pytest.mark.parametrize("size", ["0", "abc", "512x", "1x2x3"])
 def test_resolutions_that_are_none(folder: Path, size: str) -> None:
-    result = CliRunner().invoke(dataset, ["check", str(folder), "--resolution", size])
+    result = CliRunner().invoke(cli, ["dataset", "check", str(folder), "--resolution", size])
     assert result.exit_code == 2
     assert size in result.output
 
@@ -72,7 +72,7 @@ def test_a_preview_shows_every_use_of_every_image(folder: Path) -> None:
     out = folder.parent / "sheets" / "sheet.png"
     arguments = ["preview", str(folder), "--out", str(out), "--side", "40", "--uses", "5"]
     arguments += ["--set", "augment.flip=true", "--set", "augment.colour=0.2"]
-    result = CliRunner().invoke(dataset, arguments)
+    result = CliRunner().invoke(cli, ["dataset", *arguments])
     assert result.exit_code == 0, result.output
     assert "16 views of 2 pictures" in " ".join(result.output.split())
     with Image.open(out) as sheet:
@@ -84,6 +84,6 @@ def test_a_preview_shows_every_use_of_every_image(folder: Path) -> None:
 
 def test_a_preview_of_settings_that_are_wrong(folder: Path) -> None:
     arguments = ["preview", str(folder), "--set", "augment.face_crop=4,2"]
-    result = CliRunner().invoke(dataset, arguments)
+    result = CliRunner().invoke(cli, ["dataset", *arguments])
     assert result.exit_code != 0
     assert "augment.face_crop" in str(result.exception)

@@ -1,0 +1,123 @@
+"""Requests about a folder of training images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from lorasmith.config.values import Size, UserPath
+from lorasmith.core.events import Controls, Observer
+from lorasmith.jobs.request import JobRequest, option
+
+if TYPE_CHECKING:
+    from lorasmith.curation.audit import AuditReport
+
+
+class CheckRequest(JobRequest):
+    """Say what training would see in DIR, and what is wrong or odd about it.
+
+    DIR holds pictures, or folders named N_name (N repeats of each picture in an epoch), and perhaps
+    a folder reg. Nothing is changed. Exit status 2 if it cannot be trained on.
+    """
+
+    verb: ClassVar = "dataset check"
+
+    folder: UserPath = option(..., "The folder", metavar="DIR", positional=True)
+    reg: UserPath | None = option(None, "Regularisation folder", metavar="DIR")
+    resolution: Size = option(512, "Size to train at, in pixels", kind="size", metavar="N|WxH")
+    batch: int = option(1, "Pictures per batch", metavar="N", ge=1)
+    epochs: int = option(10, "Epochs of the run", metavar="N", ge=1)
+    max_tokens: Literal[75, 150, 225] = option(75, "Longest caption, in CLIP tokens")
+    trigger: str = option("", "Word that every caption should have", metavar="WORD")
+    extension: str = option(
+        "auto", 'Of caption files; "auto" takes .txt, then .caption', metavar="EXT"
+    )
+    upscale: bool = option(True, "Keep small pictures at their own size", flag="no-upscale")
+    quick: bool = option(False, "Read headers only: find no damage and no duplicates")
+
+    def run(self, observer: Observer, controls: Controls) -> AuditReport:
+        from lorasmith.curation.audit import audit
+        from lorasmith.data.buckets import plan_buckets
+        from lorasmith.data.dataset import build_dataset
+        from lorasmith.data.layout import find_folders
+        from lorasmith.data.scan import scan
+        from lorasmith.models.tokenizer import count_tokens
+
+        size = self.resolution or 512
+        width, height = size if isinstance(size, tuple) else (size, size)
+        images = scan(find_folders(self.folder, self.reg), extension=self.extension)
+        return audit(
+            images,
+            build_dataset(images, plan_buckets(width, height, upscale=self.upscale)),
+            batch=self.batch,
+            epochs=self.epochs,
+            count_tokens=count_tokens,
+            max_tokens=self.max_tokens,
+            trigger=self.trigger,
+            decode=not self.quick,
+            observer=observer,
+            controls=controls,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewReport:
+    """
+    Args:
+        path: the sheet.
+        augmentation: what is done to how many images; empty for nothing.
+    """
+
+    path: Path
+    augmentation: str
+
+
+class PreviewRequest(JobRequest):
+    """Draw what a run sees of the pictures in DIR: crops, mirror images, colours, masks.
+
+    Each row is a picture, as a run with these settings and their seed shows it in its first uses,
+    in their order. Striped parts are masked: they are not learned.
+    """
+
+    verb: ClassVar = "dataset preview"
+
+    folder: UserPath = option(..., "The folder", metavar="DIR", positional=True)
+    out: UserPath = option(Path("preview.png"), "Where the sheet goes", metavar="FILE.png")
+    config: UserPath | None = option(None, "A run's settings", metavar="FILE.toml")
+    preset: str | None = option(
+        None, "Start from a preset; see `lorasmith presets`", metavar="NAME"
+    )
+    settings: list[str] = option(
+        [],
+        "Any setting of a run, as in --set augment.flip=true; may be repeated",
+        flag="set",
+        metavar="section.key=value",
+    )
+    images: int = option(8, "Rows at most", flag="pictures", metavar="N", ge=1, le=200)
+    uses: int = option(8, "Uses of each picture", metavar="N", ge=1, le=64)
+    side: int = option(128, "Pixels of each", metavar="PX", unit="pixels", ge=16, le=1024)
+
+    def run(self, observer: Observer, controls: Controls) -> PreviewReport:
+        from lorasmith.config.load import Override, load_settings
+        from lorasmith.core.files import atomic_path
+        from lorasmith.training.preview import preview_sheet
+        from lorasmith.training.setup.preflight import preflight
+
+        data = Override("data.path", json.dumps(str(self.folder)), "DIR")
+        settings = load_settings(
+            self.config, [*self.settings, data], self.preset, for_training=True
+        )
+        run_plan = preflight(settings, observer=observer, controls=controls)
+        sheet = preview_sheet(
+            run_plan.dataset,
+            seed=settings.train.seed,
+            background=settings.data.background,
+            images=self.images,
+            uses=self.uses,
+            side=self.side,
+        )
+        with atomic_path(self.out) as part:
+            sheet.save(part, format="PNG")
+        return PreviewReport(self.out, str(run_plan.report.augmentation))

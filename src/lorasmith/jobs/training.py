@@ -1,0 +1,188 @@
+"""Requests about training: train, resume, say what would happen, pick a snapshot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from lorasmith.config.checks import table as checks
+from lorasmith.config.load import Override, load_settings, parse_overrides
+from lorasmith.config.schema import TrainSettings
+from lorasmith.config.values import UserPath
+from lorasmith.core.errors import SettingsError
+from lorasmith.core.events import Controls, Observer, SettingsConverted
+from lorasmith.jobs.request import JobRequest, option
+
+if TYPE_CHECKING:
+    from lorasmith.advice.pick import Picked
+    from lorasmith.importers.conversion import Conversion
+    from lorasmith.training.plan import Plan
+
+
+class TrainRequest(JobRequest):
+    """Train a LoRA on a folder of pictures.
+
+    The settings come from a preset, CONFIG and the options; later ones win. CONFIG is a settings
+    file (TOML), or what `lorasmith convert-config` reads: a script, a file of sd-scripts or
+    kohya_ss, a LoRA to train like. Everything is checked before a model is loaded. Ctrl-C stops
+    after the step in progress, with everything saved; --resume goes on from there.
+    """
+
+    verb: ClassVar = "train"
+
+    config: UserPath | None = option(None, "A settings file", positional=True, metavar="[CONFIG]")
+    preset: str | None = option(
+        None, "Start from a preset; see `lorasmith presets`", metavar="NAME"
+    )
+    settings: list[str | Override] = option(
+        [],
+        "Any setting, as in --set optimizer.lr=5e-5; may be repeated",
+        flag="set",
+        metavar="section.key=value",
+    )
+    arguments: list[str] | None = option(
+        None,
+        "In place of all others: the arguments of sd-scripts' train_network.py, which mean what "
+        "they mean there, defaults too",
+    )
+    sdxl: bool = option(False, "The arguments are those of sdxl_train_network.py")
+
+    def run(self, observer: Observer, controls: Controls) -> Path:
+        """The run's folder."""
+        from lorasmith.training.run import train
+
+        settings = self._load(observer)
+        warnings = checks.warnings(settings)
+        return train(settings, warnings=warnings, observer=observer, controls=controls)
+
+    def _load(self, observer: Observer) -> TrainSettings:
+        """
+        Raises:
+            UserError: with everything that is wrong.
+        """
+        from lorasmith.importers.detect import is_lorasmiths
+
+        if self.arguments is not None:
+            return _foreign_settings(self.arguments, self.sdxl, observer)
+        config, overrides = self.config, list(self.settings)
+        if config is not None and os.path.isfile(config) and not is_lorasmiths(config):
+            overrides = [*_converted(config, overrides, observer), *overrides]
+            config = None
+        return load_settings(config, overrides, self.preset, for_training=True)
+
+
+class PlanRequest(TrainRequest):
+    """Say what training would do and take, and what is wrong. Loads no model."""
+
+    verb: ClassVar = "train --plan"
+
+    def run(self, observer: Observer, controls: Controls) -> Plan:  # type: ignore[override]
+        # By itself: what trains imports diffusers and transformers, which takes seconds.
+        from lorasmith.training.plan import make_plan
+
+        settings = self._load(observer)
+        return make_plan(settings, warnings=checks.warnings(settings), controls=controls)
+
+
+class ResumeRequest(JobRequest):
+    """Go on with a run that was stopped."""
+
+    verb: ClassVar = "train --resume"
+
+    path: UserPath = option(..., "The run's folder", metavar="RUN", positional=True)
+    settings: list[str | Override] = option([], "Settings to change", flag="set")
+
+    def run(self, observer: Observer, controls: Controls) -> Path:
+        """The run's folder."""
+        from lorasmith.training.run import resume
+
+        overrides, problems = parse_overrides(self.settings)
+        if problems:
+            raise SettingsError(problems)
+        return resume(self.path, overrides, observer=observer, controls=controls)
+
+
+class PickRequest(JobRequest):
+    """Say which snapshot of the run in folder RUN to keep, and why.
+
+    Measures each snapshot's loss on fixed noise at three strengths, whether its drawings are like
+    the training pictures or copies of them, and whether prompts without the trigger change. What is
+    measured is kept in RUN/pick, so that asking again costs nothing and new snapshots only add.
+    """
+
+    verb: ClassVar = "pick"
+
+    path: UserPath = option(..., "The run's folder", metavar="RUN", positional=True)
+    images: int = option(
+        6,
+        "Drawings of each kind for each snapshot; more are surer and take longer",
+        flag="pictures",
+        metavar="N",
+        ge=2,
+        le=64,
+    )
+    plain: list[str] = option(
+        [],
+        "A prompt that the LoRA should leave alone; may be repeated",
+        metavar="PROMPT",
+        default_text="captions without the trigger",
+    )
+    clip: UserPath | None = option(
+        None,
+        "Compare drawings by the CLIP image encoder in this folder",
+        metavar="DIR",
+        default_text="by the model",
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = option(
+        "auto", "Of the UNet and the text encoder; the VAE works in fp32"
+    )
+    device: str = option("auto", "Where to compute", metavar="auto|cpu|cuda|…")
+
+    def run(self, observer: Observer, controls: Controls) -> Picked:
+        from lorasmith.advice.pick import pick
+
+        return pick(**self.values(), observer=observer, controls=controls)
+
+
+def _foreign_settings(arguments: Sequence[str], sdxl: bool, observer: Observer) -> TrainSettings:
+    """
+    Raises:
+        UserError: with everything that is unknown, wrong or cannot be honoured.
+    """
+    from lorasmith.importers.convert import convert_here, refuse_wrong
+    from lorasmith.importers.sd_scripts.argv import read_argv
+
+    result = convert_here(read_argv(arguments, sdxl=sdxl))
+    refuse_wrong(result)
+    settings = load_settings(None, result.overrides(), for_training=True)
+    _tell(result, observer)
+    return settings
+
+
+def _converted(
+    file: Path, overrides: Sequence[str | Override], observer: Observer
+) -> list[Override]:
+    """The settings that another trainer's file asks for; tells what became of each thing in it.
+
+    Raises:
+        UserError: with everything in it that is wrong or cannot be honoured.
+    """
+    from lorasmith.importers.convert import convert_here, refuse_wrong
+    from lorasmith.importers.detect import read_file
+
+    parsed, problems = parse_overrides(overrides)
+    given = {override.path for override in parsed}
+    result = convert_here(read_file(file), complete=False, given=given)
+    result.problems += problems
+    refuse_wrong(result)
+    _tell(result, observer)
+    return result.overrides()
+
+
+def _tell(result: Conversion, observer: Observer) -> None:
+    from lorasmith.importers.conversion import conversion_lines
+
+    if os.environ.get("RANK", "0") == "0":  # One of several processes is enough to say it.
+        observer(SettingsConverted([*conversion_lines(result), ""]))
