@@ -49,7 +49,10 @@ _TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 @cache
 def family_layers(family: str) -> dict[str, tuple[str, str]]:
-    """Kohya's key -> (part, group) of all layers of a family, in its modules' order."""
+    """Kohya's key -> (part, group) of all layers of a family, in its modules' order;
+    empty for families that are not listed here."""
+    if family not in UNETS:
+        return {}
     layers: dict[str, tuple[str, str]] = {}
     sizes = UNETS[family]
     names = inverted(unet_table(sizes.plan)) if family == "sdxl" else {}

@@ -15,7 +15,7 @@ from lorasmith.formats.kohya_keys import (
     said_family,
 )
 from lorasmith.formats.layer_names import OTHER_MODELS, is_named_as_stable_diffusion
-from lorasmith.formats.unet_layers import family_layers
+from lorasmith.formats.unet_layers import UNETS, family_layers
 from lorasmith.lora_tools.lora_file import LoraModule
 from lorasmith.models.families.table import FAMILIES
 
@@ -61,6 +61,10 @@ def lora_family(
         for name in (*modules, *unmatched):
             if sign.search(name):
                 return LoraFamily(None, title, f"it has a layer {name.partition('.')[0]}")
+    spec = (metadata or {}).get("modelspec.architecture", "").removesuffix("/lora")
+    for name in FAMILIES.keys() - UNETS.keys():  # Those are told by their layers, below.
+        if spec in FAMILIES[name].modelspec.values():
+            return _named(name, "its metadata says so")
     if modules and not any(_is_known(key) for key in modules):
         why = f"it has a layer {next(iter(modules))}"
         return LoraFamily(None, "a model that is not known here", why)

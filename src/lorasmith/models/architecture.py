@@ -77,8 +77,10 @@ def architecture_of_parts(
     Raises:
         CheckpointError: the parts are incomplete, or do not fit one another.
     """
+    allowed = family.denoiser.allowed
+    own_denoiser = {key: value for key, value in overrides.unet.items() if key in allowed}
     makers: dict[str, Callable[[Shapes], Config]] = {
-        DENOISER: lambda shapes: family.denoiser.config(shapes, family, overrides.unet),
+        DENOISER: lambda shapes: family.denoiser.config(shapes, family, own_denoiser),
         "vae": lambda shapes: vae_config(shapes, family, overrides.vae),
     }
     for spec in family.text_encoders:

@@ -69,7 +69,8 @@ class DenoiserKind:
             those of canonical names (the module's own); ValueError where they make no such model.
         other_paths: other names of the module's paths, which some LoRA files have.
         config: the configuration by the shapes of the canonical weights; the last argument has
-            precedence. KeyError, ValueError or IndexError where a weight is missing.
+            precedence. ``sample_size``, the side of the latents, is added to it. KeyError,
+            ValueError or IndexError where a weight is missing.
         allowed: what key shapes do not say, and a header or a diffusers config may.
         misfits: what of the denoiser's, VAE's and text encoders' configurations does not fit.
         downscale: latents' sides are best multiples of it.
