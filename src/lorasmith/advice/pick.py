@@ -276,15 +276,15 @@ def table(picked: Picked) -> Table:
     drawn = any(one.drawn for one in picked.measures)
     plain = any(one.plain_moved is not None for one in picked.measures)
     kind = "held-out loss" if picked.run.eval_set.held_out else "loss"
-    found = Table(box=None, pad_edge=False, header_style="bold")
-    found.add_column("snapshot")
-    found.add_column(f"{kind} at\n{LOW}   {FULL}   {HIGH}", justify="right")
+    view = Table(box=None, pad_edge=False, header_style="bold")
+    view.add_column("snapshot")
+    view.add_column(f"{kind} at\n{LOW}   {FULL}   {HIGH}", justify="right")
     if drawn:
-        found.add_column("likeness")
-        found.add_column("copying", justify="right")
+        view.add_column("likeness")
+        view.add_column("copying", justify="right")
     if plain:
-        found.add_column("leak", justify="right")
-    found.add_column("", no_wrap=True)
+        view.add_column("leak", justify="right")
+    view.add_column("", no_wrap=True)
     rows = zip(picked.run.candidates, picked.measures, picked.verdict.judged, strict=True)
     for number, (candidate, one, judged) in enumerate(rows):
         cells = [candidate.label, "  ".join(_share(one.loss[key]) for key in (LOW, FULL, HIGH))]
@@ -294,8 +294,8 @@ def table(picked: Picked) -> Table:
             cells.append(_plain(one.plain_moved))
         kept = " ◀ keep" if number == picked.verdict.keep else ""
         state = Text(WORDS[judged.state] + kept, style=STYLES[judged.state])
-        found.add_row(*cells, state)
-    return found
+        view.add_row(*cells, state)
+    return view
 
 
 def bar(value: float | None) -> str:

@@ -95,11 +95,11 @@ def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
     held = None
     if folders is not None:
         extension = settings.captions.extension
-        found = collect_problems(problems, lambda: scan(folders, extension=extension))
-        if found is not None:
-            problems += found.problems
+        scanned = collect_problems(problems, lambda: scan(folders, extension=extension))
+        if scanned is not None:
+            problems += scanned.problems
             held = collect_problems(
-                problems, lambda: hold_out_of(settings.validation, found, extension)
+                problems, lambda: hold_out_of(settings.validation, scanned, extension)
             )
     if opened is None or held is None or problems:
         raise UserError(dict.fromkeys(problems))
@@ -162,10 +162,10 @@ def find_candidates(folder: RunFolder, state: str) -> list[Candidate]:
             "preparing": "wait for its first snapshot (save.every_epochs)",
         }.get(state, f"go on with it: {folder.resume_command}")
         raise RunError.of(folder.path, f"holds no snapshot; {ENDED.get(state, state)}", hint)
-    found = [(snapshot, _step(snapshot)) for snapshot in find_snapshots(folder.path)]
-    last = 1 + max((step for _, step in found if step is not None), default=0)
+    snapshots = [(snapshot, _step(snapshot)) for snapshot in find_snapshots(folder.path)]
+    last = 1 + max((step for _, step in snapshots if step is not None), default=0)
     # A file that does not say its step keeps its place among those that do not.
-    found.sort(key=lambda one: (one[1] if one[1] is not None else last, one[0].final))
+    snapshots.sort(key=lambda one: (one[1] if one[1] is not None else last, one[0].final))
     return [
         Candidate(
             snapshot.path,
@@ -174,7 +174,7 @@ def find_candidates(folder: RunFolder, state: str) -> list[Candidate]:
             step,
             quick_fingerprint(snapshot.path),
         )
-        for snapshot, step in found
+        for snapshot, step in snapshots
         if snapshot.path is not None
     ]
 

@@ -216,14 +216,14 @@ def not_learned(now: Measures) -> str:
 
 
 def learned(now: Measures) -> str:
-    said = (
+    signs = (
         [f"its drawings are {_like(now)} of the way to the training pictures"] if now.drawn else []
     )
     kind = "held-out loss" if now.held_out is not None else "loss on the training pictures"
-    said.append(f"{kind} {now.loss[FULL]:+.0%}")
+    signs.append(f"{kind} {now.loss[FULL]:+.0%}")
     if now.plain_moved is not None:
-        said.append(f"plain prompts move {now.plain_moved:.1f} times as far")
-    return ", ".join(said)
+        signs.append(f"plain prompts move {now.plain_moved:.1f} times as far")
+    return ", ".join(signs)
 
 
 def _like(now: Measures) -> str:
@@ -305,20 +305,20 @@ def advise(
 
 def _more(last: Measures, facts: Facts) -> str:
     learned = last.likeness[FULL] if last.drawn else -last.loss[FULL]
-    wanted = min(RAISE_MOST, max(2, round(1 / max(learned, 0.01))))
+    factor = min(RAISE_MOST, max(2, round(1 / max(learned, 0.01))))
     uses = facts.uses[-1] if facts.uses else None
     if facts.state not in ("done", "trouble"):
         return "The run has not ended; let it go on (lorasmith train --resume) and ask again."
     if uses is not None and uses < USES_ENOUGH:
         epochs = facts.epochs[-1] if facts.epochs else None
-        many = f", so train.epochs = {wanted * epochs}" if epochs else ""
+        many = f", so train.epochs = {factor * epochs}" if epochs else ""
         return (
             f"Train longer: each picture was shown {uses:.0f} times, where about 100 are usual; "
-            f"try {wanted} times as many epochs{many}."
+            f"try {factor} times as many epochs{many}."
         )
     return (
-        f"Raise the learning rate: try {wanted} times as much "
-        f"(optimizer.lr = {facts.lr * wanted:.2g})."
+        f"Raise the learning rate: try {factor} times as much "
+        f"(optimizer.lr = {facts.lr * factor:.2g})."
     )
 
 

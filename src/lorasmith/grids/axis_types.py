@@ -58,9 +58,9 @@ def parse_axis(option: str, text: str, sources: Sources) -> Axis:
     except ValueError as error:
         raise PromptError.of(where, str(error), example) from None
     except UserError as error:
-        found = error.problems
+        problems = error.problems
         raise PromptError(
-            Problem(where, f"{p.where}: {p.what}" if p.where else p.what, p.hint) for p in found
+            Problem(where, f"{p.where}: {p.what}" if p.where else p.what, p.hint) for p in problems
         ) from None
     once = {value.label: value for value in reversed(values)}
     return Axis(
@@ -212,8 +212,8 @@ def _replacements(items: list[str], target: str, sources: Sources) -> list[Value
 
 def _strengths(make: Callable[[float], LoraEdit]) -> Values:
     def values(items: list[str], target: str, sources: Sources) -> list[Value]:
-        found = _numbers(items, whole=False)
-        return [_editing(f"{number:g}", target, make(number)) for number in found]
+        strengths = _numbers(items, whole=False)
+        return [_editing(f"{number:g}", target, make(number)) for number in strengths]
 
     return values
 

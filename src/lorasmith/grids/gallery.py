@@ -98,10 +98,10 @@ def write_page(path: Path, grid: Grid, images: Places) -> None:
     }
     text = TEMPLATE.read_text(encoding="utf-8")
     # "<" could end the script, the two others end a line in some.
-    found = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    embedded = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<\u2028\u2029":
-        found = found.replace(character, f"\\u{ord(character):04x}")
-    parts = {"title": html.escape(title[:80]), "data": found}
+        embedded = embedded.replace(character, f"\\u{ord(character):04x}")
+    parts = {"title": html.escape(title[:80]), "data": embedded}
     text = re.sub(r"\{\{(title|data)\}\}", lambda match: parts[match[1]], text)
     write_text(path, text)
 

@@ -75,16 +75,16 @@ def lay_out(base: CellSpec, axes: Sequence[Axis], sources: Sources) -> Grid:
     if problems:
         raise PromptError(problems)
     cells: list[Cell] = []
-    found: dict[Problem, None] = {}
+    invalid: dict[Problem, None] = {}
     for place in itertools.product(*(range(n) for n in reversed(size))):
         z, y, x = place
         try:
             cells.append(_cell(base, sides, (x, y, z), sources))
         except UserError as error:
-            found |= dict.fromkeys(error.problems)
-    found |= dict.fromkeys(_problems(cells, axes, sources))
-    if found:
-        raise PromptError(found)
+            invalid |= dict.fromkeys(error.problems)
+    invalid |= dict.fromkeys(_problems(cells, axes, sources))
+    if invalid:
+        raise PromptError(invalid)
     first, second, third = sides
     return Grid((first, second, third), base, tuple(cells))
 

@@ -218,6 +218,6 @@ def make_grid(
 
 
 def _show(grid: Grid, work: Work, files: GridFolder) -> None:
-    found = {cell.place: files.find(work.digests[cell.spec]) for cell in grid.cells}
-    images = {place: path for place, path in found.items() if path is not None}
+    files_by_place = {cell.place: files.find(work.digests[cell.spec]) for cell in grid.cells}
+    images = {place: path for place, path in files_by_place.items() if path is not None}
     write_gallery(files.path, grid, images, drawn=len(work.order), switches=work.switches)

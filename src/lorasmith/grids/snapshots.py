@@ -74,10 +74,10 @@ def find_snapshots(run: Path) -> list[Snapshot]:
         elif path.stem == name:
             results.append(path)
     if epochs and steps:  # Only the files themselves say which came first.
-        found = sorted([*epochs, *steps], key=_steps_done)
+        snapshots = sorted([*epochs, *steps], key=_steps_done)
     else:
-        found = sorted([*epochs, *steps], key=_place)
-    return found + [_result(path, found) for path in results]
+        snapshots = sorted([*epochs, *steps], key=_place)
+    return snapshots + [_result(path, snapshots) for path in results]
 
 
 def find_run(run: str, folders: Sequence[Path] = ()) -> Path:
@@ -127,8 +127,8 @@ def _place(snapshot: Snapshot) -> int:
 
 def _steps_done(snapshot: Snapshot) -> tuple[int, int]:
     assert snapshot.path is not None
-    said = _facts(snapshot.path).get("ss_steps", "")
-    return (int(said) if said.isdecimal() else 0), _place(snapshot)
+    steps = _facts(snapshot.path).get("ss_steps", "")
+    return (int(steps) if steps.isdecimal() else 0), _place(snapshot)
 
 
 def _facts(path: Path) -> dict[str, str]:
@@ -143,9 +143,9 @@ def _result(path: Path, others: Sequence[Snapshot]) -> Snapshot:
     facts = _facts(path)
     epochs = [snapshot.epoch for snapshot in others if snapshot.epoch is not None]
     epoch: int | None = max(epochs) + 1 if epochs else None
-    said, step = facts.get("ss_epoch", ""), facts.get("ss_steps", "")
-    if said.isdecimal() and int(said) not in epochs and int(said) > 0:
-        epoch = int(said)
+    epoch_text, step = facts.get("ss_epoch", ""), facts.get("ss_steps", "")
+    if epoch_text.isdecimal() and int(epoch_text) not in epochs and int(epoch_text) > 0:
+        epoch = int(epoch_text)
     return Snapshot(path, epoch, int(step) if step.isdecimal() else None, final=True)
 
 
@@ -202,10 +202,10 @@ def _in_span(known: Mapping[int, Snapshot], span: str) -> list[Snapshot]:
     if ends is not None:
         first, last = int(ends[1]), int(ends[2])
         inside = sorted(n for n in known if min(first, last) <= n <= max(first, last))
-        wanted = inside if first <= last else inside[::-1]
+        selection = inside if first <= last else inside[::-1]
     else:
-        wanted = [int(n) for n in numbers(span, whole=True)] if span else sorted(known)
-    return [known[number] for number in wanted if number in known]
+        selection = [int(n) for n in numbers(span, whole=True)] if span else sorted(known)
+    return [known[number] for number in selection if number in known]
 
 
 def _listed(values: Iterable[int]) -> str:

@@ -160,18 +160,18 @@ def choose_eval_set(
     out = ranked(held_out, LOSS_IMAGES)
     references = dataset(ranked(subject, REFERENCE_IMAGES))
     captions = [item.caption for item in references.items]
-    found = find_trigger(trigger, captions, separator)
+    word = find_trigger(trigger, captions, separator)
     prompts = [item.caption for item in dataset(out).items] if len(out) >= count else []
-    prompts = prompts or mixed_captions(captions, found.text, separator)
+    prompts = prompts or mixed_captions(captions, word.text, separator)
     plain = list(plain)
-    if found and not plain:
-        bare = [stripped(caption, [found.text], separator) for caption in captions]
+    if word and not plain:
+        bare = [stripped(caption, [word.text], separator) for caption in captions]
         bare = list(dict.fromkeys(caption for caption in bare if caption))
         of_reg = [item.caption for item in dataset(ranked(reg, LOSS_IMAGES)).items]
         half = count // 2 if of_reg else 0
         plain = spread(bare, count - half) + spread(of_reg, half)
     return EvalSet(
-        found,
+        word,
         dataset(out, ranked(subject, LOSS_IMAGES)),
         len(out),
         references,

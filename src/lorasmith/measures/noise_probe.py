@@ -98,11 +98,11 @@ class Probe:
 
     def losses(self, predictions: Predictions) -> Tensor:
         """(P,) mean squared error, each timestep counting the same."""
-        found = []
+        losses = []
         for row, predicted in zip(self.rows, predictions.rows, strict=True):
             target = self._schedule.target(*self._noised(row))
-            found.append(per_sample_mse(predicted, target).mean())
-        return torch.stack(found)
+            losses.append(per_sample_mse(predicted, target).mean())
+        return torch.stack(losses)
 
     def change(self, predictions: Predictions) -> Tensor:
         """(P,) change of the loss since the base model, as shares of its mean."""

@@ -135,11 +135,11 @@ class SnapshotMeasurer:
         loss, by_image, predictions = {}, [], None
         for strength in STRENGTHS:
             network.set_strength(strength, strength)
-            found = self._predict(judged)
-            change = judged.change(found)
+            predicted = self._predict(judged)
+            change = judged.change(predicted)
             loss[f"{strength:.1f}"] = _number(change.mean())
             if strength == 1.0:
-                by_image, predictions = [_number(value) for value in change], found
+                by_image, predictions = [_number(value) for value in change], predicted
         network.set_strength()
         assert predictions is not None
         on_training = predictions if judged is self._training else self._predict(self._training)
@@ -263,5 +263,5 @@ def _images(dataset: Dataset, background: str) -> Iterator[tuple[Image.Image, It
 
 
 def _number(value: Tensor | float) -> float:
-    found = float(value)
-    return found if math.isfinite(found) else DIVERGED
+    number = float(value)
+    return number if math.isfinite(number) else DIVERGED

@@ -89,23 +89,23 @@ class _Parser:
         """The nodes of the tokens from ``begin`` to before ``end``."""
         if depth > MAX_DEPTH:
             raise TooDeepError
-        found: list[Node] = []
+        nodes: list[Node] = []
         at = begin
         while at < end:
             node = self._brackets(at, depth)
             if node is not None:
-                found.append(node)
+                nodes.append(node)
                 at = self._partner[at] + 1
                 continue
             token = self._tokens[at]
             if token.kind == "mark":
-                found.append(Mark(token.written))
-            elif found and isinstance(found[-1], Text):
-                found[-1] = Text(found[-1].written + token.written)
+                nodes.append(Mark(token.written))
+            elif nodes and isinstance(nodes[-1], Text):
+                nodes[-1] = Text(nodes[-1].written + token.written)
             else:
-                found.append(Text(token.written))
+                nodes.append(Text(token.written))
             at += 1
-        return tuple(found)
+        return tuple(nodes)
 
     def _brackets(self, opening: int, depth: int) -> Edit | Alternate | None:
         """The edit or alternation that begins here, if one does."""

@@ -89,10 +89,10 @@ class Wildcards:
                 name, self._paths.keys(), "give it a .txt file there", form="__{}__"
             )
             raise PromptError.of(f"__{name}__", f"there is no such wildcard in {self.folder}", hint)
-        found = [line for path in paths for line in self._read(path)]
-        if not found:
+        lines = [line for path in paths for line in self._read(path)]
+        if not lines:
             raise PromptError.of(f"__{name}__", f"{paths[0]} holds no line")
-        return found
+        return lines
 
     def _read(self, path: Path) -> list[str]:
         if path not in self._lines:

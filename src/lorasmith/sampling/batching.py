@@ -154,7 +154,7 @@ def prepare_requests(
     wildcards: Wildcards,
     observer: Observer,
 ) -> list[PreparedRequest]:
-    """Jobs of all requests; a prompt that many share is parsed and tokenized once.
+    """Requests ready to run; a prompt that many share is parsed and tokenized once.
 
     Raises:
         PromptError: with everything that is wrong in any request.
@@ -173,11 +173,11 @@ def prepare_requests(
     }
     for note in dict.fromkeys(note for prompt in prompts.values() for note in prompt.notes):
         observer(Notice("warning", note))
-    jobs = []
+    prepared = []
     for index, request in enumerate(requests):
         width, height = fitting_size(model, request)
         guided = PromptPair(prompts[request.prompt], negatives[request.negative], request.cfg)
-        jobs.append(
+        prepared.append(
             PreparedRequest(
                 index,
                 replace(request, width=width, height=height),
@@ -189,8 +189,8 @@ def prepare_requests(
                 passes_of(request),
             )
         )
-    _say_rounding(model, requests, jobs, observer)
-    return jobs
+    _warn_of_rounding(model, requests, prepared, observer)
+    return prepared
 
 
 def passes_of(request: ImageRequest) -> tuple[Pass, ...]:
@@ -234,22 +234,19 @@ def _rounded(model: DiffusionModel, width: float, height: float) -> tuple[int, i
     return w, h
 
 
-def _say_rounding(
+def _warn_of_rounding(
     model: DiffusionModel,
     requests: Sequence[ImageRequest],
-    jobs: Sequence[PreparedRequest],
+    prepared: Sequence[PreparedRequest],
     observer: Observer,
 ) -> None:
-    said = set()
-    for request, job in zip(requests, jobs, strict=True):
-        own = init_size(request) or (job.width, job.height)
-        asked = request.width or own[0], request.height or own[1]
-        if asked != (job.width, job.height) and asked not in said:
-            said.add(asked)
-            observer(
-                Notice(
-                    "warning",
-                    f"size {asked[0]}x{asked[1]} became {job.width}x{job.height}: this model "
-                    f"takes multiples of {model.architecture.size_multiple}",
-                )
-            )
+    multiple = model.architecture.size_multiple
+    texts: dict[str, None] = {}
+    for request, one in zip(requests, prepared, strict=True):
+        own = init_size(request) or (one.width, one.height)
+        width, height = request.width or own[0], request.height or own[1]
+        if (width, height) != (one.width, one.height):
+            became = f"size {width}x{height} became {one.width}x{one.height}"
+            texts[f"{became}: this model takes multiples of {multiple}"] = None
+    for text in texts:
+        observer(Notice("warning", text))

@@ -144,7 +144,7 @@ class PromptEncoder:
             some = missing[start : start + AT_ONCE]
             for chunk, states in zip(some, encode_chunks(self.model, some), strict=True):
                 self._states[state, chunk] = states
-        found = {chunk: self._states[state, chunk] for chunk in distinct}
+        encoded = {chunk: self._states[state, chunk] for chunk in distinct}
         for chunk in distinct:
             self._states.move_to_end((state, chunk))
         while len(self._states) > KEPT:
@@ -152,11 +152,11 @@ class PromptEncoder:
         n = chunk_count(prompts)
         hidden = torch.stack(
             [
-                torch.cat([found[chunk][0] for chunk in chunks] * (n // len(chunks)))
+                torch.cat([encoded[chunk][0] for chunk in chunks] * (n // len(chunks)))
                 for chunks in prompts
             ]
         )
-        pooled = [one for chunks in prompts if (one := found[chunks[0]][1]) is not None]
+        pooled = [one for chunks in prompts if (one := encoded[chunks[0]][1]) is not None]
         return Conditioning(hidden, torch.stack(pooled) if pooled else None)
 
 

@@ -72,8 +72,8 @@ class EmbeddingLibrary:
             ids = token_ids(name)
             if ids:
                 self._by_token.setdefault(ids[0], []).append((ids, path))
-        for found in self._by_token.values():
-            found.sort(key=lambda item: -len(item[0]))
+        for embeddings in self._by_token.values():
+            embeddings.sort(key=lambda item: -len(item[0]))
 
     def at(self, ids: Sequence[int], place: int, model: DiffusionModel) -> Embedding | None:
         """The embedding whose name's tokens stand at ``place``, if it fits the model.

@@ -84,9 +84,9 @@ def drawings_of_dataset(
         what = f'the prompt "{template}" has no place for the captions'
         raise PromptError.of("PROMPT", what, f"write {PLACE} where each goes, or leave it out")
     specs = [spec for spec in find_folders(folder) if not spec.reg]
-    found = scan(specs)
-    found.require_usable()
-    captioned = [image for image in found.images if image.caption is not None]
+    scanned = scan(specs)
+    scanned.require_usable()
+    captioned = [image for image in scanned.images if image.caption is not None]
     if not captioned:
         raise PromptError.of(folder, "no picture has a caption", "tag them first")
     drawings: list[Drawing] = []

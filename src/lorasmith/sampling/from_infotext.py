@@ -108,7 +108,7 @@ def request_of(info: Infotext, where: object, given: Collection[str] = ()) -> In
         denoise=reader.number("Denoising strength", float, 0.6, "denoise", "hires_denoise"),
         hires=hires,
     )
-    found = InfotextRequest(
+    result = InfotextRequest(
         request,
         info.settings.get("Model", ""),
         info.settings.get("Model hash", ""),
@@ -122,7 +122,7 @@ def request_of(info: Infotext, where: object, given: Collection[str] = ()) -> In
     reader.note_the_rest(hires)
     if reader.problems:
         raise PromptError(dict.fromkeys(reader.problems))
-    return replace(found, notes=tuple(reader.notes))
+    return replace(result, notes=tuple(reader.notes))
 
 
 class _Reader:
@@ -238,8 +238,8 @@ class _Reader:
         known = _KNOWN - self._strange
         rest = {key: value for key, value in settings.items() if key not in known}
         if rest:
-            told = ", ".join(f"{key}: {value}" for key, value in rest.items())
-            self.notes.append(f"not followed: {told}")
+            listed = ", ".join(f"{key}: {value}" for key, value in rest.items())
+            self.notes.append(f"not followed: {listed}")
 
 
 def _with_strengths_by_name(prompt: str) -> str:

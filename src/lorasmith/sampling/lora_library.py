@@ -124,7 +124,7 @@ class LoraLibrary:
     def check(self, tags: Iterable[LoraTag]) -> list[Problem]:
         """What is wrong with the names in ``tags``, each once; reads headers at most."""
         names = dict.fromkeys(tag.name for tag in tags)
-        return [self._problem(name) for name in names if len(self._found(name)) != 1]
+        return [self._problem(name) for name in names if len(self._paths_of(name)) != 1]
 
     def find(self, name: str) -> Path:
         """The file of that name.
@@ -132,12 +132,12 @@ class LoraLibrary:
         Raises:
             PromptError: there is none, or more than one; names the nearest, or all.
         """
-        found = self._found(name)
-        if len(found) != 1:
+        paths = self._paths_of(name)
+        if len(paths) != 1:
             raise PromptError(self._problem(name))
-        return found[0]
+        return paths[0]
 
-    def _found(self, name: str) -> list[Path]:
+    def _paths_of(self, name: str) -> list[Path]:
         if name in self._paths:
             return self._paths[name]
         if self._aliases is None:
@@ -150,11 +150,11 @@ class LoraLibrary:
         where = f"<lora:{name}>"
         if self.folder is None:
             return Problem(where, "no LoRA folder is set", "say where it is with --lora-dir")
-        found = self._found(name)
-        if found:
-            names = [str(path.relative_to(self.folder)) for path in found]
+        paths = self._paths_of(name)
+        if paths:
+            names = [str(path.relative_to(self.folder)) for path in paths]
             return Problem(
-                where, f"{len(found)} files have this name", f"write one of {', '.join(names)}"
+                where, f"{len(paths)} files have this name", f"write one of {', '.join(names)}"
             )
         stems = {path.stem.lower(): path.stem for path in self._files}
         hint = "the folder holds no .safetensors file"

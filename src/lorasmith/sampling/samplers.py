@@ -331,23 +331,23 @@ def find_sampler(name: str, schedule: str = AUTOMATIC) -> Sampler:
         PromptError: there is none, or it takes no such schedule; names the nearest.
     """
     plain = _plain(name)
-    found, in_name = _BY_PLAIN_NAME.get(plain), ""
-    if found is None and (match := _WITH_SCHEDULE.fullmatch(plain)):
-        found, in_name = _BY_PLAIN_NAME.get(match[1]), _SCHEDULES_BY_PLAIN_NAME[match[2]]
-    if found is None:
+    sampler, in_name = _BY_PLAIN_NAME.get(plain), ""
+    if sampler is None and (match := _WITH_SCHEDULE.fullmatch(plain)):
+        sampler, in_name = _BY_PLAIN_NAME.get(match[1]), _SCHEDULES_BY_PLAIN_NAME[match[2]]
+    if sampler is None:
         raise _unknown(name)
-    wanted = _find_schedule(schedule) or in_name
-    if in_name and wanted != in_name:
+    spacing = _find_schedule(schedule) or in_name
+    if in_name and spacing != in_name:
         raise PromptError.of(
             "schedule", f'"{schedule}" is not that of "{name}"', "say it in one place"
         )
-    if not wanted:
-        return found
-    if not found.plain:
+    if not spacing:
+        return sampler
+    if not sampler.plain:
         raise PromptError.of(
-            "schedule", f"{found.title} has a schedule of its own", f"leave {wanted} out"
+            "schedule", f"{sampler.title} has a schedule of its own", f"leave {spacing} out"
         )
-    return replace(found, schedule=wanted)
+    return replace(sampler, schedule=spacing)
 
 
 def _find_schedule(name: str) -> str:
@@ -355,12 +355,12 @@ def _find_schedule(name: str) -> str:
     plain = _plain(name)
     if plain == AUTOMATIC:
         return ""
-    found = _SCHEDULES_BY_PLAIN_NAME.get(plain)
-    if found is None:
+    match = _SCHEDULES_BY_PLAIN_NAME.get(plain)
+    if match is None:
         hint = did_you_mean(plain, [AUTOMATIC, *_SCHEDULES_BY_PLAIN_NAME])
         hint = f"{hint} known are {', '.join((AUTOMATIC, *SCHEDULES))}".lstrip()
         raise PromptError.of("schedule", f'unknown schedule "{name}"', hint)
-    return found
+    return match
 
 
 def _unknown(name: str) -> UserError:
