@@ -17,26 +17,13 @@ from typing import Any
 from lorasmith.config.sample_prompts import MAX_SEED
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import SafetensorsHeader, parse_json, read_safetensors_header
+from lorasmith.formats.training_metadata import ENTRIES
 from lorasmith.importers.conversion import Given, Remark, Source
 
 KIND = "the metadata of a LoRA file"
 
 # Entries that have an argument's name behind "ss_".
-_ALIKE = (
-    *("learning_rate", "unet_lr", "text_encoder_lr", "lr_scheduler", "lr_warmup_steps"),
-    *("network_module", "network_dim", "network_alpha", "network_dropout", "network_args"),
-    *("mixed_precision", "full_fp16", "clip_skip", "max_token_length", "seed", "max_grad_norm"),
-    *("gradient_checkpointing", "gradient_accumulation_steps", "resolution", "enable_bucket"),
-    *("bucket_no_upscale", "min_bucket_reso", "max_bucket_reso", "color_aug", "flip_aug"),
-    *("random_crop", "face_crop_aug_range", "shuffle_caption", "keep_tokens"),
-    *("caption_dropout_rate", "caption_dropout_every_n_epochs", "caption_tag_dropout_rate"),
-    *("noise_offset", "noise_offset_random_strength", "adaptive_noise_scale"),
-    *("multires_noise_iterations", "multires_noise_discount", "ip_noise_gamma"),
-    *("ip_noise_gamma_random_strength", "min_snr_gamma", "zero_terminal_snr", "loss_type"),
-    *("huber_schedule", "huber_c", "huber_scale", "scale_weight_norms", "prior_loss_weight"),
-    *("validation_seed", "validation_split", "validate_every_n_epochs", "output_name"),
-    *("validate_every_n_steps", "training_comment", "v2"),
-)
+_ALIKE = [key.removeprefix("ss_") for key, entry in ENTRIES.items() if entry.argument]
 _RENAMED = {"debiased_estimation": "debiased_estimation_loss"}
 
 # Of a data set and its folders, in files of runs with --dataset_config.

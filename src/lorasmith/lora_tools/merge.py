@@ -27,6 +27,7 @@ from lorasmith.core.errors import LoraFileError, Problem, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore, with_progress
 from lorasmith.core.files import parse_json
 from lorasmith.formats.kohya_keys import block_of_key, part_of
+from lorasmith.formats.training_metadata import ENTRIES
 from lorasmith.lora_tools.family import GUESSED_BLOCKS, lora_family
 from lorasmith.lora_tools.inputs import LoraSource, Sources, parse_sources
 from lorasmith.lora_tools.inspect.training_summary import regularisation_folders
@@ -61,15 +62,6 @@ _VECTORS = {"diff": "w_norm"}
 MERGED_FROM = "lorasmith.merged_from"
 
 _TAGS = "ss_tag_frequency"
-# What readers need to know of the base model, and what the site of a model shows of it. Settings
-# of the trainings are left out even where they agree: the result was not trained with them.
-_KEPT = (
-    "ss_base_model_version", "ss_v2", "ss_sd_model_name", "ss_sd_model_hash",
-    "ss_new_sd_model_hash", "ss_vae_name", "ss_vae_hash", "ss_new_vae_hash", "ss_clip_skip",
-    "ss_resolution", "ss_zero_terminal_snr", "modelspec.sai_model_spec", "modelspec.architecture",
-    "modelspec.implementation", "modelspec.prediction_type", "modelspec.resolution",
-    "modelspec.encoder_layer", "modelspec.license",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,8 +416,10 @@ def _metadata(
     texts = [carried_metadata(file.metadata) for file in files]
     common = {
         key: texts[0][key]
-        for key in _KEPT
-        if key in texts[0] and all(text.get(key) == texts[0][key] for text in texts)
+        for key, entry in ENTRIES.items()
+        if entry.merged
+        and key in texts[0]
+        and all(text.get(key) == texts[0][key] for text in texts)
     }
     if tags := _tags(files):
         common[_TAGS] = json.dumps(tags)
