@@ -211,13 +211,6 @@ TABLES = ("adapters.types.", "config.sections.", "models.families.")
 BY_NAME = {"__main__", *(entry.module.removeprefix(f"{PACKAGE}.") for entry in COMMANDS.values())}
 """What nobody imports: the program, and commands, which are looked up."""
 
-FRAGMENTS = {
-    "lora_tools.convert.peft_config",
-    "lora_tools.inspect.chart",
-}
-"""Small files of a single user that are still there. None is added; one that is merged or has
-grown leaves the list."""
-
 
 def test_what_has_a_single_user_lives_with_its_user() -> None:
     users: dict[str, set[str]] = {}
@@ -232,9 +225,7 @@ def test_what_has_a_single_user_lives_with_its_user() -> None:
         and not module.name.startswith(TABLES)
         and module.name not in BY_NAME
     }
-    new, gone = fragments - FRAGMENTS, FRAGMENTS - fragments
-    assert not new, f"merge into their users: {sorted(new)}"
-    assert not gone, f"no longer fragments, so no longer on the list: {sorted(gone)}"
+    assert not fragments, f"merge into their users: {sorted(fragments)}"
 
 
 @pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lorasmith.lora_tools.inspect.reader_table import FORMS, READERS, VERDICTS
+from lorasmith.lora_tools.inspect.compatibility import FORMS, READERS, VERDICTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "adapters.md"
 

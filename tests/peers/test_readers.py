@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasmith.lora_tools.inspect import reader_table
+from lorasmith.lora_tools.inspect import compatibility
 from lorasmith.lora_tools.inspect.compatibility import form_of
 from lorasmith.lora_tools.lora_file import read_modules
 from tests.peers.lora_forms import FAMILIES, FORMS, write_forms
@@ -44,7 +44,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_every_file_is_of_the_form_that_it_is_called_after(files: Path) -> None:
-    assert set(FORMS) == set(reader_table.FORMS) == set(reader_table.VERDICTS)
+    assert set(FORMS) == set(compatibility.FORMS) == set(compatibility.VERDICTS)
     for form in FORMS:
         modules = read_modules(files / f"{form}.safetensors").modules.values()
         forms = {form_of(module.algorithm, module.tensors) for module in modules}
@@ -69,7 +69,7 @@ def test_it_does_what_the_table_says(files: Path, reader: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     verdicts = {form: result["verdict"] for form, result in found.items()}
-    said = {form: reader_table.VERDICTS[form][reader] for form in FORMS}
+    said = {form: compatibility.VERDICTS[form][reader] for form in FORMS}
     # "partly" is said where layers of one family are left out, and the other may be whole.
     differ = {
         form: found[form]

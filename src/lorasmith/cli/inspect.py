@@ -80,8 +80,7 @@ def _images(
     """
     import io
 
-    from lorasmith.lora_tools.inspect.chart import draw_blocks
-    from lorasmith.lora_tools.inspect.report import LoraReport
+    from lorasmith.lora_tools.inspect.report import LoraReport, draw_blocks
     from lorasmith.lora_tools.inspect.thumbnail import read_preview
 
     images: dict[Path, bytes] = {}

@@ -10,7 +10,7 @@ from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.bake.bake import BakeReport
-    from lorasmith.lora_tools.convert.result import Conversion
+    from lorasmith.lora_tools.convert.convert import Conversion
     from lorasmith.lora_tools.extract import ExtractReport
     from lorasmith.lora_tools.inspect.report import CheckpointReport, LoraReport
     from lorasmith.lora_tools.merge import MergeReport

@@ -2,7 +2,8 @@
 
 What is not changed goes from file to file byte for byte, within the kernel where it can. Names,
 their order in the header, the order of the data and the types stay as they were; where types
-change, wide ones come first, as the format wants it for alignment. Torch files become safetensors.
+change, wide ones come first, as the format wants it for alignment. Torch files become safetensors:
+of what they hold beside their state dict, nothing is left.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from lorasmith.core.errors import CheckpointError
 from lorasmith.core.events import Controls
-from lorasmith.core.files import DTYPE_BYTES, atomic_path
+from lorasmith.core.files import DTYPE_BYTES, atomic_path, safetensors_start
 from lorasmith.models.layout import WeightFile
 from lorasmith.models.weights import MappedFile
 from lorasmith.tensors.files import DTYPE_NAMES, raw_bytes
@@ -64,6 +65,8 @@ class CheckpointRewriter:
         changes: by name; tensors that are not here stay as they are.
         dtype: of all floating-point numbers of 16 bits or more; ``None`` leaves each its own.
         metadata: of the new file.
+        like_library: tensors are in the order of the format's own library, whatever order they
+            had, and what is only rounded may hold NaN, as a copy may.
 
     Raises:
         CheckpointError: a tensor is of a type that safetensors does not know.
@@ -75,8 +78,11 @@ class CheckpointRewriter:
         changes: Mapping[str, Change],
         dtype: torch.dtype | None,
         metadata: Mapping[str, str],
+        *,
+        like_library: bool = False,
     ) -> None:
         self.file, self.changes, self.metadata = file, changes, metadata
+        self._like_library = like_library
         self._wanted = None if dtype is None else DTYPE_NAMES[dtype]
         self._entries = self._read_entries()
         self._scratch = torch.empty(0)
@@ -85,6 +91,11 @@ class CheckpointRewriter:
     def size(self) -> int:
         """Of the new file, in bytes."""
         return len(self._start) + self.data_size
+
+    @property
+    def count(self) -> int:
+        """How many tensors there are."""
+        return len(self._entries)
 
     @property
     def data_size(self) -> int:
@@ -118,22 +129,25 @@ class CheckpointRewriter:
 
     def _changed(self, stored: Tensor, entry: _Entry) -> Tensor:
         """The new tensor, summed in float32 and rounded once."""
-        if self._scratch.numel() < stored.numel():
-            self._scratch = torch.empty(stored.numel())
-        values = self._scratch[: stored.numel()].view(stored.shape).copy_(stored)
+        values = stored
         if entry.name in self.changes:
+            if self._scratch.numel() < stored.numel():
+                self._scratch = torch.empty(stored.numel())
+            values = self._scratch[: stored.numel()].view(stored.shape).copy_(stored)
             self.changes[entry.name](values)
         dtype = _TORCH[entry.dtype]
         if values.numel():
             low, high = (float(value) for value in torch.aminmax(values))
             self._check(entry, stored, max(-low, high), dtype)
-        return values if dtype == torch.float32 else values.to(dtype)
+        return values if values.dtype == dtype else values.to(dtype)
 
     def _check(self, entry: _Entry, stored: Tensor, largest: float, dtype: torch.dtype) -> None:
-        if largest <= torch.finfo(dtype).max:
+        if bool(torch.tensor(largest, dtype=torch.float64).to(dtype).isfinite()):
             return
         where = self.file.path
-        if not bool(stored.float().isfinite().all()):
+        if not bool(stored.isfinite().all()):
+            if self._like_library:
+                return
             what = f"{entry.name} holds NaN or infinity"
             raise CheckpointError.of(where, what, "get another version of this file")
         if math.isfinite(largest):
@@ -165,9 +179,16 @@ class CheckpointRewriter:
     def _new_dtype(self, dtype: str) -> str:
         return self._wanted if self._wanted is not None and dtype in FLOATS else dtype
 
+    @property
+    def _shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        return {entry.name: (entry.dtype, entry.shape) for entry in self._entries}
+
     @cached_property
     def _order(self) -> list[_Entry]:
         """In the order of the data."""
+        if self._like_library:
+            by_name = {entry.name: entry for entry in self._entries}
+            return [by_name[name] for name in safetensors_start(self._shapes, {})[1]]
         entries = sorted(self._entries, key=lambda entry: entry.place)
         as_it_was = self.file.pickle is None and all(e.stored == e.dtype for e in entries)
         if not as_it_was:
@@ -177,6 +198,8 @@ class CheckpointRewriter:
     @cached_property
     def _start(self) -> bytes:
         """The header, and the length before it."""
+        if self._like_library:
+            return safetensors_start(self._shapes, self.metadata)[0]
         offsets: dict[str, tuple[int, int]] = {}
         end = 0
         for entry in self._order:

@@ -35,13 +35,14 @@ from lorasmith.lora_tools.linalg.factorize import NotLowRank, alternative, chang
 from lorasmith.lora_tools.linalg.low_rank import (
     Change,
     NotFinite,
+    Truncated,
     as_product,
     check_finite,
     concatenate,
+    truncate,
     whole,
 )
 from lorasmith.lora_tools.linalg.ties_dare import dare, ties
-from lorasmith.lora_tools.linalg.truncated_svd import Truncated, truncate
 from lorasmith.lora_tools.lora_file import LoraModules, read_modules, shortened
 from lorasmith.lora_tools.outputs import (
     LoraWriter,

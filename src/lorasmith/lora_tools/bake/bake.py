@@ -2,46 +2,51 @@
 
 The new checkpoint has the format of the old one: a single file, or a diffusers folder with the same
 files; names, their order and the types of the numbers stay. Files are read and written tensor by
-tensor (:mod:`lora_tools.rewriting`), so memory holds one weight and the LoRAs.
+tensor (:mod:`lora_tools.checkpoint_writer`), so memory holds one weight and the LoRAs.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import atomic_folder, write_text
-from lorasmith.formats.hashes import sha256_of
+from lorasmith.core.text import shortlist
+from lorasmith.formats.hashes import autov1, hash_file, sha256_of
 from lorasmith.formats.layer_names import describe
 from lorasmith.lora_tools.bake.apply import AddedWeights, AppliedLora, added_weights
-from lorasmith.lora_tools.bake.metadata import baked_metadata
-from lorasmith.lora_tools.checkpoint_writer import CheckpointRewriter
-from lorasmith.lora_tools.diffusers_folder import (
+from lorasmith.lora_tools.bake.model_folder import (
     FolderFiles,
     check_folder,
     folder_files,
     new_index,
     new_name,
 )
+from lorasmith.lora_tools.checkpoint_writer import CheckpointRewriter
 from lorasmith.lora_tools.inputs import Sources, parse_sources
 from lorasmith.lora_tools.outputs import (
+    carried_metadata,
     check_output,
     check_space,
     choice_problems,
     model_problems,
+    read_object,
 )
 from lorasmith.models.layout import WeightFile
 from lorasmith.models.open import OpenedCheckpoint, locate, open_checkpoint
 from lorasmith.tensors.files import PRECISIONS, Precision
 
 _MB = 1_000_000
-_SHOWN = 3
+# Keys of AUTOMATIC1111's checkpoint merger.
+RECIPE, MODELS = "sd_merge_recipe", "sd_merge_models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,9 @@ class _Baking:
                 what = f"{len(lora.unmatched)} of its tensors belong to no layer of this model"
                 name = lora.source.path.name
                 kind = f"{kind}: " if (kind := describe(lora.unmatched)) else ""
-                notes.append(f"{name}: {what} and have no effect ({kind}{_some(lora.unmatched)})")
+                notes.append(
+                    f"{name}: {what} and have no effect ({kind}{shortlist(lora.unmatched)})"
+                )
         for file, header in self.files.items():
             if header.pickle is not None:
                 what = "is a pickle, of which a safetensors file is written"
@@ -168,7 +175,7 @@ class _Baking:
             if any(name.startswith("model_ema.") for name in header.shapes):
                 notes.append(f"{file.name}: its averaged weights (model_ema) stay without the LoRA")
         if self.others.left_out:
-            names = _some([str(below) for below in self.others.left_out])
+            names = shortlist([str(below) for below in self.others.left_out])
             notes.append(f"left out, for they would still be the old weights: {names}")
         for note in notes:
             self._observer(Notice("warning", note))
@@ -180,7 +187,7 @@ class _Baking:
         }
         for file, digest in digests.items():
             own = self.files[file].metadata
-            made = baked_metadata(file, own, self.added.loras, digest)
+            made = _metadata(file, own, self.added.loras, digest)
             self.rewritings[file] = self._rewriting(file, made)
         if not self.path.is_dir():
             (rewriting,) = self.rewritings.values()
@@ -215,5 +222,65 @@ class _Baking:
         self._observer(Progress("baking, MB", self._written // _MB, self._total // _MB))
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+def _metadata(
+    base: Path,
+    metadata: Mapping[str, str],
+    loras: Sequence[AppliedLora],
+    digest: str | None,
+) -> dict[str, str]:
+    """The base file's own metadata, without hashes that no longer hold, and what was baked.
+
+    ``sd_merge_recipe`` and ``sd_merge_models`` are JSON as AUTOMATIC1111's checkpoint merger
+    writes them: what was done, and every model that is in it by its hash, those that were merged
+    before included.
+
+    Args:
+        base: the file.
+        metadata: its own.
+        digest: its SHA-256, or ``None`` to name it by the old hash.
+    """
+    old = autov1(base)
+    kept = carried_metadata(metadata)
+    models = read_object(kept.get(MODELS))
+    hashes = [_lora_hash(lora) for lora in loras]
+    models[digest or old] = {
+        "name": base.name,
+        "legacy_hash": old,
+        RECIPE: read_object(kept.get(RECIPE)) or None,
+    }
+    for lora, own in zip(loras, hashes, strict=True):
+        models[own] = {"name": lora.source.path.name, "legacy_hash": own[:8], RECIPE: None}
+    recipe = {
+        "type": "lorasmith bake",
+        "primary_model_hash": digest or old,
+        "loras": [_strengths(lora, own) for lora, own in zip(loras, hashes, strict=True)],
+    }
+    made = {"format": "pt", **kept, RECIPE: json.dumps(recipe), MODELS: json.dumps(models)}
+    if any(key.startswith("modelspec.") for key in kept):
+        names = [base.stem, *(lora.source.path.stem for lora in loras)]
+        made["modelspec.merged_from"] = ", ".join(names)
+    return made
+
+
+def _lora_hash(lora: AppliedLora) -> str:
+    """Of the tensors, as web UIs know LoRAs; of the whole file for a pickle."""
+    stored = lora.metadata.get("sshs_model_hash")
+    if stored:
+        return stored
+    hashes = hash_file(lora.source.path)
+    return hashes.autov3 or hashes.autov2
+
+
+def _strengths(lora: AppliedLora, own: str) -> dict[str, Any]:
+    source = lora.source
+    strengths: dict[str, Any] = {
+        "name": source.path.name,
+        "hash": own,
+        "unet": source.unet,
+        "text_encoder": source.text_encoder,
+    }
+    if source.blocks is not None:
+        strengths["blocks"] = {
+            block: weight for block, weight in source.blocks.items() if weight != 1
+        }
+    return strengths

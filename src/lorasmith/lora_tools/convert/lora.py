@@ -2,105 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lorasmith.adapters.file import LoraFile, file_hashes, load_lora
 from lorasmith.core.errors import LoraFileError, Problem
-from lorasmith.core.events import Controls
-from lorasmith.core.files import TensorBytes, safetensors_chunks, write_chunks
+from lorasmith.core.files import TensorBytes, safetensors_chunks
 from lorasmith.formats.key_styles import style_of, styled_name
 from lorasmith.formats.kohya_keys import kohya_names
 from lorasmith.lora_tools.convert import round_trip as round_trip
 from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo, read_cloneofsimo
-from lorasmith.lora_tools.convert.peft_config import peft_config
-from lorasmith.lora_tools.convert.result import Conversion, until_stopped
 from lorasmith.lora_tools.convert.round_trip import RawFile, read_raw, record, restore
 from lorasmith.lora_tools.family import lora_family, naming_family
 from lorasmith.lora_tools.inspect.thumbnail import KEY as PREVIEW_KEY
 from lorasmith.lora_tools.lora_file import LoraModule, group_modules
-from lorasmith.lora_tools.outputs import carried_metadata, check_space
+from lorasmith.lora_tools.outputs import carried_metadata
 from lorasmith.tensors.files import all_finite, as_bytes
 
 # Rounding these would change what the file does, and they are small.
 _LENGTHS = ("dora_scale", "lora_magnitude_vector", "lora_magnitude_vector.weight")
 _EXACT = ("alpha", *_LENGTHS)
 _MOST_LEFT_OUT = 1 << 20
+# The settings that diffusers keeps in a header: ranks and alphas of peft.
+_PEFT_KEY = "lora_adapter_metadata"
 _SHOWN = 5
 
 
-def convert_lora(
-    source: Path,
-    out: Path,
-    *,
-    style: str | None = None,
-    dtype: torch.dtype | None = None,
-    preview: str | None = None,
-    dry_run: bool = False,
-    controls: Controls | None = None,
-) -> Conversion:
-    """Write ``source`` as ``out`` in another style.
-
-    Where nothing is lost, the new file keeps what is needed to write the old one again, byte for
-    byte, and going back does so; see :mod:`lorasmith.lora_tools.convert.round_trip`.
+@dataclass(frozen=True, slots=True)
+class ConvertedLora:
+    """A converted file, not yet written: an earlier one as it was, or tensors and metadata.
 
     Args:
-        style: one of :data:`lorasmith.formats.key_styles.WRITTEN`; None keeps the names.
-        dtype: round to this; None keeps the numbers.
-        preview: a data URL to embed.
-        dry_run: write nothing.
-
-    Raises:
-        LoraFileError: the file is no LoRA, is damaged, holds numbers that cannot be written, or
-            the style has no names for its layers or types.
-        Stopped: asked to stop; nothing is written.
+        before, after: styles of names, see :mod:`lorasmith.formats.key_styles`.
+        notes: what the user should know.
     """
-    wish = _Wish(style, dtype, preview)
-    if is_cloneofsimo(source):
-        file, notes = read_cloneofsimo(source)
-        wish = _Wish(style or "kohya", dtype, preview)
-        made = _made(file, source, wish, "cloneofsimo", None, notes)
-    else:
-        raw = _raw(source)
-        file = load_lora(source)
-        exact = _as_it_was(raw, style) if raw is not None and wish.keeps_numbers else None
-        if raw is not None and exact is not None:
-            _check_sound(file, source)
-            made = _Made(style_of(raw.header.tensors), style_of(exact.data), exact=exact)
-        else:
-            made = _made(file, source, wish, style_of(file.tensors), raw)
-    size = sum(len(chunk) for chunk in made.chunks())
-    problems = check_space(out, size)
-    if problems:
-        raise LoraFileError(problems)
-    if not dry_run:
-        write_chunks(out, until_stopped(made.chunks(), controls))
-    return Conversion(
-        out, "lora", made.before, made.after, made.count, size, made.notes, made.exact is not None
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What :func:`convert_lora` is asked for."""
-
-    style: str | None
-    dtype: torch.dtype | None
-    preview: str | None
-
-    @property
-    def keeps_numbers(self) -> bool:
-        """Only names are to change, so that the way back can be kept."""
-        return self.dtype is None and self.preview is None
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A converted file, not yet written: an earlier one as it was, or tensors and metadata."""
 
     before: str
     after: str
@@ -108,6 +50,11 @@ class _Made:
     exact: RawFile | None = None
     content: Mapping[str, TensorBytes] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        return sum(len(chunk) for chunk in self.chunks())
 
     @property
     def count(self) -> int:
@@ -120,36 +67,54 @@ class _Made:
             yield from safetensors_chunks(self.content, self.metadata)
 
 
-def _made(
-    file: LoraFile,
+def convert_lora(
     source: Path,
-    wish: _Wish,
-    before: str,
-    raw: RawFile | None,
-    notes: Sequence[str] = (),
-) -> _Made:
-    """
+    *,
+    style: str | None = None,
+    dtype: torch.dtype | None = None,
+    preview: str | None = None,
+) -> ConvertedLora:
+    """``source`` in another style.
+
+    Where nothing is lost, the new file keeps what is needed to write the old one again, byte for
+    byte, and going back does so; see :mod:`lorasmith.lora_tools.convert.round_trip`.
+
     Args:
-        raw: the file's bytes, for the way back; None where there is none.
+        style: one of :data:`lorasmith.formats.key_styles.WRITTEN`; None keeps the names.
+        dtype: round to this; None keeps the numbers.
+        preview: a data URL to embed.
+
+    Raises:
+        LoraFileError: the file is no LoRA, is damaged, holds numbers that cannot be written, or
+            the style has no names for its layers or types.
     """
-    style = wish.style
+    raw, notes, before = None, list[str](), "cloneofsimo"
+    if is_cloneofsimo(source):
+        file, notes = read_cloneofsimo(source)
+        style = style or "kohya"
+    else:
+        # Where names alone change, the way back is kept.
+        raw = _raw(source) if dtype is None and preview is None else None
+        file = load_lora(source)
+        before = style_of(file.tensors)
+        if raw is not None and (exact := _as_it_was(raw, style)) is not None:
+            _check_sound(file, source)
+            return ConvertedLora(style_of(raw.header.tensors), style_of(exact.data), exact=exact)
     if style is None and before in ("diffusers", "peft"):
         style = "diffusers"  # Its alphas are not among its tensors.
     new = _renamed(file, source, style)
-    kept = raw if wish.keeps_numbers else None
-    if kept is not None and all(old == now for old, now in new.names.items()):
-        return _Made(before, before, exact=kept)
+    if raw is not None and all(old == now for old, now in new.names.items()):
+        return ConvertedLora(before, before, exact=raw)
     metadata = {**carried_metadata(file.metadata), **new.metadata}
-    if wish.preview is not None:
-        metadata[PREVIEW_KEY] = wish.preview
-    content = as_bytes(_rounded(new.tensors, wish.dtype, source))
+    if preview is not None:
+        metadata[PREVIEW_KEY] = preview
+    content = as_bytes(_rounded(new.tensors, dtype, source))
     hashes = file_hashes(content, metadata)
     metadata |= hashes
-    if kept is not None and _holds(content, kept, new.names):
-        digest = hashes["sshs_model_hash"]
-        metadata[round_trip.KEY] = record(kept, new.names, metadata, digest)
-    told = (*notes, *new.notes)
-    return _Made(before, style or before, told, content=content, metadata=metadata)
+    if raw is not None and _holds(content, raw, new.names):
+        metadata[round_trip.KEY] = record(raw, new.names, metadata, hashes["sshs_model_hash"])
+    notes += new.notes
+    return ConvertedLora(before, style or before, tuple(notes), None, content, metadata)
 
 
 def _check_sound(file: LoraFile, source: Path) -> None:
@@ -239,8 +204,47 @@ def _renamed(file: LoraFile, source: Path, style: str | None) -> _Renamed:
     if unmatched:
         some = ", ".join(unmatched[:3])
         notes.append(f"{len(unmatched)} tensors belong to no layer and keep their names: {some}")
-    metadata = peft_config(modules.values(), family) if style == "diffusers" else {}
+    metadata = _peft_config(modules.values(), family) if style == "diffusers" else {}
     return _Renamed(tensors, {**names, **{name: name for name in unmatched}}, metadata, notes)
+
+
+def _peft_config(modules: Iterable[LoraModule], family: str) -> dict[str, str]:
+    """The header entry for a file of these modules, all of them LoRA.
+
+    diffusers reads it since 0.35; without it, alpha is taken to be the rank.
+    """
+    by_part: dict[str, list[tuple[str, LoraModule]]] = {}
+    for module in modules:
+        name = styled_name(module.key, "lora_down.weight", "diffusers", family)
+        assert name is not None
+        part, _, path = name.removesuffix(".lora_A.weight").partition(".")
+        # Without transformers 4's text_model: peft compares the ends of paths.
+        by_part.setdefault(part, []).append((path.removeprefix("text_model."), module))
+    settings: dict[str, Any] = {}
+    for part, layers in by_part.items():
+        own = _peft_settings(layers)
+        settings |= {f"{part}.{key}": value for key, value in own.items()}
+    return {_PEFT_KEY: json.dumps(settings, sort_keys=True)}
+
+
+def _peft_settings(layers: list[tuple[str, LoraModule]]) -> dict[str, Any]:
+    """Arguments of peft's ``LoraConfig``."""
+    rank = Counter(module.rank for _, module in layers).most_common(1)[0][0]
+    alpha = Counter(module.alpha for _, module in layers).most_common(1)[0][0]
+    return {
+        "r": rank,
+        "lora_alpha": _number(alpha),
+        "rank_pattern": {path: m.rank for path, m in layers if m.rank != rank},
+        "alpha_pattern": {path: _number(m.alpha) for path, m in layers if m.alpha != alpha},
+        "target_modules": sorted(path for path, _ in layers),
+        "use_dora": any(module.decomposed for _, module in layers),
+        "peft_type": "LORA",
+        "bias": "none",
+    }
+
+
+def _number(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
 
 
 def _check_all_named(

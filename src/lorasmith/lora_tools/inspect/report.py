@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from PIL import Image
+
+from lorasmith.core.canvas import GRID, PALE, Canvas
 from lorasmith.formats.hashes import FileHashes
 from lorasmith.lora_tools.family import LoraFamily
 
@@ -206,3 +210,30 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
+
+
+# Sizes in pixels.
+_ROW, _LABEL, _FIELD, _VALUE, _EDGE, _HEAD = 22, 64, 460, 90, 16, 44
+_COLOURS = {"BASE": "#8a63d2", "IN": "#1f6feb", "M": "#d29922", "OUT": "#2da44e"}
+
+
+def draw_blocks(blocks: Mapping[str, float], title: str) -> Image.Image:
+    """One bar for each block, as long as its norm; RGB."""
+    canvas = Canvas(_EDGE + _LABEL + _FIELD + _VALUE, _HEAD + _ROW * len(blocks) + _EDGE)
+    canvas.text(title, (_EDGE, _EDGE), 15)
+    largest = max(blocks.values(), default=0.0) or 1.0
+    left = _EDGE + _LABEL
+    for row, (block, norm) in enumerate(blocks.items()):
+        top = _HEAD + row * _ROW
+        middle = top + _ROW / 2
+        length = _FIELD * norm / largest
+        canvas.text(block, (_EDGE, middle), 12, anchor="lm")
+        canvas.box(left, top + 3, left + _FIELD, top + _ROW - 3, GRID)
+        if length >= 1:
+            canvas.box(left, top + 3, left + length, top + _ROW - 3, _colour_of(block))
+        canvas.text(f"{norm:.3g}", (left + _FIELD + 8, middle), 12, PALE, anchor="lm")
+    return canvas.image()
+
+
+def _colour_of(block: str) -> str:
+    return next(colour for beginning, colour in _COLOURS.items() if block.startswith(beginning))

@@ -34,7 +34,10 @@ _LEAST_PIVOT = 1e-9
 _GOOD_PIVOT = 1e-4
 # What is cut off, over the largest singular value: from here down, the rounding of its square in
 # float64 shows in the sixth digit; and from here down, it is less than float32 files can hold.
-SQUARES_REACH, _NOTHING = 1e-4, 1e-7
+_SQUARES_REACH, _NOTHING = 1e-4, 1e-7
+# Where so many times fewer vectors are wanted than there are, float32 makes a start; with so many
+# more than are wanted; and the squared residual, over what is cut off and the least value kept.
+_MANY, _MORE, _CONVERGED = 3, 8, 1e-9
 
 
 class Decomposition(Protocol):
@@ -212,15 +215,15 @@ def decompose_product(product: Product) -> Decomposition:
     Raises:
         NotFinite: a factor holds NaN or infinity.
     """
-    core = Core.of(product)
+    core = _Core.of(product)
     if core is None:
         return _by_qr(product)
     squares, vectors = torch.linalg.eigh(core.matrix)
-    return ProductSvd(product, core, squares.clamp(min=0.0).flip(0).sqrt(), vectors.flip(1))
+    return _ProductSvd(product, core, squares.clamp(min=0.0).flip(0).sqrt(), vectors.flip(1))
 
 
 @dataclass(frozen=True, slots=True)
-class Core:
+class _Core:
     """The r x r matrix whose eigenvalues are the squares of a product's singular values, without
     its scale.
 
@@ -235,7 +238,7 @@ class Core:
     of_up: bool
 
     @classmethod
-    def of(cls, product: Product) -> Core | None:
+    def of(cls, product: Product) -> _Core | None:
         """None where both factors are in too bad a condition.
 
         Raises:
@@ -285,7 +288,7 @@ class _Svd:
 
 
 @dataclass(frozen=True, slots=True)
-class ProductSvd:
+class _ProductSvd:
     """
     Args:
         lengths: (n,), falling: the singular values without the product's scale.
@@ -293,7 +296,7 @@ class ProductSvd:
     """
 
     product: Product
-    core: Core
+    core: _Core
     lengths: Tensor
     vectors: Tensor
 
@@ -318,7 +321,7 @@ class ProductSvd:
     def _rounded(self, rank: int) -> bool:
         """Whether what is cut off is so small that squared values do not show it rightly."""
         cut_off, largest = float(self.lengths[rank:].norm()), float(self.lengths[0])
-        return _NOTHING * largest < cut_off < SQUARES_REACH * largest
+        return _NOTHING * largest < cut_off < _SQUARES_REACH * largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,3 +351,62 @@ class _KroneckerSvd:
 def _thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     return left, values, right
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """The best approximation of a rank: up (O, r), down (r, I), float64.
+
+    Args:
+        norm: Frobenius norm of what is approximated.
+        error: of the difference.
+    """
+
+    up: Tensor
+    down: Tensor
+    norm: float
+    error: float
+
+
+def truncate(product: Product, rank: int) -> Truncated:
+    """The best approximation of a low rank, without the other singular values.
+
+    The eigenvectors are those of the core in float32, with a few more than are wanted, after a step
+    of subspace iteration and a Rayleigh-Ritz projection in float64: as the energy that a subspace
+    holds is flat at its maximum, what is left of float32's rounding is its square. Where the
+    residuals say otherwise, and where most vectors are wanted, all are computed in float64.
+
+    Raises:
+        NotFinite: a factor holds NaN or infinity.
+    """
+    rank = min(rank, product.rank, *product.shape)
+    core = _Core.of(product) if product.rank < min(product.shape) else None
+    if core is not None and _MANY * (rank + _MORE) <= product.rank:
+        found = _largest(core.matrix, rank)
+        if found is not None:
+            squares, vectors, left = found
+            lengths = squares.sqrt()
+            up, down = _ProductSvd(product, core, lengths, vectors).factors(rank)
+            norm = math.sqrt(float(core.matrix.trace())) * abs(product.scale)
+            return Truncated(up, down, norm, math.sqrt(left) * abs(product.scale))
+    whole = product.decompose()
+    values = whole.values
+    return Truncated(*whole.factors(rank), float(values.norm()), float(values[rank:].norm()))
+
+
+def _largest(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, float] | None:
+    """The largest eigenvalues of a positive matrix, falling, their vectors, and the sum of the
+    others; None where float32 is not enough of a start."""
+    rough = torch.linalg.eigh((matrix / matrix.trace()).float())[1][:, -(rank + _MORE) :]
+    basis = torch.linalg.qr(matrix @ rough.double()).Q
+    image = matrix @ basis
+    ritz, turn = torch.linalg.eigh(basis.t() @ image)
+    squares, turn = ritz.flip(0)[:rank], turn.flip(1)[:, :rank]
+    vectors = basis @ turn
+    left = float(matrix.trace() - squares.sum())
+    residual = float((image @ turn - vectors * squares).norm())
+    # Energy lost is at most the squared residual over the gap to what was left out.
+    enough = left > _SQUARES_REACH * float(squares[0]) and residual**2 <= (
+        _CONVERGED * left * float(squares[-1])
+    )
+    return (squares, vectors, left) if enough else None

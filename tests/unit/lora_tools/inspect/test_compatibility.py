@@ -16,10 +16,9 @@ from torch import nn
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.options import AdapterOptions
-from lorasmith.lora_tools.inspect.compatibility import form_of, readers
+from lorasmith.lora_tools.inspect.compatibility import FORMS as TITLES
+from lorasmith.lora_tools.inspect.compatibility import READERS, VERDICTS, form_of, readers
 from lorasmith.lora_tools.inspect.inspect import inspect_lora
-from lorasmith.lora_tools.inspect.reader_table import FORMS as TITLES
-from lorasmith.lora_tools.inspect.reader_table import READERS, VERDICTS
 from lorasmith.lora_tools.inspect.report import LoraReport
 from lorasmith.lora_tools.lora_file import as_module
 

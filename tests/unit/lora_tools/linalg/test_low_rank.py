@@ -17,8 +17,8 @@ from lorasmith.lora_tools.linalg.low_rank import (
     as_product,
     concatenate,
     decompose_dense,
+    truncate,
 )
-from lorasmith.lora_tools.linalg.truncated_svd import truncate
 
 
 def random_product(
