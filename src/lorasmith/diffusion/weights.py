@@ -49,6 +49,16 @@ def like_noise_weight(snr: Tensor) -> Tensor:
     return snr / (snr + 1.0)
 
 
+def v_like_weight(snr: Tensor, strength: float) -> Tensor:
+    """``1 + strength (SNR + 1) / SNR``: adds to the loss of the noise that of the v behind it.
+
+    An error in v is ``1 / sqrt(abar)`` times as large as that in the noise, see
+    :func:`like_noise_weight`. The SNR is capped at 1000, as in sd-scripts (``v_pred_like_loss``),
+    and at 1/1000 from below, where a rescaled schedule has 0.
+    """
+    return 1.0 + strength / like_noise_weight(snr.clamp(min=1.0 / LARGEST_SNR))
+
+
 def _min_snr_epsilon(snr: Tensor, gamma: float) -> Tensor:
     # min(SNR, g) / SNR = min(1, g / SNR), which needs no guard where SNR is 0.
     return (gamma / snr).clamp(max=1.0)
@@ -100,6 +110,8 @@ class Weights:
             weight = weight * debiased_weight(snr, schedule.prediction)
         if s.scale_v_like_noise and schedule.prediction == "v":
             weight = weight * like_noise_weight(snr)
+        if s.v_like:
+            weight = weight * v_like_weight(snr, s.v_like)
         return weight
 
     def table(self, schedule: NoiseSchedule) -> Tensor:

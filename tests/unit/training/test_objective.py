@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 from tests.tiny_models import tiny_model
-from tests.tolerances import NETWORK, assert_near
+from tests.tolerances import LAYER, NETWORK, assert_near
 from torch import Tensor
 
 from lorasmith.config.load import load_settings
@@ -125,6 +125,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "mask_normalize": {"mask_normalize": "true"},
     "min_snr_gamma": {"min_snr_gamma": 1},
     "debiased": {"debiased": "true"},
+    "v_like": {"v_like": 0.5},
     "zero_terminal_snr": {"zero_terminal_snr": "true"},
     "min_timestep": {"min_timestep": 500},
     "max_timestep": {"max_timestep": 500},
@@ -151,6 +152,23 @@ def test_every_setting_of_the_loss_acts(name: str, model: DiffusionModel) -> Non
             for settings in (without, changes)
         ]
     assert not torch.equal(*losses)
+
+
+def test_v_like_adds_the_loss_of_the_velocity_behind_the_noise(model: DiffusionModel) -> None:
+    made = objective(model, min_snr_gamma=0, v_like=0.5)
+    t = torch.tensor([10, 300, 500])
+    generator = torch.Generator().manual_seed(0)
+    latents, noise, wrong = torch.randn(3, 3, *SHAPE, generator=generator, dtype=torch.float64)
+    signal, sigma = made.schedule.coefficients(t, latents)
+    noisy = signal * latents + sigma * noise
+    # v = signal noise - sigma latents, and the latents follow from the noise that is predicted.
+    v, wrong_v = (
+        signal * each - sigma * (noisy - sigma * each) / signal for each in (noise, wrong)
+    )
+    error = (noise - wrong).square().mean((1, 2, 3))
+    both = error + 0.5 * (v - wrong_v).square().mean((1, 2, 3))
+    weight = made.weights.apply(torch.ones(3), made.schedule, t)
+    assert_near((weight * error).float(), both.float(), LAYER)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,14 @@ class LossSettings(Section):
         "weigh a model that predicts velocity as if it predicted the noise",
         why="min-SNR balances noise levels already; does nothing where the noise is predicted",
     )
+    v_like: float = setting(
+        0.0,
+        "add so many times the loss that a model predicting velocity would have: more weight on "
+        "high noise, for models that predict noise",
+        why="off; sd-scripts has it as v_pred_like_loss",
+        ge=0,
+        le=10,
+    )
     noise_offset: float = setting(
         0.0,
         "shift the noise of whole pictures, for darker darks and brighter brights",
