@@ -88,6 +88,7 @@ EPS_CASES = {
     "debiased": "--debiased_estimation_loss", "perturbed": "--ip_noise_gamma 0.1",
     "pyramid": "--multires_noise_iterations 6 --multires_noise_discount 0.3",
     "zero terminal SNR": "--zero_terminal_snr", "l1": "--loss_type l1",
+    "like v": "--v_pred_like_loss 0.5",
     "huber": "--loss_type huber --huber_schedule snr --huber_c 0.2",
     "huber exponential": "--loss_type huber --huber_schedule exponential",
     "smooth l1": "--loss_type smooth_l1 --huber_schedule constant --huber_c 0.2 --huber_scale 0.5",
@@ -305,6 +306,7 @@ def test_loss_and_gradient(
         min_snr_gamma=value("--min_snr_gamma", 0.0) or None,
         debiased="--debiased_estimation_loss" in options,
         scale_v_like_noise="--scale_v_pred_loss_like_noise_pred" in options,
+        v_like=value("--v_pred_like_loss", 0.0),
         type=text("--loss_type", "l2"),  # type: ignore[arg-type]
         huber_c=value("--huber_c", 0.1),
         huber_schedule=text("--huber_schedule", "snr"),  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasmith.importers.sd_scripts.argument import ConversionBuilder, by, refused, same
+from lorasmith.importers.sd_scripts.argument import ConversionBuilder, by, same
 
 
 def min_snr(m: ConversionBuilder) -> None:
@@ -87,7 +87,7 @@ LOSS = (
     by(huber, "huber_scale", "number", 1.0, "loss.huber_scale"),
     same("debiased_estimation_loss", "flag", False, "loss.debiased"),
     by(scale_v, "scale_v_pred_loss_like_noise_pred", "flag", False, "loss.scale_v_like_noise"),
-    refused("v_pred_like_loss", "number", None, "no second loss is added to the first"),
+    same("v_pred_like_loss", "number", None, "loss.v_like", on=True),
     by(timesteps, "min_timestep", "whole", None, "loss.min_timestep"),
     by(timesteps, "max_timestep", "whole", None, "loss.max_timestep"),
     same("prior_loss_weight", "number", 1.0, "loss.prior_weight"),

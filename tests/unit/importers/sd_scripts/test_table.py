@@ -165,6 +165,7 @@ COMBINATIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "LyCORIS DoRA of inputs": ([LYCORIS, "--network_args", "dora_wd=True", "wd_on_output=False", "preset=attn-only"], {"adapter.type": "locon", "adapter.targets": ["attn"], "adapter.conv_rank": 0, "adapter.weight_decompose": True}),
     "LyCORIS IA3": ([LYCORIS, "--network_args", "algo=ia3", "preset=ia3", "--scale_weight_norms=1"], {"adapter.type": "ia3", "adapter.rank": GONE, "adapter.alpha": GONE}),
     "LyCORIS OFT": ([LYCORIS, "--network_args", "algo=diag-oft", "constraint=0.01", "rescaled=True"], {"adapter.type": "oft", "adapter.alpha": GONE, "adapter.targets": ["full"], "adapter.constraint": 0.01, "adapter.rescaled": True}),
+    "like v": (["--v_pred_like_loss=0.5"], {"loss.v_like": 0.5}),
     "noise": (["--noise_offset=0.0357", "--adaptive_noise_scale=0.00357", "--ip_noise_gamma=0.1", "--min_snr_gamma=5"],
               {"loss.noise_offset": 0.0357, "loss.adaptive_noise_scale": 0.00357, "loss.input_perturbation": 0.1, "loss.min_snr_gamma": 5.0}),
     "pyramid noise, nothing else": (["--multires_noise_iterations=8", "--noise_offset=0.0", "--min_snr_gamma=0"], {"loss.multires_iterations": 8, "loss.multires_discount": 0.3}),
