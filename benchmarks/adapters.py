@@ -35,9 +35,8 @@ from lycoris.modules.loha import LohaModule
 from lycoris.modules.lokr import LokrModule
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import AdaptedLayer
-from lorasmith.adapters.options import AdapterOptions
-from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.adapters.base import AdaptedLayer, AdapterOptions
+from lorasmith.adapters.registry import adapter_class, fixed_options
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -141,21 +140,20 @@ class Side:
 
 
 def ours(stack: Stack, case: Case, rank: int) -> Side:
-    row = ALGORITHMS[case.name]
     wrapped = []
     for layer in stack.layers:
-        adapter = row.cls.create(
+        adapter = adapter_class(case.name).create(
             layer,
             rank=rank,
             alpha=None,
             generator=torch.Generator().manual_seed(0),
-            options=row.options(case.options),
+            options=fixed_options(case.name, case.options),
         )
         adapted = AdaptedLayer(layer)
         adapted.adapters.append(adapter)
         wrapped.append(adapted)
     side = Side(stack, wrapped, list(wrapped))
-    if row.cls.draws:
+    if adapter_class(case.name).draws:
         side.before = lambda: begin_step(wrapped, stack)
     return side
 

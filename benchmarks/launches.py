@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lorasmith.adapters.dropout import Dropout
-from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.training.memory.trace import FusedAttention
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -154,7 +154,7 @@ def main() -> None:
     head = ["model", "type", "dropout", "bare", "ours", "ratio"]
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
     for model in options.models:
-        for algorithm in ALGORITHMS if options.types else ["lora"]:
+        for algorithm in ADAPTERS if options.types else ["lora"]:
             for name, odds in DROPOUTS.items():
                 if options.types and name not in ("none", "dropout"):
                     continue

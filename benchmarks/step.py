@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import Target, targets_of
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.weights import Weights
@@ -167,7 +167,7 @@ class Ours:
             [root],
             algorithm=case.algorithm,
             rank=case.rank,
-            conv_rank=case.rank if ALGORITHMS[case.algorithm].conv else 0,
+            conv_rank=case.rank if ADAPTERS[case.algorithm].conv else 0,
             dropout=case.dropout,
         )
         parameters = self.network.parameter_groups()[0].parameters

@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lorasmith.adapters.additive import AdditiveAdapter
-from lorasmith.adapters.base import Adapter, Layer
-from lorasmith.adapters.options import AdapterOptions
-from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.adapters.base import Adapter, AdapterOptions, Layer
+from lorasmith.adapters.registry import adapter_class, fixed_options
 from lorasmith.adapters.targets import Target, targets_of
 from lorasmith.adapters.types.lokr import factorization
 from lorasmith.lora_tools.bake.apply import added_weights
@@ -117,8 +116,7 @@ def of(
     algorithm: str, *, only_3x3: bool = False, only_linear: bool = False, **options: Any
 ) -> Make:
     """Adapters as training begins them, shaken."""
-    row = ALGORITHMS[algorithm]
-    chosen = row.options(AdapterOptions(**options))
+    chosen = fixed_options(algorithm, AdapterOptions(**options))
     boft = algorithm == "boft"
 
     def make(layer: Layer, generator: torch.Generator) -> dict[str, Tensor] | None:
@@ -131,7 +129,9 @@ def of(
 
             if len(BOFT.block_shape(layer.weight.shape[0], rank)) != 4:
                 return None
-        adapter = row.cls.create(layer, rank=rank, alpha=ALPHA, generator=generator, options=chosen)
+        adapter = adapter_class(algorithm).create(
+            layer, rank=rank, alpha=ALPHA, generator=generator, options=chosen
+        )
         return shaken(adapter, layer, generator)
 
     return make

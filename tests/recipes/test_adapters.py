@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 from tests.recipes.matrix import learns, result_of
 
-from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.config.adapter_types import ADAPTERS
 
 CASES: dict[str, dict[str, str]] = {
     "lora": {},
@@ -67,7 +67,7 @@ def test_learns(name: str, tmp_path: Path) -> None:
 
 
 def test_every_type_is_trained() -> None:
-    assert {case.get("adapter.type", "lora") for case in CASES.values()} == set(ALGORITHMS)
+    assert {case.get("adapter.type", "lora") for case in CASES.values()} == set(ADAPTERS)
 
 
 DROPOUTS = ("adapter.dropout", "adapter.rank_dropout", "adapter.module_dropout")

@@ -17,8 +17,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter, Layer, apply_weight, weight_dtype
-from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.base import Adapter, AdapterOptions, Layer, apply_weight, weight_dtype
 
 
 class AdditiveAdapter(Adapter):

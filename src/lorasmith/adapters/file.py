@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lorasmith.adapters.names import is_peft, needs_peft_settings, peft_alphas, with_peft_settings
+from lorasmith.adapters.peft import is_peft, needs_peft_settings, peft_alphas, with_peft_settings
 from lorasmith.core.errors import LoraFileError, Problem
 from lorasmith.core.files import (
     TensorBytes,

@@ -3,22 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from lorasmith.adapters.base import Adapter, Norm
-from lorasmith.adapters.names import NamedTensors, match_names, twice
-from lorasmith.adapters.registry import ALGORITHMS, algorithm_of
+from lorasmith.adapters.registry import adapter_class, algorithm_of
 from lorasmith.adapters.targets import Target, modules_of, targets_of
 from lorasmith.adapters.types.differences import BIAS, Difference, WithBias
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.errors import LoraFileError, Problem
 from lorasmith.formats.adapter_roots import AdapterRoot
-from lorasmith.formats.layer_names import describe
+from lorasmith.formats.layer_names import describe, read_name
 
 # A LoRA of another family misses hundreds of layers; a few say as much.
 _SHOWN_PROBLEMS = 5
+
+
+@dataclass(slots=True)
+class NamedTensors:
+    """A file's tensors by the layer that they belong to.
+
+    Args:
+        modules: layer's key -> declared name -> tensor.
+        layers: layer's key -> the layer.
+        unmatched: names in the file that belong to no layer of the model.
+        twice: names of tensors that the file holds under another name too.
+    """
+
+    modules: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    layers: dict[str, Target] = field(default_factory=dict)
+    unmatched: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+
+
+def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> NamedTensors:
+    """Find the layer of each tensor. Names of several styles may stand side by side."""
+    layers: dict[tuple[str, str], Target] = {}
+    for root in roots:
+        for target in modules_of(root):
+            for path in root.paths(target.path):
+                layers.setdefault((root.folder or root.part, path.replace(".", "_")), target)
+    found = NamedTensors()
+    for name, tensor in tensors.items():
+        read = read_name(name)
+        layer = layers.get((read.part, read.path)) if read is not None else None
+        if read is None or layer is None:
+            found.unmatched.append(name)
+            continue
+        if ".lora_magnitude_vector" in name:
+            tensor = tensor.flatten()  # (1, O, 1, 1) of a convolution is per output all the same
+        found.layers[layer.key] = layer
+        own = found.modules.setdefault(layer.key, {})
+        if read.tensor in own:
+            found.twice.append(name)
+        own[read.tensor] = tensor
+    return found
+
+
+def twice(found: NamedTensors, where: str) -> list[Problem]:
+    """That a file holds the same tensor under names of two styles."""
+    what = "is of a layer that has such a tensor under another name too"
+    hint = "keep one of the two"
+    return [Problem(where, f"{name} {what}", hint) for name in found.twice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +92,7 @@ def build_adapters(
     """The adapters that a file holds, in the order of the model's layers.
 
     Args:
-        algorithm: a key of :data:`ALGORITHMS`, for modules whose tensors several types have.
+        algorithm: a key of :data:`ADAPTERS`, for modules whose tensors several types have.
 
     Raises:
         LoraFileError: see :meth:`AdapterNetwork.load`.
@@ -95,7 +143,7 @@ _UNREAD = {
     "reshape_weight": "a LoRA that makes the layer larger (ComfyUI)",
     "scalar": "of LyCORIS' first versions, with a scalar beside its factors",
 }
-READ_TYPES = "read are " + ", ".join((*ALGORITHMS, "glora", "LyCORIS' full", "trained norms"))
+READ_TYPES = "read are " + ", ".join((*ADAPTERS, "glora", "LyCORIS' full", "trained norms"))
 
 
 def unread_type(tensors: Collection[str]) -> str:
@@ -119,7 +167,7 @@ def build_adapter(
         others = {name: tensor for name, tensor in tensors.items() if name != BIAS}
         inner = build_adapter(target, others, algorithm)
         return WithBias.of(inner, target.layer, tensors)
-    wanted = None if algorithm is None else ALGORITHMS[algorithm].cls
+    wanted = None if algorithm is None else adapter_class(algorithm)
     kind = wanted if wanted is not None and wanted.claims(tensors) else algorithm_of(tensors)
     if kind is None:
         raise UnknownType(f"is {unread_type(tensors)}")

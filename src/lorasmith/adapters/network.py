@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import AdaptedLayer, Adapter
+from lorasmith.adapters.base import AdaptedLayer, Adapter, AdapterOptions
 from lorasmith.adapters.dropout import (
     Dropout,
     as_keys,
@@ -23,9 +23,7 @@ from lorasmith.adapters.dropout import (
     step_keys,
 )
 from lorasmith.adapters.from_file import LoadReport, build_adapters
-from lorasmith.adapters.options import AdapterOptions
-from lorasmith.adapters.parameter_groups import ParameterGroup, parameter_groups
-from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.adapters.registry import adapter_class, fixed_options
 from lorasmith.adapters.targets import (
     RateRule,
     Selection,
@@ -35,6 +33,7 @@ from lorasmith.adapters.targets import (
     UniformSizes,
     find_targets,
 )
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.tensors.rng import generator
 from lorasmith.tensors.transfer import to_device
@@ -52,6 +51,34 @@ class NormReport:
     scaled: Tensor
     mean: Tensor
     max: Tensor
+
+
+UP = "lora_up."
+"""How the up matrices of the types that have them are called. LoRA+ (Hayou et al. 2024): they start
+at zero, and take a larger learning rate; sd-scripts' ``loraplus_lr_ratio``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Trained parameters with one learning rate.
+
+    Args:
+        name: the part for a rate of 1, such as "unet x0.5" otherwise.
+        part: "unet" or "text_encoder".
+        rate: multiplies the part's learning rate: weights of blocks, LoRA+.
+        targets: the layers whose adapters they are of, all or in part.
+    """
+
+    name: str
+    part: str
+    rate: float
+    parameters: list[nn.Parameter]
+    targets: list[Target]
+
+    @property
+    def size(self) -> int:
+        """How many numbers are trained."""
+        return sum(parameter.numel() for parameter in self.parameters)
 
 
 @dataclass(slots=True)
@@ -114,7 +141,7 @@ class AdapterNetwork:
 
         Args:
             roots: the networks to adapt; see :class:`AdapterRoot`.
-            algorithm: a key of :data:`ALGORITHMS`.
+            algorithm: a key of :data:`ADAPTERS`.
             rank, alpha: of Linear layers and 1 x 1 convolutions; alpha of None or 0 means rank.
             conv_rank, conv_alpha: of larger convolutions; a conv_rank above 0 adds the roots'
                 ``conv_targets`` (LoRA-C3Lier).
@@ -126,7 +153,7 @@ class AdapterNetwork:
         sizes = UniformSizes(Size(rank, alpha), conv)
         wanted = {"unet": unet, "text_encoder": text_encoder}
         used = [root for root in roots if wanted[root.part]]
-        preset = ALGORITHMS[algorithm].targets or "attn-mlp"
+        preset = ADAPTERS[algorithm].targets or "attn-mlp"
         return cls.create_sized(
             used,
             sizes,
@@ -157,17 +184,17 @@ class AdapterNetwork:
             selection: which layers; kohya's choice for None.
             rates, up_rate: see :class:`AdapterNetwork`.
         """
-        kind = ALGORITHMS[algorithm]
-        asked = kind.options(options or AdapterOptions())
+        cls_of_type = adapter_class(algorithm)
+        asked = fixed_options(algorithm, options or AdapterOptions())
         modules = [
             (
                 target,
-                kind.cls.create(
+                cls_of_type.create(
                     target.layer,
                     rank=size.rank,
                     alpha=size.alpha,
                     generator=generator(seed, f"adapter {target.key}"),
-                    options=kind.cls.options_at(target.path, asked),
+                    options=cls_of_type.options_at(target.path, asked),
                 ),
             )
             for target, size in find_targets(roots, sizes, selection)
@@ -291,8 +318,21 @@ class AdapterNetwork:
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """All trained parameters, those of one part and rate together, in the model's order."""
-        modules = ((module.target, module.adapter) for module in self._modules.values())
-        return parameter_groups(modules, self.rates, self.up_rate)
+        found: dict[tuple[str, float], ParameterGroup] = {}
+        for target, adapter in ((m.target, m.adapter) for m in self._modules.values()):
+            rate = 1.0 if self.rates is None else self.rates(target)
+            for name, parameter in adapter.named_parameters():
+                # Rates that differ by rounding alone are one, and no two groups have one name.
+                digits = f"{rate * self.up_rate if name.startswith(UP) else rate:.6g}"
+                key = (target.part, float(digits))
+                if key not in found:
+                    title = target.part if key[1] == 1.0 else f"{target.part} x{digits}"
+                    found[key] = ParameterGroup(title, *key, [], [])
+                group = found[key]
+                group.parameters.append(parameter)
+                if not group.targets or group.targets[-1] is not target:
+                    group.targets.append(target)
+        return list(found.values())
 
     def parts(self) -> dict[str, int]:
         """How many layers of each part carry an adapter."""

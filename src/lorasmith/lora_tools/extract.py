@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.base import Norm
-from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import Selection, Target, modules_of, select
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.errors import CheckpointError, Problem, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore, with_progress
 from lorasmith.formats.training_metadata import IMPLEMENTATIONS, ModelSpec
@@ -406,7 +406,7 @@ def _metadata(
     architecture = differences.base.architecture
     family, prediction = architecture.family, architecture.prediction
     base, tuned = (Path(opened.source).name for opened in (differences.base, differences.tuned))
-    row = ALGORITHMS["c3lier" if form.kind == "lora" and form.conv is not None else form.kind]
+    row = ADAPTERS["c3lier" if form.kind == "lora" and form.conv is not None else form.kind]
     args: dict[str, str] = {} if row.algo is None else {"algo": row.algo}
     if form.conv is not None:
         args |= {"conv_dim": _dim(conv), "conv_alpha": _dim(conv)}

@@ -12,7 +12,7 @@ from lycoris.modules.loha import LohaModule
 from lycoris.modules.lokr import LokrModule
 from torch import Tensor, nn
 
-from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.base import AdapterOptions
 
 RANK, ALPHA = 1, 0.7
 

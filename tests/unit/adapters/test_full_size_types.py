@@ -10,9 +10,9 @@ from lycoris.kohya import create_network
 from tests.unit.adapters.kinds import KINDS, lycoris_of, merged_by, randomise, tensors_of
 from torch import Tensor, nn
 
+from lorasmith.adapters.base import AdapterOptions
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.options import AdapterOptions
-from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.adapters.registry import adapter_class
 from lorasmith.adapters.targets import targets_of
 
 # Above this a layer says nothing that smaller ones of its kind do not, and takes long.
@@ -88,11 +88,10 @@ def distance(a: Tensor, b: Tensor) -> float:
 def test_lycoris_means_the_same_weights(layers, name):
     """Both ways: theirs read by us, ours read by them."""
     assert len(layers) > 8
-    row = ALGORITHMS[KINDS[name].name]
     for layer in layers:
         theirs = lycoris_of(name, layer, rank=4)
         tensors = {key: value.detach() for key, value in theirs.state_dict().items()}
-        ours = row.cls.from_tensors(layer, tensors)
+        ours = adapter_class(KINDS[name].name).from_tensors(layer, tensors)
         wanted = merged_by(theirs, layer) - layer.weight
         found = ours.delta_weight(layer)
         assert wanted.norm() > 0

@@ -23,12 +23,11 @@ from tests.tolerances import NETWORK, assert_near
 from tests.unit.adapters.conftest import roots_of, sd15
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter
+from lorasmith.adapters.base import Adapter, AdapterOptions
 from lorasmith.adapters.file import load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.options import AdapterOptions
-from lorasmith.adapters.registry import ALGORITHMS
 from lorasmith.adapters.targets import Target
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.errors import LoraFileError
 
 # Convolutions beyond this are as the smaller ones, and slow.
@@ -90,7 +89,7 @@ class Full:
 
     def network(self, algorithm: str) -> AdapterNetwork:
         rank = RANKS.get(algorithm, 4)
-        conv = ALGORITHMS[algorithm].conv
+        conv = ADAPTERS[algorithm].conv
         network = AdapterNetwork.create(
             self.roots,
             algorithm=algorithm,
@@ -159,7 +158,7 @@ def load_into_lycoris(tensors: dict[str, Tensor], key: str, layer: nn.Module) ->
     return made.eval()
 
 
-@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", list(ADAPTERS))
 @torch.no_grad()
 def test_lycoris_merges_what_we_merge(full, tmp_path, algorithm):
     network = full.network(algorithm)

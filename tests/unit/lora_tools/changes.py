@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lorasmith.adapters.options import AdapterOptions
-from lorasmith.adapters.registry import ALGORITHMS, algorithm_of
+from lorasmith.adapters.base import AdapterOptions
+from lorasmith.adapters.registry import adapter_class, algorithm_of, fixed_options
 
 # Layers of SD1.5 by kohya's key: (O, I, kernel).
 LAYERS: dict[str, tuple[int, ...]] = {
@@ -100,12 +100,12 @@ def made_by(
 ) -> dict[str, Tensor]:
     """A file's tensors of one layer's adapter of any type, none of them zero."""
     generator = torch.Generator().manual_seed(seed)
-    adapter = ALGORITHMS[algorithm].cls.create(
+    adapter = adapter_class(algorithm).create(
         empty_layer(shape),
         rank=rank,
         alpha=rank / 2,
         generator=generator,
-        options=ALGORITHMS[algorithm].options(AdapterOptions(**options)),  # type: ignore[arg-type]
+        options=fixed_options(algorithm, AdapterOptions(**options)),  # type: ignore[arg-type]
     )
     with torch.no_grad():
         for parameter in adapter.parameters():

@@ -10,8 +10,8 @@ from tests.tiny_models import fill_randomly, tiny_architecture, tiny_checkpoint,
 from tests.tolerances import NETWORK, assert_near
 from torch import Tensor, nn
 
+from lorasmith.adapters.base import AdapterOptions
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.options import AdapterOptions
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.models import load as checkpoint
 from lorasmith.models import placement as weight_placement

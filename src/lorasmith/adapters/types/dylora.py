@@ -21,8 +21,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.base import Layer
-from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.base import AdapterOptions, Layer
 from lorasmith.adapters.types.lora import LoRA
 
 _PLAIN = AdapterOptions()

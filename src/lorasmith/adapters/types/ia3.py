@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.base import (
     Adapter,
+    AdapterOptions,
     Layer,
     base_output,
     in_dtype,
     over_channels,
     weight_dtype,
 )
-from lorasmith.adapters.options import AdapterOptions
 
 _PLAIN = AdapterOptions()
 # The layers whose inputs LyCORIS' preset "ia3" scales.
@@ -51,9 +51,9 @@ class IA3(Adapter):
     @classmethod
     def options_at(cls, path: str, options: AdapterOptions) -> AdapterOptions:
         """``on_input`` of None becomes what LyCORIS does at this layer."""
-        if options.on_input is not None:
+        if options.train_on_input is not None:
             return options
-        return replace(options, on_input=path.endswith(_INPUT_LAYERS))
+        return replace(options, train_on_input=path.endswith(_INPUT_LAYERS))
 
     @classmethod
     def create(
@@ -66,7 +66,7 @@ class IA3(Adapter):
         options: AdapterOptions = _PLAIN,
     ) -> Self:
         """Zeros. ``rank`` and ``alpha`` mean nothing; ``on_input`` of None scales the outputs."""
-        on_input = bool(options.on_input)
+        on_input = bool(options.train_on_input)
         weight = torch.zeros(_shape(layer, on_input), device=layer.weight.device)
         return cls(weight, outputs=layer.weight.shape[0], on_input=on_input)
 

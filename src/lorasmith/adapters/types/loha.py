@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.additive import AdditiveAdapter, new_magnitude, read_magnitude
-from lorasmith.adapters.base import Layer
-from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.base import AdapterOptions, Layer
 
 _PLAIN = AdapterOptions()
 

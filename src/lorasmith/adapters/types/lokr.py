@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorasmith.adapters.additive import AdditiveAdapter, new_magnitude, read_magnitude
-from lorasmith.adapters.base import Layer, apply_weight, in_dtype
-from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.base import AdapterOptions, Layer, apply_weight, in_dtype
 from lorasmith.adapters.types.loha import tucker_product
 from lorasmith.adapters.types.lora import kaiming
 

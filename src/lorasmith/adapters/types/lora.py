@@ -24,6 +24,7 @@ from lorasmith.adapters.additive import (
     read_magnitude,
 )
 from lorasmith.adapters.base import (
+    AdapterOptions,
     Factor,
     Layer,
     apply_weight,
@@ -32,7 +33,6 @@ from lorasmith.adapters.base import (
     over_channels,
     weight_dtype,
 )
-from lorasmith.adapters.options import AdapterOptions
 from lorasmith.tensors.offload import StoredLayer
 
 _PLAIN = AdapterOptions()

@@ -14,8 +14,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter, Layer, base_output
-from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.base import Adapter, AdapterOptions, Layer, base_output
 from lorasmith.adapters.types.lokr import factorization
 
 _PLAIN = AdapterOptions()

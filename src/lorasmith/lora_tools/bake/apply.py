@@ -18,8 +18,14 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.additive import AdditiveAdapter
 from lorasmith.adapters.base import Adapter, Layer, Norm
-from lorasmith.adapters.from_file import READ_TYPES, UnknownType, belongs_nowhere, build_adapter
-from lorasmith.adapters.names import match_names, twice
+from lorasmith.adapters.from_file import (
+    READ_TYPES,
+    UnknownType,
+    belongs_nowhere,
+    build_adapter,
+    match_names,
+    twice,
+)
 from lorasmith.adapters.targets import Target
 from lorasmith.adapters.types.differences import BIASES, Difference
 from lorasmith.adapters.types.lora import LoRA, whole_down

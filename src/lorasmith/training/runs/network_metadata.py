@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from lorasmith.adapters.additive import AdditiveAdapter, is_by_input
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.registry import ALGORITHMS, LYCORIS, Algorithm
+from lorasmith.adapters.registry import adapter_class
+from lorasmith.config.adapter_types import ADAPTERS, LYCORIS, AdapterFacts
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.formats.block_weights import (
     INPUTS,
@@ -84,14 +85,14 @@ def network_facts(
     return NetworkFacts(module, rank, alpha, args)
 
 
-def _row(adapter: AdapterSettings, network: AdapterNetwork) -> Algorithm:
+def _row(adapter: AdapterSettings, network: AdapterNetwork) -> AdapterFacts:
     """The type that was asked for, or that of most modules of a file that was gone on with."""
-    asked = ALGORITHMS[adapter.type]
+    asked = ADAPTERS[adapter.type]
     kinds = Counter(type(one) for one in network.adapters.values())
-    if not kinds or asked.cls in kinds:
+    if not kinds or adapter_class(adapter.type) in kinds:
         return asked
     ((usual, _),) = kinds.most_common(1)
-    return next(row for row in ALGORITHMS.values() if row.cls is usual)
+    return next(row for name, row in ADAPTERS.items() if adapter_class(name) is usual)
 
 
 def _options(adapter: AdapterSettings, network: AdapterNetwork) -> dict[str, str]:

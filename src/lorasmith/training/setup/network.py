@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from lorasmith.adapters.base import AdapterOptions
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.options import AdapterOptions
-from lorasmith.adapters.registry import ALGORITHMS, READ_ONLY
+from lorasmith.adapters.registry import READ_ONLY
 from lorasmith.adapters.targets import (
     ONLY,
     PRESETS,
@@ -21,6 +22,7 @@ from lorasmith.adapters.targets import (
     select,
     unmatched,
 )
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.core.errors import Problem, SettingsError
@@ -44,18 +46,9 @@ def trains_denoiser(settings: TrainSettings) -> bool:
 
 
 def adapter_options(adapter: AdapterSettings) -> AdapterOptions:
+    """The section's options of types, which have the same names."""
     return AdapterOptions(
-        rs_lora=adapter.rs_lora,
-        tucker=adapter.tucker,
-        weight_decompose=adapter.weight_decompose,
-        decompose_on_output=adapter.decompose_on_output,
-        factor=adapter.factor,
-        full_matrix=adapter.full_matrix,
-        decompose_both=adapter.decompose_both,
-        on_input=adapter.train_on_input,
-        unit=adapter.unit,
-        constraint=adapter.constraint,
-        rescaled=adapter.rescaled,
+        **{one.name: getattr(adapter, one.name) for one in fields(AdapterOptions)}
     )
 
 
@@ -155,7 +148,7 @@ def _continued(
 
 def selection_of(adapter: AdapterSettings) -> Selection:
     """Which layers the settings choose, blocks aside."""
-    own = ALGORITHMS[adapter.type].targets or "attn-mlp"
+    own = ADAPTERS[adapter.type].targets or "attn-mlp"
     return Selection(
         (own,) if adapter.targets is None else tuple(adapter.targets),
         tuple(adapter.include),

@@ -10,9 +10,8 @@ from lycoris.modules import get_module, make_module
 from tests.tolerances import LAYER, assert_near
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import AdaptedLayer
+from lorasmith.adapters.base import AdaptedLayer, AdapterOptions
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.options import AdapterOptions
 from lorasmith.adapters.types.dylora import DyLoRA, cut_rank
 from lorasmith.adapters.types.lora import LoRA
 

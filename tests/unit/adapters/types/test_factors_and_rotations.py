@@ -16,11 +16,10 @@ from tests.tiny_models import tiny_model
 from tests.tolerances import LAYER, assert_near
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import AdaptedLayer, Adapter
+from lorasmith.adapters.base import AdaptedLayer, Adapter, AdapterOptions
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.options import AdapterOptions
-from lorasmith.adapters.registry import ALGORITHMS, algorithm_of
+from lorasmith.adapters.registry import adapter_class, algorithm_of, fixed_options
 
 LAYERS = {
     "linear": (lambda: nn.Linear(12, 24), (2, 5, 12)),
@@ -42,7 +41,9 @@ class Kind:
 
 KINDS = {
     "ia3": Kind("ia3", IA3Module),
-    "ia3 inputs": Kind("ia3", IA3Module, AdapterOptions(on_input=True), {"train_on_input": True}),
+    "ia3 inputs": Kind(
+        "ia3", IA3Module, AdapterOptions(train_on_input=True), {"train_on_input": True}
+    ),
     "oft": Kind("oft", DiagOFTModule),
     "oft rescaled": Kind("oft", DiagOFTModule, AdapterOptions(rescaled=True), {"rescaled": True}),
     "oft bounded": Kind(
@@ -83,13 +84,12 @@ def make(
 ) -> tuple[AdaptedLayer, Any, Tensor]:
     """(wrapped layer, adapter, input)."""
     layer, x = layer_of(case, dtype)
-    row = ALGORITHMS[KINDS[name].name]
-    adapter = row.cls.create(
+    adapter = adapter_class(KINDS[name].name).create(
         layer,
         rank=RANK,
         alpha=None,
         generator=torch.Generator().manual_seed(3),
-        options=row.options(KINDS[name].options),
+        options=fixed_options(KINDS[name].name, KINDS[name].options),
     )
     if effect:
         randomise(adapter)
@@ -116,7 +116,7 @@ def test_a_module_of_lycoris_loads_and_means_the_same(name, case):
     randomise(theirs)
     tensors = tensors_of(theirs)
     cls = algorithm_of(tensors)
-    assert cls is ALGORITHMS[KINDS[name].name].cls
+    assert cls is adapter_class(KINDS[name].name)
     adapter = cls.from_tensors(layer, tensors)
     assert_near(adapter.merged_weight(layer), theirs.get_merged_weight()[0], LAYER)
     adapted = AdaptedLayer(layer)
@@ -256,7 +256,7 @@ def test_shrinking_factors_shrinks_the_change():
 
 
 def test_a_butterfly_takes_the_smallest_block_where_none_is_small_enough():
-    made = ALGORITHMS["boft"].cls.create(
+    made = adapter_class("boft").create(
         nn.Linear(4, 320), rank=4, alpha=None, generator=torch.Generator()
     )
     assert made.rank == 10  # 320 = 10 * 32, and lycoris refuses a rank of 4 here

@@ -12,8 +12,7 @@ from lycoris.functional.general import factorization as lycoris_factorization
 from tests.tolerances import LAYER, assert_near
 from torch import nn
 
-from lorasmith.adapters.base import AdaptedLayer, apply_weight
-from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.base import AdaptedLayer, AdapterOptions, apply_weight
 from lorasmith.adapters.types import lokr
 from lorasmith.adapters.types.lokr import LoKr, factorization
 

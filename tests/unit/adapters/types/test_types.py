@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from lorasmith.adapters.additive import AdditiveAdapter
 from lorasmith.adapters.base import AdaptedLayer
 from lorasmith.adapters.dropout import Dropout
-from lorasmith.adapters.registry import ALGORITHMS, algorithm_of
+from lorasmith.adapters.registry import adapter_class, algorithm_of, fixed_options
 
 LAYERS = {
     "linear": (lambda: nn.Linear(12, 18), (2, 5, 12)),
@@ -50,9 +50,12 @@ def make(name: str, case: str, *, rank: int = RANK, effect: bool = True, dtype=t
     """(wrapped layer, adapter, input)."""
     layer, x = layer_of(case, dtype)
     g = torch.Generator().manual_seed(3)
-    row = ALGORITHMS[KINDS[name].name]
-    adapter = row.cls.create(
-        layer, rank=rank, alpha=ALPHA, generator=g, options=row.options(KINDS[name].options)
+    adapter = adapter_class(KINDS[name].name).create(
+        layer,
+        rank=rank,
+        alpha=ALPHA,
+        generator=g,
+        options=fixed_options(KINDS[name].name, KINDS[name].options),
     )
     assert isinstance(adapter, AdditiveAdapter)
     if effect:
@@ -69,7 +72,7 @@ def test_a_module_of_lycoris_loads_and_means_the_same(name, case):
     theirs = lycoris_of(name, layer)
     tensors = {key: value.detach() for key, value in theirs.state_dict().items()}
     cls = algorithm_of(tensors)
-    assert cls is ALGORITHMS[KINDS[name].name].cls
+    assert cls is adapter_class(KINDS[name].name)
     adapter = cls.from_tensors(layer, tensors)
     assert_near(adapter.merged_weight(layer), merged_by(theirs, layer), LAYER)
     adapted = AdaptedLayer(layer)
@@ -228,7 +231,7 @@ def test_low_precision_sees_small_changes(name, case, dtype):
             rank=2,
             alpha=None,
             generator=torch.Generator().manual_seed(4),
-            options=ALGORITHMS[KINDS[name].name].options(KINDS[name].options),
+            options=fixed_options(KINDS[name].name, KINDS[name].options),
         )
         .double()
     )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lycoris.modules.lokr import LokrModule
 from torch import nn
 
-from lorasmith.adapters.options import AdapterOptions
+from lorasmith.adapters.base import AdapterOptions
 from lorasmith.adapters.types.lokr import LoKr
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError

@@ -20,9 +20,9 @@ from tests.unit.lora_tools.changes import made_by
 from tests.unit.lora_tools.made_files import METADATA, kohya_file, kohya_tensors
 from torch import Tensor
 
+from lorasmith.adapters.base import AdapterOptions
 from lorasmith.adapters.file import file_hashes, load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.options import AdapterOptions
 from lorasmith.core.errors import LoraFileError, Stopped, UserError
 from lorasmith.core.events import Controls
 from lorasmith.formats.key_styles import style_of

@@ -13,9 +13,9 @@ from tests.tiny_models import tiny_model
 from tests.unit.lora_tools.changes import made_by
 from torch import nn
 
+from lorasmith.adapters.base import AdapterOptions
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.options import AdapterOptions
 from lorasmith.lora_tools.inspect.compatibility import FORMS as TITLES
 from lorasmith.lora_tools.inspect.compatibility import READERS, VERDICTS, form_of, readers
 from lorasmith.lora_tools.inspect.inspect import inspect_lora

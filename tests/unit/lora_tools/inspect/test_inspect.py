@@ -14,7 +14,7 @@ from tests.unit.lora_tools.made_files import METADATA, kohya_file, kohya_tensors
 
 from lorasmith.adapters.file import load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.errors import UserError
 from lorasmith.formats.hashes import hash_file
 from lorasmith.lora_tools.convert.convert import convert
@@ -45,7 +45,7 @@ def test_family_ranks_and_layers_whatever_the_names(tmp_path, family, to) -> Non
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", list(ADAPTERS))
 def test_norms_of_every_type_are_those_of_the_whole_changes(tmp_path, algorithm) -> None:
     model = tiny_model()
     network = AdapterNetwork.create(
@@ -76,7 +76,7 @@ def test_norms_of_every_type_are_those_of_the_whole_changes(tmp_path, algorithm)
         assert report.norm == pytest.approx(total)
 
 
-@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", list(ADAPTERS))
 def test_a_lora_that_learned_nothing_is_dead(tmp_path, algorithm) -> None:
     network = AdapterNetwork.create(tiny_model().adapter_roots(), algorithm=algorithm, rank=2)
     save_lora(tmp_path / "new.safetensors", network.state_dict(), {})

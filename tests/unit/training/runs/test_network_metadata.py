@@ -10,7 +10,7 @@ from lycoris import kohya
 from torch import nn
 
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.adapters.registry import ALGORITHMS
+from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.training.runs.network_metadata import NetworkFacts, network_facts
@@ -106,7 +106,7 @@ def test_blocks_are_sd_scripts_lists(unet):
 )
 @pytest.mark.usefixtures("lycoris_settings")
 def test_lycoris_makes_the_same_network_from_them(unet, values):
-    conv = {"conv_rank": 0} if ALGORITHMS[values.get("type", "lora")].conv else {}
+    conv = {"conv_rank": 0} if ADAPTERS[values.get("type", "lora")].conv else {}
     facts, network = made(unet, alpha=2.0, **values, **conv)
     theirs = kohya.create_network(1.0, facts.dim, facts.alpha, None, None, unet, **facts.args)
     shapes = {

@@ -1,71 +1,19 @@
-"""A file's tensors by the layers of a model, and the scales that peft keeps apart from them."""
+"""The scales that peft keeps apart from a file's tensors: in metadata, or in a file beside it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.targets import Target, modules_of
-from lorasmith.core.errors import Problem
 from lorasmith.core.files import parse_json
-from lorasmith.formats.adapter_roots import AdapterRoot
-from lorasmith.formats.layer_names import read_name, split_tensor
+from lorasmith.formats.layer_names import split_tensor
 
 _PEFT_PREFIX = "base_model.model."
-
-
-@dataclass(slots=True)
-class NamedTensors:
-    """A file's tensors by the layer that they belong to.
-
-    Args:
-        modules: layer's key -> declared name -> tensor.
-        layers: layer's key -> the layer.
-        unmatched: names in the file that belong to no layer of the model.
-        twice: names of tensors that the file holds under another name too.
-    """
-
-    modules: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    layers: dict[str, Target] = field(default_factory=dict)
-    unmatched: list[str] = field(default_factory=list)
-    twice: list[str] = field(default_factory=list)
-
-
-def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> NamedTensors:
-    """Find the layer of each tensor. Names of several styles may stand side by side."""
-    layers: dict[tuple[str, str], Target] = {}
-    for root in roots:
-        for target in modules_of(root):
-            for path in root.paths(target.path):
-                layers.setdefault((root.folder or root.part, path.replace(".", "_")), target)
-    found = NamedTensors()
-    for name, tensor in tensors.items():
-        read = read_name(name)
-        layer = layers.get((read.part, read.path)) if read is not None else None
-        if read is None or layer is None:
-            found.unmatched.append(name)
-            continue
-        if ".lora_magnitude_vector" in name:
-            tensor = tensor.flatten()  # (1, O, 1, 1) of a convolution is per output all the same
-        found.layers[layer.key] = layer
-        own = found.modules.setdefault(layer.key, {})
-        if read.tensor in own:
-            found.twice.append(name)
-        own[read.tensor] = tensor
-    return found
-
-
-def twice(found: NamedTensors, where: str) -> list[Problem]:
-    """That a file holds the same tensor under names of two styles."""
-    what = "is of a layer that has such a tensor under another name too"
-    hint = "keep one of the two"
-    return [Problem(where, f"{name} {what}", hint) for name in found.twice]
 
 
 def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
