@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lorasmith.core.text import quantity, shortlist
+from lorasmith.formats.key_styles import STYLES, UNKNOWN
 from lorasmith.lora_tools.family import GUESSED_BLOCKS
 from lorasmith.lora_tools.inspect.report import CheckpointReport, Coverage, Folder, LoraReport
 
@@ -148,14 +149,8 @@ def _part(part: str) -> str:
 
 
 def _style(style: str) -> str:
-    called = {
-        "kohya": "kohya's names", "kohya-diffusers": "kohya's names, the UNet's as diffusers'",
-        "diffusers": "diffusers' names", "diffusers-old": "diffusers' old names",
-        "peft": "peft's names", "comfy": "ComfyUI's names", "lycoris": "LyCORIS' own names",
-        "cloneofsimo": "numbers for names (cloneofsimo's program)",
-        "onetrainer": "OneTrainer's names",
-    }  # fmt: skip
-    return called.get(style, "names of no known style")
+    row = STYLES.get(style, UNKNOWN)
+    return row.title + row.detail
 
 
 def _precision(counts: Mapping[str, int]) -> str:

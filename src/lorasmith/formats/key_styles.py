@@ -1,18 +1,9 @@
-"""The ways that programs name a LoRA's tensors, and names in each of them. Torch-free.
-
-==============  =====================================================================
-kohya           ``lora_unet_down_blocks_0_…_to_q.lora_down.weight``; SDXL's UNet in LDM's names
-kohya-diffusers the same, SDXL's UNet in diffusers' names
-diffusers       ``unet.down_blocks.0.….to_q.lora_A.weight``, and peft's own
-diffusers-old   ``unet.….attn1.processor.to_q_lora.down.weight``
-comfy           ``diffusion_model.input_blocks.1.1.….to_q.lora_down.weight``
-cloneofsimo     ``unet:0:up``: numbered in the order of the model's modules
-==============  =====================================================================
-"""
+"""The ways that programs name a LoRA's tensors, and names in each of them. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 
 from lorasmith.formats.kohya_keys import PARTS, is_sdxl, kohya_names
@@ -20,11 +11,69 @@ from lorasmith.formats.layer_names import read_name
 from lorasmith.formats.ldm_keys import UNetPlan, inverted, translate, unet_table
 from lorasmith.formats.unet_layers import UNETS
 
-WRITTEN = ("kohya", "kohya-diffusers", "diffusers", "comfy")
-"""The styles that files can be converted to."""
 
-ALPHAS_IN_METADATA = frozenset({"diffusers"})
-"""Styles of which files hold no alphas among their tensors."""
+@dataclass(frozen=True, slots=True)
+class KeyStyle:
+    """
+    Args:
+        title: for people.
+        detail: what else there is to say of it.
+        beginnings: of its names, which tell it from others; none where something else does.
+        written: files can be converted to it.
+        read_by: programs that know its names.
+        partly_by: programs that know those of some layers.
+    """
+
+    title: str
+    detail: str = ""
+    beginnings: tuple[str, ...] = ()
+    written: bool = False
+    read_by: tuple[str, ...] = ()
+    partly_by: tuple[str, ...] = ()
+
+
+_ALL_BUT_LYCORIS = ("AUTOMATIC1111", "Forge", "ComfyUI", "sd-scripts", "diffusers")
+_CLIP = tuple(f"clip_{size}.{start}" for size in "lg" for start in ("text_model", "encoder"))
+STYLES = {
+    # lora_unet_down_blocks_0_…_to_q.lora_down.weight; SDXL's UNet in LDM's names
+    "kohya": KeyStyle(
+        "kohya's names", beginnings=(*PARTS, "oft_unet_"), written=True,
+        read_by=(*_ALL_BUT_LYCORIS, "lycoris-lora"),
+    ),
+    # the same, SDXL's UNet in diffusers' names
+    "kohya-diffusers": KeyStyle(
+        "kohya's names", ", the UNet's as diffusers'", written=True, read_by=_ALL_BUT_LYCORIS
+    ),
+    "onetrainer": KeyStyle(
+        "OneTrainer's names", beginnings=(*(f"{start[:-1]}." for start in PARTS), *_CLIP)
+    ),
+    "lycoris": KeyStyle(
+        "LyCORIS' own names", beginnings=("lycoris_",), read_by=("ComfyUI", "lycoris-lora")
+    ),
+    # diffusion_model.input_blocks.1.1.….to_q.lora_down.weight
+    "comfy": KeyStyle(
+        "ComfyUI's names", written=True, read_by=("ComfyUI",), partly_by=("Forge",),
+        beginnings=("diffusion_model.", "model.diffusion_model.", "text_encoders.", "clip_"),
+    ),
+    "peft": KeyStyle(
+        "peft's names",
+        beginnings=tuple(f"{part}base_model.model." for part in ("", "unet.", "text_encoder.")),
+    ),
+    # unet.down_blocks.0.….to_q.lora_A.weight, and peft's own
+    "diffusers": KeyStyle(
+        "diffusers' names", beginnings=("unet.", "text_encoder.", "text_encoder_2."), written=True,
+        read_by=("diffusers",), partly_by=("ComfyUI",),
+    ),
+    # unet.….attn1.processor.to_q_lora.down.weight
+    "diffusers-old": KeyStyle(
+        "diffusers' old names", read_by=("diffusers",), partly_by=("ComfyUI",)
+    ),
+    # unet:0:up: numbered in the order of the model's modules
+    "cloneofsimo": KeyStyle("numbers for names", " (cloneofsimo's program)"),
+}  # fmt: skip
+UNKNOWN = KeyStyle("names of no known style")
+WRITTEN = tuple(name for name, style in STYLES.items() if style.written)
+"""The styles that files can be converted to."""
 
 # Names of modules that hold a "_" themselves, so that it is no dot in disguise.
 _WITH_UNDERSCORE = frozenset({
@@ -50,19 +99,10 @@ _COMFY_TEXT = {
     ("text_encoder", "sdxl"): "clip_l",
     ("text_encoder_2", "sdxl"): "clip_g",
 }
-_CLIP = tuple(f"clip_{size}.{start}" for size in "lg" for start in ("text_model", "encoder"))
-_SIGNS = (
-    ("kohya", ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "oft_unet_")),
-    ("onetrainer", ("lora_unet.", "lora_te.", "lora_te1.", "lora_te2.", *_CLIP)),
-    ("lycoris", ("lycoris_",)),
-    ("comfy", ("diffusion_model.", "model.diffusion_model.", "text_encoders.", "clip_")),
-    ("peft", ("base_model.model.", "unet.base_model.model.", "text_encoder.base_model.model.")),
-    ("diffusers", ("unet.", "text_encoder.", "text_encoder_2.")),
-)
 
 
 def style_of(tensors: Iterable[str]) -> str:
-    """The style that a file's names are of: one of the table's, "peft", "lycoris", or "unknown".
+    """The style that a file's names are of: one of :data:`STYLES`, or "unknown".
 
     Args:
         tensors: names, or tensors by name.
@@ -71,7 +111,8 @@ def style_of(tensors: Iterable[str]) -> str:
     if any(":up" in name for name in names) and any(":down" in name for name in names):
         return "cloneofsimo"
     counts = {
-        style: sum(name.startswith(beginnings) for name in names) for style, beginnings in _SIGNS
+        style: sum(name.startswith(row.beginnings) for name in names)
+        for style, row in STYLES.items()
     }
     style = max(counts, key=lambda each: counts[each])
     if not counts[style]:

@@ -15,9 +15,9 @@ there: its column is held by the tests of `inspect` and `convert`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from lorasmith.formats.key_styles import STYLES, UNKNOWN
 from lorasmith.lora_tools.inspect.report import ReadBy
 
 READERS = {
@@ -117,26 +117,6 @@ VERDICTS: dict[str, dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """The names that a program reads, and those of which it reads some layers'."""
-
-    known: frozenset[str]
-    partly: frozenset[str] = frozenset()
-
-
-_KOHYA = frozenset({"kohya", "kohya-diffusers"})
-_NAMES = {
-    "AUTOMATIC1111": _Names(_KOHYA),
-    "Forge": _Names(_KOHYA, partly=frozenset({"comfy"})),
-    "ComfyUI": _Names(
-        _KOHYA | {"comfy", "lycoris"}, partly=frozenset({"diffusers", "diffusers-old"})
-    ),
-    "sd-scripts": _Names(_KOHYA),
-    "lycoris-lora": _Names(frozenset({"kohya", "lycoris"})),
-    "diffusers": _Names(_KOHYA | {"diffusers", "diffusers-old"}),
-}
-
 # Programs that read a model's one text encoder under lora_te_ alone, and leave out lora_te1_.
 _NO_FIRST = frozenset({"sd-scripts", "lycoris-lora"})
 
@@ -213,9 +193,10 @@ def readers(
 
 
 def _read_by(program: str, style: str, forms: set[str], unmatched: bool) -> ReadBy:
-    names = _NAMES[program]
-    if style not in names.known | names.partly:
-        return ReadBy(program, "no", f"it does not know {_called(style)}; convert the file")
+    names = STYLES.get(style, UNKNOWN)
+    if program not in names.read_by + names.partly_by:
+        title = names.title if style in STYLES else "these names"
+        return ReadBy(program, "no", f"it does not know {title}; convert the file")
     if program == "diffusers" and style == "diffusers":
         # Under these names peft applies the lengths of outputs, the only ones that they can hold.
         forms = {form.removesuffix(" dora out") for form in forms}
@@ -233,8 +214,8 @@ def _read_by(program: str, style: str, forms: set[str], unmatched: bool) -> Read
         return ReadBy(program, "partly", f"it leaves out {_titles(left_out)}")
     if untried := by_verdict.get("untried"):
         return ReadBy(program, "untried", f"nobody has tried {_titles(untried)}")
-    if style in names.partly:
-        why = f"of {_called(style)} it knows those of some layers; convert the file"
+    if program in names.partly_by:
+        why = f"of {names.title} it knows those of some layers; convert the file"
         return ReadBy(program, "partly", why)
     return ReadBy(program, "yes", "")
 
@@ -247,16 +228,6 @@ def _hint(program: str, wrong: Collection[str]) -> str:
     if program == "diffusers" and all(form.endswith("dora out") for form in wrong):
         return ": under these names it leaves the lengths out; convert the file to diffusers"
     return "; bake it into the model"
-
-
-def _called(style: str) -> str:
-    names = {
-        "kohya": "kohya's names", "kohya-diffusers": "kohya's names", "comfy": "ComfyUI's names",
-        "diffusers": "diffusers' names", "diffusers-old": "diffusers' old names",
-        "peft": "peft's names", "lycoris": "names that begin with lycoris_",
-        "cloneofsimo": "numbers for names", "onetrainer": "OneTrainer's names",
-    }  # fmt: skip
-    return names.get(style, "these names")
 
 
 def verdict(form: str, reader: str) -> str:
