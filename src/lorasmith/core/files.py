@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -329,6 +329,13 @@ def free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def files_below(folder: Path | None, suffixes: Collection[str]) -> list[Path]:
+    """The files of a folder and its sub-folders that have one of these endings, whatever its case,
+    sorted; none of no folder."""
+    paths = sorted(folder.rglob("*")) if folder is not None else []
+    return [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
 
 
 def quick_fingerprint(path: Path) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from lorasmith.core.events import Controls, Observer, Progress
+from lorasmith.core.files import read_safetensors_header
 
 _CHUNK = 1 << 20
 # AutoV1 is of 64 KiB from 1 MiB on, as the first web UI hashed its checkpoints.
@@ -63,6 +64,31 @@ def autov1(path: Path) -> str:
     with open(path, "rb") as file:
         file.seek(_OLD_START)
         return sha256(file.read(_OLD_LENGTH)).hexdigest()[:8]
+
+
+def autov2(path: Path) -> str:
+    """The 10 hex digits that web UIs know a checkpoint by; reads all of it."""
+    return _sha256_from(path, 0)[:10]
+
+
+def autov3(path: Path) -> str:
+    """The 12 hex digits that web UIs know a LoRA by: SHA-256 of what follows the header, as the
+    file says it or worked out."""
+    try:
+        stored = read_safetensors_header(path).metadata.get("sshs_model_hash")
+    except ValueError:  # a pickle: web UIs hash the whole file
+        return _sha256_from(path, 0)[:12]
+    if stored:
+        return stored[:12]
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    return _sha256_from(path, 8 + length)[:12]
+
+
+def _sha256_from(path: Path, start: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of(path: Path, observer: Observer, controls: Controls) -> str:

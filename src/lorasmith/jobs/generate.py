@@ -290,7 +290,6 @@ def _model(asked: GenerateRequest, infotext: InfotextRequest | None) -> ModelRef
     Raises:
         UserError: the image's model is not to be found.
     """
-    from lorasmith.formats.hashes import hash_file
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.from_infotext import find_model
 
@@ -311,15 +310,11 @@ def _model(asked: GenerateRequest, infotext: InfotextRequest | None) -> ModelRef
         hint = "give it with --model, or its folder with --model-dir"
         raise UserError.of("model", f"the picture was made with {named}", hint)
 
-    def hashes_of(path: Path) -> tuple[str, ...]:
-        hashes = hash_file(path)
-        return hashes.autov1, hashes.autov2
-
-    path = find_model(infotext.model, infotext.model_hash, folder, hashes_of)
+    path = find_model(infotext.model, infotext.model_hash, folder)
     if path is None:
         what = f"{folder} has no model {named}, nor one of its hash"
         raise UserError.of("model_dir", what, "give another with --model")
-    vae = find_model(infotext.vae, "", folder, hashes_of) if infotext.vae not in _NO_VAE else None
+    vae = find_model(infotext.vae, "", folder) if infotext.vae not in _NO_VAE else None
     return replace(reference, path=path, vae=asked.vae or vae)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 
 from lorasmith.core.errors import PromptError
+from lorasmith.core.files import files_below
 from lorasmith.core.rng import python_rng
 from lorasmith.core.text import did_you_mean, quoted
 from lorasmith.prompts.schedule import NUMBER
@@ -51,7 +52,7 @@ class Wildcards:
         self.folder = folder
         self._paths: dict[str, Path] = {}
         self._lines: dict[Path, list[str]] = {}
-        for path in sorted(folder.rglob("*.txt")) if folder is not None else []:
+        for path in files_below(folder, (".txt",)):
             name = path.relative_to(folder or path).with_suffix("").as_posix()
             self._paths[name] = path
         # A file is known by its own name too where no other has it.

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lorasmith.core.errors import PromptError
 from lorasmith.core.events import Notice, Observer, ignore
+from lorasmith.core.files import files_below
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.tokenizer import ROW, token_ids
 from lorasmith.tensors.files import load_torch_file
@@ -64,9 +65,8 @@ class EmbeddingLibrary:
         # Those that begin with a token, the longest name first.
         self._by_token: dict[int, list[tuple[list[int], Path]]] = {}
         names: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*")) if folder is not None else []:
-            if path.suffix.lower() in EXTENSIONS and path.is_file():
-                names.setdefault(path.stem, path)
+        for path in files_below(folder, EXTENSIONS):
+            names.setdefault(path.stem, path)
         self.names = tuple(names)
         for name, path in names.items():
             ids = token_ids(name)

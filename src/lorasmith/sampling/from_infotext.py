@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lorasmith.core.errors import Problem, PromptError
+from lorasmith.core.files import files_below
+from lorasmith.formats.hashes import autov1, autov2, autov3
 from lorasmith.prompts.lora_tags import format_tag, take_tags
 from lorasmith.sampling.infotext import (
     HIRES_DENOISE,
@@ -23,12 +25,14 @@ from lorasmith.sampling.infotext import (
     ZERO_SNR,
     Infotext,
 )
-from lorasmith.sampling.lora_library import LoraLibrary, short_hash
+from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import UPSCALERS, Hires, ImageRequest
 
 T = TypeVar("T")
 
 OURS = "lorasmith"
+CHECKPOINTS = (".safetensors", ".ckpt")
+OLD_HASH = 8
 _SIZE = re.compile(r"(\d{1,9})\s*x\s*(\d{1,9})", re.ASCII)
 _HASH = re.compile(r"(?<![^,])\s*+([^:,]++):\s*([0-9a-fA-F]{8,64})")
 _OLDEST_WITH_SCHEDULES = (1, 9)
@@ -260,7 +264,7 @@ def find_loras(prompt: str, hashes: Mapping[str, str], library: LoraLibrary) -> 
     lost = [tag for tag in tags if library.check([tag]) and tag.name in hashes]
     if not lost:
         return prompt
-    by_hash = {short_hash(path): path for path in library.files}
+    by_hash = {autov3(path): path for path in library.files}
     for tag in lost:
         path = by_hash.get(hashes[tag.name].lower()[:12])
         if path is not None:
@@ -268,23 +272,17 @@ def find_loras(prompt: str, hashes: Mapping[str, str], library: LoraLibrary) -> 
     return prompt
 
 
-def find_model(
-    name: str, digest: str, folder: Path, hashes_of: Callable[[Path], tuple[str, ...]]
-) -> Path | None:
+def find_model(name: str, digest: str, folder: Path) -> Path | None:
     """A checkpoint by its name, else by its hash, in a folder and its sub-folders.
 
     Args:
         digest: 8 or 10 hex digits, "" when unknown.
-        hashes_of: the short hashes of a file.
     """
-    suffixes = (".safetensors", ".ckpt")
-    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()]
+    files = files_below(folder, CHECKPOINTS)
     for path in files:
         # A name may hold dots, and may or may not end in the extension.
         if name and name in (path.stem, path.name):
             return path
-    if digest:
-        for path in files:
-            if digest.lower() in hashes_of(path):
-                return path
-    return None
+    hash_of = autov1 if len(digest) == OLD_HASH else autov2
+    matches = (path for path in files if digest and hash_of(path) == digest.lower())
+    return next(matches, None)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from hashlib import file_digest
 from pathlib import Path
 from threading import Thread
 
@@ -22,9 +21,10 @@ from lorasmith import __version__
 from lorasmith.core.errors import PromptError
 from lorasmith.core.files import atomic_path, parse_json
 from lorasmith.data.images import DECODER_ERRORS, open_image
+from lorasmith.formats.hashes import autov2, autov3
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.lora_tags import format_tag, take_tags
-from lorasmith.sampling.lora_library import LoraLibrary, short_hash
+from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import UPSCALERS, ImageRequest
 from lorasmith.sampling.samplers import find_sampler
 
@@ -38,8 +38,7 @@ _NEGATIVE = "Negative prompt: "
 # The web UI's pattern. Words that no colon follows are passed over whole: tried anew from each of
 # their signs, a long text would take minutes.
 _PAIR = re.compile(r'(\w[\w \-/]++):\s*+("(?:\\.|[^\\"]){0,10000}+"|[^,]*)(?:,|$)|\w[\w \-/]*+')
-# Of a checkpoint; web UIs know it by the first digits of its SHA-256.
-_MODEL_FILES, _HASH_LENGTH = (".safetensors", ".ckpt"), 10
+_MODEL_FILES = (".safetensors", ".ckpt")
 # A last line with fewer pairs than this is text, as the web UI has it.
 _FEWEST_PAIRS = 3
 
@@ -79,7 +78,7 @@ def describe(
         request: with the size that the image has, as in a GeneratedImage.
         model: the base model, with the user's word on it where there was one.
         model_hash: the first 10 hex digits of its file's SHA-256.
-        lora_hashes: of the LoRAs in the prompt, by name; see :func:`.short_hash`.
+        lora_hashes: of the LoRAs in the prompt, by name; see :func:`.autov3`.
     """
     sampler = find_sampler(request.sampler, request.schedule)
     clip_skip = request.clip_skip or model.clip_skip
@@ -146,7 +145,7 @@ class Provenance:
             assert library is not None, "LoRAs from nowhere"
             path = library.find(tag.name)
             if path not in self._lora_hashes:
-                self._lora_hashes[path] = short_hash(path)
+                self._lora_hashes[path] = autov3(path)
             hashes[tag.name] = self._lora_hashes[path]
         return describe(
             replace(request, prompt=prompt),
@@ -186,8 +185,7 @@ def model_hash(source: str) -> str:
     path = Path(source)
     if path.suffix not in _MODEL_FILES or not path.is_file():
         return ""
-    with open(path, "rb") as file:
-        return file_digest(file, "sha256").hexdigest()[:_HASH_LENGTH]
+    return autov2(path)
 
 
 def _with_strengths_by_name(prompt: str) -> str:

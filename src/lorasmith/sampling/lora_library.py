@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from hashlib import file_digest
 from pathlib import Path
 
 from lorasmith.adapters.base import Adapter
@@ -17,7 +16,7 @@ from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import Problem, PromptError
 from lorasmith.core.events import Notice, Observer, ignore
-from lorasmith.core.files import read_safetensors_header
+from lorasmith.core.files import files_below, read_safetensors_header
 from lorasmith.core.text import did_you_mean, shortlist
 from lorasmith.formats.layer_names import describe
 from lorasmith.models.diffusion_model import DiffusionModel
@@ -88,7 +87,7 @@ class LoraLibrary:
     (``ss_output_name``; a web UI's "alias from file").
 
     Args:
-        folder: where to look; ``None`` for a shelf without LoRAs.
+        folder: where to look; ``None`` for a shelf without LoRAs. ``files`` are those found there.
         observer: is told what in a file matched nothing, once per file.
     """
 
@@ -99,18 +98,11 @@ class LoraLibrary:
         self._networks: OrderedDict[Path, AdapterNetwork] = OrderedDict()
         self._paths: dict[str, list[Path]] = {}
         self._aliases: dict[str, list[Path]] | None = None
-        self._files: list[Path] = []
-        for path in sorted(folder.rglob("*")) if folder is not None else []:
-            if path.suffix.lower() in EXTENSIONS and path.is_file() and not _is_state(path):
-                self._files.append(path)
-                below = path.relative_to(folder or path)
-                for name in {path.name, path.stem, str(below), str(below.with_suffix(""))}:
-                    self._paths.setdefault(name, []).append(path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The LoRAs of the folder."""
-        return tuple(self._files)
+        self.files = [path for path in files_below(folder, EXTENSIONS) if not _is_state(path)]
+        for path in self.files:
+            below = path.relative_to(folder or path)
+            for name in {path.name, path.stem, str(below), str(below.with_suffix(""))}:
+                self._paths.setdefault(name, []).append(path)
 
     def add(self, path: Path) -> str:
         """Know a file that may lie outside of the folder; returns the name to call it by."""
@@ -142,7 +134,7 @@ class LoraLibrary:
             return self._paths[name]
         if self._aliases is None:
             self._aliases = {}
-            for path in self._files:
+            for path in self.files:
                 self._aliases.setdefault(_output_name(path), []).append(path)
         return self._aliases.get(name, []) if name else []
 
@@ -156,7 +148,7 @@ class LoraLibrary:
             return Problem(
                 where, f"{len(paths)} files have this name", f"write one of {', '.join(names)}"
             )
-        stems = {path.stem.lower(): path.stem for path in self._files}
+        stems = {path.stem.lower(): path.stem for path in self.files}
         hint = "the folder holds no .safetensors file"
         if stems:
             hint = f"it holds {shortlist(sorted(stems.values()), 8)}"
@@ -227,22 +219,3 @@ def _output_name(path: Path) -> str:
 def _is_state(path: Path) -> bool:
     """A training's state, which runs keep beside their LoRAs."""
     return path.parent.name == "state" and path.name.startswith("step-")
-
-
-def short_hash(path: Path) -> str:
-    """The 12 hex digits by which web UIs know a LoRA: SHA-256 of what follows the header."""
-    try:
-        stored = read_safetensors_header(path).metadata.get("sshs_model_hash")
-    except ValueError:  # a pickle: web UIs hash the whole file
-        return _sha256_from(path, 0)[:12]
-    if stored:
-        return stored[:12]
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    return _sha256_from(path, 8 + length)[:12]
-
-
-def _sha256_from(path: Path, start: int) -> str:
-    with open(path, "rb") as file:
-        file.seek(start)
-        return file_digest(file, "sha256").hexdigest()

@@ -11,10 +11,10 @@ from PIL import Image
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
+from lorasmith.formats.hashes import autov3
 from lorasmith.models.load import load_model
 from lorasmith.sampling import generate, images
 from lorasmith.sampling.infotext import Infotext, read_infotext, save_image
-from lorasmith.sampling.lora_library import short_hash
 from lorasmith.tensors import transfer as tensor_transfer
 
 FAST = ("--steps", "2", "--cfg", "1")
@@ -129,7 +129,7 @@ def test_a_lora_is_found_where_training_puts_it(tmp_path) -> None:
     (path_out,) = (tmp_path / "outputs").iterdir()
     info = read_infotext(path_out)
     assert info is not None
-    assert info.settings["Lora hashes"] == f"zorp: {short_hash(path)}"
+    assert info.settings["Lora hashes"] == f"zorp: {autov3(path)}"
     with Image.open(path_out) as image:
         assert image.size == (32, 48)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import struct
 import zlib
@@ -13,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lorasmith.core.errors import PromptError
+from lorasmith.formats.hashes import autov3
 from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.from_infotext import find_loras, find_model, request_of
 from lorasmith.sampling.infotext import (
@@ -22,7 +24,7 @@ from lorasmith.sampling.infotext import (
     require_infotext,
     save_image,
 )
-from lorasmith.sampling.lora_library import LoraLibrary, short_hash
+from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import Hires, ImageRequest, Inpaint
 
 NEW = """masterpiece, (girl:1.2), <lora:miku:0.5:0.8>
@@ -179,7 +181,7 @@ def test_another_shape_after_enlarging_is_told() -> None:
 def test_a_lora_is_found_by_its_hash(lora_folder, tmp_path) -> None:
     shutil.copy(lora_folder / "cat.safetensors", tmp_path / "renamed.safetensors")
     library = LoraLibrary(tmp_path)
-    hashes = {"feline": short_hash(lora_folder / "cat.safetensors"), "gone": "0" * 12}
+    hashes = {"feline": autov3(lora_folder / "cat.safetensors"), "gone": "0" * 12}
     found = find_loras("a <lora:feline:0.7>, <lora:gone:1>", hashes, library)
     assert found == "a <lora:renamed:0.7>, <lora:gone:1>"
     assert find_loras("a <lora:renamed:0.7>", hashes, library) == "a <lora:renamed:0.7>"
@@ -187,16 +189,16 @@ def test_a_lora_is_found_by_its_hash(lora_folder, tmp_path) -> None:
 
 def test_a_model_is_found_by_name_and_by_hash(tmp_path) -> None:
     (tmp_path / "sub").mkdir()
-    for name in ("one.safetensors", "sub/v1.5.ckpt"):
-        (tmp_path / name).write_bytes(b"x")
-
-    def hashes(path):
-        return ("12345678", "abcdef0123") if path.stem == "one" else ()
-
-    assert find_model("v1.5", "", tmp_path, hashes) == tmp_path / "sub" / "v1.5.ckpt"
-    assert find_model("renamed", "ABCDEF0123", tmp_path, hashes) == tmp_path / "one.safetensors"
-    assert find_model("", "12345678", tmp_path, hashes) == tmp_path / "one.safetensors"
-    assert find_model("renamed", "ffffffffff", tmp_path, hashes) is None
+    one = tmp_path / "one.safetensors"
+    content = bytes(0x110000 - 1) + b"x"
+    one.write_bytes(content)
+    (tmp_path / "sub" / "v1.5.ckpt").write_bytes(b"x")
+    whole = hashlib.sha256(content).hexdigest()[:10]
+    old = hashlib.sha256(content[0x100000:]).hexdigest()[:8]
+    assert find_model("v1.5", "", tmp_path) == tmp_path / "sub" / "v1.5.ckpt"
+    assert find_model("renamed", whole.upper(), tmp_path) == one
+    assert find_model("", old, tmp_path) == one
+    assert find_model("renamed", "ffffffffff", tmp_path) is None
 
 
 def exif_comment(path, text: str, form: str) -> None:

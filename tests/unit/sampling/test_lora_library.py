@@ -13,10 +13,11 @@ from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import LoraFileError, PromptError
 from lorasmith.core.files import read_safetensors_header
+from lorasmith.formats.hashes import autov3
 from lorasmith.prompts.lora_tags import LoraTag
 from lorasmith.prompts.schedule import StepMark, StepRange
 from lorasmith.sampling.generate import generate
-from lorasmith.sampling.lora_library import LoraLibrary, short_hash
+from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
 
 
@@ -264,10 +265,8 @@ def test_the_hash_is_that_of_the_file_without_its_header(lora_folder, tmp_path) 
     save_file(load_file(path), tmp_path / "bare.safetensors")
     data = (tmp_path / "bare.safetensors").read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
-    assert (
-        short_hash(tmp_path / "bare.safetensors") == hashlib.sha256(data[start:]).hexdigest()[:12]
-    )
-    assert short_hash(path) == read_safetensors_header(path).metadata["sshs_model_hash"][:12]
+    assert autov3(tmp_path / "bare.safetensors") == hashlib.sha256(data[start:]).hexdigest()[:12]
+    assert autov3(path) == read_safetensors_header(path).metadata["sshs_model_hash"][:12]
 
 
 def test_a_file_under_any_program_s_names_draws_the_same(

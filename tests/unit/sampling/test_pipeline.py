@@ -12,9 +12,10 @@ from tests.pipelines import pipeline_of
 from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.core.errors import LoraFileError, PromptError, UserError
+from lorasmith.formats.hashes import autov3
 from lorasmith.models.load import load_model
 from lorasmith.sampling.infotext import parse_infotext, read_infotext
-from lorasmith.sampling.lora_library import LoraLibrary, short_hash
+from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.pipeline import Pipeline, load
 from lorasmith.sampling.request import ImageRequest
 
@@ -89,7 +90,7 @@ def test_it_is_what_a_tag_in_the_prompt_is_and_says_so(pipe, lora_folder, tmp_pa
     assert info == parse_infotext(by_hand.infotext)
     assert info.prompt == f"{PROMPT} {tag}"
     assert info.settings["Model"] == "demo"
-    assert info.settings["Lora hashes"] == f"cat: {short_hash(lora_folder / 'cat.safetensors')}"
+    assert info.settings["Lora hashes"] == f"cat: {autov3(lora_folder / 'cat.safetensors')}"
     assert np.array_equal(by_hand.image, Image.open(tmp_path / "one.png"))
 
 
