@@ -9,7 +9,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # Where an environment forbids compiled files, each process that a test starts would compile all anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: fuzz venv demo test test-all test-isa check test-gpu docs clean
+.PHONY: fuzz venv demo fast test test-all test-isa check test-gpu docs clean
 
 venv: $(STAMP)
 
@@ -30,6 +30,10 @@ check: $(STAMP)
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=15 -n auto --maxprocesses 4 --dist loadfile tests
+
+# The quick part: under two minutes on two cores. It has a test of every subject, and trains little.
+fast: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not slow and not broad" tests
 
 # What is slow and broad too.
 test-all: check

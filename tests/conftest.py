@@ -29,7 +29,13 @@ def _compares(test: Callable[..., object]) -> bool:
 
 @pytest.hookimpl(tryfirst=True)  # Before -m looks at the markers.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    begun = set()
     for item in items:
+        if item.get_closest_marker("slow_but_first"):
+            test = item.nodeid.partition("[")[0]
+            if test in begun:
+                item.add_marker(pytest.mark.slow)
+            begun.add(test)
         # What compares by tests/tolerances.py is what `make test-isa` repeats.
         if isinstance(item, pytest.Function) and _compares(item.function):
             item.add_marker(pytest.mark.numeric)
