@@ -33,6 +33,8 @@ class OptimizerFacts:
         lr: the learning rate to start from; ``None`` where it depends.
         adaptive: it finds the size of its own steps; ``lr`` is then a factor of about 1, the same
             for all parts.
+        sets_lr: an argument with which it sets its own lr and schedule; True unless it is given.
+        schedule_free: it averages its weights in place of lowering lr.
         elementwise: it treats every number alike, so that all tensors may be given as one.
         values_per_weight: float32 numbers that it keeps for each trained one, for estimates.
         defaults: arguments that differ from the class's own defaults.
@@ -44,9 +46,15 @@ class OptimizerFacts:
     args: tuple[str, ...] | None = None
     lr: float | None = 1e-4
     adaptive: bool = False
+    sets_lr: str = ""
+    schedule_free: bool = False
     elementwise: bool = False
     values_per_weight: float = 2.0
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def sets_its_own_lr(self, args: Mapping[str, Any]) -> bool:
+        """Whether with ``args`` it takes neither ``lr`` nor the schedule from the settings."""
+        return bool(self.sets_lr and args.get(self.sets_lr, True))
 
 
 _ADAM = ("betas", "eps", "weight_decay")
@@ -82,7 +90,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
     "AdamWScheduleFree": _facts(
         "schedulefree.AdamWScheduleFree",
         "AdamW that averages its weights instead of lowering lr: no schedule to choose",
-        (*_ADAM, "warmup_steps", "r", "weight_lr_power"), 5e-4, 2.0,
+        (*_ADAM, "warmup_steps", "r", "weight_lr_power"), 5e-4, 2.0, schedule_free=True,
     ),
     "Lion": _facts(
         "lion_pytorch.Lion",
@@ -109,7 +117,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
             "relative_step", "scale_parameter", "warmup_init", "eps", "clip_threshold",
             "decay_rate", "beta1", "weight_decay",
         ),
-        1e-4, 0.2, elementwise=False,
+        1e-4, 0.2, elementwise=False, sets_lr="relative_step",
     ),
     "DAdaptAdam": _facts(
         "dadaptation.DAdaptAdam",
@@ -157,7 +165,9 @@ ALIASES = {
     "PagedAdamW": "PagedAdamW8bit",
 }
 
-ADAPTIVE_NAME = re.compile(r"(?i)dadapt|prodigy")
+# How classes that have no row are called.
+_ADAPTIVE = re.compile(r"(?i)dadapt|prodigy")
+_SCHEDULE_FREE = re.compile(r"(?i)schedule_?free")
 
 
 def optimizer_name(value: Any) -> Any:
@@ -195,8 +205,15 @@ def optimizer_facts(name: str) -> OptimizerFacts:
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
     package, _, _ = name.partition(".")
-    adaptive = bool(ADAPTIVE_NAME.search(name.rpartition(".")[2]))
-    return OptimizerFacts(name, package, "", lr=1.0 if adaptive else None, adaptive=adaptive)
+    adaptive = bool(_ADAPTIVE.search(name.rpartition(".")[2]))
+    return OptimizerFacts(
+        name,
+        package,
+        "",
+        lr=1.0 if adaptive else None,
+        adaptive=adaptive,
+        schedule_free=bool(_SCHEDULE_FREE.search(name)),
+    )
 
 
 @functools.cache

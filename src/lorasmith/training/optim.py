@@ -202,7 +202,7 @@ def build_optimizer(
         for param_group, group in zip(param_groups, groups, strict=True):
             param_group["use_muon"] = all(member.ndim >= 2 for member in group.members)
     arguments = {"lr": max(group.lr for group in groups), **facts.defaults, **args}
-    if name == "AdaFactor" and args.get("relative_step", True):
+    if facts.sets_its_own_lr(args):
         arguments["lr"] = None  # It refuses one that it would not use.
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Some tell there of their weight decay.

@@ -47,7 +47,7 @@ def _adafactor_warms_up_its_own_steps(s: TrainSettings) -> Iterator[Problem]:
 
 def sets_its_own_lr(s: TrainSettings) -> bool:
     """Whether the optimizer takes neither ``lr`` nor the schedule from the settings."""
-    return s.optimizer.name == "AdaFactor" and bool(s.optimizer.args.get("relative_step", True))
+    return optimizer_facts(s.optimizer.name).sets_its_own_lr(s.optimizer.args)
 
 
 def _warmup_ends(s: TrainSettings) -> Iterator[Problem]:
@@ -214,7 +214,7 @@ def _adafactor(s: TrainSettings) -> Iterator[Problem]:
 
 def _schedule_free(s: TrainSettings) -> Iterator[Problem]:
     name, schedule = s.optimizer.name, s.schedule.name
-    if "schedulefree" in name.lower() and not schedule.startswith("constant"):
+    if optimizer_facts(name).schedule_free and not schedule.startswith("constant"):
         yield Problem(
             "schedule.name",
             f"{name} averages its weights instead of lowering the learning rate; {schedule} does "

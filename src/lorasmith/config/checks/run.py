@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from lorasmith.config.checks.base import Check, is_given
+from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.sample_prompts import like_options
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
@@ -87,7 +88,7 @@ def _validation(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _averages_once(s: TrainSettings) -> Iterator[Problem]:
-    if s.train.ema and "schedulefree" in s.optimizer.name.lower().replace("_", ""):
+    if s.train.ema and optimizer_facts(s.optimizer.name).schedule_free:
         yield Problem(
             "train.ema",
             f"{s.optimizer.name} averages the weights itself: this averages twice",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorasmith.config.optimizers import DOTTED, OPTIMIZERS
+from lorasmith.config.optimizers import DOTTED, OPTIMIZERS, optimizer_facts
 from lorasmith.config.values import PAIRS, optimizer_args
 from lorasmith.core.text import did_you_mean
 from lorasmith.importers.sd_scripts.argument import ConversionBuilder, by, dropped, same
@@ -57,7 +57,7 @@ def optimizer(m: ConversionBuilder) -> None:
     args = _args(m, name)
     if args:
         m.take("optimizer_args", args)
-    sets_its_own = name == "AdaFactor" and bool(args.get("relative_step", True))
+    sets_its_own = optimizer_facts(name).sets_its_own_lr(args)
     if sets_its_own:
         for given in ("learning_rate", "unet_lr", "text_encoder_lr"):
             m.drop(given, "AdaFactor sets its own learning rate (relative_step)")
@@ -172,7 +172,7 @@ def _schedule(m: ConversionBuilder, optimizer: str, sets_its_own: bool) -> None:
     reason = ""
     if sets_its_own:
         reason = "AdaFactor sets its own learning rate (relative_step)"
-    elif "schedulefree" in optimizer.lower():
+    elif optimizer_facts(optimizer).schedule_free:
         reason = f"{optimizer.rpartition('.')[2]} needs no schedule, and sd-scripts gives it none"
     if reason:
         m.take("lr_scheduler", "constant", note=reason)
