@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -121,6 +121,31 @@ class Conversion:
         yield from sections.items()
 
 
+_TITLES = {
+    "noted": "To know:",
+    "always": "Done in any case:",
+    "dropped": "Not carried over:",
+}
+
+
+def conversion_lines(result: Conversion) -> Iterator[str]:
+    """For people: every setting with what it comes from, and every remark."""
+    yield "sd-scripts' arguments as settings:"
+    lines = [
+        (f"{path} = {toml_value(NONE if made.value is None else made.value)}", made)
+        for path, made in result.settings.items()
+    ]
+    width = min(48, max((len(text) for text, _ in lines), default=0))
+    for text, made in lines:
+        note = f"  ({made.note})" if made.note else ""
+        yield f"  {text:<{width}}  <- {made.source}{note}"
+    for kind, title in _TITLES.items():
+        remarks = [remark for remark in result.remarks if remark.kind == kind]
+        if remarks:
+            yield title
+            yield from (f"  {remark.what}: {remark.why}" for remark in remarks)
+
+
 def to_toml(result: Conversion, heading: str) -> str:
     """The settings file; with problems left in it as comments.
 
@@ -155,25 +180,15 @@ def _comment(made: Derived) -> str:
 
 def _introduction(result: Conversion, heading: str) -> Iterator[str]:
     yield f"# {_one_line(heading)}"
-    groups: Sequence[tuple[str, list[str]]] = (
-        ("Refused, and not in this file:", [_problem(each) for each in result.problems]),
-        ("To know:", _remarks(result.remarks, "noted")),
-        ("Done in any case:", _remarks(result.remarks, "always")),
-        ("Not carried over:", _remarks(result.remarks, "dropped")),
-    )
+    groups = [("Refused, and not in this file:", [str(each) for each in result.problems])]
+    for kind, title in _TITLES.items():
+        remarks = [each for each in result.remarks if each.kind == kind]
+        groups.append((title, [f"{each.what}: {each.why}" for each in remarks]))
     for title, lines in groups:
         if lines:
             yield "#"
             yield f"# {title}"
-            yield from (f"#   {line}" for line in lines)
-
-
-def _remarks(remarks: Sequence[Remark], kind: str) -> list[str]:
-    return [_one_line(f"{each.what}: {each.why}") for each in remarks if each.kind == kind]
-
-
-def _problem(problem: Problem) -> str:
-    return _one_line(str(problem))
+            yield from (f"#   {_one_line(line)}" for line in lines)
 
 
 def _one_line(text: str) -> str:
@@ -220,28 +235,3 @@ def read_table(path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise SettingsError.of(path, "holds no table", "give a file of settings")
     return table
-
-
-_TITLES = {
-    "noted": "To know:",
-    "always": "Done in any case:",
-    "dropped": "Not carried over:",
-}
-
-
-def conversion_lines(result: Conversion) -> Iterator[str]:
-    """For people: every setting with what it comes from, and every remark."""
-    yield "sd-scripts' arguments as settings:"
-    lines = [
-        (f"{path} = {toml_value(NONE if made.value is None else made.value)}", made)
-        for path, made in result.settings.items()
-    ]
-    width = min(48, max((len(text) for text, _ in lines), default=0))
-    for text, made in lines:
-        note = f"  ({made.note})" if made.note else ""
-        yield f"  {text:<{width}}  <- {made.source}{note}"
-    for kind, title in _TITLES.items():
-        remarks = [remark for remark in result.remarks if remark.kind == kind]
-        if remarks:
-            yield title
-            yield from (f"  {remark.what}: {remark.why}" for remark in remarks)

@@ -19,20 +19,15 @@ from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import SafetensorsHeader, parse_json, read_safetensors_header
 from lorasmith.formats.training_metadata import ENTRIES
 from lorasmith.importers.conversion import Given, Remark, Source
+from lorasmith.importers.sd_scripts.datasets import OF_DATASETS, OF_SUBSETS
+from lorasmith.importers.sd_scripts.optimizer import NAMES
+from lorasmith.importers.sd_scripts.table import ARGUMENTS
 
 KIND = "the metadata of a LoRA file"
 
 # Entries that have an argument's name behind "ss_".
 _ALIKE = [key.removeprefix("ss_") for key, entry in ENTRIES.items() if entry.argument]
 _RENAMED = {"debiased_estimation": "debiased_estimation_loss"}
-
-# Of a data set and its folders, in files of runs with --dataset_config.
-_OF_DATASETS = ("resolution", "enable_bucket", "min_bucket_reso", "max_bucket_reso",
-                "bucket_no_upscale")  # fmt: skip
-_OF_SUBSETS = (
-    *("color_aug", "flip_aug", "random_crop", "shuffle_caption", "keep_tokens", "caption_prefix"),
-    *("keep_tokens_separator", "secondary_separator", "enable_wildcard", "caption_suffix"),
-)
 
 UNTOLD = {
     "captions.extension": "the ending of the caption files: .txt and .caption are both read",
@@ -137,11 +132,11 @@ class _Reader:
             self._note(f"{len(sets)} data sets", "those of the first are taken for all")
         subsets = [each for each in sets[0].get("subsets") or [] if isinstance(each, dict)]
         for table, names in (
-            (sets[0], _OF_DATASETS),
-            *((each, _OF_SUBSETS) for each in subsets[:1]),
+            (sets[0], OF_DATASETS),
+            *((each, OF_SUBSETS) for each in subsets[:1]),
         ):
             for name in names:
-                if table.get(name) not in (None, ""):
+                if name in ARGUMENTS and table.get(name) not in (None, ""):
                     self._give(name, table[name], "datasets")
         if isinstance(sets[0].get("batch_size_per_device"), int):
             self._give("train_batch_size", sets[0]["batch_size_per_device"], "datasets")
@@ -196,7 +191,7 @@ class _Reader:
             args.pop("nesterov")
             if args.get("momentum") == 0.9:
                 args.pop("momentum")
-        self._give("optimizer_type", _SHORT.get(kind.lower(), path.strip()), "optimizer")
+        self._give("optimizer_type", kind if kind.lower() in NAMES else path.strip(), "optimizer")
         if args:
             texts = [f"{key}={_argument(value)}" for key, value in args.items()]
             self._give("optimizer_args", texts, "optimizer")
@@ -277,18 +272,6 @@ class _Reader:
 
     def _folder(self, name: str, repeats: Any, count: Any, kind: str = "") -> None:
         self._note(f"{kind}folder {name}", f"held {count} pictures, each used {repeats} times")
-
-
-_SHORT = {
-    name.lower(): name
-    for name in (
-        "AdamW", "AdamW8bit", "PagedAdamW", "PagedAdamW8bit", "PagedAdamW32bit", "Lion",
-        "Lion8bit", "PagedLion8bit", "SGDNesterov", "SGDNesterov8bit", "DAdaptAdam",
-        "DAdaptAdaGrad", "DAdaptAdan", "DAdaptAdanIP", "DAdaptLion", "DAdaptSGD", "Prodigy",
-        "AdaFactor", "AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree",
-    )
-}  # fmt: skip
-"""sd-scripts' short names of classes that it knows."""
 
 
 def _argument(value: Any) -> str:
