@@ -33,6 +33,7 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.core.files import write_text
 from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.training.kinds.adapter import make_network
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.memory.simulate import (
     SimulatedRun,
@@ -42,7 +43,6 @@ from lorasmith.training.memory.simulate import (
 )
 from lorasmith.training.objective import build_objective
 from lorasmith.training.optim import build_optimizer, flat_groups
-from lorasmith.training.setup.network import make_network
 from lorasmith.training.setup.processes import Processes
 from lorasmith.training.step import TrainStep
 

@@ -34,6 +34,7 @@ BY_DESIGN_ON_CPU = (
     ".objective.schedule.",
     # 4 bytes a module; the step's keys are a function of them.
     ".network._ids",
+    ".trained._ids",
 )
 ON_CPU = (
     "lorasmith/adapters/dropout.py", "lorasmith/adapters/network.py:AdapterNetwork.begin_step",

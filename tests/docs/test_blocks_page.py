@@ -17,7 +17,7 @@ from lorasmith.formats.block_weights import (
     parse,
 )
 from lorasmith.models.open import open_checkpoint
-from lorasmith.training.setup.network import planned_network
+from lorasmith.training.kinds.adapter import planned_network
 
 PAGE = Path(__file__).parents[2] / "docs" / "blocks.md"
 SHORT = {0.0: "·", 1.0: "1", 0.5: "½", -1.0: "x"}

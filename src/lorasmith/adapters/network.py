@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -22,6 +23,7 @@ from lorasmith.adapters.dropout import (
     prefixes,
     step_keys,
 )
+from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.from_file import LoadReport, build_adapters
 from lorasmith.adapters.registry import adapter_class, fixed_options
 from lorasmith.adapters.targets import (
@@ -359,6 +361,14 @@ class AdapterNetwork:
                     rounded = value
                 tensors[f"{key}.{name}"] = rounded
         return tensors
+
+    def save(self, path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:
+        """Write the LoRA's file; see :func:`~lorasmith.adapters.file.save_lora`."""
+        save_lora(path, self.state_dict(dtype), metadata)
+
+    def as_saved(self, dtype: torch.dtype) -> Self:
+        """The adapters as other programs read them: rounded to ``dtype`` and found by name."""
+        return self.load(self.state_dict(dtype), self.roots)
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the tensors of :meth:`state_dict` of an equal network, in place."""

@@ -29,8 +29,8 @@ from lorasmith.data.dataset import Dataset, SampleRef
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.text_encoder import tokenize
 from lorasmith.tensors.transfer import fetch, pinned, to_device
+from lorasmith.training.kinds.adapter import trains_text_encoder
 from lorasmith.training.setup.context import RunContext
-from lorasmith.training.setup.network import trains_text_encoder
 from lorasmith.training.setup.preflight import cache_folder
 
 T = TypeVar("T")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.training.ema import Ema
 from lorasmith.training.interventions import Interventions
+from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, cast_at_once, clip_gradients
@@ -30,7 +30,7 @@ class TrainStep:
     """Everything that an optimizer step needs, called once per step.
 
     Args:
-        groups: the trained parameters, flat.
+        groups: the parameters of ``trained``, flat.
         rate: multiplies each group's own learning rate.
         max_grad_norm: joint L2 norm that gradients are clipped to; 0 for no clipping.
         norm_limit: largest Frobenius norm of a module's weight change, ``None`` for no limit.
@@ -41,7 +41,7 @@ class TrainStep:
     def __init__(
         self,
         model: DiffusionModel,
-        network: AdapterNetwork,
+        trained: Trained,
         groups: Sequence[FlatGroup],
         optimizer: torch.optim.Optimizer,
         rate: LearningRate,
@@ -53,7 +53,7 @@ class TrainStep:
         scaler: torch.amp.GradScaler | None = None,
         ema: Ema | None = None,
     ) -> None:
-        self.model, self.network, self.groups = model, network, list(groups)
+        self.model, self.trained, self.groups = model, trained, list(groups)
         self.optimizer, self.rate, self.objective = optimizer, rate, objective
         self.processes = processes
         self.max_grad_norm, self.norm_limit, self.scaler = max_grad_norm, norm_limit, scaler
@@ -80,13 +80,13 @@ class TrainStep:
 
     def _backward(self, step: int, batch: MicroBatch, total: int) -> Tensor:
         size = tuple(batch.mean.shape[-2:])
-        self.network.begin_step(
+        self.trained.begin_step(
             self.objective.seed, step, batch.samples, size=size, dtype=self.model.dtype
         )
         with cast_at_once(self.groups):
             loss = self.objective.loss_sum(self.model, batch, step) / total
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        self.network.end_step()  # Masks are as large as what they are applied to.
+        self.trained.end_step()  # Masks are as large as what they are applied to.
         return loss.detach()
 
     def _update(self, step: int) -> Tensor:
@@ -102,7 +102,7 @@ class TrainStep:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         if self.norm_limit is not None:
-            self.network.scale_weight_norms(self.norm_limit)
+            self.trained.scale_weight_norms(self.norm_limit)
         if self.ema is not None:
             self.ema.update(step)
         return norm

@@ -12,7 +12,7 @@ from lorasmith.adapters.registry import adapter_class
 from lorasmith.config.adapter_types import ADAPTERS, AdapterType, having
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.adapter import AdapterSettings
-from lorasmith.training.setup.network import adapter_options
+from lorasmith.training.kinds.adapter import adapter_options
 
 
 def test_every_type_has_a_row_and_a_class():

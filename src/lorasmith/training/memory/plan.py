@@ -23,10 +23,10 @@ from lorasmith.tensors.device import (
     choose_precision,
     free_memory,
 )
+from lorasmith.training.kinds.adapter import trains_denoiser, trains_text_encoder
 from lorasmith.training.memory.simulate import MemoryEstimate
 from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.hardware import replace_settings
-from lorasmith.training.setup.network import trains_denoiser, trains_text_encoder
 from lorasmith.training.setup.preflight import RunPlan
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from lorasmith.models.load import assemble, empty_modules, fill_buffers
 from lorasmith.models.memory import blocks_by_activations
 from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import AHEAD, host_bytes
+from lorasmith.training.kinds.adapter import make_network
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import FlatGroup, cast_at_once, flat_groups
-from lorasmith.training.setup.network import make_network
 
 
 @dataclass(frozen=True, slots=True)

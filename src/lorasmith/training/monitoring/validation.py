@@ -49,7 +49,7 @@ class Losses:
 
 
 class Validation:
-    """Measures a trainer's network.
+    """Measures what a trainer trains.
 
     Args:
         images: what is measured.
@@ -83,13 +83,13 @@ class Validation:
         Each process takes its share of the images, and all get the same result. Training is not
         disturbed: not a bit of its weights, masks or random numbers changes.
         """
-        network = self._trainer.network
+        trained = self._trainer.trained
         if self._base is None:
-            with network.detached():
+            with trained.detached():
                 self._base = self._measure()
         with eval_weights(self._trainer):
             # Forgets the dropout of the last step; the next one sets its own.
-            network.end_step()
+            trained.end_step()
             return summarise(step, self._measure(), self._base, self._names)
 
     @torch.no_grad()

@@ -6,8 +6,6 @@ import contextlib
 from dataclasses import replace
 from functools import partial
 
-from lorasmith.adapters.file import save_lora
-from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import SampleSaved, SnapshotSaved
 from lorasmith.formats.run_paths import lora_name
@@ -40,8 +38,8 @@ def save_snapshot(run: Run, step: int, epoch: int | None) -> None:
     else:
         path = run.folder.step_snapshot(step)
     with run.stopwatch.phase("saving"), eval_weights(run.trainer):
-        tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
-        save_lora(path, tensors, lora_metadata(run, step))
+        dtype = DTYPES[run.settings.save.precision]
+        run.network.save(path, lora_metadata(run, step), dtype)
     run.observer(SnapshotSaved(path, step, final))
     if not final:
         drop_old_snapshots(run)
@@ -111,12 +109,11 @@ def draw_samples(run: Run, step: int, epoch: int | None) -> None:
     if not run.processes.main or not run.samples:
         return
     with eval_weights(run.trainer):
-        tensors = run.network.state_dict(DTYPES[run.settings.save.precision])
-    with run.stopwatch.phase("sampling"), run.network.detached():
-        network = AdapterNetwork.load(tensors, run.model.adapter_roots())
-        # The base model alone before the first step, when the LoRA changes nothing yet.
-        with network.attached() if step else contextlib.nullcontext():
-            _draw(run, step, epoch)
+        saved = run.network.as_saved(DTYPES[run.settings.save.precision])
+    # The base model alone before the first step, when the LoRA changes nothing yet.
+    applied = saved.attached() if step else contextlib.nullcontext()
+    with run.stopwatch.phase("sampling"), run.network.detached(), applied:
+        _draw(run, step, epoch)
 
 
 def _draw(run: Run, step: int, epoch: int | None) -> None:

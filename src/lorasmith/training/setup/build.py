@@ -13,6 +13,7 @@ from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors.device import Precision
 from lorasmith.training.batches import Batches
 from lorasmith.training.ema import Ema
+from lorasmith.training.kinds.adapter import build_network
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.plan import channels_last, precision_of
 from lorasmith.training.memory.simulate import checkpointed, weight_placement
@@ -22,7 +23,6 @@ from lorasmith.training.optim import build_optimizer, flat_groups
 from lorasmith.training.runs.state import Position
 from lorasmith.training.samples import sample_requests
 from lorasmith.training.setup.context import RunContext
-from lorasmith.training.setup.network import build_network
 from lorasmith.training.setup.preflight import open_base
 from lorasmith.training.sources import (
     CachedLatents,

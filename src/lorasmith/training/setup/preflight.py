@@ -310,7 +310,7 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
 def check_layers(settings: TrainSettings, opened: OpenedCheckpoint) -> None:
     """Raises UserError where the settings name layers or blocks that the model does not have."""
     if settings.adapter.names_layers:
-        from lorasmith.training.setup.network import planned_network
+        from lorasmith.training.kinds.adapter import planned_network
 
         planned_network(settings, opened)
 

@@ -18,6 +18,7 @@ from lorasmith.demo.character import write_training_set
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.models.placement import place_weights
 from lorasmith.tensors.offload import StoredLayer
+from lorasmith.training.kinds.adapter import make_network
 from lorasmith.training.memory.plan import MemoryPlan, plan_memory
 from lorasmith.training.memory.simulate import (
     SimulatedRun,
@@ -29,7 +30,6 @@ from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import cast_at_once, flat_groups
 from lorasmith.training.setup.hardware import replace_settings
-from lorasmith.training.setup.network import make_network
 from lorasmith.training.setup.preflight import RunPlan, preflight
 
 META = torch.device("meta")

@@ -191,7 +191,7 @@ def test_measures_without_dropout() -> None:
     plain, dropping = trainer_of(), trainer_of(dropout=Dropout(0.5, 0.5, 0.5))
     some = measured(["a"], ["b"])
     for trainer in (plain, dropping):
-        trainer.network.begin_step(0, 0, [1])
+        trainer.trained.begin_step(0, 0, [1])
     assert validation_of(plain, some)(0).held_out == validation_of(dropping, some)(0).held_out
 
 

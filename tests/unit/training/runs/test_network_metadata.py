@@ -13,8 +13,8 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.formats.adapter_roots import AdapterRoot
+from lorasmith.training.kinds.adapter import adapter_options
 from lorasmith.training.runs.network_metadata import NetworkFacts, network_facts
-from lorasmith.training.setup.network import adapter_options
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.tiny_models import tiny_model
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError
-from lorasmith.training.setup.network import make_network
+from lorasmith.training.kinds.adapter import make_network
 
 
 def test_norms_of_a_file_are_not_trained_and_can_be_left_out(tmp_path: Path) -> None:

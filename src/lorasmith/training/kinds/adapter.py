@@ -1,4 +1,4 @@
-"""From settings to the adapters that are trained."""
+"""Adapters as what is trained: from settings to a network of them."""
 
 from __future__ import annotations
 
