@@ -33,7 +33,9 @@ FLOORS = (
     {"training"},
     {"advice", "demo"},
     {"jobs"},
-    # The front door: opens everything below.
+    # The front door for programs: functions over jobs.
+    {"api"},
+    # The front door for people: opens everything below.
     {"cli"},
     {"__main__"},
 )

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import lorasmith
+
+
+def test_type_checkers_are_told_the_same_names() -> None:
+    tree = ast.parse(Path(lorasmith.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    told = {
+        node.names[0].asname: node.module for node in block.body if isinstance(node, ast.ImportFrom)
+    }
+    assert told == {name: f"lorasmith.{home}" for name, home in lorasmith._HOMES.items()}
 
 
 def test_every_public_name_is_there_and_sorted() -> None:

@@ -70,9 +70,14 @@ class Picked:
     def kept(self) -> Candidate:
         return self.run.candidates[self.verdict.keep]
 
+    @property
+    def path(self) -> Path:
+        """The LoRA to keep."""
+        return self.kept.path
+
 
 def pick(
-    path: Path,
+    path: str | Path,
     *,
     images: int = IMAGES,
     plain: Sequence[str] = (),
@@ -96,7 +101,7 @@ def pick(
         LoraFileError: a snapshot is damaged.
         Stopped: on a stop request; what was measured is kept.
     """
-    run = open_run(path, images, plain)
+    run = open_run(Path(path), images, plain)
     folder = run.folder.path / "pick"
     check_writable(folder)
     known = MeasuresFile(folder / _key(run, clip))

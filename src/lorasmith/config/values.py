@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from lorasmith.core.files import user_path
 from lorasmith.core.text import number_hint, parse_number
@@ -33,9 +33,9 @@ def size(value: Any) -> Any:
         parts = [value]
     if value is None:
         return None
-    sides = [_side(part, value) for part in parts]
-    if len(sides) not in (1, 2):
+    if len(parts) not in (1, 2):
         raise ValueError(f"{value!r} is neither one side nor a width and a height")
+    sides = [_side(part, value) for part in parts]
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
@@ -183,12 +183,10 @@ def patterns(value: Any) -> Any:
     return value
 
 
-def path(value: Any) -> Any:
-    """``~`` is the home folder; an empty path (an unset shell variable) is a mistake."""
-    if isinstance(value, str | Path):
-        if not str(value).strip():
-            raise ValueError("is empty; name a file or a folder, or leave it out")
-        return user_path(value)
+def some_path(value: Any) -> Any:
+    """An empty path (an unset shell variable) is a mistake."""
+    if isinstance(value, str | Path) and not str(value).strip():
+        raise ValueError("is empty; name a file or a folder, or leave it out")
     return value
 
 
@@ -208,7 +206,8 @@ def extension(value: Any) -> Any:
     return value
 
 
-UserPath = Annotated[Path, BeforeValidator(path)]
+UserPath = Annotated[Path, BeforeValidator(some_path), AfterValidator(user_path)]
+"""``~`` is the home folder."""
 Size = Annotated[int | tuple[int, int] | None, BeforeValidator(size)]
 Warmup = Annotated[int | float, BeforeValidator(warmup)]
 Share = Annotated[float, BeforeValidator(share)]

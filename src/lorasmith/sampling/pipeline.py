@@ -2,7 +2,7 @@
 
 ::
 
-    pipe = load("demo")
+    pipe = load_model("demo")
     images = pipe.generate("zorp <lora:zorp:0.8>", seeds=range(4), loras="runs")
     with pipe.lora("zorp.safetensors", unet=0.8, text_encoder=0.5):
         images[0].save("zorp.png")
@@ -24,7 +24,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import user_path
 from lorasmith.formats.run_paths import DEFAULT_OUTPUT, lora_folder
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.models.load import load_model
+from lorasmith.models.load import load_model as load_diffusion_model
 from lorasmith.models.open import read_architecture
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.lora_tags import LoraTag, format_tag
@@ -200,7 +200,7 @@ class Pipeline:
             self._attached.remove((tag, file))
 
 
-def load(
+def load_model(
     model: AnyPath | ModelReference,
     *,
     device: str = "auto",
@@ -234,7 +234,7 @@ def load(
     place = choose_device(device)
     weights = read_architecture(reference).denoiser_weights
     dtype = choose_precision(precision, place, weights).dtype
-    return Pipeline(load_model(reference, dtype=dtype, device=place), reference)
+    return Pipeline(load_diffusion_model(reference, dtype=dtype, device=place), reference)
 
 
 def _lora_library(loras: AnyPath | LoraLibrary | None, observer: Observer) -> LoraLibrary:

@@ -86,4 +86,4 @@ def test_a_preview_of_settings_that_are_wrong(folder: Path) -> None:
     arguments = ["preview", str(folder), "--set", "augment.face_crop=4,2"]
     result = CliRunner().invoke(cli, ["dataset", *arguments])
     assert result.exit_code != 0
-    assert "augment.face_crop" in str(result.exception)
+    assert "augment.face_crop" in result.output

@@ -13,10 +13,10 @@ from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.core.errors import LoraFileError, PromptError, UserError
 from lorasmith.formats.hashes import autov3
-from lorasmith.models.load import load_model
+from lorasmith.models.load import load_model as load_diffusion_model
 from lorasmith.sampling.infotext import parse_infotext, read_infotext
 from lorasmith.sampling.lora_library import LoraLibrary
-from lorasmith.sampling.pipeline import Pipeline, load
+from lorasmith.sampling.pipeline import Pipeline, load_model
 from lorasmith.sampling.request import ImageRequest
 
 PROMPT = "red body, star"
@@ -25,7 +25,7 @@ FEW = {"steps": 2, "size": 32}
 
 @pytest.fixture(scope="module")
 def pipe() -> Pipeline:
-    return load("demo", device="cpu")
+    return load_model("demo", device="cpu")
 
 
 def pixels(images) -> list[np.ndarray]:
@@ -34,7 +34,7 @@ def pixels(images) -> list[np.ndarray]:
 
 def merged(path, unet: float, text_encoder: float):
     """The demo model with a LoRA of plain Linear layers multiplied out into its weights."""
-    model = load_model("demo")
+    model = load_diffusion_model("demo")
     tensors = load_file(path)
     for prefix, module, strength in (
         ("lora_unet_", model.denoiser, unet),
@@ -147,4 +147,4 @@ def test_whats_wrong_is_said_in_the_words_of_the_call(pipe, tmp_path) -> None:
     with pytest.raises(UserError, match="blocks"), pipe.lora("x", blocks="NOWHERE"):
         pass
     with pytest.raises(UserError, match="precision"):
-        load("demo", device="cpu", precision="fp16")
+        load_model("demo", device="cpu", precision="fp16")
