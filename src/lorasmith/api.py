@@ -7,7 +7,6 @@ Paths are texts or :class:`~pathlib.Path`. What users can mend is a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -19,7 +18,7 @@ from lorasmith.config.messages import suggestion
 from lorasmith.config.schema import TrainSettings, sections
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, ignore
-from lorasmith.core.files import user_path
+from lorasmith.core.files import parse_json, user_path
 from lorasmith.jobs.dataset import CheckRequest, PreviewReport, PreviewRequest
 from lorasmith.jobs.request import run
 from lorasmith.jobs.settings import ImportReport, ImportRequest
@@ -177,7 +176,7 @@ class Run:
         """What was measured: a row for each logged step and each validation."""
         if not self._files.metrics.exists():
             return []
-        return [dict(json.loads(line)) for line in _whole_lines(self._files.metrics)]
+        return [dict(parse_json(line)) for line in _whole_lines(self._files.metrics)]
 
     def pick(
         self,
