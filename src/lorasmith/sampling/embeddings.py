@@ -54,7 +54,7 @@ class EmbeddingLibrary:
     """The embeddings of a folder and its sub-folders, by their files' names without extension.
 
     Args:
-        folder: where to look; ``None`` for a shelf without embeddings.
+        folder: where to look; ``None`` for a library without embeddings.
         observer: is told which embeddings that a prompt names belong to another family of models.
     """
 

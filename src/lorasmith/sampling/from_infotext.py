@@ -256,9 +256,9 @@ def _with_strengths_by_name(prompt: str) -> str:
 
 
 def find_loras(prompt: str, hashes: Mapping[str, str], library: LoraLibrary) -> str:
-    """The prompt with the names that the shelf has for its LoRAs.
+    """The prompt with the names that the library has for its LoRAs.
 
-    A name that the shelf does not know is looked up by its hash, which reads every file.
+    A name that the library does not know is looked up by its hash, which reads every file.
     """
     tags = take_tags(prompt)[1]
     lost = [tag for tag in tags if library.check([tag]) and tag.name in hashes]
