@@ -87,7 +87,7 @@ class LoraLibrary:
     (``ss_output_name``; a web UI's "alias from file").
 
     Args:
-        folder: where to look; ``None`` for a library without LoRAs. ``files`` are those found there.
+        folder: where to look, for ``files``; ``None`` for a library without LoRAs.
         observer: is told what in a file matched nothing, once per file.
     """
 

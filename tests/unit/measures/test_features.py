@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from lorasmith.core.errors import UserError
@@ -21,8 +20,7 @@ from lorasmith.measures.features import (
     mean_within,
     nearest,
 )
-from lorasmith.measures.noise_probe import TIMESTEPS, Probe, Row
-from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import load_model
 
 
@@ -101,23 +99,3 @@ def test_a_folder_without_clip_is_told_of(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "config.json").write_text((clip / "config.json").read_text())
     with pytest.raises(UserError, match="cannot be read"):
         ClipImages(tmp_path)
-
-
-@pytest.mark.parametrize("off", [0.0, 0.5])
-def test_loss_is_the_mean_squared_error_of_the_predicted_noise(
-    model: DiffusionModel, monkeypatch: pytest.MonkeyPatch, off: float
-) -> None:
-    """For clean latents of zero, what is noised is ``sqrt(1 - abar)`` times the noise."""
-    schedule = NoiseSchedule("epsilon")
-    spread = (1 - schedule.alphas_cumprod).sqrt().float()
-
-    def perfect(noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        return noisy / spread[timesteps].view(-1, 1, 1, 1) + off
-
-    monkeypatch.setattr(model, "denoise", perfect)
-    row = Row(torch.zeros(4, 8, 8), "a", 1, torch.zeros(1, 6))
-    probe = Probe(model, schedule, [row, row], seed=0)
-    predictions = probe.predict()
-    assert len(predictions.rows[0]) == TIMESTEPS
-    assert probe.losses(predictions).tolist() == pytest.approx([off**2] * 2, abs=1e-9)
-    assert predictions.moved(predictions).tolist() == [0.0, 0.0]
