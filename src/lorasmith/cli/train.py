@@ -167,7 +167,7 @@ def start(request: TrainRequest | ResumeRequest) -> None:
 
     controls = Controls()
     if isinstance(request, PlanRequest):
-        from lorasmith.training.plan_view import show_plan
+        from lorasmith.training.plan import show_plan
 
         with contextlib.closing(Terminal(console)) as terminal:
             show_plan(run(request, terminal, controls), console)

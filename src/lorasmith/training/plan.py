@@ -1,20 +1,23 @@
-"""What a run would do and cost, worked out without loading a model."""
+"""What a run would do and cost, worked out without loading a model; and how that is shown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
-from lorasmith.core.text import bytes_text
+from lorasmith.core.text import bytes_text, quantity
+from lorasmith.curation.report import render
 from lorasmith.data.holdout import BATCH
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import stored_shapes
@@ -34,6 +37,9 @@ from lorasmith.training.setup.preflight import RunPlan, open_base, preflight, pr
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 GRAPH_POINTS = 60
+GRAPH_ROWS = 5
+EIGHTHS = " ▁▂▃▄▅▆▇█"
+SHOWN_FILES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +99,17 @@ def make_plan(
     )
     settings = run_plan.settings
     device = choose_device(settings.performance.device)
-    precision = precision_of(settings, run_plan, device)
-    folder, files = planned_files(settings, run_plan)
+    precision = precision_of(run_plan, device)
+    folder, files = planned_files(run_plan)
     opened = open_base(settings)
     network = planned_network(settings, opened)
-    rates = group_rates(settings, run_plan, network)
+    rates = group_rates(run_plan, network)
     values = sum(rate.weights for rate in rates)
-    disk = planned_disk(settings, run_plan, values, len(files))
+    disk = planned_disk(run_plan, values, len(files))
     free = free_bytes(folder.path)
-    memory = memory_of(settings, run_plan, device)
+    memory = memory_of(run_plan, device)
     if not memory.step.total:  # It plainly fits.
-        memory = replace(memory, estimates=(rough_step(settings, run_plan, opened, values),))
+        memory = replace(memory, estimates=(rough_step(run_plan, opened, values),))
     named = taken_name(folder, run_plan.name)
     warnings = [*warnings, *run_plan.warnings, *memory.problems, *named]
     if sum(disk.values()) > free:
@@ -119,17 +125,14 @@ def make_plan(
         memory,
         disk,
         free,
-        planned_seconds(
-            settings, run_plan, precision, device, checkpointing=checkpoints(settings, memory)
-        ),
+        planned_seconds(run_plan, precision, device, checkpointing=checkpoints(settings, memory)),
         tuple(warnings),
     )
 
 
-def rough_step(
-    settings: TrainSettings, run_plan: RunPlan, opened: OpenedCheckpoint, values: int
-) -> MemoryEstimate:
+def rough_step(run_plan: RunPlan, opened: OpenedCheckpoint, values: int) -> MemoryEstimate:
     """A step of a small model, which fits many times over: from shapes alone, in float32."""
+    settings = run_plan.settings
     sizes = [
         4 * math.prod(shape) for part in stored_shapes(opened).values() for shape in part.values()
     ]
@@ -145,25 +148,22 @@ def rough_step(
     )  # fmt: skip
 
 
-def planned_files(settings: TrainSettings, run_plan: RunPlan) -> tuple[RunFolder, list[Path]]:
+def planned_files(run_plan: RunPlan) -> tuple[RunFolder, list[Path]]:
     """The run's folder and the LoRA files that will be there at the end."""
-    save = settings.save
+    save = run_plan.settings.save
     folder = new_run_folder(save.output, run_plan.name, save.layout)
     snapshots: list[Path] = []
     for done in range(1, run_plan.steps):
         epoch, ends = run_plan.epoch_at(done)
-        by_epoch = ends and save.every_epochs and epoch % save.every_epochs == 0
-        by_step = save.every_steps and done % save.every_steps == 0
-        if by_epoch or by_step:
+        if should(save, done, epoch, ends):
             snapshots.append(folder.epoch_snapshot(epoch) if ends else folder.step_snapshot(done))
     kept = snapshots[-save.keep_last :] if save.keep_last else snapshots
     return folder, [*kept, folder.result]
 
 
-def group_rates(
-    settings: TrainSettings, run_plan: RunPlan, network: AdapterNetwork
-) -> tuple[GroupRate, ...]:
+def group_rates(run_plan: RunPlan, network: AdapterNetwork) -> tuple[GroupRate, ...]:
     """Effective learning rate of each group of parameters that is trained."""
+    settings = run_plan.settings
     rate = learning_rate(settings, run_plan.steps)
     points = [i * (rate.steps - 1) // (GRAPH_POINTS - 1) for i in range(GRAPH_POINTS)]
     factors = [rate.factor(step) for step in points]
@@ -186,9 +186,9 @@ def group_rates(
     return tuple(rates)
 
 
-def planned_disk(
-    settings: TrainSettings, run_plan: RunPlan, values: int, files: int
-) -> dict[str, int]:
+def planned_disk(run_plan: RunPlan, values: int, files: int) -> dict[str, int]:
+    """Bytes by what they are for: ``files`` LoRA files of ``values`` numbers, and the rest."""
+    settings = run_plan.settings
     cells = sum(
         math.prod(item.placement.bucket) * len(set(run_plan.dataset.views_of(item).all()))
         for item in run_plan.dataset.items
@@ -205,58 +205,185 @@ def planned_disk(
 
 
 def planned_seconds(
-    settings: TrainSettings,
-    run_plan: RunPlan,
-    precision: Precision,
-    device: torch.device,
-    *,
-    checkpointing: bool,
+    run_plan: RunPlan, precision: Precision, device: torch.device, *, checkpointing: bool
 ) -> float:
-    architecture, tokens = run_plan.architecture, settings.model.max_tokens + 2
+    """Of all steps, and of what is measured between them."""
     rate = multiply_adds_per_second(device, precision.dtype)
-    total = 0.0
-    for bucket in run_plan.dataset.buckets:
-        total += step_seconds(
-            architecture.multiply_adds(*bucket.size, tokens),
-            architecture.depth,
-            len(bucket.samples),
-            run_plan.dataset.batch_count(bucket, settings.train.batch),
-            rate,
-            device,
-            precision.dtype,
-            checkpointing=checkpointing,
+    dataset, batch = run_plan.dataset, run_plan.settings.train.batch
+    epoch = sum(
+        _seconds(
+            run_plan, bucket.size, len(bucket.samples), dataset.batch_count(bucket, batch),
+            rate, device, precision, checkpointing=checkpointing,
         )
-    return total * run_plan.steps / run_plan.steps_per_epoch + validation_seconds(
-        settings, run_plan, rate, precision, device
-    )
+        for bucket in dataset.buckets
+    )  # fmt: skip
+    steps = epoch * run_plan.steps / run_plan.steps_per_epoch
+    return steps + validation_seconds(run_plan, rate, precision, device)
 
 
 def validation_seconds(
-    settings: TrainSettings,
-    run_plan: RunPlan,
-    rate: float,
-    precision: Precision,
-    device: torch.device,
+    run_plan: RunPlan, rate: float, precision: Precision, device: torch.device
 ) -> float:
     """Of measuring what is held out: the base model, at the start, on the way and at the end."""
-    interval, architecture = settings.validation, run_plan.architecture
+    interval = run_plan.settings.validation
     if run_plan.measured is None or not (interval.every_epochs or interval.every_steps):
         return 0.0
     on_the_way = (
         should(interval, done, *run_plan.epoch_at(done)) for done in range(1, run_plan.steps)
     )
-    times = 3 + sum(on_the_way)
-    once = 0.0
+    times, once = 3 + sum(on_the_way), 0.0
     for bucket in run_plan.measured.dataset.buckets:
         samples = len(bucket.samples) * interval.timesteps
-        once += step_seconds(
-            architecture.multiply_adds(*bucket.size, settings.model.max_tokens + 2),
-            architecture.depth,
-            samples,
-            math.ceil(samples / BATCH),
-            rate,
-            device,
-            precision.dtype,
-            checkpointing=False,
-        )
+        batches = math.ceil(samples / BATCH)
+        once += _seconds(run_plan, bucket.size, samples, batches, rate, device, precision)
     return times * once / 2  # Forward only.
+
+
+def _seconds(
+    run_plan: RunPlan,
+    size: tuple[int, int],
+    samples: int,
+    batches: int,
+    rate: float,
+    device: torch.device,
+    precision: Precision,
+    *,
+    checkpointing: bool = False,
+) -> float:
+    """Of samples of one size (width, height, px), as :func:`step_seconds` has it."""
+    architecture = run_plan.architecture
+    tokens = run_plan.settings.model.max_tokens + 2
+    return step_seconds(
+        architecture.multiply_adds(*size, tokens),
+        architecture.depth,
+        samples,
+        batches,
+        rate,
+        device,
+        precision.dtype,
+        checkpointing=checkpointing,
+    )
+
+
+# As a person reads it in a terminal
+
+
+def show_plan(plan: Plan, console: Console) -> None:
+    run_plan, settings = plan.run_plan, plan.run_plan.settings
+    console.print(render(run_plan.report))
+    console.rule("learning rate")
+    console.print(_rates(plan))
+    if plan.rates:
+        for line in graph(plan.rates[0], run_plan.steps):
+            console.print(line, highlight=False, markup=False)
+    console.rule("what it takes")
+    console.print(_costs(plan))
+    console.rule("what will be written")
+    for line in _files(plan):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if plan.warnings:
+        console.rule("worth a look")
+        for problem in plan.warnings:
+            console.print(f"• {problem}", style="yellow", highlight=False, markup=False)
+    console.print(
+        f"\nNothing has been done. Without --plan this trains {quantity(run_plan.steps, 'step')} "
+        f"on {settings.model.path}.",
+        highlight=False,
+    )
+
+
+def _rates(plan: Plan) -> Table:
+    optimizer = plan.run_plan.settings.optimizer.name
+    adapter = plan.run_plan.settings.adapter
+    table = Table(box=None, pad_edge=False)
+    for heading in ("part", f"lr for {optimizer}", "alpha / rank", "layers", "trained weights"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    scale = f"{adapter.effective_alpha:g} / {adapter.rank}"
+    if adapter.block_ranks or adapter.block_alphas:
+        scale = "by block"
+    everywhere = {rate.blocks for rate in plan.rates if rate.part == "unet"}
+    for rate in plan.rates:
+        # Which blocks a group lies in is worth saying where there are several.
+        told = rate.blocks if adapter.blocks or len(everywhere) > 1 else ""
+        name = f"{rate.name}: {told}" if told else rate.name
+        table.add_row(name, f"{rate.lr:g}", scale, f"{rate.layers:,}", f"{rate.weights:,}")
+    return table
+
+
+def graph(rate: GroupRate, steps: int) -> list[str]:
+    """Learning rate over the run, :data:`GRAPH_ROWS` lines high, of eighths of a character."""
+    top = max(rate.curve) or 1.0
+    heights = [round(value / top * GRAPH_ROWS * 8) for value in rate.curve]
+    lines = []
+    for row in reversed(range(GRAPH_ROWS)):
+        label = f"{top:9.2g} " if row == GRAPH_ROWS - 1 else " " * 10
+        label = f"{0:9} " if row == 0 else label
+        lines.append(label + "".join(EIGHTHS[min(8, max(0, h - row * 8))] for h in heights))
+    return [*lines, " " * 10 + "1" + f"{steps} steps".rjust(len(heights) - 1)]
+
+
+def _costs(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    disk = plan.disk
+    table.add_row("base model", plan.run_plan.architecture.summary)
+    table.add_row("device", f"{plan.device}, {plan.precision.name} ({plan.precision.reason})")
+    for what, text in _memory(plan.memory):
+        table.add_row(what, text)
+    kinds = ", ".join(f"{what} {bytes_text(amount)}" for what, amount in disk.items() if amount)
+    table.add_row(
+        "disk", f"about {bytes_text(sum(disk.values()))}: {kinds} ({bytes_text(plan.free)} free)"
+    )
+    what = "time of the steps" + (", validation included" if plan.run_plan.measured else "")
+    table.add_row(what, f"about {duration(plan.seconds)}, within a factor of two")
+    return table
+
+
+def _memory(memory: MemoryPlan) -> Iterator[tuple[str, str]]:
+    """What takes memory, and what is done by itself to take less."""
+    for one in memory.estimates:
+        parts = {
+            "model": one.weights, "adapter": one.adapter, "optimizer": one.optimizer,
+            "activations": one.activations,
+        }  # fmt: skip
+        told = ", ".join(f"{name} {bytes_text(amount)}" for name, amount in parts.items() if amount)
+        name = "memory of a step" if one is memory.step else f"memory of {one.what}"
+        yield name, f"about {bytes_text(one.total)}: {told}"
+    chosen = {
+        f"{memory.checkpointed} blocks computed twice": bool(memory.checkpointed),
+        "pictures encoded one by one": memory.slices,
+        "pictures encoded in tiles": memory.tile_encoding,
+        "pictures decoded in tiles": memory.tile_decoding,
+        "samples drawn one by one": memory.draw_batch == 1,
+    }
+    done = [what for what, is_done in chosen.items() if is_done]
+    if memory.free is not None:
+        yield "memory free", bytes_text(memory.free) + (f"; so {', '.join(done)}" if done else "")
+
+
+def _files(plan: Plan) -> Iterator[str]:
+    """Each folder with what will be in it. A flat run has two, of which one is shared."""
+    settings, folder = plan.run_plan.settings, plan.folder
+    names = [path.name for path in plan.files]
+    if len(names) > SHOWN_FILES:
+        names = [*names[:2], f"… {len(names) - 4} more", *names[-2:]]
+    sample = settings.sample
+    drawn = bool(sample.at_start or sample.every_epochs or sample.every_steps)
+    cards = [f"{folder.name}.{kind}" for kind in ("json", "md", *(["png"] if drawn else []))]
+    loras = [*names, ", ".join(cards), *([f"{folder.samples.name}/"] if drawn else [])]
+    log = ["tensorboard/"] if settings.log.tensorboard else []
+    own = [
+        "settings.toml, run.json, dataset.json, dataset.txt", "events.jsonl, metrics.jsonl",
+        ", ".join(["state/", *log]),
+    ]  # fmt: skip
+    parts = {folder.loras: loras, folder.path: own} if folder.flat else {folder.path: loras + own}
+    for place, lines in parts.items():
+        yield f"{place}/"
+        yield from (f"  {line}" for line in lines)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return quantity(max(1, round(seconds)), "second")
+    if seconds < 5400:
+        return quantity(round(seconds / 60), "minute")
+    return f"{seconds / 3600:.1f} hours"

@@ -97,7 +97,7 @@ def train(
     )
     settings = run_plan.settings
     processes = start_processes(settings)
-    memory = memory_of(settings, run_plan, processes.device)
+    memory = memory_of(run_plan, processes.device)
     folder = new_run_folder(settings.save.output, run_plan.name, settings.save.layout)
     folder = RunFolder(processes.agree(folder.path))
     observer = observer if processes.main else ignore
@@ -166,7 +166,7 @@ def resume(
     if finished and folder.result.exists():
         observer(Notice("info", f"This run is finished: {folder.result}"))
         return folder.path
-    memory = memory_of(settings, run_plan, processes.device)
+    memory = memory_of(run_plan, processes.device)
     run = RunContext(run_plan, folder, processes, memory, observer, controls)
     with own_folder(run):
         _run(run, resume=True)

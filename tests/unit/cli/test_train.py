@@ -48,7 +48,7 @@ class FakeTraining(types.ModuleType):
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
-    for name in ("run", "plan", "plan_view"):
+    for name in ("run", "plan"):
         monkeypatch.setitem(sys.modules, f"lorasmith.training.{name}", fake)
     return fake
 

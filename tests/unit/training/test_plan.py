@@ -19,8 +19,7 @@ from lorasmith.demo.character import write_training_set
 from lorasmith.tensors.device import choose_precision
 from lorasmith.training.memory.simulate import SimulatedRun, Workload
 from lorasmith.training.memory.throughput import step_seconds
-from lorasmith.training.plan import make_plan, validation_seconds
-from lorasmith.training.plan_view import duration, graph, show_plan
+from lorasmith.training.plan import duration, graph, make_plan, show_plan, validation_seconds
 from lorasmith.training.run import train
 from lorasmith.training.setup.preflight import preflight
 
@@ -202,7 +201,7 @@ def test_measuring_takes_time_by_images_timesteps_and_how_often(data: Path) -> N
 
     def seconds(**more: str) -> float:
         settings = load_settings(None, overrides(data, train__epochs="6", **more))
-        return validation_seconds(settings, preflight(settings), 1e3, precision, device)
+        return validation_seconds(preflight(settings), 1e3, precision, device)
 
     usual = seconds(validation__split="0.4")  # The base model, step 0 and six epochs.
     assert usual > 0

@@ -130,14 +130,15 @@ def fits(needed: int, free: int | None) -> bool:
     return free is None or needed <= USABLE * free
 
 
-def precision_of(settings: TrainSettings, run_plan: RunPlan, device: torch.device) -> Precision:
+def precision_of(run_plan: RunPlan, device: torch.device) -> Precision:
     weights = run_plan.architecture.denoiser_weights
-    return choose_precision(settings.train.precision, device, weights)
+    return choose_precision(run_plan.settings.train.precision, device, weights)
 
 
-def memory_of(settings: TrainSettings, run_plan: RunPlan, device: torch.device) -> MemoryPlan:
+def memory_of(run_plan: RunPlan, device: torch.device) -> MemoryPlan:
     """What the run will need of ``device``; see :func:`plan_memory`."""
-    dtype = precision_of(settings, run_plan, device).dtype
+    settings = run_plan.settings
+    dtype = precision_of(run_plan, device).dtype
     wanted = channels_last(settings, device)
     return plan_memory(settings, run_plan, dtype, device, channels_last=wanted, exact=False)
 

@@ -19,7 +19,7 @@ from lorasmith.data.captions import readings
 from lorasmith.measures.eval_set import find_trigger
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.runs.folder import RunFolder, quoted, read_info, write_info
-from lorasmith.training.runs.network_metadata import network_facts
+from lorasmith.training.runs.metadata import network_facts
 from lorasmith.training.setup.build import Run
 
 # What a LoRA is trained at, so what it is surest at.

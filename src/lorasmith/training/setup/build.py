@@ -64,7 +64,7 @@ def build_run(context: RunContext) -> Run:
     stopwatch, device = context.stopwatch, context.processes.device
     if settings.performance.threads:
         torch.set_num_threads(settings.performance.threads)
-    precision = precision_of(settings, run_plan, device)
+    precision = precision_of(run_plan, device)
     loading = Loading(
         open_base(settings),
         dtype=precision.dtype,
