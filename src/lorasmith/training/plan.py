@@ -29,9 +29,13 @@ from lorasmith.tensors.device import (
 )
 from lorasmith.training.kinds.adapter import planned_network
 from lorasmith.training.lr_schedules import learning_rate
+from lorasmith.training.memory.estimates import (
+    MemoryEstimate,
+    multiply_adds_per_second,
+    step_seconds,
+    values_beside,
+)
 from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, precision_of
-from lorasmith.training.memory.simulate import MemoryEstimate, values_beside
-from lorasmith.training.memory.throughput import multiply_adds_per_second, step_seconds
 from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
 from lorasmith.training.setup.preflight import RunPlan, open_base, preflight, process_count, should
 

@@ -14,11 +14,9 @@ from lorasmith.core.errors import PromptError, RunError
 from lorasmith.core.rng import derive
 from lorasmith.data.captions import readings
 from lorasmith.data.dataset import Dataset
-from lorasmith.grids.axes import LoraEdit, edit_prompt
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.parse import parse_prompt
-from lorasmith.sampling.infotext import read_infotext
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.runs.folder import RunFolder
 
@@ -144,6 +142,10 @@ def _request(settings: TrainSettings, prompts: Sequence[str | SamplePrompt]) -> 
 
 def _drawn_prompts(run: RunFolder) -> list[str]:
     """Those that its first sample images carry, in their order, without the run's own LoRA."""
+    # They import diffusers, and who asks what a run would cost draws nothing.
+    from lorasmith.grids.axes import LoraEdit, edit_prompt
+    from lorasmith.sampling.infotext import read_infotext
+
     prompts: dict[int, str] = {}
     for number, path in run.drawn_samples():
         info = None if number in prompts else read_infotext(path)

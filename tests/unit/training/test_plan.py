@@ -17,8 +17,8 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import UserError
 from lorasmith.demo.character import write_training_set
 from lorasmith.tensors.device import choose_precision
+from lorasmith.training.memory.estimates import step_seconds
 from lorasmith.training.memory.simulate import SimulatedRun, Workload
-from lorasmith.training.memory.throughput import step_seconds
 from lorasmith.training.plan import duration, graph, make_plan, show_plan, validation_seconds
 from lorasmith.training.run import train
 from lorasmith.training.setup.preflight import preflight

@@ -24,7 +24,7 @@ from lorasmith.tensors.device import (
     free_memory,
 )
 from lorasmith.training.kinds.adapter import trains_denoiser, trains_text_encoder
-from lorasmith.training.memory.simulate import MemoryEstimate
+from lorasmith.training.memory.estimates import MemoryEstimate
 from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.hardware import replace_settings
 from lorasmith.training.setup.preflight import RunPlan

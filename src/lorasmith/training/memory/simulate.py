@@ -20,38 +20,10 @@ from lorasmith.models.memory import blocks_by_activations
 from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import AHEAD, host_bytes
 from lorasmith.training.kinds.adapter import make_network
+from lorasmith.training.memory.estimates import MemoryEstimate, values_beside
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import FlatGroup, cast_at_once, flat_groups
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryEstimate:
-    """Bytes on the device at the peak of something that a run does.
-
-    Args:
-        what: "training step", "encoding images", "drawing images", "measuring".
-        weights: of the frozen model, as far as it is there.
-        adapter: trained numbers, their gradients, and their copies in half precision.
-        optimizer: its state, and the averaged weights.
-        activations: everything that comes and goes.
-    """
-
-    what: str
-    weights: int
-    adapter: int = 0
-    optimizer: int = 0
-    activations: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.adapter + self.optimizer + self.activations
-
-
-def values_beside(settings: TrainSettings) -> float:
-    """Float32 numbers that are kept for each trained one: by the optimizer, and as its average."""
-    return optimizer_facts(settings.optimizer.name).values_per_weight + bool(settings.train.ema)
-
 
 META = torch.device("meta")
 

@@ -17,7 +17,7 @@ from lorasmith.cli.main import cli
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.load import load_settings
 from lorasmith.demo.character import write_training_set
-from lorasmith.training.memory.simulate import MemoryEstimate
+from lorasmith.training.memory.estimates import MemoryEstimate
 from lorasmith.training.plan import make_plan
 
 __all__ = ["bench"]

@@ -1,10 +1,44 @@
-"""How long a step takes, guessed from arithmetic and a moment's measurement of this machine."""
+"""What a run takes: bytes by what they are for, and seconds, guessed from arithmetic and a moment's
+measurement of this machine. No model is imported."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
+
+from lorasmith.config.optimizers import optimizer_facts
+from lorasmith.config.schema import TrainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes on the device at the peak of something that a run does.
+
+    Args:
+        what: "training step", "encoding images", "drawing images", "measuring".
+        weights: of the frozen model, as far as it is there.
+        adapter: trained numbers, their gradients, and their copies in half precision.
+        optimizer: its state, and the averaged weights.
+        activations: everything that comes and goes.
+    """
+
+    what: str
+    weights: int
+    adapter: int = 0
+    optimizer: int = 0
+    activations: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.adapter + self.optimizer + self.activations
+
+
+def values_beside(settings: TrainSettings) -> float:
+    """Float32 numbers that are kept for each trained one: by the optimizer, and as its average."""
+    return optimizer_facts(settings.optimizer.name).values_per_weight + bool(settings.train.ema)
+
 
 # A training step runs at this share of the rate of one large matrix product: convolutions, norms
 # and small products are slower, the more so the faster the product is. Measured on a CPU, on SD1.5
