@@ -7,6 +7,7 @@ for floors and circles.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -228,6 +229,14 @@ def test_what_has_a_single_user_lives_with_its_user() -> None:
         and module.name not in BY_NAME
     }
     assert not fragments, f"merge into their users: {sorted(fragments)}"
+
+
+def test_the_map_has_the_floors() -> None:
+    page = architecture.PAGE.read_text(encoding="utf-8")
+    for number, rooms in enumerate(FLOORS[:-1]):
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {number} | ")]
+        names = row.partition(":")[0] if ":" in row else row
+        assert {name.removesuffix(".py") for name in re.findall(r"`([\w.]+)`", names)} == rooms
 
 
 @pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)
