@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from lorasmith.importers.scripts.bash_expansion import BashExpansion
 from lorasmith.importers.scripts.bash_syntax import Test
@@ -25,6 +26,38 @@ _NUMBERS: dict[str, Callable[[int, int], bool]] = {
 _FILES = ("-nt", "-ot", "-ef")
 
 
+_NOT_UNDERSTOOD = "holds a condition that is not understood"
+T = TypeVar("T")
+
+
+class _Items(Generic[T]):
+    """What a condition is made of, with the place up to which it has been read."""
+
+    def __init__(self, items: list[T], operators: tuple[str, str]) -> None:
+        self._items, self._operators, self.place = items, operators, 0
+
+    @property
+    def left(self) -> int:
+        return len(self._items) - self.place
+
+    def peek(self) -> T | str:
+        return self._items[self.place] if self.left > 0 else ""
+
+    def take(self, count: int) -> list[T]:
+        self.place += count
+        return self._items[self.place - count : self.place]
+
+    def chain(self, one: Callable[[], Truth], level: int = 0) -> Truth:
+        """Conditions with "or", and tighter "and", between them."""
+        if level == 2:
+            return one()
+        truth = self.chain(one, level + 1)
+        while self.peek() == self._operators[level]:
+            self.take(1)
+            truth = (_or, _and)[level](truth, self.chain(one, level + 1))
+        return truth
+
+
 class BashConditions(BashExpansion):
     def _holds(self, text: str, line: int) -> Truth:
         """Whether an expression of whole numbers is something else than 0."""
@@ -36,98 +69,57 @@ class BashConditions(BashExpansion):
 
     def _single_test(self, words: list[str]) -> Truth:
         """``[ … ]``: of words that are expanded already."""
-        place = 0
-
-        def either() -> Truth:
-            truth = both()
-            nonlocal place
-            while place < len(words) and words[place] == "-o":
-                place += 1
-                truth = _or(truth, both())
-            return truth
-
-        def both() -> Truth:
-            truth = one()
-            nonlocal place
-            while place < len(words) and words[place] == "-a":
-                place += 1
-                truth = _and(truth, one())
-            return truth
+        items = _Items(words, ("-o", "-a"))
 
         def one() -> Truth:
-            nonlocal place
-            left = len(words) - place
-            if left >= 3 and _is_binary(words[place + 1]):
-                place += 3
-                return self._compare(*words[place - 3 : place], pattern=None, arithmetic=False)
-            if left >= 2 and words[place] == "!":
-                place += 1
+            if items.left >= 3 and _is_binary(words[items.place + 1]):
+                return self._compare(*items.take(3), pattern=None, arithmetic=False)
+            word = items.peek()
+            if items.left >= 2 and word == "!":
+                items.take(1)
                 return _not(one())
-            if left >= 2 and re.fullmatch("-[a-zA-Z]", words[place]) and words[place] not in "-a-o":
-                place += 2
-                return self._unary(words[place - 2], words[place - 1])
-            place += 1
-            return self._filled(words[place - 1])
+            if items.left >= 2 and re.fullmatch("-[a-zA-Z]", word) and word not in "-a-o":
+                return self._unary(*items.take(2))
+            return self._filled(*(items.take(1) or [""]))  # Nothing behind -o is a mistake.
 
         if not words:
             return False
-        truth = either()
-        return truth if place == len(words) else False  # As for "too many arguments".
+        truth = items.chain(one)
+        return truth if not items.left else False  # As for "too many arguments".
 
     def _double_test(self, node: Test) -> Truth:
         """``[[ … ]]``: of words whose variables are neither split nor patterns when quoted."""
-        items, place = node.items, 0
-
-        def peek() -> str:
-            item = items[place] if place < len(items) else ""
-            return item if isinstance(item, str) else ""
-
-        def chain(level: int) -> Truth:
-            nonlocal place
-            if level == 2:
-                return one()
-            truth = chain(level + 1)
-            while peek() == ("||", "&&")[level]:
-                place += 1
-                truth = (_or, _and)[level](truth, chain(level + 1))
-            return truth
+        items = _Items(node.items, ("||", "&&"))
 
         def one() -> Truth:
-            nonlocal place
-            if peek() == "(":
-                place += 1
-                truth = chain(0)
-                place += 1
+            if items.peek() == "(":
+                items.take(1)
+                truth = items.chain(one)
+                items.take(1)
                 return truth
-            if place >= len(items):
+            if not items.left:
                 raise ScriptError(node.line, "holds a condition that breaks off")
-            word = items[place]
-            place += 1
+            (word,) = items.take(1)
             if not isinstance(word, Word):
-                raise ScriptError(node.line, "holds a condition that is not understood")
+                raise ScriptError(node.line, _NOT_UNDERSTOOD)
             if word.plain == "!":
                 return _not(one())
-            if re.fullmatch("-[a-zA-Z]", word.plain) and isinstance(
-                items[place] if place < len(items) else "", Word
-            ):
-                place += 1
-                argument = items[place - 1]
-                assert isinstance(argument, Word)
-                return self._unary(word.plain, self._text(argument, node.line))
-            following = items[place] if place < len(items) else ""
+            following = items.peek()
+            if re.fullmatch("-[a-zA-Z]", word.plain) and isinstance(following, Word):
+                items.take(1)
+                return self._unary(word.plain, self._text(following, node.line))
             operator = following if isinstance(following, str) else following.plain
-            if place + 1 < len(items) and (_is_binary(operator) or operator in ("<", ">", "=~")):
-                right = items[place + 1]
-                place += 2
+            if items.left >= 2 and (_is_binary(operator) or operator in ("<", ">", "=~")):
+                _, right = items.take(2)
                 if not isinstance(right, Word) or operator == "=~":
                     return only_running(f"the test {operator}")
                 left, other = self._text(word, node.line), self._text(right, node.line)
                 return self._compare(left, operator, other, pattern=right, arithmetic=True)
             return self._filled(self._text(word, node.line))
 
-        truth = chain(0)
-        if place != len(items):
-            raise ScriptError(node.line, "holds a condition that is not understood")
+        truth = items.chain(one)
+        if items.left:
+            raise ScriptError(node.line, _NOT_UNDERSTOOD)
         return truth
 
     def _filled(self, text: str) -> Truth:

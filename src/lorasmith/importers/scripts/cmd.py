@@ -16,11 +16,11 @@ from functools import partial
 from lorasmith.importers.scripts.arithmetic import evaluate
 from lorasmith.importers.scripts.cmd_syntax import (
     SEPARATORS,
-    Node,
     Reader,
     program_arguments,
     unescaped,
 )
+from lorasmith.importers.scripts.scanner import Node
 from lorasmith.importers.scripts.variables import (
     LONGEST_VALUE,
     MARK,

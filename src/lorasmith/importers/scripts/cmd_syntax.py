@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from lorasmith.importers.scripts.scanner import UNPAIRED, Scanner
+from lorasmith.importers.scripts.scanner import UNPAIRED, Node, Scanner
 from lorasmith.importers.scripts.variables import ScriptError
 
 SEPARATORS = " \t,;=\r"
@@ -18,17 +17,6 @@ _EQUALS = re.compile(r"[ \t]*==[ \t]*")
 _ELSE = re.compile(r"[^\S\n]*else(?=[\s(])[ \t]*", re.IGNORECASE)
 _DO = re.compile(r"\)\s*do(?=[\s(])", re.IGNORECASE)
 _BLANK_END = re.compile(r"\^[ \t]+\n")
-
-
-@dataclass(slots=True)
-class Node:
-    """A command: ``text`` of a simple one, with quotes and ``^``; else what it is made of."""
-
-    kind: str
-    line: int
-    text: str = ""
-    items: list[Node] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
 
 
 class Reader(Scanner):

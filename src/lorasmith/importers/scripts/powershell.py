@@ -16,7 +16,7 @@ from typing import Any
 from lorasmith.importers.scripts.powershell_expressions import PowerShellExpressions, key_of
 from lorasmith.importers.scripts.powershell_syntax import Parser
 from lorasmith.importers.scripts.powershell_values import ArrayList, compared, mark_in, text_of
-from lorasmith.importers.scripts.powershell_words import Node
+from lorasmith.importers.scripts.scanner import Node
 from lorasmith.importers.scripts.variables import (
     Leave,
     Reason,

@@ -24,7 +24,7 @@ from lorasmith.importers.scripts.powershell_values import (
     text_of,
     truth_of,
 )
-from lorasmith.importers.scripts.powershell_words import Node
+from lorasmith.importers.scripts.scanner import Node
 from lorasmith.importers.scripts.variables import LONGEST_VALUE, Reason, Script, Truth, only_running
 
 _CONSTANTS = {"true": True, "false": False, "null": None}

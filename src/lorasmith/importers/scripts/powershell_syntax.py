@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from lorasmith.importers.scripts.powershell_words import NUMBER, VARIABLE, Node, WordParser, name_of
+from lorasmith.importers.scripts.powershell_words import NUMBER, VARIABLE, WordParser, name_of
+from lorasmith.importers.scripts.scanner import Node
 from lorasmith.importers.scripts.variables import ScriptError
 
 _ASSIGNMENT = re.compile(r"\?\?=|[-+*/%]?=(?!=)")

@@ -17,7 +17,6 @@ from lorasmith.importers.scripts.variables import (
     LONGEST_VALUE,
     MARK,
     glob_pattern,
-    number_text,
 )
 
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?\s*")
@@ -39,12 +38,19 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool):
         return "True" if value else "False"
     if isinstance(value, int | float):
-        return number_text(value)
+        return _number_text(value)
     if isinstance(value, list):
         return joined(" ", value)
     if isinstance(value, dict):
         raise NotKnownError
     return str(value)
+
+
+def _number_text(value: float) -> str:
+    """A number as .NET writes it: ``1``, not ``1.0``; ``5E-05``."""
+    if abs(value) < 1e15 and value == int(value):
+        return str(int(value))
+    return repr(value).upper()
 
 
 def joined(separator: str, values: list[Any]) -> str:

@@ -6,9 +6,8 @@ import contextlib
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
-from lorasmith.importers.scripts.scanner import UNPAIRED, Scanner
+from lorasmith.importers.scripts.scanner import UNPAIRED, Node, Scanner
 from lorasmith.importers.scripts.variables import ScriptError
 
 _COMPARISONS = (
@@ -41,21 +40,6 @@ _WORD = re.compile(r"[A-Za-z][\w-]*")
 _BLANK_END = re.compile(r"`[ \t]+(?:\r?\n|\Z)")
 _HERE_TEXT = re.compile(r"@(['\"])[ \t]*\n")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
-
-
-@dataclass(slots=True)
-class Node:
-    """A statement or an expression.
-
-    Args:
-        text: a name, an operator or a text as it is, by the ``kind``.
-        items: what it is made of.
-    """
-
-    kind: str
-    line: int
-    text: str = ""
-    items: list[Node] = field(default_factory=list)
 
 
 class WordParser(Scanner):

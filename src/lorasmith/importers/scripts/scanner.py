@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from dataclasses import dataclass, field
 
 from lorasmith.importers.scripts.variables import ScriptError
 
 UNPAIRED = "has a quote without its partner"
+
+
+@dataclass(slots=True)
+class Node:
+    """A statement or an expression of PowerShell, or a command of cmd.exe.
+
+    Args:
+        text: a name, an operator or a text as it is, by the ``kind``; a simple command with its
+            quotes and ``^``.
+        items: what it is made of.
+        words: of ``if`` and ``for`` of cmd.exe, as texts.
+    """
+
+    kind: str
+    line: int
+    text: str = ""
+    items: list[Node] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
 
 
 class Scanner:

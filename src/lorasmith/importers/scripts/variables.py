@@ -468,13 +468,6 @@ def is_training_script(word: str) -> bool:
     return bool(match and match[2])
 
 
-def number_text(value: float) -> str:
-    """A number as .NET writes it: ``1``, not ``1.0``; ``5E-05``."""
-    if abs(value) < 1e15 and value == int(value):
-        return str(int(value))
-    return repr(value).upper()
-
-
 def glob_pattern(pattern: str, *, greedy: bool = True) -> str:
     """A shell's pattern of ``*``, ``?`` and ``[…]`` as a regular expression."""
     result, place = "", 0
