@@ -24,7 +24,7 @@ import torch
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import BlockSizes, Size
 from lorasmith.config.sections.optimizer import ScheduleSettings
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.diffusion.weights import Weights
 from lorasmith.formats.block_weights import learning_weights, unet_block_map
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
@@ -76,7 +76,7 @@ class Run:
             groups,
             build_optimizer("AdamW", groups, {}),
             LearningRate(ScheduleSettings(), 10_000),
-            Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights()),
+            Objective(DDPMSchedule("epsilon"), seed=0, weights=Weights()),
             Processes(model.device),
         )
         shape = (1, 4, pixels // 8, pixels // 8)

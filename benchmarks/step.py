@@ -35,7 +35,7 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.adapters.targets import Target, targets_of
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.sections.optimizer import ScheduleSettings
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.diffusion.weights import Weights
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.models.diffusion_model import DiffusionModel
@@ -179,7 +179,7 @@ class Ours:
             [group],
             optimizer,
             LearningRate(ScheduleSettings(), 10_000),
-            Objective(NoiseSchedule("epsilon"), seed=0, weights=Weights()),
+            Objective(DDPMSchedule("epsilon"), seed=0, weights=Weights()),
             Processes(model.device),
             scaler=torch.amp.GradScaler() if case.precision == "fp16" else None,
         )

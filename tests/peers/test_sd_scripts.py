@@ -27,7 +27,7 @@ from lorasmith.data.buckets import place, plan_buckets
 from lorasmith.data.captions import augment_caption
 from lorasmith.diffusion.loss import Loss
 from lorasmith.diffusion.schedule import (
-    NoiseSchedule,
+    DDPMSchedule,
     scaled_linear_alphas_cumprod,
     zero_terminal_snr,
 )
@@ -298,7 +298,7 @@ def test_loss_and_gradient(
     noise = _Given(answer, inputs)
     noise.perturbs = "--ip_noise_gamma" in options
     alphas = scaled_linear_alphas_cumprod()
-    schedule = NoiseSchedule(
+    schedule = DDPMSchedule(
         "v" if "--v_parameterization" in options else "epsilon",
         alphas_cumprod=zero_terminal_snr(alphas) if "--zero_terminal_snr" in options else alphas,
     )

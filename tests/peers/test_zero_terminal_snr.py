@@ -16,7 +16,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from lorasmith.diffusion.schedule import (
-    NoiseSchedule,
+    DDPMSchedule,
     scaled_linear_alphas_cumprod,
     zero_terminal_snr,
 )
@@ -62,7 +62,7 @@ def test_the_weights_are_theirs_for_the_schedule_that_is_trained_with(
     """What it would weigh with if it noted the SNR after it has changed the schedule."""
     changed = scheduler(theirs, CHANGE, PREPARE)
     abar = zero_terminal_snr(scaled_linear_alphas_cumprod())
-    snr = NoiseSchedule("v", alphas_cumprod=abar).snr(ALL)
+    snr = DDPMSchedule("v", alphas_cumprod=abar).snr(ALL)
     like_noise = theirs["scale_v_prediction_loss_like_noise_prediction"]
     for expected, ours in (
         (theirs["apply_snr_weight"](ONE, ALL, changed, 5.0, True), min_snr_weight(snr, 5.0, "v")),
@@ -76,9 +76,9 @@ def test_it_weighs_with_the_snr_of_the_schedule_before(theirs: dict[str, Any]) -
     """The figures of docs/loss.md."""
     as_it_does = scheduler(theirs, PREPARE, CHANGE)
     abar = zero_terminal_snr(scaled_linear_alphas_cumprod())
-    ours = min_snr_weight(NoiseSchedule("v", alphas_cumprod=abar).snr(ALL), 5.0, "v")
+    ours = min_snr_weight(DDPMSchedule("v", alphas_cumprod=abar).snr(ALL), 5.0, "v")
     weights = theirs["apply_snr_weight"](ONE, ALL, as_it_does, 5.0, True)
-    plain = min_snr_weight(NoiseSchedule("v").snr(ALL), 5.0, "v")
+    plain = min_snr_weight(DDPMSchedule("v").snr(ALL), 5.0, "v")
     torch.testing.assert_close(weights, plain, rtol=1e-4, atol=1e-6)
     rounded = [
         (round(float(weights[t]), 3), round(float(ours[t]), 3)) for t in (250, 500, 750, 999)

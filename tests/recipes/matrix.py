@@ -18,7 +18,7 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.demo.character import write_training_set
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.load import load_model
 from lorasmith.training.run import train
@@ -81,7 +81,7 @@ class FixedBatch:
 
     def loss(self, prediction: str = "epsilon") -> float:
         """Plain mean squared error of the model as it is now."""
-        schedule = NoiseSchedule("v" if prediction == "v" else "epsilon")
+        schedule = DDPMSchedule("v" if prediction == "v" else "epsilon")
         noisy = schedule.add_noise(self.latents, self.noise, self.timesteps)
         target = schedule.target(self.latents, self.noise, self.timesteps)
         with torch.no_grad():

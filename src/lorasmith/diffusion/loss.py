@@ -66,7 +66,7 @@ def _constant(schedule: NoiseSchedule, t: Tensor, c: float) -> Tensor:
 
 def _exponential(schedule: NoiseSchedule, t: Tensor, c: float) -> Tensor:
     last = torch.tensor(c, device=t.device)
-    return last ** (t / len(schedule.alphas_cumprod))
+    return last ** (t / schedule.num_timesteps)
 
 
 def _by_snr(schedule: NoiseSchedule, t: Tensor, c: float) -> Tensor:

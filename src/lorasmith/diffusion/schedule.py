@@ -9,12 +9,12 @@ Shapes: B samples, C latent channels, H and W latent height and width, T = 1000 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v"]
+from lorasmith.diffusion.prediction import PREDICTIONS
 
 NUM_TIMESTEPS = 1000
 BETA_START = 0.00085
@@ -40,28 +40,49 @@ def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
     return ((root - last) * (first / (first - last))).square()
 
 
-class NoiseSchedule:
-    """Coefficients by timestep, and the three formulas that training needs of them.
+class NoiseSchedule(Protocol):
+    """How latents and noise are mixed by timestep, and what a network learns from it.
+
+    Timesteps are on :attr:`device`, so that looking a coefficient up never waits for the
+    accelerator.
+    """
+
+    prediction: str
+    """A key of :data:`.prediction.PREDICTIONS`."""
+    num_timesteps: int
+    device: torch.device
+
+    def snr(self, t: Tensor) -> Tensor:
+        """(B,) signal-to-noise ratio at timesteps ``t`` (B,)."""
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """(B, C, H, W) the mixture that the network is given."""
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """(B, C, H, W) what the network should have predicted for ``add_noise(x0, noise, t)``."""
+
+
+class DDPMSchedule:
+    """The discrete schedule of diffusion: coefficients by timestep, in tables.
 
     Args:
-        prediction: what the network predicts, ``"epsilon"`` (SD1) or ``"v"`` (SD2 768).
+        prediction: what the network predicts, a key of :data:`.prediction.PREDICTIONS`.
         alphas_cumprod: (T,) ``abar``, from little noise to much; SD's own when None. A rescaled one
             (zero terminal SNR) may end in 0.
-        device: where the tables live. Timesteps must be on the same device, so that looking a
-            coefficient up never waits for the accelerator.
+        device: where the tables live.
     """
 
     def __init__(
         self,
-        prediction: Prediction = "epsilon",
+        prediction: str = "epsilon",
         *,
         alphas_cumprod: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        assert prediction in TARGETS, f"unknown prediction {prediction!r}"
         abar = scaled_linear_alphas_cumprod() if alphas_cumprod is None else alphas_cumprod
         abar = abar.to(torch.float64)
-        self.prediction: Prediction = prediction
+        self.prediction, self._kind = prediction, PREDICTIONS[prediction]
+        self.num_timesteps, self.device = len(abar), torch.device(device)
         self.alphas_cumprod = abar.to(device, torch.float32)
         self._signal = abar.sqrt().to(device, torch.float32)
         self._noise = (1.0 - abar).sqrt().to(device, torch.float32)
@@ -86,18 +107,14 @@ class NoiseSchedule:
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """(B, C, H, W) what the network should have predicted for ``add_noise(x0, noise, t)``."""
-        return TARGETS[self.prediction](self, x0, noise, t)
+        return self._kind.target(x0, noise, *self.coefficients(t, x0))
 
 
-def _epsilon_target(schedule: NoiseSchedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    return noise
+def _scaled_linear(prediction: str, to_noise: bool) -> NoiseSchedule:
+    abar = scaled_linear_alphas_cumprod()
+    return DDPMSchedule(prediction, alphas_cumprod=zero_terminal_snr(abar) if to_noise else abar)
 
 
-def _v_target(schedule: NoiseSchedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    signal, sigma = schedule.coefficients(t, x0)
-    return signal * noise - sigma * x0
-
-
-Target = Callable[[NoiseSchedule, Tensor, Tensor, Tensor], Tensor]
-
-TARGETS: dict[str, Target] = {"epsilon": _epsilon_target, "v": _v_target}
+NOISE_SCHEDULES: dict[str, Callable[[str, bool], NoiseSchedule]] = {"scaled_linear": _scaled_linear}
+"""By the name that a family gives: from what is predicted, and whether it ends in nothing but
+noise."""

@@ -6,37 +6,34 @@ of a rescaled schedule too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from lorasmith.config.sections.loss import LossSettings
-from lorasmith.diffusion.schedule import NoiseSchedule, Prediction
-
-LARGEST_SNR = 1000.0
-"""Where sd-scripts caps the SNR in weights that would vanish or grow without limit."""
+from lorasmith.diffusion.prediction import LARGEST_SNR, PREDICTIONS
+from lorasmith.diffusion.schedule import NoiseSchedule
 
 
-def min_snr_weight(snr: Tensor, gamma: float, prediction: Prediction) -> Tensor:
+def min_snr_weight(snr: Tensor, gamma: float, prediction: str) -> Tensor:
     """(B,) min-SNR-gamma weights (Hang et al. 2023) for ``snr`` (B,), each between 0 and 1.
 
     ``min(SNR, gamma) / SNR`` for epsilon and ``min(SNR, gamma) / (SNR + 1)`` for v, ``gamma`` > 0
     (5 in the paper). Finite everywhere: at zero terminal SNR the epsilon weight is its limit, 1.
     """
     assert gamma > 0, gamma
-    return MIN_SNR[prediction](snr, gamma)
+    return PREDICTIONS[prediction].min_snr(snr, gamma)
 
 
-def debiased_weight(snr: Tensor, prediction: Prediction) -> Tensor:
+def debiased_weight(snr: Tensor, prediction: str) -> Tensor:
     """(B,) debiased estimation weights (Yu et al. 2024) for ``snr`` (B,).
 
     ``1 / sqrt(SNR)`` for epsilon and ``1 / (SNR + 1)`` for v, as in sd-scripts, which caps the SNR
     at 1000. For epsilon it is also kept above 1/1000, a fifth of the least that Stable Diffusion's
     own schedule has: a rescaled one has 0.
     """
-    return DEBIASED[prediction](snr.clamp(max=LARGEST_SNR))
+    return PREDICTIONS[prediction].debiased(snr.clamp(max=LARGEST_SNR))
 
 
 def like_noise_weight(snr: Tensor) -> Tensor:
@@ -57,34 +54,6 @@ def v_like_weight(snr: Tensor, strength: float) -> Tensor:
     and at 1/1000 from below, where a rescaled schedule has 0.
     """
     return 1.0 + strength / like_noise_weight(snr.clamp(min=1.0 / LARGEST_SNR))
-
-
-def _min_snr_epsilon(snr: Tensor, gamma: float) -> Tensor:
-    # min(SNR, g) / SNR = min(1, g / SNR), which needs no guard where SNR is 0.
-    return (gamma / snr).clamp(max=1.0)
-
-
-def _min_snr_v(snr: Tensor, gamma: float) -> Tensor:
-    return snr.clamp(max=gamma) / (snr + 1.0)
-
-
-def _debiased_epsilon(snr: Tensor) -> Tensor:
-    return snr.clamp(min=1.0 / LARGEST_SNR).rsqrt()
-
-
-def _debiased_v(snr: Tensor) -> Tensor:
-    return 1.0 / (snr + 1.0)
-
-
-MIN_SNR: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "epsilon": _min_snr_epsilon,
-    "v": _min_snr_v,
-}
-
-DEBIASED: dict[str, Callable[[Tensor], Tensor]] = {
-    "epsilon": _debiased_epsilon,
-    "v": _debiased_v,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +77,7 @@ class Weights:
             weight = weight * min_snr_weight(snr, s.min_snr_gamma, schedule.prediction)
         if s.debiased:
             weight = weight * debiased_weight(snr, schedule.prediction)
-        if s.scale_v_like_noise and schedule.prediction == "v":
+        if s.scale_v_like_noise and PREDICTIONS[schedule.prediction].like_noise:
             weight = weight * like_noise_weight(snr)
         if s.v_like:
             weight = weight * v_like_weight(snr, s.v_like)
@@ -116,6 +85,5 @@ class Weights:
 
     def table(self, schedule: NoiseSchedule) -> Tensor:
         """(T,) the weight of every timestep."""
-        count = len(schedule.alphas_cumprod)
-        t = torch.arange(count, device=schedule.alphas_cumprod.device)
-        return self.apply(torch.ones(count, device=t.device), schedule, t)
+        t = torch.arange(schedule.num_timesteps, device=schedule.device)
+        return self.apply(torch.ones(len(t), device=t.device), schedule, t)

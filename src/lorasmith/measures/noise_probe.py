@@ -87,7 +87,7 @@ class Probe:
         self, model: DiffusionModel, schedule: NoiseSchedule, rows: Sequence[Row], seed: int
     ) -> None:
         self._model, self._schedule, self.rows, self._seed = model, schedule, tuple(rows), seed
-        self._timesteps = even_timesteps(TIMESTEPS, len(schedule.alphas_cumprod))
+        self._timesteps = even_timesteps(TIMESTEPS, schedule.num_timesteps)
         self.base = self.predict()
         self._base_loss = self.losses(self.base)
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from lorasmith.core.errors import PromptError, UserError
 from lorasmith.core.text import did_you_mean
+from lorasmith.diffusion.prediction import PREDICTIONS
 from lorasmith.diffusion.schedule import (
     BETA_END,
     BETA_START,
@@ -42,7 +43,6 @@ from lorasmith.sampling.request import MAX_STEPS
 from lorasmith.sampling.solvers import TwoStageScheduler, sigma_table, sigmas_at_times
 
 DEFAULT = "ddim"
-_PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction"}
 # diffusers' words for what its schedulers do without a schedule's own flag: those of k-diffusion
 # go from the last timestep to the first, the multistep ones stop one short of it.
 _K, _MULTISTEP = "uniform", "sgm_uniform"
@@ -166,7 +166,7 @@ class Sampler:
             "beta_start": BETA_START,
             "beta_end": BETA_END,
             "beta_schedule": "scaled_linear",
-            "prediction_type": _PREDICTION_TYPES[prediction],
+            "prediction_type": PREDICTIONS[prediction].diffusers,
             **self.options,
         }
         if self.scheduler is not EulerAncestralDiscreteScheduler and self.plain:

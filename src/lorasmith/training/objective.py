@@ -17,10 +17,8 @@ from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.loss import Loss, per_sample_mse
 from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import (
+    NOISE_SCHEDULES,
     NoiseSchedule,
-    Prediction,
-    scaled_linear_alphas_cumprod,
-    zero_terminal_snr,
 )
 from lorasmith.diffusion.timesteps import (
     Quantile,
@@ -160,13 +158,9 @@ def prediction_error(
 
 def build_objective(settings: TrainSettings, model: DiffusionModel) -> Objective:
     loss = settings.loss
-    schedule = NoiseSchedule(
-        prediction_of(model),
-        alphas_cumprod=(
-            zero_terminal_snr(scaled_linear_alphas_cumprod())
-            if model.architecture.zero_terminal_snr
-            else None
-        ),
+    architecture = model.architecture
+    schedule = NOISE_SCHEDULES[architecture.family.noise_schedule](
+        model.prediction, architecture.zero_terminal_snr
     )
     weights = Weights(loss)
     low, high = loss.min_timestep, loss.max_timestep
@@ -186,7 +180,3 @@ QUANTILES: dict[str, Callable[[LossSettings], Quantile | None]] = {
     "high": lambda loss: leaning_high(loss.timestep_power),
 }
 """The distribution of timesteps by the setting's name; "importance" comes of the weights."""
-
-
-def prediction_of(model: DiffusionModel) -> Prediction:
-    return "v" if model.prediction == "v" else "epsilon"

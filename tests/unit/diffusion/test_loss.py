@@ -8,7 +8,7 @@ from torch.nn import functional
 from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.loss import COSTS, Loss, per_sample_mse
 from lorasmith.diffusion.schedule import (
-    NoiseSchedule,
+    DDPMSchedule,
     scaled_linear_alphas_cumprod,
     zero_terminal_snr,
 )
@@ -87,7 +87,7 @@ def test_huber_is_exact_for_small_float32_differences() -> None:
 
 
 def test_the_threshold_goes_from_one_to_c() -> None:
-    schedule = NoiseSchedule()
+    schedule = DDPMSchedule()
     t = torch.tensor([0, 500, 999])
     assert Loss().threshold(schedule, t) is None
     constant = Loss(LossSettings(type="huber", huber_c=0.2, huber_schedule="constant")).threshold(
@@ -114,7 +114,7 @@ def test_the_threshold_goes_from_one_to_c() -> None:
 
 @pytest.mark.parametrize("kind", ["constant", "exponential", "snr"])
 def test_the_threshold_is_finite_at_zero_terminal_snr(kind: str) -> None:
-    schedule = NoiseSchedule("v", alphas_cumprod=zero_terminal_snr(scaled_linear_alphas_cumprod()))
+    schedule = DDPMSchedule("v", alphas_cumprod=zero_terminal_snr(scaled_linear_alphas_cumprod()))
     c = Loss(LossSettings(type="huber", huber_c=0.1, huber_schedule=kind)).threshold(
         schedule, torch.tensor([999])
     )

@@ -9,7 +9,7 @@ from tests.tolerances import SCHEDULE, assert_near
 
 from lorasmith.diffusion.schedule import (
     NUM_TIMESTEPS,
-    NoiseSchedule,
+    DDPMSchedule,
     scaled_linear_alphas_cumprod,
     zero_terminal_snr,
 )
@@ -36,7 +36,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_alphas_cumprod_are_those_of_diffusers() -> None:
-    ours = NoiseSchedule().alphas_cumprod
+    ours = DDPMSchedule().alphas_cumprod
     # diffusers multiplies 1000 factors in float32, which costs it the last digits.
     assert_near(ours, reference().alphas_cumprod, SCHEDULE)
     assert ours.shape == (NUM_TIMESTEPS,)
@@ -44,7 +44,7 @@ def test_alphas_cumprod_are_those_of_diffusers() -> None:
 
 def test_alphas_cumprod_are_those_stored_in_stable_diffusion_checkpoints() -> None:
     # `alphas_cumprod` of sd-v1-5: its first and last values.
-    ours = NoiseSchedule().alphas_cumprod
+    ours = DDPMSchedule().alphas_cumprod
     assert ours[0].item() == pytest.approx(0.99915, abs=1e-6)
     assert ours[-1].item() == pytest.approx(0.0046602, abs=1e-6)
 
@@ -52,26 +52,26 @@ def test_alphas_cumprod_are_those_stored_in_stable_diffusion_checkpoints() -> No
 def test_noise_is_added_as_diffusers_adds_it(batch) -> None:
     x0, noise, t = batch
     assert_near(
-        NoiseSchedule().add_noise(x0, noise, t), reference().add_noise(x0, noise, t), SCHEDULE
+        DDPMSchedule().add_noise(x0, noise, t), reference().add_noise(x0, noise, t), SCHEDULE
     )
 
 
 def test_the_v_target_is_diffusers_velocity(batch) -> None:
     x0, noise, t = batch
     assert_near(
-        NoiseSchedule("v").target(x0, noise, t), reference("v").get_velocity(x0, noise, t), SCHEDULE
+        DDPMSchedule("v").target(x0, noise, t), reference("v").get_velocity(x0, noise, t), SCHEDULE
     )
 
 
 def test_the_epsilon_target_is_the_noise(batch) -> None:
     x0, noise, t = batch
-    assert torch.equal(NoiseSchedule().target(x0, noise, t), noise)
+    assert torch.equal(DDPMSchedule().target(x0, noise, t), noise)
 
 
 def test_noise_and_latents_follow_from_x_t_and_v(batch) -> None:
     # The two definitions invert: x0 = sqrt(abar) x_t - sqrt(1 - abar) v, and so for the noise.
     x0, noise, t = (tensor.double() if tensor.is_floating_point() else tensor for tensor in batch)
-    schedule = NoiseSchedule("v")
+    schedule = DDPMSchedule("v")
     signal, sigma = schedule.coefficients(t, x0)
     x_t, v = schedule.add_noise(x0, noise, t), schedule.target(x0, noise, t)
     assert_near(signal * x_t - sigma * v, x0, SCHEDULE, dtype=torch.float32)
@@ -80,14 +80,14 @@ def test_noise_and_latents_follow_from_x_t_and_v(batch) -> None:
 
 def test_snr_is_the_ratio_of_variances(batch) -> None:
     _, _, t = batch
-    schedule = NoiseSchedule()
+    schedule = DDPMSchedule()
     signal, sigma = schedule.coefficients(t, torch.ones(1, 1, 1, 1))
     assert_near(schedule.snr(t), (signal / sigma).flatten() ** 2, SCHEDULE)
 
 
 def test_half_precision_latents_stay_half_precision(batch) -> None:
     x0, noise, t = batch
-    schedule = NoiseSchedule("v")
+    schedule = DDPMSchedule("v")
     assert schedule.add_noise(x0.bfloat16(), noise.bfloat16(), t).dtype == torch.bfloat16
     assert schedule.target(x0.bfloat16(), noise.bfloat16(), t).dtype == torch.bfloat16
 
@@ -106,7 +106,7 @@ def test_zero_terminal_snr_is_diffusers() -> None:
 
 def test_at_zero_terminal_snr_v_is_the_image(batch) -> None:
     x0, noise, t = batch
-    schedule = NoiseSchedule("v", alphas_cumprod=zero_terminal_snr(scaled_linear_alphas_cumprod()))
+    schedule = DDPMSchedule("v", alphas_cumprod=zero_terminal_snr(scaled_linear_alphas_cumprod()))
     assert torch.equal(schedule.add_noise(x0, noise, t)[-1], noise[-1])
     assert torch.equal(schedule.target(x0, noise, t)[-1], -x0[-1])
     scheduler = zero_terminal("v")

@@ -12,7 +12,7 @@ from tests.tolerances import FORMULA, SCHEDULE, assert_near
 
 from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.schedule import (
-    NoiseSchedule,
+    DDPMSchedule,
     scaled_linear_alphas_cumprod,
     zero_terminal_snr,
 )
@@ -67,7 +67,7 @@ def test_debiased_weights_by_hand(snr, prediction, weight) -> None:
 
 
 def test_on_sds_own_schedule_debiasing_needs_no_guard_at_the_noisy_end() -> None:
-    noisy = NoiseSchedule().snr(ALL[500:])
+    noisy = DDPMSchedule().snr(ALL[500:])
     assert_near(debiased_weight(noisy, "epsilon"), noisy**-0.5, FORMULA)
 
 
@@ -83,7 +83,7 @@ def test_both_predictions_weigh_the_same_error_in_x0_the_same(gamma) -> None:
 
 
 def test_weighing_v_like_noise_gives_the_error_of_the_noise_that_follows() -> None:
-    schedule, t = NoiseSchedule("v"), torch.tensor([50, 300, 700, 999])
+    schedule, t = DDPMSchedule("v"), torch.tensor([50, 300, 700, 999])
     generator = torch.Generator().manual_seed(0)
     x_t, v, wrong = torch.randn(3, 4, 4, 8, 8, generator=generator)
     signal, sigma = schedule.coefficients(t, x_t)
@@ -105,7 +105,7 @@ def test_weighing_v_like_noise_gives_the_error_of_the_noise_that_follows() -> No
 )
 def test_weights_are_finite_at_zero_terminal_snr(prediction, weights) -> None:
     abar = zero_terminal_snr(scaled_linear_alphas_cumprod())
-    table = weights.table(NoiseSchedule(prediction, alphas_cumprod=abar))
+    table = weights.table(DDPMSchedule(prediction, alphas_cumprod=abar))
     assert torch.isfinite(table).all()
     assert (table >= 0).all()
     assert table.max() < 32
@@ -118,12 +118,12 @@ def test_the_weights_of_all_timesteps_follow_diffusers_snr() -> None:
     snr = compute_snr(scheduler, ALL)
     # As in diffusers' training scripts.
     expected = torch.stack([snr, 5.0 * torch.ones_like(snr)], 1).min(1)[0]
-    assert_near(Weights().table(NoiseSchedule()), expected / snr, SCHEDULE)
-    assert_near(Weights().table(NoiseSchedule("v")), expected / (snr + 1), SCHEDULE)
+    assert_near(Weights().table(DDPMSchedule()), expected / snr, SCHEDULE)
+    assert_near(Weights().table(DDPMSchedule("v")), expected / (snr + 1), SCHEDULE)
 
 
 def test_no_weights_are_one_and_a_level_stands_for_all() -> None:
-    schedule, weight = NoiseSchedule(), torch.tensor([1.0, 0.5])
+    schedule, weight = DDPMSchedule(), torch.tensor([1.0, 0.5])
     t = torch.tensor([3, 900])
     none = weighing(min_snr_gamma=None, scale_v_like_noise=True)
     assert none.apply(weight, schedule, t) is weight

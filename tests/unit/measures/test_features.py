@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from lorasmith.core.errors import UserError
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.measures.features import (
     ClipImages,
     FeatureExtractor,
@@ -54,7 +54,7 @@ def test_the_nearest_other_of_a_copy_is_the_copy() -> None:
 
 
 def test_looks_are_of_the_image_alone(model: DiffusionModel) -> None:
-    extractor = FeatureExtractor(model, MiddleBlock(model, NoiseSchedule("epsilon")))
+    extractor = FeatureExtractor(model, MiddleBlock(model, DDPMSchedule("epsilon")))
     both = extractor.look([image(1), image(2, (64, 96))])
     alone = extractor.look([image(1)])
     assert torch.equal(both.layout[:1], alone.layout)
@@ -63,7 +63,7 @@ def test_looks_are_of_the_image_alone(model: DiffusionModel) -> None:
 
 
 def test_content_hears_a_change_of_the_image_more_than_noise(model: DiffusionModel) -> None:
-    extractor = FeatureExtractor(model, MiddleBlock(model, NoiseSchedule("epsilon")))
+    extractor = FeatureExtractor(model, MiddleBlock(model, DDPMSchedule("epsilon")))
     pixels = np.asarray(image(1)).astype(int)
     noise = np.random.default_rng(3).integers(-3, 4, pixels.shape)
     noisy = Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))

@@ -15,7 +15,7 @@ from scipy.stats import beta
 
 from lorasmith.config.sample_prompts import SamplerName
 from lorasmith.core.errors import PromptError
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.sampling.samplers import SAMPLERS, SCHEDULES, find_sampler
 
 # diffusers' DPM2 hands numpy what it no longer likes.
@@ -32,7 +32,7 @@ def sample(
     name: str, prediction: str, steps: int, count: int = 800, schedule: str = "automatic"
 ) -> torch.Tensor:
     sampler = find_sampler(name, schedule)
-    abar = NoiseSchedule().alphas_cumprod.double()
+    abar = DDPMSchedule().alphas_cumprod.double()
     scheduler = sampler.start(steps, prediction)
     generators = [torch.Generator().manual_seed(i) for i in range(count)]
     x = torch.stack([torch.randn(1, 1, 1, generator=g) for g in generators])
@@ -79,7 +79,7 @@ K_DIFFUSION = ["euler", "euler_a", "lms", "heun", "dpm2_a", "dpmpp_2s_a", "dpmpp
 @pytest.mark.parametrize("name", K_DIFFUSION)
 def test_schedules_are_what_their_names_say(name) -> None:
     """Against the formulas of k-diffusion and of Karras et al. 2022."""
-    abar = NoiseSchedule().alphas_cumprod.double().numpy()
+    abar = DDPMSchedule().alphas_cumprod.double().numpy()
     table = ((1 - abar) / abar) ** 0.5
     low, high, n = table[0], table[-1], 10
     ramp = np.linspace(0, 1, n)

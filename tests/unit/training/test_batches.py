@@ -15,7 +15,7 @@ from lorasmith.config.sections.loss import LossSettings
 from lorasmith.core.errors import RunError
 from lorasmith.data.dataset import SampleRef
 from lorasmith.diffusion.noise import Noise
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.training.batches import StepInputs
@@ -68,7 +68,7 @@ class Batches:
 
 def trainer() -> Any:
     objective = Objective(
-        NoiseSchedule(), 3, noise=Noise(LossSettings(noise_offset=0.1, multires_iterations=3))
+        DDPMSchedule(), 3, noise=Noise(LossSettings(noise_offset=0.1, multires_iterations=3))
     )
     model = SimpleNamespace(device=torch.device("cpu"))
     return SimpleNamespace(model=model, objective=objective, interventions=Interventions())

@@ -16,7 +16,7 @@ from lorasmith.config.load import load_settings
 from lorasmith.config.sections.loss import LossSettings
 from lorasmith.diffusion.loss import Loss
 from lorasmith.diffusion.noise import Noise
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.diffusion.timesteps import Timesteps, leaning_high
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.tensors.rng import normal_per_sample
@@ -103,7 +103,8 @@ def test_the_default_is_min_snr_weighted_mse_of_uniform_timesteps(model: Diffusi
     made = objective(model)
     assert made.loss == Loss(LossSettings())
     assert made.timesteps == Timesteps()
-    assert_near(made.schedule.alphas_cumprod, NoiseSchedule().alphas_cumprod, NETWORK)
+    assert isinstance(made.schedule, DDPMSchedule)
+    assert_near(made.schedule.alphas_cumprod, DDPMSchedule().alphas_cumprod, NETWORK)
 
 
 CHANGES: dict[str, dict[str, object]] = {
@@ -159,6 +160,7 @@ def test_v_like_adds_the_loss_of_the_velocity_behind_the_noise(model: DiffusionM
     t = torch.tensor([10, 300, 500])
     generator = torch.Generator().manual_seed(0)
     latents, noise, wrong = torch.randn(3, 3, *SHAPE, generator=generator, dtype=torch.float64)
+    assert isinstance(made.schedule, DDPMSchedule)
     signal, sigma = made.schedule.coefficients(t, latents)
     noisy = signal * latents + sigma * noise
     # v = signal noise - sigma latents, and the latents follow from the noise that is predicted.
@@ -213,13 +215,14 @@ def test_input_perturbation_leaves_the_target_alone(model: DiffusionModel) -> No
             seen.append(noisy)
             return torch.zeros_like(noisy)
 
-    plain = Objective(NoiseSchedule(), 3)
+    schedule = DDPMSchedule()
+    plain = Objective(schedule, 3)
     perturbed = replace(plain, noise=Noise(LossSettings(input_perturbation=0.5)))
     batch = micro_batch(model, [1, 2])
     losses = [o.loss_sum(Watched(), batch, 0) for o in (plain, perturbed)]  # type: ignore[arg-type]
     # A prediction of zero: the loss is that of the target alone.
     assert torch.equal(*losses)
-    _, sigma = plain.schedule.coefficients(plain.timesteps.draw(3, 0, [1, 2]), batch.mean)
+    _, sigma = schedule.coefficients(plain.timesteps.draw(3, 0, [1, 2]), batch.mean)
     more = normal_per_sample(SHAPE, 3, "perturbation", 0, [1, 2])
     assert_near(seen[1] - seen[0], 0.5 * sigma * more, NETWORK)
 
@@ -241,16 +244,16 @@ def test_masked_places_give_no_gradient(model: DiffusionModel) -> None:
         loss = objective.loss_sum(Fixed(), masked, 0)  # type: ignore[arg-type]
         return torch.autograd.grad(loss, prediction)[0]
 
-    alone = gradient(Objective(NoiseSchedule(), 0))
+    alone = gradient(Objective(DDPMSchedule(), 0))
     assert not alone[..., 2:].any()
     assert (alone[..., :2] != 0).all()
-    floor = gradient(Objective(NoiseSchedule(), 0, loss=Loss(LossSettings(mask_floor=0.25))))
+    floor = gradient(Objective(DDPMSchedule(), 0, loss=Loss(LossSettings(mask_floor=0.25))))
     assert_near(floor[..., :2], alone[..., :2], NETWORK)
     assert (floor[..., 2:] != 0).all()
 
 
 def test_prediction_error_is_torchs_mse_against_the_target(model: DiffusionModel) -> None:
-    schedule, t = NoiseSchedule("v"), torch.tensor([10, 500, 990])
+    schedule, t = DDPMSchedule("v"), torch.tensor([10, 500, 990])
     latents, noise = torch.randn(2, 3, *SHAPE, generator=torch.Generator().manual_seed(0))
     text = model.encode_text(["a", "b", "c"])
     with torch.no_grad():

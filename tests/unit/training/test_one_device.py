@@ -28,7 +28,7 @@ from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.measures.features import FeatureExtractor, MiddleBlock
 from lorasmith.measures.noise_probe import Probe, Row
 from lorasmith.models.families.table import Architecture
@@ -300,7 +300,7 @@ def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
 def test_snapshots_are_looked_at_on_the_device() -> None:
     """What ``pick`` measures, and held-out loss with it."""
     model = meta_model(tiny_architecture())
-    schedule = NoiseSchedule()
+    schedule = DDPMSchedule()
     row = Row(torch.zeros(4, 8, 8), "a", 1, torch.zeros(1, 6))
     image = Image.new("RGB", (64, 64))
     with OneDevice() as seen:

@@ -18,7 +18,7 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.sections.loss import LossSettings
 from lorasmith.config.sections.optimizer import ScheduleSettings
 from lorasmith.diffusion.noise import Noise
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.diffusion.timesteps import Timesteps
 from lorasmith.diffusion.weights import Weights
 from lorasmith.models.diffusion_model import DiffusionModel
@@ -70,7 +70,7 @@ def make(
         FlatGroup(g.name, g.parameters, LR, compute=compute) for g in network.parameter_groups()
     ]
     objective = Objective(
-        NoiseSchedule("epsilon"),
+        DDPMSchedule("epsilon"),
         SEED,
         noise=Noise(LossSettings(noise_offset=0.05)),
         weights=Weights(),

@@ -141,6 +141,7 @@ class Family:
         v_prediction_marker: a weight whose spread tells models that predict v from those that
             predict noise, and the spread above which it is v; ``None`` where models that do not say
             what they predict are all of one kind.
+        noise_schedule: its name in :data:`lorasmith.diffusion.schedule.NOISE_SCHEDULES`.
         text_targets, text_attention: classes of the text encoders whose layers adapters attach
             to, and those of them that are attention.
     """
@@ -160,6 +161,7 @@ class Family:
     zero_negative: bool = False
     prediction: str = "epsilon"
     v_prediction_marker: tuple[str, float] | None = None
+    noise_schedule: str = "scaled_linear"
     text_targets: tuple[str, ...] = ("CLIPAttention", "CLIPMLP")
     text_attention: tuple[str, ...] = ("CLIPAttention",)
 

@@ -72,7 +72,7 @@ class Validation:
         self._trainer, self._images = trainer, images
         self._latents, self._text, self._schedule = latents, text, schedule
         self._seed = seed
-        self._timesteps = even_timesteps(timesteps, len(schedule.alphas_cumprod))
+        self._timesteps = even_timesteps(timesteps, schedule.num_timesteps)
         self._base: Losses | None = None
         held_out = images.dataset.items[: images.held_out]
         self._names = ["/".join(item.image.path.parts[-2:]) for item in held_out]

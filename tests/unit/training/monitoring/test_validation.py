@@ -25,7 +25,7 @@ from lorasmith.data.dataset import SampleRef
 from lorasmith.data.holdout import ValidationSet, image_number, measuring_dataset
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import DatasetImage, Scan
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.tensors.rng import normal, normal_per_sample
 from lorasmith.training.ema import Ema
 from lorasmith.training.lr_schedules import LearningRate
@@ -104,7 +104,7 @@ def trainer_of(
     group = FlatGroup("all", parameters, 1e-2)
     with torch.no_grad():
         group.flat += up * normal(group.flat.shape, 2, "up")
-    schedule = NoiseSchedule("epsilon")
+    schedule = DDPMSchedule("epsilon")
     return TrainStep(
         model,
         network,
