@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.measures.noise_probe import TIMESTEPS, Probe, Row
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 
@@ -16,7 +16,7 @@ def test_loss_is_the_mean_squared_error_of_the_predicted_noise(
     model: DiffusionModel, monkeypatch: pytest.MonkeyPatch, off: float
 ) -> None:
     """For clean latents of zero, what is noised is ``sqrt(1 - abar)`` times the noise."""
-    schedule = NoiseSchedule("epsilon")
+    schedule = DDPMSchedule("epsilon")
     spread = (1 - schedule.alphas_cumprod).sqrt().float()
 
     def perfect(noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
@@ -35,7 +35,7 @@ def test_change_is_in_shares_of_the_base_models_loss(
     model: DiffusionModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Off by 2 at first, by 1 then: three quarters of the squared error are gone."""
-    schedule = NoiseSchedule("epsilon")
+    schedule = DDPMSchedule("epsilon")
     spread = (1 - schedule.alphas_cumprod).sqrt().float()
     off = 2.0
 
