@@ -64,7 +64,6 @@ class CheckpointRewriter:
         file: what is read.
         changes: by name; tensors that are not here stay as they are.
         dtype: of all floating-point numbers of 16 bits or more; ``None`` leaves each its own.
-        metadata: of the new file.
         like_library: tensors are in the order of the format's own library, whatever order they
             had, and what is only rounded may hold NaN, as a copy may.
 
@@ -77,20 +76,18 @@ class CheckpointRewriter:
         file: WeightFile,
         changes: Mapping[str, Change],
         dtype: torch.dtype | None,
-        metadata: Mapping[str, str],
         *,
         like_library: bool = False,
     ) -> None:
-        self.file, self.changes, self.metadata = file, changes, metadata
+        self.file, self.changes = file, changes
         self._like_library = like_library
         self._wanted = None if dtype is None else DTYPE_NAMES[dtype]
         self._entries = self._read_entries()
         self._scratch = torch.empty(0)
 
-    @property
-    def size(self) -> int:
-        """Of the new file, in bytes."""
-        return len(self._start) + self.data_size
+    def size(self, metadata: Mapping[str, str]) -> int:
+        """Of the new file with this metadata, in bytes."""
+        return len(self._start(metadata)) + self.data_size
 
     @property
     def count(self) -> int:
@@ -101,10 +98,17 @@ class CheckpointRewriter:
     def data_size(self) -> int:
         return sum(entry.size for entry in self._entries)
 
-    def write(self, path: Path, controls: Controls, written: Callable[[int], None]) -> None:
+    def write(
+        self,
+        path: Path,
+        metadata: Mapping[str, str],
+        controls: Controls,
+        written: Callable[[int], None],
+    ) -> None:
         """Write the new file atomically.
 
         Args:
+            metadata: of the new file.
             written: is told how many bytes of data each step was.
 
         Raises:
@@ -118,7 +122,7 @@ class CheckpointRewriter:
             open(self.file.path, "rb", buffering=0) as stored,
         ):
             source = _Source(self.file, stored)
-            _put(out, memoryview(self._start))
+            _put(out, memoryview(self._start(metadata)))
             for entry in self._order:
                 controls.check()
                 if entry.name in self.changes or entry.stored != entry.dtype:
@@ -195,17 +199,16 @@ class CheckpointRewriter:
             entries.sort(key=lambda entry: -DTYPE_BYTES[entry.dtype])
         return entries
 
-    @cached_property
-    def _start(self) -> bytes:
+    def _start(self, metadata: Mapping[str, str]) -> bytes:
         """The header, and the length before it."""
         if self._like_library:
-            return safetensors_start(self._shapes, self.metadata)[0]
+            return safetensors_start(self._shapes, metadata)[0]
         offsets: dict[str, tuple[int, int]] = {}
         end = 0
         for entry in self._order:
             begin, end = end, end + entry.size
             offsets[entry.name] = begin, end
-        header: dict[str, Any] = {"__metadata__": dict(self.metadata)} if self.metadata else {}
+        header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
         for entry in self._entries:
             header[entry.name] = {
                 "dtype": entry.dtype,

@@ -32,12 +32,14 @@ from lorasmith.lora_tools.checkpoint_diff import Differences
 from lorasmith.lora_tools.linalg.kronecker import kronecker_shapes, nearest_kronecker
 from lorasmith.lora_tools.linalg.randomized_svd import Wanted, clamped, low_rank, with_clamping
 from lorasmith.lora_tools.outputs import (
+    Approximated,
     LoraWriter,
     check_output,
     check_space,
     choice_problems,
     empty_factors,
     model_problems,
+    relative_error,
     seed_problems,
 )
 from lorasmith.tensors.files import PRECISIONS, Precision
@@ -57,12 +59,10 @@ _LONGEST_ERROR = 1.23456e-5
 
 
 @dataclass(frozen=True, slots=True)
-class ExtractedModule:
+class ExtractedModule(Approximated):
     """
     Args:
         rank: 0 for a LoKr whose second factor is whole.
-        norm: ‖D‖ of the difference, Frobenius.
-        error: ‖D - what the module adds‖, before rounding to the file's precision.
         excess: by what share ``error`` may be above the least possible at this rank; an estimate.
             None where ``error`` is within single precision's rounding, and of a LoKr.
     """
@@ -102,8 +102,7 @@ class ExtractReport:
     @property
     def error(self) -> float:
         """‖D - what the LoRA adds‖ / ‖D‖ over all modules together."""
-        norm = sum(module.norm**2 for module in self.modules)
-        return math.sqrt(sum(m.error**2 for m in self.modules) / norm) if norm > 0 else 0.0
+        return relative_error(self.modules)
 
 
 def extract(

@@ -36,7 +36,6 @@ _NAMES = {
 }  # fmt: skip
 # Tensors that betray what is no adapter of :mod:`lorasmith.adapters`; the first that is there.
 _OTHERS = {"bm.weight": "glora", "ia3_l": "ia3"}
-_SHOWN_PROBLEMS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +210,14 @@ def as_module(key: str, tensors: Mapping[str, Tensor]) -> LoraModule:
     return LoraModule(key, part_of(key), algorithm, own, rank, alpha or float(rank))
 
 
-def shortened(problems: list[Problem]) -> list[Problem]:
+def shortened(
+    problems: list[Problem], most: int = 8, more: str = "modules are so"
+) -> list[Problem]:
     """The first few of many modules' problems, and how many more there are."""
-    rest = len(problems) - _SHOWN_PROBLEMS
+    rest = len(problems) - most
     if rest <= 0:
         return problems
-    return [*problems[:_SHOWN_PROBLEMS], Problem(problems[0].where, f"{rest} more modules are so")]
+    return [*problems[:most], Problem(problems[0].where, f"{rest} more {more}")]
 
 
 def _has_alpha(tensors: Mapping[str, Tensor]) -> bool:

@@ -13,7 +13,6 @@ and whole differences are added as what they are, and so are changes of norms an
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,11 +44,13 @@ from lorasmith.lora_tools.linalg.low_rank import (
 from lorasmith.lora_tools.linalg.ties_dare import dare, ties
 from lorasmith.lora_tools.lora_file import LoraModules, read_modules, shortened
 from lorasmith.lora_tools.outputs import (
+    Approximated,
     LoraWriter,
     carried_metadata,
     check_output,
     choice_problems,
     precision_of,
+    relative_error,
     seed_problems,
 )
 from lorasmith.tensors.files import PRECISIONS, Precision
@@ -66,13 +67,11 @@ _TAGS = "ss_tag_frequency"
 
 
 @dataclass(frozen=True, slots=True)
-class MergedModule:
+class MergedModule(Approximated):
     """One module of the result.
 
     Args:
         ranks: those of the files that have it, 0 for the others.
-        norm: Frobenius norm of the merged change.
-        error: ‖merged change - what the file holds‖, before rounding to the file's precision.
     """
 
     key: str
@@ -81,11 +80,6 @@ class MergedModule:
     rank: int
     norm: float
     error: float
-
-    @property
-    def retained(self) -> float:
-        """Share of the energy ‖ΔW‖² that the module holds."""
-        return 1.0 - (self.error / self.norm) ** 2 if self.norm > 0 else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +102,7 @@ class MergeReport:
     @property
     def error(self) -> float:
         """Of all modules together, over their norm."""
-        norm = sum(module.norm**2 for module in self.modules)
-        error = sum(module.error**2 for module in self.modules)
-        return math.sqrt(error / norm) if norm > 0 else 0.0
+        return relative_error(self.modules)
 
 
 def merge(

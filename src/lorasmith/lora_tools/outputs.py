@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,30 @@ class LoraWriter:
             own_values["ss_network_module"] = "networks.lora"
         own_values.pop("ss_network_args", None)
         return {**own_values, "ss_network_args": json.dumps(args)} if args else own_values
+
+
+class Approximated:
+    """A module of a new file, and how near it is to the change that it stands for.
+
+    Args:
+        norm: Frobenius norm of the change, ‖ΔW‖.
+        error: ‖ΔW - what the module adds‖, before rounding to the file's precision.
+    """
+
+    __slots__ = ()
+    norm: float
+    error: float
+
+    @property
+    def retained(self) -> float:
+        """Share of the energy ‖ΔW‖² that the module holds."""
+        return 1.0 - (self.error / self.norm) ** 2 if self.norm > 0 else 1.0
+
+
+def relative_error(modules: Sequence[Approximated]) -> float:
+    """Of all modules together, over their norm."""
+    norm = sum(module.norm**2 for module in modules)
+    return math.sqrt(sum(m.error**2 for m in modules) / norm) if norm > 0 else 0.0
 
 
 def empty_factors(sides: tuple[int, int], rank: int) -> tuple[Tensor, Tensor]:

@@ -36,12 +36,14 @@ from lorasmith.lora_tools.lora_file import (
     shortened,
 )
 from lorasmith.lora_tools.outputs import (
+    Approximated,
     LoraWriter,
     carried_metadata,
     check_output,
     choice_problems,
     empty_factors,
     precision_of,
+    relative_error,
 )
 from lorasmith.tensors.files import PRECISIONS, Precision
 
@@ -139,13 +141,11 @@ def _fewest(parts: Tensor, share: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class ResizedModule:
+class ResizedModule(Approximated):
     """What became of one module.
 
     Args:
         rank: the new one; 0 where the module was left out.
-        norm: Frobenius norm of its change, ‖ΔW‖.
-        error: ‖ΔW - new ΔW‖, before rounding to the file's precision.
         how: "svd"; "kept" as it was; "cut" to its first ranks; "left out".
         measure: see :meth:`RankRule.measure`.
     """
@@ -158,11 +158,6 @@ class ResizedModule:
     error: float
     how: How
     measure: float | None = None
-
-    @property
-    def retained(self) -> float:
-        """Share of the energy ‖ΔW‖² that the new module holds."""
-        return 1.0 - (self.error / self.norm) ** 2 if self.norm > 0 else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +182,7 @@ class ResizeReport:
     @property
     def error(self) -> float:
         """Of all modules together, over their norm."""
-        norm = sum(module.norm**2 for module in self.modules)
-        error = sum(module.error**2 for module in self.modules)
-        return float((error / norm) ** 0.5) if norm > 0 else 0.0
+        return relative_error(self.modules)
 
 
 def resize(

@@ -36,13 +36,13 @@ from lorasmith.lora_tools.checkpoint_writer import Change
 from lorasmith.lora_tools.convert.cloneofsimo import read_lora
 from lorasmith.lora_tools.inputs import LoraSource
 from lorasmith.lora_tools.linalg.low_rank import NotFinite, check_finite
+from lorasmith.lora_tools.lora_file import shortened
 from lorasmith.models.layout import canonical_shape
 from lorasmith.models.open import OpenedCheckpoint, WeightInFile
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.models.weights import placed
 
 _KNOWN = f"leave this file out; {READ_TYPES}"
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +184,7 @@ def _read(
     if not counts and not problems:
         problems.append(belongs_nowhere(str(source.path), file.tensors))
     if problems:
-        rest = len(problems) - _SHOWN
-        more = [Problem(str(source.path), f"{rest} more modules do not fit")] if rest > 0 else []
-        raise LoraFileError([*problems[:_SHOWN], *more])
+        raise LoraFileError(shortened(problems, 5, "modules do not fit"))
     unmatched = tuple(found.unmatched)
     return AppliedLora(source, file.metadata, counts, unmatched, silent), modules
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
@@ -22,13 +20,13 @@ from lorasmith.core.files import atomic_folder, write_text
 from lorasmith.core.text import shortlist
 from lorasmith.formats.hashes import autov1, hash_file, sha256_of
 from lorasmith.formats.layer_names import describe
-from lorasmith.lora_tools.bake.apply import AddedWeights, AppliedLora, added_weights
+from lorasmith.lora_tools.bake.apply import AppliedLora, added_weights
 from lorasmith.lora_tools.bake.model_folder import (
     FolderFiles,
     check_folder,
     folder_files,
     new_index,
-    new_name,
+    renamed,
 )
 from lorasmith.lora_tools.checkpoint_writer import CheckpointRewriter
 from lorasmith.lora_tools.inputs import Sources, parse_sources
@@ -114,112 +112,99 @@ def bake(
     added = added_weights(opened, sources)
     if not added.changes:
         raise UserError.of("", "every strength is 0, so nothing changes", "choose other strengths")
+    files = {w.file.path: w.file for part in opened.weights.values() for w in part.values()}
+    # All shards of a network together, so that none stays what another list names.
+    folders = {file.parent for file in (files if precision is not None else added.changes)}
+    files = {file: header for file, header in files.items() if file.parent in folders}
+    others = folder_files(path, files.keys()) if path.is_dir() else FolderFiles((), (), ())
     dtype = None if precision is None else PRECISIONS[precision]
-    job = _Baking(path, opened, added, dtype, observer, controls or Controls())
-    if problems := check_space(out, job.size):
+    rewriters = {
+        file: CheckpointRewriter(header, added.changes.get(file, {}), dtype)
+        for file, header in files.items()
+    }
+    copied = sum((path / below).stat().st_size for below in others.copied)
+    # What will be added to the metadata is not known yet; it is about a thousand bytes.
+    size = copied + sum(rewriter.size({}) for rewriter in rewriters.values())
+    if problems := check_space(out, size):
         raise UserError(problems)
-    job.say_notes()
+    for note in _notes(opened, added.loras, files, others):
+        observer(Notice("warning", note))
     if not dry_run:
-        job.write(out, hashes=hash)
+        controls = controls or Controls()
+        metadata = {
+            file: _metadata(
+                file,
+                header.metadata,
+                added.loras,
+                sha256_of(file, observer, controls) if hash else None,
+            )
+            for file, header in files.items()
+        }
+        _write(path, out, rewriters, metadata, others, observer, controls)
+        size = copied + sum(each.size(metadata[file]) for file, each in rewriters.items())
     tensors = sum(len(changes) for changes in added.changes.values())
-    return BakeReport(tuple(added.loras), tensors, job.size, None if dry_run else out)
+    return BakeReport(tuple(added.loras), tensors, size, None if dry_run else out)
 
 
-class _Baking:
-    def __init__(
-        self,
-        path: Path,
-        opened: OpenedCheckpoint,
-        added: AddedWeights,
-        dtype: torch.dtype | None,
-        observer: Observer,
-        controls: Controls,
-    ) -> None:
-        self.path, self.opened, self.added, self.dtype = path, opened, added, dtype
-        self._observer, self._controls = observer, controls
-        files = {w.file.path: w.file for part in opened.weights.values() for w in part.values()}
-        # All shards of a network together, so that none stays what another list names.
-        folders = {file.parent for file in (files if dtype is not None else added.changes)}
-        self.files: dict[Path, WeightFile] = {
-            file: header for file, header in files.items() if file.parent in folders
-        }
-        # What will be added to the metadata is not known yet; it is about a thousand bytes.
-        self.rewritings = {file: self._rewriting(file, {}) for file in self.files}
-        self.others = FolderFiles((), (), ())
-        if path.is_dir():
-            self.others = folder_files(path, self.files.keys())
-        self._written = 0
-        self._total = sum(rewriting.data_size for rewriting in self.rewritings.values())
+def _notes(
+    opened: OpenedCheckpoint,
+    loras: Sequence[AppliedLora],
+    files: Mapping[Path, WeightFile],
+    others: FolderFiles,
+) -> Iterator[str]:
+    """What the user should know of the model and of the LoRAs."""
+    yield from opened.notes
+    for lora in loras:
+        if lora.unmatched:
+            what = f"{len(lora.unmatched)} of its tensors belong to no layer of this model"
+            kind = f"{kind}: " if (kind := describe(lora.unmatched)) else ""
+            names = shortlist(lora.unmatched)
+            yield f"{lora.source.path.name}: {what} and have no effect ({kind}{names})"
+    for file, header in files.items():
+        if header.pickle is not None:
+            what = "is a pickle, of which a safetensors file is written"
+            yield f"{file.name} {what}; the training program's state is left out"
+        if any(name.startswith("model_ema.") for name in header.shapes):
+            yield f"{file.name}: its averaged weights (model_ema) stay without the LoRA"
+    if others.left_out:
+        names = shortlist([str(below) for below in others.left_out])
+        yield f"left out, for they would still be the old weights: {names}"
 
-    @property
-    def size(self) -> int:
-        copied = (self.path / below for below in self.others.copied)
-        rewritten = sum(rewriting.size for rewriting in self.rewritings.values())
-        return rewritten + sum(file.stat().st_size for file in copied)
 
-    def say_notes(self) -> None:
-        """What the user should know of the model and of the LoRAs."""
-        notes = list(self.opened.notes)
-        for lora in self.added.loras:
-            if lora.unmatched:
-                what = f"{len(lora.unmatched)} of its tensors belong to no layer of this model"
-                name = lora.source.path.name
-                kind = f"{kind}: " if (kind := describe(lora.unmatched)) else ""
-                notes.append(
-                    f"{name}: {what} and have no effect ({kind}{shortlist(lora.unmatched)})"
-                )
-        for file, header in self.files.items():
-            if header.pickle is not None:
-                what = "is a pickle, of which a safetensors file is written"
-                notes.append(f"{file.name} {what}; the training program's state is left out")
-            if any(name.startswith("model_ema.") for name in header.shapes):
-                notes.append(f"{file.name}: its averaged weights (model_ema) stay without the LoRA")
-        if self.others.left_out:
-            names = shortlist([str(below) for below in self.others.left_out])
-            notes.append(f"left out, for they would still be the old weights: {names}")
-        for note in notes:
-            self._observer(Notice("warning", note))
+def _write(
+    path: Path,
+    out: Path,
+    rewriters: Mapping[Path, CheckpointRewriter],
+    metadata: Mapping[Path, Mapping[str, str]],
+    others: FolderFiles,
+    observer: Observer,
+    controls: Controls,
+) -> None:
+    """The new file, or the new folder."""
+    done, total = 0, sum(rewriter.data_size for rewriter in rewriters.values())
 
-    def write(self, out: Path, *, hashes: bool) -> None:
-        digests = {
-            file: sha256_of(file, self._observer, self._controls) if hashes else None
-            for file in self.files
-        }
-        for file, digest in digests.items():
-            own = self.files[file].metadata
-            made = _metadata(file, own, self.added.loras, digest)
-            self.rewritings[file] = self._rewriting(file, made)
-        if not self.path.is_dir():
-            (rewriting,) = self.rewritings.values()
-            self._write_file(rewriting, out)
-            return
-        with atomic_folder(out) as folder:
-            self._write_folder(folder)
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        observer(Progress("baking, MB", done // _MB, total // _MB))
 
-    def _rewriting(self, file: Path, metadata: Mapping[str, str]) -> CheckpointRewriter:
-        changes = self.added.changes.get(file, {})
-        return CheckpointRewriter(self.files[file], changes, self.dtype, metadata)
-
-    def _write_folder(self, folder: Path) -> None:
+    if not path.is_dir():
+        ((file, rewriter),) = rewriters.items()
+        rewriter.write(out, metadata[file], controls, count)
+        return
+    with atomic_folder(out) as folder:
         sizes: dict[str, int] = {}
-        for file, rewriting in self.rewritings.items():
-            below = file.relative_to(self.path)
-            self._write_file(rewriting, folder / below.with_name(new_name(below.name)))
-            sizes[new_name(below.name)] = rewriting.data_size
-        for below in self.others.indexes:
-            text = (self.path / below).read_text(encoding="utf-8")
-            write_text(folder / below.with_name(new_name(below.name)), new_index(text, sizes))
-        for below in self.others.copied:
-            self._controls.check()
+        for file, rewriter in rewriters.items():
+            below = renamed(file.relative_to(path))
+            rewriter.write(folder / below, metadata[file], controls, count)
+            sizes[below.name] = rewriter.data_size
+        for below in others.indexes:
+            text = (path / below).read_text(encoding="utf-8")
+            write_text(folder / renamed(below), new_index(text, sizes))
+        for below in others.copied:
+            controls.check()
             (folder / below).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.path / below, folder / below)
-
-    def _write_file(self, rewriting: CheckpointRewriter, out: Path) -> None:
-        rewriting.write(out, self._controls, self._count)
-
-    def _count(self, size: int) -> None:
-        self._written += size
-        self._observer(Progress("baking, MB", self._written // _MB, self._total // _MB))
+            shutil.copyfile(path / below, folder / below)
 
 
 def _metadata(

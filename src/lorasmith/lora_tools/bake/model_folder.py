@@ -74,6 +74,10 @@ def new_name(name: str) -> str:
     return f"{stem}.safetensors{rest}"
 
 
+def renamed(path: Path) -> Path:
+    return path.with_name(new_name(path.name))
+
+
 def new_index(text: str, sizes: Mapping[str, int]) -> str:
     """A list of shards with their new names and total size.
 

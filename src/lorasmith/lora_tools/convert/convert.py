@@ -106,6 +106,7 @@ def convert(
         raise UserError(problems)
     dtype = None if precision is None else PRECISIONS[precision]
     new: ConvertedLora | CheckpointRewriter
+    metadata: dict[str, str] = {}
     if lora:
         style = {None: "kohya", CONTAINER: None}.get(to, to)
         new = convert_lora(source, style=style, dtype=dtype, preview=image)
@@ -114,7 +115,7 @@ def convert(
             new.exact is not None,
         )  # fmt: skip
     else:
-        new, report = _checkpoint(source, out, dtype, image)
+        new, metadata, report = _checkpoint(source, out, dtype, image)
     if problems := check_space(out, report.size):
         raise UserError(problems)
     controls = controls or Controls()
@@ -124,7 +125,11 @@ def convert(
         write_chunks(out, _until_stopped(new.chunks(), controls))
     else:
         numbers, count = itertools.count(1), new.count
-        new.write(out, controls, lambda _: observer(Progress("converting", next(numbers), count)))
+
+        def one_more(size: int) -> None:
+            observer(Progress("converting", next(numbers), count))
+
+        new.write(out, metadata, controls, one_more)
     return report
 
 
@@ -138,8 +143,8 @@ def _until_stopped(
 
 def _checkpoint(
     source: Path, out: Path, dtype: torch.dtype | None, preview: str | None
-) -> tuple[CheckpointRewriter, Conversion]:
-    """A checkpoint as it is to be written; its header alone is read.
+) -> tuple[CheckpointRewriter, dict[str, str], Conversion]:
+    """A checkpoint as it is to be written, with its metadata; its header alone is read.
 
     Names, shapes and what is no floating-point number of 16 bits or more stay as they are.
 
@@ -154,14 +159,14 @@ def _checkpoint(
     metadata = {"format": "pt", **file.metadata}
     if preview is not None:
         metadata[PREVIEW_KEY] = preview
-    new = CheckpointRewriter(file, {}, dtype, metadata, like_library=True)
+    new = CheckpointRewriter(file, {}, dtype, like_library=True)
     if not new.count:
         what = "holds no tensors by name, so it is no checkpoint"
         raise CheckpointError.of(source, what, "give a checkpoint or a LoRA")
     before = "safetensors" if file.pickle is None else "pickle"
-    notes = _left_out(file)
-    size = new.size
-    return new, Conversion(out, "checkpoint", before, "safetensors", new.count, size, notes)
+    size, notes = new.size(metadata), _left_out(file)
+    report = Conversion(out, "checkpoint", before, "safetensors", new.count, size, notes)
+    return new, metadata, report
 
 
 def _left_out(file: WeightFile) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo, read_cloneo
 from lorasmith.lora_tools.convert.round_trip import RawFile, read_raw, record, restore
 from lorasmith.lora_tools.family import lora_family, naming_family
 from lorasmith.lora_tools.inspect.thumbnail import KEY as PREVIEW_KEY
-from lorasmith.lora_tools.lora_file import LoraModule, group_modules
+from lorasmith.lora_tools.lora_file import LoraModule, group_modules, shortened
 from lorasmith.lora_tools.outputs import carried_metadata
 from lorasmith.tensors.files import all_finite, as_bytes
 
@@ -124,7 +124,7 @@ def _check_sound(file: LoraFile, source: Path) -> None:
     """
     problems = group_modules(file.tensors, str(source), file.metadata)[2]
     if problems:
-        raise LoraFileError(problems[:_SHOWN])
+        raise LoraFileError(shortened(problems, _SHOWN))
     _rounded(file.tensors, None, source)
 
 
@@ -181,7 +181,7 @@ def _renamed(file: LoraFile, source: Path, style: str | None) -> _Renamed:
     """
     modules, unmatched, problems = group_modules(file.tensors, str(source), file.metadata)
     if problems:
-        raise LoraFileError(problems[:_SHOWN])
+        raise LoraFileError(shortened(problems, _SHOWN))
     if style is None:
         return _Renamed(dict(file.tensors), {name: name for name in file.tensors})
     found = lora_family(modules, unmatched, file.metadata)
@@ -309,9 +309,7 @@ def _rounded(
                 what, hint = "holds NaN or infinity", "the file is broken; get another version"
             problems.append(Problem(str(source), f"{name}: {what}", hint))
     if problems:
-        rest = len(problems) - _SHOWN
-        more = [Problem(str(source), f"{rest} more tensors are so")] if rest > 0 else []
-        raise LoraFileError([*problems[:_SHOWN], *more])
+        raise LoraFileError(shortened(problems, _SHOWN, "tensors are so"))
     return new
 
 
