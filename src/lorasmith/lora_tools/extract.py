@@ -305,7 +305,7 @@ class _Form:
             product = nearest_kronecker(change, self._factor, wanted, draw)
             total, residual, rank = product.total, product.residual, product.rank
             # Of a LoKr without a rank alpha is read by nobody, and LyCORIS writes one.
-            writer.add(target.key, product.tensors(), float(rank or 1))
+            writer.add(target.key, product.tensors, float(rank or 1))
         else:
             original = None if self.clamp_quantile is None else change.flatten(1).clone()
             nearest = low_rank(change.flatten(1), wanted, draw)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lorasmith.adapters.base import Adapter
 from lorasmith.adapters.registry import algorithm_of
 from lorasmith.adapters.types.boft import BOFT
 from lorasmith.adapters.types.differences import BIAS, BIASES, WEIGHTS, Difference
@@ -30,12 +31,47 @@ from lorasmith.lora_tools.convert.cloneofsimo import read_lora
 
 DOWN, UP, MID = "lora_down.weight", "lora_up.weight", "lora_mid.weight"
 
-_NAMES = {
-    LoRA: "lora", DyLoRA: "lora", LoHa: "loha", LoKr: "lokr", IA3: "ia3", OFT: "oft", BOFT: "boft",
-    GLoRA: "glora",
-}  # fmt: skip
-# Tensors that betray what is no adapter of :mod:`lorasmith.adapters`; the first that is there.
-_OTHERS = {"bm.weight": "glora", "ia3_l": "ia3"}
+
+@dataclass(frozen=True, slots=True)
+class AdapterType:
+    """What is known of a type of module, whatever layer it is of.
+
+    Args:
+        cls: the adapters that read it.
+        signs: tensors that tell it where no adapter reads it.
+        zeros: what must be all 0 for the module to change nothing.
+        why_not: why its change has no form as a LoRA; "" where it has one.
+        needs_model: its change depends on the base model's weight.
+    """
+
+    cls: tuple[type[Adapter], ...] = ()
+    signs: tuple[str, ...] = ()
+    zeros: tuple[str, ...] = ()
+    why_not: str = ""
+    needs_model: bool = False
+
+
+TYPES = {
+    "lora": AdapterType((LoRA, DyLoRA), zeros=(UP,)),
+    "dora": AdapterType(zeros=(UP,)),
+    "loha": AdapterType((LoHa,), zeros=("hada_w2_a",)),
+    "lokr": AdapterType((LoKr,), zeros=("lokr_w2", "lokr_w2_b")),
+    "ia3": AdapterType(
+        (IA3,), ("ia3_l",), ("weight",), "(IA)^3 multiplies the base model's weight", True
+    ),
+    "oft": AdapterType((OFT,), (), ("oft_blocks",), "OFT turns the base model's weight", True),
+    "boft": AdapterType((BOFT,), (), ("oft_blocks",), "BOFT turns the base model's weight", True),
+    "glora": AdapterType(
+        (GLoRA,), ("bm.weight",), (), "GLoRA multiplies the base model's weight", True
+    ),
+    "full": AdapterType(
+        (), (), ("diff", "diff_b"), "it changes a bias or a norm, which LoRA has no form for"
+    ),
+    "norm": AdapterType(
+        (), (), ("w_norm", "b_norm"), "it changes a norm, which LoRA has no form for"
+    ),
+    "unknown": AdapterType(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +81,10 @@ class LoraModule:
     Args:
         key: kohya's: ``lora_unet_mid_block_attentions_0_proj_in``.
         part: "unet", "text_encoder" or "text_encoder_2".
-        algorithm: "lora" (convolutions and DyLoRA's too), "dora" (a LoRA with ``dora_scale``),
-            "loha", "lokr", "ia3", "oft", "boft", "full" (whole differences), "glora", "norm",
-            or "unknown". LoHa and LoKr may be decomposed as well, see :attr:`decomposed`, and any
-            type may have a change of the bias beside it, see :attr:`vectors`.
+        algorithm: one of :data:`TYPES`: "lora" (convolutions and DyLoRA's too), "dora" (a LoRA
+            with ``dora_scale``), "full" (whole differences), … LoHa and LoKr may be decomposed as
+            well, see :attr:`decomposed`, and any type may have a change of the bias beside it, see
+            :attr:`vectors`.
         tensors: name within the module ("lora_down.weight") -> tensor, as stored.
         rank: of its factors; the block size of OFT, 1 of (IA)^3, 0 of what has none.
         alpha: as readers use it: the rank where the file says none, or 0.
@@ -202,7 +238,8 @@ def as_module(key: str, tensors: Mapping[str, Tensor]) -> LoraModule:
     if cls is Difference:
         algorithm = "norm" if own.keys() & {"w_norm", "b_norm"} else "full"
     else:
-        algorithm = _NAMES[cls] if cls is not None else _other(own)
+        names = (name for name, row in TYPES.items() if cls is not None and cls in row.cls)
+        algorithm = next(names, "") or _other(own)
     if algorithm == "lora" and "dora_scale" in own:
         algorithm = "dora"
     rank = _rank(algorithm, own)
@@ -236,9 +273,9 @@ def _other(tensors: Mapping[str, Tensor]) -> str:
     Raises:
         ValueError: it is one with a half missing.
     """
-    for name, kind in _OTHERS.items():
-        if name in tensors:
-            return kind
+    for name, row in TYPES.items():
+        if tensors.keys() & set(row.signs):
+            return name
     halves = (
         (DOWN, UP),
         ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),

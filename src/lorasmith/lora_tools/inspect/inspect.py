@@ -25,22 +25,9 @@ from lorasmith.lora_tools.inspect.report import CheckpointReport, Coverage, Lora
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
 from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
 from lorasmith.lora_tools.linalg.factorize import change_of
-from lorasmith.lora_tools.lora_file import LoraModule, LoraModules, group_modules, no_module
+from lorasmith.lora_tools.lora_file import TYPES, LoraModule, LoraModules, group_modules, no_module
 from lorasmith.models.open import locate
 from lorasmith.tensors.files import DTYPE_NAMES, all_finite, fingerprint
-
-# What must be all nought for a module of each type to change nothing.
-_STARTS_AT_NOUGHT = {
-    "lora": ("lora_up.weight",),
-    "dora": ("lora_up.weight",),
-    "loha": ("hada_w2_a",),
-    "lokr": ("lokr_w2", "lokr_w2_b"),
-    "ia3": ("weight",),
-    "oft": ("oft_blocks",),
-    "boft": ("oft_blocks",),
-    "full": ("diff", "diff_b"),
-    "norm": ("w_norm", "b_norm"),
-}
 
 
 def inspect(path: str | Path) -> LoraReport | CheckpointReport:
@@ -156,7 +143,7 @@ def _norm(module: LoraModule) -> float | None:
 
 
 def _is_dead(module: LoraModule) -> bool:
-    names = _STARTS_AT_NOUGHT.get(module.algorithm, ())
+    names = TYPES[module.algorithm].zeros
     there = [module.tensors[name] for name in names if name in module.tensors]
     return bool(there) and not any(bool((tensor != 0).any()) for tensor in there)
 

@@ -16,16 +16,8 @@ from torch import Tensor
 from lorasmith.adapters.from_file import unread_type
 from lorasmith.adapters.types.lora import whole_down
 from lorasmith.lora_tools.linalg.low_rank import Change, Kronecker, Product, whole
-from lorasmith.lora_tools.lora_file import DOWN, MID, UP, LoraModule, LoraModules
+from lorasmith.lora_tools.lora_file import DOWN, MID, TYPES, UP, LoraModule, LoraModules
 
-_WHY_NOT = {
-    "ia3": "(IA)^3 multiplies the base model's weight",
-    "oft": "OFT turns the base model's weight",
-    "boft": "BOFT turns the base model's weight",
-    "glora": "GLoRA multiplies the base model's weight",
-    "norm": "it changes a norm, which LoRA has no form for",
-    "full": "it changes a bias or a norm, which LoRA has no form for",
-}
 # Layers whose convolution is larger than 1 x 1, by the end of kohya's key.
 _CONV_3X3 = re.compile(
     r"_(resnets_\d+_conv[12]|(down|up)samplers_0_conv|conv_in|conv_out)$"
@@ -41,9 +33,6 @@ _SD2_CONTEXT = 1024
 
 class NotLowRank(ValueError):
     """A module's change cannot be told from its tensors, or has no form as a LoRA."""
-
-
-_NEED_THE_MODEL = ("ia3", "oft", "boft", "glora")
 
 
 def change_of(module: LoraModule) -> Change:
@@ -62,7 +51,7 @@ def alternative(module: LoraModule) -> str:
     """What else can be done with a module that has no form as a LoRA; "" if nothing is known."""
     if "bm.weight" in module.tensors:
         return ""  # Not read, so not baked either.
-    if module.decomposed or module.algorithm in _NEED_THE_MODEL:
+    if module.decomposed or TYPES[module.algorithm].needs_model:
         return ", or bake it into the model and extract a LoRA of that"
     return ""
 
@@ -82,7 +71,7 @@ def low_rank_part(module: LoraModule) -> Change:
         return whole(tensors["diff"].flatten(1))
     if module.algorithm == "unknown":
         raise NotLowRank(f"it is {unread_type(tensors)}")
-    raise NotLowRank(_WHY_NOT[module.algorithm])
+    raise NotLowRank(TYPES[module.algorithm].why_not)
 
 
 def kernels_of(file: LoraModules) -> dict[str, tuple[int, ...]]:

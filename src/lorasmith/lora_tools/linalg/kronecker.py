@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.types.lokr import factorization
-from lorasmith.lora_tools.linalg.randomized_svd import LowRank, Wanted, low_rank, squared_norm
+from lorasmith.lora_tools.linalg.randomized_svd import Wanted, low_rank, squared_norm
 
 _ONE = Wanted(rank=1)
 
@@ -24,34 +24,17 @@ class KroneckerProduct:
     """D ≈ w1 ⊗ w2.
 
     Args:
-        w1: (A, B).
-        w2: (C, E[, kh, kw]), or None where it is low-rank itself:
-        w2_low_rank: w2 as (C, E kh kw).
+        tensors: under LyCORIS' names: w1 (A, B), and w2 (C, E[, kh, kw]) or its two factors, of
+            (C, E kh kw); ``alpha`` is for the caller.
+        rank: of w2, where it has one; otherwise 0.
         total: ‖D‖², squared Frobenius norm.
         residual: ‖D - w1 ⊗ w2‖², measured.
     """
 
-    w1: Tensor
-    w2: Tensor | None
-    w2_low_rank: LowRank | None
+    tensors: dict[str, Tensor]
+    rank: int
     total: float
     residual: float
-
-    @property
-    def rank(self) -> int:
-        """Of w2, where it has one; otherwise 0."""
-        return 0 if self.w2_low_rank is None else self.w2_low_rank.rank
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Under LyCORIS' names; ``alpha`` is for the caller."""
-        if self.w2_low_rank is None:
-            assert self.w2 is not None
-            return {"lokr_w1": self.w1, "lokr_w2": self.w2}
-        return {
-            "lokr_w1": self.w1,
-            "lokr_w2_a": self.w2_low_rank.up,
-            "lokr_w2_b": self.w2_low_rank.down,
-        }
 
 
 def kronecker_shapes(
@@ -87,14 +70,11 @@ def nearest_kronecker(
     total = squared_norm(change.flatten(1))
     best = low_rank(rows, _ONE, generator)
     w1, w2 = best.up.reshape(a, b), best.down.reshape(c, e * size)
-    small = None
+    tensors, rank = {"lokr_w1": w1, "lokr_w2": w2.reshape(c, e, *kernel)}, 0
     if wanted.rank is None or wanted.rank < max(c, e) / 2:
         small = low_rank(w2.clone(), wanted, generator)
-        if small.rank >= max(c, e) / 2:
-            small = None
-        else:
-            w2 = small.up @ small.down
+        if small.rank < max(c, e) / 2:
+            w2, rank = small.up @ small.down, small.rank
+            tensors = {"lokr_w1": w1, "lokr_w2_a": small.up, "lokr_w2_b": small.down}
     blocks -= w1[:, :, None, None] * w2
-    residual = squared_norm(change.flatten(1))
-    whole = w2.reshape(c, e, *kernel) if small is None else None
-    return KroneckerProduct(w1, whole, small, total, residual)
+    return KroneckerProduct(tensors, rank, total, squared_norm(change.flatten(1)))

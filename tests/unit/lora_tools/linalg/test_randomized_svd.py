@@ -115,7 +115,7 @@ def test_the_nearest_kronecker_product(
     # At a rank too high to save anything the second factor stays whole.
     wanted = Wanted(rank=rank or 10_000)
     found = nearest_kronecker(change.clone(), factor, wanted, generator(0, "test"))
-    tensors = found.tensors()
+    tensors = dict(found.tensors)
     layer = torch.nn.Linear(shape[1], shape[0])
     if len(shape) == 4:
         layer = torch.nn.Conv2d(shape[1], shape[0], shape[2:])  # type: ignore[assignment]
@@ -124,10 +124,11 @@ def test_the_nearest_kronecker_product(
     ours = LoKr.from_tensors(layer, tensors).delta_weight(layer)
     error = float((change - ours.detach()).norm())
     assert math.sqrt(found.residual) == near(error, LAYER)
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
     assert shapes == kronecker_shapes(shape, factor, wanted.rank)
     # Van Loan and Pitsianis: the rest of the rearranged matrix' singular values.
-    (a, b), c = found.w1.shape, shape[0] // found.w1.shape[0]
+    (a, b) = found.tensors["lokr_w1"].shape
+    c = shape[0] // a
     rows = change.double().reshape(a, c, b, -1).transpose(1, 2).reshape(a * b, -1)
     values = torch.linalg.svdvals(rows)
     least = float(values[1:].square().sum().sqrt())
