@@ -41,8 +41,9 @@ def followed(script: str) -> list[str]:
 
 
 CONDITIONS = r"""
-x=1; [
-    "[ a -o ]", "[ a -a ]",[ $x == 1 ]]
+[ a -o ]
+[ a -a ]
+x=1; [[ $x == 1 ]]
 x=0; [[ $x ]]
 x=; [[ $x ]]
 x=0; [ $x = 1 ]
