@@ -58,6 +58,7 @@ MARKS = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", CASES)
 def test_learns(name: str, tmp_path: Path) -> None:
     run = learns(tmp_path, CASES[name], continued=True)
@@ -73,6 +74,7 @@ def test_every_type_is_trained() -> None:
 DROPOUTS = ("adapter.dropout", "adapter.rank_dropout", "adapter.module_dropout")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", ["dora", "lokr"])
 def test_learns_with_dropouts_and_limited_norms(kind: str, tmp_path: Path) -> None:
     learns(

@@ -60,6 +60,7 @@ CHOICES: dict[str, dict[str, str]] = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("choice", CHOICES)
 def test_it_learns(choice: str, tmp_path: Path) -> None:
     large_images(tmp_path, alpha=choice == "alpha mask")
@@ -69,6 +70,7 @@ def test_it_learns(choice: str, tmp_path: Path) -> None:
     learns(tmp_path, changes)
 
 
+@pytest.mark.slow
 def test_resumed_with_everything_it_is_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +95,7 @@ def test_resumed_with_everything_it_is_the_same_file(
     assert losses(broken / "run") == losses(whole)
 
 
+@pytest.mark.slow
 def test_the_cache_changes_nothing(tmp_path: Path) -> None:
     """The same views, masks and noise; the VAE's batches alone differ in their rounding."""
     large_images(tmp_path)

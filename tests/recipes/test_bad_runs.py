@@ -294,6 +294,7 @@ def test_folder_in_use(place: Place) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_loss_that_is_no_number_keeps_what_was_saved(place: Place) -> None:
     """A learning rate beyond reason: stopped with the step named, earlier files intact."""
     result = place.train(
@@ -307,6 +308,7 @@ def test_loss_that_is_no_number_keeps_what_was_saved(place: Place) -> None:
         assert all(bool(t.isfinite().all()) for t in load_file(path).values())
 
 
+@pytest.mark.slow
 def test_a_run_that_never_began_does_not_take_its_name(place: Place) -> None:
     refused(place.train("--set", "model.clip_skip=12"))
     assert place.train().exit_code == 0

@@ -44,11 +44,13 @@ def blocks_of(names: list[str]) -> set[str]:
     return {block_of(by_key[key], 1, 3) for key in keys if key in by_key}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", CASES)
 def test_trains(name: str, tmp_path: Path) -> None:
     learns(tmp_path, CASES[name], continued=True)
 
 
+@pytest.mark.slow
 def test_out_blocks_alone_leave_all_others_untouched(tmp_path: Path) -> None:
     changes = {"adapter.blocks": "OUTALL", "adapter.text_encoder": "false"}
     file = result_of(run_with(tmp_path, {**changes, "adapter.targets": "full"}))
@@ -79,6 +81,7 @@ def test_out_blocks_alone_leave_all_others_untouched(tmp_path: Path) -> None:
     assert same == {name: not name.startswith("up") for name in stages}
 
 
+@pytest.mark.slow
 def test_blocks_of_a_file_that_is_gone_on_from(tmp_path: Path) -> None:
     first = run_with(tmp_path, {})
     changes = {"adapter.init_from": str(result_of(first)), "adapter.blocks": "OUTALL"}

@@ -114,6 +114,7 @@ class Asking(Controls):
             self.stop()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_repeats_what_was_asked(tmp_path: Path) -> None:
     def asking(name: str, asks: Asking) -> Path:
         settings = {"train.steps": "7", "save.name": name}
@@ -156,6 +157,7 @@ def test_asking_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_the_speed_is_that_of_steps_alone(tmp_path: Path) -> None:
     """The seconds that the logged speeds amount to are those of the steps, not of the images that
     are drawn between them."""

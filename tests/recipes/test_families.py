@@ -17,6 +17,7 @@ from lorasmith.models.reference import ModelReference
 SETTINGS = {"train.steps": "3", "train.precision": "fp32", "model.max_tokens": "150"}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("text", ["true", "false"])
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_trains(family: str, text: str, tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def test_operations_and_reads_are_counted_where_they_are() -> None:
     assert len(reads) == 2
 
 
+@pytest.mark.slow
 def test_the_floor_of_sd15_is_known() -> None:
     """1.73 TFLOP for a step at 512 px and batch 1, give or take what the LoRA computes."""
     assert step_operations(SD15, 512, 8) == pytest.approx(1.73e12, rel=0.01)

@@ -34,6 +34,7 @@ CASES: dict[str, dict[str, str]] = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", CASES)
 def test_learns(name: str, tmp_path: Path) -> None:
     learns(tmp_path, {f"loss.{key}": value for key, value in CASES[name].items()})
@@ -45,6 +46,7 @@ VELOCITY: dict[str, dict[str, str]] = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", VELOCITY)
 def test_learns_velocity(name: str, tmp_path: Path) -> None:
     choice = {f"loss.{key}": value for key, value in VELOCITY[name].items()}
@@ -60,12 +62,14 @@ def first_loss(folder: Path, **changes: str) -> float:
     return losses(run_with(folder, {**ONE_STEP, **settings}))[0]
 
 
+@pytest.mark.slow
 def test_the_prior_weight_scales_the_share_of_regularisation(tmp_path: Path) -> None:
     none, one, two = (first_loss(tmp_path, loss__prior_weight=weight) for weight in "012")
     assert one > none > 0
     assert two - one == near(one - none, NETWORK)
 
 
+@pytest.mark.slow
 def test_a_folders_weight_scales_its_share(tmp_path: Path) -> None:
     write_training_set(tmp_path / "data", images=3, regularisation=2, repeats=1)
     first, second = tmp_path / "data/img/1_zorp", tmp_path / "data/reg/1_creature"

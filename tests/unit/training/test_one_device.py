@@ -192,6 +192,7 @@ QUICK = list(
 WHOLE = list(covering([{**own, **drop} for own in variants() for drop in DROPOUTS], REST, seed=2))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("row", QUICK, ids=label)
 def test_a_step_stays_on_its_device(row: Settings) -> None:
     # The others with a residual block and a transformer where SD1.5 has two of the same size.
@@ -280,6 +281,7 @@ def test_adapters_move_as_a_whole() -> None:
     assert set(strays(network.adapters)) == set()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("storage", [REST["storage"][0], REST["storage"][-1]])
 def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
     """Every module's output is read, which waits; a module that computes in float32 takes weights

@@ -98,6 +98,7 @@ def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> in
     return profiled(step)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "more",
     [
@@ -123,6 +124,7 @@ def test_a_step_takes_what_is_estimated(more: dict[str, str]) -> None:
     assert estimated.activations == pytest.approx(real_step(settings), rel=0.1)
 
 
+@pytest.mark.slow
 def test_copies_in_half_precision_and_their_gradients_are_counted() -> None:
     """At a rank at which they are most of a step's memory."""
     settings = settings_with(adapter__rank="256", train__gradient_checkpointing="true")
@@ -135,6 +137,7 @@ def test_copies_in_half_precision_and_their_gradients_are_counted() -> None:
     assert estimated.activations == pytest.approx(real, rel=0.1)
 
 
+@pytest.mark.slow
 def test_masks_are_counted() -> None:
     """Where everything else is computed twice, those of all modules are there all the time."""
 
@@ -151,6 +154,7 @@ def test_masks_are_counted() -> None:
     assert 0 < masks < more < 1.3 * masks
 
 
+@pytest.mark.slow
 def test_weights_are_counted_as_they_are_kept() -> None:
     def weights(**more: str) -> int:
         run = SimulatedRun(settings_with(**more), tiny_architecture(), torch.float32, USE)
@@ -244,6 +248,7 @@ def test_what_fits_is_left_alone(run_plan: RunPlan) -> None:
     assert plan.peak.total >= plan.step.total > plan.step.weights > 0
 
 
+@pytest.mark.slow
 def test_auto_recomputes_no_more_blocks_than_it_takes(run_plan: RunPlan) -> None:
     whole = planned(run_plan, 8e9, train__batch=8).step
     most = planned(run_plan, 8e9, train__batch=8, train__gradient_checkpointing=True).step
@@ -260,6 +265,7 @@ def test_auto_recomputes_no_more_blocks_than_it_takes(run_plan: RunPlan) -> None
     assert fixed.problems
 
 
+@pytest.mark.slow
 def test_advice_is_in_order_of_cost_and_says_what_it_saves(run_plan: RunPlan) -> None:
     plan = planned(run_plan, 1e6, train__batch=4, train__gradient_checkpointing=False)
     names = [advice.setting for advice in plan.advice]
@@ -273,6 +279,7 @@ def test_advice_is_in_order_of_cost_and_says_what_it_saves(run_plan: RunPlan) ->
     assert "lower data.resolution" in str(problem)
 
 
+@pytest.mark.slow
 def test_advice_ends_where_it_fits(run_plan: RunPlan) -> None:
     free = planned(run_plan, 8e9, train__batch=2).step.total / 0.92
     plan = planned(run_plan, free, train__batch=4, train__gradient_checkpointing=False)
@@ -280,6 +287,7 @@ def test_advice_ends_where_it_fits(run_plan: RunPlan) -> None:
     assert "lower data.resolution" not in str(plan.problems[0])
 
 
+@pytest.mark.slow
 def test_a_small_device_encodes_one_by_one_and_then_in_tiles(run_plan: RunPlan) -> None:
     settings = run_plan.settings
     width, height = run_plan.dataset.buckets[0].size
@@ -294,6 +302,7 @@ def test_a_small_device_encodes_one_by_one_and_then_in_tiles(run_plan: RunPlan) 
     assert not planned(run_plan, (one + four) / 2 / 0.92, device="cpu").slices
 
 
+@pytest.mark.slow
 def test_offloaded_weights_need_main_memory(
     run_plan: RunPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

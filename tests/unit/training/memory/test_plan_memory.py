@@ -94,6 +94,7 @@ def planned(chosen: dict[str, str]) -> MemoryEstimate:
     return step
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_a_plan_answers_for_every_adapter(card: Card, data: Path, tiny: Path, adapter: str) -> None:
     """A small model, on a card so small that everything is looked at."""
@@ -103,6 +104,7 @@ def test_a_plan_answers_for_every_adapter(card: Card, data: Path, tiny: Path, ad
         check_dropouts(planned(overrides(tiny, data, adapter)), dropping, masked_anyway=False)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("adapter", ["lora", "dylora"])
 def test_the_plan_of_a_run_with_dropout_is_printed(
     card: Card, data: Path, tiny: Path, adapter: str
@@ -140,6 +142,7 @@ def check_storage(steps: dict[str, MemoryEstimate]) -> None:
     assert order[-1].activations == pytest.approx(order[0].activations, rel=0.25)
 
 
+@pytest.mark.slow
 def test_a_full_size_model_takes_less_in_fewer_bits(
     card: Card, data: Path, full_size: dict[str, Path]
 ) -> None:

@@ -170,6 +170,7 @@ def test_other_images_and_their_order_do_not_matter() -> None:
     assert alone[0] != near(alone[1], NETWORK)
 
 
+@pytest.mark.slow
 def test_training_goes_on_bit_for_bit() -> None:
     options = {"dropout": Dropout(0.2, 0.2, 0.2), "decay": 0.9}
     watched, alone = trainer_of(**options), trainer_of(**options)  # type: ignore[arg-type]
