@@ -96,7 +96,7 @@ def train(
         settings, process_count(), to_train=True, observer=observer, controls=controls
     )
     settings = run_plan.settings
-    processes = start_processes(settings)
+    processes = Processes(choose_device(settings.performance.device))
     memory = memory_of(run_plan, processes.device)
     folder = new_run_folder(settings.save.output, run_plan.name, settings.save.layout)
     folder = RunFolder(processes.agree(folder.path))
@@ -158,7 +158,7 @@ def resume(
     )
     settings = run_plan.settings
     refuse_replaced(folder, run_plan)
-    processes = start_processes(settings)
+    processes = Processes(choose_device(settings.performance.device))
     refuse_other_inputs(folder, info, run_plan)
     refuse_shorter(folder, run_plan)
     observer = observer if processes.main else ignore
@@ -265,11 +265,6 @@ def _value(settings: TrainSettings, path: str) -> object:
     value = getattr(value, name.partition(".")[0]) if name else value
     is_path = isinstance(value, str | Path) and Path(value).exists()
     return Path(value).resolve() if is_path else value
-
-
-def start_processes(settings: TrainSettings) -> Processes:
-    device = choose_device(settings.performance.device)
-    return Processes(device)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from lorasmith.core.errors import Problem, SettingsError, UserError, collect_pro
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import check_writable
 from lorasmith.curation.audit import AuditReport, audit
-from lorasmith.data.augmentation.masks import Masks, check_masks, find_masks
+from lorasmith.data.augmentation.masks import check_masks, find_masks
 from lorasmith.data.buckets import Buckets, plan_buckets
 from lorasmith.data.cache.file_memo import hash_images
 from lorasmith.data.cache.latents import cache_place, default_cache_folder
@@ -194,11 +194,9 @@ def preflight(
     opened = collect_problems(problems, lambda: open_base(settings))
     architecture = None
     folders = collect_problems(problems, lambda: folder_specs(settings))
-    found, groups = None, None
+    images, groups, extension = None, None, settings.captions.extension
     if folders is not None:
-        found = collect_problems(
-            problems, lambda: scan(folders, extension=settings.captions.extension)
-        )
+        images = collect_problems(problems, lambda: scan(folders, extension=extension))
     if opened is not None:
         architecture = opened.architecture
         groups = collect_problems(problems, lambda: sample_groups(settings, architecture))
@@ -209,78 +207,57 @@ def preflight(
             if not isinstance(prompt, str) and prompt.clip_skip:
                 where, its = "sample.prompts: clip_skip", prompt.clip_skip
                 collect_problems(problems, partial(check_clip_skip, architecture, its, where))
-    if found is None or groups is None or architecture is None or folders is None:
-        raise UserError([*problems, *(found.problems if found else ())])
+    if images is None or groups is None or architecture is None or folders is None:
+        raise UserError([*problems, *(images.problems if images else ())])
 
-    masks = masks_of(settings, found, problems)
-    held_out = keep_from_training(settings, found, problems)
-    found = held_out.training
+    loss, run = settings.loss, settings.train
+    masks = find_masks(loss.masked, loss.mask_folder, images.images, images.folders, images.masks)
+    problems += [*masks.problems, *check_masks(masks, images.images)]
+    held_out = collect_problems(
+        problems, lambda: hold_out_of(settings.validation, images, extension)
+    ) or HeldOut(images, (), images)
     dataset = build_dataset(
-        found,
+        held_out.training,
         groups,
         settings.captions,
         augmentation=settings.augment,
         masks=masks.found,
-        prior_weight=settings.loss.prior_weight,
+        prior_weight=loss.prior_weight,
     )
     data_folder = folders[0].path.parent if len(folders) > 1 else folders[0].path
-    memo = cache_folder(settings, data_folder) / "looks.json"
-    report = audit_data(settings, dataset, held_out, masks, processes, memo, observer, controls)
-    problems += report.errors
-    if problems:
-        raise UserError(dict.fromkeys(problems))
-    name = settings.save.name or default_name(folders)
-    batches = dataset.batches_per_epoch(settings.train.batch, processes)
-    measured = held_out.measured(settings.validation, groups, settings.captions)
-    return RunPlan(
-        settings, name, data_folder, architecture, found, dataset, report, batches, held_out,
-        measured, adapted,
-    )  # fmt: skip
-
-
-def audit_data(
-    settings: TrainSettings,
-    dataset: Dataset,
-    held_out: HeldOut,
-    masks: Masks,
-    processes: int,
-    memo: Path,
-    observer: Observer,
-    controls: Controls | None,
-) -> AuditReport:
-    """What the images and captions are found to be."""
-    return audit(
+    report = audit(
         held_out.training,
         dataset,
-        batch=settings.train.batch,
+        batch=run.batch,
         processes=processes,
-        accumulation=settings.train.accumulation,
-        epochs=settings.train.epochs,
-        steps=settings.train.steps,
+        accumulation=run.accumulation,
+        epochs=run.epochs,
+        steps=run.steps,
         count_tokens=count_tokens,
         max_tokens=settings.model.max_tokens,
         trigger=settings.captions.trigger,
         warnings=masks.warnings,
         held_out=held_out.images,
-        memo=memo,
+        memo=cache_folder(settings, data_folder) / "looks.json",
         observer=observer,
         controls=controls,
     )
-
-
-def keep_from_training(settings: TrainSettings, found: Scan, problems: list[Problem]) -> HeldOut:
-    """What is held out; nothing where that fails, and then its problems are collected."""
-    extension = settings.captions.extension
-    held = collect_problems(problems, lambda: hold_out_of(settings.validation, found, extension))
-    return held or HeldOut(found, (), found)
-
-
-def masks_of(settings: TrainSettings, found: Scan, problems: list[Problem]) -> Masks:
-    """The loss masks of all images; what is wrong with them is collected."""
-    loss = settings.loss
-    masks = find_masks(loss.masked, loss.mask_folder, found.images, found.folders, found.masks)
-    problems += [*masks.problems, *check_masks(masks, found.images)]
-    return masks
+    problems += report.errors
+    if problems:
+        raise UserError(dict.fromkeys(problems))
+    return RunPlan(
+        settings,
+        settings.save.name or default_name(folders),
+        data_folder,
+        architecture,
+        held_out.training,
+        dataset,
+        report,
+        dataset.batches_per_epoch(run.batch, processes),
+        held_out,
+        held_out.measured(settings.validation, groups, settings.captions),
+        adapted,
+    )
 
 
 def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
