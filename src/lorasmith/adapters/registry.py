@@ -38,5 +38,10 @@ def fixed_options(name: str, asked: AdapterOptions) -> AdapterOptions:
 
 def algorithm_of(tensors: Mapping[str, Tensor]) -> type[Adapter] | None:
     """The type whose tensors, by declared name, these are, or ``None``."""
-    kinds: list[type[Adapter]] = [*map(adapter_class, ADAPTERS), GLoRA, Difference]
-    return next((cls for cls in kinds if cls.claims(tensors)), None)
+    return next((cls for cls in _claiming() if cls.claims(tensors)), None)
+
+
+@cache
+def _claiming() -> tuple[type[Adapter], ...]:
+    """Each class once, in the order in which they are asked."""
+    return tuple(dict.fromkeys([*map(adapter_class, ADAPTERS), GLoRA, Difference]))

@@ -142,6 +142,7 @@ class Family:
             predict noise, and the spread above which it is v; ``None`` where models that do not say
             what they predict are all of one kind.
         noise_schedule: its name in :data:`lorasmith.diffusion.schedule.NOISE_SCHEDULES`.
+        card_version: the web UI's word for it, "sd version" in a LoRA's card.
         text_targets, text_attention: classes of the text encoders whose layers adapters attach
             to, and those of them that are attention.
     """
@@ -162,6 +163,7 @@ class Family:
     prediction: str = "epsilon"
     v_prediction_marker: tuple[str, float] | None = None
     noise_schedule: str = "scaled_linear"
+    card_version: str = "Unknown"
     text_targets: tuple[str, ...] = ("CLIPAttention", "CLIPMLP")
     text_attention: tuple[str, ...] = ("CLIPAttention",)
 

@@ -29,4 +29,5 @@ SD1 = Family(
             config={"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
         ),
     ),
+    card_version="SD1",
 )

@@ -47,4 +47,5 @@ SD2 = Family(
     prediction="v",
     # ComfyUI's test: no other sign tells the 512 px models from the 768 px ones.
     v_prediction_marker=("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", 0.09),
+    card_version="SD2",
 )

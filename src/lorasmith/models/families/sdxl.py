@@ -53,4 +53,5 @@ SDXL = Family(
     lora_names="ldm",
     size_conditioning=True,
     zero_negative=True,
+    card_version="SDXL",
 )

@@ -24,7 +24,6 @@ from lorasmith.training.setup.build import Run
 
 # What a LoRA is trained at, so what it is surest at.
 STRENGTH = 1.0
-SD_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
 _BEFORE_THE_FIRST_STEP = re.compile(r"(.*_)?e?0+[-_]\d+[-_]\d+\.png", re.ASCII | re.DOTALL)
 _PROMPTS = 6
 
@@ -79,7 +78,7 @@ def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
     architecture = run.run_plan.architecture
     return {
         "description": run.settings.save.comment,
-        "sd version": SD_VERSIONS.get(architecture.family_name, "Unknown"),
+        "sd version": architecture.family.card_version,
         "activation text": trigger,
         "preferred weight": STRENGTH,
         "negative text": run.settings.sample.negative,
