@@ -32,9 +32,13 @@ def command_for(request: type[R], name: str = "") -> Callable[[Callable[..., Non
 
         def callback(**values: Any) -> None:
             source = click.get_current_context().get_parameter_source
-            asked = {name: values.pop(name) for name in request.model_fields}
+            values_of_fields = {name: values.pop(name) for name in request.model_fields}
             default = click.core.ParameterSource.DEFAULT
-            given = {name: asked[name] for name in asked if source(name) is not default}
+            given = {
+                name: value
+                for name, value in values_of_fields.items()
+                if source(name) is not default
+            }
             with naming_options(request):
                 view(request.read(given), **values)
 

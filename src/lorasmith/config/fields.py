@@ -252,7 +252,10 @@ def explain(setting: Setting | None, details: Sequence[Any]) -> tuple[str, str]:
         return "is missing", ""
     if detail["type"] in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
         unit = f" {setting.unit}" if setting.unit and not setting.unit.startswith("share") else ""
-        return f"{shown(value)} is out of range", f"give a {setting.kind} {setting.range}{unit}"
+        return (
+            f"{str(value).strip()} is out of range",
+            f"give a {setting.kind} {setting.range}{unit}",
+        )
     if detail["type"] == "finite_number":
         return f"{shown(value)} is not a finite number", "give a number"
     if setting.choices and isinstance(value, str):

@@ -130,7 +130,7 @@ class _Work:
         drawings: where each request's image and caption go; ``None`` numbers them in ``out``.
     """
 
-    asked: GenerateRequest
+    job: GenerateRequest
     requests: list[ImageRequest]
     drawings: list[Drawing] | None
     sources: Sources
@@ -138,59 +138,59 @@ class _Work:
     place: Place
 
 
-def _prepare(asked: GenerateRequest, observer: Observer) -> _Work:
+def _prepare(job: GenerateRequest, observer: Observer) -> _Work:
     """
     Raises:
         UserError: with everything that is wrong.
     """
     from lorasmith.sampling.batching import check_requests
 
-    problems = list(_contradictions(asked))
-    sources = collect_problems(problems, lambda: asked.sources(observer))
+    problems = list(_contradictions(job))
+    sources = collect_problems(problems, lambda: job.sources(observer))
     library = sources.library if sources else None
-    infotext = collect_problems(problems, lambda: _infotext_request(asked, library, observer))
+    infotext = collect_problems(problems, lambda: _infotext_request(job, library, observer))
     if infotext is not None:
-        asked = _with_infotext(asked, infotext)
-    if not 1 <= asked.count <= MAX_COUNT:
-        what = f"{asked.count} is out of range"
+        job = _with_infotext(job, infotext)
+    if not 1 <= job.count <= MAX_COUNT:
+        what = f"{job.count} is out of range"
         problems.append(Problem("count", what, f"choose 1 to {MAX_COUNT}"))
-    if asked.batch is not None and asked.batch < 1:
-        problems.append(Problem("batch", f"{asked.batch} is out of range", "choose 1 or more"))
-    base = _base(asked, infotext, problems)
-    drawings = collect_problems(problems, lambda: _drawings(asked, base, observer))
-    if asked.captions or asked.prompts:
+    if job.batch is not None and job.batch < 1:
+        problems.append(Problem("batch", f"{job.batch} is out of range", "choose 1 or more"))
+    base = _base(job, infotext, problems)
+    drawings = collect_problems(problems, lambda: _drawings(job, base, observer))
+    if job.captions or job.prompts:
         requests = [drawing.request for drawing in drawings or []]
     else:
-        count = min(max(asked.count, 1), MAX_COUNT)
+        count = min(max(job.count, 1), MAX_COUNT)
         requests = [replace(base, seed=base.seed + i) for i in range(count)]
-        if asked.seed is None and infotext is None and not problems:
+        if job.seed is None and infotext is None and not problems:
             last = f" to {base.seed + count - 1}" * (count > 1)
             observer(Notice("info", f"seed {base.seed}{last}"))
     problems += check_requests(requests, library, sources.wildcards if sources else None)
-    collect_problems(problems, lambda: check_writable(asked.out))
-    model = collect_problems(problems, lambda: _model(asked, infotext))
+    collect_problems(problems, lambda: check_writable(job.out))
+    model = collect_problems(problems, lambda: _model(job, infotext))
     place = None
     if model is not None:  # Without one there is nothing to say of layers and devices.
         place = collect_problems(
             problems,
-            lambda: choose_place([(model, [model.clip_skip])], asked.device, asked.precision),
+            lambda: choose_place([(model, [model.clip_skip])], job.device, job.precision),
         )
     if problems or sources is None or model is None or place is None:
         raise UserError(dict.fromkeys(problems))
-    return _Work(asked, requests, drawings, sources, model, place)
+    return _Work(job, requests, drawings, sources, model, place)
 
 
-def _contradictions(asked: GenerateRequest) -> Iterator[Problem]:
+def _contradictions(job: GenerateRequest) -> Iterator[Problem]:
     """What is missing, or does not go together."""
-    sources = {"captions": asked.captions, "prompts": asked.prompts}
+    sources = {"captions": job.captions, "prompts": job.prompts}
     used = [name for name, path in sources.items() if path is not None]
     if len(used) == 2:
         yield Problem(used[1], "cannot be used with --captions", "leave one of them out")
-    if asked.prompt is None and asked.from_png is None and not used:
+    if job.prompt is None and job.from_png is None and not used:
         yield Problem("prompt", "is missing", "say what to draw")
-    if asked.without and asked.captions is None:
+    if job.without and job.captions is None:
         yield Problem("without", "there are no captions", "give the dataset with --captions")
-    if asked.prompt is not None and asked.prompts is not None:
+    if job.prompt is not None and job.prompts is not None:
         yield Problem("prompt", "does nothing with --prompts", "leave one of them out")
     needs = {
         "init": ("denoise", "mask"),
@@ -199,66 +199,64 @@ def _contradictions(asked: GenerateRequest) -> Iterator[Problem]:
     }
     for needed, names in needs.items():
         for name in names:
-            if asked.given(name) and getattr(asked, needed) is None:
+            if job.given(name) and getattr(job, needed) is None:
                 yield Problem(name, f"does nothing without --{needed.replace('_', '-')}")
 
 
 def _infotext_request(
-    asked: GenerateRequest, library: LoraLibrary | None, observer: Observer
+    job: GenerateRequest, library: LoraLibrary | None, observer: Observer
 ) -> InfotextRequest | None:
     """What ``from_png`` says, with LoRAs by the names that they have here."""
     from lorasmith.sampling.from_infotext import find_loras, request_of
     from lorasmith.sampling.infotext import require_infotext
 
-    if asked.from_png is None:
+    if job.from_png is None:
         return None
-    infotext = request_of(require_infotext(asked.from_png), asked.from_png, asked.model_fields_set)
+    infotext = request_of(require_infotext(job.from_png), job.from_png, job.model_fields_set)
     for note in infotext.notes:
-        observer(Notice("warning", f"{asked.from_png.name}: {note}"))
+        observer(Notice("warning", f"{job.from_png.name}: {note}"))
     if library is None:
         return infotext
     prompt = find_loras(infotext.request.prompt, infotext.lora_hashes, library)
     return replace(infotext, request=replace(infotext.request, prompt=prompt))
 
 
-def _with_infotext(asked: GenerateRequest, infotext: InfotextRequest) -> GenerateRequest:
+def _with_infotext(job: GenerateRequest, infotext: InfotextRequest) -> GenerateRequest:
     """The options, with what the image says in place of defaults."""
     names = {"content": "masked_content", "blur": "mask_blur", "padding": "mask_padding"}
     values: dict[str, Any] = {names[name]: value for name, value in infotext.masked.items()}
     for name in ("clip_skip", "prediction", "zero_terminal_snr"):
         values[name] = getattr(infotext, name)
-    return asked.model_copy(
-        update={name: value for name, value in values.items() if not asked.given(name)}
+    return job.model_copy(
+        update={name: value for name, value in values.items() if not job.given(name)}
     )
 
 
 def _base(
-    asked: GenerateRequest, infotext: InfotextRequest | None, problems: list[Problem]
+    job: GenerateRequest, infotext: InfotextRequest | None, problems: list[Problem]
 ) -> ImageRequest:
     """The request that all images share: the infotext's, with what the user says."""
     from lorasmith.sampling.request import ImageRequest
 
     base = infotext.request if infotext else ImageRequest("", seed=secrets.randbelow(2**32))
-    if asked.seed is None and (asked.captions or asked.prompts):
+    if job.seed is None and (job.captions or job.prompts):
         # Fixed, so that the command can go on where it was stopped.
         base = replace(base, seed=0)
-    changes = asked.changes(_FIELDS) | (collect_problems(problems, asked.sides) or {})
-    hires = collect_problems(problems, lambda: asked.second_pass(base.hires))
-    return replace(base, inpaint=_inpaint(asked), hires=hires, **changes)
+    changes = job.changes(_FIELDS) | (collect_problems(problems, job.sides) or {})
+    hires = collect_problems(problems, lambda: job.second_pass(base.hires))
+    return replace(base, inpaint=_inpaint(job), hires=hires, **changes)
 
 
-def _inpaint(asked: GenerateRequest) -> Inpaint | None:
+def _inpaint(job: GenerateRequest) -> Inpaint | None:
     from lorasmith.sampling.request import Inpaint
 
     # A mask without an image is among the contradictions.
-    if asked.mask is None or asked.init is None:
+    if job.mask is None or job.init is None:
         return None
-    return Inpaint(asked.mask, asked.masked_content, asked.mask_blur, asked.mask_padding)
+    return Inpaint(job.mask, job.masked_content, job.mask_blur, job.mask_padding)
 
 
-def _drawings(
-    asked: GenerateRequest, base: ImageRequest, observer: Observer
-) -> list[Drawing] | None:
+def _drawings(job: GenerateRequest, base: ImageRequest, observer: Observer) -> list[Drawing] | None:
     from lorasmith.sampling.from_dataset import (
         PLACE,
         drawings_of_dataset,
@@ -266,26 +264,26 @@ def _drawings(
         shared_tags,
     )
 
-    if asked.prompts is not None:
-        return drawings_of_file(asked.prompts, base, asked.out, count=asked.count)
-    if asked.captions is None:
+    if job.prompts is not None:
+        return drawings_of_file(job.prompts, base, job.out, count=job.count)
+    if job.captions is None:
         return None
     drawings = drawings_of_dataset(
-        asked.captions,
+        job.captions,
         base,
-        asked.out,
-        template=PLACE if asked.prompt is None else asked.prompt,
-        without=asked.without,
-        count=asked.count,
+        job.out,
+        template=PLACE if job.prompt is None else job.prompt,
+        without=job.without,
+        count=job.count,
     )
     shared = shared_tags(drawings)
-    if shared and asked.prompt is None:
+    if shared and job.prompt is None:
         text = f'every caption has "{shared[0]}": if that is a trigger word, take it out with '
         observer(Notice("warning", f'{text}--without "{shared[0]}"'))
     return drawings
 
 
-def _model(asked: GenerateRequest, infotext: InfotextRequest | None) -> ModelReference:
+def _model(job: GenerateRequest, infotext: InfotextRequest | None) -> ModelReference:
     """
     Raises:
         UserError: the image's model is not to be found.
@@ -294,15 +292,15 @@ def _model(asked: GenerateRequest, infotext: InfotextRequest | None) -> ModelRef
     from lorasmith.sampling.from_infotext import find_model
 
     reference = ModelReference(
-        asked.model,
-        vae=asked.vae,
-        prediction=asked.prediction,
-        zero_terminal_snr=asked.zero_terminal_snr or "auto",
-        clip_skip=asked.clip_skip,
+        job.model,
+        vae=job.vae,
+        prediction=job.prediction,
+        zero_terminal_snr=job.zero_terminal_snr or "auto",
+        clip_skip=job.clip_skip,
     )
-    if infotext is None or asked.given("model") or infotext.model == "demo":
+    if infotext is None or job.given("model") or infotext.model == "demo":
         return reference
-    folder = asked.model_dir
+    folder = job.model_dir
     if (problem := not_a_folder("model_dir", folder)) is not None:
         raise UserError(problem)
     named = f'"{infotext.model}"' if infotext.model else "a model that it does not name"
@@ -315,7 +313,7 @@ def _model(asked: GenerateRequest, infotext: InfotextRequest | None) -> ModelRef
         what = f"{folder} has no model {named}, nor one of its hash"
         raise UserError.of("model_dir", what, "give another with --model")
     vae = find_model(infotext.vae, "", folder) if infotext.vae not in _NO_VAE else None
-    return replace(reference, path=path, vae=asked.vae or vae)
+    return replace(reference, path=path, vae=job.vae or vae)
 
 
 def _generate(work: _Work, observer: Observer, controls: Controls) -> GenerateReport:
@@ -343,7 +341,7 @@ def _generate(work: _Work, observer: Observer, controls: Controls) -> GenerateRe
         loras=sources.library,
         embeddings=sources.embeddings,
         wildcards=sources.wildcards,
-        batch=work.asked.batch,
+        batch=work.job.batch,
         describe=Provenance(work.model).describer(sources.library),
         observer=observer,
         controls=controls,
@@ -375,9 +373,9 @@ def _writing(work: _Work, index: int, image: GeneratedImage) -> tuple[Callable[[
     """What writes the image, and where; the place is taken from now on."""
     if work.drawings is not None:
         drawing = work.drawings[index]
-        from_file = work.asked.prompts is not None
+        from_file = work.job.prompts is not None
         return partial(_write_captioned, drawing, from_file, image), drawing.path
-    path = _new_path(work.asked.out, image.seed)
+    path = _new_path(work.job.out, image.seed)
     return partial(_write_numbered, path, image), path
 
 

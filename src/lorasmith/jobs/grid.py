@@ -89,34 +89,34 @@ class GridReport:
 class _Work:
     """A grid that can be generated, checked but for the weights."""
 
-    asked: GridRequest
+    job: GridRequest
     grid: Grid
     sources: Sources
     place: Place
     out: Path
 
 
-def _prepare(asked: GridRequest, observer: Observer) -> _Work:
+def _prepare(job: GridRequest, observer: Observer) -> _Work:
     """
     Raises:
         UserError: with everything that is wrong.
     """
     from lorasmith.grids.run import check_folder
 
-    axes = _axes(asked)
+    axes = _axes(job)
     problems: list[Problem] = []
-    sources = collect_problems(problems, lambda: asked.sources(observer))
-    run, out = None, asked.out or Path("grid")
-    if asked.epochs is not None and sources is not None:
-        folder = collect_problems(problems, partial(_run_folder, asked.epochs, sources))
+    sources = collect_problems(problems, lambda: job.sources(observer))
+    run, out = None, job.out or Path("grid")
+    if job.epochs is not None and sources is not None:
+        folder = collect_problems(problems, partial(_run_folder, job.epochs, sources))
         if folder is not None:
-            run = collect_problems(problems, partial(_run_prompts, folder, asked.prompt))
-            out = asked.out or folder / "grid"
+            run = collect_problems(problems, partial(_run_prompts, folder, job.prompt))
+            out = job.out or folder / "grid"
     # Of a run that is not there or has no prompts, which is said, it is not missing here.
-    lost = asked.epochs is not None and bool(problems)
-    if not (lost or asked.prompt is not None or run or _vary_the_prompt(axes.values())):
+    lost = job.epochs is not None and bool(problems)
+    if not (lost or job.prompt is not None or run or _vary_the_prompt(axes.values())):
         problems.append(Problem("prompt", "is missing", "write what is to be drawn"))
-    base = collect_problems(problems, lambda: _base(asked, run))
+    base = collect_problems(problems, lambda: _base(job, run))
     grid, place = None, None
     if sources is not None and base is not None:
         grid = collect_problems(problems, partial(_lay_out, base, axes, sources))
@@ -125,7 +125,7 @@ def _prepare(asked: GridRequest, observer: Observer) -> _Work:
         for spec in specs:
             clip_skips.setdefault(spec.model, set()).add(spec.request.clip_skip or 1)
         place = collect_problems(
-            problems, lambda: choose_place(clip_skips.items(), asked.device, asked.precision)
+            problems, lambda: choose_place(clip_skips.items(), job.device, job.precision)
         )
     unusable = check_folder(out)
     problems += unusable
@@ -133,24 +133,24 @@ def _prepare(asked: GridRequest, observer: Observer) -> _Work:
         collect_problems(problems, lambda: check_writable(out))
     if problems or grid is None or sources is None or place is None:
         raise UserError(dict.fromkeys(problems))
-    return _Work(asked, grid, sources, place, out)
+    return _Work(job, grid, sources, place, out)
 
 
-def _axes(asked: GridRequest) -> dict[str, str]:
+def _axes(job: GridRequest) -> dict[str, str]:
     """``AXIS=VALUES`` by side.
 
     Raises:
         UserError: the options do not go together.
     """
-    if asked.strengths and not asked.epochs:
+    if job.strengths and not job.epochs:
         hint = 'write --y "strength=…", or give --epochs'
         raise UserError.of("strengths", "belongs to --epochs", hint)
-    if asked.epochs and (asked.x or asked.y):
+    if job.epochs and (job.x or job.y):
         raise UserError.of("epochs", "sets --x and --y itself; only --z can be added")
-    x, y = asked.x, asked.y
-    if asked.epochs:
-        x, y = f"epoch={asked.epochs}", f"strength={asked.strengths or STRENGTHS}"
-    given = {side: text for side, text in {"x": x, "y": y, "z": asked.z}.items() if text}
+    x, y = job.x, job.y
+    if job.epochs:
+        x, y = f"epoch={job.epochs}", f"strength={job.strengths or STRENGTHS}"
+    given = {side: text for side, text in {"x": x, "y": y, "z": job.z}.items() if text}
     if not given:
         raise UserError.of("", "nothing varies", "give --x and --y, or --epochs RUN")
     return given
@@ -184,7 +184,7 @@ def _vary_the_prompt(axes: Iterable[str]) -> bool:
     return any(axis_type is not None and axis_type.name == "prompt" for axis_type in types)
 
 
-def _base(asked: GridRequest, run: RunPrompts | None) -> CellSpec:
+def _base(job: GridRequest, run: RunPrompts | None) -> CellSpec:
     """What the axes vary: the run's own words, or the defaults, under the options that are given.
 
     Raises:
@@ -194,18 +194,18 @@ def _base(asked: GridRequest, run: RunPrompts | None) -> CellSpec:
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.request import ImageRequest
 
-    request = run.request if run else ImageRequest(asked.prompt or "")
+    request = run.request if run else ImageRequest(job.prompt or "")
     request = replace(
-        request, hires=asked.second_pass(request.hires), **(asked.changes(_FIELDS) | asked.sides())
+        request, hires=job.second_pass(request.hires), **(job.changes(_FIELDS) | job.sides())
     )
     model = run.model if run else ModelReference()
-    if asked.given("model"):
-        model = replace(model, path=asked.model, vae=None)  # A run's VAE goes with its model.
-    if asked.vae:
-        model = replace(model, vae=asked.vae)
-    if asked.given("prediction"):
-        model = replace(model, prediction=asked.prediction)
-    if asked.zero_terminal_snr:
+    if job.given("model"):
+        model = replace(model, path=job.model, vae=None)  # A run's VAE goes with its model.
+    if job.vae:
+        model = replace(model, vae=job.vae)
+    if job.given("prediction"):
+        model = replace(model, prediction=job.prediction)
+    if job.zero_terminal_snr:
         model = replace(model, zero_terminal_snr=True)
     return CellSpec(request, model)
 
@@ -232,7 +232,7 @@ def _generate(work: _Work, observer: Observer, controls: Controls) -> GridReport
     from lorasmith.grids.run import make_grid
     from lorasmith.models.load import load_model
 
-    place, asked = work.place, work.asked
+    place, job = work.place, work.job
 
     def load(reference: ModelReference) -> DiffusionModel:
         dtype = place.dtypes[str(reference.path)]
@@ -244,7 +244,7 @@ def _generate(work: _Work, observer: Observer, controls: Controls) -> GridReport
     identity = Identity(
         work.sources.library,
         {path: str(dtype) for path, dtype in place.dtypes.items()},
-        [folder for folder in (asked.embedding_dir, asked.wildcard_dir) if folder],
+        [folder for folder in (job.embedding_dir, job.wildcard_dir) if folder],
     )
     try:
         report = make_grid(
