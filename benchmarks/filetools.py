@@ -38,12 +38,11 @@ from tests.published import PUBLISHED
 from torch import Tensor
 
 from lorasmith.adapters.targets import targets_of
-from lorasmith.core.files import write_text
+from lorasmith.core.files import PrecisionName, write_text
 from lorasmith.lora_tools.inputs import LoraSource
 from lorasmith.lora_tools.merge import merge
 from lorasmith.lora_tools.resize import resize
 from lorasmith.models.load import empty_modules
-from lorasmith.tensors.files import Precision
 
 REPORT = Path(__file__).with_suffix(".md")
 RANK = 128
@@ -184,7 +183,7 @@ def merge_directly(folder: Path, model: str) -> float | None:
 
 
 def resize_ours(
-    folder: Path, model: str, name: str = "ours", precision: Precision | None = None
+    folder: Path, model: str, name: str = "ours", precision: PrecisionName | None = None
 ) -> None:
     out = folder / f"resize-{name}.safetensors"
     out.unlink(missing_ok=True)
@@ -192,7 +191,7 @@ def resize_ours(
 
 
 def merge_ours(
-    folder: Path, model: str, name: str = "ours", precision: Precision | None = None
+    folder: Path, model: str, name: str = "ours", precision: PrecisionName | None = None
 ) -> None:
     out = folder / f"merge-{name}.safetensors"
     out.unlink(missing_ok=True)

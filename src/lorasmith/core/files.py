@@ -21,7 +21,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lorasmith.core.errors import Problem, RunError, WriteError
 
@@ -34,6 +34,9 @@ DTYPE_BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
     "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
 }  # fmt: skip
+
+PrecisionName = Literal["fp32", "fp16", "bf16"]
+"""What people call the types that are computed in and written."""
 
 
 def user_path(text: str | Path) -> Path:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lorasmith.config.values import UserPath
 from lorasmith.core.events import Controls, Observer
+from lorasmith.core.files import PrecisionName
 from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from lorasmith.lora_tools.inspect.report import CheckpointReport, LoraReport
     from lorasmith.lora_tools.merge import MergeReport
     from lorasmith.lora_tools.resize import ResizeReport
-
-Precision = Literal["fp32", "fp16", "bf16"]
 
 
 class ResizeRequest(JobRequest):
@@ -48,7 +47,7 @@ class ResizeRequest(JobRequest):
         metavar="MB",
         unit="MB",
     )
-    precision: Precision | None = option(None, "Of the new file", default_text="as the old")
+    precision: PrecisionName | None = option(None, "Of the new file", default_text="as the old")
     dry_run: bool = option(False, "Say ranks, size and error; write nothing")
 
     def run(self, observer: Observer, controls: Controls) -> ResizeReport:
@@ -88,7 +87,7 @@ class MergeRequest(JobRequest):
         default_text="0.5",
     )
     seed: int | None = option(None, "Of dare's random choice", metavar="N", default_text="0")
-    precision: Precision | None = option(
+    precision: PrecisionName | None = option(
         None, "Of the new file", default_text="the files', or fp32 if they differ"
     )
     dry_run: bool = option(False, "Say ranks, size and error; write nothing")
@@ -152,8 +151,8 @@ class ExtractRequest(JobRequest):
         metavar="N",
         default_text="-1",
     )
-    load_precision: Precision = option("fp32", "Take the difference in this precision")
-    precision: Precision = option("fp16", "Of the numbers in the file")
+    load_precision: PrecisionName = option("fp32", "Take the difference in this precision")
+    precision: PrecisionName = option("fp16", "Of the numbers in the file")
     seed: int = option(0, "Of the random vectors", metavar="N")
     dry_run: bool = option(False, "Check the two models and say sizes; write nothing")
 
@@ -182,7 +181,7 @@ class BakeRequest(JobRequest):
     out: UserPath = option(
         ..., "New .safetensors file, or new folder if the model is one", metavar="PATH"
     )
-    precision: Precision | None = option(
+    precision: PrecisionName | None = option(
         None, "Round all weights to this", default_text="each as it is"
     )
     hash: bool = option(
@@ -214,7 +213,7 @@ class ConvertRequest(JobRequest):
         "Whose names the tensors get; safetensors keeps them",
         default_text="kohya, of a LoRA",
     )
-    precision: Precision | None = option(None, "Round the numbers", default_text="as they are")
+    precision: PrecisionName | None = option(None, "Round the numbers", default_text="as they are")
     preview: UserPath | None = option(
         None, "A picture to embed, which model managers show", metavar="PNG"
     )

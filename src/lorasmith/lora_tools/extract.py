@@ -27,6 +27,7 @@ from lorasmith.adapters.targets import Selection, Target, modules_of, select
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.errors import CheckpointError, Problem, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore, with_progress
+from lorasmith.core.files import PrecisionName
 from lorasmith.formats.training_metadata import IMPLEMENTATIONS, ModelSpec
 from lorasmith.lora_tools.checkpoint_diff import Differences
 from lorasmith.lora_tools.linalg.kronecker import kronecker_shapes, nearest_kronecker
@@ -42,7 +43,7 @@ from lorasmith.lora_tools.outputs import (
     relative_error,
     seed_problems,
 )
-from lorasmith.tensors.files import PRECISIONS, Precision
+from lorasmith.tensors.files import PRECISIONS
 from lorasmith.tensors.rng import generator
 
 Kind = Literal["lora", "locon", "lokr"]
@@ -119,8 +120,8 @@ def extract(
     min_diff: float = MIN_DIFF,
     clamp_quantile: float | None = None,
     factor: int | None = None,
-    load_precision: Precision = "fp32",
-    precision: Precision = "fp16",
+    load_precision: PrecisionName = "fp32",
+    precision: PrecisionName = "fp16",
     seed: int = 0,
     dry_run: bool = False,
     observer: Observer = ignore,

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lorasmith.core.errors import LoraFileError, Problem, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore, with_progress
-from lorasmith.core.files import parse_json
+from lorasmith.core.files import PrecisionName, parse_json
 from lorasmith.formats.kohya_keys import block_of_key, part_of
 from lorasmith.formats.training_metadata import ENTRIES
 from lorasmith.lora_tools.family import GUESSED_BLOCKS, lora_family
@@ -53,7 +53,7 @@ from lorasmith.lora_tools.outputs import (
     relative_error,
     seed_problems,
 )
-from lorasmith.tensors.files import PRECISIONS, Precision
+from lorasmith.tensors.files import PRECISIONS
 from lorasmith.tensors.rng import generator
 
 Method = Literal["concat", "svd", "average", "ties", "dare"]
@@ -113,7 +113,7 @@ def merge(
     rank: int | None = None,
     density: float | None = None,
     seed: int | None = None,
-    precision: Precision | None = None,
+    precision: PrecisionName | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,

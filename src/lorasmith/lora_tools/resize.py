@@ -25,6 +25,7 @@ from torch import Tensor
 from lorasmith.adapters.types.dylora import cut_rank
 from lorasmith.core.errors import LoraFileError, Problem, SettingsError, UserError
 from lorasmith.core.events import Controls, Observer, ignore, with_progress
+from lorasmith.core.files import PrecisionName
 from lorasmith.lora_tools.linalg.factorize import NotLowRank, alternative, kernels_of, low_rank_part
 from lorasmith.lora_tools.linalg.low_rank import Change, Decomposition, Product, check_finite
 from lorasmith.lora_tools.lora_file import (
@@ -45,7 +46,7 @@ from lorasmith.lora_tools.outputs import (
     precision_of,
     relative_error,
 )
-from lorasmith.tensors.files import PRECISIONS, Precision
+from lorasmith.tensors.files import PRECISIONS
 
 By = Literal["rank", "ratio", "retain", "cumulative", "size"]
 How = Literal["svd", "kept", "cut", "left out"]
@@ -194,7 +195,7 @@ def resize(
     ratio: float | None = None,
     cumulative: float | None = None,
     size_mb: float | None = None,
-    precision: Precision | None = None,
+    precision: PrecisionName | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,

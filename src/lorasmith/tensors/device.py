@@ -14,8 +14,7 @@ import psutil
 import torch
 
 from lorasmith.core.errors import Problem, RunError, SettingsError
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+from lorasmith.tensors.files import PRECISIONS
 
 # Below this many UNet weights a CPU step is overhead, not arithmetic, and neither bfloat16 nor the
 # memory format matters. Measured: SD1.5 (860 M) is twice as fast in bf16, the demo model is not.
@@ -103,7 +102,7 @@ class Precision:
 
     @property
     def name(self) -> str:
-        return {dtype: name for name, dtype in DTYPES.items()}[self.dtype]
+        return {dtype: name for name, dtype in PRECISIONS.items()}[self.dtype]
 
 
 def choose_device(name: str) -> torch.device:
@@ -162,7 +161,7 @@ def choose_precision(name: str, device: torch.device, denoiser_weights: int) -> 
             )
         )
     if name != "auto":
-        return Precision(DTYPES[name], "as set")
+        return Precision(PRECISIONS[name], "as set")
     machine = describe_machine(device)
     match machine.kind:
         case "cuda" | "rocm" | "xpu":

@@ -22,11 +22,11 @@ from lorasmith.data.holdout import BATCH
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import stored_shapes
 from lorasmith.tensors.device import (
-    DTYPES,
     Precision,
     choose_device,
     device_name,
 )
+from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.kinds.adapter import planned_network
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.estimates import (
@@ -200,7 +200,7 @@ def planned_disk(run_plan: RunPlan, values: int, files: int) -> dict[str, int]:
     )
     architecture = run_plan.architecture
     latents = cells // architecture.latent_factor**2 * architecture.latent_channels * 2 * 4
-    width = BYTES[DTYPES[settings.save.precision]]
+    width = BYTES[PRECISIONS[settings.save.precision]]
     return {
         "LoRA files": files * values * width,
         "training states": KEPT_STATES * values * int(4 * (1 + values_beside(settings))),

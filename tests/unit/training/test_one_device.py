@@ -32,7 +32,7 @@ from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.measures.features import FeatureExtractor, MiddleBlock
 from lorasmith.measures.noise_probe import Probe, Row
 from lorasmith.models.families.table import Architecture
-from lorasmith.tensors.device import DTYPES
+from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.ema import Ema
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.interventions import Interventions
@@ -77,7 +77,7 @@ REST: dict[str, list[Settings]] = {
     ],
     "checkpointing": [{}, {"train.gradient_checkpointing": "true"},
                       {"train.gradient_checkpointing": "2"}],
-    "precision": [{"train.precision": name} for name in DTYPES],
+    "precision": [{"train.precision": name} for name in PRECISIONS],
     "parts": [{}, {"adapter.text_encoder": "false"}, {"adapter.unet": "false"}],
     "layers": [{}, {"adapter.targets": "full", "adapter.conv_rank": "4"},
                {"adapter.blocks": "rest=0.5 IN04=0 OUT05=1", "optimizer.loraplus_ratio": "4"}],
@@ -145,7 +145,7 @@ def run_of(row: Settings, architecture: Architecture) -> MetaRun:
     return MetaRun(
         settings,
         architecture,
-        DTYPES[row["train.precision"]],
+        PRECISIONS[row["train.precision"]],
         channels_last="performance.channels_last" in row,
     )
 

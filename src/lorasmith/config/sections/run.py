@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Field
 from lorasmith.config.fields import Section, setting
 from lorasmith.config.sample_prompts import MAX_SEED, SamplePrompt, SamplerName, sample_prompts
 from lorasmith.config.values import Every, FileStem, Size, UserPath
+from lorasmith.core.files import PrecisionName
 
 SamplePrompts = Annotated[list[str | SamplePrompt], BeforeValidator(sample_prompts)]
 
-Precision = Literal["fp32", "fp16", "bf16"]
 Layout = Literal["folder", "flat"]
 
 
@@ -118,7 +118,7 @@ class SaveSettings(Section):
     keep_last: Every = setting(
         None, "keep only the newest N snapshots", why="they are small", unit="snapshots"
     )
-    precision: Precision = setting(
+    precision: PrecisionName = setting(
         "fp16",
         "number format of the LoRA file",
         why="half the size, and every program reads it",

@@ -16,7 +16,7 @@ from typing import Any
 
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
-from lorasmith.core.files import atomic_folder, write_text
+from lorasmith.core.files import PrecisionName, atomic_folder, write_text
 from lorasmith.core.text import shortlist
 from lorasmith.formats.hashes import autov1, hash_file, sha256_of
 from lorasmith.formats.layer_names import describe
@@ -40,7 +40,7 @@ from lorasmith.lora_tools.outputs import (
 )
 from lorasmith.models.layout import WeightFile
 from lorasmith.models.open import OpenedCheckpoint, locate, open_checkpoint
-from lorasmith.tensors.files import PRECISIONS, Precision
+from lorasmith.tensors.files import PRECISIONS
 
 _MB = 1_000_000
 # Keys of AUTOMATIC1111's checkpoint merger.
@@ -68,7 +68,7 @@ def bake(
     sources: Sources,
     out: str | Path,
     *,
-    precision: Precision | None = None,
+    precision: PrecisionName | None = None,
     hash: bool = False,  # noqa: A002
     dry_run: bool = False,
     observer: Observer = ignore,

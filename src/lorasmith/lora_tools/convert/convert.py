@@ -16,7 +16,7 @@ import torch
 
 from lorasmith.core.errors import CheckpointError, LoraFileError, Problem, UserError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
-from lorasmith.core.files import write_chunks
+from lorasmith.core.files import PrecisionName, write_chunks
 from lorasmith.formats.key_styles import WRITTEN
 from lorasmith.formats.layer_names import looks_like_lora
 from lorasmith.formats.pickle_header import stubs
@@ -28,7 +28,7 @@ from lorasmith.lora_tools.inspect.thumbnail import preview_url
 from lorasmith.lora_tools.outputs import check_output, check_space, choice_problems
 from lorasmith.models.layout import WeightFile
 from lorasmith.models.open import GIVE, read_header
-from lorasmith.tensors.files import PRECISIONS, Precision
+from lorasmith.tensors.files import PRECISIONS
 
 CONTAINER = "safetensors"
 """``to`` for the names as they are."""
@@ -66,7 +66,7 @@ def convert(
     out: str | Path,
     *,
     to: Target | None = None,
-    precision: Precision | None = None,
+    precision: PrecisionName | None = None,
     preview: str | Path | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,

@@ -17,12 +17,12 @@ from lorasmith.core.text import bytes_text
 from lorasmith.data.holdout import BATCH
 from lorasmith.models.families.table import Architecture
 from lorasmith.tensors.device import (
-    DTYPES,
     LARGE_FOR_CPU,
     Precision,
     choose_precision,
     free_memory,
 )
+from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.kinds.adapter import trains_denoiser, trains_text_encoder
 from lorasmith.training.memory.estimates import MemoryEstimate
 from lorasmith.training.samples import sample_request
@@ -254,7 +254,7 @@ class _Planner:
         from lorasmith.training.memory.simulate import SimulatedRun  # Imports diffusers.
 
         asked = settings.train.precision
-        dtype = self.dtype if asked == self.settings.train.precision else DTYPES[asked]
+        dtype = self.dtype if asked == self.settings.train.precision else PRECISIONS[asked]
         return SimulatedRun(settings, self.architecture, dtype, self.use(settings), needed)
 
     def plan(self) -> MemoryPlan:

@@ -13,7 +13,7 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.images import GeneratedImage, ImageWriter
 from lorasmith.sampling.infotext import Infotext, describe, save_image
-from lorasmith.tensors.device import DTYPES
+from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.runs.folder import steps_of
 from lorasmith.training.runs.metadata import lora_metadata
@@ -38,7 +38,7 @@ def save_snapshot(run: Run, step: int, epoch: int | None) -> None:
     else:
         path = run.folder.step_snapshot(step)
     with run.stopwatch.phase("saving"), eval_weights(run.trainer):
-        dtype = DTYPES[run.settings.save.precision]
+        dtype = PRECISIONS[run.settings.save.precision]
         run.network.save(path, lora_metadata(run, step), dtype)
     run.observer(SnapshotSaved(path, step, final))
     if not final:
@@ -109,7 +109,7 @@ def draw_samples(run: Run, step: int, epoch: int | None) -> None:
     if not run.processes.main or not run.samples:
         return
     with eval_weights(run.trainer):
-        saved = run.network.as_saved(DTYPES[run.settings.save.precision])
+        saved = run.network.as_saved(PRECISIONS[run.settings.save.precision])
     # The base model alone before the first step, when the LoRA changes nothing yet.
     applied = saved.attached() if step else contextlib.nullcontext()
     with run.stopwatch.phase("sampling"), run.network.detached(), applied:

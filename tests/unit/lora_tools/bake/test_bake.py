@@ -26,12 +26,12 @@ from tests.unit.lora_tools.tuned_models import (
 
 from lorasmith.core.errors import CheckpointError, LoraFileError, Stopped, UserError
 from lorasmith.core.events import Controls, Event, Notice
-from lorasmith.core.files import read_safetensors_header
+from lorasmith.core.files import PrecisionName, read_safetensors_header
 from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.inputs import LoraSource, parse_source
 from lorasmith.lora_tools.inspect.checkpoint import baked
 from lorasmith.models.load import load_model
-from lorasmith.tensors.files import PRECISIONS, Precision
+from lorasmith.tensors.files import PRECISIONS
 
 TYPES = ("lora", "c3lier", "locon", "loha", "lokr", "ia3", "dylora", "dora", "oft", "boft")
 
@@ -168,8 +168,8 @@ def test_one_tensor_may_hold_three_layers(tmp_path: Path) -> None:
     assert report.tensors == 2
 
 
-@pytest.mark.parametrize("precision", get_args(Precision))
-def test_another_precision(precision: Precision, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", get_args(PrecisionName))
+def test_another_precision(precision: PrecisionName, tmp_path: Path) -> None:
     base = base_file("sd1")
     lora = random_lora(tmp_path / "a.safetensors", base)
     out = tmp_path / "baked.safetensors"
