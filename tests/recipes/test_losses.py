@@ -83,6 +83,7 @@ def test_a_folders_weight_scales_its_share(tmp_path: Path) -> None:
     assert two - one == near(2 * (one - half), NETWORK)
 
 
+@pytest.mark.slow
 def test_masks_weigh_places(tmp_path: Path) -> None:
     no_reg = {"loss__prior_weight": "0"}
     whole = first_loss(tmp_path, **no_reg)

@@ -41,12 +41,14 @@ def plain(data: Path) -> Path:
     return trained(data, "plain")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("blocks", ["true", "2"])
 def test_recomputing_changes_no_loss(data: Path, plain: Path, blocks: str) -> None:
     run = trained(data, f"recomputed-{blocks}", train__gradient_checkpointing=blocks)
     assert losses(run) == near(losses(plain), 4 * NETWORK)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("precision", "away"), [("fp8", 0.05), ("nf4", 0.2)])
 def test_packed_weights_learn_much_the_same(
     data: Path, plain: Path, precision: str, away: float
@@ -66,6 +68,7 @@ def test_packed_weights_learn_much_the_same(
     assert "saves memory on a CPU" in json.dumps(json.loads((run / "run.json").read_text()))
 
 
+@pytest.mark.slow
 def test_a_run_on_packed_weights_goes_on_as_if_it_had_not_stopped(data: Path) -> None:
     whole = trained(data, "whole", train__base_precision="fp8")
     half = trained(
@@ -78,6 +81,7 @@ def test_a_run_on_packed_weights_goes_on_as_if_it_had_not_stopped(data: Path) ->
     assert all(bool((first[name] == second[name]).all()) for name in first)
 
 
+@pytest.mark.slow
 def test_4_bit_weights_keep_their_numbers_whoever_unpacks_them(
     data: Path,
 ) -> None:
@@ -118,6 +122,7 @@ def test_settings_that_cannot_be_are_said(data: Path) -> None:
     assert "cannot be compiled" in " ".join(found.output.split())
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_too_small_is_told_of_beforehand(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

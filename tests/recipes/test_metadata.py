@@ -38,6 +38,7 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         return dict(file.metadata())
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("key", "value"),
     [("sd_model_name", "a base.v1.safetensors"),

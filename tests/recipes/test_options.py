@@ -79,6 +79,7 @@ def descended(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return result(tmp_path_factory.mktemp("descended"), PLAIN_DESCENT)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", sorted(SAME))
 def test_another_way_to_the_same(name: str, tmp_path: Path, descended: Result) -> None:
     found, expected = result(tmp_path, {**PLAIN_DESCENT, **CASES[name]}), descended
@@ -87,6 +88,7 @@ def test_another_way_to_the_same(name: str, tmp_path: Path, descended: Result) -
     assert_near(found[1], expected[1], len(expected[0]) * NETWORK)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", sorted(CASES.keys() - SAME))
 def test_trains(name: str, tmp_path: Path, plain: Result) -> None:
     _, tensors = result(tmp_path, CASES[name])
@@ -99,6 +101,7 @@ def test_trains(name: str, tmp_path: Path, plain: Result) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_layout_that_it_was_begun_with(tmp_path: Path) -> None:
     run = run_with(tmp_path, {"train.steps": "1"})
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -109,6 +112,7 @@ def test_a_resumed_run_keeps_the_layout_that_it_was_begun_with(tmp_path: Path) -
     assert "channels_last = true" in (run / "settings.toml").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_goes_on_from_a_lora(tmp_path: Path) -> None:
     first = run_with(tmp_path, {"adapter.rank": "3"})
     start = first / "run.safetensors"
@@ -119,6 +123,7 @@ def test_goes_on_from_a_lora(tmp_path: Path) -> None:
         torch.testing.assert_close(after[name], tensor, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_going_on_without_the_text_encoder_keeps_the_unets_part(tmp_path: Path) -> None:
     first = run_with(tmp_path, {})
     changes = {"adapter.init_from": str(first / "run.safetensors"), "adapter.text_encoder": "false"}
@@ -136,6 +141,7 @@ def test_snapshots_by_step_and_the_newest_kept(tmp_path: Path) -> None:
     assert "run-step00000003.safetensors" in names
 
 
+@pytest.mark.slow
 def test_samples_show_the_base_first(tmp_path: Path) -> None:
     changes = {"sample.at_start": "true", "sample.every_steps": "2", "sample.steps": "2"}
     run = run_with(tmp_path, {**changes, "sample.prompts": '["zorp", "blue body"]'})
@@ -143,10 +149,12 @@ def test_samples_show_the_base_first(tmp_path: Path) -> None:
     assert steps == ["00000000"] * 2 + ["00000002"] * 2 + ["00000004"] * 2
 
 
+@pytest.mark.slow
 def test_no_samples_when_they_are_off(tmp_path: Path) -> None:
     assert not list(run_with(tmp_path, {}).glob("samples/*"))
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_last_state_still_gets_its_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +174,7 @@ def test_a_run_killed_before_its_last_state_still_gets_its_result(
     assert (run / "run.safetensors").read_bytes() == (whole / "run.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_folders_with_settings_of_their_own(tmp_path: Path) -> None:
     write_training_set(tmp_path / "data", images=3, regularisation=2, repeats=1)
     toml = tmp_path / "run.toml"
@@ -195,6 +204,7 @@ def test_folders_with_settings_of_their_own(tmp_path: Path) -> None:
     assert report["steps"]["total"] == 3 * 3 * 2
 
 
+@pytest.mark.slow
 def test_folders_of_two_sizes_train_together(tmp_path: Path) -> None:
     write_training_set(tmp_path / "data", images=3, repeats=1)
     (folder,) = (tmp_path / "data" / "img").iterdir()

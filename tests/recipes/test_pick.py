@@ -61,6 +61,7 @@ def no_model(*args: object, **kwargs: object) -> None:
     pytest.fail("a model is loaded")
 
 
+@pytest.mark.slow
 def test_the_verdict_and_its_files(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lorasmith.models.load.load_model", no_model)
     picked = pick(run, images=FEW)
@@ -91,6 +92,7 @@ def test_the_verdict_and_its_files(run: Path, monkeypatch: pytest.MonkeyPatch) -
     assert picked.verdict.summary[:40] in text
 
 
+@pytest.mark.slow
 def test_a_new_snapshot_adds_to_what_is_known(run: Path) -> None:
     """Measured alone, with drawings of the base model that are there already, it gets the same
     numbers as in the company of the others."""
@@ -108,6 +110,7 @@ def test_a_new_snapshot_adds_to_what_is_known(run: Path) -> None:
     assert again["keep"] == whole["keep"]
 
 
+@pytest.mark.slow
 def test_another_file_of_the_same_name_is_drawn_anew(run: Path) -> None:
     before = pick(run, images=FEW)
     first, last = (candidate.path for candidate in before.run.candidates)
@@ -118,6 +121,7 @@ def test_another_file_of_the_same_name_is_drawn_anew(run: Path) -> None:
     assert "Since the training" not in " ".join(again.verdict.limits)
 
 
+@pytest.mark.slow
 def test_a_damaged_drawing_is_drawn_again(run: Path) -> None:
     before = pick(run, images=FEW)
     drawing = next(before.folder.glob("*.png"))
@@ -134,6 +138,7 @@ def test_what_changed_since_the_training_is_said(run: Path) -> None:
     assert "the base model's file changed" in " ".join(pick(run, images=FEW).verdict.limits)
 
 
+@pytest.mark.slow
 def test_held_out_pictures_are_not_missing(tmp_path: Path) -> None:
     run = open_run(run_with(tmp_path, {**SETTINGS, "validation.split": "0.25"}), FEW)
     assert run.eval_set.held_out
@@ -157,6 +162,7 @@ def test_json_is_all_that_stands_on_the_output(run: Path) -> None:
     assert found["held_out_pictures"] == 0
 
 
+@pytest.mark.slow
 def test_a_stop_keeps_what_was_measured(run: Path) -> None:
     controls = Controls()
     shutil.rmtree(run / "pick")
@@ -172,6 +178,7 @@ def test_a_stop_keeps_what_was_measured(run: Path) -> None:
     assert not (run / "pick" / "verdict.json").exists()
 
 
+@pytest.mark.slow
 def test_held_out_images_and_no_trigger(tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_training_set(data, images=6, regularisation=0, repeats=1)
@@ -234,6 +241,7 @@ def test_a_damaged_snapshot_is_named(run: Path) -> None:
         pick(run, images=FEW)
 
 
+@pytest.mark.slow
 def test_a_run_whose_files_lie_beside_it(tmp_path: Path) -> None:
     """Named by its LoRA; a run folder that is hidden; folders with own sizes and batches."""
     write_training_set(tmp_path / "data", images=4, regularisation=0, repeats=1)

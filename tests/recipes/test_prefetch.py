@@ -76,6 +76,7 @@ def same_bytes(one: Path, other: Path) -> bool:
     return (one / "run.safetensors").read_bytes() == (other / "run.safetensors").read_bytes()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", RUNS)
 def test_the_same_file_byte_for_byte(name: str, tmp_path: Path, ahead) -> None:
     settings = {"train.steps": "6", **RUNS[name]}
@@ -90,6 +91,7 @@ def test_the_same_file_byte_for_byte(name: str, tmp_path: Path, ahead) -> None:
     assert same_bytes(plain, loaded)
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed(tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPatch) -> None:
     ahead(False)
     whole = run_with(tmp_path, {"train.steps": "7", "save.output": str(tmp_path / "whole")})
@@ -125,6 +127,7 @@ def test_interrupted_at_once(tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPa
     assert not [t for t in threading.enumerate() if t.name.startswith("step-inputs")]
 
 
+@pytest.mark.slow
 def test_going_back_leaves_the_image_out(
     tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +157,7 @@ def test_going_back_leaves_the_image_out(
     assert all('"event": "RolledBack"' in text and "left out" in text for text in events)
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_said_and_nothing_after_it_trained(
     tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +185,7 @@ def test_a_damaged_cache_is_said_and_nothing_after_it_trained(
     assert len(said[0][1]) == 3
 
 
+@pytest.mark.slow
 def test_samples_written_in_threads_are_the_same_and_told_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ for answers in ((False, False), (True, False), (False, True), (True, True)):
 """
 
 
+@pytest.mark.slow
 def test_processes_agree_without_asking_their_devices(tmp_path: Path) -> None:
     """Every step asks whether anyone wants to stop; over GPUs that would wait for the step."""
     script = tmp_path / "ask.py"

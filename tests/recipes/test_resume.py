@@ -229,6 +229,7 @@ def test_a_state_under_its_earlier_ending_is_gone_on_from(tmp_path: Path) -> Non
     assert result.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_same_bits_each_time_hold_through_a_run_and_its_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_guides_script_trains(tmp_path: Path, arguments: list[str], name: str,
     assert metadata["ss_seed"] == "420"
 
 
+@pytest.mark.slow
 def test_sdxl(tmp_path: Path) -> None:
     """The usual lines of a script for SDXL, in small."""
     base = tiny_checkpoint(tmp_path / "base.safetensors", family="sdxl")

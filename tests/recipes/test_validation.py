@@ -31,6 +31,7 @@ def data(folder: Path, images: int = 8) -> Path:
     return folder / "data"
 
 
+@pytest.mark.slow
 def test_held_out_loss_falls_and_every_image_is_on_one_side(tmp_path: Path) -> None:
     images = data(tmp_path)
     run = run_with(tmp_path, {**HELD_OUT, "train.steps": "12", "validation.every_steps": "6"})
@@ -51,6 +52,7 @@ def test_held_out_loss_falls_and_every_image_is_on_one_side(tmp_path: Path) -> N
     assert sum(json.loads(line)["event"] == "ValidationDone" for line in events) == 3
 
 
+@pytest.mark.slow
 def test_runs_that_differ_begin_with_the_same_number(tmp_path: Path) -> None:
     data(tmp_path)
     one = run_with(tmp_path, {**HELD_OUT, "train.steps": "2"})
@@ -64,6 +66,7 @@ def test_runs_that_differ_begin_with_the_same_number(tmp_path: Path) -> None:
         assert first[2][name] != second[2][name]
 
 
+@pytest.mark.slow
 def test_measuring_changes_nothing_of_the_training(tmp_path: Path) -> None:
     data(tmp_path)
     often = run_with(
@@ -79,6 +82,7 @@ def test_measuring_changes_nothing_of_the_training(tmp_path: Path) -> None:
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_with_validation_and_average(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

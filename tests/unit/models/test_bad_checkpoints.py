@@ -376,6 +376,7 @@ def as_pickle(value: Any, path: Path) -> None:
     path.write_bytes(pickle.dumps(value, protocol=4))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("write", [as_torch, as_legacy, as_pickle])
 @pytest.mark.parametrize(("bomb", "wanted"), [(Bomb, r"(posix|nt)\.system"), (Sly, r"eval")])
 @pytest.mark.parametrize("use", ["model", "vae"])

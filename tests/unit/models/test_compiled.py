@@ -90,6 +90,7 @@ def full_size(name: str) -> DiffusionModel:
     return assemble(architecture, modules, torch.float32, meta)
 
 
+@pytest.mark.slow
 def test_graphs_are_as_many_as_kinds_of_blocks_whatever_the_sizes() -> None:
     model, graphs, left = tiny_model(), Graphs(), []
     network = network_on(model)
@@ -119,6 +120,7 @@ def test_graphs_are_as_many_as_kinds_of_blocks_whatever_the_sizes() -> None:
     assert left == []
 
 
+@pytest.mark.slow
 def test_trained_numbers_that_are_cast_at_once_reach_compiled_code() -> None:
     """In half precision a copy stands for each parameter, within a step alone."""
     model, graphs, left = tiny_model(torch.bfloat16), Graphs(), []
@@ -214,6 +216,7 @@ def some_blocks(model: DiffusionModel) -> Iterator[None]:
     model.denoiser.modules = modules  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compiled_is_said_once_and_runs_as_it_is() -> None:
     model, left = tiny_model(), []
     with network_on(model).attached():
@@ -232,6 +235,7 @@ def test_what_cannot_be_compiled_is_said_once_and_runs_as_it_is() -> None:
     assert all("no compiler is called c++" in text for text in left)
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_reached_is_said_and_the_programs_own_limit_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

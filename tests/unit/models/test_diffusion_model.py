@@ -119,6 +119,7 @@ def test_checkpointing_recomputes() -> None:
     assert calls == {"unet": 2, "text": 2}
 
 
+@pytest.mark.slow
 def test_fingerprints_follow_what_they_stand_for() -> None:
     one = tiny_model()
     assert one.vae_fingerprint() == tiny_model().vae_fingerprint()

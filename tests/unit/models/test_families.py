@@ -89,6 +89,7 @@ def test_diffusers_folder(model: DiffusionModel, tmp_path: Path) -> None:
     same_weights(found, model)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
 def test_what_diffusers_converts(family: str, tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path / "model.safetensors", family=family)

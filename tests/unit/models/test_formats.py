@@ -89,6 +89,7 @@ def assert_same(found: DiffusionModel, wanted: DiffusionModel, rounded: object =
 STORED = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
 @pytest.mark.parametrize("dtype", STORED, ids=str)
 def test_any_precision(known: Known, dtype: torch.dtype, suffix: str, tmp_path: Path) -> None:
@@ -144,6 +145,7 @@ def write_parts(model: DiffusionModel, folder: Path, **options: object) -> None:
     diffusers.DDPMScheduler(prediction_type=scheduler).save_pretrained(folder / "scheduler")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "options",
     [{}, {"variant": "fp16"}, {"safe_serialization": False}, {"max_shard_size": "3MB"}],

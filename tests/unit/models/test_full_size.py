@@ -62,6 +62,7 @@ def test_loads_what_diffusers_converts(checkpoint: Path) -> None:
             assert torch.equal(found[name], tensor), name
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_files_say_what_they_are(name: str) -> None:
     """By names and shapes alone."""

@@ -79,6 +79,7 @@ def test_equal_models_are_equal_files(model: DiffusionModel, tmp_path: Path) -> 
     assert one.read_bytes() == two.read_bytes()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("wanted", [torch.float32, torch.float16, torch.bfloat16])
 def test_any_precision_is_read_into_any(
@@ -154,6 +155,7 @@ def write_lightning(state: dict[str, Tensor], path: Path) -> None:
         forget_lightning()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("write", [write_plain, write_nested, write_legacy, write_lightning])
 def test_torch_files_are_read_safely(
     write: Callable[[dict[str, Tensor], Path], None], big_heads: DiffusionModel, tmp_path: Path
@@ -220,6 +222,7 @@ def test_text_model_may_be_left_out_of_names(model: DiffusionModel, tmp_path: Pa
     same(load_model(path), model)
 
 
+@pytest.mark.slow
 def test_v_prediction_is_found(model: DiffusionModel, tmp_path: Path) -> None:
     metadata = header_of(model, tmp_path / "tiny.safetensors")
     path = tmp_path / "v.safetensors"
@@ -291,6 +294,7 @@ def ldm_vae(model: DiffusionModel, prefix: str) -> dict[str, Tensor]:
     return {prefix + name.removeprefix("first_stage_model."): t for name, t in state.items()}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", ["bare", "prefixed", "diffusers file", "folder", "model"])
 def test_own_vae_replaces_the_models(kind: str, model: DiffusionModel, tmp_path: Path) -> None:
     base = tiny_checkpoint(tmp_path / "base.safetensors", seed=5)

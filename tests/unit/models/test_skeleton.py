@@ -19,6 +19,7 @@ def facts(target: Target) -> tuple[object, ...]:
     return target.key, target.path, target.part, shape, layer.bias is None, target.is_spatial
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_models_have_the_layers_of_diffusers(name: str) -> None:
     architecture = PUBLISHED[name]
@@ -41,6 +42,7 @@ def test_the_published_models_have_the_layers_of_diffusers(name: str) -> None:
         assert [facts(target) for target in select(ours, selection)] == wanted
 
 
+@pytest.mark.slow
 def test_diffusers_is_not_imported() -> None:
     code = (
         "import lorasmith.lora_tools.extract, lorasmith.lora_tools.bake.bake, sys; "

@@ -74,6 +74,7 @@ def test_planned_steps_files_and_weights_are_those_of_the_run(
     assert plan.disk["LoRA files"] == pytest.approx(written, rel=0.5)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("layout", ["folder", "flat"])
 def test_the_files_that_are_printed_are_those_of_the_run(data: Path, layout: str) -> None:
     """Also for a name that is taken, which is said."""
@@ -108,6 +109,7 @@ def test_the_files_that_are_printed_are_those_of_the_run(data: Path, layout: str
     assert top - beside <= printed
 
 
+@pytest.mark.slow
 def test_a_plan_takes_no_longer_than_it_must(data: Path) -> None:
     """It imports nothing that runs models: that would be most of its seconds."""
     heavy = ("diffusers", "transformers", "accelerate", "huggingface_hub", "torch._dynamo", "sympy")
@@ -126,6 +128,7 @@ finally:
     assert "memory of a step" in done.stdout
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("batch", ["1", "4"])
 @pytest.mark.parametrize("text", ["true", "false"])
 def test_a_small_models_memory_is_about_that_of_its_step(data: Path, batch: str, text: str) -> None:

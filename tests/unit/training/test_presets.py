@@ -24,6 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_plan_without_contradictions_or_oddities(
     name: str, data: Path, monkeypatch: pytest.MonkeyPatch

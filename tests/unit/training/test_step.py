@@ -188,6 +188,7 @@ def test_weight_norms_are_limited_after_each_step(model: DiffusionModel) -> None
     assert float(trainer.trained.norms().max()) <= 1e-3 * (1 + 1e-5)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("prepare", [None, DiffusionModel.enable_gradient_checkpointing])
 def test_a_step_repeats_bit_for_bit(prepare: Callable[[DiffusionModel], None] | None) -> None:
     outcomes = []
@@ -218,6 +219,7 @@ def half(model: DiffusionModel) -> DiffusionModel:
     return model
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("algorithm", ["lora", "locon", "lokr", "ia3", "dora", "loha", "oft"])
 def test_casting_all_factors_at_once_changes_no_gradient(
