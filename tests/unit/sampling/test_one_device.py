@@ -33,7 +33,7 @@ SPACINGS = [
 WAITS = {"unipc": {"diffusers/schedulers/scheduling_unipc_multistep.py"}}
 # The finished image, and whether it is one.
 AT_THE_END = {
-    "lorasmith/sampling/generate.py:_warn_of_nan", "lorasmith/sampling/generate.py:_decode"
+    "lorasmith/sampling/generate.py:_Batch._warn_of_nan", "lorasmith/sampling/generate.py:_decode"
 }  # fmt: skip
 
 
