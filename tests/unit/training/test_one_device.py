@@ -296,7 +296,7 @@ def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
     assert inspector.found is None
     assert not (*seen.mixed, *seen.scalars)
     reading = {place.partition(":")[0] for place in seen.read}
-    assert reading == {"lorasmith/training/monitoring/nan_finder.py"}
+    assert reading == {"lorasmith/training/monitoring/diagnosis.py"}
 
 
 def test_snapshots_are_looked_at_on_the_device() -> None:
