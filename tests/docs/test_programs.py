@@ -58,6 +58,7 @@ def files(
     save_file(tuned | {name: 1.5 * tuned[name]}, tmp_path / "tuned.safetensors", metadata)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.name)
 def test_programs_of_pages_run(page: Path) -> None:

@@ -107,6 +107,7 @@ def test_killed_and_resumed_with_validation_and_average(
     assert measures(broken) == measures(whole)
 
 
+@pytest.mark.slow
 def test_the_average_learns_and_is_what_is_saved(tmp_path: Path) -> None:
     averaged = learns(tmp_path / "averaged", AVERAGED)
     plain = run_with(tmp_path / "plain", {"train.steps": "10"})
@@ -115,6 +116,7 @@ def test_the_average_learns_and_is_what_is_saved(tmp_path: Path) -> None:
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_folder_of_its_own(tmp_path: Path) -> None:
     data(tmp_path)
     write_training_set(tmp_path / "other", images=3, regularisation=1, repeats=1, seed=5)
@@ -142,6 +144,7 @@ WAYS: dict[str, dict[str, str]] = {
 }
 
 
+@pytest.mark.slow
 def test_measures_the_same_whatever_the_way(tmp_path: Path) -> None:
     data(tmp_path)
     at_start = {**HELD_OUT, "train.steps": "1"}

@@ -107,6 +107,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, item: int) -> None:
     monkeypatch.setattr(Batches, "micro_batches", poisoned)
 
 
+@pytest.mark.slow
 def test_watching_changes_nothing(tmp_path: Path) -> None:
     on = run_with(tmp_path, {"train.steps": "5", "watchdog.copy_every": "1"})
     off = run_with(tmp_path, {"train.steps": "5", "watchdog.enabled": "false", "save.name": "off"})
@@ -116,6 +117,7 @@ def test_watching_changes_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, other[name]) for name, tensor in same)
 
 
+@pytest.mark.slow
 def test_copies_that_a_gpu_makes_are_read_when_they_are_there(
     tmp_path: Path, meddle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +134,7 @@ def test_copies_that_a_gpu_makes_are_read_when_they_are_there(
     assert result_of(plain).read_bytes() == result_of(late).read_bytes()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("backward", [False, True])
 def test_named_taken_back_and_finished(backward: bool, tmp_path: Path, meddle: Any) -> None:
     meddle(break_layer(6, backward=backward))
@@ -151,6 +154,7 @@ def test_named_taken_back_and_finished(backward: bool, tmp_path: Path, meddle: A
     assert all_finite(run)
 
 
+@pytest.mark.slow
 def test_large_adapters_go_back_to_their_state_files(
     tmp_path: Path, meddle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +166,7 @@ def test_large_adapters_go_back_to_their_state_files(
     assert len(losses(run)) == 8
 
 
+@pytest.mark.slow
 def test_goes_on_as_a_run_with_that_rate_from_there_would(tmp_path: Path, meddle: Any) -> None:
     """Nothing of the steps given up is left in weights, optimizer or averages."""
     from lorasmith.training.interventions import Intervention
@@ -184,6 +189,7 @@ def test_goes_on_as_a_run_with_that_rate_from_there_would(tmp_path: Path, meddle
         assert torch.equal(tensor, other[name]), name
 
 
+@pytest.mark.slow
 def test_the_second_time_it_stops_with_everything_saved(tmp_path: Path, meddle: Any) -> None:
     meddle(break_layer(6, always=True))
     with pytest.raises(RunError) as caught:
@@ -200,6 +206,7 @@ def test_the_second_time_it_stops_with_everything_saved(tmp_path: Path, meddle: 
     assert [c["lr"] for c in info(run)["interventions"]] == [0.5]
 
 
+@pytest.mark.slow
 def test_stop_at_once_and_go_on_when_told(
     tmp_path: Path, meddle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +221,7 @@ def test_stop_at_once_and_go_on_when_told(
     assert [c["lr"] for c in info(run)["interventions"]] == [0.5]
 
 
+@pytest.mark.slow
 def test_a_spoilt_image_is_named_and_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +237,7 @@ def test_a_spoilt_image_is_named_and_left_out(
     assert all_finite(run)
 
 
+@pytest.mark.slow
 def test_weights_that_explode(tmp_path: Path) -> None:
     """A learning rate beyond reason, in numbers that are numbers still."""
     with pytest.raises(RunError, match=r"norm of the weights grew .* times .*lora_"):
@@ -239,6 +248,7 @@ def test_weights_that_explode(tmp_path: Path) -> None:
     assert all_finite(run)
 
 
+@pytest.mark.slow
 def test_more_attempts_find_a_rate_that_it_bears(tmp_path: Path) -> None:
     changes = {"optimizer.lr": "50", "watchdog.attempts": "3", "watchdog.lr_factor": "0.01"}
     run = run_with(tmp_path, {**QUICK, **changes})

@@ -61,6 +61,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     return module
 
 
+@pytest.mark.slow
 def test_numbers_and_samples_are_sent_and_a_resumed_run_goes_on_there(
     tmp_path: Path, stand_in: StandIn
 ) -> None:
@@ -88,6 +89,7 @@ def test_numbers_and_samples_are_sent_and_a_resumed_run_goes_on_there(
     assert {each["step"] for each in stand_in.logs if "loss/step" in each} == {1, 2, 3}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("stand_in", ["init", "log"], indirect=True)
 def test_what_goes_wrong_there_is_said_once_and_stops_nothing(
     tmp_path: Path, stand_in: StandIn

@@ -129,6 +129,7 @@ def test_everything_that_is_wrong_is_said_at_once(
         assert text in result.stderr
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "args",
     [

@@ -107,6 +107,7 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", ["run.sh", "run.ps1", "run.toml", "run.json"])
 def test_all_ways_to_a_run_answer_alike(tmp_path: Path, name: str) -> None:
     """fp16 on a CPU and an empty reg folder stop none of them."""

@@ -46,6 +46,7 @@ def test_images_have_their_seeds_and_carry_what_made_them(tmp_path) -> None:
     assert (info.settings["Size"], info.settings["Model"]) == ("64x64", "demo")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("options", [("--count", "5", "--batch", "2"), ("--prompts", "p.txt")])
 def test_written_in_threads_as_for_a_gpu_they_are_the_same(tmp_path, monkeypatch, options) -> None:
     (tmp_path / "p.txt").write_text("a star\na hat --s 2\nred body\n")
@@ -120,6 +121,7 @@ def test_a_random_seed_is_told(tmp_path) -> None:
     assert f"seed {path.stem.split('-')[1]}" in result.output
 
 
+@pytest.mark.slow
 def test_a_lora_is_found_where_training_puts_it(tmp_path) -> None:
     network = AdapterNetwork.create(load_model("demo").adapter_roots(), rank=1)
     path = tmp_path / "runs" / "zorp" / "zorp.safetensors"
@@ -216,6 +218,7 @@ def test_a_lora_without_a_folder() -> None:
     assert "--lora-dir" in result.output
 
 
+@pytest.mark.slow
 def test_a_image_makes_itself_again_and_options_win(tmp_path) -> None:
     args = (
         "red body (star:1.2)",

@@ -59,6 +59,7 @@ def infos(folder: Path) -> list[Infotext]:
     return [info for info in found if info is not None]
 
 
+@pytest.mark.slow
 def test_a_grid_and_its_files(tmp_path) -> None:
     result = run("red body", "--x", "seed=1-2", "--y", "sr=red,green", *FAST)
     assert result.exit_code == 0, result.output
@@ -71,6 +72,7 @@ def test_a_grid_and_its_files(tmp_path) -> None:
     assert "4 were there already" in again.output
 
 
+@pytest.mark.slow
 def test_prompts_may_be_an_axis_in_any_spelling(tmp_path) -> None:
     result = run("--x", "Prompt=red body,blue body", "--prediction", "v", *FAST)
     assert result.exit_code == 0, result.output
@@ -78,6 +80,7 @@ def test_prompts_may_be_an_axis_in_any_spelling(tmp_path) -> None:
     assert {info.prompt for info in infos(tmp_path / "grid")} == {"red body", "blue body"}
 
 
+@pytest.mark.slow
 def test_a_second_pass_by_how_much_it_draws_anew(tmp_path) -> None:
     result = run("red body", "--x", "denoise=0.2,0.7", "--hires", "2", "--hires-steps", "2", *FAST)
     assert result.exit_code == 0, result.output
@@ -88,6 +91,7 @@ def test_a_second_pass_by_how_much_it_draws_anew(tmp_path) -> None:
     assert sizes == {(64, 64)}
 
 
+@pytest.mark.slow
 def test_the_grid_of_a_run_in_one_word(trained: Path) -> None:
     result = run("--epochs", "zorp", "--strengths", "0.5,1")
     assert result.exit_code == 0, result.output
@@ -105,6 +109,7 @@ def test_the_grid_of_a_run_in_one_word(trained: Path) -> None:
     assert [axis["values"] for axis in record["axes"]] == [["epoch 1", "epoch 2"], ["0.5", "1"]]
 
 
+@pytest.mark.slow
 def test_options_win_over_the_runs_own_words(trained: Path, tmp_path: Path) -> None:
     args = ("--epochs", "runs/zorp:last", "--strengths", "1", "--seed", "7", "--out", "here")
     result = run("a zorp", *args, "--z", "negative=none,dark")
@@ -116,6 +121,7 @@ def test_options_win_over_the_runs_own_words(trained: Path, tmp_path: Path) -> N
     assert {info.settings["Seed"] for info in found} == {"7"}
 
 
+@pytest.mark.slow
 def test_another_programs_run_needs_a_prompt(trained: Path) -> None:
     (trained / "settings.toml").unlink()
     result = run("--epochs", "zorp")

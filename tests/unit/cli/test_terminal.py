@@ -215,6 +215,7 @@ def test_other_errors_mean_no_memory() -> None:
     assert not lacks_memory(loop)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
 @pytest.mark.parametrize("megabytes", [120, 250, 600])
 def test_too_little_address_space_is_said(tmp_path: Path, megabytes: int) -> None:

@@ -48,6 +48,7 @@ def least_error(change: Tensor, rank: int) -> float:
     return float(torch.linalg.svdvals(change.flatten(1))[rank:].square().sum().sqrt())
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", NAMES)
 def test_every_family_at_nearly_the_least_error(family: str, tmp_path: Path) -> None:
     base = base_file(family)

@@ -55,6 +55,7 @@ def request(prompt: str, negative: str, cfg: float, seed: int = 7) -> ImageReque
     return ImageRequest(prompt, negative, seed, 6, cfg, "ddim", width=96, height=64)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("cfg", "negative"), [(5.0, "blue"), (5.0, ""), (1.0, "")])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -69,6 +70,7 @@ def test_latents_are_those_of_diffusers_pipeline(
     assert_near(latents[0], wanted, NETWORK)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", FAMILIES)
 def test_long_prompts_are_rows_side_by_side(family: str, latents: list[Tensor]) -> None:
     """As web UIs do it: each row of 75 by itself, the pooled embedding is the first one's."""
@@ -91,6 +93,7 @@ def test_long_prompts_are_rows_side_by_side(family: str, latents: list[Tensor]) 
     assert_near(latents[0], theirs(pipeline, 5.0, **said), NETWORK)
 
 
+@pytest.mark.slow
 def test_an_empty_negative_does_not_depend_on_the_batch(latents: list[Tensor]) -> None:
     model = model_of("sdxl")
     requests = [request(PROMPT, "", 5.0, 1), request(PROMPT, "blue", 5.0, 2)]
@@ -116,6 +119,7 @@ def test_emphasis_restores_the_mean_of_each_text_encoder() -> None:
         assert_near(b, weighed, NETWORK)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_begins_at_nothing_but_noise(sampler: str) -> None:
     scheduler = SAMPLERS[sampler].start(5, "v", zero_terminal_snr=True)

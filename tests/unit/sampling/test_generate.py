@@ -96,6 +96,7 @@ def test_every_sampler_that_diffusers_has_is_compared_with_it() -> None:
     assert {find_sampler(name).name for name in SCHEDULERS} == ours
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("sampler", SCHEDULERS)
 def test_a_image_is_that_of_diffusers_pipeline(model, latents, sampler) -> None:
     cfg = 1.0 if sampler == "euler" else 5.0
@@ -166,6 +167,7 @@ def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
     assert not torch.allclose(latents[0], latents[1])
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_sde"])
 def test_a_image_does_not_depend_on_its_batch(model, latents, sampler) -> None:
     # Of different guidance, text and length, so that all but the batch is their own.

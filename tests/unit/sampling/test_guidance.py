@@ -133,6 +133,7 @@ def test_a_lora_that_leaves_out_the_steps_is_none(model, lora_folder) -> None:
     assert not np.array_equal(none, later)
 
 
+@pytest.mark.slow
 def test_a_image_is_the_same_whoever_shares_its_batch(model) -> None:
     prompts = ["[red:blue:0.5] star", "red star AND crown", "red star", "[a|b]"]
     requests = [ImageRequest(prompt, seed=3, steps=4) for prompt in prompts]

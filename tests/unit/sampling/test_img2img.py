@@ -81,6 +81,7 @@ def said(model, steps: int, denoise: float) -> dict:
     }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("denoise", [0.6, 1.0])
 @pytest.mark.parametrize("sampler", SCHEDULERS)
 def test_img2img_is_diffusers(model, latents, init, sampler, denoise) -> None:
@@ -94,6 +95,7 @@ def test_img2img_is_diffusers(model, latents, init, sampler, denoise) -> None:
 
 
 # The inpainting pipeline draws more from the generator than it uses: noise of steps would differ.
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("denoise", [0.7, 1.0])
 @pytest.mark.parametrize("sampler", ["ddim", "heun", "dpmpp_2m"])
 def test_inpaint_is_diffusers(model, latents, init, mask, sampler, denoise) -> None:
@@ -126,6 +128,7 @@ def test_nothing_is_drawn_at_no_denoising(model, init) -> None:
     assert (seen - again).abs().mean() < 0.02
 
 
+@pytest.mark.slow
 def test_a_image_from_a_image_does_not_depend_on_its_batch(model, init, mask) -> None:
     requests = [
         ImageRequest(PROMPT, "", seed, 5, 4.0, "euler_a", init=init, inpaint=inpaint)

@@ -48,6 +48,7 @@ class Listener:
         return "\n".join(event.text for event in self.events if isinstance(event, Notice))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", NAMES)
 def test_every_family(family: str, tmp_path: Path) -> None:
     base = base_file(family)
@@ -63,6 +64,7 @@ def test_every_family(family: str, tmp_path: Path) -> None:
         assert torch.equal(found[name], before[name]) == (name not in names), name
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("algorithm", TYPES)
 def test_every_type(algorithm: str, tmp_path: Path) -> None:
     base = base_file("sd1")
@@ -102,6 +104,7 @@ def test_blocks_are_weighed(tmp_path: Path) -> None:
         assert_near(found[name], wanted, LAYER)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_diffusers_has_the_same_weights_with_the_lora_fused(family: str, tmp_path: Path) -> None:
     base = base_file(family)
@@ -119,6 +122,7 @@ def test_diffusers_has_the_same_weights_with_the_lora_fused(family: str, tmp_pat
         assert_near(found[name], weight, LAYER)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_types_order_and_untouched_bytes_stay(dtype: torch.dtype, tmp_path: Path) -> None:
     first = base_file("sd1", dtype)
@@ -168,6 +172,7 @@ def test_one_tensor_may_hold_three_layers(tmp_path: Path) -> None:
     assert report.tensors == 2
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("precision", get_args(PrecisionName))
 def test_another_precision(precision: PrecisionName, tmp_path: Path) -> None:
     base = base_file("sd1")
@@ -213,6 +218,7 @@ def test_metadata_says_what_was_baked(tmp_path: Path) -> None:
     assert again[old]["sd_merge_recipe"] == recipe
 
 
+@pytest.mark.slow
 def test_a_folder_stays_a_folder_that_diffusers_reads(tmp_path: Path) -> None:
     base = base_file("sd1")
     lora = random_lora(tmp_path / "a.safetensors", base)
@@ -242,6 +248,7 @@ def test_a_folder_stays_a_folder_that_diffusers_reads(tmp_path: Path) -> None:
         assert same == (below.suffix != ".safetensors" or below.parts[0] == "vae"), below
 
 
+@pytest.mark.slow
 def test_shards_and_pickles_of_a_folder_become_safetensors(tmp_path: Path) -> None:
     base = base_file("sd1")
     lora = random_lora(tmp_path / "a.safetensors", base)
@@ -258,6 +265,7 @@ def test_shards_and_pickles_of_a_folder_become_safetensors(tmp_path: Path) -> No
         assert_near(weight, expected[f"unet.{name}"], LAYER)
 
 
+@pytest.mark.slow
 def test_a_ckpt_becomes_safetensors(tmp_path: Path) -> None:
     first = plain_checkpoint(tmp_path / "first.safetensors")
     lora = random_lora(tmp_path / "a.safetensors", first)
@@ -318,6 +326,7 @@ def test_a_dry_run_writes_nothing_and_says_the_size(tmp_path: Path) -> None:
     assert out.stat().st_size == pytest.approx(planned.size, abs=2000)
 
 
+@pytest.mark.slow
 def test_refusals_leave_nothing_behind(tmp_path: Path) -> None:
     base, other = base_file("sd1", torch.float16), base_file("sdxl")
     lora = random_lora(tmp_path / "a.safetensors", base)

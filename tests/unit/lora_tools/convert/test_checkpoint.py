@@ -91,6 +91,7 @@ def test_a_checkpoint_has_no_style_of_names(tmp_path) -> None:
         convert(path, tmp_path / "out.safetensors", to="comfy")
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle(tmp_path, weights) -> None:
     torch.save({"state_dict": weights}, tmp_path / "model.ckpt")
     controls = Controls()

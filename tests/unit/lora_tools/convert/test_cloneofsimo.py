@@ -69,6 +69,7 @@ def expect(out: Path, layers: list[tuple[str, nn.Module]], prefix: str, inside: 
         assert found[f"{key}.alpha"] == RANK
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("old", [True, False], ids=["before 0.17", "since"])
 @pytest.mark.parametrize("published", ["sd15", "sd21"])
 def test_a_unets_list(tmp_path, published, old) -> None:

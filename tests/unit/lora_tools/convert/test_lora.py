@@ -38,6 +38,7 @@ def header_of(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("to", ["comfy", "diffusers", "kohya-diffusers"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_there_and_back_is_the_same_file(tmp_path, family, to) -> None:
@@ -210,6 +211,7 @@ def merged_by_diffusers(model: DiffusionModel, network: AdapterNetwork, path: Pa
         pipeline.unload_lora_weights()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("family", "algorithm"), [("sd1", "c3lier"), ("sd1", "dora"), ("sdxl", "lora")]
 )
@@ -236,6 +238,7 @@ def test_diffusers_merges_what_we_merge(tmp_path, family, algorithm) -> None:
         assert torch.equal(again[name].float(), tensor.float()), name
 
 
+@pytest.mark.slow
 def test_names_are_those_that_diffusers_itself_writes(tmp_path) -> None:
     model = sized_model("sd1")
     network = trained(model)
@@ -299,6 +302,7 @@ def test_pefts_own_files_take_their_scale_from_beside_them(tmp_path) -> None:
     assert float(alpha) == pytest.approx(5 * 3**0.5)
 
 
+@pytest.mark.slow
 def test_a_dora_of_lycoris_keeps_its_lengths(tmp_path) -> None:
     model = sized_model("sd1")
     options = AdapterOptions(weight_decompose=True, decompose_on_output=True)

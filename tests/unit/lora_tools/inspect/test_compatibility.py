@@ -132,6 +132,7 @@ def test_the_table_knows_every_form_and_every_program() -> None:
         assert set(verdicts.values()) <= {"exact", "wrong", "partly", "refused"}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", ["loha", "tucker", "dora", "unknown name", "comfy"])
 def test_diffusers_does_what_is_said_of_it(tmp_path, kind) -> None:
     model = tiny_model()

@@ -22,6 +22,7 @@ from lorasmith.lora_tools.inspect.inspect import inspect, inspect_lora
 from lorasmith.lora_tools.inspect.report import CheckpointReport, LoraReport, as_json
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("family", "to"),
     [("sd1", "kohya"), ("sd2", "kohya"), ("sdxl", "kohya"), ("sd1", "diffusers"), ("sd2", "comfy")],
@@ -44,6 +45,7 @@ def test_family_ranks_and_layers_whatever_the_names(tmp_path, family, to) -> Non
     assert "IN00" not in report.blocks
 
 
+@pytest.mark.slow_but_first
 @torch.no_grad()
 @pytest.mark.parametrize("algorithm", list(ADAPTERS))
 def test_norms_of_every_type_are_those_of_the_whole_changes(tmp_path, algorithm) -> None:
@@ -76,6 +78,7 @@ def test_norms_of_every_type_are_those_of_the_whole_changes(tmp_path, algorithm)
         assert report.norm == pytest.approx(total)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("algorithm", list(ADAPTERS))
 def test_a_lora_that_learned_nothing_is_dead(tmp_path, algorithm) -> None:
     network = AdapterNetwork.create(tiny_model().adapter_roots(), algorithm=algorithm, rank=2)
