@@ -81,6 +81,7 @@ def test_docstrings_show_what_is_so(name: str) -> None:
     assert result.failed == 0
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("name", OF_FILES)
 def test_docstrings_of_file_tools_run(name: str) -> None:

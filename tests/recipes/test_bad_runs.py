@@ -200,6 +200,7 @@ def test_resume_refuses(place: Place) -> None:
     assert (run / "run.safetensors").read_bytes() == result
 
 
+@pytest.mark.slow
 def test_damaged_state_is_named(place: Place) -> None:
     assert place.train().exit_code == 0
     run = place.output / "run"
@@ -211,6 +212,7 @@ def test_damaged_state_is_named(place: Place) -> None:
     refused(result, state.name, "cannot be read as a training state")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "log", ["lorasmith.training.monitoring.observers._write_line", "tensorboard"]
 )
@@ -227,6 +229,7 @@ def test_disk_full_while_a_log_is_written(log: str, place: Place) -> None:
     refused(result, "the disk is full", "free some space", "train --resume")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("suffix", [".state", ".safetensors", ".toml"])
 def test_disk_full(suffix: str, place: Place) -> None:
     """Whatever is being written when the disk is full: said so, and no half file is left."""

@@ -135,6 +135,7 @@ def test_a_resumed_run_repeats_what_was_asked(tmp_path: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_killed_after_the_request_it_is_still_repeated(tmp_path: Path) -> None:
     """A change is saved in a state at its own step, so no resume can come before it."""
     asks, settings = Asking(3), {"train.steps": "4", "save.every_epochs": "0"}

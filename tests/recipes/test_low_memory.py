@@ -102,6 +102,7 @@ def test_4_bit_weights_keep_their_numbers_whoever_unpacks_them(
     assert json.loads((run / "run.json").read_text())["nf4_unpacker"] == "lorasmith"
 
 
+@pytest.mark.slow
 def test_tiles_and_slices(data: Path, plain: Path) -> None:
     run = trained(
         data, "tiles", performance__vae_tiling="true", performance__vae_slicing="true",

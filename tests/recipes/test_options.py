@@ -133,6 +133,7 @@ def test_going_on_without_the_text_encoder_keeps_the_unets_part(tmp_path: Path) 
     assert all(name.startswith("lora_unet_") for name in names)
 
 
+@pytest.mark.slow
 def test_snapshots_by_step_and_the_newest_kept(tmp_path: Path) -> None:
     run = run_with(tmp_path, {"save.every_steps": "1", "save.keep_last": "2", "train.steps": "4"})
     names = sorted(path.name for path in run.glob("*.safetensors"))

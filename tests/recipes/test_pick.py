@@ -235,6 +235,7 @@ def test_images_that_are_gone(run: Path, tmp_path: Path) -> None:
         open_run(run, FEW)
 
 
+@pytest.mark.slow
 def test_a_damaged_snapshot_is_named(run: Path) -> None:
     (run / "run.safetensors").write_bytes(b"no lora")
     with pytest.raises(LoraFileError, match=r"run\.safetensors"):

@@ -115,6 +115,7 @@ def test_stopped_and_resumed(tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPa
     assert losses(folder) == losses(whole)
 
 
+@pytest.mark.slow
 def test_interrupted_at_once(tmp_path: Path, ahead, monkeypatch: pytest.MonkeyPatch) -> None:
     ahead(True)
 

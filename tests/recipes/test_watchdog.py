@@ -257,6 +257,7 @@ def test_more_attempts_find_a_rate_that_it_bears(tmp_path: Path) -> None:
     assert all_finite(run)
 
 
+@pytest.mark.slow
 def test_off_means_a_plain_stop(tmp_path: Path, meddle: Any) -> None:
     meddle(break_layer(3))
     with pytest.raises(RunError, match="the loss became nan at step 3"):

@@ -22,6 +22,7 @@ def base() -> Path:
     return base_file("sd1")
 
 
+@pytest.mark.slow
 def test_extract_says_the_error_and_what_it_leaves(base: Path, tmp_path: Path) -> None:
     other, out = tuned(tmp_path / "tuned.safetensors", base), tmp_path / "lora.safetensors"
     words = ("extract", "--base", base, "--tuned", other, "--out", out)
@@ -53,6 +54,7 @@ def test_extract_as_json(base: Path, tmp_path: Path) -> None:
     assert said["written"] == str(out)
 
 
+@pytest.mark.slow
 def test_nearness_is_not_claimed_where_rounding_hides_it(base: Path, tmp_path: Path) -> None:
     lora, other = random_lora(tmp_path / "a.safetensors", base), tmp_path / "other.safetensors"
     words = ("--lora", lora, "--out", other, "--precision", "fp32")

@@ -66,6 +66,7 @@ def test_written_in_threads_as_for_a_gpu_they_are_the_same(tmp_path, monkeypatch
         assert (one / file).read_bytes() == (many / file).read_bytes()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_full_disk_is_said_and_no_place_stays_taken(tmp_path, monkeypatch, apart) -> None:
     save, saved = Image.Image.save, []
@@ -105,6 +106,7 @@ def test_a_stop_says_what_is_written_and_all_of_it_is(tmp_path, monkeypatch, apa
     assert all(read_infotext(path) is not None for path in paths)
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten(tmp_path) -> None:
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "00041-5.png").write_bytes(b"mine")
@@ -244,6 +246,7 @@ def test_a_image_makes_itself_again_and_options_win(tmp_path) -> None:
     assert "Hires upscale" not in info.settings
 
 
+@pytest.mark.slow
 def test_what_a_image_says_of_mask_and_model_is_followed(tmp_path) -> None:
     Image.new("RGB", (64, 64), "red").save("init.png")
     Image.new("RGB", (64, 64), "white").save("mask.png")
@@ -284,6 +287,7 @@ def test_the_model_of_a_foreign_image_is_asked_for(tmp_path) -> None:
     assert (tmp_path / "outputs" / "00001-3.png").exists()
 
 
+@pytest.mark.slow
 def test_captions_become_a_folder_to_train_with_and_nothing_is_drawn_twice(tmp_path) -> None:
     folder = tmp_path / "data" / "3_zorp"
     folder.mkdir(parents=True)

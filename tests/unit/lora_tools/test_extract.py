@@ -73,6 +73,7 @@ def test_every_family_at_nearly_the_least_error(family: str, tmp_path: Path) -> 
     assert set(report.outside) >= {"convolutions", "embeddings"}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("family", "dtype"),
     [("sd1", torch.float32), ("sd1", torch.float16), ("sd2", torch.float16),
@@ -97,6 +98,7 @@ def test_a_lora_that_was_baked_is_found_again(
     assert report.error < close
 
 
+@pytest.mark.slow
 def test_into_folders_and_half_precision(tmp_path: Path) -> None:
     base, half = base_file("sdxl"), base_file("sdxl", torch.float16)
     other = tuned(tmp_path / "tuned.safetensors", base)
@@ -128,6 +130,7 @@ def test_the_difference_may_be_taken_in_half_precision(tmp_path: Path) -> None:
         assert_near(delta, rounded, LAYER)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", KINDS)
 def test_types(kind: str, tmp_path: Path) -> None:
     base = base_file("sd1")
@@ -179,6 +182,7 @@ def test_ranks_that_layers_cannot_have_are_told(tmp_path: Path) -> None:
     assert {args["conv_dim"], args["conv_alpha"]} == {"Dynamic"}
 
 
+@pytest.mark.slow
 def test_a_text_encoder_that_hardly_differs_is_left_out(tmp_path: Path) -> None:
     base = base_file("sdxl")
 

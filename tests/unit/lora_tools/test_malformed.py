@@ -199,6 +199,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_a_broken_file_is_refused_with_a_clear_word(tmp_path, made, lora, command) -> None:
     marker = tmp_path / "executed"

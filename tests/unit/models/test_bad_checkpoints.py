@@ -330,6 +330,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoint(tmp_path_factory.mktemp("base") / "base.safetensors")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", CASES)
 def test_refused_for_what_it_is(name: str, base: Path, tmp_path: Path) -> None:
     make, message = CASES[name]

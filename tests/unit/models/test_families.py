@@ -56,6 +56,7 @@ def same_weights(found: DiffusionModel, wanted: DiffusionModel) -> None:
             assert torch.equal(parameter, weights[name]), name
 
 
+@pytest.mark.slow_but_first
 def test_single_file(model: DiffusionModel, tmp_path: Path) -> None:
     path = write(model, tmp_path / "model.safetensors")
     found = load_model(path, vae_dtype=torch.float32)
@@ -112,6 +113,7 @@ def test_what_diffusers_converts(family: str, tmp_path: Path) -> None:
     assert compared > 10
 
 
+@pytest.mark.slow
 def test_sdxl_text_is_that_of_diffusers() -> None:
     model = tiny_model(seed=5, architecture=tiny_architecture(family="sdxl"))
     pipeline = pipeline_of(model)

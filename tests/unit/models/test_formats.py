@@ -125,6 +125,7 @@ def leftovers(known: Known) -> State:
     return found
 
 
+@pytest.mark.slow_but_first
 def test_averages_and_other_leftovers_are_left_aside(known: Known, tmp_path: Path) -> None:
     path = tmp_path / "pruned.safetensors"
     save_file(known.state | leftovers(known), path)

@@ -169,6 +169,7 @@ def test_torch_files_are_read_safely(
     same(load_model(path), big_heads)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.float8_e5m2])
 @pytest.mark.parametrize("write", [save_file, torch.save])
 def test_float8_is_read(
@@ -245,6 +246,7 @@ def folder_of(model: DiffusionModel, folder: Path, **options: object) -> Path:
     return folder
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "options",
     [{}, {"variant": "fp16"}, {"safe_serialization": False}, {"max_shard_size": "300KB"}],

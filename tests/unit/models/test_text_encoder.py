@@ -48,6 +48,7 @@ def test_clip_skip_2_is_a_text_encoder_with_one_layer_less() -> None:
     assert_near(model.encode_text(CAPTIONS).prompt_embeds, wanted, NETWORK)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("rows", [2, 3])
 def test_longer_captions_are_rows_joined(rows: int) -> None:
     model = tiny_model(seed=3, max_tokens=75 * rows)

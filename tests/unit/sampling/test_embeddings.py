@@ -62,6 +62,7 @@ def with_table(model, values: torch.Tensor, part: str = "text_encoder"):
     return changed
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("file", "kind"),
     [

@@ -98,6 +98,7 @@ def test_stripped(caption, left) -> None:
     assert stripped(caption, ["zorp", "miku (vocaloid)"]) == left
 
 
+@pytest.mark.slow
 @given(st.text("ab (),[]:1.\\", max_size=30).map(lambda text: text.replace("\\", "")))
 def test_a_caption_is_meant_to_the_letter(caption) -> None:
     (part,) = parse_prompt(escaped(caption)).parts

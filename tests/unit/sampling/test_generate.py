@@ -120,6 +120,7 @@ def test_a_image_is_that_of_diffusers_pipeline(model, latents, sampler) -> None:
     assert np.abs(ours - np.asarray(image).astype(int)).max() <= 1
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("phi", [0.0, 0.7])
 def test_guidance_is_rescaled_as_diffusers_does(model, latents, phi) -> None:
     request = ImageRequest(PROMPT, "hat", seed=7, steps=4, cfg=9.0, cfg_rescale=phi)
@@ -157,6 +158,7 @@ def test_eta_is_that_of_diffusers(model, latents) -> None:
     assert_near(latents[0], expected, NETWORK)
 
 
+@pytest.mark.slow
 def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
     request = ImageRequest(PROMPT, seed=1, steps=2)
     images(model, [replace(request, clip_skip=2), request])
@@ -186,6 +188,7 @@ def test_a_image_does_not_depend_on_its_batch(model, latents, sampler) -> None:
     assert_near(latents[0], one[[0, 1, 3]], NETWORK)
 
 
+@pytest.mark.slow
 def test_the_seed_makes_the_image(model) -> None:
     a, b, again = images(model, [ImageRequest(PROMPT, seed=s, steps=4) for s in (1, 2, 1)], batch=1)
     assert np.array_equal(a, again)

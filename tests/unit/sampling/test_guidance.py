@@ -123,6 +123,7 @@ def test_a_lora_changes_the_part_it_is_for(
     assert torch.equal(unet, before) is same_unet
 
 
+@pytest.mark.slow
 def test_a_lora_that_leaves_out_the_steps_is_none(model, lora_folder) -> None:
     library = LoraLibrary(lora_folder)
     tags = ("", "<lora:cat:unet=1:te=0:stop=0>", "<lora:cat:unet=1:te=0:start=2>")

@@ -80,6 +80,7 @@ def test_check_lists_all_without_opening_files(library) -> None:
     assert [problem.where for problem in library.check(tags)] == ["<lora:no>", "<lora:twin>"]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("blocks", "prefix"),
     [
@@ -247,6 +248,7 @@ def test_tensors_that_fit_nothing_are_reported(model, lora_folder, tmp_path) -> 
     assert "lora_unet_somewhere_else" in notice.text
 
 
+@pytest.mark.slow
 def test_prompts_with_different_loras_in_one_call(library, model) -> None:
     requests = [
         ImageRequest(f"red body {tag}", seed=1, steps=3)
@@ -269,6 +271,7 @@ def test_the_hash_is_that_of_the_file_without_its_header(lora_folder, tmp_path) 
     assert autov3(path) == read_safetensors_header(path).metadata["sshs_model_hash"][:12]
 
 
+@pytest.mark.slow
 def test_a_file_under_any_program_s_names_draws_the_same(
     model, lora_folder, tmp_path, probe
 ) -> None:

@@ -299,6 +299,7 @@ def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
     assert reading == {"lorasmith/training/monitoring/diagnosis.py"}
 
 
+@pytest.mark.slow
 def test_snapshots_are_looked_at_on_the_device() -> None:
     """What ``pick`` measures, and held-out loss with it."""
     model = meta_model(tiny_architecture())
@@ -365,6 +366,7 @@ def test_what_is_looked_for_would_be_found(fault: str, where: tuple[str, ...]) -
     assert found == set(where)
 
 
+@pytest.mark.slow
 def test_a_tensor_that_is_left_behind_would_be_found() -> None:
     run = MetaRun({"train.ema": "0.9"}, tiny_architecture())
     assert not elsewhere(run, run.step(0))

@@ -178,6 +178,7 @@ def test_bitsandbytes_takes_no_heed_of_nesterov() -> None:
     assert all(torch.equal(p, q) for p, q in zip(with_it, without, strict=True))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("case", ALL)
 def test_goes_on_from_its_state_bit_for_bit(case: str) -> None:
     name, args, _ = ALL[case]

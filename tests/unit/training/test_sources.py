@@ -150,6 +150,7 @@ def test_features_that_a_gpu_is_sending_are_waited_for(
         assert torch.equal(store.get(key)["hidden"], plain.get(key)["hidden"])
 
 
+@pytest.mark.slow
 def test_text_keys_follow_the_text_encoder(dataset: Dataset, tmp_path: Path) -> None:
     one, other = tiny_model(seed=0), tiny_model(seed=1)
     store = TensorStore(tmp_path / "cache")

@@ -202,6 +202,7 @@ def test_a_step_repeats_bit_for_bit(prepare: Callable[[DiffusionModel], None] | 
     assert torch.equal(*outcomes)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_no_gradient(model: DiffusionModel) -> None:
     plain = make(model, dropout=Dropout(0.1, 0.1, 0.1))
     plain(0, [micro_batch(plain.model, [0, 1])], total=2)

@@ -78,6 +78,7 @@ def test_every_type(algorithm: str, tmp_path: Path) -> None:
         assert_near(found[name], expected[name], LAYER)
 
 
+@pytest.mark.slow
 def test_several_add_up_each_as_it_changes_the_base(tmp_path: Path) -> None:
     base = base_file("sd1")
     one = random_lora(tmp_path / "one.safetensors", base, algorithm="dora")
@@ -373,6 +374,7 @@ def test_refusals_leave_nothing_behind(tmp_path: Path) -> None:
     assert there.read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_a_folder_is_refused_inside_of_itself(tmp_path: Path) -> None:
     base = base_file("sd1")
     lora = random_lora(tmp_path / "a.safetensors", base)

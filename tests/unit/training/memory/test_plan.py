@@ -239,6 +239,7 @@ def planned(run_plan: RunPlan, free: float, *, device: str = "cuda", **more: obj
     )
 
 
+@pytest.mark.slow
 def test_what_fits_is_left_alone(run_plan: RunPlan) -> None:
     plan = planned(run_plan, 8e9)
     assert not plan.problems

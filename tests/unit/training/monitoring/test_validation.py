@@ -150,6 +150,7 @@ def test_equals_diffusers_arithmetic() -> None:
     assert found == near(statistics.mean(losses), NETWORK)
 
 
+@pytest.mark.slow
 def test_starts_the_same_in_every_run() -> None:
     """Another rank, seed and average: the same noise, so the same number while nothing changed."""
     some = measured(["a", "b", "c"], ["d", "e"])
@@ -196,6 +197,7 @@ def test_measures_without_dropout() -> None:
     assert validation_of(plain, some)(0).held_out == validation_of(dropping, some)(0).held_out
 
 
+@pytest.mark.slow
 def test_measures_the_average_where_that_is_saved() -> None:
     averaged, plain = trainer_of(decay=0.99), trainer_of()
     some = measured(["a"], ["b"])
@@ -207,6 +209,7 @@ def test_measures_the_average_where_that_is_saved() -> None:
     assert validation_of(averaged, some)(4).held_out == validation_of(plain, some)(4).held_out
 
 
+@pytest.mark.slow
 def test_processes_share_the_images() -> None:
     some = measured(["a", "b", "c"], ["d", "e"])
     whole = validation_of(trainer_of(), some)._measure()

@@ -250,6 +250,7 @@ def chosen(data: Path, *more: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_the_plan_and_the_run_folder_tell_what_was_replaced(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +268,7 @@ def test_the_plan_and_the_run_folder_tell_what_was_replaced(
     assert 'name = "AdamW"' in (run / "settings.toml").read_text(), "what it was trained with"
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_another_optimizer(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
