@@ -58,8 +58,8 @@ def _save(model: DiffusionModel, path: Path, dtype: torch.dtype = torch.float16)
 def same(found: DiffusionModel, wanted: DiffusionModel, *, vae: bool = True) -> None:
     parts = ("denoiser", "text_encoder", *(("vae",) if vae else ()))
     for part in parts:
-        expected = dict(getattr(wanted, part).named_parameters())
-        for name, tensor in getattr(found, part).named_parameters():
+        expected = dict(wanted.part(part).named_parameters())
+        for name, tensor in found.part(part).named_parameters():
             assert torch.equal(tensor, expected.pop(name)), f"{part} {name}"
         assert not expected
 
