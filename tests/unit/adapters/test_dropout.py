@@ -108,6 +108,7 @@ def dropping(tiny, randomised):
     return build
 
 
+@pytest.mark.slow
 def test_same_step_same_masks_whatever_came_before(tiny, dropping):
     network = dropping(neuron=0.2, rank=0.2, module=0.2)
     network.begin_step(1, 5, [10, 11])

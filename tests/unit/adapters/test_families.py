@@ -81,6 +81,7 @@ def assert_differ(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> N
         assert (a - b).norm() > 0.05 * b.norm(), "the LoRA does nothing here"
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", list(CONV))
 def test_diffusers_computes_what_we_compute(family: str, kind: str, tmp_path: Path) -> None:
     model = model_of(family)
@@ -97,6 +98,7 @@ def test_diffusers_computes_what_we_compute(family: str, kind: str, tmp_path: Pa
     assert_same(found, wanted)
 
 
+@pytest.mark.slow
 def test_files_in_other_names_are_read(family: str, tmp_path: Path) -> None:
     """diffusers' own, and kohya's with diffusers' names of UNet layers."""
     model = model_of(family)

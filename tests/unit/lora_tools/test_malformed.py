@@ -301,6 +301,7 @@ CHANGES: dict[str, Callable[[dict[str, Tensor]], None]] = {
 TOOLS = ("convert", "convert as it is", "resize", "merge", "bake")
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", list(CHANGES))
 def test_a_malformed_module_is_told_by_name(tmp_path, made, lora, kind) -> None:
     CHANGES[kind](lora)

@@ -80,6 +80,7 @@ def norms_file(path: Path, base: Path, norms: dict[str, tuple[str, str]]) -> dic
     return modules
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("family", "norms"), [("sd1", NORMS), ("sdxl", SDXL_NORMS)])
 def test_norms_are_baked_and_attached_as_lycoris_merges_them(
     tmp_path: Path, family: str, norms: dict[str, tuple[str, str]]
@@ -135,6 +136,7 @@ def test_norms_have_their_block_and_strength(tmp_path: Path) -> None:
         torch.testing.assert_close(found[f"{part}.{path}.weight"], weight)
 
 
+@pytest.mark.slow
 def test_norms_and_biases_are_merged_carried_and_converted(tmp_path: Path) -> None:
     base = base_file("sd1")
     norms_file(tmp_path / "a.safetensors", base, NORMS)
@@ -198,6 +200,7 @@ def test_norms_and_biases_are_merged_carried_and_converted(tmp_path: Path) -> No
     assert all(torch.equal(ours[name], comfys[name]) for name in ours)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("key", "path", "kind", "arguments"),
     [
@@ -344,6 +347,7 @@ def test_factors_of_peft_need_no_settings(tmp_path: Path) -> None:
     torch.testing.assert_close(found.float(), weight * 1.5)
 
 
+@pytest.mark.slow
 def test_norms_are_extracted(tmp_path: Path) -> None:
     """Base and LoRA with the norms are the tuned model's norms, to the file's precision."""
     base = base_file("sd1")

@@ -50,6 +50,7 @@ def merged(path, unet: float, text_encoder: float):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array_wrap__", "ignore:The configuration file")
 def test_a_lora_is_that_of_diffusers_with_its_product_in_the_weights(
     pipe, lora_folder, latents
@@ -94,6 +95,7 @@ def test_it_is_what_a_tag_in_the_prompt_is_and_says_so(pipe, lora_folder, tmp_pa
     assert np.array_equal(by_hand.image, Image.open(tmp_path / "one.png"))
 
 
+@pytest.mark.slow
 def test_several_nest_and_leave_the_model_as_it_was(pipe, lora_folder) -> None:
     def modules() -> list[tuple[str, int]]:
         return [(name, id(module)) for name, module in pipe.model.denoiser.named_modules()]

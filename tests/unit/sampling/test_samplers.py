@@ -51,6 +51,7 @@ def sample(
     return x
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 @pytest.mark.parametrize("name", CONVERGING)
 def test_a_gaussian_comes_out_with_its_own_variance(name, prediction) -> None:
@@ -58,6 +59,7 @@ def test_a_gaussian_comes_out_with_its_own_variance(name, prediction) -> None:
     assert sample(name, prediction, 60, 400).std().item() == pytest.approx(DATA_STD, rel=0.14)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", ["euler", "heun", "dpmpp_2m", "unipc", "deis", "dpmpp_2s_a"])
 def test_every_schedule_ends_in_the_same_place(name, schedule) -> None:
@@ -66,6 +68,7 @@ def test_every_schedule_ends_in_the_same_place(name, schedule) -> None:
     )
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_any_number_of_steps_runs(name) -> None:
     for steps in (1, 2, 3, 25):
@@ -76,6 +79,7 @@ def test_any_number_of_steps_runs(name) -> None:
 K_DIFFUSION = ["euler", "euler_a", "lms", "heun", "dpm2_a", "dpmpp_2s_a", "dpmpp_sde"]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", K_DIFFUSION)
 def test_schedules_are_what_their_names_say(name) -> None:
     """Against the formulas of k-diffusion and of Karras et al. 2022."""

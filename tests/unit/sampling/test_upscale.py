@@ -23,6 +23,7 @@ def request(**hires) -> ImageRequest:
     return ImageRequest(PROMPT, "", 5, 4, 4.0, width=32, height=48, hires=Hires(**hires))
 
 
+@pytest.mark.slow
 def test_the_second_pass_is_img2img_of_the_enlarged_first(model, latents) -> None:
     """In diffusers' words: 3 steps at denoise 0.5 are the last 3 of 6."""
     list(generate(model, [request(denoise=0.5, steps=3)]))
@@ -51,6 +52,7 @@ def test_the_second_pass_is_img2img_of_the_enlarged_first(model, latents) -> Non
     assert_near(latents[0], expected, NETWORK)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("upscaler", UPSCALERS)
 def test_every_upscaler_keeps_the_image(model, upscaler) -> None:
     """With next to nothing drawn anew, the large image shrunk is the small one."""
