@@ -56,7 +56,7 @@ def _save(model: DiffusionModel, path: Path, dtype: torch.dtype = torch.float16)
 
 
 def same(found: DiffusionModel, wanted: DiffusionModel, *, vae: bool = True) -> None:
-    parts = ("denoiser", "text_encoder", *(("vae",) if vae else ()))
+    parts = ("unet", "text_encoder", *(("vae",) if vae else ()))
     for part in parts:
         expected = dict(wanted.part(part).named_parameters())
         for name, tensor in found.part(part).named_parameters():
