@@ -48,8 +48,10 @@ def train(
 ) -> Run:
     """Train a LoRA on a folder of images.
 
-    >>> run = train("images", model="demo", preset="demo", epochs=4)  # doctest: +SKIP
-    >>> run = train("images", optimizer__lr=5e-5, adapter__rank=16)  # doctest: +SKIP
+    ::
+
+        run = train("images", model="demo", preset="demo", epochs=4)
+        run = train("images", optimizer__lr=5e-5, adapter__rank=16)
 
     Args:
         data: the folder of images.

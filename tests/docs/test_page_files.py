@@ -49,7 +49,7 @@ OF_THE_SMALL_MODEL = ("demo-model", "generate", "grid", "library", "pick")
 """Pages whose prompts are for it; others show those of published models too."""
 
 READS = {
-    "bake": ("model", "loras"),
+    "bake": ("model", "sources"),
     "control": ("run",),
     "convert": ("source",),
     "convert-config": ("file",),
@@ -58,9 +58,9 @@ READS = {
     "extract": ("base", "tuned"),
     "generate": ("model", "init", "mask", "from_png"),
     "grid": ("model", "init", "run"),
-    "inspect": ("file",),
-    "merge": ("loras",),
-    "pick": ("run",),
+    "inspect": ("path",),
+    "merge": ("sources",),
+    "pick": ("path",),
     "resize": ("source",),
     "train": ("config", "model", "data", "resume"),
     "train-network": ("pretrained_model_name_or_path", "train_data_dir"),
@@ -130,7 +130,7 @@ def missing(lines: Iterable[str], own: set[str]) -> list[str]:
         name, values = parsed(line)
         for parameter in READS.get(name, ()):
             for text in values.get(parameter, []):
-                path = text.partition(":")[0] if parameter == "loras" else text
+                path = text.partition(":")[0] if parameter == "sources" else text
                 if path not in there:
                     found.append(f"{line}: there is no {path}")
         there.update(made_by(name, values))

@@ -160,7 +160,7 @@ def test_errors_show_it(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         ValueError(text),
         Stopped(text),
     ):
-        monkeypatch.setattr("lorasmith.cli.presets.command", fails(error))
+        monkeypatch.setattr("lorasmith.cli.presets.presets", fails(error))
         result = CliRunner().invoke(cli, ["presets"])
         assert result.exit_code != 0
         assert_safe(result.output)

@@ -102,7 +102,7 @@ def test_pairs_of_an_optimizer_are_pairs() -> None:
     ("argv", "says"),
     [
         (["generate", "x", "--cfg", "7,5"], "write 7.5, with a point"),
-        (["generate", "x", "--steps", "20,0"], "write 20."),
+        (["generate", "x", "--steps", "20,0"], "write 20"),
         (["generate", "<lora:x:0,8>"], "write 0.8, with a point"),
         (["merge", "a:0,5", "--out", "x.safetensors"], "write 0.5, with a point"),
         (["resize", "a.safetensors", "b.safetensors", "--retain", "0,98"], "write 0.98, with"),
