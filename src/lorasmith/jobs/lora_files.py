@@ -47,6 +47,12 @@ class ResizeRequest(JobRequest):
         metavar="MB",
         unit="MB",
     )
+    max_rank: int | None = option(
+        None,
+        "With --ratio, --retain and --cumulative: the most that a module keeps",
+        metavar="N",
+        default_text="no limit",
+    )
     precision: PrecisionName | None = option(None, "Of the new file", default_text="as the old")
     dry_run: bool = option(False, "Say ranks, size and error; write nothing")
 

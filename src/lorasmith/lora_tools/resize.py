@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -69,14 +69,25 @@ class RankRule:
     ``size``              so many that the file has at most ``value`` MB (of 1,000,000 bytes), and
                           the squared error, summed over all modules, is the least
     ====================  ====================================================================
+
+    Args:
+        most: the rank that no module exceeds, of "ratio", "retain" and "cumulative"; ``None`` sets
+            no limit.
     """
 
     by: By
     value: float
+    most: int | None = None
 
     def problems(self) -> list[Problem]:
         """What is wrong with the value."""
         where, value = f"--{self.by}", self.value
+        if self.most is not None and self.by in ("rank", "size"):
+            hint = "it is for --ratio, --retain and --cumulative"
+            return [Problem("--max-rank", f"does nothing with {where}", hint)]
+        if self.most is not None and self.most < 1:
+            hint = "choose a whole number from 1 on"
+            return [Problem("--max-rank", f"{self.most} is not a rank", hint)]
         if self.by == "rank" and not (value >= 1 and value == int(value)):
             return [Problem(where, f"{value:g} is not a rank", "choose a whole number from 1 on")]
         if self.by == "ratio" and not 1 < value < math.inf:
@@ -110,11 +121,13 @@ class RankRule:
         if not float(values[0]) > 0.0:
             return 1
         if self.by == "ratio":
-            return max(1, int((values > values[0] / self.value).sum()))
-        if self.by == "retain":
-            return _fewest(values.square(), self.value**2)
-        assert self.by == "cumulative", self.by
-        return _fewest(values, self.value)
+            rank = max(1, int((values > values[0] / self.value).sum()))
+        elif self.by == "retain":
+            rank = _fewest(values.square(), self.value**2)
+        else:
+            assert self.by == "cumulative", self.by
+            rank = _fewest(values, self.value)
+        return rank if self.most is None else min(rank, self.most)
 
 
 def rule_of(**values: float | None) -> RankRule:
@@ -195,6 +208,7 @@ def resize(
     ratio: float | None = None,
     cumulative: float | None = None,
     size_mb: float | None = None,
+    max_rank: int | None = None,
     precision: PrecisionName | None = None,
     dry_run: bool = False,
     observer: Observer = ignore,
@@ -207,6 +221,7 @@ def resize(
     Args:
         rank, retain, ratio, cumulative, size_mb: how the ranks are chosen, one of them; see
             :class:`RankRule`.
+        max_rank: the most that a module keeps by ratio, retain or cumulative.
         precision: of the new file; the old one's for ``None``.
         observer: gets a Progress after each module.
 
@@ -218,6 +233,7 @@ def resize(
         Stopped: asked to stop; nothing is written.
     """
     rule = rule_of(rank=rank, ratio=ratio, retain=retain, cumulative=cumulative, size=size_mb)
+    rule = replace(rule, most=max_rank)
     source, out, controls = Path(source), Path(out), controls or Controls()
     problems = [*rule.problems(), *choice_problems("--precision", precision, PRECISIONS)]
     problems += check_output(out, [source])

@@ -90,6 +90,28 @@ def test_ranks_by_the_singular_values(tmp_path: Path) -> None:
     assert not (tmp_path / "x.safetensors").exists()
 
 
+@pytest.mark.parametrize(("by", "value"), [("ratio", 1e6), ("retain", 0.99), ("cumulative", 0.95)])
+def test_no_module_exceeds_the_most(tmp_path: Path, by: By, value: float) -> None:
+    """And those below are as without it, at the least error of their rank."""
+    _, _, free = resized(tmp_path, ALL, by, value, dry_run=True)
+    source, out, report = resized(tmp_path, ALL, by, value, max_rank=5)
+    assert [m.rank for m in report.modules] == [min(m.rank, 5) for m in free.modules]
+    assert max(m.rank for m in free.modules) > 5
+    before, after = deltas(source, ALL), deltas(out, ALL)
+    for module in report.modules:
+        error = float((before[module.key] - after[module.key]).norm())
+        assert error == pytest.approx(least_error(before[module.key], module.rank), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("by", "value", "most"), [("rank", 4, 8), ("size", 1, 8), ("retain", 0.9, 0)]
+)
+def test_a_most_that_makes_no_sense(tmp_path: Path, by: By, value: float, most: int) -> None:
+    with pytest.raises(UserError, match="--max-rank"):
+        resized(tmp_path, SMALL, by, value, max_rank=most)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_size_is_kept(tmp_path: Path, precision: str) -> None:
     dtype = PRECISIONS[precision]
