@@ -104,18 +104,20 @@ def pick(
     run = open_run(Path(path), images, plain)
     folder = run.folder.path / "pick"
     check_writable(folder)
-    known = MeasuresFile(folder / _key(run, clip))
-    missing = [one for one in run.candidates if known.get(one.fingerprint) is None]
-    if missing:
-        observer(Notice("info", _work(run, missing)))
+    measures_file = MeasuresFile(folder / _key(run, clip))
+    remaining = [one for one in run.candidates if measures_file.get(one.fingerprint) is None]
+    if remaining:
+        observer(Notice("info", _work(run, remaining)))
         model = _load_base(run, device, precision)
-        _measure(run, model, missing, known, clip, observer, controls or Controls())
-    measures = tuple(found for one in run.candidates if (found := known.get(one.fingerprint)))
+        _measure(run, model, remaining, measures_file, clip, observer, controls or Controls())
+    measures = tuple(
+        entry for one in run.candidates if (entry := measures_file.get(one.fingerprint))
+    )
     verdict = judge(measures, facts_of(run, captions_alone=not plain))
     chart = folder / "chart.png"
     save_chart(chart, run, measures, verdict)
-    sheet = save_sheet(folder / "candidates.png", run, known.folder, verdict)
-    picked = Picked(run, measures, verdict, chart, sheet, known.folder)
+    sheet = save_sheet(folder / "candidates.png", run, measures_file.folder, verdict)
+    picked = Picked(run, measures, verdict, chart, sheet, measures_file.folder)
     write_json(folder / "verdict.json", record(picked))
     return picked
 
@@ -136,13 +138,13 @@ def _load_base(run: PickRun, device: str, precision: str) -> DiffusionModel:
 def _measure(
     run: PickRun,
     model: DiffusionModel,
-    missing: Sequence[Candidate],
-    known: MeasuresFile,
+    remaining: Sequence[Candidate],
+    measures_file: MeasuresFile,
     clip: Path | None,
     observer: Observer,
     controls: Controls,
 ) -> None:
-    """Measure snapshots, and put each into ``known`` as soon as that is done."""
+    """Measure snapshots, and put each into ``measures_file`` as soon as that is done."""
     from lorasmith.measures.features import ClipImages
     from lorasmith.measures.snapshot import SnapshotMeasurer
     from lorasmith.training.objective import build_objective
@@ -155,20 +157,20 @@ def _measure(
         run.eval_set,
         drawing=sample_request(settings.sample, "", 0),
         background=settings.data.background,
-        folder=known.folder,
+        folder=measures_file.folder,
         content=ClipImages(clip) if clip is not None else None,
         observer=observer,
         controls=controls,
     )
-    parts, total = itertools.count(1), len(missing) * PARTS
+    parts, total = itertools.count(1), len(remaining) * PARTS
 
     def part_done() -> None:
         observer(Progress("measuring", next(parts), total))
 
     observer(Progress("measuring", 0, total))
-    for one in missing:
+    for one in remaining:
         measures = measurer.measure(one.path, one.drawings, part_done)
-        known.put(one.fingerprint, measures)
+        measures_file.put(one.fingerprint, measures)
 
 
 def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
@@ -177,9 +179,10 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
     Args:
         captions_alone: whether no plain prompts were given.
     """
-    eval_set, shown = run.eval_set, run.uses_per_step
+    eval_set, per_step = run.eval_set, run.uses_per_step
     uses = [
-        None if one.step is None or shown is None else one.step * shown for one in run.candidates
+        None if one.step is None or per_step is None else one.step * per_step
+        for one in run.candidates
     ]
     return Facts(
         labels=tuple(one.label for one in run.candidates),
@@ -225,11 +228,11 @@ def record(picked: Picked) -> dict[str, Any]:
                 "label": one.label,
                 "epoch": one.epoch,
                 "step": one.step,
-                "state": judged.state,
-                "reasons": list(judged.reasons),
+                "state": judgement.state,
+                "reasons": list(judgement.reasons),
                 "measures": measures.record(),
             }
-            for one, judged, measures in zip(
+            for one, judgement, measures in zip(
                 run.candidates, verdict.judged, picked.measures, strict=True
             )
         ],
@@ -241,21 +244,21 @@ def record(picked: Picked) -> dict[str, Any]:
 def _key(run: PickRun, clip: Path | None) -> str:
     """Changes with whatever makes the numbers of two snapshots not comparable."""
     sample, model = run.settings.sample, run.settings.model
-    drawn = (sample.negative, sample.steps, sample.cfg, sample.sampler, sample.size, DRAWING_STEPS)
-    facts = (VERSION, run.eval_set.fingerprint, drawn, run.base, model.clip_skip, clip)
+    recipe = (sample.negative, sample.steps, sample.cfg, sample.sampler, sample.size, DRAWING_STEPS)
+    facts = (VERSION, run.eval_set.fingerprint, recipe, run.base, model.clip_skip, clip)
     return blake2b(repr(facts).encode(), digest_size=6).hexdigest()
 
 
-def _work(run: PickRun, missing: list[Candidate]) -> str:
+def _work(run: PickRun, remaining: list[Candidate]) -> str:
     eval_set = run.eval_set
     drawings = 3 * len(eval_set.prompts) + len(eval_set.plain)
     loss = f"{eval_set.held_out or len(eval_set.dataset.items)} "
     kind = "held-out" if eval_set.held_out else "training"
-    before = len(run.candidates) - len(missing)
-    known = f" ({before} known already)" if before else ""
+    before = len(run.candidates) - len(remaining)
+    already = f" ({before} known already)" if before else ""
     return (
-        f"measuring {len(missing)} snapshots{known}: for each the loss on {loss}{kind} pictures at "
-        f"three strengths, and {drawings} drawings"
+        f"measuring {len(remaining)} snapshots{already}: for each the loss on {loss}{kind} "
+        f"pictures at three strengths, and {drawings} drawings"
     )
 
 
@@ -278,27 +281,27 @@ def show(picked: Picked, console: Console) -> None:
 
 def table(picked: Picked) -> Table:
     """A row for each snapshot."""
-    drawn = any(one.drawn for one in picked.measures)
+    has_drawings = any(one.drawn for one in picked.measures)
     plain = any(one.plain_moved is not None for one in picked.measures)
     kind = "held-out loss" if picked.run.eval_set.held_out else "loss"
     view = Table(box=None, pad_edge=False, header_style="bold")
     view.add_column("snapshot")
     view.add_column(f"{kind} at\n{LOW}   {FULL}   {HIGH}", justify="right")
-    if drawn:
+    if has_drawings:
         view.add_column("likeness")
         view.add_column("copying", justify="right")
     if plain:
         view.add_column("leak", justify="right")
     view.add_column("", no_wrap=True)
     rows = zip(picked.run.candidates, picked.measures, picked.verdict.judged, strict=True)
-    for number, (candidate, one, judged) in enumerate(rows):
+    for number, (candidate, one, judgement) in enumerate(rows):
         cells = [candidate.label, "  ".join(_share(one.loss[key]) for key in (LOW, FULL, HIGH))]
-        if drawn:
+        if has_drawings:
             cells += [bar(one.likeness.get(FULL)), _plain(one.copying)]
         if plain:
             cells.append(_plain(one.plain_moved))
-        kept = " ◀ keep" if number == picked.verdict.keep else ""
-        state = Text(WORDS[judged.state] + kept, style=STYLES[judged.state])
+        mark = " ◀ keep" if number == picked.verdict.keep else ""
+        state = Text(WORDS[judgement.state] + mark, style=STYLES[judgement.state])
         view.add_row(*cells, state)
     return view
 

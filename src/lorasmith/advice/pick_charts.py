@@ -49,10 +49,10 @@ class Panel:
 
 def panels(measures: Sequence[Measures]) -> list[Panel]:
     """Those that this run has numbers for."""
-    judged = "held-out" if measures[0].held_out is not None else "training"
+    which = "held-out" if measures[0].held_out is not None else "training"
     losses: dict[str, Value] = {f"at {FULL}": lambda one: one.loss[FULL]}
     losses |= {f"at {LOW}": lambda one: one.loss[LOW], f"at {HIGH}": lambda one: one.loss[HIGH]}
-    every = [Panel(f"loss on {judged} pictures, change since the base model", losses)]
+    every = [Panel(f"loss on {which} pictures, change since the base model", losses)]
     if measures[0].held_out is not None:
         both: dict[str, Value] = {"held-out": lambda one: one.held_out}
         both["training"] = lambda one: one.training
@@ -85,10 +85,10 @@ def draw_chart(
     labels: Sequence[str], measures: Sequence[Measures], verdict: Verdict
 ) -> Image.Image:
     """RGB. The shade behind a snapshot is its state; a dotted line marks the one to keep."""
-    shown = panels(measures)
-    rows = -(-len(shown) // COLUMNS)
+    all_panels = panels(measures)
+    rows = -(-len(all_panels) // COLUMNS)
     canvas = Canvas(PANEL[0] * COLUMNS, PANEL[1] * rows)
-    for number, panel in enumerate(shown):
+    for number, panel in enumerate(all_panels):
         row, column = divmod(number, COLUMNS)
         corner = column * PANEL[0], row * PANEL[1]
         _Frame(canvas, labels, verdict, corner).panel(panel, measures)
@@ -111,9 +111,9 @@ class _Frame:
 
     def panel(self, panel: Panel, measures: Sequence[Measures]) -> None:
         rows = {name: [value(one) for one in measures] for name, value in panel.curves.items()}
-        known = [_held(v) for row in rows.values() for v in row if v is not None]
-        low = min([0.0, *known])
-        high = max([0.0, *known, *([panel.limit] if panel.limit is not None else [])])
+        values = [_held(v) for row in rows.values() for v in row if v is not None]
+        low = min([0.0, *values])
+        high = max([0.0, *values, *([panel.limit] if panel.limit is not None else [])])
         high = high if high > low else low + 1
         self._background(low, high, panel)
         self._canvas.text(panel.title, (self._left, self._corner[1] + 12), 14)
@@ -127,9 +127,9 @@ class _Frame:
 
     def _background(self, low: float, high: float, panel: Panel) -> None:
         step = (self._right - self._left) / len(self._labels)
-        for number, judged in enumerate(self._verdict.judged):
+        for number, judgement in enumerate(self._verdict.judged):
             begin = self._left + number * step
-            shade = SHADES[judged.state]
+            shade = SHADES[judgement.state]
             self._canvas.box(begin, self._top, begin + step, self._bottom, shade)
         for value in sorted({low, 0.0, high}):
             y = self._y(value, low, high)
@@ -190,10 +190,10 @@ def save_sheet(path: Path, run: PickRun, drawings: Path, verdict: Verdict) -> Pa
     base = [("base", KINDS["1.0"] if kind != PLAIN else PLAIN, n) for kind, n in columns]
     rows = [[_opened(drawings / f"{name}-{kind}-{n}.png") for name, kind, n in base]]
     labels = ["base model"]
-    for number, (one, judged) in enumerate(zip(run.candidates, verdict.judged, strict=True)):
+    for number, (one, judgement) in enumerate(zip(run.candidates, verdict.judged, strict=True)):
         rows.append([_opened(drawings / f"{one.drawings}-{kind}-{n}.png") for kind, n in columns])
-        kept = " KEEP" if number == verdict.keep else ""
-        labels.append(f"{one.label}{kept}, {WORDS[judged.state]}")
+        mark = " KEEP" if number == verdict.keep else ""
+        labels.append(f"{one.label}{mark}, {WORDS[judgement.state]}")
     if not any(image is not None for row in rows[1:] for image in row):
         return None
     sheet = contact_sheet(

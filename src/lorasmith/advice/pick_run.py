@@ -90,25 +90,25 @@ def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
     state = read_status(folder).state
     candidates = find_candidates(folder, state)
     problems: list[Problem] = []
-    opened = collect_problems(problems, lambda: open_base(settings))
+    checkpoint = collect_problems(problems, lambda: open_base(settings))
     folders = collect_problems(problems, lambda: folder_specs(settings))
-    held = None
+    held_out = None
     if folders is not None:
         extension = settings.captions.extension
         scanned = collect_problems(problems, lambda: scan(folders, extension=extension))
         if scanned is not None:
             problems += scanned.problems
-            held = collect_problems(
+            held_out = collect_problems(
                 problems, lambda: hold_out_of(settings.validation, scanned, extension)
             )
-    if opened is None or held is None or problems:
+    if checkpoint is None or held_out is None or problems:
         raise UserError(dict.fromkeys(problems))
     captions = settings.captions
     eval_set = choose_eval_set(
-        held.training,
-        held.images,
-        held.everything,
-        sizes=sample_groups(settings, opened.architecture),
+        held_out.training,
+        held_out.images,
+        held_out.everything,
+        sizes=sample_groups(settings, checkpoint.architecture),
         rules=settings.captions,
         trigger=captions.trigger,
         separator=captions.separator,
@@ -116,13 +116,13 @@ def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
         plain=plain,
     )
     base = quick_fingerprint(locate(settings.model.path))
-    known, uses_per_step = _as_reported(folder, eval_set.trained)
-    changed = tuple(_changed(folder, base, known, len(held.training.images)))
+    images_then, uses_per_step = _as_reported(folder, eval_set.trained)
+    changed = tuple(_changed(folder, base, images_then, len(held_out.training.images)))
     return PickRun(
         folder,
         settings,
         state,
-        opened.architecture,
+        checkpoint.architecture,
         tuple(candidates),
         eval_set,
         base,
@@ -131,23 +131,23 @@ def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
     )
 
 
-def _as_reported(folder: RunFolder, trained: int) -> tuple[int | None, float | None]:
+def _as_reported(folder: RunFolder, image_count: int) -> tuple[int | None, float | None]:
     """From the run's report on its dataset: how many images there were, and how often a step
-    showed each of the ``trained`` ones."""
+    showed each of the ``image_count`` ones."""
     try:
         report = parse_json((folder.path / "dataset.json").read_text(encoding="utf-8"))
         steps = report["steps"]
-        shown = steps["train_samples"] / steps["steps_per_epoch"] / trained
-        return len(report["pictures"]), float(shown)
+        uses_per_step = steps["train_samples"] / steps["steps_per_epoch"] / image_count
+        return len(report["pictures"]), float(uses_per_step)
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
         return None, None
 
 
-def _changed(folder: RunFolder, base: str, known: int | None, images: int) -> Iterator[str]:
+def _changed(folder: RunFolder, base: str, images_then: int | None, images: int) -> Iterator[str]:
     if read_info(folder).get("base_model", base) != base:
         yield "the base model's file"
-    if known is not None and known != images:
-        yield f"the pictures ({known} then, {images} now)"
+    if images_then is not None and images_then != images:
+        yield f"the pictures ({images_then} then, {images} now)"
 
 
 def find_candidates(folder: RunFolder, state: str) -> list[Candidate]:

@@ -125,17 +125,17 @@ class Verdict:
 
 def judge(measures: Sequence[Measures], facts: Facts) -> Verdict:
     """The verdict on a run's snapshots, at least one, in the order of training."""
-    judged = tuple(
+    verdicts = tuple(
         judge_one(now, measures[:number], facts.labels) for number, now in enumerate(measures)
     )
-    states = [one.state for one in judged]
+    states = [one.state for one in verdicts]
     keep = choose(measures, states)
     run_is = run_state(states, keep)
     return Verdict(
-        judged,
+        verdicts,
         keep,
         run_is,
-        summarise(measures, judged, keep, facts),
+        summarise(measures, verdicts, keep, facts),
         advise(measures, states, keep, facts),
         limits_of(measures, facts),
     )
@@ -194,7 +194,8 @@ def held_out_rises(now: Measures, before: Sequence[Measures], labels: Sequence[s
         return []
     best = min(range(len(before)), key=lambda n: before[n].loss[FULL])
     rises = [
-        own - earlier for own, earlier in zip(now.by_picture, before[best].by_picture, strict=True)
+        loss - earlier
+        for loss, earlier in zip(now.by_picture, before[best].by_picture, strict=True)
     ]
     error = stdev(rises) / math.sqrt(len(rises)) if len(rises) > 1 else math.inf
     rise = fmean(rises)
@@ -267,21 +268,21 @@ WORDS: dict[State, str] = {"under": "undertrained", "well": "well trained", "ove
 
 
 def summarise(
-    measures: Sequence[Measures], judged: Sequence[SnapshotVerdict], keep: int, facts: Facts
+    measures: Sequence[Measures], verdicts: Sequence[SnapshotVerdict], keep: int, facts: Facts
 ) -> str:
     """The verdict in a few sentences."""
-    kept, labels = judged[keep], facts.labels
-    text = [f"Keep {labels[keep]}, which is {WORDS[kept.state]}: {'; '.join(kept.reasons)}."]
-    if kept.state == "over":
+    best, labels = verdicts[keep], facts.labels
+    text = [f"Keep {labels[keep]}, which is {WORDS[best.state]}: {'; '.join(best.reasons)}."]
+    if best.state == "over":
         text[0] = f"All snapshots are overtrained; {labels[keep]} is the least: "
-        text[0] += f"{'; '.join(kept.reasons)}."
-    later = [n for n in range(keep + 1, len(judged)) if judged[n].state == "over"]
-    if later and kept.state != "over":
-        first = judged[later[0]]
+        text[0] += f"{'; '.join(best.reasons)}."
+    later = [n for n in range(keep + 1, len(verdicts)) if verdicts[n].state == "over"]
+    if later and best.state != "over":
+        first = verdicts[later[0]]
         text.append(f"From {labels[later[0]]} on it is overtrained: {'; '.join(first.reasons)}.")
-    elif kept.state == "under":
+    elif best.state == "under":
         text.append("Nothing in this run has learned enough.")
-    elif kept.state == "well" and keep < len(judged) - 1:
+    elif best.state == "well" and keep < len(verdicts) - 1:
         text.append("What comes after it is as good and no better.")
     return " ".join(text)
 

@@ -110,8 +110,8 @@ class StepCount:
     def __str__(self) -> str:
         samples = self.train_samples + self.reg_samples
         reg = f" + {self.reg_samples} regularisation" if self.reg_samples else ""
-        own = quantity(self.train_samples, "sample")
-        samples_text = f"{self.train_samples}{reg} samples" if reg else own
+        train_text = quantity(self.train_samples, "sample")
+        samples_text = f"{self.train_samples}{reg} samples" if reg else train_text
         parts = [f"{samples_text} in {quantity(self.buckets, 'bucket')},"]
         sizes = " or ".join(map(str, self.batch_sizes))
         parts.append(f"{sizes} to a batch: {quantity(self.batches, 'batch')} an epoch")
@@ -239,12 +239,12 @@ def audit(
     tables = {path.resolve() for path in sources if path and path.suffix.lower() in TABLE_SUFFIXES}
     # One beside the folders is found once more there.
     ignored = [one for one in scan.ignored if one.path.resolve() not in tables]
-    found = _warnings(
+    dataset_warnings = _warnings(
         scan, dataset, fingerprints, alike, tokens, batch, processes, max_tokens, trigger
     )
     return AuditReport(
         (*scan.problems, *damaged, *wrong_faces(dataset)),
-        (*found, *warnings),
+        (*dataset_warnings, *warnings),
         count_steps(dataset, batch, processes, accumulation, epochs, steps),
         _captions(train, tokens),
         tuple(_folder_rows(scan, dataset)),

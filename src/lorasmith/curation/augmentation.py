@@ -122,13 +122,13 @@ def odd_augmentation(dataset: Dataset) -> list[Problem]:
 
 
 def _faceless(dataset: Dataset, used: Sequence[Item]) -> list[Problem]:
-    asked = [item for item in used if not item.reg and _crops_faces(dataset, item)]
-    missing = [item.image.path for item in asked if item.face is None]
-    if not missing:
+    face_items = [item for item in used if not item.reg and _crops_faces(dataset, item)]
+    faceless = [item.image.path for item in face_items if item.face is None]
+    if not faceless:
         return []
-    count = len(asked)
-    what = f"names that tell of no face: {len(missing)} of {count} ({_names(missing)})"
-    if len(missing) == count:
+    count = len(face_items)
+    what = f"names that tell of no face: {len(faceless)} of {count} ({_names(faceless)})"
+    if len(faceless) == count:
         what = "has no effect: no file's name tells of a face"
     hint = "name them like girl_0250_0180_0090_0110.png: middle x, y, width, height of the face"
     return [Problem("augment.face_crop", what, hint)]

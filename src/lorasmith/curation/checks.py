@@ -71,9 +71,13 @@ def missing_captions(scan: Scan) -> list[Problem]:
 
 def unused_mask_files(scan: Scan, dataset: Dataset) -> list[Path]:
     """Masks beside training images that the run does not use."""
-    used = {item.mask.path for item in dataset.items if item.mask is not None}
-    own = {item.image.path for item in dataset.items}
-    return [mask for image, mask in scan.masks.items() if image in own and mask not in used]
+    used_masks = {item.mask.path for item in dataset.items if item.mask is not None}
+    image_paths = {item.image.path for item in dataset.items}
+    return [
+        mask
+        for image, mask in scan.masks.items()
+        if image in image_paths and mask not in used_masks
+    ]
 
 
 def unused_masks(scan: Scan, dataset: Dataset) -> list[Problem]:
@@ -91,7 +95,7 @@ def caption_lengths(dataset: Dataset, count_tokens: Callable[[str], int] | None)
     if count_tokens is None:
         return {}
     lengths: dict[tuple[str, CaptionSettings], int] = {}
-    found: dict[Path, int] = {}
+    by_path: dict[Path, int] = {}
     for item in dataset.items:
         if item.reg:
             continue
@@ -99,8 +103,8 @@ def caption_lengths(dataset: Dataset, count_tokens: Callable[[str], int] | None)
         key = (item.caption, rules)
         if key not in lengths:
             lengths[key] = max(map(count_tokens, readings(item.caption, rules)))
-        found[item.image.path] = max(lengths[key], found.get(item.image.path, 0))
-    return found
+        by_path[item.image.path] = max(lengths[key], by_path.get(item.image.path, 0))
+    return by_path
 
 
 def long_captions(tokens: dict[Path, int], max_tokens: int) -> list[Problem]:
@@ -142,8 +146,8 @@ def missing_trigger(dataset: Dataset, trigger: str) -> list[Problem]:
         if item.image.caption_path is not None:
             by_folder[item.image.path.parent].append(item)
     for folder, members in by_folder.items():
-        split = (tags_of(item.caption, dataset.rules_of(item)) for item in members)
-        firsts = [tags[0] for tags in split if tags]
+        tag_lists = (tags_of(item.caption, dataset.rules_of(item)) for item in members)
+        firsts = [tags[0] for tags in tag_lists if tags]
         if not firsts:
             continue
         guess, times = Counter(firsts).most_common(1)[0]
@@ -189,14 +193,14 @@ def odd_captions(dataset: Dataset) -> list[Problem]:
         if any(map(_is_tags_without_separator, tags)):
             spaced.append(item.image.path)
         parts = [part for tag in tags for part in tag.split()]
-        for found, key, matches in (
+        for paths, key, matches in (
             (meta, "meta", [part for part in parts if _META.fullmatch(part)]),
             # The first word is the trigger, which may be spelled in any way.
             (underscored, "_", [part for part in parts[1:] if _has_underscores(part)]),
         ):
             words[key] |= dict.fromkeys(matches)
             if matches:
-                found.append(item.image.path)
+                paths.append(item.image.path)
     warnings = []
     if spaced:
         what = f"{quantity(len(spaced), 'caption', 'has')} many words and no comma, so a single tag"
@@ -216,7 +220,7 @@ def odd_captions(dataset: Dataset) -> list[Problem]:
 def nothing_to_vary(dataset: Dataset) -> list[Problem]:
     """Captions of which so many tags are kept that none is left to shuffle or drop."""
     few: list[Path] = []
-    kept: set[int] = set()
+    keep_counts: set[int] = set()
     count = 0
     for item in dataset.items:
         rules = dataset.rules_of(item)
@@ -226,10 +230,10 @@ def nothing_to_vary(dataset: Dataset) -> list[Problem]:
         free = len(free_tags(item.caption, rules))
         if free < (2 if rules.shuffle else 1) and rules.keep_tokens:
             few.append(item.image.path)
-            kept.add(rules.keep_tokens)
+            keep_counts.add(rules.keep_tokens)
     if not few:
         return []
-    numbers = " or ".join(map(str, sorted(kept)))
+    numbers = " or ".join(map(str, sorted(keep_counts)))
     what = f"at {numbers} leaves nothing to shuffle in {len(few)} of {quantity(count, 'caption')}"
     hint = "lower it: it counts tags between separators, not words or CLIP tokens"
     return [Problem("captions.keep_tokens", f"{what} ({_names(few)})", hint)]

@@ -63,8 +63,8 @@ def fingerprint_images(
     Raises:
         Stopped: by ``controls``.
     """
-    known = FileMemo(memo)
-    fingerprints = {path: _remembered(path, known) for path in paths}
+    file_memo = FileMemo(memo)
+    fingerprints = {path: _remembered(path, file_memo) for path in paths}
     unknown = [path for path, look in fingerprints.items() if look is None]
     pool = ThreadPoolExecutor(os.cpu_count() or 1)
     try:
@@ -73,11 +73,11 @@ def fingerprint_images(
                 controls.check("stopped while looking at the pictures")
             fingerprints[look.path] = look
             if look.problem is None:
-                known.set(look.path, [look.transparent, look.phash, look.colours.hex()])
+                file_memo.set(look.path, [look.transparent, look.phash, look.colours.hex()])
             observer(Progress("looking at pictures", done, len(unknown)))
     finally:
         pool.shutdown(cancel_futures=True)  # on Ctrl-C too: at once, not after the last image
-    known.save()
+    file_memo.save()
     return [look for look in fingerprints.values() if look is not None]
 
 
@@ -129,18 +129,18 @@ def _alike(first: ImageFingerprint, second: ImageFingerprint) -> bool:
 
 def _fingerprint(path: Path) -> ImageFingerprint:
     try:
-        seen = glance(path)
+        image = glance(path)
     except DatasetError as error:
         return ImageFingerprint(path, error.problems[0])
-    bits = imagehash.phash(seen.thumbnail).hash.flatten()
+    bits = imagehash.phash(image.thumbnail).hash.flatten()
     phash = int.from_bytes(np.packbits(bits).tobytes(), "big")
-    colours = seen.thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes()
-    return ImageFingerprint(path, None, seen.transparent, phash, colours)
+    colours = image.thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes()
+    return ImageFingerprint(path, None, image.transparent, phash, colours)
 
 
-def _remembered(path: Path, known: FileMemo) -> ImageFingerprint | None:
+def _remembered(path: Path, file_memo: FileMemo) -> ImageFingerprint | None:
     try:
-        value = known.get(path)
+        value = file_memo.get(path)
     except DatasetError as error:
         return ImageFingerprint(path, error.problems[0])
     if not (isinstance(value, list) and len(value) == 3):

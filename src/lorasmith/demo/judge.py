@@ -152,9 +152,9 @@ def judged_image(rng: Random) -> tuple[np.ndarray, list[int]]:
             scarf=_part_colour(rng, None) if rng.random() < 0.1 else None,
             arms=rng.random() < 0.5,
         )
-    shown = (extras.lower, extras.antennae, extras.wings)
+    parts = (extras.lower, extras.antennae, extras.wings)
     indices = [VALUES[name].index(getattr(creature, name)) for name in VALUES]
-    return draw(creature, rng, extras), indices + [int(part is not None) for part in shown]
+    return draw(creature, rng, extras), indices + [int(part is not None) for part in parts]
 
 
 def _soften(pixels: Tensor, rng: Random) -> Tensor:
@@ -187,14 +187,14 @@ def train(minutes: float, seed: int = 0, path: Path = WEIGHTS) -> dict[str, floa
     judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(judge.parameters(), LR, weight_decay=1e-2)
     begin = time.monotonic()
-    while (used := (time.monotonic() - begin) / (60 * minutes)) < 1:
-        optimizer.param_groups[0]["lr"] = LR * min(1.0, 1.3 * (1 - used))
+    while (progress := (time.monotonic() - begin) / (60 * minutes)) < 1:
+        optimizer.param_groups[0]["lr"] = LR * min(1.0, 1.3 * (1 - progress))
         images, indices = zip(*(judged_image(rng) for _ in range(BATCH)), strict=True)
-        pixels, wanted = _soften(to_pixels(images), rng), torch.tensor(indices)
+        pixels, targets = _soften(to_pixels(images), rng), torch.tensor(indices)
         with torch.autocast("cpu", torch.bfloat16):
             logits = judge(pixels.contiguous(memory_format=torch.channels_last))
         losses = [
-            F.cross_entropy(logits[name].float(), wanted[:, k], label_smoothing=0.02)
+            F.cross_entropy(logits[name].float(), targets[:, k], label_smoothing=0.02)
             for k, name in enumerate(HEADS)
         ]
         loss = torch.stack(losses).sum()
@@ -203,7 +203,7 @@ def train(minutes: float, seed: int = 0, path: Path = WEIGHTS) -> dict[str, floa
         optimizer.step()
         step += 1
         if step % 100 == 0:
-            log.info("judge %.0fs step %d loss %.3f", 60 * minutes * used, step, loss.item())
+            log.info("judge %.0fs step %d loss %.3f", 60 * minutes * progress, step, loss.item())
     _write(judge, path)
     return held_out_accuracy(path=path)
 
@@ -223,10 +223,10 @@ def held_out_accuracy(count: int = 2000, path: Path = WEIGHTS) -> dict[str, floa
     rng = Random("held out")
     images, indices = zip(*(judged_image(rng) for _ in range(count)), strict=True)
     readings = read(images, load_judge(path))
-    wanted = dict(zip(HEADS, zip(*indices, strict=True), strict=True))
+    targets = dict(zip(HEADS, zip(*indices, strict=True), strict=True))
 
     def share(name: str) -> float:
-        truth = [bool(k) if name in PARTS else HEADS[name][k] for k in wanted[name]]
+        truth = [bool(k) if name in PARTS else HEADS[name][k] for k in targets[name]]
         return sum(r[name] == value for r, value in zip(readings, truth, strict=True)) / count
 
     return {name: share(name) for name in HEADS}

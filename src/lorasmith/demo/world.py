@@ -119,10 +119,10 @@ def tags(creature: Creature, rng: Random | None = None, drop: float = 0.12) -> l
     every = all_tags(creature)
     if rng is None:
         return every
-    said = [tag for tag in every if tag not in SELDOM_SAID or rng.random() < 0.5]
-    said = [tag for tag in said if rng.random() >= drop]
-    rng.shuffle(said)
-    return said
+    caption_tags = [tag for tag in every if tag not in SELDOM_SAID or rng.random() < 0.5]
+    caption_tags = [tag for tag in caption_tags if rng.random() >= drop]
+    rng.shuffle(caption_tags)
+    return caption_tags
 
 
 def draw(

@@ -35,9 +35,9 @@ class LoraEdit:
 
     def then(self, other: LoraEdit) -> LoraEdit:
         """Both; they change different things."""
-        named = ("name", "unet", "text_encoder", "blocks")
-        given = {key: value for key in named if (value := getattr(other, key)) is not None}
-        return replace(self, **given, removed=self.removed or other.removed)
+        names = ("name", "unet", "text_encoder", "blocks")
+        changes = {key: value for key in names if (value := getattr(other, key)) is not None}
+        return replace(self, **changes, removed=self.removed or other.removed)
 
 
 def edit_prompt(prompt: str, target: str, edit: LoraEdit, relatives: Sequence[str] = ()) -> str:
@@ -68,22 +68,22 @@ def edit_prompt(prompt: str, target: str, edit: LoraEdit, relatives: Sequence[st
 def _target(prompt: str, target: str, relatives: Sequence[str]) -> LoraTag | None:
     tags = parse_prompt(prompt).loras
     if target:
-        named = [tag for tag in tags if tag.name == target]
-        if not named:
+        matches = [tag for tag in tags if tag.name == target]
+        if not matches:
             has = ", ".join(tag.name for tag in tags) or "none"
             raise PromptError.of(f'"{prompt}"', f"has no <lora:{target}:…>", f"its LoRAs: {has}")
-        return named[0]
-    chosen = [tag for tag in tags if not relatives or tag.name in relatives]
-    if len(chosen) > 1:
-        names = " or ".join(f"AXIS@{tag.name}=" for tag in chosen)
+        return matches[0]
+    candidates = [tag for tag in tags if not relatives or tag.name in relatives]
+    if len(candidates) > 1:
+        names = " or ".join(f"AXIS@{tag.name}=" for tag in candidates)
         raise PromptError.of(
-            f'"{prompt}"', f"names {len(chosen)} LoRAs", f"say which one is meant: {names}"
+            f'"{prompt}"', f"names {len(candidates)} LoRAs", f"say which one is meant: {names}"
         )
-    return chosen[0] if chosen else None
+    return candidates[0] if candidates else None
 
 
 def _written(tag: LoraTag, edit: LoraEdit) -> str:
-    changed = replace(
+    edited = replace(
         tag,
         name=edit.name or tag.name,
         unet=tag.unet if edit.unet is None else edit.unet,
@@ -92,8 +92,8 @@ def _written(tag: LoraTag, edit: LoraEdit) -> str:
     )
     if edit.blocks is not None:
         weights, x = split_blocks(edit.blocks)
-        changed = replace(changed, block_weights=weights, block_x=x)
-    return format_tag(changed)
+        edited = replace(edited, block_weights=weights, block_x=x)
+    return format_tag(edited)
 
 
 def split_blocks(text: str) -> tuple[str, float | None]:

@@ -43,9 +43,9 @@ def parse_axis(option: str, text: str, sources: Sources) -> Axis:
     name, _, target = (part.strip() for part in name.partition("@"))
     kind = axis_type_of(text)
     if kind is None:
-        known = ", ".join(kind.name for kind in AXIS_TYPES)
+        names = ", ".join(kind.name for kind in AXIS_TYPES)
         hint = did_you_mean(_plain(name), {key: each.name for key, each in _BY_NAME.items()})
-        hint = f"{hint} there are {known}".lstrip()
+        hint = f"{hint} there are {names}".lstrip()
         raise PromptError.of(option, f'there is no axis "{name}"', hint)
     where = f"{option} {kind.name}"
     example = f'write it as in {option} "{kind.name}={kind.example}"'
@@ -124,9 +124,9 @@ def _schedules(items: list[str], target: str, sources: Sources) -> list[Value]:
     values = []
     for item in items:
         # By a sampler that takes any; whether it goes with the grid's own is checked per image.
-        known = "" if item.lower() == AUTOMATIC else find_sampler("euler", item).schedule
-        title = SCHEDULES[known].title if known else AUTOMATIC_TITLE
-        values.append(_asking(title, schedule=known or AUTOMATIC))
+        schedule = "" if item.lower() == AUTOMATIC else find_sampler("euler", item).schedule
+        title = SCHEDULES[schedule].title if schedule else AUTOMATIC_TITLE
+        values.append(_asking(title, schedule=schedule or AUTOMATIC))
     return values
 
 
@@ -242,20 +242,20 @@ def _loras(items: list[str], target: str, sources: Sources) -> list[Value]:
 
 
 def _epochs(items: list[str], target: str, sources: Sources) -> list[Value]:
-    chosen: list[tuple[str, Snapshot]] = []
+    snapshots_of_runs: list[tuple[str, Snapshot]] = []
     run = ""
     for item in items:
-        named, part = split_run(item)
+        run_name, part = split_run(item)
         # After the first, a part alone is of the same run: RUN:1-3,5,last.
         if run and is_part(item) and not is_run(find_run(item, sources.folders)):
-            named, part = run, item
-        run = named
+            run_name, part = run, item
+        run = run_name
         snapshots = find_snapshots(find_run(run, sources.folders))
         sources.relatives += [s.path.stem for s in snapshots if s.path is not None]
-        chosen += [(run, snapshot) for snapshot in choose(snapshots, part, run)]
-    several = len({run for run, _ in chosen}) > 1
+        snapshots_of_runs += [(run, snapshot) for snapshot in choose(snapshots, part, run)]
+    several = len({run for run, _ in snapshots_of_runs}) > 1
     values = []
-    for run, snapshot in chosen:
+    for run, snapshot in snapshots_of_runs:
         label = snapshot.label
         if several and snapshot.path is not None:
             label = f"{_file_label(run)} {label}"

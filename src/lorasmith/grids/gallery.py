@@ -112,8 +112,8 @@ def _axis(axis: Axis) -> dict[str, Any]:
 
 def _page_scale(files: list[Path]) -> float:
     """By how much the images in the page are reduced; judged by some of them."""
-    tried = files[:: max(1, len(files) // _TRIED)]
-    each = sum(len(_encoded(file, 1.0)) for file in tried) / len(tried)
+    sample = files[:: max(1, len(files) // _TRIED)]
+    each = sum(len(_encoded(file, 1.0)) for file in sample) / len(sample)
     return min(1.0, (MOST_BYTES / (each * len(files))) ** 0.5)
 
 
@@ -132,10 +132,10 @@ def _image(file: Path, folder: Path, scale: float) -> dict[str, Any]:
 
 
 def _encoded(file: Path, scale: float) -> bytes:
-    shown = scaled(load_image(file), scale)
+    image = scaled(load_image(file), scale)
     buffer = io.BytesIO()
-    small = scale == 1.0 and shown.width * shown.height <= SMALL
-    shown.save(buffer, format="WEBP", lossless=small, quality=QUALITY)
+    small = scale == 1.0 and image.width * image.height <= SMALL
+    image.save(buffer, format="WEBP", lossless=small, quality=QUALITY)
     return buffer.getvalue()
 
 
@@ -154,12 +154,12 @@ def draw_sheet(grid: Grid, images: Places) -> Image.Image:
     if len(sheets) == 1:
         return sheets[0]
     size = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
-    whole = Image.new("RGB", size, PAPER)
+    canvas = Image.new("RGB", size, PAPER)
     top = 0
     for sheet in sheets:
-        whole.paste(sheet, (0, top))
+        canvas.paste(sheet, (0, top))
         top += sheet.height
-    return whole
+    return canvas
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -57,8 +57,8 @@ class GridFolder:
 
     def new(self, cell: Cell, kinds: tuple[str, ...], digest: str) -> Path:
         """The path of an image that is not there yet."""
-        named = zip(kinds, cell.labels, strict=True)
-        words = [label if label.startswith(kind) else f"{kind} {label}" for kind, label in named]
+        pairs = zip(kinds, cell.labels, strict=True)
+        words = [label if label.startswith(kind) else f"{kind} {label}" for kind, label in pairs]
         name = "_".join(re.sub(r"[^\w.+]+", "-", word).strip("-.") for word in words)
         return self.path / CELLS / f"{name[:_LONGEST_NAME] or 'cell'}.{digest}.png"
 
@@ -98,10 +98,10 @@ def plan_work(grid: Grid, folder: GridFolder, identity: Identity) -> Work:
     digests = {cell.spec: identity.digest(cell.spec) for cell in grid.cells}
     once = {digest: spec for spec, digest in reversed(digests.items())}
     distinct = [spec for spec, digest in digests.items() if once[digest] is spec]
-    missing = [spec for spec in distinct if folder.find(digests[spec]) is None]
-    order = work_order(missing)
-    switches, in_rows = count_switches(order), count_switches(missing)
-    return Work(tuple(order), switches, in_rows, digests, len(distinct) - len(missing))
+    to_draw = [spec for spec in distinct if folder.find(digests[spec]) is None]
+    order = work_order(to_draw)
+    switches, in_rows = count_switches(order), count_switches(to_draw)
+    return Work(tuple(order), switches, in_rows, digests, len(distinct) - len(to_draw))
 
 
 def draw_cells(

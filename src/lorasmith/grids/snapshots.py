@@ -110,9 +110,9 @@ def _files_of(run: Path) -> tuple[str, list[Path]]:
         raise RunError.of(run, "there is no such run", "give the folder that holds its snapshots")
     files = sorted(run.glob("*.safetensors"))
     names = sorted({lora_name(path) for path in files})
-    own = run.resolve().name
-    if own in names:
-        return own, files
+    folder_name = run.resolve().name
+    if folder_name in names:
+        return folder_name, files
     if len(names) == 1:
         return names[0], files
     if not names:
@@ -181,19 +181,19 @@ def choose(snapshots: Sequence[Snapshot], part: str, where: str) -> list[Snapsho
     if part in ("last", "final"):
         return [snapshots[-1]]
     if part in ("epoch", "epochs"):
-        chosen = list(epochs.values())
+        matches = list(epochs.values())
     elif part.startswith("step"):
-        chosen = _in_span(steps, re.sub(r"^steps?\s*", "", part))
+        matches = _in_span(steps, re.sub(r"^steps?\s*", "", part))
     else:
-        chosen = _in_span({0: BASE, **epochs}, part)
-    if not chosen:
-        has = [f"{what} {_listed(known)}" for what, known in (("epochs", epochs), ("steps", steps))]
+        matches = _in_span({0: BASE, **epochs}, part)
+    if not matches:
+        has = [f"{what} {_listed(table)}" for what, table in (("epochs", epochs), ("steps", steps))]
         there = " and ".join(text for text in has if text[-1] != " ") or "the result alone"
         raise RunError(Problem(where, f"it has no {part}", f"there are {there}"))
-    return chosen
+    return matches
 
 
-def _in_span(known: Mapping[int, Snapshot], span: str) -> list[Snapshot]:
+def _in_span(by_number: Mapping[int, Snapshot], span: str) -> list[Snapshot]:
     """Those whose numbers are in ``span``, in its order; a range may have gaps."""
     stride = _WITH_STRIDE.fullmatch(span)
     if stride is not None:
@@ -201,11 +201,11 @@ def _in_span(known: Mapping[int, Snapshot], span: str) -> list[Snapshot]:
     ends = _PLAIN_RANGE.fullmatch(span)
     if ends is not None:
         first, last = int(ends[1]), int(ends[2])
-        inside = sorted(n for n in known if min(first, last) <= n <= max(first, last))
+        inside = sorted(n for n in by_number if min(first, last) <= n <= max(first, last))
         selection = inside if first <= last else inside[::-1]
     else:
-        selection = [int(n) for n in numbers(span, whole=True)] if span else sorted(known)
-    return [known[number] for number in selection if number in known]
+        selection = [int(n) for n in numbers(span, whole=True)] if span else sorted(by_number)
+    return [by_number[number] for number in selection if number in by_number]
 
 
 def _listed(values: Iterable[int]) -> str:
@@ -216,5 +216,5 @@ def _listed(values: Iterable[int]) -> str:
             runs[-1].append(value)
         else:
             runs.append([value])
-    shown = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
-    return shortlist(shown, 8)
+    spans = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
+    return shortlist(spans, 8)

@@ -151,8 +151,8 @@ def choose_eval_set(
     subject = [image for image in training.images if not training.folders[image.folder].reg]
     reg = [image for image in training.images if training.folders[image.folder].reg]
 
-    def ranked(chosen: Sequence[DatasetImage], limit: int) -> tuple[DatasetImage, ...]:
-        return measured(training, chosen, SEED, limit)[0]
+    def ranked(images: Sequence[DatasetImage], limit: int) -> tuple[DatasetImage, ...]:
+        return measured(training, images, SEED, limit)[0]
 
     def dataset(*groups: Sequence[DatasetImage]) -> Dataset:
         return measuring_dataset(everything, groups, sizes, rules, SEED)

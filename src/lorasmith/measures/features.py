@@ -99,10 +99,10 @@ class MiddleBlock:
         self._model, self._schedule = model, schedule
 
     def __call__(self, image: Image.Image, latents: Tensor) -> Tensor:
-        model, seen = self._model, []
+        model, outputs = self._model, []
 
         def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            seen.append(output.float().mean((2, 3))[0].cpu())
+            outputs.append(output.float().mean((2, 3))[0].cpu())
 
         noise = normal(latents.shape, SEED, "pick features")[None]
         timestep = torch.tensor([FEATURE_TIMESTEP])
@@ -116,7 +116,7 @@ class MiddleBlock:
             model.denoise(noisy, timestep, model.encode_text([""]).with_size_ids(sizes))
         finally:
             handle.remove()
-        return torch.as_tensor(seen[0])
+        return torch.as_tensor(outputs[0])
 
 
 class ClipImages:
@@ -176,6 +176,6 @@ def nearest(features: Tensor, others: Tensor | None = None) -> Tensor:
     """(A,) distance of each row to the nearest of ``others``, or of the other rows."""
     if others is not None:
         return distances(features, others).min(1).values
-    own = distances(features, features)
-    own.fill_diagonal_(float("inf"))
-    return own.min(1).values
+    matrix = distances(features, features)
+    matrix.fill_diagonal_(float("inf"))
+    return matrix.min(1).values

@@ -94,15 +94,15 @@ class MeasuresFile:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / "measures.json"
-        self._known = self._read()
+        self._by_fingerprint = self._read()
 
     def get(self, fingerprint: str) -> Measures | None:
-        return self._known.get(fingerprint)
+        return self._by_fingerprint.get(fingerprint)
 
     def put(self, fingerprint: str, measures: Measures) -> None:
         """Write at once, so that nothing is measured twice after Ctrl-C."""
-        self._known[fingerprint] = measures
-        snapshots = {key: known.record() for key, known in self._known.items()}
+        self._by_fingerprint[fingerprint] = measures
+        snapshots = {key: each.record() for key, each in self._by_fingerprint.items()}
         write_json(self._path, {"version": VERSION, "snapshots": snapshots})
 
     def _read(self) -> dict[str, Measures]:

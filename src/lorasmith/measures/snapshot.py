@@ -125,24 +125,24 @@ class SnapshotMeasurer:
         with network.attached():
             measures = self._probed(network)
             part_done()
-            drawn = self._drawings(network, drawings, part_done)
-        measures = self._compared(measures, drawn)
+            features = self._drawings(network, drawings, part_done)
+        measures = self._compared(measures, features)
         return replace(measures, seconds=time.perf_counter() - begin)
 
     def _probed(self, network: AdapterNetwork) -> Measures:
         """The measures that need no drawing."""
-        judged = self._held_out or self._training
+        probe = self._held_out or self._training
         loss, by_image, predictions = {}, [], None
         for strength in STRENGTHS:
             network.set_strength(strength, strength)
-            predicted = self._predict(judged)
-            change = judged.change(predicted)
+            predicted = self._predict(probe)
+            change = probe.change(predicted)
             loss[f"{strength:.1f}"] = _number(change.mean())
             if strength == 1.0:
                 by_image, predictions = [_number(value) for value in change], predicted
         network.set_strength()
         assert predictions is not None
-        on_training = predictions if judged is self._training else self._predict(self._training)
+        on_training = predictions if probe is self._training else self._predict(self._training)
         plain_moved = plain_loss = None
         if self._plain is not None:
             on_plain = self._predict(self._plain)
@@ -187,8 +187,8 @@ class SnapshotMeasurer:
         if references is None:
             return measures
         features = {key: self._extractor.look(drawings[key]) for key in KINDS}
-        own = mean_within(references.content)
-        room = self._base_distance - own
+        spread = mean_within(references.content)
+        room = self._base_distance - spread
         likeness = {
             # A base model that draws the subject already leaves nothing to come nearer by.
             key: _number((self._base_distance - self._distance(look)) / room) if room > 0 else 1.0
@@ -199,7 +199,7 @@ class SnapshotMeasurer:
         return replace(
             measures,
             likeness=likeness,
-            diversity=_number(mean_within(full.content) / own) if own else None,
+            diversity=_number(mean_within(full.content) / spread) if spread else None,
             copying=_number(nearest(full.layout, references.layout).mean() / apart)
             if apart
             else None,

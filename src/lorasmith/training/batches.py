@@ -61,8 +61,8 @@ class Batches:
     def samples(self, step: int) -> list[list[SampleRef]]:
         """The step's global batches, before they are shared out among processes."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        known, order = self._order
-        if epoch != known:
+        order_epoch, order = self._order
+        if epoch != order_epoch:
             order = self.dataset.batches(
                 epoch, seed=self.seed, batch=self.batch, processes=self.processes.count
             )
@@ -241,16 +241,16 @@ class StepInputs:
             if not count:
                 yield _Ready(step, left_out, total, None, last=True)
             for number, complete in enumerate(self._batches.ahead(step), 1):
-                made = self._made(complete, step, void)
-                yield _Ready(step, left_out, total, made, last=number == count)
+                with_noise = self._with_noise(complete, step, void)
+                yield _Ready(step, left_out, total, with_noise, last=number == count)
 
-    def _made(
+    def _with_noise(
         self, complete: Callable[[], MicroBatch], step: int, void: frozenset[int]
     ) -> Callable[[], MicroBatch]:
         """The micro-batch, with its noise where that can be had without the model."""
         if self._batches.latents.needs_model:
             return lambda: without(complete(), void)
         trainer = self._trainer
-        whole = without(complete(), void)
-        batch = trainer.objective.with_noise(whole, step, trainer.model.device)
+        micro_batch = without(complete(), void)
+        batch = trainer.objective.with_noise(micro_batch, step, trainer.model.device)
         return lambda: batch

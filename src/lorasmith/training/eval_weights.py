@@ -35,7 +35,7 @@ def eval_weights(trainer: TrainStep) -> Iterator[None]:
     if ema is None and not isinstance(optimizer, HasTrainEval):
         yield
         return
-    kept = [group.flat.detach().clone() for group in trainer.groups]
+    originals = [group.flat.detach().clone() for group in trainer.groups]
     if isinstance(optimizer, HasTrainEval):
         optimizer.eval()
     if ema is not None:
@@ -47,5 +47,5 @@ def eval_weights(trainer: TrainStep) -> Iterator[None]:
         if isinstance(optimizer, HasTrainEval):
             optimizer.train()
         with torch.no_grad():
-            for group, flat in zip(trainer.groups, kept, strict=True):
+            for group, flat in zip(trainer.groups, originals, strict=True):
                 group.flat.copy_(flat)

@@ -48,8 +48,8 @@ def train(run: Run) -> None:
         while done < run.steps:
             try:
                 do_step(run, inputs, meter, done)
-                asked = poll(run, inbox, done + 1)
-                after_step(run, meter, done, asked)
+                pending = poll(run, inbox, done + 1)
+                after_step(run, meter, done, pending)
                 inbox.done()
             except Trouble as trouble:
                 inputs.close()
@@ -59,7 +59,7 @@ def train(run: Run) -> None:
                 done = position.step
                 continue
             done += 1
-            if asked.stop and done < run.steps:
+            if pending.stop and done < run.steps:
                 raise stopped(run, done)
 
     write_cards(run)
@@ -76,15 +76,15 @@ def do_step(run: Run, inputs: StepInputs, meter: Meter, step: int) -> None:
         run.observer(meter.measure(done, epoch, total, result, last=last))
 
 
-def after_step(run: Run, meter: Meter, step: int, asked: PendingRequests) -> None:
+def after_step(run: Run, meter: Meter, step: int, pending: PendingRequests) -> None:
     """What is due after step ``step`` (from 0), by the settings or because it was asked for."""
     settings, done, last = run.settings, step + 1, step + 1 == run.steps
     epoch, ends_epoch = run.batches.epoch_of(step), run.batches.ends_epoch(step)
     every = settings.save.state_every_steps
-    snapshot = last or "snapshot" in asked or should(settings.save, done, epoch, ends_epoch)
-    samples = "samples" in asked or should(settings.sample, done, epoch, ends_epoch, last=last)
+    snapshot = last or "snapshot" in pending or should(settings.save, done, epoch, ends_epoch)
+    samples = "samples" in pending or should(settings.sample, done, epoch, ends_epoch, last=last)
     validation = should(settings.validation, done, epoch, ends_epoch, last=last)
-    state = snapshot or asked.stop or "state" in asked or "lr" in asked
+    state = snapshot or pending.stop or "state" in pending or "lr" in pending
     state = state or bool(every and done % every == 0)
     if snapshot or samples or validation or state:
         meter.catch_up()  # Raises Trouble: what is bad is neither written nor drawn.
@@ -98,10 +98,10 @@ def after_step(run: Run, meter: Meter, step: int, asked: PendingRequests) -> Non
         draw_samples(run, done, epoch if ends_epoch else None)
     if validation:
         validate(run, done)
-    apply_lr_requests(run, done, asked)
+    apply_lr_requests(run, done, pending)
     if state:
         keep_state(run, meter, done)
-    report_done(run, done, asked)
+    report_done(run, done, pending)
 
 
 def keep_state(run: Run, meter: Meter, step: int) -> None:

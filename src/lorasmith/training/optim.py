@@ -162,12 +162,12 @@ def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
         ) from error
     cls = getattr(module, attribute, None)
     if not _is_optimizer(cls):
-        known = [name for name, value in vars(module).items() if _is_optimizer(value)]
+        names = [name for name, value in vars(module).items() if _is_optimizer(value)]
         raise SettingsError(
             Problem(
                 "optimizer.name",
                 f"{path} has no optimizer {attribute}",
-                did_you_mean(attribute, known, "write it as module.Class", form=f"{path}.{{}}"),
+                did_you_mean(attribute, names, "write it as module.Class", form=f"{path}.{{}}"),
             )
         )
     return cls
@@ -272,7 +272,7 @@ def adaptive_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
             rates[group["name"]] = float(group["d"]) * float(group["lr"]) * group.get("ratio", 1.0)
         elif group.get("relative_step") and hasattr(optimizer, "_get_lr"):
             states = [optimizer.state[p] for p in group["params"] if p in optimizer.state]
-            found = [float(optimizer._get_lr(group, state)) for state in states]
-            if found:
-                rates[group["name"]] = sum(found) / len(found)
+            tensor_rates = [float(optimizer._get_lr(group, state)) for state in states]
+            if tensor_rates:
+                rates[group["name"]] = sum(tensor_rates) / len(tensor_rates)
     return rates

@@ -105,17 +105,17 @@ def make_plan(
     device = choose_device(settings.performance.device)
     precision = precision_of(run_plan, device)
     folder, files = planned_files(run_plan)
-    opened = open_base(settings)
-    network = planned_network(settings, opened)
+    checkpoint = open_base(settings)
+    network = planned_network(settings, checkpoint)
     rates = group_rates(run_plan, network)
     values = sum(rate.weights for rate in rates)
     disk = planned_disk(run_plan, values, len(files))
     free = free_bytes(folder.path)
     memory = memory_of(run_plan, device)
     if not memory.step.total:  # It plainly fits.
-        memory = replace(memory, estimates=(rough_step(run_plan, opened, values),))
-    named = taken_name(folder, run_plan.name)
-    warnings = [*warnings, *run_plan.warnings, *memory.problems, *named]
+        memory = replace(memory, estimates=(rough_step(run_plan, checkpoint, values),))
+    name_problems = taken_name(folder, run_plan.name)
+    warnings = [*warnings, *run_plan.warnings, *memory.problems, *name_problems]
     if sum(disk.values()) > free:
         what = f"needs about {bytes_text(sum(disk.values()))}, and {bytes_text(free)} are free"
         warnings.append(Problem(str(folder.path), what, "free some space, or keep fewer snapshots"))
@@ -134,11 +134,13 @@ def make_plan(
     )
 
 
-def rough_step(run_plan: RunPlan, opened: OpenedCheckpoint, values: int) -> MemoryEstimate:
+def rough_step(run_plan: RunPlan, checkpoint: OpenedCheckpoint, values: int) -> MemoryEstimate:
     """A step of a small model, which fits many times over: from shapes alone, in float32."""
     settings = run_plan.settings
     sizes = [
-        4 * math.prod(shape) for part in stored_shapes(opened).values() for shape in part.values()
+        4 * math.prod(shape)
+        for part in stored_shapes(checkpoint).values()
+        for shape in part.values()
     ]
     architecture, dataset = run_plan.architecture, run_plan.dataset
     numbers = max(
@@ -161,8 +163,8 @@ def planned_files(run_plan: RunPlan) -> tuple[RunFolder, list[Path]]:
         epoch, ends = run_plan.epoch_at(done)
         if should(save, done, epoch, ends):
             snapshots.append(folder.epoch_snapshot(epoch) if ends else folder.step_snapshot(done))
-    kept = snapshots[-save.keep_last :] if save.keep_last else snapshots
-    return folder, [*kept, folder.result]
+    snapshots = snapshots[-save.keep_last :] if save.keep_last else snapshots
+    return folder, [*snapshots, folder.result]
 
 
 def group_rates(run_plan: RunPlan, network: AdapterNetwork) -> tuple[GroupRate, ...]:
@@ -174,13 +176,13 @@ def group_rates(run_plan: RunPlan, network: AdapterNetwork) -> tuple[GroupRate, 
     blocks, rates = run_plan.architecture.blocks, []
     for group in network.parameter_groups():
         lr = settings.optimizer.lrs[group.part] * group.rate
-        named = {blocks.block(target) for target in group.targets}
+        group_blocks = {blocks.block(target) for target in group.targets}
         curve = tuple(lr * factor for factor in factors)
         rates.append(
             GroupRate(
                 group.name,
                 group.part,
-                blocks.ranges(named),
+                blocks.ranges(group_blocks),
                 lr,
                 len(group.targets),
                 group.size,
@@ -230,13 +232,13 @@ def validation_seconds(
 ) -> float:
     """Of measuring what is held out: the base model, at the start, on the way and at the end."""
     interval = run_plan.settings.validation
-    if run_plan.measured is None or not (interval.every_epochs or interval.every_steps):
+    if run_plan.validation_set is None or not (interval.every_epochs or interval.every_steps):
         return 0.0
     on_the_way = (
         should(interval, done, *run_plan.epoch_at(done)) for done in range(1, run_plan.steps)
     )
     times, once = 3 + sum(on_the_way), 0.0
-    for bucket in run_plan.measured.dataset.buckets:
+    for bucket in run_plan.validation_set.dataset.buckets:
         samples = len(bucket.samples) * interval.timesteps
         batches = math.ceil(samples / BATCH)
         once += _seconds(run_plan, bucket.size, samples, batches, rate, device, precision)
@@ -308,8 +310,8 @@ def _rates(plan: Plan) -> Table:
     everywhere = {rate.blocks for rate in plan.rates if rate.part == "unet"}
     for rate in plan.rates:
         # Which blocks a group lies in is worth saying where there are several.
-        told = rate.blocks if adapter.blocks or len(everywhere) > 1 else ""
-        name = f"{rate.name}: {told}" if told else rate.name
+        blocks = rate.blocks if adapter.blocks or len(everywhere) > 1 else ""
+        name = f"{rate.name}: {blocks}" if blocks else rate.name
         table.add_row(name, f"{rate.lr:g}", scale, f"{rate.layers:,}", f"{rate.weights:,}")
     return table
 
@@ -337,7 +339,7 @@ def _costs(plan: Plan) -> Table:
     table.add_row(
         "disk", f"about {bytes_text(sum(disk.values()))}: {kinds} ({bytes_text(plan.free)} free)"
     )
-    what = "time of the steps" + (", validation included" if plan.run_plan.measured else "")
+    what = "time of the steps" + (", validation included" if plan.run_plan.validation_set else "")
     table.add_row(what, f"about {duration(plan.seconds)}, within a factor of two")
     return table
 
@@ -349,19 +351,21 @@ def _memory(memory: MemoryPlan) -> Iterator[tuple[str, str]]:
             "model": one.weights, "adapter": one.adapter, "optimizer": one.optimizer,
             "activations": one.activations,
         }  # fmt: skip
-        told = ", ".join(f"{name} {bytes_text(amount)}" for name, amount in parts.items() if amount)
+        amounts = ", ".join(
+            f"{name} {bytes_text(amount)}" for name, amount in parts.items() if amount
+        )
         name = "memory of a step" if one is memory.step else f"memory of {one.what}"
-        yield name, f"about {bytes_text(one.total)}: {told}"
-    chosen = {
+        yield name, f"about {bytes_text(one.total)}: {amounts}"
+    savings = {
         f"{memory.checkpointed} blocks computed twice": bool(memory.checkpointed),
         "pictures encoded one by one": memory.slices,
         "pictures encoded in tiles": memory.tile_encoding,
         "pictures decoded in tiles": memory.tile_decoding,
         "samples drawn one by one": memory.draw_batch == 1,
     }
-    done = [what for what, is_done in chosen.items() if is_done]
+    ways = [what for what, is_done in savings.items() if is_done]
     if memory.free is not None:
-        yield "memory free", bytes_text(memory.free) + (f"; so {', '.join(done)}" if done else "")
+        yield "memory free", bytes_text(memory.free) + (f"; so {', '.join(ways)}" if ways else "")
 
 
 def _files(plan: Plan) -> Iterator[str]:
@@ -371,15 +375,19 @@ def _files(plan: Plan) -> Iterator[str]:
     if len(names) > SHOWN_FILES:
         names = [*names[:2], f"… {len(names) - 4} more", *names[-2:]]
     sample = settings.sample
-    drawn = bool(sample.at_start or sample.every_epochs or sample.every_steps)
-    cards = [f"{folder.name}.{kind}" for kind in ("json", "md", *(["png"] if drawn else []))]
-    loras = [*names, ", ".join(cards), *([f"{folder.samples.name}/"] if drawn else [])]
+    draws = bool(sample.at_start or sample.every_epochs or sample.every_steps)
+    cards = [f"{folder.name}.{kind}" for kind in ("json", "md", *(["png"] if draws else []))]
+    loras = [*names, ", ".join(cards), *([f"{folder.samples.name}/"] if draws else [])]
     log = ["tensorboard/"] if settings.log.tensorboard else []
-    own = [
+    records = [
         "settings.toml, run.json, dataset.json, dataset.txt", "events.jsonl, metrics.jsonl",
         ", ".join(["state/", *log]),
     ]  # fmt: skip
-    parts = {folder.loras: loras, folder.path: own} if folder.flat else {folder.path: loras + own}
+    parts = (
+        {folder.loras: loras, folder.path: records}
+        if folder.flat
+        else {folder.path: loras + records}
+    )
     for place, lines in parts.items():
         yield f"{place}/"
         yield from (f"  {line}" for line in lines)

@@ -143,13 +143,13 @@ def resume(
     info = read_info(folder)
     if "precision" in info:  # What "auto" chose then; another machine might choose otherwise.
         fixed.append(Override("train.precision", info["precision"]))
-    for kept in KEPT:
-        value = info.get(kept.rpartition(".")[2])
-        if value is not None and not any(o.path == kept for o in overrides):
-            fixed.append(Override(kept, str(value).lower()))
+    for setting in KEPT:
+        value = info.get(setting.rpartition(".")[2])
+        if value is not None and not any(o.path == setting for o in overrides):
+            fixed.append(Override(setting, str(value).lower()))
     settings = load_settings(folder.settings, [*overrides, *fixed])
-    changed = {override.path for override in overrides}
-    if settings.train.steps is not None and "train.epochs" in changed:
+    overridden = {override.path for override in overrides}
+    if settings.train.steps is not None and "train.epochs" in overridden:
         what = f"does nothing: this run's length is train.steps = {settings.train.steps}"
         raise RunError.of("train.epochs", what, "change train.steps")
     controls = controls or Controls()
@@ -343,9 +343,9 @@ def _run(context: RunContext, *, resume: bool = False) -> None:
 def log_to_wandb(run: Run, observers: Observers) -> None:
     """Begin a run of Weights & Biases, or go on with the one that this run began."""
     folder, log = run.folder, run.settings.log
-    known = str(read_info(folder).get("wandb", ""))
+    wandb_id = str(read_info(folder).get("wandb", ""))
     name = log.wandb_name or folder.name
-    watcher = WeightsAndBiases(folder, log.wandb, name, known, observers)
+    watcher = WeightsAndBiases(folder, log.wandb, name, wandb_id, observers)
     observers.add(watcher)
     if watcher.run_id:
         write_info(folder, wandb=watcher.run_id)

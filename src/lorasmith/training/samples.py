@@ -114,8 +114,8 @@ def read_run(folder: Path, prompt: str | None = None) -> RunPrompts | None:
     if not run.settings.is_file():
         return None
     settings = load_settings(run.settings)
-    own: list[str | SamplePrompt] = [prompt] if prompt else settings.sample.prompts
-    prompts = own or list[str | SamplePrompt](_drawn_prompts(run))
+    own_prompts: list[str | SamplePrompt] = [prompt] if prompt else settings.sample.prompts
+    prompts = own_prompts or list[str | SamplePrompt](_drawn_prompts(run))
     if not prompts:
         raise RunError.of(folder, "has no sample prompts", "give one: lorasmith grid PROMPT …")
     model = settings.model

@@ -203,8 +203,8 @@ def cache_text(
     """
     fingerprint = model.text_fingerprint()
     keys = {caption: text_key(caption, fingerprint) for caption in captions}
-    missing = set(store.missing(list(keys.values())))
-    pending = [caption for caption, key in keys.items() if key in missing]
+    missing_keys = set(store.missing(list(keys.values())))
+    pending = [caption for caption, key in keys.items() if key in missing_keys]
     for begin in range(0, len(pending), CAPTIONS_PER_SHARD):
         part = pending[begin : begin + CAPTIONS_PER_SHARD]
         entries: dict[str, dict[str, Tensor]] = {}
@@ -249,9 +249,9 @@ def measured_sources(
     run: RunContext, model: DiffusionModel
 ) -> tuple[LatentSource, TextSource] | None:
     """Latents and text features of what validation measures; ``None`` when nothing is held out."""
-    if run.run_plan.measured is None:
+    if run.run_plan.validation_set is None:
         return None
-    dataset = run.run_plan.measured.dataset
+    dataset = run.run_plan.validation_set.dataset
     return latent_source(run, dataset, model), text_source(run, dataset, model)
 
 
@@ -300,13 +300,13 @@ def _cached_latents(run: RunContext, dataset: Dataset, model: DiffusionModel) ->
 def text_source(run: RunContext, dataset: Dataset, model: DiffusionModel) -> TextSource:
     """The text features of ``dataset``'s captions."""
     cache = run.settings.performance.cache_text
-    trained = trains_text_encoder(run.settings)
-    fixed = not trained and not dataset.captions_vary
+    trains_text = trains_text_encoder(run.settings)
+    fixed = not trains_text and not dataset.captions_vary
     if cache is True and not fixed:
-        why = "the text encoder is trained" if trained else "captions vary from step to step"
+        why = "the text encoder is trained" if trains_text else "captions vary from step to step"
         raise SettingsError.of("performance.cache_text", f"cannot be on: {why}", 'set it to "auto"')
     if not fixed or cache is False:
-        return LiveText(model, trained=trained)
+        return LiveText(model, trained=trains_text)
     store = _store(run)
     cost = "the text encoder stays in memory and encodes each caption in the run"
     keys = _if_room(

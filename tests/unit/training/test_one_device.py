@@ -293,7 +293,7 @@ def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
     with OneDevice() as seen, on_meta(), inspector.watching():
         run.trainer(0, inspector.feed([run.batch(0)]), 1)
     undo()
-    assert inspector.found is None
+    assert inspector.site is None
     assert not (*seen.mixed, *seen.scalars)
     reading = {place.partition(":")[0] for place in seen.read}
     assert reading == {"lorasmith/training/monitoring/diagnosis.py"}

@@ -61,13 +61,13 @@ def build_network(
     if start is not None:
         observe(Notice("info", f"training goes on from {start}; its types and ranks are kept"))
         if network.report.unmatched:
-            left = len(network.report.unmatched)
-            what = f"{left} of its tensors are of layers that this run does not train; left out"
+            count = len(network.report.unmatched)
+            what = f"{count} of its tensors are of layers that this run does not train; left out"
             observe(Notice("warning", what))
     return network
 
 
-def planned_network(settings: TrainSettings, opened: OpenedCheckpoint) -> AdapterNetwork:
+def planned_network(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> AdapterNetwork:
     """The very adapters that a run will have, on the meta device: shapes without memory.
 
     The layers are read from the weights' names and shapes, so that neither diffusers nor
@@ -76,8 +76,8 @@ def planned_network(settings: TrainSettings, opened: OpenedCheckpoint) -> Adapte
     Raises:
         UserError: as :func:`make_network`.
     """
-    roots = skeleton_roots(opened.architecture, stored_shapes(opened))
-    return make_network(settings, opened.architecture, roots)
+    roots = skeleton_roots(checkpoint.architecture, stored_shapes(checkpoint))
+    return make_network(settings, checkpoint.architecture, roots)
 
 
 def make_network(
@@ -90,17 +90,17 @@ def make_network(
             file to go on from does not fit.
     """
     adapter = settings.adapter
-    trained = {"unet": trains_denoiser(settings), "text_encoder": trains_text_encoder(settings)}
+    trains = {"unet": trains_denoiser(settings), "text_encoder": trains_text_encoder(settings)}
     selection = selection_of(adapter)
     check_patterns(adapter, selection, roots)
-    used = [root for root in roots if trained[root.part]]
+    trained_roots = [root for root in roots if trains[root.part]]
     rule = block_sizes(adapter, architecture)
     dropout = Dropout(adapter.dropout, adapter.rank_dropout, adapter.module_dropout)
     if adapter.init_from is not None:
-        network = _continued(adapter, used, selection, rule, dropout)
+        network = _continued(adapter, trained_roots, selection, rule, dropout)
     else:
         network = AdapterNetwork.create_sized(
-            used,
+            trained_roots,
             rule,
             algorithm=adapter.type,
             options=adapter_options(adapter),
@@ -128,18 +128,18 @@ def _continued(
     network = AdapterNetwork.load(
         tensors, roots, algorithm=adapter.type, dropout=dropout, where=str(adapter.init_from)
     )
-    for made in network.adapters.values():
-        made.take_options(adapter_options(adapter))
+    for module in network.adapters.values():
+        module.take_options(adapter_options(adapter))
     if adapter.targets is None:  # All that the file has, whatever a new one would have.
-        chosen = set(network.targets) - {
+        keys = set(network.targets) - {
             key
             for key, target in network.targets.items()
             if any(matches(pattern, target) for pattern in adapter.exclude)
         }
     else:
-        chosen = {target.key for target in select(roots, selection)}
-    network = network.filter(lambda target: target.key in chosen and rule.rate(target) > 0)
-    if fixed := [key for key, own in network.adapters.items() if isinstance(own, READ_ONLY)]:
+        keys = {target.key for target in select(roots, selection)}
+    network = network.filter(lambda target: target.key in keys and rule.rate(target) > 0)
+    if fixed := [key for key, one in network.adapters.items() if isinstance(one, READ_ONLY)]:
         what = f"{len(fixed)} of its modules are of types that cannot be trained ({fixed[0]}, …)"
         hint = "leave them out with adapter.exclude, or bake the file into the base model"
         raise SettingsError.of(f"adapter.init_from {adapter.init_from}", what, hint)
@@ -148,9 +148,9 @@ def _continued(
 
 def selection_of(adapter: AdapterSettings) -> Selection:
     """Which layers the settings choose, blocks aside."""
-    own = ADAPTERS[adapter.type].targets or "attn-mlp"
+    default = ADAPTERS[adapter.type].targets or "attn-mlp"
     return Selection(
-        (own,) if adapter.targets is None else tuple(adapter.targets),
+        (default,) if adapter.targets is None else tuple(adapter.targets),
         tuple(adapter.include),
         tuple(adapter.exclude),
         conv=adapter.effective_conv_rank > 0 or adapter.conv_block_ranks is not None,
@@ -167,9 +167,11 @@ def check_patterns(
     }  # fmt: skip
     for name, patterns in groups.items():
         for pattern, near in unmatched(roots, patterns, norms=name == "exclude").items():
-            known = [*PRESETS, *ONLY] if name == "targets" else []
-            close = get_close_matches(pattern, known, n=1) or near
-            what = f"{pattern!r} names no layer of this model" + (" and is no preset" * bool(known))
+            presets = [*PRESETS, *ONLY] if name == "targets" else []
+            close = get_close_matches(pattern, presets, n=1) or near
+            what = f"{pattern!r} names no layer of this model" + (
+                " and is no preset" * bool(presets)
+            )
             hint = (
                 f"did you mean {' or '.join(close)}?"
                 if close

@@ -106,24 +106,24 @@ class MemoryPlan:
         changes = ", ".join(
             f"{one.setting} = {one.value} (saves {bytes_text(one.saves)})" for one in self.advice
         )
-        left = over[0].total - sum(one.saves for one in self.advice)
+        reduced = over[0].total - sum(one.saves for one in self.advice)
         if over[0] is not self.step:
             hint = "draw smaller pictures while training, or none"
             if self.step.weights > free // 4:
                 hint += ", or set train.base_precision = fp8"
         elif not changes:
             hint = "train at a lower resolution, or on another machine"
-        elif fits(left, free):
-            hint = f"set {changes}: that needs {bytes_text(left)}"
+        elif fits(reduced, free):
+            hint = f"set {changes}: that needs {bytes_text(reduced)}"
         else:
-            hint = f"even {changes} would need {bytes_text(left)}: lower data.resolution too"
+            hint = f"even {changes} would need {bytes_text(reduced)}: lower data.resolution too"
         return [Problem("memory", f"{needs}, and {bytes_text(free)} are free on the device", hint)]
 
 
 def checkpoints(settings: TrainSettings, plan: MemoryPlan) -> bool:
     """Whether any part is computed twice."""
-    asked = settings.train.gradient_checkpointing
-    return plan.checkpointed > 0 if asked == "auto" else bool(asked)
+    setting = settings.train.gradient_checkpointing
+    return plan.checkpointed > 0 if setting == "auto" else bool(setting)
 
 
 def fits(needed: int, free: int | None) -> bool:
@@ -139,8 +139,8 @@ def memory_of(run_plan: RunPlan, device: torch.device) -> MemoryPlan:
     """What the run will need of ``device``; see :func:`plan_memory`."""
     settings = run_plan.settings
     dtype = precision_of(run_plan, device).dtype
-    wanted = channels_last(settings, device)
-    return plan_memory(settings, run_plan, dtype, device, channels_last=wanted, exact=False)
+    innermost = channels_last(settings, device)
+    return plan_memory(settings, run_plan, dtype, device, channels_last=innermost, exact=False)
 
 
 def channels_last(settings: TrainSettings, device: torch.device) -> bool:
@@ -149,8 +149,8 @@ def channels_last(settings: TrainSettings, device: torch.device) -> bool:
     Tensor cores want them so. CPUs lose by it at the sizes that people train at, or gain nothing:
     benchmarks/step.md.
     """
-    wanted = settings.performance.channels_last
-    return device.type == "cuda" if wanted == "auto" else wanted
+    setting = settings.performance.channels_last
+    return device.type == "cuda" if setting == "auto" else setting
 
 
 def plan_memory(
@@ -227,13 +227,13 @@ class _Planner:
         return Workload(
             *self.bucket,
             self.micro_batch(settings),
-            drawn=self._drawn(settings),
+            sample_batch=self._sample_batch(settings),
             text=on_cpu or trains_text_encoder(settings) or not cached,
             vae=on_cpu or not performance.cache_latents,
             channels_last=self.channels_last,
         )
 
-    def _drawn(self, settings: TrainSettings) -> tuple[int, int, int] | None:
+    def _sample_batch(self, settings: TrainSettings) -> tuple[int, int, int] | None:
         sample = settings.sample
         if not (sample.every_epochs or sample.every_steps or sample.at_start):
             return None
@@ -250,40 +250,40 @@ class _Planner:
         prompts = sizes.count(largest) if sample.prompts else 2
         return width, height, max(1, min(prompts, 8 * 4096 // cells))
 
-    def empty(self, settings: TrainSettings, needed: int = 0) -> SimulatedRun:
+    def empty(self, settings: TrainSettings, checkpointed: int = 0) -> SimulatedRun:
         from lorasmith.training.memory.simulate import SimulatedRun  # Imports diffusers.
 
-        asked = settings.train.precision
-        dtype = self.dtype if asked == self.settings.train.precision else PRECISIONS[asked]
-        return SimulatedRun(settings, self.architecture, dtype, self.use(settings), needed)
+        precision = settings.train.precision
+        dtype = self.dtype if precision == self.settings.train.precision else PRECISIONS[precision]
+        return SimulatedRun(settings, self.architecture, dtype, self.use(settings), checkpointed)
 
     def plan(self) -> MemoryPlan:
         run = self.empty(self.settings)
-        step, needed = run.step(), 0
+        step, checkpointed = run.step(), 0
         if self.settings.train.gradient_checkpointing == "auto" and not self._fits(step):
-            needed, step = self._checkpoint_enough(run.blocks)
+            checkpointed, step = self._checkpoint_enough(run.blocks)
         vae = self._vae(run)
         estimates = [step, *vae["estimates"]]
         draw_batch: int | None = None
-        if (drawn := self._drawn(self.settings)) is not None:
-            width, height, batch = drawn
+        if (sample_batch := self._sample_batch(self.settings)) is not None:
+            width, height, batch = sample_batch
             sample = self.settings.sample
-            own = [p.cfg for p in sample.prompts if isinstance(p, SamplePrompt) and p.cfg]
-            guided = 2 * batch if max([sample.cfg, *own]) > 1 else batch
+            prompt_cfgs = [p.cfg for p in sample.prompts if isinstance(p, SamplePrompt) and p.cfg]
+            guided = 2 * batch if max([sample.cfg, *prompt_cfgs]) > 1 else batch
             drawing = run.denoising("drawing pictures", guided, width, height)
             if batch > 1 and not self._fits(drawing):
                 draw_batch = 1
                 drawing = run.denoising("drawing pictures", guided // batch, width, height)
             estimates.append(drawing)
-        if self.run_plan.measured is not None:
+        if self.run_plan.validation_set is not None:
             estimates.append(run.denoising("measuring", BATCH, *self.bucket))
         largest: dict[str, MemoryEstimate] = {}
         for one in estimates:
             if one.what not in largest or one.total > largest[one.what].total:
                 largest[one.what] = one
-        advice = () if self._fits(step) else tuple(self._advice(step, needed))
+        advice = () if self._fits(step) else tuple(self._advice(step, checkpointed))
         return MemoryPlan(
-            tuple(largest.values()), self.free, needed, draw_batch=draw_batch, advice=advice,
+            tuple(largest.values()), self.free, checkpointed, draw_batch=draw_batch, advice=advice,
             away=run.away, main_free=free_memory(torch.device("cpu")) if run.away else None,
             **vae["saves"],
         )  # fmt: skip
@@ -297,9 +297,9 @@ class _Planner:
         best = self.empty(self.settings, blocks).step()
         while low < high and self._fits(best):
             middle = (low + high) // 2
-            tried = self.empty(self.settings, middle).step()
-            if self._fits(tried):
-                high, best = middle, tried
+            estimate = self.empty(self.settings, middle).step()
+            if self._fits(estimate):
+                high, best = middle, estimate
             else:
                 low = middle + 1
         return high, best
@@ -321,7 +321,7 @@ class _Planner:
             encoding = run.encoding(1)
         estimates.append(encoding)
         tile_decoding = performance.vae_tiling is True
-        if run.use.drawn is not None:
+        if run.use.sample_batch is not None:
             decoding = run.decoding()
             if performance.vae_tiling == "auto" and limited and not self._fits(decoding):
                 tile_decoding = True
@@ -334,24 +334,24 @@ class _Planner:
         }  # fmt: skip
         return {"estimates": estimates, "saves": saves}
 
-    def _advice(self, step: MemoryEstimate, needed: int) -> Iterator[Advice]:
+    def _advice(self, step: MemoryEstimate, checkpointed: int) -> Iterator[Advice]:
         """One change after the other, each on top of those before it, until it fits."""
         settings, before, activations = self.settings, step.total, step.activations
-        if needed:
+        if checkpointed:
             settings = replace_settings(settings, {"train.gradient_checkpointing": True})
         for path, value, applies in self._changes():
             if not applies(settings):
                 continue
-            tried = replace_settings(settings, {path: value})
-            run = self.empty(tried)
-            found = run.step_with(activations) if path in WEIGHTS_ALONE else run.step()
-            total = found.total
+            with_change = replace_settings(settings, {path: value})
+            run = self.empty(with_change)
+            estimate = run.step_with(activations) if path in WEIGHTS_ALONE else run.step()
+            total = estimate.total
             if total > 0.99 * before:
                 continue
             if path == "performance.offload_blocks":
                 value = run.blocks
             yield Advice(path, str(value).lower(), before - total)
-            settings, before, activations = tried, total, found.activations
+            settings, before, activations = with_change, total, estimate.activations
             if fits(total, self.free):
                 return
 

@@ -35,7 +35,7 @@ class Workload:
     Args:
         width, height: of the largest bucket, in pixels.
         micro_batch: width, height and number of the samples whose step needs most.
-        drawn: width and height of images that are drawn on the way, and how many at once.
+        sample_batch: width and height of images that are drawn on the way, and how many at once.
         text, vae: whether text encoders and VAE stay there for the steps.
         channels_last: whether convolutions are laid out so.
     """
@@ -43,32 +43,31 @@ class Workload:
     width: int
     height: int
     micro_batch: tuple[int, int, int]
-    drawn: tuple[int, int, int] | None
+    sample_batch: tuple[int, int, int] | None
     text: bool
     vae: bool
     channels_last: bool
 
 
 def weight_placement(settings: TrainSettings) -> WeightPlacement:
-    asked = settings.train.base_precision
+    precision = settings.train.base_precision
     return WeightPlacement(
-        "none" if asked == "auto" else asked, settings.performance.offload_blocks
+        "none" if precision == "auto" else precision, settings.performance.offload_blocks
     )
 
 
 def checkpointed(
-    asked: bool | int | Literal["auto"], blocks: Sequence[str], needed: int = 0
+    setting: bool | int | Literal["auto"], blocks: Sequence[str], auto_count: int = 0
 ) -> list[str] | None:
     """The denoiser's blocks that are computed twice, ``None`` for nothing at all.
 
     Args:
-        asked: ``train.gradient_checkpointing``.
+        setting: ``train.gradient_checkpointing``.
         blocks: all of them, in the order in which they run.
-        blocks: all of them, in the order in which they run.
-        needed: how many it takes where that is "auto".
+        auto_count: how many it takes where that is "auto".
     """
     blocks = blocks_by_activations(blocks)
-    count = needed if asked == "auto" else len(blocks) if asked is True else int(asked)
+    count = auto_count if setting == "auto" else len(blocks) if setting is True else int(setting)
     return blocks[:count] or None
 
 
@@ -77,7 +76,7 @@ class SimulatedRun:
 
     Args:
         dtype: of the frozen weights and activations.
-        needed: as in :func:`checkpointed`.
+        auto_count: as in :func:`checkpointed`.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class SimulatedRun:
         architecture: Architecture,
         dtype: torch.dtype,
         use: Workload,
-        needed: int = 0,
+        auto_count: int = 0,
     ) -> None:
         self.settings, self.use = settings, use
         modules = empty_modules(architecture)
@@ -102,7 +101,7 @@ class SimulatedRun:
             self.model.use_channels_last()
         paths = architecture.block_paths
         self.blocks = len(paths)
-        blocks = checkpointed(settings.train.gradient_checkpointing, paths, needed)
+        blocks = checkpointed(settings.train.gradient_checkpointing, paths, auto_count)
         with LiveBytes():  # For its memory of what was made before: quantizing is many operations.
             place_weights(
                 self.model.denoiser,
@@ -158,7 +157,7 @@ class SimulatedRun:
         with self.network.attached():
             if self.network.dropout.neuron > 0:
                 forward()  # After a first step all masks are made before the next.
-            peak = peak_bytes(run, self._known())
+            peak = peak_bytes(run, self._tensors())
         self.network.end_step()
         return self.step_with(peak)
 
@@ -171,7 +170,7 @@ class SimulatedRun:
         """The VAE and text encoders alone, images being encoded."""
         pixels = torch.empty(batch, 3, self.use.height, self.use.width, device=META)
         with torch.no_grad():
-            peak = peak_bytes(lambda: self.model.encode_images(pixels), self._known())
+            peak = peak_bytes(lambda: self.model.encode_images(pixels), self._tensors())
         weights = sum(size for part, size in self.sizes.items() if part != "unet")
         size = pixels.numel() * pixels.element_size()
         return MemoryEstimate("encoding pictures", weights, activations=peak + size)
@@ -185,16 +184,16 @@ class SimulatedRun:
             return self.model.denoise(noisy, timesteps, self._conditioning(batch))
 
         with self._drawing():
-            peak = peak_bytes(run, self._known())
+            peak = peak_bytes(run, self._tensors())
         return self._with_trained(what, self._resident(), peak)
 
     def decoding(self) -> MemoryEstimate:
         """One image that is drawn while training becomes pixels."""
-        assert self.use.drawn is not None
-        width, height, _ = self.use.drawn
+        assert self.use.sample_batch is not None
+        width, height, _ = self.use.sample_batch
         latents = torch.empty(1, *self._latents(width, height), device=META)
         with torch.no_grad():
-            peak = peak_bytes(lambda: self.model.decode_latents(latents), self._known())
+            peak = peak_bytes(lambda: self.model.decode_latents(latents), self._tensors())
         weights = self._resident() + (0 if self.use.vae else self.sizes["vae"])
         return self._with_trained("drawing pictures", weights, peak)
 
@@ -218,18 +217,18 @@ class SimulatedRun:
         pooled = torch.empty(batch, width, dtype=dtype, device=META)
         return Conditioning(hidden, pooled, torch.empty(batch, 6, device=META))
 
-    def _known(self) -> list[Tensor]:
+    def _tensors(self) -> list[Tensor]:
         modules = [*self.model.networks, *self.network.adapters.values()]
-        known = [tensor for module in modules for tensor in tensors_of(module)]
+        of_modules = [tensor for module in modules for tensor in tensors_of(module)]
         away = [t for m in self.model.denoiser.modules() for t in getattr(m, "away", {}).values()]
         copies = [group.copy for group in self.groups if group.copy is not None]
-        return [*known, *away, *(group.flat for group in self.groups), *copies]
+        return [*of_modules, *away, *(group.flat for group in self.groups), *copies]
 
     def _resident(self) -> int:
-        kept = ["unet"]
-        kept += ["vae"] if self.use.vae else []
-        kept += self.model.text_encoders if self.use.text else []
-        return sum(self.sizes[part] for part in kept)
+        parts = ["unet"]
+        parts += ["vae"] if self.use.vae else []
+        parts += self.model.text_encoders if self.use.text else []
+        return sum(self.sizes[part] for part in parts)
 
     def _update(self) -> int:
         """What the optimizer needs beside its state: about two copies of its largest tensor, but

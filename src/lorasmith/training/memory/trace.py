@@ -26,15 +26,15 @@ class LiveBytes(TorchDispatchMode):
     """Counts the bytes of tensors on the meta device that are made within the block.
 
     Args:
-        known: tensors that are there already; their views cost nothing.
+        existing: tensors that are there already; their views cost nothing.
     """
 
-    def __init__(self, known: Iterable[Tensor] = ()) -> None:
+    def __init__(self, existing: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.now = self.peak = 0
         # Kept alive: the address of a storage that is gone may be given to another.
-        self._known = [tensor.untyped_storage() for tensor in known]
-        self._counted = {storage._cdata for storage in self._known}
+        self._existing = [tensor.untyped_storage() for tensor in existing]
+        self._addresses = {storage._cdata for storage in self._existing}
         self._makes: dict[Any, bool] = {}
         self._results: dict[Any, tuple[Layout | None, ...]] = {}
 
@@ -66,9 +66,9 @@ class LiveBytes(TorchDispatchMode):
             return args[0]  # There is nothing to make.
         key = _signature(func, args, kwargs) if self._makes[func] else None
         if key in self._results:
-            found = self._results[key]
-            made = [None if layout is None else _empty(layout) for layout in found]
-            return made[0] if len(func._schema.returns) == 1 else tuple(made)
+            layouts = self._results[key]
+            outputs = [None if layout is None else _empty(layout) for layout in layouts]
+            return outputs[0] if len(func._schema.returns) == 1 else tuple(outputs)
         out = func(*args, **kwargs)
         outs = out if isinstance(out, tuple) else (out,)
         # What makes tensors from nothing may make them elsewhere.
@@ -79,15 +79,15 @@ class LiveBytes(TorchDispatchMode):
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         address, size = storage._cdata, storage.nbytes()
-        if address in self._counted:
+        if address in self._addresses:
             return
-        self._counted.add(address)
+        self._addresses.add(address)
         self.now += size
         self.peak = max(self.peak, self.now)
         weakref.finalize(storage, self._release, address, size)
 
     def _release(self, address: int, size: int) -> None:
-        self._counted.discard(address)
+        self._addresses.discard(address)
         self.now -= size
 
 
@@ -145,13 +145,13 @@ class FusedAttention(TorchFunctionMode):
         )[0]
 
 
-def peak_bytes(action: Callable[[], object], known: Iterable[Tensor] = ()) -> int:
+def peak_bytes(action: Callable[[], object], existing: Iterable[Tensor] = ()) -> int:
     """The most that ``action`` has allocated on the meta device at one time.
 
     Args:
-        known: tensors that it works on, which are not counted.
+        existing: tensors that it works on, which are not counted.
     """
-    with LiveBytes(known) as live, FusedAttention():
+    with LiveBytes(existing) as live, FusedAttention():
         result = action()
         del result
     return live.peak

@@ -55,8 +55,8 @@ class Finding:
 
     def __str__(self) -> str:
         more = f" and {len(self.images) - NAMED} more" if len(self.images) > NAMED else ""
-        named = ", ".join(self.images[:NAMED])
-        which = f", with {named}{more}" if named else ""
+        names = ", ".join(self.images[:NAMED])
+        which = f", with {names}{more}" if names else ""
         return f"{self.what} at step {self.step}: {self.where}{which}"
 
 
@@ -115,9 +115,9 @@ def _inspected(run: Run, step: int) -> NanSite:
     inspector = NanFinder(run.network)
     with inspector.watching():
         run.trainer(step, inspector.feed(batches), total)
-    if inspector.found is None:
+    if inspector.site is None:
         inspector.check_weights()
-    spots = [spot for spot in run.processes.gather(inspector.found) if spot is not None]
+    spots = [spot for spot in run.processes.gather(inspector.site) if spot is not None]
     if not spots:
         return NanSite("unknown", "it did not come back when the step was done again")
     return min(spots, key=lambda spot: ORDER.index(spot.phase))
@@ -194,7 +194,7 @@ class NanSite:
 class NanFinder:
     """Checks every tensor of a step; slow, as each check waits for the device.
 
-    :attr:`found` is the first spot, ``None`` while all is well.
+    :attr:`site` is the first spot, ``None`` while all is well.
     """
 
     def __init__(self, network: AdapterNetwork) -> None:
@@ -202,7 +202,7 @@ class NanFinder:
         self._batch: MicroBatch | None = None
         # Lists of modules compute nothing themselves.
         self._passed: set[str] = set()
-        self.found: NanSite | None = None
+        self.site: NanSite | None = None
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -245,12 +245,12 @@ class NanFinder:
 
     def _checked_condition(self, condition: Callable[[], Conditioning]) -> Callable[[], Any]:
         def checked() -> Conditioning:
-            given = condition()
-            if not _finite(given.prompt_embeds):
+            result = condition()
+            if not _finite(result.prompt_embeds):
                 self._note(
-                    "input", "the caption's text features", rows=~_finite_rows(given.prompt_embeds)
+                    "input", "the caption's text features", rows=~_finite_rows(result.prompt_embeds)
                 )
-            return given
+            return result
 
         return checked
 
@@ -258,15 +258,15 @@ class NanFinder:
         def check(
             module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any], output: Any
         ) -> None:
-            if self.found is not None:
+            if self.site is not None:
                 return
             outputs = _tensors(output)
             for tensor in outputs:
                 if not _finite(tensor.detach()):
                     # A layer that was given such numbers is not where they began. No module's
                     # output showed them: it was in the one around it, between its layers.
-                    given = _tensors([*args, *kwargs.values()])
-                    if all(_finite(each) for each in given):
+                    inputs = _tensors([*args, *kwargs.values()])
+                    if all(_finite(each) for each in inputs):
                         place = (f"the output of {name}", name, path)
                     else:
                         place = (f"{around}, between its layers", around, around)
@@ -278,22 +278,22 @@ class NanFinder:
         return check
 
     def _check_backward(self, name: str, path: str, grad: Tensor) -> None:
-        if self.found is None and not _finite(grad):
+        if self.site is None and not _finite(grad):
             what = f"the gradient at the output of {name}"
             self._note("backward", what, name, path, rows=~_finite_rows(grad))
 
     def _note(
         self, phase: Phase, what: str, module: str = "", path: str = "", rows: Tensor | None = None
     ) -> None:
-        if self.found is not None:
+        if self.site is not None:
             return
         samples: tuple[int, ...] = ()
         if self._batch is not None:
             samples = tuple(self._batch.samples)
             if rows is not None and len(rows) == len(samples):
-                chosen = zip(samples, rows.tolist(), strict=True)
-                samples = tuple(sample for sample, bad in chosen if bad)
-        self.found = NanSite(phase, what, module, samples, path)
+                flags = zip(samples, rows.tolist(), strict=True)
+                samples = tuple(sample for sample, bad in flags if bad)
+        self.site = NanSite(phase, what, module, samples, path)
 
     def _modules(self) -> Iterator[tuple[str, str, str, nn.Module]]:
         """Every module of the model with its name, its part and path, and the path of the module

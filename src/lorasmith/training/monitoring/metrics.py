@@ -70,7 +70,7 @@ class Meter:
         self._logged = start.step
         self._smoothed = start.smoothed_loss
         self._last: Reading | None = None
-        self._read = start.step
+        self._read_step = start.step
         self._samples = 0
         self._since = self._time_of_steps()
 
@@ -141,7 +141,7 @@ class Meter:
         numbers = torch.stack([*losses, *norms, weight_norm(run.trainer.groups)]).tolist()
         scaler = run.trainer.scaler
         self._waiting.clear()
-        first, self._read = self._read + 1, self._read + count
+        first, self._read_step = self._read_step + 1, self._read_step + count
         return Reading(
             first,
             numbers[:count],

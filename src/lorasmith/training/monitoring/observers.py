@@ -119,7 +119,7 @@ class WeightsAndBiases:
     ) -> None:
         self._observe = observe
         self._run: Any = None
-        self._drawn = (-1, 0)
+        self._sample = (-1, 0)
         self._failures: tuple[type[Exception], ...] = (
             ImportError, OSError, RuntimeError, TypeError, ValueError
         )  # fmt: skip
@@ -152,9 +152,9 @@ class WeightsAndBiases:
     def _send(self, event: StepDone | ValidationDone | SampleSaved) -> None:
         if isinstance(event, SampleSaved):
             # By number: its client makes a file's name of what stands here, and prompts are long.
-            self._drawn = (event.step, self._drawn[1] + 1 if self._drawn[0] == event.step else 1)
+            self._sample = (event.step, self._sample[1] + 1 if self._sample[0] == event.step else 1)
             image = self._image(str(event.path), caption=event.prompt)
-            values: Mapping[str, Any] = {f"samples/{self._drawn[1]}": image}
+            values: Mapping[str, Any] = {f"samples/{self._sample[1]}": image}
         else:
             values = _scalars(event)
         if values:
@@ -199,27 +199,27 @@ class TrainingTerminal(Terminal):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._drawn = -1
-        self._begin = self._done = self._steps = 0
+        self._sample_step = -1
+        self._begin = self._last_step = self._steps = 0
 
     def __call__(self, event: Event) -> None:
         match event:
             case DatasetChecked():
                 self._console.print(render(event.report))
             case RunStarted():
-                self._begin = self._done = event.start_step
+                self._begin = self._last_step = event.start_step
                 self._steps = event.steps
                 self._progress.show("training", event.start_step, event.steps)
             case Progress():
                 super().__call__(event)
-                if event.done >= event.total and self._steps and self._done == self._begin:
+                if event.done >= event.total and self._steps and self._last_step == self._begin:
                     # Drawn before the first step.
                     self._progress.show("training", self._begin, self._steps)
             case StepDone():
-                self._done = event.step
+                self._last_step = event.step
                 self._progress.show("training", event.step, event.steps, _numbers(event))
-            case SampleSaved() if event.step != self._drawn:
-                self._drawn = event.step
+            case SampleSaved() if event.step != self._sample_step:
+                self._sample_step = event.step
                 self._say("samples ", sample_pattern(event.path))
             case ValidationDone():
                 self._console.print(validation_line(event), highlight=False)

@@ -100,8 +100,8 @@ class Validation:
         for sample in processes.share(self._images.dataset.samples):
             losses[sample.item] = self._losses(sample)
         processes.sum_(losses)
-        found = losses.cpu().double()
-        return Losses(found[: self._images.held_out], found[self._images.held_out :])
+        per_image = losses.cpu().double()
+        return Losses(per_image[: self._images.held_out], per_image[self._images.held_out :])
 
     def _losses(self, sample: SampleRef) -> Tensor:
         """(N,) on the model's device."""
@@ -111,14 +111,14 @@ class Validation:
         mean, _ = self._latents.posterior([sample], [view])
         condition = self._text.condition([item.caption]).with_size_ids(size_conditions([view]))
         number = image_number(item.image)
-        found = []
+        errors = []
         for begin in range(0, len(self._timesteps), BATCH):
             timesteps = self._timesteps[begin : begin + BATCH]
             counters = range(begin, begin + len(timesteps))
             noise = normal_per_sample(
                 mean.shape[1:], self._seed, f"validation/{number}", 0, counters
             )
-            found.append(
+            errors.append(
                 prediction_error(
                     model,
                     self._schedule,
@@ -128,7 +128,7 @@ class Validation:
                     Conditioning.cat([condition] * len(timesteps)),
                 )
             )
-        return torch.cat(found)
+        return torch.cat(errors)
 
 
 def build_validation(

@@ -156,9 +156,9 @@ class Watchdog:
         self._run.observer(
             TroubleFound(finding.step, finding.what, images, finding.module, str(finding))
         )
-        used = run.trainer.interventions.by_watchdog
-        if self._settings.action == "stop" or used >= self._settings.attempts:
-            raise self._stop(finding, used)
+        attempts = run.trainer.interventions.by_watchdog
+        if self._settings.action == "stop" or attempts >= self._settings.attempts:
+            raise self._stop(finding, attempts)
         position = self._points.restore_before(trouble.step)
         change = self._remedy(finding, position.step)
         run.trainer.interventions.add(change)
@@ -205,7 +205,7 @@ class Watchdog:
         write_info(run.folder, interventions=run.trainer.interventions.records())
         self._run.observer(StateSaved(path, position.step))
 
-    def _stop(self, finding: Finding, used: int) -> UserError:
+    def _stop(self, finding: Finding, attempts: int) -> UserError:
         run, position = self._run, self._points.restore_before(finding.step)
         if position.step:
             epoch = position.step - 1
@@ -216,20 +216,20 @@ class Watchdog:
         if run.processes.main:
             write_info(run.folder, status="trouble")
         run.processes.wait()  # A launcher ends all processes when the first has ended.
-        again = " again, after a change" if used else ""
+        again = " again, after a change" if attempts else ""
         return RunError.of(
             run.folder.path,
             f"{finding}. Stopped{again}; everything up to step {position.step} is saved",
-            self._advice(finding, used),
+            self._advice(finding, attempts),
         )
 
-    def _advice(self, finding: Finding, used: int) -> str:
+    def _advice(self, finding: Finding, attempts: int) -> str:
         if finding.phase == "input":
             return "look at the pictures named, and remove the cache of their latents"
         return (
             "start again with a lower learning rate (optimizer.lr), or go on from there with one "
             f"times {self._settings.lr_factor:g}: lorasmith train --resume {self._run.folder.path} "
-            f"--set watchdog.action=rollback --set watchdog.attempts={used + 1}"
+            f"--set watchdog.action=rollback --set watchdog.attempts={attempts + 1}"
         )
 
 
@@ -279,10 +279,10 @@ class RollbackBuffer:
         """Put numbers back that were good well before ``step``, and forget later copies."""
         points = self._points()
         old = [point for point in points if step - point.step >= self._every]
-        chosen = old[-1] if old else points[0]
-        self._copies = [copy for copy in self._copies if copy.step <= chosen.step]
+        target = old[-1] if old else points[0]
+        self._copies = [copy for copy in self._copies if copy.step <= target.step]
         del self._contents[len(self._copies) :]
-        return self._put_back(chosen)
+        return self._put_back(target)
 
     def _points(self) -> list[_Point]:
         if self._in_memory:
@@ -295,8 +295,8 @@ class RollbackBuffer:
 
     def _copy(self, position: Position) -> None:
         # Into the memory of the copy that goes: fresh memory takes seven times as long.
-        gone = self._contents.pop(0) if len(self._contents) == KEPT_COPIES else None
-        content = host_copy(content_of(self._run.trainer, position), gone)
+        buffer = self._contents.pop(0) if len(self._contents) == KEPT_COPIES else None
+        content = host_copy(content_of(self._run.trainer, position), buffer)
         wait = waiting_for([group.flat.device for group in self._run.trainer.groups])
         self._contents.append(content)
 

@@ -47,8 +47,8 @@ def _waiting(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             # Dots begin the names of files that are still being written.
-            found = [entry for entry in entries if not entry.name.startswith(".")]
-            files = [(entry.stat().st_mtime_ns, entry.name) for entry in found if entry.is_file()]
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            files = [(entry.stat().st_mtime_ns, entry.name) for entry in visible if entry.is_file()]
     except FileNotFoundError:  # The usual case: nothing was ever asked.
         return []
     return [folder / name for _, name in sorted(files)]
@@ -63,7 +63,7 @@ class Inbox:
 
     def __init__(self, folder: Path | None, controls: Controls, observe: Observer) -> None:
         self._folder, self._controls, self._observe = folder, controls, observe
-        self._taken: list[Path] = []
+        self._pending_files: list[Path] = []
         self._looked = 0.0
 
     def poll(self, step: int) -> None:
@@ -73,7 +73,7 @@ class Inbox:
             return
         self._looked = now
         for path in _waiting(self._folder):
-            if path not in self._taken:
+            if path not in self._pending_files:
                 self._take(path, step)
 
     def _take(self, path: Path, step: int) -> None:
@@ -91,7 +91,7 @@ class Inbox:
             return
         for request in accepted:
             self._controls.ask(request)
-        self._taken.append(path)
+        self._pending_files.append(path)
 
     def _read(self, line: str, step: int) -> Request | None:
         try:
@@ -102,13 +102,13 @@ class Inbox:
 
     def done(self) -> None:
         """What was passed on has been done: remove its files."""
-        for path in self._taken:
+        for path in self._pending_files:
             path.unlink(missing_ok=True)
-        self._taken.clear()
+        self._pending_files.clear()
 
     def put_back(self) -> None:
         """What was passed on could not be done yet: it will be passed on again."""
-        self._taken.clear()
+        self._pending_files.clear()
 
 
 # The training's side
@@ -135,9 +135,9 @@ def poll(run: Run, inbox: Inbox, done: int) -> PendingRequests:
     return PendingRequests(processes.any(controls.stopping), processes.agree(controls.take()))
 
 
-def apply_lr_requests(run: Run, done: int, asked: PendingRequests) -> None:
+def apply_lr_requests(run: Run, done: int, pending: PendingRequests) -> None:
     """Multiply the learning rates of the steps after ``done`` as asked, and keep that."""
-    factors = [request.factor for request in asked.requests if request.what == "lr"]
+    factors = [request.factor for request in pending.requests if request.what == "lr"]
     if not factors:
         return
     interventions = run.trainer.interventions
@@ -151,9 +151,9 @@ def apply_lr_requests(run: Run, done: int, asked: PendingRequests) -> None:
     )
 
 
-def report_done(run: Run, done: int, asked: PendingRequests) -> None:
+def report_done(run: Run, done: int, pending: PendingRequests) -> None:
     """Say what was done."""
-    for request in asked.requests:
+    for request in pending.requests:
         if request.what == "samples" and not run.samples:
             run.observer(RequestRefused(done, str(request), "there are no prompts to draw"))
         else:
@@ -201,11 +201,11 @@ def read_status(folder: RunFolder) -> Status:
     samples, trouble = _path(last.get("SampleSaved")), last.get("TroubleFound", {})
     return Status(
         state,
-        _whole(info.get("steps")),
+        _int_or_none(info.get("steps")),
         numbers,
         sample_pattern(samples) if samples else None,
         _path(last.get("SnapshotSaved")),
-        _whole(last.get("StateSaved", {}).get("step")),
+        _int_or_none(last.get("StateSaved", {}).get("step")),
         str(trouble.get("found", "")),
         [each for each in _listed(info.get("interventions")) if isinstance(each, dict)],
         len([p for p in folder.control.glob("*") if not p.name.startswith(".")]),
@@ -231,7 +231,7 @@ def _is_plain(value: Any) -> bool:
     return _is_number(value) or value is None or isinstance(value, str)
 
 
-def _whole(value: Any) -> int | None:
+def _int_or_none(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

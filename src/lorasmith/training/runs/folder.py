@@ -143,8 +143,8 @@ class RunFolder:
         name = rf"{re.escape(self.name)}_e?\d+_" if self.flat else r"\d{8}-"
         pattern = re.compile(rf"{name}(\d{{2,}})[-_]\d+\.png", re.ASCII)
         files = self.samples.iterdir() if self.samples.is_dir() else ()
-        found = [(path, match) for path in files if (match := pattern.fullmatch(path.name))]
-        for path, match in sorted(found, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name)):
+        pairs = [(path, match) for path in files if (match := pattern.fullmatch(path.name))]
+        for path, match in sorted(pairs, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name)):
             yield int(match[1]), path
 
     @property
@@ -307,7 +307,7 @@ def drop_lines_after(path: Path, step: int) -> None:
     """Forget the lines of a JSONL log that belong to steps a resumed run will do again."""
     if not path.exists():
         return
-    kept = []
+    lines = []
     # The last line of a killed run may be cut short, or hold anything after a power cut.
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -316,5 +316,5 @@ def drop_lines_after(path: Path, step: int) -> None:
             continue
         number = record.get("step", 0) if isinstance(record, dict) else None
         if isinstance(number, int | float) and number <= step:
-            kept.append(line + "\n")
-    write_text(path, "".join(kept))
+            lines.append(line + "\n")
+    write_text(path, "".join(lines))

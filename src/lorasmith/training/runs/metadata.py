@@ -157,14 +157,14 @@ def file_hashes(path: Path, memo: Path | None) -> tuple[str | None, str | None]:
     """
     if not path.is_file():
         return None, None
-    known = FileMemo(memo)
-    hashes = known.get(path)
+    hash_memo = FileMemo(memo)
+    hashes = hash_memo.get(path)
     if not (isinstance(hashes, list) and len(hashes) == 2):
         with open(path, "rb") as file:
             hashes = [autov1(path), file_digest(file, "sha256").hexdigest()]
-        known.set(path, hashes)
+        hash_memo.set(path, hashes)
         with contextlib.suppress(RunError):  # the cache's folder may be full, or only readable
-            known.save()
+            hash_memo.save()
     return str(hashes[0]), str(hashes[1])
 
 
@@ -339,17 +339,17 @@ def network_facts(
         args["loraplus_lr_ratio"] = format_number(loraplus_ratio)
     if adapter.init_from is None:
         return NetworkFacts(module, adapter.rank, adapter.effective_alpha, args)
-    made = Counter((one.rank, float(one.alpha)) for one in network.adapters.values())
-    ((rank, alpha), _), *_ = made.most_common(1)
+    rank_counts = Counter((one.rank, float(one.alpha)) for one in network.adapters.values())
+    ((rank, alpha), _), *_ = rank_counts.most_common(1)
     return NetworkFacts(module, rank, alpha, args)
 
 
 def _row(adapter: AdapterSettings, network: AdapterNetwork) -> AdapterFacts:
     """The type that was asked for, or that of most modules of a file that was gone on with."""
-    asked = ADAPTERS[adapter.type]
+    requested = ADAPTERS[adapter.type]
     kinds = Counter(type(one) for one in network.adapters.values())
     if not kinds or adapter_class(adapter.type) in kinds:
-        return asked
+        return requested
     ((usual, _),) = kinds.most_common(1)
     return next(row for name, row in ADAPTERS.items() if adapter_class(name) is usual)
 
@@ -357,7 +357,7 @@ def _row(adapter: AdapterSettings, network: AdapterNetwork) -> AdapterFacts:
 def _options(adapter: AdapterSettings, network: AdapterNetwork) -> dict[str, str]:
     """LyCORIS' arguments that the settings, or a file that was gone on with, call for."""
     plain = type(adapter)()
-    found = {
+    options = {
         theirs: str(value)
         for ours, theirs in _OPTIONS.items()
         if (value := getattr(adapter, ours)) != getattr(plain, ours)
@@ -368,8 +368,8 @@ def _options(adapter: AdapterSettings, network: AdapterNetwork) -> dict[str, str
         if isinstance(one, AdditiveAdapter) and (scale := one.dora_scale) is not None
     ]
     if by_input:
-        found |= {"dora_wd": "True", "wd_on_output": str(2 * sum(by_input) <= len(by_input))}
-    return found
+        options |= {"dora_wd": "True", "wd_on_output": str(2 * sum(by_input) <= len(by_input))}
+    return options
 
 
 def _block_args(adapter: AdapterSettings) -> dict[str, str]:
@@ -382,14 +382,14 @@ def _block_args(adapter: AdapterSettings) -> dict[str, str]:
     if adapter.block_lr_zero_threshold:
         args["block_lr_zero_threshold"] = format_number(adapter.block_lr_zero_threshold)
     conv_rank, conv_alpha = adapter.effective_conv_rank, adapter.effective_conv_alpha
-    for name, given, usual in (
+    for name, sizes_by_block, usual in (
         ("block_dims", adapter.block_ranks, adapter.rank),
         ("block_alphas", adapter.block_alphas, adapter.effective_alpha),
         ("conv_block_dims", adapter.conv_block_ranks, conv_rank),
         ("conv_block_alphas", adapter.conv_block_alphas, conv_alpha),
     ):
-        if given is not None:
-            by_block = sizes(given, whole=name.endswith("dims"))
+        if sizes_by_block is not None:
+            by_block = sizes(sizes_by_block, whole=name.endswith("dims"))
             args[name] = _listed([by_block.get(block, float(usual)) for block in UNET_BLOCKS])
     return args
 

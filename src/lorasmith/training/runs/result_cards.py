@@ -32,20 +32,20 @@ def write_cards(run: Run) -> None:
     """Write the three files; those that someone has changed, or that are not this run's, stay."""
     if not run.processes.main:
         return
-    known = read_info(run.folder).get("cards")
-    known = known if isinstance(known, dict) else {}
-    kept = []
+    card_hashes = read_info(run.folder).get("cards")
+    card_hashes = card_hashes if isinstance(card_hashes, dict) else {}
+    foreign = []
     for path, content in _contents(run):
         before = path.read_bytes() if path.exists() else None
-        if before is not None and sha256(before).hexdigest() != known.get(path.name):
-            kept += [path.name] if before != content else []
+        if before is not None and sha256(before).hexdigest() != card_hashes.get(path.name):
+            foreign += [path.name] if before != content else []
             continue
         write_bytes(path, content)
-        known[path.name] = sha256(content).hexdigest()
-    write_info(run.folder, cards=known)
-    if kept:
-        what = "stays" if len(kept) == 1 else "stay"
-        names = " and ".join(kept)
+        card_hashes[path.name] = sha256(content).hexdigest()
+    write_info(run.folder, cards=card_hashes)
+    if foreign:
+        what = "stays" if len(foreign) == 1 else "stay"
+        names = " and ".join(foreign)
         run.inform(f"{names} {what} as before: changed since, or not written by this run")
 
 
@@ -122,10 +122,10 @@ def _tests(run: Run) -> Iterator[str]:
         yield f"- `{_plain(request.prompt)}` ({_drawn_with(request)})"
     if len(run.samples) > _PROMPTS:
         yield f"- and {len(run.samples) - _PROMPTS} more"
-    if run.run_plan.measured is not None:
+    if run.run_plan.validation_set is not None:
         yield ""
         yield (
-            f"Its loss was measured on {quantity(run.run_plan.measured.held_out, 'picture')} "
+            f"Its loss was measured on {quantity(run.run_plan.validation_set.held_out, 'picture')} "
             "held out."
         )
 
@@ -146,17 +146,17 @@ def _plain(text: str) -> str:
 
 def _samples(run: Run) -> list[tuple[int, Path]]:
     """The images of the LoRA: what is drawn before the first step shows the base model."""
-    drawn = run.folder.drawn_samples()
-    return [one for one in drawn if not _BEFORE_THE_FIRST_STEP.fullmatch(one[1].name)]
+    images = run.folder.drawn_samples()
+    return [one for one in images if not _BEFORE_THE_FIRST_STEP.fullmatch(one[1].name)]
 
 
 def _preview(run: Run, trigger: str) -> Path | None:
     """The newest sample of a prompt that has the trigger, else of any."""
-    drawn = _samples(run)
+    samples = _samples(run)
     number = [n for n, one in enumerate(run.samples) if trigger.lower() in one.prompt.lower()]
-    shown = [path for index, path in drawn if number and index == number[0]]
-    shown = shown or [path for _, path in drawn]
-    return shown[-1] if shown else None
+    paths = [path for index, path in samples if number and index == number[0]]
+    paths = paths or [path for _, path in samples]
+    return paths[-1] if paths else None
 
 
 def next_steps(folder: RunFolder, settings: TrainSettings) -> Iterator[str]:

@@ -56,16 +56,16 @@ def keep_result(run: Run, earlier_steps: int, *, renew: bool) -> None:
             file itself is renamed, which says of itself how it was trained.
     """
     result = run.folder.result
-    lost = not result.exists()
-    step = earlier_steps if lost else steps_of(result) or earlier_steps
+    is_missing = not result.exists()
+    step = earlier_steps if is_missing else steps_of(result) or earlier_steps
     at_hand = step == run.position.step
     if not 0 < step < run.steps:
         return
     epoch, ends_epoch = run.run_plan.epoch_at(step)
-    if lost and not (at_hand and should(run.settings.save, step, epoch, ends_epoch)):
+    if is_missing and not (at_hand and should(run.settings.save, step, epoch, ends_epoch)):
         return
     path = run.folder.epoch_snapshot(epoch) if ends_epoch else run.folder.step_snapshot(step)
-    if at_hand and (renew or lost):
+    if at_hand and (renew or is_missing):
         save_snapshot(run, step, epoch if ends_epoch else None)
         result.unlink(missing_ok=True)
     else:
@@ -82,9 +82,9 @@ def validate(run: Run, step: int) -> None:
     if run.validation is None:
         return
     with run.stopwatch.phase("validating"):
-        done = run.validation(step)
+        event = run.validation(step)
     if run.processes.main:
-        run.observer(done)
+        run.observer(event)
 
 
 def drop_old_snapshots(run: Run) -> None:
@@ -109,9 +109,9 @@ def draw_samples(run: Run, step: int, epoch: int | None) -> None:
     if not run.processes.main or not run.samples:
         return
     with eval_weights(run.trainer):
-        saved = run.network.as_saved(PRECISIONS[run.settings.save.precision])
+        network = run.network.as_saved(PRECISIONS[run.settings.save.precision])
     # The base model alone before the first step, when the LoRA changes nothing yet.
-    applied = saved.attached() if step else contextlib.nullcontext()
+    applied = network.attached() if step else contextlib.nullcontext()
     with run.stopwatch.phase("sampling"), run.network.detached(), applied:
         _draw(run, step, epoch)
 
@@ -128,9 +128,9 @@ def _draw(run: Run, step: int, epoch: int | None) -> None:
     with contextlib.suppress(Stopped), ImageWriter(run.model.device) as writer:
         for image in images:
             path = run.folder.sample(step, epoch, image.index, image.seed)
-            saved = SampleSaved(path, step, image.request.prompt, image.seed)
+            event = SampleSaved(path, step, image.request.prompt, image.seed)
             info = sample_info(run, image)
-            writer.add(partial(save_image, path, image.image, info), partial(run.observer, saved))
+            writer.add(partial(save_image, path, image.image, info), partial(run.observer, event))
 
 
 def sample_info(run: Run, image: GeneratedImage) -> Infotext:

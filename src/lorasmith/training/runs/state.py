@@ -60,14 +60,14 @@ def put_back(content: dict[str, Any], trainer: TrainStep, where: Path) -> Positi
         RunError: they are of another adapter; ``where`` they came from.
     """
     for group in trainer.groups:
-        saved = content["parameters"].get(group.name)
-        if saved is None or saved.shape != group.flat.shape:
+        values = content["parameters"].get(group.name)
+        if values is None or values.shape != group.flat.shape:
             raise RunError.of(
                 where,
                 f"does not hold this run's {group.name} parameters",
                 "adapter settings cannot change on resume; start a new run instead",
             )
-        group.flat.data.copy_(saved)
+        group.flat.data.copy_(values)
     trainer.optimizer.load_state_dict(content["optimizer"])
     _bring_group_numbers(trainer.optimizer)
     if trainer.scaler is not None and content["scaler"] is not None:

@@ -82,7 +82,7 @@ def build_run(context: RunContext) -> Run:
             tile_decoding=memory.tile_decoding,
         )
     with stopwatch.phase("encoding"):
-        measured = measured_sources(context, model)
+        validation_sources = measured_sources(context, model)
         latents = latent_source(context, run_plan.dataset, model)
         text = text_source(context, run_plan.dataset, model)
         # A step has no use for what has encoded all there is.
@@ -91,8 +91,8 @@ def build_run(context: RunContext) -> Run:
         if isinstance(text, CachedText):
             model.offload(*model.text_encoders)
     with stopwatch.phase("loading"):
-        asked = settings.train.gradient_checkpointing
-        blocks = checkpointed(asked, model.architecture.block_paths, memory.checkpointed)
+        setting = settings.train.gradient_checkpointing
+        blocks = checkpointed(setting, model.architecture.block_paths, memory.checkpointed)
         loading.fill("unet")
         if blocks:
             model.enable_gradient_checkpointing(blocks)
@@ -122,7 +122,9 @@ def build_run(context: RunContext) -> Run:
         batches=batches,
         trainer=trainer,
         samples=sample_requests(settings, run_plan.dataset, run_plan.architecture),
-        validation=build_validation(settings.validation, trainer, run_plan.measured, measured),
+        validation=build_validation(
+            settings.validation, trainer, run_plan.validation_set, validation_sources
+        ),
     )
 
 

@@ -62,8 +62,8 @@ def _unfit(name: str, reason: str) -> SettingsError:
 def _errors_of(package: str) -> tuple[type[Exception], ...]:
     """The library's own errors, where they derive from none of the usual ones."""
     module = sys.modules.get(f"{package}.base.exception")
-    found = vars(module).values() if module is not None else ()
-    return tuple(item for item in found if isinstance(item, type) and issubclass(item, Exception))
+    members = vars(module).values() if module is not None else ()
+    return tuple(item for item in members if isinstance(item, type) and issubclass(item, Exception))
 
 
 def _numbers() -> FlatGroup:
@@ -75,19 +75,19 @@ def _numbers() -> FlatGroup:
 
 def _resumes(name: str, args: Mapping[str, Any]) -> bool:
     """Whether a run broken in the middle ends with the same bits."""
-    whole = _numbers()
-    optimizer = build_optimizer(name, [whole], args)
-    _steps(optimizer, whole, 0, TRIAL_STEPS // 2)
+    uninterrupted = _numbers()
+    optimizer = build_optimizer(name, [uninterrupted], args)
+    _steps(optimizer, uninterrupted, 0, TRIAL_STEPS // 2)
     buffer = io.BytesIO()
     torch.save(optimizer.state_dict(), buffer)
-    broken = _numbers()
-    broken.flat.data.copy_(whole.flat.data)
-    again = build_optimizer(name, [broken], args)
+    resumed = _numbers()
+    resumed.flat.data.copy_(uninterrupted.flat.data)
+    again = build_optimizer(name, [resumed], args)
     buffer.seek(0)
     again.load_state_dict(torch.load(buffer, weights_only=True))
-    _steps(optimizer, whole, TRIAL_STEPS // 2, TRIAL_STEPS)
-    _steps(again, broken, TRIAL_STEPS // 2, TRIAL_STEPS)
-    return torch.equal(whole.flat, broken.flat)
+    _steps(optimizer, uninterrupted, TRIAL_STEPS // 2, TRIAL_STEPS)
+    _steps(again, resumed, TRIAL_STEPS // 2, TRIAL_STEPS)
+    return torch.equal(uninterrupted.flat, resumed.flat)
 
 
 def _steps(optimizer: torch.optim.Optimizer, group: FlatGroup, start: int, end: int) -> None:
@@ -99,13 +99,13 @@ def _steps(optimizer: torch.optim.Optimizer, group: FlatGroup, start: int, end: 
 def _check_names(name: str, cls: Callable[..., Any], args: Mapping[str, Any]) -> None:
     parameters = inspect.signature(cls).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    known = [key for key in parameters if key not in ("params", "lr", "kwargs")]
+    names = [key for key in parameters if key not in ("params", "lr", "kwargs")]
     problems = []
     for key in args:
-        near = did_you_mean(key, known)
-        if key in known or (open_ended and key != "lr" and not near):
+        near = did_you_mean(key, names)
+        if key in names or (open_ended and key != "lr" and not near):
             continue
-        hint = "set optimizer.lr" if key == "lr" else near or f"it takes {', '.join(known)}"
+        hint = "set optimizer.lr" if key == "lr" else near or f"it takes {', '.join(names)}"
         problems.append(Problem("optimizer.args", f"{name} has no argument {key}", hint))
     if problems:
         raise SettingsError(problems)

@@ -114,8 +114,8 @@ def adapt_to_hardware(settings: TrainSettings) -> AdaptedSettings:
             continue
         replaced |= changes.keys()
         settings = replace_settings(settings, changes)
-        taken = f"{_value(settings, rule.setting)} is taken instead"
-        warnings.append(Problem(rule.setting, f"{what}; {taken}"))
+        replacement = f"{_value(settings, rule.setting)} is taken instead"
+        warnings.append(Problem(rule.setting, f"{what}; {replacement}"))
     if refused:
         raise SettingsError(refused)
     return AdaptedSettings(settings, machine, tuple(warnings), frozenset(replaced))
@@ -151,8 +151,8 @@ def _value(settings: TrainSettings, path: str) -> str:
 
 def slow_device(settings: TrainSettings, machine: Machine, denoiser_weights: int) -> list[Problem]:
     """A large model on a CPU that nobody asked for: hours are lost before one notices."""
-    chosen = settings.performance.device.strip().lower() in ("auto", "gpu")
-    if machine.kind != "cpu" or not chosen or denoiser_weights < LARGE_FOR_CPU:
+    is_automatic = settings.performance.device.strip().lower() in ("auto", "gpu")
+    if machine.kind != "cpu" or not is_automatic or denoiser_weights < LARGE_FOR_CPU:
         return []
     what = "no GPU was found: this trains on the CPU, tens of times slower"
     return [Problem("performance.device", what, missing_build() or "see that its driver works")]
@@ -217,9 +217,9 @@ def _no_pages(s: TrainSettings, machine: Machine) -> str:
 
 def _unpaged(s: TrainSettings, machine: Machine) -> Changes:
     module, dot, name = s.optimizer.name.rpartition(".")
-    kept = {key: value for key, value in s.optimizer.args.items() if key != "is_paged"}
+    args = {key: value for key, value in s.optimizer.args.items() if key != "is_paged"}
     name = f"{module}{dot}{name.removeprefix('Paged')}"
-    return {"optimizer.name": name, "optimizer.args": kept}
+    return {"optimizer.name": name, "optimizer.args": args}
 
 
 def _no_eight_bit(s: TrainSettings, machine: Machine) -> str:
@@ -256,12 +256,12 @@ def _slow_eight_bit(s: TrainSettings, machine: Machine) -> str:
 
 
 def _thirty_two_bit(s: TrainSettings, machine: Machine) -> Changes:
-    found = BITSANDBYTES.fullmatch(s.optimizer.name)
-    name = THIRTY_TWO_BIT.get(found["rule"]) if found else None
+    match = BITSANDBYTES.fullmatch(s.optimizer.name)
+    name = THIRTY_TWO_BIT.get(match["rule"]) if match else None
     if name is None:
         return {}
-    kept = {key: value for key, value in s.optimizer.args.items() if key not in OWN_ARGS}
-    return {"optimizer.name": name, "optimizer.args": kept}
+    args = {key: value for key, value in s.optimizer.args.items() if key not in OWN_ARGS}
+    return {"optimizer.name": name, "optimizer.args": args}
 
 
 # Speed
@@ -273,13 +273,13 @@ def _no_compiler(s: TrainSettings, machine: Machine) -> str:
     if machine.kind == "mps":
         return "is not to be relied on: PyTorch's compiler for Apple GPUs is unfinished"
     if machine.kind == "cpu":
-        named = os.environ.get("CXX")
-        compilers = [named] if named else ["cl"] if sys.platform == "win32" else ["c++", "g++"]
-        found = any(shutil.which(compiler) for compiler in compilers)
-        return "" if found else "needs a C++ compiler on CPUs, and none was found"
+        cxx = os.environ.get("CXX")
+        compilers = [cxx] if cxx else ["cl"] if sys.platform == "win32" else ["c++", "g++"]
+        has_compiler = any(shutil.which(compiler) for compiler in compilers)
+        return "" if has_compiler else "needs a C++ compiler on CPUs, and none was found"
     if machine.capability is not None and machine.capability < COMPILED_FROM:
-        least, own = (".".join(map(str, pair)) for pair in (COMPILED_FROM, machine.capability))
-        return f"needs a card of compute capability {least}, and {machine.name} has {own}"
+        least, actual = (".".join(map(str, pair)) for pair in (COMPILED_FROM, machine.capability))
+        return f"needs a card of compute capability {least}, and {machine.name} has {actual}"
     if importlib.util.find_spec("triton") is None:
         return "needs the package triton, which is not installed"
     return ""

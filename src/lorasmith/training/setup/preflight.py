@@ -57,7 +57,7 @@ class RunPlan:
         data_folder: where the images are; the cache lies there unless told otherwise.
         scan: what is trained on, without what is held out.
         report: what the preflight found.
-        measured: the images that validation measures, ``None`` when nothing is held out.
+        validation_set: the images that validation measures, ``None`` when nothing is held out.
         held_out: and where they come from.
         adapted: what this machine made of the settings, ``None`` when it was not asked.
     """
@@ -71,14 +71,17 @@ class RunPlan:
     report: AuditReport
     batches_per_epoch: int
     held_out: HeldOut
-    measured: ValidationSet | None = None
+    validation_set: ValidationSet | None = None
     adapted: AdaptedSettings | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """Changes with any image's bytes, mask, caption, place in its bucket or uses."""
         memo = cache_folder(self.settings, self.data_folder) / "pictures.json"
-        items = [*self.dataset.items, *(self.measured.dataset.items if self.measured else ())]
+        items = [
+            *self.dataset.items,
+            *(self.validation_set.dataset.items if self.validation_set else ()),
+        ]
         paths = [item.image.path for item in items]
         paths += [item.mask.path for item in items if item.mask is not None]
         hashes = hash_images(paths, memo)
@@ -108,27 +111,27 @@ class RunPlan:
     @property
     def warnings(self) -> list[Problem]:
         """What is odd about the settings together with the model and the images."""
-        found: list[Problem] = []
+        warnings: list[Problem] = []
         if self.adapted is not None:
             weights = self.architecture.denoiser_weights
-            found += self.adapted.warnings
-            found += slow_device(self.settings, self.adapted.machine, weights)
-        found += loss_warnings(
+            warnings += self.adapted.warnings
+            warnings += slow_device(self.settings, self.adapted.machine, weights)
+        warnings += loss_warnings(
             self.settings,
             self.architecture.prediction,
             zero_terminal_snr=self.architecture.zero_terminal_snr,
         )
-        found += warmup_oddities(self.settings, self.steps)
-        found += self._small_sizes()
+        warnings += warmup_oddities(self.settings, self.steps)
+        warnings += self._small_sizes()
         if self.settings.performance.cache_dir is None:
             elsewhere = cache_place(self.data_folder)[1]
-            found += [elsewhere] if elsewhere is not None else []
+            warnings += [elsewhere] if elsewhere is not None else []
         has_reg = any(item.reg for item in self.dataset.items)
         if self.settings.loss.prior_weight != 1.0 and not has_reg:
             what = "has no effect without regularisation pictures"
-            found.append(Problem("loss.prior_weight", what, "add some with --reg"))
-        found += near_duplicates_across(self.held_out, self.report.near_duplicates)
-        return found
+            warnings.append(Problem("loss.prior_weight", what, "add some with --reg"))
+        warnings += near_duplicates_across(self.held_out, self.report.near_duplicates)
+        return warnings
 
     def _small_sizes(self) -> list[Problem]:
         """Training far below the size that the model was made at."""
@@ -191,16 +194,16 @@ def preflight(
     adapted = collect_problems(problems, lambda: adapt_to_hardware(settings)) if to_train else None
     settings = adapted.settings if adapted is not None else settings
     check_parts(settings, problems)
-    opened = collect_problems(problems, lambda: open_base(settings))
+    checkpoint = collect_problems(problems, lambda: open_base(settings))
     architecture = None
     folders = collect_problems(problems, lambda: folder_specs(settings))
     images, groups, extension = None, None, settings.captions.extension
     if folders is not None:
         images = collect_problems(problems, lambda: scan(folders, extension=extension))
-    if opened is not None:
-        architecture = opened.architecture
+    if checkpoint is not None:
+        architecture = checkpoint.architecture
         groups = collect_problems(problems, lambda: sample_groups(settings, architecture))
-        collect_problems(problems, lambda: check_layers(settings, opened))
+        collect_problems(problems, lambda: check_layers(settings, checkpoint))
         skip = settings.model.clip_skip
         collect_problems(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
         for prompt in settings.sample.prompts:
@@ -284,18 +287,18 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
         ]
 
 
-def check_layers(settings: TrainSettings, opened: OpenedCheckpoint) -> None:
+def check_layers(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
     """Raises UserError where the settings name layers or blocks that the model does not have."""
     if settings.adapter.names_layers:
         from lorasmith.training.kinds.adapter import planned_network
 
-        planned_network(settings, opened)
+        planned_network(settings, checkpoint)
 
 
 def model_reference(settings: TrainSettings) -> ModelReference:
     """The base model of a run, and what the settings say of it."""
-    said = settings.model.model_dump()
-    return ModelReference(**said, zero_terminal_snr=settings.loss.zero_terminal_snr)
+    fields = settings.model.model_dump()
+    return ModelReference(**fields, zero_terminal_snr=settings.loss.zero_terminal_snr)
 
 
 def open_base(settings: TrainSettings) -> OpenedCheckpoint:
@@ -321,7 +324,7 @@ def folder_specs(settings: TrainSettings) -> list[FolderSpec]:
         )
     specs = []
     for group, folder in enumerate(data.folders):
-        own = for_folder(settings, folder)
+        folder_settings = for_folder(settings, folder)
         specs.append(
             FolderSpec(
                 folder.path,
@@ -330,9 +333,9 @@ def folder_specs(settings: TrainSettings) -> list[FolderSpec]:
                 folder.caption,
                 folder.weight,
                 group,
-                None if folder.captions is None else own.captions,
-                None if folder.augment is None else own.augment,
-                own.captions.extension,
+                None if folder.captions is None else folder_settings.captions,
+                None if folder.augment is None else folder_settings.augment,
+                folder_settings.captions.extension,
             )
         )
     if data.path is not None:
@@ -352,9 +355,13 @@ def sample_groups(settings: TrainSettings, architecture: Architecture) -> list[S
     """
     groups = []
     for folder in settings.data.folders:
-        own = for_folder(settings, folder)
-        batch = None if own.train.batch == settings.train.batch else own.train.batch
-        groups.append(SampleGroup(buckets_of(own, architecture), batch, folder.group))
+        folder_settings = for_folder(settings, folder)
+        batch = (
+            None
+            if folder_settings.train.batch == settings.train.batch
+            else folder_settings.train.batch
+        )
+        groups.append(SampleGroup(buckets_of(folder_settings, architecture), batch, folder.group))
     if not groups or settings.data.reg is not None:
         groups.append(SampleGroup(buckets_of(settings, architecture)))
     return groups

@@ -36,8 +36,8 @@ def compute_in_fp32(module: nn.Module, dtype: torch.dtype) -> Callable[[], None]
     def narrow(module: nn.Module, args: Any, output: Any) -> Any:
         return _cast(output, torch.float32, dtype)
 
-    own = [p for p in module.parameters() if p.dtype == dtype]
-    for parameter in own:
+    low_precision = [p for p in module.parameters() if p.dtype == dtype]
+    for parameter in low_precision:
         parameter.data = parameter.data.float()
     handles = [
         module.register_forward_pre_hook(widen, with_kwargs=True),
@@ -47,7 +47,7 @@ def compute_in_fp32(module: nn.Module, dtype: torch.dtype) -> Callable[[], None]
     def undo() -> None:
         for handle in handles:
             handle.remove()
-        for parameter in own:
+        for parameter in low_precision:
             parameter.data = parameter.data.to(dtype)
 
     return undo

@@ -50,7 +50,7 @@ def inspect(model: DiffusionModel, network: AdapterNetwork, batch: MicroBatch) -
             timesteps = torch.tensor([10, 20, 30])
             prediction = model.denoise(given.mean + 0.1, timesteps, given.condition())
             prediction.square().sum().backward()
-    return inspector.found
+    return inspector.site
 
 
 def test_nothing_to_find(model: DiffusionModel) -> None:
