@@ -11,8 +11,8 @@ from lorasmith.jobs.request import run
 from lorasmith.jobs.settings import ImportRequest
 
 
-def _show_arguments(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _show_arguments(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         echo(arguments_page(), end="")
         ctx.exit()
 

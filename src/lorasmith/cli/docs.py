@@ -71,9 +71,9 @@ def docs(context: click.Context, check: bool) -> None:
 def check_pages() -> None:
     """Raises UserError where a page is not what the program would write now."""
     problems = []
-    for path, made in PAGES.items():
+    for path, render in PAGES.items():
         page = path.read_text(encoding="utf-8") if path.exists() else None
-        if page != made():
+        if page != render():
             what = "does not exist" if page is None else "is older than the program"
             problems.append(Problem(str(path), what, "run `make docs`"))
     if problems:

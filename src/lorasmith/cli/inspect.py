@@ -95,11 +95,11 @@ def _images(
         buffer = io.BytesIO()
         draw_blocks(report.blocks, report.path.name).save(buffer, "PNG")
         images[chart] = buffer.getvalue()
-    found = None if preview is None else read_preview(report.metadata)
-    if preview is not None and found is None:
+    thumbnail = None if preview is None else read_preview(report.metadata)
+    if preview is not None and thumbnail is None:
         problems.append(Problem(str(report.path), "has no preview picture", "leave out --preview"))
-    elif preview is not None and found is not None:
-        images[preview] = found[1]
+    elif preview is not None and thumbnail is not None:
+        images[preview] = thumbnail[1]
     if problems:
         raise UserError(problems)
     return images

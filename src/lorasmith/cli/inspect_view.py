@@ -92,9 +92,9 @@ def _warnings(report: LoraReport) -> Iterator[str]:
         ("dead", report.dead),
         ("unknown", report.unmatched),
     )
-    for name, found in kinds:
-        if found:
-            yield _row(name, f"{len(found)}: {shortlist(list(found), _SHOWN_NAMES)}")
+    for name, entries in kinds:
+        if entries:
+            yield _row(name, f"{len(entries)}: {shortlist(list(entries), _SHOWN_NAMES)}")
 
 
 def _sizes(sizes: tuple[tuple[int, float, int], ...]) -> str:

@@ -113,10 +113,10 @@ def _resize_lines(report: ResizeReport) -> list[str]:
             2, f"{rule.by:10} {rule.value:g} asked for; the modules have {between} {_OF[rule.by]}"
         )
     ways = {module.how for module in report.modules}
-    for how, said in _WAYS.items():
+    for how, text in _WAYS.items():
         if how in ways:
             count = sum(module.how == how for module in report.modules)
-            lines.append(f"{how:10} {count} modules {said}")
+            lines.append(f"{how:10} {count} modules {text}")
     if report.carried:
         lines.append(f"carried    {report.carried} changes of norms and biases, as they were")
     if report.unmatched:
@@ -149,10 +149,10 @@ def _extract_lines(report: ExtractReport, out: Path) -> list[str]:
         return [f"{out} would be {size} at most, {quantity(report.layers, 'layer')}"]
     lines = []
     for part in dict.fromkeys(module.part for module in report.modules):
-        own = [module for module in report.modules if module.part == part]
-        ranks = sorted({module.rank for module in own})
-        said = f"rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "")
-        lines.append(f"{part}: {quantity(len(own), 'layer')}, {said}")
+        modules = [module for module in report.modules if module.part == part]
+        ranks = sorted({module.rank for module in modules})
+        rank_range = f"rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "")
+        lines.append(f"{part}: {quantity(len(modules), 'layer')}, {rank_range}")
     if report.norms:
         lines.append(f"{report.norms} norms, as they differ")
     if report.unchanged:
@@ -176,13 +176,13 @@ def _nearness(report: ExtractReport) -> str:
     """How near to the least possible the error is, as far as that is known."""
     from lorasmith.lora_tools.linalg.randomized_svd import ROUNDING_ERROR
 
-    known = [module.excess for module in report.modules if module.excess is not None]
+    excesses = [module.excess for module in report.modules if module.excess is not None]
     tiny = sum(module.error <= ROUNDING_ERROR * module.norm for module in report.modules)
     rounding = f"within single precision's rounding ({ROUNDING_ERROR:.2%})"
     if tiny == len(report.modules):
         return f"; it is {rounding}"
-    said = f"; at most about {max(known):.1%} above the least possible" if known else ""
-    return said + (f"; {tiny} layers {rounding}" if tiny else "")
+    bound = f"; at most about {max(excesses):.1%} above the least possible" if excesses else ""
+    return bound + (f"; {tiny} layers {rounding}" if tiny else "")
 
 
 def _print_table(modules: Sequence[_Row], each: bool) -> None:

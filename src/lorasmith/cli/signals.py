@@ -45,8 +45,8 @@ def stop_on_interrupt(controls: Controls) -> Iterator[None]:
 def heed_signals(controls: Controls) -> Iterator[None]:
     """As :func:`stop_on_interrupt`, and SIGUSR1, where the system has it, asks for samples and a
     snapshot after the step in progress."""
-    wanted = getattr(signal, "SIGUSR1", None)
-    if wanted is None or threading.current_thread() is not threading.main_thread():
+    user_signal = getattr(signal, "SIGUSR1", None)
+    if user_signal is None or threading.current_thread() is not threading.main_thread():
         with stop_on_interrupt(controls):
             yield
         return
@@ -55,9 +55,9 @@ def heed_signals(controls: Controls) -> Iterator[None]:
         controls.ask(Request("snapshot"))
         controls.ask(Request("samples"))
 
-    before = signal.signal(wanted, ask)
+    before = signal.signal(user_signal, ask)
     try:
         with stop_on_interrupt(controls):
             yield
     finally:
-        signal.signal(wanted, before)
+        signal.signal(user_signal, before)

@@ -91,8 +91,8 @@ def _parameter(path: str) -> str:
     return "setting_" + path.replace(".", "__")
 
 
-def _show_all_help(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _show_all_help(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         ctx.meta["lorasmith.help_all"] = True
         echo(ctx.get_help())
         ctx.exit()

@@ -190,9 +190,9 @@ def _unreadable(path: Path, error: OSError) -> Problem:
 
 
 def _syntax_problem(path: Path, text: str, message: str) -> Problem:
-    found = re.search(r"\(at line (\d+), column (\d+)\)", message)
+    match = re.search(r"\(at line (\d+), column (\d+)\)", message)
     lines = text.splitlines()
-    number = int(found[1]) if found else len(lines)
+    number = int(match[1]) if match else len(lines)
     line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
     what = message.partition(" (at ")[0]
     hint = "mend this line"

@@ -69,10 +69,10 @@ def read_preset(name: str) -> Preset:
 
 def _near(name: str, names: list[str]) -> list[str]:
     """Names that are spelled alike, else those that have a word of it, else such titles."""
-    asked = name.strip().lower().replace("_", "-")
-    if close := get_close_matches(asked, names, n=1):
+    slug = name.strip().lower().replace("_", "-")
+    if close := get_close_matches(slug, names, n=1):
         return close
-    words = [word for word in re.split(r"\W+", asked) if len(word) > 1]
+    words = [word for word in re.split(r"\W+", slug) if len(word) > 1]
     by_name = [each for each in names if any(w in each or each in w for w in words)]
     if by_name:
         return by_name
@@ -104,16 +104,16 @@ def explained(preset: Preset) -> str:
 
 
 def _commented(text: str) -> Iterator[str]:
-    section, told = "", False
+    section, is_shown = "", False
     # Strings over several lines are in the [preset] table alone, which is told above.
     for line in re.sub(r'"""(.|\n)*?"""', '""', text).splitlines():
         if header := re.fullmatch(r"\[([\w.]+)\]", line.strip()):
             section = header[1]
-            told = section.partition(".")[0] != "preset"
-            if told:
+            is_shown = section.partition(".")[0] != "preset"
+            if is_shown:
                 yield ""
                 yield line
-        elif told and line.strip():
+        elif is_shown and line.strip():
             yield from _line(section, line)
 
 

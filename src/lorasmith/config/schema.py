@@ -76,12 +76,12 @@ def for_folder(settings: TrainSettings, folder: FolderSettings) -> TrainSettings
 @functools.cache
 def sections() -> dict[str, type[Section]]:
     """The sections by name, in the order of the reference page."""
-    found: dict[str, type[Section]] = {}
+    by_name: dict[str, type[Section]] = {}
     for name, info in TrainSettings.model_fields.items():
         assert isinstance(info.annotation, type)
         assert issubclass(info.annotation, Section)
-        found[name] = info.annotation
-    return found
+        by_name[name] = info.annotation
+    return by_name
 
 
 @functools.cache

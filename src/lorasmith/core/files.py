@@ -404,9 +404,9 @@ def parse_safetensors_header(text: bytes, size: int) -> SafetensorsHeader:
         raise ValueError(f"the header is not safetensors JSON: {error}") from error
     position = first
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
-        wanted = DTYPE_BYTES.get(info.dtype, 0) * math.prod(info.shape)
-        if info.dtype in DTYPE_BYTES and info.end - info.begin != wanted:
-            raise ValueError(f"{name}: {info.end - info.begin} bytes, {wanted} expected")
+        length = DTYPE_BYTES.get(info.dtype, 0) * math.prod(info.shape)
+        if info.dtype in DTYPE_BYTES and info.end - info.begin != length:
+            raise ValueError(f"{name}: {info.end - info.begin} bytes, {length} expected")
         if info.end > size:
             raise ValueError(f"cut short: {name} ends at byte {info.end} of {size}")
         if min(info.shape, default=0) < 0 or not position <= info.begin <= info.end:

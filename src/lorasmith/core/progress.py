@@ -47,7 +47,7 @@ class _Work:
     done: int
     total: int
     numbers: Sequence[str]
-    told: bool = False
+    is_shown: bool = False
 
 
 class ProgressView:
@@ -84,7 +84,7 @@ class ProgressView:
     def end(self, what: str) -> None:
         """``what`` is done, or given up."""
         work = self._work.pop(what, None)
-        if work and work.told and work.done >= work.total:
+        if work and work.is_shown and work.done >= work.total:
             took = _duration(self._clock() - work.since)
             self._console.print(f"{what}  {work.done}/{work.total} in {took}", soft_wrap=True)
         if what in self._tasks:
@@ -119,17 +119,17 @@ class ProgressView:
         work.numbers = numbers or work.numbers
         if now < work.due or done >= total:
             return
-        work.pause = min(2 * work.pause, LONGEST_PAUSE) if work.told else work.pause
-        work.due, work.told = now + work.pause, True
+        work.pause = min(2 * work.pause, LONGEST_PAUSE) if work.is_shown else work.pause
+        work.due, work.is_shown = now + work.pause, True
         self._console.print(_line(what, work, now), soft_wrap=True)
 
 
 def _line(what: str, work: _Work, now: float) -> str:
     """``drawing images  75/640 (11%)  3.4/s  2:45 left``"""
     parts = [what, f"{work.done}/{work.total} ({100 * work.done // max(1, work.total)}%)"]
-    made, took = work.done - work.begin, now - work.since
-    if made > 0 and took > 0:
-        rate = made / took
+    count, seconds = work.done - work.begin, now - work.since
+    if count > 0 and seconds > 0:
+        rate = count / seconds
         parts.append(f"{rate:.3g}/s" if rate >= 1 else f"{1 / rate:.3g} s each")
         parts.append(f"{_duration((work.total - work.done) / rate)} left")
     return "  ".join([*parts, *work.numbers])

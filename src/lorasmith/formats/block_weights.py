@@ -157,14 +157,14 @@ def parse_given(
         (pair[1], text[pair.end() : end].strip(" ;\t\n"))
         for pair, end in zip(pairs, ends, strict=True)
     ]
-    found: dict[str, float] = {}
+    by_block: dict[str, float] = {}
     # The narrower name wins, in whatever order they stand.
     for blocks, numbers in sorted(
         (_pair(key, content, side, special, where) for key, content in named),
         key=lambda item: -len(item[0]),
     ):
-        found.update(zip(blocks, numbers, strict=True))
-    return found
+        by_block.update(zip(blocks, numbers, strict=True))
+    return by_block
 
 
 def to_text(value: Any) -> str:

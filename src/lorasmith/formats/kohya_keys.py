@@ -170,8 +170,8 @@ def block_of_key(key: str) -> str:
         return MIDDLE
     if path.startswith("out_"):
         return OUTPUTS[8]  # LDM's names are SDXL's.
-    if found := re.match(r"(down_blocks|up_blocks)_(\d+)_([a-z]+)_(\d+)", path):
-        path = ".".join(found.groups())
+    if match := re.match(r"(down_blocks|up_blocks)_(\d+)_([a-z]+)_(\d+)", path):
+        path = ".".join(match.groups())
     return block_of(re.sub(r"^(mid_block|conv_norm_out|conv_out).*", r"\1", path))
 
 

@@ -288,5 +288,5 @@ def ldm_paths(paths: Iterable[str]) -> dict[str, str]:
     """
     paths = [path for path in paths if path]
     names = inverted(unet_table(unet_plan_of_diffusers(f"{path}." for path in paths)))
-    found = {path: translate(f"{path}.weight", names) for path in paths}
-    return {old: new.removesuffix(".weight") for old, new in found.items() if new is not None}
+    by_path = {path: translate(f"{path}.weight", names) for path in paths}
+    return {old: new.removesuffix(".weight") for old, new in by_path.items() if new is not None}

@@ -129,7 +129,7 @@ def locate_tensors(header: PickleHeader) -> dict[str, TensorInfo] | None:
     Raises:
         ValueError: a tensor reaches beyond the record that holds its numbers.
     """
-    found = {}
+    infos = {}
     for name, tensor in header.tensors.items():
         records = header.records or {}
         if tensor.storage not in records or tensor.dtype not in DTYPE_BYTES:
@@ -140,8 +140,8 @@ def locate_tensors(header: PickleHeader) -> dict[str, TensorInfo] | None:
         after = begin + math.prod(tensor.shape) * width
         if not start <= begin <= after <= start + length:
             raise ValueError(f"{name} reaches beyond its part of the file")
-        found[name] = TensorInfo(tensor.dtype, tensor.shape, begin, after)
-    return found
+        infos[name] = TensorInfo(tensor.dtype, tensor.shape, begin, after)
+    return infos
 
 
 def state_dict_of(value: Any) -> dict[str, Any]:

@@ -202,7 +202,7 @@ class Machine:
         return values
 
     def push_tuple(self, values: list[Any]) -> None:
-        made = tuple(values)
+        items = tuple(values)
         weight, depth = 1 + len(values), 1
         for value in values:
             if type(value) is tuple:
@@ -211,8 +211,8 @@ class Machine:
         if weight > MAX_TUPLE or depth > MAX_TUPLE_DEPTH:
             raise TorchFileError("its program nests values far too deeply")
         if depth > 1:
-            self._nested[id(made)] = weight, depth, made
-        self.push_object(made)
+            self._nested[id(items)] = weight, depth, items
+        self.push_object(items)
 
     def weight(self, value: tuple[Any, ...]) -> tuple[int, int]:
         """Values in a tuple, and levels of tuples."""
@@ -264,10 +264,10 @@ class Machine:
         elif name.startswith("torch._utils._rebuild_parameter"):
             self.push(arguments[0])
         elif name == "collections.OrderedDict":
-            made: dict[Any, Any] = {}
-            self.push_object(made)
+            mapping: dict[Any, Any] = {}
+            self.push_object(mapping)
             for pair in arguments[0] if arguments and type(arguments[0]) is list else ():
-                self.set_items(made, list(pair))
+                self.set_items(mapping, list(pair))
         else:
             self.push(OPAQUE)
 

@@ -99,13 +99,15 @@ class Conversion:
 
     @property
     def values(self) -> dict[str, Any]:
-        return {path: made.value for path, made in self.settings.items()}
+        return {path: setting.value for path, setting in self.settings.items()}
 
     def overrides(self) -> list[Override]:
         """The settings as :func:`lorasmith.config.load.load_settings` takes them."""
         return [
-            Override(path, NONE if made.value is None else toml_value(made.value), made.origin)
-            for path, made in self.settings.items()
+            Override(
+                path, NONE if setting.value is None else toml_value(setting.value), setting.origin
+            )
+            for path, setting in self.settings.items()
         ]
 
     def sort(self) -> None:
@@ -115,9 +117,9 @@ class Conversion:
     def by_section(self) -> Iterator[tuple[str, Mapping[str, Derived]]]:
         """(``adapter``, {``rank``: …}) in order."""
         sections: dict[str, dict[str, Derived]] = {}
-        for path, made in self.settings.items():
+        for path, setting in self.settings.items():
             section, _, name = path.partition(".")
-            sections.setdefault(section, {})[name] = made
+            sections.setdefault(section, {})[name] = setting
         yield from sections.items()
 
 
@@ -132,13 +134,13 @@ def conversion_lines(result: Conversion) -> Iterator[str]:
     """For people: every setting with what it comes from, and every remark."""
     yield "sd-scripts' arguments as settings:"
     lines = [
-        (f"{path} = {toml_value(NONE if made.value is None else made.value)}", made)
-        for path, made in result.settings.items()
+        (f"{path} = {toml_value(NONE if setting.value is None else setting.value)}", setting)
+        for path, setting in result.settings.items()
     ]
     width = min(48, max((len(text) for text, _ in lines), default=0))
-    for text, made in lines:
-        note = f"  ({made.note})" if made.note else ""
-        yield f"  {text:<{width}}  <- {made.source}{note}"
+    for text, setting in lines:
+        note = f"  ({setting.note})" if setting.note else ""
+        yield f"  {text:<{width}}  <- {setting.source}{note}"
     for kind, title in _TITLES.items():
         remarks = [remark for remark in result.remarks if remark.kind == kind]
         if remarks:
@@ -156,12 +158,12 @@ def to_toml(result: Conversion, heading: str) -> str:
     folders: list[str] = []
     for section, settings in result.by_section():
         lines = [f"[{section}]"]
-        for name, made in settings.items():
+        for name, setting in settings.items():
             if name == "folders":
-                folders = [_folder(each, made) for each in made.value]
+                folders = [_folder(each, setting) for each in setting.value]
             else:
-                value = NONE if made.value is None else made.value
-                lines.append(f"{name} = {toml_value(value)}  # {_comment(made)}")
+                value = NONE if setting.value is None else setting.value
+                lines.append(f"{name} = {toml_value(value)}  # {_comment(setting)}")
         if len(lines) > 1:
             blocks.append("\n".join(lines))
         if section == "data":
@@ -169,13 +171,13 @@ def to_toml(result: Conversion, heading: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _folder(values: dict[str, object], made: Derived) -> str:
-    lines = [f"[[data.folders]]  # {_comment(made)}"]
+def _folder(values: dict[str, object], setting: Derived) -> str:
+    lines = [f"[[data.folders]]  # {_comment(setting)}"]
     return "\n".join([*lines, *(f"{key} = {toml_value(value)}" for key, value in values.items())])
 
 
-def _comment(made: Derived) -> str:
-    return _one_line(f"{made.source} ({made.note})" if made.note else made.source)
+def _comment(setting: Derived) -> str:
+    return _one_line(f"{setting.source} ({setting.note})" if setting.note else setting.source)
 
 
 def _introduction(result: Conversion, heading: str) -> Iterator[str]:

@@ -70,10 +70,10 @@ def convert_source(source: Source, *, complete: bool = True) -> Conversion:
     )
     if only_data or source.partial:  # The rest would be defaults, which nobody asked for.
         result.settings = {
-            path: made
-            for path, made in result.settings.items()
+            path: setting
+            for path, setting in result.settings.items()
             if (only_data and path.startswith(OF_DATA))
-            or made.origin.startswith(f"{source.tables_in}:")
+            or setting.origin.startswith(f"{source.tables_in}:")
         }
     for path in source.untold:
         result.settings.pop(path, None)
@@ -146,16 +146,16 @@ def refuse_wrong(result: Conversion) -> None:
 def _check(result: Conversion, complete: bool) -> None:
     named = list(_named(result))
     here = complete or any(os.path.exists(user_path(text)) for text, _ in named)
-    for text, made in named:
+    for text, setting in named:
         path = user_path(text)
         if os.path.isdir(path):
             continue
         what = "is a file, not a folder" if os.path.exists(path) else "there is no such folder"
         if here:
             hint = f"correct it{_alike(path)}"
-            result.problems.append(Problem(made.origin, f"{path}: {what}", hint))
+            result.problems.append(Problem(setting.origin, f"{path}: {what}", hint))
         else:
-            result.remarks.append(Remark("noted", made.source, f"{what} on this machine"))
+            result.remarks.append(Remark("noted", setting.source, f"{what} on this machine"))
     _check_reg(result)
     _check_image_dirs(result)
     _leave_reg_beside(result)
@@ -164,14 +164,14 @@ def _check(result: Conversion, complete: bool) -> None:
 def _named(result: Conversion) -> list[tuple[str, Derived]]:
     """Every folder of images, as written."""
     settings = result.settings
-    found = [
+    folders = [
         (str(settings[path].value), settings[path])
         for path in ("data.path", "data.reg")
         if path in settings
     ]
-    if made := settings.get("data.folders"):
-        found += [(str(each["path"]), made) for each in made.value]
-    return found
+    if setting := settings.get("data.folders"):
+        folders += [(str(each["path"]), setting) for each in setting.value]
+    return folders
 
 
 def _alike(path: Path) -> str:
@@ -182,16 +182,16 @@ def _alike(path: Path) -> str:
 
 def _check_reg(result: Conversion) -> None:
     """sd-scripts takes a folder without ``N_name`` folders of images for none."""
-    made = result.settings.get("data.reg")
-    if made is None:
+    setting = result.settings.get("data.reg")
+    if setting is None:
         return
-    path = user_path(str(made.value))
+    path = user_path(str(setting.value))
     if not os.path.isdir(path) or _numbered(path):
         return
     if _has_images(path) and _repeats(path):
         result.problems.append(
             Problem(
-                made.origin,
+                setting.origin,
                 f"{path} is an N_name folder itself, and sd-scripts would use none of its pictures",
                 f"give the folder that it is in, {path.parent}",
             )
@@ -199,19 +199,19 @@ def _check_reg(result: Conversion) -> None:
         return
     del result.settings["data.reg"]
     why = "holds no N_name folder with pictures, so there are none; sd-scripts takes it so"
-    result.remarks.append(Remark("dropped", made.source, why))
+    result.remarks.append(Remark("dropped", setting.source, why))
 
 
 def _check_image_dirs(result: Conversion) -> None:
     """A folder of a data-set file is the one with the images, not the one around it."""
-    made = result.settings.get("data.folders")
-    for each in made.value if made is not None else ():
+    setting = result.settings.get("data.folders")
+    for each in setting.value if setting is not None else ():
         path = user_path(str(each["path"]))
         inner = [folder.name for folder, _ in _numbered(path)]
-        if made is not None and inner and not _has_images(path):
+        if setting is not None and inner and not _has_images(path):
             what = f"{path} holds no pictures itself, but folders of them: {', '.join(inner[:3])}"
             hint = f"name them one by one, as in {path / inner[0]}"
-            result.problems.append(Problem(made.origin, what, hint))
+            result.problems.append(Problem(setting.origin, what, hint))
 
 
 def _leave_reg_beside(result: Conversion) -> None:
@@ -224,12 +224,12 @@ def _leave_reg_beside(result: Conversion) -> None:
     beside = [entry for entry in _entries(path) if entry.name.casefold() in _REG_NAMES]
     if not folders or not beside:
         return
-    made = result.settings.pop("data.path")
+    setting = result.settings.pop("data.path")
     value: list[dict[str, Any]] = [
         {"path": str(folder), "repeats": repeats} for folder, repeats in folders
     ]
     why = f"one by one, since {beside[0]} is not to be taken for regularisation pictures"
-    result.settings["data.folders"] = replace(made, value=value, note=why)
+    result.settings["data.folders"] = replace(setting, value=value, note=why)
 
 
 def _numbered(folder: Path) -> list[tuple[Path, int]]:

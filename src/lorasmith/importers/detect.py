@@ -76,13 +76,13 @@ def _is_theirs(table: Mapping[str, Any]) -> bool:
         return True
     if is_gui_json(table) or isinstance(table.get("datasets"), list) or _is_preset(table):
         return True
-    found = [
+    entries = [
         (f"{section}.{name}", name)
         for section, content in table.items()
         for name in (content if isinstance(content, Mapping) else {section: content})
     ]
-    ours = sum(path in all_settings() for path, _ in found)
-    theirs = {name for path, name in found if path not in all_settings() and name in ARGUMENTS}
+    ours = sum(path in all_settings() for path, _ in entries)
+    theirs = {name for path, name in entries if path not in all_settings() and name in ARGUMENTS}
     certain = bool(theirs & set(_TELLING[:4]))
     return len(theirs) >= max(ours, 1 if certain else 2) and bool(theirs & set(_TELLING))
 

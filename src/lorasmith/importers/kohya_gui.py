@@ -289,8 +289,8 @@ def _images(folder: Path) -> int:
     for entry in folder.iterdir():
         repeats = entry.name.split("_")[0]
         if entry.is_dir() and repeats.isdecimal() and repeats.isascii():
-            found = sum(each.suffix.lower() in _IMAGES for each in entry.iterdir())
-            images += int(repeats) * found
+            count = sum(each.suffix.lower() in _IMAGES for each in entry.iterdir())
+            images += int(repeats) * count
     return images
 
 

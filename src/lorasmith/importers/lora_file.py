@@ -65,26 +65,26 @@ def read_lora_file(path: Path) -> Source:
         raise SettingsError.of(path, str(error), "give a whole file") from error
     except OSError as error:
         raise SettingsError.of(path, "cannot be read", "give the path of a file") from error
-    said = {
+    entries = {
         name.removeprefix("ss_"): value
         for name, value in header.metadata.items()
         if name.startswith("ss_")
     }
-    if "network_module" not in said:
+    if "network_module" not in entries:
         what = "says nothing of how it was trained: its metadata has no ss_network_module"
         for entry, text, program in _OTHER_PROGRAMS:
             if entry in header.metadata and text in header.metadata[entry]:
                 what = f"is of {program}, whose metadata is not read"
         raise SettingsError.of(path, what, "give a LoRA that sd-scripts or lorasmith trained")
-    source = _Reader(path, header, said).read()
+    source = _Reader(path, header, entries).read()
     sides = (("buckets.min", "min_bucket_reso"), ("buckets.max", "max_bucket_reso"))
     source.untold = (*UNTOLD, *(path for path, name in sides if name not in source.given))
     return source
 
 
 class _Reader:
-    def __init__(self, path: Path, header: SafetensorsHeader, said: Mapping[str, str]) -> None:
-        self.path, self.name, self.header, self.said = path, path.name, header, said
+    def __init__(self, path: Path, header: SafetensorsHeader, entries: Mapping[str, str]) -> None:
+        self.path, self.name, self.header, self.entries = path, path.name, header, entries
         self.source = Source(KIND)
         self.untold = [text for text in UNTOLD.values() if text]
 
@@ -101,18 +101,18 @@ class _Reader:
         self._base()
         self._images()
         absent = [
-            name for name in _ALIKE if name not in self.said and name not in self.source.given
+            name for name in _ALIKE if name not in self.entries and name not in self.source.given
         ]
         if absent:
             why = "these are not in the metadata; sd-scripts' defaults are taken"
             self._note(", ".join(absent), why)
-        if self.said.get("lr_scheduler") in ("cosine_with_restarts", "polynomial"):
+        if self.entries.get("lr_scheduler") in ("cosine_with_restarts", "polynomial"):
             self.untold.append("the number of cycles and the power of the schedule: 1, as there")
         self._note("not in any LoRA's metadata", "; ".join(self.untold))
         return self.source
 
     def _take(self, entry: str, argument: str) -> None:
-        value = self.said.get(entry)
+        value = self.entries.get(entry)
         if value is None or value.strip() in (*_NONE, "False"):  # As every flag is by itself.
             return
         self._give(argument, _python(value), entry)
@@ -125,7 +125,9 @@ class _Reader:
 
     def _datasets(self) -> None:
         """Runs with ``--dataset_config`` have a list of data sets in place of the entries."""
-        sets = [each for each in _json(self.said.get("datasets")) or [] if isinstance(each, dict)]
+        sets = [
+            each for each in _json(self.entries.get("datasets")) or [] if isinstance(each, dict)
+        ]
         if not sets:
             return
         if len(sets) > 1:
@@ -157,7 +159,7 @@ class _Reader:
 
     def _length(self) -> None:
         steps, epochs, batches, accumulation = (
-            _whole(self.said.get(name))
+            _whole(self.entries.get(name))
             for name in ("max_train_steps", "num_epochs", "num_batches_per_epoch",
                          "gradient_accumulation_steps")
         )  # fmt: skip
@@ -166,13 +168,13 @@ class _Reader:
             self._give("max_train_epochs", epochs, "num_epochs")
         elif steps:
             self._give("max_train_steps", steps, "max_train_steps")
-        done = _whole(self.said.get("epoch"))
+        done = _whole(self.entries.get("epoch"))
         if done and epochs and done < epochs:
             self._note(f"ss_epoch {done}", f"this file was saved at epoch {done} of {epochs}")
 
     def _optimizer(self) -> None:
         """``module.Class(weight_decay=0.1,betas=(0.9, 0.99))``."""
-        text = self.said.get("optimizer", "")
+        text = self.entries.get("optimizer", "")
         path, _, rest = text.partition("(")
         name = path.strip().rpartition(".")[2]
         if not name or text.strip() in _NONE:
@@ -245,7 +247,7 @@ class _Reader:
         self._note(f"ss_seed {given.raw}", f"is not from 0 to {MAX_SEED}; 0 is taken")
 
     def _base(self) -> None:
-        version = self.said.get("base_model_version", "")
+        version = self.entries.get("base_model_version", "")
         predicts = self.header.metadata.get("modelspec.prediction_type", "")
         self.source.sdxl = version.startswith("sdxl")
         if version and not version.startswith(("sd_v1", "sd_v2", "sdxl")):
@@ -255,17 +257,17 @@ class _Reader:
             )
         if version.endswith("_v") or predicts in ("v", "v_prediction"):
             self._give("v_parameterization", True, "base_model_version")
-        base = self.said.get("sd_model_name", "")
+        base = self.entries.get("sd_model_name", "")
         known = f"{base!r}" if base not in _NONE else "not named"
         self._note("the base model", f"the file's name was {known}; add --model")
-        vae = self.said.get("vae_name", "")
+        vae = self.entries.get("vae_name", "")
         if vae not in _NONE:
             self._note("the VAE", f"the file's name was {vae!r}; add --model.vae")
 
     def _images(self) -> None:
         self._note("the pictures", "their place is not told; add --data")
         for entry, kind in (("dataset_dirs", ""), ("reg_dataset_dirs", "regularisation ")):
-            folders = _json(self.said.get(entry))
+            folders = _json(self.entries.get(entry))
             for name, facts in folders.items() if isinstance(folders, dict) else ():
                 if isinstance(facts, dict):
                     self._folder(str(name), facts.get("n_repeats"), facts.get("img_count"), kind)

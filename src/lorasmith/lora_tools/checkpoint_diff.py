@@ -121,9 +121,9 @@ def _misfits(base: OpenedCheckpoint, tuned: OpenedCheckpoint) -> list[Problem]:
     for part in base.architecture.family.parts:
         if part == "vae":
             continue
-        own, other = (found[part] for found in shapes)
-        missing = sorted(own.keys() - other.keys()) + sorted(other.keys() - own.keys())
-        wrong = [name for name in own if name in other and own[name] != other[name]]
+        old, new = (by_part[part] for by_part in shapes)
+        missing = sorted(old.keys() - new.keys()) + sorted(new.keys() - old.keys())
+        wrong = [name for name in old if name in new and old[name] != new[name]]
         if missing:
             what = (
                 f"{quantity(len(missing), 'weight')} of the {part} "

@@ -164,20 +164,20 @@ class CheckpointRewriter:
         """In the order of the header."""
         file = self.file
         if file.tensors is not None:
-            found = {n: (t.dtype, t.shape, t.begin) for n, t in file.tensors.items()}
+            layouts = {n: (t.dtype, t.shape, t.begin) for n, t in file.tensors.items()}
         else:
             assert file.pickle is not None
-            found = {
+            layouts = {
                 name: (tensor.dtype, tensor.shape, place)
                 for place, (name, tensor) in enumerate(file.pickle.tensors.items())
             }
-        odd = [name for name, (dtype, *_) in found.items() if dtype not in _TORCH]
+        odd = [name for name, (dtype, *_) in layouts.items() if dtype not in _TORCH]
         if odd:
-            what = f"{odd[0]} is stored as {found[odd[0]][0]}, which is not known here"
+            what = f"{odd[0]} is stored as {layouts[odd[0]][0]}, which is not known here"
             raise CheckpointError.of(file.path, what, "get another version of this file")
         return [
             _Entry(name, shape, dtype, self._new_dtype(dtype), place)
-            for name, (dtype, shape, place) in found.items()
+            for name, (dtype, shape, place) in layouts.items()
         ]
 
     def _new_dtype(self, dtype: str) -> str:

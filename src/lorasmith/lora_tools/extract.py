@@ -31,7 +31,7 @@ from lorasmith.core.files import PrecisionName
 from lorasmith.formats.training_metadata import IMPLEMENTATIONS, ModelSpec
 from lorasmith.lora_tools.checkpoint_diff import Differences
 from lorasmith.lora_tools.linalg.kronecker import kronecker_shapes, nearest_kronecker
-from lorasmith.lora_tools.linalg.randomized_svd import Wanted, clamped, low_rank, with_clamping
+from lorasmith.lora_tools.linalg.randomized_svd import RankLimit, clamped, low_rank, with_clamping
 from lorasmith.lora_tools.outputs import (
     Approximated,
     LoraWriter,
@@ -159,8 +159,8 @@ def extract(
     """
     out, conv = Path(out), None
     if conv_rank != 0 and (type != "lora" or conv_rank is not None):
-        conv = Wanted(rank if conv_rank is None else conv_rank, retain)
-    form = _Form(type, Wanted(rank, retain), conv, clamp_quantile, factor, seed)
+        conv = RankLimit(rank if conv_rank is None else conv_rank, retain)
+    form = _Form(type, RankLimit(rank, retain), conv, clamp_quantile, factor, seed)
     problems = [*model_problems("--base", base), *model_problems("--tuned", tuned)]
     for option, value, choices in (
         ("--type", type, KINDS), ("--parts", parts, PARTS),
@@ -246,24 +246,24 @@ class _Form:
     """
 
     kind: Kind
-    linear: Wanted
-    conv: Wanted | None
+    linear: RankLimit
+    conv: RankLimit | None
     clamp_quantile: float | None
     factor: int | None
     seed: int
 
     def problems(self) -> list[Problem]:
         problems = []
-        for option, wanted in (("--rank", self.linear), ("--conv-rank", self.conv)):
-            if wanted is None:
+        for option, limit in (("--rank", self.linear), ("--conv-rank", self.conv)):
+            if limit is None:
                 continue
-            if wanted.rank is None and wanted.retain is None:
+            if limit.rank is None and limit.retain is None:
                 what = "neither a rank nor a share to retain is given"
                 problems.append(Problem(option, what, "give --rank or --retain"))
-            if wanted.rank is not None and wanted.rank < 1:
-                problems.append(Problem(option, f"{wanted.rank} is no rank", "choose 1 or more"))
-            if wanted.retain is not None and not 0.0 < wanted.retain <= 1.0:
-                what, hint = f"{wanted.retain:g} is no share", "choose a number up to 1, as 0.95"
+            if limit.rank is not None and limit.rank < 1:
+                problems.append(Problem(option, f"{limit.rank} is no rank", "choose 1 or more"))
+            if limit.retain is not None and not 0.0 < limit.retain <= 1.0:
+                what, hint = f"{limit.retain:g} is no share", "choose a number up to 1, as 0.95"
                 problems.append(Problem("--retain", what, hint))
         quantile, factor = self.clamp_quantile, self.factor
         if quantile is not None and not 0.0 < quantile <= 1.0:
@@ -279,12 +279,12 @@ class _Form:
             problems.append(Problem("--factor", f"does nothing with {self.kind}", hint))
         return problems
 
-    def wanted(self, target: Target) -> Wanted:
+    def rank_limit(self, target: Target) -> RankLimit:
         return self.conv or self.linear if target.is_spatial else self.linear
 
     def plan(self, writer: LoraWriter, target: Target) -> None:
         """A module without numbers, at the rank asked for, or at most."""
-        shape, rank = tuple(target.layer.weight.shape), self.wanted(target).rank
+        shape, rank = tuple(target.layer.weight.shape), self.rank_limit(target).rank
         if self.kind == "lokr":
             shapes = kronecker_shapes(shape, self._factor, rank)
             tensors = {name: torch.empty(size, device="meta") for name, size in shapes.items()}
@@ -300,16 +300,16 @@ class _Form:
     def add(self, writer: LoraWriter, target: Target, change: Tensor) -> ExtractedModule:
         """The nearest module to a change, which is overwritten."""
         draw = generator(self.seed, f"extract {target.key}")
-        wanted, kernel = self.wanted(target), change.shape[2:]
+        rank_limit, kernel = self.rank_limit(target), change.shape[2:]
         excess: float | None = None
         if self.kind == "lokr":
-            product = nearest_kronecker(change, self._factor, wanted, draw)
+            product = nearest_kronecker(change, self._factor, rank_limit, draw)
             total, residual, rank = product.total, product.residual, product.rank
             # Of a LoKr without a rank alpha is read by nobody, and LyCORIS writes one.
             writer.add(target.key, product.tensors, float(rank or 1))
         else:
             original = None if self.clamp_quantile is None else change.flatten(1).clone()
-            nearest = low_rank(change.flatten(1), wanted, draw)
+            nearest = low_rank(change.flatten(1), rank_limit, draw)
             up, down, rank = nearest.up, nearest.down, nearest.rank
             total, residual, excess = nearest.total, nearest.residual, nearest.excess
             if original is not None:

@@ -76,23 +76,23 @@ def lora_family(
     text = _widths(modules, READS_HIDDEN)
     if text and min(text) in _TEXT:
         return _named(_TEXT[min(text)], f"its text encoder is {min(text)} wide")
-    if (said := said_family(metadata or {})) is not None:
-        return _named(said, "its metadata says so")
+    if (metadata_family := said_family(metadata or {})) is not None:
+        return _named(metadata_family, "its metadata says so")
     why = "it has no layer whose width tells SD1 and SD2 apart"
     return LoraFamily(None, EITHER, why)
 
 
-def naming_family(found: LoraFamily, modules: Mapping[str, LoraModule], style: str) -> str | None:
+def naming_family(family: LoraFamily, modules: Mapping[str, LoraModule], style: str) -> str | None:
     """The family whose layers' names hold for a file, or None where none does.
 
     SD1's and SD2's UNets are named alike. A model of other sizes has diffusers' paths where it is
     like them, which need no family; LDM's, as SDXL's are, depend on how many levels and layers
     there are, and hold where all of a file's are SDXL's.
     """
-    if found.title == EITHER:
+    if family.title == EITHER:
         return "sd1"
-    if found.published:
-        return found.name
+    if family.published:
+        return family.name
     if not is_sdxl(modules):
         return "sd1" if style in ("kohya", "diffusers") else None
     known = family_layers("sdxl")
@@ -113,11 +113,13 @@ def _by_width(width: int, widths: int, metadata: Mapping[str, str]) -> LoraFamil
     if widths == 1 and width in CONTEXT:
         return _named(CONTEXT[width], f"its cross-attention reads texts {width} wide")
     why = f"its cross-attention reads texts {width} wide, as no published model's does"
-    said, base = said_family(metadata), metadata.get("ss_sd_model_name", "")
-    if said is None:
+    metadata_family, base = said_family(metadata), metadata.get("ss_sd_model_name", "")
+    if metadata_family is None:
         return LoraFamily(None, UNKNOWN, why, published=False)
     why += f"; its metadata names the base model{f' {base}' * bool(base)}"
-    return LoraFamily(None, f"{FAMILIES[said].title} at other sizes", why, published=False)
+    return LoraFamily(
+        None, f"{FAMILIES[metadata_family].title} at other sizes", why, published=False
+    )
 
 
 def _widths(modules: Mapping[str, LoraModule], pattern: re.Pattern[str]) -> set[int]:

@@ -89,23 +89,23 @@ def parse_source(text: str) -> LoraSource:
     numbers: list[float] = []
     blocks: str | None = None
     for spec in specs:
-        found = _SPEC.fullmatch(spec)
-        assert found is not None
-        name = (found["name"] or "").lower()
+        match = _SPEC.fullmatch(spec)
+        assert match is not None
+        name = (match["name"] or "").lower()
         if name in _NAMES:
             if _NAMES[name] in strengths:
                 raise _twice(text)
-            strengths[_NAMES[name]] = _number(text, found["value"])
+            strengths[_NAMES[name]] = _number(text, match["value"])
         elif name == "lbw":
             if blocks is not None:
                 raise _error(text, "says lbw= twice", "choose one of the two")
-            blocks = found["value"]
+            blocks = match["value"]
         elif name == "x" and blocks is not None:
-            blocks = f"{blocks}:x={found['value']}"
+            blocks = f"{blocks}:x={match['value']}"
         elif name == "x":
             raise _error(text, "x= stands without lbw=", "write lbw=INX:x=0.3")
         else:
-            numbers.append(_number(text, found["number"]))
+            numbers.append(_number(text, match["number"]))
     if len(numbers) > 2 or (numbers and strengths):
         raise _twice(text)
     if numbers:

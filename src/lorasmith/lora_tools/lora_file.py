@@ -317,8 +317,8 @@ def _rank(algorithm: str, tensors: Mapping[str, Tensor]) -> int:
         fits = all(tensors[name].ndim in (1, 2, 4) for name in WEIGHTS if name in tensors)
     fits &= all(tensors[name].ndim == 1 for name in ("w_norm", *BIASES) if name in tensors)
     if not fits or any(tensor.numel() == 0 for tensor in tensors.values()):
-        said = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise ValueError(f"its shapes do not fit each other: {said}")
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"its shapes do not fit each other: {shapes}")
     return rank
 
 

@@ -324,8 +324,8 @@ def _each(
 
 def _is_dylora(file: LoraModules, rule: RankRule) -> bool:
     """Whether its modules are cut to their first ranks."""
-    said = (file.metadata.get(f"ss_network_{name}", "") for name in ("module", "args"))
-    return rule.by == "rank" and "dylora" in " ".join(said).lower()
+    texts = (file.metadata.get(f"ss_network_{name}", "") for name in ("module", "args"))
+    return rule.by == "rank" and "dylora" in " ".join(texts).lower()
 
 
 def _add(

@@ -33,7 +33,7 @@ from lorasmith.lora_tools.extract import (
     extract,
 )
 from lorasmith.lora_tools.inputs import LoraSource
-from lorasmith.lora_tools.linalg.randomized_svd import TOLERANCE, Wanted, clamped, low_rank
+from lorasmith.lora_tools.linalg.randomized_svd import TOLERANCE, RankLimit, clamped, low_rank
 from lorasmith.tensors.rng import generator, normal
 
 RANK_4: dict[str, Any] = {"rank": 4, "min_diff": 0.0, "precision": "fp32"}
@@ -223,7 +223,7 @@ def test_layers_that_are_equal_get_no_module(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quantile", [0.9, 0.99, 1.0])
 def test_clamping_is_that_of_sd_scripts(quantile: float) -> None:
     change = normal((40, 60), 0, "change")
-    found = low_rank(change.clone(), Wanted(rank=8), generator(0, "test"))
+    found = low_rank(change.clone(), RankLimit(rank=8), generator(0, "test"))
     up, down = clamped(found, quantile)
     S = torch.linalg.svdvals(change)[:8]
     U, Vh = found.up * S.sqrt(), found.down / S.sqrt()[:, None]

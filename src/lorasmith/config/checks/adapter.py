@@ -36,7 +36,7 @@ def _something_is_trained(s: TrainSettings) -> Iterator[Problem]:
             "targets and blocks leave nothing of what unet and text_encoder allow",
             "give at least one block a weight, or another target",
         )
-    elif not any(s.optimizer.lrs[part] for part, wanted in parts.items() if wanted):
+    elif not any(s.optimizer.lrs[part] for part, is_trained in parts.items() if is_trained):
         yield Problem(
             "optimizer.lr",
             "the learning rate of everything that is trained is 0: nothing would change",

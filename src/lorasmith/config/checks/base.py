@@ -20,5 +20,5 @@ def is_given(settings: TrainSettings, section: str, *names: str) -> bool:
 
 def trained_rates(s: TrainSettings) -> dict[str, float]:
     """Learning rate of each part that is trained."""
-    wanted = {"unet": s.adapter.unet, "text_encoder": s.adapter.text_encoder}
-    return {part: rate for part, rate in s.optimizer.lrs.items() if wanted[part]}
+    is_trained = {"unet": s.adapter.unet, "text_encoder": s.adapter.text_encoder}
+    return {part: rate for part, rate in s.optimizer.lrs.items() if is_trained[part]}

@@ -97,18 +97,18 @@ def _averages_once(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _compiles_what_is_there(s: TrainSettings) -> Iterator[Problem]:
-    held = [
+    names = [
         name
-        for name, asked in (
+        for name, is_set in (
             ("train.base_precision", s.train.base_precision != "auto"),
             ("performance.offload_blocks", s.performance.offload_blocks > 0),
         )
-        if asked
+        if is_set
     ]
-    if s.performance.compile and held:
+    if s.performance.compile and names:
         yield Problem(
             "performance.compile",
-            f"does not go with {' and '.join(held)}: weights that come and go cannot be compiled",
+            f"does not go with {' and '.join(names)}: weights that come and go cannot be compiled",
             "leave out one of them",
         )
 
@@ -126,11 +126,11 @@ def _compiles_or_repeats(s: TrainSettings) -> Iterator[Problem]:
 def _prompts_as_words(s: TrainSettings) -> Iterator[Problem]:
     for prompt in s.sample.prompts:
         texts = [prompt] if isinstance(prompt, str) else [prompt.prompt, prompt.negative or ""]
-        for found in (each for text in texts for each in like_options(text)):
+        for option in (each for text in texts for each in like_options(text)):
             yield Problem(
                 "sample.prompts",
-                f"{found!r} is drawn as words of the prompt",
-                f"an option is written --{found[1:]}",
+                f"{option!r} is drawn as words of the prompt",
+                f"an option is written --{option[1:]}",
             )
         if not isinstance(prompt, str) and not prompt.prompt.strip():
             yield Problem(

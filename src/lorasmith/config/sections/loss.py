@@ -200,8 +200,8 @@ class LossSettings(Section):
         """``debiased = true`` alone means that, not a quarrel with another setting's default."""
         if not isinstance(values, dict) or "min_snr_gamma" in values:
             return values
-        wanted = values.get("debiased")
-        if wanted is True or str(wanted).strip().lower() == "true":
+        debiased = values.get("debiased")
+        if debiased is True or str(debiased).strip().lower() == "true":
             return {**values, "min_snr_gamma": None}
         return values
 

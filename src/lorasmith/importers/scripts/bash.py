@@ -106,11 +106,13 @@ class _Bash(BashConditions):
     def _and_or(self, node: AndOr) -> Truth:
         truth = self._node(node.first)
         for operator, command in node.rest:
-            wanted = operator == "&&"
+            condition = operator == "&&"
             if isinstance(truth, Reason):
                 (*results, _) = self._script.fork(truth, partial(self._node, command), lambda: True)
-                truth = truth if not results or results[0] is wanted else only_running("a command")
-            elif truth is wanted:
+                truth = (
+                    truth if not results or results[0] is condition else only_running("a command")
+                )
+            elif truth is condition:
                 truth = self._node(command)
         return truth
 

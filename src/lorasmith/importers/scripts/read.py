@@ -96,8 +96,8 @@ def _own_folder(word: str, script: str, folder: str) -> str:
     if os.sep != "/":
         return word
     for start in (os.path.dirname(script), folder):
-        before, found, rest = word.partition(start)
-        if found and len(start) > 1 and rest.startswith(("\\", "/")):
+        before, match, rest = word.partition(start)
+        if match and len(start) > 1 and rest.startswith(("\\", "/")):
             rest = rest.replace("\\", "/")
             return before + os.path.normpath(start + rest) + "/" * rest.endswith("/")
     return word

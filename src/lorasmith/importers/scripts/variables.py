@@ -159,11 +159,11 @@ class Script:
     @property
     def trainings(self) -> list[Command]:
         """The commands that train, each once however often and wherever it stands."""
-        found: list[Command] = []
+        commands: list[Command] = []
         for command in self.commands:
-            if command.trains and command.words not in [each.words for each in found]:
-                found.append(command)
-        return found
+            if command.trains and command.words not in [each.words for each in commands]:
+                commands.append(command)
+        return commands
 
     def unknown(self, reason: Reason) -> str:
         """The mark for a value that is unknown for this reason."""

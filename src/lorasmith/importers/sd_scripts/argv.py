@@ -161,9 +161,9 @@ def known_of(table: dict[str, object], where: str, source: Source) -> dict[str, 
 
 def flat(table: dict[str, object], where: str) -> dict[str, Given]:
     """A table's values and those of its sections, whose names do not matter."""
-    found: dict[str, Given] = {}
+    values: dict[str, Given] = {}
     for name, value in table.items():
         inner = value if isinstance(value, dict) and name not in ARGUMENTS else {name: value}
         for key, content in inner.items():
-            found[str(key)] = Given(content, f"{where}: {key}")
-    return found
+            values[str(key)] = Given(content, f"{where}: {key}")
+    return values

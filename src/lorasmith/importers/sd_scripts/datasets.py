@@ -172,15 +172,15 @@ def _shared(m: ConversionBuilder, where: str, name: str, chains: Sequence[Layers
 
 
 def _masks(m: ConversionBuilder, where: str, chains: list[Layers]) -> None:
-    found = {
+    folders = {
         str(_first("conditioning_data_dir", layers[:1]) or "")
         for layers in chains
         if not layers[0].get("is_reg")
     }
-    if found == {""} or not found:
+    if folders == {""} or not folders:
         return
     place = f"{where}: conditioning_data_dir"
-    if len(found) > 1:
+    if len(folders) > 1:
         m.result.problems.append(
             Problem(
                 place,
@@ -189,7 +189,7 @@ def _masks(m: ConversionBuilder, where: str, chains: list[Layers]) -> None:
             )
         )
         return
-    m.give("conditioning_data_dir", Given(found.pop(), place))
+    m.give("conditioning_data_dir", Given(folders.pop(), place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,16 +291,16 @@ def _is_of_folders(path: str) -> bool:
 
 def _differences(base: Conversion, own: Conversion) -> dict[str, Any]:
     """What a folder's settings are that are not those of the run, as its table holds them."""
-    found: dict[str, Any] = {}
+    differences: dict[str, Any] = {}
     for path in filter(_is_of_folders, dict.fromkeys([*base.settings, *own.settings])):
         default = all_settings()[path].default
         value = own.values.get(path, default)
         if value == base.values.get(path, default):
             continue
         section, _, name = path.partition(".")
-        table = found.setdefault(section, {}) if section in FOLDER_TABLES else found
+        table = differences.setdefault(section, {}) if section in FOLDER_TABLES else differences
         table[name] = NONE if value is None else value
-    return found
+    return differences
 
 
 def _name_groups(subsets: Sequence[_Subset]) -> None:

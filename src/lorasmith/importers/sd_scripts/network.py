@@ -168,7 +168,7 @@ def network(m: ConversionBuilder) -> None:
 
 def _args(m: ConversionBuilder, module: Module) -> dict[str, Any]:
     """The arguments that are meant to have an effect; the others are said."""
-    found: dict[str, Any] = {}
+    args: dict[str, Any] = {}
     for item in m.value(_ARGS) or []:
         name, equals, raw = item.partition("=")
         name = name.strip()
@@ -176,8 +176,8 @@ def _args(m: ConversionBuilder, module: Module) -> dict[str, Any]:
         if not equals:
             m.refuse(_ARGS, f"{item!r} has no '='", "write it as key=value")
         elif row is None or module not in row.modules:
-            own = [each.name for each in NETWORK_ARGUMENTS.values() if module in each.modules]
-            near = did_you_mean(name, own, f"it has {', '.join(own)}", most=2)
+            names = [each.name for each in NETWORK_ARGUMENTS.values() if module in each.modules]
+            near = did_you_mean(name, names, f"it has {', '.join(names)}", most=2)
             m.note(f"--network_args {item}", f"{module} has no {name} and ignores it; {near}")
         else:
             try:
@@ -190,8 +190,8 @@ def _args(m: ConversionBuilder, module: Module) -> dict[str, Any]:
             elif row.fate == "refused" and value:
                 m.refuse(_ARGS, f"{item}: {row.here}", f"leave {name} out")
             elif value is not None:
-                found[name] = value
-    return found
+                args[name] = value
+    return args
 
 
 def _size(m: ConversionBuilder, *, scaled: bool = True) -> None:
@@ -281,15 +281,15 @@ def _block_sizes(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
     ):
         if name not in args:
             continue
-        count, wanted = len(str(args[name]).split(",")), 23 if m.sdxl else 25
+        count, blocks = len(str(args[name]).split(",")), 23 if m.sdxl else 25
         if m.sdxl:
             m.refuse(
                 _ARGS,
                 f"{name}: SDXL's 23 numbers have no counterpart here",
                 "write adapter.block_ranks by name, see docs/blocks.md",
             )
-        elif count != wanted:
-            m.refuse(_ARGS, f"{name} has {count} numbers; expected {wanted}", "give them all")
+        elif count != blocks:
+            m.refuse(_ARGS, f"{name} has {count} numbers; expected {blocks}", "give them all")
         else:
             m.put(f"adapter.{setting}", args[name], _ARGS)
 
@@ -354,10 +354,10 @@ def _targets(m: ConversionBuilder, args: Mapping[str, Any], kind: str) -> None:
         m.put("adapter.conv_rank", 0, _ARGS, note=f"preset {preset} leaves convolutions alone")
         return
     full = "adapter.full_matrix" in m.result.settings
-    wanted = args.get("conv_dim", m.value("network_dim"))
-    if kind == "dylora" or ("conv_dim" in args and not (full and wanted > LARGEST_RANK)):
-        m.put("adapter.conv_rank", wanted, _ARGS)
-    if kind not in ("oft", "boft") and not full and wanted:
+    conv_rank = args.get("conv_dim", m.value("network_dim"))
+    if kind == "dylora" or ("conv_dim" in args and not (full and conv_rank > LARGEST_RANK)):
+        m.put("adapter.conv_rank", conv_rank, _ARGS)
+    if kind not in ("oft", "boft") and not full and conv_rank:
         alpha = args.get("conv_alpha", m.value("network_alpha")) or None
         m.put("adapter.conv_alpha", alpha, _ARGS, "network_alpha")
 

@@ -66,32 +66,34 @@ def optimizer(m: ConversionBuilder) -> None:
 
 
 def _optimizer_name(m: ConversionBuilder) -> str | None:
-    asked = [
+    options = [
         name for name in ("optimizer_type", "use_8bit_adam", "use_lion_optimizer") if m.has(name)
     ]
-    if len(asked) > 1:
-        names = " and ".join(m.shown(name) for name in asked)
-        m.refuse(asked[1], f"{names} name two optimizers", "keep one of them")
+    if len(options) > 1:
+        names = " and ".join(m.shown(name) for name in options)
+        m.refuse(options[1], f"{names} name two optimizers", "keep one of them")
         return None
-    if not asked:
+    if not options:
         m.take("optimizer_type", "AdamW")
         return "AdamW"
-    if asked[0] != "optimizer_type":
-        name = "AdamW8bit" if asked[0] == "use_8bit_adam" else "Lion"
-        m.put("optimizer.name", name, asked[0], note=f"the old way to say --optimizer_type {name}")
+    if options[0] != "optimizer_type":
+        name = "AdamW8bit" if options[0] == "use_8bit_adam" else "Lion"
+        m.put(
+            "optimizer.name", name, options[0], note=f"the old way to say --optimizer_type {name}"
+        )
         return name
-    written = str(m.value("optimizer_type"))
-    name, note = OLD_NAMES.get(written.lower(), (NAMES.get(written.lower(), ""), ""))
-    if not name and written in OF_TORCH:
-        name = f"torch.optim.{written}"
-    if not name and DOTTED.fullmatch(written):
-        name = written
+    value = str(m.value("optimizer_type"))
+    name, note = OLD_NAMES.get(value.lower(), (NAMES.get(value.lower(), ""), ""))
+    if not name and value in OF_TORCH:
+        name = f"torch.optim.{value}"
+    if not name and DOTTED.fullmatch(value):
+        name = value
     if not name:
         known = {each.lower(): each for each in (*OPTIMIZERS, *OF_TORCH)}
         m.refuse(
             "optimizer_type",
-            f"{written!r} is no optimizer of sd-scripts",
-            did_you_mean(written.lower(), known, "write a class as module.Class", most=2),
+            f"{value!r} is no optimizer of sd-scripts",
+            did_you_mean(value.lower(), known, "write a class as module.Class", most=2),
         )
         return None
     m.take("optimizer_type", name, note=note)
@@ -138,9 +140,9 @@ def _rates(m: ConversionBuilder, *, quiet: bool) -> None:
         )
         return
     others = {"unet": "network_train_text_encoder_only", "text_encoder": "network_train_unet_only"}
-    for part, wanted in trained.items():
+    for part, is_trained in trained.items():
         name = f"{part}_lr"
-        if not wanted:
+        if not is_trained:
             m.put(f"adapter.{part}", False, others[part])
             m.drop(name, f"the {part.replace('_', ' ')} is not trained")
         elif (default if rates[part] is None else rates[part]) == 0:
@@ -167,8 +169,8 @@ def _text_encoder_rate(m: ConversionBuilder) -> float | None:
 
 
 def _schedule(m: ConversionBuilder, optimizer: str, sets_its_own: bool) -> None:
-    asked = str(m.value("lr_scheduler")).strip()
-    name, warmup = asked.lower(), m.value("lr_warmup_steps")
+    scheduler = str(m.value("lr_scheduler")).strip()
+    name, warmup = scheduler.lower(), m.value("lr_warmup_steps")
     reason = ""
     if sets_its_own:
         reason = "AdaFactor sets its own learning rate (relative_step)"
@@ -202,9 +204,9 @@ def _schedule(m: ConversionBuilder, optimizer: str, sets_its_own: bool) -> None:
         m.drop("lr_scheduler_min_lr_ratio", f"it does nothing with {name}; so it is in sd-scripts")
     if name not in SCHEDULES:
         name = OTHER_NAMES.get(name.replace("_", "").replace("-", "").rpartition(".")[2], "")
-        note = f"what is meant by {asked}, which sd-scripts does not know by this name"
+        note = f"what is meant by {scheduler}, which sd-scripts does not know by this name"
     if not name:
-        _refuse_schedule(m, asked)
+        _refuse_schedule(m, scheduler)
         return
     if m.value("lr_scheduler_args"):
         m.refuse(
@@ -226,8 +228,8 @@ def _schedule_class(m: ConversionBuilder) -> None:
 
     They count optimizer steps. What is known to be one of our shapes is taken for it.
     """
-    asked = str(m.value("lr_scheduler_type"))
-    kind = asked.rpartition(".")[2].lower()
+    class_path = str(m.value("lr_scheduler_type"))
+    kind = class_path.rpartition(".")[2].lower()
     try:
         args = optimizer_args(m.value("lr_scheduler_args") or [])
     except ValueError as error:
@@ -270,7 +272,7 @@ def _schedule_class(m: ConversionBuilder) -> None:
     else:
         m.refuse(
             "lr_scheduler_type",
-            f"{asked} is not one of the schedules here",
+            f"{class_path} is not one of the schedules here",
             f"take the nearest --lr_scheduler: {', '.join(SCHEDULES)}",
         )
         return
@@ -338,9 +340,9 @@ def _shape(m: ConversionBuilder, name: str) -> None:
     m.drop("lr_decay_steps", f"it does nothing with {name}")
 
 
-def _refuse_schedule(m: ConversionBuilder, asked: str) -> None:
-    near = did_you_mean(asked.lower(), SCHEDULES, f"take one of {', '.join(SCHEDULES)}")
-    m.refuse("lr_scheduler", f"{asked!r} is no schedule here", NOT_HERE.get(asked.lower(), near))
+def _refuse_schedule(m: ConversionBuilder, name: str) -> None:
+    near = did_you_mean(name.lower(), SCHEDULES, f"take one of {', '.join(SCHEDULES)}")
+    m.refuse("lr_scheduler", f"{name!r} is no schedule here", NOT_HERE.get(name.lower(), near))
 
 
 OPTIMIZER = (

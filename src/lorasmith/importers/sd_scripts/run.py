@@ -40,13 +40,13 @@ def seed(m: ConversionBuilder) -> None:
 
 
 def precision(m: ConversionBuilder) -> None:
-    asked = str(m.value("mixed_precision")).lower()
-    if asked in PRECISIONS:
-        m.take("mixed_precision", PRECISIONS[asked])
+    dtype = str(m.value("mixed_precision")).lower()
+    if dtype in PRECISIONS:
+        m.take("mixed_precision", PRECISIONS[dtype])
     else:
-        full = asked in ("fp32", "float", "float32", "32")
+        full = dtype in ("fp32", "float", "float32", "32")
         hint = "take no, which computes in fp32" if full else "take bf16"
-        m.refuse("mixed_precision", f"{asked!r} is none of no, fp16 and bf16", hint)
+        m.refuse("mixed_precision", f"{dtype!r} is none of no, fp16 and bf16", hint)
 
 
 def validation(m: ConversionBuilder) -> None:
@@ -96,11 +96,11 @@ def saving(m: ConversionBuilder) -> None:
     if steps:
         m.take("save_every_n_steps", steps)
     _kept(m, every, steps)
-    asked = m.value("save_precision")
-    if asked is not None and str(asked).lower() not in SAVE_PRECISIONS:
-        m.refuse("save_precision", f"{asked!r} is none of float, fp16 and bf16", "take fp16")
+    dtype = m.value("save_precision")
+    if dtype is not None and str(dtype).lower() not in SAVE_PRECISIONS:
+        m.refuse("save_precision", f"{dtype!r} is none of float, fp16 and bf16", "take fp16")
     else:
-        m.take("save_precision", SAVE_PRECISIONS[str(asked or "float").lower()])
+        m.take("save_precision", SAVE_PRECISIONS[str(dtype or "float").lower()])
     form = str(m.value("save_model_as")).lower()
     if form != "safetensors":
         m.note(m.shown("save_model_as"), "LoRA files are safetensors, which every program reads")
@@ -133,7 +133,7 @@ def _kept(m: ConversionBuilder, epochs: int | None, steps: int | None) -> None:
 
 def log(m: ConversionBuilder) -> None:
     tools = str(m.value("log_with") or "").lower()
-    wanted = m.has("logging_dir") or (bool(tools) and tools != "wandb")
+    to_tensorboard = m.has("logging_dir") or (bool(tools) and tools != "wandb")
     if tools in ("wandb", "all"):
         project = m.value("log_tracker_name") or WANDB_PROJECT
         m.put("log.wandb", project, "log_with", "log_tracker_name")
@@ -148,18 +148,18 @@ def log(m: ConversionBuilder) -> None:
             m.note(m.shown("log_with"), f"{tools} is not known; the log is TensorBoard's")
         for name in ("log_tracker_name", "wandb_run_name", "wandb_api_key"):
             m.drop(name, "it does nothing without --log_with wandb")
-    note = "the files lie in the run's own folder" if wanted else ""
-    m.take("logging_dir", wanted, "log_with", note=note)
+    note = "the files lie in the run's own folder" if to_tensorboard else ""
+    m.take("logging_dir", to_tensorboard, "log_with", note=note)
 
 
 def machine(m: ConversionBuilder) -> None:
-    asked = [
+    arguments = [
         name
         for name in ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk")
         if m.has(name)
     ]
-    if asked:
-        m.put("performance.cache_text", True, *asked)
+    if arguments:
+        m.put("performance.cache_text", True, *arguments)
     if m.value("vae_batch_size") and "vae_batch_size" in m.given:
         m.take("vae_batch_size")
     backend = str(m.value("dynamo_backend")).lower()
@@ -172,9 +172,9 @@ def machine(m: ConversionBuilder) -> None:
             if m.has("torch_compile")
             else "it does nothing without --torch_compile",
         )
-    asked = [name for name in ("fp8_base", "fp8_base_unet") if m.has(name)]
-    if asked:
-        m.put("train.base_precision", "fp8", *asked)
+    arguments = [name for name in ("fp8_base", "fp8_base_unet") if m.has(name)]
+    if arguments:
+        m.put("train.base_precision", "fp8", *arguments)
 
 
 RUN = (

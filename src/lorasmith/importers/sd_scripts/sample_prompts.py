@@ -51,8 +51,8 @@ UNREAD = "unread options"
 
 def samples(m: ConversionBuilder) -> None:
     epochs, steps = m.value("sample_every_n_epochs"), m.value("sample_every_n_steps")
-    asked = bool(epochs and epochs > 0) or bool(steps and steps > 0) or m.has("sample_at_first")
-    if not asked or not m.has("sample_prompts"):
+    has_times = bool(epochs and epochs > 0) or bool(steps and steps > 0) or m.has("sample_at_first")
+    if not has_times or not m.has("sample_prompts"):
         m.take("sample_every_n_epochs", None)
         m.take("sample_at_first", False)
         for name in ("sample_every_n_epochs", "sample_every_n_steps", "sample_at_first"):
@@ -141,27 +141,27 @@ def _say_odd(m: ConversionBuilder, prompts: list[dict[str, Any]]) -> None:
 
 def _settings_of(m: ConversionBuilder, each: Mapping[str, Any]) -> dict[str, Any]:
     """One prompt of sd-scripts, its defaults filled in, as settings of ours."""
-    asked = {**DEFAULTS, **{name: value for name, value in each.items() if value is not None}}
-    found: dict[str, Any] = {
-        "prompt": str(asked.get("prompt", "")).strip(),
-        "negative": str(asked["negative_prompt"] or ""),
-        "width": _within(m, "width", int(asked["width"]) // 8 * 8, 64, 4096),
-        "height": _within(m, "height", int(asked["height"]) // 8 * 8, 64, 4096),
-        "steps": _within(m, "sample_steps", int(asked["sample_steps"]), 1, 500),
-        "cfg": _within(m, "scale", float(asked["scale"]), 1, 50),
+    options = {**DEFAULTS, **{name: value for name, value in each.items() if value is not None}}
+    settings: dict[str, Any] = {
+        "prompt": str(options.get("prompt", "")).strip(),
+        "negative": str(options["negative_prompt"] or ""),
+        "width": _within(m, "width", int(options["width"]) // 8 * 8, 64, 4096),
+        "height": _within(m, "height", int(options["height"]) // 8 * 8, 64, 4096),
+        "steps": _within(m, "sample_steps", int(options["sample_steps"]), 1, 500),
+        "cfg": _within(m, "scale", float(options["scale"]), 1, 50),
     }
-    if asked["seed"] is not None:
-        seed = int(asked["seed"])
-        found["seed"] = RANDOM_SEED if seed < 0 else seed % (MAX_SEED + 1)
+    if options["seed"] is not None:
+        seed = int(options["seed"])
+        settings["seed"] = RANDOM_SEED if seed < 0 else seed % (MAX_SEED + 1)
         if seed > MAX_SEED:
-            why = f"is above {MAX_SEED}, the largest seed here: {found['seed']} is taken"
+            why = f"is above {MAX_SEED}, the largest seed here: {settings['seed']} is taken"
             m.note(f"a prompt's seed {str(seed)[:40]}", why)
-    if "sample_sampler" in asked:
-        name = str(asked["sample_sampler"])
-        found["sampler"], note = sampler_of(name)
+    if "sample_sampler" in options:
+        name = str(options["sample_sampler"])
+        settings["sampler"], note = sampler_of(name)
         if note:
             m.note(f"--ss {name}", note)
-    return found
+    return settings
 
 
 def _within(m: ConversionBuilder, name: str, value: float, low: int, high: int) -> float:

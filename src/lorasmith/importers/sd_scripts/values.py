@@ -84,8 +84,8 @@ def texts(raw: Any) -> list[str]:
             items = shlex.split(items[0], posix=True)
         except ValueError:
             raise ValueError(f"{items[0]!r} has a quote without its partner") from None
-    found = [unglued(str(item)).strip("\"'") for item in items]
-    return [item for item in found if item]
+    pairs = [unglued(str(item)).strip("\"'") for item in items]
+    return [item for item in pairs if item]
 
 
 def numbers(raw: Any) -> list[float]:

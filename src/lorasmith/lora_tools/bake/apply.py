@@ -153,13 +153,13 @@ def _read(
     source: LoraSource, roots: Sequence[AdapterRoot], blocks: BlockMap
 ) -> tuple[AppliedLora, list[_Module]]:
     file = read_lora(source.path)
-    found = match_names(file.tensors, roots)
+    matches = match_names(file.tensors, roots)
     modules: list[_Module] = []
-    problems = twice(found, str(source.path))
+    problems = twice(matches, str(source.path))
     counts: dict[str, int] = {}
     silent = 0
-    for key, tensors in found.modules.items():
-        target = found.layers[key]
+    for key, tensors in matches.modules.items():
+        target = matches.layers[key]
         try:
             build_adapter(target, tensors)  # on the meta device: nothing is read but alpha
             check_finite(*tensors.values())
@@ -185,7 +185,7 @@ def _read(
         problems.append(belongs_nowhere(str(source.path), file.tensors))
     if problems:
         raise LoraFileError(shortened(problems, 5, "modules do not fit"))
-    unmatched = tuple(found.unmatched)
+    unmatched = tuple(matches.unmatched)
     return AppliedLora(source, file.metadata, counts, unmatched, silent), modules
 
 

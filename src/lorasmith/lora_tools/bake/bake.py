@@ -233,18 +233,24 @@ def _metadata(
         "legacy_hash": old,
         RECIPE: read_object(kept.get(RECIPE)) or None,
     }
-    for lora, own in zip(loras, hashes, strict=True):
-        models[own] = {"name": lora.source.path.name, "legacy_hash": own[:8], RECIPE: None}
+    for lora, lora_hash in zip(loras, hashes, strict=True):
+        models[lora_hash] = {
+            "name": lora.source.path.name,
+            "legacy_hash": lora_hash[:8],
+            RECIPE: None,
+        }
     recipe = {
         "type": "lorasmith bake",
         "primary_model_hash": digest or old,
-        "loras": [_strengths(lora, own) for lora, own in zip(loras, hashes, strict=True)],
+        "loras": [
+            _strengths(lora, lora_hash) for lora, lora_hash in zip(loras, hashes, strict=True)
+        ],
     }
-    made = {"format": "pt", **kept, RECIPE: json.dumps(recipe), MODELS: json.dumps(models)}
+    entries = {"format": "pt", **kept, RECIPE: json.dumps(recipe), MODELS: json.dumps(models)}
     if any(key.startswith("modelspec.") for key in kept):
         names = [base.stem, *(lora.source.path.stem for lora in loras)]
-        made["modelspec.merged_from"] = ", ".join(names)
-    return made
+        entries["modelspec.merged_from"] = ", ".join(names)
+    return entries
 
 
 def _lora_hash(lora: AppliedLora) -> str:

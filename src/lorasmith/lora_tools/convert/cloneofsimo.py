@@ -152,16 +152,16 @@ def _list_of(path: Path) -> list[Tensor]:
 
 def _text_beside(path: Path) -> Path | None:
     stem = path.with_suffix("")
-    found = (stem.with_name(stem.name + ending) for ending in _BESIDE)
-    return next((beside for beside in found if beside.is_file()), None)
+    candidates = (stem.with_name(stem.name + ending) for ending in _BESIDE)
+    return next((beside for beside in candidates if beside.is_file()), None)
 
 
 def _pairs(tensors: Sequence[Tensor], path: Path) -> Pairs:
     pairs = list(zip(tensors[::2], tensors[1::2], strict=False))
     for number, (up, down) in enumerate(pairs):
         if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0]:
-            said = f"{tuple(up.shape)} and {tuple(down.shape)}"
-            raise _error(path, f"pair {number} is {said}, no up and down of a LoRA")
+            shapes = f"{tuple(up.shape)} and {tuple(down.shape)}"
+            raise _error(path, f"pair {number} is {shapes}, no up and down of a LoRA")
     if len(tensors) % 2 or not pairs:
         raise _error(
             path, f"is a list of {quantity(len(tensors), 'tensor')}, not of pairs of up and down"
@@ -206,9 +206,9 @@ def _unet_order(geglu: str, *, resnets: bool) -> Iterator[str]:
     """
     blocks: dict[str, list[str]] = {}
     for path, _ in unet_layers(UNETS["sd1"]):
-        found = re.match(r"((?:down|up)_blocks\.\d+|mid_block)\.(attentions|resnets)\.\d+", path)
-        if found and (resnets or found[2] == "attentions"):
-            blocks.setdefault(f"{found[1]}.{found[2]}", []).append(path)
+        match = re.match(r"((?:down|up)_blocks\.\d+|mid_block)\.(attentions|resnets)\.\d+", path)
+        if match and (resnets or match[2] == "attentions"):
+            blocks.setdefault(f"{match[1]}.{match[2]}", []).append(path)
     order = {"between": ("attn1", "ff", "attn2"), "last": ("attn1", "attn2", "ff")}
     for paths in blocks.values():
         for path in paths:

@@ -140,11 +140,11 @@ def _raw(source: Path) -> RawFile | None:
 
 def _as_it_was(raw: RawFile, style: str | None) -> RawFile | None:
     """The file itself, or one that it was made from, where that has the wanted style already."""
-    found: RawFile | None = raw
-    while found is not None:
-        if style is None or _is_named_in(style, found):
-            return found
-        found = restore(found)
+    file: RawFile | None = raw
+    while file is not None:
+        if style is None or _is_named_in(style, file):
+            return file
+        file = restore(file)
     return None
 
 
@@ -184,10 +184,14 @@ def _renamed(file: LoraFile, source: Path, style: str | None) -> _Renamed:
         raise LoraFileError(shortened(problems, _SHOWN))
     if style is None:
         return _Renamed(dict(file.tensors), {name: name for name in file.tensors})
-    found = lora_family(modules, unmatched, file.metadata)
-    family = naming_family(found, modules, style) if modules else None
+    lora_model = lora_family(modules, unmatched, file.metadata)
+    family = naming_family(lora_model, modules, style) if modules else None
     if family is None:
-        what = f"is for {found.title}: {found.why}" if modules else "has no layer of a known name"
+        what = (
+            f"is for {lora_model.title}: {lora_model.why}"
+            if modules
+            else "has no layer of a known name"
+        )
         raise _error(source, what, f"no other names are known for it: leave out --to {style}")
     keys = kohya_names(file.tensors, file.metadata)
     names = {

@@ -69,9 +69,9 @@ def inspect_checkpoint(path: Path) -> CheckpointReport:
 def baked(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """What was merged into a checkpoint, in words, the first first: ``bake``'s LoRAs with their
     strengths, and what the web UI's merger and modelspec say."""
-    said = [line for recipe in _recipes(metadata) for line in _in_words(recipe)]
+    lines = [line for recipe in _recipes(metadata) for line in _in_words(recipe)]
     merged = metadata.get("modelspec.merged_from")
-    return tuple(said or ([merged] if merged else []))
+    return tuple(lines or ([merged] if merged else []))
 
 
 def _recipes(metadata: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -93,12 +93,12 @@ def _recipes(metadata: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def _in_words(recipe: dict[str, Any]) -> list[str]:
     loras = recipe.get("loras")
-    said = [
+    lines = [
         f"{lora.get('name')} (unet {lora.get('unet')}, text encoder {lora.get('text_encoder')})"
         for lora in (loras if isinstance(loras, list) else [])
         if isinstance(lora, dict)
     ]
-    return said or [f"recipe {json.dumps(recipe, ensure_ascii=False)}"]
+    return lines or [f"recipe {json.dumps(recipe, ensure_ascii=False)}"]
 
 
 def _files(opened: OpenedCheckpoint) -> list[WeightFile]:
@@ -136,8 +136,8 @@ def _refuse_run_folder(path: Path) -> None:
     if path.is_dir() and any((path / name).is_file() for name in RUN_FILES):
         folder, name = loras_of(path.absolute())
         files = sorted(folder.glob("*.safetensors"))
-        found = [each for each in files if folder == path.absolute() or lora_name(each) == name]
-        hint = f"name the LoRA in it: {found[0]}" if found else "it has no LoRA yet"
+        loras = [each for each in files if folder == path.absolute() or lora_name(each) == name]
+        hint = f"name the LoRA in it: {loras[0]}" if loras else "it has no LoRA yet"
         raise UserError.of(path, "is the folder of a training run", hint)
 
 

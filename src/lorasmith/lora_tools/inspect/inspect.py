@@ -106,11 +106,11 @@ def _read(path: Path) -> tuple[LoraModules, str, bool]:
     modules, unmatched, problems = group_modules(file.tensors, str(path), file.metadata)
     if not modules and not problems:
         raise LoraFileError(no_module(path, file.tensors))
-    found = LoraModules(modules, dict(file.metadata), tuple(unmatched), path, tuple(problems))
+    lora = LoraModules(modules, dict(file.metadata), tuple(unmatched), path, tuple(problems))
     one_as_first = any(key.startswith("lora_te_") for key in modules) and any(
         name.startswith("lora_te1_") for name in file.tensors
     )
-    return found, "cloneofsimo" if numbered else style_of(file.tensors), one_as_first
+    return lora, "cloneofsimo" if numbered else style_of(file.tensors), one_as_first
 
 
 def _module(module: LoraModule, groups: dict[str, str]) -> ModuleReport:
@@ -152,10 +152,10 @@ def _coverage(family: LoraFamily, file: LoraModules) -> tuple[Coverage, ...]:
     if family.name is None:
         return ()
     layers = family_layers(family.name)
-    wanted = Counter(layers.values())
-    there = Counter(layers[key] for key in file.modules if key in layers)
-    order = sorted(wanted, key=lambda each: (each[0] != "unet", each[0], GROUPS.index(each[1])))
-    return tuple(Coverage(*each, there[each], wanted[each]) for each in order)
+    totals = Counter(layers.values())
+    counts = Counter(layers[key] for key in file.modules if key in layers)
+    order = sorted(totals, key=lambda each: (each[0] != "unet", each[0], GROUPS.index(each[1])))
+    return tuple(Coverage(*each, counts[each], totals[each]) for each in order)
 
 
 def _blocks(modules: tuple[ModuleReport, ...]) -> dict[str, float]:

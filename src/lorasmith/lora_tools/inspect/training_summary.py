@@ -71,16 +71,16 @@ def _folders(metadata: Mapping[str, str]) -> list[Folder]:
         folders |= _mapping(dataset.get("dataset_dirs"))
     reg = regularisation_folders(metadata)
     folders = _table(metadata.get("ss_reg_dataset_dirs")) | folders
-    found = []
+    result = []
     for name, counts in frequencies.items():
         tags = {str(tag): n for tag, n in _mapping(counts).items() if isinstance(n, int) and n > 0}
         tags = dict(sorted(tags.items(), key=lambda item: (-item[1], item[0])))
-        said = _mapping(folders.get(name))
+        facts = _mapping(folders.get(name))
         match = _REPEATS.fullmatch(str(name))
-        repeats = said.get("n_repeats", int(match[1]) if match and len(match[1]) < 9 else None)
-        images = said.get("img_count")
-        found.append(Folder(str(name), tags, _whole(images), _whole(repeats), str(name) in reg))
-    return found
+        repeats = facts.get("n_repeats", int(match[1]) if match and len(match[1]) < 9 else None)
+        images = facts.get("img_count")
+        result.append(Folder(str(name), tags, _whole(images), _whole(repeats), str(name) in reg))
+    return result
 
 
 def _whole(value: Any) -> int | None:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.types.lokr import factorization
-from lorasmith.lora_tools.linalg.randomized_svd import Wanted, low_rank, squared_norm
+from lorasmith.lora_tools.linalg.randomized_svd import RankLimit, low_rank, squared_norm
 
-_ONE = Wanted(rank=1)
+_ONE = RankLimit(rank=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def kronecker_shapes(
 
 
 def nearest_kronecker(
-    change: Tensor, factor: int, wanted: Wanted, generator: torch.Generator
+    change: Tensor, factor: int, rank_limit: RankLimit, generator: torch.Generator
 ) -> KroneckerProduct:
     """The nearest product of LyCORIS' sizes for ``factor``, w2 at the rank that is wanted of it.
 
@@ -60,7 +60,7 @@ def nearest_kronecker(
         change: (O, I[, kh, kw]) float32, finite and not all zero. **It is overwritten.**
         factor: how LyCORIS divides each side, see
             :func:`~lorasmith.adapters.types.lokr.factorization`.
-        wanted: rank of w2, or the share of w2's norm to retain.
+        rank_limit: rank of w2, or the share of w2's norm to retain.
     """
     outputs, inputs, *kernel = change.shape
     size = math.prod(kernel)
@@ -71,8 +71,8 @@ def nearest_kronecker(
     best = low_rank(rows, _ONE, generator)
     w1, w2 = best.up.reshape(a, b), best.down.reshape(c, e * size)
     tensors, rank = {"lokr_w1": w1, "lokr_w2": w2.reshape(c, e, *kernel)}, 0
-    if wanted.rank is None or wanted.rank < max(c, e) / 2:
-        small = low_rank(w2.clone(), wanted, generator)
+    if rank_limit.rank is None or rank_limit.rank < max(c, e) / 2:
+        small = low_rank(w2.clone(), rank_limit, generator)
         if small.rank < max(c, e) / 2:
             w2, rank = small.up @ small.down, small.rank
             tensors = {"lokr_w1": w1, "lokr_w2_a": small.up, "lokr_w2_b": small.down}

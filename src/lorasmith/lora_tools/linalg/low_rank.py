@@ -382,16 +382,16 @@ def truncate(product: Product, rank: int) -> Truncated:
     rank = min(rank, product.rank, *product.shape)
     core = _Core.of(product) if product.rank < min(product.shape) else None
     if core is not None and _MANY * (rank + _MORE) <= product.rank:
-        found = _largest(core.matrix, rank)
-        if found is not None:
-            squares, vectors, left = found
+        largest = _largest(core.matrix, rank)
+        if largest is not None:
+            squares, vectors, left = largest
             lengths = squares.sqrt()
             up, down = _ProductSvd(product, core, lengths, vectors).factors(rank)
             norm = math.sqrt(float(core.matrix.trace())) * abs(product.scale)
             return Truncated(up, down, norm, math.sqrt(left) * abs(product.scale))
-    whole = product.decompose()
-    values = whole.values
-    return Truncated(*whole.factors(rank), float(values.norm()), float(values[rank:].norm()))
+    svd = product.decompose()
+    values = svd.values
+    return Truncated(*svd.factors(rank), float(values.norm()), float(values[rank:].norm()))
 
 
 def _largest(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, float] | None:

@@ -37,7 +37,7 @@ _LARGEST_SPACE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RankLimit:
     """What an approximation is to reach: a rank, a share of the norm, or both.
 
     Args:
@@ -86,7 +86,7 @@ class LowRank:
         return self.down.shape[0]
 
 
-def low_rank(matrix: Tensor, wanted: Wanted, generator: torch.Generator) -> LowRank:
+def low_rank(matrix: Tensor, rank_limit: RankLimit, generator: torch.Generator) -> LowRank:
     """An approximation of what is wanted, its error within :data:`TOLERANCE` of the least, or below
     :data:`ROUNDING_ERROR`.
 
@@ -95,35 +95,35 @@ def low_rank(matrix: Tensor, wanted: Wanted, generator: torch.Generator) -> LowR
         generator: draws the first block.
     """
     if matrix.shape[0] < matrix.shape[1]:
-        turned = low_rank(matrix.t(), wanted, generator)
+        turned = low_rank(matrix.t(), rank_limit, generator)
         return LowRank(
             turned.down.t(), turned.up.t(), turned.singular_values,
             turned.total, turned.residual, turned.excess,
         )  # fmt: skip
     total = squared_norm(matrix)
     sides = matrix.shape[1]
-    rank = wanted.rank or 0
+    rank = rank_limit.rank or 0
     limit = int(_LARGEST_SPACE * sides)
     if _USUAL * max(rank, 16) > limit:
-        return _exactly(matrix, wanted, total)
-    space = _Krylov(matrix, _block_size(wanted), generator)
+        return _exactly(matrix, rank_limit, total)
+    space = _Krylov(matrix, _block_size(rank_limit), generator)
     history: list[Tensor] = []
     measured = 0
     while space.size + space.block <= limit:
         space.grow()
         # Where the rank is not known many sizes are asked; in steps that grow with them.
-        if space.size < rank or (wanted.rank is None and space.size < 1.2 * measured):
+        if space.size < rank or (rank_limit.rank is None and space.size < 1.2 * measured):
             continue
         measured = space.size
         history.append(space.energies(total))
-        chosen = wanted.rank_of(history[-1], total)
+        chosen = rank_limit.rank_of(history[-1], total)
         if chosen is not None:
             excess = _excess(history, chosen, total)
             if excess <= _MARGIN * TOLERANCE:
                 small = total - float(history[-1][chosen - 1]) < _SMALL * total
                 directions, products = space.leading(chosen, precise=small)
                 return _balanced(matrix, directions, products, total, excess)
-    return _exactly(matrix, wanted, total)
+    return _exactly(matrix, rank_limit, total)
 
 
 def squared_norm(matrix: Tensor) -> float:
@@ -197,9 +197,9 @@ class _Krylov:
         return products @ products.t()
 
 
-def _block_size(wanted: Wanted) -> int:
+def _block_size(rank_limit: RankLimit) -> int:
     """Half of the rank: narrower blocks lose speed in products, wider ones accuracy."""
-    return 32 if wanted.rank is None else max(8, math.ceil(wanted.rank / 16) * 8)
+    return 32 if rank_limit.rank is None else max(8, math.ceil(rank_limit.rank / 16) * 8)
 
 
 def _orthonormal(rows: Tensor) -> Tensor:
@@ -230,12 +230,12 @@ def _excess(history: list[Tensor], rank: int, total: float) -> float:
     return math.sqrt(error / (error - missing)) - 1.0 if missing < error else math.inf
 
 
-def _exactly(matrix: Tensor, wanted: Wanted, total: float) -> LowRank:
+def _exactly(matrix: Tensor, rank_limit: RankLimit, total: float) -> LowRank:
     """By the eigenvectors of DᵀD in float64, which unlike an SVD always converges."""
     precise = matrix.double()
     values, vectors = torch.linalg.eigh(precise.t() @ precise)
     energy = _cumulated(values)
-    rank = wanted.rank_of(energy, float(energy[-1])) or len(energy)
+    rank = rank_limit.rank_of(energy, float(energy[-1])) or len(energy)
     directions = vectors[:, -rank:].flip(1).t()
     products = (directions @ precise.t()).float()
     return _balanced(matrix, directions.float(), products, total, 0.0)
@@ -253,24 +253,24 @@ def _balanced(
     residual = total - float(lengths.double().square().sum())
     if residual < _SMALL * total:
         residual = squared_norm(matrix.addmm_(up, down, alpha=-1.0))
-    told = None if residual <= _ROUNDING * total else excess
-    return LowRank(up, down, lengths, total, residual, told)
+    known_excess = None if residual <= _ROUNDING * total else excess
+    return LowRank(up, down, lengths, total, residual, known_excess)
 
 
-def clamped(found: LowRank, quantile: float) -> tuple[Tensor, Tensor]:
+def clamped(approximation: LowRank, quantile: float) -> tuple[Tensor, Tensor]:
     """up (m, r) and down (r, n) as sd-scripts has them: the singular values in ``up`` alone, and
     both cut off at the quantile of the values of the two together."""
-    roots = found.singular_values.sqrt()
-    up, down = found.up * roots, found.down / roots[:, None]
+    roots = approximation.singular_values.sqrt()
+    up, down = approximation.up * roots, approximation.down / roots[:, None]
     values = torch.cat([up.flatten(), down.flatten()])
     place = max(1, math.ceil(quantile * values.numel()))
     limit = float(values.kthvalue(place).values)
     return up.clamp(-limit, limit), down.clamp(-limit, limit)
 
 
-def with_clamping(found: LowRank, residual: float) -> float | None:
+def with_clamping(approximation: LowRank, residual: float) -> float | None:
     """The excess of what was clamped, whose squared error is ``residual``."""
-    if found.excess is None:
+    if approximation.excess is None:
         return None
-    longer = math.sqrt(residual / found.residual)
-    return max(longer * (1.0 + found.excess) - 1.0, 0.0)
+    longer = math.sqrt(residual / approximation.residual)
+    return max(longer * (1.0 + approximation.excess) - 1.0, 0.0)

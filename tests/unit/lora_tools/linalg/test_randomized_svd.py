@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lorasmith.adapters.types.lokr import LoKr
 from lorasmith.lora_tools.linalg.kronecker import kronecker_shapes, nearest_kronecker
-from lorasmith.lora_tools.linalg.randomized_svd import TOLERANCE, Wanted, low_rank
+from lorasmith.lora_tools.linalg.randomized_svd import TOLERANCE, RankLimit, low_rank
 from lorasmith.tensors.rng import generator, normal
 
 
@@ -58,7 +58,7 @@ def test_the_error_is_nearly_the_least_and_measured(kind: str, size: tuple[int, 
     change = matrix(kind, *size)
     values = torch.linalg.svdvals(change.double())
     for rank in (1, 24, 100):
-        found = low_rank(change.clone(), Wanted(rank=rank), generator(0, "test"))
+        found = low_rank(change.clone(), RankLimit(rank=rank), generator(0, "test"))
         product = found.up.double() @ found.down.double()
         error = float((change.double() - product).norm())
         least = float(values[rank:].square().sum().sqrt())
@@ -74,20 +74,20 @@ def test_a_share_is_retained_at_nearly_the_smallest_rank(kind: str, share: float
     change = matrix(kind, 320, 400)
     energy = torch.linalg.svdvals(change.double()).square().cumsum(0)
     smallest = 1 + int((energy < share**2 * energy[-1]).sum())
-    found = low_rank(change.clone(), Wanted(retain=share), generator(0, "test"))
+    found = low_rank(change.clone(), RankLimit(retain=share), generator(0, "test"))
     assert smallest <= found.rank <= smallest + max(1, smallest // 50)
     assert found.residual <= (1.0 - share**2) * found.total * (1 + 1e-3)
 
 
 def test_a_rank_caps_what_is_retained() -> None:
-    found = low_rank(matrix("noise", 320, 320), Wanted(7, 0.99), generator(0, "test"))
+    found = low_rank(matrix("noise", 320, 320), RankLimit(7, 0.99), generator(0, "test"))
     assert found.rank == 7
 
 
 @pytest.mark.parametrize("rank", [1, 8, 40, 300])
 def test_what_has_a_low_rank_is_found_exactly(rank: int) -> None:
     change = normal((300, 8), 0, "up") @ normal((8, 350), 0, "down")
-    found = low_rank(change.clone(), Wanted(rank=rank), generator(0, "test"))
+    found = low_rank(change.clone(), RankLimit(rank=rank), generator(0, "test"))
     assert found.up.isfinite().all()
     assert found.down.isfinite().all()
     if rank >= 8:
@@ -99,7 +99,8 @@ def test_what_has_a_low_rank_is_found_exactly(rank: int) -> None:
 def test_the_result_is_a_function_of_the_seed() -> None:
     change = matrix("noise", 320, 320)
     one, same, other = (
-        low_rank(change.clone(), Wanted(rank=8), generator(seed, "test")).up for seed in (0, 0, 1)
+        low_rank(change.clone(), RankLimit(rank=8), generator(seed, "test")).up
+        for seed in (0, 0, 1)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -113,7 +114,7 @@ def test_the_nearest_kronecker_product(
 ) -> None:
     change = normal(shape, 0, "change")
     # At a rank too high to save anything the second factor stays whole.
-    wanted = Wanted(rank=rank or 10_000)
+    wanted = RankLimit(rank=rank or 10_000)
     found = nearest_kronecker(change.clone(), factor, wanted, generator(0, "test"))
     tensors = dict(found.tensors)
     layer = torch.nn.Linear(shape[1], shape[0])
