@@ -188,16 +188,16 @@ def read_magnitude(layer: Layer, tensors: Mapping[str, Tensor]) -> Tensor | None
     """
     if "dora_scale" not in tensors:
         return None
-    found = tensors["dora_scale"]
+    magnitude = tensors["dora_scale"]
     outputs, inputs, *kernel = layer.weight.shape
     ones = [1] * len(kernel)
-    by_output = found.shape[:1] == (outputs,) and found.numel() == outputs
-    by_input = found.shape[:2] == (1, inputs) and found.numel() == inputs
+    by_output = magnitude.shape[:1] == (outputs,) and magnitude.numel() == outputs
+    by_input = magnitude.shape[:2] == (1, inputs) and magnitude.numel() == inputs
     if not by_output and not by_input:
         sizes = f"{outputs} outputs and {inputs} inputs"
-        raise ValueError(f"dora_scale is {tuple(found.shape)}, but the layer has {sizes}")
+        raise ValueError(f"dora_scale is {tuple(magnitude.shape)}, but the layer has {sizes}")
     shape = (outputs, 1, *ones) if by_output else (1, inputs, *ones)
-    return found.detach().to(layer.weight.device, torch.float32, copy=True).reshape(shape)
+    return magnitude.detach().to(layer.weight.device, torch.float32, copy=True).reshape(shape)
 
 
 def decomposed(weight: Tensor, magnitude: Tensor) -> Tensor:

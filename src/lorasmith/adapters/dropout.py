@@ -117,7 +117,7 @@ def draw_masks(
     """
     if dropout.neuron > 0:
         rows = _affordable(gates, rows, keys.shape[1] * dtype.itemsize)
-    made: list[StepMasks] = []
+    step_masks: list[StepMasks] = []
     for begin, end in _runs(gates, keys.shape[1], _at_once(keys.device)):
         own, widest = keys[begin:end], max(gates[begin:end])
         count = 1 + (widest if dropout.rank > 0 else 0)
@@ -135,22 +135,24 @@ def draw_masks(
         parts = (own, kept, gate.expand(*own.shape, widest), factors)
         for width, *values in zip(gates[begin:end], *(p.unbind() for p in parts), strict=True):
             key, kept_own, *wide = values
-            made.append(StepMasks(dropout, key, kept_own, *(v[..., :width] for v in wide)))
+            step_masks.append(StepMasks(dropout, key, kept_own, *(v[..., :width] for v in wide)))
     if dropout.neuron > 0:
-        _add_neurons(made, keys, rows)
-    return made
+        _add_neurons(step_masks, keys, rows)
+    return step_masks
 
 
-def _add_neurons(made: Sequence[StepMasks], keys: Tensor, rows: Sequence[int]) -> None:
+def _add_neurons(step_masks: Sequence[StepMasks], keys: Tensor, rows: Sequence[int]) -> None:
     """Set ``neurons`` where ``rows`` says how many: modules of equal sizes at once."""
-    sizes = [(count, masks.factors.shape[-1]) for count, masks in zip(rows, made, strict=True)]
+    sizes = [
+        (count, masks.factors.shape[-1]) for count, masks in zip(rows, step_masks, strict=True)
+    ]
     begin = 0
-    while begin < len(made):
+    while begin < len(step_masks):
         end = begin + 1
-        while end < len(made) and sizes[end] == sizes[begin]:
+        while end < len(step_masks) and sizes[end] == sizes[begin]:
             end += 1
         if rows[begin] > 0:
-            together = made[begin:end]
+            together = step_masks[begin:end]
             factors = torch.cat([masks.factors for masks in together])
             own, odds = keys[begin:end].flatten(), together[0].dropout.neuron
             masks = neuron_masks(own, factors, rows[begin], odds)

@@ -202,14 +202,14 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
         content = load_torch_file(path)
     except LOAD_ERRORS as error:
         reason = " ".join((str(error) or type(error).__name__).split())
-        said = reason.partition("WeightsUnpickler error: ")[2] or reason
-        if isinstance(error, pickle.UnpicklingError) and _WANTS_MORE.search(said):
+        detail = reason.partition("WeightsUnpickler error: ")[2] or reason
+        if isinstance(error, pickle.UnpicklingError) and _WANTS_MORE.search(detail):
             raise _error(
                 path,
                 f"is a pickle that holds more than tensors, so it is not opened: {reason[:200]}",
                 "get the LoRA as .safetensors",
             ) from error
-        raise _error(path, f"is damaged: {said[:200]}", _AGAIN) from error
+        raise _error(path, f"is damaged: {detail[:200]}", _AGAIN) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):

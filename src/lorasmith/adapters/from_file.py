@@ -45,28 +45,28 @@ def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> 
         for target in modules_of(root):
             for path in root.paths(target.path):
                 layers.setdefault((root.folder or root.part, path.replace(".", "_")), target)
-    found = NamedTensors()
+    matches = NamedTensors()
     for name, tensor in tensors.items():
         read = read_name(name)
         layer = layers.get((read.part, read.path)) if read is not None else None
         if read is None or layer is None:
-            found.unmatched.append(name)
+            matches.unmatched.append(name)
             continue
         if ".lora_magnitude_vector" in name:
             tensor = tensor.flatten()  # (1, O, 1, 1) of a convolution is per output all the same
-        found.layers[layer.key] = layer
-        own = found.modules.setdefault(layer.key, {})
+        matches.layers[layer.key] = layer
+        own = matches.modules.setdefault(layer.key, {})
         if read.tensor in own:
-            found.twice.append(name)
+            matches.twice.append(name)
         own[read.tensor] = tensor
-    return found
+    return matches
 
 
-def twice(found: NamedTensors, where: str) -> list[Problem]:
+def twice(matches: NamedTensors, where: str) -> list[Problem]:
     """That a file holds the same tensor under names of two styles."""
     what = "is of a layer that has such a tensor under another name too"
     hint = "keep one of the two"
-    return [Problem(where, f"{name} {what}", hint) for name in found.twice]
+    return [Problem(where, f"{name} {what}", hint) for name in matches.twice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,14 @@ def build_adapters(
     Raises:
         LoraFileError: see :meth:`AdapterNetwork.load`.
     """
-    found = match_names(tensors, roots)
-    problems = twice(found, where)
+    matches = match_names(tensors, roots)
+    problems = twice(matches, where)
     modules: list[tuple[Target, Adapter]] = []
     for target in (target for root in roots for target in modules_of(root)):
-        if target.key not in found.modules:
+        if target.key not in matches.modules:
             continue
         try:
-            modules.append((target, build_adapter(target, found.modules[target.key], algorithm)))
+            modules.append((target, build_adapter(target, matches.modules[target.key], algorithm)))
         except UnknownType as error:
             problems.append(Problem(where, f"{target.key}: {error}", READ_TYPES))
         except ValueError as error:
@@ -114,7 +114,7 @@ def build_adapters(
         problems.append(belongs_nowhere(where, tensors))
     if problems:
         raise LoraFileError(_shortened(problems, where))
-    return modules, LoadReport(tuple(found.unmatched), _missing(found, roots))
+    return modules, LoadReport(tuple(matches.unmatched), _missing(matches, roots))
 
 
 def belongs_nowhere(where: str, names: Collection[str]) -> Problem:
@@ -167,8 +167,10 @@ def build_adapter(
         others = {name: tensor for name, tensor in tensors.items() if name != BIAS}
         inner = build_adapter(target, others, algorithm)
         return WithBias.of(inner, target.layer, tensors)
-    wanted = None if algorithm is None else adapter_class(algorithm)
-    kind = wanted if wanted is not None and wanted.claims(tensors) else algorithm_of(tensors)
+    requested = None if algorithm is None else adapter_class(algorithm)
+    kind = (
+        requested if requested is not None and requested.claims(tensors) else algorithm_of(tensors)
+    )
     if kind is None:
         raise UnknownType(f"is {unread_type(tensors)}")
     if isinstance(target.module, Norm) and kind is not Difference:
@@ -190,10 +192,10 @@ def _from_peft_ia3(target: Target, factors: Tensor) -> dict[str, Tensor]:
     return {"weight": factors.float().flatten() - 1.0, "on_input": torch.tensor(int(on_input))}
 
 
-def _missing(found: NamedTensors, roots: Sequence[AdapterRoot]) -> tuple[str, ...]:
-    parts = {target.part for target in found.layers.values()}
+def _missing(matches: NamedTensors, roots: Sequence[AdapterRoot]) -> tuple[str, ...]:
+    parts = {target.part for target in matches.layers.values()}
     usual = [target for root in roots if root.part in parts for target in targets_of(root)]
-    return tuple(target.key for target in usual if target.key not in found.modules)
+    return tuple(target.key for target in usual if target.key not in matches.modules)
 
 
 def _shortened(problems: list[Problem], where: str) -> list[Problem]:

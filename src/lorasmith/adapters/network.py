@@ -153,11 +153,11 @@ class AdapterNetwork:
         """
         conv = Size(conv_rank, conv_alpha) if conv_rank > 0 else None
         sizes = UniformSizes(Size(rank, alpha), conv)
-        wanted = {"unet": unet, "text_encoder": text_encoder}
-        used = [root for root in roots if wanted[root.part]]
+        include = {"unet": unet, "text_encoder": text_encoder}
+        selected_roots = [root for root in roots if include[root.part]]
         preset = ADAPTERS[algorithm].targets or "attn-mlp"
         return cls.create_sized(
-            used,
+            selected_roots,
             sizes,
             algorithm=algorithm,
             options=options,
@@ -187,7 +187,7 @@ class AdapterNetwork:
             rates, up_rate: see :class:`AdapterNetwork`.
         """
         cls_of_type = adapter_class(algorithm)
-        asked = fixed_options(algorithm, options or AdapterOptions())
+        type_options = fixed_options(algorithm, options or AdapterOptions())
         modules = [
             (
                 target,
@@ -196,7 +196,7 @@ class AdapterNetwork:
                     rank=size.rank,
                     alpha=size.alpha,
                     generator=generator(seed, f"adapter {target.key}"),
-                    options=cls_of_type.options_at(target.path, asked),
+                    options=cls_of_type.options_at(target.path, type_options),
                 ),
             )
             for target, size in find_targets(roots, sizes, selection)
@@ -320,21 +320,21 @@ class AdapterNetwork:
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """All trained parameters, those of one part and rate together, in the model's order."""
-        found: dict[tuple[str, float], ParameterGroup] = {}
+        groups: dict[tuple[str, float], ParameterGroup] = {}
         for target, adapter in ((m.target, m.adapter) for m in self._modules.values()):
             rate = 1.0 if self.rates is None else self.rates(target)
             for name, parameter in adapter.named_parameters():
                 # Rates that differ by rounding alone are one, and no two groups have one name.
                 digits = f"{rate * self.up_rate if name.startswith(UP) else rate:.6g}"
                 key = (target.part, float(digits))
-                if key not in found:
+                if key not in groups:
                     title = target.part if key[1] == 1.0 else f"{target.part} x{digits}"
-                    found[key] = ParameterGroup(title, *key, [], [])
-                group = found[key]
+                    groups[key] = ParameterGroup(title, *key, [], [])
+                group = groups[key]
                 group.parameters.append(parameter)
                 if not group.targets or group.targets[-1] is not target:
                     group.targets.append(target)
-        return list(found.values())
+        return list(groups.values())
 
     def parts(self) -> dict[str, int]:
         """How many layers of each part carry an adapter."""

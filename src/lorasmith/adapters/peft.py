@@ -93,19 +93,19 @@ def with_peft_settings(
     Raises:
         ValueError: a setting that the scale needs is not there.
     """
-    made: dict[str, Tensor] = {}
+    result: dict[str, Tensor] = {}
     try:
         for name, tensor in tensors.items():
-            made[name] = tensor
+            result[name] = tensor
             layer, declared = split_tensor(name)
             path = layer.removeprefix(_PEFT_PREFIX)
             if declared == "lora_down.weight":
-                made[f"{layer}.alpha"] = _peft_alpha(settings, path, tensor.shape)
+                result[f"{layer}.alpha"] = _peft_alpha(settings, path, tensor.shape)
             elif declared in _SCALED:
                 alpha = _peft_value(settings, "alpha_pattern", "alpha", path)
-                made[name] = tensor * (alpha / _peft_value(settings, "rank_pattern", "r", path))
+                result[name] = tensor * (alpha / _peft_value(settings, "rank_pattern", "r", path))
     except KeyError as error:
         raise ValueError(f"adapter_config.json has no {error}") from error
     except ZeroDivisionError as error:
         raise ValueError("adapter_config.json says a rank of 0") from error
-    return made
+    return result

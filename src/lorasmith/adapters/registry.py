@@ -25,15 +25,15 @@ READ_ONLY: tuple[type[Adapter], ...] = (GLoRA, Difference, WithBias)
 def adapter_class(name: str) -> type[Adapter]:
     """What a type makes for each layer."""
     module, _, attribute = ADAPTERS[name].cls.rpartition(".")
-    found: type[Adapter] = getattr(
+    cls: type[Adapter] = getattr(
         importlib.import_module(f"lorasmith.adapters.types.{module}"), attribute
     )
-    return found
+    return cls
 
 
-def fixed_options(name: str, asked: AdapterOptions) -> AdapterOptions:
-    """What was asked for, with what makes the type what it is."""
-    return replace(asked, **ADAPTERS[name].fixed)
+def fixed_options(name: str, options: AdapterOptions) -> AdapterOptions:
+    """``options``, with those that make the type what it is."""
+    return replace(options, **ADAPTERS[name].fixed)
 
 
 def algorithm_of(tensors: Mapping[str, Tensor]) -> type[Adapter] | None:

@@ -204,12 +204,12 @@ def select(roots: Sequence[AdapterRoot], selection: Selection) -> list[Target]:
         if root.part not in selection.parts:
             continue
         for target, inside in _walked(root):
-            wanted = any(
+            is_match = any(
                 _in_preset(name, target, inside, selection.conv) for name in selection.presets
             ) or any(
                 matches(pattern, target) for pattern in (*selection.patterns, *selection.include)
             )
-            if wanted and not any(matches(pattern, target) for pattern in selection.exclude):
+            if is_match and not any(matches(pattern, target) for pattern in selection.exclude):
                 chosen.append(target)
     return chosen
 

@@ -187,8 +187,8 @@ def _place_without_upscaling(width: int, height: int, buckets: Buckets) -> Place
     """
     step, area = buckets.step, buckets.area
     if width < step or height < step:
-        wanted = _floor(width, step) or step, _floor(height, step) or step
-        return _cover(width, height, _within(wanted, area, step))
+        size = _floor(width, step) or step, _floor(height, step) or step
+        return _cover(width, height, _within(size, area, step))
     if width * height <= area:
         bucket = _floor(width, step), _floor(height, step)
         return _centre(width, height, (width, height), bucket)

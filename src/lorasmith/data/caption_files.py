@@ -197,7 +197,7 @@ def _add(
         tables.captions.setdefault(image, (captions[0], path))
     if texts:
         tables.files[path] = len(texts)
-    tables.warnings += [Problem(str(path), *said) for said in _oddities(table, texts, named)]
+    tables.warnings += [Problem(str(path), *oddity) for oddity in _oddities(table, texts, named)]
 
 
 def _oddities(
@@ -338,9 +338,9 @@ def _text(row: Mapping[str, Any]) -> str:
 
 def _spaced_tags(row: Mapping[str, Any]) -> dict[str, str]:
     """Danbooru's ``tag_string``: tags between spaces."""
-    found = row.get("tag_string")
-    spaced = isinstance(found, str) and "," not in found
-    return {"tag_string": ", ".join(found.split())} if spaced else {}  # type: ignore[union-attr]
+    tags = row.get("tag_string")
+    spaced = isinstance(tags, str) and "," not in tags
+    return {"tag_string": ", ".join(tags.split())} if spaced else {}  # type: ignore[union-attr]
 
 
 def _plain(cell: Any) -> str:

@@ -57,12 +57,12 @@ def readings(caption: str, rules: CaptionSettings) -> list[str]:
     """
     lines = caption.splitlines() or [""]
     plain = rules.model_copy(update={"shuffle": False, "tag_dropout": 0.0, "tag_warmup_steps": 0})
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for line in lines if rules.wildcards else lines[:1]:
         framed = _framed(line, rules)
         for text in _choices(_escape(framed)) if rules.wildcards else [framed]:
-            found[_with_separators(_unescape(text), plain, Random(0), 0)] = None
-    return list(found)
+            texts[_with_separators(_unescape(text), plain, Random(0), 0)] = None
+    return list(texts)
 
 
 def tags_of(caption: str, rules: CaptionSettings) -> list[str]:
@@ -107,11 +107,11 @@ def resolve_wildcards(caption: str, rng: Random) -> str:
 def _resolved(caption: str, rng: Random) -> str:
     """An escaped caption with one choice for each wildcard."""
     at = 0
-    while found := _WILDCARD.search(caption, at):
-        choice = rng.choice(found.group(1).split("|"))
-        caption = caption[: found.start()] + choice + caption[found.end() :]
+    while match := _WILDCARD.search(caption, at):
+        choice = rng.choice(match.group(1).split("|"))
+        caption = caption[: match.start()] + choice + caption[match.end() :]
         # The next one is the one around it, or further on.
-        at = max(0, caption.rfind("{", 0, found.start()))
+        at = max(0, caption.rfind("{", 0, match.start()))
     return caption
 
 
@@ -130,11 +130,11 @@ def _choices(caption: str) -> list[str]:
 
 
 def _resolved_once(caption: str) -> list[str]:
-    found = _WILDCARD.search(caption)
-    if not found:
+    match = _WILDCARD.search(caption)
+    if not match:
         return [caption]
-    before, after = caption[: found.start()], caption[found.end() :]
-    return [before + choice + after for choice in found.group(1).split("|")]
+    before, after = caption[: match.start()], caption[match.end() :]
+    return [before + choice + after for choice in match.group(1).split("|")]
 
 
 def _escape(caption: str) -> str:

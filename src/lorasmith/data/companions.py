@@ -82,8 +82,8 @@ def find_companions(images: Sequence[Path], captioned: Container[Path]) -> list[
         captioned: those that have a caption.
     """
     owners = _by_name(path for path in images if path.suffix.lower() in SUFFIXES)
-    found = (_companion(path, owners, path in captioned) for path in images)
-    return [companion for companion in found if companion is not None]
+    companions = (_companion(path, owners, path in captioned) for path in images)
+    return [companion for companion in companions if companion is not None]
 
 
 def _companion(path: Path, owners: Mapping[str, Path], captioned: bool) -> Companion | None:
@@ -116,15 +116,15 @@ def masks_in_folders(spec: FolderSpec, images: Sequence[Path]) -> dict[Path, Pat
     Raises:
         DatasetError: a folder cannot be read.
     """
-    found: dict[Path, Path] = {}
+    masks: dict[Path, Path] = {}
     inside, beside = _mask_folders(spec.path), _mask_folders(spec.path.parent)
     own = [folder / spec.path.name for folder in beside]
     for folder in (*inside, *own, *beside):
         if folder.is_dir() and not folder.samefile(spec.path):
             files = mask_files(folder, images)
             pairs = {image: mask_of(image, files) for image in images}
-            found = {image: mask for image, mask in pairs.items() if mask} | found
-    return found
+            masks = {image: mask for image, mask in pairs.items() if mask} | masks
+    return masks
 
 
 def _mask_folders(folder: Path) -> list[Path]:
@@ -203,11 +203,11 @@ def _splits(stem: str) -> Iterator[tuple[str, str]]:
 
 def _by_name(images: Iterable[Path]) -> dict[str, Path]:
     """By name without and with its ending: ``a-masklabel.png`` and ``a.jpg.mask.png`` alike."""
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for path in images:
-        found.setdefault(stem_of(path), path)
-        found.setdefault(unicodedata.normalize("NFC", path.name), path)
-    return found
+        by_name.setdefault(stem_of(path), path)
+        by_name.setdefault(unicodedata.normalize("NFC", path.name), path)
+    return by_name
 
 
 def _is_coloured(path: Path) -> bool:

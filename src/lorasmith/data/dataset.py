@@ -135,11 +135,11 @@ class Dataset:
     @cached_property
     def buckets(self) -> tuple[BucketSamples, ...]:
         """The samples by group and size, both sorted; sizes that have none are left out."""
-        found: dict[tuple[int, Size], list[SampleRef]] = {}
+        by_bucket: dict[tuple[int, Size], list[SampleRef]] = {}
         for ref in self.samples:
             item = self.items[ref.item]
-            found.setdefault((item.group, item.placement.bucket), []).append(ref)
-        return tuple(BucketSamples(*key, tuple(found[key])) for key in sorted(found))
+            by_bucket.setdefault((item.group, item.placement.bucket), []).append(ref)
+        return tuple(BucketSamples(*key, tuple(by_bucket[key])) for key in sorted(by_bucket))
 
     def batches(
         self, epoch: int, *, seed: int, batch: int, processes: int = 1
@@ -234,9 +234,9 @@ def build_dataset(
         masks: by the path of the image.
         prior_weight: factor on the loss of regularisation images, besides their folder's own.
     """
-    told = (SampleGroup(buckets),) if isinstance(buckets, Buckets) else tuple(buckets)
-    groups = tuple(dict.fromkeys(told[folder.group] for folder in scan.folders))
-    folders = [replace(f, group=groups.index(told[f.group])) for f in scan.folders]
+    sample_groups = (SampleGroup(buckets),) if isinstance(buckets, Buckets) else tuple(buckets)
+    groups = tuple(dict.fromkeys(sample_groups[folder.group] for folder in scan.folders))
+    folders = [replace(f, group=groups.index(sample_groups[f.group])) for f in scan.folders]
     train = [p for p in scan.images if not folders[p.folder].reg]
     reg = [p for p in scan.images if folders[p.folder].reg]
     uses = [folders[p.folder].repeats for p in train] + _reg_uses(train, reg, folders, len(groups))
@@ -271,10 +271,12 @@ def _reg_uses(
     """Uses of each regularisation image, matched within its group."""
     uses = [0] * len(reg)
     for group in range(groups):
-        wanted = sum(folders[p.folder].repeats for p in train if folders[p.folder].group == group)
+        train_uses = sum(
+            folders[p.folder].repeats for p in train if folders[p.folder].group == group
+        )
         own = [n for n, p in enumerate(reg) if folders[p.folder].group == group]
         repeats = [folders[reg[n].folder].repeats for n in own]
-        for n, count in zip(own, match_repeats(wanted, repeats), strict=True):
+        for n, count in zip(own, match_repeats(train_uses, repeats), strict=True):
             uses[n] = count
     return uses
 

@@ -71,11 +71,11 @@ def measured(
     """
     chosen = _ranked(held_out, seed)[:limit]
     training = _ranked((p for p in scan.images if not scan.folders[p.folder].reg), seed)
-    wanted = Counter(image.folder for image in chosen)
+    quotas = Counter(image.folder for image in chosen)
     beside: list[DatasetImage] = []
     for image in training:
-        if wanted[image.folder] > 0:
-            wanted[image.folder] -= 1
+        if quotas[image.folder] > 0:
+            quotas[image.folder] -= 1
             beside.append(image)
     taken = set(map(id, beside))
     rest = [image for image in training if id(image) not in taken]
@@ -178,8 +178,8 @@ class HeldOut:
         return ValidationSet(dataset, len(groups[0]))
 
 
-def hold_out_of(settings: ValidationSettings, found: Scan, extension: str = "auto") -> HeldOut:
-    """Hold images of ``found`` out, or find those of a folder of their own.
+def hold_out_of(settings: ValidationSettings, full_scan: Scan, extension: str = "auto") -> HeldOut:
+    """Hold images of ``full_scan`` out, or find those of a folder of their own.
 
     Args:
         extension: of caption files.
@@ -189,36 +189,36 @@ def hold_out_of(settings: ValidationSettings, found: Scan, extension: str = "aut
         DatasetError: the folder for validation is missing, empty or has unreadable images.
     """
     if settings.folder is not None:
-        return _own_folder(settings, found, extension)
-    if not settings.split or not found.images:
-        return HeldOut(found, (), found)
-    training, images = hold_out(found, settings.split, settings.seed)
+        return _own_folder(settings, full_scan, extension)
+    if not settings.split or not full_scan.images:
+        return HeldOut(full_scan, (), full_scan)
+    training, images = hold_out(full_scan, settings.split, settings.seed)
     if not images:
         raise SettingsError.of(
             "validation.split",
             "nothing can be held out: there is no folder with more than one training picture",
             "add pictures, or name others with validation.folder",
         )
-    return HeldOut(training, images, found)
+    return HeldOut(training, images, full_scan)
 
 
-def _own_folder(settings: ValidationSettings, found: Scan, extension: str) -> HeldOut:
+def _own_folder(settings: ValidationSettings, train_scan: Scan, extension: str) -> HeldOut:
     assert settings.folder is not None
     folders = [spec for spec in find_folders(settings.folder) if not spec.reg]
-    own = scan(folders, extension=extension)
-    own.require_usable()
-    first = len(found.folders)
-    images = tuple(replace(p, folder=p.folder + first) for p in own.images)
-    trained = {image.path.resolve() for image in found.images}
-    both = [image for image in images if image.path.resolve() in trained]
-    if both:
+    val_scan = scan(folders, extension=extension)
+    val_scan.require_usable()
+    first = len(train_scan.folders)
+    images = tuple(replace(p, folder=p.folder + first) for p in val_scan.images)
+    train_paths = {image.path.resolve() for image in train_scan.images}
+    overlap = [image for image in images if image.path.resolve() in train_paths]
+    if overlap:
         raise DatasetError.of(
             settings.folder,
-            f"{len(both)} of its pictures are trained on too, {both[0].path.name} for one",
+            f"{len(overlap)} of its pictures are trained on too, {overlap[0].path.name} for one",
             "validation needs pictures that training does not see: move them out of one folder",
         )
-    everything = replace(found, folders=(*found.folders, *folders))
-    return HeldOut(found, images, everything)
+    everything = replace(train_scan, folders=(*train_scan.folders, *folders))
+    return HeldOut(train_scan, images, everything)
 
 
 def near_duplicates_across(held: HeldOut, alike: Sequence[Sequence[Path]]) -> list[Problem]:
@@ -228,12 +228,12 @@ def near_duplicates_across(held: HeldOut, alike: Sequence[Sequence[Path]]) -> li
         alike: groups of images that look alike.
     """
     out = {image.path for image in held.images}
-    found = [
+    copies = [
         path.name for group in alike if not out.issuperset(group) for path in group if path in out
     ]
-    if not found:
+    if not copies:
         return []
-    names = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-    what = f"of the held-out pictures {len(found)} look like training pictures: {names}"
+    names = ", ".join(copies[:3]) + (f" and {len(copies) - 3} more" if len(copies) > 3 else "")
+    what = f"of the held-out pictures {len(copies)} look like training pictures: {names}"
     hint = "remove the copies: there the held-out loss falls as if they were trained on"
     return [Problem("validation", what, hint)]

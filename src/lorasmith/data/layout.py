@@ -103,13 +103,13 @@ def find_folders(path: Path, reg: Path | None = None) -> list[FolderSpec]:
         raise DatasetError(_nothing_in(path))
     if reg is not None:
         _require_folder(Path(reg))
-        found = _reg_folders(Path(reg))
-        if not any(_has_images(folder.path) for folder in found):
+        reg_folders = _reg_folders(Path(reg))
+        if not any(_has_images(folder.path) for folder in reg_folders):
             what = "there is no picture in the folder for regularisation"
             raise DatasetError.of(
                 reg, what, "put pictures in N_name folders there, or leave it out"
             )
-        return folders + found
+        return folders + reg_folders
     return folders + _reg_beside(path, base)
 
 
@@ -138,16 +138,16 @@ def folder_caption(spec: FolderSpec) -> str | None:
 def entries_of(folder: Path) -> list[Path]:
     """Raises DatasetError when the folder cannot be listed."""
     try:
-        found = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
+        entries = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
     except OSError as error:
         what = f"the folder cannot be read: {error.strerror}"
         raise DatasetError.of(folder, what, "mend its permissions") from error
-    odd = [entry for entry in found if not is_utf8(entry.name)]
+    odd = [entry for entry in entries if not is_utf8(entry.name)]
     if odd:
         what = "a name that is not UTF-8, as old archives have them"
         hint = "rename it, or all of them: convmv -f shift_jis -t utf8 (or -f latin1) -r --notest ."
         raise DatasetError(Problem(_shown(entry), what, hint) for entry in odd[:_SHOWN])
-    return found
+    return entries
 
 
 def _shown(path: Path) -> str:

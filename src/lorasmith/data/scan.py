@@ -130,11 +130,11 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
             findings.problems.append(Problem(str(spec.path), what, "correct the path"))
             continue
         suffixes = _caption_suffixes(spec.extension or extension)
-        found = list(_scan_folder(index, spec, suffixes, used, findings))
-        if not found:
+        folder_images = list(_scan_folder(index, spec, suffixes, used, findings))
+        if not folder_images:
             what = "there is no usable picture in this folder"
             findings.warnings.append(Problem(str(spec.path), what, "fill it or remove it"))
-        images += found
+        images += folder_images
     if not findings.problems and not any(not folders[p.folder].reg for p in images):
         where = ", ".join(str(spec.path) for spec in folders)
         what = (

@@ -122,44 +122,44 @@ def architecture_of_parts(
 def _misfits(configs: Mapping[str, Config], family: Family, where: str) -> list[Problem]:
     unet, vae = configs[DENOISER], configs["vae"]
     texts = [configs[text.part] for text in family.text_encoders]
-    found = family.denoiser.misfits(unet, vae, texts, family)
-    found += [line for text in texts for line in _text_misfits(text)]
+    misfits = family.denoiser.misfits(unet, vae, texts, family)
+    misfits += [line for text in texts for line in _text_misfits(text)]
     hint = "the parts belong to different models, or the file needs a lorasmith.model header"
-    return [Problem(where, what, hint) for what in found]
+    return [Problem(where, what, hint) for what in misfits]
 
 
 def _text_misfits(text: Config) -> list[str]:
-    found = []
+    misfits = []
     if text["num_attention_heads"] < 1 or text["hidden_size"] % text["num_attention_heads"]:
-        found.append(
+        misfits.append(
             f"its text encoder's width {text['hidden_size']} does not divide into "
             f"{text['num_attention_heads']} heads"
         )
     if text["vocab_size"] <= EOS:
-        found.append(f"its text encoder knows {text['vocab_size']} tokens, CLIP has {EOS + 1}")
-    return found
+        misfits.append(f"its text encoder knows {text['vocab_size']} tokens, CLIP has {EOS + 1}")
+    return misfits
 
 
 def header_entry(parts: Mapping[str, Shapes], family: Family, own: Overrides) -> Config:
     """What a file with these shapes must say in its header to be read as ``own``; empty when
     shapes and the family's defaults say it all."""
-    said: Config = {}
+    entry: Config = {}
     defaults = {DENOISER: family.denoiser.config(parts[DENOISER], family, {}), "vae": family.vae}
     for part, usual in defaults.items():
         if differing := _differing(getattr(own, part), usual):
-            said[part] = differing
+            entry[part] = differing
     for spec in family.text_encoders:
         usual = text_config(parts[spec.part], spec, {})
         if differing := _differing(own.texts.get(spec.part, {}), usual):
-            said.setdefault("texts", {})[spec.part] = differing
+            entry.setdefault("texts", {})[spec.part] = differing
     if own.prediction not in (None, family.prediction):
-        said["prediction"] = own.prediction
+        entry["prediction"] = own.prediction
     usual_side = family.native_resolution[own.prediction or family.prediction]
     if own.native_resolution not in (None, usual_side):
-        said["native_resolution"] = own.native_resolution
+        entry["native_resolution"] = own.native_resolution
     if own.zero_terminal_snr:
-        said["zero_terminal_snr"] = True
-    return said
+        entry["zero_terminal_snr"] = True
+    return entry
 
 
 def _differing(own: Config, usual: Config) -> Config:

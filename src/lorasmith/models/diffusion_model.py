@@ -141,8 +141,8 @@ class DiffusionModel:
 
     def part(self, name: str) -> nn.Module:
         """A network by its part's name: "unet", "vae", "text_encoder"."""
-        found: nn.Module = {"unet": self.denoiser, "vae": self.vae, **self.text_encoders}[name]
-        return found
+        network: nn.Module = {"unet": self.denoiser, "vae": self.vae, **self.text_encoders}[name]
+        return network
 
     def offload(self, *parts: str) -> None:
         """Keep these parts in main memory; they come to the device for as long as a call takes.

@@ -70,8 +70,8 @@ def save_ldm(
     )
     modules: dict[str, nn.Module] = {"unet": unet, "vae": vae, **text_encoders}
     header = dict(metadata or {})
-    if said := _said_of(modules, known, own):
-        header[METADATA_KEY] = json.dumps(said, sort_keys=True)
+    if entry := _header_of(modules, known, own):
+        header[METADATA_KEY] = json.dumps(entry, sort_keys=True)
     header.setdefault("format", "pt")
     tensors = {
         name: tensor.detach().to("cpu", dtype) for name, tensor in ldm_weights(modules, known)
@@ -79,7 +79,7 @@ def save_ldm(
     save_tensors(path, tensors, header)
 
 
-def _said_of(modules: Mapping[str, nn.Module], family: Family, own: Overrides) -> dict[str, Any]:
+def _header_of(modules: Mapping[str, nn.Module], family: Family, own: Overrides) -> dict[str, Any]:
     """The header entry: how this model differs from what its shapes alone would be read as."""
     shapes = {
         part: {name: tuple(p.shape) for name, p in module.named_parameters()}

@@ -44,8 +44,10 @@ def fetch(source: str, *, vae: bool = False) -> Path:
         offline = names is None
         if file:
             return Path(hf_hub_download(repository, file[0], local_files_only=offline))
-        wanted = None if names is None else _wanted(repository, names, vae)
-        return Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=offline))
+        patterns = None if names is None else _needed_files(repository, names, vae)
+        return Path(
+            snapshot_download(repository, allow_patterns=patterns, local_files_only=offline)
+        )
     except GatedRepoError as error:
         hint = "accept its licence on its page, then run `hf auth login`"
         raise CheckpointError.of(source, "this model asks for permission", hint) from error
@@ -86,17 +88,17 @@ def _file_names(repository: str) -> list[str] | None:
     return [file.rfilename for file in siblings or ()]
 
 
-def _wanted(repository: str, names: list[str], vae: bool = False) -> list[str]:
+def _needed_files(repository: str, names: list[str], vae: bool = False) -> list[str]:
     """Those files of a diffusers folder that a base model (or its VAE) needs."""
     top = choose_weights("vae", names) if vae else []
     if top:
         return [*top, "config.json"]
-    wanted = [name for name in names if name in FOLDER_CONFIGS]
+    paths = [name for name in names if name in FOLDER_CONFIGS]
     for part in ["vae"] if vae else PART_FOLDERS:
         inside = [n.removeprefix(f"{part}/") for n in names if n.startswith(f"{part}/")]
-        wanted += [f"{part}/{name}" for name in choose_weights(part, inside)]
-    if any(name.startswith("vae/" if vae else "unet/") for name in wanted):
-        return wanted
+        paths += [f"{part}/{name}" for name in choose_weights(part, inside)]
+    if any(name.startswith("vae/" if vae else "unet/") for name in paths):
+        return paths
     files = [name for name in names if name.endswith(SINGLE_FILE) and "/" not in name]
     if files:
         hint = "name one of its files: " + ", ".join(f"{repository}/{n}" for n in files[:4])

@@ -151,12 +151,12 @@ def _add_open_clip(layout: Layout, text: TextEncoderSpec, names: list[str]) -> N
         match = OPEN_CLIP_BLOCK.match(name)
         if (match and int(match[1]) > last) or (name == "text_projection" and not text.projected):
             continue
-        found = text_from_open_clip(name)
-        if not found:
+        canonical_names = text_from_open_clip(name)
+        if not canonical_names:
             layout.unknown.append(stored)
-        for third, canonical in enumerate(found):
+        for third, canonical in enumerate(canonical_names):
             layout.parts.setdefault(text.part, {})[canonical] = Place(
-                stored, third if len(found) > 1 else None, name == "text_projection"
+                stored, third if len(canonical_names) > 1 else None, name == "text_projection"
             )
 
 
@@ -202,8 +202,8 @@ def vae_layout(names: Iterable[str], where: object = "") -> Layout:
     def stored(name: str) -> str:
         return prefix + name.removeprefix(VAE_PREFIX)
 
-    found = {new: Place(stored(old.name)) for new, old in layout.parts["vae"].items()}
-    return Layout({"vae": found}, [stored(name) for name in layout.unknown])
+    places = {new: Place(stored(old.name)) for new, old in layout.parts["vae"].items()}
+    return Layout({"vae": places}, [stored(name) for name in layout.unknown])
 
 
 def canonical_shape(

@@ -76,13 +76,13 @@ class Loading:
     ) -> None:
         self.opened, self.placement = opened, placement
         self.dtype, self.vae_dtype = dtype, vae_dtype
-        said = opened.reference
-        skip_notes = check_clip_skip(opened.architecture, said.clip_skip, opened.source)
+        reference = opened.reference
+        skip_notes = check_clip_skip(opened.architecture, reference.clip_skip, opened.source)
         self._modules = empty_modules(opened.architecture)
         check_weights(opened, self._modules)
         self.model = assemble(
             opened.architecture, self._modules, dtype, device,
-            clip_skip=said.clip_skip, max_tokens=said.max_tokens,
+            clip_skip=reference.clip_skip, max_tokens=reference.max_tokens,
             notes=[*opened.notes, *skip_notes],
         )  # fmt: skip
 
@@ -184,17 +184,17 @@ def check_weights(opened: OpenedCheckpoint, modules: Mapping[str, nn.Module]) ->
     problems = []
     extra = [name for _, name in opened.unknown]
     for part in opened.architecture.family.parts:
-        wanted = {name: tuple(p.shape) for name, p in modules[part].named_parameters()}
-        found = opened.weights[part]
-        missing = [f"{part} {name}" for name in wanted if name not in found]
-        extra += [stored.place.name for name, stored in found.items() if name not in wanted]
+        shapes = {name: tuple(p.shape) for name, p in modules[part].named_parameters()}
+        weights = opened.weights[part]
+        missing = [f"{part} {name}" for name in shapes if name not in weights]
+        extra += [stored.place.name for name, stored in weights.items() if name not in shapes]
         misshapen = []
-        for name in wanted.keys() & found.keys():
-            stored = found[name]
+        for name in shapes.keys() & weights.keys():
+            stored = weights[name]
             place = stored.place
             shape = canonical_shape(part, name, stored.file.shapes[place.name], place)
-            if shape != wanted[name]:
-                misshapen.append(f"{place.name} is {list(shape)}, not {list(wanted[name])}")
+            if shape != shapes[name]:
+                misshapen.append(f"{place.name} is {list(shape)}, not {list(shapes[name])}")
         problems += _count(opened.source, "missing", missing)
         problems += _count(opened.source, "of the wrong shape", sorted(misshapen))
     problems += _count(opened.source, "too many", extra)

@@ -120,11 +120,11 @@ def open_checkpoint(model: str | Path | ModelReference) -> OpenedCheckpoint:
     reference = ModelReference.of(model)
     path = locate(reference.path)
     if path.is_dir():
-        found, pieces, overrides = _open_folder(path, reference.family)
+        family, pieces, overrides = _open_folder(path, reference.family)
     else:
         file = read_header(path)
-        found = detect(file.shapes, path, reference.family)
-        pieces = [(file, single_file_layout(file.shapes, found, path))]
+        family = detect(file.shapes, path, reference.family)
+        pieces = [(file, single_file_layout(file.shapes, family, path))]
         overrides = parse_overrides(file.metadata, path)
         overrides = _with_marks(overrides, file)
     notes = []
@@ -135,16 +135,16 @@ def open_checkpoint(model: str | Path | ModelReference) -> OpenedCheckpoint:
         pieces.append(piece)
         # A VAE that says nothing of itself is the family's, whatever the model's own one was.
         overrides = dataclasses.replace(overrides, vae=own)
-        notes += _note_other_scale(found, own, reference.vae)
+        notes += _note_other_scale(family, own, reference.vae)
     if reference.prediction != "auto":
         overrides = dataclasses.replace(overrides, prediction=reference.prediction)
-    elif overrides.prediction is None and found.v_prediction_marker:
-        guess, why = guess_prediction(found, pieces)
+    elif overrides.prediction is None and family.v_prediction_marker:
+        guess, why = guess_prediction(family, pieces)
         overrides = dataclasses.replace(overrides, prediction=guess)
         notes.append(why)
     if (to_noise := reference.zero_terminal_snr) != "auto":
         overrides = dataclasses.replace(overrides, zero_terminal_snr=to_noise)
-    return _assemble(reference, path, found, pieces, overrides, notes)
+    return _assemble(reference, path, family, pieces, overrides, notes)
 
 
 def _with_marks(overrides: Overrides, file: WeightFile) -> Overrides:
@@ -171,8 +171,8 @@ def _assemble(
         for part, names in layout.parts.items():
             where = {new: WeightInFile(file, place) for new, place in names.items()}
             weights.setdefault(part, {}).update(where)
-        for part, found in canonical_shapes(layout, file.shapes).items():
-            shapes.setdefault(part, {}).update(found)
+        for part, part_shapes in canonical_shapes(layout, file.shapes).items():
+            shapes.setdefault(part, {}).update(part_shapes)
         unknown += [(file.path, name) for name in layout.unknown]
         if layout.unused:
             some = ", ".join(layout.unused[:3])
@@ -216,8 +216,8 @@ def guess_prediction(family: Family, pieces: Sequence[FileLayout]) -> tuple[str,
         place = layout.parts.get("unet", {}).get(name)
         values = _read_small(file, place.name) if place else None
         if values is not None:
-            found = "v" if float(values.std()) > limit else "epsilon"
-            return found, f"it predicts {found}, as one of its weights tells; {ask}"
+            prediction = "v" if float(values.std()) > limit else "epsilon"
+            return prediction, f"it predicts {prediction}, as one of its weights tells; {ask}"
     return family.prediction, f"taken to predict {family.prediction}, as is usual; {ask}"
 
 
@@ -310,7 +310,7 @@ def _read_pickle(path: Path) -> WeightFile:
     return WeightFile(path, shapes, {}, tensors=tensors, pickle=header)
 
 
-def _open_folder(folder: Path, family: str) -> tuple[Family, list[FileLayout], Overrides]:
+def _open_folder(folder: Path, family_name: str) -> tuple[Family, list[FileLayout], Overrides]:
     files = {part: weight_files(part, folder / part) for part in PART_FOLDERS}
     if not files["unet"]:
         raise _no_unet(folder)
@@ -322,14 +322,14 @@ def _open_folder(folder: Path, family: str) -> tuple[Family, list[FileLayout], O
         for file in opened
         for name, shape in file.shapes.items()
     }
-    found = detect(raw, folder, family)
+    family = detect(raw, folder, family_name)
     pieces = [
         (file, diffusers_layout(part, file.shapes))
         for part, opened in headers.items()
-        if part in found.parts
+        if part in family.parts
         for file in opened
     ]
-    return found, pieces, folder_overrides(folder)
+    return family, pieces, folder_overrides(folder)
 
 
 def _no_unet(folder: Path) -> UserError:

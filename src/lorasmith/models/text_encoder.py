@@ -46,20 +46,20 @@ def encode_rows(
     Where the family leaves the layer to CLIP skip, ``clip_skip`` k takes the k-th last layer's
     output, and the final layer norm follows in any case, so 1 is the text encoder's own output.
     """
-    found = text_encoder(
+    output = text_encoder(
         input_ids=filled_with(ids, spec.pad),
         output_hidden_states=spec.layer is not None or clip_skip > 1,
     )
     if spec.layer is not None:
-        hidden: Tensor = found.hidden_states[spec.layer]
+        hidden: Tensor = output.hidden_states[spec.layer]
     elif clip_skip > 1:
-        hidden = text_encoder.final_layer_norm(found.hidden_states[-clip_skip])
+        hidden = text_encoder.final_layer_norm(output.hidden_states[-clip_skip])
     else:
-        hidden = found.last_hidden_state
+        hidden = output.last_hidden_state
     if not spec.projected:
         return TextStates(hidden)
     ends = (ids == EOS).int().argmax(dim=1)
-    last = found.last_hidden_state[torch.arange(len(ids), device=ids.device), ends]
+    last = output.last_hidden_state[torch.arange(len(ids), device=ids.device), ends]
     return TextStates(hidden, text_encoder.text_projection(last))
 
 

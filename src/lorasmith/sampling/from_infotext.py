@@ -206,10 +206,10 @@ class _Reader:
         steps = self.number("Hires steps", int, 0, "hires_steps")
         return Hires(scale, denoise, steps, self._upscaler())
 
-    def _note_shape(self, asked: tuple[int, int], size: tuple[int, int]) -> None:
-        if asked != size and self._given.isdisjoint(("hires", "size")):
+    def _note_shape(self, large: tuple[int, int], size: tuple[int, int]) -> None:
+        if large != size and self._given.isdisjoint(("hires", "size")):
             self.notes.append(
-                f"it was enlarged to {asked[0]}x{asked[1]}, another shape than it was drawn in: "
+                f"it was enlarged to {large[0]}x{large[1]}, another shape than it was drawn in: "
                 f"here it is enlarged to {size[0]}x{size[1]}"
             )
 

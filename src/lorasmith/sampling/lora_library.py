@@ -53,7 +53,7 @@ class AttachedLoras:
             key.append((tag.name, {strengths[name] for name in targets.keys() - set(unet)} - {0.0}))
         self._on = [True] * len(self._timed)
         self.text_encoder: Hashable = tuple(
-            (name, frozenset(found)) for name, found in key if found
+            (name, frozenset(values)) for name, values in key if values
         )
 
     def at(self, step: int, total: int, before: int = 0) -> None:

@@ -191,9 +191,9 @@ CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextlib.contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
+def deterministic(enabled: bool) -> Iterator[None]:
     """Within it PyTorch takes only algorithms that give the same bits each time; it is as it was
-    afterwards. Not ``wanted``, it changes nothing.
+    afterwards. Not ``enabled``, it changes nothing.
 
     That takes flash attention's backward pass without atomic additions, memory-efficient attention
     without splits, cuDNN's attention not at all, and cuDNN's convolutions by rule, not by trial.
@@ -202,7 +202,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
     Raises:
         RunError: something has no such algorithm; names it.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     cudnn = torch.backends.cudnn

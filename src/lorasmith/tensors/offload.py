@@ -352,10 +352,10 @@ def replace_layer(module: nn.Module, path: str, weight: Tensor, weight_format: s
     """Put a stored layer in the place of the layer at ``path``, with ``weight`` as its weight."""
     layer = module.get_submodule(path)
     stored = StoredWeight(weight, WEIGHT_FORMATS[weight_format])
-    made = (
+    stored_layer = (
         StoredConv2d(layer, stored) if isinstance(layer, nn.Conv2d) else StoredLinear(layer, stored)  # type: ignore[arg-type]
     )
-    made.train(layer.training)
+    stored_layer.train(layer.training)
     parent, _, name = path.rpartition(".")
-    setattr(module.get_submodule(parent), name, made)
-    return made
+    setattr(module.get_submodule(parent), name, stored_layer)
+    return stored_layer

@@ -96,8 +96,8 @@ def _dequantize_nf4_slowly(codes: Tensor, absmax: Tensor, dtype: torch.dtype) ->
     blocks = F.embedding(indices, _fours(codes.device)).view(-1, NF4_BLOCK)
     if codes.device.type == "cpu":  # Which would make a float32 product first in any case.
         return blocks.mul_(absmax[:, None]).to(dtype).view(-1)
-    made = torch.empty(blocks.shape, dtype=dtype, device=codes.device)
-    return torch.mul(blocks, absmax[:, None], out=made).view(-1)
+    product = torch.empty(blocks.shape, dtype=dtype, device=codes.device)
+    return torch.mul(blocks, absmax[:, None], out=product).view(-1)
 
 
 @functools.cache
@@ -134,8 +134,8 @@ def nf4_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
             blocksize=NF4_BLOCK,
             quant_type="nf4",
         )
-        found: Tensor = functional.dequantize_4bit(codes.view(-1, 1), state)
-        return found.view(-1)
+        values: Tensor = functional.dequantize_4bit(codes.view(-1, 1), state)
+        return values.view(-1)
 
     # Every byte at scales of every size.
     codes = torch.arange(256, device=device).to(torch.uint8).repeat(16)

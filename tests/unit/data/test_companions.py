@@ -162,13 +162,13 @@ def test_masks_beside_are_used_when_masks_are_on(tmp_path: Path, save: Save) -> 
     found = scan([FolderSpec(tmp_path)])
     arguments = (None, found.images, found.folders, found.masks)
     used = find_masks("beside", *arguments)
-    assert {path.name: mask.path.name for path, mask in used.found.items()} == {
+    assert {path.name: mask.path.name for path, mask in used.by_image.items()} == {
         "a.png": "a-masklabel.png", "b.png": "b.png",
     }  # fmt: skip
     assert not used.problems
     assert "learned whole: 1 of 3 (c.png)" in used.warnings[0].what
-    assert find_masks("off", *arguments).found == {}
-    dataset = build_dataset(found, plan_buckets(64, 64), masks=used.found)
+    assert find_masks("off", *arguments).by_image == {}
+    dataset = build_dataset(found, plan_buckets(64, 64), masks=used.by_image)
     assert [item.mask is not None for item in dataset.items] == [True, True, False]
 
 
@@ -184,7 +184,7 @@ def test_a_mask_folder_may_hold_marked_names_and_the_images(tmp_path: Path, save
     grey(tmp_path / "a-masklabel.png")
     found = scan([FolderSpec(tmp_path)])
     used = find_masks("folder", tmp_path, found.images, found.folders)
-    assert [mask.path.name for mask in used.found.values()] == ["a-masklabel.png"]
+    assert [mask.path.name for mask in used.by_image.values()] == ["a-masklabel.png"]
 
 
 def test_images_in_folders_within_are_said_with_their_number(tmp_path: Path, save: Save) -> None:

@@ -95,7 +95,7 @@ def test_every_view_and_mask_is_bit_for_bit_the_same_cached_and_live(
     )
     masks = find_masks("folder", tmp_path / "masks", found.images, found.folders)
     dataset = build_dataset(
-        found, plan_buckets(64, 64, multiple=32), augmentation=everything, masks=masks.found
+        found, plan_buckets(64, 64, multiple=32), augmentation=everything, masks=masks.by_image
     )
     store, fingerprint = TensorStore(tmp_path / "cache"), model.vae_fingerprint()
     keys = cache_latents(dataset, store, model.encode_images, vae_key=fingerprint)

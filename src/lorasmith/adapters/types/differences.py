@@ -47,10 +47,8 @@ class Difference(Adapter):
 
     @classmethod
     def from_tensors(cls, layer: Layer | Norm, tensors: Mapping[str, Tensor]) -> Self:
-        wanted = layer.weight.shape
-        return cls(
-            _like(wanted, layer, tensors, WEIGHTS), _like(wanted[:1], layer, tensors, BIASES)
-        )
+        shape = layer.weight.shape
+        return cls(_like(shape, layer, tensors, WEIGHTS), _like(shape[:1], layer, tensors, BIASES))
 
     @property
     def rank(self) -> int:

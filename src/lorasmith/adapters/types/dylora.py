@@ -45,9 +45,11 @@ class DyLoRA(LoRA):
         generator: torch.Generator,
         options: AdapterOptions = _PLAIN,
     ) -> Self:
-        made = super().create(layer, rank=rank, alpha=alpha, generator=generator, options=options)
-        made.take_options(options)
-        return made
+        adapter = super().create(
+            layer, rank=rank, alpha=alpha, generator=generator, options=options
+        )
+        adapter.take_options(options)
+        return adapter
 
     def take_options(self, options: AdapterOptions) -> None:
         self.unit = min(options.unit, self.rank)

@@ -86,10 +86,10 @@ class LoHa(AdditiveAdapter):
         for name, size in _shapes(shape, rank, "hada_t1" in tensors).items():
             if name not in tensors:
                 raise ValueError(f"{name} is missing beside hada_t1")
-            found = tensors[name]
-            if found.shape[0] != size[0] or found.numel() != math.prod(size):
-                raise ValueError(f"{name} is {tuple(found.shape)}, but the layer takes {size}")
-            factors[name] = found.detach().to(layer.weight.device, torch.float32, copy=True)
+            factor = tensors[name]
+            if factor.shape[0] != size[0] or factor.numel() != math.prod(size):
+                raise ValueError(f"{name} is {tuple(factor.shape)}, but the layer takes {size}")
+            factors[name] = factor.detach().to(layer.weight.device, torch.float32, copy=True)
             factors[name] = factors[name].reshape(size)
         alpha = float(tensors["alpha"]) if "alpha" in tensors else 0.0
         return cls(factors, shape, alpha=alpha or rank, magnitude=read_magnitude(layer, tensors))

@@ -298,7 +298,7 @@ def _check(factors: Mapping[str, Tensor], shape: tuple[int, ...]) -> None:
     """
     outputs, inputs, *kernel = shape
     sizes = {name: tuple(tensor.shape) for name, tensor in factors.items()}
-    said = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    listing = ", ".join(f"{name} {size}" for name, size in sizes.items())
     ranks_fit = True
     a, b = sizes[_W1][:2] if _W1 in sizes else (sizes[_W1_PAIR[0]][0], sizes[_W1_PAIR[1]][-1])
     if _W1 not in sizes:
@@ -316,4 +316,4 @@ def _check(factors: Mapping[str, Tensor], shape: tuple[int, ...]) -> None:
             c, d = left[0], math.prod(right[1:]) // numbers
             ranks_fit &= left[1] == right[0] and d * numbers == math.prod(right[1:])
     if not ranks_fit or (a * c, b * d) != (outputs, inputs):
-        raise ValueError(f"{said} make no weight of {shape}")
+        raise ValueError(f"{listing} make no weight of {shape}")

@@ -113,13 +113,13 @@ class LoRA(AdditiveAdapter):
         if down.ndim < 2 or up.ndim < 2:
             raise ValueError(f"down {tuple(down.shape)} and up {tuple(up.shape)} are not matrices")
         rank = down.shape[0]
-        wanted = {
+        factors = {
             "down": (down, (rank, inputs, *(kernel if mid is None else ones))),
             "up": (up, (outputs, rank, *ones)),
         }
         if mid is not None:
-            wanted["mid"] = (mid, (rank, rank, *kernel))
-        for name, (tensor, shape) in wanted.items():
+            factors["mid"] = (mid, (rank, rank, *kernel))
+        for name, (tensor, shape) in factors.items():
             # Linear weights of a 1 x 1 convolution (and the other way round) mean the same thing.
             if tensor.numel() != math.prod(shape) or tensor.shape[:2] != shape[:2]:
                 raise ValueError(f"{name} is {tuple(tensor.shape)}, but the layer takes {shape}")
@@ -133,7 +133,7 @@ class LoRA(AdditiveAdapter):
         return cls(
             *(
                 tensor.detach().to(device, torch.float32, copy=True).reshape(shape)
-                for tensor, shape in wanted.values()
+                for tensor, shape in factors.values()
             ),
             alpha=alpha or rank,
             magnitude=magnitude,
@@ -232,8 +232,8 @@ class LoRA(AdditiveAdapter):
             ups = torch.stack([adapters[i].lora_up.weight.flatten(1) for i in members])
             squares = ((ups.mT @ ups) * (downs @ downs.mT)).sum((1, 2))
             # Rounding may leave a tiny negative number where the product vanishes.
-            found = squares.clamp(min=0).sqrt() * abs(scale)
-            for i, norm in zip(members, found.unbind(), strict=True):
+            group_norms = squares.clamp(min=0).sqrt() * abs(scale)
+            for i, norm in zip(members, group_norms.unbind(), strict=True):
                 norms[i] = norm
         return torch.stack(norms)
 

@@ -102,8 +102,8 @@ class Rotation(Adapter):
         blocks, rescale = tensors["oft_blocks"], tensors.get("rescale")
         outputs, _, *kernel = layer.weight.shape
         if not cls.fits(tuple(blocks.shape), outputs):
-            found = tuple(blocks.shape)
-            raise ValueError(f"oft_blocks is {found}, which turns no {outputs} outputs")
+            shape = tuple(blocks.shape)
+            raise ValueError(f"oft_blocks is {shape}, which turns no {outputs} outputs")
         if rescale is not None:
             if rescale.numel() != outputs:
                 raise ValueError(f"rescale is {tuple(rescale.shape)} for {outputs} outputs")

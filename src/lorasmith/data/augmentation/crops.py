@@ -92,9 +92,9 @@ def face_crop(
     low, high = ratios
     ratio = low * (high / low) ** rng.random()
     side, bucket = max(face.width, face.height), placement.bucket
-    wanted = min(bucket) / (side * ratio)
+    face_scale = min(bucket) / (side * ratio)
     covering = placement.scale
-    scale = max(covering, min(wanted, 1.0))
+    scale = max(covering, min(face_scale, 1.0))
     resized = _scaled(placement, scale / covering)
     room = max(0.0, min(0.25 * side * scale, (min(bucket) - side * scale) / 2))
     corner = []
@@ -130,8 +130,8 @@ def slices(placement: Placement, limit: int) -> tuple[Placement, ...]:
                 math.ceil(resized[1] / placement.bucket[1]),
             )
             if factor >= WORTH_SLICING and grid[0] * grid[1] <= limit:
-                found = (factor, -grid[0] * grid[1], grid, resized)
-                best = max(best, found) if best is not None else found
+                candidate = (factor, -grid[0] * grid[1], grid, resized)
+                best = max(best, candidate) if best is not None else candidate
     if best is None:
         return ()
     grid, resized = best[2], best[3]

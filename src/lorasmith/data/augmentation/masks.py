@@ -47,7 +47,7 @@ class Masks:
     ``problems`` forbid training, ``warnings`` do not.
     """
 
-    found: dict[Path, Mask]
+    by_image: dict[Path, Mask]
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
@@ -73,11 +73,11 @@ def find_masks(
     if kind == "beside":
         return _masks_beside(images, folders, beside)
     if kind == "alpha":
-        found = {p.path: Mask(p.path, alpha=True) for p in images if p.has_alpha}
-        if not found:
+        masks = {p.path: Mask(p.path, alpha=True) for p in images if p.has_alpha}
+        if not masks:
             what = "no picture has an alpha channel, so nothing is masked"
-            return Masks(found, (), (Problem("loss.masked", what, 'use "folder", or "off"'),))
-        return Masks(found)
+            return Masks(masks, (), (Problem("loss.masked", what, 'use "folder", or "off"'),))
+        return Masks(masks)
     if kind == "off" or folder is None:
         return Masks({})
     return _masks_in(folder, images, folders)
@@ -86,14 +86,14 @@ def find_masks(
 def _masks_beside(
     images: Sequence[DatasetImage], folders: Sequence[FolderSpec], beside: Mapping[Path, Path]
 ) -> Masks:
-    found = {p.path: Mask(beside[p.path]) for p in images if p.path in beside}
+    masks = {p.path: Mask(beside[p.path]) for p in images if p.path in beside}
     train = [p.path for p in images if not folders[p.folder].reg]
-    missing = [path for path in train if path not in found]
+    missing = [path for path in train if path not in masks]
     if len(missing) == len(train):
         what = "there is no mask beside any picture"
         hint = "name them like a-masklabel.png, a.mask.png or masks/a.png, or set it to folder"
-        return Masks(found, (Problem("loss.masked", what, hint),))
-    return Masks(found, (), _without_mask("loss.masked", missing, len(train)))
+        return Masks(masks, (Problem("loss.masked", what, hint),))
+    return Masks(masks, (), _without_mask("loss.masked", missing, len(train)))
 
 
 def _without_mask(where: str, missing: Sequence[Path], count: int) -> tuple[Problem, ...]:
@@ -114,13 +114,13 @@ def _masks_in(folder: Path, images: Sequence[DatasetImage], folders: Sequence[Fo
         for spec in folders
         if (folder / spec.path.name).is_dir()
     }
-    found: dict[Path, Mask] = {}
+    masks: dict[Path, Mask] = {}
     owners: dict[Path, list[Path]] = {}
     for image in images:
         path = mask_of(image.path, inner.get(folders[image.folder].path, {}))
         path = path or mask_of(image.path, beside)
         if path is not None:
-            found[image.path] = Mask(path)
+            masks[image.path] = Mask(path)
             owners.setdefault(path, []).append(image.path)
     problems = [
         Problem(
@@ -132,7 +132,7 @@ def _masks_in(folder: Path, images: Sequence[DatasetImage], folders: Sequence[Fo
         if len(users) > 1
     ]
     train = [p.path for p in images if not folders[p.folder].reg]
-    missing = [path for path in train if path not in found]
+    missing = [path for path in train if path not in masks]
     every = [*beside.values(), *(path for files in inner.values() for path in files.values())]
     unused = [path for path in dict.fromkeys(every) if path not in owners]
     warnings: list[Problem] = []
@@ -144,15 +144,17 @@ def _masks_in(folder: Path, images: Sequence[DatasetImage], folders: Sequence[Fo
     if unused:
         what = f"masks without a picture: {len(unused)} ({_names(unused)})"
         warnings.append(Problem(str(folder), what, "name each mask like its picture"))
-    return Masks(found, tuple(problems), tuple(warnings))
+    return Masks(masks, tuple(problems), tuple(warnings))
 
 
 def check_masks(masks: Masks, images: Sequence[DatasetImage]) -> list[Problem]:
     """What is wrong with masks: unreadable, of another shape, all black. Decodes each."""
     sizes = {image.path: (image.width, image.height) for image in images}
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda pair: _problem_of(pair[1], sizes[pair[0]]), masks.found.items())
-        return [problem for problem in found if problem is not None]
+        problems = pool.map(
+            lambda pair: _problem_of(pair[1], sizes[pair[0]]), masks.by_image.items()
+        )
+        return [problem for problem in problems if problem is not None]
 
 
 def _problem_of(mask: Mask, image: tuple[int, int]) -> Problem | None:

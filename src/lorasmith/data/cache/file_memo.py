@@ -38,8 +38,8 @@ class FileMemo:
         Raises:
             DatasetError: the file cannot be found.
         """
-        found = self._known.get(_name(file))
-        return found[2] if found is not None and found[:2] == list(_stamp(file)) else None
+        entry = self._known.get(_name(file))
+        return entry[2] if entry is not None and entry[:2] == list(_stamp(file)) else None
 
     def set(self, file: Path, value: Any) -> None:
         """Remember a value that was just worked out from ``file``."""

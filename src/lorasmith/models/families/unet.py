@@ -87,29 +87,31 @@ def _transformer_depths(shapes: Shapes, attention: Sequence[bool]) -> int | list
 
 def misfits(unet: Config, vae: Config, texts: Sequence[Config], family: Family) -> list[str]:
     """What of a configuration does not fit itself or the other parts."""
-    found = []
+    messages = []
     written = sum(text["hidden_size"] for text in texts)
     if unet["cross_attention_dim"] != written:
         wide = f"its UNet reads texts {unet['cross_attention_dim']} wide"
-        found.append(f"{wide}, its text encoder writes {written}")
+        messages.append(f"{wide}, its text encoder writes {written}")
     if family.size_conditioning:
         pooled = texts[-1]["projection_dim"] + SIZE_NUMBERS * unet["addition_time_embed_dim"]
         if unet["projection_class_embeddings_input_dim"] != pooled:
-            found.append("its UNet's embedding of size and text has another width than they have")
+            messages.append(
+                "its UNet's embedding of size and text has another width than they have"
+            )
     if unet["in_channels"] != vae["latent_channels"]:
         takes = f"its UNet takes {unet['in_channels']} channels"
-        found.append(f"{takes}, its VAE's latents have {vae['latent_channels']}")
+        messages.append(f"{takes}, its VAE's latents have {vae['latent_channels']}")
     for title, config in (("UNet", unet), ("VAE", vae)):
         groups = config["norm_num_groups"]
         if groups < 1 or any(width % groups for width in config["block_out_channels"]):
             widths = config["block_out_channels"]
-            found.append(f"its {title}'s widths {widths} do not divide into {groups} groups")
+            messages.append(f"its {title}'s widths {widths} do not divide into {groups} groups")
     heads = unet["attention_head_dim"]
     heads = heads if isinstance(heads, list) else [heads] * len(unet["block_out_channels"])
     with_heads = zip(unet["block_out_channels"], heads, unet["down_block_types"], strict=False)
     if any(n < 1 or (width % n and "Attn" in kind) for width, n, kind in with_heads):
-        found.append(f"its UNet's widths do not divide into {unet['attention_head_dim']} heads")
-    return found
+        messages.append(f"its UNet's widths do not divide into {unet['attention_head_dim']} heads")
+    return messages
 
 
 def block_paths(unet: Config) -> list[str]:

@@ -224,7 +224,7 @@ def preflight(
         groups,
         settings.captions,
         augmentation=settings.augment,
-        masks=masks.found,
+        masks=masks.by_image,
         prior_weight=loss.prior_weight,
     )
     data_folder = folders[0].path.parent if len(folders) > 1 else folders[0].path

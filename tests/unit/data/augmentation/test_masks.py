@@ -55,7 +55,7 @@ def test_masks_by_name_in_any_format(found: Scan, tmp_path: Path) -> None:
     gradient(tmp_path / "masks" / "2_zorp" / "c.png", 100, 80)
     gradient(tmp_path / "masks" / "d.png", 100, 80)
     masks = masks_of(found, tmp_path / "masks")
-    assert {path.name: mask.path.name for path, mask in masks.found.items()} == {
+    assert {path.name: mask.path.name for path, mask in masks.by_image.items()} == {
         "a.png": "a.png", "b.png": "b.BMP", "c.png": "c.png",
     }  # fmt: skip
     assert masks.problems == ()
@@ -108,10 +108,10 @@ def test_alpha_is_the_mask_of_images_that_have_it(tmp_path: Path, save: Save) ->
     layer.save(clear)
     found = scan(find_folders(tmp_path / "set"))
     masks = find_masks("alpha", None, found.images, found.folders)
-    assert masks.found == {clear: Mask(clear, alpha=True)}
+    assert masks.by_image == {clear: Mask(clear, alpha=True)}
     assert np.array_equal(np.asarray(load_alpha(clear)), np.asarray(alpha))
     assert np.asarray(load_alpha(opaque)).min() == 255
-    dataset = build_dataset(found, plan_buckets(64, 64), masks=masks.found)
+    dataset = build_dataset(found, plan_buckets(64, 64), masks=masks.by_image)
     assert dataset.masked
     by_name = {item.image.path.stem: item for item in dataset.items}
     plain = next(dataset.views_of(by_name["opaque"]).all())
@@ -134,7 +134,7 @@ def test_a_image_that_is_transparent_all_over_is_a_mistake(tmp_path: Path, save:
 
 def test_nothing_is_masked_by_alpha_that_is_not_there(found: Scan) -> None:
     masks = find_masks("alpha", None, found.images, found.folders)
-    assert masks.found == {}
+    assert masks.by_image == {}
     assert "no picture has an alpha channel" in str(masks.warnings[0])
     assert find_masks("off", Path("x"), found.images, found.folders) == Masks({})
 
@@ -147,7 +147,7 @@ def masked_dataset(folder: Path, augmentation: AugmentSettings) -> Dataset:
     found = scan(find_folders(folder / "set"))
     masks = find_masks("folder", folder / "masks", found.images, found.folders)
     return build_dataset(
-        found, plan_buckets(128, 128), augmentation=augmentation, masks=masks.found
+        found, plan_buckets(128, 128), augmentation=augmentation, masks=masks.by_image
     )
 
 
