@@ -111,11 +111,11 @@ class AdditiveAdapter(Adapter):
         shares: dict[int, Sequence[Tensor]] = {}
         equal: dict[tuple[int, torch.Size], tuple[list[Tensor], list[Tensor]]] = {}
         for index, adapter in enumerate(adapters):
-            own = adapter.factors().values()
-            count = len(own)
+            adapter_factors = adapter.factors().values()
+            count = len(adapter_factors)
             if count not in shares:
                 shares[count] = (factors ** (1.0 / count)).unbind()
-            for tensor in own:
+            for tensor in adapter_factors:
                 tensors, scales = equal.setdefault((count, tensor.shape), ([], []))
                 tensors.append(tensor)
                 scales.append(shares[count][index])
@@ -171,8 +171,8 @@ def new_magnitude(weight: Tensor, options: AdapterOptions) -> Tensor | None:
 def magnitude_of(weight: Tensor, *, by_input: bool) -> Tensor:
     """The length of each input's weights, (1, I[, 1, 1]), or each output's, (O, 1[, 1, 1])."""
     weight = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
-    others = [dim for dim in range(weight.ndim) if dim != int(by_input)]
-    return torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+    other_dims = [dim for dim in range(weight.ndim) if dim != int(by_input)]
+    return torch.linalg.vector_norm(weight, dim=other_dims, keepdim=True)
 
 
 def is_by_input(magnitude: Tensor, outputs: int) -> bool:
@@ -202,9 +202,9 @@ def read_magnitude(layer: Layer, tensors: Mapping[str, Tensor]) -> Tensor | None
 
 def decomposed(weight: Tensor, magnitude: Tensor) -> Tensor:
     """``weight`` with its rows, or columns, at the lengths of ``magnitude``."""
-    kept = int(is_by_input(magnitude, weight.shape[0]))
-    others = [dim for dim in range(weight.ndim) if dim != kept]
-    norms = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+    kept_dim = int(is_by_input(magnitude, weight.shape[0]))
+    other_dims = [dim for dim in range(weight.ndim) if dim != kept_dim]
+    norms = torch.linalg.vector_norm(weight, dim=other_dims, keepdim=True)
     # LyCORIS adds eps; clamped, a new adapter, whose lengths are the weight's, changes nothing.
     return weight * (magnitude / norms.clamp(min=torch.finfo(norms.dtype).eps))
 

@@ -170,8 +170,8 @@ class Adapter(nn.Module):
     @classmethod
     def claims(cls, tensors: Mapping[str, Tensor]) -> bool:
         """Whether a module with exactly these tensors in a file is of this type."""
-        known = {*cls.weight_names, *cls.optional_names}
-        return set(cls.weight_names) <= tensors.keys() <= known
+        allowed = {*cls.weight_names, *cls.optional_names}
+        return set(cls.weight_names) <= tensors.keys() <= allowed
 
     def take_options(self, options: AdapterOptions) -> None:
         """Take over what a file does not say of how it is to be trained on."""
@@ -241,13 +241,13 @@ class Adapter(nn.Module):
             step_key: of this module and the step alone, a scalar, for what all samples share;
                 types that say ``needs_step_rng`` need it.
         """
-        opened = None
+        open_gates = None
         if self.needs_step_rng:
             assert step_key is not None
-            opened = prefixes(step_key.to(torch.int32).view(1), [self.gates], [self.unit])
-        own = keys.to(torch.int32)[None]
+            open_gates = prefixes(step_key.to(torch.int32).view(1), [self.gates], [self.unit])
+        module_keys = keys.to(torch.int32)[None]
         (self.masks,) = draw_masks(
-            self.dropout, own, [self.gates], [0], torch.float32, open_gates=opened
+            self.dropout, module_keys, [self.gates], [0], torch.float32, open_gates=open_gates
         )
 
     def end_step(self) -> None:

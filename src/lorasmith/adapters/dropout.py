@@ -119,10 +119,10 @@ def draw_masks(
         rows = _affordable(gates, rows, keys.shape[1] * dtype.itemsize)
     step_masks: list[StepMasks] = []
     for begin, end in _runs(gates, keys.shape[1], _at_once(keys.device)):
-        own, widest = keys[begin:end], max(gates[begin:end])
+        run_keys, widest = keys[begin:end], max(gates[begin:end])
         count = 1 + (widest if dropout.rank > 0 else 0)
-        hashes = _hashes(own[..., None] ^ _positions(count, keys.device))
-        kept = torch.ones(*own.shape, 1, device=keys.device)
+        hashes = _hashes(run_keys[..., None] ^ _positions(count, keys.device))
+        kept = torch.ones(*run_keys.shape, 1, device=keys.device)
         if dropout.module > 0:
             kept = kept * (hashes[..., :1] >= _least(dropout.module))
         gate = kept
@@ -131,8 +131,8 @@ def draw_masks(
         if open_gates is not None:
             numbers = torch.arange(widest, dtype=torch.int32, device=keys.device)
             gate = gate * (numbers < open_gates[begin:end, None])
-        factors = neuron_factors(gate, dropout.neuron, dtype).expand(*own.shape, widest)
-        parts = (own, kept, gate.expand(*own.shape, widest), factors)
+        factors = neuron_factors(gate, dropout.neuron, dtype).expand(*run_keys.shape, widest)
+        parts = (run_keys, kept, gate.expand(*run_keys.shape, widest), factors)
         for width, *values in zip(gates[begin:end], *(p.unbind() for p in parts), strict=True):
             key, kept_own, *wide = values
             step_masks.append(StepMasks(dropout, key, kept_own, *(v[..., :width] for v in wide)))
@@ -152,11 +152,11 @@ def _add_neurons(step_masks: Sequence[StepMasks], keys: Tensor, rows: Sequence[i
         while end < len(step_masks) and sizes[end] == sizes[begin]:
             end += 1
         if rows[begin] > 0:
-            together = step_masks[begin:end]
-            factors = torch.cat([masks.factors for masks in together])
-            own, odds = keys[begin:end].flatten(), together[0].dropout.neuron
-            masks = neuron_masks(own, factors, rows[begin], odds)
-            for one, neurons in zip(together, masks.chunk(len(together)), strict=True):
+            equals = step_masks[begin:end]
+            factors = torch.cat([masks.factors for masks in equals])
+            equal_keys, odds = keys[begin:end].flatten(), equals[0].dropout.neuron
+            masks = neuron_masks(equal_keys, factors, rows[begin], odds)
+            for one, neurons in zip(equals, masks.chunk(len(equals)), strict=True):
                 one.neurons = neurons
         begin = end
 
@@ -190,8 +190,8 @@ def prefixes(keys: Tensor, sizes: Sequence[int], units: Sequence[int]) -> Tensor
     unit = torch.tensor(units, device=keys.device)[:, None]
     blocks = [math.ceil(size / unit) for size, unit in zip(sizes, units, strict=True)]
     most = torch.tensor(blocks, dtype=torch.float32, device=keys.device)[:, None]
-    drawn = torch.minimum((uniform(keys, 1) * most).floor(), most - 1) + 1
-    return (drawn * unit).to(torch.int32)
+    counts = torch.minimum((uniform(keys, 1) * most).floor(), most - 1) + 1
+    return (counts * unit).to(torch.int32)
 
 
 def uniform(keys: Tensor, count: int) -> Tensor:
@@ -251,10 +251,10 @@ def _runs(gates: Sequence[int], samples: int, most: int) -> Iterator[tuple[int, 
 
 def _affordable(gates: Sequence[int], rows: Sequence[int], size: int) -> list[int]:
     """``rows``, with 0 in place of the largest where all masks together would be too large."""
-    allowed, left = [0] * len(rows), _MOST_BYTES
+    allowed, bytes_left = [0] * len(rows), _MOST_BYTES
     for index in sorted(range(len(rows)), key=lambda i: gates[i] * rows[i]):
-        left -= gates[index] * rows[index] * size
-        if left < 0:
+        bytes_left -= gates[index] * rows[index] * size
+        if bytes_left < 0:
             break
         allowed[index] = rows[index]
     return allowed

@@ -47,18 +47,18 @@ def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> 
                 layers.setdefault((root.folder or root.part, path.replace(".", "_")), target)
     matches = NamedTensors()
     for name, tensor in tensors.items():
-        read = read_name(name)
-        layer = layers.get((read.part, read.path)) if read is not None else None
-        if read is None or layer is None:
+        parsed = read_name(name)
+        layer = layers.get((parsed.part, parsed.path)) if parsed is not None else None
+        if parsed is None or layer is None:
             matches.unmatched.append(name)
             continue
         if ".lora_magnitude_vector" in name:
             tensor = tensor.flatten()  # (1, O, 1, 1) of a convolution is per output all the same
         matches.layers[layer.key] = layer
-        own = matches.modules.setdefault(layer.key, {})
-        if read.tensor in own:
+        module_tensors = matches.modules.setdefault(layer.key, {})
+        if parsed.tensor in module_tensors:
             matches.twice.append(name)
-        own[read.tensor] = tensor
+        module_tensors[parsed.tensor] = tensor
     return matches
 
 

@@ -233,8 +233,8 @@ class AdapterNetwork:
     def filter(self, keep: Callable[[Target], bool]) -> Self:
         """The same adapters on those layers alone that ``keep`` says; the report names the rest."""
         modules = [(m.target, m.adapter) for m in self._modules.values() if keep(m.target)]
-        left = [m for m in self._modules.values() if not keep(m.target)]
-        names = [f"{m.target.key}.{name}" for m in left for name in m.adapter.state_dict()]
+        filtered_out = [m for m in self._modules.values() if not keep(m.target)]
+        names = [f"{m.target.key}.{name}" for m in filtered_out for name in m.adapter.state_dict()]
         report = replace(self.report, unmatched=(*self.report.unmatched, *names))
         return type(self)(
             self.roots,
@@ -281,9 +281,9 @@ class AdapterNetwork:
         for module in self._modules.values():
             target, slot = module.target, module.target.slot
             assert isinstance(slot, AdaptedLayer)
-            kept = [adapter for adapter in slot.adapters if adapter is not module.adapter]
-            if kept:
-                slot.adapters = nn.ModuleList(kept)
+            other_adapters = [adapter for adapter in slot.adapters if adapter is not module.adapter]
+            if other_adapters:
+                slot.adapters = nn.ModuleList(other_adapters)
             else:
                 setattr(target.parent, target.attribute, slot.layer)
         self._attached = False
@@ -401,13 +401,13 @@ class AdapterNetwork:
         if not drawing:
             return
         order = sorted(drawing, key=lambda i: (adapters[i].gates, rows[i]))
-        chosen = [adapters[i] for i in order]
-        gates = [adapter.gates for adapter in chosen]
+        drawing_adapters = [adapters[i] for i in order]
+        gates = [adapter.gates for adapter in drawing_adapters]
         # -1 for what samples share.
         keys = step_keys(self._ids[order], seed, step, [*samples, -1])
-        drawn = any(adapter.needs_step_rng for adapter in chosen)
-        if drawn:
-            units = [a.unit if a.needs_step_rng else max(1, a.gates) for a in chosen]
+        needs_step_rng = any(adapter.needs_step_rng for adapter in drawing_adapters)
+        if needs_step_rng:
+            units = [a.unit if a.needs_step_rng else max(1, a.gates) for a in drawing_adapters]
             keys[:, -1:] = prefixes(keys[:, -1], gates, units)
         keys = to_device(keys, adapters[0].alpha.device)
         masks = draw_masks(
@@ -416,10 +416,10 @@ class AdapterNetwork:
             gates,
             [rows[i] for i in order],
             dtype,
-            open_gates=keys[:, -1:] if drawn else None,
+            open_gates=keys[:, -1:] if needs_step_rng else None,
         )
-        for adapter, own in zip(chosen, masks, strict=True):
-            adapter.masks = own
+        for adapter, adapter_masks in zip(drawing_adapters, masks, strict=True):
+            adapter.masks = adapter_masks
         self._noted = rows
 
     def end_step(self) -> None:
@@ -459,12 +459,12 @@ class AdapterNetwork:
         adapters, each = list(self.adapters.values()), factors.unbind()
         for kind in {type(adapter) for adapter in adapters}:
             members = [i for i, adapter in enumerate(adapters) if type(adapter) is kind]
-            own = (
+            kind_factors = (
                 factors
                 if len(members) == len(adapters)
                 else torch.stack([each[i] for i in members])
             )
-            kind.shrink_all([adapters[i] for i in members], own)
+            kind.shrink_all([adapters[i] for i in members], kind_factors)
         limited = norms * factors
         return NormReport((factors < 1).sum(), limited.mean(), limited.max())
 

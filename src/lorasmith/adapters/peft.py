@@ -37,8 +37,8 @@ def peft_alphas(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> d
         part, _, path = layer.partition(".")
         if declared != "lora_down.weight" or settings.get(f"{part}.lora_alpha") is None:
             continue
-        own = {key.removeprefix(f"{part}."): value for key, value in settings.items()}
-        alphas[f"{layer}.alpha"] = _peft_alpha(own, path, tensor.shape)
+        part_settings = {key.removeprefix(f"{part}."): value for key, value in settings.items()}
+        alphas[f"{layer}.alpha"] = _peft_alpha(part_settings, path, tensor.shape)
     return alphas
 
 
@@ -56,13 +56,15 @@ def _peft_value(settings: Mapping[str, Any], patterns: str, usual: str, path: st
         ValueError: it is no number, or ``patterns`` are none.
         KeyError: there is no such setting.
     """
-    own = settings.get(patterns) or {}
+    by_pattern = settings.get(patterns) or {}
     try:
-        for pattern, value in own.items():
+        for pattern, value in by_pattern.items():
             if re.fullmatch(rf"(.*\.)?({pattern})", path):
                 return float(value)
     except (AttributeError, TypeError, OverflowError, re.error) as error:
-        raise ValueError(f"{patterns} is {own!r:.80}, no numbers by layers' names") from error
+        raise ValueError(
+            f"{patterns} is {by_pattern!r:.80}, no numbers by layers' names"
+        ) from error
     try:
         return float(settings[usual])
     except (TypeError, OverflowError) as error:

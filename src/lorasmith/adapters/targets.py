@@ -158,8 +158,8 @@ class Selection:
 
     @property
     def presets(self) -> tuple[str, ...]:
-        chosen = tuple(name for name in self.targets if name in PRESETS)
-        return chosen or (() if self.patterns else ("attn-mlp",))
+        preset_names = tuple(name for name in self.targets if name in PRESETS)
+        return preset_names or (() if self.patterns else ("attn-mlp",))
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -199,7 +199,7 @@ def targets_of(root: AdapterRoot, *, conv: bool = False) -> list[Target]:
 
 def select(roots: Sequence[AdapterRoot], selection: Selection) -> list[Target]:
     """The layers that ``selection`` chooses, in the order of the roots' modules."""
-    chosen = []
+    targets = []
     for root in roots:
         if root.part not in selection.parts:
             continue
@@ -210,8 +210,8 @@ def select(roots: Sequence[AdapterRoot], selection: Selection) -> list[Target]:
                 matches(pattern, target) for pattern in (*selection.patterns, *selection.include)
             )
             if is_match and not any(matches(pattern, target) for pattern in selection.exclude):
-                chosen.append(target)
-    return chosen
+                targets.append(target)
+    return targets
 
 
 def find_targets(
@@ -252,12 +252,12 @@ def unmatched(
     missing = [p for p in patterns if not any(matches(p, target) for target in layers)]
     if not missing:
         return {}
-    known: dict[str, None] = {}
+    candidates: dict[str, None] = {}
     for target in layers:
         steps = target.path.split(".")
-        known.update(dict.fromkeys(".".join(steps[n:]) for n in reversed(range(len(steps)))))
-        known[target.key] = None
-    near = list(known)
+        candidates.update(dict.fromkeys(".".join(steps[n:]) for n in reversed(range(len(steps)))))
+        candidates[target.key] = None
+    near = list(candidates)
     return {p: get_close_matches(p.removeprefix("re:"), near, n=3, cutoff=0.5) for p in missing}
 
 

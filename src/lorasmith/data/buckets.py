@@ -250,9 +250,9 @@ def _check_range(width: int, height: int, low: int, high: int, step: int) -> lis
     if problems:
         raise SettingsError(problems)
     notes = []
-    for name, given, used in (("min", low, rounded_low), ("max", high, rounded_high)):
-        if given != used:
-            notes.append(Problem(f"buckets.{name}", f"{given} is not in steps; {used} is used"))
+    for name, value, rounded in (("min", low, rounded_low), ("max", high, rounded_high)):
+        if value != rounded:
+            notes.append(Problem(f"buckets.{name}", f"{value} is not in steps; {rounded} is used"))
     return notes
 
 

@@ -187,23 +187,23 @@ def _add(
     alone: bool = True,
 ) -> None:
     """Take in what a file says of the images; the first table that names one keeps it."""
-    table = _read(path, names)
-    named = [(_find(key, names, folder, alone=alone), text) for key, text in table.rows]
+    table = _read_table(path, names)
+    rows = [(_find(key, names, folder, alone=alone), text) for key, text in table.rows]
     texts: dict[Path, list[str]] = {}
-    for image, text in named:
+    for image, text in rows:
         if image is not None and text:
             texts.setdefault(image, []).append(text)
     for image, captions in texts.items():
         tables.captions.setdefault(image, (captions[0], path))
     if texts:
         tables.files[path] = len(texts)
-    tables.warnings += [Problem(str(path), *oddity) for oddity in _oddities(table, texts, named)]
+    tables.warnings += [Problem(str(path), *oddity) for oddity in _oddities(table, texts, rows)]
 
 
 def _oddities(
-    table: _Table, texts: Mapping[Path, Sequence[str]], named: Sequence[tuple[Path | None, str]]
+    table: _Table, texts: Mapping[Path, Sequence[str]], rows: Sequence[tuple[Path | None, str]]
 ) -> Iterator[tuple[str, str]]:
-    images = {image for image, _ in named if image is not None}
+    images = {image for image, _ in rows if image is not None}
     if table.damaged and images:
         numbers = ", ".join(map(str, table.damaged[:_SHOWN]))
         numbers += ", …" if len(table.damaged) > _SHOWN else ""
@@ -213,7 +213,7 @@ def _oddities(
         columns = ", ".join(table.columns[:_COLUMNS])
         what = f"names {quantity(len(images), 'picture')}, but no column is known as a caption's"
         yield f"{what} ({columns})", 'call the column of captions "text"'
-    several = [image.name for image, own in texts.items() if len(set(own)) > 1]
+    several = [image.name for image, captions in texts.items() if len(set(captions)) > 1]
     if several:
         names = shortlist(several, _SHOWN)
         what = f"has several captions of {quantity(len(several), 'picture')} ({names})"
@@ -248,7 +248,7 @@ def _names_of(images: Sequence[Path]) -> dict[str, Path]:
     return stems | {unicodedata.normalize("NFC", path.name): path for path in images}
 
 
-def _read(path: Path, names: Mapping[str, Path]) -> _Table:
+def _read_table(path: Path, names: Mapping[str, Path]) -> _Table:
     """What the file calls images, and their captions; nothing if it is no table."""
     table, suffix = _Table(), path.suffix.lower()
     try:
@@ -282,9 +282,9 @@ def _read_csv(table: _Table, text: str, names: Mapping[str, Path], *, has_header
         lines = io.StringIO(text, newline="")
         rows = [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
         header = [cell.strip().lower() for cell in rows[0]] if rows else []
-        if len(header) > 1 and (_chosen(header, _IMAGE_KEYS) or _find(rows[0][0], names)):
+        if len(header) > 1 and (_first_key(header, _IMAGE_KEYS) or _find(rows[0][0], names)):
             break
-    if not has_header or not _chosen(header, _IMAGE_KEYS):
+    if not has_header or not _first_key(header, _IMAGE_KEYS):
         # No header: the image's name, and all that follows.
         for name, *cells in rows:
             # In a text file "red, hat" may be a caption, and red.png another image.
@@ -293,8 +293,10 @@ def _read_csv(table: _Table, text: str, names: Mapping[str, Path], *, has_header
         return
     # Captions with commas, and no quotes around them: what is too much belongs to the last.
     last = len(header) - 1
-    cut = [row if len(row) <= len(header) else [*row[:last], _joined(row[last:])] for row in rows]
-    _read_rows(table, [dict(zip(header, row, strict=False)) for row in cut[1:]])
+    joined_rows = [
+        row if len(row) <= len(header) else [*row[:last], _joined(row[last:])] for row in rows
+    ]
+    _read_rows(table, [dict(zip(header, row, strict=False)) for row in joined_rows[1:]])
 
 
 def _joined(cells: Sequence[str]) -> str:
@@ -305,7 +307,7 @@ def _read_rows(table: _Table, rows: Iterable[Any]) -> None:
     for row in rows:
         if isinstance(row, dict):
             row = {str(key).lower(): cell for key, cell in row.items()}
-            key = _chosen(row, _IMAGE_KEYS)
+            key = _first_key(row, _IMAGE_KEYS)
             if key and isinstance(row[key], str):
                 table.rows.append((row[key], _text(row)))
                 table.columns += [name for name in row if name not in table.columns]
@@ -330,7 +332,7 @@ def _read_json(table: _Table, value: Any, path: Path) -> None:
 def _text(row: Mapping[str, Any]) -> str:
     """A row's caption, with its tags behind it as sd-scripts does."""
     row = {**row, **_spaced_tags(row)}
-    key = _chosen(row, _TEXT_KEYS)
+    key = _first_key(row, _TEXT_KEYS)
     parts = [_plain(row[key])] if key else []
     parts += [_plain(row[tags]) for tags in _TAG_KEYS if tags != key and tags in row][:1]
     return ", ".join(part for part in parts if part)
@@ -354,6 +356,6 @@ def _plain(cell: Any) -> str:
     return ""
 
 
-def _chosen(row: Iterable[str], keys: Sequence[str]) -> str:
+def _first_key(row: Iterable[str], keys: Sequence[str]) -> str:
     there = set(row)
     return next((key for key in keys if key in there), "")

@@ -118,8 +118,8 @@ def masks_in_folders(spec: FolderSpec, images: Sequence[Path]) -> dict[Path, Pat
     """
     masks: dict[Path, Path] = {}
     inside, beside = _mask_folders(spec.path), _mask_folders(spec.path.parent)
-    own = [folder / spec.path.name for folder in beside]
-    for folder in (*inside, *own, *beside):
+    namesakes = [folder / spec.path.name for folder in beside]
+    for folder in (*inside, *namesakes, *beside):
         if folder.is_dir() and not folder.samefile(spec.path):
             files = mask_files(folder, images)
             pairs = {image: mask_of(image, files) for image in images}
@@ -140,14 +140,14 @@ def mask_files(folder: Path, images: Iterable[Path]) -> dict[str, Path]:
     Raises:
         DatasetError: the folder cannot be read.
     """
-    own = {path.absolute() for path in images}
+    image_paths = {path.absolute() for path in images}
     suffixes = readable_suffixes(MASK_SUFFIXES)
     files = [
         path
         for path in entries_of(folder)
         if path.suffix.lower() in suffixes
         and not path.name.startswith(".")
-        and path.absolute() not in own
+        and path.absolute() not in image_paths
     ]
     marked: dict[str, Path] = {}
     for path in files:

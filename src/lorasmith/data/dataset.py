@@ -274,9 +274,9 @@ def _reg_uses(
         train_uses = sum(
             folders[p.folder].repeats for p in train if folders[p.folder].group == group
         )
-        own = [n for n, p in enumerate(reg) if folders[p.folder].group == group]
-        repeats = [folders[reg[n].folder].repeats for n in own]
-        for n, count in zip(own, match_repeats(train_uses, repeats), strict=True):
+        indices = [n for n, p in enumerate(reg) if folders[p.folder].group == group]
+        repeats = [folders[reg[n].folder].repeats for n in indices]
+        for n, count in zip(indices, match_repeats(train_uses, repeats), strict=True):
             uses[n] = count
     return uses
 
@@ -307,5 +307,5 @@ def match_repeats(train_count: int, reg_repeats: Sequence[int]) -> list[int]:
         total += repeats
     if total >= train_count or not uses:
         return uses
-    rounds, rest = divmod(train_count - total, len(uses))
-    return [count + rounds + (index < rest) for index, count in enumerate(uses)]
+    rounds, remainder = divmod(train_count - total, len(uses))
+    return [count + rounds + (index < remainder) for index, count in enumerate(uses)]

@@ -44,16 +44,16 @@ def hold_out(scan: Scan, share: float, seed: int) -> tuple[Scan, tuple[DatasetIm
     Returns:
         What is left to train on, and what is held out, in the scan's order.
     """
-    held: set[int] = set()
+    val_indices: set[int] = set()
     for index, spec in enumerate(scan.folders):
-        own = [n for n, image in enumerate(scan.images) if image.folder == index]
-        if spec.reg or len(own) < 2:
+        indices = [n for n, image in enumerate(scan.images) if image.folder == index]
+        if spec.reg or len(indices) < 2:
             continue
-        count = min(max(1, int(share * len(own) + 0.5)), len(own) - 1)
-        held.update(sorted(own, key=lambda n: _rank(scan.images[n], seed))[:count])
-    kept = tuple(image for n, image in enumerate(scan.images) if n not in held)
-    out = tuple(image for n, image in enumerate(scan.images) if n in held)
-    return replace(scan, images=kept), out
+        count = min(max(1, int(share * len(indices) + 0.5)), len(indices) - 1)
+        val_indices.update(sorted(indices, key=lambda n: _rank(scan.images[n], seed))[:count])
+    train_images = tuple(image for n, image in enumerate(scan.images) if n not in val_indices)
+    val_images = tuple(image for n, image in enumerate(scan.images) if n in val_indices)
+    return replace(scan, images=train_images), val_images
 
 
 def measured(
@@ -69,17 +69,17 @@ def measured(
         held_out: indices of folders are those of ``scan``, or beyond them for folders of their own.
         limit: the most held-out images; ``None`` for all.
     """
-    chosen = _ranked(held_out, seed)[:limit]
+    val_images = _ranked(held_out, seed)[:limit]
     training = _ranked((p for p in scan.images if not scan.folders[p.folder].reg), seed)
-    quotas = Counter(image.folder for image in chosen)
+    quotas = Counter(image.folder for image in val_images)
     beside: list[DatasetImage] = []
     for image in training:
         if quotas[image.folder] > 0:
             quotas[image.folder] -= 1
             beside.append(image)
-    taken = set(map(id, beside))
-    rest = [image for image in training if id(image) not in taken]
-    return tuple(chosen), (*beside, *rest[: len(chosen) - len(beside)])
+    beside_ids = set(map(id, beside))
+    rest = [image for image in training if id(image) not in beside_ids]
+    return tuple(val_images), (*beside, *rest[: len(val_images) - len(beside)])
 
 
 def measuring_dataset(

@@ -454,13 +454,13 @@ class DecodeMemory:
     def take(self, size: int) -> None:
         """Wait until ``size`` bytes fit below the limit, or nobody else decodes."""
         assert getattr(self._mine, "depth", 0), "outside of a scope"
-        held = getattr(self._mine, "bytes", 0)
+        held_bytes = getattr(self._mine, "bytes", 0)
         with self._free:
-            if not held:
+            if not held_bytes:
                 self._free.wait_for(lambda: not self.used or self.used + size <= self.limit)
             self.used += size
             self.most = max(self.most, self.used)
-            self._mine.bytes = held + size
+            self._mine.bytes = held_bytes + size
 
 
 decode_memory = DecodeMemory()

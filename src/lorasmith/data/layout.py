@@ -146,11 +146,11 @@ def entries_of(folder: Path) -> list[Path]:
     if odd:
         what = "a name that is not UTF-8, as old archives have them"
         hint = "rename it, or all of them: convmv -f shift_jis -t utf8 (or -f latin1) -r --notest ."
-        raise DatasetError(Problem(_shown(entry), what, hint) for entry in odd[:_SHOWN])
+        raise DatasetError(Problem(_printable(entry), what, hint) for entry in odd[:_SHOWN])
     return entries
 
 
-def _shown(path: Path) -> str:
+def _printable(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -164,7 +164,7 @@ def _has_images(folder: Path) -> bool:
 
 def _require_folder(path: Path) -> None:
     if not is_utf8(str(path)):
-        raise DatasetError.of(_shown(path), "a name that is not UTF-8", "rename the folder")
+        raise DatasetError.of(_printable(path), "a name that is not UTF-8", "rename the folder")
     if not path.exists():
         near = [entry.name for entry in entries_of(path.parent)] if path.parent.is_dir() else []
         alike = [name for name in near if name.casefold().startswith(path.name.casefold()[:3])]
@@ -177,28 +177,28 @@ def _require_folder(path: Path) -> None:
 def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
     """The ``N_name`` folders in ``parent``, and on the first of them what else lies there."""
     folders: list[FolderSpec] = []
-    others: list[Ignored] = []
+    ignored: list[Ignored] = []
     for entry in entries_of(parent):
         match = _NUMBERED.fullmatch(entry.name)
         if entry.is_dir() and _leads_up(entry):
-            others.append(Ignored(entry, "a symbolic link to a folder that it is in"))
+            ignored.append(Ignored(entry, "a symbolic link to a folder that it is in"))
         elif match and entry.is_dir():
             if int(match.group(1)) > 0:
                 folders.append(FolderSpec(entry, _repeats(entry, match), reg))
             else:
-                others.append(Ignored(entry, "its name asks for 0 repeats"))
+                ignored.append(Ignored(entry, "its name asks for 0 repeats"))
         elif entry.is_dir():
             if not is_cache(entry) and entry.name.casefold() not in _REG_NAMES:
-                others.append(Ignored(entry, "a folder without a number of repeats (10_name)"))
+                ignored.append(Ignored(entry, "a folder without a number of repeats (10_name)"))
         elif _is_image_name(entry):
-            others.append(Ignored(entry, "lies beside the N_name folders, not in one"))
+            ignored.append(Ignored(entry, "lies beside the N_name folders, not in one"))
         elif not entry.name.startswith("."):
-            others.append(Ignored(entry, "not a picture"))
+            ignored.append(Ignored(entry, "not a picture"))
     if not folders:
         return []
-    lost = {
+    image_counts = {
         entry: count_images(entry.path)
-        for entry in others
+        for entry in ignored
         if entry.path.is_dir() and not _leads_up(entry.path)
     }
     warnings = tuple(
@@ -207,17 +207,17 @@ def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
             f"{quantity(count, 'picture', 'is')} not used: {entry.reason}",
             f"rename it, as in {_numbered_name(entry.path.name)}",
         )
-        for entry, count in lost.items()
+        for entry, count in image_counts.items()
         if count and not is_mask_folder(entry.path.name)
     )
-    loose = sum(_is_image_name(entry.path) and not entry.path.is_dir() for entry in others)
+    loose = sum(_is_image_name(entry.path) and not entry.path.is_dir() for entry in ignored)
     if loose:
         what = f"{quantity(loose, 'picture', 'is')} not used: they lie beside the N_name folders"
         what = what.replace("they lie", "it lies") if loose == 1 else what
         warnings += (Problem(str(parent), what, "move them into one of the folders"),)
     first = folders[0]
     folders[0] = FolderSpec(
-        first.path, first.repeats, reg, warnings=warnings, passed_over=tuple(others)
+        first.path, first.repeats, reg, warnings=warnings, passed_over=tuple(ignored)
     )
     return folders
 

@@ -121,7 +121,7 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
     """
     findings = _Findings()
     images: list[DatasetImage] = []
-    used = [spec.path.resolve() for spec in folders]
+    folder_paths = [spec.path.resolve() for spec in folders]
     for index, spec in enumerate(folders):
         findings.warnings += spec.warnings
         findings.ignored += spec.passed_over
@@ -130,7 +130,7 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
             findings.problems.append(Problem(str(spec.path), what, "correct the path"))
             continue
         suffixes = _caption_suffixes(spec.extension or extension)
-        folder_images = list(_scan_folder(index, spec, suffixes, used, findings))
+        folder_images = list(_scan_folder(index, spec, suffixes, folder_paths, findings))
         if not folder_images:
             what = "there is no usable picture in this folder"
             findings.warnings.append(Problem(str(spec.path), what, "fill it or remove it"))
@@ -160,7 +160,7 @@ def _scan_folder(
     index: int,
     spec: FolderSpec,
     suffixes: Sequence[str],
-    used: Sequence[Path],
+    folder_paths: Sequence[Path],
     findings: _Findings,
 ) -> Iterator[DatasetImage]:
     try:
@@ -194,7 +194,7 @@ def _scan_folder(
     tables = read_tables(spec, without, others)
     captioned = {path for path in candidates if path in tables.captions or texts[path]}
     companions = _take_companions(spec, candidates, others, captioned, findings)
-    _explain_folders(spec, inner, used, findings)
+    _explain_folders(spec, inner, folder_paths, findings)
     for file, rows in tables.files.items():
         what = f"captions of {quantity(rows, 'picture')} without a caption file are read from it"
         findings.warnings.append(Problem(str(file), what))
@@ -221,17 +221,17 @@ def _take_companions(
     """Take masks, control images and previews of other images out of the candidates, and say so."""
     images = candidates + [path for path in others if path.suffix.lower() in MASK_SUFFIXES]
     companions = find_companions(images, captioned)
-    taken = {companion.path for companion in companions}
-    candidates[:] = [path for path in candidates if path not in taken]
+    companion_paths = {companion.path for companion in companions}
+    candidates[:] = [path for path in candidates if path not in companion_paths]
     masks = _masks_in_folders(spec, candidates, findings)
     for one in reversed(companions):
-        if one.kind == "mask" and one.owner is not None and one.owner not in taken:
+        if one.kind == "mask" and one.owner is not None and one.owner not in companion_paths:
             masks[one.owner] = one.path
     findings.masks |= masks
-    used = set(masks.values())
+    mask_paths = set(masks.values())
     left_out: dict[str, list[Companion]] = {}
     for companion in companions:
-        if companion.path not in used:
+        if companion.path not in mask_paths:
             what = f"a {companion.kind} of another picture"
             findings.ignored.append(Ignored(companion.path, what))
             left_out.setdefault(companion.kind, []).append(companion)
@@ -240,7 +240,7 @@ def _take_companions(
         what += ", …)" if len(some) > 1 else ")"
         hint = "rename what is a picture to train on"
         findings.warnings.append(Problem(str(spec.path), what, hint))
-    return taken
+    return companion_paths
 
 
 def _masks_in_folders(
@@ -254,27 +254,27 @@ def _masks_in_folders(
 
 
 def _explain_folders(
-    spec: FolderSpec, inner: Sequence[Path], used: Sequence[Path], findings: _Findings
+    spec: FolderSpec, inner: Sequence[Path], folder_paths: Sequence[Path], findings: _Findings
 ) -> None:
     """Folders within a folder of images, and how many images lie in them."""
     masks = {path.parent for path in findings.masks.values()}
-    lost: dict[str, int] = {}
+    image_counts: dict[str, int] = {}
     for folder in inner:
-        if any(path.is_relative_to(folder.resolve()) for path in used) or folder in masks:
+        if any(path.is_relative_to(folder.resolve()) for path in folder_paths) or folder in masks:
             continue
         findings.ignored.append(Ignored(folder, "a folder within a folder of pictures"))
         count = count_images(folder)
         if count:
-            lost[folder.name] = count
-    if lost:
-        names = ", ".join(f"{name}: {count}" for name, count in list(lost.items())[:3])
-        names += ", …" if len(lost) > 3 else ""
-        total = quantity(sum(lost.values()), "picture", "is")
-        what = f"{total} not used, in {quantity(len(lost), 'folder')} within it ({names})"
+            image_counts[folder.name] = count
+    if image_counts:
+        names = ", ".join(f"{name}: {count}" for name, count in list(image_counts.items())[:3])
+        names += ", …" if len(image_counts) > 3 else ""
+        total = quantity(sum(image_counts.values()), "picture", "is")
+        what = f"{total} not used, in {quantity(len(image_counts), 'folder')} within it ({names})"
         hint = "move them up, or make each folder an N_name folder of its own"
-        if all(map(is_mask_folder, lost)):
+        if all(map(is_mask_folder, image_counts)):
             hint = "name masks like the pictures that they belong to"
-        elif all(name.casefold().startswith(_CONDITIONING) for name in lost):
+        elif all(name.casefold().startswith(_CONDITIONING) for name in image_counts):
             hint = 'if they are masks, set loss.masked = "folder" and loss.mask_folder'
         findings.warnings.append(Problem(str(spec.path), what, hint))
 
@@ -332,17 +332,17 @@ def _image(
 def _caption_text(path: Path, findings: _Findings) -> str:
     """The file's text; an empty or unreadable file is no caption, and said."""
     try:
-        read: CaptionText = read_caption(path)
+        caption: CaptionText = read_caption(path)
     except OSError as error:
         what = f"the caption cannot be read: {error.strerror}"
         findings.problems.append(Problem(str(path), what, "mend or remove it"))
         return ""
-    if read.warning:
-        findings.warnings.append(Problem(str(path), read.warning, "save it as UTF-8"))
-    elif not read.text:
+    if caption.warning:
+        findings.warnings.append(Problem(str(path), caption.warning, "save it as UTF-8"))
+    elif not caption.text:
         what = "the caption file is empty; it counts as no caption"
         findings.warnings.append(Problem(str(path), what, "write a caption or remove it"))
-    return read.text
+    return caption.text
 
 
 def _caption_of(image: Path, captions: Mapping[str, Path]) -> Path | None:
@@ -374,15 +374,19 @@ def _explain_others(
     unchosen, other_endings = 0, Counter[str]()
     for file in others:
         suffix = file.suffix.lower()
-        used = captions.get(stem_of(file))
-        if used == file and stem_of(file) in stems:
+        caption_file = captions.get(stem_of(file))
+        if caption_file == file and stem_of(file) in stems:
             continue
         if suffix in suffixes:
-            reason = f"{used.name} is used" if used != file and used else "a caption, no picture"
+            reason = (
+                f"{caption_file.name} is used"
+                if caption_file != file and caption_file
+                else "a caption, no picture"
+            )
         elif suffix in CAPTION_SUFFIXES and stem_of(file) in stems:
             reason = f"captions are read from {suffixes[0]} files"
-            unchosen += used is None
-        elif suffix in _OTHER_CAPTIONS and stem_of(file) in stems and not used:
+            unchosen += caption_file is None
+        elif suffix in _OTHER_CAPTIONS and stem_of(file) in stems and not caption_file:
             reason = f"captions are read from {' or '.join(suffixes)} files"
             other_endings[suffix] += 1
         elif suffix in _CONVERTIBLE:

@@ -19,7 +19,7 @@ from lorasmith.models.families.table import Architecture, Overrides
 BOS = 49406
 
 
-def vae_config(shapes: Shapes, family: Family, own: Config) -> Config:
+def vae_config(shapes: Shapes, family: Family, overrides: Config) -> Config:
     """Arguments of diffusers' ``AutoencoderKL``.
 
     Raises:
@@ -40,32 +40,32 @@ def vae_config(shapes: Shapes, family: Family, own: Config) -> Config:
         "use_quant_conv": "quant_conv.weight" in shapes,
         "use_post_quant_conv": "post_quant_conv.weight" in shapes,
         "mid_block_add_attention": any(".mid_block.attentions." in name for name in shapes),
-        **own,
+        **overrides,
     }
 
 
-def text_config(shapes: Shapes, spec: TextEncoderSpec, own: Config) -> Config:
+def text_config(shapes: Shapes, spec: TextEncoderSpec, overrides: Config) -> Config:
     """Arguments of transformers' ``CLIPTextConfig``.
 
     Raises:
         KeyError, ValueError, IndexError: a weight that decides the architecture is missing.
     """
-    vocabulary, hidden = shapes["embeddings.token_embedding.weight"]
+    vocabulary, width = shapes["embeddings.token_embedding.weight"]
     matches = (re.match(r"encoder\.layers\.(\d+)\.", name) for name in shapes)
-    projection = shapes["text_projection.weight"][0] if spec.projected else hidden
+    projection = shapes["text_projection.weight"][0] if spec.projected else width
     return {
         **spec.config,
         "vocab_size": vocabulary,
-        "hidden_size": hidden,
+        "hidden_size": width,
         "intermediate_size": shapes["encoder.layers.0.mlp.fc1.weight"][0],
         "num_hidden_layers": 1 + max(int(match[1]) for match in matches if match),
-        "num_attention_heads": max(1, hidden // spec.head_size),
+        "num_attention_heads": max(1, width // spec.head_size),
         "max_position_embeddings": shapes["embeddings.position_embedding.weight"][0],
         "projection_dim": projection,
         "bos_token_id": BOS,
         "eos_token_id": EOS,
         "pad_token_id": spec.pad,
-        **own,
+        **overrides,
     }
 
 
@@ -78,14 +78,14 @@ def architecture_of_parts(
         CheckpointError: the parts are incomplete, or do not fit one another.
     """
     allowed = family.denoiser.allowed
-    own_denoiser = {key: value for key, value in overrides.unet.items() if key in allowed}
+    denoiser_overrides = {key: value for key, value in overrides.unet.items() if key in allowed}
     makers: dict[str, Callable[[Shapes], Config]] = {
-        DENOISER: lambda shapes: family.denoiser.config(shapes, family, own_denoiser),
+        DENOISER: lambda shapes: family.denoiser.config(shapes, family, denoiser_overrides),
         "vae": lambda shapes: vae_config(shapes, family, overrides.vae),
     }
     for spec in family.text_encoders:
-        own = overrides.texts.get(spec.part, {})
-        makers[spec.part] = partial(text_config, spec=spec, own=own)
+        text_overrides = overrides.texts.get(spec.part, {})
+        makers[spec.part] = partial(text_config, spec=spec, overrides=text_overrides)
     configs: dict[str, Config] = {}
     problems = []
     for part, make in makers.items():
@@ -140,27 +140,27 @@ def _text_misfits(text: Config) -> list[str]:
     return misfits
 
 
-def header_entry(parts: Mapping[str, Shapes], family: Family, own: Overrides) -> Config:
-    """What a file with these shapes must say in its header to be read as ``own``; empty when
+def header_entry(parts: Mapping[str, Shapes], family: Family, overrides: Overrides) -> Config:
+    """What a file with these shapes must say in its header to be read as ``overrides``; empty when
     shapes and the family's defaults say it all."""
     entry: Config = {}
     defaults = {DENOISER: family.denoiser.config(parts[DENOISER], family, {}), "vae": family.vae}
     for part, usual in defaults.items():
-        if differing := _differing(getattr(own, part), usual):
+        if differing := _differing(getattr(overrides, part), usual):
             entry[part] = differing
     for spec in family.text_encoders:
         usual = text_config(parts[spec.part], spec, {})
-        if differing := _differing(own.texts.get(spec.part, {}), usual):
+        if differing := _differing(overrides.texts.get(spec.part, {}), usual):
             entry.setdefault("texts", {})[spec.part] = differing
-    if own.prediction not in (None, family.prediction):
-        entry["prediction"] = own.prediction
-    usual_side = family.native_resolution[own.prediction or family.prediction]
-    if own.native_resolution not in (None, usual_side):
-        entry["native_resolution"] = own.native_resolution
-    if own.zero_terminal_snr:
+    if overrides.prediction not in (None, family.prediction):
+        entry["prediction"] = overrides.prediction
+    usual_side = family.native_resolution[overrides.prediction or family.prediction]
+    if overrides.native_resolution not in (None, usual_side):
+        entry["native_resolution"] = overrides.native_resolution
+    if overrides.zero_terminal_snr:
         entry["zero_terminal_snr"] = True
     return entry
 
 
-def _differing(own: Config, usual: Config) -> Config:
-    return {key: value for key, value in own.items() if value != usual[key]}
+def _differing(config: Config, usual: Config) -> Config:
+    return {key: value for key, value in config.items() if value != usual[key]}

@@ -94,12 +94,12 @@ class _Kind:
             return forward(*args, **kwargs)
         values = (*args, *kwargs.values())
         sizes = tuple(value.shape for value in values if isinstance(value, Tensor))
-        known = sizes in self._sizes
+        is_compiled = sizes in self._sizes
         try:
-            with contextlib.nullcontext() if known else _compiling():
+            with contextlib.nullcontext() if is_compiled else _compiling():
                 result = self._call(forward, *args, **kwargs)
         except exc.FailOnRecompileLimitHit:
-            if not known:
+            if not is_compiled:
                 self._give_up(f"{MOST_GRAPHS} graphs did not do for it")
                 return forward(*args, **kwargs)
             # Something else than sizes has changed, where the usual limit holds.

@@ -79,9 +79,9 @@ class Conditioning:
 
 
 def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
-    given = [part for part in parts if part is not None]
-    assert len(given) in (0, len(parts)), "some have it and some have not"
-    return torch.cat(given) if given else None
+    tensors = [part for part in parts if part is not None]
+    assert len(tensors) in (0, len(parts)), "some have it and some have not"
+    return torch.cat(tensors) if tensors else None
 
 
 class DiffusionModel:
@@ -218,12 +218,12 @@ class DiffusionModel:
             sample,
             to_device(timesteps, self.device),
             prompt_embeds,
-            **self.architecture.family.denoiser.inputs(self._seen(conditioning)),
+            **self.architecture.family.denoiser.inputs(self._denoiser_conditioning(conditioning)),
             return_dict=False,
         )[0]
         return predicted.float()
 
-    def _seen(self, conditioning: Conditioning) -> Conditioning:
+    def _denoiser_conditioning(self, conditioning: Conditioning) -> Conditioning:
         """What the family's denoiser is told of it, beside the embedding."""
         pooled, sizes = conditioning.pooled, conditioning.sizes
         if not self.architecture.family.size_conditioning:

@@ -56,8 +56,8 @@ def save_ldm(
     Raises:
         RunError: the disk is full or the folder cannot be written to.
     """
-    known = FAMILIES[family]
-    own = Overrides(
+    model_family = FAMILIES[family]
+    overrides = Overrides(
         unet=pick_allowed("unet", unet.config),
         vae=pick_allowed("vae", vae.config),
         texts={
@@ -70,22 +70,25 @@ def save_ldm(
     )
     modules: dict[str, nn.Module] = {"unet": unet, "vae": vae, **text_encoders}
     header = dict(metadata or {})
-    if entry := _header_of(modules, known, own):
+    if entry := _header_of(modules, model_family, overrides):
         header[METADATA_KEY] = json.dumps(entry, sort_keys=True)
     header.setdefault("format", "pt")
     tensors = {
-        name: tensor.detach().to("cpu", dtype) for name, tensor in ldm_weights(modules, known)
+        name: tensor.detach().to("cpu", dtype)
+        for name, tensor in ldm_weights(modules, model_family)
     }
     save_tensors(path, tensors, header)
 
 
-def _header_of(modules: Mapping[str, nn.Module], family: Family, own: Overrides) -> dict[str, Any]:
+def _header_of(
+    modules: Mapping[str, nn.Module], family: Family, overrides: Overrides
+) -> dict[str, Any]:
     """The header entry: how this model differs from what its shapes alone would be read as."""
     shapes = {
         part: {name: tuple(p.shape) for name, p in module.named_parameters()}
         for part, module in modules.items()
     }
-    return header_entry(shapes, family, own)
+    return header_entry(shapes, family, overrides)
 
 
 def ldm_weights(modules: Mapping[str, nn.Module], family: Family) -> Iterator[tuple[str, Tensor]]:
@@ -93,11 +96,11 @@ def ldm_weights(modules: Mapping[str, nn.Module], family: Family) -> Iterator[tu
     unet, vae = (dict(modules[part].named_parameters()) for part in ("unet", "vae"))
     names = inverted(unet_table(unet_plan_of_diffusers(unet)))
     for name, tensor in unet.items():
-        yield UNET_PREFIX + _known(translate(name, names), name), tensor
+        yield UNET_PREFIX + _require_ldm_name(translate(name, names), name), tensor
     names = inverted(vae_table(vae_plan_of_diffusers(vae)))
     for name, tensor in vae.items():
         shaped = tensor[:, :, None, None] if is_vae_projection(name) else tensor
-        yield VAE_PREFIX + _known(translate(name, names), name), shaped
+        yield VAE_PREFIX + _require_ldm_name(translate(name, names), name), shaped
     for text in family.text_encoders:
         weights = dict(modules[text.part].named_parameters())
         if text.style == "open_clip":
@@ -128,6 +131,6 @@ def _open_clip_weights(
                 yield f"{block}.{old}.{kind}", weights[f"{source}.{new}.{kind}"]
 
 
-def _known(translated: str | None, name: str) -> str:
+def _require_ldm_name(translated: str | None, name: str) -> str:
     assert translated is not None, f"{name} has no LDM name"
     return translated

@@ -102,11 +102,11 @@ def single_file_layout(names: Iterable[str], family: Family, where: object = "")
     ldm: dict[str, list[str]] = {prefix: [] for prefix in (kind.prefix, VAE_PREFIX, *texts)}
     for name in names:
         prefix = next((prefix for prefix in ldm if name.startswith(prefix)), None)
-        part, _, rest = name.partition(".")
+        part, _, inner_name = name.partition(".")
         if prefix is not None:
             ldm[prefix].append(name.removeprefix(prefix))
         elif part in family.parts:
-            _add_diffusers(layout, part, rest, name)
+            _add_diffusers(layout, part, inner_name, name)
         else:
             layout.unused.append(name)
     try:
@@ -169,14 +169,14 @@ def diffusers_layout(part: str, names: Iterable[str]) -> Layout:
     return layout
 
 
-def _add_diffusers(layout: Layout, part: str, name: str, stored: str) -> None:
+def _add_diffusers(layout: Layout, part: str, name: str, stored_name: str) -> None:
     if part.startswith("text_encoder"):
         canonical = text_from_hf(name)
         if canonical == "text_projection.weight" and part == "text_encoder":
             return  # SD's own text encoder is read without it.
     else:
         canonical = vae_from_old_diffusers(name) if part == "vae" else name
-    layout.add(part, canonical, stored)
+    layout.add(part, canonical, stored_name)
 
 
 def vae_layout(names: Iterable[str], where: object = "") -> Layout:
@@ -189,21 +189,21 @@ def vae_layout(names: Iterable[str], where: object = "") -> Layout:
     if any(name.startswith(("encoder.down_blocks.", "decoder.up_blocks.")) for name in names):
         return diffusers_layout("vae", names)
     prefix = VAE_PREFIX if any(name.startswith(VAE_PREFIX) for name in names) else ""
-    own = [name for name in names if name.startswith(prefix or VAE_ROOTS)]
+    vae_names_in_file = [name for name in names if name.startswith(prefix or VAE_ROOTS)]
     layout = Layout()
     try:
-        own = [name.removeprefix(prefix) for name in own]
-        _add_translated(layout, "vae", VAE_PREFIX, own, vae_names)
+        vae_names_in_file = [name.removeprefix(prefix) for name in vae_names_in_file]
+        _add_translated(layout, "vae", VAE_PREFIX, vae_names_in_file, vae_names)
     except ValueError as error:
         raise CheckpointError.of(where, f"not a Stable Diffusion VAE: {error}") from error
     if "vae" not in layout.parts:
         raise CheckpointError.of(where, "there is no VAE in this file", "give a VAE as model.vae")
 
-    def stored(name: str) -> str:
+    def name_in_file(name: str) -> str:
         return prefix + name.removeprefix(VAE_PREFIX)
 
-    places = {new: Place(stored(old.name)) for new, old in layout.parts["vae"].items()}
-    return Layout({"vae": places}, [stored(name) for name in layout.unknown])
+    places = {new: Place(name_in_file(old.name)) for new, old in layout.parts["vae"].items()}
+    return Layout({"vae": places}, [name_in_file(name) for name in layout.unknown])
 
 
 def canonical_shape(

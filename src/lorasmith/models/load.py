@@ -48,9 +48,9 @@ def load_model(
         CheckpointError: it is missing, damaged, unsafe, of another family, not whole, or holds
             NaN; every weight that is missing, misshapen or too many is counted, the first named.
     """
-    opened = open_checkpoint(model)
-    loading = Loading(opened, dtype=dtype, device=device, vae_dtype=vae_dtype)
-    loading.fill(*opened.architecture.family.parts)
+    checkpoint = open_checkpoint(model)
+    loading = Loading(checkpoint, dtype=dtype, device=device, vae_dtype=vae_dtype)
+    loading.fill(*checkpoint.architecture.family.parts)
     return loading.model
 
 
@@ -67,23 +67,25 @@ class Loading:
 
     def __init__(
         self,
-        opened: OpenedCheckpoint,
+        checkpoint: OpenedCheckpoint,
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         vae_dtype: torch.dtype = torch.float32,
         placement: WeightPlacement = IN_FULL,
     ) -> None:
-        self.opened, self.placement = opened, placement
+        self.checkpoint, self.placement = checkpoint, placement
         self.dtype, self.vae_dtype = dtype, vae_dtype
-        reference = opened.reference
-        skip_notes = check_clip_skip(opened.architecture, reference.clip_skip, opened.source)
-        self._modules = empty_modules(opened.architecture)
-        check_weights(opened, self._modules)
+        reference = checkpoint.reference
+        skip_notes = check_clip_skip(
+            checkpoint.architecture, reference.clip_skip, checkpoint.source
+        )
+        self._modules = empty_modules(checkpoint.architecture)
+        check_weights(checkpoint, self._modules)
         self.model = assemble(
-            opened.architecture, self._modules, dtype, device,
+            checkpoint.architecture, self._modules, dtype, device,
             clip_skip=reference.clip_skip, max_tokens=reference.max_tokens,
-            notes=[*opened.notes, *skip_notes],
+            notes=[*checkpoint.notes, *skip_notes],
         )  # fmt: skip
 
     def fill(self, *parts: str) -> None:
@@ -98,9 +100,9 @@ class Loading:
             dtype = self.vae_dtype if part == "vae" else self.dtype
             keeper = None
             if part == DENOISER:
-                blocks = self.opened.architecture.block_paths
+                blocks = self.checkpoint.architecture.block_paths
                 keeper = WeightPlacer(module, blocks, self.placement, device)
-            for name, tensor in read_weights(part, self.opened.weights[part], dtype, device):
+            for name, tensor in read_weights(part, self.checkpoint.weights[part], dtype, device):
                 if self.model.memory_format == torch.channels_last and tensor.ndim == 4:
                     tensor = tensor.contiguous(memory_format=torch.channels_last)
                 if keeper is None or not keeper.place(name, tensor):
@@ -137,16 +139,16 @@ def exchange_vae(model: DiffusionModel, reference: ModelReference) -> None:
     Raises:
         CheckpointError: see :func:`load_model`.
     """
-    opened = open_checkpoint(reference)
-    modules = empty_modules(opened.architecture)
-    check_weights(opened, modules)
+    checkpoint = open_checkpoint(reference)
+    modules = empty_modules(checkpoint.architecture)
+    check_weights(checkpoint, modules)
     module = modules["vae"]
-    stored = opened.weights["vae"]
-    for name, tensor in read_weights("vae", stored, model.vae_dtype, model.device):
+    weights = checkpoint.weights["vae"]
+    for name, tensor in read_weights("vae", weights, model.vae_dtype, model.device):
         set_weight(module, name, tensor)
     fill_buffers(module, model.device)
     model.vae = module.eval().to(memory_format=model.memory_format)
-    model.architecture = opened.architecture
+    model.architecture = checkpoint.architecture
 
 
 def empty_modules(architecture: Architecture) -> dict[str, Any]:
@@ -175,29 +177,29 @@ def empty_text_encoder(spec: TextEncoderSpec, config: Config) -> CLIPTextModel:
     return text_encoder
 
 
-def check_weights(opened: OpenedCheckpoint, modules: Mapping[str, nn.Module]) -> None:
+def check_weights(checkpoint: OpenedCheckpoint, modules: Mapping[str, nn.Module]) -> None:
     """Compare what the file has with what the modules want, before anything is read.
 
     Raises:
         CheckpointError: weights are missing, too many or of another shape.
     """
     problems = []
-    extra = [name for _, name in opened.unknown]
-    for part in opened.architecture.family.parts:
+    extra = [name for _, name in checkpoint.unknown]
+    for part in checkpoint.architecture.family.parts:
         shapes = {name: tuple(p.shape) for name, p in modules[part].named_parameters()}
-        weights = opened.weights[part]
+        weights = checkpoint.weights[part]
         missing = [f"{part} {name}" for name in shapes if name not in weights]
-        extra += [stored.place.name for name, stored in weights.items() if name not in shapes]
+        extra += [weight.place.name for name, weight in weights.items() if name not in shapes]
         misshapen = []
         for name in shapes.keys() & weights.keys():
-            stored = weights[name]
-            place = stored.place
-            shape = canonical_shape(part, name, stored.file.shapes[place.name], place)
+            weight = weights[name]
+            place = weight.place
+            shape = canonical_shape(part, name, weight.file.shapes[place.name], place)
             if shape != shapes[name]:
                 misshapen.append(f"{place.name} is {list(shape)}, not {list(shapes[name])}")
-        problems += _count(opened.source, "missing", missing)
-        problems += _count(opened.source, "of the wrong shape", sorted(misshapen))
-    problems += _count(opened.source, "too many", extra)
+        problems += _count(checkpoint.source, "missing", missing)
+        problems += _count(checkpoint.source, "of the wrong shape", sorted(misshapen))
+    problems += _count(checkpoint.source, "too many", extra)
     if problems:
         raise CheckpointError(problems)
 

@@ -131,11 +131,11 @@ def open_checkpoint(model: str | Path | ModelReference) -> OpenedCheckpoint:
     if reference.vae is not None:
         for _, layout in pieces:
             layout.parts.pop("vae", None)
-        piece, own = _open_vae(locate(reference.vae, vae=True))
+        piece, vae_overrides = _open_vae(locate(reference.vae, vae=True))
         pieces.append(piece)
         # A VAE that says nothing of itself is the family's, whatever the model's own one was.
-        overrides = dataclasses.replace(overrides, vae=own)
-        notes += _note_other_scale(family, own, reference.vae)
+        overrides = dataclasses.replace(overrides, vae=vae_overrides)
+        notes += _note_other_scale(family, vae_overrides, reference.vae)
     if reference.prediction != "auto":
         overrides = dataclasses.replace(overrides, prediction=reference.prediction)
     elif overrides.prediction is None and family.v_prediction_marker:
@@ -194,9 +194,9 @@ def _assemble(
     return OpenedCheckpoint(reference, architecture, weights, tuple(unknown), tuple(notes))
 
 
-def _note_other_scale(family: Family, own: Config, vae: object) -> list[str]:
+def _note_other_scale(family: Family, vae_overrides: Config, vae: object) -> list[str]:
     usual = family.vae["scaling_factor"]
-    scale = own.get("scaling_factor", usual)
+    scale = vae_overrides.get("scaling_factor", usual)
     if scale == usual:
         return []
     what = f"its latents are scaled by {scale}, this family's by {usual}"
@@ -318,16 +318,16 @@ def _open_folder(folder: Path, family_name: str) -> tuple[Family, list[FileLayou
     # Raw names with their part in front, so that one detection serves files and folders.
     raw = {
         f"{part}.{name}": shape
-        for part, opened in headers.items()
-        for file in opened
+        for part, part_files in headers.items()
+        for file in part_files
         for name, shape in file.shapes.items()
     }
     family = detect(raw, folder, family_name)
     pieces = [
         (file, diffusers_layout(part, file.shapes))
-        for part, opened in headers.items()
+        for part, part_files in headers.items()
         if part in family.parts
-        for file in opened
+        for file in part_files
     ]
     return family, pieces, folder_overrides(folder)
 

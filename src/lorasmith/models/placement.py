@@ -67,9 +67,9 @@ class WeightPlacer:
         offloaded = within(path, self._away)
         if weight_format == "none" and not offloaded:
             return False
-        stored = replace_layer(self._denoiser, path, weight, weight_format)
+        stored_layer = replace_layer(self._denoiser, path, weight, weight_format)
         if offloaded and self._prefetcher is not None:
-            stored.stored.move_to_host(self._prefetcher)
+            stored_layer.stored.move_to_host(self._prefetcher)
         return True
 
     @property

@@ -37,14 +37,14 @@ def skeleton_roots(architecture: Architecture, shapes: Mapping[str, Shapes]) -> 
     return architecture.adapter_roots(denoiser, encoders)
 
 
-def stored_shapes(opened: OpenedCheckpoint) -> dict[str, dict[str, tuple[int, ...]]]:
+def stored_shapes(checkpoint: OpenedCheckpoint) -> dict[str, dict[str, tuple[int, ...]]]:
     """The shapes of a checkpoint's weights, as modules want them."""
     return {
         part: {
-            name: canonical_shape(part, name, stored.file.shapes[stored.place.name], stored.place)
-            for name, stored in weights.items()
+            name: canonical_shape(part, name, weight.file.shapes[weight.place.name], weight.place)
+            for name, weight in weights.items()
         }
-        for part, weights in opened.weights.items()
+        for part, weights in checkpoint.weights.items()
     }
 
 

@@ -39,8 +39,8 @@ def read_weights(
             or holds NaN or infinity (all such weights are named).
     """
     by_file: dict[Path, tuple[WeightFile, list[str]]] = {}
-    for name, stored in weights.items():
-        by_file.setdefault(stored.file.path, (stored.file, []))[1].append(name)
+    for name, weight in weights.items():
+        by_file.setdefault(weight.file.path, (weight.file, []))[1].append(name)
     broken: list[str] = []
     for file, names in by_file.values():
         reader = _at_offsets if file.tensors is not None else _pickled
@@ -74,8 +74,8 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
-def _why_not_finite(stored: Tensor, dtype: torch.dtype) -> str:
-    values = stored.float()
+def _why_not_finite(tensor: Tensor, dtype: torch.dtype) -> str:
+    values = tensor.float()
     if is_finite(values):
         return f"up to {values.abs().max().item():.3g}, too large for {str(dtype)[6:]}"
     return "NaN" if bool(values.isnan().any()) else "infinity"
@@ -149,11 +149,11 @@ def said_plainly(path: Path, hint: str = AGAIN) -> Iterator[None]:
         raise CheckpointError.of(path, f"cannot be read: {reason}", hint) from error
 
 
-def placed(stored: Tensor, place: Place) -> Tensor:
+def placed(tensor: Tensor, place: Place) -> Tensor:
     """The part of a stored tensor that ``place`` means, a view of it."""
     if place.third is not None:
-        return stored.chunk(3)[place.third]
-    return stored.t() if place.transposed else stored
+        return tensor.chunk(3)[place.third]
+    return tensor.t() if place.transposed else tensor
 
 
 class MappedFile:
@@ -223,21 +223,21 @@ class MappedWeights:
             self._files[file.path] = MappedFile(file)
         return self._files[file.path]
 
-    def read(self, part: str, name: str, stored: WeightInFile) -> Tensor:
+    def read(self, part: str, name: str, weight: WeightInFile) -> Tensor:
         """The weight in its module's shape and its own type; a view of the file where it can be.
 
         Raises:
             CheckpointError: the file cannot be read, or the weight is no floating-point number.
         """
-        whole = self.file(stored.file).tensor(stored.place.name)
-        if not whole.is_floating_point():
-            what = f"{stored.place.name} is stored as {str(whole.dtype)[6:]}, not as a weight"
-            raise CheckpointError.of(stored.file.path, what, AGAIN)
-        shape = canonical_shape(part, name, tuple(whole.shape), stored.place)
-        return placed(whole, stored.place).reshape(shape)
+        tensor = self.file(weight.file).tensor(weight.place.name)
+        if not tensor.is_floating_point():
+            what = f"{weight.place.name} is stored as {str(tensor.dtype)[6:]}, not as a weight"
+            raise CheckpointError.of(weight.file.path, what, AGAIN)
+        shape = canonical_shape(part, name, tuple(tensor.shape), weight.place)
+        return placed(tensor, weight.place).reshape(shape)
 
-    def release(self, stored: WeightInFile) -> None:
+    def release(self, weight: WeightInFile) -> None:
         """Give back the pages that :meth:`read` has read; the weight must not be used after."""
-        if stored.file.tensors is not None:
-            info = stored.file.tensors[stored.place.name]
-            self.file(stored.file).release(info.begin, info.end)
+        if weight.file.tensors is not None:
+            info = weight.file.tensors[weight.place.name]
+            self.file(weight.file).release(info.begin, info.end)

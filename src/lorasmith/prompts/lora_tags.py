@@ -82,13 +82,13 @@ def format_tag(tag: LoraTag) -> str:
         parts.append(f"{tag.text_encoder!r}")
     elif tag.text_encoder != tag.unet:
         parts[1:] = [f"unet={tag.unet!r}", f"te={tag.text_encoder!r}"]
-    named = {
+    keyword_arguments = {
         "lbw": tag.block_weights,
         "x": None if tag.block_x is None else repr(tag.block_x),
         "start": tag.steps.start and tag.steps.start.written,
         "stop": tag.steps.stop and tag.steps.stop.written,
     }
-    parts += [f"{key}={value}" for key, value in named.items() if value is not None]
+    parts += [f"{key}={value}" for key, value in keyword_arguments.items() if value is not None]
     return f"<lora:{':'.join(parts)}>"
 
 
@@ -128,24 +128,24 @@ class _TagReader:
         if not name:
             self.complain("the LoRA has no name", "write <lora:NAME:STRENGTH>")
         positional = [part.strip() for part in arguments[1:] if "=" not in part]
-        named = dict(self._named(arguments[1:]))
-        blocks, x = named.get("lbw", named.get("lwb")), named.get("x")
+        keywords = dict(self._named(arguments[1:]))
+        blocks, x = keywords.get("lbw", keywords.get("lwb")), keywords.get("x")
         if blocks is None and len(positional) > 1 and _names_blocks(positional[1]):
             blocks, x = positional[1], positional[2] if len(positional) > 2 else x
             positional = positional[:1]
         elif len(positional) > 2:
             self.complain(f"{len(positional)} strengths", "write at most two: UNet, text encoder")
-        both = self._number(positional[0]) if positional else 1.0
-        second = self._number(positional[1]) if len(positional) > 1 else both
+        first = self._number(positional[0]) if positional else 1.0
+        second = self._number(positional[1]) if len(positional) > 1 else first
         tag = LoraTag(
             name,
-            self._number(named["unet"]) if "unet" in named else both,
-            self._number(named["te"]) if "te" in named else second,
-            ambiguous=not {"unet", "te"} & named.keys() and both != second,
+            self._number(keywords["unet"]) if "unet" in keywords else first,
+            self._number(keywords["te"]) if "te" in keywords else second,
+            ambiguous=not {"unet", "te"} & keywords.keys() and first != second,
             source=self._source,
             block_weights=blocks,
             block_x=None if x is None else self._number(x),
-            steps=self._steps(named),
+            steps=self._steps(keywords),
         )
         try:
             _ = tag.blocks
@@ -160,8 +160,8 @@ class _TagReader:
             if equals and key in _KEYS:
                 yield key, value.strip()
             elif equals:
-                known = did_you_mean(key, _KEYS, "unet= and te= are known", form="{}=")
-                self.complain(f'unknown argument "{key}="', known)
+                hint = did_you_mean(key, _KEYS, "unet= and te= are known", form="{}=")
+                self.complain(f'unknown argument "{key}="', hint)
 
     def _number(self, text: str) -> float:
         try:
@@ -174,14 +174,14 @@ class _TagReader:
         self.complain(f'the strength "{text}" {what}', number_hint(text) or "write one like 0.8")
         return 1.0
 
-    def _steps(self, named: dict[str, str]) -> StepRange:
-        if "step" in named:
-            first, dash, last = named["step"].partition("-")
+    def _steps(self, keywords: dict[str, str]) -> StepRange:
+        if "step" in keywords:
+            first, dash, last = keywords["step"].partition("-")
             if not dash:
-                self.complain(f'step="{named["step"]}" is no range', "write it as step=5-10")
+                self.complain(f'step="{keywords["step"]}" is no range', "write it as step=5-10")
             start, stop = self._when(first), self._when(last)
             return StepRange(start, stop)
-        start, stop = (self._when(named.get(key, "")) for key in ("start", "stop"))
+        start, stop = (self._when(keywords.get(key, "")) for key in ("start", "stop"))
         return StepRange(start, stop)
 
     def _when(self, text: str) -> StepMark | None:

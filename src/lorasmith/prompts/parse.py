@@ -146,9 +146,9 @@ def _is_finite(part: Part) -> bool:
 def _notes(parts: Sequence[Part], loras: Sequence[LoraTag]) -> Iterator[str]:
     for edit in (node for part in parts for node in walk(part.nodes)):
         if isinstance(edit, Edit) and edit.when.is_share and float(edit.when.written) > 1.0:
-            written = format_nodes((edit,))
+            edit_text = format_nodes((edit,))
             yield (
-                f"{written} is prompt editing and changes in a second pass only; "
+                f"{edit_text} is prompt editing and changes in a second pass only; "
                 "a weight stands in round brackets"
             )
     for tag in loras:

@@ -83,7 +83,9 @@ class Wildcards:
         """
         paths = [self._paths[name]] if name in self._paths else []
         if "*" in name:
-            fitting = (path for known, path in self._paths.items() if fnmatchcase(known, name))
+            fitting = (
+                path for known_name, path in self._paths.items() if fnmatchcase(known_name, name)
+            )
             paths = list(dict.fromkeys(fitting))
         if not paths:
             hint = did_you_mean(
@@ -156,8 +158,8 @@ class _Draws:
             return "{" + self.expand(inside, depth + 1) + "}"
         rng = self._next()
         low, high = (min(end, len(options)) for end in (min(low, high), max(low, high)))
-        chosen = _sample(rng, options, rng.randint(low, high))
-        return joint.join(self.expand(option, depth + 1) for option in chosen)
+        picks = _sample(rng, options, rng.randint(low, high))
+        return joint.join(self.expand(option, depth + 1) for option in picks)
 
     def blocks(self, tag: re.Match[str]) -> str:
         """A tag with numbers in place of R and U among its block weights."""
@@ -214,11 +216,11 @@ def _sample(rng: Random, options: list[str], count: int) -> list[str]:
         match = _SHARE.match(option)
         share = float(match[1]) if match else 1.0
         waiting.append((option[match.end() :] if match else option, share))
-    chosen = []
+    picks = []
     for _ in range(count):
         shares = [share for _, share in waiting]
         if sum(shares) <= 0:
             break
         (index,) = rng.choices(range(len(waiting)), shares)
-        chosen.append(waiting.pop(index)[0])
-    return chosen
+        picks.append(waiting.pop(index)[0])
+    return picks

@@ -40,10 +40,10 @@ def check_requests(
     first: dict[ImageRequest, ImageRequest] = {}
     last: dict[ImageRequest, ImageRequest] = {}
     for request in requests:
-        drawn = collect_problems(problems, partial(_drawn, request, wildcards or Wildcards()))
-        if drawn is not None:
-            first.setdefault(replace(drawn, seed=0), drawn)
-            last[replace(drawn, seed=0)] = drawn
+        expanded = collect_problems(problems, partial(_expand, request, wildcards or Wildcards()))
+        if expanded is not None:
+            first.setdefault(replace(expanded, seed=0), expanded)
+            last[replace(expanded, seed=0)] = expanded
     for request in dict.fromkeys((*first.values(), *last.values())):
         problems += _check_one(request)
     if library is not None:
@@ -51,7 +51,7 @@ def check_requests(
     return list(dict.fromkeys(problems))
 
 
-def _drawn(request: ImageRequest, wildcards: Wildcards) -> ImageRequest:
+def _expand(request: ImageRequest, wildcards: Wildcards) -> ImageRequest:
     """With what its prompts leave to chance drawn by its seed."""
     texts = {"prompt": request.prompt, "negative": request.negative}
     odd = [name for name, text in texts.items() if not is_utf8(text)]
@@ -208,8 +208,8 @@ def fitting_size(model: DiffusionModel, request: ImageRequest) -> tuple[int, int
     """Width and height in pixels: the request's, else its image's, else the model's own,
     rounded to the nearest that the model can do."""
     native = model.architecture.native_resolution
-    own = init_size(request) or (native, native)
-    return _rounded(model, request.width or own[0], request.height or own[1])
+    default = init_size(request) or (native, native)
+    return _rounded(model, request.width or default[0], request.height or default[1])
 
 
 def _final_size(
@@ -243,8 +243,8 @@ def _warn_of_rounding(
     multiple = model.architecture.size_multiple
     texts: dict[str, None] = {}
     for request, one in zip(requests, prepared, strict=True):
-        own = init_size(request) or (one.width, one.height)
-        width, height = request.width or own[0], request.height or own[1]
+        default = init_size(request) or (one.width, one.height)
+        width, height = request.width or default[0], request.height or default[1]
         if (width, height) != (one.width, one.height):
             became = f"size {width}x{height} became {one.width}x{one.height}"
             texts[f"{became}: this model takes multiples of {multiple}"] = None

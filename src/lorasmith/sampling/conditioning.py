@@ -97,10 +97,10 @@ class PromptEncoder:
         """
         if sections not in self._chunks:
             # A BREAK with nothing behind it begins no chunk.
-            used = (sections[:-1] if not sections[-1] else sections) or ((),)
+            chunk_sections = (sections[:-1] if not sections[-1] else sections) or ((),)
             self._chunks[sections] = tuple(
                 _chunk(words)
-                for section in used
+                for section in chunk_sections
                 for words in _cut(
                     [
                         word
@@ -150,14 +150,14 @@ class PromptEncoder:
         while len(self._states) > KEPT:
             self._states.popitem(last=False)
         n = chunk_count(prompts)
-        hidden = torch.stack(
+        prompt_embeds = torch.stack(
             [
                 torch.cat([encoded[chunk][0] for chunk in chunks] * (n // len(chunks)))
                 for chunks in prompts
             ]
         )
         pooled = [one for chunks in prompts if (one := encoded[chunks[0]][1]) is not None]
-        return Conditioning(hidden, torch.stack(pooled) if pooled else None)
+        return Conditioning(prompt_embeds, torch.stack(pooled) if pooled else None)
 
 
 def _cut(words: list[_Word], comma_reach: int) -> Iterator[list[_Word]]:
@@ -170,11 +170,15 @@ def _cut(words: list[_Word], comma_reach: int) -> Iterator[list[_Word]]:
         if size + len(word.ids) > ROW:
             # The words behind a comma that is near go along, for a tag should not be torn.
             near = word.ids != (comma,) and size == ROW and since_comma < comma_reach
-            kept: list[_Word] = []
+            carried_over: list[_Word] = []
             while near and piece[-1].ids != (comma,):
-                kept.insert(0, piece.pop())
+                carried_over.insert(0, piece.pop())
             yield piece
-            piece, size, since_comma = kept, sum(len(each.ids) for each in kept), ROW
+            piece, size, since_comma = (
+                carried_over,
+                sum(len(each.ids) for each in carried_over),
+                ROW,
+            )
         piece.append(word)
         size += len(word.ids)
         since_comma = 0 if word.ids == (comma,) else since_comma + len(word.ids)
@@ -239,15 +243,15 @@ def chunk_count(prompts: Sequence[Sequence[Chunk]]) -> int:
     return math.lcm(*(len(chunks) for chunks in prompts))
 
 
-def weigh(hidden: Tensor, weights: Tensor) -> Tensor:
+def weigh(states: Tensor, weights: Tensor) -> Tensor:
     """(77, D) hidden states times their tokens' ``weights`` (77,), with their mean restored.
 
     The web UI's "Original" emphasis: restoring the mean keeps the prompt's overall strength. Where
     the states have no mean to speak of they are left as multiplied (its "No norm").
     """
-    original = hidden.float()
+    original = states.float()
     weighed = original * weights.to(original)[:, None]
     mean, new_mean = original.mean(), weighed.mean()
     restore = (mean.abs() > MEANINGFUL_MEAN * original.std()) & (new_mean != 0)
     ratio = torch.where(restore, mean / new_mean, torch.ones_like(mean))
-    return (weighed * ratio).to(hidden.dtype)
+    return (weighed * ratio).to(states.dtype)

@@ -59,8 +59,8 @@ def full_pass(sampler: Sampler, steps: int, denoise: float, eta: float = 0.0) ->
     if denoise <= 0.0:
         return Pass(sampler, steps, steps, eta)
     total = min(max(steps, int(steps / denoise)), sampler.max_steps)
-    taken = min(steps, max(1, round(total * denoise)))
-    return Pass(sampler, total, total - taken, eta)
+    steps_run = min(steps, max(1, round(total * denoise)))
+    return Pass(sampler, total, total - steps_run, eta)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,16 +106,16 @@ def drawings_of_dataset(
 
 def _apart(drawings: list[Drawing]) -> list[Drawing]:
     """Images of one name in one folder (a.jpg and a.png) get names of their own."""
-    taken: dict[Path, int] = {}
-    apart = []
+    uses: dict[Path, int] = {}
+    renamed = []
     for drawing in drawings:
-        number = taken.get(drawing.path, 0)
-        taken[drawing.path] = number + 1
+        number = uses.get(drawing.path, 0)
+        uses[drawing.path] = number + 1
         path = drawing.path
         if number:
             path = path.with_stem(f"{path.stem}~{number + 1}")
-        apart.append(replace(drawing, path=path))
-    return apart
+        renamed.append(replace(drawing, path=path))
+    return renamed
 
 
 def out_folder(specs: Sequence[FolderSpec], image: DatasetImage, without: Sequence[str]) -> str:
@@ -151,8 +151,8 @@ def shared_tags(drawings: Sequence[Drawing]) -> list[str]:
     """Tags that every caption has: a trigger word is one of them."""
     if len(drawings) < 2:
         return []
-    first, *others = (split_tags(drawing.caption) for drawing in drawings)
-    return [tag for tag in first if all(tag in other for other in others)]
+    first, *other_captions = (split_tags(drawing.caption) for drawing in drawings)
+    return [tag for tag in first if all(tag in other for other in other_captions)]
 
 
 def drawings_of_file(path: Path, base: ImageRequest, out: Path, *, count: int = 1) -> list[Drawing]:
@@ -195,13 +195,13 @@ def caption_of(prompt: str) -> str:
 
 def _with_options(line: str, where: str, problems: list[Problem]) -> tuple[str, dict[str, Any]]:
     """A line's prompt and what its options say."""
-    prompt, *given = re.split(r"\s+--(?=[a-z]+\s)", line)
+    prompt, *option_texts = re.split(r"\s+--(?=[a-z]+\s)", line)
     options: dict[str, Any] = {}
-    for text in given:
+    for text in option_texts:
         name, _, value = text.partition(" ")
         if name not in _OPTIONS:
-            known = ", ".join(f"--{key}" for key in _OPTIONS)
-            problems.append(Problem(where, f"unknown option --{name}", f"known are {known}"))
+            option_names = ", ".join(f"--{key}" for key in _OPTIONS)
+            problems.append(Problem(where, f"unknown option --{name}", f"known are {option_names}"))
             continue
         field, kind = _OPTIONS[name]
         try:

@@ -133,7 +133,7 @@ class _Reader:
     """Reads values by their keys, and keeps what is wrong with them and what is not followed."""
 
     def __init__(self, settings: Mapping[str, str], where: object, given: Collection[str]) -> None:
-        self._settings, self._where, self._given = settings, str(where), frozenset(given)
+        self._settings, self._where, self._given_options = settings, str(where), frozenset(given)
         self._strange: set[str] = set()
         self.problems: list[Problem] = []
         self.notes: list[str] = []
@@ -147,28 +147,28 @@ class _Reader:
         try:
             return kind(text)
         except ValueError:
-            if self._given.isdisjoint(options):
+            if self._given_options.isdisjoint(options):
                 what = f'its "{key}" is "{text}", not a number'
                 hint = f"give --{options[0].replace('_', '-')} yourself"
                 self.problems.append(Problem(self._where, what, hint))
             return default
 
-    def choice(self, key: str, known: Mapping[str, T], default: T) -> T:
+    def choice(self, key: str, choices: Mapping[str, T], default: T) -> T:
         text = self._settings.get(key)
-        if text is not None and text not in known:
+        if text is not None and text not in choices:
             self._strange.add(key)
-        return known.get(text or "", default)
+        return choices.get(text or "", default)
 
     def masked(self) -> dict[str, Any]:
         if not {"Mask blur", "Masked content", "Masked area padding"} & self._settings.keys():
             return {}
         contents = {"original": "original", "latent noise": "noise"}
         padding = self.number("Masked area padding", int, None, "mask_padding")
-        whole = self._settings.get("Inpaint area", "Only masked") != "Only masked"
+        whole_image = self._settings.get("Inpaint area", "Only masked") != "Only masked"
         return {
             "content": self.choice("Masked content", contents, "original"),
             "blur": self.number("Mask blur", int, 4, "mask_blur"),
-            "padding": None if whole else padding,
+            "padding": None if whole_image else padding,
         }
 
     def size(self, key: str) -> tuple[int, int] | None:
@@ -207,7 +207,7 @@ class _Reader:
         return Hires(scale, denoise, steps, self._upscaler())
 
     def _note_shape(self, large: tuple[int, int], size: tuple[int, int]) -> None:
-        if large != size and self._given.isdisjoint(("hires", "size")):
+        if large != size and self._given_options.isdisjoint(("hires", "size")):
             self.notes.append(
                 f"it was enlarged to {large[0]}x{large[1]}, another shape than it was drawn in: "
                 f"here it is enlarged to {size[0]}x{size[1]}"
@@ -233,25 +233,25 @@ class _Reader:
             )
         alone = "Denoising strength" in settings and hires is None
         begun = alone or not {"Mask blur", HIRES_DENOISE}.isdisjoint(settings)
-        if begun and "init" not in self._given:
+        if begun and "init" not in self._given_options:
             self.notes.append(
                 "it was made from another picture, which it does not hold: give that with --init"
             )
-        if "Mask blur" in settings and "mask" not in self._given:
+        if "Mask blur" in settings and "mask" not in self._given_options:
             self.notes.append("it was drawn under a mask, which it does not hold: give --mask")
-        known = _KNOWN - self._strange
-        rest = {key: value for key, value in settings.items() if key not in known}
-        if rest:
-            listed = ", ".join(f"{key}: {value}" for key, value in rest.items())
-            self.notes.append(f"not followed: {listed}")
+        known_keys = _KNOWN - self._strange
+        unknown_settings = {key: value for key, value in settings.items() if key not in known_keys}
+        if unknown_settings:
+            listing = ", ".join(f"{key}: {value}" for key, value in unknown_settings.items())
+            self.notes.append(f"not followed: {listing}")
 
 
 def _with_strengths_by_name(prompt: str) -> str:
     """The prompt with what the web UI means by two strengths: the text encoder's comes first."""
     for tag in take_tags(prompt)[1]:
         if tag.ambiguous:
-            meant = replace(tag, unet=tag.text_encoder, text_encoder=tag.unet, ambiguous=False)
-            prompt = prompt.replace(tag.source, format_tag(meant))
+            by_name = replace(tag, unet=tag.text_encoder, text_encoder=tag.unet, ambiguous=False)
+            prompt = prompt.replace(tag.source, format_tag(by_name))
     return prompt
 
 
@@ -261,11 +261,11 @@ def find_loras(prompt: str, hashes: Mapping[str, str], library: LoraLibrary) -> 
     A name that the library does not know is looked up by its hash, which reads every file.
     """
     tags = take_tags(prompt)[1]
-    lost = [tag for tag in tags if library.check([tag]) and tag.name in hashes]
-    if not lost:
+    missing = [tag for tag in tags if library.check([tag]) and tag.name in hashes]
+    if not missing:
         return prompt
     by_hash = {autov3(path): path for path in library.files}
-    for tag in lost:
+    for tag in missing:
         path = by_hash.get(hashes[tag.name].lower()[:12])
         if path is not None:
             prompt = prompt.replace(tag.source, format_tag(replace(tag, name=library.add(path))))

@@ -152,20 +152,20 @@ class _Batch:
 
     def _noise(self, shape: Sequence[int]) -> Tensor:
         """(B, *shape) standard normal, each image's from its own generator."""
-        drawn = [torch.randn(*shape, generator=generator) for generator in self._generators]
-        return to_device(torch.stack(drawn), self._model.device)
+        noises = [torch.randn(*shape, generator=generator) for generator in self._generators]
+        return to_device(torch.stack(noises), self._model.device)
 
     def _canvases(self) -> list[Canvas]:
         """The images to begin with, one object for each that several requests share."""
-        opened: dict[object, Canvas] = {}
+        by_key: dict[object, Canvas] = {}
         canvases = []
         for each in self._prepared:
             if each.request.init is not None:
                 key = each.request.init, each.request.inpaint
-                if key not in opened:
+                if key not in by_key:
                     factor = self._model.latent_factor
-                    opened[key] = open_canvas(each.request, each.width, each.height, factor)
-                canvases.append(opened[key])
+                    by_key[key] = open_canvas(each.request, each.width, each.height, factor)
+                canvases.append(by_key[key])
         return canvases
 
     def _start(self, canvases: Sequence[Canvas]) -> Start:
@@ -179,19 +179,19 @@ class _Batch:
         encoded = {id(c): model.encode_images(c.pixels[None]) for c in canvases}
         parts = zip(*(encoded[id(canvas)] for canvas in canvases), strict=True)
         mean, std = (torch.cat(part) for part in parts)
-        kept = mean + std * self._noise(shape)
+        image_latents = mean + std * self._noise(shape)
         noise = self._noise(shape)
         inpaint = first.request.inpaint
         if inpaint is None:
-            return Start(noise, kept)
+            return Start(noise, image_latents)
         mask = torch.stack([c.mask for c in canvases if c.mask is not None])
         mask = to_device(mask, model.device)
-        clean: Tensor | None = kept
+        clean: Tensor | None = image_latents
         if first.request.denoise == 1.0:
             clean = None
         elif inpaint.content == "noise":
-            clean = torch.lerp(kept, self._noise(shape), mask)
-        return Start(noise, clean, kept, mask)
+            clean = torch.lerp(image_latents, self._noise(shape), mask)
+        return Start(noise, clean, image_latents, mask)
 
     def _pass(self, number: int, start: Start) -> Tensor:
         """(B, C, h, w) the first pass' latents, 0, or the second's, 1."""
@@ -207,13 +207,13 @@ class _Batch:
     def _guide(self, number: int) -> Guide:
         """What the prompts say in each step of a pass."""
         first, model = self._first, self._model
-        taken = [each.steps - each.skip for each in first.passes]
+        step_counts = [each.steps - each.skip for each in first.passes]
         plan = GuidanceSchedule(
             self._encoder,
             [each.guided for each in self._prepared],
             size=first.final_size if number else (first.width, first.height),
-            steps=taken[number],
-            before=sum(taken[:number]),
+            steps=step_counts[number],
+            before=sum(step_counts[:number]),
             loras=self._attached,
         )
         shares = [each.request.cfg_rescale for each in self._prepared]
@@ -230,13 +230,11 @@ class _Batch:
 
     def _enlarged(self, latents: Tensor, upscaler: str) -> Tensor:
         """(B, C, H / factor, W / factor) latents of the same images at the last pass' size."""
-        model, size, chosen = self._model, self._first.final_size, UPSCALERS[upscaler]
-        if chosen.latent:
+        model, size, spec = self._model, self._first.final_size, UPSCALERS[upscaler]
+        if spec.latent:
             width, height = (side // model.latent_factor for side in size)
-            return interpolate(
-                latents, (height, width), mode=chosen.method, antialias=chosen.antialias
-            )
-        method = Image.Resampling[chosen.method]
+            return interpolate(latents, (height, width), mode=spec.method, antialias=spec.antialias)
+        method = Image.Resampling[spec.method]
         large = [image.resize(size, method) for image in _decode(model, latents)]
         # One by one: the encoder's activations are the peak of memory.
         return torch.cat([model.encode_images(pixels_of([image]))[0] for image in large])

@@ -85,29 +85,29 @@ class ImageWriter:
         self._waiting: deque[tuple[Future[object], Callable[[], object]]] = deque()
         self._failed = False
 
-    def add(self, write: Callable[[], object], written: Callable[[], object]) -> None:
+    def add(self, write: Callable[[], object], on_written: Callable[[], object]) -> None:
         """
         Args:
             write: in any thread.
-            written: called in this one after ``write``, if that raised nothing; in the order in
+            on_written: called in this one after ``write``, if that raised nothing; in the order in
                 which they were added.
         """
         if self._pool is None:
             write()
-            written()
+            on_written()
             return
-        self._waiting.append((self._pool.submit(write), written))
+        self._waiting.append((self._pool.submit(write), on_written))
         while self._waiting and (len(self._waiting) > MOST_WAITING or self._waiting[0][0].done()):
             self._finish_first()
 
     def _finish_first(self) -> None:
-        write, written = self._waiting.popleft()
+        write, on_written = self._waiting.popleft()
         try:
             write.result()
         except UserError:
             self._failed = True
             raise
-        written()
+        on_written()
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +121,7 @@ class ImageWriter:
         if self._pool is None:
             return
         failures: list[UserError] = []
-        known = self._failed  # Raised from add(), and on its way.
+        already_raised = self._failed  # Raised from add(), and on its way.
         try:
             while self._waiting:
                 try:
@@ -130,5 +130,5 @@ class ImageWriter:
                     failures.append(failure)
         finally:
             self._pool.shutdown()
-        if failures and not known and not isinstance(error, KeyboardInterrupt):
+        if failures and not already_raised and not isinstance(error, KeyboardInterrupt):
             raise failures[0]

@@ -43,9 +43,11 @@ class Canvas:
         if self.under is None or self.seam is None:
             return drawn
         left, upper, right, lower = self.box
-        whole = self.under.copy()
-        whole.paste(drawn.resize((right - left, lower - upper), Image.Resampling.LANCZOS), self.box)
-        return Image.composite(whole, self.under, self.seam)
+        pasted = self.under.copy()
+        pasted.paste(
+            drawn.resize((right - left, lower - upper), Image.Resampling.LANCZOS), self.box
+        )
+        return Image.composite(pasted, self.under, self.seam)
 
 
 def init_size(request: ImageRequest) -> tuple[int, int] | None:
@@ -94,9 +96,9 @@ def _masked(image: Image.Image, inpaint: Inpaint, width: int, height: int, facto
     part = image.crop(box).resize((width, height), Image.Resampling.LANCZOS)
     cells = mask.crop(box).resize((width // factor, height // factor), Image.Resampling.BOX)
     # A cell that the mask so much as touches is drawn: the seam hides what is too much.
-    drawn = torch.from_numpy(np.asarray(cells, np.float32) > 0).float()[None]
+    drawn_cells = torch.from_numpy(np.asarray(cells, np.float32) > 0).float()[None]
     seam = mask.filter(ImageFilter.GaussianBlur(inpaint.blur)) if inpaint.blur else mask
-    return Canvas(_pixels(part), drawn, image, _within(seam, box), box)
+    return Canvas(_pixels(part), drawn_cells, image, _within(seam, box), box)
 
 
 def _within(seam: Image.Image, box: Box) -> Image.Image:

@@ -105,8 +105,8 @@ def describe(
         "Lora hashes": ", ".join(f"{name}: {hash_}" for name, hash_ in (lora_hashes or {}).items()),
         "Version": f"lorasmith {__version__}",
     }
-    kept = {key: value for key, value in settings.items() if value}
-    return Infotext(_with_strengths_by_name(request.prompt), request.negative, kept)
+    non_empty = {key: value for key, value in settings.items() if value}
+    return Infotext(_with_strengths_by_name(request.prompt), request.negative, non_empty)
 
 
 Describe = Callable[[ImageRequest], Infotext]
@@ -242,10 +242,10 @@ def parse_infotext(text: str) -> Infotext:
     if len(pairs) < _FEWEST_PAIRS:
         lines, pairs = [*lines, last], []
     starts = (i for i, line in enumerate(lines) if line.startswith(_NEGATIVE.rstrip()))
-    cut = next(starts, len(lines))
-    negative = "\n".join(lines[cut:]).removeprefix(_NEGATIVE.rstrip())
+    negative_start = next(starts, len(lines))
+    negative = "\n".join(lines[negative_start:]).removeprefix(_NEGATIVE.rstrip())
     settings = {key: _unquote(value) for key, value in pairs}
-    return Infotext("\n".join(lines[:cut]).strip(), negative.strip(), settings)
+    return Infotext("\n".join(lines[:negative_start]).strip(), negative.strip(), settings)
 
 
 def save_image(path: Path, image: Image.Image, info: Infotext) -> None:

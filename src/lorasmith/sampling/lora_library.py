@@ -107,8 +107,8 @@ class LoraLibrary:
     def add(self, path: Path) -> str:
         """Know a file that may lie outside of the folder; returns the name to call it by."""
         for name in (path.stem, f"{path.parent.name}/{path.stem}", path.as_posix()):
-            known = [known.resolve() for known in self._paths.get(name, [])]
-            if known in ([], [path.resolve()]):
+            known_paths = [file.resolve() for file in self._paths.get(name, [])]
+            if known_paths in ([], [path.resolve()]):
                 self._paths.setdefault(name, [path])
                 return name
         raise AssertionError(path)  # Its whole path is no other file's name.
@@ -163,14 +163,18 @@ class LoraLibrary:
             PromptError: a name is unknown, or two names are of one file.
             LoraFileError: a file is damaged or belongs to another family of models.
         """
-        used = [tag for tag in tags if tag.unet or tag.text_encoder]
-        paths = [self.find(tag.name) for tag in used]
+        active_tags = [tag for tag in tags if tag.unet or tag.text_encoder]
+        paths = [self.find(tag.name) for tag in active_tags]
         for index, path in enumerate(paths):
             if path in paths[:index]:
-                other = used[paths.index(path)].name
+                other = active_tags[paths.index(path)].name
                 what = f"is the same file as <lora:{other}>"
-                raise PromptError.of(used[index].source, what, "write one tag with one strength")
-        loras = [(tag, self._network(model, path)) for tag, path in zip(used, paths, strict=True)]
+                raise PromptError.of(
+                    active_tags[index].source, what, "write one tag with one strength"
+                )
+        loras = [
+            (tag, self._network(model, path)) for tag, path in zip(active_tags, paths, strict=True)
+        ]
         with contextlib.ExitStack() as stack:
             for _, network in loras:
                 network.attach()
@@ -196,14 +200,14 @@ class LoraLibrary:
     def _report(self, path: Path, network: AdapterNetwork) -> None:
         unmatched = network.report.unmatched
         if unmatched:
-            shown = shortlist(unmatched)
+            listing = shortlist(unmatched)
             if kind := describe(unmatched):
-                shown = f"{kind}: {shown}"
+                listing = f"{kind}: {listing}"
             self._observer(
                 Notice(
                     "warning",
                     f"{path.name}: {len(unmatched)} of its tensors belong to no layer of this "
-                    f"model and have no effect ({shown})",
+                    f"model and have no effect ({listing})",
                 )
             )
 

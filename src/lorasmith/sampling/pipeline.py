@@ -136,9 +136,9 @@ class Pipeline:
             ]
         if seed is None:
             seed = secrets.randbelow(2**32)
-        chosen = list(seeds) if seeds is not None else [seed + n for n in range(count)]
-        given = {name: value for name, value in changes.items() if value is not None}
-        requests = [replace(r, seed=each, **given) for r in requests for each in chosen]  # type: ignore[arg-type]
+        image_seeds = list(seeds) if seeds is not None else [seed + n for n in range(count)]
+        set_changes = {name: value for name, value in changes.items() if value is not None}
+        requests = [replace(r, seed=each, **set_changes) for r in requests for each in image_seeds]  # type: ignore[arg-type]
         library = _lora_library(loras, observer)
         tags = " ".join(
             format_tag(replace(tag, name=library.add(path))) for tag, path in self._attached

@@ -132,9 +132,9 @@ class Sampler:
     @property
     def schedule_title(self) -> str:
         """As in the web UIs; "Automatic" for what none of their names means."""
-        known = SCHEDULES.get(self.schedule)
+        entry = SCHEDULES.get(self.schedule)
         automatic = self.schedule == _K == SAMPLERS[self.name].schedule
-        return known.title if known and not automatic else AUTOMATIC_TITLE
+        return entry.title if entry and not automatic else AUTOMATIC_TITLE
 
     def start(self, steps: int, prediction: str, *, zero_terminal_snr: bool = False) -> Scheduler:
         """A scheduler with its timesteps set, on the CPU so that reading them never waits.

@@ -55,8 +55,10 @@ def load_torch_file(path: Path, *, mapped: bool = False, known: Sequence[Any] = 
     try:
         read_torch_file(path)
     except TorchFileError as error:
-        if others := sorted(n for n in error.names if not n.startswith(("torch.", "collections."))):
-            raise pickle.UnpicklingError(f"unsupported global {others[0]}") from error
+        if other_names := sorted(
+            n for n in error.names if not n.startswith(("torch.", "collections."))
+        ):
+            raise pickle.UnpicklingError(f"unsupported global {other_names[0]}") from error
         raise
     with torch.serialization.safe_globals(list(known)), open(path, "rb") as file:
         if mapped:

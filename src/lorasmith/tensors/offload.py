@@ -142,16 +142,20 @@ class Prefetcher:
         """
         if tensor.is_meta:  # Only counted.
             return tensor
-        stored = tensor.to("cpu")
+        copy_on_host = tensor.to("cpu")
         if self._cuda is None:
-            return stored
-        size = stored.numel() * stored.element_size()
-        strides = torch.empty_like(stored, device="meta").stride()
+            return copy_on_host
+        size = copy_on_host.numel() * copy_on_host.element_size()
+        strides = torch.empty_like(copy_on_host, device="meta").stride()
         place = None if self.unlocked else self._place(size)
         if place is None:
             self.unlocked += size
-            return stored
-        return place.view(stored.dtype).as_strided(stored.shape, strides).copy_(stored)
+            return copy_on_host
+        return (
+            place.view(copy_on_host.dtype)
+            .as_strided(copy_on_host.shape, strides)
+            .copy_(copy_on_host)
+        )
 
     def _place(self, size: int) -> Tensor | None:
         """``size`` bytes of a slab; ``None`` where no more can be locked."""

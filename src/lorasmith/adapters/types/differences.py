@@ -32,9 +32,9 @@ class Difference(Adapter):
     optional_names: ClassVar[tuple[str, ...]] = (*WEIGHTS, *BIASES, "alpha")
 
     def __init__(self, weight: Tensor | None, bias: Tensor | None) -> None:
-        given = weight if weight is not None else bias
-        assert given is not None, "a change of nothing"
-        super().__init__(alpha=1.0, scale=1.0, device=given.device)
+        tensor = weight if weight is not None else bias
+        assert tensor is not None, "a change of nothing"
+        super().__init__(alpha=1.0, scale=1.0, device=tensor.device)
         self.register_buffer("change", weight)
         self.register_buffer("bias_change", bias)
 
@@ -57,8 +57,8 @@ class Difference(Adapter):
 
     def norm(self) -> Tensor:
         """Of both changes together."""
-        own = [change.norm() for change in (self.change, self.bias_change) if change is not None]
-        return torch.stack(own).norm()
+        norms = [change.norm() for change in (self.change, self.bias_change) if change is not None]
+        return torch.stack(norms).norm()
 
     def delta_weight(self, layer: Layer) -> Tensor:
         return layer.weight.new_zeros(layer.weight.shape) if self.change is None else self.change
@@ -66,7 +66,8 @@ class Difference(Adapter):
     def delta(self, x: Tensor, layer: Layer | Norm) -> Tensor:
         """What is added to the output at strength 1, the bias's change with it."""
         weight, bias = (
-            None if own is None else own.to(x.dtype) for own in (self.change, self.bias_change)
+            None if change is None else change.to(x.dtype)
+            for change in (self.change, self.bias_change)
         )
         if weight is None:
             weight = layer.weight.new_zeros(layer.weight.shape, dtype=x.dtype)

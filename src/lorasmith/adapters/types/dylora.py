@@ -69,17 +69,17 @@ def cut_rank(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
         raise ValueError(f"a LoRA has at least 1 rank, not {rank}")
     modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        key, _, declared = name.partition(".")
-        modules.setdefault(key, {})[declared] = tensor
-    cut: dict[str, Tensor] = {}
+        key, _, tensor_name = name.partition(".")
+        modules.setdefault(key, {})[tensor_name] = tensor
+    result: dict[str, Tensor] = {}
     for key, module in modules.items():
         if not {_DOWN, _UP} <= module.keys() <= {_DOWN, _UP, "alpha"}:
             raise ValueError(f"{key} is not a plain LoRA: it has {', '.join(sorted(module))}")
         down, up = module[_DOWN], module[_UP]
-        whole = down.shape[0]
-        kept = min(rank, whole)
-        alpha = float(module["alpha"]) if "alpha" in module else float(whole)
-        cut[f"{key}.{_DOWN}"] = down[:kept].clone()
-        cut[f"{key}.{_UP}"] = up[:, :kept].clone()
-        cut[f"{key}.alpha"] = torch.tensor(alpha * kept / whole)
-    return cut
+        full_rank = down.shape[0]
+        new_rank = min(rank, full_rank)
+        alpha = float(module["alpha"]) if "alpha" in module else float(full_rank)
+        result[f"{key}.{_DOWN}"] = down[:new_rank].clone()
+        result[f"{key}.{_UP}"] = up[:, :new_rank].clone()
+        result[f"{key}.alpha"] = torch.tensor(alpha * new_rank / full_rank)
+    return result

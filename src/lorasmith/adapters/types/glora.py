@@ -52,11 +52,11 @@ class GLoRA(Adapter):
             shapes = ", ".join(f"{name} {tuple(tensors[name].shape)}" for name in cls.weight_names)
             size = f"{outputs} outputs and {inputs} inputs"
             raise ValueError(f"its shapes are {shapes}, but the layer has {size}")
-        own = tuple(
+        copies = tuple(
             factor.detach().to(layer.weight.device, torch.float32, copy=True) for factor in factors
         )
         alpha = float(tensors["alpha"]) if "alpha" in tensors else 0.0
-        return cls(own, alpha=alpha)  # type: ignore[arg-type]
+        return cls(copies, alpha=alpha)  # type: ignore[arg-type]
 
     @property
     def rank(self) -> int:
@@ -64,6 +64,6 @@ class GLoRA(Adapter):
 
     def delta_weight(self, layer: Layer) -> Tensor:
         weight = layer.weight.to(self.b_up.dtype)
-        own = torch.einsum("oi...,ir->or...", weight, self.a_up)
-        own = torch.einsum("or...,rj->oj...", own, self.a_down)
-        return (own + (self.b_up @ self.b_down).view(weight.shape)) * self.scale
+        product = torch.einsum("oi...,ir->or...", weight, self.a_up)
+        product = torch.einsum("or...,rj->oj...", product, self.a_down)
+        return (product + (self.b_up @ self.b_down).view(weight.shape)) * self.scale

@@ -77,8 +77,8 @@ class IA3(Adapter):
         if weight.numel() != math.prod(shape):
             side = "inputs" if on_input else "outputs"
             raise ValueError(f"weight is {tuple(weight.shape)}, but the {side} take {shape}")
-        own = weight.detach().to(layer.weight.device, torch.float32, copy=True).reshape(shape)
-        return cls(own, outputs=layer.weight.shape[0], on_input=on_input)
+        factors = weight.detach().to(layer.weight.device, torch.float32, copy=True).reshape(shape)
+        return cls(factors, outputs=layer.weight.shape[0], on_input=on_input)
 
     @property
     def rank(self) -> int:
@@ -113,8 +113,8 @@ class IA3(Adapter):
         if self.dropping or (self._on_input and not exact):
             # Half precision has few numbers near 1: small factors would be lost in x (1 + w).
             return self.forward(x, layer(x), layer)
-        own = self.weight if self.strength == 1.0 else self.weight * self.strength
-        factors = over_channels(own, layer)
+        scaled_weight = self.weight if self.strength == 1.0 else self.weight * self.strength
+        factors = over_channels(scaled_weight, layer)
         if self._on_input:
             scaled: Tensor = layer(x * (factors + 1.0))
             return scaled
@@ -124,7 +124,7 @@ class IA3(Adapter):
             if layer.bias is None:
                 return y * factors
             return torch.addcmul(over_channels(layer.bias, layer), y, factors)
-        y = torch.addcmul(y, y, over_channels(in_dtype(own, y.dtype), layer))
+        y = torch.addcmul(y, y, over_channels(in_dtype(scaled_weight, y.dtype), layer))
         return y if layer.bias is None else y.add_(over_channels(layer.bias, layer).to(y.dtype))
 
     def norm(self) -> Tensor:

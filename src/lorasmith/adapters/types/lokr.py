@@ -119,10 +119,10 @@ class LoKr(AdditiveAdapter):
 
     @classmethod
     def claims(cls, names: Collection[str]) -> bool:
-        given = set(names)
-        first = _W1 in given or given.issuperset(_W1_PAIR)
-        second = _W2 in given or given.issuperset(_W2_PAIR)
-        return first and second and given <= set(cls.optional_names)
+        tensor_names = set(names)
+        first = _W1 in tensor_names or tensor_names.issuperset(_W1_PAIR)
+        second = _W2 in tensor_names or tensor_names.issuperset(_W2_PAIR)
+        return first and second and tensor_names <= set(cls.optional_names)
 
     @property
     def rank(self) -> int:
@@ -156,9 +156,12 @@ class LoKr(AdditiveAdapter):
     def norms(cls, adapters: Sequence[Self]) -> Tensor:
         """‖w1 ⊗ w2‖ = ‖w1‖ ‖w2‖."""
         factors = [adapter.factors() for adapter in adapters]
-        first = torch._foreach_norm([_first(own) for own in factors])
+        first = torch._foreach_norm([_first(adapter_factors) for adapter_factors in factors])
         second = torch._foreach_norm(
-            [a._second(own) for a, own in zip(adapters, factors, strict=True)]
+            [
+                a._second(adapter_factors)
+                for a, adapter_factors in zip(adapters, factors, strict=True)
+            ]
         )
         norms = torch.stack(list(first)) * torch.stack(list(second))
         scales = [abs(adapter.scale) for adapter in adapters]
@@ -265,8 +268,8 @@ def _work(tensors: Mapping[str, Tensor], shape: tuple[int, ...], rank: int) -> i
     b = tensors[_W1 if _W1 in tensors else _W1_PAIR[1]].shape[1]
     c, d = shape[0] // a, shape[1] // b
     size = math.prod(shape[2:])
-    whole = b * c * (d * size + a)
-    return whole if _W2 in tensors else min(whole, rank * (b * d * size + a * b + a * c))
+    full_work = b * c * (d * size + a)
+    return full_work if _W2 in tensors else min(full_work, rank * (b * d * size + a * b + a * c))
 
 
 def _new_shapes(

@@ -89,7 +89,7 @@ class AugmentedViews:
         """Every view that can come, where none is drawn afresh; may hold equal ones."""
         for flip in (False, True) if self.augmentation.flip else (False,):
             for slot in range(self.slots):
-                yield self._at(slot, flip, self._kept(slot))
+                yield self._at(slot, flip, self._fixed_rng(slot))
             for slice_ in range(self.sliced):
                 yield self._slice(slice_, flip)
 
@@ -114,9 +114,9 @@ class AugmentedViews:
         slot = _turn(self.slots, use, seed, "views", item)
         if self.augmentation.variants == "fresh":
             return self._at(slot, flip, python_rng(seed, "view", epoch, sample))
-        return self._at(slot, flip, self._kept(slot))
+        return self._at(slot, flip, self._fixed_rng(slot))
 
-    def _kept(self, slot: int) -> Random:
+    def _fixed_rng(self, slot: int) -> Random:
         return python_rng(0, f"view/{self.name}", slot)
 
     def _slice(self, number: int, flip: bool) -> View:

@@ -29,7 +29,7 @@ class FileMemo:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._known = _read(path) if path is not None else {}
+        self._entries = _read(path) if path is not None else {}
         self._changed = False
 
     def get(self, file: Path) -> Any:
@@ -38,14 +38,14 @@ class FileMemo:
         Raises:
             DatasetError: the file cannot be found.
         """
-        entry = self._known.get(_name(file))
+        entry = self._entries.get(_name(file))
         return entry[2] if entry is not None and entry[:2] == list(_stamp(file)) else None
 
     def set(self, file: Path, value: Any) -> None:
         """Remember a value that was just worked out from ``file``."""
         size, changed = _stamp(file)
         if time.time_ns() - changed > _UNSETTLED_NS:
-            self._known[_name(file)] = [size, changed, value]
+            self._entries[_name(file)] = [size, changed, value]
             self._changed = True
 
     def save(self) -> None:
@@ -59,7 +59,7 @@ class FileMemo:
         if self._path is None or not self._changed:
             return
         try:
-            write_json(self._path, self._known)
+            write_json(self._path, self._entries)
             self._changed = False
         except RunError as error:
             if not is_disk_full(error):
@@ -101,14 +101,14 @@ def hash_images(paths: Sequence[Path], memo: Path | None = None) -> dict[Path, s
         DatasetError: a file cannot be read.
         RunError: ``memo`` cannot be written.
     """
-    known = FileMemo(memo)
-    hashes = {path: known.get(path) for path in dict.fromkeys(paths)}
+    file_memo = FileMemo(memo)
+    hashes = {path: file_memo.get(path) for path in dict.fromkeys(paths)}
     unknown = [path for path, value in hashes.items() if not isinstance(value, str)]
     with ThreadPoolExecutor(_THREADS) as pool:
         for path, value in zip(unknown, pool.map(_hash, unknown), strict=True):
             hashes[path] = value
-            known.set(path, value)
-    known.save()
+            file_memo.set(path, value)
+    file_memo.save()
     return hashes
 
 

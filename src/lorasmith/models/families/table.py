@@ -271,7 +271,7 @@ def detect(shapes: Shapes, where: object = "", family: str = "auto") -> Family:
         raise CheckpointError.of(where, what, BASE_HINT)
     if family != "auto":
         return FAMILIES[family]
-    return next(known for known in FAMILIES.values() if known.matches(shapes))
+    return next(candidate for candidate in FAMILIES.values() if candidate.matches(shapes))
 
 
 def check_clip_skip(architecture: Architecture, clip_skip: int, where: object) -> list[str]:

@@ -34,7 +34,7 @@ LATENT_DIFFUSION_UNET: Config = {
 }  # fmt: skip
 
 
-def unet_config(shapes: Shapes, family: Family, own: Config) -> Config:
+def unet_config(shapes: Shapes, family: Family, overrides: Config) -> Config:
     """Arguments of diffusers' ``UNet2DConditionModel``.
 
     Raises:
@@ -63,7 +63,7 @@ def unet_config(shapes: Shapes, family: Family, own: Config) -> Config:
         "cross_attention_dim": _context_width(shapes),
         "transformer_layers_per_block": _transformer_depths(shapes, plan.attention),
         "use_linear_projection": len(shapes["mid_block.attentions.0.proj_in.weight"]) == 2,
-        **own,
+        **overrides,
     }
 
 
@@ -81,17 +81,17 @@ def _transformer_depths(shapes: Shapes, attention: Sequence[bool]) -> int | list
     for match in filter(None, map(pattern.match, shapes)):
         level, block = int(match[1]), int(match[2])
         depths[level] = max(depths[level], block + 1)
-    used = {depth for depth, has in zip(depths, attention, strict=True) if has}
-    return used.pop() if len(used) == 1 else depths
+    distinct = {depth for depth, has in zip(depths, attention, strict=True) if has}
+    return distinct.pop() if len(distinct) == 1 else depths
 
 
 def misfits(unet: Config, vae: Config, texts: Sequence[Config], family: Family) -> list[str]:
     """What of a configuration does not fit itself or the other parts."""
     messages = []
-    written = sum(text["hidden_size"] for text in texts)
-    if unet["cross_attention_dim"] != written:
+    text_width = sum(text["hidden_size"] for text in texts)
+    if unet["cross_attention_dim"] != text_width:
         wide = f"its UNet reads texts {unet['cross_attention_dim']} wide"
-        messages.append(f"{wide}, its text encoder writes {written}")
+        messages.append(f"{wide}, its text encoder writes {text_width}")
     if family.size_conditioning:
         pooled = texts[-1]["projection_dim"] + SIZE_NUMBERS * unet["addition_time_embed_dim"]
         if unet["projection_class_embeddings_input_dim"] != pooled:
