@@ -43,8 +43,8 @@ def _lines(section: Section, absolute: bool) -> list[str]:
                 continue
             value = NONE
         if isinstance(value, Section):  # A folder's own: what it does not say is the run's.
-            given = value.model_dump(exclude_unset=True)
-            value = {key: NONE if one is None else one for key, one in given.items()}
+            values = value.model_dump(exclude_unset=True)
+            value = {key: NONE if one is None else one for key, one in values.items()}
         if absolute:
             value = _from_root(section, item.name, value)
         lines.append(f"{item.name} = {toml_value(value)}")

@@ -259,11 +259,11 @@ def explain(setting: Setting | None, details: Sequence[Any]) -> tuple[str, str]:
     if detail["type"] == "finite_number":
         return f"{shown(value)} is not a finite number", "give a number"
     if setting.choices and isinstance(value, str):
-        known = {choice.lower(): choice for choice in setting.choices}
+        choices = {choice.lower(): choice for choice in setting.choices}
         names = f"choose from {', '.join(setting.choices)}"
         return (
             f"{shown(value)} is not known",
-            f"{did_you_mean(value.lower(), known)} {names}".lstrip(),
+            f"{did_you_mean(value.lower(), choices)} {names}".lstrip(),
         )
     if setting.kind == "true or false":
         return f"{shown(value)} is neither true nor false", "write true or false"

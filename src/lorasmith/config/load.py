@@ -184,8 +184,8 @@ def _unreadable(path: Path, error: OSError) -> Problem:
     if path.exists():
         return Problem(str(path), f"cannot be read: {error.strerror}", "mend its permissions")
     near = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-    known = {name: str(path.parent / name) for name in near}
-    hint = did_you_mean(path.name, known, "give the path of a .toml file")
+    paths = {name: str(path.parent / name) for name in near}
+    hint = did_you_mean(path.name, paths, "give the path of a .toml file")
     return Problem(str(path), "there is no such file", hint)
 
 

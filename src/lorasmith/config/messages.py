@@ -158,28 +158,30 @@ def _unknown(path: str, value: Any) -> tuple[str, str]:
         names = f"the sections are {', '.join(sections())}"
         return "is not a section", did_you_mean(name, list(sections()), names, form="[{}]")
     if section.startswith("data.folders[") and section.endswith("]"):
-        own = sorted(item.name for item in settings_of(FolderSettings))
-        return "is not a known setting", did_you_mean(name, own, f"a folder has {', '.join(own)}")
+        folder_settings = sorted(item.name for item in settings_of(FolderSettings))
+        return "is not a known setting", did_you_mean(
+            name, folder_settings, f"a folder has {', '.join(folder_settings)}"
+        )
     section = section.rpartition("].")[2]  # Of a folder's own table: what the run's has.
     return "is not a known setting", suggestion(section, name)
 
 
 def suggestion(section: str, name: str) -> str:
     """What someone who wrote ``name`` into ``section`` (may be empty) is likeliest to mean."""
-    known = all_settings()
-    own = [item.name for item in known.values() if item.section == section]
-    elsewhere = [path for path, item in known.items() if item.name == name]
+    settings = all_settings()
+    in_section = [item.name for item in settings.values() if item.section == section]
+    elsewhere = [path for path, item in settings.items() if item.name == name]
     if len(elsewhere) == 1:
         return f"{name} belongs to [{elsewhere[0].partition('.')[0]}]"
     if any(name in (facts.args or ()) for facts in OPTIMIZERS.values()):
         return "it is an argument of an optimizer: write it in optimizer.args"
     if name in FOREIGN_NAMES:
         return f"it is called {FOREIGN_NAMES[name]} here"
-    if near := did_you_mean(name, own, cutoff=0.7, form=f"{section}.{{}}"):
+    if near := did_you_mean(name, in_section, cutoff=0.7, form=f"{section}.{{}}"):
         return near
     if elsewhere:
         return f"did you mean {' or '.join(elsewhere)}?"
-    first = {item.name: path for path, item in reversed(known.items())}
-    names = f"[{section}] has {', '.join(own)}" if own else ""
+    first = {item.name: path for path, item in reversed(settings.items())}
+    names = f"[{section}] has {', '.join(in_section)}" if in_section else ""
     otherwise = names or f"settings stand in sections: {', '.join(sections())}"
     return did_you_mean(name, first, otherwise, cutoff=0.75)

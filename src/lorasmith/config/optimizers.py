@@ -184,15 +184,15 @@ def optimizer_name(value: Any) -> Any:
     text = value.strip()
     if DOTTED.fullmatch(text):
         return text
-    known = {_key(name): name for name in OPTIMIZERS}
-    known = {_key(name): f"{CATALOGUE}.{name}" for name in catalogue()} | known
-    known |= {_key(name): right for name, right in ALIASES.items()}
-    if (key := _key(text)) in known:
-        return known[key]
-    own = {_key(name): name for name in OPTIMIZERS}
-    names = {k: path.rpartition(".")[2] for k, path in known.items()}
+    by_key = {_key(name): name for name in OPTIMIZERS}
+    by_key = {_key(name): f"{CATALOGUE}.{name}" for name in catalogue()} | by_key
+    by_key |= {_key(name): right for name, right in ALIASES.items()}
+    if (key := _key(text)) in by_key:
+        return by_key[key]
+    built_in = {_key(name): name for name in OPTIMIZERS}
+    names = {k: path.rpartition(".")[2] for k, path in by_key.items()}
     hint = f"choose from {', '.join(OPTIMIZERS)}, or write a class as module.Class"
-    hint = did_you_mean(key, own) or did_you_mean(key, names, hint, most=2)
+    hint = did_you_mean(key, built_in) or did_you_mean(key, names, hint, most=2)
     raise ValueError(f"{text!r} is no known optimizer; {hint}")
 
 

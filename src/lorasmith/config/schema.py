@@ -62,10 +62,10 @@ def for_folder(settings: TrainSettings, folder: FolderSettings) -> TrainSettings
     """The settings as they are for that folder: its own in place of the run's."""
     changes: dict[str, Section] = {}
     for name in FOLDER_TABLES:
-        own: Section | None = getattr(folder, name)
-        if own is not None:
-            given = {key: getattr(own, key) for key in own.model_fields_set}
-            changes[name] = getattr(settings, name).model_copy(update=given)
+        section: Section | None = getattr(folder, name)
+        if section is not None:
+            changed = {key: getattr(section, key) for key in section.model_fields_set}
+            changes[name] = getattr(settings, name).model_copy(update=changed)
     if folder.resolution is not None:
         changes["data"] = settings.data.model_copy(update={"resolution": folder.resolution})
     if folder.batch is not None:

@@ -252,9 +252,9 @@ class Request:
             UserError: it is none of these; says which there are.
         """
         what, equals, value = (part.strip() for part in text.strip().partition("="))
-        known = ", ".join("lr=FACTOR" if name == "lr" else name for name in REQUESTS)
+        requests = ", ".join("lr=FACTOR" if name == "lr" else name for name in REQUESTS)
         if what not in REQUESTS or (equals and what != "lr"):
-            hint = f"ask for {known}"
+            hint = f"ask for {requests}"
             hint = hint if what in REQUESTS else did_you_mean(what, REQUESTS.keys(), hint)
             raise UserError.of(text, "is not a request that a run knows", hint)
         return cls(what, _factor(text, value)) if what == "lr" else cls(what)

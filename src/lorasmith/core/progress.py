@@ -153,8 +153,8 @@ class _FittedLine(ProgressColumn):
         width = self._console.width - 1
         total = int(task.total or 0)
         counts = f"{int(task.completed)}/{total or '?'}"
-        left = task.time_remaining
-        ending = f"{'-:--' if left is None else _duration(left)} left"
+        remaining = task.time_remaining
+        ending = f"{'-:--' if remaining is None else _duration(remaining)} left"
         numbers = list(task.fields.get("numbers", ()))
         share = task.completed / total if total else 0.0
         name = task.description

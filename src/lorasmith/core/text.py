@@ -128,7 +128,7 @@ def did_you_mean(
         cutoff: how alike they must be, 0 to 1.
         form: how one is written, such as ``--{}``.
     """
-    written = known if isinstance(known, Mapping) else {each: each for each in known}
-    close = get_close_matches(name, written, n=most, cutoff=cutoff)
-    names = " or ".join(form.format(written[each]) for each in close)
+    spellings = known if isinstance(known, Mapping) else {each: each for each in known}
+    close = get_close_matches(name, spellings, n=most, cutoff=cutoff)
+    names = " or ".join(form.format(spellings[each]) for each in close)
     return f"did you mean {names}?" if names else otherwise

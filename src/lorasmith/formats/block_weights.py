@@ -122,17 +122,17 @@ def parse(
     name, _, x = text.partition(":")
     if x:
         special = _with_x(x, text)
-    chosen = PRESETS.get(name.strip().upper())
-    if chosen is None:
-        chosen = _single(name.strip().upper())
-    if x and "X" not in (chosen or name).upper():
+    preset = PRESETS.get(name.strip().upper())
+    if preset is None:
+        preset = _single(name.strip().upper())
+    if x and "X" not in (preset or name).upper():
         raise ValueError(f"{text!r} has no X that x= could stand for")
-    given = parse_given(chosen or name, side=side, special=special, where=text)
-    if "rest" in given:
-        rest = given.pop("rest")
-        return {block: given.get(block, rest) for block in BLOCKS}
-    by_name = "=" in (chosen or name)
-    return {block: given.get(block, float(by_name or block == BASE)) for block in BLOCKS}
+    weights = parse_given(preset or name, side=side, special=special, where=text)
+    if "rest" in weights:
+        rest = weights.pop("rest")
+        return {block: weights.get(block, rest) for block in BLOCKS}
+    by_name = "=" in (preset or name)
+    return {block: weights.get(block, float(by_name or block == BASE)) for block in BLOCKS}
 
 
 def parse_given(
@@ -153,14 +153,14 @@ def parse_given(
     if text[: pairs[0].start()].strip(" ,;"):
         raise ValueError(f"{where!r} mixes numbers with names; write one or the other")
     ends = [pair.start() for pair in pairs[1:]] + [len(text)]
-    named = [
+    contents = [
         (pair[1], text[pair.end() : end].strip(" ;\t\n"))
         for pair, end in zip(pairs, ends, strict=True)
     ]
     by_block: dict[str, float] = {}
     # The narrower name wins, in whatever order they stand.
     for blocks, numbers in sorted(
-        (_pair(key, content, side, special, where) for key, content in named),
+        (_pair(key, content, side, special, where) for key, content in contents),
         key=lambda item: -len(item[0]),
     ):
         by_block.update(zip(blocks, numbers, strict=True))
@@ -314,15 +314,15 @@ def sizes(value: Any, *, whole: bool) -> dict[str, float]:
     Raises:
         ValueError: as :func:`parse_given`, and for what cannot be a rank or an alpha.
     """
-    given = parse_given(value) if value else {}
-    if "rest" in given:
-        rest = given.pop("rest")
-        given = {block: given.get(block, rest) for block in BLOCKS}
-    for block, size in given.items():
+    by_block = parse_given(value) if value else {}
+    if "rest" in by_block:
+        rest = by_block.pop("rest")
+        by_block = {block: by_block.get(block, rest) for block in BLOCKS}
+    for block, size in by_block.items():
         if size < 0 or (whole and size != int(size)):
             kind = "a rank: a whole number, 0 to leave the block out" if whole else "an alpha"
             raise ValueError(f"{block} is {size:g}, which is not {kind}")
-    return given
+    return by_block
 
 
 def _with_x(text: str, where: str) -> Special:
@@ -342,19 +342,19 @@ def _with_x(text: str, where: str) -> Special:
 
 def _single(name: str) -> str | None:
     """The presets of one block: its name, or N and its name; MID is M00."""
-    for prefix, rest, own in (("", 0, 1), ("N", 1, 0)):
+    for prefix, rest, weight in (("", 0, 1), ("N", 1, 0)):
         block = name.removeprefix(prefix)
         block = MIDDLE if block == "MID" else block
         if name.startswith(prefix) and block in BLOCKS:
-            return f"rest={rest} {block}={own}"
+            return f"rest={rest} {block}={weight}"
     return None
 
 
 def _listed(text: str, special: Special | None, where: str) -> dict[str, float]:
     items = [item.strip() for item in text.strip("[]() ").split(",")]
     if len(items) == 1 and not re.fullmatch(_NUMBER, items[0], re.IGNORECASE):
-        known = [*PRESETS, *BLOCKS]
-        hint = did_you_mean(text.upper(), known, f"presets: {', '.join(PRESETS)}", most=3)
+        names = [*PRESETS, *BLOCKS]
+        hint = did_you_mean(text.upper(), names, f"presets: {', '.join(PRESETS)}", most=3)
         raise ValueError(f"{where!r} is neither a preset nor a block; {hint}")
     if len(items) not in FORMS:
         count = quantity(len(items), "value")

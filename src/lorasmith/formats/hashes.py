@@ -37,7 +37,7 @@ def hash_file(path: Path) -> FileHashes:
     Raises:
         OSError: the file cannot be read.
     """
-    whole, old, content = sha256(), sha256(), sha256()
+    full, old, content = sha256(), sha256(), sha256()
     position = 0
     with open(path, "rb") as file:
         start = file.read(9)
@@ -46,15 +46,15 @@ def hash_file(path: Path) -> FileHashes:
         file.seek(0)
         while chunk := file.read(_CHUNK):
             view = memoryview(chunk)
-            whole.update(view)
+            full.update(view)
             begin = max(_OLD_START - position, 0)
             old.update(view[begin : max(_OLD_START + _OLD_LENGTH - position, 0)])
             content.update(view[max(after_header - position, 0) :])
             position += len(chunk)
     return FileHashes(
-        sha256=whole.hexdigest(),
+        sha256=full.hexdigest(),
         autov1=old.hexdigest()[:8],
-        autov2=whole.hexdigest()[:10],
+        autov2=full.hexdigest()[:10],
         autov3=content.hexdigest()[:12] if safetensors else None,
     )
 

@@ -65,9 +65,9 @@ def kohya_names(
     {'unet.mid_block.attentions.0.proj_in.lora_A.weight': \
 ('lora_unet_mid_block_attentions_0_proj_in', 'lora_down.weight')}
     """
-    read = {name: layer for name in names if (layer := read_name(name)) is not None}
-    sdxl = _is_of_sdxl(read, names if isinstance(names, Mapping) else {}, metadata or {})
-    return {name: (_key(layer, sdxl), layer.tensor) for name, layer in read.items()}
+    layers = {name: layer for name in names if (layer := read_name(name)) is not None}
+    sdxl = _is_of_sdxl(layers, names if isinstance(names, Mapping) else {}, metadata or {})
+    return {name: (_key(layer, sdxl), layer.tensor) for name, layer in layers.items()}
 
 
 def said_family(metadata: Mapping[str, str]) -> str | None:
@@ -80,7 +80,7 @@ def said_family(metadata: Mapping[str, str]) -> str | None:
 
 
 def _is_of_sdxl(
-    read: Mapping[str, LayerName], tensors: Mapping[str, Any], metadata: Mapping[str, str]
+    layers: Mapping[str, LayerName], tensors: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> bool:
     """Whether a file is SDXL's, from names as it has them.
 
@@ -88,26 +88,30 @@ def _is_of_sdxl(
     SDXL's in sd-scripts, and every family's in ComfyUI. So layers that one family alone has go
     first, then widths, the metadata, and what most programs do.
     """
-    paths = [layer.path for layer in read.values() if layer.part == "unet"]
+    paths = [layer.path for layer in layers.values() if layer.part == "unet"]
     if any(_SD1_ONLY.search(path) for path in paths):
         return False
-    if any(layer.part == "text_encoder_2" for layer in read.values()):
+    if any(layer.part == "text_encoder_2" for layer in layers.values()):
         return True
     if any(_SDXL_ONLY.search(path) for path in paths):
         return True
     shapes: dict[tuple[str, str], dict[str, Sequence[int]]] = {}
-    for name, layer in read.items():
-        own = shapes.setdefault((layer.part, layer.path), {})
-        own[layer.tensor] = getattr(tensors.get(name), "shape", ())
-    for (part, path), own in shapes.items():
-        if part == "unet" and READS_TEXT.search(path) and inputs_of(own) in _TEXT_WIDTHS:
-            return _TEXT_WIDTHS[inputs_of(own) or 0]
-    for (part, path), own in shapes.items():
-        if part == "text_encoder" and READS_HIDDEN.search(path) and inputs_of(own) == _SD2_WIDTH:
+    for name, layer in layers.items():
+        of_layer = shapes.setdefault((layer.part, layer.path), {})
+        of_layer[layer.tensor] = getattr(tensors.get(name), "shape", ())
+    for (part, path), of_layer in shapes.items():
+        if part == "unet" and READS_TEXT.search(path) and inputs_of(of_layer) in _TEXT_WIDTHS:
+            return _TEXT_WIDTHS[inputs_of(of_layer) or 0]
+    for (part, path), of_layer in shapes.items():
+        if (
+            part == "text_encoder"
+            and READS_HIDDEN.search(path)
+            and inputs_of(of_layer) == _SD2_WIDTH
+        ):
             return False
     if (family := said_family(metadata)) is not None:
         return family == "sdxl"
-    return any(name.startswith(_SDXL_IN_KOHYA) for name in read)
+    return any(name.startswith(_SDXL_IN_KOHYA) for name in layers)
 
 
 def inputs_of(shapes: Mapping[str, Sequence[int]]) -> int | None:

@@ -261,8 +261,8 @@ def text_from_open_clip(name: str) -> list[str]:
     layer, module, kind = f"encoder.layers.{match[1]}", match[2], match[3]
     if module == "attn.in_proj":
         return [f"{layer}.self_attn.{projection}.{kind}" for projection in QKV]
-    known = OPEN_CLIP_LAYER.get(module)
-    return [f"{layer}.{known}.{kind}"] if known else []
+    submodule = OPEN_CLIP_LAYER.get(module)
+    return [f"{layer}.{submodule}.{kind}"] if submodule else []
 
 
 def vae_from_old_diffusers(name: str) -> str:

@@ -258,8 +258,8 @@ class _Reader:
         if version.endswith("_v") or predicts in ("v", "v_prediction"):
             self._give("v_parameterization", True, "base_model_version")
         base = self.entries.get("sd_model_name", "")
-        known = f"{base!r}" if base not in _NONE else "not named"
-        self._note("the base model", f"the file's name was {known}; add --model")
+        name = f"{base!r}" if base not in _NONE else "not named"
+        self._note("the base model", f"the file's name was {name}; add --model")
         vae = self.entries.get("vae_name", "")
         if vae not in _NONE:
             self._note("the VAE", f"the file's name was {vae!r}; add --model.vae")

@@ -193,12 +193,12 @@ def extract(
         plan.add(target.key, {n: torch.empty(shape, device="meta") for n in ("w_norm", "b_norm")})
     planned = plan.size(_metadata(differences, form, writer, _LONGEST_ERROR))
     if dry_run:
-        own = [tensor for name, tensor in plan.tensors.items() if not name.endswith(".alpha")]
-        report.numbers, report.size = sum(tensor.numel() for tensor in own), planned
+        weights = [tensor for name, tensor in plan.tensors.items() if not name.endswith(".alpha")]
+        report.numbers, report.size = sum(tensor.numel() for tensor in weights), planned
         return report
     # Where no rank is given, what it will be is not known before.
-    known = rank is not None or type == "lokr"
-    if known and (problems := check_space(out, planned)):
+    has_known_rank = rank is not None or type == "lokr"
+    if has_known_rank and (problems := check_space(out, planned)):
         raise UserError(problems)
     controls = controls or Controls()
     report.left_out = _equal_text_encoders(differences, targets, min_diff, observer)
@@ -224,11 +224,11 @@ def extract(
     if not writer.tensors:
         raise _nothing(differences, report)
     report.numbers = sum(tensor.numel() for tensor in writer.tensors.values())
-    held = {(t.root.folder, f"{t.path}.weight") for t in (*targets, *norm_targets)}
-    held |= {(t.root.folder, f"{t.path}.bias") for t in norm_targets}
+    in_modules = {(t.root.folder, f"{t.path}.weight") for t in (*targets, *norm_targets)}
+    in_modules |= {(t.root.folder, f"{t.path}.bias") for t in norm_targets}
     folders = [root.folder for root in differences.roots if root.part in PARTS[parts]]
     folders = [folder for folder in folders if folder not in report.left_out]
-    report.outside = _outside(differences, folders, held, controls)
+    report.outside = _outside(differences, folders, in_modules, controls)
     metadata = _metadata(differences, form, writer, report.error)
     report.size = writer.size(metadata)
     writer.save(metadata)
@@ -364,7 +364,7 @@ def _nothing(differences: Differences, report: ExtractReport) -> UserError:
 def _outside(
     differences: Differences,
     folders: list[str],
-    held: set[tuple[str, str]],
+    in_modules: set[tuple[str, str]],
     controls: Controls,
 ) -> dict[str, int]:
     """How many weights differ and are in no module, by kind."""
@@ -372,7 +372,7 @@ def _outside(
     for folder in folders:
         for name, shape in differences.shapes[folder].items():
             controls.check()
-            if (folder, name) not in held and differences.differs(folder, name):
+            if (folder, name) not in in_modules and differences.differs(folder, name):
                 counts[_kind(name, shape)] += 1
     return dict(counts)
 

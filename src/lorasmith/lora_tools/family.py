@@ -95,8 +95,8 @@ def naming_family(family: LoraFamily, modules: Mapping[str, LoraModule], style: 
         return family.name
     if not is_sdxl(modules):
         return "sd1" if style in ("kohya", "diffusers") else None
-    known = family_layers("sdxl")
-    same = all(key in known for key, module in modules.items() if module.has_matrix)
+    layers = family_layers("sdxl")
+    same = all(key in layers for key, module in modules.items() if module.has_matrix)
     return "sdxl" if style == "kohya" or (style == "diffusers" and same) else None
 
 

@@ -111,8 +111,8 @@ class LoraModule:
     def vectors(self) -> dict[str, Tensor]:
         """Changes that have no rank, of a norm and of a bias: name -> (O,)."""
         names = ("diff", "w_norm", *BIASES)
-        own = {name: self.tensors[name] for name in names if name in self.tensors}
-        return {name: tensor for name, tensor in own.items() if tensor.ndim == 1}
+        changes = {name: self.tensors[name] for name in names if name in self.tensors}
+        return {name: tensor for name, tensor in changes.items() if tensor.ndim == 1}
 
     @property
     def has_matrix(self) -> bool:
@@ -205,9 +205,9 @@ def group_modules(
         of_peft = "lora_magnitude_vector" in name
         module[declared] = tensors[name].flatten() if of_peft else tensors[name]
     modules: dict[str, LoraModule] = {}
-    for key, own in grouped.items():
+    for key, entries in grouped.items():
         try:
-            modules[key] = as_module(key, own)
+            modules[key] = as_module(key, entries)
         except ValueError as error:
             problems.append(Problem(where, f"{key}: {error}", "make or download the file again"))
     return modules, [name for name in tensors if name not in names], problems
@@ -228,23 +228,23 @@ def as_module(key: str, tensors: Mapping[str, Tensor]) -> LoraModule:
     Raises:
         ValueError: a tensor is missing beside another, or shapes do not fit each other.
     """
-    own = dict(tensors)
-    if "dora_scale" in own and own["dora_scale"].ndim == 1:
-        ones = [1] * (own[DOWN].ndim - 1 if DOWN in own else 1)
-        own["dora_scale"] = own["dora_scale"].reshape(-1, *ones)
-    cls = algorithm_of(own)
-    if cls is None and BIAS in own:
-        cls = algorithm_of({name: tensor for name, tensor in own.items() if name != BIAS})
+    entries = dict(tensors)
+    if "dora_scale" in entries and entries["dora_scale"].ndim == 1:
+        ones = [1] * (entries[DOWN].ndim - 1 if DOWN in entries else 1)
+        entries["dora_scale"] = entries["dora_scale"].reshape(-1, *ones)
+    cls = algorithm_of(entries)
+    if cls is None and BIAS in entries:
+        cls = algorithm_of({name: tensor for name, tensor in entries.items() if name != BIAS})
     if cls is Difference:
-        algorithm = "norm" if own.keys() & {"w_norm", "b_norm"} else "full"
+        algorithm = "norm" if entries.keys() & {"w_norm", "b_norm"} else "full"
     else:
         names = (name for name, row in TYPES.items() if cls is not None and cls in row.cls)
-        algorithm = next(names, "") or _other(own)
-    if algorithm == "lora" and "dora_scale" in own:
+        algorithm = next(names, "") or _other(entries)
+    if algorithm == "lora" and "dora_scale" in entries:
         algorithm = "dora"
-    rank = _rank(algorithm, own)
-    alpha = float(own["alpha"].float()) if _has_alpha(own) else 0.0
-    return LoraModule(key, part_of(key), algorithm, own, rank, alpha or float(rank))
+    rank = _rank(algorithm, entries)
+    alpha = float(entries["alpha"].float()) if _has_alpha(entries) else 0.0
+    return LoraModule(key, part_of(key), algorithm, entries, rank, alpha or float(rank))
 
 
 def shortened(

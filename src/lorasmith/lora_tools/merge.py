@@ -162,10 +162,12 @@ def merge(
     for key, terms, product in merging.products(observer, controls or Controls()):
         writer.add_product(key, product.up, product.down, merging.kernels[key])
         ranks = {term.number: term.rank for term in terms}
-        own = tuple(ranks.get(number, 0) for number in range(len(files)))
+        ranks_by_file = tuple(ranks.get(number, 0) for number in range(len(files)))
         new_rank = product.down.shape[0]
         modules.append(
-            MergedModule(key, block_of_key(key), own, new_rank, product.norm, product.error)
+            MergedModule(
+                key, block_of_key(key), ranks_by_file, new_rank, product.norm, product.error
+            )
         )
     vectors = merging.vectors()
     for (key, name), vector in vectors.items():

@@ -166,8 +166,8 @@ class LoraWriter:
         conv: set[tuple[int, float]] = set()
         for name, down in self.tensors.items():
             if name.endswith(f".{DOWN}"):
-                own = conv if down.shape[2:].numel() > 1 else linear
-                own.add((down.shape[0], float(self.tensors[f"{name.removesuffix(DOWN)}alpha"])))
+                sizes = conv if down.shape[2:].numel() > 1 else linear
+                sizes.add((down.shape[0], float(self.tensors[f"{name.removesuffix(DOWN)}alpha"])))
         return linear, conv
 
     def network_metadata(

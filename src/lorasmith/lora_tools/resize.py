@@ -107,12 +107,12 @@ class RankRule:
         """
         if not float(values[0]) > 0.0 or self.by in ("rank", "size"):
             return None
-        kept = values[:rank]
+        top = values[:rank]
         if self.by == "ratio":
-            return float(values[0] / kept[-1])
+            return float(values[0] / top[-1])
         if self.by == "retain":
-            return float(kept.norm() / values.norm())
-        return float(kept.sum() / values.sum())
+            return float(top.norm() / values.norm())
+        return float(top.sum() / values.sum())
 
     def rank_of(self, values: Tensor) -> int:
         """The rank for singular values (n,), falling; not for "size"."""
@@ -136,13 +136,13 @@ def rule_of(**values: float | None) -> RankRule:
     Raises:
         SettingsError: not exactly one has.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    if len(given) != 1:
+    rules = {name: value for name, value in values.items() if value is not None}
+    if len(rules) != 1:
         options = ", ".join(f"--{name}" for name in values)
-        count = f"{len(given)} of" if given else "none of"
-        where = ", ".join(f"--{name}" for name in given)
+        count = f"{len(rules)} of" if rules else "none of"
+        where = ", ".join(f"--{name}" for name in rules)
         raise SettingsError(Problem(where, f"{count} {options} given", "choose one, as --rank 32"))
-    ((name, value),) = given.items()
+    ((name, value),) = rules.items()
     return RankRule(name, value)  # type: ignore[arg-type]
 
 
@@ -262,14 +262,14 @@ def resize(
             how = "left out"
         modules.append(_resized(module, change, svd, new_rank, how, rule))
         if how == "kept":
-            own = {n: t for n, t in module.tensors.items() if n not in module.vectors}
-            writer.add(module.key, own, module.alpha)
+            matrices = {n: t for n, t in module.tensors.items() if n not in module.vectors}
+            writer.add(module.key, matrices, module.alpha)
         elif how == "cut":
             tensors = cut_rank(
                 {f"{module.key}.{n}": t for n, t in module.tensors.items()}, new_rank
             )
-            own = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
-            writer.add(module.key, own, float(own["alpha"]))
+            matrices = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+            writer.add(module.key, matrices, float(matrices["alpha"]))
         elif how == "svd":
             assert svd is not None
             factors = empty_factors(change.shape, new_rank) if dry_run else svd.factors(new_rank)
@@ -359,8 +359,8 @@ def _ranks_for_size(
         _add(plan, module, *empty_factors(change.shape, len(svd.values)), kernels[module.key])
     if not values:
         return {}
-    whole = plan.size(_metadata(file, rule, plan))
-    fixed = whole - sum(costs[key] * len(values[key]) for key in values)
+    size = plan.size(_metadata(file, rule, plan))
+    fixed = size - sum(costs[key] * len(values[key]) for key in values)
     budget = round(rule.value * 1e6) - fixed
     if budget < min(costs.values()):
         least = _rounded_up(fixed + min(costs.values()) + _LONGER_COMMENT)

@@ -38,11 +38,11 @@ def _in_folders(checks: Sequence[Check]) -> Check:
     """The checks of images and captions for each folder, with its own settings."""
 
     def check(s: TrainSettings) -> Iterator[Problem]:
-        known = {problem for one in checks for problem in one(s)}
+        run_problems = {problem for one in checks for problem in one(s)}
         for number, folder in enumerate(s.data.folders, 1):
-            own = for_folder(s, folder)
-            for problem in (problem for one in checks for problem in one(own)):
-                if own != s and problem not in known:
+            effective = for_folder(s, folder)
+            for problem in (problem for one in checks for problem in one(effective)):
+                if effective != s and problem not in run_problems:
                     where = f"data.folders[{number}]: {problem.where}"
                     yield Problem(where, problem.what, problem.hint)
 

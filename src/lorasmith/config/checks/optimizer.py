@@ -23,13 +23,13 @@ LOW_SGD_LR = 0.01
 
 
 def _optimizer_takes_args(s: TrainSettings) -> Iterator[Problem]:
-    known = optimizer_facts(s.optimizer.name).args
-    if known is None:
+    arguments = optimizer_facts(s.optimizer.name).args
+    if arguments is None:
         return  # The class itself is asked once it may be imported.
     for name in s.optimizer.args:
-        if name in known:
+        if name in arguments:
             continue
-        hint = did_you_mean(name, known, f"it takes {', '.join(known)}")
+        hint = did_you_mean(name, arguments, f"it takes {', '.join(arguments)}")
         if name == "lr":
             hint = "set optimizer.lr"
         yield Problem("optimizer.args", f"{s.optimizer.name} has no argument {name}", hint)
@@ -162,8 +162,8 @@ def _adaptive_args(s: TrainSettings) -> Iterator[Problem]:
 
 def _second_beta(args: dict[str, Any]) -> float:
     betas = args.get("betas", ())
-    given = isinstance(betas, tuple) and len(betas) == 2 and isinstance(betas[1], int | float)
-    return float(betas[1]) if given else 0.999
+    is_pair = isinstance(betas, tuple) and len(betas) == 2 and isinstance(betas[1], int | float)
+    return float(betas[1]) if is_pair else 0.999
 
 
 def _lion_and_sgd(s: TrainSettings) -> Iterator[Problem]:
@@ -196,8 +196,8 @@ def _adafactor(s: TrainSettings) -> Iterator[Problem]:
                 "add scale_parameter=False to give a lr of your own",
             )
         return
-    given = ("lr", "unet_lr", "text_encoder_lr")
-    for name in (name for name in given if is_given(s, "optimizer", name)):
+    rates = ("lr", "unet_lr", "text_encoder_lr")
+    for name in (name for name in rates if is_given(s, "optimizer", name)):
         yield Problem(
             f"optimizer.{name}",
             "has no effect: AdaFactor sets its own learning rate (relative_step)",

@@ -59,8 +59,8 @@ def optimizer(m: ConversionBuilder) -> None:
         m.take("optimizer_args", args)
     sets_its_own = optimizer_facts(name).sets_its_own_lr(args)
     if sets_its_own:
-        for given in ("learning_rate", "unet_lr", "text_encoder_lr"):
-            m.drop(given, "AdaFactor sets its own learning rate (relative_step)")
+        for rate in ("learning_rate", "unet_lr", "text_encoder_lr"):
+            m.drop(rate, "AdaFactor sets its own learning rate (relative_step)")
     _rates(m, quiet=sets_its_own)
     _schedule(m, name, sets_its_own)
 
@@ -89,11 +89,11 @@ def _optimizer_name(m: ConversionBuilder) -> str | None:
     if not name and DOTTED.fullmatch(value):
         name = value
     if not name:
-        known = {each.lower(): each for each in (*OPTIMIZERS, *OF_TORCH)}
+        optimizers = {each.lower(): each for each in (*OPTIMIZERS, *OF_TORCH)}
         m.refuse(
             "optimizer_type",
             f"{value!r} is no optimizer of sd-scripts",
-            did_you_mean(value.lower(), known, "write a class as module.Class", most=2),
+            did_you_mean(value.lower(), optimizers, "write a class as module.Class", most=2),
         )
         return None
     m.take("optimizer_type", name, note=note)
@@ -237,7 +237,7 @@ def _schedule_class(m: ConversionBuilder) -> None:
         return
     names = ("lr_scheduler_type", "lr_scheduler_args")
     steps = None if m.has("max_train_epochs") else m.value("max_train_steps")
-    known = True
+    is_complete = True
     if kind == "cosineannealinglr":
         period = _whole(args.pop("T_max", None))
         if period is None or period == steps:
@@ -246,7 +246,7 @@ def _schedule_class(m: ConversionBuilder) -> None:
             note = f"down in {period} steps and up again in as many, whatever the run's length"
             m.put("schedule.name", "cosine_annealing", *names, note=note)
             m.put("schedule.timescale", period, "lr_scheduler_args")
-        known = _floor(m, args.pop("eta_min", 0.0))
+        is_complete = _floor(m, args.pop("eta_min", 0.0))
     elif kind == "cosineannealingwarmrestarts" and args.get("T_mult", 1) == 1:
         args.pop("T_mult", None)
         period = _whole(args.pop("T_0", None))
@@ -259,7 +259,7 @@ def _schedule_class(m: ConversionBuilder) -> None:
             return
         m.put("schedule.name", "cosine_with_restarts", *names)
         m.put("schedule.cycles", steps // period, "lr_scheduler_args", "max_train_steps")
-        known = _floor(m, args.pop("eta_min", 0.0))
+        is_complete = _floor(m, args.pop("eta_min", 0.0))
     elif kind == "polynomiallr" and _whole(args.get("total_iters")) == steps and steps:
         args.pop("total_iters")
         m.put("schedule.name", "polynomial", *names)
@@ -278,7 +278,7 @@ def _schedule_class(m: ConversionBuilder) -> None:
         return
     for name in ("last_epoch", "verbose"):
         args.pop(name, None)
-    if args and known:
+    if args and is_complete:
         m.refuse("lr_scheduler_args", f"{', '.join(args)}: has no counterpart here", "leave it out")
     if "lr_scheduler" in m.given:
         m.drop("lr_scheduler", "--lr_scheduler_type decides; so it is in sd-scripts")

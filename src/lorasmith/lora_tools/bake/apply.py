@@ -132,8 +132,8 @@ def added_weights(opened: OpenedCheckpoint, sources: Sequence[LoraSource]) -> Ad
     for layer in layers.values():
         where = layer.stored.file.path, layer.stored.place.name
         parts.setdefault(where, []).append(layer)
-    for (path, name), held in parts.items():
-        added.changes.setdefault(path, {})[name] = partial(_change_all, held)
+    for (path, name), group in parts.items():
+        added.changes.setdefault(path, {})[name] = partial(_change_all, group)
     return added
 
 

@@ -225,13 +225,13 @@ def _metadata(
         digest: its SHA-256, or ``None`` to name it by the old hash.
     """
     old = autov1(base)
-    kept = carried_metadata(metadata)
-    models = read_object(kept.get(MODELS))
+    carried = carried_metadata(metadata)
+    models = read_object(carried.get(MODELS))
     hashes = [_lora_hash(lora) for lora in loras]
     models[digest or old] = {
         "name": base.name,
         "legacy_hash": old,
-        RECIPE: read_object(kept.get(RECIPE)) or None,
+        RECIPE: read_object(carried.get(RECIPE)) or None,
     }
     for lora, lora_hash in zip(loras, hashes, strict=True):
         models[lora_hash] = {
@@ -246,8 +246,8 @@ def _metadata(
             _strengths(lora, lora_hash) for lora, lora_hash in zip(loras, hashes, strict=True)
         ],
     }
-    entries = {"format": "pt", **kept, RECIPE: json.dumps(recipe), MODELS: json.dumps(models)}
-    if any(key.startswith("modelspec.") for key in kept):
+    entries = {"format": "pt", **carried, RECIPE: json.dumps(recipe), MODELS: json.dumps(models)}
+    if any(key.startswith("modelspec.") for key in carried):
         names = [base.stem, *(lora.source.path.stem for lora in loras)]
         entries["modelspec.merged_from"] = ", ".join(names)
     return entries
@@ -255,18 +255,18 @@ def _metadata(
 
 def _lora_hash(lora: AppliedLora) -> str:
     """Of the tensors, as web UIs know LoRAs; of the whole file for a pickle."""
-    stored = lora.metadata.get("sshs_model_hash")
-    if stored:
-        return stored
+    header_hash = lora.metadata.get("sshs_model_hash")
+    if header_hash:
+        return header_hash
     hashes = hash_file(lora.source.path)
     return hashes.autov3 or hashes.autov2
 
 
-def _strengths(lora: AppliedLora, own: str) -> dict[str, Any]:
+def _strengths(lora: AppliedLora, lora_hash: str) -> dict[str, Any]:
     source = lora.source
     strengths: dict[str, Any] = {
         "name": source.path.name,
-        "hash": own,
+        "hash": lora_hash,
         "unet": source.unet,
         "text_encoder": source.text_encoder,
     }

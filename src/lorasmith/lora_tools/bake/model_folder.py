@@ -85,10 +85,10 @@ def new_index(text: str, sizes: Mapping[str, int]) -> str:
         sizes: bytes of data of each new shard, by its name.
     """
     index = parse_json(text)
-    named = {tensor: new_name(name) for tensor, name in index["weight_map"].items()}
-    total = sum(sizes[name] for name in set(named.values()))
+    weight_map = {tensor: new_name(name) for tensor, name in index["weight_map"].items()}
+    total = sum(sizes[name] for name in set(weight_map.values()))
     metadata = {**index.get("metadata", {}), "total_size": total}
-    return json.dumps({**index, "metadata": metadata, "weight_map": named}, indent=2) + "\n"
+    return json.dumps({**index, "metadata": metadata, "weight_map": weight_map}, indent=2) + "\n"
 
 
 def check_folder(out: Path, inputs: Iterable[Path]) -> list[Problem]:
@@ -99,10 +99,10 @@ def check_folder(out: Path, inputs: Iterable[Path]) -> list[Problem]:
         resolved = [(path, path.resolve()) for path in inputs]
     except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
         return [Problem(where, f"cannot be written: {error}", "choose another name or folder")]
-    for path, given in resolved:
-        if target == given:
+    for path, source in resolved:
+        if target == source:
             return [Problem(where, "is one of the inputs", "choose another name")]
-        if given.is_dir() and target.is_relative_to(given):
+        if source.is_dir() and target.is_relative_to(source):
             return [Problem(where, f"lies in {path}, which is read", "choose another folder")]
     if problems := check_new(out):
         return problems

@@ -104,12 +104,12 @@ def _from_safetensors(path: Path) -> tuple[list[Pairs], dict[str, str], list[str
     from safetensors.torch import load_file
 
     try:
-        stored = load_file(path)
+        tensors = load_file(path)
     except SafetensorError as error:
         raise _error(path, f"is damaged: {error}") from error
     halves: dict[tuple[str, int], dict[str, Tensor]] = {}
     left_out = []
-    for name, tensor in stored.items():
+    for name, tensor in tensors.items():
         match = _NAME.fullmatch(name)
         if match is None:
             left_out.append(name)

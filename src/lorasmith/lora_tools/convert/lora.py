@@ -226,8 +226,8 @@ def _peft_config(modules: Iterable[LoraModule], family: str) -> dict[str, str]:
         by_part.setdefault(part, []).append((path.removeprefix("text_model."), module))
     settings: dict[str, Any] = {}
     for part, layers in by_part.items():
-        own = _peft_settings(layers)
-        settings |= {f"{part}.{key}": value for key, value in own.items()}
+        config = _peft_settings(layers)
+        settings |= {f"{part}.{key}": value for key, value in config.items()}
     return {_PEFT_KEY: json.dumps(settings, sort_keys=True)}
 
 
@@ -279,8 +279,8 @@ def _check_all_named(
 def _has_low_rank(module: LoraModule) -> bool:
     """Whether `lorasmith resize` takes it."""
     names = module.tensors.keys()
-    whole = module.algorithm == "full" and "diff_b" not in names
-    return whole or module.algorithm in ("lora", "dora", "loha", "lokr")
+    is_full = module.algorithm == "full" and "diff_b" not in names
+    return is_full or module.algorithm in ("lora", "dora", "loha", "lokr")
 
 
 def _shaped(tensor: Tensor, declared: str, name: str, module: LoraModule) -> Tensor:

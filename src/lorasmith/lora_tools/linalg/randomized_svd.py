@@ -116,12 +116,12 @@ def low_rank(matrix: Tensor, rank_limit: RankLimit, generator: torch.Generator) 
             continue
         measured = space.size
         history.append(space.energies(total))
-        chosen = rank_limit.rank_of(history[-1], total)
-        if chosen is not None:
-            excess = _excess(history, chosen, total)
+        size = rank_limit.rank_of(history[-1], total)
+        if size is not None:
+            excess = _excess(history, size, total)
             if excess <= _MARGIN * TOLERANCE:
-                small = total - float(history[-1][chosen - 1]) < _SMALL * total
-                directions, products = space.leading(chosen, precise=small)
+                small = total - float(history[-1][size - 1]) < _SMALL * total
+                directions, products = space.leading(size, precise=small)
                 return _balanced(matrix, directions, products, total, excess)
     return _exactly(matrix, rank_limit, total)
 
