@@ -202,8 +202,8 @@ FORMS: dict[str, Make] = {
 } | {
     "lora rs": of("lora", rs_lora=True),
     "lokr w1 pair": lokr_first_pair,
-    "ia3 out": of("ia3", on_input=False, only_linear=True),
-    "ia3 in": of("ia3", on_input=True, only_linear=True),
+    "ia3 out": of("ia3", train_on_input=False, only_linear=True),
+    "ia3 in": of("ia3", train_on_input=True, only_linear=True),
     "full": whole(bias=False),
     "full bias": whole(bias=True),
     **{
