@@ -91,7 +91,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.broad  # Minutes; test_docs holds the options, test_page_files the files.
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_commands_of_pages_run(page: Path, files: Path) -> None:
     for line in command_lines(page.read_text(encoding="utf-8")):
