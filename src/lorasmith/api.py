@@ -22,7 +22,7 @@ from lorasmith.core.files import parse_json, user_path
 from lorasmith.jobs.dataset import CheckRequest, PreviewReport, PreviewRequest
 from lorasmith.jobs.request import run
 from lorasmith.jobs.settings import ImportReport, ImportRequest
-from lorasmith.jobs.training import PlanRequest, ResumeRequest, TrainRequest
+from lorasmith.jobs.training import PlanRequest, ResumeRequest, SettingsRequest, TrainRequest
 
 if TYPE_CHECKING:
     from lorasmith.advice.pick import Picked
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lorasmith.training.plan import Plan
 
 AnyPath = str | Path
-R = TypeVar("R", bound=TrainRequest)
+R = TypeVar("R", bound=SettingsRequest)
 
 
 def train(
@@ -287,8 +287,6 @@ def import_settings(
     *,
     overwrite: bool = False,
     partial: bool = False,
-    observer: Observer = ignore,
-    controls: Controls | None = None,
 ) -> ImportReport:
     """Another trainer's settings as a settings file of lorasmith.
 
@@ -305,7 +303,7 @@ def import_settings(
     request = ImportRequest.read(
         {"file": file, "out": out, "overwrite": overwrite, "partial": partial}
     )
-    return run(request, observer, controls)
+    return run(request)
 
 
 # Paths of settings by the names that their arguments have here.

@@ -39,7 +39,6 @@ from lorasmith.data.images import glance, load_alpha, load_image, read_header
 from lorasmith.data.layout import find_folders, folder_caption
 from lorasmith.formats import block_weights
 from lorasmith.formats.pickle_header import locate_tensors, read_pickle_header
-from lorasmith.grids.axes import Sources
 from lorasmith.grids.axis_types import parse_axis
 from lorasmith.importers.convert import convert_source
 from lorasmith.importers.detect import read_file
@@ -57,6 +56,7 @@ from lorasmith.sampling.from_infotext import request_of
 from lorasmith.sampling.infotext import format_infotext, parse_infotext, require_infotext
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
+from lorasmith.sampling.sources import Sources
 from lorasmith.tensors.files import LOAD_ERRORS, load_torch_file
 from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder, drop_lines_after

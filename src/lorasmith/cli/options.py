@@ -19,13 +19,9 @@ Result = TypeVar("Result")
 R = TypeVar("R", bound=JobRequest)
 
 
-def command_for(request: type[R], name: str = "") -> Callable[[Callable[..., None]], click.Command]:
+def command_for(request: type[R]) -> Callable[[Callable[..., None]], click.Command]:
     """Makes a command of a function ``view(request, **own)``: the request's options, then those
-    of the function itself (``click.option`` below this decorator).
-
-    Args:
-        name: where it is not the last word of the verb.
-    """
+    of the function itself (``click.option`` below this decorator)."""
 
     def decorate(view: Callable[..., None]) -> click.Command:
         own = list(reversed(getattr(view, "__click_params__", [])))
@@ -43,7 +39,7 @@ def command_for(request: type[R], name: str = "") -> Callable[[Callable[..., Non
                 view(request.read(given), **values)
 
         return click.Command(
-            name or request.verb.split()[-1],
+            request.verb.split()[-1],
             params=[*parameters(request), *own],
             callback=callback,
             help=view.__doc__ or request.__doc__,
@@ -54,7 +50,7 @@ def command_for(request: type[R], name: str = "") -> Callable[[Callable[..., Non
 
 def parameters(request: type[JobRequest]) -> list[click.Parameter]:
     """click's, in the order of the fields."""
-    return [_parameter(item, _shown(request, item.name)) for item in settings_of(request)]
+    return [_parameter(request, item) for item in settings_of(request)]
 
 
 def option_name(request: type[JobRequest], field: str) -> str:
@@ -111,23 +107,23 @@ class _Choice(click.Choice[str]):
         return value
 
 
-def _parameter(item: Setting, shown: dict[str, Any]) -> click.Parameter:
-    is_path = Path in item.types
-    kind: click.ParamType[Any] = click.Path(path_type=Path) if is_path else click.STRING
+def _parameter(request: type[JobRequest], item: Setting) -> click.Parameter:
+    shown = _shown(request, item.name)
+    kind: click.ParamType[Any] = click.STRING
+    if Path in item.types:
+        kind = click.Path(path_type=Path)
     metavar = shown["metavar"] or None
     if shown["positional"]:
         count = -1 if item.is_list else 1
         return click.Argument(
             [item.name], type=kind, required=item.required, metavar=metavar, nargs=count
         )
-    flag = f"--{shown['flag'] or item.name.replace('_', '-')}"
+    flag = option_name(request, item.name)
     text = f"{item.description}."
     if item.types == (bool,):
         return click.Option([flag, item.name], is_flag=True, flag_value=not item.default, help=text)
     if item.choices:
-        kind, metavar = _Choice(item.choices), metavar
-    elif metavar is None:
-        metavar = "PATH" if is_path else "N" if int in item.types else "X"
+        kind = _Choice(item.choices)
     default = shown["default_text"] or _default(item)
     return click.Option(
         [flag, item.name],

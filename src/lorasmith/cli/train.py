@@ -161,7 +161,7 @@ def _overrides(options: dict[str, str | None]) -> list[Override]:
     ]
 
 
-def start(request: TrainRequest | ResumeRequest) -> None:
+def start(request: TrainRequest | PlanRequest | ResumeRequest) -> None:
     """Train, resume, or show what would happen; for every command that trains."""
     from lorasmith.cli.console import console
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from lorasmith.core.errors import PromptError
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.lora_tags import LoraTag, format_tag
 from lorasmith.prompts.parse import parse_prompt
-from lorasmith.prompts.wildcards import Wildcards
-from lorasmith.sampling.embeddings import EmbeddingLibrary
-from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
+from lorasmith.sampling.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,24 +148,6 @@ class Value:
 
     label: str
     apply: Callable[[CellSpec], CellSpec]
-
-
-@dataclass(slots=True)
-class Sources:
-    """Where prompts and axes find what they name.
-
-    Args:
-        library: LoRAs by name; files that axes find elsewhere are added to it.
-        embeddings, wildcards: of the prompts.
-        folders: where a run may lie that is named without its folder.
-        relatives: names of LoRAs that belong together: a run's snapshots.
-    """
-
-    library: LoraLibrary
-    embeddings: EmbeddingLibrary = field(default_factory=EmbeddingLibrary)
-    wildcards: Wildcards = field(default_factory=Wildcards)
-    folders: Sequence[Path] = ()
-    relatives: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

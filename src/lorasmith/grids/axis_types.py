@@ -10,7 +10,7 @@ from pathlib import Path
 from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import user_path
 from lorasmith.core.text import did_you_mean, parse_size
-from lorasmith.grids.axes import Axis, AxisType, CellSpec, LoraEdit, Sources, Value, split_blocks
+from lorasmith.grids.axes import Axis, AxisType, CellSpec, LoraEdit, Value, split_blocks
 from lorasmith.grids.snapshots import (
     Snapshot,
     choose,
@@ -22,6 +22,7 @@ from lorasmith.grids.snapshots import (
 )
 from lorasmith.grids.values import numbers, split_list
 from lorasmith.sampling.samplers import AUTOMATIC, AUTOMATIC_TITLE, SCHEDULES, find_sampler
+from lorasmith.sampling.sources import Sources
 
 Values = Callable[[list[str], str, Sources], list[Value]]
 

@@ -16,12 +16,13 @@ from typing import Any
 
 from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import quick_fingerprint
-from lorasmith.grids.axes import NO_AXIS, Axis, CellSpec, Sources
+from lorasmith.grids.axes import NO_AXIS, Axis, CellSpec
 from lorasmith.models.open import locate
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.batching import check_requests
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
+from lorasmith.sampling.sources import Sources
 
 MOST_CELLS = 10_000
 SIDES = ("x", "y", "z")

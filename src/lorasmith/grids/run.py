@@ -23,7 +23,7 @@ from pathlib import Path
 from lorasmith.core.errors import Problem, Stopped, UserError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.images import DECODER_ERRORS, open_image
-from lorasmith.grids.axes import CellSpec, Sources
+from lorasmith.grids.axes import CellSpec
 from lorasmith.grids.gallery import PAGE, RECORD, SHEET, SMALL_SHEET, write_gallery
 from lorasmith.grids.plan import Cell, Grid, Identity, SwapCost, count_switches, work_order
 from lorasmith.models.diffusion_model import DiffusionModel
@@ -32,6 +32,7 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.images import GeneratedImage, ImageWriter
 from lorasmith.sampling.infotext import Provenance
+from lorasmith.sampling.sources import Sources
 
 CELLS = "cells"
 

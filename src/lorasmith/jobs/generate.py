@@ -16,17 +16,17 @@ from lorasmith.core.errors import Problem, Stopped, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.files import check_writable, write_text
 from lorasmith.core.text import quantity
-from lorasmith.jobs.images import ImageJob, Place, choose_place, not_a_folder
+from lorasmith.jobs.images import ImageJob, Place, choose_place
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
-    from lorasmith.grids.axes import Sources
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.from_dataset import Drawing
     from lorasmith.sampling.from_infotext import InfotextRequest
     from lorasmith.sampling.images import GeneratedImage
     from lorasmith.sampling.lora_library import LoraLibrary
     from lorasmith.sampling.request import ImageRequest, Inpaint
+    from lorasmith.sampling.sources import Sources
 
 MAX_COUNT = 10_000
 _NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
@@ -290,6 +290,7 @@ def _model(job: GenerateRequest, infotext: InfotextRequest | None) -> ModelRefer
     """
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.from_infotext import find_model
+    from lorasmith.sampling.sources import not_a_folder
 
     reference = ModelReference(
         job.model,

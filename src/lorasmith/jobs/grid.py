@@ -17,11 +17,12 @@ from lorasmith.jobs.images import ImageJob, Place, choose_place
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
-    from lorasmith.grids.axes import CellSpec, Sources
+    from lorasmith.grids.axes import CellSpec
     from lorasmith.grids.plan import Grid
     from lorasmith.grids.run import Report
     from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.models.reference import ModelReference
+    from lorasmith.sampling.sources import Sources
     from lorasmith.training.samples import RunPrompts
 
 STRENGTHS = "0.6,0.8,1"

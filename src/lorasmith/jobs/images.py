@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lorasmith.config.values import UserPath
 from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Observer
 from lorasmith.core.text import parse_size
-from lorasmith.formats.run_paths import DEFAULT_OUTPUT, lora_folder
 from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
     import torch
 
-    from lorasmith.grids.axes import Sources
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.request import Hires
+    from lorasmith.sampling.sources import Sources
 
 _PASS = ("denoise", "steps", "upscaler")
 
@@ -30,6 +28,9 @@ class ImageJob(JobRequest):
     the names that they have there."""
 
     other_names: ClassVar = {
+        "loras": "lora_dir",
+        "embeddings": "embedding_dir",
+        "wildcards": "wildcard_dir",
         "width": "size",
         "height": "size",
         "inpaint": "mask",
@@ -153,38 +154,9 @@ class ImageJob(JobRequest):
         Raises:
             UserError: a folder that was given is none.
         """
-        from lorasmith.grids.axes import Sources
-        from lorasmith.prompts.wildcards import Wildcards
-        from lorasmith.sampling.embeddings import EmbeddingLibrary
-        from lorasmith.sampling.lora_library import LoraLibrary
+        from lorasmith.sampling.sources import find_sources
 
-        lora_dir = self.lora_dir and lora_folder(self.lora_dir)
-        folders = {
-            "lora_dir": (lora_dir, "give the folder that holds your LoRAs"),
-            "embedding_dir": (self.embedding_dir, ""),
-            "wildcard_dir": (self.wildcard_dir, ""),
-        }
-        problems = [
-            problem
-            for name, (folder, hint) in folders.items()
-            if (problem := not_a_folder(name, folder, hint)) is not None
-        ]
-        if problems:
-            raise UserError(problems)
-        folder = lora_dir or (DEFAULT_OUTPUT if DEFAULT_OUTPUT.is_dir() else None)
-        return Sources(
-            LoraLibrary(folder, observer=observer),
-            EmbeddingLibrary(self.embedding_dir, observer=observer),
-            Wildcards(self.wildcard_dir),
-            [folder] if folder else [],
-        )
-
-
-def not_a_folder(name: str, path: Path | None, hint: str = "") -> Problem | None:
-    if path is None or path.is_dir():
-        return None
-    what = "is a file, not a folder" if path.exists() else "does not exist"
-    return Problem(name, f"{path} {what}", hint)
+        return find_sources(self.lora_dir, self.embedding_dir, self.wildcard_dir, observer)
 
 
 @dataclass(frozen=True, slots=True)

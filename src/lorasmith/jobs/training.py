@@ -11,7 +11,7 @@ from lorasmith.config.checks import table as checks
 from lorasmith.config.load import Override, load_settings, parse_overrides
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.values import UserPath
-from lorasmith.core.errors import SettingsError
+from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, SettingsConverted
 from lorasmith.jobs.request import JobRequest, option
 
@@ -21,16 +21,8 @@ if TYPE_CHECKING:
     from lorasmith.training.plan import Plan
 
 
-class TrainRequest(JobRequest):
-    """Train a LoRA on a folder of pictures.
-
-    The settings come from a preset, CONFIG and the options; later ones win. CONFIG is a settings
-    file (TOML), or what `lorasmith convert-config` reads: a script, a file of sd-scripts or
-    kohya_ss, a LoRA to train like. Everything is checked before a model is loaded. Ctrl-C stops
-    after the step in progress, with everything saved; --resume goes on from there.
-    """
-
-    verb: ClassVar = "train"
+class SettingsRequest(JobRequest):
+    """What goes by the settings of a run that is not there yet."""
 
     config: UserPath | None = option(None, "A settings file", positional=True, metavar="[CONFIG]")
     preset: str | None = option(
@@ -49,15 +41,7 @@ class TrainRequest(JobRequest):
     )
     sdxl: bool = option(False, "The arguments are those of sdxl_train_network.py")
 
-    def run(self, observer: Observer, controls: Controls) -> Path:
-        """The run's folder."""
-        from lorasmith.training.run import train
-
-        settings = self._load(observer)
-        warnings = checks.warnings(settings)
-        return train(settings, warnings=warnings, observer=observer, controls=controls)
-
-    def _load(self, observer: Observer) -> TrainSettings:
+    def load(self, observer: Observer) -> TrainSettings:
         """
         Raises:
             UserError: with everything that is wrong.
@@ -65,25 +49,59 @@ class TrainRequest(JobRequest):
         from lorasmith.importers.detect import is_lorasmiths
 
         if self.arguments is not None:
-            return _foreign_settings(self.arguments, self.sdxl, observer)
+            return self._foreign_settings(self.arguments, observer)
         config, overrides = self.config, list(self.settings)
         if config is not None and os.path.isfile(config) and not is_lorasmiths(config):
             overrides = [*_converted(config, overrides, observer), *overrides]
             config = None
         return load_settings(config, overrides, self.preset, for_training=True)
 
+    def _foreign_settings(self, arguments: Sequence[str], observer: Observer) -> TrainSettings:
+        from lorasmith.importers.convert import convert_here, refuse_wrong
+        from lorasmith.importers.sd_scripts.argv import read_argv
 
-class PlanRequest(TrainRequest):
+        if clashing := [n for n in ("config", "preset", "settings") if getattr(self, n)]:
+            what = "cannot be given together with arguments of sd-scripts"
+            raise SettingsError(Problem(name, what, "leave one of them out") for name in clashing)
+        result = convert_here(read_argv(arguments, sdxl=self.sdxl))
+        refuse_wrong(result)
+        settings = load_settings(None, result.overrides(), for_training=True)
+        _tell(result, observer)
+        return settings
+
+
+class TrainRequest(SettingsRequest):
+    """Train a LoRA on a folder of pictures.
+
+    The settings come from a preset, CONFIG and the options; later ones win. CONFIG is a settings
+    file (TOML), or what `lorasmith convert-config` reads: a script, a file of sd-scripts or
+    kohya_ss, a LoRA to train like. Everything is checked before a model is loaded. Ctrl-C stops
+    after the step in progress, with everything saved; --resume goes on from there.
+    """
+
+    verb: ClassVar = "train"
+
+    def run(self, observer: Observer, controls: Controls) -> Path:
+        """The run's folder."""
+        from lorasmith.training.run import train
+
+        settings = self.load(observer)
+        warnings = checks.warnings(settings)
+        return train(settings, warnings=warnings, observer=observer, controls=controls)
+
+
+class PlanRequest(SettingsRequest):
     """Say what training would do and take, and what is wrong. Loads no model."""
 
     verb: ClassVar = "train --plan"
 
-    def run(self, observer: Observer, controls: Controls) -> Plan:  # type: ignore[override]
+    def run(self, observer: Observer, controls: Controls) -> Plan:
         # By itself: what trains imports diffusers and transformers, which takes seconds.
         from lorasmith.training.plan import make_plan
 
-        settings = self._load(observer)
-        return make_plan(settings, warnings=checks.warnings(settings), controls=controls)
+        settings = self.load(observer)
+        warnings = checks.warnings(settings)
+        return make_plan(settings, warnings=warnings, observer=observer, controls=controls)
 
 
 class ResumeRequest(JobRequest):
@@ -144,21 +162,6 @@ class PickRequest(JobRequest):
         from lorasmith.advice.pick import pick
 
         return pick(**self.values(), observer=observer, controls=controls)
-
-
-def _foreign_settings(arguments: Sequence[str], sdxl: bool, observer: Observer) -> TrainSettings:
-    """
-    Raises:
-        UserError: with everything that is unknown, wrong or cannot be honoured.
-    """
-    from lorasmith.importers.convert import convert_here, refuse_wrong
-    from lorasmith.importers.sd_scripts.argv import read_argv
-
-    result = convert_here(read_argv(arguments, sdxl=sdxl))
-    refuse_wrong(result)
-    settings = load_settings(None, result.overrides(), for_training=True)
-    _tell(result, observer)
-    return settings
 
 
 def _converted(

@@ -22,7 +22,6 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import user_path
-from lorasmith.formats.run_paths import DEFAULT_OUTPUT, lora_folder
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import load_model as load_diffusion_model
 from lorasmith.models.open import read_architecture
@@ -35,9 +34,8 @@ from lorasmith.sampling.images import GeneratedImage
 from lorasmith.sampling.infotext import Provenance
 from lorasmith.sampling.lora_library import LoraLibrary, set_strengths
 from lorasmith.sampling.request import Hires, ImageRequest, Inpaint
+from lorasmith.sampling.sources import AnyPath, find_sources
 from lorasmith.tensors.device import choose_device, choose_precision
-
-AnyPath = str | Path
 
 
 class Pipeline:
@@ -139,18 +137,18 @@ class Pipeline:
         image_seeds = list(seeds) if seeds is not None else [seed + n for n in range(count)]
         set_changes = {name: value for name, value in changes.items() if value is not None}
         requests = [replace(r, seed=each, **set_changes) for r in requests for each in image_seeds]  # type: ignore[arg-type]
-        library = _lora_library(loras, observer)
+        sources = find_sources(loras, embeddings, wildcards, observer)
         tags = " ".join(
-            format_tag(replace(tag, name=library.add(path))) for tag, path in self._attached
+            format_tag(replace(tag, name=sources.library.add(path))) for tag, path in self._attached
         )
         images = generate(
             self.model,
             requests,
-            loras=library,
-            embeddings=_embedding_library(embeddings, observer),
-            wildcards=_wildcards(wildcards),
+            loras=sources.library,
+            embeddings=sources.embeddings,
+            wildcards=sources.wildcards,
             batch=batch,
-            describe=self._provenance.describer(library, tags),
+            describe=self._provenance.describer(sources.library, tags),
             observer=observer,
             controls=controls,
         )
@@ -235,31 +233,3 @@ def load_model(
     weights = read_architecture(reference).denoiser_weights
     dtype = choose_precision(precision, place, weights).dtype
     return Pipeline(load_diffusion_model(reference, dtype=dtype, device=place), reference)
-
-
-def _lora_library(loras: AnyPath | LoraLibrary | None, observer: Observer) -> LoraLibrary:
-    if isinstance(loras, LoraLibrary):
-        return loras
-    if loras is None:
-        return LoraLibrary(DEFAULT_OUTPUT if DEFAULT_OUTPUT.is_dir() else None, observer=observer)
-    return LoraLibrary(_folder("loras", lora_folder(user_path(loras))), observer=observer)
-
-
-def _embedding_library(
-    embeddings: AnyPath | EmbeddingLibrary | None, observer: Observer
-) -> EmbeddingLibrary | None:
-    if embeddings is None or isinstance(embeddings, EmbeddingLibrary):
-        return embeddings
-    return EmbeddingLibrary(_folder("embeddings", user_path(embeddings)), observer=observer)
-
-
-def _wildcards(wildcards: AnyPath | Wildcards | None) -> Wildcards | None:
-    if wildcards is None or isinstance(wildcards, Wildcards):
-        return wildcards
-    return Wildcards(_folder("wildcards", user_path(wildcards)))
-
-
-def _folder(argument: str, path: Path) -> Path:
-    if not path.is_dir():
-        raise UserError.of(argument, f"{path} is not a folder")
-    return path

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasmith.core.errors import PromptError
-from lorasmith.grids.axes import CellSpec, Sources
+from lorasmith.grids.axes import CellSpec
 from lorasmith.grids.axis_types import AXIS_TYPES, parse_axis
 from lorasmith.grids.plan import (
     Grid,
@@ -27,6 +27,7 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
+from lorasmith.sampling.sources import Sources
 
 BASE = CellSpec(ImageRequest("a cat <lora:cat:1>", "blurry", steps=4))
 

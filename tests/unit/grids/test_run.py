@@ -21,7 +21,7 @@ from tests.unit.conftest import write_lora
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
 from lorasmith.grids import gallery
-from lorasmith.grids.axes import CellSpec, Sources
+from lorasmith.grids.axes import CellSpec
 from lorasmith.grids.axis_types import parse_axis
 from lorasmith.grids.plan import Grid, Identity, lay_out
 from lorasmith.grids.run import Report, check_folder, make_grid
@@ -32,6 +32,7 @@ from lorasmith.sampling.generate import generate
 from lorasmith.sampling.infotext import read_infotext
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
+from lorasmith.sampling.sources import Sources
 from lorasmith.tensors import transfer as tensor_transfer
 
 REQUEST = ImageRequest("star <lora:cat:1>", steps=1, cfg=1.0, width=32, height=32)

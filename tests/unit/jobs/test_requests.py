@@ -26,9 +26,9 @@ from lorasmith.jobs.lora_files import (
     MergeRequest,
     ResizeRequest,
 )
-from lorasmith.jobs.request import JobRequest
+from lorasmith.jobs.request import JobRequest, run
 from lorasmith.jobs.settings import ImportRequest
-from lorasmith.jobs.training import PickRequest
+from lorasmith.jobs.training import PickRequest, TrainRequest
 from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.convert.convert import convert
 from lorasmith.lora_tools.extract import extract
@@ -111,3 +111,10 @@ def test_the_library_names_fields() -> None:
     with pytest.raises(SettingsError) as info:
         CheckRequest.read({"folder": "images", "batch": 0, "colour": "red"})
     assert {problem.where for problem in info.value.problems} == {"batch", "colour"}
+
+
+def test_arguments_of_sd_scripts_stand_alone() -> None:
+    request = TrainRequest(preset="demo", settings=["train.seed=1"], arguments=["--plan"])
+    with pytest.raises(SettingsError) as info:
+        run(request)
+    assert [problem.where for problem in info.value.problems] == ["preset", "settings"]

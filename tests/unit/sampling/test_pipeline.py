@@ -140,7 +140,7 @@ def test_a_request_is_taken_with_what_is_said_besides(pipe) -> None:
 def test_whats_wrong_is_said_in_the_words_of_the_call(pipe, tmp_path) -> None:
     with pytest.raises(PromptError, match="did you mean euler"):
         pipe.generate(PROMPT, sampler="eular")
-    with pytest.raises(UserError, match=r"loras: .*nowhere is not a folder"):
+    with pytest.raises(UserError, match=r"loras: .*nowhere does not exist"):
         pipe.generate(PROMPT, loras=tmp_path / "nowhere")
     with pytest.raises(PromptError, match="no such LoRA"):
         pipe.generate(f"{PROMPT} <lora:x:1>", loras=LoraLibrary(tmp_path))
