@@ -17,6 +17,9 @@ from typing import Annotated, Any, get_type_hints
 
 from lorasmith import __version__
 
+RECIPE, MODELS = "sd_merge_recipe", "sd_merge_models"
+"""Keys of AUTOMATIC1111's checkpoint merger."""
+
 
 def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else str(value)

@@ -20,6 +20,7 @@ from lorasmith.core.files import PrecisionName, atomic_folder, write_text
 from lorasmith.core.text import shortlist
 from lorasmith.formats.hashes import autov1, hash_file, sha256_of
 from lorasmith.formats.layer_names import describe
+from lorasmith.formats.training_metadata import MODELS, RECIPE
 from lorasmith.lora_tools.bake.apply import AppliedLora, added_weights
 from lorasmith.lora_tools.bake.model_folder import (
     FolderFiles,
@@ -43,8 +44,6 @@ from lorasmith.models.open import OpenedCheckpoint, locate, open_checkpoint
 from lorasmith.tensors.files import PRECISIONS
 
 _MB = 1_000_000
-# Keys of AUTOMATIC1111's checkpoint merger.
-RECIPE, MODELS = "sd_merge_recipe", "sd_merge_models"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lorasmith.adapters.file import LoraFile, load_lora, odd_tensors
-from lorasmith.core.errors import LoraFileError, Problem, UserError
+from lorasmith.core.errors import CheckpointError, LoraFileError, Problem, UserError
 from lorasmith.core.files import read_safetensors_header
 from lorasmith.core.text import quantity
 from lorasmith.formats.key_styles import style_of
+from lorasmith.formats.layer_names import looks_like_lora
 from lorasmith.formats.pickle_header import read_pickle_header
 from lorasmith.formats.unet_layers import ATTENTION, UNETS, unet_layers
+from lorasmith.models.open import GIVE, read_header
 from lorasmith.tensors.files import LOAD_ERRORS, load_torch_file
 
 Pairs = list[tuple[Tensor, Tensor]]
@@ -50,6 +52,37 @@ def is_cloneofsimo(path: Path) -> bool:
         return not header.dangerous and not header.tensors and bool(_list_of(path))
     except (OSError, ValueError, UserError):
         return False
+
+
+def is_lora(path: Path) -> bool:
+    """Whether a file is a LoRA of any kind, by its header alone.
+
+    Raises:
+        UserError: it is not there, cannot be read safely, or is something else altogether.
+    """
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise LoraFileError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
+    if not there:
+        raise LoraFileError(Problem(str(path), "there is no such file", "check the path"))
+    if folder:
+        raise LoraFileError(Problem(str(path), "is a folder, not a file", "name a file in it"))
+    try:
+        names = list(read_header(path).shapes)
+    except CheckpointError as error:
+        raise LoraFileError([_of_either(problem) for problem in error.problems]) from error
+    return looks_like_lora(names) or is_cloneofsimo(path)
+
+
+def _of_either(problem: Problem) -> Problem:
+    """What is wrong with a file, for a tool that reads LoRAs and checkpoints."""
+    if problem.hint != GIVE:
+        return problem
+    hint = "give a LoRA or a checkpoint"
+    if "picture" in problem.what:
+        hint += "; `lorasmith generate --from-png PICTURE` reads what a picture was drawn with"
+    return Problem(problem.where, problem.what, hint)
 
 
 def read_lora(path: Path) -> LoraFile:

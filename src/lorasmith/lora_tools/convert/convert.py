@@ -14,20 +14,19 @@ from typing import Literal, get_args
 
 import torch
 
-from lorasmith.core.errors import CheckpointError, LoraFileError, Problem, UserError
+from lorasmith.core.errors import CheckpointError, Problem, UserError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.core.files import PrecisionName, write_chunks
 from lorasmith.formats.key_styles import WRITTEN
-from lorasmith.formats.layer_names import looks_like_lora
 from lorasmith.formats.pickle_header import stubs
 from lorasmith.lora_tools.checkpoint_writer import CheckpointRewriter
-from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo
+from lorasmith.lora_tools.convert.cloneofsimo import is_lora
 from lorasmith.lora_tools.convert.lora import ConvertedLora, convert_lora
 from lorasmith.lora_tools.inspect.thumbnail import KEY as PREVIEW_KEY
 from lorasmith.lora_tools.inspect.thumbnail import preview_url
 from lorasmith.lora_tools.outputs import check_output, check_space, choice_problems
 from lorasmith.models.layout import WeightFile
-from lorasmith.models.open import GIVE, read_header
+from lorasmith.models.open import read_header
 from lorasmith.tensors.files import PRECISIONS
 
 CONTAINER = "safetensors"
@@ -173,34 +172,3 @@ def _left_out(file: WeightFile) -> tuple[str, ...]:
     if file.pickle is None or not stubs(file.pickle):
         return ()
     return ("the training program's own state is left out",)
-
-
-def _of_either(problem: Problem) -> Problem:
-    """What is wrong with a file, for a tool that reads LoRAs and checkpoints."""
-    if problem.hint != GIVE:
-        return problem
-    hint = "give a LoRA or a checkpoint"
-    if "picture" in problem.what:
-        hint += "; `lorasmith generate --from-png PICTURE` reads what a picture was drawn with"
-    return Problem(problem.where, problem.what, hint)
-
-
-def is_lora(path: Path) -> bool:
-    """Whether a file is a LoRA of any kind, by its header alone.
-
-    Raises:
-        UserError: it is not there, cannot be read safely, or is something else altogether.
-    """
-    try:
-        there, folder = path.exists(), path.is_dir()
-    except OSError as error:
-        raise LoraFileError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
-    if not there:
-        raise LoraFileError(Problem(str(path), "there is no such file", "check the path"))
-    if folder:
-        raise LoraFileError(Problem(str(path), "is a folder, not a file", "name a file in it"))
-    try:
-        names = list(read_header(path).shapes)
-    except CheckpointError as error:
-        raise LoraFileError([_of_either(problem) for problem in error.problems]) from error
-    return looks_like_lora(names) or is_cloneofsimo(path)

@@ -13,7 +13,7 @@ from lorasmith.core.errors import CheckpointError, UserError
 from lorasmith.core.files import DTYPE_BYTES
 from lorasmith.formats.hashes import hash_file
 from lorasmith.formats.run_paths import RUN_FILES, lora_name, loras_of
-from lorasmith.lora_tools.bake.bake import MODELS, RECIPE
+from lorasmith.formats.training_metadata import MODELS, RECIPE
 from lorasmith.lora_tools.inspect.report import CheckpointReport
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
 from lorasmith.lora_tools.outputs import read_object

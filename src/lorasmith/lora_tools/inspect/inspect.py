@@ -16,8 +16,7 @@ from lorasmith.formats.block_weights import BLOCKS
 from lorasmith.formats.hashes import hash_file
 from lorasmith.formats.key_styles import style_of
 from lorasmith.formats.unet_layers import GROUPS, family_layers
-from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo, read_cloneofsimo
-from lorasmith.lora_tools.convert.convert import is_lora
+from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo, is_lora, read_cloneofsimo
 from lorasmith.lora_tools.family import LoraFamily, lora_family
 from lorasmith.lora_tools.inspect.checkpoint import inspect_checkpoint
 from lorasmith.lora_tools.inspect.compatibility import form_of, readers
