@@ -1,8 +1,10 @@
-"""Models from the Hugging Face hub: only what a base model needs is fetched."""
+"""Models from the Hugging Face hub: only what is needed is fetched."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lorasmith.core.errors import CheckpointError
@@ -20,16 +22,50 @@ def is_hub_id(source: str) -> bool:
 
 
 def fetch(source: str, *, vae: bool = False) -> Path:
-    """The local folder or file of a hub id, downloaded if it is not in the hub's cache.
+    """The local folder or file of a base model's hub id, downloaded if it is not in the hub's cache.
 
-    Without a network, what an earlier download left in that cache will do. ``vae`` fetches the
-    VAE alone, which may also lie at the repository's top.
+    ``vae`` fetches the VAE alone, which may also lie at the repository's top.
+
+    Raises:
+        CheckpointError: as :func:`fetch_files`; or the repository is no diffusers folder.
+    """
+    owner, name, *file = source.split("/", 2)
+    repository = f"{owner}/{name}"
+    if not file:
+        return fetch_files(repository, lambda names: _needed_files(repository, names, vae))
+    with _explained(source):
+        from huggingface_hub import hf_hub_download
+
+        offline = _file_names(repository) is None
+        return Path(hf_hub_download(repository, file[0], local_files_only=offline))
+
+
+def fetch_files(repository: str, choose: Callable[[list[str]], list[str]]) -> Path:
+    """The local folder of a repository ``owner/model``, with those of its files that are needed,
+    downloaded if they are not in the hub's cache.
+
+    Without a network, what an earlier download left in that cache will do.
+
+    Args:
+        choose: the needed ones of all files' names.
 
     Raises:
         CheckpointError: there is no such model, it needs permission, or there is no network.
     """
-    # Here, since most models are files, and the hub's library takes long to import.
-    from huggingface_hub import hf_hub_download, snapshot_download
+    with _explained(repository):
+        # Here, since most models are files, and the hub's library takes long to import.
+        from huggingface_hub import snapshot_download
+
+        names = _file_names(repository)
+        patterns = None if names is None else choose(names)
+        return Path(
+            snapshot_download(repository, allow_patterns=patterns, local_files_only=names is None)
+        )
+
+
+@contextlib.contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """Within it, what goes wrong with the hub is told to the user."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -37,17 +73,8 @@ def fetch(source: str, *, vae: bool = False) -> Path:
         RepositoryNotFoundError,
     )
 
-    owner, name, *file = source.split("/", 2)
-    repository = f"{owner}/{name}"
     try:
-        names = _file_names(repository)
-        offline = names is None
-        if file:
-            return Path(hf_hub_download(repository, file[0], local_files_only=offline))
-        patterns = None if names is None else _needed_files(repository, names, vae)
-        return Path(
-            snapshot_download(repository, allow_patterns=patterns, local_files_only=offline)
-        )
+        yield
     except GatedRepoError as error:
         hint = "accept its licence on its page, then run `hf auth login`"
         raise CheckpointError.of(source, "this model asks for permission", hint) from error
@@ -59,7 +86,7 @@ def fetch(source: str, *, vae: bool = False) -> Path:
             "there is no such file or folder here, and the Hugging Face hub cannot be reached "
             f"({type(error).__name__})"
         )
-        hint = "check the path, or the network; or download the checkpoint and give its file"
+        hint = "check the path, or the network; or download the model and give where it lies"
         raise CheckpointError.of(source, what, hint) from error
 
 
