@@ -22,7 +22,7 @@ def is_hub_id(source: str) -> bool:
 
 
 def fetch(source: str, *, vae: bool = False) -> Path:
-    """The local folder or file of a base model's hub id, downloaded if it is not in the hub's cache.
+    """The local folder or file of a base model's hub id, downloaded if it is not in its cache.
 
     ``vae`` fetches the VAE alone, which may also lie at the repository's top.
 
