@@ -48,12 +48,13 @@ from lorasmith.lora_tools.inspect.inspect import inspect
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
 from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
 from lorasmith.prompts.grammar import format_nodes, parse_nodes
+from lorasmith.prompts.infotext import format_infotext, parse_infotext
 from lorasmith.prompts.lora_tags import take_tags
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.prompts.wildcards import Wildcards
 from lorasmith.sampling.from_dataset import drawings_of_file
 from lorasmith.sampling.from_infotext import request_of
-from lorasmith.sampling.infotext import format_infotext, parse_infotext, require_infotext
+from lorasmith.sampling.infotext import require_infotext
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.sampling.sources import Sources

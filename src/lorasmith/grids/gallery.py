@@ -21,11 +21,11 @@ from typing import Any
 from PIL import Image
 
 from lorasmith.core.files import ASSETS, atomic_path, write_json, write_text
+from lorasmith.data.image_texts import CHUNK
 from lorasmith.data.images import load_image, open_image, read_header
 from lorasmith.grids.axes import Axis
 from lorasmith.grids.plan import Grid, SwapCost
 from lorasmith.sampling.contact_sheet import PAPER, contact_sheet, scaled
-from lorasmith.sampling.infotext import CHUNK
 
 RECORD, PAGE, SHEET, SMALL_SHEET = "grid.json", "grid.html", "grid.png", "grid.webp"
 Places = Mapping[tuple[int, int, int], Path]

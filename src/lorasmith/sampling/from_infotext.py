@@ -16,15 +16,9 @@ from typing import Any, TypeVar
 from lorasmith.core.errors import Problem, PromptError
 from lorasmith.core.files import files_below
 from lorasmith.formats.hashes import autov1, autov2, autov3
+from lorasmith.prompts.infotext import Infotext
 from lorasmith.prompts.lora_tags import format_tag, take_tags
-from lorasmith.sampling.infotext import (
-    HIRES_DENOISE,
-    NOISE_SCHEDULE,
-    PREDICTION,
-    RESCALE,
-    ZERO_SNR,
-    Infotext,
-)
+from lorasmith.sampling.infotext import HIRES_DENOISE, NOISE_SCHEDULE, PREDICTION, RESCALE, ZERO_SNR
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import UPSCALERS, Hires, ImageRequest
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from lorasmith.core.errors import UserError
 from lorasmith.models.reference import ModelReference
-from lorasmith.sampling.infotext import Describe, Infotext, describe, format_infotext, save_image
+from lorasmith.prompts.infotext import Infotext, format_infotext
+from lorasmith.sampling.infotext import Describe, describe, save_image
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors import transfer as tensor_transfer
 

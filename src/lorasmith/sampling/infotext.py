@@ -1,13 +1,7 @@
-"""The ``parameters`` text that web UIs write into their images, and read back from them.
-
-Three parts, each on lines of its own: the prompt, ``Negative prompt: …``, and one line of
-``Key: value`` pairs. A value with a comma, colon or line break is a JSON string.
-"""
+"""What made an image, written into it and read back."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -19,30 +13,23 @@ from PIL.PngImagePlugin import PngInfo
 
 from lorasmith import __version__
 from lorasmith.core.errors import PromptError
-from lorasmith.core.files import atomic_path, parse_json
+from lorasmith.core.files import atomic_path
+from lorasmith.data.image_texts import CHUNK, generation_text
 from lorasmith.data.images import DECODER_ERRORS, open_image
 from lorasmith.formats.hashes import autov2, autov3
 from lorasmith.models.reference import ModelReference
+from lorasmith.prompts.infotext import Infotext, format_infotext, parse_infotext
 from lorasmith.prompts.lora_tags import format_tag, take_tags
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import UPSCALERS, ImageRequest
 from lorasmith.sampling.samplers import find_sampler
 
-CHUNK = "parameters"
 RESCALE = "CFG Rescale φ"  # as the web UI's extension of that name calls it
 # Ours alone: the web UI has one denoising strength, and takes the model's prediction from a file.
 HIRES_DENOISE = "Hires denoising strength"
 PREDICTION = "Prediction"
 NOISE_SCHEDULE, ZERO_SNR = "Noise Schedule", "Zero Terminal SNR"  # the web UI's
-_NEGATIVE = "Negative prompt: "
-# The web UI's pattern. Words that no colon follows are passed over whole: tried anew from each of
-# their signs, a long text would take minutes.
-_PAIR = re.compile(r'(\w[\w \-/]++):\s*+("(?:\\.|[^\\"]){0,10000}+"|[^,]*)(?:,|$)|\w[\w \-/]*+')
 _MODEL_FILES = (".safetensors", ".ckpt")
-# A last line with fewer pairs than this is text, as the web UI has it.
-_FEWEST_PAIRS = 3
-
-_EXIF, _USER_COMMENT = 0x8769, 0x9286
 # The text chunks of other programs, whose images say something, but not this.
 _OTHERS = {
     "workflow": "ComfyUI",
@@ -50,19 +37,6 @@ _OTHERS = {
     "invokeai_metadata": "InvokeAI",
     "sd-metadata": "InvokeAI",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Infotext:
-    """What made an image.
-
-    Args:
-        settings: ``Steps``, ``Sampler``, ``CFG scale``, ``Seed``, ``Size``, ``Model`` … in order.
-    """
-
-    prompt: str
-    negative: str = ""
-    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def describe(
@@ -226,28 +200,6 @@ def _inpaint(request: ImageRequest) -> dict[str, str]:
     return masked
 
 
-def format_infotext(info: Infotext) -> str:
-    """The text; :func:`parse_infotext` reads it back."""
-    lines = [info.prompt.strip()]
-    if info.negative.strip():
-        lines.append(_NEGATIVE + info.negative.strip())
-    lines.append(", ".join(f"{key}: {_quote(value)}" for key, value in info.settings.items()))
-    return "\n".join(lines)
-
-
-def parse_infotext(text: str) -> Infotext:
-    """The parts of a ``parameters`` text of ours or a web UI's; never raises."""
-    *lines, last = text.replace("\r\n", "\n").strip().split("\n")
-    pairs = [(key, value) for key, value in _PAIR.findall(last) if key]
-    if len(pairs) < _FEWEST_PAIRS:
-        lines, pairs = [*lines, last], []
-    starts = (i for i, line in enumerate(lines) if line.startswith(_NEGATIVE.rstrip()))
-    negative_start = next(starts, len(lines))
-    negative = "\n".join(lines[negative_start:]).removeprefix(_NEGATIVE.rstrip())
-    settings = {key: _unquote(value) for key, value in pairs}
-    return Infotext("\n".join(lines[:negative_start]).strip(), negative.strip(), settings)
-
-
 def save_image(path: Path, image: Image.Image, info: Infotext) -> None:
     """Write a PNG that carries ``info``.
 
@@ -264,14 +216,12 @@ def save_image(path: Path, image: Image.Image, info: Infotext) -> None:
 def read_infotext(path: Path) -> Infotext | None:
     """What an image says about how it was made; ``None`` when it says nothing of the kind.
 
-    PNGs have a text chunk, JPEG and WebP files an EXIF comment.
-
     Raises:
         OSError: it is no image.
     """
     with open_image(path) as image:
-        text = image.info.get(CHUNK) or _user_comment(image)
-    return parse_infotext(text) if isinstance(text, str) and text.strip() else None
+        text = generation_text(image)
+    return parse_infotext(text) if text.strip() else None
 
 
 def require_infotext(path: Path) -> Infotext:
@@ -298,38 +248,3 @@ def require_infotext(path: Path) -> Infotext:
         raise PromptError.of(path, what, hint)
     what = f"it comes from {program}, whose notes say other things than a prompt and settings"
     raise PromptError.of(path, what, "copy the prompt by hand, or save it with a web UI's metadata")
-
-
-def _user_comment(image: Image.Image) -> str:
-    raw = image.getexif().get_ifd(_EXIF).get(_USER_COMMENT, b"")
-    if isinstance(raw, str):
-        return raw
-    if raw.startswith(b"UNICODE\0"):
-        return _utf_16(raw[8:])
-    return raw.removeprefix(b"ASCII\0\0\0").decode("utf-8", errors="replace").strip("\0")
-
-
-def _utf_16(data: bytes) -> str:
-    """The text of bytes in either order, for programs differ and nothing says which."""
-    big, little = (data.decode(order, errors="replace") for order in ("utf-16-be", "utf-16-le"))
-    for text in (big, little):
-        if "Steps: " in text:
-            return text.lstrip("\ufeff")
-    # Of a Latin letter one byte is zero, the first when big endian.
-    return (little if data[1::2].count(0) > data[::2].count(0) else big).lstrip("\ufeff")
-
-
-def _quote(value: object) -> str:
-    text = str(value)
-    plain = text == text.strip() and not text.startswith('"') and not re.search(r"[,:\n]", text)
-    return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-def _unquote(value: str) -> str:
-    value = value.strip()
-    if not value.startswith('"'):
-        return value
-    try:
-        return str(parse_json(value))
-    except ValueError:
-        return value

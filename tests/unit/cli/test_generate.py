@@ -13,8 +13,9 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
 from lorasmith.formats.hashes import autov3
 from lorasmith.models.load import load_model
+from lorasmith.prompts.infotext import Infotext
 from lorasmith.sampling import generate, images
-from lorasmith.sampling.infotext import Infotext, read_infotext, save_image
+from lorasmith.sampling.infotext import read_infotext, save_image
 from lorasmith.tensors import transfer as tensor_transfer
 
 FAST = ("--steps", "2", "--cfg", "1")

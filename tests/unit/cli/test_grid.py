@@ -15,7 +15,8 @@ from lorasmith.cli.main import cli
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import load_settings
 from lorasmith.models.load import load_model
-from lorasmith.sampling.infotext import Infotext, read_infotext
+from lorasmith.prompts.infotext import Infotext
+from lorasmith.sampling.infotext import read_infotext
 
 FAST = ("--steps", "1", "--cfg", "1", "--size", "32x32")
 

@@ -16,14 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 from lorasmith.core.errors import PromptError
 from lorasmith.formats.hashes import autov3
 from lorasmith.models.reference import ModelReference
+from lorasmith.prompts.infotext import parse_infotext
 from lorasmith.sampling.from_infotext import find_loras, find_model, request_of
-from lorasmith.sampling.infotext import (
-    describe,
-    parse_infotext,
-    read_infotext,
-    require_infotext,
-    save_image,
-)
+from lorasmith.sampling.infotext import describe, read_infotext, require_infotext, save_image
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import Hires, ImageRequest, Inpaint
 

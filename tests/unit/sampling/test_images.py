@@ -16,8 +16,9 @@ from PIL import Image
 
 from lorasmith.core.errors import LoraFileError, RunError, Stopped
 from lorasmith.core.files import write_text
+from lorasmith.prompts.infotext import Infotext
 from lorasmith.sampling.images import MOST_WAITING, ImageWriter
-from lorasmith.sampling.infotext import Infotext, save_image
+from lorasmith.sampling.infotext import save_image
 
 # Neither has its tensors in use here; it is only asked whether it leaves the processor free.
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

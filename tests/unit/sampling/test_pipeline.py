@@ -14,7 +14,8 @@ from tests.tolerances import NETWORK, assert_near
 from lorasmith.core.errors import LoraFileError, PromptError, UserError
 from lorasmith.formats.hashes import autov3
 from lorasmith.models.load import load_model as load_diffusion_model
-from lorasmith.sampling.infotext import parse_infotext, read_infotext
+from lorasmith.prompts.infotext import parse_infotext
+from lorasmith.sampling.infotext import read_infotext
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.pipeline import Pipeline, load_model
 from lorasmith.sampling.request import ImageRequest

@@ -10,9 +10,10 @@ from lorasmith.core.errors import Stopped
 from lorasmith.core.events import SampleSaved, SnapshotSaved
 from lorasmith.formats.run_paths import lora_name
 from lorasmith.models.reference import ModelReference
+from lorasmith.prompts.infotext import Infotext
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.images import GeneratedImage, ImageWriter
-from lorasmith.sampling.infotext import Infotext, describe, save_image
+from lorasmith.sampling.infotext import describe, save_image
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.runs.folder import steps_of
