@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from tools import architecture
 
-from lorasmith.cli.main import COMMANDS
+from lorasmith.cli.dataset import VERBS
+from lorasmith.cli.main import GROUPS
 
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "lorasmith"
@@ -46,6 +47,8 @@ TORCH_FREE = (
     "config.*",
     "core.*",
     "curation.audit",
+    "curation.collection",
+    "curation.plan",
     "data.augmentation.views",
     "data.buckets",
     "data.captions",
@@ -211,7 +214,11 @@ SMALL = 60
 TABLES = ("adapters.types.", "config.sections.", "models.families.")
 """Rooms whose files are entries of a table, one each."""
 
-BY_NAME = {"__main__", *(entry.module.removeprefix(f"{PACKAGE}.") for entry in COMMANDS.values())}
+BY_NAME = {"__main__"} | {
+    entry.module.removeprefix(f"{PACKAGE}.")
+    for group in (*GROUPS.values(), *VERBS.values())
+    for entry in group.values()
+}
 """What nobody imports: the program, and commands, which are looked up."""
 
 

@@ -19,7 +19,7 @@ from lorasmith.config.schema import TrainSettings, sections
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import parse_json, user_path
-from lorasmith.jobs.dataset import CheckRequest, PreviewReport, PreviewRequest
+from lorasmith.jobs.dataset.check import CheckRequest, PreviewReport, PreviewRequest
 from lorasmith.jobs.request import run
 from lorasmith.jobs.settings import ImportReport, ImportRequest
 from lorasmith.jobs.training import PlanRequest, ResumeRequest, SettingsRequest, TrainRequest

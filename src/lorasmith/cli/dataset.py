@@ -1,44 +1,31 @@
-"""``lorasmith dataset``: look after a folder of training pictures."""
+"""``lorasmith dataset``: its verbs, each imported only when it is called."""
 
 from __future__ import annotations
 
 import click
 
-from lorasmith.cli.main import USER_ERROR
-from lorasmith.cli.options import command_for, run_shown
-from lorasmith.core.terminal import echo_json
-from lorasmith.jobs.dataset import CheckRequest, PreviewRequest
+from lorasmith.cli.main import Entry, LazyGroup
+
+VERBS: dict[str, dict[str, Entry]] = {
+    "Look": {
+        "check": Entry(
+            "lorasmith.cli.dataset_check", "Say what training would see, and what is odd."
+        ),
+        "preview": Entry("lorasmith.cli.dataset_check", "Draw what a run sees of the pictures."),
+    },
+    "Take back": {
+        "undo": Entry("lorasmith.cli.dataset_changes", "Take back what the last verbs changed."),
+        "redo": Entry("lorasmith.cli.dataset_changes", "Do again what was undone."),
+        "history": Entry("lorasmith.cli.dataset_changes", "List what was changed, and when."),
+    },
+}
+"""What `lorasmith dataset --help` shows, in this order."""
 
 
-@click.group("dataset")
+@click.group("dataset", cls=LazyGroup, groups=VERBS)
 def dataset() -> None:
-    """Look after a folder of training pictures."""
+    """Look after a folder of training pictures.
 
-
-@command_for(CheckRequest)
-@click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
-def check(request: CheckRequest, as_json: bool) -> None:
-    report = run_shown(request, to_stderr=True)
-    if as_json:
-        echo_json(report.to_json())
-    else:
-        from lorasmith.cli.console import console
-        from lorasmith.curation.report import render
-
-        console.print(render(report))
-    if report.errors:
-        raise SystemExit(USER_ERROR)
-
-
-@command_for(PreviewRequest)
-def preview(request: PreviewRequest) -> None:
-    from lorasmith.cli.console import console
-
-    report = run_shown(request, to_stderr=True)
-    if report.augmentation:
-        console.print(f"Augmentation: {report.augmentation}")
-    console.print(f"Written: {report.path}")
-
-
-dataset.add_command(check)
-dataset.add_command(preview)
+    A verb that changes something shows first what it would change, and asks; --yes skips that, and
+    --dry-run ends there. Everything can be undone.
+    """

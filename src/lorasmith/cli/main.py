@@ -93,22 +93,31 @@ COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.it
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands' names and summaries without importing them."""
+    """A group that knows its commands' names and summaries without importing them.
+
+    Args:
+        groups: commands under the headings of ``--help``.
+    """
+
+    def __init__(self, *args: Any, groups: dict[str, dict[str, Entry]], **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._groups = groups
+        self._entries = {name: entry for group in groups.values() for name, entry in group.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self._entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._entries:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name].module)
+        module = importlib.import_module(self._entries[cmd_name].module)
         command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command), cmd_name
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(map(len, COMMANDS))
-        for title, commands in GROUPS.items():
+        width = max(map(len, self._entries))
+        for title, commands in self._groups.items():
             with formatter.section(title):
                 rows = [(name.ljust(width), entry.summary) for name, entry in commands.items()]
                 formatter.write_dl(rows)
@@ -117,9 +126,9 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in self._entries and not name.startswith("-"):
             hint = did_you_mean(
-                name, COMMANDS.keys(), f"there are {', '.join(COMMANDS)}", form="{!r}"
+                name, self._entries.keys(), f"there are {', '.join(self._entries)}", form="{!r}"
             )
             raise click.UsageError(f"No such command {name!r}: {hint}", ctx)
         return super().resolve_command(ctx, args)
@@ -228,6 +237,7 @@ def _say_bug(args: Sequence[str]) -> None:
 @click.group(
     "lorasmith",
     cls=LazyGroup,
+    groups=GROUPS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`lorasmith COMMAND --help` says more about each. Start with `lorasmith demo`.",
 )

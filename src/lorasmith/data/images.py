@@ -85,6 +85,7 @@ class Header:
         has_alpha: there is an alpha channel or a transparent colour (perhaps used nowhere).
         frames: more than 1 for an animation, of which the first is used.
         warning: something odd that does not keep the image from being used, or "".
+        format: Pillow's name ("PNG").
     """
 
     width: int
@@ -92,6 +93,7 @@ class Header:
     has_alpha: bool
     frames: int = 1
     warning: str = ""
+    format: str = ""
 
 
 @cache
@@ -141,7 +143,8 @@ def read_header(path: Path) -> Header:
         if orientation >= 5:
             width, height = height, width
         frames = int(getattr(image, "n_frames", 1))
-        return Header(width, height, image.has_transparency_data, frames, warning)
+        alpha = image.has_transparency_data
+        return Header(width, height, alpha, frames, warning, image.format or "")
 
 
 def load_image(path: Path, background: str = "white") -> Image.Image:
@@ -186,20 +189,26 @@ class Glance:
         thumbnail: RGB, on white, not upright, its shorter side 64 to 128 px (smaller images as
             they are), its longer 8192 at most.
         transparent: some pixel really lets the background through.
+        grey: the image, mode "L", at least as large as the detail that was asked for, if it is.
     """
 
     thumbnail: Image.Image
     transparent: bool
+    grey: Image.Image | None = None
 
 
-def glance(path: Path) -> Glance:
+def glance(path: Path, *, detail: int = 0) -> Glance:
     """Decode all of the file, keeping only a thumbnail; JPEGs at an eighth of the cost.
+
+    Args:
+        detail: px of the shorter side of the image in greys; 0 for none. Costs more.
 
     Raises:
         DatasetError: as :func:`load_picture`.
     """
     with _opened(path) as image:
-        image.draft("RGB", (128, 128))  # JPEG only: still reads every block, so finds truncation
+        side = max(128, detail)
+        image.draft("RGB", (side, side))  # JPEG only: still reads every block, so finds truncation
         decode_memory.take(decoded_bytes(image))
         image.load()
         factor = max(1, min(image.size) // 64)
@@ -212,7 +221,8 @@ def glance(path: Path) -> Glance:
         # Box-reduced first: all that follows is then over a hundredth of the pixels.
         direct = image.mode in ("RGB", "L", "RGBA")
         small = image.reduce(factors) if direct else to_rgb(image, (255, 255, 255)).reduce(factors)
-        return Glance(to_rgb(small, (255, 255, 255)), transparent)
+        grey = to_rgb(image, (255, 255, 255)).convert("L") if detail else None
+        return Glance(to_rgb(small, (255, 255, 255)), transparent, grey)
 
 
 def fit(

@@ -19,7 +19,7 @@ CACHE_FOLDER = ".lorasmith-cache"
 MAX_REPEATS = 10_000
 
 _NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
-_REG_NAMES = ("reg", "regularization", "regularisation", "class")
+REG_NAMES = ("reg", "regularization", "regularisation", "class")
 _MASK_FOLDER = re.compile(
     r"(?:(?:loss|alpha|seg|sam|image|img|train(?:ing)?|png|binary)[-_ ]?)?masks?|mask[-_ ]?labels?",
     re.IGNORECASE,
@@ -29,7 +29,7 @@ _GENERIC_NAMES = frozenset(
     (
         *("img", "imgs", "image", "images", "pics", "picture", "pictures", "photo", "photos"),
         *("train", "training", "data", "dataset", "datasets", "raw", "cropped", "input", "output"),
-        *("new", "tmp", *_REG_NAMES),
+        *("new", "tmp", *REG_NAMES),
     )
 )
 
@@ -188,7 +188,7 @@ def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
             else:
                 ignored.append(Ignored(entry, "its name asks for 0 repeats"))
         elif entry.is_dir():
-            if not is_cache(entry) and entry.name.casefold() not in _REG_NAMES:
+            if not is_cache(entry) and entry.name.casefold() not in REG_NAMES:
                 ignored.append(Ignored(entry, "a folder without a number of repeats (10_name)"))
         elif _is_image_name(entry):
             ignored.append(Ignored(entry, "lies beside the N_name folders, not in one"))
@@ -249,7 +249,7 @@ def _reg_beside(path: Path, base: Path) -> list[FolderSpec]:
     """A ``reg`` folder in the dataset's folder, or in that of the ``img`` folder."""
     for parent in dict.fromkeys((path, base)):
         for entry in entries_of(parent):
-            if entry.name.casefold() in _REG_NAMES and entry.is_dir():
+            if entry.name.casefold() in REG_NAMES and entry.is_dir():
                 return _reg_folders(entry)
     return []
 

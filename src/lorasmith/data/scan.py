@@ -188,8 +188,8 @@ def _scan_folder(
             findings.ignored.append(Ignored(entry, "not a regular file"))
         else:
             candidates.append(entry)
-    captions = _captions_by_stem(others, suffixes)
-    texts = {path: _caption_of(path, captions) for path in candidates}
+    captions = captions_by_stem(others, suffixes)
+    texts = {path: caption_of(path, captions) for path in candidates}
     without = [path for path, file in texts.items() if file is None or _is_empty(file)]
     tables = read_tables(spec, without, others)
     captioned = {path for path in candidates if path in tables.captions or texts[path]}
@@ -345,14 +345,14 @@ def _caption_text(path: Path, findings: _Findings) -> str:
     return caption.text
 
 
-def _caption_of(image: Path, captions: Mapping[str, Path]) -> Path | None:
+def caption_of(image: Path, captions: Mapping[str, Path]) -> Path | None:
     """The file of the image's name; or of that with its ending (a.png.txt), as some programs
     write it; or of that without the face in it, as in sd-scripts."""
     stem, name = stem_of(image), unicodedata.normalize("NFC", image.name)
     return captions.get(stem) or captions.get(name) or captions.get(without_face(stem))
 
 
-def _captions_by_stem(files: Sequence[Path], suffixes: Sequence[str]) -> dict[str, Path]:
+def captions_by_stem(files: Sequence[Path], suffixes: Sequence[str]) -> dict[str, Path]:
     captions: dict[str, Path] = {}
     for suffix in reversed(suffixes):
         captions |= {stem_of(file): file for file in files if file.suffix.lower() == suffix}

@@ -15,7 +15,8 @@ from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
 from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
-from lorasmith.jobs.dataset import CheckRequest, PreviewRequest
+from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
+from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
 from lorasmith.jobs.lora_files import (
@@ -48,7 +49,8 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
     PreviewRequest: api.preview,
     ResizeRequest: resize,
 }
-ALL = [*FUNCTIONS, GenerateRequest, GridRequest]
+DATASET: list[type[JobRequest]] = [HistoryRequest, RedoRequest, UndoRequest]
+ALL = [*FUNCTIONS, *DATASET, GenerateRequest, GridRequest]
 
 
 @pytest.mark.parametrize("request_type", FUNCTIONS, ids=lambda each: each.verb)

@@ -88,6 +88,7 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 
 _THREADS = 4
+_DIGEST_BYTES = 16
 
 
 def hash_images(paths: Sequence[Path], memo: Path | None = None) -> dict[Path, str]:
@@ -112,10 +113,24 @@ def hash_images(paths: Sequence[Path], memo: Path | None = None) -> dict[Path, s
     return hashes
 
 
+def hash_bytes(data: bytes) -> str:
+    """As :func:`hash_file`, of what would be in the file."""
+    return blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """32 hex digits, from the file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file_digest(file, lambda: blake2b(digest_size=_DIGEST_BYTES)).hexdigest()
+
+
 def _hash(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
+        return hash_file(path)
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
         raise DatasetError.of(path, what, "mend or remove it") from error

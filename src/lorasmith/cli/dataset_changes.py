@@ -1,0 +1,181 @@
+"""Verbs that change a dataset: the plan is shown, then asked about, then applied; and
+``lorasmith dataset undo``, ``redo`` and ``history``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from lorasmith.cli.main import USER_ERROR
+from lorasmith.cli.options import command_for, run_shown
+from lorasmith.core.events import Controls, Observer
+from lorasmith.core.terminal import echo, echo_json, echo_styled, problem_lines
+from lorasmith.core.text import bytes_text, quantity
+from lorasmith.jobs.dataset.changes import (
+    ChangeRequest,
+    HistoryRequest,
+    RedoRequest,
+    UndoRequest,
+)
+
+if TYPE_CHECKING:
+    from lorasmith.curation.journal import Outcome
+    from lorasmith.curation.plan import Applied, Plan
+
+_DONE = {"write": "changed", "new": "new", "move": "moved", "remove": "in the trash"}
+
+
+def change_options(view: Callable[..., None]) -> Callable[..., None]:
+    """The options that every verb with a plan has besides its request's."""
+    view = click.option("--json", "as_json", is_flag=True, help="Print all of it, as JSON.")(view)
+    view = click.option("--all", "show_all", is_flag=True, help="Show every file.")(view)
+    return click.option("--yes", "-y", is_flag=True, help="Do it without asking.")(view)
+
+
+@dataclass(frozen=True)
+class _Planning:
+    request: ChangeRequest
+
+    def run(self, observer: Observer, controls: Controls) -> Plan:
+        return self.request.plan(observer, controls)
+
+
+@dataclass(frozen=True)
+class _Applying:
+    plan: Plan
+
+    def run(self, observer: Observer, controls: Controls) -> Applied:
+        return self.plan.apply(observer, controls)
+
+
+def carry_out(
+    request: ChangeRequest, *, yes: bool = False, as_json: bool = False, show_all: bool = False
+) -> Applied | None:
+    """Plan, show, ask, apply and say what was done.
+
+    Without a terminal and without ``yes`` nothing is changed: exit status 2.
+
+    Returns:
+        what was done; ``None`` of a dry run, or where there was nothing to do.
+    """
+    from lorasmith.cli.console import console
+    from lorasmith.curation.plan_view import render
+
+    plan = run_shown(_Planning(request), to_stderr=as_json)
+    if not as_json:
+        console.print(render(plan, most=None if show_all else 20), soft_wrap=True)
+    if plan.problems or request.dry_run or not plan.changes:
+        if as_json:
+            echo_json({**plan.to_json(), "applied": None})
+        plan.check()
+        return None
+    plan.check()
+    if not yes and not _is_agreed(as_json):
+        if as_json:
+            echo_json({**plan.to_json(), "applied": None})
+        echo("nothing was changed: there is no terminal to ask on; add --yes to do it", err=True)
+        raise SystemExit(USER_ERROR)
+    applied = run_shown(_Applying(plan), to_stderr=as_json)
+    if as_json:
+        counts = {str(kind): count for kind, count in applied.counts.items()}
+        conflicts = [str(problem) for problem in applied.conflicts]
+        echo_json({**plan.to_json(), "applied": {"counts": counts, "conflicts": conflicts}})
+    else:
+        _say_applied(plan, applied)
+    if applied.conflicts:
+        echo_styled(problem_lines(applied.conflicts), err=True)
+        raise SystemExit(USER_ERROR)
+    return applied
+
+
+def _is_agreed(as_json: bool) -> bool:
+    """The user's answer; no without a terminal.
+
+    Raises:
+        SystemExit: the user said no.
+    """
+    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    if click.confirm("Do it?", default=False):
+        return True
+    echo("nothing was changed")
+    raise SystemExit(0)
+
+
+def _say_applied(plan: Plan, applied: Applied) -> None:
+    if applied.recovered:
+        echo(applied.recovered)
+    parts = [f"{quantity(count, 'file')} {_DONE[kind]}" for kind, count in applied.counts.items()]
+    root = next((root for root in plan.roots if root.is_dir()), plan.roots[0])
+    echo(f"{', '.join(parts)}; take it back with: lorasmith dataset undo {_shown(root)}")
+
+
+def _shown(path: object) -> str:
+    import os
+    import shlex
+    from pathlib import Path
+
+    text = os.path.relpath(str(path))
+    return shlex.quote(text if len(text) < len(str(path)) else str(Path(str(path))))
+
+
+@command_for(UndoRequest)
+def undo(request: UndoRequest) -> None:
+    _say_turned(run_shown(request), "undone", "nothing to undo")
+
+
+@command_for(RedoRequest)
+def redo(request: RedoRequest) -> None:
+    _say_turned(run_shown(request), "done again", "nothing to redo")
+
+
+def _say_turned(outcomes: Sequence[Outcome], done: str, nothing: str) -> None:
+    for outcome in outcomes:
+        files = quantity(outcome.entry.files - len(outcome.conflicts), "file")
+        echo(f"{done}: {outcome.entry.command} ({files})")
+    if not outcomes:
+        echo(nothing)
+    conflicts = [problem for outcome in outcomes for problem in outcome.conflicts]
+    if conflicts:
+        echo_styled(problem_lines(conflicts), err=True)
+        raise SystemExit(USER_ERROR)
+
+
+@command_for(HistoryRequest)
+@click.option("--yes", "-y", is_flag=True, help="Prune without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it, as JSON.")
+def history(request: HistoryRequest, yes: bool, as_json: bool) -> None:
+    from lorasmith.cli.console import console
+
+    if request.prune and not yes and not _is_agreed(as_json):
+        echo("nothing was freed: there is no terminal to ask on; add --yes to do it", err=True)
+        raise SystemExit(USER_ERROR)
+    report = run_shown(request, to_stderr=as_json)
+    if as_json:
+        entries = [
+            {"number": e.number, "time": e.time, "command": e.command, "state": e.state}
+            | {"files": e.files}
+            for e in report.entries
+        ]
+        echo_json({"root": str(report.root), "entries": entries, "bytes_kept": report.bytes_kept})
+        return
+    if request.prune:
+        echo(f"freed      {bytes_text(report.bytes_freed)}")
+    if not report.entries:
+        echo(f"{report.root}: nothing was changed by lorasmith, or it is forgotten")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading, side in (("", "right"), ("when", "left"), ("files", "right")):
+        table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("what", overflow="fold")
+    for e in report.entries:
+        state = {"undone": " (undone)", "dropped": " (undone for good)"}.get(e.state, "")
+        table.add_row(str(e.number), e.time, str(e.files), Text(e.command + state))
+    console.print(table)
+    echo(f"earlier contents take {bytes_text(report.bytes_kept)}")

@@ -1,0 +1,268 @@
+"""What folders of images hold: images, their captions and what else lies beside them.
+
+Opening reads no caption and no image; captions are read when they are asked for, sizes come from
+headers, and what takes decoding is measured once (see :mod:`lorasmith.curation.facts`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.files import is_utf8
+from lorasmith.curation.facts import FactsStore, ImageFacts
+from lorasmith.curation.journal import NAME as JOURNAL
+from lorasmith.curation.trash import STORE
+from lorasmith.data.caption_files import read_caption
+from lorasmith.data.captions import split_tags
+from lorasmith.data.companions import find_companions, stem_of
+from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES
+from lorasmith.data.layout import REG_NAMES, is_cache, is_mask_folder, natural_key
+from lorasmith.data.scan import CAPTION_SUFFIXES, caption_of, captions_by_stem
+
+_NUMBERED = re.compile(r"\d+_.*", re.DOTALL)
+# Folders of kohya_ss' layout that hold no training images.
+_OTHER_FOLDERS = frozenset(("log", "logs", "mdl", "model", "models"))
+
+
+@dataclass(eq=False)
+class CollectionImage:
+    """One image file.
+
+    Args:
+        path: the file.
+        folder: relative to its dataset's root, with ``/``; "" at the root.
+        root: of its dataset.
+        caption_path: its caption file, or ``None``.
+        companions: files that belong to it and move with it: masks, side-cars, caches.
+    """
+
+    path: Path
+    folder: str
+    root: Path
+    caption_path: Path | None = None
+    companions: tuple[Path, ...] = ()
+
+    @cached_property
+    def caption(self) -> str:
+        """As training reads it: lines stripped, without empty ones; "" where there is none.
+
+        Raises:
+            DatasetError: the file cannot be read.
+        """
+        if self.caption_path is None:
+            return ""
+        try:
+            return read_caption(self.caption_path).text
+        except OSError as error:
+            what = f"the caption cannot be read: {error.strerror}"
+            raise DatasetError.of(self.caption_path, what, "mend or remove it") from error
+
+    @cached_property
+    def tags(self) -> list[str]:
+        """Of the caption's first line."""
+        return split_tags(self.caption)
+
+    @property
+    def new_caption_path(self) -> Path:
+        """Where a caption would be written."""
+        return self.caption_path or self.path.with_suffix(".txt")
+
+    @property
+    def files(self) -> list[Path]:
+        """The image and all that moves with it."""
+        captions = [self.caption_path] if self.caption_path is not None else []
+        return [self.path, *captions, *self.companions]
+
+
+@dataclass
+class Collection:
+    """
+    Args:
+        folders: as they were given.
+        roots: the datasets' folders, each of which has its journal in ``.lorasmith``.
+        images: in natural order, folder by folder.
+        masks: those that lie beside the images, by image.
+    """
+
+    folders: tuple[Path, ...]
+    roots: tuple[Path, ...]
+    images: list[CollectionImage]
+    masks: dict[Path, Path] = field(default_factory=dict)
+    _stores: dict[Path, FactsStore] = field(default_factory=dict, repr=False)
+
+    @property
+    def root(self) -> Path:
+        """The first dataset's."""
+        return self.roots[0]
+
+    def sizes(self) -> dict[Path, tuple[int, int]]:
+        """Upright width and height in px, from headers; without images that have none."""
+        return {
+            path: size
+            for root, images in self._by_root()
+            for path, size in self._store(root).sizes([image.path for image in images]).items()
+        }
+
+    def measure(
+        self,
+        images: Sequence[CollectionImage] | None = None,
+        observer: Observer = ignore,
+        controls: Controls | None = None,
+    ) -> dict[Path, ImageFacts]:
+        """What decoding the images gives; of those that are not remembered yet.
+
+        Raises:
+            Stopped: by ``controls``; what was measured is remembered.
+        """
+        facts: dict[Path, ImageFacts] = {}
+        for root, some in self._by_root(images):
+            facts |= self._store(root).measure([image.path for image in some], observer, controls)
+        return facts
+
+    def _by_root(
+        self, images: Sequence[CollectionImage] | None = None
+    ) -> Iterator[tuple[Path, list[CollectionImage]]]:
+        by_root: dict[Path, list[CollectionImage]] = defaultdict(list)
+        for image in self.images if images is None else images:
+            by_root[image.root].append(image)
+        yield from by_root.items()
+
+    def _store(self, root: Path) -> FactsStore:
+        if root not in self._stores:
+            self._stores[root] = FactsStore(root)
+        return self._stores[root]
+
+
+def dataset_root(folder: Path) -> Path:
+    """The folder whose ``.lorasmith`` a dataset's journal is in: where there is one already, at
+    most two levels up; else above ``N_name`` folders, and above their ``img``."""
+    folder = Path(os.path.abspath(folder))
+    for place in (folder, *folder.parents[:2]):
+        if (place / STORE / JOURNAL).is_file():
+            return place
+    if _NUMBERED.fullmatch(folder.name) or folder.name.casefold() in REG_NAMES:
+        folder = folder.parent
+    return folder.parent if folder.name == "img" else folder
+
+
+def open_collection(
+    folders: Path | str | Sequence[Path | str], *, extension: str = "auto"
+) -> Collection:
+    """The images of folders and of all folders in them; without regularisation images, masks,
+    and the logs and models of kohya_ss' layout, unless one of these is named itself.
+
+    Args:
+        folders: in kohya's layout or plain.
+        extension: of caption files, with or without its dot; "auto" takes ``.txt``, else
+            ``.caption``.
+
+    Raises:
+        DatasetError: a folder is not there, or cannot be read.
+    """
+    given = [folders] if isinstance(folders, Path | str) else list(folders)
+    suffixes = CAPTION_SUFFIXES if extension == "auto" else ("." + extension.lower().lstrip("."),)
+    problems = [
+        Problem(str(path), "is not a folder" if Path(path).exists() else "does not exist")
+        for path in given
+        if not Path(path).is_dir()
+    ]
+    images: dict[str, CollectionImage] = {}
+    masks: dict[Path, Path] = {}
+    roots: dict[Path, None] = {}
+    for folder in map(Path, given if not problems else ()):
+        root = dataset_root(folder)
+        roots[root] = None
+        for place, names in _walk(_images_folder(folder), problems):
+            found, its_masks = _images_in(place, names, root, suffixes, problems)
+            masks |= its_masks
+            for image in found:
+                images.setdefault(os.path.abspath(image.path), image)
+    if problems:
+        raise DatasetError(problems)
+    return Collection(tuple(map(Path, given)), tuple(roots), list(images.values()), masks)
+
+
+def _images_folder(folder: Path) -> Path:
+    """Within kohya_ss' layout, the folder of training images."""
+    inner = folder / "img"
+    if inner.is_dir() and any(_NUMBERED.fullmatch(path.name) for path in inner.iterdir()):
+        return inner
+    return folder
+
+
+def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[str]]]:
+    """Folders with the names of their files, in natural order."""
+
+    def complain(error: OSError) -> None:
+        problems.append(Problem(str(error.filename), f"cannot be read: {error.strerror}"))
+
+    for place, inner, names in os.walk(folder, onerror=complain):
+        inner[:] = sorted((name for name in inner if _is_dataset_folder(name)), key=natural_key)
+        odd = [name for name in (*inner, *names) if not is_utf8(name)]
+        for name in odd:
+            problems.append(Problem(ascii(os.path.join(place, name)), "a name that is not UTF-8"))
+        yield Path(place), sorted(set(names) - set(odd), key=natural_key)
+
+
+def _is_dataset_folder(name: str) -> bool:
+    folded = name.casefold()
+    return not (
+        name.startswith(".")
+        or is_cache(Path(name))
+        or is_mask_folder(name)
+        or folded in REG_NAMES
+        or folded in _OTHER_FOLDERS
+    )
+
+
+def _images_in(
+    folder: Path,
+    names: Sequence[str],
+    root: Path,
+    suffixes: Sequence[str],
+    problems: list[Problem],
+) -> tuple[list[CollectionImage], dict[Path, Path]]:
+    files = [folder / name for name in names if not name.startswith(".")]
+    candidates = [path for path in files if path.suffix.lower() in SUFFIXES]
+    others = [path for path in files if path.suffix.lower() not in SUFFIXES]
+    captions = captions_by_stem(others, suffixes)
+    texts = {path: caption_of(path, captions) for path in candidates}
+    maskable = candidates + [path for path in others if path.suffix.lower() in MASK_SUFFIXES]
+    companions = find_companions(maskable, {path for path, text in texts.items() if text})
+    belonging = {one.path for one in companions}
+    masks = {
+        one.owner: one.path
+        for one in reversed(companions)
+        if one.kind == "mask" and one.owner is not None
+    }
+    by_owner: dict[Path, list[Path]] = defaultdict(list)
+    for one in companions:
+        if one.owner is not None:
+            by_owner[one.owner].append(one.path)
+    images = [path for path in candidates if path not in belonging]
+    owners = {unicodedata.normalize("NFC", path.name): path for path in images}
+    # Of a.png and a.jpg, a.json belongs to the first.
+    stems: dict[str, Path] = {}
+    for path in images:
+        stems.setdefault(stem_of(path), path)
+    own_captions = {path for path in texts.values() if path is not None}
+    for file in others:
+        # a.jpg.txt and a.jpg.json before a.txt, a.json, a.npz, a_sdxl.npz.
+        stem = stem_of(file)
+        owner = owners.get(stem) or stems.get(stem) or stems.get(stem.removesuffix("_sdxl"))
+        if owner is not None and file not in own_captions and file not in belonging:
+            by_owner[owner].append(file)
+    relative = os.path.relpath(os.path.abspath(folder), root)
+    place = "" if relative == "." else Path(relative).as_posix()
+    return [
+        CollectionImage(path, place, root, texts[path], tuple(by_owner[path])) for path in images
+    ], masks

@@ -1,0 +1,303 @@
+"""What is measured of images, once: remembered by content, wherever the file is moved to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import imagehash
+import numpy as np
+from PIL import Image, ImageFilter
+
+from lorasmith.core.errors import DatasetError
+from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.curation.trash import STORE
+from lorasmith.data.cache.file_memo import hash_file
+from lorasmith.data.images import glance, read_header
+
+NAME = "facts.sqlite"
+_VERSION = 1  # of what is measured; another begins anew
+
+# Of 4 pixels around one, as second derivatives; 128 stands for none.
+_LAPLACIAN = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, offset=128)
+# The strongest twentieth of a percent … of edges says how sharp an image is: a flat drawing has few
+# edges, and they are sharp.
+_SHARPEST = 0.005
+_SHARP = 40.0
+_DETAIL = 512  # px; blur is measured at this size
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What decoding an image once gave.
+
+    Args:
+        problem: why it cannot be used, or "".
+        width: px, upright.
+        height: px, upright.
+        file_bytes: size of the file.
+        format: Pillow's name ("PNG").
+        frames: more than 1 of an animation.
+        content_hash: 32 hex digits, from the file's bytes.
+        transparent: some pixel lets the background through.
+        phash: 64-bit perceptual hash.
+        colours: 48 numbers 0..255, a 4x4 RGB thumbnail.
+        blur: 0 sharp to 1 blurred, from the strongest edges.
+        brightness: mean, 0 to 1.
+        contrast: standard deviation of brightness, 0 to 1.
+        saturation: mean of HSV's, 0 to 1.
+    """
+
+    problem: str
+    width: int
+    height: int
+    file_bytes: int
+    format: str
+    frames: int
+    content_hash: str
+    transparent: bool
+    phash: int
+    colours: bytes
+    blur: float
+    brightness: float
+    contrast: float
+    saturation: float
+
+
+_COLUMNS = [field.name for field in fields(ImageFacts)]
+
+
+def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
+    """Decode an image and measure it; one that cannot be decoded has a ``problem``.
+
+    Args:
+        content_hash: where it is known.
+    """
+    size = 0
+    try:
+        size = path.stat().st_size
+        content_hash = content_hash or hash_file(path)
+        header = read_header(path)
+        image = glance(path, detail=_DETAIL)
+    except OSError as error:
+        what = f"it cannot be read: {error.strerror}"
+        return ImageFacts(what, 0, 0, size, "", 1, content_hash, False, 0, b"", 0, 0, 0, 0)
+    except DatasetError as error:
+        what = error.problems[0].what
+        return ImageFacts(what, 0, 0, size, "", 1, content_hash, False, 0, b"", 0, 0, 0, 0)
+    assert image.grey is not None
+    thumbnail = image.thumbnail
+    bits = imagehash.phash(thumbnail).hash.flatten()
+    values = np.array(thumbnail.convert("L").histogram(), np.float64)
+    share, levels = values / values.sum(), np.arange(256) / 255
+    mean = float(share @ levels)
+    return ImageFacts(
+        "",
+        header.width,
+        header.height,
+        size,
+        header.format,
+        header.frames,
+        content_hash,
+        image.transparent,
+        int.from_bytes(np.packbits(bits).tobytes(), "big"),
+        thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes(),
+        _blur(image.grey),
+        mean,
+        float(np.sqrt(share @ (levels - mean) ** 2)),
+        float(np.asarray(thumbnail.convert("HSV").getchannel("S")).mean() / 255),
+    )
+
+
+def _blur(grey: Image.Image) -> float:
+    """exp(-edge / 40), where half a percent of the pixels differs more from those around it."""
+    if min(grey.size) < 3:
+        return 0.0
+    edges = grey.filter(_LAPLACIAN).crop((1, 1, grey.width - 1, grey.height - 1))
+    counts = np.array(edges.histogram())
+    strength = np.zeros(129, np.int64)
+    np.add.at(strength, np.abs(np.arange(256) - 128), counts)
+    beyond = np.cumsum(strength[::-1])[::-1]  # pixels at least so strong
+    edge = int(np.count_nonzero(beyond > _SHARPEST * strength.sum())) - 1
+    return float(np.exp(-max(0, edge) / _SHARP))
+
+
+class FactsStore:
+    """The facts of one dataset's images, in ``.lorasmith/facts.sqlite``; where that cannot be
+    written, they are kept as long as the object."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(root).absolute()
+        self._facts: dict[str, ImageFacts] = {}
+        self._files: dict[str, tuple[int, int, str]] = {}
+        self._sizes: dict[str, tuple[int, int, int, int]] = {}
+        with self._opened() as database:
+            if database is None:
+                return
+            self._files = {row[0]: row[1:] for row in database.execute("SELECT * FROM files")}
+            self._sizes = {row[0]: row[1:] for row in database.execute("SELECT * FROM sizes")}
+            for row in database.execute(f"SELECT {', '.join(_COLUMNS)} FROM facts"):
+                facts = _from_row(row)
+                self._facts[facts.content_hash] = facts
+
+    def sizes(self, paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+        """Upright width and height of images, from their headers; without those that have none."""
+        sizes: dict[Path, tuple[int, int]] = {}
+        unknown: list[tuple[Path, str, tuple[int, int]]] = []
+        for path in paths:
+            name, stamp = self._name(path), _stamp(path)
+            row = self._sizes.get(name)
+            if row is not None and stamp == row[:2]:
+                sizes[path] = row[2:]
+            elif stamp is not None:
+                unknown.append((path, name, stamp))
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            headers = pool.map(_header_size, [path for path, *_ in unknown])
+            new = {}
+            for (path, name, stamp), size in zip(unknown, headers, strict=True):
+                if size is not None:
+                    sizes[path] = size
+                    new[name] = (*stamp, *size)
+        self._sizes |= new
+        self._save("INSERT OR REPLACE INTO sizes VALUES (?, ?, ?, ?, ?)", new)
+        return sizes
+
+    def known(self, path: Path) -> ImageFacts | None:
+        """What is remembered of a file as it is now."""
+        row = self._files.get(self._name(path))
+        if row is None or row[:2] != _stamp(path):
+            return None
+        return self._facts.get(row[2])
+
+    def measure(
+        self,
+        paths: Sequence[Path],
+        observer: Observer = ignore,
+        controls: Controls | None = None,
+    ) -> dict[Path, ImageFacts]:
+        """Of every image; those that are not remembered are decoded, on all cores.
+
+        Raises:
+            Stopped: by ``controls``; what was measured is remembered.
+        """
+        facts = {path: self.known(path) for path in paths}
+        unknown = [path for path, one in facts.items() if one is None]
+        new: dict[Path, tuple[tuple[int, int] | None, ImageFacts]] = {}
+        pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        try:
+            results = pool.map(self._measure, unknown)
+            for done, (path, result) in enumerate(zip(unknown, results, strict=True), 1):
+                new[path] = result
+                facts[path] = result[1]
+                observer(Progress("looking at pictures", done, len(unknown)))
+                if controls is not None:
+                    controls.check("stopped while looking at the pictures")
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self._remember(new)
+        return {path: one for path, one in facts.items() if one is not None}
+
+    def _measure(self, path: Path) -> tuple[tuple[int, int] | None, ImageFacts]:
+        stamp = _stamp(path)
+        try:
+            content = hash_file(path)
+        except OSError:
+            return stamp, measure_image(path)
+        return stamp, self._facts.get(content) or measure_image(path, content)
+
+    def _remember(self, new: Mapping[Path, tuple[tuple[int, int] | None, ImageFacts]]) -> None:
+        files, facts = {}, {}
+        for path, (stamp, one) in new.items():
+            if stamp is not None and one.content_hash:
+                files[self._name(path)] = (*stamp, one.content_hash)
+                facts[one.content_hash] = one
+        self._files |= files
+        self._facts |= facts
+        self._save("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", files)
+        places = ", ".join("?" * len(_COLUMNS))
+        rows = {key: _to_row(one) for key, one in facts.items()}
+        self._save(f"INSERT OR REPLACE INTO facts VALUES ({places})", rows, keyed=False)
+
+    def _save(
+        self, statement: str, rows: Mapping[str, tuple[object, ...]], *, keyed: bool = True
+    ) -> None:
+        """Write rows; where that is not possible, they are measured again next time."""
+        if not rows:
+            return
+        values = ((name, *row) if keyed else row for name, row in rows.items())
+        with self._opened(make=True) as database:
+            if database is not None:
+                database.executemany(statement, values)
+                database.commit()
+
+    @contextlib.contextmanager
+    def _opened(self, *, make: bool = False) -> Iterator[sqlite3.Connection | None]:
+        """The database, or ``None`` where there is none and none can be; a damaged one goes."""
+        path = self._root / STORE / NAME
+        try:
+            with self._connected(path, make=make) as database:
+                yield database
+        except sqlite3.OperationalError:  # read-only, full, or at work elsewhere
+            pass
+        except sqlite3.DatabaseError:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    @contextlib.contextmanager
+    def _connected(self, path: Path, *, make: bool) -> Iterator[sqlite3.Connection | None]:
+        if make:
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(exist_ok=True)
+        if not path.parent.is_dir() or not (make or path.exists()):
+            yield None
+            return
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version != _VERSION:
+                database.executescript(
+                    "DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS sizes; "
+                    "DROP TABLE IF EXISTS facts; "
+                    "CREATE TABLE files (path TEXT PRIMARY KEY, size INT, changed INT, hash TEXT);"
+                    "CREATE TABLE sizes (path TEXT PRIMARY KEY, size INT, changed INT, "
+                    "width INT, height INT);"
+                    f"CREATE TABLE facts ({', '.join(_COLUMNS)}, PRIMARY KEY (content_hash));"
+                    f"PRAGMA user_version = {_VERSION};"
+                )
+            yield database
+
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(os.path.abspath(path), self._root)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _header_size(path: Path) -> tuple[int, int] | None:
+    try:
+        header = read_header(path)
+    except DatasetError:
+        return None
+    return header.width, header.height
+
+
+def _to_row(facts: ImageFacts) -> tuple[object, ...]:
+    row = dict(zip(_COLUMNS, astuple(facts), strict=True))
+    row["phash"] = f"{facts.phash:016x}"  # SQLite's integers have a sign
+    return tuple(row.values())
+
+
+def _from_row(row: Sequence[object]) -> ImageFacts:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["phash"] = int(str(values["phash"]), 16)
+    values["transparent"] = bool(values["transparent"])
+    return ImageFacts(**values)  # type: ignore[arg-type]

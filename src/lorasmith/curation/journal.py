@@ -1,0 +1,416 @@
+"""The one writer of a dataset's captions and images: what it does can be undone, and a kill in the
+middle leaves nothing half done.
+
+An entry is a list of steps: a path gets another content (or none, or had none), or another name.
+Before the first step is taken, the entry with all contents that it needs is in
+``.lorasmith/journal.sqlite``; whoever opens the journal next finishes what a killed process began.
+What each path is tells which steps are done, so that nothing is written down between steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.files import write_error
+from lorasmith.core.text import quantity
+from lorasmith.curation.trash import SMALL, STORE, Trash, state_of
+from lorasmith.data.cache.file_memo import hash_bytes
+
+NAME = "journal.sqlite"
+_WAIT = 10.0  # seconds for another command's work on the same dataset
+
+State = Literal["applying", "applied", "undoing", "undone", "redoing", "dropped"]
+_UNFINISHED = ("applying", "undoing", "redoing")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    id INTEGER PRIMARY KEY, time TEXT NOT NULL, command TEXT NOT NULL, state TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS steps (
+    entry INTEGER NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, target TEXT,
+    before TEXT, after TEXT, staged TEXT, skipped INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (entry, number)
+);
+CREATE TABLE IF NOT EXISTS folders (entry INTEGER NOT NULL, path TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of one path, relative to the dataset's root, with ``/``.
+
+    Args:
+        path: that changes.
+        target: its new name; ``None`` where its content changes.
+        before: what the path is before (see :func:`lorasmith.curation.trash.state_of`).
+        after: and after it.
+        staged: the file that becomes the path, relative to the root; "" where the content is in
+            the journal.
+        skipped: somebody else had changed the path, and it was left alone.
+    """
+
+    path: str
+    target: str | None = None
+    before: str | None = None
+    after: str | None = None
+    staged: str = ""
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command that changed the dataset.
+
+    Args:
+        number: counted from 1.
+        time: local, ``2026-01-31 18:05:00``.
+        command: as it was called.
+        state: "applied", "undone", or "dropped": undone, and can't be redone since something else
+            was done after it.
+        files: paths that it changed.
+    """
+
+    number: int
+    time: str
+    command: str
+    state: State
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of applying, undoing or redoing an entry.
+
+    Args:
+        entry: with its new state.
+        conflicts: files that somebody else changed, which were left as they are.
+    """
+
+    entry: Entry
+    conflicts: tuple[Problem, ...] = ()
+
+
+class Journal:
+    """Of one dataset; close it, best by ``with``. Opening it finishes what a killed process began.
+
+    Args:
+        root: the dataset's folder.
+        make: begin a journal where there is none.
+
+    Raises:
+        DatasetError: it is damaged, or another command is at work on the dataset.
+        WriteError: the folder cannot be written to.
+    """
+
+    def __init__(self, root: Path, *, make: bool = True) -> None:
+        self.root = Path(root).absolute()
+        self.path = self.root / STORE / NAME
+        self.recovered: list[Outcome] = []
+        if make:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise write_error(self.path.parent, error) from error
+        where = self.path if make or self.path.exists() else ":memory:"
+        with self._explained():
+            self._database = sqlite3.connect(
+                where, timeout=_WAIT, isolation_level=None, check_same_thread=False
+            )
+            self._database.executescript(_SCHEMA)
+            self._trash = Trash(self.root, self._database)
+        self._recover()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def staging_path(self, number: int, suffix: str) -> Path:
+        """Where a new large content is written before :meth:`apply`."""
+        folder = self.root / STORE / "staging"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{os.getpid()}-{number}{suffix}"
+
+    def apply(
+        self, command: str, steps: Sequence[Step], contents: Sequence[tuple[str, bytes]] = ()
+    ) -> Outcome:
+        """Do the steps, all or (with what a killed process leaves to the next) none.
+
+        Args:
+            command: what :meth:`history` says.
+            steps: in an order in which each can be done.
+            contents: (state, bytes) of small contents after the steps.
+
+        Raises:
+            DatasetError: a path is not what its step expects; nothing was changed.
+        """
+        remembered = [*contents, *self._small_before(steps)]
+        with self._transaction():
+            self._database.execute("UPDATE entries SET state = 'dropped' WHERE state = 'undone'")
+            time = datetime.now().isoformat(" ", "seconds")
+            cursor = self._database.execute(
+                "INSERT INTO entries (time, command, state) VALUES (?, ?, 'applying')",
+                (time, command),
+            )
+            number = int(cursor.lastrowid or 0)
+            self._database.executemany(
+                "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+                (
+                    (number, n, step.path, step.target, step.before, step.after, step.staged)
+                    for n, step in enumerate(steps)
+                ),
+            )
+            self._database.executemany(
+                "INSERT INTO folders VALUES (?, ?)",
+                ((number, folder) for folder in self._new_folders(steps)),
+            )
+            self._trash.remember(remembered)
+        return self._finish(number)
+
+    def undo(self, count: int = 1) -> list[Outcome]:
+        """Take back the last entries, the last one first."""
+        return self._turn("applied", "undoing", "DESC", count)
+
+    def redo(self, count: int = 1) -> list[Outcome]:
+        """Do again what was undone last."""
+        return self._turn("undone", "redoing", "ASC", count)
+
+    def history(self) -> list[Entry]:
+        """All entries, the oldest first."""
+        rows = self._database.execute(
+            "SELECT id, time, command, state, (SELECT COUNT(*) FROM steps WHERE entry = id) "
+            "FROM entries ORDER BY id"
+        )
+        return [Entry(*row) for row in rows]
+
+    def bytes_kept(self) -> int:
+        """What earlier contents take."""
+        return self._trash.bytes_kept()
+
+    def prune(self, keep: int = 0) -> int:
+        """Forget all entries but the last ``keep``, and free what they kept.
+
+        Returns:
+            bytes freed.
+        """
+        size = self.bytes_kept()
+        with self._transaction():
+            self._database.execute(
+                "DELETE FROM entries WHERE id NOT IN "
+                "(SELECT id FROM entries ORDER BY id DESC LIMIT ?)",
+                (keep,),
+            )
+            for table in ("steps", "folders"):
+                self._database.execute(
+                    f"DELETE FROM {table} WHERE entry NOT IN (SELECT id FROM entries)"
+                )
+            rows = self._database.execute("SELECT before, after FROM steps")
+            self._trash.drop_all_but({state for row in rows for state in row if state})
+        self._database.execute("VACUUM")
+        return size - self.bytes_kept()
+
+    def _turn(self, state: State, doing: State, order: str, count: int) -> list[Outcome]:
+        outcomes = []
+        rows = self._database.execute(
+            f"SELECT id FROM entries WHERE state = ? ORDER BY id {order} LIMIT ?", (state, count)
+        )
+        for (number,) in rows.fetchall():
+            with self._transaction():
+                self._database.execute("UPDATE entries SET state = ? WHERE id = ?", (doing, number))
+            outcomes.append(self._finish(number))
+        return outcomes
+
+    def _recover(self) -> None:
+        places = ", ".join("?" * len(_UNFINISHED))
+        rows = self._database.execute(
+            f"SELECT id FROM entries WHERE state IN ({places}) ORDER BY id", _UNFINISHED
+        )
+        self.recovered = [self._finish(number) for (number,) in rows.fetchall()]
+
+    def _finish(self, number: int) -> Outcome:
+        """Take the steps of an entry that are still to be taken, forward or back."""
+        with self._transaction():
+            (state,) = self._database.execute(
+                "SELECT state FROM entries WHERE id = ?", (number,)
+            ).fetchone()
+            back = state == "undoing"
+            rows = self._database.execute(
+                "SELECT path, target, before, after, staged, skipped, number FROM steps "
+                f"WHERE entry = ? ORDER BY number {'DESC' if back else ''}",
+                (number,),
+            ).fetchall()
+            conflicts, skipped = [], []
+            for *values, index in rows:
+                step = Step(*values)
+                if step.skipped:
+                    continue
+                try:
+                    what = self._take_back(step) if back else self._take(step)
+                except OSError as error:
+                    what = f"it could not be changed ({error.strerror or error})"
+                if what:
+                    conflicts.append(Problem(str(self.root / step.path), what))
+                    skipped.append((number, index))
+            if back:
+                self._remove_folders(number)
+            self._database.executemany(
+                "UPDATE steps SET skipped = 1 WHERE entry = ? AND number = ?", skipped
+            )
+            self._database.execute(
+                "UPDATE entries SET state = ? WHERE id = ?",
+                ("undone" if back else "applied", number),
+            )
+        entry = next(entry for entry in self.history() if entry.number == number)
+        return Outcome(entry, tuple(conflicts))
+
+    def _take(self, step: Step) -> str:
+        """Do a step; what kept it from being done, or ""."""
+        path = self.root / step.path
+        if step.target is not None:
+            return _rename(path, self.root / step.target)
+        staged = self.root / step.staged if step.staged else None
+        present = state_of(path)
+        if present == step.after:
+            if staged is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(staged)
+            return ""
+        if present != step.before:
+            return "somebody else changed it; it is left as it is"
+        if present is not None:
+            self._trash.keep(path, present, moving=step.after is None)
+        if staged is not None and staged.exists():
+            self._trash.place(staged, path)
+        else:
+            self._trash.put(path, step.after)
+        return ""
+
+    def _take_back(self, step: Step) -> str:
+        path = self.root / step.path
+        if step.target is not None:
+            return _rename(self.root / step.target, path)
+        present = state_of(path)
+        if present == step.before:
+            return ""
+        if present != step.after:
+            return "somebody else changed it since; it is left as it is"
+        if step.before is not None and not self._trash.holds(path, step.before):
+            return "what it was before is not in the trash any more"
+        if present is not None:
+            self._trash.keep(path, present, moving=step.before is None)
+        self._trash.put(path, step.before)
+        return ""
+
+    def _small_before(self, steps: Sequence[Step]) -> Iterator[tuple[str, bytes]]:
+        """Small contents that steps replace.
+
+        Raises:
+            DatasetError: a path is not what its step expects.
+        """
+        problems: list[Problem] = []
+        moved_away = {step.path for step in steps if step.target is not None}
+        for step in steps:
+            if step.target is not None:
+                continue
+            path = self.root / step.path
+            try:
+                if step.before is None:
+                    if step.path not in moved_away and os.path.lexists(path):
+                        problems.append(Problem(str(path), "is there already"))
+                elif path.is_symlink() or path.stat().st_size > SMALL:
+                    if state_of(path) != step.before:
+                        problems.append(_changed(path))
+                else:
+                    data = path.read_bytes()
+                    if hash_bytes(data) != step.before:
+                        problems.append(_changed(path))
+                    yield step.before, data
+            except OSError as error:
+                problems.append(Problem(str(path), f"cannot be read: {error.strerror}"))
+        if problems:
+            raise DatasetError(problems)
+
+    def _new_folders(self, steps: Sequence[Step]) -> list[str]:
+        """Folders that steps make, the outer ones first."""
+        folders: dict[Path, None] = {}
+        for step in steps:
+            folder = (self.root / (step.target or step.path)).parent
+            missing = []
+            while folder != self.root and folder not in folders and not folder.exists():
+                missing.append(folder)
+                folder = folder.parent
+            folders |= dict.fromkeys(reversed(missing))
+        return [folder.relative_to(self.root).as_posix() for folder in folders]
+
+    def _remove_folders(self, number: int) -> None:
+        rows = self._database.execute("SELECT path FROM folders WHERE entry = ?", (number,))
+        for (folder,) in reversed(rows.fetchall()):
+            with contextlib.suppress(OSError):  # Somebody put something in, or removed it.
+                os.rmdir(self.root / folder)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Alone at work on the dataset, in one transaction of the database."""
+        with self._explained():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                what = "another command is at work on this dataset"
+                raise DatasetError.of(self.root, what, "wait until it is done") from error
+            what = f"its journal cannot be written: {error}"
+            hint = "free some space, or mend the permissions of its folder"
+            raise DatasetError.of(self.path, what, hint) from error
+        except sqlite3.DatabaseError as error:
+            what = f"the journal of this dataset is damaged ({error})"
+            hint = "move it away; what it kept cannot be undone then"
+            raise DatasetError.of(self.path, what, hint) from error
+
+
+def _changed(path: Path) -> Problem:
+    return Problem(str(path), "somebody else changed it in the meantime", "run it again")
+
+
+def _rename(path: Path, target: Path) -> str:
+    """Give a path another name, unless that is done already; what kept it from being done."""
+    here, there = os.path.lexists(path), os.path.lexists(target)
+    # On file systems that ignore case "A.png" and "a.png" are one file.
+    same_name = str(path).casefold() == str(target).casefold()
+    if here and there and not (same_name and os.path.samefile(path, target)):
+        return f"{target.name} is there already"
+    if not here:
+        return "" if there else "it is gone"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(path, target)
+    return ""
+
+
+def unfinished_text(outcomes: Sequence[Outcome]) -> str:
+    """What to say of work that a killed process left and that was finished now; "" of none."""
+    if not outcomes:
+        return ""
+    commands = ", ".join(outcome.entry.command for outcome in outcomes)
+    files = quantity(sum(outcome.entry.files for outcome in outcomes), "file")
+    return f"finished what was interrupted: {commands} ({files})"

@@ -1,0 +1,114 @@
+"""A plan for people: each caption with what goes and what comes, and tags by their counts."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lorasmith.core.text import quantity
+from lorasmith.curation.plan import Change, Plan
+
+_VERBS = {"write": "changed", "new": "new", "move": "moved", "remove": "to the trash"}
+_TAGS_SHOWN = 15
+_AROUND = 2  # tags shown before and after what changes
+_PIECES = re.compile(r"[^,\n]*[,\n]?\s*")
+
+
+def render(plan: Plan, most: int | None = 20) -> RenderableType:
+    """
+    Args:
+        most: so many changes are shown; ``None`` for all.
+    """
+    return Group(*_parts(plan, most))
+
+
+def _parts(plan: Plan, most: int | None) -> Iterator[RenderableType]:
+    if not plan.changes:
+        yield Text("nothing to change")
+    shown = plan.changes if most is None else plan.changes[:most]
+    for change in shown:
+        yield _change(change, plan)
+    if len(shown) < len(plan.changes):
+        rest = quantity(len(plan.changes) - len(shown), "more file")
+        yield Text(f"… and {rest} (--all shows them)", "dim")
+    rows = plan.tag_counts()
+    if rows:
+        yield Text("")
+        yield _tags(rows if most is None else rows[:_TAGS_SHOWN])
+        if most is not None and len(rows) > _TAGS_SHOWN:
+            yield Text(f"… and {quantity(len(rows) - _TAGS_SHOWN, 'more tag')}", "dim")
+    for warning in plan.warnings:
+        yield Text(f"warning: {warning}", "yellow")
+    if plan.changes:
+        counts = ", ".join(
+            f"{quantity(count, 'file')} {_VERBS[kind]}" for kind, count in plan.counts().items()
+        )
+        yield Text.assemble("\n", (counts, "bold"))
+
+
+def _change(change: Change, plan: Plan) -> Text:
+    line = Text(_name(change.path, plan), "bold")
+    if change.target is not None:
+        return line.append(f" -> {_name(change.target, plan)}", "green")
+    if change.kind == "remove":
+        return line.append("  to the trash", "red")
+    if change.what:
+        line.append(f"  {change.what}", "green")
+    texts = change.texts()
+    return line if texts is None else line.append("\n  ").append_text(_difference(*texts))
+
+
+def _difference(before: str, after: str) -> Text:
+    """Word by word as git shows it: [-what goes-] {+what comes+}, and two tags around."""
+    old, new = _PIECES.findall(before), _PIECES.findall(after)
+    text = Text()
+    operations = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    for index, (kind, a, b, c, d) in enumerate(operations):
+        if kind == "equal":
+            first, last = index == 0, index == len(operations) - 1
+            text.append_text(_unchanged(old[a:b], first=first, last=last))
+            continue
+        going, coming = "".join(old[a:b]), "".join(new[c:d])
+        if going.strip():
+            text.append(f"[-{going.strip()}-]", "red").append(" ")
+        if coming.strip():
+            text.append(f"{{+{coming.strip()}+}}", "green").append(" ")
+        if not going.strip() and not coming.strip():
+            text.append("{spaces}" if going or coming else "", "yellow")
+    text.rstrip()
+    return text
+
+
+def _unchanged(pieces: list[str], *, first: bool, last: bool) -> Text:
+    before = 0 if first else _AROUND
+    after = 0 if last else _AROUND
+    if len(pieces) <= before + after + 1:
+        return Text("".join(pieces))
+    head = "".join(pieces[:before])
+    tail = "".join(pieces[len(pieces) - after :])
+    return Text.assemble(head, ("… ", "dim"), tail)
+
+
+def _tags(rows: list[tuple[str, int, int]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("tag", overflow="fold")
+    for heading in ("before", "after"):
+        table.add_column(heading, justify="right")
+    for tag, before, after in rows:
+        style = "green" if after > before else "red"
+        table.add_row(Text(tag), str(before), Text(str(after), style))
+    return table
+
+
+def _name(path: Path, plan: Plan) -> str:
+    for root in plan.roots:
+        if Path(os.path.abspath(path)).is_relative_to(root):
+            return os.path.relpath(os.path.abspath(path), root)
+    return str(path)

@@ -1,0 +1,163 @@
+"""Earlier contents of a dataset's files, by content: what a verb replaces or removes is kept here.
+
+Small contents (captions) lie in the journal's database, large ones (images) as files in
+``.lorasmith/trash``, each under its hash and its own ending, so that they can be looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from lorasmith.data.cache.file_memo import hash_file
+
+STORE = ".lorasmith"
+"""The folder of a dataset in which its journal, its trash and its measurements lie."""
+
+SMALL = 64 * 1024
+"""Bytes; what is larger is kept as a file."""
+
+_LINK = "link:"
+
+
+def state_of(path: Path) -> str | None:
+    """What a path is: ``None`` for nothing, ``link:TARGET``, else the hash of its content.
+
+    Raises:
+        OSError: it cannot be read, or is a folder.
+    """
+    try:
+        if path.is_symlink():
+            return _LINK + os.readlink(path)
+        return hash_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+class Trash:
+    """
+    Args:
+        root: of the dataset.
+        database: the journal's, with the table ``contents``; changed in its transactions.
+    """
+
+    def __init__(self, root: Path, database: sqlite3.Connection) -> None:
+        self.folder = root / STORE / "trash"
+        self._staging = root / STORE / "staging"
+        self._database = database
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS contents (hash TEXT PRIMARY KEY, data BLOB NOT NULL)"
+        )
+
+    def remember(self, contents: Iterable[tuple[str, bytes]]) -> None:
+        """Keep small contents, by hash."""
+        self._database.executemany("INSERT OR IGNORE INTO contents VALUES (?, ?)", contents)
+
+    def small(self, state: str) -> bytes | None:
+        """A content that lies in the database."""
+        row = self._database.execute("SELECT data FROM contents WHERE hash = ?", (state,))
+        found = row.fetchone()
+        return bytes(found[0]) if found else None
+
+    def holds(self, path: Path, state: str) -> bool:
+        """Whether a content that ``path`` had can be brought back."""
+        return (
+            state.startswith(_LINK)
+            or self.file_of(path, state).exists()
+            or self.small(state) is not None
+        )
+
+    def file_of(self, path: Path, state: str) -> Path:
+        """Where a large content of ``path`` is kept."""
+        return self.folder / state[:2] / f"{state}{PurePosixPath(path.name).suffix}"
+
+    def keep(self, path: Path, state: str, *, moving: bool = False) -> None:
+        """Keep the content of ``path``, which is ``state``, unless it is kept already.
+
+        Args:
+            moving: the path is to go: its file itself is taken.
+        """
+        if state.startswith(_LINK) or self.small(state) is not None:
+            return
+        kept = self.file_of(path, state)
+        if kept.exists():
+            return
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if moving:
+            os.replace(path, kept)
+            return
+        try:
+            # The path gets another file in a moment, so that nobody writes into this one.
+            os.link(path, kept)
+        except OSError:  # a file system without links
+            self._copy(path, kept)
+
+    def put(self, path: Path, state: str | None) -> None:
+        """Make ``path`` be what it was, in one step; ``None`` removes it.
+
+        Raises:
+            FileNotFoundError: the content is not kept.
+        """
+        if state is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._staging.mkdir(parents=True, exist_ok=True)
+        temporary = self._staging / "next"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if state.startswith(_LINK):
+            os.symlink(state.removeprefix(_LINK), temporary)
+            os.replace(temporary, path)
+            return
+        data = self.small(state)
+        if data is not None:
+            with open(temporary, "wb") as file:
+                file.write(data)
+        else:
+            shutil.copy2(self.file_of(path, state), temporary)
+        self.place(temporary, path)
+
+    def place(self, new: Path, path: Path) -> None:
+        """Give a finished file its name; it has the rights of the one that it replaces."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            shutil.copymode(path, new)
+        try:
+            os.replace(new, path)
+        except OSError:
+            if new.stat().st_dev == path.parent.stat().st_dev:
+                raise
+            # Another disk is mounted within the dataset.
+            self._copy(new, path)
+            os.unlink(new)
+
+    def bytes_kept(self) -> int:
+        sizes = (file.stat().st_size for file in self._files())
+        row = self._database.execute("SELECT COALESCE(SUM(LENGTH(data)), 0) FROM contents")
+        return sum(sizes) + int(row.fetchone()[0])
+
+    def drop_all_but(self, states: set[str]) -> None:
+        """Free what nobody needs any more."""
+        for file in self._files():
+            if PurePosixPath(file.name).stem not in states:
+                os.unlink(file)
+        self._database.execute("CREATE TEMP TABLE needed (hash TEXT PRIMARY KEY)")
+        self._database.executemany(
+            "INSERT OR IGNORE INTO needed VALUES (?)", ((state,) for state in states)
+        )
+        self._database.execute("DELETE FROM contents WHERE hash NOT IN (SELECT hash FROM needed)")
+        self._database.execute("DROP TABLE needed")
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*/*") if path.is_file())
+
+    def _copy(self, source: Path, target: Path) -> None:
+        temporary = target.with_name(f".{target.name[:80]}.copy.lorasmith.tmp")
+        shutil.copy2(source, temporary)
+        os.replace(temporary, target)

@@ -1,0 +1,144 @@
+"""What all requests that change a dataset have in common; and to take changes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from lorasmith.config.values import UserPath
+from lorasmith.core.errors import DatasetError
+from lorasmith.core.events import Controls, Observer
+from lorasmith.jobs.request import JobRequest, option
+
+if TYPE_CHECKING:
+    from lorasmith.curation.journal import Entry, Outcome
+    from lorasmith.curation.plan import Applied, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeReport:
+    """
+    Args:
+        plan: what was to be changed.
+        applied: what was; ``None`` of a dry run.
+    """
+
+    plan: Plan
+    applied: Applied | None
+
+
+class ChangeRequest(JobRequest):
+    """A verb that changes a dataset: it makes a plan, which is then applied."""
+
+    dry_run: bool = option(False, "Say what would change, and change nothing")
+
+    def plan(self, observer: Observer, controls: Controls) -> Plan:
+        """
+        Raises:
+            UserError: with everything that is wrong with the request.
+            Stopped: by ``controls``.
+        """
+        raise NotImplementedError
+
+    def run(self, observer: Observer, controls: Controls) -> ChangeReport:
+        plan = self.plan(observer, controls)
+        plan.check()
+        return ChangeReport(plan, None if self.dry_run else plan.apply(observer, controls))
+
+
+class FolderChangeRequest(ChangeRequest):
+    """A verb that changes some images of folders, or their captions."""
+
+    folders: list[UserPath] = option(
+        ..., "Folders of pictures; with those in them", metavar="DIR...", positional=True
+    )
+    where: str = option(
+        "", "Only pictures that this filter takes; see docs/dataset-filter.md", metavar="FILTER"
+    )
+
+
+class _OfJournal(JobRequest):
+    folder: UserPath = option(..., "The dataset, or a folder in it", metavar="DIR", positional=True)
+
+    def root(self) -> Path:
+        from lorasmith.curation.collection import dataset_root
+
+        if not self.folder.is_dir():
+            what = "is not a folder" if self.folder.exists() else "does not exist"
+            raise DatasetError.of(self.folder, what, "correct the path")
+        return dataset_root(self.folder)
+
+
+class UndoRequest(_OfJournal):
+    """Take back the last N verbs that changed the dataset in DIR.
+
+    Files that somebody else changed since are left as they are, and named; the rest is done.
+    """
+
+    verb: ClassVar = "dataset undo"
+
+    count: int = option(1, "Verbs to take back", metavar="N", ge=1)
+
+    def run(self, observer: Observer, controls: Controls) -> list[Outcome]:
+        from lorasmith.curation.journal import Journal
+
+        with Journal(self.root(), make=False) as journal:
+            return journal.undo(self.count)
+
+
+class RedoRequest(_OfJournal):
+    """Do again what the last `dataset undo` took back."""
+
+    verb: ClassVar = "dataset redo"
+
+    count: int = option(1, "Verbs to do again", metavar="N", ge=1)
+
+    def run(self, observer: Observer, controls: Controls) -> list[Outcome]:
+        from lorasmith.curation.journal import Journal
+
+        with Journal(self.root(), make=False) as journal:
+            return journal.redo(self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """
+    Args:
+        root: the dataset's folder.
+        entries: the oldest first.
+        bytes_kept: of earlier contents.
+        bytes_freed: by pruning.
+        recovered: work of a killed command, finished now.
+    """
+
+    root: Path
+    entries: tuple[Entry, ...]
+    bytes_kept: int
+    bytes_freed: int
+    recovered: tuple[Outcome, ...]
+
+
+class HistoryRequest(_OfJournal):
+    """List what was changed in the dataset in DIR, the oldest first.
+
+    With --prune earlier contents of files are freed: what is forgotten cannot be undone.
+    """
+
+    verb: ClassVar = "dataset history"
+
+    prune: bool = option(False, "Forget all but the last --keep verbs, and free their contents")
+    keep: int = option(0, "Verbs that --prune leaves", metavar="N", ge=0)
+
+    def run(self, observer: Observer, controls: Controls) -> History:
+        from lorasmith.curation.journal import Journal
+
+        with Journal(self.root(), make=False) as journal:
+            freed = journal.prune(self.keep) if self.prune else 0
+            return History(
+                journal.root,
+                tuple(journal.history()),
+                journal.bytes_kept(),
+                freed,
+                tuple(journal.recovered),
+            )
