@@ -55,6 +55,7 @@ TORCH_FREE = (
     "data.dataset",
     "data.holdout",
     "data.images",
+    "data.recorded_crops",
     "data.scan",
     "formats.*",
     "importers.*",

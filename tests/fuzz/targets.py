@@ -37,6 +37,7 @@ from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import augment_caption, readings, tags_of
 from lorasmith.data.images import glance, load_alpha, load_image, read_header
 from lorasmith.data.layout import find_folders, folder_caption
+from lorasmith.data.recorded_crops import parse_region
 from lorasmith.formats import block_weights
 from lorasmith.formats.pickle_header import locate_tensors, read_pickle_header
 from lorasmith.grids.axis_types import parse_axis
@@ -150,6 +151,11 @@ def image(data: bytes) -> None:
     for read in (read_header, load_image, load_alpha, glance, require_infotext):
         with suppress(UserError):
             read(path)
+
+
+def recorded_crop(data: bytes) -> None:
+    with suppress(ValueError):
+        parse_region(data).within((7, 5))
 
 
 def caption(data: bytes) -> None:
@@ -439,6 +445,8 @@ TARGETS: dict[str, Target] = {
                          b"ctorch\nSize\n", b"ctorch\nfloat64\n", b"b", b"R", b"\x81")),
     "image": Target(image, _images, (b"IHDR", b"IDAT", b"zTXt", b"iTXt", b"tEXt", b"eXIf", b"acTL",
                     b"iCCP", b"II*\0", b"MM\0*", b"Exif\0\0", b"%!PS", b"8BPS", b"ALPH", b"ANMF")),
+    "recorded_crop": Target(recorded_crop, _lines('{"box": [1, 2, 30, 40], "size": [64, 48]}'),
+                            JSON_WORDS),
     "caption": Target(caption, _lines("zorp, hat, red {a|b} |||x;;;y", "a\nb", "\u732b, 1girl"),
                       (b"{", b"}", b"|", b",", b"\\", b"\n", b"|||", b";;;", b"{a|" * 500,
                        b"\xff\xfe", b"\xfe\xff", b"\x81\x40", b"__", b"$$")),

@@ -67,7 +67,8 @@ class BucketRow:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """What becomes of one image: ``scale`` over 1 enlarges; ``cropped`` is a share, 0..1."""
+    """What becomes of one image: ``scale`` over 1 enlarges; ``cropped`` is a share, 0..1.
+    ``recorded_crop`` is the box that ``size`` is of, where one is recorded beside the file."""
 
     path: Path
     size: tuple[int, int]
@@ -77,6 +78,7 @@ class ImageRow:
     scale: float
     cropped: float
     uses: int
+    recorded_crop: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +363,7 @@ def _image_row(item: Item) -> ImageRow:
         round(placement.scale, 4),
         round(placement.cropped, 4),
         item.repeats,
+        item.image.region.box if item.image.region is not None else None,
     )
 
 

@@ -26,6 +26,7 @@ from lorasmith.data.captions import split_tags
 from lorasmith.data.companions import find_companions, stem_of
 from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES
 from lorasmith.data.layout import REG_NAMES, is_cache, is_mask_folder, natural_key
+from lorasmith.data.recorded_crops import crop_record_of, crop_records, is_crop_record
 from lorasmith.data.scan import CAPTION_SUFFIXES, caption_of, captions_by_stem
 
 _NUMBERED = re.compile(r"\d+_.*", re.DOTALL)
@@ -254,11 +255,15 @@ def _images_in(
     stems: dict[str, Path] = {}
     for path in images:
         stems.setdefault(stem_of(path), path)
+    records = crop_records(others)
+    record_owners = {crop_record_of(path, records): path for path in reversed(images)}
     own_captions = {path for path in texts.values() if path is not None}
     for file in others:
         # a.jpg.txt and a.jpg.json before a.txt, a.json, a.npz, a_sdxl.npz.
         stem = stem_of(file)
         owner = owners.get(stem) or stems.get(stem) or stems.get(stem.removesuffix("_sdxl"))
+        if is_crop_record(file):
+            owner = record_owners.get(file)
         if owner is not None and file not in own_captions and file not in belonging:
             by_owner[owner].append(file)
     relative = os.path.relpath(os.path.abspath(folder), root)

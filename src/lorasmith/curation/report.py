@@ -50,6 +50,11 @@ def _parts(report: AuditReport) -> Iterator[RenderableType]:
         if str(report.augmentation):
             yield Text.assemble(("Augmentation  ", "bold"), str(report.augmentation))
             yield Text("")
+        recorded = sum(row.recorded_crop is not None for row in report.pictures)
+        if recorded:
+            text = f"{recorded} of {quantity(len(report.pictures), 'picture')}, as recorded beside"
+            yield Text.assemble(("Crops  ", "bold"), f"{text} {'it' if recorded == 1 else 'them'}")
+            yield Text("")
         yield _buckets(report)
         yield Text("")
         crops = _crops(report)

@@ -185,7 +185,8 @@ class Dataset:
     def views_of(self, item: Item) -> AugmentedViews:
         """The ways in which training sees the image."""
         name = item.image.path.name
-        return AugmentedViews(self.augmentation_of(item), item.placement, name, item.face)
+        region = item.image.region
+        return AugmentedViews(self.augmentation_of(item), item.placement, name, item.face, region)
 
     def view_for(self, ref: SampleRef, *, seed: int, epoch: int) -> View:
         """What the sample shows of its image in that epoch."""
@@ -254,12 +255,21 @@ def build_dataset(
                 folder.weight * (prior_weight if folder.reg else 1.0),
                 folder.group,
                 (masks or {}).get(image.path),
-                face_box(image.path),
+                _face_in(image),
                 folder.rules,
                 folder.augmentation,
             )
         )
     return Dataset(items, rules or CaptionSettings(), groups, augmentation)
+
+
+def _face_in(image: DatasetImage) -> FaceBox | None:
+    """The face that the file's name tells of, as it lies in the part that is used."""
+    face = face_box(image.path)
+    if face is None or image.region is None:
+        return face
+    left, top, _, _ = image.region.box
+    return replace(face, x=face.x - left, y=face.y - top)
 
 
 def _reg_uses(

@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorasmith.core.errors import DatasetError, Problem
@@ -40,6 +40,13 @@ from lorasmith.data.layout import (
     is_cache,
     is_mask_folder,
 )
+from lorasmith.data.recorded_crops import (
+    Region,
+    crop_record_of,
+    crop_records,
+    is_crop_record,
+    read_crop_record,
+)
 
 CAPTION_SUFFIXES = (".txt", ".caption")  # in order of preference
 
@@ -65,12 +72,13 @@ class DatasetImage:
     Args:
         path: the file.
         folder: index into :attr:`Scan.folders`.
-        width: px, upright (after EXIF).
-        height: px, upright.
+        width: px, upright (after EXIF), of the part that is used.
+        height: as ``width``.
         caption: what training uses: the file's text, else the folder's; ``None`` = nothing.
         caption_path: the caption file, or the table of captions; ``None`` when the folder's name
             (or nothing) is used.
         has_alpha: the file has transparency.
+        region: the part of it that is used, as recorded beside it; ``None`` is the whole.
     """
 
     path: Path
@@ -80,6 +88,12 @@ class DatasetImage:
     caption: str | None
     caption_path: Path | None
     has_alpha: bool
+    region: Region | None = None
+
+    @property
+    def whole_size(self) -> tuple[int, int]:
+        """Width and height of the whole upright file, px."""
+        return self.region.size if self.region is not None else (self.width, self.height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +202,8 @@ def _scan_folder(
             findings.ignored.append(Ignored(entry, "not a regular file"))
         else:
             candidates.append(entry)
+    records = crop_records(others)
+    others = [path for path in others if not is_crop_record(path)]
     captions = captions_by_stem(others, suffixes)
     texts = {path: caption_of(path, captions) for path in candidates}
     without = [path for path, file in texts.items() if file is None or _is_empty(file)]
@@ -202,11 +218,16 @@ def _scan_folder(
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
         headers = list(pool.map(_header_or_problem, candidates))
     for path, header in zip(candidates, headers, strict=True):
-        if isinstance(header, Problem):
-            findings.problems.append(header)
+        record = crop_record_of(path, records)
+        region = _region_or_problem(record, header) if record is not None else None
+        if isinstance(header, Problem) or isinstance(region, Problem):
+            findings.problems += [one for one in (header, region) if isinstance(one, Problem)]
         else:
             table = tables.captions.get(path)
-            yield _image(path, index, spec, header, texts[path], table, findings)
+            image = _image(path, index, spec, header, texts[path], table, findings)
+            yield image if region is None else _part_of(image, region)
+    orphans = set(records.values()) - {crop_record_of(path, records) for path in candidates}
+    findings.ignored += [Ignored(path, "a recorded crop, no picture") for path in sorted(orphans)]
     others = [path for path in others if path not in companions and path not in tables.files]
     _explain_others(spec, others, candidates, captions, suffixes, findings)
 
@@ -292,6 +313,24 @@ def _is_special(path: Path) -> bool:
         return not stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False
+
+
+def _region_or_problem(record: Path, header: Header | Problem) -> Region | Problem | None:
+    if isinstance(header, Problem):
+        return None
+    try:
+        region = read_crop_record(record, (header.width, header.height))
+    except DatasetError as error:
+        return error.problems[0]
+    if min(region.shape) < MIN_SIDE:
+        what = "the crop of {}x{} px has nothing to learn from".format(*region.shape)
+        return Problem(str(record), f"{what} (the least is {MIN_SIDE} px)", "record a larger one")
+    return region
+
+
+def _part_of(image: DatasetImage, region: Region) -> DatasetImage:
+    width, height = region.shape
+    return replace(image, width=width, height=height, region=region)
 
 
 def _header_or_problem(path: Path) -> Header | Problem:

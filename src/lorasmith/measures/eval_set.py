@@ -121,6 +121,8 @@ class EvalSet:
             place = (item.placement.bucket, item.placement.crop)
             facts = (item.image.path.name, stat.st_size, stat.st_mtime_ns, item.caption, place)
             digest.update(repr(facts).encode())
+            if item.image.region is not None:
+                digest.update(repr(item.image.region).encode())
         digest.update(repr((self.held_out, self.prompts, self.plain)).encode())
         return digest.hexdigest()
 

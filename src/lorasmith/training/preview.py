@@ -84,4 +84,5 @@ def _label(item: Item) -> str:
     name = item.image.path.stem
     name = name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
     width, height = item.placement.bucket
-    return f"{name} {width}x{height}"
+    crop = " (recorded crop)" if item.image.region is not None else ""
+    return f"{name} {width}x{height}{crop}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.curation.audit import AuditReport, StepCount, audit
@@ -109,6 +110,20 @@ def test_report_as_text(folder: Path, save: Save) -> None:
     for part in ("4_zorp girl", "regularisation", "64x64", "odd.png", "not a picture: 1", "Steps"):
         assert part in text, part
     assert "\x1b" not in text
+
+
+def test_recorded_crops_are_counted_and_listed(folder: Path) -> None:
+    path = sorted(folder.rglob("*.png"))[0]
+    with Image.open(path) as image:
+        width, height = image.size
+    record = {"box": [0, 0, width - 8, height - 8], "size": [width, height]}
+    path.with_suffix(".crop.json").write_text(json.dumps(record))
+    report = check(folder)
+    boxes = {row.path: row.recorded_crop for row in report.pictures if row.recorded_crop}
+    assert boxes == {path: (0, 0, width - 8, height - 8)}
+    assert f"Crops  1 of {len(report.pictures)} pictures, as recorded beside it" in report_text(
+        report
+    )
 
 
 def test_held_out_images_are_named_and_looked_at(folder: Path) -> None:

@@ -34,6 +34,17 @@ def test_the_sheet_shows_the_uses_in_their_order(tmp_path: Path) -> None:
     assert [bool(row[x][2] == 255) for x in starts] == flips
 
 
+def test_recorded_crops_are_shown(tmp_path: Path) -> None:
+    """Blue but for the box, which is red."""
+    image = Image.new("RGB", (160, 120), "blue")
+    image.paste("red", (40, 30, 104, 94))
+    image.save(tmp_path / "a.png")
+    (tmp_path / "a.crop.json").write_text('{"box": [40, 30, 104, 94], "size": [160, 120]}')
+    dataset = build_dataset(scan(find_folders(tmp_path)), plan_buckets(64, 64))
+    sheet = np.asarray(preview_sheet(dataset, seed=0, uses=1, side=64))
+    assert (sheet[-68:-4, -68:-4] == (255, 0, 0)).all()
+
+
 def is_pure(pixel: np.ndarray) -> bool:
     return pixel.tolist() in ([255, 0, 0], [0, 0, 255])
 

@@ -149,7 +149,7 @@ def _masks_in(folder: Path, images: Sequence[DatasetImage], folders: Sequence[Fo
 
 def check_masks(masks: Masks, images: Sequence[DatasetImage]) -> list[Problem]:
     """What is wrong with masks: unreadable, of another shape, all black. Decodes each."""
-    sizes = {image.path: (image.width, image.height) for image in images}
+    sizes = {image.path: image.whole_size for image in images}
     with ThreadPoolExecutor(_THREADS) as pool:
         problems = pool.map(
             lambda pair: _problem_of(pair[1], sizes[pair[0]]), masks.by_image.items()
@@ -208,7 +208,8 @@ def render_mask(mask: Mask, view: View, factor: int = 1) -> np.ndarray:
     Raises:
         DatasetError: the mask cannot be decoded.
     """
-    with decoded_mask(mask) as image:
+    with decoded_mask(mask) as whole:
+        image = whole if view.region is None else whole.crop(view.region.within(whole.size))
         values = fit(image, view.placement.resized, view.placement.crop)[:, :, 0]
     values = values[:, ::-1] if view.flip else values
     height, width = values.shape

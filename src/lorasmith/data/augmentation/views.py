@@ -24,6 +24,7 @@ from lorasmith.core.rng import python_rng
 from lorasmith.data.augmentation.crops import FaceBox, face_crop, has_room, random_crop, slices
 from lorasmith.data.buckets import Placement
 from lorasmith.data.images import decoded_image, fit
+from lorasmith.data.recorded_crops import Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,13 @@ class View:
         placement: scaling and crop.
         flip: mirrored left to right, after the crop.
         colour: ``None`` leaves colours as they are.
+        region: the part of the image that the placement is of; ``None`` is the whole.
     """
 
     placement: Placement
     flip: bool = False
     colour: Colour | None = None
+    region: Region | None = None
 
     def size_condition(self) -> tuple[int, int, int, int, int, int]:
         """SDXL's six numbers for what is really seen; see :meth:`Placement.size_condition`."""
@@ -59,12 +62,14 @@ class AugmentedViews:
         placement: the image's own.
         name: the file's name, which random views that are cached are drawn from.
         face: where it is known.
+        region: the part of the image that is used; ``None`` is the whole.
     """
 
     augmentation: AugmentSettings
     placement: Placement
     name: str
     face: FaceBox | None = None
+    region: Region | None = None
 
     @property
     def sliced(self) -> int:
@@ -120,17 +125,19 @@ class AugmentedViews:
         return python_rng(0, f"view/{self.name}", slot)
 
     def _slice(self, number: int, flip: bool) -> View:
-        return View(slices(self.placement, self.augmentation.slices)[number], flip)
+        placement = slices(self.placement, self.augmentation.slices)[number]
+        return View(placement, flip, region=self.region)
 
     def _at(self, slot: int, flip: bool, rng: Random) -> View:
         if slot == 0:
-            return View(self.placement, flip)
+            return View(self.placement, flip, region=self.region)
         a, placement = self.augmentation, self.placement
         if a.face_crop is not None and self.face is not None:
             placement = face_crop(placement, self.face, a.face_crop, rng)
         elif a.random_crop:
             placement = random_crop(placement, rng, a.zoom)
-        return View(placement, flip, draw_colour(a.colour, rng) if a.colour else None)
+        colour = draw_colour(a.colour, rng) if a.colour else None
+        return View(placement, flip, colour, self.region)
 
 
 def _turn(count: int, use: int, seed: int, purpose: str, item: int) -> int:
@@ -222,7 +229,8 @@ def render(path: Path, view: View, background: str = "white") -> np.ndarray:
     Raises:
         DatasetError: the image cannot be decoded.
     """
-    with decoded_image(path, background) as image:
+    with decoded_image(path, background) as whole:
+        image = whole if view.region is None else whole.crop(view.region.within(whole.size))
         pixels = fit(image, view.placement.resized, view.placement.crop)
     if view.colour is not None:
         pixels = recolour(pixels, view.colour)

@@ -103,6 +103,8 @@ def latent_keys(
             parts = [RECIPE, image, astuple(view.placement), view.flip, ground, vae_key]
             if view.colour is not None:
                 parts.append(astuple(view.colour))
+            if view.region is not None:
+                parts.append(astuple(view.region))
             text = json.dumps(parts)
             keys[item.index, view] = blake2b(text.encode(), digest_size=16).hexdigest()
     return keys
@@ -337,9 +339,10 @@ def mask_keys(dataset: Dataset, factor: int, memo: Path | None = None) -> Latent
     for item, mask in items:
         for view in dataset.views_of(item).all():
             place = astuple(view.placement)
-            text = json.dumps(
-                [MASK_RECIPE, hashes[mask.path], mask.alpha, place, view.flip, factor]
-            )
+            parts = [MASK_RECIPE, hashes[mask.path], mask.alpha, place, view.flip, factor]
+            if view.region is not None:
+                parts.append(astuple(view.region))
+            text = json.dumps(parts)
             keys[item.index, view] = blake2b(text.encode(), digest_size=16).hexdigest()
     return keys
 

@@ -76,7 +76,7 @@ class RunPlan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with any image's bytes, mask, caption, place in its bucket or uses."""
+        """Changes with any image's bytes, mask, crop, caption, place in its bucket or uses."""
         memo = cache_folder(self.settings, self.data_folder) / "pictures.json"
         items = [
             *self.dataset.items,
@@ -93,6 +93,8 @@ class RunPlan:
             digest.update(hashes[item.image.path].encode())
             if item.mask is not None:
                 digest.update(f"mask {hashes[item.mask.path]}".encode())
+            if item.image.region is not None:
+                digest.update(repr(item.image.region).encode())
         return digest.hexdigest()
 
     @property
