@@ -4,7 +4,8 @@ middle leaves nothing half done.
 An entry is a list of steps: a path gets another content (or none, or had none), or another name.
 Before the first step is taken, the entry with all contents that it needs is in
 ``.lorasmith/journal.sqlite``; whoever opens the journal next finishes what a killed process began.
-What each path is tells which steps are done, so that nothing is written down between steps.
+After each step a few bytes in ``.lorasmith/progress`` say how many are done; of the one after
+these, what its path is tells whether it is.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ class Journal:
             )
             self._database.executescript(_SCHEMA)
             self._trash = Trash(self.root, self._database)
+        self._progress = _Progress(self.path.with_name("progress"))
         self._recover()
 
     def __enter__(self) -> Journal:
@@ -158,6 +160,7 @@ class Journal:
         """
         remembered = [*contents, *self._small_before(steps)]
         with self._transaction():
+            self._progress.reset()
             self._database.execute("UPDATE entries SET state = 'dropped' WHERE state = 'undone'")
             time = datetime.now().isoformat(" ", "seconds")
             cursor = self._database.execute(
@@ -228,6 +231,7 @@ class Journal:
         )
         for (number,) in rows.fetchall():
             with self._transaction():
+                self._progress.reset()
                 self._database.execute("UPDATE entries SET state = ? WHERE id = ?", (doing, number))
             outcomes.append(self._finish(number))
         return outcomes
@@ -252,17 +256,19 @@ class Journal:
                 (number,),
             ).fetchall()
             conflicts, skipped = [], []
-            for *values, index in rows:
-                step = Step(*values)
-                if step.skipped:
-                    continue
-                try:
-                    what = self._take_back(step) if back else self._take(step)
-                except OSError as error:
-                    what = f"it could not be changed ({error.strerror or error})"
-                if what:
-                    conflicts.append(Problem(str(self.root / step.path), what))
-                    skipped.append((number, index))
+            with self._progress.of(f"{number} {state}") as progress:
+                for place, (*values, index) in enumerate(rows):
+                    step = Step(*values)
+                    if place < progress.done or step.skipped:
+                        continue
+                    try:
+                        what = self._take_back(step) if back else self._take(step)
+                    except OSError as error:
+                        what = f"it could not be changed ({error.strerror or error})"
+                    if what:
+                        conflicts.append(Problem(str(self.root / step.path), what))
+                        skipped.append((number, index))
+                    progress.say(place + 1)
             if back:
                 self._remove_folders(number)
             self._database.executemany(
@@ -387,6 +393,39 @@ class Journal:
             what = f"the journal of this dataset is damaged ({error})"
             hint = "move it away; what it kept cannot be undone then"
             raise DatasetError.of(self.path, what, hint) from error
+
+
+class _Progress:
+    """How many steps of the entry at work are done, in a file; it outlives the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._name, self._handle = path, "", -1
+        self.done = 0
+
+    def reset(self) -> None:
+        """Before an entry's work is announced: none of it is done."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path, "wb"):
+            pass
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[_Progress]:
+        """While steps are taken; ``name`` is the entry's, and what is done to it."""
+        with contextlib.suppress(OSError, ValueError):
+            text = self._path.read_text("ascii")
+            self.done = int(text.removeprefix(name)) if text.startswith(f"{name} ") else 0
+        self._name = name
+        self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT)
+        try:
+            yield self
+        finally:
+            os.close(self._handle)
+            self.done = 0
+
+    def say(self, done: int) -> None:
+        # One small write, which is whole or not at all; the number has always the same width.
+        os.lseek(self._handle, 0, os.SEEK_SET)
+        os.write(self._handle, f"{self._name} {done:010}".encode())
 
 
 def _changed(path: Path) -> Problem:

@@ -220,15 +220,17 @@ class Plan:
             if change.kind in ("move", "remove")
         }
         taken: dict[str, Path] = {}
-        sources: set[str] = set()
+        uses: set[tuple[str, bool]] = set()
         for change in self.changes:
             place = change.target or change.path
             for path in filter(None, (change.path, change.target)):
                 yield from self._misplaced(path)
             source = os.path.abspath(change.path)
-            if source in sources:
+            # What moves away leaves its name to another.
+            use = (source, change.kind == "move")
+            if use in uses or (change.kind == "remove" and (source, True) in uses):
                 yield Problem(source, "would be changed twice")
-            sources.add(source)
+            uses.add(use)
             if change.target is not None and self._root_of(change.path) != self._root_of(place):
                 yield Problem(source, f"cannot be moved to another dataset ({place})")
             if change.kind == "remove":
@@ -316,10 +318,9 @@ def _steps(changes: Sequence[Change], root: Path, staged: dict[int, Path]) -> li
             after = hash_file(new) if new is not None else hash_bytes(change.after or b"")
             staged_name = new.relative_to(root).as_posix() if new is not None else ""
             before = None
-            if change.before is not None:
-                before = hash_bytes(change.before)
-            elif change.kind == "write" and place not in vacated:
-                before = _state(change.path)
+            if change.kind == "write" and place not in vacated:
+                read = change.before
+                before = hash_bytes(read) if read is not None else _state(change.path)
             if before != after:
                 writes.append(Step(name(change.path), None, before, after, staged_name))
     moves = {
