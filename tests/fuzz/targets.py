@@ -32,6 +32,8 @@ from lorasmith.core.errors import UserError
 from lorasmith.core.events import Request
 from lorasmith.core.files import parse_safetensors_header
 from lorasmith.core.terminal import clean, escaped
+from lorasmith.curation.filter_grammar import parse as parse_filter_text
+from lorasmith.curation.filter_words import FLAGS, KEYS
 from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import augment_caption, readings, tags_of
@@ -250,6 +252,11 @@ def folder_names(data: bytes) -> None:
     with suppress(UserError):
         for spec in find_folders(root):
             folder_caption(spec)
+
+
+def filter_text(data: bytes) -> None:
+    with suppress(UserError):
+        parse_filter_text(_text(data))
 
 
 def grid_axis(data: bytes) -> None:
@@ -482,6 +489,12 @@ TARGETS: dict[str, Target] = {
     "run_logs": Target(run_logs, _lines(RUN), (*JSON_WORDS, b"\n---\n", b'"path":', b'"loss":')),
     "folder_names": Target(folder_names, _lines("10_zorp girl\nreg\n5_x", "img\n10_\n_10\n1_1_1"),
                            (b"\n", b"_", b"9" * 300, b"\xff", b".", b"..", b" ", b"\0")),
+    "filter": Target(filter_text, _lines(
+        'tag:hat -tag:"red hat" tokens:>75 folder:10_zorp size:<1mp untagged re:"^zorp" dup',
+        "(a or b) not c aspect:16:9 size:512x768"),
+        (*(f"{key}:".encode() for key in KEYS), *(flag.encode() for flag in FLAGS), b"(", b")",
+         b'"', b"'", b"\\", b"-", b" or ", b"not ", b"*", b"?", b"re:(a{1000}){1000}", b"(" * 500,
+         b"9" * 400, b"\xe2\x80\xae", b"[[", b"(?i)")),
     "grid_axis": Target(grid_axis, _lines("seed=1-4", "cfg=1-7 (+0.5)", "steps=1-10 [5]",
                         'prompt=a,"b, c"', "sampler=euler,ddim", "strength@x=0-1 (+0.1)",
                         "lbw=OUTALL", "size=512x512", "sr=a,b"), (b"=", b"-", b"(+", b")", b"[",

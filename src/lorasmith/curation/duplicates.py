@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from PIL import Image
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
-from lorasmith.data.cache.file_memo import FileMemo
+from lorasmith.data.cache.file_memo import FileMemo, hash_file
 from lorasmith.data.images import glance
 
 # Of 64 bits; re-encoded or slightly retouched copies differ by 0 to 6, different images by ~32.
@@ -79,6 +80,20 @@ def fingerprint_images(
         pool.shutdown(cancel_futures=True)  # on Ctrl-C too: at once, not after the last image
     file_memo.save()
     return [look for look in fingerprints.values() if look is not None]
+
+
+def exact_duplicates(paths: Sequence[Path]) -> list[list[Path]]:
+    """Groups of files with the same bytes; only what is of one size is read."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        with contextlib.suppress(OSError):  # whoever opens it says so
+            by_size[path.stat().st_size].append(path)
+    groups: dict[tuple[int, str], list[Path]] = defaultdict(list)
+    for size, same in by_size.items():
+        for path in same if len(same) > 1 else ():
+            with contextlib.suppress(OSError):
+                groups[size, hash_file(path)].append(path)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def near_duplicates(fingerprints: Sequence[ImageFingerprint]) -> list[list[Path]]:
