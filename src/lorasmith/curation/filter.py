@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.duplicates import ImageFingerprint, exact_duplicates, near_duplicates
+from lorasmith.curation.facts import ImageFacts
 from lorasmith.curation.filter_grammar import (
     And,
     FlagTerm,
@@ -33,51 +35,6 @@ from lorasmith.curation.filter_grammar import (
 )
 from lorasmith.curation.filter_words import FLAGS, KEYS, Need, Value
 from lorasmith.data.images import read_header
-
-
-class Facts(Protocol):
-    """What measuring gives of an image; see ``ImageFacts``."""
-
-    @property
-    def problem(self) -> str: ...
-    @property
-    def transparent(self) -> bool: ...
-    @property
-    def phash(self) -> int: ...
-    @property
-    def colours(self) -> bytes: ...
-
-
-class Image(Protocol):
-    """What a filter reads of an image; see ``CollectionImage``."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def folder(self) -> str: ...
-    @property
-    def root(self) -> Path: ...
-    @property
-    def caption(self) -> str: ...
-    @property
-    def tags(self) -> Sequence[str]: ...
-
-
-I = TypeVar("I", bound=Image)
-I_co = TypeVar("I_co", bound=Image, covariant=True)
-
-
-class Images(Protocol[I_co]):
-    """A collection of them; see ``Collection``."""
-
-    @property
-    def masks(self) -> Mapping[Path, Path]: ...
-    @property
-    def images(self) -> Sequence[I_co]: ...
-    def sizes(self) -> Mapping[Path, tuple[int, int]]: ...
-    def measure(
-        self, *, observer: Observer = ..., controls: Controls | None = ...
-    ) -> Mapping[Path, Facts]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,42 +56,49 @@ class Filter:
 
     def over(
         self,
-        collection: Images[I],
+        collection: Collection,
+        images: Sequence[CollectionImage] | None = None,
         observer: Observer = ignore,
         controls: Controls | None = None,
-    ) -> Callable[[I], bool]:
+    ) -> Callable[[CollectionImage], bool]:
         """A function that says whether the filter takes an image of the collection.
 
         Args:
+            images: those that it will be asked of, where these are not all.
             observer: told of progress where images are decoded.
 
         Raises:
             Stopped: by ``controls``.
         """
-        knowledge = _Knowledge(collection, observer, controls)
+        knowledge = _Knowledge(collection, images, observer, controls)
         test = _compiled(self.node, knowledge)
         return lambda image: test(_Subject(image))
 
-    def matches(self, collection: Images[I], image: I) -> bool:
+    def matches(self, collection: Collection, image: CollectionImage) -> bool:
         """For many images of one collection :meth:`over` is faster."""
-        return self.over(collection)(image)
+        return self.over(collection, [image])(image)
 
     def select(
         self,
-        collection: Images[I],
+        collection: Collection,
         observer: Observer = ignore,
         controls: Controls | None = None,
-    ) -> list[I]:
+    ) -> list[CollectionImage]:
         """The images of the collection that the filter takes, in their order.
 
         Raises:
-            DatasetError: a pattern (``re:``) takes too long.
+            DatasetError: a caption cannot be read, or a pattern (``re:``) takes too long.
             Stopped: by ``controls``.
         """
+        images = collection.images
         if self.node == And(()):
-            return list(collection.images)
-        takes = self.over(collection, observer, controls)
-        return [image for image in collection.images if takes(image)]
+            return list(images)
+        if isinstance(self.node, And) and "pixels" in self.needs:
+            # Only what the rest of the filter takes is decoded.
+            rest = tuple(node for node in self.node.nodes if _cost(node) < _COST["pixels"])
+            images = Filter(self.text, And(rest)).select(collection, observer, controls)
+        takes = self.over(collection, images, observer, controls)
+        return [image for image in images if takes(image)]
 
 
 def parse_filter(text: str, where: str = "where") -> Filter:
@@ -159,12 +123,12 @@ def folded(text: str) -> str:
 # What is known of the collection
 
 
-class _Subject(Generic[I]):
+class _Subject:
     """An image while it is looked at; each thing is worked out once, and only when it is needed."""
 
     __slots__ = ("_caption", "_tags", "image")
 
-    def __init__(self, image: I) -> None:
+    def __init__(self, image: CollectionImage) -> None:
         self.image = image
         self._caption: str | None = None
         self._tags: frozenset[str] | None = None
@@ -192,9 +156,14 @@ class _Knowledge:
     """What terms look up, each thing made when the first term asks for it."""
 
     def __init__(
-        self, collection: Images[Any], observer: Observer, controls: Controls | None
+        self,
+        collection: Collection,
+        images: Sequence[CollectionImage] | None,
+        observer: Observer,
+        controls: Controls | None,
     ) -> None:
-        self._collection, self._observer, self._controls = collection, observer, controls
+        self._collection, self._images = collection, images
+        self._observer, self._controls = observer, controls
         self.masks = collection.masks
 
     @cached_property
@@ -202,8 +171,8 @@ class _Knowledge:
         return self._collection.sizes()
 
     @cached_property
-    def facts(self) -> Mapping[Path, Facts]:
-        return self._collection.measure(observer=self._observer, controls=self._controls)
+    def facts(self) -> Mapping[Path, ImageFacts]:
+        return self._collection.measure(self._images, self._observer, self._controls)
 
     @cached_property
     def exact(self) -> frozenset[Path]:
@@ -213,16 +182,17 @@ class _Knowledge:
     @cached_property
     def near(self) -> frozenset[Path]:
         """Near or exact: a file that nobody can decode may have its double, too."""
+        all_facts = self._collection.measure(None, self._observer, self._controls)
         fingerprints = [
             ImageFingerprint(path, None, facts.transparent, facts.phash, facts.colours)
-            for path, facts in self.facts.items()
+            for path, facts in all_facts.items()
             if not facts.problem
         ]
         groups = near_duplicates(fingerprints)
         return self.exact | {path for group in groups for path in group}
 
 
-Test = Callable[[_Subject[Any]], bool]
+Test = Callable[[_Subject], bool]
 
 
 # Terms
@@ -353,7 +323,7 @@ def _source(value: Value, any_character: str) -> str:
 
 
 def _pattern_test(pattern: Any) -> Test:
-    def test(subject: _Subject[Any]) -> bool:
+    def test(subject: _Subject) -> bool:
         try:
             return pattern.search(subject.image.caption, timeout=_PATTERN_SECONDS) is not None
         except TimeoutError:
@@ -384,7 +354,7 @@ def _flag_test(term: FlagTerm, known: _Knowledge) -> Test:
     return lambda subject: subject.image.path in known.near
 
 
-def _is(facts: Facts | None, name: str) -> bool:
+def _is(facts: ImageFacts | None, name: str) -> bool:
     return facts is not None and bool(getattr(facts, name))
 
 
@@ -394,21 +364,21 @@ def _number_test(term: NumberTerm, known: _Knowledge) -> Test:
     if term.comparison in ("=", "!="):
         number, equal = round(term.number, decimals), term.comparison == "="
 
-        def is_equal(subject: _Subject[Any]) -> bool:
+        def is_equal(subject: _Subject) -> bool:
             value = measure(subject)
             return value is not None and (round(value / scale, decimals) == number) == equal
 
         return is_equal
     compare, limit = _COMPARE[term.comparison], term.number * scale
 
-    def is_on_that_side(subject: _Subject[Any]) -> bool:
+    def is_on_that_side(subject: _Subject) -> bool:
         value = measure(subject)
         return value is not None and compare(value, limit)
 
     return is_on_that_side
 
 
-def _measure(key: str, known: _Knowledge) -> Callable[[_Subject[Any]], float | None]:
+def _measure(key: str, known: _Knowledge) -> Callable[[_Subject], float | None]:
     """The number that a key names; ``None`` of an image that it cannot be told of, which no
     comparison takes."""
     if key == "tags":
@@ -425,13 +395,13 @@ def _measure(key: str, known: _Knowledge) -> Callable[[_Subject[Any]], float | N
     if key in _OF_SIZE:
         of_size = _OF_SIZE[key]
 
-        def measured(subject: _Subject[Any]) -> float | None:
+        def measured(subject: _Subject) -> float | None:
             size = known.sizes.get(subject.image.path)
             return of_size(*size) if size is not None else None
 
         return measured
 
-    def of_pixels(subject: _Subject[Any]) -> float | None:
+    def of_pixels(subject: _Subject) -> float | None:
         facts = known.facts.get(subject.image.path)
         return getattr(facts, key) if facts is not None and not facts.problem else None
 

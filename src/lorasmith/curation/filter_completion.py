@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from lorasmith.curation.filter import Images, folded
+from lorasmith.curation.collection import Collection
+from lorasmith.curation.filter import folded
 from lorasmith.curation.filter_words import FLAGS, KEYS, OPERATORS, tokens, written
 
 
@@ -35,7 +35,7 @@ _MOST_COMPLETIONS = 20
 
 
 def complete(
-    text: str, cursor: int, collection: Images[Any], most: int = _MOST_COMPLETIONS
+    text: str, cursor: int, collection: Collection, most: int = _MOST_COMPLETIONS
 ) -> list[Completion]:
     """What the word at the cursor may become: keys and flags, tags of the collection with those
     first that most images have, its folders.
@@ -90,7 +90,7 @@ def _words(prefix: str, start: int, end: int) -> Iterator[Completion]:
             yield Completion(start, end, name, "flag", None, flag.description)
 
 
-def _tag_counts(collection: Images[Any]) -> Mapping[str, int]:
+def _tag_counts(collection: Collection) -> Mapping[str, int]:
     return Counter(tag for image in collection.images for tag in dict.fromkeys(image.tags))
 
 

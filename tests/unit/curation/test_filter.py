@@ -144,10 +144,10 @@ def test_it_says_what_it_needs_and_asks_for_nothing_else(text: str, needs: set[s
     assert bool(images.headers_read) <= ("headers" in needs)
 
 
-def test_what_is_dear_is_asked_of_few() -> None:
-    images = collection([image("a.png", "dog"), image("b.png", "dog")])
-    assert parse_filter("blur:>0.5 tag:hat").select(images) == []
-    assert not images.measured
+def test_only_what_the_rest_takes_is_decoded() -> None:
+    images = collection([image("a.png", "hat"), image("b.png", "dog")], {"a.png": facts(blur=0.9)})
+    assert [one.path.name for one in parse_filter("blur:>0.5 tag:hat").select(images)] == ["a.png"]
+    assert images.measured == {"a.png"}
 
 
 def test_captions_are_not_read_for_names(tmp_path: Path) -> None:
