@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 # Before torch is imported: it reads these once.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -20,6 +22,21 @@ from hypothesis import settings
 # The same examples every time, so that a failure on one machine is a failure on all.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("suite")
+
+
+# Or the garbage collector walks millions of objects of torch and diffusers once more as Python ends.
+atexit.register(gc.freeze)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None]:
+    """The garbage collector leaves alone what imports make: it takes seconds, and nothing of it goes."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _compares(test: Callable[..., object]) -> bool:

@@ -14,6 +14,7 @@ Neither torch nor pydantic is imported here, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import importlib
@@ -255,4 +256,6 @@ def main() -> NoReturn:
     # Importing torch makes some 200 000 objects that stay; Python would look through them for
     # cycles after every 700, a tenth of what a short command takes.
     gc.set_threshold(10_000)
+    # And twice more as it ends, when the system takes everything anyway: a second after a training.
+    atexit.register(gc.freeze)
     cli.main(prog_name="lorasmith")
