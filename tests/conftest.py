@@ -24,13 +24,13 @@ settings.register_profile("suite", deadline=None, derandomize=True, max_examples
 settings.load_profile("suite")
 
 
-# Or the garbage collector walks millions of objects of torch and diffusers once more as Python ends.
+# Or Python looks for cycles among the millions of objects of torch and diffusers as it ends.
 atexit.register(gc.freeze)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None]:
-    """The garbage collector leaves alone what imports make: it takes seconds, and nothing of it goes."""
+    """Python looks for no cycles among what imports make: it takes seconds, and all of it stays."""
     gc.disable()
     try:
         return (yield)

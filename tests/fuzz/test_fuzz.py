@@ -87,6 +87,7 @@ def test_what_once_broke_a_reader(case: str) -> None:
     assert not broken_by(TARGETS[name], data)
 
 
+@pytest.mark.slow
 def test_the_runner_sees_what_breaks() -> None:
     def raises(data: bytes) -> None:
         raise KeyError(data)

@@ -74,7 +74,7 @@ def test_every_type_is_trained() -> None:
 DROPOUTS = ("adapter.dropout", "adapter.rank_dropout", "adapter.module_dropout")
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dora", "lokr"])
 def test_learns_with_dropouts_and_limited_norms(kind: str, tmp_path: Path) -> None:
     learns(

@@ -180,6 +180,7 @@ def test_everything_wrong_is_said_at_once(place: Place) -> None:
             "gone.safetensors", "no.safetensors")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_resume_refuses(place: Place) -> None:
     done = place.train()
     assert done.exit_code == 0, done.output

@@ -44,7 +44,7 @@ def blocks_of(names: list[str]) -> set[str]:
     return {block_of(by_key[key], 1, 3) for key in keys if key in by_key}
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_trains(name: str, tmp_path: Path) -> None:
     learns(tmp_path, CASES[name], continued=True)

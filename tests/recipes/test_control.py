@@ -143,6 +143,7 @@ def test_killed_after_the_request_it_is_still_repeated(tmp_path: Path) -> None:
     assert (run / "state" / "step-00000003.state").exists()
 
 
+@pytest.mark.slow
 def test_what_was_asked_of_a_dead_run_is_forgotten(tmp_path: Path) -> None:
     folder = tmp_path / "out" / "run" / "control"
     folder.mkdir(parents=True)

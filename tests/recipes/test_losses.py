@@ -46,7 +46,7 @@ VELOCITY: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VELOCITY)
 def test_learns_velocity(name: str, tmp_path: Path) -> None:
     choice = {f"loss.{key}": value for key, value in VELOCITY[name].items()}

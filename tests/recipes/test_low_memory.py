@@ -48,7 +48,7 @@ def test_recomputing_changes_no_loss(data: Path, plain: Path, blocks: str) -> No
     assert losses(run) == near(losses(plain), 4 * NETWORK)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "away"), [("fp8", 0.05), ("nf4", 0.2)])
 def test_packed_weights_learn_much_the_same(
     data: Path, plain: Path, precision: str, away: float

@@ -79,7 +79,7 @@ def descended(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return result(tmp_path_factory.mktemp("descended"), PLAIN_DESCENT)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SAME))
 def test_another_way_to_the_same(name: str, tmp_path: Path, descended: Result) -> None:
     found, expected = result(tmp_path, {**PLAIN_DESCENT, **CASES[name]}), descended

@@ -45,6 +45,7 @@ def wheel(path: Path, *libraries: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_stripped_wheel_installs(tmp_path: Path) -> None:
     """pip itself looks at the list of files and their digests."""
     path = wheel(tmp_path / "bitsandbytes-1.0-py3-none-any.whl", "cpu", "cuda129", "cuda130")

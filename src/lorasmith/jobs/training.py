@@ -83,10 +83,11 @@ class TrainRequest(SettingsRequest):
 
     def run(self, observer: Observer, controls: Controls) -> Path:
         """The run's folder."""
-        from lorasmith.training.run import train
-
         settings = self.load(observer)
         warnings = checks.warnings(settings)
+        # Not before a mistake is told: it imports diffusers and transformers, which takes seconds.
+        from lorasmith.training.run import train
+
         return train(settings, warnings=warnings, observer=observer, controls=controls)
 
 

@@ -23,6 +23,7 @@ def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     ("algorithm", "algo", "options", "arguments"),
     [
@@ -82,6 +83,7 @@ def distance(a: Tensor, b: Tensor) -> float:
     return ((a - b).norm() / b.norm()).item()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(
     "name", ["locon tucker", "dora", "loha", "loha tucker", "lokr", "lokr decomposed"]
 )

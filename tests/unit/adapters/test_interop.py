@@ -158,6 +158,7 @@ def load_into_lycoris(tensors: dict[str, Tensor], key: str, layer: nn.Module) ->
     return made.eval()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("algorithm", list(ADAPTERS))
 @torch.no_grad()
 def test_lycoris_merges_what_we_merge(full, tmp_path, algorithm):
@@ -176,6 +177,7 @@ def test_lycoris_merges_what_we_merge(full, tmp_path, algorithm):
 
 
 # Not lycoris' preset "full", which in 4.1 finds SD1.5's time embedding twice and stops.
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("preset", ["attn-mlp", "unet-convblock-only"])
 @pytest.mark.parametrize("algorithm", list(THEIRS))
 @torch.no_grad()
@@ -207,6 +209,7 @@ def test_a_file_of_lycoris_merges_as_lycoris_does(full, tmp_path, algorithm, pre
 
 
 # Not DoRA: diffusers 0.42 says that it leaves dora_scale out under kohya's names.
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["c3lier", "dylora"])
 @torch.no_grad()
 def test_diffusers_computes_what_we_compute(full, tmp_path, algorithm):
@@ -260,6 +263,7 @@ PEFT = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", list(PEFT))
 @torch.no_grad()
 def test_a_file_of_peft_computes_what_peft_computes(tiny, tmp_path, name):

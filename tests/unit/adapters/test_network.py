@@ -256,6 +256,7 @@ def test_files_that_cannot_be_used_say_why(tiny, tensors, message):
         AdapterNetwork.load(tensors, tiny.roots, where="x.safetensors")
 
 
+@pytest.mark.slow
 def test_two_networks_at_once(tiny, randomised):
     first, second = tiny.network(seed=1), tiny.network(seed=2, rank=2)
     for network in (first, second):

@@ -47,7 +47,7 @@ def test_images_have_their_seeds_and_carry_what_made_them(tmp_path) -> None:
     assert (info.settings["Size"], info.settings["Model"]) == ("64x64", "demo")
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("--count", "5", "--batch", "2"), ("--prompts", "p.txt")])
 def test_written_in_threads_as_for_a_gpu_they_are_the_same(tmp_path, monkeypatch, options) -> None:
     (tmp_path / "p.txt").write_text("a star\na hat --s 2\nred body\n")
@@ -88,6 +88,7 @@ def test_a_full_disk_is_said_and_no_place_stays_taken(tmp_path, monkeypatch, apa
     assert names == ["00001-7.png", "00002-8.png"]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_stop_says_what_is_written_and_all_of_it_is(tmp_path, monkeypatch, apart) -> None:
     progress = generate._Counter.add

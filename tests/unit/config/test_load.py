@@ -192,6 +192,7 @@ sections_and_more = st.sampled_from([*sections(), "preset", "version", "lr"])
 settings_and_more = st.sampled_from([item.name for item in all_settings().values()] + ["nope"])
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=60)
 @given(
     st.dictionaries(

@@ -160,6 +160,7 @@ def openings(tree: ast.Module) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_else_opens_images() -> None:
     places = {
         path.relative_to(ROOT).as_posix(): openings(ast.parse(path.read_text(encoding="utf-8")))

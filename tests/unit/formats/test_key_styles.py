@@ -86,6 +86,7 @@ def test_styles_are_told_apart(name: str, style: str) -> None:
     assert style_of([name]) == style
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("style", WRITTEN)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_there_and_back_by_names_alone(tmp_path: Path, family: str, style: str) -> None:
@@ -104,6 +105,7 @@ def test_there_and_back_by_names_alone(tmp_path: Path, family: str, style: str) 
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_what_is_baked_does_not_depend_on_the_names(tmp_path: Path, family: str) -> None:
     base = base_file(family)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from tests.tiny_models import tiny_architecture, tiny_model
@@ -35,6 +33,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_finds_its_layers_under_every_name(family: str) -> None:
     model = model_of(family)
@@ -53,6 +52,7 @@ def test_a_model_finds_its_layers_under_every_name(family: str) -> None:
         assert same(found.state_dict(), unet), title
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("title", ["diffusers", "diffusers 0.21"])
 def test_what_diffusers_exports_to_kohya(family: str, title: str) -> None:
@@ -72,9 +72,10 @@ def test_what_diffusers_exports_to_kohya(family: str, title: str) -> None:
         }  # fmt: skip
     found = AdapterNetwork.load(tensors, model.adapter_roots())
     assert found.report.unmatched == ()
-    factors = {name for name in network.state_dict() if not name.endswith(".alpha")}
     written = found.state_dict()
-    assert all(torch.equal(written[name], network.state_dict()[name]) for name in factors)
+    whole = network.state_dict()
+    factors = {name for name in whole if not name.endswith(".alpha")}
+    assert all(torch.equal(written[name], whole[name]) for name in factors)
 
 
 def test_a_tensor_under_two_names_is_said() -> None:
@@ -101,12 +102,12 @@ def test_a_tensor_under_two_names_is_said() -> None:
         ("lora_te3_encoder_block_0_layer_0_SelfAttention_q.alpha", "T5"),
     ],
 )
-def test_what_is_not_read_is_named(tmp_path: Path, name: str, said: str) -> None:
+def test_what_is_not_read_is_named(name: str, said: str, model: DiffusionModel) -> None:
     assert said in describe([name])
     if "bundle" in name or "lllite" in name:
         return
     with pytest.raises(LoraFileError, match=said):
-        AdapterNetwork.load({name: torch.zeros(2, 2)}, model_of("sd1").adapter_roots())
+        AdapterNetwork.load({name: torch.zeros(2, 2)}, model.adapter_roots())
 
 
 def test_unknown_names_are_not_guessed() -> None:

@@ -68,6 +68,7 @@ def test_vae_names_go_there_and_back(plan: VaePlan) -> None:
 attention = st.lists(st.booleans(), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(attention, st.integers(1, 3), st.booleans(), st.sampled_from([2, 4, 8]))
 def test_every_weight_of_diffusers_own_modules_is_named(

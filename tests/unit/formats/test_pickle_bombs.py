@@ -353,6 +353,7 @@ def test_every_protocol_is_understood(tmp_path: Path, protocol: int) -> None:
     assert built == values
 
 
+@pytest.mark.slow
 def test_a_real_checkpoint_is_far_from_the_limits(tmp_path: Path) -> None:
     """Four thousand tensors: a UNet with its averages and both moments of an optimizer."""
     state = {f"model.diffusion_model.input_blocks.{n}.weight": torch.zeros(1) for n in range(4000)}

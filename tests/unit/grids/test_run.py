@@ -104,6 +104,7 @@ def test_every_cell_is_the_image_that_generate_draws(bench: Bench, model) -> Non
         assert info.settings["Seed"] == cell.labels[1]
 
 
+@pytest.mark.slow
 def test_the_same_command_draws_nothing_twice_and_a_larger_one_the_new_alone(bench: Bench) -> None:
     bench.make(bench.grid("seed=1,2", "strength=0.5,1"))
     before = bench.cells
@@ -117,6 +118,7 @@ def test_the_same_command_draws_nothing_twice_and_a_larger_one_the_new_alone(ben
     assert len(page_data(bench.out)["cells"]) == 6
 
 
+@pytest.mark.slow
 def test_a_damaged_cell_and_a_changed_lora_are_drawn_again(bench: Bench, tmp_path: Path) -> None:
     bench.loras = tmp_path / "loras"
     bench.loras.mkdir()
@@ -131,6 +133,7 @@ def test_a_damaged_cell_and_a_changed_lora_are_drawn_again(bench: Bench, tmp_pat
     assert len(bench.cells) == 4
 
 
+@pytest.mark.slow
 def test_cells_written_in_threads_are_the_same(bench: Bench, monkeypatch) -> None:
     grid = bench.grid("seed=1,2", "cfg=1,3")
     bench.make(grid)
@@ -143,6 +146,7 @@ def test_cells_written_in_threads_are_the_same(bench: Bench, monkeypatch) -> Non
     assert all("file" in cell for cell in record["cells"]), "shown when all are written"
 
 
+@pytest.mark.slow
 def test_a_stop_keeps_what_is_done_and_shows_it(bench: Bench) -> None:
     controls = Controls()
 
@@ -162,6 +166,7 @@ def test_a_stop_keeps_what_is_done_and_shows_it(bench: Bench) -> None:
     assert len(page_data(bench.out)["cells"]) == 6
 
 
+@pytest.mark.slow
 def test_models_and_vaes_are_exchanged_as_seldom_as_planned(bench: Bench) -> None:
     other = tiny_checkpoint(bench.folder / "other.safetensors", seed=1)
     tiny_model(seed=2).vae.save_pretrained(bench.folder / "vae")
@@ -186,6 +191,7 @@ def test_models_and_vaes_are_exchanged_as_seldom_as_planned(bench: Bench) -> Non
 # What shows them
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_image_and_asks_nobody(bench: Bench) -> None:
     prompt = 'star "quoted" </script><b>{{data}} é <lora:cat:1>'
     base = CellSpec(ImageRequest(prompt, steps=1, cfg=1.0, width=32, height=32))
@@ -206,6 +212,7 @@ def test_the_page_holds_every_image_and_asks_nobody(bench: Bench) -> None:
     assert not re.search(r"https?://|src=\"(?!\")|<link|@import|url\(", html)
 
 
+@pytest.mark.slow
 def test_large_images_are_reduced_in_the_page(bench: Bench, monkeypatch) -> None:
     grid = bench.grid("seed=1-4", base=CellSpec(ImageRequest("star", steps=1, cfg=1.0)))
     bench.make(grid)
@@ -218,6 +225,7 @@ def test_large_images_are_reduced_in_the_page(bench: Bench, monkeypatch) -> None
     assert all(image["w"] == 64 for image in data["pictures"])
 
 
+@pytest.mark.slow
 def test_the_sheet_keeps_to_the_limits_of_its_formats(bench: Bench, monkeypatch) -> None:
     bench.make(bench.grid("seed=1-4", "steps=1,2"))
     for name in ("grid.png", "grid.webp"):
@@ -233,6 +241,7 @@ def test_the_sheet_keeps_to_the_limits_of_its_formats(bench: Bench, monkeypatch)
         assert max(sheet.size) <= 200
 
 
+@pytest.mark.slow
 def test_a_sheet_of_images_of_several_sizes_with_places_that_are_empty(bench: Bench) -> None:
     grid = bench.grid("size=32x32,64x32", "seed=1,2", "steps=1,2")
     bench.make(grid)

@@ -171,6 +171,7 @@ def test_a_file_that_says_nothing(tmp_path: Path, metadata: dict[str, str]) -> N
         converted(tmp_path, metadata)
 
 
+@pytest.mark.slow
 def test_other_models_and_broken_files(tmp_path: Path) -> None:
     (problem,) = converted(tmp_path, {**KOHYA, "ss_base_model_version": "flux1"}).problems
     assert "flux1" in problem.what

@@ -48,7 +48,7 @@ def least_error(change: Tensor, rank: int) -> float:
     return float(torch.linalg.svdvals(change.flatten(1))[rank:].square().sum().sqrt())
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NAMES)
 def test_every_family_at_nearly_the_least_error(family: str, tmp_path: Path) -> None:
     base = base_file(family)
@@ -73,7 +73,7 @@ def test_every_family_at_nearly_the_least_error(family: str, tmp_path: Path) -> 
     assert set(report.outside) >= {"convolutions", "embeddings"}
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "dtype"),
     [("sd1", torch.float32), ("sd1", torch.float16), ("sd2", torch.float16),

@@ -66,6 +66,7 @@ def test_one_file_at_weight_one_keeps_its_numbers(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("rank", [1, 6, 12, 40])
 def test_the_best_sum_of_a_rank(tmp_path: Path, rank: int) -> None:
     layers = ALL if rank == 6 else SMALL

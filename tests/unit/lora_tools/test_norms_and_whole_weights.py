@@ -80,7 +80,7 @@ def norms_file(path: Path, base: Path, norms: dict[str, tuple[str, str]]) -> dic
     return modules
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "norms"), [("sd1", NORMS), ("sdxl", SDXL_NORMS)])
 def test_norms_are_baked_and_attached_as_lycoris_merges_them(
     tmp_path: Path, family: str, norms: dict[str, tuple[str, str]]
@@ -200,7 +200,7 @@ def test_norms_and_biases_are_merged_carried_and_converted(tmp_path: Path) -> No
     assert all(torch.equal(ours[name], comfys[name]) for name in ours)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "path", "kind", "arguments"),
     [

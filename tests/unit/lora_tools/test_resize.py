@@ -90,6 +90,7 @@ def test_ranks_by_the_singular_values(tmp_path: Path) -> None:
     assert not (tmp_path / "x.safetensors").exists()
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize(("by", "value"), [("ratio", 1e6), ("retain", 0.99), ("cumulative", 0.95)])
 def test_no_module_exceeds_the_most(tmp_path: Path, by: By, value: float) -> None:
     """And those below are as without it, at the least error of their rank."""

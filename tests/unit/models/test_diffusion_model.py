@@ -47,6 +47,7 @@ def test_channels_last_changes_the_layout_only() -> None:
     assert_near(other.encode_images(images()), plain.encode_images(images()), NETWORK)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("factor", [2, 4, 8, 16])
 def test_the_latents_factor_follows_from_the_vae(factor: int) -> None:
     model = tiny_model(architecture=tiny_architecture(latent_factor=factor))

@@ -64,6 +64,7 @@ def test_single_file(model: DiffusionModel, tmp_path: Path) -> None:
     same_weights(found, model)
 
 
+@pytest.mark.slow_but_first
 def test_single_file_with_diffusers_names(model: DiffusionModel, tmp_path: Path) -> None:
     path = write(model, tmp_path / "model.safetensors")
     with path.open("rb"):
@@ -77,6 +78,7 @@ def test_single_file_with_diffusers_names(model: DiffusionModel, tmp_path: Path)
     same_weights(load_model(tmp_path / "other.safetensors"), model)
 
 
+@pytest.mark.slow_but_first
 def test_diffusers_folder(model: DiffusionModel, tmp_path: Path) -> None:
     for part, network in zip(model.architecture.family.parts, model.networks, strict=True):
         if part.startswith("text"):

@@ -161,6 +161,7 @@ def test_folders(known: Known, options: dict[str, object], tmp_path: Path) -> No
     assert_same(found, known.model)
 
 
+@pytest.mark.slow_but_first
 def test_a_forced_family_is_taken(known: Known) -> None:
     assert (
         read_architecture(ModelReference(known.path, family=known.family))
@@ -192,6 +193,7 @@ OTHERS: dict[str, tuple[Callable[[State], State], str]] = {
 }
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", OTHERS)
 def test_kin_that_are_trained_otherwise_are_refused(
     known: Known, name: str, tmp_path: Path

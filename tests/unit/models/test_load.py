@@ -367,6 +367,7 @@ def test_hub_models_are_folders_of_which_only_the_needed_is_fetched(
     assert sorted(asked) == sorted(names)
 
 
+@pytest.mark.slow
 def test_a_vae_from_the_hub_may_lie_at_the_top(
     model: DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

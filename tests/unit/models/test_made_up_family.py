@@ -55,7 +55,7 @@ def test_its_layers_are_known_from_their_names_alone(base: Path) -> None:
     assert "lora_unet_pieces_0_mix_to_text" in planned.targets
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["lora", "loha", "ia3"])
 def test_it_is_trained_and_draws(base: Path, tmp_path: Path, adapter: str) -> None:
     run = run_with(

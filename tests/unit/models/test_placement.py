@@ -69,7 +69,7 @@ def pair() -> tuple[DiffusionModel, DiffusionModel]:
     return held, with_plain_layers(held)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*ADAPTERS, "dora out", "loha with dora_scale"])
 def test_every_adapter_learns_from_held_weights_as_from_plain_ones(
     name: str, pair: tuple[DiffusionModel, DiffusionModel]
@@ -177,7 +177,7 @@ def test_blocks_in_both_orders() -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_gradients_do_not_depend_on_which_blocks_are_recomputed(count: int) -> None:
     plain, placement = tiny_model(), tiny_model()
@@ -195,7 +195,7 @@ def recomputed(model: DiffusionModel) -> Collection[str]:
     }
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "placement",
     [WeightPlacement("none", offloaded_blocks=4), WeightPlacement("fp8", offloaded_blocks=3)],

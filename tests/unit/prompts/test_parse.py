@@ -343,6 +343,7 @@ def test_no_string_crashes_it(source) -> None:
             assert all(f.text for section in sections for f in section)
 
 
+@pytest.mark.slow
 def test_100000_strings_in_a_few_seconds() -> None:
     rng = random.Random(0)
     pieces = ["a", "cat", " ", ",", *"()[]:|\\<>", ":1.2)", ":0.5]", "BREAK", "AND", "<lora:a:1>"]

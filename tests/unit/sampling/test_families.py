@@ -70,7 +70,7 @@ def test_latents_are_those_of_diffusers_pipeline(
     assert_near(latents[0], wanted, NETWORK)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_long_prompts_are_rows_side_by_side(family: str, latents: list[Tensor]) -> None:
     """As web UIs do it: each row of 75 by itself, the pooled embedding is the first one's."""

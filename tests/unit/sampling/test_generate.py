@@ -169,7 +169,7 @@ def test_clip_skip_is_the_requests_and_passes_with_it(model, latents) -> None:
     assert not torch.allclose(latents[0], latents[1])
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_sde"])
 def test_a_image_does_not_depend_on_its_batch(model, latents, sampler) -> None:
     # Of different guidance, text and length, so that all but the batch is their own.

@@ -100,6 +100,7 @@ def test_and_works_without_guidance(model, encoder, noisy) -> None:
     assert_near(ours, expected, NETWORK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "same_text", "same_unet"),
     [("<lora:cat:unet=1:te=0>", True, False), ("<lora:cat:unet=0:te=1>", False, True)],

@@ -83,7 +83,7 @@ def write_images(folder: Path) -> tuple[Path, Path]:
     return folder / "picture.png", folder / "mask.png"
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_images_are_drawn_on_one_device(family: str, tmp_path: Path) -> None:
     """Everything that a request can ask for, but for samplers."""

@@ -86,6 +86,7 @@ def test_which_steps_are_taken() -> None:
         assert partial_pass(ddim, steps, denoise).skip == skip
 
 
+@pytest.mark.slow
 def test_a_hires_batch_is_one_by_one(model) -> None:
     base = ImageRequest(PROMPT, "", 1, 3, 4.0, "euler_a", 32, 32, hires=Hires())
     requests = [base, replace(base, seed=2)]

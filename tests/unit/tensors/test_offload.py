@@ -155,6 +155,7 @@ def test_steps_that_repeat_find_each_weight_on_its_way(device: Device) -> None:
     assert device.late == []
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("weight_format", ["none", "fp8", "nf4"])
 def test_wrong_guesses_cost_their_copies_alone(device: Device, weight_format: str) -> None:
     prefetcher = Prefetcher("cpu", device)

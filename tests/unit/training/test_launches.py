@@ -49,7 +49,7 @@ def test_a_step_starts_no_more_kernels_than_the_bare_loop(model: str, name: str)
     assert ours.total() <= (1.0 if name == "none" else 1.05) * bare.total()
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["lora", "locon", "lokr"])
 def test_limiting_norms_takes_a_few_kernels_for_all_modules(algorithm: str) -> None:
     architecture = PUBLISHED["sd15"]

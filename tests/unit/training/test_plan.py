@@ -45,7 +45,7 @@ def overrides(data: Path, **more: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [

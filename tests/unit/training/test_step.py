@@ -220,7 +220,7 @@ def half(model: DiffusionModel) -> DiffusionModel:
     return model
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("algorithm", ["lora", "locon", "lokr", "ia3", "dora", "loha", "oft"])
 def test_casting_all_factors_at_once_changes_no_gradient(
@@ -276,6 +276,7 @@ def test_outside_a_step_the_newest_weights_apply(model: DiffusionModel) -> None:
     assert not torch.equal(predict(), none)
 
 
+@pytest.mark.slow
 def test_gradients_are_whole_after_each_micro_batch(model: DiffusionModel) -> None:
     """The inspector looks there."""
     trainer = make(half(model), compute=torch.bfloat16)

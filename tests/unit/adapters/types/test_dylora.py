@@ -105,6 +105,7 @@ def trained(adapter: LoRA, target: Tensor, steps: int) -> None:
     adapter.end_step()
 
 
+@pytest.mark.slow
 def test_every_prefix_learns_what_its_rank_can_hold():
     """Within a few percent of the truncated SVD at every cut; a LoRA's prefixes are far off."""
     g = torch.Generator().manual_seed(0)

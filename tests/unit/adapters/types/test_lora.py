@@ -61,6 +61,7 @@ def test_the_general_path_equals_the_fast_one(case):
 
 
 @cases
+@pytest.mark.slow_but_first
 def test_gradients_against_finite_differences(case):
     adapted, adapter, x = make(case)
     parameters = list(adapter.parameters())

@@ -185,6 +185,7 @@ def test_what_is_refused_with_its_line(text: str, says: str) -> None:
     assert any(says in each for each in texts), texts
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.text("ab '\"$`\\#;{}()@,|-", max_size=8), min_size=1, max_size=4))
 def test_single_quoted_texts_stay_as_they_are(values: list[str]) -> None:

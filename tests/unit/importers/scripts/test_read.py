@@ -286,6 +286,7 @@ pieces = st.lists(
 ).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(text=pieces, powershell=st.booleans())
 def test_no_script_breaks_the_readers(text: str, powershell: bool) -> None:

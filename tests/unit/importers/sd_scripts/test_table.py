@@ -476,6 +476,7 @@ words = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(argv=st.lists(words, max_size=12), sdxl=st.booleans())
 @example(argv=["--resolution=²"], sdxl=False)

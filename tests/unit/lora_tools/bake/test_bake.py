@@ -48,7 +48,7 @@ class Listener:
         return "\n".join(event.text for event in self.events if isinstance(event, Notice))
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NAMES)
 def test_every_family(family: str, tmp_path: Path) -> None:
     base = base_file(family)
@@ -105,7 +105,7 @@ def test_blocks_are_weighed(tmp_path: Path) -> None:
         assert_near(found[name], wanted, LAYER)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_diffusers_has_the_same_weights_with_the_lora_fused(family: str, tmp_path: Path) -> None:
     base = base_file(family)
@@ -123,7 +123,7 @@ def test_diffusers_has_the_same_weights_with_the_lora_fused(family: str, tmp_pat
         assert_near(found[name], weight, LAYER)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_types_order_and_untouched_bytes_stay(dtype: torch.dtype, tmp_path: Path) -> None:
     first = base_file("sd1", dtype)

@@ -85,6 +85,7 @@ def test_a_damaged_preview_is_no_preview(thumbnail) -> None:
     assert read_preview({"modelspec.thumbnail": thumbnail}) is None
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_no_style_of_names(tmp_path) -> None:
     path = tiny_checkpoint(tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="is a checkpoint; comfy is a way to name"):

@@ -211,7 +211,7 @@ def merged_by_diffusers(model: DiffusionModel, network: AdapterNetwork, path: Pa
         pipeline.unload_lora_weights()
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "algorithm"), [("sd1", "c3lier"), ("sd1", "dora"), ("sdxl", "lora")]
 )

@@ -78,7 +78,7 @@ def test_norms_of_every_type_are_those_of_the_whole_changes(tmp_path, algorithm)
         assert report.norm == pytest.approx(total)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", list(ADAPTERS))
 def test_a_lora_that_learned_nothing_is_dead(tmp_path, algorithm) -> None:
     network = AdapterNetwork.create(tiny_model().adapter_roots(), algorithm=algorithm, rank=2)

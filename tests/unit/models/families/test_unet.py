@@ -36,7 +36,7 @@ def test_weights(config: dict) -> None:
     assert weights(config) == pytest.approx(actual, rel=0.01)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "size"), [(SD15, 16), (SD15, 64), (TINY, 16)])
 def test_multiply_adds_against_counted_flops(config: dict, size: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode

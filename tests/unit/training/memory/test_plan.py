@@ -98,7 +98,7 @@ def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> in
     return profiled(step)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [

@@ -94,7 +94,7 @@ def planned(chosen: dict[str, str]) -> MemoryEstimate:
     return step
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_a_plan_answers_for_every_adapter(card: Card, data: Path, tiny: Path, adapter: str) -> None:
     """A small model, on a card so small that everything is looked at."""

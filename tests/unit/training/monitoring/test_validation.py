@@ -161,6 +161,7 @@ def test_starts_the_same_in_every_run() -> None:
     assert first.gap == pytest.approx(first.held_out - first.training)
 
 
+@pytest.mark.slow
 def test_other_images_and_their_order_do_not_matter() -> None:
     trainer = trainer_of()
     together = validation_of(trainer, measured(["a", "b"], ["c"]))(0)
