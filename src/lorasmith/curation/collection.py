@@ -150,9 +150,14 @@ def dataset_root(folder: Path) -> Path:
     for place in (folder, *folder.parents[:2]):
         if (place / STORE / JOURNAL).is_file():
             return place
-    if _NUMBERED.fullmatch(folder.name) or folder.name.casefold() in REG_NAMES:
-        folder = folder.parent
-    return folder.parent if folder.name == "img" else folder
+    numbered = _NUMBERED.fullmatch(folder.name) is not None
+    folder = folder.parent if numbered else folder
+    inner = folder.name.casefold() in ("img", *REG_NAMES)
+    return folder.parent if inner and (numbered or _has_numbered(folder)) else folder
+
+
+def _has_numbered(folder: Path) -> bool:
+    return folder.is_dir() and any(_NUMBERED.fullmatch(path.name) for path in folder.iterdir())
 
 
 def open_collection(
@@ -195,9 +200,7 @@ def open_collection(
 def _images_folder(folder: Path) -> Path:
     """Within kohya_ss' layout, the folder of training images."""
     inner = folder / "img"
-    if inner.is_dir() and any(_NUMBERED.fullmatch(path.name) for path in inner.iterdir()):
-        return inner
-    return folder
+    return inner if _has_numbered(inner) else folder
 
 
 def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -136,9 +136,10 @@ class FactsStore:
         self._facts: dict[str, ImageFacts] = {}
         self._files: dict[str, tuple[int, int, str]] = {}
         self._sizes: dict[str, tuple[int, int, int, int]] = {}
-        with self._opened() as database:
-            if database is None:
-                return
+        database = self._connect(make=False)
+        if database is None:
+            return
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(database):
             self._files = {row[0]: row[1:] for row in database.execute("SELECT * FROM files")}
             self._sizes = {row[0]: row[1:] for row in database.execute("SELECT * FROM sizes")}
             for row in database.execute(f"SELECT {', '.join(_COLUMNS)} FROM facts"):
@@ -230,48 +231,55 @@ class FactsStore:
         if not rows:
             return
         values = ((name, *row) if keyed else row for name, row in rows.items())
-        with self._opened(make=True) as database:
-            if database is not None:
+        database = self._connect(make=True)
+        if database is not None:
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(database):
                 database.executemany(statement, values)
                 database.commit()
 
-    @contextlib.contextmanager
-    def _opened(self, *, make: bool = False) -> Iterator[sqlite3.Connection | None]:
-        """The database, or ``None`` where there is none and none can be; a damaged one goes."""
+    def _connect(self, *, make: bool) -> sqlite3.Connection | None:
+        """The database; ``None`` where there is none and none can be. A damaged one goes."""
         path = self._root / STORE / NAME
+        with contextlib.suppress(OSError):
+            if make:
+                path.parent.mkdir(exist_ok=True)
+        if not (path.parent.is_dir() if make else path.exists()):
+            return None
         try:
-            with self._connected(path, make=make) as database:
-                yield database
+            return _prepared(sqlite3.connect(path))
         except sqlite3.OperationalError:  # read-only, full, or at work elsewhere
-            pass
+            return None
         except sqlite3.DatabaseError:
             with contextlib.suppress(OSError):
                 path.unlink()
-
-    @contextlib.contextmanager
-    def _connected(self, path: Path, *, make: bool) -> Iterator[sqlite3.Connection | None]:
-        if make:
-            with contextlib.suppress(OSError):
-                path.parent.mkdir(exist_ok=True)
-        if not path.parent.is_dir() or not (make or path.exists()):
-            yield None
-            return
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version != _VERSION:
-                database.executescript(
-                    "DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS sizes; "
-                    "DROP TABLE IF EXISTS facts; "
-                    "CREATE TABLE files (path TEXT PRIMARY KEY, size INT, changed INT, hash TEXT);"
-                    "CREATE TABLE sizes (path TEXT PRIMARY KEY, size INT, changed INT, "
-                    "width INT, height INT);"
-                    f"CREATE TABLE facts ({', '.join(_COLUMNS)}, PRIMARY KEY (content_hash));"
-                    f"PRAGMA user_version = {_VERSION};"
-                )
-            yield database
+            return None
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(os.path.abspath(path), self._root)
+
+
+def _prepared(database: sqlite3.Connection) -> sqlite3.Connection:
+    """With the tables of this version.
+
+    Raises:
+        sqlite3.Error: it cannot be read or written; it is closed.
+    """
+    try:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version != _VERSION:
+            database.executescript(
+                "DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS sizes; "
+                "DROP TABLE IF EXISTS facts; "
+                "CREATE TABLE files (path TEXT PRIMARY KEY, size INT, changed INT, hash TEXT); "
+                "CREATE TABLE sizes "
+                "(path TEXT PRIMARY KEY, size INT, changed INT, width INT, height INT); "
+                f"CREATE TABLE facts ({', '.join(_COLUMNS)}, PRIMARY KEY (content_hash)); "
+                f"PRAGMA user_version = {_VERSION};"
+            )
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

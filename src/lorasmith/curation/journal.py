@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -335,7 +337,7 @@ class Journal:
                 if step.before is None:
                     if step.path not in moved_away and os.path.lexists(path):
                         problems.append(Problem(str(path), "is there already"))
-                elif path.is_symlink() or path.stat().st_size > SMALL:
+                elif not stat.S_ISREG((status := os.lstat(path)).st_mode) or status.st_size > SMALL:
                     if state_of(path) != step.before:
                         problems.append(_changed(path))
                 else:
@@ -351,8 +353,8 @@ class Journal:
     def _new_folders(self, steps: Sequence[Step]) -> list[str]:
         """Folders that steps make, the outer ones first."""
         folders: dict[Path, None] = {}
-        for step in steps:
-            folder = (self.root / (step.target or step.path)).parent
+        for name in dict.fromkeys(posixpath.dirname(step.target or step.path) for step in steps):
+            folder = self.root / name
             missing = []
             while folder != self.root and folder not in folders and not folder.exists():
                 missing.append(folder)

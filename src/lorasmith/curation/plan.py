@@ -99,6 +99,7 @@ class Plan:
     warnings: list[Problem] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     _texts: dict[Path, Change] = field(default_factory=dict, repr=False)
+    _roots: dict[str, Path | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         # The innermost first: a path belongs to the nearest.
@@ -209,8 +210,12 @@ class Plan:
         )
 
     def _root_of(self, path: Path) -> Path | None:
-        place = Path(os.path.abspath(path))
-        return next((root for root in self.roots if place.is_relative_to(root)), None)
+        folder = os.path.dirname(os.path.abspath(path))
+        if folder not in self._roots:
+            place = Path(folder)
+            roots = (root for root in self.roots if place.is_relative_to(root))
+            self._roots[folder] = next(roots, None)
+        return self._roots[folder]
 
     def _collisions(self) -> Iterator[Problem]:
         """Changes that are not possible, or not together."""
@@ -252,7 +257,7 @@ class Plan:
             yield Problem(str(path), "lies outside of the dataset", "choose a place within it")
         elif len(os.fsencode(path.name)) > 255:
             yield Problem(str(path), "the name is longer than 255 bytes", "choose a shorter one")
-        elif STORE in path.parts:
+        elif STORE in str(path) and STORE in path.parts:
             yield Problem(str(path), f"lies in {STORE}, which keeps the earlier contents")
 
 
@@ -286,6 +291,7 @@ def _make_files(
         for done, found in enumerate(pool.map(collected, staged), 1):
             problems += found
             observer(Progress("making pictures", done, len(staged)))
+            controls.check("stopped; nothing was changed")
         if problems:
             raise DatasetError(problems)
     except BaseException:
@@ -301,8 +307,10 @@ def _steps(changes: Sequence[Change], root: Path, staged: dict[int, Path]) -> li
     """In an order in which each can be done: what makes room first."""
 
     def name(path: Path) -> str:
-        return Path(os.path.abspath(path)).relative_to(root).as_posix()
+        relative = os.path.abspath(path)[len(prefix) :]
+        return relative if os.sep == "/" else relative.replace(os.sep, "/")
 
+    prefix = os.path.join(root, "")
     targets = {os.path.abspath(change.target) for change in changes if change.target is not None}
     vacated = {os.path.abspath(change.path) for change in changes if change.kind == "move"}
     room: list[Step] = []

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -31,7 +32,7 @@ def state_of(path: Path) -> str | None:
         OSError: it cannot be read, or is a folder.
     """
     try:
-        if path.is_symlink():
+        if stat.S_ISLNK(os.lstat(path).st_mode):
             return _LINK + os.readlink(path)
         return hash_file(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -49,6 +50,7 @@ class Trash:
         self.folder = root / STORE / "trash"
         self._staging = root / STORE / "staging"
         self._database = database
+        self._folders: set[Path] = set()
         database.execute(
             "CREATE TABLE IF NOT EXISTS contents (hash TEXT PRIMARY KEY, data BLOB NOT NULL)"
         )
@@ -106,15 +108,17 @@ class Trash:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._staging.mkdir(parents=True, exist_ok=True)
+        self._make_folder(self._staging)
         temporary = self._staging / "next"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
         if state.startswith(_LINK):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
             os.symlink(state.removeprefix(_LINK), temporary)
+            self._make_folder(path.parent)
             os.replace(temporary, path)
             return
+        if temporary.is_symlink():  # of a killed process; what it leads to is not ours to write
+            os.unlink(temporary)
         data = self.small(state)
         if data is not None:
             with open(temporary, "wb") as file:
@@ -125,9 +129,11 @@ class Trash:
 
     def place(self, new: Path, path: Path) -> None:
         """Give a finished file its name; it has the rights of the one that it replaces."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            shutil.copymode(path, new)
+        self._make_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            rights = stat.S_IMODE(os.stat(path).st_mode)
+            if rights != stat.S_IMODE(os.stat(new).st_mode):
+                os.chmod(new, rights)
         try:
             os.replace(new, path)
         except OSError:
@@ -153,6 +159,11 @@ class Trash:
         )
         self._database.execute("DELETE FROM contents WHERE hash NOT IN (SELECT hash FROM needed)")
         self._database.execute("DROP TABLE needed")
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder not in self._folders or not os.path.isdir(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
 
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*/*") if path.is_file())

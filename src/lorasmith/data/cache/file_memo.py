@@ -89,6 +89,8 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 _THREADS = 4
 _DIGEST_BYTES = 16
+# Bytes; a caption is read at once, without the large buffer that an image's file takes.
+_FIRST = 16384
 
 
 def hash_images(paths: Sequence[Path], memo: Path | None = None) -> dict[Path, str]:
@@ -124,8 +126,12 @@ def hash_file(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
-        return file_digest(file, lambda: blake2b(digest_size=_DIGEST_BYTES)).hexdigest()
+    with open(path, "rb", buffering=0) as file:
+        start = file.read(_FIRST)
+        digest = blake2b(start, digest_size=_DIGEST_BYTES)
+        if len(start) == _FIRST:
+            file_digest(file, lambda: digest)
+        return digest.hexdigest()
 
 
 def _hash(path: Path) -> str:
