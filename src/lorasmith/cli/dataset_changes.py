@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -94,13 +97,18 @@ def carry_out(
     return applied
 
 
+def has_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def _is_agreed(as_json: bool) -> bool:
     """The user's answer; no without a terminal.
 
     Raises:
         SystemExit: the user said no.
     """
-    if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if as_json or not has_terminal():
         return False
     if click.confirm("Do it?", default=False):
         return True
@@ -116,13 +124,10 @@ def _say_applied(plan: Plan, applied: Applied) -> None:
     echo(f"{', '.join(parts)}; take it back with: lorasmith dataset undo {_shown(root)}")
 
 
-def _shown(path: object) -> str:
-    import os
-    import shlex
-    from pathlib import Path
-
-    text = os.path.relpath(str(path))
-    return shlex.quote(text if len(text) < len(str(path)) else str(Path(str(path))))
+def _shown(path: Path) -> str:
+    """A folder as it is shortest to write, quoted for the shell."""
+    near, whole = os.path.relpath(path), str(path)
+    return shlex.quote(near if len(near) < len(whole) else whole)
 
 
 @command_for(UndoRequest)
