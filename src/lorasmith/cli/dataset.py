@@ -12,6 +12,9 @@ VERBS: dict[str, dict[str, Entry]] = {
             "lorasmith.cli.dataset_check", "Say what training would see, and what is odd."
         ),
         "preview": Entry("lorasmith.cli.dataset_check", "Draw what a run sees of the pictures."),
+        "stats": Entry(
+            "lorasmith.cli.dataset_stats", "Count tags: on and off, together, tokens, triggers."
+        ),
     },
     "Take back": {
         "undo": Entry("lorasmith.cli.dataset_changes", "Take back what the last verbs changed."),

@@ -33,7 +33,7 @@ from lorasmith.curation.filter_grammar import (
     TextTerm,
     parse,
 )
-from lorasmith.curation.filter_words import FLAGS, KEYS, Need, Value
+from lorasmith.curation.filter_words import FLAGS, KEYS, Need, Value, unescaped
 from lorasmith.data.images import read_header
 
 
@@ -270,6 +270,11 @@ def _text_test(term: TextTerm, known: _Knowledge) -> Test:
     if term.key == "path":
         return lambda subject: contains(subject.place)
     return lambda subject: contains(subject.caption) or contains(subject.place)
+
+
+def tag_test(text: str) -> Callable[[str], bool]:
+    """Whether a tag, :func:`folded`, is what ``tag:TEXT`` takes; * and ? are other characters."""
+    return _pattern(unescaped(text), whole=True)
 
 
 def _tag_test(value: Value) -> Test:

@@ -154,7 +154,7 @@ def _quoted(text: str, begin: int, *, pattern: bool) -> tuple[Value, int, bool]:
     closed = at < end
     inside = text[begin + 1 : min(at, end)]
     raw = inside.replace(f"\\{quote}", quote) if pattern else inside
-    return _unescaped(inside, raw), min(at + 1, end), closed
+    return unescaped(inside, raw), min(at + 1, end), closed
 
 
 def _unquoted(text: str, begin: int) -> tuple[Value, int]:
@@ -165,10 +165,11 @@ def _unquoted(text: str, begin: int) -> tuple[Value, int]:
         depth += (text[at] == "(") - (text[at] == ")")
         at += 2 if text[at] == "\\" else 1
     at = min(at, len(text))
-    return _unescaped(text[begin:at], text[begin:at]), at
+    return unescaped(text[begin:at], text[begin:at]), at
 
 
-def _unescaped(written: str, raw: str) -> Value:
+def unescaped(written: str, raw: str = "") -> Value:
+    """A value of what stands between its quotes."""
     characters: list[str] = []
     wild: set[int] = set()
     escaped = False

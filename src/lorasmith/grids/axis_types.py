@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import user_path
-from lorasmith.core.text import did_you_mean, parse_size
+from lorasmith.core.text import did_you_mean, parse_size, shortlist
 from lorasmith.grids.axes import Axis, AxisType, CellSpec, LoraEdit, Value, split_blocks
 from lorasmith.grids.snapshots import (
     Snapshot,
@@ -211,6 +211,37 @@ def _replacements(items: list[str], target: str, sources: Sources) -> list[Value
     return [replacing(item) for item in items]
 
 
+def _triggers(items: list[str], target: str, sources: Sources) -> list[Value]:
+    """Every trigger of a dataset, ``DIR`` or ``DIR,I:J``, in the place of the one in the prompt."""
+    from lorasmith.curation.collection import open_collection
+    from lorasmith.curation.stats import parse_range, triggers_of
+
+    folders, positions = items, "1"
+    if len(items) > 1 and re.fullmatch(r"[-\d\s]*:?[-\d\s]*", items[-1]):
+        *folders, positions = items
+    images = open_collection([user_path(folder) for folder in folders]).images
+    triggers = list(triggers_of(images, *parse_range(positions, "positions")).counts)
+    if not triggers:
+        raise ValueError(f"no caption in {', '.join(folders)} has tags there")
+
+    def naming(text: str) -> Value:
+        def apply(spec: CellSpec) -> CellSpec:
+            prompt = spec.request.prompt
+            # The longest: "zorp, red hat" and not the "zorp" in it.
+            present = max((each for each in triggers if each in prompt), key=len, default=None)
+            if present is None:
+                raise PromptError.of(
+                    "Triggers",
+                    f"the prompt has none of {shortlist(triggers)}",
+                    "write one of them into the prompt: each takes its place in turn",
+                )
+            return spec.asking(prompt=prompt.replace(present, text))
+
+        return Value(text, apply)
+
+    return [naming(trigger) for trigger in triggers]
+
+
 def _strengths(make: Callable[[float], LoraEdit]) -> Values:
     def values(items: list[str], target: str, sources: Sources) -> list[Value]:
         strengths = _numbers(items, whole=False)
@@ -272,6 +303,7 @@ AXIS_TYPES: tuple[AxisType, ...] = (
     AxisType("negative", "Negative prompt", ("negative prompt",), _negatives, "negative",
              "none,blurry", order=0),
     AxisType("sr", "Prompt S/R", ("prompt sr", "S/R"), _replacements, "", "cat,dog,bird", order=1),
+    AxisType("triggers", "Trigger", ("trigger",), _triggers, "", "pictures,1:2", order=1),
     AxisType("lora", "LoRA", ("lora name",), _loras, "lora", "cat-v1,cat-v2,none", tag=True),
     AxisType("epoch", "Epoch", ("epochs", "snapshot", "snapshots"), _epochs, "lora",
              "runs/cat:1-15", tag=True),

@@ -35,11 +35,12 @@ class GridRequest(ImageJob):
     """Draw PROMPT in all combinations of two or three things that vary, to compare them.
 
     \b
-    AXIS    epoch, lora, strength, unet, te, lbw, prompt, negative, sr, seed, steps,
-            cfg, "cfg rescale", eta, sampler, schedule, size, "clip skip", denoise,
-            checkpoint or vae; AXIS@NAME for one of several LoRAs
+    AXIS    epoch, lora, strength, unet, te, lbw, prompt, negative, sr, triggers, seed,
+            steps, cfg, "cfg rescale", eta, sampler, schedule, size, "clip skip",
+            denoise, checkpoint or vae; AXIS@NAME for one of several LoRAs
     VALUES  a list (a,b,"c, d"), ranges (1-5, 1-10 (+3), 1-10 [5]); of epoch: RUN,
-            RUN:1-15, RUN:1-15:2; of sr: the text that is replaced comes first
+            RUN:1-15, RUN:1-15:2; of sr: the text that is replaced comes first;
+            of triggers: a dataset's DIR, or DIR,I:J for its I-th to J-th tags
 
     DIR/grid.html shows the pictures in a browser. Pictures that are there are not drawn again: the
     same command goes on where it was stopped.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from lorasmith.core.errors import PromptError
 from lorasmith.grids.axes import CellSpec
@@ -101,6 +102,24 @@ def test_the_documented_search_and_replace(sources: Sources) -> None:
     ]
 
 
+def test_the_triggers_of_a_dataset(sources: Sources, tmp_path: Path) -> None:
+    """Each in the place of the longest that is in the prompt."""
+    for name, caption in {"a": "zorp, hat", "b": "zorp, red hat", "c": "zorp, hat, dog"}.items():
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(caption, encoding="utf-8")
+    base = CellSpec(ImageRequest("a zorp, red hat, smile"))
+    grid = grid_of(sources, f"triggers={tmp_path},1:2", base=base)
+    assert [request.prompt for request in requests(grid)] == [
+        "a zorp, hat, smile", "a zorp, red hat, smile",
+    ]  # fmt: skip
+    (value,) = parse_axis("--x", f"trigger={tmp_path}", sources).values
+    assert value.label == "zorp"
+    with pytest.raises(PromptError, match="the prompt has none of zorp"):
+        grid_of(sources, f"triggers={tmp_path}")
+    with pytest.raises(PromptError, match="has tags there"):
+        grid_of(sources, f"triggers={tmp_path},7:8")
+
+
 def test_the_guides_way_to_compare_epochs_by_search_and_replace(sources: Sources) -> None:
     grid = grid_of(sources, "sr=cat:1,dog v1.5:1", "strength=0.6,1")
     tags = [parse_prompt(request.prompt).loras[0] for request in requests(grid)]
@@ -172,7 +191,7 @@ def test_what_is_wrong_is_told(sources: Sources, texts: list[str], part: str) ->
 
 @pytest.mark.parametrize("kind", AXIS_TYPES, ids=lambda kind: kind.name)
 def test_every_example_is_a_list_of_its_kind(kind) -> None:
-    if kind.name not in ("lora", "epoch"):  # Theirs name files.
+    if kind.name not in ("lora", "epoch", "triggers"):  # Theirs name files.
         assert len(
             parse_axis("--x", f"{kind.name}={kind.example}", Sources(LoraLibrary(None))).values
         )

@@ -17,6 +17,7 @@ from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
+from lorasmith.jobs.dataset.stats import StatsRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
 from lorasmith.jobs.lora_files import (
@@ -49,7 +50,7 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
     PreviewRequest: api.preview,
     ResizeRequest: resize,
 }
-DATASET: list[type[JobRequest]] = [HistoryRequest, RedoRequest, UndoRequest]
+DATASET: list[type[JobRequest]] = [HistoryRequest, RedoRequest, StatsRequest, UndoRequest]
 ALL = [*FUNCTIONS, *DATASET, GenerateRequest, GridRequest]
 
 

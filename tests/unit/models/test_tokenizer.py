@@ -181,3 +181,13 @@ def test_plain_text_needs_neither_torch_nor_ftfy() -> None:
         "assert 'ftfy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["red hat", "'s", " ", "  ", "<|endoftext|>", "<|", "12", ",", "!?", "a.b"])
+        | st.text(st.characters(max_codepoint=127), max_size=5)
+    ).map("".join)
+)
+def test_tokens_are_counted_as_there_are(text: str) -> None:
+    assert count_tokens(text) == len(token_ids(text))

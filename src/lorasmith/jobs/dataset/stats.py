@@ -1,0 +1,74 @@
+"""To count the tags of a dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from lorasmith.config.values import UserPath
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.events import Controls, Observer
+from lorasmith.jobs.request import JobRequest, option
+
+if TYPE_CHECKING:
+    from lorasmith.curation.stats import DatasetStats, TaggedFiles, Triggers
+
+
+class StatsRequest(JobRequest):
+    """Count the tags of the pictures in DIR: on how many, in which folders, with which others.
+
+    A tag that some pictures have and others have not can be switched on and off in prompts; what
+    every picture has becomes part of the trigger's meaning. Nothing is changed.
+    """
+
+    verb: ClassVar = "dataset stats"
+
+    folders: list[UserPath] = option(
+        ..., "Folders of pictures; with those in them", metavar="DIR...", positional=True
+    )
+    where: str = option(
+        "", "Only pictures that this filter takes; see docs/dataset-filter.md", metavar="FILTER"
+    )
+    find: str = option(
+        "", "Instead, list the pictures with this tag; * and ? are any characters", metavar="TAG"
+    )
+    position: int | None = option(
+        None, "Instead, count the N-th tags of captions; -1 is the last", metavar="N"
+    )
+    triggers: str = option(
+        "",
+        "Instead, list the different tags from the I-th to the J-th of every caption, as Prompt S/R"
+        " and `grid` take them",
+        metavar="I:J",
+    )
+    extension: str = option(
+        "auto", 'Of caption files; "auto" takes .txt, then .caption', metavar="EXT"
+    )
+
+    def run(self, observer: Observer, controls: Controls) -> DatasetStats | TaggedFiles | Triggers:
+        from lorasmith.curation.collection import open_collection
+        from lorasmith.curation.filter import parse_filter
+        from lorasmith.curation.stats import (
+            dataset_stats,
+            find_tag,
+            parse_range,
+            tags_at,
+            triggers_of,
+        )
+
+        questions = [name for name in ("find", "position", "triggers") if self.given(name)]
+        if len(questions) > 1:
+            what = "goes with no other question"
+            raise DatasetError(Problem(name, what, "ask one at a time") for name in questions[1:])
+        if self.position == 0:
+            raise DatasetError.of("position", "positions count from 1, and from the end as -1")
+        positions = parse_range(self.triggers) if self.given("triggers") else (1, 1)
+        choose = parse_filter(self.where)
+        collection = open_collection(self.folders, extension=self.extension)
+        images = choose.select(collection, observer, controls)
+        if self.given("find"):
+            return find_tag(images, self.find)
+        if self.position is not None:
+            return tags_at(images, self.position)
+        if self.given("triggers"):
+            return triggers_of(images, *positions)
+        return dataset_stats(images)
