@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from lorasmith.curation.journal import Outcome
     from lorasmith.curation.plan import Applied, Plan
 
-_DONE = {"write": "changed", "new": "new", "move": "moved", "remove": "in the trash"}
+_DONE = {
+    "write": "changed", "new": "new", "move": "moved", "remove": "in the trash", "folder": "new",
+}  # fmt: skip
 
 
 def change_options(view: Callable[..., None]) -> Callable[..., None]:
@@ -119,7 +121,11 @@ def _is_agreed(as_json: bool) -> bool:
 def _say_applied(plan: Plan, applied: Applied) -> None:
     if applied.recovered:
         echo(applied.recovered)
-    parts = [f"{quantity(count, 'file')} {_DONE[kind]}" for kind, count in applied.counts.items()]
+    from lorasmith.curation.plan_view import noun_of
+
+    parts = [
+        f"{quantity(count, noun_of(kind))} {_DONE[kind]}" for kind, count in applied.counts.items()
+    ]
     root = next((root for root in plan.roots if root.is_dir()), plan.roots[0])
     echo(f"{', '.join(parts)}; take it back with: lorasmith dataset undo {_shown(root)}")
 

@@ -148,7 +148,11 @@ class Journal:
         return folder / f"{os.getpid()}-{number}{suffix}"
 
     def apply(
-        self, command: str, steps: Sequence[Step], contents: Sequence[tuple[str, bytes]] = ()
+        self,
+        command: str,
+        steps: Sequence[Step],
+        contents: Sequence[tuple[str, bytes]] = (),
+        folders: Sequence[str] = (),
     ) -> Outcome:
         """Do the steps, all or (with what a killed process leaves to the next) none.
 
@@ -156,6 +160,7 @@ class Journal:
             command: what :meth:`history` says.
             steps: in an order in which each can be done.
             contents: (state, bytes) of small contents after the steps.
+            folders: to make, those that are there already among them.
 
         Raises:
             DatasetError: a path is not what its step expects; nothing was changed.
@@ -179,7 +184,7 @@ class Journal:
             )
             self._database.executemany(
                 "INSERT INTO folders VALUES (?, ?)",
-                ((number, folder) for folder in self._new_folders(steps)),
+                ((number, folder) for folder in self._new_folders(steps, folders)),
             )
             self._trash.remember(remembered)
         return self._finish(number)
@@ -258,6 +263,8 @@ class Journal:
                 (number,),
             ).fetchall()
             conflicts, skipped = [], []
+            if not back:
+                self._make_folders(number)
             with self._progress.of(f"{number} {state}") as progress:
                 for place, (*values, index) in enumerate(rows):
                     step = Step(*values)
@@ -350,10 +357,11 @@ class Journal:
         if problems:
             raise DatasetError(problems)
 
-    def _new_folders(self, steps: Sequence[Step]) -> list[str]:
-        """Folders that steps make, the outer ones first."""
+    def _new_folders(self, steps: Sequence[Step], empty: Sequence[str]) -> list[str]:
+        """Folders that are made, the outer ones first."""
         folders: dict[Path, None] = {}
-        for name in dict.fromkeys(posixpath.dirname(step.target or step.path) for step in steps):
+        parents = [posixpath.dirname(step.target or step.path) for step in steps]
+        for name in dict.fromkeys((*parents, *empty)):
             folder = self.root / name
             missing = []
             while folder != self.root and folder not in folders and not folder.exists():
@@ -361,6 +369,12 @@ class Journal:
                 folder = folder.parent
             folders |= dict.fromkeys(reversed(missing))
         return [folder.relative_to(self.root).as_posix() for folder in folders]
+
+    def _make_folders(self, number: int) -> None:
+        rows = self._database.execute("SELECT path FROM folders WHERE entry = ?", (number,))
+        for (folder,) in rows.fetchall():
+            with contextlib.suppress(OSError):  # A file of that name: the steps say so.
+                (self.root / folder).mkdir(exist_ok=True)
 
     def _remove_folders(self, number: int) -> None:
         rows = self._database.execute("SELECT path FROM folders WHERE entry = ?", (number,))

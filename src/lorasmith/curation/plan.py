@@ -22,7 +22,7 @@ from lorasmith.data.cache.file_memo import hash_bytes, hash_file
 from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import split_tags
 
-Kind = Literal["write", "new", "move", "remove"]
+Kind = Literal["write", "new", "move", "remove", "folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Change:
 
     Args:
         kind: "write" gives it another content, "new" makes it, "move" another name, "remove" puts
-            it into the trash.
+            it into the trash; "folder" makes an empty folder.
         path: the file.
         target: of a move.
         before: bytes of a caption that is rewritten.
@@ -140,6 +140,11 @@ class Plan:
         """Into the trash of the dataset."""
         self.changes.append(Change("remove", Path(path)))
 
+    def make_folder(self, path: Path) -> None:
+        """An empty folder; nothing where there is one."""
+        if not Path(path).is_dir():
+            self.changes.append(Change("folder", Path(path)))
+
     def counts(self) -> dict[Kind, int]:
         """Files by kind of change."""
         return dict(Counter(change.kind for change in self.changes))
@@ -198,7 +203,10 @@ class Plan:
                         for change in changes
                         if change.after is not None and len(change.after) <= SMALL
                     ]
-                    outcomes.append(journal.apply(self.command, steps, contents))
+                    folders = [
+                        _name(change.path, root) for change in changes if change.kind == "folder"
+                    ]
+                    outcomes.append(journal.apply(self.command, steps, contents, folders))
                 finally:
                     for path in staged.values():
                         path.unlink(missing_ok=True)
@@ -245,7 +253,8 @@ class Plan:
                 first = taken[key]
                 yield Problem(str(change.path), f"would become {place.name}, as {first.name} would")
             taken[key] = change.path
-            if change.kind in ("move", "new") and key not in leaving and os.path.lexists(place):
+            is_free = key in leaving or not os.path.lexists(place)
+            if change.kind != "write" and not is_free:
                 same = os.path.exists(change.path) and os.path.samefile(change.path, place)
                 if not (change.kind == "move" and same):
                     yield Problem(str(place), "is there already", "choose another name")
@@ -306,11 +315,6 @@ def _make_files(
 def _steps(changes: Sequence[Change], root: Path, staged: dict[int, Path]) -> list[Step]:
     """In an order in which each can be done: what makes room first."""
 
-    def name(path: Path) -> str:
-        relative = os.path.abspath(path)[len(prefix) :]
-        return relative if os.sep == "/" else relative.replace(os.sep, "/")
-
-    prefix = os.path.join(root, "")
     targets = {os.path.abspath(change.target) for change in changes if change.target is not None}
     vacated = {os.path.abspath(change.path) for change in changes if change.kind == "move"}
     room: list[Step] = []
@@ -319,9 +323,9 @@ def _steps(changes: Sequence[Change], root: Path, staged: dict[int, Path]) -> li
     for number, change in enumerate(changes):
         place = os.path.abspath(change.path)
         if change.kind == "remove":
-            step = Step(name(change.path), before=_state(change.path))
+            step = Step(_name(change.path, root), before=_state(change.path))
             (room if place in targets else removals).append(step)
-        elif change.kind != "move":
+        elif change.kind in ("write", "new"):
             new = staged.get(number)
             after = hash_file(new) if new is not None else hash_bytes(change.after or b"")
             staged_name = new.relative_to(root).as_posix() if new is not None else ""
@@ -330,11 +334,18 @@ def _steps(changes: Sequence[Change], root: Path, staged: dict[int, Path]) -> li
                 read = change.before
                 before = hash_bytes(read) if read is not None else _state(change.path)
             if before != after:
-                writes.append(Step(name(change.path), None, before, after, staged_name))
+                writes.append(Step(_name(change.path, root), None, before, after, staged_name))
     moves = {
-        name(change.path): name(change.target) for change in changes if change.target is not None
+        _name(change.path, root): _name(change.target, root)
+        for change in changes
+        if change.target is not None
     }
     return [*room, *ordered_moves(moves), *writes, *removals]
+
+
+def _name(path: Path, root: Path) -> str:
+    relative = os.path.abspath(path)[len(os.path.join(root, "")) :]
+    return relative if os.sep == "/" else relative.replace(os.sep, "/")
 
 
 def _state(path: Path) -> str | None:

@@ -13,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasmith.core.text import quantity
-from lorasmith.curation.plan import Change, Plan
+from lorasmith.curation.plan import Change, Kind, Plan
 
-_VERBS = {"write": "changed", "new": "new", "move": "moved", "remove": "to the trash"}
+_VERBS = {
+    "write": "changed", "new": "new", "move": "moved", "remove": "to the trash", "folder": "new",
+}  # fmt: skip
 _TAGS_SHOWN = 15
 _AROUND = 2  # tags shown before and after what changes
 _PIECES = re.compile(r"[^,\n]*[,\n]?\s*")
@@ -48,13 +50,21 @@ def _parts(plan: Plan, most: int | None) -> Iterator[RenderableType]:
         yield Text(f"warning: {warning}", "yellow")
     if plan.changes:
         counts = ", ".join(
-            f"{quantity(count, 'file')} {_VERBS[kind]}" for kind, count in plan.counts().items()
+            f"{quantity(count, noun_of(kind))} {_VERBS[kind]}"
+            for kind, count in plan.counts().items()
         )
         yield Text.assemble("\n", (counts, "bold"))
 
 
+def noun_of(kind: Kind) -> str:
+    """What a change of this kind changes."""
+    return "folder" if kind == "folder" else "file"
+
+
 def _change(change: Change, plan: Plan) -> Text:
     line = Text(_name(change.path, plan), "bold")
+    if change.kind == "folder":
+        return line.append("/  new folder", "green")
     if change.target is not None:
         return line.append(f" -> {_name(change.target, plan)}", "green")
     if change.kind == "remove":

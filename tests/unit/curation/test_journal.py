@@ -234,6 +234,30 @@ def test_a_new_change_ends_redo(folder: Path) -> None:
         assert [entry.state for entry in journal.history()] == ["dropped", "applied"]
 
 
+def test_empty_folders_come_and_go(folder: Path) -> None:
+    def folders() -> set[str]:
+        return {path.name for path in folder.iterdir() if path.is_dir()} - {STORE}
+
+    changes = plan(folder)
+    for name in ("reg", "mdl", "10_zorp"):
+        changes.make_folder(folder / name)
+    assert changes.counts() == {"folder": 2}
+    changes.apply()
+    assert folders() == {"10_zorp", "reg", "mdl"}
+    with Journal(folder) as journal:
+        journal.undo()
+        assert folders() == {"10_zorp"}
+        journal.redo()
+        assert folders() == {"10_zorp", "reg", "mdl"}
+        (folder / "reg" / "a.png").write_bytes(b"somebody's")
+        journal.undo()
+        assert folders() == {"10_zorp", "reg"}
+    changes = plan(folder)
+    changes.make_folder(folder / "a.png")
+    with pytest.raises(DatasetError, match="is there already"):
+        changes.apply()
+
+
 def test_prune_frees_what_is_kept(folder: Path) -> None:
     redraw(folder)
     edit(folder)
