@@ -50,6 +50,8 @@ TORCH_FREE = (
     "curation.collection",
     "curation.filter",
     "curation.filter_completion",
+    "curation.edit.*",
+    "curation.image_metadata",
     "curation.plan",
     "curation.stats",
     "data.augmentation.views",

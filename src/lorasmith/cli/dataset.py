@@ -16,6 +16,9 @@ VERBS: dict[str, dict[str, Entry]] = {
             "lorasmith.cli.dataset_stats", "Count tags: on and off, together, tokens, triggers."
         ),
     },
+    "Captions": {
+        "edit": Entry("lorasmith.cli.dataset_captions", "Add, remove, replace, sort tags …"),
+    },
     "Take back": {
         "undo": Entry("lorasmith.cli.dataset_changes", "Take back what the last verbs changed."),
         "redo": Entry("lorasmith.cli.dataset_changes", "Do again what was undone."),

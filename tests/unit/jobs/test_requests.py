@@ -15,6 +15,7 @@ from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
 from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
+from lorasmith.jobs.dataset.captions import EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
@@ -50,7 +51,13 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
     PreviewRequest: api.preview,
     ResizeRequest: resize,
 }
-DATASET: list[type[JobRequest]] = [HistoryRequest, RedoRequest, StatsRequest, UndoRequest]
+DATASET: list[type[JobRequest]] = [
+    EditRequest,
+    HistoryRequest,
+    RedoRequest,
+    StatsRequest,
+    UndoRequest,
+]
 ALL = [*FUNCTIONS, *DATASET, GenerateRequest, GridRequest]
 
 

@@ -1,0 +1,1 @@
+"""Edits of captions: text in, text out, and plans of them for whole collections."""

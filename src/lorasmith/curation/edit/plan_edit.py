@@ -1,0 +1,218 @@
+"""Edits of a whole collection's captions, as a plan."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.core.text import quantity, shortlist
+from lorasmith.curation.collection import Collection, CollectionImage
+from lorasmith.curation.edit.caption_text import (
+    CaptionFile,
+    caption_count,
+    edit_captions,
+    joined_lines,
+)
+from lorasmith.curation.edit.operations import (
+    JOIN_LINES,
+    Operation,
+    edit_line,
+    read_operations,
+    shown,
+    tags_without_caption,
+)
+from lorasmith.curation.edit.tag_edits import CaptionContext
+from lorasmith.curation.filter import parse_filter
+from lorasmith.curation.plan import Plan
+from lorasmith.data.captions import split_tags
+from lorasmith.data.layout import FolderSpec, folder_caption
+
+_NEED_COUNTS = ("remove", "replace", "rename-tag", "sort=count")
+_EVERY = 200  # captions between two looks at whether to stop
+
+
+def plan_edit(
+    collection: Collection,
+    operations: Sequence[str],
+    where: str = "",
+    *,
+    families: Path | None = None,
+    create: bool = False,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Plan:
+    """What operations would change in the captions.
+
+    Args:
+        operations: as :func:`.operations.read_operations` takes them, in this order.
+        where: only captions of images that this filter takes.
+        families: of tags, besides those that ship, for ``consolidate``.
+        create: also write captions for images without a caption file.
+
+    Raises:
+        DatasetError: an operation or the filter is wrong.
+        Stopped: by ``controls``.
+    """
+    edits = read_operations(operations, families)
+    if not edits:
+        hint = "say one, such as --add TAG; `lorasmith dataset edit --help` lists them"
+        raise DatasetError.of("operations", "there is no operation", hint)
+    plan = Plan(_command(operations, where), collection.roots)
+    images = parse_filter(where).select(collection, observer, controls)
+    files = _read(images, plan, observer, controls or Controls())
+    counts: Mapping[str, int] = {}
+    if any(edit.text.startswith(_NEED_COUNTS) for edit in edits):
+        counts = _counts(collection, files)
+        plan.warnings += tags_without_caption(edits, counts)
+    contexts = {
+        folder: CaptionContext(folder_caption(FolderSpec(folder)) or "", counts)
+        for folder in dict.fromkeys(image.path.parent for image in images)
+    }
+    stages = _stages(edits)
+    for image in images:
+        # Of two images of one name, the second finds it gone.
+        file = files.pop(image.caption_path, None) if image.caption_path is not None else None
+        if file is not None and image.caption_path is not None:
+            text = _edited(file.text, stages, contexts[image.path.parent])
+            _write(plan, image.caption_path, file, text)
+    without = {image.new_caption_path: image for image in images if image.caption_path is None}
+    if without and create and any(edit.adds for edit in edits):
+        for path, image in without.items():
+            text = _edited("", stages, contexts[image.path.parent])
+            if text:
+                plan.write_text(path, None, text.encode())
+    elif without:
+        hint = "--create writes captions for pictures without one" if not create else ""
+        paths = [image.path for image in without.values()]
+        _warn_of(plan, paths, "has no caption file, and gets none", hint)
+    _warn_of_folders(plan, edits, contexts)
+    return plan
+
+
+def plan_deletion(
+    collection: Collection,
+    where: str,
+    *,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Plan:
+    """Put the images that a filter takes into the trash, with their captions and side files.
+
+    Raises:
+        DatasetError: the filter is wrong, or empty.
+        Stopped: by ``controls``.
+    """
+    if not where.strip():
+        raise DatasetError.of("delete_images", "it would take every picture", "say which: --where")
+    plan = Plan(shlex.join(["edit", "--where", where, "--delete-images"]), collection.roots)
+    images = parse_filter(where).select(collection, observer, controls)
+    gone = {image.path for image in images}
+    staying = {
+        file for image in collection.images if image.path not in gone for file in image.files
+    }
+    for file in dict.fromkeys(file for image in images for file in image.files):
+        if file not in staying:
+            plan.remove(file)
+    return plan
+
+
+def _command(operations: Iterable[str], where: str) -> str:
+    words = ["edit", *map(shown, operations)]
+    return " ".join([*words, "--where", shlex.quote(where)] if where else words)
+
+
+def _read(
+    images: Sequence[CollectionImage], plan: Plan, observer: Observer, controls: Controls
+) -> dict[Path, CaptionFile]:
+    """The caption files that can be edited; others are told."""
+    files: dict[Path, CaptionFile] = {}
+    foreign, several = [], []
+    paths = dict.fromkeys(image.caption_path for image in images if image.caption_path is not None)
+    for number, path in enumerate(paths):
+        if number % _EVERY == 0:
+            controls.check("stopped; nothing was changed")
+            observer(Progress("reading captions", number, len(paths)))
+        try:
+            file = CaptionFile.of(path.read_bytes())
+        except OSError as error:
+            what = f"the caption cannot be read: {error.strerror}"
+            plan.problems.append(Problem(str(path), what, "mend or remove it"))
+            continue
+        if not file.is_text:
+            foreign.append(path)
+            continue
+        files[path] = file
+        if "\n" in file.text.strip() and caption_count(file.text) > 1:
+            several.append(path)
+    _warn_of(plan, foreign, "is not a text file, and is left as it is")
+    hint = "each line is edited as a caption of its own; --join-lines makes one of them"
+    _warn_of(plan, several, "has several lines", hint)
+    return files
+
+
+def _counts(collection: Collection, files: Mapping[Path, CaptionFile]) -> Counter[str]:
+    """In how many captions of the collection each tag is."""
+    counts: Counter[str] = Counter()
+    for image in collection.images:
+        file = files.get(image.caption_path) if image.caption_path is not None else None
+        counts.update(set(image.tags if file is None else split_tags(file.text.lstrip())))
+    return counts
+
+
+def _stages(edits: Sequence[Operation]) -> list[list[Operation]]:
+    """Operations of lines, parted where lines are joined."""
+    stages: list[list[Operation]] = [[]]
+    for edit in edits:
+        if edit.text == JOIN_LINES:
+            stages.append([])
+        else:
+            stages[-1].append(edit)
+    return stages
+
+
+def _edited(text: str, stages: Sequence[Sequence[Operation]], context: CaptionContext) -> str:
+    for number, edits in enumerate(stages):
+        text = joined_lines(text) if number else text
+        text = edit_captions(text, partial(edit_line, operations=edits, context=context))
+    return text
+
+
+def _write(plan: Plan, path: Path, file: CaptionFile, text: str) -> None:
+    try:
+        data = file.with_text(text)
+    except DatasetError as error:
+        plan.problems += [Problem(str(path), one.what, one.hint) for one in error.problems]
+        return
+    if not file.encoding.startswith("UTF-") and CaptionFile.of(data).encoding == "UTF-8":
+        what = f"the new text cannot be written in {file.encoding}; it becomes UTF-8"
+        plan.warnings.append(Problem(str(path), what))
+    plan.write_text(path, file.data, data)
+
+
+def _warn_of_folders(
+    plan: Plan, edits: Sequence[Operation], contexts: Mapping[Path, CaptionContext]
+) -> None:
+    if any(edit.text == "folder-name" for edit in edits):
+        for folder, context in contexts.items():
+            if not context.folder_name:
+                what = "is a general name, which is put into no caption"
+                plan.warnings.append(Problem(str(folder), what, "rename the folder"))
+
+
+def _warn_of(plan: Plan, paths: Sequence[Path], what: str, hint: str = "") -> None:
+    """One warning for many files."""
+    if len(paths) == 1:
+        plan.warnings.append(Problem(str(paths[0]), what, hint))
+    elif paths:
+        where = os.path.commonpath([path.parent for path in paths])
+        names = shortlist([path.name for path in paths])
+        many = what.replace("is ", "are ").replace("has ", "have ").replace("gets ", "get ")
+        plan.warnings.append(
+            Problem(where, f"{quantity(len(paths), 'file')} {many} ({names})", hint)
+        )
