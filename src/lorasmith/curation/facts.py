@@ -12,7 +12,7 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
@@ -23,11 +23,10 @@ from lorasmith.data.images import glance, read_header
 NAME = "facts.sqlite"
 _VERSION = 1  # of what is measured; another begins anew
 
-# Of 4 pixels around one, as second derivatives; 128 stands for none.
-_LAPLACIAN = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, offset=128)
-# The strongest twentieth of a percent … of edges says how sharp an image is: a flat drawing has few
-# edges, and they are sharp.
+# Half a percent of the pixels, those with the strongest edges, says how sharp an image is: a flat
+# drawing has few edges, and they are sharp.
 _SHARPEST = 0.005
+_ROWS = 4  # one row of so many is looked at
 _SHARP = 40.0
 _DETAIL = 512  # px; blur is measured at this size
 
@@ -82,7 +81,6 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
     try:
         size = path.stat().st_size
         content_hash = content_hash or hash_file(path)
-        header = read_header(path)
         image = glance(path, detail=_DETAIL)
     except OSError as error:
         what = f"it cannot be read: {error.strerror}"
@@ -91,7 +89,7 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
         what = error.problems[0].what
         return ImageFacts(what, 0, 0, size, "", 1, content_hash, False, 0, b"", 0, 0, 0, 0)
     assert image.grey is not None
-    thumbnail = image.thumbnail
+    thumbnail, header = image.thumbnail, image.header
     bits = imagehash.phash(thumbnail).hash.flatten()
     values = np.array(thumbnail.convert("L").histogram(), np.float64)
     share, levels = values / values.sum(), np.arange(256) / 255
@@ -115,15 +113,19 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
 
 
 def _blur(grey: Image.Image) -> float:
-    """exp(-edge / 40), where half a percent of the pixels differs more from those around it."""
-    if min(grey.size) < 3:
+    """exp(-edge / 40), where half a percent of the pixels differs more from the four around it."""
+    pixels = np.asarray(grey)
+    if min(pixels.shape) < 3:
         return 0.0
-    edges = grey.filter(_LAPLACIAN).crop((1, 1, grey.width - 1, grey.height - 1))
-    counts = np.array(edges.histogram())
-    strength = np.zeros(129, np.int64)
-    np.add.at(strength, np.abs(np.arange(256) - 128), counts)
-    beyond = np.cumsum(strength[::-1])[::-1]  # pixels at least so strong
-    edge = int(np.count_nonzero(beyond > _SHARPEST * strength.sum())) - 1
+    row = pixels[1:-1:_ROWS].astype(np.int16)
+    edges = pixels[:-2:_ROWS].astype(np.int16)
+    edges += pixels[2::_ROWS]
+    edges = edges[:, 1:-1]
+    edges += row[:, :-2] + row[:, 2:] - 4 * row[:, 1:-1]
+    np.abs(edges, out=edges)
+    counts = np.bincount(edges.ravel())
+    beyond = np.cumsum(counts[::-1])[::-1]  # pixels at least so strong
+    edge = int(np.count_nonzero(beyond > _SHARPEST * edges.size)) - 1
     return float(np.exp(-max(0, edge) / _SHARP))
 
 

@@ -138,13 +138,17 @@ def read_header(path: Path) -> Header:
         DatasetError: it cannot be opened or is no image.
     """
     with _opened(path) as image:
-        orientation, warning = _orientation(image)
-        width, height = image.size
-        if orientation >= 5:
-            width, height = height, width
-        frames = int(getattr(image, "n_frames", 1))
-        alpha = image.has_transparency_data
-        return Header(width, height, alpha, frames, warning, image.format or "")
+        return _header_of(image)
+
+
+def _header_of(image: Image.Image) -> Header:
+    orientation, warning = _orientation(image)
+    width, height = image.size
+    if orientation >= 5:
+        width, height = height, width
+    frames = int(getattr(image, "n_frames", 1))
+    alpha = image.has_transparency_data
+    return Header(width, height, alpha, frames, warning, image.format or "")
 
 
 def load_image(path: Path, background: str = "white") -> Image.Image:
@@ -189,11 +193,13 @@ class Glance:
         thumbnail: RGB, on white, not upright, its shorter side 64 to 128 px (smaller images as
             they are), its longer 8192 at most.
         transparent: some pixel really lets the background through.
+        header: size and kind.
         grey: the image, mode "L", at least as large as the detail that was asked for, if it is.
     """
 
     thumbnail: Image.Image
     transparent: bool
+    header: Header
     grey: Image.Image | None = None
 
 
@@ -207,6 +213,7 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
         DatasetError: as :func:`load_picture`.
     """
     with _opened(path) as image:
+        header = _header_of(image)
         side = max(128, detail)
         image.draft("RGB", (side, side))  # JPEG only: still reads every block, so finds truncation
         decode_memory.take(decoded_bytes(image))
@@ -222,7 +229,7 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
         direct = image.mode in ("RGB", "L", "RGBA")
         small = image.reduce(factors) if direct else to_rgb(image, (255, 255, 255)).reduce(factors)
         grey = to_rgb(image, (255, 255, 255)).convert("L") if detail else None
-        return Glance(to_rgb(small, (255, 255, 255)), transparent, grey)
+        return Glance(to_rgb(small, (255, 255, 255)), transparent, header, grey)
 
 
 def fit(
