@@ -112,7 +112,7 @@ _ABOVE = re.compile(r"(?:meta|caption|prompt|label|tag|dataset|data|train|text)"
 # What a row calls the image, and what it says of it; the first that a row has is taken.
 # diffusers' imagefolder: file_name, text (additional_feature in its docs). sd-scripts: image_path,
 # caption, tags.
-_IMAGE_KEYS = (
+IMAGE_KEYS = (
     *("file_name", "filename", "file", "image_path", "image_file", "image", "img_path", "img"),
     *("path", "filepath", "file_path", "image_name", "name", "key", "id"),
 )
@@ -158,7 +158,7 @@ def read_tables(spec: FolderSpec, images: Sequence[Path], files: Iterable[Path])
     tables = CaptionTables()
     if not images:
         return tables
-    names = _names_of(images)
+    names = names_of(images)
     for path in files:
         suffix = path.suffix.lower()
         stem = unicodedata.normalize("NFC", path.stem)
@@ -188,7 +188,7 @@ def _add(
 ) -> None:
     """Take in what a file says of the images; the first table that names one keeps it."""
     table = _read_table(path, names)
-    rows = [(_find(key, names, folder, alone=alone), text) for key, text in table.rows]
+    rows = [(find_image(key, names, folder, alone=alone), text) for key, text in table.rows]
     texts: dict[Path, list[str]] = {}
     for image, text in rows:
         if image is not None and text:
@@ -220,7 +220,7 @@ def _oddities(
         yield f"{what}; the first is used", "leave one of each"
 
 
-def _find(
+def find_image(
     key: str, names: Mapping[str, Path], folder: str | None = None, *, alone: bool = True
 ) -> Path | None:
     """The image that a row means.
@@ -243,7 +243,8 @@ def _without_ending(name: str, names: Mapping[str, Path]) -> str:
     return stem if stem in names else name
 
 
-def _names_of(images: Sequence[Path]) -> dict[str, Path]:
+def names_of(images: Sequence[Path]) -> dict[str, Path]:
+    """Images by their names, with and without ending, as :func:`find_image` looks them up."""
     stems = {unicodedata.normalize("NFC", path.stem): path for path in images}
     return stems | {unicodedata.normalize("NFC", path.name): path for path in images}
 
@@ -275,6 +276,23 @@ def _json_lines(table: _Table, text: str) -> Iterator[Any]:
                 table.damaged.append(number)
 
 
+def csv_captions(
+    text: str, names: Mapping[str, Path], *, has_header: bool = True
+) -> list[tuple[str, str]]:
+    """What a CSV of any delimiter calls images, and their captions.
+
+    Args:
+        names: of the images that it may be about; see :func:`names_of`.
+        has_header: its first line may name the columns; a plain list of images has none.
+
+    Raises:
+        csv.Error: it is no CSV.
+    """
+    table = _Table()
+    _read_csv(table, text, names, has_header=has_header)
+    return table.rows
+
+
 def _read_csv(table: _Table, text: str, names: Mapping[str, Path], *, has_header: bool) -> None:
     rows: list[list[str]] = []
     header: list[str] = []
@@ -282,13 +300,13 @@ def _read_csv(table: _Table, text: str, names: Mapping[str, Path], *, has_header
         lines = io.StringIO(text, newline="")
         rows = [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
         header = [cell.strip().lower() for cell in rows[0]] if rows else []
-        if len(header) > 1 and (_first_key(header, _IMAGE_KEYS) or _find(rows[0][0], names)):
+        if len(header) > 1 and (_first_key(header, IMAGE_KEYS) or find_image(rows[0][0], names)):
             break
-    if not has_header or not _first_key(header, _IMAGE_KEYS):
+    if not has_header or not _first_key(header, IMAGE_KEYS):
         # No header: the image's name, and all that follows.
         for name, *cells in rows:
             # In a text file "red, hat" may be a caption, and red.png another image.
-            if _find(name, names) is not None and (has_header or "." in name):
+            if find_image(name, names) is not None and (has_header or "." in name):
                 table.rows.append((name, _joined(cells)))
         return
     # Captions with commas, and no quotes around them: what is too much belongs to the last.
@@ -307,7 +325,7 @@ def _read_rows(table: _Table, rows: Iterable[Any]) -> None:
     for row in rows:
         if isinstance(row, dict):
             row = {str(key).lower(): cell for key, cell in row.items()}
-            key = _first_key(row, _IMAGE_KEYS)
+            key = _first_key(row, IMAGE_KEYS)
             if key and isinstance(row[key], str):
                 table.rows.append((row[key], _text(row)))
                 table.columns += [name for name in row if name not in table.columns]

@@ -1,0 +1,1 @@
+"""What lies beside an image when a program downloaded it: tags with their kinds, and text."""
