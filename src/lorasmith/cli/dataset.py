@@ -7,6 +7,9 @@ import click
 from lorasmith.cli.main import Entry, LazyGroup
 
 VERBS: dict[str, dict[str, Entry]] = {
+    "Begin": {
+        "import": Entry("lorasmith.cli.dataset_files", "Copy pictures in, with their tags."),
+    },
     "Look": {
         "check": Entry(
             "lorasmith.cli.dataset_check", "Say what training would see, and what is odd."

@@ -27,6 +27,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any, NoReturn
 
 import click
@@ -112,7 +113,8 @@ class LazyGroup(click.Group):
         if cmd_name not in self._entries:
             return None
         module = importlib.import_module(self._entries[cmd_name].module)
-        command = getattr(module, cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        command = getattr(module, f"{name}_" if iskeyword(name) else name)
         assert isinstance(command, click.Command), cmd_name
         return command
 

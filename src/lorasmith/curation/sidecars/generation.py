@@ -41,7 +41,8 @@ def prompt_in(file: Path | IO[bytes]) -> str:
     """The positive prompt inside an image, as it stands there; "" for none. Never raises."""
     try:
         with open_image(file) as image:
-            texts = {key: value for key, value in image.info.items() if isinstance(value, str)}
+            info = {str(key): value for key, value in image.info.items()}
+            texts = {key: value for key, value in info.items() if isinstance(value, str)}
             infotext = generation_text(image)
             comment = user_comment(image)
             exif = image.getexif()

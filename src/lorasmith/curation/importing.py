@@ -1,0 +1,324 @@
+"""Images from elsewhere into a dataset, each with the caption that its side-cars make."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.core.files import write_error
+from lorasmith.core.text import quantity, shortlist
+from lorasmith.curation.collection import CollectionImage, dataset_root, open_collection
+from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
+from lorasmith.curation.file_names import FreeNames, NamePattern
+from lorasmith.curation.plan import Plan
+from lorasmith.curation.sidecars.generation import read_generation
+from lorasmith.curation.sidecars.read import read_sidecars
+from lorasmith.curation.sidecars.tags import SideCar, TagRules, caption_of, merge, same
+from lorasmith.curation.sources import FileEntry, Sources, list_sources
+from lorasmith.data.cache.file_memo import hash_file
+from lorasmith.data.companions import find_companions, masks_in_folders
+from lorasmith.data.images import SUFFIXES, glance, readable_suffixes
+from lorasmith.data.layout import FolderSpec
+
+Captioned = Literal["keep", "replace", "append"]
+_MARKS = {"mask": "-masklabel", "control image": "-condlabel"}
+
+
+@dataclass
+class _Picture:
+    """One content, wherever in the sources it lies.
+
+    Args:
+        entry: the first file with it.
+        car: what all of its files' side-cars say.
+    """
+
+    entry: FileEntry
+    car: SideCar
+    companions: dict[str, Path] = field(default_factory=dict)
+
+
+def plan_import(
+    sources: Sequence[Path | str],
+    into: Path | str,
+    *,
+    captions: Captioned = "keep",
+    rules: TagRules | None = None,
+    name_tags: str = "",
+    prompts: bool = True,
+    keep_folders: bool = False,
+    command: str = "import",
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Plan:
+    """Copy the images of sources into a folder, with captions of what lies beside them.
+
+    An image that is in the folder's dataset already, or twice in the sources, is not copied again;
+    what its side-cars say is. One that cannot be decoded is named, and not copied.
+
+    Args:
+        sources: folders, images, side-cars and archives.
+        into: the folder; made where it is not there.
+        captions: what becomes of those that images in the dataset have: they stay, are replaced,
+            or get the tags that they lack.
+        rules: for the tags.
+        name_tags: a pattern of Grabber's for tags in names; see :class:`NamePattern`.
+        prompts: take the prompt inside a generated image, where nothing lies beside it.
+        keep_folders: copy into the folders that there are in the sources, not all into one.
+
+    Raises:
+        UserError: with everything that is wrong with the arguments.
+        Stopped: by ``controls``.
+    """
+    controls = controls or Controls()
+    rules = rules or TagRules()
+    pattern = NamePattern(name_tags) if name_tags else None
+    target = Path(into)
+    if target.exists() and not target.is_dir():
+        raise DatasetError.of(target, "is a file", "give a folder")
+    for source in sources:
+        if target.is_dir() and Path(source).is_dir() and os.path.samefile(source, target):
+            what = "is the folder itself that is imported into"
+            raise DatasetError.of(source, what, "give another --into")
+    listing = list_sources([Path(path) for path in sources], target, controls)
+    plan = Plan(command, [dataset_root(target)])
+    entries, companions = _without_companions(listing, plan)
+    hashes = _hash_sound(entries, listing, plan, observer, controls)
+    cars = _read_cars(list(hashes), listing, plan, prompts, pattern)
+    pictures: dict[str, _Picture] = {}
+    for entry, content in hashes.items():
+        picture = pictures.setdefault(content, _Picture(entry, SideCar()))
+        picture.car = merge([picture.car, cars.get(entry.path, SideCar())])
+        picture.companions = companions.get(entry.path, {}) | picture.companions
+    present = _present(target, list(hashes))
+    names = _Names(target, keep_folders)
+    copied = 0
+    for content, picture in pictures.items():
+        caption = caption_of(picture.car, rules)
+        known = present.get(content)
+        if known is not None:
+            _recaption(plan, known, caption, captions)
+        else:
+            _copy(plan, picture, caption, names, listing)
+            copied += 1
+    twice = len(hashes) - len(pictures)
+    there = len(pictures) - copied
+    _tell(plan, listing, twice, there)
+    return plan
+
+
+class _Names:
+    """Where images go, and under which names."""
+
+    def __init__(self, target: Path, keep_folders: bool) -> None:
+        self._target, self._keep_folders = target, keep_folders
+        self._free: dict[Path, FreeNames] = {}
+
+    def stem_for(self, entry: FileEntry) -> Path:
+        """The path of a file without its ending."""
+        place = entry.place if self._keep_folders else PurePosixPath()
+        folder = self._target.joinpath(*place.parts)
+        if folder not in self._free:
+            there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            self._free[folder] = FreeNames(there)
+        return folder / self._free[folder].take(entry.path.stem)
+
+
+def _without_companions(
+    listing: Sources, plan: Plan
+) -> tuple[list[FileEntry], dict[Path, dict[str, Path]]]:
+    """The images themselves; and their masks and control images, by the mark that these get."""
+    by_folder: dict[Path, list[FileEntry]] = defaultdict(list)
+    for entry in listing.images:
+        by_folder[entry.path.parent].append(entry)
+    captioned = {entry.path.with_suffix("") for entry in listing.files}
+    belonging: set[Path] = set()
+    companions: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for folder, entries in by_folder.items():
+        paths = [entry.path for entry in entries]
+        texts = {path for path in paths if path.with_suffix("") in captioned}
+        found = find_companions(paths, texts)
+        belonging |= {one.path for one in found}
+        for one in found:
+            if one.owner is not None and one.kind in _MARKS:
+                companions[one.owner][_MARKS[one.kind]] = one.path
+        try:
+            masks = masks_in_folders(FolderSpec(folder), [p for p in paths if p not in belonging])
+        except DatasetError as error:
+            plan.warnings += map(listing.told, error.problems)
+        else:
+            for image, mask in masks.items():
+                companions[image].setdefault(_MARKS["mask"], mask)
+    images = [entry for entry in listing.images if entry.path not in belonging]
+    readable = readable_suffixes()
+    for entry in images:
+        suffix = entry.path.suffix.lower()
+        if suffix not in readable:
+            listing.others[suffix] += 1
+    return [entry for entry in images if entry.path.suffix.lower() in readable], companions
+
+
+def _hash_sound(
+    entries: Sequence[FileEntry],
+    listing: Sources,
+    plan: Plan,
+    observer: Observer,
+    controls: Controls,
+) -> dict[FileEntry, str]:
+    """The hash of each image that can be decoded to its end."""
+
+    def look(entry: FileEntry) -> str | Problem:
+        controls.check()
+        try:
+            glance(entry.path)
+            return hash_file(entry.path)
+        except DatasetError as error:
+            return error.problems[0]
+        except OSError as error:
+            return Problem(str(entry.path), f"cannot be read: {error.strerror}")
+
+    hashes: dict[FileEntry, str] = {}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for number, (entry, result) in enumerate(
+            zip(entries, pool.map(look, entries), strict=True), 1
+        ):
+            if isinstance(result, Problem):
+                told = listing.told(result)
+                plan.warnings.append(Problem(told.where, f"not copied: {told.what}", told.hint))
+            else:
+                hashes[entry] = result
+            observer(Progress("looking at pictures", number, len(entries)))
+    return hashes
+
+
+def _read_cars(
+    entries: Sequence[FileEntry],
+    listing: Sources,
+    plan: Plan,
+    prompts: bool,
+    pattern: NamePattern | None,
+) -> dict[Path, SideCar]:
+    prompt_of: Callable[[Path], SideCar] = read_generation if prompts else lambda path: SideCar()
+    found = read_sidecars([entry.path for entry in entries], listing.files, prompt_of)
+    plan.warnings += map(listing.told, found.problems)
+    if found.orphans:
+        names = [Path(listing.shown(path)).name for path in found.orphans]
+        count = quantity(len(names), "side-car")
+        verb = "belongs" if len(names) == 1 else "belong"
+        what = f"{count} {verb} to no picture that is copied: {shortlist(names, 10)}"
+        plan.warnings.append(Problem("", what))
+    cars = found.cars
+    if pattern is not None:
+        nameless = 0
+        for entry in entries:
+            tags = pattern.tags(entry.path)
+            nameless += not tags
+            cars[entry.path] = merge([cars.get(entry.path, SideCar()), SideCar(tags)])
+        if nameless:
+            what = f"{quantity(nameless, 'name', 'is')} not of the form that --name-tags gives"
+            plan.warnings.append(Problem("", what))
+    return cars
+
+
+def _present(target: Path, entries: Sequence[FileEntry]) -> Mapping[str, CollectionImage]:
+    """The images of the dataset that have the content of some source, by their hash; only files
+    of the same size are read."""
+    if not target.is_dir():
+        return {}
+    sizes = {entry.path.stat().st_size for entry in entries}
+    there = {}
+    for image in open_collection(target).images:
+        try:
+            if image.path.stat().st_size in sizes:
+                there[hash_file(image.path)] = image
+        except OSError:
+            continue  # It cannot be compared; training and `dataset check` name it.
+    return there
+
+
+def _recaption(plan: Plan, image: CollectionImage, caption: str, captions: Captioned) -> None:
+    """Give an image that is there its caption, as far as that is wished."""
+    path = image.new_caption_path
+    before = path.read_bytes() if image.caption_path is not None else None
+    if not caption or (before is not None and image.caption and captions == "keep"):
+        return
+    if before is None or not image.caption:
+        plan.write_text(path, before, caption.encode())
+        return
+    try:
+        file = CaptionFile.of(before)
+        text = caption
+        if captions == "append":
+            text = edit_captions(file.text, lambda line: _appended(line, caption))
+        plan.write_text(path, before, file.with_text(text))
+    except DatasetError as error:
+        plan.warnings += [Problem(str(path), each.what, each.hint) for each in error.problems]
+
+
+def _appended(line: str, caption: str) -> str:
+    tags = TagLine(line)
+    known = {same(tag) for tag in tags.tags}
+    new = [tag for tag in TagLine(caption.replace("\n", ", ")).tags if same(tag) not in known]
+    tags.insert(len(tags.tags), new)
+    return str(tags)
+
+
+def _copy(plan: Plan, picture: _Picture, caption: str, names: _Names, listing: Sources) -> None:
+    stem = names.stem_for(picture.entry)
+    files = {"": picture.entry.path, **picture.companions}
+    for mark, source in files.items():
+        path = stem.with_name(f"{stem.name}{mark}{source.suffix.lower()}")
+        plan.write_file(path, _copier(source, listing), what=f"from {listing.shown(source)}")
+    if caption:
+        plan.write_text(stem.with_name(f"{stem.name}.txt"), None, caption.encode())
+
+
+def _copier(source: Path, listing: Sources) -> Callable[[Path], None]:
+    """Copies when the plan is applied; until then what was unpacked stays, with the listing."""
+
+    def copy(target: Path) -> None:
+        try:
+            with open(source, "rb"):
+                pass
+        except OSError as error:
+            what = f"cannot be read: {error.strerror}"
+            raise DatasetError.of(listing.shown(source), what) from error
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise write_error(target, error) from error
+
+    return copy
+
+
+def _tell(plan: Plan, listing: Sources, twice: int, there: int) -> None:
+    """What was not copied, and why."""
+    plan.warnings += map(listing.told, listing.problems)
+    if twice:
+        verb = "is" if twice == 1 else "are"
+        what = f"{quantity(twice, 'picture')} in the sources {verb} a copy of another"
+        plan.warnings.append(Problem("", what.replace("are a copy", "are copies"), ""))
+    if there:
+        plan.warnings.append(
+            Problem("", f"{quantity(there, 'picture', 'is')} in the dataset already")
+        )
+    convertible = {".gif", ".tif", ".tiff"}
+    kinds = {kind: n for kind, n in listing.others.items() if n and kind}
+    if kinds:
+        counts = ", ".join(f"{kind}: {n}" for kind, n in sorted(kinds.items())[:10])
+        hint = "convert GIF and TIFF to PNG first" if convertible & set(kinds) else ""
+        what = f"{quantity(sum(kinds.values()), 'other file', 'is')} not imported ({counts})"
+        plan.warnings.append(Problem("", what, hint))
+    if not listing.images:
+        endings = ", ".join(sorted(SUFFIXES))
+        plan.problems.append(
+            Problem("", "there is no picture in the sources", f"these are: {endings}")
+        )

@@ -1,0 +1,81 @@
+"""Requests that bring images into a dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from lorasmith.config.values import UserPath
+from lorasmith.core.events import Controls, Observer
+from lorasmith.jobs.dataset.changes import ChangeRequest
+from lorasmith.jobs.request import option
+
+if TYPE_CHECKING:
+    from lorasmith.curation.plan import Plan
+    from lorasmith.curation.sidecars.tags import TagRules
+
+
+class IntoRequest(ChangeRequest):
+    """What all verbs that bring images in have in common: what becomes of their tags."""
+
+    captions: Literal["keep", "replace", "append"] = option(
+        "keep", "Of pictures that DIR has already: keep theirs, replace them, or append what is new"
+    )
+    drop: str = option(
+        "meta,rating",
+        "Kinds of tags to leave out, of character, copyright, artist, species, meta, rating, "
+        'quality, model, lore and general; "none" for none',
+        metavar="KIND,...",
+    )
+    underscores: bool = option(False, "Keep long_hair, rather than make it long hair")
+
+    def rules(self) -> TagRules:
+        """
+        Raises:
+            UserError: a kind of tags is not known.
+        """
+        from lorasmith.curation.sidecars.tags import TagRules, parse_categories
+
+        return TagRules(parse_categories([self.drop]), self.underscores)
+
+
+class ImportPicturesRequest(IntoRequest):
+    """Copy pictures from SRC into a dataset, with captions made of the tags beside them.
+
+    SRC is a folder, a picture, or a ZIP or CBZ archive. Read are Grabber's and Hydrus' text files,
+    gallery-dl's and the sites' JSON, metadata.jsonl, CSV, kohya's meta_*.json, and the prompts in
+    generated pictures. What the dataset has already is not copied twice. See
+    docs/dataset-import.md.
+    """
+
+    verb: ClassVar = "dataset import"
+
+    sources: list[UserPath] = option(
+        ..., "Where the pictures are", metavar="SRC...", positional=True
+    )
+    into: UserPath = option(..., "The folder that they are copied into", metavar="DIR")
+    name_tags: str = option(
+        "",
+        "Tags that stand in the files' names, as Grabber writes them: "
+        "%artist%/%character%/%md5%.%ext%",
+        metavar="PATTERN",
+    )
+    prompts: bool = option(
+        True, "Make no captions of the prompts in generated pictures", flag="no-prompts"
+    )
+    keep_folders: bool = option(False, "Keep the folders of SRC, rather than copy all into one")
+
+    def plan(self, observer: Observer, controls: Controls) -> Plan:
+        from lorasmith.curation.importing import plan_import
+
+        return plan_import(
+            self.sources,
+            self.into,
+            captions=self.captions,
+            rules=self.rules(),
+            name_tags=self.name_tags,
+            prompts=self.prompts,
+            keep_folders=self.keep_folders,
+            command=f"import {' '.join(path.name for path in self.sources)}"[:200],
+            observer=observer,
+            controls=controls,
+        )
