@@ -8,6 +8,7 @@ from lorasmith.cli.main import Entry, LazyGroup
 
 VERBS: dict[str, dict[str, Entry]] = {
     "Begin": {
+        "init": Entry("lorasmith.cli.dataset_files", "Make the folders of a project."),
         "import": Entry("lorasmith.cli.dataset_files", "Copy pictures in, with their tags."),
     },
     "Look": {

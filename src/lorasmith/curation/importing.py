@@ -115,6 +115,11 @@ def plan_import(
     return plan
 
 
+def is_mark(path: Path) -> bool:
+    """Whether an image that was copied is the mask or the control image of another."""
+    return path.stem.endswith(tuple(_MARKS.values()))
+
+
 class _Names:
     """Where images go, and under which names."""
 

@@ -91,12 +91,14 @@ class Plan:
             every path lies in one of them.
         problems: forbid applying it.
         warnings: odd, and do not.
+        notes: what else there is to say of it.
     """
 
     command: str
     roots: Sequence[Path]
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     _texts: dict[Path, Change] = field(default_factory=dict, repr=False)
     _roots: dict[str, Path | None] = field(default_factory=dict, repr=False)
@@ -167,6 +169,7 @@ class Plan:
             "changes": [change.to_json() for change in self.changes],
             "problems": [str(problem) for problem in self.problems],
             "warnings": [str(warning) for warning in self.warnings],
+            "notes": list(self.notes),
         }
 
     def check(self) -> None:

@@ -48,6 +48,8 @@ def _parts(plan: Plan, most: int | None) -> Iterator[RenderableType]:
             yield Text(f"… and {quantity(len(rows) - _TAGS_SHOWN, 'more tag')}", "dim")
     for warning in plan.warnings:
         yield Text(f"warning: {warning}", "yellow")
+    for note in plan.notes:
+        yield Text(note)
     if plan.changes:
         counts = ", ".join(
             f"{quantity(count, noun_of(kind))} {_VERBS[kind]}"

@@ -20,7 +20,6 @@ from lorasmith.curation.sidecars.text_files import read_bytes
 from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES
 from lorasmith.data.layout import is_cache, is_mask_folder, natural_key
 
-
 _HERE = PurePosixPath()
 
 

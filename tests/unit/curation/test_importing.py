@@ -36,8 +36,8 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def warnings(plan: Plan) -> str:
-    return "\n".join(str(warning) for warning in plan.warnings)
+def said(plan: Plan) -> str:
+    return "\n".join([*map(str, plan.warnings), *plan.notes])
 
 
 def test_pictures_come_with_captions_and_the_sources_stay(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_second_import_copies_nothing(tmp_path: Path) -> None:
     (into / "a.txt").rename(into / "other.txt")
     plan = plan_import([source], into)
     assert not plan.changes
-    assert "1 picture is in the dataset already" in warnings(plan)
+    assert "1 picture is in the dataset already" in said(plan)
 
 
 def test_copies_within_the_sources_count_once_with_all_that_is_said_of_them(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_copies_within_the_sources_count_once_with_all_that_is_said_of_them(tmp_
     plan = plan_import([source, source / "b.png"], into)
     plan.apply()
     assert tree(into) == {"a.png": "", "a.txt": "hat, rain"}
-    assert "1 picture in the sources is a copy of another" in warnings(plan)
+    assert "1 picture in the sources is a copy of another" in said(plan)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_what_is_not_copied_is_named(tmp_path: Path) -> None:
     plan = plan_import([source], into)
     plan.apply()
     assert tree(into) == {"a.png": ""}
-    text = warnings(plan)
+    text = said(plan)
     for piece in (
         "cut.png: not copied: it is truncated",
         "page.jpg: not copied: it is a web page",
@@ -183,7 +183,7 @@ def test_an_archive(tmp_path: Path) -> None:
         archive.writestr("../up.png", b"x")
         archive.writestr("in/read.me", b"x")
     plan = plan_import([tmp_path / "a.cbz"], into)
-    text = warnings(plan)
+    text = said(plan)
     assert f"{tmp_path}/a.cbz/in/broken.png: not copied" in text
     assert "up.png: would be written outside" in text
     assert "1 other file is not imported (.me: 1)" in text
@@ -199,7 +199,7 @@ def test_tags_in_names_and_prompts(tmp_path: Path) -> None:
     plan = plan_import([source], into, name_tags="%artist%/%character% %md5%.%ext%")
     plan.apply()
     assert tree(into)["zorp 0123.txt"] == "some one, zorp"
-    assert "1 name is not of the form" in warnings(plan)
+    assert "1 name is not of the form" in said(plan)
 
 
 def test_mistakes_in_what_is_asked(tmp_path: Path) -> None:

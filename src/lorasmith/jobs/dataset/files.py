@@ -14,12 +14,9 @@ if TYPE_CHECKING:
     from lorasmith.curation.sidecars.tags import TagRules
 
 
-class IntoRequest(ChangeRequest):
+class TagsRequest(ChangeRequest):
     """What all verbs that bring images in have in common: what becomes of their tags."""
 
-    captions: Literal["keep", "replace", "append"] = option(
-        "keep", "Of pictures that DIR has already: keep theirs, replace them, or append what is new"
-    )
     drop: str = option(
         "meta,rating",
         "Kinds of tags to leave out, of character, copyright, artist, species, meta, rating, "
@@ -38,6 +35,15 @@ class IntoRequest(ChangeRequest):
         return TagRules(parse_categories([self.drop]), self.underscores)
 
 
+class IntoRequest(TagsRequest):
+    """What verbs that add to a dataset have in common."""
+
+    into: UserPath = option(..., "The folder that they are copied into", metavar="DIR")
+    captions: Literal["keep", "replace", "append"] = option(
+        "keep", "Of pictures that DIR has already: keep theirs, replace them, or append what is new"
+    )
+
+
 class ImportPicturesRequest(IntoRequest):
     """Copy pictures from SRC into a dataset, with captions made of the tags beside them.
 
@@ -52,7 +58,6 @@ class ImportPicturesRequest(IntoRequest):
     sources: list[UserPath] = option(
         ..., "Where the pictures are", metavar="SRC...", positional=True
     )
-    into: UserPath = option(..., "The folder that they are copied into", metavar="DIR")
     name_tags: str = option(
         "",
         "Tags that stand in the files' names, as Grabber writes them: "
@@ -79,3 +84,47 @@ class ImportPicturesRequest(IntoRequest):
             observer=observer,
             controls=controls,
         )
+
+
+class InitRequest(TagsRequest):
+    """Make a project in DIR: folders img/N_name, reg, log and mdl, with pictures in their place.
+
+    N, the repeats of each picture in an epoch, is worked out from the steps that the training shall
+    have. Pictures that lie in DIR itself move to their place; others are copied from --from, with
+    captions made of the tags beside them. Nothing that is there is overwritten.
+    """
+
+    verb: ClassVar = "dataset init"
+
+    folder: UserPath = option(..., "The project's folder", metavar="DIR", positional=True)
+    sources: list[UserPath] = option(
+        [],
+        "Where pictures are copied from, as in `dataset import`; may be repeated",
+        flag="from",
+        metavar="SRC",
+    )
+    name: str = option(
+        "", "Of the pictures' folder", metavar="NAME", default_text="the project's folder's"
+    )
+    steps: int = option(1500, "Steps that the training shall have", metavar="N", ge=1)
+    epochs: int = option(10, "Epochs of the training", metavar="N", ge=1)
+    batch: int = option(1, "Pictures per batch", metavar="N", ge=1)
+    plain: bool = option(False, "Pictures in DIR itself, without folders around them")
+    move: bool = option(False, "Move the pictures of --from, which lie in DIR, rather than copy")
+
+    def plan(self, observer: Observer, controls: Controls) -> Plan:
+        from lorasmith.curation.project import plan_project
+
+        return plan_project(
+            self.folder,
+            self.sources,
+            name=self.name,
+            steps=self.steps,
+            epochs=self.epochs,
+            batch=self.batch,
+            plain=self.plain,
+            move=self.move,
+            rules=self.rules(),
+            observer=observer,
+            controls=controls,
+        ).plan
