@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.curation.test_importing import picture, tree
 
 from lorasmith.core.errors import DatasetError
 from lorasmith.curation.journal import Journal
 from lorasmith.curation.project import Arithmetic, plan_project, work_out
 from lorasmith.data.layout import MAX_REPEATS, find_folders
-from tests.unit.curation.test_importing import picture, tree
 
 
 def folders(root: Path) -> set[str]:

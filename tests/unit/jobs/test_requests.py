@@ -18,6 +18,7 @@ from lorasmith.core.errors import SettingsError
 from lorasmith.jobs.dataset.captions import EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
+from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
@@ -54,6 +55,8 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
 DATASET: list[type[JobRequest]] = [
     EditRequest,
     HistoryRequest,
+    ImportPicturesRequest,
+    InitRequest,
     RedoRequest,
     StatsRequest,
     UndoRequest,
