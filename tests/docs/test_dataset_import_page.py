@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from tests.docs.test_docs import command_lines
-from tests.unit.curation.test_importing import picture, tree
+from tests.unit.curation.importing.test_import_images import picture, tree
 
 from lorasmith.cli.main import cli
-from lorasmith.curation.project import work_out
+from lorasmith.curation.importing.project import work_out
 
 PAGE = Path(__file__).parents[2] / "docs" / "dataset-import.md"
 

@@ -70,7 +70,7 @@ class ImportPicturesRequest(IntoRequest):
     keep_folders: bool = option(False, "Keep the folders of SRC, rather than copy all into one")
 
     def plan(self, observer: Observer, controls: Controls) -> Plan:
-        from lorasmith.curation.importing import plan_import
+        from lorasmith.curation.importing.import_images import plan_import
 
         return plan_import(
             self.sources,
@@ -113,7 +113,7 @@ class InitRequest(TagsRequest):
     move: bool = option(False, "Move the pictures of --from, which lie in DIR, rather than copy")
 
     def plan(self, observer: Observer, controls: Controls) -> Plan:
-        from lorasmith.curation.project import plan_project
+        from lorasmith.curation.importing.project import plan_project
 
         return plan_project(
             self.folder,

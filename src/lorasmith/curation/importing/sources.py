@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls
 from lorasmith.core.files import is_utf8
-from lorasmith.curation import archives
+from lorasmith.curation.importing import archives
 from lorasmith.curation.sidecars import read as sidecars
 from lorasmith.curation.sidecars.text_files import read_bytes
 from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES

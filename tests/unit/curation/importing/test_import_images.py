@@ -12,7 +12,7 @@ from PIL import Image
 
 from lorasmith.core.errors import DatasetError, Stopped, UserError
 from lorasmith.core.events import Controls
-from lorasmith.curation.importing import plan_import
+from lorasmith.curation.importing.import_images import plan_import
 from lorasmith.curation.journal import Journal
 from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.tags import TagRules

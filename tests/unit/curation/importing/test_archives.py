@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lorasmith.core.errors import DatasetError, Problem, Stopped
 from lorasmith.core.events import Controls
-from lorasmith.curation.archives import unpack
+from lorasmith.curation.importing.archives import unpack
 
 
 def unpacked(archive: Path, folder: Path, controls: Controls | None = None) -> list[Problem]:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.curation.test_importing import picture, tree
+from tests.unit.curation.importing.test_import_images import picture, tree
 
 from lorasmith.core.errors import DatasetError
+from lorasmith.curation.importing.project import Arithmetic, plan_project, work_out
 from lorasmith.curation.journal import Journal
-from lorasmith.curation.project import Arithmetic, plan_project, work_out
 from lorasmith.data.layout import MAX_REPEATS, find_folders
 
 

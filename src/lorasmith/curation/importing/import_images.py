@@ -17,12 +17,12 @@ from lorasmith.core.files import write_error
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.collection import CollectionImage, dataset_root, open_collection
 from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
-from lorasmith.curation.file_names import FreeNames, NamePattern
+from lorasmith.curation.importing.file_names import FreeNames, NamePattern
+from lorasmith.curation.importing.sources import FileEntry, Sources, list_sources
 from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.generation import read_generation
 from lorasmith.curation.sidecars.read import read_sidecars
 from lorasmith.curation.sidecars.tags import SideCar, TagRules, caption_of, merge, same
-from lorasmith.curation.sources import FileEntry, Sources, list_sources
 from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.companions import find_companions, masks_in_folders
 from lorasmith.data.images import SUFFIXES, glance, readable_suffixes

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasmith.core.errors import UserError
-from lorasmith.curation.file_names import FreeNames, NamePattern, safe_stem
+from lorasmith.curation.importing.file_names import FreeNames, NamePattern, safe_stem
 from lorasmith.curation.sidecars.tags import Tag
 
 
