@@ -22,6 +22,12 @@ VERBS: dict[str, dict[str, Entry]] = {
     },
     "Captions": {
         "edit": Entry("lorasmith.cli.dataset_captions", "Add, remove, replace, sort tags …"),
+        "captions": Entry(
+            "lorasmith.cli.dataset_captions", "Write, merge, embed or extract whole captions."
+        ),
+        "rename": Entry(
+            "lorasmith.cli.dataset_captions", "Rename pictures with all that belongs to them."
+        ),
     },
     "Take back": {
         "undo": Entry("lorasmith.cli.dataset_changes", "Take back what the last verbs changed."),

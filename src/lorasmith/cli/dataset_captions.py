@@ -1,4 +1,4 @@
-"""``lorasmith dataset edit`` and ``captions``."""
+"""``lorasmith dataset edit``, ``captions`` and ``rename``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import click
 from lorasmith.cli.dataset_changes import carry_out, change_options
 from lorasmith.cli.options import command_for
 from lorasmith.curation.edit.operations import OPERATIONS
-from lorasmith.jobs.dataset.captions import EditRequest
+from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
+from lorasmith.jobs.dataset.renaming import RenameRequest
 
 
 class _OperationOption(click.Option):
@@ -52,4 +53,16 @@ def _operation_options(command: click.Command) -> click.Command:
 @command_for(EditRequest)
 @change_options
 def edit(request: EditRequest, **view: bool) -> None:
+    carry_out(request, **view)
+
+
+@command_for(CaptionsRequest)
+@change_options
+def captions(request: CaptionsRequest, **view: bool) -> None:
+    carry_out(request, **view)
+
+
+@command_for(RenameRequest)
+@change_options
+def rename(request: RenameRequest, **view: bool) -> None:
     carry_out(request, **view)

@@ -15,10 +15,11 @@ from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
 from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
-from lorasmith.jobs.dataset.captions import EditRequest
+from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
 from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest
+from lorasmith.jobs.dataset.renaming import RenameRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
@@ -53,11 +54,13 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
     ResizeRequest: resize,
 }
 DATASET: list[type[JobRequest]] = [
+    CaptionsRequest,
     EditRequest,
     HistoryRequest,
     ImportPicturesRequest,
     InitRequest,
     RedoRequest,
+    RenameRequest,
     StatsRequest,
     UndoRequest,
 ]

@@ -90,7 +90,7 @@ def plan_edit(
     elif without:
         hint = "--create writes captions for pictures without one" if not create else ""
         paths = [image.path for image in without.values()]
-        _warn_of(plan, paths, "has no caption file, and gets none", hint)
+        warn_of_files(plan, paths, "has no caption file, and gets none", hint)
     _warn_of_folders(plan, edits, contexts)
     return plan
 
@@ -150,9 +150,9 @@ def _read(
         files[path] = file
         if "\n" in file.text.strip() and caption_count(file.text) > 1:
             several.append(path)
-    _warn_of(plan, foreign, "is not a text file, and is left as it is")
+    warn_of_files(plan, foreign, "is not a text file, and is left as it is")
     hint = "each line is edited as a caption of its own; --join-lines makes one of them"
-    _warn_of(plan, several, "has several lines", hint)
+    warn_of_files(plan, several, "has several lines", hint)
     return files
 
 
@@ -205,7 +205,7 @@ def _warn_of_folders(
                 plan.warnings.append(Problem(str(folder), what, "rename the folder"))
 
 
-def _warn_of(plan: Plan, paths: Sequence[Path], what: str, hint: str = "") -> None:
+def warn_of_files(plan: Plan, paths: Sequence[Path], what: str, hint: str = "") -> None:
     """One warning for many files."""
     if len(paths) == 1:
         plan.warnings.append(Problem(str(paths[0]), what, hint))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import shlex
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorasmith.config.values import UserPath
 from lorasmith.core.errors import Problem, SettingsError
@@ -58,3 +59,95 @@ class EditRequest(FolderChangeRequest):
             observer=observer,
             controls=controls,
         )
+
+
+class CaptionsRequest(FolderChangeRequest):
+    """Write whole captions for the pictures in DIR, or take them elsewhere.
+
+    Say one of --set, --from-names, --from-folder, --extract, --embed, --to, --merge and
+    --copy-metadata. Captions that have text stay as they are unless --overwrite is given.
+    """
+
+    verb: ClassVar = "dataset captions"
+
+    text: str | None = option(
+        None, 'This text, where there is none; "" makes empty files', flag="set", metavar="TEXT"
+    )
+    from_names: bool = option(False, "What the pictures' names say: 00012-0-red_hat_003 is red hat")
+    from_folder: bool = option(False, "The folder's name, without its repeats")
+    extract: bool = option(False, "What --embed, or another program, put into the pictures")
+    overwrite: bool = option(False, "Also in the place of captions that there are")
+    embed: bool = option(
+        False, "Put captions into the pictures' metadata (PNG text, EXIF, XMP); pixels stay"
+    )
+    to: str | None = option(
+        None, "Give caption files another ending, such as .caption", metavar="EXT"
+    )
+    merge: UserPath | None = option(
+        None, "Add what captions of the same names in another folder say", metavar="FROM"
+    )
+    copy_metadata: UserPath | None = option(
+        None,
+        "Copy EXIF, XMP and PNG text of the pictures in FROM to those of the same name in DIR",
+        metavar="FROM",
+    )
+
+    def plan(self, observer: Observer, controls: Controls) -> Plan:
+        from lorasmith.curation import captions
+        from lorasmith.curation.collection import open_collection
+        from lorasmith.curation.filter import parse_filter
+
+        action = self._action()
+        over = ("text", "from_names", "from_folder", "extract")
+        if self.overwrite and action not in over:
+            what = "it says nothing to this"
+            raise SettingsError(Problem("overwrite", what, "leave it out"))
+        collection = open_collection(self.folders)
+        images = parse_filter(self.where).select(collection, observer, controls)
+        command = self._command(action)
+        shown: dict[str, Any] = {"observer": observer, "controls": controls}
+        if self.text is not None:
+            return captions.plan_set(
+                collection, images, self.text, command, overwrite=self.overwrite
+            )
+        if self.from_names:
+            return captions.plan_from_names(collection, images, command, overwrite=self.overwrite)
+        if self.from_folder:
+            return captions.plan_from_folders(collection, images, command, overwrite=self.overwrite)
+        if self.extract:
+            return captions.plan_extract(
+                collection, images, command, overwrite=self.overwrite, **shown
+            )
+        if self.embed:
+            return captions.plan_embed(collection, images, command, **shown)
+        if self.to is not None:
+            return captions.plan_rename_extension(collection, images, self.to, command)
+        if self.merge is not None:
+            return captions.plan_merge(collection, images, self.merge, command)
+        assert self.copy_metadata is not None, action
+        return captions.plan_copy_metadata(collection, images, self.copy_metadata, command, **shown)
+
+    def _action(self) -> str:
+        """The field that says what to do.
+
+        Raises:
+            SettingsError: there is none, or are several.
+        """
+        names = ("text", "from_names", "from_folder", "extract", "embed", "to", "merge")
+        values = {name: getattr(self, name) for name in (*names, "copy_metadata")}
+        actions = [name for name, value in values.items() if value not in (None, False)]
+        if not actions:
+            hint = "say one, such as --from-folder; `lorasmith dataset captions --help` lists them"
+            raise SettingsError(Problem("", "there is nothing to do", hint))
+        if len(actions) > 1:
+            what = "one thing is done at a time"
+            raise SettingsError(Problem(name, what, "leave it out") for name in actions[1:])
+        return actions[0]
+
+    def _command(self, action: str) -> str:
+        value = getattr(self, action)
+        words = [f"--{'set' if action == 'text' else action.replace('_', '-')}"]
+        words += [] if isinstance(value, bool) else [str(value)]
+        words += ["--overwrite"] if self.overwrite else []
+        words += ["--where", self.where] if self.where else []
+        return shlex.join(["captions", *words])

@@ -178,7 +178,8 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert len(info.value.problems) == 3
 
 
-def test_a_pattern_that_never_ends_is_refused() -> None:
+def test_a_pattern_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorasmith.curation.edit.tag_edits._PATTERN_SECONDS", 0.05)
     operations = read_operations(["replace=re:^(a|aa)+$=x"])
     with pytest.raises(DatasetError, match="too long"):
         edit_line("a" * 60 + "b", operations, CONTEXT)

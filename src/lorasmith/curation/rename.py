@@ -1,0 +1,146 @@
+"""Other names for images, with everything that lies beside them under their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from lorasmith.core.errors import DatasetError, Problem, collect_problems
+from lorasmith.core.text import quantity
+from lorasmith.curation.collection import Collection, CollectionImage
+from lorasmith.curation.edit.plan_edit import warn_of_files
+from lorasmith.curation.plan import Plan
+from lorasmith.data.caption_files import read_tables
+from lorasmith.data.companions import masks_in_folders, stem_of
+from lorasmith.data.layout import FolderSpec, entries_of
+from lorasmith.data.scan import CAPTION_SUFFIXES
+
+_FEWEST_DIGITS = 3
+# What some system takes in no name, and the names that Windows keeps for itself.
+_FORBIDDEN = re.compile(r'[/\\<>:"|?*\x00-\x1f\x7f]')
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+# As the web UI's preprocessing names its texts: number of the image, of its part, and its name.
+_NUMBERED_TEXT = re.compile(r"\d+-\d+-(.+)", re.DOTALL)
+
+
+def plan_rename(
+    collection: Collection,
+    images: Sequence[CollectionImage],
+    prefix: str,
+    command: str,
+    *,
+    start: int = 1,
+    digits: int | None = None,
+) -> Plan:
+    """``prefix_001.png`` and so on, in the collection's order, through all of its folders.
+
+    Captions, masks and other side files go with their images. Images of one name (``a.png`` and
+    ``a.jpg``) get numbers of their own; the caption that they share, each a copy.
+
+    Args:
+        images: of the collection.
+        digits: of the number; ``None`` for three, or as many as the last one needs.
+
+    Raises:
+        DatasetError: the prefix cannot be part of a file's name.
+    """
+    _check_prefix(prefix)
+    plan = Plan(command, collection.roots)
+    width = digits or max(_FEWEST_DIGITS, len(str(start + len(images) - 1)))
+    masks = _masks(images, plan)
+    moves: dict[Path, Path] = {}
+    for number, image in enumerate(images, start):
+        new_stem = f"{prefix}_{number:0{width}}"
+        mask = masks.get(image.path)
+        for file in dict.fromkeys([*image.files, *([mask] if mask is not None else [])]):
+            target = file.with_name(_new_name(file.name, image.path, new_stem))
+            if file not in moves:
+                moves[file] = target
+            elif file == image.caption_path:
+                plan.write_text(target, None, file.read_bytes())
+    for source, target in moves.items():
+        plan.move(source, target)
+    _warn_of_tables(plan, images, moves)
+    return plan
+
+
+def plan_trim_digits(
+    collection: Collection, images: Sequence[CollectionImage], command: str
+) -> Plan:
+    """Texts that the web UI's preprocessing numbered, as ``00012-0-name.txt``, get the names of
+    the images ``name.png`` beside them.
+
+    Args:
+        images: of the collection.
+    """
+    plan = Plan(command, collection.roots)
+    of_crops: list[Path] = []
+    strays: list[Path] = []
+    stems = {(image.path.parent, stem_of(image.path)) for image in images}
+    all_stems = {(image.path.parent, stem_of(image.path)) for image in collection.images}
+    for folder in dict.fromkeys(image.path.parent for image in images):
+        for file in collect_problems(plan.problems, partial(entries_of, folder)) or []:
+            match = _NUMBERED_TEXT.fullmatch(stem_of(file))
+            if match is None or file.suffix.lower() not in CAPTION_SUFFIXES:
+                continue
+            if (folder, stem_of(file)) in all_stems:
+                of_crops.append(file)
+            elif (folder, match[1]) in stems:
+                plan.move(file, file.with_name(f"{match[1]}{file.suffix}"))
+            elif (folder, match[1]) not in all_stems:
+                strays.append(file)
+    warn_of_files(plan, of_crops, "has a picture of this very name, and keeps it")
+    warn_of_files(plan, strays, "has no picture of the name without its digits")
+    return plan
+
+
+def _check_prefix(prefix: str) -> None:
+    what = ""
+    if not prefix or prefix != prefix.strip():
+        what = f"{prefix!r} is empty, or has spaces at an end"
+    elif match := _FORBIDDEN.search(prefix):
+        what = f"{match[0]!r} cannot be in a file's name everywhere"
+    elif prefix.startswith((".", "-")):
+        what = f"a name that begins with {prefix[0]!r} is hidden, or taken for an option"
+    elif _RESERVED.fullmatch(prefix):
+        what = f"{prefix!r} is a name that Windows keeps for itself"
+    if what:
+        raise DatasetError(Problem("prefix", what, "choose another, such as zorp"))
+
+
+def _new_name(name: str, image: Path, stem: str) -> str:
+    """Of a file that belongs to an image: the image's name in it exchanged, wherever it stands."""
+    if name == image.name:
+        return f"{stem}{image.suffix}"
+    for old, new in ((image.name, f"{stem}{image.suffix}"), (image.stem, stem)):
+        if name.startswith(old):
+            return new + name[len(old) :]
+    before, found, after = name.partition(image.stem)
+    return f"{before}{stem}{after}" if found else f"{stem}{Path(name).suffix}"
+
+
+def _masks(images: Sequence[CollectionImage], plan: Plan) -> dict[Path, Path]:
+    """Masks in folders of their own, by image."""
+    masks: dict[Path, Path] = {}
+    for folder, paths in _by_folder(images):
+        find = partial(masks_in_folders, FolderSpec(folder), paths)
+        masks |= collect_problems(plan.problems, find) or {}
+    return masks
+
+
+def _warn_of_tables(plan: Plan, images: Sequence[CollectionImage], moves: dict[Path, Path]) -> None:
+    for folder, paths in _by_folder(images):
+        others = [path for path in entries_of(folder) if path not in moves and path.is_file()]
+        tables = read_tables(FolderSpec(folder), paths, others)
+        for file, count in tables.files.items():
+            what = f"it names {quantity(count, 'picture')} by their present names"
+            plan.warnings.append(Problem(str(file), what, "its captions will be found no more"))
+
+
+def _by_folder(images: Sequence[CollectionImage]) -> Iterator[tuple[Path, list[Path]]]:
+    folders: dict[Path, list[Path]] = {}
+    for image in images:
+        folders.setdefault(image.path.parent, []).append(image.path)
+    yield from folders.items()
