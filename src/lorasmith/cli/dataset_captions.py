@@ -10,7 +10,7 @@ from lorasmith.cli.dataset_changes import carry_out, change_options
 from lorasmith.cli.options import command_for
 from lorasmith.curation.edit.operations import OPERATIONS
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
-from lorasmith.jobs.dataset.renaming import RenameRequest
+from lorasmith.jobs.dataset.files import RenameRequest
 
 
 class _OperationOption(click.Option):

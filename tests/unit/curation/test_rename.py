@@ -13,7 +13,7 @@ from PIL import Image
 from lorasmith.core.errors import DatasetError, SettingsError
 from lorasmith.curation.journal import Journal
 from lorasmith.curation.plan import Plan
-from lorasmith.jobs.dataset.renaming import RenameRequest
+from lorasmith.jobs.dataset.files import RenameRequest
 from lorasmith.jobs.request import run
 
 

@@ -18,8 +18,7 @@ from lorasmith.core.errors import SettingsError
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
-from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest
-from lorasmith.jobs.dataset.renaming import RenameRequest
+from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest, RenameRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
