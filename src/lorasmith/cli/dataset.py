@@ -29,6 +29,10 @@ VERBS: dict[str, dict[str, Entry]] = {
             "lorasmith.cli.dataset_captions", "Rename pictures with all that belongs to them."
         ),
     },
+    "Sort out": {
+        "sort": Entry("lorasmith.cli.dataset_sorting", "Move pictures into folders, by filters."),
+        "dedupe": Entry("lorasmith.cli.dataset_sorting", "Keep one of pictures that are alike."),
+    },
     "Take back": {
         "undo": Entry("lorasmith.cli.dataset_changes", "Take back what the last verbs changed."),
         "redo": Entry("lorasmith.cli.dataset_changes", "Do again what was undone."),
