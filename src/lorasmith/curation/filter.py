@@ -1,8 +1,8 @@
 """Which images of a collection a filter takes.
 
-The language is in :mod:`lorasmith.curation.filter_grammar`. A filter is compiled to functions of
-one image; what it does not ask for is not looked at: captions are read only for terms about
-captions, headers for sizes, and images are decoded for what only their pixels say.
+The language is in :mod:`lorasmith.curation.filter_language.grammar`. A filter is compiled to
+functions of one image; what it does not ask for is not looked at: captions are read only for terms
+about captions, headers for sizes, and images are decoded for what only their pixels say.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.duplicates import ImageFingerprint, exact_duplicates, near_duplicates
 from lorasmith.curation.facts import ImageFacts
-from lorasmith.curation.filter_grammar import (
+from lorasmith.curation.filter_language.grammar import (
     And,
     FlagTerm,
     Node,
@@ -33,7 +33,7 @@ from lorasmith.curation.filter_grammar import (
     TextTerm,
     parse,
 )
-from lorasmith.curation.filter_words import FLAGS, KEYS, Need, Value, unescaped
+from lorasmith.curation.filter_language.words import FLAGS, KEYS, Need, Value, unescaped
 from lorasmith.data.images import read_header
 
 

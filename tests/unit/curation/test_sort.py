@@ -9,7 +9,7 @@ from PIL import Image
 
 from lorasmith.core.errors import DatasetError, UserError
 from lorasmith.curation.collection import Collection, open_collection
-from lorasmith.curation.filter_grammar import FilterError
+from lorasmith.curation.filter_language.grammar import FilterError
 from lorasmith.curation.journal import Journal
 from lorasmith.curation.sort import SortSession, folder_name, plan_sort
 

@@ -19,6 +19,7 @@ from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
 from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest, RenameRequest
+from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
@@ -54,12 +55,14 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
 }
 DATASET: list[type[JobRequest]] = [
     CaptionsRequest,
+    DedupeRequest,
     EditRequest,
     HistoryRequest,
     ImportPicturesRequest,
     InitRequest,
     RedoRequest,
     RenameRequest,
+    SortRequest,
     StatsRequest,
     UndoRequest,
 ]
