@@ -22,6 +22,9 @@ VERBS: dict[str, dict[str, Entry]] = {
     },
     "Captions": {
         "edit": Entry("lorasmith.cli.dataset_captions", "Add, remove, replace, sort tags …"),
+        "caption": Entry(
+            "lorasmith.cli.dataset_captioning", "Caption pictures by a model that looks at them."
+        ),
         "captions": Entry(
             "lorasmith.cli.dataset_captions", "Write, merge, embed or extract whole captions."
         ),
@@ -32,6 +35,11 @@ VERBS: dict[str, dict[str, Entry]] = {
     "Sort out": {
         "sort": Entry("lorasmith.cli.dataset_sorting", "Move pictures into folders, by filters."),
         "dedupe": Entry("lorasmith.cli.dataset_sorting", "Keep one of pictures that are alike."),
+    },
+    "Draw": {
+        "regularize": Entry(
+            "lorasmith.cli.dataset_captioning", "Draw regularisation pictures by the base model."
+        ),
     },
     "Take back": {
         "undo": Entry("lorasmith.cli.dataset_changes", "Take back what the last verbs changed."),

@@ -15,10 +15,12 @@ from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
 from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
+from lorasmith.jobs.dataset.captioning import CaptionRequest
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
 from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest, RenameRequest
+from lorasmith.jobs.dataset.regularize import RegularizeRequest
 from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
 from lorasmith.jobs.generate import GenerateRequest
@@ -56,6 +58,7 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
 DATASET: list[type[JobRequest]] = [
     CaptionsRequest,
     DedupeRequest,
+    CaptionRequest,
     EditRequest,
     HistoryRequest,
     ImportPicturesRequest,
@@ -63,6 +66,7 @@ DATASET: list[type[JobRequest]] = [
     RedoRequest,
     RenameRequest,
     SortRequest,
+    RegularizeRequest,
     StatsRequest,
     UndoRequest,
 ]
