@@ -101,7 +101,14 @@ def test_a_filter_and_a_table(models, folder: Path) -> None:
 def test_a_server_captions(server: Server, folder: Path, monkeypatch) -> None:
     monkeypatch.setenv("MY_KEY", "hunter2")
     server.replies = [says("<think>hm</think>1girl, red hat, black hair\nred hat")]
-    options = ["--endpoint", server.address, "--model", "llava", "--key-env", "MY_KEY"]
+    options: list[object] = [
+        "--endpoint",
+        server.address,
+        "--model",
+        "llava",
+        "--key-env",
+        "MY_KEY",
+    ]
     options += ["--style", "tags", "--blacklist", "black hair", "--mode", "append", "--batch", 3]
     result = caption("set", *options, "--yes")
     assert result.exit_code == 0, result.output
