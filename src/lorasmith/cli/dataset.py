@@ -10,6 +10,7 @@ VERBS: dict[str, dict[str, Entry]] = {
     "Begin": {
         "init": Entry("lorasmith.cli.dataset_files", "Make the folders of a project."),
         "import": Entry("lorasmith.cli.dataset_files", "Copy pictures in, with their tags."),
+        "gather": Entry("lorasmith.cli.dataset_files", "Fetch pictures from sites, with tags."),
     },
     "Look": {
         "check": Entry(
