@@ -19,7 +19,12 @@ from lorasmith.jobs.dataset.captioning import CaptionRequest
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
-from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest, RenameRequest
+from lorasmith.jobs.dataset.files import (
+    GatherRequest,
+    ImportPicturesRequest,
+    InitRequest,
+    RenameRequest,
+)
 from lorasmith.jobs.dataset.regularize import RegularizeRequest
 from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
@@ -60,6 +65,7 @@ DATASET: list[type[JobRequest]] = [
     DedupeRequest,
     CaptionRequest,
     EditRequest,
+    GatherRequest,
     HistoryRequest,
     ImportPicturesRequest,
     InitRequest,
