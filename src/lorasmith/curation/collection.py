@@ -91,7 +91,7 @@ class Collection:
         folders: as they were given.
         roots: the datasets' folders, each of which has its journal in ``.lorasmith``.
         images: in natural order, folder by folder.
-        masks: those that lie beside the images, by image.
+        masks: those that lie beside the images or in folders of masks, by image.
     """
 
     folders: tuple[Path, ...]
@@ -264,10 +264,11 @@ def _images_in(
             by_owner[one.owner].append(one.path)
     images = [path for path in candidates if path not in belonging]
     for image, mask in _masks_in_folders(folder, images, problems).items():
-        # Beside the root it may be another dataset's.
+        # Beside the root it may be another dataset's; beside the folder, another image's as well.
         if Path(os.path.abspath(mask)).is_relative_to(root):
             masks.setdefault(image, mask)
-            by_owner[image].append(mask)
+            if mask.parent.parent == folder or mask.parent.name == folder.name:
+                by_owner[image].append(mask)
     owners = {unicodedata.normalize("NFC", path.name): path for path in images}
     # Of a.png and a.jpg, a.json belongs to the first.
     stems: dict[str, Path] = {}

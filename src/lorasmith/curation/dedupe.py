@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,12 @@ from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import bytes_text
 from lorasmith.curation.collection import Collection, CollectionImage
-from lorasmith.curation.duplicates import ImageFingerprint, exact_duplicates, near_duplicates
+from lorasmith.curation.duplicates import (
+    ImageFingerprint,
+    alike,
+    exact_duplicates,
+    near_duplicates,
+)
 from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
 from lorasmith.curation.facts import ImageFacts
 from lorasmith.curation.filter import folded, parse_filter
@@ -58,45 +63,62 @@ def find_duplicates(
         Stopped: by ``controls``.
     """
     by_path = {image.path: image for image in images}
-    groups = exact_duplicates(list(by_path))
+    order = {path: number for number, path in enumerate(by_path)}
     facts: Facts = {}
+    fingerprints: dict[Path, ImageFingerprint] = {}
     if not exact:
         facts = collection.measure(images, observer, controls)
-        near = near_duplicates(
-            [
-                ImageFingerprint(path, None, one.transparent, one.phash, one.colours)
-                for path, one in facts.items()
-                if not one.problem
-            ]
-        )
-        among_near = {path for group in near for path in group}
-        # What cannot be decoded may still be there twice.
-        groups = near + [group for group in groups if group[0] not in among_near]
-    order = {path: number for number, path in enumerate(by_path)}
+        fingerprints = {
+            path: ImageFingerprint(path, None, one.transparent, one.phash, one.colours)
+            for path, one in facts.items()
+            if not one.problem
+        }
+    near = near_duplicates(list(fingerprints.values()))
+    # Without the pixels, or where they cannot be decoded, the same bytes are the same image.
+    others = [path for path in by_path if path not in fingerprints]
     groups = sorted(
-        (sorted(group, key=order.__getitem__) for group in groups), key=lambda g: order[g[0]]
+        (sorted(group, key=order.__getitem__) for group in near + exact_duplicates(others)),
+        key=lambda group: order[group[0]],
     )
-    return [_judged([by_path[path] for path in group], facts) for group in groups]
+    found: list[DuplicateGroup] = []
+    for paths in groups:
+        rest = [by_path[path] for path in paths]
+        while len(rest) > 1:
+            kept, reasons = _judged(rest, facts)
+            # Alike to one that is alike to the best is not enough to be thrown away for it.
+            dropped = [image for image in reasons if _are_alike(kept, image, fingerprints)]
+            if dropped:
+                found.append(
+                    DuplicateGroup(kept, tuple((image, reasons[image]) for image in dropped))
+                )
+            rest = [image for image in rest if image is not kept and image not in dropped]
+    return found
 
 
-def _judged(group: Sequence[CollectionImage], facts: Facts) -> DuplicateGroup:
+def _are_alike(
+    first: CollectionImage,
+    second: CollectionImage,
+    fingerprints: Mapping[Path, ImageFingerprint],
+) -> bool:
+    if first.path not in fingerprints:
+        return True  # of a group of the same bytes
+    return alike(fingerprints[first.path], fingerprints[second.path])
+
+
+def _judged(group: Images, facts: Facts) -> tuple[CollectionImage, dict[CollectionImage, str]]:
     """The best: the largest, of those the least compressed, of those the one with most tags, of
-    those the first."""
-    rounds: list[tuple[str, list[CollectionImage]]] = []
+    those the first. And the others, in their order, with what the best has before each."""
     best = list(group)
+    rounds: list[tuple[str, Images]] = []
     for name, pick in _ROUNDS:
         chosen = pick(best, facts)
-        if len(chosen) < len(best):
-            rounds.append((name, [image for image in best if image not in chosen]))
-            best = chosen
+        rounds.append((name, [image for image in best if image not in chosen]))
+        best = chosen
     kept = best[0]
-    reasons = {image.path: "is the first by name" for image in best[1:]}
+    reasons = dict.fromkeys(best[1:], "is the first by name")
     for name, losers in rounds:
-        for image in losers:
-            reasons[image.path] = _reason(name, kept, image, facts)
-    return DuplicateGroup(
-        kept, tuple((image, reasons[image.path]) for image in group if image is not kept)
-    )
+        reasons |= {image: _reason(name, kept, image, facts) for image in losers}
+    return kept, {image: reasons[image] for image in group if image is not kept}
 
 
 def _largest(images: Images, facts: Facts) -> Images:

@@ -36,6 +36,8 @@ from lorasmith.curation.filter_language.grammar import (
 from lorasmith.curation.filter_language.words import FLAGS, KEYS, Need, Value, unescaped
 from lorasmith.data.images import read_header
 
+_EVERY = 200  # images between two looks at whether to stop
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -98,7 +100,13 @@ class Filter:
             rest = tuple(node for node in self.node.nodes if _cost(node) < _COST["pixels"])
             images = Filter(self.text, And(rest)).select(collection, observer, controls)
         takes = self.over(collection, images, observer, controls)
-        return [image for image in images if takes(image)]
+        taken = []
+        for number, image in enumerate(images):
+            if controls is not None and number % _EVERY == 0:
+                controls.check("stopped; nothing was changed")
+            if takes(image):
+                taken.append(image)
+        return taken
 
 
 def parse_filter(text: str, where: str = "where") -> Filter:

@@ -194,11 +194,13 @@ def _move(plan: Plan, source: Path, target: Path, removals: Plan | None) -> None
 
 def _renamed(file: Path, family: _Family, stem: str) -> Path:
     """Where a file of the family goes: masks of a folder into one of that name."""
-    inside = file.parent.is_relative_to(family.folder)
-    place = file.parent.relative_to(family.folder) if inside else Path(file.parent.name)
     name = file.name
     if stem != family.stem and name.startswith(family.stem):
         name = stem + name[len(family.stem) :]
+    if file.parent == family.folder:
+        return family.target / name
+    inside = file.parent.is_relative_to(family.folder)
+    place = file.parent.relative_to(family.folder) if inside else Path(file.parent.name)
     return family.target / place / name
 
 

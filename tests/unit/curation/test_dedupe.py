@@ -5,10 +5,11 @@ from random import Random
 
 import pytest
 from PIL import Image
+from tests.unit.curation.in_memory import collection, facts, image
 
 from lorasmith.core.errors import DatasetError
 from lorasmith.curation.collection import open_collection
-from lorasmith.curation.dedupe import plan_dedupe
+from lorasmith.curation.dedupe import find_duplicates, plan_dedupe
 from lorasmith.curation.journal import Journal
 from lorasmith.curation.plan import Plan
 
@@ -133,6 +134,24 @@ def test_only_among_what_a_filter_takes(tmp_path: Path) -> None:
     assert set(removed(plan)) == {"c.png"}
     with pytest.raises(DatasetError):
         plan_dedupe(open_collection(tmp_path), "tga:b")
+
+
+def test_what_is_alike_only_by_way_of_another_stays() -> None:
+    """Hashes 6 bits apart are alike; 12 bits are not."""
+    images = collection(
+        [image("a.png"), image("b.png"), image("c.png"), image("d.png")],
+        {
+            "a.png": facts(width=600, phash=0),
+            "b.png": facts(phash=0b111111),
+            "c.png": facts(phash=0b111111_111111),
+            "d.png": facts(width=500, phash=0b111111_111111_111111),
+        },
+    )
+    groups = find_duplicates(images, images.images)
+    names = [
+        (group.kept.path.name, [one.path.name for one, _ in group.dropped]) for group in groups
+    ]
+    assert names == [("a.png", ["b.png"]), ("c.png", ["d.png"])]
 
 
 def test_nothing_to_do(tmp_path: Path) -> None:
