@@ -23,8 +23,8 @@ from lorasmith.models.load import load_model
 ELSEWHERE = {
     "commands.md": "is made from the program",
     "coming-from-sd-scripts.md": "tests/recipes/test_train_network.py",
+    "dataset-images.md": "test_dataset_images_page.py",
     "dataset-import.md": "test_dataset_import_page.py",
-    "dataset-caption.md": "needs captioning models; test_caption_page.py",
     "demo-model.md": "has none of the program",
     "file-tools-resize-merge.md": "test_resize_merge_page.py",
     "generate.md": "needs pictures of other programs; tests/unit/cli/test_generate.py",

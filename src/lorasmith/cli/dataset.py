@@ -10,7 +10,6 @@ VERBS: dict[str, dict[str, Entry]] = {
     "Begin": {
         "init": Entry("lorasmith.cli.dataset_files", "Make the folders of a project."),
         "import": Entry("lorasmith.cli.dataset_files", "Copy pictures in, with their tags."),
-        "gather": Entry("lorasmith.cli.dataset_files", "Fetch pictures from sites, with tags."),
     },
     "Look": {
         "check": Entry(
@@ -23,9 +22,6 @@ VERBS: dict[str, dict[str, Entry]] = {
     },
     "Captions": {
         "edit": Entry("lorasmith.cli.dataset_captions", "Add, remove, replace, sort tags …"),
-        "caption": Entry(
-            "lorasmith.cli.dataset_captioning", "Caption pictures by a model that looks at them."
-        ),
         "captions": Entry(
             "lorasmith.cli.dataset_captions", "Write, merge, embed or extract whole captions."
         ),
@@ -33,14 +29,14 @@ VERBS: dict[str, dict[str, Entry]] = {
             "lorasmith.cli.dataset_captions", "Rename pictures with all that belongs to them."
         ),
     },
-    "Sort out": {
-        "sort": Entry("lorasmith.cli.dataset_sorting", "Move pictures into folders, by filters."),
-        "dedupe": Entry("lorasmith.cli.dataset_sorting", "Keep one of pictures that are alike."),
-    },
-    "Draw": {
-        "regularize": Entry(
-            "lorasmith.cli.dataset_captioning", "Draw regularisation pictures by the base model."
-        ),
+    "Pictures": {
+        "crop": Entry("lorasmith.cli.dataset_images", "Crop pictures, or write down how."),
+        "preprocess": Entry("lorasmith.cli.dataset_images", "The same, by the web UI's word."),
+        "resize": Entry("lorasmith.cli.dataset_images", "Resize pictures in their own shape."),
+        "split": Entry("lorasmith.cli.dataset_images", "Part large pictures into tiles."),
+        "flip": Entry("lorasmith.cli.dataset_images", "Put a mirror image beside each picture."),
+        "convert": Entry("lorasmith.cli.dataset_images", "Formats, colours and EXIF turns alike."),
+        "masks": Entry("lorasmith.cli.dataset_images", "Make masks of what is to be learned."),
     },
     "Take back": {
         "undo": Entry("lorasmith.cli.dataset_changes", "Take back what the last verbs changed."),

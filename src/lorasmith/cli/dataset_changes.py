@@ -79,6 +79,7 @@ def carry_out(
         if as_json:
             echo_json({**plan.to_json(), "applied": None})
         plan.check()
+        _end_with_skipped(plan)
         return None
     plan.check()
     if not yes and not _is_agreed(as_json):
@@ -96,12 +97,24 @@ def carry_out(
     if applied.conflicts:
         echo_styled(problem_lines(applied.conflicts), err=True)
         raise SystemExit(USER_ERROR)
+    _end_with_skipped(plan)
     return applied
 
 
 def has_terminal() -> bool:
     """Whether there is somebody to ask."""
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _end_with_skipped(plan: Plan) -> None:
+    """
+    Raises:
+        SystemExit: not all that was asked could be done.
+    """
+    if plan.skipped:
+        count = quantity(len(plan.skipped), "file", "is")
+        echo(f"{count} left out; all else is as asked", err=True)
+        raise SystemExit(USER_ERROR)
 
 
 def _is_agreed(as_json: bool) -> bool:

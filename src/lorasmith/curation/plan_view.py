@@ -50,6 +50,8 @@ def _parts(plan: Plan, most: int | None) -> Iterator[RenderableType]:
         yield Text(f"warning: {warning}", "yellow")
     for note in plan.notes:
         yield Text(note)
+    for problem in plan.skipped:
+        yield Text(f"left out: {problem}", "red")
     if plan.changes:
         counts = ", ".join(
             f"{quantity(count, noun_of(kind))} {_VERBS[kind]}"
@@ -70,8 +72,7 @@ def _change(change: Change, plan: Plan) -> Text:
     if change.target is not None:
         return line.append(f" -> {_name(change.target, plan)}", "green")
     if change.kind == "remove":
-        line.append("  to the trash", "red")
-        return line.append(f": {change.what}" if change.what else "")
+        return line.append("  to the trash", "red")
     if change.what:
         line.append(f"  {change.what}", "green")
     texts = change.texts()

@@ -12,11 +12,10 @@ import importlib.util
 import os
 import stat
 import struct
-import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
 
 from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.data.decode_memory import decode_memory, decoded_bytes
 
 # What damaged files make Pillow's decoders raise; the list comes from its fuzzers' findings.
 DECODER_ERRORS = (
@@ -167,6 +167,27 @@ def load_image(path: Path, background: str = "white") -> Image.Image:
         image.load()
         rgb = to_rgb(image, colour)
         return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+
+
+def load_upright(path: Path, frame: int = 0) -> tuple[Image.Image, Image.Image]:
+    """The whole image, upright, in its own mode; and as the file has it, with all that it says.
+
+    Args:
+        frame: of an animation, from 0.
+
+    Raises:
+        DatasetError: as :func:`load_image`.
+    """
+    with _opened(path) as image:
+        orientation, _ = _orientation(image)
+        decode_memory.take(decoded_bytes(image))
+        if frame:
+            image.seek(frame)
+        image.load()
+        with suppress(*DECODER_ERRORS):
+            image.getexif()  # while the file is open
+        turn = _UPRIGHT.get(orientation)
+        return image.transpose(turn) if turn is not None else image, image
 
 
 def load_alpha(path: Path) -> Image.Image:
@@ -410,75 +431,3 @@ def _orientation(image: Image.Image) -> tuple[int, str]:
     if value == 0:  # written by some cameras for "unknown"
         return 1, ""
     return 1, f"its EXIF orientation {value!r} does not exist; it is taken as upright"
-
-
-MOST_DECODED = 2 << 30
-"""Bytes of decoded images that there may be at a time, over all threads that decode: eight
-photographs of 20 megapixels. A compressed file of a few kilobytes can be an image of 178; as many
-of them at once as the machine has cores would fill its memory. An image that needs more is decoded
-alone."""
-
-# Pillow keeps RGB in four bytes; reading, turning and averaging it takes as much again, twice.
-_PLAIN, _WITH_COPIES = 12, 28
-_DIRECT_MODES = ("1", "L", "P", "RGB")
-_DIRECT_FORMATS = ("PNG", "JPEG", "MPO", "BMP")
-
-
-def decoded_bytes(image: Image.Image) -> int:
-    """What decoding an opened image to RGB takes, from its header.
-
-    Other modes are converted, transparent ones laid on a ground, and the decoders of WebP, AVIF
-    and JPEG XL keep a canvas of their own.
-    """
-    direct = (
-        image.mode in _DIRECT_MODES
-        and image.format in _DIRECT_FORMATS
-        and not image.has_transparency_data
-    )
-    return image.width * image.height * (_PLAIN if direct else _WITH_COPIES)
-
-
-class DecodeMemory:
-    """A semaphore that counts bytes.
-
-    A thread takes part in it from :meth:`scope` on, and gives back all that it took at the scope's
-    end; scopes may be nested. Only a thread that holds nothing waits, so none waits for another
-    that waits.
-    """
-
-    def __init__(self, limit: int = MOST_DECODED) -> None:
-        self.limit = limit
-        self.used = 0
-        self.most = 0
-        self._free = threading.Condition()
-        self._mine = threading.local()
-
-    @contextmanager
-    def scope(self) -> Iterator[None]:
-        """What the thread takes inside is held until the outermost scope ends."""
-        depth = getattr(self._mine, "depth", 0)
-        self._mine.depth = depth + 1
-        try:
-            yield
-        finally:
-            self._mine.depth = depth
-            if not depth:
-                with self._free:
-                    self.used -= getattr(self._mine, "bytes", 0)
-                    self._mine.bytes = 0
-                    self._free.notify_all()
-
-    def take(self, size: int) -> None:
-        """Wait until ``size`` bytes fit below the limit, or nobody else decodes."""
-        assert getattr(self._mine, "depth", 0), "outside of a scope"
-        held_bytes = getattr(self._mine, "bytes", 0)
-        with self._free:
-            if not held_bytes:
-                self._free.wait_for(lambda: not self.used or self.used + size <= self.limit)
-            self.used += size
-            self.most = max(self.most, self.used)
-            self._mine.bytes = held_bytes + size
-
-
-decode_memory = DecodeMemory()
-"""The process's own."""

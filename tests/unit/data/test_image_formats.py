@@ -17,9 +17,8 @@ from PIL import Image, features
 
 from lorasmith.core.errors import DatasetError, PromptError, UserError
 from lorasmith.data import images as images
+from lorasmith.data.decode_memory import MOST_DECODED, DecodeMemory, decoded_bytes
 from lorasmith.data.images import (
-    DecodeMemory,
-    decoded_bytes,
     glance,
     load_alpha,
     load_image,
@@ -265,4 +264,4 @@ def test_the_estimate_covers_what_pillow_keeps(tmp_path: Path) -> None:
     flat_png(tmp_path / "a.png", 500)
     with open_image(tmp_path / "a.png") as image:
         assert decoded_bytes(image) >= 500 * 500 * 4
-    assert images.MOST_DECODED < 4 << 30
+    assert MOST_DECODED < 4 << 30

@@ -15,18 +15,18 @@ from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
 from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
-from lorasmith.jobs.dataset.captioning import CaptionRequest
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
-from lorasmith.jobs.dataset.files import (
-    GatherRequest,
-    ImportPicturesRequest,
-    InitRequest,
-    RenameRequest,
+from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest, RenameRequest
+from lorasmith.jobs.dataset.images import (
+    ConvertPicturesRequest,
+    CropRequest,
+    FlipRequest,
+    MasksRequest,
+    ResizePicturesRequest,
+    SplitRequest,
 )
-from lorasmith.jobs.dataset.regularize import RegularizeRequest
-from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
@@ -62,17 +62,18 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
 }
 DATASET: list[type[JobRequest]] = [
     CaptionsRequest,
-    DedupeRequest,
-    CaptionRequest,
+    ConvertPicturesRequest,
+    CropRequest,
     EditRequest,
-    GatherRequest,
+    FlipRequest,
     HistoryRequest,
     ImportPicturesRequest,
     InitRequest,
+    MasksRequest,
     RedoRequest,
     RenameRequest,
-    SortRequest,
-    RegularizeRequest,
+    ResizePicturesRequest,
+    SplitRequest,
     StatsRequest,
     UndoRequest,
 ]

@@ -21,7 +21,8 @@ from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.text import shortlist
 from lorasmith.data.augmentation.views import View
 from lorasmith.data.companions import mask_files, mask_of
-from lorasmith.data.images import decode_memory, fit, glance, load_alpha, load_image, read_header
+from lorasmith.data.decode_memory import decode_memory
+from lorasmith.data.images import fit, glance, load_alpha, load_image, read_header
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import DatasetImage
 

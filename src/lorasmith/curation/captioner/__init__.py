@@ -1,1 +1,0 @@
-"""Captions by models that look at images: on this machine, or behind an address the user names."""

@@ -1,0 +1,1 @@
+"""Pictures of a dataset changed: cropped, split, resized, mirrored, converted, masked, exported."""

@@ -1,0 +1,86 @@
+"""Borders: bars above and below a film's picture, frames, white margins of scans."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from lorasmith.data.recorded_crops import Box
+
+# A line is of one colour if so much of it is near its median.
+_UNIFORM = 0.985
+# The first line of the picture differs from the border in so much of its length. A drawing on a
+# plain ground begins with the tip of something instead, and its ground is no border.
+_EDGE = 0.4
+# Of a side: more than this is no border.
+_MOST = 0.45
+# A soft edge, or one that JPEG smears, is so many px wide at most.
+_SOFT = 10
+_FRAMES = 4  # one within another
+_LEAST_LINES = 8
+
+
+def find_border(image: Image.Image, tolerance: int = 12) -> Box:
+    """What remains of an image without its borders; all of it, if it has none.
+
+    A border is a straight band of one colour along a side, which ends in a straight edge: black,
+    white or grey, or of any colour where the opposite side has the same. A sky or a plain ground
+    is none, as it ends in no such edge or is in colours.
+
+    Args:
+        image: RGB.
+        tolerance: of 255, by which colours of a border may differ: JPEG's noise.
+    """
+    pixels = np.asarray(image, np.int16)
+    box: Box = (0, 0, image.width, image.height)
+    for _ in range(_FRAMES):
+        inner = _without_bands(pixels, box, tolerance)
+        if inner == box:
+            break
+        box = inner
+    return box
+
+
+def _without_bands(pixels: np.ndarray, box: Box, tolerance: int) -> Box:
+    left, top, right, bottom = box
+    part = pixels[top:bottom, left:right]
+    above, below = _bands(part, tolerance)
+    part = part[above : part.shape[0] - below]
+    before, behind = _bands(part.transpose(1, 0, 2), tolerance)
+    return left + before, top + above, right - behind, bottom - below
+
+
+def _bands(lines: np.ndarray, tolerance: int) -> tuple[int, int]:
+    """How many of (n, length, 3) lines are border, at the beginning and at the end."""
+    if len(lines) < _LEAST_LINES:
+        return 0, 0
+    first, last = np.median(lines[0], axis=0), np.median(lines[-1], axis=0)
+    alike = bool(np.abs(first - last).max() <= tolerance)
+    sizes = [
+        _band(side, colour, tolerance) if alike or np.ptp(colour) <= 2 * tolerance else 0
+        for side, colour in ((lines, first), (lines[::-1], last))
+    ]
+    if np.ptp(first) > 2 * tolerance and 0 in sizes:  # in colours, and not on both sides
+        return 0, 0 if np.ptp(last) > 2 * tolerance else sizes[1]
+    return sizes[0], sizes[1]
+
+
+def _band(lines: np.ndarray, colour: np.ndarray, tolerance: int) -> int:
+    """How many lines at the beginning are border."""
+    limit = int(len(lines) * _MOST)
+    size = 0
+    while size < limit and _is_uniform(lines[size], colour, tolerance):
+        size += 1
+    if size in (0, limit):
+        return 0
+    own = np.median(lines[size - 1], axis=0)  # where a gradient has got to
+    for depth in range(_SOFT + 1):  # where the edge is soft, the picture begins after it
+        line = lines[min(size + depth, len(lines) - 1)]
+        if (np.abs(line - own).max(axis=1) > 2 * tolerance).mean() >= _EDGE:
+            return size + depth
+    return 0
+
+
+def _is_uniform(line: np.ndarray, colour: np.ndarray, tolerance: int) -> bool:
+    near = np.abs(line - colour).max(axis=1) <= tolerance
+    return bool(near.mean() >= _UNIFORM)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.unit.curation.images.conftest import draw_scene
+
+from lorasmith.curation.images.trim import find_border
+
+
+def noise(width: int, height: int) -> Image.Image:
+    numbers = np.random.default_rng(1)
+    return Image.fromarray(numbers.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def framed(left: int, top: int, right: int, bottom: int, colour: str = "black") -> Image.Image:
+    image = Image.new("RGB", (200 + left + right, 150 + top + bottom), colour)
+    image.paste(noise(200, 150), (left, top))
+    return image
+
+
+@pytest.mark.parametrize("colour", ["black", "white", "#808080", "#203080"])
+@pytest.mark.parametrize(
+    "sides", [(0, 20, 0, 20), (30, 0, 30, 0), (5, 6, 7, 8), (0, 40, 0, 10), (1, 1, 1, 1)]
+)
+def test_bars_and_frames_go_to_the_pixel(colour: str, sides: tuple[int, int, int, int]) -> None:
+    left, top, _, _ = sides
+    box = find_border(framed(*sides, colour))
+    assert box == (left, top, left + 200, top + 150)
+
+
+def test_black_bars_on_one_side_only() -> None:
+    assert find_border(framed(0, 25, 0, 0)) == (0, 25, 200, 175)
+
+
+def test_a_frame_within_a_frame() -> None:
+    image = Image.new("RGB", (260, 210), "white")
+    image.paste(framed(5, 5, 5, 5), (25, 25))
+    assert find_border(image) == (30, 30, 230, 180)
+
+
+def test_bars_after_jpeg() -> None:
+    file = io.BytesIO()
+    framed(0, 23, 0, 25).save(file, "JPEG", quality=85)
+    box = find_border(Image.open(file).convert("RGB"))
+    assert 0 <= box[1] - 23 <= 10
+    assert 0 <= 173 - box[3] <= 10
+    assert (box[0], box[2]) == (0, 200)
+
+
+@pytest.mark.parametrize("ground", ["white", "black", "#bbddff"])
+def test_a_drawing_on_a_plain_ground_has_no_border(ground: str) -> None:
+    image = Image.new("RGB", (300, 300), ground)
+    image.paste(noise(60, 80), (120, 110))
+    assert find_border(image) == (0, 0, 300, 300)
+
+
+def test_skies_and_gradients_are_no_border() -> None:
+    kinds = {}
+    for seed in range(60):
+        scene = draw_scene(seed)
+        kinds[scene.ground] = find_border(scene.image) == (0, 0, *scene.image.size)
+    assert {"gradient background", "grass field", "white background"} <= kinds.keys()
+    assert all(whole for ground, whole in kinds.items() if ground != "checks")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (40, 40)])
+def test_images_of_one_colour_stay(size: tuple[int, int]) -> None:
+    assert find_border(Image.new("RGB", size)) == (0, 0, *size)
