@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from tests.docs.test_docs import command_lines
+from tests.unit.curation.importing.booru_server import booru
 from tests.unit.curation.importing.test_import_images import picture, tree
 
 from lorasmith.cli.main import cli
@@ -35,6 +37,8 @@ def test_its_commands(files: Path) -> None:
     lines = list(command_lines(PAGE.read_text(encoding="utf-8")))
     assert len(lines) >= 9
     for line in lines:
+        if "dataset gather" in line:
+            continue
         words = shlex.split(line)[1:]
         result = CliRunner().invoke(cli, [*words, "--yes"])
         assert result.exit_code == 0, f"{line}\n{result.output}"
@@ -50,3 +54,18 @@ def test_its_commands(files: Path) -> None:
 def test_its_arithmetic() -> None:
     sums = work_out(30, steps=1500, epochs=10, batch=10)
     assert str(sums) in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("gallery_dl"), reason="the extra gather")
+def test_gather_of_another_site(files: Path) -> None:
+    with booru(2) as site:
+        for line in command_lines(PAGE.read_text(encoding="utf-8")):
+            if "dataset gather" in line:
+                words = shlex.split(line)[1:]
+                words[2] = words[2].replace(
+                    "https://danbooru.donmai.us/posts?tags=", site.search("")
+                )
+                result = CliRunner().invoke(cli, [*words, "--yes"])
+                assert result.exit_code == 0, f"{line}\n{result.output}"
+    assert sum(name.endswith(".png") for name in tree(files / "gathered")) == 2

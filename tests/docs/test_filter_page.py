@@ -11,8 +11,8 @@ from tests.unit.curation.in_memory import collection, image
 
 from lorasmith.core.terminal import problem_lines
 from lorasmith.curation.filter import parse_filter
-from lorasmith.curation.filter_grammar import FilterError
-from lorasmith.curation.filter_words import FLAGS, KEYS
+from lorasmith.curation.filter_language.grammar import FilterError
+from lorasmith.curation.filter_language.words import FLAGS, KEYS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "dataset-filter.md").read_text(encoding="utf-8")
 NO_FILTERS = (

@@ -32,8 +32,8 @@ from lorasmith.core.errors import UserError
 from lorasmith.core.events import Request
 from lorasmith.core.files import parse_safetensors_header
 from lorasmith.core.terminal import clean, escaped
-from lorasmith.curation.filter_grammar import parse as parse_filter_text
-from lorasmith.curation.filter_words import FLAGS, KEYS
+from lorasmith.curation.filter_language.grammar import parse as parse_filter_text
+from lorasmith.curation.filter_language.words import FLAGS, KEYS
 from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import augment_caption, readings, tags_of

@@ -10,6 +10,7 @@ VERBS: dict[str, dict[str, Entry]] = {
     "Begin": {
         "init": Entry("lorasmith.cli.dataset_files", "Make the folders of a project."),
         "import": Entry("lorasmith.cli.dataset_files", "Copy pictures in, with their tags."),
+        "gather": Entry("lorasmith.cli.dataset_files", "Fetch pictures from sites, with tags."),
     },
     "Look": {
         "check": Entry(
@@ -22,11 +23,23 @@ VERBS: dict[str, dict[str, Entry]] = {
     },
     "Captions": {
         "edit": Entry("lorasmith.cli.dataset_captions", "Add, remove, replace, sort tags …"),
+        "caption": Entry(
+            "lorasmith.cli.dataset_captioning", "Caption pictures by a model that looks at them."
+        ),
         "captions": Entry(
             "lorasmith.cli.dataset_captions", "Write, merge, embed or extract whole captions."
         ),
         "rename": Entry(
             "lorasmith.cli.dataset_captions", "Rename pictures with all that belongs to them."
+        ),
+    },
+    "Sort out": {
+        "sort": Entry("lorasmith.cli.dataset_sorting", "Move pictures into folders, by filters."),
+        "dedupe": Entry("lorasmith.cli.dataset_sorting", "Keep one of pictures that are alike."),
+    },
+    "Draw": {
+        "regularize": Entry(
+            "lorasmith.cli.dataset_captioning", "Draw regularisation pictures by the base model."
         ),
     },
     "Pictures": {

@@ -158,12 +158,16 @@ def _of_files(report: TaggedFiles, show_all: bool, *, finding: bool) -> Iterator
             yield table
         if len(shown) < len(files):
             yield Text(f"… and {len(files) - len(shown)} more (--all shows them)", "dim")
+        yield Text("")
     if not finding:
         yield _counts(report, show_all)
+        hidden = 0 if show_all else len(report.counts) - 2 * _FEW
+        if hidden > 0:
+            yield Text(f"… and {quantity(hidden, 'more tag')} (--all shows them)", "dim")
 
 
 def _counts(report: TaggedFiles, show_all: bool) -> Table:
-    """Tags by their counts, with the files of those that few have: the odd ones."""
+    """Tags by their counts, with the first files of each."""
     files: dict[str, list[Path]] = {}
     for file in report.files:
         files.setdefault(file.tag, []).append(file.path)

@@ -23,9 +23,9 @@ from lorasmith.curation.journal import NAME as JOURNAL
 from lorasmith.curation.trash import STORE
 from lorasmith.data.caption_files import read_caption
 from lorasmith.data.captions import split_tags
-from lorasmith.data.companions import find_companions, stem_of
+from lorasmith.data.companions import find_companions, masks_in_folders, stem_of
 from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES
-from lorasmith.data.layout import REG_NAMES, is_cache, is_mask_folder, natural_key
+from lorasmith.data.layout import REG_NAMES, FolderSpec, is_cache, is_mask_folder, natural_key
 from lorasmith.data.recorded_crops import crop_record_of, crop_records, is_crop_record
 from lorasmith.data.scan import CAPTION_SUFFIXES, caption_of, captions_by_stem
 
@@ -91,7 +91,7 @@ class Collection:
         folders: as they were given.
         roots: the datasets' folders, each of which has its journal in ``.lorasmith``.
         images: in natural order, folder by folder.
-        masks: those that lie beside the images, by image.
+        masks: those that lie beside the images or in folders of masks, by image.
     """
 
     folders: tuple[Path, ...]
@@ -228,6 +228,16 @@ def _is_dataset_folder(name: str) -> bool:
     )
 
 
+def _masks_in_folders(
+    folder: Path, images: Sequence[Path], problems: list[Problem]
+) -> dict[Path, Path]:
+    try:
+        return masks_in_folders(FolderSpec(folder), images)
+    except DatasetError as error:
+        problems += error.problems
+        return {}
+
+
 def _images_in(
     folder: Path,
     names: Sequence[str],
@@ -253,6 +263,12 @@ def _images_in(
         if one.owner is not None:
             by_owner[one.owner].append(one.path)
     images = [path for path in candidates if path not in belonging]
+    for image, mask in _masks_in_folders(folder, images, problems).items():
+        # Beside the root it may be another dataset's; beside the folder, another image's as well.
+        if Path(os.path.abspath(mask)).is_relative_to(root):
+            masks.setdefault(image, mask)
+            if mask.parent.parent == folder or mask.parent.name == folder.name:
+                by_owner[image].append(mask)
     owners = {unicodedata.normalize("NFC", path.name): path for path in images}
     # Of a.png and a.jpg, a.json belongs to the first.
     stems: dict[str, Path] = {}

@@ -112,7 +112,7 @@ def near_duplicates(fingerprints: Sequence[ImageFingerprint]) -> list[list[Path]
         return index
 
     for first, second in _candidates(good):
-        if _alike(good[first], good[second]) and find(first) != find(second):
+        if alike(good[first], good[second]) and find(first) != find(second):
             leader[max(find(first), find(second))] = min(find(first), find(second))
     groups: dict[int, list[Path]] = defaultdict(list)
     for index, look in enumerate(good):
@@ -135,7 +135,8 @@ def _candidates(fingerprints: Sequence[ImageFingerprint]) -> Iterator[tuple[int,
             yield from combinations(shelf, 2)
 
 
-def _alike(first: ImageFingerprint, second: ImageFingerprint) -> bool:
+def alike(first: ImageFingerprint, second: ImageFingerprint) -> bool:
+    """Whether a person would call two images the same."""
     if (first.phash ^ second.phash).bit_count() > MAX_DISTANCE:
         return False
     difference = sum(abs(a - b) for a, b in zip(first.colours, second.colours, strict=True))

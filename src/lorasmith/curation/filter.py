@@ -1,8 +1,8 @@
 """Which images of a collection a filter takes.
 
-The language is in :mod:`lorasmith.curation.filter_grammar`. A filter is compiled to functions of
-one image; what it does not ask for is not looked at: captions are read only for terms about
-captions, headers for sizes, and images are decoded for what only their pixels say.
+The language is in :mod:`lorasmith.curation.filter_language.grammar`. A filter is compiled to
+functions of one image; what it does not ask for is not looked at: captions are read only for terms
+about captions, headers for sizes, and images are decoded for what only their pixels say.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.duplicates import ImageFingerprint, exact_duplicates, near_duplicates
 from lorasmith.curation.facts import ImageFacts
-from lorasmith.curation.filter_grammar import (
+from lorasmith.curation.filter_language.grammar import (
     And,
     FlagTerm,
     Node,
@@ -33,8 +33,10 @@ from lorasmith.curation.filter_grammar import (
     TextTerm,
     parse,
 )
-from lorasmith.curation.filter_words import FLAGS, KEYS, Need, Value, unescaped
+from lorasmith.curation.filter_language.words import FLAGS, KEYS, Need, Value, unescaped
 from lorasmith.data.images import read_header
+
+_EVERY = 200  # images between two looks at whether to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,13 @@ class Filter:
             rest = tuple(node for node in self.node.nodes if _cost(node) < _COST["pixels"])
             images = Filter(self.text, And(rest)).select(collection, observer, controls)
         takes = self.over(collection, images, observer, controls)
-        return [image for image in images if takes(image)]
+        taken = []
+        for number, image in enumerate(images):
+            if controls is not None and number % _EVERY == 0:
+                controls.check("stopped; nothing was changed")
+            if takes(image):
+                taken.append(image)
+        return taken
 
 
 def parse_filter(text: str, where: str = "where") -> Filter:

@@ -36,7 +36,7 @@ class Change:
         target: of a move.
         before: bytes of a caption that is rewritten.
         after: bytes that a caption gets.
-        what: of an image: what is done to it ("cropped to 512x512").
+        what: of an image: what is done to it ("cropped to 512x512"), or why it goes.
         make: writes the new content of an image to the path that it is given.
     """
 
@@ -140,9 +140,13 @@ class Plan:
         if Path(source) != Path(target):
             self.changes.append(Change("move", Path(source), Path(target)))
 
-    def remove(self, path: Path) -> None:
-        """Into the trash of the dataset."""
-        self.changes.append(Change("remove", Path(path)))
+    def remove(self, path: Path, *, what: str = "") -> None:
+        """Into the trash of the dataset.
+
+        Args:
+            what: why, in words.
+        """
+        self.changes.append(Change("remove", Path(path), what=what))
 
     def make_folder(self, path: Path) -> None:
         """An empty folder; nothing where there is one."""
@@ -196,7 +200,7 @@ class Plan:
         self.check()
         outcomes, recovered = [], []
         for root in self.roots:
-            changes = [change for change in self.changes if self._root_of(change.path) == root]
+            changes = [change for change in self.changes if self.root_of(change.path) == root]
             if not changes:
                 continue
             with Journal(root) as journal:
@@ -223,7 +227,7 @@ class Plan:
             unfinished_text(recovered),
         )
 
-    def _root_of(self, path: Path) -> Path | None:
+    def root_of(self, path: Path) -> Path | None:
         folder = os.path.dirname(os.path.abspath(path))
         if folder not in self._roots:
             place = Path(folder)
@@ -250,7 +254,7 @@ class Plan:
             if use in uses or (change.kind == "remove" and (source, True) in uses):
                 yield Problem(source, "would be changed twice")
             uses.add(use)
-            if change.target is not None and self._root_of(change.path) != self._root_of(place):
+            if change.target is not None and self.root_of(change.path) != self.root_of(place):
                 yield Problem(source, f"cannot be moved to another dataset ({place})")
             if change.kind == "remove":
                 continue
@@ -268,7 +272,7 @@ class Plan:
     def _misplaced(self, path: Path) -> Iterator[Problem]:
         if not is_utf8(str(path)):
             yield Problem(ascii(str(path)), "a name that is not UTF-8", "rename it")
-        elif self._root_of(path) is None:
+        elif self.root_of(path) is None:
             yield Problem(str(path), "lies outside of the dataset", "choose a place within it")
         elif len(os.fsencode(path.name)) > 255:
             yield Problem(str(path), "the name is longer than 255 bytes", "choose a shorter one")

@@ -72,7 +72,8 @@ def _change(change: Change, plan: Plan) -> Text:
     if change.target is not None:
         return line.append(f" -> {_name(change.target, plan)}", "green")
     if change.kind == "remove":
-        return line.append("  to the trash", "red")
+        line.append("  to the trash", "red")
+        return line.append(f": {change.what}" if change.what else "")
     if change.what:
         line.append(f"  {change.what}", "green")
     texts = change.texts()

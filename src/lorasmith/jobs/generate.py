@@ -2,64 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lorasmith.config.values import UserPath
-from lorasmith.core.errors import Problem, Stopped, UserError, collect_problems
+from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer
-from lorasmith.core.files import check_writable, write_text
-from lorasmith.core.text import quantity
-from lorasmith.jobs.images import ImageJob, Place, choose_place
+from lorasmith.core.files import check_writable
+from lorasmith.jobs.drawing import GenerateReport, Work, draw, warn_of_trigger
+from lorasmith.jobs.images import ImageJob, choose_place
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.from_dataset import Drawing
     from lorasmith.sampling.from_infotext import InfotextRequest
-    from lorasmith.sampling.images import GeneratedImage
     from lorasmith.sampling.lora_library import LoraLibrary
     from lorasmith.sampling.request import ImageRequest, Inpaint
-    from lorasmith.sampling.sources import Sources
 
 MAX_COUNT = 10_000
-_NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
 # Names that say that no other VAE was used.
 _NO_VAE = ("", "None", "Automatic")
 _FIELDS = (
     "prompt", "negative", "seed", "steps", "cfg", "cfg_rescale", "sampler", "schedule", "eta",
     "init", "denoise",
 )  # fmt: skip
-
-
-@dataclass(slots=True)
-class GenerateReport:
-    """
-    Args:
-        images: the files that were written, in their order.
-        pending: how many were to be generated; the others were there already.
-        captioned: whether each has a caption beside it.
-    """
-
-    images: list[Path] = field(default_factory=list)
-    pending: int = 0
-    captioned: bool = False
-
-    @property
-    def summary(self) -> str:
-        if not self.pending:
-            return "nothing left to draw"
-        if not self.images:
-            return "no picture was finished"
-        if len(self.images) == 1:
-            return f"1 picture: {self.images[0]}"
-        return f"{len(self.images)} pictures: {self.images[0]} to {self.images[-1].name}"
 
 
 class GenerateRequest(ImageJob):
@@ -119,26 +89,10 @@ class GenerateRequest(ImageJob):
             UserError: with everything that is wrong; nothing has been written.
             Stopped: finished images stay.
         """
-        return _generate(_prepare(self, observer), observer, controls)
+        return draw(_prepare(self, observer), observer, controls)
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What is to be generated and with what, checked but for the weights.
-
-    Args:
-        drawings: where each request's image and caption go; ``None`` numbers them in ``out``.
-    """
-
-    job: GenerateRequest
-    requests: list[ImageRequest]
-    drawings: list[Drawing] | None
-    sources: Sources
-    model: ModelReference
-    place: Place
-
-
-def _prepare(job: GenerateRequest, observer: Observer) -> _Work:
+def _prepare(job: GenerateRequest, observer: Observer) -> Work:
     """
     Raises:
         UserError: with everything that is wrong.
@@ -177,7 +131,16 @@ def _prepare(job: GenerateRequest, observer: Observer) -> _Work:
         )
     if problems or sources is None or model is None or place is None:
         raise UserError(dict.fromkeys(problems))
-    return _Work(job, requests, drawings, sources, model, place)
+    return Work(
+        requests,
+        model,
+        place,
+        job.out,
+        drawings=drawings,
+        from_file=job.prompts is not None,
+        sources=sources,
+        batch=job.batch,
+    )
 
 
 def _contradictions(job: GenerateRequest) -> Iterator[Problem]:
@@ -257,12 +220,7 @@ def _inpaint(job: GenerateRequest) -> Inpaint | None:
 
 
 def _drawings(job: GenerateRequest, base: ImageRequest, observer: Observer) -> list[Drawing] | None:
-    from lorasmith.sampling.from_dataset import (
-        PLACE,
-        drawings_of_dataset,
-        drawings_of_file,
-        shared_tags,
-    )
+    from lorasmith.sampling.from_dataset import PLACE, drawings_of_dataset, drawings_of_file
 
     if job.prompts is not None:
         return drawings_of_file(job.prompts, base, job.out, count=job.count)
@@ -276,10 +234,8 @@ def _drawings(job: GenerateRequest, base: ImageRequest, observer: Observer) -> l
         without=job.without,
         count=job.count,
     )
-    shared = shared_tags(drawings)
-    if shared and job.prompt is None:
-        text = f'every caption has "{shared[0]}": if that is a trigger word, take it out with '
-        observer(Notice("warning", f'{text}--without "{shared[0]}"'))
+    if job.prompt is None:
+        warn_of_trigger(drawings, observer)
     return drawings
 
 
@@ -315,98 +271,3 @@ def _model(job: GenerateRequest, infotext: InfotextRequest | None) -> ModelRefer
         raise UserError.of("model_dir", what, "give another with --model")
     vae = find_model(infotext.vae, "", folder) if infotext.vae not in _NO_VAE else None
     return replace(reference, path=path, vae=job.vae or vae)
-
-
-def _generate(work: _Work, observer: Observer, controls: Controls) -> GenerateReport:
-    """Generate what is not there yet.
-
-    Raises:
-        Stopped: finished images stay.
-    """
-    from lorasmith.models.load import load_model
-    from lorasmith.sampling.generate import generate
-    from lorasmith.sampling.images import ImageWriter
-    from lorasmith.sampling.infotext import Provenance
-
-    pending = _pending(work, observer)
-    report = GenerateReport([], len(pending), work.drawings is not None)
-    if not pending:
-        return report
-    device, sources = work.place.device, work.sources
-    model = load_model(work.model, dtype=work.place.dtypes[str(work.model.path)], device=device)
-    for note in model.notes:
-        observer(Notice("warning", note))
-    images = generate(
-        model,
-        [work.requests[index] for index in pending],
-        loras=sources.library,
-        embeddings=sources.embeddings,
-        wildcards=sources.wildcards,
-        batch=work.job.batch,
-        describe=Provenance(work.model).describer(sources.library),
-        observer=observer,
-        controls=controls,
-    )
-    try:
-        with ImageWriter(device) as writer:
-            for image in images:
-                write, path = _writing(work, pending[image.index], image)
-                writer.add(write, partial(report.images.append, path))
-    except Stopped as stop:
-        raise Stopped(f"stopped; {report.summary}") from stop
-    return report
-
-
-def _pending(work: _Work, observer: Observer) -> list[int]:
-    """The places of the requests whose images are not there yet."""
-    if work.drawings is None:
-        return list(range(len(work.requests)))
-    pending = [i for i, drawing in enumerate(work.drawings) if not drawing.path.exists()]
-    there = len(work.drawings) - len(pending)
-    if there:
-        verb = "is" if there == 1 else "are"
-        of = quantity(len(work.drawings), "picture")
-        observer(Notice("info", f"{there} of {of} {verb} there already, and stay"))
-    return pending
-
-
-def _writing(work: _Work, index: int, image: GeneratedImage) -> tuple[Callable[[], None], Path]:
-    """What writes the image, and where; the place is taken from now on."""
-    if work.drawings is not None:
-        drawing = work.drawings[index]
-        from_file = work.job.prompts is not None
-        return partial(_write_captioned, drawing, from_file, image), drawing.path
-    path = _new_path(work.job.out, image.seed)
-    return partial(_write_numbered, path, image), path
-
-
-def _write_captioned(drawing: Drawing, from_file: bool, image: GeneratedImage) -> None:
-    from lorasmith.sampling.from_dataset import caption_of
-
-    drawing.path.parent.mkdir(parents=True, exist_ok=True)
-    # The caption first: an image that is there is not drawn again. The request's prompt has its
-    # wildcards drawn, the line in the file has not.
-    caption = caption_of(image.request.prompt) if from_file else drawing.caption
-    write_text(drawing.caption_path, caption + "\n")
-    image.save(drawing.path)
-
-
-def _write_numbered(path: Path, image: GeneratedImage) -> None:
-    try:
-        image.save(path)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _new_path(folder: Path, seed: int) -> Path:
-    """``NNNNN-SEED.png``, numbered on from the last in ``folder``; an empty file reserves it, so
-    that two commands that draw into one folder never take the same."""
-    numbers = (_NUMBERED.fullmatch(path.name) for path in folder.iterdir())
-    number = max((int(match[1]) for match in numbers if match), default=0)
-    while True:
-        number += 1
-        path = folder / f"{number:05d}-{seed}.png"
-        with contextlib.suppress(FileExistsError):
-            path.touch(exist_ok=False)
-            return path

@@ -83,23 +83,44 @@ def drawings_of_dataset(
     if PLACE not in template:
         what = f'the prompt "{template}" has no place for the captions'
         raise PromptError.of("PROMPT", what, f"write {PLACE} where each goes, or leave it out")
-    specs = [spec for spec in find_folders(folder) if not spec.reg]
-    scanned = scan(specs)
+    scanned = scan([spec for spec in find_folders(folder) if not spec.reg])
     scanned.require_usable()
     captioned = [image for image in scanned.images if image.caption is not None]
     if not captioned:
         raise PromptError.of(folder, "no picture has a caption", "tag them first")
+    bases = [replace(base, seed=base.seed + count * n) for n in range(len(captioned))]
+    return drawings_of_images(
+        scanned.folders, captioned, bases, out, template=template, without=without, count=count
+    )
+
+
+def drawings_of_images(
+    specs: Sequence[FolderSpec],
+    images: Sequence[DatasetImage],
+    bases: Sequence[ImageRequest],
+    out: Path,
+    *,
+    template: str = PLACE,
+    without: Sequence[str] = (),
+    count: int = 1,
+) -> list[Drawing]:
+    """One image, or ``count``, for each of these that have captions; see
+    :func:`drawings_of_dataset`.
+
+    Args:
+        specs: the folders that the images count.
+        bases: for each image everything but the prompt; with the seed of its first.
+    """
     drawings: list[Drawing] = []
-    for image in captioned:
+    for image, base in zip(images, bases, strict=True):
         # Of several lines training uses the first, unless it is told to draw one.
         caption = stripped((image.caption or "").split("\n")[0], without)
         prompt = template.replace(PLACE, escaped(caption))
         place = out / out_folder(specs, image, without)
         for number in range(count):
-            seed = base.seed + len(drawings)
             suffix = f"-{number + 1:02d}" if count > 1 else ""
             path = place / f"{image.path.stem}{suffix}.png"
-            request = replace(base, prompt=prompt, seed=seed)
+            request = replace(base, prompt=prompt, seed=base.seed + number)
             drawings.append(Drawing(request, path, caption))
     return _apart(drawings)
 

@@ -38,6 +38,22 @@ def test_kohyas_layout(tmp_path: Path, save: Save) -> None:
     assert dataset_root(tmp_path / "reg" / "1_x") == tmp_path
 
 
+def test_masks_in_folders(tmp_path: Path, save: Save) -> None:
+    """Inside, and named like the images' folder, they move with the image; others may be shared."""
+    for place in ("1_a/x", "1_a/masks/x", "1_b/y", "masks/1_b/y", "1_c/z", "masks/z"):
+        save(tmp_path / f"{place}.png")
+    collection = open_collection(tmp_path)
+    masks = {
+        image.name: str(mask.relative_to(tmp_path)) for image, mask in collection.masks.items()
+    }
+    assert masks == {
+        "x.png": os.path.join("1_a", "masks", "x.png"),
+        "y.png": os.path.join("masks", "1_b", "y.png"),
+        "z.png": os.path.join("masks", "z.png"),
+    }
+    assert [len(image.companions) for image in collection.images] == [1, 1, 0]
+
+
 def test_a_plain_pile_with_folders(tmp_path: Path, save: Save) -> None:
     for place in ("b", "keep/a", "keep/deep/c", ".hidden/x", "masks/b", ".lorasmith-cache/y"):
         save(tmp_path / f"{place}.png")

@@ -17,7 +17,7 @@ from tests.unit.curation.in_memory import InMemory, collection, facts, image
 from lorasmith.core.errors import DatasetError
 from lorasmith.curation.collection import CollectionImage, open_collection
 from lorasmith.curation.filter import parse_filter
-from lorasmith.curation.filter_words import written
+from lorasmith.curation.filter_language.words import written
 
 HATS = collection(
     [

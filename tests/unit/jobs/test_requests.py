@@ -15,10 +15,16 @@ from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
 from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
+from lorasmith.jobs.dataset.captioning import CaptionRequest
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
-from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest, RenameRequest
+from lorasmith.jobs.dataset.files import (
+    GatherRequest,
+    ImportPicturesRequest,
+    InitRequest,
+    RenameRequest,
+)
 from lorasmith.jobs.dataset.images import (
     ConvertPicturesRequest,
     CropRequest,
@@ -27,6 +33,8 @@ from lorasmith.jobs.dataset.images import (
     ResizePicturesRequest,
     SplitRequest,
 )
+from lorasmith.jobs.dataset.regularize import RegularizeRequest
+from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
@@ -61,18 +69,23 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
     ResizeRequest: resize,
 }
 DATASET: list[type[JobRequest]] = [
+    CaptionRequest,
     CaptionsRequest,
     ConvertPicturesRequest,
     CropRequest,
+    DedupeRequest,
     EditRequest,
     FlipRequest,
+    GatherRequest,
     HistoryRequest,
     ImportPicturesRequest,
     InitRequest,
     MasksRequest,
     RedoRequest,
+    RegularizeRequest,
     RenameRequest,
     ResizePicturesRequest,
+    SortRequest,
     SplitRequest,
     StatsRequest,
     UndoRequest,

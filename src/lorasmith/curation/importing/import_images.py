@@ -312,9 +312,7 @@ def _tell(plan: Plan, listing: Sources, twice: int, there: int) -> None:
         what = f"{quantity(twice, 'picture')} in the sources {verb} a copy of another"
         plan.warnings.append(Problem("", what.replace("are a copy", "are copies"), ""))
     if there:
-        plan.warnings.append(
-            Problem("", f"{quantity(there, 'picture', 'is')} in the dataset already")
-        )
+        plan.notes.append(f"{quantity(there, 'picture', 'is')} in the dataset already")
     convertible = {".gif", ".tif", ".tiff"}
     kinds = {kind: n for kind, n in listing.others.items() if n and kind}
     if kinds:

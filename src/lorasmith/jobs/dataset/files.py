@@ -88,6 +88,56 @@ class ImportPicturesRequest(IntoRequest):
         )
 
 
+class GatherRequest(IntoRequest):
+    """Fetch the pictures of pages, and import them with their tags.
+
+    URL is a search, a gallery, an artist or one post on any site that gallery-dl knows; it does the
+    work, and keeps the pauses between requests that each site wants. What came is not fetched
+    again, so that the same command goes on where it ended. See docs/dataset-import.md.
+    """
+
+    verb: ClassVar = "dataset gather"
+
+    urls: list[str] = option(..., "Addresses of pages", metavar="URL...", positional=True)
+    limit: int = option(100, "New pictures at most; 0 for all", metavar="N", ge=0)
+    pause: float = option(
+        0.5, "Seconds between two pictures", metavar="SECONDS", unit="seconds", ge=0, le=3600
+    )
+    wait: float = option(
+        60.0,
+        "Seconds to wait when a site says that there were too many requests; more each time",
+        metavar="SECONDS",
+        unit="seconds",
+        ge=1,
+        le=86400,
+    )
+    again: bool = option(False, "Also fetch what came earlier")
+    own_settings: UserPath | None = option(
+        None,
+        "Settings of gallery-dl's, for accounts and keys",
+        flag="gallery-dl-config",
+        metavar="FILE.json",
+    )
+
+    def plan(self, observer: Observer, controls: Controls) -> Plan:
+        from lorasmith.curation.importing.gather import plan_gather
+
+        return plan_gather(
+            self.urls,
+            self.into,
+            limit=self.limit,
+            pause=self.pause,
+            wait=self.wait,
+            again=self.again,
+            own_settings=self.own_settings,
+            captions=self.captions,
+            rules=self.rules(),
+            simulate=self.dry_run,
+            observer=observer,
+            controls=controls,
+        )
+
+
 class InitRequest(TagsRequest):
     """Make a project in DIR: folders img/N_name, reg, log and mdl, with pictures in their place.
 

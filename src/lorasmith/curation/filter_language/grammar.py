@@ -28,7 +28,7 @@ from rich.cells import cell_len
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.text import did_you_mean, quoted
-from lorasmith.curation.filter_words import FLAGS, KEYS, Key, Token, Value, tokens
+from lorasmith.curation.filter_language.words import FLAGS, KEYS, Key, Token, Value, tokens
 
 # Brackets and negations within each other; Python's own stack ends at some hundreds.
 MAX_DEPTH = 50

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lorasmith.curation.collection import Collection
 from lorasmith.curation.filter import folded
-from lorasmith.curation.filter_words import FLAGS, KEYS, OPERATORS, tokens, written
+from lorasmith.curation.filter_language.words import FLAGS, KEYS, OPERATORS, tokens, written
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lorasmith.core.terminal import clean
-from lorasmith.curation.filter_grammar import And, FilterError, Not, Or, TextTerm, parse
-from lorasmith.curation.filter_words import FLAGS, KEYS, Value, written
+from lorasmith.curation.filter_language.grammar import And, FilterError, Not, Or, TextTerm, parse
+from lorasmith.curation.filter_language.words import FLAGS, KEYS, Value, written
 
 
 def problem(text: str) -> tuple[str, str, str, str]:

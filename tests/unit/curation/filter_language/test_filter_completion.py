@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tests.unit.curation.in_memory import collection, image
 
 from lorasmith.curation.filter import parse_filter
-from lorasmith.curation.filter_completion import complete
-from lorasmith.curation.filter_words import written
+from lorasmith.curation.filter_language.completion import complete
+from lorasmith.curation.filter_language.words import written
 
 IMAGES = collection(
     [

@@ -1,0 +1,341 @@
+"""Captions by a captioner: a plan for a collection."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.core.files import parse_json
+from lorasmith.core.text import quantity
+from lorasmith.curation.captioner.answers import STOPPED, Answer, Captioner, KeptAnswers
+from lorasmith.curation.captioner.repair import (
+    Style,
+    cut_loops,
+    framed,
+    one_line,
+    without_unfinished,
+    without_words,
+)
+from lorasmith.curation.collection import Collection, CollectionImage
+from lorasmith.curation.edit.caption_text import CaptionFile
+from lorasmith.curation.filter import parse_filter
+from lorasmith.curation.plan import Plan
+from lorasmith.data.cache.file_memo import hash_file
+from lorasmith.data.captions import join_tags, split_tags
+from lorasmith.data.images import decoded_image
+
+Mode = Literal["if-empty", "append", "prepend", "replace"]
+"""What becomes of a caption that is there: it stays; the new one follows it, or precedes it; or it
+goes."""
+
+WHAT = "captioning"
+SIDE = 1024  # px; the longer side of what a captioner is shown at most
+
+
+def plan_captions(
+    collection: Collection,
+    captioner: Captioner,
+    *,
+    where: str = "",
+    mode: Mode = "if-empty",
+    style: Style = "descriptive",
+    prefix: str = "",
+    suffix: str = "",
+    blacklist: Sequence[str] = (),
+    jsonl: Path | None = None,
+    fresh: bool = False,
+    side: int = SIDE,
+    command: str = "caption",
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Plan:
+    """What captions the captioner would write.
+
+    What it answers is kept in the dataset's ``.lorasmith``; images that have an answer are not
+    shown to it again. Empty captions are warned of, and not written.
+
+    Args:
+        where: only images that this filter takes.
+        style: how the captioner was told to write.
+        prefix, suffix: around each caption.
+        blacklist: words and phrases that no caption has.
+        jsonl: a table of all captions, for Hugging Face's imagefolder; within the dataset.
+        fresh: ask again, also where there is an answer.
+        side: longer side that images are shrunk to before they are shown, px.
+        command: what the history says of it.
+
+    Raises:
+        UserError: the captioner cannot work, or captions that are there cannot be read.
+        Stopped: by ``controls``; answers are kept.
+    """
+    controls = controls or Controls()
+    plan = Plan(command, collection.roots)
+    images = parse_filter(where).select(collection, observer, controls)
+    chosen = _to_caption(images, mode, plan)
+    answers = _Answers(captioner, fresh, side, observer, controls).of(chosen, plan)
+    empty: list[Path] = []
+    cut = 0
+    for image in chosen:
+        answer = answers.get(image.path)
+        if answer is None:
+            continue
+        text, was_loop = repaired(answer, style, blacklist)
+        cut += was_loop
+        if text:
+            _plan_caption(plan, image, framed(text, prefix, suffix, style), mode, style)
+        else:
+            empty.append(image.path)
+    for path in empty:
+        what = "the captioner wrote nothing of it that can be used"
+        plan.warnings.append(Problem(str(path), what, "caption it by hand, or by another model"))
+    if cut:
+        ending = "itself and was cut" if cut == 1 else "themselves and were cut"
+        observer(Notice("info", f"{quantity(cut, 'caption')} repeated {ending}"))
+    if jsonl is not None:
+        _plan_table(plan, collection, jsonl)
+    return plan
+
+
+def repaired(answer: Answer, style: Style, blacklist: Sequence[str] = ()) -> tuple[str, bool]:
+    """A captioner's answer as a caption, and whether it was cut because it repeated itself."""
+    line = one_line(answer.text, style)
+    text = cut_loops(line, style)
+    is_loop = len(text) < len(line)
+    # Where a loop was cut, nothing is left unfinished.
+    if not answer.finished and not is_loop:
+        text = without_unfinished(text, style)
+    return without_words(text, blacklist, style).strip(" ,;:"), is_loop
+
+
+def _to_caption(images: Sequence[CollectionImage], mode: Mode, plan: Plan) -> list[CollectionImage]:
+    """Those whose caption may change. Of images that share a caption file the first."""
+    problems: list[Problem] = []
+    owners: dict[Path, CollectionImage] = {}
+    for image in images:
+        try:
+            if mode == "if-empty" and image.caption:
+                continue
+        except DatasetError as error:
+            problems += error.problems
+            continue
+        owner = owners.setdefault(image.new_caption_path, image)
+        if owner is not image:
+            what = (
+                f"shares {image.new_caption_path.name} with {owner.path.name}, which is captioned"
+            )
+            plan.warnings.append(Problem(str(image.path), what, "rename one of them"))
+    if problems:
+        raise DatasetError(problems)
+    return list(owners.values())
+
+
+@dataclass
+class _Shown:
+    """An image on its way to the captioner: shrunk, in RGB, with its content's hash."""
+
+    image: CollectionImage
+    content: str
+    pixels: Image.Image
+
+
+@dataclass
+class _Answers:
+    """Answers for images: those that are kept, and new ones, batch by batch."""
+
+    captioner: Captioner
+    fresh: bool
+    side: int
+    observer: Observer
+    controls: Controls
+    _kept: dict[Path, KeptAnswers] = field(default_factory=dict)
+
+    def of(self, images: Sequence[CollectionImage], plan: Plan) -> dict[Path, Answer]:
+        """By image; those that could not be captioned become warnings of the plan."""
+        answers: dict[Path, Answer] = {}
+        waiting: list[tuple[CollectionImage, str]] = []
+        for image in images:
+            self.controls.check("stopped; nothing was changed")
+            try:
+                content = hash_file(image.path)
+            except OSError as error:
+                what = f"cannot be read: {error.strerror}"
+                plan.warnings.append(Problem(str(image.path), what))
+                continue
+            answer = None if self.fresh else self._kept_in(image.root).get(content)
+            if answer is None:
+                waiting.append((image, content))
+            else:
+                answers[image.path] = answer
+        if answers and waiting:
+            text = f"{quantity(len(answers), 'picture')} of an earlier call go on from there"
+            self.observer(Notice("info", text))
+        self._ask(waiting, answers, plan)
+        return answers
+
+    def _kept_in(self, root: Path) -> KeptAnswers:
+        if root not in self._kept:
+            self._kept[root] = KeptAnswers(root, {**self.captioner.identity, "side": self.side})
+        return self._kept[root]
+
+    def _ask(
+        self,
+        waiting: Sequence[tuple[CollectionImage, str]],
+        answers: dict[Path, Answer],
+        plan: Plan,
+    ) -> None:
+        done, total = 0, len(waiting)
+        if total:
+            self.observer(Progress(WHAT, 0, total))
+        with ThreadPoolExecutor(1) as pool:
+            for batch, count in self._batches(waiting, plan, pool):
+                self.controls.check(STOPPED)
+                results = self.captioner.answers([one.pixels for one in batch], self.controls)
+                for one, result in zip(batch, results, strict=True):
+                    path = one.image.path
+                    if isinstance(result, Problem):
+                        plan.warnings.append(Problem(str(path), result.what, result.hint))
+                    else:
+                        answers[path] = result
+                        self._kept_in(one.image.root).add(one.content, result)
+                done += count
+                self.observer(Progress(WHAT, done, total))
+
+    def _batches(
+        self,
+        waiting: Sequence[tuple[CollectionImage, str]],
+        plan: Plan,
+        pool: ThreadPoolExecutor,
+    ) -> Iterator[tuple[list[_Shown], int]]:
+        """Batches of decoded images, the next one decoded while one is captioned; and how many
+        were to be in it."""
+        items = iter(waiting)
+
+        def begin() -> list[Future[_Shown | Problem]]:
+            some = islice(items, max(1, self.captioner.batch))
+            return [pool.submit(self._shown, *item) for item in some]
+
+        coming = begin()
+        while coming:
+            current, coming = coming, begin()
+            shown = [future.result() for future in current]
+            plan.warnings += [one for one in shown if isinstance(one, Problem)]
+            yield [one for one in shown if isinstance(one, _Shown)], len(shown)
+
+    def _shown(self, image: CollectionImage, content: str) -> _Shown | Problem:
+        try:
+            with decoded_image(image.path) as pixels:
+                pixels.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
+                return _Shown(image, content, pixels)
+        except DatasetError as error:
+            return error.problems[0]
+
+
+def _plan_caption(
+    plan: Plan, image: CollectionImage, caption: str, mode: Mode, style: Style
+) -> None:
+    path = image.new_caption_path
+    try:
+        before = path.read_bytes() if image.caption_path is not None else None
+        plan.write_text(path, before, with_caption(before, caption, mode, style))
+    except OSError as error:
+        what = f"the caption cannot be read: {error.strerror}"
+        plan.problems.append(Problem(str(path), what, "mend or remove it"))
+    except DatasetError as error:
+        plan.problems += [Problem(str(path), one.what, one.hint) for one in error.problems]
+
+
+def with_caption(before: bytes | None, caption: str, mode: Mode, style: Style) -> bytes:
+    """The bytes of a caption file with a new caption; what stays keeps its bytes.
+
+    Args:
+        before: of the file; ``None`` without one.
+
+    Raises:
+        DatasetError: the file is not text, or in broken bytes of its encoding.
+    """
+    if before is None:
+        return f"{caption}\n".encode()
+    file = CaptionFile.of(before)
+    if not file.is_text:
+        what = "is not a text file, though it has a caption's name"
+        raise DatasetError.of("", what, "remove it, or give it another ending")
+    if not file.text.strip() or mode == "replace":
+        ending = file.text[len(file.text.rstrip("\r\n")) :] or ("" if file.text else "\n")
+        return file.with_text(caption + ending)
+    if mode == "if-empty":
+        return before
+    lines = file.text.splitlines(keepends=True)
+    texts = [line.rstrip("\r\n") for line in lines]
+    return file.with_text(
+        "".join(
+            (_joined(text, caption, mode, style) if text.strip() else text) + line[len(text) :]
+            for text, line in zip(texts, lines, strict=True)
+        )
+    )
+
+
+def _joined(old: str, new: str, mode: Mode, style: Style) -> str:
+    """A caption that is there and the new one, in their order; nothing where it is in it already,
+    and of tags those that are missing."""
+    if style == "tags":
+        present = {tag.casefold() for tag in split_tags(old)}
+        new = join_tags(tag for tag in split_tags(new) if tag.casefold() not in present)
+    if not new or new.casefold() in old.casefold():
+        return old
+    first, second = (old.rstrip(), new) if mode == "append" else (new, old.lstrip())
+    if style == "descriptive" and first[-1] in ".!?,;:":
+        return f"{first} {second}"
+    return f"{first.rstrip(' ,')}, {second}"
+
+
+def _plan_table(plan: Plan, collection: Collection, path: Path) -> None:
+    """A line for each image that has a caption after the plan; all other lines stay."""
+    planned = {change.path: change.after for change in plan.changes}
+    base = path.resolve().parent
+    before = None
+    if path.exists():
+        try:
+            before = path.read_bytes()
+        except OSError as error:
+            plan.problems.append(Problem(str(path), f"cannot be read: {error.strerror}"))
+            return
+    lines = CaptionFile.of(before or b"").text.splitlines()
+    places = {row["file_name"]: n for n, line in enumerate(lines) if (row := _row(line))}
+    for image in collection.images:
+        after = planned.get(image.new_caption_path)
+        caption = CaptionFile.of(after).text if after is not None else image.caption
+        name = Path(os.path.relpath(image.path.resolve(), base)).as_posix()
+        if not caption.strip():
+            continue
+        if name not in places:
+            places[name] = len(lines)
+            lines.append("")
+        row = {**_row(lines[places[name]]), "file_name": name, "text": caption.strip()}
+        lines[places[name]] = json.dumps(row, ensure_ascii=False)
+    data = "".join(f"{line}\n" for line in lines).encode()
+
+    def write(target: Path) -> None:
+        target.write_bytes(data)
+
+    if data != before:
+        plan.write_file(path, write, what=f"captions of {quantity(len(places), 'picture')}")
+
+
+def _row(line: str) -> dict[str, Any]:
+    """What a line says of an image; nothing where it is no such line."""
+    try:
+        value = parse_json(line)
+    except ValueError:
+        return {}
+    is_row = isinstance(value, dict) and isinstance(value.get("file_name"), str)
+    return value if is_row else {}

@@ -1,0 +1,163 @@
+"""Images from sites of images into a dataset: fetched by gallery-dl, then imported.
+
+What is fetched waits in ``.lorasmith/gather`` until the import is agreed to and done, so that
+nothing that came is fetched twice, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.text import quantity
+from lorasmith.curation.collection import dataset_root
+from lorasmith.curation.importing.gallery_dl import fetch, require_gallery_dl
+from lorasmith.curation.importing.import_images import Captioned, plan_import
+from lorasmith.curation.plan import Applied, Plan
+from lorasmith.curation.sidecars.tags import TagRules
+from lorasmith.curation.trash import STORE
+from lorasmith.data.images import SUFFIXES
+
+# Several words before a colon may say which kind of site it is: danbooru:https://…
+_URL = re.compile(r"(?:[\w.]+:)?(?:https?://\S+|\w[\w.]*:\S+)|[\w-]+(?:\.[\w-]+)+/\S*", re.ASCII)
+_UNFINISHED = ".part"
+
+
+@dataclass
+class GatherPlan(Plan):
+    """A plan whose images wait in a folder, which is emptied when they are in their place."""
+
+    waiting: Path | None = field(default=None)
+
+    def apply(self, observer: Observer = ignore, controls: Controls | None = None) -> Applied:
+        applied = super().apply(observer, controls)
+        self.clear()
+        return applied
+
+    def clear(self) -> None:
+        """Remove what waits, but for what is half fetched."""
+        if self.waiting is None:
+            return
+        for place, _, names in os.walk(self.waiting, topdown=False):
+            for name in names:
+                if not name.endswith(_UNFINISHED):
+                    Path(place, name).unlink(missing_ok=True)
+            if not os.listdir(place):
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def plan_gather(
+    urls: Sequence[str],
+    into: Path | str,
+    *,
+    limit: int = 100,
+    pause: float = 0.5,
+    wait: float = 60.0,
+    again: bool = False,
+    own_settings: Path | None = None,
+    captions: Captioned = "keep",
+    rules: TagRules | None = None,
+    simulate: bool = False,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Plan:
+    """Fetch the images of pages, and plan their import.
+
+    Args:
+        urls: of pages that gallery-dl knows: a search, a gallery, an artist, one post.
+        into: the folder that images go into.
+        limit: at most so many new ones; 0 for all.
+        pause: seconds between two downloads.
+        wait: seconds after a site said that there were too many requests.
+        again: also fetch what came earlier.
+        own_settings: a file with settings of gallery-dl's, for accounts and keys.
+        captions, rules: as in :func:`plan_import`.
+        simulate: fetch nothing; the plan says how many would come.
+
+    Raises:
+        UserError: with everything that is wrong with the arguments; gallery-dl is not installed.
+        Stopped: by ``controls``; what came is kept for the next time.
+    """
+    problems = [
+        Problem(url, "is not the address of a page", "write it whole, with https://")
+        for url in urls
+        if not _URL.fullmatch(url)
+    ]
+    if own_settings is not None and not own_settings.is_file():
+        problems.append(Problem("own_settings", f"{own_settings} is not a file"))
+    target = Path(into)
+    if target.exists() and not target.is_dir():
+        problems.append(Problem(str(target), "is a file", "give a folder"))
+    if problems:
+        raise UserError(problems)
+    require_gallery_dl()
+    root = dataset_root(target)
+    place = root / STORE / "gather" / _folder_name(target, root)
+    waiting = place / "files"
+    fetched = fetch(
+        urls,
+        waiting,
+        archive=None if again or simulate else place / "fetched.sqlite",
+        limit=limit,
+        pause=pause,
+        wait=wait,
+        own_settings=own_settings,
+        simulate=simulate,
+        observer=observer,
+        controls=controls,
+    )
+    command = f"gather {' '.join(urls)}"[:200]
+    if simulate:
+        plan = GatherPlan(command, [root])
+        there = quantity(fetched.files, "picture", "is")
+        plan.notes.append(f"{there} there, those that came earlier among them")
+    elif any(path.suffix.lower() in SUFFIXES for path in waiting.rglob("*")):
+        imported = plan_import(
+            [waiting],
+            target,
+            captions=captions,
+            rules=rules,
+            prompts=False,
+            command=command,
+            observer=observer,
+            controls=controls,
+        )
+        values = {each.name: getattr(imported, each.name) for each in fields(Plan)}
+        plan = GatherPlan(**values, waiting=waiting)
+        plan.changes = [replace(c, what=_short(c.what, waiting)) for c in plan.changes]
+        plan.warnings = [
+            replace(each, where=_short(each.where, waiting), what=_short(each.what, waiting))
+            for each in plan.warnings
+        ]
+    else:
+        plan = GatherPlan(command, [root])
+        if not fetched.known and not fetched.problems:
+            plan.notes.append("there is no picture")
+    if fetched.known:
+        plan.notes.append(f"{quantity(fetched.known, 'picture')} came earlier")
+    if not (plan.changes or fetched.files or fetched.known):
+        plan.problems += fetched.problems
+    else:
+        plan.warnings += fetched.problems
+    if limit and fetched.files >= limit and not simulate:
+        plan.notes.append(f"that is the --limit of {limit}; the same command goes on from there")
+    if not plan.changes and not plan.problems:
+        plan.clear()
+    return plan
+
+
+def _short(text: str, waiting: Path) -> str:
+    """Paths as the site has them, not where they wait."""
+    return text.replace(f"{waiting}{os.sep}", "")
+
+
+def _folder_name(target: Path, root: Path) -> str:
+    """One for each folder of a dataset."""
+    place = os.path.relpath(os.path.abspath(target), root)
+    return "here" if place == "." else re.sub(r"[^\w.-]+", "_", place)
