@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import diffusers
@@ -27,6 +28,7 @@ def transformers_model(network: CLIPTextModel, spec: TextEncoderSpec) -> CLIPTex
     return wanted
 
 
+@cache  # It takes a second to build.
 def clip_of_transformers(pad: int) -> CLIPTokenizer:
     """transformers' own class over the package's vocabulary; fills with token ``pad``."""
     token = {EOS: "<|endoftext|>", 0: "!"}[pad]

@@ -9,16 +9,27 @@ from typing import Any
 import pytest
 
 from lorasmith.demo.character import write_training_set
+from lorasmith.measures import noise_probe
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
+SHORTER = {
+    "epochs=4": "epochs=4, sample__steps=2, sample__cfg=1",  # And so in what is drawn to pick.
+    "run.pick()": "run.pick(images=1)",
+    "cfg=3,": "cfg=3, steps=2,",
+    "seed=7)": "seed=7, steps=2)",
+}
+"""What takes long is done with less."""
 
 
 @pytest.mark.slow
 def test_its_programs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_training_set(tmp_path / "images", images=3, regularisation=1, repeats=1)
+    monkeypatch.setattr(noise_probe, "TIMESTEPS", 2)
     names: dict[str, Any] = {}
     for program in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        for long, short in SHORTER.items():
+            program = program.replace(long, short)
         exec(program, names)
     run = names["run"]
     assert run.result.is_file()

@@ -60,7 +60,7 @@ CHOICES: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES)
 def test_it_learns(choice: str, tmp_path: Path) -> None:
     large_images(tmp_path, alpha=choice == "alpha mask")

@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_learns(name: str, tmp_path: Path) -> None:
     learns(tmp_path, {f"loss.{key}": value for key, value in CASES[name].items()})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
-from tests.recipes.runs import command, run, small_dataset
+from tests.recipes.runs import command, run_here, small_dataset
 
 from lorasmith.models.open import DEMO
 from lorasmith.training.runs.metadata import file_hashes
@@ -33,7 +33,7 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         optimizer__args__betas="[0.9, 0.99]", save__every_epochs="0",
     )  # fmt: skip
     arguments[arguments.index("demo")] = str(base)
-    run(arguments)
+    run_here(arguments)
     with safe_open(folder / "out" / "r" / "r.safetensors", "pt") as file:
         return dict(file.metadata())
 

@@ -133,6 +133,7 @@ def test_a_damaged_drawing_is_drawn_again(run: Path) -> None:
     assert drawing.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_what_changed_since_the_training_is_said(run: Path) -> None:
     write_info(RunFolder(run), base_model="another")
     assert "the base model's file changed" in " ".join(pick(run, images=FEW).verdict.limits)
@@ -145,6 +146,7 @@ def test_held_out_pictures_are_not_missing(tmp_path: Path) -> None:
     assert run.changed == ()
 
 
+@pytest.mark.slow
 def test_plain_prompts_can_be_told(run: Path) -> None:
     eval_set = open_run(run, 4, ("a star", "a tree")).eval_set
     assert eval_set.plain == ("a star", "a tree", "a star", "a tree")
@@ -154,6 +156,7 @@ def test_plain_prompts_can_be_told(run: Path) -> None:
     assert own.fingerprint != eval_set.fingerprint
 
 
+@pytest.mark.slow
 def test_json_is_all_that_stands_on_the_output(run: Path) -> None:
     done = CliRunner().invoke(cli, ["pick", str(run), "--json", "--pictures", str(FEW)])
     assert done.exit_code == 0, done.output

@@ -24,18 +24,18 @@ from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.setup.build import Run
 
 RUNS = {
+    "cached text": {
+        "adapter.text_encoder": "false",
+        "loss.timesteps": "logit_normal",
+        "loss.noise_offset": "0.1",
+        "loss.adaptive_noise_scale": "0.1",
+    },
     "accumulation, varied captions, trained text encoder": {
         "train.accumulation": "2",
         "captions.shuffle": "true",
         "captions.tag_dropout": "0.3",
         "adapter.rank_dropout": "0.2",
         "loss.multires_iterations": "3",
-    },
-    "cached text": {
-        "adapter.text_encoder": "false",
-        "loss.timesteps": "logit_normal",
-        "loss.noise_offset": "0.1",
-        "loss.adaptive_noise_scale": "0.1",
     },
     "varied captions, text encoder not trained": {
         "adapter.text_encoder": "false",

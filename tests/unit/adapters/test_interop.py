@@ -31,7 +31,7 @@ from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.errors import LoraFileError
 
 # Convolutions beyond this are as the smaller ones, and slow.
-LARGEST = 640 * 1280 * 9
+LARGEST = 640 * 640 * 9
 
 OPTIONS = {
     # Their loader takes no others; of theirs below, the lengths are of inputs.

@@ -132,6 +132,7 @@ def test_the_difference_may_be_taken_in_half_precision(tmp_path: Path) -> None:
 
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_types(kind: str, tmp_path: Path) -> None:
     base = base_file("sd1")
     other = tuned(tmp_path / "tuned.safetensors", base)

@@ -89,7 +89,7 @@ def assert_same(found: DiffusionModel, wanted: DiffusionModel, rounded: object =
 STORED = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-@pytest.mark.slow_but_first
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
 @pytest.mark.parametrize("dtype", STORED, ids=str)
 def test_any_precision(known: Known, dtype: torch.dtype, suffix: str, tmp_path: Path) -> None:
@@ -172,6 +172,7 @@ def test_a_forced_family_is_taken(known: Known) -> None:
             read_architecture(ModelReference(known.path, family=other))
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("names", ["ldm", "diffusers"])
 def test_inpainting_is_refused(known: Known, names: str, tmp_path: Path) -> None:
     if names == "ldm":
