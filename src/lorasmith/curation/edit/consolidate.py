@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from lorasmith.core.errors import DatasetError
@@ -17,25 +17,22 @@ from lorasmith.curation.edit.spelling import LISTS, read_list
 SHIPPED = LISTS / "families.txt"
 
 
-@dataclass(frozen=True)
-class Families:
-    """
+class Families(dict[str, tuple[frozenset[str], frozenset[str]]]):
+    """By tag: its words, and these with all that they stand for; filled as tags are asked for.
+
     Args:
         above: the more general words of a word, those above them included.
         kept: tags that never go: a cat is not said by "cat ears".
     """
 
-    above: Mapping[str, frozenset[str]]
-    kept: frozenset[str]
-    _known: dict[str, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)
+    def __init__(self, above: Mapping[str, frozenset[str]], kept: frozenset[str]) -> None:
+        super().__init__()
+        self.above, self.kept = above, kept
 
-    def words_of(self, tag: str) -> tuple[frozenset[str], frozenset[str]]:
-        """A tag's words, and these with all that they stand for."""
-        if tag not in self._known:
-            words = frozenset(tag.split())
-            meaning = words.union(*(self.above.get(word, ()) for word in words))
-            self._known[tag] = words, meaning
-        return self._known[tag]
+    def __missing__(self, tag: str) -> tuple[frozenset[str], frozenset[str]]:
+        words = frozenset(tag.split())
+        self[tag] = words, words.union(*(self.above.get(word, ()) for word in words))
+        return self[tag]
 
 
 @functools.cache
@@ -79,19 +76,24 @@ def consolidation(tags: Sequence[str], families: Families) -> list[int]:
     Args:
         tags: bare, as :func:`.spelling.bare` gives them.
     """
-    words, meanings = zip(*map(families.words_of, tags), strict=True) if tags else ((), ())
-    by_word: dict[str, set[int]] = {}
-    for index, meaning in enumerate(meanings):
-        for word in meaning:
-            by_word.setdefault(word, set()).add(index)
-    implied = []
-    for index, own in enumerate(words):
-        if tags[index] in families.kept or not all(len(by_word[word]) > 1 for word in own):
-            continue
-        others = set.intersection(*(by_word[word] for word in own))
-        if any(_says(other, index, words, meanings) for other in others if other != index):
-            implied.append(index)
-    return implied
+    if not tags:
+        return []
+    words, meanings = zip(*map(families.__getitem__, tags), strict=True)
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for word in chain.from_iterable(meanings):
+        if word in seen:
+            shared.add(word)
+        else:
+            seen.add(word)
+    # Most captions have no tag whose words all are in others, too.
+    return [
+        index
+        for index, own in enumerate(words)
+        if own <= shared
+        and tags[index] not in families.kept
+        and any(_says(other, index, words, meanings) for other in range(len(tags)))
+    ]
 
 
 def _says(
@@ -100,8 +102,8 @@ def _says(
     words: Sequence[frozenset[str]],
     meanings: Sequence[frozenset[str]],
 ) -> bool:
-    """Whether a tag whose meaning has all words of another may stand for it: not where both have
-    the same words; and of two that say each other, the first stays."""
-    if words[other] == words[index]:
+    """Whether a tag says another: not where both have the same words; and of two that say each
+    other, the first stays."""
+    if words[other] == words[index] or not words[index] <= meanings[other]:
         return False
     return other < index or not words[other] <= meanings[index]

@@ -70,28 +70,26 @@ def plan_edit(
     if any(edit.text.startswith(_NEED_COUNTS) for edit in edits):
         counts = _counts(collection, files)
         plan.warnings += tags_without_caption(edits, counts)
-    contexts = {
-        folder: CaptionContext(folder_caption(FolderSpec(folder)) or "", counts)
-        for folder in dict.fromkeys(image.path.parent for image in images)
-    }
+    contexts = _Contexts(counts)
     stages = _stages(edits)
     for image in images:
         # Of two images of one name, the second finds it gone.
         file = files.pop(image.caption_path, None) if image.caption_path is not None else None
         if file is not None and image.caption_path is not None:
-            text = _edited(file.text, stages, contexts[image.path.parent])
+            text = _edited(file.text, stages, contexts.of(image))
             _write(plan, image.caption_path, file, text)
     without = {image.new_caption_path: image for image in images if image.caption_path is None}
     if without and create and any(edit.adds for edit in edits):
         for path, image in without.items():
-            text = _edited("", stages, contexts[image.path.parent])
+            text = _edited("", stages, contexts.of(image))
             if text:
                 plan.write_text(path, None, text.encode())
     elif without:
         hint = "--create writes captions for pictures without one" if not create else ""
         paths = [image.path for image in without.values()]
         warn_of_files(plan, paths, "has no caption file, and gets none", hint)
-    _warn_of_folders(plan, edits, contexts)
+    if any(edit.text == "folder-name" for edit in edits):
+        contexts.warn(plan)
     return plan
 
 
@@ -139,7 +137,8 @@ def _read(
             controls.check("stopped; nothing was changed")
             observer(Progress("reading captions", number, len(paths)))
         try:
-            file = CaptionFile.of(path.read_bytes())
+            with open(path, "rb", buffering=0) as stream:
+                file = CaptionFile.of(stream.read())
         except OSError as error:
             what = f"the caption cannot be read: {error.strerror}"
             plan.problems.append(Problem(str(path), what, "mend or remove it"))
@@ -195,14 +194,28 @@ def _write(plan: Plan, path: Path, file: CaptionFile, text: str) -> None:
     plan.write_text(path, file.data, data)
 
 
-def _warn_of_folders(
-    plan: Plan, edits: Sequence[Operation], contexts: Mapping[Path, CaptionContext]
-) -> None:
-    if any(edit.text == "folder-name" for edit in edits):
-        for folder, context in contexts.items():
-            if not context.folder_name:
-                what = "is a general name, which is put into no caption"
-                plan.warnings.append(Problem(str(folder), what, "rename the folder"))
+class _Contexts:
+    """One for each folder of images."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+        self._known: dict[tuple[Path, str], CaptionContext] = {}
+        self._general: list[Path] = []
+
+    def of(self, image: CollectionImage) -> CaptionContext:
+        key = image.root, image.folder
+        if key not in self._known:
+            folder = image.path.parent
+            name = folder_caption(FolderSpec(folder))
+            self._known[key] = CaptionContext(name or "", self._counts)
+            self._general += [] if name else [folder]
+        return self._known[key]
+
+    def warn(self, plan: Plan) -> None:
+        """Of folders whose name says nothing."""
+        for folder in self._general:
+            what = "is a general name, which is put into no caption"
+            plan.warnings.append(Problem(str(folder), what, "rename the folder"))
 
 
 def warn_of_files(plan: Plan, paths: Sequence[Path], what: str, hint: str = "") -> None:

@@ -345,9 +345,23 @@ def consolidate(value: str, reading: Reading) -> Edit:
     return edit
 
 
+class _Spellings(dict[str, str]):
+    """Tags by how they were spelled; each is spelled anew once."""
+
+    def __init__(self, spell: Callable[[str], str]) -> None:
+        super().__init__()
+        self._spell = spell
+
+    def __missing__(self, tag: str) -> str:
+        self[tag] = new = self._spell(tag)
+        return new
+
+
 def _respelled(spell: Callable[[str], str]) -> Edit:
+    spellings = _Spellings(spell)
+
     def edit(line: TagLine, context: CaptionContext) -> None:
-        line.tags = [spell(tag) for tag in line.tags]
+        line.tags = list(map(spellings.__getitem__, line.tags))
 
     return edit
 
