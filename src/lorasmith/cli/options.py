@@ -19,7 +19,9 @@ Result = TypeVar("Result")
 R = TypeVar("R", bound=JobRequest)
 
 
-def command_for(request: type[R]) -> Callable[[Callable[..., None]], click.Command]:
+def command_for(
+    request: type[R], kind: type[click.Command] = click.Command
+) -> Callable[[Callable[..., None]], click.Command]:
     """Makes a command of a function ``view(request, **own)``: the request's options, then those
     of the function itself (``click.option`` below this decorator)."""
 
@@ -38,7 +40,7 @@ def command_for(request: type[R]) -> Callable[[Callable[..., None]], click.Comma
             with naming_options(request):
                 view(request.read(given), **values)
 
-        return click.Command(
+        return kind(
             request.verb.split()[-1],
             params=[*parameters(request), *own],
             callback=callback,

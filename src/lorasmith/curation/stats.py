@@ -105,8 +105,8 @@ class DatasetStats:
             "captioned": self.captioned,
             "folders": self.folders,
             "tokens": asdict(self.tokens) if self.tokens else None,
-            "in every picture": self.everywhere,
-            "in one picture": self.once,
+            "everywhere": self.everywhere,
+            "once": self.once,
             "tags": tags,
             "pairs": [asdict(pair) for pair in self.pairs],
         }

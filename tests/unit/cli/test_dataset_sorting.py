@@ -51,6 +51,28 @@ def test_rules_are_told_by_the_commands_name_for_them(folder: Path) -> None:
     assert '"no arrow" has no arrow' in result.stderr
 
 
+def test_a_rule_may_begin_as_an_option_does(folder: Path) -> None:
+    for arguments in (
+        ("-tag:hat -> y", folder.name, "--dry-run"),
+        (folder.name, "--dry-run", "--", "-tag:hat -> y"),
+        (folder.name, "--where", '-name:"x->"', "-tag:hat -> y", "--dry-run"),
+    ):
+        words = [str(folder) if word == folder.name else word for word in arguments]
+        if words[0] != str(folder):
+            words[:2] = reversed(words[:2])
+        result = run("sort", *words)
+        assert "b.png -> y/b.png" in result.output, result.output
+        assert "a.png" not in result.output
+
+
+def test_several_datasets_each_within_itself(folder: Path, tmp_path_factory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    Image.new("RGB", (32, 32)).save(other / "z.png")
+    assert run("sort", folder, " -> all", "--also", other, "--yes").exit_code == 0
+    assert (folder / "all" / "a.png").is_file()
+    assert (other / "all" / "z.png").is_file()
+
+
 def test_dedupe_says_why(folder: Path) -> None:
     result = run("dedupe", folder, "--keep-tags", "--json", "--yes")
     assert result.exit_code == 0

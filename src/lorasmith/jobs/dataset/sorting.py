@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 class SortRequest(ChangeRequest):
     """Move pictures of DIR into folders: each into that of the first RULE that takes it.
 
-    A RULE is 'FILTER -> FOLDER', as in 'tag:hat -> hats' or 'not tag:zorp -> others'; a FOLDER is
-    a path from the dataset's folder on. Captions, masks and other side files go along. Pictures
-    that no rule takes stay where they are. Instead of "-tag:hat", which would be an option of the
-    command, write "not tag:hat".
+    A RULE is 'FILTER -> FOLDER', as in 'tag:hat -> hats' or '-tag:zorp -> others'; a FOLDER is a
+    path from the dataset's folder on. Captions, masks and other side files go along. Pictures
+    that no rule takes stay where they are.
     """
 
     verb: ClassVar = "dataset sort"
@@ -31,13 +30,16 @@ class SortRequest(ChangeRequest):
     where: str = option(
         "", "Only pictures that this filter takes; see docs/dataset-filter.md", metavar="FILTER"
     )
+    also: list[UserPath] = option(
+        [], "Sort another folder likewise, within itself; may be repeated", metavar="DIR"
+    )
 
     def plan(self, observer: Observer, controls: Controls) -> Plan:
         from lorasmith.curation.collection import open_collection
         from lorasmith.curation.sort import plan_sort
 
         return plan_sort(
-            open_collection(self.folder),
+            open_collection([self.folder, *self.also]),
             self.rules,
             self.where,
             observer=observer,
