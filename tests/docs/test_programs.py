@@ -16,6 +16,7 @@ from tests.docs.test_docs import PAGES
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.files import ASSETS, read_safetensors_header
+from lorasmith.demo.character import write_training_set
 from lorasmith.models.load import load_model
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -51,6 +52,8 @@ def files(
     epochs = [f"runs/zorp/zorp-{epoch:06d}" for epoch in range(1, 9)]
     for name in ("a", "b", "zorp", "style", "character", "runs/zorp/zorp", *epochs):
         save_lora(tmp_path / f"{name}.safetensors", tensors, {})
+    for name in ("pictures", "zorps"):
+        write_training_set(tmp_path / name, images=3, regularisation=1)
     shutil.copyfile(ASSETS / "demo_base.safetensors", tmp_path / "base.safetensors")
     tuned = load_file(tmp_path / "base.safetensors")
     name = next(name for name in tuned if name.endswith("to_q.weight"))

@@ -34,6 +34,7 @@ from lorasmith.core.files import parse_safetensors_header
 from lorasmith.core.terminal import clean, escaped
 from lorasmith.curation.filter_language.grammar import parse as parse_filter_text
 from lorasmith.curation.filter_language.words import FLAGS, KEYS
+from lorasmith.curation.tagger.labels import LABEL_FILES, read_labels
 from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import augment_caption, readings, tags_of
@@ -239,6 +240,12 @@ def run_logs(data: bytes) -> None:
     FileMemo(folder.info)
     with suppress(UserError):
         Request.parse(_text(events))
+
+
+def tagger_labels(data: bytes) -> None:
+    for name in LABEL_FILES:
+        with suppress(UserError):
+            assert len(read_labels(_file(name, data)))
 
 
 def folder_names(data: bytes) -> None:
@@ -495,6 +502,13 @@ TARGETS: dict[str, Target] = {
         (*(f"{key}:".encode() for key in KEYS), *(flag.encode() for flag in FLAGS), b"(", b")",
          b'"', b"'", b"\\", b"-", b" or ", b"not ", b"*", b"?", b"re:(a{1000}){1000}", b"(" * 500,
          b"9" * 400, b"\xe2\x80\xae", b"[[", b"(?i)")),
+    "tagger_labels": Target(tagger_labels, _lines(
+        "tag_id,name,category,count\n9999999,general,9,1\n470575,1girl,0,2\n12,^_^,4,3",
+        '{"0": {"tag": "1girl", "category": "General"}, "1": {"tag": "x", "category": "Model"}}',
+        '{"idx_to_tag": {"0": "smile"}, "tag_to_category": {"smile": "Meta"}}',
+        "1girl\nrating:safe"),
+        (*JSON_WORDS, b",", b'"', b"\n", b"\r", b"9" * 400, b"tag_id,name,category",
+         b'"idx_to_tag"', b"\xc2\xb2", b"\xd9\xa3")),
     "grid_axis": Target(grid_axis, _lines("seed=1-4", "cfg=1-7 (+0.5)", "steps=1-10 [5]",
                         'prompt=a,"b, c"', "sampler=euler,ddim", "strength@x=0-1 (+0.1)",
                         "lbw=OUTALL", "size=512x512", "sr=a,b"), (b"=", b"-", b"(+", b")", b"[",

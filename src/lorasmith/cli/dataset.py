@@ -22,6 +22,7 @@ VERBS: dict[str, dict[str, Entry]] = {
         ),
     },
     "Captions": {
+        "tag": Entry("lorasmith.cli.dataset_tagging", "Write tags by a tagger (WD14 and others)."),
         "edit": Entry("lorasmith.cli.dataset_captions", "Add, remove, replace, sort tags …"),
         "caption": Entry(
             "lorasmith.cli.dataset_captioning", "Caption pictures by a model that looks at them."

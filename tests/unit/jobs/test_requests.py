@@ -36,6 +36,7 @@ from lorasmith.jobs.dataset.images import (
 from lorasmith.jobs.dataset.regularize import RegularizeRequest
 from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
 from lorasmith.jobs.dataset.stats import StatsRequest
+from lorasmith.jobs.dataset.tagging import TagRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
 from lorasmith.jobs.lora_files import (
@@ -88,6 +89,7 @@ DATASET: list[type[JobRequest]] = [
     SortRequest,
     SplitRequest,
     StatsRequest,
+    TagRequest,
     UndoRequest,
 ]
 ALL = [*FUNCTIONS, *DATASET, GenerateRequest, GridRequest]

@@ -1,0 +1,15 @@
+"""``lorasmith dataset tag``: captions by a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lorasmith.cli.dataset_changes import carry_out, change_options
+from lorasmith.cli.options import command_for
+from lorasmith.jobs.dataset.tagging import TagRequest
+
+
+@command_for(TagRequest)
+@change_options
+def tag(request: TagRequest, **how: Any) -> None:
+    carry_out(request, **how)
