@@ -26,6 +26,9 @@ CHAT_TEMPLATE = (
 SIDE = 16  # px of the images that the models look at
 
 
+_MARKS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
 def _tokenizer() -> transformers.PreTrainedTokenizerFast:
     """Words between spaces, and the marks that models need."""
     vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
@@ -34,10 +37,7 @@ def _tokenizer() -> transformers.PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
+        **_MARKS,
         extra_special_tokens={"image_token": "<image>"},
     )
 
@@ -155,6 +155,72 @@ def tiny_git(folder: Path, seed: int = 0) -> Path:
     images = transformers.CLIPImageProcessor(size=_SIDES, crop_size=_SIDES)
     processor = transformers.GitProcessor(images, _tokenizer())
     return _save(folder, transformers.GitForCausalLM(config), processor)
+
+
+def tiny_blip2(folder: Path, seed: int = 3) -> Path:
+    """Continues a prompt, by a language model behind a bridge."""
+    torch.manual_seed(seed)
+    config = transformers.Blip2Config(
+        vision_config=_VISION,
+        qformer_config={**_TEXT, "encoder_hidden_size": 16},
+        text_config={
+            "model_type": "opt",
+            **_TEXT,
+            "word_embed_proj_dim": 16,
+            "ffn_dim": 16,
+            "init_std": SPREAD,
+        },
+        num_query_tokens=4,
+        image_token_index=SPECIAL.index("<image>"),
+    )
+    # Its processor wants a tokenizer without a mark of its own for images.
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=_tokenizer().backend_tokenizer, **_MARKS
+    )
+    processor = transformers.Blip2Processor(
+        transformers.BlipImageProcessor(size=_SIDES), tokenizer, num_query_tokens=4
+    )
+    return _save(folder, transformers.Blip2ForConditionalGeneration(config), processor)
+
+
+def tiny_idefics3(folder: Path, seed: int = 0) -> Path:
+    """Follows instructions in a chat: what SmolVLM is."""
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer()
+    tokenizer.add_tokens(
+        ["<fake_token_around_image>", "<global-img>", "<end_of_utterance>"], special_tokens=True
+    )
+    vision = {**_VISION, "patch_size": 4}
+    config = transformers.Idefics3Config(
+        vision_config=vision,
+        text_config={"model_type": "llama", **_TEXT, "vocab_size": len(tokenizer)},
+        image_token_id=SPECIAL.index("<image>"),
+        scale_factor=2,
+    )
+    longest = {"longest_edge": SIDE}
+    processor = transformers.Idefics3Processor(
+        transformers.Idefics3ImageProcessor(size=longest, max_image_size=longest),
+        tokenizer,
+        image_seq_len=4,
+        chat_template=CHAT_TEMPLATE,
+    )
+    return _save(folder, transformers.Idefics3ForConditionalGeneration(config), processor)
+
+
+def tiny_encoder_decoder(folder: Path, seed: int = 0) -> Path:
+    """A vision transformer and GPT-2, without a processor for both: takes no prompt."""
+    torch.manual_seed(seed)
+    vision = {name: value for name, value in _VISION.items() if name != "projection_dim"}
+    text = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 256}
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+        transformers.ViTConfig(**vision), transformers.GPT2Config(**{**_TEXT, **text})
+    )
+    model = transformers.VisionEncoderDecoderModel(config)
+    model.generation_config.update(decoder_start_token_id=1, pad_token_id=0, eos_token_id=2)
+    model.save_pretrained(folder)
+    _tokenizer().save_pretrained(folder)
+    transformers.ViTImageProcessor(size=_SIDES).save_pretrained(folder)
+    return folder
 
 
 def _save(folder: Path, model: Any, processor: Any) -> Path:

@@ -37,7 +37,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     }
     (tmp_path / "run.toml").write_text("[train]\nseed = 3\n")
 
-    def find(name: str):
+    def find(name: str, check: object):
         return read_model_folder(folders.get(name, Path(name)), name)
 
     monkeypatch.setattr("lorasmith.curation.captioner.conventions.find_model", find)

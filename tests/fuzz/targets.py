@@ -30,8 +30,11 @@ from lorasmith.config.load import load_settings
 from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Request
-from lorasmith.core.files import parse_safetensors_header
+from lorasmith.core.files import parse_json, parse_safetensors_header
 from lorasmith.core.terminal import clean, escaped
+from lorasmith.curation.captioner.answers import Answer
+from lorasmith.curation.captioner.caption import repaired, with_caption
+from lorasmith.curation.captioner.endpoint import Refused, read_answer
 from lorasmith.curation.filter_language.grammar import parse as parse_filter_text
 from lorasmith.curation.filter_language.words import FLAGS, KEYS
 from lorasmith.curation.tagger.labels import LABEL_FILES, read_labels
@@ -169,6 +172,17 @@ def caption(data: bytes) -> None:
         augment_caption(text, rules, rng=random.Random(0))
         readings(text, rules)
         tags_of(text, rules)
+
+
+def captioner_answer(data: bytes) -> None:
+    answers = [Answer(_text(data), finished=False)]
+    with suppress(ValueError, Refused):
+        answers.append(read_answer(parse_json(data)))
+    for answer in answers:
+        repaired(answer, "tags", ["black hair", "a"])
+        text, _ = repaired(answer, "descriptive", ["black hair", "a"])
+        with suppress(UserError):
+            with_caption(data, text or "x", "prepend", "descriptive")
 
 
 def prompt(data: bytes) -> None:
@@ -464,6 +478,12 @@ TARGETS: dict[str, Target] = {
     "caption": Target(caption, _lines("zorp, hat, red {a|b} |||x;;;y", "a\nb", "\u732b, 1girl"),
                       (b"{", b"}", b"|", b",", b"\\", b"\n", b"|||", b";;;", b"{a|" * 500,
                        b"\xff\xfe", b"\xfe\xff", b"\x81\x40", b"__", b"$$")),
+    "captioner_answer": Target(captioner_answer, _lines(
+        '{"choices": [{"message": {"content": "a cat, black hair and"}, "finish_reason": "x"}]}',
+        "<think>so</think>Sure! Here is a caption:\n**A cat** on a mat on a mat on a mat. A cat.",
+        "1. hat\n- black hair, (hat)"), (*JSON_WORDS, b"<think>", b"</think>", b"on a mat ",
+        b"black hair", b"a " * 3000, b"ab" * 4000, b" and ", b"with ", b"(", b")", b"\n- ", b"**",
+        b'"', b", ", b". ", b"Here is ", b"\xe9\xbb\x91", b"__", b"<|x|>", b"*" * 4000)),
     "prompt": Target(prompt, _lines("a (cat:1.2), [dog|fox:0.5] AND b :2 BREAK <lora:x:0.5:0.6>",
                                     "[a:b:5] ((x)) [[y]] \\(z\\)"), PROMPT_WORDS),
     "wildcards": Target(wildcards, _lines("{a|b::c|2$$d|e} {2$$, $$x|y}", "a\n# b\n{c|d}"),

@@ -6,6 +6,7 @@ import contextlib
 import struct
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -68,6 +69,8 @@ ONCE_BROKEN = {
     "a size of an infotext of 5000 digits": ("infotext", b"a\nSteps: 3, Seed: 4, Size: "
                                              + b"9" * 5000 + b"x8"),
     "hashes without an end": ("infotext", b"a\nSteps: 3, Seed: 4, Lora hashes: " + b"a" * 60_000),
+    "an answer that is loops all over": ("captioner_answer", " ".join(
+        Random(1).choices("ab", k=50_000)).encode()),
     "words without a colon": ("infotext", b"a\nSteps: 3, Seed: 4, Size: 8x8, " + b"a " * 30_000),
     "quotes without an end": ("infotext", b"a\nSteps: 3, Seed: 4, Size: 8x8, "
                               + b'aa:"\\",' * 8000),

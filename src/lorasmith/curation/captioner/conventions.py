@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +90,7 @@ KNOWN: dict[str, KnownModel] = {
         "follows prompts, knows drawn pictures; 17 GB",
     ),
     "llava": KnownModel("llava-hf/llava-1.5-7b-hf", "follows prompts; 14 GB"),
-    "qwen": KnownModel("Qwen/Qwen2.5-VL-3B-Instruct", "follows prompts; 8 GB"),
+    "qwen": KnownModel("Qwen/Qwen2.5-VL-3B-Instruct", "follows prompts; 8 GB; needs torchvision"),
     "smolvlm": KnownModel("HuggingFaceTB/SmolVLM-Instruct", "follows prompts; 5 GB"),
 }
 """By a short name; sizes are those of the download."""
@@ -132,24 +132,35 @@ class ModelFolder:
         return prompts[style]
 
 
-def find_model(name: str) -> ModelFolder:
+def find_model(
+    name: str, check: Callable[[ModelFolder], None] = lambda folder: None
+) -> ModelFolder:
     """
     Args:
         name: of :data:`KNOWN`, a folder, or ``owner/model`` on the Hugging Face hub.
+        check: raises for a model that cannot be used; called before weights are fetched.
 
     Raises:
-        CheckpointError: it is not there, or is no model that captions by itself.
+        CheckpointError: it is not there, or brings code.
+        UserError: as ``check``.
     """
     path = Path(name)
-    if not path.is_dir():
-        repository = KNOWN[name].repository if name in KNOWN else name
-        if not is_hub_id(repository) or repository.count("/") != 1:
-            hint = did_you_mean(
-                name, list(KNOWN), f"name one of {', '.join(KNOWN)}, a folder or a hub id"
-            )
-            raise CheckpointError.of(name, "there is no such captioning model", hint)
-        path = fetch_files(repository, _needed_files)
-    return read_model_folder(path, name)
+    if path.is_dir():
+        folder = read_model_folder(path, name)
+        check(folder)
+        return folder
+    repository = KNOWN[name].repository if name in KNOWN else name
+    if not is_hub_id(repository) or repository.count("/") != 1:
+        hint = did_you_mean(
+            name, list(KNOWN), f"name one of {', '.join(KNOWN)}, a folder or a hub id"
+        )
+        raise CheckpointError.of(name, "there is no such captioning model", hint)
+    check(read_model_folder(fetch_files(repository, _config_file), name))
+    return read_model_folder(fetch_files(repository, _needed_files), name)
+
+
+def _config_file(names: list[str]) -> list[str]:
+    return [name for name in names if name == "config.json"]
 
 
 def _needed_files(names: list[str]) -> list[str]:

@@ -51,7 +51,7 @@ class _TryAgain(Exception):
         self.wait = wait
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The server does not caption this one image."""
 
 
@@ -172,7 +172,7 @@ class EndpointCaptioner:
         }
         try:
             return read_answer(self._ask("/chat/completions", request, controls))
-        except _Refused as error:
+        except Refused as error:
             return Problem("", str(error), "look at the server's log, or caption it by hand")
 
     def _ask(self, path: str, body: Any, controls: Controls) -> Any:
@@ -242,7 +242,7 @@ class EndpointCaptioner:
             case code if code in (408, 409, 425, 429) or code >= 500:
                 return _TryAgain(text, _seconds(error.headers.get("Retry-After")))
             case _:
-                return _Refused(text)
+                return Refused(text)
 
 
 def _in_thread(work: Callable[[], Answer | Problem]) -> Future[Answer | Problem]:
@@ -300,19 +300,19 @@ def read_answer(value: Any) -> Answer:
     """The text in a server's answer.
 
     Raises:
-        _Refused: there is none; says what there is.
+        Refused: there is none; says what there is.
     """
     choices = value.get("choices") if isinstance(value, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise _Refused(f"the server's answer holds no text ({_message_of(value) or 'no choices'})")
+        raise Refused(f"the server's answer holds no text ({_message_of(value) or 'no choices'})")
     content = message.get("content")
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(part for part in parts if isinstance(part, str))
     if message.get("refusal"):
-        raise _Refused(f"the model refuses: {_short(message['refusal'])}")
+        raise Refused(f"the model refuses: {_short(message['refusal'])}")
     return Answer(
         content if isinstance(content, str) else "", choice.get("finish_reason") != "length"
     )

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class LocalCaptioner:
         precision: str = "auto",
         four_bit: bool = False,
     ) -> None:
-        _check_kind(folder)
+        check_kind(folder)
         if four_bit and find_spec("bitsandbytes") is None:
             hint = "install it with `pip install bitsandbytes`, or leave --four-bit out"
             raise SettingsError.of("four_bit", "bitsandbytes is not installed", hint)
@@ -230,22 +231,34 @@ class LocalCaptioner:
         return model.eval(), processor
 
 
-def _check_kind(folder: ModelFolder) -> None:
+def check_kind(folder: ModelFolder) -> None:
     """
     Raises:
-        UserError: transformers has no model of this kind that writes about images.
+        UserError: transformers has no model of this kind that writes about images, or needs
+            torchvision for it.
     """
+    import transformers
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES,
     )
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-    if folder.model_type not in CLASSES:
-        kind = folder.model_type or "no kind at all"
+    kind = folder.model_type
+    if kind not in CLASSES:
+        what = f"it is of the kind {kind or 'none at all'}, which "
         if "auto_map" in folder.config:
-            what = f"it is of the kind {kind}, which needs code from its page; that is not run here"
+            what += "needs code from its page; that is not run here"
         else:
-            what = f"it is of the kind {kind}, which does not write about pictures"
+            what += "does not write about pictures"
         raise UserError.of(folder.name, what, f"use one of {', '.join(KNOWN)}, or their like")
+    processor = getattr(transformers, PROCESSOR_MAPPING_NAMES.get(kind) or "", None)
+    takes_videos = processor is not None and "video_processor" in signature(processor).parameters
+    if takes_videos and find_spec("torchvision") is None:
+        what = (
+            "models of this kind take videos too, and so need torchvision, which is not installed"
+        )
+        hint = "install the one that belongs to your PyTorch, or use another model"
+        raise UserError.of(folder.name, what, hint)
 
 
 class _Watch:
@@ -290,7 +303,7 @@ def _processor(path: str) -> Any:
     )
 
 
-_MISFITS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError)
+_MISFITS = (OSError, ValueError, KeyError, AttributeError, TypeError)
 
 
 @contextlib.contextmanager
@@ -300,6 +313,9 @@ def _explained(folder: ModelFolder) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except ImportError as error:
+        what = f"needs another package: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError.of(folder.name, what, "install it, or use another model") from error
     except (*_MISFITS, SafetensorError) as error:
         what = f"cannot be used: {' '.join(str(error).split())[:300] or type(error).__name__}"
         hint = "download the whole model again, or use another"

@@ -13,7 +13,7 @@ from lorasmith.data.captions import join_tags, split_tags
 
 Style = Literal["descriptive", "tags"]
 
-_GREATEST = 20_000  # characters of an answer that are looked at
+_GREATEST = 6000  # characters of an answer that are looked at
 # <|im_end|>, </s>, [PAD]: marks of models that their tokenizers do not know as such.
 _MARKS = re.compile(r"<\|[^<>|]*\|>|</?(?:s|pad|unk|image)>|\[(?:PAD|CLS|SEP|UNK)\]", re.IGNORECASE)
 # What models that reason write before they answer.
@@ -78,17 +78,24 @@ def _without_runs(text: str) -> str:
     plain = [word.strip(_STOPS).casefold() for word in words]
     at = 0
     while at < len(words):
-        for length in range(1, min(_LONGEST_GROUP, (len(words) - at) // 2) + 1):
-            end = _run_end(plain, at, length)
-            least = _LONE if length == 1 else _FEW if length < _LONG_GROUP else _MANY
-            if end - at < least * length:
-                continue
-            del words[at + length : end], plain[at + length : end]
-            if at + length == len(words):
-                words[-1] = words[-1].rstrip(",;:")
-            break
-        at += 1
+        longest = min(_LONGEST_GROUP, (len(words) - at) // 2)
+        lengths = [n for n in range(1, longest + 1) if plain[at + n] == plain[at]]
+        run = next(filter(None, (_run(plain, at, length) for length in lengths)), None)
+        if run is None:
+            at += 1
+            continue
+        length, end = run
+        del words[at + length : end], plain[at + length : end]
+        if at + length == len(words):
+            words[-1] = words[-1].rstrip(",;:")
     return " ".join(words)
+
+
+def _run(words: Sequence[str], at: int, length: int) -> tuple[int, int] | None:
+    """Length of a group and end of its repetitions, where these are enough for a loop."""
+    end = _run_end(words, at, length)
+    least = _LONE if length == 1 else _FEW if length < _LONG_GROUP else _MANY
+    return (length, end) if end - at >= least * length else None
 
 
 def _run_end(words: Sequence[str], at: int, length: int) -> int:

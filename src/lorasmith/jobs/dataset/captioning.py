@@ -152,9 +152,9 @@ class CaptionRequest(FolderChangeRequest):
         if self.prompt is not None and not self.prompt.strip() and self.endpoint is not None:
             raise SettingsError.of("prompt", "is empty", "say what the server is asked")
         if self.endpoint is None:
-            folder = find_model(self.model)
-            from lorasmith.curation.captioner.local import LocalCaptioner
+            from lorasmith.curation.captioner.local import LocalCaptioner, check_kind
 
+            folder = find_model(self.model, check_kind)
             return LocalCaptioner(
                 folder,
                 folder.prompt(self.style) if self.prompt is None else self.prompt,

@@ -13,18 +13,34 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from tests.tiny_captioners import tiny_blip, tiny_florence2, tiny_git, tiny_llava
+from tests.tiny_captioners import (
+    tiny_blip,
+    tiny_blip2,
+    tiny_encoder_decoder,
+    tiny_florence2,
+    tiny_git,
+    tiny_idefics3,
+    tiny_llava,
+)
 
 from lorasmith.core.errors import CheckpointError, SettingsError, Stopped, UserError
 from lorasmith.core.events import Controls
 from lorasmith.curation.captioner.answers import Answer
-from lorasmith.curation.captioner.conventions import KNOWN, convention_of, find_model
+from lorasmith.curation.captioner.conventions import (
+    KNOWN,
+    ModelFolder,
+    convention_of,
+    find_model,
+)
 from lorasmith.curation.captioner.local import LocalCaptioner
 
 MAKERS = {
     "blip": tiny_blip,
+    "blip2": tiny_blip2,
+    "encoder-decoder": tiny_encoder_decoder,
     "florence2": tiny_florence2,
     "git": tiny_git,
+    "idefics3": tiny_idefics3,
     "llava": tiny_llava,
 }
 
@@ -76,7 +92,7 @@ def test_no_prompt_and_no_mark_is_left_in_the_caption(models, name: str) -> None
         assert "assistant" not in text
 
 
-@pytest.mark.parametrize("name", ["blip", "git"])
+@pytest.mark.parametrize("name", ["blip", "blip2", "git"])
 def test_a_prompt_is_continued(models, name: str) -> None:
     with_prompt = texts(captioner(models[name], "a picture of"), images())
     assert all(text.startswith("a picture of ") for text in with_prompt)
@@ -214,6 +230,50 @@ def test_only_what_follows_instructions_writes_tags(models) -> None:
     assert "tags" in find_model(str(models["llava"])).prompt("tags")
     with pytest.raises(CheckpointError, match="dataset tag"):
         find_model(str(models["blip"])).prompt("tags")
+
+
+def test_a_model_without_a_processor_takes_no_prompt(models) -> None:
+    with pytest.raises(CheckpointError, match="takes no prompt"):
+        captioner(models["encoder-decoder"], "a picture of").answers(images(1), Controls())
+
+
+def test_what_takes_videos_needs_torchvision(models, tmp_path, monkeypatch) -> None:
+    from lorasmith.curation.captioner import local
+
+    folder = changed(models["llava"], tmp_path, lambda config: config.update(model_type="qwen3_vl"))
+    monkeypatch.setattr(local, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="need torchvision, which is not installed"):
+        captioner(folder)
+
+
+def test_a_package_that_is_missing_is_named(models, monkeypatch) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise ImportError("Package `num2words` is required to run SmolVLM processor.")
+
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", fail)
+    with pytest.raises(CheckpointError, match=r"needs another package: Package `num2words`"):
+        captioner(models["blip"]).answers(images(1), Controls())
+
+
+def test_a_model_is_checked_before_its_weights_are_fetched(models, monkeypatch) -> None:
+    fetched: list[list[str]] = []
+    names = [path.name for path in models["blip"].iterdir()]
+
+    def fetch(repository: str, choose: Callable[[list[str]], list[str]]) -> Path:
+        fetched.append(choose([*names, "model.bin", "flax_model.msgpack", "onnx/model.onnx"]))
+        return models["blip"]
+
+    monkeypatch.setattr("lorasmith.curation.captioner.conventions.fetch_files", fetch)
+
+    def refuse(folder: ModelFolder) -> None:
+        raise UserError.of(folder.name, "no")
+
+    with pytest.raises(UserError, match="no"):
+        find_model("someone/blip", refuse)
+    assert fetched == [["config.json"]]
+    assert find_model("someone/blip").path == models["blip"]
+    assert {"model.safetensors", "tokenizer.json", "config.json"} <= set(fetched[-1])
+    assert not {"model.bin", "flax_model.msgpack", "onnx/model.onnx"} & set(fetched[-1])
 
 
 def test_four_bits_need_their_library(models, monkeypatch) -> None:
