@@ -51,6 +51,7 @@ VERBS: dict[str, dict[str, Entry]] = {
         "flip": Entry("lorasmith.cli.dataset_images", "Put a mirror image beside each picture."),
         "convert": Entry("lorasmith.cli.dataset_images", "Formats, colours and EXIF turns alike."),
         "masks": Entry("lorasmith.cli.dataset_images", "Make masks of what is to be learned."),
+        "export": Entry("lorasmith.cli.dataset_images", "Make a set for another trainer."),
     },
     "Take back": {
         "undo": Entry("lorasmith.cli.dataset_changes", "Take back what the last verbs changed."),

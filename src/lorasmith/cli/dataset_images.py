@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import click
 
-from lorasmith.cli.dataset_changes import carry_out, change_options
-from lorasmith.cli.options import command_for
+from lorasmith.cli.dataset_changes import carry_out, change_options, has_terminal
+from lorasmith.cli.main import USER_ERROR
+from lorasmith.cli.options import command_for, run_shown
+from lorasmith.core.events import Controls, Observer
+from lorasmith.core.terminal import echo, echo_json, echo_styled, problem_lines
+from lorasmith.core.text import quantity, shortlist
+from lorasmith.jobs.dataset.export import ExportReport, ExportRequest
 from lorasmith.jobs.dataset.images import (
     ConvertPicturesRequest,
     CropRequest,
@@ -14,6 +22,11 @@ from lorasmith.jobs.dataset.images import (
     ResizePicturesRequest,
     SplitRequest,
 )
+
+if TYPE_CHECKING:
+    from lorasmith.curation.images.export import ExportPlan
+
+_SHOWN = 5
 
 
 @command_for(CropRequest)
@@ -54,3 +67,47 @@ def convert(request: ConvertPicturesRequest, yes: bool, as_json: bool, show_all:
 @change_options
 def masks(request: MasksRequest, yes: bool, as_json: bool, show_all: bool) -> None:
     carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+
+
+@dataclass(frozen=True)
+class _Planning:
+    request: ExportRequest
+
+    def run(self, observer: Observer, controls: Controls) -> ExportPlan:
+        return self.request.plan(observer, controls)
+
+
+@dataclass(frozen=True)
+class _Exporting:
+    request: ExportRequest
+    plan: ExportPlan
+    overwrite: bool
+
+    def run(self, observer: Observer, controls: Controls) -> ExportReport:
+        return self.request.carry_out(self.plan, observer, controls, overwrite=self.overwrite)
+
+
+@command_for(ExportRequest)
+@click.option("--json", "as_json", is_flag=True, help="Print all of it, as JSON.")
+def export(request: ExportRequest, as_json: bool) -> None:
+    plan = run_shown(_Planning(request), to_stderr=as_json)
+    overwrite = request.overwrite or request.dry_run
+    if plan.foreign and not overwrite and has_terminal() and not as_json:
+        echo(f"{quantity(len(plan.foreign), 'file')} in {plan.folder}, which no export left so:")
+        echo("\n".join(f"  {name}" for name in plan.foreign[:_SHOWN]))
+        overwrite = click.confirm("Overwrite?", default=False)
+    report = run_shown(_Exporting(request, plan, overwrite), to_stderr=as_json)
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        verb = "would be written" if request.dry_run else "written"
+        parts = [f"{quantity(report.written, 'file')} {verb}"]
+        parts += [f"{report.current} there already"] if report.current else []
+        parts += [f"{len(report.overwritten)} of them overwritten"] if report.overwritten else []
+        echo(f"{quantity(report.images, 'picture')} in {report.folder}: {', '.join(parts)}")
+        if report.stale:
+            names = shortlist(report.stale, 3)
+            echo(f"of earlier exports, and of no picture any more: {len(report.stale)} ({names})")
+    if report.skipped:
+        echo_styled(problem_lines(report.skipped), err=True)
+        raise SystemExit(USER_ERROR)

@@ -69,3 +69,25 @@ def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:
     assert status == 2
     assert ".lorasmith" in errors
     assert not (folder / "a_flip.png").exists()
+
+
+def test_export_says_what_it_did_and_what_is_in_the_way(folder: Path, tmp_path: Path) -> None:
+    source = folder / "zorp"
+    source.mkdir()
+    (folder / "a.png").rename(source / "a.png")
+    out = tmp_path / "out"
+    status, output, _ = invoke("export", source, "--into", out)
+    assert status == 0
+    assert f"1 picture in {out}: 1 file written" in output
+    status, output, _ = invoke("export", source, "--into", out, "--json")
+    assert json.loads(output)["current"] == 1
+    (out / "img" / "1_zorp" / "a.png").write_bytes(b"mine")
+    status, _, errors = invoke("export", source, "--into", out)
+    assert status == 2
+    assert "add --overwrite" in errors
+    status, output, _ = invoke("export", source, "--into", out, "--overwrite")
+    assert status == 0
+    assert "1 of them overwritten" in output
+    status, _, errors = invoke("export", source, "--into", out, "--upscale")
+    assert status == 2
+    assert "--upscale: is for --resolution" in errors

@@ -19,6 +19,7 @@ from lorasmith.jobs.dataset.captioning import CaptionRequest
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
+from lorasmith.jobs.dataset.export import ExportRequest
 from lorasmith.jobs.dataset.files import (
     GatherRequest,
     ImportPicturesRequest,
@@ -76,6 +77,7 @@ DATASET: list[type[JobRequest]] = [
     CropRequest,
     DedupeRequest,
     EditRequest,
+    ExportRequest,
     FlipRequest,
     GatherRequest,
     HistoryRequest,

@@ -17,10 +17,8 @@ from lorasmith.curation.images.geometry import Geometry
 from lorasmith.curation.images.image_file import read_image_file, write_image_file
 from lorasmith.curation.plan import Plan
 from lorasmith.data.caption_files import decode
-from lorasmith.data.companions import masks_in_folders
 from lorasmith.data.decode_memory import decode_memory
 from lorasmith.data.images import MASK_SUFFIXES, Header, read_header
-from lorasmith.data.layout import FolderSpec
 from lorasmith.data.recorded_crops import Region, is_crop_record, read_crop_record
 
 T = TypeVar("T")
@@ -115,15 +113,6 @@ def record_of(image: CollectionImage, size: tuple[int, int]) -> tuple[Path, Regi
     """
     path = next((path for path in image.companions if is_crop_record(path)), None)
     return (path, read_crop_record(path, size)) if path is not None else None
-
-
-def all_masks(collection: Collection, images: Sequence[CollectionImage]) -> dict[Path, Path]:
-    """Masks beside the images and in folders of masks, by image."""
-    masks: dict[Path, Path] = {}
-    for folder in dict.fromkeys(image.path.parent for image in images):
-        paths = [image.path for image in images if image.path.parent == folder]
-        masks |= masks_in_folders(FolderSpec(folder), paths)
-    return masks | collection.masks
 
 
 def reshape(

@@ -13,7 +13,7 @@ from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import files_below
 from lorasmith.curation.collection import Collection, CollectionImage
-from lorasmith.curation.images.changes import all_masks, copy_caption, intact, look_at_each
+from lorasmith.curation.images.changes import copy_caption, intact, look_at_each
 from lorasmith.curation.images.convert import Oddities, normalised, oddities
 from lorasmith.curation.images.image_file import (
     FormatName,
@@ -185,7 +185,7 @@ def plan_masks(
         Stopped: by ``controls``.
     """
     controls = controls or Controls()
-    masks = all_masks(collection, images)
+    masks = collection.masks
     names = Counter(image.path.with_suffix("") for image in collection.images)
     due = [image for image in images if overwrite or image.path not in masks]
     good = intact(plan, collection, due, observer, controls)

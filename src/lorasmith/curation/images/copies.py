@@ -12,7 +12,6 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.images.changes import (
-    all_masks,
     copy_caption,
     copy_shape,
     intact,
@@ -70,7 +69,7 @@ def plan_flips(
     results = look_at_each(
         plan, [image for image in new if image in good], _look, observer, controls
     )
-    masks = all_masks(collection, [image for image, _ in results])
+    masks = collection.masks
     for image, (size, region) in results:
         target = image.path.with_name(f"{image.path.stem}{FLIPPED}{image.path.suffix}")
         geometry = Geometry(size, flip=True)
@@ -165,7 +164,7 @@ def plan_tiles(
             tiles = [(a + left, b + top, c + left, d + top) for a, b, c, d in boxes]
             parted.append((image, size, tiles))
     good = set(intact(plan, collection, [image for image, _, _ in parted], observer, controls))
-    masks = all_masks(collection, [image for image, _, _ in parted])
+    masks = collection.masks
     for image, size, tiles in parted:
         if image not in good:
             continue

@@ -22,7 +22,6 @@ from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.images.boxes import find_box
 from lorasmith.curation.images.changes import (
-    all_masks,
     intact,
     look_at_each,
     record_of,
@@ -160,7 +159,7 @@ def plan_crops(
             plan, collection, [crop.image for crop in changed], observer, controls or Controls()
         )
     }
-    masks = all_masks(collection, [crop.image for crop in changed])
+    masks = collection.masks
     for crop in changed:
         if crop.image.path in good:
             geometry = geometries[crop.image.path]
@@ -273,7 +272,7 @@ def plan_sizes(
         (image, size, record) for image, (size, record) in results if rule.fitted(size) != size
     ]
     good = set(intact(plan, collection, [image for image, _, _ in changed], observer, controls))
-    masks = all_masks(collection, [image for image, _, _ in changed])
+    masks = collection.masks
     for image, size, record in changed:
         if image not in good:
             continue

@@ -101,18 +101,21 @@ def read_image_file(path: Path, frame: int = 0) -> ImageFile:
     )
 
 
-def write_image_file(file: ImageFile, path: Path, quality: int | None = None) -> None:
+def write_image_file(
+    file: ImageFile, path: Path, quality: int | None = None, *, ending: str = ""
+) -> None:
     """Write it to ``path`` (not atomically: the journal and exports do that), in the format that
     the ending says.
 
     Args:
         quality: of JPEG, WebP and AVIF, 1 to 100; ``None``: as the file came where it had this
             format, else 95.
+        ending: of the name that the file will have, where ``path`` is a temporary one.
 
     Raises:
         UserError: it cannot be written so.
     """
-    name = _FORMATS[path.suffix.lower()]
+    name = _FORMATS[(ending or path.suffix).lower()]
     image = for_format(file.image, name)
     same = file.format == name and image.mode == file.image.mode
     options = dict(file.options) if same and quality is None else {}
