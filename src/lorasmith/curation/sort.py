@@ -17,8 +17,8 @@ from lorasmith.core.text import quantity
 from lorasmith.curation.collection import Collection, CollectionImage, dataset_root
 from lorasmith.curation.filter import Filter, parse_filter
 from lorasmith.curation.plan import Applied, Plan
-from lorasmith.curation.trash import STORE
 from lorasmith.data.companions import stem_of
+from lorasmith.data.layout import is_mask_folder
 
 _ARROW = "->"
 
@@ -52,9 +52,12 @@ def folder_name(text: str, where: str = "folder") -> str:
     """
     written = text.strip().replace("\\", "/")
     parts = [part for part in written.split("/") if part not in ("", ".")]
-    odd = written.startswith("/") or ":" in written or ".." in parts
+    odd = written.startswith("/") or ":" in written or any(map(_is_control, written))
     odd = odd or any(part.startswith(".") or part.endswith((" ", ".")) for part in parts)
-    if not written or odd or STORE in parts or any(map(_is_control, written)):
+    if any(is_mask_folder(part) for part in parts):
+        what = f'in "{written}" pictures would be masks of others'
+        raise DatasetError.of(where, what, "call the folder something else")
+    if not written or odd:
         what = f'"{text.strip()}" is not a folder of the dataset' if written else "it has no folder"
         hint = "write its path from the dataset's folder on, as in 10_zorp or img/10_zorp"
         raise DatasetError.of(where, what, hint)
@@ -146,6 +149,10 @@ def move_images(
     moving = {image: folder for image, folder in targets.items() if image.path.parent != folder}
     staying = [image for image in collection.images if image not in deleted]
     places = _places_of_files(staying, moving)
+    for folder in dict.fromkeys(moving.values()):
+        blocking = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+        if blocking is not None:
+            plan.problems.append(Problem(str(blocking), "is a file, not a folder"))
     families: dict[tuple[Path, str, Path], _Family] = {}
     for image, folder in moving.items():
         key = (image.path.parent, stem_of(image.path), folder)

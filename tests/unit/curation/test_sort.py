@@ -150,16 +150,41 @@ def test_folders(text: str, folder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "/a", "..", "a/../b", "C:\\a", ".lorasmith/x", "a\0", "a\nb", "x. /y", ".git"]
+    "text",
+    [
+        "",
+        " ",
+        "/a",
+        "..",
+        "a/../b",
+        "C:\\a",
+        ".lorasmith/x",
+        "a\0",
+        "a\nb",
+        "x. /y",
+        ".git",
+        "masks",
+        "a/mask",
+    ],
 )
 def test_no_folders(text: str) -> None:
     with pytest.raises(DatasetError):
         folder_name(text)
 
 
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", "hat")
+    before = files(tmp_path)
+    plan = plan_sort(open_collection(tmp_path), ["tag:hat -> a.txt/deep"])
+    with pytest.raises(DatasetError, match="is a file, not a folder"):
+        plan.apply()
+    assert files(tmp_path) == before
+
+
 NAMES = st.sampled_from(["a.png", "a.jpg", "a_2.png", "b.png", "A.webp"])
 
 
+@pytest.mark.slow
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -116,7 +116,7 @@ def mistake_in(text: str) -> FilterError | None:
     return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join)))
 def test_any_text_is_a_filter_or_a_mistake_with_its_place(text: str) -> None:
     error = mistake_in(text)
