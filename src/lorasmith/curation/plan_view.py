@@ -84,21 +84,29 @@ def _difference(before: str, after: str) -> Text:
     """Word by word as git shows it: [-what goes-] {+what comes+}, and two tags around."""
     old, new = _PIECES.findall(before), _PIECES.findall(after)
     text = Text()
-    operations = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    # By the tags alone: what comes last has no comma behind it.
+    matcher = SequenceMatcher(None, [*map(_tag, old)], [*map(_tag, new)], autojunk=False)
+    operations = matcher.get_opcodes()
     for index, (kind, a, b, c, d) in enumerate(operations):
         if kind == "equal":
             first, last = index == 0, index == len(operations) - 1
-            text.append_text(_unchanged(old[a:b], first=first, last=last))
+            text.append_text(_unchanged(new[c:d], first=first, last=last))
             continue
-        going, coming = "".join(old[a:b]), "".join(new[c:d])
-        if going.strip():
-            text.append(f"[-{going.strip()}-]", "red").append(" ")
-        if coming.strip():
-            text.append(f"{{+{coming.strip()}+}}", "green").append(" ")
-        if not going.strip() and not coming.strip():
-            text.append("{spaces}" if going or coming else "", "yellow")
+        for sign, pieces, style in (("-", old[a:b], "red"), ("+", new[c:d], "green")):
+            going = "".join(pieces).strip()
+            if going and text.plain and not text.plain[-1].isspace():
+                text.append(" ")
+            if going:
+                brackets = "[]" if sign == "-" else "{}"
+                text.append(f"{brackets[0]}{sign}{going}{sign}{brackets[1]}", style).append(" ")
+    if len(operations) == 1 and operations[0][0] == "equal":
+        text = Text(after.strip()).append("  (spaces, commas or line ends)", "yellow")
     text.rstrip()
     return text
+
+
+def _tag(piece: str) -> str:
+    return piece.strip(", \t\r\n")
 
 
 def _unchanged(pieces: list[str], *, first: bool, last: bool) -> Text:
