@@ -37,6 +37,12 @@ from lorasmith.curation.captioner.caption import repaired, with_caption
 from lorasmith.curation.captioner.endpoint import Refused, read_answer
 from lorasmith.curation.filter_language.grammar import parse as parse_filter_text
 from lorasmith.curation.filter_language.words import FLAGS, KEYS
+from lorasmith.curation.importing.archives import unpack
+from lorasmith.curation.importing.file_names import NamePattern
+from lorasmith.curation.sidecars.generation import comfy_prompt, read_generation
+from lorasmith.curation.sidecars.generation import parse_prompt as parse_generation
+from lorasmith.curation.sidecars.read import read_sidecars
+from lorasmith.curation.sidecars.tags import TagRules, caption_of
 from lorasmith.curation.tagger.labels import LABEL_FILES, read_labels
 from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.caption_files import decode
@@ -157,6 +163,39 @@ def image(data: bytes) -> None:
     for read in (read_header, load_image, load_alpha, glance, require_infotext):
         with suppress(UserError):
             read(path)
+    read_generation(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A file beside an image, in memory."""
+
+    path: Path
+    data: bytes
+
+    def read(self, most: int) -> bytes:
+        return self.data[:most]
+
+
+def side_cars(data: bytes) -> None:
+    """The bytes under the names of each kind of file."""
+    images = [Path("a.png"), Path("b_0123.png")]
+    for name in ("a.txt", "a.png.txt", "a.json", "m.json", "m.jsonl", "m.csv", "m.tsv", "list.txt"):
+        found = read_sidecars(images, [Beside(Path(name), data)])
+        for car in found.cars.values():
+            caption_of(car, TagRules())
+    parse_generation(_text(data))
+    comfy_prompt(_text(data))
+    with suppress(UserError):
+        NamePattern(_text(data)).tags(Path("x/y z/0123.png"))
+
+
+def image_archive(data: bytes) -> None:
+    folder = _place() / "unpacked"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with suppress(UserError):
+        list(unpack(_file("a.zip", data), folder, lambda suffix: True, lambda: None))
 
 
 def recorded_crop(data: bytes) -> None:
@@ -377,6 +416,17 @@ def _images() -> list[bytes]:
     return found
 
 
+def _image_archives() -> list[bytes]:
+    found = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            archive.writestr("in/a.png", b"picture" * 40)
+            archive.writestr("in/a.txt", b"zorp")
+        found.append(buffer.getvalue())
+    return found
+
+
 def _lines(*texts: str) -> Callable[[], list[bytes]]:
     return lambda: [text.encode() for text in texts]
 
@@ -473,6 +523,16 @@ TARGETS: dict[str, Target] = {
                          b"ctorch\nSize\n", b"ctorch\nfloat64\n", b"b", b"R", b"\x81")),
     "image": Target(image, _images, (b"IHDR", b"IDAT", b"zTXt", b"iTXt", b"tEXt", b"eXIf", b"acTL",
                     b"iCCP", b"II*\0", b"MM\0*", b"Exif\0\0", b"%!PS", b"8BPS", b"ALPH", b"ANMF")),
+    "side_cars": Target(side_cars, _lines(
+        "artist:x\nlong_hair\n^_^", "zorp, red hat, A girl is here.", 'name,tags\na.png,"x, y"\n',
+        '{"file_name": "a.png", "text": "zorp, hat"}\n{"id": 1, "tags": "x y", "md5": "0123"}',
+        '{"a.png": {"caption": "x", "tags": "a, b"}, "b": "c"}', "a.png | zorp",
+        '{"tag_string_artist": "x", "tags": {"general": ["a"], "2": ["b"]}, "rating": "s"}',
+        '{"3": {"class_type": "KSampler", "inputs": {"positive": ["6", 0]}}, "6": {"inputs": '
+        '{"text": "a (cat:1.2)"}}}', "%artist%/%character% %md5%.%ext%"),
+        (*JSON_WORDS, *PROMPT_WORDS, b"\n", b",", b"%", b"_ " * 2000, b"a:b", b" " * 3000)),
+    "image_archive": Target(image_archive, _image_archives, (b"PK\3\4", b"PK\5\6", b"PK\1\2",
+                            b"\xff\xff\xff\xff", b"../", b"/", b"\0", b"C:\\")),
     "recorded_crop": Target(recorded_crop, _lines('{"box": [1, 2, 30, 40], "size": [64, 48]}'),
                             JSON_WORDS),
     "caption": Target(caption, _lines("zorp, hat, red {a|b} |||x;;;y", "a\nb", "\u732b, 1girl"),
