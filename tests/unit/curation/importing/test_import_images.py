@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.crashes import check_every_kill
 
 from lorasmith.core.errors import DatasetError, Stopped, UserError
 from lorasmith.core.events import Controls
@@ -250,3 +251,54 @@ def test_a_dataset_within_its_source_is_passed_over(tmp_path: Path) -> None:
     picture(tmp_path / "data" / "b.png", 2)
     plan_import([tmp_path], tmp_path / "data").apply()
     assert tree(tmp_path / "data") == {"a.png": "", "b.png": ""}
+
+
+@pytest.mark.slow
+def test_a_kill_leaves_old_or_new(tmp_path: Path) -> None:
+    source, into = tmp_path / "src", tmp_path / "data"
+    for number in range(3):
+        picture(source / f"{number}.png", number)
+        (source / f"{number}.png.txt").write_text(f"hat\n{number}")
+    with zipfile.ZipFile(source / "a.zip", "w") as archive:
+        archive.write(picture(tmp_path / "z.png", 9), "z.png")
+    into.mkdir()
+    shutil.copy(source / "0.png", into / "there.png")
+    (into / "there.txt").write_text("zorp")
+    plan = plan_import([source], into, captions="append", keep_folders=True)
+    assert check_every_kill(into, plan.apply, lambda: Journal(into).close()) > 10
+
+
+def test_folders_that_cannot_be_written_or_read(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may do anything")
+    source, into = tmp_path / "src", tmp_path / "data"
+    picture(source / "a.png", 1)
+    picture(source / "closed" / "b.png", 2)
+    (source / "closed").chmod(0)
+    into.mkdir()
+    into.chmod(0o500)
+    try:
+        plan = plan_import([source], into)
+        assert "closed: cannot be read" in said(plan)
+        with pytest.raises(UserError, match="cannot be written"):
+            plan.apply()
+    finally:
+        into.chmod(0o700)
+        (source / "closed").chmod(0o700)
+
+
+def test_a_link_that_leads_nowhere_and_one_to_a_picture(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    real = picture(tmp_path / "real.png", 1)
+    source.mkdir()
+    try:
+        (source / "a.png").symlink_to(real)
+        (source / "b.png").symlink_to(tmp_path / "gone.png")
+        (source / "loop").symlink_to(source)
+    except OSError:
+        pytest.skip("no links here")
+    plan = plan_import([source], tmp_path / "data")
+    assert "b.png: not copied: it is a symbolic link to nothing" in said(plan)
+    plan.apply()
+    assert tree(tmp_path / "data") == {"a.png": ""}
+    assert not (tmp_path / "data" / "a.png").is_symlink()

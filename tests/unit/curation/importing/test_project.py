@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.crashes import check_every_kill
 from tests.unit.curation.importing.test_import_images import picture, tree
 
 from lorasmith.core.errors import DatasetError
@@ -137,3 +138,13 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
         plan_project(root / "b.png")
     assert tree(root) == before
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_a_kill_leaves_old_or_new(tmp_path: Path) -> None:
+    root = tmp_path / "zorp"
+    for number in range(3):
+        picture(root / f"{number}.png", number)
+        (root / f"{number}.txt").write_text("zorp")
+    plan = plan_project(root).plan
+    assert check_every_kill(root, plan.apply, lambda: Journal(root).close()) > 10
