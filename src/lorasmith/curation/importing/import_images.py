@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
@@ -27,6 +27,8 @@ from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.companions import find_companions, masks_in_folders
 from lorasmith.data.images import SUFFIXES, glance, readable_suffixes
 from lorasmith.data.layout import FolderSpec
+
+T = TypeVar("T")
 
 Captioned = Literal["keep", "replace", "append"]
 _MARKS = {"mask": "-masklabel", "control image": "-condlabel"}
@@ -91,14 +93,13 @@ def plan_import(
     listing = list_sources([Path(path) for path in sources], target, controls)
     plan = Plan(command, [dataset_root(target)])
     entries, companions = _without_companions(listing, plan)
-    hashes = _hash_sound(entries, listing, plan, observer, controls)
+    hashes, present = _hash_sound(entries, target, listing, plan, observer, controls)
     cars = _read_cars(list(hashes), listing, plan, prompts, pattern)
     pictures: dict[str, _Picture] = {}
     for entry, content in hashes.items():
         picture = pictures.setdefault(content, _Picture(entry, SideCar()))
         picture.car = merge([picture.car, cars.get(entry.path, SideCar())])
         picture.companions = companions.get(entry.path, {}) | picture.companions
-    present = _present(target, list(hashes))
     names = _Names(target, keep_folders)
     copied = 0
     for content, picture in pictures.items():
@@ -173,35 +174,51 @@ def _without_companions(
 
 def _hash_sound(
     entries: Sequence[FileEntry],
+    target: Path,
     listing: Sources,
     plan: Plan,
     observer: Observer,
     controls: Controls,
-) -> dict[FileEntry, str]:
-    """The hash of each image that can be decoded to its end."""
+) -> tuple[dict[FileEntry, str], Mapping[str, CollectionImage]]:
+    """The hash of each image that can be decoded to its end, and those that the dataset has.
 
-    def look(entry: FileEntry) -> str | Problem:
+    Each content is decoded once, and what the dataset has is not."""
+
+    def of(entry: FileEntry, look: Callable[[Path], T]) -> T | Problem:
         controls.check()
         try:
-            glance(entry.path)
-            return hash_file(entry.path)
+            return look(entry.path)
         except DatasetError as error:
             return error.problems[0]
         except OSError as error:
             return Problem(str(entry.path), f"cannot be read: {error.strerror}")
 
-    hashes: dict[FileEntry, str] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for number, (entry, result) in enumerate(
-            zip(entries, pool.map(look, entries), strict=True), 1
-        ):
-            if isinstance(result, Problem):
-                told = listing.told(result)
-                plan.warnings.append(Problem(told.where, f"not copied: {told.what}", told.hint))
-            else:
-                hashes[entry] = result
-            observer(Progress("looking at pictures", number, len(entries)))
-    return hashes
+        results = pool.map(lambda entry: of(entry, _hash), entries)
+        hashes = dict(zip(entries, results, strict=True))
+        contents = {entry: one for entry, one in hashes.items() if isinstance(one, str)}
+        present = _present(target, list(contents))
+        first = {one: entry for entry, one in reversed(contents.items()) if one not in present}
+        looks = pool.map(lambda entry: of(entry, glance), first.values())
+        damaged: dict[str, Problem] = {}
+        for number, (content, look) in enumerate(zip(first, looks, strict=True), 1):
+            if isinstance(look, Problem):
+                damaged[content] = look
+            observer(Progress("looking at pictures", number, len(first)))
+    for entry, one in hashes.items():
+        problem = one if isinstance(one, Problem) else damaged.get(one)
+        if problem is not None:
+            where, what = listing.shown(entry.path), listing.shown(problem.what)
+            plan.warnings.append(Problem(where, f"not copied: {what}", problem.hint))
+    return {entry: one for entry, one in contents.items() if one not in damaged}, present
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hash_file(path)
+    except OSError:
+        glance(path)  # It says better what is wrong.
+        raise
 
 
 def _read_cars(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -114,6 +115,7 @@ def category_of(name: object) -> str:
     return _NAMESPACES.get(str(name).strip().lower(), GENERAL)
 
 
+@functools.lru_cache(maxsize=100_000)
 def clean_tag(text: str, category: str | None = None) -> Tag | None:
     """One tag; ``None`` where nothing is left of it, or it is too long to be one.
 
