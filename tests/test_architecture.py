@@ -66,7 +66,6 @@ TORCH_FREE = (
     "curation.tagger.inputs",
     "curation.tagger.labels",
     "curation.tagger.scores",
-    "curation.tagger.tagging",
     "curation.stats",
     "curation.images.*",
     "data.augmentation.views",

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 
@@ -28,15 +29,12 @@ from lorasmith.curation.captioner.repair import (
 )
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.edit.caption_text import CaptionFile
+from lorasmith.curation.edit.new_captions import Mode, NewCaptions
 from lorasmith.curation.filter import parse_filter
 from lorasmith.curation.plan import Plan
 from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.images import decoded_image
-
-Mode = Literal["if-empty", "append", "prepend", "replace"]
-"""What becomes of a caption that is there: it stays; the new one follows it, or precedes it; or it
-goes."""
 
 WHAT = "captioning"
 SIDE = 1024  # px; the longer side of what a captioner is shown at most
@@ -81,7 +79,8 @@ def plan_captions(
     controls = controls or Controls()
     plan = Plan(command, collection.roots)
     images = parse_filter(where).select(collection, observer, controls)
-    chosen = _to_caption(images, mode, plan)
+    captions = NewCaptions(images, mode, plan)
+    chosen = captions.images
     answers = _Answers(captioner, fresh, side, observer, controls).of(chosen, plan)
     empty: list[Path] = []
     cut = 0
@@ -92,7 +91,8 @@ def plan_captions(
         text, was_loop = repaired(answer, style, blacklist)
         cut += was_loop
         if text:
-            _plan_caption(plan, image, framed(text, prefix, suffix, style), mode, style)
+            new = framed(text, prefix, suffix, style)
+            captions.write(image, new, partial(joined, new=new, mode=mode, style=style))
         else:
             empty.append(image.path)
     for path in empty:
@@ -115,28 +115,6 @@ def repaired(answer: Answer, style: Style, blacklist: Sequence[str] = ()) -> tup
     if not answer.finished and not is_loop:
         text = without_unfinished(text, style)
     return without_words(text, blacklist, style).strip(" ,;:"), is_loop
-
-
-def _to_caption(images: Sequence[CollectionImage], mode: Mode, plan: Plan) -> list[CollectionImage]:
-    """Those whose caption may change. Of images that share a caption file the first."""
-    problems: list[Problem] = []
-    owners: dict[Path, CollectionImage] = {}
-    for image in images:
-        try:
-            if mode == "if-empty" and image.caption:
-                continue
-        except DatasetError as error:
-            problems += error.problems
-            continue
-        owner = owners.setdefault(image.new_caption_path, image)
-        if owner is not image:
-            what = (
-                f"shares {image.new_caption_path.name} with {owner.path.name}, which is captioned"
-            )
-            plan.warnings.append(Problem(str(image.path), what, "rename one of them"))
-    if problems:
-        raise DatasetError(problems)
-    return list(owners.values())
 
 
 @dataclass
@@ -240,51 +218,7 @@ class _Answers:
             return error.problems[0]
 
 
-def _plan_caption(
-    plan: Plan, image: CollectionImage, caption: str, mode: Mode, style: Style
-) -> None:
-    path = image.new_caption_path
-    try:
-        before = path.read_bytes() if image.caption_path is not None else None
-        plan.write_text(path, before, with_caption(before, caption, mode, style))
-    except OSError as error:
-        what = f"the caption cannot be read: {error.strerror}"
-        plan.problems.append(Problem(str(path), what, "mend or remove it"))
-    except DatasetError as error:
-        plan.problems += [Problem(str(path), one.what, one.hint) for one in error.problems]
-
-
-def with_caption(before: bytes | None, caption: str, mode: Mode, style: Style) -> bytes:
-    """The bytes of a caption file with a new caption; what stays keeps its bytes.
-
-    Args:
-        before: of the file; ``None`` without one.
-
-    Raises:
-        DatasetError: the file is not text, or in broken bytes of its encoding.
-    """
-    if before is None:
-        return f"{caption}\n".encode()
-    file = CaptionFile.of(before)
-    if not file.is_text:
-        what = "is not a text file, though it has a caption's name"
-        raise DatasetError.of("", what, "remove it, or give it another ending")
-    if not file.text.strip() or mode == "replace":
-        ending = file.text[len(file.text.rstrip("\r\n")) :] or ("" if file.text else "\n")
-        return file.with_text(caption + ending)
-    if mode == "if-empty":
-        return before
-    lines = file.text.splitlines(keepends=True)
-    texts = [line.rstrip("\r\n") for line in lines]
-    return file.with_text(
-        "".join(
-            (_joined(text, caption, mode, style) if text.strip() else text) + line[len(text) :]
-            for text, line in zip(texts, lines, strict=True)
-        )
-    )
-
-
-def _joined(old: str, new: str, mode: Mode, style: Style) -> str:
+def joined(old: str, new: str, mode: Mode, style: Style) -> str:
     """A caption that is there and the new one, in their order; nothing where it is in it already,
     and of tags those that are missing."""
     if style == "tags":

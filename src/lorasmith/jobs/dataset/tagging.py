@@ -99,29 +99,28 @@ class TagRequest(FolderChangeRequest):
         from lorasmith.curation.collection import open_collection
         from lorasmith.curation.filter import parse_filter
         from lorasmith.curation.tagger.model import open_tagger
-        from lorasmith.curation.tagger.scoring import score_images
-        from lorasmith.curation.tagger.tagging import images_to_tag, plan_tags
-
-        rules = self.rules()
-        chosen = parse_filter(self.where)
-        collection = open_collection(self.folders)
-        images = chosen.select(collection, observer, controls)
-        images = images_to_tag(images, self.mode)
-        by_root = {
-            root: [one.path for one in images if one.root == root] for root in collection.roots
-        }
+        from lorasmith.curation.tagger.tagging import plan_tags
 
         def fetching(name: str) -> None:
             observer(Notice("info", f"looking for {name} on the Hugging Face hub"))
 
+        rules = self.rules()
+        parse_filter(self.where)  # before anything is fetched
+        collection = open_collection(self.folders)
         tagger = open_tagger(
             self.tagger, device=self.device, channels=self.channels, fetching=fetching
         )
-        scored = score_images(
-            by_root, tagger, batch=self.batch, observer=observer, controls=controls
+        return plan_tags(
+            collection,
+            tagger,
+            rules,
+            where=self.where,
+            mode=self.mode,
+            batch=self.batch,
+            command=f"tag --tagger {self.tagger} --mode {self.mode}",
+            observer=observer,
+            controls=controls,
         )
-        command = f"tag --tagger {self.tagger} --mode {self.mode}"
-        return plan_tags(collection, scored, rules, mode=self.mode, images=images, command=command)
 
 
 def _tags(texts: list[str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from PIL import Image
 from lorasmith.core.errors import DatasetError, Problem, Stopped
 from lorasmith.core.events import Controls, Event, Notice, Progress
 from lorasmith.curation.captioner.answers import Answer, KeptAnswers
-from lorasmith.curation.captioner.caption import plan_captions, with_caption
+from lorasmith.curation.captioner.caption import joined, plan_captions
 from lorasmith.curation.collection import open_collection
+from lorasmith.curation.edit.new_captions import Join, with_caption
 from lorasmith.curation.plan import Plan
 from lorasmith.data.caption_files import decode
 
@@ -252,6 +254,10 @@ def test_large_images_are_shown_small(folder: Path) -> None:
     assert sizes[1] == (12, 9)
 
 
+def join(new: str, mode: Any) -> Join:
+    return partial(joined, new=new, mode=mode, style="descriptive")
+
+
 @pytest.mark.parametrize("mode", ["append", "prepend"])
 @given(
     before=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip),
@@ -260,7 +266,7 @@ def test_large_images_are_shown_small(folder: Path) -> None:
 )
 def test_what_was_there_keeps_its_bytes(before: str, ending: str, mark: bytes, mode: Any) -> None:
     data = mark + (before + ending).encode()
-    after = with_caption(data, "zzz new", mode, "descriptive")
+    after = with_caption(data, "zzz new", mode, join("zzz new", mode))
     text = decode(after)[0]
     assert after.startswith(mark)
     assert text.endswith(ending)
@@ -271,5 +277,6 @@ def test_what_was_there_keeps_its_bytes(before: str, ending: str, mark: bytes, m
 
 
 def test_appending_twice_is_the_same_as_once() -> None:
-    once = with_caption(b"mine", "a cat", "append", "descriptive")
-    assert with_caption(once, "a cat", "append", "descriptive") == once
+    once = with_caption(b"mine", "a cat", "append", join("a cat", "append"))
+    assert once == b"mine, a cat"
+    assert with_caption(once, "a cat", "append", join("a cat", "append")) == once
