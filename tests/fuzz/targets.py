@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -33,8 +33,9 @@ from lorasmith.core.events import Request
 from lorasmith.core.files import parse_json, parse_safetensors_header
 from lorasmith.core.terminal import clean, escaped
 from lorasmith.curation.captioner.answers import Answer
-from lorasmith.curation.captioner.caption import repaired, with_caption
+from lorasmith.curation.captioner.caption import joined, repaired
 from lorasmith.curation.captioner.endpoint import Refused, read_answer
+from lorasmith.curation.edit.new_captions import with_caption
 from lorasmith.curation.filter_language.grammar import parse as parse_filter_text
 from lorasmith.curation.filter_language.words import FLAGS, KEYS
 from lorasmith.curation.importing.archives import unpack
@@ -221,7 +222,8 @@ def captioner_answer(data: bytes) -> None:
         repaired(answer, "tags", ["black hair", "a"])
         text, _ = repaired(answer, "descriptive", ["black hair", "a"])
         with suppress(UserError):
-            with_caption(data, text or "x", "prepend", "descriptive")
+            join = partial(joined, new=text or "x", mode="prepend", style="descriptive")
+            with_caption(data, text or "x", "prepend", join)
 
 
 def prompt(data: bytes) -> None:
