@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
-from lorasmith.core.text import bytes_text
+from lorasmith.core.text import bytes_text, quantity
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.duplicates import (
     ImageFingerprint,
@@ -215,6 +215,9 @@ def plan_dedupe(
                     going.add(file)
         if keep_tags:
             _merge_tags(plan, group)
+    if groups:
+        copies = sum(len(group.dropped) for group in groups)
+        plan.notes.append(f"{quantity(copies, 'copy')} of {quantity(len(groups), 'picture')}")
     if groups and not exact:
         what = "nearly the same may be two versions of one drawing"
         plan.warnings.append(

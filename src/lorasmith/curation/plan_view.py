@@ -66,7 +66,7 @@ def noun_of(kind: Kind) -> str:
 
 
 def _change(change: Change, plan: Plan) -> Text:
-    line = Text(_name(change.path, plan), "bold")
+    line = Text.assemble((_name(change.path, plan), "bold"))
     if change.kind == "folder":
         return line.append("/  new folder", "green")
     if change.target is not None:

@@ -101,6 +101,7 @@ def plan_sort(
         takes = rule.filter.over(collection, waiting, observer, controls)
         taken = [image for image in waiting if takes(image)]
         targets |= {image: image.root / rule.folder for image in taken}
+        plan.notes += [f"{rule.folder or '.'}: {quantity(len(taken), 'picture')}"] * bool(taken)
         if not taken:
             plan.warnings.append(Problem(rule.text, "takes no picture"))
     move_images(plan, collection, targets)

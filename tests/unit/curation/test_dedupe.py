@@ -48,6 +48,7 @@ def test_of_one_size_the_least_compressed_stays(tmp_path: Path) -> None:
     assert reasons["a.jpg"] == "as b.png, which is lossless: PNG, not JPEG"
     assert reasons["c.jpg"].startswith("as d.jpg, which is less compressed: ")
     assert set(reasons) == {"a.jpg", "a.txt", "c.jpg"}
+    assert plan.notes == ["2 copies of 2 pictures"]
 
 
 @pytest.mark.parametrize("exact", [True, False])

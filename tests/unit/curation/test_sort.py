@@ -49,6 +49,7 @@ def test_the_first_rule_that_takes_an_image_has_it(tmp_path: Path) -> None:
         "tag:x -> x: takes no picture",
         "1 picture is taken by no rule, and left alone",
     ]
+    assert plan.notes == ["hats: 2 pictures", "img/10_dog: 1 picture"]
     plan.apply()
     names = ["d.png", "hats/a.png", "hats/a.txt", "hats/c.png", "hats/c.txt"]
     assert list(files(tmp_path)) == [*names, "img/10_dog/b.png", "img/10_dog/b.txt"]
