@@ -106,7 +106,7 @@ def _like(original: str, word: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TileRule:
-    """How images are parted; by ``size``, by ``grid``, or by ``count``.
+    """How images are large; by ``size``, by ``grid``, or by ``count``.
 
     Args:
         size: of a tile, px.
@@ -154,7 +154,7 @@ def plan_tiles(
     """
     controls = controls or Controls()
     results = look_at_each(plan, images, _look, observer, controls)
-    parted = []
+    large = []
     for image, (size, region) in results:
         area = region.box if region is not None else (0, 0, *size)
         shape = Region(area, size).shape
@@ -162,10 +162,10 @@ def plan_tiles(
         if len(boxes) > 1 and max(shape) > least:
             left, top = area[0], area[1]
             tiles = [(a + left, b + top, c + left, d + top) for a, b, c, d in boxes]
-            parted.append((image, size, tiles))
-    good = set(intact(plan, collection, [image for image, _, _ in parted], observer, controls))
+            large.append((image, size, tiles))
+    good = set(intact(plan, collection, [image for image, _, _ in large], observer, controls))
     masks = collection.masks
-    for image, size, tiles in parted:
+    for image, size, tiles in large:
         if image not in good:
             continue
         digits = len(str(len(tiles)))

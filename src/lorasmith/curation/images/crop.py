@@ -29,6 +29,7 @@ _POINTS: dict[str, Point] = {
 _HEADROOM = 0.04
 # A face's middle in its crop, from above: eyes are at about a third.
 _FACE_HEIGHT = 0.42
+_HAIR = 0.5  # around a face, of its sides
 
 FindFaces = Callable[[Image.Image], list[Box]]
 
@@ -90,21 +91,27 @@ def _within(image: Image.Image, rule: CropRule, find_faces: FindFaces | None) ->
     size = image.size
     if rule.shape == "whole":
         return (0, 0, *size)
-    if isinstance(rule.focus, tuple) or rule.focus in _POINTS:
-        place_ = _point_of(size, rule.focus)
-        return _subject_box(image, rule) if rule.shape == "subject" else _shaped(size, rule, place_)
+    if rule.shape != "subject" and (isinstance(rule.focus, tuple) or rule.focus in _POINTS):
+        return _shaped(size, rule, _point_of(size, rule.focus))
     faces = find_faces(image) if find_faces is not None and rule.focus != "subject" else []
-    if faces and rule.shape != "subject":
-        return _shaped(size, rule, _face_place(size, rule, faces[0]))
     if rule.shape == "subject":
-        return _subject_box(image, rule)
+        return _subject_box(image, rule, faces)
+    if faces:
+        return _shaped(size, rule, _face_place(size, rule, faces[0]))
     subject = find_saliency(image).subject()
     return _shaped(size, rule, subject or _point_of(size, "center"))
 
 
-def _subject_box(image: Image.Image, rule: CropRule) -> Box:
+def _subject_box(image: Image.Image, rule: CropRule, faces: list[Box]) -> Box:
+    """Around what stands out and the largest face, hair and all."""
     subject = find_saliency(image).subject()
-    return box_around(image.size, subject, rule.margin) if subject else (0, 0, *image.size)
+    heads = [box_around(image.size, face, _HAIR) for face in faces[:1]]
+    boxes = [*heads, *([subject] if subject is not None else [])]
+    if not boxes:
+        return (0, 0, *image.size)
+    left, top, right, bottom = zip(*boxes, strict=True)
+    whole = (min(left), min(top), max(right), max(bottom))
+    return box_around(image.size, whole, rule.margin)
 
 
 def _shaped(size: Size, rule: CropRule, focus: Box) -> Box:

@@ -64,14 +64,14 @@ class Crop:
         whole: width and height of the upright image, px.
         box: the part of it; the whole where there is nothing to cut.
         record: the file in which a crop of it is recorded, if there is one.
-        given: nothing told what to keep, where a box beside the image was asked for.
+        known: ``False`` where a box or record should say what is kept, and there is none.
     """
 
     image: CollectionImage
     whole: Size
     box: Box
     record: Path | None = None
-    given: bool = True
+    known: bool = True
 
 
 def choose_crops(
@@ -98,10 +98,10 @@ def choose_crops(
             return Crop(image, size, box, record[0] if record else None, record is not None)
         path = next((path for path in image.companions if is_crop_record(path)), None)
         if rule.shape == "box":
-            found = find_box(image.path, size)
-            if found is None:
-                return Crop(image, size, (0, 0, *size), path, given=False)
-            return Crop(image, size, box_around(size, found, rule.margin), path)
+            given_box = find_box(image.path, size)
+            if given_box is None:
+                return Crop(image, size, (0, 0, *size), path, known=False)
+            return Crop(image, size, box_around(size, given_box, rule.margin), path)
         if not rule.looks:
             return Crop(image, size, crop_of_size(size, rule), path)
         with decoded_image(image.path) as rgb:
@@ -109,7 +109,7 @@ def choose_crops(
 
     results = look_at_each(plan, images, look, observer, controls or Controls())
     crops = [crop for _, crop in results]
-    missing = [crop.image.path.name for crop in crops if not crop.given]
+    missing = [crop.image.path.name for crop in crops if not crop.known]
     if missing:
         kind = "a recorded crop" if rule.shape == "recorded" else "a box beside it"
         what = f"{quantity(len(missing), 'picture', 'has')} no {kind[2:]}"

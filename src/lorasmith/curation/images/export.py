@@ -117,6 +117,8 @@ class ExportPlan:
             since.
         stale: files of an earlier export that no image has any more; they stay.
         skipped: what cannot be exported.
+        images: how many the set has.
+        notes: of earlier exports, by file.
     """
 
     folder: Path
@@ -126,7 +128,7 @@ class ExportPlan:
     stale: list[str] = field(default_factory=list)
     skipped: list[Problem] = field(default_factory=list)
     images: int = 0
-    _notes: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     def carry_out(self, observer: Observer = ignore, controls: Controls | None = None) -> int:
         """Write the outputs over all cores; what cannot be made is added to ``skipped``.
@@ -192,7 +194,7 @@ def plan_export(
     controls = controls or Controls()
     folder = Path(os.path.abspath(folder))
     _refuse_within(folder, collection)
-    plan = ExportPlan(folder, _notes=_read_notes(folder / NOTES))
+    plan = ExportPlan(folder, notes=_read_notes(folder / NOTES))
     facts = collection.measure(images, observer, controls)
     outputs: list[Output] = []
     rows: list[dict[str, str]] = []
@@ -218,7 +220,7 @@ def plan_export(
         _sort_in(plan, output)
     names = {output.name for output in outputs}
     plan.stale = sorted(
-        name for name, note in plan._notes.items() if name not in names and _is_ours(folder, note)
+        name for name, note in plan.notes.items() if name not in names and _is_ours(folder, note)
     )
     return plan
 
@@ -399,7 +401,7 @@ def _is_cut_off(path: Path) -> bool:
 
 def _sort_in(plan: ExportPlan, output: Output) -> None:
     """New, the same as before, or somebody else's."""
-    path, note = plan.folder / output.name, plan._notes.get(output.name)
+    path, note = plan.folder / output.name, plan.notes.get(output.name)
     if os.path.lexists(path):
         if note is None or not _is_ours(plan.folder, note):
             plan.foreign.append(output.name)

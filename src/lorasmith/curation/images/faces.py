@@ -48,7 +48,7 @@ def face_finder(model: Path | None = None) -> Callable[[Image.Image], list[Box]]
         if model is None:
             return None
         what = "finding faces takes OpenCV, which is not installed"
-        raise UserError.of("faces", what, "pip install opencv-python-headless")
+        raise UserError.of("faces", what, "pip install 'lorasmith[faces]'")
     import cv2
 
     if model is None:

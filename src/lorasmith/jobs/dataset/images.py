@@ -143,7 +143,7 @@ class CropRequest(FolderChangeRequest):
         shaped = self.to in ("square", "bucket")
         idle = [
             ("focus", shaped, "--to square or bucket"),
-            ("faces", shaped, "--to square or bucket"),
+            ("faces", shaped or self.to == "subject", "--to square, bucket or subject"),
             ("margin", self.to in ("subject", "box"), "--to subject or box"),
             ("resolution", self.to == "bucket" or self.resize, "--to bucket or --resize"),
             ("resize", not self.record, "crops that are carried out, not with --record"),

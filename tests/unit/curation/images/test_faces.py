@@ -1,0 +1,104 @@
+"""Faces by OpenCV: what is asked of it, and what is said without it. OpenCV's own detectors need
+models that do not come with it, so a stand-in with its interface takes their place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lorasmith.core.errors import UserError
+from lorasmith.curation.images.crop import CropRule, choose_crop
+from lorasmith.curation.images.faces import face_finder
+
+
+class Cascade:
+    """Finds one small and one large face in the picture as it gets it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def empty(self) -> bool:
+        return "broken" in self.path
+
+    def detectMultiScale(
+        self, grey: np.ndarray, scale: float, neighbours: int, minSize: tuple[int, int]
+    ) -> np.ndarray:
+        assert grey.dtype == np.uint8
+        assert grey.ndim == 2
+        assert max(grey.shape) <= 640
+        return np.array([[0, 0, 20, 20], [100, 50, 60, 60]])
+
+
+def opencv(**more: Any) -> SimpleNamespace:
+    return SimpleNamespace(
+        __version__="4.0", __spec__=SimpleNamespace(), equalizeHist=lambda grey: grey, **more
+    )
+
+
+@pytest.fixture
+def cv2(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    module = opencv(CascadeClassifier=Cascade)
+    monkeypatch.setitem(sys.modules, "cv2", module)
+    return module
+
+
+def test_boxes_are_in_the_pictures_own_pixels_the_largest_first(cv2: Any, tmp_path: Path) -> None:
+    model = tmp_path / "face.xml"
+    model.write_text("")
+    find = face_finder(model)
+    assert find is not None
+    # Looked at at half its size.
+    assert find(Image.new("RGB", (1280, 640))) == [(200, 100, 320, 220), (0, 0, 40, 40)]
+    assert find(Image.new("RGB", (200, 120))) == [(100, 50, 160, 110), (0, 0, 20, 20)]
+
+
+def test_opencvs_own_cascade_is_taken_by_itself(cv2: Any, tmp_path: Path) -> None:
+    assert face_finder() is None
+    (tmp_path / "haarcascade_frontalface_default.xml").write_text("")
+    cv2.data = SimpleNamespace(haarcascades=str(tmp_path))
+    assert face_finder() is not None
+
+
+def test_a_face_and_what_stands_out_are_kept_together() -> None:
+    image = Image.new("RGB", (400, 400), "white")
+    image.paste("red", (150, 250, 250, 350))
+    box = choose_crop(image, CropRule("subject", margin=0), lambda _: [(180, 100, 220, 140)])
+    assert box[1] == 80
+    assert box[3] >= 345
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = tmp_path / "broken.xml"
+    model.write_text("")
+    monkeypatch.setitem(sys.modules, "cv2", opencv())
+    assert face_finder() is None
+    with pytest.raises(UserError, match="reads no cascades"):
+        face_finder(model)
+    with pytest.raises(UserError, match="does not exist"):
+        face_finder(tmp_path / "none.onnx")
+    monkeypatch.setitem(sys.modules, "cv2", opencv(CascadeClassifier=Cascade))
+    find = face_finder(model)
+    assert find is not None
+    with pytest.raises(UserError, match="is no cascade"):
+        find(Image.new("RGB", (64, 64)))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert face_finder() is None
+    with pytest.raises(UserError, match="pip install"):
+        face_finder(model)
+
+
+def test_a_file_that_is_no_model_of_yunets(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    assert hasattr(cv2, "FaceDetectorYN")
+    model = tmp_path / "face.onnx"
+    model.write_bytes(b"no model")
+    find = face_finder(model)
+    assert find is not None
+    with pytest.raises(UserError, match="YuNet"):
+        find(Image.new("RGB", (64, 64)))
