@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.errors import DatasetError, Problem, RunError
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import parse_json
 from lorasmith.core.text import quantity
@@ -37,6 +37,9 @@ from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.images import decoded_image
 
 WHAT = "captioning"
+_REFUSED = 3
+"""After so many images, none of which could be captioned for one and the same reason, none will."""
+_OTHER = "see that the model takes pictures, or use another"
 SIDE = 1024  # px; the longer side of what a captioner is shown at most
 
 
@@ -73,7 +76,8 @@ def plan_captions(
         command: what the history says of it.
 
     Raises:
-        UserError: the captioner cannot work, or captions that are there cannot be read.
+        UserError: the captioner cannot work, or caption any of the first images; or captions that
+            are there cannot be read.
         Stopped: by ``controls``; answers are kept.
     """
     controls = controls or Controls()
@@ -172,6 +176,7 @@ class _Answers:
         plan: Plan,
     ) -> None:
         done, total = 0, len(waiting)
+        refusals: list[Problem] = []
         if total:
             self.observer(Progress(WHAT, 0, total))
         with ThreadPoolExecutor(1) as pool:
@@ -181,11 +186,14 @@ class _Answers:
                 for one, result in zip(batch, results, strict=True):
                     path = one.image.path
                     if isinstance(result, Problem):
+                        refusals.append(result)
                         plan.warnings.append(Problem(str(path), result.what, result.hint))
                     else:
                         answers[path] = result
                         self._kept_in(one.image.root).add(one.content, result)
                 done += count
+                if len(refusals) == done >= _REFUSED and len(set(refusals)) == 1:
+                    raise RunError(Problem("", f"every picture: {refusals[0].what}", _OTHER))
                 self.observer(Progress(WHAT, done, total))
 
     def _batches(

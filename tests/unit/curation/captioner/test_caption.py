@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lorasmith.core.errors import DatasetError, Problem, Stopped
+from lorasmith.core.errors import DatasetError, Problem, RunError, Stopped
 from lorasmith.core.events import Controls, Event, Notice, Progress
 from lorasmith.curation.captioner.answers import Answer, KeptAnswers
 from lorasmith.curation.captioner.caption import joined, plan_captions
@@ -149,6 +149,14 @@ def test_what_could_not_be_captioned_is_listed(folder: Path) -> None:
     assert "text, not a picture" in problems["c.png"]
     made.apply()
     assert set(captions(folder)) == {"b", "d", "e"}
+
+
+def test_what_refuses_every_image_is_not_asked_for_all(folder: Path) -> None:
+    captioner = Told(*["!no images"] * 5, batch=1)
+    with pytest.raises(RunError, match="every picture: !no images"):
+        plan(folder, captioner, mode="replace")
+    assert len(captioner.batches) == 3
+    assert plan(folder, Told("!a", "!b", "!a", "!a", "!a", batch=1), mode="replace").warnings
 
 
 def test_after_a_stop_the_next_call_goes_on(folder: Path) -> None:
