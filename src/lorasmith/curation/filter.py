@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -382,7 +383,8 @@ def _number_test(term: NumberTerm, known: _Knowledge) -> Test:
             return value is not None and (round(value / scale, decimals) == number) == equal
 
         return is_equal
-    compare, limit = _COMPARE[term.comparison], term.number * scale
+    # As it is written: 2.01 times 1000 is a little less than 2010 in binary.
+    compare, limit = _COMPARE[term.comparison], float(Decimal(repr(term.number)) * Decimal(scale))
 
     def is_on_that_side(subject: _Subject) -> bool:
         value = measure(subject)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from pathlib import Path
 from random import Random
 
@@ -197,6 +199,13 @@ def test_a_pattern_that_takes_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatc
         parse_filter('re:"^(a|aa)+$"').select(images)
 
 
+def test_units_are_exact() -> None:
+    """2.01 * 1000 is 2009.9999999999998 in binary."""
+    images = collection([image("a.png")], {"a.png": facts(width=2010, height=1)})
+    for sign, expected in {">": 0, ">=": 1, "=": 1}.items():
+        assert len(parse_filter(f"size:{sign}2.01kp").select(images)) == expected
+
+
 def test_a_filter_of_one_image() -> None:
     taking = parse_filter("tag:hat")
     assert [taking.matches(HATS, one) for one in HATS.images] == [True, False, True, False, False]
@@ -309,3 +318,37 @@ def test_as_a_plain_reading_says(
     )
     taken = parse_filter(text).select(images)
     assert taken == [one for one in images.images if plain(one)], text
+
+
+SIZES = {
+    "width": lambda width, height: (width, 1),
+    "height": lambda width, height: (height, 1),
+    "aspect": lambda width, height: (width, height),
+    "size": lambda width, height: (width * height, 1),
+}
+COMPARE = {
+    "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}  # fmt: skip
+
+
+@given(
+    st.sampled_from(list(SIZES)),
+    st.sampled_from(list(COMPARE)),
+    st.decimals("0.1", 3000, places=2, allow_nan=False),
+    st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 3000)), min_size=1, max_size=5),
+)
+def test_sizes_as_fractions_say(
+    key: str, sign: str, number: Decimal, sizes: list[tuple[int, int]]
+) -> None:
+    names = [f"{n}.png" for n in range(len(sizes))]
+    known = {n: facts(width=w, height=h) for n, (w, h) in zip(names, sizes, strict=True)}
+    images = collection([image(name) for name in names], known)
+    unit, scale = ("kp", 1000) if key == "size" else ("", 1)
+    taken = parse_filter(f"{key}:{sign}{number}{unit}").select(images)
+    expected = [
+        name
+        for name, size in zip(names, sizes, strict=True)
+        if COMPARE[sign](Fraction(*SIZES[key](*size)), Fraction(number) * scale)
+    ]
+    assert [one.path.name for one in taken] == expected
