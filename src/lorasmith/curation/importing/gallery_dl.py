@@ -167,6 +167,7 @@ def _run(
                 fetched.known += 1
     finally:
         status = _end(child)
+    observer(Progress("fetching pictures", fetched.files, fetched.files))
     kept = quantity(fetched.files, "picture")
     controls.check(f"stopped; {kept} came, and the next `dataset gather` goes on from there")
     if status and not enough:

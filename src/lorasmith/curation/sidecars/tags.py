@@ -81,11 +81,13 @@ class TagRules:
 
     Args:
         drop: categories that are left out; see :func:`parse_categories`.
+        ratings: leave ratings in, which are no tags where they come from.
         underscores: leave ``long_hair`` as it is, rather than ``long hair``.
         text: write the free text before the tags, where there are tags too.
     """
 
-    drop: Collection[str] = ("meta", "rating")
+    drop: Collection[str] = ("meta",)
+    ratings: bool = False
     underscores: bool = False
     text: bool = True
 
@@ -175,7 +177,8 @@ def merge(cars: Iterable[SideCar]) -> SideCar:
 def caption_of(car: SideCar, rules: TagRules) -> str:
     """The caption: the text, then the tags that stay, each once, with commas between; "" where
     nothing stays."""
-    names = [tag.name for tag in merge_tags([car.tags]) if tag.category not in rules.drop]
+    dropped = {*rules.drop, *(() if rules.ratings else ("rating",))}
+    names = [tag.name for tag in merge_tags([car.tags]) if tag.category not in dropped]
     tags = ", ".join(names if rules.underscores else map(with_spaces, names))
     text = car.text if rules.text or not tags else ""
     return ", ".join(part for part in (text, tags) if part)

@@ -20,11 +20,12 @@ class TagsRequest(ChangeRequest):
     """What all verbs that bring images in have in common: what becomes of their tags."""
 
     drop: str = option(
-        "meta,rating",
-        "Kinds of tags to leave out, of character, copyright, artist, species, meta, rating, "
-        'quality, model, lore and general; "none" for none',
+        "meta",
+        "Kinds of tags to leave out, of character, copyright, artist, species, meta, quality, "
+        'model, lore and general; "none" for none',
         metavar="KIND,...",
     )
+    ratings: bool = option(False, "Write the rating (safe, explicit …) as a tag")
     underscores: bool = option(False, "Keep long_hair, rather than make it long hair")
 
     def rules(self) -> TagRules:
@@ -34,7 +35,7 @@ class TagsRequest(ChangeRequest):
         """
         from lorasmith.curation.sidecars.tags import TagRules, parse_categories
 
-        return TagRules(parse_categories([self.drop]), self.underscores)
+        return TagRules(parse_categories([self.drop]), self.ratings, self.underscores)
 
 
 class IntoRequest(TagsRequest):

@@ -59,6 +59,9 @@ def test_a_caption_leaves_kinds_out_and_keeps_faces() -> None:
     assert caption_of(car, TagRules()) == "a text, long hair, ^_^, someone"
     rules = TagRules(drop=parse_categories(["creator,metadata"]), underscores=True, text=False)
     assert caption_of(car, rules) == "long_hair, ^_^"
+    rated = SideCar((Tag("safe", "rating"), Tag("hat")))
+    assert caption_of(rated, TagRules(drop=())) == "hat"
+    assert caption_of(rated, TagRules(ratings=True)) == "safe, hat"
     assert caption_of(SideCar(text="only"), rules) == "only"
     assert caption_of(SideCar((Tag("highres", "meta"),)), rules) == ""
 
