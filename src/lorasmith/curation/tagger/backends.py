@@ -188,6 +188,10 @@ def _open_timm(files: TaggerFiles, device: Device) -> Backend:
     except ImportError as error:
         hint = "take the model's ONNX file, or pip install timm"
         raise CheckpointError.of(path, "needs timm, which is missing", hint) from error
+    except RuntimeError as error:  # torchvision's, where it is for another build of torch
+        what = f"needs timm, which cannot be imported: {_first_line(error)}"
+        hint = "take the model's ONNX file, or install the torchvision that goes with your torch"
+        raise CheckpointError.of(path, what, hint) from error
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
