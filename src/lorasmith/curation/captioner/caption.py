@@ -32,9 +32,10 @@ from lorasmith.curation.edit.caption_text import CaptionFile
 from lorasmith.curation.edit.new_captions import Mode, NewCaptions
 from lorasmith.curation.filter import parse_filter
 from lorasmith.curation.plan import Plan
-from lorasmith.data.cache.file_memo import hash_file
+from lorasmith.data.cache.file_memo import hash_bytes, hash_file
 from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.images import decoded_image
+from lorasmith.data.recorded_crops import crop_record_of, crop_records, read_crop_record
 
 WHAT = "captioning"
 _REFUSED = 3
@@ -110,6 +111,21 @@ def plan_captions(
     return plan
 
 
+def _crop_record(image: CollectionImage) -> Path | None:
+    """Where it is recorded which part of the image training uses."""
+    return crop_record_of(image.path, crop_records(image.companions))
+
+
+def _content(image: CollectionImage) -> str:
+    """Hash of what is shown of an image.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    content, record = hash_file(image.path), _crop_record(image)
+    return content if record is None else hash_bytes(content.encode() + record.read_bytes())
+
+
 def repaired(answer: Answer, style: Style, blacklist: Sequence[str] = ()) -> tuple[str, bool]:
     """A captioner's answer as a caption, and whether it was cut because it repeated itself."""
     line = one_line(answer.text, style)
@@ -148,7 +164,7 @@ class _Answers:
         for image in images:
             self.controls.check("stopped; nothing was changed")
             try:
-                content = hash_file(image.path)
+                content = _content(image)
             except OSError as error:
                 what = f"cannot be read: {error.strerror}"
                 plan.warnings.append(Problem(str(image.path), what))
@@ -220,6 +236,9 @@ class _Answers:
     def _shown(self, image: CollectionImage, content: str) -> _Shown | Problem:
         try:
             with decoded_image(image.path) as pixels:
+                record = _crop_record(image)
+                if record is not None:
+                    pixels = pixels.crop(read_crop_record(record, pixels.size).box)
                 pixels.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
                 return _Shown(image, content, pixels)
         except DatasetError as error:

@@ -103,6 +103,9 @@ class EndpointCaptioner:
             what = f"{place.hostname} is another machine: your pictures would be sent to it"
             hint = "say --allow-upload if they may, or use a server on this machine"
             raise SettingsError.of("endpoint", what, hint)
+        if key and not self.local and place.scheme == "http":
+            what = "the key would go through the network for all to read"
+            raise SettingsError.of("endpoint", what, "give an address with https")
         path = place.path.rstrip("/").removesuffix("/chat/completions")
         self.base = place._replace(path=path or "/v1").geturl()
         self.model, self.prompt, self.max_tokens = model, prompt, max_tokens

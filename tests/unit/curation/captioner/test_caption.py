@@ -246,6 +246,26 @@ def test_a_caption_file_that_is_no_text_is_left_alone(folder: Path) -> None:
     assert "a" not in captions(folder)
 
 
+def test_of_a_recorded_crop_that_part_alone_is_shown(folder: Path) -> None:
+    picture = Image.new("RGB", (40, 30), "red")
+    picture.paste("blue", (10, 5, 22, 14))
+    picture.save(folder / "a.png")
+    record = folder / "a.crop.json"
+    record.write_text('{"box": [10, 5, 22, 14], "size": [40, 30]}')
+    captioner = Told(*TEXTS)
+    plan(folder, captioner).apply()
+    # Twelve pixels wide, as the third of the images.
+    assert captions(folder)["a"] == "a hat.\n"
+    (folder / "a.txt").unlink()
+    record.write_text('{"box": [10, 5, 23, 14], "size": [40, 30]}')
+    plan(folder, captioner).apply()
+    assert captions(folder)["a"] == "a star.\n"
+    (folder / "a.txt").unlink()
+    record.write_text('{"box": [10, 5, 23, 14], "size": [41, 30]}')
+    made = plan(folder, captioner)
+    assert ["record the crop again" in warning.hint for warning in made.warnings] == [True]
+
+
 def test_large_images_are_shown_small(folder: Path) -> None:
     sizes: list[tuple[int, int]] = []
 

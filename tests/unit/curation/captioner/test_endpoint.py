@@ -113,6 +113,13 @@ def test_other_machines_need_leave(host: str) -> None:
     assert not EndpointCaptioner(f"http://{host}/v1", "m", "p", allow_upload=True).local
 
 
+def test_a_key_goes_to_other_machines_by_https_alone() -> None:
+    with pytest.raises(SettingsError, match="for all to read"):
+        EndpointCaptioner("http://192.168.1.5/v1", "m", "p", key="k", allow_upload=True)
+    EndpointCaptioner("https://192.168.1.5/v1", "m", "p", key="k", allow_upload=True)
+    EndpointCaptioner("http://localhost/v1", "m", "p", key="k")
+
+
 def test_a_redirection_is_not_followed(server: Server) -> None:
     for status in (301, 302, 307, 308):
         server.replies = [(status, {}, {"Location": f"{server.address}/elsewhere"})]
