@@ -184,7 +184,7 @@ def side_cars(data: bytes) -> None:
     for name in ("a.txt", "a.png.txt", "a.json", "m.json", "m.jsonl", "m.csv", "m.tsv", "list.txt"):
         found = read_sidecars(images, [Beside(Path(name), data)])
         for car in found.cars.values():
-            caption_of(car, TagRules())
+            caption_of(car, TagRules()).encode()
     parse_generation(_text(data))
     comfy_prompt(_text(data))
     with suppress(UserError):

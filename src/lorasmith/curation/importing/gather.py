@@ -18,7 +18,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import quantity
 from lorasmith.curation.collection import dataset_root
 from lorasmith.curation.importing.gallery_dl import fetch, require_gallery_dl
-from lorasmith.curation.importing.import_images import Captioned, plan_import
+from lorasmith.curation.importing.import_images import Captioned, plan_import, require_no_project
 from lorasmith.curation.plan import Applied, Plan
 from lorasmith.curation.sidecars.tags import TagRules
 from lorasmith.curation.trash import STORE
@@ -96,6 +96,7 @@ def plan_gather(
         problems.append(Problem(str(target), "is a file", "give a folder"))
     if problems:
         raise UserError(problems)
+    require_no_project(target)
     require_gallery_dl()
     root = dataset_root(target)
     place = root / STORE / "gather" / _folder_name(target, root)

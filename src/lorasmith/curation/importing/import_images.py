@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,9 @@ from lorasmith.data.layout import FolderSpec
 T = TypeVar("T")
 
 Captioned = Literal["keep", "replace", "append"]
+NUMBERED = re.compile(r"\d+_.+", re.DOTALL)
+"""Names of folders in kohya's layout."""
+
 _MARKS = {"mask": "-masklabel", "control image": "-condlabel"}
 
 
@@ -90,6 +94,8 @@ def plan_import(
         if target.is_dir() and Path(source).is_dir() and os.path.samefile(source, target):
             what = "is the folder itself that is imported into"
             raise DatasetError.of(source, what, "give another --into")
+    if not keep_folders:
+        require_no_project(target)
     listing = list_sources([Path(path) for path in sources], target, controls)
     plan = Plan(command, [dataset_root(target)])
     entries, companions = _without_companions(listing, plan)
@@ -119,6 +125,21 @@ def plan_import(
 def is_mark(path: Path) -> bool:
     """Whether an image that was copied is the mask or the control image of another."""
     return path.stem.endswith(tuple(_MARKS.values()))
+
+
+def require_no_project(target: Path) -> None:
+    """Beside ``N_name`` folders images are not trained on.
+
+    Raises:
+        DatasetError: there are some in ``target``; names one to import into.
+    """
+    for folder in (target, target / "img"):
+        if folder.is_dir():
+            names = [path.name for path in folder.iterdir() if path.is_dir()]
+            numbered = sorted(name for name in names if NUMBERED.fullmatch(name))
+            if numbered:
+                hint = f"import into one of them: --into {folder / numbered[0]}"
+                raise DatasetError.of(target, "is a project, with folders for pictures", hint)
 
 
 class _Names:

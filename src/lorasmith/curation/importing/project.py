@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import quantity
 from lorasmith.curation.collection import CollectionImage, open_collection
 from lorasmith.curation.importing.file_names import FreeNames, safe_stem
-from lorasmith.curation.importing.import_images import is_mark, plan_import
+from lorasmith.curation.importing.import_images import NUMBERED, is_mark, plan_import
 from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.tags import TagRules
 from lorasmith.data.layout import MAX_REPEATS
@@ -21,7 +20,6 @@ from lorasmith.data.layout import MAX_REPEATS
 IMAGES, REGULARISATION, LOGS, MODELS = "img", "reg", "log", "mdl"
 # As some guides and GUIs call the folder of results.
 _OTHER_MODELS = ("model", "models")
-_NUMBERED = re.compile(r"\d+_.+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +163,7 @@ def plan_project(
 
 
 def _without_number(name: str) -> str:
-    return name.partition("_")[2] if _NUMBERED.fullmatch(name) else name
+    return name.partition("_")[2] if NUMBERED.fullmatch(name) else name
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -182,7 +180,7 @@ def _refuse(root: Path, name: str, plain: bool, sources: Sequence[Path | str], p
         for parent in (root, images)
         if parent.is_dir()
         for path in sorted(parent.iterdir())
-        if path.is_dir() and _NUMBERED.fullmatch(path.name)
+        if path.is_dir() and NUMBERED.fullmatch(path.name)
     ]
     if numbered:
         what = f"is a project already: there is {numbered[0]}"
@@ -226,11 +224,16 @@ def _move(plan: Plan, images: Sequence[CollectionImage], place: Path) -> None:
     """Images with all that belongs to them; where two have one name, one gets a number."""
     there = [path.name for path in place.iterdir()] if place.is_dir() else []
     names = FreeNames(there)
+    moved: set[Path] = set()
     for image in images:
         stem = names.take(image.path.stem)
         for file in image.files:
-            rest = file.name.removeprefix(image.path.stem)
-            plan.move(file, place / f"{stem}{rest}")
+            target = place / f"{stem}{file.name.removeprefix(image.path.stem)}"
+            if file not in moved:
+                plan.move(file, target)
+                moved.add(file)
+            else:  # Two pictures of one name, and one caption: each gets it.
+                plan.write_text(target, None, file.read_bytes())
 
 
 def _make_folders(plan: Plan, root: Path, count: int) -> None:

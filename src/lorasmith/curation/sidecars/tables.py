@@ -66,7 +66,9 @@ class ImageNames:
             path = self.find(name)
             if path is not None:
                 return path
-        parts = [str(post.get(key, "")).lower() for key in ("md5", "id")]
+        inner = post.get("file")
+        md5 = post.get("md5") or (inner.get("md5") if isinstance(inner, dict) else None)
+        parts = [str(part).lower() for part in (md5, post.get("id"))]
         parts[:1] = [part for part in parts[:1] if _MD5.fullmatch(part)]
         paths = (self._by_part.get(part) for part in parts if part)
         return next((path for path in paths if path is not None), None)

@@ -43,6 +43,8 @@ _RATINGS = {"g": "general", "s": "safe", "q": "questionable", "e": "explicit"}
 
 # A tag is a few words; what is much longer, or there so often, is something else.
 MOST_SIGNS, MOST_TAGS = 500, 5_000
+# Half characters, which JSON can say and no file can hold, and signs that no text has.
+_UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # Signs that would end a tag, or the line that it stands in.
 _ENDING = re.compile(r"[\x00-\x1f\x7f,\u2028\u2029]+")
 
@@ -181,4 +183,4 @@ def caption_of(car: SideCar, rules: TagRules) -> str:
     names = [tag.name for tag in merge_tags([car.tags]) if tag.category not in dropped]
     tags = ", ".join(names if rules.underscores else map(with_spaces, names))
     text = car.text if rules.text or not tags else ""
-    return ", ".join(part for part in (text, tags) if part)
+    return _UNWRITABLE.sub("", ", ".join(part for part in (text, tags) if part))

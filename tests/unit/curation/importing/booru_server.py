@@ -1,4 +1,4 @@
-"""A small site with Danbooru's API on this machine, for gallery-dl to fetch from."""
+"""A small site on this machine, with Danbooru's and Moebooru's API, for gallery-dl."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 from PIL import Image
+
+PAGE = b"""<ul id="tag-sidebar">
+<li class="tag-type-artist"><a href="/post?tags=some_one">some one</a></li>
+<li class="tag-type-general"><a href="/post?tags=1girl">1girl</a></li>
+<li class="tag-type-general"><a href="/post?tags=long_hair">long hair</a></li></ul>"""
 
 
 def drawn(number: int, side: int = 48) -> bytes:
@@ -55,6 +60,9 @@ class Booru(ThreadingHTTPServer):
         """The address of a search, as gallery-dl is told that this is a Danbooru."""
         return f"Danbooru:{self.root}/posts?tags={tags}"
 
+    def moebooru_search(self, tags: str) -> str:
+        return f"moebooru:{self.root}/post?tags={tags}"
+
     def files(self) -> list[str]:
         """The paths of files that were asked for."""
         return [path for path in self.asked if path.startswith("/data/")]
@@ -88,6 +96,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(address.path)
         if address.path == "/posts.json":
             self._posts(parse_qs(address.query))
+        elif address.path == "/post.json":
+            posts = [
+                {"id": number, "created_at": 1700000000, "tags": "1girl long_hair some_one",
+                 "rating": "s", "file_url": f"{self.server.root}/data/{number}.png"}
+                for number in range(1, self.server.count + 1)
+            ]  # fmt: skip
+            self._answer(200, json.dumps(posts).encode(), {"Content-Type": "application/json"})
+        elif address.path.startswith("/post/show/"):
+            self._answer(200, PAGE, {"Content-Type": "text/html"})
         elif address.path.startswith("/data/"):
             self.server.pause.wait(20)
             self._file(int(address.path.removeprefix("/data/").partition(".")[0]))

@@ -42,7 +42,7 @@ def captions(into: Path) -> set[str]:
 
 
 def test_pictures_come_with_their_tags_and_only_once(site: Booru, tmp_path: Path) -> None:
-    plan = gathered(site, tmp_path, rules=TagRules(drop=("meta", "rating", "artist")))
+    plan = gathered(site, tmp_path, rules=TagRules(drop=("meta", "artist")))
     assert tree(tmp_path) == {}, "nothing is in the dataset before it is agreed to"
     plan.apply()
     numbers = {f"{CAPTION.replace('some one, ', '')} {number}" for number in (1, 2, 3)}
@@ -61,6 +61,13 @@ def test_pictures_come_with_their_tags_and_only_once(site: Booru, tmp_path: Path
     plan = gathered(site, tmp_path, again=True)
     plan.apply()
     assert len(captions(tmp_path)) == 3
+
+
+def test_a_site_that_says_kinds_of_tags_on_its_pages(site: Booru, tmp_path: Path) -> None:
+    rules = TagRules(drop=("artist",))
+    plan_gather([site.moebooru_search("zorp")], tmp_path, limit=0, pause=0, rules=rules).apply()
+    assert captions(tmp_path) == {"1girl, long hair"}
+    assert len([name for name in tree(tmp_path) if name.endswith(".png")]) == 3
 
 
 def test_what_was_not_agreed_to_waits(site: Booru, tmp_path: Path) -> None:

@@ -302,3 +302,23 @@ def test_a_link_that_leads_nowhere_and_one_to_a_picture(tmp_path: Path) -> None:
     plan.apply()
     assert tree(tmp_path / "data") == {"a.png": ""}
     assert not (tmp_path / "data" / "a.png").is_symlink()
+
+
+def test_pictures_go_into_a_folder_of_a_project_not_beside_it(tmp_path: Path) -> None:
+    picture(tmp_path / "src" / "a.png", 1)
+    place = tmp_path / "zorp" / "img" / "10_zorp"
+    place.mkdir(parents=True)
+    for target in (tmp_path / "zorp", tmp_path / "zorp" / "img"):
+        with pytest.raises(DatasetError) as info:
+            plan_import([tmp_path / "src"], target)
+        assert info.value.problems[0].hint == f"import into one of them: --into {place}"
+    plan_import([tmp_path / "src"], place).apply()
+    assert tree(tmp_path / "zorp") == {"img/10_zorp/a.png": ""}
+
+
+def test_what_no_file_can_hold_stays_out_of_captions(tmp_path: Path) -> None:
+    picture(tmp_path / "src" / "a.png", 1)
+    tags = {"tags": ["\ud800hat", "ra\u0000in"], "text": "A girl is in the rain\u0007\udfff today."}
+    (tmp_path / "src" / "a.json").write_text(json.dumps(tags))
+    plan_import([tmp_path / "src"], tmp_path / "data").apply()
+    assert tree(tmp_path / "data")["a.txt"] == "A girl is in the rain today., hat, ra in"

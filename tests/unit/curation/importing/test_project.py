@@ -148,3 +148,15 @@ def test_a_kill_leaves_old_or_new(tmp_path: Path) -> None:
         (root / f"{number}.txt").write_text("zorp")
     plan = plan_project(root).plan
     assert check_every_kill(root, plan.apply, lambda: Journal(root).close()) > 10
+
+
+def test_two_pictures_and_one_caption(tmp_path: Path) -> None:
+    root = tmp_path / "zorp"
+    picture(root / "a.png", 1)
+    picture(root / "a.jpg", 2)
+    (root / "a.txt").write_text("zorp, hat")
+    plan_project(root, steps=20, epochs=1).plan.apply()
+    assert tree(root) == {
+        "img/10_zorp/a.jpg": "", "img/10_zorp/a.txt": "zorp, hat", "img/10_zorp/a_2.png": "",
+        "img/10_zorp/a_2.txt": "zorp, hat",
+    }  # fmt: skip
