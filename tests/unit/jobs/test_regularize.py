@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -130,8 +131,10 @@ def test_the_runs_settings_are_read(folder: Path, tmp_path: Path) -> None:
     )
     for path in (folder / "img" / "3_zorp").glob("*.txt"):
         path.rename(path.with_suffix(".caption"))
-    result = regularize(folder, "--config", config, "--without", "zorp", *FAST)
+    result = regularize(folder, "--config", config, "--without", "zorp", *FAST, "--json")
     assert result.exit_code == 0, result.output
+    images = json.loads(result.stdout)["images"]
+    assert [Path(name) for name in images] == list(pictures(folder / "reg").values())
     for path in pictures(folder / "reg").values():
         assert Image.open(path).size == (32, 32)
         info = read_infotext(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from lorasmith.data.images import decoded_image
 from lorasmith.data.recorded_crops import crop_record_of, crop_records, read_crop_record
 
 WHAT = "captioning"
+_AHEAD = os.cpu_count() or 1  # images decoded while others are captioned
 _REFUSED = 3
 """After so many images, none of which could be captioned for one and the same reason, none will."""
 _OTHER = "see that the model takes pictures, or use another"
@@ -195,7 +197,7 @@ class _Answers:
         refusals: list[Problem] = []
         if total:
             self.observer(Progress(WHAT, 0, total))
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(_AHEAD) as pool:
             for batch, count in self._batches(waiting, plan, pool):
                 self.controls.check(STOPPED)
                 results = self.captioner.answers([one.pixels for one in batch], self.controls)
@@ -218,20 +220,19 @@ class _Answers:
         plan: Plan,
         pool: ThreadPoolExecutor,
     ) -> Iterator[tuple[list[_Shown], int]]:
-        """Batches of decoded images, the next one decoded while one is captioned; and how many
-        were to be in it."""
+        """Batches of decoded images, others decoded meanwhile; and how many were to be in it."""
         items = iter(waiting)
 
-        def begin() -> list[Future[_Shown | Problem]]:
-            some = islice(items, max(1, self.captioner.batch))
-            return [pool.submit(self._shown, *item) for item in some]
+        def submit(count: int) -> Iterator[Future[_Shown | Problem]]:
+            return (pool.submit(self._shown, *item) for item in islice(items, count))
 
-        coming = begin()
+        coming = deque(submit(self.captioner.batch + _AHEAD))
         while coming:
-            current, coming = coming, begin()
-            shown = [future.result() for future in current]
+            size = min(max(1, self.captioner.batch), len(coming))
+            shown = [coming.popleft().result() for _ in range(size)]
+            coming.extend(submit(size))
             plan.warnings += [one for one in shown if isinstance(one, Problem)]
-            yield [one for one in shown if isinstance(one, _Shown)], len(shown)
+            yield [one for one in shown if isinstance(one, _Shown)], size
 
     def _shown(self, image: CollectionImage, content: str) -> _Shown | Problem:
         try:
