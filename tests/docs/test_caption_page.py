@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -67,6 +69,19 @@ def test_every_command_runs(server: Server) -> None:
     assert any(Path("other-reg").rglob("*.png"))
     assert Path("pictures/metadata.jsonl").exists()
     assert len(server.requests) > 2
+
+
+@pytest.mark.slow
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_dataset(tmp_path / "pictures")
+    next((tmp_path / "pictures" / "img").rglob("*.txt")).unlink()
+    tiny_blip(tmp_path / "models" / "blip")
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["report"].applied.counts == {"new": 1}
+    assert names["plan"].counts() == {"write": 5}
 
 
 def test_the_table_names_the_models_that_are_known() -> None:

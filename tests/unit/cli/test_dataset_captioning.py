@@ -54,6 +54,7 @@ def captions(folder: Path) -> dict[str, str]:
     return {path.stem: path.read_bytes().decode() for path in sorted(folder.glob("*.txt"))}
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", MAKERS)
 def test_through_the_verb_and_back(models, folder: Path, name: str) -> None:
     before = captions(folder)
@@ -70,6 +71,7 @@ def test_through_the_verb_and_back(models, folder: Path, name: str) -> None:
     assert captions(folder) == before
 
 
+@pytest.mark.slow
 def test_nothing_is_written_unasked_and_nothing_is_asked_twice(models, folder, monkeypatch) -> None:
     options = ["set", "--model", models["blip"], "--max-tokens", 5]
     result = caption(*options)
@@ -86,6 +88,7 @@ def test_nothing_is_written_unasked_and_nothing_is_asked_twice(models, folder, m
     assert captions(folder)["a"].endswith(" on a wall\n")
 
 
+@pytest.mark.slow
 def test_a_filter_and_a_table(models, folder: Path) -> None:
     options = ["--model", models["florence2"], "--where", "name:a*", "--max-tokens", 5]
     result = caption("set", *options, "--jsonl", "set/metadata.jsonl", "--yes", "--json")
@@ -174,6 +177,7 @@ def test_mistakes(folder: Path, options: list[str], text: str) -> None:
     assert text in " ".join(result.output.split())
 
 
+@pytest.mark.slow
 def test_tags_need_a_model_that_is_talked_to(models, folder: Path) -> None:
     result = caption("set", "--model", models["blip"], "--style", "tags")
     assert result.exit_code == 2

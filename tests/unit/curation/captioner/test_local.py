@@ -74,6 +74,7 @@ def texts(captioner: LocalCaptioner, some: list[Image.Image]) -> list[str]:
     return [answer.text for answer in answers if isinstance(answer, Answer)]
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_batch_is_captioned_as_each_image_by_itself(models, name: str, beams: int) -> None:
