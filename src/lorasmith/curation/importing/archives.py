@@ -121,15 +121,15 @@ def _unpack_entry(
 ) -> Iterator[Problem]:
     name = PurePosixPath(entry.filename.replace("\\", "/"))
     target = folder.joinpath(*name.parts)
-    made = False
+    exists = False
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with file.open(entry) as source, open(target, "xb") as sink:
-            made = True
-            left = entry.file_size
-            while chunk := source.read(min(_CHUNK, left + 1)):
-                left -= len(chunk)
-                if left < 0:
+            exists = True
+            remaining = entry.file_size
+            while chunk := source.read(min(_CHUNK, remaining + 1)):
+                remaining -= len(chunk)
+                if remaining < 0:
                     raise zipfile.BadZipFile("longer than it claims")
                 sink.write(chunk)
         return
@@ -140,11 +140,11 @@ def _unpack_entry(
     except ZIP_ERRORS:
         yield Problem(where, "is damaged")
     except OSError as error:
-        if made:
+        if exists:
             target.unlink(missing_ok=True)
             raise _no_room(folder, error) from error
         yield Problem(where, f"cannot be unpacked: {error.strerror}")
-    if made:
+    if exists:
         target.unlink(missing_ok=True)
 
 

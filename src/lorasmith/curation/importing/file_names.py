@@ -46,17 +46,17 @@ class FreeNames:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._taken = {_folded(Path(name).stem) for name in names}
+        self._names = {_folded(Path(name).stem) for name in names}
         self._next: dict[str, int] = {}
 
     def take(self, stem: str) -> str:
         """``stem`` made safe, or that with the first number from 2 that is free; taken now."""
         stem = safe_stem(stem)
         name, folded = stem, _folded(stem)
-        while _folded(name) in self._taken:
+        while _folded(name) in self._names:
             self._next[folded] = self._next.get(folded, 1) + 1
             name = f"{stem}_{self._next[folded]}"
-        self._taken.add(_folded(name))
+        self._names.add(_folded(name))
         return name
 
 
@@ -79,10 +79,12 @@ class NamePattern:
     def __init__(self, pattern: str) -> None:
         self._kinds: list[str | None] = []
         tokens = _TOKEN.findall(pattern)
-        known = {*_TAG_TOKENS, *_OTHER_TOKENS}
-        unknown = [token for token in tokens if token not in known]
+        all_tokens = {*_TAG_TOKENS, *_OTHER_TOKENS}
+        unknown = [token for token in tokens if token not in all_tokens]
         if unknown:
-            hint = did_you_mean(unknown[0], known, f"there are {', '.join(sorted(known))}")
+            hint = did_you_mean(
+                unknown[0], all_tokens, f"there are {', '.join(sorted(all_tokens))}"
+            )
             raise UserError.of("name_tags", f"%{unknown[0]}% is no token of a name", hint)
         if not set(tokens) & set(_TAG_TOKENS):
             hint = "write it as Grabber does, like %artist%/%character%/%md5%.%ext%"

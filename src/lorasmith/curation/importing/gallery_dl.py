@@ -44,12 +44,12 @@ class Fetched:
     """
     Args:
         files: how many came.
-        known: how many were there already, or came earlier.
+        earlier: how many were there already, or came earlier.
         problems: what failed, each once.
     """
 
     files: int = 0
-    known: int = 0
+    earlier: int = 0
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -138,7 +138,7 @@ def fetch(
 def _run(
     command: Sequence[str], limit: int, simulate: bool, observer: Observer, controls: Controls
 ) -> Fetched:
-    fetched = Fetched()
+    outcome = Fetched()
     # In a session of its own: Ctrl-C is for us, who tell it to end.
     child = subprocess.Popen(
         command,
@@ -157,22 +157,22 @@ def _run(
             if source == "stderr":
                 log.take(line, observer)
             elif simulate or not line.startswith(_SKIPPED):
-                fetched.files += 1
-                if limit and fetched.files >= limit:
+                outcome.files += 1
+                if limit and outcome.files >= limit:
                     enough = True
                     time.sleep(_SETTLING)
                     break
-                observer(Progress("fetching pictures", fetched.files, limit or fetched.files))
+                observer(Progress("fetching pictures", outcome.files, limit or outcome.files))
             else:
-                fetched.known += 1
+                outcome.earlier += 1
     finally:
         status = _end(child)
-    observer(Progress("fetching pictures", fetched.files, fetched.files))
-    kept = quantity(fetched.files, "picture")
-    controls.check(f"stopped; {kept} came, and the next `dataset gather` goes on from there")
+    observer(Progress("fetching pictures", outcome.files, outcome.files))
+    pictures = quantity(outcome.files, "picture")
+    controls.check(f"stopped; {pictures} came, and the next `dataset gather` goes on from there")
     if status and not enough:
-        fetched.problems += log.problems(status)
-    return fetched
+        outcome.problems += log.problems(status)
+    return outcome
 
 
 def _lines(child: subprocess.Popen[str], controls: Controls) -> Iterator[tuple[str, str]]:

@@ -101,7 +101,7 @@ def plan_gather(
     root = dataset_root(target)
     place = root / STORE / "gather" / _folder_name(target, root)
     waiting = place / "files"
-    fetched = fetch(
+    outcome = fetch(
         urls,
         waiting,
         archive=None if again or simulate else place / "fetched.sqlite",
@@ -116,10 +116,10 @@ def plan_gather(
     command = f"gather {' '.join(urls)}"[:200]
     if simulate:
         plan = GatherPlan(command, [root])
-        there = quantity(fetched.files, "picture", "is")
+        there = quantity(outcome.files, "picture", "is")
         plan.notes.append(f"{there} there, those that came earlier among them")
     elif any(path.suffix.lower() in SUFFIXES for path in waiting.rglob("*")):
-        imported = plan_import(
+        import_plan = plan_import(
             [waiting],
             target,
             captions=captions,
@@ -129,7 +129,7 @@ def plan_gather(
             observer=observer,
             controls=controls,
         )
-        values = {each.name: getattr(imported, each.name) for each in fields(Plan)}
+        values = {each.name: getattr(import_plan, each.name) for each in fields(Plan)}
         plan = GatherPlan(**values, waiting=waiting)
         plan.changes = [replace(c, what=_short(c.what, waiting)) for c in plan.changes]
         plan.warnings = [
@@ -138,15 +138,15 @@ def plan_gather(
         ]
     else:
         plan = GatherPlan(command, [root])
-        if not fetched.known and not fetched.problems:
+        if not outcome.earlier and not outcome.problems:
             plan.notes.append("there is no picture")
-    if fetched.known:
-        plan.notes.append(f"{quantity(fetched.known, 'picture')} came earlier")
-    if not (plan.changes or fetched.files or fetched.known):
-        plan.problems += fetched.problems
+    if outcome.earlier:
+        plan.notes.append(f"{quantity(outcome.earlier, 'picture')} came earlier")
+    if not (plan.changes or outcome.files or outcome.earlier):
+        plan.problems += outcome.problems
     else:
-        plan.warnings += fetched.problems
-    if limit and fetched.files >= limit and not simulate:
+        plan.warnings += outcome.problems
+    if limit and outcome.files >= limit and not simulate:
         plan.notes.append(f"that is the --limit of {limit}; the same command goes on from there")
     if not plan.changes and not plan.problems:
         plan.clear()

@@ -39,7 +39,7 @@ _MARKS = {"mask": "-masklabel", "control image": "-condlabel"}
 
 
 @dataclass
-class _Picture:
+class _SourceImage:
     """One content, wherever in the sources it lies.
 
     Args:
@@ -101,23 +101,23 @@ def plan_import(
     entries, companions = _without_companions(listing, plan)
     hashes, present = _hash_sound(entries, target, listing, plan, observer, controls)
     cars = _read_cars(list(hashes), listing, plan, prompts, pattern)
-    pictures: dict[str, _Picture] = {}
+    images: dict[str, _SourceImage] = {}
     for entry, content in hashes.items():
-        picture = pictures.setdefault(content, _Picture(entry, SideCar()))
-        picture.car = merge([picture.car, cars.get(entry.path, SideCar())])
-        picture.companions = companions.get(entry.path, {}) | picture.companions
+        image = images.setdefault(content, _SourceImage(entry, SideCar()))
+        image.car = merge([image.car, cars.get(entry.path, SideCar())])
+        image.companions = companions.get(entry.path, {}) | image.companions
     names = _Names(target, keep_folders)
-    copied = 0
-    for content, picture in pictures.items():
-        caption = caption_of(picture.car, rules)
-        known = present.get(content)
-        if known is not None:
-            _recaption(plan, known, caption, captions)
+    copies = 0
+    for content, image in images.items():
+        caption = caption_of(image.car, rules)
+        tag_names = present.get(content)
+        if tag_names is not None:
+            _recaption(plan, tag_names, caption, captions)
         else:
-            _copy(plan, picture, caption, names, listing)
-            copied += 1
-    twice = len(hashes) - len(pictures)
-    there = len(pictures) - copied
+            _copy(plan, image, caption, names, listing)
+            copies += 1
+    twice = len(hashes) - len(images)
+    there = len(images) - copies
     _tell(plan, listing, twice, there)
     return plan
 
@@ -136,9 +136,9 @@ def require_no_project(target: Path) -> None:
     for folder in (target, target / "img"):
         if folder.is_dir():
             names = [path.name for path in folder.iterdir() if path.is_dir()]
-            numbered = sorted(name for name in names if NUMBERED.fullmatch(name))
-            if numbered:
-                hint = f"import into one of them: --into {folder / numbered[0]}"
+            project_folders = sorted(name for name in names if NUMBERED.fullmatch(name))
+            if project_folders:
+                hint = f"import into one of them: --into {folder / project_folders[0]}"
                 raise DatasetError.of(target, "is a project, with folders for pictures", hint)
 
 
@@ -166,31 +166,32 @@ def _without_companions(
     by_folder: dict[Path, list[FileEntry]] = defaultdict(list)
     for entry in listing.images:
         by_folder[entry.path.parent].append(entry)
-    captioned = {entry.path.with_suffix("") for entry in listing.files}
-    belonging: set[Path] = set()
+    caption_stems = {entry.path.with_suffix("") for entry in listing.files}
+    companion_paths: set[Path] = set()
     companions: dict[Path, dict[str, Path]] = defaultdict(dict)
     for folder, entries in by_folder.items():
         paths = [entry.path for entry in entries]
-        texts = {path for path in paths if path.with_suffix("") in captioned}
-        found = find_companions(paths, texts)
-        belonging |= {one.path for one in found}
-        for one in found:
+        texts = {path for path in paths if path.with_suffix("") in caption_stems}
+        result = find_companions(paths, texts)
+        companion_paths |= {one.path for one in result}
+        for one in result:
             if one.owner is not None and one.kind in _MARKS:
                 companions[one.owner][_MARKS[one.kind]] = one.path
         try:
-            masks = masks_in_folders(FolderSpec(folder), [p for p in paths if p not in belonging])
+            images = [path for path in paths if path not in companion_paths]
+            masks = masks_in_folders(FolderSpec(folder), images)
         except DatasetError as error:
             plan.warnings += map(listing.told, error.problems)
         else:
             for image, mask in masks.items():
                 companions[image].setdefault(_MARKS["mask"], mask)
-    images = [entry for entry in listing.images if entry.path not in belonging]
-    readable = readable_suffixes()
+    images = [entry for entry in listing.images if entry.path not in companion_paths]
+    suffixes = readable_suffixes()
     for entry in images:
         suffix = entry.path.suffix.lower()
-        if suffix not in readable:
+        if suffix not in suffixes:
             listing.others[suffix] += 1
-    return [entry for entry in images if entry.path.suffix.lower() in readable], companions
+    return [entry for entry in images if entry.path.suffix.lower() in suffixes], companions
 
 
 def _hash_sound(
@@ -221,17 +222,17 @@ def _hash_sound(
         present = _present(target, list(contents))
         first = {one: entry for entry, one in reversed(contents.items()) if one not in present}
         looks = pool.map(lambda entry: of(entry, glance), first.values())
-        damaged: dict[str, Problem] = {}
+        problems: dict[str, Problem] = {}
         for number, (content, look) in enumerate(zip(first, looks, strict=True), 1):
             if isinstance(look, Problem):
-                damaged[content] = look
+                problems[content] = look
             observer(Progress("looking at pictures", number, len(first)))
     for entry, one in hashes.items():
-        problem = one if isinstance(one, Problem) else damaged.get(one)
+        problem = one if isinstance(one, Problem) else problems.get(one)
         if problem is not None:
             where, what = listing.shown(entry.path), listing.shown(problem.what)
             plan.warnings.append(Problem(where, f"not copied: {what}", problem.hint))
-    return {entry: one for entry, one in contents.items() if one not in damaged}, present
+    return {entry: one for entry, one in contents.items() if one not in problems}, present
 
 
 def _hash(path: Path) -> str:
@@ -250,15 +251,15 @@ def _read_cars(
     pattern: NamePattern | None,
 ) -> dict[Path, SideCar]:
     prompt_of: Callable[[Path], SideCar] = read_generation if prompts else lambda path: SideCar()
-    found = read_sidecars([entry.path for entry in entries], listing.files, prompt_of)
-    plan.warnings += map(listing.told, found.problems)
-    if found.orphans:
-        names = [Path(listing.shown(path)).name for path in found.orphans]
+    result = read_sidecars([entry.path for entry in entries], listing.files, prompt_of)
+    plan.warnings += map(listing.told, result.problems)
+    if result.orphans:
+        names = [Path(listing.shown(path)).name for path in result.orphans]
         count = quantity(len(names), "side-car")
         verb = "belongs" if len(names) == 1 else "belong"
         what = f"{count} {verb} to no picture that is copied: {shortlist(names, 10)}"
         plan.warnings.append(Problem("", what))
-    cars = found.cars
+    cars = result.cars
     if pattern is not None:
         nameless = 0
         for entry in entries:
@@ -308,15 +309,15 @@ def _recaption(plan: Plan, image: CollectionImage, caption: str, captions: Capti
 
 def _appended(line: str, caption: str) -> str:
     tags = TagLine(line)
-    known = {same(tag) for tag in tags.tags}
-    new = [tag for tag in TagLine(caption.replace("\n", ", ")).tags if same(tag) not in known]
+    tag_names = {same(tag) for tag in tags.tags}
+    new = [tag for tag in TagLine(caption.replace("\n", ", ")).tags if same(tag) not in tag_names]
     tags.insert(len(tags.tags), new)
     return str(tags)
 
 
-def _copy(plan: Plan, picture: _Picture, caption: str, names: _Names, listing: Sources) -> None:
-    stem = names.stem_for(picture.entry)
-    files = {"": picture.entry.path, **picture.companions}
+def _copy(plan: Plan, image: _SourceImage, caption: str, names: _Names, listing: Sources) -> None:
+    stem = names.stem_for(image.entry)
+    files = {"": image.entry.path, **image.companions}
     for mark, source in files.items():
         path = stem.with_name(f"{stem.name}{mark}{source.suffix.lower()}")
         plan.write_file(path, _copier(source, listing), what=f"from {listing.shown(source)}")

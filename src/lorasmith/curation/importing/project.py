@@ -31,14 +31,14 @@ class Arithmetic:
         repeats: uses of each in an epoch.
         epochs: of the run.
         batch: images to a step.
-        wanted: steps that were asked for.
+        target_steps: that were asked for.
     """
 
     images: int
     repeats: int
     epochs: int
     batch: int
-    wanted: int
+    target_steps: int
 
     @property
     def steps_per_epoch(self) -> int:
@@ -61,8 +61,8 @@ class Arithmetic:
 
 def work_out(images: int, *, steps: int, epochs: int, batch: int) -> Arithmetic:
     """The repeats that come nearest to so many steps; at least 1."""
-    wanted = steps * batch / (epochs * images) if images else 1
-    near = {max(1, min(MAX_REPEATS, int(wanted) + more)) for more in (0, 1)}
+    target_steps = steps * batch / (epochs * images) if images else 1
+    near = {max(1, min(MAX_REPEATS, int(target_steps) + more)) for more in (0, 1)}
     choices = [Arithmetic(images, repeats, epochs, batch, steps) for repeats in sorted(near)]
     return min(choices, key=lambda choice: abs(choice.steps - steps))
 
@@ -86,9 +86,11 @@ class Project:
             return []
         one = self.arithmetic
         lines = [str(one)]
-        off = one.steps - one.wanted
-        if off and abs(off) * 20 > one.wanted:
-            more = f"{abs(off)} {'more' if off > 0 else 'fewer'} than the {one.wanted} asked for"
+        off = one.steps - one.target_steps
+        if off and abs(off) * 20 > one.target_steps:
+            more = (
+                f"{abs(off)} {'more' if off > 0 else 'fewer'} than the {one.target_steps} asked for"
+            )
             why = "each picture is used once already" if one.repeats == 1 and off > 0 else ""
             hint = f"{why}; fewer epochs would do" if why else "other --epochs come nearer"
             lines.append(f"that is {more}: {hint}")
@@ -175,16 +177,16 @@ def _refuse(root: Path, name: str, plain: bool, sources: Sequence[Path | str], p
         hint = f"choose one like {safe_stem(name)}"
         plan.problems.append(Problem("name", f'"{name}" is no name for a folder', hint))
     images = root / IMAGES
-    numbered = [
+    project_folders = [
         path.name
         for parent in (root, images)
         if parent.is_dir()
         for path in sorted(parent.iterdir())
         if path.is_dir() and NUMBERED.fullmatch(path.name)
     ]
-    if numbered:
-        what = f"is a project already: there is {numbered[0]}"
-        hint = f"bring pictures in with: lorasmith dataset import SRC --into {images / numbered[0]}"
+    if project_folders:
+        what = f"is a project already: there is {project_folders[0]}"
+        hint = f"bring pictures in with: lorasmith dataset import SRC --into {images / project_folders[0]}"
         plan.problems.append(Problem(str(root), what, hint))
     if plain and not sources and not _loose(root):
         plan.problems.append(Problem(str(root), "there is no picture in it", "add --from SRC"))
@@ -224,14 +226,14 @@ def _move(plan: Plan, images: Sequence[CollectionImage], place: Path) -> None:
     """Images with all that belongs to them; where two have one name, one gets a number."""
     there = [path.name for path in place.iterdir()] if place.is_dir() else []
     names = FreeNames(there)
-    moved: set[Path] = set()
+    sources_so_far: set[Path] = set()
     for image in images:
         stem = names.take(image.path.stem)
         for file in image.files:
             target = place / f"{stem}{file.name.removeprefix(image.path.stem)}"
-            if file not in moved:
+            if file not in sources_so_far:
                 plan.move(file, target)
-                moved.add(file)
+                sources_so_far.add(file)
             else:  # Two pictures of one name, and one caption: each gets it.
                 plan.write_text(target, None, file.read_bytes())
 

@@ -90,13 +90,13 @@ def list_sources(
     controls = controls or Controls()
     sources = Sources()
     problems: list[Problem] = []
-    seen: set[Path] = set()
+    places: set[Path] = set()
     for path in paths:
         try:
             for entry in _entries(path, sources, without, controls):
                 place = Path(os.path.abspath(entry.path))
-                if place not in seen:
-                    seen.add(place)
+                if place not in places:
+                    places.add(place)
                     _sort_in(entry, sources)
         except DatasetError as error:
             problems += error.problems
@@ -140,7 +140,7 @@ def _walk(
         what = f"cannot be read: {error.strerror}"
         sources.problems.append(Problem(str(error.filename), what))
 
-    passed_over = Path(os.path.abspath(without)) if without is not None else None
+    without_place = Path(os.path.abspath(without)) if without is not None else None
     for place, inner, names in os.walk(folder, onerror=complain):
         controls.check()
         here = Path(place)
@@ -149,7 +149,7 @@ def _walk(
             for name in sorted(inner, key=natural_key)
             if not name.startswith(".")
             and not is_cache(Path(name))
-            and Path(os.path.abspath(here / name)) != passed_over
+            and Path(os.path.abspath(here / name)) != without_place
         ]
         relative = PurePosixPath(here.relative_to(folder).as_posix())
         for name in sorted(names, key=natural_key):
@@ -180,11 +180,11 @@ def _unpacked(path: Path, sources: Sources, controls: Controls) -> Iterator[File
     folder = Path(temporary.name)
     sources._temporary.append(temporary)
     sources._unpacked[folder] = path
-    wanted = MASK_SUFFIXES | sidecars.SUFFIXES
+    suffixes = MASK_SUFFIXES | sidecars.SUFFIXES
 
     def is_wanted(suffix: str) -> bool:
-        sources.others[suffix] += suffix not in wanted
-        return suffix in wanted
+        sources.others[suffix] += suffix not in suffixes
+        return suffix in suffixes
 
     sources.problems += archives.unpack(path, folder, is_wanted, controls.check)
     yield from _walk(folder, sources, None, controls)

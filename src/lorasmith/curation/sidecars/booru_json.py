@@ -87,13 +87,13 @@ def read_post(post: Mapping[str, Any]) -> SideCar:
     tags = merge_tags(lists)
     has_tags = any(tag.category != "rating" for tag in tags)
     text = "" if has_tags and not _OF_A_SITE.isdisjoint(post) else _text(post)
-    told = parse_caption_file(text)  # Perhaps a list of tags itself.
-    return SideCar(merge_tags([told.tags, tags]), told.text)
+    caption = parse_caption_file(text)  # Perhaps a list of tags itself.
+    return SideCar(merge_tags([caption.tags, tags]), caption.text)
 
 
 def _by_kind(post: Mapping[str, Any]) -> list[Tag]:
     """Danbooru's ``tag_string_artist``, gallery-dl's ``tags_artist``, e621's ``tags["artist"]``."""
-    found: list[Tag] = []
+    tags: list[Tag] = []
     by_kind = post.get("tags")
     kinds: dict[str, Any] = dict(by_kind) if isinstance(by_kind, dict) else {}
     for key, value in post.items():
@@ -102,9 +102,9 @@ def _by_kind(post: Mapping[str, Any]) -> list[Tag]:
                 kinds.setdefault(key.removeprefix(prefix), value)
     for kind, value in kinds.items():
         if str(kind).lower() in CATEGORIES or category_of(kind) != "general":
-            found += _listed(value, category_of(kind))
+            tags += _listed(value, category_of(kind))
     order = {kind: place for place, kind in enumerate(_KIND_ORDER)}
-    return sorted(found, key=lambda tag: order.get(tag.category, len(order)))
+    return sorted(tags, key=lambda tag: order.get(tag.category, len(order)))
 
 
 def _all_tags(post: Mapping[str, Any]) -> list[Tag]:

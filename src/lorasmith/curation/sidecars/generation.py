@@ -141,15 +141,15 @@ def _is_link(value: Any) -> bool:
 
 def _text_behind(link: Any, nodes: Mapping[str, Mapping[str, Any]]) -> str:
     """The texts of the nodes that a link comes from, nearest first; each node once."""
-    waiting, visited, texts = [link], set[str](), list[str]()
-    while waiting and len(visited) < _MOST_NODES:
-        name = str(waiting.pop(0)[0])
+    links, names, texts = [link], set[str](), list[str]()
+    while links and len(names) < _MOST_NODES:
+        name = str(links.pop(0)[0])
         node = nodes.get(name)
         inputs = node.get("inputs") if node is not None else None
-        if name in visited or not isinstance(inputs, dict):
+        if name in names or not isinstance(inputs, dict):
             continue
-        visited.add(name)
+        names.add(name)
         texts += [inputs[key] for key in _TEXTS if isinstance(inputs.get(key), str)]
         keys = dict.fromkeys((*_TO_TEXT, *_TEXTS))
-        waiting += [inputs[key] for key in keys if _is_link(inputs.get(key))]
+        links += [inputs[key] for key in keys if _is_link(inputs.get(key))]
     return ", ".join(dict.fromkeys(text.strip() for text in texts if text.strip()))

@@ -84,28 +84,28 @@ def read_sidecars(
         files: all other files of those folders that end in one of :data:`SUFFIXES`.
         prompt_of: what the prompt inside an image says; asked where nothing else does.
     """
-    found = SideCars()
+    side_cars = SideCars()
     by_name = {(entry.path.parent, _name(entry.path.name)): entry for entry in files}
     beside = {path: _Beside() for path in images}
-    used: set[Path] = set()
+    paths_read: set[Path] = set()
     for image in images:
-        _read_beside(image, by_name, beside[image], used, found)
-    _read_tables(images, files, beside, used, found)
+        _read_beside(image, by_name, beside[image], paths_read, side_cars)
+    _read_tables(images, files, beside, paths_read, side_cars)
     for image in images:
         car = _together(beside[image])
         if not any(tag.category != "rating" for tag in car.tags) and not car.text:
             prompt = prompt_of(image)
             car = merge([prompt, car]) if prompt else car
         if car:
-            found.cars[image] = car
-    return found
+            side_cars.cars[image] = car
+    return side_cars
 
 
 def _together(beside: _Beside) -> SideCar:
     if not beside.caption:
         return merge(beside.others)
-    known = merge_tags([beside.caption.tags, *(car.tags for car in beside.others)])
-    return SideCar(known[: len(beside.caption.tags)], beside.caption.text)
+    all_tags = merge_tags([beside.caption.tags, *(car.tags for car in beside.others)])
+    return SideCar(all_tags[: len(beside.caption.tags)], beside.caption.text)
 
 
 def _name(name: str) -> str:
@@ -116,24 +116,24 @@ def _read_beside(
     image: Path,
     by_name: Mapping[tuple[Path, str], Entry],
     beside: _Beside,
-    used: set[Path],
-    found: SideCars,
+    paths_read: set[Path],
+    side_cars: SideCars,
 ) -> None:
     def there(patterns: Sequence[str]) -> list[Entry]:
         names = [_name(each.format(stem=image.stem, name=image.name)) for each in patterns]
         entries = [by_name.get((image.parent, name)) for name in names]
         entries_there = [entry for entry in entries if entry is not None]
-        used.update(entry.path for entry in entries_there)
+        paths_read.update(entry.path for entry in entries_there)
         return entries_there
 
     there(_OTHERS)
     for entry in there(_CAPTIONS):
-        car = _read(entry, found, lambda text, _: parse_caption_file(text))
+        car = _read(entry, side_cars, lambda text, _: parse_caption_file(text))
         beside.caption = beside.caption or car
     for entry in there(_TAGS):
-        beside.others.append(_read(entry, found, lambda text, _: parse_tags_file(text)))
+        beside.others.append(_read(entry, side_cars, lambda text, _: parse_tags_file(text)))
     for entry in there(_JSON):
-        beside.others.append(_read(entry, found, _read_json))
+        beside.others.append(_read(entry, side_cars, _read_json))
 
 
 def _read_json(text: str, path: Path) -> SideCar:
@@ -141,12 +141,12 @@ def _read_json(text: str, path: Path) -> SideCar:
     return read_post(posts[0]) if len(posts) == 1 else SideCar()
 
 
-def _read(entry: Entry, found: SideCars, parse: Callable[[str, Path], SideCar]) -> SideCar:
+def _read(entry: Entry, side_cars: SideCars, parse: Callable[[str, Path], SideCar]) -> SideCar:
     """What a file says; nothing, and a problem, of one that cannot be read."""
     try:
         return parse(text_of(entry.read(MOST_BYTES), entry.path), entry.path)
     except DatasetError as error:
-        found.problems += [each for each in error.problems if each not in found.problems]
+        side_cars.problems += [each for each in error.problems if each not in side_cars.problems]
         return SideCar()
 
 
@@ -154,15 +154,15 @@ def _read_tables(
     images: Sequence[Path],
     files: Sequence[Entry],
     beside: Mapping[Path, _Beside],
-    used: set[Path],
-    found: SideCars,
+    paths_read: set[Path],
+    side_cars: SideCars,
 ) -> None:
     """Rows of tables about images of their folder and of folders in it; the nearest table first."""
     names: dict[Path, ImageNames] = {}
     nearest_first = sorted(files, key=lambda entry: -len(entry.path.parts))
     for entry in nearest_first:
         path = entry.path
-        if path in used:
+        if path in paths_read:
             continue
         if path.parent not in names:
             below = [image for image in images if image.is_relative_to(path.parent)]
@@ -170,15 +170,15 @@ def _read_tables(
         try:
             rows = read_table(path, entry.read(MAX_BYTES), names[path.parent])
         except DatasetError as error:
-            found.problems += error.problems
+            side_cars.problems += error.problems
             continue
-        found.problems += rows.problems
+        side_cars.problems += rows.problems
         for image, car in rows.cars.items():
             beside[image].others.append(car)
         if not rows.cars:
-            found.orphans.append(path)
+            side_cars.orphans.append(path)
         elif rows.missing:
             verb = "is" if len(rows.missing) == 1 else "are"
             pictures = f"{quantity(len(rows.missing), 'picture')} that {verb}"
             what = f"names {pictures} not there ({shortlist(rows.missing)[:100]})"
-            found.problems.append(Problem(str(path), what, "put the pictures beside it"))
+            side_cars.problems.append(Problem(str(path), what, "put the pictures beside it"))

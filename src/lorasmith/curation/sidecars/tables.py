@@ -54,8 +54,8 @@ class ImageNames:
         for path in images:
             for part in set(_NAME_PARTS.split(path.stem.lower())):
                 # A part that several have says nothing.
-                known = self._by_part.get(part, path)
-                self._by_part[part] = path if known == path else None
+                first = self._by_part.get(part, path)
+                self._by_part[part] = path if first == path else None
 
     def find(self, name: str) -> Path | None:
         return find_image(name, self.by_name)
@@ -110,12 +110,12 @@ def _add_csv(
             rows.cars.setdefault(image, parse_caption_file(caption))
 
 
-def _add_rows(rows: TableRows, found: Iterator[tuple[str, Any]], names: ImageNames) -> None:
+def _add_rows(rows: TableRows, file_rows: Iterator[tuple[str, Any]], names: ImageNames) -> None:
     """
     Args:
-        found: what the row's key calls the image ("" where it has none), and the row.
+        file_rows: what the row's key calls the image ("" where it has none), and the row.
     """
-    for _, (key, row) in zip(range(_MOST_ROWS), found, strict=False):
+    for _, (key, row) in zip(range(_MOST_ROWS), file_rows, strict=False):
         post = row if isinstance(row, dict) else {}
         image = names.find(key) if key else names.find_post(post)
         car = _read_row(row)
@@ -153,15 +153,15 @@ def _names(post: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _json_lines(text: str, path: Path, rows: TableRows) -> Iterator[tuple[str, Any]]:
-    damaged = 0
+    lines_left_out = 0
     for line in text.split("\n"):
         if line.strip():
             try:
                 yield "", parse_json(line)
             except ValueError:
-                damaged += 1
-    if damaged:
-        what = f"{quantity(damaged, 'line', 'is')} no JSON and left out"
+                lines_left_out += 1
+    if lines_left_out:
+        what = f"{quantity(lines_left_out, 'line', 'is')} no JSON and left out"
         rows.problems.append(Problem(str(path), what, "mend them"))
 
 

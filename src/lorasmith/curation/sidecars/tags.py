@@ -129,11 +129,11 @@ def clean_tag(text: str, category: str | None = None) -> Tag | None:
         category: what the source says; ``None`` lets the namespace say it.
     """
     name = " ".join(_ENDING.sub(" ", html.unescape(text[: 4 * MOST_SIGNS])).split())
-    namespaced = _NAMESPACED.fullmatch(name)
-    if namespaced and namespaced[1].lower() in _NAMESPACES:
-        name = namespaced[2].strip()
+    match = _NAMESPACED.fullmatch(name)
+    if match and match[1].lower() in _NAMESPACES:
+        name = match[2].strip()
         if category in (None, GENERAL):
-            category = category_of(namespaced[1])
+            category = category_of(match[1])
     if not name or len(name) > MOST_SIGNS:
         return None
     return Tag(name, category or GENERAL)
@@ -161,12 +161,12 @@ def same(name: str) -> str:
 def merge_tags(lists: Iterable[Sequence[Tag]]) -> tuple[Tag, ...]:
     """All tags of several lists, each once where it stands first; where one of the lists knows its
     kind, that counts."""
-    merged: dict[str, Tag] = {}
+    by_name: dict[str, Tag] = {}
     for tag in (tag for tags in lists for tag in tags):
-        known = merged.setdefault(same(tag.name), tag)
-        if known.category == GENERAL != tag.category:
-            merged[same(tag.name)] = Tag(known.name, tag.category)
-    return tuple(merged.values())
+        first = by_name.setdefault(same(tag.name), tag)
+        if first.category == GENERAL != tag.category:
+            by_name[same(tag.name)] = Tag(first.name, tag.category)
+    return tuple(by_name.values())
 
 
 def merge(cars: Iterable[SideCar]) -> SideCar:
@@ -179,8 +179,8 @@ def merge(cars: Iterable[SideCar]) -> SideCar:
 def caption_of(car: SideCar, rules: TagRules) -> str:
     """The caption: the text, then the tags that stay, each once, with commas between; "" where
     nothing stays."""
-    dropped = {*rules.drop, *(() if rules.ratings else ("rating",))}
-    names = [tag.name for tag in merge_tags([car.tags]) if tag.category not in dropped]
+    left_out = {*rules.drop, *(() if rules.ratings else ("rating",))}
+    names = [tag.name for tag in merge_tags([car.tags]) if tag.category not in left_out]
     tags = ", ".join(names if rules.underscores else map(with_spaces, names))
     text = car.text if rules.text or not tags else ""
     return _UNWRITABLE.sub("", ", ".join(part for part in (text, tags) if part))

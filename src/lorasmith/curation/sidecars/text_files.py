@@ -127,10 +127,10 @@ def _is_sentence(piece: str) -> bool:
 
 def _are_spaced_tags(words: list[str], *, alone: bool) -> bool:
     """Whether words on one line are a tag each: some have underscores, and nothing is told."""
-    joined = sum("_" in word.strip("_") for word in words)
-    if joined * 2 > len(words) or (joined > 1 and not alone):
+    underscores = sum("_" in word.strip("_") for word in words)
+    if underscores * 2 > len(words) or (underscores > 1 and not alone):
         return True
-    return alone and joined > 0 and not any(word.lower() in _SENTENCE for word in words)
+    return alone and underscores > 0 and not any(word.lower() in _SENTENCE for word in words)
 
 
 def _are_alike(lines: list[str]) -> bool:
