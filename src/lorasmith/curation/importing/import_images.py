@@ -110,9 +110,9 @@ def plan_import(
     copies = 0
     for content, image in images.items():
         caption = caption_of(image.car, rules)
-        tag_names = present.get(content)
-        if tag_names is not None:
-            _recaption(plan, tag_names, caption, captions)
+        twin = present.get(content)
+        if twin is not None:
+            _recaption(plan, twin, caption, captions)
         else:
             _copy(plan, image, caption, names, listing)
             copies += 1
@@ -178,8 +178,8 @@ def _without_companions(
             if one.owner is not None and one.kind in _MARKS:
                 companions[one.owner][_MARKS[one.kind]] = one.path
         try:
-            images = [path for path in paths if path not in companion_paths]
-            masks = masks_in_folders(FolderSpec(folder), images)
+            without_masks = [path for path in paths if path not in companion_paths]
+            masks = masks_in_folders(FolderSpec(folder), without_masks)
         except DatasetError as error:
             plan.warnings += map(listing.told, error.problems)
         else:

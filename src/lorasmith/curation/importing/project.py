@@ -61,8 +61,8 @@ class Arithmetic:
 
 def work_out(images: int, *, steps: int, epochs: int, batch: int) -> Arithmetic:
     """The repeats that come nearest to so many steps; at least 1."""
-    target_steps = steps * batch / (epochs * images) if images else 1
-    near = {max(1, min(MAX_REPEATS, int(target_steps) + more)) for more in (0, 1)}
+    exact = steps * batch / (epochs * images)
+    near = {max(1, min(MAX_REPEATS, int(exact) + more)) for more in (0, 1)}
     choices = [Arithmetic(images, repeats, epochs, batch, steps) for repeats in sorted(near)]
     return min(choices, key=lambda choice: abs(choice.steps - steps))
 
@@ -88,9 +88,8 @@ class Project:
         lines = [str(one)]
         off = one.steps - one.target_steps
         if off and abs(off) * 20 > one.target_steps:
-            more = (
-                f"{abs(off)} {'more' if off > 0 else 'fewer'} than the {one.target_steps} asked for"
-            )
+            sign = "more" if off > 0 else "fewer"
+            more = f"{abs(off)} {sign} than the {one.target_steps} asked for"
             why = "each picture is used once already" if one.repeats == 1 and off > 0 else ""
             hint = f"{why}; fewer epochs would do" if why else "other --epochs come nearer"
             lines.append(f"that is {more}: {hint}")
@@ -177,16 +176,17 @@ def _refuse(root: Path, name: str, plain: bool, sources: Sequence[Path | str], p
         hint = f"choose one like {safe_stem(name)}"
         plan.problems.append(Problem("name", f'"{name}" is no name for a folder', hint))
     images = root / IMAGES
-    project_folders = [
+    concepts = [
         path.name
         for parent in (root, images)
         if parent.is_dir()
         for path in sorted(parent.iterdir())
         if path.is_dir() and NUMBERED.fullmatch(path.name)
     ]
-    if project_folders:
-        what = f"is a project already: there is {project_folders[0]}"
-        hint = f"bring pictures in with: lorasmith dataset import SRC --into {images / project_folders[0]}"
+    if concepts:
+        what = f"is a project already: there is {concepts[0]}"
+        into = images / concepts[0]
+        hint = f"bring pictures in with: lorasmith dataset import SRC --into {into}"
         plan.problems.append(Problem(str(root), what, hint))
     if plain and not sources and not _loose(root):
         plan.problems.append(Problem(str(root), "there is no picture in it", "add --from SRC"))
@@ -226,14 +226,14 @@ def _move(plan: Plan, images: Sequence[CollectionImage], place: Path) -> None:
     """Images with all that belongs to them; where two have one name, one gets a number."""
     there = [path.name for path in place.iterdir()] if place.is_dir() else []
     names = FreeNames(there)
-    sources_so_far: set[Path] = set()
+    files_so_far: set[Path] = set()
     for image in images:
         stem = names.take(image.path.stem)
         for file in image.files:
             target = place / f"{stem}{file.name.removeprefix(image.path.stem)}"
-            if file not in sources_so_far:
+            if file not in files_so_far:
                 plan.move(file, target)
-                sources_so_far.add(file)
+                files_so_far.add(file)
             else:  # Two pictures of one name, and one caption: each gets it.
                 plan.write_text(target, None, file.read_bytes())
 
