@@ -26,6 +26,7 @@ ELSEWHERE = {
     "dataset-images.md": "test_dataset_images_page.py",
     "dataset-import.md": "test_dataset_import_page.py",
     "dataset-caption.md": "needs captioning models; test_caption_page.py",
+    "dataset-edit.md": "test_dataset_edit_page.py",
     "demo-model.md": "has none of the program",
     "file-tools-resize-merge.md": "test_resize_merge_page.py",
     "generate.md": "needs pictures of other programs; tests/unit/cli/test_generate.py",
