@@ -179,11 +179,15 @@ def report(root: Path, count: int, rounds: int, labels: Path | None) -> None:
                 results.append(measured(OURS, str(work), *EDITS[name], paths=[]))
             shutil.rmtree(work)
             print(name, results[-1], file=sys.stderr)
-    write_text(REPORT, page(runs, count, rounds, labels is not None))
+    write_text(REPORT, page(runs, count, rounds, labels is not None, root.parent))
 
 
 def page(
-    runs: dict[str, list[dict[str, tuple[float, float]]]], count: int, rounds: int, real: bool
+    runs: dict[str, list[dict[str, tuple[float, float]]]],
+    count: int,
+    rounds: int,
+    real: bool,
+    folder: Path,
 ) -> str:
     parts = ("open", "plan", "write")
 
@@ -200,7 +204,7 @@ def page(
             f"Made by `python -m benchmarks.dataset_captions{' --tags selected_tags.csv' * real}`"
             f" on a {platform.machine()} CPU with {os.cpu_count()} cores, medians of {rounds}"
             " rounds by turns. Seconds of the processor; much other work ran beside it, so those"
-            " by the clock are upper bounds."
+            f" by the clock are upper bounds. Files in {folder}."
         ),
         "",
         "| edit | text alone | open | plan | write | in all | by the clock |",

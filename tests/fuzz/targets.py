@@ -35,9 +35,18 @@ from lorasmith.core.terminal import clean, escaped
 from lorasmith.curation.captioner.answers import Answer
 from lorasmith.curation.captioner.caption import joined, repaired
 from lorasmith.curation.captioner.endpoint import Refused, read_answer
+from lorasmith.curation.edit.caption_text import CaptionFile, edit_captions
 from lorasmith.curation.edit.new_captions import with_caption
+from lorasmith.curation.edit.operations import (
+    JOIN_LINES,
+    OPERATIONS,
+    edit_line,
+    read_operations,
+)
+from lorasmith.curation.edit.tag_edits import CaptionContext
 from lorasmith.curation.filter_language.grammar import parse as parse_filter_text
 from lorasmith.curation.filter_language.words import FLAGS, KEYS
+from lorasmith.curation.image_metadata import copied, embed_caption, embedded_caption
 from lorasmith.curation.importing.archives import unpack
 from lorasmith.curation.importing.file_names import NamePattern
 from lorasmith.curation.sidecars.generation import comfy_prompt, read_generation
@@ -321,6 +330,26 @@ def filter_text(data: bytes) -> None:
         parse_filter_text(_text(data))
 
 
+def caption_edit(data: bytes) -> None:
+    """Operations on the first line, between bars; the rest is the caption file."""
+    line, _, rest = data.partition(b"\n")
+    file, context = CaptionFile.of(rest), CaptionContext("zorp girl", {"hat": 2})
+    assert file.with_text(edit_captions(file.text, lambda text: text)) == rest
+    with suppress(UserError):
+        texts = [text for text in _text(line).split("|") if not text.startswith(JOIN_LINES)]
+        operations = read_operations(texts)
+        file.with_text(edit_captions(file.text, lambda text: edit_line(text, operations, context)))
+
+
+def image_metadata(data: bytes) -> None:
+    with suppress(ValueError):
+        new = embed_caption(data, "zorp, <é>")
+        assert embedded_caption(new) == "zorp, <é>"
+        assert embed_caption(new, "zorp, <é>") == new
+    with suppress(ValueError):
+        copied(data, _images()[0])
+
+
 def grid_axis(data: bytes) -> None:
     sources = Sources(LoraLibrary(None))
     with suppress(UserError):
@@ -584,6 +613,16 @@ TARGETS: dict[str, Target] = {
         (*(f"{key}:".encode() for key in KEYS), *(flag.encode() for flag in FLAGS), b"(", b")",
          b'"', b"'", b"\\", b"-", b" or ", b"not ", b"*", b"?", b"re:(a{1000}){1000}", b"(" * 500,
          b"9" * 400, b"\xe2\x80\xae", b"[[", b"(?i)")),
+    "caption_edit": Target(caption_edit, _lines(
+        "add=hat|at=after=a|trigger=zorp|consolidate\nboots, red footwear, red boots, (hat:1.2)\n",
+        "replace=re:(\\w+) hat=\\1 cap|dedupe|spaces|escape\na_hat,  red hat , ^_^\r\n",
+        "remove=*a?|rename-tag=a=b|sort=alphabetic|swap=1 -1|underscores|format\n\ufeffa,,b,"),
+        (*(f"{name}=".encode() for name in OPERATIONS), b"|", b"\n", b",", b"(", b")", b"\\", b"=",
+         b"*", b"re:", b"(a|aa)+$", b" " * 3000, b"(" * 3000, b":1" * 2000, b"\xff\xfe", b"-1",
+         b"\x81\x40", b"{9999}", b"\\g<1>", b"_")),
+    "image_metadata": Target(image_metadata, _images, (b"Exif\0\0", b"II*\0", b"MM\0*", b"eXIf",
+                             b"iTXt", b"zTXt", b"\xff\xe1", b"VP8X", b"EXIF", b"XMP ",
+                             b"<dc:description>", b"</rdf:RDF>", b"\xff\xff\xff\xff", b"\0\0")),
     "tagger_labels": Target(tagger_labels, _lines(
         "tag_id,name,category,count\n9999999,general,9,1\n470575,1girl,0,2\n12,^_^,4,3",
         '{"0": {"tag": "1girl", "category": "General"}, "1": {"tag": "x", "category": "Model"}}',

@@ -22,8 +22,8 @@ from lorasmith.curation.edit.spelling import bare, with_spaces
 from lorasmith.curation.image_metadata import (
     SUFFIXES,
     copied,
+    embed_caption,
     embedded_caption,
-    with_caption,
 )
 from lorasmith.curation.plan import Plan
 from lorasmith.data.companions import stem_of
@@ -150,10 +150,10 @@ def plan_embed(
     plan = Plan(command, collection.roots)
     captioned = [image for image in images if image.caption]
     without = [image.path for image in images if not image.caption]
-    warn_of_files(plan, without, "has no caption to put into it")
+    warn_of_files(plan, without, "has no caption to embed")
     for image, data in _contents(plan, captioned, observer, controls):
-        change = partial(with_caption, text=image.caption)
-        _rewrite(plan, image.path, data, change, "caption put into it")
+        change = partial(embed_caption, text=image.caption)
+        _rewrite(plan, image.path, data, change, "caption embedded")
     return plan
 
 

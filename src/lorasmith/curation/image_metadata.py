@@ -109,7 +109,7 @@ def embedded_caption(data: bytes) -> str:
     ).strip()
 
 
-def with_caption(data: bytes, text: str) -> bytes:
+def embed_caption(data: bytes, text: str) -> bytes:
     """The file with a caption in all three places that it has; the same bytes where it has it.
 
     Raises:

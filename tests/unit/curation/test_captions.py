@@ -177,11 +177,11 @@ def test_metadata_of_other_images(folder: Path, tmp_path: Path) -> None:
 
 
 def test_one_thing_at_a_time(folder: Path) -> None:
-    with pytest.raises(SettingsError, match="one thing"):
+    with pytest.raises(SettingsError, match="only one of these"):
         captions(folder, text="x", embed=True)
     with pytest.raises(SettingsError, match="nothing to do"):
         captions(folder)
-    with pytest.raises(SettingsError, match="says nothing"):
+    with pytest.raises(SettingsError, match="writes over no"):
         captions(folder, embed=True, overwrite=True)
 
 

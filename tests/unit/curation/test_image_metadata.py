@@ -15,11 +15,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from lorasmith.curation.image_metadata import (
     copied,
+    embed_caption,
     embedded_caption,
     exif_description,
     exif_orientation,
     read_metadata,
-    with_caption,
     with_exif_entry,
     with_xmp_description,
     xmp_description,
@@ -77,7 +77,7 @@ FILES = {
 
 @pytest.mark.parametrize("data", FILES.values(), ids=FILES)
 def test_a_caption_in_a_file(data: bytes) -> None:
-    new = with_caption(data, CAPTION)
+    new = embed_caption(data, CAPTION)
     assert embedded_caption(new) == CAPTION
     assert pixel_bytes(new) == pixel_bytes(data)
     before, after = opened(data), opened(new)
@@ -92,9 +92,9 @@ def test_a_caption_in_a_file(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", FILES.values(), ids=FILES)
 def test_doing_it_again_changes_nothing(data: bytes) -> None:
-    once = with_caption(data, CAPTION)
-    assert with_caption(once, CAPTION) == once
-    other = with_caption(once, "a cat")
+    once = embed_caption(data, CAPTION)
+    assert embed_caption(once, CAPTION) == once
+    other = embed_caption(once, "a cat")
     assert embedded_caption(other) == "a cat"
     assert pixel_bytes(other) == pixel_bytes(data)
 
@@ -104,13 +104,13 @@ def test_doing_it_again_changes_nothing(data: bytes) -> None:
 def test_any_text(text: str) -> None:
     text = text.strip()
     for name in ("png", "jpeg", "webp"):
-        new = with_caption(FILES[name], text)
+        new = embed_caption(FILES[name], text)
         assert embedded_caption(new) == text
         assert xmp_description(read_metadata(new).xmp) == text
 
 
 def test_what_was_there_stays() -> None:
-    new = with_caption(FILES["jpeg of a camera"], CAPTION)
+    new = embed_caption(FILES["jpeg of a camera"], CAPTION)
     picture = opened(new)
     exif = picture.getexif()
     assert exif[0x010F] == "a camera"
@@ -123,7 +123,7 @@ def test_other_text_of_a_png_stays() -> None:
     info = PngInfo()
     info.add_text("parameters", "a prompt\nSteps: 20")
     info.add_text("Description", "old", zip=True)
-    new = opened(with_caption(image("PNG", pnginfo=info), CAPTION))
+    new = opened(embed_caption(image("PNG", pnginfo=info), CAPTION))
     assert new.info["parameters"] == "a prompt\nSteps: 20"
     assert new.info["Description"] == CAPTION
 
@@ -174,12 +174,12 @@ def test_metadata_is_copied_from_format_to_format() -> None:
 @pytest.mark.parametrize("data", [b"", b"GIF89a", FILES["png"][:40], FILES["jpeg"][:50]])
 def test_what_is_no_such_file(data: bytes) -> None:
     with pytest.raises(ValueError, match="it is"):
-        with_caption(data, "x")
+        embed_caption(data, "x")
 
 
 def test_a_jpeg_has_limits() -> None:
     with pytest.raises(ValueError, match="at most"):
-        with_caption(FILES["jpeg"], "x" * 70_000)
+        embed_caption(FILES["jpeg"], "x" * 70_000)
 
 
 @settings(max_examples=200, deadline=None)
@@ -188,6 +188,6 @@ def test_damage_is_told(name: str, noise: bytes, place: int) -> None:
     data = bytearray(FILES[name])
     data[place : place + len(noise)] = noise
     try:
-        with_caption(bytes(data), CAPTION)
+        embed_caption(bytes(data), CAPTION)
     except ValueError as error:
         assert str(error)  # noqa: PT017

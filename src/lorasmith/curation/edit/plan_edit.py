@@ -20,7 +20,6 @@ from lorasmith.curation.edit.caption_text import (
     joined_lines,
 )
 from lorasmith.curation.edit.operations import (
-    JOIN_LINES,
     Operation,
     edit_line,
     read_operations,
@@ -62,7 +61,7 @@ def plan_edit(
     edits = read_operations(operations, families)
     if not edits:
         hint = "say one, such as --add TAG; `lorasmith dataset edit --help` lists them"
-        raise DatasetError.of("operations", "there is no operation", hint)
+        raise DatasetError(Problem("", "there is no operation", hint))
     plan = Plan(_command(operations, where), collection.roots)
     images = parse_filter(where).select(collection, observer, controls)
     files = _read(images, plan, observer, controls or Controls())
@@ -88,7 +87,7 @@ def plan_edit(
         hint = "--create writes captions for pictures without one" if not create else ""
         paths = [image.path for image in without.values()]
         warn_of_files(plan, paths, "has no caption file, and gets none", hint)
-    if any(edit.text == "folder-name" for edit in edits):
+    if any(edit.text.startswith("folder-name") for edit in edits):
         contexts.warn(plan)
     return plan
 
@@ -107,7 +106,9 @@ def plan_deletion(
         Stopped: by ``controls``.
     """
     if not where.strip():
-        raise DatasetError.of("delete_images", "it would take every picture", "say which: --where")
+        raise DatasetError(
+            Problem("delete_images", "it would take every picture", "say which: --where")
+        )
     plan = Plan(shlex.join(["edit", "--where", where, "--delete-images"]), collection.roots)
     images = parse_filter(where).select(collection, observer, controls)
     gone = {image.path for image in images}
@@ -168,7 +169,7 @@ def _stages(edits: Sequence[Operation]) -> list[list[Operation]]:
     """Operations of lines, parted where lines are joined."""
     stages: list[list[Operation]] = [[]]
     for edit in edits:
-        if edit.text == JOIN_LINES:
+        if edit.edit is None:  # lines are joined
             stages.append([])
         else:
             stages[-1].append(edit)

@@ -7,6 +7,7 @@ letters, ``?`` for one, and a line that begins with ``#`` is a remark.
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterable
 from functools import partial
@@ -98,15 +99,27 @@ def like(tag: str, model: str) -> str:
 
 
 def wildcard_pattern(text: str) -> re.Pattern[str] | None:
-    r"""What ``*`` and ``?`` of a text stand for, or ``None`` without any; ``\*`` is the star."""
-    pieces, is_wild = [], False
+    r"""What ``*`` and ``?`` of a text stand for, or ``None`` without any; ``\*`` is the star.
+
+    Each star but the last takes as little as it can, and nothing is tried twice: a text of many
+    stars takes no longer than others.
+    """
+    parts = [""]
+    is_wild = False
     for piece in re.findall(r"\\[*?]|.", text, re.DOTALL):
-        if piece in ("*", "?"):
-            is_wild = True
-            pieces.append(".*" if piece == "*" else ".")
+        is_wild = is_wild or piece in ("*", "?")
+        if piece == "*":
+            parts.append("")
+        elif piece == "?":
+            parts[-1] += "."
         else:
-            pieces.append(re.escape(piece[-1] if len(piece) == 2 else piece))
-    return re.compile("".join(pieces), re.DOTALL) if is_wild else None
+            parts[-1] += re.escape(piece[-1])
+    if not is_wild:
+        return None
+    first, *between = parts
+    last = f".*{between.pop()}" if between else ""
+    middle = "".join(f"(?>.*?{part})" for part in between if part)
+    return re.compile(f"{first}{middle}{last}", re.DOTALL)
 
 
 class TagList:
@@ -148,7 +161,7 @@ def find_lists(names: str, among: Iterable[str]) -> TagList:
     problems: list[Problem] = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         path = LISTS / f"{name}.txt" if name in known else Path(name).expanduser()
-        if name in known or path.suffix or "/" in name or path.is_file():
+        if name in known or path.suffix or "/" in name or os.path.isfile(path):
             entries += collect_problems(problems, partial(read_list, path)) or []
         else:
             hint = did_you_mean(name, known, f"there are {', '.join(known)}, or name a file")

@@ -100,7 +100,7 @@ class CaptionsRequest(FolderChangeRequest):
         action = self._action()
         over = ("text", "from_names", "from_folder", "extract")
         if self.overwrite and action not in over:
-            what = "it says nothing to this"
+            what = "this writes over no caption"
             raise SettingsError(Problem("overwrite", what, "leave it out"))
         collection = open_collection(self.folders)
         images = parse_filter(self.where).select(collection, observer, controls)
@@ -140,8 +140,9 @@ class CaptionsRequest(FolderChangeRequest):
             hint = "say one, such as --from-folder; `lorasmith dataset captions --help` lists them"
             raise SettingsError(Problem("", "there is nothing to do", hint))
         if len(actions) > 1:
-            what = "one thing is done at a time"
-            raise SettingsError(Problem(name, what, "leave it out") for name in actions[1:])
+            what = "only one of these is done at a time"
+            hint = "give the command once for each"
+            raise SettingsError(Problem(name, what, hint) for name in actions)
         return actions[0]
 
     def _command(self, action: str) -> str:

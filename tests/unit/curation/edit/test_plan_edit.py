@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.crashes import check_every_kill
 
 from lorasmith.core.errors import DatasetError
+from lorasmith.curation.captions import plan_embed
 from lorasmith.curation.collection import open_collection
 from lorasmith.curation.edit.plan_edit import plan_deletion, plan_edit
 from lorasmith.curation.journal import Journal
+from lorasmith.curation.rename import plan_rename
 
 
 @pytest.fixture
@@ -136,6 +139,25 @@ def test_images_go_to_the_trash_with_their_files(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["b.jpg", "b.txt", "c.png"]
     with pytest.raises(DatasetError, match="every picture"):
         plan_deletion(collection, " ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["edit", "delete", "embed", "rename"])
+def test_a_kill_leaves_old_or_new(folder: Path, verb: str) -> None:
+    root = folder.parents[1]
+
+    def action() -> None:
+        collection = open_collection(root)
+        if verb == "edit":
+            plan_edit(collection, ["trigger=zorp", "folder-name"], create=True).apply()
+        elif verb == "delete":
+            plan_deletion(collection, "captioned").apply()
+        elif verb == "embed":
+            plan_embed(collection, collection.images, "captions --embed").apply()
+        else:
+            plan_rename(collection, collection.images, "b", "rename").apply()
+
+    assert check_every_kill(root, action, lambda: Journal(root).close()) > 8
 
 
 def test_the_history_says_what_one_would_type(folder: Path) -> None:

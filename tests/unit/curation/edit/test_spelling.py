@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,20 @@ def test_wildcards() -> None:
     assert not pattern.fullmatch("red ht")
     assert wildcard_pattern(r"red\*") is None
     assert wildcard_pattern("a.b") is None
+
+
+@given(st.text(st.sampled_from("ab*?"), max_size=6), st.text(st.sampled_from("ab"), max_size=6))
+def test_wildcards_as_fnmatch_has_them(pattern: str, text: str) -> None:
+    compiled = wildcard_pattern(pattern)
+    assert (compiled is None) == (not set(pattern) & set("*?"))
+    matches = text == pattern if compiled is None else compiled.fullmatch(text) is not None
+    assert matches == fnmatchcase(text, pattern)
+
+
+def test_many_wildcards_take_no_time() -> None:
+    pattern = wildcard_pattern("*a?=" * 300)
+    assert pattern is not None
+    assert not pattern.fullmatch("ab=" * 300 + "!")
 
 
 @pytest.mark.parametrize("path", sorted(LISTS.glob("*.txt")), ids=lambda path: path.stem)
