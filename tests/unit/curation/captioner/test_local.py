@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from tests import tiny_captioners
 from tests.tiny_captioners import (
     tiny_blip,
     tiny_blip2,
@@ -231,6 +232,39 @@ def test_only_what_follows_instructions_writes_tags(models) -> None:
     assert "tags" in find_model(str(models["llava"])).prompt("tags")
     with pytest.raises(CheckpointError, match="dataset tag"):
         find_model(str(models["blip"])).prompt("tags")
+
+
+ONE = "{% for m in messages %}{{ m['role'] }} : {{ m['content'] | trim }} {% endfor %}assistant :"
+TEMPLATES = {
+    "the image is a part of the message": tiny_captioners.CHAT_TEMPLATE,
+    "put by the template itself": ONE.replace(
+        "{{ m['content']", "{{ '<image> ' if m['role'] == 'user' else '' }}{{ m['content']"
+    ),
+    "a mark in the text": ONE,
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("name", ["llava", "joycaption"])
+def test_chat_templates_of_every_kind(models, tmp_path, template: str, name: str) -> None:
+    shutil.copytree(models["llava"], tmp_path / name)
+    model = captioner(tmp_path / name, "a black cat")
+    _, processor = model._loaded
+    processor.chat_template = TEMPLATES[template]
+    text = " ".join(model._chat(processor).split())
+    system = "system : You are a helpful image captioner. " if name == "joycaption" else ""
+    assert text == f"{system}user : <image> a black cat assistant :"
+    assert len(texts(model, images(2))) == 2
+
+
+def test_a_template_that_takes_no_image_is_told(models) -> None:
+    model = captioner(models["llava"])
+    _, processor = model._loaded
+    processor.chat_template = "{{ raise_exception('no') }}"
+    with pytest.raises(CheckpointError, match="no place for a picture"):
+        model.answers(images(1), Controls())
+    processor.chat_template = None
+    assert texts(model, images(1))
 
 
 def test_a_model_without_a_processor_takes_no_prompt(models) -> None:
