@@ -47,6 +47,9 @@ from lorasmith.curation.edit.tag_edits import CaptionContext
 from lorasmith.curation.filter_language.grammar import parse as parse_filter_text
 from lorasmith.curation.filter_language.words import FLAGS, KEYS
 from lorasmith.curation.image_metadata import copied, embed_caption, embedded_caption
+from lorasmith.curation.images.boxes import parse_box
+from lorasmith.curation.images.convert import normalised, oddities
+from lorasmith.curation.images.image_file import read_image_file, write_image_file
 from lorasmith.curation.importing.archives import unpack
 from lorasmith.curation.importing.file_names import NamePattern
 from lorasmith.curation.sidecars.generation import comfy_prompt, read_generation
@@ -211,6 +214,22 @@ def image_archive(data: bytes) -> None:
 def recorded_crop(data: bytes) -> None:
     with suppress(ValueError):
         parse_region(data).within((7, 5))
+
+
+def image_again(data: bytes) -> None:
+    """Converted, and written again with all that it says; but large ones, which take memory."""
+    path = _file("a.png", data)
+    with suppress(UserError):
+        header = read_header(path)
+        if header.width * header.height > 4_000_000:
+            return
+        oddities(path)
+        write_image_file(normalised(read_image_file(path)), path.with_name("b.png"))
+
+
+def box_beside(data: bytes) -> None:
+    with suppress(ValueError):
+        parse_box(data, (64, 48))
 
 
 def caption(data: bytes) -> None:
@@ -566,6 +585,9 @@ TARGETS: dict[str, Target] = {
                             b"\xff\xff\xff\xff", b"../", b"/", b"\0", b"C:\\")),
     "recorded_crop": Target(recorded_crop, _lines('{"box": [1, 2, 30, 40], "size": [64, 48]}'),
                             JSON_WORDS),
+    "image_again": Target(image_again, _images, (b"IHDR", b"iCCP", b"eXIf", b"iTXt", b"tRNS")),
+    "box_beside": Target(box_beside, _lines('{"bbox": [1, 2, 30, 40]}', '{"box": [0.1, 0, 1, 0.5]}',
+                         '{"shapes": [{"points": [[1, 2], [30, 40]]}]}'), JSON_WORDS),
     "caption": Target(caption, _lines("zorp, hat, red {a|b} |||x;;;y", "a\nb", "\u732b, 1girl"),
                       (b"{", b"}", b"|", b",", b"\\", b"\n", b"|||", b";;;", b"{a|" * 500,
                        b"\xff\xfe", b"\xfe\xff", b"\x81\x40", b"__", b"$$")),

@@ -124,6 +124,39 @@ def dataset_batches(question: dict[str, Any]) -> list[dict[str, Any]]:
     return answers
 
 
+def folder_images(question: dict[str, Any]) -> dict[str, Any]:
+    """Of a folder of ``N_name`` folders: repeats, caption and size of each image by its name, and
+    which image of the folder ``masks`` each of ``masked`` is trained with."""
+    from library import config_util, train_util
+
+    args = SimpleNamespace(masked_loss=False, debug_dataset=False, train_batch_size=1)
+    args.max_train_steps, args.prior_loss_weight = 100, 1.0
+    general = {"resolution": 64, "caption_extension": ".txt", "enable_bucket": True,
+               "min_bucket_reso": 32, "bucket_reso_steps": 16}  # fmt: skip
+    subsets = config_util.generate_dreambooth_subsets_config_by_subdirs(question["folder"])
+    paired = [{"image_dir": question["masked"], "conditioning_data_dir": question["masks"],
+               "caption_extension": ".txt"}]  # fmt: skip
+    groups = []
+    for controlnet, chosen in ((False, subsets), (True, paired)):
+        sanitizer = config_util.ConfigSanitizer(not controlnet, False, controlnet, True)
+        generator = config_util.BlueprintGenerator(sanitizer)
+        blueprint = generator.generate(
+            {"general": general, "datasets": [{"subsets": chosen}]}, args
+        )
+        made = config_util.generate_dataset_group_by_blueprint(blueprint.dataset_group)
+        groups.append(made[0] if isinstance(made, tuple) else made)
+    plain, masked = (group.datasets[0] for group in groups)
+    images = {
+        info.absolute_path: [info.num_repeats, info.caption, list(info.image_size)]
+        for info in plain.image_data.values()
+    }
+    pairs = {info.absolute_path: info.cond_img_path for info in masked.image_data.values()}
+    alphas = {
+        path: train_util.load_image(path, True)[:, :, 3].tolist() for path in question["alpha"]
+    }
+    return {"images": images, "masks": pairs, "alpha": alphas}
+
+
 def arguments(question: list[str]) -> dict[str, Any] | None:
     """What ``train_network.py`` reads of a command line; None where it stops."""
     import train_network
@@ -274,7 +307,7 @@ def main(questions: str, answers: str) -> None:
     kinds = {
         "learning_rates": learning_rates, "buckets": buckets, "captions": captions,
         "dataset_batches": dataset_batches, "losses": losses, "arguments": arguments,
-        "dataset_settings": dataset_settings,
+        "dataset_settings": dataset_settings, "folder_images": folder_images,
     }  # fmt: skip
     torch.save({kind: [kinds[kind](each) for each in asked[kind]] for kind in asked}, answers)
 

@@ -93,7 +93,7 @@ def export(request: ExportRequest, as_json: bool) -> None:
     plan = run_shown(_Planning(request), to_stderr=as_json)
     overwrite = request.overwrite or request.dry_run
     if plan.foreign and not overwrite and has_terminal() and not as_json:
-        echo(f"{quantity(len(plan.foreign), 'file')} in {plan.folder}, which no export left so:")
+        echo(f"{quantity(len(plan.foreign), 'file')} in {plan.folder} that no export wrote so:")
         echo("\n".join(f"  {name}" for name in plan.foreign[:_SHOWN]))
         overwrite = click.confirm("Overwrite?", default=False)
     report = run_shown(_Exporting(request, plan, overwrite), to_stderr=as_json)
@@ -101,9 +101,9 @@ def export(request: ExportRequest, as_json: bool) -> None:
         echo_json(report.to_json())
     else:
         verb = "would be written" if request.dry_run else "written"
-        parts = [f"{quantity(report.written, 'file')} {verb}"]
+        over = f" ({len(report.overwritten)} over others')" if report.overwritten else ""
+        parts = [f"{quantity(report.written, 'file')} {verb}{over}"]
         parts += [f"{report.current} there already"] if report.current else []
-        parts += [f"{len(report.overwritten)} of them overwritten"] if report.overwritten else []
         echo(f"{quantity(report.images, 'picture')} in {report.folder}: {', '.join(parts)}")
         if report.stale:
             names = shortlist(report.stale, 3)

@@ -87,7 +87,7 @@ def test_export_says_what_it_did_and_what_is_in_the_way(folder: Path, tmp_path: 
     assert "add --overwrite" in errors
     status, output, _ = invoke("export", source, "--into", out, "--overwrite")
     assert status == 0
-    assert "1 of them overwritten" in output
+    assert "1 file written (1 over others')" in output
     status, _, errors = invoke("export", source, "--into", out, "--upscale")
     assert status == 2
     assert "--upscale: is for --resolution" in errors

@@ -162,7 +162,7 @@ class ExportRequest(JobRequest):
         if plan.foreign and not overwrite:
             hint = "choose another folder, or add --overwrite"
             raise DatasetError(
-                Problem(str(plan.folder / name), "is there, and no export left it so", hint)
+                Problem(str(plan.folder / name), "is there, and no export wrote it so", hint)
                 for name in plan.foreign
             )
         written = len(plan.outputs) if self.dry_run else plan.carry_out(observer, controls)

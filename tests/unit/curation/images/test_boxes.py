@@ -35,7 +35,8 @@ def test_forms(value: object, box: Box | None) -> None:
 @pytest.mark.parametrize(
     "text",
     ['{"box": [1, 2, 3]}', '{"box": [1, 2, "3", 4]}', '{"box": [300, 0, 400, 50]}', "{", "\xff",
-     '{"box": [60, 20, 10, 80]}', '{"shapes": [{"points": [[1]]}]}'],
+     '{"box": [60, 20, 10, 80]}', f'{{"box": [0, 0, 1{"0" * 400}, 5]}}', '{"box": [0, NaN, 9, 9]}',
+     '{"shapes": [{"points": [[1]]}]}'],
 )  # fmt: skip
 def test_what_gives_no_box(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,25 @@ def test_a_profile_of_other_channels_is_left_behind(tmp_path: Path) -> None:
 def test_damaged_exif_is_dropped(tmp_path: Path) -> None:
     RGB.save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert copy(tmp_path / "a.jpg", "b.jpg").size == (60, 40)
+
+
+def test_the_thumbnail_in_exif_goes(tmp_path: Path) -> None:
+    """It would show the picture as it was."""
+    RGB.resize((16, 10)).save(tmp_path / "small.jpg")
+    small = (tmp_path / "small.jpg").read_bytes()
+
+    def directory(entries: list[tuple[int, int, int, int]], following: int) -> bytes:
+        rows = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        return struct.pack("<H", len(entries)) + rows + struct.pack("<I", following)
+
+    first, second = 8, 8 + 18
+    exif = b"II*\0" + struct.pack("<I", first) + directory([(0x112, 3, 1, 6)], second)
+    thumbnail = [(0x103, 3, 1, 6), (0x201, 4, 1, second + 42), (0x202, 4, 1, len(small))]
+    exif += directory(thumbnail, 0) + small
+    RGB.save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
+    assert small in (tmp_path / "a.jpg").read_bytes()
+    assert copy(tmp_path / "a.jpg", "b.jpg").size == (40, 60)
+    assert small not in (tmp_path / "b.jpg").read_bytes()
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
