@@ -17,6 +17,7 @@ from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
+from lorasmith.curation.edit.new_captions import captions_in_tables
 from lorasmith.curation.edit.plan_edit import warn_of_files
 from lorasmith.curation.edit.spelling import bare, with_spaces
 from lorasmith.curation.image_metadata import (
@@ -148,11 +149,13 @@ def plan_embed(
         Stopped: by ``controls``.
     """
     plan = Plan(command, collection.roots)
-    captioned = [image for image in images if image.caption]
-    without = [image.path for image in images if not image.caption]
+    tables = captions_in_tables([image for image in images if image.caption_path is None])
+    texts = {image.path: image.caption or tables.get(image.path, ("",))[0] for image in images}
+    without = [path for path, text in texts.items() if not text]
     warn_of_files(plan, without, "has no caption to embed")
+    captioned = [image for image in images if texts[image.path]]
     for image, data in _contents(plan, captioned, observer, controls):
-        change = partial(embed_caption, text=image.caption)
+        change = partial(embed_caption, text=texts[image.path])
         _rewrite(plan, image.path, data, change, "caption embedded")
     return plan
 
@@ -236,6 +239,7 @@ def plan_merge(
     """
     plan = Plan(command, collection.roots)
     sources = _Namesakes(source, CAPTION_SUFFIXES)
+    tables = captions_in_tables([image for image in images if image.caption_path is None])
     seen: set[Path] = set()
     without = []
     for image in images:
@@ -251,7 +255,7 @@ def plan_merge(
         except OSError as error:
             plan.problems.append(Problem(str(path), f"cannot be read: {error.strerror}"))
             continue
-        ours = CaptionFile.of(before or b"")
+        ours = CaptionFile.of(before or tables.get(image.path, ("",))[0].encode())
         foreign = next((p for p, f in ((path, theirs), (target, ours)) if not f.is_text), None)
         if foreign is not None:
             plan.warnings.append(Problem(str(foreign), "is not a text file; nothing is merged"))
@@ -260,7 +264,7 @@ def plan_merge(
         else:
             tags = TagLine(theirs.text.strip().split("\n", 1)[0]).tags
             text = edit_captions(ours.text, partial(_with_missing, tags=tags))
-            _write_text(plan, target, ours, text)
+            _write_text(plan, target, before, ours, text)
     warn_of_files(plan, without, "has no caption there")
     return plan
 
@@ -272,9 +276,11 @@ def _with_missing(caption: str, tags: Sequence[str]) -> str:
     return str(line)
 
 
-def _write_text(plan: Plan, path: Path, file: CaptionFile, text: str) -> None:
+def _write_text(plan: Plan, path: Path, before: bytes | None, file: CaptionFile, text: str) -> None:
+    if before is None and text == file.text:
+        return
     try:
-        plan.write_text(path, file.data, file.with_text(text))
+        plan.write_text(path, before, file.with_text(text))
     except DatasetError as error:
         plan.problems += [Problem(str(path), one.what, one.hint) for one in error.problems]
 
@@ -330,12 +336,18 @@ def _write_each(
     Returns:
         images that have none and get none.
     """
+    images = list(images)
+    tables = captions_in_tables([image for image in images if image.caption_path is None])
+    if tables and not overwrite:
+        what = "has its caption in a table, and keeps it"
+        warn_of_files(plan, list(tables), what, "--overwrite writes a file, which goes before it")
     without: list[Path] = []
     seen: set[Path] = set()
     for image in images:
         path, text = image.new_caption_path, text_of(image)
         exists = image.caption_path is not None
-        is_kept = exists and not overwrite and (bool(image.caption) or not text)
+        has_text = bool(image.caption) or image.path in tables
+        is_kept = not overwrite and (has_text or (exists and not text))
         if text is None and not is_kept:
             without.append(image.path)
         if text is None or is_kept or path in seen:

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from lorasmith.core.errors import DatasetError, SettingsError
 from lorasmith.curation.captions import caption_from_name
+from lorasmith.curation.image_metadata import embedded_caption
 from lorasmith.curation.journal import Journal
 from lorasmith.curation.plan import Plan
 from lorasmith.data.image_texts import generation_text
@@ -188,3 +189,18 @@ def test_one_thing_at_a_time(folder: Path) -> None:
 def test_only_where_the_filter_takes(folder: Path) -> None:
     captions(folder, text="x", where="name:red*")
     assert texts(folder) == {"a.txt": "hat, smile", "b.txt": "", "red_hat_001.txt": "x"}
+
+
+def test_captions_in_tables_are_captions(folder: Path, tmp_path: Path) -> None:
+    (folder / "metadata.jsonl").write_text(
+        '{"file_name": "red_hat_001.png", "text": "a red hat"}\n'
+    )
+    plan = captions(folder, text="zorp")
+    assert texts(folder) == {"a.txt": "hat, smile", "b.txt": "zorp"}
+    assert any("in a table" in warning.what for warning in plan.warnings)
+    captions(folder, embed=True)
+    assert embedded_caption((folder / "red_hat_001.png").read_bytes()) == "a red hat"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "red_hat_001.txt").write_text("solo")
+    captions(folder, merge=tmp_path / "other")
+    assert texts(folder)["red_hat_001.txt"] == "a red hat, solo"

@@ -56,7 +56,7 @@ class NewCaptions:
                 problems += error.problems
         if problems:
             raise DatasetError(problems)
-        self._tables = _captions_in_tables(empty)
+        self._tables = captions_in_tables(empty)
         captioned |= self._tables.keys() if mode == "if-empty" else set()
         self.images = self._owners(
             [image for image in images if mode != "if-empty" or image.path not in captioned]
@@ -126,7 +126,7 @@ def with_caption(before: bytes | None, new: str, mode: Mode, joined: Join) -> by
     return before if mode == "if-empty" else file.with_text(edit_captions(file.text, joined))
 
 
-def _captions_in_tables(images: Sequence[CollectionImage]) -> dict[Path, tuple[str, Path]]:
+def captions_in_tables(images: Sequence[CollectionImage]) -> dict[Path, tuple[str, Path]]:
     """Captions of images without a caption file, and the tables that they stand in."""
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for image in images:

@@ -19,6 +19,7 @@ from lorasmith.curation.edit.caption_text import (
     edit_captions,
     joined_lines,
 )
+from lorasmith.curation.edit.new_captions import captions_in_tables
 from lorasmith.curation.edit.operations import (
     Operation,
     edit_line,
@@ -33,6 +34,7 @@ from lorasmith.data.captions import split_tags
 from lorasmith.data.layout import FolderSpec, folder_caption
 
 _NEED_COUNTS = ("remove", "replace", "rename-tag", "sort=count")
+_PLURALS = {"is": "are", "has": "have", "gets": "get", "keeps": "keep", "its": "their"}
 _EVERY = 200  # captions between two looks at whether to stop
 
 
@@ -52,7 +54,8 @@ def plan_edit(
         operations: as :func:`.operations.read_operations` takes them, in this order.
         where: only captions of images that this filter takes.
         families: of tags, besides those that ship, for ``consolidate``.
-        create: also write captions for images without a caption file.
+        create: also write captions for images without a caption file; what a table says of one
+            is edited then.
 
     Raises:
         DatasetError: an operation or the filter is wrong.
@@ -78,15 +81,16 @@ def plan_edit(
             text = _edited(file.text, stages, contexts.of(image))
             _write(plan, image.caption_path, file, text)
     without = {image.new_caption_path: image for image in images if image.caption_path is None}
-    if without and create and any(edit.adds for edit in edits):
+    tables = captions_in_tables(list(without.values()))
+    if create:
+        adds = any(edit.adds for edit in edits)
         for path, image in without.items():
-            text = _edited("", stages, contexts.of(image))
-            if text:
+            old, _ = tables.get(image.path, ("", None))
+            text = _edited(old, stages, contexts.of(image)) if old or adds else ""
+            if text != old:
                 plan.write_text(path, None, text.encode())
-    elif without:
-        hint = "--create writes captions for pictures without one" if not create else ""
-        paths = [image.path for image in without.values()]
-        warn_of_files(plan, paths, "has no caption file, and gets none", hint)
+    else:
+        _warn_of_missing(plan, [image.path for image in without.values()], tables)
     if any(edit.text.startswith("folder-name") for edit in edits):
         contexts.warn(plan)
     return plan
@@ -219,6 +223,17 @@ class _Contexts:
             plan.warnings.append(Problem(str(folder), what, "rename the folder"))
 
 
+def _warn_of_missing(
+    plan: Plan, images: Sequence[Path], tables: Mapping[Path, tuple[str, Path]]
+) -> None:
+    """Of images without a caption file, some of which have a caption in a table."""
+    what = "has its caption in a table, which is not edited"
+    hint = "--create writes it, edited, into a file of its own"
+    warn_of_files(plan, [path for path in images if path in tables], what, hint)
+    what, hint = "has no caption file, and gets none", "--create writes one"
+    warn_of_files(plan, [path for path in images if path not in tables], what, hint)
+
+
 def warn_of_files(plan: Plan, paths: Sequence[Path], what: str, hint: str = "") -> None:
     """One warning for many files."""
     if len(paths) == 1:
@@ -226,7 +241,12 @@ def warn_of_files(plan: Plan, paths: Sequence[Path], what: str, hint: str = "") 
     elif paths:
         where = os.path.commonpath([path.parent for path in paths])
         names = shortlist([path.name for path in paths])
-        many = what.replace("is ", "are ").replace("has ", "have ").replace("gets ", "get ")
+        many = (
+            what.replace("is ", "are ")
+            .replace("has ", "have ")
+            .replace("gets ", "get ")
+            .replace("its ", "their ")
+        )
         plan.warnings.append(
             Problem(where, f"{quantity(len(paths), 'file')} {many} ({names})", hint)
         )

@@ -64,6 +64,15 @@ def test_images_without_a_caption_get_one_when_it_is_asked_for(folder: Path) -> 
     assert (folder / "a.txt").read_bytes() == b"zorp girl,  hat,  smile\r\n"
 
 
+def test_a_caption_in_a_table_is_edited_into_a_file(folder: Path) -> None:
+    (folder / "metadata.jsonl").write_text('{"file_name": "c.png", "text": "a cat, hat"}\n')
+    (warning,) = edit(folder, "rotate")
+    assert "c.png: has its caption in a table" in warning
+    assert not edit(folder, "replace=hat=cap", create=True)
+    assert (folder / "c.txt").read_bytes() == b"a cat, cap"
+    assert (folder / "metadata.jsonl").exists()
+
+
 def test_undo_brings_every_byte_back(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     edit(folder, "trigger=zorp", "sort=count", "underscores", create=True)
