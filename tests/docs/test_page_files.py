@@ -23,6 +23,7 @@ OWN_OF_PAGES = {
     "augmentation.md": {"DIR", "run.toml"},
     "coming-from-sd-scripts.md": {"train.ps1"},
     "dataset.md": {"DIR"},
+    "dataset-walk.md": {"pile", "zorp"},
     "file-tools-extract-bake.md": {
         "mine.safetensors",
         "pony.safetensors",
