@@ -18,7 +18,7 @@ from lorasmith.core.files import write_error
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.collection import CollectionImage, dataset_root, open_collection
 from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
-from lorasmith.curation.importing.file_names import FreeNames, NamePattern
+from lorasmith.curation.importing.file_names import FreeNames, NamePattern, safe_stem
 from lorasmith.curation.importing.sources import FileEntry, Sources, list_sources
 from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.generation import read_generation
@@ -152,7 +152,7 @@ class _Names:
     def stem_for(self, entry: FileEntry) -> Path:
         """The path of a file without its ending."""
         place = entry.place if self._keep_folders else PurePosixPath()
-        folder = self._target.joinpath(*place.parts)
+        folder = self._target.joinpath(*map(safe_stem, place.parts))
         if folder not in self._free:
             there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
             self._free[folder] = FreeNames(there)
@@ -251,7 +251,9 @@ def _read_cars(
     pattern: NamePattern | None,
 ) -> dict[Path, SideCar]:
     prompt_of: Callable[[Path], SideCar] = read_generation if prompts else lambda path: SideCar()
-    result = read_sidecars([entry.path for entry in entries], listing.files, prompt_of)
+    result = read_sidecars(
+        [entry.path for entry in entries], listing.files, prompt_of, listing.named
+    )
     plan.warnings += map(listing.told, result.problems)
     if result.orphans:
         names = [Path(listing.shown(path)).name for path in result.orphans]
@@ -356,7 +358,8 @@ def _tell(plan: Plan, listing: Sources, twice: int, there: int) -> None:
     kinds = {kind: n for kind, n in listing.others.items() if n and kind}
     if kinds:
         counts = ", ".join(f"{kind}: {n}" for kind, n in sorted(kinds.items())[:10])
-        hint = "convert GIF and TIFF to PNG first" if convertible & set(kinds) else ""
+        how = "make GIF and TIFF files PNG first: lorasmith dataset convert SRC"
+        hint = how if convertible & set(kinds) else ""
         what = f"{quantity(sum(kinds.values()), 'other file', 'is')} not imported ({counts})"
         plan.warnings.append(Problem("", what, hint))
     if not listing.images:

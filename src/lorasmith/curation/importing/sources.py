@@ -51,6 +51,7 @@ class Sources:
         images: by name and place those that may be imported.
         files: side-cars and tables.
         masks: images in folders of masks.
+        named: side-cars and tables that were given by name, not come upon.
         problems: what was refused or cannot be read.
         others: how many other files there are, by ending.
     """
@@ -58,6 +59,7 @@ class Sources:
     images: list[FileEntry] = field(default_factory=list)
     files: list[FileEntry] = field(default_factory=list)
     masks: list[FileEntry] = field(default_factory=list)
+    named: set[Path] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     _unpacked: dict[Path, Path] = field(default_factory=dict, repr=False)
@@ -127,6 +129,7 @@ def _entries(
             ):
                 yield FileEntry(beside)
     elif suffix in sidecars.SUFFIXES and path.is_file():
+        sources.named.add(path)
         yield FileEntry(path)
     else:
         what = "is neither a folder, a picture, a side-car nor an archive"

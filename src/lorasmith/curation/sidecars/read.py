@@ -9,7 +9,7 @@ together count, and the prompt where there are none.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -76,12 +76,15 @@ def read_sidecars(
     images: Sequence[Path],
     files: Sequence[Entry],
     prompt_of: Callable[[Path], SideCar] = lambda path: SideCar(),
+    everywhere: Collection[Path] = (),
 ) -> SideCars:
     """What files say of the images.
 
     Args:
         images: of any folders.
         files: all other files of those folders that end in one of :data:`SUFFIXES`.
+        everywhere: those of the files that, as tables, may speak of all images, not only of those
+            in their folder and below.
         prompt_of: what the prompt inside an image says; asked where nothing else does.
     """
     side_cars = SideCars()
@@ -90,7 +93,7 @@ def read_sidecars(
     paths_read: set[Path] = set()
     for image in images:
         _read_beside(image, by_name, beside[image], paths_read, side_cars)
-    _read_tables(images, files, beside, paths_read, side_cars)
+    _read_tables(images, files, everywhere, beside, paths_read, side_cars)
     for image in images:
         car = _together(beside[image])
         if not any(tag.category != "rating" for tag in car.tags) and not car.text:
@@ -153,22 +156,25 @@ def _read(entry: Entry, side_cars: SideCars, parse: Callable[[str, Path], SideCa
 def _read_tables(
     images: Sequence[Path],
     files: Sequence[Entry],
+    everywhere: Collection[Path],
     beside: Mapping[Path, _Beside],
     paths_read: set[Path],
     side_cars: SideCars,
 ) -> None:
     """Rows of tables about images of their folder and of folders in it; the nearest table first."""
-    names: dict[Path, ImageNames] = {}
+    names: dict[Path | None, ImageNames] = {}
     nearest_first = sorted(files, key=lambda entry: -len(entry.path.parts))
     for entry in nearest_first:
         path = entry.path
         if path in paths_read:
             continue
-        if path.parent not in names:
-            below = [image for image in images if image.is_relative_to(path.parent)]
-            names[path.parent] = ImageNames(below)
+        folder = None if path in everywhere else path.parent
+        if folder not in names:
+            names[folder] = ImageNames(
+                [image for image in images if folder is None or image.is_relative_to(folder)]
+            )
         try:
-            rows = read_table(path, entry.read(MAX_BYTES), names[path.parent])
+            rows = read_table(path, entry.read(MAX_BYTES), names[folder])
         except DatasetError as error:
             side_cars.problems += error.problems
             continue

@@ -14,6 +14,7 @@ from tests.unit.curation.importing.test_import_images import said, tree
 
 from lorasmith.core.errors import DatasetError, Stopped, UserError
 from lorasmith.core.events import Controls, Event, Notice
+from lorasmith.curation.importing import gallery_dl
 from lorasmith.curation.importing.gather import plan_gather
 from lorasmith.curation.journal import Journal
 from lorasmith.curation.plan import Plan
@@ -112,7 +113,10 @@ def test_trouble_with_single_files(site: Booru, tmp_path: Path) -> None:
     assert len(captions(tmp_path)) == 4, "what failed is tried again"
 
 
-def test_half_a_file_for_ever_is_finished_another_day(site: Booru, tmp_path: Path) -> None:
+def test_half_a_file_for_ever_is_finished_another_day(
+    site: Booru, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery_dl, "RETRIES", 1)
     site.count = 2
     site.halved = {1: 100}
     plan = gathered(site, tmp_path)
@@ -129,7 +133,10 @@ def test_half_a_file_for_ever_is_finished_another_day(site: Booru, tmp_path: Pat
     ("tags", "what", "hint"),
     [("forbidden", "403 Forbidden", "account or a key"), ("busy", "429 Too Many", "later")],
 )
-def test_a_site_that_refuses(site: Booru, tmp_path: Path, tags: str, what: str, hint: str) -> None:
+def test_a_site_that_refuses(
+    site: Booru, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tags: str, what: str, hint: str
+) -> None:
+    monkeypatch.setattr(gallery_dl, "RETRIES", 1)
     events: list[Event] = []
     plan = gathered(site, tmp_path, tags, observer=events.append)
     with pytest.raises(DatasetError, match=what) as info:

@@ -322,3 +322,22 @@ def test_what_no_file_can_hold_stays_out_of_captions(tmp_path: Path) -> None:
     (tmp_path / "src" / "a.json").write_text(json.dumps(tags))
     plan_import([tmp_path / "src"], tmp_path / "data").apply()
     assert tree(tmp_path / "data")["a.txt"] == "A girl is in the rain today., hat, ra in"
+
+
+def test_a_table_of_elsewhere_speaks_of_all_pictures(tmp_path: Path) -> None:
+    md5 = "0123456789abcdef" * 2
+    picture(tmp_path / "src" / f"{md5}.png", 1)
+    table = tmp_path / "elsewhere" / "posts.json"
+    table.parent.mkdir()
+    posts = [{"id": 1, "file": {"md5": md5, "url": None}, "tags": {"general": ["hat"]}}]
+    table.write_text(json.dumps({"posts": posts}))
+    plan_import([tmp_path / "src", table], tmp_path / "data").apply()
+    assert tree(tmp_path / "data") == {f"{md5}.png": "", f"{md5}.txt": "hat"}
+
+
+def test_names_of_folders_that_are_kept_are_mended(tmp_path: Path) -> None:
+    one = picture(tmp_path / "one.png", 1)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(one, "con/a:b/one.png")
+    plan_import([tmp_path / "a.zip"], tmp_path / "data", keep_folders=True).apply()
+    assert tree(tmp_path / "data") == {"_con/a_b/one.png": ""}
