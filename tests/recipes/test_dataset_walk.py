@@ -63,7 +63,10 @@ def test_a_pile_becomes_a_lora_and_a_pile_again(
     (check,) = (text for line, text in outputs.items() if " check " in line)
     assert "This dataset can be trained on" in check
     with safe_open(tmp_path / "runs" / "zorp" / "zorp.safetensors", framework="np") as file:
-        assert file.metadata()["ss_num_train_images"] == str(len(collection.images))
+        repeats = int(collection.images[0].path.parent.name.partition("_")[0])
+        assert repeats > 1
+        uses = repeats * len(collection.images)
+        assert file.metadata()["ss_num_train_images"] == str(uses)
     assert list((tmp_path / "zorps").glob("*.png"))
 
     for line in lines[back:]:
