@@ -158,7 +158,12 @@ OPERATIONS: dict[str, _Kind] = {
     "consolidate": _Kind(
         "", "Remove what a more specific tag says: boots, where red boots are", to.consolidate
     ),
-    "prune": _Kind("LIST", f"Remove the tags of a list: {', '.join(PRUNED)}, or a file", to.prune),
+    "prune": _Kind(
+        "LIST",
+        f"Remove the tags of lists: {', '.join(PRUNED)}, or a file; or of a kind that side-cars"
+        " name: artist, series, character, species",
+        to.prune,
+    ),
     "traits": _Kind("LIST", f"Remove what never changes: {', '.join(TRAITS)}", to.traits),
     "underscores": _Kind("", "Write red_hat for red hat; faces such as ^_^ stay", to.underscores),
     "spaces": _Kind("", "Write red hat for red_hat; faces such as ^_^ stay", to.spaces),

@@ -27,9 +27,13 @@ from lorasmith.curation.edit.operations import (
     shown,
     tags_without_caption,
 )
-from lorasmith.curation.edit.tag_edits import CaptionContext
+from lorasmith.curation.edit.spelling import bare
+from lorasmith.curation.edit.tag_edits import CaptionContext, kinds_in
 from lorasmith.curation.filter import parse_filter
+from lorasmith.curation.importing.sources import FileEntry
 from lorasmith.curation.plan import Plan
+from lorasmith.curation.sidecars.read import SUFFIXES as SIDE_CARS
+from lorasmith.curation.sidecars.read import read_sidecars
 from lorasmith.data.captions import split_tags
 from lorasmith.data.layout import FolderSpec, folder_caption
 
@@ -72,7 +76,7 @@ def plan_edit(
     if any(edit.text.startswith(_NEED_COUNTS) for edit in edits):
         counts = _counts(collection, files)
         plan.warnings += tags_without_caption(edits, counts)
-    contexts = _Contexts(counts)
+    contexts = _Contexts(counts, _kinds(collection, edits, plan))
     stages = _stages(edits)
     for image in images:
         # Of two images of one name, the second finds it gone.
@@ -169,6 +173,31 @@ def _counts(collection: Collection, files: Mapping[Path, CaptionFile]) -> Counte
     return counts
 
 
+def _kinds(
+    collection: Collection, edits: Sequence[Operation], plan: Plan
+) -> dict[str, frozenset[str]]:
+    """Bare tags by the kinds that a ``prune`` asks for, as side-cars of all images have them."""
+    values = [edit.text.partition("=")[2] for edit in edits if edit.text.startswith("prune=")]
+    needed = {kind for value in values for kind in kinds_in(value)}
+    if not needed:
+        return {}
+    folders = dict.fromkeys(image.path.parent for image in collection.images)
+    entries = (path for folder in folders for path in sorted(folder.iterdir()))
+    files = [FileEntry(path) for path in entries if path.suffix.lower() in SIDE_CARS]
+    found = read_sidecars([image.path for image in collection.images], files)
+    kinds: dict[str, set[str]] = {kind: set() for kind in needed}
+    for car in found.cars.values():
+        for tag in car.tags:
+            if tag.category in kinds:
+                kinds[tag.category].add(bare(tag.name))
+    for kind in sorted(needed - {"meta"}):
+        if not kinds[kind]:
+            what = f"no side-car beside the pictures says which tags are of kind {kind}"
+            hint = f"`lorasmith dataset import --drop {kind}` leaves them out from the start"
+            plan.warnings.append(Problem("--prune", what, hint))
+    return {kind: frozenset(names) for kind, names in kinds.items()}
+
+
 def _stages(edits: Sequence[Operation]) -> list[list[Operation]]:
     """Operations of lines, parted where lines are joined."""
     stages: list[list[Operation]] = [[]]
@@ -202,8 +231,8 @@ def _write(plan: Plan, path: Path, file: CaptionFile, text: str) -> None:
 class _Contexts:
     """One for each folder of images."""
 
-    def __init__(self, counts: Mapping[str, int]) -> None:
-        self._counts = counts
+    def __init__(self, counts: Mapping[str, int], kinds: Mapping[str, frozenset[str]]) -> None:
+        self._counts, self._kinds = counts, kinds
         self._known: dict[tuple[Path, str], CaptionContext] = {}
         self._general: list[Path] = []
 
@@ -212,7 +241,7 @@ class _Contexts:
         if key not in self._known:
             folder = image.path.parent
             name = folder_caption(FolderSpec(folder))
-            self._known[key] = CaptionContext(name or "", self._counts)
+            self._known[key] = CaptionContext(name or "", self._counts, self._kinds)
             self._general += [] if name else [folder]
         return self._known[key]
 

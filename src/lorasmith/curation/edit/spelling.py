@@ -160,7 +160,8 @@ def find_lists(names: str, among: Iterable[str]) -> TagList:
     entries: list[str] = []
     problems: list[Problem] = []
     for name in filter(None, (part.strip() for part in names.split(","))):
-        path = LISTS / f"{name}.txt" if name in known else Path(name).expanduser()
+        path = LISTS / f"{name}.txt"
+        path = path if name in known and path.is_file() else Path(name).expanduser()
         if name in known or path.suffix or "/" in name or os.path.isfile(path):
             entries += collect_problems(problems, partial(read_list, path)) or []
         else:

@@ -34,6 +34,11 @@ from lorasmith.curation.edit.spelling import (
 _PATTERN_SECONDS = 1.0  # for one tag
 TRAITS = ("hair", "eyes", "body")
 PRUNED = ("meta", "quality", "colours")
+# What side-cars may call a tag, by what is said to --prune.
+KINDS = {
+    **{kind: kind for kind in ("artist", "copyright", "character", "species", "meta")},
+    "series": "copyright",
+}
 CASES: dict[str, Callable[[str], str]] = {
     "lower": str.lower,
     "upper": str.upper,
@@ -51,10 +56,12 @@ class CaptionContext:
     Args:
         folder_name: what the image's folder is called, without its repeats; "" for a general name.
         counts: in how many captions of the collection each tag is.
+        kinds: bare tags by what side-cars call them ("artist").
     """
 
     folder_name: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 Edit = Callable[[TagLine, CaptionContext], None]
@@ -391,7 +398,24 @@ def case(value: str, reading: Reading) -> Edit:
 
 
 def prune(value: str, reading: Reading) -> Edit:
-    return _without(find_lists(value, PRUNED))
+    kinds = kinds_in(value)
+    lists = [name for name in _names(value) if name in PRUNED or name not in KINDS]
+    tags = find_lists(",".join(lists), [*PRUNED, *KINDS])
+
+    def edit(line: TagLine, context: CaptionContext) -> None:
+        named = frozenset[str]().union(*(context.kinds.get(kind, ()) for kind in kinds))
+        line.remove(lambda tag: tag in tags or bare(tag) in named)
+
+    return edit
+
+
+def kinds_in(value: str) -> list[str]:
+    """Which of the kinds of tags ``prune`` is given, as side-cars call them."""
+    return [KINDS[name] for name in _names(value) if name in KINDS]
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",")]
 
 
 def traits(value: str, reading: Reading) -> Edit:

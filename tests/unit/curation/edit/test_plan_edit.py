@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,18 @@ def test_a_caption_in_a_table_is_edited_into_a_file(folder: Path) -> None:
     assert not edit(folder, "replace=hat=cap", create=True)
     assert (folder / "c.txt").read_bytes() == b"a cat, cap"
     assert (folder / "metadata.jsonl").exists()
+
+
+def test_kinds_of_tags_that_side_cars_name(folder: Path) -> None:
+    post = {"tag_string_artist": "some_one", "tag_string_copyright": "a_game", "tag_string": "x"}
+    (folder / "a.png.json").write_text(json.dumps(post))
+    (folder / "a.txt").write_bytes(b"some one, hat, a_game")
+    (folder / "b.txt").write_bytes(b"Some_One, solo")
+    assert not [each for each in edit(folder, "prune=artist,series") if "side-car" in each]
+    assert (folder / "a.txt").read_bytes() == b"hat"
+    assert (folder / "b.txt").read_bytes() == b"solo"
+    (warning, *_) = edit(folder, "prune=species")
+    assert "no side-car beside the pictures says which tags are of kind species" in warning
 
 
 def test_undo_brings_every_byte_back(folder: Path) -> None:
