@@ -17,7 +17,7 @@ from lorasmith.curation.images.trim import find_border
 from lorasmith.data.buckets import Buckets, Size, place
 from lorasmith.data.recorded_crops import Box
 
-Shape = Literal["square", "bucket", "subject", "box", "recorded", "whole"]
+Shape = Literal["square", "bucket", "aspect", "subject", "box", "recorded", "whole"]
 Point = tuple[float, float]  # shares of width and height, 0..1
 
 FOCUSES = ("auto", "center", "subject", "face", "top", "bottom", "left", "right")
@@ -39,10 +39,11 @@ class CropRule:
     """What is to be kept of images.
 
     Args:
-        shape: "square" and "bucket" take the largest such part, "subject" what stands out, in any
-            shape, "whole" everything (but for borders).
+        shape: "square", "bucket" and "aspect" take the largest such part, "subject" what stands
+            out, in any shape, "whole" everything (but for borders).
         focus: where the part lies: one of :data:`FOCUSES`, or a point of the image.
         buckets: of "bucket".
+        aspects: of "aspect", as pairs of width and height; the nearest is taken.
         margin: around a subject, a share of its sides.
         trim: borders are cut off first.
         tolerance: of borders, see :func:`.find_border`.
@@ -54,6 +55,7 @@ class CropRule:
     margin: float = 0.05
     trim: bool = False
     tolerance: int = 12
+    aspects: tuple[Size, ...] = ()
 
     @property
     def looks(self) -> bool:
@@ -125,6 +127,10 @@ def shape_of(size: Size, rule: CropRule) -> Size:
     if rule.shape == "bucket":
         assert rule.buckets is not None
         return largest(size, place(*size, rule.buckets).bucket)
+    if rule.shape == "aspect":
+        ratio = math.log(size[0] / size[1])
+        nearest = min(rule.aspects, key=lambda each: abs(math.log(each[0] / each[1]) - ratio))
+        return largest(size, nearest)
     return size
 
 
@@ -170,6 +176,22 @@ def _face_place(size: Size, rule: CropRule, face: Box) -> Box:
     height = shape_of(size, rule)[1]
     middle = round((face[1] + face[3]) / 2 + (0.5 - _FACE_HEIGHT) * height)
     return face[0], middle, face[2], middle
+
+
+def parse_aspects(text: str) -> tuple[Size, ...]:
+    """Shapes as width:height, with commas between: "1:1, 2:3".
+
+    Raises:
+        ValueError: says what was expected.
+    """
+    aspects = []
+    for part in text.split(","):
+        numbers = [side.strip() for side in part.split(":")]
+        whole = len(numbers) == 2 and all(side.isdecimal() and side.isascii() for side in numbers)
+        if not whole or not all(1 <= int(side) <= 10_000 for side in numbers):
+            raise ValueError(f"{part.strip()!r} is no shape, such as 2:3")
+        aspects.append((int(numbers[0]), int(numbers[1])))
+    return tuple(aspects)
 
 
 def parse_focus(text: str) -> str | Point:

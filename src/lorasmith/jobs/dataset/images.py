@@ -52,16 +52,20 @@ class CropRequest(FolderChangeRequest):
 
     verb: ClassVar = "dataset crop"
 
-    to: Literal["square", "bucket", "subject", "box", "recorded", "whole"] = option(
+    to: Literal["square", "bucket", "aspect", "subject", "box", "recorded", "whole"] = option(
         "square",
-        "What is kept: the largest square; the shape of the bucket that it goes to; what stands "
-        "out from the border; the box that a file beside it names; the recorded crop; all of it",
+        "What is kept: the largest square; the shape of the bucket that it goes to; the nearest of "
+        "--aspects; what stands out from the border; the box that a file beside it names; the "
+        "recorded crop; all of it",
     )
     focus: str = option(
         "auto",
         "Where a square or bucket lies: auto (a face, else the subject), center, subject, face, "
         "top, bottom, left, right, or a point as shares of width and height, as in 0.5,0.3",
         metavar="PLACE",
+    )
+    aspects: str = option(
+        "1:1,2:3,3:2", "Shapes that --to aspect may give, as width:height", metavar="W:H,..."
     )
     resolution: Size = option(
         512,
@@ -123,7 +127,7 @@ class CropRequest(FolderChangeRequest):
         Raises:
             SettingsError: with all options that cannot be meant.
         """
-        from lorasmith.curation.images.crop import CropRule, parse_focus
+        from lorasmith.curation.images.crop import CropRule, parse_aspects, parse_focus
         from lorasmith.data.buckets import plan_buckets
 
         problems = list(self._idle())
@@ -132,22 +136,29 @@ class CropRequest(FolderChangeRequest):
             focus = parse_focus(self.focus)
         except ValueError as error:
             problems.append(Problem("focus", str(error)))
+        aspects: tuple[tuple[int, int], ...] = ()
+        try:
+            aspects = parse_aspects(self.aspects)
+        except ValueError as error:
+            problems.append(Problem("aspects", str(error), "write them like 1:1,2:3,3:2"))
         if problems:
             raise SettingsError(problems)
         width, height = _sides(self.resolution or 512)
         buckets = plan_buckets(width, height) if self.to == "bucket" else None
-        return CropRule(self.to, focus, buckets, self.margin, self.trim, self.tolerance)
+        return CropRule(self.to, focus, buckets, self.margin, self.trim, self.tolerance, aspects)
 
     def _idle(self) -> list[Problem]:
         """Options that would do nothing."""
-        shaped = self.to in ("square", "bucket")
+        shaped = self.to in ("square", "bucket", "aspect")
+        sized = self.to in ("square", "bucket")
         idle = [
-            ("focus", shaped, "--to square or bucket"),
-            ("faces", shaped or self.to == "subject", "--to square, bucket or subject"),
+            ("focus", shaped, "--to square, bucket or aspect"),
+            ("aspects", self.to == "aspect", "--to aspect"),
+            ("faces", shaped or self.to == "subject", "--to square, bucket, aspect or subject"),
             ("margin", self.to in ("subject", "box"), "--to subject or box"),
             ("resolution", self.to == "bucket" or self.resize, "--to bucket or --resize"),
             ("resize", not self.record, "crops that are carried out, not with --record"),
-            ("resize", shaped, "--to square or bucket; else use `dataset resize`"),
+            ("resize", sized, "--to square or bucket; else use `dataset resize`"),
             ("upscale", self.resize, "--resize"),
             ("trim", self.to not in ("box", "recorded"), "crops that look for themselves"),
             ("tolerance", self.trim, "--trim"),

@@ -11,6 +11,7 @@ from lorasmith.curation.images.crop import (
     choose_crop,
     crop_of_size,
     largest,
+    parse_aspects,
     parse_focus,
     window,
 )
@@ -80,6 +81,25 @@ def test_what_is_cropped_to_a_bucket_goes_there_and_loses_next_to_nothing(
     placement = place(box[2] - box[0], box[3] - box[1], buckets)
     assert placement.bucket == place(*size, buckets).bucket
     assert max(placement.resized[n] - placement.bucket[n] for n in (0, 1)) <= 3
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((900, 500), (75, 0, 825, 500)),
+        ((600, 500), (50, 0, 550, 500)),
+        ((400, 900), (0, 150, 400, 750)),
+    ],
+)
+def test_the_nearest_of_given_shapes(size: tuple[int, int], box: Box) -> None:
+    rule = CropRule("aspect", "center", aspects=parse_aspects("1:1, 2:3,3:2"))
+    assert crop_of_size(size, rule) == box
+
+
+@pytest.mark.parametrize("text", ["", "1", "1:0", "1:2:3", "a:b", "1:1,,2:3", "1:99999"])
+def test_what_is_no_shape(text: str) -> None:
+    with pytest.raises(ValueError, match="is no shape"):
+        parse_aspects(text)
 
 
 def test_faces_come_before_subjects_and_lie_above_the_middle() -> None:
