@@ -11,11 +11,15 @@ from functools import cached_property
 
 import numpy as np
 from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from lorasmith.curation.images.trim import find_border
 from lorasmith.data.buckets import Size
 from lorasmith.data.recorded_crops import Box
 
+_TO_XYZ = np.array([
+    (0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)
+], np.float32)  # fmt: skip
 # The picture is looked at so small, px of the longer side: details would be noise.
 _SIDE = 96
 _LOOK = 384  # and for bars and frames so small
@@ -23,8 +27,8 @@ _LOOK = 384  # and for bars and frames so small
 _RIM = 0.06
 # Colours that a ground is made of, at most.
 _GROUND_COLOURS = 6
-# Of 255 in Lab: below it a colour is the ground's own, as noise and soft shades are.
-_NEAR = 9.0
+# In Lab (L to 100): below it a colour is the ground's own, as noise and soft shades are.
+_NEAR = 5.0
 # Of the greatest saliency: what counts as subject.
 _SHARE = 0.35
 # A part belongs to the subject if it has so much of the largest part's weight; or less, if it is so
@@ -52,9 +56,8 @@ class Saliency:
         if values.max() < 1e-6:
             return np.zeros(values.shape, bool)
         salient = values >= max(_SHARE * float(values.max()), _otsu(values))
-        labels, weights = _components(salient, values)
-        if not len(weights):
-            return salient
+        labels, count = ndimage.label(salient, np.ones((3, 3)))
+        weights = ndimage.sum_labels(values, labels, range(1, count + 1))
         largest = labels == 1 + int(weights.argmax())
         reach = max(1, round(_REACH * max(values.shape)))
         rows, columns = np.flatnonzero(largest.any(1)), np.flatnonzero(largest.any(0))
@@ -107,16 +110,24 @@ def _salient(image: Image.Image) -> np.ndarray:
     small = max(8, round(image.width * factor)), max(8, round(image.height * factor))
     reduced = image.resize(small, Image.Resampling.BOX) if small != image.size else image
     soft = reduced.filter(ImageFilter.GaussianBlur(0.7))
-    lab = np.asarray(soft.convert("LAB"), np.float32)
-    lab[..., 1:] = (lab[..., 1:] + 128) % 256 - 128  # Pillow keeps a and b as signed bytes
+    lab = to_lab(np.asarray(soft, np.float32) / 255)
     difference = _from_ground(lab)
     edges = _edges(lab)
     # An edge alone may be the ground's own, as of stripes and grass; a plain shirt has no edges.
     rim = _rim_mask(lab.shape[0], lab.shape[1])
     edges = np.clip(edges - float(np.quantile(edges[rim], 0.9)), 0, None)
     values = _scaled(difference) + 0.35 * _scaled(edges)
-    values = _smooth(values, max(1, round(0.02 * _SIDE)))
+    values = ndimage.uniform_filter(values, 2 * round(0.02 * _SIDE) + 1, mode="nearest")
     return _scaled(values * _from_edge(values.shape))
+
+
+def to_lab(srgb: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* (L 0..100) of sRGB 0..1 by its definition, IEC 61966-2-1 and white D65."""
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ _TO_XYZ.T / _TO_XYZ.sum(1)
+    root = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
+    x, y, z = np.moveaxis(root, -1, 0)
+    return np.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), -1).astype(np.float32)
 
 
 def _from_ground(lab: np.ndarray) -> np.ndarray:
@@ -176,18 +187,6 @@ def _from_edge(shape: tuple[int, ...]) -> np.ndarray:
     return 0.5 + 0.5 * np.minimum(rows, columns)
 
 
-def _smooth(values: np.ndarray, radius: int) -> np.ndarray:
-    """Box average over (2 radius + 1) squared."""
-    for axis in (0, 1):
-        pad = [(0, 0), (0, 0)]
-        pad[axis] = (radius + 1, radius)
-        sums = np.cumsum(np.pad(values, pad, mode="edge"), axis=axis, dtype=np.float64)
-        upper = np.take(sums, range(2 * radius + 1, sums.shape[axis]), axis)
-        lower = np.take(sums, range(sums.shape[axis] - 2 * radius - 1), axis)
-        values = ((upper - lower) / (2 * radius + 1)).astype(np.float32)
-    return values
-
-
 def _scaled(values: np.ndarray) -> np.ndarray:
     """To 0..1 by a value that few places exceed."""
     most = float(np.quantile(values, 0.98))
@@ -204,25 +203,3 @@ def _otsu(values: np.ndarray) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         between = (sum_ * weights - total * means) ** 2 / (weights * (total - weights))
     return float(edges[1 + int(np.nanargmax(np.where(np.isfinite(between), between, -1)))])
-
-
-def _components(mask: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels from 1 of the connected parts (8 neighbours), and each part's sum of values."""
-    labels = np.zeros(mask.shape, np.int32)
-    height, width = mask.shape
-    weights: list[float] = []
-    for start in zip(*np.nonzero(mask), strict=True):
-        if labels[start]:
-            continue
-        weights.append(0.0)
-        waiting = [start]
-        labels[start] = len(weights)
-        while waiting:
-            y, x = waiting.pop()
-            weights[-1] += float(values[y, x])
-            for near in ((y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
-                inside = 0 <= near[0] < height and 0 <= near[1] < width
-                if inside and mask[near] and not labels[near]:
-                    labels[near] = len(weights)
-                    waiting.append(near)
-    return labels, np.array(weights)

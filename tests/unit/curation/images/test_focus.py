@@ -8,7 +8,7 @@ from PIL import Image
 from tests.unit.curation.images.conftest import Scene, draw_scene
 
 from lorasmith.curation.images.crop import CropRule, choose_crop
-from lorasmith.curation.images.focus import find_saliency
+from lorasmith.curation.images.focus import find_saliency, to_lab
 from lorasmith.data.recorded_crops import Box
 
 
@@ -80,3 +80,19 @@ def test_any_size(size: tuple[int, int]) -> None:
     assert saliency.values.max() <= 1
     box = saliency.subject()
     assert box is None or (0 <= box[0] < box[2] <= size[0] and 0 <= box[1] < box[3] <= size[1])
+
+
+@pytest.mark.parametrize(
+    ("colour", "lab"),
+    [
+        ((255, 255, 255), (100, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((255, 0, 0), (53.24, 80.09, 67.20)),
+        ((0, 255, 0), (87.73, -86.18, 83.18)),
+        ((0, 0, 255), (32.30, 79.19, -107.86)),
+    ],
+)
+def test_colours_in_lab(colour: tuple[int, int, int], lab: tuple[float, float, float]) -> None:
+    """As published for sRGB under D65 (Lindbloom's calculator)."""
+    values = to_lab(np.array([[colour]], np.float32) / 255)
+    np.testing.assert_allclose(values[0, 0], lab, atol=0.05)
