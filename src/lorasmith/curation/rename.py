@@ -111,14 +111,15 @@ def _check_prefix(prefix: str) -> None:
 
 
 def _new_name(name: str, image: Path, stem: str) -> str:
-    """Of a file that belongs to an image: the image's name in it exchanged, wherever it stands."""
-    if name == image.name:
-        return f"{stem}{image.suffix}"
+    """Of a file that belongs to an image: the image's name in it exchanged, where it stands as a
+    word; ``mask_a.png`` has it behind a mark."""
     for old, new in ((image.name, f"{stem}{image.suffix}"), (image.stem, stem)):
         if name.startswith(old):
             return new + name[len(old) :]
-    before, found, after = name.partition(image.stem)
-    return f"{before}{stem}{after}" if found else f"{stem}{Path(name).suffix}"
+    word = re.search(rf"(?<![^\W_]){re.escape(image.stem)}(?![^\W_])", name)
+    if word is None:
+        return f"{stem}-{name}"
+    return name[: word.start()] + stem + name[word.end() :]
 
 
 def _masks(images: Sequence[CollectionImage], plan: Plan) -> dict[Path, Path]:

@@ -13,6 +13,7 @@ from PIL import Image
 from lorasmith.core.errors import DatasetError, SettingsError
 from lorasmith.curation.journal import Journal
 from lorasmith.curation.plan import Plan
+from lorasmith.curation.rename import _new_name
 from lorasmith.jobs.dataset.files import RenameRequest
 from lorasmith.jobs.request import run
 
@@ -90,6 +91,21 @@ def test_numbers_go_on_from_folder_to_folder(tmp_path: Path) -> None:
         image(tmp_path / name)
     rename(tmp_path, prefix="z", digits=2)
     assert names(tmp_path) == ["img/10_a/z_02.png", "img/10_a/z_03.png", "img/2_b/z_01.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [
+        ("a.png", "z_001.png"),
+        ("a.png.txt", "z_001.png.txt"),
+        ("a-masklabel.png", "z_001-masklabel.png"),
+        ("mask_a.png", "mask_z_001.png"),
+        ("data_a_mask.png", "data_z_001_mask.png"),
+        ("other.npz", "z_001-other.npz"),
+    ],
+)
+def test_names_of_side_files(name: str, new: str) -> None:
+    assert _new_name(name, Path("a.png"), "z_001") == new
 
 
 def test_as_many_digits_as_there_must_be(tmp_path: Path) -> None:
