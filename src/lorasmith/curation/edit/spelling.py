@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -85,6 +86,8 @@ def _is_balanced(text: str) -> bool:
 @functools.lru_cache(maxsize=100_000)
 def bare(tag: str) -> str:
     """What all spellings of a tag have in common: no weight or backslash, spaces, small letters."""
+    if not tag.isascii():  # accents are written in more than one way
+        tag = unicodedata.normalize("NFC", tag)
     return with_spaces(unescaped(split_weight(tag)[0])).casefold()
 
 

@@ -64,6 +64,10 @@ def test_spellings_of_a_tag_are_the_same_tag(tag: str) -> None:
         assert bare(with_underscores(tag)) == bare(tag) == bare(with_spaces(tag))
 
 
+def test_accents_are_the_same_however_they_are_written() -> None:
+    assert bare("cafe\u0301") == bare("CAF\u00c9")
+
+
 @given(st.text(st.sampled_from("ab ()[]"), max_size=8))
 def test_escapes_are_taken_back(tag: str) -> None:
     assert unescaped(escaped(tag)) == tag
