@@ -404,8 +404,9 @@ def test_masks_of_transparency_and_greys(folder: Path) -> None:
         np.testing.assert_array_equal(np.asarray(mask), 255 - np.asarray(grey))
 
 
+@pytest.mark.slow
 def test_masks_of_subjects_cover_them(tmp_path: Path) -> None:
-    scenes = {seed: draw_scene(seed) for seed in range(12)}
+    scenes = {seed: draw_scene(seed) for seed in range(30)}
     for seed, scene in scenes.items():
         scene.image.save(tmp_path / f"{seed}.png")
     carry_out(MasksRequest, tmp_path)
@@ -420,7 +421,8 @@ def test_masks_of_subjects_cover_them(tmp_path: Path) -> None:
         shares.append((inside, levels.mean()))
     assert np.median([inside for inside, _ in shares]) > 0.99
     assert np.mean([inside for inside, _ in shares]) > 0.95
-    assert np.mean([outside for _, outside in shares]) < 0.01
+    assert np.median([outside for _, outside in shares]) < 0.005
+    assert np.mean([outside for _, outside in shares]) < 0.02
 
 
 def test_masks_of_another_shape_are_left_alone_and_said(folder: Path) -> None:
