@@ -16,6 +16,7 @@ from tests.fuzz.targets import RUN, TARGETS, Target
 COUNT = 60
 
 ONCE_BROKEN = {
+    "a prompt with a long number": ("side_cars", b"(a:" + b"9" * 25_000),
     "a record before the beginning of the file": (
         "torch_program",
         b"PK\3\4" + bytes(26) + b"PK\1\2" + bytes(24) + struct.pack("<HHHHHII", 8, 0, 0, 0, 0, 0, 0)

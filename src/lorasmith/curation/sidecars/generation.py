@@ -22,14 +22,13 @@ from lorasmith.prompts.infotext import parse_infotext
 
 MOST_SIGNS = 2_000_000
 _MAKE, _MODEL, _DESCRIPTION = 0x010F, 0x0110, 0x010E
-# Of a node of ComfyUI, the inputs that lead to the positive prompt, and those that hold a text.
-_TO_TEXT = ("positive", "conditioning", "conditioning_1", "conditioning_to", "cond", "text")
-_TEXTS = ("text", "text_g", "text_l", "positive", "prompt", "string", "value", "wildcard_text")
+# Of a node of ComfyUI, the inputs that hold a part of the positive prompt or lead to it.
+_TO_TEXT = re.compile(r"(?!.*neg)(?:positive|cond|text|prompt|string|value|wildcard|populated)")
 _MOST_NODES = 10_000
 # (word:1.2), ((word)), [word], {word}: brackets of weight, which are no words.
-_WEIGHT = re.compile(r":\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*(?=\))")
+_WEIGHT = re.compile(r":\s*+[+-]?(?:\d++(?:\.\d*+)?|\.\d++)\s*+(?=\))")
 _BRACKETS = re.compile(r"(?<!\\)[()\[\]{}]")
-_NO_WORDS = re.compile(r"\bBREAK\b|\bAND\b|<(?:lora|lyco|hypernet):[^>]*>")
+_NO_WORDS = re.compile(r"\bBREAK\b|\bAND\b|<(?:lora|lyco|hypernet):[^<>]*+>")
 
 
 def read_generation(file: Path | IO[bytes]) -> SideCar:
@@ -130,8 +129,11 @@ def comfy_prompt(text: str) -> str:
     texts = []
     for node in nodes.values():
         inputs = node.get("inputs")
-        if isinstance(inputs, dict) and "positive" in inputs and _is_link(inputs["positive"]):
-            texts.append(_text_behind(inputs["positive"], nodes))
+        # What guides Flux has no negative, and calls the positive its conditioning.
+        guides = str(node.get("class_type")).endswith("Guider")
+        key = "conditioning" if guides and "positive" not in (inputs or ()) else "positive"
+        if isinstance(inputs, dict) and _is_link(inputs.get(key)):
+            texts.append(_text_behind(inputs[key], nodes))
     return max(texts, key=len, default="")
 
 
@@ -149,7 +151,7 @@ def _text_behind(link: Any, nodes: Mapping[str, Mapping[str, Any]]) -> str:
         if name in names or not isinstance(inputs, dict):
             continue
         names.add(name)
-        texts += [inputs[key] for key in _TEXTS if isinstance(inputs.get(key), str)]
-        keys = dict.fromkeys((*_TO_TEXT, *_TEXTS))
-        links += [inputs[key] for key in keys if _is_link(inputs.get(key))]
+        values = [value for key, value in inputs.items() if _TO_TEXT.match(key)]
+        texts += [value for value in values if isinstance(value, str)]
+        links += [value for value in values if _is_link(value)]
     return ", ".join(dict.fromkeys(text.strip() for text in texts if text.strip()))

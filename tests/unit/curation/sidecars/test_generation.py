@@ -68,6 +68,29 @@ def test_comfyui(tmp_path: Path) -> None:
     assert prompt_in(tmp_path / "a.webp") == "1girl, red hat"
 
 
+def test_other_nodes_of_comfyui() -> None:
+    flux: dict[str, Any] = {
+        "13": {"class_type": "SamplerCustomAdvanced", "inputs": {"guider": ["22", 0]}},
+        "22": {"class_type": "BasicGuider", "inputs": {"conditioning": ["26", 0]}},
+        "26": {"class_type": "FluxGuidance", "inputs": {"conditioning": ["6", 0], "guidance": 3.5}},
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "1girl, red hat"}},
+    }
+    assert comfy_prompt(json.dumps(flux)) == "1girl, red hat"
+    loader: dict[str, Any] = {
+        "1": {"class_type": "KSampler (Efficient)", "inputs": {"positive": ["2", 1]}},
+        "2": {"inputs": {"positive": ["3", 0], "negative": "bad", "text_negative": "bad"}},
+        "3": {"class_type": "StringConcat", "inputs": {"string_a": "1girl", "string_b": ["4", 0]}},
+        "4": {"inputs": {"populated_text": "red hat", "seed": 3}},
+    }
+    assert comfy_prompt(json.dumps(loader)) == "1girl, red hat"
+    sdxl: dict[str, Any] = {
+        "1": {"class_type": "KSampler", "inputs": {"positive": ["2", 0], "negative": ["3", 0]}},
+        "2": {"inputs": {"text_g": "1girl, red hat", "text_l": "1girl, red hat", "width": 8}},
+        "3": {"inputs": {"text_g": "bad", "text_l": "bad"}},
+    }
+    assert comfy_prompt(json.dumps(sdxl)) == "1girl, red hat"
+
+
 def test_a_graph_that_goes_in_circles() -> None:
     graph = {**GRAPH, "9": {"inputs": {"text": ["6", 0]}}}
     assert comfy_prompt(json.dumps(graph)) == ""
