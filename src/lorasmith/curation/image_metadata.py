@@ -429,7 +429,8 @@ def _new_webp(data: bytes, metadata: ImageMetadata) -> bytes:
         name.encode("latin-1") + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2)
         for name, part in kept
     )
-    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+    behind = data[8 + struct.unpack_from("<I", data, 4)[0] :]
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body + behind
 
 
 def _webp_head(name: str, body: bytes) -> bytes:

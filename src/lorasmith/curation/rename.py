@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 
 from lorasmith.core.errors import DatasetError, Problem, collect_problems
+from lorasmith.core.files import files_below
 from lorasmith.core.text import quantity
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.edit.plan_edit import warn_of_files
 from lorasmith.curation.plan import Plan
 from lorasmith.data.caption_files import read_tables
 from lorasmith.data.companions import masks_in_folders, stem_of
-from lorasmith.data.layout import FolderSpec, entries_of
+from lorasmith.data.images import SUFFIXES
+from lorasmith.data.layout import REG_NAMES, FolderSpec, entries_of
 from lorasmith.data.scan import CAPTION_SUFFIXES
 
 _FEWEST_DIGITS = 3
@@ -63,6 +65,7 @@ def plan_rename(
     for source, target in moves.items():
         plan.move(source, target)
     _warn_of_tables(plan, images, moves)
+    _warn_of_reg(plan, collection, {stem_of(image.path) for image in images})
     return plan
 
 
@@ -138,6 +141,18 @@ def _warn_of_tables(plan: Plan, images: Sequence[CollectionImage], moves: dict[P
         for file, count in tables.files.items():
             what = f"it names {quantity(count, 'picture')} by their present names"
             plan.warnings.append(Problem(str(file), what, "its captions will be found no more"))
+
+
+def _warn_of_reg(plan: Plan, collection: Collection, stems: Set[str]) -> None:
+    """Of regularisation images that are paired with others by their names."""
+    for root in collection.roots:
+        for folder in (root / name for name in REG_NAMES):
+            files = files_below(folder, SUFFIXES) if folder.is_dir() else []
+            count = sum(1 for file in files if stem_of(file) in stems)
+            if count:
+                what = f"{quantity(count, 'picture')} there are called as pictures that are renamed"
+                hint = "if they belong together, rename them likewise, with the same --start"
+                plan.warnings.append(Problem(str(folder), what, hint))
 
 
 def _by_folder(images: Sequence[CollectionImage]) -> Iterator[tuple[Path, list[Path]]]:

@@ -99,6 +99,13 @@ def test_doing_it_again_changes_nothing(data: bytes) -> None:
     assert pixel_bytes(other) == pixel_bytes(data)
 
 
+@pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
+def test_what_follows_the_image_stays(name: str) -> None:
+    new = embed_caption(FILES[name] + b"behind", CAPTION)
+    assert new.endswith(b"behind")
+    assert embedded_caption(new) == CAPTION
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40))
 def test_any_text(text: str) -> None:

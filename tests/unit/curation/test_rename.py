@@ -139,6 +139,23 @@ def test_tables_that_name_images_are_said(tmp_path: Path) -> None:
     assert "metadata.jsonl" in warning.where
 
 
+def test_regularisation_pictures_of_the_same_names_are_said(tmp_path: Path) -> None:
+    image(tmp_path / "img" / "5_zorp" / "a.png")
+    image(tmp_path / "reg" / "1_girl" / "a.png")
+    (warning,) = rename(tmp_path, prefix="z").warnings
+    assert warning.where.endswith("reg")
+    assert names(tmp_path) == ["img/5_zorp/z_001.png", "reg/1_girl/a.png"]
+
+
+def test_odd_names_become_plain(tmp_path: Path) -> None:
+    for name in ("-a\nb.png", "x" * 251 + ".png"):
+        image(tmp_path / name)
+    rename(tmp_path, prefix="z")
+    assert names(tmp_path) == ["z_001.png", "z_002.png"]
+    with pytest.raises(DatasetError, match="255"):
+        rename(tmp_path, prefix="y" * 250)
+
+
 @pytest.mark.parametrize("prefix", ["", " z", "a/b", "..", "-z", "nul", "a:b", "a\nb"])
 def test_prefixes_that_are_no_names(tmp_path: Path, prefix: str) -> None:
     image(tmp_path / "a.png")
