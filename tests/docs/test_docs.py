@@ -87,7 +87,9 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def command_lines(text: str) -> Iterator[str]:
     """``lorasmith …`` lines of fenced blocks, and of the comments that examples begin with."""
-    for block in re.findall(r"```(?:sh|bash|console|shell|)\n(.*?)```", text, re.DOTALL):
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        if language not in ("", "sh", "bash", "console", "shell"):
+            continue
         for line in block.replace("\\\n", " ").splitlines():
             line = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
             line = re.sub(r"^(python|accelerate launch.*?) -m lorasmith\b", "lorasmith", line)

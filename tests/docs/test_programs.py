@@ -20,8 +20,10 @@ from lorasmith.demo.character import write_training_set
 from lorasmith.models.load import load_model
 
 SOURCE = Path(__file__).parents[2] / "src"
-# This one's programs build on one another: see test_library_page.py.
-OTHERS = [page for page in PAGES if page.name != "library.md" and "```python" in page.read_text()]
+# Programs that build on one another, or need a captioner, run in test_library_page.py and
+# test_caption_page.py.
+ELSEWHERE = ("library.md", "dataset-caption.md")
+OTHERS = [page for page in PAGES if page.name not in ELSEWHERE and "```python" in page.read_text()]
 SHORTER = {"range(16)": "range(1)"}
 """What a page does often is done once."""
 

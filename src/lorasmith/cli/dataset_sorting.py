@@ -12,16 +12,23 @@ from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
 class _TakingRules(click.Command):
     """Takes ``-tag:hat -> others`` for a rule, though it begins as an option does."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        behind = ["", *args]
-        rules = [
-            arg
-            for before, arg in zip(behind, args, strict=False)
-            if "->" in arg and before != "--where"
-        ]
-        if rules and "--" not in args:
-            args = [arg for arg in args if arg not in rules] + ["--", *rules]
-        return super().parse_args(ctx, args)
+    def make_parser(self, ctx: click.Context) -> click.parser._OptionParser:
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+        parser.parse_args = lambda args: parse(_rules_last(args))  # type: ignore[method-assign]
+        return parser
+
+
+def _rules_last(args: list[str]) -> list[str]:
+    behind = ["", *args]
+    rules = [
+        arg
+        for before, arg in zip(behind, args, strict=False)
+        if "->" in arg and before != "--where"
+    ]
+    if not rules or "--" in args:
+        return args
+    return [*(arg for arg in args if arg not in rules), "--", *rules]
 
 
 @command_for(SortRequest, _TakingRules)
