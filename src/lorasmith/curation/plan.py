@@ -92,6 +92,7 @@ class Plan:
         problems: forbid applying it.
         warnings: odd, and do not.
         notes: what else there is to say of it.
+        when_done: called when it has been applied.
         skipped: files that cannot be dealt with; the rest is done.
     """
 
@@ -101,6 +102,7 @@ class Plan:
     warnings: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: list[Problem] = field(default_factory=list)
+    when_done: list[Callable[[], None]] = field(default_factory=list, repr=False)
     changes: list[Change] = field(default_factory=list)
     _texts: dict[Path, Change] = field(default_factory=dict, repr=False)
     _roots: dict[str, Path | None] = field(default_factory=dict, repr=False)
@@ -220,6 +222,8 @@ class Plan:
                 finally:
                     for path in staged.values():
                         path.unlink(missing_ok=True)
+        for call in self.when_done:
+            call()
         return Applied(
             self.counts(),
             tuple(outcome.entry.number for outcome in outcomes),

@@ -32,6 +32,7 @@ from lorasmith.curation.edit.tag_edits import CaptionContext, kinds_in
 from lorasmith.curation.filter import parse_filter
 from lorasmith.curation.importing.sources import FileEntry
 from lorasmith.curation.plan import Plan
+from lorasmith.curation.sidecars.kinds import remembered_kinds
 from lorasmith.curation.sidecars.read import SUFFIXES as SIDE_CARS
 from lorasmith.curation.sidecars.read import read_sidecars
 from lorasmith.data.captions import split_tags
@@ -190,6 +191,10 @@ def _kinds(
         for tag in car.tags:
             if tag.category in kinds:
                 kinds[tag.category].add(bare(tag.name))
+    for root in collection.roots:
+        for kind, names in remembered_kinds(root).items():
+            if kind in kinds:
+                kinds[kind].update(map(bare, names))
     for kind in sorted(needed - {"meta"}):
         if not kinds[kind]:
             what = f"no side-car beside the pictures says which tags are of kind {kind}"

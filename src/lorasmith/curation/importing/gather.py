@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from lorasmith.core.errors import Problem, UserError
@@ -19,7 +19,7 @@ from lorasmith.core.text import quantity
 from lorasmith.curation.collection import dataset_root
 from lorasmith.curation.importing.gallery_dl import fetch, require_gallery_dl
 from lorasmith.curation.importing.import_images import Captioned, plan_import, require_no_project
-from lorasmith.curation.plan import Applied, Plan
+from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.tags import TagRules
 from lorasmith.curation.trash import STORE
 from lorasmith.data.images import SUFFIXES
@@ -29,27 +29,14 @@ _URL = re.compile(r"(?:[\w.]+:)?(?:https?://\S+|\w[\w.]*:\S+)|[\w-]+(?:\.[\w-]+)
 _UNFINISHED = ".part"
 
 
-@dataclass
-class GatherPlan(Plan):
-    """A plan whose images wait in a folder, which is emptied when they are in their place."""
-
-    waiting: Path | None = field(default=None)
-
-    def apply(self, observer: Observer = ignore, controls: Controls | None = None) -> Applied:
-        applied = super().apply(observer, controls)
-        self.clear()
-        return applied
-
-    def clear(self) -> None:
-        """Remove what waits, but for what is half fetched."""
-        if self.waiting is None:
-            return
-        for place, _, names in os.walk(self.waiting, topdown=False):
-            for name in names:
-                if not name.endswith(_UNFINISHED):
-                    Path(place, name).unlink(missing_ok=True)
-            if not os.listdir(place):
-                shutil.rmtree(place, ignore_errors=True)
+def _clear(waiting: Path) -> None:
+    """Remove what waits, but for what is half fetched."""
+    for place, _, names in os.walk(waiting, topdown=False):
+        for name in names:
+            if not name.endswith(_UNFINISHED):
+                Path(place, name).unlink(missing_ok=True)
+        if not os.listdir(place):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def plan_gather(
@@ -115,11 +102,11 @@ def plan_gather(
     )
     command = f"gather {' '.join(urls)}"[:200]
     if simulate:
-        plan = GatherPlan(command, [root])
+        plan = Plan(command, [root])
         there = quantity(outcome.files, "picture", "is")
         plan.notes.append(f"{there} there, those that came earlier among them")
     elif any(path.suffix.lower() in SUFFIXES for path in waiting.rglob("*")):
-        import_plan = plan_import(
+        plan = plan_import(
             [waiting],
             target,
             captions=captions,
@@ -129,15 +116,14 @@ def plan_gather(
             observer=observer,
             controls=controls,
         )
-        values = {each.name: getattr(import_plan, each.name) for each in fields(Plan)}
-        plan = GatherPlan(**values, waiting=waiting)
+        plan.when_done.append(lambda: _clear(waiting))
         plan.changes = [replace(c, what=_short(c.what, waiting)) for c in plan.changes]
         plan.warnings = [
             replace(each, where=_short(each.where, waiting), what=_short(each.what, waiting))
             for each in plan.warnings
         ]
     else:
-        plan = GatherPlan(command, [root])
+        plan = Plan(command, [root])
         if not outcome.earlier and not outcome.problems:
             plan.notes.append("there is no picture")
     if outcome.earlier:
@@ -149,7 +135,7 @@ def plan_gather(
     if limit and outcome.files >= limit and not simulate:
         plan.notes.append(f"that is the --limit of {limit}; the same command goes on from there")
     if not plan.changes and not plan.problems:
-        plan.clear()
+        _clear(waiting)
     return plan
 
 

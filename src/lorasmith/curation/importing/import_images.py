@@ -22,6 +22,7 @@ from lorasmith.curation.importing.file_names import FreeNames, NamePattern, safe
 from lorasmith.curation.importing.sources import FileEntry, Sources, list_sources
 from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.generation import read_generation
+from lorasmith.curation.sidecars.kinds import remember_kinds
 from lorasmith.curation.sidecars.read import read_sidecars
 from lorasmith.curation.sidecars.tags import SideCar, TagRules, caption_of, merge, same
 from lorasmith.data.cache.file_memo import hash_file
@@ -116,6 +117,9 @@ def plan_import(
         else:
             _copy(plan, image, caption, names, listing)
             copies += 1
+    root = plan.roots[0]
+    tags = [tag for image in images.values() for tag in image.car.tags]
+    plan.when_done.append(lambda: remember_kinds(root, tags))
     twice = len(hashes) - len(images)
     there = len(images) - copies
     _tell(plan, listing, twice, there)

@@ -134,12 +134,14 @@ def plan_project(
     plan = Plan(f"init {root.name}", [root])
     sources = [source for source in map(Path, sources) if not _is_same(source, root)]
     _refuse(root, name, plain, sources, plan)
-    into = root if plain else root / IMAGES / "0"
+    # A name for now: repeats are known when it is known how many images there are.
+    into = root if plain else root / IMAGES / "0_new"
     if sources and not move:
         copies = plan_import(sources, into, rules=rules, observer=observer, controls=controls)
         plan.problems += copies.problems
         plan.warnings += copies.warnings
         images: list[CollectionImage] = []
+        plan.when_done += copies.when_done
         changes = copies.changes
         count = sum(change.make is not None and not is_mark(change.path) for change in changes)
     else:
