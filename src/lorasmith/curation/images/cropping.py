@@ -35,6 +35,7 @@ from lorasmith.curation.images.crop import (
     box_around,
     choose_crop,
     crop_of_size,
+    shape_of,
 )
 from lorasmith.curation.images.geometry import Geometry
 from lorasmith.curation.plan import Plan
@@ -65,6 +66,7 @@ class Crop:
         box: the part of it; the whole where there is nothing to cut.
         record: the file in which a crop of it is recorded, if there is one.
         known: ``False`` where a box or record should say what is kept, and there is none.
+        decoded: all of the image was read to choose it, so that it is known to be whole.
     """
 
     image: CollectionImage
@@ -72,6 +74,7 @@ class Crop:
     box: Box
     record: Path | None = None
     known: bool = True
+    decoded: bool = False
 
 
 def choose_crops(
@@ -104,8 +107,11 @@ def choose_crops(
             return Crop(image, size, box_around(size, given_box, rule.margin), path)
         if not rule.looks:
             return Crop(image, size, crop_of_size(size, rule), path)
+        if rule.shape != "subject" and not rule.trim and shape_of(size, rule) == size:
+            return Crop(image, size, (0, 0, *size), path)
         with decoded_image(image.path) as rgb:
-            return Crop(image, size, choose_crop(rgb, rule, find_faces=find_faces), path)
+            box = choose_crop(rgb, rule, find_faces)
+        return Crop(image, size, box, path, decoded=True)
 
     results = look_at_each(plan, images, look, observer, controls or Controls())
     crops = [crop for _, crop in results]
@@ -153,15 +159,11 @@ def plan_crops(
         for shape in [Region(crop.box, crop.whole).shape]
     }
     changed = [crop for crop in crops if geometries[crop.image.path].changes]
-    good = {
-        image.path
-        for image in intact(
-            plan, collection, [crop.image for crop in changed], observer, controls or Controls()
-        )
-    }
+    unknown = [crop.image for crop in changed if not crop.decoded]
+    whole = set(intact(plan, collection, unknown, observer, controls or Controls()))
     masks = collection.masks
     for crop in changed:
-        if crop.image.path in good:
+        if crop.decoded or crop.image in whole:
             geometry = geometries[crop.image.path]
             reshape(plan, crop.image, geometry, masks, _words(geometry), quality)
             if crop.record is not None:

@@ -57,6 +57,7 @@ def test_a_drawing_on_a_plain_ground_has_no_border(ground: str) -> None:
     assert find_border(image) == (0, 0, 300, 300)
 
 
+@pytest.mark.slow
 def test_skies_and_gradients_are_no_border() -> None:
     kinds = {}
     for seed in range(60):
