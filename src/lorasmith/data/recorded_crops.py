@@ -76,6 +76,12 @@ def crop_record_path(image: Path, *, shared: bool = False) -> Path:
     return image.with_name((image.name if shared else image.stem) + CROP_SUFFIX)
 
 
+def crop_record_beside(image: Path) -> Path | None:
+    """The record of an image, where there is one."""
+    paths = (crop_record_path(image, shared=shared) for shared in (True, False))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def is_crop_record(path: Path) -> bool:
     return path.name.lower().endswith(CROP_SUFFIX)
 

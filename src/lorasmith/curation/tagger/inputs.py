@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lorasmith.data.images import decoded_image
+from lorasmith.data.recorded_crops import crop_record_beside, read_crop_record
 
 Axes = Literal["NHWC", "NCHW"]
 Padding = Literal["white", "edge"]
@@ -54,12 +55,16 @@ class InputFormat:
 
 
 def load_input(path: Path, form: InputFormat) -> np.ndarray:
-    """An image file as the model takes it: transparent parts on white, upright.
+    """An image file as the model takes it: transparent parts on white, upright; of one with a
+    recorded crop the part that is used.
 
     Raises:
-        DatasetError: the file is damaged or no image.
+        DatasetError: the file is damaged or no image, or its record is.
     """
     with decoded_image(path) as image:
+        record = crop_record_beside(path)
+        if record is not None:
+            image = image.crop(read_crop_record(record, image.size).box)
         return to_input(image, form)
 
 

@@ -24,6 +24,7 @@ from lorasmith.core.errors import Problem
 from lorasmith.curation.tagger.labels import Labels
 from lorasmith.curation.trash import STORE
 from lorasmith.data.cache.file_memo import hash_file
+from lorasmith.data.recorded_crops import crop_record_beside
 
 FOLDER = "scores"
 FLOOR = 0.01
@@ -97,8 +98,8 @@ class ScoreStore:
         self._database.close()
 
     def content_hashes(self, images: Iterable[Path]) -> dict[Path, str | Problem]:
-        """Of the files as they are now; remembered by size and time of change. In place of that of
-        a file that cannot be read, the problem."""
+        """Of the files as they are now, with the crops that are recorded beside them; remembered by
+        size and time of change. In place of that of a file that cannot be read, the problem."""
         rows = self._database.execute("SELECT path, size, changed, hash FROM files")
         known = {path: (size, changed, content) for path, size, changed, content in rows}
 
@@ -120,7 +121,7 @@ class ScoreStore:
             results = dict(zip(images, pool.map(hashed, images), strict=True))
         new = [(self._name(image), *row) for image, (row, _) in results.items() if row is not None]
         self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", new)
-        return {image: content for image, (_, content) in results.items()}
+        return {image: _with_crop(image, content) for image, (_, content) in results.items()}
 
     def get(self, content: str) -> ImageScores | None:
         """The scores of the image with this hash."""
@@ -183,3 +184,13 @@ def _prepared(database: sqlite3.Connection, name: str, labels: Labels) -> sqlite
         database.close()
         raise
     return database
+
+
+def _with_crop(image: Path, content: str | Problem) -> str | Problem:
+    record = crop_record_beside(image)
+    if record is None or isinstance(content, Problem):
+        return content
+    try:
+        return f"{content}-{hash_file(record)}"
+    except OSError as error:
+        return Problem(str(record), f"cannot be read: {error.strerror}", "mend or remove it")

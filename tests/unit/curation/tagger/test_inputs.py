@@ -95,3 +95,15 @@ def test_it_says_what_it_takes() -> None:
     assert str(WD14) == "32 px, NHWC, BGR, 0 to 255"
     form = InputFormat(448, "NCHW", bgr=False, scale=1 / 255, mean=(0.5,) * 3, std=(0.5,) * 3)
     assert str(form) == "448 px, NCHW, RGB, -1 to 1"
+
+
+def test_of_a_recorded_crop_the_part_is_seen(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    whole, part = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(pixels).save(whole)
+    Image.fromarray(pixels[:, 20:]).save(part)
+    (tmp_path / "a.crop.json").write_text('{"box": [20, 0, 80, 60], "size": [80, 60]}')
+    np.testing.assert_array_equal(load_input(whole, WD14), load_input(part, WD14))
+    (tmp_path / "a.crop.json").write_text("nonsense")
+    with pytest.raises(DatasetError, match=r"a\.crop\.json"):
+        load_input(whole, WD14)

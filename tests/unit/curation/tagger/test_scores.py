@@ -175,4 +175,9 @@ def test_hashes_are_remembered_by_time_and_size(store: ScoreStore, tmp_path: Pat
     assert store.content_hashes([path])[path] == content
     os.utime(path, ns=(0, 0))
     assert store.content_hashes([path])[path] != content
+    changed = store.content_hashes([path])[path]
+    path.with_suffix(".crop.json").write_text("a crop")
+    assert store.content_hashes([path])[path] not in (content, changed)
+    path.with_suffix(".crop.json").unlink()
+    assert store.content_hashes([path])[path] == changed
     assert isinstance(store.content_hashes([tmp_path / "none.png"])[tmp_path / "none.png"], Problem)
