@@ -169,6 +169,7 @@ def report(root: Path, count: int, rounds: int, labels: Path | None) -> None:
         for name, results in runs.items():
             work = root / "work"
             shutil.copytree(root / "files", work)
+            os.sync()
             if name == "theirs":
                 scripts = str(Path(peers).expanduser() / "sd-scripts")
                 arguments = [scripts, str(work / "1_zorp"), str(root / "table.json")]

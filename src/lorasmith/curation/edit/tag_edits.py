@@ -6,6 +6,7 @@ end. A tag is the same only in the same spelling, but where an operation says ot
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -174,6 +175,7 @@ def remove(value: str, reading: Reading) -> Edit:
     patterns = [pattern for text in texts if (pattern := wildcard_pattern(text))]
     plain = texts | {re.sub(r"\\([*?])", r"\1", text) for text in texts}
 
+    @functools.cache
     def is_removed(tag: str) -> bool:
         return tag in plain or any(pattern.fullmatch(tag) for pattern in patterns)
 
@@ -234,7 +236,8 @@ def replace(value: str, reading: Reading) -> Edit:
                 "replace", f"{old[3:]!r} takes too long on {quoted(tag)}", hint
             ) from None
 
-    return lambda line, context: _replaced(line, new_tag)
+    new_tags = _Spellings(new_tag)
+    return lambda line, context: _replaced(line, new_tags.__getitem__)
 
 
 def replace_text(value: str, reading: Reading) -> Edit:
