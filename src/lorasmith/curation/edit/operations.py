@@ -160,7 +160,7 @@ OPERATIONS: dict[str, _Kind] = {
     ),
     "prune": _Kind(
         "LIST",
-        f"Remove the tags of lists: {', '.join(PRUNED)}, or a file; or of a kind that side-cars"
+        f"Remove the tags of lists: {', '.join(PRUNED)}, or a file; or of a kind that sources"
         " name: artist, series, character, species",
         to.prune,
     ),

@@ -197,7 +197,7 @@ def _kinds(
                 kinds[kind].update(map(bare, names))
     for kind in sorted(needed - {"meta"}):
         if not kinds[kind]:
-            what = f"no side-car beside the pictures says which tags are of kind {kind}"
+            what = f"neither an import nor side-cars said which tags are of kind {kind}"
             hint = f"`lorasmith dataset import --drop {kind}` leaves them out from the start"
             plan.warnings.append(Problem("--prune", what, hint))
     return {kind: frozenset(names) for kind, names in kinds.items()}

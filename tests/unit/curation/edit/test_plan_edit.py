@@ -79,11 +79,11 @@ def test_kinds_of_tags_that_side_cars_name(folder: Path) -> None:
     (folder / "a.png.json").write_text(json.dumps(post))
     (folder / "a.txt").write_bytes(b"some one, hat, a_game")
     (folder / "b.txt").write_bytes(b"Some_One, solo")
-    assert not [each for each in edit(folder, "prune=artist,series") if "side-car" in each]
+    assert not [each for each in edit(folder, "prune=artist,series") if "side-cars" in each]
     assert (folder / "a.txt").read_bytes() == b"hat"
     assert (folder / "b.txt").read_bytes() == b"solo"
     (warning, *_) = edit(folder, "prune=species")
-    assert "no side-car beside the pictures says which tags are of kind species" in warning
+    assert "nor side-cars said which tags are of kind species" in warning
 
 
 def test_undo_brings_every_byte_back(folder: Path) -> None:
