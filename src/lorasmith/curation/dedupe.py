@@ -121,6 +121,16 @@ def _judged(group: Images, facts: Facts) -> tuple[CollectionImage, dict[Collecti
     return kept, {image: reasons[image] for image in group if image is not kept}
 
 
+def _files_themselves(images: Images, facts: Facts) -> Images:
+    """Without links to others of them, which would lead to nothing."""
+    links = [image for image in images if os.path.islink(image.path)]
+    paths = (
+        {os.path.realpath(image.path) for image in images if image not in links} if links else ()
+    )
+    lesser = [image for image in links if os.path.realpath(image.path) in paths]
+    return [image for image in images if image not in lesser]
+
+
 def _largest(images: Images, facts: Facts) -> Images:
     return _top(images, lambda image: _pixels(image, facts), _SAME_PIXELS)
 
@@ -142,6 +152,7 @@ def _most_tags(images: Images, facts: Facts) -> Images:
 
 _Round = Callable[[Images, Facts], Images]
 _ROUNDS: tuple[tuple[str, _Round], ...] = (
+    ("no link", _files_themselves),
     ("larger", _largest),
     ("lossless", _lossless),
     ("less compressed", _least_compressed),
@@ -167,6 +178,8 @@ def _format(image: CollectionImage, facts: Facts) -> str:
 
 
 def _reason(name: str, kept: CollectionImage, other: CollectionImage, facts: Facts) -> str:
+    if name == "no link":
+        return "is the file that this is a link to"
     if name == "more tags":
         return f"has more tags: {len(kept.tags)}, not {len(other.tags)}"
     a, b = facts[kept.path], facts[other.path]

@@ -115,7 +115,8 @@ class Plan:
 
     def write_text(self, path: Path, before: bytes | None, after: bytes) -> None:
         """Give a caption file another content; nothing where it is the same, or where the plan has
-        this very change (two images may share a caption).
+        this very change (two images may share a caption). In the place of a symbolic link comes a
+        file; what it leads to may be another dataset's.
 
         Args:
             before: the bytes that were read from it; ``None`` for a new file.
@@ -186,7 +187,7 @@ class Plan:
         Raises:
             DatasetError: with everything that forbids applying it.
         """
-        problems = [*self.problems, *self._collisions()]
+        problems = [*self.problems, *self._collisions(), *self._dead_links()]
         if problems:
             raise DatasetError(dict.fromkeys(problems))
 
@@ -273,6 +274,31 @@ class Plan:
                 if not (change.kind == "move" and same):
                     yield Problem(str(place), "is there already", "choose another name")
 
+    def _dead_links(self) -> Iterator[Problem]:
+        """Symbolic links, in the folders that something leaves, that would lead elsewhere."""
+        moves = {
+            os.path.abspath(change.path): os.path.abspath(change.target)
+            for change in self.changes
+            if change.target is not None
+        }
+        others = {
+            os.path.abspath(change.path): change.kind
+            for change in self.changes
+            if change.target is None
+        }
+        gone = {path for path, kind in others.items() if kind == "remove"}
+        for folder in sorted({os.path.dirname(path) for path in gone | moves.keys()}):
+            for link in _links_in(folder):
+                if link in others:  # It goes, or becomes a file.
+                    continue
+                leads_to = os.readlink(link)
+                now = os.path.abspath(os.path.join(folder, leads_to))
+                place = os.path.dirname(moves.get(link, link))
+                then = os.path.abspath(os.path.join(place, leads_to))
+                if os.path.exists(now) and (now in gone or then != moves.get(now, now)):
+                    what = f"is a symbolic link to {leads_to}, which would not be there"
+                    yield Problem(link, what, "put a copy of the file in the link's place")
+
     def _misplaced(self, path: Path) -> Iterator[Problem]:
         if not is_utf8(str(path)):
             yield Problem(ascii(str(path)), "a name that is not UTF-8", "rename it")
@@ -282,6 +308,14 @@ class Plan:
             yield Problem(str(path), "the name is longer than 255 bytes", "choose a shorter one")
         elif STORE in str(path) and STORE in path.parts:
             yield Problem(str(path), f"lies in {STORE}, which keeps the earlier contents")
+
+
+def _links_in(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.path for entry in entries if entry.is_symlink())
+    except OSError:  # Whoever changes something in it says so.
+        return []
 
 
 def _make_files(
@@ -345,7 +379,7 @@ def _steps(changes: Sequence[Change], root: Path, staged: dict[int, Path]) -> li
             staged_name = new.relative_to(root).as_posix() if new is not None else ""
             before = None
             if change.kind == "write" and place not in vacated:
-                read = change.before
+                read = None if os.path.islink(change.path) else change.before
                 before = hash_bytes(read) if read is not None else _state(change.path)
             if before != after:
                 writes.append(Step(_name(change.path, root), None, before, after, staged_name))

@@ -160,3 +160,13 @@ def test_nothing_to_do(tmp_path: Path) -> None:
     plan = plan_dedupe(open_collection(tmp_path))
     assert not plan.changes
     assert not plan.warnings
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_of_a_file_and_a_link_to_it_the_file_stays(tmp_path: Path, exact: bool) -> None:
+    drawing(0).save(tmp_path / "z.png")
+    (tmp_path / "a.png").symlink_to("z.png")
+    caption(tmp_path / "a.png", "zorp, many, tags")
+    plan = plan_dedupe(open_collection(tmp_path), exact=exact)
+    assert removed(plan)["a.png"] == "as z.png, which is the file that this is a link to"
+    plan.check()

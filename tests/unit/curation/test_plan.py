@@ -11,6 +11,7 @@ from tests.crashes import contents
 from lorasmith.core.errors import DatasetError, Stopped
 from lorasmith.core.events import Controls
 from lorasmith.core.progress import TextConsole
+from lorasmith.curation.journal import Journal
 from lorasmith.curation.plan import Plan
 from lorasmith.curation.plan_view import render
 from lorasmith.curation.trash import STORE
@@ -127,3 +128,41 @@ def test_json_says_all(folder: Path) -> None:
         "after": "b",
     }
     assert changes[1] == {"change": "remove", "path": str(folder / "c.txt")}
+
+
+def test_a_caption_that_is_a_link_becomes_a_file(folder: Path) -> None:
+    elsewhere = folder.parent / "elsewhere.txt"
+    elsewhere.write_bytes(b"zorp")
+    (folder / "link.txt").symlink_to(elsewhere)
+    before = contents(folder)
+    plan = Plan("x", [folder])
+    plan.write_text(folder / "link.txt", b"zorp", b"zorp, hat")
+    plan.apply()
+    assert not (folder / "link.txt").is_symlink()
+    assert (folder / "link.txt").read_bytes() == b"zorp, hat"
+    assert elsewhere.read_bytes() == b"zorp"
+    with Journal(folder) as journal:
+        journal.undo()
+    assert (folder / "link.txt").readlink() == elsewhere
+    assert contents(folder) == before
+
+
+def test_no_link_is_led_astray(folder: Path) -> None:
+    (folder / "link.txt").symlink_to("a.txt")
+    (folder / "dead.txt").symlink_to("nothing.txt")
+    for change in ("target goes", "target moves", "link moves", "both move"):
+        plan = Plan("x", [folder])
+        if change == "target goes":
+            plan.remove(folder / "a.txt")
+        if change in ("target moves", "both move"):
+            plan.move(folder / "a.txt", folder / "z.txt")
+        if change in ("link moves", "both move"):
+            plan.move(folder / "link.txt", folder / "inner" / "link.txt")
+        with pytest.raises(DatasetError, match=r"link.txt: is a symbolic link to a.txt"):
+            plan.check()
+    plan = Plan("x", [folder])
+    plan.move(folder / "a.txt", folder / "inner" / "a.txt")
+    plan.move(folder / "link.txt", folder / "inner" / "link.txt")
+    plan.move(folder / "dead.txt", folder / "inner" / "dead.txt")
+    plan.apply()
+    assert (folder / "inner" / "link.txt").read_text("utf-8") == "zorp, hat, a"
