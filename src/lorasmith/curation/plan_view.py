@@ -50,8 +50,11 @@ def _parts(plan: Plan, most: int | None) -> Iterator[RenderableType]:
         yield Text(f"warning: {warning}", "yellow")
     for note in plan.notes:
         yield Text(note)
-    for problem in plan.skipped:
+    for problem in plan.skipped if most is None else plan.skipped[:most]:
         yield Text(f"left out: {problem}", "red")
+    if most is not None and len(plan.skipped) > most:
+        rest = quantity(len(plan.skipped) - most, "more file")
+        yield Text(f"… and {rest} left out (--all shows them)", "red")
     if plan.changes:
         counts = ", ".join(
             f"{quantity(count, noun_of(kind))} {_VERBS[kind]}"

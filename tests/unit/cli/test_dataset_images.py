@@ -91,3 +91,12 @@ def test_export_says_what_it_did_and_what_is_in_the_way(folder: Path, tmp_path: 
     status, _, errors = invoke("export", source, "--into", out, "--upscale")
     assert status == 2
     assert "--upscale: is for --resolution" in errors
+
+
+def test_of_many_that_are_left_out_some_are_shown(folder: Path) -> None:
+    for number in range(25):
+        (folder / f"b{number:02}.png").write_bytes(b"no picture")
+    _, output, errors = invoke("flip", folder, "--yes")
+    assert output.count("left out: ") == 20
+    assert "and 5 more files left out (--all shows them)" in output
+    assert "25 files are left out" in errors

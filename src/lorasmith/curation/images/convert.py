@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.curation.images.image_file import ImageFile
-from lorasmith.data.images import DECODER_ERRORS, open_image, to_rgb
+from lorasmith.data.images import DECODER_ERRORS, open_image, read_header, to_rgb
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _PNG_BITS = 24  # where a PNG file says how many bits a channel has
@@ -40,6 +40,7 @@ def oddities(path: Path) -> Oddities:
     Raises:
         DatasetError: it cannot be read.
     """
+    read_header(path)  # says well what is wrong
     try:
         with open(path, "rb") as file, open_image(file) as image:
             frames = int(getattr(image, "n_frames", 1))
