@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -151,7 +152,7 @@ def _run(
         start_new_session=True,
     )
     log = _Log()
-    enough = False
+    enough = done = False
     try:
         for source, line in _lines(child, controls):
             if source == "stderr":
@@ -165,13 +166,13 @@ def _run(
                 observer(Progress("fetching pictures", outcome.files, limit or outcome.files))
             else:
                 outcome.earlier += 1
+        done = not (enough or controls.stopping)
     finally:
-        status = _end(child)
+        status = _end(child, done=done)
     observer(Progress("fetching pictures", outcome.files, outcome.files))
     pictures = quantity(outcome.files, "picture")
     controls.check(f"stopped; {pictures} came, and the next `dataset gather` goes on from there")
-    if status and not enough:
-        outcome.problems += log.problems(status)
+    outcome.problems += log.problems(0 if enough else status)
     return outcome
 
 
@@ -200,22 +201,26 @@ def _lines(child: subprocess.Popen[str], controls: Controls) -> Iterator[tuple[s
             yield line
 
 
-def _end(child: subprocess.Popen[str]) -> int:
-    """Wait for it; where it still works, ask it to end, and end it where it does not."""
-    try:
-        # It has closed its output: it is about to end.
-        return child.wait(timeout=0 if child.poll() is None else None)
-    except subprocess.TimeoutExpired:
-        pass
-    if sys.platform == "win32":
-        child.terminate()
-    else:
-        child.send_signal(signal.SIGINT)
-    try:
-        return child.wait(timeout=_PATIENCE)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        return child.wait()
+def _end(child: subprocess.Popen[str], *, done: bool) -> int:
+    """Wait for it to end; ask it to, and end it where it does not.
+
+    Args:
+        done: it has closed its output, and is about to end by itself.
+
+    Returns:
+        its exit status.
+    """
+    asks = [lambda: None] if done else []
+    asks += [
+        child.terminate if sys.platform == "win32" else partial(child.send_signal, signal.SIGINT)
+    ]
+    for ask in (*asks, child.kill):
+        ask()
+        try:
+            return child.wait(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            continue
+    return child.wait()
 
 
 class _Log:
@@ -243,15 +248,14 @@ class _Log:
             if level in ("error", "critical"):
                 if text.startswith("Failed to download"):
                     file = text.removeprefix("Failed to download").strip()
-                    problems[
-                        Problem(file, f"could not be fetched: {reason or 'no reason said'}")
-                    ] = None
+                    what = f"could not be fetched: {reason or 'no reason said'}"
+                    problems[Problem(file, what, _hint(reason))] = None
                 else:
                     problems[Problem(name, text, _hint(text))] = None
                 reason = ""
             else:
                 reason = _TRIES.sub("", text)
-        if not problems:
+        if not problems and status:
             what = "is of no site that gallery-dl knows" if status & _NO_SITE else reason
             return [Problem("", what or f"gallery-dl ended with status {status}")]
         return list(problems)
@@ -260,6 +264,8 @@ class _Log:
 def _hint(text: str) -> str:
     if "429" in text:
         return "run it again later: it goes on where it ended"
+    if "Unsupported URL" in text:
+        return "name the kind of site in front, if you know it, as in Danbooru:https://…"
     if "401" in text or "403" in text or "login" in text.lower():
         return "the site may want an account or a key; see docs/dataset-import.md"
     return ""

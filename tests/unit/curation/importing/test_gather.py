@@ -88,6 +88,11 @@ def test_a_limit_and_the_rest_later(site: Booru, tmp_path: Path) -> None:
     assert len(captions(tmp_path)) == 3
 
 
+def test_what_failed_before_the_limit_is_listed(site: Booru, tmp_path: Path) -> None:
+    site.forbidden = {3}
+    assert "3_3.png: could not be fetched" in said(gathered(site, tmp_path, limit=1))
+
+
 def test_two_folders_of_a_dataset_have_each_their_own(site: Booru, tmp_path: Path) -> None:
     for name in ("10_a", "10_b"):
         gathered(site, tmp_path / "img" / name, limit=1).apply()
@@ -186,7 +191,7 @@ def test_mistakes_in_what_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError) as info:
         plan_gather(["zorp", "--exec"], tmp_path / "a.txt", own_settings=tmp_path / "gone.json")
     assert len(info.value.problems) == 4
-    with pytest.raises(DatasetError, match=r"Unsupported URL|no site"):
+    with pytest.raises(DatasetError, match=r"Unsupported URL.*name the kind of site"):
         plan_gather(["https://nobody.invalid/x"], tmp_path / "set").apply()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError) as info:
