@@ -37,9 +37,11 @@ from lorasmith.curation.images.image_file import (
     write_image_file,
 )
 from lorasmith.data.buckets import Buckets, Placement, Size, place
+from lorasmith.data.caption_files import read_tables
 from lorasmith.data.decode_memory import decode_memory
-from lorasmith.data.images import load_image
-from lorasmith.data.recorded_crops import Region
+from lorasmith.data.images import SUFFIXES, load_image
+from lorasmith.data.layout import FolderSpec, entries_of
+from lorasmith.data.recorded_crops import Region, is_crop_record
 
 Layout = Literal["kohya", "onetrainer", "imagefolder"]
 MaskForm = Literal["beside", "folder", "alpha", "off"]
@@ -196,6 +198,7 @@ def plan_export(
     _refuse_within(folder, collection)
     plan = ExportPlan(folder, notes=_read_notes(folder / NOTES))
     facts = collection.measure(images, observer, controls)
+    in_tables = _captions_in_tables(images)
     outputs: list[Output] = []
     rows: list[dict[str, str]] = []
     for image in images:
@@ -204,7 +207,9 @@ def plan_export(
             plan.skipped.append(Problem(str(image.path), problem))
             continue
         try:
-            own, caption = _outputs_of(image, collection.masks.get(image.path), rule)
+            text = image.caption or in_tables.get(image.path, "")
+            caption = _caption(text, rule) if text or rule.layout == "imagefolder" else ""
+            own = _outputs_of(image, collection.masks.get(image.path), caption, rule)
         except DatasetError as error:
             plan.skipped += error.problems
             continue
@@ -226,9 +231,9 @@ def plan_export(
 
 
 def _outputs_of(
-    image: CollectionImage, mask: Path | None, rule: ExportRule
-) -> tuple[list[Output], str]:
-    """The files of one image, the image itself first, and its caption."""
+    image: CollectionImage, mask: Path | None, caption: str, rule: ExportRule
+) -> list[Output]:
+    """The files of one image, the image itself first."""
     header = still(image)
     odd = oddities(image.path)
     size = (header.width, header.height)
@@ -257,8 +262,7 @@ def _outputs_of(
     facts = [asdict(region), placement and asdict(placement), rule.quality, rule.background]
     sources = [image.path, *([alpha] if alpha else [])]
     outputs = [Output(f"{name}{ending}", image.path, _key(sources, facts), make)]
-    caption = _caption(image, rule)
-    if rule.layout != "imagefolder" and image.caption_path is not None:
+    if rule.layout != "imagefolder" and (image.caption_path is not None or caption):
         outputs.append(_text_output(f"{name}{rule.extension}", image.path, f"{caption}\n"))
     if mask is not None and form in ("beside", "folder"):
         mask_name = f"{name}-masklabel.png"
@@ -273,7 +277,23 @@ def _outputs_of(
                 lambda temporary: _mask(source, region, placement).save(temporary, format="PNG"),
             )
         )
-    return outputs, caption
+    return outputs
+
+
+def _captions_in_tables(images: Sequence[CollectionImage]) -> dict[Path, str]:
+    """Captions of images that have no file of their own, where a table beside them has one."""
+    captions: dict[Path, str] = {}
+    for folder in dict.fromkeys(image.path.parent for image in images):
+        without = [i.path for i in images if i.path.parent == folder and not i.caption]
+        if without:
+            files = [
+                path
+                for path in entries_of(folder)
+                if path.suffix.lower() not in SUFFIXES and not is_crop_record(path)
+            ]
+            tables = read_tables(FolderSpec(folder), without, files)
+            captions |= {path: text for path, (text, _) in tables.captions.items()}
+    return captions
 
 
 def _folder_of(image: CollectionImage, rule: ExportRule) -> str:
@@ -345,8 +365,8 @@ def _shaped(image: Image.Image, region: Region, placement: Placement | None) -> 
     return resized(part, placement.resized).crop(placement.crop)
 
 
-def _caption(image: CollectionImage, rule: ExportRule) -> str:
-    lines = image.caption.splitlines() or [""]
+def _caption(text: str, rule: ExportRule) -> str:
+    lines = text.splitlines() or [""]
     framed = (" ".join(filter(None, (rule.prefix, line, rule.suffix))) for line in lines)
     return "\n".join(framed)
 

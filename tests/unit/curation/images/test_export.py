@@ -94,6 +94,13 @@ def test_an_imagefolder_as_datasets_reads_it(source: Path, tmp_path: Path) -> No
     assert names(out) == {row["file_name"] for row in rows} | {"metadata.jsonl", NOTES}
 
 
+def test_captions_of_a_table_become_files(source: Path, tmp_path: Path) -> None:
+    row = {"file_name": "c.png", "text": "from a table"}
+    (source / "5_style" / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    export(source)
+    assert (tmp_path / "out/img/5_style/c.txt").read_text() == "from a table\n"
+
+
 def test_masks_in_the_alpha_channel(source: Path, tmp_path: Path) -> None:
     export(source, masks="alpha", format="jpg")
     out = tmp_path / "out" / "img" / "10_zorp"
