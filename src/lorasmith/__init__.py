@@ -36,6 +36,32 @@ if TYPE_CHECKING:
     from lorasmith.core.errors import Stopped as Stopped
     from lorasmith.core.errors import UserError as UserError
     from lorasmith.core.events import Controls as Controls
+    from lorasmith.curation.collection import Collection as Collection
+    from lorasmith.curation.collection import open_collection as open_collection
+    from lorasmith.curation.filter import parse_filter as parse_filter
+    from lorasmith.curation.plan import Plan as Plan
+    from lorasmith.jobs.dataset.captioning import CaptionRequest as CaptionRequest
+    from lorasmith.jobs.dataset.captions import CaptionsRequest as CaptionsRequest
+    from lorasmith.jobs.dataset.captions import EditRequest as EditRequest
+    from lorasmith.jobs.dataset.changes import HistoryRequest as HistoryRequest
+    from lorasmith.jobs.dataset.changes import RedoRequest as RedoRequest
+    from lorasmith.jobs.dataset.changes import UndoRequest as UndoRequest
+    from lorasmith.jobs.dataset.export import ExportRequest as ExportRequest
+    from lorasmith.jobs.dataset.files import GatherRequest as GatherRequest
+    from lorasmith.jobs.dataset.files import ImportPicturesRequest as ImportPicturesRequest
+    from lorasmith.jobs.dataset.files import InitRequest as InitRequest
+    from lorasmith.jobs.dataset.files import RenameRequest as RenameRequest
+    from lorasmith.jobs.dataset.images import ConvertPicturesRequest as ConvertPicturesRequest
+    from lorasmith.jobs.dataset.images import CropRequest as CropRequest
+    from lorasmith.jobs.dataset.images import FlipRequest as FlipRequest
+    from lorasmith.jobs.dataset.images import MasksRequest as MasksRequest
+    from lorasmith.jobs.dataset.images import ResizePicturesRequest as ResizePicturesRequest
+    from lorasmith.jobs.dataset.images import SplitRequest as SplitRequest
+    from lorasmith.jobs.dataset.regularize import RegularizeRequest as RegularizeRequest
+    from lorasmith.jobs.dataset.sorting import DedupeRequest as DedupeRequest
+    from lorasmith.jobs.dataset.sorting import SortRequest as SortRequest
+    from lorasmith.jobs.dataset.stats import StatsRequest as StatsRequest
+    from lorasmith.jobs.dataset.tagging import TagRequest as TagRequest
     from lorasmith.jobs.generate import GenerateRequest as GenerateRequest
     from lorasmith.jobs.grid import GridRequest as GridRequest
     from lorasmith.jobs.request import run as run
@@ -57,17 +83,41 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AdapterNetwork": "adapters.network",
+    "CaptionRequest": "jobs.dataset.captioning",
+    "CaptionsRequest": "jobs.dataset.captions",
+    "Collection": "curation.collection",
     "Controls": "core.events",
+    "ConvertPicturesRequest": "jobs.dataset.images",
+    "CropRequest": "jobs.dataset.images",
+    "DedupeRequest": "jobs.dataset.sorting",
     "DiffusionModel": "models.diffusion_model",
+    "EditRequest": "jobs.dataset.captions",
+    "ExportRequest": "jobs.dataset.export",
+    "FlipRequest": "jobs.dataset.images",
+    "GatherRequest": "jobs.dataset.files",
     "GenerateRequest": "jobs.generate",
     "GridRequest": "jobs.grid",
+    "HistoryRequest": "jobs.dataset.changes",
     "ImageRequest": "sampling.request",
+    "ImportPicturesRequest": "jobs.dataset.files",
+    "InitRequest": "jobs.dataset.files",
     "LoraLibrary": "sampling.lora_library",
+    "MasksRequest": "jobs.dataset.images",
     "ModelReference": "models.reference",
     "Pipeline": "sampling.pipeline",
+    "Plan": "curation.plan",
+    "RedoRequest": "jobs.dataset.changes",
+    "RegularizeRequest": "jobs.dataset.regularize",
+    "RenameRequest": "jobs.dataset.files",
+    "ResizePicturesRequest": "jobs.dataset.images",
     "Run": "api",
+    "SortRequest": "jobs.dataset.sorting",
+    "SplitRequest": "jobs.dataset.images",
+    "StatsRequest": "jobs.dataset.stats",
     "Stopped": "core.errors",
+    "TagRequest": "jobs.dataset.tagging",
     "TrainSettings": "config.schema",
+    "UndoRequest": "jobs.dataset.changes",
     "UserError": "core.errors",
     "bake": "lora_tools.bake.bake",
     "check": "api",
@@ -80,6 +130,8 @@ _HOMES = {
     "load_model": "sampling.pipeline",
     "load_settings": "config.load",
     "merge": "lora_tools.merge",
+    "open_collection": "curation.collection",
+    "parse_filter": "curation.filter",
     "pick": "advice.pick",
     "plan": "api",
     "preview": "api",
