@@ -31,9 +31,9 @@ def test_its_programs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         for long, short in SHORTER.items():
             program = program.replace(long, short)
         exec(program, names)
-    report = names["report"]
-    assert report.applied.counts == {"write": 3}
-    assert ("drawing", 0, 3) in report.plan.tag_counts()
+    edited = names["edited"]
+    assert edited.applied.counts == {"write": 3}
+    assert ("drawing", 0, 3) in edited.plan.tag_counts()
     assert not any("drawing" in path.read_text("utf-8") for path in Path("images").rglob("*.txt"))
     run = names["run"]
     assert run.result.is_file()
