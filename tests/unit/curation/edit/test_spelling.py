@@ -112,7 +112,7 @@ def test_many_wildcards_take_no_time() -> None:
 @pytest.mark.parametrize("path", sorted(LISTS.glob("*.txt")), ids=lambda path: path.stem)
 def test_shipped_lists_have_each_tag_once(path: Path) -> None:
     tags = read_list(path)
-    assert len(tags) == len(set(tags)) > 40
+    assert len(tags) == len(set(tags)) > 30
     assert all(tag == tag.casefold() for tag in tags)
 
 
@@ -136,9 +136,11 @@ def test_an_unknown_list_is_named() -> None:
 
 def test_families_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "families.txt"
-    file.write_text("vehicle: glider\nkeep: wing\n", encoding="utf-8")
+    lines = "vehicle: glider\nkeep: wing\nleading: shiny\n"
+    file.write_text(lines, encoding="utf-8")
     families = read_families(file)
-    assert consolidation(["red vehicle", "red glider", "wing", "wing mirror"], families) == [0]
+    tags = ["red vehicle", "red glider", "wing", "left wing", "shiny", "shiny hat"]
+    assert consolidation(tags, families) == [0, 4]
     assert consolidation(["footwear", "sneakers", "shoes"], families) == [0, 2]
     file.write_text("vehicle\n", encoding="utf-8")
     read_families.cache_clear()
@@ -147,9 +149,9 @@ def test_families_of_a_file(tmp_path: Path) -> None:
     read_families.cache_clear()
 
 
-WORDS = st.lists(st.sampled_from(["red", "boots", "footwear", "hat", "cap"]), min_size=1).map(
-    " ".join
-)
+WORDS = st.lists(
+    st.sampled_from(["red", "boots", "footwear", "hat", "on", "no", "holding"]), min_size=1
+).map(" ".join)
 
 
 @given(st.lists(WORDS, max_size=6))
@@ -158,5 +160,5 @@ def test_what_goes_is_said_by_what_stays(tags: list[str]) -> None:
     implied = consolidation(tags, families)
     left = [tag for index, tag in enumerate(tags) if index not in implied]
     for index in implied:
-        assert any(families[tags[index]][0] <= families[tag][1] for tag in left)
+        assert any(families.says(tag, tags[index]) for tag in left)
     assert consolidation(left, families) == []
