@@ -184,7 +184,12 @@ def _kinds(
         return {}
     folders = dict.fromkeys(image.path.parent for image in collection.images)
     entries = (path for folder in folders for path in sorted(folder.iterdir()))
-    files = [FileEntry(path) for path in entries if path.suffix.lower() in SIDE_CARS]
+    captions = {image.caption_path for image in collection.images}
+    files = [
+        FileEntry(path)
+        for path in entries
+        if path.suffix.lower() in SIDE_CARS and path not in captions
+    ]
     found = read_sidecars([image.path for image in collection.images], files)
     kinds: dict[str, set[str]] = {kind: set() for kind in needed}
     for car in found.cars.values():
