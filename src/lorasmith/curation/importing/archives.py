@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from lorasmith.core.errors import DatasetError, Problem, UserError
-from lorasmith.core.files import write_error
+from lorasmith.core.files import free_bytes, write_error
 from lorasmith.core.text import bytes_text
 
 SUFFIXES = frozenset({".zip", ".cbz"})
@@ -64,18 +64,20 @@ def unpack(
         with zipfile.ZipFile(archive) as file:
             entries = [entry for entry in file.infolist() if not entry.is_dir()]
             _refuse_bomb(archive, entries)
+            inner = [entry for entry in entries if _is_archive(entry)]
+            for entry in inner:
+                what = "is an archive within an archive"
+                yield Problem(f"{archive}/{entry.filename}", what, "unpack it yourself")
+            entries = [e for e in entries if not _is_archive(e) and is_wanted(_suffix(e))]
+            _require_room(archive, folder, entries)
             for entry in entries:
                 check()
                 where = f"{archive}/{entry.filename}"
-                suffix = PurePosixPath(entry.filename.replace("\\", "/")).suffix.lower()
-                if suffix in SUFFIXES | NOT_READ:
-                    yield Problem(where, "is an archive within an archive", "unpack it yourself")
-                elif is_wanted(suffix):
-                    reason = _refusal(entry)
-                    if reason:
-                        yield Problem(where, reason)
-                    else:
-                        yield from _unpack_entry(file, entry, folder, where)
+                reason = _refusal(entry)
+                if reason:
+                    yield Problem(where, reason)
+                else:
+                    yield from _unpack_entry(file, entry, folder, where)
     except (*ZIP_ERRORS, OSError) as error:
         reason = (
             error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
@@ -93,6 +95,21 @@ def _refuse_bomb(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
     if total > SMALL and total > MOST_RATIO * size:
         what = f"has {bytes_text(size)} and claims to hold {bytes_text(total)}, as bombs do"
         raise DatasetError.of(archive, what, "remove it")
+
+
+def _require_room(archive: Path, folder: Path, entries: list[zipfile.ZipInfo]) -> None:
+    needed, free = sum(entry.file_size for entry in entries), free_bytes(folder)
+    if needed > free:
+        what = f"needs {bytes_text(needed)} in {folder.parent}, where {bytes_text(free)} are free"
+        raise DatasetError.of(archive, what, "set TMPDIR to a folder with more space")
+
+
+def _suffix(entry: zipfile.ZipInfo) -> str:
+    return PurePosixPath(entry.filename.replace("\\", "/")).suffix.lower()
+
+
+def _is_archive(entry: zipfile.ZipInfo) -> bool:
+    return _suffix(entry) in SUFFIXES | NOT_READ
 
 
 def _refusal(entry: zipfile.ZipInfo) -> str:

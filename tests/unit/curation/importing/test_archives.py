@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lorasmith.core.errors import DatasetError, Problem, Stopped
 from lorasmith.core.events import Controls
+from lorasmith.curation.importing import archives
 from lorasmith.curation.importing.archives import unpack
 
 
@@ -79,6 +80,19 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
     (problem,) = unpacked(archive, tmp_path / "out")
     assert "times what it takes" in problem.what
     assert names(tmp_path / "out") == {"b.png"}
+
+
+def test_an_archive_for_which_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("a.png", b"x" * 5000)
+        file.writestr("film.mp4", b"x" * 50_000)
+    monkeypatch.setattr(archives, "free_bytes", lambda folder: 6000)
+    assert not unpacked(tmp_path / "a.zip", tmp_path / "out")
+    monkeypatch.setattr(archives, "free_bytes", lambda folder: 4000)
+    with pytest.raises(DatasetError, match=r"needs 5.0 KB .* TMPDIR"):
+        unpacked(tmp_path / "a.zip", tmp_path / "out")
 
 
 def test_what_claims_less_than_it_holds(tmp_path: Path) -> None:
