@@ -12,10 +12,12 @@ from typing import TypeVar
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress
 from lorasmith.core.files import write_json
+from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.images.geometry import Geometry
 from lorasmith.curation.images.image_file import read_image_file, write_image_file
 from lorasmith.curation.plan import Plan
+from lorasmith.data.augmentation.crops import face_box
 from lorasmith.data.caption_files import decode
 from lorasmith.data.decode_memory import decode_memory
 from lorasmith.data.images import MASK_SUFFIXES, Header, read_header
@@ -136,6 +138,18 @@ def reshape(
     for path in image.companions:
         if path.suffix.lower() in _CACHES:
             plan.remove(path)
+
+
+def warn_of_faces(plan: Plan, images: Sequence[CollectionImage]) -> None:
+    """Of images whose names say where a face is, and which get another shape."""
+    names = [image.path.name for image in images if face_box(image.path) is not None]
+    if names:
+        count = quantity(len(names), "picture", "has")
+        what = (
+            f"{count} a face in the name, which will not lie there any more ({shortlist(names, 3)})"
+        )
+        hint = "record the crops instead (--record): then faces move along; or rename them"
+        plan.warnings.append(Problem("", what, hint))
 
 
 def copy_shape(

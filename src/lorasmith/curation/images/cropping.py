@@ -27,6 +27,7 @@ from lorasmith.curation.images.changes import (
     record_of,
     reshape,
     still,
+    warn_of_faces,
     write_record,
 )
 from lorasmith.curation.images.crop import (
@@ -162,6 +163,7 @@ def plan_crops(
     unknown = [crop.image for crop in changed if not crop.decoded]
     whole = set(intact(plan, collection, unknown, observer, controls or Controls()))
     masks = collection.masks
+    warn_of_faces(plan, [crop.image for crop in changed])
     for crop in changed:
         if crop.decoded or crop.image in whole:
             geometry = geometries[crop.image.path]
@@ -275,6 +277,7 @@ def plan_sizes(
     ]
     good = set(intact(plan, collection, [image for image, _, _ in changed], observer, controls))
     masks = collection.masks
+    warn_of_faces(plan, [image for image, _, _ in changed])
     for image, size, record in changed:
         if image not in good:
             continue

@@ -433,6 +433,14 @@ def test_masks_of_another_shape_are_left_alone_and_said(folder: Path) -> None:
     assert (folder / "wide-masklabel.png").read_bytes() == before
 
 
+def test_faces_in_names_are_warned_of(tmp_path: Path, save: Save) -> None:
+    save(tmp_path / "a_0050_0030_0020_0020.png", 96, 64)
+    for request, options in ((CropRequest, {}), (ResizePicturesRequest, {"longest": 48})):
+        (warning,) = carry_out(request, tmp_path, dry_run=True, **options).plan.warnings
+        assert "a face in the name" in warning.what
+    assert not carry_out(CropRequest, tmp_path, record=True).plan.warnings
+
+
 def test_masks_in_a_folder_go_along(tmp_path: Path, save: Save) -> None:
     save(tmp_path / "a.png", 96, 64)
     (tmp_path / "masks").mkdir()
