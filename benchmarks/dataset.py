@@ -28,6 +28,7 @@ from lorasmith.curation.collection import open_collection
 from lorasmith.curation.journal import Journal
 from lorasmith.curation.plan import Plan
 from lorasmith.curation.trash import STORE
+from lorasmith.data.images import open_image
 
 DIFFERENT = 32  # pictures; the others are these, with other bytes at their end
 
@@ -56,7 +57,7 @@ def make_pictures(folder: Path, count: int) -> None:
 
 def decode_all(folder: Path) -> None:
     def decode(path: Path) -> None:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
 
     paths = [path for path in sorted((folder / "10_zorp").iterdir()) if path.suffix != ".txt"]

@@ -16,6 +16,7 @@ from random import Random
 
 from PIL import Image, ImageOps
 
+from lorasmith.data.images import open_image
 from lorasmith.demo.character import ZORP, varied_zorps
 from lorasmith.demo.world import Creature, draw, random_creature, tags
 
@@ -82,7 +83,7 @@ def _copies(folder: Path) -> None:
         data = (folder / name).read_bytes()
         (folder / f"copy {number} of {name}").write_bytes(data)
     for number, name in enumerate(("img_0009.png", "img_0010.jpg")):
-        with Image.open(folder / name) as image:
+        with open_image(folder / name) as image:
             small = image.convert("RGB").resize((96, 96), Image.Resampling.LANCZOS)
         small.save(folder / f"saved again {number}.jpg", quality=70)
 
