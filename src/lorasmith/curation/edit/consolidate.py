@@ -144,14 +144,15 @@ def consolidation(tags: Sequence[str], families: Families) -> list[int]:
             shared.add(word)
         else:
             seen.add(word)
-    # Most captions have no tag whose words all are in others, too.
-    return [
-        index
-        for index, tag in enumerate(known)
-        if tag.words <= shared
-        and tags[index] not in families.kept
-        and any(_goes(index, other, tags, families) for other in range(len(tags)))
-    ]
+    implied = []
+    for index, tag in enumerate(known):
+        words = tag.words
+        # Few tags have words that are all in others, too.
+        if words <= shared and tags[index] not in families.kept:
+            others = [other for other, by in enumerate(known) if words <= by.meaning]
+            if any(_goes(index, other, tags, families) for other in others if other != index):
+                implied.append(index)
+    return implied
 
 
 def _goes(index: int, other: int, tags: Sequence[str], families: Families) -> bool:
