@@ -6,8 +6,10 @@ headers, and what takes decoding is measured once (see :mod:`lorasmith.curation.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,10 +18,11 @@ from functools import cached_property
 from pathlib import Path
 
 from lorasmith.core.errors import DatasetError, Problem
-from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.core.files import is_utf8
 from lorasmith.curation.facts import FactsStore, ImageFacts
 from lorasmith.curation.journal import NAME as JOURNAL
+from lorasmith.curation.journal import UNFINISHED, WAIT, Journal, unfinished_text
 from lorasmith.curation.trash import STORE
 from lorasmith.data.caption_files import read_caption
 from lorasmith.data.captions import split_tags
@@ -161,15 +164,20 @@ def _has_numbered(folder: Path) -> bool:
 
 
 def open_collection(
-    folders: Path | str | Sequence[Path | str], *, extension: str = "auto"
+    folders: Path | str | Sequence[Path | str],
+    *,
+    extension: str = "auto",
+    observer: Observer = ignore,
 ) -> Collection:
     """The images of folders and of all folders in them; without regularisation images, masks,
-    and the logs and models of kohya_ss' layout, unless one of these is named itself.
+    and the logs and models of kohya_ss' layout, unless one of these is named itself. What a killed
+    command left half done is finished first.
 
     Args:
         folders: in kohya's layout or plain.
         extension: of caption files, with or without its dot; "auto" takes ``.txt``, else
             ``.caption``.
+        observer: told what was finished.
 
     Raises:
         DatasetError: a folder is not there, or cannot be read.
@@ -186,6 +194,8 @@ def open_collection(
     roots: dict[Path, None] = {}
     for folder in map(Path, given if not problems else ()):
         root = dataset_root(folder)
+        if root not in roots and (text := _finish_interrupted(root)):
+            observer(Notice("info", text))
         roots[root] = None
         for place, names in _walk(_images_folder(folder), problems):
             found, its_masks = _images_in(place, names, root, suffixes, problems)
@@ -195,6 +205,30 @@ def open_collection(
     if problems:
         raise DatasetError(problems)
     return Collection(tuple(map(Path, given)), tuple(roots), list(images.values()), masks)
+
+
+def _finish_interrupted(root: Path) -> str:
+    """Finish what a killed process left half done in a dataset.
+
+    Returns:
+        what to say of it; "" where there was nothing.
+
+    Raises:
+        DatasetError: it cannot be finished.
+        WriteError: the folder cannot be written to.
+    """
+    path = Path(root) / STORE / JOURNAL
+    if not path.is_file():
+        return ""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=WAIT)) as database:
+            states = {state for (state,) in database.execute("SELECT state FROM entries")}
+    except sqlite3.DatabaseError:  # Who changes something says so.
+        return ""
+    if states.isdisjoint(UNFINISHED):
+        return ""
+    with Journal(root, make=False) as journal:
+        return unfinished_text(journal.recovered)
 
 
 def _images_folder(folder: Path) -> Path:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import re
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,10 +30,12 @@ from lorasmith.curation.trash import SMALL, STORE, Trash, state_of
 from lorasmith.data.cache.file_memo import hash_bytes
 
 NAME = "journal.sqlite"
-_WAIT = 10.0  # seconds for another command's work on the same dataset
+WAIT = 10.0  # seconds for another command's work on the same dataset
+_STAGED = re.compile(r"\d+-\d+(\.\w+)?")
+_STALE = 24 * 3600.0  # seconds
 
 State = Literal["applying", "applied", "undoing", "undone", "redoing", "dropped"]
-_UNFINISHED = ("applying", "undoing", "redoing")
+UNFINISHED = ("applying", "undoing", "redoing")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -125,7 +129,7 @@ class Journal:
         where = self.path if make or self.path.exists() else ":memory:"
         with self._explained():
             self._database = sqlite3.connect(
-                where, timeout=_WAIT, isolation_level=None, check_same_thread=False
+                where, timeout=WAIT, isolation_level=None, check_same_thread=False
             )
             self._database.executescript(_SCHEMA)
             self._trash = Trash(self.root, self._database)
@@ -169,10 +173,10 @@ class Journal:
         with self._transaction():
             self._progress.reset()
             self._database.execute("UPDATE entries SET state = 'dropped' WHERE state = 'undone'")
-            time = datetime.now().isoformat(" ", "seconds")
+            now = datetime.now().isoformat(" ", "seconds")
             cursor = self._database.execute(
                 "INSERT INTO entries (time, command, state) VALUES (?, ?, 'applying')",
-                (time, command),
+                (now, command),
             )
             number = int(cursor.lastrowid or 0)
             self._database.executemany(
@@ -187,7 +191,7 @@ class Journal:
                 ((number, folder) for folder in self._new_folders(steps, folders)),
             )
             self._trash.remember(remembered)
-        return self._finish(number)
+        return self._finish(number) or Outcome(self._entry(number))
 
     def undo(self, count: int = 1) -> list[Outcome]:
         """Take back the last entries, the last one first."""
@@ -240,22 +244,28 @@ class Journal:
             with self._transaction():
                 self._progress.reset()
                 self._database.execute("UPDATE entries SET state = ? WHERE id = ?", (doing, number))
-            outcomes.append(self._finish(number))
+            outcomes.append(self._finish(number) or Outcome(self._entry(number)))
         return outcomes
 
     def _recover(self) -> None:
-        places = ", ".join("?" * len(_UNFINISHED))
+        places = ", ".join("?" * len(UNFINISHED))
         rows = self._database.execute(
-            f"SELECT id FROM entries WHERE state IN ({places}) ORDER BY id", _UNFINISHED
+            f"SELECT id FROM entries WHERE state IN ({places}) ORDER BY id", UNFINISHED
         )
-        self.recovered = [self._finish(number) for (number,) in rows.fetchall()]
+        outcomes = [self._finish(number) for (number,) in rows.fetchall()]
+        self.recovered = [outcome for outcome in outcomes if outcome is not None]
+        with contextlib.suppress(OSError):  # nothing is there, or another command removed it
+            _remove_stale(self.root / STORE / "staging")
 
-    def _finish(self, number: int) -> Outcome:
-        """Take the steps of an entry that are still to be taken, forward or back."""
+    def _finish(self, number: int) -> Outcome | None:
+        """Take the steps of an entry that are still to be taken, forward or back; ``None`` if
+        another command did it while this one waited."""
         with self._transaction():
             (state,) = self._database.execute(
                 "SELECT state FROM entries WHERE id = ?", (number,)
             ).fetchone()
+            if state not in UNFINISHED:
+                return None
             back = state == "undoing"
             rows = self._database.execute(
                 "SELECT path, target, before, after, staged, skipped, number FROM steps "
@@ -287,8 +297,10 @@ class Journal:
                 "UPDATE entries SET state = ? WHERE id = ?",
                 ("undone" if back else "applied", number),
             )
-        entry = next(entry for entry in self.history() if entry.number == number)
-        return Outcome(entry, tuple(conflicts))
+        return Outcome(self._entry(number), tuple(conflicts))
+
+    def _entry(self, number: int) -> Entry:
+        return next(entry for entry in self.history() if entry.number == number)
 
     def _take(self, step: Step) -> str:
         """Do a step; what kept it from being done, or ""."""
@@ -390,7 +402,8 @@ class Journal:
             try:
                 yield
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # A full disk has ended it.
+                    self._database.execute("ROLLBACK")
                 raise
             self._database.execute("COMMIT")
 
@@ -460,6 +473,14 @@ def _rename(path: Path, target: Path) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(path, target)
     return ""
+
+
+def _remove_stale(staging: Path) -> None:
+    """New contents that a killed process left; a living one may be at work on those of today."""
+    with os.scandir(staging) as entries:
+        for entry in entries:
+            if _STAGED.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _STALE:
+                os.unlink(entry)
 
 
 def unfinished_text(outcomes: Sequence[Outcome]) -> str:

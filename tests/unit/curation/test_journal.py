@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from tests.crashes import check_every_kill, contents
 
 from lorasmith.core.errors import DatasetError
-from lorasmith.curation.journal import Journal
+from lorasmith.core.events import Event, Notice
+from lorasmith.curation.collection import open_collection
+from lorasmith.curation.journal import Journal, Outcome
 from lorasmith.curation.plan import Plan, ordered_moves
-from lorasmith.curation.trash import SMALL, STORE
+from lorasmith.curation.trash import SMALL, STORE, Trash
 
 BIG = bytes(range(256)) * (SMALL // 256 + 1)
 
@@ -305,12 +307,77 @@ def test_a_damaged_journal_is_said(folder: Path) -> None:
 
 
 def test_another_command_at_work_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorasmith.curation.journal._WAIT", 0.05)
+    monkeypatch.setattr("lorasmith.curation.journal.WAIT", 0.05)
     Journal(folder).close()
     with sqlite3.connect(folder / STORE / "journal.sqlite", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatasetError, match="another command is at work"):
             edit(folder)
+
+
+def test_reading_the_dataset_finishes_what_was_interrupted(folder: Path) -> None:
+    old = contents(folder)
+    edit(folder)
+    with Journal(folder) as journal:
+        new = contents(folder)
+        journal.undo()
+    with sqlite3.connect(folder / STORE / "journal.sqlite") as other:
+        other.execute("UPDATE entries SET state = 'redoing'")
+    assert contents(folder) == old
+    events: list[Event] = []
+    open_collection(folder, observer=events.append)
+    assert contents(folder) == new
+    assert isinstance(events[0], Notice)
+    assert events[0].text.startswith("finished what was interrupted: ")
+    open_collection(folder, observer=events.append)
+    assert len(events) == 1
+
+
+def test_what_another_command_finished_while_this_one_waited_is_not_done_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ring of names, done twice, would be another one."""
+    rename(folder)
+    new = contents(folder)
+    database = folder / STORE / "journal.sqlite"
+    with sqlite3.connect(database) as other:
+        other.execute("UPDATE entries SET state = 'applying'")
+    finish = Journal._finish
+
+    def finish_later(journal: Journal, number: int) -> Outcome | None:
+        with sqlite3.connect(database) as other:
+            other.execute("UPDATE entries SET state = 'applied'")
+        return finish(journal, number)
+
+    monkeypatch.setattr(Journal, "_finish", finish_later)
+    with Journal(folder) as journal:
+        assert journal.recovered == []
+    assert contents(folder) == new
+
+
+def test_a_disk_that_fills_up_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has ended the transaction by then."""
+
+    def remember(trash: Trash, contents: object) -> None:
+        trash._database.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    old = contents(folder)
+    monkeypatch.setattr(Trash, "remember", remember)
+    with pytest.raises(DatasetError, match="database or disk is full"):
+        edit(folder)
+    assert contents(folder) == old
+
+
+def test_what_a_killed_command_staged_goes_when_it_is_old(folder: Path) -> None:
+    edit(folder)
+    staging = folder / STORE / "staging"
+    for name in ("99-1.png", "99-2.png", "parked-1"):
+        (staging / name).write_bytes(b"x")
+    for name in ("99-2.png", "parked-1"):
+        os.utime(staging / name, (0, 0))
+    Journal(folder).close()
+    assert sorted(path.name for path in staging.iterdir()) == ["99-1.png", "parked-1"]
 
 
 def test_without_a_journal_nothing_is_made(folder: Path) -> None:

@@ -94,7 +94,9 @@ class CaptionRequest(FolderChangeRequest):
         from lorasmith.curation.collection import open_collection
 
         problems = list(self._contradictions())
-        collection = collect_problems(problems, lambda: open_collection(self.folders))
+        collection = collect_problems(
+            problems, lambda: open_collection(self.folders, observer=observer)
+        )
         captioner = None
         if not problems:
             captioner = collect_problems(problems, lambda: self._captioner(controls))

@@ -48,10 +48,10 @@ class EditRequest(FolderChangeRequest):
             if self.operations:
                 what = "pictures that go have no captions to edit"
                 raise SettingsError(Problem("delete_images", what, "give it alone, with --where"))
-            collection = open_collection(self.folders)
+            collection = open_collection(self.folders, observer=observer)
             return plan_deletion(collection, self.where, observer=observer, controls=controls)
         return plan_edit(
-            open_collection(self.folders),
+            open_collection(self.folders, observer=observer),
             self.operations,
             self.where,
             families=self.families,
@@ -102,7 +102,7 @@ class CaptionsRequest(FolderChangeRequest):
         if self.overwrite and action not in over:
             what = "this writes over no caption"
             raise SettingsError(Problem("overwrite", what, "leave it out"))
-        collection = open_collection(self.folders)
+        collection = open_collection(self.folders, observer=observer)
         images = parse_filter(self.where).select(collection, observer, controls)
         command = self._command(action)
         shown: dict[str, Any] = {"observer": observer, "controls": controls}

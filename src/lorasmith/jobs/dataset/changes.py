@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from lorasmith.config.values import UserPath
 from lorasmith.core.errors import DatasetError
-from lorasmith.core.events import Controls, Observer
+from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
-    from lorasmith.curation.journal import Entry, Outcome
+    from lorasmith.curation.journal import Entry, Journal, Outcome
     from lorasmith.curation.plan import Applied, Plan
 
 
@@ -70,6 +70,13 @@ class _OfJournal(JobRequest):
         return dataset_root(self.folder)
 
 
+def _say_recovered(journal: Journal, observer: Observer) -> None:
+    from lorasmith.curation.journal import unfinished_text
+
+    if text := unfinished_text(journal.recovered):
+        observer(Notice("info", text))
+
+
 class UndoRequest(_OfJournal):
     """Take back the last N verbs that changed the dataset in DIR.
 
@@ -84,6 +91,7 @@ class UndoRequest(_OfJournal):
         from lorasmith.curation.journal import Journal
 
         with Journal(self.root(), make=False) as journal:
+            _say_recovered(journal, observer)
             return journal.undo(self.count)
 
 
@@ -98,6 +106,7 @@ class RedoRequest(_OfJournal):
         from lorasmith.curation.journal import Journal
 
         with Journal(self.root(), make=False) as journal:
+            _say_recovered(journal, observer)
             return journal.redo(self.count)
 
 
@@ -109,14 +118,12 @@ class History:
         entries: the oldest first.
         bytes_kept: of earlier contents.
         bytes_freed: by pruning.
-        recovered: work of a killed command, finished now.
     """
 
     root: Path
     entries: tuple[Entry, ...]
     bytes_kept: int
     bytes_freed: int
-    recovered: tuple[Outcome, ...]
 
 
 class HistoryRequest(_OfJournal):
@@ -134,11 +141,11 @@ class HistoryRequest(_OfJournal):
         from lorasmith.curation.journal import Journal
 
         with Journal(self.root(), make=False) as journal:
+            _say_recovered(journal, observer)
             freed = journal.prune(self.keep) if self.prune else 0
             return History(
                 journal.root,
                 tuple(journal.history()),
                 journal.bytes_kept(),
                 freed,
-                tuple(journal.recovered),
             )

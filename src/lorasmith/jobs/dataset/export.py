@@ -143,7 +143,7 @@ class ExportRequest(JobRequest):
             self.suffix,
             extension,
         )
-        collection = open_collection(self.folders)
+        collection = open_collection(self.folders, observer=observer)
         images = takes.select(collection, observer, controls)
         return plan_export(
             collection, images, self.into, rule, observer=observer, controls=controls

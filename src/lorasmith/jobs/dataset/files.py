@@ -210,7 +210,7 @@ class RenameRequest(FolderChangeRequest):
         if (self.prefix is not None) == self.trim_digits:
             what = "say either --prefix NAME or --trim-digits"
             raise SettingsError(Problem("prefix", what, "as in --prefix zorp"))
-        collection = open_collection(self.folders)
+        collection = open_collection(self.folders, observer=observer)
         images = parse_filter(self.where).select(collection, observer, controls)
         words = ["rename", *(["--prefix", self.prefix] if self.prefix else ["--trim-digits"])]
         command = shlex.join([*words, "--where", self.where] if self.where else words)

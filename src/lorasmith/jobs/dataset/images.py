@@ -193,7 +193,7 @@ def open_images(
     from lorasmith.curation.plan import Plan
 
     takes = parse_filter(request.where)
-    collection = open_collection(request.folders)
+    collection = open_collection(request.folders, observer=observer)
     images = takes.select(collection, observer, controls)
     return Plan(command_of(request), collection.roots), collection, images
 

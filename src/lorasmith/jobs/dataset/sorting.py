@@ -39,7 +39,7 @@ class SortRequest(ChangeRequest):
         from lorasmith.curation.sort import plan_sort
 
         return plan_sort(
-            open_collection([self.folder, *self.also]),
+            open_collection([self.folder, *self.also], observer=observer),
             self.rules,
             self.where,
             observer=observer,
@@ -66,7 +66,7 @@ class DedupeRequest(FolderChangeRequest):
         from lorasmith.curation.dedupe import plan_dedupe
 
         return plan_dedupe(
-            open_collection(self.folders),
+            open_collection(self.folders, observer=observer),
             self.where,
             exact=self.exact,
             keep_tags=self.keep_tags,

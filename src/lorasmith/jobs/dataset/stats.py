@@ -63,7 +63,7 @@ class StatsRequest(JobRequest):
             raise DatasetError.of("position", "positions count from 1, and from the end as -1")
         positions = parse_range(self.triggers) if self.given("triggers") else (1, 1)
         choose = parse_filter(self.where)
-        collection = open_collection(self.folders, extension=self.extension)
+        collection = open_collection(self.folders, extension=self.extension, observer=observer)
         images = choose.select(collection, observer, controls)
         if self.given("find"):
             return find_tag(images, self.find)

@@ -106,7 +106,7 @@ class TagRequest(FolderChangeRequest):
 
         rules = self.rules()
         parse_filter(self.where)  # before anything is fetched
-        collection = open_collection(self.folders)
+        collection = open_collection(self.folders, observer=observer)
         tagger = open_tagger(
             self.tagger, device=self.device, channels=self.channels, fetching=fetching
         )
