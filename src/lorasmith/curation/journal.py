@@ -121,13 +121,10 @@ class Journal:
         self.root = Path(root).absolute()
         self.path = self.root / STORE / NAME
         self.recovered: list[Outcome] = []
-        if make:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise write_error(self.path.parent, error) from error
         where = self.path if make or self.path.exists() else ":memory:"
         with self._explained():
+            if make:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(
                 where, timeout=WAIT, isolation_level=None, check_same_thread=False
             )
@@ -148,7 +145,8 @@ class Journal:
     def staging_path(self, number: int, suffix: str) -> Path:
         """Where a new large content is written before :meth:`apply`."""
         folder = self.root / STORE / "staging"
-        folder.mkdir(parents=True, exist_ok=True)
+        with self._explained():
+            folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{os.getpid()}-{number}{suffix}"
 
     def apply(
@@ -411,6 +409,8 @@ class Journal:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except OSError as error:
+            raise write_error(self.path.parent, error) from error
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 what = "another command is at work on this dataset"

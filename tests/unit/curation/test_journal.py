@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.crashes import check_every_kill, contents
 
-from lorasmith.core.errors import DatasetError
+from lorasmith.core.errors import DatasetError, WriteError
 from lorasmith.core.events import Event, Notice
 from lorasmith.curation.collection import open_collection
 from lorasmith.curation.journal import Journal, Outcome
@@ -352,6 +352,17 @@ def test_what_another_command_finished_while_this_one_waited_is_not_done_again(
     monkeypatch.setattr(Journal, "_finish", finish_later)
     with Journal(folder) as journal:
         assert journal.recovered == []
+    assert contents(folder) == new
+
+
+def test_a_folder_of_the_journal_that_cannot_be_written_is_said(folder: Path) -> None:
+    edit(folder)
+    progress = folder / STORE / "progress"
+    progress.unlink()
+    progress.mkdir()
+    new = contents(folder)
+    with pytest.raises(WriteError, match="cannot be written"), Journal(folder) as journal:
+        journal.undo()
     assert contents(folder) == new
 
 
