@@ -18,7 +18,7 @@ from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
 from lorasmith.curation.edit.new_captions import captions_in_tables
-from lorasmith.curation.edit.plan_edit import warn_of_files
+from lorasmith.curation.edit.plan_edit import NOT_TEXT, warn_of_files
 from lorasmith.curation.edit.spelling import bare, with_spaces
 from lorasmith.curation.image_metadata import (
     SUFFIXES,
@@ -127,7 +127,7 @@ def plan_extract(
         try:
             texts[image.path] = embedded_caption(data) or None
         except ValueError as error:
-            plan.warnings.append(Problem(str(image.path), str(error), "get it again or remove it"))
+            plan.skipped.append(Problem(str(image.path), str(error), "get it again or remove it"))
     readable = [image for image in images if image.path in texts]
     without = _write_each(plan, readable, lambda image: texts[image.path], overwrite=overwrite)
     warn_of_files(plan, without, "has no caption in it")
@@ -342,6 +342,7 @@ def _write_each(
         what = "has its caption in a table, and keeps it"
         warn_of_files(plan, list(tables), what, "--overwrite writes a file, which goes before it")
     without: list[Path] = []
+    foreign: list[Path] = []
     seen: set[Path] = set()
     for image in images:
         path, text = image.new_caption_path, text_of(image)
@@ -359,7 +360,11 @@ def _write_each(
             what = f"the caption cannot be read: {error.strerror}"
             plan.problems.append(Problem(str(path), what, "mend or remove it"))
             continue
+        if before is not None and not overwrite and not CaptionFile.of(before).is_text:
+            foreign.append(path)
+            continue
         plan.write_text(path, before, text.encode())
+    warn_of_files(plan, foreign, NOT_TEXT, "--overwrite writes over it")
     return without
 
 
@@ -381,7 +386,7 @@ def _contents(
             yield image, image.path.read_bytes()
         except OSError as error:
             what = f"cannot be read: {error.strerror}"
-            plan.problems.append(Problem(str(image.path), what, "mend its permissions"))
+            plan.skipped.append(Problem(str(image.path), what, "mend or remove it"))
 
 
 def _rewrite(
@@ -391,7 +396,7 @@ def _rewrite(
     try:
         is_same = change(data) == data
     except ValueError as error:
-        plan.problems.append(Problem(str(path), str(error), "mend or remove it"))
+        plan.skipped.append(Problem(str(path), str(error), "get it again or remove it"))
         return
     if not is_same:
         plan.write_file(path, partial(_make, path, change), what=what)

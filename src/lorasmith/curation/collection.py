@@ -244,11 +244,24 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[st
         problems.append(Problem(str(error.filename), f"cannot be read: {error.strerror}"))
 
     for place, inner, names in os.walk(folder, onerror=complain):
+        special = _special_files(place)
+        names[:] = [name for name in names if name not in special]
         inner[:] = sorted((name for name in inner if _is_dataset_folder(name)), key=natural_key)
         odd = [name for name in (*inner, *names) if not is_utf8(name)]
         for name in odd:
             problems.append(Problem(ascii(os.path.join(place, name)), "a name that is not UTF-8"))
         yield Path(place), sorted(set(names) - set(odd), key=natural_key)
+
+
+def _special_files(folder: str) -> set[str]:
+    """Pipes, sockets and devices, which would be read for ever."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return {
+            entry.name
+            for entry in entries
+            if not (entry.is_file(follow_symlinks=False) or entry.is_symlink() or entry.is_dir())
+        }
+    return set()
 
 
 def _is_dataset_folder(name: str) -> bool:

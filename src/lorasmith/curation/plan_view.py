@@ -46,8 +46,11 @@ def _parts(plan: Plan, most: int | None) -> Iterator[RenderableType]:
         yield _tags(rows if most is None else rows[:_TAGS_SHOWN])
         if most is not None and len(rows) > _TAGS_SHOWN:
             yield Text(f"… and {quantity(len(rows) - _TAGS_SHOWN, 'more tag')}", "dim")
-    for warning in plan.warnings:
+    for warning in plan.warnings if most is None else plan.warnings[:most]:
         yield Text(f"warning: {warning}", "yellow")
+    if most is not None and len(plan.warnings) > most:
+        rest = quantity(len(plan.warnings) - most, "more warning")
+        yield Text(f"… and {rest} (--all shows them)", "yellow")
     for note in plan.notes:
         yield Text(note)
     for problem in plan.skipped if most is None else plan.skipped[:most]:
@@ -85,7 +88,7 @@ def _change(change: Change, plan: Plan) -> Text:
 
 def _difference(before: str, after: str) -> Text:
     """Word by word as git shows it: [-what goes-] {+what comes+}, and two tags around."""
-    old, new = _PIECES.findall(before), _PIECES.findall(after)
+    old, new = _pieces(before), _pieces(after)
     text = Text()
     # By the tags alone: what comes last has no comma behind it.
     matcher = SequenceMatcher(None, [*map(_tag, old)], [*map(_tag, new)], autojunk=False)
@@ -101,11 +104,17 @@ def _difference(before: str, after: str) -> Text:
                 text.append(" ")
             if going:
                 brackets = "[]" if sign == "-" else "{}"
-                text.append(f"{brackets[0]}{sign}{going}{sign}{brackets[1]}", style).append(" ")
+                text.append(f"{brackets[0]}{sign}{going}{sign}{brackets[1]}", style)
+                text.append("\n" if sign == "+" and "\n" in pieces[-1] else " ")
     if len(operations) == 1 and operations[0][0] == "equal":
         text = Text(after.strip()).append("  (spaces, commas or line ends)", "yellow")
     text.rstrip()
     return text
+
+
+def _pieces(text: str) -> list[str]:
+    """Tags, each with what stands behind it; without the end of the last line."""
+    return _PIECES.findall("\n".join(text.rstrip().splitlines()))
 
 
 def _tag(piece: str) -> str:

@@ -123,8 +123,24 @@ def test_kinds_that_hold_none_are_said(folder: Path) -> None:
 
 def test_a_damaged_image_is_named(folder: Path) -> None:
     (folder / "a.png").write_bytes((folder / "a.png").read_bytes()[:60])
-    with pytest.raises(DatasetError, match=r"a\.png: it is cut short"):
-        captions(folder, embed=True)
+    (folder / "b.txt").write_text("hat")
+    (folder / "dead.png").symlink_to("nothing.png")
+    plan = captions(folder, embed=True)
+    assert [str(problem) for problem in plan.skipped] == [
+        f"{folder / 'a.png'}: it is cut short (get it again or remove it)"
+    ]
+    assert embedded_caption((folder / "b.png").read_bytes()) == "hat"
+    plan = captions(folder, extract=True, overwrite=True)
+    assert [Path(problem.where).name for problem in plan.skipped] == ["a.png", "dead.png"]
+
+
+def test_what_is_no_text_is_not_written_over_unasked(folder: Path) -> None:
+    (folder / "b.txt").write_bytes(b"zorp, \0hat")
+    plan = captions(folder, text="zorp")
+    assert (folder / "b.txt").read_bytes() == b"zorp, \0hat"
+    assert any("b.txt: is not text" in str(warning) for warning in plan.warnings)
+    captions(folder, text="zorp", overwrite=True)
+    assert (folder / "b.txt").read_bytes() == b"zorp"
 
 
 def test_another_ending(folder: Path) -> None:

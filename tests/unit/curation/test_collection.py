@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -169,3 +170,13 @@ def test_what_is_measured(tmp_path: Path) -> None:
     assert (facts["sharp"].width, facts["sharp"].height) == (300, 200)
     assert facts["sharp"].format == "PNG"
     assert facts["sharp"].file_bytes == (tmp_path / "sharp.png").stat().st_size
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no named pipes")
+def test_pipes_are_not_read_for_ever(tmp_path: Path) -> None:
+    for name in ("a.png", "b.txt"):
+        os.mkfifo(tmp_path / name)
+    Image.new("RGB", (32, 32)).save(tmp_path / "b.png")
+    collection = open_collection(tmp_path)
+    assert [image.path.name for image in collection.images] == ["b.png"]
+    assert collection.images[0].caption == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.crashes import contents
 
-from lorasmith.core.errors import DatasetError, Stopped
+from lorasmith.core.errors import DatasetError, Problem, Stopped
 from lorasmith.core.events import Controls
 from lorasmith.core.progress import TextConsole
 from lorasmith.curation.journal import Journal
@@ -108,6 +108,25 @@ def test_what_is_shown(folder: Path) -> None:
     assert {("bow", "0", "3"), ("hat", "3", "0"), ("red", "hat", "0", "3")} <= rows
     assert text.rstrip().endswith("3 files changed, 1 file moved")
     assert plan.tag_counts() == [("bow", 0, 3), ("hat", 3, 0), ("red hat", 0, 3)]
+
+
+def test_ends_of_lines_are_no_part_of_tags(folder: Path) -> None:
+    plan = Plan("x", [folder])
+    plan.write_text(folder / "a.txt", b"zorp, hat\r\n", b"zorp\r\n")
+    plan.write_text(folder / "b.txt", b"zorp\nhat\n", b"zorp, x\nhat, x\n")
+    text = text_of(plan)
+    assert "a.txt\n  zorp [-hat-]\n" in text
+    assert "b.txt\n  zorp, {+x+}\nhat, {+x+}\n" in text
+
+
+def test_of_many_warnings_some_are_shown(folder: Path) -> None:
+    plan = Plan("x", [folder])
+    plan.warnings += [Problem(f"{n}.png", "is odd") for n in range(25)]
+    text = text_of(plan)
+    assert "19.png" in text
+    assert "20.png" not in text
+    assert "and 5 more warnings (--all shows them)" in text
+    assert "24.png" in text_of(plan, most=None)
 
 
 def test_control_characters_are_shown_not_obeyed(folder: Path) -> None:

@@ -38,6 +38,7 @@ from lorasmith.curation.sidecars.read import read_sidecars
 from lorasmith.data.captions import split_tags
 from lorasmith.data.layout import FolderSpec, folder_caption
 
+NOT_TEXT = "is not text, though it has a caption's name; nothing is changed there"
 _NEED_COUNTS = ("remove", "replace", "rename-tag", "sort=count")
 _PLURALS = {"is": "are", "has": "have", "gets": "get", "keeps": "keep", "its": "their"}
 _EVERY = 200  # captions between two looks at whether to stop
@@ -159,7 +160,7 @@ def _read(
         files[path] = file
         if "\n" in file.text.strip() and caption_count(file.text) > 1:
             several.append(path)
-    warn_of_files(plan, foreign, "is not a text file, and is left as it is")
+    warn_of_files(plan, foreign, NOT_TEXT)
     hint = "each line is edited as a caption of its own; --join-lines makes one of them"
     warn_of_files(plan, several, "has several lines", hint)
     return files

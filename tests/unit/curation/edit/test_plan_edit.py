@@ -125,7 +125,7 @@ def test_counts_are_of_the_whole_collection(folder: Path) -> None:
 def test_what_is_no_text_is_left_alone_and_said(folder: Path) -> None:
     (folder / "a.txt").write_bytes(b"\x00\x01\x02hat")
     warnings = edit(folder, "add=x")
-    assert any("a.txt: is not a text file" in warning for warning in warnings)
+    assert any("a.txt: is not text" in warning for warning in warnings)
     assert (folder / "a.txt").read_bytes() == b"\x00\x01\x02hat"
 
 
