@@ -294,19 +294,19 @@ def crop_cells(crops: Sequence[Crop], side: int = 160) -> list[Image.Image]:
 
     Args:
         side: of the longer side, px.
-
-    Raises:
-        DatasetError: an image cannot be decoded.
     """
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(partial(_cell, side=side), crops))
 
 
 def _cell(crop: Crop, side: int) -> Image.Image:
-    with decoded_image(crop.image.path) as image:
-        factor = side / max(image.size)
-        size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-        small = image.resize(size, Image.Resampling.BOX)
+    factor = side / max(crop.whole)
+    size = max(1, round(crop.whole[0] * factor)), max(1, round(crop.whole[1] * factor))
+    try:
+        with decoded_image(crop.image.path) as image:
+            small = image.resize(size, Image.Resampling.BOX)
+    except DatasetError:  # of which only the header was read so far; named when it is to change
+        small = Image.new("RGB", size, "grey")
     left, top, right, bottom = Region(crop.box, crop.whole).within(size)
     share = np.full((size[1], size[0], 1), _DIMMED, np.float32)
     share[top:bottom, left:right] = 1

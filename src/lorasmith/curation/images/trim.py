@@ -12,11 +12,13 @@ _UNIFORM = 0.985
 # The first line of the picture differs from the border in so much of its length. A drawing on a
 # plain ground begins with the tip of something instead, and its ground is no border.
 _EDGE = 0.4
+_BLEND = 0.25  # and lines of a soft edge, a little, in so much
 # Of a side: more than this is no border.
 _MOST = 0.45
 # A soft edge, or one that JPEG smears, is so many px wide at most.
 _SOFT = 10
 _FRAMES = 4  # one within another
+_REPEATED = 0.02
 _LEAST_LINES = 8
 
 
@@ -71,14 +73,25 @@ def _band(lines: np.ndarray, colour: np.ndarray, tolerance: int) -> int:
     size = 0
     while size < limit and _is_uniform(lines[size], colour, tolerance):
         size += 1
-    if size in (0, limit):
+    if size in (0, limit) or _is_repeated(lines[size:], colour, tolerance):
         return 0
     own = np.median(lines[size - 1], axis=0)  # where a gradient has got to
-    for depth in range(_SOFT + 1):  # where the edge is soft, the picture begins after it
-        line = lines[min(size + depth, len(lines) - 1)]
-        if (np.abs(line - own).max(axis=1) > 2 * tolerance).mean() >= _EDGE:
+    soft = min(_SOFT, len(lines) // 40)  # of a small drawing ten lines are a good part
+    for depth in range(soft + 1):  # where the edge is soft, the picture begins after it
+        line = np.abs(lines[min(size + depth, len(lines) - 1)] - own).max(axis=1)
+        if (line > 2 * tolerance).mean() >= _EDGE:
             return size + depth
+        if (line > max(3, tolerance // 3)).mean() < _BLEND:
+            return 0  # not an edge that is soft all along, but the tip of something
     return 0
+
+
+def _is_repeated(lines: np.ndarray, colour: np.ndarray, tolerance: int) -> bool:
+    """Whether further lines between others are of the border's colour, as those of stripes are."""
+    alike = [_is_uniform(line, colour, tolerance) for line in lines]
+    others = np.flatnonzero(~np.array(alike))
+    inner = alike[others[0] : others[-1]] if len(others) else alike
+    return sum(inner) > _REPEATED * len(lines)
 
 
 def _is_uniform(line: np.ndarray, colour: np.ndarray, tolerance: int) -> bool:

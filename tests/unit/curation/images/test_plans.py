@@ -185,6 +185,14 @@ def test_trimmed_to_the_subject_with_a_sheet(tmp_path: Path) -> None:
     assert any(isinstance(e, Notice) and "6 pictures" in e.text for e in events)
 
 
+def test_a_broken_picture_keeps_no_sheet_from_being_drawn(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "square.png").read_bytes()
+    (folder / "square.png").write_bytes(whole[: len(whole) // 2])
+    carry_out(CropRequest, folder, preview=tmp_path / "sheet.png", record=True)
+    assert (tmp_path / "sheet.png").is_file()
+    assert (folder / "wide.crop.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [

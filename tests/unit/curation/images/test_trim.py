@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from random import Random
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from tests.unit.curation.images.conftest import draw_scene
 
 from lorasmith.curation.images.trim import find_border
+from lorasmith.demo.world import draw_canvas, random_creature
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -41,13 +43,17 @@ def test_a_frame_within_a_frame() -> None:
     assert find_border(image) == (30, 30, 230, 180)
 
 
-def test_bars_after_jpeg() -> None:
+@pytest.mark.parametrize(("quality", "tolerance"), [(75, 20), (85, 12), (95, 12)])
+def test_bars_after_jpeg(quality: int, tolerance: int) -> None:
+    """At no multiple of a block: the edge is smeared over up to 16 px."""
+    image = Image.new("RGB", (640, 576))
+    image.paste(noise(40, 30).resize((640, 480), Image.Resampling.BICUBIC), (0, 47))
     file = io.BytesIO()
-    framed(0, 23, 0, 25).save(file, "JPEG", quality=85)
-    box = find_border(Image.open(file).convert("RGB"))
-    assert 0 <= box[1] - 23 <= 10
-    assert 0 <= 173 - box[3] <= 10
-    assert (box[0], box[2]) == (0, 200)
+    image.save(file, "JPEG", quality=quality)
+    box = find_border(Image.open(file).convert("RGB"), tolerance)
+    assert 0 <= box[1] - 47 <= 10
+    assert 0 <= 527 - box[3] <= 10
+    assert (box[0], box[2]) == (0, 640)
 
 
 @pytest.mark.parametrize("ground", ["white", "black", "#bbddff"])
@@ -65,6 +71,29 @@ def test_skies_and_gradients_are_no_border() -> None:
         kinds[scene.ground] = find_border(scene.image) == (0, 0, *scene.image.size)
     assert {"gradient background", "grass field", "white background"} <= kinds.keys()
     assert all(whole for ground, whole in kinds.items() if ground != "checks")
+
+
+@pytest.mark.slow
+def test_small_drawings_keep_every_part() -> None:
+    """Where ten lines of pixels are a good part of the creature."""
+    for seed in range(80):
+        rng = Random(seed)
+        canvas = draw_canvas(random_creature(rng), rng)
+        for side in (64, 128, 160):
+            image = canvas.resize((side, side), Image.Resampling.BOX)
+            assert find_border(image) == (0, 0, side, side), seed
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=85)
+            assert find_border(Image.open(file)) == (0, 0, side, side), seed
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_stripes_are_no_border(direction: int) -> None:
+    stripes = np.where(np.arange(200) // 20 % 2, 255, 160)
+    pixels = np.stack([stripes[:, None].repeat(200, 1)] * 3, -1).astype(np.uint8)
+    image = Image.fromarray(pixels if direction else pixels.transpose(1, 0, 2))
+    image.paste("red", (70, 60, 130, 150))
+    assert find_border(image) == (0, 0, 200, 200)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (40, 40)])
