@@ -54,7 +54,9 @@ def oddities(path: Path) -> Oddities:
 
 
 def _reasons(image: Image.Image, path: Path) -> Iterator[str]:
-    if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+    # Of a PNG without EXIF before its pixels, Pillow would decode all of these to look behind them.
+    has_exif = image.format != "PNG" or {"exif", "Raw profile type exif"} & image.info.keys()
+    if has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
         yield "turned by EXIF"
     if image.mode.startswith(("I", "F")) or (image.format == "PNG" and _bits_of_png(path) == 16):
         yield "of 16 bits"
