@@ -235,10 +235,13 @@ def plan_merge(
     those that are there, in any spelling; an empty caption takes the whole text.
 
     Raises:
-        DatasetError: ``source`` is not there, or holds no caption.
+        DatasetError: ``source`` is not there, holds no caption, or is the folder itself.
     """
     plan = Plan(command, collection.roots)
     sources = _Namesakes(source, CAPTION_SUFFIXES)
+    if any(os.path.samefile(source, folder) for folder in collection.folders):
+        what = "is the folder itself whose captions it would be merged with"
+        raise DatasetError(Problem(str(source), what, "name another"))
     tables = captions_in_tables([image for image in images if image.caption_path is None])
     seen: set[Path] = set()
     without = []

@@ -28,7 +28,14 @@ from lorasmith.data.caption_files import read_caption
 from lorasmith.data.captions import split_tags
 from lorasmith.data.companions import find_companions, masks_in_folders, stem_of
 from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES
-from lorasmith.data.layout import REG_NAMES, FolderSpec, is_cache, is_mask_folder, natural_key
+from lorasmith.data.layout import (
+    REG_NAMES,
+    FolderSpec,
+    is_cache,
+    is_mask_folder,
+    natural_key,
+    not_utf8,
+)
 from lorasmith.data.recorded_crops import crop_record_of, crop_records, is_crop_record
 from lorasmith.data.scan import CAPTION_SUFFIXES, caption_of, captions_by_stem
 
@@ -249,7 +256,7 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[st
         inner[:] = sorted((name for name in inner if _is_dataset_folder(name)), key=natural_key)
         odd = [name for name in (*inner, *names) if not is_utf8(name)]
         for name in odd:
-            problems.append(Problem(ascii(os.path.join(place, name)), "a name that is not UTF-8"))
+            problems.append(not_utf8(Path(place, name)))
         yield Path(place), sorted(set(names) - set(odd), key=natural_key)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.core.errors import DatasetError
-from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.duplicates import ImageFingerprint, exact_duplicates, near_duplicates
 from lorasmith.curation.facts import ImageFacts
@@ -94,12 +94,17 @@ class Filter:
             Stopped: by ``controls``.
         """
         images = collection.images
-        if self.node == And(()):
+        if not images:
+            where = ", ".join(str(folder) for folder in collection.folders)
+            observer(Notice("warning", f"there is no picture in {where}"))
+        if self.node == And(()) or not images:
             return list(images)
         if isinstance(self.node, And) and "pixels" in self.needs:
             # Only what the rest of the filter takes is decoded.
             rest = tuple(node for node in self.node.nodes if _cost(node) < _COST["pixels"])
             images = Filter(self.text, And(rest)).select(collection, observer, controls)
+            if not images:
+                return []
         takes = self.over(collection, images, observer, controls)
         taken = []
         for number, image in enumerate(images):
@@ -107,6 +112,8 @@ class Filter:
                 controls.check("stopped; nothing was changed")
             if takes(image):
                 taken.append(image)
+        if not taken:
+            observer(Notice("warning", f"no picture is taken by the filter: {self.text}"))
         return taken
 
 

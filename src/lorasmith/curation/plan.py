@@ -21,6 +21,7 @@ from lorasmith.curation.trash import SMALL, STORE, state_of
 from lorasmith.data.cache.file_memo import hash_bytes, hash_file
 from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import split_tags
+from lorasmith.data.layout import not_utf8
 
 Kind = Literal["write", "new", "move", "remove", "folder"]
 
@@ -301,7 +302,7 @@ class Plan:
 
     def _misplaced(self, path: Path) -> Iterator[Problem]:
         if not is_utf8(str(path)):
-            yield Problem(ascii(str(path)), "a name that is not UTF-8", "rename it")
+            yield not_utf8(path)
         elif self.root_of(path) is None:
             yield Problem(str(path), "lies outside of the dataset", "choose a place within it")
         elif len(os.fsencode(path.name)) > 255:

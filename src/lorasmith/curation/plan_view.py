@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -20,6 +21,7 @@ _VERBS = {
 }  # fmt: skip
 _TAGS_SHOWN = 15
 _AROUND = 2  # tags shown before and after what changes
+_LONG = 20_000  # characters; comparing takes the square of the tags
 _PIECES = re.compile(r"[^,\n]*[,\n]?\s*")
 
 
@@ -87,8 +89,13 @@ def _change(change: Change, plan: Plan) -> Text:
 
 
 def _difference(before: str, after: str) -> Text:
-    """Word by word as git shows it: [-what goes-] {+what comes+}, and two tags around."""
+    """Word by word as git shows it: [-what goes-] {+what comes+}, and two tags around; of what is
+    much too long for a caption only how much changes."""
     old, new = _pieces(before), _pieces(after)
+    if len(before) + len(after) > _LONG:
+        tags_before, tags_after = Counter(map(_tag, old)), Counter(map(_tag, new))
+        gone, come = (tags_before - tags_after).total(), (tags_after - tags_before).total()
+        return Text(f"{len(old):,} tags, of which {gone:,} go; {come:,} come")
     text = Text()
     # By the tags alone: what comes last has no comma behind it.
     matcher = SequenceMatcher(None, [*map(_tag, old)], [*map(_tag, new)], autojunk=False)
@@ -114,7 +121,7 @@ def _difference(before: str, after: str) -> Text:
 
 def _pieces(text: str) -> list[str]:
     """Tags, each with what stands behind it; without the end of the last line."""
-    return _PIECES.findall("\n".join(text.rstrip().splitlines()))
+    return [piece for piece in _PIECES.findall("\n".join(text.rstrip().splitlines())) if piece]
 
 
 def _tag(piece: str) -> str:

@@ -144,14 +144,15 @@ def entries_of(folder: Path) -> list[Path]:
         raise DatasetError.of(folder, what, "mend its permissions") from error
     odd = [entry for entry in entries if not is_utf8(entry.name)]
     if odd:
-        what = "a name that is not UTF-8, as old archives have them"
-        hint = "rename it, or all of them: convmv -f shift_jis -t utf8 (or -f latin1) -r --notest ."
-        raise DatasetError(Problem(_printable(entry), what, hint) for entry in odd[:_SHOWN])
+        raise DatasetError(map(not_utf8, odd[:_SHOWN]))
     return entries
 
 
-def _printable(path: Path) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def not_utf8(path: Path) -> Problem:
+    """What to say of a name that is not UTF-8."""
+    what = "a name that is not UTF-8, as old archives have them"
+    hint = "rename it, or all of them: convmv -f shift_jis -t utf8 (or -f latin1) -r --notest ."
+    return Problem(os.fsencode(path).decode("utf-8", "backslashreplace"), what, hint)
 
 
 def _is_image_name(path: Path) -> bool:
@@ -164,7 +165,7 @@ def _has_images(folder: Path) -> bool:
 
 def _require_folder(path: Path) -> None:
     if not is_utf8(str(path)):
-        raise DatasetError.of(_printable(path), "a name that is not UTF-8", "rename the folder")
+        raise DatasetError(not_utf8(path))
     if not path.exists():
         near = [entry.name for entry in entries_of(path.parent)] if path.parent.is_dir() else []
         alike = [name for name in near if name.casefold().startswith(path.name.casefold()[:3])]

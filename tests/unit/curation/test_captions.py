@@ -178,6 +178,12 @@ def test_merge_takes_the_folder_of_the_same_name(folder: Path, tmp_path: Path) -
         captions(folder, merge=tmp_path / "nowhere")
 
 
+def test_nothing_is_merged_with_itself(folder: Path) -> None:
+    (folder / "a.txt").write_text("hat\nsmile")
+    with pytest.raises(DatasetError, match="is the folder itself"):
+        captions(folder, merge=folder)
+
+
 def test_metadata_of_other_images(folder: Path, tmp_path: Path) -> None:
     info = PngInfo()
     info.add_text("parameters", "a prompt\nSteps: 20, Sampler: Euler, Seed: 1")

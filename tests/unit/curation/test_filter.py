@@ -17,6 +17,7 @@ from PIL import Image
 from tests.unit.curation.in_memory import InMemory, collection, facts, image
 
 from lorasmith.core.errors import DatasetError
+from lorasmith.core.events import Event, Notice
 from lorasmith.curation import filter as filter_module
 from lorasmith.curation.collection import CollectionImage, open_collection
 from lorasmith.curation.filter import parse_filter
@@ -161,6 +162,18 @@ def test_captions_are_not_read_for_names(tmp_path: Path) -> None:
     assert len(parse_filter("name:a").select(images)) == 1
     with pytest.raises(DatasetError):
         parse_filter("tag:hat").select(images)
+
+
+def test_where_there_is_nothing_to_do_it_is_said_why(tmp_path: Path) -> None:
+    events: list[Event] = []
+    parse_filter("").select(open_collection(tmp_path), events.append)
+    assert events == [Notice("warning", f"there is no picture in {tmp_path}")]
+    events.clear()
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    parse_filter("").select(open_collection(tmp_path), events.append)
+    assert not events
+    parse_filter("tag:hat blur:>0.9").select(open_collection(tmp_path), events.append)
+    assert events == [Notice("warning", "no picture is taken by the filter: tag:hat blur:>0.9")]
 
 
 def test_files_on_a_disk(tmp_path: Path) -> None:

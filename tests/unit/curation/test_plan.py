@@ -119,6 +119,13 @@ def test_ends_of_lines_are_no_part_of_tags(folder: Path) -> None:
     assert "b.txt\n  zorp, {+x+}\nhat, {+x+}\n" in text
 
 
+def test_what_is_too_long_for_a_caption_is_counted_not_compared(folder: Path) -> None:
+    before = ", ".join(f"tag {n}" for n in range(100_000)).encode()
+    plan = Plan("x", [folder])
+    plan.write_text(folder / "a.txt", before, before.replace(b"tag 7, ", b"") + b", hat, cap")
+    assert "  100,000 tags, of which 1 go; 2 come\n" in text_of(plan)
+
+
 def test_of_many_warnings_some_are_shown(folder: Path) -> None:
     plan = Plan("x", [folder])
     plan.warnings += [Problem(f"{n}.png", "is odd") for n in range(25)]

@@ -18,7 +18,7 @@ from lorasmith.curation.importing import archives
 from lorasmith.curation.sidecars import read as sidecars
 from lorasmith.curation.sidecars.text_files import read_bytes
 from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES
-from lorasmith.data.layout import is_cache, is_mask_folder, natural_key
+from lorasmith.data.layout import is_cache, is_mask_folder, natural_key, not_utf8
 
 _HERE = PurePosixPath()
 
@@ -160,7 +160,7 @@ def _walk(
             if name.startswith("."):
                 continue
             if not is_utf8(str(path)):
-                sources.problems.append(Problem(ascii(str(path)), "a name that is not UTF-8"))
+                sources.problems.append(not_utf8(path))
             elif path.suffix.lower() in archives.SUFFIXES:
                 yield from _unpacked_inside(path, relative, sources, controls)
             else:
