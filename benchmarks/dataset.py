@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lorasmith.curation.changes.journal import Journal
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.collection import open_collection
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.plan import Plan
-from lorasmith.curation.trash import STORE
 from lorasmith.data.images import open_image
 
 DIFFERENT = 32  # pictures; the others are these, with other bytes at their end

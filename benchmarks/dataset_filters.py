@@ -19,9 +19,9 @@ from pathlib import Path
 from PIL import Image
 
 from lorasmith.curation.collection import Collection, open_collection
-from lorasmith.curation.dedupe import plan_dedupe
 from lorasmith.curation.filter import parse_filter
-from lorasmith.curation.sort import plan_sort
+from lorasmith.curation.sorting.dedupe import plan_dedupe
+from lorasmith.curation.sorting.sort import plan_sort
 from lorasmith.curation.stats import dataset_stats
 from lorasmith.models.tokenizer import count_tokens
 

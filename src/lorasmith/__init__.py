@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from lorasmith.core.errors import Stopped as Stopped
     from lorasmith.core.errors import UserError as UserError
     from lorasmith.core.events import Controls as Controls
+    from lorasmith.curation.changes.plan import Plan as Plan
     from lorasmith.curation.collection import Collection as Collection
     from lorasmith.curation.collection import open_collection as open_collection
     from lorasmith.curation.filter import parse_filter as parse_filter
-    from lorasmith.curation.plan import Plan as Plan
     from lorasmith.jobs.dataset.captioning import CaptionRequest as CaptionRequest
     from lorasmith.jobs.dataset.captions import CaptionsRequest as CaptionsRequest
     from lorasmith.jobs.dataset.captions import EditRequest as EditRequest
@@ -105,7 +105,7 @@ _HOMES = {
     "MasksRequest": "jobs.dataset.images",
     "ModelReference": "models.reference",
     "Pipeline": "sampling.pipeline",
-    "Plan": "curation.plan",
+    "Plan": "curation.changes.plan",
     "RedoRequest": "jobs.dataset.changes",
     "RegularizeRequest": "jobs.dataset.regularize",
     "RenameRequest": "jobs.dataset.files",

@@ -26,7 +26,7 @@ from lorasmith.jobs.training import PlanRequest, ResumeRequest, SettingsRequest,
 
 if TYPE_CHECKING:
     from lorasmith.advice.pick import Picked
-    from lorasmith.curation.audit import AuditReport
+    from lorasmith.curation.check.audit import AuditReport
     from lorasmith.training.plan import Plan
 
 AnyPath = str | Path

@@ -15,7 +15,7 @@ from tests.docs.test_docs import ROOT, command_lines
 from lorasmith.cli.main import cli
 from lorasmith.core.errors import UserError
 from lorasmith.curation.edit.operations import OPERATIONS
-from lorasmith.curation.image_metadata import embedded_caption
+from lorasmith.curation.images.image_metadata import embedded_caption
 from lorasmith.jobs.dataset.captions import CaptionsRequest
 
 PAGE = (ROOT / "docs" / "dataset-edit.md").read_text(encoding="utf-8")

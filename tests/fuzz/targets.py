@@ -46,10 +46,10 @@ from lorasmith.curation.edit.operations import (
 from lorasmith.curation.edit.tag_edits import CaptionContext
 from lorasmith.curation.filter_language.grammar import parse as parse_filter_text
 from lorasmith.curation.filter_language.words import FLAGS, KEYS
-from lorasmith.curation.image_metadata import copied, embed_caption, embedded_caption
 from lorasmith.curation.images.boxes import parse_box
 from lorasmith.curation.images.convert import normalised, oddities
 from lorasmith.curation.images.image_file import read_image_file, write_image_file
+from lorasmith.curation.images.image_metadata import copied, embed_caption, embedded_caption
 from lorasmith.curation.importing.archives import unpack
 from lorasmith.curation.importing.file_names import NamePattern
 from lorasmith.curation.sidecars.generation import comfy_prompt, read_generation

@@ -28,8 +28,8 @@ from lorasmith.jobs.dataset.changes import (
 )
 
 if TYPE_CHECKING:
-    from lorasmith.curation.journal import Outcome
-    from lorasmith.curation.plan import Applied, Plan
+    from lorasmith.curation.changes.journal import Outcome
+    from lorasmith.curation.changes.plan import Applied, Plan
 
 _DONE = {
     "write": "changed", "new": "new", "move": "moved", "remove": "in the trash", "folder": "new",
@@ -70,7 +70,7 @@ def carry_out(
         what was done; ``None`` of a dry run, or where there was nothing to do.
     """
     from lorasmith.cli.console import console
-    from lorasmith.curation.plan_view import render
+    from lorasmith.curation.changes.plan_view import render
 
     plan = run_shown(_Planning(request), to_stderr=as_json)
     if not as_json:
@@ -134,7 +134,7 @@ def _is_agreed(as_json: bool) -> bool:
 def _say_applied(plan: Plan, applied: Applied) -> None:
     if applied.recovered:
         echo(applied.recovered)
-    from lorasmith.curation.plan_view import noun_of
+    from lorasmith.curation.changes.plan_view import noun_of
 
     parts = [
         f"{quantity(count, noun_of(kind))} {_DONE[kind]}" for kind, count in applied.counts.items()

@@ -18,7 +18,7 @@ def check(request: CheckRequest, as_json: bool) -> None:
         echo_json(report.to_json())
     else:
         from lorasmith.cli.console import console
-        from lorasmith.curation.report import render
+        from lorasmith.curation.check.report import render
 
         console.print(render(report))
     if report.errors:

@@ -20,10 +20,10 @@ from pathlib import Path
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.core.files import is_utf8
+from lorasmith.curation.changes.journal import NAME as JOURNAL
+from lorasmith.curation.changes.journal import UNFINISHED, WAIT, Journal, unfinished_text
+from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.facts import FactsStore, ImageFacts
-from lorasmith.curation.journal import NAME as JOURNAL
-from lorasmith.curation.journal import UNFINISHED, WAIT, Journal, unfinished_text
-from lorasmith.curation.trash import STORE
 from lorasmith.data.caption_files import read_caption
 from lorasmith.data.captions import split_tags
 from lorasmith.data.companions import find_companions, masks_in_folders, stem_of

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
-from lorasmith.curation.trash import STORE
+from lorasmith.curation.changes.trash import STORE
 from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.images import glance, read_header
 

@@ -20,7 +20,6 @@ from typing import Any
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.curation.collection import Collection, CollectionImage
-from lorasmith.curation.duplicates import ImageFingerprint, exact_duplicates, near_duplicates
 from lorasmith.curation.facts import ImageFacts
 from lorasmith.curation.filter_language.grammar import (
     And,
@@ -35,6 +34,11 @@ from lorasmith.curation.filter_language.grammar import (
     parse,
 )
 from lorasmith.curation.filter_language.words import FLAGS, KEYS, Need, Value, unescaped
+from lorasmith.curation.sorting.duplicates import (
+    ImageFingerprint,
+    exact_duplicates,
+    near_duplicates,
+)
 from lorasmith.data.images import read_header
 
 _EVERY = 200  # images between two looks at whether to stop

@@ -17,7 +17,7 @@ from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
 from lorasmith.core.text import bytes_text, quantity
-from lorasmith.curation.report import render
+from lorasmith.curation.check.report import render
 from lorasmith.data.holdout import BATCH
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import stored_shapes

@@ -23,8 +23,8 @@ from lorasmith.core.files import (
     write_text,
 )
 from lorasmith.core.text import quantity
-from lorasmith.curation.audit import DatasetChecked
-from lorasmith.curation.report import report_text
+from lorasmith.curation.check.audit import DatasetChecked
+from lorasmith.curation.check.report import report_text
 from lorasmith.models.open import locate
 from lorasmith.tensors.device import choose_device, deterministic, device_name
 from lorasmith.tensors.quantization import nf4_unpacker

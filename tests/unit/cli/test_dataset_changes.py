@@ -17,7 +17,7 @@ from lorasmith.cli.main import cli
 from lorasmith.cli.options import command_for
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer
-from lorasmith.curation.plan import Plan
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.jobs.dataset.changes import FolderChangeRequest
 from lorasmith.jobs.request import option, run
 

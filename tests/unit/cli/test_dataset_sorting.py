@@ -9,11 +9,11 @@ from PIL import Image
 from tests.crashes import check_every_kill, contents
 
 from lorasmith.cli.main import cli
+from lorasmith.curation.changes.journal import Journal
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import open_collection
-from lorasmith.curation.dedupe import plan_dedupe
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.plan import Plan
-from lorasmith.curation.sort import plan_sort
+from lorasmith.curation.sorting.dedupe import plan_dedupe
+from lorasmith.curation.sorting.sort import plan_sort
 
 
 @pytest.fixture

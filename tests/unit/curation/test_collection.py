@@ -15,10 +15,10 @@ from PIL import Image, ImageFilter
 from lorasmith.core.errors import DatasetError, Stopped
 from lorasmith.core.events import Controls
 from lorasmith.curation import facts as facts_module
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.collection import dataset_root, open_collection
 from lorasmith.curation.facts import FactsStore, measure_image
-from lorasmith.curation.plan import Plan
-from lorasmith.curation.trash import STORE
 
 Save = Callable[..., Path]
 

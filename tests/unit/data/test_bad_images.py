@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lorasmith.core.errors import DatasetError, Problem
-from lorasmith.curation.audit import AuditReport, audit
+from lorasmith.curation.check.audit import AuditReport, audit
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import build_dataset
 from lorasmith.data.layout import find_folders

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.crashes import check_every_kill, contents
 
-from lorasmith.curation.journal import Journal
+from lorasmith.curation.changes.journal import Journal
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import ChangeRequest
 from lorasmith.jobs.dataset.files import ImportPicturesRequest, InitRequest, RenameRequest

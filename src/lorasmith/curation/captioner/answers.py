@@ -13,7 +13,7 @@ from PIL import Image
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls
 from lorasmith.core.files import parse_json, write_error
-from lorasmith.curation.trash import STORE
+from lorasmith.curation.changes.trash import STORE
 from lorasmith.data.cache.file_memo import hash_bytes
 
 FOLDER = "captioned"

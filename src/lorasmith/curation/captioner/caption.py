@@ -28,11 +28,11 @@ from lorasmith.curation.captioner.repair import (
     without_unfinished,
     without_words,
 )
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.edit.caption_text import CaptionFile
 from lorasmith.curation.edit.new_captions import Mode, NewCaptions
 from lorasmith.curation.filter import parse_filter
-from lorasmith.curation.plan import Plan
 from lorasmith.data.cache.file_memo import hash_bytes, hash_file
 from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.images import decoded_image

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.text import quantity
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import CollectionImage
 from lorasmith.curation.edit.caption_text import CaptionFile, edit_captions
-from lorasmith.curation.plan import Plan
 from lorasmith.data.caption_files import read_tables
 from lorasmith.data.images import SUFFIXES
 from lorasmith.data.layout import FolderSpec

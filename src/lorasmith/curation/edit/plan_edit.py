@@ -12,6 +12,7 @@ from pathlib import Path
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.core.text import quantity, shortlist
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.edit.caption_text import (
     CaptionFile,
@@ -31,7 +32,6 @@ from lorasmith.curation.edit.spelling import bare
 from lorasmith.curation.edit.tag_edits import CaptionContext, kinds_in
 from lorasmith.curation.filter import parse_filter
 from lorasmith.curation.importing.sources import FileEntry
-from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.kinds import remembered_kinds
 from lorasmith.curation.sidecars.read import SUFFIXES as SIDE_CARS
 from lorasmith.curation.sidecars.read import read_sidecars

@@ -13,10 +13,10 @@ from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress
 from lorasmith.core.files import write_json
 from lorasmith.core.text import quantity, shortlist
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.images.geometry import Geometry
 from lorasmith.curation.images.image_file import read_image_file, write_image_file
-from lorasmith.curation.plan import Plan
 from lorasmith.data.augmentation.crops import face_box
 from lorasmith.data.caption_files import decode
 from lorasmith.data.decode_memory import decode_memory

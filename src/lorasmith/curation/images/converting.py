@@ -12,6 +12,7 @@ from typing import Literal
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import files_below
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.images.changes import copy_caption, intact, look_at_each
 from lorasmith.curation.images.convert import Oddities, normalised, oddities
@@ -23,7 +24,6 @@ from lorasmith.curation.images.image_file import (
     write_image_file,
 )
 from lorasmith.curation.images.masks import MaskSource, mask_from, mask_path
-from lorasmith.curation.plan import Plan
 from lorasmith.data.decode_memory import decode_memory
 from lorasmith.data.images import read_header
 from lorasmith.data.scan import CAPTION_SUFFIXES

@@ -10,6 +10,7 @@ from pathlib import Path
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import quantity, shortlist
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.images.changes import (
     copy_caption,
@@ -22,7 +23,6 @@ from lorasmith.curation.images.changes import (
 )
 from lorasmith.curation.images.geometry import Geometry
 from lorasmith.curation.images.split import grid_of, tiles_of_grid, tiles_of_size
-from lorasmith.curation.plan import Plan
 from lorasmith.data.buckets import Size
 from lorasmith.data.recorded_crops import Box, Region, crop_record_path
 

@@ -19,6 +19,7 @@ from lorasmith.core.canvas import font_of
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import quantity, shortlist
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.images.boxes import find_box
 from lorasmith.curation.images.changes import (
@@ -39,7 +40,6 @@ from lorasmith.curation.images.crop import (
     shape_of,
 )
 from lorasmith.curation.images.geometry import Geometry
-from lorasmith.curation.plan import Plan
 from lorasmith.data.buckets import Buckets, Size, place
 from lorasmith.data.images import decoded_image
 from lorasmith.data.recorded_crops import (

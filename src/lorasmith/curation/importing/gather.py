@@ -16,12 +16,12 @@ from pathlib import Path
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import quantity
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.collection import dataset_root
 from lorasmith.curation.importing.gallery_dl import fetch, require_gallery_dl
 from lorasmith.curation.importing.import_images import Captioned, plan_import, require_no_project
-from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.tags import TagRules
-from lorasmith.curation.trash import STORE
 from lorasmith.data.images import SUFFIXES
 
 # Several words before a colon may say which kind of site it is: danbooru:https://…

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from lorasmith.core.errors import RunError
 from lorasmith.core.files import parse_json, write_json
+from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.sidecars.tags import CATEGORIES, GENERAL, Tag
-from lorasmith.curation.trash import STORE
 
 NAME = "tag_kinds.json"
 

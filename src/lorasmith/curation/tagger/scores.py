@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from lorasmith.core.errors import Problem
+from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.tagger.labels import Labels
-from lorasmith.curation.trash import STORE
 from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.recorded_crops import crop_record_beside
 

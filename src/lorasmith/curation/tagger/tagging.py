@@ -9,12 +9,12 @@ from pathlib import Path
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import quantity
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection
 from lorasmith.curation.edit.caption_text import TagLine
 from lorasmith.curation.edit.new_captions import Mode, NewCaptions
 from lorasmith.curation.edit.spelling import bare
 from lorasmith.curation.filter import parse_filter
-from lorasmith.curation.plan import Plan
 from lorasmith.curation.tagger.choose import TagChooser, TagRules
 from lorasmith.curation.tagger.model import Tagger
 from lorasmith.curation.tagger.scores import Scored

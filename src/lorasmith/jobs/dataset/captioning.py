@@ -15,7 +15,7 @@ from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
     from lorasmith.curation.captioner.answers import Captioner
-    from lorasmith.curation.plan import Plan
+    from lorasmith.curation.changes.plan import Plan
 
 _LOCAL_ONLY = ("min_tokens", "beams", "device", "precision", "four_bit")
 _ENDPOINT_ONLY = ("allow_upload", "key_env", "timeout")

@@ -12,7 +12,7 @@ from lorasmith.jobs.dataset.changes import FolderChangeRequest
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
-    from lorasmith.curation.plan import Plan
+    from lorasmith.curation.changes.plan import Plan
 
 
 class EditRequest(FolderChangeRequest):
@@ -93,8 +93,8 @@ class CaptionsRequest(FolderChangeRequest):
     )
 
     def plan(self, observer: Observer, controls: Controls) -> Plan:
-        from lorasmith.curation import captions
         from lorasmith.curation.collection import open_collection
+        from lorasmith.curation.edit import captions
         from lorasmith.curation.filter import parse_filter
 
         action = self._action()

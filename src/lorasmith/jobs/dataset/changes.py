@@ -12,8 +12,8 @@ from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
-    from lorasmith.curation.journal import Entry, Journal, Outcome
-    from lorasmith.curation.plan import Applied, Plan
+    from lorasmith.curation.changes.journal import Entry, Journal, Outcome
+    from lorasmith.curation.changes.plan import Applied, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class _OfJournal(JobRequest):
 
 
 def _say_recovered(journal: Journal, observer: Observer) -> None:
-    from lorasmith.curation.journal import unfinished_text
+    from lorasmith.curation.changes.journal import unfinished_text
 
     if text := unfinished_text(journal.recovered):
         observer(Notice("info", text))
@@ -88,7 +88,7 @@ class UndoRequest(_OfJournal):
     count: int = option(1, "Verbs to take back", metavar="N", ge=1)
 
     def run(self, observer: Observer, controls: Controls) -> list[Outcome]:
-        from lorasmith.curation.journal import Journal
+        from lorasmith.curation.changes.journal import Journal
 
         with Journal(self.root(), make=False) as journal:
             _say_recovered(journal, observer)
@@ -103,7 +103,7 @@ class RedoRequest(_OfJournal):
     count: int = option(1, "Verbs to do again", metavar="N", ge=1)
 
     def run(self, observer: Observer, controls: Controls) -> list[Outcome]:
-        from lorasmith.curation.journal import Journal
+        from lorasmith.curation.changes.journal import Journal
 
         with Journal(self.root(), make=False) as journal:
             _say_recovered(journal, observer)
@@ -138,7 +138,7 @@ class HistoryRequest(_OfJournal):
     keep: int = option(0, "Verbs that --prune leaves", metavar="N", ge=0)
 
     def run(self, observer: Observer, controls: Controls) -> History:
-        from lorasmith.curation.journal import Journal
+        from lorasmith.curation.changes.journal import Journal
 
         with Journal(self.root(), make=False) as journal:
             _say_recovered(journal, observer)

@@ -12,7 +12,7 @@ from lorasmith.core.events import Controls, Observer
 from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
-    from lorasmith.curation.audit import AuditReport
+    from lorasmith.curation.check.audit import AuditReport
 
 
 class CheckRequest(JobRequest):
@@ -38,7 +38,7 @@ class CheckRequest(JobRequest):
     quick: bool = option(False, "Read headers only: find no damage and no duplicates")
 
     def run(self, observer: Observer, controls: Controls) -> AuditReport:
-        from lorasmith.curation.audit import audit
+        from lorasmith.curation.check.audit import audit
         from lorasmith.data.buckets import plan_buckets
         from lorasmith.data.dataset import build_dataset
         from lorasmith.data.layout import find_folders

@@ -12,7 +12,7 @@ from lorasmith.jobs.dataset.changes import ChangeRequest, FolderChangeRequest
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
-    from lorasmith.curation.plan import Plan
+    from lorasmith.curation.changes.plan import Plan
     from lorasmith.curation.sidecars.tags import TagRules
 
 
@@ -204,8 +204,8 @@ class RenameRequest(FolderChangeRequest):
 
     def plan(self, observer: Observer, controls: Controls) -> Plan:
         from lorasmith.curation.collection import open_collection
+        from lorasmith.curation.edit.rename import plan_rename, plan_trim_digits
         from lorasmith.curation.filter import parse_filter
-        from lorasmith.curation.rename import plan_rename, plan_trim_digits
 
         if (self.prefix is not None) == self.trim_digits:
             what = "say either --prefix NAME or --trim-digits"

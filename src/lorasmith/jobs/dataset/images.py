@@ -15,10 +15,10 @@ from lorasmith.jobs.request import JobRequest, option
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lorasmith.curation.changes.plan import Plan
     from lorasmith.curation.collection import Collection, CollectionImage
     from lorasmith.curation.images.crop import CropRule
     from lorasmith.curation.images.cropping import Crop
-    from lorasmith.curation.plan import Plan
 
 QUALITY = "Of JPEG, WebP and AVIF files, 1 to 100; by itself they are written as they were"
 
@@ -188,9 +188,9 @@ def open_images(
     request: FolderChangeRequest, observer: Observer, controls: Controls
 ) -> tuple[Plan, Collection, list[CollectionImage]]:
     """The plan to be filled, the collection, and the images that the filter takes."""
+    from lorasmith.curation.changes.plan import Plan
     from lorasmith.curation.collection import open_collection
     from lorasmith.curation.filter import parse_filter
-    from lorasmith.curation.plan import Plan
 
     takes = parse_filter(request.where)
     collection = open_collection(request.folders, observer=observer)

@@ -10,7 +10,7 @@ from lorasmith.jobs.dataset.changes import ChangeRequest, FolderChangeRequest
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
-    from lorasmith.curation.plan import Plan
+    from lorasmith.curation.changes.plan import Plan
 
 
 class SortRequest(ChangeRequest):
@@ -36,7 +36,7 @@ class SortRequest(ChangeRequest):
 
     def plan(self, observer: Observer, controls: Controls) -> Plan:
         from lorasmith.curation.collection import open_collection
-        from lorasmith.curation.sort import plan_sort
+        from lorasmith.curation.sorting.sort import plan_sort
 
         return plan_sort(
             open_collection([self.folder, *self.also], observer=observer),
@@ -63,7 +63,7 @@ class DedupeRequest(FolderChangeRequest):
 
     def plan(self, observer: Observer, controls: Controls) -> Plan:
         from lorasmith.curation.collection import open_collection
-        from lorasmith.curation.dedupe import plan_dedupe
+        from lorasmith.curation.sorting.dedupe import plan_dedupe
 
         return plan_dedupe(
             open_collection(self.folders, observer=observer),

@@ -10,7 +10,7 @@ from lorasmith.jobs.dataset.changes import FolderChangeRequest
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
-    from lorasmith.curation.plan import Plan
+    from lorasmith.curation.changes.plan import Plan
     from lorasmith.curation.tagger.choose import TagRules
 
 _OFF = 1.01

@@ -17,7 +17,7 @@ from lorasmith.config.schema import TrainSettings, for_folder
 from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import check_writable
-from lorasmith.curation.audit import AuditReport, audit
+from lorasmith.curation.check.audit import AuditReport, audit
 from lorasmith.data.augmentation.masks import check_masks, find_masks
 from lorasmith.data.buckets import Buckets, plan_buckets
 from lorasmith.data.cache.file_memo import hash_images

@@ -17,9 +17,9 @@ from lorasmith.core.errors import DatasetError, Problem, RunError, Stopped
 from lorasmith.core.events import Controls, Event, Notice, Progress
 from lorasmith.curation.captioner.answers import Answer, KeptAnswers
 from lorasmith.curation.captioner.caption import joined, plan_captions
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import open_collection
 from lorasmith.curation.edit.new_captions import Join, with_caption
-from lorasmith.curation.plan import Plan
 from lorasmith.data.caption_files import decode
 
 NAMES = ("a", "b", "c", "d", "e")

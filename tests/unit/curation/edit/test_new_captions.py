@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from lorasmith.core.errors import DatasetError
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import open_collection
 from lorasmith.curation.edit.new_captions import Mode, NewCaptions, with_caption
-from lorasmith.curation.plan import Plan
 
 
 def make_set(folder: Path, captions: dict[str, str | None]) -> Path:

@@ -10,11 +10,11 @@ from PIL import Image
 from tests.crashes import check_every_kill
 
 from lorasmith.core.errors import DatasetError
-from lorasmith.curation.captions import plan_embed
+from lorasmith.curation.changes.journal import Journal
 from lorasmith.curation.collection import open_collection
+from lorasmith.curation.edit.captions import plan_embed
 from lorasmith.curation.edit.plan_edit import plan_deletion, plan_edit
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.rename import plan_rename
+from lorasmith.curation.edit.rename import plan_rename
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.unit.curation.images.conftest import draw_scene
 
 from lorasmith.core.errors import DatasetError, SettingsError, Stopped, UserError
 from lorasmith.core.events import Controls, Notice
-from lorasmith.curation.journal import Journal
+from lorasmith.curation.changes.journal import Journal
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import scan
 from lorasmith.jobs.dataset.changes import ChangeReport, FolderChangeRequest

@@ -14,10 +14,10 @@ from tests.unit.curation.importing.test_import_images import said, tree
 
 from lorasmith.core.errors import DatasetError, Stopped, UserError
 from lorasmith.core.events import Controls, Event, Notice
+from lorasmith.curation.changes.journal import Journal
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.importing import gallery_dl
 from lorasmith.curation.importing.gather import plan_gather
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.tags import TagRules
 
 pytestmark = [

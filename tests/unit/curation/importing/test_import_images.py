@@ -13,9 +13,9 @@ from tests.crashes import check_every_kill
 
 from lorasmith.core.errors import DatasetError, Stopped, UserError
 from lorasmith.core.events import Controls
+from lorasmith.curation.changes.journal import Journal
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.importing.import_images import plan_import
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.plan import Plan
 from lorasmith.curation.sidecars.tags import TagRules
 
 

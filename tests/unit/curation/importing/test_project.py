@@ -9,8 +9,8 @@ from tests.crashes import check_every_kill
 from tests.unit.curation.importing.test_import_images import picture, tree
 
 from lorasmith.core.errors import DatasetError
+from lorasmith.curation.changes.journal import Journal
 from lorasmith.curation.importing.project import Arithmetic, plan_project, work_out
-from lorasmith.curation.journal import Journal
 from lorasmith.data.layout import MAX_REPEATS, find_folders
 
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from lorasmith.core.errors import DatasetError, Problem, UserError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.core.files import is_utf8
-from lorasmith.curation.journal import Journal, Step, unfinished_text
-from lorasmith.curation.trash import SMALL, STORE, state_of
+from lorasmith.curation.changes.journal import Journal, Step, unfinished_text
+from lorasmith.curation.changes.trash import SMALL, STORE, state_of
 from lorasmith.data.cache.file_memo import hash_bytes, hash_file
 from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import split_tags

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from lorasmith.curation.image_metadata import (
+from lorasmith.curation.images.image_metadata import (
     copied,
     embed_caption,
     embedded_caption,

@@ -10,17 +10,17 @@ from pathlib import Path
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import bytes_text, quantity
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
-from lorasmith.curation.duplicates import (
+from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
+from lorasmith.curation.facts import ImageFacts
+from lorasmith.curation.filter import folded, parse_filter
+from lorasmith.curation.sorting.duplicates import (
     ImageFingerprint,
     alike,
     exact_duplicates,
     near_duplicates,
 )
-from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
-from lorasmith.curation.facts import ImageFacts
-from lorasmith.curation.filter import folded, parse_filter
-from lorasmith.curation.plan import Plan
 from lorasmith.data.companions import stem_of
 
 # What differs by less is the same: re-encoded files differ a little in size, and one that is cut by

@@ -13,7 +13,7 @@ from pathlib import Path
 from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.text import quantity, shortlist
-from lorasmith.curation.duplicates import ImageFingerprint
+from lorasmith.curation.sorting.duplicates import ImageFingerprint
 from lorasmith.data.captions import free_tags, readings, tags_of
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption

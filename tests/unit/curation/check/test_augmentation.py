@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from lorasmith.config.sections.augment import AugmentSettings
-from lorasmith.curation.audit import audit
-from lorasmith.curation.augmentation import count_augmentation
-from lorasmith.curation.report import report_text
+from lorasmith.curation.check.audit import audit
+from lorasmith.curation.check.augmentation import count_augmentation
+from lorasmith.curation.check.report import report_text
 from lorasmith.data.augmentation.masks import Mask
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import Dataset, build_dataset

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lorasmith.core.errors import DatasetError, SettingsError
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.plan import Plan
-from lorasmith.curation.rename import _new_name
+from lorasmith.curation.changes.journal import Journal
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.edit.rename import _new_name
 from lorasmith.jobs.dataset.files import RenameRequest
 from lorasmith.jobs.request import run
 

@@ -14,9 +14,9 @@ from typing import Any
 from lorasmith.core.errors import DatasetError, Problem, collect_each
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import quantity
+from lorasmith.curation.changes.plan import Applied, Plan
 from lorasmith.curation.collection import Collection, CollectionImage, dataset_root
 from lorasmith.curation.filter import Filter, parse_filter
-from lorasmith.curation.plan import Applied, Plan
 from lorasmith.data.companions import stem_of
 from lorasmith.data.layout import is_mask_folder
 

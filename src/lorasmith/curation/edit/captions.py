@@ -15,18 +15,18 @@ from pathlib import Path
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
 from lorasmith.curation.edit.new_captions import captions_in_tables
 from lorasmith.curation.edit.plan_edit import NOT_TEXT, warn_of_files
 from lorasmith.curation.edit.spelling import bare, with_spaces
-from lorasmith.curation.image_metadata import (
+from lorasmith.curation.images.image_metadata import (
     SUFFIXES,
     copied,
     embed_caption,
     embedded_caption,
 )
-from lorasmith.curation.plan import Plan
 from lorasmith.data.companions import stem_of
 from lorasmith.data.images import SUFFIXES as IMAGE_SUFFIXES
 from lorasmith.data.layout import FolderSpec, folder_caption

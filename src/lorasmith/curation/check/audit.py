@@ -15,14 +15,18 @@ from typing import Any
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Event, Observer, ignore
 from lorasmith.core.text import quantity
-from lorasmith.curation import checks
-from lorasmith.curation.augmentation import (
+from lorasmith.curation.check import checks
+from lorasmith.curation.check.augmentation import (
     AugmentationCount,
     count_augmentation,
     odd_augmentation,
     wrong_faces,
 )
-from lorasmith.curation.duplicates import ImageFingerprint, fingerprint_images, near_duplicates
+from lorasmith.curation.sorting.duplicates import (
+    ImageFingerprint,
+    fingerprint_images,
+    near_duplicates,
+)
 from lorasmith.data.caption_files import TABLE_SUFFIXES
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption

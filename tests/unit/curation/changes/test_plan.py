@@ -11,10 +11,10 @@ from tests.crashes import contents
 from lorasmith.core.errors import DatasetError, Problem, Stopped
 from lorasmith.core.events import Controls
 from lorasmith.core.progress import TextConsole
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.plan import Plan
-from lorasmith.curation.plan_view import render
-from lorasmith.curation.trash import STORE
+from lorasmith.curation.changes.journal import Journal
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.changes.plan_view import render
+from lorasmith.curation.changes.trash import STORE
 
 
 @pytest.fixture

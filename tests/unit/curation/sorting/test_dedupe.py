@@ -8,10 +8,10 @@ from PIL import Image
 from tests.unit.curation.in_memory import collection, facts, image
 
 from lorasmith.core.errors import DatasetError
+from lorasmith.curation.changes.journal import Journal
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import open_collection
-from lorasmith.curation.dedupe import find_duplicates, plan_dedupe
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.plan import Plan
+from lorasmith.curation.sorting.dedupe import find_duplicates, plan_dedupe
 
 
 def drawing(seed: int, width: int = 256, height: int = 192) -> Image.Image:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lorasmith.core.errors import DatasetError, UserError
+from lorasmith.curation.changes.journal import Journal
 from lorasmith.curation.collection import Collection, open_collection
 from lorasmith.curation.filter_language.grammar import FilterError
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.sort import SortSession, folder_name, plan_sort
+from lorasmith.curation.sorting.sort import SortSession, folder_name, plan_sort
 
 
 def put(path: Path, caption: str = "", grey: int = 0) -> Path:

@@ -19,10 +19,10 @@ from tests.crashes import check_every_kill, contents
 
 from lorasmith.core.errors import DatasetError, WriteError
 from lorasmith.core.events import Event, Notice
+from lorasmith.curation.changes.journal import Journal, Outcome
+from lorasmith.curation.changes.plan import Plan, ordered_moves
+from lorasmith.curation.changes.trash import SMALL, STORE, Trash
 from lorasmith.curation.collection import open_collection
-from lorasmith.curation.journal import Journal, Outcome
-from lorasmith.curation.plan import Plan, ordered_moves
-from lorasmith.curation.trash import SMALL, STORE, Trash
 
 BIG = bytes(range(256)) * (SMALL // 256 + 1)
 
@@ -166,13 +166,14 @@ def test_a_real_kill(folder: Path) -> None:
         (folder / f"{number}.txt").write_text(f"zorp, {number}", encoding="utf-8")
     old = contents(folder)
     program = (
-        "import sys; from pathlib import Path; from tests.unit.curation.test_journal import edit; "
+        "import sys; from pathlib import Path\n"
+        "from tests.unit.curation.changes.test_journal import edit\n"
         "print('go', flush=True); edit(Path(sys.argv[1]))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(folder)],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
     )
     assert process.stdout is not None
     process.stdout.readline()
@@ -307,7 +308,7 @@ def test_a_damaged_journal_is_said(folder: Path) -> None:
 
 
 def test_another_command_at_work_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorasmith.curation.journal.WAIT", 0.05)
+    monkeypatch.setattr("lorasmith.curation.changes.journal.WAIT", 0.05)
     Journal(folder).close()
     with sqlite3.connect(folder / STORE / "journal.sqlite", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lorasmith.config.sections.data import CaptionSettings
-from lorasmith.curation.audit import AuditReport, StepCount, audit
-from lorasmith.curation.report import report_text
+from lorasmith.curation.check.audit import AuditReport, StepCount, audit
+from lorasmith.curation.check.report import report_text
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import build_dataset
 from lorasmith.data.holdout import hold_out

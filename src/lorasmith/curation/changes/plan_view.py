@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasmith.core.text import quantity
-from lorasmith.curation.plan import Change, Kind, Plan
+from lorasmith.curation.changes.plan import Change, Kind, Plan
 
 _VERBS = {
     "write": "changed", "new": "new", "move": "moved", "remove": "to the trash", "folder": "new",

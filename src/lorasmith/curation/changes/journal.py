@@ -26,7 +26,7 @@ from typing import Literal
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.files import write_error
 from lorasmith.core.text import quantity
-from lorasmith.curation.trash import SMALL, STORE, Trash, state_of
+from lorasmith.curation.changes.trash import SMALL, STORE, Trash, state_of
 from lorasmith.data.cache.file_memo import hash_bytes
 
 NAME = "journal.sqlite"
@@ -57,7 +57,7 @@ class Step:
     Args:
         path: that changes.
         target: its new name; ``None`` where its content changes.
-        before: what the path is before (see :func:`lorasmith.curation.trash.state_of`).
+        before: what the path is before (see :func:`lorasmith.curation.changes.trash.state_of`).
         after: and after it.
         staged: the file that becomes the path, relative to the root; "" where the content is in
             the journal.

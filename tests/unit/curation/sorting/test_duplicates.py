@@ -12,8 +12,12 @@ from PIL import Image, ImageEnhance
 
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
-from lorasmith.curation import duplicates as fingerprints
-from lorasmith.curation.duplicates import ImageFingerprint, fingerprint_images, near_duplicates
+from lorasmith.curation.sorting import duplicates as fingerprints
+from lorasmith.curation.sorting.duplicates import (
+    ImageFingerprint,
+    fingerprint_images,
+    near_duplicates,
+)
 from lorasmith.data.images import glance
 
 Save = Callable[..., Path]

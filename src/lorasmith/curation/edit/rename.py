@@ -10,9 +10,9 @@ from pathlib import Path
 from lorasmith.core.errors import DatasetError, Problem, collect_problems
 from lorasmith.core.files import files_below
 from lorasmith.core.text import quantity
+from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.edit.plan_edit import warn_of_files
-from lorasmith.curation.plan import Plan
 from lorasmith.data.caption_files import read_tables
 from lorasmith.data.companions import masks_in_folders, stem_of
 from lorasmith.data.images import SUFFIXES

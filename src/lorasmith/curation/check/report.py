@@ -17,7 +17,7 @@ from rich.text import Text
 from lorasmith.core.errors import Problem
 from lorasmith.core.progress import TextConsole
 from lorasmith.core.text import quantity
-from lorasmith.curation.audit import AuditReport, FolderRow
+from lorasmith.curation.check.audit import AuditReport, FolderRow
 
 _ERRORS_SHOWN = 20
 _CROPS_SHOWN = 5

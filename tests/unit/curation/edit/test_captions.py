@@ -11,10 +11,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lorasmith.core.errors import DatasetError, SettingsError
-from lorasmith.curation.captions import caption_from_name
-from lorasmith.curation.image_metadata import embedded_caption
-from lorasmith.curation.journal import Journal
-from lorasmith.curation.plan import Plan
+from lorasmith.curation.changes.journal import Journal
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.edit.captions import caption_from_name
+from lorasmith.curation.images.image_metadata import embedded_caption
 from lorasmith.data.image_texts import generation_text
 from lorasmith.data.images import load_image
 from lorasmith.jobs.dataset.captions import CaptionsRequest

@@ -1,0 +1,1 @@
+"""What changes a dataset: a plan, carried out through a journal that can take it back."""

@@ -1,0 +1,1 @@
+"""Looking over a dataset before it costs anything: damage, duplicates, sizes, captions."""

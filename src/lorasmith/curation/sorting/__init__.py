@@ -1,0 +1,1 @@
+"""Images into folders, and of those that are alike the best."""
