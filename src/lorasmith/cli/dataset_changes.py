@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -28,7 +28,7 @@ from lorasmith.jobs.dataset.changes import (
 )
 
 if TYPE_CHECKING:
-    from lorasmith.curation.changes.journal import Outcome
+    from lorasmith.curation.changes.journal import Entry, Outcome
     from lorasmith.curation.changes.plan import Applied, Plan
 
 _DONE = {
@@ -150,25 +150,37 @@ def _shown(path: Path) -> str:
 
 
 @command_for(UndoRequest)
-def undo(request: UndoRequest) -> None:
-    _say_turned(run_shown(request), "undone", "nothing to undo")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it, as JSON.")
+def undo(request: UndoRequest, as_json: bool) -> None:
+    _say_turned(run_shown(request, to_stderr=as_json), "undone", "nothing to undo", as_json)
 
 
 @command_for(RedoRequest)
-def redo(request: RedoRequest) -> None:
-    _say_turned(run_shown(request), "done again", "nothing to redo")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it, as JSON.")
+def redo(request: RedoRequest, as_json: bool) -> None:
+    _say_turned(run_shown(request, to_stderr=as_json), "done again", "nothing to redo", as_json)
 
 
-def _say_turned(outcomes: Sequence[Outcome], done: str, nothing: str) -> None:
-    for outcome in outcomes:
+def _say_turned(outcomes: Sequence[Outcome], done: str, nothing: str, as_json: bool) -> None:
+    conflicts = [problem for outcome in outcomes for problem in outcome.conflicts]
+    if as_json:
+        entries = [_entry_json(outcome.entry) for outcome in outcomes]
+        echo_json({"entries": entries, "conflicts": [str(problem) for problem in conflicts]})
+    for outcome in outcomes if not as_json else ():
         files = quantity(outcome.entry.files - len(outcome.conflicts), "file")
         echo(f"{done}: {outcome.entry.command} ({files})")
-    if not outcomes:
+    if not outcomes and not as_json:
         echo(nothing)
-    conflicts = [problem for outcome in outcomes for problem in outcome.conflicts]
     if conflicts:
         echo_styled(problem_lines(conflicts), err=True)
         raise SystemExit(USER_ERROR)
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "number": entry.number, "time": entry.time, "command": entry.command,
+        "state": entry.state, "files": entry.files,
+    }  # fmt: skip
 
 
 @command_for(HistoryRequest)
@@ -182,11 +194,7 @@ def history(request: HistoryRequest, yes: bool, as_json: bool) -> None:
         raise SystemExit(USER_ERROR)
     report = run_shown(request, to_stderr=as_json)
     if as_json:
-        entries = [
-            {"number": e.number, "time": e.time, "command": e.command, "state": e.state}
-            | {"files": e.files}
-            for e in report.entries
-        ]
+        entries = [_entry_json(entry) for entry in report.entries]
         echo_json({"root": str(report.root), "entries": entries, "bytes_kept": report.bytes_kept})
         return
     if request.prune:

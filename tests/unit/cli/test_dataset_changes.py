@@ -146,6 +146,20 @@ def test_history(folder: Path) -> None:
     assert "nothing was changed" in dataset("history", folder).output
 
 
+def test_undo_and_redo_as_json(folder: Path) -> None:
+    call(folder, "--yes")
+    (folder / "a.txt").write_text("by hand")
+    result = dataset("undo", folder, "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 2
+    assert [(entry["command"], entry["state"]) for entry in report["entries"]] == [
+        ("shout", "undone")
+    ]
+    assert "a.txt: somebody else changed it since" in report["conflicts"][0]
+    assert json.loads(dataset("undo", folder, "--json").stdout)["entries"] == []
+    assert json.loads(dataset("redo", folder, "--json").stdout)["entries"][0]["state"] == "applied"
+
+
 def test_what_somebody_changed_since_is_named(folder: Path) -> None:
     call(folder, "--yes")
     (folder / "a.txt").write_text("by hand", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence, Set
 from functools import partial
@@ -20,6 +21,7 @@ from lorasmith.data.layout import REG_NAMES, FolderSpec, entries_of
 from lorasmith.data.scan import CAPTION_SUFFIXES
 
 _FEWEST_DIGITS = 3
+_LONGEST = 200
 # What some system takes in no name, and the names that Windows keeps for itself.
 _FORBIDDEN = re.compile(r'[/\\<>:"|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
@@ -109,6 +111,8 @@ def _check_prefix(prefix: str) -> None:
         what = f"a name that begins with {prefix[0]!r} is hidden, or taken for an option"
     elif _RESERVED.fullmatch(prefix):
         what = f"{prefix!r} is a name that Windows keeps for itself"
+    elif len(os.fsencode(prefix)) > _LONGEST:
+        what = f"it is longer than {_LONGEST} bytes, and a name of 255 has numbers and endings too"
     if what:
         raise DatasetError(Problem("prefix", what, "choose another, such as zorp"))
 

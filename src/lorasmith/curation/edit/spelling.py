@@ -159,7 +159,7 @@ def find_lists(names: str, among: Iterable[str]) -> TagList:
     Raises:
         DatasetError: a list is not known, or its file cannot be read.
     """
-    known = list(among)
+    known = list(dict.fromkeys(among))
     entries: list[str] = []
     problems: list[Problem] = []
     for name in filter(None, (part.strip() for part in names.split(","))):

@@ -156,7 +156,7 @@ def test_odd_names_become_plain(tmp_path: Path) -> None:
         rename(tmp_path, prefix="y" * 250)
 
 
-@pytest.mark.parametrize("prefix", ["", " z", "a/b", "..", "-z", "nul", "a:b", "a\nb"])
+@pytest.mark.parametrize("prefix", ["", " z", "a/b", "..", "-z", "nul", "a:b", "a\nb", "x" * 201])
 def test_prefixes_that_are_no_names(tmp_path: Path, prefix: str) -> None:
     image(tmp_path / "a.png")
     with pytest.raises(DatasetError):
