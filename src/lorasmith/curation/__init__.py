@@ -1,1 +1,1 @@
-"""Looking over a dataset before it costs anything: damage, duplicates, sizes, captions."""
+"""A folder of training images: what is in it, what is odd about it, and every way to change it."""
