@@ -26,10 +26,14 @@ def check(request: CheckRequest, as_json: bool) -> None:
 
 
 @command_for(PreviewRequest)
-def preview(request: PreviewRequest) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print where it is, as JSON.")
+def preview(request: PreviewRequest, as_json: bool) -> None:
     from lorasmith.cli.console import console
 
     report = run_shown(request, to_stderr=True)
+    if as_json:
+        echo_json({"path": str(report.path), "augmentation": report.augmentation})
+        return
     if report.augmentation:
         console.print(f"Augmentation: {report.augmentation}")
     console.print(f"Written: {report.path}")

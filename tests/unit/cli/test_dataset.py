@@ -82,6 +82,13 @@ def test_a_preview_shows_every_use_of_every_image(folder: Path) -> None:
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_a_preview_as_json(folder: Path) -> None:
+    out = folder.parent / "sheet.png"
+    result = CliRunner().invoke(dataset, ["preview", str(folder), "--out", str(out), "--json"])
+    assert json.loads(result.stdout)["path"] == str(out)
+    assert out.is_file()
+
+
 def test_a_preview_of_settings_that_are_wrong(folder: Path) -> None:
     arguments = ["preview", str(folder), "--set", "augment.face_crop=4,2"]
     result = CliRunner().invoke(cli, ["dataset", *arguments])
