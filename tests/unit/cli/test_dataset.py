@@ -84,7 +84,9 @@ def test_a_preview_shows_every_use_of_every_image(folder: Path) -> None:
 
 def test_a_preview_as_json(folder: Path) -> None:
     out = folder.parent / "sheet.png"
-    result = CliRunner().invoke(dataset, ["preview", str(folder), "--out", str(out), "--json"])
+    result = CliRunner().invoke(
+        cli, ["dataset", "preview", str(folder), "--out", str(out), "--json"]
+    )
     assert json.loads(result.stdout)["path"] == str(out)
     assert out.is_file()
 
