@@ -139,6 +139,8 @@ def _say_applied(plan: Plan, applied: Applied) -> None:
     parts = [
         f"{quantity(count, noun_of(kind))} {_DONE[kind]}" for kind, count in applied.counts.items()
     ]
+    if applied.conflicts:
+        parts.append(f"but for {len(applied.conflicts)}")
     root = next((root for root in plan.roots if root.is_dir()), plan.roots[0])
     echo(f"{', '.join(parts)}; take it back with: lorasmith dataset undo {_shown(root)}")
 

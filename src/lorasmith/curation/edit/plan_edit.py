@@ -38,7 +38,7 @@ from lorasmith.curation.sidecars.read import read_sidecars
 from lorasmith.data.captions import split_tags
 from lorasmith.data.layout import FolderSpec, folder_caption
 
-NOT_TEXT = "is not text, though it has a caption's name; nothing is changed there"
+NOT_TEXT = "is not text, and left alone"
 _NEED_COUNTS = ("remove", "replace", "rename-tag", "sort=count")
 _PLURALS = {"is": "are", "has": "have", "gets": "get", "keeps": "keep", "its": "their"}
 _EVERY = 200  # captions between two looks at whether to stop

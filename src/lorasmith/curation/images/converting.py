@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from lorasmith.curation.images.convert import Oddities, normalised, oddities
 from lorasmith.curation.images.image_file import (
     FormatName,
     format_of,
+    pillow_name,
     read_image_file,
     suffix_of,
     write_image_file,
@@ -73,6 +75,7 @@ def plan_conversions(
     results = look_at_each(plan, images, lambda image: oddities(image.path), observer, controls)
     due = [(image, odd) for image, odd in results if _reasons(image, odd, target)]
     good = set(intact(plan, collection, [image for image, _ in due], observer, controls))
+    new_names: set[Path] = set()
     for image, odd in due:
         if image not in good:
             continue
@@ -83,7 +86,7 @@ def plan_conversions(
         elif odd.frames > 1 and target.frames == "all":
             _plan_frames(plan, image, odd, target)
         else:
-            _plan_conversion(plan, image, odd, target)
+            _plan_conversion(plan, image, odd, target, new_names)
 
 
 def _reasons(image: CollectionImage, odd: Oddities, target: Target) -> list[str]:
@@ -94,7 +97,7 @@ def _reasons(image: CollectionImage, odd: Oddities, target: Target) -> list[str]
         reasons.append("transparent")
     if odd.alpha and target.format in ("jpg", "bmp") and target.background is None:
         reasons.append("transparent")
-    if target.format is not None and format_of(Path(suffix_of(target.format))) != odd.format:
+    if target.format is not None and pillow_name(target.format) != odd.format:
         reasons.append(odd.format)
     elif format_of(image.path) != odd.format:
         reasons.append(f"{odd.format} by another name")
@@ -105,7 +108,7 @@ def _reasons(image: CollectionImage, odd: Oddities, target: Target) -> list[str]
 
 def _ending(image: CollectionImage, odd: Oddities, target: Target) -> str:
     if target.format is not None:
-        kept = format_of(image.path) == format_of(Path(suffix_of(target.format)))
+        kept = format_of(image.path) == pillow_name(target.format)
         return image.path.suffix if kept else suffix_of(target.format)
     endings = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "AVIF": ".avif"}
     ending = endings.get(odd.format, ".png")
@@ -115,8 +118,15 @@ def _ending(image: CollectionImage, odd: Oddities, target: Target) -> str:
     return image.path.suffix if own else ending
 
 
-def _plan_conversion(plan: Plan, image: CollectionImage, odd: Oddities, target: Target) -> None:
+def _plan_conversion(
+    plan: Plan, image: CollectionImage, odd: Oddities, target: Target, new_names: set[Path]
+) -> None:
     new = image.path.with_suffix(_ending(image, odd, target))
+    if new != image.path and (new in new_names or os.path.lexists(new)):
+        what = f"would become {new.name}, as another picture is or becomes"
+        plan.skipped.append(Problem(str(image.path), what, "rename one of them"))
+        return
+    new_names.add(new)
     what = f"was {', '.join(_reasons(image, odd, target))}"
     plan.write_file(new, partial(_write, image.path, 0, target), what=what)
     if new == image.path:
@@ -130,8 +140,13 @@ def _plan_conversion(plan: Plan, image: CollectionImage, odd: Oddities, target: 
 def _plan_frames(plan: Plan, image: CollectionImage, odd: Oddities, target: Target) -> None:
     suffix = _ending(image, odd, target)
     digits = max(3, len(str(odd.frames)))
-    for number in range(odd.frames):
-        new = image.path.with_name(f"{image.path.stem}_{number + 1:0{digits}}{suffix}")
+    names = [f"{image.path.stem}_{n + 1:0{digits}}{suffix}" for n in range(odd.frames)]
+    frames = [image.path.with_name(name) for name in names]
+    if there := next(filter(os.path.lexists, frames), None):
+        what = f"one of its frames would become {there.name}, which is there"
+        plan.skipped.append(Problem(str(image.path), what, "rename one of them"))
+        return
+    for number, new in enumerate(frames):
         what = f"frame {number + 1} of {odd.frames} of {image.path.name}"
         plan.write_file(new, partial(_write, image.path, number, target), what=what)
         copy_caption(plan, image, new)

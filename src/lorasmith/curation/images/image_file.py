@@ -169,6 +169,11 @@ def suffix_of(name: FormatName) -> str:
     return f".{name}"
 
 
+def pillow_name(name: FormatName) -> str:
+    """Pillow's name for a format."""
+    return _FORMATS[suffix_of(name)]
+
+
 def format_of(path: Path) -> str:
     """Pillow's name for the format that a name's ending asks for; "" for another file's."""
     return _FORMATS.get(path.suffix.lower(), "")

@@ -13,7 +13,7 @@ import pytest
 from PIL import ExifTags, Image
 from tests.unit.curation.images.conftest import draw_scene
 
-from lorasmith.core.errors import DatasetError, SettingsError, Stopped, UserError
+from lorasmith.core.errors import SettingsError, Stopped, UserError
 from lorasmith.core.events import Controls, Notice
 from lorasmith.curation.changes.journal import Journal
 from lorasmith.data.layout import FolderSpec
@@ -354,11 +354,32 @@ def test_convert_to_jpeg_takes_side_files_along(folder: Path) -> None:
     assert np.abs(pixels(folder / "square.jpg")).mean() > 0
 
 
-def test_two_pictures_that_would_share_a_name_forbid_it(folder: Path, save: Save) -> None:
+def test_what_is_in_the_format_already_stays_byte_for_byte(folder: Path) -> None:
+    before = state(folder)
+    carry_out(ConvertPicturesRequest, folder, to="jpg")
+    assert state(folder)["tall.jpg"] == before["tall.jpg"]
+    assert not carry_out(ConvertPicturesRequest, folder, to="jpg").plan.changes
+
+
+@pytest.mark.parametrize("to", ["jpg", "webp"])
+def test_no_picture_takes_the_name_of_another(folder: Path, save: Save, to: str) -> None:
     save(folder / "wide.jpg", 96, 64)
     before = state(folder)
-    with pytest.raises(DatasetError, match="wide"):
-        carry_out(ConvertPicturesRequest, folder, to="jpg")
+    (problem,) = carry_out(ConvertPicturesRequest, folder, to=to).plan.skipped
+    assert f"would become wide.{to}" in problem.what
+    after = state(folder)
+    assert after["wide.png"] == before["wide.png"]
+    assert f"square.{to}" in after
+    assert (to == "webp") is ("wide.jpg" not in after)
+
+
+def test_no_frame_takes_the_name_of_another_picture(folder: Path, save: Save) -> None:
+    frames = [Image.new("RGB", (32, 24), colour) for colour in ("red", "lime")]
+    frames[0].save(folder / "film.gif", save_all=True, append_images=frames[1:])
+    save(folder / "film_002.png", 32, 24)
+    before = state(folder)
+    (problem,) = carry_out(ConvertPicturesRequest, folder, frames="all").plan.skipped
+    assert "film_002.png, which is there" in problem.what
     assert state(folder) == before
 
 
