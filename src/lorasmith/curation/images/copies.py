@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -169,10 +170,15 @@ def plan_tiles(
         if image not in good:
             continue
         digits = len(str(len(tiles)))
-        for number, box in enumerate(tiles, 1):
-            target = image.path.with_name(
-                f"{image.path.stem}_tile{number:0{digits}}{image.path.suffix}"
-            )
+        targets = [
+            image.path.with_name(f"{image.path.stem}_tile{number:0{digits}}{image.path.suffix}")
+            for number in range(1, len(tiles) + 1)
+        ]
+        if there := next(filter(os.path.lexists, targets), None):
+            what = f"one of its tiles would become {there.name}, which is there"
+            plan.skipped.append(Problem(str(image.path), what, "rename or remove that one"))
+            continue
+        for number, (box, target) in enumerate(zip(tiles, targets, strict=True), 1):
             what = f"tile {number} of {len(tiles)} of {image.path.name}"
             copy_shape(plan, image, Geometry(size, box), masks, target, what, quality)
             copy_caption(plan, image, target)

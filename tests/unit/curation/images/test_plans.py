@@ -277,6 +277,14 @@ def test_split_by_size_leaves_small_pictures_and_keeps_the_large(folder: Path) -
     assert not any(name.startswith("square_tile") for name in names(folder))
 
 
+def test_no_tile_takes_the_name_of_another_picture(folder: Path, save: Save) -> None:
+    save(folder / "wide_tile2.png", 32, 24)
+    before = state(folder)
+    (problem,) = carry_out(SplitRequest, folder, tiles="2x1", where="name:wide.png").plan.skipped
+    assert "wide_tile2.png, which is there" in problem.what
+    assert state(folder) == before
+
+
 def test_only_the_recorded_part_is_split(folder: Path) -> None:
     before = pixels(folder / "wide.png")
     (folder / "wide.crop.json").write_text('{"box": [16, 0, 80, 64], "size": [96, 64]}')
