@@ -36,6 +36,7 @@ from lorasmith.curation.sidecars.kinds import remembered_kinds
 from lorasmith.curation.sidecars.read import SUFFIXES as SIDE_CARS
 from lorasmith.curation.sidecars.read import read_sidecars
 from lorasmith.data.captions import split_tags
+from lorasmith.data.images import SUFFIXES as IMAGE_SUFFIXES
 from lorasmith.data.layout import FolderSpec, folder_caption
 
 NOT_TEXT = "is not text, and left alone"
@@ -162,7 +163,11 @@ def _read(
             several.append(path)
     warn_of_files(plan, foreign, NOT_TEXT)
     hint = "each line is edited as a caption of its own; --join-lines makes one of them"
-    warn_of_files(plan, several, "has several lines", hint)
+    downloads = [path for path in several if Path(path.stem).suffix.lower() in IMAGE_SUFFIXES]
+    rest = [path for path in several if path not in downloads]
+    warn_of_files(plan, rest, "has several lines", hint)
+    hint += "; if these are tags of a download program, `dataset import` makes captions of them"
+    warn_of_files(plan, downloads, "has several lines", hint)
     return files
 
 

@@ -122,6 +122,14 @@ def test_counts_are_of_the_whole_collection(folder: Path) -> None:
     assert (folder / "a.txt").read_bytes() == b"smile,  hat\r\n"
 
 
+def test_tags_of_a_download_program_are_guessed_at(folder: Path) -> None:
+    (folder / "a.txt").rename(folder / "a.png.txt")
+    (folder / "a.png.txt").write_text("zorp\nhat\n")
+    (warning,) = [each for each in edit(folder, "add=x") if "several lines" in each]
+    assert "a.png.txt" in warning
+    assert "`dataset import` makes captions of them" in warning
+
+
 def test_what_is_no_text_is_left_alone_and_said(folder: Path) -> None:
     (folder / "a.txt").write_bytes(b"\x00\x01\x02hat")
     warnings = edit(folder, "add=x")
