@@ -26,7 +26,6 @@ _VERSION = 1  # of what is measured; another begins anew
 # Half a percent of the pixels, those with the strongest edges, says how sharp an image is: a flat
 # drawing has few edges, and they are sharp.
 _SHARPEST = 0.005
-_ROWS = 4  # one row of so many is looked at
 _SHARP = 40.0
 _DETAIL = 512  # px; blur is measured at this size
 
@@ -88,7 +87,6 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
     except DatasetError as error:
         what = error.problems[0].what
         return ImageFacts(what, 0, 0, size, "", 1, content_hash, False, 0, b"", 0, 0, 0, 0)
-    assert image.grey is not None
     thumbnail, header = image.thumbnail, image.header
     bits = imagehash.phash(thumbnail).hash.flatten()
     values = np.array(thumbnail.convert("L").histogram(), np.float64)
@@ -105,27 +103,26 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
         image.transparent,
         int.from_bytes(np.packbits(bits).tobytes(), "big"),
         thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes(),
-        _blur(image.grey),
+        _blur(image.bands),
         mean,
         float(np.sqrt(share @ (levels - mean) ** 2)),
         float(np.asarray(thumbnail.convert("HSV").getchannel("S")).mean() / 255),
     )
 
 
-def _blur(grey: Image.Image) -> float:
+def _blur(bands: Sequence[Image.Image]) -> float:
     """exp(-edge / 40), where half a percent of the pixels differs more from the four around it."""
-    pixels = np.asarray(grey)
-    if min(pixels.shape) < 3:
-        return 0.0
-    row = pixels[1:-1:_ROWS].astype(np.int16)
-    edges = pixels[:-2:_ROWS].astype(np.int16)
-    edges += pixels[2::_ROWS]
-    edges = edges[:, 1:-1]
-    edges += row[:, :-2] + row[:, 2:] - 4 * row[:, 1:-1]
-    np.abs(edges, out=edges)
-    counts = np.bincount(edges.ravel())
-    beyond = np.cumsum(counts[::-1])[::-1]  # pixels at least so strong
-    edge = int(np.count_nonzero(beyond > _SHARPEST * edges.size)) - 1
+    counts = np.zeros(4 * 255 + 1, np.int64)
+    for band in bands:
+        pixels = np.asarray(band).astype(np.int16)
+        if min(pixels.shape) < 3:
+            return 0.0
+        inner = pixels[1:-1, 1:-1]
+        edges = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:]
+        edges -= 4 * inner
+        counts += np.bincount(np.abs(edges).ravel(), minlength=len(counts))
+    beyond = np.cumsum(counts[::-1])[::-1]  # pixels with edges at least so strong
+    edge = int(np.count_nonzero(beyond > _SHARPEST * counts.sum())) - 1
     return float(np.exp(-max(0, edge) / _SHARP))
 
 
