@@ -12,7 +12,7 @@ import re
 import sqlite3
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -199,10 +199,10 @@ def open_collection(
     images: dict[str, CollectionImage] = {}
     masks: dict[Path, Path] = {}
     roots: dict[Path, None] = {}
+    if not problems:
+        finish_interrupted(map(Path, given), observer)
     for folder in map(Path, given if not problems else ()):
         root = dataset_root(folder)
-        if root not in roots and (text := _finish_interrupted(root)):
-            observer(Notice("info", text))
         roots[root] = None
         for place, names in _walk(_images_folder(folder), problems):
             found, its_masks = _images_in(place, names, root, suffixes, problems)
@@ -214,16 +214,23 @@ def open_collection(
     return Collection(tuple(map(Path, given)), tuple(roots), list(images.values()), masks)
 
 
-def _finish_interrupted(root: Path) -> str:
-    """Finish what a killed process left half done in a dataset.
+def finish_interrupted(folders: Iterable[Path], observer: Observer = ignore) -> None:
+    """Finish what a killed command left half done in the datasets of folders, before they are read.
 
-    Returns:
-        what to say of it; "" where there was nothing.
+    Args:
+        observer: told what was finished.
 
     Raises:
         DatasetError: it cannot be finished.
-        WriteError: the folder cannot be written to.
+        WriteError: a folder cannot be written to.
     """
+    for root in dict.fromkeys(map(dataset_root, folders)):
+        if text := _finished(root):
+            observer(Notice("info", text))
+
+
+def _finished(root: Path) -> str:
+    """What to say of what was finished in a dataset; "" where there was nothing."""
     path = Path(root) / STORE / JOURNAL
     if not path.is_file():
         return ""

@@ -99,8 +99,11 @@ class NewCaptions:
             what = f"the caption cannot be read: {error.strerror}"
             self._plan.problems.append(Problem(str(path), what, "mend or remove it"))
         except DatasetError as error:
-            problems = [Problem(str(path), one.what, one.hint) for one in error.problems]
-            self._plan.problems += problems
+            # What is no text stays; the other pictures get their captions.
+            self._plan.skipped += [
+                Problem(str(path), f"{one.what}; it is left alone", one.hint)
+                for one in error.problems
+            ]
 
 
 def with_caption(before: bytes | None, new: str, mode: Mode, joined: Join) -> bytes:

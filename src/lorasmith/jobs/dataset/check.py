@@ -39,6 +39,7 @@ class CheckRequest(JobRequest):
 
     def run(self, observer: Observer, controls: Controls) -> AuditReport:
         from lorasmith.curation.check.audit import audit
+        from lorasmith.curation.collection import finish_interrupted
         from lorasmith.data.buckets import plan_buckets
         from lorasmith.data.dataset import build_dataset
         from lorasmith.data.layout import find_folders
@@ -47,6 +48,7 @@ class CheckRequest(JobRequest):
 
         size = self.resolution or 512
         width, height = size if isinstance(size, tuple) else (size, size)
+        finish_interrupted(filter(None, (self.folder, self.reg)), observer)
         images = scan(find_folders(self.folder, self.reg), extension=self.extension)
         return audit(
             images,

@@ -18,6 +18,7 @@ from lorasmith.core.errors import Problem, SettingsError, UserError, collect_pro
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import check_writable
 from lorasmith.curation.check.audit import AuditReport, audit
+from lorasmith.curation.collection import finish_interrupted
 from lorasmith.data.augmentation.masks import check_masks, find_masks
 from lorasmith.data.buckets import Buckets, plan_buckets
 from lorasmith.data.cache.file_memo import hash_images
@@ -198,6 +199,7 @@ def preflight(
     check_parts(settings, problems)
     checkpoint = collect_problems(problems, lambda: open_base(settings))
     architecture = None
+    collect_problems(problems, lambda: finish_interrupted(data_folders(settings), observer))
     folders = collect_problems(problems, lambda: folder_specs(settings))
     images, groups, extension = None, None, settings.captions.extension
     if folders is not None:
@@ -315,6 +317,13 @@ def cache_folder(settings: TrainSettings, data_folder: Path) -> Path:
 def process_count() -> int:
     """How many processes the launcher started, before anything is set up between them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def data_folders(settings: TrainSettings) -> list[Path]:
+    """The folders that settings name, as they name them."""
+    data = settings.data
+    named = [data.path, data.reg, *(folder.path for folder in data.folders)]
+    return [path for path in named if path is not None]
 
 
 def folder_specs(settings: TrainSettings) -> list[FolderSpec]:

@@ -81,14 +81,14 @@ def test_two_images_of_one_caption(tmp_path: Path) -> None:
     assert "shares a.txt with" in warning.what
 
 
-def test_a_caption_that_is_no_text_forbids_the_plan(tmp_path: Path) -> None:
+def test_a_caption_that_is_no_text_is_left_alone(tmp_path: Path) -> None:
     folder = make_set(tmp_path / "set", {"a": "\x00\x01", "b": None})
     plan = planned(folder, "append")
-    (problem,) = plan.problems
+    (problem,) = plan.skipped
     assert problem.where == str(folder / "a.txt")
-    with pytest.raises(DatasetError):
-        plan.apply()
-    assert not (folder / "b.txt").exists()
+    plan.apply()
+    assert (folder / "a.txt").read_bytes() == b"\x00\x01"
+    assert (folder / "b.txt").exists()
     with pytest.raises(DatasetError, match="not a text file"):
         with_caption(b"\0\1\2PNG", "new", "append", str)
 
