@@ -170,7 +170,7 @@ def unused_syntax(dataset: Dataset) -> list[Problem]:
     if several:
         names = _names([item.image.path for item in several])
         what = f"{quantity(len(several), 'caption')} {_have(len(several))} several lines ({names})"
-        hint = "join the lines, or set captions.wildcards to draw one each time"
+        hint = "join them with `lorasmith dataset edit --join-lines`, or set captions.wildcards"
         warnings.append(Problem("captions", f"{what}; only the first is used", hint))
     braces = [item for item in items if "{" in item.caption and "|" in item.caption]
     if braces:
