@@ -114,6 +114,19 @@ def test_problems_forbid_it(folder: Path) -> None:
     assert contents(folder) == before
 
 
+def test_several_are_taken_back_at_once(folder: Path) -> None:
+    before = contents(folder)
+    call(folder, "--yes")
+    (folder / "c.txt").write_text("zorp, c", encoding="utf-8")
+    call(folder, "--yes")
+    assert dataset("undo", folder, 2).output.count("undone: shout") == 2
+    assert contents(folder) == {**before, "c.txt": b"zorp, c"}
+    assert dataset("redo", folder, "2").output.count("done again: shout") == 2
+    result = dataset("undo", folder, "many")
+    assert result.exit_code == 2
+    assert "N: 'many' is not a whole number" in result.stderr
+
+
 def test_json(folder: Path) -> None:
     planned = call(folder, "--json")
     assert planned.exit_code == 2

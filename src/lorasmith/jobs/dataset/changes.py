@@ -78,14 +78,14 @@ def _say_recovered(journal: Journal, observer: Observer) -> None:
 
 
 class UndoRequest(_OfJournal):
-    """Take back the last N verbs that changed the dataset in DIR.
+    """Take back the last verb that changed the dataset in DIR, or the last N.
 
     Files that somebody else changed since are left as they are, and named; the rest is done.
     """
 
     verb: ClassVar = "dataset undo"
 
-    count: int = option(1, "Verbs to take back", metavar="N", ge=1)
+    count: int = option(1, "Verbs to take back", metavar="[N]", positional=True, ge=1)
 
     def run(self, observer: Observer, controls: Controls) -> list[Outcome]:
         from lorasmith.curation.changes.journal import Journal
@@ -96,11 +96,11 @@ class UndoRequest(_OfJournal):
 
 
 class RedoRequest(_OfJournal):
-    """Do again what the last `dataset undo` took back."""
+    """Do again what `dataset undo` took back last: one verb, or the last N."""
 
     verb: ClassVar = "dataset redo"
 
-    count: int = option(1, "Verbs to do again", metavar="N", ge=1)
+    count: int = option(1, "Verbs to do again", metavar="[N]", positional=True, ge=1)
 
     def run(self, observer: Observer, controls: Controls) -> list[Outcome]:
         from lorasmith.curation.changes.journal import Journal
