@@ -150,12 +150,12 @@ class FactsStore:
         unknown: list[tuple[Path, str, tuple[int, int]]] = []
         for path in paths:
             name, stamp = self._name(path), _stamp(path)
-            row = self._sizes.get(name)
-            facts = self.known(path)
-            if row is not None and stamp == row[:2]:
-                sizes[path] = row[2:]
-            elif facts is not None and not facts.problem:
+            row, file = self._sizes.get(name), self._files.get(name)
+            facts = self._facts.get(file[2]) if file is not None and stamp == file[:2] else None
+            if facts is not None and not facts.problem:
                 sizes[path] = (facts.width, facts.height)
+            elif row is not None and stamp == row[:2]:
+                sizes[path] = row[2:]
             elif stamp is not None:
                 unknown.append((path, name, stamp))
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -15,10 +15,12 @@ from lorasmith.curation.changes.journal import Journal
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewRequest
 from lorasmith.jobs.dataset.files import RenameRequest
+from lorasmith.jobs.dataset.regularize import RegularizeRequest
 from lorasmith.jobs.request import run
 from lorasmith.jobs.training import PlanRequest
 
-READERS: dict[str, Callable[[Path], CheckRequest | PreviewRequest | PlanRequest]] = {
+Reader = CheckRequest | PreviewRequest | PlanRequest | RegularizeRequest
+READERS: dict[str, Callable[[Path], Reader]] = {
     "check": lambda folder: CheckRequest(folder=folder, resolution=64),
     "preview": lambda folder: PreviewRequest(
         folder=folder,
@@ -28,6 +30,9 @@ READERS: dict[str, Callable[[Path], CheckRequest | PreviewRequest | PlanRequest]
     ),
     "plan": lambda folder: PlanRequest(
         settings=[f"data.path={str(folder)!r}", "model.path=demo"], preset="demo"
+    ),
+    "regularize": lambda folder: RegularizeRequest(
+        folder=folder, model="demo", out=folder.with_name("reg"), steps=1
     ),
 }
 

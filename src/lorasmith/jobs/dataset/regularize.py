@@ -109,12 +109,14 @@ def _prepare(job: RegularizeRequest, observer: Observer) -> Work:
     Raises:
         UserError: with everything that is wrong.
     """
+    from lorasmith.curation.collection import finish_interrupted
     from lorasmith.sampling.batching import check_requests
     from lorasmith.training.setup.preflight import model_reference
 
     settings = _settings(job)
     model = model_reference(settings)
     problems: list[Problem] = []
+    collect_problems(problems, lambda: finish_interrupted([job.folder], observer))
     out = job.out or job.folder / FOLDER
     drawings = collect_problems(problems, lambda: _drawings(job, settings, out))
     problems += check_requests([drawing.request for drawing in drawings or ()])
