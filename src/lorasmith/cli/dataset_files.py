@@ -11,20 +11,20 @@ from lorasmith.jobs.dataset.files import GatherRequest, ImportPicturesRequest, I
 
 @command_for(ImportPicturesRequest)
 @change_options
-def import_(request: ImportPicturesRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def import_(request: ImportPicturesRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 @command_for(InitRequest)
 @change_options
-def init(request: InitRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def init(request: InitRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 @command_for(GatherRequest)
 @change_options
-def gather(request: GatherRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    if not (yes or request.dry_run or (has_terminal() and not as_json)):
+def gather(request: GatherRequest, **view: bool) -> None:
+    if not (view["yes"] or request.dry_run or (has_terminal() and not view["as_json"])):
         echo("nothing was fetched: there is no terminal to ask on; add --yes to do it", err=True)
         raise SystemExit(USER_ERROR)
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+    carry_out(request, **view)

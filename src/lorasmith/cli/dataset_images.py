@@ -31,8 +31,8 @@ _SHOWN = 5
 
 @command_for(CropRequest)
 @change_options
-def crop(request: CropRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def crop(request: CropRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 # The web UI's word.
@@ -41,32 +41,32 @@ preprocess = click.Command("preprocess", params=crop.params, callback=crop.callb
 
 @command_for(ResizePicturesRequest)
 @change_options
-def resize(request: ResizePicturesRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def resize(request: ResizePicturesRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 @command_for(SplitRequest)
 @change_options
-def split(request: SplitRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def split(request: SplitRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 @command_for(FlipRequest)
 @change_options
-def flip(request: FlipRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def flip(request: FlipRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 @command_for(ConvertPicturesRequest)
 @change_options
-def convert(request: ConvertPicturesRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def convert(request: ConvertPicturesRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 @command_for(MasksRequest)
 @change_options
-def masks(request: MasksRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def masks(request: MasksRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 @dataclass(frozen=True)

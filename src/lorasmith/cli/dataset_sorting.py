@@ -33,11 +33,11 @@ def _rules_last(args: list[str]) -> list[str]:
 
 @command_for(SortRequest, _TakingRules)
 @change_options
-def sort(request: SortRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def sort(request: SortRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 @command_for(DedupeRequest)
 @change_options
-def dedupe(request: DedupeRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def dedupe(request: DedupeRequest, **view: bool) -> None:
+    carry_out(request, **view)

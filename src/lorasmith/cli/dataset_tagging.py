@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lorasmith.cli.dataset_changes import carry_out, change_options
 from lorasmith.cli.options import command_for
 from lorasmith.jobs.dataset.tagging import TagRequest
@@ -11,5 +9,5 @@ from lorasmith.jobs.dataset.tagging import TagRequest
 
 @command_for(TagRequest)
 @change_options
-def tag(request: TagRequest, **how: Any) -> None:
-    carry_out(request, **how)
+def tag(request: TagRequest, **view: bool) -> None:
+    carry_out(request, **view)

@@ -40,8 +40,8 @@ class ShoutRequest(FolderChangeRequest):
 
 @command_for(ShoutRequest)
 @change_options
-def shout(request: ShoutRequest, yes: bool, as_json: bool, show_all: bool) -> None:
-    carry_out(request, yes=yes, as_json=as_json, show_all=show_all)
+def shout(request: ShoutRequest, **view: bool) -> None:
+    carry_out(request, **view)
 
 
 @pytest.fixture
