@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from lorasmith.cli.dataset_changes import carry_out, change_options
+from lorasmith.cli.dataset_changes import carry_out, change_options, undo_hint
 from lorasmith.cli.options import command_for, run_shown
-from lorasmith.core.terminal import echo_json
+from lorasmith.core.terminal import echo, echo_json
 from lorasmith.jobs.dataset.captioning import CaptionRequest
 from lorasmith.jobs.dataset.regularize import RegularizeRequest
 
@@ -27,3 +27,5 @@ def regularize(request: RegularizeRequest, as_json: bool) -> None:
         echo_json({"images": [str(path) for path in report.images], "pending": report.pending})
     else:
         console.print(report.summary, soft_wrap=True, markup=False)
+        if report.roots:
+            echo(undo_hint(report.roots))

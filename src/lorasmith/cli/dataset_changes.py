@@ -141,8 +141,13 @@ def _say_applied(plan: Plan, applied: Applied) -> None:
     ]
     if applied.conflicts:
         parts.append(f"but for {len(applied.conflicts)}")
-    root = next((root for root in plan.roots if root.is_dir()), plan.roots[0])
-    echo(f"{', '.join(parts)}; take it back with: lorasmith dataset undo {_shown(root)}")
+    changing = {plan.root_of(change.path) for change in plan.changes}
+    echo(f"{', '.join(parts)}; {undo_hint([root for root in plan.roots if root in changing])}")
+
+
+def undo_hint(roots: Sequence[Path]) -> str:
+    """How to take back what was done in datasets."""
+    return f"take it back with: lorasmith dataset undo {' '.join(map(_shown, roots))}"
 
 
 def _shown(path: Path) -> str:

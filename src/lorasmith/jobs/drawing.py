@@ -61,6 +61,8 @@ class Work:
         from_file: the captions are the prompts as they were drawn.
         sources: of what prompts name; ``None`` where they name nothing.
         batch: images at once; ``None`` chooses by their size.
+        write: an image of ``drawings`` with its caption, in any thread; ``None`` writes them as
+            they are.
     """
 
     requests: Sequence[ImageRequest]
@@ -71,6 +73,7 @@ class Work:
     from_file: bool = False
     sources: Sources | None = None
     batch: int | None = None
+    write: Callable[[Drawing, GeneratedImage], None] | None = None
 
 
 def warn_of_trigger(drawings: Sequence[Drawing], observer: Observer) -> None:
@@ -141,12 +144,13 @@ def _writing(work: Work, index: int, image: GeneratedImage) -> tuple[Callable[[]
     """What writes the image, and where; the place is taken from now on."""
     if work.drawings is not None:
         drawing = work.drawings[index]
-        return partial(_write_captioned, drawing, work.from_file, image), drawing.path
+        write = work.write or partial(_write_captioned, from_file=work.from_file)
+        return partial(write, drawing, image), drawing.path
     path = _new_path(work.out, image.seed)
     return partial(_write_numbered, path, image), path
 
 
-def _write_captioned(drawing: Drawing, from_file: bool, image: GeneratedImage) -> None:
+def _write_captioned(drawing: Drawing, image: GeneratedImage, *, from_file: bool) -> None:
     from lorasmith.sampling.from_dataset import caption_of
 
     drawing.path.parent.mkdir(parents=True, exist_ok=True)

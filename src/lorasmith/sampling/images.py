@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from lorasmith.core.errors import UserError
+from lorasmith.core.files import write_bytes
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.infotext import Infotext, format_infotext
-from lorasmith.sampling.infotext import Describe, describe, save_image
+from lorasmith.sampling.infotext import Describe, describe, encode_png
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors import transfer as tensor_transfer
 
@@ -56,13 +57,17 @@ class GeneratedImage:
         """How it was made, as web UIs write it; ``lorasmith generate --from-png`` reads it back."""
         return format_infotext(self.describe(self.request))
 
+    def encode(self) -> bytes:
+        """The bytes of a PNG that carries :attr:`infotext`."""
+        return encode_png(self.image, self.describe(self.request))
+
     def save(self, path: Path | str) -> None:
         """Write a PNG that carries :attr:`infotext`.
 
         Raises:
             RunError: the disk is full or the folder cannot be written to.
         """
-        save_image(Path(path), self.image, self.describe(self.request))
+        write_bytes(Path(path), self.encode())
 
     def _repr_png_(self) -> bytes | None:
         """For notebooks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from lorasmith import __version__
 from lorasmith.core.errors import PromptError
-from lorasmith.core.files import atomic_path
+from lorasmith.core.files import write_bytes
 from lorasmith.data.image_texts import CHUNK, generation_text
 from lorasmith.data.images import DECODER_ERRORS, open_image
 from lorasmith.formats.hashes import autov2, autov3
@@ -200,17 +201,23 @@ def _inpaint(request: ImageRequest) -> dict[str, str]:
     return masked
 
 
+def encode_png(image: Image.Image, info: Infotext) -> bytes:
+    """The bytes of a PNG that carries ``info``."""
+    chunks = PngInfo()
+    # Pillow writes tEXt where Latin-1 suffices and iTXt (UTF-8) where not; web UIs read both.
+    chunks.add_text(CHUNK, format_infotext(info))
+    data = io.BytesIO()
+    image.save(data, format="PNG", pnginfo=chunks)
+    return data.getvalue()
+
+
 def save_image(path: Path, image: Image.Image, info: Infotext) -> None:
     """Write a PNG that carries ``info``.
 
     Raises:
         RunError: the disk is full or the folder cannot be written to.
     """
-    chunks = PngInfo()
-    # Pillow writes tEXt where Latin-1 suffices and iTXt (UTF-8) where not; web UIs read both.
-    chunks.add_text(CHUNK, format_infotext(info))
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=chunks)
+    write_bytes(path, encode_png(image, info))
 
 
 def read_infotext(path: Path) -> Infotext | None:

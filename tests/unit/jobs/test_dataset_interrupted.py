@@ -32,7 +32,7 @@ READERS: dict[str, Callable[[Path], Reader]] = {
         settings=[f"data.path={str(folder)!r}", "model.path=demo"], preset="demo"
     ),
     "regularize": lambda folder: RegularizeRequest(
-        folder=folder, model="demo", out=folder.with_name("reg"), steps=1
+        folders=[folder], model="demo", out=folder.with_name("reg"), steps=1
     ),
 }
 

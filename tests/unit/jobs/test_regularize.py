@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from tests.crashes import contents, killed_at, operations
 
 from lorasmith.cli.main import cli
+from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Event, Notice
+from lorasmith.curation.changes.journal import Journal
+from lorasmith.jobs.dataset.captions import EditRequest
 from lorasmith.jobs.dataset.regularize import RegularizeRequest
 from lorasmith.jobs.request import run
 from lorasmith.sampling import generate
+from lorasmith.sampling.images import GeneratedImage
 from lorasmith.sampling.infotext import read_infotext
+from lorasmith.sampling.request import ImageRequest
 
 FAST = ("--steps", "2")
 SIZES = {"a": (64, 64), "b": (90, 60), "c": (60, 90)}
@@ -123,6 +133,118 @@ def test_a_stopped_command_goes_on_and_draws_the_same(folder: Path, monkeypatch)
     assert all(Image.open(one[name]).size == Image.open(two[name]).size for name in one)
 
 
+def fake_drawing(images: int) -> Callable[..., Iterator[GeneratedImage]]:
+    """In place of the model: so many images, then the command is stopped."""
+
+    def generate(model: object, requests: list[ImageRequest], **_: Any) -> Iterator[GeneratedImage]:
+        for index, request in enumerate(requests):
+            if index == images:
+                raise Stopped("stopped")
+            image = Image.new("RGB", (16, 16), (sum(request.prompt.encode()) % 256, 0, 0))
+            yield GeneratedImage(image, request, index)
+
+    return generate
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how many images a command comes to."""
+    model = SimpleNamespace(notes=[])
+    monkeypatch.setattr("lorasmith.models.load.load_model", lambda *_, **__: model)
+
+    def images(count: int) -> None:
+        monkeypatch.setattr("lorasmith.sampling.generate.generate", fake_drawing(count))
+
+    images(9)
+    return images
+
+
+def history(folder: Path) -> list[tuple[str, str, int]]:
+    with Journal(folder) as journal:
+        return [(entry.command, entry.state, entry.files) for entry in journal.history()]
+
+
+def test_each_call_is_one_entry_that_undo_takes_back(
+    folder: Path, drawn: Callable[[int], None]
+) -> None:
+    before = contents(folder)
+    drawn(2)
+    result = regularize(folder, "--without", "zorp")
+    assert result.exit_code == 130
+    assert len(pictures(folder / "reg")) == 2
+    drawn(9)
+    result = regularize(folder, "--without", "zorp")
+    assert "take it back with: lorasmith dataset undo" in result.output
+    after = contents(folder)
+    assert len(pictures(folder / "reg")) == 3
+    command = "regularize --without zorp"
+    assert history(folder) == [(command, "applied", 4), (command, "applied", 2)]
+    undo = CliRunner().invoke(cli, ["dataset", "undo", str(folder), "2"])
+    assert undo.exit_code == 0, undo.output
+    assert contents(folder) == before
+    assert not (folder / "reg").exists()
+    CliRunner().invoke(cli, ["dataset", "redo", str(folder), "2"])
+    assert contents(folder) == after
+
+
+def test_another_verb_in_between_has_its_own_entry(
+    folder: Path, drawn: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edited_in_between(*_: Any, **__: Any) -> Iterator[GeneratedImage]:
+        for image in fake_drawing(9)(*_, **__):
+            if image.index == 1:
+                run(EditRequest(folders=[folder / "img"], operations=["add=hat"]))
+            yield image
+
+    monkeypatch.setattr("lorasmith.sampling.generate.generate", edited_in_between)
+    assert regularize(folder).exit_code == 0
+    assert history(folder) == [
+        ("regularize", "applied", 2),
+        ("edit --add hat", "applied", 3),
+        ("regularize", "applied", 4),
+    ]
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_operation_loses_no_image(
+    folder: Path, drawn: Callable[[int], None], tmp_path: Path
+) -> None:
+    before = contents(folder)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    request = RegularizeRequest(folders=[folder], device="cpu")
+    total = operations(lambda: run(request))
+    after = contents(folder)
+    for number in range(0, total, 5):
+        shutil.rmtree(folder)
+        shutil.copytree(copy, folder)
+        killed_at(number, lambda: run(request))
+        Journal(folder).close()
+        left = contents(folder)
+        assert set(left.values()) <= set(after.values())
+        for path in pictures(folder / "reg").values():
+            assert path.with_suffix(".txt").exists()
+        run(request)
+        assert list(contents(folder)) == list(after)
+        with Journal(folder) as journal:
+            journal.undo(9)
+        assert contents(folder) == before
+    assert total > 40
+
+
+def test_several_folders_get_their_own(folder: Path, drawn: Callable[[int], None]) -> None:
+    other = folder.with_name("other")
+    shutil.copytree(folder, other)
+    result = regularize(folder, other, folder, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["pending"] == 6
+    for place in (folder, other):
+        assert len(pictures(place / "reg")) == 3
+        assert history(place) == [("regularize", "applied", 6)]
+    text = regularize(folder, other, "--out", folder.with_name("x")).output
+    assert "--out: takes the pictures of one folder" in text
+
+
 def test_the_runs_settings_are_read(folder: Path, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text(
@@ -148,7 +270,7 @@ def test_twins_are_warned_of(folder: Path) -> None:
         place = folder / "img" / "3_zorp" / name
         Image.new("RGB", (64, 64)).save(place.with_suffix(".jpg"))
         place.with_suffix(".txt").write_text("zorp, star")
-    request = RegularizeRequest(folder=folder, without=["zorp"], steps=1, out=folder / "x")
+    request = RegularizeRequest(folders=[folder], without=["zorp"], steps=1, out=folder / "x")
     events: list[Event] = []
     run(request, events.append)
     assert any("1 picture will be the same as" in e.text for e in events if isinstance(e, Notice))

@@ -159,11 +159,12 @@ def test_the_same_bytes_as_one_after_the_other(tmp_path: Path) -> None:
 def test_a_full_disk_in_a_thread_is_said_and_leaves_no_half_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def save(self: Image.Image, path: Path, **_: object) -> None:
-        Path(path).write_bytes(b"half")
+    def write_half(self: Path, data: bytes) -> None:
+        with open(self, "wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(Path, "write_bytes", write_half)
     image = Image.new("RGB", (8, 8))
     with pytest.raises(RunError, match="the disk is full"), ImageWriter(GPU) as writer:
         writer.add(lambda: save_image(tmp_path / "a.png", image, Infotext("")), lambda: None)

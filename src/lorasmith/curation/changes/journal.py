@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import re
 import sqlite3
 import stat
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,8 +29,6 @@ from lorasmith.data.cache.file_memo import hash_bytes
 
 NAME = "journal.sqlite"
 WAIT = 10.0  # seconds for another command's work on the same dataset
-_STAGED = re.compile(r"\d+-\d+(\.\w+)?")
-_STALE = 24 * 3600.0  # seconds
 
 State = Literal["applying", "applied", "undoing", "undone", "redoing", "dropped"]
 UNFINISHED = ("applying", "undoing", "redoing")
@@ -144,10 +140,8 @@ class Journal:
 
     def staging_path(self, number: int, suffix: str) -> Path:
         """Where a new large content is written before :meth:`apply`."""
-        folder = self.root / STORE / "staging"
         with self._explained():
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{os.getpid()}-{number}{suffix}"
+            return self._trash.staging_path(f"{os.getpid()}-{number}{suffix}")
 
     def apply(
         self,
@@ -155,6 +149,8 @@ class Journal:
         steps: Sequence[Step],
         contents: Sequence[tuple[str, bytes]] = (),
         folders: Sequence[str] = (),
+        *,
+        entry: int | None = None,
     ) -> Outcome:
         """Do the steps, all or (with what a killed process leaves to the next) none.
 
@@ -163,25 +159,20 @@ class Journal:
             steps: in an order in which each can be done.
             contents: (state, bytes) of small contents after the steps.
             folders: to make, those that are there already among them.
+            entry: that these steps belong to, of a command that does its work piece by piece; they
+                begin one of their own where something else was done since.
 
         Raises:
             DatasetError: a path is not what its step expects; nothing was changed.
         """
         remembered = [*contents, *self._small_before(steps)]
         with self._transaction():
-            self._progress.reset()
-            self._database.execute("UPDATE entries SET state = 'dropped' WHERE state = 'undone'")
-            now = datetime.now().isoformat(" ", "seconds")
-            cursor = self._database.execute(
-                "INSERT INTO entries (time, command, state) VALUES (?, ?, 'applying')",
-                (now, command),
-            )
-            number = int(cursor.lastrowid or 0)
+            number, done = self._begin(command, entry)
             self._database.executemany(
                 "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
                 (
                     (number, n, step.path, step.target, step.before, step.after, step.staged)
-                    for n, step in enumerate(steps)
+                    for n, step in enumerate(steps, done)
                 ),
             )
             self._database.executemany(
@@ -190,6 +181,24 @@ class Journal:
             )
             self._trash.remember(remembered)
         return self._finish(number) or Outcome(self._entry(number))
+
+    def _begin(self, command: str, entry: int | None) -> tuple[int, int]:
+        """The entry that is at work from now on, and how many of its steps are done already."""
+        last = self._database.execute("SELECT id, state FROM entries ORDER BY id DESC LIMIT 1")
+        if entry is not None and last.fetchone() == (entry, "applied"):
+            (done,) = self._database.execute(
+                "SELECT COUNT(*) FROM steps WHERE entry = ?", (entry,)
+            ).fetchone()
+            self._progress.reset(f"{entry} applying", done)
+            self._database.execute("UPDATE entries SET state = 'applying' WHERE id = ?", (entry,))
+            return entry, done
+        self._progress.reset()
+        self._database.execute("UPDATE entries SET state = 'dropped' WHERE state = 'undone'")
+        now = datetime.now().isoformat(" ", "seconds")
+        cursor = self._database.execute(
+            "INSERT INTO entries (time, command, state) VALUES (?, ?, 'applying')", (now, command)
+        )
+        return int(cursor.lastrowid or 0), 0
 
     def undo(self, count: int = 1) -> list[Outcome]:
         """Take back the last entries, the last one first."""
@@ -253,7 +262,7 @@ class Journal:
         outcomes = [self._finish(number) for (number,) in rows.fetchall()]
         self.recovered = [outcome for outcome in outcomes if outcome is not None]
         with contextlib.suppress(OSError):  # nothing is there, or another command removed it
-            _remove_stale(self.root / STORE / "staging")
+            self._trash.remove_stale()
 
     def _finish(self, number: int) -> Outcome | None:
         """Take the steps of an entry that are still to be taken, forward or back; ``None`` if
@@ -431,11 +440,11 @@ class _Progress:
         self._path, self._name, self._handle = path, "", -1
         self.done = 0
 
-    def reset(self) -> None:
-        """Before an entry's work is announced: none of it is done."""
+    def reset(self, name: str = "", done: int = 0) -> None:
+        """Before an entry's work is announced: none of it is done, or its first steps are."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "wb"):
-            pass
+        with open(self._path, "wb") as file:
+            file.write(_progress_line(name, done) if done else b"")
 
     @contextlib.contextmanager
     def of(self, name: str) -> Iterator[_Progress]:
@@ -454,7 +463,11 @@ class _Progress:
     def say(self, done: int) -> None:
         # One small write, which is whole or not at all; the number has always the same width.
         os.lseek(self._handle, 0, os.SEEK_SET)
-        os.write(self._handle, f"{self._name} {done:010}".encode())
+        os.write(self._handle, _progress_line(self._name, done))
+
+
+def _progress_line(name: str, done: int) -> bytes:
+    return f"{name} {done:010}".encode()
 
 
 def _changed(path: Path) -> Problem:
@@ -473,14 +486,6 @@ def _rename(path: Path, target: Path) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(path, target)
     return ""
-
-
-def _remove_stale(staging: Path) -> None:
-    """New contents that a killed process left; a living one may be at work on those of today."""
-    with os.scandir(staging) as entries:
-        for entry in entries:
-            if _STAGED.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _STALE:
-                os.unlink(entry)
 
 
 def unfinished_text(outcomes: Sequence[Outcome]) -> str:

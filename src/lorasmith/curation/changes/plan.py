@@ -192,10 +192,19 @@ class Plan:
         if problems:
             raise DatasetError(dict.fromkeys(problems))
 
-    def apply(self, observer: Observer = ignore, controls: Controls | None = None) -> Applied:
+    def apply(
+        self,
+        observer: Observer = ignore,
+        controls: Controls | None = None,
+        *,
+        entry: int | None = None,
+    ) -> Applied:
         """Do it, through the journal of each dataset.
 
         New images are made first, so that nothing is changed where one fails, or on a stop.
+
+        Args:
+            entry: of the journal that this is one more piece of; for plans of one dataset.
 
         Raises:
             DatasetError: it cannot be applied; nothing was changed.
@@ -220,7 +229,9 @@ class Plan:
                     folders = [
                         _name(change.path, root) for change in changes if change.kind == "folder"
                     ]
-                    outcomes.append(journal.apply(self.command, steps, contents, folders))
+                    outcomes.append(
+                        journal.apply(self.command, steps, contents, folders, entry=entry)
+                    )
                 finally:
                     for path in staged.values():
                         path.unlink(missing_ok=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +25,8 @@ SMALL = 64 * 1024
 """Bytes; what is larger is kept as a file."""
 
 _LINK = "link:"
+_STAGED = re.compile(r"\d+-\d+(\.\w+)?")
+_STALE = 24 * 3600.0  # seconds
 
 
 def state_of(path: Path) -> str | None:
@@ -108,8 +112,7 @@ class Trash:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             return
-        self._make_folder(self._staging)
-        temporary = self._staging / "next"
+        temporary = self.staging_path("next")
         if state.startswith(_LINK):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -142,6 +145,22 @@ class Trash:
             # Another disk is mounted within the dataset.
             self._copy(new, path)
             os.unlink(new)
+
+    def staging_path(self, name: str) -> Path:
+        """Where a new content is written before its path gets it."""
+        self._make_folder(self._staging)
+        return self._staging / name
+
+    def remove_stale(self) -> None:
+        """New contents that a killed process left; a living one may be at work on those of today.
+
+        Raises:
+            OSError: there are none, or another command removed them.
+        """
+        with os.scandir(self._staging) as entries:
+            for entry in entries:
+                if _STAGED.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _STALE:
+                    os.unlink(entry)
 
     def bytes_kept(self) -> int:
         sizes = (file.stat().st_size for file in self._files())

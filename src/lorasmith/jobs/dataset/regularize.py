@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lorasmith.config.values import Size, UserPath
 from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer
-from lorasmith.core.files import check_writable
+from lorasmith.core.files import check_writable, write_bytes
 from lorasmith.core.text import quantity
 from lorasmith.jobs.drawing import GenerateReport, Work, draw, warn_of_trigger
 from lorasmith.jobs.images import choose_place
@@ -19,15 +24,26 @@ from lorasmith.jobs.request import JobRequest, option
 if TYPE_CHECKING:
     from lorasmith.config.schema import TrainSettings
     from lorasmith.sampling.from_dataset import Drawing
+    from lorasmith.sampling.images import GeneratedImage
 
 FOLDER = "reg"
 # Where the training reads these from, by the request's fields.
 _SETTINGS = {
-    "folder": "data.path",
+    "folders": "data.path",
     "model": "model.path",
     "resolution": "data.resolution",
     "seed": "train.seed",
 }
+
+
+@dataclass(slots=True)
+class RegularizeReport(GenerateReport):
+    """
+    Args:
+        roots: the datasets whose journals have the images, for ``undo``.
+    """
+
+    roots: list[Path] = field(default_factory=list)
 
 
 class RegularizeRequest(JobRequest):
@@ -36,7 +52,7 @@ class RegularizeRequest(JobRequest):
     Each has the caption, name and bucket of its original, the run's seed, and is drawn with DDIM:
     what the base model makes of the caption before it is trained. They go into DIR/reg, which a
     training on DIR takes by itself. What is there already stays, so the command goes on where it
-    was stopped.
+    was stopped. `dataset undo` takes back what one call drew.
     """
 
     verb: ClassVar = "dataset regularize"
@@ -46,8 +62,8 @@ class RegularizeRequest(JobRequest):
         "train.precision": "precision",
     }
 
-    folder: UserPath = option(
-        ..., "The training pictures, with captions", metavar="DIR", positional=True
+    folders: list[UserPath] = option(
+        ..., "The training pictures, with captions", metavar="DIR...", positional=True
     )
     without: list[str] = option(
         [],
@@ -84,7 +100,7 @@ class RegularizeRequest(JobRequest):
     )
     vary_seed: bool = option(False, "Count the seed up from picture to picture")
     out: UserPath | None = option(
-        None, "Folder for the pictures", metavar="DIR", default_text="DIR/reg"
+        None, "Folder for the pictures of one DIR", metavar="DIR", default_text="DIR/reg"
     )
     negative: str = option("", "What the pictures should not be", metavar="TEXT")
     steps: int = option(20, "Sampling steps", metavar="N")
@@ -95,16 +111,46 @@ class RegularizeRequest(JobRequest):
     )
     device: str = option("auto", "Where to compute", metavar="auto|cpu|cuda|…")
 
-    def run(self, observer: Observer, controls: Controls) -> GenerateReport:
+    def run(self, observer: Observer, controls: Controls) -> RegularizeReport:
         """
         Raises:
             UserError: with everything that is wrong; nothing has been written.
             Stopped: finished images stay.
         """
-        return draw(_prepare(self, observer), observer, controls)
+        work, journal = _prepare(self, observer)
+        report = draw(work, observer, controls)
+        return RegularizeReport(report.images, report.pending, report.captioned, journal.roots)
 
 
-def _prepare(job: RegularizeRequest, observer: Observer) -> Work:
+class _JournaledDrawings:
+    """Writes drawings through the journals of their datasets: what one call draws in a dataset is
+    one entry, which grows with each."""
+
+    def __init__(self, command: str, roots: Sequence[Path]) -> None:
+        self._command, self._all_roots = command, roots
+        self._entries: dict[Path, int] = {}
+        self._lock = Lock()
+
+    @property
+    def roots(self) -> list[Path]:
+        """Of those that something was written to."""
+        return list(self._entries)
+
+    def write(self, drawing: Drawing, image: GeneratedImage) -> None:
+        from lorasmith.curation.changes.plan import Plan
+
+        plan = Plan(self._command, self._all_roots)
+        root = plan.root_of(drawing.path)
+        assert root is not None
+        text = drawing.caption_path
+        before = text.read_bytes() if text.exists() else None
+        plan.write_text(text, before, f"{drawing.caption}\n".encode())
+        plan.write_file(drawing.path, partial(write_bytes, data=image.encode()))
+        with self._lock:
+            (self._entries[root],) = plan.apply(entry=self._entries.get(root)).entries
+
+
+def _prepare(job: RegularizeRequest, observer: Observer) -> tuple[Work, _JournaledDrawings]:
     """
     Raises:
         UserError: with everything that is wrong.
@@ -113,40 +159,72 @@ def _prepare(job: RegularizeRequest, observer: Observer) -> Work:
     from lorasmith.sampling.batching import check_requests
     from lorasmith.training.setup.preflight import model_reference
 
-    settings = _settings(job)
-    model = model_reference(settings)
+    folders = list({os.path.abspath(folder): folder for folder in job.folders}.values())
     problems: list[Problem] = []
-    collect_problems(problems, lambda: finish_interrupted([job.folder], observer))
-    out = job.out or job.folder / FOLDER
-    drawings = collect_problems(problems, lambda: _drawings(job, settings, out))
-    problems += check_requests([drawing.request for drawing in drawings or ()])
-    collect_problems(problems, lambda: check_writable(out))
+    if job.out is not None and len(folders) > 1:
+        what = "takes the pictures of one folder"
+        problems.append(Problem("out", what, f"leave it out: each gets its own {FOLDER}"))
+    collect_problems(problems, lambda: finish_interrupted(folders, observer))
+    drawings: list[Drawing] = []
+    roots: dict[Path, None] = {}
+    for folder in folders:
+        settings = _settings(job, folder)
+        out = job.out or folder / FOLDER
+        root = _root_of(folder, out)
+        roots[root] = None
+        own = collect_problems(problems, partial(_drawings, job, settings, folder, out)) or []
+        if folder.is_dir():
+            collect_problems(problems, partial(check_writable, root))
+        warn_of_trigger(own, observer)
+        _warn_of_twins(own, observer)
+        drawings += own
+    model = model_reference(settings)
+    requests = [drawing.request for drawing in drawings]
+    problems += check_requests(requests)
     place = collect_problems(
         problems, lambda: choose_place([(model, [model.clip_skip])], job.device, job.precision)
     )
-    if problems or place is None or drawings is None:
+    if problems or place is None:
         raise UserError(dict.fromkeys(problems))
-    warn_of_trigger(drawings, observer)
-    _warn_of_twins(drawings, observer)
-    requests = [drawing.request for drawing in drawings]
-    return Work(requests, model, place, out, drawings=drawings, batch=job.batch)
+    without = [word for text in job.without for word in ("--without", text)]
+    journal = _JournaledDrawings(shlex.join(["regularize", *without]), list(roots))
+    work = Work(
+        requests,
+        model,
+        place,
+        out,
+        drawings=drawings,
+        batch=job.batch,
+        write=journal.write,
+    )
+    return work, journal
 
 
-def _settings(job: RegularizeRequest) -> TrainSettings:
-    """Those of the run, with what the request says of them."""
+def _root_of(folder: Path, out: Path) -> Path:
+    """The dataset that images in ``out`` belong to: that of the originals, if they are in it."""
+    from lorasmith.curation.collection import dataset_root
+
+    root = dataset_root(folder)
+    return root if Path(os.path.abspath(out)).is_relative_to(root) else dataset_root(out)
+
+
+def _settings(job: RegularizeRequest, folder: Path) -> TrainSettings:
+    """Those of the run on a folder, with what the request says of them."""
     from lorasmith.config.load import Override, load_settings
 
-    values: dict[str, Any] = {"folder": str(job.folder)}
-    values |= {name: getattr(job, name) for name in _SETTINGS if name != "folder"}
+    values: dict[str, Any] = {"folders": str(folder)}
+    values |= {name: getattr(job, name) for name in _SETTINGS if name != "folders"}
     overrides = [
-        Override(_SETTINGS[name], json.dumps(value), "DIR" if name == "folder" else f"--{name}")
+        Override(_SETTINGS[name], json.dumps(value), "DIR" if name == "folders" else f"--{name}")
         for name, value in values.items()
         if value is not None
     ]
     return load_settings(job.config, [*job.settings, *overrides], job.preset, for_training=True)
 
 
-def _drawings(job: RegularizeRequest, settings: TrainSettings, out: Path) -> list[Drawing]:
+def _drawings(
+    job: RegularizeRequest, settings: TrainSettings, folder: Path, out: Path
+) -> list[Drawing]:
     """One for each training image that has a caption."""
     from lorasmith.data.dataset import build_dataset
     from lorasmith.data.scan import scan
@@ -165,7 +243,7 @@ def _drawings(job: RegularizeRequest, settings: TrainSettings, out: Path) -> lis
     dataset = build_dataset(scanned, groups, settings.captions)
     items = [item for item in dataset.items if item.image.caption is not None]
     if not items:
-        raise UserError.of(job.folder, "no picture has a caption", "tag or caption them first")
+        raise UserError.of(folder, "no picture has a caption", "tag or caption them first")
     base = ImageRequest(
         "",
         job.negative,
