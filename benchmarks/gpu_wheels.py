@@ -25,7 +25,7 @@ CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"
 # Not there where PyTorch, transformers, accelerate, peft and the usual scientific packages are.
 PACKAGES = (
     *("bitsandbytes", "diffusers", "importlib-metadata", "pydantic", "pydantic-core"),
-    *("annotated-types", "typing-inspection", "ftfy", "wcwidth", "imagehash", "pywavelets"),
+    *("annotated-types", "typing-inspection", "ftfy", "wcwidth"),
     *("dadaptation", "lion-pytorch", "prodigyopt", "schedulefree"),
 )
 GLIBC = (39, 35, 34, 31, 28, 27, 24, 17)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
 
-import imagehash
-import numpy as np
 from PIL import Image
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.curation.facts import perceptual_hash
 from lorasmith.data.cache.file_memo import FileMemo, hash_file
 from lorasmith.data.images import glance
 
@@ -36,7 +35,7 @@ class ImageFingerprint:
     Args:
         problem: why it cannot be used, or ``None``.
         transparent: some pixel lets the background through.
-        phash: 64-bit perceptual hash (imagehash's ``phash``).
+        phash: 64-bit perceptual hash.
         colours: 48 numbers 0..255, a 4x4 RGB thumbnail.
     """
 
@@ -148,8 +147,7 @@ def _fingerprint(path: Path) -> ImageFingerprint:
         image = glance(path)
     except DatasetError as error:
         return ImageFingerprint(path, error.problems[0])
-    bits = imagehash.phash(image.thumbnail).hash.flatten()
-    phash = int.from_bytes(np.packbits(bits).tobytes(), "big")
+    phash = perceptual_hash(image.thumbnail.convert("L"))
     colours = image.thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes()
     return ImageFingerprint(path, None, image.transparent, phash, colours)
 
