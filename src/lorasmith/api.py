@@ -195,7 +195,7 @@ class Run:
 
 
 def check(
-    folder: AnyPath,
+    folders: AnyPath | Sequence[AnyPath],
     *,
     reg: AnyPath | None = None,
     resolution: int | tuple[int, int] = 512,
@@ -209,7 +209,8 @@ def check(
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> AuditReport:
-    """What training would see in a folder of images, and what is wrong or odd about it.
+    """What training would see in a folder of images, or in several together, and what is wrong or
+    odd about it.
 
     Args:
         reg: folder of regularisation images.
@@ -227,7 +228,7 @@ def check(
     """
     request = CheckRequest.read(
         {
-            "folder": folder,
+            "folders": _paths(folders),
             "reg": reg,
             "resolution": resolution,
             "batch": batch,
@@ -243,7 +244,7 @@ def check(
 
 
 def preview(
-    folder: AnyPath,
+    folders: AnyPath | Sequence[AnyPath],
     out: AnyPath = "preview.png",
     *,
     config: AnyPath | None = None,
@@ -255,7 +256,8 @@ def preview(
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> PreviewReport:
-    """Draw what a run sees of the images in a folder: crops, mirror images, colours, masks.
+    """Draw what a run sees of the images in a folder, or in several: crops, mirror images, colours,
+    masks.
 
     Args:
         config, preset, settings: of the run; the last as ``section.key=value``.
@@ -268,7 +270,7 @@ def preview(
     """
     request = PreviewRequest.read(
         {
-            "folder": folder,
+            "folders": _paths(folders),
             "out": out,
             "config": config,
             "preset": preset,
@@ -279,6 +281,10 @@ def preview(
         }
     )
     return run(request, observer, controls)
+
+
+def _paths(given: AnyPath | Sequence[AnyPath]) -> list[AnyPath]:
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
 
 
 def import_settings(

@@ -55,7 +55,7 @@ def test_its_commands(files: Path) -> None:
     }
     assert (files / "pictures" / "0-masklabel.png").is_file()
     for folder in ("pictures", "photos"):
-        run(UndoRequest(folder=files / folder, count=entries))
+        run(UndoRequest(folders=[files / folder], count=entries))
     after = {
         path: path.read_bytes()
         for path in files.rglob("*")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,13 @@ from rich.text import Text
 
 from lorasmith.cli.main import USER_ERROR
 from lorasmith.cli.options import command_for, run_shown
+from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer
 from lorasmith.core.terminal import echo, echo_json, echo_styled, problem_lines
 from lorasmith.core.text import bytes_text, quantity
 from lorasmith.jobs.dataset.changes import (
     ChangeRequest,
+    History,
     HistoryRequest,
     RedoRequest,
     UndoRequest,
@@ -156,31 +158,75 @@ def _shown(path: Path) -> str:
     return shlex.quote(near if len(near) < len(whole) else whole)
 
 
-@command_for(UndoRequest)
+class _NumberLast(click.Command):
+    """``undo DIR DIR 2``: a number behind the folders is how many verbs."""
+
+    def make_parser(self, ctx: click.Context) -> click.parser._OptionParser:
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_args(args: list[str]) -> tuple[dict[str, Any], list[str], list[click.Parameter]]:
+            values, rest, order = parse(args)
+            # click gives the last word to the last argument, whatever it is.
+            last = values.pop("count", None)
+            before = values.get("folders")
+            folders = before if isinstance(before, tuple) else ()
+            if folders and isinstance(last, str) and last.isdecimal():
+                values["count"] = last
+            elif isinstance(last, str):
+                values["folders"] = (*folders, last)
+            return values, rest, order
+
+        parser.parse_args = parse_args  # type: ignore[method-assign]
+        return parser
+
+
+@command_for(UndoRequest, _NumberLast)
 @click.option("--json", "as_json", is_flag=True, help="Print all of it, as JSON.")
 def undo(request: UndoRequest, as_json: bool) -> None:
-    _say_turned(run_shown(request, to_stderr=as_json), "undone", "nothing to undo", as_json)
+    outcomes = run_shown(request, to_stderr=as_json)
+    _say_turned(request, outcomes, "undone", "nothing to undo", as_json)
 
 
-@command_for(RedoRequest)
+@command_for(RedoRequest, _NumberLast)
 @click.option("--json", "as_json", is_flag=True, help="Print all of it, as JSON.")
 def redo(request: RedoRequest, as_json: bool) -> None:
-    _say_turned(run_shown(request, to_stderr=as_json), "done again", "nothing to redo", as_json)
+    outcomes = run_shown(request, to_stderr=as_json)
+    _say_turned(request, outcomes, "done again", "nothing to redo", as_json)
 
 
-def _say_turned(outcomes: Sequence[Outcome], done: str, nothing: str, as_json: bool) -> None:
-    conflicts = [problem for outcome in outcomes for problem in outcome.conflicts]
-    if as_json:
+def _say_turned(
+    request: UndoRequest | RedoRequest,
+    by_root: Mapping[Path, Sequence[Outcome]],
+    done: str,
+    nothing: str,
+    as_json: bool,
+) -> None:
+    conflicts: list[Problem] = []
+    values = []
+    for root, outcomes in by_root.items():
+        own = [problem for outcome in outcomes for problem in outcome.conflicts]
         entries = [_entry_json(outcome.entry) for outcome in outcomes]
-        echo_json({"entries": entries, "conflicts": [str(problem) for problem in conflicts]})
-    for outcome in outcomes if not as_json else ():
-        files = quantity(outcome.entry.files - len(outcome.conflicts), "file")
-        echo(f"{done}: {outcome.entry.command} ({files})")
-    if not outcomes and not as_json:
-        echo(nothing)
+        values.append(
+            {"root": str(root), "entries": entries, "conflicts": [str(problem) for problem in own]}
+        )
+        conflicts += own
+        place = f" in {_shown(root)}" if len(by_root) > 1 else ""
+        for outcome in outcomes if not as_json else ():
+            files = quantity(outcome.entry.files - len(outcome.conflicts), "file")
+            echo(f"{done}: {outcome.entry.command} ({files}){place}")
+        if not outcomes and not as_json:
+            echo(f"{nothing}{place}")
+    if as_json:
+        _echo_datasets(request.folders, values)
     if conflicts:
         echo_styled(problem_lines(conflicts), err=True)
         raise SystemExit(USER_ERROR)
+
+
+def _echo_datasets(folders: Sequence[Path], values: Sequence[dict[str, Any]]) -> None:
+    """What there is to say of a dataset; of several folders a list, though they be of one."""
+    echo_json(values[0] if len(folders) == 1 else {"datasets": list(values)})
 
 
 def _entry_json(entry: Entry) -> dict[str, Any]:
@@ -194,17 +240,31 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
 @click.option("--yes", "-y", is_flag=True, help="Prune without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it, as JSON.")
 def history(request: HistoryRequest, yes: bool, as_json: bool) -> None:
-    from lorasmith.cli.console import console
-
     if request.prune and not yes and not _is_agreed(as_json):
         echo("nothing was freed: there is no terminal to ask on; add --yes to do it", err=True)
         raise SystemExit(USER_ERROR)
-    report = run_shown(request, to_stderr=as_json)
+    reports = run_shown(request, to_stderr=as_json)
     if as_json:
-        entries = [_entry_json(entry) for entry in report.entries]
-        echo_json({"root": str(report.root), "entries": entries, "bytes_kept": report.bytes_kept})
+        _echo_datasets(request.folders, list(map(_history_json, reports)))
         return
-    if request.prune:
+    for number, report in enumerate(reports):
+        if len(reports) > 1:
+            echo(f"{chr(10) if number else ''}{_shown(report.root)}")
+        _say_history(report, prune=request.prune)
+
+
+def _history_json(report: History) -> dict[str, Any]:
+    return {
+        "root": str(report.root),
+        "entries": [_entry_json(entry) for entry in report.entries],
+        "bytes_kept": report.bytes_kept,
+    }
+
+
+def _say_history(report: History, *, prune: bool) -> None:
+    from lorasmith.cli.console import console
+
+    if prune:
         echo(f"freed      {bytes_text(report.bytes_freed)}")
     if not report.entries:
         echo(f"{report.root}: nothing was changed by lorasmith, or it is forgotten")

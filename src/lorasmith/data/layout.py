@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.config.sections.data import CaptionSettings
-from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.errors import DatasetError, Problem, collect_problems
 from lorasmith.core.files import is_utf8
 from lorasmith.core.text import quantity
 from lorasmith.data.images import SUFFIXES
@@ -111,6 +113,23 @@ def find_folders(path: Path, reg: Path | None = None) -> list[FolderSpec]:
             )
         return folders + reg_folders
     return folders + _reg_beside(path, base)
+
+
+def find_folders_of(paths: Iterable[Path], reg: Path | None = None) -> list[FolderSpec]:
+    """Those of several datasets together, each folder once; see :func:`find_folders`.
+
+    Raises:
+        DatasetError: with everything that is wrong.
+    """
+    specs: dict[tuple[Path, bool], FolderSpec] = {}
+    problems: list[Problem] = []
+    for path in paths:
+        for spec in collect_problems(problems, partial(find_folders, path, reg)) or ():
+            specs.setdefault((spec.path.absolute(), spec.reg), spec)
+    if problems:
+        raise DatasetError(dict.fromkeys(problems))
+    # Regularisation images behind all others, as in one dataset.
+    return sorted(specs.values(), key=lambda spec: spec.reg)
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,42 @@ def test_json_alone_is_on_standard_output(folder: Path) -> None:
     value = json.loads(result.stdout)
     assert value["steps"]["batch_sizes"] == [3]
     assert value["folders"][0]["fallback"] == "zörp girl"
+
+
+@pytest.fixture
+def other(folder: Path) -> Path:
+    """A plain one, with a regularisation image of its own and an image of the first."""
+    other = folder.with_name("plain 😀")
+    (other / "reg" / "2_girl").mkdir(parents=True)
+    Image.effect_noise((512, 512), 80).save(other / "b.png")
+    Image.effect_noise((512, 512), 80).save(other / "reg" / "2_girl" / "c.png")
+    shutil.copy(folder / "10_zörp girl" / "a.png", other)
+    return other
+
+
+def test_several_folders_are_one_dataset(folder: Path, other: Path) -> None:
+    words = ["dataset", "check", str(folder), str(other), str(folder), "--json"]
+    value = json.loads(CliRunner().invoke(cli, words).stdout)
+    folders = [(Path(row["path"]).name, row["repeats"]) for row in value["folders"]]
+    assert folders == [("10_zörp girl", 10), (other.name, 1), ("2_girl", 2)]
+    assert len(value["near_duplicates"]) == 1
+    result = CliRunner().invoke(cli, ["dataset", "check", str(folder), "none", "nor this"])
+    assert result.exit_code == 2
+    assert "none: does not exist" in result.stderr
+    assert "nor this: does not exist" in result.stderr
+
+
+def test_a_preview_of_several_folders(folder: Path, other: Path) -> None:
+    out = folder.parent / "sheet.png"
+    words = ["dataset", "preview", str(other), "--out", str(out), "--side", "40", "--uses", "2"]
+    words += ["--set", "augment.flip=true"]
+    heights = []
+    for more in ([], [str(folder)]):
+        result = CliRunner().invoke(cli, [*words, *more])
+        assert result.exit_code == 0, result.output
+        with Image.open(out) as sheet:
+            heights.append(sheet.height)
+    assert heights[1] > heights[0] + 40
 
 
 @pytest.mark.parametrize("as_json", [True, False])

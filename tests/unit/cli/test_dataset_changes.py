@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 from typing import ClassVar
 
@@ -124,7 +127,77 @@ def test_several_are_taken_back_at_once(folder: Path) -> None:
     assert dataset("redo", folder, "2").output.count("done again: shout") == 2
     result = dataset("undo", folder, "many")
     assert result.exit_code == 2
-    assert "N: 'many' is not a whole number" in result.stderr
+    assert "many: does not exist" in result.stderr
+    result = dataset("undo", folder, "0")
+    assert result.exit_code == 2
+    assert "N: " in result.stderr
+
+
+@pytest.fixture
+def other(folder: Path) -> Path:
+    other = folder.with_name("other")
+    shutil.copytree(folder, other)
+    return other
+
+
+def test_several_folders_are_taken_back_together(folder: Path, other: Path) -> None:
+    before = contents(folder)
+    for _ in range(2):
+        call(folder, "--yes")
+        call(other, "--yes")
+        for place in (folder, other):
+            (place / "c.txt").write_text("zorp, c", encoding="utf-8")
+    output = dataset("undo", folder, other, folder, 2).output
+    assert output.count("undone: shout") == 4
+    assert output.count("other\n") == 2
+    for place in (folder, other):
+        assert contents(place) == {**before, "c.txt": b"zorp, c"}
+    value = json.loads(dataset("redo", folder, other, "--json").stdout)["datasets"]
+    assert [(each["root"], len(each["entries"]), each["conflicts"]) for each in value] == [
+        (str(folder), 1, []),
+        (str(other), 1, []),
+    ]
+    output = dataset("history", folder, other).output
+    assert output.count("earlier contents take") == 2
+    value = json.loads(dataset("history", folder, other, "--json").stdout)["datasets"]
+    assert [each["root"] for each in value] == [str(folder), str(other)]
+    assert [entry["state"] for each in value for entry in each["entries"]] == 2 * [
+        "applied",
+        "undone",
+    ]
+
+
+def test_nothing_is_taken_back_where_one_folder_is_not_there(folder: Path) -> None:
+    call(folder, "--yes")
+    after = contents(folder)
+    result = dataset("undo", folder, "nowhere", "no place")
+    assert result.exit_code == 2
+    assert "nowhere: does not exist" in result.stderr
+    assert "no place: does not exist" in result.stderr
+    assert contents(folder) == after
+
+
+def test_a_dataset_that_another_command_is_at_work_on(
+    folder: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorasmith.curation.changes.journal.WAIT", 0.1)
+    for place in (folder, other):
+        call(place, "--yes")
+    with contextlib.closing(sqlite3.connect(other / ".lorasmith/journal.sqlite")) as database:
+        database.execute("BEGIN IMMEDIATE")
+        result = dataset("undo", folder, other)
+    assert result.exit_code == 2
+    assert "another command is at work on this dataset" in result.stderr
+    assert "set: this one is done already" in " ".join(result.output.split())
+    assert (folder / "a.txt").read_text() == "zorp, a"
+
+
+def test_a_folder_that_is_called_as_a_number(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = folder.rename(folder.with_name("2"))
+    monkeypatch.chdir(number.parent)
+    call("2", "--yes")
+    assert dataset("undo", "2").output == "undone: shout (2 files)\n"
+    assert dataset("redo", "./2").output == "done again: shout (2 files)\n"
 
 
 def test_json(folder: Path) -> None:

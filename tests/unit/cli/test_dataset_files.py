@@ -98,6 +98,23 @@ def test_init_says_the_arithmetic(source: Path, tmp_path: Path) -> None:
     assert "is a project already" in result.stderr
 
 
+def test_several_folders_become_a_project_each(source: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "bob" / "c.png", 3)
+    before = tree(source), tree(tmp_path / "bob")
+    words = (source, tmp_path / "bob", source / ".", "--steps", 100, "--epochs", 5)
+    result = dataset("init", *words, "--yes")
+    assert result.exit_code == 0, result.output
+    assert "src: 2 pictures x 10 repeats" in result.output
+    assert "bob: 1 picture x 20 repeats" in result.output
+    assert set(tree(tmp_path / "bob")) == {"img/20_bob/c.png"}
+    hint = result.output.split("lorasmith dataset undo ")[1].split()
+    assert [Path(word).name for word in hint] == ["src", "bob"]
+    assert dataset("undo", source, tmp_path / "bob").exit_code == 0
+    assert (tree(source), tree(tmp_path / "bob")) == before
+    result = dataset("init", tmp_path / "x", tmp_path / "y", "--from", source)
+    assert "--from: fills one project, and there are 2" in result.stderr
+
+
 def test_gather_fetches_nothing_where_nobody_can_agree(tmp_path: Path) -> None:
     result = dataset("gather", "https://nobody.invalid/x", "--into", tmp_path / "set")
     assert result.exit_code == 2

@@ -48,7 +48,7 @@ VERBS: dict[str, Callable[[Path, Path], ChangeRequest]] = {
     "masks": lambda folder, _: MasksRequest(folders=[folder]),
     "tag": lambda folder, _: TagRequest(folders=[folder], tagger="demo", mode="append"),
     "import": lambda folder, other: ImportPicturesRequest(sources=[other], into=folder),
-    "init": lambda folder, other: InitRequest(folder=folder, sources=[other], steps=100),
+    "init": lambda folder, other: InitRequest(folders=[folder], sources=[other], steps=100),
 }
 
 

@@ -21,9 +21,9 @@ from lorasmith.jobs.training import PlanRequest
 
 Reader = CheckRequest | PreviewRequest | PlanRequest | RegularizeRequest
 READERS: dict[str, Callable[[Path], Reader]] = {
-    "check": lambda folder: CheckRequest(folder=folder, resolution=64),
+    "check": lambda folder: CheckRequest(folders=[folder], resolution=64),
     "preview": lambda folder: PreviewRequest(
-        folder=folder,
+        folders=[folder],
         out=folder.with_name("sheet.png"),
         preset="demo",
         settings=["model.path=demo"],

@@ -155,7 +155,7 @@ def test_all_mistakes_are_told_at_once_under_the_options_names() -> None:
 
 def test_the_library_names_fields() -> None:
     with pytest.raises(SettingsError) as info:
-        CheckRequest.read({"folder": "images", "batch": 0, "colour": "red"})
+        CheckRequest.read({"folders": ["images"], "batch": 0, "colour": "red"})
     assert {problem.where for problem in info.value.problems} == {"batch", "colour"}
 
 

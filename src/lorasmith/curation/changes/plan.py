@@ -110,9 +110,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         # The innermost first: a path belongs to the nearest.
-        self.roots = sorted(
-            {Path(os.path.abspath(root)) for root in self.roots}, key=lambda root: -len(root.parts)
-        )
+        roots = dict.fromkeys(Path(os.path.abspath(root)) for root in self.roots)
+        self.roots = sorted(roots, key=lambda root: -len(root.parts))
 
     def write_text(self, path: Path, before: bytes | None, after: bytes) -> None:
         """Give a caption file another content; nothing where it is the same, or where the plan has

@@ -165,6 +165,24 @@ def plan_project(
     return project
 
 
+def plan_projects(projects: Sequence[Project]) -> Plan:
+    """One plan of several, with the arithmetic of each under its name."""
+    first, *others = (project.plan for project in projects)
+    if not others:
+        return first
+    roots = [project.plan.roots[0] for project in projects]
+    plan = Plan(f"init {' '.join(root.name for root in roots)}"[:200], roots)
+    for project in projects:
+        one = project.plan
+        plan.changes += one.changes
+        plan.problems += one.problems
+        plan.warnings += one.warnings
+        plan.notes += [f"{one.roots[0].name}: {note}" for note in one.notes]
+        plan.skipped += one.skipped
+        plan.when_done += one.when_done
+    return plan
+
+
 def _without_number(name: str) -> str:
     return name.partition("_")[2] if NUMBERED.fullmatch(name) else name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -12,6 +13,7 @@ from lorasmith.core.events import Controls, Observer
 from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
+    from lorasmith.config.load import Override
     from lorasmith.curation.check.audit import AuditReport
 
 
@@ -19,12 +21,13 @@ class CheckRequest(JobRequest):
     """Say what training would see in DIR, and what is wrong or odd about it.
 
     DIR holds pictures, or folders named N_name (N repeats of each picture in an epoch), and perhaps
-    a folder reg. Nothing is changed. Exit status 2 if it cannot be trained on.
+    a folder reg. Several are looked at together, as one training on all of them sees them. Nothing
+    is changed. Exit status 2 if it cannot be trained on.
     """
 
     verb: ClassVar = "dataset check"
 
-    folder: UserPath = option(..., "The folder", metavar="DIR", positional=True)
+    folders: list[UserPath] = option(..., "The folders", metavar="DIR...", positional=True)
     reg: UserPath | None = option(None, "Regularisation folder", metavar="DIR")
     resolution: Size = option(512, "Size to train at, in pixels", kind="size", metavar="N|WxH")
     batch: int = option(1, "Pictures per batch", metavar="N", ge=1)
@@ -42,14 +45,14 @@ class CheckRequest(JobRequest):
         from lorasmith.curation.collection import finish_interrupted
         from lorasmith.data.buckets import plan_buckets
         from lorasmith.data.dataset import build_dataset
-        from lorasmith.data.layout import find_folders
+        from lorasmith.data.layout import find_folders_of
         from lorasmith.data.scan import scan
         from lorasmith.models.tokenizer import count_tokens
 
         size = self.resolution or 512
         width, height = size if isinstance(size, tuple) else (size, size)
-        finish_interrupted(filter(None, (self.folder, self.reg)), observer)
-        images = scan(find_folders(self.folder, self.reg), extension=self.extension)
+        finish_interrupted(filter(None, (*self.folders, self.reg)), observer)
+        images = scan(find_folders_of(self.folders, self.reg), extension=self.extension)
         return audit(
             images,
             build_dataset(images, plan_buckets(width, height, upscale=self.upscale)),
@@ -62,6 +65,30 @@ class CheckRequest(JobRequest):
             observer=observer,
             controls=controls,
         )
+
+
+def training_data(folders: Sequence[Path]) -> list[Override]:
+    """What makes settings of a run that is on these folders.
+
+    Raises:
+        DatasetError: one of several is not there, or holds no images.
+    """
+    from lorasmith.config.load import Override
+    from lorasmith.data.layout import find_folders_of
+
+    def text(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False)  # TOML knows no halves of surrogate pairs.
+
+    if len(folders) == 1:
+        return [Override("data.path", text(str(folders[0])), "DIR")]
+    tables = ", ".join(
+        f"{{path = {text(str(spec.path))}, repeats = {spec.repeats}, reg = {text(spec.reg)}}}"
+        for spec in find_folders_of(folders)
+    )
+    return [
+        Override("data.path", "none", "DIR"),
+        Override("data.folders", f"[{tables}]", "DIR"),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +107,13 @@ class PreviewRequest(JobRequest):
     """Draw what a run sees of the pictures in DIR: crops, mirror images, colours, masks.
 
     Each row is a picture, as a run with these settings and their seed shows it in its first uses,
-    in their order. Striped parts are masked: they are not learned.
+    in their order. Striped parts are masked: they are not learned. Of several folders it is a run
+    on all of them.
     """
 
     verb: ClassVar = "dataset preview"
 
-    folder: UserPath = option(..., "The folder", metavar="DIR", positional=True)
+    folders: list[UserPath] = option(..., "The folders", metavar="DIR...", positional=True)
     out: UserPath = option(Path("preview.png"), "Where the sheet goes", metavar="FILE.png")
     config: UserPath | None = option(None, "A run's settings", metavar="FILE.toml")
     preset: str | None = option(
@@ -102,14 +130,16 @@ class PreviewRequest(JobRequest):
     side: int = option(128, "Pixels of each", metavar="PX", unit="pixels", ge=16, le=1024)
 
     def run(self, observer: Observer, controls: Controls) -> PreviewReport:
-        from lorasmith.config.load import Override, load_settings
+        from lorasmith.config.load import load_settings
         from lorasmith.core.files import atomic_path
         from lorasmith.training.preview import preview_sheet
         from lorasmith.training.setup.preflight import preflight
 
-        data = Override("data.path", json.dumps(str(self.folder)), "DIR")
         settings = load_settings(
-            self.config, [*self.settings, data], self.preset, for_training=True
+            self.config,
+            [*self.settings, *training_data(self.folders)],
+            self.preset,
+            for_training=True,
         )
         run_plan = preflight(settings, observer=observer, controls=controls)
         sheet = preview_sheet(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lorasmith.config.values import UserPath
@@ -144,12 +146,15 @@ class InitRequest(TagsRequest):
 
     N, the repeats of each picture in an epoch, is worked out from the steps that the training shall
     have. Pictures that lie in DIR itself move to their place; others are copied from --from, with
-    captions made of the tags beside them. Nothing that is there is overwritten.
+    captions made of the tags beside them. Nothing that is there is overwritten. Several DIR become
+    a project each.
     """
 
     verb: ClassVar = "dataset init"
 
-    folder: UserPath = option(..., "The project's folder", metavar="DIR", positional=True)
+    folders: list[UserPath] = option(
+        ..., "The projects' folders", metavar="DIR...", positional=True
+    )
     sources: list[UserPath] = option(
         [],
         "Where pictures are copied from, as in `dataset import`; may be repeated",
@@ -166,11 +171,15 @@ class InitRequest(TagsRequest):
     move: bool = option(False, "Move the pictures of --from, which lie in DIR, rather than copy")
 
     def plan(self, observer: Observer, controls: Controls) -> Plan:
-        from lorasmith.curation.importing.project import plan_project
+        from lorasmith.curation.importing.project import plan_project, plan_projects
 
-        return plan_project(
-            self.folder,
-            self.sources,
+        folders = list({os.path.abspath(folder): folder for folder in self.folders}.values())
+        if self.sources and len(folders) > 1:
+            what = f"fills one project, and there are {len(folders)}"
+            raise SettingsError(Problem("sources", what, "give one DIR"))
+        plan = partial(
+            plan_project,
+            sources=self.sources,
             name=self.name,
             steps=self.steps,
             epochs=self.epochs,
@@ -180,7 +189,8 @@ class InitRequest(TagsRequest):
             rules=self.rules(),
             observer=observer,
             controls=controls,
-        ).plan
+        )
+        return plan_projects([plan(folder) for folder in folders])
 
 
 class RenameRequest(FolderChangeRequest):

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lorasmith.config.values import Size, UserPath
 from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.files import check_writable, write_bytes
 from lorasmith.core.text import quantity
+from lorasmith.jobs.dataset.check import training_data
 from lorasmith.jobs.drawing import GenerateReport, Work, draw, warn_of_trigger
 from lorasmith.jobs.images import choose_place
 from lorasmith.jobs.request import JobRequest, option
@@ -212,13 +213,13 @@ def _settings(job: RegularizeRequest, folder: Path) -> TrainSettings:
     """Those of the run on a folder, with what the request says of them."""
     from lorasmith.config.load import Override, load_settings
 
-    values: dict[str, Any] = {"folders": str(folder)}
-    values |= {name: getattr(job, name) for name in _SETTINGS if name != "folders"}
+    values = {name: getattr(job, name) for name in _SETTINGS if name != "folders"}
     overrides = [
-        Override(_SETTINGS[name], json.dumps(value), "DIR" if name == "folders" else f"--{name}")
+        Override(_SETTINGS[name], json.dumps(value, ensure_ascii=False), f"--{name}")
         for name, value in values.items()
         if value is not None
     ]
+    overrides += training_data([folder])
     return load_settings(job.config, [*job.settings, *overrides], job.preset, for_training=True)
 
 
