@@ -17,9 +17,9 @@ from rich.text import Text
 
 from lorasmith.cli.main import USER_ERROR
 from lorasmith.cli.options import command_for, run_shown
-from lorasmith.core.errors import Problem
+from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer
-from lorasmith.core.terminal import echo, echo_json, echo_styled, problem_lines
+from lorasmith.core.terminal import clean, echo, echo_json, echo_styled, problem_lines
 from lorasmith.core.text import bytes_text, quantity
 from lorasmith.jobs.dataset.changes import (
     ChangeRequest,
@@ -50,7 +50,9 @@ class _Planning:
     request: ChangeRequest
 
     def run(self, observer: Observer, controls: Controls) -> Plan:
-        return self.request.plan(observer, controls)
+        plan = self.request.plan(observer, controls)
+        plan.leave_out_infeasible()
+        return plan
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ class _Applying:
     plan: Plan
 
     def run(self, observer: Observer, controls: Controls) -> Applied:
-        return self.plan.apply(observer, controls)
+        try:
+            return self.plan.apply(observer, controls)
+        except DatasetError as error:
+            raise DatasetError(map(self.plan.shown, error.problems)) from error
 
 
 def carry_out(
@@ -80,15 +85,16 @@ def carry_out(
     if plan.problems or request.dry_run or not plan.changes:
         if as_json:
             echo_json({**plan.to_json(), "applied": None})
-        plan.check()
+        if plan.problems:
+            raise DatasetError(dict.fromkeys(map(plan.shown, plan.problems)))
         _end_with_skipped(plan)
         return None
-    plan.check()
     if not yes and not _is_agreed(as_json):
         if as_json:
             echo_json({**plan.to_json(), "applied": None})
         echo("nothing was changed: there is no terminal to ask on; add --yes to do it", err=True)
         raise SystemExit(USER_ERROR)
+    told = len(plan.skipped)
     applied = run_shown(_Applying(plan), to_stderr=as_json)
     if as_json:
         counts = {str(kind): count for kind, count in applied.counts.items()}
@@ -96,8 +102,11 @@ def carry_out(
         echo_json({**plan.to_json(), "applied": {"counts": counts, "conflicts": conflicts}})
     else:
         _say_applied(plan, applied)
+    # What became impossible, or was changed by somebody else, since the plan was shown.
+    late = [*plan.skipped[told:], *applied.conflicts]
+    if late:
+        echo_styled(problem_lines([*map(plan.shown, late)]), err=True)
     if applied.conflicts:
-        echo_styled(problem_lines(applied.conflicts), err=True)
         raise SystemExit(USER_ERROR)
     _end_with_skipped(plan)
     return applied
@@ -115,7 +124,8 @@ def _end_with_skipped(plan: Plan) -> None:
     """
     if plan.skipped:
         count = quantity(len(plan.skipped), "file", "is")
-        echo(f"{count} left out; all else is as asked", err=True)
+        rest = "; all else is as asked" if plan.changes else ""
+        echo(f"{count} left out{rest}", err=True)
         raise SystemExit(USER_ERROR)
 
 
@@ -143,6 +153,8 @@ def _say_applied(plan: Plan, applied: Applied) -> None:
     ]
     if applied.conflicts:
         parts.append(f"but for {len(applied.conflicts)}")
+    if not parts:
+        return
     changing = {plan.root_of(change.path) for change in plan.changes}
     echo(f"{', '.join(parts)}; {undo_hint([root for root in plan.roots if root in changing])}")
 
@@ -155,7 +167,7 @@ def undo_hint(roots: Sequence[Path]) -> str:
 def _shown(path: Path) -> str:
     """A folder as it is shortest to write, quoted for the shell."""
     near, whole = os.path.relpath(path), str(path)
-    return shlex.quote(near if len(near) < len(whole) else whole)
+    return clean(shlex.quote(near if len(near) < len(whole) else whole), lines=False)
 
 
 class _NumberLast(click.Command):
@@ -202,6 +214,8 @@ def _say_turned(
     nothing: str,
     as_json: bool,
 ) -> None:
+    from lorasmith.curation.changes.plan import within
+
     conflicts: list[Problem] = []
     values = []
     for root, outcomes in by_root.items():
@@ -214,13 +228,15 @@ def _say_turned(
         place = f" in {_shown(root)}" if len(by_root) > 1 else ""
         for outcome in outcomes if not as_json else ():
             files = quantity(outcome.entry.files - len(outcome.conflicts), "file")
-            echo(f"{done}: {outcome.entry.command} ({files}){place}")
+            command = clean(outcome.entry.command, lines=False)
+            echo(f"{done}: {command} ({files}){place}")
         if not outcomes and not as_json:
             echo(f"{nothing}{place}")
     if as_json:
         _echo_datasets(request.folders, values)
     if conflicts:
-        echo_styled(problem_lines(conflicts), err=True)
+        told = [within(list(by_root), problem) for problem in conflicts]
+        echo_styled(problem_lines(told), err=True)
         raise SystemExit(USER_ERROR)
 
 
@@ -245,7 +261,9 @@ def history(request: HistoryRequest, yes: bool, as_json: bool) -> None:
         raise SystemExit(USER_ERROR)
     reports = run_shown(request, to_stderr=as_json)
     if as_json:
-        _echo_datasets(request.folders, list(map(_history_json, reports)))
+        _echo_datasets(
+            request.folders, [_history_json(report, prune=request.prune) for report in reports]
+        )
         return
     for number, report in enumerate(reports):
         if len(reports) > 1:
@@ -253,11 +271,12 @@ def history(request: HistoryRequest, yes: bool, as_json: bool) -> None:
         _say_history(report, prune=request.prune)
 
 
-def _history_json(report: History) -> dict[str, Any]:
+def _history_json(report: History, *, prune: bool) -> dict[str, Any]:
     return {
         "root": str(report.root),
         "entries": [_entry_json(entry) for entry in report.entries],
         "bytes_kept": report.bytes_kept,
+        **({"bytes_freed": report.bytes_freed} if prune else {}),
     }
 
 
@@ -267,7 +286,8 @@ def _say_history(report: History, *, prune: bool) -> None:
     if prune:
         echo(f"freed      {bytes_text(report.bytes_freed)}")
     if not report.entries:
-        echo(f"{report.root}: nothing was changed by lorasmith, or it is forgotten")
+        root = clean(str(report.root), lines=False)
+        echo(f"{root}: nothing was changed by lorasmith, or it is forgotten")
         return
     table = Table(box=None, pad_edge=False)
     for heading, side in (("", "right"), ("when", "left"), ("files", "right")):
@@ -275,6 +295,8 @@ def _say_history(report: History, *, prune: bool) -> None:
     table.add_column("what", overflow="fold")
     for e in report.entries:
         state = {"undone": " (undone)", "dropped": " (undone for good)"}.get(e.state, "")
-        table.add_row(str(e.number), e.time, str(e.files), Text(e.command + state))
+        table.add_row(
+            str(e.number), e.time, str(e.files), Text(clean(e.command, lines=False) + state)
+        )
     console.print(table)
     echo(f"earlier contents take {bytes_text(report.bytes_kept)}")

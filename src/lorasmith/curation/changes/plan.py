@@ -5,65 +5,28 @@ A plan touches nothing until :meth:`Plan.apply`. The command line and the studio
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lorasmith.core.errors import DatasetError, Problem, UserError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
-from lorasmith.core.files import is_utf8
+from lorasmith.curation.changes.change import Change, Kind
+from lorasmith.curation.changes.feasible import infeasible, misplaced
 from lorasmith.curation.changes.journal import Journal, Step, unfinished_text
-from lorasmith.curation.changes.trash import SMALL, STORE, state_of
+from lorasmith.curation.changes.links import Links
+from lorasmith.curation.changes.trash import SMALL, STORE, link_state, state_of
 from lorasmith.data.cache.file_memo import hash_bytes, hash_file
-from lorasmith.data.caption_files import decode
 from lorasmith.data.captions import split_tags
-from lorasmith.data.layout import not_utf8
 
-Kind = Literal["write", "new", "move", "remove", "folder"]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One file that a plan changes.
-
-    Args:
-        kind: "write" gives it another content, "new" makes it, "move" another name, "remove" puts
-            it into the trash; "folder" makes an empty folder.
-        path: the file.
-        target: of a move.
-        before: bytes of a caption that is rewritten.
-        after: bytes that a caption gets.
-        what: of an image: what is done to it ("cropped to 512x512"), or why it goes.
-        make: writes the new content of an image to the path that it is given.
-    """
-
-    kind: Kind
-    path: Path
-    target: Path | None = None
-    before: bytes | None = None
-    after: bytes | None = None
-    what: str = ""
-    make: Callable[[Path], None] | None = None
-
-    def texts(self) -> tuple[str, str] | None:
-        """A caption before and after; ``None`` of other changes."""
-        if self.after is None and self.before is None:
-            return None
-        return decode(self.before or b"")[0], decode(self.after or b"")[0]
-
-    def to_json(self) -> dict[str, Any]:
-        value: dict[str, Any] = {"change": self.kind, "path": str(self.path)}
-        if self.target is not None:
-            value["target"] = str(self.target)
-        if self.what:
-            value["what"] = self.what
-        if (texts := self.texts()) is not None:
-            value["before"], value["after"] = texts
-        return value
+_FRESH = 2.0  # seconds; what was looked at so lately need not be looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +53,7 @@ class Plan:
         command: what the history says of it ("edit --add hat").
         roots: the datasets' folders (:attr:`lorasmith.curation.collection.Collection.roots`);
             every path lies in one of them.
-        problems: forbid applying it.
+        problems: mistakes of the command, which forbid applying it.
         warnings: odd, and do not.
         notes: what else there is to say of it.
         when_done: called when it has been applied.
@@ -105,6 +68,9 @@ class Plan:
     skipped: list[Problem] = field(default_factory=list)
     when_done: list[Callable[[], None]] = field(default_factory=list, repr=False)
     changes: list[Change] = field(default_factory=list)
+    _image: Path | None = field(default=None, repr=False)
+    _checked: list[Change] = field(default_factory=list, repr=False)
+    _checked_at: float = field(default=-math.inf, repr=False)
     _texts: dict[Path, Change] = field(default_factory=dict, repr=False)
     _roots: dict[str, Path | None] = field(default_factory=dict, repr=False)
 
@@ -122,7 +88,7 @@ class Plan:
             before: the bytes that were read from it; ``None`` for a new file.
         """
         kind: Kind = "new" if before is None else "write"
-        change = Change(kind, Path(path), before=before, after=after)
+        change = Change(kind, Path(path), before=before, after=after, image=self._image)
         if before != after and self._texts.get(change.path) != change:
             self._texts[change.path] = change
             self.changes.append(change)
@@ -136,12 +102,12 @@ class Plan:
             what: is done, in words.
         """
         kind: Kind = "write" if os.path.lexists(path) else "new"
-        self.changes.append(Change(kind, Path(path), what=what, make=make))
+        self.changes.append(Change(kind, Path(path), what=what, make=make, image=self._image))
 
     def move(self, source: Path, target: Path) -> None:
         """Another name, within the dataset; nothing where it is the same."""
         if Path(source) != Path(target):
-            self.changes.append(Change("move", Path(source), Path(target)))
+            self.changes.append(Change("move", Path(source), Path(target), image=self._image))
 
     def remove(self, path: Path, *, what: str = "") -> None:
         """Into the trash of the dataset.
@@ -149,7 +115,7 @@ class Plan:
         Args:
             what: why, in words.
         """
-        self.changes.append(Change("remove", Path(path), what=what))
+        self.changes.append(Change("remove", Path(path), what=what, image=self._image))
 
     def make_folder(self, path: Path) -> None:
         """An empty folder; nothing where there is one."""
@@ -183,13 +149,14 @@ class Plan:
         }
 
     def check(self) -> None:
-        """
+        """Leave out what cannot be done (see :meth:`leave_out_infeasible`).
+
         Raises:
             DatasetError: with everything that forbids applying it.
         """
-        problems = [*self.problems, *self._collisions(), *self._dead_links()]
-        if problems:
-            raise DatasetError(dict.fromkeys(problems))
+        self.leave_out_infeasible()
+        if self.problems:
+            raise DatasetError(dict.fromkeys(self.problems))
 
     def apply(
         self,
@@ -209,7 +176,9 @@ class Plan:
             DatasetError: it cannot be applied; nothing was changed.
             Stopped: by ``controls``; nothing was changed.
         """
-        self.check()
+        age = time.monotonic() - self._checked_at
+        if self.problems or self._checked != self.changes or age > _FRESH:
+            self.check()
         outcomes, recovered = [], []
         for root in self.roots:
             changes = [change for change in self.changes if self.root_of(change.path) == root]
@@ -251,82 +220,65 @@ class Plan:
             self._roots[folder] = next(roots, None)
         return self._roots[folder]
 
-    def _collisions(self) -> Iterator[Problem]:
-        """Changes that are not possible, or not together."""
-        leaving = {
-            os.path.abspath(change.path)
-            for change in self.changes
-            if change.kind in ("move", "remove")
-        }
-        taken: dict[str, Path] = {}
-        uses: set[tuple[str, bool]] = set()
-        for change in self.changes:
-            place = change.target or change.path
-            for path in filter(None, (change.path, change.target)):
-                yield from self._misplaced(path)
-            source = os.path.abspath(change.path)
-            # What moves away leaves its name to another.
-            use = (source, change.kind == "move")
-            if use in uses or (change.kind == "remove" and (source, True) in uses):
-                yield Problem(source, "would be changed twice")
-            uses.add(use)
-            if change.target is not None and self.root_of(change.path) != self.root_of(place):
-                yield Problem(source, f"cannot be moved to another dataset ({place})")
-            if change.kind == "remove":
-                continue
-            key = os.path.abspath(place)
-            if key in taken:
-                first = taken[key]
-                yield Problem(str(change.path), f"would become {place.name}, as {first.name} would")
-            taken[key] = change.path
-            is_free = key in leaving or not os.path.lexists(place)
-            if change.kind != "write" and not is_free:
-                same = os.path.exists(change.path) and os.path.samefile(change.path, place)
-                if not (change.kind == "move" and same):
-                    yield Problem(str(place), "is there already", "choose another name")
+    @contextlib.contextmanager
+    def together(self, image: Path) -> Iterator[None]:
+        """Changes that are added within the block are done all, or none: where one of them cannot
+        be done, the image is left out."""
+        outer, self._image = self._image, image
+        try:
+            yield
+        finally:
+            self._image = outer
 
-    def _dead_links(self) -> Iterator[Problem]:
-        """Symbolic links, in the folders that something leaves, that would lead elsewhere."""
-        moves = {
-            os.path.abspath(change.path): os.path.abspath(change.target)
-            for change in self.changes
-            if change.target is not None
-        }
-        others = {
-            os.path.abspath(change.path): change.kind
-            for change in self.changes
-            if change.target is None
-        }
-        gone = {path for path, kind in others.items() if kind == "remove"}
-        for folder in sorted({os.path.dirname(path) for path in gone | moves.keys()}):
-            for link in _links_in(folder):
-                if link in others:  # It goes, or becomes a file.
-                    continue
-                leads_to = os.readlink(link)
-                now = os.path.abspath(os.path.join(folder, leads_to))
-                place = os.path.dirname(moves.get(link, link))
-                then = os.path.abspath(os.path.join(place, leads_to))
-                if os.path.exists(now) and (now in gone or then != moves.get(now, now)):
-                    what = f"is a symbolic link to {leads_to}, which would not be there"
-                    yield Problem(link, what, "put a copy of the file in the link's place")
+    def leave_out_infeasible(self) -> None:
+        """Leave out what cannot be done, with all else that belongs to its image; the plan names
+        it. Links that lead to what moves become changes of their own."""
+        self.problems += [
+            problem
+            for problem in misplaced(self.changes, self.root_of)
+            if problem not in self.problems
+        ]
+        changes = [change for change in self.changes if change.link is None]
+        moving = any(change.kind in ("move", "remove") for change in changes)
+        links = Links(self.roots) if moving else None
+        while True:
+            reasons: dict[str, Problem] = {}
+            stranded = links.stranded(changes) if links is not None else ()
+            for change, problem in (*infeasible(changes, self.root_of), *stranded):
+                # A folder belongs to no image: without it nothing is as asked.
+                told = self.problems if change.kind == "folder" else self.skipped
+                if change.group not in reasons and problem not in told:
+                    told.append(problem)
+                reasons.setdefault(change.group, problem)
+            if not reasons:
+                break
+            # What was to make room for others stays: look again.
+            changes = [change for change in changes if change.group not in reasons]
+        self.changes = [*changes, *(links.following(changes) if links is not None else ())]
+        self._checked, self._checked_at = list(self.changes), time.monotonic()
 
-    def _misplaced(self, path: Path) -> Iterator[Problem]:
-        if not is_utf8(str(path)):
-            yield not_utf8(path)
-        elif self.root_of(path) is None:
-            yield Problem(str(path), "lies outside of the dataset", "choose a place within it")
-        elif len(os.fsencode(path.name)) > 255:
-            yield Problem(str(path), "the name is longer than 255 bytes", "choose a shorter one")
-        elif STORE in str(path) and STORE in path.parts:
-            yield Problem(str(path), f"lies in {STORE}, which keeps the earlier contents")
+    def shown(self, problem: Problem) -> Problem:
+        """A problem as it is told beside the plan."""
+        return within(self.roots, problem)
+
+    def name_of(self, path: Path) -> str:
+        """A file as it is told beside the plan."""
+        return _name_within(self.roots, str(path))
 
 
-def _links_in(folder: str) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.path for entry in entries if entry.is_symlink())
-    except OSError:  # Whoever changes something in it says so.
-        return []
+def within(roots: Sequence[Path], problem: Problem) -> Problem:
+    """A problem whose file has its name within the dataset; of several datasets its whole path."""
+    return replace(problem, where=_name_within(roots, problem.where)) if problem.where else problem
+
+
+def _name_within(roots: Sequence[Path], path: str) -> str:
+    whole = os.path.abspath(path)
+    for root in roots if len(roots) == 1 else ():
+        folder = os.path.dirname(whole)
+        # What is no path at all, such as an option, is in no folder that is there.
+        if whole.startswith(os.path.join(root, "")) and os.path.isdir(folder):
+            return os.path.relpath(whole, root)
+    return path
 
 
 def _make_files(
@@ -377,6 +329,7 @@ def _steps(changes: Sequence[Change], root: Path, staged: dict[int, Path]) -> li
     targets = {os.path.abspath(change.target) for change in changes if change.target is not None}
     vacated = {os.path.abspath(change.path) for change in changes if change.kind == "move"}
     room: list[Step] = []
+    links: list[Step] = []
     writes: list[Step] = []
     removals: list[Step] = []
     for number, change in enumerate(changes):
@@ -384,6 +337,14 @@ def _steps(changes: Sequence[Change], root: Path, staged: dict[int, Path]) -> li
         if change.kind == "remove":
             step = Step(_name(change.path, root), before=_state(change.path))
             (room if place in targets else removals).append(step)
+        elif change.link is not None:  # while it has its old name
+            links.append(
+                Step(
+                    _name(change.path, root),
+                    before=_state(change.path),
+                    after=link_state(change.link),
+                )
+            )
         elif change.kind in ("write", "new"):
             new = staged.get(number)
             after = hash_file(new) if new is not None else hash_bytes(change.after or b"")
@@ -399,7 +360,7 @@ def _steps(changes: Sequence[Change], root: Path, staged: dict[int, Path]) -> li
         for change in changes
         if change.target is not None
     }
-    return [*room, *ordered_moves(moves), *writes, *removals]
+    return [*room, *links, *ordered_moves(moves), *writes, *removals]
 
 
 def _name(path: Path, root: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +12,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lorasmith.core.errors import Problem
+from lorasmith.core.terminal import clean
 from lorasmith.core.text import quantity
-from lorasmith.curation.changes.plan import Change, Kind, Plan
+from lorasmith.curation.changes.change import Change, Kind
+from lorasmith.curation.changes.plan import Plan
 
 _VERBS = {
     "write": "changed", "new": "new", "move": "moved", "remove": "to the trash", "folder": "new",
@@ -49,14 +51,14 @@ def _parts(plan: Plan, most: int | None) -> Iterator[RenderableType]:
         if most is not None and len(rows) > _TAGS_SHOWN:
             yield Text(f"… and {quantity(len(rows) - _TAGS_SHOWN, 'more tag')}", "dim")
     for warning in plan.warnings if most is None else plan.warnings[:most]:
-        yield Text(f"warning: {warning}", "yellow")
+        yield _told("warning: ", warning, plan, "yellow")
     if most is not None and len(plan.warnings) > most:
         rest = quantity(len(plan.warnings) - most, "more warning")
         yield Text(f"… and {rest} (--all shows them)", "yellow")
     for note in plan.notes:
-        yield Text(note)
+        yield Text(clean(note, lines=False))
     for problem in plan.skipped if most is None else plan.skipped[:most]:
-        yield Text(f"left out: {problem}", "red")
+        yield _told("left out: ", problem, plan, "red")
     if most is not None and len(plan.skipped) > most:
         rest = quantity(len(plan.skipped) - most, "more file")
         yield Text(f"… and {rest} left out (--all shows them)", "red")
@@ -68,6 +70,10 @@ def _parts(plan: Plan, most: int | None) -> Iterator[RenderableType]:
         yield Text.assemble("\n", (counts, "bold"))
 
 
+def _told(heading: str, problem: Problem, plan: Plan, style: str) -> Text:
+    return Text(clean(f"{heading}{plan.shown(problem)}", lines=False), style)
+
+
 def noun_of(kind: Kind) -> str:
     """What a change of this kind changes."""
     return "folder" if kind == "folder" else "file"
@@ -75,15 +81,16 @@ def noun_of(kind: Kind) -> str:
 
 def _change(change: Change, plan: Plan) -> Text:
     line = Text.assemble((_name(change.path, plan), "bold"))
+    what = clean(change.what, lines=False)
     if change.kind == "folder":
         return line.append("/  new folder", "green")
     if change.target is not None:
         return line.append(f" -> {_name(change.target, plan)}", "green")
     if change.kind == "remove":
         line.append("  to the trash", "red")
-        return line.append(f": {change.what}" if change.what else "")
-    if change.what:
-        line.append(f"  {change.what}", "green")
+        return line.append(f": {what}" if what else "")
+    if what:
+        line.append(f"  {what}", "green")
     texts = change.texts()
     return line if texts is None else line.append("\n  ").append_text(_difference(*texts))
 
@@ -150,7 +157,4 @@ def _tags(rows: list[tuple[str, int, int]]) -> Table:
 
 
 def _name(path: Path, plan: Plan) -> str:
-    for root in plan.roots:
-        if Path(os.path.abspath(path)).is_relative_to(root):
-            return os.path.relpath(os.path.abspath(path), root)
-    return str(path)
+    return clean(plan.name_of(path), lines=False)

@@ -29,6 +29,11 @@ _STAGED = re.compile(r"\d+-\d+(\.\w+)?")
 _STALE = 24 * 3600.0  # seconds
 
 
+def link_state(text: str) -> str:
+    """What a path is that is a symbolic link of this text."""
+    return _LINK + text
+
+
 def state_of(path: Path) -> str | None:
     """What a path is: ``None`` for nothing, ``link:TARGET``, else the hash of its content.
 
@@ -37,7 +42,7 @@ def state_of(path: Path) -> str | None:
     """
     try:
         if stat.S_ISLNK(os.lstat(path).st_mode):
-            return _LINK + os.readlink(path)
+            return link_state(os.readlink(path))
         return hash_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None

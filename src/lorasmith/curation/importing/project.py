@@ -140,6 +140,7 @@ def plan_project(
         copies = plan_import(sources, into, rules=rules, observer=observer, controls=controls)
         plan.problems += copies.problems
         plan.warnings += copies.warnings
+        plan.skipped += copies.skipped
         images: list[CollectionImage] = []
         plan.when_done += copies.when_done
         changes = copies.changes
@@ -152,10 +153,11 @@ def plan_project(
     place = root / IMAGES / f"{sums.repeats}_{name}" if sums else root if plain else root / IMAGES
     for change in changes:
         path = place / change.path.name
-        if change.make is not None:
-            plan.write_file(path, change.make, what=change.what)
-        else:
-            plan.write_text(path, change.before, change.after or b"")
+        with plan.together(change.image or path):
+            if change.make is not None:
+                plan.write_file(path, change.make, what=change.what)
+            else:
+                plan.write_text(path, change.before, change.after or b"")
     if sources or not plain:  # In a plain folder they lie where they shall.
         _move(plan, images, place)
     if not plain:
@@ -249,13 +251,14 @@ def _move(plan: Plan, images: Sequence[CollectionImage], place: Path) -> None:
     files_so_far: set[Path] = set()
     for image in images:
         stem = names.take(image.path.stem)
-        for file in image.files:
-            target = place / f"{stem}{file.name.removeprefix(image.path.stem)}"
-            if file not in files_so_far:
-                plan.move(file, target)
-                files_so_far.add(file)
-            else:  # Two pictures of one name, and one caption: each gets it.
-                plan.write_text(target, None, file.read_bytes())
+        with plan.together(image.path):
+            for file in image.files:
+                target = place / f"{stem}{file.name.removeprefix(image.path.stem)}"
+                if file not in files_so_far:
+                    plan.move(file, target)
+                    files_so_far.add(file)
+                else:  # Two pictures of one name, and one caption: each gets it.
+                    plan.write_text(target, None, file.read_bytes())
 
 
 def _make_folders(plan: Plan, root: Path, count: int) -> None:
