@@ -153,7 +153,7 @@ def test_pictures_stay_here_unless_they_may_go(folder: Path) -> None:
 def test_empty_captions_are_listed(server: Server, folder: Path) -> None:
     server.replies = [says("a cat"), says("  ")]
     result = caption("set", "--endpoint", server.address, "--model", "m", "--yes")
-    assert result.exit_code == 0
+    assert result.exit_code == 2
     assert "c.png: the captioner wrote nothing" in " ".join(result.output.split())
     assert set(captions(folder)) == {"a", "b"}
 

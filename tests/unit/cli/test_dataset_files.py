@@ -49,7 +49,8 @@ def test_import_for_programs(source: Path, tmp_path: Path) -> None:
     value = json.loads(result.stdout)
     assert value["applied"]["counts"] == {"new": 3}
     assert len(value["changes"]) == 3
-    assert "cut.png: not copied" in value["warnings"][0]
+    assert "cut.png: " in value["skipped"][0]
+    assert result.exit_code == 2
 
 
 def test_names_that_begin_with_a_dash(source: Path, tmp_path: Path, monkeypatch) -> None:
@@ -80,7 +81,7 @@ def test_a_bomb_beside_pictures_does_not_keep_them_out(source: Path, tmp_path: P
     with zipfile.ZipFile(source / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", bytes(30_000_000))
     result = dataset("import", source, "--into", tmp_path / "set", "--yes")
-    assert result.exit_code == 0
+    assert result.exit_code == 2
     assert "as bombs do" in result.output
     assert set(tree(tmp_path / "set")) == {"a.png", "a.txt", "b.png"}
 

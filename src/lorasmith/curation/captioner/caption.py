@@ -66,7 +66,7 @@ def plan_captions(
     """What captions the captioner would write.
 
     What it answers is kept in the dataset's ``.lorasmith``; images that have an answer are not
-    shown to it again. Empty captions are warned of, and not written.
+    shown to it again. Images that get an empty caption are left out.
 
     Args:
         where: only images that this filter takes.
@@ -79,8 +79,7 @@ def plan_captions(
         command: what the history says of it.
 
     Raises:
-        UserError: the captioner cannot work, or caption any of the first images; or captions that
-            are there cannot be read.
+        UserError: the captioner cannot work, or caption any of the first images.
         Stopped: by ``controls``; answers are kept.
     """
     controls = controls or Controls()
@@ -104,7 +103,7 @@ def plan_captions(
             empty.append(image.path)
     for path in empty:
         what = "the captioner wrote nothing of it that can be used"
-        plan.warnings.append(Problem(str(path), what, "caption it by hand, or by another model"))
+        plan.skipped.append(Problem(str(path), what, "caption it by hand, or by another model"))
     if cut:
         ending = "itself and was cut" if cut == 1 else "themselves and were cut"
         observer(Notice("info", f"{quantity(cut, 'caption')} repeated {ending}"))
@@ -160,7 +159,7 @@ class _Answers:
     _kept: dict[Path, KeptAnswers] = field(default_factory=dict)
 
     def of(self, images: Sequence[CollectionImage], plan: Plan) -> dict[Path, Answer]:
-        """By image; those that could not be captioned become warnings of the plan."""
+        """By image; those that could not be captioned are left out of the plan."""
         answers: dict[Path, Answer] = {}
         waiting: list[tuple[CollectionImage, str]] = []
         for image in images:
@@ -169,7 +168,7 @@ class _Answers:
                 content = _content(image)
             except OSError as error:
                 what = f"cannot be read: {error.strerror}"
-                plan.warnings.append(Problem(str(image.path), what))
+                plan.skipped.append(Problem(str(image.path), what))
                 continue
             answer = None if self.fresh else self._kept_in(image.root).get(content)
             if answer is None:
@@ -205,7 +204,7 @@ class _Answers:
                     path = one.image.path
                     if isinstance(result, Problem):
                         refusals.append(result)
-                        plan.warnings.append(Problem(str(path), result.what, result.hint))
+                        plan.skipped.append(Problem(str(path), result.what, result.hint))
                     else:
                         answers[path] = result
                         self._kept_in(one.image.root).add(one.content, result)
@@ -231,7 +230,7 @@ class _Answers:
             size = min(max(1, self.captioner.batch), len(coming))
             shown = [coming.popleft().result() for _ in range(size)]
             coming.extend(submit(size))
-            plan.warnings += [one for one in shown if isinstance(one, Problem)]
+            plan.skipped += [one for one in shown if isinstance(one, Problem)]
             yield [one for one in shown if isinstance(one, _Shown)], size
 
     def _shown(self, image: CollectionImage, content: str) -> _Shown | Problem:

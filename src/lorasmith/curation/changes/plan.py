@@ -12,12 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lorasmith.core.errors import DatasetError, Problem, UserError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.core.terminal import clean
 from lorasmith.curation.changes.change import Change, Kind
 from lorasmith.curation.changes.feasible import infeasible, misplaced
 from lorasmith.curation.changes.journal import Journal, Step, unfinished_text
@@ -222,13 +223,25 @@ class Plan:
 
     @contextlib.contextmanager
     def together(self, image: Path) -> Iterator[None]:
-        """Changes that are added within the block are done all, or none: where one of them cannot
-        be done, the image is left out."""
-        outer, self._image = self._image, image
+        """Changes that are added within the block are done all, or none. Where one of them cannot
+        be done, or a file cannot be read within the block, the image is left out and named."""
+        outer, count = self._image, len(self.changes)
+        self._image = image
         try:
             yield
+        except DatasetError as error:
+            self._leave_out(count, error.problems)
+        except OSError as error:
+            where = str(error.filename or image)
+            self._leave_out(count, [Problem(where, f"cannot be read: {error.strerror}")])
         finally:
             self._image = outer
+
+    def _leave_out(self, count: int, problems: Sequence[Problem]) -> None:
+        for change in self.changes[count:]:
+            self._texts.pop(change.path, None)
+        del self.changes[count:]
+        self.skipped += problems
 
     def leave_out_infeasible(self) -> None:
         """Leave out what cannot be done, with all else that belongs to its image; the plan names
@@ -263,20 +276,22 @@ class Plan:
 
     def name_of(self, path: Path) -> str:
         """A file as it is told beside the plan."""
-        return _name_within(self.roots, str(path))
+        return clean(_name_within(self.roots, str(path)), lines=False)
 
 
 def within(roots: Sequence[Path], problem: Problem) -> Problem:
-    """A problem whose file has its name within the dataset; of several datasets its whole path."""
-    return replace(problem, where=_name_within(roots, problem.where)) if problem.where else problem
+    """A problem on one line, whose file has its name within the dataset; of several datasets its
+    whole path."""
+    where, is_file = problem.where, os.path.isdir(os.path.dirname(problem.where))
+    if is_file or os.path.lexists(where):  # Others are of an option, say.
+        where = _name_within(roots, where)
+    return Problem(*(clean(text, lines=False) for text in (where, problem.what, problem.hint)))
 
 
 def _name_within(roots: Sequence[Path], path: str) -> str:
     whole = os.path.abspath(path)
     for root in roots if len(roots) == 1 else ():
-        folder = os.path.dirname(whole)
-        # What is no path at all, such as an option, is in no folder that is there.
-        if whole.startswith(os.path.join(root, "")) and os.path.isdir(folder):
+        if whole.startswith(os.path.join(root, "")):
             return os.path.relpath(whole, root)
     return path
 

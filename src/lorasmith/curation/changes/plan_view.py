@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from difflib import SequenceMatcher
-from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -71,7 +70,7 @@ def _parts(plan: Plan, most: int | None) -> Iterator[RenderableType]:
 
 
 def _told(heading: str, problem: Problem, plan: Plan, style: str) -> Text:
-    return Text(clean(f"{heading}{plan.shown(problem)}", lines=False), style)
+    return Text(f"{heading}{plan.shown(problem)}", style)
 
 
 def noun_of(kind: Kind) -> str:
@@ -80,12 +79,12 @@ def noun_of(kind: Kind) -> str:
 
 
 def _change(change: Change, plan: Plan) -> Text:
-    line = Text.assemble((_name(change.path, plan), "bold"))
+    line = Text.assemble((plan.name_of(change.path), "bold"))
     what = clean(change.what, lines=False)
     if change.kind == "folder":
         return line.append("/  new folder", "green")
     if change.target is not None:
-        return line.append(f" -> {_name(change.target, plan)}", "green")
+        return line.append(f" -> {plan.name_of(change.target)}", "green")
     if change.kind == "remove":
         line.append("  to the trash", "red")
         return line.append(f": {what}" if what else "")
@@ -154,7 +153,3 @@ def _tags(rows: list[tuple[str, int, int]]) -> Table:
         style = "green" if after > before else "red"
         table.add_row(Text(tag), str(before), Text(str(after), style))
     return table
-
-
-def _name(path: Path, plan: Plan) -> str:
-    return clean(plan.name_of(path), lines=False)

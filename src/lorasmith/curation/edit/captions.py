@@ -150,10 +150,13 @@ def plan_embed(
     """
     plan = Plan(command, collection.roots)
     tables = captions_in_tables([image for image in images if image.caption_path is None])
-    texts = {image.path: image.caption or tables.get(image.path, ("",))[0] for image in images}
+    texts: dict[Path, str] = {}
+    for image in images:
+        with plan.together(image.path):
+            texts[image.path] = image.caption or tables.get(image.path, ("",))[0]
     without = [path for path, text in texts.items() if not text]
     warn_of_files(plan, without, "has no caption to embed")
-    captioned = [image for image in images if texts[image.path]]
+    captioned = [image for image in images if texts.get(image.path)]
     for image, data in _contents(plan, captioned, observer, controls):
         change = partial(embed_caption, text=texts[image.path])
         _rewrite(plan, image.path, data, change, "caption embedded")
@@ -180,16 +183,19 @@ def plan_copy_metadata(
     """
     plan = Plan(command, collection.roots)
     sources = _Namesakes(source, sorted(SUFFIXES))
-    pairs = {image.path: sources.of(image, plan) for image in images}
+    pairs: dict[Path, Path | None] = {}
+    for image in images:
+        with plan.together(image.path):
+            pairs[image.path] = sources.of(image)
     warn_of_files(plan, [p for p, one in pairs.items() if one is None], "has no namesake there")
-    chosen = [image for image in images if pairs[image.path] is not None]
+    chosen = [image for image in images if pairs.get(image.path) is not None]
     for image, data in _contents(plan, chosen, observer, controls):
         path = pairs[image.path]
         assert path is not None
         try:
             theirs = path.read_bytes()
         except OSError as error:
-            plan.problems.append(Problem(str(path), f"cannot be read: {error.strerror}"))
+            plan.skipped.append(Problem(str(path), f"cannot be read: {error.strerror}"))
             continue
         change = partial(_copied, theirs, path)
         _rewrite(plan, image.path, data, change, f"metadata of {path.name}")
@@ -220,7 +226,8 @@ def plan_rename_extension(
     plan = Plan(command, collection.roots)
     files = {image.caption_path: image for image in images if image.caption_path is not None}
     for path, image in files.items():
-        plan.move(path, image.path.with_name(f"{image.path.stem}{suffix}"))
+        with plan.together(image.path):
+            plan.move(path, image.path.with_name(f"{image.path.stem}{suffix}"))
     if files and suffix not in CAPTION_SUFFIXES:
         what = f"training looks for {' and '.join(CAPTION_SUFFIXES)} unless it is told"
         hint = f'set captions.extension = "{suffix}"'
@@ -246,28 +253,26 @@ def plan_merge(
     seen: set[Path] = set()
     without = []
     for image in images:
-        path = sources.of(image, plan)
         target = image.new_caption_path
-        if path is None or target in seen:
-            without += [image.path] if path is None else []
-            continue
-        seen.add(target)
-        try:
+        with plan.together(image.path):
+            path = sources.of(image)
+            if path is None or target in seen:
+                without += [image.path] if path is None else []
+                continue
+            seen.add(target)
             theirs = CaptionFile.of(path.read_bytes())
             before = None if image.caption_path is None else image.caption_path.read_bytes()
-        except OSError as error:
-            plan.problems.append(Problem(str(path), f"cannot be read: {error.strerror}"))
-            continue
-        ours = CaptionFile.of(before or tables.get(image.path, ("",))[0].encode())
-        foreign = next((p for p, f in ((path, theirs), (target, ours)) if not f.is_text), None)
-        if foreign is not None:
-            plan.warnings.append(Problem(str(foreign), "is not a text file; nothing is merged"))
-        elif not ours.text.strip():
-            plan.write_text(target, before, theirs.data)
-        else:
+            ours = CaptionFile.of(before or tables.get(image.path, ("",))[0].encode())
+            foreign = next((p for p, f in ((path, theirs), (target, ours)) if not f.is_text), None)
+            if foreign is not None:
+                raise DatasetError.of(foreign, "is not a text file; nothing is merged")
+            if not ours.text.strip():
+                plan.write_text(target, before, theirs.data)
+                continue
             tags = TagLine(theirs.text.strip().split("\n", 1)[0]).tags
             text = edit_captions(ours.text, partial(_with_missing, tags=tags))
-            _write_text(plan, target, before, ours, text)
+            if before is not None or text != ours.text:
+                plan.write_text(target, before, ours.with_text(text))
     warn_of_files(plan, without, "has no caption there")
     return plan
 
@@ -277,15 +282,6 @@ def _with_missing(caption: str, tags: Sequence[str]) -> str:
     names = {bare(tag) for tag in line.tags}
     line.insert(len(line.tags), [tag for tag in tags if bare(tag) not in names])
     return str(line)
-
-
-def _write_text(plan: Plan, path: Path, before: bytes | None, file: CaptionFile, text: str) -> None:
-    if before is None and text == file.text:
-        return
-    try:
-        plan.write_text(path, before, file.with_text(text))
-    except DatasetError as error:
-        plan.problems += [Problem(str(path), one.what, one.hint) for one in error.problems]
 
 
 class _Namesakes:
@@ -311,8 +307,12 @@ class _Namesakes:
             what = f"there is no {' or '.join(endings)} file in it"
             raise DatasetError(Problem(str(source), what, "correct the path"))
 
-    def of(self, image: CollectionImage, plan: Plan) -> Path | None:
-        """That of an image; of several folders, in the one that is called as the image's."""
+    def of(self, image: CollectionImage) -> Path | None:
+        """That of an image; of several folders, in the one that is called as the image's.
+
+        Raises:
+            DatasetError: there are several.
+        """
         by_folder = self._by_name.get(image.path.name) or self._by_name.get(stem_of(image.path), {})
         own = Path(os.path.abspath(image.path.parent)).name
         files = [path for folder, path in by_folder.items() if folder.name == own]
@@ -320,7 +320,7 @@ class _Namesakes:
         if len(files) > 1:
             names = " and ".join(str(path) for path in files[:2])
             what = f"there are several files of its name: {names}"
-            plan.problems.append(Problem(str(image.path), what, "name one of their folders"))
+            raise DatasetError.of(image.path, what, "name one of their folders")
         return files[0] if files else None
 
 
@@ -350,23 +350,19 @@ def _write_each(
     for image in images:
         path, text = image.new_caption_path, text_of(image)
         exists = image.caption_path is not None
-        has_text = bool(image.caption) or image.path in tables
-        is_kept = not overwrite and (has_text or (exists and not text))
-        if text is None and not is_kept:
-            without.append(image.path)
-        if text is None or is_kept or path in seen:
-            continue
-        seen.add(path)
-        try:
+        with plan.together(image.path):
+            has_text = bool(image.caption) or image.path in tables
+            is_kept = not overwrite and (has_text or (exists and not text))
+            if text is None and not is_kept:
+                without.append(image.path)
+            if text is None or is_kept or path in seen:
+                continue
+            seen.add(path)
             before = path.read_bytes() if exists else None
-        except OSError as error:
-            what = f"the caption cannot be read: {error.strerror}"
-            plan.problems.append(Problem(str(path), what, "mend or remove it"))
-            continue
-        if before is not None and not overwrite and not CaptionFile.of(before).is_text:
-            foreign.append(path)
-            continue
-        plan.write_text(path, before, text.encode())
+            if before is not None and not overwrite and not CaptionFile.of(before).is_text:
+                foreign.append(path)
+                continue
+            plan.write_text(path, before, text.encode())
     warn_of_files(plan, foreign, NOT_TEXT, "--overwrite writes over it")
     return without
 

@@ -34,16 +34,14 @@ class NewCaptions:
 
     Args:
         images: those that may get one.
-        plan: gets the changes, and warnings about images that get none.
-
-    Raises:
-        DatasetError: with all captions that cannot be read.
+        plan: gets the changes, and names what gets none, such as an image whose caption cannot be
+            read.
     """
 
     def __init__(self, images: Sequence[CollectionImage], mode: Mode, plan: Plan) -> None:
         self._mode = mode
         self._plan = plan
-        problems: list[Problem] = []
+        unreadable: set[Path] = set()
         empty: list[CollectionImage] = []
         captioned: set[Path] = set()
         for image in images:
@@ -53,13 +51,17 @@ class NewCaptions:
                 else:
                     empty.append(image)
             except DatasetError as error:
-                problems += error.problems
-        if problems:
-            raise DatasetError(problems)
+                plan.skipped += error.problems
+                unreadable.add(image.path)
         self._tables = captions_in_tables(empty)
         captioned |= self._tables.keys() if mode == "if-empty" else set()
         self.images = self._owners(
-            [image for image in images if mode != "if-empty" or image.path not in captioned]
+            [
+                image
+                for image in images
+                if image.path not in unreadable
+                and (mode != "if-empty" or image.path not in captioned)
+            ]
         )
         """Those that get a caption: of several that share a caption file the first."""
         if mode == "if-empty":
@@ -97,7 +99,7 @@ class NewCaptions:
             self._plan.write_text(path, before, after)
         except OSError as error:
             what = f"the caption cannot be read: {error.strerror}"
-            self._plan.problems.append(Problem(str(path), what, "mend or remove it"))
+            self._plan.skipped.append(Problem(str(path), what, "mend or remove it"))
         except DatasetError as error:
             # What is no text stays; the other pictures get their captions.
             self._plan.skipped += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections import Counter
@@ -153,7 +154,7 @@ def _read(
                 file = CaptionFile.of(stream.read())
         except OSError as error:
             what = f"the caption cannot be read: {error.strerror}"
-            plan.problems.append(Problem(str(path), what, "mend or remove it"))
+            plan.skipped.append(Problem(str(path), what, "mend or remove it"))
             continue
         if not file.is_text:
             foreign.append(path)
@@ -176,7 +177,8 @@ def _counts(collection: Collection, files: Mapping[Path, CaptionFile]) -> Counte
     counts: Counter[str] = Counter()
     for image in collection.images:
         file = files.get(image.caption_path) if image.caption_path is not None else None
-        counts.update(set(image.tags if file is None else split_tags(file.text.lstrip())))
+        with contextlib.suppress(DatasetError):  # a caption that cannot be read is named already
+            counts.update(set(image.tags if file is None else split_tags(file.text.lstrip())))
     return counts
 
 
@@ -236,7 +238,7 @@ def _write(plan: Plan, path: Path, file: CaptionFile, text: str) -> None:
     try:
         data = file.with_text(text)
     except DatasetError as error:
-        plan.problems += [Problem(str(path), one.what, one.hint) for one in error.problems]
+        plan.skipped += [Problem(str(path), one.what, one.hint) for one in error.problems]
         return
     if not file.encoding.startswith("UTF-") and CaptionFile.of(data).encoding == "UTF-8":
         what = f"the new text cannot be written in {file.encoding}; it becomes UTF-8"

@@ -58,14 +58,14 @@ def plan_rename(
     for number, image in enumerate(images, start):
         new_stem = f"{prefix}_{number:0{width}}"
         mask = masks.get(image.path)
-        for file in dict.fromkeys([*image.files, *([mask] if mask is not None else [])]):
-            target = file.with_name(_new_name(file.name, image.path, new_stem))
-            if file not in moves:
-                moves[file] = target
-            elif file == image.caption_path:
-                plan.write_text(target, None, file.read_bytes())
-    for source, target in moves.items():
-        plan.move(source, target)
+        with plan.together(image.path):
+            for file in dict.fromkeys([*image.files, *([mask] if mask is not None else [])]):
+                target = file.with_name(_new_name(file.name, image.path, new_stem))
+                if file not in moves:
+                    moves[file] = target
+                    plan.move(file, target)
+                elif file == image.caption_path:
+                    plan.write_text(target, None, file.read_bytes())
     _warn_of_tables(plan, images, moves)
     _warn_of_reg(plan, collection, {stem_of(image.path) for image in images})
     return plan

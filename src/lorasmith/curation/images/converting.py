@@ -83,10 +83,12 @@ def plan_conversions(
             what = f"is an animation of {odd.frames} frames"
             hint = "take its pictures with --frames first or all"
             plan.skipped.append(Problem(str(image.path), what, hint))
-        elif odd.frames > 1 and target.frames == "all":
-            _plan_frames(plan, image, odd, target)
-        else:
-            _plan_conversion(plan, image, odd, target, new_names)
+            continue
+        with plan.together(image.path):
+            if odd.frames > 1 and target.frames == "all":
+                _plan_frames(plan, image, odd, target)
+            else:
+                _plan_conversion(plan, image, odd, target, new_names)
 
 
 def _reasons(image: CollectionImage, odd: Oddities, target: Target) -> list[str]:
@@ -216,7 +218,8 @@ def plan_masks(
         path = masks.get(image.path) or mask_path(image.path)
         path = path if path.suffix.lower() == ".png" else mask_path(image.path)
         make = partial(_write_mask, image.path, source, invert)
-        plan.write_file(path, make, what=f"mask from its {_WORDS[source]}")
+        with plan.together(image.path):
+            plan.write_file(path, make, what=f"mask from its {_WORDS[source]}")
     if opaque:
         what = f"{opaque} of {len(good)} pictures are not transparent, and get no mask"
         plan.warnings.append(Problem("", what))

@@ -55,7 +55,6 @@ def plan_flips(
     left for right. Mirror images themselves, and what has one already, are passed over.
 
     Raises:
-        DatasetError: a caption cannot be read.
         Stopped: by ``controls``.
     """
     controls = controls or Controls()
@@ -71,18 +70,21 @@ def plan_flips(
         plan, [image for image in new if image in good], _look, observer, controls
     )
     masks = collection.masks
+    odd: list[tuple[CollectionImage, list[str]]] = []
     for image, (size, region) in results:
         target = image.path.with_name(f"{image.path.stem}{FLIPPED}{image.path.suffix}")
-        geometry = Geometry(size, flip=True)
-        copy_shape(
-            plan, image, geometry, masks, target, f"mirror image of {image.path.name}", quality
-        )
-        copy_caption(plan, image, target, swap_sides)
-        if region is not None:
-            left, top, right, bottom = region.box
-            mirrored = Region((size[0] - right, top, size[0] - left, bottom), size)
-            write_record(plan, crop_record_path(target), mirrored, "its recorded crop, mirrored")
-    odd = [(image, tags) for image, _ in results if (tags := one_sided(image.tags))]
+        what = f"mirror image of {image.path.name}"
+        with plan.together(image.path):
+            copy_shape(plan, image, Geometry(size, flip=True), masks, target, what, quality)
+            copy_caption(plan, image, target, swap_sides)
+            if region is not None:
+                left, top, right, bottom = region.box
+                mirrored = Region((size[0] - right, top, size[0] - left, bottom), size)
+                write_record(
+                    plan, crop_record_path(target), mirrored, "its recorded crop, mirrored"
+                )
+            if tags := one_sided(image.tags):
+                odd.append((image, tags))
     if odd:
         names_ = shortlist([f"{image.path.name}: {tags[0]}" for image, tags in odd], _NAMES)
         what = f"{quantity(len(odd), 'picture', 'has')} what is wrong in a mirror ({names_})"
@@ -150,7 +152,6 @@ def plan_tiles(
         least: images with a longer side up to this stay whole, px.
 
     Raises:
-        DatasetError: a caption cannot be read.
         Stopped: by ``controls``.
     """
     controls = controls or Controls()
@@ -178,12 +179,13 @@ def plan_tiles(
             what = f"one of its tiles would become {there.name}, which is there"
             plan.skipped.append(Problem(str(image.path), what, "rename or remove that one"))
             continue
-        for number, (box, target) in enumerate(zip(tiles, targets, strict=True), 1):
-            what = f"tile {number} of {len(tiles)} of {image.path.name}"
-            copy_shape(plan, image, Geometry(size, box), masks, target, what, quality)
-            copy_caption(plan, image, target)
-        if not keep:
-            _remove(plan, image, masks.get(image.path), collection)
+        with plan.together(image.path):
+            for number, (box, target) in enumerate(zip(tiles, targets, strict=True), 1):
+                what = f"tile {number} of {len(tiles)} of {image.path.name}"
+                copy_shape(plan, image, Geometry(size, box), masks, target, what, quality)
+                copy_caption(plan, image, target)
+            if not keep:
+                _remove(plan, image, masks.get(image.path), collection)
 
 
 def _remove(plan: Plan, image: CollectionImage, mask: Path | None, collection: Collection) -> None:

@@ -167,9 +167,10 @@ def plan_crops(
     for crop in changed:
         if crop.decoded or crop.image in whole:
             geometry = geometries[crop.image.path]
-            reshape(plan, crop.image, geometry, masks, _words(geometry), quality)
-            if crop.record is not None:
-                plan.remove(crop.record)
+            with plan.together(crop.image.path):
+                reshape(plan, crop.image, geometry, masks, _words(geometry), quality)
+                if crop.record is not None:
+                    plan.remove(crop.record)
 
 
 def _words(geometry: Geometry) -> str:
@@ -193,7 +194,8 @@ def _plan_records(plan: Plan, collection: Collection, crops: Sequence[Crop]) -> 
         if crop.record is not None and _same_record(crop.record, region):
             continue
         words = "{}x{} of {}x{}".format(*region.shape, *crop.whole)
-        write_record(plan, record, region, f"records the crop {words}")
+        with plan.together(crop.image.path):
+            write_record(plan, record, region, f"records the crop {words}")
 
 
 def _same_record(path: Path, region: Region) -> bool:
@@ -282,11 +284,12 @@ def plan_sizes(
         if image not in good:
             continue
         geometry = Geometry(size, None, rule.fitted(size))
-        reshape(plan, image, geometry, masks, _words(geometry), quality)
-        if record is not None:
-            path, region = record
-            moved = Region(region.within(geometry.result), geometry.result)
-            write_record(plan, path, moved, "its recorded crop, at the new size")
+        with plan.together(image.path):
+            reshape(plan, image, geometry, masks, _words(geometry), quality)
+            if record is not None:
+                path, region = record
+                moved = Region(region.within(geometry.result), geometry.result)
+                write_record(plan, path, moved, "its recorded crop, at the new size")
 
 
 def crop_cells(crops: Sequence[Crop], side: int = 160) -> list[Image.Image]:

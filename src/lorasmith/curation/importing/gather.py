@@ -118,10 +118,11 @@ def plan_gather(
         )
         plan.when_done.append(lambda: _clear(waiting))
         plan.changes = [replace(c, what=_short(c.what, waiting)) for c in plan.changes]
-        plan.warnings = [
-            replace(each, where=_short(each.where, waiting), what=_short(each.what, waiting))
-            for each in plan.warnings
-        ]
+        for told in (plan.warnings, plan.skipped):
+            told[:] = [
+                replace(each, where=_short(each.where, waiting), what=_short(each.what, waiting))
+                for each in told
+            ]
     else:
         plan = Plan(command, [root])
         if not outcome.earlier and not outcome.problems:
@@ -131,7 +132,7 @@ def plan_gather(
     if not (plan.changes or outcome.files or outcome.earlier):
         plan.problems += outcome.problems
     else:
-        plan.warnings += outcome.problems
+        plan.skipped += outcome.problems
     if limit and outcome.files >= limit and not simulate:
         plan.notes.append(f"that is the --limit of {limit}; the same command goes on from there")
     if not plan.changes and not plan.problems:

@@ -36,6 +36,8 @@ Captioned = Literal["keep", "replace", "append"]
 NUMBERED = re.compile(r"\d+_.+", re.DOTALL)
 """Names of folders in kohya's layout."""
 
+# Pictures that training does not read.
+_CONVERTIBLE = (".gif", ".tif", ".tiff")
 _MARKS = {"mask": "-masklabel", "control image": "-condlabel"}
 
 
@@ -185,7 +187,7 @@ def _without_companions(
             without_masks = [path for path in paths if path not in companion_paths]
             masks = masks_in_folders(FolderSpec(folder), without_masks)
         except DatasetError as error:
-            plan.warnings += map(listing.told, error.problems)
+            plan.skipped += map(listing.told, error.problems)
         else:
             for image, mask in masks.items():
                 companions[image].setdefault(_MARKS["mask"], mask)
@@ -235,7 +237,7 @@ def _hash_sound(
         problem = one if isinstance(one, Problem) else problems.get(one)
         if problem is not None:
             where, what = listing.shown(entry.path), listing.shown(problem.what)
-            plan.warnings.append(Problem(where, f"not copied: {what}", problem.hint))
+            plan.skipped.append(Problem(where, what, problem.hint))
     return {entry: one for entry, one in contents.items() if one not in problems}, present
 
 
@@ -258,7 +260,7 @@ def _read_cars(
     result = read_sidecars(
         [entry.path for entry in entries], listing.files, prompt_of, listing.named
     )
-    plan.warnings += map(listing.told, result.problems)
+    plan.skipped += map(listing.told, result.problems)
     if result.orphans:
         names = [Path(listing.shown(path)).name for path in result.orphans]
         count = quantity(len(names), "side-car")
@@ -310,7 +312,7 @@ def _recaption(plan: Plan, image: CollectionImage, caption: str, captions: Capti
             text = edit_captions(file.text, lambda line: _appended(line, caption))
         plan.write_text(path, before, file.with_text(text))
     except DatasetError as error:
-        plan.warnings += [Problem(str(path), each.what, each.hint) for each in error.problems]
+        plan.skipped += [Problem(str(path), each.what, each.hint) for each in error.problems]
 
 
 def _appended(line: str, caption: str) -> str:
@@ -324,11 +326,12 @@ def _appended(line: str, caption: str) -> str:
 def _copy(plan: Plan, image: _SourceImage, caption: str, names: _Names, listing: Sources) -> None:
     stem = names.stem_for(image.entry)
     files = {"": image.entry.path, **image.companions}
-    for mark, source in files.items():
-        path = stem.with_name(f"{stem.name}{mark}{source.suffix.lower()}")
-        plan.write_file(path, _copier(source, listing), what=f"from {listing.shown(source)}")
-    if caption:
-        plan.write_text(stem.with_name(f"{stem.name}.txt"), None, caption.encode())
+    with plan.together(stem.with_name(f"{stem.name}{image.entry.path.suffix.lower()}")):
+        for mark, source in files.items():
+            path = stem.with_name(f"{stem.name}{mark}{source.suffix.lower()}")
+            plan.write_file(path, _copier(source, listing), what=f"from {listing.shown(source)}")
+        if caption:
+            plan.write_text(stem.with_name(f"{stem.name}.txt"), None, caption.encode())
 
 
 def _copier(source: Path, listing: Sources) -> Callable[[Path], None]:
@@ -351,21 +354,23 @@ def _copier(source: Path, listing: Sources) -> Callable[[Path], None]:
 
 def _tell(plan: Plan, listing: Sources, twice: int, there: int) -> None:
     """What was not copied, and why."""
-    plan.warnings += map(listing.told, listing.problems)
+    plan.skipped += map(listing.told, listing.problems)
     if twice:
         verb = "is" if twice == 1 else "are"
         what = f"{quantity(twice, 'picture')} in the sources {verb} a copy of another"
         plan.warnings.append(Problem("", what.replace("are a copy", "are copies"), ""))
     if there:
         plan.notes.append(f"{quantity(there, 'picture', 'is')} in the dataset already")
-    convertible = {".gif", ".tif", ".tiff"}
     kinds = {kind: n for kind, n in listing.others.items() if n and kind}
-    if kinds:
-        counts = ", ".join(f"{kind}: {n}" for kind, n in sorted(kinds.items())[:10])
-        how = "make GIF and TIFF files PNG first: lorasmith dataset convert SRC"
-        hint = how if convertible & set(kinds) else ""
-        what = f"{quantity(sum(kinds.values()), 'other file', 'is')} not imported ({counts})"
-        plan.warnings.append(Problem("", what, hint))
+    images = {kind: kinds.pop(kind) for kind in _CONVERTIBLE if kind in kinds}
+    for those, told, hint in (
+        (images, plan.skipped, "make them PNG first: lorasmith dataset convert SRC"),
+        (kinds, plan.warnings, ""),
+    ):
+        if those:
+            counts = ", ".join(f"{kind}: {n}" for kind, n in sorted(those.items())[:10])
+            what = f"{quantity(sum(those.values()), 'other file', 'is')} not imported ({counts})"
+            told.append(Problem("", what, hint))
     if not listing.images:
         endings = ", ".join(sorted(SUFFIXES))
         plan.problems.append(

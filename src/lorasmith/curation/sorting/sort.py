@@ -124,10 +124,17 @@ def _command(rules: Sequence[str], where: str) -> str:
 class _Family:
     """Images of one name in a folder, and all that belongs to them: they keep one name."""
 
-    folder: Path
-    stem: str
+    image: Path
     target: Path
     files: dict[Path, None] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.image.parent
+
+    @property
+    def stem(self) -> str:
+        return self.image.stem
 
 
 def move_images(
@@ -157,21 +164,22 @@ def move_images(
     families: dict[tuple[Path, str, Path], _Family] = {}
     for image, folder in moving.items():
         key = (image.path.parent, stem_of(image.path), folder)
-        family = families.setdefault(key, _Family(image.path.parent, image.path.stem, folder))
+        family = families.setdefault(key, _Family(image.path, folder))
         family.files |= dict.fromkeys(image.files)
     leaving = {file for file, folders in places.items() if None not in folders}
     names = _Names(leaving)
     taken: set[Path] = set()
     for family in families.values():
         stem = names.free_stem(family)
-        for file in family.files:
-            target = _renamed(file, family, stem)
-            names.take(target)
-            if file in leaving and file not in taken:
-                taken.add(file)
-                _move(plan, file, target, removals)
-            else:
-                plan.write_text(target, None, file.read_bytes())
+        with plan.together(family.image):
+            for file in family.files:
+                target = _renamed(file, family, stem)
+                names.take(target)
+                if file in leaving and file not in taken:
+                    taken.add(file)
+                    _move(plan, file, target, removals)
+                else:
+                    plan.write_text(target, None, file.read_bytes())
 
 
 def _places_of_files(
@@ -411,7 +419,13 @@ class SortSession:
     def apply(self, observer: Observer = ignore, controls: Controls | None = None) -> list[Applied]:
         """
         Raises:
-            DatasetError: something of it cannot be done; nothing was changed by that plan.
+            DatasetError: something of it cannot be done; nothing was changed.
             Stopped: by ``controls``.
         """
-        return [plan.apply(observer, controls) for plan in self.plans()]
+        plans = self.plans()
+        for plan in plans:
+            plan.check()
+        # What one could not copy the other must not remove: all, or nothing.
+        if problems := [problem for plan in plans for problem in plan.skipped]:
+            raise DatasetError(problems)
+        return [plan.apply(observer, controls) for plan in plans]

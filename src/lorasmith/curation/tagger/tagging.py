@@ -37,7 +37,7 @@ def plan_tags(
     """What writing the tagger's tags would change.
 
     Its scores are kept in the dataset's ``.lorasmith``; images that have them are not shown to it
-    again. Images that cannot be read, and those for which no tag is found, are warned of.
+    again. Images that cannot be read are left out, and those for which no tag is found warned of.
 
     Args:
         rules: which scores become tags.
@@ -47,7 +47,7 @@ def plan_tags(
         command: what the history says of it.
 
     Raises:
-        UserError: the tagger cannot be opened, or captions that are there cannot be read.
+        UserError: the tagger cannot be opened.
         Stopped: by ``controls``; scores are kept.
     """
     plan = Plan(command, collection.roots)
@@ -58,7 +58,7 @@ def plan_tags(
         for root in collection.roots
     }
     scored = score_images(by_root, tagger, batch=batch, observer=observer, controls=controls)
-    plan.warnings += scored.problems
+    plan.skipped += scored.problems
     without = write_tags(captions, scored, rules or TagRules(), mode)
     if without:
         others = f", nor for {quantity(len(without) - 1, 'more picture')}" if without[1:] else ""

@@ -122,7 +122,7 @@ def test_tags(folder: Path) -> None:
 
 def test_empty_captions_are_listed_and_not_written(folder: Path) -> None:
     made = plan(folder, Told("red cat.", "x", "", "<think>so", "red"), blacklist=["red"])
-    assert [Path(warning.where).name for warning in made.warnings] == ["c.png", "d.png", "e.png"]
+    assert [Path(warning.where).name for warning in made.skipped] == ["c.png", "d.png", "e.png"]
     made.apply()
     assert set(captions(folder)) == {"a", "b"}
 
@@ -144,7 +144,7 @@ def test_what_breaks_off_loses_its_last_sentence(folder: Path) -> None:
 def test_what_could_not_be_captioned_is_listed(folder: Path) -> None:
     (folder / "c.png").write_bytes(b"no picture")
     made = plan(folder, Told("!refused", *TEXTS[1:]))
-    problems = {Path(warning.where).name: warning.what for warning in made.warnings}
+    problems = {Path(warning.where).name: warning.what for warning in made.skipped}
     assert problems["a.png"] == "!refused"
     assert "text, not a picture" in problems["c.png"]
     made.apply()
@@ -156,7 +156,7 @@ def test_what_refuses_every_image_is_not_asked_for_all(folder: Path) -> None:
     with pytest.raises(RunError, match="every picture: !no images"):
         plan(folder, captioner, mode="replace")
     assert len(captioner.batches) == 3
-    assert plan(folder, Told("!a", "!b", "!a", "!a", "!a", batch=1), mode="replace").warnings
+    assert plan(folder, Told("!a", "!b", "!a", "!a", "!a", batch=1), mode="replace").skipped
 
 
 def test_after_a_stop_the_next_call_goes_on(folder: Path) -> None:
@@ -263,7 +263,7 @@ def test_of_a_recorded_crop_that_part_alone_is_shown(folder: Path) -> None:
     (folder / "a.txt").unlink()
     record.write_text('{"box": [10, 5, 23, 14], "size": [41, 30]}')
     made = plan(folder, captioner)
-    assert ["record the crop again" in warning.hint for warning in made.warnings] == [True]
+    assert ["record the crop again" in warning.hint for warning in made.skipped] == [True]
 
 
 def test_large_images_are_shown_small(folder: Path) -> None:

@@ -104,5 +104,5 @@ def test_damaged_pictures_are_said(tmp_path: Path, tagger: Tagger) -> None:
     (folder / "a.png").write_bytes((folder / "a.png").read_bytes()[:50])
     plan = plan_tags(open_collection(folder), tagger)
     assert [change.path.name for change in plan.changes] == ["b.txt"]
-    (warning,) = plan.warnings
+    (warning,) = plan.skipped
     assert warning.where == str(folder / "a.png")
