@@ -232,6 +232,20 @@ def test_history(folder: Path) -> None:
     assert "nothing was changed" in dataset("history", folder).output
 
 
+def test_what_pruning_frees_as_json(folder: Path) -> None:
+    call(folder, "--yes")
+    assert "bytes_freed" not in json.loads(dataset("history", folder, "--json").stdout)
+    value = json.loads(dataset("history", folder, "--json", "--prune", "--yes").stdout)
+    assert (value["bytes_freed"], value["bytes_kept"], value["entries"]) == (28, 0, [])
+
+
+def test_conflicts_are_named_within_the_dataset(folder: Path) -> None:
+    call(folder, "--yes")
+    (folder / "a.txt").write_text("by hand", encoding="utf-8")
+    result = dataset("undo", folder)
+    assert "  a.txt: somebody else changed it since" in result.stderr
+
+
 def test_undo_and_redo_as_json(folder: Path) -> None:
     call(folder, "--yes")
     (folder / "a.txt").write_text("by hand")
