@@ -140,3 +140,29 @@ def test_examples_begin_with_their_command_and_are_valid(example: Path) -> None:
     assert first.startswith("# lorasmith train "), "an example begins with its own command"
     assert example.name in first
     load_settings(example)
+
+
+EVERYWHERE = {"--json", "--yes", "--all", "--dry-run", "--where", "--help"}
+"""Options of most verbs, which docs/dataset-journal.md and docs/dataset-filter.md speak of."""
+
+
+def _dataset_verbs() -> list[str]:
+    return [path for path, _ in _all_commands() if path.startswith("lorasmith dataset ")]
+
+
+@pytest.mark.parametrize("path", _dataset_verbs(), ids=lambda path: path.split()[-1])
+def test_every_option_of_a_dataset_verb_is_on_its_page(path: str) -> None:
+    """On one that shows it at work; the made page of commands does not count."""
+    command = dict(_all_commands())[path]
+    verb = path.split()[-1]
+    texts = [page.read_text(encoding="utf-8") for page in PAGES if page.name != "commands.md"]
+    words = "\n".join(text for text in texts if re.search(rf"lorasmith dataset {verb}\b", text))
+    options = [
+        option
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not parameter.hidden
+        for option in parameter.opts
+        if option.startswith("--") and option not in EVERYWHERE
+    ]
+    missing = [option for option in options if not re.search(rf"{option}(?![\w-])", words)]
+    assert not missing, f"say on a page what they do: {', '.join(missing)}"
