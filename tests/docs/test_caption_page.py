@@ -112,3 +112,13 @@ def test_a_real_name_needs_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(CheckpointError, match="hub"):
         find_model("blip")
+
+
+def test_what_caption_generator_forbids_leaves_a_sentence() -> None:
+    text = PAGE.read_text(encoding="utf-8").replace("\n", " ")
+    before, theirs, ours = re.findall(
+        r'"(a girl with [^"]+)"', text.split("draws its words by lot")[1]
+    )
+    # As its clean_caption does it: the phrase goes, then doubled spaces.
+    assert re.sub(r"\s+", " ", before.replace("black hair", "")) == theirs
+    assert without_words(before, ["black hair"], "descriptive") == ours
