@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
 
@@ -27,8 +27,15 @@ from lorasmith.curation.sidecars.read import read_sidecars
 from lorasmith.curation.sidecars.tags import SideCar, TagRules, caption_of, merge, same
 from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.companions import find_companions, masks_in_folders
-from lorasmith.data.images import SUFFIXES, glance, readable_suffixes
+from lorasmith.data.images import SUFFIXES, glance, read_header, readable_suffixes
 from lorasmith.data.layout import FolderSpec
+from lorasmith.data.recorded_crops import (
+    CROP_SUFFIX,
+    crop_record_of,
+    crop_records,
+    is_crop_record,
+    read_crop_record,
+)
 
 T = TypeVar("T")
 
@@ -39,6 +46,7 @@ NUMBERED = re.compile(r"\d+_.+", re.DOTALL)
 # Pictures that training does not read.
 _CONVERTIBLE = (".gif", ".tif", ".tiff")
 _MARKS = {"mask": "-masklabel", "control image": "-condlabel"}
+_CROP = CROP_SUFFIX.removesuffix(".json")
 
 
 @dataclass
@@ -48,6 +56,7 @@ class _SourceImage:
     Args:
         entry: the first file with it.
         car: what all of its files' side-cars say.
+        companions: masks, control images and recorded crops, by what stands behind the name.
     """
 
     entry: FileEntry
@@ -71,7 +80,8 @@ def plan_import(
     """Copy the images of sources into a folder, with captions of what lies beside them.
 
     An image that is in the folder's dataset already, or twice in the sources, is not copied again;
-    what its side-cars say is. One that cannot be decoded is named, and not copied.
+    what its side-cars say is, and its mask and recorded crop, where it has none. One that cannot be
+    decoded is named, and not copied.
 
     Args:
         sources: folders, images, side-cars and archives.
@@ -103,19 +113,22 @@ def plan_import(
     plan = Plan(command, [dataset_root(target)])
     entries, companions = _without_companions(listing, plan)
     hashes, present = _hash_sound(entries, target, listing, plan, observer, controls)
+    records = _crop_records(list(hashes), listing, plan)
     cars = _read_cars(list(hashes), listing, plan, prompts, pattern)
     images: dict[str, _SourceImage] = {}
     for entry, content in hashes.items():
         image = images.setdefault(content, _SourceImage(entry, SideCar()))
         image.car = merge([image.car, cars.get(entry.path, SideCar())])
-        image.companions = companions.get(entry.path, {}) | image.companions
+        own = companions.get(entry.path, {}) | records.get(entry.path, {})
+        image.companions = own | image.companions
     names = _Names(target, keep_folders)
     copies = 0
     for content, image in images.items():
         caption = caption_of(image.car, rules)
-        twin = present.get(content)
+        twin = present.images.get(content)
         if twin is not None:
             _recaption(plan, twin, caption, captions)
+            _complete(plan, twin, image, present, listing)
         else:
             _copy(plan, image, caption, names, listing)
             copies += 1
@@ -129,8 +142,8 @@ def plan_import(
 
 
 def is_mark(path: Path) -> bool:
-    """Whether an image that was copied is the mask or the control image of another."""
-    return path.stem.endswith(tuple(_MARKS.values()))
+    """Whether a file that was copied is a mask, a control image or a recorded crop."""
+    return path.stem.endswith(tuple(_MARKS.values())) or is_crop_record(path)
 
 
 def require_no_project(target: Path) -> None:
@@ -207,7 +220,7 @@ def _hash_sound(
     plan: Plan,
     observer: Observer,
     controls: Controls,
-) -> tuple[dict[FileEntry, str], Mapping[str, CollectionImage]]:
+) -> tuple[dict[FileEntry, str], _Present]:
     """The hash of each image that can be decoded to its end, and those that the dataset has.
 
     Each content is decoded once, and what the dataset has is not."""
@@ -226,7 +239,8 @@ def _hash_sound(
         hashes = dict(zip(entries, results, strict=True))
         contents = {entry: one for entry, one in hashes.items() if isinstance(one, str)}
         present = _present(target, list(contents))
-        first = {one: entry for entry, one in reversed(contents.items()) if one not in present}
+        new = [pair for pair in contents.items() if pair[1] not in present.images]
+        first = {one: entry for entry, one in reversed(new)}
         looks = pool.map(lambda entry: of(entry, glance), first.values())
         problems: dict[str, Problem] = {}
         for number, (content, look) in enumerate(zip(first, looks, strict=True), 1):
@@ -280,20 +294,83 @@ def _read_cars(
     return cars
 
 
-def _present(target: Path, entries: Sequence[FileEntry]) -> Mapping[str, CollectionImage]:
-    """The images of the dataset that have the content of some source, by their hash; only files
-    of the same size are read."""
+@dataclass
+class _Present:
+    """What the dataset has of the sources.
+
+    Args:
+        images: by their hash.
+        masks: by image.
+        stems: how many images are called so but for their endings.
+    """
+
+    images: dict[str, CollectionImage] = field(default_factory=dict)
+    masks: dict[Path, Path] = field(default_factory=dict)
+    stems: Counter[Path] = field(default_factory=Counter)
+
+
+def _present(target: Path, entries: Sequence[FileEntry]) -> _Present:
+    """The images of the dataset that have the content of some source; only files of the same size
+    are read."""
     if not target.is_dir():
-        return {}
+        return _Present()
     sizes = {entry.path.stat().st_size for entry in entries}
-    there = {}
-    for image in open_collection(target).images:
+    collection = open_collection(target)
+    stems = Counter(image.path.with_suffix("") for image in collection.images)
+    present = _Present(masks=collection.masks, stems=stems)
+    for image in collection.images:
         try:
             if image.path.stat().st_size in sizes:
-                there[hash_file(image.path)] = image
+                present.images[hash_file(image.path)] = image
         except OSError:
             continue  # It cannot be compared; training and `dataset check` name it.
-    return there
+    return present
+
+
+def _crop_records(
+    entries: Sequence[FileEntry], listing: Sources, plan: Plan
+) -> dict[Path, dict[str, Path]]:
+    """The crops that are recorded of images, by the mark that these get."""
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for entry in listing.records:
+        by_folder[entry.path.parent].append(entry.path)
+    records = {folder: crop_records(paths) for folder, paths in by_folder.items()}
+    orphans = {entry.path for entry in listing.records}
+    by_image: dict[Path, dict[str, Path]] = {}
+    for path in (entry.path for entry in entries):
+        record = crop_record_of(path, records.get(path.parent, {}))
+        if record is None:
+            continue
+        orphans.discard(record)
+        try:
+            header = read_header(path)
+            read_crop_record(record, (header.width, header.height))
+        except DatasetError as error:
+            problem = listing.told(error.problems[0])
+            plan.warnings.append(replace(problem, what=f"not copied: {problem.what}"))
+        else:
+            by_image[path] = {_CROP: record}
+    if orphans:
+        what = "the crop of no picture that is copied"
+        plan.warnings += [Problem(listing.shown(path), what) for path in sorted(orphans)]
+    return by_image
+
+
+def _complete(
+    plan: Plan, twin: CollectionImage, image: _SourceImage, present: _Present, listing: Sources
+) -> None:
+    """Give an image that is there the mask and the recorded crop of its source, if it has none."""
+    has_crop = crop_record_of(twin.path, crop_records(twin.companions)) is not None
+    missing = {_MARKS["mask"]: twin.path not in present.masks, _CROP: not has_crop}
+    for mark, source in image.companions.items():
+        if missing.get(mark):
+            # Of a.png and a.jpg, a.crop.json would be of both.
+            shared = mark == _CROP and present.stems[twin.path.with_suffix("")] > 1
+            stem = twin.path.name if shared else twin.path.stem
+            path = twin.path.with_name(f"{stem}{mark}{source.suffix.lower()}")
+            if not path.exists():
+                what = f"from {listing.shown(source)}"
+                plan.write_file(path, _copier(source, listing), what=what)
 
 
 def _recaption(plan: Plan, image: CollectionImage, caption: str, captions: Captioned) -> None:

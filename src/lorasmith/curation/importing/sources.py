@@ -19,6 +19,7 @@ from lorasmith.curation.sidecars import read as sidecars
 from lorasmith.curation.sidecars.text_files import read_bytes
 from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES
 from lorasmith.data.layout import is_cache, is_mask_folder, natural_key, not_utf8
+from lorasmith.data.recorded_crops import is_crop_record
 
 _HERE = PurePosixPath()
 
@@ -50,6 +51,7 @@ class Sources:
     Args:
         images: by name and place those that may be imported.
         files: side-cars and tables.
+        records: of crops.
         masks: images in folders of masks.
         named: side-cars and tables that were given by name, not come upon.
         problems: what was refused or cannot be read.
@@ -58,6 +60,7 @@ class Sources:
 
     images: list[FileEntry] = field(default_factory=list)
     files: list[FileEntry] = field(default_factory=list)
+    records: list[FileEntry] = field(default_factory=list)
     masks: list[FileEntry] = field(default_factory=list)
     named: set[Path] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
@@ -207,7 +210,9 @@ def _sort_in(entry: FileEntry, sources: Sources) -> None:
         if not stat.S_ISREG(entry.path.stat().st_mode):
             sources.problems.append(Problem(str(entry.path), "is not a regular file"))
             return
-    if suffix in sidecars.SUFFIXES:
+    if is_crop_record(entry.path):
+        sources.records.append(entry)
+    elif suffix in sidecars.SUFFIXES:
         sources.files.append(entry)
     elif suffix not in MASK_SUFFIXES:
         sources.others[suffix or entry.path.name] += 1

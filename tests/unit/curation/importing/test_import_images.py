@@ -17,6 +17,8 @@ from lorasmith.curation.changes.journal import Journal
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.importing.import_images import plan_import
 from lorasmith.curation.sidecars.tags import TagRules
+from lorasmith.data.layout import find_folders
+from lorasmith.data.scan import scan
 
 
 def picture(path: Path, seed: int, side: int = 32) -> Path:
@@ -148,6 +150,53 @@ def test_masks_come_along(tmp_path: Path) -> None:
     assert set(tree(into)) == {
         "a.png", "a_2.png", "a_2-masklabel.png", "b.png", "b-masklabel.png",
     }  # fmt: skip
+
+
+def record(path: Path, side: int = 32) -> Path:
+    path.write_text(json.dumps({"box": [0, 0, 16, 20], "size": [side, side]}))
+    return path
+
+
+def test_recorded_crops_come_along(tmp_path: Path) -> None:
+    source, into = tmp_path / "src", tmp_path / "data"
+    for number, name in enumerate(("a.png", "b.png", "b.jpg", "c.png")):
+        picture(source / name, number)
+    texts = {name: record(source / name).read_text() for name in ("a.crop.json", "b.jpg.crop.json")}
+    record(source / "c.crop.json", side=64)
+    record(source / "gone.crop.json")
+    picture(into / "a.png", 9)
+    plan = plan_import([source], into)
+    assert "c.crop.json: not copied: was recorded when the picture was 64x64" in said(plan)
+    assert "gone.crop.json: the crop of no picture that is copied" in said(plan)
+    assert "side-car" not in said(plan)
+    plan.apply()
+    # b.jpg comes first.
+    assert set(tree(into)) == {
+        "a.png", "a_2.png", "a_2.crop.json", "b.jpg", "b.crop.json", "b_2.png", "c.png",
+    }  # fmt: skip
+    assert (into / "a_2.crop.json").read_text() == texts["a.crop.json"]
+    boxes = {image.path.name: image.region for image in scan(find_folders(into)).images}
+    assert {name for name, region in boxes.items() if region} == {"a_2.png", "b.jpg"}
+
+
+def test_what_is_there_gets_the_mask_and_the_crop_that_it_lacks(tmp_path: Path) -> None:
+    source, into = tmp_path / "src", tmp_path / "data"
+    for folder in (source, into):
+        for number, name in enumerate(("a.png", "b.png", "b.jpg")):
+            picture(folder / name, number)
+    for stem in "ab":
+        record(source / f"{stem}.png.crop.json")
+        Image.new("L", (32, 32), 255).save(source / f"{stem}-masklabel.png")
+    own = record(into / "a.crop.json", side=32)
+    own.write_text(own.read_text().replace("20", "30"))
+    (into / "masks").mkdir()
+    Image.new("L", (32, 32), 0).save(into / "masks" / "a.png")
+    before = tree(into)
+    kept = own.read_bytes()
+    plan_import([source], into).apply()
+    assert set(tree(into)) - set(before) == {"b.png.crop.json", "b-masklabel.png"}
+    assert own.read_bytes() == kept
+    assert plan_import([source], into).changes == []
 
 
 def test_what_is_not_copied_is_named(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from tests.crashes import check_every_kill
-from tests.unit.curation.importing.test_import_images import picture, tree
+from tests.unit.curation.importing.test_import_images import picture, record, tree
 
 from lorasmith.core.errors import DatasetError
 from lorasmith.curation.changes.journal import Journal
@@ -160,3 +161,16 @@ def test_two_pictures_and_one_caption(tmp_path: Path) -> None:
         "img/10_zorp/a.jpg": "", "img/10_zorp/a.txt": "zorp, hat", "img/10_zorp/a_2.png": "",
         "img/10_zorp/a_2.txt": "zorp, hat",
     }  # fmt: skip
+
+
+def test_masks_and_recorded_crops_are_no_images_of_the_arithmetic(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    picture(source / "a.png", 1)
+    picture(source / "b.crop.png", 2)
+    record(source / "a.crop.json")
+    Image.new("L", (32, 32), 255).save(source / "a-masklabel.png")
+    project = plan_project(tmp_path / "zorp", [source], steps=100, epochs=5)
+    assert project.arithmetic is not None
+    assert project.arithmetic.images == 2
+    project.plan.apply()
+    assert (tmp_path / "zorp" / "img" / "10_zorp" / "a.crop.json").is_file()
