@@ -40,6 +40,7 @@ def train(
     preset: str | None = None,
     name: str | None = None,
     output: AnyPath | None = None,
+    trigger: str | None = None,
     epochs: int | None = None,
     settings: AnyPath | Mapping[str, Any] | TrainSettings | None = None,
     observer: Observer = ignore,
@@ -58,6 +59,8 @@ def train(
         model: "demo", a file, a folder of diffusers' or a hub id.
         preset: see ``lorasmith presets``.
         name, output: of the run, and the folder in which its folder is made; "runs".
+        trigger: the word that shall call the LoRA up; by default the first tag that the captions
+            of a folder share, else the folder's name.
         epochs: times through all images.
         settings: a settings file, another trainer's file, or settings by section or by path:
             ``{"optimizer": {"lr": 5e-5}}``, ``{"optimizer.lr": 5e-5}``. The arguments above and
@@ -72,7 +75,8 @@ def train(
     """
     request = _request(
         TrainRequest, preset, settings, more,
-        model=model, data=data, name=name, output=output, epochs=epochs,
+        model=model, data=data, name=name, output=output,
+        trigger=trigger, epochs=epochs,
     )  # fmt: skip
     return Run(run(request, observer, controls))
 
@@ -84,6 +88,7 @@ def plan(
     preset: str | None = None,
     name: str | None = None,
     output: AnyPath | None = None,
+    trigger: str | None = None,
     epochs: int | None = None,
     settings: AnyPath | Mapping[str, Any] | TrainSettings | None = None,
     observer: Observer = ignore,
@@ -98,7 +103,8 @@ def plan(
     """
     request = _request(
         PlanRequest, preset, settings, more,
-        model=model, data=data, name=name, output=output, epochs=epochs,
+        model=model, data=data, name=name, output=output,
+        trigger=trigger, epochs=epochs,
     )  # fmt: skip
     return run(request, observer, controls)
 
@@ -202,7 +208,7 @@ def check(
     batch: int = 1,
     epochs: int = 10,
     max_tokens: Literal[75, 150, 225] = 75,
-    trigger: str = "",
+    trigger: str = "auto",
     extension: str = "auto",
     upscale: bool = True,
     quick: bool = False,
@@ -217,7 +223,8 @@ def check(
         resolution: to train at: a side, or width and height, in px.
         batch: images per batch.
         max_tokens: the longest caption, in CLIP tokens.
-        trigger: a word that every caption should have.
+        trigger: the word that calls up what is shown; "auto" is the first tag that the captions of
+            a folder share, else the folder's name.
         extension: of caption files.
         upscale: whether small images are made larger.
         quick: read headers only: find no damage and no duplicates.
@@ -318,6 +325,7 @@ _ARGUMENTS = {
     "data": "data.path",
     "name": "save.name",
     "output": "save.output",
+    "trigger": "captions.trigger",
     "epochs": "train.epochs",
 }
 

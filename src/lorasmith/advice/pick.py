@@ -190,8 +190,7 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
         uses=tuple(uses),
         held_out=eval_set.held_out,
         images=eval_set.trained,
-        trigger=eval_set.trigger.text,
-        no_trigger=eval_set.trigger.source,
+        trigger=", ".join(eval_set.triggers),
         regularised=eval_set.regularised,
         captions_alone=captions_alone and bool(eval_set.plain) and not eval_set.regularised,
         state=run.state,
@@ -209,7 +208,7 @@ def record(picked: Picked) -> dict[str, Any]:
         "version": VERSION,
         "run": str(folder),
         "state": run.state,
-        "trigger": run.eval_set.trigger.text,
+        "trigger": ", ".join(run.eval_set.triggers),
         "held_out_pictures": run.eval_set.held_out,
         "keep": {
             "file": picked.kept.path.name,

@@ -12,6 +12,7 @@ from lorasmith.core.errors import Problem, RunError, UserError, collect_problems
 from lorasmith.core.files import parse_json, quick_fingerprint
 from lorasmith.data.holdout import hold_out_of
 from lorasmith.data.scan import scan
+from lorasmith.data.triggers import Trigger, apply_triggers, trigger_words
 from lorasmith.grids.snapshots import Snapshot, find_snapshots
 from lorasmith.measures.eval_set import EvalSet, choose_eval_set
 from lorasmith.models.families.table import Architecture
@@ -93,10 +94,12 @@ def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
     checkpoint = collect_problems(problems, lambda: open_base(settings))
     folders = collect_problems(problems, lambda: folder_specs(settings))
     held_out = None
+    triggers: tuple[Trigger, ...] = ()
     if folders is not None:
         extension = settings.captions.extension
         scanned = collect_problems(problems, lambda: scan(folders, extension=extension))
         if scanned is not None:
+            scanned, triggers = apply_triggers(scanned, settings.captions)
             problems += scanned.problems
             held_out = collect_problems(
                 problems, lambda: hold_out_of(settings.validation, scanned, extension)
@@ -110,7 +113,7 @@ def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
         held_out.everything,
         sizes=sample_groups(settings, checkpoint.architecture),
         rules=settings.captions,
-        trigger=captions.trigger,
+        triggers=trigger_words(triggers),
         separator=captions.separator,
         count=images,
         plain=plain,

@@ -71,7 +71,7 @@ class Facts:
         uses: how often each training image had been shown by then, where known.
         held_out: images that were held out and are measured.
         images: training images.
-        trigger: "" for none, and then ``no_trigger`` says why.
+        trigger: "" for none.
         regularised: whether there are regularisation images.
         captions_alone: whether captions without the trigger are all the plain prompts there are.
         state: of the run, as in :class:`~.status.Status`.
@@ -86,7 +86,6 @@ class Facts:
     held_out: int = 0
     images: int = 1
     trigger: str = ""
-    no_trigger: str = ""
     regularised: bool = False
     captions_alone: bool = False
     state: str = "done"
@@ -375,8 +374,8 @@ def limits_of(measures: Sequence[Measures], facts: Facts) -> tuple[str, ...]:
         )
     if not facts.trigger:
         limits.append(
-            f"There is no trigger word ({facts.no_trigger}), so whether plain prompts change is "
-            "not judged. For a style that is as it should be."
+            "There is no trigger word, so whether plain prompts change is not judged. For a style "
+            "that is as it should be."
         )
     elif facts.captions_alone:
         limits.append(

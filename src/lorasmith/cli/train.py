@@ -30,6 +30,7 @@ SHORT_OPTIONS = {
     "reg": "data.reg",
     "output": "save.output",
     "name": "save.name",
+    "trigger": "captions.trigger",
     "epochs": "train.epochs",
 }
 """Options for the settings that everyone needs, in place of ``--section.key``."""
@@ -105,6 +106,12 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, value: bool) 
 @click.option("--reg", metavar="DIR", help="Folder of regularisation pictures.")
 @click.option("--output", metavar="DIR", help="Folder for the run's folder.  [default: runs]")
 @click.option("--name", metavar="NAME", help="Name of the LoRA.  [default: the data folder's]")
+@click.option(
+    "--trigger",
+    metavar="WORD",
+    help="The word that shall call the LoRA up.  [default: the first tag that all captions share, "
+    "else the folder's name]",
+)
 @click.option("--epochs", metavar="N", help="Times through all pictures.  [default: 10]")
 @click.option("--preset", metavar="NAME", help="Start from a preset; see `lorasmith presets`.")
 @click.option(

@@ -12,7 +12,7 @@ from lorasmith.config.fields import NONE, Section, settings_of
 from lorasmith.config.schema import TrainSettings, sections
 from lorasmith.core.terminal import escaped
 
-VERSION = 1
+VERSION = 2
 """Of the settings file's form; :mod:`lorasmith.config.load` brings older ones up to it."""
 
 

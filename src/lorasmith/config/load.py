@@ -22,6 +22,7 @@ from lorasmith.config.fields import Setting
 from lorasmith.config.messages import place, to_problems
 from lorasmith.config.presets import read_preset
 from lorasmith.config.schema import TrainSettings, all_settings, sections
+from lorasmith.config.sections.data import AUTO
 from lorasmith.config.values import optimizer_args
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import parse_toml
@@ -29,7 +30,18 @@ from lorasmith.core.text import did_you_mean
 
 __all__ = ["Override", "dump_toml", "load_settings"]
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _captions_as_they_are(values: dict[str, Any]) -> dict[str, Any]:
+    """Of before triggers were put in front of captions, and found where none was set."""
+    captions = values.get("captions", {})
+    if isinstance(captions, dict):
+        captions = {"trigger_in_front": False, **captions}
+        captions["trigger"] = captions.get("trigger") or AUTO
+        values = {**values, "captions": captions}
+    return values
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _captions_as_they_are}
 """From a file's version to the next one: what to do with its values."""
 
 

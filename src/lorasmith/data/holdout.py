@@ -24,6 +24,7 @@ from lorasmith.data.captions import augment_caption
 from lorasmith.data.dataset import Dataset, SampleGroup, build_dataset
 from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import DatasetImage, Scan, scan
+from lorasmith.data.triggers import apply_like
 
 
 def image_number(image: DatasetImage) -> int:
@@ -207,6 +208,7 @@ def _own_folder(settings: ValidationSettings, train_scan: Scan, extension: str) 
     folders = [spec for spec in find_folders(settings.folder) if not spec.reg]
     val_scan = scan(folders, extension=extension)
     val_scan.require_usable()
+    val_scan = apply_like(val_scan, train_scan)
     first = len(train_scan.folders)
     images = tuple(replace(p, folder=p.folder + first) for p in val_scan.images)
     train_paths = {image.path.resolve() for image in train_scan.images}
@@ -217,7 +219,7 @@ def _own_folder(settings: ValidationSettings, train_scan: Scan, extension: str) 
             f"{len(overlap)} of its pictures are trained on too, {overlap[0].path.name} for one",
             "validation needs pictures that training does not see: move them out of one folder",
         )
-    everything = replace(train_scan, folders=(*train_scan.folders, *folders))
+    everything = replace(train_scan, folders=(*train_scan.folders, *val_scan.folders))
     return HeldOut(train_scan, images, everything)
 
 

@@ -147,11 +147,16 @@ def folder_caption(spec: FolderSpec) -> str | None:
     """What images of a folder are called when they have no caption of their own."""
     if spec.caption is not None:
         return spec.caption.strip() or None
+    return folder_name(spec) or None
+
+
+def folder_name(spec: FolderSpec) -> str:
+    """What a folder's name says of its images: without its number, "" for a general one."""
     name = spec.path.resolve().name
     numbered = _NUMBERED.fullmatch(name)
     if numbered:
-        return numbered.group(2).strip() or None
-    return None if name.casefold() in _GENERIC_NAMES else name
+        return numbered.group(2).strip()
+    return "" if name.casefold() in _GENERIC_NAMES else name
 
 
 def entries_of(folder: Path) -> list[Path]:

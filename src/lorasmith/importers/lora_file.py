@@ -30,6 +30,7 @@ _ALIKE = [key.removeprefix("ss_") for key, entry in ENTRIES.items() if entry.arg
 _RENAMED = {"debiased_estimation": "debiased_estimation_loss"}
 
 UNTOLD = {
+    "captions.trigger_in_front": "",
     "captions.extension": "the ending of the caption files: .txt and .caption are both read",
     "save.every_epochs": "how often it was saved",
     "sample.every_epochs": "sample prompts",

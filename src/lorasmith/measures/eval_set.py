@@ -27,38 +27,9 @@ SEED = 0
 FEWEST_TAGS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """What calls the subject.
-
-    Args:
-        text: "" where there is none.
-        source: how it was found, for people.
-    """
-
-    text: str
-    source: str
-
-    def __bool__(self) -> bool:
-        return bool(self.text)
-
-
-def find_trigger(setting: str | None, captions: Sequence[str], separator: str = ",") -> Trigger:
-    """The trigger of a run: its setting, else the first tag where all captions share it.
-
-    A shared first tag is what a trigger that is kept in front looks like. Of a single caption
-    nothing is known.
-    """
-    if setting:
-        return Trigger(setting.strip(), "captions.trigger")
-    rows = [split_tags(caption, separator) for caption in captions]
-    firsts = {tags[0].lower() for tags in rows if tags}
-    if len(rows) > 1 and len(firsts) == 1 and all(rows):
-        return Trigger(rows[0][0], "the first tag of every caption")
-    return Trigger("", "no setting captions.trigger, and the captions share no first tag")
-
-
-def mixed_captions(captions: Sequence[str], trigger: str, separator: str = ",") -> list[str]:
+def mixed_captions(
+    captions: Sequence[str], triggers: Sequence[str], separator: str = ","
+) -> list[str]:
     """Captions that no training image has, as far as that can be had.
 
     Behind the trigger, the first half of the tags of one caption and the second half of those of
@@ -66,16 +37,16 @@ def mixed_captions(captions: Sequence[str], trigger: str, separator: str = ",") 
     Captions of few tags, such as sentences, stay as they are.
     """
     mixed: list[str] = []
-    without = [trigger] if trigger else []
-    rows = [split_tags(stripped(c, without, separator), separator) for c in captions]
+    rows = [split_tags(stripped(c, triggers, separator), separator) for c in captions]
     for number, caption in enumerate(captions):
         own, other = rows[number], rows[(number + 1) % len(rows)]
         if min(len(own), len(other)) < FEWEST_TAGS:
             mixed.append(caption.split("\n", 1)[0].strip())
             continue
         first, second = own[: len(own) // 2], other[len(other) // 2 :]
-        tags = [trigger, *first, *(tag for tag in second if tag not in first)]
-        mixed.append(join_tags((tag for tag in tags if tag), separator))
+        called = [one for one in triggers if stripped(caption, [one], separator) != caption]
+        tags = [*called, *first, *(tag for tag in second if tag not in first)]
+        mixed.append(join_tags(tags, separator))
     return list(dict.fromkeys(mixed))
 
 
@@ -93,7 +64,7 @@ class EvalSet:
     """Everything that is the same for all snapshots of a run.
 
     Args:
-        trigger: what calls the subject.
+        triggers: what calls the subjects; empty where nothing does.
         dataset: held-out images first, then training images; each once, nothing varied.
         held_out: how many of its items are held out.
         references: as many of the training images as drawings are compared with.
@@ -103,7 +74,7 @@ class EvalSet:
         regularised: whether there are regularisation images.
     """
 
-    trigger: Trigger
+    triggers: tuple[str, ...]
     dataset: Dataset
     held_out: int
     references: Dataset
@@ -134,7 +105,7 @@ def choose_eval_set(
     *,
     sizes: Buckets | Sequence[SampleGroup],
     rules: CaptionSettings,
-    trigger: str | None,
+    triggers: Sequence[str],
     separator: str,
     count: int,
     plain: Sequence[str] = (),
@@ -145,7 +116,7 @@ def choose_eval_set(
         training: what is trained on.
         held_out: what is not, of the folders of ``everything``.
         sizes: how images are fitted.
-        trigger: the setting; ``None`` looks at the captions.
+        triggers: what calls the subjects.
         separator: of tags.
         count: prompts of each kind.
         plain: prompts to draw without the trigger, in place of captions.
@@ -162,18 +133,17 @@ def choose_eval_set(
     out = ranked(held_out, LOSS_IMAGES)
     references = dataset(ranked(subject, REFERENCE_IMAGES))
     captions = [item.caption for item in references.items]
-    word = find_trigger(trigger, captions, separator)
     prompts = [item.caption for item in dataset(out).items] if len(out) >= count else []
-    prompts = prompts or mixed_captions(captions, word.text, separator)
+    prompts = prompts or mixed_captions(captions, triggers, separator)
     plain = list(plain)
-    if word and not plain:
-        bare = [stripped(caption, [word.text], separator) for caption in captions]
+    if triggers and not plain:
+        bare = [stripped(caption, triggers, separator) for caption in captions]
         bare = list(dict.fromkeys(caption for caption in bare if caption))
         of_reg = [item.caption for item in dataset(ranked(reg, LOSS_IMAGES)).items]
         half = count // 2 if of_reg else 0
         plain = spread(bare, count - half) + spread(of_reg, half)
     return EvalSet(
-        word,
+        tuple(triggers),
         dataset(out, ranked(subject, LOSS_IMAGES)),
         len(out),
         references,

@@ -9,6 +9,7 @@ from pathlib import Path
 from lorasmith.config.load import load_settings
 from lorasmith.config.sample_prompts import RANDOM_SEED, SamplePrompt
 from lorasmith.config.schema import TrainSettings
+from lorasmith.config.sections.data import AUTO
 from lorasmith.config.sections.run import SampleSettings
 from lorasmith.core.errors import PromptError, RunError
 from lorasmith.core.rng import derive
@@ -131,7 +132,7 @@ def read_run(folder: Path, prompt: str | None = None) -> RunPrompts | None:
 
 
 def _request(settings: TrainSettings, prompts: Sequence[str | SamplePrompt]) -> ImageRequest:
-    trigger = (settings.captions.trigger or "").lower()
+    trigger = settings.captions.trigger.lower().replace(AUTO, "")
     requests = [sample_request(settings.sample, one, n) for n, one in enumerate(prompts)]
     with_trigger = [one for one in requests if trigger in one.prompt.lower()]
     request = (with_trigger or requests)[0]

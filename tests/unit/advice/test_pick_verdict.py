@@ -147,11 +147,11 @@ def test_without_drawings_strength_decides() -> None:
 def test_what_could_not_be_judged_is_said() -> None:
     verdict = judge(
         [measures(leak=None)],
-        facts(1, trigger="", no_trigger="no shared first tag", state="killed"),
+        facts(1, trigger="", state="killed"),
     )
     said = " ".join(verdict.limits)
     assert "No pictures are held out" in said
-    assert "no shared first tag" in said
+    assert "no trigger word" in said
     assert "killed" in said
 
 

@@ -153,7 +153,6 @@ def test_a_folders_own_settings(tmp_path: Path) -> None:
         ("captions = {shufle = true}", "data.folders[1].captions.shufle", "captions.shuffle"),
         ("captions = {dropout = 3}", "data.folders[1].captions.dropout", "out of range"),
         ("captions = 3", "data.folders[1].captions", "table"),
-        ('captions = {trigger = "x"}', "data.folders[1].captions.trigger", "whole run"),
         ("buckets = {min = 900, max = 300}", "data.folders[1]: buckets", "larger than max"),
         ("batch = 0", "data.folders[1].batch", "out of range"),
         ("lr = 1", "data.folders[1].lr", "not a known setting"),
@@ -167,6 +166,23 @@ def test_wrong_settings_of_a_folder(tmp_path: Path, line: str, where: str, says:
     (problem,) = caught.value.problems
     assert where in problem.where
     assert says in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("line", "trigger"), [("", "auto"), ('trigger = ""', "auto"), ('trigger = "x"', "x")]
+)
+def test_captions_of_former_runs_stay_as_they_were(tmp_path: Path, line: str, trigger: str) -> None:
+    """Their triggers were only checked for, so that they can be resumed."""
+    captions = load_settings(write(tmp_path, f"version = 1\n[captions]\n{line}\n")).captions
+    assert (captions.trigger, captions.trigger_in_front) == (trigger, False)
+    assert load_settings(write(tmp_path, f"[captions]\n{line}\n")).captions.trigger_in_front
+
+
+@pytest.mark.parametrize("text", ["none", "None", "", " "])
+def test_no_trigger(text: str) -> None:
+    settings = load_settings(None, [f"captions.trigger={text}"])
+    assert settings.captions.trigger == ""
+    assert load_settings(None, ["captions.trigger=Auto"]).captions.trigger == "auto"
 
 
 def test_folders(tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ def test_gui_json(tmp_path: Path) -> None:
     assert result.problems == []
     expected = {
         "data.path": "/pics", "data.resolution": 512, "captions.extension": ".txt",
+        "captions.trigger_in_front": False,
         "buckets.enabled": True, "buckets.step": 8, "buckets.upscale": False,
         "adapter.type": "loha", "adapter.rank": 32, "adapter.alpha": 16.0,
         "adapter.conv_rank": 8, "adapter.conv_alpha": 4.0, "adapter.tucker": True,

@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasmith.measures.eval_set import (
-    find_trigger,
-    mixed_captions,
-    spread,
-)
-
-
-@pytest.mark.parametrize(
-    ("setting", "captions", "expected"),
-    [
-        ("zorp", ["a cat", "a dog"], "zorp"),
-        (None, ["zorp, red", "Zorp, blue"], "zorp"),
-        ("", ["zorp, red", "zorp"], "zorp"),
-        (None, ["red, zorp", "blue, zorp"], ""),
-        (None, ["zorp, red", ""], ""),
-        (None, ["zorp, red"], ""),
-        (None, [], ""),
-    ],
-)
-def test_the_trigger_is_the_setting_or_a_first_tag_of_all(
-    setting: str | None, captions: list[str], expected: str
-) -> None:
-    found = find_trigger(setting, captions)
-    assert found.text == expected
-    assert bool(found) == bool(expected)
-    assert found.source
+from lorasmith.measures.eval_set import mixed_captions, spread
 
 
 def test_mixed_captions_keep_the_trigger_and_combine_others_tags() -> None:
     captions = ["zorp, a1, a2, a3, a4", "zorp, b1, b2, b3, b4"]
-    assert mixed_captions(captions, "zorp") == ["zorp, a1, a2, b3, b4", "zorp, b1, b2, a3, a4"]
+    assert mixed_captions(captions, ["zorp"]) == ["zorp, a1, a2, b3, b4", "zorp, b1, b2, a3, a4"]
+
+
+def test_of_two_subjects_each_keeps_its_own_trigger() -> None:
+    captions = ["zorp, a1, a2", "blib, b1, b2"]
+    assert mixed_captions(captions, ["zorp", "blib"]) == ["zorp, a1, b2", "blib, b1, a2"]
 
 
 def test_sentences_are_not_mixed() -> None:
     captions = ["zorp on a hill", "zorp at sea"]
-    assert mixed_captions(captions, "") == captions
+    assert mixed_captions(captions, []) == captions
 
 
 def test_a_single_caption_stays() -> None:
-    assert mixed_captions(["zorp, a, b"], "zorp") == ["zorp, a, b"]
+    assert mixed_captions(["zorp, a, b"], ["zorp"]) == ["zorp, a, b"]
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=9, unique=True), st.integers(1, 20))

@@ -24,16 +24,6 @@ def _data_is_named_once(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
-def _folders_own_settings(s: TrainSettings) -> Iterator[Problem]:
-    for number, folder in enumerate(s.data.folders, 1):
-        if folder.captions is not None and "trigger" in folder.captions.model_fields_set:
-            yield Problem(
-                f"data.folders[{number}].captions.trigger",
-                "is a setting of the whole run: a file has one trigger in its metadata",
-                "write it under [captions]",
-            )
-
-
 def _in_folders(checks: Sequence[Check]) -> Check:
     """The checks of images and captions for each folder, with its own settings."""
 
@@ -184,7 +174,6 @@ _ODD = (_captions, _buckets, _augmentation)
 
 CONTRADICTIONS: tuple[Check, ...] = (
     _data_is_named_once,
-    _folders_own_settings,
     *_EXCLUSIVE,
     _in_folders(_EXCLUSIVE),
 )

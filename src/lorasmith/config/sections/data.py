@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from PIL import ImageColor
-from pydantic import field_validator, model_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 
-from lorasmith.config.fields import Section, setting
+from lorasmith.config.fields import NONE, Section, setting
 from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.config.values import Every, Extension, Size, UserPath
 from lorasmith.core.files import user_path
+
+AUTO = "auto"
+
+
+def _trigger(value: Any) -> Any:
+    """No trigger is the text ""."""
+    text = value.strip() if isinstance(value, str) else value
+    if text is None or (isinstance(text, str) and text.lower() == NONE):
+        return ""
+    return AUTO if isinstance(text, str) and text.lower() == AUTO else text
+
+
+TriggerText = Annotated[str, BeforeValidator(_trigger)]
 
 
 class ModelSettings(Section):
@@ -132,11 +145,19 @@ class CaptionSettings(Section):
     wildcards: bool = setting(
         False, "read {a|b} in captions as a choice", why="braces are common in tags as they are"
     )
-    trigger: str = setting(
-        "",
-        "the word that shall call the LoRA up; only checked for, and written into the file's "
-        "metadata, never inserted",
-        why="not known",
+    trigger: TriggerText = setting(
+        AUTO,
+        "the word that shall call the LoRA up; auto: of each folder the first tag that its "
+        "captions share, else its name (10_zorp: zorp); none: there is none. It is written into "
+        "the file's metadata",
+        why="right for captions that begin with it, and for pictures without captions",
+        kind="auto, none or text",
+    )
+    trigger_in_front: bool = setting(
+        True,
+        "put the trigger in front of captions that lack it (the files stay as they are), and keep "
+        "it there when tags are shuffled or dropped",
+        why="a word that stands in no caption calls nothing up",
     )
 
     @property

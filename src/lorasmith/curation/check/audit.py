@@ -31,6 +31,7 @@ from lorasmith.data.caption_files import TABLE_SUFFIXES
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
 from lorasmith.data.scan import DatasetImage, Scan
+from lorasmith.data.triggers import Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ class AuditReport:
     augmentation: AugmentationCount
     ignored: tuple[Ignored, ...]
     held_out: tuple[Path, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values; each ``because`` is a sentence that explains numbers beside it."""
@@ -201,7 +203,7 @@ def audit(
     steps: int | None = None,
     count_tokens: Callable[[str], int] | None = None,
     max_tokens: int = 75,
-    trigger: str = "",
+    triggers: Sequence[Trigger] = (),
     warnings: Sequence[Problem] = (),
     held_out: Sequence[DatasetImage] = (),
     decode: bool = True,
@@ -221,7 +223,7 @@ def audit(
         steps: of the run; overrides ``epochs``.
         count_tokens: CLIP tokens of a caption; ``None`` leaves lengths unchecked.
         max_tokens: longest caption that the run encodes.
-        trigger: word that every training caption should have; "" takes the most common first tag.
+        triggers: what calls up the images of each folder.
         warnings: of other checks of the same images.
         held_out: images that are not trained on; they are looked at as well.
         decode: look into every image, not at its header only.
@@ -246,7 +248,7 @@ def audit(
     # One beside the folders is found once more there.
     ignored = [one for one in scan.ignored if one.path.resolve() not in tables]
     dataset_warnings = _warnings(
-        scan, dataset, fingerprints, alike, tokens, batch, processes, max_tokens, trigger
+        scan, dataset, fingerprints, alike, tokens, batch, processes, max_tokens
     )
     return AuditReport(
         (*scan.problems, *damaged, *wrong_faces(dataset)),
@@ -260,6 +262,7 @@ def audit(
         count_augmentation(dataset),
         (*ignored, *(Ignored(path, "a mask that is not used") for path in unused)),
         tuple(image.path for image in held_out),
+        tuple(triggers),
     )
 
 
@@ -272,7 +275,6 @@ def _warnings(
     batch: int,
     processes: int,
     max_tokens: int,
-    trigger: str,
 ) -> list[Problem]:
     return [
         *scan.warnings,
@@ -280,7 +282,6 @@ def _warnings(
         *dict.fromkeys(note for group in dataset.groups for note in group.buckets.notes),
         *checks.missing_captions(scan),
         *checks.long_captions(tokens, max_tokens),
-        *checks.missing_trigger(dataset, trigger),
         *checks.unused_syntax(dataset),
         *checks.odd_captions(dataset),
         *checks.nothing_to_vary(dataset),

@@ -6,7 +6,7 @@ A check speaks once for all images that it concerns, with their number and the f
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -21,8 +21,6 @@ from lorasmith.data.scan import Scan
 
 # Share of an image's area that may go without a word.
 CROP_WORTH_SAYING = 0.25
-# A first tag is taken for the trigger from this share of a folder's captions on.
-TRIGGER_SHARE = 0.6
 
 # A single tag of so many words is a list of tags, if it is no sentence.
 MANY_WORDS = 5
@@ -120,46 +118,6 @@ def long_captions(tokens: dict[Path, int], max_tokens: int) -> list[Problem]:
     fitting = next((n for n in (150, 225) if n >= longest), 225)
     hint = f"shorten them or set model.max_tokens = {fitting}"
     return [Problem("captions", what, hint if max_tokens < 225 else "shorten them")]
-
-
-def missing_trigger(dataset: Dataset, trigger: str) -> list[Problem]:
-    """Training captions that lack the trigger, given or guessed for each folder."""
-    items = [item for item in dataset.items if not item.reg]
-
-    def lacks(item: Item, word: str) -> bool:
-        texts = readings(item.caption, dataset.rules_of(item))
-        return not all(word.casefold() in text.casefold() for text in texts)
-
-    if trigger:
-        lacking = [item for item in items if lacks(item, trigger)]
-        if not lacking:
-            return []
-        names = _names([item.image.path for item in lacking])
-        what = (
-            f"{trigger!r} is missing from {len(lacking)} of "
-            f"{quantity(len(items), 'caption')} ({names})"
-        )
-        return [Problem("captions.trigger", what, "add it to them; it is never inserted")]
-    warnings = []
-    by_folder: dict[Path, list[Item]] = defaultdict(list)
-    for item in items:
-        if item.image.caption_path is not None:
-            by_folder[item.image.path.parent].append(item)
-    for folder, members in by_folder.items():
-        tag_lists = (tags_of(item.caption, dataset.rules_of(item)) for item in members)
-        firsts = [tags[0] for tags in tag_lists if tags]
-        if not firsts:
-            continue
-        guess, times = Counter(firsts).most_common(1)[0]
-        lacking = [item for item in members if lacks(item, guess)]
-        if lacking and times >= TRIGGER_SHARE * len(members) and times > 2:
-            names = _names([item.image.path for item in lacking])
-            what = (
-                f"most captions begin with {guess!r}, perhaps the trigger; "
-                f"{quantity(len(lacking), 'caption')} {_have(len(lacking))} no such word ({names})"
-            )
-            warnings.append(Problem(str(folder), what, "add it, or name another captions.trigger"))
-    return warnings
 
 
 def unused_syntax(dataset: Dataset) -> list[Problem]:

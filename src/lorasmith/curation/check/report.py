@@ -61,6 +61,11 @@ def _parts(report: AuditReport) -> Iterator[RenderableType]:
         if crops is not None:
             yield crops
             yield Text("")
+    for trigger in report.triggers:
+        of = f"of {trigger.folder.name}: " if len(report.triggers) > 1 else ""
+        yield Text.assemble(("Trigger  ", "bold"), f"{of}{trigger}")
+    if report.triggers:
+        yield Text("")
     if report.held_out:
         names = ", ".join(path.name for path in report.held_out[:_HELD_OUT_SHOWN])
         more = len(report.held_out) - _HELD_OUT_SHOWN

@@ -154,6 +154,10 @@ class ConversionBuilder:
         origin = self.given[used[0]].where if used[0] in self.given else source
         self.result.settings[path] = Derived(value, source, origin, note)
 
+    def fix(self, path: str, value: Any, why: str) -> None:
+        """Make a setting of what sd-scripts always does, whatever its arguments."""
+        self.result.settings[path] = Derived(value, "sd-scripts", path, why)
+
     def take(self, name: str, value: Any = VALUE, *others: str, note: str = "") -> None:
         """Make the argument's own setting, the first of its row, of its value or another."""
         path = self.rows[name].paths[0]

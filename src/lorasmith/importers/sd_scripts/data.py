@@ -138,6 +138,7 @@ def augmentation(m: ConversionBuilder) -> None:
 
 
 def captions(m: ConversionBuilder) -> None:
+    m.fix("captions.trigger_in_front", False, "captions stay as they are")
     if m.has("caption_extention"):
         m.take("caption_extention", note="an old misspelling, which sd-scripts takes too")
     warmup = m.value("token_warmup_step")

@@ -33,7 +33,12 @@ class CheckRequest(JobRequest):
     batch: int = option(1, "Pictures per batch", metavar="N", ge=1)
     epochs: int = option(10, "Epochs of the run", metavar="N", ge=1)
     max_tokens: Literal[75, 150, 225] = option(75, "Longest caption, in CLIP tokens")
-    trigger: str = option("", "Word that every caption should have", metavar="WORD")
+    trigger: str = option(
+        "auto",
+        "Word that calls up what is shown; auto: the first tag that the captions of a folder "
+        "share, else the folder's name",
+        metavar="WORD",
+    )
     extension: str = option(
         "auto", 'Of caption files; "auto" takes .txt, then .caption', metavar="EXT"
     )
@@ -41,18 +46,21 @@ class CheckRequest(JobRequest):
     quick: bool = option(False, "Read headers only: find no damage and no duplicates")
 
     def run(self, observer: Observer, controls: Controls) -> AuditReport:
+        from lorasmith.config.sections.data import CaptionSettings
         from lorasmith.curation.check.audit import audit
         from lorasmith.curation.collection import finish_interrupted
         from lorasmith.data.buckets import plan_buckets
         from lorasmith.data.dataset import build_dataset
         from lorasmith.data.layout import find_folders_of
         from lorasmith.data.scan import scan
+        from lorasmith.data.triggers import apply_triggers
         from lorasmith.models.tokenizer import count_tokens
 
         size = self.resolution or 512
         width, height = size if isinstance(size, tuple) else (size, size)
         finish_interrupted(filter(None, (*self.folders, self.reg)), observer)
         images = scan(find_folders_of(self.folders, self.reg), extension=self.extension)
+        images, triggers = apply_triggers(images, CaptionSettings(trigger=self.trigger))
         return audit(
             images,
             build_dataset(images, plan_buckets(width, height, upscale=self.upscale)),
@@ -60,7 +68,7 @@ class CheckRequest(JobRequest):
             epochs=self.epochs,
             count_tokens=count_tokens,
             max_tokens=self.max_tokens,
-            trigger=self.trigger,
+            triggers=triggers,
             decode=not self.quick,
             observer=observer,
             controls=controls,

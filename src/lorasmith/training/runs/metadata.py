@@ -26,6 +26,7 @@ from lorasmith.data.cache.file_memo import FileMemo
 from lorasmith.data.captions import tags_of
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.scan import Scan
+from lorasmith.data.triggers import trigger_words
 from lorasmith.formats.block_weights import (
     INPUTS,
     MIDDLE,
@@ -243,7 +244,7 @@ def model_spec(run: Run) -> ModelSpec:
         author=save.author,
         description=save.comment,
         license=save.license,
-        trigger_phrase=run.settings.captions.trigger,
+        trigger_phrase=", ".join(trigger_words(run.run_plan.triggers)),
     )
 
 

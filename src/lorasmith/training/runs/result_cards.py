@@ -15,8 +15,7 @@ from pathlib import Path
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.files import write_bytes
 from lorasmith.core.text import quantity
-from lorasmith.data.captions import readings
-from lorasmith.measures.eval_set import find_trigger
+from lorasmith.data.triggers import trigger_words
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.runs.folder import RunFolder, quoted, read_info, write_info
 from lorasmith.training.runs.metadata import network_facts
@@ -51,7 +50,7 @@ def write_cards(run: Run) -> None:
 
 def _contents(run: Run) -> Iterator[tuple[Path, bytes]]:
     result = run.folder.result
-    trigger = trigger_of(run)
+    trigger = ", ".join(trigger_words(run.run_plan.triggers))
     yield result.with_name(f"{run.folder.name}.json"), _json(web_ui_card(run, trigger))
     yield result.with_name(f"{run.folder.name}.md"), model_card(run, trigger).encode()
     sample = _preview(run, trigger)
@@ -61,16 +60,6 @@ def _contents(run: Run) -> Iterator[tuple[Path, bytes]]:
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, indent=4, ensure_ascii=False) + "\n").encode()
-
-
-def trigger_of(run: Run) -> str:
-    """What calls the subject, of the settings or of the training captions; "" for nothing."""
-    dataset = run.run_plan.dataset
-    captions = [
-        readings(item.caption, dataset.rules_of(item))[0] for item in dataset.items if not item.reg
-    ]
-    settings = run.settings.captions
-    return find_trigger(settings.trigger, captions, settings.separator).text
 
 
 def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
@@ -94,7 +83,7 @@ def model_card(run: Run, trigger: str) -> str:
     facts = network_facts(adapter, run.network, settings.optimizer.loraplus_ratio)
     images = {item.image.path for item in run.run_plan.dataset.items if not item.reg}
     rows = {
-        "trigger": f"`{_plain(trigger)}`" if trigger else "none: the captions share none",
+        "trigger": f"`{_plain(trigger)}`" if trigger else "none",
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
         "strength": f"{STRENGTH:g}, as it was trained; less where it takes over too much",
         "clip skip": str(settings.model.clip_skip),
@@ -153,7 +142,9 @@ def _samples(run: Run) -> list[tuple[int, Path]]:
 def _preview(run: Run, trigger: str) -> Path | None:
     """The newest sample of a prompt that has the trigger, else of any."""
     samples = _samples(run)
-    number = [n for n, one in enumerate(run.samples) if trigger.lower() in one.prompt.lower()]
+    words = [word.lower() for word in trigger.split(", ")]
+    prompts = [one.prompt.lower() for one in run.samples]
+    number = [n for n, prompt in enumerate(prompts) if any(word in prompt for word in words)]
     paths = [path for index, path in samples if number and index == number[0]]
     paths = paths or [path for _, path in samples]
     return paths[-1] if paths else None

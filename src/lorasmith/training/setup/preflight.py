@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -32,6 +33,7 @@ from lorasmith.data.holdout import (
 )
 from lorasmith.data.layout import FolderSpec, find_folders
 from lorasmith.data.scan import Scan, scan
+from lorasmith.data.triggers import Trigger, apply_triggers
 from lorasmith.models.families.table import Architecture, check_clip_skip
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.reference import ModelReference
@@ -41,7 +43,12 @@ from lorasmith.sampling.request import check_values
 from lorasmith.training.lr_schedules import warmup_oddities
 from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.check_optimizer import check_optimizer
-from lorasmith.training.setup.hardware import AdaptedSettings, adapt_to_hardware, slow_device
+from lorasmith.training.setup.hardware import (
+    AdaptedSettings,
+    adapt_to_hardware,
+    replace_settings,
+    slow_device,
+)
 
 T = TypeVar("T")
 
@@ -61,6 +68,7 @@ class RunPlan:
         validation_set: the images that validation measures, ``None`` when nothing is held out.
         held_out: and where they come from.
         adapted: what this machine made of the settings, ``None`` when it was not asked.
+        triggers: what calls up the images of each folder.
     """
 
     settings: TrainSettings
@@ -74,6 +82,7 @@ class RunPlan:
     held_out: HeldOut
     validation_set: ValidationSet | None = None
     adapted: AdaptedSettings | None = None
+    triggers: tuple[Trigger, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -220,6 +229,8 @@ def preflight(
     loss, run = settings.loss, settings.train
     masks = find_masks(loss.masked, loss.mask_folder, images.images, images.folders, images.masks)
     problems += [*masks.problems, *check_masks(masks, images.images)]
+    images, triggers = apply_triggers(images, settings.captions)
+    settings = with_trigger(settings, triggers)
     held_out = collect_problems(
         problems, lambda: hold_out_of(settings.validation, images, extension)
     ) or HeldOut(images, (), images)
@@ -242,7 +253,7 @@ def preflight(
         steps=run.steps,
         count_tokens=count_tokens,
         max_tokens=settings.model.max_tokens,
-        trigger=settings.captions.trigger,
+        triggers=triggers,
         warnings=masks.warnings,
         held_out=held_out.images,
         memo=cache_folder(settings, data_folder) / "looks.json",
@@ -264,7 +275,17 @@ def preflight(
         held_out,
         held_out.measured(settings.validation, groups, settings.captions),
         adapted,
+        triggers,
     )
+
+
+def with_trigger(settings: TrainSettings, triggers: Sequence[Trigger]) -> TrainSettings:
+    """With the trigger that was found, so that a resumed run has it whatever is found then; where
+    folders differ in it, each is found again."""
+    words = {trigger.text for trigger in triggers}
+    if len(words) != 1:
+        return settings
+    return replace_settings(settings, {"captions.trigger": words.pop()})
 
 
 def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:

@@ -17,6 +17,7 @@ from lorasmith.data.dataset import build_dataset
 from lorasmith.data.holdout import hold_out
 from lorasmith.data.layout import find_folders
 from lorasmith.data.scan import scan
+from lorasmith.data.triggers import apply_triggers
 
 Save = Callable[..., Path]
 
@@ -162,17 +163,14 @@ def test_captions_over_the_token_length(folder: Path) -> None:
     )
 
 
-def test_trigger_given_or_guessed(folder: Path) -> None:
-    (folder / "4_zorp girl" / "2.txt").write_text("girl, sitting")
-    assert "1 caption has no such word (4_zorp girl/2.png)" in warning(check(folder), "'zorp'")
-    assert "missing from 1 of 6" in warning(check(folder, trigger="ZORP"), "'ZORP'")
-    assert "missing from 6 of 6" in warning(check(folder, trigger="xyz"), "'xyz'")
-
-
-def test_no_trigger_is_guessed_from_sentences(tmp_path: Path, save: Save) -> None:
-    for number in range(6):
-        save(tmp_path / "1_a" / f"{number}.png", caption=f"a photo of thing {number}")
-    assert check(tmp_path).warnings == ()
+def test_the_report_says_the_triggers(folder: Path) -> None:
+    found = scan(find_folders(folder))
+    found, triggers = apply_triggers(found, CaptionSettings(trigger="zorp"))
+    dataset = build_dataset(found, plan_buckets(64, 64))
+    report = audit(found, dataset, triggers=triggers)
+    assert "Trigger" in report_text(report)
+    assert all(str(trigger) in " ".join(report_text(report, 999).split()) for trigger in triggers)
+    assert report.to_json()["triggers"][0]["text"] == "zorp"
 
 
 def test_a_table_that_is_read_is_not_ignored(

@@ -55,6 +55,7 @@ POWERSHELL_SETTINGS: dict[str, Any] = {
     "data.path": "X:\\SD\\training\\my_concepts_folder", "data.reg": "X:\\SD\\training\\reg",
     "data.resolution": 512,
     "captions.extension": ".txt", "captions.shuffle": True, "captions.keep_tokens": 1,
+    "captions.trigger_in_front": False,
     "buckets.enabled": True, "buckets.min": 320, "buckets.max": 960, "buckets.step": 64,
     "augment.flip": True,
     "adapter.type": "lora", "adapter.rank": 128, "adapter.alpha": 128.0,
@@ -91,7 +92,7 @@ BASH_SETTINGS: dict[str, Any] = {
     "model.prediction": "epsilon", "model.clip_skip": 2, "model.max_tokens": 150,
     "data.path": "/mnt/DATA/AI/sd-scripts/SETS/penny/",
     "data.reg": "/mnt/DATA/AI/sd-scripts/SETS/penny/reg/", "data.resolution": 512,
-    "captions.extension": ".txt", "captions.shuffle": True,
+    "captions.extension": ".txt", "captions.shuffle": True, "captions.trigger_in_front": False,
     "buckets.enabled": True, "buckets.min": 320, "buckets.max": 768, "buckets.step": 64,
     "augment.flip": True, "augment.colour": 0.2, "augment.variants": "fresh",
     "adapter.type": "lora", "adapter.rank": 160, "adapter.alpha": 160.0,
@@ -113,7 +114,7 @@ BARE = ["--pretrained_model_name_or_path=demo", "--train_data_dir=d", "--output_
         "--network_module=networks.lora"]  # fmt: skip
 BARE_SETTINGS: dict[str, Any] = {
     "model.path": "demo", "model.prediction": "epsilon", "data.path": "d",
-    "captions.extension": ".caption", "buckets.enabled": False,
+    "captions.extension": ".caption", "captions.trigger_in_front": False, "buckets.enabled": False,
     "adapter.type": "lora", "adapter.rank": 4, "adapter.alpha": 1.0,
     "optimizer.name": "AdamW", "optimizer.lr": 2e-6, "schedule.name": "constant",
     "loss.min_snr_gamma": None, "loss.zero_terminal_snr": False, "train.steps": 1600, "train.precision": "fp32",
