@@ -31,6 +31,8 @@ CASES: dict[str, dict[str, str]] = {
     },
     "low timesteps": {"timesteps": "low"},
     "timesteps by importance": {"timesteps": "importance"},
+    "spread timesteps, antithetic noise": {"timestep_strata": "both", "antithetic_noise": "true"},
+    "the nearest noise of four": {"noise_candidates": "4", "timestep_strata": "image"},
 }
 
 

@@ -36,6 +36,8 @@ RUNS = {
         "captions.tag_dropout": "0.3",
         "adapter.rank_dropout": "0.2",
         "loss.multires_iterations": "3",
+        "loss.timestep_strata": "both",
+        "loss.antithetic_noise": "true",
     },
     "varied captions, text encoder not trained": {
         "adapter.text_encoder": "false",

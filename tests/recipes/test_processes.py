@@ -18,6 +18,9 @@ SETTINGS = {
     "optimizer__name": "SGDNesterov",
     "optimizer__lr": "1",
     "schedule__name": "constant",
+    # Draws that hang together over the step of all processes.
+    "loss__timestep_strata": "both",
+    "loss__antithetic_noise": "true",
 }
 
 

@@ -26,6 +26,8 @@ SETTINGS = {
     "captions__shuffle": "true",
     "captions__tag_dropout": "0.2",
     "adapter__rank_dropout": "0.2",
+    "loss__timestep_strata": "both",
+    "loss__antithetic_noise": "true",
     "save__state_every_steps": "3",
     "save__every_epochs": "2",
 }

@@ -1,7 +1,8 @@
 """The noise that training adds, drawn per sample.
 
 A kind of noise takes standard normal noise and gives other noise. Every strength that is drawn is
-drawn per sample, not per batch: what a sample sees must not depend on who shares its batch.
+drawn per sample, not per batch: what a sample sees must not depend on who shares its batch. What it
+may depend on, with antithetic noise, is how often its image was shown before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from lorasmith.config.sections.loss import LossSettings
 from lorasmith.core.rng import python_rng
+from lorasmith.diffusion.global_batch import GlobalBatch
 from lorasmith.tensors.rng import normal, normal_per_sample
 
 
@@ -28,10 +30,27 @@ class Noise:
 
     settings: LossSettings = field(default_factory=LossSettings)
 
-    def draw(self, latents: Tensor, seed: int, step: int, samples: Sequence[int]) -> Tensor:
-        """(B, C, H, W) float32 CPU noise for ``latents`` (B, C, H, W)."""
+    def draw(
+        self,
+        latents: Tensor,
+        seed: int,
+        step: int,
+        samples: Sequence[int],
+        whole: GlobalBatch | None = None,
+    ) -> Tensor:
+        """(B, C, H, W) float32 CPU noise for ``latents`` (B, C, H, W).
+
+        Args:
+            whole: what the step consists of, ``samples`` among it; antithetic noise needs it.
+        """
         s = self.settings
-        noise = normal_per_sample(latents.shape[1:], seed, "noise", step, samples)
+        if s.antithetic_noise:
+            assert whole is not None, "pairs are of an image's showings"
+            noise = antithetic(latents.shape[1:], seed, samples, whole)
+        else:
+            noise = normal_per_sample(latents.shape[1:], seed, "noise", step, samples)
+        if s.noise_candidates > 1:
+            noise = nearest(latents, noise, s.noise_candidates, seed, step, samples)
         if s.noise_offset or s.adaptive_noise_scale:
             strength = self._offset_strength(latents, seed, step, samples)
             noise = add_offset(noise, strength, seed, step, samples)
@@ -69,6 +88,38 @@ def uniform_per_sample(seed: int, purpose: str, step: int, samples: Sequence[int
     """(B, 1, 1, 1) float32 numbers from 0 to 1, one per sample."""
     draws = [python_rng(seed, purpose, step, sample).random() for sample in samples]
     return torch.tensor(draws, dtype=torch.float32).view(-1, 1, 1, 1)
+
+
+def antithetic(
+    shape: Sequence[int], seed: int, samples: Sequence[int], whole: GlobalBatch
+) -> Tensor:
+    """(B, *shape) standard normal noise, of which every second showing of an image has that of the
+    showing before, with its sign turned."""
+    showings = whole.of(list(zip(whole.images, whole.showings, strict=True)), samples)
+    pairs = [
+        (1 - showing % 2 * 2) * normal(shape, seed, "noise/pair", image, showing // 2)
+        for image, showing in showings
+    ]
+    return torch.stack(pairs)
+
+
+def nearest(
+    latents: Tensor, noise: Tensor, candidates: int, seed: int, step: int, samples: Sequence[int]
+) -> Tensor:
+    """(B, C, H, W) of ``candidates`` draws, of which ``noise`` is the first, the one with the least
+    distance to the sample's latents.
+
+    Li et al. 2025, "Improved Immiscible Diffusion" (arXiv 2505.18521): less of the space of noise
+    belongs to each image, so that there is less to average over. The noise is no longer independent
+    of the image, so neither loss nor gradient is that of plain noise in the mean.
+    """
+    chosen = []
+    for latent, plain, sample in zip(latents, noise, samples, strict=True):
+        others = normal((candidates - 1, *plain.shape), seed, "noise/candidates", step, sample)
+        pool = torch.cat([plain[None], others])
+        distance = (pool - latent).flatten(1).square().sum(1)
+        chosen.append(pool.index_select(0, distance.argmin(0, keepdim=True))[0])
+    return torch.stack(chosen)
 
 
 def add_offset(

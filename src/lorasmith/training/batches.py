@@ -8,6 +8,7 @@ the thread that trains.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from lorasmith.data.augmentation.views import View
 from lorasmith.data.dataset import Dataset, SampleRef
+from lorasmith.diffusion.global_batch import GlobalBatch
 from lorasmith.training.interventions import Interventions
 from lorasmith.training.objective import MicroBatch
 from lorasmith.training.setup.processes import Processes
@@ -50,6 +52,7 @@ class Batches:
         self.steps_per_epoch = -(-self.per_epoch // accumulation)
         # In one piece, as several threads may ask.
         self._order: tuple[int, list[list[SampleRef]]] = (-1, [])
+        self._earlier: tuple[int, dict[int, int]] = (-1, {})
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 1, that ``step`` (from 0) belongs to."""
@@ -61,13 +64,40 @@ class Batches:
     def samples(self, step: int) -> list[list[SampleRef]]:
         """The step's global batches, before they are shared out among processes."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        order_epoch, order = self._order
-        if epoch != order_epoch:
+        return self._order_of(epoch)[index * self.accumulation : (index + 1) * self.accumulation]
+
+    def _order_of(self, epoch: int) -> list[list[SampleRef]]:
+        known_epoch, order = self._order
+        if epoch != known_epoch:
             order = self.dataset.batches(
                 epoch, seed=self.seed, batch=self.batch, processes=self.processes.count
             )
             self._order = epoch, order
-        return order[index * self.accumulation : (index + 1) * self.accumulation]
+        return order
+
+    def whole(self, step: int) -> GlobalBatch:
+        """The step's samples, and how often the image of each was shown before."""
+        epoch = step // self.steps_per_epoch
+        refs = [ref for group in self.samples(step) for ref in group]
+        earlier = self._earlier_in_epoch(epoch)
+        return GlobalBatch(
+            tuple(ref.id for ref in refs),
+            tuple(ref.item for ref in refs),
+            tuple(epoch * self.dataset.items[ref.item].repeats + earlier[ref.id] for ref in refs),
+        )
+
+    def _earlier_in_epoch(self, epoch: int) -> dict[int, int]:
+        """By the id of a sample, how many of its image come before it in the epoch."""
+        known_epoch, earlier = self._earlier
+        if epoch != known_epoch:
+            count: Counter[int] = Counter()
+            earlier = {}
+            for group in self._order_of(epoch):
+                for ref in group:
+                    earlier[ref.id] = count[ref.item]
+                    count[ref.item] += 1
+            self._earlier = epoch, earlier
+        return earlier
 
     def size(self, step: int) -> int:
         """Samples of the step, over all its micro-batches and processes."""
@@ -79,14 +109,17 @@ class Batches:
 
     def ahead(self, step: int) -> Iterator[Callable[[], MicroBatch]]:
         """The same, as far as any thread can load it; each call does the rest."""
-        return (self._read(share, step) for share in self.shares(step))
+        whole = self.whole(step)
+        return (self._read(share, step, whole) for share in self.shares(step))
 
     def shares(self, step: int) -> list[list[SampleRef]]:
         """The samples of this process's micro-batches; it may have none."""
         shares = (self.processes.share(group) for group in self.samples(step))
         return [share for share in shares if share]
 
-    def _read(self, samples: Sequence[SampleRef], step: int) -> Callable[[], MicroBatch]:
+    def _read(
+        self, samples: Sequence[SampleRef], step: int, whole: GlobalBatch
+    ) -> Callable[[], MicroBatch]:
         epoch = step // self.steps_per_epoch
         captions = [
             self.dataset.caption_for(sample, seed=self.seed, epoch=epoch, step=step)
@@ -101,7 +134,12 @@ class Batches:
 
         def complete() -> MicroBatch:
             return MicroBatch(
-                *posterior(), lambda: text().with_size_ids(sizes), weights, ids, masks
+                *posterior(),
+                lambda: text().with_size_ids(sizes),
+                weights,
+                ids,
+                masks,
+                whole=whole,
             )
 
         return complete

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.loss import LossSettings
+from lorasmith.diffusion.global_batch import GlobalBatch
 from lorasmith.diffusion.loss import Loss, per_sample_mse
 from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import (
@@ -76,10 +77,11 @@ class MicroBatch:
             call, since a trained text encoder must run within the step that its adapters drop out
             for, and only one micro-batch's graph should be alive at a time.
         weight: (B,) loss weights: prior loss weight for regularisation images, folder weights.
-        samples: stable ids, which name every random draw.
+        samples: stable ids, which name the random draws of each alone.
         mask: (B, 1, h, w) in [0, 1], how much each latent pixel counts, as painted: the weight
             outside the mask is the objective's matter. ``None`` where nothing is masked.
         noisy: of :meth:`Objective.add_noise` for its step, where that was worked out ahead.
+        whole: the step that it is a part of. ``None`` will do where each draw is for itself.
     """
 
     mean: Tensor
@@ -89,6 +91,7 @@ class MicroBatch:
     samples: Sequence[int]
     mask: Tensor | None = None
     noisy: NoisyBatch | None = None
+    whole: GlobalBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +118,12 @@ class Objective:
 
     def add_noise(self, batch: MicroBatch, step: int) -> NoisyBatch:
         """What step ``step`` makes of the batch, on the CPU: its draws are functions of the seed,
-        the step and the samples, so it can be called ahead and in any thread."""
+        the step and its samples, so it can be called ahead and in any thread."""
         schedule, draw = self.schedule, (self.seed, step, batch.samples)
         jitter = normal_per_sample(batch.mean.shape[1:], self.seed, "latent", step, batch.samples)
         latents = batch.mean + batch.std * jitter
-        noise = self.noise.draw(latents, *draw)
-        t = self.timesteps.draw(*draw)
+        noise = self.noise.draw(latents, *draw, batch.whole)
+        t = self.timesteps.draw(*draw, batch.whole)
         return NoisyBatch(
             schedule.add_noise(latents, self.noise.perturb(noise, *draw), t),
             t,
@@ -166,10 +169,10 @@ def build_objective(settings: TrainSettings, model: DiffusionModel) -> Objective
     low, high = loss.min_timestep, loss.max_timestep
     if loss.timesteps == "importance":
         in_range = weights.table(schedule)[low:high].tolist()
-        timesteps = Timesteps(low, high, as_weighed(in_range))
+        timesteps = Timesteps(low, high, as_weighed(in_range), loss.timestep_strata)
         weights = Weights(loss, level=fmean(in_range))
     else:
-        timesteps = Timesteps(low, high, QUANTILES[loss.timesteps](loss))
+        timesteps = Timesteps(low, high, QUANTILES[loss.timesteps](loss), loss.timestep_strata)
     return Objective(schedule, settings.train.seed, Noise(loss), timesteps, weights, Loss(loss))
 
 

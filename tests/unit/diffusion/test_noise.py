@@ -6,6 +6,7 @@ from scipy import stats
 from tests.tolerances import FORMULA, LAYER, assert_near
 
 from lorasmith.config.sections.loss import LossSettings
+from lorasmith.diffusion.global_batch import GlobalBatch
 from lorasmith.diffusion.noise import Noise, uniform_per_sample
 
 SHAPE = (4, 8, 8)
@@ -20,6 +21,7 @@ KINDS = {
     "perturbed at random": Noise(
         LossSettings(input_perturbation=0.1, input_perturbation_random=True)
     ),
+    "nearest": Noise(LossSettings(noise_candidates=4)),
 }
 
 
@@ -167,3 +169,64 @@ def test_pyramid_noise_fits_any_shape() -> None:
     noise = Noise(LossSettings(multires_iterations=10)).draw(x0, 0, 0, [1, 2])
     assert noise.shape == x0.shape
     assert torch.isfinite(noise).all()
+
+
+ANTITHETIC = Noise(LossSettings(antithetic_noise=True))
+# Two samples of the same image, between them one of another.
+STEP = GlobalBatch((20, 21, 22), (4, 5, 4), (6, 3, 7))
+
+
+def test_every_second_showing_of_an_image_turns_the_sign_of_the_one_before() -> None:
+    seen = {}
+    for first in range(0, 8, 2):
+        whole = GlobalBatch((1, 2), (4, 4), (first, first + 1))
+        seen[first], turned = ANTITHETIC.draw(latents(2), 0, first, [1, 2], whole)
+        assert torch.equal(turned, -seen[first])
+        # Whatever step, or sample of its epoch, the second one is.
+        later = GlobalBatch((9,), (4,), (first + 1,))
+        assert torch.equal(ANTITHETIC.draw(latents(1), 0, 77, [9], later)[0], turned)
+    assert abs(torch.corrcoef(torch.stack([n.flatten() for n in seen.values()]))[0, 1]) < 0.2
+
+
+def test_antithetic_noise_is_standard_normal_in_every_place() -> None:
+    whole = GlobalBatch(tuple(range(400)), (3,) * 400, tuple(range(400)))
+    noise = ANTITHETIC.draw(latents(400), 0, 0, range(400), whole)
+    firsts = noise[::2]
+    assert stats.kstest(firsts.flatten().numpy(), "norm").pvalue > 1e-3
+    assert_near(noise.sum(0), torch.zeros(SHAPE), FORMULA)
+    assert abs(noise.std() - 1) < 0.01
+
+
+def test_antithetic_noise_does_not_depend_on_how_a_step_is_cut() -> None:
+    together = ANTITHETIC.draw(latents(3), 2, 5, [20, 21, 22], STEP)
+    for index, sample in enumerate([20, 21, 22]):
+        assert torch.equal(ANTITHETIC.draw(latents(1), 2, 5, [sample], STEP)[0], together[index])
+    assert torch.equal(together[2], -together[0])
+    assert not torch.equal(ANTITHETIC.draw(latents(3), 3, 5, [20, 21, 22], STEP), together)
+
+
+def test_the_nearest_candidate_is_chosen() -> None:
+    x0 = torch.randn(64, *SHAPE, generator=torch.Generator().manual_seed(1))
+    before = Noise().draw(x0, 0, 0, range(64))
+    distances = [(before - x0).flatten(1).norm(dim=1)]
+    for count in (2, 4, 16):
+        noise = Noise(LossSettings(noise_candidates=count)).draw(x0, 0, 0, range(64))
+        distances.append((noise - x0).flatten(1).norm(dim=1))
+        # The plain draw is a candidate like the others.
+        assert (distances[-1] <= distances[0]).all()
+        plain = (noise == before).flatten(1).all(1).double().mean()
+        assert plain == pytest.approx(1 / count, abs=3.5 * (1 / count / 64) ** 0.5)
+    means = [float(distance.mean()) for distance in distances]
+    assert means == sorted(means, reverse=True)
+
+
+def test_the_nearest_of_several_leans_to_the_image_and_is_said_to() -> None:
+    """The largest of four standard normal numbers is 1.03 in the mean; so is the noise along the
+    latents. Everywhere else it is what it was."""
+    x0 = torch.zeros(2000, *SHAPE)
+    x0[:, 0, 0, 0] = 100.0
+    noise = Noise(LossSettings(noise_candidates=4)).draw(x0, 0, 0, range(2000))
+    assert noise[:, 0, 0, 0].mean() == pytest.approx(1.03, abs=0.06)
+    elsewhere = noise.flatten(1)[:, 1:]
+    assert abs(elsewhere.mean()) < 0.01
+    assert abs(elsewhere.std() - 1) < 0.01

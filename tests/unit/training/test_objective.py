@@ -14,11 +14,12 @@ from torch import Tensor
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.sections.loss import LossSettings
+from lorasmith.diffusion.global_batch import GlobalBatch
 from lorasmith.diffusion.loss import Loss
 from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import DDPMSchedule
 from lorasmith.diffusion.timesteps import Timesteps, leaning_high
-from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.training.objective import (
     MicroBatch,
@@ -48,6 +49,7 @@ def micro_batch(model: DiffusionModel, samples: list[int], *, masked: bool = Fal
         weight,
         samples,
         mask,
+        whole=GlobalBatch((1, 2, 3, 4), (8, 9, 8, 7), (3, 4, 4, 0)),
     )
 
 
@@ -84,6 +86,8 @@ EVERYTHING = {
         "mask_normalize": "true",
         "timesteps": "importance",
     },
+    "spread timesteps, antithetic noise": {"timestep_strata": "both", "antithetic_noise": "true"},
+    "the nearest of three": {"timestep_strata": "batch", "noise_candidates": 3},
 }
 
 
@@ -134,6 +138,9 @@ CHANGES: dict[str, dict[str, object]] = {
     "timestep_mean": {"timesteps": "logit_normal", "timestep_mean": 1},
     "timestep_std": {"timesteps": "logit_normal", "timestep_std": 0.5},
     "timestep_power": {"timesteps": "low", "timestep_power": 2},
+    "timestep_strata": {"timestep_strata": "image"},
+    "antithetic_noise": {"antithetic_noise": "true"},
+    "noise_candidates": {"noise_candidates": 8},
 }
 # Of images, folders and models that predict velocity: tests of their own.
 ELSEWHERE = {"masked", "mask_folder", "prior_weight", "scale_v_like_noise"}
@@ -203,6 +210,66 @@ def test_importance_draws_give_the_same_mean_as_weights(weighing, model: Diffusi
     assert weight.unique().numel() == 1
     found = weight * loss[t]
     assert abs(found.mean() - expected) < 3.5 * found.std() / len(t) ** 0.5
+
+
+class OneNumber:
+    """A model of one parameter, whose error and gradient hang on noise level, image and noise."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.weight = torch.tensor(0.7, requires_grad=True)
+
+    def denoise(self, noisy: Tensor, t: Tensor, text: object) -> Tensor:
+        level = (t.float() / 1000).view(-1, 1, 1, 1)
+        return self.weight * (1.5 * level - 0.2) * noisy + 0.1 * self.weight**2
+
+
+def gradients_of_one_number(made: Objective, seeds: int) -> Tensor:
+    """(seeds,) of a step of four samples of three images."""
+    whole = GlobalBatch((1, 2, 3, 4), (8, 9, 8, 7), (3, 4, 4, 0))
+    mean = normal_per_sample(SHAPE, 1, "test mean", 0, [8, 9, 8, 7])
+    nothing = Conditioning(torch.zeros(4, 1, 1))
+    model = OneNumber()
+    batch = MicroBatch(
+        mean, 0.1 + 0 * mean, lambda: nothing, torch.ones(4), whole.samples, whole=whole
+    )
+    rows = []
+    for seed in range(seeds):
+        loss = replace(made, seed=seed).loss_sum(model, batch, 6)  # type: ignore[arg-type]
+        rows.append(torch.autograd.grad(loss, model.weight)[0])
+    return torch.stack(rows).double()
+
+
+UNBIASED: dict[str, dict[str, object]] = {
+    "batch": {"timestep_strata": "batch"},
+    "image": {"timestep_strata": "image"},
+    "both": {"timestep_strata": "both"},
+    "antithetic": {"antithetic_noise": "true"},
+    "both, antithetic": {"timestep_strata": "both", "antithetic_noise": "true"},
+}
+
+
+@pytest.mark.slow_but_first
+@pytest.mark.parametrize("name", UNBIASED)
+def test_draws_that_hang_together_leave_the_mean_gradient(name: str, model: DiffusionModel) -> None:
+    count = 1000
+    plain = gradients_of_one_number(objective(model), count)
+    ours = gradients_of_one_number(objective(model, **UNBIASED[name]), count)
+    error = ((plain.var() + ours.var()) / count).sqrt()
+    assert abs(plain.mean() - ours.mean()) < 3.5 * error
+    if "batch" in name or "both" in name:  # The others spread what lies outside of the step.
+        assert ours.var() < 0.8 * plain.var()
+
+
+@pytest.mark.slow
+def test_the_nearest_noise_changes_the_mean_gradient(model: DiffusionModel) -> None:
+    """As its setting says: it is for those who want that."""
+    count = 1000
+    plain = gradients_of_one_number(objective(model), count)
+    ours = gradients_of_one_number(objective(model, noise_candidates=16), count)
+    error = ((plain.var() + ours.var()) / count).sqrt()
+    assert abs(plain.mean() - ours.mean()) > 3.5 * error
 
 
 def test_input_perturbation_leaves_the_target_alone(model: DiffusionModel) -> None:
@@ -298,6 +365,11 @@ CHOICES: dict[str, dict[str, object]] = {
     "high": {"timesteps": "high"},
     "timestep_power": {"timesteps": "high", "timestep_power": 2},
     "importance": {"timesteps": "importance"},
+    "strata of a batch": {"timestep_strata": "batch"},
+    "strata of images": {"timestep_strata": "image"},
+    "strata of both": {"timestep_strata": "both"},
+    "antithetic_noise": {"antithetic_noise": "true"},
+    "noise_candidates": {"noise_candidates": 8},
     "mask_floor": {"masked": "alpha", "mask_floor": 0.5},
     "mask_normalize": {"masked": "alpha", "mask_normalize": "true"},
 }

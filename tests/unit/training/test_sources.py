@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -207,8 +208,16 @@ def test_a_step_touches_no_image_and_no_vae(
         batch=2,
         accumulation=2,
     )
-    for step in range(batches.steps_per_epoch):
+    shown: Counter[int] = Counter()
+    for step in range(2 * batches.steps_per_epoch):
         loaded = list(batches.micro_batches(step))
+        (whole,) = {batch.whole for batch in loaded}
+        assert whole is not None
+        assert list(whole.samples) == [ref.id for group in batches.samples(step) for ref in group]
+        for sample, image, showing in zip(whole.samples, whole.images, whole.showings, strict=True):
+            assert image == dataset.samples[sample].item
+            assert showing == shown[image]
+            shown[image] += 1
         assert sum(len(batch.samples) for batch in loaded) == batches.size(step)
         for batch in loaded:
             assert batch.condition().prompt_embeds.shape[0] == len(batch.samples)

@@ -36,6 +36,16 @@ def _one_kind_of_noise(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
+def _pairs_or_candidates(s: TrainSettings) -> Iterator[Problem]:
+    if s.loss.antithetic_noise and s.loss.noise_candidates > 1:
+        yield Problem(
+            "loss.noise_candidates",
+            "antithetic noise and the nearest of several exclude each other: what is turned in its "
+            "sign is the farthest",
+            "set loss.noise_candidates to 1, or loss.antithetic_noise to false",
+        )
+
+
 def _timestep_range(s: TrainSettings) -> Iterator[Problem]:
     low, high = s.loss.min_timestep, s.loss.max_timestep
     if low >= high:
@@ -232,6 +242,7 @@ def _idle(where: str, because: str, hint: str) -> Problem:
 
 CONTRADICTIONS: tuple[Check, ...] = (
     _one_kind_of_noise,
+    _pairs_or_candidates,
     _timestep_range,
     _masks_are_somewhere,
     _importance_of_something,

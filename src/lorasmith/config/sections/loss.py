@@ -101,6 +101,19 @@ class LossSettings(Section):
         gt=0,
         le=1,
     )
+    antithetic_noise: bool = setting(
+        False,
+        "every second showing of a picture gets the noise of the one before, with its sign turned",
+        why="each draw for itself, as the base models were trained",
+    )
+    noise_candidates: int = setting(
+        1,
+        "draw so much noise for each sample, and use the one nearest to its picture (immiscible "
+        "diffusion); noise then depends on the picture, which changes what is learned in the mean",
+        why="1 is plain noise, as the base models were trained with",
+        ge=1,
+        le=64,
+    )
     input_perturbation: float = setting(
         0.0,
         "more noise on what the model sees, which it is not asked to predict (ip_noise_gamma)",
@@ -161,6 +174,13 @@ class LossSettings(Section):
         why="the cubic sampling of style and sketch models",
         ge=1,
         le=10,
+    )
+    timestep_strata: Literal["none", "batch", "image", "both"] = setting(
+        "none",
+        "spread noise levels more evenly than chance does: over the samples of each step (batch), "
+        "over the showings of each picture (image), or over both; each draw by itself stays "
+        "distributed as timesteps says",
+        why="each draw for itself, as the base models were trained",
     )
     masked: Literal["off", "alpha", "beside", "folder"] = setting(
         "off",

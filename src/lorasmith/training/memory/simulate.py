@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
+from lorasmith.diffusion.global_batch import GlobalBatch
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.load import assemble, empty_modules, fill_buffers
@@ -143,7 +144,12 @@ class SimulatedRun:
             return self.model.encode_text([""] * shape[0]).with_size_ids(torch.zeros(shape[0], 6))
 
         batch = MicroBatch(
-            torch.zeros(shape), torch.ones(shape), condition, torch.ones(shape[0]), samples
+            torch.zeros(shape),
+            torch.ones(shape),
+            condition,
+            torch.ones(shape[0]),
+            samples,
+            whole=GlobalBatch.of_strangers(samples),
         )
 
         def forward() -> Tensor:

@@ -17,6 +17,7 @@ CONTRADICTIONS = [
     (["multires_iterations=6", "adaptive_noise_scale=0.1"], "multires_iterations", "adaptive"),
     (["min_timestep=500", "max_timestep=500"], "min_timestep", "no noise level left"),
     (["min_timestep=600", "max_timestep=500"], "min_timestep", "not below"),
+    (["antithetic_noise=true", "noise_candidates=4"], "noise_candidates", "exclude each other"),
     (["masked=folder"], "mask_folder", "none is named"),
     (["timesteps=importance", "min_snr_gamma=0"], "timesteps", "weighs all of them alike"),
 ]
@@ -78,7 +79,8 @@ USUAL = [
     ["input_perturbation=0.1", "input_perturbation_random=true"],
     ["min_timestep=200", "max_timestep=800", "timesteps=logit_normal", "timestep_mean=-0.5"],
     ["timesteps=high", "timestep_power=2"],
-    ["timesteps=importance"],
+    ["timesteps=importance", "timestep_strata=both", "antithetic_noise=true"],
+    ["timestep_strata=image", "noise_candidates=4"],
     ["masked=folder", "mask_folder=masks", "mask_floor=0.1", "mask_normalize=true"],
 ]
 
