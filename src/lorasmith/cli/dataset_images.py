@@ -11,7 +11,7 @@ from lorasmith.cli.dataset_changes import carry_out, change_options, has_termina
 from lorasmith.cli.main import USER_ERROR
 from lorasmith.cli.options import command_for, run_shown
 from lorasmith.core.events import Controls, Observer
-from lorasmith.core.terminal import echo, echo_json, echo_styled, problem_lines
+from lorasmith.core.terminal import clean, echo, echo_json, echo_styled, problem_lines
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.jobs.dataset.export import ExportReport, ExportRequest
 from lorasmith.jobs.dataset.images import (
@@ -94,7 +94,7 @@ def export(request: ExportRequest, as_json: bool) -> None:
     overwrite = request.overwrite or request.dry_run
     if plan.foreign and not overwrite and has_terminal() and not as_json:
         echo(f"{quantity(len(plan.foreign), 'file')} in {plan.folder} that no export wrote so:")
-        echo("\n".join(f"  {name}" for name in plan.foreign[:_SHOWN]))
+        echo("\n".join(f"  {clean(name, lines=False)}" for name in plan.foreign[:_SHOWN]))
         overwrite = click.confirm("Overwrite?", default=False)
     report = run_shown(_Exporting(request, plan, overwrite), to_stderr=as_json)
     if as_json:
@@ -105,8 +105,13 @@ def export(request: ExportRequest, as_json: bool) -> None:
         parts = [f"{quantity(report.written, 'file')} {verb}{over}"]
         parts += [f"{report.current} there already"] if report.current else []
         echo(f"{quantity(report.images, 'picture')} in {report.folder}: {', '.join(parts)}")
+        if report.renamed:
+            pairs = [f"{source.name} is {name}" for source, name in report.renamed]
+            count = quantity(len(pairs), "picture", "has")
+            shown = clean(shortlist(pairs, 3), lines=False)
+            echo(f"{count} the name of another, and a number behind it there: {shown}")
         if report.stale:
-            names = shortlist(report.stale, 3)
+            names = clean(shortlist(report.stale, 3), lines=False)
             echo(f"of earlier exports, and of no picture any more: {len(report.stale)} ({names})")
     if report.skipped:
         echo_styled(problem_lines(report.skipped), err=True)

@@ -289,7 +289,7 @@ def parse_range(text: str, where: str = "triggers") -> tuple[int, int]:
     """The two positions of ``1:3``; ``2`` is ``2:2``, ``2:`` goes to the end.
 
     Raises:
-        DatasetError: it is none.
+        DatasetError: it is none, or empty.
     """
     first, colon, last = (part.strip() for part in text.partition(":"))
     try:
@@ -299,7 +299,12 @@ def parse_range(text: str, where: str = "triggers") -> tuple[int, int]:
     if not all(0 < abs(number) < 10_000 for number in numbers):
         what = f'"{text}" are not two positions'
         hint = "write them as in 1:2; they count from 1, and from the end as -1"
+        if any(text.strip("+-") and not text.strip("+-0") for text in (first, last)):
+            what = "there is no position 0"
         raise DatasetError(Problem(where, what, hint))
+    if (numbers[0] > 0) == (numbers[1] > 0) and numbers[0] > numbers[1]:
+        what = f'the range "{text}" is empty: it ends before it begins'
+        raise DatasetError(Problem(where, what, f"write {numbers[1]}:{numbers[0]}"))
     return numbers
 
 

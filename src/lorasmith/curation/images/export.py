@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ from PIL import Image
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.core.files import atomic_path, check_writable, parse_json, write_error
+from lorasmith.core.text import quoted
+from lorasmith.curation.changes.feasible import LONGEST_NAME
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.images.changes import record_of, still
 from lorasmith.curation.images.convert import normalised, oddities
@@ -119,6 +121,8 @@ class ExportPlan:
             since.
         stale: files of an earlier export that no image has any more; they stay.
         skipped: what cannot be exported.
+        renamed: images under another name, since their own is another image's there, as
+            (source, name in the set).
         images: how many the set has.
         notes: of earlier exports, by file.
     """
@@ -129,6 +133,7 @@ class ExportPlan:
     foreign: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     skipped: list[Problem] = field(default_factory=list)
+    renamed: list[tuple[Path, str]] = field(default_factory=list)
     images: int = 0
     notes: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
@@ -187,10 +192,11 @@ def plan_export(
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> ExportPlan:
-    """What a derived set would be, beside what of it is there.
+    """What a derived set would be, beside what of it is there. Images of one name, such as
+    ``a.png`` and ``a.jpg`` with one caption, get names of their own: ``a``, ``a_2``.
 
     Raises:
-        DatasetError: two images would get one name, or the folder lies in the source.
+        DatasetError: the folder lies in the source.
         Stopped: by ``controls``.
     """
     controls = controls or Controls()
@@ -201,6 +207,7 @@ def plan_export(
     in_tables = _captions_in_tables(images)
     outputs: list[Output] = []
     rows: list[dict[str, str]] = []
+    names = _Names(f"{_folder_of(image, rule)}{image.path.stem}" for image in images)
     for image in images:
         controls.check("stopped; nothing was exported")
         if problem := facts[image.path].problem:
@@ -209,31 +216,74 @@ def plan_export(
         try:
             text = image.caption or in_tables.get(image.path, "")
             caption = _caption(text, rule) if text or rule.layout == "imagefolder" else ""
-            own = _outputs_of(image, collection.masks.get(image.path), caption, rule)
+            mask = collection.masks.get(image.path)
+            stem = names.free_stem(f"{_folder_of(image, rule)}{image.path.stem}")
+            own = _outputs_of(image, mask, caption, rule, stem)
+            _refuse_long(image, own)
         except DatasetError as error:
             plan.skipped += error.problems
             continue
+        names.take(stem)
         outputs += own
         plan.images += 1
+        if PurePosixPath(stem).name != image.path.stem:
+            plan.renamed.append((image.path, own[0].name))
         if rule.layout == "imagefolder":
             rows.append({"file_name": own[0].name, "text": caption})
     if rows:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         outputs.append(_text_output(METADATA, collection.root, text))
-    _refuse_collisions(outputs)
     for output in outputs:
         _sort_in(plan, output)
-    names = {output.name for output in outputs}
+    written = {output.name for output in outputs}
     plan.stale = sorted(
-        name for name, note in plan.notes.items() if name not in names and _is_ours(folder, note)
+        name for name, note in plan.notes.items() if name not in written and _is_ours(folder, note)
     )
     return plan
 
 
+class _Names:
+    """Of images in the set, without endings: trainers tell captions and caches apart by these."""
+
+    def __init__(self, stems: Iterable[str]) -> None:
+        self._own = set(map(_plain, stems))
+        self._taken: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def free_stem(self, stem: str) -> str:
+        """That name, or the first of name_2, name_3 … that no image has; with its folders."""
+        free, key = stem, _plain(stem)
+        while (plain := _plain(free)) in self._taken or (plain != key and plain in self._own):
+            self._next[key] = self._next.get(key, 1) + 1
+            free = f"{stem}_{self._next[key]}"
+        return free
+
+    def take(self, stem: str) -> None:
+        self._taken.add(_plain(stem))
+
+
+def _plain(name: str) -> str:
+    """As file systems compare that do not tell capitals apart."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _refuse_long(image: CollectionImage, outputs: Sequence[Output]) -> None:
+    for output in outputs:
+        length = len(os.fsencode(PurePosixPath(output.name).name))
+        if length > LONGEST_NAME:
+            name = quoted(PurePosixPath(output.name).name)
+            what = f"{name} would have {length} bytes; a name has {LONGEST_NAME} at most"
+            raise DatasetError.of(image.path, what, "give it a shorter name")
+
+
 def _outputs_of(
-    image: CollectionImage, mask: Path | None, caption: str, rule: ExportRule
+    image: CollectionImage, mask: Path | None, caption: str, rule: ExportRule, name: str
 ) -> list[Output]:
-    """The files of one image, the image itself first."""
+    """The files of one image, the image itself first.
+
+    Args:
+        name: in the set, with its folders and without its ending.
+    """
     header = still(image)
     odd = oddities(image.path)
     size = (header.width, header.height)
@@ -242,7 +292,6 @@ def _outputs_of(
     placement = _placement(region.shape, rule)
     form = rule.mask_form if mask is not None else "off"
     ending = _ending(image, odd.format, rule, alpha=form == "alpha")
-    name = f"{_folder_of(image, rule)}{image.path.stem}"
     changed = (
         bool(odd.reasons)
         or region.shape != size
@@ -444,16 +493,3 @@ def _refuse_within(folder: Path, collection: Collection) -> None:
         if folder.is_relative_to(Path(os.path.abspath(source))):
             what = f"lies in {source}, which is to be exported"
             raise DatasetError.of(folder, what, "choose a folder beside it")
-
-
-def _refuse_collisions(outputs: Sequence[Output]) -> None:
-    counts = Counter(output.name.casefold() for output in outputs)
-    problems = [
-        Problem(str(output.source), f"would become {output.name}, as another picture would")
-        for output in outputs
-        if counts[output.name.casefold()] > 1
-    ]
-    if problems:
-        raise DatasetError(
-            Problem(problem.where, problem.what, "rename one of them") for problem in problems
-        )

@@ -7,6 +7,7 @@ by name; the rest is unpacked. What is read counts, not what is claimed.
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import struct
@@ -18,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from lorasmith.core.errors import DatasetError, Problem, UserError
 from lorasmith.core.files import free_bytes, write_error
 from lorasmith.core.text import bytes_text
+from lorasmith.data.images import MASK_SUFFIXES
 
 SUFFIXES = frozenset({".zip", ".cbz"})
 """Endings of archives that are read."""
@@ -31,6 +33,9 @@ _CHUNK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ENCRYPTED = 1
+# The records at an archive's end, before a comment of 65535 bytes at most (APPNOTE 4.3.14-16).
+_END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
+_LONGEST_END = 22 + 0xFFFF + 20 + 56
 
 ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -61,6 +66,7 @@ def unpack(
         WriteError: the folder cannot be written to.
     """
     try:
+        _refuse_many(archive, _claimed_count(archive))
         with zipfile.ZipFile(archive) as file:
             entries = [entry for entry in file.infolist() if not entry.is_dir()]
             _refuse_bomb(archive, entries)
@@ -69,6 +75,8 @@ def unpack(
                 what = "is an archive within an archive"
                 yield Problem(f"{archive}/{entry.filename}", what, "unpack it yourself")
             entries = [e for e in entries if not _is_archive(e) and is_wanted(_suffix(e))]
+            # A text without a letter says nothing.
+            entries = [e for e in entries if e.file_size or _suffix(e) in MASK_SUFFIXES]
             _require_room(archive, folder, entries)
             for entry in entries:
                 check()
@@ -86,12 +94,31 @@ def unpack(
         raise DatasetError.of(archive, what, "get it again or remove it") from error
 
 
+def _claimed_count(archive: Path) -> int:
+    """How many files its end says that it holds, before the list of them is read; 0 where it says
+    nothing."""
+    with open(archive, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_END))
+        end = file.read(_LONGEST_END)
+    place, place_64 = end.rfind(_END), end.rfind(_END_64)
+    if place < 0 or len(end) - place < 22:
+        return 0
+    count = int.from_bytes(end[place + 10 : place + 12], "little")
+    if count == 0xFFFF and place_64 >= 0:
+        return int.from_bytes(end[place_64 + 32 : place_64 + 40], "little")
+    return count
+
+
+def _refuse_many(archive: Path, count: int) -> None:
+    if count > MOST_ENTRIES:
+        what = f"holds {count} files; the most is {MOST_ENTRIES}"
+        raise DatasetError.of(archive, what, "split it")
+
+
 def _refuse_bomb(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
     size = archive.stat().st_size
     total = sum(entry.file_size for entry in entries)
-    if len(entries) > MOST_ENTRIES:
-        what = f"holds {len(entries)} files; the most is {MOST_ENTRIES}"
-        raise DatasetError.of(archive, what, "split it")
+    _refuse_many(archive, len(entries))
     if total > SMALL and total > MOST_RATIO * size:
         what = f"has {bytes_text(size)} and claims to hold {bytes_text(total)}, as bombs do"
         raise DatasetError.of(archive, what, "remove it")
@@ -126,6 +153,8 @@ def _refusal(entry: zipfile.ZipInfo) -> str:
         return "is encrypted"
     if entry.compress_type not in _METHODS:
         return "is compressed in a way that is not read"
+    if not entry.file_size:
+        return "is empty (0 bytes)"
     if entry.file_size > MOST_BYTES_OF_ONE:
         return f"claims to have {bytes_text(entry.file_size)}"
     if entry.file_size > SMALL and entry.file_size > MOST_RATIO * max(1, entry.compress_size):

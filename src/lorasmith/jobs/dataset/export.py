@@ -26,6 +26,7 @@ class ExportReport:
         overwritten: files of others among those written.
         stale: files of an earlier export that no image has any more.
         skipped: what could not be exported.
+        renamed: images that have another name there, as (source, name in the set).
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class ExportReport:
     overwritten: tuple[str, ...]
     stale: tuple[str, ...]
     skipped: tuple[Problem, ...]
+    renamed: tuple[tuple[Path, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,6 +47,7 @@ class ExportReport:
             "overwritten": list(self.overwritten),
             "stale": list(self.stale),
             "skipped": [str(problem) for problem in self.skipped],
+            "renamed": {str(source): name for source, name in self.renamed},
         }
 
 
@@ -174,6 +177,7 @@ class ExportRequest(JobRequest):
             tuple(plan.foreign),
             tuple(plan.stale),
             tuple(plan.skipped),
+            tuple(plan.renamed),
         )
 
     def run(self, observer: Observer, controls: Controls) -> ExportReport:

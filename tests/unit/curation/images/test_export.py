@@ -247,10 +247,44 @@ def test_options_that_would_do_nothing(source: Path, options: dict[str, Any]) ->
         export(source, **options)
 
 
-def test_two_pictures_of_one_name_are_refused(source: Path, save: Save) -> None:
+@pytest.mark.parametrize("layout", ["kohya", "onetrainer"])
+def test_pictures_of_one_name_get_a_copy_of_their_caption_each(
+    source: Path, save: Save, tmp_path: Path, layout: str
+) -> None:
     save(source / "10_zorp" / "b.png", 64, 64)
-    with pytest.raises(DatasetError, match=r"b\.png, as another"):
-        export(source, format="png")
+    save(source / "10_zorp" / "B_2.png", 64, 64, "another")
+    save(source / "10_zorp" / "a.webp", 96, 64)
+    report = export(source, layout=layout, masks="beside")
+    assert (report.images, report.skipped) == (6, ())
+    place = tmp_path / "out" / ("img/10_zorp" if layout == "kohya" else "10_zorp")
+    texts = {path.stem: path.read_text() for path in place.glob("*.txt")}
+    assert texts == {
+        "a": "zorp, hat\n", "a_2": "zorp, hat\n", "b": "zorp\n", "b_3": "zorp\n", "B_2": "another\n"
+    }  # fmt: skip
+    images = {path.name for path in place.iterdir()} - {f"{stem}.txt" for stem in texts}
+    assert images == {"a.png", "a_2.webp", "a-masklabel.png", "b.jpg", "b_3.png", "B_2.png"}
+    assert {source.name for source, _ in report.renamed} == {"a.webp", "b.png"}
+    again = export(source, layout=layout, masks="beside")
+    assert (again.written, again.stale, again.renamed) == (0, (), report.renamed)
+
+
+def test_folders_of_one_name_come_together(tmp_path: Path, save: Save) -> None:
+    for folder in ("x/5_zorp", "y/5_zorp"):
+        save(tmp_path / "set" / folder / "a.png", 64, 64, folder)
+    export(tmp_path / "set")
+    place = tmp_path / "out/img/5_zorp"
+    assert (place / "a.txt").read_text() == "x/5_zorp\n"
+    assert (place / "a_2.txt").read_text() == "y/5_zorp\n"
+
+
+def test_a_name_that_gets_too_long_is_left_out(source: Path, tmp_path: Path) -> None:
+    """With an ending of five letters in the place of three."""
+    long = source / "10_zorp" / f"{'n' * 251}.png"
+    (source / "10_zorp" / "a.png").rename(long)
+    report = export(source, format="webp")
+    assert report.images == 2
+    assert report.skipped[0].where == str(long)
+    assert "256 bytes; a name has 255 at most" in report.skipped[0].what
 
 
 def test_not_into_the_source_nor_where_nothing_can_be_written(source: Path, tmp_path: Path) -> None:

@@ -157,3 +157,43 @@ def test_changed_bytes_break_nothing(
     with contextlib.suppress(DatasetError):
         unpacked(folder / "a.zip", folder / "out")
     assert all(name.startswith(("out/", "a.zip")) for name in names(folder))
+
+
+def test_empty_files_are_not_unpacked(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.png", b"")
+        file.writestr("b.png", b"x")
+        file.writestr("b.txt", b"")
+    (problem,) = unpacked(archive, tmp_path / "out")
+    assert (problem.where, problem.what) == (f"{archive}/a.png", "is empty (0 bytes)")
+    assert names(tmp_path / "out") == {"b.png"}
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(70_000, marks=pytest.mark.slow)])
+def test_too_many_files_are_refused_before_their_list_is_read(
+    tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the count at the end; above 65535 in the record of Zip64."""
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.comment = b"by somebody"
+        for number in range(count):
+            file.writestr(zipfile.ZipInfo(f"{number}.png"), b"")
+    assert archives._claimed_count(archive) == count
+    monkeypatch.setattr(archives, "MOST_ENTRIES", count - 1)
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", None)
+    with pytest.raises(DatasetError, match=f"holds {count} files; the most is {count - 1}"):
+        unpacked(archive, tmp_path / "out")
+
+
+def test_what_an_end_claims(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    for data in (b"", b"PK\x05\x06", b"x" * 100_000):
+        archive.write_bytes(data)
+        assert archives._claimed_count(archive) == 0
+        with pytest.raises(DatasetError, match="cannot be read as an archive"):
+            unpacked(archive, tmp_path / "out")
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.png", b"x")
+    assert archives._claimed_count(archive) == 1
