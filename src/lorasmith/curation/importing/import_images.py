@@ -127,8 +127,9 @@ def plan_import(
         caption = caption_of(image.car, rules)
         twin = present.images.get(content)
         if twin is not None:
-            _recaption(plan, twin, caption, captions)
-            _complete(plan, twin, image, present, listing)
+            with plan.together(twin.path):
+                _recaption(plan, twin, caption, captions)
+                _complete(plan, twin, image, present, listing)
         else:
             _copy(plan, image, caption, names, listing)
             copies += 1
@@ -347,7 +348,7 @@ def _crop_records(
             read_crop_record(record, (header.width, header.height))
         except DatasetError as error:
             problem = listing.told(error.problems[0])
-            plan.warnings.append(replace(problem, what=f"not copied: {problem.what}"))
+            plan.skipped.append(replace(problem, what=f"not copied: {problem.what}"))
         else:
             by_image[path] = {_CROP: record}
     if orphans:
