@@ -232,6 +232,21 @@ def test_a_kill_at_any_operation_loses_no_image(
     assert total > 40
 
 
+@pytest.mark.slow
+def test_images_that_are_written_in_threads_are_one_entry(
+    folder: Path, drawn: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = folder / "img" / "3_zorp"
+    for number in range(20):
+        shutil.copy(place / "a.jpg", place / f"{number}.jpg")
+        (place / f"{number}.txt").write_text(f"zorp, star {number}")
+    drawn(99)
+    monkeypatch.setattr("lorasmith.tensors.transfer.frees_cpu", lambda _: True)
+    assert regularize(folder).exit_code == 0
+    assert len(pictures(folder / "reg")) == 23
+    assert history(folder) == [("regularize", "applied", 46)]
+
+
 def test_several_folders_get_their_own(folder: Path, drawn: Callable[[int], None]) -> None:
     other = folder.with_name("other")
     shutil.copytree(folder, other)
