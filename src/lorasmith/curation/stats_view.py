@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lorasmith.core.terminal import clean
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.stats import ROWS, DatasetStats, TaggedFiles
 
@@ -71,7 +72,9 @@ def _tags(report: DatasetStats, show_all: bool) -> Table:
     """On and off; by folders where there are a few."""
     folders = list(report.folders) if 1 < len(report.folders) <= _FOLDERS or show_all else []
     folders = folders if len(report.folders) > 1 else []
-    table = _table("Tag", "On", "Off", "Share", *(folder or "." for folder in folders))
+    table = _table(
+        "Tag", "On", "Off", "Share", *(clean(each or ".", lines=False) for each in folders)
+    )
     for tag in report.tags if show_all else report.tags[:_TAGS]:
         table.add_row(
             tag.tag,
@@ -118,7 +121,7 @@ def _of_files(report: TaggedFiles, show_all: bool, *, finding: bool) -> Iterator
             table.columns[1].justify = "left"
             base = _common(file.path for file in files)
             for file in shown:
-                name = os.path.relpath(file.path, base)
+                name = clean(os.path.relpath(file.path, base), lines=False)
                 table.add_row(name, file.tag or Text("none", "dim"), str(file.position or "-"))
             yield table
         if len(shown) < len(files):
@@ -140,7 +143,7 @@ def _counts(report: TaggedFiles, show_all: bool) -> Table:
     table.columns[2].justify = "left"
     for tag, count in list(report.counts.items())[: None if show_all else 2 * _FEW]:
         names = shortlist([path.name for path in files[tag]], 2)
-        table.add_row(tag or Text("none", "dim"), str(count), names)
+        table.add_row(tag or Text("none", "dim"), str(count), clean(names, lines=False))
     return table
 
 

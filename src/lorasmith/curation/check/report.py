@@ -16,6 +16,7 @@ from rich.text import Text
 
 from lorasmith.core.errors import Problem
 from lorasmith.core.progress import TextConsole
+from lorasmith.core.terminal import clean
 from lorasmith.core.text import quantity
 from lorasmith.curation.check.audit import AuditReport, FolderRow
 
@@ -40,7 +41,7 @@ def render(report: AuditReport) -> RenderableType:
 
 def _parts(report: AuditReport) -> Iterator[RenderableType]:
     base = _common_folder(report)
-    yield Text.assemble(("Dataset  ", "bold"), str(base))
+    yield Text.assemble(("Dataset  ", "bold"), clean(str(base), lines=False))
     yield Text("")
     yield _folders(report.folders, base)
     yield Text("")
@@ -63,11 +64,13 @@ def _parts(report: AuditReport) -> Iterator[RenderableType]:
             yield Text("")
     for trigger in report.triggers:
         of = f"of {trigger.folder.name}: " if len(report.triggers) > 1 else ""
-        yield Text.assemble(("Trigger  ", "bold"), f"{of}{trigger}")
+        yield Text.assemble(("Trigger  ", "bold"), clean(f"{of}{trigger}", lines=False))
     if report.triggers:
         yield Text("")
     if report.held_out:
-        names = ", ".join(path.name for path in report.held_out[:_HELD_OUT_SHOWN])
+        names = ", ".join(
+            clean(path.name, lines=False) for path in report.held_out[:_HELD_OUT_SHOWN]
+        )
         more = len(report.held_out) - _HELD_OUT_SHOWN
         text = f"{len(report.held_out)} not trained on: {names}"
         yield Text.assemble(
@@ -95,7 +98,7 @@ def _folders(rows: Sequence[FolderRow], base: Path) -> Table:
     for row in rows:
         inside = row.path.absolute().is_relative_to(base)
         path = row.path.absolute().relative_to(base) if inside else row.path
-        name = Text(row.path.name if path == Path() else str(path))
+        name = Text(clean(row.path.name if path == Path() else str(path), lines=False))
         if row.reg:
             name.append("  regularisation", "dim")
         table.add_row(
@@ -139,7 +142,7 @@ def _crops(report: AuditReport) -> Table | None:
     table = _table("Cropped most", "Size", "Resized", "Bucket", "Lost")
     for row in rows[:_CROPS_SHOWN]:
         sizes = ("{}x{}".format(*size) for size in (row.size, row.resized, row.bucket))
-        table.add_row(row.path.name, *sizes, f"{row.cropped:.0%}")
+        table.add_row(clean(row.path.name, lines=False), *sizes, f"{row.cropped:.0%}")
     return table
 
 
@@ -153,10 +156,10 @@ def _problems(
     for problem in problems:
         line = Text()
         if problem.where:
-            line.append(f"{problem.where}: ", "bold")
-        line.append(problem.what)
+            line.append(f"{clean(problem.where, lines=False)}: ", "bold")
+        line.append(clean(problem.what, lines=False))
         if problem.hint:
-            line.append(f"\n  -> {problem.hint}", "cyan")
+            line.append(f"\n  -> {clean(problem.hint, lines=False)}", "cyan")
         yield Padding(line, (0, 0, 0, 2))
     if total > len(problems):
         yield Text(f"  and {total - len(problems)} more", "dim")
