@@ -312,6 +312,22 @@ class AdapterNetwork:
         for module in self._modules.values():
             module.adapter.strength = strength[module.target.part]
 
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Attached and without effect within the block: each layer gives what it alone would.
+
+        Takes microseconds a module, and the device hears nothing of it.
+        """
+        adapters = list(self.adapters.values())
+        strengths = [adapter.strength for adapter in adapters]
+        for adapter in adapters:
+            adapter.strength = 0.0
+        try:
+            yield
+        finally:
+            for adapter, strength in zip(adapters, strengths, strict=True):
+                adapter.strength = strength
+
     def to(self, device: torch.device | str) -> Self:
         """Move the adapters; their parameters stay float32."""
         for adapter in self.adapters.values():

@@ -348,7 +348,10 @@ def _gentler(
 def _against_leaks(last: Measures, facts: Facts) -> list[str]:
     advice = []
     if last.plain_moved is not None and not facts.regularised and last.plain_moved > 0.5:
-        advice.append("Regularisation pictures (--reg) keep plain prompts as they are.")
+        advice.append(
+            "A larger preservation.share, or regularisation pictures (--reg), keep plain prompts "
+            "as they are."
+        )
     if last.copying is not None and last.copying < 0.5:
         advice.append(f"More pictures than {facts.images} keep it from repeating them.")
     return advice

@@ -18,6 +18,7 @@ Location = tuple[int | str, ...]
 
 FOREIGN_NAMES = {
     "alpha": "adapter.alpha",
+    "blank_prompt_preservation": "preservation.empty_share",
     "bucket_no_upscale": "buckets.upscale",
     "bucket_reso_steps": "buckets.step",
     "caption_dropout_rate": "captions.dropout",
@@ -28,6 +29,9 @@ FOREIGN_NAMES = {
     "color_aug": "augment.colour",
     "conv_dim": "adapter.conv_rank",
     "crop_aug": "augment.slices",
+    "diff_output_preservation": "preservation.enabled",
+    "diff_output_preservation_class": "preservation.class_word",
+    "diff_output_preservation_multiplier": "preservation.weight",
     "dim": "adapter.rank",
     "enable_bucket": "buckets.enabled",
     "face_crop_aug_range": "augment.face_crop",

@@ -16,7 +16,7 @@ from lorasmith.config.sections.data import (
     FolderSettings,
     ModelSettings,
 )
-from lorasmith.config.sections.loss import LossSettings
+from lorasmith.config.sections.loss import LossSettings, PreservationSettings
 from lorasmith.config.sections.optimizer import OptimizerSettings, ScheduleSettings
 from lorasmith.config.sections.run import (
     LogSettings,
@@ -45,6 +45,7 @@ class TrainSettings(BaseModel):
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     loss: LossSettings = Field(default_factory=LossSettings)
+    preservation: PreservationSettings = Field(default_factory=PreservationSettings)
     train: RunSettings = Field(default_factory=RunSettings)
     validation: ValidationSettings = Field(default_factory=ValidationSettings)
     watchdog: WatchdogSettings = Field(default_factory=WatchdogSettings)

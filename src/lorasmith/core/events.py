@@ -74,6 +74,8 @@ class StepDone(Event):
     Args:
         loss: the step's own loss, ``None`` between logging intervals (reading it synchronises).
         smoothed_loss: mean of the recent losses.
+        preservation_loss: squared distance from the base model's output where it is to be kept:
+            the mean of the steps since the last logged one that keep it, ``None`` where none does.
         lr: learning rate per group as set by the schedule.
         d_lr: ``d * lr`` per group for adaptive optimizers, empty for others.
         grad_norm: before clipping.
@@ -89,6 +91,7 @@ class StepDone(Event):
     epoch: int
     loss: float | None = None
     smoothed_loss: float | None = None
+    preservation_loss: float | None = None
     lr: dict[str, float] = field(default_factory=dict)
     d_lr: dict[str, float] = field(default_factory=dict)
     grad_norm: float | None = None

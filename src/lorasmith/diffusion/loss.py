@@ -103,12 +103,15 @@ class Loss:
         *,
         threshold: Tensor | None = None,
         mask: Tensor | None = None,
+        outside: Tensor | None = None,
     ) -> Tensor:
         """(B,) float32 loss of ``prediction`` for ``target``, both (B, C, H, W).
 
         Args:
             threshold: (B,) from :meth:`threshold`.
             mask: (B, 1, H, W) in [0, 1]; each place's cost is multiplied by it.
+            outside: (B, C, H, W) the target where the mask is 0, at 1 - mask of the cost; ``None``:
+                there is none.
         """
         c = None if threshold is None else threshold.view(-1, 1, 1, 1)
         cost = COSTS[self.settings.type](prediction.float() - target.float(), c)
@@ -119,4 +122,7 @@ class Loss:
         if self.settings.mask_normalize:
             # An empty mask leaves a loss of 0, which stays 0.
             loss = loss / mask.flatten(1).mean(1).clamp(min=torch.finfo(torch.float32).tiny)
+        if outside is not None:
+            cost = COSTS[self.settings.type](prediction.float() - outside.float(), c)
+            loss = loss + (cost * (1.0 - mask)).flatten(1).mean(1)
         return loss

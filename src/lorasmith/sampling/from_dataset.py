@@ -147,12 +147,24 @@ def out_folder(specs: Sequence[FolderSpec], image: DatasetImage, without: Sequen
     return f"{spec.repeats}_{name or 'reg'}"
 
 
-def stripped(caption: str, without: Sequence[str], separator: str = ",") -> str:
-    """The caption without some words; tags of which nothing is left go too."""
+def words_in(text: str, words: Sequence[str]) -> bool:
+    """Whether one of the words stands in the text by itself, in whatever case."""
+    return bool(words) and _words(words).search(text) is not None
+
+
+def _words(words: Sequence[str]) -> re.Pattern[str]:
+    choices = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)(?:{choices})(?!\w)", re.IGNORECASE)
+
+
+def stripped(
+    caption: str, without: Sequence[str], separator: str = ",", *, instead: str = ""
+) -> str:
+    """The caption without some words, or with ``instead`` in their place; tags of which nothing is
+    left go too."""
     if not without:
         return caption
-    words = "|".join(re.escape(word) for word in sorted(without, key=len, reverse=True))
-    bare = re.sub(rf"(?<!\w)(?:{words})(?!\w)", "", caption, flags=re.IGNORECASE)
+    bare = _words(without).sub(lambda _: instead, caption)
     tags = (re.sub(r"\s+", " ", tag).strip() for tag in split_tags(bare, separator))
     return join_tags((tag for tag in tags if tag), separator)
 

@@ -20,7 +20,8 @@ from lorasmith.data.augmentation.views import View
 from lorasmith.data.dataset import Dataset, SampleRef
 from lorasmith.diffusion.global_batch import GlobalBatch
 from lorasmith.training.interventions import Interventions
-from lorasmith.training.objective import MicroBatch
+from lorasmith.training.objective import Kept, MicroBatch
+from lorasmith.training.preservation import Preservation
 from lorasmith.training.setup.processes import Processes
 from lorasmith.training.sources import LatentSource, TextSource
 from lorasmith.training.step import TrainStep
@@ -32,6 +33,7 @@ class Batches:
     Args:
         batch: samples per process and micro-batch, in groups without a size of their own.
         accumulation: micro-batches per optimizer step; an epoch's last step may have fewer.
+        preservation: of the base model's output, ``None`` for none.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class Batches:
         seed: int,
         batch: int,
         accumulation: int,
+        preservation: Preservation | None = None,
     ) -> None:
         self.dataset, self.latents, self.text, self.processes = dataset, latents, text, processes
         self.seed, self.accumulation = seed, accumulation
-        self.batch = batch
+        self.batch, self.preservation = batch, preservation
         self.per_epoch = dataset.batches_per_epoch(batch, processes.count)
         self.steps_per_epoch = -(-self.per_epoch // accumulation)
         # In one piece, as several threads may ask.
@@ -131,6 +134,11 @@ class Batches:
         text, sizes = self.text.ahead(captions), size_conditions(views)
         weights = torch.tensor([self.dataset.items[sample.item].weight for sample in samples])
         ids = [sample.id for sample in samples]
+        if masks is not None and bool((masks == 1.0).all()):
+            masks = None  # As without, and nothing is asked of the base model for it.
+        kept: Kept | None = None
+        if self.preservation is not None and self.preservation.at(step):
+            kept = self._kept(self.preservation.captions(captions, samples, step), sizes)
 
         def complete() -> MicroBatch:
             return MicroBatch(
@@ -140,9 +148,16 @@ class Batches:
                 ids,
                 masks,
                 whole=whole,
+                kept=kept,
             )
 
         return complete
+
+    def _kept(self, captions: Sequence[str | None], sizes: Tensor) -> Kept:
+        """Of a micro-batch; for samples that keep nothing stands the empty caption, void."""
+        text = self.text.ahead([caption or "" for caption in captions])
+        weight = torch.tensor([float(caption is not None) for caption in captions])
+        return Kept(lambda: text().with_size_ids(sizes), weight)
 
 
 def size_conditions(views: Sequence[View]) -> Tensor:

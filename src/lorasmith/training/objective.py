@@ -6,6 +6,7 @@ Shapes: B samples of a micro-batch, C latent channels, h x w latent size, T text
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -68,6 +69,21 @@ class NoisyBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a micro-batch keeps of the base model's output; see
+    :mod:`lorasmith.training.preservation`.
+
+    Args:
+        condition: gives the text features of the captions that it is kept for, as
+            :attr:`MicroBatch.condition` does.
+        weight: (B,) 0 for samples that keep nothing, 1 for others.
+    """
+
+    condition: Callable[[], Conditioning]
+    weight: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class MicroBatch:
     """What one forward pass works on.
 
@@ -82,6 +98,7 @@ class MicroBatch:
             outside the mask is the objective's matter. ``None`` where nothing is masked.
         noisy: of :meth:`Objective.add_noise` for its step, where that was worked out ahead.
         whole: the step that it is a part of. ``None`` will do where each draw is for itself.
+        kept: in steps that keep the base model's output.
     """
 
     mean: Tensor
@@ -92,6 +109,7 @@ class MicroBatch:
     mask: Tensor | None = None
     noisy: NoisyBatch | None = None
     whole: GlobalBatch | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +123,47 @@ class Objective:
     weights: Weights = field(default_factory=Weights)
     loss: Loss = field(default_factory=Loss)
 
-    def loss_sum(self, model: DiffusionModel, batch: MicroBatch, step: int) -> Tensor:
-        """Sum over the batch of the weighted per-sample loss, a float32 scalar."""
-        device = model.device
-        noisy = self.add_noise(batch, step) if batch.noisy is None else batch.noisy
-        noisy = noisy.each(lambda tensor: to_device(tensor, device))
+    def loss_sum(
+        self,
+        model: DiffusionModel,
+        batch: MicroBatch,
+        step: int,
+        disabled: Disabled = nullcontext,
+    ) -> Tensor:
+        """Sum over the batch of the weighted per-sample loss, a float32 scalar.
+
+        Args:
+            disabled: within its context the model is the base model; asked for where that is what
+                is learned outside masks.
+        """
+        noisy = self._on_device(batch, step, model.device)
+        outside: Tensor | None = None
+        if noisy.mask is not None and self.loss.settings.outside_mask == "prior":
+            outside = _base_prediction(model, noisy, batch.condition, disabled)
         prediction = model.denoise(noisy.latents, noisy.timesteps, batch.condition())
         loss = self.loss.per_sample(
-            prediction, noisy.target, threshold=noisy.threshold, mask=noisy.mask
+            prediction, noisy.target, threshold=noisy.threshold, mask=noisy.mask, outside=outside
         )
         return (loss * noisy.weight).sum()
+
+    def preservation_sum(
+        self, model: DiffusionModel, batch: MicroBatch, step: int, disabled: Disabled
+    ) -> Tensor:
+        """Sum over the batch of the squared distance from the base model's prediction for the
+        captions in ``batch.kept``, on the same noisy latents; a float32 scalar.
+
+        Weighted as the loss is: a noise level is kept as firmly as it is learned.
+        """
+        assert batch.kept is not None
+        kept, noisy = batch.kept, self._on_device(batch, step, model.device)
+        base = _base_prediction(model, noisy, kept.condition, disabled)
+        prediction = model.denoise(noisy.latents, noisy.timesteps, kept.condition())
+        weight = noisy.weight * to_device(kept.weight, model.device)
+        return (per_sample_mse(prediction, base) * weight).sum()
+
+    def _on_device(self, batch: MicroBatch, step: int, device: torch.device) -> NoisyBatch:
+        noisy = self.add_noise(batch, step) if batch.noisy is None else batch.noisy
+        return noisy.each(lambda tensor: to_device(tensor, device))
 
     def add_noise(self, batch: MicroBatch, step: int) -> NoisyBatch:
         """What step ``step`` makes of the batch, on the CPU: its draws are functions of the seed,
@@ -137,6 +186,22 @@ class Objective:
         """The batch with :meth:`add_noise` done, ready to be copied to ``device``."""
         noisy = self.add_noise(batch, step).each(lambda tensor: pinned(tensor, device))
         return replace(batch, noisy=noisy)
+
+
+Disabled = Callable[[], AbstractContextManager[None]]
+"""Gives a context in which the model is the base model; see
+:meth:`lorasmith.training.kinds.trained.Trained.disabled`."""
+
+
+def _base_prediction(
+    model: DiffusionModel,
+    noisy: NoisyBatch,
+    condition: Callable[[], Conditioning],
+    disabled: Disabled,
+) -> Tensor:
+    """(B, C, h, w) what the base model predicts, text encoders included."""
+    with torch.no_grad(), disabled():
+        return model.denoise(noisy.latents, noisy.timesteps, condition())
 
 
 def prediction_error(

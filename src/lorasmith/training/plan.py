@@ -32,10 +32,12 @@ from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.estimates import (
     MemoryEstimate,
     multiply_adds_per_second,
+    passes,
     step_seconds,
     values_beside,
 )
 from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, precision_of
+from lorasmith.training.preservation import preservation_of
 from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
 from lorasmith.training.setup.preflight import RunPlan, open_base, preflight, process_count, should
 
@@ -220,6 +222,7 @@ def planned_seconds(
         _seconds(
             run_plan, bucket.size, len(bucket.samples), dataset.batch_count(bucket, batch),
             rate, device, precision, checkpointing=checkpointing,
+            preserves=preserved_share(run_plan), outside=keeps_outside(run_plan),
         )
         for bucket in dataset.buckets
     )  # fmt: skip
@@ -255,6 +258,8 @@ def _seconds(
     precision: Precision,
     *,
     checkpointing: bool = False,
+    preserves: float = 0.0,
+    outside: bool = False,
 ) -> float:
     """Of samples of one size (width, height, px), as :func:`step_seconds` has it."""
     architecture = run_plan.architecture
@@ -268,7 +273,20 @@ def _seconds(
         device,
         precision.dtype,
         checkpointing=checkpointing,
+        preserves=preserves,
+        outside=outside,
     )
+
+
+def preserved_share(run_plan: RunPlan) -> float:
+    """Of the steps: those that keep the base model's output."""
+    preservation = run_plan.preservation
+    return 0.0 if preservation is None else preservation.settings.share
+
+
+def keeps_outside(run_plan: RunPlan) -> bool:
+    """Whether the base model's output is learned outside masks."""
+    return run_plan.dataset.masked and run_plan.settings.loss.outside_mask == "prior"
 
 
 # As a person reads it in a terminal
@@ -339,9 +357,27 @@ def _costs(plan: Plan) -> Table:
     table.add_row(
         "disk", f"about {bytes_text(sum(disk.values()))}: {kinds} ({bytes_text(plan.free)} free)"
     )
+    table.add_row("base model's output", _kept(plan))
     what = "time of the steps" + (", validation included" if plan.run_plan.validation_set else "")
     table.add_row(what, f"about {duration(plan.seconds)}, within a factor of two")
     return table
+
+
+def _kept(plan: Plan) -> str:
+    """What is kept of the base model's output, and what that costs."""
+    run_plan = plan.run_plan
+    checkpointing = checkpoints(run_plan.settings, plan.memory)
+    once = passes(checkpointing=checkpointing)
+    preservation, why_not = preservation_of(run_plan.settings, run_plan.dataset)
+    if preservation is None:
+        text = f"not kept: {why_not}"
+    else:
+        share = preserved_share(run_plan)
+        more = passes(checkpointing=checkpointing, preserves=share) / once - 1
+        text = f"kept for {preservation}: about {more:.0%} more time"
+    if keeps_outside(run_plan):
+        text += f"; kept outside the masks: about {1 / once:.0%} more time"
+    return text
 
 
 def _memory(memory: MemoryPlan) -> Iterator[tuple[str, str]]:

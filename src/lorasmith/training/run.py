@@ -147,6 +147,8 @@ def resume(
         value = info.get(setting.rpartition(".")[2])
         if value is not None and not any(o.path == setting for o in overrides):
             fixed.append(Override(setting, str(value).lower()))
+    if info:  # Runs that were begun before there was any keep nothing.
+        fixed.append(Override("preservation.enabled", str(info.get("preservation", False)).lower()))
     settings = load_settings(folder.settings, [*overrides, *fixed])
     overridden = {override.path for override in overrides}
     if settings.train.steps is not None and "train.epochs" in overridden:
@@ -297,6 +299,7 @@ def write_beginning(run: RunContext, warnings: Sequence[Problem]) -> None:
         "status": "started",
         "dataset": run_plan.fingerprint,
         "base_model": model_fingerprint(run_plan.settings),
+        "preservation": run_plan.preservation is not None,
         "replaced": [str(change) for change in adapted.warnings] if adapted else [],
         **environment(),
     }
@@ -431,6 +434,8 @@ def describe(run: Run) -> None:
     for note in run.model.notes:
         run.inform(note)
     run.inform(f"training {quantity(len(run.network), 'module')} on {where}: {trained}")
+    if run.run_plan.preservation is not None:
+        run.inform(f"the base model's output is kept for {run.run_plan.preservation}")
     write_info(
         run.folder,
         status="started",

@@ -297,8 +297,10 @@ def _cached_latents(run: RunContext, dataset: Dataset, model: DiffusionModel) ->
     return CachedLatents(store, keys, masks)
 
 
-def text_source(run: RunContext, dataset: Dataset, model: DiffusionModel) -> TextSource:
-    """The text features of ``dataset``'s captions."""
+def text_source(
+    run: RunContext, dataset: Dataset, model: DiffusionModel, further: Sequence[str] = ()
+) -> TextSource:
+    """The text features of ``dataset``'s captions, and of ``further`` ones."""
     cache = run.settings.performance.cache_text
     trains_text = trains_text_encoder(run.settings)
     fixed = not trains_text and not dataset.captions_vary
@@ -309,9 +311,8 @@ def text_source(run: RunContext, dataset: Dataset, model: DiffusionModel) -> Tex
         return LiveText(model, trained=trains_text)
     store = _store(run)
     cost = "the text encoder stays in memory and encodes each caption in the run"
-    keys = _if_room(
-        run, "captions", cost, lambda: cache_text(store, dataset.captions, model, run.observer)
-    )
+    captions = list(dict.fromkeys([*dataset.captions, *further]))
+    keys = _if_room(run, "captions", cost, lambda: cache_text(store, captions, model, run.observer))
     if keys is None:
         return LiveText(model, trained=False)
     return CachedText(store, keys, model.device, model.dtype)

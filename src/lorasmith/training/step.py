@@ -15,15 +15,22 @@ from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, cast_at_once, clip_gradients
+from lorasmith.training.preservation import Preservation
 from lorasmith.training.setup.processes import Processes
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Scalars on the device; reading them waits for it, so the loop does that only when it logs."""
+    """Scalars on the device; reading them waits for it, so the loop does that only when it logs.
+
+    Args:
+        preservation: distance from the base model's output, without its factor; ``None`` in steps
+            that do not keep it.
+    """
 
     loss: Tensor
     grad_norm: Tensor
+    preservation: Tensor | None = None
 
 
 class TrainStep:
@@ -36,6 +43,7 @@ class TrainStep:
         norm_limit: largest Frobenius norm of a module's weight change, ``None`` for no limit.
         scaler: loss scaling for float16, ``None`` otherwise.
         ema: average of the weights that each step is taken into, ``None`` for none.
+        preservation: of the base model's output, ``None`` for none.
     """
 
     def __init__(
@@ -52,12 +60,13 @@ class TrainStep:
         norm_limit: float | None = None,
         scaler: torch.amp.GradScaler | None = None,
         ema: Ema | None = None,
+        preservation: Preservation | None = None,
     ) -> None:
         self.model, self.trained, self.groups = model, trained, list(groups)
         self.optimizer, self.rate, self.objective = optimizer, rate, objective
         self.processes = processes
         self.max_grad_norm, self.norm_limit, self.scaler = max_grad_norm, norm_limit, scaler
-        self.ema = ema
+        self.ema, self.preservation = ema, preservation
         self.interventions = Interventions()
 
     def __call__(self, step: int, batches: Iterable[MicroBatch], total: int) -> StepResult:
@@ -71,23 +80,44 @@ class TrainStep:
         for group in self.groups:
             group.grad.zero_()
         loss = torch.zeros((), device=self.model.device)
+        preserves = self.preservation is not None and self.preservation.at(step)
+        distance = torch.zeros_like(loss) if preserves else None
         for batch in batches:
-            loss += self._backward(step, batch, total)
+            if batch.noisy is None:
+                batch = self.objective.with_noise(batch, step, self.model.device)
+            size = tuple(batch.mean.shape[-2:])
+            self.trained.begin_step(
+                self.objective.seed, step, batch.samples, size=size, dtype=self.model.dtype
+            )
+            loss += self._learn(step, batch, total)
+            if distance is not None:
+                distance += self._preserve(step, batch, total)
+            self.trained.end_step()  # Masks are as large as what they are applied to.
         for group in self.groups:
             self.processes.sum_(group.grad)
         self.processes.sum_(loss)
-        return StepResult(loss, self._update(step))
+        if distance is not None:
+            self.processes.sum_(distance)
+        return StepResult(loss, self._update(step), distance)
 
-    def _backward(self, step: int, batch: MicroBatch, total: int) -> Tensor:
-        size = tuple(batch.mean.shape[-2:])
-        self.trained.begin_step(
-            self.objective.seed, step, batch.samples, size=size, dtype=self.model.dtype
-        )
+    def _learn(self, step: int, batch: MicroBatch, total: int) -> Tensor:
+        objective, disabled = self.objective, self.trained.disabled
         with cast_at_once(self.groups):
-            loss = self.objective.loss_sum(self.model, batch, step) / total
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        self.trained.end_step()  # Masks are as large as what they are applied to.
+            loss = objective.loss_sum(self.model, batch, step, disabled) / total
+            self._backward(loss)
         return loss.detach()
+
+    def _preserve(self, step: int, batch: MicroBatch, total: int) -> Tensor:
+        """After the loss's graph is gone, so that it takes no more memory than that."""
+        assert self.preservation is not None
+        objective, disabled = self.objective, self.trained.disabled
+        with cast_at_once(self.groups):
+            distance = objective.preservation_sum(self.model, batch, step, disabled) / total
+            self._backward(distance * self.preservation.settings.weight)
+        return distance.detach()
+
+    def _backward(self, loss: Tensor) -> None:
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def _update(self, step: int) -> Tensor:
         factor = self.rate.factor(step) * self.interventions.lr_factor(step)

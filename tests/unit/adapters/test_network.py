@@ -309,3 +309,18 @@ def test_scale_weight_norms_leaves_a_new_network_alone(tiny):
     report = network.scale_weight_norms(1.0)
     assert (int(report.scaled), float(report.max)) == (0, 0.0)
     assert all(torch.equal(t, before[key]) for key, t in network.state_dict().items())
+
+
+def test_disabled_for_a_while_gives_the_base_to_the_last_bit(tiny, randomised):
+    clean = tiny.predict(), tiny.encode()
+    network = tiny.network(conv_rank=2)
+    randomised(network)
+    with network.attached():
+        network.set_strength(unet=0.7, text_encoder=0.5)
+        adapted, modules = (tiny.predict(), tiny.encode()), modules_of(tiny.unet)
+        with network.disabled():
+            assert torch.equal(tiny.predict(), clean[0])
+            assert torch.equal(tiny.encode(), clean[1])
+            assert modules_of(tiny.unet) == modules
+        assert torch.equal(tiny.predict(), adapted[0])
+        assert torch.equal(tiny.encode(), adapted[1])

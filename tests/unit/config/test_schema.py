@@ -16,7 +16,8 @@ from lorasmith.config.sections.optimizer import OptimizerSettings, ScheduleName
 
 SECTIONS = [
     *("model", "data", "captions", "buckets", "augment", "adapter", "optimizer", "schedule"),
-    *("loss", "train", "validation", "watchdog", "save", "sample", "log", "performance"),
+    *("loss", "preservation", "train", "validation", "watchdog", "save", "sample"),
+    *("log", "performance"),
 ]
 
 EVERY = [*all_settings().values(), *settings_of(FolderSettings)]

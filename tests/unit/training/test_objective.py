@@ -142,8 +142,8 @@ CHANGES: dict[str, dict[str, object]] = {
     "antithetic_noise": {"antithetic_noise": "true"},
     "noise_candidates": {"noise_candidates": 8},
 }
-# Of images, folders and models that predict velocity: tests of their own.
-ELSEWHERE = {"masked", "mask_folder", "prior_weight", "scale_v_like_noise"}
+# Of images, folders, adapters and models that predict velocity: tests of their own.
+ELSEWHERE = {"masked", "mask_folder", "outside_mask", "prior_weight", "scale_v_like_noise"}
 
 
 def test_every_setting_of_the_loss_is_looked_at() -> None:

@@ -210,8 +210,16 @@ def _masks(s: TrainSettings) -> Iterator[Problem]:
     if loss.masked == "off" and (loss.mask_floor or loss.mask_normalize):
         name = "mask_floor" if loss.mask_floor else "mask_normalize"
         yield _idle(f"loss.{name}", "masks are off", 'set loss.masked to "beside"')
+    if loss.masked == "off" and loss.outside_mask == "prior":
+        yield _idle("loss.outside_mask", "masks are off", 'set loss.masked to "beside"')
     if loss.masked != "off" and loss.mask_floor == 1:
         yield Problem("loss.mask_floor", "at 1 the masks mask nothing", "0 to 0.2 is usual")
+
+
+def _preservation(s: TrainSettings) -> Iterator[Problem]:
+    names = ("share", "weight", "class_word", "empty_share")
+    if s.preservation.enabled is False and is_given(s, "preservation", *names):
+        yield _idle("preservation", "it is off", "set preservation.enabled to true, or remove it")
 
 
 def warnings_with(
@@ -257,4 +265,5 @@ ODDITIES: tuple[Check, ...] = (
     _huber,
     _timesteps,
     _masks,
+    _preservation,
 )

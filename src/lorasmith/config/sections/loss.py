@@ -1,4 +1,4 @@
-"""Settings of what is minimised: loss, weights by timestep, noise, timesteps, masks."""
+"""Settings of what is minimised: loss, its weights, noise, timesteps, masks, what is preserved."""
 
 from __future__ import annotations
 
@@ -206,6 +206,12 @@ class LossSettings(Section):
         "let every picture count the same, however little of it its mask leaves",
         why="each place that the masks leave counts the same, as in sd-scripts",
     )
+    outside_mask: Literal["ignore", "prior"] = setting(
+        "ignore",
+        "what is learned where the mask is black: nothing, or to predict what the base model does "
+        "(prior)",
+        why="prior costs one more forward pass a step",
+    )
     prior_weight: float = setting(
         1.0,
         "factor on the loss of regularisation pictures",
@@ -229,3 +235,42 @@ class LossSettings(Section):
     @classmethod
     def _zero_is_none(cls, value: float | None) -> float | None:
         return value or None
+
+
+class PreservationSettings(Section):
+    """Keep what the base model draws without the trigger: in some steps the adapter's prediction
+    is also pulled to that of the same model with the adapter off, for the caption without it."""
+
+    enabled: bool | Literal["auto"] = setting(
+        "auto",
+        "keep the base model's output for captions without the trigger",
+        why="on where the captions have a trigger and there are no regularisation pictures",
+    )
+    share: float = setting(
+        0.25,
+        "share of the steps that do it; one that does takes about two and a half times as long",
+        why="a step in four adds some 40% to the time",
+        unit="share of steps",
+        gt=0,
+        le=1,
+    )
+    weight: float = setting(
+        1.0,
+        "factor on its loss in the steps that do it",
+        why="as much as the pictures count there",
+        gt=0,
+        le=1000,
+    )
+    class_word: str = setting(
+        "",
+        "word to put in the trigger's place, such as dog or girl",
+        why="the trigger is taken out; right where the captions name the class besides",
+    )
+    empty_share: float = setting(
+        0.2,
+        "how often it is the empty caption that is kept instead",
+        why="what guidance subtracts stays as it is, and so does what no caption names",
+        unit="share of samples",
+        ge=0,
+        le=1,
+    )

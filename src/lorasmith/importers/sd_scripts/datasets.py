@@ -48,7 +48,10 @@ REFUSED = {
         "metadata files of fine-tuning are not read",
         "put the captions beside the pictures as .txt files, and leave it out",
     ),
-    "custom_attributes": ("nothing here reads attributes of your own", "leave it out"),
+    "custom_attributes": (
+        "nothing here reads attributes of your own",
+        "leave it out; for diff_output_preservation set preservation.enabled, without its folder",
+    ),
     "network_multiplier": ("the network counts fully here", "leave it out, or write 1.0"),
 }
 _ASKS_FOR_NOTHING: dict[str, tuple[Any, ...]] = {

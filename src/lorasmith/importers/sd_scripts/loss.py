@@ -65,6 +65,14 @@ def timesteps(m: ConversionBuilder) -> None:
             m.drop(name, f"0 is not said, so {default} as ever")
 
 
+def prior(m: ConversionBuilder) -> None:
+    m.put_unless_ours("loss.prior_weight", m.value("prior_loss_weight"), "prior_loss_weight")
+    m.put(
+        "preservation.enabled", False, "prior_loss_weight",
+        note="without regularisation pictures sd-scripts keeps nothing of the base model's output",
+    )  # fmt: skip
+
+
 LOSS = (
     by(min_snr, "min_snr_gamma", "number", None, "loss.min_snr_gamma"),
     same("noise_offset", "number", None, "loss.noise_offset", on=True),
@@ -90,5 +98,7 @@ LOSS = (
     same("v_pred_like_loss", "number", None, "loss.v_like", on=True),
     by(timesteps, "min_timestep", "whole", None, "loss.min_timestep"),
     by(timesteps, "max_timestep", "whole", None, "loss.max_timestep"),
-    same("prior_loss_weight", "number", 1.0, "loss.prior_weight"),
+    by(
+        prior, "prior_loss_weight", "number", 1.0, "loss.prior_weight", "preservation.enabled"
+    ),
 )  # fmt: skip

@@ -37,6 +37,9 @@ class Trained(Protocol):
     def detached(self) -> AbstractContextManager[Any]:
         """The base model alone within the block."""
 
+    def disabled(self) -> AbstractContextManager[None]:
+        """The base model's predictions within the block, with everything left in its place."""
+
     def parameter_groups(self) -> Sequence[TrainedGroup]:
         """All trained parameters."""
 

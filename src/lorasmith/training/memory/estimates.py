@@ -71,6 +71,18 @@ def multiply_adds_per_second(device: torch.device, dtype: torch.dtype) -> float:
     return products * side**3 / (time.perf_counter() - begin)
 
 
+def passes(*, checkpointing: bool, preserves: float = 0.0, outside: bool = False) -> float:
+    """What a step costs, in forward passes.
+
+    Args:
+        preserves: share of the steps that keep the base model's output.
+        outside: whether that is learned outside masks.
+    """
+    # Frozen weights take no gradient: backward costs as much as forward, not twice as much.
+    once = 3 if checkpointing else 2
+    return once + preserves * (once + 1) + outside
+
+
 def step_seconds(
     multiply_adds: int,
     stages: int,
@@ -81,6 +93,8 @@ def step_seconds(
     dtype: torch.dtype,
     *,
     checkpointing: bool,
+    preserves: float = 0.0,
+    outside: bool = False,
 ) -> float:
     """Seconds of an optimizer step; right within a factor of about two.
 
@@ -89,10 +103,12 @@ def step_seconds(
         stages: pieces of the denoiser that run one after the other.
         samples: of the step, over its ``micro_batches``.
         rate: from :func:`multiply_adds_per_second`, for the same device and dtype.
+        checkpointing, preserves, outside: of :func:`passes`.
     """
-    # Frozen weights take no gradient: backward costs as much as forward, not twice as much.
-    passes = 3 if checkpointing else 2
+    count = passes(checkpointing=checkpointing, preserves=preserves, outside=outside)
     overhead = SECONDS_PER_STAGE.get(device.type, SECONDS_PER_STAGE_ON_ACCELERATOR)
     share = SHARE_OF_MATMUL_RATE.get(dtype, SHARE_IN_HALF_PRECISION)
-    arithmetic = passes * multiply_adds * samples / (rate * share)
-    return arithmetic + micro_batches * stages * overhead
+    arithmetic = count * multiply_adds * samples / (rate * share)
+    return arithmetic + micro_batches * stages * overhead * count / passes(
+        checkpointing=checkpointing
+    )

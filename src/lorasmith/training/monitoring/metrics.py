@@ -26,6 +26,7 @@ class Reading:
     Args:
         first: the first of these steps, from 1.
         losses, grad_norms: one of each a step.
+        preservation: of those that keep the base model's output.
         weight_norm: of everything that is trained, after the last of them.
         loss_scale: of float16 training, after the last of them.
     """
@@ -35,6 +36,7 @@ class Reading:
     grad_norms: Sequence[float]
     weight_norm: float
     loss_scale: float | None
+    preservation: Sequence[float] = ()
 
     @property
     def last(self) -> int:
@@ -67,6 +69,7 @@ class Meter:
         self._every = run.log_every
         self._decay = run.settings.log.smoothing
         self._waiting: list[StepResult] = []
+        self._distances: list[float] = []
         self._logged = start.step
         self._smoothed = start.smoothed_loss
         self._last: Reading | None = None
@@ -97,6 +100,7 @@ class Meter:
             epoch,
             loss=reading.losses[-1],
             smoothed_loss=smoothed,
+            preservation_loss=self._preservation(),
             lr={
                 group["name"]: float(group["lr"]) * group.get("ratio", 1.0)
                 for group in optimizer.param_groups
@@ -111,6 +115,11 @@ class Meter:
             memory_bytes=peak_memory(run.model.device),
         )
 
+    def _preservation(self) -> float | None:
+        """The mean of what was read since the last event."""
+        distances, self._distances = self._distances, []
+        return sum(distances) / len(distances) if distances else None
+
     def _time_of_steps(self) -> float:
         """Seconds, not counting those in which samples are drawn or files are written."""
         others = (s for phase, s in self._run.stopwatch.seconds.items() if phase != "steps")
@@ -120,6 +129,7 @@ class Meter:
         """Read what is waiting; returns the average loss up to the newest step."""
         if self._waiting:
             reading = self._last = self._read_device()
+            self._distances += reading.preservation
             self._judge.check(reading)
             for number, loss in enumerate(reading.losses, reading.first):
                 self._smoothed = self._average(number, loss)
@@ -138,7 +148,8 @@ class Meter:
         run, count = self._run, len(self._waiting)
         losses = [result.loss.float() for result in self._waiting]
         norms = [result.grad_norm.float() for result in self._waiting]
-        numbers = torch.stack([*losses, *norms, weight_norm(run.trainer.groups)]).tolist()
+        kept = [r.preservation.float() for r in self._waiting if r.preservation is not None]
+        numbers = torch.stack([*losses, *norms, *kept, weight_norm(run.trainer.groups)]).tolist()
         scaler = run.trainer.scaler
         self._waiting.clear()
         first, self._read_step = self._read_step + 1, self._read_step + count
@@ -148,6 +159,7 @@ class Meter:
             numbers[count : 2 * count],
             numbers[-1],
             float(scaler.get_scale()) if scaler is not None else None,
+            numbers[2 * count : -1],
         )
 
 

@@ -183,6 +183,7 @@ def _scalars(event: StepDone | ValidationDone) -> dict[str, float]:
         scalars = {
             "loss/step": event.loss,
             "loss/smoothed": event.smoothed_loss,
+            "loss/preservation": event.preservation_loss,
             "norm/gradient": event.grad_norm,
             "norm/weights": event.weight_norm,
             "loss_scale": event.loss_scale,

@@ -84,7 +84,9 @@ def build_run(context: RunContext) -> Run:
     with stopwatch.phase("encoding"):
         validation_sources = measured_sources(context, model)
         latents = latent_source(context, run_plan.dataset, model)
-        text = text_source(context, run_plan.dataset, model)
+        preservation = run_plan.preservation
+        further = preservation.all_captions() if preservation is not None else []
+        text = text_source(context, run_plan.dataset, model, further)
         # A step has no use for what has encoded all there is.
         if isinstance(latents, CachedLatents):
             model.offload("vae")
@@ -104,6 +106,7 @@ def build_run(context: RunContext) -> Run:
         seed=settings.train.seed,
         batch=settings.train.batch,
         accumulation=settings.train.accumulation,
+        preservation=preservation,
     )
     network = build_network(settings, model, context.observer)
     network.attach()
@@ -155,4 +158,5 @@ def _trainer(
             torch.amp.GradScaler(model.device.type) if precision.dtype == torch.float16 else None
         ),
         ema=Ema(groups, settings.train.ema) if settings.train.ema else None,
+        preservation=context.run_plan.preservation,
     )

@@ -41,6 +41,11 @@ from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
 from lorasmith.training.lr_schedules import warmup_oddities
+from lorasmith.training.preservation import (
+    Preservation,
+    preservation_of,
+    preservation_warnings,
+)
 from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.check_optimizer import check_optimizer
 from lorasmith.training.setup.hardware import (
@@ -107,6 +112,11 @@ class RunPlan:
                 digest.update(repr(item.image.region).encode())
         return digest.hexdigest()
 
+    @cached_property
+    def preservation(self) -> Preservation | None:
+        """Of the base model's output; ``None`` where nothing is kept."""
+        return preservation_of(self.settings, self.dataset)[0]
+
     @property
     def steps_per_epoch(self) -> int:
         return math.ceil(self.batches_per_epoch / self.settings.train.accumulation)
@@ -142,6 +152,7 @@ class RunPlan:
         if self.settings.loss.prior_weight != 1.0 and not has_reg:
             what = "has no effect without regularisation pictures"
             warnings.append(Problem("loss.prior_weight", what, "add some with --reg"))
+        warnings += preservation_warnings(self.settings, self.dataset)
         warnings += near_duplicates_across(self.held_out, self.report.near_duplicates)
         return warnings
 

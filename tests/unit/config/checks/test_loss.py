@@ -57,6 +57,7 @@ ODDITIES = [
     (["masked=alpha", "mask_folder=masks"], "mask_folder", "alpha channel"),
     (["mask_floor=0.1"], "mask_floor", "masks are off"),
     (["mask_normalize=true"], "mask_normalize", "masks are off"),
+    (["outside_mask=prior"], "outside_mask", "masks are off"),
     (["masked=alpha", "mask_floor=1"], "mask_floor", "mask nothing"),
 ]
 

@@ -1,0 +1,182 @@
+"""Output preservation: which steps keep what the base model does, and for which captions.
+
+In these steps the adapter learns a second thing from the same noisy latents: for the caption
+without its trigger, to predict what the model with the adapter off predicts. So what the adapter
+changes is bound to the trigger, with no regularisation images. Others call it differential output
+preservation (sd-scripts, ai-toolkit), blank prompt preservation where the caption is empty, and
+prior prediction (OneTrainer).
+
+Everything here is a function of the seed, the step and the sample. Torch-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lorasmith.config.schema import TrainSettings
+from lorasmith.config.sections.data import CaptionSettings
+from lorasmith.config.sections.loss import PreservationSettings
+from lorasmith.core.errors import Problem
+from lorasmith.core.rng import python_rng
+from lorasmith.core.text import quantity
+from lorasmith.data.captions import readings
+from lorasmith.data.dataset import Dataset, Item, SampleRef
+from lorasmith.measures.eval_set import find_trigger
+from lorasmith.sampling.from_dataset import stripped, words_in
+
+# Shares are compared as whole numbers of these: a step's place must not hang on rounding.
+PARTS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Preservation:
+    """What is kept, and when.
+
+    Args:
+        triggers: the words that call what is learned; none where only the empty caption is kept.
+        empty_is_taught: training shows the empty caption itself, so it is not to be kept.
+        seed: the run's.
+    """
+
+    settings: PreservationSettings
+    dataset: Dataset
+    triggers: tuple[str, ...]
+    empty_is_taught: bool
+    seed: int
+
+    def at(self, step: int) -> bool:
+        """Whether step ``step`` (from 0) does it: one of each 1 / share steps, drawn among them, so
+        that they are spread evenly and have no beat."""
+        share = max(1, round(self.settings.share * PARTS))
+        number = step * share // PARTS
+        first, end = (-(-n * PARTS // share) for n in (number, number + 1))
+        return step == first + python_rng(self.seed, "preservation", number).randrange(end - first)
+
+    def captions(
+        self, shown: Sequence[str], samples: Sequence[SampleRef], step: int
+    ) -> list[str | None]:
+        """What is kept for each sample of a batch; ``None`` for nothing.
+
+        Args:
+            shown: the captions that the step trains on, as they are shown.
+        """
+        return [
+            "" if self._draws_empty(sample, step) else self.caption(caption, self._item(sample))
+            for caption, sample in zip(shown, samples, strict=True)
+        ]
+
+    def caption(self, shown: str, item: Item) -> str | None:
+        """The caption that is kept beside ``shown``: that without the trigger; the empty one where
+        there is no trigger in it, since what is being learned cannot be kept. ``None`` where the
+        empty one is being learned too."""
+        if item.reg:
+            return shown
+        kept = ""
+        if words_in(shown, self.triggers):
+            separator = self.dataset.rules_of(item).separator
+            word = self.settings.class_word
+            kept = stripped(shown, self.triggers, separator, instead=word)
+        return None if not kept and self.empty_is_taught else kept
+
+    def all_captions(self) -> list[str]:
+        """Each caption that is kept once, where the shown ones do not vary."""
+        kept: dict[str, None] = {}
+        for sample in self.dataset.samples:
+            item = self._item(sample)
+            # For samples that keep nothing stands the empty caption.
+            shown = self.dataset.caption_for(sample, seed=0, epoch=0)
+            kept[self.caption(shown, item) or ""] = None
+        if self._empty_share:
+            kept[""] = None
+        return list(kept)
+
+    def _item(self, sample: SampleRef) -> Item:
+        return self.dataset.items[sample.item]
+
+    @property
+    def _empty_share(self) -> float:
+        return 0.0 if self.empty_is_taught else self.settings.empty_share
+
+    def _draws_empty(self, sample: SampleRef, step: int) -> bool:
+        rng = python_rng(self.seed, "preservation of the empty caption", step, sample.id)
+        return rng.random() < self._empty_share
+
+    def __str__(self) -> str:
+        """What is kept, in a sentence's end."""
+        words = " or ".join(f'"{trigger}"' for trigger in self.triggers)
+        kinds = [f"captions without {words}"] if words else []
+        if self._empty_share or not words:
+            kinds.append("the empty caption")
+        return f"{' and '.join(kinds)}, in {self.settings.share:.0%} of the steps"
+
+
+def preservation_of(settings: TrainSettings, dataset: Dataset) -> tuple[Preservation | None, str]:
+    """What a run keeps, or ``None`` and why it keeps nothing."""
+    section = settings.preservation
+    if not section.enabled:
+        return None, "preservation.enabled is false"
+    if section.enabled == "auto" and any(item.reg and item.repeats for item in dataset.items):
+        return None, "there are regularisation pictures"
+    triggers = triggers_of(settings.captions, dataset)
+    in_captions = any(words_in(text, triggers) for text in _taught(dataset))
+    if section.enabled == "auto" and not in_captions:
+        missing = "have it" if triggers else "share a first tag, and captions.trigger is not set"
+        return None, f"no captions {missing}"
+    empty_is_taught = any(_teaches_empty(item, dataset) for item in dataset.items)
+    if empty_is_taught and not in_captions:
+        return None, "the captions have no trigger, and the empty one is being learned"
+    triggers = triggers if in_captions else ()
+    return Preservation(section, dataset, triggers, empty_is_taught, settings.train.seed), ""
+
+
+def triggers_of(captions: CaptionSettings, dataset: Dataset) -> tuple[str, ...]:
+    """What calls the subjects: the setting, else the first tag that all captions share, else the
+    first tag that those of each folder share."""
+    items = [item for item in dataset.items if not item.reg]
+
+    def trigger(members: Sequence[Item]) -> str:
+        texts = [readings(item.caption, dataset.rules_of(item))[0] for item in members]
+        return find_trigger(captions.trigger, texts, captions.separator).text
+
+    if everywhere := trigger(items):
+        return (everywhere,)
+    folders = dict.fromkeys(item.image.folder for item in items)
+    each = (trigger([item for item in items if item.image.folder == one]) for one in folders)
+    return tuple(dict.fromkeys(word for word in each if word))
+
+
+def preservation_warnings(settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
+    """What is odd about the settings together with the captions."""
+    section = settings.preservation
+    preservation, why_not = preservation_of(settings, dataset)
+    if preservation is None:
+        if section.enabled is True:
+            hint = "write captions with a trigger word, and name it with captions.trigger"
+            yield Problem("preservation.enabled", f"nothing can be kept: {why_not}", hint)
+        return
+    if not preservation.triggers:
+        what = "the captions have no trigger, so the empty caption alone is kept"
+        yield Problem("preservation", what, "name the trigger with captions.trigger")
+        return
+    texts = list(_taught(dataset))
+    without = sum(not words_in(text, preservation.triggers) for text in texts)
+    if without:
+        words = " or ".join(f'"{trigger}"' for trigger in preservation.triggers)
+        kept = "nothing" if preservation.empty_is_taught else "the empty caption"
+        what = f"{quantity(without, 'caption')} of {len(texts)} do not have {words}: with these, "
+        yield Problem("preservation", f"{what}{kept} is kept", "put the trigger into all captions")
+
+
+def _taught(dataset: Dataset) -> Iterator[str]:
+    """The captions that training teaches, before tags are shuffled or dropped."""
+    for item in dataset.items:
+        if item.repeats and not item.reg:
+            yield readings(item.caption, dataset.rules_of(item))[0]
+
+
+def _teaches_empty(item: Item, dataset: Dataset) -> bool:
+    rules = dataset.rules_of(item)
+    drops = rules.dropout > 0 or bool(rules.dropout_every_n_epochs)
+    is_empty = not readings(item.caption, rules)[0].strip()
+    return bool(item.repeats) and not item.reg and (drops or is_empty)
