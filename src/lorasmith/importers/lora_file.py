@@ -31,6 +31,7 @@ _RENAMED = {"debiased_estimation": "debiased_estimation_loss"}
 
 UNTOLD = {
     "captions.trigger_in_front": "",
+    "preservation.enabled": "whether the base model's output was kept",
     "captions.extension": "the ending of the caption files: .txt and .caption are both read",
     "save.every_epochs": "how often it was saved",
     "sample.every_epochs": "sample prompts",

@@ -153,8 +153,17 @@ def words_in(text: str, words: Sequence[str]) -> bool:
 
 
 def _words(words: Sequence[str]) -> re.Pattern[str]:
-    choices = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    choices = "|".join(map(_spellings, sorted(words, key=len, reverse=True)))
     return re.compile(rf"(?<!\w)(?:{choices})(?!\w)", re.IGNORECASE)
+
+
+def _spellings(word: str) -> str:
+    """As taggers and web UIs write it: with spaces or underscores, brackets escaped or not."""
+    plain = re.sub(r"\\(?=[()\[\]])", "", word)
+    return "".join(
+        "[ _]" if letter in " _" else (r"\\?" if letter in "()[]" else "") + re.escape(letter)
+        for letter in plain
+    )
 
 
 def stripped(

@@ -15,14 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lorasmith.config.schema import TrainSettings
-from lorasmith.config.sections.data import CaptionSettings
+from lorasmith.config.sections.data import AUTO
 from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.rng import python_rng
 from lorasmith.core.text import quantity
-from lorasmith.data.captions import readings
+from lorasmith.data.captions import readings, split_tags
 from lorasmith.data.dataset import Dataset, Item, SampleRef
-from lorasmith.measures.eval_set import find_trigger
 from lorasmith.sampling.from_dataset import stripped, words_in
 
 # Shares are compared as whole numbers of these: a step's place must not hang on rounding.
@@ -118,11 +117,10 @@ def preservation_of(settings: TrainSettings, dataset: Dataset) -> tuple[Preserva
         return None, "preservation.enabled is false"
     if section.enabled == "auto" and any(item.reg and item.repeats for item in dataset.items):
         return None, "there are regularisation pictures"
-    triggers = triggers_of(settings.captions, dataset)
+    triggers = triggers_of(dataset)
     in_captions = any(words_in(text, triggers) for text in _taught(dataset))
     if section.enabled == "auto" and not in_captions:
-        missing = "have it" if triggers else "share a first tag, and captions.trigger is not set"
-        return None, f"no captions {missing}"
+        return None, "no captions have the trigger" if triggers else "there is no trigger"
     empty_is_taught = any(_teaches_empty(item, dataset) for item in dataset.items)
     if empty_is_taught and not in_captions:
         return None, "the captions have no trigger, and the empty one is being learned"
@@ -130,20 +128,14 @@ def preservation_of(settings: TrainSettings, dataset: Dataset) -> tuple[Preserva
     return Preservation(section, dataset, triggers, empty_is_taught, settings.train.seed), ""
 
 
-def triggers_of(captions: CaptionSettings, dataset: Dataset) -> tuple[str, ...]:
-    """What calls the subjects: the setting, else the first tag that all captions share, else the
-    first tag that those of each folder share."""
-    items = [item for item in dataset.items if not item.reg]
-
-    def trigger(members: Sequence[Item]) -> str:
-        texts = [readings(item.caption, dataset.rules_of(item))[0] for item in members]
-        return find_trigger(captions.trigger, texts, captions.separator).text
-
-    if everywhere := trigger(items):
-        return (everywhere,)
-    folders = dict.fromkeys(item.image.folder for item in items)
-    each = (trigger([item for item in items if item.image.folder == one]) for one in folders)
-    return tuple(dict.fromkeys(word for word in each if word))
+def triggers_of(dataset: Dataset) -> tuple[str, ...]:
+    """The words that call the subjects, of all folders; a folder's trigger may be several tags."""
+    words: dict[str, None] = {}
+    for item in dataset.items:
+        rules = dataset.rules_of(item)
+        if not item.reg and rules.trigger != AUTO:
+            words |= dict.fromkeys(split_tags(rules.trigger, rules.separator))
+    return tuple(words)
 
 
 def preservation_warnings(settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
@@ -152,12 +144,12 @@ def preservation_warnings(settings: TrainSettings, dataset: Dataset) -> Iterator
     preservation, why_not = preservation_of(settings, dataset)
     if preservation is None:
         if section.enabled is True:
-            hint = "write captions with a trigger word, and name it with captions.trigger"
+            hint = "write captions that have a trigger, see captions.trigger"
             yield Problem("preservation.enabled", f"nothing can be kept: {why_not}", hint)
         return
     if not preservation.triggers:
         what = "the captions have no trigger, so the empty caption alone is kept"
-        yield Problem("preservation", what, "name the trigger with captions.trigger")
+        yield Problem("preservation", what, "set captions.trigger")
         return
     texts = list(_taught(dataset))
     without = sum(not words_in(text, preservation.triggers) for text in texts)
@@ -165,7 +157,9 @@ def preservation_warnings(settings: TrainSettings, dataset: Dataset) -> Iterator
         words = " or ".join(f'"{trigger}"' for trigger in preservation.triggers)
         kept = "nothing" if preservation.empty_is_taught else "the empty caption"
         what = f"{quantity(without, 'caption')} of {len(texts)} do not have {words}: with these, "
-        yield Problem("preservation", f"{what}{kept} is kept", "put the trigger into all captions")
+        yield Problem(
+            "preservation", f"{what}{kept} is kept", "set captions.trigger_in_front to true"
+        )
 
 
 def _taught(dataset: Dataset) -> Iterator[str]:

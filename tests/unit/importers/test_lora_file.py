@@ -66,9 +66,8 @@ def test_of_kohya(tmp_path: Path) -> None:
         "optimizer.args": {"weight_decay": 0.1, "betas": (0.9, 0.99)},
         "optimizer.max_grad_norm": 1.0, "schedule.name": "cosine", "schedule.warmup": 0.05,
         "loss.noise_offset": 0.05, "loss.min_snr_gamma": 5.0, "loss.prior_weight": 1.0,
-        "loss.zero_terminal_snr": False, "preservation.enabled": False,
-        "train.epochs": 10, "train.batch": 2, "train.accumulation": 1, "train.seed": 1234,
-        "train.precision": "bf16",
+        "loss.zero_terminal_snr": False, "train.epochs": 10, "train.batch": 2,
+        "train.accumulation": 1, "train.seed": 1234, "train.precision": "bf16",
         "save.name": "zorp", "save.precision": "fp16",
     }  # fmt: skip
     assert result.values == expected

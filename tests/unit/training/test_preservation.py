@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import DatasetImage, Scan
+from lorasmith.data.triggers import apply_triggers
 from lorasmith.training.preservation import (
     Preservation,
     preservation_of,
@@ -36,11 +36,14 @@ def dataset_of(
     """Captions by folder."""
     specs = tuple(FolderSpec(Path(name), reg=name in reg) for name in folders)
     images = tuple(
-        DatasetImage(Path(f"{name}/{n}.png"), folder, 512, 512, caption, None, False)
+        DatasetImage(
+            Path(f"{name}/{n}.png"), folder, 512, 512, caption, Path(f"{name}/{n}.txt"), False
+        )
         for folder, (name, captions) in enumerate(folders.items())
         for n, caption in enumerate(captions)
     )
-    return build_dataset(Scan(specs, images), plan_buckets(512, 512), settings.captions)
+    found, _ = apply_triggers(Scan(specs, images), settings.captions)
+    return build_dataset(found, plan_buckets(512, 512), settings.captions)
 
 
 def preservation(
@@ -100,11 +103,21 @@ def test_the_trigger_is_taken_out_of_the_very_caption_that_is_shown() -> None:
     assert sorted(varied[0].split(", ")) == sorted(f"t{n}" for n in range(20))
 
 
+def test_triggers_of_several_tags_go_whole_however_they_are_spelled() -> None:
+    captions = ["zorp_(demo), in_pink, red", r"in pink, ZORP \(demo\), blue"]
+    for trigger in ("zorp (demo), in pink", r"zorp_\(demo\),in_pink"):
+        assert kept({"a": captions}, captions__trigger=trigger) == ["red", "blue"]
+
+
+AS_WRITTEN = {"captions__trigger": "zorp", "captions__trigger_in_front": "false"}
+
+
 def test_what_is_being_learned_is_not_kept() -> None:
     """A caption without the trigger keeps the empty one; where that is learned too, nothing."""
     mixed = ["zorp, red", "blue"]
-    assert kept({"a": mixed}, captions__trigger="zorp") == ["red", ""]
-    dropping = {"captions__trigger": "zorp", "captions__dropout": "0.001"}
+    assert kept({"a": mixed}, **AS_WRITTEN) == ["red", ""]
+    assert kept({"a": mixed}, captions__trigger="zorp") == ["red", "blue"]
+    dropping = {**AS_WRITTEN, "captions__dropout": "0.001"}
     assert kept({"a": [*mixed, "zorp"]}, **dropping) == ["red", None, None]
     one, _ = preservation({"a": mixed}, preservation__empty_share="1", **dropping)
     assert one is not None
@@ -133,25 +146,16 @@ def test_empty_captions_come_in_their_share_by_seed_step_and_sample() -> None:
 
 def test_every_caption_that_may_be_kept_is_known_beforehand() -> None:
     for changes in ({}, {"captions__dropout_every_n_epochs": "2"}):
-        one, _ = preservation({"a": ["zorp, red", "blue"]}, captions__trigger="zorp", **changes)
+        one, _ = preservation({"a": ["zorp, red", "blue"]}, **AS_WRITTEN, **changes)
         assert one is not None
         assert set(one.all_captions()) == {"red", ""}
 
 
-@pytest.mark.parametrize(
-    ("folders", "changes", "triggers"),
-    [
-        ({"a": ZORPS}, {}, ("zorp",)),
-        ({"a": ["a zorp", "two zorps"]}, {"captions__trigger": "zorp"}, ("zorp",)),
-        ({"a": ["bim, x", "bim, y"], "b": ["bam, x", "bam"]}, {}, ("bim", "bam")),
-    ],
-)
-def test_triggers_are_those_of_the_setting_of_all_or_of_each_folder(
-    folders: dict[str, list[str]], changes: dict[str, str], triggers: tuple[str, ...]
-) -> None:
-    one, _ = preservation(folders, **changes)
+def test_triggers_are_those_of_all_folders() -> None:
+    one, _ = preservation({"a": ["bim, x", "bim, y"], "b": ["bam, x", "bam"], "c": ["x", "y"]})
     assert one is not None
-    assert one.triggers == triggers
+    assert one.triggers == ("bim", "bam", "c")
+    assert preservation({"a": ["bim, x"], "b": ["bam, bim"]}, captions__trigger="zorp")[0]
 
 
 def test_on_by_itself_where_there_is_a_trigger_and_no_regularisation() -> None:
@@ -162,14 +166,15 @@ def test_on_by_itself_where_there_is_a_trigger_and_no_regularisation() -> None:
     )
     on = {"preservation__enabled": "true"}
     assert preservation({"a": ZORPS, "reg": ["x"]}, ["reg"], **on)[0] is not None
+    none = {"captions__trigger": "none"}
     nothing_shared = {"a": ["red, hat", "blue, hat"]}
-    assert preservation(nothing_shared)[0] is None
-    assert preservation(nothing_shared, captions__trigger="zorp")[1] == "no captions have it"
-    one, _ = preservation(nothing_shared, **on)
+    assert preservation(nothing_shared, **none)[1] == "there is no trigger"
+    assert preservation(nothing_shared, **AS_WRITTEN)[1] == "no captions have the trigger"
+    one, _ = preservation(nothing_shared, **on, **none)
     assert one is not None
     assert one.triggers == ()
     assert one.captions(["red, hat"], one.dataset.samples[:1], 0) == [""]
-    assert preservation({"a": ["", ""]}, **on)[0] is None
+    assert preservation({"a": ["", ""]}, **on, **none)[0] is None
 
 
 def warnings(folders: Mapping[str, Sequence[str]], **changes: str) -> str:
@@ -180,11 +185,12 @@ def warnings(folders: Mapping[str, Sequence[str]], **changes: str) -> str:
 
 def test_what_falls_short_of_it_is_said() -> None:
     assert not warnings({"a": ZORPS})
-    assert not warnings({"a": ["red", "blue"]})
-    on = {"preservation__enabled": "true"}
+    none = {"captions__trigger": "none"}
+    assert not warnings({"a": ["red", "blue"]}, **none)
+    on = {"preservation__enabled": "true", **none}
     assert "the empty caption alone is kept" in warnings({"a": ["red", "blue"]}, **on)
     assert "nothing can be kept" in warnings({"a": ["", ""]}, **on)
-    some = warnings({"a": [*ZORPS, "red", "blue"]}, captions__trigger="zorp")
+    some = warnings({"a": [*ZORPS, "red", "blue"]}, **AS_WRITTEN)
     assert '2 captions of 5 do not have "zorp": with these, the empty caption is kept' in some
 
 

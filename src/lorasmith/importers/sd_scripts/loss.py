@@ -67,10 +67,7 @@ def timesteps(m: ConversionBuilder) -> None:
 
 def prior(m: ConversionBuilder) -> None:
     m.put_unless_ours("loss.prior_weight", m.value("prior_loss_weight"), "prior_loss_weight")
-    m.put(
-        "preservation.enabled", False, "prior_loss_weight",
-        note="without regularisation pictures sd-scripts keeps nothing of the base model's output",
-    )  # fmt: skip
+    m.fix("preservation.enabled", False, "the base model's output is not kept")
 
 
 LOSS = (
@@ -98,7 +95,5 @@ LOSS = (
     same("v_pred_like_loss", "number", None, "loss.v_like", on=True),
     by(timesteps, "min_timestep", "whole", None, "loss.min_timestep"),
     by(timesteps, "max_timestep", "whole", None, "loss.max_timestep"),
-    by(
-        prior, "prior_loss_weight", "number", 1.0, "loss.prior_weight", "preservation.enabled"
-    ),
+    by(prior, "prior_loss_weight", "number", 1.0, "loss.prior_weight"),
 )  # fmt: skip
