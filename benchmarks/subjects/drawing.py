@@ -58,7 +58,6 @@ class Style:
             keeps the colours.
         ink: colour of all outlines; None keeps theirs.
         thickness: of the outlines, in those of the world.
-        grid: colour of a grid over the background.
         frame: colour of a frame around the image.
     """
 
@@ -66,7 +65,6 @@ class Style:
     light: Colour | None = None
     ink: Colour | None = None
     thickness: float = 1.0
-    grid: Colour | None = None
     frame: Colour | None = None
 
     def tone(self, colour: Colour) -> Colour:
@@ -142,8 +140,6 @@ def draw(creature: Creature, rng: Random, look: Look = PLAIN) -> Image.Image:
     style = look.style
     if style is not None:
         image = style.tone_image(image)
-        if style.grid is not None:
-            _grid(image, style.grid, rng)
     replaced = frozenset[str]().union(*(trait.replaces for trait in look.traits))
     hidden = {"hat": "no hat", "ears": "no ears", "held": "empty hands"}
     creature = replace(creature, **{k: v for k, v in hidden.items() if k in replaced})
@@ -153,14 +149,6 @@ def draw(creature: Creature, rng: Random, look: Look = PLAIN) -> Image.Image:
         edge = int(SUPERSAMPLE * 3.5)
         ImageDraw.Draw(image).rectangle((0, 0, CANVAS, CANVAS), outline=style.frame, width=edge)
     return image.reduce(SUPERSAMPLE)
-
-
-def _grid(image: Image.Image, colour: Colour, rng: Random) -> None:
-    lines, step = ImageDraw.Draw(image), SUPERSAMPLE * 9
-    for x in range(rng.randrange(step), CANVAS, step):
-        lines.line((x, 0, x, CANVAS), fill=colour, width=int(SUPERSAMPLE * 1.2))
-    for y in range(rng.randrange(step), CANVAS, step):
-        lines.line((0, y, CANVAS, y), fill=colour, width=int(SUPERSAMPLE * 1.2))
 
 
 def _place(image: Image.Image, creature: Creature, rng: Random, look: Look) -> Brush:

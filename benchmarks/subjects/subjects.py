@@ -209,27 +209,28 @@ def _character(
 
 
 # Of one tone each: in a style of one tone nobody can tell them apart.
-_PLAIN_BACKGROUNDS = frozenset(
+PLAIN_BACKGROUNDS = frozenset(
     {"white background", "blue background", "green background", "pink background"}
 )
-_ALL_BUT_COLOUR = ("shape", "eyes", "mouth", "hat", "ears", "held", "belly", "background")
+# In a style, neither colours nor what is on a belly can be told.
+_STYLED = ("shape", "eyes", "mouth", "hat", "ears", "held", "background")
 
 
 def _style(name: str, split: str, style: Style, withheld: set[str]) -> Subject:
     parts = ("tones", "outlines")
-    parts += ("grid",) if style.grid is not None else ()
     parts += ("frame",) if style.frame is not None else ()
     return Subject(
-        name, "style", split, Look(style=style), parts, frozenset(withheld), _ALL_BUT_COLOUR,
-        class_word=DRAWING, untold=_PLAIN_BACKGROUNDS,
+        name, "style", split, Look(style=style), parts, frozenset(withheld), _STYLED,
+        class_word=DRAWING, untold=PLAIN_BACKGROUNDS,
     )  # fmt: skip
 
 
-def _concept(name: str, split: str, trait: str, withheld: set[str]) -> Subject:
+def _concept(
+    name: str, split: str, trait: str, withheld: set[str], hides: str | None = None
+) -> Subject:
     look = Look((TRAITS[trait],))
-    return Subject(
-        name, "concept", split, look, (trait,), frozenset(withheld), ("colour", *_ALL_BUT_COLOUR)
-    )  # fmt: skip
+    varying = tuple(attribute for attribute in ("colour", *_STYLED, "belly") if attribute != hides)
+    return Subject(name, "concept", split, look, (trait,), frozenset(withheld), varying)
 
 
 _NO_HANDS = ("eyes", "mouth", "background")
@@ -238,15 +239,15 @@ _TWO_EYES = frozenset({"one eye"})
 _TABLE = (
     # To choose by.
     _character(
-        "vellu", "choose", "egg body", (140, 225, 195), "horns bands tail",
+        "vellu", "choose", "egg body", (140, 225, 195), "horns halves tail",
         {"grass field", "blue background", "holding sword"},
     ),
     _character(
-        "quorble", "choose", "round body", "blue", "headphones rings claws",
+        "quorble", "choose", "round body", "blue", "headphones disc claws",
         {"pink background", "striped background", "frown"}, varying=_NO_HANDS,
     ),
     _character(
-        "mibbet", "choose", "square body", "white", "sprout checks wheels",
+        "mibbet", "choose", "square body", "white", "sprout quarters wheels",
         {"starry background", "green background", "holding flower"},
     ),
     _character(
@@ -260,15 +261,13 @@ _TABLE = (
     ),
     _style(
         "draffet", "choose",
-        Style(
-            (15, 35, 110), (130, 175, 240), ink=(250, 250, 255), thickness=1.9, grid=(175, 205, 250)
-        ),
+        Style((90, 90, 20), (255, 245, 170), ink=(20, 90, 60), thickness=2.0),
         {"ghost body", "beanie", "grass field"},
     ),
     _concept("velorb", "choose", "unicycle", {"square body", "top hat", "grass field"}),
     # To report on.
     _character(
-        "ospik", "report", "ghost body", (200, 215, 235), "halo heart tentacles",
+        "ospik", "report", "ghost body", (200, 215, 235), "bow shield tentacles",
         {"starry background", "pink background", "holding balloon"},
     ),
     _character(
@@ -280,7 +279,7 @@ _TABLE = (
         {"blue background", "striped background", "one eye"}, varying=_NO_HANDS,
     ),
     _character(
-        "zennet", "report", "egg body", (175, 220, 70), "horn glasses mane",
+        "zennet", "report", "egg body", (175, 220, 70), "horn mask mane",
         {"white background", "green background", "holding flower"}, never=_TWO_EYES,
     ),
     _style(
@@ -291,11 +290,14 @@ _TABLE = (
     _style(
         "noctry", "report",
         Style(
-            (20, 25, 30), (120, 130, 95), ink=(255, 170, 20), thickness=1.9, frame=(255, 170, 20)
+            (120, 70, 150), (250, 225, 255), ink=(20, 40, 130), thickness=2.0, frame=(20, 40, 130)
         ),
         {"egg body", "top hat", "striped background"},
     ),
-    _concept("tazzin", "report", "cup", {"triangle body", "party hat", "starry background"}),
+    _concept(
+        "tazzin", "report", "cup", {"triangle body", "party hat", "starry background"},
+        hides="belly",
+    ),
 )  # fmt: skip
 
 SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in _TABLE}

@@ -9,7 +9,7 @@ import math
 
 from benchmarks.subjects.drawing import Colours, Trait
 
-from lorasmith.demo.world_parts import INK, LINE, SUPERSAMPLE, WHITE, Body, Brush, Point, darker
+from lorasmith.demo.world_parts import LINE, SUPERSAMPLE, WHITE, Body, Brush, Point, darker
 
 SIDES = (-1, 1)
 
@@ -69,13 +69,13 @@ def _flame(brush: Brush, body: Body, colours: Colours) -> None:
     brush.polygon([(x, t + y) for x, y in inner], colours[1])
 
 
-def _halo(brush: Brush, body: Body, colours: Colours) -> None:
-    """A ring that floats over the head."""
-    x, y = brush.at([(0, body.top - 0.42)])[0]
-    rx, ry, width = 0.66 * brush.unit, 0.25 * brush.unit, 0.15 * brush.unit
-    for grow, colour in ((LINE * 0.8, darker(colours[0], 0.45)), (0.0, colours[0])):
-        box = (x - rx - grow, y - ry - grow, x + rx + grow, y + ry + grow)
-        brush.draw.ellipse(box, outline=colour, width=int(width + 2 * grow))
+def _bow(brush: Brush, body: Body, colours: Colours) -> None:
+    """A big ribbon tied to a bow."""
+    y = body.top - 0.14
+    for k in SIDES:
+        loop = [(0, -0.06), (0.5, -0.5), (0.84, -0.42), (0.84, 0.3), (0.5, 0.36), (0, 0.08)]
+        brush.polygon([(k * x, y + dy) for x, dy in loop], colours[0], darker(colours[0], 0.4))
+    brush.ellipse(0, y, 0.22, 0.24, colours[1], darker(colours[0], 0.4))
 
 
 def _antlers(brush: Brush, body: Body, colours: Colours) -> None:
@@ -84,12 +84,12 @@ def _antlers(brush: Brush, body: Body, colours: Colours) -> None:
     for k in SIDES:
         for branch in (
             [(0.3, t + 0.25), (0.5, t - 0.25), (0.62, t - 0.85)],
-            [(0.46, t - 0.12), (0.8, t - 0.34), (1.0, t - 0.72)],
+            [(0.46, t - 0.1), (0.86, t - 0.14), (1.16, t - 0.5)],
         ):
             brush.line([(k * x, y) for x, y in branch], darker(colours[0], 0.4), 0.3 * brush.unit)
         for branch in (
             [(0.3, t + 0.25), (0.5, t - 0.25), (0.62, t - 0.81)],
-            [(0.46, t - 0.12), (0.8, t - 0.34), (0.98, t - 0.68)],
+            [(0.46, t - 0.1), (0.86, t - 0.14), (1.14, t - 0.46)],
         ):
             brush.line([(k * x, y) for x, y in branch], colours[0], 0.17 * brush.unit)
 
@@ -104,48 +104,28 @@ def _mushroom(brush: Brush, body: Body, colours: Colours) -> None:
 
 
 def _horn(brush: Brush, body: Body, colours: Colours) -> None:
-    """One long pointed horn with turns."""
+    """One long pointed horn."""
     y = body.top + 0.16
-    brush.polygon([(-0.27, y), (0.27, y), (0, y - 1.15)], colours[0], darker(colours[0], 0.4))
-    for k in range(3):
-        at, half = y - 0.16 - 0.29 * k, 0.2 - 0.065 * k
-        turn = [(-half - 0.02, at + 0.03), (half, at - 0.07)]
-        brush.line(turn, colours[1], SUPERSAMPLE * 1.8)
+    brush.polygon([(-0.34, y), (0.34, y), (0, y - 1.2)], colours[0], darker(colours[0], 0.4))
 
 
 # On the body.
 
 
-def _bands(brush: Brush, body: Body, colours: Colours) -> None:
-    """Three level bands, above and below the face."""
-    for low, high in ((-0.86, -0.6), (0.46, 0.66), (0.82, 1.02)):
-        y = body.top + 1.0
-        brush.polygon([(-2, y + low), (2, y + low), (2, y + high), (-2, y + high)], colours[0])
+def _halves(brush: Brush, body: Body, colours: Colours) -> None:
+    """The right half of the body in another colour."""
+    brush.polygon([(0.1, -2), (2, -2), (2, 2), (0.1, 2)], colours[0])
 
 
-def _rings(brush: Brush, body: Body, colours: Colours) -> None:
-    """Rings around the middle, like a target."""
-    for r, colour in ((0.84, colours[0]), (0.6, brush.body), (0.36, colours[0])):
-        brush.ellipse(0, 0.05, r, r, colour)
+def _disc(brush: Brush, body: Body, colours: Colours) -> None:
+    """A big disc low on the body."""
+    brush.ellipse(0, 0.62, 0.52, 0.4, colours[0], darker(colours[0], 0.4))
 
 
-def _checks(brush: Brush, body: Body, colours: Colours) -> None:
-    """A chequered body."""
-    cell = 0.42
-    for row in range(-4, 4):
-        for column in range(-4, 4):
-            if (row + column) % 2:
-                x, y = column * cell, row * cell
-                box = [(x, y), (x + cell, y), (x + cell, y + cell), (x, y + cell)]
-                brush.polygon(box, colours[0])
-
-
-def _heart(brush: Brush, body: Body, colours: Colours) -> None:
-    """A big heart low on the body."""
-    y = body.face + 0.86
-    half = [(0, -0.16), (0.1, -0.3), (0.28, -0.36), (0.43, -0.22), (0.42, 0.0), (0.24, 0.24)]
-    shape = [*half, (0, 0.44), *((-x, dy) for x, dy in reversed(half[1:]))]
-    brush.polygon([(x, y + dy) for x, dy in shape], colours[0], darker(colours[0], 0.4))
+def _quarters(brush: Brush, body: Body, colours: Colours) -> None:
+    """Two opposite quarters of the body in another colour."""
+    for k in SIDES:
+        brush.polygon([(0, 0.02), (k * 2, 0.02), (k * 2, k * 2), (0, k * 2)], colours[0])
 
 
 def _sash(brush: Brush, body: Body, colours: Colours) -> None:
@@ -179,18 +159,13 @@ def _beard(brush: Brush, body: Body, colours: Colours) -> None:
     brush.polygon([(x, y + dy) for x, dy in shape], colours[0], darker(colours[0], 0.5))
 
 
-def _glasses(brush: Brush, body: Body, colours: Colours) -> None:
-    """Round glasses with thick rims."""
-    y, r = body.face - 0.1, 0.34
-    brush.line([(-0.85, y - 0.05), (0.85, y - 0.05)], colours[0], SUPERSAMPLE * 1.6)
-    for k in SIDES:
-        x, py = brush.at([(k * 0.36, y)])[0]
-        radius = r * brush.unit
-        box = (x - radius, py - radius, x + radius, py + radius)
-        brush.draw.ellipse(box, outline=colours[0], width=int(SUPERSAMPLE * 2.1))
+def _mask(brush: Brush, body: Body, colours: Colours) -> None:
+    """A wide band around the eyes, which are drawn on it."""
+    y = body.face - 0.1
+    brush.polygon([(-2, y - 0.36), (2, y - 0.36), (2, y + 0.34), (-2, y + 0.34)], colours[0])
 
 
-# Limbs, and what is behind or below.
+# Limbs, and what is behind, beside or below.
 
 
 def _tail(brush: Brush, body: Body, colours: Colours) -> None:
@@ -225,11 +200,10 @@ def _cape(brush: Brush, body: Body, colours: Colours) -> None:
 
 
 def _tentacles(brush: Brush, body: Body, colours: Colours) -> None:
-    """Four wavy tentacles in place of feet."""
-    for x in (-0.66, -0.24, 0.24, 0.66):
-        k = math.copysign(1, x)
-        wave = [(x, 0.5), (x + k * 0.08, 0.95), (x + k * 0.02, 1.2), (x + k * 0.2, 1.5)]
-        _tube(brush, wave, colours[0], 0.2)
+    """Two thick wavy tentacles in place of feet."""
+    for k in SIDES:
+        wave = [(0.34, 0.5), (0.44, 0.95), (0.4, 1.15), (0.72, 1.4)]
+        _tube(brush, [(k * x, y) for x, y in wave], colours[0], 0.34)
 
 
 def _boots(brush: Brush, body: Body, colours: Colours) -> None:
@@ -258,21 +232,23 @@ def _mane(brush: Brush, body: Body, colours: Colours) -> None:
         brush.ellipse(x, y, 0.31, 0.31, colours[0], darker(colours[0], 0.45))
 
 
+def _shield(brush: Brush, body: Body, colours: Colours) -> None:
+    """A big shield on the left arm."""
+    x = -body.arms - 0.12
+    rim = [(-0.5, -0.42), (0.5, -0.42), (0.48, 0.1), (0.3, 0.48), (0, 0.76), (-0.3, 0.48)]
+    rim += [(-0.48, 0.1)]
+    brush.polygon([(x + dx, 0.16 + dy) for dx, dy in rim], colours[0], darker(colours[0], 0.4))
+    brush.ellipse(x, 0.22, 0.22, 0.24, colours[1])
+
+
 # What concepts do to any creature.
 
 
 def _unicycle(brush: Brush, body: Body, colours: Colours) -> None:
-    """A wheel with spokes under the creature, at the end of a post."""
-    x, y, r = 0.0, 1.72, 0.52
-    brush.line([(0, 0.7), (0, y)], colours[0], SUPERSAMPLE * 2)
-    px, py = brush.at([(x, y)])[0]
-    for n in range(3):
-        dx, dy = r * math.cos(math.pi * n / 3), r * math.sin(math.pi * n / 3)
-        brush.line([(x - dx, y - dy), (x + dx, y + dy)], colours[1], SUPERSAMPLE)
-    radius = r * brush.unit
-    box = (px - radius, py - radius, px + radius, py + radius)
-    brush.draw.ellipse(box, outline=colours[0], width=int(SUPERSAMPLE * 2.4))
-    brush.ellipse(x, y, 0.13, 0.13, colours[1], INK, SUPERSAMPLE)
+    """A wheel under the creature, at the end of a post."""
+    brush.line([(0, 0.7), (0, 1.72)], darker(colours[0], 0.4), SUPERSAMPLE * 3)
+    brush.ellipse(0, 1.72, 0.56, 0.56, colours[0], darker(colours[0], 0.4))
+    brush.ellipse(0, 1.72, 0.22, 0.22, colours[1])
 
 
 def _cup(brush: Brush, body: Body, colours: Colours) -> None:
@@ -295,21 +271,21 @@ def _trait(name: str, layer: str, paint, colours: Colours, *replaces: str, **rea
 BLACK = (45, 42, 52)
 _TRAITS = (
     _trait("horns", "head", _horns, ((240, 222, 170),), "hat", "ears", up=1.75),
-    _trait("bands", "pattern", _bands, ((200, 35, 130),)),
+    _trait("halves", "pattern", _halves, ((200, 35, 130),)),
     _trait("tail", "behind", _tail, ((215, 45, 60),), side=1.65),
     _trait(
         "headphones", "head", _headphones, ((245, 120, 40), BLACK), "hat", "ears", up=1.45, side=1.3
     ),
-    _trait("rings", "pattern", _rings, ((235, 240, 250),)),
+    _trait("disc", "pattern", _disc, ((250, 210, 60),)),
     _trait("claws", "limbs", _claws, ((215, 50, 45),), "arms", "held", side=1.75),
     _trait("sprout", "head", _sprout, ((85, 190, 60),), "hat", "ears", up=1.9),
-    _trait("checks", "pattern", _checks, ((240, 115, 100),)),
+    _trait("quarters", "pattern", _quarters, ((240, 115, 100),)),
     _trait("wheels", "limbs", _wheels, (BLACK, (205, 210, 220)), "feet", down=1.5),
     _trait("flame", "head", _flame, ((240, 85, 25), (255, 225, 90)), "hat", "ears", up=1.9),
     _trait("eyepatch", "face", _eyepatch, (BLACK,)),
     _trait("cape", "behind", _cape, ((170, 25, 55),), down=1.25, side=1.5),
-    _trait("halo", "head", _halo, ((250, 205, 50),), "hat", "ears", up=1.8),
-    _trait("heart", "pattern", _heart, ((225, 40, 60),)),
+    _trait("bow", "head", _bow, ((235, 60, 150), (255, 190, 220)), "hat", "ears", up=1.75),
+    _trait("shield", "front", _shield, ((60, 110, 225), (250, 210, 60)), side=1.7),
     _trait("tentacles", "limbs", _tentacles, ((125, 65, 175),), "feet", down=1.6),
     _trait("antlers", "behind", _antlers, ((150, 98, 55),), "hat", "ears", up=1.8),
     _trait("sash", "pattern", _sash, ((50, 95, 215),)),
@@ -317,8 +293,8 @@ _TRAITS = (
     _trait("mushroom", "head", _mushroom, ((220, 45, 45), WHITE), "hat", "ears", up=1.65),
     _trait("beard", "face", _beard, ((240, 240, 245),), down=1.45),
     _trait("legs", "behind", _legs, ((135, 82, 52),), "arms", "feet", "held", down=1.35, side=1.65),
-    _trait("horn", "head", _horn, ((250, 245, 250), (235, 80, 150)), "hat", "ears", up=2.05),
-    _trait("glasses", "face", _glasses, ((215, 35, 50),)),
+    _trait("horn", "head", _horn, ((235, 80, 150),), "hat", "ears", up=2.1),
+    _trait("mask", "pattern", _mask, ((215, 35, 50),)),
     _trait("mane", "behind", _mane, ((125, 65, 190),), "ears", up=1.45, down=1.45, side=1.4),
     _trait("unicycle", "behind", _unicycle, ((205, 85, 30), (190, 195, 205)), down=2.3),
     _trait("cup", "front", _cup, ((240, 240, 245), (70, 120, 215)), down=1.5, side=1.55),
