@@ -21,13 +21,16 @@ from diffusers import AutoencoderKL
 from tools.demo_model.pretrain_loop import Budget
 from tools.demo_model.pretrain_unet import averaged_models, train_unet, write_tokenizer
 from tools.demo_model.pretrain_vae import train_vae
+from tools.demo_model.write_defaults import defaults_entry
 
 from lorasmith.core.files import ASSETS
 from lorasmith.demo.world_parts import SIZE
 from lorasmith.models.export import save_ldm
+from lorasmith.models.open import DEFAULTS_KEY
 
 DEMO_BASE = ASSETS / "demo_base.safetensors"
 METADATA = {
+    DEFAULTS_KEY: defaults_entry(),
     "modelspec.title": "lorasmith demo base",
     "modelspec.description": "Draws little creatures, 64x64 pixels, from tags.",
 }

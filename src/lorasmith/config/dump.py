@@ -39,7 +39,7 @@ def _lines(section: Section, absolute: bool) -> list[str]:
         if item.name == "folders":
             continue
         if value is None:
-            if item.default is None:
+            if item.default is None and item.name not in section.model_fields_set:
                 continue
             value = NONE
         if isinstance(value, Section):  # A folder's own: what it does not say is the run's.

@@ -31,17 +31,21 @@ from lorasmith.core.text import did_you_mean
 __all__ = ["Override", "dump_toml", "load_settings"]
 
 
-def _captions_as_they_are(values: dict[str, Any]) -> dict[str, Any]:
-    """Of before triggers were put in front of captions, and found where none was set."""
-    captions = values.get("captions", {})
+def _nothing_found_out(values: dict[str, Any]) -> dict[str, Any]:
+    """Of before triggers were put in front of captions, and found where none was set; and before
+    base models said what suits them."""
+    captions, model = values.get("captions", {}), values.get("model", {})
     if isinstance(captions, dict):
         captions = {"trigger_in_front": False, **captions}
         captions["trigger"] = captions.get("trigger") or AUTO
-        values = {**values, "captions": captions}
-    return values
+    if isinstance(model, str):
+        model = {"path": model}
+    if isinstance(model, dict):
+        model = {"defaults": False, **model}
+    return {**values, "captions": captions, "model": model}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _captions_as_they_are}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _nothing_found_out}
 """From a file's version to the next one: what to do with its values."""
 
 
@@ -83,6 +87,17 @@ class _Layers:
             self.origins.setdefault(name, origin)
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """
+    Args:
+        origins: of each setting that was given: "preset demo", the file, the option.
+    """
+
+    settings: TrainSettings
+    origins: Mapping[str, str]
+
+
 def load_settings(
     toml: Path | None = None,
     overrides: Mapping[str, str] | Sequence[str | Override] = (),
@@ -90,6 +105,17 @@ def load_settings(
     *,
     for_training: bool = False,
 ) -> TrainSettings:
+    """As :func:`load_with_origins`, without them."""
+    return load_with_origins(toml, overrides, preset, for_training=for_training).settings
+
+
+def load_with_origins(
+    toml: Path | None = None,
+    overrides: Mapping[str, str] | Sequence[str | Override] = (),
+    preset: str | None = None,
+    *,
+    for_training: bool = False,
+) -> LoadedSettings:
     """The settings of a run: defaults, then ``preset``, then ``toml``, then ``overrides``.
 
     Args:
@@ -128,7 +154,7 @@ def load_settings(
     ]
     if problems:
         raise SettingsError(problems)
-    return settings
+    return LoadedSettings(settings, layers.origins)
 
 
 def _with_origin(problem: Problem, origins: Mapping[str, str]) -> Problem:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -72,6 +74,20 @@ def for_folder(settings: TrainSettings, folder: FolderSettings) -> TrainSettings
     if folder.batch is not None:
         changes["train"] = settings.train.model_copy(update={"batch": folder.batch})
     return settings.model_copy(update=changes)
+
+
+def replace_settings(settings: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
+    """A copy with ``changes``, values by path ("train.precision")."""
+    by_section: dict[str, dict[str, Any]] = {}
+    for path, value in changes.items():
+        section, _, name = path.partition(".")
+        by_section.setdefault(section, {})[name] = value
+    return settings.model_copy(
+        update={
+            section: getattr(settings, section).model_copy(update=values)
+            for section, values in by_section.items()
+        }
+    )
 
 
 @functools.cache

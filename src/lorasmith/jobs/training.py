@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from lorasmith.config.checks import table as checks
-from lorasmith.config.load import Override, load_settings, parse_overrides
-from lorasmith.config.schema import TrainSettings
+from lorasmith.config.load import (
+    LoadedSettings,
+    Override,
+    load_with_origins,
+    parse_overrides,
+)
 from lorasmith.config.values import UserPath
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, SettingsConverted
@@ -41,7 +44,7 @@ class SettingsRequest(JobRequest):
     )
     sdxl: bool = option(False, "The arguments are those of sdxl_train_network.py")
 
-    def load(self, observer: Observer) -> TrainSettings:
+    def load(self, observer: Observer) -> LoadedSettings:
         """
         Raises:
             UserError: with everything that is wrong.
@@ -54,9 +57,9 @@ class SettingsRequest(JobRequest):
         if config is not None and os.path.isfile(config) and not is_lorasmiths(config):
             overrides = [*_converted(config, overrides, observer), *overrides]
             config = None
-        return load_settings(config, overrides, self.preset, for_training=True)
+        return load_with_origins(config, overrides, self.preset, for_training=True)
 
-    def _foreign_settings(self, arguments: Sequence[str], observer: Observer) -> TrainSettings:
+    def _foreign_settings(self, arguments: Sequence[str], observer: Observer) -> LoadedSettings:
         from lorasmith.importers.convert import convert_here, refuse_wrong
         from lorasmith.importers.sd_scripts.argv import read_argv
 
@@ -65,9 +68,9 @@ class SettingsRequest(JobRequest):
             raise SettingsError(Problem(name, what, "leave one of them out") for name in clashing)
         result = convert_here(read_argv(arguments, sdxl=self.sdxl))
         refuse_wrong(result)
-        settings = load_settings(None, result.overrides(), for_training=True)
+        loaded = load_with_origins(None, result.overrides(), for_training=True)
         _tell(result, observer)
-        return settings
+        return loaded
 
 
 class TrainRequest(SettingsRequest):
@@ -83,12 +86,11 @@ class TrainRequest(SettingsRequest):
 
     def run(self, observer: Observer, controls: Controls) -> Path:
         """The run's folder."""
-        settings = self.load(observer)
-        warnings = checks.warnings(settings)
+        loaded = self.load(observer)
         # Not before a mistake is told: it imports diffusers and transformers, which takes seconds.
         from lorasmith.training.run import train
 
-        return train(settings, warnings=warnings, observer=observer, controls=controls)
+        return train(loaded.settings, origins=loaded.origins, observer=observer, controls=controls)
 
 
 class PlanRequest(SettingsRequest):
@@ -100,9 +102,10 @@ class PlanRequest(SettingsRequest):
         # By itself: what trains imports diffusers and transformers, which takes seconds.
         from lorasmith.training.plan import make_plan
 
-        settings = self.load(observer)
-        warnings = checks.warnings(settings)
-        return make_plan(settings, warnings=warnings, observer=observer, controls=controls)
+        loaded = self.load(observer)
+        return make_plan(
+            loaded.settings, origins=loaded.origins, observer=observer, controls=controls
+        )
 
 
 class ResumeRequest(JobRequest):

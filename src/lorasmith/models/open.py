@@ -52,6 +52,8 @@ MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt")
 V_PREDICTION_MARK = "v_pred"
 # And so that their noise schedule ends in nothing but noise.
 ZERO_SNR_MARK = "ztsnr"
+# Settings of training that suit the model, as JSON.
+DEFAULTS_KEY = "lorasmith.defaults"
 MISSING_PART = {"unet": BASE_HINT, "vae": "give a VAE file as model.vae"}
 
 NUMPY_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
@@ -87,6 +89,7 @@ class OpenedCheckpoint:
         weights: ``{part: {canonical name: where}}``.
         unknown: tensors inside a part that no such model has, as ``(file, name)``.
         notes: what the user should know (tensors that are not used).
+        defaults: what the model's file says under :data:`DEFAULTS_KEY` of settings that suit it.
     """
 
     reference: ModelReference
@@ -94,6 +97,7 @@ class OpenedCheckpoint:
     weights: dict[str, dict[str, WeightInFile]]
     unknown: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...]
+    defaults: str = ""
 
     @property
     def source(self) -> str:
@@ -128,6 +132,8 @@ def open_checkpoint(model: str | Path | ModelReference) -> OpenedCheckpoint:
         overrides = parse_overrides(file.metadata, path)
         overrides = _with_marks(overrides, file)
     notes = []
+    texts = (file.metadata.get(DEFAULTS_KEY, "") for file, _ in pieces)
+    defaults = next(filter(None, texts), "")
     if reference.vae is not None:
         for _, layout in pieces:
             layout.parts.pop("vae", None)
@@ -144,7 +150,8 @@ def open_checkpoint(model: str | Path | ModelReference) -> OpenedCheckpoint:
         notes.append(why)
     if (to_noise := reference.zero_terminal_snr) != "auto":
         overrides = dataclasses.replace(overrides, zero_terminal_snr=to_noise)
-    return _assemble(reference, path, family, pieces, overrides, notes)
+    checkpoint = _assemble(reference, path, family, pieces, overrides, notes)
+    return dataclasses.replace(checkpoint, defaults=defaults)
 
 
 def _with_marks(overrides: Overrides, file: WeightFile) -> Overrides:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from lorasmith.training.memory.estimates import (
 from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, precision_of
 from lorasmith.training.preservation import preservation_of
 from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
+from lorasmith.training.setup.base_defaults import origin_lines
 from lorasmith.training.setup.preflight import RunPlan, open_base, preflight, process_count, should
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
@@ -95,13 +96,24 @@ class Plan:
 def make_plan(
     settings: TrainSettings,
     *,
-    warnings: Sequence[Problem] = (),
+    origins: Mapping[str, str] | None = None,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Plan:
-    """Raises UserError with everything that would stop the run."""
+    """
+    Args:
+        origins: where settings come from that were given, to be said.
+
+    Raises:
+        UserError: with everything that would stop the run.
+    """
     run_plan = preflight(
-        settings, process_count(), to_train=True, observer=observer, controls=controls
+        settings,
+        process_count(),
+        to_train=True,
+        origins=origins,
+        observer=observer,
+        controls=controls,
     )
     settings = run_plan.settings
     device = choose_device(settings.performance.device)
@@ -117,7 +129,7 @@ def make_plan(
     if not memory.step.total:  # It plainly fits.
         memory = replace(memory, estimates=(rough_step(run_plan, checkpoint, values),))
     name_problems = taken_name(folder, run_plan.name)
-    warnings = [*warnings, *run_plan.warnings, *memory.problems, *name_problems]
+    warnings = [*run_plan.warnings, *memory.problems, *name_problems]
     if sum(disk.values()) > free:
         what = f"needs about {bytes_text(sum(disk.values()))}, and {bytes_text(free)} are free"
         warnings.append(Problem(str(folder.path), what, "free some space, or keep fewer snapshots"))
@@ -295,6 +307,10 @@ def keeps_outside(run_plan: RunPlan) -> bool:
 def show_plan(plan: Plan, console: Console) -> None:
     run_plan, settings = plan.run_plan, plan.run_plan.settings
     console.print(render(run_plan.report))
+    if lines := list(origin_lines(settings, run_plan.origins)):
+        console.rule("settings")
+        for line in lines:
+            console.print(f"• {line}", highlight=False, markup=False)
     console.rule("learning rate")
     console.print(_rates(plan))
     if plan.rates:

@@ -52,6 +52,7 @@ from lorasmith.training.runs.folder import (
 from lorasmith.training.runs.result_cards import next_steps
 from lorasmith.training.runs.snapshots import keep_result
 from lorasmith.training.runs.state import list_states, load_state, step_of
+from lorasmith.training.setup.base_defaults import origin_lines
 from lorasmith.training.setup.build import Run, build_run
 from lorasmith.training.setup.context import RunContext
 from lorasmith.training.setup.preflight import RunPlan, preflight, process_count
@@ -74,14 +75,14 @@ KEPT = ("performance.channels_last", "performance.deterministic")
 def train(
     settings: TrainSettings,
     *,
-    warnings: Sequence[Problem] = (),
+    origins: Mapping[str, str] | None = None,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Path:
     """Check everything, then train in a new run folder.
 
     Args:
-        warnings: oddities of the settings, to be said and kept with the preflight.
+        origins: where settings come from that were given, to be said.
         observer: gets every event; ``TrainingTerminal`` of ``monitoring/observers`` shows them.
 
     Returns:
@@ -93,7 +94,12 @@ def train(
     """
     controls = controls or Controls()
     run_plan = preflight(
-        settings, process_count(), to_train=True, observer=observer, controls=controls
+        settings,
+        process_count(),
+        to_train=True,
+        origins=origins,
+        observer=observer,
+        controls=controls,
     )
     settings = run_plan.settings
     processes = Processes(choose_device(settings.performance.device))
@@ -102,9 +108,10 @@ def train(
     folder = RunFolder(processes.agree(folder.path))
     observer = observer if processes.main else ignore
     run = RunContext(run_plan, folder, processes, memory, observer, controls)
-    warnings = [*warnings, *run_plan.warnings, *memory.problems]
-    warnings += taken_name(folder, run_plan.name)
+    warnings = [*run_plan.warnings, *memory.problems, *taken_name(folder, run_plan.name)]
     observer(DatasetChecked(run_plan.report))
+    for line in origin_lines(settings, run_plan.origins):
+        run.inform(line)
     for warning in warnings:
         run.warn(f"settings: {warning}")
     with own_folder(run):
@@ -292,7 +299,8 @@ def write_beginning(run: RunContext, warnings: Sequence[Problem]) -> None:
     folder, run_plan = run.folder, run.run_plan
     write_text(folder.settings, dump_toml(run_plan.settings, absolute=True))
     write_json(folder.path / "dataset.json", run_plan.report.to_json())
-    lines = [report_text(run_plan.report), *(f"settings: {warning}" for warning in warnings)]
+    lines = [report_text(run_plan.report), *origin_lines(run_plan.settings, run_plan.origins)]
+    lines += [f"settings: {warning}" for warning in warnings]
     write_text(folder.path / "dataset.txt", "\n".join(lines) + "\n")
     adapted = run_plan.adapted
     info = {

@@ -175,6 +175,8 @@ def test_captions_of_former_runs_stay_as_they_were(tmp_path: Path, line: str, tr
     """Their triggers were only checked for, so that they can be resumed."""
     captions = load_settings(write(tmp_path, f"version = 1\n[captions]\n{line}\n")).captions
     assert (captions.trigger, captions.trigger_in_front) == (trigger, False)
+    old = write(tmp_path, 'version = 1\nmodel = "a.safetensors"\n')
+    assert not load_settings(old).model.defaults, "nor do they begin to go by what suits a base"
     assert load_settings(write(tmp_path, f"[captions]\n{line}\n")).captions.trigger_in_front
 
 

@@ -235,7 +235,7 @@ def test_gui_json(tmp_path: Path) -> None:
         "preservation.enabled": False, "train.epochs": 2, "train.batch": 1,
             "train.accumulation": 4, "train.precision": "bf16",
         "model.prediction": "epsilon", "model.clip_skip": 1, "model.max_tokens": 75,
-        "save.name": "last", "save.every_epochs": 1, "save.precision": "fp16",
+        "model.defaults": False, "save.name": "last", "save.every_epochs": 1, "save.precision": "fp16",
         "sample.every_epochs": None, "sample.at_start": False, "log.tensorboard": False,
     }  # fmt: skip
     assert result.values == expected

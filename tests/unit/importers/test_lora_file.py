@@ -58,6 +58,7 @@ def test_of_kohya(tmp_path: Path) -> None:
     assert result.problems == []
     expected = {
         "model.prediction": "epsilon", "model.clip_skip": 2, "model.max_tokens": 225,
+        "model.defaults": False,
         "data.resolution": [512, 768], "captions.shuffle": True, "captions.keep_tokens": 1,
         "captions.dropout": 0.0, "buckets.enabled": True, "buckets.min": 320, "buckets.max": 960,
         "augment.flip": True, "adapter.type": "c3lier", "adapter.rank": 32, "adapter.alpha": 16.0,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from lorasmith.config.checks import table as checks
 from lorasmith.config.load import load_settings
 from lorasmith.config.presets import preset_names
 from lorasmith.demo.character import write_training_set
@@ -34,10 +33,10 @@ def test_presets_plan_without_contradictions_or_oddities(
     if name in ("character-hard", "demo"):
         given["data.reg"] = str(data / "reg")
     settings = load_settings(None, given, preset=name, for_training=True)
-    plan = make_plan(settings, warnings=checks.warnings(settings))
+    plan = make_plan(settings)
     told = {problem.where for problem in plan.warnings}
     assert told == set(ODDITIES.get(name, {})), plan.warnings
     assert plan.run_plan.steps > 0
     assert plan.memory.peak.total > 0
     top = {rate.part: rate.lr for rate in plan.rates}
-    assert top == settings.optimizer.lrs
+    assert top == plan.run_plan.settings.optimizer.lrs

@@ -64,6 +64,13 @@ class ModelSettings(Section):
         unit="tokens",
     )
 
+    defaults: bool = setting(
+        True,
+        "settings that nobody chose are as the base model says that they suit it (in its file's "
+        "metadata), else as its family does",
+        why="a rate that is right for one model is wrong for another",
+    )
+
     @field_validator("path")
     @classmethod
     def _usable(cls, value: str) -> str:

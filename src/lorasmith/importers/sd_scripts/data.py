@@ -17,6 +17,7 @@ LATENT = 8
 
 
 def model(m: ConversionBuilder) -> None:
+    m.fix("model.defaults", False, "what is not given is as in sd-scripts, whatever the model")
     if not m.has("pretrained_model_name_or_path"):
         m.missing("pretrained_model_name_or_path", "name the base model; demo is built in")
     if m.sdxl and m.has("v2"):

@@ -143,6 +143,8 @@ class Family:
             what they predict are all of one kind.
         noise_schedule: its name in :data:`lorasmith.diffusion.schedule.NOISE_SCHEDULES`.
         card_version: the web UI's word for it, "sd version" in a LoRA's card.
+        defaults: settings of training that suit its models, by setting ("optimizer.lr"), where
+            they are others than everywhere.
         text_targets, text_attention: classes of the text encoders whose layers adapters attach
             to, and those of them that are attention.
     """
@@ -164,6 +166,7 @@ class Family:
     v_prediction_marker: tuple[str, float] | None = None
     noise_schedule: str = "scaled_linear"
     card_version: str = "Unknown"
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     text_targets: tuple[str, ...] = ("CLIPAttention", "CLIPMLP")
     text_attention: tuple[str, ...] = ("CLIPAttention",)
 

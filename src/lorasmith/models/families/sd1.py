@@ -30,4 +30,6 @@ SD1 = Family(
         ),
     ),
     card_version="SD1",
+    # Half of the UNet's, as guides have it: it keeps the trigger apart from other words.
+    defaults={"optimizer.text_encoder_lr": 5e-5},
 )

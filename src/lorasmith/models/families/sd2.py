@@ -48,4 +48,6 @@ SD2 = Family(
     # ComfyUI's test: no other sign tells the 512 px models from the 768 px ones.
     v_prediction_marker=("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", 0.09),
     card_version="SD2",
+    # Half of the UNet's, as guides have it for Stable Diffusion 1.
+    defaults={"optimizer.text_encoder_lr": 5e-5},
 )

@@ -54,4 +54,6 @@ SDXL = Family(
     size_conditioning=True,
     zero_negative=True,
     card_version="SDXL",
+    # A quarter of the UNet's, of a guide for Pony: there are two, and they are quickly rigid.
+    defaults={"optimizer.text_encoder_lr": 2.5e-5},
 )

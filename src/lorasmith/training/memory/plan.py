@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lorasmith.config.sample_prompts import SamplePrompt
-from lorasmith.config.schema import TrainSettings
+from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.errors import Problem
 from lorasmith.core.text import bytes_text
 from lorasmith.data.holdout import BATCH
@@ -26,7 +26,6 @@ from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.kinds.adapter import trains_denoiser, trains_text_encoder
 from lorasmith.training.memory.estimates import MemoryEstimate
 from lorasmith.training.samples import sample_request
-from lorasmith.training.setup.hardware import replace_settings
 from lorasmith.training.setup.preflight import RunPlan
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from lorasmith.config.optimizers import optimizer_facts
-from lorasmith.config.schema import TrainSettings
+from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.tensors.device import (
     LARGE_FOR_CPU,
@@ -127,20 +127,6 @@ def _of_process(device: torch.device) -> torch.device:
     if rank is None or device.type == "cpu" or ":" in str(device):
         return device
     return torch.device(device.type, int(rank))
-
-
-def replace_settings(settings: TrainSettings, changes: Changes) -> TrainSettings:
-    """A copy with ``changes``, values by path ("train.precision")."""
-    by_section: dict[str, dict[str, Any]] = {}
-    for path, value in changes.items():
-        section, _, name = path.partition(".")
-        by_section.setdefault(section, {})[name] = value
-    return settings.model_copy(
-        update={
-            section: getattr(settings, section).model_copy(update=values)
-            for section, values in by_section.items()
-        }
-    )
 
 
 def _value(settings: TrainSettings, path: str) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lorasmith.adapters.file import load_lora
+from lorasmith.config.checks import table as checks
 from lorasmith.config.checks.loss import warnings_with as loss_warnings
 from lorasmith.config.sample_prompts import RANDOM_SEED
-from lorasmith.config.schema import TrainSettings, for_folder
+from lorasmith.config.schema import TrainSettings, for_folder, replace_settings
 from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import check_writable
@@ -47,11 +48,11 @@ from lorasmith.training.preservation import (
     preservation_warnings,
 )
 from lorasmith.training.samples import sample_request
+from lorasmith.training.setup.base_defaults import SuitedSettings, suit
 from lorasmith.training.setup.check_optimizer import check_optimizer
 from lorasmith.training.setup.hardware import (
     AdaptedSettings,
     adapt_to_hardware,
-    replace_settings,
     slow_device,
 )
 
@@ -74,6 +75,8 @@ class RunPlan:
         held_out: and where they come from.
         adapted: what this machine made of the settings, ``None`` when it was not asked.
         triggers: what calls up the images of each folder.
+        suited: the settings with what suits the base.
+        origins: where settings come from that are not as by default, by setting.
     """
 
     settings: TrainSettings
@@ -88,6 +91,8 @@ class RunPlan:
     validation_set: ValidationSet | None = None
     adapted: AdaptedSettings | None = None
     triggers: tuple[Trigger, ...] = ()
+    suited: SuitedSettings | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -133,7 +138,8 @@ class RunPlan:
     @property
     def warnings(self) -> list[Problem]:
         """What is odd about the settings together with the model and the images."""
-        warnings: list[Problem] = []
+        warnings = checks.warnings(self.settings)
+        warnings += self.suited.warnings if self.suited is not None else ()
         if self.adapted is not None:
             weights = self.architecture.denoiser_weights
             warnings += self.adapted.warnings
@@ -149,7 +155,8 @@ class RunPlan:
             elsewhere = cache_place(self.data_folder)[1]
             warnings += [elsewhere] if elsewhere is not None else []
         has_reg = any(item.reg for item in self.dataset.items)
-        if self.settings.loss.prior_weight != 1.0 and not has_reg:
+        asked = self.suited is None or "loss.prior_weight" not in self.suited.origins
+        if self.settings.loss.prior_weight != 1.0 and not has_reg and asked:
             what = "has no effect without regularisation pictures"
             warnings.append(Problem("loss.prior_weight", what, "add some with --reg"))
         warnings += preservation_warnings(self.settings, self.dataset)
@@ -200,6 +207,7 @@ def preflight(
     processes: int = 1,
     *,
     to_train: bool = False,
+    origins: Mapping[str, str] | None = None,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> RunPlan:
@@ -208,16 +216,19 @@ def preflight(
     Args:
         processes: how many will train together; each takes ``train.batch`` images per step.
         to_train: also fit the settings to this machine; those of the result are then to be used.
+        origins: where settings come from that were given, by setting.
         observer: told of progress while images are looked at.
 
     Raises:
         UserError: everything that is wrong, in one report.
     """
     problems: list[Problem] = []
+    checkpoint = collect_problems(problems, lambda: open_base(settings))
+    suited = suit(settings, checkpoint) if checkpoint is not None else None
+    settings = suited.settings if suited is not None else settings
     adapted = collect_problems(problems, lambda: adapt_to_hardware(settings)) if to_train else None
     settings = adapted.settings if adapted is not None else settings
     check_parts(settings, problems)
-    checkpoint = collect_problems(problems, lambda: open_base(settings))
     architecture = None
     collect_problems(problems, lambda: finish_interrupted(data_folders(settings), observer))
     folders = collect_problems(problems, lambda: folder_specs(settings))
@@ -287,6 +298,12 @@ def preflight(
         held_out.measured(settings.validation, groups, settings.captions),
         adapted,
         triggers,
+        suited,
+        {
+            **(origins or {}),
+            **(suited.origins if suited else {}),
+            **dict.fromkeys(adapted.replaced if adapted else (), "this machine"),
+        },
     )
 
 
@@ -333,7 +350,7 @@ def check_layers(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
 
 def model_reference(settings: TrainSettings) -> ModelReference:
     """The base model of a run, and what the settings say of it."""
-    fields = settings.model.model_dump()
+    fields = settings.model.model_dump(exclude={"defaults"})
     return ModelReference(**fields, zero_terminal_snr=settings.loss.zero_terminal_snr)
 
 

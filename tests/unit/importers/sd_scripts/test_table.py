@@ -51,7 +51,7 @@ POWERSHELL = [
 
 POWERSHELL_SETTINGS: dict[str, Any] = {
     "model.path": "X:\\SD\\voldy\\models\\Stable-diffusion\\animefull-final-pruned.ckpt",
-    "model.prediction": "epsilon", "model.clip_skip": 2, "model.max_tokens": 225,
+    "model.prediction": "epsilon", "model.clip_skip": 2, "model.max_tokens": 225, "model.defaults": False,
     "data.path": "X:\\SD\\training\\my_concepts_folder", "data.reg": "X:\\SD\\training\\reg",
     "data.resolution": 512,
     "captions.extension": ".txt", "captions.shuffle": True, "captions.keep_tokens": 1,
@@ -90,7 +90,7 @@ BASH = [
 
 BASH_SETTINGS: dict[str, Any] = {
     "model.path": "/mnt/DATA/AI/stable-diffusion-models/Stable-diffusion//animefinal-full-pruned.ckpt",
-    "model.prediction": "epsilon", "model.clip_skip": 2, "model.max_tokens": 150,
+    "model.prediction": "epsilon", "model.clip_skip": 2, "model.max_tokens": 150, "model.defaults": False,
     "data.path": "/mnt/DATA/AI/sd-scripts/SETS/penny/",
     "data.reg": "/mnt/DATA/AI/sd-scripts/SETS/penny/reg/", "data.resolution": 512,
     "captions.extension": ".txt", "captions.shuffle": True, "captions.trigger_in_front": False,
@@ -115,7 +115,7 @@ BASH_SETTINGS: dict[str, Any] = {
 BARE = ["--pretrained_model_name_or_path=demo", "--train_data_dir=d", "--output_dir=o",
         "--network_module=networks.lora"]  # fmt: skip
 BARE_SETTINGS: dict[str, Any] = {
-    "model.path": "demo", "model.prediction": "epsilon", "data.path": "d",
+    "model.path": "demo", "model.prediction": "epsilon", "model.defaults": False, "data.path": "d",
     "captions.extension": ".caption", "captions.trigger_in_front": False, "buckets.enabled": False,
     "adapter.type": "lora", "adapter.rank": 4, "adapter.alpha": 1.0,
     "optimizer.name": "AdamW", "optimizer.lr": 2e-6, "schedule.name": "constant",

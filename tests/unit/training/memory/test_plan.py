@@ -13,7 +13,7 @@ from tests.tiny_models import tiny_architecture, tiny_model
 from torch import nn
 
 from lorasmith.config.load import load_settings
-from lorasmith.config.schema import TrainSettings
+from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.demo.character import write_training_set
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.models.placement import place_weights
@@ -29,7 +29,6 @@ from lorasmith.training.memory.simulate import (
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import cast_at_once, flat_groups
-from lorasmith.training.setup.hardware import replace_settings
 from lorasmith.training.setup.preflight import RunPlan, preflight
 
 META = torch.device("meta")

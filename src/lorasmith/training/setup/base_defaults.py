@@ -1,0 +1,185 @@
+"""Settings that nobody chose: as the base model says that they suit it, else as its family does.
+
+What the user or a preset set stays. A base says it in one entry of its file's metadata,
+``lorasmith.defaults``, a JSON object of values by setting: ``{"optimizer.lr": 4e-3}``. What is
+wrong in it is said and left out, so that a base of a newer version can be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from lorasmith.config.checks import table as checks
+from lorasmith.config.dump import toml_value
+from lorasmith.config.fields import NONE
+from lorasmith.config.messages import to_problems
+from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
+from lorasmith.config.schema import TrainSettings, all_settings, replace_settings
+from lorasmith.core.errors import Problem
+from lorasmith.core.files import parse_json
+from lorasmith.models.open import DEFAULTS_KEY, OpenedCheckpoint
+
+# What a base may say: how it is trained on and drawn with. Never paths, what is sent or where,
+# nor code: its file comes from anywhere.
+SECTIONS = ("adapter", "buckets", "optimizer", "schedule", "loss", "train")
+SINGLE = (
+    *("model.clip_skip", "model.max_tokens", "data.resolution", "captions.shuffle"),
+    *("captions.keep_tokens", "captions.dropout", "captions.tag_dropout", "augment.flip"),
+    *("sample.negative", "sample.steps", "sample.cfg", "sample.sampler", "sample.size"),
+    "performance.threads",
+)
+REFUSED = ("adapter.init_from", "loss.masked", "loss.mask_folder", "train.seed")
+
+# What was meant together with another setting, and goes where that one is chosen otherwise.
+MEANT_WITH = {
+    "optimizer.unet_lr": ("optimizer.lr",),
+    "optimizer.text_encoder_lr": ("optimizer.lr",),
+    "adapter.alpha": ("adapter.rank",),
+    "train.epochs": ("train.steps",),
+    "train.steps": ("train.epochs",),
+}
+
+SHOWN_VALUE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SuitedSettings:
+    """Settings with a base model's own defaults.
+
+    Args:
+        suggested: all that base and family say, by setting, whether it was chosen otherwise or not.
+        origins: of those settings that are as they say: who said it.
+        warnings: what is wrong with what the base says.
+    """
+
+    settings: TrainSettings
+    suggested: Mapping[str, Any]
+    origins: Mapping[str, str]
+    warnings: tuple[Problem, ...] = ()
+
+
+def suit(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> SuitedSettings:
+    """The settings with what suits the base in place of every setting that nobody chose.
+
+    With ``model.defaults = false`` they stay as they are.
+    """
+    family = checkpoint.architecture.family
+    values, warnings = read_entry(checkpoint.defaults, str(checkpoint.source))
+    layers = (("the base model", values), (family.title, family.defaults))
+    suggested: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    chosen = {path for path in all_settings() if is_chosen(settings, path)}
+    for origin, layer in layers:
+        name = suggested["optimizer.name"] if "optimizer.name" in origins else None
+        if not _optimizer_is_alike(name or settings.optimizer.name, layer, chosen):
+            layer = {p: v for p, v in layer.items() if not p.startswith("optimizer.")}
+        if {"optimizer.unet_lr", "optimizer.text_encoder_lr"} <= chosen:
+            chosen.add("optimizer.lr")  # It is that of the others.
+        for path, value in layer.items():
+            suggested.setdefault(path, value)
+            if chosen.isdisjoint((path, *MEANT_WITH.get(path, ()))):
+                origins[path] = origin
+        chosen |= layer.keys()
+    if not settings.model.defaults:
+        return SuitedSettings(settings, suggested, {})
+    origins = _fitting(settings, suggested, origins)
+    # What comes of it holds, so that a run that is resumed goes on with the same.
+    taken = {"model.defaults": False, **{path: suggested[path] for path in origins}}
+    return SuitedSettings(replace_settings(settings, taken), suggested, origins, tuple(warnings))
+
+
+def is_chosen(settings: TrainSettings, path: str) -> bool:
+    """Whether a setting was given a value, be it that of its default."""
+    section, _, name = path.partition(".")
+    return name in getattr(settings, section).model_fields_set
+
+
+def read_entry(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
+    """The values of a base's entry by setting, and what is wrong with the rest of it.
+
+    Args:
+        text: the entry, "" where there is none.
+        where: the base, for messages.
+    """
+    if not text:
+        return {}, []
+    place = f"{where}: {DEFAULTS_KEY}"
+    try:
+        entry = parse_json(text)
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict):
+        return {}, [Problem(place, "is no JSON object; it is left out")]
+    values, problems = {}, []
+    for path, value in entry.items():
+        try:
+            values[path] = _checked(path, value)
+        except ValueError as error:
+            problems.append(Problem(place, f"{path[:SHOWN_VALUE]}: {error}; it is left out"))
+    return values, problems
+
+
+def _checked(path: str, value: Any) -> Any:
+    """Raises ValueError where a base may not say this, or not so."""
+    section, _, name = path.partition(".")
+    if path not in all_settings():
+        raise ValueError("is not a known setting")
+    if path in REFUSED or not (section in SECTIONS or path in SINGLE):
+        raise ValueError("is not for a base model to say")
+    try:
+        settings = TrainSettings.model_validate({section: {name: value}})
+    except ValidationError as error:
+        (problem,) = to_problems(error, {}).values()
+        raise ValueError(problem.what) from None
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+    if path == "optimizer.name" and settings.optimizer.name not in OPTIMIZERS:
+        raise ValueError("is not in the table of optimizers")  # Its module would be imported.
+    return getattr(getattr(settings, section), name)
+
+
+def _optimizer_is_alike(name: str, layer: Mapping[str, Any], chosen: set[str]) -> bool:
+    """Whether the layer's learning rates are meant for ``name``, the optimizer that is used."""
+    if "optimizer.name" not in chosen:
+        return True
+    usual = layer.get("optimizer.name", all_settings()["optimizer.name"].default)
+    meant, used = optimizer_facts(usual), optimizer_facts(name)
+    return (meant.lr, meant.adaptive, meant.sets_lr) == (used.lr, used.adaptive, used.sets_lr)
+
+
+def _fitting(
+    settings: TrainSettings, suggested: Mapping[str, Any], origins: dict[str, str]
+) -> dict[str, str]:
+    """Those that contradict nothing that was chosen, and that have an effect beside it."""
+    before = {*checks.contradictions(settings), *checks.warnings(settings)}
+
+    def misfits(paths: Mapping[str, str]) -> int:
+        changed = replace_settings(settings, {path: suggested[path] for path in paths})
+        odd = {one for one in checks.warnings(changed) if one.where in paths}
+        return len({*checks.contradictions(changed), *odd} - before)
+
+    while count := misfits(origins):
+        fewer = ({p: o for p, o in origins.items() if p != left} for left in origins)
+        origins = next((some for some in fewer if misfits(some) < count), {})
+    return origins
+
+
+def origin_lines(settings: TrainSettings, origins: Mapping[str, str]) -> Iterator[str]:
+    """For people: the settings that are not as by default, by where they come from."""
+    by_origin: dict[str, list[str]] = {}
+    for path, item in all_settings().items():
+        section, _, name = path.partition(".")
+        value = getattr(getattr(settings, section), name)
+        if value == item.default or path not in origins:
+            continue
+        origin = origins[path]
+        text = toml_value(NONE if value is None else value)
+        text = text if len(text) <= SHOWN_VALUE else f"{text[: SHOWN_VALUE - 1]}…"
+        origin = "the command line" if origin.startswith("--") else origin
+        by_origin.setdefault(origin, []).append(f"{path} = {text}")
+    for origin, texts in by_origin.items():
+        yield f"from {origin}: {', '.join(texts)}"
