@@ -112,7 +112,9 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, value: bool) 
     help="The word that shall call the LoRA up.  [default: the first tag that all captions share, "
     "else the folder's name]",
 )
-@click.option("--epochs", metavar="N", help="Times through all pictures.  [default: 10]")
+@click.option(
+    "--epochs", metavar="N", help="Times through all pictures.  [default: as many as they need]"
+)
 @click.option("--preset", metavar="NAME", help="Start from a preset; see `lorasmith presets`.")
 @click.option(
     "--set",

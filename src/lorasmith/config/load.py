@@ -22,8 +22,7 @@ from lorasmith.config.fields import Setting
 from lorasmith.config.messages import place, to_problems
 from lorasmith.config.presets import read_preset
 from lorasmith.config.schema import TrainSettings, all_settings, sections
-from lorasmith.config.sections.data import AUTO
-from lorasmith.config.values import optimizer_args
+from lorasmith.config.values import AUTO, optimizer_args
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import parse_toml
 from lorasmith.core.text import did_you_mean

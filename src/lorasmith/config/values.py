@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -206,6 +206,7 @@ def extension(value: Any) -> Any:
     return value
 
 
+AUTO = "auto"
 UserPath = Annotated[Path, BeforeValidator(some_path), AfterValidator(user_path)]
 """``~`` is the home folder."""
 Size = Annotated[int | tuple[int, int] | None, BeforeValidator(size)]
@@ -222,3 +223,7 @@ FileStem = Annotated[str | None, BeforeValidator(file_stem)]
 Extension = Annotated[str, BeforeValidator(extension)]
 Every = Annotated[int | None, Field(ge=1), BeforeValidator(zero_is_none)]
 """A count where 0 and "none" mean never."""
+AutoEvery = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["auto"] | None, BeforeValidator(zero_is_none)
+]
+"""The same, worked out where nobody says it."""

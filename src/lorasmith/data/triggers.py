@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lorasmith.config.sections.data import AUTO, CaptionSettings
+from lorasmith.config.sections.data import CaptionSettings
+from lorasmith.config.values import AUTO
 from lorasmith.core.text import quantity
 from lorasmith.data.captions import join_tags, readings, split_tags
 from lorasmith.data.layout import FolderSpec, folder_name

@@ -9,8 +9,8 @@ from pathlib import Path
 from lorasmith.config.load import load_settings
 from lorasmith.config.sample_prompts import RANDOM_SEED, SamplePrompt
 from lorasmith.config.schema import TrainSettings
-from lorasmith.config.sections.data import AUTO
 from lorasmith.config.sections.run import SampleSettings
+from lorasmith.config.values import AUTO
 from lorasmith.core.errors import PromptError, RunError
 from lorasmith.core.rng import derive
 from lorasmith.data.captions import readings

@@ -15,13 +15,15 @@ from lorasmith.config import presets as preset_module
 from lorasmith.config.load import load_settings
 from lorasmith.config.presets import WIDTH, explained, preset_names, read_preset
 from lorasmith.core.errors import SettingsError
+from lorasmith.models.families.base import GUIDES_LENGTH
+from lorasmith.training.setup.length import updates_for
 
 # Preset: rank range, alpha range as a share of the rank, UNet's and text encoder's rate, number of
-# images and least steps: the guides' "starting settings", and their text on ranks ("64 can do the
-# job" for a style, "as low as 8" for a concept).
+# images and least steps without regularisation: the guides' "starting settings", and their text on
+# ranks ("64 can do the job" for a style, "as low as 8" for a concept).
 STARTING_SETTINGS = {
     "character": ((32, 96), 1e-4, 5e-5, 100, 1000),
-    "character-hard": ((32, 64), 1e-4, 4.5e-5, 30 + 30, 1600),
+    "character-hard": ((32, 64), 1e-4, 4.5e-5, 30, 800),
     "style": ((64, 192), 1e-4, 4e-5, 150, 3000),
     "concept": ((8, 128), 1e-4, 4.5e-5, 100, 1000),
 }
@@ -35,7 +37,11 @@ def test_starting_settings_are_those_of_the_guides(name: str) -> None:
     assert s.adapter.alpha is not None
     assert 1 <= s.adapter.alpha <= s.adapter.rank
     assert s.optimizer.lrs == {"unet": unet_lr, "text_encoder": text_encoder_lr}
-    assert s.train.epochs * images >= steps
+    rule = {"min_steps": 1, "max_steps": 10**6, **dict(GUIDES_LENGTH)}
+    named = {key.removeprefix("train."): value for key, value in rule.items()}
+    set_here = {key: getattr(s.train, key) for key in s.train.model_fields_set}
+    rule_settings = s.train.model_copy(update={**named, **set_here})
+    assert updates_for([images], 1, rule_settings)[0] >= 0.95 * steps
     if s.schedule.name == "cosine_with_restarts":
         assert s.schedule.cycles > 1, "one cycle is plain cosine"
 
@@ -59,7 +65,7 @@ def test_the_mac_has_what_its_guide_sets() -> None:
     s = load_settings(None, preset="mac")
     assert (s.adapter.rank, s.adapter.alpha, s.optimizer.name) == (16, 8, "AdamW")
     assert set(s.optimizer.lrs.values()) == {2.5e-5}
-    assert (s.train.batch, s.train.epochs, s.train.precision) == (4, 15, "fp32")
+    assert (s.train.batch, s.train.showings, s.train.precision) == (4, 15 * 7, "fp32")
     assert (s.schedule.name, s.augment.flip) == ("constant_with_warmup", True)
 
 

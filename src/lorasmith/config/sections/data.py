@@ -9,10 +9,8 @@ from pydantic import BeforeValidator, field_validator, model_validator
 
 from lorasmith.config.fields import NONE, Section, setting
 from lorasmith.config.sections.augment import AugmentSettings
-from lorasmith.config.values import Every, Extension, Size, UserPath
+from lorasmith.config.values import AUTO, Every, Extension, Size, UserPath
 from lorasmith.core.files import user_path
-
-AUTO = "auto"
 
 
 def _trigger(value: Any) -> Any:

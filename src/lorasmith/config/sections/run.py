@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from lorasmith.config.fields import Section, setting
 from lorasmith.config.sample_prompts import MAX_SEED, SamplePrompt, SamplerName, sample_prompts
-from lorasmith.config.values import Every, FileStem, Size, UserPath
+from lorasmith.config.values import AUTO, AutoEvery, Every, FileStem, Size, UserPath
 from lorasmith.core.files import PrecisionName
 
 SamplePrompts = Annotated[list[str | SamplePrompt], BeforeValidator(sample_prompts)]
@@ -20,18 +20,49 @@ Layout = Literal["folder", "flat"]
 class RunSettings(Section):
     """How long and how exactly to train."""
 
-    epochs: int = setting(
-        10,
-        "times through all pictures, repeats included",
-        why="gives ten snapshots to choose from",
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = setting(
+        AUTO,
+        "times through all pictures, repeats included; auto: as many as `showings` asks for",
+        why="pictures differ in number and in repeats, and what they take does not",
         unit="epochs",
-        ge=1,
-        le=100_000,
     )
     steps: int | None = setting(
         None,
         "optimizer steps in all, in place of epochs; an epoch that is cut short is fine",
         why="epochs decide",
+        unit="optimizer steps",
+        ge=1,
+        le=100_000_000,
+    )
+    showings: int = setting(
+        100,
+        "how often each picture is shown in a run, of 20 pictures; what epochs are worked out from",
+        why="usual for a character; a base or its family may say another number",
+        unit="times",
+        ge=1,
+        le=1_000_000,
+    )
+    showings_falloff: float = setting(
+        0.5,
+        "how much less often each of more than 20 pictures is shown, and how much more often each "
+        "of fewer: 0 not at all, 1 so that all sets take equally many steps",
+        why="a large set has more to learn, and less of it in each picture",
+        ge=0,
+        le=1,
+    )
+    min_steps: int = setting(
+        100,
+        "optimizer steps that a run has at least, where its length is worked out",
+        why="with fewer nothing is learned, however few the pictures",
+        unit="optimizer steps",
+        ge=1,
+        le=100_000_000,
+    )
+    max_steps: int = setting(
+        10_000,
+        "optimizer steps that a run has at most, where its length is worked out; regularisation "
+        "pictures come on top",
+        why="by then even a style is learned",
         unit="optimizer steps",
         ge=1,
         le=100_000_000,
@@ -103,9 +134,10 @@ class SaveSettings(Section):
         "them, as .NAME.lorasmith",
         why="keeps all of a run together",
     )
-    every_epochs: Every = setting(
-        1,
-        "write a snapshot each N epochs; 0 and none: never",
+    every_epochs: AutoEvery = setting(
+        AUTO,
+        "write a snapshot each N epochs; 0 and none: never; auto: about ten in a run, by steps "
+        "where an epoch is long; none where every_steps is given",
         why="the best epoch is rarely the last",
         unit="epochs",
     )
@@ -145,8 +177,12 @@ class SampleSettings(Section):
         kind="list of texts or tables",
     )
     negative: str = setting("", "what the pictures should not show", why="shows the LoRA as it is")
-    every_epochs: Every = setting(
-        1, "draw each N epochs; 0 and none: never", why="one picture per snapshot", unit="epochs"
+    every_epochs: AutoEvery = setting(
+        AUTO,
+        "draw each N epochs; 0 and none: never; auto: about ten times in a run, by steps where an "
+        "epoch is long; none where every_steps is given",
+        why="one picture per snapshot",
+        unit="epochs",
     )
     every_steps: Every = setting(
         None, "draw each N optimizer steps", why="epochs are enough", unit="optimizer steps"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from lorasmith.config.fields import Section, setting
 from lorasmith.config.sample_prompts import MAX_SEED
-from lorasmith.config.values import Every, Share, UserPath
+from lorasmith.config.values import AUTO, AutoEvery, Every, Share, UserPath
 
 
 class ValidationSettings(Section):
@@ -27,8 +27,12 @@ class ValidationSettings(Section):
         "folder of pictures to measure, laid out like data.path, in place of `split`",
         why="most sets are one folder",
     )
-    every_epochs: Every = setting(
-        1, "measure each N epochs; 0 and none: never", why="one number per snapshot", unit="epochs"
+    every_epochs: AutoEvery = setting(
+        AUTO,
+        "measure each N epochs; 0 and none: never; auto: about ten times in a run, by steps where "
+        "an epoch is long; none where every_steps is given",
+        why="one number per snapshot",
+        unit="epochs",
     )
     every_steps: Every = setting(
         None,

@@ -167,6 +167,7 @@ class AuditReport:
     ignored: tuple[Ignored, ...]
     held_out: tuple[Path, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    length: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values; each ``because`` is a sentence that explains numbers beside it."""
@@ -201,6 +202,7 @@ def audit(
     accumulation: int = 1,
     epochs: int = 1,
     steps: int | None = None,
+    length: str = "",
     count_tokens: Callable[[str], int] | None = None,
     max_tokens: int = 75,
     triggers: Sequence[Trigger] = (),
@@ -221,6 +223,7 @@ def audit(
         accumulation: batches per optimizer step.
         epochs: of the run.
         steps: of the run; overrides ``epochs``.
+        length: how they come about, "" where they were set.
         count_tokens: CLIP tokens of a caption; ``None`` leaves lengths unchecked.
         max_tokens: longest caption that the run encodes.
         triggers: what calls up the images of each folder.
@@ -263,6 +266,7 @@ def audit(
         (*ignored, *(Ignored(path, "a mask that is not used") for path in unused)),
         tuple(image.path for image in held_out),
         tuple(triggers),
+        length,
     )
 
 

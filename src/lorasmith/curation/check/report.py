@@ -48,6 +48,9 @@ def _parts(report: AuditReport) -> Iterator[RenderableType]:
     if report.pictures:
         yield Text.assemble(("Steps  ", "bold"), str(report.steps))
         yield Text("")
+        if report.length:
+            yield Text.assemble(("Length  ", "bold"), report.length)
+            yield Text("")
         if str(report.augmentation):
             yield Text.assemble(("Augmentation  ", "bold"), str(report.augmentation))
             yield Text("")

@@ -179,6 +179,15 @@ class Family:
         return next(text for text in self.text_encoders if text.part == part)
 
 
+# Guides give steps at a batch of 1, nearly whatever the number of images: 500 to 750 for half a
+# dozen, about 1000 for 35 to 100, up to 3000 for a style.
+GUIDES_LENGTH: Mapping[str, Any] = {
+    "train.showings": 50,
+    "train.showings_falloff": 0.85,
+    "train.min_steps": 250,
+    "train.max_steps": 4000,
+}
+
 LATENT_DIFFUSION_VAE: Config = {"norm_num_groups": 32, "act_fn": "silu", "scaling_factor": 0.18215}
 
 CONTEXT = re.compile(r"\.attn2\.to_k\.weight$")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lorasmith.models.families.base import (
+    GUIDES_LENGTH,
     LATENT_DIFFUSION_VAE,
     Family,
     TextEncoderSpec,
@@ -31,5 +32,5 @@ SD1 = Family(
     ),
     card_version="SD1",
     # Half of the UNet's, as guides have it: it keeps the trigger apart from other words.
-    defaults={"optimizer.text_encoder_lr": 5e-5},
+    defaults={"optimizer.text_encoder_lr": 5e-5, **GUIDES_LENGTH},
 )

@@ -8,6 +8,7 @@ lack the 24th.
 from __future__ import annotations
 
 from lorasmith.models.families.base import (
+    GUIDES_LENGTH,
     LATENT_DIFFUSION_VAE,
     Family,
     Shapes,
@@ -49,5 +50,5 @@ SD2 = Family(
     v_prediction_marker=("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias", 0.09),
     card_version="SD2",
     # Half of the UNet's, as guides have it for Stable Diffusion 1.
-    defaults={"optimizer.text_encoder_lr": 5e-5},
+    defaults={"optimizer.text_encoder_lr": 5e-5, **GUIDES_LENGTH},
 )

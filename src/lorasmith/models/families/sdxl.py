@@ -8,6 +8,7 @@ the image's original size, its crop and its target size, each (height, width) or
 from __future__ import annotations
 
 from lorasmith.models.families.base import (
+    GUIDES_LENGTH,
     LATENT_DIFFUSION_VAE,
     Family,
     TextEncoderSpec,
@@ -55,5 +56,5 @@ SDXL = Family(
     zero_negative=True,
     card_version="SDXL",
     # A quarter of the UNet's, of a guide for Pony: there are two, and they are quickly rigid.
-    defaults={"optimizer.text_encoder_lr": 2.5e-5},
+    defaults={"optimizer.text_encoder_lr": 2.5e-5, **GUIDES_LENGTH},
 )

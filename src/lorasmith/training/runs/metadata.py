@@ -178,6 +178,7 @@ def _reg_images(scan: Scan, dataset: Dataset) -> int:
 def _validated(facts: TrainingFacts, held_out: ValidationSettings, images: int) -> TrainingFacts:
     if not images:
         return facts
+    assert not isinstance(held_out.every_epochs, str), "preflight puts a number there"
     return replace(
         facts,
         num_validation_images=images,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.config.checks import table as checks
@@ -55,6 +55,7 @@ from lorasmith.training.setup.hardware import (
     adapt_to_hardware,
     slow_device,
 )
+from lorasmith.training.setup.length import PlannedLength, plan_length
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ class RunPlan:
         adapted: what this machine made of the settings, ``None`` when it was not asked.
         triggers: what calls up the images of each folder.
         suited: the settings with what suits the base.
+        length: how the number of steps came about, where it was worked out.
         origins: where settings come from that are not as by default, by setting.
     """
 
@@ -92,6 +94,7 @@ class RunPlan:
     adapted: AdaptedSettings | None = None
     triggers: tuple[Trigger, ...] = ()
     suited: SuitedSettings | None = None
+    length: PlannedLength | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -129,7 +132,11 @@ class RunPlan:
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.settings.train.steps or self.settings.train.epochs * self.steps_per_epoch
+        train = self.settings.train
+        if train.steps is not None:
+            return train.steps
+        assert isinstance(train.epochs, int), "preflight puts a number there"
+        return train.epochs * self.steps_per_epoch
 
     @property
     def epochs(self) -> int:
@@ -149,6 +156,7 @@ class RunPlan:
             self.architecture.prediction,
             zero_terminal_snr=self.architecture.zero_terminal_snr,
         )
+        warnings += self.length.warnings if self.length is not None else ()
         warnings += warmup_oddities(self.settings, self.steps)
         warnings += self._small_sizes()
         if self.settings.performance.cache_dir is None:
@@ -183,7 +191,7 @@ class Interval(Protocol):
     """The part of the save and sample settings that says when."""
 
     @property
-    def every_epochs(self) -> int | None: ...
+    def every_epochs(self) -> int | Literal["auto"] | None: ...
     @property
     def every_steps(self) -> int | None: ...
 
@@ -197,7 +205,9 @@ def should(
     """
     if last:
         return bool(interval.every_epochs or interval.every_steps)
-    by_epoch = ends_epoch and interval.every_epochs and epoch % interval.every_epochs == 0
+    every = interval.every_epochs
+    assert not isinstance(every, str), "preflight puts a number there"
+    by_epoch = ends_epoch and every and epoch % every == 0
     by_step = interval.every_steps and done % interval.every_steps == 0
     return bool(by_epoch or by_step)
 
@@ -264,6 +274,17 @@ def preflight(
         masks=masks.by_image,
         prior_weight=loss.prior_weight,
     )
+    batches = dataset.batches_per_epoch(run.batch, processes)
+    planned = None
+    if any(not item.reg for item in dataset.items):  # Otherwise that is told below.
+        planned = plan_length(
+            settings,
+            dataset,
+            math.ceil(batches / run.accumulation),
+            suited.suggested if suited is not None else {},
+            validates=bool(held_out.images),
+        )
+        settings = planned.settings
     data_folder = folders[0].path.parent if len(folders) > 1 else folders[0].path
     report = audit(
         held_out.training,
@@ -271,8 +292,9 @@ def preflight(
         batch=run.batch,
         processes=processes,
         accumulation=run.accumulation,
-        epochs=run.epochs,
-        steps=run.steps,
+        epochs=settings.train.epochs if isinstance(settings.train.epochs, int) else 1,
+        steps=settings.train.steps,
+        length=planned.explanation if planned is not None else "",
         count_tokens=count_tokens,
         max_tokens=settings.model.max_tokens,
         triggers=triggers,
@@ -293,16 +315,18 @@ def preflight(
         held_out.training,
         dataset,
         report,
-        dataset.batches_per_epoch(run.batch, processes),
+        batches,
         held_out,
         held_out.measured(settings.validation, groups, settings.captions),
         adapted,
         triggers,
         suited,
+        planned,
         {
             **(origins or {}),
             **(suited.origins if suited else {}),
             **dict.fromkeys(adapted.replaced if adapted else (), "this machine"),
+            **dict.fromkeys(planned.changes if planned else (), "the number of pictures"),
         },
     )
 
