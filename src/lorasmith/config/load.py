@@ -31,8 +31,8 @@ __all__ = ["Override", "dump_toml", "load_settings"]
 
 
 def _nothing_found_out(values: dict[str, Any]) -> dict[str, Any]:
-    """Of before triggers were put in front of captions, and found where none was set; and before
-    base models said what suits them."""
+    """Of before triggers were found and put in front of captions, base models said what suits
+    them, and their output was kept by default."""
     captions, model = values.get("captions", {}), values.get("model", {})
     if isinstance(captions, dict):
         captions = {"trigger_in_front": False, **captions}
@@ -41,7 +41,8 @@ def _nothing_found_out(values: dict[str, Any]) -> dict[str, Any]:
         model = {"path": model}
     if isinstance(model, dict):
         model = {"defaults": False, **model}
-    return {**values, "captions": captions, "model": model}
+    kept = values.get("preservation", {"enabled": False})
+    return {**values, "captions": captions, "model": model, "preservation": kept}
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _nothing_found_out}

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lorasmith.config.schema import TrainSettings
-from lorasmith.config.sections.data import AUTO
 from lorasmith.config.sections.loss import PreservationSettings
+from lorasmith.config.values import AUTO
 from lorasmith.core.errors import Problem
 from lorasmith.core.rng import python_rng
 from lorasmith.core.text import quantity

@@ -66,7 +66,7 @@ def test_the_options_of_the_contract(training: FakeTraining) -> None:
     assert result.exit_code == 0, result.output
     ((name, (settings,), keywords),) = training.calls
     assert name == "train"
-    assert set(keywords) == {"warnings", "observer", "controls"}
+    assert set(keywords) == {"origins", "observer", "controls"}
     assert settings.model.path == "a.safetensors"
     assert (settings.data.path, settings.data.reg) == (Path("pictures"), Path("reg"))
     assert (settings.save.output, settings.save.name) == (Path("out"), "zorp")
@@ -74,10 +74,11 @@ def test_the_options_of_the_contract(training: FakeTraining) -> None:
     assert (settings.adapter.alpha, settings.optimizer.lr) == (16, 3e-4)
 
 
-def test_notices_are_handed_on(training: FakeTraining) -> None:
-    train("--data", "x", "--set", "adapter.alpha=64")
-    (notice,) = training.calls[0][2]["warnings"]
-    assert notice.where == "adapter.alpha"
+def test_where_settings_come_from_is_handed_on(training: FakeTraining) -> None:
+    train("--data", "x", "--set", "adapter.alpha=64", "--preset", "character")
+    origins = training.calls[0][2]["origins"]
+    assert (origins["adapter.alpha"], origins["data.path"]) == ("--set", "--data")
+    assert origins["adapter.rank"] == "preset character"
 
 
 def test_plan(training: FakeTraining) -> None:

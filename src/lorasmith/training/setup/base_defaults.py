@@ -25,7 +25,7 @@ from lorasmith.models.open import DEFAULTS_KEY, OpenedCheckpoint
 
 # What a base may say: how it is trained on and drawn with. Never paths, what is sent or where,
 # nor code: its file comes from anywhere.
-SECTIONS = ("adapter", "buckets", "optimizer", "schedule", "loss", "train")
+SECTIONS = ("adapter", "buckets", "optimizer", "schedule", "loss", "preservation", "train")
 SINGLE = (
     *("model.clip_skip", "model.max_tokens", "data.resolution", "captions.shuffle"),
     *("captions.keep_tokens", "captions.dropout", "captions.tag_dropout", "augment.flip"),

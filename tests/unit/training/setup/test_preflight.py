@@ -75,6 +75,7 @@ def test_caption_settings_reach_the_captions(data: Path) -> None:
     found = run_plan(
         data,
         captions__keep_tokens="1",
+        captions__shuffle="false",
         captions__secondary_separator=";;",
         captions__tag_warmup_steps="10",
         captions__tag_warmup_min="1",
