@@ -4,7 +4,7 @@
 
     import lorasmith as ls
 
-    run = ls.train("images", model="demo", preset="demo", epochs=4)
+    run = ls.train("images", model="demo", epochs=4)
     best = run.pick().path
     pipe = ls.load_model("demo")
     images = pipe.generate("zorp <lora:zorp:0.8>", seeds=range(4), loras="runs")

@@ -51,7 +51,7 @@ def train(
 
     ::
 
-        run = train("images", model="demo", preset="demo", epochs=4)
+        run = train("images", model="demo", epochs=4)
         run = train("images", optimizer__lr=5e-5, adapter__rank=16)
 
     Args:
@@ -206,7 +206,7 @@ def check(
     reg: AnyPath | None = None,
     resolution: int | tuple[int, int] = 512,
     batch: int = 1,
-    epochs: int = 10,
+    epochs: int | None = None,
     max_tokens: Literal[75, 150, 225] = 75,
     trigger: str = "auto",
     extension: str = "auto",

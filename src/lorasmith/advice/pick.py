@@ -38,6 +38,7 @@ from lorasmith.measures.records import (
     Measures,
     MeasuresFile,
 )
+from lorasmith.training.setup.length import showings_of
 from lorasmith.training.setup.preflight import model_reference
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
         labels=tuple(one.label for one in run.candidates),
         epochs=tuple(one.epoch for one in run.candidates),
         uses=tuple(uses),
+        usual_uses=showings_of(eval_set.trained, run.settings.train),
         held_out=eval_set.held_out,
         images=eval_set.trained,
         trigger=", ".join(eval_set.triggers),

@@ -52,8 +52,8 @@ RISE, RISE_ERRORS = 0.02, 2.0
 # Losses nearer than this are the same; the earlier snapshot has the less to unlearn.
 TIE = 0.03
 
-# How often an image is shown in a whole run that learns: the guides' settings come to about 100.
-USES_ENOUGH = 60
+# The share of the usual showings of an image from which a run was not too short.
+ENOUGH = 0.6
 # Of what is missing. A likeness this small after a run of usual length wants larger steps.
 RAISE_MOST, LOWER_BY = 10, 4
 # Fewer held-out images tell a trend, but not one snapshot from the next.
@@ -69,6 +69,7 @@ class Facts:
         labels: of the snapshots, as people call them.
         epochs: that they stand after, where known.
         uses: how often each training image had been shown by then, where known.
+        usual_uses: how often a run of usual length shows each of so many.
         held_out: images that were held out and are measured.
         images: training images.
         trigger: "" for none.
@@ -83,6 +84,7 @@ class Facts:
     labels: tuple[str, ...]
     epochs: tuple[int | None, ...] = ()
     uses: tuple[float | None, ...] = ()
+    usual_uses: float = 100.0
     held_out: int = 0
     images: int = 1
     trigger: str = ""
@@ -309,12 +311,12 @@ def _more(last: Measures, facts: Facts) -> str:
     uses = facts.uses[-1] if facts.uses else None
     if facts.state not in ("done", "trouble"):
         return "The run has not ended; let it go on (lorasmith train --resume) and ask again."
-    if uses is not None and uses < USES_ENOUGH:
+    if uses is not None and uses < ENOUGH * facts.usual_uses:
         epochs = facts.epochs[-1] if facts.epochs else None
         many = f", so train.epochs = {factor * epochs}" if epochs else ""
         return (
-            f"Train longer: each picture was shown {uses:.0f} times, where about 100 are usual; "
-            f"try {factor} times as many epochs{many}."
+            f"Train longer: each picture was shown {uses:.0f} times, where about "
+            f"{facts.usual_uses:.0f} are usual; try {factor} times as many epochs{many}."
         )
     return (
         f"Raise the learning rate: try {factor} times as much "

@@ -100,7 +100,9 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, value: bool) 
 
 
 @click.command("train", cls=TrainCommand, help=TrainRequest.__doc__)
-@click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG]")
+@click.argument(
+    "config", required=False, type=click.Path(path_type=Path), metavar="[PICTURES|CONFIG]"
+)
 @click.option("--model", metavar="demo|PATH|HUB_ID", help="Base model.  [default: demo]")
 @click.option("--data", metavar="DIR", help="Folder of training pictures.")
 @click.option("--reg", metavar="DIR", help="Folder of regularisation pictures.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 class SettingsRequest(JobRequest):
     """What goes by the settings of a run that is not there yet."""
 
-    config: UserPath | None = option(None, "A settings file", positional=True, metavar="[CONFIG]")
+    config: UserPath | None = option(
+        None,
+        "The folder of training pictures, or a settings file",
+        positional=True,
+        metavar="[PICTURES|CONFIG]",
+    )
     preset: str | None = option(
         None, "Start from a preset; see `lorasmith presets`", metavar="NAME"
     )
@@ -54,6 +60,9 @@ class SettingsRequest(JobRequest):
         if self.arguments is not None:
             return self._foreign_settings(self.arguments, observer)
         config, overrides = self.config, list(self.settings)
+        if config is not None and os.path.isdir(config):
+            overrides.append(Override("data.path", json.dumps(str(config)), "PICTURES"))
+            config = None
         if config is not None and os.path.isfile(config) and not is_lorasmiths(config):
             overrides = [*_converted(config, overrides, observer), *overrides]
             config = None
@@ -76,10 +85,11 @@ class SettingsRequest(JobRequest):
 class TrainRequest(SettingsRequest):
     """Train a LoRA on a folder of pictures.
 
-    The settings come from a preset, CONFIG and the options; later ones win. CONFIG is a settings
-    file (TOML), or what `lorasmith convert-config` reads: a script, a file of sd-scripts or
-    kohya_ss, a LoRA to train like. Everything is checked before a model is loaded. Ctrl-C stops
-    after the step in progress, with everything saved; --resume goes on from there.
+    PICTURES is their folder; whatever is not said is as it suits the base model and the pictures.
+    Settings come from a preset, CONFIG and the options; later ones win. CONFIG is a settings file
+    (TOML), or what `lorasmith convert-config` reads: a script, a file of sd-scripts or kohya_ss, a
+    LoRA to train like. Everything is checked before a model is loaded. Ctrl-C stops after the step
+    in progress, with everything saved; --resume goes on from there.
     """
 
     verb: ClassVar = "train"

@@ -81,6 +81,14 @@ def test_where_settings_come_from_is_handed_on(training: FakeTraining) -> None:
     assert origins["adapter.rank"] == "preset character"
 
 
+def test_a_folder_is_that_of_the_pictures(training: FakeTraining, tmp_path: Path) -> None:
+    assert train(str(tmp_path), "--model", "demo").exit_code == 0
+    assert training.calls[0][1][0].data.path == tmp_path
+    result = train(str(tmp_path), "--data", "other")
+    assert result.exit_code == 2
+    assert "given differently" in result.stderr
+
+
 def test_plan(training: FakeTraining) -> None:
     assert train("--data", "x", "--plan").exit_code == 0
     assert [name for name, _, _ in training.calls] == ["plan"]

@@ -31,7 +31,9 @@ class CheckRequest(JobRequest):
     reg: UserPath | None = option(None, "Regularisation folder", metavar="DIR")
     resolution: Size = option(512, "Size to train at, in pixels", kind="size", metavar="N|WxH")
     batch: int = option(1, "Pictures per batch", metavar="N", ge=1)
-    epochs: int = option(10, "Epochs of the run", metavar="N", ge=1)
+    epochs: int | None = option(
+        None, "Epochs of the run", metavar="N", default_text="as many as the pictures need", ge=1
+    )
     max_tokens: Literal[75, 150, 225] = option(75, "Longest caption, in CLIP tokens")
     trigger: str = option(
         "auto",
@@ -47,6 +49,7 @@ class CheckRequest(JobRequest):
 
     def run(self, observer: Observer, controls: Controls) -> AuditReport:
         from lorasmith.config.sections.data import CaptionSettings
+        from lorasmith.config.sections.run import RunSettings
         from lorasmith.curation.check.audit import audit
         from lorasmith.curation.collection import finish_interrupted
         from lorasmith.data.buckets import plan_buckets
@@ -54,18 +57,31 @@ class CheckRequest(JobRequest):
         from lorasmith.data.layout import find_folders_of
         from lorasmith.data.scan import scan
         from lorasmith.data.triggers import apply_triggers
+        from lorasmith.models.families.base import GUIDES_LENGTH
         from lorasmith.models.tokenizer import count_tokens
+        from lorasmith.training.setup.length import work_out
 
         size = self.resolution or 512
         width, height = size if isinstance(size, tuple) else (size, size)
         finish_interrupted(filter(None, (*self.folders, self.reg)), observer)
         images = scan(find_folders_of(self.folders, self.reg), extension=self.extension)
         images, triggers = apply_triggers(images, CaptionSettings(trigger=self.trigger))
+        dataset = build_dataset(images, plan_buckets(width, height, upscale=self.upscale))
+        epochs, steps, length = self.epochs, None, ""
+        if epochs is None and any(not item.reg for item in dataset.items):
+            # Of what most models are trained with: which one it will be is not known here.
+            rule = {path.removeprefix("train."): value for path, value in GUIDES_LENGTH.items()}
+            batches = dataset.batches_per_epoch(self.batch)
+            usual = work_out(dataset, batches, RunSettings(**rule))
+            epochs = usual.steps // batches if usual.whole else None
+            steps, length = None if usual.whole else usual.steps, str(usual)
         return audit(
             images,
-            build_dataset(images, plan_buckets(width, height, upscale=self.upscale)),
+            dataset,
             batch=self.batch,
-            epochs=self.epochs,
+            epochs=epochs or 1,
+            steps=steps,
+            length=length,
             count_tokens=count_tokens,
             max_tokens=self.max_tokens,
             triggers=triggers,

@@ -98,8 +98,8 @@ class RunLength:
         if self.repeats is not None and self.repeats > 1:
             text += f" of {self.repeats} repeats"
         if self.regularised:
-            text += f"; {self.steps} with the regularisation pictures"
-        return text
+            return f"{text}, {self.steps} steps with the regularisation pictures"
+        return text if self.steps == round(self.updates) else f"{text}, {self.steps} steps"
 
 
 def showings_of(images: int, rule: RunSettings) -> float:

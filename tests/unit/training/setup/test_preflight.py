@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import UserError
 from lorasmith.training.setup.preflight import RunPlan, preflight
@@ -84,6 +85,43 @@ def test_caption_settings_reach_the_captions(data: Path) -> None:
     texts = [found.dataset.caption_for(sample, seed=0, epoch=0, step=step) for step in (0, 5, 10)]
     assert texts == ["zorp, one", "zorp, one, two,three", "zorp, one, two,three, four"]
     assert found.dataset.captions_vary
+
+
+def test_what_was_worked_out_holds_when_a_run_is_resumed(data: Path) -> None:
+    (data / "data" / "3_zorp" / "a.txt").write_text("blib, one")
+    path = data / "settings.toml"
+    for changes in ({}, {"validation__split": "50%"}, {"captions__trigger": "none"}):
+        first = run_plan(data, **changes)
+        assert isinstance(first.settings.train.epochs, int)
+        assert first.settings.optimizer.lr == 4e-3, "the demo model's own"
+        path.write_text(dump_toml(first.settings), encoding="utf-8")
+        again = preflight(load_settings(path))
+        assert again.settings == first.settings
+        assert (again.steps, again.fingerprint) == (first.steps, first.fingerprint)
+        assert not again.suited or not again.suited.origins
+        longer = preflight(load_settings(path, ["train.epochs=9999"]))
+        assert longer.epochs == 9999
+
+
+PLAIN = {"augment__face_crop": "none", "loss__masked": "off", "loss__mask_folder": "none"}
+
+
+def test_triggers_of_several_folders_are_found_again(data: Path) -> None:
+    other = data / "data" / "2_blib"
+    other.mkdir()
+    Image.new("RGB", (64, 64), "red").save(other / "x.png")
+    first = run_plan(data, **PLAIN)
+    assert [trigger.text for trigger in first.triggers] == ["blib", "zorp"]
+    assert first.settings.captions.trigger == "auto"
+    again = preflight(first.settings)
+    assert again.fingerprint == first.fingerprint
+
+
+def test_a_run_that_is_far_too_short_is_told(data: Path) -> None:
+    warnings = run_plan(data, train__epochs="1", **PLAIN).warnings
+    (problem,) = [one for one in warnings if one.where.startswith("train.")]
+    assert problem.where == "train.epochs"
+    assert not [one for one in run_plan(data, **PLAIN).warnings if one.where.startswith("train.")]
 
 
 def test_what_amounts_to_the_same_is_one_group(tmp_path: Path) -> None:
