@@ -9,8 +9,9 @@ from PIL import Image
 
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import load_settings
+from lorasmith.config.sections.validation import ValidationSettings
 from lorasmith.core.errors import UserError
-from lorasmith.training.setup.preflight import RunPlan, preflight
+from lorasmith.training.setup.preflight import RunPlan, preflight, should
 
 
 @pytest.fixture
@@ -167,3 +168,10 @@ def test_regularisation_without_training_images_is_said(tmp_path: Path) -> None:
     warnings = preflight(load_settings(path, {})).report.warnings
     said = [one.what for one in warnings if one.where == str(tmp_path / "reg")]
     assert any("1 regularisation picture is not used: no training pictures" in one for one in said)
+
+
+def test_nothing_is_measured_where_auto_has_stayed() -> None:
+    validation = ValidationSettings()
+    assert validation.every_epochs == "auto"
+    assert not should(validation, 10, 1, True)
+    assert not should(validation.model_copy(update={"every_steps": 5}), 10, 1, True)
