@@ -33,11 +33,11 @@ BY_DESIGN_ON_CPU = (
     # a schedule of its own.
     ".objective.schedule.",
     # 4 bytes a module; the step's keys are a function of them.
-    ".network._ids",
-    ".trained._ids",
+    ".network._masking._ids",
+    ".trained._masking._ids",
 )
 ON_CPU = (
-    "lorasmith/adapters/dropout.py", "lorasmith/adapters/network.py:AdapterNetwork.begin_step",
+    "lorasmith/adapters/dropout.py", "lorasmith/adapters/masking.py",
     "lorasmith/diffusion/", "lorasmith/tensors/rng.py", "lorasmith/training/objective.py",
     "lorasmith/tensors/quantization.py:_fours",  # A table, made once a process.
 )  # fmt: skip
@@ -45,7 +45,7 @@ ON_CPU = (
 
 UPLOADS = (
     "lorasmith/tensors/transfer.py:to_device",
-    "lorasmith/adapters/network.py:AdapterNetwork.begin_step",
+    "lorasmith/adapters/masking.py:Masking.begin_step",
     "lorasmith/models/diffusion_model.py:DiffusionModel.encode_rows",
     "lorasmith/tensors/quantization.py:_fours",
 )

@@ -35,6 +35,8 @@ CASES: dict[str, dict[str, str]] = {
     },
     "ia3": {"adapter.type": "ia3", "optimizer.lr": "1e-2"},
     "dylora": {"adapter.type": "dylora", "adapter.unit": "2", "adapter.conv_rank": "4"},
+    "tlora": {"adapter.type": "tlora"},
+    "tlora, not orthogonal": {"adapter.type": "tlora", "adapter.orthogonal": "false"},
     "oft": {"adapter.type": "oft", "adapter.constraint": "0.1", "adapter.rescaled": "true"},
     "boft": {"adapter.type": "boft", "optimizer.lr": "3e-4"},
 }

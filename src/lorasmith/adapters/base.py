@@ -46,6 +46,9 @@ class AdapterOptions:
         constraint: OFT and BOFT: the largest norm of a rotation, in units of the weight's outputs;
             0 is none.
         rescaled: OFT and BOFT: a factor per output is trained beside the rotation.
+        min_rank: T-LoRA: how many ranks take part at the highest noise; half of them for None.
+        rank_power: T-LoRA: the exponent by which the ranks fall with the noise; 1 is a line.
+        orthogonal: T-LoRA: start from orthogonal vectors, whose product is taken off.
     """
 
     rs_lora: bool = False
@@ -59,6 +62,9 @@ class AdapterOptions:
     unit: int = 1
     constraint: float = 0.0
     rescaled: bool = False
+    min_rank: int | None = None
+    rank_power: float = 1.0
+    orthogonal: bool = True
 
 
 _PLAIN = AdapterOptions()
@@ -125,6 +131,8 @@ class Adapter(nn.Module):
     """Tensors that files keep in float32, because rounding them would change the result."""
     needs_step_rng: ClassVar[bool] = False
     """Whether a step is a prefix of the gates, drawn in steps of ``unit``, without dropout too."""
+    needs_noise_level: ClassVar[bool] = False
+    """Whether a step is a prefix of the gates that each sample's noise level decides on."""
 
     unit: int = 0
 
@@ -185,6 +193,10 @@ class Adapter(nn.Module):
         """How many components of :meth:`drop`'s argument rank dropout chooses among."""
         return self.rank
 
+    def gates_open(self, noise_gone: float) -> int:
+        """How many gates, the first ones, a step of this noise has: (T - t) / T at timestep t."""
+        return self.gates
+
     def delta_weight(self, layer: Layer) -> Tensor:
         """The change of the layer's weight, (O, I) or (O, I, kh, kw), at strength 1."""
         raise NotImplementedError
@@ -232,7 +244,12 @@ class Adapter(nn.Module):
         for adapter, factor in zip(adapters, factors.unbind(), strict=True):
             adapter.shrink(factor)
 
-    def begin_step(self, keys: Tensor, step_key: Tensor | None = None) -> None:
+    def begin_step(
+        self,
+        keys: Tensor,
+        step_key: Tensor | None = None,
+        noise_gone: Sequence[float] | None = None,
+    ) -> None:
         """Set the masks of a step for this module alone; :meth:`AdapterNetwork.begin_step` does
         it for all at once.
 
@@ -240,11 +257,15 @@ class Adapter(nn.Module):
             keys: of this module and each sample, (B,).
             step_key: of this module and the step alone, a scalar, for what all samples share;
                 types that say ``needs_step_rng`` need it.
+            noise_gone: of each sample, for types that say ``needs_noise_level``.
         """
         open_gates = None
         if self.needs_step_rng:
             assert step_key is not None
             open_gates = prefixes(step_key.to(torch.int32).view(1), [self.gates], [self.unit])
+        if self.needs_noise_level and noise_gone is not None:
+            counts = [self.gates_open(gone) for gone in noise_gone]
+            open_gates = torch.tensor([counts], dtype=torch.int32, device=keys.device)
         module_keys = keys.to(torch.int32)[None]
         (self.masks,) = draw_masks(
             self.dropout, module_keys, [self.gates], [0], torch.float32, open_gates=open_gates

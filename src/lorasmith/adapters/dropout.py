@@ -3,8 +3,7 @@
 A mask is a 32-bit hash of a key, which a step has for each module and sample, and of the position.
 So the recomputation of gradient checkpointing, a resumed run and any number of processes see the
 same masks. All modules' masks are hashed at once when a step begins, as far as it is known what
-they will be applied to; one by one there would be more of this than of everything else that a GPU
-is asked to do in a step.
+they will be applied to.
 """
 
 from __future__ import annotations
@@ -113,7 +112,8 @@ def draw_masks(
         gates: G of each module.
         rows: how many rows of neurons each will ask for, as far as that is known, or 0.
         dtype: in which masks are applied.
-        open_gates: (M, 1) how many of a module's gates are open to any sample; all for None.
+        open_gates: (M, 1) how many of a module's gates, the first ones, are open to any sample, or
+            (M, B) to each; all for None.
     """
     if dropout.neuron > 0:
         rows = _affordable(gates, rows, keys.shape[1] * dtype.itemsize)
@@ -130,7 +130,7 @@ def draw_masks(
             gate = gate * (hashes[..., 1:] >= _least(dropout.rank)) / (1.0 - dropout.rank)
         if open_gates is not None:
             numbers = torch.arange(widest, dtype=torch.int32, device=keys.device)
-            gate = gate * (numbers < open_gates[begin:end, None])
+            gate = gate * (numbers < open_gates[begin:end, :, None])
         factors = neuron_factors(gate, dropout.neuron, dtype).expand(*run_keys.shape, widest)
         parts = (run_keys, kept, gate.expand(*run_keys.shape, widest), factors)
         for width, *values in zip(gates[begin:end], *(p.unbind() for p in parts), strict=True):

@@ -15,16 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from lorasmith.adapters.base import AdaptedLayer, Adapter, AdapterOptions
-from lorasmith.adapters.dropout import (
-    Dropout,
-    as_keys,
-    draw_masks,
-    module_id,
-    prefixes,
-    step_keys,
-)
+from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.from_file import LoadReport, build_adapters
+from lorasmith.adapters.masking import Masking
 from lorasmith.adapters.registry import adapter_class, fixed_options
 from lorasmith.adapters.targets import (
     RateRule,
@@ -38,7 +32,6 @@ from lorasmith.adapters.targets import (
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.tensors.rng import generator
-from lorasmith.tensors.transfer import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +111,7 @@ class AdapterNetwork:
         self.dropout = dropout or Dropout()
         for adapter in self.adapters.values():
             adapter.dropout = self.dropout
-        self._ids = as_keys([module_id(key) for key in self._modules])
-        # Of each size of images: how many rows of neurons each module masks in a sample.
-        self._rows: dict[tuple[int, ...], list[int]] = {}
-        self._noted: list[int] | None = None
+        self._masking = Masking(modules, self.dropout)
 
     @classmethod
     def create(
@@ -391,8 +381,8 @@ class AdapterNetwork:
         assert tensors.keys() == self.state_dict().keys(), "another network's tensors"
         with torch.no_grad():
             for key, adapter in self.adapters.items():
-                for name, tensor in adapter.state_dict().items():
-                    tensor.copy_(tensors[f"{key}.{name}"])
+                names = adapter.state_dict()
+                adapter.load_state_dict({name: tensors[f"{key}.{name}"] for name in names})
 
     def begin_step(
         self,
@@ -402,52 +392,22 @@ class AdapterNetwork:
         *,
         size: tuple[int, ...] = (),
         dtype: torch.dtype = torch.float32,
+        noise_gone: Sequence[float] | None = None,
     ) -> None:
-        """Set the dropout masks: a function of seed, step, module and sample alone.
+        """Set the masks of a step: a function of seed, step, module, sample and noise alone.
 
         Args:
             size: of the images; of those of a size that was there before it is known how large
                 each module's masks are, and they are made here.
             dtype: in which the model computes.
+            noise_gone: of each sample, (T - t) / T for its timestep t of T, for types that go by
+                it; None lets them be as without noise.
         """
-        self.end_step()
-        adapters = list(self.adapters.values())
-        rows = self._rows.setdefault(size, [0] * len(adapters))
-        drawing = [i for i, a in enumerate(adapters) if a.needs_step_rng or self.dropout]
-        if not drawing:
-            return
-        order = sorted(drawing, key=lambda i: (adapters[i].gates, rows[i]))
-        drawing_adapters = [adapters[i] for i in order]
-        gates = [adapter.gates for adapter in drawing_adapters]
-        # -1 for what samples share.
-        keys = step_keys(self._ids[order], seed, step, [*samples, -1])
-        needs_step_rng = any(adapter.needs_step_rng for adapter in drawing_adapters)
-        if needs_step_rng:
-            units = [a.unit if a.needs_step_rng else max(1, a.gates) for a in drawing_adapters]
-            keys[:, -1:] = prefixes(keys[:, -1], gates, units)
-        keys = to_device(keys, adapters[0].alpha.device)
-        masks = draw_masks(
-            self.dropout,
-            keys[:, :-1],
-            gates,
-            [rows[i] for i in order],
-            dtype,
-            open_gates=keys[:, -1:] if needs_step_rng else None,
-        )
-        for adapter, adapter_masks in zip(drawing_adapters, masks, strict=True):
-            adapter.masks = adapter_masks
-        self._noted = rows
+        self._masking.begin_step(seed, step, samples, size, dtype, noise_gone)
 
     def end_step(self) -> None:
         """Forget the masks: the whole adapters apply again."""
-        if self._noted is None:
-            return
-        for index, adapter in enumerate(self.adapters.values()):
-            adapter.end_step()
-            if adapter.rows_missed:
-                self._noted[index] = max(self._noted[index], adapter.rows_missed)
-                adapter.rows_missed = 0
-        self._noted = None
+        self._masking.end_step()
 
     @torch.no_grad()
     def norms(self) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 AdapterType = Literal[
-    "lora", "c3lier", "locon", "loha", "lokr", "ia3", "dylora", "dora", "oft", "boft"
+    "lora", "c3lier", "locon", "loha", "lokr", "ia3", "dylora", "tlora", "dora", "oft", "boft"
 ]
 
 
@@ -91,6 +91,12 @@ ADAPTERS: dict[str, AdapterFacts] = {
         "LoRA whose file can be cut to any smaller rank; learns slower",
         (*_COMMON, "unit"),
         module="networks.dylora",
+    ),
+    "tlora": AdapterFacts(
+        "tlora.TLoRA",
+        "T-LoRA: fewer ranks learn the higher the noise is; for one to six images",
+        (*_SIZE, *_DROPOUTS, "min_rank", "rank_power", "orthogonal"),
+        module="networks.lora",
     ),
     "dora": AdapterFacts(
         "lora.LoRA",

@@ -24,6 +24,7 @@ from lorasmith.adapters.types.loha import LoHa
 from lorasmith.adapters.types.lokr import LoKr
 from lorasmith.adapters.types.lora import LoRA
 from lorasmith.adapters.types.oft import OFT
+from lorasmith.adapters.types.tlora import TLoRA
 from lorasmith.core.errors import LoraFileError, Problem
 from lorasmith.formats.kohya_keys import block_of_key, is_sdxl, kohya_names, part_of
 from lorasmith.formats.layer_names import describe
@@ -52,7 +53,7 @@ class AdapterType:
 
 
 TYPES = {
-    "lora": AdapterType((LoRA, DyLoRA), zeros=(UP,)),
+    "lora": AdapterType((LoRA, DyLoRA, TLoRA), zeros=(UP,)),
     "dora": AdapterType(zeros=(UP,)),
     "loha": AdapterType((LoHa,), zeros=("hada_w2_a",)),
     "lokr": AdapterType((LoKr,), zeros=("lokr_w2", "lokr_w2_b")),
@@ -81,10 +82,10 @@ class LoraModule:
     Args:
         key: kohya's: ``lora_unet_mid_block_attentions_0_proj_in``.
         part: "unet", "text_encoder" or "text_encoder_2".
-        algorithm: one of :data:`TYPES`: "lora" (convolutions and DyLoRA's too), "dora" (a LoRA
-            with ``dora_scale``), "full" (whole differences), … LoHa and LoKr may be decomposed as
-            well, see :attr:`decomposed`, and any type may have a change of the bias beside it, see
-            :attr:`vectors`.
+        algorithm: one of :data:`TYPES`: "lora" (convolutions, DyLoRA and T-LoRA too), "dora" (a
+            LoRA with ``dora_scale``), "full" (whole differences), … LoHa and LoKr may be decomposed
+            as well, see :attr:`decomposed`, and any type may have a change of the bias beside it,
+            see :attr:`vectors`.
         tensors: name within the module ("lora_down.weight") -> tensor, as stored.
         rank: of its factors; the block size of OFT, 1 of (IA)^3, 0 of what has none.
         alpha: as readers use it: the rank where the file says none, or 0.

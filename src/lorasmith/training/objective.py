@@ -20,6 +20,7 @@ from lorasmith.diffusion.loss import Loss, per_sample_mse
 from lorasmith.diffusion.noise import Noise
 from lorasmith.diffusion.schedule import (
     NOISE_SCHEDULES,
+    NUM_TIMESTEPS,
     NoiseSchedule,
 )
 from lorasmith.diffusion.timesteps import (
@@ -55,6 +56,11 @@ class NoisyBatch:
     weight: Tensor
     threshold: Tensor | None = None
     mask: Tensor | None = None
+
+    @property
+    def noise_gone(self) -> list[float]:
+        """(T - t) / T of each sample; of a batch that is still on the CPU."""
+        return [(NUM_TIMESTEPS - t) / NUM_TIMESTEPS for t in self.timesteps.tolist()]
 
     def each(self, change: Callable[[Tensor], Tensor]) -> NoisyBatch:
         """The same with every tensor changed."""

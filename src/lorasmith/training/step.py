@@ -87,7 +87,12 @@ class TrainStep:
                 batch = self.objective.with_noise(batch, step, self.model.device)
             size = tuple(batch.mean.shape[-2:])
             self.trained.begin_step(
-                self.objective.seed, step, batch.samples, size=size, dtype=self.model.dtype
+                self.objective.seed,
+                step,
+                batch.samples,
+                size=size,
+                dtype=self.model.dtype,
+                noise_gone=batch.noisy.noise_gone if batch.noisy else None,
             )
             loss += self._learn(step, batch, total)
             if distance is not None:

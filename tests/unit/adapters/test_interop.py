@@ -210,7 +210,7 @@ def test_a_file_of_lycoris_merges_as_lycoris_does(full, tmp_path, algorithm, pre
 
 # Not DoRA: diffusers 0.42 says that it leaves dora_scale out under kohya's names.
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["c3lier", "dylora"])
+@pytest.mark.parametrize("algorithm", ["c3lier", "dylora", "tlora"])
 @torch.no_grad()
 def test_diffusers_computes_what_we_compute(full, tmp_path, algorithm):
     network = full.network(algorithm)

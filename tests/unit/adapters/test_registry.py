@@ -29,7 +29,14 @@ def test_every_option_is_a_setting():
 @pytest.mark.parametrize("option", [item.name for item in fields(AdapterOptions)])
 def test_settings_reach_the_options(option):
     assert having(option), "no type has it"
-    value = {"factor": 4, "unit": 2, "constraint": 0.5}.get(option, True)
+    value = {
+        "factor": 4,
+        "unit": 2,
+        "constraint": 0.5,
+        "min_rank": 3,
+        "rank_power": 2.0,
+        "orthogonal": False,
+    }.get(option, True)
     settings = TrainSettings.model_validate({"adapter": {option: value}})
     assert getattr(adapter_options(settings.adapter), option) == value
     assert adapter_options(AdapterSettings()) == AdapterOptions()

@@ -54,6 +54,9 @@ OPTIONS: dict[str, list[Settings]] = {
     "decompose_both": [{"decompose_both": "true", "factor": "4"}],
     "train_on_input": [{"train_on_input": "true"}, {"train_on_input": "false"}],
     "unit": [{"unit": "4"}],
+    "min_rank": [{"min_rank": "2"}],
+    "rank_power": [{"rank_power": "2"}],
+    "orthogonal": [{"orthogonal": "false"}],
     "constraint": [{"constraint": "0.01"}],
     "rescaled": [{"rescaled": "true"}, {"rescaled": "true", "constraint": "0.01"}],
 }
@@ -170,6 +173,7 @@ TOGETHER: dict[str, Settings] = {
     "lokr": {"decompose_both": "true", "tucker": "true", "factor": "4"},
     "ia3": {},
     "dylora": {"unit": "4"},
+    "tlora": {"min_rank": "2", "rank_power": "2"},
     "dora": {"decompose_on_output": "true"},
     "oft": {"constraint": "0.01", "rescaled": "true"},
     "boft": {"rescaled": "true"},

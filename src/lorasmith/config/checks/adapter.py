@@ -16,7 +16,7 @@ SD_WIDTH = 320
 LOW_IA3_LR = 1e-3
 
 # Types made of an up and a down matrix, which LoRA+ is about.
-WITH_UP = ("lora", "c3lier", "locon", "dylora", "dora")
+WITH_UP = ("lora", "c3lier", "locon", "dylora", "tlora", "dora")
 
 # What presets set for all types alike, so that a type without them leaves them aside.
 _SIZES = ("rank", "alpha", "conv_rank", "conv_alpha")
@@ -140,6 +140,12 @@ def _odd_sizes(s: TrainSettings) -> Iterator[Problem]:
             "adapter.unit",
             f"{adapter.unit} ranks together are all {adapter.rank}: the file cannot be cut",
             "take 1, or a small part of the rank",
+        )
+    if adapter.type == "tlora" and (adapter.min_rank or 0) >= adapter.rank > 1:
+        yield Problem(
+            "adapter.min_rank",
+            f"{adapter.min_rank} are all {adapter.rank} ranks: noise makes no difference",
+            "take half of the rank or less",
         )
     if adapter.type == "c3lier" and adapter.conv_rank == 0:
         yield Problem(

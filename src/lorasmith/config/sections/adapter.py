@@ -102,6 +102,29 @@ class AdapterSettings(Section):
         ge=1,
         le=1024,
     )
+    min_rank: int | None = setting(
+        None,
+        "tlora: how many ranks learn at the highest noise level; all do where there is no noise; "
+        "none is half of them",
+        why="what its authors take for SDXL: 32 of 64",
+        kind="whole number",
+        ge=1,
+        le=1024,
+    )
+    rank_power: float = setting(
+        1.0,
+        "tlora: the ranks go with this power of (T - t) / T at timestep t of T: 1 is a line, 2 "
+        "leaves more to low noise",
+        why="the authors' choice",
+        ge=0.1,
+        le=10,
+    )
+    orthogonal: bool = setting(
+        True,
+        "tlora: start from orthogonal vectors, whose product is taken off again; the file has "
+        "twice the rank",
+        why="keeps each rank to its own: at a random start a part of them would do",
+    )
     constraint: float = setting(
         0.0,
         "oft, boft: how far weights may be rotated; 0 is as far as they like",

@@ -51,12 +51,14 @@ class Trained(Protocol):
         *,
         size: tuple[int, ...] = (),
         dtype: torch.dtype = torch.float32,
+        noise_gone: Sequence[float] | None = None,
     ) -> None:
-        """Draw what is random in a step: a function of seed, step and sample alone.
+        """Draw what is random in a step: a function of seed, step, sample and its noise alone.
 
         Args:
             size: of the latents.
             dtype: in which the model computes.
+            noise_gone: of each sample, (T - t) / T for its timestep t of T.
         """
 
     def end_step(self) -> None:

@@ -153,7 +153,14 @@ class SimulatedRun:
         )
 
         def forward() -> Tensor:
-            self.network.begin_step(0, 0, samples, size=shape[-2:], dtype=self.model.dtype)
+            self.network.begin_step(
+                0,
+                0,
+                samples,
+                size=shape[-2:],
+                dtype=self.model.dtype,
+                noise_gone=[1.0] * len(samples),
+            )
             return objective.loss_sum(self.model, batch, 0)
 
         def run() -> None:

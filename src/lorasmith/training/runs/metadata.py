@@ -330,17 +330,19 @@ def network_facts(
         args |= options
     elif adapter.type == "dylora":
         args["unit"] = str(adapter.unit)
+    # A T-LoRA's file holds what it started from as well.
+    each = 2 if adapter.type == "tlora" and adapter.orthogonal else 1
     if adapter.effective_conv_rank:
-        args["conv_dim"] = str(adapter.effective_conv_rank)
-        args["conv_alpha"] = format_number(adapter.effective_conv_alpha)
-    args |= _block_args(adapter)
+        args["conv_dim"] = str(each * adapter.effective_conv_rank)
+        args["conv_alpha"] = format_number(each * adapter.effective_conv_alpha)
+    args |= _block_args(adapter, each)
     for name in ("rank_dropout", "module_dropout"):
         if getattr(adapter, name):
             args[name] = format_number(getattr(adapter, name))
     if loraplus_ratio != 1.0:
         args["loraplus_lr_ratio"] = format_number(loraplus_ratio)
     if adapter.init_from is None:
-        return NetworkFacts(module, adapter.rank, adapter.effective_alpha, args)
+        return NetworkFacts(module, each * adapter.rank, each * adapter.effective_alpha, args)
     rank_counts = Counter((one.rank, float(one.alpha)) for one in network.adapters.values())
     ((rank, alpha), _), *_ = rank_counts.most_common(1)
     return NetworkFacts(module, rank, alpha, args)
@@ -374,8 +376,9 @@ def _options(adapter: AdapterSettings, network: AdapterNetwork) -> dict[str, str
     return options
 
 
-def _block_args(adapter: AdapterSettings) -> dict[str, str]:
-    """sd-scripts' names for ranks, alphas and learning rates by block."""
+def _block_args(adapter: AdapterSettings, each: int) -> dict[str, str]:
+    """sd-scripts' names for ranks and alphas, ``each`` times as large, and learning rates by
+    block."""
     args: dict[str, str] = {}
     if adapter.blocks is not None:
         weights = adapter.block_weights
@@ -392,7 +395,8 @@ def _block_args(adapter: AdapterSettings) -> dict[str, str]:
     ):
         if sizes_by_block is not None:
             by_block = sizes(sizes_by_block, whole=name.endswith("dims"))
-            args[name] = _listed([by_block.get(block, float(usual)) for block in UNET_BLOCKS])
+            numbers = [by_block.get(block, float(usual)) for block in UNET_BLOCKS]
+            args[name] = _listed([each * number for number in numbers])
     return args
 
 

@@ -22,6 +22,9 @@ CONTRADICTIONS = [
     (["train_on_input=true"], "train_on_input", "ia3"),
     (["unit=4"], "unit", "dylora"),
     (["constraint=0.1"], "constraint", "oft, boft"),
+    (["min_rank=4"], "min_rank", "only tlora has"),
+    (["orthogonal=false"], "orthogonal", "tlora"),
+    (["type=tlora", "scale_weight_norms=1"], "scale_weight_norms", "does not have it"),
 ]
 
 
@@ -50,6 +53,7 @@ ODDITIES = [
     (["type=lokr", "factor=7"], "factor", "does not divide 320"),
     (["type=c3lier", "conv_rank=0"], "conv_rank", "is lora"),
     (["type=dylora", "rank=4", "unit=4"], "unit", "cannot be cut"),
+    (["type=tlora", "rank=4", "min_rank=4"], "min_rank", "noise makes no difference"),
     (["type=ia3"], "optimizer.lr", "low for ia3"),
 ]
 

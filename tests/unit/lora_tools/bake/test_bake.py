@@ -33,7 +33,7 @@ from lorasmith.lora_tools.inspect.checkpoint import baked
 from lorasmith.models.load import load_model
 from lorasmith.tensors.files import PRECISIONS
 
-TYPES = ("lora", "c3lier", "locon", "loha", "lokr", "ia3", "dylora", "dora", "oft", "boft")
+TYPES = ("lora", "c3lier", "locon", "loha", "lokr", "ia3", "dylora", "tlora", "dora", "oft", "boft")
 
 
 class Listener:

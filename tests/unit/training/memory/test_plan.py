@@ -147,7 +147,7 @@ def test_masks_are_counted() -> None:
 
     without, dropping = run("0"), run("0.1")
     more = dropping.step().activations - without.step().activations
-    rows = dropping.network._rows[(PIXELS // 8, PIXELS // 8)]
+    rows = dropping.network._masking._rows[(PIXELS // 8, PIXELS // 8)]
     gates = [adapter.gates for adapter in dropping.network.adapters.values()]
     masks = 2 * 4 * sum(n * g for n, g in zip(rows, gates, strict=True))
     assert 0 < masks < more < 1.3 * masks

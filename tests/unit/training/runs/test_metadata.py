@@ -51,6 +51,11 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
         {"conv_dim": "2", "conv_alpha": "1"},
     ),
     "dylora": ({"type": "dylora", "unit": 2}, "networks.dylora", {"unit": "2"}),
+    "tlora": (
+        {"type": "tlora", "orthogonal": False, "conv_rank": 4},
+        "networks.lora",
+        {"conv_dim": "4", "conv_alpha": "4"},
+    ),
     "dora": (
         {"type": "dora"},
         "lycoris.kohya",
@@ -80,6 +85,15 @@ def test_names_are_those_of_the_other_programs(unet, name):
     values, module, args = CASES[name]
     facts, _ = made(unet, **values)
     assert (facts.module, facts.dim, facts.args) == (module, 4, args)
+
+
+def test_a_tlora_says_the_rank_of_its_file(unet):
+    facts, network = made(unet, type="tlora", conv_rank=2, block_ranks="rest=4 OUT=8")
+    assert {(adapter.rank, float(adapter.alpha)) for adapter in network.adapters.values()} == {
+        (facts.dim, facts.alpha)
+    }
+    assert (facts.dim, facts.args["conv_dim"]) == (8, "4")
+    assert facts.args["block_dims"] == ",".join(["8"] * 13 + ["16"] * 12)
 
 
 def test_blocks_are_sd_scripts_lists(unet):
