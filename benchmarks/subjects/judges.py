@@ -31,7 +31,7 @@ LAYERS = ((48, True), (96, False), (128, True), (160, True))
 HIDDEN = 256
 DRAWINGS = 18_000
 ENCODED = 3_000  # of these, those that go through the demo model's autoencoder
-STEPS = 1_600
+STEPS = 1_900
 BATCH = 64
 LR = 2e-3
 

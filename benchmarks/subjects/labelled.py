@@ -30,7 +30,7 @@ UNKNOWN = -1  # an attribute that the image does not tell
 # By how much, over its three channels of 255, a colour must differ to be a wrong one.
 FAR = 200
 # What is one-sided anyway; half of it may be all or nothing.
-_ONE_SIDED = frozenset({"tail", "eyepatch", "sash"})
+_ONE_SIDED = frozenset({"tail", "eyepatch", "sash", "halves", "shield"})
 # What hides each attribute.
 _HIDDEN_BY = {"belly": {"cup", "beard", "quarters", "disc", "halves", "sash"}}
 _FLAWS = ("missing", "colour", "half", "other")
@@ -75,15 +75,23 @@ def near_miss(subject: Subject, rng: Random, part: str | None = None) -> Labelle
             traits.append(_recoloured(trait, rng))
         elif flaw == "half" and trait.name not in _ONE_SIDED:
             traits.append(_half(_shaded(trait, rng), rng.choice((-1, 1))))
-        elif flaw == "other" and subject.kind == "character":
-            same_layer = [t for t in TRAITS.values() if t.layer == trait.layer and t != trait]
-            other = rng.choice(same_layer)
+        elif flaw == "other" and (others := _in_place_of(trait)):
+            other = rng.choice(others)
             traits.append(_shaded(other, rng))
             shown.add(_part_of(other))
     if not any(trait.layer == "head" for trait in traits) and rng.random() < 0.5:
         creature = replace(creature, hat=random_creature(rng).hat)
     look = Look(tuple(traits), subject.look.body_colour)
     return _labelled(creature, rng, look, shown, subject)
+
+
+def _in_place_of(trait: Trait) -> list[Trait]:
+    """What other characters have in the same place. A cup would hide more than that."""
+    return [
+        other
+        for other in TRAITS.values()
+        if other.layer == trait.layer and other.name not in (trait.name, "cup", "unicycle")
+    ]
 
 
 def any_parts(rng: Random) -> Labelled:
