@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lorasmith.demo.character import write_training_set
-from lorasmith.measures import noise_probe
+from lorasmith.measures.records import Extent
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 SHORTER = {
@@ -25,7 +25,7 @@ SHORTER = {
 def test_its_programs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_training_set(tmp_path / "images", images=3, regularisation=1, repeats=1)
-    monkeypatch.setattr(noise_probe, "TIMESTEPS", 2)
+    monkeypatch.setattr("lorasmith.advice.pick.AT_LEISURE", Extent(timesteps=2))
     names: dict[str, Any] = {}
     for program in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
         for long, short in SHORTER.items():

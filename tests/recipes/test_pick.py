@@ -19,8 +19,7 @@ from lorasmith.cli.main import cli
 from lorasmith.core.errors import LoraFileError, RunError, Stopped, UserError
 from lorasmith.core.events import Controls, Event, Notice
 from lorasmith.demo.character import write_training_set
-from lorasmith.measures import noise_probe
-from lorasmith.measures.records import PARTS
+from lorasmith.measures.records import PARTS, Extent
 from lorasmith.training.runs.folder import RunFolder, read_info, write_info
 
 SETTINGS = {
@@ -39,7 +38,7 @@ FEW = 2
 def quick() -> Iterator[None]:
     """Two timesteps in place of eight."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(noise_probe, "TIMESTEPS", 2)
+        patch.setattr("lorasmith.advice.pick.AT_LEISURE", Extent(timesteps=2))
         yield
 
 

@@ -25,11 +25,10 @@ from rich.text import Text
 
 from lorasmith.advice.pick_charts import save_chart, save_sheet
 from lorasmith.advice.pick_run import Candidate, PickRun, open_run
-from lorasmith.advice.pick_verdict import WORDS, Facts, State, Verdict, judge
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import check_writable, write_json
 from lorasmith.measures.records import (
-    DRAWING_STEPS,
+    AT_LEISURE,
     FULL,
     HIGH,
     LOW,
@@ -38,6 +37,7 @@ from lorasmith.measures.records import (
     Measures,
     MeasuresFile,
 )
+from lorasmith.measures.verdict import WORDS, Facts, State, Verdict, judge
 from lorasmith.training.setup.length import showings_of
 from lorasmith.training.setup.preflight import model_reference
 
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
 
 IMAGES = 6
-
 STYLES: dict[State, str] = {"under": "yellow", "well": "green", "over": "red"}
 BAR_WIDTH = 10
 FULL_BLOCK, REST = "█", "·"
@@ -102,7 +101,7 @@ def pick(
         LoraFileError: a snapshot is damaged.
         Stopped: on a stop request; what was measured is kept.
     """
-    run = open_run(Path(path), images, plain)
+    run = open_run(Path(path), images, plain, AT_LEISURE)
     folder = run.folder.path / "pick"
     check_writable(folder)
     measures_file = MeasuresFile(folder / _key(run, clip))
@@ -156,6 +155,7 @@ def _measure(
         model,
         build_objective(settings, model).schedule,
         run.eval_set,
+        extent=AT_LEISURE,
         drawing=sample_request(settings.sample, "", 0),
         background=settings.data.background,
         folder=measures_file.folder,
@@ -244,8 +244,8 @@ def record(picked: Picked) -> dict[str, Any]:
 
 def _key(run: PickRun, clip: Path | None) -> str:
     """Changes with whatever makes the numbers of two snapshots not comparable."""
-    sample, model = run.settings.sample, run.settings.model
-    recipe = (sample.negative, sample.steps, sample.cfg, sample.sampler, sample.size, DRAWING_STEPS)
+    sample, model, steps = run.settings.sample, run.settings.model, AT_LEISURE.drawing_steps
+    recipe = (sample.negative, sample.steps, sample.cfg, sample.sampler, sample.size, steps)
     facts = (VERSION, run.eval_set.fingerprint, recipe, run.base, model.clip_skip, clip)
     return blake2b(repr(facts).encode(), digest_size=6).hexdigest()
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from PIL import Image
 
 from lorasmith.advice.pick_run import PickRun
-from lorasmith.advice.pick_verdict import COPY, LEAK, LIKE_ENOUGH, WORDS, State, Verdict
 from lorasmith.core.canvas import GRID, INK, PALE, Canvas
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.files import atomic_path
 from lorasmith.data.images import load_image
 from lorasmith.measures.records import FULL, HIGH, KINDS, LOW, PLAIN, Measures
+from lorasmith.measures.verdict import COPY, LEAK, LIKE_ENOUGH, WORDS, State, Verdict
 from lorasmith.sampling.contact_sheet import contact_sheet, scaled
 
 # In pixels.

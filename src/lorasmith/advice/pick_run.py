@@ -12,14 +12,16 @@ from lorasmith.core.errors import Problem, RunError, UserError, collect_problems
 from lorasmith.core.files import parse_json, quick_fingerprint
 from lorasmith.data.holdout import hold_out_of
 from lorasmith.data.scan import scan
-from lorasmith.data.triggers import Trigger, apply_triggers, trigger_words
+from lorasmith.data.triggers import Trigger, apply_triggers
 from lorasmith.grids.snapshots import Snapshot, find_snapshots
-from lorasmith.measures.eval_set import EvalSet, choose_eval_set
+from lorasmith.measures.eval_set import EvalSet
+from lorasmith.measures.records import AT_LEISURE, Extent
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import locate
+from lorasmith.training.early_stopping import eval_set_of
 from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder, read_info, steps_of
-from lorasmith.training.setup.preflight import folder_specs, open_base, sample_groups
+from lorasmith.training.setup.preflight import folder_specs, open_base
 
 ENDED = {
     "done": "the run is finished",
@@ -74,13 +76,16 @@ class PickRun:
     uses_per_step: float | None = None
 
 
-def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
+def open_run(
+    path: Path, images: int, plain: Sequence[str] = (), extent: Extent = AT_LEISURE
+) -> PickRun:
     """Everything of a run that needs no model.
 
     Args:
         path: the run's folder.
         images: how many prompts of each kind.
         plain: what is drawn without the trigger, in place of captions.
+        extent: how much is measured.
 
     Raises:
         RunError: it is no run folder, or holds no snapshot.
@@ -106,16 +111,13 @@ def open_run(path: Path, images: int, plain: Sequence[str] = ()) -> PickRun:
             )
     if checkpoint is None or held_out is None or problems:
         raise UserError(dict.fromkeys(problems))
-    captions = settings.captions
-    eval_set = choose_eval_set(
-        held_out.training,
-        held_out.images,
-        held_out.everything,
-        sizes=sample_groups(settings, checkpoint.architecture),
-        rules=settings.captions,
-        triggers=trigger_words(triggers),
-        separator=captions.separator,
+    eval_set = eval_set_of(
+        settings,
+        checkpoint.architecture,
+        held_out,
+        triggers,
         count=images,
+        extent=extent,
         plain=plain,
     )
     base = quick_fingerprint(locate(settings.model.path))

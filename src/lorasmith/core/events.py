@@ -155,6 +155,38 @@ class SnapshotSaved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotJudged(Event):
+    """What ``train.stop = "best"`` says of a snapshot.
+
+    Args:
+        verdict: "undertrained", "well trained" or "overtrained".
+        reasons: a sentence for each sign.
+    """
+
+    path: Path
+    step: int
+    verdict: str
+    reasons: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BestKept(Event):
+    """``train.stop = "best"`` has made a snapshot the result.
+
+    Args:
+        path: the result.
+        step: that it is of.
+        after: steps that were done.
+        why: in a few sentences.
+    """
+
+    path: Path
+    step: int
+    after: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateSaved(Event):
     path: Path
     step: int

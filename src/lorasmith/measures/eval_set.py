@@ -15,13 +15,9 @@ from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.dataset import Dataset, SampleGroup
 from lorasmith.data.holdout import measured, measuring_dataset
 from lorasmith.data.scan import DatasetImage, Scan
+from lorasmith.measures.records import Extent
 from lorasmith.sampling.from_dataset import stripped
 
-# Images whose loss is measured, of each kind. The noise and timesteps are the same for every
-# snapshot, so that even few tell snapshots apart.
-LOSS_IMAGES = 8
-# Training images that drawings are set beside.
-REFERENCE_IMAGES = 64
 SEED = 0
 # Captions with fewer tags behind the trigger are used as they are: there is little to exchange.
 FEWEST_TAGS = 2
@@ -108,6 +104,7 @@ def choose_eval_set(
     triggers: Sequence[str],
     separator: str,
     count: int,
+    extent: Extent,
     plain: Sequence[str] = (),
 ) -> EvalSet:
     """Choose images and prompts.
@@ -119,6 +116,7 @@ def choose_eval_set(
         triggers: what calls the subjects.
         separator: of tags.
         count: prompts of each kind.
+        extent: says how many images.
         plain: prompts to draw without the trigger, in place of captions.
     """
     subject = [image for image in training.images if not training.folders[image.folder].reg]
@@ -130,8 +128,8 @@ def choose_eval_set(
     def dataset(*groups: Sequence[DatasetImage]) -> Dataset:
         return measuring_dataset(everything, groups, sizes, rules, SEED)
 
-    out = ranked(held_out, LOSS_IMAGES)
-    references = dataset(ranked(subject, REFERENCE_IMAGES))
+    out = ranked(held_out, extent.loss_images)
+    references = dataset(ranked(subject, extent.references))
     captions = [item.caption for item in references.items]
     prompts = [item.caption for item in dataset(out).items] if len(out) >= count else []
     prompts = prompts or mixed_captions(captions, triggers, separator)
@@ -139,12 +137,12 @@ def choose_eval_set(
     if triggers and not plain:
         bare = [stripped(caption, triggers, separator) for caption in captions]
         bare = list(dict.fromkeys(caption for caption in bare if caption))
-        of_reg = [item.caption for item in dataset(ranked(reg, LOSS_IMAGES)).items]
+        of_reg = [item.caption for item in dataset(ranked(reg, extent.loss_images)).items]
         half = count // 2 if of_reg else 0
         plain = spread(bare, count - half) + spread(of_reg, half)
     return EvalSet(
         tuple(triggers),
-        dataset(out, ranked(subject, LOSS_IMAGES)),
+        dataset(out, ranked(subject, extent.loss_images)),
         len(out),
         references,
         tuple(spread(prompts, count)),

@@ -23,8 +23,6 @@ from lorasmith.measures.features import encode
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.tensors.rng import normal_per_sample
 
-# Noise levels of each image; two for each quarter, as validation has them.
-TIMESTEPS = 8
 BATCH = 8
 
 
@@ -81,13 +79,19 @@ class Probe:
     Args:
         schedule: the run's.
         seed: of the noise.
+        timesteps: noise levels of each row, spread evenly.
     """
 
     def __init__(
-        self, model: DiffusionModel, schedule: NoiseSchedule, rows: Sequence[Row], seed: int
+        self,
+        model: DiffusionModel,
+        schedule: NoiseSchedule,
+        rows: Sequence[Row],
+        seed: int,
+        timesteps: int,
     ) -> None:
         self._model, self._schedule, self.rows, self._seed = model, schedule, tuple(rows), seed
-        self._timesteps = even_timesteps(TIMESTEPS, schedule.num_timesteps)
+        self._timesteps = even_timesteps(timesteps, schedule.num_timesteps)
         self.base = self.predict()
         self._base_loss = self.losses(self.base)
 
@@ -111,7 +115,7 @@ class Probe:
     def _noised(self, row: Row) -> tuple[Tensor, Tensor, Tensor]:
         """Latents and noise, (N, C, h, w), and timesteps (N,)."""
         noise = normal_per_sample(
-            row.latents.shape, self._seed, f"pick/{row.number}", 0, range(TIMESTEPS)
+            row.latents.shape, self._seed, f"pick/{row.number}", 0, range(len(self._timesteps))
         )
         return row.latents.expand_as(noise), noise, self._timesteps
 

@@ -14,8 +14,6 @@ VERSION = 1
 
 STRENGTHS = (0.6, 1.0, 1.4)
 LOW, FULL, HIGH = (f"{strength:.1f}" for strength in STRENGTHS)
-# Of each drawing: enough to see what it shows; the run's own number where that is smaller.
-DRAWING_STEPS = 12
 # Names of the drawings' files, by strength; and of those without the trigger.
 KINDS = {f"{strength:.1f}": f"at-{strength:.1f}" for strength in STRENGTHS}
 PLAIN = "plain"
@@ -23,6 +21,33 @@ PLAIN = "plain"
 PARTS = 2 + len(KINDS)
 # Stands for numbers that are none, which JSON cannot write: a snapshot that has diverged.
 DIVERGED = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is measured of each snapshot: by default what a verdict at leisure takes.
+
+    Args:
+        loss_images: whose loss is measured, of each kind: held out, trained on. Noise and timesteps
+            are the same for every snapshot, so that even few tell snapshots apart.
+        references: training images that drawings are set beside, at most.
+        timesteps: noise levels of each image and strength; two for each quarter, as validation has
+            them.
+        drawing_steps: of each drawing, enough to see what it shows; the run's own number where that
+            is smaller.
+        strengths: at which is drawn with the trigger.
+        plain_drawings: whether drawings without the trigger are compared, too.
+    """
+
+    loss_images: int = 8
+    references: int = 64
+    timesteps: int = 8
+    drawing_steps: int = 12
+    strengths: tuple[float, ...] = STRENGTHS
+    plain_drawings: bool = True
+
+
+AT_LEISURE = Extent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +66,8 @@ class Measures:
             squares, as a share of how far those of the training images have. ``None`` without a
             trigger.
         plain_loss: change of the loss on images that the base model drew of those prompts.
-        likeness: of drawings with the trigger to the training images, by strength: 0 is the base
-            model's, 1 as like as these are to each other.
+        likeness: of drawings with the trigger to the training images, by strength that was drawn:
+            0 is the base model's, 1 as like as these are to each other.
         diversity: mean distance between these drawings, as a share of that between training
             images.
         copying: distance of a drawing's layout to the nearest training image, as a share of that

@@ -37,11 +37,11 @@ from lorasmith.measures.features import (
 from lorasmith.measures.noise_probe import Predictions, Probe, Row
 from lorasmith.measures.records import (
     DIVERGED,
-    DRAWING_STEPS,
     FULL,
     KINDS,
     PLAIN,
     STRENGTHS,
+    Extent,
     Measures,
 )
 from lorasmith.models.diffusion_model import DiffusionModel
@@ -60,10 +60,12 @@ class SnapshotMeasurer:
         model: the run's base model, nothing attached.
         schedule: the run's.
         eval_set: what is measured on.
+        extent: how much is measured.
         drawing: the run's own way to draw: size, steps, guidance, sampler.
         background: what transparent images stand on.
         folder: for the drawings.
         content: compares what images show; the model's own features when ``None``.
+        draw_batch: images that are drawn at once; ``None`` chooses by their size.
     """
 
     def __init__(
@@ -72,15 +74,19 @@ class SnapshotMeasurer:
         schedule: NoiseSchedule,
         eval_set: EvalSet,
         *,
+        extent: Extent,
         drawing: ImageRequest,
         background: str,
         folder: Path,
         content: Content | None = None,
+        draw_batch: int | None = None,
         observer: Observer = ignore,
         controls: Controls | None = None,
     ) -> None:
         self._model, self._eval_set, self._folder = model, eval_set, folder
-        self._drawing = replace(drawing, steps=min(drawing.steps, DRAWING_STEPS))
+        self._kinds = {key: kind for key, kind in KINDS.items() if float(key) in extent.strengths}
+        self._draw_batch = draw_batch
+        self._drawing = replace(drawing, steps=min(drawing.steps, extent.drawing_steps))
         self._observe, self._controls = observer, controls or Controls()
         self._extractor = FeatureExtractor(model, content or MiddleBlock(model, schedule))
         rows = [
@@ -88,16 +94,18 @@ class SnapshotMeasurer:
             for image, item, view in _images(eval_set.dataset, background)
         ]
         held_out, training = rows[: eval_set.held_out], rows[eval_set.held_out :]
-        self._training = Probe(model, schedule, training, SEED)
-        self._held_out = Probe(model, schedule, held_out, SEED) if held_out else None
+        timesteps = extent.timesteps
+        self._training = Probe(model, schedule, training, SEED, timesteps)
+        self._held_out = Probe(model, schedule, held_out, SEED, timesteps) if held_out else None
         # What plain prompts are measured on is drawn even where nothing else is.
         plain = self._draw(eval_set.plain, "base", PLAIN)
         plain_rows = [
             Row.of(model, image, prompt, number)
             for number, (image, prompt) in enumerate(zip(plain, eval_set.plain, strict=True))
         ]
-        self._plain = Probe(model, schedule, plain_rows, SEED) if plain else None
-        self._plain_features = self._extractor.look(plain) if len(plain) > 1 else None
+        self._plain = Probe(model, schedule, plain_rows, SEED, timesteps) if plain else None
+        compares = extent.plain_drawings and len(plain) > 1
+        self._plain_features = self._extractor.look(plain) if compares else None
         self._references: ImageFeatures | None = None
         self._base_distance = 0.0
         if eval_set.prompts and len(eval_set.references.items) > 1:
@@ -169,7 +177,7 @@ class SnapshotMeasurer:
     ) -> dict[str, list[Image.Image]]:
         drawings: dict[str, list[Image.Image]] = {}
         eval_set = self._eval_set
-        for key, kind in KINDS.items():
+        for key, kind in self._kinds.items():
             if self._references is not None:
                 network.set_strength(float(key), float(key))
                 drawings[key] = self._draw(eval_set.prompts, stem, kind)
@@ -186,7 +194,7 @@ class SnapshotMeasurer:
         references = self._references
         if references is None:
             return measures
-        features = {key: self._extractor.look(drawings[key]) for key in KINDS}
+        features = {key: self._extractor.look(drawings[key]) for key in self._kinds}
         spread = mean_within(references.content)
         room = self._base_distance - spread
         likeness = {
@@ -229,7 +237,11 @@ class SnapshotMeasurer:
             for number, caption in enumerate(captions)
         ]
         images = generate(
-            self._model, requests, observer=self._warnings_only, controls=self._controls
+            self._model,
+            requests,
+            batch=self._draw_batch,
+            observer=self._warnings_only,
+            controls=self._controls,
         )
         with ImageWriter(self._model.device) as writer:
             for image in images:

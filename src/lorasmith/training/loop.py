@@ -18,14 +18,21 @@ from lorasmith.training.runs.control import (
     report_done,
 )
 from lorasmith.training.runs.result_cards import write_cards
-from lorasmith.training.runs.snapshots import draw_samples, save_snapshot, validate
+from lorasmith.training.runs.snapshots import (
+    draw_samples,
+    judge_snapshot,
+    keep_best,
+    save_snapshot,
+    validate,
+)
 from lorasmith.training.runs.state import Position, save_state
 from lorasmith.training.setup.build import Run
 from lorasmith.training.setup.preflight import should
 
 
 def train(run: Run) -> None:
-    """Train from ``run.position`` to the last step; the result is ``run.folder.result``.
+    """Train from ``run.position`` to the last step, or until nothing more is gained; the result is
+    ``run.folder.result``.
 
     Raises:
         Stopped: the user asked; the state is saved and ``--resume`` continues from it.
@@ -43,9 +50,10 @@ def train(run: Run) -> None:
     done = run.position.step
     if done == run.steps and not run.folder.result.exists():
         save_snapshot(run, done, None)  # Lost since, or a shorter run than was begun.
+    ended = gains_no_more(run, done)  # Judged already, or stopped before it was.
     ahead = frees_cpu(run.model.device)
     with contextlib.closing(StepInputs(run.batches, run.trainer, run.steps, ahead=ahead)) as inputs:
-        while done < run.steps:
+        while done < run.steps and not ended:
             try:
                 do_step(run, inputs, meter, done)
                 pending = poll(run, inbox, done + 1)
@@ -61,9 +69,26 @@ def train(run: Run) -> None:
             done += 1
             if pending.stop and done < run.steps:
                 raise stopped(run, done)
+            ended = gains_no_more(run, done)
 
+    keep_best(run, done)
     write_cards(run)
-    run.observer(RunFinished("done", run.steps, run.stopwatch.rounded()))
+    run.observer(RunFinished("done", done, run.stopwatch.rounded()))
+
+
+def gains_no_more(run: Run, done: int) -> bool:
+    """Whether the run may end after ``done`` steps, by the snapshots that were judged until now.
+
+    It comes after the state was saved: a run that is killed or stopped meanwhile judges again.
+
+    Raises:
+        Stopped: the user asked; see :func:`train`.
+    """
+    try:
+        best = judge_snapshot(run, done)
+    except Stopped:
+        raise stopped(run, done) from None
+    return best is not None and best.nothing_gained
 
 
 def do_step(run: Run, inputs: StepInputs, meter: Meter, step: int) -> None:

@@ -27,6 +27,7 @@ from lorasmith.tensors.device import (
     device_name,
 )
 from lorasmith.tensors.files import PRECISIONS
+from lorasmith.training.early_stopping import SHARE, judged_steps, oddities
 from lorasmith.training.kinds.adapter import planned_network
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.estimates import (
@@ -129,7 +130,7 @@ def make_plan(
     if not memory.step.total:  # It plainly fits.
         memory = replace(memory, estimates=(rough_step(run_plan, checkpoint, values),))
     name_problems = taken_name(folder, run_plan.name)
-    warnings = [*run_plan.warnings, *memory.problems, *name_problems]
+    warnings = [*run_plan.warnings, *oddities(run_plan), *memory.problems, *name_problems]
     if sum(disk.values()) > free:
         what = f"needs about {bytes_text(sum(disk.values()))}, and {bytes_text(free)} are free"
         warnings.append(Problem(str(folder.path), what, "free some space, or keep fewer snapshots"))
@@ -374,6 +375,10 @@ def _costs(plan: Plan) -> Table:
         "disk", f"about {bytes_text(sum(disk.values()))}: {kinds} ({bytes_text(plan.free)} free)"
     )
     table.add_row("base model's output", _kept(plan))
+    if judged := judged_steps(plan.run_plan):
+        after = ", ".join(map(str, [*judged[:4], "…", judged[-1]] if len(judged) > 5 else judged))
+        text = f"{quantity(len(judged), 'snapshot')}, after steps {after}: at most {SHARE:.0%} more"
+        table.add_row("judged on the way", f"{text} time; the run may end sooner")
     what = "time of the steps" + (", validation included" if plan.run_plan.validation_set else "")
     table.add_row(what, f"about {duration(plan.seconds)}, within a factor of two")
     return table
@@ -430,10 +435,11 @@ def _files(plan: Plan) -> Iterator[str]:
     draws = bool(sample.at_start or sample.every_epochs or sample.every_steps)
     cards = [f"{folder.name}.{kind}" for kind in ("json", "md", *(["png"] if draws else []))]
     loras = [*names, ", ".join(cards), *([f"{folder.samples.name}/"] if draws else [])]
+    best = ["best/"] if judged_steps(plan.run_plan) else []
     log = ["tensorboard/"] if settings.log.tensorboard else []
     records = [
         "settings.toml, run.json, dataset.json, dataset.txt", "events.jsonl, metrics.jsonl",
-        ", ".join(["state/", *log]),
+        ", ".join(["state/", *best, *log]),
     ]  # fmt: skip
     parts = (
         {folder.loras: loras, folder.path: records}

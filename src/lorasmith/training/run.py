@@ -28,6 +28,7 @@ from lorasmith.curation.check.report import report_text
 from lorasmith.models.open import locate
 from lorasmith.tensors.device import choose_device, deterministic, device_name
 from lorasmith.tensors.quantization import nf4_unpacker
+from lorasmith.training.early_stopping import oddities
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.plan import channels_last, memory_of
@@ -41,6 +42,7 @@ from lorasmith.training.runs.control import forget_requests
 from lorasmith.training.runs.folder import (
     RunFolder,
     drop_lines_after,
+    ended_early,
     environment,
     existing_run_folder,
     new_run_folder,
@@ -61,7 +63,7 @@ from lorasmith.training.setup.processes import Processes
 # What may differ on resume: how long, what is kept and shown, what is done in trouble.
 # Everything else decides the result.
 CHANGEABLE = (
-    *("train.epochs", "train.steps", "save.", "sample.", "log.", "performance."),
+    *("train.epochs", "train.steps", "train.stop", "save.", "sample.", "log.", "performance."),
     *("validation.every_", "watchdog."),
 )
 
@@ -108,7 +110,8 @@ def train(
     folder = RunFolder(processes.agree(folder.path))
     observer = observer if processes.main else ignore
     run = RunContext(run_plan, folder, processes, memory, observer, controls)
-    warnings = [*run_plan.warnings, *memory.problems, *taken_name(folder, run_plan.name)]
+    warnings = [*run_plan.warnings, *oddities(run_plan), *memory.problems]
+    warnings += taken_name(folder, run_plan.name)
     observer(DatasetChecked(run_plan.report))
     for line in origin_lines(settings, run_plan.origins):
         run.inform(line)
@@ -172,8 +175,11 @@ def resume(
     refuse_shorter(folder, run_plan)
     observer = observer if processes.main else ignore
     finished = info.get("status") == "done" and info.get("steps") == run_plan.steps
+    if ended_early(info):  # It would end there again, however many steps it were given.
+        finished = settings.train.stop == "best"
     if finished and folder.result.exists():
-        observer(Notice("info", f"This run is finished: {folder.result}"))
+        more = "; --train.stop end goes on with it" if ended_early(info) else ""
+        observer(Notice("info", f"This run is finished: {folder.result}{more}"))
         return folder.path
     memory = memory_of(run_plan, processes.device)
     run = RunContext(run_plan, folder, processes, memory, observer, controls)
@@ -318,6 +324,7 @@ def write_beginning(run: RunContext, warnings: Sequence[Problem]) -> None:
 def _run(context: RunContext, *, resume: bool = False) -> None:
     settings, folder, main = context.settings, context.folder, context.processes.main
     earlier_steps: int | None = None
+    was_ended = False
     with contextlib.ExitStack() as stack:
         stack.enter_context(saying_how_to_go_on(folder))
         stack.enter_context(deterministic(settings.performance.deterministic))
@@ -326,13 +333,14 @@ def _run(context: RunContext, *, resume: bool = False) -> None:
             if resume:
                 write_text(folder.settings, dump_toml(settings, absolute=True))
                 forget_undone(folder)
-                earlier_steps = read_info(folder).get("steps")
+                info = read_info(folder)
+                earlier_steps, was_ended = info.get("steps"), ended_early(info)
             observers.add(JsonLines(folder))
         run = build_run(replace(context, observer=observers))
         if resume:
             run = continue_from_newest(run)
             say_what_differs(run, read_info(folder))
-            if earlier_steps is not None and earlier_steps != run.steps:
+            if earlier_steps is not None and (earlier_steps != run.steps or was_ended):
                 go_on_longer(run, earlier_steps)
         if main:
             if settings.log.tensorboard:
@@ -447,6 +455,7 @@ def describe(run: Run) -> None:
     write_info(
         run.folder,
         status="started",
+        best=None,
         device=device_name(run.model.device),
         precision=run.precision.name,
         channels_last=channels_last(run.settings, run.model.device),

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from lorasmith.diffusion.schedule import DDPMSchedule
-from lorasmith.measures.noise_probe import TIMESTEPS, Probe, Row
+from lorasmith.measures.noise_probe import Probe, Row
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+
+TIMESTEPS = 8
 
 
 @pytest.mark.parametrize("off", [0.0, 0.5])
@@ -24,7 +26,7 @@ def test_loss_is_the_mean_squared_error_of_the_predicted_noise(
 
     monkeypatch.setattr(model, "denoise", perfect)
     row = Row(torch.zeros(4, 8, 8), "a", 1, torch.zeros(1, 6))
-    probe = Probe(model, schedule, [row, row], seed=0)
+    probe = Probe(model, schedule, [row, row], seed=0, timesteps=TIMESTEPS)
     predictions = probe.predict()
     assert len(predictions.rows[0]) == TIMESTEPS
     assert probe.losses(predictions).tolist() == pytest.approx([off**2] * 2, abs=1e-9)
@@ -44,7 +46,7 @@ def test_change_is_in_shares_of_the_base_models_loss(
 
     monkeypatch.setattr(model, "denoise", denoise)
     rows = [Row(torch.zeros(4, 8, 8), "a", number, torch.zeros(1, 6)) for number in (1, 2)]
-    probe = Probe(model, schedule, rows, seed=0)
+    probe = Probe(model, schedule, rows, seed=0, timesteps=TIMESTEPS)
     off = 1.0
     later = probe.predict()
     assert probe.change(probe.base).tolist() == [0.0, 0.0]

@@ -311,7 +311,7 @@ def test_snapshots_are_looked_at_on_the_device() -> None:
     row = Row(torch.zeros(4, 8, 8), "a", 1, torch.zeros(1, 6))
     image = Image.new("RGB", (64, 64))
     with OneDevice() as seen:
-        probe = Probe(model, schedule, [row], 0)
+        probe = Probe(model, schedule, [row], 0, 8)
         probe.losses(probe.predict())
         FeatureExtractor(model, MiddleBlock(model, schedule)).look([image])
     assert not (*seen.mixed, *seen.scalars)

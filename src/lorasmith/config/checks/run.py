@@ -33,6 +33,15 @@ def _length(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
+def _keeps_a_snapshot(s: TrainSettings) -> Iterator[Problem]:
+    if s.train.stop == "best" and not (s.save.every_epochs or s.save.every_steps):
+        yield Problem(
+            "train.stop",
+            "best keeps one of the snapshots, and none are saved on the way",
+            "set save.every_epochs or save.every_steps",
+        )
+
+
 def _watchdog(s: TrainSettings) -> Iterator[Problem]:
     names = [name for name in type(s.watchdog).model_fields if name != "enabled"]
     given = [name for name in names if is_given(s, "watchdog", name)]
@@ -148,7 +157,7 @@ def _weights_and_biases(s: TrainSettings) -> Iterator[Problem]:
 
 
 CONTRADICTIONS: tuple[Check, ...] = (
-    *(_held_out_once, _compiles_what_is_there, _compiles_or_repeats),
+    *(_held_out_once, _compiles_what_is_there, _compiles_or_repeats, _keeps_a_snapshot),
 )
 
 ODDITIES: tuple[Check, ...] = (

@@ -67,6 +67,12 @@ class RunSettings(Section):
         ge=1,
         le=100_000_000,
     )
+    stop: Literal["end", "best"] = setting(
+        "end",
+        "when to end: after all epochs or steps, or (best) as soon as snapshots gain nothing more; "
+        "best also makes the snapshot that `lorasmith pick` would keep the result",
+        why="judging snapshots takes up to a tenth of the time",
+    )
     batch: int = setting(
         1,
         "pictures per step and process",

@@ -234,7 +234,8 @@ class _Planner:
 
     def _sample_batch(self, settings: TrainSettings) -> tuple[int, int, int] | None:
         sample = settings.sample
-        if not (sample.every_epochs or sample.every_steps or sample.at_start):
+        judges = settings.train.stop == "best"
+        if not (sample.every_epochs or sample.every_steps or sample.at_start or judges):
             return None
         native = self.architecture.native_resolution
         requests = [

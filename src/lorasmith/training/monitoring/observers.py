@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from lorasmith.core.events import (
+    BestKept,
     Event,
     Notice,
     Observer,
@@ -21,6 +22,7 @@ from lorasmith.core.events import (
     RunFinished,
     RunStarted,
     SampleSaved,
+    SnapshotJudged,
     SnapshotSaved,
     StepDone,
     TroubleFound,
@@ -226,6 +228,12 @@ class TrainingTerminal(Terminal):
                 self._console.print(validation_line(event), highlight=False)
             case SnapshotSaved():
                 self._say("result  " if event.final else "snapshot", event.path)
+            case SnapshotJudged():
+                text = f"judged    {event.path.stem}: {event.verdict}: {'; '.join(event.reasons)}"
+                self._console.print(text, highlight=False, markup=False)
+            case BestKept():
+                self._console.print(event.why, highlight=False, markup=False)
+                self._say("result  ", event.path)
             case TroubleFound():
                 self._warn(event.found)
             case RolledBack():

@@ -11,6 +11,7 @@
       tensorboard/          the same numbers for TensorBoard
       samples/              images made while training
       state/                full training states, the newest two
+      best/                 measures of snapshots and their drawings, with train.stop = "best"
       control/              requests to the training while it runs
       NAME-000001.safetensors …  snapshots        NAME.safetensors  the result
 
@@ -25,7 +26,7 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -292,6 +293,12 @@ def read_info(folder: RunFolder) -> dict[str, Any]:
         what = "is damaged: it is no JSON object"
         raise RunError.of(folder.info, what, "put back a copy, or start a new run")
     return info
+
+
+def ended_early(info: Mapping[str, Any]) -> bool:
+    """Whether ``train.stop = "best"`` has ended the run before its last step."""
+    best = info.get("best") or {}
+    return info.get("status") == "done" and best.get("after") != info.get("steps") and bool(best)
 
 
 def steps_of(lora: Path) -> int | None:

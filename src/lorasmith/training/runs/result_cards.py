@@ -17,7 +17,14 @@ from lorasmith.core.files import write_bytes
 from lorasmith.core.text import quantity
 from lorasmith.data.triggers import trigger_words
 from lorasmith.sampling.request import ImageRequest
-from lorasmith.training.runs.folder import RunFolder, quoted, read_info, write_info
+from lorasmith.training.runs.folder import (
+    RunFolder,
+    ended_early,
+    quoted,
+    read_info,
+    steps_of,
+    write_info,
+)
 from lorasmith.training.runs.metadata import network_facts
 from lorasmith.training.setup.build import Run
 
@@ -125,7 +132,9 @@ def _drawn_with(request: ImageRequest) -> str:
 
 
 def _length(run: Run) -> str:
-    return f"{quantity(run.steps, 'step')} ({quantity(run.epochs, 'epoch')})"
+    """Of what the result was trained, which may be less than the run was to have."""
+    steps = steps_of(run.folder.result) or run.steps
+    return f"{quantity(steps, 'step')} ({quantity(run.run_plan.epoch_at(steps)[0], 'epoch')})"
 
 
 def _plain(text: str) -> str:
@@ -136,7 +145,15 @@ def _plain(text: str) -> str:
 def _samples(run: Run) -> list[tuple[int, Path]]:
     """The images of the LoRA: what is drawn before the first step shows the base model."""
     images = run.folder.drawn_samples()
-    return [one for one in images if not _BEFORE_THE_FIRST_STEP.fullmatch(one[1].name)]
+    after = [one for one in images if not _BEFORE_THE_FIRST_STEP.fullmatch(one[1].name)]
+    steps = steps_of(run.folder.result) or run.steps
+    if steps == run.steps:
+        return after
+    # A snapshot became the result: what was drawn of it, if anything was.
+    epoch, ends_epoch = run.run_plan.epoch_at(steps)
+    name = run.folder.sample(steps, epoch if ends_epoch else None, 0, 0).name
+    own = name[: -len("00_0.png")]
+    return [one for one in after if one[1].name.startswith(own)] or after
 
 
 def _preview(run: Run, trigger: str) -> Path | None:
@@ -158,6 +175,8 @@ def next_steps(folder: RunFolder, settings: TrainSettings) -> Iterator[str]:
         lines[f"lorasmith grid --epochs {run}"] = "snapshots by strengths, as one page"
     if settings.log.tensorboard:
         lines[f"tensorboard --logdir {quoted(folder.tensorboard)}"] = "the charts"
+    if ended_early(read_info(folder)):
+        lines[f"lorasmith train --resume {run} --train.stop end"] = "go on to the end all the same"
     width = max(map(len, lines))
     yield "next:"
     for command, what in lines.items():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-from lorasmith.core.errors import Stopped
-from lorasmith.core.events import SampleSaved, SnapshotSaved
+from lorasmith.core.errors import RunError, Stopped
+from lorasmith.core.events import BestKept, SampleSaved, SnapshotSaved
 from lorasmith.formats.run_paths import lora_name
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.infotext import Infotext
@@ -15,12 +16,19 @@ from lorasmith.sampling.generate import generate
 from lorasmith.sampling.images import GeneratedImage, ImageWriter
 from lorasmith.sampling.infotext import describe, save_image
 from lorasmith.tensors.files import PRECISIONS
+from lorasmith.training.early_stopping import Best
 from lorasmith.training.eval_weights import eval_weights
-from lorasmith.training.runs.folder import steps_of
+from lorasmith.training.runs.folder import steps_of, write_info
 from lorasmith.training.runs.metadata import lora_metadata
 from lorasmith.training.samples import with_seeds
 from lorasmith.training.setup.build import Run
 from lorasmith.training.setup.preflight import should
+
+
+def snapshot_path(run: Run, step: int) -> Path:
+    """Where the LoRA of ``step`` lies when it is not the result."""
+    epoch, ends_epoch = run.run_plan.epoch_at(step)
+    return run.folder.epoch_snapshot(epoch) if ends_epoch else run.folder.step_snapshot(step)
 
 
 def save_snapshot(run: Run, step: int, epoch: int | None) -> None:
@@ -43,7 +51,56 @@ def save_snapshot(run: Run, step: int, epoch: int | None) -> None:
         run.network.save(path, lora_metadata(run, step), dtype)
     run.observer(SnapshotSaved(path, step, final))
     if not final:
-        drop_old_snapshots(run)
+        drop_old_snapshots(run, step)
+
+
+def judge_snapshot(run: Run, step: int) -> Best | None:
+    """With ``train.stop = "best"``, how the run stands after the snapshot of ``step``, if that is
+    one to judge; the same in all processes.
+
+    Raises:
+        Stopped: on a stop request.
+    """
+    if run.early_stopping is None or not run.early_stopping.due(step):
+        return None
+    best: Best | None = None
+    interrupted = False
+    if run.processes.main:
+        epoch, ends_epoch = run.run_plan.epoch_at(step)
+        result = run.folder.result
+        path = result if steps_of(result) == step else snapshot_path(run, step)
+        try:
+            best = run.early_stopping.judge(path, step, epoch if ends_epoch else None)
+        except Stopped:
+            interrupted = True
+    best, interrupted = run.processes.agree((best, interrupted))
+    if interrupted:
+        raise Stopped("stopped while a snapshot was judged")
+    return best
+
+
+def keep_best(run: Run, done: int) -> None:
+    """Make the best of the snapshots that were judged the result, under the result's name; what was
+    the result until now is a snapshot. Nothing happens the second time."""
+    if run.early_stopping is None or not run.processes.main:
+        return
+    best = run.early_stopping.best(done)
+    if best is None:
+        return
+    result, kept = run.folder.result, best.snapshot
+    if steps_of(result) != kept.step:
+        file = result.with_name(kept.file)
+        if not file.exists():
+            what = "is gone, which was to become the result"
+            raise RunError.of(file, what, "put it back, or go on without it: --train.stop end")
+        if result.exists():
+            path = snapshot_path(run, done)
+            result.replace(path)
+            run.observer(SnapshotSaved(path, done, False))
+        file.replace(result)
+    why = best.why(done, run.steps)
+    write_info(run.folder, best={"step": kept.step, "after": done, "why": why})
+    run.observer(BestKept(result, kept.step, done, why))
 
 
 def keep_result(run: Run, earlier_steps: int, *, renew: bool) -> None:
@@ -65,7 +122,7 @@ def keep_result(run: Run, earlier_steps: int, *, renew: bool) -> None:
     epoch, ends_epoch = run.run_plan.epoch_at(step)
     if is_missing and not (at_hand and should(run.settings.save, step, epoch, ends_epoch)):
         return
-    path = run.folder.epoch_snapshot(epoch) if ends_epoch else run.folder.step_snapshot(step)
+    path = snapshot_path(run, step)
     if at_hand and (renew or is_missing):
         save_snapshot(run, step, epoch if ends_epoch else None)
         result.unlink(missing_ok=True)
@@ -88,11 +145,14 @@ def validate(run: Run, step: int) -> None:
         run.observer(event)
 
 
-def drop_old_snapshots(run: Run) -> None:
-    """Keep the newest ``save.keep_last`` snapshots of this run."""
+def drop_old_snapshots(run: Run, step: int) -> None:
+    """Keep the newest ``save.keep_last`` snapshots of this run, and the best one until now."""
     if not run.settings.save.keep_last:
         return
     snapshots = [path for path in run.folder.lora_files if path.stem != lora_name(path)]
+    best = run.early_stopping.best(step) if run.early_stopping is not None else None
+    if best is not None:  # It may become the result.
+        snapshots = [path for path in snapshots if path.name != best.snapshot.file]
     snapshots.sort(key=lambda path: path.stat().st_mtime_ns)
     for old in snapshots[: -run.settings.save.keep_last]:
         old.unlink(missing_ok=True)

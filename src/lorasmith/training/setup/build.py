@@ -12,6 +12,7 @@ from lorasmith.models.load import Loading
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.tensors.device import Precision
 from lorasmith.training.batches import Batches
+from lorasmith.training.early_stopping import EarlyStopping
 from lorasmith.training.ema import Ema
 from lorasmith.training.kinds.adapter import build_network
 from lorasmith.training.lr_schedules import learning_rate
@@ -46,6 +47,7 @@ class Run(RunContext):
     samples: list[ImageRequest]
     position: Position = field(default_factory=Position)
     validation: Validation | None = None
+    early_stopping: EarlyStopping | None = None
 
     @property
     def log_every(self) -> int:
@@ -127,6 +129,11 @@ def build_run(context: RunContext) -> Run:
         samples=sample_requests(settings, run_plan.dataset, run_plan.architecture),
         validation=build_validation(
             settings.validation, trainer, run_plan.validation_set, validation_sources
+        ),
+        early_stopping=(
+            EarlyStopping(context, model, network, trainer.objective.schedule)
+            if settings.train.stop == "best"
+            else None
         ),
     )
 

@@ -7,8 +7,17 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasmith.advice.pick_verdict import COPY, LEAK, LIKE_ENOUGH, Facts, Verdict, judge, judge_one
 from lorasmith.measures.records import FULL, HIGH, LOW, Measures
+from lorasmith.measures.verdict import (
+    COPY,
+    LEAK,
+    LIKE_ENOUGH,
+    Facts,
+    Verdict,
+    judge,
+    judge_one,
+    nothing_gained,
+)
 
 
 def measures(
@@ -199,3 +208,45 @@ def test_more_leakage_never_makes_better(one: Measures, leak: float) -> None:
 @given(st.floats(LIKE_ENOUGH, 2), st.floats(0, COPY, exclude_max=True))
 def test_copies_are_overtrained_however_alike(like: float, copying: float) -> None:
     assert judge_one(measures(like=like, copying=copying), [], ["a"]).state == "over"
+
+
+def ended(*rows: Measures) -> bool:
+    verdict = judge(rows, facts(len(rows)))
+    return nothing_gained(rows, [one.state for one in verdict.judged], verdict.keep)
+
+
+def test_a_run_ends_when_two_more_are_no_better() -> None:
+    well = measures(-0.8)
+    assert not ended(UNDER, well)
+    assert not ended(UNDER, well, measures(-0.81))
+    assert ended(UNDER, well, measures(-0.81), measures(-0.82))
+
+
+def test_a_run_ends_when_it_is_past_its_best() -> None:
+    assert not ended(UNDER, WELL, LEAKS)
+    assert ended(UNDER, WELL, LEAKS, LEAKS)
+    assert ended(RUINED, RUINED, RUINED)
+
+
+@given(st.lists(st.floats(0.031, 0.2), min_size=3, max_size=8))
+def test_a_run_that_gains_is_not_ended(falls: list[float]) -> None:
+    """However it is judged otherwise: likeness of few drawings is partly chance."""
+    loss, rows = -0.2, []
+    for number, fall in enumerate(falls):
+        loss -= fall
+        rows.append(measures(loss, like=0.9 if number % 2 else 0.7))
+        assert not ended(*rows)
+
+
+def test_what_has_hardly_moved_does_not_leak() -> None:
+    still = measures(-0.001, stronger=0.0, like=0.0, leak=1.0)
+    assert states(judge([still, still, still], facts(3))) == ["under"] * 3
+    assert ended(still, still, still)
+
+
+def test_one_that_has_learned_little_is_not_ended_while_its_loss_falls() -> None:
+    rows = [measures(-0.3 - 0.012 * n, like=0.2 - 0.01 * n) for n in range(6)]
+    assert not ended(*rows)
+    flat = [measures(-0.3, like=0.2) for _ in range(3)]
+    assert ended(*flat)
+    assert "learned" in judge(flat, facts(3)).summary

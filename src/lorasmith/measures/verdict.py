@@ -51,6 +51,12 @@ COPY = 0.45
 RISE, RISE_ERRORS = 0.02, 2.0
 # Losses nearer than this are the same; the earlier snapshot has the less to unlearn.
 TIE = 0.03
+# A run gains no more when so many snapshots in a row were no better than the one to keep. One may
+# be chance: of few drawings, or of the steps just before it.
+PATIENCE = 2
+# What still counts as a gain where nothing is well trained yet. The loss is of fixed noise, so that
+# even small steps down are real; likeness is of a few drawings.
+GAIN, LIKENESS_GAIN = 0.01, 0.05
 
 # The share of the usual showings of an image from which a run was not too short.
 ENOUGH = 0.6
@@ -159,7 +165,7 @@ def weaker_is_better(now: Measures) -> str:
     signs = []
     if now.loss[LOW] < now.loss[FULL] - WEAKER_LOSS:
         signs.append(f"its loss is lower at strength {LOW} than at {FULL}")
-    if now.drawn and now.likeness[LOW] > now.likeness[FULL] + WEAKER_LIKENESS:
+    if LOW in now.likeness and now.likeness[LOW] > now.likeness[FULL] + WEAKER_LIKENESS:
         signs.append(f"its drawings are better at strength {LOW} than at {FULL}")
     return " and ".join(signs)
 
@@ -172,6 +178,8 @@ def degraded(now: Measures) -> str:
 
 def leaks(now: Measures) -> str:
     if now.plain_moved is None or now.plain_moved < LEAK:
+        return ""
+    if abs(now.loss[FULL]) < RISE:  # Of next to nothing, all moves alike.
         return ""
     return f"prompts without the trigger move too ({now.plain_moved:.1f} times as far as with it)"
 
@@ -210,7 +218,8 @@ def not_learned(now: Measures) -> str:
     if now.drawn:
         if now.likeness[FULL] >= LIKE_ENOUGH:
             return ""
-        stronger = " (more strength helps)" if now.likeness[HIGH] > now.likeness[FULL] else ""
+        helps = now.likeness.get(HIGH, -math.inf) > now.likeness[FULL]
+        stronger = " (more strength helps)" if helps else ""
         return f"its drawings are {_like(now)} of the way to the training pictures{stronger}"
     if now.loss[HIGH] - now.loss[FULL] >= STRENGTH_ROOM:
         return ""
@@ -243,6 +252,27 @@ def choose(measures: Sequence[Measures], states: Sequence[State]) -> int:
         return max(under, key=lambda n: _progress(measures[n]))
     # The less a LoRA does beside its subject, the more can be saved by turning it down.
     return _earliest_best(range(len(states)), lambda n: _harm(measures[n]))
+
+
+def nothing_gained(measures: Sequence[Measures], states: Sequence[State], keep: int) -> bool:
+    """Whether the last :data:`PATIENCE` snapshots are no better than those before, nor on their way
+    to something better.
+
+    A lower loss is on the way, but not of overtrained ones: theirs falls by what should not be
+    learned.
+    """
+    first = len(measures) - PATIENCE
+    if first < 1 or (keep >= first and states[keep] != "under"):
+        return False
+    before = measures[:first]
+    later = [
+        one for one, state in zip(measures[first:], states[first:], strict=True) if state != "over"
+    ]
+    if states[keep] == "well":
+        return not any(one.loss[FULL] < measures[keep].loss[FULL] - TIE for one in later)
+    lowest = min(one.loss[FULL] for one in before) - GAIN
+    likest = max(one.likeness.get(FULL, 0.0) for one in before) + LIKENESS_GAIN
+    return not any(one.loss[FULL] < lowest or one.likeness.get(FULL, 0.0) > likest for one in later)
 
 
 def _progress(one: Measures) -> float:
