@@ -171,7 +171,8 @@ def test_what_is_measured_is_what_pick_measures(
     records = json.loads((run / "best" / "snapshots.json").read_text())["snapshots"]
     assert [record["step"] for record in records] == [2, 4]
     monkeypatch.setattr("lorasmith.advice.pick.AT_LEISURE", EXTENT)
-    monkeypatch.setattr("lorasmith.measures.snapshot.KINDS", {FULL: "at-1.0"})
+    monkeypatch.setattr("lorasmith.advice.pick.save_chart", lambda *_: None)
+    monkeypatch.setattr("lorasmith.advice.pick.save_sheet", lambda *_: None)
     picked = pick(run, images=DRAWINGS)
     for record, measures in zip(records, picked.measures, strict=True):
         own, others = ({**one, "seconds": 0} for one in (record["measures"], measures.record()))

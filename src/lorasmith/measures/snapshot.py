@@ -113,6 +113,9 @@ class SnapshotMeasurer:
             self._references = self._extractor.look(references)
             base = self._extractor.look(self._draw(eval_set.prompts, "base", KINDS[FULL]))
             self._base_distance = self._distance(base)
+        # What more would do tells of what is not learned yet, where no drawings do.
+        more = STRENGTHS if self._references is None else extent.strengths
+        self._loss_strengths = [one for one in STRENGTHS if one <= 1 or one in more]
 
     def measure(
         self, path: Path, drawings: str, part_done: Callable[[], object] = lambda: None
@@ -141,7 +144,7 @@ class SnapshotMeasurer:
         """The measures that need no drawing."""
         probe = self._held_out or self._training
         loss, by_image, predictions = {}, [], None
-        for strength in STRENGTHS:
+        for strength in self._loss_strengths:
             network.set_strength(strength, strength)
             predicted = self._predict(probe)
             change = probe.change(predicted)

@@ -28,7 +28,7 @@ from lorasmith.core.text import quantity
 from lorasmith.data.holdout import HeldOut
 from lorasmith.data.triggers import Trigger, trigger_words
 from lorasmith.measures.eval_set import EvalSet, choose_eval_set
-from lorasmith.measures.records import STRENGTHS, VERSION, Extent, Measures
+from lorasmith.measures.records import VERSION, Extent, Measures
 from lorasmith.measures.verdict import (
     PATIENCE,
     WORDS,
@@ -40,6 +40,7 @@ from lorasmith.measures.verdict import (
 )
 from lorasmith.models.families.table import Architecture
 from lorasmith.training.lr_schedules import LearningRate, learning_rate
+from lorasmith.training.memory.estimates import passes as passes_of_step
 from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.preflight import RunPlan, process_count, sample_groups, should
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from lorasmith.training.setup.context import RunContext
 
 # Of the arithmetic of a run's steps: what judging may take, that of the base model included.
-SHARE = 0.1
+SHARE = 0.15
 # Prompts of each kind; with fewer, likeness is mostly chance.
 DRAWINGS = 4
 EXTENT = Extent(
@@ -62,9 +63,9 @@ EXTENT = Extent(
     strengths=(1.0,),
     plain_drawings=False,
 )
-# In passes of the denoiser: a step goes forward, and back for what flows on and for the weights;
-# an image is decoded, encoded and looked at.
-STEP_PASSES, IMAGE_PASSES = 3, 5
+# In passes of the denoiser: a step goes forward, and back for what flows on and for the weights; on
+# the demo model's CPU it takes as long as four. The VAE's parts, on SD1.5 at 512 px, and one to look.
+STEP_PASSES, DECODE_PASSES, ENCODE_PASSES, LOOK_PASSES = 3, 3, 2, 1
 # Weights that are trained at more than this share of the highest rate have not settled.
 SETTLED = 0.5
 
@@ -112,6 +113,12 @@ class JudgingCost:
         return int(free // self.snapshot)
 
 
+def relative_step(preserves: float) -> float:
+    """Of a step in the mean, beside one that keeps nothing of the base model's output."""
+    once = passes_of_step(checkpointing=False)
+    return passes_of_step(checkpointing=False, preserves=preserves) / once
+
+
 def judging_cost(run_plan: RunPlan) -> JudgingCost:
     settings, architecture = run_plan.settings, run_plan.architecture
     tokens = settings.model.max_tokens + 2
@@ -124,16 +131,20 @@ def judging_cost(run_plan: RunPlan) -> JudgingCost:
     width, height = size if isinstance(size, tuple) else (size, size)
     guided = 2 if settings.sample.cfg > 1 else 1
     passes = guided * min(settings.sample.steps, EXTENT.drawing_steps)
-    drawing = (passes + IMAGE_PASSES) * architecture.multiply_adds(width, height, tokens)
+    passes += DECODE_PASSES + ENCODE_PASSES + LOOK_PASSES
+    drawing = passes * architecture.multiply_adds(width, height, tokens)
     measured = EXTENT.loss_images * EXTENT.timesteps * one
     held_out = measured if run_plan.held_out.images else 0.0
     plain = DRAWINGS * EXTENT.timesteps * one if trigger_words(run_plan.triggers) else 0.0
     plain_drawings = DRAWINGS * drawing if plain else 0.0
-    seen = (EXTENT.references + 2 * EXTENT.loss_images) * IMAGE_PASSES * one
+    encoded = EXTENT.references + EXTENT.loss_images * (2 if held_out else 1)
+    seen = (encoded * ENCODE_PASSES + EXTENT.references * LOOK_PASSES) * one
+    kept = run_plan.preservation
+    share = 0.0 if kept is None else kept.settings.share
     return JudgingCost(
-        STEP_PASSES * epoch / run_plan.steps_per_epoch / process_count(),
+        relative_step(share) * STEP_PASSES * epoch / run_plan.steps_per_epoch / process_count(),
         measured + held_out + plain + plain_drawings + seen + DRAWINGS * drawing,
-        len(STRENGTHS) * measured + held_out + plain + DRAWINGS * drawing,
+        2 * measured + held_out + plain + DRAWINGS * drawing,
     )
 
 

@@ -71,7 +71,7 @@ class RunSettings(Section):
         "end",
         "when to end: after all epochs or steps, or (best) as soon as snapshots gain nothing more; "
         "best also makes the snapshot that `lorasmith pick` would keep the result",
-        why="judging snapshots takes up to a tenth of the time",
+        why="judging snapshots takes up to 15% more time",
     )
     batch: int = setting(
         1,

@@ -26,6 +26,7 @@ CONTRADICTIONS = [
         "captions.shuffle",
     ),
     (["validation.split=10%", "validation.folder=other"], "validation", "both given"),
+    (["train.stop=best", "save.every_epochs=0"], "train.stop", "none are saved on the way"),
     (["augment.variants=fresh", "augment.colour=0.2"], "augment.variants", "cannot be cached"),
 ]
 
