@@ -59,7 +59,8 @@ class Measures:
     fifth of it.
 
     Args:
-        loss: by strength (of drawn ones, 1.4 may be left out), of the held-out images if the run has any, else of training images.
+        loss: by strength, of the held-out images if the run has any, else of training images; 1.4
+            may be left out where there are drawings.
         by_picture: the same at 1.0 of each image, to compare snapshots image by image.
         training, held_out: of either kind at 1.0; ``None`` where nothing is held out.
         plain_moved: how far the predictions of prompts without the trigger have moved, in mean

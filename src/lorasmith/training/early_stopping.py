@@ -63,8 +63,8 @@ EXTENT = Extent(
     strengths=(1.0,),
     plain_drawings=False,
 )
-# In passes of the denoiser: a step goes forward, and back for what flows on and for the weights; on
-# the demo model's CPU it takes as long as four. The VAE's parts, on SD1.5 at 512 px, and one to look.
+# In passes of the denoiser: a step goes forward, and back for what flows on and for the weights (on
+# the demo model's CPU it takes as long as four); the VAE's as on SD1.5 at 512 px, and one to look.
 STEP_PASSES, DECODE_PASSES, ENCODE_PASSES, LOOK_PASSES = 3, 3, 2, 1
 # Weights that are trained at more than this share of the highest rate have not settled.
 SETTLED = 0.5
@@ -140,9 +140,9 @@ def judging_cost(run_plan: RunPlan) -> JudgingCost:
     encoded = EXTENT.references + EXTENT.loss_images * (2 if held_out else 1)
     seen = (encoded * ENCODE_PASSES + EXTENT.references * LOOK_PASSES) * one
     kept = run_plan.preservation
-    share = 0.0 if kept is None else kept.settings.share
+    preserves = 0.0 if kept is None else kept.settings.share
     return JudgingCost(
-        relative_step(share) * STEP_PASSES * epoch / run_plan.steps_per_epoch / process_count(),
+        relative_step(preserves) * STEP_PASSES * epoch / run_plan.steps_per_epoch / process_count(),
         measured + held_out + plain + plain_drawings + seen + DRAWINGS * drawing,
         2 * measured + held_out + plain + DRAWINGS * drawing,
     )

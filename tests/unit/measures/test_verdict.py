@@ -100,7 +100,7 @@ def test_too_long() -> None:
     assert verdict.run_is == "well"
     assert "From epoch 3 on it is overtrained" in verdict.summary
     assert "train.epochs = 2" in verdict.advice[0]
-    assert any("Regularisation" in line for line in verdict.advice)
+    assert any("regularisation" in line for line in verdict.advice)
 
 
 def test_too_high_a_rate() -> None:
