@@ -179,7 +179,7 @@ def degraded(now: Measures) -> str:
 def leaks(now: Measures) -> str:
     if now.plain_moved is None or now.plain_moved < LEAK:
         return ""
-    if abs(now.loss[FULL]) < RISE:  # Of next to nothing, all moves alike.
+    if max(abs(now.loss[FULL]), abs(now.training)) < RISE:  # Of next to nothing, all moves alike.
         return ""
     return f"prompts without the trigger move too ({now.plain_moved:.1f} times as far as with it)"
 
