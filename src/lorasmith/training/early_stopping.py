@@ -42,6 +42,7 @@ from lorasmith.models.families.table import Architecture
 from lorasmith.training.lr_schedules import LearningRate, learning_rate
 from lorasmith.training.memory.estimates import passes as passes_of_step
 from lorasmith.training.samples import sample_request
+from lorasmith.training.setup.length import showings_of
 from lorasmith.training.setup.preflight import RunPlan, process_count, sample_groups, should
 
 if TYPE_CHECKING:
@@ -331,11 +332,14 @@ class EarlyStopping:
     def _facts(self, snapshots: Sequence[JudgedSnapshot]) -> Facts:
         run_plan, eval_set = self._context.run_plan, self._eval_set
         report = run_plan.report
+        at_end = snapshots[-1].step == run_plan.steps
         per_step = report.steps.train_samples / run_plan.steps_per_epoch / eval_set.trained
         return Facts(
             labels=tuple(one.label for one in snapshots),
             epochs=tuple(one.epoch for one in snapshots),
-            uses=tuple(per_step * one.step for one in snapshots),
+            # A run that gains nothing before its end is not too short.
+            uses=tuple(per_step * one.step for one in snapshots) if at_end else (),
+            usual_uses=showings_of(eval_set.trained, run_plan.settings.train),
             held_out=eval_set.held_out,
             images=eval_set.trained,
             trigger=", ".join(eval_set.triggers),
