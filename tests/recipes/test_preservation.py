@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from random import Random
+from statistics import fmean
 
 import pytest
 import torch
@@ -18,9 +18,8 @@ from tests.recipes.runs import command, losses, run_here, small_dataset
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
-from lorasmith.demo.character import CLASS, TRIGGER, varied_zorps, write_training_set, zorp_caption
+from lorasmith.demo.character import CLASS, write_training_set
 from lorasmith.models.load import load_model
-from lorasmith.sampling.from_dataset import stripped
 from lorasmith.tensors.rng import normal
 
 SETTINGS = {
@@ -190,14 +189,17 @@ def change(run: Path, captions: list[str]) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_captions_without_the_trigger_stay_nearer_to_the_base_models(tmp_path: Path) -> None:
-    """And the word itself still does something."""
+    """And the pictures are learned all the same."""
     write_training_set(tmp_path / "data", images=6, regularisation=1, repeats=4)
-    plain = {"data.path": str(tmp_path / "data" / "img"), "train.steps": "40", "train.batch": "4"}
-    captions = [zorp_caption(zorp) for zorp in varied_zorps(8, Random(1))]
-    bare = [stripped(caption, [TRIGGER]) for caption in captions]
-    moved: dict[str, float] = {}
-    for name, enabled in (("off", "false"), ("on", "true")):
-        run = run_with(tmp_path, {**plain, "save.name": name, "preservation.enabled": enabled})
-        moved[name], learned = (change(run, c).square().mean().item() for c in (bare, captions))
-        assert learned > 0
-    assert 0 < moved["on"] < 0.5 * moved["off"]
+    plain = {
+        "data.path": str(tmp_path / "data" / "img"), "train.steps": "30", "train.batch": "4",
+        "preservation.share": "1", "preservation.empty_share": "0", "log.every_steps": "1",
+    }  # fmt: skip
+    distances: dict[str, float] = {}
+    # With next to no weight it only measures.
+    for name, weight in (("off", "1e-6"), ("on", "1")):
+        run = run_with(tmp_path, {**plain, "save.name": name, "preservation.weight": weight})
+        distances[name] = fmean(kept(run)[step] for step in range(21, 31))
+        numbers = losses(run)
+        assert fmean(numbers[s] for s in range(21, 31)) < fmean(numbers[s] for s in range(1, 11))
+    assert 0 < distances["on"] < 0.5 * distances["off"]

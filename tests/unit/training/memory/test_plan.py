@@ -27,7 +27,7 @@ from lorasmith.training.memory.simulate import (
     weight_placement,
 )
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
-from lorasmith.training.objective import MicroBatch, build_objective
+from lorasmith.training.objective import Kept, MicroBatch, build_objective
 from lorasmith.training.optim import cast_at_once, flat_groups
 from lorasmith.training.setup.preflight import RunPlan, preflight
 
@@ -84,13 +84,19 @@ def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> in
     batch = MicroBatch(
         torch.zeros(shape), torch.ones(shape), lambda: Conditioning(hidden),
         torch.ones(shape[0]), list(range(shape[0])),
+        kept=Kept(lambda: Conditioning(hidden), torch.ones(shape[0])),
     )  # fmt: skip
+    if settings.loss.outside_mask == "prior":
+        batch = replace(batch, mask=torch.zeros(shape[0], 1, side, side))
     network.attach()
 
     def step() -> None:
         network.begin_step(0, 0, batch.samples, size=(side, side), dtype=dtype)
         with cast_at_once(groups):
-            objective.loss_sum(model, batch, 0).backward()
+            objective.loss_sum(model, batch, 0, network.disabled).backward()
+        if settings.preservation.enabled is True:
+            with cast_at_once(groups):
+                objective.preservation_sum(model, batch, 0, network.disabled).backward()
 
     step()  # The masks of a second step are made before it.
     network.end_step()
@@ -115,6 +121,9 @@ def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> in
             "adapter__type": "oft",
             "adapter__dropout": "0.1",
         },
+        # What keeps the base model's output takes time, and no memory to speak of.
+        {"train__gradient_checkpointing": "false", "preservation__enabled": "true"},
+        {"train__gradient_checkpointing": "true", "loss__outside_mask": "prior"},
     ],
 )
 def test_a_step_takes_what_is_estimated(more: dict[str, str]) -> None:
