@@ -140,6 +140,8 @@ def find_trigger(
         share = "all" if all_have else "most"
         return shared, f"the first tag of {share} {quantity(len(rows), 'caption')}"
     why = "its captions share no first tag" if rows else "there are no captions"
+    if len(rows) == 1:
+        why = "one caption alone does not tell which of its tags that is"
     name = folder_name(spec)
     if not rules.trigger_in_front and not all(_has_all(text, name, rules) for text in captions):
         return "", why

@@ -49,7 +49,7 @@ def applied(
         ("10_x", ["1girl, zorp, a", "1girl, zorp, b"], "zorp", "first tag of all"),
         ("10_zorp", ["1girl, a", "1girl, b"], "zorp", "folder's name: its captions share no"),
         ("10_zorp", ["red, a", "blue, b"], "zorp", "folder's name: its captions share no"),
-        ("10_zorp", ["standing, a"], "zorp", "folder's name"),
+        ("10_zorp", ["standing, a"], "zorp", "folder's name: one caption alone does not tell"),
         ("10_zorp", [None, None], "zorp", "folder's name: there are no captions"),
         ("zorp", [None], "zorp", "folder's name: there are no captions"),
         ("10_zorp", ["a long sentence that all of them share"] * 2, "zorp", "folder's name"),
