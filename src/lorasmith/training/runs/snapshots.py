@@ -98,6 +98,7 @@ def keep_best(run: Run, done: int) -> None:
             result.replace(path)
             run.observer(SnapshotSaved(path, done, False))
         file.replace(result)
+    drop_old_snapshots(run, done)
     why = best.why(done, run.steps)
     write_info(run.folder, best={"step": kept.step, "after": done, "why": why})
     run.observer(BestKept(result, kept.step, done, why))
