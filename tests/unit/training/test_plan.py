@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from lorasmith.cli.main import cli
-from lorasmith.config.load import load_settings
+from lorasmith.config.load import load_settings, load_with_origins
 from lorasmith.core.errors import UserError
 from lorasmith.demo.character import write_training_set
 from lorasmith.tensors.device import choose_precision
@@ -216,3 +216,22 @@ def test_measuring_takes_time_by_images_timesteps_and_how_often(data: Path) -> N
         usual * 5 / 8
     )
     assert seconds(validation__split="0.4", validation__timesteps="16") == pytest.approx(2 * usual)
+
+
+def test_what_nobody_chose_is_said_with_where_it_comes_from(data: Path) -> None:
+    loaded = load_with_origins(
+        None, {"data.path": str(data), "save.output": str(data.parent / "out"), "save.name": "x"}
+    )
+    plan = make_plan(loaded.settings, origins=loaded.origins)
+    console = Console(file=io.StringIO(), width=999, record=True)
+    show_plan(plan, console)
+    text = console.export_text()
+    assert f"Length  {plan.run_plan.length and plan.run_plan.length.explanation}" in text
+    assert "Trigger  zorp (the first tag of all" in text
+    (of_base,) = [line for line in text.splitlines() if "from the base model: " in line]
+    assert "optimizer.lr = 0.004" in of_base
+    assert "sample.cfg = 3.0" in of_base
+    (worked_out,) = [line for line in text.splitlines() if "from the number of pictures: " in line]
+    assert f"train.epochs = {plan.run_plan.epochs}" in worked_out
+    assert "from the command line: " not in of_base + worked_out
+    assert 'save.name = "x"' in text
