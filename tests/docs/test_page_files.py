@@ -97,6 +97,8 @@ def parsed(line: str) -> tuple[str, dict[str, list[str]]]:
             for place, word in enumerate(words)
             if word == f"--{option}"
         }
+        folders = [text for text in values.get("config", []) if not Path(text).suffix]
+        values |= {"data": folders} if folders else {}
     if name == "grid" and "--epochs" in words:
         values["run"] = [words[words.index("--epochs") + 1]]
     values["redirect"] = redirect
