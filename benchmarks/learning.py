@@ -90,7 +90,7 @@ def judge(model: DiffusionModel, count: int) -> Outcome:
 
 def train_on_character(preset: str, overrides: Sequence[str], work: Path) -> tuple[Path, float]:
     """The folder of a run on the demo's character, and its seconds."""
-    write_training_set(work / "data")
+    write_training_set(work / "data", regularisation=0)
     settings = load_settings(
         None,
         [

@@ -45,7 +45,8 @@ def run_demo(folder: Path, observer: Observer = ignore, controls: Controls | Non
         raise RunError.of(folder, "holds files that are not the demo's", "name another --out")
     write_text(marker, "Made by `lorasmith demo`; it may be deleted.\n")
     dataset = folder / "dataset"
-    write_training_set(dataset)
+    # None to regularise by: without them the base model's output is preserved.
+    write_training_set(dataset, regularisation=0)
     prompts = demo_prompts()
     settings = load_settings(
         None,
