@@ -98,7 +98,7 @@ def test_it_can_be_switched_off() -> None:
     suited = suit(settings, DEMO)
     assert suited.settings == settings
     assert not suited.origins
-    assert suited.suggested["optimizer.lr"] == 4e-3
+    assert suited.suggested["optimizer.lr"] == 2e-3
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_what_was_worked_out_holds_when_a_run_is_resumed(data: Path) -> None:
     for changes in ({}, {"validation__split": "50%"}, {"captions__trigger": "none"}):
         first = run_plan(data, **changes)
         assert isinstance(first.settings.train.epochs, int)
-        assert first.settings.optimizer.lr == 4e-3, "the demo model's own"
+        assert first.settings.optimizer.lr == 2e-3, "the demo model's own"
         path.write_text(dump_toml(first.settings), encoding="utf-8")
         again = preflight(load_settings(path))
         assert again.settings == first.settings
