@@ -198,7 +198,7 @@ def facts_of(run: PickRun, *, captions_alone: bool = True) -> Facts:
         state=run.state,
         drawings=len(eval_set.prompts),
         changed=run.changed,
-        lr=run.settings.optimizer.lr,
+        lr=run.settings.optimizer.full_lr,
     )
 
 

@@ -157,7 +157,8 @@ def _odd_sizes(s: TrainSettings) -> Iterator[Problem]:
 
 def _ia3_learns_slowly(s: TrainSettings) -> Iterator[Problem]:
     rates = trained_rates(s)
-    if s.adapter.type != "ia3" or optimizer_facts(s.optimizer.name).adaptive or not rates:
+    adaptive = optimizer_facts(s.optimizer.name).adaptive
+    if s.adapter.type != "ia3" or adaptive or s.optimizer.seeks_lr or not rates:
         return
     if (highest := max(rates.values())) < LOW_IA3_LR:
         yield Problem(

@@ -50,6 +50,24 @@ def sets_its_own_lr(s: TrainSettings) -> bool:
     return optimizer_facts(s.optimizer.name).sets_its_own_lr(s.optimizer.args)
 
 
+def _rate_can_be_sought(s: TrainSettings) -> Iterator[Problem]:
+    optimizer, parts = s.optimizer, trained_rates(s)
+    if not optimizer.seeks_lr:
+        return
+    if optimizer_facts(optimizer.name).adaptive:
+        what = f"is find, and {optimizer.name} finds the size of its steps by itself"
+        yield Problem("optimizer.lr", what, "set optimizer.lr to 1, or choose AdamW")
+    elif sets_its_own_lr(s):
+        what = f"is find, and {optimizer.name} sets its own learning rate (relative_step)"
+        hint = "remove it, or add relative_step=False scale_parameter=False warmup_init=False"
+        yield Problem("optimizer.lr", what, hint)
+    own = [part for part in parts if getattr(optimizer, f"{part}_lr") is not None]
+    if own and len(own) < len(parts):
+        other = next(part for part in parts if part not in own)
+        what = f"is find, and only {own[0]}_lr is a number: their ratio is not known"
+        yield Problem("optimizer.lr", what, f"give {other}_lr too, or remove {own[0]}_lr")
+
+
 def _warmup_ends(s: TrainSettings) -> Iterator[Problem]:
     warmup, steps = s.schedule.warmup, s.train.steps
     if steps is not None and warmup >= steps:
@@ -76,7 +94,7 @@ def _learning_rates(s: TrainSettings) -> Iterator[Problem]:
     facts = optimizer_facts(s.optimizer.name)
     if facts.adaptive or sets_its_own_lr(s):
         return
-    highest = max(rates.values(), default=0)
+    highest = 0 if s.optimizer.seeks_lr else max(rates.values(), default=0)
     if facts.lr is not None and highest > facts.lr * HIGH:
         yield Problem(
             "optimizer.lr",
@@ -95,7 +113,7 @@ def _learning_rates(s: TrainSettings) -> Iterator[Problem]:
 
 def _adaptive_optimizer(s: TrainSettings) -> Iterator[Problem]:
     name, rates = s.optimizer.name, trained_rates(s)
-    if not optimizer_facts(name).adaptive or not rates:
+    if not optimizer_facts(name).adaptive or not rates or s.optimizer.seeks_lr:
         return
     if (low := min(rates.values())) < LOW_ADAPTIVE_LR:
         yield Problem(
@@ -168,6 +186,8 @@ def _second_beta(args: dict[str, Any]) -> float:
 
 def _lion_and_sgd(s: TrainSettings) -> Iterator[Problem]:
     name, highest = s.optimizer.name, max(trained_rates(s).values(), default=0)
+    if s.optimizer.seeks_lr:
+        return
     if name.startswith("Lion") and highest > HIGH_LION_LR:
         yield Problem(
             "optimizer.lr",
@@ -255,6 +275,7 @@ def _schedule(s: TrainSettings) -> Iterator[Problem]:
 CONTRADICTIONS: tuple[Check, ...] = (
     _optimizer_takes_args,
     _adafactor_warms_up_its_own_steps,
+    _rate_can_be_sought,
     _warmup_ends,
 )
 

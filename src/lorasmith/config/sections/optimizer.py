@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from lorasmith.config.fields import Section, setting
-from lorasmith.config.optimizers import optimizer_name
+from lorasmith.config.optimizers import optimizer_facts, optimizer_name
 from lorasmith.config.values import Args, Warmup
 
+USUAL_LR = 1e-4
 OptimizerName = Annotated[str, BeforeValidator(optimizer_name)]
 ScheduleName = Literal[
     "constant",
@@ -35,12 +36,12 @@ class OptimizerSettings(Section):
         why="the best understood; lr means what guides say",
         kind="name of an optimizer",
     )
-    lr: float = setting(
-        1e-4,
-        "learning rate of the parts that have none of their own",
+    lr: Annotated[float, Field(ge=0, le=100)] | Literal["find"] = setting(
+        USUAL_LR,
+        "learning rate of the parts that have none of their own; find looks for it on the run's "
+        "own pictures before the first step, and keeps the ratio of unet_lr and text_encoder_lr",
         why="what guides call the standard value for the UNet",
-        ge=0,
-        le=100,
+        kind="number or find",
     )
     unet_lr: float | None = setting(
         None, "learning rate of the UNet's part", why="lr", kind="number", ge=0, le=100
@@ -77,12 +78,39 @@ class OptimizerSettings(Section):
     )
 
     @property
+    def seeks_lr(self) -> bool:
+        """Whether the learning rate is looked for when the run begins."""
+        return self.lr == "find"
+
+    @property
+    def full_lr(self) -> float:
+        """``lr``; while it is still to be looked for, what is usual for the optimizer."""
+        if self.lr == "find":
+            return optimizer_facts(self.name).lr or USUAL_LR
+        return self.lr
+
+    @property
     def lrs(self) -> dict[str, float]:
-        """Learning rate of each part: ``unet`` and ``text_encoder``."""
+        """Learning rate of each part: ``unet`` and ``text_encoder``; while it is still to be looked
+        for, their ratio is what will stay."""
+        lr = self.full_lr
         return {
-            "unet": self.lr if self.unet_lr is None else self.unet_lr,
-            "text_encoder": self.lr if self.text_encoder_lr is None else self.text_encoder_lr,
+            "unet": lr if self.unet_lr is None else self.unet_lr,
+            "text_encoder": lr if self.text_encoder_lr is None else self.text_encoder_lr,
         }
+
+    def times(self, factor: float) -> OptimizerSettings:
+        """With all learning rates ``factor`` times as high, to four digits, as numbers."""
+
+        def rounded(lr: float | None) -> float | None:
+            return None if lr is None else float(f"{lr * factor:.4g}")
+
+        rates = {
+            "lr": rounded(self.full_lr),
+            "unet_lr": rounded(self.unet_lr),
+            "text_encoder_lr": rounded(self.text_encoder_lr),
+        }
+        return self.model_copy(update=rates)
 
 
 class ScheduleSettings(Section):

@@ -74,7 +74,7 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
     network = network_facts(adapter, run.network, settings.optimizer.loraplus_ratio)
     facts = TrainingFacts(
         output_name=run.folder.name,
-        learning_rate=settings.optimizer.lr,
+        learning_rate=settings.optimizer.full_lr,
         unet_lr=settings.optimizer.unet_lr,
         text_encoder_lr=settings.optimizer.text_encoder_lr,
         num_train_images=sum(item.repeats for item in dataset.items if not item.reg),
