@@ -19,7 +19,7 @@ from lorasmith.core.events import Controls
 from lorasmith.core.terminal import echo
 from lorasmith.core.terminal_view import Terminal
 from lorasmith.jobs.request import run
-from lorasmith.jobs.training import PlanRequest, ResumeRequest, TrainRequest
+from lorasmith.jobs.training import FindRateRequest, PlanRequest, ResumeRequest, TrainRequest
 
 if TYPE_CHECKING:
     pass
@@ -133,6 +133,11 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, value: bool) 
 )
 @click.option("--plan", is_flag=True, help="Show what would happen, and stop. Loads no model.")
 @click.option(
+    "--find-lr",
+    is_flag=True,
+    help="Look for a learning rate on the pictures, propose it, and stop.",
+)
+@click.option(
     "--help-all",
     is_flag=True,
     is_eager=True,
@@ -147,14 +152,17 @@ def train(
     assignments: tuple[str, ...],
     resume: Path | None,
     plan: bool,
+    find_lr: bool,
     **options: str | None,
 ) -> None:
     settings: list[str | Override] = [*assignments, *_overrides(options)]
+    if plan and find_lr:
+        raise click.UsageError("--plan loads no model, and --find-lr needs it; leave one out.")
     if resume is None:
-        request = PlanRequest if plan else TrainRequest
+        request = PlanRequest if plan else FindRateRequest if find_lr else TrainRequest
         start(request(config=config, preset=preset, settings=settings))
         return
-    others = {"CONFIG": config, "--preset": preset, "--plan": plan}
+    others = {"CONFIG": config, "--preset": preset, "--plan": plan, "--find-lr": find_lr}
     clashing = [name for name, value in others.items() if value]
     if clashing:
         names = " and ".join(clashing)
@@ -172,8 +180,8 @@ def _overrides(options: dict[str, str | None]) -> list[Override]:
     ]
 
 
-def start(request: TrainRequest | PlanRequest | ResumeRequest) -> None:
-    """Train, resume, or show what would happen; for every command that trains."""
+def start(request: TrainRequest | PlanRequest | FindRateRequest | ResumeRequest) -> None:
+    """Train, resume, propose a rate or show what would happen; for every command that trains."""
     from lorasmith.cli.console import console
 
     controls = Controls()
@@ -183,7 +191,14 @@ def start(request: TrainRequest | PlanRequest | ResumeRequest) -> None:
         with contextlib.closing(Terminal(console)) as terminal:
             show_plan(run(request, terminal, controls), console)
         return
+    from lorasmith.training.lr_finder import rate_lines, use_lines
     from lorasmith.training.monitoring.observers import TrainingTerminal
 
     with heed_signals(controls), contextlib.closing(TrainingTerminal(console)) as terminal:
-        run(request, terminal, controls)
+        if isinstance(request, FindRateRequest):
+            search = run(request, terminal, controls)
+            terminal.close()
+            for line in [*rate_lines(search), "", *use_lines(search)]:
+                echo(line)
+        else:
+            run(request, terminal, controls)

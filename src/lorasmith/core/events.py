@@ -60,6 +60,14 @@ class NextSteps(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RateFound(Event):
+    """The learning rate that was looked for: of each part, and what was seen, as lines of text."""
+
+    rates: dict[str, float]
+    lines: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class RunStarted(Event):
     folder: Path
     steps: int

@@ -22,6 +22,7 @@ from lorasmith.jobs.request import JobRequest, option
 if TYPE_CHECKING:
     from lorasmith.advice.pick import Picked
     from lorasmith.importers.conversion import Conversion
+    from lorasmith.training.lr_finder import RateSearch
     from lorasmith.training.plan import Plan
 
 
@@ -116,6 +117,21 @@ class PlanRequest(SettingsRequest):
         return make_plan(
             loaded.settings, origins=loaded.origins, observer=observer, controls=controls
         )
+
+
+class FindRateRequest(SettingsRequest):
+    """Say which learning rate suits the pictures, and stop.
+
+    Rates that are given only say how those of the parts are to be to each other.
+    """
+
+    verb: ClassVar = "train --find-lr"
+
+    def run(self, observer: Observer, controls: Controls) -> RateSearch:
+        # As in PlanRequest.
+        from lorasmith.training.run import find_lr
+
+        return find_lr(self.load(observer), observer=observer, controls=controls)
 
 
 class ResumeRequest(JobRequest):

@@ -2,12 +2,13 @@
 
 A ramp of rates (Smith 2017, "Cyclical Learning Rates for Training Neural Networks") does not suit
 adapters: they start from no change, so that low rates show nothing, and an optimizer's memory of
-about ten steps makes what a short run at each rate comes to depend on how long it is. What can be
-measured well in a few steps is the length of one: the optimizer takes its first step from the
-start, and the loss is measured with that step made 2, 4, 8 … times as long, on other noise, always
-the same. The length with the lowest loss is where the loss begins to curve upwards again, the
-scale that everything which moves the weights has to keep to: it goes with rank, alpha, type of
-adapter, precision and model. The rate of the run is a share of it, :data:`SHARES`.
+about ten steps makes what a short run at a rate comes to depend on how short it is. What a few
+steps do tell is how far the weights may go: :data:`PATH` steps are taken at a rate so low that they
+all see the start; then the loss is measured with the way that they went made 4, 16, 64 … times as
+long, on other noise, always the same. Where it is lowest, the loss begins to curve upwards: a
+scale that goes with rank, alpha, type of adapter, batch and model, as the best rate of a run does.
+That is a share of it, :data:`SHARES`. Several steps, not one, since half of an adapter's factors
+have no gradient in the first.
 
 The adapter is as it was afterwards, to the last bit, and every draw is of steps that the run does
 not have; so a run goes on as if the rate had been written in its settings.
@@ -18,39 +19,42 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lorasmith.config.optimizers import OPTIMIZERS
-from lorasmith.config.sections.optimizer import ScheduleSettings
-from lorasmith.core.errors import RunError, Stopped
-from lorasmith.core.events import Progress
-from lorasmith.training.batches import Batches
+from lorasmith.config.sections.optimizer import OptimizerSettings, ScheduleSettings
+from lorasmith.core.errors import Problem, RunError, SettingsError, Stopped
+from lorasmith.core.events import Controls, Observer, Progress
+from lorasmith.diffusion.global_batch import GlobalBatch
 from lorasmith.training.lr_schedules import LearningRate
-from lorasmith.training.setup.context import RunContext
-from lorasmith.training.step import TrainStep
+
+if TYPE_CHECKING:
+    from lorasmith.training.batches import Batches
+    from lorasmith.training.objective import MicroBatch
+    from lorasmith.training.step import TrainStep
 
 # Of the run's time. A forward pass takes half of what a step takes, as frozen weights have no
 # gradient.
 SHARE_OF_RUN = 0.1
 FORWARD = 0.5
+PATH = 4  # Steps.
+LENGTHS = 10  # Of the path that are measured, at most; the start is one.
 # Samples that a length is measured on: at least, and at most.
 FEWEST_SAMPLES, MOST_SAMPLES = 8, 64
-# First steps from the start, each on samples of its own; the mean of their lengths counts.
-MOST_DIRECTIONS = 4
-# Lengths tried for the first of them, and for each further one.
-FIRST_LENGTHS, FURTHER_LENGTHS = 10, 4
-WIDE, NARROW = 4.0, 2.0  # Ratio of lengths that are tried one after the other.
+LOW = 1 / 16  # The path's rate, as a share of the usual one.
+WIDE, NARROW = 4.0, 2.0  # Ratios of lengths that are measured one after the other.
 HIGHEST_RATE = 100.0  # Of optimizer.lr.
 SCALER_TRIES = 12  # A loss scale for float16 begins high, and halves at each overflow.
+BAR = 30  # Signs.
 
-SHARES = {"AdamW": 0.65, "Lion": 0.3, "SGDNesterov": 0.3}
-"""Of the best length of the first step, by optimizer; measured in benchmarks/find_lr.md."""
+SHARES = {"AdamW": 0.8, "Lion": 0.3, "SGDNesterov": 0.3}
+"""The rate of a run, by optimizer, as a share of the best length of the path's steps; see
+benchmarks/find_lr.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +62,24 @@ class SearchSize:
     """How much is tried.
 
     Args:
-        directions: first steps.
         batches: of as many samples as a step has, on which each length is measured.
     """
 
-    directions: int
     batches: int
 
     @property
     def steps(self) -> float:
         """The most that it takes, in steps of the run."""
-        lengths = FIRST_LENGTHS + FURTHER_LENGTHS * (self.directions - 1)
-        return self.directions + FORWARD * self.batches * lengths
+        return PATH + FORWARD * self.batches * LENGTHS
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A first step at a rate.
+    """The path with its steps as long as a rate makes them.
 
     Args:
         rate: of the fastest part.
-        loss: mean after it; ``None`` where it was no number.
+        loss: mean at its end; ``None`` where it is no number.
     """
 
     rate: float
@@ -91,10 +92,10 @@ class RateSearch:
 
     Args:
         factor: what all learning rates are to be multiplied by.
-        rates: then, of each part that is trained.
-        loss: of the base model on the same noise.
+        rates: then, of each part.
+        loss: at the start, on the same noise.
         trials: by their rates.
-        best: the rate of the best first step, and of each direction by itself.
+        best: the rate of the lowest loss, between those that were tried.
         share: of ``best``, which is the rate.
         steps: that it took, in steps of the run.
     """
@@ -104,7 +105,6 @@ class RateSearch:
     loss: float
     trials: tuple[Trial, ...]
     best: float
-    directions: tuple[float, ...]
     share: float
     steps: float
 
@@ -116,63 +116,107 @@ class RateSearch:
 def search_size(steps: int, samples: int) -> SearchSize | None:
     """What fits into :data:`SHARE_OF_RUN` of a run of ``steps`` steps of ``samples`` samples each;
     ``None`` where too little does."""
-    budget = SHARE_OF_RUN * steps
-    sizes = [
-        SearchSize(directions, batches)
-        for directions in range(1, MOST_DIRECTIONS + 1)
-        for batches in range(
-            math.ceil(FEWEST_SAMPLES / samples), max(math.ceil(MOST_SAMPLES / samples), 1) + 1
+    fewest, most = (math.ceil(count / samples) for count in (FEWEST_SAMPLES, MOST_SAMPLES))
+    sizes = map(SearchSize, range(most, fewest - 1, -1))
+    return next((size for size in sizes if size.steps <= SHARE_OF_RUN * steps), None)
+
+
+def refuse_short_search(steps: int, samples: int) -> None:
+    """Raises SettingsError where :func:`search_size` has nothing."""
+    if search_size(steps, samples) is None:
+        least = SearchSize(math.ceil(FEWEST_SAMPLES / samples)).steps / SHARE_OF_RUN
+        what = (
+            f"is find, which takes a tenth of a run of {math.ceil(least)} steps at this batch size "
+            f"and would take more of this one, which has {steps}"
         )
+        raise SettingsError.of("optimizer.lr", what, "train longer, or give it a number")
+
+
+def search_oddities(optimizer: OptimizerSettings) -> Iterator[Problem]:
+    """What to know of a rate that is looked for."""
+    name = optimizer.name
+    if optimizer.seeks_lr and not (name in OPTIMIZERS and _kind(name) in name):
+        what = f"is find, which was never measured with {name}: what it finds is as for AdamW"
+        yield Problem("optimizer.lr", what, "look at the first samples, or give it a number")
+
+
+def _kind(optimizer: str) -> str:
+    """The one of :data:`SHARES` that an optimizer is like; AdamW where it is like none."""
+    return next((kind for kind in SHARES if kind in optimizer), "AdamW")
+
+
+def rate_lines(search: RateSearch) -> list[str]:
+    """What was seen, for people: a table of rates and losses with bars, and what follows."""
+    losses = [trial.loss for trial in search.trials if trial.loss is not None]
+    gain = max(search.loss - min([search.loss, *losses]), 1e-12)
+    lines = [f"{'rate':>9}  loss ({search.loss:.4f} before)"]
+    for trial in search.trials:
+        text = "no number"
+        if trial.loss is not None:
+            bar = "#" * round(BAR * max(search.loss - trial.loss, 0) / gain)
+            text = f"{trial.loss:.4f}  {bar}"
+        lines.append(f"{trial.rate:9.2g}  {text}".rstrip())
+    rates = ", ".join(f"{part} {rate:g}" for part, rate in search.rates.items())
+    if len(set(search.rates.values())) == 1:
+        rates = f"{next(iter(search.rates.values())):g}"
+    text = f"lowest at {search.best:.2g}; a run takes {search.share:g} of that"
+    return [*lines, f"learning rate {rates}: {text}"]
+
+
+def use_lines(search: RateSearch) -> list[str]:
+    """How to train with the rate."""
+    assignments = [f"--optimizer.{part}_lr {rate:g}" for part, rate in search.rates.items()]
+    if len(set(search.rates.values())) == 1:
+        assignments = [f"--optimizer.lr {next(iter(search.rates.values())):g}"]
+    return [
+        "Nothing was trained. To train with it, add:",
+        f"  {' '.join(assignments)}",
+        "or --optimizer.lr find, which looks for it again when the run begins.",
     ]
-    fitting = [size for size in sizes if size.steps <= budget]
-    # Two directions tell more than twice the samples, more of both are worth about the same.
-    return max(fitting, key=lambda s: (min(s.directions, 2), s.directions * s.batches), default=None)
 
 
-def fewest_steps(samples: int) -> int:
-    """The steps of ``samples`` samples from which on a rate can be looked for."""
-    least = SearchSize(1, math.ceil(FEWEST_SAMPLES / samples)).steps
-    return math.ceil(least / SHARE_OF_RUN)
+@dataclass(frozen=True, slots=True)
+class FixedStep:
+    """The inputs of a step: this process's, noised, and how many samples all processes have."""
 
-
-def share_of(optimizer: str) -> float:
-    """Of :data:`SHARES`; AdamW's where an optimizer has none."""
-    kinds = [kind for kind in SHARES if kind in optimizer]
-    return SHARES[kinds[0] if kinds else "AdamW"]
-
-
-def is_measured(optimizer: str) -> bool:
-    """Whether :data:`SHARES` was measured for an optimizer of this kind."""
-    return optimizer in OPTIMIZERS and any(kind in optimizer for kind in SHARES)
+    step: int
+    batches: list[MicroBatch]
+    samples: int
 
 
 class RateFinder:
-    """Tries lengths of first steps with a trainer that has the run's parts and is not its own.
+    """Looks for a rate with a trainer that has the run's parts and is not its own.
 
     Args:
-        trainer: at the start; the rates of its groups tell the ratio of the parts.
-        fresh_optimizer: makes another one for the trainer's groups.
+        steps: of the run.
+        optimizer: the run's; its rates tell the ratio of the parts.
+        trainer: at the start; it has taken no step.
     """
 
     def __init__(
         self,
-        context: RunContext,
+        steps: int,
+        optimizer: OptimizerSettings,
         trainer: TrainStep,
         batches: Batches,
         size: SearchSize,
-        fresh_optimizer: Callable[[], torch.optim.Optimizer],
+        *,
+        observer: Observer,
+        controls: Controls,
     ) -> None:
-        self._context, self._trainer, self._batches = context, trainer, batches
-        self._size, self._fresh_optimizer = size, fresh_optimizer
+        self._optimizer, self._trainer, self._batches = optimizer, trainer, batches
+        self._observer, self._controls = observer, controls
         self._start = [group.flat.detach().clone() for group in trainer.groups]
         self._nominal = max(group.lr for group in trainer.groups)
         trainer.ema = None
-        trainer.rate = LearningRate(ScheduleSettings(name="constant"), context.steps)
+        for group in trainer.groups:
+            group.lr *= LOW
+        trainer.rate = LearningRate(ScheduleSettings(name="constant"), steps)
         # Their draws are of steps that the run does not have.
-        self._first_step = context.steps
-        begin = context.steps + MOST_DIRECTIONS
-        self._probe = range(begin, begin + size.batches)
-        self._losses_measured = 0
+        path = range(steps, steps + PATH)
+        self._path = self._evenly_noised(path)
+        self._probe = self._evenly_noised(range(path.stop, path.stop + size.batches))
+        self._measured = 0
 
     def find(self) -> RateSearch:
         """
@@ -184,38 +228,41 @@ class RateFinder:
             base = self._loss()
             if base is None:
                 raise _failed("the loss of the base model is no number")
-            seen: list[dict[float, float | None]] = []
-            best: list[float] = []
-            for number in range(self._size.directions):
-                curve = Curve(base, partial(self._loss, self._change(number)))
-                if best:
-                    curve.look_around(_mean(best))
-                else:
-                    curve.look_from(self._nominal)
-                seen.append(curve.losses)
-                if (length := curve.lowest()) is not None:
-                    best.append(length)
-        if not best:
+            curve = Curve(base, partial(self._loss, self._walk()))
+            curve.look_from(self._nominal)
+        best = curve.lowest()
+        if best is None:
             raise _failed("no learning rate makes the loss fall")
-        return self._result(base, seen, best)
-
-    def _result(
-        self, base: float, seen: Sequence[dict[float, float | None]], best: Sequence[float]
-    ) -> RateSearch:
-        optimizer = self._context.settings.optimizer
-        share, length = share_of(optimizer.name), _mean(best)
-        factor = min(share * length, HIGHEST_RATE) / self._nominal
-        trials = [Trial(rate, loss) for losses in seen for rate, loss in losses.items()]
+        share = SHARES[_kind(self._optimizer.name)]
+        factor = min(share * best, HIGHEST_RATE) / self._nominal
         return RateSearch(
             factor,
-            optimizer.times(factor).lrs,
+            self._optimizer.times(factor).lrs,
             base,
-            tuple(sorted(trials, key=lambda trial: trial.rate)),
-            length,
-            tuple(best),
+            tuple(Trial(rate, curve.losses[rate]) for rate in sorted(curve.losses)),
+            best,
             share,
-            self._size.directions + FORWARD * self._size.batches * self._losses_measured,
+            len(self._path) + FORWARD * len(self._probe) * self._measured,
         )
+
+    def _evenly_noised(self, steps: Sequence[int]) -> list[FixedStep]:
+        """The inputs of ``steps``, with noise levels that are spread evenly over all of them."""
+        batches, objective = self._batches, self._trainer.objective
+        even = replace(objective, timesteps=replace(objective.timesteps, strata="batch"))
+        whole = GlobalBatch.of_strangers(
+            list({one.id: None for step in steps for group in batches.samples(step) for one in group})
+        )
+        return [
+            FixedStep(
+                step,
+                [
+                    replace(batch, noisy=even.add_noise(replace(batch, whole=whole), steps[0]))
+                    for batch in batches.micro_batches(step)
+                ],
+                batches.size(step),
+            )
+            for step in steps
+        ]
 
     @contextlib.contextmanager
     def _restored(self) -> Iterator[None]:
@@ -224,60 +271,60 @@ class RateFinder:
             yield
         finally:
             self._move(None, 0.0)
-            for group in self._trainer.groups:
-                group.grad.zero_()
 
     @torch.no_grad()
-    def _move(self, change: Sequence[Tensor] | None, rate: float) -> None:
-        """Put the weights at the start, or away from it by what ``rate`` makes of ``change``."""
+    def _move(self, way: Sequence[Tensor] | None, rate: float) -> None:
+        """Put the weights at the start, or ``rate`` times as far along ``way``."""
         for number, (group, start) in enumerate(
             zip(self._trainer.groups, self._start, strict=True)
         ):
-            group.flat.copy_(start if change is None else start + rate * change[number])
+            group.flat.copy_(start if way is None else start + rate * way[number])
 
-    def _change(self, number: int) -> list[Tensor]:
-        """Of the weights in a first step, for a rate of 1."""
-        trainer, step = self._trainer, self._first_step + number
+    def _walk(self) -> list[Tensor]:
+        """The mean change of the weights in a step of the path, for a rate of 1."""
+        trainer, steps = self._trainer, 0
         self._move(None, 0.0)
-        trainer.optimizer = self._fresh_optimizer()
-        for _ in range(SCALER_TRIES if trainer.scaler is not None else 1):
+        scaler_tries = SCALER_TRIES if trainer.scaler is not None else 0
+        while steps < len(self._path):
+            before = [group.flat.detach().clone() for group in trainer.groups]
             self._check_stop()
-            trainer(step, self._batches.micro_batches(step), self._batches.size(step))
-            pairs = list(zip(trainer.groups, self._start, strict=True))
-            change = [(group.flat.detach() - start) / self._nominal for group, start in pairs]
-            if any(bool(one.count_nonzero()) for one in change):
-                break  # Else the loss scale was too high, and is lower now.
-        if not all(bool(one.isfinite().all()) for one in change):
+            fixed = self._path[steps]
+            trainer(fixed.step, fixed.batches, fixed.samples)
+            pairs = zip(trainer.groups, before, strict=True)
+            if scaler_tries and all(torch.equal(group.flat, old) for group, old in pairs):
+                scaler_tries -= 1  # The loss scale was too high, and is lower now.
+                continue
+            steps += 1
+        pairs = zip(trainer.groups, self._start, strict=True)
+        way = [(group.flat.detach() - old) / (steps * LOW * self._nominal) for group, old in pairs]
+        if not all(bool(one.isfinite().all()) for one in way):
             raise _failed("the gradient is no number")
-        return change
+        return way
 
     @torch.no_grad()
-    def _loss(self, change: Sequence[Tensor] | None = None, rate: float = 0.0) -> float | None:
+    def _loss(self, way: Sequence[Tensor] | None = None, rate: float = 0.0) -> float | None:
         """Mean over the probe's samples; ``None`` where it is no number."""
         self._check_stop()
         trainer = self._trainer
-        self._move(change, rate)
+        self._move(way, rate)
         trainer.trained.end_step()  # No dropout of the step before.
         total = torch.zeros((), device=trainer.model.device)
-        for step in self._probe:
-            for batch in self._batches.micro_batches(step):
-                total += trainer.objective.loss_sum(trainer.model, batch, step)
+        for fixed in self._probe:
+            for batch in fixed.batches:
+                total += trainer.objective.loss_sum(trainer.model, batch, fixed.step)
         trainer.processes.sum_(total)
-        samples = sum(map(self._batches.size, self._probe))
-        loss = trainer.processes.agree(float(total)) / samples
-        self._losses_measured += 1
-        most = FIRST_LENGTHS + FURTHER_LENGTHS * (self._size.directions - 1)
-        done = min(self._losses_measured, most)
-        self._context.observer(Progress("looking for the learning rate", done, most))
+        loss = trainer.processes.agree(float(total)) / sum(one.samples for one in self._probe)
+        self._measured += 1
+        self._observer(Progress("looking for the learning rate", self._measured, LENGTHS))
         return loss if math.isfinite(loss) else None
 
     def _check_stop(self) -> None:
-        if self._trainer.processes.any(self._context.controls.stopping):
+        if self._trainer.processes.any(self._controls.stopping):
             raise Stopped("stopped while looking for a learning rate; nothing was trained")
 
 
 class Curve:
-    """The loss by the rate of one first step.
+    """The loss by the rate.
 
     Args:
         base: the loss at rate 0.
@@ -288,12 +335,12 @@ class Curve:
         self._base, self._loss_at = base, loss_at
         self.losses: dict[float, float | None] = {}
 
-    def look_from(self, rate: float) -> None:
-        """Up by fours until the loss is above the base model's, whatever it does before; down if it
-        is there already; then between."""
-        tries = FIRST_LENGTHS - 3  # Two between, and the base model's.
-        first = rate
-        while len(self.losses) < tries and rate <= HIGHEST_RATE and self._at(rate) < self._base:
+    def look_from(self, first: float) -> None:
+        """Up by fours until the loss is above the base model's, whatever it does before; down where
+        it is there already; then on both sides of the lowest."""
+        tries = LENGTHS - 3  # Two beside the lowest, and the base model's.
+        rate = first
+        while len(self.losses) < tries and self._at(rate) < self._base:
             rate *= WIDE
         rate = first
         while len(self.losses) < tries and self._lowest_rate() is None:
@@ -302,14 +349,6 @@ class Curve:
         if (lowest := self._lowest_rate()) is not None:
             self._at(lowest * NARROW)
             self._at(lowest / NARROW)
-
-    def look_around(self, rate: float) -> None:
-        """Near a rate that another first step was best at."""
-        for one in (rate, rate * NARROW, rate / NARROW):
-            self._at(one)
-        lowest = self._lowest_rate()
-        if lowest is not None and lowest != rate:
-            self._at(lowest * lowest / rate)
 
     def lowest(self) -> float | None:
         """The rate with the lowest loss, between those that were tried; ``None`` where the loss
@@ -322,7 +361,7 @@ class Curve:
         if not 0 < place < len(tried) - 1:
             return rate
         points = [(math.log(one), self._at(one)) for one in tried[place - 1 : place + 2]]
-        return math.exp(_vertex(points)) if math.isfinite(points[2][1]) else rate
+        return math.exp(_vertex(points)) if all(math.isfinite(y) for _, y in points) else rate
 
     def _at(self, rate: float) -> float:
         if rate not in self.losses:
@@ -341,14 +380,9 @@ def _vertex(points: Sequence[tuple[float, float]]) -> float:
     left, right = (y0 - y1) / (x1 - x0), (y2 - y1) / (x2 - x1)
     if left + right == 0:
         return x1
-    # The slopes at the middles of both sides are -left and right; between them the slope is 0.
-    middle, other = (x0 + x1) / 2, (x1 + x2) / 2
-    return middle + (other - middle) * left / (left + right)
-
-
-def _mean(rates: Sequence[float]) -> float:
-    """Rates are told apart by their ratio, so it is the geometric mean."""
-    return math.exp(fmean(math.log(rate) for rate in rates))
+    # In the middles of both sides the slopes are -left and right.
+    first, second = (x0 + x1) / 2, (x1 + x2) / 2
+    return first + (second - first) * left / (left + right)
 
 
 def _failed(what: str) -> RunError:

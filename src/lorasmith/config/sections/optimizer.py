@@ -99,6 +99,13 @@ class OptimizerSettings(Section):
             "text_encoder": lr if self.text_encoder_lr is None else self.text_encoder_lr,
         }
 
+    def seeking(self) -> OptimizerSettings:
+        """The same with a rate that is to be looked for; the parts' rates stay in ratio."""
+        if self.seeks_lr:
+            return self
+        rates = {f"{part}_lr": lr for part, lr in self.lrs.items()}
+        return self.model_copy(update={"lr": "find", **rates})
+
     def times(self, factor: float) -> OptimizerSettings:
         """With all learning rates ``factor`` times as high, to four digits, as numbers."""
 

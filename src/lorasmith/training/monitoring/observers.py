@@ -16,6 +16,7 @@ from lorasmith.core.events import (
     Notice,
     Observer,
     Progress,
+    RateFound,
     RequestDone,
     RequestRefused,
     RolledBack,
@@ -209,6 +210,9 @@ class TrainingTerminal(Terminal):
         match event:
             case DatasetChecked():
                 self._console.print(render(event.report))
+            case RateFound():
+                for line in event.lines:
+                    self._console.print(line, highlight=False, markup=False)
             case RunStarted():
                 self._begin = self._last_step = event.start_step
                 self._steps = event.steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -15,6 +15,7 @@ from lorasmith.training.batches import Batches
 from lorasmith.training.early_stopping import EarlyStopping
 from lorasmith.training.ema import Ema
 from lorasmith.training.kinds.adapter import build_network
+from lorasmith.training.lr_finder import RateFinder, RateSearch
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.plan import channels_last, precision_of
 from lorasmith.training.memory.simulate import checkpointed, weight_placement
@@ -48,6 +49,7 @@ class Run(RunContext):
     position: Position = field(default_factory=Position)
     validation: Validation | None = None
     early_stopping: EarlyStopping | None = None
+    rate_search: RateSearch | None = None
 
     @property
     def log_every(self) -> int:
@@ -112,6 +114,12 @@ def build_run(context: RunContext) -> Run:
     )
     network = build_network(settings, model, context.observer)
     network.attach()
+    search = None
+    if settings.optimizer.seeks_lr:
+        with stopwatch.phase("looking for a learning rate"):
+            search = _search_rate(context, model, network, batches, precision)
+        context = replace(context, run_plan=run_plan.with_rates(search.factor))
+        settings = context.settings
     trainer = _trainer(context, model, network, precision)
     if settings.performance.compile:
         sizes = {bucket.size for bucket in run_plan.dataset.buckets}
@@ -135,7 +143,30 @@ def build_run(context: RunContext) -> Run:
             if settings.train.stop == "best"
             else None
         ),
+        rate_search=search,
     )
+
+
+def _search_rate(
+    context: RunContext,
+    model: DiffusionModel,
+    network: AdapterNetwork,
+    batches: Batches,
+    precision: Precision,
+) -> RateSearch:
+    """With a trainer of its own, so that nothing of it is left but the answer."""
+    trainer, optimizer = _trainer(context, model, network, precision), context.settings.optimizer
+    size = context.run_plan.rate_search
+    assert size is not None, "the preflight has looked"
+    return RateFinder(
+        context.steps,
+        optimizer,
+        trainer,
+        batches,
+        size,
+        observer=context.observer,
+        controls=context.controls,
+    ).find()
 
 
 def _trainer(

@@ -41,6 +41,7 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
+from lorasmith.training.lr_finder import check_search, search_oddities
 from lorasmith.training.lr_schedules import warmup_oddities
 from lorasmith.training.preservation import (
     Preservation,
@@ -158,6 +159,7 @@ class RunPlan:
         )
         warnings += self.length.warnings if self.length is not None else ()
         warnings += warmup_oddities(self.settings, self.steps)
+        warnings += search_oddities(self.settings.optimizer)
         warnings += self._small_sizes()
         if self.settings.performance.cache_dir is None:
             elsewhere = cache_place(self.data_folder)[1]
@@ -308,7 +310,7 @@ def preflight(
     problems += report.errors
     if problems:
         raise UserError(dict.fromkeys(problems))
-    return RunPlan(
+    run_plan = RunPlan(
         settings,
         settings.save.name or default_name(folders),
         data_folder,
@@ -330,6 +332,8 @@ def preflight(
             **dict.fromkeys(planned.changes if planned else (), "the number of pictures"),
         },
     )
+    check_search(run_plan.settings, run_plan.steps, processes)
+    return run_plan
 
 
 def with_trigger(settings: TrainSettings, triggers: Sequence[Trigger]) -> TrainSettings:
