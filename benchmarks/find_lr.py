@@ -243,11 +243,11 @@ def page(results: dict[tuple[str, str], dict]) -> str:
         "",
         "`python benchmarks/find_lr.py`",
         "",
-        f"Demo base, preset demo, {STEPS} steps of {BATCH} pictures, one thread. Columns of rates: the",
-        f"mean squared error on {HELD_OUT} drawings that are not trained on, at 8 noise levels each, with",
-        "noise that is always the same, at the end of the run. Best: where a parabola through the",
-        "lowest loss and its neighbours is lowest. Apart: the larger of best / found and found / best.",
-        "Took: the search, as a share of the run's passes through the model.",
+        f"Demo base, preset demo, {STEPS} steps of {BATCH} pictures, one thread. Columns of rates:",
+        f"the mean squared error on {HELD_OUT} drawings that are not trained on, at 8 noise levels",
+        "each, with noise that is always the same, at the end of the run. Best: where a parabola",
+        "through the lowest loss and its neighbours is lowest. Apart: the larger of best / found",
+        "and found / best. Took: the search, as a share of the run's passes through the model.",
         "",
     ]
     for title, names in (

@@ -250,7 +250,9 @@ class RateFinder:
         batches, objective = self._batches, self._trainer.objective
         even = replace(objective, timesteps=replace(objective.timesteps, strata="batch"))
         whole = GlobalBatch.of_strangers(
-            list({one.id: None for step in steps for group in batches.samples(step) for one in group})
+            list(
+                {one.id: None for step in steps for group in batches.samples(step) for one in group}
+            )
         )
         return [
             FixedStep(
@@ -386,4 +388,5 @@ def _vertex(points: Sequence[tuple[float, float]]) -> float:
 
 
 def _failed(what: str) -> RunError:
-    return RunError.of("optimizer.lr", f"could not be found: {what}", "give it a number")
+    what = f"could not be found: {what}"
+    return RunError([Problem("optimizer.lr", what, "give it a number")])

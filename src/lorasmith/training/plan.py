@@ -228,7 +228,7 @@ def planned_disk(run_plan: RunPlan, values: int, files: int) -> dict[str, int]:
 def planned_seconds(
     run_plan: RunPlan, precision: Precision, device: torch.device, *, checkpointing: bool
 ) -> float:
-    """Of all steps, and of what is measured between them."""
+    """Of all steps, of what is measured between them, and of looking for a rate before them."""
     rate = multiply_adds_per_second(device, precision.dtype)
     dataset, batch = run_plan.dataset, run_plan.settings.train.batch
     epoch = sum(
@@ -239,7 +239,9 @@ def planned_seconds(
         )
         for bucket in dataset.buckets
     )  # fmt: skip
-    steps = epoch * run_plan.steps / run_plan.steps_per_epoch
+    search = run_plan.rate_search
+    count = run_plan.steps + (search.steps if search is not None else 0)
+    steps = epoch * count / run_plan.steps_per_epoch
     return steps + validation_seconds(run_plan, rate, precision, device)
 
 
@@ -315,7 +317,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     console.rule("learning rate")
     console.print(_rates(plan))
     if plan.rates:
-        for line in graph(plan.rates[0], run_plan.steps):
+        for line in graph(plan.rates[0], run_plan.steps, named=not settings.optimizer.seeks_lr):
             console.print(line, highlight=False, markup=False)
     console.rule("what it takes")
     console.print(_costs(plan))
@@ -347,17 +349,22 @@ def _rates(plan: Plan) -> Table:
         # Which blocks a group lies in is worth saying where there are several.
         blocks = rate.blocks if adapter.blocks or len(everywhere) > 1 else ""
         name = f"{rate.name}: {blocks}" if blocks else rate.name
-        table.add_row(name, f"{rate.lr:g}", scale, f"{rate.layers:,}", f"{rate.weights:,}")
+        lr = "to be found" if plan.run_plan.settings.optimizer.seeks_lr else f"{rate.lr:g}"
+        table.add_row(name, lr, scale, f"{rate.layers:,}", f"{rate.weights:,}")
     return table
 
 
-def graph(rate: GroupRate, steps: int) -> list[str]:
-    """Learning rate over the run, :data:`GRAPH_ROWS` lines high, of eighths of a character."""
+def graph(rate: GroupRate, steps: int, *, named: bool = True) -> list[str]:
+    """Learning rate over the run, :data:`GRAPH_ROWS` lines high, of eighths of a character.
+
+    Args:
+        named: whether the highest rate is a number, and not still to be found.
+    """
     top = max(rate.curve) or 1.0
     heights = [round(value / top * GRAPH_ROWS * 8) for value in rate.curve]
     lines = []
     for row in reversed(range(GRAPH_ROWS)):
-        label = f"{top:9.2g} " if row == GRAPH_ROWS - 1 else " " * 10
+        label = (f"{top:9.2g} " if named else "        ? ") if row == GRAPH_ROWS - 1 else " " * 10
         label = f"{0:9} " if row == 0 else label
         lines.append(label + "".join(EIGHTHS[min(8, max(0, h - row * 8))] for h in heights))
     return [*lines, " " * 10 + "1" + f"{steps} steps".rjust(len(heights) - 1)]
@@ -379,6 +386,11 @@ def _costs(plan: Plan) -> Table:
         after = ", ".join(map(str, [*judged[:4], "…", judged[-1]] if len(judged) > 5 else judged))
         text = f"{quantity(len(judged), 'snapshot')}, after steps {after}: at most {SHARE:.0%} more"
         table.add_row("judged on the way", f"{text} time; the run may end sooner")
+    search = plan.run_plan.rate_search
+    if search is not None:
+        share = search.steps / plan.run_plan.steps
+        text = f"up to {search.steps:.0f} steps' time ({share:.0%}) before the first step"
+        table.add_row("looking for the rate", text)
     what = "time of the steps" + (", validation included" if plan.run_plan.validation_set else "")
     table.add_row(what, f"about {duration(plan.seconds)}, within a factor of two")
     return table

@@ -129,6 +129,10 @@ QUIET = [
     ["schedule.name=polynomial", "schedule.power=3"],
     ["schedule.name=inverse_sqrt", "schedule.warmup=5%"],
     ["schedule.name=rex"],
+    ["optimizer.lr=find"],
+    ["optimizer.name=SGDNesterov", "optimizer.lr=find"],
+    ["optimizer.lr=find", "optimizer.unet_lr=1e-4", "optimizer.text_encoder_lr=5e-5"],
+    ["optimizer.lr=FIND", "optimizer.unet_lr=1e-4", "adapter.text_encoder=false"],
 ]
 
 
@@ -174,8 +178,24 @@ def test_oddities(assignments: Sequence[str], where: str, what: str) -> None:
         ((*DADAPT, "optimizer.args=d_coef=2"), "has no argument d_coef"),
         ((*PRODIGY, "optimizer.args=lr=1"), "set optimizer.lr"),
         (("optimizer.name=Lion", "optimizer.args=weigth_decay=1"), "did you mean weight_decay?"),
+        ((*PRODIGY, "optimizer.lr=find"), "finds the size of its steps by itself"),
+        ((*ADAFACTOR, "optimizer.lr=find"), "relative_step=False"),
+        (("optimizer.lr=find", "optimizer.unet_lr=1e-4"), "give text_encoder_lr too"),
     ],
 )
 def test_contradictions(assignments: Sequence[str], what: str) -> None:
     with pytest.raises(SettingsError, match=what.replace("?", r"\?")):
         load_settings(None, list(assignments))
+
+
+def test_rates_that_are_found_keep_the_ratio_of_the_parts() -> None:
+    given = {"optimizer.lr": "4e-3", "optimizer.text_encoder_lr": "1e-3"}
+    optimizer = load_settings(None, given).optimizer.seeking()
+    assert optimizer.seeks_lr
+    assert optimizer.lrs == {"unet": 4e-3, "text_encoder": 1e-3}
+    found = optimizer.times(0.5)
+    assert not found.seeks_lr
+    assert found.lrs == {"unet": 2e-3, "text_encoder": 5e-4}
+    assert load_settings(None, {"optimizer.lr": "find"}).optimizer.times(3).lr == pytest.approx(
+        3e-4
+    )
