@@ -34,8 +34,8 @@ from lorasmith.demo.character import draw_zorp, varied_zorps, write_training_set
 from lorasmith.demo.world import Extras, draw, random_creature, tags
 from lorasmith.tensors.device import choose_device
 from lorasmith.training.batches import step_input
+from lorasmith.training.found_lr import find_lr
 from lorasmith.training.memory.plan import memory_of
-from lorasmith.training.run import find_lr
 from lorasmith.training.runs.folder import new_run_folder
 from lorasmith.training.setup.build import Run, build_run
 from lorasmith.training.setup.context import RunContext

@@ -13,7 +13,8 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress, StepDone
 from lorasmith.demo.character import write_training_set
-from lorasmith.training.run import find_lr, resume
+from lorasmith.training.found_lr import find_lr
+from lorasmith.training.run import resume
 from lorasmith.training.runs.state import list_states, read_state
 
 # Long enough for a search; stopped after two steps.

@@ -191,7 +191,7 @@ def start(request: TrainRequest | PlanRequest | FindRateRequest | ResumeRequest)
         with contextlib.closing(Terminal(console)) as terminal:
             show_plan(run(request, terminal, controls), console)
         return
-    from lorasmith.training.lr_finder import rate_lines, use_lines
+    from lorasmith.training.found_lr import rate_lines, use_lines
     from lorasmith.training.monitoring.observers import TrainingTerminal
 
     with heed_signals(controls), contextlib.closing(TrainingTerminal(console)) as terminal:

@@ -75,7 +75,7 @@ def _table(settings: Iterable[Setting]) -> str:
     rows = ["| setting | what it is | value | default, and why |", "|---|---|---|---|"]
     for item in settings:
         value = ", ".join(f"`{choice}`" for choice in item.choices) if item.choices else item.kind
-        if item.choices and item.kind.endswith("auto") and len(item.choices) == 1:
+        if item.choices and item.kind.endswith(("auto", "find")) and len(item.choices) == 1:
             value = item.kind
         value += f", {item.range}" if item.range else ""
         value += f" ({item.unit})" if item.unit else ""

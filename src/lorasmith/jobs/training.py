@@ -129,9 +129,9 @@ class FindRateRequest(SettingsRequest):
 
     def run(self, observer: Observer, controls: Controls) -> RateSearch:
         # As in PlanRequest.
-        from lorasmith.training.run import find_lr
+        from lorasmith.training.found_lr import find_lr
 
-        return find_lr(self.load(observer), observer=observer, controls=controls)
+        return find_lr(self.load(observer).settings, observer=observer, controls=controls)
 
 
 class ResumeRequest(JobRequest):

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.config.optimizers import OPTIMIZERS
+from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.optimizer import OptimizerSettings, ScheduleSettings
 from lorasmith.core.errors import Problem, RunError, SettingsError, Stopped
 from lorasmith.core.events import Controls, Observer, Progress
@@ -50,11 +51,11 @@ LOW = 1 / 16  # The path's rate, as a share of the usual one.
 WIDE, NARROW = 4.0, 2.0  # Ratios of lengths that are measured one after the other.
 HIGHEST_RATE = 100.0  # Of optimizer.lr.
 SCALER_TRIES = 12  # A loss scale for float16 begins high, and halves at each overflow.
-BAR = 30  # Signs.
 
-SHARES = {"AdamW": 0.8, "Lion": 0.3, "SGDNesterov": 0.3}
-"""The rate of a run, by optimizer, as a share of the best length of the path's steps; see
-benchmarks/find_lr.md."""
+SHARES = {"AdamW": 1.0, "Lion": 0.4}
+"""The rate of a run, by optimizer, as a share of the length with the lowest loss. AdamW's by
+benchmarks/find_lr.md; Lion's is as far below as its rate is in benchmarks/learning_choices.md,
+since all its steps have full size, where AdamW's get shorter once gradients disagree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +122,24 @@ def search_size(steps: int, samples: int) -> SearchSize | None:
     return next((size for size in sizes if size.steps <= SHARE_OF_RUN * steps), None)
 
 
-def refuse_short_search(steps: int, samples: int) -> None:
-    """Raises SettingsError where :func:`search_size` has nothing."""
-    if search_size(steps, samples) is None:
+def size_for(settings: TrainSettings, steps: int, processes: int) -> SearchSize | None:
+    """How a run of ``steps`` steps looks for its rate; ``None`` where the rate is given.
+
+    Raises:
+        SettingsError: the run is too short for it.
+    """
+    if not settings.optimizer.seeks_lr:
+        return None
+    samples = settings.train.batch * settings.train.accumulation * processes
+    size = search_size(steps, samples)
+    if size is None:
         least = SearchSize(math.ceil(FEWEST_SAMPLES / samples)).steps / SHARE_OF_RUN
         what = (
             f"is find, which takes a tenth of a run of {math.ceil(least)} steps at this batch size "
             f"and would take more of this one, which has {steps}"
         )
         raise SettingsError.of("optimizer.lr", what, "train longer, or give it a number")
+    return size
 
 
 def search_oddities(optimizer: OptimizerSettings) -> Iterator[Problem]:
@@ -143,36 +153,6 @@ def search_oddities(optimizer: OptimizerSettings) -> Iterator[Problem]:
 def _kind(optimizer: str) -> str:
     """The one of :data:`SHARES` that an optimizer is like; AdamW where it is like none."""
     return next((kind for kind in SHARES if kind in optimizer), "AdamW")
-
-
-def rate_lines(search: RateSearch) -> list[str]:
-    """What was seen, for people: a table of rates and losses with bars, and what follows."""
-    losses = [trial.loss for trial in search.trials if trial.loss is not None]
-    gain = max(search.loss - min([search.loss, *losses]), 1e-12)
-    lines = [f"{'rate':>9}  loss ({search.loss:.4f} before)"]
-    for trial in search.trials:
-        text = "no number"
-        if trial.loss is not None:
-            bar = "#" * round(BAR * max(search.loss - trial.loss, 0) / gain)
-            text = f"{trial.loss:.4f}  {bar}"
-        lines.append(f"{trial.rate:9.2g}  {text}".rstrip())
-    rates = ", ".join(f"{part} {rate:g}" for part, rate in search.rates.items())
-    if len(set(search.rates.values())) == 1:
-        rates = f"{next(iter(search.rates.values())):g}"
-    text = f"lowest at {search.best:.2g}; a run takes {search.share:g} of that"
-    return [*lines, f"learning rate {rates}: {text}"]
-
-
-def use_lines(search: RateSearch) -> list[str]:
-    """How to train with the rate."""
-    assignments = [f"--optimizer.{part}_lr {rate:g}" for part, rate in search.rates.items()]
-    if len(set(search.rates.values())) == 1:
-        assignments = [f"--optimizer.lr {next(iter(search.rates.values())):g}"]
-    return [
-        "Nothing was trained. To train with it, add:",
-        f"  {' '.join(assignments)}",
-        "or --optimizer.lr find, which looks for it again when the run begins.",
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +188,7 @@ class RateFinder:
         self._observer, self._controls = observer, controls
         self._start = [group.flat.detach().clone() for group in trainer.groups]
         self._nominal = max(group.lr for group in trainer.groups)
-        trainer.ema = None
+        trainer.ema = trainer.preservation = None
         for group in trainer.groups:
             group.lr *= LOW
         trainer.rate = LearningRate(ScheduleSettings(name="constant"), steps)
@@ -313,7 +293,8 @@ class RateFinder:
         total = torch.zeros((), device=trainer.model.device)
         for fixed in self._probe:
             for batch in fixed.batches:
-                total += trainer.objective.loss_sum(trainer.model, batch, fixed.step)
+                disabled = trainer.trained.disabled
+                total += trainer.objective.loss_sum(trainer.model, batch, fixed.step, disabled)
         trainer.processes.sum_(total)
         loss = trainer.processes.agree(float(total)) / sum(one.samples for one in self._probe)
         self._measured += 1
@@ -338,16 +319,14 @@ class Curve:
         self.losses: dict[float, float | None] = {}
 
     def look_from(self, first: float) -> None:
-        """Up by fours until the loss is above the base model's, whatever it does before; down where
-        it is there already; then on both sides of the lowest."""
+        """Up by fours until the loss is above the base model's, whatever it does before; down
+        where the first is the best; then on both sides of the lowest."""
         tries = LENGTHS - 3  # Two beside the lowest, and the base model's.
         rate = first
         while len(self.losses) < tries and self._at(rate) < self._base:
             rate *= WIDE
-        rate = first
-        while len(self.losses) < tries and self._lowest_rate() is None:
-            rate /= WIDE
-            self._at(rate)
+        while len(self.losses) < tries and self._lowest_rate() in (None, min(self.losses)):
+            self._at(min(self.losses) / WIDE)
         if (lowest := self._lowest_rate()) is not None:
             self._at(lowest * NARROW)
             self._at(lowest / NARROW)

@@ -29,6 +29,7 @@ from lorasmith.tensors.device import (
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.early_stopping import SHARE, judged_steps, oddities
 from lorasmith.training.kinds.adapter import planned_network
+from lorasmith.training.lr_finder import size_for
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.estimates import (
     MemoryEstimate,
@@ -239,7 +240,7 @@ def planned_seconds(
         )
         for bucket in dataset.buckets
     )  # fmt: skip
-    search = run_plan.rate_search
+    search = size_for(run_plan.settings, run_plan.steps, process_count())
     count = run_plan.steps + (search.steps if search is not None else 0)
     steps = epoch * count / run_plan.steps_per_epoch
     return steps + validation_seconds(run_plan, rate, precision, device)
@@ -387,6 +388,7 @@ def _costs(plan: Plan) -> Table:
         text = f"{quantity(len(judged), 'snapshot')}, after steps {after}: at most {SHARE:.0%} more"
         table.add_row("judged on the way", f"{text} time; the run may end sooner")
     search = plan.run_plan.rate_search
+    search = size_for(plan.run_plan.settings, plan.run_plan.steps, process_count())
     if search is not None:
         share = search.steps / plan.run_plan.steps
         text = f"up to {search.steps:.0f} steps' time ({share:.0%}) before the first step"

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.config.checks.run import has_wandb
-from lorasmith.config.checks.table import contradictions
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
-from lorasmith.core.errors import Problem, RunError, SettingsError, Stopped, WriteError
-from lorasmith.core.events import Controls, NextSteps, Notice, Observer, RateFound, ignore
+from lorasmith.core.errors import Problem, RunError, Stopped, WriteError
+from lorasmith.core.events import Controls, NextSteps, Notice, Observer, ignore
 from lorasmith.core.files import (
     quick_fingerprint,
     remove_abandoned,
@@ -30,8 +29,8 @@ from lorasmith.models.open import locate
 from lorasmith.tensors.device import choose_device, deterministic, device_name
 from lorasmith.tensors.quantization import nf4_unpacker
 from lorasmith.training.early_stopping import oddities
+from lorasmith.training.found_lr import keep_rate
 from lorasmith.training.loop import train as run_loop
-from lorasmith.training.lr_finder import RateSearch, rate_lines
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.plan import channels_last, memory_of
 from lorasmith.training.monitoring.observers import (
@@ -126,42 +125,6 @@ def train(
         _run(run)
     observer(NextSteps(list(next_steps(folder, settings))))
     return folder.path
-
-
-def find_lr(
-    settings: TrainSettings,
-    *,
-    observer: Observer = ignore,
-    controls: Controls | None = None,
-) -> RateSearch:
-    """Look for the learning rate that a run with these settings would take with
-    ``optimizer.lr = "find"``, and write nothing but perhaps caches.
-
-    Args:
-        settings: rates that are given say how the parts' rates are to be to each other.
-
-    Raises:
-        UserError: something is wrong, or no rate makes the loss fall.
-        Stopped: the user stopped it.
-    """
-    controls = controls or Controls()
-    settings = settings.model_copy(update={"optimizer": settings.optimizer.seeking()})
-    if problems := contradictions(settings):
-        raise SettingsError(problems)
-    run_plan = preflight(
-        settings, process_count(), to_train=True, observer=observer, controls=controls
-    )
-    settings = run_plan.settings
-    processes = Processes(choose_device(settings.performance.device))
-    folder = new_run_folder(settings.save.output, run_plan.name, settings.save.layout)
-    observer = observer if processes.main else ignore
-    memory = memory_of(run_plan, processes.device)
-    for warning in [*run_plan.warnings, *memory.problems]:
-        observer(Notice("warning", f"settings: {warning}"))
-    with deterministic(settings.performance.deterministic):
-        run = build_run(RunContext(run_plan, folder, processes, memory, observer, controls))
-    assert run.rate_search is not None
-    return run.rate_search
 
 
 def resume(
@@ -397,15 +360,6 @@ def _run(context: RunContext, *, resume: bool = False) -> None:
             raise
         if main:
             write_info(folder, status="done", seconds=run.stopwatch.rounded())
-
-
-def keep_rate(run: Run, search: RateSearch) -> None:
-    """The rate that was found becomes the run's setting, so that it is never looked for again."""
-    run.observer(RateFound(search.rates, rate_lines(search)))
-    if run.processes.main:
-        write_json(run.folder.path / "find_lr.json", search.record())
-        write_text(run.folder.path / "find_lr.txt", "\n".join(rate_lines(search)) + "\n")
-        write_text(run.folder.settings, dump_toml(run.settings, absolute=True))
 
 
 def log_to_wandb(run: Run, observers: Observers) -> None:

@@ -101,9 +101,9 @@ class OptimizerSettings(Section):
 
     def seeking(self) -> OptimizerSettings:
         """The same with a rate that is to be looked for; the parts' rates stay in ratio."""
-        if self.seeks_lr:
-            return self
         rates = {f"{part}_lr": lr for part, lr in self.lrs.items()}
+        if self.seeks_lr or len(set(rates.values())) == 1:
+            rates = {}
         return self.model_copy(update={"lr": "find", **rates})
 
     def times(self, factor: float) -> OptimizerSettings:

@@ -6,6 +6,7 @@
       settings.toml         as resolved; `lorasmith train settings.toml` repeats the run
       run.json              versions, machine, model and data fingerprints
       dataset.json, .txt    what the preflight found
+      find_lr.json, .txt    the rates that were tried, where one was looked for
       events.jsonl          every event, one a line
       metrics.jsonl         the numbers of each logged step
       tensorboard/          the same numbers for TensorBoard

@@ -15,7 +15,7 @@ from lorasmith.training.batches import Batches
 from lorasmith.training.early_stopping import EarlyStopping
 from lorasmith.training.ema import Ema
 from lorasmith.training.kinds.adapter import build_network
-from lorasmith.training.lr_finder import RateFinder, RateSearch
+from lorasmith.training.lr_finder import RateFinder, RateSearch, size_for
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.plan import channels_last, precision_of
 from lorasmith.training.memory.simulate import checkpointed, weight_placement
@@ -118,8 +118,9 @@ def build_run(context: RunContext) -> Run:
     if settings.optimizer.seeks_lr:
         with stopwatch.phase("looking for a learning rate"):
             search = _search_rate(context, model, network, batches, precision)
-        context = replace(context, run_plan=run_plan.with_rates(search.factor))
-        settings = context.settings
+        found = settings.optimizer.times(search.factor)
+        settings = settings.model_copy(update={"optimizer": found})
+        context = replace(context, run_plan=replace(run_plan, settings=settings))
     trainer = _trainer(context, model, network, precision)
     if settings.performance.compile:
         sizes = {bucket.size for bucket in run_plan.dataset.buckets}
@@ -156,7 +157,7 @@ def _search_rate(
 ) -> RateSearch:
     """With a trainer of its own, so that nothing of it is left but the answer."""
     trainer, optimizer = _trainer(context, model, network, precision), context.settings.optimizer
-    size = context.run_plan.rate_search
+    size = size_for(context.settings, context.steps, context.processes.count)
     assert size is not None, "the preflight has looked"
     return RateFinder(
         context.steps,

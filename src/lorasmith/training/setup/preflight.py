@@ -41,7 +41,7 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
-from lorasmith.training.lr_finder import check_search, search_oddities
+from lorasmith.training.lr_finder import search_oddities, size_for
 from lorasmith.training.lr_schedules import warmup_oddities
 from lorasmith.training.preservation import (
     Preservation,
@@ -332,7 +332,7 @@ def preflight(
             **dict.fromkeys(planned.changes if planned else (), "the number of pictures"),
         },
     )
-    check_search(run_plan.settings, run_plan.steps, processes)
+    size_for(run_plan.settings, run_plan.steps, processes)
     return run_plan
 
 
