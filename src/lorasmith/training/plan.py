@@ -387,7 +387,6 @@ def _costs(plan: Plan) -> Table:
         after = ", ".join(map(str, [*judged[:4], "…", judged[-1]] if len(judged) > 5 else judged))
         text = f"{quantity(len(judged), 'snapshot')}, after steps {after}: at most {SHARE:.0%} more"
         table.add_row("judged on the way", f"{text} time; the run may end sooner")
-    search = plan.run_plan.rate_search
     search = size_for(plan.run_plan.settings, plan.run_plan.steps, process_count())
     if search is not None:
         share = search.steps / plan.run_plan.steps
