@@ -345,7 +345,7 @@ class EarlyStopping:
             trigger=", ".join(eval_set.triggers),
             regularised=eval_set.regularised,
             drawings=DRAWINGS,
-            lr=run_plan.settings.optimizer.lr,
+            lr=run_plan.settings.optimizer.full_lr,
         )
 
     def _read(self) -> list[dict[str, Any]]:
