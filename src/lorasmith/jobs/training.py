@@ -22,7 +22,7 @@ from lorasmith.jobs.request import JobRequest, option
 if TYPE_CHECKING:
     from lorasmith.advice.pick import Picked
     from lorasmith.importers.conversion import Conversion
-    from lorasmith.training.lr_finder import RateSearch
+    from lorasmith.training.lr_search import RateSearch
     from lorasmith.training.plan import Plan
 
 

@@ -9,7 +9,7 @@ from lorasmith.core.errors import SettingsError
 from lorasmith.core.events import Controls, Notice, Observer, RateFound, ignore
 from lorasmith.core.files import write_json, write_text
 from lorasmith.tensors.device import choose_device, deterministic
-from lorasmith.training.lr_finder import RateSearch
+from lorasmith.training.lr_search import RateSearch
 from lorasmith.training.memory.plan import memory_of
 from lorasmith.training.runs.folder import new_run_folder
 from lorasmith.training.setup.build import Run, build_run

@@ -29,8 +29,8 @@ from lorasmith.tensors.device import (
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.early_stopping import SHARE, judged_steps, oddities
 from lorasmith.training.kinds.adapter import planned_network
-from lorasmith.training.lr_finder import size_for
 from lorasmith.training.lr_schedules import learning_rate
+from lorasmith.training.lr_search import size_for
 from lorasmith.training.memory.estimates import (
     MemoryEstimate,
     multiply_adds_per_second,

@@ -10,10 +10,10 @@ import pytest
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import SettingsError
 from lorasmith.training.found_lr import rate_lines, use_lines
-from lorasmith.training.lr_finder import (
+from lorasmith.training.lr_finder import Curve
+from lorasmith.training.lr_search import (
     FEWEST_SAMPLES,
     LENGTHS,
-    Curve,
     RateSearch,
     Trial,
     search_size,

@@ -15,8 +15,9 @@ from lorasmith.training.batches import Batches
 from lorasmith.training.early_stopping import EarlyStopping
 from lorasmith.training.ema import Ema
 from lorasmith.training.kinds.adapter import build_network
-from lorasmith.training.lr_finder import RateFinder, RateSearch, size_for
+from lorasmith.training.lr_finder import RateFinder
 from lorasmith.training.lr_schedules import learning_rate
+from lorasmith.training.lr_search import RateSearch, size_for
 from lorasmith.training.memory.plan import channels_last, precision_of
 from lorasmith.training.memory.simulate import checkpointed, weight_placement
 from lorasmith.training.monitoring.validation import Validation, build_validation

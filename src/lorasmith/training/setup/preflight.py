@@ -41,8 +41,8 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
-from lorasmith.training.lr_finder import search_oddities, size_for
 from lorasmith.training.lr_schedules import warmup_oddities
+from lorasmith.training.lr_search import search_oddities, size_for
 from lorasmith.training.preservation import (
     Preservation,
     preservation_of,
