@@ -142,6 +142,7 @@ def settings_of(work: Path, name: str, changes: dict[str, str]) -> TrainSettings
         "train.steps": str(STEPS),
         "sample.every_epochs": "0",
         "sample.at_start": "false",
+        "preservation.enabled": "false",
         **changes,
     }
     if (folder / "reg").exists() and any((folder / "reg").iterdir()):
@@ -248,6 +249,8 @@ def page(results: dict[tuple[str, str], dict]) -> str:
         "each, with noise that is always the same, at the end of the run. Best: where a parabola",
         "through the lowest loss and its neighbours is lowest. Apart: the larger of best / found",
         "and found / best. Took: the search, as a share of the run's passes through the model.",
+        "Sets without a row have not been swept. By the held-out loss of so short a run; with",
+        "which rate a whole run leaks least is another matter (benchmarks/subjects.md).",
         "",
     ]
     for title, names in (
