@@ -14,7 +14,7 @@ from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.sorting.duplicates import ImageFingerprint
-from lorasmith.data.captions import free_tags, readings, tags_of
+from lorasmith.data.captions import free_tags, readings, split_tags, tags_of
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption
 from lorasmith.data.scan import Scan
@@ -185,6 +185,9 @@ def nothing_to_vary(dataset: Dataset) -> list[Problem]:
         if item.reg or not item.caption or not (rules.shuffle or rules.tag_dropout):
             continue
         count += 1
+        kept_for_trigger = len(split_tags(rules.trigger, rules.separator))
+        if rules.keep_tokens <= kept_for_trigger:  # Nobody asked for more.
+            continue
         free = len(free_tags(item.caption, rules))
         if free < (2 if rules.shuffle else 1) and rules.keep_tokens:
             few.append(item.image.path)

@@ -179,7 +179,8 @@ def origin_lines(settings: TrainSettings, origins: Mapping[str, str]) -> Iterato
         origin = origins[path]
         text = toml_value(NONE if value is None else value)
         text = text if len(text) <= SHOWN_VALUE else f"{text[: SHOWN_VALUE - 1]}…"
-        origin = "the command line" if origin.startswith("--") else origin
+        # An option, or the name of an argument.
+        origin = "the command line" if origin.startswith("--") or origin.isupper() else origin
         by_origin.setdefault(origin, []).append(f"{path} = {text}")
     for origin, texts in by_origin.items():
         yield f"from {origin}: {', '.join(texts)}"

@@ -198,7 +198,7 @@ def plan_length(
     length = work_out(dataset, steps_per_epoch, run)
     changes: dict[str, Any] = {}
     if run.steps is None and run.epochs == AUTO:
-        steps, responsible = length.steps, _rule_changed(run, suggested)
+        steps, responsible = length.steps, _rule_changed(run, suggested, length.limit)
         named = {"train.epochs": steps // steps_per_epoch} if length.whole else {}
         changes |= named or {"train.steps": steps}
     elif run.steps is not None:
@@ -223,10 +223,11 @@ def _usual(suggested: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rule_changed(run: RunSettings, suggested: Mapping[str, Any]) -> str:
-    """A setting of the rule that is not as usual, "" where all are."""
-    changed = [name for name, value in _usual(suggested).items() if getattr(run, name) != value]
-    return f"train.{changed[0]}" if changed else ""
+def _rule_changed(run: RunSettings, suggested: Mapping[str, Any], limit: str) -> str:
+    """A setting of the rule that is not as usual, ``limit`` before others; "" where all are."""
+    usual = _usual(suggested)
+    changed = [f"train.{name}" for name in RULE if getattr(run, name) != usual[name]]
+    return limit if limit in changed else (changed or [""])[0]
 
 
 def _intervals(
