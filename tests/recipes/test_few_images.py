@@ -11,7 +11,7 @@ from lorasmith.advice.pick import pick
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Event, Notice, StepDone
 from lorasmith.demo.character import write_training_set
-from lorasmith.measures import noise_probe
+from lorasmith.measures.records import Extent
 from lorasmith.training.loop import do_step
 from lorasmith.training.run import resume
 from lorasmith.training.setup.build import Run
@@ -58,7 +58,7 @@ def test_one_image_trains_is_resumed_and_picked_from(
     resume(broken / "run", [])
     assert result_of(broken / "run").read_bytes() == result_of(whole).read_bytes()
     assert losses(broken / "run") == losses(whole)
-    monkeypatch.setattr(noise_probe, "TIMESTEPS", 2)
+    monkeypatch.setattr("lorasmith.advice.pick.AT_LEISURE", Extent(timesteps=2))
     pick(whole, images=1)
 
 

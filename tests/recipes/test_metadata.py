@@ -49,7 +49,7 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
      ("optimizer", "torch.optim.adamw.AdamW(weight_decay=0.01,betas=(0.9, 0.99))"),
      ("clip_skip", "None"), ("max_token_length", "150"), ("face_crop_aug_range", "(2.0, 4.0)"),
      ("resolution", "(64, 64)"), ("network_alpha", "4.0"), ("network_dim", "4"),
-     ("learning_rate", "0.0001"), ("unet_lr", "None"), ("mixed_precision", "no"),
+     ("learning_rate", "0.002"), ("unet_lr", "None"), ("mixed_precision", "no"),
      ("enable_bucket", "True"), ("bucket_no_upscale", "False"), ("min_bucket_reso", "32"),
      ("max_bucket_reso", "128"), ("fp8_base", "False"), ("resize_interpolation", "None"),
      ("max_grad_norm", "1.0"), ("seed", "0"), ("lowram", "False"), ("vae_name", None)],

@@ -258,9 +258,10 @@ def explain(setting: Setting | None, details: Sequence[Any]) -> tuple[str, str]:
         )
     if detail["type"] == "finite_number":
         return f"{shown(value)} is not a finite number", "give a number"
-    if setting.choices and float in setting.types and isinstance(value, str):
+    if setting.choices and {int, float} & set(setting.types) and isinstance(value, str):
         what = f"{shown(value)} is not a {setting.kind}"
-        return what, number_hint(value) or did_you_mean(value.lower(), setting.choices)
+        number = number_hint(value, whole=float not in setting.types)
+        return what, number or did_you_mean(value.lower(), setting.choices)
     if setting.choices and isinstance(value, str):
         choices = {choice.lower(): choice for choice in setting.choices}
         names = f"choose from {', '.join(setting.choices)}"

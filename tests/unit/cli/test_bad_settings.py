@@ -77,7 +77,6 @@ CASES = [
     Case(("not text in UTF-8",), b"\x93\x00\xff\xfe\x80", id="binary file"),
     Case(("version", "newer lorasmith"), "version = 9", id="newer version"),
     Case(("no such file", "run.toml"), args=("run.tmol", "--data", "x"), id="missing file"),
-    Case(("is a folder", "--data"), args=(".",), id="folder as settings"),
     Case(("no preset 'charakter'", "did you mean character?"), args=("--data", "x", "--preset", "charakter"), id="preset"),
     Case(("--set optimizer.lr", "has no value"), args=("--data", "x", "--set", "optimizer.lr"), id="--set without ="),
     Case(("--set lr", "lr belongs to [optimizer]"), args=("--data", "x", "--set", "lr=1"), id="--set without section"),

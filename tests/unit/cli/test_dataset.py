@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_good_dataset(folder: Path) -> None:
     result = CliRunner().invoke(cli, ["dataset", "check", str(folder)])
     assert result.exit_code == 0, result.output
-    assert "10 x 10 epochs = 100 steps" in " ".join(result.output.split())
+    assert "10 x 64 epochs = 640 steps" in " ".join(result.output.split()), result.output
     assert "This dataset is fine." in result.output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -70,17 +71,17 @@ def test_written_in_threads_as_for_a_gpu_they_are_the_same(tmp_path, monkeypatch
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_full_disk_is_said_and_no_place_stays_taken(tmp_path, monkeypatch, apart) -> None:
-    save, saved = Image.Image.save, []
+    write, saved = Path.write_bytes, []
 
-    def full(self: Image.Image, path, **rest: object) -> None:
+    def full(self: Path, data: bytes) -> int:
         if len(saved) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        saved.append(path)
-        save(self, path, **rest)
+        saved.append(self)
+        return write(self, data)
 
     monkeypatch.setattr(tensor_transfer, "frees_cpu", lambda device: apart)
     monkeypatch.setattr(images, "THREADS", 1)
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     result = run("star", "--seed", "7", "--count", "6", "--batch", "1", *FAST)
     assert result.exit_code == 2
     assert "00003-9.png: the disk is full" in " ".join(result.output.split())

@@ -152,7 +152,7 @@ def test_commands_choose_their_status(raising: Raising) -> None:
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"'{sys.executable}' -m lorasmith train --help-all | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout == "Usage: lorasmith train [OPTIONS] [CONFIG]\n"
+    assert done.stdout == "Usage: lorasmith train [OPTIONS] [PICTURES|CONFIG]\n"
     assert done.stderr == ""
 
 

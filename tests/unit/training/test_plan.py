@@ -229,7 +229,7 @@ def test_what_nobody_chose_is_said_with_where_it_comes_from(data: Path) -> None:
     assert f"Length  {plan.run_plan.length and plan.run_plan.length.explanation}" in text
     assert "Trigger  zorp (the first tag of all" in text
     (of_base,) = [line for line in text.splitlines() if "from the base model: " in line]
-    assert "optimizer.lr = 0.004" in of_base
+    assert "optimizer.lr = 0.002" in of_base
     assert "sample.cfg = 3.0" in of_base
     (worked_out,) = [line for line in text.splitlines() if "from the number of pictures: " in line]
     assert f"train.epochs = {plan.run_plan.epochs}" in worked_out
