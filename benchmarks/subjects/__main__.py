@@ -1,7 +1,8 @@
 """Does a LoRA of any subject learn it, with which settings, and what does it do to the base?
 
     python -m benchmarks.subjects --work DIR                       # defaults, half to choose by
-    python -m benchmarks.subjects --work DIR --cases today,default --split report --seeds 0,1,2
+    python -m benchmarks.subjects --work DIR --cases before,default --split report --seeds 0,1,2
+    python -m benchmarks.subjects --work DIR --cases default,T-LoRA --images 1,2,3,6
 
 Trains on drawings of subjects that the demo model has never seen, laid out as the README shows,
 draws with the LoRA at strength 1.0 and lets judges read the drawings. Results are lines of JSON in
@@ -31,6 +32,7 @@ CASES = {
         Case("default"),
         Case("no preservation", ("preservation.enabled=false",)),
         Case("regularisation", regularize=48),
+        Case("T-LoRA", ("adapter.type=tlora",)),
     )
 }
 

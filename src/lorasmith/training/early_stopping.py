@@ -140,10 +140,9 @@ def judging_cost(run_plan: RunPlan) -> JudgingCost:
     plain_drawings = DRAWINGS * drawing if plain else 0.0
     encoded = EXTENT.references + EXTENT.loss_images * (2 if held_out else 1)
     seen = (encoded * ENCODE_PASSES + EXTENT.references * LOOK_PASSES) * one
-    kept = run_plan.preservation
-    preserves = 0.0 if kept is None else kept.settings.share
+    steps = run_plan.steps_per_epoch * process_count()
     return JudgingCost(
-        relative_step(preserves) * STEP_PASSES * epoch / run_plan.steps_per_epoch / process_count(),
+        relative_step(run_plan.preserved_share) * STEP_PASSES * epoch / steps,
         measured + held_out + plain + plain_drawings + seen + DRAWINGS * drawing,
         2 * measured + held_out + plain + DRAWINGS * drawing,
     )

@@ -236,7 +236,7 @@ def planned_seconds(
         _seconds(
             run_plan, bucket.size, len(bucket.samples), dataset.batch_count(bucket, batch),
             rate, device, precision, checkpointing=checkpointing,
-            preserves=preserved_share(run_plan), outside=keeps_outside(run_plan),
+            preserves=run_plan.preserved_share, outside=keeps_outside(run_plan),
         )
         for bucket in dataset.buckets
     )  # fmt: skip
@@ -292,12 +292,6 @@ def _seconds(
         preserves=preserves,
         outside=outside,
     )
-
-
-def preserved_share(run_plan: RunPlan) -> float:
-    """Of the steps: those that keep the base model's output."""
-    preservation = run_plan.preservation
-    return 0.0 if preservation is None else preservation.settings.share
 
 
 def keeps_outside(run_plan: RunPlan) -> bool:
@@ -406,7 +400,7 @@ def _kept(plan: Plan) -> str:
     if preservation is None:
         text = f"not kept: {why_not}"
     else:
-        share = preserved_share(run_plan)
+        share = run_plan.preserved_share
         more = passes(checkpointing=checkpointing, preserves=share) / once - 1
         text = f"kept for {preservation}: about {more:.0%} more time"
     if keeps_outside(run_plan):

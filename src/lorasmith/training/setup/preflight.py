@@ -127,6 +127,11 @@ class RunPlan:
         return preservation_of(self.settings, self.dataset)[0]
 
     @property
+    def preserved_share(self) -> float:
+        """Of the steps: those that keep the base model's output."""
+        return 0.0 if self.preservation is None else self.preservation.settings.share
+
+    @property
     def steps_per_epoch(self) -> int:
         return math.ceil(self.batches_per_epoch / self.settings.train.accumulation)
 
