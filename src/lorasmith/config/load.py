@@ -221,10 +221,10 @@ def _unreadable(path: Path, error: OSError) -> Problem:
         return Problem(str(path), "is a folder, not a settings file", "use --data for pictures")
     if path.exists():
         return Problem(str(path), f"cannot be read: {error.strerror}", "mend its permissions")
-    near = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-    paths = {name: str(path.parent / name) for name in near}
-    hint = did_you_mean(path.name, paths, "give the path of a .toml file")
-    return Problem(str(path), "there is no such file", hint)
+    beside = sorted(path.parent.glob("*")) if path.parent.is_dir() else []
+    paths = {p.name: str(p) for p in beside if p.suffix == ".toml" or p.is_dir()}
+    hint = did_you_mean(path.name, paths, "give a folder of pictures, or the path of a .toml file")
+    return Problem(str(path), "there is no such file or folder", hint)
 
 
 def _syntax_problem(path: Path, text: str, message: str) -> Problem:
