@@ -20,13 +20,13 @@ from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.images import glance, read_header
 
 NAME = "facts.sqlite"
-_VERSION = 1  # of what is measured; another begins anew
+_VERSION = 2  # of what is measured; another begins anew
 
 # Half a percent of the pixels, those with the strongest edges, says how sharp an image is: a flat
 # drawing has few edges, and they are sharp.
 _SHARPEST = 0.005
-_SHARP = 40.0
-_DETAIL = 512  # px; blur is measured at this size
+_SHARP = 90.0
+_DETAIL = 256  # px; blur is measured at this size, to which JPEGs are decoded at little cost
 
 _HASH_PIXELS = 32
 # The first eight rows of the discrete cosine transform (type II) of 32 numbers.
@@ -132,7 +132,7 @@ def perceptual_hash(grey: Image.Image) -> int:
 
 
 def _blur(bands: Sequence[Image.Image]) -> float:
-    """exp(-edge / 40), where half a percent of the pixels differs more from the four around it."""
+    """exp(-edge / 90), where half a percent of the pixels differs more from the four around it."""
     pixels = np.stack([np.asarray(band) for band in bands]).astype(np.int16)
     if min(pixels.shape[1:]) < 3:
         return 0.0

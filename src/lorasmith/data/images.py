@@ -215,7 +215,7 @@ class Glance:
             they are), its longer 8192 at most.
         transparent: some pixel really lets the background through.
         header: size and kind.
-        bands: rows of the image, mode "L", an eighth of all of it; none unless asked for.
+        bands: an eighth of the image's rows, mode "L"; none unless asked for.
     """
 
     thumbnail: Image.Image
@@ -228,8 +228,8 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
     """Decode all of the file, keeping only a thumbnail; JPEGs at an eighth of the cost.
 
     Args:
-        detail: px that the shorter side of the image must have for ``bands``, if it has them; 0
-            for no bands. Costs more.
+        detail: px that the shorter side of the image has at least for ``bands``, and less than
+            twice as many; smaller images stay as they are. 0 for no bands.
 
     Raises:
         DatasetError: as :func:`load_picture`.
@@ -250,17 +250,22 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
         # Box-reduced first: all that follows is then over a hundredth of the pixels.
         direct = image.mode in ("RGB", "L", "RGBA")
         small = image.reduce(factors) if direct else to_rgb(image, (255, 255, 255)).reduce(factors)
-        bands = tuple(_bands(image)) if detail else ()
+        bands = tuple(_bands(image, detail)) if detail else ()
         return Glance(to_rgb(small, (255, 255, 255)), transparent, header, bands)
 
 
-def _bands(image: Image.Image) -> Iterator[Image.Image]:
-    """Four groups of rows, evenly over the height; each at least three rows, if it has them."""
-    rows = min(image.height, max(3, image.height // 32))
+def _bands(image: Image.Image, detail: int) -> Iterator[Image.Image]:
+    """Four groups of rows, evenly over the height, halved as often as ``detail`` allows; each at
+    least three rows, if it has them."""
+    factor = 1
+    while min(image.size) >= 2 * factor * detail:
+        factor *= 2
+    rows = min(image.height, factor * max(3, image.height // factor // 32))
     for number in range(4):
         top = (image.height - rows) * number // 3
         band = image.crop((0, top, image.width, top + rows))
-        yield to_rgb(band, (255, 255, 255)).convert("L")
+        grey = to_rgb(band, (255, 255, 255)).convert("L")
+        yield grey.reduce(factor) if factor > 1 else grey
 
 
 def fit(

@@ -7,7 +7,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
@@ -43,6 +43,21 @@ def test_blurred_images_are_told_from_sharp_ones(tmp_path: Path) -> None:
     image.resize((20, 15)).resize(image.size, Image.Resampling.BICUBIC).save(tmp_path / "soft.png")
     sharp, soft = (measure_image(tmp_path / name).blur for name in ("sharp.png", "soft.png"))
     assert 0 <= sharp < soft - 0.2 <= 1
+
+
+@pytest.mark.parametrize("blurred", [0, 1, 2, 4])
+def test_blur_hangs_neither_on_the_format_nor_on_the_size(tmp_path: Path, blurred: float) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (130, 170, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize((1360, 1040), Image.Resampling.BICUBIC)
+    large = image.filter(ImageFilter.GaussianBlur(8 * blurred))
+    sizes = {"large": large, "half": large.reduce(2), "quarter": large.reduce(4)}
+    blurs = []
+    for name, each in sizes.items():
+        for ending in ("png", "jpg"):
+            each.save(path := tmp_path / f"{name}.{ending}", quality=95)
+            blurs.append(measure_image(path).blur)
+    assert max(blurs) - min(blurs) < 0.05
+    assert min(blurs) > 0.6 if blurred >= 4 else max(blurs) < 0.9
 
 
 def test_many_images_are_measured_in_order_and_counted(tmp_path: Path) -> None:
