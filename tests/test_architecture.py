@@ -46,7 +46,7 @@ TORCH_FREE = (
     "cli.main",
     "config.*",
     "core.*",
-    "curation.check.audit",
+    "curation.check.check",
     "curation.edit.captions",
     "curation.captioner.caption",
     "curation.captioner.conventions",

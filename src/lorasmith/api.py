@@ -26,7 +26,7 @@ from lorasmith.jobs.training import PlanRequest, ResumeRequest, SettingsRequest,
 
 if TYPE_CHECKING:
     from lorasmith.advice.pick import Picked
-    from lorasmith.curation.check.audit import AuditReport
+    from lorasmith.curation.check.check import CheckReport
     from lorasmith.training.plan import Plan
 
 AnyPath = str | Path
@@ -214,7 +214,7 @@ def check(
     quick: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
-) -> AuditReport:
+) -> CheckReport:
     """What training would see in a folder of images, or in several together, and what is wrong or
     odd about it.
 

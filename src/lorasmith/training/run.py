@@ -23,7 +23,7 @@ from lorasmith.core.files import (
     write_text,
 )
 from lorasmith.core.text import quantity
-from lorasmith.curation.check.audit import DatasetChecked
+from lorasmith.curation.check.check import DatasetChecked
 from lorasmith.curation.check.report import report_text
 from lorasmith.models.open import locate
 from lorasmith.tensors.device import choose_device, deterministic, device_name

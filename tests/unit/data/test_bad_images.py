@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lorasmith.core.errors import DatasetError, Problem
-from lorasmith.curation.check.audit import AuditReport, audit
+from lorasmith.curation.check.check import CheckReport, check_dataset
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import build_dataset
 from lorasmith.data.layout import find_folders
@@ -131,9 +131,9 @@ def pipe(folder: Path) -> None:
     os.mkfifo(folder / "bad.png")
 
 
-def check(folder: Path) -> AuditReport:
+def check(folder: Path) -> CheckReport:
     found = scan(find_folders(folder))
-    return audit(found, build_dataset(found, plan_buckets(64, 64)), count_tokens=len)
+    return check_dataset(found, build_dataset(found, plan_buckets(64, 64)), count_tokens=len)
 
 
 def text(problems: tuple[Problem, ...]) -> str:

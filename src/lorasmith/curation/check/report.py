@@ -1,4 +1,4 @@
-"""An audit report for people: on a terminal, and as the text kept with a run."""
+"""The report of a check for people: on a terminal, and as the text kept with a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lorasmith.core.errors import Problem
 from lorasmith.core.progress import TextConsole
 from lorasmith.core.terminal import clean
 from lorasmith.core.text import quantity
-from lorasmith.curation.check.audit import AuditReport, FolderRow
+from lorasmith.curation.check.check import CheckReport, FolderRow
 
 _ERRORS_SHOWN = 20
 _CROPS_SHOWN = 5
@@ -27,19 +27,19 @@ _CROP_WORTH_A_ROW = 0.1
 _TEXT_WIDTH = 100
 
 
-def report_text(report: AuditReport, width: int = _TEXT_WIDTH) -> str:
+def report_text(report: CheckReport, width: int = _TEXT_WIDTH) -> str:
     """The report without colours."""
     file = io.StringIO()
     TextConsole(file=file, width=width, color_system=None).print(render(report))
     return file.getvalue()
 
 
-def render(report: AuditReport) -> RenderableType:
+def render(report: CheckReport) -> RenderableType:
     """The report as rich draws it: tables, then warnings, then errors, then a line of verdict."""
     return Group(*_parts(report))
 
 
-def _parts(report: AuditReport) -> Iterator[RenderableType]:
+def _parts(report: CheckReport) -> Iterator[RenderableType]:
     base = _common_folder(report)
     yield Text.assemble(("Dataset  ", "bold"), clean(str(base), lines=False))
     yield Text("")
@@ -90,7 +90,7 @@ def _parts(report: AuditReport) -> Iterator[RenderableType]:
     yield _verdict(report)
 
 
-def _common_folder(report: AuditReport) -> Path:
+def _common_folder(report: CheckReport) -> Path:
     """The folder that holds them all; a single one is its own."""
     paths = [row.path.absolute() for row in report.folders]
     return Path(os.path.commonpath(paths)) if len({path.drive for path in paths}) == 1 else Path()
@@ -128,7 +128,7 @@ def _caption_sources(row: FolderRow) -> str:
     return ", ".join(parts)
 
 
-def _buckets(report: AuditReport) -> Table:
+def _buckets(report: CheckReport) -> Table:
     table = _table("Bucket", "Pictures", "Samples", "Batches", "Most cropped")
     for row in report.buckets:
         crop = f"{row.worst_crop:.0%}" if row.worst_crop else "-"
@@ -137,7 +137,7 @@ def _buckets(report: AuditReport) -> Table:
     return table
 
 
-def _crops(report: AuditReport) -> Table | None:
+def _crops(report: CheckReport) -> Table | None:
     rows = [row for row in report.pictures if row.uses and row.cropped > _CROP_WORTH_A_ROW]
     if not rows:
         return None
@@ -169,7 +169,7 @@ def _problems(
     yield Text("")
 
 
-def _verdict(report: AuditReport) -> Text:
+def _verdict(report: CheckReport) -> Text:
     if report.errors:
         return Text("This dataset cannot be trained on until the errors are mended.", "bold red")
     if report.warnings:

@@ -14,7 +14,7 @@ from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
     from lorasmith.config.load import Override
-    from lorasmith.curation.check.audit import AuditReport
+    from lorasmith.curation.check.check import CheckReport
 
 
 class CheckRequest(JobRequest):
@@ -47,10 +47,10 @@ class CheckRequest(JobRequest):
     upscale: bool = option(True, "Keep small pictures at their own size", flag="no-upscale")
     quick: bool = option(False, "Read headers only: find no damage and no duplicates")
 
-    def run(self, observer: Observer, controls: Controls) -> AuditReport:
+    def run(self, observer: Observer, controls: Controls) -> CheckReport:
         from lorasmith.config.sections.data import CaptionSettings
         from lorasmith.config.sections.run import RunSettings
-        from lorasmith.curation.check.audit import audit
+        from lorasmith.curation.check.check import check_dataset
         from lorasmith.curation.collection import finish_interrupted
         from lorasmith.data.buckets import plan_buckets
         from lorasmith.data.dataset import build_dataset
@@ -75,7 +75,7 @@ class CheckRequest(JobRequest):
             usual = work_out(dataset, batches, RunSettings(**rule))
             epochs = usual.steps // batches if usual.whole else None
             steps, length = None if usual.whole else usual.steps, str(usual)
-        return audit(
+        return check_dataset(
             images,
             dataset,
             batch=self.batch,

@@ -31,7 +31,7 @@ from lorasmith.core.events import (
 )
 from lorasmith.core.terminal_view import Terminal
 from lorasmith.core.text import quantity
-from lorasmith.curation.check.audit import DatasetChecked
+from lorasmith.curation.check.check import DatasetChecked
 from lorasmith.curation.check.report import render
 from lorasmith.training.runs.folder import RunFolder, drop_lines_after, sample_pattern
 

@@ -19,7 +19,7 @@ from lorasmith.config.schema import TrainSettings, for_folder, replace_settings
 from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import check_writable
-from lorasmith.curation.check.audit import AuditReport, audit
+from lorasmith.curation.check.check import CheckReport, check_dataset
 from lorasmith.curation.collection import finish_interrupted
 from lorasmith.data.augmentation.masks import check_masks, find_masks
 from lorasmith.data.buckets import Buckets, plan_buckets
@@ -88,7 +88,7 @@ class RunPlan:
     architecture: Architecture
     scan: Scan
     dataset: Dataset
-    report: AuditReport
+    report: CheckReport
     batches_per_epoch: int
     held_out: HeldOut
     validation_set: ValidationSet | None = None
@@ -294,7 +294,7 @@ def preflight(
         )
         settings = planned.settings
     data_folder = folders[0].path.parent if len(folders) > 1 else folders[0].path
-    report = audit(
+    report = check_dataset(
         held_out.training,
         dataset,
         batch=run.batch,

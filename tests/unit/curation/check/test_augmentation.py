@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from lorasmith.config.sections.augment import AugmentSettings
-from lorasmith.curation.check.audit import audit
 from lorasmith.curation.check.augmentation import count_augmentation
+from lorasmith.curation.check.check import check_dataset
 from lorasmith.curation.check.report import report_text
 from lorasmith.data.augmentation.masks import Mask
 from lorasmith.data.buckets import plan_buckets
@@ -58,7 +58,7 @@ def test_counts_are_those_of_the_views(found: Scan) -> None:
     assert "16 slices of 2 large pictures" in text
     assert "face in 1 of 4" in text
     assert "masks for 1 of 4" in text
-    report = audit(found, dataset, decode=False)
+    report = check_dataset(found, dataset, decode=False)
     assert text.split(";")[0] in report_text(report)
     assert report.to_json()["augmentation"]["because"] == text
 
@@ -66,7 +66,7 @@ def test_counts_are_those_of_the_views(found: Scan) -> None:
 def test_nothing_to_say_is_not_said(found: Scan) -> None:
     dataset = build_dataset(found, plan_buckets(64, 64))
     assert str(count_augmentation(dataset)) == ""
-    assert "Augmentation" not in report_text(audit(found, dataset, decode=False))
+    assert "Augmentation" not in report_text(check_dataset(found, dataset, decode=False))
 
 
 ODD: list[tuple[dict[str, object], str, str]] = [
@@ -78,7 +78,7 @@ ODD: list[tuple[dict[str, object], str, str]] = [
 
 @pytest.mark.parametrize(("augmentation", "where", "what"), ODD)
 def test_odd(found: Scan, augmentation: dict[str, object], where: str, what: str) -> None:
-    report = audit(found, built(found, **augmentation), decode=False)
+    report = check_dataset(found, built(found, **augmentation), decode=False)
     (problem,) = [each for each in report.warnings if each.where == where]
     assert what in str(problem)
     assert problem.hint
@@ -90,7 +90,7 @@ def test_a_crop_without_room_is_odd(tmp_path: Path, save: Callable[..., Path]) -
     dataset = build_dataset(
         found, plan_buckets(64, 64), augmentation=AugmentSettings(random_crop=True)
     )
-    report = audit(found, dataset, decode=False)
+    report = check_dataset(found, dataset, decode=False)
     assert "nothing of the pictures stands over" in " ".join(map(str, report.warnings))
 
 
@@ -98,8 +98,10 @@ def test_a_face_outside_its_image_stops_the_run(found: Scan) -> None:
     path = found.images[0].path.with_name("far_0900_0080_0030_0040.png")
     found.images[0].path.rename(path)
     again = scan(find_folders(path.parent.parent.parent))
-    report = audit(again, built(again, face_crop=(2.0, 4.0)), decode=False)
+    report = check_dataset(again, built(again, face_crop=(2.0, 4.0)), decode=False)
     (problem,) = report.errors
     assert problem.where == str(path)
     assert "30x40 around 900, 80" in str(problem)
-    assert audit(again, built(again), decode=False).errors == (), "where no crop goes around it"
+    assert check_dataset(again, built(again), decode=False).errors == (), (
+        "where no crop goes around it"
+    )

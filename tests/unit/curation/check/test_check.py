@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lorasmith.config.sections.data import CaptionSettings
-from lorasmith.curation.check.audit import AuditReport, StepCount, audit
+from lorasmith.curation.check.check import CheckReport, StepCount, check_dataset
 from lorasmith.curation.check.report import report_text
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import build_dataset
@@ -22,14 +22,14 @@ from lorasmith.data.triggers import apply_triggers
 Save = Callable[..., Path]
 
 
-def check(folder: Path, resolution: int = 64, **options: object) -> AuditReport:
+def check(folder: Path, resolution: int = 64, **options: object) -> CheckReport:
     found = scan(find_folders(folder))
     rules = options.pop("rules", None)
     buckets = plan_buckets(resolution, resolution)
-    return audit(found, build_dataset(found, buckets, rules), **options)  # type: ignore[arg-type]
+    return check_dataset(found, build_dataset(found, buckets, rules), **options)  # type: ignore[arg-type]
 
 
-def warning(report: AuditReport, part: str) -> str:
+def warning(report: CheckReport, part: str) -> str:
     """The one warning that has ``part`` in it."""
     found = [str(problem) for problem in report.warnings if part in str(problem)]
     assert len(found) == 1, [str(problem) for problem in report.warnings]
@@ -132,7 +132,7 @@ def test_held_out_images_are_named_and_looked_at(folder: Path) -> None:
     training, held = hold_out(found, 0.3, 0)
     held[0].path.write_bytes(held[0].path.read_bytes()[:99])
     dataset = build_dataset(training, plan_buckets(64, 64))
-    report = audit(training, dataset, held_out=held)
+    report = check_dataset(training, dataset, held_out=held)
     assert report.held_out == tuple(image.path for image in held)
     assert len(report.pictures) == len(found.images) - len(held)
     assert any(str(held[0].path) in str(problem) for problem in report.errors)
@@ -167,7 +167,7 @@ def test_the_report_says_the_triggers(folder: Path) -> None:
     found = scan(find_folders(folder))
     found, triggers = apply_triggers(found, CaptionSettings(trigger="zorp"))
     dataset = build_dataset(found, plan_buckets(64, 64))
-    report = audit(found, dataset, triggers=triggers)
+    report = check_dataset(found, dataset, triggers=triggers)
     assert "Trigger" in report_text(report)
     assert all(str(trigger) in " ".join(report_text(report, 999).split()) for trigger in triggers)
     assert report.to_json()["triggers"][0]["text"] == "zorp"
@@ -270,7 +270,7 @@ def test_keep_tokens_that_leave_nothing_to_shuffle(
         save(tmp_path / f"{name}.png", caption=caption)
     found = scan(find_folders(tmp_path))
     rules = CaptionSettings(shuffle=shuffle, keep_tokens=keep)
-    warnings = audit(found, build_dataset(found, plan_buckets(64, 64), rules)).warnings
+    warnings = check_dataset(found, build_dataset(found, plan_buckets(64, 64), rules)).warnings
     text = "\n".join(str(warning) for warning in warnings)
     assert expected in text
     assert ("nothing to shuffle" in text) == bool(expected)

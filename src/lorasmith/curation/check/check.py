@@ -1,7 +1,8 @@
 """Everything worth knowing about a dataset before training on it.
 
-:func:`audit` looks at every image and caption and gives an :class:`AuditReport`: what forbids
-training, what is odd, and the tables that say what training will see. Nothing here loads a model.
+:func:`check_dataset` looks at every image and caption and gives a :class:`CheckReport`: what
+forbids training, what is odd, and the tables that say what training will see. Nothing here loads a
+model.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ class CaptionCount:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditReport:
+class CheckReport:
     """``errors`` forbid training; ``warnings`` are odd; the rest is what training will see."""
 
     errors: tuple[Problem, ...]
@@ -187,13 +188,13 @@ class AuditReport:
 class DatasetChecked(Event):
     """What was found in the dataset that a job is about to use."""
 
-    report: AuditReport
+    report: CheckReport
 
     def record(self) -> dict[str, Any]:
         return {"event": type(self).__name__, **self.report.to_json()}
 
 
-def audit(
+def check_dataset(
     scan: Scan,
     dataset: Dataset,
     *,
@@ -212,7 +213,7 @@ def audit(
     memo: Path | None = None,
     observer: Observer = ignore,
     controls: Controls | None = None,
-) -> AuditReport:
+) -> CheckReport:
     """Check a dataset as a run would use it.
 
     Args:
@@ -253,7 +254,7 @@ def audit(
     dataset_warnings = _warnings(
         scan, dataset, fingerprints, alike, tokens, batch, processes, max_tokens
     )
-    return AuditReport(
+    return CheckReport(
         (*scan.problems, *damaged, *wrong_faces(dataset)),
         (*dataset_warnings, *warnings),
         count_steps(dataset, batch, processes, accumulation, epochs, steps),
