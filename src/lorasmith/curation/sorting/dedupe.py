@@ -215,18 +215,9 @@ def plan_dedupe(
     groups = find_duplicates(collection, images, exact=exact, observer=observer, controls=controls)
     words = ["dedupe", *(["--exact"] if exact else []), *(["--keep-tags"] if keep_tags else [])]
     plan = Plan(" ".join(words + ([f"--where '{where}'"] if where else [])), collection.roots)
-    dropped = {image.path for group in groups for image, _ in group.dropped}
-    staying = _Staying([image for image in collection.images if image.path not in dropped])
-    going: set[Path] = set()
-    for group in groups:
-        for image, why in group.dropped:
-            name = _relative(group.kept.path, image.root)
-            plan.remove(image.path, what=f"as {name}, which {why}")
-            for file in image.files[1:]:
-                if file not in going and not staying.need(image, file):
-                    plan.remove(file)
-                    going.add(file)
-        if keep_tags:
+    drop_duplicates(plan, collection, groups)
+    if keep_tags:
+        for group in groups:
             _merge_tags(plan, group)
     if groups:
         copies = sum(len(group.dropped) for group in groups)
@@ -237,6 +228,36 @@ def plan_dedupe(
             Problem("", what, "look at them before you agree; --exact takes the same files only")
         )
     return plan
+
+
+def drop_duplicates(plan: Plan, collection: Collection, groups: Iterable[DuplicateGroup]) -> None:
+    """All but the best of each group into the trash, with what belongs to them."""
+    reasons = {
+        image: f"as {_relative(group.kept.path, image.root)}, which {why}"
+        for group in groups
+        for image, why in group.dropped
+    }
+    remove_images(plan, collection, reasons)
+
+
+def remove_images(
+    plan: Plan, collection: Collection, reasons: Mapping[CollectionImage, str]
+) -> None:
+    """Images into the trash, with their captions and side files, but for what images that stay
+    need as well.
+
+    Args:
+        reasons: the images, and why each goes.
+    """
+    removed = {image.path for image in reasons}
+    staying = _Staying([image for image in collection.images if image.path not in removed])
+    going: set[Path] = set()
+    for image, why in reasons.items():
+        plan.remove(image.path, what=why)
+        for file in image.files[1:]:
+            if file not in going and not staying.need(image, file):
+                plan.remove(file)
+                going.add(file)
 
 
 def _relative(path: Path, root: Path) -> str:

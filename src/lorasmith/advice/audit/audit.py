@@ -1,0 +1,171 @@
+"""The audit of a dataset: every rule looks, and what the user wants to hear no more of is set
+aside."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from lorasmith.advice.audit.finding import SEVERITIES, Finding, Rule
+from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit.rules import RULES
+from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.events import Progress
+from lorasmith.core.text import did_you_mean
+
+_KEY_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A rule that could not look.
+
+    Args:
+        missing: what it needs, a sentence.
+    """
+
+    rule: Rule
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """
+    Args:
+        folders: that were looked at.
+        images: how many training images there are.
+        rules: that looked.
+        findings: the gravest first, and of a rule together.
+        ignored: what was found, and is not to be told.
+        skipped: rules that could not look.
+    """
+
+    folders: tuple[Path, ...]
+    images: int
+    rules: tuple[Rule, ...]
+    findings: tuple[Finding, ...]
+    ignored: tuple[Finding, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+    def by_rule(self) -> dict[Rule, list[Finding]]:
+        """The findings under their rules, in the order in which they are shown."""
+        rules = {rule.id: rule for rule in self.rules}
+        groups: dict[Rule, list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            groups[rules[finding.rule]].append(finding)
+        return dict(groups)
+
+    def counts(self) -> dict[str, int]:
+        """Findings by severity."""
+        return {
+            severity: sum(finding.severity == severity for finding in self.findings)
+            for severity in SEVERITIES
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "folders": [str(path) for path in self.folders],
+            "images": self.images,
+            "counts": self.counts(),
+            "findings": [finding.to_json() for finding in self.findings],
+            "ignored": [finding.to_json() for finding in self.ignored],
+            "skipped": [{"rule": one.rule.id, "missing": one.missing} for one in self.skipped],
+        }
+
+
+def audit_dataset(
+    inputs: AuditInputs, ignored: Collection[str] = (), rules: Sequence[Rule] = RULES
+) -> Audit:
+    """Let every rule look at a dataset.
+
+    Args:
+        ignored: ids of rules, or of single findings, that are not to be told.
+        rules: that look.
+
+    Raises:
+        DatasetError: a folder is not there, or holds no images.
+        Stopped: by the inputs' controls.
+    """
+    findings: list[Finding] = []
+    skipped: list[Skipped] = []
+    for done, rule in enumerate(rules):
+        inputs.controls.check("stopped while looking at the dataset")
+        inputs.observer(Progress("looking at the dataset", done, len(rules)))
+        missing = rule.missing(inputs) if rule.missing is not None else ""
+        if missing:
+            skipped.append(Skipped(rule, missing))
+        else:
+            findings += findings_of(rule, inputs)
+    inputs.observer(Progress("looking at the dataset", len(rules), len(rules)))
+    order = {severity: number for number, severity in enumerate(SEVERITIES)}
+    findings.sort(key=lambda finding: order[finding.severity or "note"])
+    return Audit(
+        tuple(inputs.folders),
+        len(inputs.images),
+        tuple(rules),
+        tuple(one for one in findings if not _is_among(one, ignored)),
+        tuple(one for one in findings if _is_among(one, ignored)),
+        tuple(skipped),
+    )
+
+
+def findings_of(rule: Rule, inputs: AuditInputs) -> list[Finding]:
+    """What one rule finds, with all that is the rule's own filled in."""
+    complete = []
+    for finding in rule.find(inputs):
+        key = _key(rule, finding, inputs)
+        command = finding.command
+        if not command and rule.fix is not None:
+            command = inputs.command("audit", "--fix", key)
+        complete.append(
+            replace(
+                finding,
+                rule=rule.id,
+                severity=finding.severity or rule.severity,
+                threshold=rule.threshold if finding.threshold is None else finding.threshold,
+                why=finding.why or rule.why,
+                command=command,
+                key=key,
+            )
+        )
+    return complete
+
+
+def chosen(ids: Iterable[str], findings: Sequence[Finding], rules: Sequence[Rule]) -> list[Finding]:
+    """The findings that ids name: of a rule, or a single one.
+
+    Raises:
+        UserError: an id is of nothing, or of nothing that was found.
+    """
+    problems = []
+    for one in ids:
+        if any(_is_among(finding, (one,)) for finding in findings):
+            continue
+        known = [rule.id for rule in rules] + [finding.key for finding in findings]
+        if one in known:
+            what, hint = f"{one!r}: nothing of that was found", "it may be mended already"
+        else:
+            what = f"{one!r} is the id of no rule and no finding"
+            hint = did_you_mean(one, known, "ids stand before the findings")
+        problems.append(Problem("", what, hint))
+    if problems:
+        raise UserError(problems)
+    return [finding for finding in findings if _is_among(finding, tuple(ids))]
+
+
+def _is_among(finding: Finding, ids: Collection[str]) -> bool:
+    return finding.rule in ids or finding.key in ids
+
+
+def _key(rule: Rule, finding: Finding, inputs: AuditInputs) -> str:
+    """From what it concerns; where that is nothing, the rule alone."""
+    subjects = sorted(inputs.name_of(path) for path in finding.images)
+    subjects += [f"tag:{tag}" for tag in sorted(finding.tags)]
+    if not subjects:
+        return rule.id
+    text = "\0".join(subjects).encode("utf-8", "surrogateescape")
+    return f"{rule.id}:{blake2b(text, digest_size=_KEY_BYTES).hexdigest()}"

@@ -1,0 +1,145 @@
+"""What rules look at: the files, what is measured of them, and the dataset as a run would use it.
+
+Everything is worked out when it is first asked for, so that a rule pays only for what it reads.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.collection import Collection, CollectionImage, open_collection
+from lorasmith.curation.facts import ImageFacts
+from lorasmith.data.buckets import plan_buckets
+from lorasmith.data.dataset import Dataset, Item, build_dataset
+from lorasmith.data.layout import find_folders_of
+from lorasmith.data.scan import Scan, scan
+from lorasmith.data.triggers import Trigger, apply_triggers
+from lorasmith.models.tokenizer import count_tokens
+
+RESOLUTION = 512
+
+
+@dataclass(eq=False)
+class AuditInputs:
+    """
+    Args:
+        folders: in kohya's layout or plain.
+        reg: regularisation images; ``None`` takes those beside the folders.
+        settings: of the run: captions, buckets, batch, resolution (``None`` is 512 px).
+        observer: told of progress.
+        controls: asked while images are decoded.
+    """
+
+    folders: Sequence[Path]
+    reg: Path | None = None
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    observer: Observer = ignore
+    controls: Controls = field(default_factory=Controls)
+
+    @cached_property
+    def collection(self) -> Collection:
+        """The files; for plans that change them."""
+        extension = self.settings.captions.extension
+        return open_collection(list(self.folders), extension=extension, observer=self.observer)
+
+    @cached_property
+    def images(self) -> list[CollectionImage]:
+        """The training images: those that lie where a run looks for them."""
+        places = {os.path.abspath(spec.path) for spec in self.files.folders if not spec.reg}
+        return [
+            image
+            for image in self.collection.images
+            if os.path.abspath(image.path.parent) in places
+        ]
+
+    @cached_property
+    def facts(self) -> dict[Path, ImageFacts]:
+        """What is measured of each training image, by ``CollectionImage.path``.
+
+        Raises:
+            Stopped: by the controls.
+        """
+        return self.collection.measure(self.images, self.observer, self.controls)
+
+    @cached_property
+    def usable(self) -> dict[Path, ImageFacts]:
+        """:attr:`facts` of the images that decode to their end."""
+        return {path: facts for path, facts in self.facts.items() if not facts.problem}
+
+    @cached_property
+    def files(self) -> Scan:
+        """The dataset with captions as the files have them."""
+        extension = self.settings.captions.extension
+        return scan(find_folders_of(self.folders, self.reg), extension=extension)
+
+    @cached_property
+    def _with_triggers(self) -> tuple[Scan, tuple[Trigger, ...]]:
+        return apply_triggers(self.files, self.settings.captions)
+
+    @property
+    def scan(self) -> Scan:
+        """The dataset with each folder's trigger in front of captions that lack it."""
+        return self._with_triggers[0]
+
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """What calls up the images of each training folder."""
+        return self._with_triggers[1]
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """As a run would use it: buckets, crops, uses."""
+        resolution = self.settings.data.resolution or RESOLUTION
+        width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
+        values = self.settings.buckets.model_dump()
+        return build_dataset(
+            self.scan,
+            plan_buckets(width, height, **values),
+            self.settings.captions,
+            augmentation=self.settings.augment,
+        )
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """Of the training images that are used, without regularisation."""
+        return [item for item in self.dataset.items if not item.reg and item.repeats]
+
+    @property
+    def count_tokens(self) -> Callable[[str], int]:
+        """CLIP tokens of a text."""
+        return count_tokens
+
+    @property
+    def batch(self) -> int:
+        """Samples per batch."""
+        return self.settings.train.batch
+
+    def name_of(self, path: Path) -> str:
+        """A file within its dataset, with ``/``: it is the same wherever the dataset lies."""
+        whole = os.path.abspath(path)
+        for root in self.collection.roots:
+            if whole.startswith(os.path.join(os.path.abspath(root), "")):
+                return Path(os.path.relpath(whole, root)).as_posix()
+        return Path(path).as_posix()
+
+    def plan(self, rule: str) -> Plan:
+        """An empty plan that is to mend what a rule found."""
+        return Plan(f"audit --fix {rule}", self.collection.roots)
+
+    def command(self, verb: str, *words: str) -> str:
+        """A shell command on these folders: ``lorasmith dataset VERB DIR … WORDS``, quoted.
+
+        Args:
+            verb: of ``lorasmith dataset``.
+            words: options behind the folders.
+        """
+        parts = ["lorasmith", "dataset", verb, *map(str, self.folders), *words]
+        return shlex.join(parts)

@@ -1,0 +1,74 @@
+"""The engine: rules that look, ids, and what is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from tests.audits import MakeDataset
+
+from lorasmith.advice.audit.audit import audit_dataset, chosen
+from lorasmith.advice.audit.finding import Finding, Rule
+from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit.rules import RULES
+from lorasmith.core.errors import UserError
+
+
+def every_image(inputs: AuditInputs) -> Iterator[Finding]:
+    for image in inputs.images:
+        yield Finding("is an image", (image.path,), value=1.0)
+
+
+NOTE = Rule("every-image", "Images", "note", every_image, "because", threshold=0.5)
+ERROR = replace(NOTE, id="every-error", severity="error")
+
+
+def test_findings_are_complete_and_the_gravest_come_first(dataset: MakeDataset) -> None:
+    folder = dataset({"a.png": None, "b.png": None})
+    audit = audit_dataset(AuditInputs([folder]), rules=[NOTE, ERROR])
+    assert [finding.rule for finding in audit.findings] == ["every-error"] * 2 + ["every-image"] * 2
+    assert audit.counts() == {"error": 2, "warning": 0, "note": 2}
+    assert len({finding.key for finding in audit.findings}) == 4
+    first = audit.findings[0]
+    assert (first.why, first.threshold, first.command) == ("because", 0.5, "")
+    assert audit.to_json()["findings"][0]["images"] == [str(folder / "a.png")]
+
+
+def test_keys_stay_when_the_dataset_moves(dataset: MakeDataset) -> None:
+    folder = dataset({"a.png": None})
+    before = audit_dataset(AuditInputs([folder]), rules=[NOTE]).findings
+    moved = folder.rename(folder.with_name("other"))
+    after = audit_dataset(AuditInputs([moved]), rules=[NOTE]).findings
+    assert [finding.key for finding in before] == [finding.key for finding in after]
+
+
+def test_what_is_ignored_is_set_aside(dataset: MakeDataset) -> None:
+    folder = dataset({"a.png": None, "b.png": None})
+    key = audit_dataset(AuditInputs([folder]), rules=[NOTE]).findings[1].key
+    one = audit_dataset(AuditInputs([folder]), [key], [NOTE])
+    assert [finding.key for finding in one.ignored] == [key]
+    assert len(one.findings) == 1
+    assert not audit_dataset(AuditInputs([folder]), ["every-image"], [NOTE]).findings
+
+
+def test_a_rule_that_cannot_look_says_so(dataset: MakeDataset) -> None:
+    blind = replace(NOTE, missing=lambda inputs: "needs eyes")
+    audit = audit_dataset(AuditInputs([dataset({"a.png": None})]), rules=[blind])
+    assert [one.missing for one in audit.skipped] == ["needs eyes"]
+    assert not audit.findings
+
+
+def test_an_id_of_nothing_is_told(dataset: MakeDataset) -> None:
+    audit = audit_dataset(AuditInputs([dataset({"a.png": None})]), rules=[NOTE])
+    assert chosen(["every-image"], audit.findings, [NOTE]) == list(audit.findings)
+    with pytest.raises(UserError, match="every-image"):
+        chosen(["evry-image"], audit.findings, [NOTE])
+
+
+def test_ids_are_unique_and_in_kebab_case() -> None:
+    ids = [rule.id for rule in RULES]
+    assert len(set(ids)) == len(ids)
+    assert all(id_.replace("-", "").isalpha() and id_.islower() for id_ in ids)
+    assert all(rule.why and rule.title for rule in RULES)
+    assert not [rule.id for rule in RULES if rule.safe and rule.fix is None]
