@@ -67,6 +67,7 @@ TORCH_FREE = (
     "curation.tagger.labels",
     "curation.tagger.scores",
     "curation.stats",
+    "curation.token_counts",
     "curation.images.*",
     "data.augmentation.views",
     "data.buckets",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lorasmith.curation.collection import Collection as Collection
     from lorasmith.curation.collection import open_collection as open_collection
     from lorasmith.curation.filter import parse_filter as parse_filter
+    from lorasmith.curation.token_counts import tokenize_texts as tokenize_texts
     from lorasmith.jobs.dataset.captioning import CaptionRequest as CaptionRequest
     from lorasmith.jobs.dataset.captions import CaptionsRequest as CaptionsRequest
     from lorasmith.jobs.dataset.captions import EditRequest as EditRequest
@@ -139,6 +140,7 @@ _HOMES = {
     "resume": "api",
     "run": "jobs.request",
     "save_lora": "adapters.file",
+    "tokenize_texts": "curation.token_counts",
     "train": "api",
 }
 

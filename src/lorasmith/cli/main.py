@@ -65,6 +65,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "grid": Entry(
             "lorasmith.cli.grid", "Compare epochs, strengths, seeds, models … in a grid."
         ),
+        "tokens": Entry("lorasmith.cli.tokens", "Count the tokens of prompts and captions."),
     },
     "LoRA files": {
         "inspect": Entry("lorasmith.cli.inspect", "Say what a LoRA or a checkpoint is."),

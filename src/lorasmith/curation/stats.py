@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,9 +20,8 @@ import numpy as np
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.curation.collection import CollectionImage
 from lorasmith.curation.filter import folded, tag_test
+from lorasmith.curation.token_counts import TokenCounts, count_captions
 
-ROWS = (75, 150, 225)
-"""Tokens that trainers let captions have."""
 # Of the pairs of tags, those that belong together most.
 _MOST_PAIRS = 500
 
@@ -53,20 +51,6 @@ class TagPair:
     second: str
     images: int
     likeness: float
-
-
-@dataclass(frozen=True, slots=True)
-class TokenCounts:
-    """CLIP tokens of captions that are not empty.
-
-    Args:
-        longer: how many captions are longer than 75, 150, 225 tokens.
-    """
-
-    least: int
-    median: float
-    most: int
-    longer: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +126,8 @@ def dataset_stats(images: Sequence[CollectionImage]) -> DatasetStats:
         dict(by_folder),
         tuple(TagCount(tag, count, dict(in_folders[tag])) for tag, count in ranked),
         tuple(_pairs(images, counts)),
-        _token_counts([image.caption for image in images if image.caption]),
+        count_captions(image.caption for image in images),
     )
-
-
-def _token_counts(captions: Sequence[str]) -> TokenCounts | None:
-    from lorasmith.models.tokenizer import count_tokens
-
-    counts = [count_tokens(caption) for caption in captions]
-    if not counts:
-        return None
-    longer = {limit: sum(count > limit for count in counts) for limit in ROWS}
-    return TokenCounts(min(counts), statistics.median(counts), max(counts), longer)
 
 
 def _pairs(images: Sequence[CollectionImage], counts: Counter[str]) -> list[TagPair]:

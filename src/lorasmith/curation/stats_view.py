@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lorasmith.core.terminal import clean
 from lorasmith.core.text import quantity, shortlist
-from lorasmith.curation.stats import ROWS, DatasetStats, TaggedFiles
+from lorasmith.curation.stats import DatasetStats, TaggedFiles
 
 _TAGS, _PAIRS, _NAMES, _FOLDERS = 20, 8, 12, 3
 # Fewer files than this are listed one by one; of more, the tags are counted.
@@ -36,7 +36,7 @@ def _of_tags(report: DatasetStats, show_all: bool) -> Iterator[RenderableType]:
     parts.append(quantity(distinct, "different tag"))
     yield Text(", ".join(parts), "bold")
     if report.tokens is not None:
-        yield _tokens(report)
+        yield Text.assemble(("Tokens  ", "bold"), str(report.tokens))
     if not report.tags:
         return
     yield Text("")
@@ -56,16 +56,6 @@ def _of_tags(report: DatasetStats, show_all: bool) -> Iterator[RenderableType]:
     if pairs is not None:
         yield Text("")
         yield pairs
-
-
-def _tokens(report: DatasetStats) -> Text:
-    tokens = report.tokens
-    assert tokens is not None
-    over = ", ".join(f"{tokens.longer[limit]} over {limit}" for limit in ROWS)
-    return Text.assemble(
-        ("Tokens  ", "bold"),
-        f"{tokens.least} to {tokens.most} a caption, median {tokens.median:g}; {over}",
-    )
 
 
 def _tags(report: DatasetStats, show_all: bool) -> Table:

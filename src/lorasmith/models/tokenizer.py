@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gzip
 import re
+from dataclasses import dataclass
 
 import regex
 from tokenizers import Tokenizer, pre_tokenizers
@@ -39,7 +40,7 @@ def clip_tokenizer() -> Tokenizer:
     """Merges the letters of words, as :data:`WORDS` finds them; built once per process."""
     lines = gzip.decompress(VOCABULARY.read_bytes()).decode("utf-8").split("\n")
     merges = [_pair(line) for line in lines[1 : MERGES + 1]]
-    letters = _byte_letters()
+    letters = list(_letters_of_bytes().values())
     tokens = letters + [f"{letter}</w>" for letter in letters]
     tokens += ["".join(pair) for pair in merges] + [BOS_TEXT, EOS_TEXT]
     tokenizer = Tokenizer(
@@ -60,12 +61,14 @@ def _pair(line: str) -> tuple[str, str]:
     return first, second
 
 
-def _byte_letters() -> list[str]:
+@functools.cache
+def _letters_of_bytes() -> dict[int, str]:
     """A printable letter for each byte, in the order of CLIP's vocabulary: bytes that print as
     themselves come first, the others take letters from 256 on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = 256 - len(printable)
-    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(others)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {byte: chr(byte) for byte in printable}
+    return letters | {byte: chr(256 + number) for number, byte in enumerate(others)}
 
 
 def token_ids(text: str) -> list[int]:
@@ -77,6 +80,51 @@ def token_ids(text: str) -> list[int]:
     if not words:
         return []
     return clip_tokenizer().encode(words, is_pretokenized=True, add_special_tokens=False).ids
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word or a run of signs, as CLIP reads it.
+
+    Args:
+        text: mended and in small letters.
+        pieces: what stands for a token each; ``\\xf0`` for a byte of a letter that is itself in
+            pieces.
+        ids: of these.
+        spaced: whether a space comes before it.
+    """
+
+    text: str
+    pieces: tuple[str, ...]
+    ids: tuple[int, ...]
+    spaced: bool
+
+
+def tokenized_words(text: str) -> list[Word]:
+    """The words of a text with the tokens that they take: those of :func:`token_ids`."""
+    words: list[Word] = []
+    for part in _MARKS.split(text):
+        if _MARKS.fullmatch(part):
+            words.append(Word(part, (part,), tuple(token_ids(part)), spaced=bool(words)))
+            continue
+        plain = normalized(part)
+        for match in WORDS.finditer(plain):
+            begin = match.start()
+            spaced = plain[begin - 1].isspace() if begin else bool(words)
+            ids, pieces = _word_tokens(match[0])
+            words.append(Word(match[0], pieces, ids, spaced))
+    return words
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _word_tokens(word: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    encoding = clip_tokenizer().encode([word], is_pretokenized=True, add_special_tokens=False)
+    byte_of = {letter: byte for byte, letter in _letters_of_bytes().items()}
+    pieces = []
+    for token in encoding.tokens:
+        data = bytes(byte_of[letter] for letter in token.removesuffix("</w>"))
+        pieces.append(data.decode("utf-8", errors="backslashreplace"))
+    return tuple(encoding.ids), tuple(pieces)
 
 
 def normalized(text: str) -> str:

@@ -65,3 +65,11 @@ def test_images_are_deleted_only_by_a_filter(folder: Path) -> None:
     assert (folder / "a.txt").read_text() == "hat, smile"
     result = lorasmith("edit", folder, "--delete-images", "--where", "b", "--rotate", "--yes")
     assert result.exit_code == 2
+
+
+def test_a_caption_that_gets_longer_than_is_read_is_shown_with_its_tokens(folder: Path) -> None:
+    tags = [f"--add=cat {word}" for word in "abcdefghijklmnopqrstuvwxyz"]
+    output = lorasmith("edit", folder, *tags, "--dry-run").output
+    # hat, smile and 26 times three tokens; red hat and those.
+    assert output.count("(81 tokens)") == 2
+    assert "tokens)" not in lorasmith("edit", folder, *tags[:20], "--dry-run").output

@@ -15,6 +15,7 @@ from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
 from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
+from lorasmith.curation.token_counts import tokenize_texts
 from lorasmith.jobs.dataset.captioning import CaptionRequest
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
@@ -36,7 +37,7 @@ from lorasmith.jobs.dataset.images import (
 )
 from lorasmith.jobs.dataset.regularize import RegularizeRequest
 from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
-from lorasmith.jobs.dataset.stats import StatsRequest
+from lorasmith.jobs.dataset.stats import StatsRequest, TokensRequest
 from lorasmith.jobs.dataset.tagging import TagRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
@@ -69,6 +70,7 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
     PickRequest: pick,
     PreviewRequest: api.preview,
     ResizeRequest: resize,
+    TokensRequest: tokenize_texts,
 }
 DATASET: list[type[JobRequest]] = [
     CaptionRequest,

@@ -28,6 +28,7 @@ from lorasmith.models.tokenizer import (
     lost_tokens,
     token_ids,
     token_rows,
+    tokenized_words,
 )
 
 
@@ -191,3 +192,23 @@ def test_plain_text_needs_neither_torch_nor_ftfy() -> None:
 )
 def test_tokens_are_counted_as_there_are(text: str) -> None:
     assert count_tokens(text) == len(token_ids(text))
+
+
+def test_words_have_the_tokens_of_the_text() -> None:
+    more = ["zorp_v2, (red hat:1.2)", "", "日本 👩‍🚀", "a<|endoftext|>b"]
+    for text in (*PUBLISHED, *(text for text, _ in AWKWARD), *more):
+        ids = [number for word in tokenized_words(text) for number in word.ids]
+        assert ids == token_ids(text), text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_pieces_together_are_the_word(text: str) -> None:
+    for word in tokenized_words(text):
+        assert len(word.pieces) == len(word.ids)
+        if not any("\\x" in piece for piece in word.pieces):
+            assert "".join(word.pieces) == word.text
+
+
+def test_words_know_the_space_before_them() -> None:
+    words = tokenized_words("A, b  c!")
+    assert "".join((" " if word.spaced else "") + word.text for word in words) == "a, b c!"

@@ -23,6 +23,8 @@ _VERBS = {
 _TAGS_SHOWN = 15
 _AROUND = 2  # tags shown before and after what changes
 _LONG = 20_000  # characters; comparing takes the square of the tags
+# Fewer are fewer than 75 tokens, with a letter or a sign in each and a space between.
+_BYTES_OF_A_ROW = 150
 _PIECES = re.compile(r"[^,\n]*[,\n]?\s*")
 
 
@@ -91,7 +93,19 @@ def _change(change: Change, plan: Plan) -> Text:
     if what:
         line.append(f"  {what}", "green")
     texts = change.texts()
-    return line if texts is None else line.append("\n  ").append_text(_difference(*texts))
+    if texts is None:
+        return line
+    return line.append("\n  ").append_text(_difference(*texts)).append_text(_length(texts[1]))
+
+
+def _length(caption: str) -> Text:
+    """How long a caption gets, where that is more than trainers read by default."""
+    if len(caption.encode(errors="replace")) <= _BYTES_OF_A_ROW or len(caption) > _LONG:
+        return Text()
+    from lorasmith.models.tokenizer import ROW, count_tokens
+
+    tokens = count_tokens(caption.strip().split("\n", 1)[0])
+    return Text(f"  ({tokens} tokens)", "yellow") if tokens > ROW else Text()
 
 
 def _difference(before: str, after: str) -> Text:

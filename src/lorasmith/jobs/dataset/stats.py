@@ -1,4 +1,4 @@
-"""To count the tags of a dataset."""
+"""To count the tags of a dataset, and the tokens of its captions and of prompts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
     from lorasmith.curation.stats import DatasetStats, TaggedFiles, Triggers
+    from lorasmith.curation.token_counts import TokenReport
 
 
 class StatsRequest(JobRequest):
@@ -72,3 +73,28 @@ class StatsRequest(JobRequest):
         if self.given("triggers"):
             return triggers_of(images, *positions)
         return dataset_stats(images)
+
+
+class TokensRequest(JobRequest):
+    """Count the CLIP tokens of prompts and captions: what is cut off, and words in pieces.
+
+    TEXT is a prompt, a file of captions or prompts (one a line), a picture (its caption), or a
+    folder. All models that lorasmith knows (SD 1, SD 2, SDXL) share one tokenizer, so none is
+    asked for. A caption is cut off after model.max_tokens: 75, 150 or 225; a prompt is read whole,
+    75 at a time. In a prompt weights and <lora:…> take no tokens; of one that changes on the way
+    the longest text counts.
+    """
+
+    verb: ClassVar = "tokens"
+
+    texts: list[str] = option(
+        ..., "Prompts, files, folders", metavar="TEXT|FILE|DIR...", positional=True
+    )
+    literal: bool = option(
+        False, "Read prompts to the letter, as captions are: brackets are text too"
+    )
+
+    def run(self, observer: Observer, controls: Controls) -> TokenReport:
+        from lorasmith.curation.token_counts import tokenize_texts
+
+        return tokenize_texts(self.texts, literal=self.literal, observer=observer)

@@ -1,0 +1,254 @@
+"""How many CLIP tokens texts take, which pieces their words are in, and what is cut off where."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.events import Observer, ignore
+from lorasmith.curation.collection import open_collection
+from lorasmith.curation.edit.new_captions import captions_in_tables
+from lorasmith.data.caption_files import TABLE_SUFFIXES, read_caption
+from lorasmith.data.images import SUFFIXES
+from lorasmith.data.scan import CAPTION_SUFFIXES
+from lorasmith.prompts.parse import Part, parse_prompt
+
+if TYPE_CHECKING:
+    from lorasmith.models.tokenizer import Word
+
+LIMITS = (75, 150, 225)
+"""Tokens that trainers let captions have."""
+# Steps over which a prompt that changes is looked at, as the web UI's counter does.
+_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """CLIP tokens of captions that are not empty.
+
+    Args:
+        longer: how many captions are longer than 75, 150, 225 tokens.
+    """
+
+    least: int
+    median: float
+    most: int
+    longer: dict[int, int]
+
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> TokenCounts | None:
+        """``None`` where there are no captions."""
+        if not counts:
+            return None
+        longer = {limit: sum(count > limit for count in counts) for limit in LIMITS}
+        return cls(min(counts), statistics.median(counts), max(counts), longer)
+
+    def __str__(self) -> str:
+        over = ", ".join(f"{count} over {limit}" for limit, count in self.longer.items())
+        return f"{self.least} to {self.most} a caption, median {self.median:g}; {over}"
+
+
+def count_captions(captions: Iterable[str]) -> TokenCounts | None:
+    """Of captions; empty ones are left out."""
+    from lorasmith.models.tokenizer import count_tokens
+
+    return TokenCounts.of([count_tokens(caption) for caption in captions if caption])
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """
+    Args:
+        source: the prompt, or the file that it stands in, with its line where there are several.
+        words: as CLIP reads them.
+    """
+
+    source: str
+    words: tuple[Word, ...]
+
+    @cached_property
+    def tokens(self) -> int:
+        return sum(len(word.ids) for word in self.words)
+
+    @property
+    def text(self) -> str:
+        """As CLIP reads it: mended, in small letters."""
+        return self.part(0, self.tokens)
+
+    @property
+    def split_words(self) -> dict[str, tuple[str, ...]]:
+        """Words that take more than one token, with their pieces."""
+        return {word.text: word.pieces for word in self.words if len(word.pieces) > 1}
+
+    def part(self, begin: int, end: int) -> str:
+        """The text of the tokens from one place to another, which is not part of it."""
+        pieces: list[str] = []
+        at = 0
+        for word in self.words:
+            inside = word.pieces[max(0, begin - at) : max(0, end - at)]
+            if inside:
+                pieces += [" "] if word.spaced and pieces and at >= begin else []
+                pieces += inside
+            at += len(word.pieces)
+        return "".join(pieces)
+
+    def rows(self) -> list[tuple[int, int, str]]:
+        """First and last token, from 1, and text: up to 75, to 150, to 225, and the rest."""
+        ends = [min(limit, self.tokens) for limit in LIMITS] + [self.tokens]
+        pairs = itertools.pairwise([0, *ends])
+        return [(begin + 1, end, self.part(begin, end)) for begin, end in pairs if end > begin]
+
+    def to_json(self) -> dict[str, Any]:
+        words = [
+            {"text": word.text, "pieces": list(word.pieces), "ids": list(word.ids)}
+            for word in self.words
+        ]
+        cut = {str(limit): self.part(limit, self.tokens) for limit in LIMITS if self.tokens > limit}
+        return {
+            "source": self.source,
+            "tokens": self.tokens,
+            "text": self.text,
+            "cut_off": cut,
+            "words": words,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReport:
+    """
+    Args:
+        texts: in the order asked for.
+        empty: captions that say nothing.
+    """
+
+    texts: tuple[TokenizedText, ...]
+    empty: tuple[Path, ...] = ()
+
+    @property
+    def counts(self) -> TokenCounts | None:
+        return TokenCounts.of([text.tokens for text in self.texts])
+
+    def to_json(self) -> dict[str, Any]:
+        texts = [text.to_json() for text in self.texts]
+        return {"texts": texts, "empty": [str(path) for path in self.empty]}
+
+
+def tokenize_texts(
+    texts: Sequence[str], *, literal: bool = False, observer: Observer = ignore
+) -> TokenReport:
+    """The tokens of prompts, and of captions in files and folders.
+
+    Args:
+        texts: prompts; files of captions or prompts, one a line; pictures, for their captions; or
+            folders of these, with those in them.
+        literal: prompts are read to the letter too, as captions are: brackets and ``<lora:…>``
+            are text.
+
+    Raises:
+        DatasetError: a file or folder cannot be read, or has no captions.
+        PromptError: a prompt that cannot be read.
+    """
+    results: list[TokenizedText] = []
+    empty: list[Path] = []
+    problems: list[Problem] = []
+    for text in texts:
+        path = Path(text).expanduser()
+        if not _is_path(text, path):
+            results += [tokenize(text)] if literal else _of_prompt(text)
+            continue
+        try:
+            captions = list(_captions(path, observer))
+        except DatasetError as error:
+            problems += error.problems
+            continue
+        for file, caption in captions:
+            lines = caption.splitlines()
+            empty += [] if lines else [file]
+            for number, line in enumerate(lines, 1):
+                source = f"{file}:{number}" if len(lines) > 1 else str(file)
+                results.append(tokenize(line, source))
+    if problems:
+        raise DatasetError(problems)
+    return TokenReport(tuple(results), tuple(empty))
+
+
+def tokenize(text: str, source: str = "") -> TokenizedText:
+    """A text to the letter, as captions are read."""
+    from lorasmith.models.tokenizer import tokenized_words
+
+    return TokenizedText(source or text, tuple(tokenized_words(text)))
+
+
+def _of_prompt(prompt: str) -> list[TokenizedText]:
+    """A prompt, as drawing reads it: its weights and LoRAs take no tokens. Of several that AND
+    joins each by itself; of one that changes the longest that it becomes."""
+    parts = parse_prompt(prompt).parts
+    names = [f"{prompt} (part {number})" for number in range(1, len(parts) + 1)]
+    return [
+        max((_of_part(part, step, name) for step in _steps(part)), key=lambda text: text.tokens)
+        for part, name in zip(parts, names if len(parts) > 1 else [prompt], strict=True)
+    ]
+
+
+def _steps(part: Part) -> range:
+    return range(_STEPS) if part.changes else range(1)
+
+
+def _of_part(part: Part, step: int, name: str) -> TokenizedText:
+    fragments = itertools.chain(*part.sections(step, _STEPS))
+    words = [word for fragment in fragments for word in tokenize(fragment.text).words]
+    return TokenizedText(name, tuple(words))
+
+
+def _is_path(text: str, path: Path) -> bool:
+    """Whether a text names a file; one that is not there if it is called like one."""
+    try:
+        is_there = path.exists()
+    except (OSError, ValueError):  # too long for a name, or with characters that none has
+        return False
+    endings = (*CAPTION_SUFFIXES, *SUFFIXES)
+    return is_there or (path.suffix.lower() in endings and not {",", "<"} & set(text))
+
+
+def _captions(path: Path, observer: Observer) -> Iterator[tuple[Path, str]]:
+    """Captions with the files that they stand in, or with their pictures where that is a table."""
+    if not path.is_dir():
+        yield _of_file(path)
+        return
+    images = open_collection(path, observer=observer).images
+    tables = captions_in_tables([image for image in images if image.caption_path is None])
+    for image in images:
+        if image.caption_path is not None:
+            yield image.caption_path, image.caption
+        elif image.path in tables:
+            yield image.path, tables[image.path][0]
+    if images:
+        return
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in CAPTION_SUFFIXES)
+    if not files:
+        raise DatasetError.of(path, "has neither pictures nor captions", "name another folder")
+    for file in files:
+        yield _of_file(file)
+
+
+def _of_file(path: Path) -> tuple[Path, str]:
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        files = [path.with_suffix(ending) for ending in CAPTION_SUFFIXES]
+        path = next((file for file in files if file.is_file()), files[0])
+    if suffix in TABLE_SUFFIXES:
+        raise DatasetError.of(path, "is a table of captions", "name the folder that it lies in")
+    try:
+        caption = read_caption(path)
+    except OSError as error:
+        what = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be read"
+        raise DatasetError.of(path, what, "correct the path") from error
+    if "not a text file" in caption.warning:
+        raise DatasetError.of(path, "is not a text file", "name a file of captions")
+    return path, caption.text
