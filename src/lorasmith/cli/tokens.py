@@ -58,8 +58,8 @@ def _of_text(text: TokenizedText, pieces: bool) -> Iterator[str]:
     if len(rows) < 2:
         yield f"{count} of 75  {text.source}"
     else:
-        # Of what is read from a file the name, of a prompt the text itself, which follows.
-        name = text.source if len(text.source) < 60 else f"{text.source[:59]}…"
+        # A prompt follows whole.
+        name = text.source if text.from_file else f"{text.source[:50]}…"
         yield f"{count}, {text.tokens - 75} more than 75  {name}"
         for (begin, end, part), note in zip(rows, _NOTES, strict=False):
             yield f"  {begin:>3} to {end:<3}  {part}{note}"

@@ -65,12 +65,14 @@ def count_captions(captions: Iterable[str]) -> TokenCounts | None:
 class TokenizedText:
     """
     Args:
-        source: the prompt, or the file that it stands in, with its line where there are several.
+        source: the prompt itself, or the file that the text stands in, with its line where there
+            are several.
         words: as CLIP reads them.
     """
 
     source: str
     words: tuple[Word, ...]
+    from_file: bool = False
 
     @cached_property
     def tokens(self) -> int:
@@ -182,7 +184,8 @@ def tokenize(text: str, source: str = "") -> TokenizedText:
     """A text to the letter, as captions are read."""
     from lorasmith.models.tokenizer import tokenized_words
 
-    return TokenizedText(source or text, tuple(tokenized_words(text)))
+    words = tuple(tokenized_words(text))
+    return TokenizedText(source or text, words, from_file=bool(source))
 
 
 def _of_prompt(prompt: str) -> list[TokenizedText]:

@@ -70,6 +70,6 @@ def test_images_are_deleted_only_by_a_filter(folder: Path) -> None:
 def test_a_caption_that_gets_longer_than_is_read_is_shown_with_its_tokens(folder: Path) -> None:
     tags = [f"--add=cat {word}" for word in "abcdefghijklmnopqrstuvwxyz"]
     output = lorasmith("edit", folder, *tags, "--dry-run").output
-    # hat, smile and 26 times three tokens; red hat and those.
-    assert output.count("(81 tokens)") == 2
+    assert "(81 tokens)" in output  # hat and smile, and 26 times three
+    assert "(80 tokens)" in output  # red hat
     assert "tokens)" not in lorasmith("edit", folder, *tags[:20], "--dry-run").output
