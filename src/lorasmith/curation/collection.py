@@ -166,6 +166,26 @@ def dataset_root(folder: Path) -> Path:
     return folder.parent if inner and (numbered or _has_numbered(folder)) else folder
 
 
+def measure_files(
+    paths: Iterable[Path], observer: Observer = ignore, controls: Controls | None = None
+) -> dict[Path, ImageFacts]:
+    """As :meth:`Collection.measure`, of image files wherever they lie.
+
+    Raises:
+        Stopped: by ``controls``; what was measured is remembered.
+    """
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_folder[path.parent].append(path)
+    by_root: dict[Path, list[Path]] = defaultdict(list)
+    for folder, some in by_folder.items():
+        by_root[dataset_root(folder)] += some
+    facts: dict[Path, ImageFacts] = {}
+    for root, some in by_root.items():
+        facts |= FactsStore(root).measure(some, observer, controls)
+    return facts
+
+
 def _has_numbered(folder: Path) -> bool:
     return folder.is_dir() and any(_NUMBERED.fullmatch(path.name) for path in folder.iterdir())
 

@@ -16,17 +16,21 @@ from PIL import Image, ImageChops
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.curation.changes.trash import STORE
+from lorasmith.curation.images.convert import file_oddities
+from lorasmith.curation.pixels import Pixels, border_share, jpeg_quality, measure_pixels
 from lorasmith.data.cache.file_memo import hash_file
-from lorasmith.data.images import glance, read_header
+from lorasmith.data.images import decoded_image, glance, read_header
 
 NAME = "facts.sqlite"
-_VERSION = 2  # of what is measured; another begins anew
+_VERSION = 3  # of what is measured; another begins anew
 
 # Half a percent of the pixels, those with the strongest edges, says how sharp an image is: a flat
 # drawing has few edges, and they are sharp.
 _SHARPEST = 0.005
 _SHARP = 90.0
 _DETAIL = 256  # px; blur is measured at this size, to which JPEGs are decoded at little cost
+
+_BORDER_SIDE = 384  # px; borders are measured at this size of the longer side, or twice it
 
 _HASH_PIXELS = 32
 # The first eight rows of the discrete cosine transform (type II) of 32 numbers.
@@ -43,6 +47,7 @@ class ImageFacts:
 
     Args:
         problem: why it cannot be used, or "".
+        hint: what to do then.
         width: px, upright.
         height: px, upright.
         file_bytes: size of the file.
@@ -56,6 +61,10 @@ class ImageFacts:
         brightness: mean, 0 to 1.
         contrast: standard deviation of brightness, 0 to 1.
         saturation: mean of HSV's, 0 to 1.
+        oddities: what trainers do not expect of a file, in words with commas ("CMYK").
+        jpeg_quality: 1 to 100, from the quantisation tables; 0 of other formats.
+        border: share of the area that is bars or a frame, 0 to 1.
+        darkest, lightest, chroma, detail, flat, plain, subject: see :class:`.Pixels`.
     """
 
     problem: str
@@ -72,6 +81,17 @@ class ImageFacts:
     brightness: float
     contrast: float
     saturation: float
+    hint: str = ""
+    oddities: str = ""
+    jpeg_quality: int = 0
+    border: float = 0.0
+    darkest: float = 0.0
+    lightest: float = 0.0
+    chroma: float = 0.0
+    detail: float = 0.0
+    flat: float = 0.0
+    plain: float = 0.0
+    subject: bytes = b""
 
 
 _COLUMNS = [field.name for field in fields(ImageFacts)]
@@ -88,17 +108,17 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
         size = path.stat().st_size
         content_hash = content_hash or hash_file(path)
         image = glance(path, detail=_DETAIL)
+        odd = file_oddities(path, image.header.format, image.mode, image.orientation, image.icc)
     except OSError as error:
-        what = f"it cannot be read: {error.strerror}"
-        return ImageFacts(what, 0, 0, size, "", 1, content_hash, False, 0, b"", 0, 0, 0, 0)
+        return _unusable(f"it cannot be read: {error.strerror}", "", size, content_hash)
     except DatasetError as error:
-        what = error.problems[0].what
-        return ImageFacts(what, 0, 0, size, "", 1, content_hash, False, 0, b"", 0, 0, 0, 0)
+        problem = error.problems[0]
+        return _unusable(problem.what, problem.hint, size, content_hash)
     thumbnail, header = image.thumbnail, image.header
     grey = thumbnail.convert("L")
     values = np.array(grey.histogram(), np.float64)
     share, levels = values / values.sum(), np.arange(256) / 255
-    mean = float(share @ levels)
+    mean, pixels = float(share @ levels), measure_pixels(thumbnail)
     return ImageFacts(
         "",
         header.width,
@@ -114,7 +134,26 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
         mean,
         float(np.sqrt(share @ (levels - mean) ** 2)),
         _saturation(thumbnail),
+        "",
+        ", ".join(odd),
+        jpeg_quality(image.quantisation),
+        _border(path, thumbnail),
+        **{name: getattr(pixels, name) for name in Pixels.__slots__},
     )
+
+
+def _unusable(problem: str, hint: str, file_bytes: int, content_hash: str) -> ImageFacts:
+    return ImageFacts(
+        problem, 0, 0, file_bytes, "", 1, content_hash, False, 0, b"", 0, 0, 0, 0, hint=hint
+    )
+
+
+def _border(path: Path, thumbnail: Image.Image) -> float:
+    """Where the thumbnail seems to have one, the image is decoded for a closer look."""
+    if not border_share(thumbnail):
+        return 0.0
+    with decoded_image(path) as image:
+        return border_share(image.reduce(max(1, max(image.size) // _BORDER_SIDE)))
 
 
 def perceptual_hash(grey: Image.Image) -> int:

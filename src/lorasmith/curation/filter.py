@@ -35,7 +35,6 @@ from lorasmith.curation.filter_language.grammar import (
 )
 from lorasmith.curation.filter_language.words import FLAGS, KEYS, Need, Value, unescaped
 from lorasmith.curation.sorting.duplicates import (
-    ImageFingerprint,
     exact_duplicates,
     near_duplicates,
 )
@@ -202,13 +201,7 @@ class _Knowledge:
     @cached_property
     def near(self) -> frozenset[Path]:
         """Near or exact: a file that nobody can decode may have its double, too."""
-        all_facts = self._collection.measure(None, self._observer, self._controls)
-        fingerprints = [
-            ImageFingerprint(path, None, facts.transparent, facts.phash, facts.colours)
-            for path, facts in all_facts.items()
-            if not facts.problem
-        ]
-        groups = near_duplicates(fingerprints)
+        groups = near_duplicates(self._collection.measure(None, self._observer, self._controls))
         return self.exact | {path for group in groups for path in group}
 
 

@@ -14,9 +14,9 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -211,17 +211,25 @@ class Glance:
     """A small look at an image that was decoded to its end.
 
     Args:
-        thumbnail: RGB, on white, not upright, its shorter side 64 to 128 px (smaller images as
+        thumbnail: RGB, on white, upright, its shorter side 64 to 128 px (smaller images as
             they are), its longer 8192 at most.
         transparent: some pixel really lets the background through.
         header: size and kind.
-        bands: an eighth of the image's rows, mode "L"; none unless asked for.
+        bands: an eighth of the file's rows, mode "L"; none unless asked for.
+        mode: Pillow's, of the file.
+        orientation: EXIF's, 1 to 8; 1 is upright.
+        icc: the colour profile, if there is one.
+        quantisation: a JPEG's tables, by number.
     """
 
     thumbnail: Image.Image
     transparent: bool
     header: Header
     bands: tuple[Image.Image, ...] = ()
+    mode: str = "RGB"
+    orientation: int = 1
+    icc: bytes | None = None
+    quantisation: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
 def glance(path: Path, *, detail: int = 0) -> Glance:
@@ -235,7 +243,8 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
         DatasetError: as :func:`load_picture`.
     """
     with _opened(path) as image:
-        header = _header_of(image)
+        header, mode = _header_of(image), image.mode
+        quantisation = dict(getattr(image, "quantization", None) or {})
         side = max(128, detail)
         image.draft("RGB", (side, side))  # JPEG only: still reads every block, so finds truncation
         decode_memory.take(decoded_bytes(image))
@@ -251,7 +260,18 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
         direct = image.mode in ("RGB", "L", "RGBA")
         small = image.reduce(factors) if direct else to_rgb(image, (255, 255, 255)).reduce(factors)
         bands = tuple(_bands(image, detail)) if detail else ()
-        return Glance(to_rgb(small, (255, 255, 255)), transparent, header, bands)
+        thumbnail, orientation = to_rgb(small, (255, 255, 255)), _orientation(image)[0]
+        turn = _UPRIGHT.get(orientation)
+        return Glance(
+            thumbnail if turn is None else thumbnail.transpose(turn),
+            transparent,
+            header,
+            bands,
+            mode,
+            orientation,
+            image.info.get("icc_profile") or None,
+            quantisation,
+        )
 
 
 def _bands(image: Image.Image, detail: int) -> Iterator[Image.Image]:

@@ -18,6 +18,7 @@ from lorasmith.core.text import quantity
 from lorasmith.data.images import SUFFIXES
 
 CACHE_FOLDER = ".lorasmith-cache"
+_JOURNAL_FOLDER = ".lorasmith"
 MAX_REPEATS = 10_000
 
 _NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
@@ -335,4 +336,5 @@ def _leads_up(path: Path) -> bool:
 
 
 def is_cache(path: Path) -> bool:
-    return path.name == CACHE_FOLDER
+    """Whether a folder is one that lorasmith makes in a dataset: of latents, or of its journal."""
+    return path.name in (CACHE_FOLDER, _JOURNAL_FOLDER)

@@ -7,11 +7,12 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
-from lorasmith.curation.facts import FactsStore, measure_image, perceptual_hash
+from lorasmith.curation import facts as facts_module
+from lorasmith.curation.facts import FactsStore, ImageFacts, measure_image, perceptual_hash
 
 
 def random_image(seed: int, coarse: int) -> Image.Image:
@@ -92,3 +93,74 @@ def test_what_was_measured_before_a_stop_is_remembered(tmp_path: Path) -> None:
     known = [path for path in paths if store.known(path) is not None]
     assert known == paths[: len(known)]
     assert 0 < len(known) < len(paths)
+
+
+def test_transparency_counts_where_it_shows(tmp_path: Path) -> None:
+    Image.new("RGBA", (40, 40), (1, 2, 3, 255)).save(tmp_path / "opaque.png")
+    Image.new("RGBA", (40, 40), (1, 2, 3, 200)).save(tmp_path / "clear.png")
+    Image.new("P", (40, 40)).save(tmp_path / "palette.png", transparency=0)
+    clear = {path.name for path in tmp_path.iterdir() if measure_image(path).transparent}
+    assert clear == {"clear.png", "palette.png"}
+
+
+def test_only_new_images_are_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(paths):
+        random_image(number, 4).save(path)
+    first = FactsStore(tmp_path).measure(paths)
+    decoded: list[Path] = []
+    original = measure_image
+
+    def watched(path: Path, content_hash: str = "") -> ImageFacts:
+        decoded.append(path)
+        return original(path, content_hash)
+
+    monkeypatch.setattr(facts_module, "measure_image", watched)
+    assert FactsStore(tmp_path).measure(paths) == first
+    assert decoded == []
+    random_image(9, 4).save(paths[2])
+    FactsStore(tmp_path).measure(paths)
+    assert decoded == [paths[2]]
+
+
+@pytest.mark.parametrize("quality", [3, 20, 49, 50, 75, 95, 100])
+def test_a_jpegs_quality_is_told_by_its_tables(tmp_path: Path, quality: int) -> None:
+    random_image(1, 30).save(path := tmp_path / "a.jpg", quality=quality)
+    assert measure_image(path).jpeg_quality == quality
+    random_image(1, 30).save(tmp_path / "a.png")
+    assert measure_image(tmp_path / "a.png").jpeg_quality == 0
+
+
+def test_what_is_odd_about_a_file_is_told_in_words(tmp_path: Path) -> None:
+    image = random_image(1, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    image.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    image.save(tmp_path / "plain.png")
+    turned, cmyk, plain = (
+        measure_image(tmp_path / name) for name in ("turned.jpg", "cmyk.jpg", "plain.png")
+    )
+    assert (turned.oddities, cmyk.oddities, plain.oddities) == ("turned by EXIF", "CMYK", "")
+    assert (turned.width, turned.height) == (70, 90)
+
+
+def test_bars_are_measured_and_plain_grounds_are_not(tmp_path: Path) -> None:
+    image = random_image(1, 30).resize((512, 400))
+    bars = Image.new("RGB", (512, 512))
+    bars.paste(image, (0, 56))
+    bars.save(tmp_path / "bars.png")
+    drawing = Image.new("RGB", (512, 512), "white")
+    ImageDraw.Draw(drawing).ellipse((100, 100, 400, 500), fill="navy")
+    drawing.save(tmp_path / "drawing.png")
+    assert measure_image(tmp_path / "bars.png").border == pytest.approx(112 / 512, abs=0.02)
+    assert measure_image(tmp_path / "drawing.png").border == 0
+
+
+def test_a_subject_on_plain_ground_is_where_it_is(tmp_path: Path) -> None:
+    drawing = Image.new("RGB", (512, 1024), "white")
+    ImageDraw.Draw(drawing).rectangle((128, 256, 255, 767), fill="navy")
+    drawing.save(tmp_path / "a.png")
+    facts = measure_image(tmp_path / "a.png")
+    assert facts.plain == 1
+    assert np.array(list(facts.subject)) / 255 == pytest.approx([0.25, 0.25, 0.5, 0.75], abs=0.03)

@@ -8,7 +8,7 @@ model.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,9 @@ from lorasmith.curation.check.augmentation import (
     odd_augmentation,
     wrong_faces,
 )
-from lorasmith.curation.sorting.duplicates import (
-    ImageFingerprint,
-    fingerprint_images,
-    near_duplicates,
-)
+from lorasmith.curation.collection import measure_files
+from lorasmith.curation.facts import ImageFacts
+from lorasmith.curation.sorting.duplicates import near_duplicates
 from lorasmith.data.caption_files import TABLE_SUFFIXES
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import Ignored, folder_caption
@@ -210,7 +208,6 @@ def check_dataset(
     warnings: Sequence[Problem] = (),
     held_out: Sequence[DatasetImage] = (),
     decode: bool = True,
-    memo: Path | None = None,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> CheckReport:
@@ -231,7 +228,6 @@ def check_dataset(
         warnings: of other checks of the same images.
         held_out: images that are not trained on; they are looked at as well.
         decode: look into every image, not at its header only.
-        memo: a JSON file that remembers what was seen, so that only new images are decoded.
         observer: told of progress.
         controls: asked between images.
 
@@ -239,21 +235,19 @@ def check_dataset(
         Stopped: by ``controls``.
     """
     paths = list(dict.fromkeys(image.path for image in (*scan.images, *held_out)))
-    fingerprints = (
-        fingerprint_images(paths, memo=memo, observer=observer, controls=controls) if decode else []
-    )
-    alike = near_duplicates(fingerprints)
+    facts = measure_files(paths, observer, controls) if decode else {}
+    alike = near_duplicates(facts)
     train = [item for item in dataset.items if not item.reg]
     tokens = checks.caption_lengths(dataset, count_tokens)
     unused = checks.unused_mask_files(scan, dataset)
-    damaged = [look.problem for look in fingerprints if look.problem is not None]
+    damaged = [
+        Problem(str(path), one.problem, one.hint) for path, one in facts.items() if one.problem
+    ]
     sources = {item.image.caption_path for item in dataset.items}
     tables = {path.resolve() for path in sources if path and path.suffix.lower() in TABLE_SUFFIXES}
     # One beside the folders is found once more there.
     ignored = [one for one in scan.ignored if one.path.resolve() not in tables]
-    dataset_warnings = _warnings(
-        scan, dataset, fingerprints, alike, tokens, batch, processes, max_tokens
-    )
+    dataset_warnings = _warnings(scan, dataset, facts, alike, tokens, batch, processes, max_tokens)
     return CheckReport(
         (*scan.problems, *damaged, *wrong_faces(dataset)),
         (*dataset_warnings, *warnings),
@@ -274,7 +268,7 @@ def check_dataset(
 def _warnings(
     scan: Scan,
     dataset: Dataset,
-    fingerprints: Sequence[ImageFingerprint],
+    facts: Mapping[Path, ImageFacts],
     alike: Sequence[Sequence[Path]],
     tokens: dict[Path, int],
     batch: int,
@@ -295,7 +289,7 @@ def _warnings(
         *checks.cropped(dataset.items),
         *checks.lonely_buckets(dataset, batch, processes),
         *checks.regularisation(dataset),
-        *checks.transparent(fingerprints),
+        *checks.transparent(facts),
         *checks.alike(alike),
         *odd_augmentation(dataset),
     ]

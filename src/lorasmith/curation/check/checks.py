@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.text import quantity, shortlist
-from lorasmith.curation.sorting.duplicates import ImageFingerprint
+from lorasmith.curation.facts import ImageFacts
 from lorasmith.data.captions import free_tags, readings, split_tags, tags_of
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.layout import folder_caption
@@ -321,8 +321,8 @@ def regularisation(dataset: Dataset) -> list[Problem]:
     return problems
 
 
-def transparent(fingerprints: Sequence[ImageFingerprint]) -> list[Problem]:
-    clear = [look.path for look in fingerprints if look.transparent]
+def transparent(facts: Mapping[Path, ImageFacts]) -> list[Problem]:
+    clear = [path for path, one in facts.items() if one.transparent]
     if not clear:
         return []
     what = (

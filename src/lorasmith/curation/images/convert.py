@@ -4,8 +4,9 @@ palette, another colour profile than sRGB, transparency, an animation."""
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageCms
@@ -15,6 +16,7 @@ from lorasmith.curation.images.image_file import ImageFile
 from lorasmith.data.images import DECODER_ERRORS, open_image, read_header, to_rgb
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+TURNED, PALETTE = "turned by EXIF", "in a palette"
 _PNG_BITS = 24  # where a PNG file says how many bits a channel has
 
 
@@ -53,19 +55,40 @@ def oddities(path: Path) -> Oddities:
         raise DatasetError(problem) from error
 
 
-def _reasons(image: Image.Image, path: Path) -> Iterator[str]:
+def _reasons(image: Image.Image, path: Path) -> Sequence[str]:
     # Of a PNG without EXIF before its pixels, Pillow would decode all of these to look behind them.
     has_exif = image.format != "PNG" or {"exif", "Raw profile type exif"} & image.info.keys()
-    if has_exif and image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-        yield "turned by EXIF"
-    if image.mode.startswith(("I", "F")) or (image.format == "PNG" and _bits_of_png(path) == 16):
-        yield "of 16 bits"
-    elif image.mode == "CMYK":
-        yield "CMYK"
-    elif image.mode == "P":
-        yield "in a palette"
-    if (icc := image.info.get("icc_profile")) and not is_srgb(icc):
-        yield "in another colour profile"
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
+    icc = image.info.get("icc_profile")
+    return file_oddities(path, image.format or "", image.mode, orientation, icc)
+
+
+def file_oddities(
+    path: Path, image_format: str, mode: str, orientation: int, icc: bytes | None
+) -> tuple[str, ...]:
+    """What in a file is not as trainers expect it, in words, from what its header says.
+
+    Args:
+        image_format: Pillow's name ("PNG").
+        mode: Pillow's.
+        orientation: EXIF's.
+        icc: the colour profile.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    reasons = []
+    if orientation in range(2, 9):
+        reasons.append(TURNED)
+    if mode.startswith(("I", "F")) or (image_format == "PNG" and _bits_of_png(path) == 16):
+        reasons.append("of 16 bits")
+    elif mode == "CMYK":
+        reasons.append("CMYK")
+    elif mode == "P":
+        reasons.append(PALETTE)
+    if icc and not is_srgb(icc):
+        reasons.append("in another colour profile")
+    return tuple(reasons)
 
 
 def _bits_of_png(path: Path) -> int:
@@ -111,6 +134,7 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
     return result
 
 
+@lru_cache(maxsize=64)
 def is_srgb(icc: bytes) -> bool:
     """Whether a profile calls itself sRGB, or cannot be read and so is of no use."""
     try:

@@ -16,7 +16,6 @@ from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_capt
 from lorasmith.curation.facts import ImageFacts
 from lorasmith.curation.filter import folded, parse_filter
 from lorasmith.curation.sorting.duplicates import (
-    ImageFingerprint,
     alike,
     exact_duplicates,
     near_duplicates,
@@ -64,18 +63,11 @@ def find_duplicates(
     """
     by_path = {image.path: image for image in images}
     order = {path: number for number, path in enumerate(by_path)}
-    facts: Facts = {}
-    fingerprints: dict[Path, ImageFingerprint] = {}
-    if not exact:
-        facts = collection.measure(images, observer, controls)
-        fingerprints = {
-            path: ImageFingerprint(path, None, one.transparent, one.phash, one.colours)
-            for path, one in facts.items()
-            if not one.problem
-        }
-    near = near_duplicates(list(fingerprints.values()))
+    facts = {} if exact else collection.measure(images, observer, controls)
+    decoded = {path: one for path, one in facts.items() if not one.problem}
+    near = near_duplicates(decoded)
     # Without the pixels, or where they cannot be decoded, the same bytes are the same image.
-    others = [path for path in by_path if path not in fingerprints]
+    others = [path for path in by_path if path not in decoded]
     groups = sorted(
         (sorted(group, key=order.__getitem__) for group in near + exact_duplicates(others)),
         key=lambda group: order[group[0]],
@@ -86,7 +78,7 @@ def find_duplicates(
         while len(rest) > 1:
             kept, reasons = _judged(rest, facts)
             # Alike to one that is alike to the best is not enough to be thrown away for it.
-            dropped = [image for image in reasons if _are_alike(kept, image, fingerprints)]
+            dropped = [image for image in reasons if _are_alike(kept, image, decoded)]
             if dropped:
                 found.append(
                     DuplicateGroup(kept, tuple((image, reasons[image]) for image in dropped))
@@ -98,11 +90,11 @@ def find_duplicates(
 def _are_alike(
     first: CollectionImage,
     second: CollectionImage,
-    fingerprints: Mapping[Path, ImageFingerprint],
+    decoded: Mapping[Path, ImageFacts],
 ) -> bool:
-    if first.path not in fingerprints:
+    if first.path not in decoded:
         return True  # of a group of the same bytes
-    return alike(fingerprints[first.path], fingerprints[second.path])
+    return alike(decoded[first.path], decoded[second.path])
 
 
 def _judged(group: Images, facts: Facts) -> tuple[CollectionImage, dict[CollectionImage, str]]:

@@ -308,7 +308,6 @@ def preflight(
         triggers=triggers,
         warnings=masks.warnings,
         held_out=held_out.images,
-        memo=cache_folder(settings, data_folder) / "looks.json",
         observer=observer,
         controls=controls,
     )
