@@ -61,6 +61,10 @@ class NoiseSchedule(Protocol):
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """(B, C, H, W) what the network should have predicted for ``add_noise(x0, noise, t)``."""
 
+    def step(self, x_t: Tensor, prediction: Tensor, t: int, earlier: int) -> Tensor:
+        """(B, C, H, W) the mixture at a timestep with less noise, by what was predicted at ``t``
+        for ``x_t``; on the device of ``x_t``."""
+
 
 class DDPMSchedule:
     """The discrete schedule of diffusion: coefficients by timestep, in tables.
@@ -108,6 +112,11 @@ class DDPMSchedule:
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """(B, C, H, W) what the network should have predicted for ``add_noise(x0, noise, t)``."""
         return self._kind.target(x0, noise, *self.coefficients(t, x0))
+
+    def step(self, x_t: Tensor, prediction: Tensor, t: int, earlier: int) -> Tensor:
+        """(B, C, H, W) a deterministic step (DDIM, Song et al. 2021, equation 12 with sigma 0)."""
+        x0, noise = self._kind.parts(x_t, prediction, float(self._signal[t]), float(self._noise[t]))
+        return float(self._signal[earlier]) * x0 + float(self._noise[earlier]) * noise
 
 
 def _scaled_linear(prediction: str, to_noise: bool) -> NoiseSchedule:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasmith.config.schema import TrainSettings
+from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem, RunError
 from lorasmith.core.events import SnapshotJudged
 from lorasmith.core.files import parse_json, quick_fingerprint, write_json
@@ -114,7 +115,7 @@ class JudgingCost:
         return int(free // self.snapshot)
 
 
-def relative_step(preserves: float) -> float:
+def relative_step(preserves: PreservationSettings | None) -> float:
     """Of a step in the mean, beside one that keeps nothing of the base model's output."""
     once = passes_of_step(checkpointing=False)
     return passes_of_step(checkpointing=False, preserves=preserves) / once
@@ -142,7 +143,7 @@ def judging_cost(run_plan: RunPlan) -> JudgingCost:
     seen = (encoded * ENCODE_PASSES + EXTENT.references * LOOK_PASSES) * one
     steps = run_plan.steps_per_epoch * process_count()
     return JudgingCost(
-        relative_step(run_plan.preserved_share) * STEP_PASSES * epoch / steps,
+        relative_step(run_plan.preserves) * STEP_PASSES * epoch / steps,
         measured + held_out + plain + plain_drawings + seen + DRAWINGS * drawing,
         2 * measured + held_out + plain + DRAWINGS * drawing,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import fmean
 
 import torch
@@ -153,19 +154,56 @@ class Objective:
         return (loss * noisy.weight).sum()
 
     def preservation_sum(
-        self, model: DiffusionModel, batch: MicroBatch, step: int, disabled: Disabled
+        self,
+        model: DiffusionModel,
+        batch: MicroBatch,
+        step: int,
+        disabled: Disabled,
+        own: Sequence[int] = (),
     ) -> Tensor:
         """Sum over the batch of the squared distance from the base model's prediction for the
-        captions in ``batch.kept``, on the same noisy latents; a float32 scalar.
+        captions in ``batch.kept``; a float32 scalar.
 
         Weighted as the loss is: a noise level is kept as firmly as it is learned.
+
+        Args:
+            own: timesteps that the base model draws through, from noise down to where it is kept;
+                none to keep its prediction for the noisy latents of the batch.
         """
         assert batch.kept is not None
-        kept, noisy = batch.kept, self._on_device(batch, step, model.device)
+        kept = batch.kept
+        if own:
+            noisy = self._drawn_by_base(model, batch, step, disabled, own)
+        else:
+            noisy = self._on_device(batch, step, model.device)
         base = _base_prediction(model, noisy, kept.condition, disabled)
         prediction = model.denoise(noisy.latents, noisy.timesteps, kept.condition())
         weight = noisy.weight * to_device(kept.weight, model.device)
         return (per_sample_mse(prediction, base) * weight).sum()
+
+    def _drawn_by_base(
+        self,
+        model: DiffusionModel,
+        batch: MicroBatch,
+        step: int,
+        disabled: Disabled,
+        own: Sequence[int],
+    ) -> NoisyBatch:
+        """The base model's own noisy latents for the captions in ``batch.kept``, at the last of
+        the timesteps; there is no target, for what was drawn is no image."""
+        assert batch.kept is not None
+        schedule, count = self.schedule, len(batch.samples)
+        noise = normal_per_sample(batch.mean.shape[1:], self.seed, "own", step, batch.samples)
+        latents = to_device(noise, model.device)
+        with torch.no_grad(), disabled():
+            conditioning = batch.kept.condition()
+            for now, then in pairwise(own):
+                t = torch.full((count,), now, device=model.device)
+                prediction = model.denoise(latents, t, conditioning).float()
+                latents = schedule.step(latents, prediction, now, then)
+        t = torch.full((count,), own[-1])
+        noisy = NoisyBatch(latents, t, latents, self.weights.apply(batch.weight, schedule, t))
+        return noisy.each(lambda tensor: to_device(tensor, model.device))
 
     def _on_device(self, batch: MicroBatch, step: int, device: torch.device) -> NoisyBatch:
         noisy = self.add_noise(batch, step) if batch.noisy is None else batch.noisy

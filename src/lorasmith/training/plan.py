@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
+from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
@@ -236,7 +237,7 @@ def planned_seconds(
         _seconds(
             run_plan, bucket.size, len(bucket.samples), dataset.batch_count(bucket, batch),
             rate, device, precision, checkpointing=checkpointing,
-            preserves=run_plan.preserved_share, outside=keeps_outside(run_plan),
+            preserves=run_plan.preserves, outside=keeps_outside(run_plan),
         )
         for bucket in dataset.buckets
     )  # fmt: skip
@@ -274,7 +275,7 @@ def _seconds(
     precision: Precision,
     *,
     checkpointing: bool = False,
-    preserves: float = 0.0,
+    preserves: PreservationSettings | None = None,
     outside: bool = False,
 ) -> float:
     """Of samples of one size (width, height, px), as :func:`step_seconds` has it."""
@@ -400,8 +401,7 @@ def _kept(plan: Plan) -> str:
     if preservation is None:
         text = f"not kept: {why_not}"
     else:
-        share = run_plan.preserved_share
-        more = passes(checkpointing=checkpointing, preserves=share) / once - 1
+        more = passes(checkpointing=checkpointing, preserves=run_plan.preserves) / once - 1
         text = f"kept for {preservation}: about {more:.0%} more time"
     if keeps_outside(run_plan):
         text += f"; kept outside the masks: about {1 / once:.0%} more time"

@@ -1,10 +1,16 @@
 """Output preservation: which steps keep what the base model does, and for which captions.
 
-In these steps the adapter learns a second thing from the same noisy latents: for the caption
-without its trigger, to predict what the model with the adapter off predicts. So what the adapter
-changes is bound to the trigger, with no regularisation images. Others call it differential output
-preservation (sd-scripts, ai-toolkit), blank prompt preservation where the caption is empty, and
-prior prediction (OneTrainer).
+In these steps the adapter learns a second thing: for the caption without its trigger, to predict
+what the model with the adapter off predicts. So what the adapter changes is bound to the trigger,
+with no regularisation images. Others call it differential output preservation (sd-scripts,
+ai-toolkit), blank prompt preservation where the caption is empty, and prior prediction
+(OneTrainer).
+
+They do that on the noisy latents of the training images alone. But drawings without the trigger
+pass through other latents, where nothing holds the adapter: images of a style that look like none
+of the base's leave those of the base free. So in a share of these steps the latents are the base's
+own: from plain noise it takes a few large steps for the same captions, and what it predicts there
+is kept.
 
 Everything here is a function of the seed, the step and the sample. Torch-free.
 """
@@ -27,6 +33,15 @@ from lorasmith.sampling.from_dataset import stripped, words_in
 # Shares are compared as whole numbers of these: a step's place must not hang on rounding.
 PARTS = 1_000_000
 
+OWN_STEPS = (999, 750, 500)
+LEAST_STEP = 250
+"""Timesteps at which the base draws latents of its own, from all noise on, and how far they are at
+least from the timestep that is kept, which is drawn evenly below the second. Large steps do: the
+latents are those of a rough drawing by the base."""
+
+OWN_PASSES = 2.0
+"""Predictions that this takes in the mean, beside that which is kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preservation:
@@ -36,6 +51,7 @@ class Preservation:
         triggers: the words that call what is learned; none where only the empty caption is kept.
         empty_is_taught: training shows the empty caption itself, so it is not to be kept.
         seed: the run's.
+        levels: lowest timestep that is trained, and that after the highest.
     """
 
     settings: PreservationSettings
@@ -43,6 +59,7 @@ class Preservation:
     triggers: tuple[str, ...]
     empty_is_taught: bool
     seed: int
+    levels: tuple[int, int] = (0, 1000)
 
     def at(self, step: int) -> bool:
         """Whether step ``step`` (from 0) does it: one of each 1 / share steps, drawn among them, so
@@ -51,6 +68,16 @@ class Preservation:
         number = step * share // PARTS
         first, end = (-(-n * PARTS // share) for n in (number, number + 1))
         return step == first + python_rng(self.seed, "preservation", number).randrange(end - first)
+
+    def own_timesteps(self, step: int) -> tuple[int, ...]:
+        """The timesteps that the base model draws through in a step of its own, down to the one
+        that is kept; none where the latents are those of the training images."""
+        low, high = self.levels[0], min(self.levels[1], OWN_STEPS[1])
+        rng = python_rng(self.seed, "preservation of own drawings", step)
+        if rng.random() >= self.settings.own_share or low >= high:
+            return ()
+        last = rng.randrange(low, high)
+        return (*(t for t in OWN_STEPS if t >= last + LEAST_STEP), last)
 
     def captions(
         self, shown: Sequence[str], samples: Sequence[SampleRef], step: int
@@ -125,7 +152,10 @@ def preservation_of(settings: TrainSettings, dataset: Dataset) -> tuple[Preserva
     if empty_is_taught and not in_captions:
         return None, "the captions have no trigger, and the empty one is being learned"
     triggers = triggers if in_captions else ()
-    return Preservation(section, dataset, triggers, empty_is_taught, settings.train.seed), ""
+    levels = settings.loss.min_timestep, settings.loss.max_timestep
+    return Preservation(
+        section, dataset, triggers, empty_is_taught, settings.train.seed, levels
+    ), ""
 
 
 def triggers_of(dataset: Dataset) -> tuple[str, ...]:

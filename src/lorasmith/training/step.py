@@ -85,15 +85,7 @@ class TrainStep:
         for batch in batches:
             if batch.noisy is None:
                 batch = self.objective.with_noise(batch, step, self.model.device)
-            size = tuple(batch.mean.shape[-2:])
-            self.trained.begin_step(
-                self.objective.seed,
-                step,
-                batch.samples,
-                size=size,
-                dtype=self.model.dtype,
-                noise_gone=batch.noisy.noise_gone if batch.noisy else None,
-            )
+            self._begin(step, batch, batch.noisy.noise_gone if batch.noisy else None)
             loss += self._learn(step, batch, total)
             if distance is not None:
                 distance += self._preserve(step, batch, total)
@@ -104,6 +96,12 @@ class TrainStep:
         if distance is not None:
             self.processes.sum_(distance)
         return StepResult(loss, self._update(step), distance)
+
+    def _begin(self, step: int, batch: MicroBatch, noise_gone: Sequence[float] | None) -> None:
+        seed, size = self.objective.seed, tuple(batch.mean.shape[-2:])
+        self.trained.begin_step(
+            seed, step, batch.samples, size=size, dtype=self.model.dtype, noise_gone=noise_gone
+        )
 
     def _learn(self, step: int, batch: MicroBatch, total: int) -> Tensor:
         objective, disabled = self.objective, self.trained.disabled
@@ -116,8 +114,12 @@ class TrainStep:
         """After the loss's graph is gone, so that it takes no more memory than that."""
         assert self.preservation is not None
         objective, disabled = self.objective, self.trained.disabled
+        own = self.preservation.own_timesteps(step)
+        if own:
+            gone = (objective.schedule.num_timesteps - own[-1]) / objective.schedule.num_timesteps
+            self._begin(step, batch, [gone] * len(batch.samples))
         with cast_at_once(self.groups):
-            distance = objective.preservation_sum(self.model, batch, step, disabled) / total
+            distance = objective.preservation_sum(self.model, batch, step, disabled, own) / total
             self._backward(distance * self.preservation.settings.weight)
         return distance.detach()
 

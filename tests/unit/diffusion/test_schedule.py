@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from tests.tolerances import SCHEDULE, assert_near
 
 from lorasmith.diffusion.schedule import (
@@ -94,6 +94,26 @@ def test_half_precision_latents_stay_half_precision(batch) -> None:
 
 def zero_terminal(prediction: str = "epsilon") -> DDPMScheduler:
     return DDPMScheduler.from_config(reference(prediction).config, rescale_betas_zero_snr=True)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_a_step_is_that_of_diffusers_ddim(batch, prediction: str) -> None:
+    x_t, predicted, _ = batch
+    scheduler = DDIMScheduler.from_config(reference(prediction).config, clip_sample=False)
+    scheduler.set_timesteps(4)  # steps of 250
+    for t in (999, 749, 251):
+        expected = scheduler.step(predicted, t, x_t).prev_sample
+        assert_near(DDPMSchedule(prediction).step(x_t, predicted, t, t - 250), expected, SCHEDULE)
+
+
+def test_a_step_by_the_right_prediction_leaves_image_and_noise_as_they_are(batch) -> None:
+    x0, noise, _ = batch
+    abar = zero_terminal_snr(scaled_linear_alphas_cumprod())
+    schedule = DDPMSchedule("v", alphas_cumprod=abar)
+    high, low = (torch.full((len(x0),), t) for t in (999, 130))
+    x_t, target = schedule.add_noise(x0, noise, high), schedule.target(x0, noise, high)
+    expected = schedule.add_noise(x0, noise, low)
+    assert_near(schedule.step(x_t, target, 999, 130), expected, SCHEDULE)
 
 
 def test_zero_terminal_snr_is_diffusers() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from lorasmith.data.layout import FolderSpec
 from lorasmith.data.scan import DatasetImage, Scan
 from lorasmith.data.triggers import apply_triggers
 from lorasmith.training.preservation import (
+    OWN_PASSES,
     Preservation,
     preservation_of,
     preservation_warnings,
@@ -85,6 +87,47 @@ def test_all_steps_and_no_beat() -> None:
     places = [step % 4 for step in quarter]
     assert all(15 <= places.count(place) <= 35 for place in range(4))
     assert quarter != steps_of(0.25, 400, seed=1)
+
+
+@given(st.integers(0, 990), st.integers(1, 1000), st.integers(0, 2**40))
+def test_the_base_draws_from_noise_down_to_a_level_that_is_trained(
+    low: int, high: int, seed: int
+) -> None:
+    high = max(high, low + 1)
+    section = PreservationSettings(own_share=1)
+    one = Preservation(section, dataset_of({}, settings_with()), (), False, seed, (low, high))
+    for step in range(20):
+        timesteps = one.own_timesteps(step)
+        if low >= 750:  # what has hardly begun is the same for all
+            assert timesteps == ()
+            continue
+        assert timesteps[0] == 999
+        assert all(later < earlier <= later + 501 for earlier, later in pairwise(timesteps))
+        assert low <= timesteps[-1] < high
+        assert timesteps == one.own_timesteps(step)
+
+
+def test_in_a_share_of_these_steps_latents_are_the_bases_own() -> None:
+    rows = []
+    for share in (0.0, 0.3, 1.0):
+        on, off = preservation({"a": ZORPS}, preservation__own_share=str(share))
+        assert on is not None, off
+        rows.append([on.own_timesteps(step) for step in range(2000)])
+    none, some, every = rows
+    assert not any(none)
+    assert all(every)
+    assert abs(sum(map(bool, some)) - 600) < 5 * (2000 * 0.3 * 0.7) ** 0.5
+    # One prediction for each but the last, which is the one that is kept.
+    assert abs(fmean(len(row) - 1 for row in every) - OWN_PASSES) < 0.1
+    lasts = sorted(row[-1] for row in every)
+    assert all(abs(lasts[200 * k] - 75 * k) < 40 for k in range(10))
+
+
+def test_levels_are_those_of_the_run() -> None:
+    changes = {"preservation__own_share": "1", "loss__min_timestep": "300"}
+    one, _ = preservation({"a": ZORPS}, **changes, loss__max_timestep="400")
+    assert one is not None
+    assert all(300 <= one.own_timesteps(step)[-1] < 400 for step in range(50))
 
 
 def test_the_trigger_is_taken_out_of_the_very_caption_that_is_shown() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from tests.tiny_models import tiny_model
 from tests.tolerances import NETWORK, assert_near
 from tests.unit.training.test_step import gradients, half, make, micro_batch, weights
@@ -20,6 +22,7 @@ from lorasmith.config.sections.loss import LossSettings, PreservationSettings
 from lorasmith.data.dataset import Dataset
 from lorasmith.diffusion.loss import Loss
 from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.training.objective import Kept, MicroBatch
 from lorasmith.training.preservation import Preservation
 from lorasmith.training.step import TrainStep
@@ -27,8 +30,8 @@ from lorasmith.training.step import TrainStep
 TYPES = ["lora", "locon", "loha", "lokr", "dora", "dylora", "ia3", "oft", "boft"]
 
 
-def always(weight: float = 1.0) -> Preservation:
-    section = PreservationSettings(share=1.0, weight=weight)
+def always(weight: float = 1.0, own_share: float = 0.0) -> Preservation:
+    section = PreservationSettings(share=1.0, own_share=own_share, weight=weight)
     return Preservation(section, Dataset((), CaptionSettings(), ()), ("number",), False, 0)
 
 
@@ -38,8 +41,10 @@ def keeping(batch: MicroBatch, model: DiffusionModel, weight: Sequence[float] = 
     return replace(batch, kept=kept)
 
 
-def preserving(model: DiffusionModel, weight: float = 1.0, **options: object) -> TrainStep:
-    return make(model, preservation=always(weight), **options)  # type: ignore[arg-type]
+def preserving(
+    model: DiffusionModel, weight: float = 1.0, own_share: float = 0.0, **options: object
+) -> TrainStep:
+    return make(model, preservation=always(weight, own_share), **options)  # type: ignore[arg-type]
 
 
 def reset(trainer: TrainStep) -> None:
@@ -50,14 +55,17 @@ def reset(trainer: TrainStep) -> None:
             adapter.get_parameter("lora_up.weight").zero_()
 
 
-def distance(trainer: TrainStep, batch: MicroBatch) -> Tensor:
+def distance(trainer: TrainStep, batch: MicroBatch, own: Sequence[int] = ()) -> Tensor:
     objective, disabled = trainer.objective, trainer.trained.disabled
-    return objective.preservation_sum(trainer.model, batch, 0, disabled)
+    return objective.preservation_sum(trainer.model, batch, 0, disabled, own)
 
 
-def test_where_the_adapter_changes_nothing_it_is_zero_and_so_is_its_gradient() -> None:
+@pytest.mark.parametrize("own_share", [0.0, 1.0])
+def test_where_the_adapter_changes_nothing_it_is_zero_and_so_is_its_gradient(
+    own_share: float,
+) -> None:
     model, other = tiny_model(), tiny_model()
-    trainer, plain = preserving(model, weight=1000.0), make(other)
+    trainer, plain = preserving(model, 1000.0, own_share), make(other)
     reset(trainer)
     reset(plain)
     result = trainer(0, [keeping(micro_batch(model, [0, 1]), model)], total=2)
@@ -86,6 +94,59 @@ def test_it_is_the_squared_distance_weighted_as_the_loss() -> None:
     assert (each > 0).all()
     kept = each * noisy.weight * torch.tensor([1.0, 0.0, 1.0])
     assert_near(found.detach(), kept.sum(), NETWORK)
+
+
+@pytest.mark.parametrize("own", [(999, 750, 412), (999, 3)])
+def test_latents_of_its_own_are_what_the_base_draws(own: tuple[int, ...]) -> None:
+    """By diffusers' DDIM, with the adapter off; other samples in the batch change nothing."""
+    model = tiny_model()
+    trainer = preserving(model)
+    batch = keeping(micro_batch(model, [3, 4], weight=0.5), model, [1.0, 0.0])
+    assert batch.kept is not None
+    latents = normal_per_sample(batch.mean.shape[1:], trainer.objective.seed, "own", 0, [3, 4])
+    kind = "v_prediction" if model.prediction == "v" else "epsilon"
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        clip_sample=False, prediction_type=kind,
+    )  # fmt: skip
+    last = torch.full((2,), own[-1])
+    with torch.no_grad():
+        with trainer.trained.detached():
+            text = batch.kept.condition()
+            for now, then in pairwise(own):
+                predicted = model.denoise(latents, torch.full((2,), now), text)
+                # The scheduler goes from t to t - 1000 // steps.
+                scheduler.num_inference_steps = 1
+                scheduler.config.num_train_timesteps = now - then
+                latents = scheduler.step(predicted, now, latents).prev_sample
+            base = model.denoise(latents, last, text)
+        adapted = model.denoise(latents, last, batch.kept.condition())
+    each = torch.nn.functional.mse_loss(adapted, base, reduction="none").flatten(1).mean(1)
+    weight = trainer.objective.weights.apply(batch.weight, trainer.objective.schedule, last)
+    kept = float((each * weight)[0])
+    assert kept > 0
+    assert float(distance(trainer, batch, own).detach()) == pytest.approx(kept, rel=1e-3)
+    alone = keeping(micro_batch(model, [3], weight=0.5), model)
+    assert float(distance(trainer, alone, own).detach()) == pytest.approx(kept, rel=1e-3)
+
+
+def test_a_t_lora_has_the_rank_of_the_level_that_is_kept() -> None:
+    """Not that of the training images' noise, which was learned at just before."""
+    model = tiny_model()
+    trainer = preserving(model, own_share=1.0)
+    begun: list[Sequence[float]] = []
+    begin = trainer.trained.begin_step
+
+    def note(*args: object, noise_gone: Sequence[float], **options: object) -> None:
+        begun.append(noise_gone)
+        begin(*args, noise_gone=noise_gone, **options)  # type: ignore[arg-type]
+
+    trainer.trained.begin_step = note  # type: ignore[method-assign, assignment]
+    trainer(5, [keeping(micro_batch(model, [0, 1]), model)], total=2)
+    assert trainer.preservation is not None
+    last = trainer.preservation.own_timesteps(5)[-1]
+    assert len(begun) == 2
+    assert begun[1] == [(1000 - last) / 1000] * 2 != list(begun[0])
 
 
 @pytest.mark.slow_but_first
@@ -117,16 +178,17 @@ def test_it_pulls_every_type_to_the_base_model_text_encoder_included(algorithm: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("compute", [None, torch.bfloat16])
+@pytest.mark.parametrize(("compute", "own_share"), [(None, 0), (None, 1), (torch.bfloat16, 0)])
 def test_the_gradient_is_the_sum_of_both_over_all_micro_batches(
-    compute: torch.dtype | None, checkpointing: bool
+    compute: torch.dtype | None, own_share: float, checkpointing: bool
 ) -> None:
     def of(weight: float | None) -> Tensor:
         model = tiny_model() if compute is None else half(tiny_model())
         if checkpointing:
             model.enable_gradient_checkpointing()
         options = {"compute": compute, "dropout": Dropout(0.1, 0.1, 0.1)}
-        trainer = make(model, **options) if weight is None else preserving(model, weight, **options)
+        kept = {} if weight is None else {"preservation": always(weight, own_share)}
+        trainer = make(model, **options, **kept)  # type: ignore[arg-type]
         trainer.max_grad_norm = 0.0
         batches = [keeping(micro_batch(model, ids), model) for ids in ([0, 1, 2], [3])]
         trainer(0, batches, total=4)
@@ -137,11 +199,13 @@ def test_the_gradient_is_the_sum_of_both_over_all_micro_batches(
     assert_near(twice - plain, 2 * (once - plain), NETWORK if compute is None else 0.1)
 
 
-def test_loss_scaling_and_repeats_change_nothing() -> None:
+@pytest.mark.parametrize("own_share", [0.0, 1.0])
+def test_loss_scaling_and_repeats_change_nothing(own_share: float) -> None:
     results = []
     for scaler in (None, None, torch.amp.GradScaler("cpu")):
         model = tiny_model()
-        trainer = preserving(model, scaler=scaler, dropout=Dropout(0.1, 0.1, 0.1))
+        options = {"scaler": scaler, "dropout": Dropout(0.1, 0.1, 0.1)}
+        trainer = preserving(model, own_share=own_share, **options)
         result = trainer(0, [keeping(micro_batch(model, [0, 1]), model)], total=2)
         results.append((weights(trainer), result.preservation))
     for found in results[1:]:

@@ -10,6 +10,8 @@ import torch
 
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
+from lorasmith.config.sections.loss import PreservationSettings
+from lorasmith.training.preservation import OWN_PASSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +73,21 @@ def multiply_adds_per_second(device: torch.device, dtype: torch.dtype) -> float:
     return products * side**3 / (time.perf_counter() - begin)
 
 
-def passes(*, checkpointing: bool, preserves: float = 0.0, outside: bool = False) -> float:
-    """What a step costs, in forward passes.
+def passes(
+    *, checkpointing: bool, preserves: PreservationSettings | None = None, outside: bool = False
+) -> float:
+    """What a step costs in the mean, in forward passes.
 
     Args:
-        preserves: share of the steps that keep the base model's output.
+        preserves: how the base model's output is kept, ``None`` where it is not.
         outside: whether that is learned outside masks.
     """
     # Frozen weights take no gradient: backward costs as much as forward, not twice as much.
     once = 3 if checkpointing else 2
-    return once + preserves * (once + 1) + outside
+    kept = 0.0
+    if preserves is not None:
+        kept = preserves.share * (once + 1 + preserves.own_share * OWN_PASSES)
+    return once + kept + outside
 
 
 def step_seconds(
@@ -93,7 +100,7 @@ def step_seconds(
     dtype: torch.dtype,
     *,
     checkpointing: bool,
-    preserves: float = 0.0,
+    preserves: PreservationSettings | None = None,
     outside: bool = False,
 ) -> float:
     """Seconds of an optimizer step; right within a factor of about two.

@@ -16,6 +16,7 @@ from lorasmith.config.checks import table as checks
 from lorasmith.config.checks.loss import warnings_with as loss_warnings
 from lorasmith.config.sample_prompts import RANDOM_SEED
 from lorasmith.config.schema import TrainSettings, for_folder, replace_settings
+from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import check_writable
@@ -127,9 +128,9 @@ class RunPlan:
         return preservation_of(self.settings, self.dataset)[0]
 
     @property
-    def preserved_share(self) -> float:
-        """Of the steps: those that keep the base model's output."""
-        return 0.0 if self.preservation is None else self.preservation.settings.share
+    def preserves(self) -> PreservationSettings | None:
+        """How the base model's output is kept, ``None`` where it is not."""
+        return None if self.preservation is None else self.preservation.settings
 
     @property
     def steps_per_epoch(self) -> int:
