@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,3 +43,21 @@ def audit_rule(rule: str, folder: Path, *settings: str) -> list[Finding]:
     """What one rule finds there, such as ``audit_rule("same-file", folder, "train.batch=2")``."""
     (row,) = [row for row in RULES if row.id == rule]
     return findings_of(row, inputs_of(folder, *settings))
+
+
+def captioned(dataset: MakeDataset, *captions: str | None, folder: str = "10_zorp") -> Path:
+    """A folder of images with these captions alone, ``00.png`` the first."""
+    shutil.rmtree(dataset({}), ignore_errors=True)
+    return dataset({f"{folder}/{n:02}.png": caption for n, caption in enumerate(captions)})
+
+
+def mended(rule: str, folder: Path, *settings: str) -> list[str]:
+    """The captions in the order of their names, after the rule's fix; nothing is found then."""
+    (row,) = [row for row in RULES if row.id == rule]
+    inputs = inputs_of(folder, *settings)
+    assert row.fix is not None
+    plan = row.fix(inputs, findings_of(row, inputs))
+    assert not plan.problems
+    plan.apply()
+    assert audit_rule(rule, folder, *settings) == []
+    return [path.read_text("utf-8").rstrip("\n") for path in sorted(folder.rglob("*.txt"))]

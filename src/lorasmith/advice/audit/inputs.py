@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
+from lorasmith.advice.audit.captions import (
+    Concept,
+    TagTable,
+    WrittenCaption,
+    concepts_of,
+    written_captions,
+)
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.curation.changes.plan import Plan
@@ -26,6 +34,8 @@ from lorasmith.models.tokenizer import count_tokens
 
 RESOLUTION = 512
 
+Kind = Literal["character", "style", "concept", "object"]
+
 
 @dataclass(eq=False)
 class AuditInputs:
@@ -36,6 +46,7 @@ class AuditInputs:
         settings: of the run: captions, buckets, batch, resolution (``None`` is 512 px).
         observer: told of progress.
         controls: asked while images are decoded.
+        kind: what is to be learned, where the user says it; some rules are about one kind alone.
     """
 
     folders: Sequence[Path]
@@ -43,6 +54,7 @@ class AuditInputs:
     settings: TrainSettings = field(default_factory=TrainSettings)
     observer: Observer = ignore
     controls: Controls = field(default_factory=Controls)
+    kind: Kind | None = None
 
     @cached_property
     def collection(self) -> Collection:
@@ -111,6 +123,26 @@ class AuditInputs:
     def items(self) -> list[Item]:
         """Of the training images that are used, without regularisation."""
         return [item for item in self.dataset.items if not item.reg and item.repeats]
+
+    @cached_property
+    def captions(self) -> list[WrittenCaption]:
+        """Of the training images."""
+        return written_captions(self.files, self.scan, reg=False)
+
+    @cached_property
+    def reg_captions(self) -> list[WrittenCaption]:
+        """Of the regularisation images."""
+        return written_captions(self.files, self.scan, reg=True)
+
+    @cached_property
+    def tags(self) -> TagTable:
+        """Of all training captions."""
+        return TagTable(self.captions)
+
+    @cached_property
+    def concepts(self) -> list[Concept]:
+        """What the triggers call up."""
+        return concepts_of(self.captions)
 
     @property
     def count_tokens(self) -> Callable[[str], int]:

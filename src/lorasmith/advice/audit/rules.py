@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from lorasmith.advice.audit.balance_rules import BALANCE_RULES
+from lorasmith.advice.audit.caption_rules import CAPTION_RULES
+from lorasmith.advice.audit.concept_rules import CONCEPT_RULES
 from lorasmith.advice.audit.finding import Rule
 from lorasmith.advice.audit.image_rules import IMAGE_RULES
+from lorasmith.advice.audit.tag_rules import TAG_RULES
+from lorasmith.advice.audit.trigger_rules import TRIGGER_RULES
 
-RULES: tuple[Rule, ...] = (*IMAGE_RULES,)
+RULES: tuple[Rule, ...] = (
+    *IMAGE_RULES,
+    *CAPTION_RULES,
+    *TRIGGER_RULES,
+    *TAG_RULES,
+    *BALANCE_RULES,
+    *CONCEPT_RULES,
+)
 """In the order in which they are shown."""

@@ -148,13 +148,13 @@ def odd_captions(dataset: Dataset) -> list[Problem]:
         if item.reg:
             continue
         tags = tags_of(item.caption, dataset.rules_of(item))
-        if any(map(_is_tags_without_separator, tags)):
+        if any(map(is_list_without_commas, tags)):
             spaced.append(item.image.path)
         parts = [part for tag in tags for part in tag.split()]
         for paths, key, matches in (
             (meta, "meta", [part for part in parts if _META.fullmatch(part)]),
             # The first word is the trigger, which may be spelled in any way.
-            (underscored, "_", [part for part in parts[1:] if _has_underscores(part)]),
+            (underscored, "_", [part for part in parts[1:] if has_underscores(part)]),
         ):
             words[key] |= dict.fromkeys(matches)
             if matches:
@@ -200,16 +200,23 @@ def nothing_to_vary(dataset: Dataset) -> list[Problem]:
     return [Problem("captions.keep_tokens", f"{what} ({_names(few)})", hint)]
 
 
-def _is_tags_without_separator(tag: str) -> bool:
+def is_list_without_commas(tag: str) -> bool:
     """Many words that are no sentence: booru's own lists have spaces between tags."""
     parts = tag.split()
     if len(parts) < MANY_WORDS:
         return False
-    marked = [part for part in parts if _has_underscores(part) or _META.fullmatch(part)]
-    return bool(marked) or not any(part.lower().strip(".,;:!?") in _SENTENCE for part in parts)
+    marked = [part for part in parts if has_underscores(part) or _META.fullmatch(part)]
+    return bool(marked) or not is_sentence(tag)
 
 
-def _has_underscores(part: str) -> bool:
+def is_sentence(tag: str) -> bool:
+    """Whether what stands between two commas has many words, with such as only sentences have."""
+    parts = tag.split()
+    words = (part.lower().strip(".,;:!?") for part in parts)
+    return len(parts) >= MANY_WORDS and not _SENTENCE.isdisjoint(words)
+
+
+def has_underscores(part: str) -> bool:
     """As in long_hair; not as in ^_^, o_o or score_9."""
     return re.fullmatch(r"[\w'()\\:.-]*[^\W\d_]{2,}_+[\w'()\\:.-]*", part) is not None and not (
         _META.fullmatch(part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lorasmith.config.values import Size, UserPath
 from lorasmith.core.events import Controls, Observer
@@ -24,6 +24,9 @@ class AuditRequest(JobRequest):
 
     folders: list[UserPath] = option(..., "The folders", metavar="DIR...", positional=True)
     reg: UserPath | None = option(None, "Regularisation folder", metavar="DIR")
+    kind: Literal["character", "style", "concept", "object"] | None = option(
+        None, "What is to be learned; some rules are about one kind alone", default_text="not said"
+    )
     resolution: Size = option(
         None,
         "Size to train at, in pixels",
@@ -55,7 +58,7 @@ class AuditRequest(JobRequest):
         settings = load_settings(self.config, self.settings, self.preset)
         if self.resolution is not None:
             settings = replace_settings(settings, {"data.resolution": self.resolution})
-        return AuditInputs(self.folders, self.reg, settings, observer, controls)
+        return AuditInputs(self.folders, self.reg, settings, observer, controls, self.kind)
 
     def run(self, observer: Observer, controls: Controls) -> Audit:
         from lorasmith.advice.audit.audit import audit_dataset

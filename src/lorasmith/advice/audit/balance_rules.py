@@ -1,0 +1,205 @@
+"""Rules about how tags are spread over a concept's images: what varies can be called up and left
+out, what never does is part of what the trigger means."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from math import comb
+
+from lorasmith.advice.audit.caption_edits import edit_command, edit_plan
+from lorasmith.advice.audit.captions import Concept, images_of
+from lorasmith.advice.audit.finding import Finding, Rule
+from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.core.text import quantity, quoted, shortlist, word_list
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.edit.spelling import LISTS, TagList, read_list
+from lorasmith.curation.edit.tag_edits import TRAITS
+from lorasmith.data.triggers import GENERIC_TAGS
+
+# Fewer captions all have a tag by chance.
+FEWEST = 6
+# Of fewer captions a tag is lacking in one or two by chance.
+MANY = 20
+# And of fewer many a tag is in one only.
+MANY_FOR_ONE = 40
+# A tag on all but so many images was forgotten there, or can hardly be left out.
+SELDOM_OFF = 2
+# Tags that are always together would be so in so many sets of the same counts by chance.
+CHANCE = 0.01
+_SHOWN = 12
+
+_ON_AND_OFF = 'The Other LoRA Rentry, "Tags and details"'
+_PRUNING = 'hdg\'s LoRA training guide, "Pruning Captions"'
+
+
+def constant_traits(inputs: AuditInputs) -> Iterator[Finding]:
+    traits = _traits()
+    for concept, names in _constant(inputs):
+        of_trait = [name for name in names if name in traits]
+        if of_trait:
+            yield _always(concept, of_trait, "they say what the trigger is to mean")
+
+
+def never_off(inputs: AuditInputs) -> Iterator[Finding]:
+    traits = _traits()
+    for concept, names in _constant(inputs):
+        others = [name for name in names if name not in traits]
+        if others:
+            yield _always(concept, others, "no image shows it without them")
+
+
+def _constant(inputs: AuditInputs) -> Iterator[tuple[Concept, list[str]]]:
+    """Tags that all captions of a concept have, without those that most captions begin with."""
+    for concept in inputs.concepts:
+        count = len(concept.tags.tagged)
+        names = [
+            name
+            for name, captions in concept.tags.counts.items()
+            if captions == count and name not in GENERIC_TAGS
+        ]
+        if count >= FEWEST and names:
+            yield concept, names
+
+
+def _always(concept: Concept, names: Sequence[str], then: str) -> Finding:
+    spelled = tuple(map(concept.tags.spelled, names))
+    count = len(concept.tags.tagged)
+    tags = quantity(len(names), "tag", "is")
+    return Finding(
+        f"{tags} in all {count} captions of {quoted(concept.name)}, so {then}: "
+        f"{shortlist(spelled, _SHOWN)}",
+        images_of(concept.tags.tagged),
+        spelled,
+        value=count,
+    )
+
+
+def _traits() -> TagList:
+    return TagList(tag for name in TRAITS for tag in read_list(LISTS / f"{name}.txt"))
+
+
+def seldom_off(inputs: AuditInputs) -> Iterator[Finding]:
+    for concept in inputs.concepts:
+        tagged = concept.tags.tagged
+        if len(tagged) < MANY:
+            continue
+        for name, on in concept.tags.counts.items():
+            off = len(tagged) - on
+            if 0 < off <= SELDOM_OFF and name not in GENERIC_TAGS:
+                without = [one for one in tagged if name not in one.names]
+                tag = concept.tags.spelled(name)
+                yield Finding(
+                    f"{quoted(tag)} is in {on} of {len(tagged)} captions of "
+                    f"{quoted(concept.name)}, and lacking in {off}",
+                    images_of(without),
+                    (tag,),
+                    value=off,
+                    command=edit_command(inputs, f"add={tag}"),
+                )
+
+
+def always_together(inputs: AuditInputs) -> Iterator[Finding]:
+    for concept in inputs.concepts:
+        total = len(concept.tags.tagged)
+        groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        by_count: dict[int, int] = defaultdict(int)
+        numbers = {id(one): number for number, one in enumerate(concept.tags.tagged)}
+        for name, captions in concept.tags.captions_with.items():
+            by_count[len(captions)] += 1
+            groups[tuple(numbers[id(one)] for one in captions)].append(name)
+        for places, names in groups.items():
+            count = len(places)
+            if len(names) < 2 or count == total:
+                continue
+            by_chance = comb(by_count[count], 2) / comb(total, count)
+            if by_chance > CHANCE:
+                continue
+            spelled = tuple(map(concept.tags.spelled, names))
+            yield Finding(
+                f"{word_list(spelled)} are together in {count} of {total} captions, and none is "
+                "in another",
+                images_of(concept.tags.captions_with[names[0]]),
+                spelled,
+                value=count,
+            )
+
+
+def seen_once(inputs: AuditInputs) -> Iterator[Finding]:
+    table = inputs.tags
+    if len(table.tagged) < MANY_FOR_ONE:
+        return
+    names = [name for name, count in table.counts.items() if count == 1]
+    if names:
+        spelled = tuple(map(table.spelled, names))
+        captions = [table.captions_with[name][0] for name in names]
+        yield Finding(
+            f"{quantity(len(names), 'tag', 'is')} in one caption only, of {len(table.tagged)}: "
+            f"{shortlist(spelled, _SHOWN)}",
+            images_of(captions),
+            spelled,
+            value=len(names),
+        )
+
+
+def _remove(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
+    return edit_plan(inputs, findings, lambda finding: [f"remove={tag}" for tag in finding.tags])
+
+
+BALANCE_RULES: tuple[Rule, ...] = (
+    Rule(
+        "constant-traits",
+        "What the trigger says already",
+        "note",
+        constant_traits,
+        "a trait that is always there is best left to the trigger: tagged, it has to be in every "
+        "prompt as well",
+        source=_PRUNING,
+        threshold=FEWEST,
+        unit="captions of a concept, at least, and all of them",
+        fix=_remove,
+    ),
+    Rule(
+        "never-off",
+        'Never shown "off"',
+        "note",
+        never_off,
+        "what is on every image cannot be left out in prompts: it is learned as part of the "
+        "trigger, unless some images show the subject without it",
+        source=_ON_AND_OFF,
+        threshold=FEWEST,
+        unit="captions of a concept, at least, and all of them",
+    ),
+    Rule(
+        "seldom-off",
+        "Lacking in one or two captions",
+        "note",
+        seldom_off,
+        "either it was forgotten there, or there is next to nothing that shows the subject without "
+        "it",
+        source=_ON_AND_OFF,
+        threshold=SELDOM_OFF,
+        unit=f"captions without it, of {MANY} or more",
+    ),
+    Rule(
+        "always-together",
+        "Tags that are always together",
+        "note",
+        always_together,
+        "which of them means what cannot be told apart: leave one out, or add images with one of "
+        "them alone",
+        source=_ON_AND_OFF,
+        threshold=CHANCE,
+        unit="such groups to be expected by chance, at most",
+    ),
+    Rule(
+        "seen-once",
+        "Tags in one caption only",
+        "note",
+        seen_once,
+        "what is learned of it is that one image; if it stands there by mistake, it is in the way",
+        source=_ON_AND_OFF,
+        threshold=MANY_FOR_ONE,
+        unit="captions, at least",
+    ),
+)

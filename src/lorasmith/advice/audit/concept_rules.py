@@ -1,0 +1,302 @@
+"""Rules about concepts: how they are balanced, and what regularisation images are for."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+
+from lorasmith.advice.audit.caption_edits import edit_plan
+from lorasmith.advice.audit.captions import Concept, WrittenCaption, images_of
+from lorasmith.advice.audit.finding import Finding, Rule
+from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.core.text import quantity, quoted, word_list
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.collection import open_collection
+from lorasmith.curation.edit.consolidate import read_families
+from lorasmith.curation.edit.spelling import bare
+from lorasmith.data.companions import stem_of
+from lorasmith.data.layout import folder_name
+
+UNBALANCED = 3.0
+FEWEST_REG = 1.0
+# A tag that is on so many images of one folder, and so few of another, tells them apart.
+_TELLS, _TELLS_NOT = 0.9, 0.1
+# Share of regularisation images that are named after a training image, where names are to match.
+NAMED_ALIKE = 0.5
+# Share of a concept's captions that say the same subject, or the same clothes.
+SAME = 0.9
+_FEWEST = 8
+
+_DREAMBOOTH = 'The Other LoRA Rentry, "Regularization images"'
+_ELEMENTS = 'The Other LoRA Rentry, "Consistency of individual elements"'
+_SUBJECTS = re.compile(r"\d\+?(?:girls?|boys?|others?)|multiple (?:girls|boys)|no humans")
+# Of the families of tags (see consolidate), those that are worn.
+_WORN = frozenset(
+    (
+        *("footwear", "legwear", "headwear", "handwear", "neckwear", "dress", "shirt", "sweater"),
+        *("jacket", "coat", "skirt", "pants", "shorts", "swimsuit", "uniform", "kimono", "armor"),
+        *("suit", "serafuku", "leotard", "cape", "cloak", "robe", "apron", "vest", "bodysuit"),
+    )
+)
+
+
+def unbalanced(inputs: AuditInputs) -> Iterator[Finding]:
+    sizes = {concept.name: _uses(concept) for concept in inputs.concepts}
+    if len(sizes) < 2:
+        return
+    (few, least), (many, most) = (
+        function(sizes.items(), key=lambda pair: pair[1]) for function in (min, max)
+    )
+    if most > UNBALANCED * least:
+        (concept,) = (one for one in inputs.concepts if one.name == few)
+        folder = concept.captions[0].folder
+        repeats = max(1, round(folder.repeats * most / least))
+        name = folder_name(folder)
+        target = folder.path.with_name(f"{repeats}_{name}") if name else None
+        yield Finding(
+            f"{quoted(many)} has {most} uses in an epoch, {quoted(few)} {least}: images times "
+            "repeats",
+            images_of(concept.captions),
+            (few, many),
+            value=round(most / least, 2),
+            command=shlex.join(["mv", str(folder.path), str(target)]) if target else "",
+        )
+
+
+def _uses(concept: Concept) -> int:
+    return sum(caption.folder.repeats for caption in concept.captions)
+
+
+def shared_trigger(inputs: AuditInputs) -> Iterator[Finding]:
+    for concept in inputs.concepts:
+        folders: dict[str, list[WrittenCaption]] = defaultdict(list)
+        for caption in concept.captions:
+            folders[folder_name(caption.folder)].append(caption)
+        for (one, some), (other, others) in combinations(folders.items(), 2):
+            if not (one and other and concept.trigger) or _has_common_word(one, other):
+                continue
+            if not _is_told_apart(some, others):
+                yield Finding(
+                    f"the folders {quoted(one)} and {quoted(other)} have one trigger, "
+                    f"{quoted(concept.trigger)}, and no tag of their own",
+                    images_of([*some, *others]),
+                    (concept.trigger,),
+                    value=2,
+                )
+
+
+def _has_common_word(one: str, other: str) -> bool:
+    words = [set(re.findall(r"\w{3,}", bare(name))) for name in (one, other)]
+    return bool(words[0] & words[1])
+
+
+def _is_told_apart(some: Sequence[WrittenCaption], others: Sequence[WrittenCaption]) -> bool:
+    def share(captions: Sequence[WrittenCaption], name: str) -> float:
+        return sum(name in one.names for one in captions) / len(captions)
+
+    names = {name for caption in (*some, *others) for name in caption.names}
+    return any(
+        min(shares) <= _TELLS_NOT and max(shares) >= _TELLS
+        for shares in ((share(some, name), share(others, name)) for name in names)
+    )
+
+
+def few_reg(inputs: AuditInputs) -> Iterator[Finding]:
+    images, reg = len(inputs.captions), len(inputs.reg_captions)
+    if reg and reg < FEWEST_REG * images:
+        uses = sum(caption.folder.repeats for caption in inputs.captions)
+        yield Finding(
+            f"{quantity(reg, 'regularisation image')} for {quantity(images, 'training image')}: "
+            f"each is used {uses / reg:.0f} times in an epoch",
+            images_of(inputs.reg_captions),
+            value=round(reg / images, 2),
+            command=inputs.command("regularize"),
+        )
+
+
+def unused_reg(inputs: AuditInputs) -> Iterator[Finding]:
+    unused = [item for item in inputs.dataset.items if item.reg and not item.repeats]
+    if unused:
+        reg = sum(item.reg for item in inputs.dataset.items)
+        yield Finding(
+            f"{quantity(len(unused), 'regularisation image', 'is')} not used, of {reg}: there are "
+            "as many as training images times repeats without them",
+            tuple(item.image.path for item in unused),
+            value=len(unused),
+        )
+
+
+def reg_trigger(inputs: AuditInputs) -> Iterator[Finding]:
+    for concept in inputs.concepts:
+        captions = [
+            caption
+            for caption in inputs.reg_captions
+            if concept.trigger and caption.mentions(concept.trigger)
+        ]
+        if captions:
+            count = quantity(len(captions), "regularisation caption", "has")
+            yield Finding(
+                f"{count} {quoted(concept.trigger)}, the trigger, in it",
+                images_of(captions),
+                (concept.trigger,),
+                value=len(captions),
+            )
+
+
+def reg_names(inputs: AuditInputs) -> Iterator[Finding]:
+    """Where most are named after a training image, each is to be."""
+    training = {stem_of(caption.image) for caption in inputs.captions}
+    reg = inputs.reg_captions
+    others = [caption for caption in reg if stem_of(caption.image) not in training]
+    if others and len(reg) - len(others) >= NAMED_ALIKE * len(reg):
+        yield Finding(
+            f"{quantity(len(others), 'regularisation image')} of {len(reg)} "
+            f"{'is' if len(others) == 1 else 'are'} named after no training image, and the others "
+            "are",
+            images_of(others),
+            value=len(others),
+        )
+
+
+def one_subject(inputs: AuditInputs) -> Iterator[Finding]:
+    for concept in _of_kind(inputs, "style"):
+        subjects = {
+            name: count for name, count in concept.tags.counts.items() if _SUBJECTS.fullmatch(name)
+        }
+        yield from _same(concept, subjects, "show")
+
+
+def one_outfit(inputs: AuditInputs) -> Iterator[Finding]:
+    families = read_families()
+    for concept in _of_kind(inputs, "character"):
+        worn = {
+            name: count
+            for name, count in concept.tags.counts.items()
+            if families[name].subjects & _WORN
+        }
+        yield from _same(concept, worn, "have")
+
+
+def _of_kind(inputs: AuditInputs, kind: str) -> list[Concept]:
+    concepts = inputs.concepts if inputs.kind == kind else []
+    return [concept for concept in concepts if len(concept.tags.tagged) >= _FEWEST]
+
+
+def _same(concept: Concept, counts: dict[str, int], verb: str) -> Iterator[Finding]:
+    total = len(concept.tags.tagged)
+    names = [name for name, count in counts.items() if count >= SAME * total]
+    if names:
+        spelled = tuple(map(concept.tags.spelled, names))
+        least = min(counts[name] for name in names)
+        yield Finding(
+            f"{least} of {total} images of {quoted(concept.name)} {verb} {word_list(spelled)}",
+            images_of(concept.tags.captions_with[names[0]]),
+            spelled,
+            value=round(least / total, 3),
+        )
+
+
+def _needs_kind(kind: str) -> Callable[[AuditInputs], str]:
+    def missing(inputs: AuditInputs) -> str:
+        return "" if inputs.kind else f"needs to know what it is: --kind {kind}"
+
+    return missing
+
+
+def _without_trigger(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
+    folders = dict.fromkeys(path.parent for finding in findings for path in finding.images)
+    return edit_plan(
+        inputs,
+        findings,
+        lambda finding: [f"remove={tag}" for tag in finding.tags],
+        open_collection(list(folders), observer=inputs.observer),
+    )
+
+
+CONCEPT_RULES: tuple[Rule, ...] = (
+    Rule(
+        "unbalanced",
+        "Concepts out of balance",
+        "warning",
+        unbalanced,
+        "one is learned by heart while the other is not yet learned; repeats even that out",
+        source='hdg\'s LoRA training guide, "How to set up the image directory"',
+        threshold=UNBALANCED,
+        unit="times as many uses in an epoch",
+    ),
+    Rule(
+        "shared-trigger",
+        "Two concepts, one trigger",
+        "warning",
+        shared_trigger,
+        "a prompt cannot say which of the two is meant, and gets something between them",
+        threshold=2,
+        unit="folders without a tag that tells them apart",
+    ),
+    Rule(
+        "few-regularisation",
+        "Few regularisation images",
+        "note",
+        few_reg,
+        "they are repeated to match the training images, and then learned themselves",
+        source=_DREAMBOOTH,
+        threshold=FEWEST_REG,
+        unit="times as many as training images, at least",
+    ),
+    Rule(
+        "unused-regularisation",
+        "Regularisation images that are not used",
+        "note",
+        unused_reg,
+        "as many are used as there are training images times repeats",
+        source=_DREAMBOOTH,
+        threshold=1,
+        unit="images",
+    ),
+    Rule(
+        "regularisation-trigger",
+        "The trigger among regularisation captions",
+        "warning",
+        reg_trigger,
+        "they teach the trigger what it is not to mean",
+        source=_DREAMBOOTH,
+        threshold=1,
+        unit="captions",
+        fix=_without_trigger,
+    ),
+    Rule(
+        "regularisation-names",
+        "Regularisation images of other names",
+        "note",
+        reg_names,
+        "where each is drawn for one training image, its name says for which",
+        source=_DREAMBOOTH,
+        threshold=NAMED_ALIKE,
+        unit="of them named after a training image, at least",
+    ),
+    Rule(
+        "one-subject",
+        "A style with one subject only",
+        "note",
+        one_subject,
+        "the style then comes with the subject, whatever is asked for",
+        source=_ELEMENTS,
+        threshold=SAME,
+        unit="of the images, at least",
+        missing=_needs_kind("style"),
+    ),
+    Rule(
+        "one-outfit",
+        "A character with one outfit only",
+        "note",
+        one_outfit,
+        "its clothes are then learned as part of it, and are drawn over what is asked for",
+        source=_ELEMENTS,
+        threshold=SAME,
+        unit="of the images, at least",
+        missing=_needs_kind("character"),
+    ),
+)

@@ -1,0 +1,424 @@
+"""Rules about single tags: what is none, what stands there twice or in another form."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from lorasmith.advice.audit.caption_edits import edit_command, edit_plan
+from lorasmith.advice.audit.captions import TagTable, WrittenCaption, images_of
+from lorasmith.advice.audit.contradictions import contradictions
+from lorasmith.advice.audit.finding import Finding, Rule
+from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.core.text import quantity, quoted, shortlist, word_list
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.check.checks import has_underscores, is_sentence
+from lorasmith.curation.edit.consolidate import consolidation, read_families
+from lorasmith.curation.edit.spelling import (
+    LISTS,
+    TagList,
+    bare,
+    read_list,
+    split_weight,
+    unescaped,
+)
+from lorasmith.curation.filter_language.words import written
+from lorasmith.curation.sidecars.kinds import remembered_kinds
+from lorasmith.models.tokenizer import tokenized_words
+
+# A tag is taken for another one misspelled, or in the singular, if it is so much rarer.
+RARER = 0.25
+_FEWEST = 4  # captions with the other
+_SHORTEST = 5  # letters of a word that is taken for misspelled
+_SHOWN = 6
+_LORA = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
+
+_PRUNING = 'hdg\'s LoRA training guide, "Pruning Captions"'
+_CONSOLIDATING = 'The Other LoRA Rentry, "Consolidating tags"'
+_FALSE_POSITIVES = 'The Other LoRA Rentry, "False positives/autotagging"'
+
+
+def meta(inputs: AuditInputs) -> Iterator[Finding]:
+    tags = TagList(read_list(LISTS / "meta.txt"))
+    yield from _listed(inputs, lambda name: name in tags, "about the file, not the image", "meta")
+
+
+def quality(inputs: AuditInputs) -> Iterator[Finding]:
+    tags = TagList(read_list(LISTS / "quality.txt"))
+    known_as_meta = TagList(read_list(LISTS / "meta.txt"))
+    yield from _listed(
+        inputs, lambda name: name in tags and name not in known_as_meta, "of quality", "quality"
+    )
+
+
+def artists_and_series(inputs: AuditInputs) -> Iterator[Finding]:
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for root in inputs.collection.roots:
+        for kind, names in remembered_kinds(root).items():
+            kinds[kind] |= set(map(bare, names))
+    for kind, option in (("artist", "artist"), ("copyright", "series")):
+        some = kinds[kind]
+        yield from _listed(inputs, some.__contains__, f"that name the {option}", option)
+
+
+def _listed(
+    inputs: AuditInputs, is_listed: Callable[[str], bool], what: str, prune: str
+) -> Iterator[Finding]:
+    names = [name for name in inputs.tags.counts if is_listed(name)]
+    if names:
+        captions = _with_any(inputs.tags, names)
+        spelled = [inputs.tags.spelled(name) for name in names]
+        count = quantity(len(captions), "caption", "has")
+        yield Finding(
+            f"{count} tags {what}: {shortlist(spelled, _SHOWN)}",
+            images_of(captions),
+            tuple(spelled),
+            value=len(captions),
+            command=edit_command(inputs, f"prune={prune}"),
+        )
+
+
+def repeated(inputs: AuditInputs) -> Iterator[Finding]:
+    captions = [one for one in inputs.tags.tagged if len(set(one.names)) < len(one.names)]
+    if captions:
+        names = dict.fromkeys(
+            name for one in captions for name in one.names if one.names.count(name) > 1
+        )
+        spelled = [inputs.tags.spelled(name) for name in names]
+        count = quantity(len(captions), "caption", "has")
+        yield Finding(
+            f"{count} a tag more than once: {shortlist(spelled, _SHOWN)}",
+            images_of(captions),
+            tuple(spelled),
+            value=len(captions),
+        )
+
+
+def implied(inputs: AuditInputs) -> Iterator[Finding]:
+    families = read_families()
+    captions: dict[str, list[WrittenCaption]] = defaultdict(list)
+    by: dict[str, str] = {}
+    for one in inputs.tags.tagged:
+        for index in consolidation(one.names, families):
+            name = one.names[index]
+            captions[name].append(one)
+            others = (other for other in one.names if families.says(other, name) and other != name)
+            by.setdefault(name, next(others, ""))
+    if captions:
+        pairs = [
+            f"{inputs.tags.spelled(name)} by {inputs.tags.spelled(other)}"
+            for name, other in by.items()
+        ]
+        every = [one for some in captions.values() for one in some]
+        count = quantity(len(images_of(every)), "caption", "has")
+        yield Finding(
+            f"{count} tags that a more specific one says: {shortlist(pairs, _SHOWN)}",
+            images_of(every),
+            tuple(map(inputs.tags.spelled, captions)),
+            value=len(images_of(every)),
+            command=edit_command(inputs, "consolidate"),
+        )
+
+
+def spellings(inputs: AuditInputs) -> Iterator[Finding]:
+    for counts in inputs.tags.spellings.values():
+        # In capitals it is the same to CLIP.
+        if len({tag.casefold() for tag in counts}) < 2:
+            continue
+        (usual, most), *others = counts.most_common()
+        variants = {tag for tag, _ in others}
+        captions = [one for one in inputs.tags.tagged if variants & set(one.tags)]
+        rest = word_list(f"{quoted(tag)} ({count})" for tag, count in others)
+        replacements = [f"replace={escaped_name(tag)}={usual}" for tag, _ in others]
+        yield Finding(
+            f"{quoted(usual)} ({most}) is also spelled {rest}",
+            images_of(captions),
+            (usual, *sorted(variants)),
+            value=len(captions),
+            command=edit_command(inputs, *replacements),
+        )
+
+
+def prompt_syntax(inputs: AuditInputs) -> Iterator[Finding]:
+    captions, tags = [], dict[str, None]()
+    for one in inputs.captions:
+        some = [tag for tag in one.tags if _plain(tag) != tag]
+        if some:
+            captions.append(one)
+            tags |= dict.fromkeys(some)
+    if captions:
+        count = quantity(len(captions), "caption", "has")
+        yield Finding(
+            f"{count} what only prompts read: {shortlist(list(tags), _SHOWN)}",
+            images_of(captions),
+            tuple(tags),
+            value=len(captions),
+        )
+
+
+def _plain(tag: str) -> str:
+    """A tag without weights, backslashes and LoRAs."""
+    if is_sentence(tag):
+        return tag
+    return unescaped(split_weight(_LORA.sub("", tag).strip())[0])
+
+
+def underscores(inputs: AuditInputs) -> Iterator[Finding]:
+    captions, tags = [], dict[str, None]()
+    for one in inputs.tags.tagged:
+        some = [tag for tag in one.tags if has_underscores(tag) and bare(tag) in one.names]
+        if some:
+            captions.append(one)
+            tags |= dict.fromkeys(some)
+    if captions:
+        count = quantity(len(captions), "caption", "has")
+        yield Finding(
+            f"{count} tags with underscores: {shortlist(list(tags), _SHOWN)}",
+            images_of(captions),
+            tuple(tags),
+            value=len(captions),
+        )
+
+
+def plurals(inputs: AuditInputs) -> Iterator[Finding]:
+    counts = inputs.tags.counts
+    for name in counts:
+        for plural in (f"{name}s", f"{name}es"):
+            if plural in counts:
+                yield from _rarer(inputs, name, plural, "are told apart: one is the plural")
+
+
+def misspelled(inputs: AuditInputs) -> Iterator[Finding]:
+    """A tag that is a frequent one but for a letter in one word, where that is no word."""
+    counts = inputs.tags.counts
+    frequent = [name for name, count in counts.items() if count >= _FEWEST]
+    by_length: dict[int, list[str]] = defaultdict(list)
+    for name in frequent:
+        by_length[len(name)].append(name)
+    for name, count in counts.items():
+        near = [other for step in (-1, 0, 1) for other in by_length[len(name) + step]]
+        for other in near:
+            if count <= RARER * counts[other] and _is_misspelled(name, other):
+                yield from _rarer(inputs, name, other, "differ by a letter")
+                break
+
+
+def _rarer(inputs: AuditInputs, one: str, other: str, what: str) -> Iterator[Finding]:
+    """A finding about the rarer of two tags, which should be the other."""
+    table = inputs.tags
+    rare, usual = sorted((one, other), key=lambda name: table.counts[name])
+    captions = table.captions_with[rare]
+    together = set(images_of(captions)) & set(images_of(table.captions_with[usual]))
+    enough = table.counts[usual] >= _FEWEST
+    if enough and len(captions) <= RARER * table.counts[usual] and not together:
+        names = table.spelled(rare), table.spelled(usual)
+        yield Finding(
+            f"{quoted(names[0])} ({len(captions)}) and {quoted(names[1])} "
+            f"({table.counts[usual]}) {what}",
+            images_of(captions),
+            names,
+            value=round(len(captions) / table.counts[usual], 3),
+            command=edit_command(inputs, f"rename-tag={names[0]}={names[1]}"),
+        )
+
+
+def _is_misspelled(name: str, other: str) -> bool:
+    words, others = name.split(), other.split()
+    if len(words) != len(others):
+        return False
+    pairs = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]
+    if len(pairs) != 1:
+        return False
+    (word, right) = pairs[0]
+    if min(len(word), len(right)) < _SHORTEST or not (word.isalpha() and right.isalpha()):
+        return False
+    # A word of CLIP's own is a word, and means another thing: "red coat" and "red boat".
+    is_word = len(tokenized_words(word)[0].pieces) == 1
+    is_plural = word in (f"{right}s", f"{right}es") or right in (f"{word}s", f"{word}es")
+    return not is_word and not is_plural and _one_edit(word, right)
+
+
+def _one_edit(one: str, other: str) -> bool:
+    """Whether a letter is another, missing, too many, or changed places with its neighbour."""
+    if len(one) > len(other):
+        one, other = other, one
+    if len(other) - len(one) > 1:
+        return False
+    at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    if len(one) < len(other):
+        return one[at:] == other[at + 1 :]
+    swapped = one[at : at + 2] == other[at : at + 2][::-1] and one[at + 2 :] == other[at + 2 :]
+    return one[at + 1 :] == other[at + 1 :] or swapped
+
+
+def contradictory(inputs: AuditInputs) -> Iterator[Finding]:
+    captions_of_pair: dict[frozenset[str], list[WrittenCaption]] = defaultdict(list)
+    for one in inputs.tags.tagged:
+        for pair in contradictions(one.names):
+            captions_of_pair[frozenset(pair)].append(one)
+    for both, some in captions_of_pair.items():
+        names = sorted(both, key=lambda name: (-inputs.tags.counts[name], name))
+        usual, rare = map(inputs.tags.spelled, names)
+        where = " ".join(f"tag:{written(name)}" for name in (usual, rare))
+        yield Finding(
+            f"{quantity(len(some), 'caption', 'has')} both {quoted(usual)} and {quoted(rare)}",
+            images_of(some),
+            (usual, rare),
+            value=len(some),
+            command=edit_command(inputs, f"remove={rare}", where=where),
+        )
+
+
+def _with_any(table: TagTable, names: Iterable[str]) -> list[WrittenCaption]:
+    wanted = set(names)
+    return [one for one in table.tagged if not wanted.isdisjoint(one.names)]
+
+
+def _edits(*operations: str) -> Callable[[AuditInputs, Sequence[Finding]], Plan]:
+    """A fix by operations that are the same for every finding."""
+    return lambda inputs, findings: edit_plan(inputs, findings, lambda finding: operations)
+
+
+def _without_syntax(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
+    def operations(finding: Finding) -> list[str]:
+        return [f"replace={escaped_name(tag)}={_plain(tag)}" for tag in finding.tags]
+
+    return edit_plan(inputs, findings, operations)
+
+
+def _usual_spelling(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
+    def operations(finding: Finding) -> list[str]:
+        usual, *variants = finding.tags
+        return [f"replace={escaped_name(tag)}={usual}" for tag in variants]
+
+    return edit_plan(inputs, findings, operations)
+
+
+def escaped_name(tag: str) -> str:
+    """A tag as the first of ``A=B``."""
+    return tag.replace("=", "\\=")
+
+
+TAG_RULES: tuple[Rule, ...] = (
+    Rule(
+        "meta-tags",
+        "Tags about the file",
+        "warning",
+        meta,
+        "they are learned with the rest, and say nothing of the image",
+        source=_PRUNING,
+        threshold=1,
+        unit="captions",
+        fix=_edits("prune=meta"),
+        safe=True,
+    ),
+    Rule(
+        "quality-tags",
+        "Tags of quality",
+        "note",
+        quality,
+        "prompts that have such words then call up the training images, and others lack something",
+        source=_PRUNING,
+        threshold=1,
+        unit="captions",
+        fix=_edits("prune=quality"),
+    ),
+    Rule(
+        "names-of-artists",
+        "Names of artists and series",
+        "note",
+        artists_and_series,
+        "what is to be learned then hangs on a name that the base model may know otherwise",
+        source=_PRUNING,
+        threshold=1,
+        unit="captions",
+        fix=_edits("prune=artist,series"),
+    ),
+    Rule(
+        "tag-twice",
+        "A tag twice",
+        "warning",
+        repeated,
+        "it takes tokens and says nothing new",
+        threshold=2,
+        unit="times in a caption",
+        fix=_edits("dedupe"),
+        safe=True,
+    ),
+    Rule(
+        "implied-tags",
+        "Tags that others say",
+        "note",
+        implied,
+        'the most specific of them is all that is needed: red boots, without "boots"',
+        source=_CONSOLIDATING,
+        threshold=1,
+        unit="captions",
+        fix=_edits("consolidate"),
+    ),
+    Rule(
+        "spelled-twice",
+        "A tag in two spellings",
+        "warning",
+        spellings,
+        "they are other tokens, so each is learned from a part of the images",
+        source=_CONSOLIDATING,
+        threshold=2,
+        unit="spellings",
+        fix=_usual_spelling,
+        safe=True,
+    ),
+    Rule(
+        "prompt-syntax",
+        "Weights and backslashes",
+        "warning",
+        prompt_syntax,
+        "captions are read to the letter: brackets, weights and backslashes become tokens of "
+        "their own, which prompts never have",
+        threshold=1,
+        unit="captions",
+        fix=_without_syntax,
+        safe=True,
+    ),
+    Rule(
+        "underscores",
+        "Underscores",
+        "note",
+        underscores,
+        "an underscore is a token of its own; prompts have spaces, unless the base model was "
+        "trained with underscores",
+        threshold=1,
+        unit="captions",
+        fix=_edits("spaces"),
+    ),
+    Rule(
+        "singular-plural",
+        "Singular and plural",
+        "note",
+        plurals,
+        "if both are one thing, each is learned from a part of the images",
+        source=_CONSOLIDATING,
+        threshold=RARER,
+        unit="of the images of the more frequent, at most",
+    ),
+    Rule(
+        "misspelled-tag",
+        "Misspelled",
+        "warning",
+        misspelled,
+        "a misspelled word is another one to the model, and its image lacks the right one",
+        threshold=RARER,
+        unit="of the images of the right one, at most",
+    ),
+    Rule(
+        "contradiction",
+        "Tags that exclude each other",
+        "warning",
+        contradictory,
+        "one of them is wrong, and a wrong tag teaches the wrong thing",
+        source=_FALSE_POSITIVES,
+        threshold=1,
+        unit="captions",
+    ),
+)
