@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +71,11 @@ class AuditInputs:
             for image in self.collection.images
             if os.path.abspath(image.path.parent) in places
         ]
+
+    def of_paths(self, paths: Iterable[Path]) -> list[CollectionImage]:
+        """The training images with these paths, in the order of :attr:`images`."""
+        chosen = set(paths)
+        return [image for image in self.images if image.path in chosen]
 
     @cached_property
     def facts(self) -> dict[Path, ImageFacts]:

@@ -6,10 +6,12 @@ from lorasmith.advice.audit.balance_rules import BALANCE_RULES
 from lorasmith.advice.audit.caption_rules import CAPTION_RULES
 from lorasmith.advice.audit.concept_rules import CONCEPT_RULES
 from lorasmith.advice.audit.finding import Rule
+from lorasmith.advice.audit.framing_rules import FRAMING_RULES
 from lorasmith.advice.audit.image_rules import IMAGE_RULES
 from lorasmith.advice.audit.tag_rules import TAG_RULES
 from lorasmith.advice.audit.trigger_rules import TRIGGER_RULES
 
+<<<<<<< HEAD
 RULES: tuple[Rule, ...] = (
     *IMAGE_RULES,
     *CAPTION_RULES,
@@ -18,4 +20,7 @@ RULES: tuple[Rule, ...] = (
     *BALANCE_RULES,
     *CONCEPT_RULES,
 )
+=======
+RULES: tuple[Rule, ...] = (*IMAGE_RULES, *FRAMING_RULES)
+>>>>>>> dacc43f (Rules about images and framing)
 """In the order in which they are shown."""
