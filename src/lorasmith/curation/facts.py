@@ -22,7 +22,7 @@ from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.images import decoded_image, glance, read_header
 
 NAME = "facts.sqlite"
-_VERSION = 3  # of what is measured; another begins anew
+_VERSION = 4  # of what is measured; another begins anew
 
 # Half a percent of the pixels, those with the strongest edges, says how sharp an image is: a flat
 # drawing has few edges, and they are sharp.
@@ -30,6 +30,7 @@ _SHARPEST = 0.005
 _SHARP = 90.0
 _DETAIL = 256  # px; blur is measured at this size, to which JPEGs are decoded at little cost
 
+_GREYS = (24, 24)
 _BORDER_SIDE = 384  # px; borders are measured at this size of the longer side, or twice it
 
 _HASH_PIXELS = 32
@@ -57,6 +58,7 @@ class ImageFacts:
         transparent: some pixel lets the background through.
         phash: 64-bit perceptual hash.
         colours: 48 numbers 0..255, a 4x4 RGB thumbnail.
+        greys: 576 numbers 0..255, a 24x24 thumbnail without colour.
         blur: 0 sharp to 1 blurred, from the strongest edges.
         brightness: mean, 0 to 1.
         contrast: standard deviation of brightness, 0 to 1.
@@ -77,6 +79,7 @@ class ImageFacts:
     transparent: bool
     phash: int
     colours: bytes
+    greys: bytes
     blur: float
     brightness: float
     contrast: float
@@ -130,6 +133,7 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
         image.transparent,
         perceptual_hash(grey),
         thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes(),
+        grey.resize(_GREYS, Image.Resampling.BILINEAR, (0, 0, *image.extent)).tobytes(),
         _blur(image.bands),
         mean,
         float(np.sqrt(share @ (levels - mean) ** 2)),
@@ -144,7 +148,7 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
 
 def _unusable(problem: str, hint: str, file_bytes: int, content_hash: str) -> ImageFacts:
     return ImageFacts(
-        problem, 0, 0, file_bytes, "", 1, content_hash, False, 0, b"", 0, 0, 0, 0, hint=hint
+        problem, 0, 0, file_bytes, "", 1, content_hash, False, 0, b"", b"", 0, 0, 0, 0, hint=hint
     )
 
 

@@ -213,6 +213,8 @@ class Glance:
     Args:
         thumbnail: RGB, on white, upright, its shorter side 64 to 128 px (smaller images as
             they are), its longer 8192 at most.
+        extent: width and height of the whole in px of the thumbnail, whose last column and row
+            may be of a part of a pixel.
         transparent: some pixel really lets the background through.
         header: size and kind.
         bands: an eighth of the file's rows, mode "L"; none unless asked for.
@@ -223,6 +225,7 @@ class Glance:
     """
 
     thumbnail: Image.Image
+    extent: tuple[float, float]
     transparent: bool
     header: Header
     bands: tuple[Image.Image, ...] = ()
@@ -262,8 +265,10 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
         bands = tuple(_bands(image, detail)) if detail else ()
         thumbnail, orientation = to_rgb(small, (255, 255, 255)), _orientation(image)[0]
         turn = _UPRIGHT.get(orientation)
+        extent = image.width / factors[0], image.height / factors[1]
         return Glance(
             thumbnail if turn is None else thumbnail.transpose(turn),
+            extent if orientation < 5 else (extent[1], extent[0]),
             transparent,
             header,
             bands,

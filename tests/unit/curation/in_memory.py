@@ -11,7 +11,9 @@ from lorasmith.curation.facts import ImageFacts
 from lorasmith.data.captions import split_tags
 
 ROOT = Path("/data/Pictures")
-PLAIN = ImageFacts("", 512, 512, 1000, "PNG", 1, "", False, 0, bytes(48), 0.0, 0.5, 0.2, 0.5)
+PLAIN = ImageFacts(
+    "", 512, 512, 1000, "PNG", 1, "", False, 0, bytes(48), bytes(576), 0.0, 0.5, 0.2, 0.5
+)
 
 
 def image(name: str, caption: str = "", folder: str = "") -> CollectionImage:

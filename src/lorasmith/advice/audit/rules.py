@@ -11,16 +11,13 @@ from lorasmith.advice.audit.image_rules import IMAGE_RULES
 from lorasmith.advice.audit.tag_rules import TAG_RULES
 from lorasmith.advice.audit.trigger_rules import TRIGGER_RULES
 
-<<<<<<< HEAD
 RULES: tuple[Rule, ...] = (
     *IMAGE_RULES,
+    *FRAMING_RULES,
     *CAPTION_RULES,
     *TRIGGER_RULES,
     *TAG_RULES,
     *BALANCE_RULES,
     *CONCEPT_RULES,
 )
-=======
-RULES: tuple[Rule, ...] = (*IMAGE_RULES, *FRAMING_RULES)
->>>>>>> dacc43f (Rules about images and framing)
 """In the order in which they are shown."""

@@ -3,23 +3,144 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
-from tests.audits import MakeDataset, audit_rule
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter
+from tests.audits import MakeDataset, audit_rule, faultless, inputs_of
+
+from lorasmith.advice.audit.audit import audit_dataset
+from lorasmith.advice.audit.image_rules import IMAGE_RULES
+from lorasmith.curation.changes.journal import Journal
+
+SIZE = (256, 256)
+AT = "data.resolution=256"
 
 
-def test_a_damaged_image_is_found(dataset: MakeDataset) -> None:
-    folder = dataset({"a.png": "zorp", "b.png": "zorp"})
-    assert audit_rule("unreadable", folder) == []
-    path = folder / "b.png"
-    path.write_bytes(path.read_bytes()[:-800])
-    (finding,) = audit_rule("unreadable", folder)
-    assert finding.images == (path,)
-    assert finding.severity == "error"
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of ten faultless images."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(10):
+        faultless(number, SIZE).save(folder / f"{number}.png")
+    return folder
 
 
-def test_a_file_that_is_there_twice_is_found(dataset: MakeDataset) -> None:
-    folder = dataset({"1_a/a.png": "zorp", "1_b/b.png": "zorp"})
-    assert audit_rule("same-file", folder) == []
-    shutil.copy(folder / "1_a/a.png", folder / "1_b/c.png")
-    (finding,) = audit_rule("same-file", folder)
-    assert finding.images == (folder / "1_a/a.png", folder / "1_b/c.png")
+def mixed(image: Image.Image, with_: int, share: float) -> Image.Image:
+    values = np.asarray(image, np.float64) * (1 - share) + with_ * share
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def bars(image: Image.Image) -> Image.Image:
+    wide = Image.new("RGB", (256, 320))
+    wide.paste(image, (0, 32))
+    return wide
+
+
+def turned(image: Image.Image, path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif, quality=95)
+
+
+def animation(image: Image.Image, path: Path) -> None:
+    image.save(path, save_all=True, append_images=[faultless(99, SIZE)])
+
+
+Plant = Callable[[Image.Image, Path], object]
+PLANTS: dict[str, tuple[str, Plant]] = {
+    "same-file": ("c.png", lambda image, path: shutil.copy(path.with_name("3.png"), path)),
+    "near-duplicates": (
+        "c.jpg",
+        lambda image, path: Image.open(path.with_name("3.png")).resize((200, 200)).save(path),
+    ),
+    "unreadable": ("c.png", lambda image, path: path.write_bytes(b"\x89PNG\r\n\x1a\nnothing")),
+    "blurred": ("c.png", lambda image, path: image.filter(ImageFilter.GaussianBlur(3)).save(path)),
+    "heavy-jpeg": ("c.jpg", lambda image, path: image.save(path, quality=20)),
+    "dark": ("c.png", lambda image, path: ImageEnhance.Brightness(image).enhance(0.15).save(path)),
+    "light": ("c.png", lambda image, path: mixed(image, 255, 0.8).save(path)),
+    "blank": ("c.png", lambda image, path: Image.new("RGB", SIZE, "teal").save(path)),
+    "grey": ("c.png", lambda image, path: image.convert("L").save(path)),
+    "borders": ("c.png", lambda image, path: bars(image).save(path)),
+    "transparent": (
+        "c.png",
+        lambda image, path: (image.putalpha(Image.linear_gradient("L")), image.save(path)),
+    ),
+    "file-oddities": ("c.jpg", turned),
+    "animation": ("c.webp", animation),
+}
+
+
+def test_nothing_is_found_where_nothing_is_wrong(images: Path) -> None:
+    assert audit_dataset(inputs_of(images, AT), rules=IMAGE_RULES).findings == ()
+
+
+def test_each_rule_is_tried() -> None:
+    assert PLANTS.keys() == {rule.id for rule in IMAGE_RULES}
+
+
+@pytest.mark.parametrize("rule", PLANTS)
+def test_the_image_with_the_fault_is_found_alone(images: Path, rule: str) -> None:
+    name, plant = PLANTS[rule]
+    plant(faultless(50, SIZE), images / name)
+    (finding,) = audit_rule(rule, images, AT)
+    assert images / name in finding.images
+    assert len(finding.images) == (2 if rule in ("same-file", "near-duplicates") else 1)
+
+
+@pytest.mark.parametrize("rule", [rule.id for rule in IMAGE_RULES if rule.fix is not None])
+def test_the_fix_mends_it_and_undo_restores_every_byte(images: Path, rule: str) -> None:
+    name, plant = PLANTS[rule]
+    plant(faultless(50, SIZE), images / name)
+    (images / "c.txt").write_text("zorp")
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
+    inputs = inputs_of(images, AT)
+    (row,) = [row for row in IMAGE_RULES if row.id == rule]
+    findings = audit_dataset(inputs, rules=[row]).findings
+    assert row.fix is not None
+    row.fix(inputs, findings).apply()
+    assert audit_rule(rule, images, AT) == []
+    with Journal(images) as journal:
+        journal.undo(1)
+    after = {path.name: path.read_bytes() for path in images.iterdir() if path.is_file()}
+    assert after == before
+
+
+def test_a_copy_that_goes_leaves_the_caption_that_both_share(dataset: MakeDataset) -> None:
+    folder = dataset({"a.png": "zorp"})
+    Image.open(folder / "a.png").save(folder / "a.webp", lossless=True)
+    inputs = inputs_of(folder)
+    (row,) = [row for row in IMAGE_RULES if row.id == "near-duplicates"]
+    (finding,) = audit_dataset(inputs, rules=[row]).findings
+    assert row.fix is not None
+    row.fix(inputs, [finding]).apply()
+    assert (folder / "a.txt").read_text() == "zorp"
+
+
+def test_a_style_that_is_soft_all_over_is_no_fault(images: Path) -> None:
+    for path in images.iterdir():
+        Image.open(path).filter(ImageFilter.GaussianBlur(0.7)).save(path)
+    assert audit_rule("blurred", images) == []
+
+
+def test_jpegs_that_are_shrunk_may_be_compressed(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    faultless(1, (256, 256)).save(tmp_path / "set" / "a.jpg", quality=20)
+    assert audit_rule("heavy-jpeg", tmp_path / "set") == []
+    assert len(audit_rule("heavy-jpeg", tmp_path / "set", AT)) == 1
+
+
+def test_many_greys_are_a_style(images: Path) -> None:
+    for number in range(3):
+        faultless(60 + number, SIZE).convert("L").save(images / f"grey{number}.png")
+    assert audit_rule("grey", images) == []
+
+
+def test_a_recorded_crop_leaves_bars_out(images: Path) -> None:
+    bars(faultless(50, SIZE)).save(images / "c.png")
+    assert len(audit_rule("borders", images)) == 1
+    (images / "c.crop.json").write_text('{"box": [0, 32, 256, 288], "size": [256, 320]}')
+    assert audit_rule("borders", images) == []

@@ -58,7 +58,7 @@ def test_blank_images_of_one_colour_are_alike_of_others_not(tmp_path: Path) -> N
 def test_ten_thousand_hashes_are_compared_in_a_few_seconds() -> None:
     rng = Random(0)
     hashes = [rng.getrandbits(64) for _ in range(10_000)]
-    like = ImageFacts("", 1, 1, 1, "PNG", 1, "", False, 0, bytes(48), 0, 0, 0, 0)
+    like = ImageFacts("", 1, 1, 1, "PNG", 1, "", False, 0, bytes(48), bytes(576), 0, 0, 0, 0)
     many = {Path(f"{n}.png"): replace(like, phash=value) for n, value in enumerate(hashes)}
     for n in range(50):  # at the greatest distance that still counts
         flips = sum(1 << bit for bit in rng.sample(range(64), MAX_DISTANCE))
