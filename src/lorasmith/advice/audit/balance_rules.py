@@ -13,21 +13,34 @@ from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.core.text import quantity, quoted, shortlist, word_list
 from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.edit.consolidate import read_families
 from lorasmith.curation.edit.spelling import LISTS, TagList, read_list
 from lorasmith.curation.edit.tag_edits import TRAITS
 from lorasmith.data.triggers import GENERIC_TAGS
+from lorasmith.models.tokenizer import tokenized_words
 
 # Fewer captions all have a tag by chance.
 FEWEST = 6
-# Of fewer captions a tag is lacking in one or two by chance.
+# Of fewer captions a tag is in one or two only, or lacking in them, by chance.
 MANY = 20
-# And of fewer many a tag is in one only.
-MANY_FOR_ONE = 40
 # A tag on all but so many images was forgotten there, or can hardly be left out.
 SELDOM_OFF = 2
 # Tags that are always together would be so in so many sets of the same counts by chance.
 CHANCE = 0.01
+# What goes together in fewer images is seldom what a concept is about: "beach" and "ocean".
+TOGETHER = 0.3
 _SHOWN = 12
+# Of the families of tags (see consolidate), and words that no family has, those that are worn.
+_WORN = frozenset(
+    (
+        *("footwear", "legwear", "headwear", "handwear", "neckwear", "eyewear", "jewelry"),
+        *("dress", "shirt", "sweater", "jacket", "coat", "skirt", "pants", "shorts", "swimsuit"),
+        *("underwear", "uniform", "serafuku", "kimono", "yukata", "armor", "armour", "suit"),
+        *("leotard", "bodysuit", "cape", "cloak", "robe", "apron", "vest", "outfit", "costume"),
+        *("neckerchief", "collar", "sleeves", "belt", "sash", "obi", "bow", "ribbon", "buttons"),
+        *("midriff", "clothes", "cuffs", "pocket", "zipper", "hood", "shawl", "poncho", "top"),
+    )
+)
 
 _ON_AND_OFF = 'The Other LoRA Rentry, "Tags and details"'
 _PRUNING = 'hdg\'s LoRA training guide, "Pruning Captions"'
@@ -75,6 +88,11 @@ def _always(concept: Concept, names: Sequence[str], then: str) -> Finding:
     )
 
 
+def is_worn(name: str) -> bool:
+    """Whether a bare tag is about clothes."""
+    return not _WORN.isdisjoint(read_families()[name].subjects)
+
+
 def _traits() -> TagList:
     return TagList(tag for name in TRAITS for tag in read_list(LISTS / f"{name}.txt"))
 
@@ -106,14 +124,17 @@ def always_together(inputs: AuditInputs) -> Iterator[Finding]:
         by_count: dict[int, int] = defaultdict(int)
         numbers = {id(one): number for number, one in enumerate(concept.tags.tagged)}
         for name, captions in concept.tags.captions_with.items():
+            if name in GENERIC_TAGS:
+                continue
             by_count[len(captions)] += 1
             groups[tuple(numbers[id(one)] for one in captions)].append(name)
         for places, names in groups.items():
             count = len(places)
-            if len(names) < 2 or count == total:
+            if len(names) < 2 or not max(FEWEST, TOGETHER * total) <= count < total:
                 continue
             by_chance = comb(by_count[count], 2) / comb(total, count)
-            if by_chance > CHANCE:
+            # What makes up an outfit is best named whole, the same way each time.
+            if by_chance > CHANCE or all(map(is_worn, names)):
                 continue
             spelled = tuple(map(concept.tags.spelled, names))
             yield Finding(
@@ -126,15 +147,22 @@ def always_together(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def seen_once(inputs: AuditInputs) -> Iterator[Finding]:
+    """Of words that CLIP has no token for; what others mean is known without these images."""
     table = inputs.tags
-    if len(table.tagged) < MANY_FOR_ONE:
+    if len(table.tagged) < MANY:
         return
-    names = [name for name, count in table.counts.items() if count == 1]
+    once = [name for name, count in table.counts.items() if count == 1]
+    names = [
+        name
+        for name in once
+        if any(len(word.pieces) > 1 and word.text.isalpha() for word in tokenized_words(name))
+    ]
     if names:
         spelled = tuple(map(table.spelled, names))
         captions = [table.captions_with[name][0] for name in names]
         yield Finding(
-            f"{quantity(len(names), 'tag', 'is')} in one caption only, of {len(table.tagged)}: "
+            f"{quantity(len(names), 'tag', 'has')} words that CLIP reads in pieces, and "
+            f"{'is' if len(names) == 1 else 'are'} in one caption only, of {len(table.tagged)}: "
             f"{shortlist(spelled, _SHOWN)}",
             images_of(captions),
             spelled,
@@ -189,17 +217,18 @@ BALANCE_RULES: tuple[Rule, ...] = (
         "which of them means what cannot be told apart: leave one out, or add images with one of "
         "them alone",
         source=_ON_AND_OFF,
-        threshold=CHANCE,
-        unit="such groups to be expected by chance, at most",
+        threshold=TOGETHER,
+        unit=f"of a concept's captions, at least {FEWEST}; chance is left out",
     ),
     Rule(
         "seen-once",
         "Tags in one caption only",
         "note",
         seen_once,
-        "what is learned of it is that one image; if it stands there by mistake, it is in the way",
+        "the base model does not know such a word, and one image does not teach it; it may be a "
+        "mistake",
         source=_ON_AND_OFF,
-        threshold=MANY_FOR_ONE,
+        threshold=MANY,
         unit="captions, at least",
     ),
 )

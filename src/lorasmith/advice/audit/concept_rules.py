@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
+from lorasmith.advice.audit.balance_rules import is_worn
 from lorasmith.advice.audit.caption_edits import edit_plan
 from lorasmith.advice.audit.captions import Concept, WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
@@ -15,7 +16,6 @@ from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.core.text import quantity, quoted, word_list
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import open_collection
-from lorasmith.curation.edit.consolidate import read_families
 from lorasmith.curation.edit.spelling import bare
 from lorasmith.data.companions import stem_of
 from lorasmith.data.layout import folder_name
@@ -33,14 +33,6 @@ _FEWEST = 8
 _DREAMBOOTH = 'The Other LoRA Rentry, "Regularization images"'
 _ELEMENTS = 'The Other LoRA Rentry, "Consistency of individual elements"'
 _SUBJECTS = re.compile(r"\d\+?(?:girls?|boys?|others?)|multiple (?:girls|boys)|no humans")
-# Of the families of tags (see consolidate), those that are worn.
-_WORN = frozenset(
-    (
-        *("footwear", "legwear", "headwear", "handwear", "neckwear", "dress", "shirt", "sweater"),
-        *("jacket", "coat", "skirt", "pants", "shorts", "swimsuit", "uniform", "kimono", "armor"),
-        *("suit", "serafuku", "leotard", "cape", "cloak", "robe", "apron", "vest", "bodysuit"),
-    )
-)
 
 
 def unbalanced(inputs: AuditInputs) -> Iterator[Finding]:
@@ -147,9 +139,9 @@ def reg_trigger(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def reg_names(inputs: AuditInputs) -> Iterator[Finding]:
-    """Where most are named after a training image, each is to be."""
+    """Where most are named after a training image, each is to be; numbers alone are no names."""
     training = {stem_of(caption.image) for caption in inputs.captions}
-    reg = inputs.reg_captions
+    reg = [one for one in inputs.reg_captions if re.search(r"[^\W\d_]", stem_of(one.image))]
     others = [caption for caption in reg if stem_of(caption.image) not in training]
     if others and len(reg) - len(others) >= NAMED_ALIKE * len(reg):
         yield Finding(
@@ -170,13 +162,8 @@ def one_subject(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def one_outfit(inputs: AuditInputs) -> Iterator[Finding]:
-    families = read_families()
     for concept in _of_kind(inputs, "character"):
-        worn = {
-            name: count
-            for name, count in concept.tags.counts.items()
-            if families[name].subjects & _WORN
-        }
+        worn = {name: count for name, count in concept.tags.counts.items() if is_worn(name)}
         yield from _same(concept, worn, "have")
 
 

@@ -25,6 +25,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage, open_collection
 from lorasmith.curation.facts import ImageFacts
+from lorasmith.curation.tagger.scores import Scored, kept_scores
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import Dataset, Item, build_dataset
 from lorasmith.data.layout import find_folders_of
@@ -148,6 +149,14 @@ class AuditInputs:
     def concepts(self) -> list[Concept]:
         """What the triggers call up."""
         return concepts_of(self.captions)
+
+    @cached_property
+    def tagger_scores(self) -> Scored | None:
+        """What a tagger that looked at the training images said of them, by their paths."""
+        by_root: dict[Path, list[Path]] = {}
+        for image in self.images:
+            by_root.setdefault(image.root, []).append(image.path)
+        return kept_scores(by_root)
 
     @property
     def count_tokens(self) -> Callable[[str], int]:

@@ -9,6 +9,7 @@ from lorasmith.advice.audit.finding import Rule
 from lorasmith.advice.audit.framing_rules import FRAMING_RULES
 from lorasmith.advice.audit.image_rules import IMAGE_RULES
 from lorasmith.advice.audit.tag_rules import TAG_RULES
+from lorasmith.advice.audit.tagger_rules import TAGGER_RULES
 from lorasmith.advice.audit.trigger_rules import TRIGGER_RULES
 
 RULES: tuple[Rule, ...] = (
@@ -18,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     *TRIGGER_RULES,
     *TAG_RULES,
     *BALANCE_RULES,
+    *TAGGER_RULES,
     *CONCEPT_RULES,
 )
 """In the order in which they are shown."""

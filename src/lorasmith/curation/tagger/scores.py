@@ -13,7 +13,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +87,7 @@ class ScoreStore:
 
     def __init__(self, root: Path, name: str, fingerprint: str, labels: Labels) -> None:
         safe_name = re.sub(r"[^\w.-]+", "_", name)[:80]
+        self.labels = labels
         self._root = Path(root).absolute()
         self.path = self._root / STORE / FOLDER / f"{safe_name}-{fingerprint}.sqlite"
         self._database = self._connected(name, labels)
@@ -167,6 +168,43 @@ class ScoreStore:
             except OSError:
                 break
         return _prepared(sqlite3.connect(":memory:"), name, labels)
+
+
+def kept_scores(images: Mapping[Path, Sequence[Path]]) -> Scored | None:
+    """What is known of images by the tagger that has looked at most of them; no model is run.
+
+    Args:
+        images: by their dataset's folder.
+
+    Returns:
+        ``None`` where no tagger has looked at any.
+    """
+    by_tagger: dict[str, Scored] = {}
+    for root, paths in images.items():
+        for store in _stores(root):
+            with store:
+                scored = by_tagger.setdefault(store.path.name, Scored(store.labels))
+                for path, content in store.content_hashes(paths).items():
+                    scores = store.get(content) if isinstance(content, str) else None
+                    if scores is not None:
+                        scored.scores[path] = scores
+    best = max(by_tagger.values(), key=lambda scored: len(scored.scores), default=None)
+    return best if best is not None and best.scores else None
+
+
+def _stores(root: Path) -> Iterator[ScoreStore]:
+    """Those that a dataset has; without damaged ones, and those of another version."""
+    for path in sorted((Path(root) / STORE / FOLDER).glob("*-*.sqlite")):
+        name, _, fingerprint = path.stem.rpartition("-")
+        with contextlib.suppress(sqlite3.Error, ValueError, TypeError):
+            address = f"{path.absolute().as_uri()}?mode=ro"
+            with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                row = database.execute("SELECT labels, categories FROM model").fetchone()
+            if version == _VERSION and row is not None:
+                names, categories = (tuple(json.loads(text)) for text in row)
+                labels = Labels(names, categories, path, "")
+                yield ScoreStore(root, name, fingerprint, labels)
 
 
 def _prepared(database: sqlite3.Connection, name: str, labels: Labels) -> sqlite3.Connection:

@@ -57,7 +57,8 @@ def test_tags_that_are_always_together(dataset: MakeDataset) -> None:
     assert audit_rule("always-together", few) == []
 
 
-def test_tags_in_one_caption_only(dataset: MakeDataset) -> None:
-    (finding,) = audit_rule("seen-once", captioned(dataset, *varied(44), "zorp, hat, lamp"))
-    assert finding.tags == ("lamp",)
-    assert audit_rule("seen-once", captioned(dataset, *varied(10), "zorp, hat, lamp")) == []
+def test_unknown_words_in_one_caption_only(dataset: MakeDataset) -> None:
+    captions = [*varied(24), "zorp, hat, gwrxle lamp", "zorp, lamp"]
+    (finding,) = audit_rule("seen-once", captioned(dataset, *captions))
+    assert finding.tags == ("gwrxle lamp",)
+    assert audit_rule("seen-once", captioned(dataset, *captions[-10:])) == []

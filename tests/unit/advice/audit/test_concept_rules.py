@@ -67,12 +67,19 @@ def test_the_trigger_among_regularisation_captions(dataset: MakeDataset) -> None
 
 
 def test_regularisation_images_that_are_named_after_training_images(dataset: MakeDataset) -> None:
-    folder = dataset(folders(_1_zorp=["zorp"] * 4, reg__1_girl=["girl"] * 5))
+    names = ("hill", "lake", "moon", "road", "tree")
+    folder = dataset(
+        {f"1_zorp/{name}.png": "zorp" for name in names[:4]}
+        | {f"reg/1_girl/{name}.png": "girl" for name in names}
+    )
     (finding,) = audit_rule("regularisation-names", folder)
-    assert [path.name for path in finding.images] == ["04.png"]
+    assert [path.name for path in finding.images] == ["tree.png"]
     for path in sorted((folder / "reg/1_girl").iterdir()):
         path.rename(path.with_name(f"girl_{path.name}"))
     assert audit_rule("regularisation-names", folder) == []
+    # Numbers are in every folder.
+    numbered = dataset(folders(_1_vellu=["vellu"] * 4, reg__1_boy=["boy"] * 5))
+    assert audit_rule("regularisation-names", numbered) == []
 
 
 def of_kind(kind: Kind | None, folder: Path) -> list[Finding]:
