@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from lorasmith.core.errors import Problem
+from lorasmith.core.files import parse_json
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.tagger.labels import Labels
 from lorasmith.data.cache.file_memo import hash_file
@@ -202,7 +203,7 @@ def _stores(root: Path) -> Iterator[ScoreStore]:
                 (version,) = database.execute("PRAGMA user_version").fetchone()
                 row = database.execute("SELECT labels, categories FROM model").fetchone()
             if version == _VERSION and row is not None:
-                names, categories = (tuple(json.loads(text)) for text in row)
+                names, categories = (tuple(parse_json(text)) for text in row)
                 labels = Labels(names, categories, path, "")
                 yield ScoreStore(root, name, fingerprint, labels)
 
