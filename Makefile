@@ -61,6 +61,7 @@ docs: $(STAMP)
 	$(BIN)/lorasmith docs commands
 	$(BIN)/lorasmith docs schedules
 	$(BIN)/python -m tools.architecture
+	$(BIN)/python -m tools.audit_rules
 
 clean:
 	rm -rf $(VENV) demo dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -16,6 +16,9 @@ VERBS: dict[str, dict[str, Entry]] = {
         "check": Entry(
             "lorasmith.cli.dataset_check", "Say what training would see, and what is odd."
         ),
+        "audit": Entry(
+            "lorasmith.cli.dataset_audit", "Look it over by all rules, say why, and mend it."
+        ),
         "preview": Entry("lorasmith.cli.dataset_check", "Draw what a run sees of the pictures."),
         "stats": Entry(
             "lorasmith.cli.dataset_stats", "Count tags: on and off, together, tokens, triggers."

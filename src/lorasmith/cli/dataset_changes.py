@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.table import Table
@@ -22,7 +22,6 @@ from lorasmith.core.events import Controls, Observer
 from lorasmith.core.terminal import clean, echo, echo_json, echo_styled, problem_lines
 from lorasmith.core.text import bytes_text, quantity
 from lorasmith.jobs.dataset.changes import (
-    ChangeRequest,
     History,
     HistoryRequest,
     RedoRequest,
@@ -45,9 +44,17 @@ def change_options(view: Callable[..., None]) -> Callable[..., None]:
     return click.option("--yes", "-y", is_flag=True, help="Do it without asking.")(view)
 
 
+class Changing(Protocol):
+    """A request that changes a dataset by a plan."""
+
+    @property
+    def dry_run(self) -> bool: ...
+    def plan(self, observer: Observer, controls: Controls) -> Plan: ...
+
+
 @dataclass(frozen=True)
 class _Planning:
-    request: ChangeRequest
+    request: Changing
 
     def run(self, observer: Observer, controls: Controls) -> Plan:
         plan = self.request.plan(observer, controls)
@@ -67,7 +74,7 @@ class _Applying:
 
 
 def carry_out(
-    request: ChangeRequest, *, yes: bool = False, as_json: bool = False, show_all: bool = False
+    request: Changing, *, yes: bool = False, as_json: bool = False, show_all: bool = False
 ) -> Applied | None:
     """Plan, show, ask, apply and say what was done.
 

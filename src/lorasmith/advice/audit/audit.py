@@ -59,6 +59,15 @@ class Audit:
             groups[rules[finding.rule]].append(finding)
         return dict(groups)
 
+    def ignoring(self, ids: Collection[str]) -> Audit:
+        """With these ids ignored, and no others."""
+        findings = _gravest_first((*self.findings, *self.ignored))
+        return replace(
+            self,
+            findings=tuple(one for one in findings if not is_among(one, ids)),
+            ignored=tuple(one for one in findings if is_among(one, ids)),
+        )
+
     def counts(self) -> dict[str, int]:
         """Findings by severity."""
         return {
@@ -101,15 +110,17 @@ def audit_dataset(
         else:
             findings += findings_of(rule, inputs)
     inputs.observer(Progress("looking at the dataset", len(rules), len(rules)))
+    images, folders = len(inputs.images), tuple(inputs.folders)
+    everything = Audit(folders, images, tuple(rules), tuple(findings), (), tuple(skipped))
+    return everything.ignoring(ignored)
+
+
+def _gravest_first(findings: Iterable[Finding]) -> list[Finding]:
+    """In the order of the rules otherwise."""
     order = {severity: number for number, severity in enumerate(SEVERITIES)}
-    findings.sort(key=lambda finding: order[finding.severity or "note"])
-    return Audit(
-        tuple(inputs.folders),
-        len(inputs.images),
-        tuple(rules),
-        tuple(one for one in findings if not _is_among(one, ignored)),
-        tuple(one for one in findings if _is_among(one, ignored)),
-        tuple(skipped),
+    places = {rule.id: number for number, rule in enumerate(RULES)}
+    return sorted(
+        findings, key=lambda one: (order[one.severity or "note"], places.get(one.rule, len(places)))
     )
 
 
@@ -135,29 +146,28 @@ def findings_of(rule: Rule, inputs: AuditInputs) -> list[Finding]:
     return complete
 
 
-def chosen(ids: Iterable[str], findings: Sequence[Finding], rules: Sequence[Rule]) -> list[Finding]:
-    """The findings that ids name: of a rule, or a single one.
-
-    Raises:
-        UserError: an id is of nothing, or of nothing that was found.
+def check_ids(ids: Iterable[str], audit: Audit, option: str) -> None:
     """
-    problems = []
-    for one in ids:
-        if any(_is_among(finding, (one,)) for finding in findings):
-            continue
-        known = [rule.id for rule in rules] + [finding.key for finding in findings]
-        if one in known:
-            what, hint = f"{one!r}: nothing of that was found", "it may be mended already"
-        else:
-            what = f"{one!r} is the id of no rule and no finding"
-            hint = did_you_mean(one, known, "ids stand before the findings")
-        problems.append(Problem("", what, hint))
+    Raises:
+        UserError: an id is of no rule, and of nothing that was found.
+    """
+    keys = {finding.key for finding in (*audit.findings, *audit.ignored)}
+    known = [*(rule.id for rule in audit.rules), *keys]
+    problems = [
+        Problem(
+            option,
+            f"{one!r} is the id of no rule, and of nothing that was found",
+            did_you_mean(one, known, "ids stand beside the findings"),
+        )
+        for one in ids
+        if one not in known
+    ]
     if problems:
         raise UserError(problems)
-    return [finding for finding in findings if _is_among(finding, tuple(ids))]
 
 
-def _is_among(finding: Finding, ids: Collection[str]) -> bool:
+def is_among(finding: Finding, ids: Collection[str]) -> bool:
+    """Whether ids name a finding, or its rule."""
     return finding.rule in ids or finding.key in ids
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from lorasmith.advice.audit.finding import Finding, Rule
+from lorasmith.advice.audit.image_rules import BLURRED, is_faint
 from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.core.text import quantity
 from lorasmith.curation.changes.plan import Plan
@@ -134,8 +135,9 @@ def unlike_others(inputs: AuditInputs) -> Iterator[Finding]:
     scaled = values / np.maximum(spread, list(_FEATURES.values()))
     distances = cKDTree(scaled).query(scaled, k=_NEIGHBOUR + 1)[0][:, -1]
     usual = float(np.median(distances))
-    for path, distance, own in zip(facts, distances, scaled, strict=True):
-        if distance > max(UNLIKE, _UNLIKE_TIMES * usual):
+    for (path, one), distance, own in zip(facts.items(), distances, scaled, strict=True):
+        told = is_faint(one) or one.blur > BLURRED  # by rules of their own
+        if distance > max(UNLIKE, _UNLIKE_TIMES * usual) and not told:
             off = np.abs(own - middle / np.maximum(spread, list(_FEATURES.values())))
             names = [list(_FEATURES)[index] for index in np.argsort(-off)[:2]]
             what = f"{distance:.1f} from the nearest, where {usual:.1f} is usual; by its "

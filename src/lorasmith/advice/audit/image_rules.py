@@ -77,7 +77,8 @@ def blurred(inputs: AuditInputs) -> Iterator[Finding]:
     blurs = [facts.blur for facts in inputs.usable.values()]
     usual = median(blurs) if blurs else 0.0
     for path, facts in inputs.usable.items():
-        if _is_blurred(facts, usual) and not _is_blank(facts):
+        # What is hardly lit or hardly drawn has faint edges for that.
+        if _is_blurred(facts, usual) and not is_faint(facts):
             what = f"blur {facts.blur:.2f} of 1, {usual:.2f} is usual here"
             yield Finding(what, (path,), value=facts.blur)
 
@@ -86,6 +87,11 @@ def _is_blurred(facts: ImageFacts, usual: float) -> bool:
     return facts.blur > VERY_BLURRED or (
         facts.blur > BLURRED and facts.blur > usual + _BLUR_ABOVE_OTHERS
     )
+
+
+def is_faint(facts: ImageFacts) -> bool:
+    """Whether it is so dark, so light or so empty that little else can be said of it."""
+    return facts.lightest < DARK or facts.darkest > LIGHT or facts.detail < BLANK
 
 
 def heavy_jpeg(inputs: AuditInputs) -> Iterator[Finding]:

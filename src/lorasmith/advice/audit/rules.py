@@ -12,14 +12,16 @@ from lorasmith.advice.audit.tag_rules import TAG_RULES
 from lorasmith.advice.audit.tagger_rules import TAGGER_RULES
 from lorasmith.advice.audit.trigger_rules import TRIGGER_RULES
 
-RULES: tuple[Rule, ...] = (
-    *IMAGE_RULES,
-    *FRAMING_RULES,
-    *CAPTION_RULES,
-    *TRIGGER_RULES,
-    *TAG_RULES,
-    *BALANCE_RULES,
-    *TAGGER_RULES,
-    *CONCEPT_RULES,
-)
+SUBJECTS: dict[str, tuple[Rule, ...]] = {
+    "Pictures": IMAGE_RULES,
+    "Framing": FRAMING_RULES,
+    "Captions": CAPTION_RULES,
+    "Triggers": TRIGGER_RULES,
+    "Tags": TAG_RULES,
+    "Balance": BALANCE_RULES,
+    "Captions against a tagger": TAGGER_RULES,
+    "Concepts": CONCEPT_RULES,
+}
+
+RULES: tuple[Rule, ...] = tuple(rule for rules in SUBJECTS.values() for rule in rules)
 """In the order in which they are shown."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lorasmith.config.values import Size, UserPath
+from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer
 from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
     from lorasmith.advice.audit.audit import Audit
     from lorasmith.advice.audit.inputs import AuditInputs
+    from lorasmith.advice.audit.mending import Mending
 
 
 class AuditRequest(JobRequest):
     """Look DIR over by all rules: what is wrong with pictures and captions, and what mends it.
 
-    Each finding has an id, says what was measured and why it matters. Of several folders it is
-    said what a run on all of them would meet. docs/dataset-audit.md lists the rules.
+    Each finding has an id, and says what was measured and why it matters. Several folders are
+    looked at together, as one run on all of them sees them. docs/dataset-audit.md lists the rules.
+    Exit status 2 if something forbids training.
     """
 
     verb: ClassVar = "dataset audit"
@@ -25,7 +28,7 @@ class AuditRequest(JobRequest):
     folders: list[UserPath] = option(..., "The folders", metavar="DIR...", positional=True)
     reg: UserPath | None = option(None, "Regularisation folder", metavar="DIR")
     kind: Literal["character", "style", "concept", "object"] | None = option(
-        None, "What is to be learned; some rules are about one kind alone", default_text="not said"
+        None, "What is to be learned; some rules are for one kind alone"
     )
     resolution: Size = option(
         None,
@@ -44,9 +47,23 @@ class AuditRequest(JobRequest):
         flag="set",
         metavar="section.key=value",
     )
+    page: UserPath | None = option(
+        None, "Write a page with the pictures concerned: one file", flag="html", metavar="FILE.html"
+    )
+    fix: list[str] = option(
+        [],
+        "Mend what this rule or finding says; all-safe: of all rules whose fix loses nothing. It "
+        "can be undone; may be repeated",
+        metavar="ID",
+    )
+    dry_run: bool = option(False, "Of --fix: say what would change, and change nothing")
+    ignore: list[str] = option(
+        [], "Hear no more of this rule or finding in this dataset; may be repeated", metavar="ID"
+    )
+    unignore: list[str] = option([], "Hear of it again; may be repeated", metavar="ID")
 
     def inputs(self, observer: Observer, controls: Controls) -> AuditInputs:
-        """What the rules look at.
+        """What the rules look at, as the files are now.
 
         Raises:
             SettingsError: with everything that is wrong with the settings.
@@ -55,15 +72,64 @@ class AuditRequest(JobRequest):
         from lorasmith.config.load import load_settings
         from lorasmith.config.schema import replace_settings
 
+        if self.dry_run and not self.fix:
+            raise SettingsError.of("dry_run", "is for --fix", "name what is to be mended")
+        both = [one for one in self.ignore if one in self.unignore]
+        if both:
+            problem = Problem("unignore", f"{both[0]!r} stands in --ignore, too", "choose one")
+            raise SettingsError([problem])
         settings = load_settings(self.config, self.settings, self.preset)
         if self.resolution is not None:
             settings = replace_settings(settings, {"data.resolution": self.resolution})
         return AuditInputs(self.folders, self.reg, settings, observer, controls, self.kind)
 
-    def run(self, observer: Observer, controls: Controls) -> Audit:
-        from lorasmith.advice.audit.audit import audit_dataset
+    def mending(self, observer: Observer, controls: Controls) -> Mending:
+        """What ``fix`` would do now.
+
+        Raises:
+            UserError: with everything that is wrong with the request.
+            Stopped: by ``controls``.
+        """
         from lorasmith.advice.audit.ignored import ignored_in
+        from lorasmith.advice.audit.mending import plan_fixes
         from lorasmith.advice.audit.rules import RULES
 
         inputs = self.inputs(observer, controls)
-        return audit_dataset(inputs, ignored_in(inputs.collection.roots), RULES)
+        return plan_fixes(inputs, self.fix, ignored_in(inputs.collection.roots), RULES)
+
+    def run(self, observer: Observer, controls: Controls) -> Audit:
+        """What is found, once ``fix`` is done.
+
+        Raises:
+            UserError: with everything that is wrong; nothing was changed.
+            Stopped: by ``controls``.
+        """
+        from lorasmith.advice.audit.audit import audit_dataset, check_ids
+        from lorasmith.advice.audit.ignored import ignored_in, remember
+        from lorasmith.advice.audit.report_page import write_page
+        from lorasmith.core.files import check_writable
+
+        if self.page is not None:
+            check_writable(self.page.absolute().parent)
+        later = bool(self.fix) and not self.dry_run
+        while later:
+            mending = self.mending(observer, controls)
+            mending.plan.check()
+            applied = mending.plan.apply(observer, controls)
+            later = mending.later > 0 and bool(applied.counts)
+        inputs = self.inputs(observer, controls)
+        roots = inputs.collection.roots
+        ignored = ignored_in(roots)
+        audit = audit_dataset(inputs, ignored)
+        check_ids(self.ignore, audit, "ignore")
+        strangers = [one for one in self.unignore if one not in ignored]
+        if strangers:
+            raise SettingsError(
+                Problem("unignore", f"{one!r} is not ignored", f"ignored are: {', '.join(ignored)}")
+                for one in strangers
+            )
+        if self.ignore or self.unignore:
+            audit = audit.ignoring(remember(roots, self.ignore, unignore=self.unignore))
+        if self.page is not None:
+            write_page(self.page, audit, inputs)
+        return audit

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.audits import MakeDataset
 
-from lorasmith.advice.audit.audit import audit_dataset, chosen
+from lorasmith.advice.audit.audit import audit_dataset, check_ids
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.advice.audit.rules import RULES
@@ -61,9 +61,9 @@ def test_a_rule_that_cannot_look_says_so(dataset: MakeDataset) -> None:
 
 def test_an_id_of_nothing_is_told(dataset: MakeDataset) -> None:
     audit = audit_dataset(AuditInputs([dataset({"a.png": None})]), rules=[NOTE])
-    assert chosen(["every-image"], audit.findings, [NOTE]) == list(audit.findings)
-    with pytest.raises(UserError, match="every-image"):
-        chosen(["evry-image"], audit.findings, [NOTE])
+    check_ids(["every-image", audit.findings[0].key], audit, "ignore")
+    with pytest.raises(UserError, match="did you mean every-image"):
+        check_ids(["evry-image"], audit, "ignore")
 
 
 def test_ids_are_unique_and_in_kebab_case() -> None:
