@@ -42,8 +42,8 @@ _WORN = frozenset(
     )
 )
 
-_ON_AND_OFF = 'The Other LoRA Rentry, "Tags and details"'
-_PRUNING = 'hdg\'s LoRA training guide, "Pruning Captions"'
+_ON_AND_OFF = 'The Other LoRA Training Rentry, "Tags and details"'
+_PRUNING = 'LoRA Training Guide (hdg), "Pruning Captions"'
 
 
 def constant_traits(inputs: AuditInputs) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def never_off(inputs: AuditInputs) -> Iterator[Finding]:
     for concept, names in _constant(inputs):
         others = [name for name in names if name not in traits]
         if others:
-            yield _always(concept, others, "no image shows it without them")
+            yield _always(concept, others, "no picture shows it without them")
 
 
 def _constant(inputs: AuditInputs) -> Iterator[tuple[Concept, list[str]]]:
@@ -180,8 +180,8 @@ BALANCE_RULES: tuple[Rule, ...] = (
         "What the trigger says already",
         "note",
         constant_traits,
-        "a trait that is always there is best left to the trigger: tagged, it has to be in every "
-        "prompt as well",
+        "A trait that is always there is best left to the trigger: tagged, it has to be in every "
+        "prompt as well.",
         source=_PRUNING,
         threshold=FEWEST,
         unit="captions of a concept, at least, and all of them",
@@ -192,8 +192,8 @@ BALANCE_RULES: tuple[Rule, ...] = (
         'Never shown "off"',
         "note",
         never_off,
-        "what is on every image cannot be left out in prompts: it is learned as part of the "
-        "trigger, unless some images show the subject without it",
+        "What is on every picture cannot be left out in prompts: it is learned as part of the "
+        "trigger, unless some pictures show the subject without it.",
         source=_ON_AND_OFF,
         threshold=FEWEST,
         unit="captions of a concept, at least, and all of them",
@@ -203,8 +203,8 @@ BALANCE_RULES: tuple[Rule, ...] = (
         "Lacking in one or two captions",
         "note",
         seldom_off,
-        "either it was forgotten there, or there is next to nothing that shows the subject without "
-        "it",
+        "Either it was forgotten there, or there is next to nothing that shows the subject without "
+        "it.",
         source=_ON_AND_OFF,
         threshold=SELDOM_OFF,
         unit=f"captions without it, of {MANY} or more",
@@ -214,8 +214,8 @@ BALANCE_RULES: tuple[Rule, ...] = (
         "Tags that are always together",
         "note",
         always_together,
-        "which of them means what cannot be told apart: leave one out, or add images with one of "
-        "them alone",
+        "Which of them means what cannot be told apart: leave one out, or add pictures with one of "
+        "them alone.",
         source=_ON_AND_OFF,
         threshold=TOGETHER,
         unit=f"of a concept's captions, at least {FEWEST}; chance is left out",
@@ -225,8 +225,8 @@ BALANCE_RULES: tuple[Rule, ...] = (
         "Tags in one caption only",
         "note",
         seen_once,
-        "the base model does not know such a word, and one image does not teach it; it may be a "
-        "mistake",
+        "The base model does not know such a word, and one picture does not teach it; it may be a "
+        "mistake.",
         source=_ON_AND_OFF,
         threshold=MANY,
         unit="captions, at least",

@@ -40,10 +40,10 @@ def missing(inputs: AuditInputs) -> Iterator[Finding]:
         name = folder_caption(without[0].folder)
         instead = f"{quoted(name)}, the folder's name, is used" if name else "nothing is used"
         every = len(without) == len(captions)
-        count = quantity(len(without), "image", "has")
+        count = quantity(len(without), "picture", "has")
         what = f"{count} no caption, of {len(captions)}; {instead}"
         if every:
-            what = f"none of {quantity(len(captions), 'image')} has a caption; {instead}"
+            what = f"none of {quantity(len(captions), 'picture')} has a caption; {instead}"
         yield Finding(
             what,
             images_of(without),
@@ -158,7 +158,7 @@ def equal(inputs: AuditInputs) -> Iterator[Finding]:
         if len(captions) > 1:
             text = captions[0].text.split("\n", 1)[0]
             yield Finding(
-                f"{len(captions)} images have one caption: {quoted(text)}",
+                f"{len(captions)} pictures have one caption: {quoted(text)}",
                 images_of(captions),
                 value=len(captions),
             )
@@ -197,27 +197,23 @@ CAPTION_RULES: tuple[Rule, ...] = (
         "No caption",
         "warning",
         missing,
-        "an image without words teaches everything in it to whatever its folder is called, or to "
-        "no words at all",
-        source='hdg\'s LoRA training guide, "How to set up the image directory"',
-        threshold=1,
-        unit="images",
+        "A picture without words teaches everything in it to whatever its folder is called, or to "
+        "no words at all.",
+        source='LoRA Training Guide (hdg), "How to set up the image directory"',
     ),
     Rule(
         "empty-caption",
         "Empty caption",
         "warning",
         empty,
-        "an empty caption file counts as none; what was to be in it was probably lost",
-        threshold=1,
-        unit="captions",
+        "An empty caption file counts as none; what was to be in it was probably lost.",
     ),
     Rule(
         "long-caption",
         "Too long a caption",
         "warning",
         too_long,
-        "what stands behind the limit is not read, so what it names is learned under other words",
+        "What stands behind the limit is not read, so what it names is learned under other words.",
         threshold=75,
         unit="CLIP tokens (model.max_tokens)",
     ),
@@ -226,36 +222,30 @@ CAPTION_RULES: tuple[Rule, ...] = (
         "Several lines",
         "warning",
         several_lines,
-        "a caption is its first line, unless captions.wildcards draws one of them",
+        "A caption is its first line, unless captions.wildcards draws one of them.",
         fix=_joining,
-        threshold=1,
-        unit="captions",
     ),
     Rule(
         "no-commas",
         "Tags without commas",
         "warning",
         no_commas,
-        "tags are told apart by commas: without them nothing is shuffled, kept in front or counted",
-        threshold=1,
-        unit="captions",
+        "Tags are told apart by commas: without them none is shuffled, kept in front or counted.",
     ),
     Rule(
         "two-forms",
         "Sentences among tags",
         "note",
         two_forms,
-        "prompts are written in one of the two forms, and what the other has taught answers less",
-        threshold=1,
-        unit="captions",
+        "Prompts are written in one of the two forms, and what the other has taught answers less.",
     ),
     Rule(
         "equal-captions",
-        "One caption for several images",
+        "One caption for several pictures",
         "note",
         equal,
-        "a long caption is seldom the same by chance: it was copied, and tells nothing of what "
-        "differs",
+        "A long caption is seldom the same by chance: it was copied, and tells nothing of what "
+        "differs.",
         threshold=EQUAL_TAGS,
         unit="tags without the trigger, or a sentence",
     ),
@@ -264,8 +254,6 @@ CAPTION_RULES: tuple[Rule, ...] = (
         "Sentences that are shuffled",
         "warning",
         shuffled_sentences,
-        "between commas a sentence has parts that make no sense in another order",
-        threshold=1,
-        unit="captions",
+        "Between commas a sentence has parts that make no sense in another order.",
     ),
 )

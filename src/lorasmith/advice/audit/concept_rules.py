@@ -30,8 +30,8 @@ NAMED_ALIKE = 0.5
 SAME = 0.9
 _FEWEST = 8
 
-_DREAMBOOTH = 'The Other LoRA Rentry, "Regularization images"'
-_ELEMENTS = 'The Other LoRA Rentry, "Consistency of individual elements"'
+_DREAMBOOTH = 'The Other LoRA Training Rentry, "Regularization images"'
+_ELEMENTS = 'The Other LoRA Training Rentry, "Consistency of individual elements"'
 _SUBJECTS = re.compile(r"\d\+?(?:girls?|boys?|others?)|multiple (?:girls|boys)|no humans")
 
 
@@ -49,7 +49,7 @@ def unbalanced(inputs: AuditInputs) -> Iterator[Finding]:
         name = folder_name(folder)
         target = folder.path.with_name(f"{repeats}_{name}") if name else None
         yield Finding(
-            f"{quoted(many)} has {most} uses in an epoch, {quoted(few)} {least}: images times "
+            f"{quoted(many)} has {most} uses in an epoch, {quoted(few)} {least}: pictures times "
             "repeats",
             images_of(concept.captions),
             (few, many),
@@ -101,8 +101,8 @@ def few_reg(inputs: AuditInputs) -> Iterator[Finding]:
     if reg and reg < FEWEST_REG * images:
         uses = sum(caption.folder.repeats for caption in inputs.captions)
         yield Finding(
-            f"{quantity(reg, 'regularisation image')} for {quantity(images, 'training image')}: "
-            f"each is used {uses / reg:.0f} times in an epoch",
+            f"{quantity(reg, 'regularisation picture')} for "
+            f"{quantity(images, 'training picture')}: each is used {uses / reg:.0f} times an epoch",
             images_of(inputs.reg_captions),
             value=round(reg / images, 2),
             command=inputs.command("regularize"),
@@ -114,8 +114,8 @@ def unused_reg(inputs: AuditInputs) -> Iterator[Finding]:
     if unused:
         reg = sum(item.reg for item in inputs.dataset.items)
         yield Finding(
-            f"{quantity(len(unused), 'regularisation image', 'is')} not used, of {reg}: there are "
-            "as many as training images times repeats without them",
+            f"{quantity(len(unused), 'regularisation picture', 'is')} not used, of {reg}: the "
+            "others are as many as training pictures times repeats",
             tuple(item.image.path for item in unused),
             value=len(unused),
         )
@@ -145,9 +145,8 @@ def reg_names(inputs: AuditInputs) -> Iterator[Finding]:
     others = [caption for caption in reg if stem_of(caption.image) not in training]
     if others and len(reg) - len(others) >= NAMED_ALIKE * len(reg):
         yield Finding(
-            f"{quantity(len(others), 'regularisation image')} of {len(reg)} "
-            f"{'is' if len(others) == 1 else 'are'} named after no training image, and the others "
-            "are",
+            f"{quantity(len(others), 'regularisation picture', 'is')} named after no training "
+            f"picture, and the others of {len(reg)} are",
             images_of(others),
             value=len(others),
         )
@@ -179,7 +178,7 @@ def _same(concept: Concept, counts: dict[str, int], verb: str) -> Iterator[Findi
         spelled = tuple(map(concept.tags.spelled, names))
         least = min(counts[name] for name in names)
         yield Finding(
-            f"{least} of {total} images of {quoted(concept.name)} {verb} {word_list(spelled)}",
+            f"{least} of {total} pictures of {quoted(concept.name)} {verb} {word_list(spelled)}",
             images_of(concept.tags.captions_with[names[0]]),
             spelled,
             value=round(least / total, 3),
@@ -209,8 +208,8 @@ CONCEPT_RULES: tuple[Rule, ...] = (
         "Concepts out of balance",
         "warning",
         unbalanced,
-        "one is learned by heart while the other is not yet learned; repeats even that out",
-        source='hdg\'s LoRA training guide, "How to set up the image directory"',
+        "One is learned by heart while the other is not yet learned; repeats even that out.",
+        source='LoRA Training Guide (hdg), "How to set up the image directory"',
         threshold=UNBALANCED,
         unit="times as many uses in an epoch",
     ),
@@ -219,60 +218,56 @@ CONCEPT_RULES: tuple[Rule, ...] = (
         "Two concepts, one trigger",
         "warning",
         shared_trigger,
-        "a prompt cannot say which of the two is meant, and gets something between them",
+        "A prompt cannot say which of the two is meant, and gets something between them.",
         threshold=2,
         unit="folders without a tag that tells them apart",
     ),
     Rule(
         "few-regularisation",
-        "Few regularisation images",
+        "Few regularisation pictures",
         "note",
         few_reg,
-        "they are repeated to match the training images, and then learned themselves",
+        "They are repeated to match the training pictures, and then learned themselves.",
         source=_DREAMBOOTH,
         threshold=FEWEST_REG,
-        unit="times as many as training images, at least",
+        unit="times as many as training pictures, at least",
     ),
     Rule(
         "unused-regularisation",
-        "Regularisation images that are not used",
+        "Regularisation pictures that are not used",
         "note",
         unused_reg,
-        "as many are used as there are training images times repeats",
+        "As many are used as there are training pictures times repeats.",
         source=_DREAMBOOTH,
-        threshold=1,
-        unit="images",
     ),
     Rule(
         "regularisation-trigger",
         "The trigger among regularisation captions",
         "warning",
         reg_trigger,
-        "they teach the trigger what it is not to mean",
+        "They teach the trigger what it is not to mean.",
         source=_DREAMBOOTH,
-        threshold=1,
-        unit="captions",
         fix=_without_trigger,
     ),
     Rule(
         "regularisation-names",
-        "Regularisation images of other names",
+        "Regularisation pictures of other names",
         "note",
         reg_names,
-        "where each is drawn for one training image, its name says for which",
+        "Where each is drawn for one training picture, its name says for which.",
         source=_DREAMBOOTH,
         threshold=NAMED_ALIKE,
-        unit="of them named after a training image, at least",
+        unit="of them named after a training picture, at least",
     ),
     Rule(
         "one-subject",
         "A style with one subject only",
         "note",
         one_subject,
-        "the style then comes with the subject, whatever is asked for",
+        "The style then comes with the subject, whatever is asked for.",
         source=_ELEMENTS,
         threshold=SAME,
-        unit="of the images, at least",
+        unit="of the pictures, at least",
         missing=_needs_kind("style"),
     ),
     Rule(
@@ -280,10 +275,10 @@ CONCEPT_RULES: tuple[Rule, ...] = (
         "A character with one outfit only",
         "note",
         one_outfit,
-        "its clothes are then learned as part of it, and are drawn over what is asked for",
+        "Its clothes are then learned as part of it, and are drawn over what is asked for.",
         source=_ELEMENTS,
         threshold=SAME,
-        unit="of the images, at least",
+        unit="of the pictures, at least",
         missing=_needs_kind("character"),
     ),
 )

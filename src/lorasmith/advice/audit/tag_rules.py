@@ -34,14 +34,14 @@ _SHORTEST = 5  # letters of a word that is taken for misspelled
 _SHOWN = 6
 _LORA = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
 
-_PRUNING = 'hdg\'s LoRA training guide, "Pruning Captions"'
-_CONSOLIDATING = 'The Other LoRA Rentry, "Consolidating tags"'
-_FALSE_POSITIVES = 'The Other LoRA Rentry, "False positives/autotagging"'
+_PRUNING = 'LoRA Training Guide (hdg), "Pruning Captions"'
+_CONSOLIDATING = 'The Other LoRA Training Rentry, "Consolidating tags"'
+_FALSE_POSITIVES = 'The Other LoRA Training Rentry, "False positives/autotagging"'
 
 
 def meta(inputs: AuditInputs) -> Iterator[Finding]:
     tags = TagList(read_list(LISTS / "meta.txt"))
-    yield from _listed(inputs, lambda name: name in tags, "about the file, not the image", "meta")
+    yield from _listed(inputs, lambda name: name in tags, "about the file, not the picture", "meta")
 
 
 def quality(inputs: AuditInputs) -> Iterator[Finding]:
@@ -306,10 +306,8 @@ TAG_RULES: tuple[Rule, ...] = (
         "Tags about the file",
         "warning",
         meta,
-        "they are learned with the rest, and say nothing of the image",
+        "They are learned with the rest, and say nothing of the picture.",
         source=_PRUNING,
-        threshold=1,
-        unit="captions",
         fix=_edits("prune=meta"),
         safe=True,
     ),
@@ -318,10 +316,8 @@ TAG_RULES: tuple[Rule, ...] = (
         "Tags of quality",
         "note",
         quality,
-        "prompts that have such words then call up the training images, and others lack something",
+        "Prompts with such words then call up the training pictures, and others lack something.",
         source=_PRUNING,
-        threshold=1,
-        unit="captions",
         fix=_edits("prune=quality"),
     ),
     Rule(
@@ -329,10 +325,8 @@ TAG_RULES: tuple[Rule, ...] = (
         "Names of artists and series",
         "note",
         artists_and_series,
-        "what is to be learned then hangs on a name that the base model may know otherwise",
+        "What is to be learned then hangs on a name that the base model may know otherwise.",
         source=_PRUNING,
-        threshold=1,
-        unit="captions",
         fix=_edits("prune=artist,series"),
     ),
     Rule(
@@ -340,7 +334,7 @@ TAG_RULES: tuple[Rule, ...] = (
         "A tag twice",
         "warning",
         repeated,
-        "it takes tokens and says nothing new",
+        "It takes tokens and says nothing new.",
         threshold=2,
         unit="times in a caption",
         fix=_edits("dedupe"),
@@ -351,10 +345,8 @@ TAG_RULES: tuple[Rule, ...] = (
         "Tags that others say",
         "note",
         implied,
-        'the most specific of them is all that is needed: red boots, without "boots"',
+        'The most specific of them is all that is needed: red boots, without "boots".',
         source=_CONSOLIDATING,
-        threshold=1,
-        unit="captions",
         fix=_edits("consolidate"),
     ),
     Rule(
@@ -362,7 +354,7 @@ TAG_RULES: tuple[Rule, ...] = (
         "A tag in two spellings",
         "warning",
         spellings,
-        "they are other tokens, so each is learned from a part of the images",
+        "They are other tokens, so each is learned from a part of the pictures.",
         source=_CONSOLIDATING,
         threshold=2,
         unit="spellings",
@@ -374,10 +366,8 @@ TAG_RULES: tuple[Rule, ...] = (
         "Weights and backslashes",
         "warning",
         prompt_syntax,
-        "captions are read to the letter: brackets, weights and backslashes become tokens of "
-        "their own, which prompts never have",
-        threshold=1,
-        unit="captions",
+        "Captions are read to the letter: brackets, weights and backslashes become tokens of "
+        "their own, which prompts never have.",
         fix=_without_syntax,
         safe=True,
     ),
@@ -386,10 +376,8 @@ TAG_RULES: tuple[Rule, ...] = (
         "Underscores",
         "note",
         underscores,
-        "an underscore is a token of its own; prompts have spaces, unless the base model was "
-        "trained with underscores",
-        threshold=1,
-        unit="captions",
+        "An underscore is a token of its own; prompts have spaces, unless the base model was "
+        "trained with underscores.",
         fix=_edits("spaces"),
     ),
     Rule(
@@ -397,28 +385,26 @@ TAG_RULES: tuple[Rule, ...] = (
         "Singular and plural",
         "note",
         plurals,
-        "if both are one thing, each is learned from a part of the images",
+        "If both are one thing, each is learned from a part of the pictures.",
         source=_CONSOLIDATING,
         threshold=RARER,
-        unit="of the images of the more frequent, at most",
+        unit="of the pictures of the more frequent, at most",
     ),
     Rule(
         "misspelled-tag",
         "Misspelled",
         "warning",
         misspelled,
-        "a misspelled word is another one to the model, and its image lacks the right one",
+        "A misspelled word is another one to the model, and its picture lacks the right one.",
         threshold=RARER,
-        unit="of the images of the right one, at most",
+        unit="of the pictures of the right one, at most",
     ),
     Rule(
         "contradiction",
         "Tags that exclude each other",
         "warning",
         contradictory,
-        "one of them is wrong, and a wrong tag teaches the wrong thing",
+        "One of them is wrong, and a wrong tag teaches the wrong thing.",
         source=_FALSE_POSITIVES,
-        threshold=1,
-        unit="captions",
     ),
 )

@@ -34,7 +34,7 @@ FORGOTTEN = 0.25
 SPOKEN = 0.5
 _SHOWN = 12
 
-_SOURCE = 'The Other LoRA Rentry, "False positives/autotagging"'
+_SOURCE = 'The Other LoRA Training Rentry, "False positives/autotagging"'
 _HOW = "lorasmith dataset tag DIR --mode append --dry-run"
 
 
@@ -107,7 +107,7 @@ def likely_wrong(inputs: AuditInputs) -> Iterator[Finding]:
             tag = inputs.tags.spelled(seen.name)
             worst = min(score for _, score in wrong)
             yield Finding(
-                f"{quoted(tag)} is in {quantity(len(wrong), 'caption')} of images in which the "
+                f"{quoted(tag)} is in {quantity(len(wrong), 'caption')} of pictures in which the "
                 f"tagger does not see it ({worst:.2f}; {seen.usual:.2f} in the median of "
                 f"{len(seen.with_it)} that have it)",
                 images_of(caption for caption, _ in wrong),
@@ -129,7 +129,7 @@ def likely_missing(inputs: AuditInputs) -> Iterator[Finding]:
             tag = inputs.tags.spelled(seen.name)
             most = max(score for _, score in missing)
             yield Finding(
-                f"{quoted(tag)} is not in {quantity(len(missing), 'caption')} of images in which "
+                f"{quoted(tag)} is not in {quantity(len(missing), 'caption')} of pictures in which "
                 f"the tagger sees it ({most:.2f}; {len(seen.with_it)} captions have it)",
                 images_of(caption for caption, _ in missing),
                 (tag,),
@@ -168,7 +168,7 @@ def unknown(inputs: AuditInputs) -> Iterator[Finding]:
 def _needs_scores(inputs: AuditInputs) -> str:
     if inputs.tagger_scores is not None:
         return ""
-    return f"needs what a tagger says of the images; `{_HOW}` keeps it, and changes nothing"
+    return f"needs what a tagger says of the pictures; `{_HOW}` keeps it, and changes nothing"
 
 
 def _remove(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
@@ -185,10 +185,10 @@ TAGGER_RULES: tuple[Rule, ...] = (
         "Tags that are probably wrong",
         "warning",
         likely_wrong,
-        "a single wrong tag makes its thing appear in other prompts, and the right one answer less",
+        "A single wrong tag makes its thing appear in other prompts, and the right one less.",
         source=_SOURCE,
         threshold=UNSEEN,
-        unit=f"score, of a tag that has {SEEN} in {KNOWS:.0%} of the images whose captions have it",
+        unit=f"score, of a tag that has {SEEN} in {KNOWS:.0%} of the pictures that are to have it",
         fix=_remove,
         missing=_needs_scores,
     ),
@@ -197,8 +197,8 @@ TAGGER_RULES: tuple[Rule, ...] = (
         "Tags that are probably lacking",
         "warning",
         likely_missing,
-        "what is there and not named is learned as part of the trigger, and answers to its name "
-        "less",
+        "What is there and not named is learned as part of the trigger, and answers to its name "
+        "less.",
         source=_SOURCE,
         threshold=SURE,
         unit="score",
@@ -210,11 +210,11 @@ TAGGER_RULES: tuple[Rule, ...] = (
         "Tags that no label list has",
         "note",
         unknown,
-        "taggers' labels are the words that base models of the same site were trained with; others "
-        "have to be learned from these images alone",
-        source='The Other LoRA Rentry, "Tags and details"',
+        "Taggers' labels are the words that base models of the same site were trained with; others "
+        "have to be learned from these pictures alone.",
+        source='The Other LoRA Training Rentry, "Tags and details"',
         threshold=2,
-        unit="captions",
+        unit="captions with it, at least",
         missing=_needs_scores,
     ),
 )

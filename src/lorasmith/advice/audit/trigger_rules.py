@@ -25,7 +25,7 @@ _LETTERS = 4
 # Share of captions in which a tag that is kept in front stands elsewhere in others.
 KEPT_ELSEWHERE = 0.2
 
-_SOURCE = 'The Other LoRA Rentry, "When to tag characters/styles"'
+_SOURCE = 'The Other LoRA Training Rentry, "When to tag characters/styles"'
 
 
 def missing(inputs: AuditInputs) -> Iterator[Finding]:
@@ -181,11 +181,9 @@ TRIGGER_RULES: tuple[Rule, ...] = (
         "Trigger missing",
         "warning",
         missing,
-        "the trigger has to be in every caption, or what the images share is learned under other "
-        "words too",
+        "The trigger has to be in every caption, or what the pictures share is learned under other "
+        "words too.",
         source=_SOURCE,
-        threshold=1,
-        unit="captions",
         fix=_put_first,
         safe=True,
     ),
@@ -194,10 +192,8 @@ TRIGGER_RULES: tuple[Rule, ...] = (
         "Trigger not in front",
         "note",
         not_first,
-        "first is where trainers keep it when tags are shuffled, and where it is never cut off",
+        "First is where trainers keep it when tags are shuffled, and where it is never cut off.",
         source=_SOURCE,
-        threshold=1,
-        unit="captions",
         fix=_put_first,
         safe=True,
     ),
@@ -206,7 +202,7 @@ TRIGGER_RULES: tuple[Rule, ...] = (
         "Trigger twice",
         "warning",
         twice,
-        "it is learned as a pair of words, and answers less when a prompt has it once",
+        "It is learned as a pair of words, and answers less when a prompt has it once.",
         threshold=2,
         unit="times in a caption",
         fix=_once,
@@ -217,8 +213,8 @@ TRIGGER_RULES: tuple[Rule, ...] = (
         "The trigger means something already",
         "note",
         known,
-        "what the base model draws for it comes with it, which helps where that is what is shown, "
-        "and is in the way everywhere else; what it draws is not looked at here",
+        "What the base model draws for it comes with it, which helps where that is what is shown, "
+        "and is in the way everywhere else; what it draws is not looked at here.",
         source=_SOURCE,
         threshold=KNOWN_WORDS,
         unit="rank in CLIP's vocabulary",
@@ -228,7 +224,7 @@ TRIGGER_RULES: tuple[Rule, ...] = (
         "The trigger is read as other words",
         "note",
         common_pieces,
-        "the tokenizer has no token for it and reads it in pieces, and what these mean comes along",
+        "The tokenizer has no token for it and reads it in pieces, whose meanings come along.",
         threshold=COMMON_WORDS,
         unit="rank of each piece in CLIP's vocabulary",
     ),
@@ -237,7 +233,7 @@ TRIGGER_RULES: tuple[Rule, ...] = (
         "Tags kept in front",
         "warning",
         keep_tokens,
-        "captions.keep_tokens counts tags between commas: the trigger's, and no more",
+        "What captions.keep_tokens counts are tags between commas: the trigger's, and no more.",
         threshold=KEPT_ELSEWHERE,
         unit="share of captions",
     ),

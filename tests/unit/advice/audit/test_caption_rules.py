@@ -14,7 +14,7 @@ def test_an_image_without_a_caption(dataset: MakeDataset) -> None:
     (finding,) = audit_rule("no-caption", folder)
     assert [path.name for path in finding.images] == ["02.png"]
     assert (finding.severity, finding.value) == ("warning", 1)
-    assert finding.what == '1 image has no caption, of 3; "zorp", the folder\'s name, is used'
+    assert finding.what == '1 picture has no caption, of 3; "zorp", the folder\'s name, is used'
     assert "--where untagged" in finding.command
 
 
