@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lorasmith.adapters.network import AdapterNetwork as AdapterNetwork
     from lorasmith.advice.pick import pick as pick
     from lorasmith.api import Run as Run
+    from lorasmith.api import advise as advise
     from lorasmith.api import check as check
     from lorasmith.api import import_settings as import_settings
     from lorasmith.api import plan as plan
@@ -120,6 +121,7 @@ _HOMES = {
     "TrainSettings": "config.schema",
     "UndoRequest": "jobs.dataset.changes",
     "UserError": "core.errors",
+    "advise": "api",
     "bake": "lora_tools.bake.bake",
     "check": "api",
     "convert": "lora_tools.convert.convert",

@@ -19,12 +19,14 @@ from lorasmith.config.schema import TrainSettings, sections
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import parse_json, user_path
+from lorasmith.jobs.advise import AdviseRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewReport, PreviewRequest
 from lorasmith.jobs.request import run
 from lorasmith.jobs.settings import ImportReport, ImportRequest
 from lorasmith.jobs.training import PlanRequest, ResumeRequest, SettingsRequest, TrainRequest
 
 if TYPE_CHECKING:
+    from lorasmith.advice.advise.advise import Advised
     from lorasmith.advice.pick import Picked
     from lorasmith.curation.check.check import CheckReport
     from lorasmith.training.plan import Plan
@@ -247,6 +249,42 @@ def check(
             "quick": quick,
         }
     )
+    return run(request, observer, controls)
+
+
+def advise(
+    folder: AnyPath,
+    *,
+    model: AnyPath = "demo",
+    kind: Literal["character", "style", "concept", "object"] | None = None,
+    difficulty: Literal["A", "B", "C", "D", "E", "F", "G", "H", "I"] | None = None,
+    use: Literal["balanced", "faithful", "flexible", "combined", "small"] | None = None,
+    gpu: str | int | None = None,
+    out: AnyPath | None = None,
+    overwrite: bool = False,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Advised:
+    """Settings for a folder of images, each with its reason; ``str(path)`` of ``out`` is then what
+    :func:`train` takes as ``settings``.
+
+    Args:
+        model: as for :func:`train`.
+        kind, difficulty, use: what is to be learned, how hard it is, what for; by default as the
+            captions tell.
+        gpu: memory of the card that it is to be trained on, as "8GB" or a number of GB; by default
+            that of this machine's device.
+        out: settings file to be written.
+        overwrite: whether ``out`` may exist.
+
+    Raises:
+        UserError: with everything that would stop a run, or nothing fits the card.
+    """
+    values = {
+        "folder": folder, "model": str(model), "kind": kind, "difficulty": difficulty, "use": use,
+        "gpu": gpu, "out": out, "overwrite": overwrite,
+    }  # fmt: skip
+    request = AdviseRequest.read({name: v for name, v in values.items() if v is not None})
     return run(request, observer, controls)
 
 

@@ -50,6 +50,7 @@ OF_THE_SMALL_MODEL = ("demo-model", "generate", "grid", "library", "pick")
 """Pages whose prompts are for it; others show those of published models too."""
 
 READS = {
+    "advise": ("folder", "model"),
     "bake": ("model", "sources"),
     "control": ("run",),
     "convert": ("source",),
@@ -67,6 +68,7 @@ READS = {
     "train-network": ("pretrained_model_name_or_path", "train_data_dir"),
 }
 WRITES = {
+    "advise": "out",
     "bake": "out", "convert": "out", "convert-config": "out", "extract": "out", "merge": "out",
     "resize": "out", "dataset preview": "out",
 }  # fmt: skip

@@ -1,1 +1,1 @@
-"""Verdicts with their reasons: which snapshot to keep."""
+"""Verdicts with their reasons: which snapshot to keep, which settings to take."""

@@ -58,6 +58,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "Train": {
         "train": Entry("lorasmith.cli.train", "Train a LoRA on a folder of pictures."),
         "control": Entry("lorasmith.cli.control", "Ask a running training for something."),
+        "advise": Entry("lorasmith.cli.advise", "Propose settings, each with its reason."),
         "pick": Entry("lorasmith.cli.pick", "Say which snapshot of a run to keep."),
     },
     "Draw": {
