@@ -83,15 +83,10 @@ def _seconds_of_a_step(folder: RunFolder, run_plan: RunPlan, device: str) -> flo
     steps = [step for row in _rows(folder.metrics) if (step := _step_of(row)) is not None]
     if not same or len(steps) < _FEWEST_ROWS:
         return None
-    # The preflight of that run knows what it kept; its settings say how much that can be.
-    kept = _kept_share(folder, settings)
-    scale = passes(checkpointing=False, preserves=run_plan.preserved_share)
-    return statistics.median(steps) * scale / passes(checkpointing=False, preserves=kept)
-
-
-def _kept_share(folder: RunFolder, settings: TrainSettings) -> float:
     keeps = any(row.get("preservation_loss") is not None for row in _rows(folder.metrics))
-    return settings.preservation.share if keeps else 0.0
+    theirs = passes(checkpointing=False, preserves=settings.preservation if keeps else None)
+    scale = passes(checkpointing=False, preserves=run_plan.preserves) / theirs
+    return statistics.median(steps) * scale
 
 
 def _place(settings: TrainSettings) -> str:
