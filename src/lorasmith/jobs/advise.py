@@ -97,7 +97,7 @@ class AdviseRequest(JobRequest):
         Raises:
             UserError: with everything that would stop a run on them.
         """
-        from lorasmith.advice.advise.examine import examine
+        from lorasmith.advice.advise.case import examine
         from lorasmith.advice.advise.questions import questions_of
 
         if self.out is not None and os.path.exists(self.out) and not self.overwrite:

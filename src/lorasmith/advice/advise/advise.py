@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lorasmith.advice.advise.balance import balanced_folders
 from lorasmith.advice.advise.case import Case
 from lorasmith.advice.advise.damping import Damping, damping_of
 from lorasmith.advice.advise.guide_tables import CATEGORIES, START
@@ -177,8 +176,6 @@ def advise(
     given: dict[str, Any] = {q.name: answers.get(q.name, q.proposed) for q in questions}
     case = case.answered(**given, male=is_male(case.pictures))
     choices = choices_of(case)
-    if (folders := balanced_folders(case)) is not None:
-        choices[folders.setting] = folders
     settings = _with(case.settings, choices)
 
     observer(Notice("info", f"working out what fits {target.name}"))

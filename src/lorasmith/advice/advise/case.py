@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -11,19 +12,26 @@ from pathlib import Path
 from typing import Literal
 
 from lorasmith.advice.advise.signs import plain
+from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
+from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.files import read_safetensors_header
 from lorasmith.data.captions import split_tags
 from lorasmith.data.dataset import Item
 from lorasmith.data.layout import folder_name
 from lorasmith.models.families.table import Architecture
-from lorasmith.training.setup.base_defaults import SuitedSettings
-from lorasmith.training.setup.preflight import RunPlan
+from lorasmith.models.open import OpenedCheckpoint, locate
+from lorasmith.training.setup.base_defaults import SuitedSettings, read_entry
+from lorasmith.training.setup.preflight import RunPlan, open_base, preflight
 
 Kind = Literal["character", "style", "concept", "object"]
 Letter = Literal["A", "B", "C", "D", "E", "F", "G", "H", "I"]
 Use = Literal["balanced", "faithful", "flexible", "combined", "small"]
 Form = Literal["tags", "sentences", "none"]
 
+# Entries of a checkpoint's metadata that may hold its name, or those of what it was merged of.
+_NAMING = ("modelspec.title", "modelspec.description", "sd_merge_recipe", "ss_output_name")
+_MOST_LETTERS = 20_000
 # A tag has seldom more words; a sentence has.
 _TAG_WORDS = 3.0
 # Captions of fewer tags say little of what a picture shows.
@@ -227,3 +235,44 @@ def form_of(captions: Sequence[str]) -> Form:
 def _is_list(tags: Sequence[str]) -> bool:
     words = statistics.median(len(tag.split()) for tag in tags)
     return words <= _TAG_WORDS and (len(tags) >= _FEWEST_TAGS or words < _TAG_WORDS)
+
+
+def examine(
+    data: Path,
+    model: str = "demo",
+    *,
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Case:
+    """
+    Args:
+        data: folder of images, as ``data.path``.
+        model: as ``model.path``.
+
+    Raises:
+        UserError: with everything that would stop a run on them.
+        Stopped: by the controls.
+    """
+    overrides = [
+        Override("data.path", json.dumps(str(data), ensure_ascii=False), "DIR"),
+        Override("model.path", json.dumps(model, ensure_ascii=False), "--model"),
+    ]
+    settings = load_settings(None, overrides, for_training=True)
+    run_plan = preflight(settings, observer=observer, controls=controls)
+    checkpoint = open_base(settings)
+    assert run_plan.suited is not None
+    says, _ = read_entry(checkpoint.defaults, model)
+    base = Base(
+        model, checkpoint.architecture, run_plan.suited, frozenset(says), _names(checkpoint)
+    )
+    return Case(read_pictures(run_plan), base, run_plan)
+
+
+def _names(checkpoint: OpenedCheckpoint) -> str:
+    """What the file and its metadata call the model, in lower case."""
+    path = locate(checkpoint.reference.path)
+    texts = [Path(str(checkpoint.reference.path)).name]
+    if path.suffix == ".safetensors":
+        metadata = read_safetensors_header(path).metadata
+        texts += [metadata.get(name, "")[:_MOST_LETTERS] for name in _NAMING]
+    return " ".join(texts).lower()

@@ -27,7 +27,8 @@ from lorasmith.advice.advise.sources import (
     Source,
     science,
 )
-from lorasmith.core.text import quantity
+from lorasmith.config.sections.data import FolderSettings
+from lorasmith.core.text import quantity, shortlist
 from lorasmith.data.captions import split_tags
 
 Answer = tuple[Any, str]
@@ -82,6 +83,8 @@ TOLD = 0.8
 # Of the captions: from so many on the subject has it.
 SIDED = 0.05
 LARGE_ENOUGH = 0.75
+# How many times as often as another one a concept may be shown; more, and it takes over.
+UNEVEN = 1.5
 
 # By what names guides and checkpoints call models that read the layer before the last.
 ANIME = (
@@ -339,6 +342,7 @@ def _held_out(case: Case) -> Answer | None:
 _SIZE = science("Net dim")
 _TYPES = science("LyCORIS")
 _STEPS = science("Number of steps")
+_CONCEPTS = science("Multiple concept support")
 _INTENDED = science("Intended results")
 
 RULES: tuple[Rule, ...] = (
@@ -367,6 +371,30 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def balanced_folders(case: Case) -> Choice | None:
+    """Folders with repeats of their own, where those that are there leave concepts uneven."""
+    concepts = case.pictures.concepts
+    uses = [concept.uses for concept in concepts]
+    if case.kind == "style" or len(case.pictures.triggers) < len(concepts):
+        return None  # Folders of one subject, or of one style, need no balance.
+    if len(concepts) < 2 or max(uses) < UNEVEN * min(uses):
+        return None
+    most = max(concept.images for concept in concepts)
+    repeats = [max(1, round(most / concept.images)) for concept in concepts]
+    common = math.gcd(*repeats)
+    by_path = {c.path: n // common for c, n in zip(concepts, repeats, strict=True)}
+    folders = [
+        FolderSettings(path=spec.path, repeats=by_path[spec.path])
+        if spec.path in by_path
+        else FolderSettings(path=spec.path, repeats=spec.repeats, reg=True)
+        for spec in case.run_plan.scan.folders
+        if spec.path in by_path or spec.reg
+    ]
+    shown = [f"{c.name} {c.uses}" for c in concepts]
+    reason = f"shown alike; as they are, one would take over ({shortlist(shown)} an epoch)"
+    return Choice("data.folders", folders, reason, _CONCEPTS)
+
+
 def choices_of(case: Case) -> dict[str, Choice]:
     """What the rules say of the case, by setting."""
     choices: dict[str, Choice] = {}
@@ -376,4 +404,6 @@ def choices_of(case: Case) -> dict[str, Choice]:
             continue
         if (answer := rule.choose(case)) is not None:
             choices[rule.setting] = Choice(rule.setting, *answer, rule.source)
+    if (folders := balanced_folders(case)) is not None:
+        choices[folders.setting] = folders
     return choices

@@ -15,7 +15,7 @@ from tests.recipes.runs import small_dataset
 from tests.tiny_models import tiny_checkpoint
 
 from lorasmith.advice.advise.advise import Advised, advise
-from lorasmith.advice.advise.examine import examine
+from lorasmith.advice.advise.case import examine
 from lorasmith.advice.advise.machine import RESERVED, Target, target_of
 from lorasmith.advice.advise.questions import questions_of
 from lorasmith.advice.advise.settings_file import value_of

@@ -13,8 +13,16 @@ import pytest
 from tests.recipes.runs import small_dataset
 from tests.tiny_models import tiny_checkpoint
 
-from lorasmith.advice.advise.case import Case, Concept, Form, Kind, Letter, Pictures, Use
-from lorasmith.advice.advise.examine import examine
+from lorasmith.advice.advise.case import (
+    Case,
+    Concept,
+    Form,
+    Kind,
+    Letter,
+    Pictures,
+    Use,
+    examine,
+)
 from lorasmith.advice.advise.guide_tables import CATEGORIES
 from lorasmith.advice.advise.rules import RULES, choices_of
 from lorasmith.advice.advise.settings_file import (
