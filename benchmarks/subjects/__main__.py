@@ -26,7 +26,12 @@ CASES = {
         # What the preset was before the base said what suits it.
         Case(
             "before",
-            ("train.epochs=8", "optimizer.lr=4e-3", "preservation.enabled=false"),
+            (
+                "adapter.type=lora",
+                "train.epochs=8",
+                "optimizer.lr=4e-3",
+                "preservation.enabled=false",
+            ),
             preset="demo",
         ),
         Case("default"),
