@@ -34,6 +34,7 @@ from lorasmith.diffusion.timesteps import (
 )
 from lorasmith.diffusion.weights import Weights
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.training.preservation import ALL_NOISE
 from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.tensors.transfer import pinned, to_device
 
@@ -167,8 +168,9 @@ class Objective:
         Weighted as the loss is: a noise level is kept as firmly as it is learned.
 
         Args:
-            own: timesteps that the base model draws through, from noise down to where it is kept;
-                none to keep its prediction for the noisy latents of the batch.
+            own: timesteps that the base model draws through, down to where it is kept: from plain
+                noise, if they begin with :data:`ALL_NOISE`, else from the batch's images; none to
+                keep its prediction for the noisy latents of the batch.
         """
         assert batch.kept is not None
         kept = batch.kept
@@ -193,8 +195,10 @@ class Objective:
         the timesteps; there is no target, for what was drawn is no image."""
         assert batch.kept is not None
         schedule, count = self.schedule, len(batch.samples)
-        noise = normal_per_sample(batch.mean.shape[1:], self.seed, "own", step, batch.samples)
-        latents = to_device(noise, model.device)
+        latents = normal_per_sample(batch.mean.shape[1:], self.seed, "own", step, batch.samples)
+        if own[0] != ALL_NOISE:
+            latents = schedule.add_noise(batch.mean, latents, torch.full((count,), own[0]))
+        latents = to_device(latents, model.device)
         with torch.no_grad(), disabled():
             conditioning = batch.kept.condition()
             for now, then in pairwise(own):

@@ -9,8 +9,10 @@ ai-toolkit), blank prompt preservation where the caption is empty, and prior pre
 They do that on the noisy latents of the training images alone. But drawings without the trigger
 pass through other latents, where nothing holds the adapter: images of a style that look like none
 of the base's leave those of the base free. So in a share of these steps the latents are the base's
-own: from plain noise it takes a few large steps for the same captions, and what it predicts there
-is kept.
+own: it takes a few large steps for the same captions, and what it predicts there is kept. Every
+second time they begin with plain noise, every second with the training images, so noisy that little
+more than the layout is left: a creature of the subject's shape, but without what makes it the
+subject.
 
 Everything here is a function of the seed, the step and the sample. Torch-free.
 """
@@ -33,13 +35,14 @@ from lorasmith.sampling.from_dataset import stripped, words_in
 # Shares are compared as whole numbers of these: a step's place must not hang on rounding.
 PARTS = 1_000_000
 
-OWN_STEPS = (999, 750, 500)
+ALL_NOISE = 999
+OWN_STEPS = (ALL_NOISE, 750, 500)
 LEAST_STEP = 250
-"""Timesteps at which the base draws latents of its own, from all noise on, and how far they are at
-least from the timestep that is kept, which is drawn evenly below the second. Large steps do: the
-latents are those of a rough drawing by the base."""
+"""Timesteps at which the base draws latents of its own, from plain noise at the first or from the
+training images at the second, and how far they are at least from the timestep that is kept, which
+is drawn evenly below the second of them. Large steps do: what is kept is a rough drawing."""
 
-OWN_PASSES = 2.0
+OWN_PASSES = 1.75
 """Predictions that this takes in the mean, beside that which is kept."""
 
 
@@ -70,14 +73,18 @@ class Preservation:
         return step == first + python_rng(self.seed, "preservation", number).randrange(end - first)
 
     def own_timesteps(self, step: int) -> tuple[int, ...]:
-        """The timesteps that the base model draws through in a step of its own, down to the one
-        that is kept; none where the latents are those of the training images."""
-        low, high = self.levels[0], min(self.levels[1], OWN_STEPS[1])
+        """The timesteps that the base model draws through in a step of its own, from
+        :data:`ALL_NOISE` or from the noisy training images, down to the one that is kept; none
+        where the latents are just those of the training images."""
         rng = python_rng(self.seed, "preservation of own drawings", step)
-        if rng.random() >= self.settings.own_share or low >= high:
+        if rng.random() >= self.settings.own_share:
+            return ()
+        start = rng.randrange(2)
+        low, high = self.levels[0], min(self.levels[1], OWN_STEPS[start + 1])
+        if low >= high:
             return ()
         last = rng.randrange(low, high)
-        return (*(t for t in OWN_STEPS if t >= last + LEAST_STEP), last)
+        return (*(t for t in OWN_STEPS[start:] if t >= last + LEAST_STEP), last)
 
     def captions(
         self, shown: Sequence[str], samples: Sequence[SampleRef], step: int
