@@ -34,9 +34,9 @@ from lorasmith.diffusion.timesteps import (
 )
 from lorasmith.diffusion.weights import Weights
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
-from lorasmith.training.preservation import ALL_NOISE
 from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.tensors.transfer import pinned, to_device
+from lorasmith.training.preservation import ALL_NOISE
 
 
 @dataclass(frozen=True, slots=True)
