@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lorasmith.advice.audit.caption_edits import edit_command, edit_plan
@@ -122,9 +122,10 @@ def implied(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def spellings(inputs: AuditInputs) -> Iterator[Finding]:
-    for counts in inputs.tags.spellings.values():
-        # In capitals it is the same to CLIP.
-        if len({tag.casefold() for tag in counts}) < 2:
+    for every in inputs.tags.spellings.values():
+        # Weights and backslashes are told of by another rule.
+        counts = Counter({tag: count for tag, count in every.items() if _plain(tag) == tag})
+        if not _is_spelled_twice(counts):
             continue
         (usual, most), *others = counts.most_common()
         variants = {tag for tag, _ in others}
@@ -138,6 +139,11 @@ def spellings(inputs: AuditInputs) -> Iterator[Finding]:
             value=len(captions),
             command=edit_command(inputs, *replacements),
         )
+
+
+def _is_spelled_twice(tags: Iterable[str]) -> bool:
+    """In capitals a tag is the same to CLIP."""
+    return len({tag.casefold() for tag in tags}) > 1
 
 
 def prompt_syntax(inputs: AuditInputs) -> Iterator[Finding]:
@@ -166,8 +172,15 @@ def _plain(tag: str) -> str:
 
 def underscores(inputs: AuditInputs) -> Iterator[Finding]:
     captions, tags = [], dict[str, None]()
+    spelled = inputs.tags.spellings
     for one in inputs.tags.tagged:
-        some = [tag for tag in one.tags if has_underscores(tag) and bare(tag) in one.names]
+        some = [
+            tag
+            for tag in one.tags
+            if has_underscores(tag)
+            and bare(tag) in one.names
+            and not _is_spelled_twice(spelled[bare(tag)])
+        ]
         if some:
             captions.append(one)
             tags |= dict.fromkeys(some)

@@ -67,7 +67,9 @@ def test_two_spellings(dataset: MakeDataset) -> None:
     (finding,) = audit_rule("spelled-twice", folder)
     assert finding.tags == ("red hat", "Red Hat", "red_hat")
     assert mended("spelled-twice", folder)[4:] == ["zorp, red hat", "zorp, red hat"]
-    # Capitals alone are the same tokens.
+    assert audit_rule("underscores", captioned(dataset, *GOOD, "zorp, red_hat")) == []  # told once
+    # Capitals alone are the same tokens, and weights are told of by themselves.
+    assert audit_rule("spelled-twice", captioned(dataset, *GOOD, "zorp, (red hat:1.2)")) == []
     assert audit_rule("spelled-twice", captioned(dataset, *GOOD, "zorp, Red Hat")) == []
 
 
