@@ -41,6 +41,7 @@ def test_it_writes_a_settings_file_and_nothing_over_another(data: Path, tmp_path
     assert out.read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
 def test_without_out_it_prints_the_file_or_everything(data: Path) -> None:
     printed = run(data)
     assert printed.exit_code == 0, printed.output
@@ -57,6 +58,7 @@ def _without_memory(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("# Memory:")]
 
 
+@pytest.mark.slow
 def test_it_asks_what_was_not_said(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "has_terminal", lambda: True)
     result = run(data, answers="character\nd\n\n")
@@ -99,6 +101,7 @@ def test_memory_is_written_as_cards_are_called(text: str, gigabytes: int) -> Non
     assert card_memory(text) == gigabytes * 1024**3
 
 
+@pytest.mark.slow
 def test_from_python(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "train.toml"
     advised = advise(data, kind="character", out=out)

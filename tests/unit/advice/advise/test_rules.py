@@ -86,6 +86,7 @@ def read(text: str) -> TrainSettings:
     return TrainSettings.model_validate(values)
 
 
+@pytest.mark.slow_but_first
 @pytest.mark.parametrize("family", FAMILIES)
 def test_settings_are_valid_for_every_answer(cases: dict[str, Case], family: str) -> None:
     case = cases[family]
