@@ -177,7 +177,7 @@ def test_time_is_of_steps_that_were_measured(
     assert second.timing is not None
     assert second.timing.step == pytest.approx(2.0)
     assert second.timing.seconds == pytest.approx(2.0 * second.run_plan.steps)
-    # There are regularisation pictures: nothing is kept, which steps that keep would take longer for.
+    # With regularisation pictures nothing is kept; steps that keep would take longer.
     kept = [json.dumps({**row, "preservation_loss": 0.1}) for row in rows]
     (run / "metrics.jsonl").write_text("\n".join(kept), encoding="utf-8")
     third = advised(data, "demo", SMALL)
