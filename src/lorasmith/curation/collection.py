@@ -123,6 +123,11 @@ class Collection:
             for path, size in self._store(root).sizes([image.path for image in images]).items()
         }
 
+    def remembered(self) -> dict[Path, ImageFacts]:
+        """What is remembered of the images as they are now; nothing is decoded."""
+        facts = {image.path: self._store(image.root).known(image.path) for image in self.images}
+        return {path: one for path, one in facts.items() if one is not None}
+
     def measure(
         self,
         images: Sequence[CollectionImage] | None = None,

@@ -19,10 +19,10 @@ from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.images.convert import file_oddities
 from lorasmith.curation.pixels import Pixels, border_share, jpeg_quality, measure_pixels
 from lorasmith.data.cache.file_memo import hash_file
-from lorasmith.data.images import decoded_image, glance, read_header
+from lorasmith.data.images import Header, decoded_image, glance, read_header
 
 NAME = "facts.sqlite"
-_VERSION = 4  # of what is measured; another begins anew
+_VERSION = 5  # of what is measured; another begins anew
 
 # Half a percent of the pixels, those with the strongest edges, says how sharp an image is: a flat
 # drawing has few edges, and they are sharp.
@@ -65,6 +65,8 @@ class ImageFacts:
         saturation: mean of HSV's, 0 to 1.
         oddities: what trainers do not expect of a file, in words with commas ("CMYK").
         jpeg_quality: 1 to 100, from the quantisation tables; 0 of other formats.
+        has_alpha: there is an alpha channel or a transparent colour, perhaps used nowhere.
+        warning: something odd that does not keep it from being used, or "".
         border: share of the area that is bars or a frame, 0 to 1.
         darkest, lightest, chroma, detail, flat, plain, subject: see :class:`.Pixels`.
     """
@@ -87,6 +89,8 @@ class ImageFacts:
     hint: str = ""
     oddities: str = ""
     jpeg_quality: int = 0
+    has_alpha: bool = False
+    warning: str = ""
     border: float = 0.0
     darkest: float = 0.0
     lightest: float = 0.0
@@ -96,7 +100,15 @@ class ImageFacts:
     plain: float = 0.0
     subject: bytes = b""
 
+    @property
+    def header(self) -> Header:
+        """As the file's header says, of one that can be used."""
+        return Header(
+            self.width, self.height, self.has_alpha, self.frames, self.warning, self.format
+        )
 
+
+_PIXELS = [name for name in Pixels.__slots__ if name != "plain_edge"]
 _COLUMNS = [field.name for field in fields(ImageFacts)]
 
 
@@ -141,8 +153,10 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
         "",
         ", ".join(odd),
         jpeg_quality(image.quantisation),
-        _border(path, thumbnail),
-        **{name: getattr(pixels, name) for name in Pixels.__slots__},
+        header.has_alpha,
+        header.warning,
+        _border(path, thumbnail) if pixels.plain_edge else 0.0,
+        **{name: getattr(pixels, name) for name in _PIXELS},
     )
 
 
@@ -400,5 +414,5 @@ def _to_row(facts: ImageFacts) -> tuple[object, ...]:
 def _from_row(row: Sequence[object]) -> ImageFacts:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["phash"] = int(str(values["phash"]), 16)
-    values["transparent"] = bool(values["transparent"])
+    values |= {name: bool(values[name]) for name in ("transparent", "has_alpha")}
     return ImageFacts(**values)  # type: ignore[arg-type]

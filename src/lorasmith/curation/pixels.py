@@ -19,6 +19,7 @@ _COLOURFUL = 0.99
 _FLAT, _DETAIL = 2, 8  # of 255: neighbours differ by no more, or by more
 _GROUND, _SUBJECT = 20, 36  # of 255: as the rim's colour, or surely not
 _LEAST_SUBJECT = 0.01  # of the area
+_EDGE_TAIL = 5  # px at both ends, by brightness, that may be of other colours
 _ONE_COLOUR = 24  # of 255; a border's line differs by less
 _TAIL = 0.02  # of the subject that may stick out of its box
 
@@ -44,6 +45,8 @@ class Pixels:
         plain: share of the rim that is of its middle colour.
         subject: left, top, right, bottom of what is not of that colour, in shares of 255; empty
             where nothing is.
+        plain_edge: one of the outermost lines is of one colour, more or less: there may be a
+            border.
     """
 
     darkest: float
@@ -53,6 +56,7 @@ class Pixels:
     flat: float
     plain: float
     subject: bytes
+    plain_edge: bool
 
 
 def measure_pixels(thumbnail: Image.Image) -> Pixels:
@@ -82,6 +86,7 @@ def measure_pixels(thumbnail: Image.Image) -> Pixels:
         int(np.count_nonzero(steps <= _FLAT)) / steps.size,
         int(np.count_nonzero(from_ground[_RIM_PIXELS] <= _GROUND)) / rim.shape[1],
         _subject(from_ground > _SUBJECT),
+        _has_plain_edge(planes),
     )
 
 
@@ -92,26 +97,16 @@ def border_share(image: Image.Image) -> float:
     Args:
         image: RGB.
     """
-    if not _may_have_border(image):
-        return 0.0
     left, top, right, bottom = find_border(image)
     return 1 - (right - left) * (bottom - top) / (image.width * image.height)
 
 
-def _may_have_border(image: Image.Image) -> bool:
-    """Whether one of its outermost lines is of one colour, more or less: most images are told at
-    once."""
-    width, height = image.size
-    boxes = [
-        (0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height),
-        (width - 1, 0, width, height),
-    ]  # fmt: skip
-    for box in boxes:
-        line = np.sort(np.asarray(image.crop(box)).reshape(-1, 3), axis=0).astype(np.int16)
-        tail = len(line) // 10
-        if (line[-1 - tail] - line[tail]).max() <= _ONE_COLOUR:
-            return True
-    return False
+def _has_plain_edge(planes: np.ndarray) -> bool:
+    edges = np.stack([planes[:, 0], planes[:, -1], planes[:, :, 0], planes[:, :, -1]])
+    edges.sort(axis=-1)
+    return bool(
+        ((edges[..., -1 - _EDGE_TAIL] - edges[..., _EDGE_TAIL]).max(1) <= _ONE_COLOUR).any()
+    )
 
 
 def _subject(mask: np.ndarray) -> bytes:

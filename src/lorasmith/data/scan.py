@@ -125,13 +125,19 @@ class _Findings:
     warnings: list[Problem] = field(default_factory=list)
 
 
-def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
+def scan(
+    folders: Sequence[FolderSpec],
+    *,
+    extension: str = "auto",
+    known: Mapping[Path, Header] | None = None,
+) -> Scan:
     """Every image of the folders, from headers and caption files.
 
     Args:
         folders: from :func:`find_folders` or the settings.
         extension: of caption files, with or without its dot; "auto" takes ``.txt``, else
             ``.caption``. A folder's own goes before it.
+        known: headers of files as they are now, which need not be read.
     """
     findings = _Findings()
     images: list[DatasetImage] = []
@@ -144,7 +150,9 @@ def scan(folders: Sequence[FolderSpec], *, extension: str = "auto") -> Scan:
             findings.problems.append(Problem(str(spec.path), what, "correct the path"))
             continue
         suffixes = _caption_suffixes(spec.extension or extension)
-        folder_images = list(_scan_folder(index, spec, suffixes, folder_paths, findings))
+        folder_images = list(
+            _scan_folder(index, spec, suffixes, folder_paths, findings, known or {})
+        )
         if not folder_images:
             what = "there is no usable picture in this folder"
             findings.warnings.append(Problem(str(spec.path), what, "fill it or remove it"))
@@ -176,6 +184,7 @@ def _scan_folder(
     suffixes: Sequence[str],
     folder_paths: Sequence[Path],
     findings: _Findings,
+    known: Mapping[Path, Header],
 ) -> Iterator[DatasetImage]:
     try:
         entries = entries_of(spec.path)
@@ -215,8 +224,10 @@ def _scan_folder(
         what = f"captions of {quantity(rows, 'picture')} without a caption file are read from it"
         findings.warnings.append(Problem(str(file), what))
     findings.warnings += tables.warnings
+    unknown = [path for path in candidates if path not in known]
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        headers = list(pool.map(_header_or_problem, candidates))
+        read = dict(zip(unknown, pool.map(_header_or_problem, unknown), strict=True))
+    headers = [read[path] if path in read else _of_use(path, known[path]) for path in candidates]
     for path, header in zip(candidates, headers, strict=True):
         record = crop_record_of(path, records)
         region = _region_or_problem(record, header) if record is not None else None
@@ -338,6 +349,10 @@ def _header_or_problem(path: Path) -> Header | Problem:
         header = read_header(path)
     except DatasetError as error:
         return error.problems[0]
+    return _of_use(path, header)
+
+
+def _of_use(path: Path, header: Header) -> Header | Problem:
     if min(header.width, header.height) < MIN_SIDE:
         size = f"{header.width}x{header.height}"
         what = f"a picture of {size} px has nothing to learn from (the least is {MIN_SIDE} px)"

@@ -28,7 +28,7 @@ from lorasmith.curation.facts import ImageFacts
 from lorasmith.curation.tagger.scores import Scored, kept_scores
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import Dataset, Item, build_dataset
-from lorasmith.data.layout import find_folders_of
+from lorasmith.data.layout import FolderSpec, find_folders_of
 from lorasmith.data.scan import Scan, scan
 from lorasmith.data.triggers import Trigger, apply_triggers
 from lorasmith.models.tokenizer import count_tokens
@@ -66,7 +66,7 @@ class AuditInputs:
     @cached_property
     def images(self) -> list[CollectionImage]:
         """The training images: those that lie where a run looks for them."""
-        places = {os.path.abspath(spec.path) for spec in self.files.folders if not spec.reg}
+        places = {os.path.abspath(spec.path) for spec in self.folder_specs if not spec.reg}
         return [
             image
             for image in self.collection.images
@@ -96,7 +96,19 @@ class AuditInputs:
     def files(self) -> Scan:
         """The dataset with captions as the files have them."""
         extension = self.settings.captions.extension
-        return scan(find_folders_of(self.folders, self.reg), extension=extension)
+        # What is known of images by their content needs no second look at their headers.
+        facts = self.collection.remembered()
+        known = {path: one.header for path, one in facts.items() if not one.problem}
+        return scan(self.folder_specs, extension=extension, known=known)
+
+    @cached_property
+    def folder_specs(self) -> list[FolderSpec]:
+        """The folders that a run takes its images from.
+
+        Raises:
+            DatasetError: one is not there, or holds no images.
+        """
+        return find_folders_of(self.folders, self.reg)
 
     @cached_property
     def _with_triggers(self) -> tuple[Scan, tuple[Trigger, ...]]:
