@@ -27,7 +27,7 @@ from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.config.values import AUTO
 from lorasmith.core.errors import Problem
 from lorasmith.core.rng import python_rng
-from lorasmith.core.text import quantity
+from lorasmith.core.text import quantity, word_list
 from lorasmith.data.captions import readings, split_tags
 from lorasmith.data.dataset import Dataset, Item, SampleRef
 from lorasmith.sampling.from_dataset import stripped, words_in
@@ -94,10 +94,22 @@ class Preservation:
         Args:
             shown: the captions that the step trains on, as they are shown.
         """
-        return [
-            "" if self._draws_empty(sample, step) else self.caption(caption, self._item(sample))
-            for caption, sample in zip(shown, samples, strict=True)
-        ]
+        prompts = self.prompts if self.own_timesteps(step)[:1] == (ALL_NOISE,) else ()
+        kept: list[str | None] = []
+        for caption, sample in zip(shown, samples, strict=True):
+            rng = python_rng(self.seed, "preservation of the empty caption", step, sample.id)
+            if rng.random() < self._empty_share:
+                kept.append("")
+            elif prompts:
+                kept.append(rng.choice(prompts))
+            else:
+                kept.append(self.caption(caption, self._item(sample)))
+        return kept
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Those of the settings that do not call what is being learned."""
+        return tuple(p for p in self.settings.prompts if not words_in(p, self.triggers))
 
     def caption(self, shown: str, item: Item) -> str | None:
         """The caption that is kept beside ``shown``: that without the trigger; the empty one where
@@ -122,7 +134,7 @@ class Preservation:
             kept[self.caption(shown, item) or ""] = None
         if self._empty_share:
             kept[""] = None
-        return list(kept)
+        return list(kept | dict.fromkeys(self.prompts))
 
     def _item(self, sample: SampleRef) -> Item:
         return self.dataset.items[sample.item]
@@ -131,17 +143,15 @@ class Preservation:
     def _empty_share(self) -> float:
         return 0.0 if self.empty_is_taught else self.settings.empty_share
 
-    def _draws_empty(self, sample: SampleRef, step: int) -> bool:
-        rng = python_rng(self.seed, "preservation of the empty caption", step, sample.id)
-        return rng.random() < self._empty_share
-
     def __str__(self) -> str:
         """What is kept, in a sentence's end."""
         words = " or ".join(f'"{trigger}"' for trigger in self.triggers)
         kinds = [f"captions without {words}"] if words else []
         if self._empty_share or not words:
             kinds.append("the empty caption")
-        return f"{' and '.join(kinds)}, in {self.settings.share:.0%} of the steps"
+        if self.prompts and self.settings.own_share:
+            kinds.append(quantity(len(self.prompts), "prompt"))
+        return f"{word_list(kinds)}, in {self.settings.share:.0%} of the steps"
 
 
 def preservation_of(settings: TrainSettings, dataset: Dataset) -> tuple[Preservation | None, str]:
@@ -184,6 +194,10 @@ def preservation_warnings(settings: TrainSettings, dataset: Dataset) -> Iterator
             hint = "write captions that have a trigger, see captions.trigger"
             yield Problem("preservation.enabled", f"nothing can be kept: {why_not}", hint)
         return
+    naming = len(section.prompts) - len(preservation.prompts)
+    if naming:
+        what = f"{quantity(naming, 'prompt')} with a trigger: what is being learned is not kept"
+        yield Problem("preservation.prompts", what, "take the trigger out of them")
     if not preservation.triggers:
         what = "the captions have no trigger, so the empty caption alone is kept"
         yield Problem("preservation", what, "set captions.trigger")

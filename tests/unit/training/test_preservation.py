@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -124,6 +126,32 @@ def test_in_a_share_of_these_steps_latents_are_the_bases_own() -> None:
         assert 900 < len(lasts) < 1100
         tenths = [lasts[len(lasts) * k // 10] for k in range(10)]
         assert all(abs(tenth - span * k / 10) < 50 for k, tenth in enumerate(tenths))
+
+
+def test_where_the_base_draws_from_noise_it_is_for_the_prompts() -> None:
+    prompts = ["a red fox", "a house, night", "one of zorp"]
+    changes = {"preservation__own_share": "1", "preservation__empty_share": "0.2"}
+    one, _ = preservation({"a": ZORPS}, **changes, preservation__prompts=json.dumps(prompts))
+    assert one is not None
+    assert one.prompts == ("a red fox", "a house, night")  # the trigger itself is not kept
+    samples, counts = one.dataset.samples, Counter[str | None]()
+    for step in range(400):
+        kept = one.captions(ZORPS, samples, step)
+        assert kept == one.captions(ZORPS[::-1], samples[::-1], step)[::-1]
+        if one.own_timesteps(step)[0] == 999:
+            counts.update(kept)
+        else:
+            assert not set(kept) & set(prompts)
+    assert set(counts) == {"", *one.prompts}
+    assert abs(counts[""] / counts.total() - 0.2) < 0.08
+    assert abs(counts["a red fox"] / counts["a house, night"] - 1) < 0.35
+    assert set(prompts[:2]) <= set(one.all_captions())
+    assert "the empty caption and 2 prompts, in" in str(one)
+
+
+def test_prompts_with_the_trigger_are_named() -> None:
+    changes = {"preservation__prompts": '["a zorp", "a fox"]'}
+    assert "1 prompt with a trigger" in warnings({"a": ZORPS}, **changes)
 
 
 def test_levels_are_those_of_the_run() -> None:

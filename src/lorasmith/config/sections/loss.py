@@ -264,6 +264,12 @@ class PreservationSettings(Section):
         ge=0,
         le=1,
     )
+    prompts: list[str] = setting(
+        [],
+        "prompts of other things that the base knows, best of the subject's own kind; where it "
+        "draws from noise, it is for these, in place of the captions without the trigger",
+        why="the captions alone: they name neither what all the pictures share nor what none shows",
+    )
     weight: float = setting(
         1.0,
         "factor on its loss in the steps that do it",
