@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
 from lorasmith.curation.images.trim import find_border
 
@@ -65,12 +66,7 @@ def measure_pixels(thumbnail: Image.Image) -> Pixels:
         thumbnail: RGB, upright, its shorter side 64 to 128 px, or less of a smaller image.
     """
     small = thumbnail.resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    brightness = np.cumsum(small.convert("L").histogram())
-    red, green, blue = small.split()
-    highest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    lowest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    chroma = np.cumsum(ImageChops.subtract(highest, lowest).histogram())
-    count = _SIDE * _SIDE
+    brightness = np.asarray(small.convert("L")).ravel()
     # Channels first: the maximum over them is then quick.
     planes = np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1), np.int16)
     here = planes[:, :-1, :-1]
@@ -78,16 +74,24 @@ def measure_pixels(thumbnail: Image.Image) -> Pixels:
     rim = planes[:, _RIM_PIXELS]
     ground = np.partition(rim, rim.shape[1] // 2)[:, rim.shape[1] // 2]
     from_ground = np.abs(planes - ground[:, None, None]).max(0)
+    darkest, lightest = _quantiles(brightness, (_DARK, _LIGHT))
+    (chroma,) = _quantiles((planes.max(0) - planes.min(0)).ravel(), (_COLOURFUL,))
     return Pixels(
-        int(np.searchsorted(brightness, _DARK * count)) / 255,
-        int(np.searchsorted(brightness, _LIGHT * count)) / 255,
-        int(np.searchsorted(chroma, _COLOURFUL * count)) / 255,
+        darkest / 255,
+        lightest / 255,
+        chroma / 255,
         int(np.count_nonzero(steps > _DETAIL)) / steps.size,
         int(np.count_nonzero(steps <= _FLAT)) / steps.size,
         int(np.count_nonzero(from_ground[_RIM_PIXELS] <= _GROUND)) / rim.shape[1],
         _subject(from_ground > _SUBJECT),
         _has_plain_edge(planes),
     )
+
+
+def _quantiles(values: np.ndarray, shares: Sequence[float]) -> list[int]:
+    """The least value that so large a share of them does not exceed."""
+    places = [math.ceil(share * values.size) - 1 for share in shares]
+    return [int(value) for value in np.partition(values, places)[places]]
 
 
 def border_share(image: Image.Image) -> float:
@@ -110,12 +114,12 @@ def _has_plain_edge(planes: np.ndarray) -> bool:
 
 
 def _subject(mask: np.ndarray) -> bytes:
-    if mask.mean() < _LEAST_SUBJECT:
+    count = int(np.count_nonzero(mask))
+    if count < _LEAST_SUBJECT * mask.size:
         return b""
     edges = []
     for axis in (0, 1):  # left and right, then top and bottom
-        sums = np.cumsum(mask.sum(axis))
-        low, high = np.searchsorted(sums, [_TAIL * sums[-1], (1 - _TAIL) * sums[-1]])
+        low, high = mask.sum(axis).cumsum().searchsorted((_TAIL * count, (1 - _TAIL) * count))
         edges.append((int(low * 255 / _SIDE), int((high + 1) * 255 / _SIDE)))
     return bytes([edges[0][0], edges[1][0], edges[0][1], edges[1][1]])
 
