@@ -83,8 +83,9 @@ def test_out_blocks_alone_leave_all_others_untouched(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_blocks_of_a_file_that_is_gone_on_from(tmp_path: Path) -> None:
-    first = run_with(tmp_path, {})
-    changes = {"adapter.init_from": str(result_of(first)), "adapter.blocks": "OUTALL"}
+    plain = {"adapter.type": "lora"}
+    first = run_with(tmp_path, plain)
+    changes = plain | {"adapter.init_from": str(result_of(first)), "adapter.blocks": "OUTALL"}
     second = run_with(tmp_path, {**changes, "save.name": "more"})
     names = list(load_file(result_of(second)))
     assert blocks_of(names) == {"OUT02", "OUT03", "OUT04", "OUT05"}

@@ -65,7 +65,8 @@ def test_on_by_itself_without_regularisation_said_and_logged(tmp_path: Path) -> 
     assert "output is kept" not in run_here(regularised)
     assert not kept(tmp_path / "out" / "reg")
     plan = CliRunner().invoke(cli, [*command(data, tmp_path, "x", **SETTINGS)[3:], "--plan"]).output
-    assert "75% more time" in " ".join(plan.split())
+    # Half of the steps take 2 + 1 passes more than 2, and half of these 1.75 on top.
+    assert "97% more time" in " ".join(plan.split())
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ CHANGING = {
 }
 # These have no file to leave out (regularize draws), or need a server or a site; caption and gather
 # are in tests of their own.
-OTHERS = {"dedupe", "regularize", "caption", "gather", "check", "preview", "stats"}
+OTHERS = {"dedupe", "regularize", "caption", "gather", "check", "audit", "preview", "stats"}
 JOURNAL = {"undo", "redo", "history"}
 
 LONG, LINK, DAMAGED, TAKEN = "name gets too long", "dead caption", "damaged", "name is taken"

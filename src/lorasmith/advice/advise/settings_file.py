@@ -59,6 +59,9 @@ def _line(choice: Choice) -> list[str]:
     comment = clean(f"{choice.reason} [{choice.source.name}]", lines=False)
     if len(text) + 4 + len(comment) <= WIDTH:
         return [f"{text}  # {comment}"]
+    if isinstance(value, list) and len(text) > WIDTH:
+        entries = [f"    {toml_value(entry)}," for entry in value]
+        return [_wrapped(comment), f"{name} = [", *entries, "]"]
     return [_wrapped(comment), text]
 
 
