@@ -11,7 +11,7 @@ from rich.text import Text
 from lorasmith.advice.audit.audit import Audit
 from lorasmith.advice.audit.finding import SEVERITIES, Finding, Rule, Severity
 from lorasmith.core.terminal import clean
-from lorasmith.core.text import quantity
+from lorasmith.core.text import quantity, word_list
 
 COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "blue"}
 _SHOWN = 3  # findings of a rule
@@ -45,9 +45,12 @@ def _parts(audit: Audit, most: int | None) -> Iterator[RenderableType]:
         yield Text(quantity(count, severity), f"bold {COLOURS[severity]}")
         for rule, findings in groups.items():
             yield Padding(Group(*_rule(rule, findings, most)), (0, 0, 0, 2))
+    reasons: dict[str, list[str]] = {}
     for one in audit.skipped:
+        reasons.setdefault(one.missing, []).append(one.rule.title.lower())
+    for missing, titles in reasons.items():
         yield Text("")
-        yield Text(f"Not looked at: {one.rule.title.lower()}: {one.missing}", "dim")
+        yield Text(f"Not looked at: {word_list(titles)}: {missing}", "dim")
     if audit.ignored:
         yield Text("")
         yield from _ignored(audit, most)
