@@ -60,14 +60,10 @@ def _asked(request: AdviseRequest, examination: Examination) -> AdviseRequest:
     for question in examination.questions:
         if answers[question.name] is not None:
             continue
-        if question.name == "difficulty" and not _is_subject(answers["kind"]):
+        if question.name == "difficulty" and answers["kind"] == "style":
             continue  # Styles have none.
         answers[question.name] = _ask(question)
     return request.model_copy(update=answers)
-
-
-def _is_subject(kind: str | None) -> bool:
-    return kind != "style"
 
 
 def _ask(question: Question) -> str:

@@ -174,11 +174,13 @@ class Objective:
         """
         assert batch.kept is not None
         kept = batch.kept
-        if own:
-            noisy = self._drawn_by_base(model, batch, step, disabled, own)
-        else:
-            noisy = self._on_device(batch, step, model.device)
-        base = _base_prediction(model, noisy, kept.condition, disabled)
+        with torch.no_grad(), disabled():
+            conditioning = kept.condition()
+            if own:
+                noisy = self._drawn_by_base(model, batch, step, conditioning, own)
+            else:
+                noisy = self._on_device(batch, step, model.device)
+            base = model.denoise(noisy.latents, noisy.timesteps, conditioning)
         prediction = model.denoise(noisy.latents, noisy.timesteps, kept.condition())
         weight = noisy.weight * to_device(kept.weight, model.device)
         return (per_sample_mse(prediction, base) * weight).sum()
@@ -188,23 +190,25 @@ class Objective:
         model: DiffusionModel,
         batch: MicroBatch,
         step: int,
-        disabled: Disabled,
+        conditioning: Conditioning,
         own: Sequence[int],
     ) -> NoisyBatch:
-        """The base model's own noisy latents for the captions in ``batch.kept``, at the last of
-        the timesteps; there is no target, for what was drawn is no image."""
-        assert batch.kept is not None
+        """The base model's own noisy latents, at the last of the timesteps; there is no target, for
+        what was drawn is no image.
+
+        Args:
+            model: with the adapter off.
+            conditioning: of the captions that are kept.
+        """
         schedule, count = self.schedule, len(batch.samples)
         latents = normal_per_sample(batch.mean.shape[1:], self.seed, "own", step, batch.samples)
         if own[0] != ALL_NOISE:
             latents = schedule.add_noise(batch.mean, latents, torch.full((count,), own[0]))
         latents = to_device(latents, model.device)
-        with torch.no_grad(), disabled():
-            conditioning = batch.kept.condition()
-            for now, then in pairwise(own):
-                t = torch.full((count,), now, device=model.device)
-                prediction = model.denoise(latents, t, conditioning).float()
-                latents = schedule.step(latents, prediction, now, then)
+        for now, then in pairwise(own):
+            t = torch.full((count,), now, device=model.device)
+            prediction = model.denoise(latents, t, conditioning).float()
+            latents = schedule.step(latents, prediction, now, then)
         t = torch.full((count,), own[-1])
         noisy = NoisyBatch(latents, t, latents, self.weights.apply(batch.weight, schedule, t))
         return noisy.each(lambda tensor: to_device(tensor, model.device))
