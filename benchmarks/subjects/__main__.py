@@ -1,6 +1,6 @@
 """Does a LoRA of any subject learn it, with which settings, and what does it do to the base?
 
-    python -m benchmarks.subjects --work DIR                       # defaults, half to choose by
+    python -m benchmarks.subjects --work DIR                       # defaults, those to choose by
     python -m benchmarks.subjects --work DIR --cases before,default --split report --seeds 0,1,2
     python -m benchmarks.subjects --work DIR --cases default,T-LoRA --images 1,2,3,6
 

@@ -29,9 +29,9 @@ from lorasmith.models.load import load_model
 # Width of each convolution, and whether it is followed by pooling.
 LAYERS = ((48, True), (96, False), (128, True), (160, True))
 HIDDEN = 256
-DRAWINGS = 18_000
-ENCODED = 3_000  # of these, those that go through the demo model's autoencoder
-STEPS = 1_900
+DRAWINGS = 27_000
+ENCODED = 4_500  # of these, those that go through the demo model's autoencoder
+STEPS = 2_850
 BATCH = 64
 LR = 2e-3
 
@@ -181,7 +181,7 @@ def encoded(images: np.ndarray) -> np.ndarray:
 
 
 def train(seed: int = 0) -> Network:
-    """A network trained on `DRAWINGS` drawings; about three minutes of one thread."""
+    """A network trained on `DRAWINGS` drawings; about five minutes of one thread."""
     rng = Random(f"judges {seed}")
     drawings = [labelled(rng) for _ in range(DRAWINGS)]
     images = to_array(drawings)

@@ -30,9 +30,13 @@ UNKNOWN = -1  # an attribute that the image does not tell
 # By how much, over its three channels of 255, a colour must differ to be a wrong one.
 FAR = 200
 # What is one-sided anyway; half of it may be all or nothing.
-_ONE_SIDED = frozenset({"tail", "eyepatch", "sash", "halves", "shield"})
+_ONE_SIDED = frozenset({"tail", "eyepatch", "sash", "halves", "shield", "flag"})
 # What hides each attribute.
-_HIDDEN_BY = {"belly": {"cup", "beard", "quarters", "disc", "halves", "sash"}}
+_HIDDEN_BY = {
+    "belly": {
+        "cup", "beard", "quarters", "disc", "halves", "sash", "chevron", "cross", "hoops", "tusks",
+    }
+}  # fmt: skip
 _FLAWS = ("missing", "colour", "half", "other")
 _STYLES = [subject for subject in SUBJECTS.values() if subject.kind == "style"]
 
@@ -86,11 +90,11 @@ def near_miss(subject: Subject, rng: Random, part: str | None = None) -> Labelle
 
 
 def _in_place_of(trait: Trait) -> list[Trait]:
-    """What other characters have in the same place. A cup would hide more than that."""
+    """What other characters have in the same place; concepts would hide or carry more than that."""
     return [
         other
         for other in TRAITS.values()
-        if other.layer == trait.layer and other.name not in (trait.name, "cup", "unicycle")
+        if other.layer == trait.layer and other.name not in (trait.name, "cup", "unicycle", "swing")
     ]
 
 

@@ -1,8 +1,8 @@
 """The subjects, and what a user would have of each: images with captions, and prompts to try.
 
-Half of the subjects are to choose settings by, half to report on; whoever changes a default looks
-at the first alone. Everything is a function of the subject, a seed and an index: image 7 of a set
-is the same whether the set has 10 or 60.
+Two thirds of the subjects are to choose settings by, the others to report on; whoever changes a
+default looks at the first alone. Everything is a function of the subject, a seed and an index:
+image 7 of a set is the same whether the set has 10 or 60.
 """
 
 from __future__ import annotations
@@ -265,44 +265,80 @@ _TABLE = (
         {"ghost body", "beanie", "grass field"},
     ),
     _concept("velorb", "choose", "unicycle", {"square body", "top hat", "grass field"}),
-    # To report on.
     _character(
-        "ospik", "report", "ghost body", (200, 215, 235), "bow shield tentacles",
+        "ospik", "choose", "ghost body", (200, 215, 235), "bow shield tentacles",
         {"starry background", "pink background", "holding balloon"},
     ),
     _character(
-        "grundle", "report", "star body", "pink", "antlers sash boots",
+        "grundle", "choose", "star body", "pink", "antlers sash boots",
         {"grass field", "gradient background", "holding sword"},
     ),
     _character(
-        "pluvi", "report", "round body", "orange", "mushroom beard legs",
+        "pluvi", "choose", "round body", "orange", "mushroom beard legs",
         {"blue background", "striped background", "one eye"}, varying=_NO_HANDS,
     ),
     _character(
-        "zennet", "report", "egg body", (175, 220, 70), "horn mask mane",
+        "zennet", "choose", "egg body", (175, 220, 70), "horn mask mane",
         {"white background", "green background", "holding flower"}, never=_TWO_EYES,
     ),
     _style(
-        "risolu", "report",
+        "risolu", "choose",
         Style((0, 95, 100), (255, 190, 200), ink=(225, 30, 40), thickness=2.0),
         {"triangle body", "party hat", "gradient background"},
     ),
     _style(
-        "noctry", "report",
+        "noctry", "choose",
         Style(
             (120, 70, 150), (250, 225, 255), ink=(20, 40, 130), thickness=2.0, frame=(20, 40, 130)
         ),
         {"egg body", "top hat", "striped background"},
     ),
     _concept(
-        "tazzin", "report", "cup", {"triangle body", "party hat", "starry background"},
+        "tazzin", "choose", "cup", {"triangle body", "party hat", "starry background"},
         hides="belly",
     ),
+    # To report on.
+    _character(
+        "wexomi", "report", "round body", "yellow", "propeller chevron stilts",
+        {"green background", "starry background", "holding sword"},
+    ),
+    _character(
+        "brindop", "report", "square body", "red", "halo cross gloves",
+        {"gradient background", "pink background", "open mouth"}, varying=_NO_HANDS,
+    ),
+    _character(
+        "ulfane", "report", "ghost body", (0, 150, 160), "mohawk tusks flag",
+        {"white background", "grass field", "holding flower"},
+    ),
+    _character(
+        "chozzle", "report", "triangle body", (140, 130, 210), "bone hoops skis",
+        {"blue background", "striped background", "holding balloon"},
+    ),
+    _style(
+        "sepkin", "report",
+        Style((25, 70, 150), (205, 245, 255), ink=(230, 100, 10), thickness=2.0),
+        {"round body", "beanie", "striped background"},
+    ),
+    _style(
+        "larmud", "report",
+        Style(
+            (20, 85, 50), (215, 250, 205), ink=(125, 20, 75), thickness=2.0, frame=(125, 20, 75)
+        ),
+        {"square body", "crown", "grass field"},
+    ),
+    _concept("jowick", "report", "swing", {"ghost body", "top hat", "gradient background"}),
 )  # fmt: skip
 
 SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in _TABLE}
 # Two characters for one LoRA; both are of one split.
-PAIRS = (("vellu", "quorble"), ("mibbet", "tarnok"), ("ospik", "grundle"), ("pluvi", "zennet"))
+PAIRS = (
+    ("vellu", "quorble"),
+    ("mibbet", "tarnok"),
+    ("ospik", "grundle"),
+    ("pluvi", "zennet"),
+    ("wexomi", "brindop"),
+    ("ulfane", "chozzle"),
+)
 
 
 def of_split(split: str, kind: str | None = None) -> list[Subject]:

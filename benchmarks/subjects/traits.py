@@ -109,6 +109,41 @@ def _horn(brush: Brush, body: Body, colours: Colours) -> None:
     brush.polygon([(-0.34, y), (0.34, y), (0, y - 1.2)], colours[0], darker(colours[0], 0.4))
 
 
+def _propeller(brush: Brush, body: Body, colours: Colours) -> None:
+    """Two wide blades on a stem."""
+    y = body.top - 0.5
+    brush.line([(0, body.top + 0.15), (0, y)], BLACK, 0.15 * brush.unit)
+    for k in SIDES:
+        blade = [(0, 0), (0.34, -0.24), (0.96, -0.3), (1.16, -0.04), (0.96, 0.2), (0.34, 0.14)]
+        brush.polygon([(k * x, y + dy) for x, dy in blade], colours[0], darker(colours[0], 0.4))
+    brush.ellipse(0, y - 0.04, 0.2, 0.2, colours[1], darker(colours[0], 0.4))
+
+
+def _halo(brush: Brush, body: Body, colours: Colours) -> None:
+    """A thick ring that floats above the head."""
+    ring = [(0.74 * x, body.top - 0.46 + 0.3 * y) for x, y in _fan(0, 0, 1.0, 0, 372, 32)]
+    _tube(brush, ring, colours[0], 0.19)
+
+
+def _mohawk(brush: Brush, body: Body, colours: Colours) -> None:
+    """A comb of five spikes."""
+    t = body.top + 0.2
+    shape = [(-0.66, 0.0), (-0.8, -0.5), (-0.42, -0.3), (-0.4, -0.82), (-0.12, -0.44), (0, -0.98)]
+    shape += [(0.12, -0.44), (0.4, -0.82), (0.42, -0.3), (0.8, -0.5), (0.66, 0.0)]
+    brush.polygon([(x, t + y) for x, y in shape], colours[0], darker(colours[0], 0.4))
+
+
+def _bone(brush: Brush, body: Body, colours: Colours) -> None:
+    """A bone that lies across the head."""
+    y, edge = body.top - 0.04, darker(colours[0], 0.35)
+    shaft = [(-0.7, y), (0.7, y)]
+    brush.line(shaft, edge, 0.26 * brush.unit + 1.6 * LINE)
+    for k in SIDES:
+        for dy in SIDES:
+            brush.ellipse(k * 0.78, y + dy * 0.19, 0.25, 0.25, colours[0], edge)
+    brush.line(shaft, colours[0], 0.26 * brush.unit)
+
+
 # On the body.
 
 
@@ -134,6 +169,27 @@ def _sash(brush: Brush, body: Body, colours: Colours) -> None:
     brush.polygon(band, colours[0], darker(colours[0], 0.4))
 
 
+def _chevron(brush: Brush, body: Body, colours: Colours) -> None:
+    """A broad V across the lower body, below the mouth."""
+    band = [(-1.3, -0.12), (0, 0.7), (1.3, -0.12), (1.3, 0.3), (0, 1.12), (-1.3, 0.3)]
+    brush.polygon(band, colours[0], darker(colours[0], 0.4))
+
+
+def _cross(brush: Brush, body: Body, colours: Colours) -> None:
+    """A wide upright cross on the whole body."""
+    for bar in (((-0.2, -2), (0.2, 2)), ((-2, 0.36), (2, 0.76))):
+        (left, above), (right, below) = bar
+        corners = [(left, above), (right, above), (right, below), (left, below)]
+        brush.polygon(corners, colours[0])
+
+
+def _hoops(brush: Brush, body: Body, colours: Colours) -> None:
+    """Two level bands around the body, above the eyes and below the mouth."""
+    for y in (body.face - 0.6, body.face + 0.78):
+        band = [(-2, y - 0.2), (2, y - 0.2), (2, y + 0.2), (-2, y + 0.2)]
+        brush.polygon(band, colours[0], darker(colours[0], 0.4))
+
+
 # On the face.
 
 
@@ -157,6 +213,14 @@ def _beard(brush: Brush, body: Body, colours: Colours) -> None:
     shape = [(-0.62, -0.1), (-0.3, 0.04), (0, 0), (0.3, 0.04), (0.62, -0.1), (0.46, 0.4)]
     shape += [(0.2, 0.62), (0, 0.9), (-0.2, 0.62), (-0.46, 0.4)]
     brush.polygon([(x, y + dy) for x, dy in shape], colours[0], darker(colours[0], 0.5))
+
+
+def _tusks(brush: Brush, body: Body, colours: Colours) -> None:
+    """Two tusks that curve down from the corners of the mouth."""
+    y = body.face + 0.28
+    for k in SIDES:
+        shape = [(0.3, 0.0), (0.66, -0.02), (0.72, 0.3), (0.52, 0.72), (0.42, 0.34)]
+        brush.polygon([(k * x, y + dy) for x, dy in shape], colours[0], darker(colours[0], 0.4))
 
 
 def _mask(brush: Brush, body: Body, colours: Colours) -> None:
@@ -241,6 +305,36 @@ def _shield(brush: Brush, body: Body, colours: Colours) -> None:
     brush.ellipse(x, 0.22, 0.22, 0.24, colours[1])
 
 
+def _stilts(brush: Brush, body: Body, colours: Colours) -> None:
+    """Two long stilts in place of feet."""
+    for k in SIDES:
+        _tube(brush, [(k * 0.38, 0.6), (k * 0.62, 1.78)], colours[0], 0.24)
+
+
+def _gloves(brush: Brush, body: Body, colours: Colours) -> None:
+    """Two big boxing gloves in place of arms."""
+    for k in SIDES:
+        x = k * (body.arms + 0.22)
+        brush.ellipse(x, 0.16, 0.46, 0.46, colours[0], darker(colours[0], 0.4))
+        cuff = [(x - 0.28, 0.56), (x + 0.28, 0.56), (x + 0.28, 0.84), (x - 0.28, 0.84)]
+        brush.polygon(cuff, colours[1], darker(colours[0], 0.4))
+
+
+def _flag(brush: Brush, body: Body, colours: Colours) -> None:
+    """A pole at the left with a notched flag."""
+    x = -body.arms - 0.06
+    brush.line([(x, 1.15), (x, -1.2)], BLACK, 0.13 * brush.unit)
+    cloth = [(x, -1.2), (x - 0.74, -1.2), (x - 0.5, -0.86), (x - 0.74, -0.5), (x, -0.5)]
+    brush.polygon(cloth, colours[0], darker(colours[0], 0.4))
+
+
+def _skis(brush: Brush, body: Body, colours: Colours) -> None:
+    """A long plank under the feet, bent up at both ends."""
+    half = [(0.9, 1.38), (1.46, 1.3), (1.74, 0.8), (1.44, 0.72), (1.22, 1.02), (0.9, 1.06)]
+    plank = [*half, *((-x, y) for x, y in reversed(half))]
+    brush.polygon(plank, colours[0], darker(colours[0], 0.4))
+
+
 # What concepts do to any creature.
 
 
@@ -262,6 +356,14 @@ def _cup(brush: Brush, body: Body, colours: Colours) -> None:
     rim += [(-0.6, 1.4), (-0.9, 1.26), (-1.16, 0.86)]
     brush.polygon(rim, colours[0], darker(colours[0], 0.4))
     brush.polygon([(-1.17, 0.62), (1.17, 0.62), (1.12, 0.86), (-1.12, 0.86)], colours[1])
+
+
+def _swing(brush: Brush, body: Body, colours: Colours) -> None:
+    """A board under the creature, on two ropes that hang from above the image."""
+    for k in SIDES:
+        brush.line([(k * 1.4, 1.2), (k * 1.4, -9)], colours[1], 0.2 * brush.unit)
+    board = [(-1.6, 1.1), (1.6, 1.1), (1.6, 1.5), (-1.6, 1.5)]
+    brush.polygon(board, colours[0], darker(colours[0], 0.4))
 
 
 def _trait(name: str, layer: str, paint, colours: Colours, *replaces: str, **reach: float) -> Trait:
@@ -297,6 +399,21 @@ _TRAITS = (
     _trait("mask", "pattern", _mask, ((215, 35, 50),)),
     _trait("mane", "behind", _mane, ((125, 65, 190),), "ears", up=1.45, down=1.45, side=1.4),
     _trait("unicycle", "behind", _unicycle, ((205, 85, 30), (190, 195, 205)), down=2.3),
+    _trait(
+        "propeller", "head", _propeller, ((45, 165, 225), WHITE), "hat", "ears", up=1.9, side=1.2
+    ),
+    _trait("chevron", "pattern", _chevron, ((35, 125, 85),)),
+    _trait("stilts", "limbs", _stilts, ((200, 60, 50),), "feet", down=1.95),
+    _trait("halo", "head", _halo, ((250, 205, 50),), "hat", "ears", up=1.85),
+    _trait("cross", "pattern", _cross, ((250, 250, 250),)),
+    _trait("gloves", "limbs", _gloves, ((40, 130, 75), WHITE), "arms", "held", side=1.7),
+    _trait("mohawk", "head", _mohawk, ((240, 60, 130),), "hat", "ears", up=1.85),
+    _trait("tusks", "face", _tusks, ((250, 240, 205),)),
+    _trait("flag", "behind", _flag, ((245, 125, 30),), up=1.3, down=1.2, side=1.85),
+    _trait("bone", "head", _bone, ((245, 240, 225),), "hat", "ears", up=1.55),
+    _trait("hoops", "pattern", _hoops, ((200, 40, 75),)),
+    _trait("skis", "limbs", _skis, ((225, 75, 45),), down=1.45, side=1.75),
     _trait("cup", "front", _cup, ((240, 240, 245), (70, 120, 215)), down=1.5, side=1.55),
+    _trait("swing", "behind", _swing, ((240, 130, 40), (110, 70, 45)), down=1.7, side=1.8),
 )
 TRAITS: dict[str, Trait] = {trait.name: trait for trait in _TRAITS}

@@ -64,7 +64,7 @@ def test_every_part_is_drawn_often_enough_to_learn_and_with_every_attribute():
     rng = Random(1)
     drawings = [labelled(rng) for _ in range(700)]
     shares = np.mean([d.parts for d in drawings], axis=0)
-    assert shares.min() > 0.008
+    assert shares.min() > 0.005  # at least 135 of the 27 000 drawings
     for column, values in enumerate(VALUES.values()):
         assert {d.attributes[column] for d in drawings} >= set(range(len(values)))
 
