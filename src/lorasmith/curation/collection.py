@@ -133,15 +133,21 @@ class Collection:
         images: Sequence[CollectionImage] | None = None,
         observer: Observer = ignore,
         controls: Controls | None = None,
+        *,
+        closely: bool = False,
     ) -> dict[Path, ImageFacts]:
         """What decoding the images gives; of those that are not remembered yet.
+
+        Args:
+            closely: with :attr:`.ImageFacts.pixels`.
 
         Raises:
             Stopped: by ``controls``; what was measured is remembered.
         """
         facts: dict[Path, ImageFacts] = {}
         for root, some in self._by_root(images):
-            facts |= self._store(root).measure([image.path for image in some], observer, controls)
+            paths = [image.path for image in some]
+            facts |= self._store(root).measure(paths, observer, controls, closely=closely)
         return facts
 
     def _by_root(

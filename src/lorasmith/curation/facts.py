@@ -7,7 +7,8 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.images.convert import file_oddities
-from lorasmith.curation.pixels import Pixels, border_share, jpeg_quality, measure_pixels
+from lorasmith.curation.pixels import Pixels, jpeg_quality, measure_pixels
 from lorasmith.data.cache.file_memo import hash_file
-from lorasmith.data.images import Header, decoded_image, glance, read_header
+from lorasmith.data.images import Header, glance, read_header
 
 NAME = "facts.sqlite"
-_VERSION = 5  # of what is measured; another begins anew
+_VERSION = 6  # of what is measured; another begins anew
 
 # Half a percent of the pixels, those with the strongest edges, says how sharp an image is: a flat
 # drawing has few edges, and they are sharp.
@@ -31,7 +32,6 @@ _SHARP = 90.0
 _DETAIL = 256  # px; blur is measured at this size, to which JPEGs are decoded at little cost
 
 _GREYS = (24, 24)
-_BORDER_SIDE = 384  # px; borders are measured at this size of the longer side, or twice it
 
 _HASH_PIXELS = 32
 # The first eight rows of the discrete cosine transform (type II) of 32 numbers.
@@ -67,8 +67,7 @@ class ImageFacts:
         jpeg_quality: 1 to 100, from the quantisation tables; 0 of other formats.
         has_alpha: there is an alpha channel or a transparent colour, perhaps used nowhere.
         warning: something odd that does not keep it from being used, or "".
-        border: share of the area that is bars or a frame, 0 to 1.
-        darkest, lightest, chroma, detail, flat, plain, subject: see :class:`.Pixels`.
+        pixels: what only a closer look shows; ``None`` where nobody has asked for that yet.
     """
 
     problem: str
@@ -91,14 +90,7 @@ class ImageFacts:
     jpeg_quality: int = 0
     has_alpha: bool = False
     warning: str = ""
-    border: float = 0.0
-    darkest: float = 0.0
-    lightest: float = 0.0
-    chroma: float = 0.0
-    detail: float = 0.0
-    flat: float = 0.0
-    plain: float = 0.0
-    subject: bytes = b""
+    pixels: Pixels | None = None
 
     @property
     def header(self) -> Header:
@@ -108,15 +100,16 @@ class ImageFacts:
         )
 
 
-_PIXELS = [name for name in Pixels.__slots__ if name != "plain_edge"]
-_COLUMNS = [field.name for field in fields(ImageFacts)]
+_PIXELS = [field.name for field in fields(Pixels)]
+_COLUMNS = [field.name for field in fields(ImageFacts) if field.name != "pixels"] + _PIXELS
 
 
-def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
+def measure_image(path: Path, content_hash: str = "", *, closely: bool = False) -> ImageFacts:
     """Decode an image and measure it; one that cannot be decoded has a ``problem``.
 
     Args:
         content_hash: where it is known.
+        closely: with :attr:`ImageFacts.pixels`, which takes a fifth of decoding.
     """
     size = 0
     try:
@@ -133,7 +126,7 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
     grey = thumbnail.convert("L")
     values = np.array(grey.histogram(), np.float64)
     share, levels = values / values.sum(), np.arange(256) / 255
-    mean, pixels = float(share @ levels), measure_pixels(thumbnail)
+    mean = float(share @ levels)
     return ImageFacts(
         "",
         header.width,
@@ -155,8 +148,7 @@ def measure_image(path: Path, content_hash: str = "") -> ImageFacts:
         jpeg_quality(image.quantisation),
         header.has_alpha,
         header.warning,
-        _border(path, thumbnail) if pixels.plain_edge else 0.0,
-        **{name: getattr(pixels, name) for name in _PIXELS},
+        measure_pixels(path, thumbnail) if closely else None,
     )
 
 
@@ -164,14 +156,6 @@ def _unusable(problem: str, hint: str, file_bytes: int, content_hash: str) -> Im
     return ImageFacts(
         problem, 0, 0, file_bytes, "", 1, content_hash, False, 0, b"", b"", 0, 0, 0, 0, hint=hint
     )
-
-
-def _border(path: Path, thumbnail: Image.Image) -> float:
-    """Where the thumbnail seems to have one, the image is decoded for a closer look."""
-    if not border_share(thumbnail):
-        return 0.0
-    with decoded_image(path) as image:
-        return border_share(image.reduce(max(1, max(image.size) // _BORDER_SIDE)))
 
 
 def perceptual_hash(grey: Image.Image) -> int:
@@ -267,18 +251,24 @@ class FactsStore:
         paths: Sequence[Path],
         observer: Observer = ignore,
         controls: Controls | None = None,
+        *,
+        closely: bool = False,
     ) -> dict[Path, ImageFacts]:
         """Of every image; those that are not remembered are decoded, on all cores.
+
+        Args:
+            closely: with :attr:`ImageFacts.pixels`.
 
         Raises:
             Stopped: by ``controls``; what was measured is remembered.
         """
         facts = {path: self.known(path) for path in paths}
-        unknown = [path for path, one in facts.items() if one is None]
+        unknown = [path for path, one in facts.items() if _is_missing(one, closely)]
         new: dict[Path, tuple[tuple[int, int] | None, ImageFacts]] = {}
+        measure_all = partial(self._measure_all, closely=closely)
         pool = ThreadPoolExecutor(os.cpu_count() or 1)
         try:
-            for results in pool.map(self._measure_all, _chunks(unknown)):
+            for results in pool.map(measure_all, _chunks(unknown)):
                 new |= results
                 observer(Progress("looking at pictures", len(new), len(unknown)))
                 if controls is not None:
@@ -290,17 +280,20 @@ class FactsStore:
         return {path: one for path, one in facts.items() if one is not None}
 
     def _measure_all(
-        self, paths: Sequence[Path]
+        self, paths: Sequence[Path], *, closely: bool
     ) -> dict[Path, tuple[tuple[int, int] | None, ImageFacts]]:
-        return {path: self._measure(path) for path in paths}
+        return {path: self._measure(path, closely) for path in paths}
 
-    def _measure(self, path: Path) -> tuple[tuple[int, int] | None, ImageFacts]:
+    def _measure(self, path: Path, closely: bool) -> tuple[tuple[int, int] | None, ImageFacts]:
         stamp = _stamp(path)
         try:
             content = hash_file(path)
         except OSError:
-            return stamp, measure_image(path)
-        return stamp, self._facts.get(content) or measure_image(path, content)
+            return stamp, measure_image(path, closely=closely)
+        known = self._facts.get(content)
+        if known is not None and not _is_missing(known, closely):
+            return stamp, known
+        return stamp, measure_image(path, content, closely=closely)
 
     def _remember(self, new: Mapping[Path, tuple[tuple[int, int] | None, ImageFacts]]) -> None:
         files, facts = {}, {}
@@ -347,6 +340,10 @@ class FactsStore:
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(os.path.abspath(path), self._root)
+
+
+def _is_missing(facts: ImageFacts | None, closely: bool) -> bool:
+    return facts is None or (closely and facts.pixels is None and not facts.problem)
 
 
 def _prepared(database: sqlite3.Connection) -> sqlite3.Connection:
@@ -406,8 +403,10 @@ def _header_size(path: Path) -> tuple[int, int] | None:
 
 
 def _to_row(facts: ImageFacts) -> tuple[object, ...]:
-    row = dict(zip(_COLUMNS, astuple(facts), strict=True))
+    row = {name: getattr(facts, name, None) for name in _COLUMNS}
     row["phash"] = f"{facts.phash:016x}"  # SQLite's integers have a sign
+    if facts.pixels is not None:
+        row |= {name: getattr(facts.pixels, name) for name in _PIXELS}
     return tuple(row.values())
 
 
@@ -415,4 +414,7 @@ def _from_row(row: Sequence[object]) -> ImageFacts:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["phash"] = int(str(values["phash"]), 16)
     values |= {name: bool(values[name]) for name in ("transparent", "has_alpha")}
+    pixels = {name: values.pop(name) for name in _PIXELS}
+    if pixels["subject"] is not None:
+        values["pixels"] = Pixels(**pixels)  # type: ignore[arg-type]
     return ImageFacts(**values)  # type: ignore[arg-type]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from lorasmith.curation.images.trim import find_border
+from lorasmith.data.images import decoded_image
 
 # All but borders is measured so small, px of each side: shares of the image, whatever its shape.
 _SIDE = 48
+_BORDER_SIDE = 384  # px; borders are measured at this size of the longer side, or twice it
 _RIM_PIXELS = np.ones((_SIDE, _SIDE), bool)
 _RIM_PIXELS[2:-2, 2:-2] = False
 _DARK, _LIGHT = 0.02, 0.98  # of the pixels, by brightness
@@ -46,8 +49,7 @@ class Pixels:
         plain: share of the rim that is of its middle colour.
         subject: left, top, right, bottom of what is not of that colour, in shares of 255; empty
             where nothing is.
-        plain_edge: one of the outermost lines is of one colour, more or less: there may be a
-            border.
+        border: share of the area that is bars or a frame, 0 to 1.
     """
 
     darkest: float
@@ -57,12 +59,13 @@ class Pixels:
     flat: float
     plain: float
     subject: bytes
-    plain_edge: bool
+    border: float
 
 
-def measure_pixels(thumbnail: Image.Image) -> Pixels:
+def measure_pixels(path: Path, thumbnail: Image.Image) -> Pixels:
     """
     Args:
+        path: of the image; it is decoded again where the thumbnail seems to have a border.
         thumbnail: RGB, upright, its shorter side 64 to 128 px, or less of a smaller image.
     """
     small = thumbnail.resize((_SIDE, _SIDE), Image.Resampling.BOX)
@@ -84,7 +87,7 @@ def measure_pixels(thumbnail: Image.Image) -> Pixels:
         int(np.count_nonzero(steps <= _FLAT)) / steps.size,
         int(np.count_nonzero(from_ground[_RIM_PIXELS] <= _GROUND)) / rim.shape[1],
         _subject(from_ground > _SUBJECT),
-        _has_plain_edge(planes),
+        _border(path, thumbnail) if _has_plain_edge(planes) else 0.0,
     )
 
 
@@ -94,9 +97,16 @@ def _quantiles(values: np.ndarray, shares: Sequence[float]) -> list[int]:
     return [int(value) for value in np.partition(values, places)[places]]
 
 
-def border_share(image: Image.Image) -> float:
-    """Share of the area that is bars or a frame, see :func:`.find_border`; of a thumbnail one that
-    is found may be none in truth.
+def _border(path: Path, thumbnail: Image.Image) -> float:
+    """Of the thumbnail one that is found may be none in truth."""
+    if not _border_share(thumbnail):
+        return 0.0
+    with decoded_image(path) as image:
+        return _border_share(image.reduce(max(1, max(image.size) // _BORDER_SIDE)))
+
+
+def _border_share(image: Image.Image) -> float:
+    """Share of the area that is bars or a frame, see :func:`.find_border`.
 
     Args:
         image: RGB.
@@ -106,6 +116,7 @@ def border_share(image: Image.Image) -> float:
 
 
 def _has_plain_edge(planes: np.ndarray) -> bool:
+    """One of the outermost lines is of one colour, more or less: there may be a border."""
     edges = np.stack([planes[:, 0], planes[:, -1], planes[:, :, 0], planes[:, :, -1]])
     edges.sort(axis=-1)
     return bool(

@@ -39,7 +39,9 @@ class InMemory(Collection):
         self.headers_read += 1
         return {path: (one.width, one.height) for path, one in self.known.items() if one.width}
 
-    def measure(self, images=None, observer=None, controls=None) -> dict[Path, ImageFacts]:
+    def measure(
+        self, images=None, observer=None, controls=None, *, closely=False
+    ) -> dict[Path, ImageFacts]:
         paths = [one.path for one in (self.images if images is None else images)]
         self.measured |= {path.name for path in paths}
         return {path: self.known[path] for path in paths}

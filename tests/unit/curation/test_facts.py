@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import imagehash
@@ -13,6 +14,7 @@ from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
 from lorasmith.curation import facts as facts_module
 from lorasmith.curation.facts import FactsStore, ImageFacts, measure_image, perceptual_hash
+from lorasmith.curation.pixels import Pixels
 
 
 def random_image(seed: int, coarse: int) -> Image.Image:
@@ -111,12 +113,21 @@ def test_only_new_images_are_decoded_again(tmp_path: Path, monkeypatch: pytest.M
     decoded: list[Path] = []
     original = measure_image
 
-    def watched(path: Path, content_hash: str = "") -> ImageFacts:
+    def watched(path: Path, content_hash: str = "", *, closely: bool = False) -> ImageFacts:
         decoded.append(path)
-        return original(path, content_hash)
+        return original(path, content_hash, closely=closely)
 
     monkeypatch.setattr(facts_module, "measure_image", watched)
     assert FactsStore(tmp_path).measure(paths) == first
+    assert decoded == []
+    assert all(facts.pixels is None for facts in first.values())
+    close = FactsStore(tmp_path).measure(paths, closely=True)
+    assert {p: replace(facts, pixels=None) for p, facts in close.items()} == first
+    assert all(facts.pixels is not None for facts in close.values())
+    assert sorted(decoded) == paths
+    decoded.clear()
+    assert FactsStore(tmp_path).measure(paths, closely=True) == close
+    assert FactsStore(tmp_path).measure(paths) == close
     assert decoded == []
     random_image(9, 4).save(paths[2])
     FactsStore(tmp_path).measure(paths)
@@ -145,6 +156,12 @@ def test_what_is_odd_about_a_file_is_told_in_words(tmp_path: Path) -> None:
     assert (turned.width, turned.height) == (70, 90)
 
 
+def closely(path: Path) -> Pixels:
+    pixels = measure_image(path, closely=True).pixels
+    assert pixels is not None
+    return pixels
+
+
 def test_bars_are_measured_and_plain_grounds_are_not(tmp_path: Path) -> None:
     image = random_image(1, 30).resize((512, 400))
     bars = Image.new("RGB", (512, 512))
@@ -153,14 +170,14 @@ def test_bars_are_measured_and_plain_grounds_are_not(tmp_path: Path) -> None:
     drawing = Image.new("RGB", (512, 512), "white")
     ImageDraw.Draw(drawing).ellipse((100, 100, 400, 500), fill="navy")
     drawing.save(tmp_path / "drawing.png")
-    assert measure_image(tmp_path / "bars.png").border == pytest.approx(112 / 512, abs=0.02)
-    assert measure_image(tmp_path / "drawing.png").border == 0
+    assert closely(tmp_path / "bars.png").border == pytest.approx(112 / 512, abs=0.02)
+    assert closely(tmp_path / "drawing.png").border == 0
 
 
 def test_a_subject_on_plain_ground_is_where_it_is(tmp_path: Path) -> None:
     drawing = Image.new("RGB", (512, 1024), "white")
     ImageDraw.Draw(drawing).rectangle((128, 256, 255, 767), fill="navy")
     drawing.save(tmp_path / "a.png")
-    facts = measure_image(tmp_path / "a.png")
-    assert facts.plain == 1
-    assert np.array(list(facts.subject)) / 255 == pytest.approx([0.25, 0.25, 0.5, 0.75], abs=0.03)
+    pixels = closely(tmp_path / "a.png")
+    assert pixels.plain == 1
+    assert np.array(list(pixels.subject)) / 255 == pytest.approx([0.25, 0.25, 0.5, 0.75], abs=0.03)

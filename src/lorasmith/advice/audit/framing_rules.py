@@ -38,6 +38,7 @@ _FEATURES = {
     "brightness": 0.1, "contrast": 0.05, "saturation": 0.1, "chroma": 0.1, "detail": 0.08,
     "flat": 0.1, "blur": 0.08,
 }  # fmt: skip
+_CLOSE = {"chroma", "detail", "flat"}
 _MAD = 1.4826  # of a normal distribution, its standard deviation over its median deviation
 # Cells of the 4x4 thumbnail that touch the border.
 _RIM_CELLS = [n for n in range(16) if n // 4 in (0, 3) or n % 4 in (0, 3)]
@@ -129,14 +130,19 @@ def unlike_others(inputs: AuditInputs) -> Iterator[Finding]:
     facts = inputs.usable
     if len(facts) < _UNLIKE_IMAGES:
         return
-    values = np.array([[getattr(one, name) for name in _FEATURES] for one in facts.values()])
+    values = np.array(
+        [
+            [getattr(inputs.pixels[path] if name in _CLOSE else one, name) for name in _FEATURES]
+            for path, one in facts.items()
+        ]
+    )
     middle = np.median(values, axis=0)
     spread = _MAD * np.median(np.abs(values - middle), axis=0)
     scaled = values / np.maximum(spread, list(_FEATURES.values()))
     distances = cKDTree(scaled).query(scaled, k=_NEIGHBOUR + 1)[0][:, -1]
     usual = float(np.median(distances))
     for (path, one), distance, own in zip(facts.items(), distances, scaled, strict=True):
-        told = is_faint(one) or one.blur > BLURRED  # by rules of their own
+        told = is_faint(inputs.pixels[path]) or one.blur > BLURRED  # by rules of their own
         if distance > max(UNLIKE, _UNLIKE_TIMES * usual) and not told:
             off = np.abs(own - middle / np.maximum(spread, list(_FEATURES.values())))
             names = [list(_FEATURES)[index] for index in np.argsort(-off)[:2]]
@@ -148,10 +154,10 @@ def same_place(inputs: AuditInputs) -> Iterator[Finding]:
     """Of images whose subject stands out from a plain ground, how far its box moves."""
     boxes = {
         path: np.frombuffer(one.subject, np.uint8) / 255
-        for path, one in inputs.usable.items()
+        for path, one in inputs.pixels.items()
         if one.subject and one.plain >= _PLAIN
     }
-    if len(boxes) < max(_PLACE_IMAGES, _PLACE_SHARE * len(inputs.usable)):
+    if len(boxes) < max(_PLACE_IMAGES, _PLACE_SHARE * len(inputs.pixels)):
         return
     spread = float(np.std(list(boxes.values()), axis=0).max())
     if spread < SAME_PLACE:

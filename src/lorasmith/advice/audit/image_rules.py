@@ -17,6 +17,7 @@ from lorasmith.curation.images.convert import PALETTE
 from lorasmith.curation.images.converting import Frames, Target, plan_conversions
 from lorasmith.curation.images.crop import CropRule
 from lorasmith.curation.images.cropping import choose_crops, plan_crops
+from lorasmith.curation.pixels import Pixels
 from lorasmith.curation.sorting.dedupe import DuplicateGroup, find_duplicates, remove_images
 from lorasmith.curation.sorting.duplicates import MAX_DISTANCE
 from lorasmith.data.images import parse_colour
@@ -78,7 +79,7 @@ def blurred(inputs: AuditInputs) -> Iterator[Finding]:
     usual = median(blurs) if blurs else 0.0
     for path, facts in inputs.usable.items():
         # What is hardly lit or hardly drawn has faint edges for that.
-        if _is_blurred(facts, usual) and not is_faint(facts):
+        if _is_blurred(facts, usual) and not is_faint(inputs.pixels[path]):
             what = f"blur {facts.blur:.2f} of 1, {usual:.2f} is usual here"
             yield Finding(what, (path,), value=facts.blur)
 
@@ -89,9 +90,9 @@ def _is_blurred(facts: ImageFacts, usual: float) -> bool:
     )
 
 
-def is_faint(facts: ImageFacts) -> bool:
+def is_faint(pixels: Pixels) -> bool:
     """Whether it is so dark, so light or so empty that little else can be said of it."""
-    return facts.lightest < DARK or facts.darkest > LIGHT or facts.detail < BLANK
+    return pixels.lightest < DARK or pixels.darkest > LIGHT or pixels.detail < BLANK
 
 
 def heavy_jpeg(inputs: AuditInputs) -> Iterator[Finding]:
@@ -103,50 +104,50 @@ def heavy_jpeg(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def dark(inputs: AuditInputs) -> Iterator[Finding]:
-    for path, facts in inputs.usable.items():
-        if facts.lightest < DARK and not _is_blank(facts):
-            what = f"98 % of it is darker than {facts.lightest:.0%} of white"
-            yield Finding(what, (path,), value=facts.lightest)
+    for path, pixels in inputs.pixels.items():
+        if pixels.lightest < DARK and not _is_blank(pixels):
+            what = f"98 % of it is darker than {pixels.lightest:.0%} of white"
+            yield Finding(what, (path,), value=pixels.lightest)
 
 
 def light(inputs: AuditInputs) -> Iterator[Finding]:
-    for path, facts in inputs.usable.items():
-        if facts.darkest > LIGHT and not _is_blank(facts):
-            what = f"98 % of it is lighter than {facts.darkest:.0%} of white"
-            yield Finding(what, (path,), value=facts.darkest)
+    for path, pixels in inputs.pixels.items():
+        if pixels.darkest > LIGHT and not _is_blank(pixels):
+            what = f"98 % of it is lighter than {pixels.darkest:.0%} of white"
+            yield Finding(what, (path,), value=pixels.darkest)
 
 
 def blank(inputs: AuditInputs) -> Iterator[Finding]:
-    for path, facts in inputs.usable.items():
-        if _is_blank(facts):
-            what = f"only {facts.detail:.1%} of it differs from what is beside it"
-            yield Finding(what, (path,), value=facts.detail)
+    for path, pixels in inputs.pixels.items():
+        if _is_blank(pixels):
+            what = f"only {pixels.detail:.1%} of it differs from what is beside it"
+            yield Finding(what, (path,), value=pixels.detail)
 
 
-def _is_blank(facts: ImageFacts) -> bool:
-    return facts.detail < BLANK
+def _is_blank(pixels: Pixels) -> bool:
+    return pixels.detail < BLANK
 
 
 def grey(inputs: AuditInputs) -> Iterator[Finding]:
     few = [
         path
-        for path, facts in inputs.usable.items()
-        if facts.chroma < GREY and not _is_blank(facts)
+        for path, pixels in inputs.pixels.items()
+        if pixels.chroma < GREY and not _is_blank(pixels)
     ]
-    colourful = sum(facts.chroma > _COLOURFUL for facts in inputs.usable.values())
+    colourful = sum(pixels.chroma > _COLOURFUL for pixels in inputs.pixels.values())
     if len(inputs.usable) < _GREY_IMAGES or len(few) > _GREY_SHARE * len(inputs.usable):
         return
     for path in few:
         what = f"without colour, as {quantity(colourful, 'other')} are not"
-        yield Finding(what, (path,), value=inputs.usable[path].chroma)
+        yield Finding(what, (path,), value=inputs.pixels[path].chroma)
 
 
 def borders(inputs: AuditInputs) -> Iterator[Finding]:
     cropped = {item.image.path for item in inputs.items if item.image.region is not None}
-    for path, facts in inputs.usable.items():
-        if facts.border > BORDER and path not in cropped:
-            what = f"bars or a frame take {facts.border:.0%} of it"
-            yield Finding(what, (path,), value=facts.border)
+    for path, pixels in inputs.pixels.items():
+        if pixels.border > BORDER and path not in cropped:
+            what = f"bars or a frame take {pixels.border:.0%} of it"
+            yield Finding(what, (path,), value=pixels.border)
 
 
 def transparent(inputs: AuditInputs) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage, open_collection
 from lorasmith.curation.facts import ImageFacts
+from lorasmith.curation.pixels import Pixels
 from lorasmith.curation.tagger.scores import Scored, kept_scores
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import Dataset, Item, build_dataset
@@ -85,12 +86,19 @@ class AuditInputs:
         Raises:
             Stopped: by the controls.
         """
-        return self.collection.measure(self.images, self.observer, self.controls)
+        return self.collection.measure(self.images, self.observer, self.controls, closely=True)
 
     @cached_property
     def usable(self) -> dict[Path, ImageFacts]:
         """:attr:`facts` of the images that decode to their end."""
         return {path: facts for path, facts in self.facts.items() if not facts.problem}
+
+    @cached_property
+    def pixels(self) -> dict[Path, Pixels]:
+        """Of :attr:`usable` images, what a closer look shows."""
+        return {
+            path: facts.pixels for path, facts in self.usable.items() if facts.pixels is not None
+        }
 
     @cached_property
     def files(self) -> Scan:
