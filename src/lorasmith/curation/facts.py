@@ -139,7 +139,7 @@ def measure_image(path: Path, content_hash: str = "", *, closely: bool = False) 
         perceptual_hash(grey),
         thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes(),
         grey.resize(_GREYS, Image.Resampling.BILINEAR, (0, 0, *image.extent)).tobytes(),
-        _blur(image.bands),
+        _blur(image.bands) if image.bands is not None else 0.0,
         mean,
         float(np.sqrt(share @ (levels - mean) ** 2)),
         _saturation(thumbnail),
@@ -168,13 +168,18 @@ def perceptual_hash(grey: Image.Image) -> int:
     small = grey.resize((_HASH_PIXELS, _HASH_PIXELS), Image.Resampling.LANCZOS)
     pixels = np.asarray(small, np.float64)
     frequencies = _LOW_FREQUENCIES @ pixels @ _LOW_FREQUENCIES.T
-    bits = frequencies > np.median(frequencies)
+    ordered = np.sort(frequencies, axis=None)  # np.median takes six times as long
+    bits = frequencies > (ordered[31] + ordered[32]) / 2
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def _blur(bands: Sequence[Image.Image]) -> float:
-    """exp(-edge / 90), where half a percent of the pixels differs more from the four around it."""
-    pixels = np.stack([np.asarray(band) for band in bands]).astype(np.int16)
+def _blur(bands: Image.Image) -> float:
+    """exp(-edge / 90), where half a percent of the pixels differs more from the four around it.
+
+    Args:
+        bands: four groups of rows, one below the other.
+    """
+    pixels = np.asarray(bands, np.int16).reshape(4, bands.height // 4, bands.width)
     if min(pixels.shape[1:]) < 3:
         return 0.0
     edges = pixels[:, :-2, 1:-1] + pixels[:, 2:, 1:-1]
