@@ -1,0 +1,173 @@
+"""How many planted faults `lorasmith dataset audit` finds, and how often it is wrong.
+
+    python -m benchmarks.audit --half choose     # thresholds may be mended on this one
+    python -m benchmarks.audit --half report     # other pictures, places and strengths
+    python -m benchmarks.audit --clean           # 7 photographs and 200 drawn heads
+
+Builds a set of 300 pictures of 512 to 1024 px from what packages of npm and PyPI hold
+(needs Node, npm and pip once; they are kept in --cache), audits it, plants 30 faults of
+different kinds, audits it again, mends each finding that has a fix, takes the fix back, and
+compares every byte. How it is counted: benchmarks/audit_set/scoring.py. The faults were written before
+their writer had read the rules. Results: benchmarks/audit.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.audit_set import caption_faults, clean, concept_faults, image_faults
+from benchmarks.audit_set.faults import (
+    CAPTION_FAULTS,
+    CONCEPT_FAULTS,
+    IMAGE_FAULTS,
+    Fault,
+    plant_faults,
+)
+from benchmarks.audit_set.packages import Packages
+from benchmarks.audit_set.pictures import build
+from benchmarks.audit_set.scoring import Found, Truth, captions_of, finds, parse
+
+COUNTS = (13, 13, 4)  # faults of pictures, captions, concepts: 30
+SETTINGS = ["--set", "captions.shuffle=true", "--set", "captions.keep_tokens=1"]
+assert all((caption_faults, concept_faults, image_faults))  # importing them fills the tables
+
+
+def lorasmith(*arguments: str, folder: Path) -> str:
+    command = [sys.executable, "-m", "lorasmith", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode not in (0, 2):
+        raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+def audit(folder: Path, *more: str) -> dict[str, Any]:
+    reg = ["--reg", "reg"] if (folder / "reg").is_dir() else []
+    text = lorasmith("dataset", "audit", "train", *reg, *SETTINGS, "--json", *more, folder=folder)
+    return json.loads(text)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """A digest of each file but of what lorasmith keeps for itself."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
+
+
+def score(faults: list[Fault], findings: list[Found], truth: Truth) -> dict[str, Any]:
+    """What was found of each fault, and the findings that are wrong."""
+    rows = []
+    for fault in faults:
+        finders = [one for one in findings if finds(one, fault)]
+        rows.append((fault, finders))
+    wrong = [one for one in findings if not truth.right(one)]
+    return {"rows": rows, "wrong": wrong}
+
+
+def try_fixes(folder: Path, findings: list[Found]) -> list[tuple[Found, bool, bool]]:
+    """Of each finding with a fix: is it gone after it, and is every byte as before after `undo`."""
+    results = []
+    for one in findings:
+        if not one.command or "--fix" not in one.command:
+            continue
+        before = contents(folder)
+        reg = ["--reg", "reg"] if (folder / "reg").is_dir() else []
+        fix = ["dataset", "audit", "train", *reg, *SETTINGS, "--fix", one.id, "-y", "--json"]
+        lorasmith(*fix, folder=folder)
+        changed = contents(folder) != before
+        gone = one.id not in {other.id for other in parse(audit(folder))}
+        places = [p for p in ("train", "reg") if (folder / p).is_dir()]
+        for place in places if changed else []:
+            lorasmith("dataset", "undo", place, "--json", folder=folder)
+        results.append((one, gone and changed, contents(folder) == before))
+    return results
+
+
+def show(faults: list[Fault], scores: dict[str, Any], results: list | None) -> None:
+    print("| fault | what it is | files | found as |\n| --- | --- | ---: | --- |")
+    count = 0
+    for fault, finders in scores["rows"]:
+        count += bool(finders)
+        rules = ", ".join(sorted({f"`{one.rule}`" for one in finders})) or "**missed**"
+        print(f"| {fault.name} | {fault.what} | {len(fault.files) or 'folder'} | {rules} |")
+    wrong = scores["wrong"]
+    print(f"\n{count} of {len(faults)} found, {len(wrong)} false alarms.")
+    for one in wrong:
+        print(f"- `{one.rule}`: {one.what} ({', '.join(sorted(one.images)[:4])})")
+    if results is not None:
+        gone, back = sum(r[1] for r in results), sum(r[2] for r in results)
+        print(f"\n{len(results)} findings with a fix: {gone} mended, {back} restored by undo.")
+        for one, mended, restored in results:
+            if not mended or not restored:
+                print(f"- `{one.id}`: mended {mended}, restored {restored}: {one.what}")
+
+
+def run_half(half: str, packages: Packages, folder: Path, fixes: bool, everything: bool) -> None:
+    folder.mkdir(parents=True)
+    made = build(folder, half, packages)
+    untouched = parse(audit(folder))
+    truth = Truth([], captions_of(folder))
+    wrong = [one for one in untouched if not truth.right(one)]
+    print(f"Before planting: {len(untouched)} findings, {len(wrong)} false alarms.")
+    for one in wrong:
+        print(f"- `{one.rule}`: {one.what}")
+    tables = (IMAGE_FAULTS, CAPTION_FAULTS, CONCEPT_FAULTS)
+    counts = tuple(map(len, tables)) if everything else COUNTS
+    faults = plant_faults(made, half, counts)  # type: ignore[arg-type]
+    start = time.perf_counter()
+    findings = parse(audit(folder))
+    print(f"After: {len(findings)} findings in {time.perf_counter() - start:.0f} s.\n")
+    scores = score(faults, findings, Truth(faults, captions_of(folder)))
+    show(faults, scores, try_fixes(folder, findings) if fixes else None)
+
+
+def run_clean(packages: Packages, folder: Path) -> None:
+    for name, make in {"photographs": clean.photographs, "heads": clean.heads}.items():
+        make(folder / name / "train", packages)
+        findings = parse(audit(folder / name))
+        truth = Truth([], captions_of(folder / name))
+        wrong = [one for one in findings if not truth.right(one)]
+        kinds = Counter(one.rule for one in findings)
+        print(f"{name}: {len(findings)} findings {dict(kinds)}, {len(wrong)} false alarms.")
+        for one in wrong:
+            print(f"- `{one.rule}`: {one.what} ({', '.join(sorted(one.images)[:6])})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--half", help="'choose' or 'report': seed of pictures and faults")
+    parser.add_argument("--clean", action="store_true", help="the sets without faults")
+    parser.add_argument("--all-faults", action="store_true", help="every kind of fault, not 30")
+    parser.add_argument("--no-fixes", action="store_true", help="leave out mending and undo")
+    cache = Path(tempfile.gettempdir()) / "lorasmith-audit-packages"
+    parser.add_argument("--cache", type=Path, default=cache, help=f"packages; {cache}")
+    parser.add_argument("--keep", type=Path, help="build here, and leave it there")
+    options = parser.parse_args()
+    if not options.half and not options.clean:
+        parser.error("say --half or --clean")
+    packages = Packages(options.cache)
+    with tempfile.TemporaryDirectory() as place:
+        folder = options.keep or Path(place) / "set"
+        shutil.rmtree(folder, ignore_errors=True)
+        if options.half:
+            run_half(options.half, packages, folder, not options.no_fixes, options.all_faults)
+        if options.clean:
+            run_clean(packages, folder / "clean")
+
+
+if __name__ == "__main__":
+    main()

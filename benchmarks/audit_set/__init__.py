@@ -1,0 +1,1 @@
+"""The training set that benchmarks/audit.py plants faults in."""
