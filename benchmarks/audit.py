@@ -7,8 +7,8 @@
 Builds a set of 300 pictures of 512 to 1024 px from what packages of npm and PyPI hold
 (needs Node, npm and pip once; they are kept in --cache), audits it, plants 30 faults of
 different kinds, audits it again, mends each finding that has a fix, takes the fix back, and
-compares every byte. How it is counted: benchmarks/audit_set/scoring.py. The faults were written before
-their writer had read the rules. Results: benchmarks/audit.md.
+compares every byte. How it is counted: benchmarks/audit_set/scoring.py. The faults were
+written before their writer had read the rules. Results: benchmarks/audit.md.
 """
 
 from __future__ import annotations

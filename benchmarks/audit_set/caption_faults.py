@@ -241,7 +241,7 @@ def caption_of_prose(planter: Planter) -> Fault:
     pictures = planter.some(2, 4)
     for picture in pictures:
         rest = " and ".join(picture.tags[1:])
-        text = f"{picture.tags[0]} is shown here with {rest}. The lines are thick, and nothing is shaded."
+        text = f"{picture.tags[0]} is shown here with {rest}. The lines are thick, all is flat."
         picture.caption.write_text(text + "\n", encoding="utf-8")
         picture.tags = [text]
     kinds = "mixed prose"
@@ -280,9 +280,10 @@ def never_off(planter: Planter) -> Fault:
     tag = "bare shoulders" if concept == "second" else "thick outlines"
     pictures = planter.set.of(concept)
     for picture in pictures:
-        if picture.tags and picture.caption.exists() and len(picture.tags) > 1:
+        if picture.tags and picture.caption.exists():
+            text = picture.caption.read_bytes().rstrip()
+            picture.caption.write_bytes(text + f", {tag}\n".encode())
             picture.tags.append(tag)
-            picture.write_tags()
     kinds = "never varies, never off"
     return fault(f"{tag} in every caption of a concept", [], kinds, "always together", [tag])
 
@@ -292,10 +293,10 @@ def always_together(planter: Planter) -> Fault:
     pictures = planter.set.of("second")
     for picture in pictures:
         if "earrings" in picture.tags:
-            picture.tags.append("jewelry")
+            picture.tags.append("indoors")
             picture.write_tags()
-    tags = ["earrings", "jewelry"]
-    return fault("jewelry wherever earrings are", [], "always together", "not consolidated", tags)
+    tags = ["earrings", "indoors"]
+    return fault("indoors wherever earrings are", [], "always together", "", tags)
 
 
 @plants

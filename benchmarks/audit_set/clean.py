@@ -36,14 +36,21 @@ def photographs(folder: Path, packages: Packages) -> None:
 def heads(folder: Path, packages: Packages, count: int = 200) -> None:
     """``count`` heads of dicebear's lorelei and open-peeps, each of another person, on a colour."""
     rng = Random("heads")
-    place = folder / "10_inkhead"
+    place = folder / "10_vrenkol"
     place.mkdir(parents=True)
-    items, captions = [], []
-    for number in range(count):
-        style = ("lorelei", "open-peeps")[number % 2]
+    items, captions, shapes = [], [], set()
+    while len(items) < count:
+        style = ("lorelei", "open-peeps")[len(items) % 2]
         item, tags = Person(style, rng).draw(rng, 512)
+        options = item["options"]
+        shape = str([options[key] for key in sorted(options) if "Color" not in key])
+        if style == "open-peeps":  # the seed has no say in it
+            shape = shape.replace(options["seed"], "")
+        if shape in shapes:  # the same drawing in other colours would be nearly the same
+            continue
+        shapes.add(shape)
         items.append(item)
-        captions.append(", ".join(["inkhead", "solo", *tags]))
+        captions.append(", ".join(["vrenkol", "solo", *tags]))
     for number, (drawing, caption) in enumerate(zip(packages.draw(items), captions, strict=True)):
         colour = rng.choice(list(COLOURS))
         image = Image.new("RGB", drawing.size, COLOURS[colour])

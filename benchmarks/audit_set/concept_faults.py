@@ -20,7 +20,7 @@ def rename_folder(planter: Planter, concept: str, repeats: int | None, noun: str
 @plants
 def out_of_balance(planter: Planter) -> Fault:
     concept = planter.rng.choice(["first", "style"])
-    repeats = planter.rng.choice([1, 2]) if concept == "first" else planter.rng.choice([2, 90])
+    repeats = planter.rng.choice([30, 50] if concept == "first" else [2, 60])
     rename_folder(planter, concept, repeats, None)
     return fault(f"{repeats} repeats of one concept", [], "balance", "", [])
 
@@ -43,19 +43,6 @@ def trigger_in_regularisation(planter: Planter) -> Fault:
         picture.tags.insert(0, word)
         picture.write_tags()
     return fault(f"{word} in captions of reg", pictures, "regularisation trigger", "", [word])
-
-
-@plants
-def few_regularisation_pictures(planter: Planter) -> Fault:
-    pictures = planter.set.of("person")
-    keep = planter.rng.randint(4, 6)
-    for picture in pictures[keep:]:
-        if picture.name not in planter.spent:
-            picture.path.unlink()
-            picture.caption.unlink()
-            planter.set.pictures.remove(picture)
-    rename_folder(planter, "person", 1, None)
-    return fault(f"{keep} pictures, once, against 2 700", [], "regularisation count", "balance")
 
 
 @plants

@@ -70,7 +70,8 @@ def cropped_copy(planter: Planter) -> Fault:
     cuts = [planter.rng.uniform(0.02, 0.08) for _ in range(4)]
     box = (cuts[0] * width, cuts[1] * height, (1 - cuts[2]) * width, (1 - cuts[3]) * height)
     save(picture.image.crop(tuple(round(x) for x in box)), copy.path)  # type: ignore[arg-type]
-    return fault("a crop of it, too", [picture, copy], "near duplicate", "same caption")
+    also = "same caption, lonely in bucket, cropped"  # the crop has a shape of its own
+    return fault("a crop of it, too", [picture, copy], "near duplicate", also)
 
 
 @plants
@@ -244,4 +245,5 @@ def unlike_all_others(planter: Planter) -> Fault:
     image = resized(image, max(1, 520 / min(image.size)))
     rewrite(picture, image, ".png")
     also = "wrong tag, cropped, lonely in bucket, grey, blurred, text or watermark, border"
+    also += ", colour profile"
     return fault(f"scikit-image's {name} by mistake", [picture], "unlike all others", also)

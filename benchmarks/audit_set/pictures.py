@@ -245,7 +245,7 @@ def build(folder: Path, seed: str, packages: Packages, share: float = 1) -> Trai
     rng = Random(f"set {seed}")
     words = rng.sample(TRIGGERS, 4)
     triggers = dict(zip(["first", "second", "third", "style"], words, strict=True))
-    counts = {"first": 75, "second": 75, "third": 30, "style": 60, "person": 60}
+    counts = {"first": 75, "second": 75, "third": 30, "style": 50, "person": 70}
     people = {
         "first": Person("open-peeps", rng),
         "second": Person("lorelei", rng),
@@ -259,7 +259,7 @@ def build(folder: Path, seed: str, packages: Packages, share: float = 1) -> Trai
         count = round(full * share)
         noun = "emoji" if concept == "style" else "person"
         name = f"{triggers[concept]} {noun}" if concept in triggers else noun
-        repeats = 30 if concept == "person" else 900 // full
+        repeats = 10 if concept == "person" else 750 // full
         place = "reg" if concept == "person" else "train"
         folders[concept] = folder / place / f"{repeats}_{name}"
         folders[concept].mkdir(parents=True)
