@@ -7,6 +7,7 @@ those that are true of its files besides: a blank picture is dark or light as we
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
@@ -85,18 +86,22 @@ def register(table: dict[str, Plant]) -> Callable[[Plant], Plant]:
 
 
 def plant_faults(made: TrainingSet, seed: str, counts: tuple[int, int, int]) -> list[Fault]:
-    """So many faults of pictures, captions and concepts, each of another kind, by lot.
+    """So many faults of pictures, captions and concepts, each of another kind, by lot; where there
+    is no picture left for one, it gives way to another.
 
     Those of concepts come last, as they rename folders and touch every caption of one.
     """
     planter = Planter(made, seed)
-    tables = [IMAGE_FAULTS, CAPTION_FAULTS, CONCEPT_FAULTS]
     faults = []
-    for table, count in zip(tables, counts, strict=True):
+    for table, count in zip([IMAGE_FAULTS, CAPTION_FAULTS, CONCEPT_FAULTS], counts, strict=True):
         chosen = set(planter.rng.sample(sorted(table), count))
-        for name, plant in table.items():
-            if name in chosen:
-                one = plant(planter)
-                one.name = name
-                faults.append(one)
+        others = [name for name in table if name not in chosen]
+        left = count
+        for name in [*(name for name in table if name in chosen), *others]:
+            if left:
+                with contextlib.suppress(LookupError):
+                    one = table[name](planter)
+                    one.name = name
+                    faults.append(one)
+                    left -= 1
     return faults
