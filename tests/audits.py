@@ -16,7 +16,7 @@ from lorasmith.advice.audit.rules import RULES
 from lorasmith.config.load import load_settings
 
 MakeDataset = Callable[[dict[str, str | None]], Path]
-"""``dataset({"10_zorp/a.png": "zorp, hat"})``; see ``tests/unit/advice/audit/conftest.py``."""
+"""``dataset({"10_zorp/a.png": "zorp, hat"})``; see ``tests/unit/advice/conftest.py``."""
 
 SMALL = "data.resolution=64"
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from lorasmith.advice.audit.balance_rules import BALANCE_RULES
-from lorasmith.advice.audit.caption_rules import CAPTION_RULES
-from lorasmith.advice.audit.concept_rules import CONCEPT_RULES
 from lorasmith.advice.audit.finding import Rule
-from lorasmith.advice.audit.framing_rules import FRAMING_RULES
-from lorasmith.advice.audit.image_rules import IMAGE_RULES
-from lorasmith.advice.audit.tag_rules import TAG_RULES
-from lorasmith.advice.audit.tagger_rules import TAGGER_RULES
-from lorasmith.advice.audit.trigger_rules import TRIGGER_RULES
+from lorasmith.advice.audit_rules.balance_rules import BALANCE_RULES
+from lorasmith.advice.audit_rules.caption_rules import CAPTION_RULES
+from lorasmith.advice.audit_rules.concept_rules import CONCEPT_RULES
+from lorasmith.advice.audit_rules.framing_rules import FRAMING_RULES
+from lorasmith.advice.audit_rules.image_rules import IMAGE_RULES
+from lorasmith.advice.audit_rules.tag_rules import TAG_RULES
+from lorasmith.advice.audit_rules.tagger_rules import TAGGER_RULES
+from lorasmith.advice.audit_rules.trigger_rules import TRIGGER_RULES
 
 SUBJECTS: dict[str, tuple[Rule, ...]] = {
     "Pictures": IMAGE_RULES,

@@ -9,13 +9,13 @@ from tests.audits import MakeDataset, captioned, inputs_of
 from tests.unit.advice.audit.good_captions import booru_character, booru_style, prose
 
 from lorasmith.advice.audit.audit import audit_dataset
-from lorasmith.advice.audit.balance_rules import BALANCE_RULES
-from lorasmith.advice.audit.caption_rules import CAPTION_RULES
-from lorasmith.advice.audit.concept_rules import CONCEPT_RULES
 from lorasmith.advice.audit.inputs import Kind
-from lorasmith.advice.audit.tag_rules import TAG_RULES
-from lorasmith.advice.audit.tagger_rules import TAGGER_RULES
-from lorasmith.advice.audit.trigger_rules import TRIGGER_RULES
+from lorasmith.advice.audit_rules.balance_rules import BALANCE_RULES
+from lorasmith.advice.audit_rules.caption_rules import CAPTION_RULES
+from lorasmith.advice.audit_rules.concept_rules import CONCEPT_RULES
+from lorasmith.advice.audit_rules.tag_rules import TAG_RULES
+from lorasmith.advice.audit_rules.tagger_rules import TAGGER_RULES
+from lorasmith.advice.audit_rules.trigger_rules import TRIGGER_RULES
 from lorasmith.demo.character import write_training_set
 
 RULES = (

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from tests.audits import audit_rule, faultless, inputs_of
 
 from lorasmith.advice.audit.audit import audit_dataset
-from lorasmith.advice.audit.framing_rules import FRAMING_RULES
+from lorasmith.advice.audit_rules.framing_rules import FRAMING_RULES
 from lorasmith.curation.changes.journal import Journal
 
 

@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
-from lorasmith.advice.audit.balance_rules import is_worn
-from lorasmith.advice.audit.caption_edits import edit_plan
 from lorasmith.advice.audit.captions import Concept, WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit_rules.balance_rules import is_worn
+from lorasmith.advice.audit_rules.caption_edits import edit_plan
 from lorasmith.core.text import quantity, quoted, word_list
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import open_collection

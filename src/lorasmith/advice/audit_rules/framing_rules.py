@@ -10,8 +10,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from lorasmith.advice.audit.finding import Finding, Rule
-from lorasmith.advice.audit.image_rules import BLURRED, is_faint
 from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit_rules.image_rules import BLURRED, is_faint
 from lorasmith.core.text import quantity
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.facts import ImageFacts

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lorasmith.advice.audit.caption_edits import edit_command, edit_plan
 from lorasmith.advice.audit.captions import WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit_rules.caption_edits import edit_command, edit_plan
 from lorasmith.core.text import quantity, quoted, shortlist
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.edit.consolidate import read_families

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from lorasmith.advice.audit.caption_edits import edit_plan, train_command
 from lorasmith.advice.audit.captions import Concept, WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit_rules.caption_edits import edit_plan, train_command
 from lorasmith.core.text import quantity, quoted
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.edit.spelling import bare

@@ -7,9 +7,9 @@ from pathlib import Path
 from tests.audits import MakeDataset, audit_rule, inputs_of, mended
 
 from lorasmith.advice.audit.audit import audit_dataset
-from lorasmith.advice.audit.concept_rules import CONCEPT_RULES
 from lorasmith.advice.audit.finding import Finding
 from lorasmith.advice.audit.inputs import Kind
+from lorasmith.advice.audit_rules.concept_rules import CONCEPT_RULES
 
 
 def folders(**captions: list[str]) -> dict[str, str | None]:

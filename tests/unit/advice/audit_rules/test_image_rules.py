@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from tests.audits import MakeDataset, audit_rule, faultless, inputs_of
 
 from lorasmith.advice.audit.audit import audit_dataset
-from lorasmith.advice.audit.image_rules import IMAGE_RULES
+from lorasmith.advice.audit_rules.image_rules import IMAGE_RULES
 from lorasmith.curation.changes.journal import Journal
 
 SIZE = (256, 256)

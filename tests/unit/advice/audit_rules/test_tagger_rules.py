@@ -10,7 +10,7 @@ import pytest
 from tests.audits import MakeDataset, audit_rule, captioned, inputs_of, mended
 
 from lorasmith.advice.audit.audit import audit_dataset
-from lorasmith.advice.audit.tagger_rules import TAGGER_RULES
+from lorasmith.advice.audit_rules.tagger_rules import TAGGER_RULES
 from lorasmith.curation.collection import dataset_root
 from lorasmith.curation.tagger.labels import Labels
 from lorasmith.curation.tagger.scores import ImageScores, ScoreStore

@@ -6,11 +6,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from lorasmith.advice.audit.caption_edits import edit_command, edit_plan
 from lorasmith.advice.audit.captions import TagTable, WrittenCaption, images_of
-from lorasmith.advice.audit.contradictions import contradictions
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit_rules.caption_edits import edit_command, edit_plan
+from lorasmith.advice.audit_rules.contradictions import contradictions
 from lorasmith.core.text import quantity, quoted, shortlist, word_list
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.check.checks import has_underscores, is_sentence

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lorasmith.advice.audit.caption_edits import edit_plan, train_command
 from lorasmith.advice.audit.captions import WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit_rules.caption_edits import edit_plan, train_command
 from lorasmith.core.text import quantity, quoted
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.check.checks import is_list_without_commas

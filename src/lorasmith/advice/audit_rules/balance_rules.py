@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from math import comb
 
-from lorasmith.advice.audit.caption_edits import edit_command, edit_plan
 from lorasmith.advice.audit.captions import Concept, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit_rules.caption_edits import edit_command, edit_plan
 from lorasmith.core.text import quantity, quoted, shortlist, word_list
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.edit.consolidate import read_families
