@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lorasmith.api import Run as Run
     from lorasmith.api import advise as advise
     from lorasmith.api import check as check
+    from lorasmith.api import diagnose as diagnose
     from lorasmith.api import import_settings as import_settings
     from lorasmith.api import plan as plan
     from lorasmith.api import preview as preview
@@ -125,6 +126,7 @@ _HOMES = {
     "bake": "lora_tools.bake.bake",
     "check": "api",
     "convert": "lora_tools.convert.convert",
+    "diagnose": "api",
     "extract": "lora_tools.extract",
     "generate": "sampling.generate",
     "import_settings": "api",

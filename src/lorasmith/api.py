@@ -21,12 +21,14 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import parse_json, user_path
 from lorasmith.jobs.advise import AdviseRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewReport, PreviewRequest
+from lorasmith.jobs.diagnose import DiagnoseRequest
 from lorasmith.jobs.request import run
 from lorasmith.jobs.settings import ImportReport, ImportRequest
 from lorasmith.jobs.training import PlanRequest, ResumeRequest, SettingsRequest, TrainRequest
 
 if TYPE_CHECKING:
     from lorasmith.advice.advise.advise import Advised
+    from lorasmith.advice.diagnose.diagnose import Diagnosis
     from lorasmith.advice.pick import Picked
     from lorasmith.curation.check.check import CheckReport
     from lorasmith.training.plan import Plan
@@ -285,6 +287,44 @@ def advise(
         "gpu": gpu, "out": out, "overwrite": overwrite,
     }  # fmt: skip
     request = AdviseRequest.read({name: v for name, v in values.items() if v is not None})
+    return run(request, observer, controls)
+
+
+def diagnose(
+    paths: AnyPath | Sequence[AnyPath],
+    *,
+    model: AnyPath | None = None,
+    data: AnyPath | None = None,
+    images: int = 6,
+    minutes: float | None = None,
+    clip: AnyPath | None = None,
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
+    device: str = "auto",
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> list[Diagnosis]:
+    """What is wrong with LoRAs, why, and what to change; for each of ``paths`` what
+    :attr:`~.Diagnosis.causes` says, the likeliest first.
+
+    Args:
+        paths: runs, snapshots of runs, or LoRA files.
+        model: the base model; that of each run by default.
+        data: the training images of a file without a run.
+        images: drawings of each kind.
+        minutes: no measure is begun after them.
+        clip: a folder with a CLIP image encoder to compare drawings by.
+        precision, device: in what and where to compute.
+
+    Raises:
+        UserError: with everything that is wrong.
+        Stopped: the controls asked for it; what was measured is kept.
+    """
+    values = {
+        "paths": _paths(paths), "model": None if model is None else str(model), "data": data,
+        "images": images, "minutes": minutes, "clip": clip, "precision": precision,
+        "device": device,
+    }  # fmt: skip
+    request = DiagnoseRequest.read({name: v for name, v in values.items() if v is not None})
     return run(request, observer, controls)
 
 

@@ -31,6 +31,7 @@ ELSEWHERE = {
     "file-tools-resize-merge.md": "test_resize_merge_page.py",
     "generate.md": "needs pictures of other programs; tests/unit/cli/test_generate.py",
     "grid.md": "needs a run of many epochs; tests/unit/cli/test_grid.py",
+    "diagnose.md": "needs a run; tests/recipes/test_diagnose.py",
     "pick.md": "needs a run of many epochs; tests/recipes/test_pick.py",
     "prompts.md": "needs other people's embeddings; test_prompts_page.py",
 }

@@ -42,6 +42,10 @@ OWN_OF_PAGES = {
         *("~/models/noob-v.safetensors", "photos"),
     },
     "loss.md": {"vpred.safetensors"},
+    "diagnose.md": {
+        *("runs/zorp", "runs/zorp/zorp-000004.safetensors", "other.safetensors"),
+        "downloaded.safetensors",
+    },
     "pick.md": {"runs/zorp"},
     "watching.md": {"runs/pictures"},
 }
@@ -57,6 +61,7 @@ READS = {
     "convert-config": ("file",),
     "dataset check": ("folders", "reg"),
     "dataset preview": ("folders", "config"),
+    "diagnose": ("paths", "model", "data"),
     "extract": ("base", "tuned"),
     "generate": ("model", "init", "mask", "from_png"),
     "grid": ("model", "init", "run"),

@@ -42,7 +42,11 @@ from lorasmith.training.setup.length import showings_of
 from lorasmith.training.setup.preflight import model_reference
 
 if TYPE_CHECKING:
+    from lorasmith.config.schema import TrainSettings
+    from lorasmith.measures.eval_set import EvalSet
+    from lorasmith.measures.snapshot import SnapshotMeasurer
     from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.models.families.table import Architecture
 
 IMAGES = 6
 STYLES: dict[State, str] = {"under": "yellow", "well": "green", "over": "red"}
@@ -104,11 +108,11 @@ def pick(
     run = open_run(Path(path), images, plain, AT_LEISURE)
     folder = run.folder.path / "pick"
     check_writable(folder)
-    measures_file = MeasuresFile(folder / _key(run, clip))
+    measures_file = MeasuresFile(folder / measures_key(run.settings, run.eval_set, run.base, clip))
     remaining = [one for one in run.candidates if measures_file.get(one.fingerprint) is None]
     if remaining:
         observer(Notice("info", _work(run, remaining)))
-        model = _load_base(run, device, precision)
+        model = load_base(run.settings, run.architecture, device, precision)
         _measure(run, model, remaining, measures_file, clip, observer, controls or Controls())
     measures = tuple(
         entry for one in run.candidates if (entry := measures_file.get(one.fingerprint))
@@ -125,14 +129,49 @@ def pick(
 # Measuring takes seconds to import, and an answer that is known should not: hence imports inside.
 
 
-def _load_base(run: PickRun, device: str, precision: str) -> DiffusionModel:
-    """The run's base model, as it was trained on, but for where and in what it computes."""
+def load_base(
+    settings: TrainSettings, architecture: Architecture, device: str, precision: str
+) -> DiffusionModel:
+    """The base model as it is trained on, but for where and in what it computes."""
     from lorasmith.models.load import load_model
     from lorasmith.tensors.device import choose_device, choose_precision
 
-    place, weights = choose_device(device), run.architecture.denoiser_weights
+    place, weights = choose_device(device), architecture.denoiser_weights
     dtype = choose_precision(precision, place, weights).dtype
-    return load_model(model_reference(run.settings), dtype=dtype, device=place)
+    return load_model(model_reference(settings), dtype=dtype, device=place)
+
+
+def snapshot_measurer(
+    settings: TrainSettings,
+    eval_set: EvalSet,
+    model: DiffusionModel,
+    folder: Path,
+    clip: Path | None,
+    observer: Observer,
+    controls: Controls,
+) -> SnapshotMeasurer:
+    """Measures at leisure; what is the same for all snapshots is worked out here.
+
+    Args:
+        folder: for the drawings.
+    """
+    from lorasmith.measures.features import ClipImages
+    from lorasmith.measures.snapshot import SnapshotMeasurer
+    from lorasmith.training.objective import build_objective
+    from lorasmith.training.samples import sample_request
+
+    return SnapshotMeasurer(
+        model,
+        build_objective(settings, model).schedule,
+        eval_set,
+        extent=AT_LEISURE,
+        drawing=sample_request(settings.sample, "", 0, model.architecture.native_resolution),
+        background=settings.data.background,
+        folder=folder,
+        content=ClipImages(clip) if clip is not None else None,
+        observer=observer,
+        controls=controls,
+    )
 
 
 def _measure(
@@ -145,23 +184,8 @@ def _measure(
     controls: Controls,
 ) -> None:
     """Measure snapshots, and put each into ``measures_file`` as soon as that is done."""
-    from lorasmith.measures.features import ClipImages
-    from lorasmith.measures.snapshot import SnapshotMeasurer
-    from lorasmith.training.objective import build_objective
-    from lorasmith.training.samples import sample_request
-
-    settings = run.settings
-    measurer = SnapshotMeasurer(
-        model,
-        build_objective(settings, model).schedule,
-        run.eval_set,
-        extent=AT_LEISURE,
-        drawing=sample_request(settings.sample, "", 0),
-        background=settings.data.background,
-        folder=measures_file.folder,
-        content=ClipImages(clip) if clip is not None else None,
-        observer=observer,
-        controls=controls,
+    measurer = snapshot_measurer(
+        run.settings, run.eval_set, model, measures_file.folder, clip, observer, controls
     )
     parts, total = itertools.count(1), len(remaining) * PARTS
 
@@ -242,11 +266,17 @@ def record(picked: Picked) -> dict[str, Any]:
     }
 
 
-def _key(run: PickRun, clip: Path | None) -> str:
-    """Changes with whatever makes the numbers of two snapshots not comparable."""
-    sample, model, steps = run.settings.sample, run.settings.model, AT_LEISURE.drawing_steps
+def measures_key(
+    settings: TrainSettings, eval_set: EvalSet, base: str, clip: Path | None = None
+) -> str:
+    """Changes with whatever makes the numbers of two snapshots not comparable.
+
+    Args:
+        base: the base model's fingerprint.
+    """
+    sample, model, steps = settings.sample, settings.model, AT_LEISURE.drawing_steps
     recipe = (sample.negative, sample.steps, sample.cfg, sample.sampler, sample.size, steps)
-    facts = (VERSION, run.eval_set.fingerprint, recipe, run.base, model.clip_skip, clip)
+    facts = (VERSION, eval_set.fingerprint, recipe, base, model.clip_skip, clip)
     return blake2b(repr(facts).encode(), digest_size=6).hexdigest()
 
 

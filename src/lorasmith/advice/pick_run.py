@@ -11,7 +11,7 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, RunError, UserError, collect_problems
 from lorasmith.core.files import parse_json, quick_fingerprint
 from lorasmith.data.holdout import hold_out_of
-from lorasmith.data.scan import scan
+from lorasmith.data.scan import Scan, scan
 from lorasmith.data.triggers import Trigger, apply_triggers
 from lorasmith.grids.snapshots import Snapshot, find_snapshots
 from lorasmith.measures.eval_set import EvalSet
@@ -76,25 +76,26 @@ class PickRun:
     uses_per_step: float | None = None
 
 
-def open_run(
-    path: Path, images: int, plain: Sequence[str] = (), extent: Extent = AT_LEISURE
-) -> PickRun:
-    """Everything of a run that needs no model.
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What can be measured on: the base model's architecture, images and prompts."""
 
+    architecture: Architecture
+    eval_set: EvalSet
+    training: Scan
+
+
+def open_material(
+    settings: TrainSettings, images: int, plain: Sequence[str] = (), extent: Extent = AT_LEISURE
+) -> Material:
+    """
     Args:
-        path: the run's folder.
         images: how many prompts of each kind.
         plain: what is drawn without the trigger, in place of captions.
-        extent: how much is measured.
 
     Raises:
-        RunError: it is no run folder, or holds no snapshot.
-        UserError: its images or its base model are gone; all problems at once.
+        UserError: the images or the base model are gone; all problems at once.
     """
-    folder = existing_run_folder(path)
-    settings = load_settings(folder.settings)
-    state = read_status(folder).state
-    candidates = find_candidates(folder, state)
     problems: list[Problem] = []
     checkpoint = collect_problems(problems, lambda: open_base(settings))
     folders = collect_problems(problems, lambda: folder_specs(settings))
@@ -120,14 +121,36 @@ def open_run(
         extent=extent,
         plain=plain,
     )
+    return Material(checkpoint.architecture, eval_set, held_out.training)
+
+
+def open_run(
+    path: Path, images: int, plain: Sequence[str] = (), extent: Extent = AT_LEISURE
+) -> PickRun:
+    """Everything of a run that needs no model.
+
+    Args:
+        path: the run's folder.
+        images, plain, extent: see :func:`open_material`.
+
+    Raises:
+        RunError: it is no run folder, or holds no snapshot.
+        UserError: its images or its base model are gone; all problems at once.
+    """
+    folder = existing_run_folder(path)
+    settings = load_settings(folder.settings)
+    state = read_status(folder).state
+    candidates = find_candidates(folder, state)
+    material = open_material(settings, images, plain, extent)
+    eval_set = material.eval_set
     base = quick_fingerprint(locate(settings.model.path))
-    images_then, uses_per_step = _as_reported(folder, eval_set.trained)
-    changed = tuple(_changed(folder, base, images_then, len(held_out.training.images)))
+    images_then, uses_per_step = as_reported(folder, eval_set.trained)
+    changed = tuple(_changed(folder, base, images_then, len(material.training.images)))
     return PickRun(
         folder,
         settings,
         state,
-        checkpoint.architecture,
+        material.architecture,
         tuple(candidates),
         eval_set,
         base,
@@ -136,7 +159,7 @@ def open_run(
     )
 
 
-def _as_reported(folder: RunFolder, image_count: int) -> tuple[int | None, float | None]:
+def as_reported(folder: RunFolder, image_count: int) -> tuple[int | None, float | None]:
     """From the run's report on its dataset: how many images there were, and how often a step
     showed each of the ``image_count`` ones."""
     try:

@@ -60,6 +60,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "control": Entry("lorasmith.cli.control", "Ask a running training for something."),
         "advise": Entry("lorasmith.cli.advise", "Propose settings, each with its reason."),
         "pick": Entry("lorasmith.cli.pick", "Say which snapshot of a run to keep."),
+        "diagnose": Entry("lorasmith.cli.diagnose", "Say what is wrong with a LoRA, and why."),
     },
     "Draw": {
         "generate": Entry("lorasmith.cli.generate", "Draw pictures, with LoRAs in the prompt."),

@@ -76,6 +76,8 @@ class Measures:
         plain_drawings: distance of drawings without the trigger from the base model's of the same
             seed, as a share of that between two of these: 0 the same image, 1 another one.
         norms: Frobenius norm of the weight change by part, "unet" and "text_encoder".
+        errors: standard errors of ``loss`` over the images, of ``likeness`` and ``copying`` over
+            the drawings, each of another seed, at 1.0; of ``plain_moved`` over the prompts.
         seconds: what measuring took.
     """
 
@@ -90,6 +92,7 @@ class Measures:
     diversity: float | None = None
     copying: float | None = None
     plain_drawings: float | None = None
+    errors: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -91,7 +92,7 @@ class SnapshotMeasurer:
         self._extractor = FeatureExtractor(model, content or MiddleBlock(model, schedule))
         rows = [
             Row.of(model, image, item.caption, image_number(item.image), view.size_condition())
-            for image, item, view in _images(eval_set.dataset, background)
+            for image, item, view in rendered(eval_set.dataset, background)
         ]
         held_out, training = rows[: eval_set.held_out], rows[eval_set.held_out :]
         timesteps = extent.timesteps
@@ -109,7 +110,7 @@ class SnapshotMeasurer:
         self._references: ImageFeatures | None = None
         self._base_distance = 0.0
         if eval_set.prompts and len(eval_set.references.items) > 1:
-            references = [image for image, _, _ in _images(eval_set.references, background)]
+            references = [image for image, _, _ in rendered(eval_set.references, background)]
             self._references = self._extractor.look(references)
             base = self._extractor.look(self._draw(eval_set.prompts, "base", KINDS[FULL]))
             self._base_distance = self._distance(base)
@@ -155,11 +156,12 @@ class SnapshotMeasurer:
         assert predictions is not None
         on_training = predictions if probe is self._training else self._predict(self._training)
         plain_moved = plain_loss = None
+        errors = {"loss": standard_error(torch.tensor(by_image))}
         if self._plain is not None:
             on_plain = self._predict(self._plain)
             moved = on_training.moved(self._training.base).mean()
-            ratio = on_plain.moved(self._plain.base).mean() / moved if moved > 0 else moved
-            plain_moved = _number(ratio)
+            ratios = on_plain.moved(self._plain.base) / moved.clamp(min=1e-12)
+            plain_moved, errors["plain_moved"] = _number(ratios.mean()), standard_error(ratios)
             plain_loss = _number(self._plain.change(on_plain).mean())
         return Measures(
             loss=loss,
@@ -169,6 +171,7 @@ class SnapshotMeasurer:
             plain_moved=plain_moved,
             plain_loss=plain_loss,
             norms=_norms(network),
+            errors=known(errors),
         )
 
     def _predict(self, probe: Probe) -> Predictions:
@@ -207,13 +210,17 @@ class SnapshotMeasurer:
         }
         full = features[FULL]
         apart = float(nearest(references.layout).mean())
+        copies = nearest(full.layout, references.layout)
+        errors = {"copying": standard_error(copies) / apart} if apart else {}
+        if room > 0:
+            away = distances(full.content, references.content).mean(1)
+            errors["likeness"] = standard_error(away) / room
         return replace(
             measures,
             likeness=likeness,
             diversity=_number(mean_within(full.content) / spread) if spread else None,
-            copying=_number(nearest(full.layout, references.layout).mean() / apart)
-            if apart
-            else None,
+            copying=_number(copies.mean() / apart) if apart else None,
+            errors=measures.errors | known(errors),
         )
 
     def _plain_change(self, drawings: Sequence[Image.Image]) -> float | None:
@@ -269,12 +276,22 @@ def _norms(network: AdapterNetwork) -> dict[str, float]:
     return {part: _number(math.sqrt(square)) for part, square in squares.items()}
 
 
-def _images(dataset: Dataset, background: str) -> Iterator[tuple[Image.Image, Item, View]]:
+def rendered(dataset: Dataset, background: str) -> Iterator[tuple[Image.Image, Item, View]]:
     """Each image as training would see it, nothing varied."""
     for sample in dataset.samples:
         item = dataset.items[sample.item]
         view = dataset.view_for(sample, seed=0, epoch=0)
         yield Image.fromarray(np.asarray(render(item.image.path, view, background))), item, view
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of (N,) values; infinite for a single one."""
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
+
+
+def known(errors: dict[str, float]) -> dict[str, float]:
+    """Without those that a single value leaves unknown, which JSON cannot write."""
+    return {name: error for name, error in errors.items() if math.isfinite(error)}
 
 
 def _number(value: Tensor | float) -> float:

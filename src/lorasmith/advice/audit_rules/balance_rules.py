@@ -30,8 +30,7 @@ CHANCE = 0.01
 # What goes together in fewer images is seldom what a concept is about: "beach" and "ocean".
 TOGETHER = 0.3
 _SHOWN = 12
-# Of the families of tags (see consolidate), and words that no family has, those that are worn.
-_WORN = frozenset(
+WORN = frozenset(
     (
         *("footwear", "legwear", "headwear", "handwear", "neckwear", "eyewear", "jewelry"),
         *("dress", "shirt", "sweater", "jacket", "coat", "skirt", "pants", "shorts", "swimsuit"),
@@ -41,6 +40,7 @@ _WORN = frozenset(
         *("midriff", "clothes", "cuffs", "pocket", "zipper", "hood", "shawl", "poncho", "top"),
     )
 )
+"""Of the families of tags (see consolidate), and words that no family has, those that are worn."""
 
 _ON_AND_OFF = 'The Other LoRA Training Rentry, "Tags and details"'
 _PRUNING = 'LoRA Training Guide (hdg), "Pruning Captions"'
@@ -90,7 +90,7 @@ def _always(concept: Concept, names: Sequence[str], then: str) -> Finding:
 
 def is_worn(name: str) -> bool:
     """Whether a bare tag is about clothes."""
-    return not _WORN.isdisjoint(read_families()[name].subjects)
+    return not WORN.isdisjoint(read_families()[name].subjects)
 
 
 def _traits() -> TagList:

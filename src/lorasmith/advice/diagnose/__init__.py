@@ -1,0 +1,1 @@
+"""What is wrong with a LoRA, why, and what to change, each with its numbers."""

@@ -1,0 +1,248 @@
+"""Say what is wrong with a LoRA, why, and what to change: measure what was not measured yet, and
+judge."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasmith.advice.diagnose.cause import Cause
+from lorasmith.advice.diagnose.causes import causes_of
+from lorasmith.advice.diagnose.evidence import SAVES, Evidence
+from lorasmith.advice.diagnose.facts import RunFacts, facts_of
+from lorasmith.advice.diagnose.subject import PROMPTS, Subject, open_subject
+from lorasmith.advice.diagnose.workbench import (
+    MEASURES,
+    Measure,
+    Workbench,
+    keep,
+    kept,
+)
+from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.core.files import check_writable
+from lorasmith.core.text import word_list
+from lorasmith.measures.records import Measures
+from lorasmith.measures.verdict import SnapshotVerdict, judge_one
+
+VERSION = 1
+"""Of the JSON; keys are only ever added."""
+
+# A part's best strength is told as a factor on its rate from this far off 1.
+_OFF = 0.15
+# Of the base's loss: a LoRA that changes less has learned nothing.
+_NOTHING = 0.02
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """
+    Args:
+        verdict: under-, well or overtrained, and why; ``None`` where it could not be measured.
+        causes: the likeliest first.
+        parts: what the strengths of UNet and text encoder say of their rates, sentences.
+        unknown: what could not be answered, and what it would take.
+    """
+
+    subject: Subject
+    facts: RunFacts
+    evidence: Evidence
+    verdict: SnapshotVerdict | None
+    causes: tuple[Cause, ...]
+    parts: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        evidence, verdict = self.evidence, self.verdict
+        grid = evidence.grid
+        return {
+            "version": VERSION,
+            "file": str(self.subject.path),
+            "name": self.subject.name,
+            "model": str(self.subject.settings.model.path),
+            "state": verdict.state if verdict else None,
+            "reasons": list(verdict.reasons) if verdict else [],
+            "causes": [cause.to_json() for cause in self.causes],
+            "parts": list(self.parts),
+            "unknown": list(self.unknown),
+            "facts": self.facts.to_json(),
+            "measures": evidence.measures.record() if evidence.measures else None,
+            "strengths": None
+            if grid is None
+            else {
+                **dataclasses.asdict(grid),
+                "best": dataclasses.asdict(grid.optimum()),
+            },
+        }
+
+
+def diagnose(
+    paths: Sequence[str | Path],
+    *,
+    model: str | None = None,
+    data: Path | None = None,
+    images: int = PROMPTS,
+    minutes: float | None = None,
+    clip: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> list[Diagnosis]:
+    """
+    Args:
+        paths: runs, snapshots of runs, or LoRA files.
+        model: the base model; each run's own where it is ``None``.
+        data: the training pictures of files without a run.
+        images: drawings of each kind.
+        minutes: no measure is begun after them; what is left out is told.
+        clip: a folder with a CLIP image encoder to compare drawings by.
+        device, precision: where and in what to compute, as for training.
+
+    Raises:
+        UserError: there is nothing of a path, or its base model is gone.
+        LoraFileError: a file is damaged.
+        Stopped: on a stop request; what was measured is kept.
+    """
+    controls = controls or Controls()
+    subjects = [open_subject(Path(path), model, data, images) for path in paths]
+    for subject in subjects:
+        check_writable(subject.kept)
+    end = None if minutes is None else time.monotonic() + minutes * _SECONDS
+    diagnoses = []
+    for subject in subjects:
+        bench = Workbench(
+            subject, clip=clip, device=device, precision=precision,
+            observer=observer, controls=controls,
+        )  # fmt: skip
+        results, unknown = measured(bench, end)
+        facts = facts_of(subject, observer, controls)
+        diagnoses.append(judged(subject, facts, results, unknown, _earlier(bench)))
+    return diagnoses
+
+
+def measured(bench: Workbench, end: float | None = None) -> tuple[dict[str, Any], list[str]]:
+    """The result of each measure by its name, and what could not be measured.
+
+    Args:
+        end: on the monotonic clock: no measure is begun after it.
+
+    Raises:
+        Stopped: what was measured before is kept.
+    """
+    subject, observer = bench.subject, bench.observer
+    results: dict[str, Any] = {}
+    missing: dict[str, list[str]] = {}
+    for measure in MEASURES:
+        reason = measure.missing(subject)
+        if reason:
+            missing.setdefault(reason, []).append(measure.title)
+            continue
+        result = kept(measure, bench)
+        waits = bool(measure.after) and measure.after not in results
+        if result is None and (waits or (end is not None and time.monotonic() > end)):
+            missing.setdefault("the time was over (--minutes)", []).append(measure.title)
+            continue
+        if result is None:
+            bench.controls.check("stopped; what was measured is kept")
+            result = _taken(measure, bench)
+            keep(measure, bench, result)
+        results[measure.name] = result
+    if missing and subject.run is None:
+        observer(Notice("info", f"{subject.name}: not all of it can be measured"))
+    return results, [f"{word_list(titles)}: {reason}" for reason, titles in missing.items()]
+
+
+def _taken(measure: Measure, bench: Workbench) -> Any:
+    total, count = measure.parts(bench.subject), 0
+
+    def done() -> None:
+        nonlocal count
+        count += 1
+        bench.observer(Progress(measure.title, count, max(total, count)))
+        bench.controls.check("stopped; what was measured before is kept")
+
+    bench.observer(Progress(measure.title, 0, total))
+    return measure.take(bench, done)
+
+
+def _earlier(bench: Workbench) -> list[Measures]:
+    """Of snapshots of the same run that ``pick`` has measured and that came before."""
+    from lorasmith.advice.pick_run import find_candidates
+
+    subject = bench.subject
+    if subject.run is None or subject.eval_set is None:
+        return []
+    earlier = []
+    for candidate in find_candidates(subject.run, "done"):
+        if candidate.fingerprint == subject.fingerprint:
+            break
+        if (one := bench.pick_measures.get(candidate.fingerprint)) is not None:
+            earlier.append(one)
+    return earlier
+
+
+def judged(
+    subject: Subject,
+    facts: RunFacts,
+    results: dict[str, Any],
+    unknown: Sequence[str] = (),
+    earlier: Sequence[Measures] = (),
+) -> Diagnosis:
+    """What the results say."""
+    evidence = Evidence(
+        facts,
+        results.get("snapshot"),
+        results.get("strengths"),
+        results.get("captions"),
+        results.get("shown"),
+        results.get("drawn"),
+    )
+    verdict = None
+    if evidence.measures is not None:
+        labels = ["an earlier snapshot"] * len(earlier)
+        verdict = judge_one(evidence.measures, earlier, labels)
+    return Diagnosis(
+        subject,
+        facts,
+        evidence,
+        verdict,
+        tuple(causes_of(evidence)),
+        parts_advice(evidence),
+        tuple(unknown),
+    )
+
+
+def parts_advice(evidence: Evidence) -> tuple[str, ...]:
+    """The guides' test of both strengths, as sentences."""
+    grid = evidence.grid
+    if grid is None:
+        return ()
+    best = grid.optimum()
+    if abs(grid.at(1.0, 1.0)[0]) < _NOTHING and best.gain > -_NOTHING:
+        return ("It changes next to nothing at any strength.",)
+    if best.gain > -SAVES:
+        return ("Both parts are best at full strength.",)
+    lines = [
+        f"Best at UNet {best.unet:.2f} ± {best.unet_error:.2f}"
+        + (
+            f" and text encoder {best.text_encoder:.2f} ± {best.text_encoder_error:.2f}"
+            if len(grid.text_encoder) > 1
+            else ""
+        )
+        + f": the loss is {-best.gain:.0%} of the base's lower there."
+    ]
+    parts = {"UNet": (best.unet, "unet_lr"), "text encoder": (best.text_encoder, "text_encoder_lr")}
+    for part, (strength, setting) in parts.items():
+        if strength < 1 - _OFF:
+            lines.append(
+                f"The {part}'s part is too strong: multiply its rate (optimizer.{setting}) by "
+                f"{max(strength, 0.1):.2g}, or train as much shorter."
+            )
+        elif strength > 1 + _OFF:
+            lines.append(f"The {part}'s part could take {strength:.2g} times its rate.")
+    return tuple(lines)

@@ -1,0 +1,122 @@
+"""``lorasmith diagnose`` on a small real run, and on its file alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+from tests.recipes.matrix import run_with
+from tests.recipes.test_pick import SETTINGS, no_model
+
+from lorasmith import diagnose
+from lorasmith.advice.diagnose.view import render
+from lorasmith.advice.diagnose.workbench import MEASURES
+from lorasmith.cli.main import cli
+from lorasmith.core.errors import RunError, Stopped, UserError
+from lorasmith.core.events import Controls, Event, Progress
+from lorasmith.measures.records import Extent
+
+FEW = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Less of everything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lorasmith.advice.pick.AT_LEISURE", Extent(timesteps=2))
+        here = "lorasmith.advice.diagnose.workbench"
+        patch.setattr(f"{here}.GRID_SEEDS", (0, 1))
+        patch.setattr(f"{here}.GRID_IMAGES", 1)
+        patch.setattr(f"{here}.GRID_TIMESTEPS", 1)
+        patch.setattr(f"{here}.READ_IMAGES", 2)
+        patch.setattr(f"{here}.READ_TAGS", 6)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a rate that is far too low, diagnosed once."""
+    folder = tmp_path_factory.mktemp("diagnose")
+    run = run_with(folder, {**SETTINGS, "optimizer.lr": "1e-5", "train.steps": "2"})
+    diagnose(run, images=FEW)
+    return run
+
+
+def invoke(*arguments: object) -> str:
+    result = CliRunner().invoke(cli, ["diagnose", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_what_is_known_loads_no_model(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorasmith.models.load.load_model", no_model)
+    (found,) = json.loads(invoke(made, "--pictures", FEW, "--json"))
+    assert found["state"] == "under"
+    assert {"rate-low", "too-short"} <= {cause["id"] for cause in found["causes"]}
+    assert found["causes"][0]["likelihood"] >= found["causes"][-1]["likelihood"]
+    assert found["unknown"] == []
+    assert found["facts"]["lr"]["unet"] == 1e-5
+    assert len(found["strengths"]["loss"]) == 2
+    console = Console(width=80)
+    text = invoke(made, "--pictures", FEW)
+    assert "Undertrained" in text
+    assert "Why, the likeliest first" in text
+    with console.capture() as capture:
+        console.print(render(diagnose(made, images=FEW)[0]))
+    assert max(map(len, capture.get().splitlines())) <= 80
+
+
+@pytest.mark.slow
+def test_a_file_alone_is_told_by_its_metadata(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "alone.safetensors"
+    shutil.copyfile(made / "run.safetensors", path)
+    (one,) = diagnose(path, model="demo")
+    assert one.facts.source == "metadata"
+    assert one.facts.same_base
+    assert one.verdict is None
+    assert "needs the training pictures" in " ".join(one.unknown)
+    assert "rate-low" in [cause.id for cause in one.causes]
+    with pytest.raises(UserError, match="say which it is for with --model"):
+        diagnose(path)
+
+
+@pytest.mark.slow
+def test_stopping_keeps_what_was_measured(made: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made, tmp_path / made.name))
+    for file in (run / "diagnose").glob("strengths-*.json"):
+        file.unlink()
+    for file in (run / "diagnose").glob("captions-*.json"):
+        file.unlink()
+    controls = Controls()
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and event.what == MEASURES[-1].title and event.done == 1:
+            controls.stop()
+
+    with pytest.raises(Stopped, match="is kept"):
+        diagnose(run, images=FEW, observer=stop, controls=controls)
+    assert list((run / "diagnose").glob("strengths-*.json"))
+    assert not list((run / "diagnose").glob("captions-*.json"))
+
+
+@pytest.mark.slow
+def test_no_time_is_told(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Path(shutil.copytree(made, tmp_path / made.name))
+    shutil.rmtree(run / "diagnose")
+    monkeypatch.setattr("lorasmith.models.load.load_model", no_model)
+    (one,) = diagnose(run, images=FEW, minutes=1e-9)
+    assert "the time was over" in " ".join(one.unknown)
+    assert one.verdict is not None  # It is kept with pick's.
+
+
+def test_what_is_neither_run_nor_lora(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("a")
+    with pytest.raises(RunError, match="neither a run nor a LoRA"):
+        diagnose(text, model="demo")
