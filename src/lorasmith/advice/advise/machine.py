@@ -125,7 +125,7 @@ class _Fitting:
             reason = f"{native} does not fit {self._free}"
             choice = Choice("data.resolution", side, reason, PONY)
             fitted = self._with(fitted, choice, buckets=True)
-        return self._draws(fitted)
+        return self._draws(fitted) if self._fits(fitted.memory.step) else fitted
 
     def _planned(
         self,
