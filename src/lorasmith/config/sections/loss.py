@@ -258,7 +258,7 @@ class PreservationSettings(Section):
         0.5,
         "in how many of these steps what is kept is what the base draws itself, from noise on "
         "in up to three steps, not what it makes of the training pictures; such a step takes "
-        "three times as long as a plain one",
+        "three to four times as long as a plain one",
         why="without, a style in the pictures' colours leaks into other drawings",
         unit="share of these steps",
         ge=0,
