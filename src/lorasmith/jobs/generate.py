@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,7 +13,7 @@ from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.files import check_writable
 from lorasmith.jobs.drawing import GenerateReport, Work, draw, warn_of_trigger
-from lorasmith.jobs.images import ImageJob, choose_place
+from lorasmith.jobs.images import ImageJob, choose_place, suited_to
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ def _prepare(job: GenerateRequest, observer: Observer) -> Work:
         problems.append(Problem("count", what, f"choose 1 to {MAX_COUNT}"))
     if job.batch is not None and job.batch < 1:
         problems.append(Problem("batch", f"{job.batch} is out of range", "choose 1 or more"))
-    base = _base(job, infotext, problems)
+    model = collect_problems(problems, lambda: _model(job, infotext))
+    suited = suited_to(model) if model is not None and infotext is None else {}
+    base = _base(job, infotext, suited, problems)
     drawings = collect_problems(problems, lambda: _drawings(job, base, observer))
     if job.captions or job.prompts:
         requests = [drawing.request for drawing in drawings or []]
@@ -122,7 +124,6 @@ def _prepare(job: GenerateRequest, observer: Observer) -> Work:
             observer(Notice("info", f"seed {base.seed}{last}"))
     problems += check_requests(requests, library, sources.wildcards if sources else None)
     collect_problems(problems, lambda: check_writable(job.out))
-    model = collect_problems(problems, lambda: _model(job, infotext))
     place = None
     if model is not None:  # Without one there is nothing to say of layers and devices.
         place = collect_problems(
@@ -196,12 +197,17 @@ def _with_infotext(job: GenerateRequest, infotext: InfotextRequest) -> GenerateR
 
 
 def _base(
-    job: GenerateRequest, infotext: InfotextRequest | None, problems: list[Problem]
+    job: GenerateRequest,
+    infotext: InfotextRequest | None,
+    suited: Mapping[str, Any],
+    problems: list[Problem],
 ) -> ImageRequest:
-    """The request that all images share: the infotext's, with what the user says."""
+    """The request that all images share: the infotext's or what suits the model, with what the
+    user says."""
     from lorasmith.sampling.request import ImageRequest
 
-    base = infotext.request if infotext else ImageRequest("", seed=secrets.randbelow(2**32))
+    anew = ImageRequest("", seed=secrets.randbelow(2**32), **suited)
+    base = infotext.request if infotext else anew
     if job.seed is None and (job.captions or job.prompts):
         # Fixed, so that the command can go on where it was stopped.
         base = replace(base, seed=0)

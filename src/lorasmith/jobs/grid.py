@@ -13,7 +13,7 @@ from lorasmith.core.errors import Problem, Stopped, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.files import check_writable
 from lorasmith.formats.run_paths import runs_at
-from lorasmith.jobs.images import ImageJob, Place, choose_place
+from lorasmith.jobs.images import ImageJob, Place, choose_place, suited_to
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
@@ -196,10 +196,6 @@ def _base(job: GridRequest, run: RunPrompts | None) -> CellSpec:
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.request import ImageRequest
 
-    request = run.request if run else ImageRequest(job.prompt or "")
-    request = replace(
-        request, hires=job.second_pass(request.hires), **(job.changes(_FIELDS) | job.sides())
-    )
     model = run.model if run else ModelReference()
     if job.given("model"):
         model = replace(model, path=job.model, vae=None)  # A run's VAE goes with its model.
@@ -209,6 +205,10 @@ def _base(job: GridRequest, run: RunPrompts | None) -> CellSpec:
         model = replace(model, prediction=job.prediction)
     if job.zero_terminal_snr:
         model = replace(model, zero_terminal_snr=True)
+    request = run.request if run else ImageRequest(job.prompt or "", **suited_to(model))
+    request = replace(
+        request, hires=job.second_pass(request.hires), **(job.changes(_FIELDS) | job.sides())
+    )
     return CellSpec(request, model)
 
 

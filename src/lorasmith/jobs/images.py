@@ -21,6 +21,24 @@ if TYPE_CHECKING:
     from lorasmith.sampling.sources import Sources
 
 _PASS = ("denoise", "steps", "upscaler")
+# Settings of samples that a base's file may say, by their names in an image's request.
+_SUITED = {"sample.negative": "negative", "sample.steps": "steps", "sample.cfg": "cfg",
+           "sample.sampler": "sampler"}  # fmt: skip
+
+
+def suited_to(model: ModelReference) -> dict[str, Any]:
+    """What a model's file says of how it is drawn with best, by fields of an
+    :class:`.ImageRequest`; training's samples are drawn so, too. Nothing of one that cannot be
+    read, which :func:`choose_place` says."""
+    from lorasmith.models.open import open_checkpoint
+    from lorasmith.training.setup.base_defaults import read_entry
+
+    try:
+        checkpoint = open_checkpoint(model)
+    except UserError:
+        return {}
+    said = read_entry(checkpoint.defaults, checkpoint.source)[0]
+    return {field: said[path] for path, field in _SUITED.items() if path in said}
 
 
 class ImageJob(JobRequest):
@@ -62,6 +80,7 @@ class ImageJob(JobRequest):
         7.0,
         "Classifier-free guidance: how closely to follow the prompt. 1 is none",
         metavar="X",
+        default_text="7, or what the model's file says",
     )
     sampler: str = option(
         "ddim", 'As the web UI calls it: "Euler a", "DPM++ 2M Karras"', metavar="NAME"

@@ -345,3 +345,13 @@ def test_mistakes_with_the_newer_options(args, part) -> None:
     result = CliRunner().invoke(cli, ["generate", *args])
     assert result.exit_code == 2
     assert part in result.output, result.output
+
+
+def test_a_model_says_how_it_is_drawn_with_best_and_options_win(tmp_path) -> None:
+    few = ("--steps", "1", "--seed", "1")
+    for number, (options, cfg) in enumerate([((), "3"), (("--cfg", "5"), "5")]):
+        out = tmp_path / str(number)
+        assert run("star", *few, *options, "--out", str(out)).exit_code == 0
+        info = read_infotext(out / "00001-1.png")
+        assert info is not None
+        assert info.settings["CFG scale"] == cfg
