@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
 
+from lorasmith.advice.audit_rules.contradictions import contradictions
 from lorasmith.advice.diagnose.facts import RunFacts
 from lorasmith.advice.diagnose.tag_groups import is_negation, question_of
 from lorasmith.curation.edit.spelling import bare
@@ -293,6 +294,24 @@ def disagreements(readings: TagReadings) -> tuple[list[Disagreement], float]:
             if row[tags.index(tag)] - row[best] > 2 * CLEAR:
                 found.append(Disagreement(image, tag, tags[best]))
     return found, len(found) / read if read else 0.0
+
+
+def denied_tags(readings: TagReadings) -> dict[str, list[str]]:
+    """Images by tag: of tags that exclude each other in one caption, those that the base sees less
+    there than another answer of the caption."""
+    images: dict[str, list[str]] = {}
+    for row, (image, caption) in enumerate(zip(readings.images, readings.captions, strict=True)):
+        names = [bare(tag) for tag in split_tags(caption)]
+        clashing = {question_of(tag) for pair in contradictions(names) for tag in pair}
+        for question in clashing & readings.groups.keys():
+            tags = readings.groups[question]
+            errors = {
+                tag: readings.errors[question][row][tags.index(tag)] for tag in names if tag in tags
+            }
+            for tag in errors:
+                if errors[tag] > min(errors.values()):
+                    images.setdefault(tag, []).append(image)
+    return images
 
 
 def unasked(readings: TagReadings, tag: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from lorasmith.advice.diagnose.cause import Suspicion, on_log, texts_of
@@ -10,6 +11,7 @@ from lorasmith.advice.diagnose.evidence import (
     Sign,
     constant_answers,
     copies,
+    denied_tags,
     disagreements,
     leaks,
     questions_said,
@@ -18,6 +20,7 @@ from lorasmith.advice.diagnose.evidence import (
 )
 from lorasmith.advice.diagnose.tag_groups import OPTIONAL, is_negation
 from lorasmith.core.text import quantity, word_list
+from lorasmith.curation.filter_language.words import written
 
 
 def no_trigger(evidence: Evidence) -> Suspicion | None:
@@ -64,9 +67,21 @@ def contradicting_tags(evidence: Evidence) -> Suspicion | None:
         min(1.0, likelihood),
         tuple(texts),
         dataset.contradictory,
-        command=findings[0].command if findings else _dataset(evidence, "audit"),
-        todo="Take the wrong tag of each pair out; the audit lists the pictures.",
+        command=_without_denied(evidence) or _dataset(evidence, "audit"),
+        todo="Take the wrong tag of each pair out; look at what the base sees before you agree.",
     )
+
+
+def _without_denied(evidence: Evidence) -> str:
+    """A line for each tag that another answer of its caption denies."""
+    if evidence.shown is None:
+        return ""
+    lines = []
+    for tag, images in sorted(denied_tags(evidence.shown).items()):
+        where = " or ".join(f"name:{written(image)}" for image in images)
+        options = ("--remove", shlex.quote(tag), "--where", shlex.quote(where))
+        lines.append(_dataset(evidence, "edit", *options))
+    return "\n".join(lines)
 
 
 REPEATED_TIMES, REPEATED_SHARE = 3.0, 0.12
@@ -156,17 +171,13 @@ def untagged_accessory(evidence: Evidence) -> Suspicion | None:
             likelihood,
             tuple(texts),
             answer.share,
-            command=_dataset(evidence, "edit", "--add", _quoted(answer.tag)),
+            command=_dataset(evidence, "edit", "--add", shlex.quote(answer.tag)),
             todo=(
                 f"Tag it ({answer.tag}), so that it can be left out; a few pictures without it "
                 "teach it best."
             ),
         )
     return None
-
-
-def _quoted(tag: str) -> str:
-    return f'"{tag}"'
 
 
 def _dataset(evidence: Evidence, *words: str) -> str:

@@ -104,7 +104,7 @@ def test_an_accessory_that_is_drawn_unasked_is_surer() -> None:
     before, after = (causes_of(evidence(shown=shown, drawn=one))[0] for one in (None, drawn))
     assert after.likelihood > before.likelihood
     assert "83%" in after.suspicion.evidence[1]
-    assert 'edit pictures --add "crown"' in after.suspicion.command
+    assert "edit pictures --add crown" in after.suspicion.command
 
 
 def test_tags_that_the_pictures_deny_are_told() -> None:
@@ -112,6 +112,17 @@ def test_tags_that_the_pictures_deny_are_told() -> None:
     (cause,) = causes_of(evidence(shown=shown))
     assert cause.id == "contradicting-tags"
     assert "'frown', tagged 'smile'" in cause.suspicion.evidence[0]
+
+
+def test_of_tags_that_exclude_each_other_the_one_that_is_not_seen_goes() -> None:
+    captions = ["smile, frown", "smile, frown", "smile", "smile", "frown", "frown"]
+    shown = readings({"mouth": ["frown", "smile", "smile", "smile", "frown", "frown"]}, captions)
+    wrong = dataset(contradictory=1 / 3, findings=(CONTRADICTION,))
+    (cause,) = causes_of(evidence(shown=shown, dataset=wrong))
+    assert cause.suspicion.command.splitlines() == [
+        "lorasmith dataset edit pictures --remove frown --where name:1.png",
+        "lorasmith dataset edit pictures --remove smile --where name:0.png",
+    ]
 
 
 def test_captions_that_are_silent_where_others_speak_are_told() -> None:
