@@ -35,7 +35,7 @@ from benchmarks.audit_set.faults import (
 )
 from benchmarks.audit_set.packages import Packages
 from benchmarks.audit_set.pictures import build
-from benchmarks.audit_set.scoring import Found, Truth, captions_of, finds, parse
+from benchmarks.audit_set.scoring import Found, Truth, captions_of, finders, parse
 
 COUNTS = (13, 13, 4)  # faults of pictures, captions, concepts: 30
 SETTINGS = ["--set", "captions.shuffle=true", "--set", "captions.keep_tokens=1"]
@@ -68,10 +68,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def score(faults: list[Fault], findings: list[Found], truth: Truth) -> dict[str, Any]:
     """What was found of each fault, and the findings that are wrong."""
-    rows = []
-    for fault in faults:
-        finders = [one for one in findings if finds(one, fault)]
-        rows.append((fault, finders))
+    rows = [(fault, finders(fault, findings)) for fault in faults]
     wrong = [one for one in findings if not truth.right(one)]
     return {"rows": rows, "wrong": wrong}
 
@@ -98,9 +95,9 @@ def try_fixes(folder: Path, findings: list[Found]) -> list[tuple[Found, bool, bo
 def show(faults: list[Fault], scores: dict[str, Any], results: list | None) -> None:
     print("| fault | what it is | files | found as |\n| --- | --- | ---: | --- |")
     count = 0
-    for fault, finders in scores["rows"]:
-        count += bool(finders)
-        rules = ", ".join(sorted({f"`{one.rule}`" for one in finders})) or "**missed**"
+    for fault, some in scores["rows"]:
+        count += bool(some)
+        rules = ", ".join(sorted({f"`{one.rule}`" for one in some})) or "**missed**"
         print(f"| {fault.name} | {fault.what} | {len(fault.files) or 'folder'} | {rules} |")
     wrong = scores["wrong"]
     print(f"\n{count} of {len(faults)} found, {len(wrong)} false alarms.")

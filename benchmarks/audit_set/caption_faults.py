@@ -96,7 +96,7 @@ def trigger_misspelt(planter: Planter) -> Fault:
 
 @plants
 def two_hair_colours(planter: Planter) -> Fault:
-    pictures = planter.some(1, 2, concepts=PEOPLE)
+    pictures = planter.some(1, 2, concepts=PEOPLE, where=alone)
     pair = planter.rng.sample(["red hair", "blonde hair", "black hair", "brown hair"], 2)
     for picture in pictures:
         picture.tags += pair

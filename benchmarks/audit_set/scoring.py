@@ -1,7 +1,8 @@
 """Which findings are right.
 
-A fault is found if a finding of a kind that counts names one of its tags, or at least half its
-pictures; a fault of a whole folder if a finding of such a kind is there. A finding is right if
+A fault is found if a finding of a kind that counts names one of its tags, or if such findings
+name at least half its pictures; a fault of a whole folder if a finding of such a kind is there.
+A finding is right if
 
 * each picture or tag that it names has a fault whose ``kinds`` or ``also`` hold the finding's
   kind (of those that a fault needs to be seen against, as the picture that it is a copy of, too);
@@ -64,14 +65,15 @@ def captions_of(folder: Path) -> dict[str, dict[str, list[str]]]:
     return captions
 
 
-def finds(one: Found, fault: Fault) -> bool:
-    if not one.kinds & fault.kinds:
-        return False
-    if fault.tags & one.tags:
-        return True
-    if fault.files:
-        return 2 * len(fault.files & one.images) >= len(fault.files)
-    return not fault.tags
+def finders(fault: Fault, findings: Iterable[Found]) -> list[Found]:
+    """The findings that find a fault; none where they name too few of its files."""
+    right = [one for one in findings if one.kinds & fault.kinds]
+    some = [one for one in right if fault.tags & one.tags or fault.files & one.images]
+    if not fault.tags and not fault.files:
+        return right
+    named = set().union(*(fault.files & one.images for one in some))
+    tagged = any(fault.tags & one.tags for one in some)
+    return some if tagged or (fault.files and 2 * len(named) >= len(fault.files)) else []
 
 
 @dataclass

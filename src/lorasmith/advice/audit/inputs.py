@@ -20,6 +20,7 @@ from lorasmith.advice.audit.captions import (
     concepts_of,
     written_captions,
 )
+from lorasmith.advice.audit.looks import Looks
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.curation.changes.plan import Plan
@@ -99,6 +100,11 @@ class AuditInputs:
         return {
             path: facts.pixels for path, facts in self.usable.items() if facts.pixels is not None
         }
+
+    @cached_property
+    def looks(self) -> Looks:
+        """What rules remember of pixels that they looked at again."""
+        return Looks(self.collection.root)
 
     @cached_property
     def files(self) -> Scan:

@@ -114,6 +114,8 @@ def _merge(plan: Plan, part: Plan, touched: set[str]) -> int:
         else:
             plan.changes += changes
             touched |= places
+    # Regularisation images may lie in a dataset of their own.
+    plan.roots = tuple(dict.fromkeys((*plan.roots, *part.roots)))
     plan.problems += part.problems
     plan.warnings += part.warnings
     plan.notes += part.notes

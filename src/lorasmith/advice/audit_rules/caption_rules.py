@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lorasmith.advice.audit.captions import WrittenCaption, images_of
+from lorasmith.advice.audit.captions import TagTable, WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.advice.audit_rules.caption_edits import edit_plan, train_command
@@ -20,6 +21,8 @@ from lorasmith.data.layout import folder_caption
 
 # Captions of so many tags, the trigger's left out, are equal by more than chance.
 EQUAL_TAGS = 6
+# Shorter ones are equal by so little chance, if tags are as frequent as they are.
+EQUAL_CHANCE = 1e-4
 # So much of what is cut off is shown.
 _SHOWN = 60
 
@@ -152,16 +155,33 @@ def two_forms(inputs: AuditInputs) -> Iterator[Finding]:
 def equal(inputs: AuditInputs) -> Iterator[Finding]:
     groups: dict[tuple[Path, str], list[WrittenCaption]] = defaultdict(list)
     for caption in inputs.captions:
-        if len(caption.names) >= EQUAL_TAGS or caption.is_prose:
+        if caption.text:
             groups[caption.folder.path, caption.text].append(caption)
+    tables = {one.image: concept.tags for concept in inputs.concepts for one in concept.captions}
     for captions in groups.values():
-        if len(captions) > 1:
-            text = captions[0].text.split("\n", 1)[0]
+        first = captions[0]
+        if len(captions) > 1 and (
+            len(first.names) >= EQUAL_TAGS
+            or first.is_prose
+            or _chance(first, len(captions), tables[first.image]) < EQUAL_CHANCE
+        ):
+            text = first.text.split("\n", 1)[0]
             yield Finding(
                 f"{len(captions)} pictures have one caption: {quoted(text)}",
                 images_of(captions),
                 value=len(captions),
             )
+
+
+def _chance(caption: WrittenCaption, count: int, table: TagTable) -> float:
+    """That so many captions are equal if tags were drawn by themselves, each as often as it is:
+    Poisson's distribution."""
+    total = len(table.tagged)
+    if len(set(caption.names)) < 2 or not total:
+        return 1.0
+    expected = total * math.prod(table.counts[name] / total for name in set(caption.names))
+    below = math.exp(-expected) * sum(expected**n / math.factorial(n) for n in range(count - 1))
+    return max(0.0, 1 - below)
 
 
 def shuffled_sentences(inputs: AuditInputs) -> Iterator[Finding]:
@@ -247,7 +267,8 @@ CAPTION_RULES: tuple[Rule, ...] = (
         "A long caption is seldom the same by chance: it was copied, and tells nothing of what "
         "differs.",
         threshold=EQUAL_TAGS,
-        unit="tags without the trigger, or a sentence",
+        unit="tags without the trigger, or a sentence; of fewer tags, where chance is below "
+        f"{EQUAL_CHANCE}",
     ),
     Rule(
         "shuffled-sentence",

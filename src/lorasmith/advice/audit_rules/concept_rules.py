@@ -13,7 +13,7 @@ from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.advice.audit_rules.balance_rules import is_worn
 from lorasmith.advice.audit_rules.caption_edits import edit_plan
-from lorasmith.core.text import quantity, quoted, word_list
+from lorasmith.core.text import quantity, quoted, shortlist, word_list
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import open_collection
 from lorasmith.curation.edit.spelling import bare
@@ -68,7 +68,7 @@ def shared_trigger(inputs: AuditInputs) -> Iterator[Finding]:
         for caption in concept.captions:
             folders[folder_name(caption.folder)].append(caption)
         for (one, some), (other, others) in combinations(folders.items(), 2):
-            if not (one and other and concept.trigger) or _has_common_word(one, other):
+            if not concept.trigger or _are_of_one_kind(one, other, concept.trigger):
                 continue
             if not _is_told_apart(some, others):
                 yield Finding(
@@ -80,9 +80,15 @@ def shared_trigger(inputs: AuditInputs) -> Iterator[Finding]:
                 )
 
 
-def _has_common_word(one: str, other: str) -> bool:
-    words = [set(re.findall(r"\w{3,}", bare(name))) for name in (one, other)]
-    return bool(words[0] & words[1])
+def _are_of_one_kind(one: str, other: str, trigger: str) -> bool:
+    """Whether folders' names say no two things: "zorp" and "zorp close", "zorp red hat" and "zorp
+    blue hat"."""
+    words = [_words(name) - _words(trigger) for name in (one, other)]
+    return not (words[0] and words[1]) or bool(words[0] & words[1])
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"\w{3,}", bare(name)))
 
 
 def _is_told_apart(some: Sequence[WrittenCaption], others: Sequence[WrittenCaption]) -> bool:
@@ -150,6 +156,27 @@ def reg_names(inputs: AuditInputs) -> Iterator[Finding]:
             images_of(others),
             value=len(others),
         )
+
+
+def reg_class(inputs: AuditInputs) -> Iterator[Finding]:
+    """Where folders are named "TRIGGER CLASS", regularisation is to be of one of these classes."""
+    classes: set[str] = set()
+    for concept in inputs.concepts:
+        trigger = _words(concept.trigger)
+        for name in {folder_name(caption.folder) for caption in concept.captions}:
+            if trigger and trigger <= _words(name):
+                classes |= _words(name) - trigger
+    folders: dict[str, list[WrittenCaption]] = defaultdict(list)
+    for caption in inputs.reg_captions:
+        folders[folder_name(caption.folder)].append(caption)
+    for name, captions in folders.items():
+        if classes and name and not _words(name) & classes:
+            yield Finding(
+                f"the regularisation folder {quoted(name)} is of none of what is trained: "
+                f"{shortlist(sorted(classes))}",
+                images_of(captions),
+                value=len(captions),
+            )
 
 
 def one_subject(inputs: AuditInputs) -> Iterator[Finding]:
@@ -258,6 +285,14 @@ CONCEPT_RULES: tuple[Rule, ...] = (
         source=_DREAMBOOTH,
         threshold=NAMED_ALIKE,
         unit="of them named after a training picture, at least",
+    ),
+    Rule(
+        "regularisation-class",
+        "Regularisation of something else",
+        "note",
+        reg_class,
+        "It keeps what its own words call up; the class that is trained shifts all the same.",
+        source=_DREAMBOOTH,
     ),
     Rule(
         "one-subject",

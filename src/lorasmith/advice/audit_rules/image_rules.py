@@ -1,32 +1,37 @@
-"""Rules about single images, and images that are alike; each a function over the inputs."""
+"""Rules about single images; each a function over the inputs."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from statistics import median
+
+import numpy as np
 
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.core.errors import DatasetError
 from lorasmith.core.text import quantity
 from lorasmith.curation.changes.plan import Plan
-from lorasmith.curation.collection import CollectionImage
 from lorasmith.curation.facts import ImageFacts
 from lorasmith.curation.images.convert import PALETTE
 from lorasmith.curation.images.converting import Frames, Target, plan_conversions
 from lorasmith.curation.images.crop import CropRule
 from lorasmith.curation.images.cropping import choose_crops, plan_crops
 from lorasmith.curation.pixels import Pixels
-from lorasmith.curation.sorting.dedupe import DuplicateGroup, find_duplicates, remove_images
-from lorasmith.curation.sorting.duplicates import MAX_DISTANCE
-from lorasmith.data.images import parse_colour
+from lorasmith.curation.sorting.dedupe import remove_images
+from lorasmith.data.images import decoded_image, parse_colour
 
+_BLUR = "blur 1"
+_BLUR_SIDE = 256  # px of the shorter side, as blur is measured when a folder is opened
+_SHARPEST = 0.002  # of the pixels: what is small may be all that is drawn
+_SHARP = 90.0
 BLURRED, VERY_BLURRED = 0.6, 0.8
 _BLUR_ABOVE_OTHERS = 0.2  # a style that is soft all over is no fault of its images
-JPEG_QUALITY = 50
-_SHRUNK = 0.5  # of their size: of images that are shrunk more, JPEG's blocks go
-DARK, LIGHT = 0.25, 0.55
+JPEG_QUALITY, _VERY_HEAVY = 50, 25
+# Of images that are shrunk to less of their size JPEG's blocks go; the worst outlast a half.
+_SHRUNK, _SHRUNK_MORE = 0.5, 0.3
+DARK, LIGHT = 0.25, 0.72
+_ONE_SHADE = 0.03  # between the darkest and the lightest pixels
 BLANK = 0.02
 GREY, _COLOURFUL = 0.05, 0.1
 _GREY_SHARE, _GREY_IMAGES = 0.1, 8
@@ -41,47 +46,44 @@ def unreadable(inputs: AuditInputs) -> Iterator[Finding]:
             yield Finding(problem, (image.path,))
 
 
-def same_file(inputs: AuditInputs) -> Iterator[Finding]:
-    for same in _by_content(inputs).values():
-        if len(same) > 1:
-            for group in find_duplicates(inputs.collection, same, exact=True):
-                yield _alike(group, "the same file")
-
-
-def near_duplicates(inputs: AuditInputs) -> Iterator[Finding]:
-    different = [same[0] for same in _by_content(inputs).values()]
-    for group in find_duplicates(inputs.collection, different, controls=inputs.controls):
-        hashes = [inputs.facts[path].phash for path in _paths(group)]
-        distance = max((hashes[0] ^ other).bit_count() for other in hashes)
-        yield _alike(group, f"nearly the same ({distance} bits of 64 apart)", distance)
-
-
-def _by_content(inputs: AuditInputs) -> dict[str, list[CollectionImage]]:
-    by_content: dict[str, list[CollectionImage]] = defaultdict(list)
-    for image in inputs.images:
-        if image.path in inputs.usable:
-            by_content[inputs.usable[image.path].content_hash].append(image)
-    return by_content
-
-
-def _paths(group: DuplicateGroup) -> tuple[Path, ...]:
-    return (group.kept.path, *(image.path for image, _ in group.dropped))
-
-
-def _alike(group: DuplicateGroup, what: str, distance: float | None = None) -> Finding:
-    paths = _paths(group)
-    others = "; ".join(f"{image.path.name} would go: {why}" for image, why in group.dropped[:2])
-    return Finding(f"{len(paths)} are {what}; {others}", paths, value=distance)
-
-
 def blurred(inputs: AuditInputs) -> Iterator[Finding]:
     blurs = [facts.blur for facts in inputs.usable.values()]
     usual = median(blurs) if blurs else 0.0
-    for path, facts in inputs.usable.items():
-        # What is hardly lit or hardly drawn has faint edges for that.
-        if _is_blurred(facts, usual) and not is_faint(inputs.pixels[path]):
-            what = f"blur {facts.blur:.2f} of 1, {usual:.2f} is usual here"
-            yield Finding(what, (path,), value=facts.blur)
+    # What is hardly lit or hardly drawn has faint edges for that.
+    soft = {
+        path: facts.content_hash
+        for path, facts in inputs.usable.items()
+        if _is_blurred(facts, usual) and not is_faint(inputs.pixels[path])
+    }
+    known = inputs.looks.get(_BLUR, list(soft.values())) if soft else {}
+    new = {key: _whole_blur(path) for path, key in soft.items() if key not in known}
+    if new:
+        inputs.looks.put(_BLUR, new)
+    for path, key in soft.items():
+        # What was measured is a part of the rows; where that is sky, something sharp may be below.
+        blur = min(inputs.usable[path].blur, (known | new)[key])
+        if blur > BLURRED:
+            yield Finding(f"blur {blur:.2f} of 1, {usual:.2f} is usual here", (path,), value=blur)
+
+
+def _whole_blur(path: Path) -> float:
+    """0 sharp to 1 blurred: exp(-edge / 90), where a fifth of a percent of all pixels differs more
+    from the four around it. 0 of what cannot be decoded.
+
+    :attr:`.ImageFacts.blur` is the same of half a percent, from an eighth of the rows.
+    """
+    try:
+        with decoded_image(path) as image:
+            small = image.convert("L").reduce(max(1, min(image.size) // _BLUR_SIDE))
+    except DatasetError:
+        return 0.0
+    pixels = np.asarray(small, np.int16)
+    if min(pixels.shape) < 3:
+        return 0.0
+    around = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:]
+    strengths = np.abs(around - 4 * pixels[1:-1, 1:-1]).ravel()
+    weaker = strengths.size - 1 - int(_SHARPEST * strengths.size)
+    return float(np.exp(-int(np.partition(strengths, weaker)[weaker]) / _SHARP))
 
 
 def _is_blurred(facts: ImageFacts, usual: float) -> bool:
@@ -98,21 +100,23 @@ def is_faint(pixels: Pixels) -> bool:
 def heavy_jpeg(inputs: AuditInputs) -> Iterator[Finding]:
     scales = {item.image.path: item.placement.scale for item in inputs.items}
     for path, facts in inputs.usable.items():
-        if 0 < facts.jpeg_quality < JPEG_QUALITY and scales.get(path, 1.0) > _SHRUNK:
+        scale = scales.get(path, 1.0)
+        shows = scale > (_SHRUNK_MORE if facts.jpeg_quality < _VERY_HEAVY else _SHRUNK)
+        if 0 < facts.jpeg_quality < JPEG_QUALITY and shows:
             what = f"JPEG of quality {facts.jpeg_quality}"
             yield Finding(what, (path,), value=facts.jpeg_quality)
 
 
 def dark(inputs: AuditInputs) -> Iterator[Finding]:
     for path, pixels in inputs.pixels.items():
-        if pixels.lightest < DARK and not _is_blank(pixels):
+        if pixels.lightest < DARK and not _is_one_shade(pixels):
             what = f"98 % of it is darker than {pixels.lightest:.0%} of white"
             yield Finding(what, (path,), value=pixels.lightest)
 
 
 def light(inputs: AuditInputs) -> Iterator[Finding]:
     for path, pixels in inputs.pixels.items():
-        if pixels.darkest > LIGHT and not _is_blank(pixels):
+        if pixels.darkest > LIGHT and not _is_one_shade(pixels):
             what = f"98 % of it is lighter than {pixels.darkest:.0%} of white"
             yield Finding(what, (path,), value=pixels.darkest)
 
@@ -125,14 +129,20 @@ def blank(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def _is_blank(pixels: Pixels) -> bool:
-    return pixels.detail < BLANK
+    """Without what shows so little for being dark or light."""
+    lit = pixels.lightest >= DARK and pixels.darkest <= LIGHT
+    return pixels.detail < BLANK and (lit or _is_one_shade(pixels))
+
+
+def _is_one_shade(pixels: Pixels) -> bool:
+    return pixels.lightest - pixels.darkest < _ONE_SHADE
 
 
 def grey(inputs: AuditInputs) -> Iterator[Finding]:
     few = [
         path
         for path, pixels in inputs.pixels.items()
-        if pixels.chroma < GREY and not _is_blank(pixels)
+        if pixels.chroma < GREY and not is_faint(pixels)
     ]
     colourful = sum(pixels.chroma > _COLOURFUL for pixels in inputs.pixels.values())
     if len(inputs.usable) < _GREY_IMAGES or len(few) > _GREY_SHARE * len(inputs.usable):
@@ -184,18 +194,6 @@ def trash(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
     return plan
 
 
-def keep_the_best(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
-    """The first image of each finding stays, the others go into the trash."""
-    plan = inputs.plan(findings[0].rule)
-    kept = {path: finding.images[0] for finding in findings for path in finding.images[1:]}
-    reasons = {
-        image: f"as {inputs.name_of(kept[image.path])}, which stays"
-        for image in inputs.of_paths(kept)
-    }
-    remove_images(plan, inputs.collection, reasons)
-    return plan
-
-
 def trim(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
     """What is within the borders is recorded as the part to train on; the files stay."""
     plan = inputs.plan(findings[0].rule)
@@ -238,25 +236,6 @@ IMAGE_RULES: tuple[Rule, ...] = (
         fix=trash,
     ),
     Rule(
-        "same-file",
-        "The same file twice",
-        "warning",
-        same_file,
-        "What is there twice counts double, and is the first to be learned by heart.",
-        fix=keep_the_best,
-        safe=True,
-    ),
-    Rule(
-        "near-duplicates",
-        "Nearly the same",
-        "warning",
-        near_duplicates,
-        "Copies weigh double, and are learned by heart; two versions of one drawing may be meant.",
-        threshold=MAX_DISTANCE,
-        unit="bits of 64 by which perceptual hashes differ at most",
-        fix=keep_the_best,
-    ),
-    Rule(
         "blurred",
         "Blurred",
         "warning",
@@ -276,7 +255,7 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "JPEG's blocks and rings are learned as texture.",
         threshold=JPEG_QUALITY,
         unit="quality by the file's quantisation tables, below which it is told; not of pictures "
-        "that are shrunk to less than half",
+        f"that are shrunk to half or less; below {_VERY_HEAVY}, to {_SHRUNK_MORE:.0%}",
         fix=trash,
     ),
     Rule(

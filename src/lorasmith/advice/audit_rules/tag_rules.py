@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from lorasmith.advice.audit.captions import TagTable, WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
@@ -25,13 +26,10 @@ from lorasmith.curation.edit.spelling import (
 )
 from lorasmith.curation.filter_language.words import written
 from lorasmith.curation.sidecars.kinds import remembered_kinds
-from lorasmith.models.tokenizer import tokenized_words
 
-# A tag is taken for another one misspelled, or in the singular, if it is so much rarer.
-RARER = 0.25
-_FEWEST = 4  # captions with the other
-_SHORTEST = 5  # letters of a word that is taken for misspelled
 _SHOWN = 6
+# As boorus, Hydrus and prompts name them: "artist:x", "x (artist)", "by x".
+_ARTIST = re.compile(r"(?:artist|creator)\s*:.+|.+\((?:artist|style)\)|(?:art |drawn )?by \w.*")
 _LORA = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
 
 _PRUNING = 'LoRA Training Guide (hdg), "Pruning Captions"'
@@ -53,13 +51,16 @@ def quality(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def artists_and_series(inputs: AuditInputs) -> Iterator[Finding]:
+    """By what an import told, and of artists by how the tag is written."""
     kinds: dict[str, set[str]] = defaultdict(set)
     for root in inputs.collection.roots:
         for kind, names in remembered_kinds(root).items():
             kinds[kind] |= set(map(bare, names))
+    kinds["artist"] |= {name for name in inputs.tags.counts if _ARTIST.fullmatch(name)}
     for kind, option in (("artist", "artist"), ("copyright", "series")):
-        some = kinds[kind]
-        yield from _listed(inputs, some.__contains__, f"that name the {option}", option)
+        for finding in _listed(inputs, kinds[kind].__contains__, f"that name the {option}", option):
+            removals = [f"remove={tag}" for tag in finding.tags]
+            yield replace(finding, command=edit_command(inputs, *removals))
 
 
 def _listed(
@@ -194,77 +195,6 @@ def underscores(inputs: AuditInputs) -> Iterator[Finding]:
         )
 
 
-def plurals(inputs: AuditInputs) -> Iterator[Finding]:
-    counts = inputs.tags.counts
-    for name in counts:
-        for plural in (f"{name}s", f"{name}es"):
-            if plural in counts:
-                yield from _rarer(inputs, name, plural, "are told apart: one is the plural")
-
-
-def misspelled(inputs: AuditInputs) -> Iterator[Finding]:
-    """A tag that is a frequent one but for a letter in one word, where that is no word."""
-    counts = inputs.tags.counts
-    frequent = [name for name, count in counts.items() if count >= _FEWEST]
-    by_length: dict[int, list[str]] = defaultdict(list)
-    for name in frequent:
-        by_length[len(name)].append(name)
-    for name, count in counts.items():
-        near = [other for step in (-1, 0, 1) for other in by_length[len(name) + step]]
-        for other in near:
-            if count <= RARER * counts[other] and _is_misspelled(name, other):
-                yield from _rarer(inputs, name, other, "differ by a letter")
-                break
-
-
-def _rarer(inputs: AuditInputs, one: str, other: str, what: str) -> Iterator[Finding]:
-    """A finding about the rarer of two tags, which should be the other."""
-    table = inputs.tags
-    rare, usual = sorted((one, other), key=lambda name: table.counts[name])
-    captions = table.captions_with[rare]
-    together = set(images_of(captions)) & set(images_of(table.captions_with[usual]))
-    enough = table.counts[usual] >= _FEWEST
-    if enough and len(captions) <= RARER * table.counts[usual] and not together:
-        names = table.spelled(rare), table.spelled(usual)
-        yield Finding(
-            f"{quoted(names[0])} ({len(captions)}) and {quoted(names[1])} "
-            f"({table.counts[usual]}) {what}",
-            images_of(captions),
-            names,
-            value=round(len(captions) / table.counts[usual], 3),
-            command=edit_command(inputs, f"rename-tag={names[0]}={names[1]}"),
-        )
-
-
-def _is_misspelled(name: str, other: str) -> bool:
-    words, others = name.split(), other.split()
-    if len(words) != len(others):
-        return False
-    pairs = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]
-    if len(pairs) != 1:
-        return False
-    (word, right) = pairs[0]
-    if min(len(word), len(right)) < _SHORTEST or not (word.isalpha() and right.isalpha()):
-        return False
-    # A word of CLIP's own is a word, and means another thing: "red coat" and "red boat".
-    is_word = len(tokenized_words(word)[0].pieces) == 1
-    is_plural = word in (f"{right}s", f"{right}es") or right in (f"{word}s", f"{word}es")
-    return not is_word and not is_plural and _one_edit(word, right)
-
-
-def _one_edit(one: str, other: str) -> bool:
-    """Whether a letter is another, missing, too many, or changed places with its neighbour."""
-    if len(one) > len(other):
-        one, other = other, one
-    if len(other) - len(one) > 1:
-        return False
-    at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
-    if len(one) < len(other):
-        return one[at:] == other[at + 1 :]
-    swapped = one[at : at + 2] == other[at : at + 2][::-1] and one[at + 2 :] == other[at + 2 :]
-    return one[at + 1 :] == other[at + 1 :] or swapped
-
-
 def contradictory(inputs: AuditInputs) -> Iterator[Finding]:
     captions_of_pair: dict[frozenset[str], list[WrittenCaption]] = defaultdict(list)
     for one in inputs.tags.tagged:
@@ -291,6 +221,10 @@ def _with_any(table: TagTable, names: Iterable[str]) -> list[WrittenCaption]:
 def _edits(*operations: str) -> Callable[[AuditInputs, Sequence[Finding]], Plan]:
     """A fix by operations that are the same for every finding."""
     return lambda inputs, findings: edit_plan(inputs, findings, lambda finding: operations)
+
+
+def _without_tags(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
+    return edit_plan(inputs, findings, lambda finding: [f"remove={tag}" for tag in finding.tags])
 
 
 def _without_syntax(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
@@ -340,7 +274,7 @@ TAG_RULES: tuple[Rule, ...] = (
         artists_and_series,
         "What is to be learned then hangs on a name that the base model may know otherwise.",
         source=_PRUNING,
-        fix=_edits("prune=artist,series"),
+        fix=_without_tags,
     ),
     Rule(
         "tag-twice",
@@ -392,25 +326,6 @@ TAG_RULES: tuple[Rule, ...] = (
         "An underscore is a token of its own; prompts have spaces, unless the base model was "
         "trained with underscores.",
         fix=_edits("spaces"),
-    ),
-    Rule(
-        "singular-plural",
-        "Singular and plural",
-        "note",
-        plurals,
-        "If both are one thing, each is learned from a part of the pictures.",
-        source=_CONSOLIDATING,
-        threshold=RARER,
-        unit="of the pictures of the more frequent, at most",
-    ),
-    Rule(
-        "misspelled-tag",
-        "Misspelled",
-        "warning",
-        misspelled,
-        "A misspelled word is another one to the model, and its picture lacks the right one.",
-        threshold=RARER,
-        unit="of the pictures of the right one, at most",
     ),
     Rule(
         "contradiction",

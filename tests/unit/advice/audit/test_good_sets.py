@@ -13,15 +13,19 @@ from lorasmith.advice.audit.inputs import Kind
 from lorasmith.advice.audit_rules.balance_rules import BALANCE_RULES
 from lorasmith.advice.audit_rules.caption_rules import CAPTION_RULES
 from lorasmith.advice.audit_rules.concept_rules import CONCEPT_RULES
+from lorasmith.advice.audit_rules.file_rules import FILE_RULES
 from lorasmith.advice.audit_rules.tag_rules import TAG_RULES
 from lorasmith.advice.audit_rules.tagger_rules import TAGGER_RULES
 from lorasmith.advice.audit_rules.trigger_rules import TRIGGER_RULES
+from lorasmith.advice.audit_rules.word_rules import WORD_RULES
 from lorasmith.demo.character import write_training_set
 
 RULES = (
     *CAPTION_RULES,
     *TRIGGER_RULES,
     *TAG_RULES,
+    *WORD_RULES,
+    *FILE_RULES,
     *BALANCE_RULES,
     *TAGGER_RULES,
     *CONCEPT_RULES,

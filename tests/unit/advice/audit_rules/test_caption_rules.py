@@ -91,3 +91,12 @@ def test_sentences_are_not_to_be_shuffled(dataset: MakeDataset) -> None:
     (finding,) = audit_rule("shuffled-sentence", folder, "captions.tag_dropout=0.1")
     assert "captions.tag_dropout=0" in finding.command
     assert audit_rule("shuffled-sentence", folder) == []
+
+
+def test_a_short_caption_that_too_many_pictures_have(dataset: MakeDataset) -> None:
+    others = [f"zorp, dog {n}, hat, {('red', 'blue')[n % 2]}" for n in range(40)]
+    pasted = ["zorp, cat 1, umbrella 1, boat 1"] * 4
+    (finding,) = audit_rule("equal-captions", captioned(dataset, *others, *pasted))
+    assert len(finding.images) == 4
+    chance = [f"zorp, {animal}, {ground}" for animal in ("cat", "dog") for ground in ("sky", "sea")]
+    assert audit_rule("equal-captions", captioned(dataset, *chance * 5)) == []

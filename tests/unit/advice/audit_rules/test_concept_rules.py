@@ -109,3 +109,21 @@ def test_the_kind_is_asked_for(dataset: MakeDataset) -> None:
     inputs = inputs_of(dataset(folders(_1_zorp=["zorp"])))
     skipped = audit_dataset(inputs, rules=CONCEPT_RULES).skipped
     assert [one.rule.id for one in skipped] == ["one-subject", "one-outfit"]
+
+
+def test_two_persons_by_the_name_of_one(dataset: MakeDataset) -> None:
+    folder = dataset(
+        {f"10_zorp person/{n}.png": f"zorp, hat, {n}" for n in range(3)}
+        | {f"10_zorp cousin/{n + 3}.png": f"zorp, hat, {n}" for n in range(3)}
+    )
+    (finding,) = audit_rule("shared-trigger", folder)
+    assert finding.tags == ("zorp",)
+
+
+def test_regularisation_of_something_else(dataset: MakeDataset) -> None:
+    captions = {f"10_zorp person/{n}.png": "zorp, hat" for n in range(3)}
+    folder = dataset(captions | {"reg/1_person/9.png": "person"})
+    assert audit_rule("regularisation-class", folder) == []
+    (folder / "reg" / "1_person").rename(folder / "reg" / "1_landscape")
+    (finding,) = audit_rule("regularisation-class", folder)
+    assert "person" in finding.what

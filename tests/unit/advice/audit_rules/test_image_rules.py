@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from tests.audits import MakeDataset, audit_rule, faultless, inputs_of
 
 from lorasmith.advice.audit.audit import audit_dataset
+from lorasmith.advice.audit_rules.copy_rules import COPY_RULES
 from lorasmith.advice.audit_rules.image_rules import IMAGE_RULES
 from lorasmith.curation.changes.journal import Journal
 
 SIZE = (256, 256)
 AT = "data.resolution=256"
+RULES = [rule for rule in (*COPY_RULES, *IMAGE_RULES) if rule.id != "in-regularisation"]
+TWO = ("same-file", "near-duplicates", "mirrored-copies", "cropped-copies")
 
 
 @pytest.fixture
@@ -57,6 +60,16 @@ PLANTS: dict[str, tuple[str, Plant]] = {
         "c.jpg",
         lambda image, path: Image.open(path.with_name("3.png")).resize((200, 200)).save(path),
     ),
+    "mirrored-copies": (
+        "c.png",
+        lambda image, path: ImageOps.mirror(Image.open(path.with_name("3.png"))).save(path),
+    ),
+    "cropped-copies": (
+        "c.png",
+        lambda image, path: (
+            Image.open(path.with_name("3.png")).crop((8, 14, 240, 246)).resize(SIZE).save(path)
+        ),
+    ),
     "unreadable": ("c.png", lambda image, path: path.write_bytes(b"\x89PNG\r\n\x1a\nnothing")),
     "blurred": ("c.png", lambda image, path: image.filter(ImageFilter.GaussianBlur(3)).save(path)),
     "heavy-jpeg": ("c.jpg", lambda image, path: image.save(path, quality=20)),
@@ -75,11 +88,11 @@ PLANTS: dict[str, tuple[str, Plant]] = {
 
 
 def test_nothing_is_found_where_nothing_is_wrong(images: Path) -> None:
-    assert audit_dataset(inputs_of(images, AT), rules=IMAGE_RULES).findings == ()
+    assert audit_dataset(inputs_of(images, AT), rules=RULES).findings == ()
 
 
 def test_each_rule_is_tried() -> None:
-    assert PLANTS.keys() == {rule.id for rule in IMAGE_RULES}
+    assert PLANTS.keys() == {rule.id for rule in RULES}
 
 
 @pytest.mark.parametrize("rule", PLANTS)
@@ -88,17 +101,17 @@ def test_the_image_with_the_fault_is_found_alone(images: Path, rule: str) -> Non
     plant(faultless(50, SIZE), images / name)
     (finding,) = audit_rule(rule, images, AT)
     assert images / name in finding.images
-    assert len(finding.images) == (2 if rule in ("same-file", "near-duplicates") else 1)
+    assert len(finding.images) == (2 if rule in TWO else 1)
 
 
-@pytest.mark.parametrize("rule", [rule.id for rule in IMAGE_RULES if rule.fix is not None])
+@pytest.mark.parametrize("rule", [rule.id for rule in RULES if rule.fix is not None])
 def test_the_fix_mends_it_and_undo_restores_every_byte(images: Path, rule: str) -> None:
     name, plant = PLANTS[rule]
     plant(faultless(50, SIZE), images / name)
     (images / "c.txt").write_text("zorp")
     before = {path.name: path.read_bytes() for path in images.iterdir()}
     inputs = inputs_of(images, AT)
-    (row,) = [row for row in IMAGE_RULES if row.id == rule]
+    (row,) = [row for row in RULES if row.id == rule]
     findings = audit_dataset(inputs, rules=[row]).findings
     assert row.fix is not None
     row.fix(inputs, findings).apply()
@@ -113,7 +126,7 @@ def test_a_copy_that_goes_leaves_the_caption_that_both_share(dataset: MakeDatase
     folder = dataset({"a.png": "zorp"})
     Image.open(folder / "a.png").save(folder / "a.webp", lossless=True)
     inputs = inputs_of(folder)
-    (row,) = [row for row in IMAGE_RULES if row.id == "near-duplicates"]
+    (row,) = [row for row in RULES if row.id == "near-duplicates"]
     (finding,) = audit_dataset(inputs, rules=[row]).findings
     assert row.fix is not None
     row.fix(inputs, [finding]).apply()
@@ -131,6 +144,30 @@ def test_jpegs_that_are_shrunk_may_be_compressed(tmp_path: Path) -> None:
     faultless(1, (256, 256)).save(tmp_path / "set" / "a.jpg", quality=20)
     assert audit_rule("heavy-jpeg", tmp_path / "set") == []
     assert len(audit_rule("heavy-jpeg", tmp_path / "set", AT)) == 1
+
+
+def test_the_worst_jpegs_show_at_half_their_size(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    faultless(1, (128, 128)).save(tmp_path / "set" / "a.jpg", quality=20)
+    faultless(2, (128, 128)).save(tmp_path / "set" / "b.jpg", quality=40)
+    (finding,) = audit_rule("heavy-jpeg", tmp_path / "set")
+    assert [path.name for path in finding.images] == ["a.jpg"]
+
+
+def test_something_sharp_below_a_soft_sky_is_not_blurred(images: Path) -> None:
+    sky = Image.linear_gradient("L").convert("RGB")
+    sky.paste(faultless(50, (24, 24)), (100, 108))
+    sky.save(images / "c.png")
+    assert audit_rule("blurred", images, AT) == []
+
+
+def test_what_is_dark_or_light_is_not_called_empty(images: Path) -> None:
+    for name, low, high in [("dark", 0, 25), ("light", 230, 255)]:
+        values = np.asarray(Image.radial_gradient("L"), np.float64) / 255 * (high - low) + low
+        Image.fromarray(values.astype(np.uint8)).convert("RGB").save(images / f"{name}.png")
+        (finding,) = audit_rule(name, images, AT)
+        assert [path.stem for path in finding.images] == [name]
+    assert audit_rule("blank", images, AT) == []
 
 
 def test_many_greys_are_a_style(images: Path) -> None:

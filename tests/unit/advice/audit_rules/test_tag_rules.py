@@ -144,3 +144,12 @@ def test_the_rarer_of_two_is_the_one_to_go(dataset: MakeDataset) -> None:
     (finding,) = audit_rule("contradiction", captioned(dataset, *tags, "blonde hair, brown hair"))
     assert "--remove 'brown hair'" in finding.command
     assert finding.command.endswith("""--where 'tag:"blonde hair" tag:"brown hair"'""")
+
+
+def test_artists_by_how_they_are_written(dataset: MakeDataset) -> None:
+    folder = captioned(
+        dataset, *GOOD, "zorp, artist:odell, standing by", "zorp, odell (artist), hat"
+    )
+    (finding,) = audit_rule("names-of-artists", folder)
+    assert set(finding.tags) == {"artist:odell", "odell (artist)"}
+    assert mended("names-of-artists", folder)[4:] == ["zorp, standing by", "zorp, hat"]
