@@ -14,8 +14,8 @@ from tests.recipes.matrix import run_with
 from tests.recipes.test_pick import SETTINGS, no_model
 
 from lorasmith import diagnose
+from lorasmith.advice.diagnose.measuring import MEASURES
 from lorasmith.advice.diagnose.view import render
-from lorasmith.advice.diagnose.workbench import MEASURES
 from lorasmith.cli.main import cli
 from lorasmith.core.errors import RunError, Stopped, UserError
 from lorasmith.core.events import Controls, Event, Progress
@@ -33,8 +33,15 @@ def quick() -> Iterator[None]:
         patch.setattr(f"{here}.GRID_SEEDS", (0, 1))
         patch.setattr(f"{here}.GRID_IMAGES", 1)
         patch.setattr(f"{here}.GRID_TIMESTEPS", 1)
-        patch.setattr(f"{here}.READ_IMAGES", 2)
         patch.setattr(f"{here}.READ_TAGS", 6)
+        patch.setattr(f"{here}.OWN_PROMPTS", 2)
+        patch.setattr(f"{here}.OWN_STEPS", 2)
+        patch.setattr(f"{here}.ANSWER_ROWS", 1)
+        there = "lorasmith.advice.diagnose.measuring"
+        patch.setattr(f"{there}.READ_IMAGES", 2)
+        patch.setattr(f"{there}.FREQUENT_TAGS", 1)
+        patch.setattr("lorasmith.measures.tag_effects.COUNT", 1)
+        patch.setattr("lorasmith.measures.answers.STARTS", 1)
         yield
 
 
@@ -94,9 +101,10 @@ def test_stopping_keeps_what_was_measured(made: Path, tmp_path: Path) -> None:
     for file in (run / "diagnose").glob("captions-*.json"):
         file.unlink()
     controls = Controls()
+    title = next(one.title for one in MEASURES if one.name == "captions")
 
     def stop(event: Event) -> None:
-        if isinstance(event, Progress) and event.what == MEASURES[-1].title and event.done == 1:
+        if isinstance(event, Progress) and event.what == title and event.done == 1:
             controls.stop()
 
     with pytest.raises(Stopped, match="is kept"):

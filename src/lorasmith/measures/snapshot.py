@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +15,12 @@ from torch import Tensor
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.core.errors import DatasetError
-from lorasmith.core.events import Controls, Event, Notice, Observer, ignore
-from lorasmith.core.files import atomic_path
+from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.augmentation.views import View, render
 from lorasmith.data.dataset import Dataset, Item
 from lorasmith.data.holdout import image_number
-from lorasmith.data.images import load_image
 from lorasmith.diffusion.schedule import NoiseSchedule
+from lorasmith.measures.drawings import Drawings
 from lorasmith.measures.eval_set import SEED, EvalSet
 from lorasmith.measures.features import (
     Content,
@@ -46,12 +42,7 @@ from lorasmith.measures.records import (
     Measures,
 )
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.sampling.from_dataset import escaped
-from lorasmith.sampling.generate import generate
-from lorasmith.sampling.images import ImageWriter
 from lorasmith.sampling.request import ImageRequest
-
-FIRST_SEED = 100
 
 
 class SnapshotMeasurer:
@@ -84,11 +75,17 @@ class SnapshotMeasurer:
         observer: Observer = ignore,
         controls: Controls | None = None,
     ) -> None:
-        self._model, self._eval_set, self._folder = model, eval_set, folder
+        self._model, self._eval_set = model, eval_set
         self._kinds = {key: kind for key, kind in KINDS.items() if float(key) in extent.strengths}
-        self._draw_batch = draw_batch
-        self._drawing = replace(drawing, steps=min(drawing.steps, extent.drawing_steps))
-        self._observe, self._controls = observer, controls or Controls()
+        self._controls = controls or Controls()
+        self._drawings_of = Drawings(
+            model,
+            folder,
+            replace(drawing, steps=min(drawing.steps, extent.drawing_steps)),
+            batch=draw_batch,
+            observer=observer,
+            controls=self._controls,
+        )
         self._extractor = FeatureExtractor(model, content or MiddleBlock(model, schedule))
         rows = [
             Row.of(model, image, item.caption, image_number(item.image), view.size_condition())
@@ -99,7 +96,7 @@ class SnapshotMeasurer:
         self._training = Probe(model, schedule, training, SEED, timesteps)
         self._held_out = Probe(model, schedule, held_out, SEED, timesteps) if held_out else None
         # What plain prompts are measured on is drawn even where nothing else is.
-        plain = self._draw(eval_set.plain, "base", PLAIN)
+        plain = self._drawings_of(eval_set.plain, "base", PLAIN)
         plain_rows = [
             Row.of(model, image, prompt, number)
             for number, (image, prompt) in enumerate(zip(plain, eval_set.plain, strict=True))
@@ -112,7 +109,7 @@ class SnapshotMeasurer:
         if eval_set.prompts and len(eval_set.references.items) > 1:
             references = [image for image, _, _ in rendered(eval_set.references, background)]
             self._references = self._extractor.look(references)
-            base = self._extractor.look(self._draw(eval_set.prompts, "base", KINDS[FULL]))
+            base = self._extractor.look(self._drawings_of(eval_set.prompts, "base", KINDS[FULL]))
             self._base_distance = self._distance(base)
         # What more would do tells of what is not learned yet, where no drawings do.
         more = STRENGTHS if self._references is None else extent.strengths
@@ -186,11 +183,11 @@ class SnapshotMeasurer:
         for key, kind in self._kinds.items():
             if self._references is not None:
                 network.set_strength(float(key), float(key))
-                drawings[key] = self._draw(eval_set.prompts, stem, kind)
+                drawings[key] = self._drawings_of(eval_set.prompts, stem, kind)
             part_done()
         network.set_strength()
         if self._plain_features is not None:
-            drawings[PLAIN] = self._draw(eval_set.plain, stem, PLAIN)
+            drawings[PLAIN] = self._drawings_of(eval_set.plain, stem, PLAIN)
         part_done()
         return drawings
 
@@ -236,36 +233,6 @@ class SnapshotMeasurer:
         """Mean distance to the training images."""
         assert self._references is not None
         return float(distances(features.content, self._references.content).mean())
-
-    def _draw(self, captions: Sequence[str], name: str, kind: str) -> list[Image.Image]:
-        """Drawings of the captions, from the folder where they are there already."""
-        paths = [self._folder / f"{name}-{kind}-{n}.png" for n in range(len(captions))]
-        with contextlib.suppress(DatasetError):  # Not drawn yet, or damaged.
-            return [load_image(path) for path in paths]
-        requests = [
-            replace(self._drawing, prompt=escaped(caption), seed=FIRST_SEED + number)
-            for number, caption in enumerate(captions)
-        ]
-        images = generate(
-            self._model,
-            requests,
-            batch=self._draw_batch,
-            observer=self._warnings_only,
-            controls=self._controls,
-        )
-        with ImageWriter(self._model.device) as writer:
-            for image in images:
-                writer.add(partial(_save, paths[image.index], image.image), lambda: None)
-        return [load_image(path) for path in paths]
-
-    def _warnings_only(self, event: Event) -> None:
-        if isinstance(event, Notice) and event.level == "warning":
-            self._observe(event)
-
-
-def _save(path: Path, image: Image.Image) -> None:
-    with atomic_path(path) as part:
-        image.save(part, format="PNG")
 
 
 def _norms(network: AdapterNetwork) -> dict[str, float]:

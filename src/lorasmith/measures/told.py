@@ -108,6 +108,11 @@ def clip_skip(model: DiffusionModel, skip: int) -> Iterator[None]:
         model.clip_skip = before
 
 
+def beside(trigger: str, tag: str) -> str:
+    """The prompt of both, either of which may be ""."""
+    return ", ".join(filter(None, (trigger, tag)))
+
+
 @dataclass(frozen=True, slots=True)
 class TagReadings:
     """What the base model sees in images.
@@ -132,13 +137,19 @@ def read_tags(
     names: Sequence[str],
     groups: dict[str, list[str]],
     image_done: Callable[[], object] = lambda: None,
+    *,
+    trigger: str = "",
 ) -> TagReadings:
-    """
+    """With whatever is attached to the model now: the base alone is the better witness of training
+    images, and the LoRA, told its trigger, of its own drawings, which the base has never seen the
+    like of.
+
     Args:
         names: of the images.
         groups: at least two tags each.
+        trigger: stands before each tag.
     """
-    texts = ["", *(tag for tags in groups.values() for tag in tags)]
+    texts = [beside(trigger, tag) for tags in ([""], *groups.values()) for tag in tags]
     errors = errors_of(model, schedule, rows, texts, image_done=image_done)
     by_group: dict[str, list[list[float]]] = {}
     first = 1

@@ -5,23 +5,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lorasmith.advice.diagnose import sections
 from lorasmith.advice.diagnose.cause import Cause
 from lorasmith.advice.diagnose.causes import causes_of
-from lorasmith.advice.diagnose.evidence import SAVES, Evidence
+from lorasmith.advice.diagnose.evidence import Evidence
 from lorasmith.advice.diagnose.facts import RunFacts, facts_of
+from lorasmith.advice.diagnose.measuring import MEASURES, Measure, keep, kept
+from lorasmith.advice.diagnose.sections import Section
 from lorasmith.advice.diagnose.subject import PROMPTS, Subject, open_subject
-from lorasmith.advice.diagnose.workbench import (
-    MEASURES,
-    Measure,
-    Workbench,
-    keep,
-    kept,
-)
+from lorasmith.advice.diagnose.workbench import Workbench
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import check_writable
 from lorasmith.core.text import word_list
@@ -31,10 +28,6 @@ from lorasmith.measures.verdict import SnapshotVerdict, judge_one
 VERSION = 1
 """Of the JSON; keys are only ever added."""
 
-# A part's best strength is told as a factor on its rate from this far off 1.
-_OFF = 0.15
-# Of the base's loss: a LoRA that changes less has learned nothing.
-_NOTHING = 0.02
 _SECONDS = 60.0
 
 
@@ -44,7 +37,8 @@ class Diagnosis:
     Args:
         verdict: under-, well or overtrained, and why; ``None`` where it could not be measured.
         causes: the likeliest first.
-        parts: what the strengths of UNet and text encoder say of their rates, sentences.
+        sections: what the measures say by themselves.
+        results: of each measure, by its name.
         unknown: what could not be answered, and what it would take.
     """
 
@@ -53,8 +47,9 @@ class Diagnosis:
     evidence: Evidence
     verdict: SnapshotVerdict | None
     causes: tuple[Cause, ...]
-    parts: tuple[str, ...]
+    sections: tuple[Section, ...]
     unknown: tuple[str, ...]
+    results: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         evidence, verdict = self.evidence, self.verdict
@@ -67,7 +62,7 @@ class Diagnosis:
             "state": verdict.state if verdict else None,
             "reasons": list(verdict.reasons) if verdict else [],
             "causes": [cause.to_json() for cause in self.causes],
-            "parts": list(self.parts),
+            "sections": {one.id: list(one.lines) for one in self.sections},
             "unknown": list(self.unknown),
             "facts": self.facts.to_json(),
             "measures": evidence.measures.record() if evidence.measures else None,
@@ -77,6 +72,7 @@ class Diagnosis:
                 **dataclasses.asdict(grid),
                 "best": dataclasses.asdict(grid.optimum()),
             },
+            **sections.to_json(self.subject, self.results),
         }
 
 
@@ -151,7 +147,7 @@ def measured(bench: Workbench, end: float | None = None) -> tuple[dict[str, Any]
             bench.controls.check("stopped; what was measured is kept")
             result = _taken(measure, bench)
             keep(measure, bench, result)
-        results[measure.name] = result
+        results[measure.name] = bench.results[measure.name] = result
     if missing and subject.run is None:
         observer(Notice("info", f"{subject.name}: not all of it can be measured"))
     return results, [f"{word_list(titles)}: {reason}" for reason, titles in missing.items()]
@@ -212,37 +208,7 @@ def judged(
         evidence,
         verdict,
         tuple(causes_of(evidence)),
-        parts_advice(evidence),
+        sections.sections_of(subject, results),
         tuple(unknown),
+        results,
     )
-
-
-def parts_advice(evidence: Evidence) -> tuple[str, ...]:
-    """The guides' test of both strengths, as sentences."""
-    grid = evidence.grid
-    if grid is None:
-        return ()
-    best = grid.optimum()
-    if abs(grid.at(1.0, 1.0)[0]) < _NOTHING and best.gain > -_NOTHING:
-        return ("It changes next to nothing at any strength.",)
-    if best.gain > -SAVES:
-        return ("Both parts are best at full strength.",)
-    lines = [
-        f"Best at UNet {best.unet:.2f} ± {best.unet_error:.2f}"
-        + (
-            f" and text encoder {best.text_encoder:.2f} ± {best.text_encoder_error:.2f}"
-            if len(grid.text_encoder) > 1
-            else ""
-        )
-        + f": the loss is {-best.gain:.0%} of the base's lower there."
-    ]
-    parts = {"UNet": (best.unet, "unet_lr"), "text encoder": (best.text_encoder, "text_encoder_lr")}
-    for part, (strength, setting) in parts.items():
-        if strength < 1 - _OFF:
-            lines.append(
-                f"The {part}'s part is too strong: multiply its rate (optimizer.{setting}) by "
-                f"{max(strength, 0.1):.2g}, or train as much shorter."
-            )
-        elif strength > 1 + _OFF:
-            lines.append(f"The {part}'s part could take {strength:.2g} times its rate.")
-    return tuple(lines)

@@ -44,13 +44,14 @@ def _parts(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     others = [cause.rule.title.lower() for cause in diagnosis.causes[_SHOWN:]]
     if others:
         yield Padding(Text(f"Less likely: {'; '.join(others)}.", "dim"), (0, 0, 0, 2))
-    grid = diagnosis.evidence.grid
-    if grid is not None:
+    for section in diagnosis.sections:
         yield Text("")
-        yield Text("Strengths of its parts", "bold")
-        yield Padding(strengths_table(grid), (0, 0, 0, 2))
-        for line in diagnosis.parts:
-            yield Padding(Text(line), (0, 0, 0, 2))
+        yield Text(section.title, "bold")
+        grid = diagnosis.evidence.grid
+        if section.id == "parts" and grid is not None:
+            yield Padding(strengths_table(grid), (0, 0, 0, 2))
+        for line in section.lines:
+            yield Padding(Text(clean(line, lines=False)), (0, 0, 0, 2))
     if diagnosis.unknown:
         yield Text("")
         yield Text("Not answered", "bold")
