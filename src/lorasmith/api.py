@@ -294,8 +294,10 @@ def diagnose(
     paths: AnyPath | Sequence[AnyPath],
     *,
     model: AnyPath | None = None,
+    models: Sequence[AnyPath] = (),
     data: AnyPath | None = None,
     images: int = 6,
+    page: AnyPath | None = None,
     minutes: float | None = None,
     clip: AnyPath | None = None,
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
@@ -309,8 +311,10 @@ def diagnose(
     Args:
         paths: runs, snapshots of runs, or LoRA files.
         model: the base model; that of each run by default.
+        models: further base models to try it on.
         data: the training images of a file without a run.
         images: drawings of each kind.
+        page: HTML file to be written.
         minutes: no measure is begun after them.
         clip: a folder with a CLIP image encoder to compare drawings by.
         precision, device: in what and where to compute.
@@ -320,8 +324,9 @@ def diagnose(
         Stopped: the controls asked for it; what was measured is kept.
     """
     values = {
-        "paths": _paths(paths), "model": None if model is None else str(model), "data": data,
-        "images": images, "minutes": minutes, "clip": clip, "precision": precision,
+        "paths": _paths(paths), "model": None if model is None else str(model),
+        "models": [str(one) for one in models], "data": data, "images": images, "page": page,
+        "minutes": minutes, "clip": clip, "precision": precision,
         "device": device,
     }  # fmt: skip
     request = DiagnoseRequest.read({name: v for name, v in values.items() if v is not None})

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from rich.console import Console
 from tests.recipes.matrix import run_with
@@ -19,6 +20,7 @@ from lorasmith.advice.diagnose.view import render
 from lorasmith.cli.main import cli
 from lorasmith.core.errors import RunError, Stopped, UserError
 from lorasmith.core.events import Controls, Event, Progress
+from lorasmith.core.files import ASSETS
 from lorasmith.measures.records import Extent
 
 FEW = 2
@@ -42,6 +44,8 @@ def quick() -> Iterator[None]:
         patch.setattr(f"{there}.FREQUENT_TAGS", 1)
         patch.setattr("lorasmith.measures.tag_effects.COUNT", 1)
         patch.setattr("lorasmith.measures.answers.STARTS", 1)
+        patch.setattr("lorasmith.measures.answers.LETTERS", 1)
+        patch.setattr("lorasmith.measures.answers.all_tokens", lambda: torch.arange(1000))
         yield
 
 
@@ -128,3 +132,25 @@ def test_what_is_neither_run_nor_lora(tmp_path: Path) -> None:
     text.write_text("a")
     with pytest.raises(RunError, match="neither a run nor a LoRA"):
         diagnose(text, model="demo")
+
+
+@pytest.mark.slow
+def test_several_on_one_page_and_on_another_model(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.safetensors"
+    shutil.copyfile(ASSETS / "demo_base.safetensors", other)
+    page = tmp_path / "page.html"
+    first = made / "run.safetensors"
+    arguments = [made, first, "--models", other, "--html", page, "--pictures", FEW, "--json"]
+    one, two = json.loads(invoke(*arguments))
+    assert one["causes"] == two["causes"]
+    assert [base["model"] for base in one["models"]] == ["demo", str(other)]
+    # The same weights under another name.
+    assert one["models"][0]["loss"] == pytest.approx(one["models"][1]["loss"], abs=1e-6)
+    assert one["sections"]["models"][1].startswith("other.safetensors: loss")
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<section") == 2
+    assert "http" not in text.replace("http-equiv", "")
+    assert "data-number" in text
+    assert "rate-low" in text

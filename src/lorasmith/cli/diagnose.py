@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lorasmith.cli.options import command_for, run_shown
-from lorasmith.core.terminal import echo_json
+from lorasmith.core.terminal import echo, echo_json
 from lorasmith.jobs.diagnose import DiagnoseRequest
 
 
@@ -21,3 +21,5 @@ def diagnose(request: DiagnoseRequest, as_json: bool) -> None:
 
     for one in diagnoses:
         console.print(render(one))
+    if request.page is not None:
+        echo(f"Written: {request.page}")

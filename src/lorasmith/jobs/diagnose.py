@@ -27,6 +27,12 @@ class DiagnoseRequest(JobRequest):
     model: str | None = option(
         None, "Base model", metavar="demo|PATH|HUB_ID", default_text="that of the run"
     )
+    models: list[str] = option(
+        [],
+        "A further base model to try it on: what it gains there, and the strengths that it needs; "
+        "may be repeated",
+        metavar="PATH|HUB_ID",
+    )
     data: UserPath | None = option(
         None,
         "The training pictures, for a file without a run or a run whose pictures have moved",
@@ -39,6 +45,12 @@ class DiagnoseRequest(JobRequest):
         metavar="N",
         ge=2,
         le=64,
+    )
+    page: UserPath | None = option(
+        None,
+        "Write a page that compares them, with drawings: one file",
+        flag="html",
+        metavar="FILE.html",
     )
     minutes: float | None = option(
         None,

@@ -86,6 +86,11 @@ def token_shifts(
     return torch.cat(shifts)
 
 
+def all_tokens() -> Tensor:
+    """(V,) the vocabulary but for begin and end mark, which come last."""
+    return torch.arange(clip_tokenizer().get_vocab_size() - 2)
+
+
 def measure_answers(
     model: DiffusionModel,
     schedule: NoiseSchedule,
@@ -106,16 +111,21 @@ def measure_answers(
     joined: list[str] = []
     if network.parts().get("text_encoder"):
         tokenizer = clip_tokenizer()
-        every = torch.arange(tokenizer.get_vocab_size() - 2)
+        every = all_tokens()
         shifts = token_shifts(model, network, every, batch_done=batch_done)
         usual = float(shifts.median())
         names = [tokenizer.id_to_token(int(n)) or "" for n in every]
         order = [n for n in shifts.argsort(descending=True).tolist() if _is_word(names[n])]
         tokens = [_shown(names[n]) for n in order[:TOKENS]]
         moved = [float(shifts[n]) for n in order[:TOKENS]]
-        endings = torch.tensor([n for n in order if _is_ending(names[n])])
-        for start in [n for n in order if not names[n].endswith(END)][:STARTS]:
-            best = token_shifts(model, network, endings, [start]).topk(ENDINGS).indices
+        endings = torch.tensor([n for n in order if _is_ending(names[n])], dtype=torch.int64)
+        starts = [n for n in order if not names[n].endswith(END)][:STARTS] if len(endings) else []
+        for start in starts:
+            best = (
+                token_shifts(model, network, endings, [start])
+                .topk(min(ENDINGS, len(endings)))
+                .indices
+            )
             joined += [names[start] + names[int(n)].removesuffix(END) for n in endings[best]]
     whole = [token for token in tokens if not token.endswith("-")]
     words = list(dict.fromkeys([*tags, *whole[: TOKENS // 2], *joined]))

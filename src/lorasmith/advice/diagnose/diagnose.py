@@ -22,13 +22,33 @@ from lorasmith.advice.diagnose.workbench import Workbench
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import check_writable
 from lorasmith.core.text import word_list
-from lorasmith.measures.records import Measures
+from lorasmith.measures.records import FULL, Measures
 from lorasmith.measures.verdict import SnapshotVerdict, judge_one
 
 VERSION = 1
 """Of the JSON; keys are only ever added."""
 
 _SECONDS = 60.0
+
+
+ON_OTHERS = ("snapshot", "strengths")
+"""Measures that are taken on further base models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The LoRA on one base model.
+
+    Args:
+        results: of the measures that were taken there, by their names.
+    """
+
+    subject: Subject
+    results: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return Path(str(self.subject.settings.model.path)).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +70,8 @@ class Diagnosis:
     sections: tuple[Section, ...]
     unknown: tuple[str, ...]
     results: Mapping[str, Any]
+    bases: tuple[Base, ...] = ()
+    drawings: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         evidence, verdict = self.evidence, self.verdict
@@ -73,15 +95,28 @@ class Diagnosis:
                 "best": dataclasses.asdict(grid.optimum()),
             },
             **sections.to_json(self.subject, self.results),
+            "models": [_base_json(base) for base in self.bases],
         }
+
+
+def _base_json(base: Base) -> dict[str, Any]:
+    grid, measures = base.results.get("strengths"), base.results.get("snapshot")
+    return {
+        "model": str(base.subject.settings.model.path),
+        "loss": grid.at(1.0, 1.0)[0] if grid else None,
+        "best": dataclasses.asdict(grid.optimum()) if grid else None,
+        "likeness": measures.likeness.get(FULL) if measures else None,
+    }
 
 
 def diagnose(
     paths: Sequence[str | Path],
     *,
     model: str | None = None,
+    models: Sequence[str] = (),
     data: Path | None = None,
     images: int = PROMPTS,
+    page: Path | None = None,
     minutes: float | None = None,
     clip: Path | None = None,
     device: str = "auto",
@@ -93,8 +128,10 @@ def diagnose(
     Args:
         paths: runs, snapshots of runs, or LoRA files.
         model: the base model; each run's own where it is ``None``.
+        models: further base models to try it on.
         data: the training pictures of files without a run.
         images: drawings of each kind.
+        page: HTML file to be written.
         minutes: no measure is begun after them; what is left out is told.
         clip: a folder with a CLIP image encoder to compare drawings by.
         device, precision: where and in what to compute, as for training.
@@ -108,23 +145,62 @@ def diagnose(
     subjects = [open_subject(Path(path), model, data, images) for path in paths]
     for subject in subjects:
         check_writable(subject.kept)
+    elsewhere = [
+        [open_subject(Path(path), other, data, images) for other in models] for path in paths
+    ]
     end = None if minutes is None else time.monotonic() + minutes * _SECONDS
-    diagnoses = []
-    for subject in subjects:
-        bench = Workbench(
+
+    def bench_of(subject: Subject) -> Workbench:
+        return Workbench(
             subject, clip=clip, device=device, precision=precision,
             observer=observer, controls=controls,
         )  # fmt: skip
+
+    diagnoses = []
+    for subject, others in zip(subjects, elsewhere, strict=True):
+        bench = bench_of(subject)
         results, unknown = measured(bench, end)
         facts = facts_of(subject, observer, controls)
-        diagnoses.append(judged(subject, facts, results, unknown, _earlier(bench)))
+        found = judged(subject, facts, results, unknown, _earlier(bench))
+        if subject.eval_set is not None:
+            found = dataclasses.replace(found, drawings=bench.pick_measures.folder)
+        bases = [Base(subject, results)]
+        bases += [Base(one, measured(bench_of(one), end, ON_OTHERS)[0]) for one in others]
+        if others:
+            section = Section("models", "On other models", bases_lines(bases))
+            told = dataclasses.replace(found, sections=(*found.sections, section))
+            found = dataclasses.replace(told, bases=tuple(bases))
+        diagnoses.append(found)
+    if page is not None:
+        from lorasmith.advice.diagnose.page import write_page
+
+        write_page(page, diagnoses)
     return diagnoses
 
 
-def measured(bench: Workbench, end: float | None = None) -> tuple[dict[str, Any], list[str]]:
+def bases_lines(bases: Sequence[Base]) -> tuple[str, ...]:
+    """A sentence for each base: what it gains there, and the strengths that it needs."""
+    lines = []
+    for base in bases:
+        grid, measures = base.results.get("strengths"), base.results.get("snapshot")
+        if grid is None:
+            lines.append(f"{base.name}: not measured.")
+            continue
+        loss, error = grid.at(1.0, 1.0)
+        parts = [f"loss {loss:+.0%} ± {error:.0%} of the base's"]
+        if measures is not None and measures.drawn:
+            parts.append(f"likeness {max(0.0, measures.likeness[FULL]):.0%}")
+        lines.append(f"{base.name}: {', '.join(parts)}; {sections.best_at(grid)}.")
+    return tuple(lines)
+
+
+def measured(
+    bench: Workbench, end: float | None = None, only: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
     """The result of each measure by its name, and what could not be measured.
 
     Args:
+        only: names of measures; all where there are none.
         end: on the monotonic clock: no measure is begun after it.
 
     Raises:
@@ -134,6 +210,8 @@ def measured(bench: Workbench, end: float | None = None) -> tuple[dict[str, Any]
     results: dict[str, Any] = {}
     missing: dict[str, list[str]] = {}
     for measure in MEASURES:
+        if only and measure.name not in only:
+            continue
         reason = measure.missing(subject)
         if reason:
             missing.setdefault(reason, []).append(measure.title)

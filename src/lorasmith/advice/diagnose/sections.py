@@ -71,10 +71,7 @@ def parts(grid: StrengthGrid | None) -> tuple[str, ...]:
         return ("It changes next to nothing at any strength.",)
     if best.gain > -SAVES:
         return ("Both parts are best at full strength.",)
-    at = f"UNet {with_error(best.unet, best.unet_error)}"
-    if len(grid.text_encoder) > 1:
-        at += f" and text encoder {with_error(best.text_encoder, best.text_encoder_error)}"
-    lines = [f"Best at {at}: the loss is {-best.gain:.0%} of the base's lower there."]
+    lines = [f"B{best_at(grid)[1:]}: the loss is {-best.gain:.0%} of the base's lower there."]
     by_part = {
         "UNet": (best.unet, "unet_lr"),
         "text encoder": (best.text_encoder, "text_encoder_lr"),
@@ -89,6 +86,15 @@ def parts(grid: StrengthGrid | None) -> tuple[str, ...]:
         elif strength > 1 + _OFF:
             lines.append(f"The {part}'s part could take {strength:.2g} times its rate.")
     return tuple(lines)
+
+
+def best_at(grid: StrengthGrid) -> str:
+    """ "best at UNet 0.50 ± 0.02 and text encoder 1.00 ± 0.00" """
+    best = grid.optimum()
+    text = f"best at UNet {with_error(best.unet, best.unet_error)}"
+    if len(grid.text_encoder) > 1:
+        text += f" and text encoder {with_error(best.text_encoder, best.text_encoder_error)}"
+    return text
 
 
 def with_error(value: float, error: float) -> str:
