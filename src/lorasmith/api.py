@@ -28,7 +28,7 @@ from lorasmith.jobs.training import PlanRequest, ResumeRequest, SettingsRequest,
 
 if TYPE_CHECKING:
     from lorasmith.advice.advise.advise import Advised
-    from lorasmith.advice.diagnose.diagnose import Diagnosis
+    from lorasmith.advice.diagnose.diagnosis import Diagnosis
     from lorasmith.advice.pick import Picked
     from lorasmith.curation.check.check import CheckReport
     from lorasmith.training.plan import Plan

@@ -9,7 +9,7 @@ from lorasmith.core.events import Controls, Observer
 from lorasmith.jobs.request import JobRequest, option
 
 if TYPE_CHECKING:
-    from lorasmith.advice.diagnose.diagnose import Diagnosis
+    from lorasmith.advice.diagnose.diagnosis import Diagnosis
 
 
 class DiagnoseRequest(JobRequest):

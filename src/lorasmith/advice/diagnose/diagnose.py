@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lorasmith.advice.diagnose import sections
-from lorasmith.advice.diagnose.cause import Cause
 from lorasmith.advice.diagnose.causes import causes_of
+from lorasmith.advice.diagnose.diagnosis import Base, Diagnosis
 from lorasmith.advice.diagnose.evidence import Evidence
 from lorasmith.advice.diagnose.facts import RunFacts, facts_of
 from lorasmith.advice.diagnose.measuring import MEASURES, Measure, keep, kept
+from lorasmith.advice.diagnose.page import write_page
 from lorasmith.advice.diagnose.sections import Section
 from lorasmith.advice.diagnose.subject import PROMPTS, Subject, open_subject
 from lorasmith.advice.diagnose.workbench import Workbench
@@ -23,90 +23,13 @@ from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import check_writable
 from lorasmith.core.text import word_list
 from lorasmith.measures.records import FULL, Measures
-from lorasmith.measures.verdict import SnapshotVerdict, judge_one
-
-VERSION = 1
-"""Of the JSON; keys are only ever added."""
+from lorasmith.measures.verdict import judge_one
 
 _SECONDS = 60.0
 
 
 ON_OTHERS = ("snapshot", "strengths")
 """Measures that are taken on further base models."""
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """The LoRA on one base model.
-
-    Args:
-        results: of the measures that were taken there, by their names.
-    """
-
-    subject: Subject
-    results: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return Path(str(self.subject.settings.model.path)).name
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """
-    Args:
-        verdict: under-, well or overtrained, and why; ``None`` where it could not be measured.
-        causes: the likeliest first.
-        sections: what the measures say by themselves.
-        results: of each measure, by its name.
-        unknown: what could not be answered, and what it would take.
-    """
-
-    subject: Subject
-    facts: RunFacts
-    evidence: Evidence
-    verdict: SnapshotVerdict | None
-    causes: tuple[Cause, ...]
-    sections: tuple[Section, ...]
-    unknown: tuple[str, ...]
-    results: Mapping[str, Any]
-    bases: tuple[Base, ...] = ()
-    drawings: Path | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        evidence, verdict = self.evidence, self.verdict
-        grid = evidence.grid
-        return {
-            "version": VERSION,
-            "file": str(self.subject.path),
-            "name": self.subject.name,
-            "model": str(self.subject.settings.model.path),
-            "state": verdict.state if verdict else None,
-            "reasons": list(verdict.reasons) if verdict else [],
-            "causes": [cause.to_json() for cause in self.causes],
-            "sections": {one.id: list(one.lines) for one in self.sections},
-            "unknown": list(self.unknown),
-            "facts": self.facts.to_json(),
-            "measures": evidence.measures.record() if evidence.measures else None,
-            "strengths": None
-            if grid is None
-            else {
-                **dataclasses.asdict(grid),
-                "best": dataclasses.asdict(grid.optimum()),
-            },
-            **sections.to_json(self.subject, self.results),
-            "models": [_base_json(base) for base in self.bases],
-        }
-
-
-def _base_json(base: Base) -> dict[str, Any]:
-    grid, measures = base.results.get("strengths"), base.results.get("snapshot")
-    return {
-        "model": str(base.subject.settings.model.path),
-        "loss": grid.at(1.0, 1.0)[0] if grid else None,
-        "best": dataclasses.asdict(grid.optimum()) if grid else None,
-        "likeness": measures.likeness.get(FULL) if measures else None,
-    }
 
 
 def diagnose(
@@ -172,8 +95,6 @@ def diagnose(
             found = dataclasses.replace(told, bases=tuple(bases))
         diagnoses.append(found)
     if page is not None:
-        from lorasmith.advice.diagnose.page import write_page
-
         write_page(page, diagnoses)
     return diagnoses
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lorasmith.advice.diagnose.cause import Cause
-from lorasmith.advice.diagnose.diagnose import Diagnosis
+from lorasmith.advice.diagnose.diagnosis import Diagnosis
 from lorasmith.advice.diagnose.view import commands
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.files import ASSETS, write_text

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasmith.advice.diagnose.cause import Cause
-from lorasmith.advice.diagnose.diagnose import Diagnosis
+from lorasmith.advice.diagnose.diagnosis import Diagnosis
 from lorasmith.advice.pick import STYLES
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE
