@@ -105,6 +105,8 @@ def audit_dataset(
         inputs.controls.check("stopped while looking at the dataset")
         inputs.observer(Progress("looking at the dataset", done, len(rules)))
         missing = rule.missing(inputs) if rule.missing is not None else ""
+        if rule.slow and rule.id in ignored:
+            missing = "it is ignored, and takes long"
         if missing:
             skipped.append(Skipped(rule, missing))
         else:

@@ -81,6 +81,7 @@ class Rule:
             would have used.
         missing: what must be there to look at it and is not ("the extra `audit`"); "" where
             nothing is missing. ``None``: it needs nothing.
+        slow: it is not even asked while it is ignored.
     """
 
     id: str
@@ -94,3 +95,4 @@ class Rule:
     fix: Callable[[AuditInputs, Sequence[Finding]], Plan] | None = None
     safe: bool = False
     missing: Callable[[AuditInputs], str] | None = None
+    slow: bool = False

@@ -10,6 +10,7 @@ from lorasmith.advice.audit_rules.copy_rules import COPY_RULES
 from lorasmith.advice.audit_rules.file_rules import FILE_RULES
 from lorasmith.advice.audit_rules.framing_rules import FRAMING_RULES
 from lorasmith.advice.audit_rules.image_rules import IMAGE_RULES
+from lorasmith.advice.audit_rules.model_rules import MODEL_RULES
 from lorasmith.advice.audit_rules.tag_rules import TAG_RULES
 from lorasmith.advice.audit_rules.tagger_rules import TAGGER_RULES
 from lorasmith.advice.audit_rules.trigger_rules import TRIGGER_RULES
@@ -27,6 +28,7 @@ SUBJECTS: dict[str, tuple[Rule, ...]] = {
     "Balance": BALANCE_RULES,
     "Captions against a tagger": TAGGER_RULES,
     "Concepts": CONCEPT_RULES,
+    "With models": MODEL_RULES,
 }
 
 RULES: tuple[Rule, ...] = tuple(rule for rules in SUBJECTS.values() for rule in rules)

