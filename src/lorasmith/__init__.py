@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lorasmith.advice.pick import pick as pick
     from lorasmith.api import Run as Run
     from lorasmith.api import advise as advise
+    from lorasmith.api import audit as audit
     from lorasmith.api import check as check
     from lorasmith.api import diagnose as diagnose
     from lorasmith.api import import_settings as import_settings
@@ -123,6 +124,7 @@ _HOMES = {
     "UndoRequest": "jobs.dataset.changes",
     "UserError": "core.errors",
     "advise": "api",
+    "audit": "api",
     "bake": "lora_tools.bake.bake",
     "check": "api",
     "convert": "lora_tools.convert.convert",

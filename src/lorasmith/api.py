@@ -20,6 +20,7 @@ from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import parse_json, user_path
 from lorasmith.jobs.advise import AdviseRequest
+from lorasmith.jobs.dataset.audit import AuditRequest
 from lorasmith.jobs.dataset.check import CheckRequest, PreviewReport, PreviewRequest
 from lorasmith.jobs.diagnose import DiagnoseRequest
 from lorasmith.jobs.request import run
@@ -28,6 +29,7 @@ from lorasmith.jobs.training import PlanRequest, ResumeRequest, SettingsRequest,
 
 if TYPE_CHECKING:
     from lorasmith.advice.advise.advise import Advised
+    from lorasmith.advice.audit.audit import Audit
     from lorasmith.advice.diagnose.diagnosis import Diagnosis
     from lorasmith.advice.pick import Picked
     from lorasmith.curation.check.check import CheckReport
@@ -252,6 +254,31 @@ def check(
         }
     )
     return run(request, observer, controls)
+
+
+def audit(
+    folders: AnyPath | Sequence[AnyPath],
+    *,
+    reg: AnyPath | None = None,
+    kind: Literal["character", "style", "concept", "object"] | None = None,
+    config: AnyPath | None = None,
+    fix: Sequence[str] = (),
+    observer: Observer = ignore,
+    controls: Controls | None = None,
+) -> Audit:
+    """What is wrong or odd about a dataset, rule by rule, and what mends it.
+
+    Args:
+        kind: what is to be learned; some rules are for one kind alone.
+        config: a run's settings, as that run would see it.
+        fix: ids of rules and findings to mend first; "all-safe" is what loses nothing.
+
+    Raises:
+        UserError: a folder is not there, or an id is of nothing.
+    """
+    values = {"folders": _paths(folders), "reg": reg, "kind": kind, "config": config}
+    values = {name: v for name, v in values.items() if v is not None}
+    return run(AuditRequest.read(values | {"fix": list(fix)}), observer, controls)
 
 
 def advise(

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.audits import faultless
 
+import lorasmith
 from lorasmith.cli.main import cli
 
 
@@ -93,3 +94,11 @@ def test_a_page_is_written(folder: Path, tmp_path: Path) -> None:
     result = audit(folder, "--html", str(tmp_path / "page.html"))
     assert result.exit_code == 0, result.output
     assert "same-file" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_the_library_does_the_same(folder: Path) -> None:
+    found = lorasmith.audit(folder)
+    assert "same-file" in [one.rule for one in found.findings]
+    mended = lorasmith.audit(folder, fix=["same-file"])
+    assert "same-file" not in [one.rule for one in mended.findings]
+    assert not (folder / "3.png").exists()

@@ -78,7 +78,8 @@ def too_long(inputs: AuditInputs) -> Iterator[Finding]:
     lengths: dict[Path, tuple[int, str]] = {}
     for item in inputs.items:
         for text in readings(item.caption, inputs.dataset.rules_of(item)):
-            length = inputs.count_tokens(text)
+            # A token is a byte at least, so what is short need not be counted.
+            length = inputs.count_tokens(text) if len(text.encode()) > limit else 0
             if length > max(limit, lengths.get(item.image.path, (0, ""))[0]):
                 lengths[item.image.path] = length, text
     for low, high in zip((limit, *LIMITS[1:]), (*LIMITS[1:], 10**9), strict=True):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
+from pathlib import Path
 
 from lorasmith.advice.audit.captions import Concept, WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
@@ -64,9 +65,7 @@ def _uses(concept: Concept) -> int:
 
 def shared_trigger(inputs: AuditInputs) -> Iterator[Finding]:
     for concept in inputs.concepts:
-        folders: dict[str, list[WrittenCaption]] = defaultdict(list)
-        for caption in concept.captions:
-            folders[folder_name(caption.folder)].append(caption)
+        folders = _by_folder_name(concept.captions)
         for (one, some), (other, others) in combinations(folders.items(), 2):
             if not concept.trigger or _are_of_one_kind(one, other, concept.trigger):
                 continue
@@ -85,6 +84,16 @@ def _are_of_one_kind(one: str, other: str, trigger: str) -> bool:
     blue hat"."""
     words = [_words(name) - _words(trigger) for name in (one, other)]
     return not (words[0] and words[1]) or bool(words[0] & words[1])
+
+
+def _by_folder_name(captions: Iterable[WrittenCaption]) -> dict[str, list[WrittenCaption]]:
+    by_folder: dict[Path, list[WrittenCaption]] = defaultdict(list)
+    for caption in captions:
+        by_folder[caption.folder.path].append(caption)
+    by_name: dict[str, list[WrittenCaption]] = defaultdict(list)
+    for some in by_folder.values():
+        by_name[folder_name(some[0].folder)] += some
+    return by_name
 
 
 def _words(name: str) -> set[str]:
@@ -163,13 +172,10 @@ def reg_class(inputs: AuditInputs) -> Iterator[Finding]:
     classes: set[str] = set()
     for concept in inputs.concepts:
         trigger = _words(concept.trigger)
-        for name in {folder_name(caption.folder) for caption in concept.captions}:
+        for name in _by_folder_name(concept.captions):
             if trigger and trigger <= _words(name):
                 classes |= _words(name) - trigger
-    folders: dict[str, list[WrittenCaption]] = defaultdict(list)
-    for caption in inputs.reg_captions:
-        folders[folder_name(caption.folder)].append(caption)
-    for name, captions in folders.items():
+    for name, captions in _by_folder_name(inputs.reg_captions).items():
         if classes and name and not _words(name) & classes:
             yield Finding(
                 f"the regularisation folder {quoted(name)} is of none of what is trained: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from lorasmith.curation.sorting.duplicates import (
 from lorasmith.curation.sorting.versions import (
     CROPPED,
     MIRRORED,
+    Version,
     cropped_copies,
     mirrored_copies,
 )
@@ -28,7 +29,7 @@ from lorasmith.curation.sorting.versions import (
 # Two drawings of one person in one place that differ in expression: 11 to 20. Copies that were made
 # smaller or compressed: 0 to 5.
 NEARLY = 10.0
-_CROPS = "crops 1"
+_CROPS, _MIRRORED = "crops 1", "mirrored 1"
 
 
 def same_file(inputs: AuditInputs) -> Iterator[Finding]:
@@ -54,25 +55,36 @@ def near_duplicates(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def mirrored(inputs: AuditInputs) -> Iterator[Finding]:
-    for pair in mirrored_copies(_facts_of(inputs)):
-        what = f"the second is the first mirrored ({pair.difference:.0f} of 255 apart)"
-        yield Finding(what, (pair.whole, pair.copy), value=round(pair.difference, 1))
+    for whole, copy, difference in _versions(inputs, _MIRRORED, mirrored_copies):
+        what = f"the second is the first mirrored ({difference:.0f} of 255 apart)"
+        yield Finding(what, (whole, copy), value=round(difference, 1))
 
 
 def cropped(inputs: AuditInputs) -> Iterator[Finding]:
-    by_content = {facts.content_hash: path for path, facts in _facts_of(inputs).items()}
-    digest = blake2b("\0".join(sorted(by_content)).encode(), digest_size=16).hexdigest()
-    pairs = inputs.looks.get(_CROPS, [digest]).get(digest)
-    if pairs is None:
-        versions = cropped_copies(_facts_of(inputs), inputs.controls)
-        pairs = [
-            [*(inputs.facts[path].content_hash for path in (one.whole, one.copy)), one.difference]
-            for one in versions
-        ]
-        inputs.looks.put(_CROPS, {digest: pairs})
-    for whole, part, difference in pairs:
+    def find(facts: dict[Path, ImageFacts]) -> list[Version]:
+        return cropped_copies(facts, inputs.controls)
+
+    for whole, part, difference in _versions(inputs, _CROPS, find):
         what = f"the second is a part of the first ({difference:.0f} of 255 apart)"
-        yield Finding(what, (by_content[whole], by_content[part]), value=round(difference, 1))
+        yield Finding(what, (whole, part), value=round(difference, 1))
+
+
+def _versions(
+    inputs: AuditInputs, kind: str, find: Callable[[dict[Path, ImageFacts]], list[Version]]
+) -> Iterator[tuple[Path, Path, float]]:
+    """Pairs with their difference; remembered of these very contents together."""
+    facts = _facts_of(inputs)
+    by_content = {one.content_hash: path for path, one in facts.items()}
+    digest = blake2b("\0".join(sorted(by_content)).encode(), digest_size=16).hexdigest()
+    pairs = inputs.looks.get(kind, [digest]).get(digest)
+    if pairs is None:
+        pairs = [
+            (facts[one.whole].content_hash, facts[one.copy].content_hash, one.difference)
+            for one in find(facts)
+        ]
+        inputs.looks.put(kind, {digest: pairs})
+    for whole, copy, difference in pairs:
+        yield by_content[whole], by_content[copy], difference
 
 
 def in_regularisation(inputs: AuditInputs) -> Iterator[Finding]:

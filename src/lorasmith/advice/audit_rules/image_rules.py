@@ -56,13 +56,15 @@ def blurred(inputs: AuditInputs) -> Iterator[Finding]:
         for path, facts in inputs.usable.items()
         if _is_blurred(facts, usual) and not is_faint(inputs.pixels[path])
     }
-    known = inputs.looks.get(_BLUR, list(soft.values())) if soft else {}
-    new = {key: _whole_blur(path) for path, key in soft.items() if key not in known}
+    # What was measured is a part of the rows; where that is sky, something sharp may be below. Not
+    # where all are soft: there is no sky on most.
+    again = set(soft.values()) if usual <= BLURRED else set()
+    known = inputs.looks.get(_BLUR, sorted(again)) if again else {}
+    new = {key: _whole_blur(path) for path, key in soft.items() if key in again - known.keys()}
     if new:
         inputs.looks.put(_BLUR, new)
     for path, key in soft.items():
-        # What was measured is a part of the rows; where that is sky, something sharp may be below.
-        blur = min(inputs.usable[path].blur, (known | new)[key])
+        blur = min(inputs.usable[path].blur, (known | new).get(key, 1.0))
         if blur > BLURRED:
             yield Finding(f"blur {blur:.2f} of 1, {usual:.2f} is usual here", (path,), value=blur)
 

@@ -182,9 +182,13 @@ def _seen(
     return {path: known[key] for path, key in keys.items() if key in known}
 
 
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
 def _needs(*packages: str) -> Callable[[AuditInputs], str]:
     def missing(inputs: AuditInputs) -> str:
-        absent = [name for name in packages if importlib.util.find_spec(name) is None]
+        absent = [name for name in packages if not is_installed(name)]
         return f"{_INSTALL} ({shortlist(absent)})" if absent else ""
 
     return missing
