@@ -239,20 +239,12 @@ def check(
         DatasetError: a folder is not there, or has no images.
         SettingsError: a value is out of range.
     """
-    request = CheckRequest.read(
-        {
-            "folders": _paths(folders),
-            "reg": reg,
-            "resolution": resolution,
-            "batch": batch,
-            "epochs": epochs,
-            "max_tokens": max_tokens,
-            "trigger": trigger,
-            "extension": extension,
-            "upscale": upscale,
-            "quick": quick,
-        }
-    )
+    values = {
+        "folders": _paths(folders), "reg": reg, "resolution": resolution, "batch": batch,
+        "epochs": epochs, "max_tokens": max_tokens, "trigger": trigger, "extension": extension,
+        "upscale": upscale, "quick": quick,
+    }  # fmt: skip
+    request = CheckRequest.read(values)
     return run(request, observer, controls)
 
 
