@@ -34,7 +34,11 @@ from safetensors.torch import load_file, save_file
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.advice.diagnose.diagnose import diagnose
+from lorasmith.advice.diagnose.diagnose import judged, measured
+from lorasmith.advice.diagnose.facts import facts_of
+from lorasmith.advice.diagnose.measuring import CAUSAL
+from lorasmith.advice.diagnose.subject import open_subject
+from lorasmith.advice.diagnose.workbench import Workbench
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE
 from lorasmith.config.load import load_settings
@@ -211,7 +215,7 @@ def train_run(name: str, data: Path, settings: Mapping[str, str], split: Split, 
     return train(load_settings(None, chosen, "demo"))
 
 
-def judged(run: Path) -> dict[str, float]:
+def judge_run(run: Path) -> dict[str, float]:
     """Shares, 0 to 1, of drawings by the demo model with the run's LoRA."""
     model = load_model("demo")
     tensors = load_lora(run / f"{run.name}.safetensors").tensors
@@ -269,6 +273,7 @@ def commands_of(first: Mapping[str, Any], data: Path, mended: Path) -> list[list
     """The commands that it names, for the copy of the pictures."""
     commands = [line for line in first["command"].splitlines() if line]
     words = [shlex.split(line.replace(str(data), str(mended))) for line in commands]
+    words = [each for each in words if each[2] != "audit"]  # It only shows what there is.
     for each in words:
         if each[:3] == ["lorasmith", "dataset", "tag"]:
             # The tagger for this world; what never varies is the trigger's.
@@ -293,18 +298,19 @@ def measure(name: str, split: Split, work: Path, *, follow: bool) -> dict[str, A
             write_other_base(base)
         settings["model.path"] = str(base)
     folder = train_run(name, data, settings, split, work)
-    (diagnosis,) = diagnose([folder], model="demo")
-    found = diagnosis.to_json()
+    subject = open_subject(folder, "demo")
+    taken, _ = measured(Workbench(subject), only=CAUSAL)
+    found = judged(subject, facts_of(subject), taken).to_json()
     result |= {"causes": found["causes"], "state": found["state"], "diagnosis": found}
     if "before" not in result:
-        result["before"] = judged(folder)
+        result["before"] = judge_run(folder)
     write_json(target, result)
     if follow and mistake.cause and found["causes"]:
         first = found["causes"][0]
         if result.get("followed") != first["id"]:
             shutil.rmtree(work / "runs" / f"{name}-mended", ignore_errors=True)
         mended = followed(name, first, data, mistake, split, work)
-        result |= {"followed": first["id"], "after": judged(mended)}
+        result |= {"followed": first["id"], "after": judge_run(mended)}
         write_json(target, result)
     return result
 

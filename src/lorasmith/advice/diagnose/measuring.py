@@ -317,6 +317,10 @@ MEASURES: tuple[Measure, ...] = (
 """In the order in which they are taken: what most depends on comes first."""
 
 
+CAUSAL = ("snapshot", "strengths", "shown", "drawn", "captions")
+"""Names of the measures that causes are judged by."""
+
+
 def kept_path(measure: Measure, subject: Subject) -> Path:
     """Where its result is kept."""
     eval_set = subject.eval_set.fingerprint if subject.eval_set is not None else ""
