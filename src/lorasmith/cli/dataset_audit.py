@@ -47,10 +47,14 @@ def _mend(request: AuditRequest, *, yes: bool, show_all: bool, as_json: bool) ->
         if request.given(name):
             raise SettingsError.of(name, "does not go with --fix", "mend first, then look again")
     mending = _Round(request)
+    rounds = 0
     while mending.later:
         applied = carry_out(mending, yes=yes, as_json=as_json, show_all=show_all)
         if applied is None or not applied.counts:
             break
+        rounds += 1
+    if rounds > 1 and not as_json:
+        echo(f"This took {rounds} changes, one after the other; each undo takes back one.")
 
 
 @dataclass

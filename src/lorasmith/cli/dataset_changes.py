@@ -158,10 +158,10 @@ def _say_applied(plan: Plan, applied: Applied) -> None:
     parts = [
         f"{quantity(count, noun_of(kind))} {_DONE[kind]}" for kind, count in applied.counts.items()
     ]
+    if sum(applied.counts.values()) <= len(applied.conflicts):
+        return
     if applied.conflicts:
         parts.append(f"but for {len(applied.conflicts)}")
-    if not parts:
-        return
     changing = {plan.root_of(change.path) for change in plan.changes}
     echo(f"{', '.join(parts)}; {undo_hint([root for root in plan.roots if root in changing])}")
 

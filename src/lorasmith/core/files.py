@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import struct
 import sys
 import tempfile
@@ -122,6 +123,9 @@ def _temporary(path: Path, *, folder: bool) -> Iterator[Path]:
     """The new file or folder under a name of its own, then under that of ``path``; it is locked
     while it is written, which tells it from what a killed process left."""
     temporary, lock = None, None
+    if not folder and path.exists() and not (path.is_file() or path.is_dir()):
+        what = "is no file: it would be replaced by one"  # a device, say /dev/null, or a pipe
+        raise RunError(Problem(str(path), what, "choose another name"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent not in _swept:
@@ -324,6 +328,29 @@ def check_writable(folder: Path) -> None:
             file.write(b"lorasmith")
     except OSError as error:
         raise write_error(folder, error) from error
+
+
+_PAGE = b"<!doctype html"
+
+
+def check_page(path: Path) -> None:
+    """Prove that a page can be written: only another page may be there already, so that a slip
+    takes no picture's or caption's place.
+
+    Raises:
+        RunError: something else is there, or the operating system's reason.
+    """
+    try:
+        there = path.lstat()
+        is_page = stat.S_ISREG(there.st_mode) and path.read_bytes()[: len(_PAGE)].lower() == _PAGE
+    except FileNotFoundError:
+        is_page = True
+    except OSError as error:
+        raise write_error(path, error) from error
+    if not is_page:
+        what = "is there already, and is no page that could be replaced"
+        raise RunError(Problem(str(path), what, "choose another name"))
+    check_writable(path.absolute().parent)
 
 
 def free_bytes(folder: Path) -> int:

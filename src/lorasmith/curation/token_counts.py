@@ -14,7 +14,7 @@ from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Observer, ignore
 from lorasmith.curation.collection import open_collection
 from lorasmith.curation.edit.new_captions import captions_in_tables
-from lorasmith.data.caption_files import TABLE_SUFFIXES, read_caption
+from lorasmith.data.caption_files import TABLE_SUFFIXES, decode, read_caption
 from lorasmith.data.images import SUFFIXES
 from lorasmith.data.scan import CAPTION_SUFFIXES
 from lorasmith.prompts.parse import Part, parse_prompt
@@ -171,9 +171,10 @@ def tokenize_texts(
             continue
         for file, caption in captions:
             lines = caption.splitlines()
-            empty += [] if lines else [file]
-            for number, line in enumerate(lines, 1):
-                source = f"{file}:{number}" if len(lines) > 1 else str(file)
+            written = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+            empty += [] if written else [file]
+            for number, line in written:
+                source = f"{file}:{number}" if len(written) > 1 else str(file)
                 results.append(tokenize(line, source))
     if problems:
         raise DatasetError(problems)
@@ -211,6 +212,8 @@ def _of_part(part: Part, step: int, name: str) -> TokenizedText:
 
 def _is_path(text: str, path: Path) -> bool:
     """Whether a text names a file; one that is not there if it is called like one."""
+    if not text:
+        return False
     try:
         is_there = path.exists()
     except (OSError, ValueError):  # too long for a name, or with characters that none has
@@ -254,4 +257,5 @@ def _of_file(path: Path) -> tuple[Path, str]:
         raise DatasetError.of(path, what, "correct the path") from error
     if "not a text file" in caption.warning:
         raise DatasetError.of(path, "is not a text file", "name a file of captions")
-    return path, caption.text
+    # With empty lines, which captions lack: lines are told by their numbers.
+    return path, decode(path.read_bytes())[0]

@@ -90,10 +90,21 @@ def test_mistakes_are_told(folder: Path, words: list[str], part: str) -> None:
     assert not (folder / ".lorasmith" / "audit.json").exists()
 
 
+@pytest.mark.parametrize("name", ["0.png", "0.txt"])
+def test_a_page_takes_no_pictures_place(folder: Path, name: str) -> None:
+    before = (folder / name).read_bytes()
+    result = audit(folder, "--html", str(folder / name))
+    assert result.exit_code == 2
+    assert "no page that could be replaced" in result.stderr
+    assert (folder / name).read_bytes() == before
+
+
 def test_a_page_is_written(folder: Path, tmp_path: Path) -> None:
     result = audit(folder, "--html", str(tmp_path / "page.html"))
     assert result.exit_code == 0, result.output
     assert "same-file" in (tmp_path / "page.html").read_text("utf-8")
+    again = audit(folder, "--html", str(tmp_path / "page.html"))
+    assert again.exit_code == 0, again.output
 
 
 def test_the_library_does_the_same(folder: Path) -> None:

@@ -55,3 +55,13 @@ def test_a_file_that_is_not_there() -> None:
     result = run("captions/a.txt")
     assert result.exit_code == 2
     assert "does not exist" in result.output
+
+
+def test_lines_have_their_own_numbers_and_nothing_is_no_folder(tmp_path: Path) -> None:
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("a cat\n\n\na red hat\n")
+    sources = [one["source"] for one in json.loads(run(prompts, "--json").output)["texts"]]
+    assert sources == [f"{prompts}:1", f"{prompts}:4"]
+    prompts.write_text("a cat\n\n")
+    assert run(prompts).output.splitlines()[0] == f"2 tokens of 75  {prompts}"
+    assert run("").output.splitlines()[0].startswith("0 tokens of 75")

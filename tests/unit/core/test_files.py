@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lorasmith.core.errors import RunError
 from lorasmith.core.files import atomic_folder, atomic_path, remove_abandoned, user_path, write_text
 
 WRITER = """
@@ -113,3 +114,12 @@ def test_a_tilde_of_nobody_stays_as_it_is() -> None:
     """As a shell leaves it; that there is no such folder is for whoever opens it to say."""
     assert user_path("~+a/pictures") == Path("~+a/pictures")
     assert user_path("~/pictures") == Path.home() / "pictures"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(RunError, match="is no file"):
+        write_text(pipe, "text")
+    assert pipe.is_fifo()

@@ -183,7 +183,9 @@ def advise(
     def replan(changed: TrainSettings) -> RunPlan:
         return preflight(changed, observer=observer, controls=controls)
 
-    fitted = fit(case, settings, target, replan)
+    controls = controls or Controls()
+    fitted = fit(case, settings, target, replan, controls)
+    controls.check()
     choices |= fitted.choices
     settings = fitted.settings
     rates = {choice.setting: choice for choice in _rates(case, fitted)}

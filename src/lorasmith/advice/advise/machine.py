@@ -14,6 +14,7 @@ from lorasmith.advice.advise.sources import MEMORY, PONY, TUTORIAL
 from lorasmith.config.load import parse_value
 from lorasmith.config.schema import TrainSettings, all_settings, replace_settings
 from lorasmith.core.errors import SettingsError
+from lorasmith.core.events import Controls
 from lorasmith.core.text import bytes_text
 from lorasmith.models.families.table import Architecture
 from lorasmith.tensors.device import choose_device, choose_precision, device_name, free_memory
@@ -91,14 +92,17 @@ class Fitted:
     choices: dict[str, Choice] = field(default_factory=dict)
 
 
-def fit(case: Case, settings: TrainSettings, target: Target, replan: Replan) -> Fitted:
+def fit(
+    case: Case, settings: TrainSettings, target: Target, replan: Replan, controls: Controls
+) -> Fitted:
     """The quickest settings that fit: those that are there where they do; else what the memory
     plan says, in its order; else a lower resolution.
 
     Raises:
         SettingsError: nothing makes it fit.
+        Stopped: by the controls.
     """
-    fitted = _Fitting(case, target, replan).run(settings)
+    fitted = _Fitting(case, target, replan, controls).run(settings)
     over = [one for one in fitted.memory.estimates if not fits(one.total, target.free)]
     if over:
         what = f"{over[0].what} takes {bytes_text(over[0].total)} with all that could be changed, "
@@ -108,8 +112,9 @@ def fit(case: Case, settings: TrainSettings, target: Target, replan: Replan) -> 
 
 
 class _Fitting:
-    def __init__(self, case: Case, target: Target, replan: Replan) -> None:
+    def __init__(self, case: Case, target: Target, replan: Replan, controls: Controls) -> None:
         self.case, self.target, self.replan = case, target, replan
+        self.controls = controls
 
     def run(self, settings: TrainSettings) -> Fitted:
         fitted = self._planned(settings, self.replan(settings), {})
@@ -138,6 +143,7 @@ class _Fitting:
         Args:
             checkpointed: blocks that the step computes twice, where that is known.
         """
+        self.controls.check()  # Each plan takes a second or more.
         # Intervals and the number of steps are worked out by then.
         worked_out = run_plan.settings
         if checkpointed is not None and worked_out.train.gradient_checkpointing == "auto":

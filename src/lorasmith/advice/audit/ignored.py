@@ -41,7 +41,6 @@ def remember(
         before = _read(path)
         after = [one for one in dict.fromkeys((*before, *added)) if one not in removed]
         if after != before:
-            path.parent.mkdir(exist_ok=True)
             write_json(path, {_KEY: after})
     return ignored_in(roots)
 

@@ -107,10 +107,10 @@ class AuditRequest(JobRequest):
         from lorasmith.advice.audit.audit import audit_dataset, check_ids
         from lorasmith.advice.audit.ignored import ignored_in, remember
         from lorasmith.advice.audit.report_page import write_page
-        from lorasmith.core.files import check_writable
+        from lorasmith.core.files import check_page
 
         if self.page is not None:
-            check_writable(self.page.absolute().parent)
+            check_page(self.page)
         later = bool(self.fix) and not self.dry_run
         while later:
             mending = self.mending(observer, controls)

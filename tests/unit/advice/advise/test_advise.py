@@ -20,7 +20,9 @@ from lorasmith.advice.advise.machine import RESERVED, Target, target_of
 from lorasmith.advice.advise.questions import questions_of
 from lorasmith.advice.advise.settings_file import value_of
 from lorasmith.config.load import load_settings
-from lorasmith.core.errors import SettingsError
+from lorasmith.core.errors import SettingsError, Stopped
+from lorasmith.core.events import Controls, ignore
+from lorasmith.jobs.advise import AdviseRequest
 from lorasmith.training.memory.plan import fits
 from lorasmith.training.setup.preflight import preflight
 
@@ -190,3 +192,13 @@ def test_time_is_of_steps_that_were_measured(
 def test_it_is_the_same_twice(tmp_path: Path) -> None:
     data = small_dataset(tmp_path / "zorp")
     assert advised(data, "demo", SMALL).text == advised(data, "demo", SMALL).text
+
+
+def test_a_stop_writes_nothing(tmp_path: Path) -> None:
+    data = small_dataset(tmp_path / "zorp")
+    controls = Controls()
+    controls.stop()
+    request = AdviseRequest(folder=data, model="demo", out=tmp_path / "train.toml")
+    with pytest.raises(Stopped):
+        request.run(ignore, controls)
+    assert not (tmp_path / "train.toml").exists()
