@@ -40,6 +40,8 @@ def quick() -> Iterator[None]:
         patch.setattr(f"{here}.OWN_STEPS", 2)
         patch.setattr(f"{here}.ANSWER_ROWS", 1)
         there = "lorasmith.advice.diagnose.measuring"
+        patch.setattr(f"{there}.UNET", (0.5, 1.0))
+        patch.setattr(f"{there}.TEXT_ENCODER", (0.0, 1.0))
         patch.setattr(f"{there}.READ_IMAGES", 2)
         patch.setattr(f"{there}.FREQUENT_TAGS", 1)
         patch.setattr("lorasmith.measures.tag_effects.COUNT", 1)

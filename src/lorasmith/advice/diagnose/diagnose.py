@@ -7,7 +7,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorasmith.advice.diagnose import sections
 from lorasmith.advice.diagnose.causes import causes_of
@@ -24,6 +24,10 @@ from lorasmith.core.files import check_writable
 from lorasmith.core.text import word_list
 from lorasmith.measures.records import FULL, Measures
 from lorasmith.measures.verdict import judge_one
+
+if TYPE_CHECKING:
+    from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.models.reference import ModelReference
 
 _SECONDS = 60.0
 
@@ -73,10 +77,12 @@ def diagnose(
     ]
     end = None if minutes is None else time.monotonic() + minutes * _SECONDS
 
+    loaded: dict[ModelReference, DiffusionModel] = {}
+
     def bench_of(subject: Subject) -> Workbench:
         return Workbench(
             subject, clip=clip, device=device, precision=precision,
-            observer=observer, controls=controls,
+            observer=observer, controls=controls, loaded=loaded,
         )  # fmt: skip
 
     diagnoses = []

@@ -69,7 +69,7 @@ def measure_snapshot(bench: Workbench, done: Done) -> Measures:
 
 
 def measure_grid(bench: Workbench, done: Done) -> StrengthGrid:
-    return measure_strength_grid(bench.network, bench.probes(), cell_done=done)
+    return measure_strength_grid(bench.network, bench.probes(), UNET, TEXT_ENCODER, done)
 
 
 def measure_captions(bench: Workbench, done: Done) -> CaptionFit:

@@ -15,6 +15,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.captions import split_tags
 from lorasmith.measures.records import MeasuresFile
 from lorasmith.sampling.from_dataset import stripped
+from lorasmith.training.setup.preflight import model_reference
 
 if TYPE_CHECKING:
     from lorasmith.adapters.network import AdapterNetwork
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lorasmith.measures.drawings import Drawings
     from lorasmith.measures.noise_probe import Probe, Row
     from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.models.reference import ModelReference
 
 GRID_SEEDS, GRID_IMAGES, GRID_TIMESTEPS = (0, 1, 2), 4, 4
 READ_IMAGES, READ_TAGS = 12, 48
@@ -47,6 +49,7 @@ class Workbench:
 
     Args:
         clip: a folder with a CLIP image encoder to compare drawings by.
+        loaded: the base model of the workbench before, which is taken over if it is the same.
     """
 
     def __init__(
@@ -58,20 +61,24 @@ class Workbench:
         precision: str = "auto",
         observer: Observer = ignore,
         controls: Controls | None = None,
-        model: DiffusionModel | None = None,
+        loaded: dict[ModelReference, DiffusionModel] | None = None,
     ) -> None:
         self.subject, self.clip = subject, clip
         self._device, self._precision = device, precision
         self.observer, self.controls = observer, controls or Controls()
-        self._given_model = model
+        self._loaded = {} if loaded is None else loaded
         self.results: dict[str, Any] = {}
 
     @cached_property
     def model(self) -> DiffusionModel:
-        if self._given_model is not None:
-            return self._given_model
         subject = self.subject
-        return load_base(subject.settings, subject.base.architecture, self._device, self._precision)
+        key = model_reference(subject.settings)
+        if key not in self._loaded:
+            self._loaded.clear()  # Two at once may be more than there is memory for.
+            self._loaded[key] = load_base(
+                subject.settings, subject.base.architecture, self._device, self._precision
+            )
+        return self._loaded[key]
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
