@@ -255,7 +255,7 @@ def _of_file(path: Path) -> tuple[Path, str]:
     except OSError as error:
         what = "does not exist" if isinstance(error, FileNotFoundError) else "cannot be read"
         raise DatasetError.of(path, what, "correct the path") from error
-    if "not a text file" in caption.warning:
+    if not caption.is_text:
         raise DatasetError.of(path, "is not a text file", "name a file of captions")
     # With empty lines, which captions lack: lines are told by their numbers.
     return path, decode(path.read_bytes())[0]

@@ -42,11 +42,13 @@ class CaptionText:
         text: lines stripped, empty lines dropped, joined by newlines; "" when there is nothing.
         encoding: what it was decoded as ("UTF-8", "Windows-1252", …).
         warning: the encoding was guessed, or the file is not text ("" otherwise).
+        is_text: it has no control characters but those of text.
     """
 
     text: str
     encoding: str
     warning: str = ""
+    is_text: bool = True
 
 
 def read_caption(path: Path) -> CaptionText:
@@ -57,7 +59,8 @@ def read_caption(path: Path) -> CaptionText:
     """
     text, encoding = decode(Path(path).read_bytes())
     if _CONTROL.search(text):
-        return CaptionText("", encoding, "is not a text file; it is taken as empty")
+        warning = "is not a text file; it is taken as empty"
+        return CaptionText("", encoding, warning, is_text=False)
     lines = [line.strip() for line in text.splitlines()]
     warning = "" if encoding.startswith("UTF-") else f"is not UTF-8; read as {encoding}"
     return CaptionText("\n".join(line for line in lines if line), encoding, warning)

@@ -353,11 +353,16 @@ def _header_or_problem(path: Path) -> Header | Problem:
 
 
 def _of_use(path: Path, header: Header) -> Header | Problem:
-    if min(header.width, header.height) < MIN_SIDE:
-        size = f"{header.width}x{header.height}"
-        what = f"a picture of {size} px has nothing to learn from (the least is {MIN_SIDE} px)"
-        return Problem(str(path), what, "remove it")
-    return header
+    what = size_problem(header.width, header.height)
+    return Problem(str(path), what, "remove it") if what else header
+
+
+def size_problem(width: int, height: int) -> str:
+    """Why an image of so many px cannot be trained on, or ""."""
+    if min(width, height) >= MIN_SIDE:
+        return ""
+    size = f"{width}x{height} px"
+    return f"a picture of {size} has nothing to learn from (the least is {MIN_SIDE} px)"
 
 
 def _image(

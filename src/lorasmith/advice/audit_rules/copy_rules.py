@@ -155,7 +155,6 @@ COPY_RULES: tuple[Rule, ...] = (
         same_file,
         "What is there twice counts double, and is the first to be learned by heart.",
         fix=keep_the_best,
-        safe=True,
     ),
     Rule(
         "near-duplicates",

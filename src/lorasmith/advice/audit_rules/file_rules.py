@@ -22,12 +22,22 @@ def encodings(inputs: AuditInputs) -> Iterator[Finding]:
     for image, path in _caption_files(inputs):
         data = path.read_bytes()
         # What is UTF-8 without a mark needs no second look.
-        if not data.isascii() and not _is_plain_utf8(data):
-            by_encoding[read_caption(path).encoding].append(image)
+        if data.isascii() or _is_plain_utf8(data):
+            continue
+        caption = read_caption(path)
+        if caption.is_text:
+            by_encoding[caption.encoding].append(image)
     for encoding, images in by_encoding.items():
         count = quantity(len(images), "caption", "is")
         mark = ", with a mark in front" if encoding == "UTF-8" else ""
         yield Finding(f"{count} in {encoding}{mark}", tuple(images), value=len(images))
+
+
+def no_text(inputs: AuditInputs) -> Iterator[Finding]:
+    empty = {one.caption_path for one in inputs.images if not one.caption}
+    for image, path in _caption_files(inputs):
+        if path in empty and not read_caption(path).is_text:
+            yield Finding(f"{path.name} is not a text file; it is taken as empty", (image,))
 
 
 def _is_plain_utf8(data: bytes) -> bool:
@@ -97,7 +107,13 @@ FILE_RULES: tuple[Rule, ...] = (
         encodings,
         "They are read here; other trainers stop at them, or read other letters.",
         fix=as_utf8,
-        safe=True,
+    ),
+    Rule(
+        "not-text",
+        "Captions that are no text",
+        "warning",
+        no_text,
+        "Something else was written under a caption's name: the picture has none.",
     ),
     Rule(
         "caption-endings",

@@ -21,6 +21,7 @@ from lorasmith.curation.images.cropping import choose_crops, plan_crops
 from lorasmith.curation.pixels import Pixels
 from lorasmith.curation.sorting.dedupe import remove_images
 from lorasmith.data.images import decoded_image, parse_colour
+from lorasmith.data.scan import size_problem
 
 _BLUR = "blur 1"
 _BLUR_SIDE = 256  # px of the shorter side, as blur is measured when a folder is opened
@@ -43,7 +44,8 @@ _GUIDE = 'The Other LoRA Training Rentry, "Selecting images"'
 
 def unreadable(inputs: AuditInputs) -> Iterator[Finding]:
     for image in inputs.images:
-        if problem := inputs.facts[image.path].problem:
+        facts = inputs.facts[image.path]
+        if problem := facts.problem or size_problem(facts.width, facts.height):
             yield Finding(problem, (image.path,))
 
 
@@ -66,7 +68,8 @@ def blurred(inputs: AuditInputs) -> Iterator[Finding]:
     for path, key in soft.items():
         blur = min(inputs.usable[path].blur, (known | new).get(key, 1.0))
         if blur > BLURRED:
-            yield Finding(f"blur {blur:.2f} of 1, {usual:.2f} is usual here", (path,), value=blur)
+            than = f", {usual:.2f} is usual here" if blur > usual else ""
+            yield Finding(f"blur {blur:.2f} of 1{than}", (path,), value=blur)
 
 
 def _whole_blur(path: Path) -> float:

@@ -48,7 +48,12 @@ def missing(inputs: AuditInputs) -> Iterator[Finding]:
 def not_first(inputs: AuditInputs) -> Iterator[Finding]:
     for concept in _with_triggers(inputs):
         tagged = [one for one in _captioned(concept) if not one.is_prose and _has(one)]
-        captions = [one for one in tagged if bare(one.tags[0]) not in one.trigger_tags]
+        begins = bare(concept.trigger)  # perhaps without a comma behind it
+        captions = [
+            one
+            for one in tagged
+            if bare(one.tags[0]) not in one.trigger_tags and not bare(one.text).startswith(begins)
+        ]
         if captions:
             count = quantity(len(captions), "caption", "has")
             yield Finding(

@@ -35,7 +35,7 @@ def test_all_that_is_safe_is_mended_at_once_and_taken_back_at_once(folder: Path)
     mending = plan_fixes(inputs_of(folder), ["all-safe"], [], RULES)
     mending.plan.apply()
     after = contents(folder)
-    assert before.keys() - after.keys() == {"z.png", "z.txt"}
+    assert before.keys() == after.keys(), "a copy may have the better caption"
     assert after["b.txt"] == b"zorp, hat"
     assert after["f.png"] == before["f.png"]
     with Journal(folder) as journal:
@@ -67,10 +67,10 @@ def test_changes_to_one_file_follow_each_other(folder: Path) -> None:
     """The copy goes; what is wrong with its caption is left, and nothing of it afterwards."""
     (folder / "z.txt").write_text("zorp, hat, highres")
     (folder / "a.txt").write_text("zorp, hat, cap, bag")  # so that this one is the best
-    first = plan_fixes(inputs_of(folder), ["all-safe"], [], RULES)
+    first = plan_fixes(inputs_of(folder), ["all-safe", "same-file"], [], RULES)
     assert first.later == 1
     first.plan.apply()
-    second = plan_fixes(inputs_of(folder), ["all-safe"], [], RULES)
+    second = plan_fixes(inputs_of(folder), ["all-safe", "same-file"], [], RULES)
     assert (second.plan.changes, second.later) == ([], 0)
 
 

@@ -36,3 +36,11 @@ def test_two_pictures_of_one_name(dataset: MakeDataset) -> None:
     faultless(9).save(folder / "10_zorp" / "01.webp", lossless=True)
     (finding,) = audit_rule("shared-caption", folder)
     assert {image.name for image in finding.images} == {"01.png", "01.webp"}
+
+
+def test_what_is_no_text_is_no_empty_caption(dataset: MakeDataset) -> None:
+    folder = captioned(dataset, "zorp, hat", "zorp, dog")
+    next(folder.rglob("01.txt")).write_bytes(bytes(range(256)))
+    (finding,) = audit_rule("not-text", folder)
+    assert [image.name for image in finding.images] == ["01.png"]
+    assert audit_rule("empty-caption", folder) == audit_rule("caption-encoding", folder) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
-from tests.audits import MakeDataset, audit_rule, faultless, inputs_of
+from tests.audits import MakeDataset, audit_rule, captioned, faultless, inputs_of
 
 from lorasmith.advice.audit.audit import audit_dataset
 from lorasmith.advice.audit_rules.copy_rules import COPY_RULES
@@ -181,3 +181,10 @@ def test_a_recorded_crop_leaves_bars_out(images: Path) -> None:
     assert len(audit_rule("borders", images)) == 1
     (images / "c.crop.json").write_text('{"box": [0, 32, 256, 288], "size": [256, 320]}')
     assert audit_rule("borders", images) == []
+
+
+def test_a_picture_of_a_few_pixels_cannot_be_used(dataset: MakeDataset) -> None:
+    folder = captioned(dataset, "zorp, hat", "zorp, dog")
+    Image.new("RGB", (1, 1)).save(next(folder.rglob("01.png")))
+    (finding,) = audit_rule("unreadable", folder)
+    assert "nothing to learn from" in finding.what

@@ -35,6 +35,11 @@ def test_a_trigger_behind_other_tags(dataset: MakeDataset) -> None:
     assert mended("trigger-not-first", folder)[5] == "zorp, hat"
 
 
+def test_a_trigger_in_front_without_a_comma_is_in_front(dataset: MakeDataset) -> None:
+    folder = captioned(dataset, *GOOD, "zorp round body smile")
+    assert audit_rule("trigger-not-first", folder) == []
+
+
 def test_a_trigger_twice(dataset: MakeDataset) -> None:
     folder = captioned(dataset, *GOOD, "zorp, hat, Zorp, smile")
     (finding,) = audit_rule("trigger-twice", folder)
