@@ -45,6 +45,7 @@ def quick() -> Iterator[None]:
         patch.setattr(f"{there}.READ_IMAGES", 2)
         patch.setattr(f"{there}.FREQUENT_TAGS", 1)
         patch.setattr("lorasmith.measures.tag_effects.COUNT", 1)
+        patch.setattr("lorasmith.measures.answers.TOKENS", 4)
         patch.setattr("lorasmith.measures.answers.STARTS", 1)
         patch.setattr("lorasmith.measures.answers.LETTERS", 1)
         patch.setattr("lorasmith.measures.answers.all_tokens", lambda: torch.arange(1000))
