@@ -7,9 +7,9 @@ prints which cause was named first. ``--follow`` does what the first named cause
 settings, its command) and trains again; the demo world's classifier, which `diagnose` never sees,
 reads the drawings before and after.
 
-The thresholds were chosen on the runs of ``--split choose``; those of ``report`` have other
-pictures, seeds and things that are worn. Finished parts are kept in DIR, so that a run that was
-stopped goes on. With ``--page`` all that is finished is written to benchmarks/diagnose.md.
+Weights and thresholds may be changed by the runs of ``--split choose``; those of ``report`` have
+other pictures, seeds and things that are worn. Finished parts are kept in DIR, so that a run that
+was stopped goes on. With ``--page`` all that is finished is written to benchmarks/diagnose.md.
 """
 
 from __future__ import annotations

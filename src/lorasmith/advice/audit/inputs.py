@@ -194,8 +194,17 @@ class AuditInputs:
         """Samples per batch."""
         return self.settings.train.batch
 
+    @cached_property
+    def _names(self) -> dict[Path, str]:
+        return {}
+
     def name_of(self, path: Path) -> str:
         """A file within its dataset, with ``/``: it is the same wherever the dataset lies."""
+        if path not in self._names:
+            self._names[path] = self._name_of(path)
+        return self._names[path]
+
+    def _name_of(self, path: Path) -> str:
         whole = os.path.abspath(path)
         for root in self.collection.roots:
             if whole.startswith(os.path.join(os.path.abspath(root), "")):

@@ -186,7 +186,9 @@ def _chance(caption: WrittenCaption, count: int, table: TagTable) -> float:
     if len(set(caption.names)) < 2 or not total:
         return 1.0
     expected = total * math.prod(table.counts[name] / total for name in set(caption.names))
-    below = math.exp(-expected) * sum(expected**n / math.factorial(n) for n in range(count - 1))
+    # By logarithms, as powers and factorials of a large set are beyond all floats.
+    terms = (n * math.log(expected) - expected - math.lgamma(n + 1) for n in range(count - 1))
+    below = sum(map(math.exp, terms))
     return max(0.0, 1 - below)
 
 

@@ -37,14 +37,11 @@ _SUBJECTS = re.compile(r"\d\+?(?:girls?|boys?|others?)|multiple (?:girls|boys)|n
 
 
 def unbalanced(inputs: AuditInputs) -> Iterator[Finding]:
-    sizes = {concept.name: _uses(concept) for concept in inputs.concepts}
-    if len(sizes) < 2:
+    if len(inputs.concepts) < 2:
         return
-    (few, least), (many, most) = (
-        function(sizes.items(), key=lambda pair: pair[1]) for function in (min, max)
-    )
+    concept, largest = (function(inputs.concepts, key=_uses) for function in (min, max))
+    few, many, least, most = concept.name, largest.name, _uses(concept), _uses(largest)
     if most > UNBALANCED * least:
-        (concept,) = (one for one in inputs.concepts if one.name == few)
         folder = concept.captions[0].folder
         repeats = max(1, round(folder.repeats * most / least))
         name = folder_name(folder)

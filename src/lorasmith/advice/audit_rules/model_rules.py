@@ -117,7 +117,7 @@ def has_text(inputs: AuditInputs) -> Iterator[Finding]:
         if sure:
             by_text[" ".join(text for text, _ in sure)].append((path, min(s for _, s in sure)))
     for text, places in by_text.items():
-        names = [f"name:{written(path.name)}" for path, _ in places]
+        names = [f"path:{written(inputs.name_of(path))}" for path, _ in places]
         least = min(score for _, score in places)
         yield Finding(
             f"{quoted(text)} is to be read in it ({least:.2f} sure), and no tag says so",

@@ -141,7 +141,7 @@ def likely_missing(inputs: AuditInputs) -> Iterator[Finding]:
 def _command(
     inputs: AuditInputs, operation: str, captions: Sequence[tuple[WrittenCaption, float]]
 ) -> str:
-    names = [f"name:{written(caption.image.name)}" for caption, _ in captions]
+    names = [f"path:{written(inputs.name_of(caption.image))}" for caption, _ in captions]
     return edit_command(inputs, operation, where=" or ".join(names))
 
 

@@ -52,7 +52,9 @@ def not_first(inputs: AuditInputs) -> Iterator[Finding]:
         captions = [
             one
             for one in tagged
-            if bare(one.tags[0]) not in one.trigger_tags and not bare(one.text).startswith(begins)
+            if one.tags
+            and bare(one.tags[0]) not in one.trigger_tags
+            and not bare(one.text).startswith(begins)
         ]
         if captions:
             count = quantity(len(captions), "caption", "has")

@@ -4,8 +4,8 @@ Each weighs what is known of the training (a rate eight times the usual one) wit
 (the LoRA is best at half strength). What is known counts for most where it is there: the same
 measures come of many causes. Without it the measures alone speak, more quietly.
 
-The numbers were chosen on runs of the demo world that were made wrong on purpose, and tried on
-others of the kind; benchmarks/diagnose.md has them.
+The weights were set by hand, and tried on runs of the demo world that were made wrong on purpose:
+benchmarks/diagnose.md has what came of it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from lorasmith.advice.diagnose.sections import Section
 from lorasmith.advice.diagnose.subject import PROMPTS, Subject, open_subject
 from lorasmith.advice.diagnose.workbench import Workbench
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
-from lorasmith.core.files import check_writable
+from lorasmith.core.files import check_page, check_writable
 from lorasmith.core.text import word_list
 from lorasmith.measures.records import FULL, Measures
 from lorasmith.measures.verdict import judge_one
@@ -72,6 +72,8 @@ def diagnose(
     subjects = [open_subject(Path(path), model, data, images) for path in paths]
     for subject in subjects:
         check_writable(subject.kept)
+    if page is not None:
+        check_page(page)
     elsewhere = [
         [open_subject(Path(path), other, data, images) for other in models] for path in paths
     ]
