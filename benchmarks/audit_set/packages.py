@@ -17,6 +17,8 @@ from typing import Any
 
 from PIL import Image
 
+from lorasmith.data.images import open_image
+
 NPM = [
     "@dicebear/core@9.4.3",
     "@dicebear/lorelei@9.4.3",
@@ -50,7 +52,7 @@ class Packages:
                     archive.extractall(cache, names)
 
     def photograph(self, name: str) -> Image.Image:
-        with Image.open(self.cache / "skimage" / "data" / name) as image:
+        with open_image(self.cache / "skimage" / "data" / name) as image:
             return image.convert("RGB")
 
     def draw(self, items: list[dict[str, Any]]) -> list[Image.Image]:
@@ -63,6 +65,6 @@ class Packages:
             subprocess.run(["node", "heads.mjs", str(listing)], cwd=self.cache, check=True)
             drawings = []
             for item in items:
-                with Image.open(item["file"]) as image:
+                with open_image(Path(item["file"])) as image:
                     drawings.append(image.convert("RGBA"))
             return drawings

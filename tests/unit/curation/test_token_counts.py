@@ -74,7 +74,7 @@ def test_files_folders_and_pictures(tmp_path: Path) -> None:
     lines = tokenize_texts([str(prompts)]).texts
     assert [(text.source, text.tokens) for text in lines] == [
         (f"{prompts}:1", 2),
-        (f"{prompts}:2", 3),
+        (f"{prompts}:3", 3),
     ]
 
 
