@@ -307,10 +307,12 @@ def measure(name: str, split: Split, work: Path, *, follow: bool) -> dict[str, A
     write_json(target, result)
     if follow and mistake.cause and found["causes"]:
         first = found["causes"][0]
-        if result.get("followed") != first["id"]:
+        advice = {key: first[key] for key in ("id", "changes", "command")}
+        # JSON makes lists of tuples.
+        if result.get("advice") != json.loads(json.dumps(advice)):
             shutil.rmtree(work / "runs" / f"{name}-mended", ignore_errors=True)
         mended = followed(name, first, data, mistake, split, work)
-        result |= {"followed": first["id"], "after": judge_run(mended)}
+        result |= {"followed": first["id"], "advice": advice, "after": judge_run(mended)}
         write_json(target, result)
     return result
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.measures.noise_probe import Probe, Row
+from lorasmith.measures.records import DIVERGED, finite
 from lorasmith.models.tokenizer import clip_tokenizer
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def token_shifts(
         base = model.encode_rows(rows).prompt_embeds[:, len(columns)].float()
         with network.attached():
             own = model.encode_rows(rows).prompt_embeds[:, len(columns)].float()
-        shifts.append(((own - base).norm(dim=1) / base.norm(dim=1).clamp(min=1e-9)).cpu())
+        moved = (own - base).norm(dim=1) / base.norm(dim=1).clamp(min=1e-9)
+        shifts.append(moved.nan_to_num(DIVERGED, DIVERGED).clamp(max=DIVERGED).cpu())
         batch_done()
     return torch.cat(shifts)
 
@@ -163,6 +165,6 @@ def _prediction_moves(
         told = [Row(row.latents, word, row.number, row.sizes) for row in rows]
         probe = Probe(model, schedule, told, SEED, TIMESTEPS)
         with network.attached():
-            effects.append(float(probe.predict().moved(probe.base).mean()))
+            effects.append(finite(probe.predict().moved(probe.base).mean()))
         word_done()
     return effects

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasmith.measures.drawings import kind_of
 from lorasmith.measures.features import FeatureExtractor, MiddleBlock, mean_within
 from lorasmith.measures.noise_probe import Probe, Row
+from lorasmith.measures.records import finite
 
 if TYPE_CHECKING:
     from lorasmith.adapters.network import AdapterNetwork
@@ -66,21 +68,22 @@ def measure_base_kept(
         draw: makes and keeps the drawings.
         name: of the LoRA's drawings.
     """
-    images = draw(prompts, "base", KIND)
+    kind = kind_of(KIND, prompts)
+    images = draw(prompts, "base", kind)
     moved, called = [], []
     for number, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
         captions = [prompt, f"{trigger}, {prompt}"] if trigger else [prompt]
         rows = [Row.of(model, image, caption, number) for caption in captions]
         probe = Probe(model, schedule, rows, SEED, TIMESTEPS)
         with network.attached():
-            plain, *rest = probe.predict().moved(probe.base).tolist()
+            plain, *rest = map(finite, probe.predict().moved(probe.base))
         moved.append(plain)
         called += rest
         prompt_done()
     with network.attached():
-        own = draw(prompts, name, KIND)
+        own = draw(prompts, name, kind)
     extractor = FeatureExtractor(model, MiddleBlock(model, schedule))
     before, after = extractor.look(images).content, extractor.look(own).content
     apart = mean_within(before)
-    away = (after - before).norm(dim=1).tolist()
+    away = [finite(one) for one in (after - before).norm(dim=1)]
     return BaseKept(list(prompts), moved, called, [one / apart for one in away] if apart else [])

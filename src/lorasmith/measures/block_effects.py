@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasmith.measures.records import finite
 from lorasmith.measures.strength_grid import mean_and_error
 
 if TYPE_CHECKING:
@@ -82,4 +83,4 @@ def measure_blocks(
 
 
 def _losses(probes: Sequence[Probe]) -> list[float]:
-    return [float(probe.change(probe.predict()).mean()) for probe in probes]
+    return [finite(probe.change(probe.predict()).mean()) for probe in probes]

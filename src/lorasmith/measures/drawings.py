@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 
 from PIL import Image
@@ -21,6 +22,11 @@ from lorasmith.sampling.images import ImageWriter
 from lorasmith.sampling.request import ImageRequest
 
 FIRST_SEED = 100
+
+
+def kind_of(kind: str, captions: Sequence[str]) -> str:
+    """A kind of drawings that changes with what is drawn, as a name that all file systems take."""
+    return f"{kind}-{blake2b(repr(tuple(captions)).encode(), digest_size=6).hexdigest()}"
 
 
 class Drawings:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from lorasmith.core.files import parse_json, write_json
 
@@ -21,6 +22,12 @@ PLAIN = "plain"
 PARTS = 2 + len(KINDS)
 # Stands for numbers that are none, which JSON cannot write: a snapshot that has diverged.
 DIVERGED = 1e6
+
+
+def finite(value: SupportsFloat) -> float:
+    """As a float; :data:`DIVERGED` for what is none, or infinite."""
+    real = float(value)
+    return real if math.isfinite(real) else DIVERGED
 
 
 @dataclass(frozen=True, slots=True)

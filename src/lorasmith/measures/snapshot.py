@@ -33,13 +33,13 @@ from lorasmith.measures.features import (
 )
 from lorasmith.measures.noise_probe import Predictions, Probe, Row
 from lorasmith.measures.records import (
-    DIVERGED,
     FULL,
     KINDS,
     PLAIN,
     STRENGTHS,
     Extent,
     Measures,
+    finite,
 )
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.sampling.request import ImageRequest
@@ -146,9 +146,9 @@ class SnapshotMeasurer:
             network.set_strength(strength, strength)
             predicted = self._predict(probe)
             change = probe.change(predicted)
-            loss[f"{strength:.1f}"] = _number(change.mean())
+            loss[f"{strength:.1f}"] = finite(change.mean())
             if strength == 1.0:
-                by_image, predictions = [_number(value) for value in change], predicted
+                by_image, predictions = [finite(value) for value in change], predicted
         network.set_strength()
         assert predictions is not None
         on_training = predictions if probe is self._training else self._predict(self._training)
@@ -158,12 +158,12 @@ class SnapshotMeasurer:
             on_plain = self._predict(self._plain)
             moved = on_training.moved(self._training.base).mean()
             ratios = on_plain.moved(self._plain.base) / moved.clamp(min=1e-12)
-            plain_moved, errors["plain_moved"] = _number(ratios.mean()), standard_error(ratios)
-            plain_loss = _number(self._plain.change(on_plain).mean())
+            plain_moved, errors["plain_moved"] = finite(ratios.mean()), standard_error(ratios)
+            plain_loss = finite(self._plain.change(on_plain).mean())
         return Measures(
             loss=loss,
             by_picture=by_image,
-            training=_number(self._training.change(on_training).mean()),
+            training=finite(self._training.change(on_training).mean()),
             held_out=loss[FULL] if self._held_out is not None else None,
             plain_moved=plain_moved,
             plain_loss=plain_loss,
@@ -202,7 +202,7 @@ class SnapshotMeasurer:
         room = self._base_distance - spread
         likeness = {
             # A base model that draws the subject already leaves nothing to come nearer by.
-            key: _number((self._base_distance - self._distance(look)) / room) if room > 0 else 1.0
+            key: finite((self._base_distance - self._distance(look)) / room) if room > 0 else 1.0
             for key, look in features.items()
         }
         full = features[FULL]
@@ -215,8 +215,8 @@ class SnapshotMeasurer:
         return replace(
             measures,
             likeness=likeness,
-            diversity=_number(mean_within(full.content) / spread) if spread else None,
-            copying=_number(copies.mean() / apart) if apart else None,
+            diversity=finite(mean_within(full.content) / spread) if spread else None,
+            copying=finite(copies.mean() / apart) if apart else None,
             errors=measures.errors | known(errors),
         )
 
@@ -227,7 +227,7 @@ class SnapshotMeasurer:
         if before is None or not apart:
             return None
         moved = self._extractor.look(drawings).content - before.content
-        return _number(moved.norm(dim=1).mean() / apart)
+        return finite(moved.norm(dim=1).mean() / apart)
 
     def _distance(self, features: ImageFeatures) -> float:
         """Mean distance to the training images."""
@@ -240,7 +240,7 @@ def _norms(network: AdapterNetwork) -> dict[str, float]:
     parts = [target.part for target in network.targets.values()]
     for part, norm in zip(parts, network.norms().tolist(), strict=True):
         squares[part] = squares.get(part, 0.0) + norm**2
-    return {part: _number(math.sqrt(square)) for part, square in squares.items()}
+    return {part: finite(math.sqrt(square)) for part, square in squares.items()}
 
 
 def rendered(dataset: Dataset, background: str) -> Iterator[tuple[Image.Image, Item, View]]:
@@ -259,8 +259,3 @@ def standard_error(values: Tensor) -> float:
 def known(errors: dict[str, float]) -> dict[str, float]:
     """Without those that a single value leaves unknown, which JSON cannot write."""
     return {name: error for name, error in errors.items() if math.isfinite(error)}
-
-
-def _number(value: Tensor | float) -> float:
-    number = float(value)
-    return number if math.isfinite(number) else DIVERGED

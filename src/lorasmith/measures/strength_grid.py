@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from lorasmith.measures.records import DIVERGED
+from lorasmith.measures.records import finite
 
 if TYPE_CHECKING:
     from lorasmith.adapters.network import AdapterNetwork
@@ -143,8 +143,7 @@ def measure_strength_grid(
             for other in text:
                 network.set_strength(strength, other)
                 for plane, probe in zip(loss, probes, strict=True):
-                    change = float(probe.change(probe.predict()).mean())
-                    plane[row].append(change if math.isfinite(change) else DIVERGED)
+                    plane[row].append(finite(probe.change(probe.predict()).mean()))
                 cell_done()
         network.set_strength()
     return StrengthGrid(list(unet), text, loss)

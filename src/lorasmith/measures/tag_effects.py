@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorasmith.measures.drawings import kind_of
 from lorasmith.measures.noise_probe import Row
 from lorasmith.measures.told import beside, errors_of
 
@@ -75,6 +76,10 @@ def measure_tags(
         name: of the LoRA's.
     """
 
+    def drawn(prompt: str, by: str) -> list[Image.Image]:
+        prompts = [prompt] * COUNT
+        return draw(prompts, by, kind_of("tag", prompts))
+
     def seen(images: Sequence[Image.Image], question: str, called: str) -> list[str]:
         rows = [Row.of(model, image, "", number) for number, image in enumerate(images)]
         answers = list(groups[question])
@@ -83,15 +88,14 @@ def measure_tags(
 
     effects: list[TagEffect] = []
     with network.attached():
-        free = draw([trigger] * COUNT, name, "tag-none")
+        free = drawn(trigger, name)
     for question, some in tags.items():
         with network.attached():
             unasked = seen(free, question, trigger)
         for tag in some:
-            kind = f"tag-{tag.replace(' ', '_').replace('/', '_')}"
             with network.attached():
-                asked = seen(draw([beside(trigger, tag)] * COUNT, name, kind), question, trigger)
-            by_base = seen(draw([tag] * COUNT, "base", kind), question, "")
+                asked = seen(drawn(beside(trigger, tag), name), question, trigger)
+            by_base = seen(drawn(tag, "base"), question, "")
             effects.append(
                 TagEffect(
                     tag,

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lorasmith.data.captions import split_tags
 from lorasmith.diffusion.loss import per_sample_mse
 from lorasmith.diffusion.schedule import NoiseSchedule
 from lorasmith.diffusion.timesteps import even_timesteps
 from lorasmith.measures.noise_probe import Row
+from lorasmith.measures.records import finite
 from lorasmith.models.diffusion_model import Conditioning
 from lorasmith.tensors.rng import normal_per_sample
 
@@ -56,7 +58,7 @@ def errors_of(
         for condition in conditions:
             repeated = Conditioning.cat([condition.with_size_ids(row.sizes)] * timesteps)
             predicted = model.denoise(noisy, levels, repeated).cpu()
-            own.append(float(per_sample_mse(predicted, target).mean()))
+            own.append(finite(per_sample_mse(predicted, target).mean()))
         errors.append(own)
         image_done()
     return errors
@@ -118,16 +120,23 @@ class TagReadings:
     """What the base model sees in images.
 
     Args:
-        images: names.
+        images: names, or places within their dataset.
         captions: what is said of each, or what was asked for.
         groups: tags of which an image shows one, by what they are about.
         errors: by group (I, tags of the group), in shares of the error without any caption.
+        separator: of the captions' tags.
     """
 
     images: list[str]
     captions: list[str]
     groups: dict[str, list[str]]
     errors: dict[str, list[list[float]]]
+    separator: str = ","
+
+    @property
+    def tags(self) -> list[list[str]]:
+        """Of each caption."""
+        return [split_tags(caption, self.separator) for caption in self.captions]
 
 
 def read_tags(
@@ -139,6 +148,7 @@ def read_tags(
     image_done: Callable[[], object] = lambda: None,
     *,
     trigger: str = "",
+    separator: str = ",",
 ) -> TagReadings:
     """With whatever is attached to the model now: the base alone is the better witness of training
     images, and the LoRA, told its trigger, of its own drawings, which the base has never seen the
@@ -148,6 +158,7 @@ def read_tags(
         names: of the images.
         groups: at least two tags each.
         trigger: stands before each tag.
+        separator: of the captions' tags.
     """
     texts = [beside(trigger, tag) for tags in ([""], *groups.values()) for tag in tags]
     errors = errors_of(model, schedule, rows, texts, image_done=image_done)
@@ -159,4 +170,4 @@ def read_tags(
         ]
         first += len(tags)
     captions = [row.caption for row in rows]
-    return TagReadings(list(names), captions, dict(groups), by_group)
+    return TagReadings(list(names), captions, dict(groups), by_group, separator)

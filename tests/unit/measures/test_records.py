@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import torch
 
-from lorasmith.measures.records import FULL, HIGH, LOW, Measures, MeasuresFile
+from lorasmith.measures.block_effects import BlockEffects, _losses
+from lorasmith.measures.noise_probe import Probe
+from lorasmith.measures.records import DIVERGED, FULL, HIGH, LOW, Measures, MeasuresFile, finite
 
 ONE = Measures(
     loss={LOW: -0.5, FULL: -0.625, HIGH: -0.25},
@@ -19,6 +25,18 @@ ONE = Measures(
     norms={"unet": 2.0},
     likeness={LOW: 0.25, FULL: 0.5, HIGH: 0.75},
 )
+
+
+def test_numbers_that_are_none_stand_for_divergence() -> None:
+    assert finite(torch.tensor(-0.5)) == -0.5
+    assert [finite(math.nan), finite(math.inf), finite(-math.inf)] == [DIVERGED] * 3
+
+
+def test_blocks_of_a_lora_that_has_diverged_are_weighed_all_the_same() -> None:
+    ruined = SimpleNamespace(predict=lambda: None, change=lambda _: torch.tensor([math.nan, 1.0]))
+    losses = _losses(cast("list[Probe]", [ruined, ruined]))
+    assert losses == [DIVERGED] * 2
+    assert BlockEffects(["IN01"], losses, [losses]).contributions() == {"IN01": (0.0, 0.0)}
 
 
 def test_what_is_put_is_there_for_the_next(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ CAUSES: tuple[CauseRule, ...] = (
         "Each step goes further than the rate says: guides never put alpha above the rank.",
         _OVERFITTING,
         1.0,
-        "times what is neutral",
+        "times the rank",
     ),
     CauseRule(
         "clip-skip",

@@ -75,7 +75,7 @@ def diagnose(
     if page is not None:
         check_page(page)
     elsewhere = [
-        [open_subject(Path(path), other, data, images) for other in models] for path in paths
+        [open_subject(Path(path), other, data, images) for path in paths] for other in models
     ]
     end = None if minutes is None else time.monotonic() + minutes * _SECONDS
 
@@ -87,24 +87,37 @@ def diagnose(
             observer=observer, controls=controls, loaded=loaded,
         )  # fmt: skip
 
-    diagnoses = []
-    for subject, others in zip(subjects, elsewhere, strict=True):
-        bench = bench_of(subject)
-        results, unknown = measured(bench, end)
-        facts = facts_of(subject, observer, controls)
-        found = judged(subject, facts, results, unknown, _earlier(bench))
-        if subject.eval_set is not None:
-            found = dataclasses.replace(found, drawings=bench.pick_measures.folder)
-        bases = [Base(subject, results)]
-        bases += [Base(one, measured(bench_of(one), end, ON_OTHERS)[0]) for one in others]
-        if others:
-            section = Section("models", "On other models", bases_lines(bases))
-            told = dataclasses.replace(found, sections=(*found.sections, section))
-            found = dataclasses.replace(told, bases=tuple(bases))
-        diagnoses.append(found)
+    # A base model after the other: each is loaded once, and let go before the next.
+    diagnoses = [_diagnosed(bench_of(subject), end) for subject in subjects]
+    on_others = [
+        [Base(one, measured(bench_of(one), end, ON_OTHERS)[0]) for one in others]
+        for others in elsewhere
+    ]
+    if on_others:
+        columns = zip(*on_others, strict=True)
+        diagnoses = [
+            _with_bases(found, bases) for found, bases in zip(diagnoses, columns, strict=True)
+        ]
     if page is not None:
         write_page(page, diagnoses)
     return diagnoses
+
+
+def _diagnosed(bench: Workbench, end: float | None) -> Diagnosis:
+    """On the base model of its own."""
+    results, unknown = measured(bench, end)
+    subject = bench.subject
+    facts = facts_of(subject, bench.observer, bench.controls)
+    found = judged(subject, facts, results, unknown, _earlier(bench))
+    if subject.eval_set is None:
+        return found
+    return dataclasses.replace(found, drawings=bench.pick_measures.folder)
+
+
+def _with_bases(found: Diagnosis, others: Sequence[Base]) -> Diagnosis:
+    bases = (Base(found.subject, found.results), *others)
+    section = Section("models", "On other models", bases_lines(bases))
+    return dataclasses.replace(found, sections=(*found.sections, section), bases=bases)
 
 
 def bases_lines(bases: Sequence[Base]) -> tuple[str, ...]:

@@ -59,6 +59,17 @@ class Diagnosis:
     bases: tuple[Base, ...] = ()
     drawings: Path | None = None
 
+    @property
+    def no_cause(self) -> str:
+        """What to say where no cause is named, a sentence."""
+        if self.verdict is not None and self.verdict.state == "well":
+            return "Nothing that was measured or is known of it looks wrong."
+        if self.verdict is not None:
+            return "None of the causes that are known explains it."
+        if self.facts.source == "nothing":
+            return "Nothing of it could be judged."
+        return "Nothing that is known of its training looks wrong."
+
     def to_json(self) -> dict[str, Any]:
         evidence, verdict = self.evidence, self.verdict
         grid = evidence.grid

@@ -11,7 +11,6 @@ from lorasmith.advice.audit_rules.contradictions import contradictions
 from lorasmith.advice.diagnose.facts import RunFacts
 from lorasmith.advice.diagnose.tag_groups import is_negation, question_of
 from lorasmith.curation.edit.spelling import bare
-from lorasmith.data.captions import split_tags
 from lorasmith.measures.records import FULL, HIGH, LOW, Measures
 from lorasmith.measures.strength_grid import StrengthGrid, mean_and_error
 from lorasmith.measures.told import CaptionFit, TagReadings
@@ -25,8 +24,9 @@ SAVES = 0.02
 # An answer is that of all pictures where the base sees it in so many of them, and so many standard
 # errors above the next one.
 ALWAYS, ALWAYS_ERRORS = 0.6, 3.0
-# A reading of one picture counts where the next answer's error is larger by this share.
-CLEAR = 0.01
+# A tag is denied where another answer's error is smaller by more than this, in shares of the error
+# without a caption.
+CLEAR = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def wants_skip(evidence: Evidence) -> tuple[int, Sign] | None:
     """The CLIP skip at which the base predicts the pictures best by their captions, if that is
     another than the LoRA was trained at."""
     fit, own = evidence.captions, evidence.facts.clip_skip
-    if fit is None or own not in fit.skips or not fit.errors[0]:
+    if fit is None or own is None or own not in fit.skips or not fit.errors[0]:
         return None
     best = min(range(len(fit.skips)), key=lambda index: fmean(fit.errors[index]))
     if fit.skips[best] == own:
@@ -250,18 +250,14 @@ class Silence:
 
 
 def silent_captions(readings: TagReadings) -> Silence:
-    asked = Counter(
-        question
-        for caption in readings.captions
-        for question in {question_of(tag) for tag in split_tags(caption)}
-    )
+    asked = Counter(question for tags in readings.tags for question in set(map(question_of, tags)))
     questions = [q for q in readings.groups if asked[q]]
     silent: list[tuple[str, str]] = []
     of: Counter[str] = Counter()
     for question in questions:
         tags, errors = readings.groups[question], readings.errors[question]
-        for image, caption, row in zip(readings.images, readings.captions, errors, strict=True):
-            answered = any(question_of(tag) == question for tag in split_tags(caption))
+        for image, own, row in zip(readings.images, readings.tags, errors, strict=True):
+            answered = any(question_of(tag) == question for tag in own)
             best = min(range(len(tags)), key=row.__getitem__)
             if not answered and not is_negation(tags[best]):
                 silent.append((image, tags[best]))
@@ -282,8 +278,8 @@ class Disagreement:
 def disagreements(readings: TagReadings) -> tuple[list[Disagreement], float]:
     """And their share of the tags that could be read."""
     found, read = [], 0
-    for row_of, (image, caption) in enumerate(zip(readings.images, readings.captions, strict=True)):
-        for tag in map(bare, split_tags(caption)):
+    for row_of, (image, own) in enumerate(zip(readings.images, readings.tags, strict=True)):
+        for tag in map(bare, own):
             question = question_of(tag)
             tags = readings.groups.get(question, [])
             if tag not in tags:
@@ -291,7 +287,7 @@ def disagreements(readings: TagReadings) -> tuple[list[Disagreement], float]:
             read += 1
             row = readings.errors[question][row_of]
             best = min(range(len(tags)), key=row.__getitem__)
-            if row[tags.index(tag)] - row[best] > 2 * CLEAR:
+            if row[tags.index(tag)] - row[best] > CLEAR:
                 found.append(Disagreement(image, tag, tags[best]))
     return found, len(found) / read if read else 0.0
 
@@ -300,8 +296,8 @@ def denied_tags(readings: TagReadings) -> dict[str, list[str]]:
     """Images by tag: of tags that exclude each other in one caption, those that the base sees less
     there than another answer of the caption."""
     images: dict[str, list[str]] = {}
-    for row, (image, caption) in enumerate(zip(readings.images, readings.captions, strict=True)):
-        names = [bare(tag) for tag in split_tags(caption)]
+    for row, (image, own) in enumerate(zip(readings.images, readings.tags, strict=True)):
+        names = list(map(bare, own))
         clashing = {question_of(tag) for pair in contradictions(names) for tag in pair}
         for question in clashing & readings.groups.keys():
             tags = readings.groups[question]
@@ -323,8 +319,8 @@ def unasked(readings: TagReadings, tag: str) -> float | None:
         return None
     free = [
         row
-        for caption, row in zip(readings.captions, readings.errors[question], strict=True)
-        if not any(question_of(one) == question for one in split_tags(caption))
+        for own, row in zip(readings.tags, readings.errors[question], strict=True)
+        if not any(question_of(one) == question for one in own)
     ]
     if not free:
         return None

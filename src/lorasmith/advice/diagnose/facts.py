@@ -6,9 +6,10 @@ Torch-free but for what reads the base model's headers.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -21,13 +22,18 @@ from lorasmith.advice.audit.rules import RULES
 from lorasmith.advice.audit_rules.contradictions import contradictions
 from lorasmith.advice.diagnose.subject import Subject
 from lorasmith.config.adapter_types import ADAPTERS
-from lorasmith.config.optimizers import optimizer_facts
+from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.optimizer import USUAL_LR
 from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.files import read_safetensors_header
+from lorasmith.curation.check.checks import is_sentence
+from lorasmith.formats.layer_names import read_name
+from lorasmith.lora_tools.inspect.training_summary import trigger_words
 from lorasmith.models.open import locate
 from lorasmith.training.runs.metadata import file_hashes
 from lorasmith.training.setup.length import showings_of
+from lorasmith.training.setup.preflight import folder_specs
 
 Source = Literal["run", "metadata", "nothing"]
 
@@ -79,19 +85,20 @@ class RunFacts:
     """
     Args:
         source: what tells the settings.
-        lr: learning rate by part, "unet" and "text_encoder"; empty where nothing says it.
-        usual_lr: what suits the base, by part.
+        lr: learning rate by trained part, "unet" and "text_encoder"; empty where nothing says it.
+        usual_lr: what suits the base, by part; empty where it is unknown of the optimizer.
         sets_lr: the optimizer finds its own rate.
         rank, alpha: of Linear layers.
         scale: what the product of the two matrices is multiplied by; 1 where alpha is the rank.
         uses: how often each image was shown.
         usual_uses: how often a run of usual length shows it.
-        clip_skip: that it was trained with.
+        clip_skip: that it was trained with; ``None`` for unknown.
         usual_clip_skip: that the base says it wants; ``None`` where it does not say.
         base: the name of the base that it was trained on; "" for unknown.
         same_base: whether that is the one given; ``None`` for unknown.
         given_base: the name of the one given.
         triggers: what calls it.
+        captions_known: the captions, or the file, tell whether there is one.
         keeps_base: regularised, or the base's output preserved; ``None`` for unknown.
         run: the run's settings file, for commands; "" for a file alone.
         dataset: of its pictures, where they are there.
@@ -106,12 +113,13 @@ class RunFacts:
     scale: float | None = None
     uses: float | None = None
     usual_uses: float | None = None
-    clip_skip: int = 1
+    clip_skip: int | None = 1
     usual_clip_skip: int | None = None
     base: str = ""
     same_base: bool | None = None
     given_base: str = ""
     triggers: tuple[str, ...] = ()
+    captions_known: bool = True
     keeps_base: bool | None = None
     run: str = ""
     dataset: DatasetFacts | None = None
@@ -171,12 +179,13 @@ def facts_of(
         "usual_uses": usual_uses,
         "usual_clip_skip": said_skip if isinstance(said_skip, int) else None,
         "triggers": subject.triggers,
+        "captions_known": subject.eval_set is not None or tells_tags(subject.metadata),
         "dataset": dataset,
         **_base_facts(subject),
     }
     if subject.trained is not None:
         return _of_settings(subject, subject.trained, shared)
-    return _of_metadata(subject.metadata, shared)
+    return _of_metadata(subject.metadata, shared, file_parts(subject.path))
 
 
 def _of_settings(subject: Subject, trained: TrainSettings, shared: dict[str, Any]) -> RunFacts:
@@ -192,7 +201,7 @@ def _of_settings(subject: Subject, trained: TrainSettings, shared: dict[str, Any
     assert subject.run is not None
     return RunFacts(
         source="run",
-        lr=optimizer.lrs,
+        lr={part: lr for part, lr in optimizer.lrs.items() if lr and adapter.parts[part]},
         sets_lr=optimizer_facts(optimizer.name).adaptive,
         rank=adapter.rank,
         alpha=alpha,
@@ -204,28 +213,76 @@ def _of_settings(subject: Subject, trained: TrainSettings, shared: dict[str, Any
     )
 
 
-def _of_metadata(metadata: Mapping[str, str], shared: dict[str, Any]) -> RunFacts:
+def tells_tags(metadata: Mapping[str, str]) -> bool:
+    """Whether a file has the tags of its captions; parts of sentences are none."""
+    folders = trigger_words(metadata).folders
+    tags = [tag for folder in folders if not folder.reg for tag in folder.tags]
+    return bool(tags) and sum(map(is_sentence, tags)) <= len(tags) / 2
+
+
+def file_parts(path: Path) -> set[str] | None:
+    """The parts that a LoRA's file has weights of, "unet" and "text_encoder"; ``None`` where its
+    names do not tell, or it is no safetensors file."""
+    try:
+        names = read_safetensors_header(path).tensors
+    except (ValueError, OSError):
+        return None
+    layers = filter(None, map(read_name, names))
+    return {layer.part.removesuffix("_2") for layer in layers} or None
+
+
+def _of_metadata(
+    metadata: Mapping[str, str], shared: dict[str, Any], parts: set[str] | None = None
+) -> RunFacts:
+    """
+    Args:
+        parts: that the file has weights of; ``None`` for unknown.
+    """
+
     def number(name: str) -> float | None:
+        # Newer sd-scripts write a rate for each text encoder: "[5e-05, 5e-05]".
+        text = metadata.get(f"ss_{name}", "").strip("[] ").partition(",")[0]
         try:
-            value = float(metadata[f"ss_{name}"])
-        except (KeyError, ValueError):
+            value = float(text)
+        except ValueError:
             return None
         return value if math.isfinite(value) else None
 
     lr = number("learning_rate")
-    rates = {"unet": number("unet_lr") or lr, "text_encoder": number("text_encoder_lr") or lr}
+    said = {"unet": number("unet_lr"), "text_encoder": number("text_encoder_lr")}
+    rates = {part: lr if rate is None else rate for part, rate in said.items()}
     rank, alpha, skip = number("network_dim"), number("network_alpha"), number("clip_skip")
     optimizer = metadata.get("ss_optimizer", "").partition("(")[0].rpartition(".")[2]
+    if optimizer:
+        shared = {**shared, "usual_lr": _usual_of(optimizer, shared["usual_lr"])}
     return RunFacts(
         source="metadata" if any(key.startswith("ss_") for key in metadata) else "nothing",
-        lr={part: rate for part, rate in rates.items() if rate},
+        lr={part: rate for part, rate in rates.items() if rate and part in (parts or rates)},
         sets_lr=optimizer_facts(optimizer).adaptive if optimizer else False,
         rank=int(rank) if rank else None,
         alpha=alpha,
         scale=alpha / rank if rank and alpha else None,
-        clip_skip=int(skip) if skip else 1,
+        # sd-scripts write None for 1; a file without the entry tells nothing.
+        clip_skip=int(skip or 1) if "ss_clip_skip" in metadata else None,
         **shared,
     )
+
+
+def _usual_of(optimizer: str, adamw: Mapping[str, float]) -> Mapping[str, float]:
+    """By part, what suits an optimizer that a file names by its class; empty for unknown.
+
+    Args:
+        adamw: what suits AdamW, which the base model may say.
+    """
+    # By the classes, too: "SGD" is SGDNesterov's.
+    classes = {facts.path.rpartition(".")[2]: facts for facts in OPTIMIZERS.values()}
+    plain = re.sub("^Paged|(8|32)bit$", "", optimizer)
+    facts = OPTIMIZERS.get(plain) or classes.get(plain)
+    if facts is None or facts.lr is None:
+        return {}
+    if facts.lr == OPTIMIZERS["AdamW"].lr:
+        return adamw
+    return dict.fromkeys(adamw, facts.lr)
 
 
 def _usual_lr(subject: Subject) -> dict[str, float]:
@@ -263,6 +320,8 @@ def dataset_facts(subject: Subject, observer: Observer, controls: Controls) -> D
         observer,
         controls,
     )
+    # With the repeats, captions and triggers of each of ``data.folders``; sizes are all alike here.
+    inputs.folder_specs = [replace(spec, group=0) for spec in folder_specs(subject.settings)]
     rules = [rule for rule in RULES if rule.id in AUDITED]
     audit = audit_dataset(inputs, rules=rules)
     captions = inputs.captions

@@ -12,6 +12,7 @@ Each is written as soon as it is there, so that nothing is measured twice after 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ from lorasmith.advice.diagnose.workbench import (
 )
 from lorasmith.advice.pick import snapshot_measurer
 from lorasmith.core.files import parse_json, write_json
+from lorasmith.curation.collection import dataset_root
 from lorasmith.curation.edit.spelling import bare
-from lorasmith.data.captions import split_tags
 from lorasmith.lora_tools.inspect.training_summary import trigger_words
 from lorasmith.measures.block_effects import BlockEffects
 from lorasmith.measures.records import FULL, KINDS, PARTS, Measures
@@ -87,29 +88,42 @@ def read_pictures(bench: Workbench, done: Done) -> TagReadings:
     assert bench.subject.eval_set is not None
     references = bench.subject.eval_set.references
     rows = bench.rows(references, READ_IMAGES, trigger=False)
-    names = [item.image.path.name for item in references.items]
-    return read_tags(bench.model, bench.schedule, rows, names[: len(rows)], bench.groups, done)
+    names = [place_of(item.image.path, bench.subject.folders) for item in references.items]
+    return read_tags(
+        bench.model, bench.schedule, rows, names[: len(rows)], bench.groups, done,
+        separator=bench.subject.settings.captions.separator,
+    )  # fmt: skip
+
+
+def place_of(path: Path, folders: Sequence[Path]) -> str:
+    """A picture's path within its dataset, with ``/``, as filters of ``dataset`` know it; its name
+    where it lies in none of the folders."""
+    whole = Path(os.path.abspath(path))
+    roots = (root for root in map(dataset_root, folders) if whole.is_relative_to(root))
+    return next((whole.relative_to(root).as_posix() for root in roots), path.name)
 
 
 def read_drawings(bench: Workbench, done: Done) -> TagReadings:
-    from lorasmith.data.images import load_image
     from lorasmith.measures.noise_probe import Row
     from lorasmith.measures.told import read_tags
 
     eval_set = bench.subject.eval_set
     assert eval_set is not None
     stem, kind = bench.stem, KINDS[FULL]
-    rows, names = [], []
-    for number, prompt in enumerate(eval_set.prompts):
-        path = bench.pick_measures.folder / f"{stem}-{kind}-{number}.png"
-        if path.is_file():
-            caption = bench.without_trigger(prompt)
-            rows.append(Row.of(bench.model, load_image(path), caption, number))
-            names.append(path.name)
+    # A single picture is nothing to compare drawings with, and ``pick`` draws none.
+    prompts = eval_set.prompts if len(eval_set.references.items) > 1 else ()
+    with bench.network.attached():
+        images = bench.pick_drawings(prompts, stem, kind)
+    rows = [
+        Row.of(bench.model, image, bench.without_trigger(prompt), number)
+        for number, (image, prompt) in enumerate(zip(images, prompts, strict=True))
+    ]
+    names = [f"{stem}-{kind}-{number}.png" for number in range(len(rows))]
     with bench.network.attached():
         return read_tags(
-            bench.model, bench.schedule, rows, names, bench.groups, done, trigger=bench.trigger
-        )
+            bench.model, bench.schedule, rows, names, bench.groups, done, trigger=bench.trigger,
+            separator=bench.subject.settings.captions.separator,
+        )  # fmt: skip
 
 
 def measure_kept(bench: Workbench, done: Done) -> BaseKept:
@@ -136,7 +150,7 @@ def frequent_tags(bench: Workbench) -> list[str]:
     untagged."""
     eval_set = bench.subject.eval_set
     captions = [item.caption for item in eval_set.references.items] if eval_set else []
-    own = [bare(tag) for one in captions for tag in split_tags(bench.without_trigger(one))]
+    own = [bare(tag) for one in captions for tag in bench.tags_of(one)]
     readable = {tag for answers in bench.groups.values() for tag in answers}
     by_count = sorted(dict.fromkeys(own), key=lambda tag: -own.count(tag))
     tags = [tag for tag in by_count if tag in readable][:FREQUENT_TAGS]
@@ -161,10 +175,11 @@ def by_question(tags: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dic
 def measure_answers(bench: Workbench, done: Done) -> Answers:
     from lorasmith.measures import answers
     from lorasmith.measures.base_kept import KIND
+    from lorasmith.measures.drawings import kind_of
     from lorasmith.measures.noise_probe import Row
 
-    prompts = bench.own_prompts[:ANSWER_ROWS]
-    images = bench.drawings(bench.own_prompts, "base", KIND)[: len(prompts)]
+    prompts = bench.own_prompts
+    images = bench.drawings(prompts, "base", kind_of(KIND, prompts))[:ANSWER_ROWS]
     rows = [Row.of(bench.model, image, "", number) for number, image in enumerate(images)]
     tags = [*bench.subject.triggers, *said_tags(bench.subject.metadata)]
     return answers.measure_answers(bench.model, bench.schedule, bench.network, tags, rows, done)
@@ -282,7 +297,7 @@ MEASURES: tuple[Measure, ...] = (
         lambda subject: len(UNET) * len(TEXT_ENCODER),
     ),
     Measure(
-        "shown", "what the pictures show", 1,
+        "shown", "what the pictures show", 2,
         read_pictures, _readings, _tags, _references,
     ),
     Measure(
@@ -321,15 +336,17 @@ CAUSAL = ("snapshot", "strengths", "shown", "drawn", "captions")
 """Names of the measures that causes are judged by."""
 
 
-def kept_path(measure: Measure, subject: Subject) -> Path:
+def kept_path(measure: Measure, bench: Workbench) -> Path:
     """Where its result is kept."""
-    eval_set = subject.eval_set.fingerprint if subject.eval_set is not None else ""
+    subject, sample = bench.subject, bench.subject.settings.sample
     facts = (
         measure.version,
         subject.fingerprint,
-        subject.base_fingerprint,
-        subject.settings.model.clip_skip,
-        eval_set,
+        bench.base_key,
+        (sample.negative, sample.steps, sample.cfg, sample.sampler, sample.size),
+        subject.eval_set.fingerprint if subject.eval_set is not None else "",
+        subject.triggers,
+        subject.settings.captions.separator,
     )
     key = blake2b(repr(facts).encode(), digest_size=6).hexdigest()
     return subject.kept / f"{measure.name}-{key}.json"
@@ -340,7 +357,7 @@ def kept(measure: Measure, bench: Workbench) -> Any | None:
     if measure.take is measure_snapshot:
         return bench.pick_measures.get(bench.subject.fingerprint)
     try:
-        record = parse_json(kept_path(measure, bench.subject).read_text(encoding="utf-8"))
+        record = parse_json(kept_path(measure, bench).read_text(encoding="utf-8"))
         return measure.read(record)
     # It holds nothing that cannot be measured again.
     except (OSError, ValueError, TypeError):
@@ -349,4 +366,4 @@ def kept(measure: Measure, bench: Workbench) -> Any | None:
 
 def keep(measure: Measure, bench: Workbench, result: Any) -> None:
     if measure.take is not measure_snapshot:  # It has been kept, with pick's.
-        write_json(kept_path(measure, bench.subject), dataclasses.asdict(result))
+        write_json(kept_path(measure, bench), dataclasses.asdict(result))

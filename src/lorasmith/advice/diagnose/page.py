@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lorasmith.advice.diagnose.cause import Cause
 from lorasmith.advice.diagnose.diagnosis import Diagnosis
+from lorasmith.advice.diagnose.sections import best_at
 from lorasmith.advice.diagnose.view import commands
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.files import ASSETS, write_text
@@ -116,8 +117,7 @@ def _cells(number: int, one: Diagnosis) -> Iterator[str]:
     if grid is None:
         yield ""
         return
-    best = grid.optimum()
-    yield f"UNet {best.unet:.2f}, text encoder {best.text_encoder:.2f}"
+    yield best_at(grid).removeprefix("best at ")
 
 
 def _with_error(value: str, error: float | None) -> str:
@@ -139,7 +139,7 @@ def _section(number: int, one: Diagnosis, pictures: _Pictures) -> str:
         parts.append(f"<p>{text('; '.join(verdict.reasons))}.</p>")
     parts += [_cause(cause) for cause in one.causes]
     if not one.causes:
-        parts.append("<p>Nothing that was measured or is known of it looks wrong.</p>")
+        parts.append(f"<p>{one.no_cause}</p>")
     for section in one.sections:
         parts.append(f"<article><h3>{text(section.title)}</h3>")
         if section.id == "parts" and one.evidence.grid is not None:

@@ -13,7 +13,6 @@ from lorasmith.advice.diagnose.evidence import (
     copies,
     denied_tags,
     disagreements,
-    leaks,
     questions_said,
     silent_captions,
     unasked,
@@ -25,13 +24,12 @@ from lorasmith.curation.filter_language.words import written
 
 def no_trigger(evidence: Evidence) -> Suspicion | None:
     facts = evidence.facts
-    if facts.triggers or facts.source == "nothing":
+    if facts.triggers or facts.source == "nothing" or not facts.captions_known:
         return None
-    sign = leaks(evidence)
     word = "a word that means nothing yet"
     return Suspicion(
-        0.65 + 0.3 * sign.size,
-        texts_of("no word stands in all captions, and none was set: nothing calls it up", sign),
+        0.65,
+        ("no word of its own stands in all captions, and none was set: nothing calls it up",),
         changes={"captions.trigger": "auto"},
         todo=(
             f"Put {word} in front of all captions (captions.trigger = WORD). For a style that is "
@@ -78,10 +76,17 @@ def _without_denied(evidence: Evidence) -> str:
         return ""
     lines = []
     for tag, images in sorted(denied_tags(evidence.shown).items()):
-        where = " or ".join(f"name:{written(image)}" for image in images)
+        where = " or ".join(map(_is_image, images))
         options = ("--remove", shlex.quote(tag), "--where", shlex.quote(where))
         lines.append(_dataset(evidence, "edit", *options))
     return "\n".join(lines)
+
+
+def _is_image(place: str) -> str:
+    """A filter that takes one image: ``path:`` alone would take 11.png for 1.png, too."""
+    text = written(place)
+    longer = f'"?{text[1:]}' if text.startswith('"') else f"?{text}"
+    return f"(path:{text} -path:{longer})"
 
 
 REPEATED_TIMES, REPEATED_SHARE = 3.0, 0.12

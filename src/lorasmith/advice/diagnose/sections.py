@@ -18,6 +18,7 @@ from lorasmith.formats.block_weights import BASE, FORMS, SIDE, format_number
 from lorasmith.measures.answers import Answers
 from lorasmith.measures.base_kept import BaseKept
 from lorasmith.measures.block_effects import BlockEffects
+from lorasmith.measures.records import DIVERGED
 from lorasmith.measures.strength_grid import StrengthGrid, mean_and_error
 from lorasmith.measures.tag_effects import TagEffect, TagEffects
 from lorasmith.measures.told import TagReadings
@@ -97,8 +98,9 @@ def best_at(grid: StrengthGrid) -> str:
     return text
 
 
-def with_error(value: float, error: float) -> str:
-    return f"{value:.2f} ± {error:.2f}" if math.isfinite(error) else f"{value:.2f}"
+def with_error(value: float, error: float, form: str = ".2f") -> str:
+    """Without the error where a single value leaves it unknown."""
+    return f"{value:{form}}" + (f" ± {error:{form}}" if math.isfinite(error) else "")
 
 
 def tags(
@@ -140,34 +142,33 @@ def images_that_teach(effect: TagEffect, subject: Subject, shown: TagReadings | 
     if shown is None or effect.question not in shown.groups:
         return []
     place = shown.groups[effect.question].index(effect.tag)
-    rows = zip(shown.images, shown.captions, shown.errors[effect.question], strict=True)
-    seen = [(image, caption) for image, caption, row in rows if min(row) == row[place]]
-    silent = [
-        image
-        for image, caption in seen
-        if not any(question_of(tag) == effect.question for tag in caption.split(","))
-    ]
+    rows = zip(shown.images, shown.tags, shown.errors[effect.question], strict=True)
+    seen = [(image, own) for image, own, row in rows if min(row) == row[place]]
+    silent = [image for image, own in seen if effect.question not in map(question_of, own)]
     return silent or [image for image, _ in seen]
 
 
 def _captions(subject: Subject) -> list[set[str]]:
     """Bare tags of each."""
     items = subject.eval_set.references.items if subject.eval_set else ()
-    return [set(map(bare, split_tags(item.caption))) for item in items]
+    separator = subject.settings.captions.separator
+    return [set(map(bare, split_tags(item.caption, separator))) for item in items]
 
 
 def base(kept: BaseKept | None) -> tuple[str, ...]:
     if kept is None:
         return ()
+    if max([*kept.moved, *kept.called], default=0.0) >= DIVERGED:
+        return ("Predictions of other things are no numbers any more: it has diverged.",)
     lines = []
     if leaks := kept.leaks():
         mean, error = mean_and_error(leaks)
-        far = f"{mean:.2f} ± {error:.2f} times as far as with the trigger"
+        far = f"{with_error(mean, error)} times as far as with the trigger"
         judged = "the word makes little difference" if mean >= LEAK else "they are kept"
         lines.append(f"Prompts of other things move {far}: {judged}.")
     if kept.drawings:
         mean, error = mean_and_error(kept.drawings)
-        text = f"{mean:.0%} ± {error:.0%} of the distance between two of the base's"
+        text = f"{with_error(mean, error, '.0%')} of the distance between two of the base's"
         lines.append(f"Their drawings are away from the base's of the same seed by {text}.")
         worst = max(range(len(kept.drawings)), key=kept.drawings.__getitem__)
         if kept.drawings[worst] > 2 * mean:
@@ -184,9 +185,14 @@ def proposed_trigger(found: Answers) -> tuple[str, float] | None:
 def answers(subject: Subject, found: Answers | None) -> tuple[str, ...]:
     if found is None:
         return ()
+    if max([found.usual_shift, *found.shifts], default=0.0) >= DIVERGED:
+        return ("Its text encoder's part gives no numbers any more: it has diverged.",)
     lines = []
     proposal = proposed_trigger(found)
-    if proposal is None:
+    if not found.words:
+        why = "its file names none, and it has no text encoder's part"
+        lines.append(f"There is no word to try: {why}.")
+    elif proposal is None:
         lines.append("No word that was tried moves its predictions more than others do.")
     else:
         word, factor = proposal
@@ -215,7 +221,8 @@ def blocks(subject: Subject, found: BlockEffects | None) -> tuple[str, ...]:
         places = subject.base.architecture.blocks
         names, preset = places.ranges(idle) or BASE, block_preset(found, places.inputs)
         lines.append(f"Of no use: {names}. Draw without: lbw={preset}")
-        lines.append(f'Train without: adapter.blocks = "{training_blocks(found)}"')
+        if idle != [BASE]:
+            lines.append(f'Train without: adapter.blocks = "{training_blocks(found)}"')
     return tuple(lines)
 
 

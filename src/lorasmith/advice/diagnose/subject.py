@@ -12,7 +12,9 @@ from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.errors import LoraFileError, RunError, UserError
 from lorasmith.core.files import quick_fingerprint, read_safetensors_header
+from lorasmith.data.triggers import GENERIC_TAGS
 from lorasmith.formats.run_paths import runs_at
+from lorasmith.lora_tools.inspect.report import TriggerWords
 from lorasmith.lora_tools.inspect.training_summary import trigger_words
 from lorasmith.measures.eval_set import EvalSet
 from lorasmith.models.open import OpenedCheckpoint, locate
@@ -103,7 +105,7 @@ def open_subject(
         uses = _uses_said(metadata)
     else:
         uses = candidate.step * per_step
-    named = trigger_words(metadata).triggers
+    named = named_triggers(trigger_words(metadata))
     base = open_base(settings)
     return Subject(
         path=candidate.path,
@@ -188,13 +190,21 @@ def _file_alone(path: Path, model: str | None, data: Path | None, images: int) -
         eval_set=material.eval_set if material else None,
         folders=_folders(settings) if material else (),
         uses=_uses_said(metadata),
-        triggers=material.eval_set.triggers if material else triggers.triggers,
+        triggers=material.eval_set.triggers if material else named_triggers(triggers),
         kept=path.with_name(f"{path.stem}.diagnose"),
     )
 
 
+def named_triggers(words: TriggerWords) -> tuple[str, ...]:
+    """What a file says that calls it: its own words, or tags of all its captions but for those that
+    captions have whatever they show."""
+    if words.said:
+        return words.triggers
+    return tuple(tag for tag in words.triggers if tag.replace("_", " ") not in GENERIC_TAGS)
+
+
 def _usual(settings: TrainSettings, base: OpenedCheckpoint) -> SuitedSettings:
-    """What suits the base, for the optimizer and the kind of adapter that the LoRA has."""
+    """What suits the base, for the optimizer that the LoRA was trained with."""
     chosen = {
         "model.path": settings.model.path,
         "optimizer.name": settings.optimizer.name,

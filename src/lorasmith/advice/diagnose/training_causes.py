@@ -27,7 +27,7 @@ def rate_high(evidence: Evidence) -> Suspicion | None:
     facts, sign = evidence.facts, burnt(evidence)
     rate = facts.rate("unet")
     if rate is None:
-        known = bool(facts.lr) or facts.sets_lr
+        known = facts.sets_lr or bool(facts.lr and facts.usual_lr)
         if sign is NONE or known:
             return None
         todo = "Train with a quarter of the learning rate, or for a quarter as long"
@@ -88,7 +88,7 @@ def text_encoder_rate_high(evidence: Evidence) -> Suspicion | None:
     ratio = rate / max(unet, 1e-9)
     if ratio < TEXT_RATE or rate < TEXT_RATE / 2:
         # The rates are as usual; the measure alone would be said of a short or a long run as well.
-        return Suspicion(0.35 * sign.size, texts_of(sign)) if sign.size == 1 else None
+        return None
     lr, usual = facts.lr["text_encoder"], facts.usual_lr["text_encoder"]
     text = _rate_text("text encoder", lr, usual)
     changes = {"optimizer.text_encoder_lr": usual}
@@ -137,18 +137,20 @@ def too_short(evidence: Evidence) -> Suspicion | None:
 
 def alpha_high(evidence: Evidence) -> Suspicion | None:
     facts = evidence.facts
-    if facts.scale is None or facts.scale <= 1.0 or facts.rank is None:
+    # By the rank, with rsLoRA too: its larger scale was chosen for what it is.
+    if not facts.alpha or not facts.rank or facts.alpha <= facts.rank:
         return None
+    times = facts.alpha / facts.rank
     sign = burnt(evidence)
     text = (
-        f"alpha {facts.alpha:g} is {facts.scale:.2g} times what rank {facts.rank} makes neutral, "
-        "so all that is learned is multiplied by it"
+        f"alpha {facts.alpha:g} is {times:.2g} times the rank, {facts.rank}, so all that is "
+        "learned is multiplied by more than is usual"
     )
     return Suspicion(
-        0.65 + 0.15 * on_log(facts.scale, 2) + 0.2 * sign.size,
+        0.65 + 0.15 * on_log(times, 2) + 0.2 * sign.size,
         texts_of(text, sign),
-        facts.scale,
-        {"adapter.alpha": facts.rank, "adapter.rs_lora": False},
+        times,
+        {"adapter.alpha": facts.rank},
         todo=f"Train with adapter.alpha = {facts.rank} or less.",
     )
 
@@ -156,6 +158,8 @@ def alpha_high(evidence: Evidence) -> Suspicion | None:
 def clip_skip(evidence: Evidence) -> Suspicion | None:
     facts, measured = evidence.facts, wants_skip(evidence)
     said = facts.usual_clip_skip
+    if facts.clip_skip is None:
+        return None
     wanted = said if said is not None and said != facts.clip_skip else None
     if wanted is None and (measured is None or said == facts.clip_skip):
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -38,7 +40,8 @@ def _parts(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     if diagnosis.causes:
         yield Text("Why, the likeliest first", "bold")
     else:
-        yield Text("Nothing that was measured or is known of it looks wrong.", "green")
+        well = verdict is not None and verdict.state == "well"
+        yield Text(diagnosis.no_cause, "green" if well else "")
     for number, cause in enumerate(diagnosis.causes[:_SHOWN], 1):
         yield Padding(Group(*_cause(number, cause)), (0, 0, 0, 2))
     others = [cause.rule.title.lower() for cause in diagnosis.causes[_SHOWN:]]
@@ -85,9 +88,16 @@ def commands(cause: Cause) -> list[str]:
 
 
 def settings_options(changes: Mapping[str, Any]) -> str:
-    """``--set optimizer.lr=0.002``"""
-    values = {path: toml_value(NONE if value is None else value) for path, value in changes.items()}
-    return " ".join(f"--set {path}={value.strip(chr(34))}" for path, value in values.items())
+    """``--set optimizer.lr=0.002``, quoted where a shell wants it."""
+    return " ".join(
+        f"--set {shlex.quote(f'{path}={_option_text(value)}')}" for path, value in changes.items()
+    )
+
+
+def _option_text(value: Any) -> str:
+    """Texts stand as they are behind ``--set``, the rest as in TOML."""
+    value = NONE if value is None else value
+    return str(value) if isinstance(value, str | Path) else toml_value(value)
 
 
 def strengths_table(grid: StrengthGrid) -> Table:

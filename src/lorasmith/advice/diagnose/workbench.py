@@ -13,7 +13,7 @@ from lorasmith.advice.diagnose.tag_groups import groups_of
 from lorasmith.advice.pick import load_base, measures_key
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.captions import split_tags
-from lorasmith.measures.records import MeasuresFile
+from lorasmith.measures.records import AT_LEISURE, MeasuresFile
 from lorasmith.sampling.from_dataset import stripped
 from lorasmith.training.setup.preflight import model_reference
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lorasmith.measures.noise_probe import Probe, Row
     from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.models.reference import ModelReference
+    from lorasmith.sampling.request import ImageRequest
 
 GRID_SEEDS, GRID_IMAGES, GRID_TIMESTEPS = (0, 1, 2), 4, 4
 READ_IMAGES, READ_TAGS = 12, 48
@@ -109,16 +110,34 @@ class Workbench:
     def drawings(self) -> Drawings:
         """Of prompts that ``pick`` has none of."""
         from lorasmith.measures.drawings import Drawings
+
+        request = self._request(OWN_STEPS)
+        key = blake2b(repr((self.base_key, request)).encode(), digest_size=6).hexdigest()
+        folder = self.subject.kept / f"drawings-{key}"
+        return Drawings(self.model, folder, request, observer=self.observer, controls=self.controls)
+
+    @cached_property
+    def pick_drawings(self) -> Drawings:
+        """As ``pick`` draws, and where it keeps them; what is gone is drawn again."""
+        from lorasmith.measures.drawings import Drawings
+
+        request = self._request(AT_LEISURE.drawing_steps)
+        folder = self.pick_measures.folder
+        return Drawings(self.model, folder, request, observer=self.observer, controls=self.controls)
+
+    def _request(self, most_steps: int) -> ImageRequest:
         from lorasmith.training.samples import sample_request
 
-        subject, sample = self.subject, self.subject.settings.sample
-        size = subject.base.architecture.native_resolution
-        request = sample_request(sample, "", 0, size)
-        request = dataclasses.replace(request, steps=min(request.steps, OWN_STEPS))
-        facts = (subject.base_fingerprint, subject.settings.model.clip_skip, request)
-        key = blake2b(repr(facts).encode(), digest_size=6).hexdigest()
-        folder = subject.kept / f"drawings-{key}"
-        return Drawings(self.model, folder, request, observer=self.observer, controls=self.controls)
+        size = self.subject.base.architecture.native_resolution
+        request = sample_request(self.subject.settings.sample, "", 0, size)
+        return dataclasses.replace(request, steps=min(request.steps, most_steps))
+
+    @property
+    def base_key(self) -> tuple[object, ...]:
+        """Changes with the base model's file and whatever settings say of how it is used."""
+        # The file may move.
+        reference = dataclasses.replace(model_reference(self.subject.settings), path="")
+        return (self.subject.base_fingerprint, reference, self._precision)
 
     @property
     def stem(self) -> str:
@@ -158,6 +177,11 @@ class Workbench:
         separator = self.subject.settings.captions.separator
         return stripped(caption, self.subject.triggers, separator)
 
+    def tags_of(self, caption: str) -> list[str]:
+        """Without the trigger's."""
+        separator = self.subject.settings.captions.separator
+        return split_tags(self.without_trigger(caption), separator)
+
     def probes(self) -> list[Probe]:
         """The same images with the noise of each seed."""
         from lorasmith.measures.noise_probe import Probe
@@ -172,7 +196,7 @@ class Workbench:
         """Tags that pictures can be asked about: of the captions, and those that the base knows."""
         eval_set = self.subject.eval_set
         captions = [item.caption for item in eval_set.references.items] if eval_set else []
-        own = [tag for one in captions for tag in split_tags(self.without_trigger(one))]
+        own = [tag for one in captions for tag in self.tags_of(one)]
         known = [tag for prompt in self.subject.plain for tag in split_tags(prompt)]
         by_count = sorted(dict.fromkeys(own), key=lambda tag: -own.count(tag))
         return groups_of([*by_count, *sorted(dict.fromkeys(known))], READ_TAGS)

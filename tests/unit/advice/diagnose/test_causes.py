@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ from tests.unit.advice.diagnose.made import (
 
 from lorasmith.advice.audit.finding import Finding
 from lorasmith.advice.diagnose.causes import CAUSES, causes_of
+from lorasmith.advice.diagnose.evidence import text_encoder_burnt
+from lorasmith.advice.diagnose.measuring import place_of
+from lorasmith.advice.diagnose.picture_causes import _is_image
 from lorasmith.config.schema import all_settings
+from lorasmith.curation.collection import open_collection
+from lorasmith.curation.filter import parse_filter
+from lorasmith.measures.strength_grid import StrengthGrid
 
 BURNT = measures(loss={"0.6": -0.5, "1.0": -0.2, "1.4": 0.4})
 WEAK = measures(likeness={"0.6": 0.1, "1.0": 0.2, "1.4": 0.3})
@@ -120,9 +127,53 @@ def test_of_tags_that_exclude_each_other_the_one_that_is_not_seen_goes() -> None
     wrong = dataset(contradictory=1 / 3, findings=(CONTRADICTION,))
     (cause,) = causes_of(evidence(shown=shown, dataset=wrong))
     assert cause.suspicion.command.splitlines() == [
-        "lorasmith dataset edit pictures --remove frown --where name:1.png",
-        "lorasmith dataset edit pictures --remove smile --where name:0.png",
+        "lorasmith dataset edit pictures --remove frown --where '(path:1.png -path:?1.png)'",
+        "lorasmith dataset edit pictures --remove smile --where '(path:0.png -path:?0.png)'",
     ]
+
+
+def test_a_command_takes_the_image_that_is_meant_and_no_other(tmp_path: Path) -> None:
+    places = ["1.png", "11.png", "1_zorp/1.png", "11_zorp/1.png", "1_zorp/a (1).png"]
+    for place in places:
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).touch()
+    collection = open_collection(tmp_path)
+    for place in places:
+        path = tmp_path / place
+        assert place_of(path, [tmp_path]) == place
+        chosen = parse_filter(_is_image(place)).select(collection)
+        assert [image.path for image in chosen] == [path]
+
+
+def test_tags_are_split_by_the_separator_of_the_captions() -> None:
+    captions = ["smile; crown", "smile; crown", "frown; crown", "frown; crown"] * 2
+    answers = {"mouth": ["smile", "smile", "frown", "frown"] * 2}
+    shown = replace(readings(answers, captions), separator=";")
+    assert shown.tags[0] == ["smile", "crown"]
+    assert causes_of(evidence(shown=shown)) == []
+
+
+def test_a_file_without_tags_does_not_say_that_it_has_no_trigger() -> None:
+    assert causes_of(evidence(triggers=(), captions_known=False)) == []
+
+
+def test_rank_stabilised_loras_have_no_alpha_above_the_rank() -> None:
+    assert causes_of(evidence(alpha=16.0, rank=16, scale=4.0)) == []
+    (cause,) = causes_of(evidence(alpha=32.0, rank=16, scale=8.0))
+    assert cause.suspicion.value == 2
+
+
+def test_an_unknown_clip_skip_is_no_wrong_one() -> None:
+    known = {"usual_clip_skip": 2, "captions": caption_fit(0.2, 0.1)}
+    assert causes_of(evidence(clip_skip=None, **known)) == []
+
+
+def test_usual_rates_are_no_cause_however_strong_the_text_encoder_is() -> None:
+    bowl = [[-0.9 + (u - 1) ** 2 + t**2 for t in (0.0, 0.5, 1.0)] for u in (0.5, 1.0, 1.5)]
+    strong = StrengthGrid([0.5, 1.0, 1.5], [0.0, 0.5, 1.0], [bowl] * 3)
+    assert text_encoder_burnt(evidence(grid=strong)).size == 1
+    names = [cause.id for cause in causes_of(evidence(grid=strong))]
+    assert "text-encoder-rate-high" not in names
 
 
 def test_captions_that_are_silent_where_others_speak_are_told() -> None:

@@ -14,6 +14,7 @@ from lorasmith.formats.block_weights import parse, unet_block_map
 from lorasmith.measures.answers import Answers
 from lorasmith.measures.base_kept import BaseKept
 from lorasmith.measures.block_effects import BlockEffects
+from lorasmith.measures.records import DIVERGED
 from lorasmith.measures.tag_effects import TagEffect, TagEffects
 
 BLOCKS = ["BASE", "IN01", "IN02", "OUT03"]
@@ -25,7 +26,11 @@ def subject(captions: tuple[str, ...] = ("zorp, smile",) * 3, triggers: Any = ("
     eval_set = SimpleNamespace(references=SimpleNamespace(items=items))
     architecture = SimpleNamespace(blocks=unet_block_map())
     base = SimpleNamespace(architecture=architecture)
-    return cast(Subject, SimpleNamespace(eval_set=eval_set, triggers=triggers, base=base))
+    settings = SimpleNamespace(captions=SimpleNamespace(separator=","))
+    return cast(
+        Subject,
+        SimpleNamespace(eval_set=eval_set, triggers=triggers, base=base, settings=settings),
+    )
 
 
 def test_parts_are_told_as_the_guides_do() -> None:
@@ -67,6 +72,11 @@ def test_other_things() -> None:
     assert len(without) == 1
     worst = sections.base(BaseKept(["a cat", "b", "c"], [0, 0, 0], [], [0.0, 0.0, 0.9]))
     assert worst[-1] == "Farthest: 'c' (90%)."
+    single = sections.base(BaseKept(["a cat"], [0.1], [0.2], [0.3]))
+    assert "inf" not in " ".join(single)
+    assert single[0].startswith("Prompts of other things move 0.50 times")
+    (ruined,) = sections.base(BaseKept(["a cat"], [DIVERGED], [DIVERGED], [0.3]))
+    assert "diverged" in ruined
 
 
 def test_a_word_that_stands_out_is_a_trigger_to_try() -> None:
@@ -79,6 +89,9 @@ def test_a_word_that_stands_out_is_a_trigger_to_try() -> None:
     assert sections.answers(subject(), flat) == (
         "No word that was tried moves its predictions more than others do.",
     )
+    assert "no word to try" in sections.answers(subject(), Answers([], [], 0.0, [], []))[0]
+    ruined = Answers(["a"], [DIVERGED], DIVERGED, ["a"], [1.0])
+    assert "diverged" in sections.answers(subject(), ruined)[0]
 
 
 @pytest.fixture
@@ -99,6 +112,9 @@ def test_blocks_that_do_nothing_are_left_out(effects: BlockEffects) -> None:
     assert [weights[block] for block in BLOCKS] == [1, 1, 0, 1]
     assert parse(sections.training_blocks(effects))["IN02"] == 0
     assert parse(sections.training_blocks(effects))["OUT03"] == 1
+    only = BlockEffects(["BASE", "IN01"], [-0.5, -0.5], [[-0.5, -0.5], [-0.1, -0.1]])
+    assert only.idle() == ["BASE"]
+    assert not any("Train without" in line for line in sections.blocks(subject(), only))
     sdxl = BlockEffects(["IN04"], [-0.5], [[0.0]])
     assert sections.block_preset(sdxl, sides=9).count(",") == 11
 
