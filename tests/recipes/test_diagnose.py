@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from tests.recipes.matrix import run_with
 from tests.recipes.test_pick import SETTINGS, no_model
 
@@ -18,6 +19,7 @@ from lorasmith import diagnose
 from lorasmith.advice.diagnose.measuring import MEASURES
 from lorasmith.advice.diagnose.view import render
 from lorasmith.cli.main import cli
+from lorasmith.config.load import load_settings
 from lorasmith.core.errors import RunError, Stopped, UserError
 from lorasmith.core.events import Controls, Event, Progress
 from lorasmith.core.files import ASSETS
@@ -128,6 +130,37 @@ def test_no_time_is_told(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     (one,) = diagnose(run, images=FEW, minutes=1e-9)
     assert "the time was over" in " ".join(one.unknown)
     assert one.verdict is not None  # It is kept with pick's.
+
+
+@pytest.mark.slow
+def test_drawings_that_are_gone_are_drawn_again(made: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made, tmp_path / made.name))
+    (reading,) = (run / "diagnose").glob("drawn-*.json")
+    before = reading.read_text(encoding="utf-8")
+    reading.unlink()
+    drawings = list((run / "pick").glob("*/*-at-1.0-*.png"))
+    for drawing in drawings:
+        drawing.unlink()
+    diagnose(run, images=FEW)
+    # Those of the base are nothing that the LoRA's are read with.
+    again = [drawing for drawing in drawings if drawing.is_file()]
+    assert len(again) == FEW
+    assert reading.read_text(encoding="utf-8") == before
+
+
+@pytest.mark.broad
+def test_a_lora_that_has_diverged_is_told(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ruined.safetensors"
+    tensors = load_file(made / "run.safetensors")
+    save_file({name: torch.full_like(one, torch.nan) for name, one in tensors.items()}, path)
+    pictures = load_settings(made / "settings.toml").data.path
+    (one,) = diagnose(path, model="demo", data=pictures, images=FEW)
+    assert one.verdict is not None
+    assert one.verdict.state == "over"
+    lines = {section.id: " ".join(section.lines) for section in one.sections}
+    assert "has diverged" in lines["base"]
+    assert "has diverged" in lines["answers"]
+    assert "nan" not in " ".join(lines.values())
 
 
 def test_what_is_neither_run_nor_lora(tmp_path: Path) -> None:
