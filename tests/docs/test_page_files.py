@@ -46,6 +46,7 @@ OWN_OF_PAGES = {
         *("runs/zorp", "runs/zorp/zorp-000004.safetensors", "other.safetensors"),
         "downloaded.safetensors",
     },
+    "my-lora-looks-like.md": {"runs/zorp"},
     "pick.md": {"runs/zorp"},
     "watching.md": {"runs/pictures"},
 }

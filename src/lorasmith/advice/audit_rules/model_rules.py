@@ -21,7 +21,7 @@ from lorasmith.advice.audit_rules.image_rules import is_faint
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Progress
 from lorasmith.core.text import quoted, shortlist
-from lorasmith.curation.filter_language.words import written
+from lorasmith.curation.filter_language.words import at_place
 from lorasmith.data.images import decoded_image
 
 SURE = 0.95
@@ -117,7 +117,7 @@ def has_text(inputs: AuditInputs) -> Iterator[Finding]:
         if sure:
             by_text[" ".join(text for text, _ in sure)].append((path, min(s for _, s in sure)))
     for text, places in by_text.items():
-        names = [f"path:{written(inputs.name_of(path))}" for path, _ in places]
+        names = [at_place(inputs.name_of(path)) for path, _ in places]
         least = min(score for _, score in places)
         yield Finding(
             f"{quoted(text)} is to be read in it ({least:.2f} sure), and no tag says so",

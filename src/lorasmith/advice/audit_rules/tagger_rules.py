@@ -17,7 +17,7 @@ from lorasmith.core.text import quantity, quoted, shortlist
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.edit.consolidate import read_families
 from lorasmith.curation.edit.spelling import bare
-from lorasmith.curation.filter_language.words import written
+from lorasmith.curation.filter_language.words import at_place
 
 # A tagger that knows a thing gives it as much as the first in so large a share of the images whose
 # captions have it, and in no more than a tenth of the others.
@@ -141,7 +141,7 @@ def likely_missing(inputs: AuditInputs) -> Iterator[Finding]:
 def _command(
     inputs: AuditInputs, operation: str, captions: Sequence[tuple[WrittenCaption, float]]
 ) -> str:
-    names = [f"path:{written(inputs.name_of(caption.image))}" for caption, _ in captions]
+    names = [at_place(inputs.name_of(caption.image)) for caption, _ in captions]
     return edit_command(inputs, operation, where=" or ".join(names))
 
 

@@ -19,7 +19,7 @@ from lorasmith.advice.diagnose.evidence import (
 )
 from lorasmith.advice.diagnose.tag_groups import OPTIONAL, is_negation
 from lorasmith.core.text import quantity, word_list
-from lorasmith.curation.filter_language.words import written
+from lorasmith.curation.filter_language.words import at_place
 
 
 def no_trigger(evidence: Evidence) -> Suspicion | None:
@@ -76,17 +76,10 @@ def _without_denied(evidence: Evidence) -> str:
         return ""
     lines = []
     for tag, images in sorted(denied_tags(evidence.shown).items()):
-        where = " or ".join(map(_is_image, images))
+        where = " or ".join(map(at_place, images))
         options = ("--remove", shlex.quote(tag), "--where", shlex.quote(where))
         lines.append(_dataset(evidence, "edit", *options))
     return "\n".join(lines)
-
-
-def _is_image(place: str) -> str:
-    """A filter that takes one image: ``path:`` alone would take 11.png for 1.png, too."""
-    text = written(place)
-    longer = f'"?{text[1:]}' if text.startswith('"') else f"?{text}"
-    return f"(path:{text} -path:{longer})"
 
 
 REPEATED_TIMES, REPEATED_SHARE = 3.0, 0.12

@@ -192,3 +192,11 @@ def written(text: str) -> str:
     if text and not _NEEDS_QUOTES.search(text):
         return text
     return '"' + re.sub(r'([\\"*?])', r"\\\1", text) + '"'
+
+
+def at_place(place: str) -> str:
+    """A filter that takes the one image at a place within the dataset: ``path:`` alone would take
+    11.png for 1.png, too."""
+    text = written(place)
+    longer = f'"?{text[1:]}' if text.startswith('"') else f"?{text}"
+    return f"(path:{text} -path:{longer})"

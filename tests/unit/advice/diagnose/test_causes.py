@@ -20,10 +20,10 @@ from lorasmith.advice.audit.finding import Finding
 from lorasmith.advice.diagnose.causes import CAUSES, causes_of
 from lorasmith.advice.diagnose.evidence import text_encoder_burnt
 from lorasmith.advice.diagnose.measuring import place_of
-from lorasmith.advice.diagnose.picture_causes import _is_image
 from lorasmith.config.schema import all_settings
 from lorasmith.curation.collection import open_collection
 from lorasmith.curation.filter import parse_filter
+from lorasmith.curation.filter_language.words import at_place
 from lorasmith.measures.strength_grid import StrengthGrid
 
 BURNT = measures(loss={"0.6": -0.5, "1.0": -0.2, "1.4": 0.4})
@@ -141,7 +141,7 @@ def test_a_command_takes_the_image_that_is_meant_and_no_other(tmp_path: Path) ->
     for place in places:
         path = tmp_path / place
         assert place_of(path, [tmp_path]) == place
-        chosen = parse_filter(_is_image(place)).select(collection)
+        chosen = parse_filter(at_place(place)).select(collection)
         assert [image.path for image in chosen] == [path]
 
 
