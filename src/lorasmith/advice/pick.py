@@ -276,7 +276,9 @@ def measures_key(
     """
     sample, model, steps = settings.sample, settings.model, AT_LEISURE.drawing_steps
     recipe = (sample.negative, sample.steps, sample.cfg, sample.sampler, sample.size, steps)
-    facts = (VERSION, eval_set.fingerprint, recipe, base, model.clip_skip, clip)
+    to_noise = settings.loss.zero_terminal_snr
+    read = (model.clip_skip, model.max_tokens, model.vae, model.prediction, to_noise)
+    facts = (VERSION, eval_set.fingerprint, recipe, base, read, clip)
     return blake2b(repr(facts).encode(), digest_size=6).hexdigest()
 
 
