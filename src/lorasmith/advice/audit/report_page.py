@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,15 +10,9 @@ from pathlib import Path
 from lorasmith.advice.audit.audit import Audit
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
-from lorasmith.core.errors import DatasetError
-from lorasmith.core.files import ASSETS, write_text
-from lorasmith.core.terminal import clean
+from lorasmith.advice.html_report import as_html, small_picture, write_report
 from lorasmith.core.text import quantity, word_list
-from lorasmith.data.images import decoded_image
 
-TEMPLATE = ASSETS / "audit.html"
-_SIDE = 144  # px of a small picture's longer side
-_QUALITY = 80
 _IMAGES = 12  # of a finding
 _FINDINGS = 60  # of a rule
 # Of all small pictures; a page with more is slow to open. Each takes 5 KB.
@@ -43,22 +33,15 @@ def write_page(path: Path, audit: Audit, inputs: AuditInputs) -> None:
     numbers = {image: number for number, image in enumerate(pictures)}
     groups = audit.by_rule()
     sections = [_section(rule, some, numbers, inputs) for rule, some in groups.items()]
-    parts = {
-        "title": _text(", ".join(str(folder) for folder in audit.folders)),
-        "summary": _text(_summary(audit)),
-        "contents": "".join(_contents(groups)),
-        "body": "".join(sections) or "<p>Nothing is wrong that these rules see.</p>",
-        "more": "".join(_more(audit)),
-        # Each is in the file once, in however many findings it may be.
-        "pictures": ",".join(f'"{data}"' for data in pictures.values()),
-    }
-    template = TEMPLATE.read_text(encoding="utf-8")
-    write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
-
-
-def _text(text: object) -> str:
-    """As HTML shows it; names of files may hold anything."""
-    return html.escape(clean(str(text), lines=False))
+    write_report(
+        path,
+        title="Audit: " + ", ".join(str(folder) for folder in audit.folders),
+        summary=as_html(_summary(audit)),
+        contents="".join(_contents(groups)),
+        body="".join(sections) or "<p>Nothing is wrong that these rules see.</p>",
+        more="".join(_more(audit)),
+        pictures=pictures.values(),
+    )
 
 
 def _pictures(audit: Audit) -> dict[Path, str]:
@@ -71,19 +54,8 @@ def _pictures(audit: Audit) -> dict[Path, str]:
     ]
     images = list(dict.fromkeys(shown))[:_MOST_IMAGES]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        encoded = dict(zip(images, pool.map(_encoded, images), strict=True))
+        encoded = dict(zip(images, pool.map(small_picture, images), strict=True))
     return {image: data for image, data in encoded.items() if data}
-
-
-def _encoded(path: Path) -> str:
-    file = io.BytesIO()
-    try:
-        with decoded_image(path) as image:
-            image.thumbnail((_SIDE, _SIDE))
-            image.save(file, "JPEG", quality=_QUALITY)
-    except DatasetError:
-        return ""
-    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _summary(audit: Audit) -> str:
@@ -96,7 +68,7 @@ def _summary(audit: Audit) -> str:
 
 def _contents(groups: Mapping[Rule, Sequence[Finding]]) -> Iterator[str]:
     for rule, findings in groups.items():
-        yield f'<a href="#{rule.id}">{_text(rule.title)} ({len(findings)})</a>'
+        yield f'<a href="#{rule.id}">{as_html(rule.title)} ({len(findings)})</a>'
 
 
 def _section(
@@ -104,21 +76,21 @@ def _section(
 ) -> str:
     severity = findings[0].severity
     head = (
-        f'<span class="severity">{severity}</span><h2>{_text(rule.title)}</h2>'
+        f'<span class="severity">{severity}</span><h2>{as_html(rule.title)}</h2>'
         f'<span class="id">{rule.id}, {quantity(len(findings), "finding")}</span>'
     )
     parts = [
         f'<section class="{severity}" id="{rule.id}"><div class="head">{head}</div>',
-        f'<p class="why">{_text(rule.why)}</p>',
+        f'<p class="why">{as_html(rule.why)}</p>',
     ]
     if rule.source:
-        parts.append(f'<p class="number">As in {_text(rule.source)}</p>')
+        parts.append(f'<p class="number">As in {as_html(rule.source)}</p>')
     if rule.threshold is not None:
-        parts.append(f'<p class="number">Threshold: {rule.threshold:g} {_text(rule.unit)}</p>')
+        parts.append(f'<p class="number">Threshold: {rule.threshold:g} {as_html(rule.unit)}</p>')
     if rule.fix is not None:
         look = "" if rule.safe else " (look at what it would change before you agree)"
         command = inputs.command("audit", "--fix", rule.id)
-        parts.append(f"<p><code>{_text(command)}</code>{look}</p>")
+        parts.append(f"<p><code>{as_html(command)}</code>{look}</p>")
     shown = findings[:_FINDINGS]
     single = all(len(one.images) == 1 and not _has_own(one) for one in shown)
     articles = "".join(_article(finding, numbers, inputs) for finding in shown)
@@ -129,14 +101,14 @@ def _section(
 
 
 def _article(finding: Finding, numbers: Mapping[Path, int], inputs: AuditInputs) -> str:
-    what = _text(finding.what)
-    tags = "".join(f" <code>{_text(tag)}</code>" for tag in finding.tags)
+    what = as_html(finding.what)
+    tags = "".join(f" <code>{as_html(tag)}</code>" for tag in finding.tags)
     figures = "".join(
         _figure(image, numbers.get(image), inputs) for image in finding.images[:_IMAGES]
     )
     left = len(finding.images) - _IMAGES
     more = f'<p class="soft">and {quantity(left, "more picture")}</p>' if left > 0 else ""
-    command = f"<p><code>{_text(finding.command)}</code></p>" if _has_own(finding) else ""
+    command = f"<p><code>{as_html(finding.command)}</code></p>" if _has_own(finding) else ""
     pictures = f'<div class="pictures">{figures}</div>' if figures else ""
     key = f'<span class="id">{finding.key}</span>'
     return f"<article><p>{what}{tags} {key}</p>{command}{pictures}{more}</article>"
@@ -148,13 +120,13 @@ def _has_own(finding: Finding) -> bool:
 
 
 def _figure(image: Path, number: int | None, inputs: AuditInputs) -> str:
-    name = _text(inputs.name_of(image))
+    name = as_html(inputs.name_of(image))
     shown = f'<img data-number="{number}" alt="{name}">' if number is not None else ""
     return f"<figure>{shown}<figcaption>{name}</figcaption></figure>"
 
 
 def _more(audit: Audit) -> Iterator[str]:
     for one in audit.skipped:
-        yield f"<p>Not looked at: {_text(one.rule.title)}: {_text(one.missing)}</p>"
+        yield f"<p>Not looked at: {as_html(one.rule.title)}: {as_html(one.missing)}</p>"
     if audit.ignored:
-        yield f"<p>Ignored: {_text(', '.join(one.key for one in audit.ignored))}</p>"
+        yield f"<p>Ignored: {as_html(', '.join(one.key for one in audit.ignored))}</p>"

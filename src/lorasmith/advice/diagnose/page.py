@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,18 +9,12 @@ from lorasmith.advice.diagnose.cause import Cause
 from lorasmith.advice.diagnose.diagnosis import Diagnosis
 from lorasmith.advice.diagnose.sections import best_at
 from lorasmith.advice.diagnose.view import commands
-from lorasmith.core.errors import DatasetError
-from lorasmith.core.files import ASSETS, write_text
-from lorasmith.core.terminal import clean
+from lorasmith.advice.html_report import as_html, small_picture, write_report
 from lorasmith.core.text import quantity
-from lorasmith.data.images import decoded_image
 from lorasmith.measures.records import FULL, KINDS, PLAIN
 from lorasmith.measures.strength_grid import StrengthGrid
 from lorasmith.measures.verdict import WORDS
 
-TEMPLATE = ASSETS / "diagnose.html"
-_SIDE = 144  # px of a small picture's longer side
-_QUALITY = 85
 _DRAWN = 6  # of each kind
 _RUINED = 10.0
 
@@ -50,21 +40,14 @@ def write_page(path: Path, diagnoses: Sequence[Diagnosis]) -> None:
     """
     pictures = _Pictures()
     body = "".join(_section(number, one, pictures) for number, one in enumerate(diagnoses))
-    parts = {
-        "title": text(", ".join(one.subject.name for one in diagnoses)),
-        "summary": quantity(len(diagnoses), "LoRA") + " measured." + _comparison(diagnoses),
-        "contents": "",
-        "body": body,
-        "more": "Numbers after ± are standard errors. Losses are changes since the base model.",
-        "pictures": ",".join(f'"{data}"' for data in pictures.data),
-    }
-    template = TEMPLATE.read_text(encoding="utf-8")
-    write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
-
-
-def text(words: object) -> str:
-    """As HTML shows it; names of files may hold anything."""
-    return html.escape(clean(str(words), lines=False))
+    write_report(
+        path,
+        title="Diagnosis: " + ", ".join(one.subject.name for one in diagnoses),
+        summary=quantity(len(diagnoses), "LoRA") + " measured." + _comparison(diagnoses),
+        body=body,
+        more="Numbers after ± are standard errors. Losses are changes since the base model.",
+        pictures=pictures.data,
+    )
 
 
 class _Pictures:
@@ -75,15 +58,10 @@ class _Pictures:
 
     def add(self, path: Path) -> int | None:
         """Its number; ``None`` where it cannot be read."""
-        buffer = io.BytesIO()
-        try:
-            with decoded_image(path) as image:
-                small = image.convert("RGB")
-                small.thumbnail((_SIDE, _SIDE))
-                small.save(buffer, "JPEG", quality=_QUALITY)
-        except DatasetError:
+        data = small_picture(path)
+        if not data:
             return None
-        self.data.append(base64.b64encode(buffer.getvalue()).decode("ascii"))
+        self.data.append(data)
         return len(self.data) - 1
 
 
@@ -102,9 +80,9 @@ def _comparison(diagnoses: Sequence[Diagnosis]) -> str:
 
 def _cells(number: int, one: Diagnosis) -> Iterator[str]:
     measures, grid = one.evidence.measures, one.evidence.grid
-    yield f'<a href="#lora-{number}">{text(one.subject.name)}</a>'
+    yield f'<a href="#lora-{number}">{as_html(one.subject.name)}</a>'
     yield WORDS[one.verdict.state] if one.verdict else ""
-    yield text(one.causes[0].rule.title) if one.causes else "none"
+    yield as_html(one.causes[0].rule.title) if one.causes else "none"
     if measures is None:
         yield from ("", "", "", "")
     else:
@@ -132,38 +110,38 @@ def _section(number: int, one: Diagnosis, pictures: _Pictures) -> str:
     verdict = one.verdict
     severity = _SEVERITY[verdict.state] if verdict else "note"
     state = f'<span class="severity">{WORDS[verdict.state]}</span>' if verdict else ""
-    model = f'<span class="id">on {text(one.subject.settings.model.path)}</span>'
-    head = f'<div class="head">{state}<h2>{text(one.subject.name)}</h2>{model}</div>'
+    model = f'<span class="id">on {as_html(one.subject.settings.model.path)}</span>'
+    head = f'<div class="head">{state}<h2>{as_html(one.subject.name)}</h2>{model}</div>'
     parts = [f'<section class="{severity}" id="lora-{number}">{head}']
     if verdict:
-        parts.append(f"<p>{text('; '.join(verdict.reasons))}.</p>")
+        parts.append(f"<p>{as_html('; '.join(verdict.reasons))}.</p>")
     parts += [_cause(cause) for cause in one.causes]
     if not one.causes:
         parts.append(f"<p>{one.no_cause}</p>")
     for section in one.sections:
-        parts.append(f"<article><h3>{text(section.title)}</h3>")
+        parts.append(f"<article><h3>{as_html(section.title)}</h3>")
         if section.id == "parts" and one.evidence.grid is not None:
             parts.append(_grid(one.evidence.grid))
         if section.id == "blocks":
             parts.append(_blocks(one))
-        parts += [f"<p>{text(line)}</p>" for line in section.lines]
+        parts += [f"<p>{as_html(line)}</p>" for line in section.lines]
         parts.append("</article>")
     parts += _drawings(one, pictures)
-    parts += [f'<p class="soft">Not answered: {text(line)}</p>' for line in one.unknown]
+    parts += [f'<p class="soft">Not answered: {as_html(line)}</p>' for line in one.unknown]
     return "".join(parts) + "</section>"
 
 
 def _cause(cause: Cause) -> str:
     found = cause.suspicion
-    evidence = "".join(f"<li>{text(line)}</li>" for line in found.evidence)
-    source = f" ({text(cause.rule.source)})" if cause.rule.source else ""
-    code = "".join(f"<p><code>{text(line)}</code></p>" for line in commands(cause))
+    evidence = "".join(f"<li>{as_html(line)}</li>" for line in found.evidence)
+    source = f" ({as_html(cause.rule.source)})" if cause.rule.source else ""
+    code = "".join(f"<p><code>{as_html(line)}</code></p>" for line in commands(cause))
     return (
-        f"<article><h3>{text(cause.rule.title)} "
+        f"<article><h3>{as_html(cause.rule.title)} "
         f'<span class="id">{cause.id}, {found.likelihood:.0%}</span></h3>'
         f"<ul>{evidence}</ul>"
-        f'<p class="why">{text(cause.rule.why)}{source}</p>'
-        f"<p>{text(found.todo)}</p>{code}</article>"
+        f'<p class="why">{as_html(cause.rule.why)}{source}</p>'
+        f"<p>{as_html(found.todo)}</p>{code}</article>"
     )
 
 
@@ -221,4 +199,4 @@ def _row(title: str, paths: Sequence[Path], pictures: _Pictures) -> str:
     if not numbers:
         return ""
     figures = "".join(f'<figure><img data-number="{number}" alt=""></figure>' for number in numbers)
-    return f'<article><h3>{text(title)}</h3><div class="pictures">{figures}</div></article>'
+    return f'<article><h3>{as_html(title)}</h3><div class="pictures">{figures}</div></article>'
