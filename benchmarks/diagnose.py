@@ -375,6 +375,8 @@ def page(work: Path) -> str:
         lines += ["|---|---|---:|---|---:|---:|"]
         lines += [_row(name, row) for name, row in rows.items()]
         lines += [""]
+        missing = [name for name in MISTAKES if name not in rows]
+        lines += [f"Not run: {', '.join(missing)}.", ""] if missing else []
     lines += ["Bold: another cause than the mistake."]
     return "\n".join(lines) + "\n"
 
