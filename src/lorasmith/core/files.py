@@ -123,7 +123,7 @@ def _temporary(path: Path, *, folder: bool) -> Iterator[Path]:
     """The new file or folder under a name of its own, then under that of ``path``; it is locked
     while it is written, which tells it from what a killed process left."""
     temporary, lock = None, None
-    if not folder and path.exists() and not (path.is_file() or path.is_dir()):
+    if not (folder or path.is_file() or path.is_dir()) and path.exists():
         what = "is no file: it would be replaced by one"  # a device, say /dev/null, or a pipe
         raise RunError(Problem(str(path), what, "choose another name"))
     try:
@@ -341,8 +341,10 @@ def check_page(path: Path) -> None:
         RunError: something else is there, or the operating system's reason.
     """
     try:
-        there = path.lstat()
-        is_page = stat.S_ISREG(there.st_mode) and path.read_bytes()[: len(_PAGE)].lower() == _PAGE
+        is_page = stat.S_ISREG(path.lstat().st_mode)
+        if is_page:
+            with open(path, "rb") as file:
+                is_page = file.read(len(_PAGE)).lower() == _PAGE
     except FileNotFoundError:
         is_page = True
     except OSError as error:
