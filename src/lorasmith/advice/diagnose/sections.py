@@ -112,7 +112,8 @@ def tags(
     for one in stuck_tags(subject, effects):
         taught = images_that_teach(one, subject, shown)
         text = f"{one.tag!r} comes unasked in {one.unasked:.0%} of {effects.count} drawings"
-        lines.append(text + (f"; {shortlist(taught)} teach it." if taught else "."))
+        teach = "teaches" if len(taught) == 1 else "teach"
+        lines.append(text + (f"; {shortlist(taught)} {teach} it." if taught else "."))
     for one in effects.effects:
         if one.asked <= OBEYED and one.base >= STUCK:
             text = (

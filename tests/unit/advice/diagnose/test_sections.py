@@ -46,7 +46,7 @@ def test_a_tag_that_comes_unasked_is_told_with_who_taught_it() -> None:
     effects = TagEffects([TagEffect("crown", "headwear", 3, 1.0, 1.0, 1.0)], 4)
     shown = readings({"headwear": ["crown", "no hat", "crown"]}, ["smile", "", "crown"])
     (line,) = sections.tags(subject(), effects, shown)
-    assert line == "'crown' comes unasked in 100% of 4 drawings; 0.png teach it."
+    assert line == "'crown' comes unasked in 100% of 4 drawings; 0.png teaches it."
     # Where most captions ask for it, that is what they taught.
     common = subject(("zorp, crown",) * 3)
     assert sections.tags(common, effects, shown) == ()
