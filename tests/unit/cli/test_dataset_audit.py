@@ -51,6 +51,26 @@ def test_what_forbids_training_is_exit_status_2(folder: Path) -> None:
     assert audit(folder).exit_code == 2
 
 
+def test_what_forbids_training_cannot_be_ignored(folder: Path) -> None:
+    (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (found,) = [
+        one["id"]
+        for one in json.loads(audit(folder, "--json").stdout)["findings"]
+        if one["rule"] == "unreadable"
+    ]
+    for one in ("unreadable", found):
+        refused = audit(folder, "--ignore", one)
+        assert refused.exit_code == 2
+        assert "cannot be ignored" in " ".join(refused.output.split())
+    # As an older dataset may have it.
+    (folder / ".lorasmith" / "audit.json").write_text('{"ignored": ["unreadable"]}', "utf-8")
+    result = audit(folder)
+    assert result.exit_code == 2
+    assert "unreadable" in result.stdout
+    assert audit(folder, "--fix", "unreadable", "--yes").exit_code == 0
+    assert not (folder / "1.png").exists()
+
+
 def test_a_fix_is_shown_done_and_taken_back(folder: Path) -> None:
     result = audit(folder, "--fix", "same-file", "--dry-run")
     assert result.exit_code == 0, result.output

@@ -60,12 +60,12 @@ class Audit:
         return dict(groups)
 
     def ignoring(self, ids: Collection[str]) -> Audit:
-        """With these ids ignored, and no others."""
+        """With these ids ignored, and no others; errors are told whatever is ignored."""
         findings = _gravest_first((*self.findings, *self.ignored))
         return replace(
             self,
-            findings=tuple(one for one in findings if not is_among(one, ids)),
-            ignored=tuple(one for one in findings if is_among(one, ids)),
+            findings=tuple(one for one in findings if not is_ignored(one, ids)),
+            ignored=tuple(one for one in findings if is_ignored(one, ids)),
         )
 
     def counts(self) -> dict[str, int]:
@@ -168,9 +168,26 @@ def check_ids(ids: Iterable[str], audit: Audit, option: str) -> None:
         raise UserError(problems)
 
 
-def is_among(finding: Finding, ids: Collection[str]) -> bool:
-    """Whether ids name a finding, or its rule."""
-    return finding.rule in ids or finding.key in ids
+def check_ignorable(ids: Iterable[str], audit: Audit) -> None:
+    """
+    Raises:
+        UserError: an id is of what forbids training, which no run can ignore.
+    """
+    errors = {rule.id for rule in audit.rules if rule.severity == "error"}
+    errors |= {one.key for one in audit.findings if one.severity == "error"}
+    hint = "mend it, or remove the pictures; the audit says how"
+    problems = [
+        Problem("ignore", f"{one!r} forbids training, and cannot be ignored", hint)
+        for one in ids
+        if one in errors
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def is_ignored(finding: Finding, ids: Collection[str]) -> bool:
+    """Whether ids name a finding, or its rule; never of an error, at which every run stops."""
+    return finding.severity != "error" and (finding.rule in ids or finding.key in ids)
 
 
 def _key(rule: Rule, finding: Finding, inputs: AuditInputs) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from lorasmith.advice.audit.audit import findings_of, is_among
+from lorasmith.advice.audit.audit import findings_of, is_ignored
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.core.errors import Problem, UserError
@@ -92,7 +92,7 @@ def _is_due(finding: Finding, ids: Sequence[str], ignored: Collection[str]) -> b
     if finding.key in ids:
         return True
     by_rule = finding.rule in ids or ALL_SAFE in ids
-    return by_rule and not is_among(finding, ignored)
+    return by_rule and not is_ignored(finding, ignored)
 
 
 def _merge(plan: Plan, part: Plan, touched: set[str]) -> int:

@@ -58,7 +58,10 @@ class AuditRequest(JobRequest):
     )
     dry_run: bool = option(False, "Of --fix: say what would change, and change nothing")
     ignore: list[str] = option(
-        [], "Hear no more of this rule or finding in this dataset; may be repeated", metavar="ID"
+        [],
+        "Hear no more of this rule or finding in this dataset, unless it is an error; may be "
+        "repeated",
+        metavar="ID",
     )
     unignore: list[str] = option([], "Hear of it again; may be repeated", metavar="ID")
 
@@ -104,7 +107,7 @@ class AuditRequest(JobRequest):
             UserError: with everything that is wrong; nothing was changed.
             Stopped: by ``controls``.
         """
-        from lorasmith.advice.audit.audit import audit_dataset, check_ids
+        from lorasmith.advice.audit.audit import audit_dataset, check_ids, check_ignorable
         from lorasmith.advice.audit.ignored import ignored_in, remember
         from lorasmith.advice.audit.report_page import write_page
         from lorasmith.core.files import check_page
@@ -122,6 +125,7 @@ class AuditRequest(JobRequest):
         ignored = ignored_in(roots)
         audit = audit_dataset(inputs, ignored)
         check_ids(self.ignore, audit, "ignore")
+        check_ignorable(self.ignore, audit)
         strangers = [one for one in self.unignore if one not in ignored]
         if strangers:
             raise SettingsError(
