@@ -16,6 +16,7 @@ from lorasmith.advice.audit.rules import RULES
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import Progress
 from lorasmith.core.text import did_you_mean
+from lorasmith.curation.changes.plan import name_within
 
 _KEY_BYTES = 4
 
@@ -42,6 +43,7 @@ class Audit:
         findings: the gravest first, and of a rule together.
         ignored: what was found, and is not to be told.
         skipped: rules that could not look.
+        roots: the folders of the datasets; see :attr:`.Collection.roots`.
     """
 
     folders: tuple[Path, ...]
@@ -50,6 +52,11 @@ class Audit:
     findings: tuple[Finding, ...]
     ignored: tuple[Finding, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    roots: tuple[Path, ...] = ()
+
+    def name_of(self, path: Path) -> str:
+        """A file as it is told: within the dataset; of several datasets its whole path."""
+        return name_within(self.roots, str(path))
 
     def by_rule(self) -> dict[Rule, list[Finding]]:
         """The findings under their rules, in the order in which they are shown."""
@@ -113,7 +120,14 @@ def audit_dataset(
             findings += findings_of(rule, inputs)
     inputs.observer(Progress("looking at the dataset", len(rules), len(rules)))
     images, folders = len(inputs.images), tuple(inputs.folders)
-    everything = Audit(folders, images, tuple(rules), tuple(findings), (), tuple(skipped))
+    everything = Audit(
+        folders,
+        images,
+        tuple(rules),
+        tuple(findings),
+        skipped=tuple(skipped),
+        roots=inputs.collection.roots,
+    )
     return everything.ignoring(ignored)
 
 

@@ -23,7 +23,7 @@ from lorasmith.advice.audit.captions import (
 from lorasmith.advice.audit.looks import Looks
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.events import Controls, Observer, ignore
-from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.changes.plan import Plan, name_within
 from lorasmith.curation.collection import Collection, CollectionImage, open_collection
 from lorasmith.curation.facts import ImageFacts
 from lorasmith.curation.pixels import Pixels
@@ -210,6 +210,10 @@ class AuditInputs:
             if whole.startswith(os.path.join(os.path.abspath(root), "")):
                 return Path(os.path.relpath(whole, root)).as_posix()
         return Path(path).as_posix()
+
+    def shown_name(self, path: Path) -> str:
+        """A file as it is told: within the dataset; of several datasets its whole path."""
+        return name_within(self.collection.roots, str(path))
 
     def plan(self, rule: str) -> Plan:
         """An empty plan that is to mend what a rule found."""

@@ -120,7 +120,7 @@ def _has_own(finding: Finding) -> bool:
 
 
 def _figure(image: Path, number: int | None, inputs: AuditInputs) -> str:
-    name = as_html(inputs.name_of(image))
+    name = as_html(inputs.shown_name(image))
     shown = f'<img data-number="{number}" alt="{name}">' if number is not None else ""
     return f"<figure>{shown}<figcaption>{name}</figcaption></figure>"
 

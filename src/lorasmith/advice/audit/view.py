@@ -44,7 +44,7 @@ def _parts(audit: Audit, most: int | None) -> Iterator[RenderableType]:
         count = sum(map(len, groups.values()))
         yield Text(quantity(count, severity), f"bold {COLOURS[severity]}")
         for rule, findings in groups.items():
-            yield Padding(Group(*_rule(rule, findings, most)), (0, 0, 0, 2))
+            yield Padding(Group(*_rule(rule, findings, audit, most)), (0, 0, 0, 2))
     reasons: dict[str, list[str]] = {}
     for one in audit.skipped:
         reasons.setdefault(one.missing, []).append(one.rule.title.lower())
@@ -58,11 +58,13 @@ def _parts(audit: Audit, most: int | None) -> Iterator[RenderableType]:
     yield from _verdict(audit)
 
 
-def _rule(rule: Rule, findings: Sequence[Finding], most: int | None) -> Iterator[RenderableType]:
+def _rule(
+    rule: Rule, findings: Sequence[Finding], audit: Audit, most: int | None
+) -> Iterator[RenderableType]:
     yield Text.assemble((rule.title, "bold"), (f"  {rule.id}", "cyan"), f"  {len(findings)}")
     shown = findings if most is None else findings[:most]
     for finding in shown:
-        yield Padding(_finding(finding), (0, 0, 0, 2))
+        yield Padding(_finding(finding, audit), (0, 0, 0, 2))
     if len(shown) < len(findings):
         yield Text(f"  and {len(findings) - len(shown)} more (--all)", "dim")
     why = f"{rule.why} ({rule.source})" if rule.source else rule.why
@@ -74,10 +76,10 @@ def _rule(rule: Rule, findings: Sequence[Finding], most: int | None) -> Iterator
         yield Padding(Text(f"-> {clean(command, lines=False)}", "cyan"), (0, 0, 0, 2))
 
 
-def _finding(finding: Finding) -> Text:
-    names = [clean(f"{path.parent.name}/{path.name}", lines=False) for path in finding.images]
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    subject = ", ".join(names[:_NAMES]) + more
+def _finding(finding: Finding, audit: Audit) -> Text:
+    names = [clean(audit.name_of(path), lines=False) for path in finding.images[:_NAMES]]
+    more = len(finding.images) - len(names)
+    subject = ", ".join(names) + (f" and {more} more" if more else "")
     tags = ", ".join(clean(tag, lines=False) for tag in finding.tags[:_TAGS])
     tags += ", …" if len(finding.tags) > _TAGS else ""
     line = Text()

@@ -36,7 +36,7 @@ def same_file(inputs: AuditInputs) -> Iterator[Finding]:
     for same in _by_content(inputs).values():
         if len(same) > 1:
             for group in find_duplicates(inputs.collection, same, exact=True):
-                yield _alike(group, "the same file")
+                yield _alike(inputs, group, "the same file")
 
 
 def near_duplicates(inputs: AuditInputs) -> Iterator[Finding]:
@@ -51,7 +51,7 @@ def near_duplicates(inputs: AuditInputs) -> Iterator[Finding]:
             hashes = [inputs.facts[image.path].phash for image, _ in nearly]
             distance = max((best.phash ^ other).bit_count() for other in hashes)
             what = f"nearly the same ({distance} bits of 64 apart)"
-            yield _alike(DuplicateGroup(group.kept, tuple(nearly)), what, distance)
+            yield _alike(inputs, DuplicateGroup(group.kept, tuple(nearly)), what, distance)
 
 
 def mirrored(inputs: AuditInputs) -> Iterator[Finding]:
@@ -115,9 +115,13 @@ def _by_content(inputs: AuditInputs) -> dict[str, list[CollectionImage]]:
     return by_content
 
 
-def _alike(group: DuplicateGroup, what: str, distance: float | None = None) -> Finding:
+def _alike(
+    inputs: AuditInputs, group: DuplicateGroup, what: str, distance: float | None = None
+) -> Finding:
     paths = (group.kept.path, *(image.path for image, _ in group.dropped))
-    others = "; ".join(f"{image.path.name} would go: {why}" for image, why in group.dropped[:2])
+    others = "; ".join(
+        f"{inputs.shown_name(image.path)} would go: {why}" for image, why in group.dropped[:2]
+    )
     return Finding(f"{len(paths)} are {what}; {others}", paths, value=distance)
 
 
@@ -126,7 +130,7 @@ def keep_the_best(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
     plan = inputs.plan(findings[0].rule)
     kept = {path: finding.images[0] for finding in findings for path in finding.images[1:]}
     reasons = {
-        image: f"as {inputs.name_of(kept[image.path])}, which stays"
+        image: f"as {inputs.shown_name(kept[image.path])}, which stays"
         for image in inputs.of_paths(kept)
     }
     remove_images(plan, inputs.collection, reasons)
@@ -139,7 +143,7 @@ def out_of_regularisation(inputs: AuditInputs, findings: Sequence[Finding]) -> P
     collection = open_collection(list(dict.fromkeys(path.parent for path in copies)))
     plan = Plan(f"audit --fix {findings[0].rule}", collection.roots)
     reasons = {
-        image: f"as {inputs.name_of(copies[image.path])}, which is trained on"
+        image: f"as {inputs.shown_name(copies[image.path])}, which is trained on"
         for image in collection.images
         if image.path in copies
     }

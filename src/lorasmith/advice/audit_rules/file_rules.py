@@ -37,7 +37,9 @@ def no_text(inputs: AuditInputs) -> Iterator[Finding]:
     empty = {one.caption_path for one in inputs.images if not one.caption}
     for image, path in _caption_files(inputs):
         if path in empty and not read_caption(path).is_text:
-            yield Finding(f"{path.name} is not a text file; it is taken as empty", (image,))
+            yield Finding(
+                f"{inputs.shown_name(path)} is not a text file; it is taken as empty", (image,)
+            )
 
 
 def _is_plain_utf8(data: bytes) -> bool:
@@ -84,7 +86,8 @@ def shared_names(inputs: AuditInputs) -> Iterator[Finding]:
     for path, captions in by_file.items():
         if len(captions) > 1:
             names = shortlist([caption.image.name for caption in captions])
-            what = f"{len(captions)} pictures share the caption {path.name}: {names}"
+            where = inputs.shown_name(path)
+            what = f"{len(captions)} pictures share the caption {where}: {names}"
             yield Finding(what, tuple(one.image for one in captions), value=len(captions))
 
 

@@ -276,7 +276,7 @@ class Plan:
 
     def name_of(self, path: Path) -> str:
         """A file as it is told beside the plan."""
-        return clean(_name_within(self.roots, str(path)), lines=False)
+        return clean(name_within(self.roots, str(path)), lines=False)
 
 
 def within(roots: Sequence[Path], problem: Problem) -> Problem:
@@ -284,11 +284,12 @@ def within(roots: Sequence[Path], problem: Problem) -> Problem:
     whole path."""
     where, is_file = problem.where, os.path.isdir(os.path.dirname(problem.where))
     if is_file or os.path.lexists(where):  # Others are of an option, say.
-        where = _name_within(roots, where)
+        where = name_within(roots, where)
     return Problem(*(clean(text, lines=False) for text in (where, problem.what, problem.hint)))
 
 
-def _name_within(roots: Sequence[Path], path: str) -> str:
+def name_within(roots: Sequence[Path], path: str) -> str:
+    """A file's name within the dataset; of several datasets, or elsewhere, its path as it is."""
     whole = os.path.abspath(path)
     for root in roots if len(roots) == 1 else ():
         if whole.startswith(os.path.join(root, "")):

@@ -6,8 +6,9 @@ import io
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
-from tests.audits import MakeDataset, inputs_of
+from tests.audits import MakeDataset, faultless, inputs_of
 
 from lorasmith.advice.audit.audit import Audit, audit_dataset
 from lorasmith.advice.audit.finding import Finding, Rule
@@ -46,6 +47,31 @@ def test_many_findings_are_cut_short_unless_all_are_asked_for(dataset: MakeDatas
     assert "and 4 more" in shown(audit)
     assert "\x1b" not in shown(audit)
     assert shown(audit, show_all=True).count(".png") == 7
+
+
+def test_files_of_one_name_are_told_apart(dataset: MakeDataset) -> None:
+    folder = dataset({"10_zorp/day/a.png": None, "10_zorp/b.png": None})
+    (folder / "5_zorp").mkdir()
+    shutil.copy(folder / "10_zorp" / "b.png", folder / "5_zorp" / "b.png")
+    text = shown(audit_dataset(inputs_of(folder), rules=[RULE]))
+    assert "10_zorp/b.png" in text
+    assert "5_zorp/b.png" in text
+    copies = audit_dataset(inputs_of(folder)).to_json()["findings"]
+    (what,) = [one["what"] for one in copies if one["rule"] == "same-file"]
+    assert "_zorp/b.png would go" in what
+
+
+def test_of_several_datasets_whole_paths_are_told(tmp_path: Path) -> None:
+    folders = [tmp_path / one / "10_zorp" for one in ("left", "right")]
+    for number, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        faultless(number).save(folder / "a.png")
+    inputs = AuditInputs([tmp_path / "left", tmp_path / "right"])
+    audit = audit_dataset(inputs, rules=[RULE])
+    text = "".join(shown(audit).split())
+    for folder in folders:
+        assert str(folder / "a.png") in text
+        assert inputs.shown_name(folder / "a.png") == str(folder / "a.png")
 
 
 def test_what_is_ignored_or_not_looked_at_is_said(dataset: MakeDataset) -> None:
