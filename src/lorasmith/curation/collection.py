@@ -27,7 +27,7 @@ from lorasmith.curation.facts import FactsStore, ImageFacts
 from lorasmith.data.caption_files import read_caption
 from lorasmith.data.captions import split_tags
 from lorasmith.data.companions import find_companions, masks_in_folders, stem_of
-from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES
+from lorasmith.data.images import FOREIGN_SUFFIXES, MASK_SUFFIXES, SUFFIXES
 from lorasmith.data.layout import (
     REG_NAMES,
     FolderSpec,
@@ -370,6 +370,8 @@ def _images_in(
     record_owners = {crop_record_of(path, records): path for path in reversed(images)}
     own_captions = {path for path in texts.values() if path is not None}
     for file in others:
+        if file.suffix.lower() in FOREIGN_SUFFIXES:  # a picture of its own: a.gif beside a.png
+            continue
         # a.jpg.txt and a.jpg.json before a.txt, a.json, a.npz, a_sdxl.npz.
         stem = stem_of(file)
         owner = owners.get(stem) or stems.get(stem) or stems.get(stem.removesuffix("_sdxl"))

@@ -52,6 +52,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl"})
 MASK_SUFFIXES = SUFFIXES | {".tif", ".tiff", ".gif"}
+# Pictures, too, but no training images before they are converted.
+FOREIGN_SUFFIXES = frozenset({".gif", ".tif", ".tiff", ".heic", ".heif", ".psd", ".jp2", ".jfif"})
 
 # Pillow's plugins for those. It knows forty more, goes by the content alone, and one of them (EPS)
 # hands the file to Ghostscript as a program.

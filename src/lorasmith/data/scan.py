@@ -25,6 +25,7 @@ from lorasmith.data.companions import (
     stem_of,
 )
 from lorasmith.data.images import (
+    FOREIGN_SUFFIXES,
     MASK_SUFFIXES,
     SUFFIXES,
     Header,
@@ -57,7 +58,6 @@ MIN_SIDE = 16
 _OTHER_CAPTIONS = frozenset(
     {".tags", ".tag", ".cap", ".captions", ".prompt", ".wd", ".wd14", ".blip", ".text", ".md"}
 )
-_CONVERTIBLE = frozenset({".gif", ".tif", ".tiff", ".heic", ".heif", ".psd", ".jp2", ".jfif"})
 # Folders of what --conditioning_data_dir names, masks or control images.
 _CONDITIONING = ("conditioning", "control", "cond_")
 # Bytes; above this a file of nothing but spaces is not looked for.
@@ -448,7 +448,7 @@ def _explain_others(
         elif suffix in _OTHER_CAPTIONS and stem_of(file) in stems and not caption_file:
             reason = f"captions are read from {' or '.join(suffixes)} files"
             other_endings[suffix] += 1
-        elif suffix in _CONVERTIBLE:
+        elif suffix in FOREIGN_SUFFIXES:
             reason = f"{suffix} is not read; convert it to PNG"
             findings.warnings.append(Problem(str(file), "is not used", "convert it to PNG"))
         else:

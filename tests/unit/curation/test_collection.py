@@ -82,6 +82,19 @@ def test_what_belongs_to_an_image(tmp_path: Path, save: Save) -> None:
     assert c.companions == ()
 
 
+@pytest.mark.parametrize("ending", [".gif", ".GIF", ".tif", ".psd", ".heic"])
+def test_a_picture_belongs_to_no_other_of_its_name(
+    tmp_path: Path, save: Save, ending: str
+) -> None:
+    save(tmp_path / "a.webp")
+    (tmp_path / f"a{ending}").write_bytes(b"GIF89a")
+    save(tmp_path / "b.png")
+    Image.new("L", (8, 8)).save(tmp_path / "b_mask.gif")
+    a, b = open_collection(tmp_path).images
+    assert a.files == [a.path]
+    assert [path.name for path in b.companions] == ["b_mask.gif"]
+
+
 def test_the_root_is_where_the_journal_is(tmp_path: Path, save: Save) -> None:
     save(tmp_path / "pile" / "deep" / "a.png")
     assert dataset_root(tmp_path / "pile" / "deep") == tmp_path / "pile" / "deep"
