@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lorasmith.adapters.peft import is_peft, needs_peft_settings, peft_alphas, with_peft_settings
-from lorasmith.core.errors import LoraFileError, Problem
+from lorasmith.core.errors import LoraFileError, Problem, shortened
 from lorasmith.core.files import (
     TensorBytes,
     parse_json,
@@ -25,7 +25,7 @@ from lorasmith.core.files import (
     write_chunks,
 )
 from lorasmith.formats.layer_names import describe, looks_like_lora
-from lorasmith.tensors.files import DTYPE_NAMES, LOAD_ERRORS, as_bytes, load_torch_file
+from lorasmith.tensors.files import DTYPE_NAMES, LOAD_ERRORS, all_finite, as_bytes, load_torch_file
 
 # What the first webui extension for LoRA hashed: 64 KiB from 1 MiB on (AddNet, "legacy").
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
@@ -39,6 +39,7 @@ _WANTS_MORE = re.compile(
 _NUMBERED = re.compile(r"(unet|text_encoder):\d+:(up|down)")
 _NAME_IT = "give it names with `lorasmith convert`"
 _SHOWN = 5
+_BROKEN = "its training diverged, or the file is broken: take an earlier snapshot, or get it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,15 @@ def _not_finite(path: Path, name: str, before: Tensor, after: Tensor) -> Problem
     )
 
 
-def load_lora(path: Path) -> LoraFile:
+def load_lora(path: Path, *, finite: bool = True) -> LoraFile:
     """Read a LoRA from ``.safetensors``, ``.pt`` or ``.ckpt``.
 
+    Args:
+        finite: refuse numbers that are none; without, the caller tells of them.
+
     Raises:
-        LoraFileError: the file cannot be read, is damaged, or is something else; says what it is.
+        LoraFileError: the file cannot be read, is damaged, is something else (says what it is), or
+            holds NaN or infinity (says in which layers).
     """
     path = Path(path)
     try:
@@ -151,7 +156,28 @@ def load_lora(path: Path) -> LoraFile:
         raise _error(path, f"is {_kind_of_model(tensors)}, not a LoRA", "choose a LoRA file")
     if odd := odd_tensors(path, tensors):
         raise LoraFileError(odd)
+    if finite:
+        check_numbers(path, tensors)
     return LoraFile(path, tensors, metadata)
+
+
+def check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """
+    Raises:
+        LoraFileError: some hold NaN or infinity, which would spoil all that is drawn or made of it;
+            says in which layers.
+    """
+    broken: dict[str, list[str]] = {}
+    for name, tensor in tensors.items():
+        if not all_finite(tensor):
+            module, _, rest = name.partition(".")
+            broken.setdefault(module, []).append(rest or name)
+    if broken:
+        problems = [
+            Problem(str(path), f"{module}: holds NaN or infinity ({', '.join(names)})", _BROKEN)
+            for module, names in broken.items()
+        ]
+        raise LoraFileError(shortened(problems, _SHOWN, "layers are so"))
 
 
 def _error(path: Path, what: str, hint: str) -> LoraFileError:

@@ -122,3 +122,13 @@ def collect_each(action: Callable[[S], T], items: Iterable[S]) -> list[T]:
     if problems:
         raise UserError(problems)
     return results
+
+
+def shortened(
+    problems: list[Problem], most: int = 8, more: str = "modules are so"
+) -> list[Problem]:
+    """The first few of many problems that are alike, and how many more there are."""
+    rest = len(problems) - most
+    if rest <= 0:
+        return problems
+    return [*problems[:most], Problem(problems[0].where, f"{rest} more {more}")]

@@ -25,7 +25,7 @@ from lorasmith.adapters.types.lokr import LoKr
 from lorasmith.adapters.types.lora import LoRA
 from lorasmith.adapters.types.oft import OFT
 from lorasmith.adapters.types.tlora import TLoRA
-from lorasmith.core.errors import LoraFileError, Problem
+from lorasmith.core.errors import LoraFileError, Problem, shortened
 from lorasmith.formats.kohya_keys import block_of_key, is_sdxl, kohya_names, part_of
 from lorasmith.formats.layer_names import describe
 from lorasmith.lora_tools.convert.cloneofsimo import read_lora
@@ -246,16 +246,6 @@ def as_module(key: str, tensors: Mapping[str, Tensor]) -> LoraModule:
     rank = _rank(algorithm, entries)
     alpha = float(entries["alpha"].float()) if _has_alpha(entries) else 0.0
     return LoraModule(key, part_of(key), algorithm, entries, rank, alpha or float(rank))
-
-
-def shortened(
-    problems: list[Problem], most: int = 8, more: str = "modules are so"
-) -> list[Problem]:
-    """The first few of many modules' problems, and how many more there are."""
-    rest = len(problems) - most
-    if rest <= 0:
-        return problems
-    return [*problems[:most], Problem(problems[0].where, f"{rest} more {more}")]
 
 
 def _has_alpha(tensors: Mapping[str, Tensor]) -> bool:

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lorasmith.core.errors import LoraFileError, Problem, UserError
+from lorasmith.core.errors import LoraFileError, Problem, UserError, shortened
 from lorasmith.core.events import Controls, Notice, Observer, ignore, with_progress
 from lorasmith.core.files import PrecisionName, parse_json
 from lorasmith.formats.kohya_keys import block_of_key, part_of
@@ -42,7 +42,7 @@ from lorasmith.lora_tools.linalg.low_rank import (
     whole,
 )
 from lorasmith.lora_tools.linalg.ties_dare import dare, ties
-from lorasmith.lora_tools.lora_file import LoraModules, read_modules, shortened
+from lorasmith.lora_tools.lora_file import LoraModules, read_modules
 from lorasmith.lora_tools.outputs import (
     Approximated,
     LoraWriter,

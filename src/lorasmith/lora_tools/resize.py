@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.types.dylora import cut_rank
-from lorasmith.core.errors import LoraFileError, Problem, SettingsError, UserError
+from lorasmith.core.errors import LoraFileError, Problem, SettingsError, UserError, shortened
 from lorasmith.core.events import Controls, Observer, ignore, with_progress
 from lorasmith.core.files import PrecisionName
 from lorasmith.lora_tools.linalg.factorize import NotLowRank, alternative, kernels_of, low_rank_part
@@ -34,7 +34,6 @@ from lorasmith.lora_tools.lora_file import (
     LoraModule,
     LoraModules,
     read_modules,
-    shortened,
 )
 from lorasmith.lora_tools.outputs import (
     Approximated,

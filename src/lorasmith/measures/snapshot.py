@@ -129,7 +129,7 @@ class SnapshotMeasurer:
             Stopped: on a stop request; nothing of it is kept but drawings.
         """
         begin = time.perf_counter()
-        tensors = load_lora(path).tensors
+        tensors = load_lora(path, finite=False).tensors  # what has diverged is measured as such
         network = AdapterNetwork.load(tensors, self._model.adapter_roots(), where=str(path))
         with network.attached():
             measures = self._probed(network)

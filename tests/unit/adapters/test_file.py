@@ -84,6 +84,34 @@ def test_nan_is_never_written(tmp_path, bad):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e5m2])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_file_with_nan_is_refused_and_its_layers_named(tmp_path, bad, dtype):
+    path = tmp_path / "ruined.safetensors"
+    broken = {name: tensor.clone() for name, tensor in tensors().items()}
+    broken["lora_unet_conv_in.lora_up.weight"][3, 2] = bad
+    safetensors.torch.save_file({name: t.to(dtype) for name, t in broken.items()}, path)
+    with pytest.raises(LoraFileError) as refused:
+        load_lora(path)
+    (problem,) = refused.value.problems
+    assert problem.where == str(path)
+    assert problem.what == "lora_unet_conv_in: holds NaN or infinity (lora_up.weight)"
+    assert "earlier snapshot" in problem.hint
+    assert load_lora(path, finite=False).tensors.keys() == broken.keys()
+
+
+def test_of_many_ruined_layers_a_few_are_named(tmp_path):
+    path = tmp_path / "ruined.safetensors"
+    names = [
+        f"lora_unet_{number}.lora_{side}.weight" for number in range(9) for side in ("down", "up")
+    ]
+    safetensors.torch.save_file({name: torch.full((4, 4), torch.nan) for name in names}, path)
+    with pytest.raises(LoraFileError) as refused:
+        load_lora(path)
+    assert len(refused.value.problems) == 6
+    assert refused.value.problems[-1].what == "4 more layers are so"
+
+
 def test_overflow_of_fp16_is_not_written(tmp_path):
     large = tensors()
     large["lora_unet_conv_in.lora_up.weight"][3, 2] = 1e5

@@ -83,9 +83,7 @@ def test_what_belongs_to_an_image(tmp_path: Path, save: Save) -> None:
 
 
 @pytest.mark.parametrize("ending", [".gif", ".GIF", ".tif", ".psd", ".heic"])
-def test_a_picture_belongs_to_no_other_of_its_name(
-    tmp_path: Path, save: Save, ending: str
-) -> None:
+def test_a_picture_belongs_to_no_other_of_its_name(tmp_path: Path, save: Save, ending: str) -> None:
     save(tmp_path / "a.webp")
     (tmp_path / f"a{ending}").write_bytes(b"GIF89a")
     save(tmp_path / "b.png")

@@ -92,7 +92,7 @@ class Workbench:
         from lorasmith.adapters.file import load_lora
         from lorasmith.adapters.network import AdapterNetwork
 
-        tensors = load_lora(self.subject.path).tensors
+        tensors = load_lora(self.subject.path, finite=False).tensors  # told by the measures
         return AdapterNetwork.load(
             tensors, self.model.adapter_roots(), where=str(self.subject.path)
         )

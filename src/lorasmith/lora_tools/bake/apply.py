@@ -29,14 +29,13 @@ from lorasmith.adapters.from_file import (
 from lorasmith.adapters.targets import Target
 from lorasmith.adapters.types.differences import BIASES, Difference
 from lorasmith.adapters.types.lora import LoRA, whole_down
-from lorasmith.core.errors import LoraFileError, Problem
+from lorasmith.core.errors import LoraFileError, Problem, shortened
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.block_weights import BlockMap
 from lorasmith.lora_tools.checkpoint_writer import Change
 from lorasmith.lora_tools.convert.cloneofsimo import read_lora
 from lorasmith.lora_tools.inputs import LoraSource
 from lorasmith.lora_tools.linalg.low_rank import NotFinite, check_finite
-from lorasmith.lora_tools.lora_file import shortened
 from lorasmith.models.layout import canonical_shape
 from lorasmith.models.open import OpenedCheckpoint, WeightInFile
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lorasmith.adapters.file import LoraFile, load_lora, odd_tensors
+from lorasmith.adapters.file import LoraFile, check_numbers, load_lora, odd_tensors
 from lorasmith.core.errors import CheckpointError, LoraFileError, Problem, UserError
 from lorasmith.core.files import read_safetensors_header
 from lorasmith.core.text import quantity
@@ -91,7 +91,11 @@ def read_lora(path: Path) -> LoraFile:
     Raises:
         LoraFileError: see :func:`~lorasmith.adapters.file.load_lora` and :func:`read_cloneofsimo`.
     """
-    return read_cloneofsimo(path)[0] if is_cloneofsimo(path) else load_lora(path)
+    if not is_cloneofsimo(path):
+        return load_lora(path)
+    file, _ = read_cloneofsimo(path)
+    check_numbers(path, file.tensors)
+    return file
 
 
 def _is_safetensors(path: Path) -> bool:

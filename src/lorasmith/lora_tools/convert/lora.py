@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.file import LoraFile, file_hashes, load_lora
-from lorasmith.core.errors import LoraFileError, Problem
+from lorasmith.core.errors import LoraFileError, Problem, shortened
 from lorasmith.core.files import TensorBytes, safetensors_chunks
 from lorasmith.formats.key_styles import style_of, styled_name
 from lorasmith.formats.kohya_keys import kohya_names
@@ -22,7 +22,7 @@ from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo, read_cloneo
 from lorasmith.lora_tools.convert.round_trip import RawFile, read_raw, record, restore
 from lorasmith.lora_tools.family import lora_family, naming_family
 from lorasmith.lora_tools.inspect.thumbnail import KEY as PREVIEW_KEY
-from lorasmith.lora_tools.lora_file import LoraModule, group_modules, shortened
+from lorasmith.lora_tools.lora_file import LoraModule, group_modules
 from lorasmith.lora_tools.outputs import carried_metadata
 from lorasmith.tensors.files import all_finite, as_bytes
 

@@ -101,7 +101,7 @@ def _read(path: Path) -> tuple[LoraModules, str, bool]:
     """The file's modules, malformed ones told apart, whose names it has, and whether it calls the
     model's only text encoder the first."""
     numbered = is_cloneofsimo(path)
-    file = read_cloneofsimo(path)[0] if numbered else load_lora(path)
+    file = read_cloneofsimo(path)[0] if numbered else load_lora(path, finite=False)
     modules, unmatched, problems = group_modules(file.tensors, str(path), file.metadata)
     if not modules and not problems:
         raise LoraFileError(no_module(path, file.tensors))
