@@ -29,7 +29,8 @@ def _table(name: str, rules: tuple[Rule, ...]) -> Iterator[str]:
         number = "" if rule.threshold is None else f"{rule.threshold:g} {rule.unit}".rstrip()
         why = rule.why if not rule.source else f"{rule.why.rstrip('.')} ({rule.source})"
         fix = "" if rule.fix is None else "safe" if rule.safe else "after a look"
-        cells = (f"`{rule.id}`", rule.title, rule.severity, number, why, fix)
+        severity = "; ".join(filter(None, (rule.severity, rule.otherwise)))
+        cells = (f"`{rule.id}`", rule.title, severity, number, why, fix)
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -144,6 +144,8 @@ def findings_of(rule: Rule, inputs: AuditInputs) -> list[Finding]:
     """What one rule finds, with all that is the rule's own filled in."""
     complete = []
     for finding in rule.find(inputs):
+        # The page of rules says every severity that there is.
+        assert rule.otherwise or finding.severity in (None, rule.severity), rule.id
         key = _key(rule, finding, inputs)
         command = finding.command
         if not command and rule.fix is not None:

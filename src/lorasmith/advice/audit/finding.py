@@ -82,6 +82,7 @@ class Rule:
         missing: what must be there to look at it and is not ("the extra `audit`"); "" where
             nothing is missing. ``None``: it needs nothing.
         slow: it is not even asked while it is ignored.
+        otherwise: which other severity its findings may have, and when ("note where …").
     """
 
     id: str
@@ -96,3 +97,4 @@ class Rule:
     safe: bool = False
     missing: Callable[[AuditInputs], str] | None = None
     slow: bool = False
+    otherwise: str = ""

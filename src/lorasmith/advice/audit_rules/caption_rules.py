@@ -228,6 +228,7 @@ CAPTION_RULES: tuple[Rule, ...] = (
         "A picture without words teaches everything in it to whatever its folder is called, or to "
         "no words at all.",
         source='LoRA Training Guide (hdg), "How to set up the image directory"',
+        otherwise="note where no picture has one, and the folder has a name",
     ),
     Rule(
         "empty-caption",

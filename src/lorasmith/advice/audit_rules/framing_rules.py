@@ -302,6 +302,7 @@ FRAMING_RULES: tuple[Rule, ...] = (
         "It is never in a batch with others: its steps are of itself alone.",
         _GUIDE,
         fix=crop_to_company,
+        otherwise="warning in batches of several",
     ),
     Rule(
         "bucket-spread",

@@ -41,6 +41,7 @@ def missing(inputs: AuditInputs) -> Iterator[Finding]:
                 images_of(captions),
                 (concept.trigger,),
                 value=len(captions),
+                # What a run puts there itself costs it nothing.
                 severity="note" if in_front else "warning",
             )
 
@@ -193,6 +194,7 @@ TRIGGER_RULES: tuple[Rule, ...] = (
         source=_SOURCE,
         fix=_put_first,
         safe=True,
+        otherwise="note where a run puts it in front by itself (captions.trigger_in_front)",
     ),
     Rule(
         "trigger-not-first",

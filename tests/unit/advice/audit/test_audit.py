@@ -35,6 +35,15 @@ def test_findings_are_complete_and_the_gravest_come_first(dataset: MakeDataset) 
     assert audit.to_json()["findings"][0]["images"] == [str(folder / "a.png")]
 
 
+def test_another_severity_than_the_rules_is_on_the_page(dataset: MakeDataset) -> None:
+    inputs = AuditInputs([dataset({"a.png": None})])
+    graver = replace(NOTE, find=lambda _: [Finding("is grave", severity="warning")])
+    with pytest.raises(AssertionError, match="every-image"):
+        audit_dataset(inputs, rules=[graver])
+    audit = audit_dataset(inputs, rules=[replace(graver, otherwise="warning where it is grave")])
+    assert [finding.severity for finding in audit.findings] == ["warning"]
+
+
 def test_keys_stay_when_the_dataset_moves(dataset: MakeDataset) -> None:
     folder = dataset({"a.png": None})
     before = audit_dataset(AuditInputs([folder]), rules=[NOTE]).findings
