@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import combinations
 
 from lorasmith.advice.audit.captions import images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
-from lorasmith.advice.audit_rules.caption_edits import edit_command
+from lorasmith.advice.audit_rules.caption_edits import edit_command, edit_plan
 from lorasmith.core.text import quantity, quoted, shortlist
-from lorasmith.curation.edit.spelling import LISTS, read_list
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.edit.spelling import LISTS, bare, like, read_list
 from lorasmith.models.tokenizer import tokenized_words
 
 # A tag is taken for another one misspelled, or in the singular, if it is so much rarer.
 RARER = 0.25
 _FEWEST = 4  # captions with the other
 _SHORTEST = 5  # letters of a word that is taken for misspelled
+_ENDINGS = ("ing", "ed", "er", "s", "es")
 # A word that CLIP reads in pieces of so few letters each is none that it has met.
 SHORT_PIECES = 2.75
 _SHORTEST_PIECES = 2.0  # of two: "frown" is f + rown
@@ -115,18 +117,88 @@ def _listed_words() -> frozenset[str]:
 
 
 def misspelled(inputs: AuditInputs) -> Iterator[Finding]:
-    """A tag that is a frequent one but for a letter in one word, where that is no word."""
-    counts = inputs.tags.counts
-    frequent = [name for name, count in counts.items() if count >= _FEWEST]
+    """A tag that is another one but for a letter in one word, where that is no word: one that is
+    frequent here, or that a list of tags has."""
+    table = inputs.tags
+    known = _known_tags(inputs)
+    frequent = {name for name, count in table.counts.items() if count >= _FEWEST}
+    here, listed = _by_length(frequent), _by_length(known)
+    for name, count in table.counts.items():
+        if not _odd_words(name):
+            continue
+        near = [right for right in _near(name, here) if count <= RARER * table.counts[right]]
+        found = [one for right in near for one in _rarer(inputs, name, right, "differ by a letter")]
+        if found:
+            yield found[0]
+        elif name not in known and (right := next(_near_listed(name, listed), None)) is not None:
+            captions = table.captions_with[name]
+            tags = table.spelled(name), like(right, table.spelled(name))
+            yield Finding(
+                f"{quoted(tags[0])} ({count}) is {quoted(tags[1])} but for a letter, which lists "
+                "of tags have",
+                images_of(captions),
+                tags,
+                value=count,
+                severity="note",
+            )
+
+
+def _known_tags(inputs: AuditInputs) -> frozenset[str]:
+    """Bare tags that are shipped, and labels of a tagger that looked at the pictures."""
+    scored = inputs.tagger_scores
+    return _listed_tags().union(map(bare, scored.labels.names if scored is not None else ()))
+
+
+@cache
+def _listed_tags() -> frozenset[str]:
+    return frozenset(
+        bare(tag)
+        for path in LISTS.glob("*.txt")
+        for tag in read_list(path)
+        if not set(tag) & set("*?:")
+    )
+
+
+def _by_length(names: Iterable[str]) -> dict[int, list[str]]:
     by_length: dict[int, list[str]] = defaultdict(list)
-    for name in frequent:
+    for name in sorted(names):
         by_length[len(name)].append(name)
-    for name, count in counts.items():
-        near = [other for step in (-1, 0, 1) for other in by_length[len(name) + step]]
-        for other in near:
-            if count <= RARER * counts[other] and _is_misspelled(name, other):
-                yield from _rarer(inputs, name, other, "differ by a letter")
-                break
+    return by_length
+
+
+def _near(name: str, by_length: Mapping[int, Sequence[str]]) -> Iterator[str]:
+    """Tags that ``name`` may be meant for."""
+    for length in (len(name) - 1, len(name), len(name) + 1):
+        for right in by_length.get(length, ()):
+            if right != name and _is_misspelled(name, right):
+                yield right
+
+
+def _near_listed(name: str, by_length: Mapping[int, Sequence[str]]) -> Iterator[str]:
+    """The same of tags that nobody uses here, which takes more: a first letter is seldom wrong,
+    and short words are near to many."""
+    long = " " in name or len(name) > _SHORTEST
+    return (right for right in _near(name, by_length) if long and right[0] == name[0])
+
+
+@cache
+def _odd_words(name: str) -> frozenset[str]:
+    """Words of a tag that are none."""
+    return frozenset(word for word in name.split() if word.isalpha() and not _is_word(word))
+
+
+@cache
+def _is_word(text: str) -> bool:
+    """One of CLIP's own or of the tags that are shipped, or such a word with an ending."""
+    if text in _listed_words() or _is_one_piece(text):
+        return True
+    stems = [text.removesuffix(ending) for ending in _ENDINGS if text.endswith(ending)]
+    stems += [stem[:-1] for stem in stems if stem[-1:] == stem[-2:-1]] + [f"{s}e" for s in stems]
+    return any(len(stem) > 2 and _is_one_piece(stem) for stem in stems)
+
+
+def _is_one_piece(text: str) -> bool:
+    return len(tokenized_words(text)[0].pieces) == 1
 
 
 def _rarer(inputs: AuditInputs, one: str, other: str, what: str) -> Iterator[Finding]:
@@ -148,20 +220,26 @@ def _rarer(inputs: AuditInputs, one: str, other: str, what: str) -> Iterator[Fin
         )
 
 
-def _is_misspelled(name: str, other: str) -> bool:
-    words, others = name.split(), other.split()
+def rename(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
+    """The first tag of each finding to its second."""
+    return edit_plan(inputs, findings, lambda one: [f"rename-tag={one.tags[0]}={one.tags[1]}"])
+
+
+def _is_misspelled(name: str, right: str) -> bool:
+    words, others = name.split(), right.split()
     if len(words) != len(others):
         return False
     pairs = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]
     if len(pairs) != 1:
         return False
-    (word, right) = pairs[0]
-    if min(len(word), len(right)) < _SHORTEST or not (word.isalpha() and right.isalpha()):
+    (word, other) = pairs[0]
+    # A short word is near to many, unless the others of its tag agree: "purple boddy".
+    shortest = _SHORTEST - 1 if len(words) > 1 else _SHORTEST
+    if min(len(word), len(other)) < shortest or not other.isalpha():
         return False
-    # A word of CLIP's own is a word, and means another thing: "red coat" and "red boat".
-    is_word = len(tokenized_words(word)[0].pieces) == 1
-    is_plural = word in (f"{right}s", f"{right}es") or right in (f"{word}s", f"{word}es")
-    return not is_word and not is_plural and _one_edit(word, right)
+    # A word is a word, and means another thing: "red coat" and "red boat".
+    is_plural = word in (f"{other}s", f"{other}es") or other in (f"{word}s", f"{word}es")
+    return word in _odd_words(name) and not is_plural and _one_edit(word, other)
 
 
 def _one_edit(one: str, other: str) -> bool:
@@ -195,7 +273,10 @@ WORD_RULES: tuple[Rule, ...] = (
         misspelled,
         "A misspelled word is another one to the model, and its picture lacks the right one.",
         threshold=RARER,
-        unit="of the pictures of the right one, at most",
+        unit="of the pictures of the right one, at most, by a letter in a word that is none; "
+        "or a tag that no list has, where one has the right one",
+        otherwise="note by lists of tags alone",
+        fix=rename,
     ),
     Rule(
         "other-forms",

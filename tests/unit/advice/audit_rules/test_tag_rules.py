@@ -99,14 +99,33 @@ def test_singular_and_plural(dataset: MakeDataset) -> None:
 
 
 def test_misspelled(dataset: MakeDataset) -> None:
-    tags = ["zorp, open mouth, red coat, smile"] * 4
-    for wrong, right in (("open muoth", "open mouth"), ("simle", "smile")):
-        (finding,) = audit_rule("misspelled-tag", captioned(dataset, *tags, f"zorp, {wrong}"))
+    tags = ["zorp, open mouth, red coat, smile, purple body, 2girls, dress, clapping, cape"] * 4
+    for wrong, right in (
+        *(("open muoth", "open mouth"), ("simle", "smile")),
+        *(("purple boddy", "purple body"), ("purpel body", "purple body")),
+    ):
+        folder = captioned(dataset, *tags, f"zorp, {wrong}")
+        (finding,) = audit_rule("misspelled-tag", folder)
         assert finding.tags == (wrong, right)
-        assert f"{wrong}={right}" in finding.command
-    # Words of their own, other numbers, and what is as frequent.
-    for other in ("red boat", "smiles", "1girl", "open south"):
+        assert finding.severity == "warning"
+        assert mended("misspelled-tag", folder)[-1] == f"zorp, {right}"
+    # Words of their own, other numbers, short words, and plurals.
+    for other in (
+        *("red boat", "smiles", "1girl", "3girls", "open south", "purple bodys"),
+        *("tress", "press", "slapping", "nape", "red nape"),
+    ):
         assert audit_rule("misspelled-tag", captioned(dataset, *tags, f"zorp, {other}")) == []
+
+
+def test_misspelled_by_the_lists_of_tags(dataset: MakeDataset) -> None:
+    for wrong, right in (("blonde hiar", "blonde hair"), ("Flat_Cheest", "flat_chest")):
+        folder = captioned(dataset, f"zorp, {wrong}", "zorp, smile")
+        (finding,) = audit_rule("misspelled-tag", folder)
+        assert finding.tags == (wrong, right)
+        assert finding.severity == "note"
+        assert mended("misspelled-tag", folder)[0] == f"zorp, {right}"
+    for other in ("blond hair", "blue eye", "vree pose", "zorp hair", "haori"):
+        assert audit_rule("misspelled-tag", captioned(dataset, f"zorp, {other}")) == []
 
 
 CONTRADICTIONS = [
