@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lorasmith.adapters.file import load_lora as load_lora
     from lorasmith.adapters.file import save_lora as save_lora
     from lorasmith.adapters.network import AdapterNetwork as AdapterNetwork
+    from lorasmith.advice.doctor.doctor import doctor as doctor
     from lorasmith.advice.pick import pick as pick
     from lorasmith.api import Run as Run
     from lorasmith.api import advise as advise
@@ -129,6 +130,7 @@ _HOMES = {
     "check": "api",
     "convert": "lora_tools.convert.convert",
     "diagnose": "api",
+    "doctor": "advice.doctor.doctor",
     "extract": "lora_tools.extract",
     "generate": "sampling.generate",
     "import_settings": "api",

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "dataset-caption.md": "needs captioning models; test_caption_page.py",
     "dataset-edit.md": "test_dataset_edit_page.py",
     "demo-model.md": "has none of the program",
+    "doctor.md": "needs a second card; tests/unit/advice/doctor",
     "file-tools-resize-merge.md": "test_resize_merge_page.py",
     "generate.md": "needs pictures of other programs; tests/unit/cli/test_generate.py",
     "grid.md": "needs a run of many epochs; tests/unit/cli/test_grid.py",

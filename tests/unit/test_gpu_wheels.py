@@ -14,8 +14,8 @@ from benchmarks.gpu_wheels import CONSTRAINTS, PACKAGES, strip_libraries, versio
 
 # On a machine that is set up for PyTorch.
 THERE = {
-    *("accelerate", "click", "huggingface-hub", "numpy", "pillow", "psutil", "regex", "rich"),
-    *("safetensors", "scipy", "tensorboard", "torch", "transformers"),
+    *("accelerate", "click", "huggingface-hub", "numpy", "packaging", "pillow", "psutil"),
+    *("regex", "rich", "safetensors", "scipy", "tensorboard", "torch", "transformers"),
 }
 
 # Of taggers alone, which nothing that runs there needs; 28 MB.

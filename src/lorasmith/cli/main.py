@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 import click
 
 from lorasmith import __version__
-from lorasmith.core.errors import Problem, Stopped, UserError
+from lorasmith.core.errors import DOCTOR, Problem, Stopped, UserError
 from lorasmith.core.terminal import echo, echo_styled, problem_lines
 from lorasmith.core.text import did_you_mean
 
@@ -51,6 +51,7 @@ class Entry:
 
 GROUPS: dict[str, dict[str, Entry]] = {
     "Begin": {
+        "doctor": Entry("lorasmith.cli.doctor", "Say whether this computer can make LoRAs."),
         "demo": Entry("lorasmith.cli.demo", "See it work: train on the model inside the package."),
         "presets": Entry("lorasmith.cli.presets", "List the presets, or show what is in one."),
         "dataset": Entry("lorasmith.cli.dataset", "Look after a folder of training pictures."),
@@ -184,6 +185,9 @@ class LazyGroup(click.Group):
             if lacks_memory(error):
                 echo_styled(problem_lines([NO_MEMORY]), err=True)
                 return USER_ERROR
+            if problem := machine_problem(error):
+                echo_styled(problem_lines([problem]), err=True)
+                return USER_ERROR
             _say_bug(args)
             return BUG
 
@@ -200,7 +204,7 @@ NO_MEMORY = Problem(
     "",
     "there is not enough memory for this",
     "close other programs, lift the limit on memory (ulimit -v), or choose smaller sizes; "
-    "docs/low-memory.md says how to train with less",
+    f"docs/low-memory.md says how to train with less; {DOCTOR}",
 )
 # How libraries say so in errors of no kind of their own: torch on a CPU and on a device, the
 # loader of shared libraries, threads without room for their stack.
@@ -225,6 +229,35 @@ def lacks_memory(error: BaseException | None) -> bool:
     return False
 
 
+# Faults of the driver, the card or an installed library, as PyTorch and the system's loader say it.
+_MACHINE_WORDS = re.compile(
+    r"no kernel image is available|driver version is insufficient|NVIDIA driver on your system"
+    r"|Found no NVIDIA driver|driver initialization failed|CUDA unknown error"
+    r"|no CUDA-capable device|(CUDNN|CUBLAS)_STATUS_(NOT_INITIALIZED|ARCH_MISMATCH)"
+    r"|invalid device function|system not yet initialized|not compiled with CUDA|DLL load failed"
+    r"|undefined symbol|cannot open shared object file|Numpy is not available",
+    re.IGNORECASE,
+)
+
+
+def machine_problem(error: BaseException | None) -> Problem | None:
+    """What the computer, not lorasmith, is to blame for: a driver or a card that PyTorch cannot
+    use, a package that is missing or does not load."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        lines = str(error).strip().splitlines() or [""]
+        if isinstance(error, ImportError) and not (error.name or "").startswith("lorasmith"):
+            what = f"{error.name or 'a package'} cannot be imported: {lines[0]}"
+            return Problem("", what, f"install it, or lorasmith and what it needs, again; {DOCTOR}")
+        plain = isinstance(error, RuntimeError | OSError | AssertionError)
+        if plain and (match := _MACHINE_WORDS.search(str(error))):
+            line = next(line for line in lines if match[0] in line)
+            return Problem("", f"this computer cannot do it: {line.strip()}", DOCTOR)
+        error = error.__cause__  # Not the context: many imports are tried, and may fail.
+    return None
+
+
 def _quiet_libraries() -> None:
     """Keep advice that libraries give to developers off the user's terminal."""
     # bitsandbytes misses an optional kernel of the CPU whenever it is imported, used or not.
@@ -235,7 +268,8 @@ def _say_bug(args: Sequence[str]) -> None:
     echo(traceback.format_exc(), err=True)
     echo(
         f"This is a bug in lorasmith {__version__}. Please report it where you have it from,\n"
-        f"with the lines above and the command that you gave:\n  lorasmith {shlex.join(args)}",
+        "with the lines above, what `lorasmith doctor --json` prints, and the command that you "
+        f"gave:\n  lorasmith {shlex.join(args)}",
         err=True,
     )
 

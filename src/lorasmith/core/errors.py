@@ -22,6 +22,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+DOCTOR = "`lorasmith doctor` looks at this"
+"""Behind what to do about a fault that is the computer's."""
+
 S = TypeVar("S")
 T = TypeVar("T")
 

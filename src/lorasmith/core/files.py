@@ -254,7 +254,8 @@ def write_error(path: Path, error: OSError, then: str = "run again") -> WriteErr
         then: what to do when the cause is mended.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what, hint = "the disk is full; nothing was overwritten", "free some space"
+        what = "the disk is full; nothing was overwritten"
+        hint = "free some space (`lorasmith doctor` looks at the disks)"
     else:
         what = f"cannot be written: {error.strerror}"
         hint = "mend its permissions, or choose another folder"

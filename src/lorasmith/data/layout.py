@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,6 +36,15 @@ _GENERIC_NAMES = frozenset(
         *("new", "tmp", *REG_NAMES),
     )
 )
+
+
+def user_cache_folder() -> Path:
+    """Where the system keeps the caches of programs, for this user."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 
 
 _SHOWN = 3

@@ -246,7 +246,7 @@ class _Batch:
                 self._counter.warn(
                     f"the picture of seed {each.request.seed} is NaN, and black where it is: lower "
                     "the strengths of the LoRAs, weights in the prompt or guidance; or, with fp16 "
-                    "on a GPU, take --precision bf16 or fp32"
+                    "on a GPU, take --precision bf16 or fp32 (`lorasmith doctor` tries each)"
                 )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
-from lorasmith.core.errors import Problem, RunError, SettingsError
+from lorasmith.core.errors import DOCTOR, Problem, RunError, SettingsError
 from lorasmith.tensors.files import PRECISIONS
 
 # Below this many UNet weights a CPU step is overhead, not arithmetic, and neither bfloat16 nor the
@@ -125,7 +125,7 @@ def choose_device(name: str) -> torch.device:
             Problem(
                 "performance.device",
                 f"{name!r} cannot be used here: {reason}",
-                f"use auto; {missing_build() or 'see that its driver is installed'}",
+                f"use auto; {missing_build() or 'see that its driver is installed'}; {DOCTOR}",
             )
         ) from error
     if device.index is not None and device.type in ("cuda", "xpu"):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lorasmith.config.optimizers import CATALOGUE, optimizer_facts
-from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.errors import DOCTOR, Problem, SettingsError
 from lorasmith.core.text import did_you_mean
 
 # What libraries raise at arguments that they cannot use.
@@ -153,11 +153,14 @@ def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
         module = importlib.import_module(path)
     except ImportError as error:
         package = facts.package.replace("_", "-")
+        hint = f"pip install {package}, or choose AdamW"
+        if package == "bitsandbytes":
+            hint += f"; {DOCTOR}"
         raise SettingsError(
             Problem(
                 "optimizer.name",
                 f"{name} needs the package {package}, which cannot be imported: {error}",
-                f"pip install {package}, or choose AdamW",
+                hint,
             )
         ) from error
     cls = getattr(module, attribute, None)

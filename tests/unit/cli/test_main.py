@@ -138,6 +138,32 @@ def test_bugs_of_ours(raising: Raising, error: Exception) -> None:
     assert "lorasmith train" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore"),
+        AssertionError("Torch not compiled with CUDA enabled"),
+        RuntimeError("The NVIDIA driver on your system is too old (found version 11040)"),
+        ImportError("DLL load failed while importing _C: not found", name="torch._C"),
+        ModuleNotFoundError("No module named 'psutil'", name="psutil"),
+        OSError("libcudart.so.13: cannot open shared object file"),
+    ],
+)
+def test_faults_of_the_computer_lead_to_doctor(raising: Raising, error: Exception) -> None:
+    result = raising(error)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr
+    assert "`lorasmith doctor` looks at this" in result.stderr
+    assert "more" not in result.stderr
+
+
+def test_an_import_that_is_our_own_mistake_is_a_bug(raising: Raising) -> None:
+    assert raising(ImportError("no name x", name="lorasmith.core.files")).exit_code == 1
+    error = RuntimeError("oh")
+    error.__context__ = ImportError("optional", name="triton")
+    assert raising(error).exit_code == 1
+
+
 def test_click_exceptions_that_are_the_users(raising: Raising) -> None:
     assert raising(click.FileError("x.toml", "gone")).exit_code == 2
     assert raising(click.BadParameter("no")).exit_code == 2

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from lorasmith import api
+from lorasmith.advice.doctor.doctor import doctor
 from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
 from lorasmith.cli.options import option_name
@@ -39,6 +40,7 @@ from lorasmith.jobs.dataset.regularize import RegularizeRequest
 from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
 from lorasmith.jobs.dataset.stats import StatsRequest, TokensRequest
 from lorasmith.jobs.dataset.tagging import TagRequest
+from lorasmith.jobs.doctor import DoctorRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
 from lorasmith.jobs.lora_files import (
@@ -63,6 +65,7 @@ FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
     BakeRequest: bake,
     CheckRequest: api.check,
     ConvertRequest: convert,
+    DoctorRequest: doctor,
     ExtractRequest: extract,
     ImportRequest: api.import_settings,
     InspectRequest: inspect_file,

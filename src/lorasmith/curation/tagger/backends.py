@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lorasmith.core.errors import CheckpointError, SettingsError
+from lorasmith.core.errors import DOCTOR, CheckpointError, SettingsError
 from lorasmith.curation.tagger.folders import TaggerFiles
 
 Device = Literal["auto", "cpu", "gpu"]
@@ -84,7 +84,7 @@ def _open_onnx(path: Path, device: Device, labels: int | None) -> Backend:
         import onnxruntime as ort
         from onnxruntime.capi import onnxruntime_pybind11_state as native
     except ImportError as error:
-        hint = "pip install onnxruntime, or onnxruntime-gpu"
+        hint = f"pip install onnxruntime, or onnxruntime-gpu; {DOCTOR}"
         raise CheckpointError.of(path, "needs onnxruntime, which is missing", hint) from error
     errors: tuple[type[Exception], ...] = (RuntimeError, ValueError)
     for each in vars(native).values():  # NoSuchFile, InvalidProtobuf, InvalidGraph, …

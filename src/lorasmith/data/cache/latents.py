@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from lorasmith.data.augmentation.views import View, render
 from lorasmith.data.cache.file_memo import hash_images
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, Item
-from lorasmith.data.layout import CACHE_FOLDER
+from lorasmith.data.layout import CACHE_FOLDER, user_cache_folder
 from lorasmith.tensors import transfer as tensor_transfer
 from lorasmith.tensors.transfer import fetch, pinned, to_device
 
@@ -70,7 +69,7 @@ def cache_place(data_folder: Path) -> tuple[Path, Problem | None]:
     except RunError as error:
         path = Path(data_folder).resolve()
         digest = blake2b(str(path).encode(), digest_size=4).hexdigest()
-        folder = _user_cache() / "lorasmith" / f"{path.name}-{digest}"
+        folder = user_cache_folder() / "lorasmith" / f"{path.name}-{digest}"
         reason = "the disk is full" if is_disk_full(error) else "nothing can be written there"
         what = f"{reason}, so the cache lies in {folder} and takes space there"
         pending = "make room, or name a folder: performance.cache_dir"
@@ -307,14 +306,6 @@ def _require_finite(jobs: Sequence[_Job], mean: Tensor, std: Tensor) -> None:
         for job, good in zip(jobs, finite.tolist(), strict=True)
         if not good
     )
-
-
-def _user_cache() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 
 
 # Part of every key, as the one of latents.

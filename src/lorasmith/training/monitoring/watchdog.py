@@ -147,7 +147,8 @@ class Watchdog:
         """
         run = self._run
         if not self._settings.enabled:
-            hint = "lower the learning rate, or train in bf16 or fp32 (train.precision)"
+            hint = "lower the learning rate, or train in bf16 or fp32 (train.precision); "
+            hint += "`lorasmith doctor` tries each precision"
             raise RunError.of(run.folder.path, f"{trouble}; what was saved before is kept", hint)
         finding = diagnose(
             run, self._points.restore_latest, trouble.step, trouble.what, exploded=trouble.exploded

@@ -21,7 +21,7 @@ from torch import nn
 
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings, replace_settings
-from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.errors import DOCTOR, Problem, SettingsError
 from lorasmith.tensors.device import (
     LARGE_FOR_CPU,
     Machine,
@@ -141,7 +141,8 @@ def slow_device(settings: TrainSettings, machine: Machine, denoiser_weights: int
     if machine.kind != "cpu" or not is_automatic or denoiser_weights < LARGE_FOR_CPU:
         return []
     what = "no GPU was found: this trains on the CPU, tens of times slower"
-    return [Problem("performance.device", what, missing_build() or "see that its driver works")]
+    hint = missing_build() or "see that its driver works"
+    return [Problem("performance.device", what, f"{hint}; {DOCTOR}")]
 
 
 # Precision
@@ -222,7 +223,7 @@ def eight_bit_fails(name: str, args: Mapping[str, Any], device: torch.device) ->
     try:
         find_optimizer(name)
     except SettingsError:
-        return "needs bitsandbytes, which cannot be imported (pip install bitsandbytes)"
+        return f"needs bitsandbytes, which cannot be imported (pip install bitsandbytes; {DOCTOR})"
     weight = nn.Parameter(torch.zeros(EIGHT_BIT_FROM, device=device))
     group = FlatGroup("trial", [weight], 1e-3)
     try:
@@ -230,7 +231,8 @@ def eight_bit_fails(name: str, args: Mapping[str, Any], device: torch.device) ->
     except SettingsError:
         return ""  # Its arguments are wrong, which others say.
     except (RuntimeError, AttributeError, TypeError, ValueError, OSError):
-        return f"has nothing in this version of bitsandbytes that runs on {device.type}"
+        what = f"has nothing in this version of bitsandbytes that runs on {device.type}"
+        return f"{what} ({DOCTOR})"
     return ""
 
 

@@ -1,0 +1,189 @@
+"""All checks, in the order of the report; those of disk, memory and text."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lorasmith.advice.doctor import python_checks, torch_checks, trial_checks
+from lorasmith.advice.doctor.computer import Computer
+from lorasmith.advice.doctor.finding import Check, Finding
+from lorasmith.core.text import bytes_text
+
+# What must fit at least, and what a sentence names.
+ROLES = {
+    "runs": (1 * 10**9, "--output FOLDER", "snapshots, samples and states of a run"),
+    "caches": (
+        500 * 10**6,
+        'performance.cache_dir = "FOLDER"',
+        "latents where the dataset's folder takes none",
+    ),
+    "models": (500 * 10**6, "HF_HOME=FOLDER", "models from the hub; one of SDXL takes 7 GB"),
+    "temporary files": (100 * 10**6, "TMPDIR=FOLDER", "what libraries put aside"),
+}
+
+LONGEST_PATH = 260
+"""Of Windows, without long paths."""
+# From the folder of runs on: NAME/samples/NAME-000100-00_zorp.png, with a name of ordinary length.
+BELOW_RUNS = 100
+
+# SD 1.5 in 16 bits is read, with PyTorch beside it; SDXL needs 7 GB.
+LEAST_MEMORY = 4 * 10**9
+ENOUGH_MEMORY = 8 * 10**9
+# Docker's default is 64 MB, which NCCL's buffers between several GPUs do not fit into.
+LEAST_SHARED = 256 * 10**6
+FEWEST_FILES = 256
+# What the reports, tables and bars of lorasmith are made of.
+SIGNS = "…•→×–"
+
+
+def _folder(computer: Computer, role: str) -> Finding | None:
+    folder = computer.folder(role)
+    if folder is None:
+        return None
+    least, elsewhere, holds = ROLES[role]
+    setting = _set(computer, elsewhere)
+    free = "" if folder.free is None else f", {bytes_text(folder.free)} free"
+    what = f"{folder.path}{free}"
+    if folder.problem:
+        return Finding("broken", f"{what}: {folder.problem} ({holds})", _permission(computer, role))
+    if folder.free is not None and folder.free < least:
+        return Finding(
+            "broken", f"{what}: too little for {holds}", f"{setting}  # or free some space"
+        )
+    if folder.service:
+        what += f": {folder.service} copies each file as it is written"
+        return Finding("slow", what, _set(computer, elsewhere, outside=True))
+    if folder.network:
+        kind = folder.file_system or "a share"
+        return Finding("slow", f"{what}: on a network ({kind})", setting)
+    return Finding("ok", f"{what} ({holds})")
+
+
+def _permission(computer: Computer, role: str) -> str:
+    folder = computer.folder(role)
+    assert folder is not None
+    elsewhere = _set(computer, ROLES[role][1])
+    if computer.windows:
+        return elsewhere
+    return f'sudo chown -R "$USER" {folder.path}  # or {elsewhere}'
+
+
+def _set(computer: Computer, setting: str, *, outside: bool = False) -> str:
+    """A setting with a folder to be copied; variables as the system's shell sets them."""
+    folder = r"C:\lorasmith" if computer.windows else "~/lorasmith"
+    if not outside and not computer.windows:
+        folder = "/another/disk"
+    text = setting.replace("FOLDER", folder)
+    if "=" in text and " " not in text:
+        return f"set {text}" if computer.windows else f"export {text}"
+    return f"lorasmith train … {text}" if text.startswith("--") else text
+
+
+def _long_paths(computer: Computer) -> Finding:
+    if not computer.windows:
+        return Finding("not needed", f"paths beyond {LONGEST_PATH} characters are Windows' trouble")
+    if computer.long_paths:
+        return Finding("ok", f"paths may be longer than {LONGEST_PATH} characters")
+    folder = computer.folder("runs")
+    length = len(folder.path) if folder else 0
+    what = f"paths end at {LONGEST_PATH} characters"
+    line = (
+        r"reg add HKLM\SYSTEM\CurrentControlSet\Control\FileSystem"
+        " /v LongPathsEnabled /t REG_DWORD /d 1 /f  # as administrator; then restart"
+    )
+    if length + BELOW_RUNS > LONGEST_PATH:
+        return Finding("broken", f"{what}, and the folder of runs alone has {length}", line)
+    return Finding("ok", f"{what}; the folder of runs has {length}")
+
+
+def _memory(computer: Computer) -> Finding:
+    total, free = computer.memory
+    what = f"{bytes_text(free)} of {bytes_text(total)} free"
+    if computer.container:
+        raise_limit = "docker run --memory 16g …"
+    else:
+        raise_limit = "close other programs; docs/low-memory.md says how to train with less"
+    if free < LEAST_MEMORY // 2:
+        return Finding("broken", f"{what}: too little to read a model of SD 1.5", raise_limit)
+    if total < LEAST_MEMORY:
+        return Finding("broken", f"{what}: a model of SD 1.5 and PyTorch do not fit", raise_limit)
+    if total < ENOUGH_MEMORY:
+        return Finding("slow", f"{what}: SDXL does not fit", raise_limit)
+    return Finding("ok", what)
+
+
+def _shared(computer: Computer) -> Finding:
+    size = computer.shared_memory
+    if size is None:
+        return Finding("not needed", "there is no /dev/shm on this system")
+    cards = max(len(computer.nvidia.cards), computer.device.cards if computer.device else 1)
+    what = f"/dev/shm has {bytes_text(size)}"
+    if size >= LEAST_SHARED:
+        return Finding("ok", what)
+    line = "docker run --shm-size=1g …" if computer.container else (
+        "sudo mount -o remount,size=1G /dev/shm"
+    )  # fmt: skip
+    if cards > 1:
+        return Finding("broken", f"{what}, too little for several GPUs to exchange data", line)
+    return Finding("not needed", f"{what}: too little for several GPUs, enough for one", line)
+
+
+def _cores(computer: Computer) -> Finding:
+    count, usable = computer.cores
+    what = f"{usable:g} of {count} cores" if usable < count else f"{count} cores"
+    limit = "docker run --cpus 4 …" if computer.container else "taskset -p -c 0-3 $$"
+    threads = computer.torch.threads if computer.torch else 0
+    enough = max(1, round(usable))
+    if threads > enough and usable < count:
+        mend = f"performance.threads = {enough}"
+        return Finding("slow", f"{what}, and PyTorch takes {threads} threads", mend)
+    if usable < 2 and usable < count:
+        return Finding("slow", f"{what}: pictures are decoded one by one", limit)
+    return Finding("ok", what)
+
+
+def _open_files(computer: Computer) -> Finding:
+    limit = computer.open_files
+    if limit is None:
+        return Finding("not needed", "no limit on open files")
+    if limit < FEWEST_FILES:
+        return Finding("broken", f"{limit} at once", "ulimit -n 4096")
+    return Finding("ok", f"{limit} at once")
+
+
+def _console(computer: Computer) -> Finding:
+    if _encodes(SIGNS, computer.console):
+        return Finding("ok", computer.console)
+    what = f"{computer.console} has no sign for some of {' '.join(SIGNS)}, which become ?"
+    line = "set PYTHONUTF8=1" if computer.windows else "export PYTHONUTF8=1 LC_ALL=C.UTF-8"
+    return Finding("slow", what, line)
+
+
+def _encodes(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _file_names(computer: Computer) -> Finding:
+    if _encodes("ä語🐾", computer.file_names):
+        return Finding("ok", computer.file_names)
+    what = f"{computer.file_names}: pictures with other letters in their names cannot be opened"
+    return Finding("broken", what, "export LC_ALL=C.UTF-8 PYTHONUTF8=1")
+
+
+CHECKS: tuple[Check, ...] = (
+    *python_checks.CHECKS,
+    *torch_checks.CHECKS,
+    *trial_checks.CHECKS,
+    *(Check(role, "Disk", partial(_folder, role=role)) for role in ROLES),
+    Check("long paths", "Disk", _long_paths),
+    Check("memory", "Memory and processor", _memory),
+    Check("shared memory", "Memory and processor", _shared),
+    Check("cores", "Memory and processor", _cores),
+    Check("open files", "Memory and processor", _open_files),
+    Check("console", "Text", _console),
+    Check("file names", "Text", _file_names),
+)
