@@ -11,7 +11,7 @@ import click
 from lorasmith.cli.main import USER_ERROR
 from lorasmith.cli.options import command_for, run_shown
 from lorasmith.core.terminal import clean, echo_json, echo_styled
-from lorasmith.jobs.doctor import DoctorRequest
+from lorasmith.jobs.training import DoctorRequest
 
 if TYPE_CHECKING:
     from lorasmith.advice.doctor.finding import DoctorReport, Finding

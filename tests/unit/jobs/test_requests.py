@@ -40,7 +40,6 @@ from lorasmith.jobs.dataset.regularize import RegularizeRequest
 from lorasmith.jobs.dataset.sorting import DedupeRequest, SortRequest
 from lorasmith.jobs.dataset.stats import StatsRequest, TokensRequest
 from lorasmith.jobs.dataset.tagging import TagRequest
-from lorasmith.jobs.doctor import DoctorRequest
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.grid import GridRequest
 from lorasmith.jobs.lora_files import (
@@ -53,7 +52,7 @@ from lorasmith.jobs.lora_files import (
 )
 from lorasmith.jobs.request import JobRequest, run
 from lorasmith.jobs.settings import ImportRequest
-from lorasmith.jobs.training import PickRequest, TrainRequest
+from lorasmith.jobs.training import DoctorRequest, PickRequest, TrainRequest
 from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.convert.convert import convert
 from lorasmith.lora_tools.extract import extract

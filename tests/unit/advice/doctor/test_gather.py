@@ -22,6 +22,7 @@ from lorasmith.advice.doctor.packages import gather_packages
 from lorasmith.cli.main import cli
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.events import Controls, ignore
+from lorasmith.data.layout import user_cache_folder
 
 SMI = """#!/bin/sh
 case "$*" in
@@ -103,7 +104,7 @@ def test_services_are_told_by_the_path(path: str, service: str) -> None:
 def test_the_hubs_folder_is_the_librarys_own() -> None:
     from huggingface_hub import constants
 
-    cache = gather_module.user_cache_folder()
+    cache = user_cache_folder()
     assert str(hub_folder(os.environ, cache)) == constants.HF_HUB_CACHE
     assert hub_folder({"HF_HOME": "/models"}, cache) == Path("/models/hub")
     assert hub_folder({"HF_HUB_CACHE": "/hub", "HF_HOME": "/models"}, cache) == Path("/hub")
