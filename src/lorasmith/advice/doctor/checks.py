@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from lorasmith.advice.doctor import python_checks, torch_checks, trial_checks
-from lorasmith.advice.doctor.computer import Computer
-from lorasmith.advice.doctor.finding import Check, Finding
+from lorasmith.advice.doctor.computer import Computer, Folder
+from lorasmith.advice.doctor.finding import Check, Finding, Status
 from lorasmith.core.text import bytes_text
 
-# What must fit at least, and what a sentence names.
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a folder is for.
+
+    Args:
+        least: bytes that should be free; a round number.
+        below: what it is where less is free: what lies in files of the user's own goes on.
+        elsewhere: what puts it into another ``FOLDER``.
+        holds: in a sentence.
+    """
+
+    least: int
+    below: Status
+    elsewhere: str
+    holds: str
+
+
 ROLES = {
-    "runs": (1 * 10**9, "--output FOLDER", "snapshots, samples and states of a run"),
-    "caches": (
-        500 * 10**6,
-        'performance.cache_dir = "FOLDER"',
+    "runs": Role(10**9, "broken", "--output FOLDER", "snapshots, samples and states of a run"),
+    "caches": Role(
+        10**9, "slow", 'performance.cache_dir = "FOLDER"',
         "latents where the dataset's folder takes none",
     ),
-    "models": (500 * 10**6, "HF_HOME=FOLDER", "models from the hub; one of SDXL takes 7 GB"),
-    "temporary files": (100 * 10**6, "TMPDIR=FOLDER", "what libraries put aside"),
-}
+    "models": Role(
+        7 * 10**9, "slow", "HF_HOME=FOLDER", "models from the hub; one of SDXL takes 7 GB"
+    ),
+    "temporary files": Role(10**8, "broken", "TMPDIR=FOLDER", "what libraries put aside"),
+}  # fmt: skip
 
 LONGEST_PATH = 260
 """Of Windows, without long paths."""
 # From the folder of runs on: NAME/samples/NAME-000100-00_zorp.png, with a name of ordinary length.
 BELOW_RUNS = 100
 
-# SD 1.5 in 16 bits is read, with PyTorch beside it; SDXL needs 7 GB.
-LEAST_MEMORY = 4 * 10**9
-ENOUGH_MEMORY = 8 * 10**9
+# Measured: the most that `lorasmith doctor` itself takes, PyTorch and the demo model in it.
+LEAST_MEMORY = 750_000_000
+# On a CPU the model lies there too: a step of SD 1.5 in bf16, of docs/low-memory.md.
+SD15_STEP = 2_800_000_000
 # Docker's default is 64 MB, which NCCL's buffers between several GPUs do not fit into.
 LEAST_SHARED = 256 * 10**6
 FEWEST_FILES = 256
@@ -40,32 +60,29 @@ def _folder(computer: Computer, role: str) -> Finding | None:
     folder = computer.folder(role)
     if folder is None:
         return None
-    least, elsewhere, holds = ROLES[role]
-    setting = _set(computer, elsewhere)
+    row = ROLES[role]
+    setting = _set(computer, row.elsewhere)
     free = "" if folder.free is None else f", {bytes_text(folder.free)} free"
     what = f"{folder.path}{free}"
     if folder.problem:
-        return Finding("broken", f"{what}: {folder.problem} ({holds})", _permission(computer, role))
-    if folder.free is not None and folder.free < least:
-        return Finding(
-            "broken", f"{what}: too little for {holds}", f"{setting}  # or free some space"
-        )
+        mend = _permission(computer, folder, setting)
+        return Finding("broken", f"{what}: {folder.problem} ({row.holds})", mend)
+    if folder.free is not None and folder.free < row.least:
+        mend = f"{setting}  # or free some space"
+        return Finding(row.below, f"{what}: too little for {row.holds}", mend)
     if folder.service:
         what += f": {folder.service} copies each file as it is written"
-        return Finding("slow", what, _set(computer, elsewhere, outside=True))
+        return Finding("slow", what, _set(computer, row.elsewhere, outside=True))
     if folder.network:
         kind = folder.file_system or "a share"
         return Finding("slow", f"{what}: on a network ({kind})", setting)
-    return Finding("ok", f"{what} ({holds})")
+    return Finding("ok", f"{what} ({row.holds})")
 
 
-def _permission(computer: Computer, role: str) -> str:
-    folder = computer.folder(role)
-    assert folder is not None
-    elsewhere = _set(computer, ROLES[role][1])
+def _permission(computer: Computer, folder: Folder, setting: str) -> str:
     if computer.windows:
-        return elsewhere
-    return f'sudo chown -R "$USER" {folder.path}  # or {elsewhere}'
+        return setting
+    return f'sudo chown -R "$USER" {folder.path}  # or {setting}'
 
 
 def _set(computer: Computer, setting: str, *, outside: bool = False) -> str:
@@ -99,16 +116,12 @@ def _long_paths(computer: Computer) -> Finding:
 def _memory(computer: Computer) -> Finding:
     total, free = computer.memory
     what = f"{bytes_text(free)} of {bytes_text(total)} free"
-    if computer.container:
-        raise_limit = "docker run --memory 16g …"
-    else:
-        raise_limit = "close other programs; docs/low-memory.md says how to train with less"
-    if free < LEAST_MEMORY // 2:
-        return Finding("broken", f"{what}: too little to read a model of SD 1.5", raise_limit)
-    if total < LEAST_MEMORY:
-        return Finding("broken", f"{what}: a model of SD 1.5 and PyTorch do not fit", raise_limit)
-    if total < ENOUGH_MEMORY:
-        return Finding("slow", f"{what}: SDXL does not fit", raise_limit)
+    mend = "docker run --memory 16g …" if computer.container else "close other programs"
+    if free < LEAST_MEMORY:
+        return Finding("broken", f"{what}, less than PyTorch takes with the demo model", mend)
+    on_cpu = computer.device is not None and computer.device.kind == "cpu"
+    if on_cpu and free < LEAST_MEMORY + SD15_STEP:
+        return Finding("slow", f"{what}: enough for the demo model, too little for SD 1.5", mend)
     return Finding("ok", what)
 
 

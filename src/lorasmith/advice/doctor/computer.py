@@ -136,6 +136,7 @@ class Torch:
         architectures: that it has code for: "sm_86", "compute_90", "gfx1100".
         threads: that it computes with on the CPU.
         numpy_problem: why it cannot share memory with numpy; empty where it can.
+        folder: that it was imported from, the one with the folder "torch" in it.
     """
 
     version: str
@@ -146,6 +147,7 @@ class Torch:
     architectures: tuple[str, ...] = ()
     threads: int = 0
     numpy_problem: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from lorasmith.core.files import parse_json, user_path
 
 ESSENTIAL = ("torch", "device")
 """Stages without which no other can be run."""
+OF_LAUNCHERS = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+)
 # The longest that a stage may take: importing PyTorch from a slow disk for the first time.
 SECONDS_PER_STAGE = 300.0
 _PAUSE = 0.1
@@ -59,7 +63,7 @@ def doctor(
     """
     controls = controls or Controls()
     computer = gather(user_path(output))
-    if not quick and "torch" in computer.packages:
+    if not quick and find_spec("torch") is not None:
         computer = probed(computer, device, observer, controls)
     return report_of(computer, quick=quick)
 
@@ -119,7 +123,7 @@ def _run_stages(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
-            env={**os.environ, "PYTHONFAULTHANDLER": "", "PYTHONIOENCODING": "utf-8"},
+            env=_environment(),
         )
         try:
             late = _wait(child, out, len(names), observer, controls)
@@ -135,6 +139,12 @@ def _run_stages(
     if late:
         return stage or names[0], f"it does not come back within {SECONDS_PER_STAGE:g} seconds"
     return stage or names[0], _ending(child.returncode, errors)
+
+
+def _environment() -> dict[str, str]:
+    """Without what a launcher says of several processes, which the child would wait for."""
+    kept = {name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS}
+    return kept | {"PYTHONFAULTHANDLER": "", "PYTHONIOENCODING": "utf-8"}
 
 
 def _wait(

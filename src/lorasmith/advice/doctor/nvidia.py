@@ -36,11 +36,9 @@ def find_nvidia() -> Nvidia:
         if driver:
             cuda = cuda or newest_cuda(driver, windows=sys.platform == "win32")
             return Nvidia("nvidia-smi", driver, cuda, tuple(_cards(program)))
+        # A program that is installed is no card: images for many machines have it.
         sign = _other_sign()
-        # A program that is installed is no card: clouds and images have it without one.
-        if sign or "No devices were found" not in error:
-            return Nvidia(sign or "nvidia-smi", error=error)
-        return Nvidia()
+        return Nvidia(sign, _driver_of_linux(), error=error) if sign else Nvidia()
     sign = _other_sign()
     driver = _driver_of_linux()
     cuda = newest_cuda(driver, windows=sys.platform == "win32") if driver else None
@@ -94,7 +92,7 @@ def _users(program: str) -> list[tuple[str, int]]:
     users = []
     for line in table.splitlines():
         name, _, memory = line.rpartition(",")
-        if name.strip():
+        if name.strip() and not name.startswith("["):  # "[Insufficient Permissions]"
             users.append((re.split(r"[/\\]", name.strip())[-1], _mebibytes(memory)))
     return sorted(users, key=lambda user: -user[1])
 

@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion
 from lorasmith.advice.doctor.computer import Package, Unmet
 
 NEIGHBOURS = (
+    *("torch", "numpy"),
     *("torchvision", "torchaudio", "xformers", "bitsandbytes", "triton", "triton-windows"),
     *("onnxruntime-gpu", "flash-attn", "sageattention", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
 )

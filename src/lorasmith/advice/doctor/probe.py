@@ -79,6 +79,7 @@ class Probe:
             architectures=tuple(torch.cuda.get_arch_list()) if torch.version.cuda else (),
             threads=torch.get_num_threads(),
             numpy_problem=problem,
+            folder=str(Path(torch.__file__).parents[1]),
         )
 
     def _device(self) -> Device:

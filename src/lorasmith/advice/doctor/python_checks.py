@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 
-from lorasmith.advice.doctor.computer import Computer
+from lorasmith.advice.doctor.computer import Computer, Package
 from lorasmith.advice.doctor.finding import Check, Finding
 from lorasmith.core.text import quantity, word_list
 from lorasmith.core.torch_builds import Version
@@ -96,6 +96,13 @@ def _copies(computer: Computer) -> Finding | None:
     }
     if not computer.packages:
         return None
+    torch = computer.torch
+    places = {place for _, place in computer.packages.get("torch", Package("")).copies}
+    if torch is not None and torch.folder and places and torch.folder not in places:
+        what = f"PyTorch comes from {torch.folder}, not from where it is installed: "
+        what += word_list(sorted(places))
+        line = "set PYTHONPATH=" if computer.windows else "unset PYTHONPATH"
+        return Finding("broken", what, line)
     if not hidden:
         return Finding("ok", f"each of {len(computer.packages)} packages once")
     # PyTorch first, since most others are built for one of it.

@@ -85,6 +85,12 @@ def best_index(computer: Computer) -> str:
     return CPU_INDEX
 
 
+def wanted_index(computer: Computer) -> str:
+    """As :func:`best_index`, where a driver that is missing or too old will have been renewed."""
+    index = best_index(computer)
+    return _after_driver(computer) if computer.nvidia.sign and not build_of(index) else index
+
+
 def capabilities(computer: Computer) -> list[Capability]:
     """Of the NVIDIA cards, as far as they are known."""
     known = [card.capability for card in computer.nvidia.cards if card.capability is not None]
@@ -126,9 +132,9 @@ def _driver(computer: Computer) -> Finding:
     if not nvidia.sign:
         return Finding("not needed", "no NVIDIA card")
     works = computer.device is not None and computer.device.kind == "cuda"
-    if not nvidia.driver:
-        if works:
-            return Finding("ok", "PyTorch can use the card, though nvidia-smi does not tell of it")
+    if works and not nvidia.driver:
+        return Finding("ok", "PyTorch can use the card, though nvidia-smi does not tell of it")
+    if not works and (nvidia.error or not nvidia.driver):
         what = nvidia.error or f"{nvidia.sign} tells of a card, and no driver answers"
         return Finding("broken", what, _driver_that_fails(computer))
     can = f"driver {nvidia.driver}"
@@ -164,7 +170,7 @@ def _dotted(version: Iterable[int]) -> str:
 
 
 def _torch(computer: Computer) -> Finding:
-    index = best_index(computer)
+    index = wanted_index(computer)
     if "torch" not in computer.packages and computer.torch is None:
         return Finding("broken", "PyTorch is not installed", torch_line(computer, index))
     if computer.torch_problem:
@@ -175,8 +181,6 @@ def _torch(computer: Computer) -> Finding:
     version = computer.torch.version if computer.torch else computer.version("torch")
     built = build(computer)
     if built.kind == "cpu" and computer.nvidia.sign:
-        if build_of(index) is None:
-            index = _after_driver(computer)
         what = f"{version} is built for CPUs alone, and there is {_card_names(computer)}"
         return Finding("broken", what, torch_line(computer, index))
     if built.kind == "cpu" and computer.amd and computer.platform == "linux":
@@ -230,14 +234,18 @@ def _code(computer: Computer) -> Finding | None:
         lacking = [one for one in known if not row.runs_on(one)]
         first, last = row.capabilities
         has = f"{_dotted(first)} to {_dotted(last)}"
-    if not lacking:
-        return Finding("ok", f"for compute capability {word_list(map(_dotted, known))}")
+    if len(lacking) < len(known):
+        # PyTorch's first card is the quickest, and one is enough.
+        some = [one for one in known if one not in lacking]
+        what = f"for compute capability {word_list(map(_dotted, some))}"
+        if lacking:
+            what += f", none for that of {word_list(map(_dotted, lacking))}"
+        return Finding("ok", what)
     what = f"none for {_card_names(computer)}, of compute capability "
     what += f"{word_list(map(_dotted, lacking))}; there is {has}"
-    # Other cards of the computer may do; the first decides, for it is the one that is taken.
-    index = choose_index(computer.nvidia.cuda or CUDA_BUILDS[0].driver_cuda, lacking[:1])
+    index = choose_index(computer.nvidia.cuda or CUDA_BUILDS[0].driver_cuda, lacking)
     if index == CPU_INDEX:
-        newer = choose_index(CUDA_BUILDS[0].driver_cuda, lacking[:1])
+        newer = choose_index(CUDA_BUILDS[0].driver_cuda, lacking)
         mend = _driver_line(computer) if newer != CPU_INDEX else 'performance.device = "cpu"'
         return Finding("broken", what, mend)
     return Finding("broken", what, torch_line(computer, index))
@@ -315,11 +323,11 @@ def _attention(computer: Computer) -> Finding | None:
         return None
     if not device.attention:
         what = "no kernel of attention works in the precision that training takes"
-        return Finding("broken", what, torch_line(computer, best_index(computer)))
+        return Finding("broken", what, torch_line(computer, wanted_index(computer)))
     what = f"{word_list(device.attention)} ({quantity(len(device.attention), 'kernel')})"
     if device.kind != "cpu" and device.attention == ("math",):
         what = "only the plain kernel works, which takes far more memory"
-        return Finding("slow", what, torch_line(computer, best_index(computer)))
+        return Finding("slow", what, torch_line(computer, wanted_index(computer)))
     return Finding("ok", what)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from lorasmith.advice.doctor.computer import Computer
 from lorasmith.advice.doctor.finding import Check, Finding
-from lorasmith.advice.doctor.torch_checks import best_index, torch_line
+from lorasmith.advice.doctor.torch_checks import torch_line, wanted_index
 
 COMPUTED = ("fp32", "fp16", "bf16")
 KEPT = ("fp8", "nf4")
@@ -26,7 +26,7 @@ def _step(computer: Computer, name: str) -> Finding | None:
         what = trial.problem or "the loss of a LoRA on the demo model is NaN"
         taken = device.precision
         if name == "fp32":
-            return Finding("broken", what, torch_line(computer, best_index(computer)))
+            return Finding("broken", what, torch_line(computer, wanted_index(computer)))
         if name == taken:
             return Finding("broken", what, 'train.precision = "fp32"')
         return Finding("not there", f"{what}; auto takes {taken}", auto)
@@ -60,7 +60,7 @@ def _vae(computer: Computer) -> Finding | None:
     if trial is None:
         return None
     if trial.problem:
-        return Finding("broken", trial.problem, torch_line(computer, best_index(computer)))
+        return Finding("broken", trial.problem, torch_line(computer, wanted_index(computer)))
     if not trial.finite:
         what = "gives NaN in half precision; lorasmith keeps it in fp32 in any case"
         return Finding("not needed", what)

@@ -139,7 +139,10 @@ FAULTS = {
         NO_DRIVER, "driver", "broken", "no driver", "https://www.nvidia.com/drivers",
     ),
     "a driver renewed under the system": Fault(
-        replace(NO_DRIVER, nvidia=Nvidia("nvidia-smi", error="Driver/library version mismatch")),
+        replace(
+            NO_DRIVER,
+            nvidia=Nvidia("nvidia-smi", "580.95", (13, 0), error="Driver/library version mismatch"),
+        ),
         "driver", "broken", "mismatch", "restart the computer",
     ),
     "a container without the card": Fault(
@@ -157,6 +160,10 @@ FAULTS = {
     "PyTorch for CPUs beside an AMD card": Fault(
         replace(GOOD, nvidia=Nvidia(), amd="/dev/kfd", torch=CPU, device=Device()),
         "PyTorch", "broken", "AMD card", "whl/rocm",
+    ),
+    "neither PyTorch nor driver": Fault(
+        replace(GOOD, nvidia=Nvidia("a card on the PCI bus"), packages={}, torch=None, device=None),
+        "PyTorch", "broken", "not installed", "whl/cu130",
     ),
     "no PyTorch": Fault(
         replace(GOOD, packages={}, torch=None, device=None),
@@ -236,6 +243,9 @@ FAULTS = {
         folder("temporary files", free=10**6),
         "temporary files", "broken", "1.0 MB free", "TMPDIR=",
     ),
+    "no room for a model of the hub": Fault(
+        folder("models", free=5 * GB), "models", "slow", "5.0 GB free", "export HF_HOME=",
+    ),
     "no permission to write": Fault(
         folder("caches", problem="cannot be written: Permission denied"),
         "caches", "broken", "Permission denied", "chown",
@@ -252,11 +262,11 @@ FAULTS = {
         "long paths", "broken", "260", "LongPathsEnabled",
     ),
     "little memory": Fault(
-        replace(GOOD, memory=(6 * GB, 5 * GB)), "memory", "slow", "SDXL", "docs/low-memory.md",
+        replace(ON_CPU, memory=(6 * GB, 2 * GB)), "memory", "slow", "SD 1.5", "close other",
     ),
     "no memory in a container": Fault(
-        replace(GOOD, container=True, memory=(2 * GB, GB)),
-        "memory", "broken", "2.0 GB", "docker run --memory",
+        replace(GOOD, container=True, memory=(2 * GB, GB // 2)),
+        "memory", "broken", "of 2.0 GB", "docker run --memory",
     ),
     "a small /dev/shm, several cards": Fault(
         replace(GOOD, nvidia=TWO_CARDS, shared_memory=64 * 10**6, container=True),
@@ -315,6 +325,14 @@ FAULTS = {
     "xformers for another PyTorch": Fault(
         replace(GOOD, unmet=(Unmet("xformers", "torch==2.9.1", "2.13.0"),)),
         "clashes", "broken", "torch==2.9.1", "uninstall -y xformers",
+    ),
+    "PyTorch of another folder": Fault(
+        replace(
+            GOOD,
+            packages=packages(torch=(("2.13.0", "/venv/lib"),)),
+            torch=replace(CUDA_130, folder="/opt/pytorch"),
+        ),
+        "copies", "broken", "/opt/pytorch", "unset PYTHONPATH",
     ),
     "another package's clash": Fault(
         replace(GOOD, unmet=(Unmet("tensorboard", "protobuf>=3.19.6", "3.1"),)),
@@ -417,6 +435,13 @@ def test_a_small_shared_memory_is_enough_for_one_card() -> None:
     assert finding.status == "not needed"
 
 
+def test_a_second_card_without_code_is_no_fault() -> None:
+    old = Card("NVIDIA GeForce GT 710", (3, 5), 2 * GB, 2 * GB)
+    finding = findings(driver("580.95.05", (13, 0), RTX, old))["code for the card"]
+    assert finding.status == "ok"
+    assert "none for that of 3.5" in finding.evidence
+
+
 def test_a_mend_takes_what_is_built_for_one_pytorch_along() -> None:
     computer = replace(
         GOOD, torch=CPU, device=Device(), packages={**GOOD.packages, "torchvision": Package("0.28")}
@@ -429,7 +454,10 @@ def test_a_report_names_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: "anna")
     computer = replace(
         GOOD,
-        environment={"HF_HOME": "/data/anna/hf", "PYTHONPATH": "/Users/bert/src:/home/anna/src"},
+        environment={
+            "HF_HOME": "/data/anna/hf",
+            "PYTHONPATH": "/mnt/c/Users/bert/src:/home/anna/src",
+        },
         python=Python(executable="/home/anna/venv/bin/python", command="/home/anna/venv/bin/x"),
         folders=(*GOOD.folders[1:], Folder("runs", ONEDRIVE, GB * 9, service="OneDrive")),
     )

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import lorasmith as ls
 from lorasmith.advice.doctor import doctor as doctor_module
 from lorasmith.advice.doctor import gather as gather_module
+from lorasmith.advice.doctor import nvidia as nvidia_module
 from lorasmith.advice.doctor.computer import Computer
 from lorasmith.advice.doctor.doctor import probed
 from lorasmith.advice.doctor.gather import describe_folder, hub_folder, service_of
@@ -58,10 +59,12 @@ def test_a_card_as_nvidia_smi_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
 def test_a_driver_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_smi(tmp_path, FAILING_SMI, monkeypatch)
+    monkeypatch.setattr(nvidia_module, "_other_sign", lambda: "/proc/driver/nvidia")
     nvidia = find_nvidia()
     assert nvidia.sign
-    assert not nvidia.driver
     assert "version mismatch" in nvidia.error
+    monkeypatch.setattr(nvidia_module, "_other_sign", lambda: "")
+    assert not find_nvidia().sign, "an image that has the program, on a machine without a card"
 
 
 def test_a_folder_is_looked_at_and_left_as_it_was(
