@@ -23,7 +23,7 @@ KINDS: dict[str, set[str]] = {
     "colour profile": {"file-oddities"},
     "text or watermark": {"text"},
     "face cut": {"face-cut"},
-    "other face": set(),
+    "other face": {"other-faces"},
     "lonely in bucket": {"lonely-bucket", "bucket-spread"},
     "cropped": {"much-cropped"},
     "unlike all others": {"unlike-others", "unlike-to-a-net"},

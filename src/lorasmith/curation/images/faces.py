@@ -29,10 +29,18 @@ _CASCADE = "haarcascade_frontalface_default.xml"
 _SIDE = 640
 _LEAST = 1 / 16  # of the shorter side; smaller ones are mostly no faces
 _SURE = 0.8  # YuNet's score
+_MIRRORED = 0.25  # of the shorter side, beyond each border
+CUT = (
+    0.25,
+    0.95,
+)  # of a face's box, that is in the picture; what is less or more is none, or whole
+
+FindFaces = Callable[[Image.Image], list[Box]]
+"""What finds faces in an upright RGB image, the largest first."""
 
 
-def face_finder(model: Path | None = None) -> Callable[[Image.Image], list[Box]] | None:
-    """What finds faces: the upright RGB image to boxes, the largest first; safe in threads.
+def face_finder(model: Path | None = None) -> FindFaces | None:
+    """What finds faces; safe in threads.
 
     Args:
         model: a cascade (``.xml``) or YuNet (``.onnx``); ``None`` takes the frontal cascade that
@@ -67,6 +75,45 @@ def face_finder(model: Path | None = None) -> Callable[[Image.Image], list[Box]]
     return _by_cascade(cv2, model)
 
 
+def cut_faces(image: Image.Image, find_faces: FindFaces) -> list[float]:
+    """Faces that the picture's border cuts, beside a whole one that none of them touches.
+
+    Half a face is none to what finds faces, so they are looked for with what is near the borders
+    mirrored beyond them; what is whole there was none before.
+
+    Args:
+        image: upright, RGB.
+
+    Returns:
+        of each, how much of its box is in the picture, 0 to 1.
+    """
+    margin = round(_MIRRORED * min(image.size))
+    pixels = np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), "reflect")
+    boxes = [
+        (left - margin, top - margin, right - margin, bottom - margin)
+        for left, top, right, bottom in find_faces(Image.fromarray(pixels))
+    ]
+    shares = {box: _area(_overlap(box, (0, 0, *image.size))) / _area(box) for box in boxes}
+    whole = max((box for box, share in shares.items() if share == 1), key=_area, default=None)
+    if whole is None:
+        return []
+    low, high = CUT
+    return [
+        share
+        for box, share in shares.items()
+        if low < share < high and not _area(_overlap(box, whole))
+    ]
+
+
+def _overlap(one: Box, other: Box) -> Box:
+    left, top = max(one[0], other[0]), max(one[1], other[1])
+    return left, top, max(left, min(one[2], other[2])), max(top, min(one[3], other[3]))
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
 def _shipped_cascade(cv2: Any) -> Path | None:
     data = getattr(getattr(cv2, "data", None), "haarcascades", None)
     folders = [Path(data)] if data else []
@@ -74,7 +121,7 @@ def _shipped_cascade(cv2: Any) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _by_cascade(cv2: Any, model: Path) -> Callable[[Image.Image], list[Box]]:
+def _by_cascade(cv2: Any, model: Path) -> FindFaces:
     threads = threading.local()
 
     def find(image: Image.Image) -> list[Box]:
@@ -91,7 +138,7 @@ def _by_cascade(cv2: Any, model: Path) -> Callable[[Image.Image], list[Box]]:
     return find
 
 
-def _by_yunet(cv2: Any, model: Path) -> Callable[[Image.Image], list[Box]]:
+def _by_yunet(cv2: Any, model: Path) -> FindFaces:
     threads = threading.local()
 
     def find(image: Image.Image) -> list[Box]:

@@ -47,6 +47,12 @@ class AuditRequest(JobRequest):
         flag="set",
         metavar="section.key=value",
     )
+    faces: UserPath | None = option(
+        None,
+        "What finds faces that the border cuts: a cascade of OpenCV (.xml) or YuNet (.onnx)",
+        metavar="FILE",
+        default_text="none is looked for",
+    )
     page: UserPath | None = option(
         None, "Write a page with the pictures concerned: one file", flag="html", metavar="FILE.html"
     )
@@ -74,6 +80,7 @@ class AuditRequest(JobRequest):
         from lorasmith.advice.audit.inputs import AuditInputs
         from lorasmith.config.load import load_settings
         from lorasmith.config.schema import replace_settings
+        from lorasmith.curation.images.faces import face_finder
 
         if self.dry_run and not self.fix:
             raise SettingsError.of("dry_run", "is for --fix", "name what is to be mended")
@@ -84,7 +91,11 @@ class AuditRequest(JobRequest):
         settings = load_settings(self.config, self.settings, self.preset)
         if self.resolution is not None:
             settings = replace_settings(settings, {"data.resolution": self.resolution})
-        return AuditInputs(self.folders, self.reg, settings, observer, controls, self.kind)
+        if self.faces is not None:
+            face_finder(self.faces)  # What cannot be used is told before all is looked at.
+        return AuditInputs(
+            self.folders, self.reg, settings, observer, controls, self.kind, self.faces
+        )
 
     def mending(self, observer: Observer, controls: Controls) -> Mending:
         """What ``fix`` would do now.

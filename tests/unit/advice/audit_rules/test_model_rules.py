@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 from tests.audits import MakeDataset, audit_rule, captioned, faultless, inputs_of
 
-from lorasmith.advice.audit.audit import audit_dataset
+from lorasmith.advice.audit.audit import audit_dataset, findings_of
 from lorasmith.advice.audit_rules import model_rules
 from lorasmith.advice.audit_rules.model_rules import MODEL_RULES
 
@@ -66,7 +67,9 @@ def test_without_the_extra_they_are_named_as_not_looked_at(
     monkeypatch.setattr(model_rules, "is_installed", lambda name: False)
     audit = audit_dataset(inputs_of(captioned(dataset, "zorp")), rules=MODEL_RULES)
     assert audit.findings == ()
-    assert all("lorasmith[audit]" in one.missing for one in audit.skipped)
+    assert all(
+        "lorasmith[audit]" in one.missing or "--faces" in one.missing for one in audit.skipped
+    )
     assert len(audit.skipped) == len(MODEL_RULES)
 
 
@@ -77,5 +80,25 @@ def test_what_is_ignored_takes_no_time(
     ignored = [rule.id for rule in MODEL_RULES]
     folder = captioned(dataset, "zorp")
     audit = audit_dataset(inputs_of(folder), ignored, MODEL_RULES)
-    assert [one.missing for one in audit.skipped] == ["it is ignored, and takes long"] * 2
+    assert [one.missing for one in audit.skipped] == ["it is ignored, and takes long"] * len(
+        MODEL_RULES
+    )
     assert not looks
+
+
+def test_other_faces_at_the_border(
+    dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = captioned(dataset, "zorp", "zorp", "zorp")
+    model = tmp_path / "faces.xml"
+    model.write_text("", "utf-8")
+    whole, cut = (40, 40, 60, 60), (70, 40, 90, 60)  # 16 px are mirrored at each side of 64
+    looks = iter([[whole, cut], [whole], [cut]])
+    monkeypatch.setattr(model_rules, "face_finder", lambda model: lambda image: next(looks))
+    (rule,) = [rule for rule in MODEL_RULES if rule.id == "other-faces"]
+    for _ in range(2):  # what was seen is remembered
+        (finding,) = findings_of(rule, replace(inputs_of(folder), faces=model))
+        assert [path.name for path in finding.images] == ["00.png"]
+        assert finding.value == 0.5
+    audit = audit_dataset(inputs_of(folder), rules=[rule])
+    assert "--faces FILE" in audit.skipped[0].missing

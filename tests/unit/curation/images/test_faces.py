@@ -14,7 +14,8 @@ from PIL import Image
 
 from lorasmith.core.errors import UserError
 from lorasmith.curation.images.crop import CropRule, choose_crop
-from lorasmith.curation.images.faces import face_finder
+from lorasmith.curation.images.faces import CUT, cut_faces, face_finder
+from lorasmith.data.recorded_crops import Box
 
 
 class Cascade:
@@ -63,6 +64,29 @@ def test_opencvs_own_cascade_is_taken_by_itself(cv2: Any, tmp_path: Path) -> Non
     (tmp_path / "haarcascade_frontalface_default.xml").write_text("")
     cv2.data = SimpleNamespace(haarcascades=str(tmp_path))
     assert face_finder() is not None
+
+
+@pytest.mark.parametrize(
+    ("boxes", "shares"),
+    [
+        ([(40, 40, 60, 60), (-10, 10, 10, 30)], [0.5]),
+        ([(40, 40, 60, 60), (90, 70, 110, 90), (10, 95, 30, 115)], [0.5, 0.25]),
+        ([(40, 40, 60, 60), (-20, 10, 0, 30), (98, 10, 118, 30), (1, 70, 21, 90)], []),
+        ([(-10, 10, 10, 30)], []),  # alone it is the one that is meant
+        ([(2, 40, 22, 60), (-18, 40, 2, 60), (-10, 41, 10, 61)], []),  # itself in the mirror
+        ([], []),
+    ],
+)
+def test_faces_that_the_border_cuts(boxes: list[Box], shares: list[float]) -> None:
+    def find(image: Image.Image) -> list[Box]:
+        assert image.size == (150, 150)  # mirrored by a quarter on each side
+        pixels = np.asarray(image)
+        assert (pixels[25:125, :25] == pixels[25:125, 50:25:-1]).all()
+        return [tuple(side + 25 for side in box) for box in boxes]  # type: ignore[misc]
+
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    found = cut_faces(Image.fromarray(noise), find)
+    assert found == pytest.approx([share for share in shares if share > CUT[0]])
 
 
 def test_a_face_and_what_stands_out_are_kept_together() -> None:
