@@ -75,7 +75,8 @@ class Card:
     """An NVIDIA card, as ``nvidia-smi`` has it.
 
     Args:
-        users: other programs that have memory there, with how much; 0 where that is not told.
+        users: other programs that have memory there, "python (process 4711)", with how much; 0
+            where that is not told.
     """
 
     name: str

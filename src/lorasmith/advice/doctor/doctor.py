@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ from lorasmith.advice.doctor.checks import CHECKS
 from lorasmith.advice.doctor.computer import Computer, Device, Torch, Trial, from_record
 from lorasmith.advice.doctor.finding import DoctorReport, shorten_all
 from lorasmith.advice.doctor.gather import gather
-from lorasmith.advice.doctor.probe import Probe, child_arguments
+from lorasmith.advice.doctor.probe import BITSANDBYTES, HIDDEN, Probe, child_arguments
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.core.files import parse_json, user_path
@@ -87,20 +87,27 @@ def probed(computer: Computer, device: str, observer: Observer, controls: Contro
     """The computer with all that PyTorch tells; a stage that ends its process is told as such."""
     if not device.strip():
         raise SettingsError.of("device", "is empty", "use auto, or cpu, cuda, cuda:1, mps, xpu")
-    names = list(Probe(device).stages())
+    names = every = list(Probe(device).stages())
     results: dict[str, Any] = {}
     failures: dict[str, str] = {}
+    hidden: list[str] = []
     with tempfile.TemporaryDirectory(prefix="lorasmith-doctor-") as folder:
         while names:
             out = Path(folder) / f"{len(failures)}.jsonl"
-            observer(Progress(_SAYING, len(results), len(results) + len(names)))
-            failed, why = _run_stages(out, device, names, observer, controls)
+            before = set(results) | set(failures)
+
+            def tell(done: Iterable[str], before: set[str] = before) -> None:
+                observer(Progress(_SAYING, len(before | set(done)), len(every)))
+
+            failed, why = _run_stages(out, device, [*hidden, *names], tell, controls)
             results |= _results(out)
             if failed is None:
                 break
             failures[failed] = why
             if failed in ESSENTIAL:
                 break
+            if failed == BITSANDBYTES:
+                hidden.append(f"{HIDDEN}{BITSANDBYTES}")
             rest = [name for name in names if name not in results and name not in failures]
             # A new process needs them again, and fp32's time to compare with.
             again = [*ESSENTIAL, *(["fp32"] if "fp32" in results else [])]
@@ -109,9 +116,16 @@ def probed(computer: Computer, device: str, observer: Observer, controls: Contro
 
 
 def _run_stages(
-    out: Path, device: str, names: Sequence[str], observer: Observer, controls: Controls
+    out: Path,
+    device: str,
+    names: Sequence[str],
+    tell: Callable[[Iterable[str]], None],
+    controls: Controls,
 ) -> tuple[str | None, str]:
     """Run them in a process of their own.
+
+    Args:
+        tell: gets the names of those that are done.
 
     Returns:
         the stage that ended it, and how; ``None`` where all came to their end.
@@ -126,7 +140,7 @@ def _run_stages(
             env=_environment(),
         )
         try:
-            late = _wait(child, out, len(names), observer, controls)
+            late = _wait(child, out, tell, controls)
         finally:
             if child.poll() is None:
                 child.kill()
@@ -150,8 +164,7 @@ def _environment() -> dict[str, str]:
 def _wait(
     child: subprocess.Popen[bytes],
     out: Path,
-    total: int,
-    observer: Observer,
+    tell: Callable[[Iterable[str]], None],
     controls: Controls,
 ) -> bool:
     """Until it ends; whether it was too late."""
@@ -159,10 +172,10 @@ def _wait(
     while child.poll() is None:
         controls.check()
         time.sleep(_PAUSE)
-        done = len(_results(out))
-        if done != count:
-            count, since = done, time.monotonic()
-            observer(Progress(_SAYING, done, total))
+        done = _results(out)
+        if len(done) != count:
+            count, since = len(done), time.monotonic()
+            tell(done)
         elif time.monotonic() - since > SECONDS_PER_STAGE:
             return True
     return False

@@ -86,14 +86,15 @@ def _cards(program: str) -> Iterator[Card]:
 
 
 def _users(program: str) -> list[tuple[str, int]]:
-    """Names of programs without their folders, the largest first."""
-    names = "--query-compute-apps=process_name,used_memory"
+    """Names of programs without their folders, and their processes, the largest first."""
+    names = "--query-compute-apps=process_name,pid,used_memory"
     table = _ask(program, names, "--format=csv,noheader,nounits")[0]
     users = []
     for line in table.splitlines():
-        name, _, memory = line.rpartition(",")
-        if name.strip() and not name.startswith("["):  # "[Insufficient Permissions]"
-            users.append((re.split(r"[/\\]", name.strip())[-1], _mebibytes(memory)))
+        *parts, pid, memory = line.split(",")
+        name = re.split(r"[/\\]", ",".join(parts).strip())[-1]
+        if name and not name.startswith("["):  # "[Insufficient Permissions]"
+            users.append((f"{name} (process {pid.strip()})", _mebibytes(memory)))
     return sorted(users, key=lambda user: -user[1])
 
 

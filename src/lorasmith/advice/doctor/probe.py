@@ -28,6 +28,7 @@ FAILURES = (
     TypeError, ValueError,
 )  # fmt: skip
 
+BITSANDBYTES = "bitsandbytes"
 LIBRARIES = ("torch.utils.tensorboard", "onnxruntime", "diffusers", "transformers", "accelerate")
 """That a training or a tagger imports, and whose own needs often clash."""
 
@@ -55,6 +56,7 @@ class Probe:
         return {
             "torch": self._torch,
             "device": self._device,
+            BITSANDBYTES: self._bitsandbytes,
             "libraries": self._libraries,
             **steps,
             "VAE": self._vae,
@@ -291,15 +293,22 @@ class Probe:
             images = model.decode_latents(mean)
         return bool(mean.isfinite().all() and images.isfinite().all())
 
+    def _bitsandbytes(self) -> Trial:
+        """Imported by itself, and before diffusers, which does so wherever it is installed."""
+        if importlib.util.find_spec(BITSANDBYTES) is None:
+            return Trial(skipped="bitsandbytes is not installed")
+        try:
+            importlib.import_module(BITSANDBYTES)
+        except FAILURES as error:
+            hide(BITSANDBYTES)
+            return Trial(problem=f"it cannot be imported: {_line(error)}")
+        return Trial()
+
     def _eight_bit(self) -> Trial:
         from lorasmith.training.setup.hardware import eight_bit_fails
 
-        if importlib.util.find_spec("bitsandbytes") is None:
-            return Trial(skipped="bitsandbytes is not installed")
-        try:
-            importlib.import_module("bitsandbytes")
-        except FAILURES as error:
-            return Trial(problem=f"bitsandbytes cannot be imported: {_line(error)}")
+        if importlib.util.find_spec(BITSANDBYTES) is None:
+            return Trial(skipped="bitsandbytes is not there")
         return Trial(problem=eight_bit_fails("AdamW8bit", {}, self.device))
 
 
@@ -311,6 +320,16 @@ STEPS = {
     "nf4": ("auto", "nf4"),
 }
 """What is computed in, and what the frozen weights are kept in (``train.base_precision``)."""
+
+
+HIDDEN = "hide:"
+"""Before the name of a module, among the names of stages: it is as if that were not installed."""
+
+
+def hide(module: str) -> None:
+    """Let importing a module fail as if it were not installed, so that what else it would end can
+    be tried."""
+    sys.modules[module] = None  # type: ignore[assignment]
 
 
 def _quantizes(device: Any) -> bool:
@@ -330,8 +349,12 @@ def main(out: str, device: str, names: Sequence[str]) -> None:
 
     Args:
         out: the file that they go to.
-        names: those of :meth:`Probe.stages`; "torch" and "device" among them.
+        names: those of :meth:`Probe.stages`; "torch" and "device" among them. With :data:`HIDDEN`
+            before them, of modules.
     """
+    for name in names:
+        if name.startswith(HIDDEN):
+            hide(name.removeprefix(HIDDEN))
     stages = Probe(device).stages()
     with Path(out).open("a", encoding="utf-8") as file:
 
@@ -339,7 +362,7 @@ def main(out: str, device: str, names: Sequence[str]) -> None:
             file.write(json.dumps(record) + "\n")
             file.flush()
 
-        for name in names:
+        for name in (name for name in names if not name.startswith(HIDDEN)):
             write(stage=name)
             result = stages[name]()
             fields = asdict(result) if isinstance(result, Torch | Device | Trial) else result

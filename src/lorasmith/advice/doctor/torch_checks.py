@@ -303,7 +303,7 @@ def _card_memory(computer: Computer) -> Finding | None:
         return None
     if not total:
         return None
-    shown = [f"{name} ({bytes_text(size)})" if size else name for name, size in users[:3]]
+    shown = [f"{name}, {bytes_text(size)}" if size else name for name, size in users[:3]]
     by = f", taken by {word_list(shown)}" if shown and free < 0.9 * total else ""
     what = f"{bytes_text(free)} of {bytes_text(total)} free{by}"
     close = f"close {users[0][0]}" if users and free < 0.9 * total else "close other programs"

@@ -8,6 +8,7 @@ from lorasmith.advice.doctor.computer import Computer
 from lorasmith.advice.doctor.finding import Check, Finding
 from lorasmith.advice.doctor.torch_checks import torch_line, wanted_index
 
+BITSANDBYTES = "bitsandbytes"
 COMPUTED = ("fp32", "fp16", "bf16")
 KEPT = ("fp8", "nf4")
 # Between two measurements of one thing there is as much.
@@ -67,14 +68,31 @@ def _vae(computer: Computer) -> Finding | None:
     return Finding("ok", "a picture there and back, finite in fp32 and in half precision")
 
 
+def _bitsandbytes(computer: Computer) -> Finding | None:
+    trial, device = computer.trials.get(BITSANDBYTES), computer.device
+    if trial is None or trial.skipped:
+        return None  # Whether it would be of use says the extra that it is of.
+    if not trial.problem:
+        return Finding("ok", f"{computer.version(BITSANDBYTES)} can be imported")
+    pip = computer.python.pip
+    what = f"{trial.problem}; diffusers imports it wherever it is installed"
+    if not (computer.nvidia.sign or computer.amd) and (device is None or device.kind == "cpu"):
+        yes = "" if pip.startswith("uv") else "-y "
+        return Finding("broken", what, f"{pip} uninstall {yes}{BITSANDBYTES}")
+    line = f"{pip} install --upgrade {BITSANDBYTES}  # or uninstall it: AdamW needs none"
+    return Finding("broken", what, line)
+
+
 def _eight_bit(computer: Computer) -> Finding | None:
     trial, device = computer.trials.get("8-bit optimizer"), computer.device
     if trial is None or device is None:
         return None
     pip = computer.python.pip
     if device.kind == "cpu":
-        what = "AdamW8bit takes tens of times as long as AdamW on a CPU"
-        return Finding("not needed", f"{trial.problem or trial.skipped or 'works'}; {what}")
+        return Finding("not needed", "takes tens of times as long as AdamW on a CPU")
+    imported = computer.trials.get(BITSANDBYTES)
+    if imported is not None and imported.problem:
+        return None  # Has been told.
     if trial.skipped:
         return Finding("not there", trial.skipped, f'{pip} install "lorasmith[cuda]"')
     if trial.problem:
@@ -87,5 +105,6 @@ CHECKS = (
     *(Check(name, "A training step", partial(_step, name=name)) for name in COMPUTED),
     *(Check(f"weights in {name}", "A training step", partial(_kept, name=name)) for name in KEPT),
     Check("VAE", "A training step", _vae),
+    Check(BITSANDBYTES, "A training step", _bitsandbytes),
     Check("8-bit optimizer", "A training step", _eight_bit),
 )

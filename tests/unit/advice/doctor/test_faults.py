@@ -59,7 +59,7 @@ GOOD = Computer(
     torch=CUDA_130,
     device=GPU,
     trials={name: Trial(ratio=1.0) for name in ("fp32", "fp16", "bf16", "fp8", "nf4")}
-    | {"VAE": Trial(), "8-bit optimizer": Trial()},
+    | {"VAE": Trial(), "bitsandbytes": Trial(), "8-bit optimizer": Trial()},
 )
 """A computer with an NVIDIA card, of which nothing is to be said."""
 WINDOWS = replace(
@@ -195,8 +195,8 @@ FAULTS = {
     ),
     "no card at all": Fault(ON_CPU, "device", "slow", "no GPU", "--model demo"),
     "a card that others use": Fault(
-        driver("580.95.05", (13, 0), replace(RTX, free=GB, users=(("ComfyUI", 10 * GB),))),
-        "memory of the card", "broken", "ComfyUI (10.0 GB)", "close ComfyUI",
+        driver("580.95.05", (13, 0), replace(RTX, free=GB, users=(("comfy (process 7)", 9 * GB),))),
+        "memory of the card", "broken", "comfy (process 7), 9.0 GB", "close comfy",
     ),
     "a small card": Fault(
         driver("580.95.05", (13, 0), replace(RTX, total=4 * GB, free=3 * GB)),
@@ -229,8 +229,16 @@ FAULTS = {
         "VAE", "broken", "cuDNN error", "--force-reinstall torch",
     ),
     "bitsandbytes that does not load": Fault(
-        trial("8-bit optimizer", problem="bitsandbytes cannot be imported: libcudart.so.13"),
-        "8-bit optimizer", "broken", "libcudart", "--upgrade bitsandbytes",
+        trial("bitsandbytes", problem="it cannot be imported: libcudart.so.13"),
+        "bitsandbytes", "broken", "libcudart", "--upgrade bitsandbytes",
+    ),
+    "bitsandbytes that ends Python, on a CPU": Fault(
+        replace(ON_CPU, trials={"bitsandbytes": Trial(problem="it ends Python itself (SIGILL)")}),
+        "bitsandbytes", "broken", "SIGILL", "uninstall -y bitsandbytes",
+    ),
+    "bitsandbytes that does not step": Fault(
+        trial("8-bit optimizer", problem="has nothing that runs on cuda"),
+        "8-bit optimizer", "broken", "nothing that runs", "--upgrade bitsandbytes",
     ),
     "no bitsandbytes": Fault(
         trial("8-bit optimizer", skipped="bitsandbytes is not installed"),

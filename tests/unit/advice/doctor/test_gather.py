@@ -28,7 +28,7 @@ from lorasmith.data.layout import user_cache_folder
 SMI = """#!/bin/sh
 case "$*" in
   *compute_cap*) echo "0, NVIDIA GeForce RTX 3060, 8.6, 12288, 2048" ;;
-  *compute-apps*) echo "/home/anna/ComfyUI/python, 9000"; echo "/usr/lib/Xorg, 300" ;;
+  *compute-apps*) echo "/usr/lib/Xorg, 12, 300"; echo "/home/anna/ComfyUI/python, 4711, 9000" ;;
   *) echo "| NVIDIA-SMI 570.86.15    Driver Version: 570.86.15    CUDA Version: 12.8  |" ;;
 esac
 """
@@ -53,7 +53,10 @@ def test_a_card_as_nvidia_smi_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (card,) = nvidia.cards
     assert (card.name, card.capability) == ("NVIDIA GeForce RTX 3060", (8, 6))
     assert (card.total, card.free) == (12288 * 1024**2, 2048 * 1024**2)
-    assert card.users == (("python", 9000 * 1024**2), ("Xorg", 300 * 1024**2))
+    assert card.users == (
+        ("python (process 4711)", 9000 * 1024**2),
+        ("Xorg (process 12)", 300 * 1024**2),
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
@@ -157,7 +160,8 @@ def child_that(code: str) -> object:
         "out, names = sys.argv[1], sys.argv[3:]\n"
         "def write(**record):\n"
         "    with open(out, 'a') as file: file.write(json.dumps(record) + '\\n')\n"
-        "for name in names:\n"
+        "hidden = [name for name in names if name.startswith('hide:')]\n"
+        "for name in names[len(hidden):]:\n"
         "    write(stage=name)\n"
         f"    {code}\n"
         "    known = {'torch': {'version': '2.13.0'}, 'device': {'name': 'cpu'}, 'libraries': {}}\n"
@@ -180,6 +184,13 @@ def test_a_library_that_ends_python_takes_only_its_own_stage(
     assert computer.torch is not None
     assert computer.trials["VAE"].finite
     assert "SIGSEGV" in computer.trials["8-bit optimizer"].problem
+    child = child_that(
+        "if name in ('bitsandbytes', 'fp32') and not hidden: os.kill(os.getpid(), signal.SIGILL)"
+    )
+    monkeypatch.setattr(doctor_module, "child_arguments", child)
+    computer = probed(Computer(), "auto", ignore, Controls())
+    assert "SIGILL" in computer.trials["bitsandbytes"].problem
+    assert computer.trials["fp32"].finite, "what imports it was tried without it"
     child = child_that("if name == 'fp16': raise SystemExit('it broke')")
     monkeypatch.setattr(doctor_module, "child_arguments", child)
     computer = probed(Computer(), "auto", ignore, Controls())
