@@ -164,6 +164,7 @@ class Device:
         attention: kernels that attention can use, the quickest first.
         free, total: its memory.
         cards: how many of the kind there are.
+        compiler_problem: why ``performance.compile`` is of no use.
         problem: why the one that was asked for cannot be used.
     """
 
@@ -179,6 +180,7 @@ class Device:
     free: int | None = None
     total: int | None = None
     cards: int = 1
+    compiler_problem: str = ""
     problem: str = ""
 
 
@@ -211,7 +213,7 @@ class Computer:
         environment: those variables that matter here, where they are set.
         packages: by normalised name, those that lorasmith has to do with.
         installed: whether lorasmith's own requirements are known.
-        extras: what each of lorasmith's extras adds, the names of distributions.
+        extras: what each of lorasmith's extras adds, requirements by distribution's name.
         needs: lorasmith's own requirements, "numpy>=2.1" by name.
         amd: by what an AMD card was noticed.
         cores: that the computer has, and that this process may use.
@@ -234,7 +236,7 @@ class Computer:
     environment: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, Package] = field(default_factory=dict)
     installed: bool = True
-    extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    extras: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     unmet: tuple[Unmet, ...] = ()
     nvidia: Nvidia = field(default_factory=Nvidia)

@@ -27,7 +27,7 @@ class Packages:
 
     packages: dict[str, Package] = field(default_factory=dict)
     installed: bool = True
-    extras: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    extras: dict[str, dict[str, str]] = field(default_factory=dict)
     needs: dict[str, str] = field(default_factory=dict)
     unmet: tuple[Unmet, ...] = ()
 
@@ -51,7 +51,7 @@ def gather_packages(root: str = "lorasmith") -> Packages:
             other = canonicalize_name(requirement.name)
             if name == root:
                 if extra:
-                    found.extras[extra] = (*found.extras.get(extra, ()), other)
+                    found.extras.setdefault(extra, {})[other] = _text(requirement)
                 else:
                     found.needs[other] = _text(requirement)
             if other not in known:

@@ -94,6 +94,7 @@ class Probe:
             free_memory,
         )
         from lorasmith.tensors.quantization import quantizes_on
+        from lorasmith.training.setup.hardware import compiler_problem
 
         try:
             self.device = choose_device(self._asked)
@@ -129,6 +130,7 @@ class Probe:
             attention=self._attention(),
             free=free_memory(self.device),
             total=total,
+            compiler_problem=compiler_problem(machine),
             cards=torch.accelerator.device_count() if is_gpu else 1,
             problem=problem,
         )

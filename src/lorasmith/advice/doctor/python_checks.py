@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -223,15 +224,22 @@ def _distribution(module: str, why: str) -> str:
 
 def _extra(computer: Computer, name: str) -> Finding:
     gives = EXTRAS[name]
-    packages = computer.extras.get(name, ())
-    missing = [package for package in packages if package not in computer.packages]
+    packages = computer.extras.get(name, {})
+    missing = [text for package, text in packages.items() if package not in computer.packages]
     if packages and not missing:
         versions = ", ".join(f"{package} {computer.version(package)}" for package in packages)
         return Finding("ok", f"{versions}: {gives}")
     if name == "cuda" and not (computer.nvidia.sign or computer.amd):
         return Finding("not needed", f"{gives}: on an NVIDIA or AMD card")
-    line = f'{computer.python.pip} install "lorasmith[{name}]"'
-    return Finding("not there", f"would give {gives}", line)
+    return Finding("not there", f"would give {gives}", extra_line(computer, name, missing))
+
+
+def extra_line(computer: Computer, name: str, missing: Sequence[str] = ()) -> str:
+    """The line that installs an extra: its packages by name where they are known, so that it does
+    not matter where lorasmith itself is from."""
+    texts = missing or list(computer.extras.get(name, {}).values()) or [f"lorasmith[{name}]"]
+    quoted = " ".join(f'"{text}"' for text in texts)
+    return f"{computer.python.pip} install {quoted}"
 
 
 CHECKS = (

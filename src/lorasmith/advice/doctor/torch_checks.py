@@ -331,6 +331,27 @@ def _attention(computer: Computer) -> Finding | None:
     return Finding("ok", what)
 
 
+def _compiler(computer: Computer) -> Finding | None:
+    """For ``performance.compile``, which is off by itself."""
+    device = computer.device
+    if device is None or device.problem:
+        return None
+    problem = device.compiler_problem
+    if not problem:
+        return Finding("ok", "performance.compile can be set")
+    what = f"performance.compile {problem}"
+    if "triton" in problem:
+        package = "triton-windows" if computer.windows else "triton"
+        return Finding("not there", what, f"{computer.python.pip} install {package}")
+    if "C++" in problem:
+        lines = {
+            "win32": "winget install Microsoft.VisualStudio.2022.BuildTools",
+            "darwin": "xcode-select --install",
+        }
+        return Finding("not there", what, lines.get(computer.platform, "sudo apt install g++"))
+    return Finding("not needed", what)
+
+
 CHECKS = (
     Check("driver", "Graphics card", _driver),
     Check("PyTorch", "Graphics card", _torch),
@@ -338,4 +359,5 @@ CHECKS = (
     Check("device", "Graphics card", _device),
     Check("memory of the card", "Graphics card", _card_memory),
     Check("attention", "Graphics card", _attention),
+    Check("compiler", "Graphics card", _compiler),
 )

@@ -6,6 +6,7 @@ from functools import partial
 
 from lorasmith.advice.doctor.computer import Computer
 from lorasmith.advice.doctor.finding import Check, Finding
+from lorasmith.advice.doctor.python_checks import extra_line
 from lorasmith.advice.doctor.torch_checks import torch_line, wanted_index
 
 BITSANDBYTES = "bitsandbytes"
@@ -94,7 +95,7 @@ def _eight_bit(computer: Computer) -> Finding | None:
     if imported is not None and imported.problem:
         return None  # Has been told.
     if trial.skipped:
-        return Finding("not there", trial.skipped, f'{pip} install "lorasmith[cuda]"')
+        return Finding("not there", trial.skipped, extra_line(computer, "cuda"))
     if trial.problem:
         line = f'{pip} install --upgrade bitsandbytes  # or optimizer.name = "AdamW"'
         return Finding("broken", trial.problem, line)

@@ -256,8 +256,12 @@ def _thirty_two_bit(s: TrainSettings, machine: Machine) -> Changes:
 
 
 def _no_compiler(s: TrainSettings, machine: Machine) -> str:
-    if not s.performance.compile:
-        return ""
+    return compiler_problem(machine) if s.performance.compile else ""
+
+
+def compiler_problem(machine: Machine) -> str:
+    """Why PyTorch's compiler (``performance.compile``) is of no use there; empty where it is. The
+    reason follows what is set in a sentence: "needs …"."""
     if machine.kind == "mps":
         return "is not to be relied on: PyTorch's compiler for Apple GPUs is unfinished"
     if machine.kind == "cpu":

@@ -45,7 +45,7 @@ CPU = Torch("2.13.0+cpu")
 GOOD = Computer(
     packages={name: Package("1.0") for name in ("lorasmith", "numpy", "bitsandbytes")}
     | {"torch": Package("2.13.0")},
-    extras={"cuda": ("bitsandbytes",)},
+    extras={"cuda": {"bitsandbytes": "bitsandbytes>=0.48"}},
     needs={"numpy": "numpy>=2.1"},
     nvidia=Nvidia("nvidia-smi", "580.95.05", (13, 0), (RTX,)),
     folders=(
@@ -116,9 +116,8 @@ class Fault:
 NO_DRIVER = replace(GOOD, nvidia=Nvidia("a card on the PCI bus"), device=Device(), torch=CUDA_130)
 BLACKWELL = Card("NVIDIA GeForce RTX 5090", (12, 0), 32 * GB, 31 * GB)
 PASCAL = Card("NVIDIA GeForce GTX 1080", (6, 1), 8 * GB, 7 * GB)
-ON_CPU = replace(
-    GOOD, nvidia=Nvidia(), torch=CPU, device=Device(attention=("math",), precision="fp32")
-)
+PLAIN = Device(attention=("math",), precision="fp32")
+ON_CPU = replace(GOOD, nvidia=Nvidia(), torch=CPU, device=PLAIN)
 TWO_CARDS = Nvidia("nvidia-smi", "580.95.05", (13, 0), (RTX, RTX))
 ONEDRIVE = r"C:\Users\anna\OneDrive\Bilder\runs"
 
@@ -242,7 +241,7 @@ FAULTS = {
     ),
     "no bitsandbytes": Fault(
         trial("8-bit optimizer", skipped="bitsandbytes is not installed"),
-        "8-bit optimizer", "not there", "not installed", "lorasmith[cuda]",
+        "8-bit optimizer", "not there", "not installed", 'pip install "bitsandbytes>=0.48"',
     ),
     "a full disk": Fault(
         folder("runs", free=3 * 10**8), "runs", "broken", "300 MB free", "--output",
@@ -355,6 +354,20 @@ FAULTS = {
     ),
     "an extra that is not installed": Fault(
         GOOD, "extra faces", "not there", "crops around faces", "lorasmith[faces]",
+    ),
+    "part of an extra": Fault(
+        replace(GOOD, extras={"audit": {"torch": "torch>=2", "rapidocr": "rapidocr>=3.10"}}),
+        "extra audit", "not there", "watermarks", 'python -m pip install "rapidocr>=3.10"',
+    ),
+    "no Triton": Fault(
+        replace(
+            WINDOWS, device=replace(GPU, compiler_problem="needs the package triton"),
+        ),
+        "compiler", "not there", "performance.compile needs", "pip install triton-windows",
+    ),
+    "no C++ compiler": Fault(
+        replace(ON_CPU, device=replace(PLAIN, compiler_problem="needs a C++ compiler")),
+        "compiler", "not there", "performance.compile needs", "apt install g++",
     ),
     "not installed": Fault(
         replace(GOOD, installed=False), "requirements", "not there", "source", "install -e .",

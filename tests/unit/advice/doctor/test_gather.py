@@ -141,7 +141,7 @@ def test_requirements_are_compared_with_what_is_installed(
     found = gather_packages("made-up")
     assert found.installed
     assert found.needs == {"other-one": "other-one>=2", "gone": "gone>1"}
-    assert found.extras == {"more": ("third-one",)}
+    assert found.extras == {"more": {"third-one": "third-one>=1"}}
     assert found.packages["other-one"].version == "1.5"
     assert [version for version, _ in found.packages["other-one"].copies] == ["1.5", "2.5"]
     unmet = {(one.of, one.requirement, one.installed) for one in found.unmet}
