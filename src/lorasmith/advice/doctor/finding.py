@@ -99,7 +99,7 @@ class DoctorReport:
         }
 
 
-_HOMES = re.compile(r"(/(?:home|Users)/|[A-Za-z]:\\+Users\\+)[^/\\\s'\":;]+")
+_HOMES = re.compile(r"(/(?:home|Users)/|[A-Za-z]:\\+Users\\+)[^/\\\s'\":;]+", re.IGNORECASE)
 # Users who are nobody in particular.
 _COMMON = {"", "root", "user", "runner", "ubuntu", "admin", "lorasmith", "python", "home"}
 
