@@ -111,6 +111,9 @@ def _python() -> Python:
     has_pip = any((Path(folder) / "pip").is_dir() for folder in sys.path if folder)
     # uv makes environments without pip, and installs into them itself.
     pip = "uv pip" if not has_pip and shutil.which("uv") else "python -m pip"
+    if (Path(sys.prefix).parent / "lorasmith-install").is_file():
+        # The installers' folder, whose Python is on nobody's path.
+        pip = f"{_as_word(sys.executable)} -m pip"
     user_site = ""
     if "site" in sys.modules and getattr(sys.modules["site"], "ENABLE_USER_SITE", False):
         user_site = sysconfig.get_path("purelib", f"{os.name}_user")
@@ -125,6 +128,13 @@ def _python() -> Python:
         command=shutil.which("lorasmith") or "",
         user_site=user_site,
     )
+
+
+def _as_word(path: str) -> str:
+    """For a command line; without quotes, in which a shell would not take ~ for the home folder."""
+    if os.name == "nt":
+        return f'"{path}"' if " " in path else path
+    return path.replace(" ", "\\ ")
 
 
 def _is_translated() -> bool:

@@ -254,3 +254,17 @@ def test_this_computer_makes_loras() -> None:
     assert by_check["libraries"]["status"] == "ok"
     assert by_check["attention"]["status"] in ("ok", "slow")
     assert by_check["bf16"]["status"] in ("ok", "slow")
+
+
+def test_what_an_installer_made_is_mended_with_its_own_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = tmp_path / "my lorasmith" / "env-1"
+    prefix.mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    monkeypatch.setattr(sys, "executable", str(prefix / "bin" / "python"))
+    assert "env-1" not in gather_module._python().pip
+    (prefix.parent / "lorasmith-install").touch()
+    line = gather_module._python().pip
+    quoted = f'"{sys.executable}"' if os.name == "nt" else sys.executable.replace(" ", "\\ ")
+    assert line == f"{quoted} -m pip"
