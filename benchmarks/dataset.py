@@ -33,12 +33,12 @@ from lorasmith.data.images import open_image
 DIFFERENT = 32  # pictures; the others are these, with other bytes at their end
 
 
-def make_pictures(folder: Path, count: int) -> None:
+def make_pictures(folder: Path, count: int, different: int = DIFFERENT) -> None:
     """Half JPEG, half PNG, of soft shapes with a little grain, each with a caption."""
     rng = np.random.default_rng(1)
     (folder / "10_zorp").mkdir(parents=True)
     contents = []
-    for number in range(DIFFERENT):
+    for number in range(different):
         small = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8))
         pixels = np.asarray(small.resize((512, 512), Image.Resampling.BICUBIC), np.int16)
         grain = rng.integers(-3, 4, pixels.shape)
@@ -49,7 +49,7 @@ def make_pictures(folder: Path, count: int) -> None:
         contents.append((suffix, path.read_bytes()))
         path.unlink()
     for number in range(count):
-        suffix, data = contents[number % DIFFERENT]
+        suffix, data = contents[number % different]
         path = folder / "10_zorp" / f"{number:05}{suffix}"
         path.write_bytes(data + b"%d" % number)
         path.with_suffix(".txt").write_text(f"zorp, hat, blue sky, number {number}\n", "utf-8")

@@ -206,6 +206,7 @@ class FactsStore:
 
     def __init__(self, root: Path) -> None:
         self._root = Path(root).absolute()
+        self._prefix = os.path.join(os.path.abspath(root), "")
         self._facts: dict[str, ImageFacts] = {}
         self._files: dict[str, tuple[int, int, str]] = {}
         self._sizes: dict[str, tuple[int, int, int, int]] = {}
@@ -344,7 +345,8 @@ class FactsStore:
             return None
 
     def _name(self, path: Path) -> str:
-        return os.path.relpath(os.path.abspath(path), self._root)
+        whole, root = os.path.abspath(path), self._prefix
+        return whole[len(root) :] if whole.startswith(root) else os.path.relpath(whole, root)
 
 
 def _is_missing(facts: ImageFacts | None, closely: bool) -> bool:

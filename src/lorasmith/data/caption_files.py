@@ -43,12 +43,14 @@ class CaptionText:
         encoding: what it was decoded as ("UTF-8", "Windows-1252", …).
         warning: the encoding was guessed, or the file is not text ("" otherwise).
         is_text: it has no control characters but those of text.
+        has_mark: it begins with a byte order mark of UTF-8.
     """
 
     text: str
     encoding: str
     warning: str = ""
     is_text: bool = True
+    has_mark: bool = False
 
 
 def read_caption(path: Path) -> CaptionText:
@@ -57,13 +59,15 @@ def read_caption(path: Path) -> CaptionText:
     Raises:
         OSError: it cannot be read.
     """
-    text, encoding = decode(Path(path).read_bytes())
+    data = Path(path).read_bytes()
+    text, encoding = decode(data)
     if _CONTROL.search(text):
         warning = "is not a text file; it is taken as empty"
         return CaptionText("", encoding, warning, is_text=False)
     lines = [line.strip() for line in text.splitlines()]
     warning = "" if encoding.startswith("UTF-") else f"is not UTF-8; read as {encoding}"
-    return CaptionText("\n".join(line for line in lines if line), encoding, warning)
+    has_mark = data.startswith(codecs.BOM_UTF8)
+    return CaptionText("\n".join(filter(None, lines)), encoding, warning, has_mark=has_mark)
 
 
 def decode(data: bytes) -> tuple[str, str]:

@@ -26,6 +26,7 @@ _OPEN, _CLOSE = "\ue000", "\ue001"  # private use: in no caption
 # Combinations of a caption's wildcards that are looked at; of more, as many drawn from all.
 _MOST_READINGS = 64
 _MOST_WILDCARDS = 100
+_UNUSED = Random(0)  # where nothing is left to chance
 
 
 def augment_caption(
@@ -56,12 +57,15 @@ def readings(caption: str, rules: CaptionSettings) -> list[str]:
     Its first line; with wildcards every line and every choice, or 64 of many.
     """
     lines = caption.splitlines() or [""]
-    plain = rules.model_copy(update={"shuffle": False, "tag_dropout": 0.0, "tag_warmup_steps": 0})
+    plain = rules
+    if rules.shuffle or rules.tag_dropout or rules.tag_warmup_steps:
+        none = {"shuffle": False, "tag_dropout": 0.0, "tag_warmup_steps": 0}
+        plain = rules.model_copy(update=none)
     texts: dict[str, None] = {}
     for line in lines if rules.wildcards else lines[:1]:
         framed = _framed(line, rules)
         for text in _choices(_escape(framed)) if rules.wildcards else [framed]:
-            texts[_with_separators(_unescape(text), plain, Random(0), 0)] = None
+            texts[_with_separators(_unescape(text), plain, _UNUSED, 0)] = None
     return list(texts)
 
 

@@ -7,6 +7,7 @@ helpers ``a.preview.png``; others put masks of the same name into a folder ``mas
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -129,7 +130,7 @@ def masks_in_folders(spec: FolderSpec, images: Sequence[Path]) -> dict[Path, Pat
 
 def _mask_folders(folder: Path) -> list[Path]:
     try:
-        return [path for path in sorted(folder.iterdir()) if is_mask_folder(path.name)]
+        return [folder / name for name in sorted(os.listdir(folder)) if is_mask_folder(name)]
     except OSError:  # The one above need not be readable.
         return []
 

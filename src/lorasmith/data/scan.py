@@ -60,8 +60,6 @@ _OTHER_CAPTIONS = frozenset(
 )
 # Folders of what --conditioning_data_dir names, masks or control images.
 _CONDITIONING = ("conditioning", "control", "cond_")
-# Bytes; above this a file of nothing but spaces is not looked for.
-_MOST_SPACE = 64
 _HEADER_THREADS = 8  # waits for disks and network shares more than it computes
 
 
@@ -101,7 +99,7 @@ class Scan:
     """All that was found. ``problems`` forbid training, ``warnings`` do not.
 
     ``masks`` are those that lie beside the images, by image; whether they are used is up to
-    the settings.
+    the settings. ``texts`` are the caption files that could be read, by path.
     """
 
     folders: tuple[FolderSpec, ...]
@@ -110,6 +108,7 @@ class Scan:
     ignored: tuple[Ignored, ...] = ()
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    texts: Mapping[Path, CaptionText] = field(default_factory=dict)
 
     def require_usable(self) -> None:
         """Raises :class:`DatasetError` with every problem, if there is one."""
@@ -123,6 +122,7 @@ class _Findings:
     ignored: list[Ignored] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    texts: dict[Path, CaptionText] = field(default_factory=dict)
 
 
 def scan(
@@ -171,6 +171,7 @@ def scan(
         tuple(findings.ignored),
         tuple(findings.problems),
         tuple(findings.warnings),
+        findings.texts,
     )
 
 
@@ -197,7 +198,7 @@ def _scan_folder(
     inner: list[Path] = []
     for entry in entries:
         suffix = entry.suffix.lower()
-        if is_cache(entry) or (spec.path / entry.name).is_dir():
+        if is_cache(entry) or entry.is_dir():
             if not is_cache(entry) and not entry.name.startswith("."):
                 inner.append(entry)
         elif entry.name.startswith("."):
@@ -214,10 +215,12 @@ def _scan_folder(
     records = crop_records(others)
     others = [path for path in others if not is_crop_record(path)]
     captions = captions_by_stem(others, suffixes)
-    texts = {path: caption_of(path, captions) for path in candidates}
-    without = [path for path, file in texts.items() if file is None or _is_empty(file)]
-    tables = read_tables(spec, without, others)
-    captioned = {path for path in candidates if path in tables.captions or texts[path]}
+    files = {path: caption_of(path, captions) for path in candidates}
+    read = {file: _text_or_problem(file) for file in files.values() if file is not None}
+    empty = {file for file, text in read.items() if isinstance(text, CaptionText) and not text.text}
+    without = [path for path, file in files.items() if file is None or file in empty]
+    tables = read_tables(spec, without, [path for path in others if path not in read])
+    captioned = {path for path in candidates if path in tables.captions or files[path]}
     companions = _take_companions(spec, candidates, others, captioned, findings)
     _explain_folders(spec, inner, folder_paths, findings)
     for file, rows in tables.files.items():
@@ -226,8 +229,8 @@ def _scan_folder(
     findings.warnings += tables.warnings
     unknown = [path for path in candidates if path not in known]
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        read = dict(zip(unknown, pool.map(_header_or_problem, unknown), strict=True))
-    headers = [read[path] if path in read else _of_use(path, known[path]) for path in candidates]
+        new = dict(zip(unknown, pool.map(_header_or_problem, unknown), strict=True))
+    headers = [new[path] if path in new else _of_use(path, known[path]) for path in candidates]
     for path, header in zip(candidates, headers, strict=True):
         record = crop_record_of(path, records)
         region = _region_or_problem(record, header) if record is not None else None
@@ -235,7 +238,10 @@ def _scan_folder(
             findings.problems += [one for one in (header, region) if isinstance(one, Problem)]
         else:
             table = tables.captions.get(path)
-            image = _image(path, index, spec, header, texts[path], table, findings)
+            beside = files[path]
+            if beside is not None and (text := _told(beside, read[beside], findings)):
+                table = (text, beside)
+            image = _image(path, index, spec, header, table, findings)
             yield image if region is None else _part_of(image, region)
     orphans = set(records.values()) - {crop_record_of(path, records) for path in candidates}
     findings.ignored += [Ignored(path, "a recorded crop, no picture") for path in sorted(orphans)]
@@ -311,13 +317,6 @@ def _explain_folders(
         findings.warnings.append(Problem(str(spec.path), what, hint))
 
 
-def _is_empty(path: Path) -> bool:
-    try:
-        return path.stat().st_size < _MOST_SPACE and not read_caption(path).text
-    except OSError:
-        return False
-
-
 def _is_special(path: Path) -> bool:
     """A pipe, socket or device, which could block for ever; broken links are for the decoder."""
     try:
@@ -370,8 +369,7 @@ def _image(
     index: int,
     spec: FolderSpec,
     header: Header,
-    caption_path: Path | None,
-    table: tuple[str, Path] | None,
+    captioned: tuple[str, Path] | None,
     findings: _Findings,
 ) -> DatasetImage:
     if header.warning:
@@ -379,23 +377,27 @@ def _image(
     if header.frames > 1:
         what = f"it is an animation of {header.frames} frames; the first is used"
         findings.warnings.append(Problem(str(path), what))
-    text = _caption_text(caption_path, findings) if caption_path is not None else ""
-    if not text:
-        text, caption_path = table or ("", None)
+    text, caption_path = captioned or ("", None)
     caption = text or folder_caption(spec)
     return DatasetImage(
         path, index, header.width, header.height, caption, caption_path, header.has_alpha
     )
 
 
-def _caption_text(path: Path, findings: _Findings) -> str:
-    """The file's text; an empty or unreadable file is no caption, and said."""
+def _text_or_problem(path: Path) -> CaptionText | Problem:
     try:
-        caption: CaptionText = read_caption(path)
+        return read_caption(path)
     except OSError as error:
         what = f"the caption cannot be read: {error.strerror}"
-        findings.problems.append(Problem(str(path), what, "mend or remove it"))
+        return Problem(str(path), what, "mend or remove it")
+
+
+def _told(path: Path, caption: CaptionText | Problem, findings: _Findings) -> str:
+    """The file's text; an empty or unreadable file is no caption, and said."""
+    if isinstance(caption, Problem):
+        findings.problems.append(caption)
         return ""
+    findings.texts[path] = caption
     if caption.warning:
         findings.warnings.append(Problem(str(path), caption.warning, "save it as UTF-8"))
     elif not caption.text:

@@ -46,7 +46,9 @@ class WrittenCaption:
     @cached_property
     def tags(self) -> tuple[str, ...]:
         """As they are spelled, each as often as it stands there."""
-        rules = self.rules.model_copy(update={"prefix": "", "suffix": ""})
+        rules = self.rules
+        if rules.prefix or rules.suffix:
+            rules = rules.model_copy(update={"prefix": "", "suffix": ""})
         return tuple(tags_of(self.text, rules))
 
     @cached_property

@@ -209,8 +209,8 @@ class AuditInputs:
     def _name_of(self, path: Path) -> str:
         whole = os.path.abspath(path)
         for root in self.collection.roots:
-            if whole.startswith(os.path.join(os.path.abspath(root), "")):
-                return Path(os.path.relpath(whole, root)).as_posix()
+            if whole.startswith(within := os.path.join(root, "")):
+                return whole[len(within) :].replace(os.sep, "/")
         return Path(path).as_posix()
 
     def shown_name(self, path: Path) -> str:

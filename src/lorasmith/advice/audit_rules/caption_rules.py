@@ -16,7 +16,6 @@ from lorasmith.core.text import quantity, quoted
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.check.checks import is_list_without_commas
 from lorasmith.curation.token_counts import LIMITS, tokenize
-from lorasmith.data.caption_files import read_caption
 from lorasmith.data.captions import readings
 from lorasmith.data.layout import folder_caption
 
@@ -70,11 +69,9 @@ def empty(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def _with_empty_files(inputs: AuditInputs) -> list[Path]:
-    return [
-        image.path
-        for image in inputs.images
-        if image.caption_path and not image.caption and read_caption(image.caption_path).is_text
-    ]
+    texts = inputs.files.texts
+    empty = {path for path, caption in texts.items() if caption.is_text and not caption.text}
+    return [image.path for image in inputs.images if image.caption_path in empty]
 
 
 def too_long(inputs: AuditInputs) -> Iterator[Finding]:

@@ -40,7 +40,7 @@ def same_file(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def near_duplicates(inputs: AuditInputs) -> Iterator[Finding]:
-    for group in find_duplicates(inputs.collection, _different(inputs), controls=inputs.controls):
+    for group in find_duplicates(inputs.collection, _different(inputs), facts=_facts_of(inputs)):
         best = inputs.facts[group.kept.path]
         nearly = [
             (image, why)

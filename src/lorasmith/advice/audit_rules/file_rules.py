@@ -11,7 +11,7 @@ from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.changes.plan import Plan
-from lorasmith.data.caption_files import decode, read_caption
+from lorasmith.data.caption_files import decode
 
 # Files of captions that lie beside images under other endings.
 _ENDINGS = (".txt", ".caption", ".tags", ".cap")
@@ -20,12 +20,10 @@ _ENDINGS = (".txt", ".caption", ".tags", ".cap")
 def encodings(inputs: AuditInputs) -> Iterator[Finding]:
     by_encoding: dict[str, list[Path]] = defaultdict(list)
     for image, path in _caption_files(inputs):
-        data = path.read_bytes()
-        # What is UTF-8 without a mark needs no second look.
-        if data.isascii() or _is_plain_utf8(data):
+        caption = inputs.files.texts.get(path)
+        if caption is None or not caption.is_text:
             continue
-        caption = read_caption(path)
-        if caption.is_text:
+        if caption.encoding != "UTF-8" or caption.has_mark:
             by_encoding[caption.encoding].append(image)
     for encoding, images in by_encoding.items():
         count = quantity(len(images), "caption", "is")
@@ -34,19 +32,12 @@ def encodings(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def no_text(inputs: AuditInputs) -> Iterator[Finding]:
-    empty = {one.caption_path for one in inputs.images if not one.caption}
     for image, path in _caption_files(inputs):
-        if path in empty and not read_caption(path).is_text:
+        caption = inputs.files.texts.get(path)
+        if caption is not None and not caption.is_text:
             yield Finding(
                 f"{inputs.shown_name(path)} is not a text file; it is taken as empty", (image,)
             )
-
-
-def _is_plain_utf8(data: bytes) -> bool:
-    try:
-        return not data.decode("utf-8").startswith("\ufeff")
-    except UnicodeDecodeError:
-        return False
 
 
 def _caption_files(inputs: AuditInputs) -> Iterator[tuple[Path, Path]]:

@@ -107,6 +107,8 @@ def wildcard_pattern(text: str) -> re.Pattern[str] | None:
     Each star but the last takes as little as it can, and nothing is tried twice: a text of many
     stars takes no longer than others.
     """
+    if "*" not in text and "?" not in text:
+        return None
     parts = [""]
     is_wild = False
     for piece in re.findall(r"\\[*?]|.", text, re.DOTALL):

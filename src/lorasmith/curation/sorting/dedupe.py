@@ -49,6 +49,7 @@ def find_duplicates(
     images: Sequence[CollectionImage],
     *,
     exact: bool = False,
+    facts: Facts | None = None,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> list[DuplicateGroup]:
@@ -56,6 +57,7 @@ def find_duplicates(
 
     Args:
         exact: only the same bytes; nothing is decoded then.
+        facts: of the images, where they were measured already.
         observer: told of progress where images are decoded.
 
     Raises:
@@ -63,7 +65,8 @@ def find_duplicates(
     """
     by_path = {image.path: image for image in images}
     order = {path: number for number, path in enumerate(by_path)}
-    facts = {} if exact else collection.measure(images, observer, controls)
+    if facts is None:
+        facts = {} if exact else collection.measure(images, observer, controls)
     decoded = {path: one for path, one in facts.items() if not one.problem}
     near = near_duplicates(decoded)
     # Without the pixels, or where they cannot be decoded, the same bytes are the same image.

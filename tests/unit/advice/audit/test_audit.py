@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.audits import MakeDataset
@@ -42,6 +43,28 @@ def test_another_severity_than_the_rules_is_on_the_page(dataset: MakeDataset) ->
         audit_dataset(inputs, rules=[graver])
     audit = audit_dataset(inputs, rules=[replace(graver, otherwise="warning where it is grave")])
     assert [finding.severity for finding in audit.findings] == ["warning"]
+
+
+def test_every_caption_is_read_once(dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = [
+        "zorp, hat",
+        "",
+        "zorp, dog",
+        "a hat on a dog, a dog on a hat, a hat on a hat, a dog",
+    ]
+    folder = dataset({f"{number}.png": text for number, text in enumerate(captions)})
+    read: list[str] = []
+    read_bytes = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        read.append(path.name)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    rules = [rule for rule in RULES if not rule.slow]
+    audit_dataset(AuditInputs([folder]), rules=rules)
+    once = [f"{number}.txt" for number in range(4)]
+    assert sorted(name for name in read if name in once) == once
 
 
 def test_keys_stay_when_the_dataset_moves(dataset: MakeDataset) -> None:

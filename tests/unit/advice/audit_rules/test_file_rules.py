@@ -21,6 +21,14 @@ def test_captions_of_other_encodings(dataset: MakeDataset) -> None:
     ]
 
 
+def test_utf_16_without_a_mark_is_told(dataset: MakeDataset) -> None:
+    folder = captioned(dataset, "zorp, hat", "zorp, dog")
+    next(folder.rglob("01.txt")).write_bytes("zorp, dog".encode("utf-16-le"))
+    (finding,) = audit_rule("caption-encoding", folder)
+    assert "in UTF-16" in finding.what
+    assert [image.name for image in finding.images] == ["01.png"]
+
+
 def test_captions_of_other_endings(dataset: MakeDataset) -> None:
     folder = captioned(dataset, "zorp, hat", "zorp, dog", "zorp, cat")
     assert audit_rule("caption-endings", folder) == []
