@@ -56,10 +56,12 @@ from lorasmith.demo.judge import character_rate, leak_rate, read, tag_accuracy
 from lorasmith.demo.world import VALUES, Creature
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import load_model
-from lorasmith.models.open import DEMO
+from lorasmith.models.open import DEMO, open_checkpoint
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.run import train
+from lorasmith.training.setup.base_defaults import suit
+from lorasmith.training.setup.length import updates_for
 
 HERE = Path(__file__).parent
 IMAGES, REPEATS = 12, 25
@@ -126,15 +128,20 @@ def contradictory(creature: Creature, number: int) -> str:
     return f"{caption}, {mouth}, {eyes.get(creature.eyes, 'open eyes, closed eyes')}"
 
 
+# As the demo model says of itself.
+USUAL = suit(load_settings(None, ["model.path=demo"]), open_checkpoint(DEMO)).settings
+RATE = USUAL.optimizer.lr
+LENGTH, _ = updates_for([IMAGES], USUAL.train.batch, USUAL.train)
+
 MISTAKES: dict[str, Mistake] = {
     "right": Mistake(""),
-    "rate-8x": Mistake("rate-high", {"optimizer.lr": "0.016"}),
-    "rate-8th": Mistake("rate-low", {"optimizer.lr": "0.00025"}),
+    "rate-8x": Mistake("rate-high", {"optimizer.lr": f"{8 * RATE}"}),
+    "rate-8th": Mistake("rate-low", {"optimizer.lr": f"{RATE / 8}"}),
     "text-encoder-10x": Mistake(
         "text-encoder-rate-high",
-        {"optimizer.unet_lr": "0.002", "optimizer.text_encoder_lr": "0.02"},
+        {"optimizer.unet_lr": f"{RATE}", "optimizer.text_encoder_lr": f"{10 * RATE}"},
     ),
-    "three-times-too-long": Mistake("too-long", {"train.steps": "2052"}),
+    "three-times-too-long": Mistake("too-long", {"train.steps": f"{3 * LENGTH:.0f}"}),
     "tags-missing": Mistake("tags-missing", caption=lambda creature, number: TRIGGER),
     "accessory-untagged": Mistake("untagged-accessory", worn=True),
     "one-image-repeated": Mistake("repeated-image", copies=11),

@@ -312,6 +312,12 @@ def show_plan(plan: Plan, console: Console) -> None:
             console.print(f"• {line}", highlight=False, markup=False)
     console.rule("learning rate")
     console.print(_rates(plan))
+    if (ratio := settings.optimizer.loraplus_ratio) != 1:
+        console.print(
+            f"(the up matrices, which start at zero, take {ratio:g} times their block's rate: "
+            "optimizer.loraplus_ratio)",
+            highlight=False,
+        )
     if plan.rates:
         for line in graph(plan.rates[0], run_plan.steps, named=not settings.optimizer.seeks_lr):
             console.print(line, highlight=False, markup=False)

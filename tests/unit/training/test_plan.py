@@ -161,6 +161,7 @@ def test_plan_is_printed_without_loading_a_model(
 @pytest.mark.slow
 def test_plan_says_what_each_block_learns_with(data: Path) -> None:
     chosen = {"adapter__blocks": "rest=0 OUT02=0.5 OUT03-OUT05=1", "optimizer__lr": "1e-3"}
+    chosen |= {"optimizer__loraplus_ratio": "1"}
     plan = make_plan(load_settings(None, overrides(data, **chosen)))
     assert [(rate.name, rate.blocks, rate.lr) for rate in plan.rates] == [
         ("unet x0.5", "OUT02", 5e-4),
