@@ -42,6 +42,7 @@ from lorasmith.advice.diagnose.workbench import Workbench
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE
 from lorasmith.config.load import load_settings
+from lorasmith.core.errors import RunError
 from lorasmith.core.files import write_json, write_text
 from lorasmith.demo.character import (
     TRIGGER,
@@ -108,6 +109,7 @@ class Mistake:
         worn: all pictures show the split's accessory.
         copies: how many more files show the first picture.
         base: trained on a base whose weights are others.
+        stops: what a run says of the cause that ends by itself, before there is a LoRA to diagnose.
     """
 
     cause: str
@@ -116,6 +118,7 @@ class Mistake:
     worn: bool = False
     copies: int = 0
     base: bool = False
+    stops: str = ""
 
 
 def contradictory(creature: Creature, number: int) -> str:
@@ -135,7 +138,9 @@ LENGTH, _ = updates_for([IMAGES], USUAL.train.batch, USUAL.train)
 
 MISTAKES: dict[str, Mistake] = {
     "right": Mistake(""),
-    "rate-8x": Mistake("rate-high", {"optimizer.lr": f"{8 * RATE}"}),
+    "rate-8x": Mistake(
+        "rate-high", {"optimizer.lr": f"{8 * RATE}"}, stops="a lower learning rate (optimizer.lr)"
+    ),
     "rate-8th": Mistake("rate-low", {"optimizer.lr": f"{RATE / 8}"}),
     "text-encoder-10x": Mistake(
         "text-encoder-rate-high",
@@ -304,7 +309,12 @@ def measure(name: str, split: Split, work: Path, *, follow: bool) -> dict[str, A
         if not base.exists():
             write_other_base(base)
         settings["model.path"] = str(base)
-    folder = train_run(name, data, settings, split, work)
+    try:
+        folder = train_run(name, data, settings, split, work)
+    except RunError as error:
+        result |= {"stopped": str(error), "causes": []}
+        write_json(target, result)
+        return result
     subject = open_subject(folder, "demo")
     taken, _ = measured(Workbench(subject), only=CAUSAL)
     found = judged(subject, facts_of(subject), taken).to_json()
@@ -324,7 +334,17 @@ def measure(name: str, split: Split, work: Path, *, follow: bool) -> dict[str, A
     return result
 
 
+def is_named(name: str, row: Mapping[str, Any]) -> bool:
+    """Whether the mistake is what was named first, by the run itself where that stopped."""
+    mistake = MISTAKES[name]
+    if "stopped" in row:
+        return bool(mistake.stops) and mistake.stops in row["stopped"]
+    return bool(row["causes"]) and row["causes"][0]["id"] == mistake.cause
+
+
 def line(name: str, result: Mapping[str, Any]) -> str:
+    if "stopped" in result:
+        return f"{name}: {'right' if is_named(name, result) else 'WRONG'}, {result['stopped']}"
     expected = MISTAKES[name].cause or "nothing"
     causes = [f"{one['id']} {one['likelihood']:.2f}" for one in result["causes"]]
     first = result["causes"][0]["id"] if result["causes"] else "nothing"
@@ -347,10 +367,7 @@ def results(split: Split, work: Path) -> dict[str, dict[str, Any]]:
 def score(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """In words: how many were named, how many helped."""
     wrong = {name: row for name, row in rows.items() if MISTAKES[name].cause}
-    named = sum(
-        bool(row["causes"]) and row["causes"][0]["id"] == MISTAKES[name].cause
-        for name, row in wrong.items()
-    )
+    named = sum(is_named(name, row) for name, row in wrong.items())
     after = [row for row in wrong.values() if "after" in row]
     helped = sum(row["after"]["mean"] >= row["before"]["mean"] + BETTER for row in after)
     text = f"{named} of {len(wrong)} named first"
@@ -389,6 +406,9 @@ def page(work: Path) -> str:
 
 
 def _row(name: str, row: Mapping[str, Any]) -> str:
+    if "stopped" in row:
+        said = f"{MISTAKES[name].cause}, by the run itself, which stopped"
+        return f"| {name} | {said if is_named(name, row) else '**the run stopped**'} | | | | |"
     causes = row["causes"]
     expected = MISTAKES[name].cause or "nothing"
     first = causes[0]["id"] if causes else "nothing"

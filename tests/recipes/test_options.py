@@ -202,7 +202,7 @@ def test_folders_with_settings_of_their_own(tmp_path: Path) -> None:
     settings = load_settings(toml, overrides)
     run = train(settings)
     report = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
-    assert report["steps"]["total"] == -(-3 * 3 * 2 // 8), "eight to a step, as suits the model"
+    assert report["steps"]["total"] == -(-3 * 3 * 2 // 4), "four to a step, as suits the model"
 
 
 @pytest.mark.slow
