@@ -108,7 +108,7 @@ def train_on_character(preset: str, overrides: Sequence[str], work: Path) -> tup
 
 
 def train_and_judge(count: int, preset: str, overrides: Sequence[str], work: Path) -> dict:
-    """Outcomes before and after, seconds of processor time that training took, and the number of steps."""
+    """Outcomes before and after, the training's seconds of processor time, and its steps."""
     model = load_model("demo")
     before = judge(model, count)
     run, seconds = train_on_character(preset, overrides, work)
