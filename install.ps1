@@ -309,7 +309,7 @@ function Get-Sizes([string]$Build, $FoundPython, $FoundUv) {
 # Megabytes; nothing is known of a folder on another computer.
 function Get-FreeSpace([string]$Path) {
     $root = [IO.Path]::GetPathRoot($Path)
-    if ($root -notmatch '^[A-Za-z]:') { return $null }
+    if ($root -notmatch '^[A-Za-z]:' -or -not (Test-Path -LiteralPath $root)) { return $null }
     return [long]((New-Object IO.DriveInfo $root).AvailableFreeSpace / 1048576)
 }
 
@@ -437,6 +437,9 @@ function Install-Uv($FoundPython, $FoundUv) {
     }
     $loaded = Get-ChildItem -LiteralPath $part -Recurse -Filter uv.exe | Select-Object -First 1
     if ($loaded) { Move-Item -LiteralPath $loaded.FullName -Destination "$part\uv.exe" } else { Install-UvByInstaller $part }
+    foreach ($rest in "$part\wheel", "$part\uv.zip", "$part\install.ps1") {
+        if (Test-Path -LiteralPath $rest) { Remove-Item -LiteralPath $rest -Recurse -Force }
+    }
     if (-not (Test-Uv "$part\uv.exe")) { Stop-Step 'loading uv' }
     $place = Join-Path $Dir 'uv'
     if (Test-Path -LiteralPath $place) { Remove-Item -LiteralPath $place -Recurse -Force }
@@ -663,6 +666,12 @@ if ($MyInvocation.InvocationName -ne '.') {
         Get-Help $MyInvocation.MyCommand.Path -Full
         exit 0
     }
-    Read-Options
-    if ($Uninstall) { Uninstall-Lorasmith } else { Install-Lorasmith }
+    try {
+        Read-Options
+        if ($Uninstall) { Uninstall-Lorasmith } else { Install-Lorasmith }
+    } catch {
+        # A disk that is gone, a file that may not be written.
+        [Console]::Error.WriteLine("install.ps1: $($_.Exception.Message) (line $($_.InvocationInfo.ScriptLineNumber))")
+        exit 1
+    }
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,6 +101,12 @@ class Machine:
         self.home.mkdir()
         self.programs.mkdir()
         (self.programs / "python3.12").symlink_to(python)
+        # The clone's own folder may be closed to others.
+        self.script = Path(shutil.copy(SCRIPT, folder))
+        self.program("nvidia-smi", "exit 9")
+        if sys.platform != "linux":
+            self.program("uname", "case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac")
+            self.program("getconf", "echo glibc 2.36")
         self.prefix = (
             [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if drop_rights else []
         )
@@ -126,7 +133,7 @@ class Machine:
 
     def start(self, *words: str | Path, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*self.prefix, "sh", str(SCRIPT), *map(str, words)],
+            [*self.prefix, "sh", str(self.script), *map(str, words)],
             env=self.environment | environment,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -138,7 +145,7 @@ class Machine:
 
     def run(self, *words: str | Path, status: int = 0, **environment: str) -> str:
         process = self.start(*words, **environment)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=900)
         assert process.returncode == status, output
         assert "Traceback" not in output
         return output
