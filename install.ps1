@@ -25,6 +25,7 @@ audit, cuda, faces, gather, optimizers; or none (by itself: those that are there
 with an NVIDIA card).
 .PARAMETER Torch
 PyTorch's build: cpu, cu126, cu128, cu130, xpu; or pypi (by itself: by the driver).
+What was named stays at later runs, until auto is.
 .PARAMETER TorchIndex
 Where PyTorch comes from, instead of https://download.pytorch.org/whl/BUILD.
 .PARAMETER Python
@@ -266,7 +267,7 @@ function Select-Cuda([string]$DriverCuda, [string[]]$Capabilities = @()) {
 function Select-Torch {
     if ($Torch) {
         if ($Torch -notmatch '^(cpu|pypi|xpu|cu\d+)$') {
-            Stop-Install "there is no build $Torch of PyTorch for Windows (-Torch)" 'there are: cpu, cu126, cu128, cu130, xpu, pypi'
+            Stop-Install "there is no build $Torch of PyTorch for Windows (-Torch)" 'there are: auto, cpu, cu126, cu128, cu130, xpu, pypi'
         }
         return @{ Build = $Torch; Why = 'as asked for' }
     }
@@ -517,6 +518,7 @@ function Test-Env([string]$Target, [string]$Build) {
     Set-Lines "$Target\torch" $torch[0]
     Set-Lines "$Target\build" $Build
     Set-Lines "$Target\extras" ($Extras -join ',')
+    Set-Lines "$Target\named-build" $Torch
     if ($Build -match '^cu\d' -and $torch[1] -ne 'cuda') { Write-Host "Note: PyTorch $Build does not find the GPU. lorasmith doctor says why." }
 }
 
@@ -585,6 +587,11 @@ function Install-Lorasmith {
     Test-System
     $foundPython = Find-Python
     $foundUv = Find-Uv $foundPython
+    # A build that was named stays, until another one is, or auto.
+    $asked = [bool]$Torch
+    $before = Get-FirstLine (Join-Path $Dir 'current')
+    if (-not $asked -and $before) { $script:Torch = Get-FirstLine (Join-Path $Dir "$before\named-build") }
+    if ($Torch -eq 'auto') { $script:Torch = '' }
     $choice = Select-Torch
     $build = $choice.Build
     if ($Extras.Count -eq 1 -and $Extras[0] -eq 'auto') { $script:Extras = @(Get-DefaultExtras $build) }
@@ -605,7 +612,7 @@ function Install-Lorasmith {
         # What a broken-off run has left: not whole, and quickly made again from the cache.
         Remove-OtherEnvs $current
         $kept = ''
-        if ($current -and -not $Torch -and (Get-FirstLine (Join-Path $Dir "$current\build")) -eq $build) { $kept = Get-FirstLine (Join-Path $Dir "$current\torch") }
+        if ($current -and -not $asked -and (Get-FirstLine (Join-Path $Dir "$current\build")) -eq $build) { $kept = Get-FirstLine (Join-Path $Dir "$current\torch") }
         if ($foundUv.Source -ne 'there') { Install-Uv $foundPython $foundUv }
         $target = Get-NextEnv
         Install-IntoEnv $target $foundUv.Path $foundPython $build $kept

@@ -61,6 +61,7 @@ will do and how much it will load, and asks.
   --extras A,B       audit, cuda, faces, gather, optimizers; or none (by itself: those that are there; at first
                      cuda with an NVIDIA card)
   --torch BUILD      PyTorch's build: cpu, cu126, cu128, cu130, rocm7.2, xpu; or pypi (by itself: by the driver)
+                     what was named stays at later runs, until auto is
   --torch-index URL  where PyTorch comes from, instead of https://download.pytorch.org/whl/BUILD
   --python PATH      this Python, 3.11 to 3.14; or own, to load one (by itself: one that is there)
   --wheels DIR       offline: everything from the wheels of this folder
@@ -272,10 +273,16 @@ find_uv_wheel() {
 # --- which PyTorch
 
 choose_torch() {
+    # A build that was named stays, until another one is, or auto.
+    if [ -z "$torch" ]; then
+        torch=$(cat "$dir/$(cat "$dir/current" 2>/dev/null || true)/named-build" 2>/dev/null || true)
+    fi
+    if [ "$torch" = auto ]; then torch=''; fi
+    named_build=$torch
     if [ -n "$torch" ]; then
         case $torch in
             cpu | pypi | xpu | cu[0-9]* | rocm[0-9]*) torch_why="as asked for" ;;
-            *) fail "there is no build $torch of PyTorch (--torch)" "there are: cpu, cu126, cu128, cu130, $ROCM, xpu, pypi" ;;
+            *) fail "there is no build $torch of PyTorch (--torch)" "there are: auto, cpu, cu126, cu128, cu130, $ROCM, xpu, pypi" ;;
         esac
         return
     fi
@@ -607,6 +614,7 @@ print(torch.__version__)
 print("cuda" if torch.cuda.is_available() else "")' >"$env/torch" || broken "importing PyTorch"
     say "$torch" >"$env/build"
     say "$extras" >"$env/extras"
+    say "$named_build" >"$env/named-build"
     case $torch in
         cu[0-9]* | rocm*)
             [ "$(sed -n 2p "$env/torch")" = cuda ] || say "Note: PyTorch $torch does not find the GPU. lorasmith doctor says why." >&2

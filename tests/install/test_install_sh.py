@@ -99,6 +99,10 @@ def test_installs_updates_and_leaves_nothing(machine: Machine, wheels: Path) -> 
     assert "Try it: lorasmith demo" in text
     assert "with the extras audit" in text, "those that are there stay"
 
+    machine.run("--yes", "--wheels", more, "--torch", "cu126", "--extras", "none")
+    assert "cu126 (as asked for)" in machine.run("--wheels", more, status=2)
+    assert "cpu (no GPU" in machine.run("--wheels", more, "--torch", "auto", status=2)
+
     text = machine.run("--uninstall", status=2)
     assert NO_TERMINAL in text
     text = machine.run("--uninstall", "--yes")
