@@ -366,8 +366,9 @@ def free_bytes(folder: Path) -> int:
 
 def files_below(folder: Path | None, suffixes: Collection[str]) -> list[Path]:
     """The files of a folder and its sub-folders that have one of these endings, whatever its case,
-    sorted; none of no folder."""
-    paths = sorted(folder.rglob("*")) if folder is not None else []
+    sorted; none of no folder. A sub-folder that a training removes meanwhile is none."""
+    places = os.walk(folder) if folder is not None else ()
+    paths = sorted(Path(place, name) for place, _, names in places for name in names)
     return [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from lorasmith.core.errors import RunError
-from lorasmith.core.files import atomic_folder, atomic_path, remove_abandoned, user_path, write_text
+from lorasmith.core.files import (
+    atomic_folder,
+    atomic_path,
+    files_below,
+    remove_abandoned,
+    user_path,
+    write_text,
+)
 
 WRITER = """
 import sys, time
@@ -123,3 +130,22 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no file"):
         write_text(pipe, "text")
     assert pipe.is_fifo()
+
+
+def test_a_folder_that_goes_while_it_is_looked_through_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("b/2.PT", "a.pt", "gone/3.pt", "b/note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def without_one(path: str | Path) -> object:
+        if Path(path).name == "gone":
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", without_one)
+    found = files_below(tmp_path, {".pt"})
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.pt", "b/2.PT"]
+    assert files_below(None, {".pt"}) == []
