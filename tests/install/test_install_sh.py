@@ -111,6 +111,20 @@ def test_installs_updates_and_leaves_nothing(machine: Machine, wheels: Path) -> 
     assert not (machine.home / PLACE).exists()
 
 
+@pytest.mark.slow
+def test_a_certain_release_or_file(machine: Machine, wheels: Path) -> None:
+    more = machine.folder / "newer"
+    shutil.copytree(wheels, more)
+    write_lorasmith(more, "0.3.0")
+    machine.run("--yes", "--wheels", more, "--version", "0.1.0")
+    assert machine.command("--version") == "lorasmith, version 0.1.0\n"
+    (machine.home / "für [mich]").mkdir()
+    file = write_lorasmith(machine.home / "für [mich]", "0.2.0")
+    text = machine.run("--yes", "--wheels", more, "--from", file.relative_to(machine.home))
+    assert f"what      {file}\n" in text
+    assert machine.command("--version") == "lorasmith, version 0.2.0\n"
+
+
 BREAK = """
 case "$*" in *{at}*) if [ ! -e "{once}" ]; then : >"{once}"; {how}; fi ;; esac
 exec "{uv}" "$@"
