@@ -57,6 +57,11 @@ def as_html(words: object) -> str:
     return html.escape(clean(str(words), lines=False))
 
 
+def as_prose(words: object) -> str:
+    """The same, with what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", as_html(words))
+
+
 def small_picture(path: Path) -> str:
     """A JPEG in base64, or "" of what cannot be decoded."""
     file = io.BytesIO()

@@ -75,6 +75,13 @@ class Audit:
             ignored=tuple(one for one in findings if is_ignored(one, ids)),
         )
 
+    def not_looked_at(self) -> dict[str, list[str]]:
+        """Titles of the rules that could not look, by what they lack."""
+        titles: dict[str, list[str]] = defaultdict(list)
+        for one in self.skipped:
+            titles[one.missing].append(one.rule.title.lower())
+        return dict(titles)
+
     def counts(self) -> dict[str, int]:
         """Findings by severity."""
         return {

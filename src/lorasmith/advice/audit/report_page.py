@@ -10,7 +10,7 @@ from pathlib import Path
 from lorasmith.advice.audit.audit import Audit
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
-from lorasmith.advice.html_report import as_html, small_picture, write_report
+from lorasmith.advice.html_report import as_html, as_prose, small_picture, write_report
 from lorasmith.core.text import quantity, word_list
 
 _IMAGES = 12  # of a finding
@@ -126,7 +126,7 @@ def _figure(image: Path, number: int | None, inputs: AuditInputs) -> str:
 
 
 def _more(audit: Audit) -> Iterator[str]:
-    for one in audit.skipped:
-        yield f"<p>Not looked at: {as_html(one.rule.title)}: {as_html(one.missing)}</p>"
+    for missing, titles in audit.not_looked_at().items():
+        yield f"<p>Not looked at: {as_prose(word_list(titles))}: {as_prose(missing)}</p>"
     if audit.ignored:
         yield f"<p>Ignored: {as_html(', '.join(one.key for one in audit.ignored))}</p>"

@@ -45,10 +45,7 @@ def _parts(audit: Audit, most: int | None) -> Iterator[RenderableType]:
         yield Text(quantity(count, severity), f"bold {COLOURS[severity]}")
         for rule, findings in groups.items():
             yield Padding(Group(*_rule(rule, findings, audit, most)), (0, 0, 0, 2))
-    reasons: dict[str, list[str]] = {}
-    for one in audit.skipped:
-        reasons.setdefault(one.missing, []).append(one.rule.title.lower())
-    for missing, titles in reasons.items():
+    for missing, titles in audit.not_looked_at().items():
         yield Text("")
         yield Text(f"Not looked at: {word_list(titles)}: {missing}", "dim")
     if audit.ignored:

@@ -119,8 +119,10 @@ def _alike(
     inputs: AuditInputs, group: DuplicateGroup, what: str, distance: float | None = None
 ) -> Finding:
     paths = (group.kept.path, *(image.path for image, _ in group.dropped))
+    kept = inputs.shown_name(group.kept.path)
     others = "; ".join(
-        f"{inputs.shown_name(image.path)} would go: {why}" for image, why in group.dropped[:2]
+        f"{inputs.shown_name(image.path)} would go, as {kept} {why}"
+        for image, why in group.dropped[:2]
     )
     return Finding(f"{len(paths)} are {what}; {others}", paths, value=distance)
 
