@@ -19,6 +19,8 @@ os.environ["NO_COLOR"] = "1"
 import pytest
 from hypothesis import settings
 
+from tests.windows import on_windows as on_windows
+
 # The same examples every time, so that a failure on one machine is a failure on all.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("suite")

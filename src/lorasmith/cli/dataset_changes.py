@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from lorasmith.cli.main import USER_ERROR
 from lorasmith.cli.options import command_for, run_shown
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer
+from lorasmith.core.file_names import relative_path, shell_word
 from lorasmith.core.terminal import clean, echo, echo_json, echo_styled, problem_lines
 from lorasmith.core.text import bytes_text, quantity
 from lorasmith.jobs.dataset.changes import (
@@ -173,8 +172,8 @@ def undo_hint(roots: Sequence[Path]) -> str:
 
 def _shown(path: Path) -> str:
     """A folder as it is shortest to write, quoted for the shell."""
-    near, whole = os.path.relpath(path), str(path)
-    return clean(shlex.quote(near if len(near) < len(whole) else whole), lines=False)
+    near, whole = relative_path(path), str(path)
+    return clean(shell_word(near if len(near) < len(whole) else whole), lines=False)
 
 
 class _NumberLast(click.Command):

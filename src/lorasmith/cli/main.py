@@ -292,6 +292,9 @@ def main() -> NoReturn:
         # A terminal that cannot show a letter gets "?" for it, not a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if sys.platform == "win32":
+        # Intel's Fortran runtime, which SciPy of conda brings, else ends Python at Ctrl-C itself.
+        os.environ.setdefault("FOR_DISABLE_CONSOLE_CTRL_HANDLER", "1")
     # Importing torch makes some 200 000 objects that stay; Python would look through them for
     # cycles after every 700, a tenth of what a short command takes.
     gc.set_threshold(10_000)

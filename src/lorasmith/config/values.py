@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from lorasmith.core.file_names import name_problem
 from lorasmith.core.files import user_path
 from lorasmith.core.text import number_hint, parse_number
 from lorasmith.formats.block_weights import learning_weights, sizes, to_text
@@ -192,10 +193,11 @@ def some_path(value: Any) -> Any:
 
 def file_stem(value: Any) -> Any:
     """A name that files can have on every system."""
-    if isinstance(value, str) and (
-        re.search(r'[/\\:*?"<>|\x00-\x1f]', value) or value.strip(" .") != value or not value
-    ):
-        raise ValueError(f"{value!r} cannot be a file name; use letters, digits, - and _")
+    if isinstance(value, str):
+        if not value or value != value.strip():
+            raise ValueError(f"{value!r} is empty, or has spaces at an end")
+        if what := name_problem(value):
+            raise ValueError(f"{what}; use letters, digits, - and _")
     return value
 
 

@@ -6,7 +6,6 @@ Standard library only, so that inspecting a checkpoint or planning a run never i
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -24,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lorasmith.core.errors import Problem, RunError, WriteError
+from lorasmith.core.disk import discard, rename, replace_file, write_error
+from lorasmith.core.errors import Problem, RunError
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -83,7 +83,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(path)
     with _temporary(path, folder=False) as temporary:
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows flushes none that is open for reading.
             os.fsync(file.fileno())
         # mkstemp makes files private; a finished file gets what open() would have given it.
         os.chmod(temporary, 0o666 & ~_umask())
@@ -139,16 +139,16 @@ def _temporary(path: Path, *, folder: bool) -> Iterator[Path]:
         if sys.platform == "win32":  # There what is open keeps its name.
             lock = _unlock(lock)
         if folder:
-            os.rename(temporary, path)
+            rename(temporary, path)
         else:
-            os.replace(temporary, path)
+            replace_file(temporary, path)
         temporary = None
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         _unlock(lock)
         if temporary is not None:
-            _remove(temporary)
+            discard(temporary)
 
 
 def _new_temporary(path: Path, *, folder: bool) -> Path:
@@ -209,7 +209,7 @@ def remove_abandoned(folder: Path, *, ours: bool = False) -> None:
     for name in names:
         path = Path(folder) / name
         if ours:
-            _remove(path)
+            discard(path)
         elif name.endswith(_TEMPORARY_SUFFIX):
             _remove_unlocked(path)
 
@@ -217,7 +217,7 @@ def remove_abandoned(folder: Path, *, ours: bool = False) -> None:
 def _remove_unlocked(temporary: Path) -> None:
     if sys.platform == "win32":  # What is open cannot be removed there; of folders nobody knows.
         if temporary.is_file():
-            _remove(temporary)
+            discard(temporary)
         return
     try:
         handle = os.open(temporary, os.O_RDONLY)
@@ -225,19 +225,11 @@ def _remove_unlocked(temporary: Path) -> None:
         return
     try:
         _flock(handle, wait=False)
-        _remove(temporary)  # Under the lock: its maker looks whether it is still there.
+        discard(temporary)  # Under the lock: its maker looks whether it is still there.
     except OSError:
         pass
     finally:
         os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -245,27 +237,6 @@ def _umask() -> int:
         current = os.umask(0)
         os.umask(current)
     return current
-
-
-def write_error(path: Path, error: OSError, then: str = "run again") -> WriteError:
-    """The operating system's reason, and what to do.
-
-    Args:
-        then: what to do when the cause is mended.
-    """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what = "the disk is full; nothing was overwritten"
-        hint = "free some space (`lorasmith doctor` looks at the disks)"
-    else:
-        what = f"cannot be written: {error.strerror}"
-        hint = "mend its permissions, or choose another folder"
-    return WriteError(Problem(str(path), what, f"{hint}, and {then}"))
-
-
-def is_disk_full(error: RunError) -> bool:
-    """Whether something could not be written for want of space."""
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.core.file_names import relative_path
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.images.convert import file_oddities
 from lorasmith.curation.pixels import Pixels, jpeg_quality, measure_pixels
@@ -340,13 +342,12 @@ class FactsStore:
         except sqlite3.OperationalError:  # read-only, full, or at work elsewhere
             return None
         except sqlite3.DatabaseError:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            discard(path)
             return None
 
     def _name(self, path: Path) -> str:
         whole, root = os.path.abspath(path), self._prefix
-        return whole[len(root) :] if whole.startswith(root) else os.path.relpath(whole, root)
+        return whole[len(root) :] if whole.startswith(root) else relative_path(whole, root)
 
 
 def _is_missing(facts: ImageFacts | None, closely: bool) -> bool:

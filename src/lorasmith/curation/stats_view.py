@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich import box
@@ -11,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lorasmith.core.file_names import common_folder, relative_path
 from lorasmith.core.terminal import clean
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.stats import DatasetStats, TaggedFiles
@@ -109,9 +109,9 @@ def _of_files(report: TaggedFiles, show_all: bool, *, finding: bool) -> Iterator
         if shown:
             table = _table("File", "Tag", "Position")
             table.columns[1].justify = "left"
-            base = _common(file.path for file in files)
+            base = common_folder(file.path.parent for file in files)
             for file in shown:
-                name = clean(os.path.relpath(file.path, base), lines=False)
+                name = clean(relative_path(file.path, base), lines=False)
                 table.add_row(name, file.tag or Text("none", "dim"), str(file.position or "-"))
             yield table
         if len(shown) < len(files):
@@ -135,11 +135,6 @@ def _counts(report: TaggedFiles, show_all: bool) -> Table:
         names = shortlist([path.name for path in files[tag]], 2)
         table.add_row(tag or Text("none", "dim"), str(count), clean(names, lines=False))
     return table
-
-
-def _common(paths: Iterable[Path]) -> Path:
-    folders = [os.path.abspath(path.parent) for path in paths]
-    return Path(os.path.commonpath(folders) if len(set(folders)) > 1 else folders[0])
 
 
 def _table(first: str, *others: str) -> Table:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from lorasmith.core.disk import remove_file
 from lorasmith.core.errors import Problem, Stopped, UserError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.images import DECODER_ERRORS, open_image
@@ -156,8 +157,7 @@ def draw_cells(
 
 
 def _save(path: Path, image: GeneratedImage) -> None:
-    if path.exists():  # Found damaged.
-        path.unlink()
+    remove_file(path)  # Found damaged.
     image.save(path)
 
 

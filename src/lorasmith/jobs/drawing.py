@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.files import write_text
@@ -165,7 +166,7 @@ def _write_numbered(path: Path, image: GeneratedImage) -> None:
     try:
         image.save(path)
     except BaseException:
-        path.unlink(missing_ok=True)
+        discard(path)
         raise
 
 

@@ -13,12 +13,12 @@ from lorasmith.config.checks.run import has_wandb
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import Override, load_settings
 from lorasmith.config.schema import TrainSettings
+from lorasmith.core.disk import remove_file, write_error
 from lorasmith.core.errors import Problem, RunError, Stopped, WriteError
 from lorasmith.core.events import Controls, NextSteps, Notice, Observer, ignore
 from lorasmith.core.files import (
     quick_fingerprint,
     remove_abandoned,
-    write_error,
     write_json,
     write_text,
 )
@@ -319,7 +319,7 @@ def write_beginning(run: RunContext, warnings: Sequence[Problem]) -> None:
         **environment(),
     }
     write_json(folder.info, info)
-    folder.events.unlink(missing_ok=True)  # Of a run that failed before its first step.
+    remove_file(folder.events)  # Of a run that failed before its first step.
 
 
 def _run(context: RunContext, *, resume: bool = False) -> None:

@@ -11,9 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lorasmith.core.disk import is_disk_full
 from lorasmith.core.errors import RunError, SettingsError
 from lorasmith.core.events import Observer, Progress
-from lorasmith.core.files import is_disk_full
 from lorasmith.data.augmentation.views import View, render
 from lorasmith.data.cache.latents import (
     CPU,

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from lorasmith.core.disk import write_error
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls
-from lorasmith.core.files import parse_json, write_error
+from lorasmith.core.files import parse_json
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.data.cache.file_memo import hash_bytes
 

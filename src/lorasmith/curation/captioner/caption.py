@@ -17,6 +17,7 @@ from PIL import Image
 
 from lorasmith.core.errors import DatasetError, Problem, RunError
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
+from lorasmith.core.file_names import relative_path
 from lorasmith.core.files import parse_json
 from lorasmith.core.text import quantity
 from lorasmith.curation.captioner.answers import STOPPED, Answer, Captioner, KeptAnswers
@@ -275,7 +276,7 @@ def _plan_table(plan: Plan, collection: Collection, path: Path) -> None:
     for image in collection.images:
         after = planned.get(image.new_caption_path)
         caption = CaptionFile.of(after).text if after is not None else image.caption
-        name = Path(os.path.relpath(image.path.resolve(), base)).as_posix()
+        name = Path(relative_path(image.path.resolve(), base)).as_posix()
         if not caption.strip():
             continue
         if name not in places:

@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from lorasmith.core.disk import remove_file, rename, write_error
 from lorasmith.core.errors import DatasetError, Problem
-from lorasmith.core.files import write_error
 from lorasmith.core.text import quantity
 from lorasmith.curation.changes.trash import SMALL, STORE, Trash, state_of
 from lorasmith.data.cache.file_memo import hash_bytes
@@ -318,8 +318,7 @@ class Journal:
         present = state_of(path)
         if present == step.after:
             if staged is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(staged)
+                remove_file(staged)
             return ""
         if present != step.before:
             return "somebody else changed it; it is left as it is"
@@ -484,7 +483,7 @@ def _rename(path: Path, target: Path) -> str:
     if not here:
         return "" if there else "it is gone"
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(path, target)
+    rename(path, target)
     return ""
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import DatasetError, Problem, UserError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.core.terminal import clean
@@ -203,7 +204,7 @@ class Plan:
                     )
                 finally:
                     for path in staged.values():
-                        path.unlink(missing_ok=True)
+                        discard(path)
         for call in self.when_done:
             call()
         return Applied(
@@ -333,7 +334,7 @@ def _make_files(
     except BaseException:
         pool.shutdown(cancel_futures=True)
         for path in staged.values():
-            path.unlink(missing_ok=True)
+            discard(path)
         raise
     pool.shutdown()
     return staged

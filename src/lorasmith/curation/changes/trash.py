@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from lorasmith.core.disk import remove_file, replace_file
 from lorasmith.data.cache.file_memo import hash_file
 
 STORE = ".lorasmith"
@@ -99,7 +100,7 @@ class Trash:
             return
         kept.parent.mkdir(parents=True, exist_ok=True)
         if moving:
-            os.replace(path, kept)
+            replace_file(path, kept)
             return
         try:
             # The path gets another file in a moment, so that nobody writes into this one.
@@ -114,19 +115,17 @@ class Trash:
             FileNotFoundError: the content is not kept.
         """
         if state is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            remove_file(path)
             return
         temporary = self.staging_path("next")
         if state.startswith(_LINK):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            remove_file(temporary)
             os.symlink(state.removeprefix(_LINK), temporary)
             self._make_folder(path.parent)
-            os.replace(temporary, path)
+            replace_file(temporary, path)
             return
         if temporary.is_symlink():  # of a killed process; what it leads to is not ours to write
-            os.unlink(temporary)
+            remove_file(temporary)
         data = self.small(state)
         if data is not None:
             with open(temporary, "wb") as file:
@@ -143,13 +142,13 @@ class Trash:
             if rights != stat.S_IMODE(os.stat(new).st_mode):
                 os.chmod(new, rights)
         try:
-            os.replace(new, path)
+            replace_file(new, path)
         except OSError:
             if new.stat().st_dev == path.parent.stat().st_dev:
                 raise
             # Another disk is mounted within the dataset.
             self._copy(new, path)
-            os.unlink(new)
+            remove_file(new)
 
     def staging_path(self, name: str) -> Path:
         """Where a new content is written before its path gets it."""
@@ -165,7 +164,7 @@ class Trash:
         with os.scandir(self._staging) as entries:
             for entry in entries:
                 if _STAGED.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _STALE:
-                    os.unlink(entry)
+                    remove_file(Path(entry))
 
     def bytes_kept(self) -> int:
         sizes = (file.stat().st_size for file in self._files())
@@ -176,7 +175,7 @@ class Trash:
         """Free what nobody needs any more."""
         for file in self._files():
             if PurePosixPath(file.name).stem not in states:
-                os.unlink(file)
+                remove_file(file)
         self._database.execute("CREATE TEMP TABLE needed (hash TEXT PRIMARY KEY)")
         self._database.executemany(
             "INSERT OR IGNORE INTO needed VALUES (?)", ((state,) for state in states)
@@ -195,4 +194,4 @@ class Trash:
     def _copy(self, source: Path, target: Path) -> None:
         temporary = target.with_name(f".{target.name[:80]}.copy.lorasmith.tmp")
         shutil.copy2(source, temporary)
-        os.replace(temporary, target)
+        replace_file(temporary, target)

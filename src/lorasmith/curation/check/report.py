@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasmith.core.errors import Problem
+from lorasmith.core.file_names import common_folder
 from lorasmith.core.progress import TextConsole
 from lorasmith.core.terminal import clean
 from lorasmith.core.text import quantity
@@ -92,8 +92,7 @@ def _parts(report: CheckReport) -> Iterator[RenderableType]:
 
 def _common_folder(report: CheckReport) -> Path:
     """The folder that holds them all; a single one is its own."""
-    paths = [row.path.absolute() for row in report.folders]
-    return Path(os.path.commonpath(paths)) if len({path.drive for path in paths}) == 1 else Path()
+    return common_folder(row.path for row in report.folders)
 
 
 def _folders(rows: Sequence[FolderRow], base: Path) -> Table:

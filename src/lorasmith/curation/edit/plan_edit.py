@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
+from lorasmith.core.file_names import common_folder
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
@@ -286,7 +286,7 @@ def warn_of_files(plan: Plan, paths: Sequence[Path], what: str, hint: str = "") 
     if len(paths) == 1:
         plan.warnings.append(Problem(str(paths[0]), what, hint))
     elif paths:
-        where = os.path.commonpath([path.parent for path in paths])
+        where = str(common_folder(path.parent for path in paths))
         names = shortlist([path.name for path in paths])
         many = (
             what.replace("is ", "are ")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from lorasmith.core.errors import DatasetError, Problem, collect_problems
+from lorasmith.core.file_names import LONGEST_STEM, name_problem
 from lorasmith.core.files import files_below
 from lorasmith.core.text import quantity
 from lorasmith.curation.changes.plan import Plan
@@ -21,10 +22,6 @@ from lorasmith.data.layout import REG_NAMES, FolderSpec, entries_of
 from lorasmith.data.scan import CAPTION_SUFFIXES
 
 _FEWEST_DIGITS = 3
-_LONGEST = 200
-# What some system takes in no name, and the names that Windows keeps for itself.
-_FORBIDDEN = re.compile(r'[/\\<>:"|?*\x00-\x1f\x7f]')
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 # As the web UI's preprocessing names its texts: number of the image, of its part, and its name.
 _NUMBERED_TEXT = re.compile(r"\d+-\d+-(.+)", re.DOTALL)
 
@@ -102,17 +99,16 @@ def plan_trim_digits(
 
 
 def _check_prefix(prefix: str) -> None:
-    what = ""
-    if not prefix or prefix != prefix.strip():
+    if what := name_problem(prefix):
+        pass
+    elif not prefix or prefix != prefix.strip():
         what = f"{prefix!r} is empty, or has spaces at an end"
-    elif match := _FORBIDDEN.search(prefix):
-        what = f"{match[0]!r} cannot be in a file's name everywhere"
     elif prefix.startswith((".", "-")):
         what = f"a name that begins with {prefix[0]!r} is hidden, or taken for an option"
-    elif _RESERVED.fullmatch(prefix):
-        what = f"{prefix!r} is a name that Windows keeps for itself"
-    elif len(os.fsencode(prefix)) > _LONGEST:
-        what = f"it is longer than {_LONGEST} bytes, and a name of 255 has numbers and endings too"
+    elif len(os.fsencode(prefix)) > LONGEST_STEM:
+        what = (
+            f"it is longer than {LONGEST_STEM} bytes, and a name of 255 has numbers and endings too"
+        )
     if what:
         raise DatasetError(Problem("prefix", what, "choose another, such as zorp"))
 

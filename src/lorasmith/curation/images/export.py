@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,9 +21,11 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from lorasmith.core.disk import write_error
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
-from lorasmith.core.files import atomic_path, check_writable, parse_json, write_error
+from lorasmith.core.file_names import folded
+from lorasmith.core.files import atomic_path, check_writable, parse_json
 from lorasmith.core.text import quoted
 from lorasmith.curation.changes.feasible import LONGEST_NAME
 from lorasmith.curation.collection import Collection, CollectionImage
@@ -246,25 +247,20 @@ class _Names:
     """Of images in the set, without endings: trainers tell captions and caches apart by these."""
 
     def __init__(self, stems: Iterable[str]) -> None:
-        self._own = set(map(_plain, stems))
+        self._own = set(map(folded, stems))
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}
 
     def free_stem(self, stem: str) -> str:
         """That name, or the first of name_2, name_3 … that no image has; with its folders."""
-        free, key = stem, _plain(stem)
-        while (plain := _plain(free)) in self._taken or (plain != key and plain in self._own):
+        free, key = stem, folded(stem)
+        while (plain := folded(free)) in self._taken or (plain != key and plain in self._own):
             self._next[key] = self._next.get(key, 1) + 1
             free = f"{stem}_{self._next[key]}"
         return free
 
     def take(self, stem: str) -> None:
-        self._taken.add(_plain(stem))
-
-
-def _plain(name: str) -> str:
-    """As file systems compare that do not tell capitals apart."""
-    return unicodedata.normalize("NFC", name).casefold()
+        self._taken.add(folded(stem))
 
 
 def _refuse_long(image: CollectionImage, outputs: Sequence[Output]) -> None:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from PIL import ExifTags, Image, JpegImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
+from lorasmith.core.disk import write_error
 from lorasmith.core.errors import Problem, RunError, UserError
-from lorasmith.core.files import write_error
 from lorasmith.data.image_texts import CHUNK
 from lorasmith.data.images import DECODER_ERRORS, load_upright
 

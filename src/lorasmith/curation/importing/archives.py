@@ -16,8 +16,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from lorasmith.core.disk import discard, write_error
 from lorasmith.core.errors import DatasetError, Problem, UserError
-from lorasmith.core.files import free_bytes, write_error
+from lorasmith.core.files import free_bytes
 from lorasmith.core.text import bytes_text
 from lorasmith.data.images import MASK_SUFFIXES
 
@@ -187,11 +188,11 @@ def _unpack_entry(
         yield Problem(where, "is damaged")
     except OSError as error:
         if exists:
-            target.unlink(missing_ok=True)
+            discard(target)
             raise _no_room(folder, error) from error
         yield Problem(where, f"cannot be unpacked: {error.strerror}")
     if exists:
-        target.unlink(missing_ok=True)
+        discard(target)
 
 
 def _no_room(folder: Path, error: OSError) -> UserError:

@@ -1,22 +1,15 @@
-"""Names of image files: such as every system takes, and none twice; tags that stand in them."""
+"""Names of image files: none twice, and tags that stand in them."""
 
 from __future__ import annotations
 
-import os
 import re
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from lorasmith.core.errors import UserError
+from lorasmith.core.file_names import folded, safe_stem
 from lorasmith.core.text import did_you_mean
 from lorasmith.curation.sidecars.tags import CATEGORIES, Tag, category_of, clean_tag, merge_tags
-
-# What Windows keeps for devices, whatever the ending.
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
-_BAD_SIGNS = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
-# Bytes of a name without its ending; a mask's mark and an ending still fit into 255.
-_LONGEST = 200
 
 # Grabber's tokens that are kinds of tags, and those that are other things, each a few signs.
 _TAG_TOKENS = {**{name: name for name in CATEGORIES}, "all": "general", "tags": "general"}
@@ -28,16 +21,6 @@ _TOKEN = re.compile(r"%(\w+)(?::[^%]*)?%")
 _BETWEEN_TAGS = re.compile(r"[ +,]+")
 
 
-def safe_stem(stem: str) -> str:
-    """A name without ending that can be written everywhere: no signs that a system refuses, no
-    dash in front, not a device's, not too long."""
-    stem = _BAD_SIGNS.sub("_", unicodedata.normalize("NFC", stem)).strip(" .")
-    stem = os.fsencode(stem)[:_LONGEST].decode("utf-8", "ignore").strip(" .")
-    if not stem or stem.startswith("-") or _RESERVED.fullmatch(stem):
-        stem = f"_{stem}"
-    return stem
-
-
 class FreeNames:
     """Names in a folder, so that no image takes another's, nor its caption's or mask's.
 
@@ -46,23 +29,18 @@ class FreeNames:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._names = {_folded(Path(name).stem) for name in names}
+        self._names = {folded(Path(name).stem) for name in names}
         self._next: dict[str, int] = {}
 
     def take(self, stem: str) -> str:
         """``stem`` made safe, or that with the first number from 2 that is free; taken now."""
         stem = safe_stem(stem)
-        name, folded = stem, _folded(stem)
-        while _folded(name) in self._names:
-            self._next[folded] = self._next.get(folded, 1) + 1
-            name = f"{stem}_{self._next[folded]}"
-        self._names.add(_folded(name))
+        name, key = stem, folded(stem)
+        while folded(name) in self._names:
+            self._next[key] = self._next.get(key, 1) + 1
+            name = f"{stem}_{self._next[key]}"
+        self._names.add(folded(name))
         return name
-
-
-def _folded(name: str) -> str:
-    """As file systems compare that do not tell capitals apart."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 class NamePattern:

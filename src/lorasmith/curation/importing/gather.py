@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.text import quantity
@@ -34,9 +34,9 @@ def _clear(waiting: Path) -> None:
     for place, _, names in os.walk(waiting, topdown=False):
         for name in names:
             if not name.endswith(_UNFINISHED):
-                Path(place, name).unlink(missing_ok=True)
+                discard(Path(place, name))
         if not os.listdir(place):
-            shutil.rmtree(place, ignore_errors=True)
+            discard(Path(place))
 
 
 def plan_gather(

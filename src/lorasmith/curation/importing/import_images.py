@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
 
+from lorasmith.core.disk import write_error
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, Progress, ignore
-from lorasmith.core.files import write_error
+from lorasmith.core.file_names import safe_stem
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import CollectionImage, dataset_root, open_collection
 from lorasmith.curation.edit.caption_text import CaptionFile, TagLine, edit_captions
-from lorasmith.curation.importing.file_names import FreeNames, NamePattern, safe_stem
+from lorasmith.curation.importing.file_names import FreeNames, NamePattern
 from lorasmith.curation.importing.sources import FileEntry, Sources, list_sources
 from lorasmith.curation.sidecars.generation import read_generation
 from lorasmith.curation.sidecars.kinds import remember_kinds

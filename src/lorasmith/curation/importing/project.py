@@ -9,10 +9,11 @@ from pathlib import Path
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.file_names import safe_stem
 from lorasmith.core.text import quantity
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import CollectionImage, open_collection
-from lorasmith.curation.importing.file_names import FreeNames, safe_stem
+from lorasmith.curation.importing.file_names import FreeNames
 from lorasmith.curation.importing.import_images import NUMBERED, is_mark, plan_import
 from lorasmith.curation.sidecars.tags import TagRules
 from lorasmith.data.layout import MAX_REPEATS

@@ -8,13 +8,13 @@ together count, and the prompt where there are none.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.file_names import folded
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.sidecars.booru_json import parse_json_text, posts_in, read_post
 from lorasmith.curation.sidecars.tables import ImageNames, read_table
@@ -88,7 +88,7 @@ def read_sidecars(
         prompt_of: what the prompt inside an image says; asked where nothing else does.
     """
     side_cars = SideCars()
-    by_name = {(entry.path.parent, _name(entry.path.name)): entry for entry in files}
+    by_name = {(entry.path.parent, folded(entry.path.name)): entry for entry in files}
     beside = {path: _Beside() for path in images}
     paths_read: set[Path] = set()
     for image in images:
@@ -111,10 +111,6 @@ def _together(beside: _Beside) -> SideCar:
     return SideCar(all_tags[: len(beside.caption.tags)], beside.caption.text)
 
 
-def _name(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
 def _read_beside(
     image: Path,
     by_name: Mapping[tuple[Path, str], Entry],
@@ -123,7 +119,7 @@ def _read_beside(
     side_cars: SideCars,
 ) -> None:
     def there(patterns: Sequence[str]) -> list[Entry]:
-        names = [_name(each.format(stem=image.stem, name=image.name)) for each in patterns]
+        names = [folded(each.format(stem=image.stem, name=image.name)) for each in patterns]
         entries = [by_name.get((image.parent, name)) for name in names]
         entries_there = [entry for entry in entries if entry is not None]
         paths_read.update(entry.path for entry in entries_there)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.file_names import relative_path
 from lorasmith.core.text import bytes_text, quantity
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
@@ -256,7 +257,7 @@ def remove_images(
 
 
 def _relative(path: Path, root: Path) -> str:
-    return Path(os.path.relpath(os.path.abspath(path), root)).as_posix()
+    return Path(relative_path(os.path.abspath(path), root)).as_posix()
 
 
 class _Staying:

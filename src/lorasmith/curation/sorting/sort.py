@@ -13,6 +13,7 @@ from typing import Any
 
 from lorasmith.core.errors import DatasetError, Problem, collect_each
 from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.file_names import folded, name_problem
 from lorasmith.core.text import quantity
 from lorasmith.curation.changes.plan import Applied, Plan
 from lorasmith.curation.collection import Collection, CollectionImage, dataset_root
@@ -54,6 +55,7 @@ def folder_name(text: str, where: str = "folder") -> str:
     parts = [part for part in written.split("/") if part not in ("", ".")]
     odd = written.startswith("/") or ":" in written or any(map(_is_control, written))
     odd = odd or any(part.startswith(".") or part.endswith((" ", ".")) for part in parts)
+    unfit = next(filter(None, map(name_problem, parts)), "")
     if any(is_mask_folder(part) for part in parts):
         what = f'in "{written}" pictures would be masks of others'
         raise DatasetError.of(where, what, "call the folder something else")
@@ -61,6 +63,8 @@ def folder_name(text: str, where: str = "folder") -> str:
         what = f'"{text.strip()}" is not a folder of the dataset' if written else "it has no folder"
         hint = "write its path from the dataset's folder on, as in 10_zorp or img/10_zorp"
         raise DatasetError.of(where, what, hint)
+    if unfit:
+        raise DatasetError.of(where, unfit, "call the folder something else")
     return "/".join(parts)
 
 
@@ -237,13 +241,13 @@ class _Names:
 
     def _is_taken(self, family: _Family, stem: str) -> bool:
         there = self._of(family.target)
-        if _plain(stem) in there:
+        if folded(stem) in there:
             return True
         targets = (_renamed(file, family, stem) for file in family.files)
-        return any(_plain(target.name) in self._of(target.parent) for target in targets)
+        return any(folded(target.name) in self._of(target.parent) for target in targets)
 
     def take(self, path: Path) -> None:
-        self._of(path.parent).update((_plain(path.name), _plain(path.stem)))
+        self._of(path.parent).update((folded(path.name), folded(path.stem)))
 
     def _of(self, folder: Path) -> set[str]:
         """Names with and without endings: a second a.txt would be the caption of both a.png."""
@@ -255,10 +259,6 @@ class _Names:
             for path in staying:
                 self.take(path)
         return self._names[folder]
-
-
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 # One by one

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import Problem
+from lorasmith.core.file_names import relative_path
 from lorasmith.core.files import parse_json
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.tagger.labels import Labels
@@ -146,7 +148,7 @@ class ScoreStore:
         self._write("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", rows)
 
     def _name(self, image: Path) -> str:
-        return os.path.relpath(os.path.abspath(image), self._root)
+        return relative_path(os.path.abspath(image), self._root)
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         """And commit. What cannot be written is worked out again next time."""
@@ -164,8 +166,7 @@ class ScoreStore:
             except sqlite3.OperationalError:  # it may not be written to
                 break
             except sqlite3.DatabaseError:  # damaged: all of it can be worked out again
-                with contextlib.suppress(OSError):
-                    self.path.unlink(missing_ok=True)
+                discard(self.path)
             except OSError:
                 break
         return _prepared(sqlite3.connect(":memory:"), name, labels)

@@ -12,8 +12,9 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
+from lorasmith.core.disk import is_disk_full
 from lorasmith.core.errors import DatasetError, RunError
-from lorasmith.core.files import is_disk_full, parse_json, write_json
+from lorasmith.core.files import parse_json, write_json
 
 # A file written within this time of its reading might be written again without a new time stamp.
 _UNSETTLED_NS = 2_000_000_000

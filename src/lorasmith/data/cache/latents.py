@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorasmith.core.disk import is_disk_full
 from lorasmith.core.errors import CheckpointError, Problem, RunError, Stopped, UserError
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
-from lorasmith.core.files import check_writable, is_disk_full
+from lorasmith.core.files import check_writable
 from lorasmith.data.augmentation.masks import Mask, render_mask
 from lorasmith.data.augmentation.views import View, render
 from lorasmith.data.cache.file_memo import hash_images

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lorasmith.core.errors import Problem, RunError
+from lorasmith.core.disk import discard, is_disk_full
+from lorasmith.core.errors import Problem, RunError, WriteError
 from lorasmith.core.files import TensorInfo, read_safetensors_header, remove_abandoned
 from lorasmith.tensors.files import DTYPE_NAMES, raw_bytes, save_tensors
 
@@ -86,8 +87,13 @@ class TensorStore:
             for key, tensors in on_cpu.items()
             for name, tensor in tensors.items()
         }
-        save_tensors(path, flat, {"format": FORMAT, **metadata})
         self._mapped.pop(path, None)
+        try:
+            save_tensors(path, flat, {"format": FORMAT, **metadata})
+        except WriteError as error:
+            # On Windows nothing replaces what another process has mapped: the same entries.
+            if is_disk_full(error) or not path.exists():
+                raise
         self._take_in(path)
 
     def get(self, key: str) -> dict[str, Tensor]:
@@ -102,7 +108,9 @@ class TensorStore:
         tensors = {name: _slice(storage, info) for name, info in entry.tensors.items()}
         if key not in self._verified:
             if _checksum(tensors) != entry.checksum:
-                _remove(entry.shard)
+                del tensors, storage
+                self._mapped.pop(entry.shard, None)  # Windows removes nothing that is mapped.
+                discard(entry.shard)
                 what = "a file of the cache was damaged and has been removed"
                 raise RunError.of(entry.shard, what, "run again: what is missing is made anew")
             self._verified.add(key)
@@ -139,7 +147,7 @@ class TensorStore:
         self.damaged.append(Problem(str(path), what, "its entries are made anew"))
         with contextlib.suppress(OSError):
             if inode is not None and path.stat().st_ino == inode:
-                _remove(path)
+                discard(path)
 
     def _map(self, path: Path) -> torch.UntypedStorage:
         """The whole file as memory; holds no file descriptor, so shards may be many."""
@@ -167,10 +175,3 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     for name in sorted(tensors):
         value = zlib.crc32(raw_bytes(tensors[name]), value)
     return value
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(
-        OSError
-    ):  # a folder that is only readable: the next reader says so too
-        path.unlink()

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lorasmith.core.disk import remove_file
 from lorasmith.core.errors import LorasmithError, RunError, UserError
 from lorasmith.core.events import RolledBack, RunFinished, StateSaved, TroubleFound
 from lorasmith.core.text import quantity
@@ -201,7 +202,7 @@ class Watchdog:
             return
         for path in list_states(run.folder.state):
             if step_of(path) > position.step:
-                path.unlink(missing_ok=True)
+                remove_file(path)
         path = save_state(run.folder.state, run.trainer, position)
         write_info(run.folder, interventions=run.trainer.interventions.records())
         self._run.observer(StateSaved(path, position.step))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls, Observer, Request, RequestDone, RequestRefused
 from lorasmith.core.files import parse_json, write_text
@@ -40,7 +41,7 @@ def write_requests(folder: Path, *requests: Request) -> Path:
 def forget_requests(folder: Path) -> None:
     """Remove what was asked of a run that is no more."""
     for path in _waiting(folder):
-        path.unlink(missing_ok=True)
+        discard(path)
 
 
 def _waiting(folder: Path) -> list[Path]:
@@ -81,17 +82,16 @@ class Inbox:
             with open(path, encoding="utf-8", errors="replace") as file:
                 text = file.read(MOST_BYTES).strip()
                 lines = text.splitlines() if not file.read(1) else [text]
-        except FileNotFoundError:  # Its writer thought better of it.
+        except OSError:  # Its writer thought better of it, or another program looks at it.
             return
         if not text:  # Its writer is not done yet.
             return
         accepted = [request for line in lines if (request := self._read(line, step))]
-        if not accepted:
-            path.unlink(missing_ok=True)
-            return
+        self._pending_files.append(path)
         for request in accepted:
             self._controls.ask(request)
-        self._pending_files.append(path)
+        if not accepted:
+            self._remove([path])
 
     def _read(self, line: str, step: int) -> Request | None:
         try:
@@ -102,9 +102,14 @@ class Inbox:
 
     def done(self) -> None:
         """What was passed on has been done: remove its files."""
-        for path in self._pending_files:
-            path.unlink(missing_ok=True)
-        self._pending_files.clear()
+        self._remove(self._pending_files)
+
+    def _remove(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            discard(path)
+        # What others hold is no request any more, and is removed the next time.
+        gone = [path for path in paths if not path.exists()]
+        self._pending_files = [path for path in self._pending_files if path not in gone]
 
     def put_back(self) -> None:
         """What was passed on could not be done yet: it will be passed on again."""

@@ -25,7 +25,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -36,6 +35,7 @@ from typing import Any, TextIO
 from lorasmith import __version__
 from lorasmith.config.sections.run import Layout
 from lorasmith.core.errors import Problem, RunError
+from lorasmith.core.file_names import shell_word
 from lorasmith.core.files import (
     check_writable,
     parse_json,
@@ -82,7 +82,7 @@ class RunFolder:
 
     @property
     def resume_command(self) -> str:
-        return f"lorasmith train --resume {quoted(self.handle)}"
+        return f"lorasmith train --resume {shell_word(self.handle)}"
 
     @property
     def settings(self) -> Path:
@@ -240,14 +240,6 @@ def existing_run_folder(path: Path) -> RunFolder:
         RunError: there is no such run, or there are several.
     """
     return RunFolder(find_run_folder(path))
-
-
-def quoted(path: Path) -> str:
-    """As it is written in a shell."""
-    text = str(path)
-    if sys.platform == "win32":
-        return f'"{text}"' if " " in text else text
-    return shlex.quote(text)
 
 
 def sample_pattern(path: Path) -> Path:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lorasmith.config.schema import TrainSettings
+from lorasmith.core.file_names import shell_word
 from lorasmith.core.files import write_bytes
 from lorasmith.core.text import quantity
 from lorasmith.data.triggers import trigger_words
@@ -20,7 +21,6 @@ from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.runs.folder import (
     RunFolder,
     ended_early,
-    quoted,
     read_info,
     steps_of,
     write_info,
@@ -169,12 +169,12 @@ def _preview(run: Run, trigger: str) -> Path | None:
 
 def next_steps(folder: RunFolder, settings: TrainSettings) -> Iterator[str]:
     """The commands that come next."""
-    run = quoted(folder.handle)
+    run = shell_word(folder.handle)
     lines = {f"lorasmith pick {run}": "which snapshot to keep, and why"}
     if settings.sample.prompts or any(folder.drawn_samples()):
         lines[f"lorasmith grid --epochs {run}"] = "snapshots by strengths, as one page"
     if settings.log.tensorboard:
-        lines[f"tensorboard --logdir {quoted(folder.tensorboard)}"] = "the charts"
+        lines[f"tensorboard --logdir {shell_word(folder.tensorboard)}"] = "the charts"
     if ended_early(read_info(folder)):
         lines[f"lorasmith train --resume {run} --train.stop end"] = "go on to the end all the same"
     width = max(map(len, lines))

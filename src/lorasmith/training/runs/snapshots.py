@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lorasmith.core.disk import discard, remove_file, replace_file
 from lorasmith.core.errors import RunError, Stopped
 from lorasmith.core.events import BestKept, SampleSaved, SnapshotSaved
 from lorasmith.formats.run_paths import lora_name
@@ -95,9 +96,9 @@ def keep_best(run: Run, done: int) -> None:
             raise RunError.of(file, what, "put it back, or go on without it: --train.stop end")
         if result.exists():
             path = snapshot_path(run, done)
-            result.replace(path)
+            replace_file(result, path)
             run.observer(SnapshotSaved(path, done, False))
-        file.replace(result)
+        replace_file(file, result)
     drop_old_snapshots(run, done)
     why = best.why(done, run.steps)
     write_info(run.folder, best={"step": kept.step, "after": done, "why": why})
@@ -126,9 +127,9 @@ def keep_result(run: Run, earlier_steps: int, *, renew: bool) -> None:
     path = snapshot_path(run, step)
     if at_hand and (renew or is_missing):
         save_snapshot(run, step, epoch if ends_epoch else None)
-        result.unlink(missing_ok=True)
+        remove_file(result)
     else:
-        result.replace(path)
+        replace_file(result, path)
         run.observer(SnapshotSaved(path, step, False))
     text = f"the result of the first {step} steps is kept as {path.name}"
     if keep := run.settings.save.keep_last:
@@ -156,7 +157,7 @@ def drop_old_snapshots(run: Run, step: int) -> None:
         snapshots = [path for path in snapshots if path.name != best.snapshot.file]
     snapshots.sort(key=lambda path: path.stat().st_mtime_ns)
     for old in snapshots[: -run.settings.save.keep_last]:
-        old.unlink(missing_ok=True)
+        discard(old)
 
 
 def draw_samples(run: Run, step: int, epoch: int | None) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import RunError
 from lorasmith.core.files import write_bytes
 from lorasmith.tensors.files import LOAD_ERRORS, load_torch_file
@@ -103,7 +104,7 @@ def save_state(
     torch.save(content_of(trainer, position), buffer)
     write_bytes(path, buffer.getvalue())
     for old in list_states(folder)[:-keep]:
-        old.unlink(missing_ok=True)
+        discard(old)
     return path
 
 

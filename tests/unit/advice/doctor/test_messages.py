@@ -11,8 +11,8 @@ import torch
 
 from lorasmith.cli.main import NO_MEMORY
 from lorasmith.config.load import load_settings
+from lorasmith.core.disk import write_error
 from lorasmith.core.errors import DOCTOR, SettingsError
-from lorasmith.core.files import write_error
 from lorasmith.tensors.device import LARGE_FOR_CPU, Machine, choose_device
 from lorasmith.training.optim import find_optimizer
 from lorasmith.training.setup.hardware import eight_bit_fails, slow_device

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasmith.core.errors import UserError
-from lorasmith.curation.importing.file_names import FreeNames, NamePattern, safe_stem
+from lorasmith.core.file_names import safe_stem
+from lorasmith.curation.importing.file_names import FreeNames, NamePattern
 from lorasmith.curation.sidecars.tags import Tag
 
 
