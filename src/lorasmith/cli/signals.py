@@ -80,28 +80,28 @@ def _stop_on_closed_window(controls: Controls) -> Iterator[None]:
     """On Windows, ask ``controls`` to stop when the console's window is closed, or the user logs
     off. Windows ends the process as soon as the answer is given, or after 5 seconds: so the answer
     waits until the block is done."""
-    if sys.platform != "win32":
+    if sys.platform == "win32":
+        import ctypes
+
+        done = threading.Event()
+
+        def ask(event: int) -> int:
+            if event in _KEYS:
+                return 0  # The next handler's: Python's own, which makes signals of them.
+            controls.stop()
+            done.wait()
+            return 1
+
+        handler = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_uint)(ask)
+        kernel = ctypes.windll.kernel32
+        kernel.SetConsoleCtrlHandler(handler, 1)
+        try:
+            yield
+        finally:
+            done.set()
+            kernel.SetConsoleCtrlHandler(handler, 0)
+    else:
         yield
-        return
-    import ctypes
-
-    done = threading.Event()
-
-    def ask(event: int) -> int:
-        if event in _KEYS:
-            return 0  # The next handler's: Python's own, which makes signals of them.
-        controls.stop()
-        done.wait()
-        return 1
-
-    handler = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_uint)(ask)
-    kernel = ctypes.windll.kernel32
-    kernel.SetConsoleCtrlHandler(handler, 1)
-    try:
-        yield
-    finally:
-        done.set()
-        kernel.SetConsoleCtrlHandler(handler, 0)
 
 
 @contextlib.contextmanager
