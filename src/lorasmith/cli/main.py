@@ -295,6 +295,10 @@ def main() -> NoReturn:
     if sys.platform == "win32":
         # Intel's Fortran runtime, which SciPy of conda brings, else ends Python at Ctrl-C itself.
         os.environ.setdefault("FOR_DISABLE_CONSOLE_CTRL_HANDLER", "1")
+    if sys.platform == "darwin":
+        # Few operations have nothing for Apple GPUs; PyTorch, which reads this as it is imported,
+        # then takes the CPU for them, and warns.
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     # Importing torch makes some 200 000 objects that stay; Python would look through them for
     # cycles after every 700, a tenth of what a short command takes.
     gc.set_threshold(10_000)

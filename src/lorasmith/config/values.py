@@ -194,9 +194,11 @@ def some_path(value: Any) -> Any:
 def file_stem(value: Any) -> Any:
     """A name that files can have on every system."""
     if isinstance(value, str):
-        if not value or value != value.strip():
-            raise ValueError(f"{value!r} is empty, or has spaces at an end")
-        if what := name_problem(value):
+        why = name_problem(value) or ("" if value else "it is empty")
+        if value.startswith((" ", ".")):
+            why = "a space or a dot is before it"
+        if why:
+            what = f"{value!r} cannot be a file name: {why}"
             raise ValueError(f"{what}; use letters, digits, - and _")
     return value
 

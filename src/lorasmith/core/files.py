@@ -216,8 +216,9 @@ def remove_abandoned(folder: Path, *, ours: bool = False) -> None:
 
 def _remove_unlocked(temporary: Path) -> None:
     if sys.platform == "win32":  # What is open cannot be removed there; of folders nobody knows.
-        if temporary.is_file():
-            discard(temporary)
+        with contextlib.suppress(OSError):
+            if temporary.is_file():
+                os.unlink(temporary)  # Not patiently: who has it open is most likely its writer.
         return
     try:
         handle = os.open(temporary, os.O_RDONLY)

@@ -7,6 +7,7 @@ ours in a file. Each site's pauses between requests are its own defaults.
 from __future__ import annotations
 
 import importlib.util
+import os
 import queue
 import re
 import signal
@@ -140,7 +141,7 @@ def _run(
     command: Sequence[str], limit: int, simulate: bool, observer: Observer, controls: Controls
 ) -> Fetched:
     outcome = Fetched()
-    # In a session of its own: Ctrl-C is for us, who tell it to end.
+    # In a session, on Windows a group, of its own: Ctrl-C is for us, who tell it to end.
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -149,7 +150,9 @@ def _run(
         text=True,
         encoding="utf-8",
         errors="replace",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
         start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
     log = _Log()
     enough = done = False

@@ -19,6 +19,7 @@ from lorasmith.config.schema import TrainSettings, for_folder, replace_settings
 from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.file_names import safe_stem
 from lorasmith.core.files import check_writable
 from lorasmith.curation.check.check import CheckReport, check_dataset
 from lorasmith.curation.collection import finish_interrupted
@@ -484,4 +485,4 @@ def default_name(folders: list[FolderSpec]) -> str:
     if len(inner) == 2 and inner[0].isdigit():
         parent = path.parent
         path = parent.parent if parent.name.lower() in ("img", "images") else parent
-    return path.name.replace(" ", "-") or "lora"
+    return safe_stem(path.name.replace(" ", "-")) if path.name else "lora"

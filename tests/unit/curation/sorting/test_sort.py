@@ -166,6 +166,9 @@ def test_folders(text: str, folder: str) -> None:
         ".git",
         "masks",
         "a/mask",
+        "aux",
+        "a/Con.x",
+        "what?",
     ],
 )
 def test_no_folders(text: str) -> None:

@@ -100,6 +100,22 @@ def test_flipped_bits_are_noticed_before_they_are_used(tmp_path: Path) -> None:
     assert TensorStore(tmp_path).missing(["k1"]) == ["k1"]
 
 
+@pytest.mark.usefixtures("on_windows")
+def test_a_damaged_shard_that_is_mapped_goes_where_nothing_mapped_is_removed(
+    tmp_path: Path,
+) -> None:
+    test_flipped_bits_are_noticed_before_they_are_used(tmp_path)
+
+
+@pytest.mark.usefixtures("on_windows")
+def test_a_shard_that_another_has_mapped_serves_both(tmp_path: Path) -> None:
+    one, other = TensorStore(tmp_path), TensorStore(tmp_path)
+    other.put("g", entries(1))
+    kept = other.get("k1")
+    one.put("g", entries(1))
+    assert same(one.get("k1"), kept)
+
+
 def test_what_another_store_wrote_is_seen_after_refresh(tmp_path: Path) -> None:
     one, other = TensorStore(tmp_path), TensorStore(tmp_path)
     other.put("g", entries(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -106,6 +107,45 @@ def test_files_by_hand(tmp_path: Path) -> None:
     assert (tmp_path / "empty").exists()
     forget_requests(tmp_path)
     assert not (tmp_path / "empty").exists()
+
+
+def test_what_others_hold_is_asked_once_and_removed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virus scanner opens each new file; Windows removes none that is open."""
+    controls, seen = Controls(), list[Event]()
+    inbox = Inbox(tmp_path, controls, seen.append)
+    file = write_requests(tmp_path, Request("samples"))
+    (tmp_path / "bad").write_text("dance")
+    with monkeypatch.context() as patch:
+        patch.setattr("lorasmith.training.runs.control.discard", lambda path: None)
+        for step in (1, 2):
+            inbox.poll(step)
+            inbox.done()
+    assert controls.take() == [Request("samples")]
+    assert len(seen) == 1
+    inbox.done()
+    assert not file.exists()
+    assert not (tmp_path / "bad").exists()
+
+
+def test_a_request_that_cannot_be_read_yet_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controls = Controls()
+    inbox = Inbox(tmp_path, controls, lambda event: None)
+    write_requests(tmp_path, Request("samples"))
+    real = open
+
+    def held(*args: Any, **more: Any) -> Any:
+        raise PermissionError(13, "held")
+
+    monkeypatch.setattr("builtins.open", held)
+    inbox.poll(1)
+    monkeypatch.setattr("builtins.open", real)
+    assert not controls.asked
+    inbox.poll(2)
+    assert controls.take() == [Request("samples")]
 
 
 def test_busy_is_known_without_taking_the_lock(tmp_path: Path) -> None:
