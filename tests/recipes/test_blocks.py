@@ -97,6 +97,7 @@ def test_weights_scale_what_is_learned(tmp_path: Path) -> None:
     """AdamW's first step moves every number by its learning rate."""
     changes = {"train.steps": "1", "adapter.blocks": "rest=1 OUT=0.25", "optimizer.lr": "1e-3"}
     changes |= {"schedule.name": "constant", "optimizer.args": "eps=1e-30"}
+    changes |= {"optimizer.loraplus_ratio": "1"}
     tensors = load_file(result_of(run_with(tmp_path, changes)))
     for side, moved in (("down", 1e-3), ("mid", 1e-3), ("up", 0.25e-3)):
         ups = [t for n, t in tensors.items() if f"unet_{side}_block" in n and "lora_up" in n]
