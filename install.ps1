@@ -61,6 +61,9 @@ $ProgressPreference = 'SilentlyContinue' # Its bar makes downloads of 5.1 many t
 
 $TorchUrl = 'https://download.pytorch.org/whl'
 $TorchNeeds = 'torch>=2.8'
+# As in constraints.txt, and the builds that have it; of others the newest is taken.
+$TestedTorch = '2.13.0'
+$TestedBuilds = 'cpu', 'cu126', 'cu130', 'rocm7.2', 'pypi'
 $KnownExtras = 'audit', 'cuda', 'faces', 'gather', 'optimizers'
 $Pythons = '3.12', '3.13', '3.11', '3.14'
 $OwnPython = '3.12'
@@ -266,8 +269,8 @@ function Select-Cuda([string]$DriverCuda, [string[]]$Capabilities = @()) {
 
 function Select-Torch {
     if ($Torch) {
-        if ($Torch -notmatch '^(cpu|pypi|xpu|cu\d+)$') {
-            Stop-Install "there is no build $Torch of PyTorch for Windows (-Torch)" 'there are: auto, cpu, cu126, cu128, cu130, xpu, pypi'
+        if (-not (Test-Build $Torch)) {
+            Stop-Install "there is no build $Torch of PyTorch for Windows (-Torch)" 'there are: auto, cpu, cu126, cu128, cu130, xpu, pypi; others with -TorchIndex URL'
         }
         return @{ Build = $Torch; Why = 'as asked for' }
     }
@@ -286,6 +289,24 @@ function Select-Torch {
     return @{ Build = 'cpu'; Why = 'no NVIDIA card with a working driver was found' }
 }
 
+# One of the tables; where the index is named, whatever is called as PyTorch calls its builds.
+function Test-Build([string]$Name) {
+    if ($Name -match '^cu\d+$') {
+        return [bool]$TorchIndex -or @($CudaBuilds -split '\r?\n' | Where-Object { ($_.Trim() -split '\s+')[0] -eq $Name }).Count -gt 0
+    }
+    return 'cpu', 'pypi', 'xpu' -contains $Name
+}
+
+# What of that build: the version that is there, the tested one, or the newest.
+function Select-TorchVersion([string]$Build, [string]$Kept) {
+    if ($Kept) { return @{ Spec = "torch==$Kept"; Says = "$Kept, which is there, stays" } }
+    if ($Wheels) { return @{ Spec = $TorchNeeds; Says = 'the newest in the folder of wheels' } }
+    $tested = "torch==$TestedTorch"
+    if ($TorchIndex) { return @{ Spec = $tested; Says = "$TestedTorch, the tested version, if the index has it; else the newest" } }
+    if ($TestedBuilds -contains $Build) { return @{ Spec = $tested; Says = "$TestedTorch, the tested version" } }
+    return @{ Spec = $TorchNeeds; Says = "the newest there is of it, since $TestedTorch, the tested version, may not be" }
+}
+
 # Those that are there, or what suits the build.
 function Get-DefaultExtras([string]$Build) {
     $current = Get-FirstLine (Join-Path $Dir 'current')
@@ -296,7 +317,7 @@ function Get-DefaultExtras([string]$Build) {
 
 # --- what it takes, and whether the user wants it
 
-function Get-Sizes([string]$Build, $FoundPython, $FoundUv) {
+function Get-Sizes([string]$Build, $FoundPython, $FoundUv, [string]$Kept = '') {
     $kind = 'cpu'
     if ($Build -match '^(cu\d+|xpu)$') { $kind = 'cuda' }
     $parts = @(, $TorchSizes[$kind]) + @(, $RestSizes)
@@ -304,6 +325,10 @@ function Get-Sizes([string]$Build, $FoundPython, $FoundUv) {
     if (-not $FoundPython.Path) { $parts += , $PythonSize }
     $load = 0; $disk = 0
     foreach ($part in $parts) { $load += $part[0]; $disk += $part[1] }
+    # What is there is in the cache.
+    $cache = Join-Path $Dir 'cache'
+    if ($env:UV_CACHE_DIR) { $cache = $env:UV_CACHE_DIR }
+    if ($Kept -and (Test-Path -LiteralPath $cache)) { $load -= $TorchSizes[$kind][0] }
     return @{ Load = $load; Disk = $disk }
 }
 
@@ -343,7 +368,7 @@ function Write-Plan($FoundPython, $FoundUv, $Choice, $Sizes, $Free) {
     ''
     "  what      $what"
     if ($FoundPython.Path) { "  Python    $($FoundPython.Version), $($FoundPython.Path)" } else { "  Python    $OwnPython, its own, loaded by uv" }
-    "  PyTorch   $($Choice.Build) ($($Choice.Why))"
+    "  PyTorch   $($Choice.Build) ($($Choice.Why)): $($Choice.Version.Says)"
     switch ($FoundUv.Source) {
         'there' { "  uv        $($FoundUv.Path)" }
         'wheels' { "  uv        from $($FoundUv.Wheel)" }
@@ -390,6 +415,10 @@ function Set-Isolation {
     $env:UV_PYTHON_INSTALL_BIN = '0'
     $env:UV_PYTHON_INSTALL_REGISTRY = '0'
     if (-not $env:UV_CACHE_DIR) { $env:UV_CACHE_DIR = Join-Path $Dir 'cache' }
+    # uv locks its passwords for indexes, and leaves the lock where there are none.
+    if (-not $env:UV_CREDENTIALS_DIR -and -not (Test-Path -LiteralPath "$env:APPDATA\uv\data\credentials")) {
+        $env:UV_CREDENTIALS_DIR = Join-Path $Dir 'credentials'
+    }
     # Where the user has told pip of another index, uv takes it, too.
     if (-not $env:UV_DEFAULT_INDEX -and -not $env:UV_INDEX_URL -and $env:PIP_INDEX_URL) { $env:UV_DEFAULT_INDEX = $env:PIP_INDEX_URL }
     if (-not $env:UV_INDEX -and -not $env:UV_EXTRA_INDEX_URL -and $env:PIP_EXTRA_INDEX_URL) { $env:UV_INDEX = $env:PIP_EXTRA_INDEX_URL }
@@ -457,7 +486,7 @@ function Install-UvByInstaller([string]$Part) {
     Remove-Item Env:UV_UNMANAGED_INSTALL
 }
 
-function Install-IntoEnv([string]$Target, [string]$Uv, $FoundPython, [string]$Build, [string]$KeptTorch) {
+function Install-IntoEnv([string]$Target, [string]$Uv, $FoundPython, [string]$Build, [string]$TorchSpec) {
     $path = $FoundPython.Path
     if (-not $path) {
         Invoke-Step "Python $OwnPython" $Uv @('python', 'install', $OwnPython)
@@ -476,18 +505,23 @@ function Install-IntoEnv([string]$Target, [string]$Uv, $FoundPython, [string]$Bu
     if ($From -and (Test-Path -LiteralPath $From -PathType Container)) { $words = @('--refresh-package', 'lorasmith') + $words }
     Invoke-Step 'lorasmith' $Uv ($install + $words)
 
-    # PyTorch stays as it is unless another build of it is called for.
-    $torchSpec = $TorchNeeds
-    if ($KeptTorch) { $torchSpec = "torch==$KeptTorch" }
     if ($Wheels -or ($Build -eq 'pypi' -and -not $TorchIndex)) {
-        Invoke-Step 'PyTorch' $Uv ($install + $torchSpec)
+        Invoke-Step 'PyTorch' $Uv ($install + $TorchSpec)
     } else {
         $index = "$TorchUrl/$Build"
         if ($TorchIndex) { $index = $TorchIndex }
         # From this index alone: another one that the user has would go before it, with another build.
         $others = $env:UV_INDEX, $env:UV_EXTRA_INDEX_URL
         $env:UV_INDEX = $null; $env:UV_EXTRA_INDEX_URL = $null
-        Invoke-Step "PyTorch, build $Build" $Uv ($install + @('--default-index', $index, $torchSpec))
+        $words = $install + @('--default-index', $index)
+        if ($TorchIndex -and $TorchSpec -eq "torch==$TestedTorch") {
+            # The index of someone's own may have other versions alone.
+            Write-Host "- PyTorch $TestedTorch, build $Build"
+            $ErrorActionPreference = 'Continue'
+            & $Uv @($words + $TorchSpec) | Out-Host
+            $ErrorActionPreference = 'Stop'
+            if ($LASTEXITCODE -ne 0) { Invoke-Step 'the newest PyTorch of that index' $Uv ($words + $TorchNeeds) }
+        } else { Invoke-Step "PyTorch, build $Build" $Uv ($words + $TorchSpec) }
         $env:UV_INDEX, $env:UV_EXTRA_INDEX_URL = $others
     }
 
@@ -595,7 +629,11 @@ function Install-Lorasmith {
     $choice = Select-Torch
     $build = $choice.Build
     if ($Extras.Count -eq 1 -and $Extras[0] -eq 'auto') { $script:Extras = @(Get-DefaultExtras $build) }
-    $sizes = Get-Sizes $build $foundPython $foundUv
+    # PyTorch stays as it is unless another build of it is called for.
+    $kept = ''
+    if ($before -and -not $asked -and (Get-FirstLine (Join-Path $Dir "$before\build")) -eq $build) { $kept = Get-FirstLine (Join-Path $Dir "$before\torch") }
+    $choice.Version = Select-TorchVersion $build $kept
+    $sizes = Get-Sizes $build $foundPython $foundUv $kept
     $free = Get-FreeSpace $Dir
     Test-Places $sizes $free
     Write-Plan $foundPython $foundUv $choice $sizes $free | Out-Host
@@ -611,11 +649,9 @@ function Install-Lorasmith {
         $current = Get-FirstLine (Join-Path $Dir 'current')
         # What a broken-off run has left: not whole, and quickly made again from the cache.
         Remove-OtherEnvs $current
-        $kept = ''
-        if ($current -and -not $asked -and (Get-FirstLine (Join-Path $Dir "$current\build")) -eq $build) { $kept = Get-FirstLine (Join-Path $Dir "$current\torch") }
         if ($foundUv.Source -ne 'there') { Install-Uv $foundPython $foundUv }
         $target = Get-NextEnv
-        Install-IntoEnv $target $foundUv.Path $foundPython $build $kept
+        Install-IntoEnv $target $foundUv.Path $foundPython $build $choice.Version.Spec
         Write-Launcher
         # From here on it is whole.
         Set-Lines (Join-Path $Dir 'current.part') (Split-Path $target -Leaf)
@@ -649,7 +685,7 @@ function Uninstall-Lorasmith {
     (Lock-Folder).Dispose()
     # What the script has made, and nothing that came there otherwise. `current` first, so that
     # nothing half removed is taken for whole.
-    $made = 'current', 'current.part', 'bin\lorasmith.cmd', 'uv', 'uv.part', 'python', 'cache', 'lock'
+    $made = 'current', 'current.part', 'bin\lorasmith.cmd', 'uv', 'uv.part', 'python', 'cache', 'credentials', 'lock'
     foreach ($name in $made + @(Get-ChildItem -LiteralPath $Dir -Directory -Filter 'env-*' | ForEach-Object { $_.Name })) {
         $path = Join-Path $Dir $name
         if (-not (Test-Path -LiteralPath $path)) { continue }

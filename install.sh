@@ -12,6 +12,9 @@ set -eu
 
 TORCH_URL=https://download.pytorch.org/whl
 TORCH_NEEDS='torch>=2.8'
+# As in constraints.txt, and the builds that have it; of others the newest is taken.
+TESTED_TORCH=2.13.0
+TESTED_BUILDS='cpu cu126 cu130 rocm7.2 pypi'
 EXTRAS='audit cuda faces gather optimizers'
 PYTHONS='3.12 3.13 3.11 3.14'
 OWN_PYTHON=3.12
@@ -107,6 +110,8 @@ read_options() {
             *) fail "$option takes no value, or is no option" "sh install.sh --help lists them" ;;
         esac
     done
+    # Each once, without what lies between two commas.
+    extras=$(printf '%s\n' "$extras" | tr ', ' '\n\n' | awk 'NF && !seen[$0]++' | paste -sd , -)
     if [ -z "$dir" ] || [ -z "$bin" ]; then
         [ -n "${HOME:-}" ] || fail "HOME is not set" "name a folder with --dir, and one for the command with --bin"
     fi
@@ -280,10 +285,9 @@ choose_torch() {
     if [ "$torch" = auto ]; then torch=''; fi
     named_build=$torch
     if [ -n "$torch" ]; then
-        case $torch in
-            cpu | pypi | xpu | cu[0-9]* | rocm[0-9]*) torch_why="as asked for" ;;
-            *) fail "there is no build $torch of PyTorch (--torch)" "there are: auto, cpu, cu126, cu128, cu130, $ROCM, xpu, pypi" ;;
-        esac
+        is_build "$torch" || fail "there is no build $torch of PyTorch (--torch)" \
+            "there are: auto, cpu, cu126, cu128, cu130, $ROCM, xpu, pypi; others with --torch-index URL"
+        torch_why="as asked for"
         return
     fi
     if [ "$system" = Darwin ]; then
@@ -342,6 +346,38 @@ has_amd() {
     [ -e /dev/kfd ] && grep -qsE '^simd_count [1-9]' /sys/class/kfd/kfd/topology/nodes/*/properties
 }
 
+# One of the tables; where the index is named, whatever is called as PyTorch calls its builds.
+is_build() {
+    case $1 in
+        cpu | pypi | xpu | "$ROCM") return 0 ;;
+        cu[0-9]* | rocm[0-9]*)
+            [ -n "$torch_index" ] || printf '%s' "$CUDA_BUILDS" | awk -v name="$1" '$1 == name {found = 1} END {exit !found}'
+            ;;
+        *) return 1 ;;
+    esac
+}
+
+# What of that build: the version that is there, the tested one, or the newest.
+choose_torch_version() {
+    kept_torch='' torch_spec=$TORCH_NEEDS
+    current=$(cat "$dir/current" 2>/dev/null || true)
+    if [ -n "$current" ] && [ -z "$asked_for_torch" ] && [ "$(cat "$dir/$current/build" 2>/dev/null || true)" = "$torch" ]; then
+        kept_torch=$(head -n 1 "$dir/$current/torch" 2>/dev/null || true)
+    fi
+    if [ -n "$kept_torch" ]; then
+        torch_spec="torch==$kept_torch" torch_version="$kept_torch, which is there, stays"
+    elif [ -n "$wheels" ]; then
+        torch_version="the newest in the folder of wheels"
+    elif [ -n "$torch_index" ]; then
+        torch_spec="torch==$TESTED_TORCH" torch_version="$TESTED_TORCH, the tested version, if the index has it; else the newest"
+    else
+        case " $TESTED_BUILDS " in
+            *" $torch "*) torch_spec="torch==$TESTED_TORCH" torch_version="$TESTED_TORCH, the tested version" ;;
+            *) torch_version="the newest there is of it, since $TESTED_TORCH, the tested version, may not be" ;;
+        esac
+    fi
+}
+
 # Those that are there, or what suits the build.
 choose_extras() {
     if [ "$extras" != auto ]; then return; fi
@@ -360,6 +396,8 @@ count_sizes() {
     # PyPI has the build with CUDA for Linux.
     if [ "$torch" = pypi ] && [ "$system" = Linux ]; then kind=cuda; fi
     sizes="$(printf '%s' "$TORCH_SIZES" | awk -v kind=$kind '$1 == kind {print $2, $3}') $REST_SIZES"
+    # What is there is in the cache.
+    if [ -n "$kept_torch" ] && [ -d "${UV_CACHE_DIR:-$dir/cache}" ]; then sizes="0 ${sizes#* }"; fi
     if [ "$uv_from" != there ]; then sizes="$sizes $UV_SIZE"; fi
     if [ -z "$python_found" ]; then sizes="$sizes $PYTHON_SIZE"; fi
     load_mb=0 disk_mb=0
@@ -413,7 +451,7 @@ say_plan() {
     say ""
     say "  what      $what${extras:+, with the extras $extras}"
     if [ -n "$python_found" ]; then say "  Python    $python_is, $python_found"; else say "  Python    $OWN_PYTHON, its own, loaded by uv"; fi
-    say "  PyTorch   $torch ($torch_why)"
+    say "  PyTorch   $torch ($torch_why): $torch_version"
     case $uv_from in
         there) say "  uv        $uv" ;;
         wheels) say "  uv        from $uv_wheel" ;;
@@ -458,6 +496,10 @@ isolate() {
         UV_NO_CACHE UV_LINK_MODE UV_COMPILE_BYTECODE UV_REQUIRE_HASHES UV_VENV_CLEAR
     export UV_PYTHON_INSTALL_DIR="$dir/python" UV_PYTHON_INSTALL_BIN=0
     export UV_CACHE_DIR="${UV_CACHE_DIR:-$dir/cache}"
+    # uv locks its passwords for indexes, and leaves the lock where there are none.
+    if [ ! -d "${XDG_DATA_HOME:-${HOME:-}/.local/share}/uv/credentials" ]; then
+        export UV_CREDENTIALS_DIR="${UV_CREDENTIALS_DIR:-$dir/credentials}"
+    fi
     # Where the user has told pip of another index, uv takes it, too.
     if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ] && [ -n "${PIP_INDEX_URL:-}" ]; then
         export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
@@ -585,11 +627,12 @@ install_into_env() {
     step "lorasmith" uv_pip_install "$@"
     tested=$(find "$env/lib" -path '*/site-packages/lorasmith/assets/constraints.txt' || true)
 
-    torch_spec=$TORCH_NEEDS
-    # PyTorch stays as it is unless another build of it is called for.
-    if [ -n "$kept_torch" ]; then torch_spec="torch==$kept_torch"; fi
     if [ -n "$wheels" ] || { [ "$torch" = pypi ] && [ -z "$torch_index" ]; }; then
         step "PyTorch" uv_pip_install "$torch_spec"
+    elif [ -n "$torch_index" ] && [ -z "$kept_torch" ]; then
+        say "- PyTorch $TESTED_TORCH, build $torch"
+        uv_pip_install_torch "$torch_index" "$torch_spec" ||
+            step "the newest PyTorch of that index" uv_pip_install_torch "$torch_index" "$TORCH_NEEDS"
     else
         step "PyTorch, build $torch" uv_pip_install_torch "${torch_index:-$TORCH_URL/$torch}" "$torch_spec"
     fi
@@ -643,7 +686,10 @@ remove_other_envs() {
 }
 
 write_launcher() {
-    mkdir -p "$bin"
+    if [ ! -d "$bin" ]; then
+        mkdir -p "$bin"
+        say "$bin" >>"$dir/made-bin"
+    fi
     quoted=$(printf '%s' "$dir" | sed "s/'/'\\\\''/g")
     cat >"$launcher.part" <<END
 #!/bin/sh
@@ -663,6 +709,7 @@ install() {
     find_uv
     asked_for_torch=$torch
     choose_torch
+    choose_torch_version
     choose_extras
     count_sizes
     check_places
@@ -677,10 +724,6 @@ install() {
     current=$(cat current 2>/dev/null || true)
     # What a broken-off run has left: not whole, and quickly made again from the cache.
     remove_other_envs "$current"
-    kept_torch=''
-    if [ -n "$current" ] && [ -z "$asked_for_torch" ] && [ "$(cat "$current/build" 2>/dev/null)" = "$torch" ]; then
-        kept_torch=$(head -n 1 "$current/torch")
-    fi
     if [ "$uv_from" != there ]; then get_uv; fi
     env=$(next_env)
     install_into_env
@@ -721,7 +764,8 @@ uninstall() {
     # What the script has made, and nothing that came there otherwise. `current` first, so that
     # nothing half removed is taken for whole.
     rm -f "$dir/current" "$dir/current.part"
-    rm -rf "$dir"/env-* "$dir/uv" "$dir/uv.part" "$dir/python" "$dir/cache" "$dir/lock"
+    if grep -qsxF "$bin" "$dir/made-bin"; then rmdir "$bin" 2>/dev/null || true; fi
+    rm -rf "$dir"/env-* "$dir/uv" "$dir/uv.part" "$dir/python" "$dir/cache" "$dir/credentials" "$dir/made-bin" "$dir/lock"
     rm -f "$dir/lorasmith-install"
     if rmdir "$dir" 2>/dev/null; then say "lorasmith is removed."; else
         say "lorasmith is removed. $dir is kept, because something else is in it:"

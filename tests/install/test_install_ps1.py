@@ -86,6 +86,8 @@ def test_tables_are_those_of_install_sh() -> None:
         ("CudaBuilds", "CUDA_BUILDS"),
         ("TorchUrl", "TORCH_URL"),
         ("TorchNeeds", "TORCH_NEEDS"),
+        ("TestedTorch", "TESTED_TORCH"),
+        ("TestedBuilds", "TESTED_BUILDS"),
         ("KnownExtras", "EXTRAS"),
         ("Pythons", "PYTHONS"),
         ("OwnPython", "OWN_PYTHON"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.install.stand_in_wheels import SCRIPT, Machine, write_lorasmith, write_wheel
 
-from lorasmith.core.torch_builds import CUDA_BUILDS, choose_index
+from lorasmith.core.torch_builds import CUDA_BUILDS, ROCM_INDEX, choose_index, parse_version
 
 PLACE = ".local/share/lorasmith"
 COMMAND = ".local/bin/lorasmith"
@@ -98,6 +98,10 @@ def test_installs_updates_and_leaves_nothing(machine: Machine, wheels: Path) -> 
     text = machine.run("--yes", "--wheels", more, PATH=here)
     assert "Try it: lorasmith demo" in text
     assert "with the extras audit" in text, "those that are there stay"
+    plan = machine.run("--wheels", more, "--extras", "cuda,,audit,", status=2)
+    assert "with the extras cuda,audit\n" in plan
+    assert "cpu (no GPU with a working driver was found): 2.13.0, which is there, stays" in plan
+    assert "at most about 210 MB" in machine.run(status=2), "without PyTorch"
 
     machine.run("--yes", "--wheels", more, "--torch", "cu126", "--extras", "none")
     assert "cu126 (as asked for)" in machine.run("--wheels", more, status=2)
@@ -109,6 +113,7 @@ def test_installs_updates_and_leaves_nothing(machine: Machine, wheels: Path) -> 
     assert "lorasmith is removed." in text
     assert machine.files() == set()
     assert not (machine.home / PLACE).exists()
+    assert not (machine.home / COMMAND).parent.exists(), "the script has made it"
 
 
 @pytest.mark.slow
@@ -326,6 +331,7 @@ def test_apple_has_its_own_build_and_folder(machine: Machine) -> None:
         (["--dir"], "--dir needs a value"),
         (["--extras", "magic"], "there is no extra magic"),
         (["--torch", "cuda"], "there is no build cuda"),
+        (["--torch", "cu999"], "there is no build cu999"),
         (["--from", "missing.whl"], "missing.whl: there is no such file"),
         (["--from", "."], "has no pyproject.toml"),
         (["--from", ".", "--version", "1"], "exclude each other"),
@@ -437,13 +443,37 @@ def test_indexes_that_pip_knows_are_uvs(machine: Machine) -> None:
     lines = [line for line in text.splitlines() if "|" in line]
     assert any(line.startswith(ours.format("https://more/simple")) for line in lines)
     # PyTorch comes from its own index, whatever others there are.
-    (torch,) = (line for line in lines if "torch>=" in line)
+    (torch,) = (line for line in lines if "torch==" in line)
     assert torch.startswith(ours.format(""))
-    assert "--default-index https://download.pytorch.org/whl/cu130 torch>=2.8" in torch
-    text = machine.run(
-        "--yes", "--torch=cpu", "--torch-index=https://m/cpu", status=2, **environment
-    )
+    assert "--default-index https://download.pytorch.org/whl/cu130 torch==2.13.0" in torch
+    mine = ("--yes", "--torch=cu999", "--torch-index=https://m/cpu")
+    text = machine.run(*mine, status=2, **environment)
+    assert "2.13.0, the tested version, if the index has it" in text
+    assert "--default-index https://m/cpu torch==2.13.0" in text
+    assert "torch>=2.8" not in text
+    # An index of someone's own may have other versions alone.
+    refuse = f'case "$*" in --version) echo uv 0.13.9 ;; *torch==*) exit 1 ;; *) {log} ;; esac'
+    machine.program("uv", refuse)
+    text = machine.run(*mine, status=2, **environment)
     assert "--default-index https://m/cpu torch>=2.8" in text
+
+
+def test_the_tested_pytorch_is_taken_where_there_is_a_build_of_it(machine: Machine) -> None:
+    constraints = (SCRIPT.parent / "constraints.txt").read_text().splitlines()
+    (tested,) = (line.removeprefix("torch==") for line in constraints if line.startswith("torch=="))
+    table = dict(re.findall(r"^(TESTED_\w+)='?(.*?)'?$", SCRIPT.read_text(), re.MULTILINE))
+    assert table["TESTED_TORCH"] == tested
+    version = parse_version(tested)[:2]
+    having = {"cpu", "pypi", ROCM_INDEX}
+    for build in CUDA_BUILDS:
+        first, last = build.torch
+        if first <= version and (last is None or version <= last):
+            having.add(build.index)
+    assert set(table["TESTED_BUILDS"].split()) == having
+    text = machine.run("--torch", "pypi", status=2)
+    assert f"pypi (as asked for): {tested}, the tested version\n" in text
+    text = machine.run("--torch", "cu128", status=2)
+    assert f"the newest there is of it, since {tested}, the tested version, may not be\n" in text
 
 
 @pytest.mark.broad
