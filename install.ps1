@@ -127,6 +127,22 @@ function Read-Options {
     $script:Extras = @(Get-Extras $script:Extras)
 }
 
+# This command, for who wants other extras.
+function Get-Again {
+    $line = "powershell -ExecutionPolicy Bypass -File $(Format-Word $PSCommandPath)"
+    $named = [ordered]@{ Version = $Version; From = $From; Wheels = $Wheels; TorchIndex = $TorchIndex; Python = $Python }
+    if (-not $env:LOCALAPPDATA -or $Dir -ne (Join-Path $env:LOCALAPPDATA 'lorasmith')) { $named.Dir = $Dir }
+    foreach ($name in $named.Keys) {
+        if ($named[$name]) { $line += " -$name $(Format-Word $named[$name])" }
+    }
+    return $line
+}
+
+function Format-Word([string]$Word) {
+    if ($Word -match '[^\w.:\\/=-]') { return '"' + $Word + '"' }
+    return $Word
+}
+
 function Get-FullPath([string]$Path) {
     return $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($Path).TrimEnd('\')
 }
@@ -553,6 +569,7 @@ function Test-Env([string]$Target, [string]$Build) {
     Set-Lines "$Target\build" $Build
     Set-Lines "$Target\extras" ($Extras -join ',')
     Set-Lines "$Target\named-build" $Torch
+    Set-Lines "$Target\again" (Get-Again)
     if ($Build -match '^cu\d' -and $torch[1] -ne 'cuda') { Write-Host "Note: PyTorch $Build does not find the GPU. lorasmith doctor says why." }
 }
 

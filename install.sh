@@ -112,6 +112,7 @@ read_options() {
     done
     # Each once, without what lies between two commas.
     extras=$(printf '%s\n' "$extras" | tr ', ' '\n\n' | awk 'NF && !seen[$0]++' | paste -sd , -)
+    dir_named=${dir:+$(absolute "$dir")} bin_named=${bin:+$(absolute "$bin")}
     if [ -z "$dir" ] || [ -z "$bin" ]; then
         [ -n "${HOME:-}" ] || fail "HOME is not set" "name a folder with --dir, and one for the command with --bin"
     fi
@@ -143,7 +144,23 @@ read_options() {
         wheels=$(absolute "$wheels")
     fi
     check_extras
+    again=$(say_again dir "$dir_named" bin "$bin_named" version "$version" from "$from" wheels "$wheels" \
+        torch-index "$torch_index" python "$python")
 }
+
+# This command, for who wants other extras.
+say_again() {
+    script=install.sh
+    if [ -f "$0" ]; then script=$(absolute "$0"); fi
+    printf 'sh %s' "$(word "$script")"
+    while [ $# -gt 0 ]; do
+        if [ -n "$2" ]; then printf ' --%s %s' "$1" "$(word "$2")"; fi
+        shift 2
+    done
+}
+
+# As a shell reads it; without quotes, in which ~ would not be the home folder.
+word() { printf '%s' "$1" | sed "s/[][ '\"\\\$\`*?&|;<>(){}!#]/\\\\&/g"; }
 
 absolute() {
     if [ -d "$1" ]; then
@@ -658,6 +675,7 @@ print("cuda" if torch.cuda.is_available() else "")' >"$env/torch" || broken "imp
     say "$torch" >"$env/build"
     say "$extras" >"$env/extras"
     say "$named_build" >"$env/named-build"
+    say "$again" >"$env/again"
     case $torch in
         cu[0-9]* | rocm*)
             [ "$(sed -n 2p "$env/torch")" = cuda ] || say "Note: PyTorch $torch does not find the GPU. lorasmith doctor says why." >&2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,11 @@ def test_a_certain_release_or_file(machine: Machine, wheels: Path) -> None:
     file = write_lorasmith(machine.home / "für [mich]", "0.2.0")
     text = machine.run("--yes", "--wheels", more, "--from", file.relative_to(machine.home))
     assert f"what      {file}\n" in text
+    # What `lorasmith doctor` says of extras.
+    again = (machine.home / PLACE / "env-2" / "again").read_text()
+    assert shlex.split(again) == [
+        *("sh", str(machine.script), "--from", str(file), "--wheels", str(more))
+    ]
     assert machine.command("--version") == "lorasmith, version 0.2.0\n"
 
 

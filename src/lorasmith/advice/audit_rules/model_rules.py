@@ -20,6 +20,8 @@ from lorasmith.advice.audit_rules.caption_edits import edit_command
 from lorasmith.advice.audit_rules.image_rules import is_faint
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Progress
+from lorasmith.core.installation import extra_line
+from lorasmith.core.telemetry import switch_off_telemetry
 from lorasmith.core.text import quantity, quoted, shortlist
 from lorasmith.curation.filter_language.words import at_place
 from lorasmith.curation.images.faces import CUT, cut_faces, face_finder
@@ -47,7 +49,6 @@ _IMAGES = 12
 _NEIGHBOUR = 2  # the second nearest other: two that are alike may both be unlike all others
 _NET_SIDE = 224
 _BATCH = 8
-_INSTALL = "needs the extra: pip install 'lorasmith[audit]'"
 _LATER = "stopped while looking at the pictures"
 
 Reader = Callable[[Image.Image], list[tuple[str, float]]]
@@ -60,6 +61,7 @@ def text_reader() -> Reader:
     Raises:
         ImportError: it is not installed.
     """
+    switch_off_telemetry()
     from rapidocr import RapidOCR
 
     logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
@@ -215,7 +217,9 @@ def is_installed(package: str) -> bool:
 def _needs(*packages: str) -> Callable[[AuditInputs], str]:
     def missing(inputs: AuditInputs) -> str:
         absent = [name for name in packages if not is_installed(name)]
-        return f"{_INSTALL} ({shortlist(absent)})" if absent else ""
+        if not absent:
+            return ""
+        return f"needs the extra audit ({shortlist(absent)}): {extra_line('audit')}"
 
     return missing
 

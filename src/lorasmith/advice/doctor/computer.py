@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lorasmith.core.installation import Installation
 from lorasmith.core.torch_builds import Capability, Version
 
 EnvironmentKind = Literal["venv", "conda", "system"]
@@ -26,6 +27,7 @@ class Python:
         pip: the command that installs into it.
         scripts: the folder of its commands.
         command: the ``lorasmith`` that a shell would run; empty where there is none.
+        launcher: that command is one of install.sh or install.ps1, and leads to this Python.
         user_site: the folder of packages installed for the user alone, if it is searched.
     """
 
@@ -37,6 +39,7 @@ class Python:
     pip: str = "python -m pip"
     scripts: str = "/venv/bin"
     command: str = "/venv/bin/lorasmith"
+    launcher: bool = False
     user_site: str = ""
 
 
@@ -210,6 +213,7 @@ class Computer:
         platform: as :data:`sys.platform`.
         system: "Linux 6.8.0 (Ubuntu 24.04)".
         machine: "x86_64", "AMD64", "arm64", "aarch64".
+        installation: how lorasmith came here.
         environment: those variables that matter here, where they are set.
         packages: by normalised name, those that lorasmith has to do with.
         installed: whether lorasmith's own requirements are known.
@@ -233,6 +237,7 @@ class Computer:
     machine: str = "x86_64"
     container: bool = False
     python: Python = field(default_factory=Python)
+    installation: Installation = field(default_factory=Installation)
     environment: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, Package] = field(default_factory=dict)
     installed: bool = True

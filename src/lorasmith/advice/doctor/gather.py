@@ -20,6 +20,7 @@ from lorasmith.advice.doctor.nvidia import find_amd, find_nvidia
 from lorasmith.advice.doctor.packages import gather_packages
 from lorasmith.core.errors import RunError
 from lorasmith.core.files import check_writable, free_bytes
+from lorasmith.core.installation import Installation, find_installation, is_own_launcher
 from lorasmith.data.layout import user_cache_folder
 
 VARIABLES = (
@@ -60,12 +61,14 @@ def gather(output: Path) -> Computer:
     """
     container = _in_container()
     packages = gather_packages()
+    installation = find_installation()
     return Computer(
         platform=sys.platform,
         system=_system(container),
         machine=platform.machine(),
         container=container,
-        python=_python(),
+        python=_python(installation),
+        installation=installation,
         environment={name: os.environ[name] for name in VARIABLES if name in os.environ},
         packages=packages.packages,
         installed=packages.installed,
@@ -102,18 +105,13 @@ def _in_container() -> bool:
     return any(word in text for word in ("docker", "kubepods", "containerd", "lxc"))
 
 
-def _python() -> Python:
+def _python(installation: Installation) -> Python:
     kind: EnvironmentKind = "system"
     if sys.prefix != sys.base_prefix:
         kind = "venv"
     elif (Path(sys.prefix) / "conda-meta").is_dir():
         kind = "conda"
-    has_pip = any((Path(folder) / "pip").is_dir() for folder in sys.path if folder)
-    # uv makes environments without pip, and installs into them itself.
-    pip = "uv pip" if not has_pip and shutil.which("uv") else "python -m pip"
-    if (Path(sys.prefix).parent / "lorasmith-install").is_file():
-        # The installers' folder, whose Python is on nobody's path.
-        pip = f"{_as_word(sys.executable)} -m pip"
+    command = shutil.which("lorasmith") or ""
     user_site = ""
     if "site" in sys.modules and getattr(sys.modules["site"], "ENABLE_USER_SITE", False):
         user_site = sysconfig.get_path("purelib", f"{os.name}_user")
@@ -123,18 +121,12 @@ def _python() -> Python:
         environment=kind,
         bits=64 if sys.maxsize > 2**32 else 32,
         translated=sys.platform == "darwin" and _is_translated(),
-        pip=pip,
+        pip=installation.pip,
         scripts=sysconfig.get_path("scripts"),
-        command=shutil.which("lorasmith") or "",
+        command=command,
+        launcher=bool(command) and is_own_launcher(Path(command)),
         user_site=user_site,
     )
-
-
-def _as_word(path: str) -> str:
-    """For a command line; without quotes, in which a shell would not take ~ for the home folder."""
-    if os.name == "nt":
-        return f'"{path}"' if " " in path else path
-    return path.replace(" ", "\\ ")
 
 
 def _is_translated() -> bool:

@@ -21,6 +21,7 @@ from typing import Any
 
 from lorasmith.advice.doctor.computer import Device, Torch, Trial
 from lorasmith.core.errors import UserError
+from lorasmith.core.telemetry import switch_off_telemetry
 
 # What libraries raise where a machine lacks something.
 FAILURES = (
@@ -163,6 +164,7 @@ class Probe:
 
     def _libraries(self) -> dict[str, str]:
         problems = {}
+        switch_off_telemetry()
         for name in LIBRARIES:
             if importlib.util.find_spec(name.partition(".")[0]) is None:
                 continue  # That it is missing is told by the packages.

@@ -71,6 +71,8 @@ def _command(computer: Computer) -> Finding:
     if not python.command:
         what = f"no `lorasmith` on the PATH; it lies in {python.scripts}"
         return Finding("not there", what, f"{module}  # or activate the environment")
+    if python.launcher:
+        return Finding("ok", f"{python.command}, which leads to this Python")
     folder = _parent(python.command, windows=computer.windows)
     if not _same(folder, python.scripts, windows=computer.windows):
         what = f"a shell runs {python.command}, which is of another Python than this"
@@ -235,11 +237,9 @@ def _extra(computer: Computer, name: str) -> Finding:
 
 
 def extra_line(computer: Computer, name: str, missing: Sequence[str] = ()) -> str:
-    """The line that installs an extra: its packages by name where they are known, so that it does
-    not matter where lorasmith itself is from."""
-    texts = missing or list(computer.extras.get(name, {}).values()) or [f"lorasmith[{name}]"]
-    quoted = " ".join(f'"{text}"' for text in texts)
-    return f"{computer.python.pip} install {quoted}"
+    """The line that adds an extra to this installation."""
+    texts = missing or list(computer.extras.get(name, {}).values())
+    return computer.installation.extra_line(name, texts)
 
 
 CHECKS = (

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from lorasmith.core.errors import UserError
+from lorasmith.core.installation import extra_line
 from lorasmith.data.recorded_crops import Box
 
 _SYSTEM = (
@@ -56,7 +57,7 @@ def face_finder(model: Path | None = None) -> FindFaces | None:
         if model is None:
             return None
         what = "finding faces takes OpenCV, which is not installed"
-        raise UserError.of("faces", what, "pip install 'lorasmith[faces]'")
+        raise UserError.of("faces", what, extra_line("faces"))
     import cv2
 
     if model is None:

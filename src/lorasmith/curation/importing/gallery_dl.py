@@ -25,6 +25,7 @@ from typing import IO
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import Controls, Notice, Observer, Progress, ignore
 from lorasmith.core.files import write_json
+from lorasmith.core.installation import extra_line
 from lorasmith.core.text import quantity
 from lorasmith.data.images import SUFFIXES
 
@@ -62,7 +63,7 @@ def require_gallery_dl() -> None:
     """
     if importlib.util.find_spec("gallery_dl") is None:
         what = "gallery-dl is not installed, which downloads from sites"
-        raise UserError.of("", what, 'install it: pip install "lorasmith[gather]"')
+        raise UserError.of("", what, f"install it: {extra_line('gather')}")
 
 
 def settings(folder: Path, archive: Path | None, *, pause: float, wait: float) -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lorasmith.core.errors import DOCTOR, CheckpointError, SettingsError
+from lorasmith.core.telemetry import switch_off_telemetry
 from lorasmith.curation.tagger.folders import TaggerFiles
 
 Device = Literal["auto", "cpu", "gpu"]
@@ -80,6 +81,7 @@ def configured_side(config: Mapping[str, Any]) -> int | None:
 
 
 def _open_onnx(path: Path, device: Device, labels: int | None) -> Backend:
+    switch_off_telemetry()
     try:
         import onnxruntime as ort
         from onnxruntime.capi import onnxruntime_pybind11_state as native

@@ -24,6 +24,7 @@ from lorasmith.advice.doctor.computer import (
 from lorasmith.advice.doctor.doctor import report_of
 from lorasmith.advice.doctor.finding import Finding
 from lorasmith.advice.doctor.python_checks import EXTRAS
+from lorasmith.core.installation import Installation
 
 ROOT = Path(__file__).parents[4]
 GB = 10**9
@@ -449,6 +450,31 @@ def test_checks_have_names_of_their_own() -> None:
 def test_every_extra_is_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert set(EXTRAS) == project["optional-dependencies"].keys() - {"dev"}
+
+
+def test_the_installers_command_is_ours() -> None:
+    python = Python(command="/home/anna/.local/bin/lorasmith", launcher=True)
+    assert findings(replace(GOOD, python=python))["command"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("installation", "mend"),
+    [
+        (Installation("script", again="sh install.sh", extras=("cuda",)), "--extras cuda,faces"),
+        (
+            Installation("script", again="powershell -File install.ps1 -From ."),
+            "powershell -File install.ps1 -From . -Extras faces",
+        ),
+        (Installation("clone"), 'python -m pip install -e ".[faces]"'),
+        (Installation(), 'python -m pip install "lorasmith[faces]"'),
+    ],
+)
+def test_an_extra_is_added_as_lorasmith_was_installed(
+    installation: Installation, mend: str
+) -> None:
+    finding = findings(replace(GOOD, installation=installation))["extra faces"]
+    assert finding.status == "not there"
+    assert mend in finding.mend
 
 
 def test_a_small_shared_memory_is_enough_for_one_card() -> None:

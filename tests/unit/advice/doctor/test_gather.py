@@ -23,6 +23,7 @@ from lorasmith.advice.doctor.packages import gather_packages
 from lorasmith.cli.main import cli
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.events import Controls, ignore
+from lorasmith.core.installation import Installation, find_installation
 from lorasmith.data.layout import user_cache_folder
 
 SMI = """#!/bin/sh
@@ -263,8 +264,44 @@ def test_what_an_installer_made_is_mended_with_its_own_python(
     prefix.mkdir(parents=True)
     monkeypatch.setattr(sys, "prefix", str(prefix))
     monkeypatch.setattr(sys, "executable", str(prefix / "bin" / "python"))
-    assert "env-1" not in gather_module._python().pip
+    assert "env-1" not in find_installation().pip
     (prefix.parent / "lorasmith-install").touch()
-    line = gather_module._python().pip
+    installation = find_installation()
     quoted = f'"{sys.executable}"' if os.name == "nt" else sys.executable.replace(" ", "\\ ")
-    assert line == f"{quoted} -m pip"
+    assert installation.pip == f"{quoted} -m pip"
+    assert installation.extra_line("audit").endswith("xtras audit")
+    (prefix / "again").write_text("sh /src/install.sh --from /src\n")
+    (prefix / "extras").write_text("cuda\n")
+    line = find_installation().extra_line("audit", ["rapidocr>=3.10"])
+    assert line == "sh /src/install.sh --from /src --extras cuda,audit"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the command of install.sh")
+def test_the_installers_command_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, command = tmp_path / "my lorasmith", tmp_path / "bin" / "lorasmith"
+    (place / "env-2").mkdir(parents=True)
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\n# lorasmith in {place}\nexec …\n", encoding="utf-8")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent))
+    monkeypatch.setattr(sys, "prefix", str(place / "env-2"))
+    assert not gather_module._python(Installation()).launcher
+    (place / "lorasmith-install").touch()
+    (place / "current").write_text("env-2\n")
+    python = gather_module._python(Installation())
+    assert (python.command, python.launcher) == (str(command), True)
+    (place / "current").write_text("env-3\n")
+    assert not gather_module._python(Installation()).launcher, "it starts another environment"
+
+
+def test_onnxruntime_writes_no_identifier_of_the_computer(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    code = (
+        "from lorasmith.core.telemetry import switch_off_telemetry\n"
+        "switch_off_telemetry()\n"
+        "import onnxruntime\n"
+    )
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    variables = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key}
+    subprocess.run([sys.executable, "-c", code], check=True, env=variables | home)
+    assert not list(tmp_path.rglob(".onnxruntime"))

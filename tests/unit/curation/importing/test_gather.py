@@ -14,6 +14,7 @@ from tests.unit.curation.importing.test_import_images import said, tree
 
 from lorasmith.core.errors import DatasetError, Stopped, UserError
 from lorasmith.core.events import Controls, Event, Notice
+from lorasmith.core.installation import extra_line
 from lorasmith.curation.changes.journal import Journal
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.importing import gallery_dl
@@ -196,4 +197,4 @@ def test_mistakes_in_what_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError) as info:
         plan_gather(["https://nobody.invalid/x"], tmp_path / "set")
-    assert 'pip install "lorasmith[gather]"' in info.value.problems[0].hint
+    assert info.value.problems[0].hint == f"install it: {extra_line('gather')}"
