@@ -184,6 +184,20 @@ def _validate(layers: _Layers) -> tuple[TrainSettings, dict[str, Problem]]:
     return TrainSettings.model_validate(sound), problems
 
 
+def refuse_picture(path: Path, data: bytes) -> None:
+    """
+    Args:
+        data: the file's bytes, whose beginning tells a picture of the usual formats.
+
+    Raises:
+        SettingsError: it is a picture, where settings are to be read.
+    """
+    is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    if is_webp or data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")):
+        what = "is a picture, not a settings file"
+        raise SettingsError.of(path, what, f"give the folder that it lies in: {path.parent}")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """A settings file's values in the present form.
 
@@ -195,6 +209,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
     except OSError as error:
         raise SettingsError(_unreadable(path, error)) from error
+    refuse_picture(path, data)
     # UTF-16 is what `>` writes in Windows PowerShell.
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:

@@ -152,7 +152,11 @@ def _explain(path: str, details: Sequence[Any]) -> tuple[str, str]:
                 f"{shown(value)} stands where a table belongs",
                 f"write {example} and its settings below",
             )
-    return explain(setting, details)
+    what, hint = explain(setting, details)
+    switch = f"{path.partition('.')[0]}.enabled"
+    if "greater_than" in kinds and details[0]["input"] == 0 and switch in all_settings():
+        hint = f"to switch it off: {switch} = false"
+    return what, hint
 
 
 def _unknown(path: str, value: Any) -> tuple[str, str]:

@@ -330,10 +330,15 @@ def check_page(path: Path) -> None:
 
 def free_bytes(folder: Path) -> int:
     """Free space of the disk that ``folder`` is, or would be, on."""
-    folder = Path(folder).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(nearest_existing(folder)).free
+
+
+def nearest_existing(path: Path) -> Path:
+    """``path``, or of the folders above it the first that is there."""
+    path = Path(path).absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
 
 
 def files_below(folder: Path | None, suffixes: Collection[str]) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lorasmith.config.dump import VERSION, toml_value
 from lorasmith.config.fields import NONE
-from lorasmith.config.load import Override
+from lorasmith.config.load import Override, refuse_picture
 from lorasmith.config.schema import all_settings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import parse_json, parse_toml
@@ -213,6 +213,7 @@ def read_text(path: Path, *, code_page: str | None = None) -> str:
     except (OSError, ValueError) as error:  # ValueError: the name holds a zero byte.
         what = "there is no such file" if not os.path.exists(path) else "cannot be read"
         raise SettingsError.of(path, what, "give the path of a file") from error
+    refuse_picture(path, data)
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(encoding)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from lorasmith.core.device_names import device_text
 from lorasmith.core.errors import DOCTOR, Problem, RunError, SettingsError
 from lorasmith.tensors.files import PRECISIONS
 
@@ -23,9 +24,6 @@ LARGE_FOR_CPU = 50_000_000
 Kind = Literal["cpu", "cuda", "rocm", "mps", "xpu"]
 
 # ROCm builds of PyTorch call an AMD GPU "cuda".
-ALIASES = {"gpu": "auto", "nvidia": "cuda", "rocm": "cuda", "hip": "cuda", "amd": "cuda",
-           "intel": "xpu", "metal": "mps"}  # fmt: skip
-
 AMPERE = (8, 0)
 TURING = (7, 5)
 
@@ -112,7 +110,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         SettingsError: the device that was asked for is not there.
     """
-    name = ALIASES.get(name.strip().lower(), name.strip())
+    name = device_text(name)
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return accelerator if accelerator is not None else torch.device("cpu")

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from lorasmith.cli.main import cli
 from lorasmith.config import load
 from lorasmith.config.adapter_types import having
 from lorasmith.config.checks import table as checks
@@ -112,6 +114,23 @@ def test_byte_order_marks(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "run.toml"
     path.write_text('[save]\ncomment = "für Åse"\n', encoding=encoding)
     assert load_settings(path).save.comment == "für Åse"
+
+
+@pytest.mark.parametrize("start", [b"\x89PNG\r\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF1234WEBP"])
+def test_a_picture_is_no_settings_file(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "zorp.png").write_bytes(start + b"\x00")
+    with pytest.raises(SettingsError, match="is a picture") as info:
+        load_settings(tmp_path / "zorp.png")
+    assert info.value.problems[0].hint.endswith(str(tmp_path))
+    result = CliRunner().invoke(cli, ["train", str(tmp_path / "zorp.png"), "--model", "demo"])
+    assert result.exit_code == 2
+    assert "is a picture" in result.output
+
+
+def test_what_cannot_be_nought_says_how_it_is_switched_off() -> None:
+    with pytest.raises(SettingsError) as info:
+        load_settings(None, overrides=["preservation.weight=0"])
+    assert info.value.problems[0].hint == "to switch it off: preservation.enabled = false"
 
 
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_plan_is_printed_without_loading_a_model(
     assert result.exit_code == 0, result.output
     for text in ("learning rate", "0.001", "memory of a step", "run.safetensors", "64x64"):
         assert text in result.output
-    assert not (data.parent / "out" / "run").exists()
+    assert not (data.parent / "out").exists()
 
 
 @pytest.mark.slow

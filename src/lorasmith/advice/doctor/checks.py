@@ -66,10 +66,14 @@ def _folder(computer: Computer, role: str) -> Finding | None:
     what = f"{folder.path}{free}"
     if folder.problem:
         mend = _permission(computer, folder, setting)
-        return Finding("broken", f"{what}: {folder.problem} ({row.holds})", mend)
+        where = f"{folder.nearest}, the nearest folder there is, " if folder.nearest else ""
+        return Finding("broken", f"{what}: {where}{folder.problem} ({row.holds})", mend)
     if folder.free is not None and folder.free < row.least:
         mend = f"{setting}  # or free some space"
         return Finding(row.below, f"{what}: too little for {row.holds}", mend)
+    if folder.refused:
+        what += f": {folder.refused} cannot be used (is it there, with room, and yours?)"
+        return Finding("slow", what, setting)
     if folder.service:
         what += f": {folder.service} copies each file as it is written"
         return Finding("slow", what, _set(computer, row.elsewhere, outside=True))
@@ -80,7 +84,8 @@ def _folder(computer: Computer, role: str) -> Finding | None:
 
 
 def _permission(computer: Computer, folder: Folder, setting: str) -> str:
-    if computer.windows:
+    # What is not there, no folder or read-only can be given to nobody.
+    if computer.windows or folder.nearest or "ermission" not in folder.problem:
         return setting
     return f'sudo chown -R "$USER" {folder.path}  # or {setting}'
 
@@ -145,14 +150,32 @@ def _cores(computer: Computer) -> Finding:
     count, usable = computer.cores
     what = f"{usable:g} of {count} cores" if usable < count else f"{count} cores"
     limit = "docker run --cpus 4 …" if computer.container else "taskset -p -c 0-3 $$"
-    threads = computer.torch.threads if computer.torch else 0
     enough = max(1, round(usable))
-    if threads > enough and usable < count:
+    name, value = _thread_variable(computer)
+    if name and not value.split(",")[0].strip().isdigit():
+        line = f"set {name}=" if computer.windows else f"unset {name}"
+        return Finding("slow", f"{what}; {name}={value} is no number of threads", line)
+    # Of several levels of threads, as in "4,2", the first is that of PyTorch.
+    asked = int(value.split(",")[0]) if name else 0
+    threads = computer.torch.threads if computer.torch else asked
+    if threads > enough:
         mend = f"performance.threads = {enough}"
-        return Finding("slow", f"{what}, and PyTorch takes {threads} threads", mend)
+        by = ""
+        if asked > enough:
+            by = f" ({name}={value})"
+            mend = f"{'set' if computer.windows else 'export'} {name}={enough}"
+        return Finding("slow", f"{what}, and PyTorch takes {threads} threads{by}", mend)
     if usable < 2 and usable < count:
         return Finding("slow", f"{what}: pictures are decoded one by one", limit)
     return Finding("ok", what)
+
+
+def _thread_variable(computer: Computer) -> tuple[str, str]:
+    """The one that says how many threads PyTorch takes, with its value; both empty without one."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        if value := computer.environment.get(name, "").strip():
+            return name, value
+    return "", ""
 
 
 def _open_files(computer: Computer) -> Finding:

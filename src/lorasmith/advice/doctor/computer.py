@@ -112,6 +112,8 @@ class Folder:
 
     Args:
         role: "runs", "caches", "models", "temporary files".
+        nearest: the nearest folder above that is there, where this one is not.
+        refused: what a variable names in its place, and could not be used.
         free: bytes; ``None`` where the system does not say.
         problem: why nothing can be written there; empty where it can.
         file_system: its type, "ext4".
@@ -126,6 +128,8 @@ class Folder:
     file_system: str = ""
     network: bool = False
     service: str = ""
+    nearest: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,7 @@ class Computer:
         file_names: encoding of files' names.
         torch_problem: why PyTorch cannot be imported.
         libraries: imports that failed, with their reason.
+        asked: the device that was asked for, as in ``performance.device``.
         trials: by name: "fp32", "bf16", "vae", "8-bit optimizer".
     """
 
@@ -256,6 +261,7 @@ class Computer:
     file_names: str = "utf-8"
     torch: Torch | None = None
     torch_problem: str = ""
+    asked: str = "auto"
     device: Device | None = None
     libraries: Mapping[str, str] = field(default_factory=dict)
     trials: Mapping[str, Trial] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from lorasmith.advice.doctor.computer import Computer, Device, Torch, Trial, fro
 from lorasmith.advice.doctor.finding import DoctorReport, shorten_all
 from lorasmith.advice.doctor.gather import gather
 from lorasmith.advice.doctor.probe import BITSANDBYTES, HIDDEN, Probe, child_arguments
-from lorasmith.core.errors import SettingsError
+from lorasmith.core.device_names import check_device_name
 from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.core.files import parse_json, user_path
 
@@ -62,7 +62,8 @@ def doctor(
         Stopped: the controls asked for it.
     """
     controls = controls or Controls()
-    computer = gather(user_path(output))
+    asked = check_device_name(device)
+    computer = replace(gather(user_path(output)), asked=asked)
     if not quick and find_spec("torch") is not None:
         computer = probed(computer, device, observer, controls)
     return report_of(computer, quick=quick)
@@ -85,8 +86,6 @@ def report_of(computer: Computer, *, quick: bool = False) -> DoctorReport:
 
 def probed(computer: Computer, device: str, observer: Observer, controls: Controls) -> Computer:
     """The computer with all that PyTorch tells; a stage that ends its process is told as such."""
-    if not device.strip():
-        raise SettingsError.of("device", "is empty", "use auto, or cpu, cuda, cuda:1, mps, xpu")
     names = every = list(Probe(device).stages())
     results: dict[str, Any] = {}
     failures: dict[str, str] = {}

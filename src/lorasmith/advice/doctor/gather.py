@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from lorasmith.advice.doctor.computer import Computer, EnvironmentKind, Folder, 
 from lorasmith.advice.doctor.nvidia import find_amd, find_nvidia
 from lorasmith.advice.doctor.packages import gather_packages
 from lorasmith.core.errors import RunError
-from lorasmith.core.files import check_writable, free_bytes
+from lorasmith.core.files import check_writable, free_bytes, nearest_existing
 from lorasmith.core.installation import Installation, find_installation, is_own_launcher
 from lorasmith.data.layout import user_cache_folder
 
@@ -152,7 +153,24 @@ def _folders(output: Path) -> Iterator[Folder]:
         "temporary files": Path(tempfile.gettempdir()),
     }
     for role, path in places.items():
-        yield describe_folder(role, path.expanduser().absolute(), mounts)
+        folder = describe_folder(role, path.expanduser().absolute(), mounts)
+        if role == "temporary files":
+            folder = replace(folder, refused=refused_temporary(os.environ, folder.path))
+        yield folder
+
+
+def refused_temporary(variables: Mapping[str, str], taken: str) -> str:
+    """``TMPDIR=/nope`` where a variable names a folder for temporary files that Python does not
+    take, as one that is not there or has no room; else empty.
+
+    Args:
+        taken: the folder that it takes instead.
+    """
+    for name in ("TMPDIR", "TEMP", "TMP"):  # tempfile's own order.
+        if variables.get(name):
+            named = os.path.abspath(variables[name])
+            return "" if Path(named) == Path(taken) else f"{name}={variables[name]}"
+    return ""
 
 
 def hub_folder(variables: Mapping[str, str], cache: Path) -> Path:
@@ -176,9 +194,7 @@ def describe_folder(role: str, path: Path, mounts: Mapping[str, str]) -> Folder:
         path: need not be there yet; nothing is left behind.
         mounts: types of file systems by where they are mounted.
     """
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    there = nearest_existing(path)
     problem = ""
     try:
         if not there.is_dir():
@@ -201,6 +217,7 @@ def describe_folder(role: str, path: Path, mounts: Mapping[str, str]) -> Folder:
         file_system,
         network=file_system.lower() in NETWORKS or str(path).startswith("\\\\"),
         service=service_of(str(path)),
+        nearest="" if there == path else str(there),
     )
 
 

@@ -38,7 +38,7 @@ def find_nvidia() -> Nvidia:
             return Nvidia("nvidia-smi", driver, cuda, tuple(_cards(program)))
         # A program that is installed is no card: images for many machines have it.
         sign = _other_sign()
-        return Nvidia(sign, _driver_of_linux(), error=error) if sign else Nvidia()
+        return Nvidia(sign, _driver_of_linux() if sign else "", error=error)
     sign = _other_sign()
     driver = _driver_of_linux()
     cuda = newest_cuda(driver, windows=sys.platform == "win32") if driver else None
@@ -91,6 +91,8 @@ def _users(program: str) -> list[tuple[str, int]]:
     table = _ask(program, names, "--format=csv,noheader,nounits")[0]
     users = []
     for line in table.splitlines():
+        if line.count(",") < 2:
+            continue  # "[Not Supported]", or a sentence.
         *parts, pid, memory = line.split(",")
         name = re.split(r"[/\\]", ",".join(parts).strip())[-1]
         if name and not name.startswith("["):  # "[Insufficient Permissions]"

@@ -130,7 +130,8 @@ def _card_names(computer: Computer) -> str:
 def _driver(computer: Computer) -> Finding:
     nvidia = computer.nvidia
     if not nvidia.sign:
-        return Finding("not needed", "no NVIDIA card")
+        said = f" was noticed; nvidia-smi says: {nvidia.error}" if nvidia.error else ""
+        return Finding("not needed", f"no NVIDIA card{said}")
     works = computer.device is not None and computer.device.kind == "cuda"
     if works and not nvidia.driver:
         return Finding("ok", "PyTorch can use the card, though nvidia-smi does not tell of it")
@@ -254,7 +255,7 @@ def _code(computer: Computer) -> Finding | None:
 def _device(computer: Computer) -> Finding | None:
     device = computer.device
     if device is None:
-        return None
+        return _unseen_device(computer)
     if device.problem:
         visible = computer.environment.get("CUDA_VISIBLE_DEVICES")
         if visible is not None and visible.strip() in ("", "-1"):
@@ -285,6 +286,25 @@ def _device(computer: Computer) -> Finding | None:
     can = f"; has {word_list(able)}" if able else "; has neither bf16 nor fp8"
     taken = f"; train.precision = auto takes {device.precision}: {device.precision_reason}"
     return Finding("ok", f"{device.name}{more}{can}{taken}")
+
+
+def _unseen_device(computer: Computer) -> Finding | None:
+    """One that was asked for, where PyTorch has not been imported."""
+    kind, _, number = computer.asked.partition(":")
+    if kind == "auto" or computer.torch_problem:
+        return None
+    if kind == "cpu":
+        return Finding("ok", "cpu, as asked for")
+    if kind == "cuda" and not computer.amd:
+        cards = computer.nvidia.cards
+        if int(number or 0) < len(cards):
+            name = cards[int(number or 0)].name
+            return Finding("ok", f"{computer.asked} is {name}, says nvidia-smi; it was not tried")
+        has = quantity(len(cards), "card") if cards else "no card"
+        what = f"{computer.asked} was asked for, and nvidia-smi tells of {has}"
+        return Finding("broken", what, 'performance.device = "auto"')
+    what = f"{computer.asked} was not looked at, which takes PyTorch"
+    return Finding("not there", what, f"lorasmith doctor --device {computer.asked}")
 
 
 def runs_with_driver(computer: Computer) -> bool:

@@ -20,7 +20,7 @@ from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.file_names import safe_stem
-from lorasmith.core.files import check_writable
+from lorasmith.core.files import check_writable, nearest_existing
 from lorasmith.curation.check.check import CheckReport, check_dataset
 from lorasmith.curation.collection import finish_interrupted
 from lorasmith.data.augmentation.masks import check_masks, find_masks
@@ -356,7 +356,9 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
     collect_problems(
         problems, lambda: check_optimizer(settings.optimizer.name, settings.optimizer.args)
     )
-    collect_problems(problems, lambda: check_writable(settings.save.output))
+    # The folder itself is made by the run.
+    output = nearest_existing(settings.save.output)
+    collect_problems(problems, lambda: check_writable(output))
     start = settings.adapter.init_from
     if start is not None:
         collect_problems(problems, lambda: load_lora(start))

@@ -284,6 +284,33 @@ FAULTS = {
         replace(GOOD, cores=(32, 2.0), torch=replace(CUDA_130, threads=16)),
         "cores", "slow", "2 of 32", "performance.threads = 2",
     ),
+    "more threads than cores, by a variable": Fault(
+        replace(GOOD, cores=(2, 2.0), torch=None, environment={"OMP_NUM_THREADS": "64"}),
+        "cores", "slow", "64 threads (OMP_NUM_THREADS=64)", "export OMP_NUM_THREADS=2",
+    ),
+    "a number of threads that is none": Fault(
+        replace(GOOD, environment={"OMP_NUM_THREADS": "abc"}),
+        "cores", "slow", "OMP_NUM_THREADS=abc is no number", "unset OMP_NUM_THREADS",
+    ),
+    "a disk of which the folder is not there": Fault(
+        folder("caches", nearest="/proc", problem="cannot be written: No such file or directory"),
+        "caches", "broken", "/proc, the nearest folder there is, cannot", "performance.cache_dir",
+    ),
+    "a file in the place of runs": Fault(
+        folder("runs", problem="is no folder"), "runs", "broken", "is no folder", "lorasmith train",
+    ),
+    "a folder for temporary files that is not there": Fault(
+        folder("temporary files", refused="TMPDIR=/nope"),
+        "temporary files", "slow", "TMPDIR=/nope cannot be used", "export TMPDIR=",
+    ),
+    "a card that is not there, looked for without PyTorch": Fault(
+        replace(GOOD, asked="cuda:1", torch=None, device=None),
+        "device", "broken", "tells of 1 card", 'performance.device = "auto"',
+    ),
+    "a device that is not looked at": Fault(
+        replace(GOOD, asked="xpu", torch=None, device=None),
+        "device", "not there", "xpu was not looked at", "lorasmith doctor --device xpu",
+    ),
     "part of a core": Fault(
         replace(GOOD, cores=(32, 0.5), container=True), "cores", "slow", "0.5 of 32", "--cpus",
     ),
@@ -429,6 +456,24 @@ def test_a_fault_is_named_with_its_mend(fault: Fault) -> None:
 @pytest.mark.parametrize("computer", [GOOD, WINDOWS, ON_CPU], ids=["Linux", "Windows", "CPU"])
 def test_of_a_good_computer_nothing_is_broken(computer: Computer) -> None:
     assert not [one for one in findings(computer).values() if one.status == "broken"]
+
+
+def test_nobody_is_told_to_own_what_is_not_there() -> None:
+    for name in ("a disk of which the folder is not there", "a file in the place of runs"):
+        assert "chown" not in findings(FAULTS[name].computer)[FAULTS[name].check].mend
+
+
+def test_a_quick_look_knows_a_card_by_nvidia_smi() -> None:
+    finding = findings(replace(GOOD, asked="cuda:0", torch=None, device=None))["device"]
+    assert finding.status == "ok"
+    assert RTX.name in finding.evidence
+
+
+def test_without_a_card_what_nvidia_smi_says_is_quoted() -> None:
+    said = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+    finding = findings(replace(ON_CPU, nvidia=Nvidia(error=said)))["driver"]
+    assert finding.status == "not needed"
+    assert said in finding.evidence
 
 
 def test_what_is_not_ok_has_a_mend() -> None:

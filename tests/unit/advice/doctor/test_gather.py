@@ -68,7 +68,9 @@ def test_a_driver_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
     assert nvidia.sign
     assert "version mismatch" in nvidia.error
     monkeypatch.setattr(nvidia_module, "_other_sign", lambda: "")
-    assert not find_nvidia().sign, "an image that has the program, on a machine without a card"
+    nvidia = find_nvidia()
+    assert not nvidia.sign, "an image that has the program, on a machine without a card"
+    assert "version mismatch" in nvidia.error
 
 
 def test_a_folder_is_looked_at_and_left_as_it_was(
@@ -83,6 +85,25 @@ def test_a_folder_is_looked_at_and_left_as_it_was(
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     assert describe_folder("runs", tmp_path / "file", {}).problem == "is no folder"
+    assert (folder.nearest, describe_folder("runs", tmp_path, {}).nearest) == (str(tmp_path), "")
+
+
+def test_a_folder_for_temporary_files_that_is_not_taken_is_told() -> None:
+    there = os.path.abspath("/tmp")
+    assert gather_module.refused_temporary({"TMPDIR": "/nope"}, there) == "TMPDIR=/nope"
+    assert gather_module.refused_temporary({"TMPDIR": "/tmp/"}, there) == ""
+    assert gather_module.refused_temporary({"TMPDIR": "", "TEMP": "/tmp"}, there) == ""
+    assert gather_module.refused_temporary({}, there) == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+@pytest.mark.parametrize("said", ["[Not Supported]", "No running processes found", "a, b"])
+def test_lines_of_nvidia_smi_that_name_no_program_are_left_out(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_smi(tmp_path, SMI.replace('echo "/usr/lib/Xorg, 12, 300"', f'echo "{said}"'), monkeypatch)
+    (card,) = find_nvidia().cards
+    assert card.users == (("python (process 4711)", 9000 * 1024**2),)
 
 
 def test_a_folder_that_takes_nothing_is_told(
@@ -219,6 +240,9 @@ def test_a_library_that_never_comes_back_is_ended(monkeypatch: pytest.MonkeyPatc
 def test_a_device_without_a_name_is_refused() -> None:
     with pytest.raises(SettingsError, match="is empty"):
         ls.doctor(device=" ")
+    for name in ("quatsch", "cuda:", "cuda:x", "cpu:1:2"):
+        with pytest.raises(SettingsError, match=r"is no device.*use auto"):
+            ls.doctor(device=name)
 
 
 def test_a_quick_look_imports_no_torch(tmp_path: Path) -> None:
