@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -54,6 +55,17 @@ class Installation:
 def extra_line(name: str) -> str:
     """The line that adds an extra to what runs this."""
     return find_installation().extra_line(name, _requirements(name))
+
+
+def package_line(package: str) -> str:
+    """The line that adds one package to what runs this: with its extra where an update of the
+    installation would else remove it."""
+    installation = find_installation()
+    if installation.kind == "script":
+        for extra in _extras():
+            if package in map(_name, _requirements(extra)):
+                return installation.extra_line(extra)
+    return f"{installation.pip} install {package}"
 
 
 def find_installation() -> Installation:
@@ -109,6 +121,17 @@ def _first_line(path: Path) -> str:
     except OSError:
         return ""
     return lines[0].strip() if lines else ""
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[<>=!~]", requirement)[0].lower().replace("_", "-")
+
+
+def _extras() -> list[str]:
+    with suppress(metadata.PackageNotFoundError):
+        names = metadata.metadata("lorasmith").get_all("Provides-Extra") or []
+        return [name for name in names if name != "dev"]
+    return []
 
 
 def _requirements(extra: str) -> list[str]:

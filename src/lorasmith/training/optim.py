@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lorasmith.config.optimizers import CATALOGUE, optimizer_facts
 from lorasmith.core.errors import DOCTOR, Problem, SettingsError
+from lorasmith.core.installation import package_line
 from lorasmith.core.text import did_you_mean
 
 # What libraries raise at arguments that they cannot use.
@@ -153,7 +154,7 @@ def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
         module = importlib.import_module(path)
     except ImportError as error:
         package = facts.package.replace("_", "-")
-        hint = f"pip install {package}, or choose AdamW"
+        hint = f"{package_line(package)}, or choose AdamW"
         if package == "bitsandbytes":
             hint += f"; {DOCTOR}"
         raise SettingsError(

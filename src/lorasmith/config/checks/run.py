@@ -11,6 +11,7 @@ from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.sample_prompts import like_options
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
+from lorasmith.core.installation import package_line
 
 NO_WANDB = "the package wandb is not installed"
 
@@ -151,7 +152,8 @@ def _prompts_as_words(s: TrainSettings) -> Iterator[Problem]:
 
 def _weights_and_biases(s: TrainSettings) -> Iterator[Problem]:
     if s.log.wandb and not has_wandb():
-        yield Problem("log.wandb", f"{NO_WANDB}, so nothing is sent there", "pip install wandb")
+        what = f"{NO_WANDB}, so nothing is sent there"
+        yield Problem("log.wandb", what, package_line("wandb"))
     if s.log.wandb_name and not s.log.wandb:
         yield Problem("log.wandb_name", "has no effect without log.wandb", "name a project, too")
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from lorasmith.core.errors import CheckpointError, Problem, SettingsError, UserError
 from lorasmith.core.events import Controls
 from lorasmith.core.files import quick_fingerprint
+from lorasmith.core.installation import package_line
 from lorasmith.curation.captioner.answers import STOPPED, Answer
 from lorasmith.curation.captioner.conventions import KNOWN, ModelFolder
 from lorasmith.tensors.device import choose_device, choose_precision
@@ -56,7 +57,7 @@ class LocalCaptioner:
     ) -> None:
         check_kind(folder)
         if four_bit and find_spec("bitsandbytes") is None:
-            hint = "install it with `pip install bitsandbytes`, or leave --four-bit out"
+            hint = f"install it with `{package_line('bitsandbytes')}`, or leave --four-bit out"
             raise SettingsError.of("four_bit", "bitsandbytes is not installed", hint)
         weights = sum(
             path.stat().st_size

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lorasmith.core.errors import DOCTOR, CheckpointError, SettingsError
+from lorasmith.core.installation import package_line
 from lorasmith.core.telemetry import switch_off_telemetry
 from lorasmith.curation.tagger.folders import TaggerFiles
 
@@ -188,7 +189,7 @@ def _open_timm(files: TaggerFiles, device: Device) -> Backend:
     try:
         import timm
     except ImportError as error:
-        hint = "take the model's ONNX file, or pip install timm"
+        hint = f"take the model's ONNX file, or {package_line('timm')}"
         raise CheckpointError.of(path, "needs timm, which is missing", hint) from error
     except RuntimeError as error:  # torchvision's, where it is for another build of torch
         what = f"needs timm, which cannot be imported: {_first_line(error)}"

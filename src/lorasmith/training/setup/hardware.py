@@ -22,6 +22,7 @@ from torch import nn
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.errors import DOCTOR, Problem, SettingsError
+from lorasmith.core.installation import package_line
 from lorasmith.tensors.device import (
     LARGE_FOR_CPU,
     Machine,
@@ -223,7 +224,8 @@ def eight_bit_fails(name: str, args: Mapping[str, Any], device: torch.device) ->
     try:
         find_optimizer(name)
     except SettingsError:
-        return f"needs bitsandbytes, which cannot be imported (pip install bitsandbytes; {DOCTOR})"
+        mend = f"{package_line('bitsandbytes')}; {DOCTOR}"
+        return f"needs bitsandbytes, which cannot be imported ({mend})"
     weight = nn.Parameter(torch.zeros(EIGHT_BIT_FROM, device=device))
     group = FlatGroup("trial", [weight], 1e-3)
     try:

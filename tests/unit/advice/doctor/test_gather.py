@@ -23,7 +23,7 @@ from lorasmith.advice.doctor.packages import gather_packages
 from lorasmith.cli.main import cli
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.events import Controls, ignore
-from lorasmith.core.installation import Installation, find_installation
+from lorasmith.core.installation import Installation, find_installation, package_line
 from lorasmith.data.layout import user_cache_folder
 
 SMI = """#!/bin/sh
@@ -298,6 +298,9 @@ def test_what_an_installer_made_is_mended_with_its_own_python(
     (prefix / "extras").write_text("cuda\n")
     line = find_installation().extra_line("audit", ["rapidocr>=3.10"])
     assert line == "sh /src/install.sh --from /src --extras cuda,audit"
+    # What pip puts there goes with an update.
+    assert package_line("gallery-dl") == "sh /src/install.sh --from /src --extras cuda,gather"
+    assert package_line("never-heard-of") == f"{installation.pip} install never-heard-of"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the command of install.sh")
