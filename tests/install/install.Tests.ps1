@@ -22,6 +22,19 @@ Describe 'the build of PyTorch' {
         Get-DriverCuda 'NVIDIA-SMI has failed' | Should -Be ''
         Get-Capabilities "8.6`r`n7.5`r`n[N/A]`r`n" | Should -Be @('8.6', '7.5')
     }
+
+    It 'is one that there is' {
+        Test-Build 'cu130' | Should -BeTrue
+        Test-Build 'xpu' | Should -BeTrue
+        Test-Build 'cu999' | Should -BeFalse
+        Test-Build 'cuda' | Should -BeFalse
+    }
+
+    It 'has the tested version, where there is one' {
+        (Select-TorchVersion 'cpu' '').Spec | Should -Be "torch==$TestedTorch"
+        (Select-TorchVersion 'cu128' '').Spec | Should -Be $TorchNeeds
+        (Select-TorchVersion 'cpu' '2.12.0+cpu').Spec | Should -Be 'torch==2.12.0+cpu'
+    }
 }
 
 Describe 'options' {

@@ -464,6 +464,15 @@ def test_indexes_that_pip_knows_are_uvs(machine: Machine) -> None:
     assert "--default-index https://m/cpu torch>=2.8" in text
 
 
+def test_uv_locks_no_passwords_that_there_are_none_of(machine: Machine) -> None:
+    log = 'echo "credentials: $UV_CREDENTIALS_DIR"'
+    machine.program("uv", f'case "$*" in --version) echo uv 0.13.9 ;; *) {log} ;; esac')
+    ours = f"credentials: {machine.home / PLACE}/credentials\n"
+    assert ours in machine.run("--yes", status=2)
+    (machine.home / ".local/share/uv/credentials").mkdir(parents=True)
+    assert "credentials: \n" in machine.run("--yes", status=2), "someone's own are heeded"
+
+
 def test_the_tested_pytorch_is_taken_where_there_is_a_build_of_it(machine: Machine) -> None:
     constraints = (SCRIPT.parent / "constraints.txt").read_text().splitlines()
     (tested,) = (line.removeprefix("torch==") for line in constraints if line.startswith("torch=="))
