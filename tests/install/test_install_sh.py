@@ -179,7 +179,7 @@ def test_broken_off_it_goes_on_and_takes_nothing_half_for_whole(
 
 
 def test_stopped_it_says_so(machine: Machine, wheels: Path) -> None:
-    break_off(machine, "venv", "sleep 20")
+    break_off(machine, "venv", "sleep 300")  # ended below
     process = machine.start("--yes", "--wheels", wheels)
     for _ in range(200):
         if (machine.home / "broken").exists():
