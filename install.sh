@@ -111,7 +111,7 @@ read_options() {
         esac
     done
     # Each once, without what lies between two commas.
-    extras=$(printf '%s\n' "$extras" | tr ', ' '\n\n' | awk 'NF && !seen[$0]++' | paste -sd , -)
+    extras=$(printf '%s\n' "$extras" | tr ',' '\n' | tr ' ' '\n' | awk 'NF && !seen[$0]++' | paste -sd , -)
     dir_named=${dir:+$(absolute "$dir")} bin_named=${bin:+$(absolute "$bin")}
     if [ -z "$dir" ] || [ -z "$bin" ]; then
         [ -n "${HOME:-}" ] || fail "HOME is not set" "name a folder with --dir, and one for the command with --bin"

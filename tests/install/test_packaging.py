@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -72,7 +73,9 @@ def build(folder: Path, *words: str) -> Path:
     """Offline, with the hatchling that is there."""
     words = ("--offline", "--no-build-isolation", "--python", sys.executable, *words)
     subprocess.run(
-        [uv.find_uv_bin(), "build", "--quiet", *words, "--out-dir", folder, ROOT], check=True
+        [uv.find_uv_bin(), "build", "--quiet", *words, "--out-dir", folder, ROOT],
+        check=True,
+        env={**os.environ, "UV_CACHE_DIR": str(folder / "cache")},  # the home may be read only
     )
     (wheel,) = folder.glob("*.whl")
     return wheel
