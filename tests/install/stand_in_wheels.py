@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -141,6 +142,8 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,  # No terminal to ask at.
+            # What the tests' own shell lets them ignore, a script could not take heed of.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *words: str | Path, status: int = 0, **environment: str) -> str:

@@ -46,7 +46,8 @@ def stop_on_interrupt(controls: Controls) -> Iterator[None]:
         if controls.stopping:
             return  # Who closes a window sends it more than once, and is not impatient.
         controls.stop()
-        echo("\nstopping after this step (Ctrl-C again stops at once)", err=True)
+        with contextlib.suppress(OSError):  # where nohup hides that the terminal is gone
+            echo("\nstopping after this step (Ctrl-C again stops at once)", err=True)
 
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     # Under nohup a terminal may go away, and nothing stops.

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,9 +45,12 @@ def in_terminal(path: Path) -> tuple[int, subprocess.Popen[bytes]]:
     """A training in a terminal of its own, and that terminal's other end."""
     pty = pytest.importorskip("pty")
     own, its = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-c", TRAINING, str(path)], preexec_fn=partial(os.login_tty, its)
-    )
+
+    def begin() -> None:
+        os.login_tty(its)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which the tests' own nohup would hide
+
+    child = subprocess.Popen([sys.executable, "-c", TRAINING, str(path)], preexec_fn=begin)
     os.close(its)
     said = b""
     while b"training" not in said:

@@ -37,6 +37,12 @@ _PATIENCE, _LOOK = 10.0, 0.2
 # What it takes to note down that a file came, after it said so; and what it pauses at least where
 # it shall be ended at a limit, before it asks for the next.
 _SETTLING, _SHORTEST_PAUSE = 0.05, 0.5
+# What runs in a shell's background ignores Ctrl-C, and so would gallery-dl, which we end by it.
+_RUN = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("gallery_dl", run_name="__main__", alter_sys=True)
+"""
 _SKIPPED = "# "
 _LOG = re.compile(r"(debug|info|warning|error|critical)\t([^\t]*)\t(.*)", re.DOTALL)
 _TRIES = re.compile(r" \(\d+/\d+\)$")
@@ -131,7 +137,7 @@ def fetch(
         config = Path(temporary) / "settings.json"
         pause = max(pause, _SHORTEST_PAUSE) if limit else pause
         write_json(config, settings(folder, archive, pause=pause, wait=wait))
-        command = [sys.executable, "-m", "gallery_dl", "--config-ignore"]
+        command = [sys.executable, "-c", _RUN, "--config-ignore"]
         for path in filter(None, (own_settings, config)):
             command += ["--config", str(path)]
         command += ["--simulate"] if simulate else []

@@ -80,13 +80,6 @@ def test_what_was_not_agreed_to_waits(site: Booru, tmp_path: Path) -> None:
     assert len(site.files()) == asked
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time enough to be ended at a limit on a machine that does other things, too."""
-    monkeypatch.setattr(gallery_dl, "_SHORTEST_PAUSE", 3.0)
-
-
-@pytest.mark.usefixtures("patient")
 def test_a_limit_and_the_rest_later(site: Booru, tmp_path: Path) -> None:
     plan = gathered(site, tmp_path, limit=2)
     plan.apply()
@@ -101,7 +94,6 @@ def test_what_failed_before_the_limit_is_listed(site: Booru, tmp_path: Path) -> 
     assert "3_3.png: could not be fetched" in said(gathered(site, tmp_path, limit=1))
 
 
-@pytest.mark.usefixtures("patient")
 def test_two_folders_of_a_dataset_have_each_their_own(site: Booru, tmp_path: Path) -> None:
     for name in ("10_a", "10_b"):
         gathered(site, tmp_path / "img" / name, limit=1).apply()
