@@ -79,6 +79,7 @@ TORCH_FREE = (
     "data.scan",
     "formats.*",
     "importers.*",
+    "jobs.runs.*",
     "models.families.table",
     "models.reference",
     "prompts.*",

@@ -8,18 +8,12 @@ from pathlib import Path
 
 import click
 
-from lorasmith.core.errors import RunError, collect_each
+from lorasmith.core.errors import RunError
 from lorasmith.core.events import REQUESTS, Request
 from lorasmith.core.terminal import echo
-from lorasmith.training.runs.control import Status, read_status, write_requests
+from lorasmith.jobs.runs.reader import ask_run
+from lorasmith.training.runs.control import Status, read_status
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder
-
-HOW_IT_ENDED = {
-    "done": "it is finished",
-    "stopped": "it was stopped",
-    "trouble": "it ended in trouble",
-    "killed": "it was killed",
-}
 
 
 @click.command("control", epilog="Requests: " + "; ".join(f"{k}: {v}" for k, v in REQUESTS.items()))
@@ -42,25 +36,10 @@ def control(run: Path, requests: tuple[str, ...], wait: float) -> None:
     if not requests:
         echo("\n".join(status_lines(folder, read_status(folder))))
         return
-    parsed = parse_all(requests)
-    if not folder.busy:
-        state = read_status(folder).state
-        raise RunError.of(
-            run,
-            f"no training runs in this folder: {HOW_IT_ENDED.get(state, state)}",
-            f"lorasmith train --resume {run} goes on with it"
-            if state != "done"
-            else "start another run",
-        )
-    file = write_requests(folder.control, *parsed)
-    echo(f"asked for {', '.join(map(str, parsed))}")
+    file = ask_run(run, requests)
+    echo(f"asked for {', '.join(str(Request.parse(text)) for text in requests)}")
     if wait:
         wait_for(folder, file, wait)
-
-
-def parse_all(texts: tuple[str, ...]) -> list[Request]:
-    """All of them, or every problem with them at once, so that nothing is asked by halves."""
-    return collect_each(Request.parse, texts)
 
 
 def wait_for(folder: RunFolder, file: Path, seconds: float) -> None:

@@ -5,35 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from lorasmith.cli.options import run_shown
 from lorasmith.cli.signals import heed_signals
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Setting
 from lorasmith.config.load import Override
 from lorasmith.config.messages import suggestion
-from lorasmith.config.schema import all_settings
+from lorasmith.config.schema import SHORT_OPTIONS, all_settings
 from lorasmith.core.events import Controls
-from lorasmith.core.terminal import echo
+from lorasmith.core.terminal import echo, echo_json
 from lorasmith.core.terminal_view import Terminal
 from lorasmith.jobs.request import run
 from lorasmith.jobs.training import FindRateRequest, PlanRequest, ResumeRequest, TrainRequest
-
-if TYPE_CHECKING:
-    pass
-
-SHORT_OPTIONS = {
-    "model": "model.path",
-    "data": "data.path",
-    "reg": "data.reg",
-    "output": "save.output",
-    "name": "save.name",
-    "trigger": "captions.trigger",
-    "epochs": "train.epochs",
-}
-"""Options for the settings that everyone needs, in place of ``--section.key``."""
 
 
 class TrainCommand(click.Command):
@@ -132,6 +119,7 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, value: bool) 
     help="Go on with a run that was stopped: its folder.",
 )
 @click.option("--plan", is_flag=True, help="Show what would happen, and stop. Loads no model.")
+@click.option("--json", "as_json", is_flag=True, help="With --plan: print the plan as JSON.")
 @click.option(
     "--find-lr",
     is_flag=True,
@@ -152,12 +140,23 @@ def train(
     assignments: tuple[str, ...],
     resume: Path | None,
     plan: bool,
+    as_json: bool,
     find_lr: bool,
     **options: str | None,
 ) -> None:
     settings: list[str | Override] = [*assignments, *_overrides(options)]
     if plan and find_lr:
         raise click.UsageError("--plan loads no model, and --find-lr needs it; leave one out.")
+    if as_json and not plan:
+        raise click.UsageError("--json is of --plan; add that, or leave --json out.")
+    if resume is None and as_json:
+        from lorasmith.jobs.plan import plan_record
+
+        made = run_shown(
+            PlanRequest(config=config, preset=preset, settings=settings), to_stderr=True
+        )
+        echo_json(plan_record(made).model_dump(mode="json"))
+        return
     if resume is None:
         request = PlanRequest if plan else FindRateRequest if find_lr else TrainRequest
         start(request(config=config, preset=preset, settings=settings))

@@ -109,3 +109,34 @@ def all_settings() -> dict[str, Setting]:
         for name, section in sections().items()
         for item in settings_of(section, name)
     }
+
+
+SHORT_OPTIONS = {
+    "model": "model.path",
+    "data": "data.path",
+    "reg": "data.reg",
+    "output": "save.output",
+    "name": "save.name",
+    "trigger": "captions.trigger",
+    "epochs": "train.epochs",
+}
+"""Options of the command line for the settings that everyone needs, in place of
+``--section.key``."""
+
+IN_GUIDES = frozenset(
+    {
+        *SHORT_OPTIONS.values(),
+        *("model.clip_skip", "model.max_tokens", "data.resolution"),
+        *("captions.extension", "captions.shuffle", "captions.keep_tokens"),
+        *("buckets.enabled", "buckets.min", "buckets.max", "augment.flip"),
+        *("adapter.type", "adapter.rank", "adapter.alpha"),
+        *("adapter.conv_rank", "adapter.conv_alpha", "adapter.scale_weight_norms"),
+        *("optimizer.name", "optimizer.lr", "optimizer.unet_lr", "optimizer.text_encoder_lr"),
+        *("optimizer.args", "schedule.name", "schedule.warmup"),
+        *("loss.min_snr_gamma", "loss.noise_offset", "loss.prior_weight"),
+        *("train.steps", "train.batch", "train.accumulation", "train.seed", "train.precision"),
+        *("train.stop", "save.every_epochs", "save.precision", "sample.prompts"),
+    }
+)
+"""What guides to training tell people to set, and how this program is told to watch itself: what a
+form shows that does not show everything."""

@@ -53,8 +53,11 @@ class SettingsRequest(JobRequest):
     )
     sdxl: bool = option(False, "The arguments are those of sdxl_train_network.py")
 
-    def load(self, observer: Observer) -> LoadedSettings:
+    def load(self, observer: Observer, *, for_training: bool = True) -> LoadedSettings:
         """
+        Args:
+            for_training: also require what every run needs, such as images.
+
         Raises:
             UserError: with everything that is wrong.
         """
@@ -69,7 +72,7 @@ class SettingsRequest(JobRequest):
         if config is not None and os.path.isfile(config) and not is_lorasmiths(config):
             overrides = [*_converted(config, overrides, observer), *overrides]
             config = None
-        return load_with_origins(config, overrides, self.preset, for_training=True)
+        return load_with_origins(config, overrides, self.preset, for_training=for_training)
 
     def _foreign_settings(self, arguments: Sequence[str], observer: Observer) -> LoadedSettings:
         from lorasmith.importers.convert import convert_here, refuse_wrong

@@ -7,6 +7,8 @@ checkpoint's numbers are read by :mod:`lorasmith.models.load`.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +154,33 @@ def open_checkpoint(model: str | Path | ModelReference) -> OpenedCheckpoint:
         overrides = dataclasses.replace(overrides, zero_terminal_snr=to_noise)
     checkpoint = _assemble(reference, path, family, pieces, overrides, notes)
     return dataclasses.replace(checkpoint, defaults=defaults)
+
+
+def open_unchanged(reference: ModelReference) -> OpenedCheckpoint:
+    """As :func:`open_checkpoint`; of files that did not change since, as the last time.
+
+    Raises:
+        CheckpointError: as :func:`open_checkpoint`.
+    """
+    files = [_file_state(path) for path in (reference.path, reference.vae) if path is not None]
+    if None in files:  # A folder, a hub id, a file that is missing.
+        return open_checkpoint(reference)
+    return _opened_files(reference, tuple(files))
+
+
+@functools.lru_cache(maxsize=2)
+def _opened_files(reference: ModelReference, files: tuple[object, ...]) -> OpenedCheckpoint:
+    return open_checkpoint(reference)
+
+
+def _file_state(path: str | Path) -> tuple[int, ...] | None:
+    """What changes with a file; ``None`` where there is none."""
+    try:
+        status = (DEMO if str(path) == "demo" else user_path(path)).stat()
+    except OSError:
+        return None
+    is_file = stat.S_ISREG(status.st_mode)
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size) if is_file else None
 
 
 def _with_marks(overrides: Overrides, file: WeightFile) -> Overrides:

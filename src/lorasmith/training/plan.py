@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -123,7 +124,7 @@ def make_plan(
     precision = precision_of(run_plan, device)
     folder, files = planned_files(run_plan)
     checkpoint = open_base(settings)
-    network = planned_network(settings, checkpoint)
+    network = network_of(settings, checkpoint)
     rates = group_rates(run_plan, network)
     values = sum(rate.weights for rate in rates)
     disk = planned_disk(run_plan, values, len(files))
@@ -149,6 +150,23 @@ def make_plan(
         planned_seconds(run_plan, precision, device, checkpointing=checkpoints(settings, memory)),
         tuple(warnings),
     )
+
+
+_last_network: list[tuple[OpenedCheckpoint, tuple[Any, ...], AdapterNetwork]] = []
+
+
+def network_of(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> AdapterNetwork:
+    """The adapters of the run; those of the last plan where nothing that they depend on changed,
+    since making them takes most of a plan's time."""
+    adapter, optimizer = settings.adapter, settings.optimizer
+    zero = tuple(rate == 0 for rate in optimizer.lrs.values())
+    key = (adapter, settings.train.seed, optimizer.loraplus_ratio, zero)
+    if _last_network and _last_network[0][0] is checkpoint and _last_network[0][1] == key:
+        return _last_network[0][2]
+    network = planned_network(settings, checkpoint)
+    # A file to go on from may be another one the next time.
+    _last_network[:] = [] if adapter.init_from else [(checkpoint, key, network)]
+    return network
 
 
 def rough_step(run_plan: RunPlan, checkpoint: OpenedCheckpoint, values: int) -> MemoryEstimate:
@@ -184,11 +202,16 @@ def planned_files(run_plan: RunPlan) -> tuple[RunFolder, list[Path]]:
     return folder, [*snapshots, folder.result]
 
 
+def curve_steps(steps: int) -> list[int]:
+    """The steps (from 0) of the points of a :class:`GroupRate`'s curve."""
+    return [i * (steps - 1) // (GRAPH_POINTS - 1) for i in range(GRAPH_POINTS)]
+
+
 def group_rates(run_plan: RunPlan, network: AdapterNetwork) -> tuple[GroupRate, ...]:
     """Effective learning rate of each group of parameters that is trained."""
     settings = run_plan.settings
     rate = learning_rate(settings, run_plan.steps)
-    points = [i * (rate.steps - 1) // (GRAPH_POINTS - 1) for i in range(GRAPH_POINTS)]
+    points = curve_steps(rate.steps)
     factors = [rate.factor(step) for step in points]
     blocks, rates = run_plan.architecture.blocks, []
     for group in network.parameter_groups():
@@ -415,7 +438,7 @@ def _kept(plan: Plan) -> str:
 
 
 def _memory(memory: MemoryPlan) -> Iterator[tuple[str, str]]:
-    """What takes memory, and what is done by itself to take less."""
+    """What takes memory, and what is free."""
     for one in memory.estimates:
         parts = {
             "model": one.weights, "adapter": one.adapter, "optimizer": one.optimizer,
@@ -426,16 +449,21 @@ def _memory(memory: MemoryPlan) -> Iterator[tuple[str, str]]:
         )
         name = "memory of a step" if one is memory.step else f"memory of {one.what}"
         yield name, f"about {bytes_text(one.total)}: {amounts}"
-    savings = {
+    if memory.free is not None:
+        ways = savings(memory)
+        yield "memory free", bytes_text(memory.free) + (f"; so {', '.join(ways)}" if ways else "")
+
+
+def savings(memory: MemoryPlan) -> list[str]:
+    """What is done by itself to take less memory."""
+    ways = {
         f"{memory.checkpointed} blocks computed twice": bool(memory.checkpointed),
         "pictures encoded one by one": memory.slices,
         "pictures encoded in tiles": memory.tile_encoding,
         "pictures decoded in tiles": memory.tile_decoding,
         "samples drawn one by one": memory.draw_batch == 1,
     }
-    ways = [what for what, is_done in savings.items() if is_done]
-    if memory.free is not None:
-        yield "memory free", bytes_text(memory.free) + (f"; so {', '.join(ways)}" if ways else "")
+    return [what for what, is_done in ways.items() if is_done]
 
 
 def _files(plan: Plan) -> Iterator[str]:

@@ -14,9 +14,8 @@ from click.testing import CliRunner, Result
 
 from lorasmith.cli.main import cli
 from lorasmith.cli.signals import stop_on_interrupt
-from lorasmith.cli.train import SHORT_OPTIONS
 from lorasmith.config.load import Override
-from lorasmith.config.schema import all_settings
+from lorasmith.config.schema import SHORT_OPTIONS, all_settings
 from lorasmith.core.events import Controls
 
 

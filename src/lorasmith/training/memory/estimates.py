@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -59,8 +60,9 @@ MEASURE_SECONDS = {"cpu": 0.05}
 MEASURE_SECONDS_ON_ACCELERATOR = 0.25
 
 
+@lru_cache(maxsize=8)
 def multiply_adds_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """Of a large square matrix product; takes a tenth of a second on a CPU."""
+    """Of a large square matrix product; takes a tenth of a second on a CPU, once in a process."""
     side = MATRIX_SIDE.get(device.type, MATRIX_SIDE_ON_ACCELERATOR)
     a = torch.ones(side, side, device=device, dtype=dtype)
     b = torch.ones(side, side, device=device, dtype=dtype)

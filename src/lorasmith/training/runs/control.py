@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,11 +198,7 @@ def read_status(folder: RunFolder) -> Status:
     last: dict[str, dict[str, Any]] = {}
     for record in _records(folder.events):
         last[str(record.get("event"))] = record
-    if folder.busy:
-        state = "running" if "RunStarted" in last else "preparing"
-    else:
-        state = str(info.get("status", "started"))
-        state = "killed" if state == "started" else state
+    state = state_of(folder, info, begun="RunStarted" in last)
     samples, trouble = _path(last.get("SampleSaved")), last.get("TroubleFound", {})
     return Status(
         state,
@@ -215,6 +211,19 @@ def read_status(folder: RunFolder) -> Status:
         [each for each in _listed(info.get("interventions")) if isinstance(each, dict)],
         len([p for p in folder.control.glob("*") if not p.name.startswith(".")]),
     )
+
+
+def state_of(folder: RunFolder, info: Mapping[str, Any], *, begun: bool) -> str:
+    """A run's state, as in :class:`Status`.
+
+    Args:
+        info: of ``run.json``.
+        begun: whether its first step was come to.
+    """
+    if folder.busy:
+        return "running" if begun else "preparing"
+    state = str(info.get("status", "started"))
+    return "killed" if state == "started" else state
 
 
 def _path(record: dict[str, Any] | None) -> Path | None:

@@ -22,6 +22,7 @@ beside it, under sd-scripts' names: the LoRA files, and the images in ``sample/`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -144,10 +145,13 @@ class RunFolder:
         """(number of the prompt, image), the oldest first."""
         name = rf"{re.escape(self.name)}_e?\d+_" if self.flat else r"\d{8}-"
         pattern = re.compile(rf"{name}(\d{{2,}})[-_]\d+\.png", re.ASCII)
-        files = self.samples.iterdir() if self.samples.is_dir() else ()
-        pairs = [(path, match) for path in files if (match := pattern.fullmatch(path.name))]
-        for path, match in sorted(pairs, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name)):
-            yield int(match[1]), path
+        dated = []
+        with contextlib.suppress(OSError):  # There are none, or they are being removed.
+            for path in self.samples.iterdir() if self.samples.is_dir() else ():
+                if match := pattern.fullmatch(path.name):
+                    dated.append((path.lstat().st_mtime_ns, path.name, int(match[1]), path))
+        for _, _, number, path in sorted(dated):
+            yield number, path
 
     @property
     def has_work(self) -> bool:

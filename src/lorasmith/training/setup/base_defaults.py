@@ -123,12 +123,17 @@ def read_entry(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
     return values, problems
 
 
+def may_say(path: str) -> bool:
+    """Whether a base model may say what this setting is."""
+    return path not in REFUSED and (path.partition(".")[0] in SECTIONS or path in SINGLE)
+
+
 def _checked(path: str, value: Any) -> Any:
     """Raises ValueError where a base may not say this, or not so."""
     section, _, name = path.partition(".")
     if path not in all_settings():
         raise ValueError("is not a known setting")
-    if path in REFUSED or not (section in SECTIONS or path in SINGLE):
+    if not may_say(path):
         raise ValueError("is not for a base model to say")
     try:
         settings = TrainSettings.model_validate({section: {name: value}})

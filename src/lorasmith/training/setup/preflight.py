@@ -38,7 +38,7 @@ from lorasmith.data.layout import FolderSpec, find_folders
 from lorasmith.data.scan import Scan, scan
 from lorasmith.data.triggers import Trigger, apply_triggers
 from lorasmith.models.families.table import Architecture, check_clip_skip
-from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
+from lorasmith.models.open import OpenedCheckpoint, open_unchanged
 from lorasmith.models.reference import ModelReference
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
@@ -393,7 +393,7 @@ def model_reference(settings: TrainSettings) -> ModelReference:
 
 def open_base(settings: TrainSettings) -> OpenedCheckpoint:
     """The headers of the base model; no weights are read."""
-    return open_checkpoint(model_reference(settings))
+    return open_unchanged(model_reference(settings))
 
 
 def cache_folder(settings: TrainSettings, data_folder: Path) -> Path:

@@ -1,0 +1,225 @@
+"""A process that has torch at hand and answers at once what would take seconds to begin.
+
+Front ends that must stay small ask it over pipes, a JSON object a line, one after the other::
+
+    {"id": 3, "ask": "plan", "config": …, "preset": …, "values": {…}}
+    {"id": 3, "answer": {…}}
+
+It ends with the one who asks. What it knows is a cache: it can be ended and begun at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lorasmith.core.errors import RunError, UserError
+from lorasmith.core.files import parse_json
+from lorasmith.jobs.plan import PlanAnswer, answer, overrides_of, problem_records
+from lorasmith.jobs.training import PlanRequest
+
+# The first answer comes after torch is imported, which takes long on a slow disk.
+START_SECONDS = 120.0
+ANSWER_SECONDS = 60.0
+SHOWN_LINES = 3
+COMMAND = (sys.executable, "-m", "lorasmith.jobs.engine")
+
+
+class Engine:
+    """The asking side; safe to use from any thread, which then wait for each other.
+
+    Args:
+        folder: what relative paths are relative to.
+        command: that begins the process.
+    """
+
+    def __init__(self, folder: Path, command: Sequence[str] = COMMAND) -> None:
+        self._folder, self._command = folder, command
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers: queue.Queue[bytes | None] = queue.Queue()
+        self._errors: list[str] = []
+        self._number = 0
+        self._warm = False
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there, and takes memory."""
+        process = self._process
+        return process is not None and process.poll() is None
+
+    def warm_up(self) -> None:
+        """Begin the process, so that the first question waits less; returns at once."""
+        with self._lock:
+            self._begin()
+
+    def plan(
+        self,
+        values: Mapping[str, Any],
+        *,
+        config: Path | None = None,
+        preset: str | None = None,
+        timeout: float = ANSWER_SECONDS,
+    ) -> PlanAnswer:
+        """What training with these settings would do.
+
+        Args:
+            values: settings by path, JSON values.
+            config: a settings file, or the folder of images.
+            timeout: seconds that an answer may take, once the process has begun.
+
+        Raises:
+            RunError: the process died twice, or gave no answer in time.
+        """
+        question = {
+            "ask": "plan",
+            "config": str(config) if config is not None else None,
+            "preset": preset,
+            "values": dict(values),
+        }
+        return PlanAnswer.model_validate(self._ask(question, timeout))
+
+    def release(self) -> None:
+        """Give all memory back, of the device too; the next question begins a new process."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, question: dict[str, Any], timeout: float) -> Any:
+        with self._lock:
+            for attempt in (1, 2):
+                self._begin()
+                try:
+                    return self._asked(question, timeout)
+                except EOFError:
+                    last = self._end()
+                    if attempt == 2:
+                        what = f"the process that makes plans ended: {last}"
+                        raise RunError.of("", what, "`lorasmith train --plan` shows why") from None
+        raise AssertionError("answered or raised")
+
+    def _asked(self, question: dict[str, Any], timeout: float) -> Any:
+        """Raises EOFError where the process is gone."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._number += 1
+        line = json.dumps({"id": self._number, **question}) + "\n"
+        try:
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
+        except OSError:
+            raise EOFError from None
+        deadline = time.monotonic() + timeout + (0 if self._warm else START_SECONDS)
+        while True:
+            try:
+                reply = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                self._end()
+                what = f"the process that makes plans gave no answer within {timeout:g} s"
+                raise RunError.of("", what, "ask again") from None
+            if reply is None:
+                raise EOFError
+            record = parse_json(reply)
+            self._warm = True
+            if record["id"] == self._number:
+                return record["answer"]
+
+    def _begin(self) -> None:
+        if self.running:
+            return
+        self._end()
+        self._answers, self._errors, self._warm = queue.Queue(), [], False
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=self._folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Ctrl-C in a terminal is for the one who asks.
+            start_new_session=True,
+        )
+        for work in (
+            partial(_answers_of, self._process.stdout, self._answers),
+            partial(_lines_of, self._process.stderr, self._errors),
+        ):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _end(self) -> str:
+        """What it said last."""
+        process, self._process = self._process, None
+        if process is None:
+            return ""
+        process.kill()
+        process.wait()
+        with contextlib.suppress(OSError):  # What it did not take any more.
+            assert process.stdin is not None
+            process.stdin.close()
+        return " ".join(self._errors[-SHOWN_LINES:]) or f"status {process.returncode}"
+
+
+def _answers_of(pipe: BinaryIO | None, answers: queue.Queue[bytes | None]) -> None:
+    assert pipe is not None
+    with pipe:
+        for line in pipe:
+            answers.put(line)
+    answers.put(None)
+
+
+def _lines_of(pipe: BinaryIO | None, lines: list[str]) -> None:
+    assert pipe is not None
+    with pipe:
+        for line in pipe:
+            lines.append(line.decode("utf-8", "replace").strip())
+            del lines[:-SHOWN_LINES]
+
+
+# The process
+
+
+def reply(question: Mapping[str, Any]) -> Any:
+    """The answer to one question, JSON-ready."""
+    assert question["ask"] == "plan"
+    config = question["config"]
+    try:
+        request = PlanRequest.read(
+            {
+                "config": Path(config) if config is not None else None,
+                "preset": question["preset"],
+                "settings": overrides_of(question["values"]),
+            }
+        )
+    except UserError as error:
+        wrong = PlanAnswer(ok=False, problems=problem_records(error.problems))
+        return wrong.model_dump(mode="json")
+    return answer(request).model_dump(mode="json")
+
+
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answer until there are no more questions."""
+    import lorasmith.training.plan  # noqa: F401  what takes long
+
+    for line in questions:
+        question = parse_json(line)
+        record = {"id": question["id"], "answer": reply(question)}
+        answers.write(json.dumps(record).encode() + b"\n")
+        answers.flush()
+
+
+def main() -> None:
+    # What libraries print must not stand among the answers.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""What training would do, as values for programs and forms; and the command line that does it.
+
+Importing this imports no torch; making a plan does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from lorasmith.config.dump import toml_value
+from lorasmith.config.fields import NONE, Section
+from lorasmith.config.load import Override, load_settings, parse_value
+from lorasmith.config.schema import SHORT_OPTIONS, TrainSettings, all_settings
+from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.events import ignore
+from lorasmith.core.file_names import shell_word
+from lorasmith.jobs.runs.records import FileProblem
+from lorasmith.jobs.runs.settings import values_of
+from lorasmith.jobs.training import PlanRequest
+
+if TYPE_CHECKING:
+    from lorasmith.training.memory.estimates import MemoryEstimate
+    from lorasmith.training.plan import Plan
+
+
+class PlanPart(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PlannedFolder(PlanPart):
+    """A folder of images; ``samples`` are the uses of all its images in an epoch."""
+
+    path: str
+    reg: bool
+    pictures: int
+    repeats: int
+    samples: int
+    captions: int
+
+
+class PlannedBucket(PlanPart):
+    """One size (px) that images are brought to; ``worst_crop`` is a share of the area, 0 to 1."""
+
+    width: int
+    height: int
+    pictures: int
+    samples: int
+    batches: int
+    worst_crop: float
+
+
+class PlannedRate(PlanPart):
+    """Learning rate of one group of parameters.
+
+    Args:
+        lr: at its full value; ``None`` where it is still to be found.
+        steps, curve: points over the run: the step (from 0), and the rate there.
+    """
+
+    name: str
+    part: str
+    blocks: str
+    lr: float | None
+    layers: int
+    weights: int
+    steps: list[int]
+    curve: list[float]
+
+
+class PlannedMemory(PlanPart):
+    """Bytes on the device at the peak of one thing that a run does."""
+
+    what: str
+    weights: int
+    adapter: int
+    optimizer: int
+    activations: int
+    total: int
+
+
+class PlanRecord(PlanPart):
+    """Everything that ``lorasmith train --plan`` says.
+
+    Args:
+        folder: of the run; nothing is there yet.
+        steps, epochs, steps_per_epoch: optimizer steps and times through all images.
+        arithmetic: how the steps come about, in words.
+        length: why it is so long, where that was worked out; else "".
+        settings: value by path, as the run will have them.
+        origins: of settings that are not as by default: who chose them.
+        memory: of everything that the run does on the device, the training step first.
+        memory_free: bytes there now; ``None`` where that cannot be told.
+        savings: what is done by itself to take less memory.
+        seconds: of the steps, right within a factor of two.
+        disk: bytes by what they are for; ``disk_free`` are left there.
+        files: LoRA files that will be there at the end, the result last.
+        warnings: what is unusual, and why it may not be meant.
+    """
+
+    name: str
+    folder: str
+    steps: int
+    epochs: int
+    steps_per_epoch: int
+    arithmetic: str
+    length: str
+    augmentation: str
+    triggers: list[str]
+    held_out: list[str]
+    pictures: int
+    folders: list[PlannedFolder]
+    buckets: list[PlannedBucket]
+    rates: list[PlannedRate]
+    base: str
+    device: str
+    precision: str
+    precision_reason: str
+    memory: list[PlannedMemory]
+    memory_free: int | None
+    savings: list[str]
+    seconds: float
+    disk: dict[str, int]
+    disk_free: int
+    files: list[str]
+    settings: dict[str, Any]
+    origins: dict[str, str]
+    warnings: list[FileProblem]
+
+
+class PlanAnswer(PlanPart):
+    """A plan, or what is in its way; and the command line that trains so.
+
+    Args:
+        plan: ``None`` where ``problems`` say why it cannot be.
+        problems: ``where`` is the setting's path where it is about one.
+    """
+
+    ok: bool
+    plan: PlanRecord | None = None
+    problems: list[FileProblem] = []
+    command: str = ""
+
+
+def plan_record(plan: Plan) -> PlanRecord:
+    """The plan as JSON-ready values."""
+    from lorasmith.training.plan import curve_steps, savings
+
+    run_plan, settings = plan.run_plan, plan.run_plan.settings
+    report, seeks = run_plan.report, settings.optimizer.seeks_lr
+    points = curve_steps(run_plan.steps)
+    return PlanRecord(
+        name=plan.folder.name,
+        folder=str(plan.folder.path),
+        steps=run_plan.steps,
+        epochs=run_plan.epochs,
+        steps_per_epoch=run_plan.steps_per_epoch,
+        arithmetic=str(report.steps),
+        length=report.length,
+        augmentation=str(report.augmentation),
+        triggers=[str(trigger) for trigger in report.triggers],
+        held_out=[str(path) for path in report.held_out],
+        pictures=len(report.pictures),
+        folders=[
+            PlannedFolder(
+                path=str(row.path), reg=row.reg, pictures=row.pictures, repeats=row.repeats,
+                samples=row.samples, captions=row.captions,
+            )
+            for row in report.folders
+        ],
+        buckets=[PlannedBucket(**asdict(row)) for row in report.buckets],
+        rates=[
+            PlannedRate(
+                name=rate.name, part=rate.part, blocks=rate.blocks,
+                lr=None if seeks else rate.lr, layers=rate.layers, weights=rate.weights,
+                steps=points, curve=list(rate.curve),
+            )
+            for rate in plan.rates
+        ],
+        base=run_plan.architecture.summary,
+        device=plan.device,
+        precision=plan.precision.name,
+        precision_reason=plan.precision.reason,
+        memory=[_memory(one) for one in plan.memory.estimates],
+        memory_free=plan.memory.free,
+        savings=savings(plan.memory),
+        seconds=plan.seconds,
+        disk=plan.disk,
+        disk_free=plan.free,
+        files=[str(path) for path in plan.files],
+        settings=values_of(settings),
+        origins=dict(run_plan.origins),
+        warnings=problem_records(plan.warnings + report.warnings),
+    )  # fmt: skip
+
+
+def _memory(one: MemoryEstimate) -> PlannedMemory:
+    return PlannedMemory(**asdict(one), total=one.total)
+
+
+def problem_records(problems: list[Problem] | tuple[Problem, ...]) -> list[FileProblem]:
+    """Each once."""
+    return [FileProblem(where=p.where, what=p.what, hint=p.hint) for p in dict.fromkeys(problems)]
+
+
+def answer(request: PlanRequest) -> PlanAnswer:
+    """The plan of a request, or everything that is in its way. Takes torch."""
+    command = command_line(request)
+    try:
+        plan = request.load(ignore)
+        from lorasmith.training.plan import make_plan
+
+        record = plan_record(make_plan(plan.settings, origins=plan.origins))
+    except UserError as error:
+        return PlanAnswer(ok=False, problems=problem_records(error.problems), command=command)
+    return PlanAnswer(ok=True, plan=record, command=command)
+
+
+# What is asked for
+
+
+def overrides_of(values: Mapping[str, Any]) -> list[Override]:
+    """Settings from a form, by path, as a command takes them; problems name the path alone.
+
+    Args:
+        values: JSON values; ``None`` is "none", and texts mean what they would mean as an option.
+    """
+    return [Override(path, _text(path, value), "") for path, value in values.items()]
+
+
+def _text(path: str, value: Any) -> str:
+    if value is None:
+        return NONE
+    item = all_settings().get(path)
+    if isinstance(value, str):
+        # Quoted, a text stays as it is: blanks at its ends, a quotation mark in front.
+        exact = item is not None and item.is_text and not item.choices and not item.is_none(value)
+        return toml_value(value) if exact else value
+    return toml_value(value)
+
+
+def command_line(request: PlanRequest) -> str:
+    """``lorasmith train …`` in a shell's words, for what was asked.
+
+    A setting that the preset or the file has already is left out, and one that is its default
+    unless the base model might say otherwise.
+    """
+    return " ".join(map(shell_word, ["lorasmith", "train", *_words(request)]))
+
+
+def _words(request: PlanRequest) -> Iterator[str]:
+    given = {one.path: one for one in request.settings if isinstance(one, Override)}
+    below = _below(request)
+    config = str(request.config) if request.config is not None else ""
+    if not config and "data.path" in given and not given["data.path"].text.startswith("-"):
+        config = _plain("data.path", given.pop("data.path").text)
+    if config:
+        yield config
+    if request.preset is not None:
+        yield from ("--preset", request.preset)
+    short = {path: f"--{name}" for name, path in SHORT_OPTIONS.items()}
+    for path, override in given.items():
+        if not _is_said_already(override, below):
+            yield from (short.get(path, f"--{path}"), _plain(path, override.text))
+
+
+def _plain(path: str, text: str) -> str:
+    """Without the quotation marks that only keep a text as it is."""
+    item = all_settings().get(path)
+    value = parse_value(text, None) if text.startswith('"') else text
+    if not isinstance(value, str) or not value or value != value.strip():
+        return text
+    needs_quotes = value.startswith(('"', "'")) or (item is not None and item.is_none(value))
+    return text if needs_quotes else value
+
+
+def _below(request: PlanRequest) -> tuple[TrainSettings, Mapping[str, str]] | None:
+    """The settings without those that are given one by one; ``None`` where those are wrong."""
+    try:
+        loaded = request.model_copy(update={"settings": []}).load(ignore, for_training=False)
+    except UserError:
+        return None
+    return loaded.settings, loaded.origins
+
+
+def _is_said_already(
+    override: Override, below: tuple[TrainSettings, Mapping[str, str]] | None
+) -> bool:
+    from lorasmith.training.setup.base_defaults import may_say
+
+    section, _, name = override.path.partition(".")
+    if below is None or override.path not in all_settings():
+        return False
+    settings, origins = below
+    try:
+        alone: Section = getattr(load_settings(None, [override]), section)
+    except UserError:  # It is right only together with others, or wrong.
+        return False
+    if getattr(alone, name) != getattr(getattr(settings, section), name):
+        return False
+    return override.path in origins or not settings.model.defaults or not may_say(override.path)
+
+
+# Paths
+
+
+def named_paths(settings: TrainSettings) -> list[tuple[str, Path]]:
+    """Every file and folder that the settings name, with the setting's path: what a program must
+    look at that lets people read and write some folders only. Hub ids and "demo" are none."""
+    named = list(_paths_in(settings.model_dump(), ""))
+    model = settings.model.path
+    if model != "demo" and (os.path.isabs(model) or model[:1] in "~." or os.path.lexists(model)):
+        named.append(("model.path", Path(model)))
+    return named
+
+
+def _paths_in(value: Any, path: str) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, Path):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _paths_in(each, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value, 1):
+            yield from _paths_in(each, f"{path}[{number}]")

@@ -1,0 +1,288 @@
+"""The logs of a run, read as they grow: each look reads only what was appended since the last.
+
+What stands in them may be half written, damaged or made up; what has another type than it should
+have is left out, and what is no number of a curve is a gap in it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorasmith.core.files import parse_json
+
+CHUNK = 1 << 22
+# Of one line; none that a training writes comes near it.
+MOST_LINE = 1 << 26
+# Before the place that was read to: what shows that the file was written anew up to there.
+TAIL = 64
+
+CURVES = (
+    *("epoch", "loss", "smoothed_loss", "preservation_loss", "grad_norm", "weight_norm"),
+    *("loss_scale", "samples_per_second", "seconds_left", "memory_bytes"),
+    *("held_out", "training", "gap", "held_out_change", "training_change", "gap_growth"),
+)
+"""What is drawn over the steps; the rates of each group beside it."""
+RATES = {"lr": "lr", "d_lr": "d*lr"}
+"""What holds a number for each group, and how its curves are called: ``lr/unet``."""
+MOST_CURVES = 64
+
+# Of every event, what would fill memory: lists of all images.
+LARGE = ("report", "pictures", "by_picture", "captions", "near_duplicates", "ignored", "held_out")
+MOST_EVENTS = 20_000
+
+
+class GrowingLog:
+    """A file of JSON lines that another process appends to, and sometimes cuts back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: tuple[int, int] = (0, 0)
+        self._position = 0
+        self._tail = b""
+        self._rest = b""
+
+    def read(self) -> tuple[bool, list[dict[str, Any]]]:
+        """Whether the file begins anew, so that everything known of it is void; and the objects
+        on the lines that are complete since the last call."""
+        try:
+            with open(self.path, "rb") as file:
+                return self._read(file)
+        except OSError:
+            anew = self._position > 0
+            self._forget()
+            return anew, []
+
+    def _read(self, file: BinaryIO) -> tuple[bool, list[dict[str, Any]]]:
+        status = os.fstat(file.fileno())
+        anew = self._is_another(file, (status.st_dev, status.st_ino), status.st_size)
+        if anew:
+            self._forget()
+        self._file = (status.st_dev, status.st_ino)
+        file.seek(self._position)
+        return anew, [record for line in self._lines(file) for record in _parsed(line)]
+
+    def _is_another(self, file: BinaryIO, identity: tuple[int, int], size: int) -> bool:
+        if not self._position:
+            return False
+        if identity != self._file or size < self._position:
+            return True
+        file.seek(self._position - len(self._tail))
+        return file.read(len(self._tail)) != self._tail
+
+    def _forget(self) -> None:
+        self._position, self._tail, self._rest = 0, b"", b""
+
+    def _lines(self, file: BinaryIO) -> Iterator[bytes]:
+        while chunk := file.read(CHUNK):
+            self._position += len(chunk)
+            self._tail = (self._tail + chunk)[-TAIL:]
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            yield from lines
+            if len(self._rest) > MOST_LINE:
+                self._rest = b""
+
+
+def _parsed(line: bytes) -> Iterator[dict[str, Any]]:
+    try:
+        record = parse_json(line.decode("utf-8", "replace"))
+    except ValueError:
+        return
+    if isinstance(record, dict):
+        yield record
+
+
+def last_record(path: Path, key: str, most: int = 1 << 20) -> dict[str, Any]:
+    """The last line that has a number under ``key``, from the last ``most`` bytes of a log; empty
+    where there is none. For those who need no curve, and look at many runs."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            for length in (1 << 13, most):
+                file.seek(max(0, size - length))
+                for line in reversed(file.read().split(b"\n")):
+                    for record in _parsed(line):
+                        if number_of(record.get(key)) is not None:
+                            return record
+                if length >= size:
+                    break
+    except OSError:
+        pass
+    return {}
+
+
+def number_of(value: Any) -> float | None:
+    """A finite number as such, all else as ``None``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def step_of(record: Mapping[str, Any]) -> int | None:
+    """The optimizer step (from 0) that a record is of."""
+    step = number_of(record.get("step"))
+    return int(step) if step is not None and 0 <= step < 1e12 else None
+
+
+class MetricsLog:
+    """``metrics.jsonl`` as columns: one row a step, a curve each."""
+
+    def __init__(self, path: Path) -> None:
+        self._log = GrowingLog(path)
+        self._steps: array[float] = array("d")
+        self._columns: dict[str, array[float]] = {}
+
+    def update(self) -> None:
+        """Read what was appended."""
+        anew, records = self._log.read()
+        if anew:
+            self._cut(0)
+            self._columns.clear()
+        for record in records:
+            self._add(record)
+
+    def _add(self, record: Mapping[str, Any]) -> None:
+        step = step_of(record)
+        if step is None:
+            return
+        while self._steps and self._steps[-1] > step:  # They are done again.
+            self._cut(len(self._steps) - 1)
+        if not self._steps or self._steps[-1] < step:
+            self._steps.append(step)
+            for column in self._columns.values():
+                column.append(math.nan)
+        for name, value in _curve_values(record):
+            if name not in self._columns:
+                if len(self._columns) >= MOST_CURVES:
+                    continue
+                self._columns[name] = array("d", [math.nan]) * len(self._steps)
+            self._columns[name][-1] = value
+
+    def _cut(self, rows: int) -> None:
+        del self._steps[rows:]
+        for column in self._columns.values():
+            del column[rows:]
+
+    def columns(self, after: int = -1, points: int = 1000) -> dict[str, list[float | None]]:
+        """The curves from the step after ``after`` on, under ``step`` what they lie over.
+
+        Where there are more rows than ``points`` they are brought together so that each curve
+        keeps its lowest and its highest value: two rows for as many steps as they stand for.
+        """
+        steps = np.array(self._steps)
+        begin = int(np.searchsorted(steps, after, side="right"))
+        rows = len(steps) - begin
+        width = 1 if rows <= points else math.ceil(rows / max(1, points // 2))
+        kept = steps[begin:] if width == 1 else _ends(steps[begin:], width)
+        curves: dict[str, list[float | None]] = {"step": [int(step) for step in kept]}
+        for name, column in self._columns.items():
+            values = np.array(column)[begin:]
+            if width > 1:
+                values = _extremes(values, width)[: len(kept)]
+            curves[name] = [None if math.isnan(value) else value for value in values.tolist()]
+        return curves
+
+    @property
+    def rows(self) -> int:
+        return len(self._steps)
+
+
+def _curve_values(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name in CURVES:
+        if (value := number_of(record.get(name))) is not None:
+            yield name, value
+    for key, title in RATES.items():
+        groups = record.get(key)
+        for group, rate in groups.items() if isinstance(groups, dict) else ():
+            if (value := number_of(rate)) is not None:
+                yield f"{title}/{plain_text(group)}", value
+
+
+Row = NDArray[np.float64]
+
+
+def _ends(steps: Row, width: int) -> Row:
+    """The first and the last step of each ``width``."""
+    first, last = steps[::width], steps[width - 1 :: width]
+    if len(last) < len(first):
+        last = np.append(last, steps[-1])
+    ends = np.stack([first, last], axis=1).reshape(-1)
+    return ends[:-1] if len(ends) > 1 and ends[-1] == ends[-2] else ends
+
+
+def _extremes(values: Row, width: int) -> Row:
+    """The lowest and the highest of each ``width`` values, in the order in which they came; a
+    single one stands first, and gaps stay gaps."""
+    padded = np.full(-(-len(values) // width) * width, np.nan)
+    padded[: len(values)] = values
+    cells = padded.reshape(-1, width)
+    gaps = np.isnan(cells)
+    at = np.arange(len(cells))
+    low = np.where(gaps, np.inf, cells).argmin(axis=1)
+    high = np.where(gaps, -np.inf, cells).argmax(axis=1)
+    pairs = np.stack([cells[at, np.minimum(low, high)], cells[at, np.maximum(low, high)]], axis=1)
+    pairs[(~gaps).sum(axis=1) == 1, 1] = np.nan
+    return pairs.reshape(-1)
+
+
+class EventsLog:
+    """``events.jsonl`` without what is too much to keep: the newest :data:`MOST_EVENTS`.
+
+    Each event has a number, from 0, that it keeps as long as the file is not written anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._log = GrowingLog(path)
+        self.first = 0
+        self.records: list[dict[str, Any]] = []
+
+    def update(self) -> None:
+        """Read what was appended."""
+        anew, records = self._log.read()
+        if anew:
+            self.first, self.records = 0, []
+        self.records += [
+            {key: value for key, value in record.items() if key not in LARGE} for record in records
+        ]
+        if (more := len(self.records) - MOST_EVENTS) > 0:
+            del self.records[:more]
+            self.first += more
+
+    def since(self, number: int) -> list[dict[str, Any]]:
+        return self.records[max(0, number - self.first) :]
+
+
+def plain_text(value: Any, most: int = 20_000) -> str:
+    """A text that can be sent: no halves of characters, and not without end; "" of another type."""
+    if not isinstance(value, str):
+        return ""
+    return value[:most].encode("utf-8", "replace").decode()
+
+
+def plain_value(value: Any, depth: int = 8) -> Any:
+    """Any JSON value so that it can be sent as JSON again: finite numbers, whole characters."""
+    match value:
+        case str():
+            return plain_text(value)
+        case bool() | None:
+            return value
+        case int():  # Of thousands of digits, which JSON may hold and few can read.
+            return value if abs(value) < 1 << 63 else None
+        case float():
+            return number_of(value)
+        case dict() if depth:
+            return {plain_text(str(k)): plain_value(v, depth - 1) for k, v in value.items()}
+        case list() if depth:
+            return [plain_value(item, depth - 1) for item in value]
+    return None

@@ -1,0 +1,156 @@
+"""What is said of runs to those who watch them: JSON-ready, and valid whatever the files held."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class FileProblem(Record):
+    """As :class:`lorasmith.core.errors.Problem`."""
+
+    where: str
+    what: str
+    hint: str = ""
+
+
+class RunSummary(Record):
+    """One run in a list of them.
+
+    Args:
+        state: "running", "preparing", "done", "stopped", "trouble" or "killed".
+        step, steps: optimizer steps that are logged, and of the whole run.
+        loss: the average of the recent ones.
+        started: when its settings were written, in Unix seconds.
+        model: the base model, as the settings name it.
+        lora: the result, else the newest snapshot; "" where there is none.
+        cover: the newest sample image; "" where there is none.
+        seconds_left: of a running one's steps.
+    """
+
+    path: str
+    name: str
+    state: str
+    step: int = 0
+    steps: int | None = None
+    loss: float | None = None
+    started: float | None = None
+    model: str = ""
+    lora: str = ""
+    cover: str = ""
+    seconds_left: float | None = None
+
+
+class Difference(Record):
+    """A setting that is not the same in two places.
+
+    Args:
+        path: as on the command line, ``optimizer.lr``.
+        value, other: here and there, JSON-ready; ``None`` for "none".
+    """
+
+    path: str
+    value: Any = None
+    other: Any = None
+
+
+class LoraOfRun(Record):
+    """A LoRA file of a run; ``step`` and ``epoch`` (from 1) as far as the file says them."""
+
+    path: str
+    name: str
+    step: int | None = None
+    epoch: int | None = None
+    final: bool = False
+    bytes: int = 0
+
+
+Speaker = Literal["training", "watchdog", "best", "pick", "request", "rate"]
+
+
+class Sentence(Record):
+    """Something that was found or done, in words.
+
+    Args:
+        by: who says it; "best" is ``train.stop = "best"``.
+        step: after which; ``None`` where it is of no step.
+    """
+
+    by: Speaker
+    text: str
+    step: int | None = None
+    warning: bool = False
+
+
+class RunDetail(RunSummary):
+    """Everything about one run but its curves and images.
+
+    Args:
+        numbers: of the last logged step: epoch, rates by group, speed and so on.
+        settings: value by path; empty where the file cannot be read, see ``problems``.
+        settings_text: the settings file itself.
+        differs_from_default: each setting that is not its default, ``other`` being the default.
+        changed: what was changed on the way, a line each.
+        waiting: requests that were not done yet.
+        pick_chart, pick_sheet: images that ``lorasmith pick`` made, "" where it did not.
+        problems: what of the folder cannot be read.
+    """
+
+    numbers: dict[str, Any] = {}
+    info: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    settings_text: str = ""
+    differs_from_default: list[Difference] = []
+    loras: list[LoraOfRun] = []
+    says: list[Sentence] = []
+    changed: list[str] = []
+    waiting: int = 0
+    resume: str = ""
+    pick_chart: str = ""
+    pick_sheet: str = ""
+    problems: list[FileProblem] = []
+
+
+class RunMetrics(Record):
+    """Curves over the steps.
+
+    Args:
+        columns: ``step``, and for each curve as many values, ``None`` for a gap.
+        rows: logged steps in all, more than are sent where they were brought together.
+        last_step: what to ask for more after.
+    """
+
+    columns: dict[str, list[float | None]]
+    rows: int
+    last_step: int
+
+
+class SampleImage(Record):
+    """An image that a run drew while training.
+
+    Args:
+        step: after which; 0 is the base model alone.
+        epoch: that ended there, from 1; ``None`` in the middle of one.
+        index: of its prompt, from 0.
+        hash: changes with the file.
+    """
+
+    path: str
+    step: int | None
+    epoch: int | None
+    index: int
+    prompt: str
+    seed: int
+    hash: str
+
+
+class RunEvents(Record):
+    """Events from a number on; ``next`` is that of the first that is still to come."""
+
+    events: list[dict[str, Any]]
+    next: int
