@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.files import parse_json
@@ -166,7 +166,7 @@ class Engine:
         return " ".join(self._errors[-SHOWN_LINES:]) or f"status {process.returncode}"
 
 
-def _answers_of(pipe: BinaryIO | None, answers: queue.Queue[bytes | None]) -> None:
+def _answers_of(pipe: IO[bytes] | None, answers: queue.Queue[bytes | None]) -> None:
     assert pipe is not None
     with pipe:
         for line in pipe:
@@ -174,7 +174,7 @@ def _answers_of(pipe: BinaryIO | None, answers: queue.Queue[bytes | None]) -> No
     answers.put(None)
 
 
-def _lines_of(pipe: BinaryIO | None, lines: list[str]) -> None:
+def _lines_of(pipe: IO[bytes] | None, lines: list[str]) -> None:
     assert pipe is not None
     with pipe:
         for line in pipe:

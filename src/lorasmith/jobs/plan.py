@@ -5,7 +5,6 @@ Importing this imports no torch; making a plan does.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from lorasmith.config.schema import SHORT_OPTIONS, TrainSettings, all_settings
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import ignore
 from lorasmith.core.file_names import shell_word
+from lorasmith.core.files import user_path
 from lorasmith.jobs.runs.records import FileProblem
 from lorasmith.jobs.runs.settings import values_of
 from lorasmith.jobs.training import PlanRequest
@@ -311,12 +311,11 @@ def _is_said_already(
 
 def named_paths(settings: TrainSettings) -> list[tuple[str, Path]]:
     """Every file and folder that the settings name, with the setting's path: what a program must
-    look at that lets people read and write some folders only. Hub ids and "demo" are none."""
+    look at that lets people read and write some folders only. A hub id is a path that leads
+    nowhere."""
     named = list(_paths_in(settings.model_dump(), ""))
     model = settings.model.path
-    if model != "demo" and (os.path.isabs(model) or model[:1] in "~." or os.path.lexists(model)):
-        named.append(("model.path", Path(model)))
-    return named
+    return named if model == "demo" else [*named, ("model.path", user_path(model))]
 
 
 def _paths_in(value: Any, path: str) -> Iterator[tuple[str, Path]]:

@@ -100,7 +100,11 @@ def test_paths_that_settings_name(tmp_path: Path) -> None:
         ("adapter.init_from", "../start.safetensors"),
     }
     hub = load_settings(None, {"model.path": "owner/model", "data.path": "p"})
-    assert [path for path, _ in named_paths(hub)] == ["data.path", "save.output"]
+    assert {path for path, _ in named_paths(hub)} == {"data.path", "save.output", "model.path"}
+    home = load_settings(None, {"model.path": "~/x.safetensors", "data.path": "~/p"})
+    assert {str(path) for _, path in named_paths(home)} == {
+        str(Path("~/x.safetensors").expanduser()), str(Path("~/p").expanduser()), "runs",
+    }  # fmt: skip
 
 
 def test_the_plan_as_json(tmp_path: Path) -> None:
