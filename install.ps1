@@ -21,7 +21,7 @@ This release instead of the newest.
 .PARAMETER From
 A wheel, or a folder with the source, instead of a release.
 .PARAMETER Extras
-audit, cuda, faces, gather, optimizers; or none (by itself: those that are there; at first cuda
+audit, cuda, faces, gather, optimizers, studio; or none (by itself: those that are there; at first cuda
 with an NVIDIA card).
 .PARAMETER Torch
 PyTorch's build: cpu, cu126, cu128, cu130, xpu; or pypi (by itself: by the driver).
@@ -64,7 +64,7 @@ $TorchNeeds = 'torch>=2.8'
 # As in constraints.txt, and the builds that have it; of others the newest is taken.
 $TestedTorch = '2.13.0'
 $TestedBuilds = 'cpu', 'cu126', 'cu130', 'rocm7.2', 'pypi'
-$KnownExtras = 'audit', 'cuda', 'faces', 'gather', 'optimizers'
+$KnownExtras = 'audit', 'cuda', 'faces', 'gather', 'optimizers', 'studio'
 $Pythons = '3.12', '3.13', '3.11', '3.14'
 $OwnPython = '3.12'
 $UvNeeds = '0.5.0'

@@ -15,7 +15,7 @@ TORCH_NEEDS='torch>=2.8'
 # As in constraints.txt, and the builds that have it; of others the newest is taken.
 TESTED_TORCH=2.13.0
 TESTED_BUILDS='cpu cu126 cu130 rocm7.2 pypi'
-EXTRAS='audit cuda faces gather optimizers'
+EXTRAS='audit cuda faces gather optimizers studio'
 PYTHONS='3.12 3.13 3.11 3.14'
 OWN_PYTHON=3.12
 UV_NEEDS=0.5.0
@@ -61,7 +61,7 @@ will do and how much it will load, and asks.
   --bin DIR          where the command `lorasmith` goes (~/.local/bin)
   --version X        this release instead of the newest
   --from PATH        a wheel, or a folder with the source, instead of a release
-  --extras A,B       audit, cuda, faces, gather, optimizers; or none (by itself: those that are there; at first
+  --extras A,B       audit, cuda, faces, gather, optimizers, studio; or none (by itself: those that are there; at first
                      cuda with an NVIDIA card)
   --torch BUILD      PyTorch's build: cpu, cu126, cu128, cu130, rocm7.2, xpu; or pypi (by itself: by the driver)
                      what was named stays at later runs, until auto is

@@ -37,6 +37,8 @@ FLOORS = (
     {"jobs"},
     # The front door for programs: functions over jobs.
     {"api"},
+    # The front door for browsers; `cli.studio` opens it.
+    {"studio"},
     # The front door for people: opens everything below.
     {"cli"},
     {"__main__"},

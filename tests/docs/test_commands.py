@@ -34,6 +34,7 @@ ELSEWHERE = {
     "grid.md": "needs a run of many epochs; tests/unit/cli/test_grid.py",
     "diagnose.md": "needs a run; tests/recipes/test_diagnose.py",
     "pick.md": "needs a run of many epochs; tests/recipes/test_pick.py",
+    "studio.md": "serves until it is ended; tests/studio",
     "prompts.md": "needs other people's embeddings; test_prompts_page.py",
 }
 LEFT_OUT = (

@@ -20,6 +20,7 @@ EXTRAS = {
     "optimizers": "a catalogue of 128 more optimizers",
     "gather": "pictures from sites, by `lorasmith dataset gather`",
     "faces": "crops around faces, and the audit's rules about them",
+    "studio": "pages in a browser, by `lorasmith studio`",
     "audit": "the audit's rules about text, watermarks and pictures unlike all others",
 }
 

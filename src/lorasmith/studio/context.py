@@ -1,0 +1,60 @@
+"""What one studio is: its workspace, the folders it may open, and whether it is about to end.
+
+Handlers take it as a parameter, ``studio: StudioDep``.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+from pydantic import BaseModel
+
+from lorasmith.core.errors import Problem
+from lorasmith.studio.paths import Roots
+
+
+@dataclass(slots=True)
+class Studio:
+    """
+    Args:
+        roots: what requests may name; the workspace is the first.
+        closing: set as the server ends, so that streams end.
+    """
+
+    roots: Roots
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def workspace(self) -> Path:
+        return self.roots.workspace
+
+
+class ProblemOut(BaseModel):
+    """One thing that is wrong, as the library says it."""
+
+    where: str
+    what: str
+    hint: str
+
+    @classmethod
+    def of(cls, problem: Problem) -> ProblemOut:
+        return cls(where=problem.where, what=problem.what, hint=problem.hint)
+
+
+class Problems(BaseModel):
+    """The body of an answer that refuses: ``detail`` is all of it as one text."""
+
+    detail: str
+    problems: list[ProblemOut]
+
+
+def _studio_of(request: Request) -> Studio:
+    studio: Studio = request.app.state.studio
+    return studio
+
+
+StudioDep = Annotated[Studio, Depends(_studio_of)]

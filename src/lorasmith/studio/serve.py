@@ -1,0 +1,187 @@
+"""The server itself: an address on this computer, until Ctrl-C or the system ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import ipaddress
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.installation import extra_line
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+FIRST_PORT = 7421
+_PORTS_TRIED = 20
+_SECONDS_TO_END = 2
+
+
+def serve(
+    workspace: Path,
+    *,
+    host: str = "",
+    port: int = 0,
+    allowed: Sequence[Path] = (),
+    say: Callable[[str], None] = lambda text: None,
+    browse: Callable[[str], object] | None = None,
+) -> None:
+    """Serve until a signal ends it; jobs go on.
+
+    Args:
+        workspace: an existing folder.
+        host: an address or a name of this computer, by which others may come with the token that
+            is said; "" for this computer alone.
+        port: 0 for the first free one from 7421 on.
+        allowed: more folders that may be opened.
+        say: told where the pages are, once they are there.
+        browse: told their address then, to open a browser.
+
+    Raises:
+        UserError: the extra ``studio`` is not installed, a folder is not there, or nothing can
+            listen at that address.
+    """
+    require_studio()
+    _require_folders(workspace, allowed)
+    token = secrets.token_urlsafe(32) if host else ""
+    with contextlib.closing(_listen(host or "127.0.0.1", port)) as listener:
+        from lorasmith.studio.app import create_app
+
+        app = create_app(workspace, allowed, hosts=_names(host), token=token)
+        address = _address(host, listener.getsockname()[1])
+        opened = f"{address}?token={token}" if token else address
+
+        def started() -> None:
+            say(f"The studio is at {opened}")
+            if token:
+                say("Whoever has this address can do what you can; it is shown only now.")
+            say("Ctrl-C ends it; jobs that run go on.")
+            if browse is not None:
+                threading.Thread(target=browse, args=(opened,), daemon=True).start()
+
+        _run(app, listener, started)
+
+
+def require_studio() -> None:
+    """
+    Raises:
+        UserError: what the server is made of is not installed.
+    """
+    missing = [name for name in ("fastapi", "uvicorn") if not importlib.util.find_spec(name)]
+    if missing:
+        what = f"the studio takes {' and '.join(missing)}, which {_is(missing)} not installed"
+        raise UserError.of("", what, f"install it: {extra_line('studio')}")
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _require_folders(workspace: Path, allowed: Sequence[Path]) -> None:
+    problems = [
+        Problem(str(path), "is not a folder" if path.exists() else "does not exist", "correct it")
+        for path in (workspace, *allowed)
+        if not path.is_dir()
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; at the first free port where none is asked for.
+
+    Raises:
+        UserError: the port is taken, or the host is no address of this computer.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        what = f"is no address of this computer: {error.strerror}"
+        raise UserError.of(f"--host {host}", what, "leave it out, or see `ip address`") from error
+    family, place = found[0][0], found[0][4]
+    ports = [port] if port else range(FIRST_PORT, FIRST_PORT + _PORTS_TRIED)
+    for each in ports:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        # On Windows it would let two programs share a port.
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((place[0], each, *place[2:]))
+            listener.listen(128)
+        except OSError as error:
+            listener.close()
+            reason = error.strerror or str(error)
+        else:
+            return listener
+    if port:
+        raise UserError.of(
+            f"--port {port}", f"cannot listen there: {reason}", "choose another, or leave it out"
+        )
+    last = FIRST_PORT + _PORTS_TRIED - 1
+    what = f"cannot listen at {host}, at any port from {FIRST_PORT} to {last}: {reason}"
+    raise UserError.of("", what, "name a --port, or another --host")
+
+
+def _names(host: str) -> list[str]:
+    """By which browsers elsewhere may know this computer."""
+    return [host, socket.gethostname(), socket.getfqdn()] if host else []
+
+
+def _address(host: str, port: int) -> str:
+    host = host or "127.0.0.1"
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:  # All of its addresses; a browser takes none for it.
+            host = socket.gethostname()
+        elif address.version == 6:
+            host = f"[{host}]"
+    return f"http://{host}:{port}/"
+
+
+def _run(app: FastAPI, listener: socket.socket, started: Callable[[], None]) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """One that ends without an error when it is asked to, by whatever signal."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                started()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            names = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
+            numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+            # Under nohup a terminal may go away, and nothing ends.
+            numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN or n == 2]
+            before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.studio.closing.set()
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
+        app,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        # Whoever asks is told by the socket, never by a header that anybody may send.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_SECONDS_TO_END,
+    )
+    Server(config).run(sockets=[listener])
