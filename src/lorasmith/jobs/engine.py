@@ -25,8 +25,7 @@ from typing import IO, Any, BinaryIO
 
 from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.files import parse_json
-from lorasmith.jobs.plan import PlanAnswer, answer, overrides_of, problem_records
-from lorasmith.jobs.training import PlanRequest
+from lorasmith.jobs.plan import PlanAnswer, answer, plan_request, problem_records
 
 # The first answer comes after torch is imported, which takes long on a slow disk.
 START_SECONDS = 120.0
@@ -190,12 +189,10 @@ def reply(question: Mapping[str, Any]) -> Any:
     assert question["ask"] == "plan"
     config = question["config"]
     try:
-        request = PlanRequest.read(
-            {
-                "config": Path(config) if config is not None else None,
-                "preset": question["preset"],
-                "settings": overrides_of(question["values"]),
-            }
+        request = plan_request(
+            question["values"],
+            Path(config) if config is not None else None,
+            question["preset"],
         )
     except UserError as error:
         wrong = PlanAnswer(ok=False, problems=problem_records(error.problems))

@@ -76,10 +76,11 @@ class SettingsForm(FormRecord):
 
 
 class PresetRecord(FormRecord):
-    """Settings for a kind of subject; ``values`` by path, ``explains`` why they are so."""
+    """Settings for a kind of subject; ``summary`` says which, ``values`` are by path, and
+    ``explains`` says why they are so."""
 
     name: str
-    title: str
+    summary: str
     explains: str
     values: dict[str, Any]
 
@@ -172,7 +173,7 @@ def presets() -> list[PresetRecord]:
     return [
         PresetRecord(
             name=preset.name,
-            title=preset.title,
+            summary=preset.title,
             explains=preset.explains,
             values=_flat(preset.values),
         )

@@ -5,7 +5,7 @@ Importing this imports no torch; making a plan does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Section
-from lorasmith.config.load import Override, load_settings, parse_value
+from lorasmith.config.load import LoadedSettings, Override, load_settings, parse_value
 from lorasmith.config.schema import SHORT_OPTIONS, TrainSettings, all_settings
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import ignore
@@ -139,12 +139,34 @@ class PlanAnswer(PlanPart):
     Args:
         plan: ``None`` where ``problems`` say why it cannot be.
         problems: ``where`` is the setting's path where it is about one.
+        job: the same as values of a :class:`lorasmith.jobs.training.TrainRequest`, JSON-ready.
     """
 
     ok: bool
     plan: PlanRecord | None = None
     problems: list[FileProblem] = []
     command: str = ""
+    job: dict[str, Any] = {}
+
+    @classmethod
+    def to(
+        cls, request: PlanRequest, problems: Sequence[Problem] = (), plan: PlanRecord | None = None
+    ) -> PlanAnswer:
+        """To a request: its plan, or what is in its way."""
+        return cls(
+            ok=not problems,
+            plan=plan,
+            problems=problem_records(problems),
+            command=command_line(request),
+            job={
+                "config": str(request.config) if request.config is not None else None,
+                "preset": request.preset,
+                "settings": [
+                    one if isinstance(one, str) else f"{one.path}={one.text}"
+                    for one in request.settings
+                ],
+            },
+        )
 
 
 def plan_record(plan: Plan) -> PlanRecord:
@@ -195,7 +217,7 @@ def plan_record(plan: Plan) -> PlanRecord:
         files=[str(path) for path in plan.files],
         settings=values_of(settings),
         origins=dict(run_plan.origins),
-        warnings=problem_records(plan.warnings + report.warnings),
+        warnings=problem_records([*plan.warnings, *report.warnings]),
     )  # fmt: skip
 
 
@@ -203,22 +225,46 @@ def _memory(one: MemoryEstimate) -> PlannedMemory:
     return PlannedMemory(**asdict(one), total=one.total)
 
 
-def problem_records(problems: list[Problem] | tuple[Problem, ...]) -> list[FileProblem]:
+def problem_records(problems: Sequence[Problem]) -> list[FileProblem]:
     """Each once."""
     return [FileProblem(where=p.where, what=p.what, hint=p.hint) for p in dict.fromkeys(problems)]
 
 
 def answer(request: PlanRequest) -> PlanAnswer:
     """The plan of a request, or everything that is in its way. Takes torch."""
-    command = command_line(request)
-    try:
-        plan = request.load(ignore)
-        from lorasmith.training.plan import make_plan
+    loaded = checked(request)
+    if isinstance(loaded, PlanAnswer):
+        return loaded
+    from lorasmith.training.plan import make_plan
 
-        record = plan_record(make_plan(plan.settings, origins=plan.origins))
+    try:
+        record = plan_record(make_plan(loaded.settings, origins=loaded.origins))
     except UserError as error:
-        return PlanAnswer(ok=False, problems=problem_records(error.problems), command=command)
-    return PlanAnswer(ok=True, plan=record, command=command)
+        return PlanAnswer.to(request, error.problems)
+    return PlanAnswer.to(request, plan=record)
+
+
+def checked(request: PlanRequest) -> LoadedSettings | PlanAnswer:
+    """The settings of a request, or the answer that says what is wrong with them as they stand."""
+    try:
+        return request.load(ignore)
+    except UserError as error:
+        return PlanAnswer.to(request, error.problems)
+
+
+def plan_request(
+    values: Mapping[str, Any], config: Path | None = None, preset: str | None = None
+) -> PlanRequest:
+    """
+    Args:
+        values: settings from a form, by path; see :func:`overrides_of`.
+        config: a settings file, or the folder of images.
+
+    Raises:
+        SettingsError: what is given is no text where one belongs.
+    """
+    settings = overrides_of(values)
+    return PlanRequest.read({"config": config, "preset": preset, "settings": settings})
 
 
 # What is asked for

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from lorasmith.core.errors import RunError
+from lorasmith.core.events import ignore
 from lorasmith.demo.character import write_training_set
 from lorasmith.jobs.engine import Engine, serve
 from lorasmith.jobs.plan import PlanAnswer
+from lorasmith.jobs.training import TrainRequest
 
 STUB = """
 import json, os, sys
@@ -130,6 +132,8 @@ def test_a_plan(data: Path) -> None:
     assert plan.disk_free > 0
     assert sum(bucket.pictures for bucket in plan.buckets) == 3
     assert plan.settings["optimizer.lr"] == 1e-3
+    again = TrainRequest.read(answer.job).load(ignore).settings
+    assert (again.train.batch, again.optimizer.lr, again.data.path) == (2, 1e-3, data)
     options = shlex.split(answer.command)[3:]
     assert options[:2] == ["--train.batch", "2"]
     assert not list(data.parent.glob("runs"))

@@ -132,7 +132,7 @@ class RunReader:
         Raises:
             RunError: ``path`` is no run folder.
         """
-        folder = _opened(path)
+        folder = opened_run(path)
         with self._lock:
             return self._detail(folder)
 
@@ -142,7 +142,7 @@ class RunReader:
         Raises:
             RunError: ``path`` is no run folder.
         """
-        folder = _opened(path)
+        folder = opened_run(path)
         with self._lock:
             log = self._metrics.get(folder.path)
             if log is None:
@@ -158,7 +158,7 @@ class RunReader:
         Raises:
             RunError: ``path`` is no run folder.
         """
-        folder = _opened(path)
+        folder = opened_run(path)
         with self._lock:
             told = self._told_samples(folder)
         per_epoch = _steps_per_epoch(folder)
@@ -187,7 +187,7 @@ class RunReader:
         Raises:
             RunError: ``path`` is no run folder.
         """
-        folder = _opened(path)
+        folder = opened_run(path)
         with self._lock:
             log = self._log(folder)
             return RunEvents(
@@ -201,7 +201,7 @@ class RunReader:
         Raises:
             RunError: ``path`` is no run folder.
         """
-        return _json(_opened(path).path / "dataset.json", 1 << 27)
+        return _json(opened_run(path).path / "dataset.json", 1 << 27)
 
     def _log(self, folder: RunFolder) -> EventsLog:
         log = self._events.get(folder.path)
@@ -311,7 +311,12 @@ class RunReader:
         return None if known < 0 else known
 
 
-def _opened(path: Path) -> RunFolder:
+def opened_run(path: Path) -> RunFolder:
+    """The run of this very folder.
+
+    Raises:
+        RunError: it is none.
+    """
     if not is_run(path):
         what = f"is not a run folder: there is no {RUN_FILES[0]} in it"
         raise RunError.of(path, what, "choose a folder that `lorasmith train` made")
