@@ -6,19 +6,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from lorasmith.advice.audit.finding import SEVERITIES, Finding, Rule
+from lorasmith.advice.audit.ids import finding_id
 from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.advice.audit.rules import RULES
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import Progress
 from lorasmith.core.text import did_you_mean
 from lorasmith.curation.changes.plan import name_within
-
-_KEY_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ def findings_of(rule: Rule, inputs: AuditInputs) -> list[Finding]:
     for finding in rule.find(inputs):
         # The page of rules says every severity that there is.
         assert rule.otherwise or finding.severity in (None, rule.severity), rule.id
-        key = _key(rule, finding, inputs)
+        key = finding_id(rule, finding, inputs.collection.roots)
         command = finding.command
         if not command and rule.fix is not None:
             command = inputs.command("audit", "--fix", key)
@@ -211,13 +209,3 @@ def check_ignorable(ids: Iterable[str], audit: Audit) -> None:
 def is_ignored(finding: Finding, ids: Collection[str]) -> bool:
     """Whether ids name a finding, or its rule; never of an error, at which every run stops."""
     return finding.severity != "error" and (finding.rule in ids or finding.key in ids)
-
-
-def _key(rule: Rule, finding: Finding, inputs: AuditInputs) -> str:
-    """From what it concerns; where that is nothing, the rule alone."""
-    subjects = sorted(inputs.name_of(path) for path in finding.images)
-    subjects += [f"tag:{tag}" for tag in sorted(finding.tags)]
-    if not subjects:
-        return rule.id
-    text = "\0".join(subjects).encode("utf-8", "surrogateescape")
-    return f"{rule.id}:{blake2b(text, digest_size=_KEY_BYTES).hexdigest()}"

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lorasmith.advice.audit.ids import dataset_names, within
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.files import parse_json, write_json
 from lorasmith.curation.changes.trash import STORE
@@ -14,13 +15,17 @@ NAME = "audit.json"
 _KEY = "ignored"
 
 
-def ignored_in(roots: Iterable[Path]) -> list[str]:
-    """Ids of rules and of findings, each once, in the order in which they were given.
+def ignored_in(roots: Sequence[Path]) -> list[str]:
+    """Ids of rules and of findings, each once, in the order in which they were given; what was
+    ignored in one of several datasets is ignored in that one (:func:`.ids.within`), or, of a rule
+    and of what concerns several, in all.
 
     Raises:
         DatasetError: a file of them is damaged.
     """
-    return list(dict.fromkeys(one for root in roots for one in _read(_path(root))))
+    names = dataset_names(roots)
+    ids = ((one, names[str(root)]) for root in roots for one in _read(_path(root)))
+    return list(dict.fromkeys(form for one, name in ids for form in (one, within(one, name))))
 
 
 def remember(
@@ -35,14 +40,22 @@ def remember(
         DatasetError: a file of them is damaged.
         RunError: it cannot be written.
     """
-    added, removed = list(ignore), set(unignore)
+    names = dataset_names(roots)
+    added, removed = list(ignore), list(unignore)
     for root in roots:
         path = _path(root)
         before = _read(path)
-        after = [one for one in dict.fromkeys((*before, *added)) if one not in removed]
+        new, gone = (_of_dataset(ids, names[str(root)]) for ids in (added, removed))
+        after = [one for one in dict.fromkeys((*before, *new)) if one not in gone]
         if after != before:
             write_json(path, {_KEY: after})
     return ignored_in(roots)
+
+
+def _of_dataset(ids: Iterable[str], name: str) -> list[str]:
+    """Those that concern a dataset, as they are in it alone."""
+    parts = [one.partition("@") for one in ids]
+    return [one for one, _, dataset in parts if dataset in ("", name)]
 
 
 def _path(root: Path) -> Path:

@@ -221,12 +221,13 @@ class AuditInputs:
         """An empty plan that is to mend what a rule found."""
         return Plan(f"audit --fix {rule}", self.collection.roots)
 
-    def command(self, verb: str, *words: str) -> str:
+    def command(self, verb: str, *words: str, folders: Sequence[Path] = ()) -> str:
         """A shell command on these folders: ``lorasmith dataset VERB DIR … WORDS``, quoted.
 
         Args:
             verb: of ``lorasmith dataset``.
             words: options behind the folders.
+            folders: of these alone.
         """
-        parts = ["lorasmith", "dataset", verb, *map(str, self.folders), *words]
+        parts = ["lorasmith", "dataset", verb, *map(str, folders or self.folders), *words]
         return shlex.join(parts)

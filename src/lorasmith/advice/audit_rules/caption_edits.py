@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection
 from lorasmith.curation.edit.operations import shown
 from lorasmith.curation.edit.plan_edit import plan_edit
+from lorasmith.curation.filter_language.words import at_place
 
 if TYPE_CHECKING:
     from lorasmith.advice.audit.inputs import AuditInputs
@@ -63,6 +65,24 @@ def edit_command(inputs: AuditInputs, *operations: str, where: str = "") -> str:
     """
     options = [word for operation in operations for word in shlex.split(shown(operation))]
     return inputs.command("edit", *options, *(["--where", where] if where else []))
+
+
+def edit_images_command(inputs: AuditInputs, operation: str, images: Sequence[Path]) -> str:
+    """The ``lorasmith dataset edit`` of a few images by their places; "" where they lie in several
+    datasets, of which a filter cannot tell one."""
+    roots = {image.root for image in inputs.of_paths(images)}
+    if len(roots) > 1:
+        return ""
+    # Other datasets may have images with these places.
+    inside = tuple(os.path.join(root, "") for root in roots)
+    folders = [
+        folder
+        for folder in inputs.folders
+        if os.path.join(os.path.abspath(folder), "").startswith(inside)
+    ]
+    where = " or ".join(at_place(inputs.name_of(path)) for path in images)
+    options = shlex.split(shown(operation))
+    return inputs.command("edit", *options, "--where", where, folders=folders)
 
 
 def train_command(inputs: AuditInputs, setting: str) -> str:

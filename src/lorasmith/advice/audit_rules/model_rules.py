@@ -16,14 +16,13 @@ from PIL import Image
 
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
-from lorasmith.advice.audit_rules.caption_edits import edit_command
+from lorasmith.advice.audit_rules.caption_edits import edit_images_command
 from lorasmith.advice.audit_rules.image_rules import is_faint
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Progress
 from lorasmith.core.installation import extra_line
 from lorasmith.core.telemetry import switch_off_telemetry
 from lorasmith.core.text import quantity, quoted, shortlist
-from lorasmith.curation.filter_language.words import at_place
 from lorasmith.curation.images.faces import CUT, cut_faces, face_finder
 from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.images import decoded_image
@@ -121,13 +120,13 @@ def has_text(inputs: AuditInputs) -> Iterator[Finding]:
         if sure:
             by_text[" ".join(text for text, _ in sure)].append((path, min(s for _, s in sure)))
     for text, places in by_text.items():
-        names = [at_place(inputs.name_of(path)) for path, _ in places]
+        paths = tuple(path for path, _ in places)
         least = min(score for _, score in places)
         yield Finding(
             f"{quoted(text)} is to be read in it ({least:.2f} sure), and no tag says so",
-            tuple(path for path, _ in places),
+            paths,
             value=round(least, 3),
-            command=edit_command(inputs, "add=text", where=" or ".join(names)),
+            command=edit_images_command(inputs, "add=text", paths),
         )
 
 

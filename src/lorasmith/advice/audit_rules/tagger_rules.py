@@ -12,12 +12,11 @@ import numpy as np
 from lorasmith.advice.audit.captions import WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
-from lorasmith.advice.audit_rules.caption_edits import edit_command, edit_plan
+from lorasmith.advice.audit_rules.caption_edits import edit_images_command, edit_plan
 from lorasmith.core.text import quantity, quoted, shortlist
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.edit.consolidate import read_families
 from lorasmith.curation.edit.spelling import bare
-from lorasmith.curation.filter_language.words import at_place
 
 # A tagger that knows a thing gives it as much as the first in so large a share of the images whose
 # captions have it, and in no more than a tenth of the others.
@@ -141,8 +140,7 @@ def likely_missing(inputs: AuditInputs) -> Iterator[Finding]:
 def _command(
     inputs: AuditInputs, operation: str, captions: Sequence[tuple[WrittenCaption, float]]
 ) -> str:
-    names = [at_place(inputs.name_of(caption.image)) for caption, _ in captions]
-    return edit_command(inputs, operation, where=" or ".join(names))
+    return edit_images_command(inputs, operation, images_of(caption for caption, _ in captions))
 
 
 def unknown(inputs: AuditInputs) -> Iterator[Finding]:

@@ -18,6 +18,22 @@ def test_ids_are_kept_until_they_are_taken_out(tmp_path: Path) -> None:
     assert ignored_in([tmp_path]) == ["same-file:0011"]
 
 
+def test_what_was_ignored_in_one_of_several_datasets_is_ignored_in_that_one(
+    tmp_path: Path,
+) -> None:
+    zorp, vellu = tmp_path / "zorp", tmp_path / "vellu"
+    remember([zorp], ["same-file:0011"])
+    remember([vellu], ["blurred"])
+    both = [zorp, vellu]
+    assert ignored_in(both) == ["same-file:0011", "same-file:0011@zorp", "blurred"]
+    remember(both, ["dark:0022@vellu", "text:0033", "light"])
+    assert ignored_in([zorp]) == ["same-file:0011", "text:0033", "light"]
+    assert ignored_in([vellu]) == ["blurred", "dark:0022", "text:0033", "light"]
+    remember(both, unignore=["same-file:0011@vellu", "dark:0022@vellu"])
+    assert ignored_in([zorp]) == ["same-file:0011", "text:0033", "light"]
+    assert ignored_in([vellu]) == ["blurred", "text:0033", "light"]
+
+
 def test_reading_writes_nothing(tmp_path: Path) -> None:
     ignored_in([tmp_path])
     remember([tmp_path])
