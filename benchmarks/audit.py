@@ -38,6 +38,7 @@ from benchmarks.audit_set.packages import Packages
 from benchmarks.audit_set.pictures import build
 from benchmarks.audit_set.scoring import Found, Truth, captions_of, finders, parse
 from benchmarks.dataset import decode_all, make_pictures
+from benchmarks.resident import forget_peak, resident
 
 from lorasmith.advice.audit.audit import audit_dataset
 from lorasmith.advice.audit.inputs import AuditInputs
@@ -149,10 +150,12 @@ def run_clean(packages: Packages, folder: Path) -> None:
             print(f"- `{one.rule}`: {one.what} ({', '.join(sorted(one.images)[:6])})")
 
 
-def run_time(count: int, folder: Path, rounds: int = 3) -> None:
+def run_time(count: int, folder: Path, rounds: int) -> None:
     """Decoding, a first audit and another, by turns in one process: seconds of the clock and of the
-    processor, which alone can be compared on a machine that has other work."""
-    make_pictures(folder, count, different=count)
+    processor, which alone can be compared on a machine that has other work; and the peak of
+    resident memory, of which what the process held before."""
+    if not folder.is_dir():
+        make_pictures(folder, count, different=count, packing=1)
 
     def again(folder: Path) -> None:
         rules = [rule for rule in RULES if not rule.slow]
@@ -166,9 +169,14 @@ def run_time(count: int, folder: Path, rounds: int = 3) -> None:
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
+            forget_peak()
+            before = resident("VmRSS")
             clock, processor = time.perf_counter(), time.process_time()
             work(folder)
             times[name].append((time.perf_counter() - clock, time.process_time() - processor))
+            print(
+                f"{name}: {resident('VmHWM') / 1e6:.0f} MB at its peak, {before / 1e6:.0f} before"
+            )
     for number, which in enumerate(("clock", "processor")):
         best = {name: min(one[number] for one in some) for name, some in times.items()}
         print(
@@ -176,6 +184,7 @@ def run_time(count: int, folder: Path, rounds: int = 3) -> None:
             + ", ".join(f"{name} {value:.2f} s" for name, value in best.items())
             + f"; first / decoding {best['first'] / best['decoding']:.2f}"
             f", first / again {best['first'] / best['again']:.1f}"
+            f"; {count / best['first']:.0f} pictures a second at first"
         )
 
 
@@ -186,6 +195,7 @@ def main() -> None:
     parser.add_argument("--half", help="'choose' or 'report': seed of pictures and faults")
     parser.add_argument("--clean", action="store_true", help="the sets without faults")
     parser.add_argument("--time", type=int, metavar="N", help="how long it takes on N pictures")
+    parser.add_argument("--rounds", type=int, default=3, help="of --time; the best counts")
     parser.add_argument("--all-faults", action="store_true", help="every kind of fault, not 30")
     parser.add_argument("--no-fixes", action="store_true", help="leave out mending and undo")
     cache = Path(tempfile.gettempdir()) / "lorasmith-audit-packages"
@@ -196,10 +206,10 @@ def main() -> None:
         parser.error("say --half, --clean or --time")
     with tempfile.TemporaryDirectory() as place:
         folder = options.keep or Path(place) / "set"
-        shutil.rmtree(folder, ignore_errors=True)
-        if options.time:
-            run_time(options.time, folder / "time")
+        if options.time:  # With --keep, on what an earlier run made.
+            run_time(options.time, folder / "time", options.rounds)
             return
+        shutil.rmtree(folder, ignore_errors=True)
         packages = Packages(options.cache)
         if options.half:
             run_half(options.half, packages, folder, not options.no_fixes, options.all_faults)

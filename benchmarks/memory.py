@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from benchmarks.random_models import architecture_of, random_batch, random_model
+from benchmarks.resident import forget_peak, resident
 from benchmarks.step import Clock
 from torch import nn
 
@@ -180,7 +181,7 @@ def measure(case: Case, device: torch.device, timed: int = 0) -> Measured:
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        forget_peak()
     for number in range(2):
         trainer(number, [batch], case.batch)
     peak = torch.cuda.max_memory_allocated() if cuda else resident("VmHWM")
@@ -200,13 +201,6 @@ def warm_up(device: torch.device) -> None:
         for layer, shape in ((nn.Conv2d(8, 8, 3), (1, 8, 9, 9)), (nn.Linear(8, 8), (4, 8))):
             layer = layer.to(device, dtype)
             layer(torch.randn(shape, device=device, dtype=dtype)).square().mean().backward()
-
-
-def resident(name: str) -> int:
-    """``VmRSS`` now, or ``VmHWM``, its peak, in bytes."""
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    line = next(line for line in text.splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) * 1024
 
 
 def in_own_process(case: Case, device: str) -> dict[str, float]:

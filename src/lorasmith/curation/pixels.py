@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lorasmith.curation.images.trim import find_border
+from lorasmith.curation.images.trim import find_border, reduced
 from lorasmith.data.images import decoded_image
 
 # All but borders is measured so small, px of each side: shares of the image, whatever its shape.
 _SIDE = 48
-_BORDER_SIDE = 384  # px; borders are measured at this size of the longer side, or twice it
 _RIM_PIXELS = np.ones((_SIDE, _SIDE), bool)
 _RIM_PIXELS[2:-2, 2:-2] = False
 _DARK, _LIGHT = 0.02, 0.98  # of the pixels, by brightness
@@ -102,7 +101,7 @@ def _border(path: Path, thumbnail: Image.Image) -> float:
     if not _border_share(thumbnail):
         return 0.0
     with decoded_image(path) as image:
-        return _border_share(image.reduce(max(1, max(image.size) // _BORDER_SIDE)))
+        return _border_share(reduced(image))
 
 
 def _border_share(image: Image.Image) -> float:

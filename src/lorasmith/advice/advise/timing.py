@@ -24,6 +24,7 @@ _ALIKE = (
     "performance.threads",
 )
 _FEWEST_ROWS = 3
+_LONGEST = 10  # times the median
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,10 @@ def _seconds_of_a_step(folder: RunFolder, run_plan: RunPlan, device: str) -> flo
     keeps = any(row.get("preservation_loss") is not None for row in _rows(folder.metrics))
     theirs = passes(checkpointing=False, preserves=settings.preservation if keeps else None)
     scale = passes(checkpointing=False, preserves=run_plan.preserves) / theirs
-    return statistics.median(steps) * scale
+    # The mean: steps that keep the base take several times as long as others, and are fewer than
+    # half. The first has to get ready; what is far longer than others waited for something else.
+    most = _LONGEST * statistics.median(steps)
+    return statistics.fmean(min(step, most) for step in steps[1:]) * scale
 
 
 def _place(settings: TrainSettings) -> str:

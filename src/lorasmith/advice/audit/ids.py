@@ -1,8 +1,8 @@
 """Ids of findings: from what they concern, so that they stay while that does.
 
-A finding of one dataset has the same id whether that is looked at alone or with others, but for the
-dataset's name behind it: ``blurred:12ab34cd`` alone, ``blurred:12ab34cd@vellu`` among several, which
-may all have a ``0001.png``.
+A finding of one dataset has the same id whether that is looked at alone or with others, but for
+the dataset's name behind it: ``blurred:12ab34cd`` alone, ``blurred:12ab34cd@vellu`` among several,
+which may all have a ``0001.png``.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def trim(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
     """What is within the borders is recorded as the part to train on; the files stay."""
     plan = inputs.plan(findings[0].rule)
     images = inputs.of_paths(path for finding in findings for path in finding.images)
-    rule = CropRule("whole", trim=True)
+    rule = CropRule("whole", trim="reduced")  # As they are measured.
     crops = choose_crops(plan, images, rule, observer=inputs.observer, controls=inputs.controls)
     plan_crops(plan, inputs.collection, crops, record=True)
     return plan

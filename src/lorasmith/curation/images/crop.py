@@ -13,7 +13,7 @@ from typing import Literal
 from PIL import Image
 
 from lorasmith.curation.images.focus import find_saliency
-from lorasmith.curation.images.trim import find_border
+from lorasmith.curation.images.trim import find_border, find_reduced_border
 from lorasmith.data.buckets import Buckets, Size, place
 from lorasmith.data.recorded_crops import Box
 
@@ -45,7 +45,7 @@ class CropRule:
         buckets: of "bucket".
         aspects: of "aspect", as pairs of width and height; the nearest is taken.
         margin: around a subject, a share of its sides.
-        trim: borders are cut off first.
+        trim: borders are cut off first; "reduced": those, too, that only the reduced image shows.
         tolerance: of borders, see :func:`.find_border`.
     """
 
@@ -53,15 +53,17 @@ class CropRule:
     focus: str | Point = "auto"
     buckets: Buckets | None = None
     margin: float = 0.05
-    trim: bool = False
+    trim: bool | Literal["reduced"] = False
     tolerance: int = 12
     aspects: tuple[Size, ...] = ()
 
     @property
     def looks(self) -> bool:
         """Whether it takes the image's pixels, or its size alone."""
+        if self.trim or self.shape == "subject":
+            return True
         by_point = not isinstance(self.focus, str) or self.focus in _POINTS
-        return self.trim or self.shape == "subject" or (self.shape != "whole" and not by_point)
+        return self.shape != "whole" and not by_point
 
 
 def choose_crop(
@@ -77,7 +79,8 @@ def choose_crop(
     """
     area = (0, 0, *image.size)
     if rule.trim:
-        area = find_border(image, rule.tolerance)
+        find = find_reduced_border if rule.trim == "reduced" else find_border
+        area = find(image, rule.tolerance)
     inner = image.crop(area) if area != (0, 0, *image.size) else image
     part = _within(inner, rule, find_faces)
     return area[0] + part[0], area[1] + part[1], area[0] + part[2], area[1] + part[3]

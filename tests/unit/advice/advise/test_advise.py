@@ -178,6 +178,16 @@ def test_time_is_of_steps_that_were_measured(
     assert second.timing is not None
     assert second.timing.step == pytest.approx(2.0)
     assert second.timing.seconds == pytest.approx(2.0 * second.run_plan.steps)
+    # Two of five keep the base and take three times as long; the first gets ready.
+    seconds = [9.0, 3.0, 1.0, 1.0, 3.0, 1.0, 1.0, 3.0, 1.0, 1.0, 3.0]
+    uneven = [
+        json.dumps({"step": n, "steps": 12, "seconds_left": second * (12 - n)})
+        for n, second in enumerate(seconds, 1)
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(uneven), encoding="utf-8")
+    timing = advised(data, "demo", SMALL).timing
+    assert timing is not None
+    assert timing.step == pytest.approx(1.8)
     # With regularisation pictures nothing is kept; steps that keep would take longer.
     kept = [json.dumps({**row, "preservation_loss": 0.1}) for row in rows]
     (run / "metrics.jsonl").write_text("\n".join(kept), encoding="utf-8")

@@ -62,7 +62,7 @@ def test_the_order_and_the_place_of_datasets_change_nothing(
 
 
 def test_one_of_two_is_ignored_and_mended(two: list[Path]) -> None:
-    first, second, third, fourth = ids(*two)
+    first, _, third, _ = ids(*two)
     remember(two, [first])
     audit = audit_dataset(AuditInputs(two), ignored_in(two), [RULE])
     assert [one.key for one in audit.ignored] == [first]

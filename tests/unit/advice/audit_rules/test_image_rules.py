@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,9 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from tests.audits import MakeDataset, audit_rule, captioned, faultless, inputs_of
 
 from lorasmith.advice.audit.audit import audit_dataset
+from lorasmith.advice.audit.finding import Finding
 from lorasmith.advice.audit_rules.copy_rules import COPY_RULES
-from lorasmith.advice.audit_rules.image_rules import IMAGE_RULES
+from lorasmith.advice.audit_rules.image_rules import IMAGE_RULES, trim
 from lorasmith.curation.changes.journal import Journal
 
 SIZE = (256, 256)
@@ -181,6 +183,19 @@ def test_a_recorded_crop_leaves_bars_out(images: Path) -> None:
     assert len(audit_rule("borders", images)) == 1
     (images / "c.crop.json").write_text('{"box": [0, 32, 256, 288], "size": [256, 320]}')
     assert audit_rule("borders", images) == []
+
+
+def test_bars_with_an_edge_that_only_a_small_picture_shows_are_mended(dataset: MakeDataset) -> None:
+    folder = captioned(dataset, "zorp, hat")
+    (path,) = folder.rglob("00.png")
+    pixels = 96 + np.asarray(faultless(7, (768, 800))) // 2
+    pixels[700:] = 0
+    pixels[684:700, 240:] = 6  # of the picture, and nearly as dark as the bar
+    Image.fromarray(pixels).save(path)
+    trim(inputs_of(folder), [Finding("bars", (path,), rule="borders")]).apply()
+    left, top, right, bottom = json.loads(path.with_suffix(".crop.json").read_text())["box"]
+    assert (left, top, right) == (0, 0, 768)
+    assert 670 <= bottom <= 684
 
 
 def test_a_picture_of_a_few_pixels_cannot_be_used(dataset: MakeDataset) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tests.unit.curation.images.conftest import draw_scene
 
-from lorasmith.curation.images.trim import find_border
+from lorasmith.curation.images.trim import find_border, find_reduced_border
 from lorasmith.demo.world import draw_canvas, random_creature
 
 
@@ -99,3 +99,16 @@ def test_stripes_are_no_border(direction: int) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (40, 40)])
 def test_images_of_one_colour_stay(size: tuple[int, int]) -> None:
     assert find_border(Image.new("RGB", size)) == (0, 0, *size)
+
+
+def test_an_edge_too_soft_for_its_size_is_seen_in_the_reduced_image() -> None:
+    pixels = np.full((800, 768, 3), 200, np.uint8)
+    pixels[700:] = 0  # a bar; the picture's last lines are nearly as dark
+    pixels[684:700, 240:] = 6
+    image = Image.fromarray(pixels)
+    assert find_border(image) == (0, 0, 768, 800)
+    left, top, right, bottom = find_reduced_border(image)
+    assert (left, top, right) == (0, 0, 768)
+    assert 670 <= bottom <= 684
+    hard = framed(0, 25, 0, 0)
+    assert find_reduced_border(hard) == find_border(hard)
