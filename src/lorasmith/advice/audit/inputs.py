@@ -27,6 +27,7 @@ from lorasmith.curation.changes.plan import Plan, name_within
 from lorasmith.curation.collection import Collection, CollectionImage, open_collection
 from lorasmith.curation.facts import ImageFacts
 from lorasmith.curation.pixels import Pixels
+from lorasmith.curation.tagger.labels import Labels
 from lorasmith.curation.tagger.scores import Scored, kept_scores
 from lorasmith.data.buckets import plan_buckets
 from lorasmith.data.dataset import Dataset, Item, build_dataset
@@ -50,6 +51,8 @@ class AuditInputs:
         observer: told of progress.
         controls: asked while images are decoded.
         kind: what is to be learned, where the user says it; some rules are about one kind alone.
+        vocabulary: what the base was trained with, by a tagger's labels; ``None`` is those of a tagger
+            that looked at the images, if one did.
         faces: what finds faces: a cascade of OpenCV's, or YuNet; ``None`` looks for none.
     """
 
@@ -60,6 +63,7 @@ class AuditInputs:
     controls: Controls = field(default_factory=Controls)
     kind: Kind | None = None
     faces: Path | None = None
+    vocabulary: Labels | None = None
 
     @cached_property
     def collection(self) -> Collection:
@@ -185,6 +189,13 @@ class AuditInputs:
         for image in self.images:
             by_root.setdefault(image.root, []).append(image.path)
         return kept_scores(by_root)
+
+    @property
+    def labels(self) -> Labels | None:
+        """:attr:`vocabulary`, or the labels of :attr:`tagger_scores`."""
+        if self.vocabulary is not None or self.tagger_scores is None:
+            return self.vocabulary
+        return self.tagger_scores.labels
 
     @property
     def count_tokens(self) -> Callable[[str], int]:

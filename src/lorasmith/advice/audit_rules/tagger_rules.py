@@ -144,19 +144,22 @@ def _command(
 
 
 def unknown(inputs: AuditInputs) -> Iterator[Finding]:
-    scored = inputs.tagger_scores
-    if scored is None:
+    labels = inputs.labels
+    if labels is None:
         return
-    known = set(map(bare, scored.labels.names))
+    known = set(map(bare, labels.names))
     counts = inputs.tags.counts
     others = [name for name, count in counts.items() if name not in known and count > 1]
     spoken = sum(count for name, count in counts.items() if name in known)
-    if others and spoken >= SPOKEN * counts.total():
+    # Whose labels a tagger has is the base's only if captions speak the same language.
+    is_the_bases = inputs.vocabulary is not None or spoken >= SPOKEN * counts.total()
+    if others and is_the_bases:
         spelled = tuple(map(inputs.tags.spelled, others))
         captions = [one for name in others for one in inputs.tags.captions_with[name]]
         yield Finding(
-            f"{quantity(len(others), 'tag', 'is')} not among the tagger's "
-            f"{len(scored.labels):,} labels: {shortlist(spelled, _SHOWN)}",
+            f"{quantity(len(others), 'tag', 'is')} not among the {len(labels):,} labels"
+            f"{'' if inputs.vocabulary is not None else ' of the tagger'}: "
+            f"{shortlist(spelled, _SHOWN)}",
             images_of(captions),
             spelled,
             value=len(others),
@@ -167,6 +170,12 @@ def _needs_scores(inputs: AuditInputs) -> str:
     if inputs.tagger_scores is not None:
         return ""
     return f"needs what a tagger says of the pictures; `{_HOW}` keeps it, and changes nothing"
+
+
+def _needs_labels(inputs: AuditInputs) -> str:
+    if inputs.labels is not None:
+        return ""
+    return f"needs the base's words: --vocabulary FILE, or a tagger's labels (`{_HOW}`)"
 
 
 def _remove(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
@@ -213,6 +222,6 @@ TAGGER_RULES: tuple[Rule, ...] = (
         source='The Other LoRA Training Rentry, "Tags and details"',
         threshold=2,
         unit="captions with it, at least",
-        missing=_needs_scores,
+        missing=_needs_labels,
     ),
 )

@@ -144,9 +144,9 @@ def misspelled(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def _known_tags(inputs: AuditInputs) -> frozenset[str]:
-    """Bare tags that are shipped, and labels of a tagger that looked at the pictures."""
-    scored = inputs.tagger_scores
-    return _listed_tags().union(map(bare, scored.labels.names if scored is not None else ()))
+    """Bare tags that are shipped, and the base's vocabulary."""
+    labels = inputs.labels
+    return _listed_tags().union(map(bare, labels.names if labels is not None else ()))
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any
 from lorasmith.core.errors import CheckpointError
 from lorasmith.core.files import ASSETS, parse_json
 from lorasmith.core.text import did_you_mean, shortlist
-from lorasmith.curation.tagger.labels import LABEL_FILES
+from lorasmith.curation.tagger.labels import LABEL_FILES, Labels, read_labels
 
 DEMO = "demo"
 DEMO_FOLDER = ASSETS / "demo_tagger"
@@ -81,6 +81,26 @@ def find_tagger(source: str, fetching: Callable[[str], None] = lambda name: None
         raise CheckpointError.of(source, "there is no such tagger", hint)
     fetching(repository)
     return _from_hub(repository, source.rpartition("/")[2])
+
+
+def find_labels(source: str) -> Labels:
+    """What a tagger knows by name, without its weights.
+
+    Args:
+        source: ``demo``, a folder with a label file, or such a file.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = DEMO_FOLDER if source == DEMO else Path(source)
+    if not path.exists():
+        hint = f"give a label file ({shortlist(LABEL_FILES, 3)}), a folder with one, or demo"
+        raise CheckpointError.of(source, "there is no such file or folder", hint)
+    labels = _label_file(path) if path.is_dir() else path
+    if labels is None:
+        hint = f"put the tagger's own there: {shortlist(LABEL_FILES, 3)}"
+        raise CheckpointError.of(source, "holds no list of labels", hint)
+    return read_labels(labels)
 
 
 def _from_hub(repository: str, name: str) -> TaggerFiles:

@@ -53,6 +53,13 @@ class AuditRequest(JobRequest):
         metavar="FILE",
         default_text="none is looked for",
     )
+    vocabulary: str | None = option(
+        None,
+        "The words that the base was trained with: a tagger's label file (selected_tags.csv, "
+        "tag_mapping.json, tags.txt), a folder with one, or demo",
+        metavar="FILE|DIR",
+        default_text="the labels of a tagger that looked at the pictures",
+    )
     page: UserPath | None = option(
         None, "Write a page with the pictures concerned: one file", flag="html", metavar="FILE.html"
     )
@@ -81,6 +88,7 @@ class AuditRequest(JobRequest):
         from lorasmith.config.load import load_settings
         from lorasmith.config.schema import replace_settings
         from lorasmith.curation.images.faces import face_finder
+        from lorasmith.curation.tagger.folders import find_labels
 
         if self.dry_run and not self.fix:
             raise SettingsError.of("dry_run", "is for --fix", "name what is to be mended")
@@ -93,8 +101,9 @@ class AuditRequest(JobRequest):
             settings = replace_settings(settings, {"data.resolution": self.resolution})
         if self.faces is not None:
             face_finder(self.faces)  # What cannot be used is told before all is looked at.
+        labels = find_labels(self.vocabulary) if self.vocabulary is not None else None
         return AuditInputs(
-            self.folders, self.reg, settings, observer, controls, self.kind, self.faces
+            self.folders, self.reg, settings, observer, controls, self.kind, self.faces, labels
         )
 
     def mending(self, observer: Observer, controls: Controls) -> Mending:

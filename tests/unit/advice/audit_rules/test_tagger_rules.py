@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.audits import MakeDataset, audit_rule, captioned, inputs_of, mended
 
-from lorasmith.advice.audit.audit import audit_dataset
+from lorasmith.advice.audit.audit import audit_dataset, findings_of
 from lorasmith.advice.audit_rules.tagger_rules import TAGGER_RULES
+from lorasmith.core.errors import CheckpointError
 from lorasmith.curation.collection import dataset_root
+from lorasmith.curation.tagger.folders import find_labels
 from lorasmith.curation.tagger.labels import Labels
 from lorasmith.curation.tagger.scores import ImageScores, ScoreStore
 
@@ -104,6 +107,27 @@ def test_tags_that_the_labels_do_not_have(dataset: MakeDataset) -> None:
     other = captioned(dataset, *["zorp, wibble, wobble, wubble, hat"] * 3)
     scored(other, [right(True, True)] * 3)
     assert audit_rule("unknown-tags", other) == []
+
+
+def test_the_bases_vocabulary_needs_no_tagger(dataset: MakeDataset, tmp_path: Path) -> None:
+    folder = captioned(dataset, *["zorp, wibble, wobble, blonde hair"] * 3, "zorp, wubble")
+    labels = tmp_path / "selected_tags.csv"
+    labels.write_text("tag_id,name,category,count\n1,blonde_hair,0,9\n", "utf-8")
+    (rule,) = [rule for rule in TAGGER_RULES if rule.id == "unknown-tags"]
+    inputs = replace(inputs_of(folder), vocabulary=find_labels(str(labels)))
+    (finding,) = findings_of(rule, inputs)
+    assert finding.tags == ("wibble", "wobble")
+    assert "the 1 labels" in finding.what
+    assert find_labels(str(tmp_path)).names == find_labels(str(labels)).names == ("blonde_hair",)
+    assert "top_hat" in find_labels("demo").names
+    audit = audit_dataset(inputs_of(folder), rules=[rule])
+    assert "--vocabulary" in audit.skipped[0].missing
+
+
+@pytest.mark.parametrize(("name", "what"), [("nothing", "no such file"), ("", "no list of labels")])
+def test_a_vocabulary_that_is_none_is_told(tmp_path: Path, name: str, what: str) -> None:
+    with pytest.raises(CheckpointError, match=what):
+        find_labels(str(tmp_path / name))
 
 
 def test_damaged_scores_are_left_out(blondes: Path) -> None:
