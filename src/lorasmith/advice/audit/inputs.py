@@ -51,8 +51,8 @@ class AuditInputs:
         observer: told of progress.
         controls: asked while images are decoded.
         kind: what is to be learned, where the user says it; some rules are about one kind alone.
-        vocabulary: what the base was trained with, by a tagger's labels; ``None`` is those of a tagger
-            that looked at the images, if one did.
+        vocabulary: what the base was trained with, by a tagger's labels; ``None`` is those of a
+            tagger that looked at the images, if one did.
         faces: what finds faces: a cascade of OpenCV's, or YuNet; ``None`` looks for none.
     """
 
