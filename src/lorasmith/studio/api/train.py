@@ -1,0 +1,128 @@
+"""What a training is set up with: the settings' form, presets, the plan, other trainers' files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from pydantic import BaseModel
+
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import Problem, UserError
+from lorasmith.jobs.engine import Engine
+from lorasmith.jobs.forms import (
+    ImportedSettings,
+    PresetRecord,
+    SectionRecord,
+    SettingRecord,
+    import_settings,
+    presets,
+    settings_form,
+)
+from lorasmith.jobs.plan import (
+    PlanAnswer,
+    checked,
+    named_paths,
+    plan_request,
+)
+from lorasmith.studio.context import StudioDep
+from lorasmith.studio.paths import OutsideError, Roots
+
+router = APIRouter(prefix="/api", tags=["train"])
+
+_making = threading.Lock()
+
+
+def engine_of(app: FastAPI) -> Engine:
+    """The app's one process with torch; whoever starts a job lets it ``release()`` the device."""
+    with _making:
+        if not hasattr(app.state, "engine"):
+            app.state.engine = Engine(app.state.studio.workspace)
+    engine: Engine = app.state.engine
+    return engine
+
+
+def _engine(request: Request) -> Engine:
+    return engine_of(request.app)
+
+
+EngineDep = Annotated[Engine, Depends(_engine)]
+
+
+class PlanQuestion(BaseModel):
+    """
+    Args:
+        config: a settings file, or what other trainers' settings stand in.
+        data: the folder of images.
+        values: settings by path, JSON values; ``None`` is "none".
+    """
+
+    config: str | None = None
+    data: str | None = None
+    preset: str | None = None
+    values: dict[str, Any] = {}
+
+
+class ImportQuestion(BaseModel):
+    path: str
+
+
+@router.get("/settings")
+def settings() -> list[SettingRecord]:
+    """Every setting of a training, in the order of its sections."""
+    return [one for section in settings_form().sections for one in section.settings]
+
+
+@router.get("/settings/sections")
+def sections() -> list[SectionRecord]:
+    """The same by section, with what each is."""
+    return settings_form().sections
+
+
+@router.get("/settings/folder")
+def folder_settings() -> list[SettingRecord]:
+    """What each of ``data.folders`` may have."""
+    return settings_form().folder
+
+
+@router.get("/presets")
+def all_presets() -> list[PresetRecord]:
+    """Settings for kinds of subjects."""
+    return presets()
+
+
+@router.post("/plan")
+def plan(studio: StudioDep, engine: EngineDep, body: PlanQuestion) -> PlanAnswer:
+    """What training with these settings would do, or what is in its way; and the command line."""
+    values = dict(body.values)
+    config = studio.roots.resolve(body.config) if body.config else None
+    if body.data:
+        values["data.path"] = str(studio.roots.resolve(body.data))
+    request = plan_request(values, config, body.preset or None)
+    loaded = checked(request)
+    if isinstance(loaded, PlanAnswer):
+        return loaded
+    if problems := list(_outside(studio.roots, loaded.settings)):
+        return PlanAnswer.to(request, problems)
+    return engine.plan(values, config=config, preset=body.preset or None)
+
+
+@router.post("/import-settings")
+def import_file(studio: StudioDep, body: ImportQuestion) -> ImportedSettings:
+    """The settings that a file asks for: ours, or another trainer's."""
+    path: Path = studio.roots.resolve(body.path)
+    if not path.is_file():
+        raise UserError.of(body.path, "is not a file", "choose a settings file, a script or a LoRA")
+    return import_settings(path)
+
+
+def _outside(roots: Roots, settings: TrainSettings) -> Iterator[Problem]:
+    """What settings name and the studio may not open, each under its setting's path."""
+    for where, path in named_paths(settings):
+        try:
+            roots.resolve(str(path))
+        except OutsideError as error:
+            yield from (Problem(where, f"{p.where}: {p.what}", p.hint) for p in error.problems)
