@@ -123,9 +123,13 @@ def test_documented_commands_exist_with_their_options(page: str, line: str) -> N
         child = command.get_command(context, words[0])
         assert child is not None, f"{page}: there is no command {words[0]}"
         command, words = child, words[1:]
-        context = click.Context(command, context, info_name=command.name)
+        settings = command.context_settings
+        context = click.Context(command, context, info_name=command.name, **settings)
     # Options and their number of values, without looking at the files that they name.
-    command.make_parser(context).parse_args(words)
+    given, _, _ = command.make_parser(context).parse_args(words)
+    if command.name == "add" and context.parent and context.parent.info_name == "queue":
+        line = shlex.join(["lorasmith", *given["command"]])
+        test_documented_commands_exist_with_their_options(page, line)
 
 
 def test_the_documentation_shows_commands() -> None:

@@ -89,7 +89,8 @@ def parsed(line: str) -> tuple[str, dict[str, list[str]]]:
         names.append(words.pop(0))
         child = command.get_command(context, names[-1])
         assert child is not None, line
-        command, context = child, click.Context(child, context, info_name=names[-1])
+        settings = child.context_settings
+        command, context = child, click.Context(child, context, info_name=names[-1], **settings)
     redirect = [words[place + 1] for place, word in enumerate(words[:-1]) if word == ">"]
     words = words[: words.index(">")] if redirect else words
     given, _, _ = command.make_parser(context).parse_args(list(words))

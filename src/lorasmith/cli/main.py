@@ -28,7 +28,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -36,6 +36,9 @@ from lorasmith import __version__
 from lorasmith.core.errors import DOCTOR, Problem, Stopped, UserError
 from lorasmith.core.terminal import echo, echo_styled, problem_lines
 from lorasmith.core.text import did_you_mean
+
+if TYPE_CHECKING:
+    from lorasmith.core.job_record import JobRecord
 
 DONE, BUG, USER_ERROR, STOPPED = 0, 1, 2, 130
 
@@ -60,6 +63,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "Train": {
         "train": Entry("lorasmith.cli.train", "Train a LoRA on a folder of pictures."),
         "control": Entry("lorasmith.cli.control", "Ask a running training for something."),
+        "queue": Entry("lorasmith.cli.queue", "Let trainings and other work wait their turn."),
         "advise": Entry("lorasmith.cli.advise", "Propose settings, each with its reason."),
         "pick": Entry("lorasmith.cli.pick", "Say which snapshot of a run to keep."),
         "diagnose": Entry("lorasmith.cli.diagnose", "Say what is wrong with a LoRA, and why."),
@@ -154,19 +158,26 @@ class LazyGroup(click.Group):
         if f"_{prog_name.upper()}_COMPLETE" in os.environ:  # The shell asks what Tab may insert.
             super().main(args, prog_name, complete_var)
         extra.pop("standalone_mode", None)
-        sys.exit(self._run(list(sys.argv[1:] if args is None else args), prog_name, extra))
+        record = _job_record()
+        status, problems = self._run(list(sys.argv[1:] if args is None else args), prog_name, extra)
+        if record is not None:
+            record.end(status, problems)
+        sys.exit(status)
 
-    def _run(self, args: list[str], prog_name: str, extra: dict[str, Any]) -> int:
+    def _run(
+        self, args: list[str], prog_name: str, extra: dict[str, Any]
+    ) -> tuple[int, list[Problem]]:
+        """The exit status, and what was told of what went wrong."""
         try:
             with self.make_context(prog_name, args, **extra) as ctx:
                 self.invoke(ctx)
             sys.stdout.flush()
-            return DONE
+            return DONE, []
         except click.exceptions.Exit as leave:
-            return leave.exit_code
+            return leave.exit_code, []
         except UserError as error:
             echo_styled(problem_lines(error.problems), err=True)
-            return USER_ERROR
+            return USER_ERROR, error.problems
         except click.ClickException as error:
             if isinstance(error, click.BadParameter) and (hint := _hint(error.message)):
                 words = f"{error.message.rstrip('.')}: {hint}."
@@ -174,23 +185,33 @@ class LazyGroup(click.Group):
             message = io.StringIO()
             error.show(message)
             echo(message.getvalue(), end="", err=True)
-            return USER_ERROR
+            return USER_ERROR, [Problem("", error.format_message())]
         except (Stopped, click.Abort, KeyboardInterrupt) as error:
             echo(str(error) or "stopped", err=True)
-            return STOPPED
+            return STOPPED, [Problem("", str(error) or "stopped")]
         except BrokenPipeError:
             # Whoever read our output went away, as `| head` does. Python flushes again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return STOPPED
+            return STOPPED, []
         except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours, or no memory
             if lacks_memory(error):
                 echo_styled(problem_lines([NO_MEMORY]), err=True)
-                return USER_ERROR
+                return USER_ERROR, [NO_MEMORY]
             if problem := machine_problem(error):
                 echo_styled(problem_lines([problem]), err=True)
-                return USER_ERROR
+                return USER_ERROR, [problem]
             _say_bug(args)
-            return BUG
+            what = f"a bug in lorasmith: {type(error).__name__}: {error}"
+            return BUG, [Problem("", what, "report it, with what stands in its log")]
+
+
+def _job_record() -> JobRecord | None:
+    """What is to hear how a job of the queue ends."""
+    if "LORASMITH_JOB" not in os.environ:  # As always but there: nothing is imported for it.
+        return None
+    from lorasmith.core import job_record
+
+    return job_record.current()
 
 
 def _hint(message: str) -> str:

@@ -134,39 +134,44 @@ def _show_all_help(ctx: click.Context, parameter: click.Parameter, value: bool) 
     help="Show every setting as an option, --section.key VALUE.",
 )
 @_setting_options
-def train(
+def train(*, as_json: bool, **options: Any) -> None:
+    if as_json and not options["plan"]:
+        raise click.UsageError("--json is of --plan; add that, or leave --json out.")
+    request = request_of(**options)
+    if isinstance(request, PlanRequest) and as_json:
+        from lorasmith.jobs.plan import plan_record
+
+        echo_json(plan_record(run_shown(request, to_stderr=True)).model_dump(mode="json"))
+    else:
+        start(request)
+
+
+def request_of(
     config: Path | None,
     preset: str | None,
     assignments: tuple[str, ...],
     resume: Path | None,
     plan: bool,
-    as_json: bool,
     find_lr: bool,
     **options: str | None,
-) -> None:
+) -> TrainRequest | PlanRequest | FindRateRequest | ResumeRequest:
+    """What the options of the command ask for.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
     settings: list[str | Override] = [*assignments, *_overrides(options)]
     if plan and find_lr:
         raise click.UsageError("--plan loads no model, and --find-lr needs it; leave one out.")
-    if as_json and not plan:
-        raise click.UsageError("--json is of --plan; add that, or leave --json out.")
-    if resume is None and as_json:
-        from lorasmith.jobs.plan import plan_record
-
-        made = run_shown(
-            PlanRequest(config=config, preset=preset, settings=settings), to_stderr=True
-        )
-        echo_json(plan_record(made).model_dump(mode="json"))
-        return
     if resume is None:
         request = PlanRequest if plan else FindRateRequest if find_lr else TrainRequest
-        start(request(config=config, preset=preset, settings=settings))
-        return
+        return request(config=config, preset=preset, settings=settings)
     others = {"CONFIG": config, "--preset": preset, "--plan": plan, "--find-lr": find_lr}
     clashing = [name for name, value in others.items() if value]
     if clashing:
         names = " and ".join(clashing)
         raise click.UsageError(f"--resume uses the run's own settings; leave {names} out.")
-    start(ResumeRequest(path=resume, settings=settings))
+    return ResumeRequest(path=resume, settings=settings)
 
 
 def _overrides(options: dict[str, str | None]) -> list[Override]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,39 @@ VERSION = 2
 """Of the settings file's form; :mod:`lorasmith.config.load` brings older ones up to it."""
 
 
-def dump_toml(settings: TrainSettings, *, absolute: bool = False) -> str:
+def dump_toml(
+    settings: TrainSettings, *, absolute: bool = False, only: Container[str] | None = None
+) -> str:
     """Every setting as it is, defaults too; what is not set is left out.
 
     Args:
+        only: the paths of those to write, such as what was given; in place of all.
         absolute: write paths from the root, so that the file means the same in every folder.
             Otherwise they stay as given, relative to the folder in which the command is run.
     """
     blocks = [f"version = {VERSION}\n"]
     for name in sections():
         section: Section = getattr(settings, name)
-        blocks.append("\n".join([f"[{name}]", *_lines(section, absolute)]) + "\n")
+        wanted = [
+            item.name
+            for item in settings_of(type(section))
+            if item.name != "folders" and (only is None or f"{name}.{item.name}" in only)
+        ]
+        if wanted:
+            blocks.append("\n".join([f"[{name}]", *_lines(section, wanted, absolute)]) + "\n")
     for folder in settings.data.folders:
-        blocks.append("\n".join(["[[data.folders]]", *_lines(folder, absolute)]) + "\n")
+        names = [item.name for item in settings_of(type(folder))]
+        lines = _lines(folder, names, absolute)
+        blocks.append("\n".join(["[[data.folders]]", *lines]) + "\n")
     return "\n".join(blocks)
 
 
-def _lines(section: Section, absolute: bool) -> list[str]:
+def _lines(section: Section, names: Container[str], absolute: bool) -> list[str]:
     lines = []
     for item in settings_of(type(section)):
-        value = getattr(section, item.name)
-        if item.name == "folders":
+        if item.name not in names:
             continue
+        value = getattr(section, item.name)
         if value is None:
             if item.default is None and item.name not in section.model_fields_set:
                 continue

@@ -14,6 +14,7 @@ from pathlib import Path
 from lorasmith.config.sections.augment import AugmentSettings
 from lorasmith.config.sections.data import CaptionSettings
 from lorasmith.core.errors import DatasetError, Problem, collect_problems
+from lorasmith.core.file_names import safe_stem
 from lorasmith.core.files import is_utf8
 from lorasmith.core.text import quantity
 from lorasmith.data.images import SUFFIXES
@@ -348,3 +349,14 @@ def _leads_up(path: Path) -> bool:
 def is_cache(path: Path) -> bool:
     """Whether a folder is one that lorasmith makes in a dataset: of latents, or of its journal."""
     return path.name in (CACHE_FOLDER, _JOURNAL_FOLDER)
+
+
+def default_name(path: Path) -> str:
+    """A dataset's name, by its first folder: of that which holds the concepts, or of the one with
+    images."""
+    path = path.resolve()
+    inner = path.name.split("_", 1)
+    if len(inner) == 2 and inner[0].isdigit():
+        parent = path.parent
+        path = parent.parent if parent.name.lower() in ("img", "images") else parent
+    return safe_stem(path.name.replace(" ", "-")) if path.name else "lora"

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 from pydantic import ValidationError, model_validator
 
 from lorasmith.config.fields import Section, Setting, explain, setting, settings_of
+from lorasmith.core import job_record
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, ignore
 
@@ -117,8 +118,15 @@ def run(
 ) -> Result_co:
     """Carry out a request; what the command line and other front ends share.
 
+    A job of the queue also writes down what it tells; see :mod:`lorasmith.core.job_record`.
+
     Args:
         observer: called with each event.
         controls: to stop it, from another thread or a signal.
     """
-    return request.run(observer, controls or Controls())
+    controls = controls or Controls()
+    record = job_record.current()
+    if record is None:
+        return request.run(observer, controls)
+    with record.heeding(controls):
+        return request.run(record.watching(observer), controls)

@@ -44,6 +44,7 @@ from lorasmith.core.files import (
     write_json,
     write_text,
 )
+from lorasmith.core.locks import lock_file
 from lorasmith.formats.run_paths import find_run_folder, hidden_folder, lora_name, loras_of
 
 # The newest, and the one before in case the newest turns out bad.
@@ -165,7 +166,7 @@ class RunFolder:
         """Whether a process is training here now."""
         try:
             with open(self._lock_path, "r+", encoding="utf-8") as file:
-                return not _lock_file(file, shared=True)
+                return not lock_file(file, shared=True)
         except FileNotFoundError:
             return False
 
@@ -176,7 +177,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         check_writable(self.path)
         self._lock = open(self._lock_path, "a", encoding="utf-8")
-        if not _lock_file(self._lock):
+        if not lock_file(self._lock):
             self._lock.close()
             raise RunError.of(
                 self.path,
@@ -194,25 +195,6 @@ class RunFolder:
         assert self._lock is not None
         # The file stays: unlinked, one process could still lock it and another one a new file.
         self._lock.close()
-
-
-def _lock_file(file: TextIO, *, shared: bool = False) -> bool:
-    """An advisory lock that the operating system releases even after SIGKILL.
-
-    Those who only ask whether it is free share theirs, where the system has shared locks.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def new_run_folder(output: Path, name: str, layout: Layout = "folder") -> RunFolder:

@@ -19,7 +19,6 @@ from lorasmith.config.schema import TrainSettings, for_folder, replace_settings
 from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
-from lorasmith.core.file_names import safe_stem
 from lorasmith.core.files import check_writable, nearest_existing
 from lorasmith.curation.check.check import CheckReport, check_dataset
 from lorasmith.curation.collection import finish_interrupted
@@ -34,7 +33,7 @@ from lorasmith.data.holdout import (
     hold_out_of,
     near_duplicates_across,
 )
-from lorasmith.data.layout import FolderSpec, find_folders
+from lorasmith.data.layout import FolderSpec, default_name, find_folders
 from lorasmith.data.scan import Scan, scan
 from lorasmith.data.triggers import Trigger, apply_triggers
 from lorasmith.models.families.table import Architecture, check_clip_skip
@@ -318,7 +317,7 @@ def preflight(
         raise UserError(dict.fromkeys(problems))
     run_plan = RunPlan(
         settings,
-        settings.save.name or default_name(folders),
+        settings.save.name or default_name(folders[0].path),
         data_folder,
         architecture,
         held_out.training,
@@ -478,13 +477,3 @@ def buckets_of(settings: TrainSettings, architecture: Architecture) -> Buckets:
         upscale=bucket.upscale,
         multiple=architecture.size_multiple,
     )
-
-
-def default_name(folders: list[FolderSpec]) -> str:
-    """The dataset's name: of the folder that holds the concepts, or of the one with images."""
-    path = folders[0].path.resolve()
-    inner = path.name.split("_", 1)
-    if len(inner) == 2 and inner[0].isdigit():
-        parent = path.parent
-        path = parent.parent if parent.name.lower() in ("img", "images") else parent
-    return safe_stem(path.name.replace(" ", "-")) if path.name else "lora"

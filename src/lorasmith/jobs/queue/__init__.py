@@ -1,0 +1,1 @@
+"""Jobs that wait their turn on a device, and what runs them."""

@@ -1,0 +1,254 @@
+"""Runs the jobs of one device, one after the other: ``python -m lorasmith.jobs.queue.runner``.
+
+A process of its own, in a session of its own: the studio may be closed, and the terminal from which
+a job was queued. It ends when nothing is left to start, and whoever queues something sees to it
+that there is one (:func:`ensure_runners`). A job is in turn a process of its own, so that a runner
+that is killed ends no job: the next runner finds it by what it wrote down of itself, and sees it
+through. What is between a runner and its job is files (:mod:`lorasmith.core.job_record`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lorasmith.core.errors import RunError
+from lorasmith.core.files import parse_json, write_text
+from lorasmith.core.job_record import EVENTS, PROCESS, RESULT, STOP, VARIABLE, read_record
+from lorasmith.core.locks import lock_file
+from lorasmith.jobs.queue.ledger import Job, Ledger, State
+from lorasmith.training.runs.folder import RunFolder
+
+LOG = "log.txt"
+
+_LOOKS = 0.25
+"""Seconds between two looks at a job and at what is asked of it."""
+_START = 5.0
+"""Seconds within which a job that was started has written down which process it is."""
+_SAME = 1.0
+"""Seconds by which two readings of the time at which one process was started may differ."""
+
+Start = Callable[[Sequence[str], Path, Path], "subprocess.Popen[bytes]"]
+
+
+def start_job(command: Sequence[str], folder: Path, record: Path) -> subprocess.Popen[bytes]:
+    """``lorasmith COMMAND`` in ``folder``, which tells what it does in ``record``."""
+    with open(record / LOG, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lorasmith", *command],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, VARIABLE: str(record)},
+            **_apart(),
+        )
+
+
+def _apart() -> dict[str, Any]:
+    """Options for a process that outlives its parent, and hears no Ctrl-C of its terminal."""
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        return {"creationflags": flags}
+    return {"start_new_session": True}
+
+
+def ensure_runners(ledger: Ledger) -> None:
+    """Start a runner for each device that has work and none."""
+    for device in ledger.devices_with_work():
+        with _only_runner(ledger, device) as is_only:
+            pass
+        if not is_only:
+            continue
+        with open(_runner_file(ledger, device, "log"), "ab") as log:
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "lorasmith.jobs.queue.runner",
+                    str(ledger.workspace),
+                    device,
+                ],
+                cwd=ledger.workspace,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **_apart(),
+            )
+
+
+def run_queue(ledger: Ledger, device: str, start: Start = start_job) -> None:
+    """Run a device's jobs until none can be started; at once where another process does."""
+    while True:
+        with _only_runner(ledger, device) as is_only:
+            if not is_only:
+                return
+            while job := ledger.running(device) or ledger.claim(device):
+                _see_through(ledger, job, start)
+        # Who queued a job between the last look and here found a runner at work, and started none.
+        if device not in ledger.devices_with_work():
+            return
+
+
+@contextlib.contextmanager
+def _only_runner(ledger: Ledger, device: str) -> Iterator[bool]:
+    with open(_runner_file(ledger, device, "lock"), "a", encoding="utf-8") as file:
+        yield lock_file(file)
+
+
+def _runner_file(ledger: Ledger, device: str, ending: str) -> Path:
+    return ledger.folder / f"runner-{re.sub(r'[^A-Za-z0-9]', '-', device)}.{ending}"
+
+
+class _JobProcess:
+    """The process of a job: this runner's child, or one that an earlier runner started."""
+
+    def __init__(self, child: subprocess.Popen[bytes] | None, process: psutil.Process | None):
+        self._child, self._process = child, process
+
+    @property
+    def is_alive(self) -> bool:
+        if self._child is not None:
+            return self._child.poll() is None
+        try:
+            return self._process is not None and self._process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    @property
+    def exit_status(self) -> int | None:
+        return None if self._child is None else self._child.poll()
+
+    def kill(self) -> None:
+        """End it and what it started."""
+        with contextlib.suppress(psutil.Error):
+            process = self._process or psutil.Process(self._child.pid if self._child else -1)
+            for each in [*process.children(recursive=True), process]:
+                with contextlib.suppress(psutil.Error):
+                    each.kill()
+
+
+def _see_through(ledger: Ledger, job: Job, start: Start) -> None:
+    """Start a job, or find the one that runs, and wait for its end."""
+    record = ledger.try_folder(job)
+    if record.exists():
+        process = _JobProcess(None, _found(record))
+        if not (record / PROCESS).exists():
+            ledger.unclaim(job.id)  # Its runner was ended before it had started.
+            return
+    else:
+        try:
+            record.mkdir(parents=True)
+            command = _command(ledger, job)
+            write_text(record / "command.txt", "\n".join(command) + "\n")
+            process = _JobProcess(start(command, job.folder, record), None)
+        except (OSError, RunError) as error:
+            ledger.end(job.id, "failed", None, f"could not be started: {error}")
+            return
+    events, version = _Events(record / EVENTS), -1
+    while process.is_alive:
+        _note_run(ledger, job, events)
+        now = ledger.version()
+        if now != version:
+            version = now
+            wish = ledger.job(job.id).wish
+            if wish:
+                (record / STOP).touch()
+            if wish == "kill":
+                process.kill()
+        time.sleep(_LOOKS)
+    _note_run(ledger, job, events)
+    ledger.end(job.id, *_ending(ledger.job(job.id), record, process.exit_status))
+
+
+def _found(record: Path) -> psutil.Process | None:
+    """The living process of a job that an earlier runner started."""
+    deadline = time.monotonic() + _START
+    while (values := read_record(record / PROCESS)) is None:
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_LOOKS)
+    try:
+        process = psutil.Process(int(values["pid"]))
+        # The system gives numbers of processes that have ended to others.
+        same = abs(process.create_time() - float(values["created"])) < _SAME
+    except (psutil.Error, LookupError, TypeError, ValueError):
+        return None
+    return process if same else None
+
+
+def _command(ledger: Ledger, job: Job) -> list[str]:
+    """The words after ``lorasmith``: what was queued, or to go on with the run that it began."""
+    if job.is_training and job.run and any(RunFolder(Path(job.run)).state.glob("step-*")):
+        return ["train", "--resume", job.run]
+    if not any("{run}" in word for word in job.command):
+        return list(job.command)
+    run = ledger.job(job.after).run if job.after is not None else ""
+    if not run:
+        hint = "queue it with --after and the number of a training"
+        raise RunError.of(
+            f"job {job.id}", "follows no job with a run, which {run} stands for", hint
+        )
+    return [word.replace("{run}", run) for word in job.command]
+
+
+class _Events:
+    """What a job tells, read on from where it was read to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._place = path, 0
+
+    def run(self) -> str:
+        """The folder of the training run, if it was told since the last look."""
+        found = ""
+        with contextlib.suppress(OSError), open(self._path, "rb") as file:
+            file.seek(self._place)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # It is being written.
+                self._place += len(line)
+                if b'"RunStarted"' in line:
+                    with contextlib.suppress(ValueError, LookupError):
+                        found = str(parse_json(line)["folder"])
+        return found
+
+
+def _note_run(ledger: Ledger, job: Job, events: _Events) -> None:
+    if run := events.run():
+        ledger.set_run(job.id, str((job.folder / run).absolute()))
+
+
+def _ending(job: Job, record: Path, status: int | None) -> tuple[State, int | None, str]:
+    """What became of a job: its state, its exit status, and why in a sentence."""
+    result = read_record(record / RESULT)
+    if result is None:
+        if job.wish == "kill":
+            return "cancelled", status, "ended at once, as asked"
+        how = f" (exit status {status})" if status is not None else ""
+        what = f"ended without a word{how}: for lack of memory, or the system was shut down"
+        return "failed", status, f"{what}; what it printed is in {record / LOG}"
+    status = int(result.get("status", 1))
+    told = "; ".join(str(each.get("what", "")) for each in result.get("problems", ()))
+    if status == 0:
+        return "done", 0, ""
+    if status != 130:
+        return "failed", status, told or f"exit status {status}"
+    if job.wish in ("cancel", "kill"):
+        return "cancelled", status, told
+    if job.wish == "pause" or (job.is_training and job.run):
+        message = f"everything is saved; `lorasmith queue resume {job.id}` goes on"
+        return "paused", status, message
+    return "cancelled", status, told or "stopped from outside"
+
+
+if __name__ == "__main__":
+    run_queue(Ledger(Path(sys.argv[1])), sys.argv[2])
