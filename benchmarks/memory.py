@@ -19,7 +19,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -162,13 +162,23 @@ class Measured:
     seconds: list[float]
 
 
-def measure(case: Case, device: torch.device, timed: int = 0) -> Measured:
-    """The peak is that of two steps; the second one has the optimizer's state from the start."""
+def measure(
+    case: Case,
+    device: torch.device,
+    timed: int = 0,
+    read: Callable[[], float] = time.perf_counter,
+) -> Measured:
+    """The peak is that of two steps; the second one has the optimizer's state from the start.
+
+    Args:
+        timed: further steps, whose seconds are counted.
+        read: the clock.
+    """
     settings = settings_of(case)
     warm_up(device)
     gc.collect()
     cuda = device.type == "cuda"
-    clock = Clock(sync=torch.cuda.synchronize if cuda else lambda: None)
+    clock = Clock(read, torch.cuda.synchronize if cuda else lambda: None)
 
     def now() -> int:
         return torch.cuda.memory_allocated() if cuda else resident("VmRSS")
