@@ -1,0 +1,144 @@
+"""The projects of a workspace: folders with a dataset, runs or LoRAs. No torch, nothing decoded.
+
+::
+
+    WORKSPACE/
+      PROJECT/
+        dataset/   images and captions; or they lie in PROJECT itself, or in N_name folders in it
+        runs/      a folder for each run
+        loras/     LoRA files
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorasmith.core.errors import UserError
+from lorasmith.core.file_names import name_problem
+from lorasmith.core.files import check_writable
+from lorasmith.data.images import SUFFIXES
+from lorasmith.data.layout import is_cache, natural_key
+from lorasmith.jobs.runs.reader import find_runs
+
+DATASET, RUNS, LORAS = "dataset", "runs", "loras"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """
+    Args:
+        images: image files of its dataset, and of the folders right in that.
+        runs: folders of runs, the newest first.
+        loras: LoRA files in ``loras``.
+        cover: an image to know it by: a sample of its newest run, else the first of its dataset.
+    """
+
+    path: Path
+    name: str
+    images: int
+    runs: tuple[Path, ...]
+    loras: tuple[Path, ...]
+    cover: Path | None
+
+    @property
+    def dataset(self) -> Path:
+        """Where its images lie, or would."""
+        return dataset_of(self.path)
+
+
+def list_projects(workspace: Path) -> list[Project]:
+    """The workspace itself, if it is one, and those of its folders that are, by their names."""
+    places = [workspace, *_folders(workspace)]
+    return [read_project(place) for place in places if _is_project(place)]
+
+
+def read_project(path: Path) -> Project:
+    """
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not path.is_dir():
+        raise UserError.of(path, "is no folder", "choose one that is there")
+    images = list(_images(dataset_of(path)))
+    runs = sorted(find_runs(path / RUNS), key=_time, reverse=True)
+    loras = [one for one in _files(path / LORAS) if one.suffix.lower() == ".safetensors"]
+    samples = [
+        one for run in runs[:1] for one in _files(run / "samples") if one.suffix.lower() in SUFFIXES
+    ]
+    cover = samples[-1] if samples else next(iter(images), None)
+    return Project(path, path.name, len(images), tuple(runs), tuple(loras), cover)
+
+
+def create_project(workspace: Path, name: str) -> Project:
+    """A new folder with an empty dataset.
+
+    Raises:
+        UserError: it is there already, or some system takes no folder of that name.
+        RunError: nothing can be written there.
+    """
+    problem = name_problem(name) if name.strip() else "it is empty"
+    if not problem and name.startswith((".", "-", "~")):
+        problem = f"it begins with {name[0]!r}"
+    if not problem and len(os.fsencode(name)) > 200:
+        problem = "it is longer than 200 bytes"
+    if problem:
+        raise UserError.of("name", f"is no name for a project: {problem}", "choose another")
+    path = workspace / name
+    if path.exists() or path.is_symlink():
+        raise UserError.of("name", f"{name} is there already", "choose another")
+    check_writable(path / DATASET)
+    return read_project(path)
+
+
+def dataset_of(path: Path) -> Path:
+    inner = path / DATASET
+    return inner if inner.is_dir() else path
+
+
+def _is_project(path: Path) -> bool:
+    if any((path / name).is_dir() for name in (DATASET, RUNS, LORAS)):
+        return True
+    return any(True for _ in _images(path))
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Those right in it, and in the folders right in it, in natural order; not below: a folder
+    may be anybody's home."""
+    entries = _entries(folder)
+    yield from (each for each in entries if each.suffix.lower() in SUFFIXES and each.is_file())
+    for inner in entries:
+        if inner.suffix == "" and inner.name not in (RUNS, LORAS) and _is_numbered(inner):
+            yield from (one for one in _files(inner) if one.suffix.lower() in SUFFIXES)
+
+
+def _is_numbered(path: Path) -> bool:
+    """As kohya's layout has it: ``10_zorp``."""
+    number, underscore, name = path.name.partition("_")
+    return number.isdecimal() and bool(underscore and name) and path.is_dir()
+
+
+def _files(folder: Path) -> list[Path]:
+    return [each for each in _entries(folder) if each.is_file()]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [each for each in _entries(folder) if each.is_dir() and not each.is_symlink()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """In natural order, without hidden ones and our own caches; none where it cannot be read."""
+    try:
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names, key=natural_key) if not is_cache(folder / name)]
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
