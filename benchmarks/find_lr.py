@@ -45,7 +45,7 @@ from lorasmith.training.setup.processes import Processes
 HERE = Path(__file__).parent
 HELD_OUT = 16
 STEPS, BATCH = 150, 4
-RATES = (4e-3, 8e-3, 2e-3, 1.6e-2)
+RATES = (4e-3, 2e-3, 1e-3, 8e-3)
 GOAL = 1.5
 SEEKS = {"optimizer.lr": "find"}
 
