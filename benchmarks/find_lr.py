@@ -216,6 +216,17 @@ def best_rate(losses: dict[float, float]) -> float:
     return rates[place] * (rates[place + 1] / rates[place]) ** offset
 
 
+def rates_of(results: dict[tuple[str, str], dict]) -> list[float]:
+    """All that were swept on any set: below those of all, where the lowest of these was best."""
+    return sorted({float(what) for _, what in results if what != "find"} | set(RATES))
+
+
+def loss_at(rate: float, losses: dict[float, float]) -> float:
+    """Between the two rates that were swept beside it, in log(rate)."""
+    rates = sorted(losses)
+    return float(np.interp(math.log(rate), np.log(rates), [losses[each] for each in rates]))
+
+
 def row(name: str, results: dict[tuple[str, str], dict]) -> tuple[str, float] | None:
     losses = {
         float(what): line["value"]
@@ -227,18 +238,17 @@ def row(name: str, results: dict[tuple[str, str], dict]) -> tuple[str, float] | 
         return None
     best, rate = best_rate(losses), search["value"]["rates"]["unet"]
     cells = " | ".join(
-        f"{losses[rate]:.4f}" if rate in losses else "" for rate in sorted({1e-3, *RATES})
+        f"{losses[each]:.4f}" if each in losses else "" for each in rates_of(results)
     )
+    more = loss_at(rate, losses) / min(losses.values()) - 1
     factor = max(best / rate, rate / best)
-    steps = search["value"]["steps"]
-    return (
-        f"| {name} | {cells} | {best:.2g} | {rate:.2g} | {factor:.2f} | {steps / STEPS:.1%} |",
-        factor,
-    )
+    took = search["value"]["steps"] / STEPS
+    numbers = f"{best:.2g} | {rate:.2g} | {factor:.2f} | {more:+.1%} | {took:.1%}"
+    return f"| {name} | {cells} | {numbers} |", factor
 
 
 def page(results: dict[tuple[str, str], dict]) -> str:
-    heads = " | ".join(f"{rate:g}" for rate in sorted({1e-3, *RATES}))
+    heads = " | ".join(f"{rate:g}" for rate in rates_of(results))
     lines = [
         "# The rate that --find-lr proposes, beside that of a sweep",
         "",
@@ -248,7 +258,8 @@ def page(results: dict[tuple[str, str], dict]) -> str:
         f"the mean squared error on {HELD_OUT} drawings that are not trained on, at 8 noise levels",
         "each, with noise that is always the same, at the end of the run. Best: where a parabola",
         "through the lowest loss and its neighbours is lowest. Apart: the larger of best / found",
-        "and found / best. Took: the search, as a share of the run's passes through the model.",
+        "and found / best. More loss: at the found rate than at the best of the sweep, between the",
+        "columns. Took: the search, as a share of the run's passes through the model.",
         "Sets without a row have not been swept. By the held-out loss of so short a run; with",
         "which rate a whole run leaks least is another matter (benchmarks/subjects.md).",
         "",
@@ -258,8 +269,8 @@ def page(results: dict[tuple[str, str], dict]) -> str:
         ("Sets that it had not seen", REPORTED),
     ):
         rows = [found for name in names if (found := row(name, results)) is not None]
-        lines += [f"## {title}", "", f"| set | {heads} | best | found | apart | took |"]
-        lines += ["|---" + "|---:" * (heads.count("|") + 5) + "|", *(text for text, _ in rows), ""]
+        lines += [f"## {title}", "", f"| set | {heads} | best | found | apart | more loss | took |"]
+        lines += ["|---" + "|---:" * (heads.count("|") + 6) + "|", *(text for text, _ in rows), ""]
         within = sum(factor <= GOAL for _, factor in rows)
         mean = math.exp(np.mean([math.log(factor) for _, factor in rows])) if rows else 0
         lines += [f"Within {GOAL}: {within} of {len(rows)}; geometric mean {mean:.2f}.", ""]
