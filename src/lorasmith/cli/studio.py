@@ -33,16 +33,11 @@ _FOLDER = click.Path(path_type=Path)
     metavar="DIR",
     help="Another folder that may be opened and changed, besides FOLDER; may be given again.",
 )
-@click.option("--no-browser", is_flag=True, help="Open no browser.")
-def studio(
-    folder: Path, host: str, port: int | None, allowed: tuple[Path, ...], no_browser: bool
-) -> None:
-    """Open the studio: datasets, trainings and their pictures in a browser.
+def studio(folder: Path, host: str, port: int | None, allowed: tuple[Path, ...]) -> None:
+    """Serve runs, settings, plans and projects to programs, as JSON.
 
     FOLDER is the workspace: projects are folders in it. Without one it is the current folder.
     """
-    import webbrowser
-
     from lorasmith.core.files import user_path
     from lorasmith.studio.serve import serve
 
@@ -52,5 +47,4 @@ def studio(
         port=port or 0,
         allowed=[user_path(path) for path in allowed],
         say=echo,
-        browse=None if no_browser else webbrowser.open,
     )

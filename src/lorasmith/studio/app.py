@@ -28,9 +28,9 @@ ROUTERS = (session.router, runs.router, train.router, files.router, projects.rou
 
 NO_BUNDLE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>lorasmith studio</title>
-<h1>The studio's pages are not built</h1>
-<p>The server runs, but there is no bundle in <code>src/lorasmith/studio/static</code>.
-In the folder of the source, <code>make web</code> builds it (it needs Node); then reload.</p>
+<h1>The studio has no pages yet</h1>
+<p>Its server runs, for programs: <a href="/openapi.json">/openapi.json</a> describes what it
+answers.</p>
 </html>
 """
 

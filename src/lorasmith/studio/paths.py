@@ -15,9 +15,6 @@ from pathlib import Path
 from lorasmith.core.errors import UserError
 from lorasmith.core.file_names import name_problem
 
-STATE_FOLDER = ".lorasmith"
-"""What the studio keeps in a workspace; no request writes there by a path."""
-
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:")
 _LONGEST_PATH = 4096
 
