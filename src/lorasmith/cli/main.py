@@ -177,6 +177,8 @@ class LazyGroup(click.Group):
             return DONE, []
         except click.exceptions.Exit as leave:
             return leave.exit_code, []
+        except SystemExit as leave:  # Of a command that has told what is wrong.
+            return leave.code if isinstance(leave.code, int) else BUG, []
         except UserError as error:
             echo_styled(problem_lines(error.problems), err=True)
             return USER_ERROR, error.problems

@@ -18,9 +18,9 @@ from lorasmith.core.file_names import shell_word
 from lorasmith.core.terminal import echo
 from lorasmith.core.text import quantity
 from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger
-from lorasmith.jobs.queue.runner import LOG, ensure_runners
+from lorasmith.jobs.queue.runner import ensure_runners
 from lorasmith.jobs.queue.submit import submit, submit_training
-from lorasmith.jobs.queue.watch import last_progress, log_end
+from lorasmith.jobs.queue.watch import LOG, last_progress, log_end
 from lorasmith.jobs.training import TrainRequest
 
 NOT_QUEUED = ("queue", "control")
@@ -39,7 +39,7 @@ def queue() -> None:
 def _common(command: Callable[..., None]) -> Callable[..., None]:
     workspace = click.option(
         "--workspace",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
         default=Path(),
         metavar="DIR",
         help="The folder whose queue it is.  [default: this one]",
@@ -110,8 +110,12 @@ def _training(context: click.Context, command: Sequence[str]) -> TrainRequest | 
     assert entry is not None
     if any("{run}" in word for word in command):
         return None  # It is not known yet what stands there.
+    while isinstance(entry, click.Group) and rest and not rest[0].startswith("-"):
+        parent = click.Context(entry, parent, name)
+        name, entry, rest = entry.resolve_command(parent, rest)
+        assert entry is not None
     parsed = entry.make_context(name, rest, parent=parent)
-    if name != "train":
+    if command[0] != "train":
         return None
     options = {key: value for key, value in parsed.params.items() if key != "as_json"}
     request = request_of(**options)
@@ -169,6 +173,12 @@ def show(job: int, lines: int, workspace: Path, as_json: bool) -> None:
         echo("\n" + "\n".join(log))
 
 
+def _cancelled(job: Job) -> str:
+    if job.state == "cancelled":
+        return "is cancelled"
+    return "is ended at once" if job.wish == "kill" else "stops soon; cancel it again to end it now"
+
+
 def _ask(name: str, told: str, doc: str) -> None:
     """A verb that asks the same of each job: as :class:`Ledger`'s method of its name."""
 
@@ -176,14 +186,15 @@ def _ask(name: str, told: str, doc: str) -> None:
     @_common
     def verb(jobs: tuple[int, ...], workspace: Path, as_json: bool) -> None:
         ledger = Ledger(workspace)
-        collect_each(getattr(ledger, name), jobs)
+        jobs = tuple(dict.fromkeys(jobs))  # Twice on one line is once: it would end a job at once.
+        changed = collect_each(getattr(ledger, name), jobs)
         ensure_runners(ledger)
         if as_json:
             there = {job.id: job for job in ledger.jobs()}
             _print_json([_record(ledger, there[job]) for job in jobs if job in there])
             return
-        for job in jobs:
-            echo(f"job {job}: {told}")
+        for number, job in zip(jobs, changed, strict=True):
+            echo(f"job {number}: {_cancelled(job) if name == 'cancel' else told}")
 
     verb.__doc__ = doc
     queue.command(name)(verb)
@@ -195,7 +206,7 @@ _ask("pause", "stops after this step", "Stop trainings with everything saved, to
 _ask("resume", "goes on next", "Let paused trainings go on, before all others.")
 _ask(
     "cancel",
-    "is cancelled, or stops after this step",
+    "",
     "Take jobs out, or stop them with everything saved; a second time ends them at once.",
 )
 _ask(
@@ -228,9 +239,16 @@ def move(job: int, before: int | None, first: bool, workspace: Path, as_json: bo
 @queue.command("clear")
 @_common
 def clear(workspace: Path, as_json: bool) -> None:
-    """Forget all jobs that have ended; their results stay."""
+    """Forget all jobs that have ended; their results stay.
+
+    A failed or cancelled job for which another one waits stays as well.
+    """
     ledger = Ledger(workspace)
-    ended = [job.id for job in ledger.jobs() if job.has_ended]
+    jobs = ledger.jobs()
+    needed = {job.after for job in jobs if job.is_waiting}
+    ended = [
+        job.id for job in jobs if job.state == "done" or (job.has_ended and job.id not in needed)
+    ]
     collect_each(ledger.remove, ended)
     if as_json:
         _print_json({"removed": ended})

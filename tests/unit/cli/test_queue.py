@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import lorasmith.cli.queue as cli_queue
 from lorasmith.cli.main import cli
+from lorasmith.core import job_record
 from lorasmith.jobs.queue.ledger import Ledger
+from lorasmith.jobs.queue.runner import _ending
+from lorasmith.jobs.queue.watch import LOG
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +64,41 @@ def test_each_verb_does_what_it_says(here: Path) -> None:
     assert "Nothing is queued" in queue("list").stdout
 
 
+def test_a_running_job_is_ended_at_once_only_when_asked_again(here: Path) -> None:
+    queue("add", "tokens", "a\ncat")
+    assert Ledger(here).jobs()[0].title == "tokens a cat"
+    Ledger(here).claim("auto")
+    assert "stops soon" in queue("cancel", "1", "1").stdout
+    assert Ledger(here).job(1).wish == "cancel"
+    assert "ended at once" in queue("cancel", "1").stdout
+
+
+def test_clear_keeps_what_another_waits_for(here: Path) -> None:
+    queue("add", "tokens", "a")
+    queue("add", "--after", "1", "tokens", "b")
+    queue("cancel", "1")
+    assert queue("clear").stdout == "forgot 0 jobs\n"
+    queue("cancel", "2")
+    assert queue("clear").stdout == "forgot 2 jobs\n"
+
+
+def test_a_job_that_would_ask_says_so(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What leaves by an exit status of its own is no crash."""
+    record = here / "record"
+    record.mkdir()
+    monkeypatch.setenv("LORASMITH_JOB", str(record))
+    job_record.current.cache_clear()
+    Image.new("RGB", (8, 8)).save(here / "pictures" / "a.png")
+    (here / "pictures" / "a.txt").write_text("b")
+    told = CliRunner().invoke(cli, ["dataset", "edit", "pictures", "--add", "a"])
+    job_record.current.cache_clear()
+    assert told.exit_code == 2
+    (record / LOG).write_text(told.output)
+    state, status, message = _ending(Ledger(here).add(["x"], "x", here), record, 2)
+    assert (state, status) == ("failed", 2)
+    assert "add --yes" in message
+
+
 def test_a_sweep() -> None:
     told = queue("add", "--sweep", "optimizer.lr=1e-4,2e-4", "train", "pictures")
     assert told.stdout.splitlines() == [
@@ -79,6 +118,11 @@ def test_a_sweep() -> None:
         (("add", "--sweep", "a.b=1,2", "tokens", "a"), "--sweep is of trainings"),
         (("add", "--after", "7", "tokens", "a"), "job 7"),
         (("add", "pick", "{run}"), "none is named"),
+        (("add", "--device", "banana", "tokens", "a"), "'banana' is no device"),
+        (("add", "--device", "banana", "train", "pictures"), "'banana' is no device"),
+        (("add", "dataset", "edit", "pictures", "--append", "a"), "--append"),
+        (("add", "dataset", "tagg", "pictures"), "tagg"),
+        (("list", "--workspace", "nowhere"), "nowhere"),
         (("cancel", "7"), "job 7: is not in the queue"),
         (("pause", "7"), "job 7: is not in the queue"),
         (("move", "7", "--first", "--before", "8"), "contradict"),

@@ -210,12 +210,15 @@ class Ledger:
             if after is not None:
                 _get(connection, after)
             cursor = connection.execute(
-                "INSERT INTO jobs (title, command, folder, device, state, position, after, created)"
-                " VALUES (?, ?, ?, ?, ?, (SELECT COALESCE(MAX(position), 0) + 1 FROM jobs), ?, ?)",
+                "INSERT INTO jobs"
+                " (id, title, command, folder, device, state, position, after, created)"
+                " VALUES (?, ?, ?, ?, ?, ?,"
+                " (SELECT COALESCE(MAX(position), 0) + 1 FROM jobs), ?, ?)",
                 (
-                    title,
+                    self._first_number(connection),
+                    _writable(title),
                     json.dumps(list(command)),
-                    str(Path(folder).absolute()),
+                    _writable(str(Path(folder).absolute())),
                     device,
                     "held" if hold else "queued",
                     after,
@@ -226,6 +229,16 @@ class Ledger:
             job = _get(connection, cursor.lastrowid)
         self.job_folder(job.id).mkdir(parents=True, exist_ok=True)
         return job
+
+    def _first_number(self, connection: sqlite3.Connection) -> int | None:
+        """Of the first job, one above all whose folders are left of a file that was put away, so
+        that it is not taken for one of those; of others ``None``, for the next one."""
+        if connection.execute("SELECT * FROM sqlite_sequence WHERE name = 'jobs'").fetchone():
+            return None
+        with contextlib.suppress(OSError):
+            names = [folder.name for folder in (self.folder / "jobs").iterdir()]
+            return max((int(name) for name in names if name.isdecimal()), default=0) + 1
+        return None
 
     def set_command(self, number: int, command: Sequence[str]) -> Job:
         """Of a job that is held: what it is to run after all."""
@@ -270,6 +283,8 @@ class Ledger:
             if job.state in ("queued", "held"):
                 raise _refusal(job, "pause", "it has not begun; hold it")
             _allowed(job, "pause", ("running",))
+            if job.wish in ("cancel", "kill"):
+                raise _refusal(job, "pause", "it is being cancelled; retry it afterwards")
             if not job.is_training:
                 raise _refusal(job, "pause", "only a training can go on later; cancel it")
             return _update(connection, number, wish="pause")
@@ -316,11 +331,24 @@ class Ledger:
             )
 
     def remove(self, number: int) -> None:
-        """Forget a job that does not run, with its folder; its results stay."""
+        """Forget a job that does not run, with its folder; its results stay.
+
+        Raises:
+            RunError: it runs, or another one waits until it is done.
+        """
         import shutil
 
         with self._transaction() as connection:
-            _allowed(_get(connection, number), "remove", (*WAITING, *ENDED))
+            job = _get(connection, number)
+            _allowed(job, "remove", (*WAITING, *ENDED))
+            query = "SELECT * FROM jobs WHERE after = ?"
+            for each in map(_job, connection.execute(query, (number,)).fetchall()):
+                if job.state == "done":  # What it was waited for is there: nothing else is needed.
+                    command = [word.replace("{run}", job.run or "{run}") for word in each.command]
+                    _update(connection, each.id, command=json.dumps(command), after=None)
+                elif each.state in WAITING:
+                    why = f"job {each.id} waits until it is done; cancel or remove that first"
+                    raise _refusal(job, "remove", why)
             connection.execute("DELETE FROM jobs WHERE id = ?", (number,))
         shutil.rmtree(self.job_folder(number), ignore_errors=True)
 
@@ -363,11 +391,20 @@ class Ledger:
             )
 
     def unclaim(self, number: int) -> Job:
-        """Of a job whose runner ended before it had started it."""
-        return self._change(number, "put back", ("running",), state="queued", started=None)
+        """Of a job whose runner ended before it had started it; it is cancelled if that was asked
+        meanwhile."""
+        with self._transaction() as connection:
+            job = _get(connection, number)
+            _allowed(job, "put back", ("running",))
+            if job.wish in ("cancel", "kill"):
+                message, now = "cancelled before it began", time.time()
+                return _update(
+                    connection, number, state="cancelled", wish="", message=message, ended=now
+                )
+            return _update(connection, number, state="queued", wish="", started=None)
 
     def set_run(self, number: int, run: str) -> Job:
-        return self._change(number, "name the run of", STATES, run=run)
+        return self._change(number, "name the run of", STATES, run=_writable(run))
 
     def end(self, number: int, state: State, status: int | None, message: str) -> Job:
         """Say how a running job ended."""
@@ -378,7 +415,7 @@ class Ledger:
             state=state,
             wish="",
             status=status,
-            message=message,
+            message=_writable(message),
             ended=time.time(),
         )
 
@@ -387,6 +424,11 @@ def _job(row: sqlite3.Row) -> Job:
     values = dict(row)
     command, folder = tuple(parse_json(values.pop("command"))), Path(values.pop("folder"))
     return Job(command=command, folder=folder, **values)
+
+
+def _writable(text: str) -> str:
+    """Without what is no text, as in file names of another encoding."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _order(job: Job) -> tuple[int, float]:

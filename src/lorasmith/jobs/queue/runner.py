@@ -21,14 +21,13 @@ from typing import Any
 
 import psutil
 
-from lorasmith.core.errors import RunError
+from lorasmith.core.errors import Problem, RunError
 from lorasmith.core.files import parse_json, write_text
 from lorasmith.core.job_record import EVENTS, PROCESS, RESULT, STOP, VARIABLE, read_record
 from lorasmith.core.locks import lock_file
 from lorasmith.jobs.queue.ledger import Job, Ledger, State
+from lorasmith.jobs.queue.watch import LOG, log_end
 from lorasmith.training.runs.folder import RunFolder
-
-LOG = "log.txt"
 
 _LOOKS = 0.25
 """Seconds between two looks at a job and at what is asked of it."""
@@ -92,7 +91,9 @@ def run_queue(ledger: Ledger, device: str, start: Start = start_job) -> None:
         with _only_runner(ledger, device) as is_only:
             if not is_only:
                 return
-            while job := ledger.running(device) or ledger.claim(device):
+            while job := ledger.running(device):  # An earlier runner's.
+                _see_through(ledger, job, None)
+            while job := ledger.claim(device):
                 _see_through(ledger, job, start)
         # Who queued a job between the last look and here found a runner at work, and started none.
         if device not in ledger.devices_with_work():
@@ -137,21 +138,24 @@ class _JobProcess:
                     each.kill()
 
 
-def _see_through(ledger: Ledger, job: Job, start: Start) -> None:
-    """Start a job, or find the one that runs, and wait for its end."""
+def _see_through(ledger: Ledger, job: Job, start: Start | None) -> None:
+    """Start a job, or without ``start`` find the one that runs, and wait for its end."""
     record = ledger.try_folder(job)
-    if record.exists():
-        process = _JobProcess(None, _found(record))
-        if not (record / PROCESS).exists():
+    if start is None:
+        found = _found(record)
+        process = _JobProcess(None, found)
+        if found is None and not (record / PROCESS).exists():
             ledger.unclaim(job.id)  # Its runner was ended before it had started.
             return
     else:
         try:
             record.mkdir(parents=True)
             command = _command(ledger, job)
-            write_text(record / "command.txt", "\n".join(command) + "\n")
-            process = _JobProcess(start(command, job.folder, record), None)
-        except (OSError, RunError) as error:
+            words = "\n".join(command).encode("utf-8", "replace").decode("utf-8")
+            write_text(record / "command.txt", words + "\n")
+            child = start(command, job.folder, record)
+            process = _JobProcess(child, None)
+        except (OSError, ValueError, RunError) as error:
             ledger.end(job.id, "failed", None, f"could not be started: {error}")
             return
     events, version = _Events(record / EVENTS), -1
@@ -162,7 +166,10 @@ def _see_through(ledger: Ledger, job: Job, start: Start) -> None:
             version = now
             wish = ledger.job(job.id).wish
             if wish:
-                (record / STOP).touch()
+                # Whoever deletes the folder of a job that runs can still end it.
+                with contextlib.suppress(OSError):
+                    record.mkdir(parents=True, exist_ok=True)
+                    (record / STOP).touch()
             if wish == "kill":
                 process.kill()
         time.sleep(_LOOKS)
@@ -172,6 +179,12 @@ def _see_through(ledger: Ledger, job: Job, start: Start) -> None:
 
 def _found(record: Path) -> psutil.Process | None:
     """The living process of a job that an earlier runner started."""
+    # First by its environment, which it has from its first moment on, and which no change of the
+    # clock alters.
+    if process := _bearer(record):
+        return process
+    if not record.exists():
+        return None
     deadline = time.monotonic() + _START
     while (values := read_record(record / PROCESS)) is None:
         if time.monotonic() > deadline:
@@ -184,6 +197,17 @@ def _found(record: Path) -> psutil.Process | None:
     except (psutil.Error, LookupError, TypeError, ValueError):
         return None
     return process if same else None
+
+
+def _bearer(record: Path) -> psutil.Process | None:
+    """The process that was started for a folder; of several, as it may have forked, the first."""
+    bearers = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            told = process.environ().get(VARIABLE)
+            if told and Path(told).resolve() == record.resolve():
+                bearers.append((process.create_time(), process.pid, process))
+    return min(bearers)[-1] if bearers else None
 
 
 def _command(ledger: Ledger, job: Job) -> list[str]:
@@ -234,10 +258,13 @@ def _ending(job: Job, record: Path, status: int | None) -> tuple[State, int | No
         if job.wish == "kill":
             return "cancelled", status, "ended at once, as asked"
         how = f" (exit status {status})" if status is not None else ""
-        what = f"ended without a word{how}: for lack of memory, or the system was shut down"
+        what = f"ended without a word{how}: it was killed, for lack of memory or by someone, or"
+        what = f"{what} the system was shut down"
         return "failed", status, f"{what}; what it printed is in {record / LOG}"
     status = int(result.get("status", 1))
-    told = "; ".join(str(each.get("what", "")) for each in result.get("problems", ()))
+    problems = result.get("problems", ())
+    told = "; ".join(str(Problem(each["where"], each["what"])) for each in problems)
+    told = told or " ".join(log_end(record, 1))
     if status == 0:
         return "done", 0, ""
     if status != 130:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import LoadedSettings, Override
+from lorasmith.core.device_names import check_device_name
 from lorasmith.core.errors import Problem, SettingsError, collect_each
 from lorasmith.core.events import Observer, ignore
 from lorasmith.core.file_names import safe_stem
@@ -48,7 +49,8 @@ def submit(
         raise SettingsError.of(
             "{run}", "stands for the run of another job, and none is named", hint
         )
-    words = title or " ".join(command)
+    device = check_device_name(device)
+    words = " ".join((title or " ".join(command)).split())
     return ledger.add(command, words, folder, device=device, after=after, hold=hold)
 
 
@@ -73,6 +75,7 @@ def submit_training(
     Raises:
         UserError: with everything that is wrong with the settings; nothing is queued.
     """
+    device = check_device_name(device)
     fixed = [] if device == AUTO else [Override("performance.device", device, "--device")]
     variants = list(_variants(sweep))
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from lorasmith.core.files import parse_json
 from lorasmith.core.job_record import EVENTS
-from lorasmith.jobs.queue.runner import LOG
+
+LOG = "log.txt"
+"""What a job printed, in the folder of its try."""
 
 _END = 16_384
 """Bytes from the end of a file of events within which the last ones lie."""

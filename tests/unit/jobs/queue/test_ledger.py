@@ -156,6 +156,34 @@ def test_two_processes_claim_no_job_twice(ledger: Ledger) -> None:
     assert sorted(claimed) == numbers
 
 
+def test_what_another_waits_for_is_not_forgotten(ledger: Ledger) -> None:
+    first = add(ledger)
+    second = ledger.add(["pick", "{run}"], "pick", ledger.workspace, after=first.id)
+    ledger.claim("auto")
+    ledger.end(first.id, "failed", 2, "no pictures")
+    with pytest.raises(UserError, match="job 2 waits until it is done"):
+        ledger.remove(first.id)
+    ledger.retry(first.id)
+    ledger.claim("auto")
+    ledger.set_run(first.id, "/runs/mine")
+    ledger.end(first.id, "done", 0, "")
+    ledger.remove(first.id)
+    assert ledger.claim("auto").command == ("pick", "/runs/mine")
+    assert ledger.job(second.id).after is None
+
+
+def test_names_that_are_no_text_are_taken(ledger: Ledger) -> None:
+    job = ledger.add(["tokens", "a\udcff"], "tokens a\udcff", ledger.workspace)
+    assert (job.command, job.title) == (("tokens", "a\udcff"), "tokens a?")
+
+
+def test_what_is_being_cancelled_is_not_paused(ledger: Ledger) -> None:
+    job = bring_to(ledger, "running")
+    ledger.cancel(job.id)
+    with pytest.raises(UserError, match="being cancelled"):
+        ledger.pause(job.id)
+
+
 def test_any_change_by_anyone_is_another_version(ledger: Ledger) -> None:
     other = Ledger(ledger.workspace)
     seen = [ledger.version()]

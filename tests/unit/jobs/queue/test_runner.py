@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from lorasmith.core.job_record import PROCESS, VARIABLE, read_record
 from lorasmith.jobs.queue import runner
 from lorasmith.jobs.queue.ledger import Job, Ledger
 from lorasmith.jobs.queue.runner import ensure_runners, run_queue
-from lorasmith.jobs.queue.watch import last_progress, log_end
+from lorasmith.jobs.queue.watch import LOG, last_progress, log_end
 
 # A job that heeds what is asked of it as lorasmith's commands do, without their imports.
 JOB = """
@@ -51,7 +52,7 @@ record.end(0, [])
 
 
 def start(command: Sequence[str], folder: Path, record: Path) -> subprocess.Popen[bytes]:
-    with open(record / runner.LOG, "ab") as log:
+    with open(record / LOG, "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-c", JOB, *command[-1:]],
             cwd=folder,
@@ -93,7 +94,10 @@ def test_each_ends_as_it_says_and_the_next_goes_on(ledger: Ledger) -> None:
     done = ledger.job(good.id)
     assert (done.state, done.status, done.tries) == ("done", 0, 1)
     assert done.run == str(ledger.workspace / "runs" / "mine")
-    assert (ledger.job(wrong.id).state, ledger.job(wrong.id).message) == ("failed", "is too high")
+    assert (ledger.job(wrong.id).state, ledger.job(wrong.id).message) == (
+        "failed",
+        "optimizer.lr: is too high",
+    )
     broken = ledger.job(crash.id)
     assert (broken.state, broken.status) == ("failed", 7)
     assert "without a word" in broken.message
@@ -148,6 +152,68 @@ def test_the_next_runner_sees_a_job_through_that_it_did_not_start(ledger: Ledger
     assert child.wait(20) == 130
     thread.join(20)
     assert (ledger.job(job.id).state, ledger.job(job.id).tries) == ("paused", 1)
+
+
+@pytest.mark.parametrize("lost", ["the folder", "the time of its start"])
+def test_a_job_that_lives_is_found_and_not_run_twice(ledger: Ledger, lost: str) -> None:
+    job = ledger.claim("auto") if add(ledger, "long") else None
+    assert job is not None
+    record = ledger.try_folder(job)
+    record.mkdir(parents=True)
+    child = start(job.command, job.folder, record)
+    until((record / PROCESS).exists)
+    if lost == "the folder":
+        shutil.rmtree(record)
+    else:  # As if the clock had been set since.
+        write_json(record / PROCESS, {"pid": child.pid, "created": 12.0})
+    thread = in_background(ledger)
+    time.sleep(0.3)
+    assert ledger.job(job.id).state == "running"
+    ledger.cancel(job.id)
+    ledger.cancel(job.id)
+    child.wait(20)
+    thread.join(20)
+    assert (ledger.job(job.id).state, ledger.job(job.id).tries) == ("cancelled", 1)
+
+
+def test_words_that_are_no_text_end_no_runner(ledger: Ledger) -> None:
+    bad = ledger.add(["quick\udcff"], "bad", ledger.workspace)
+    after = add(ledger, "quick")
+    run(ledger)
+    assert (ledger.job(bad.id).state, ledger.job(after.id).state) == ("done", "done")
+
+
+def test_the_folder_of_a_running_job_may_be_deleted(ledger: Ledger) -> None:
+    job, after = add(ledger, "long"), add(ledger, "quick")
+    thread = in_background(ledger)
+    until(lambda: last_progress(ledger.try_folder(ledger.job(job.id))))
+    shutil.rmtree(ledger.job_folder(job.id))
+    ledger.cancel(job.id)
+    thread.join(20)
+    assert (ledger.job(job.id).state, ledger.job(after.id).state) == ("cancelled", "done")
+
+
+def test_what_was_cancelled_before_its_runner_started_it_is_not_started(
+    ledger: Ledger,
+) -> None:
+    add(ledger, "quick")
+    job = ledger.claim("auto")
+    assert job is not None
+    ledger.cancel(job.id)
+    run(ledger)
+    assert (ledger.job(job.id).state, ledger.job(job.id).tries) == ("cancelled", 1)
+
+
+def test_a_file_that_was_put_away_leaves_no_records_for_new_jobs(ledger: Ledger) -> None:
+    add(ledger, "wrong")
+    run(ledger)
+    for file in ledger.folder.glob("queue.sqlite*"):
+        file.unlink()
+    anew = Ledger(ledger.workspace)
+    job = add(anew, "quick")
+    run(anew)
+    assert (job.id, anew.job(job.id).state) == (2, "done")
+    assert add(anew, "quick").id == 3
 
 
 def test_a_number_that_another_process_has_now_is_not_the_job(ledger: Ledger) -> None:
