@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from lorasmith import __version__
 from lorasmith.core.errors import Problem, UserError
-from lorasmith.studio.api import files, projects, runs, session, train
+from lorasmith.studio.api import changes, files, jobs, projects, runs, session, train
 from lorasmith.studio.context import ProblemOut, Problems, Studio
 from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
@@ -24,7 +24,7 @@ from lorasmith.studio.security import Guard
 STATIC = Path(__file__).parent / "static"
 PAGES = ("/", "/train", "/run")
 """Addresses that the bundle itself makes pages of."""
-ROUTERS = (session.router, runs.router, train.router, files.router, projects.router)
+ROUTERS = tuple(each.router for each in (session, runs, train, files, projects, jobs, changes))
 
 NO_BUNDLE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>lorasmith studio</title>

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import LoadedSettings, Override
+from lorasmith.config.schema import TrainSettings
 from lorasmith.core.device_names import check_device_name
 from lorasmith.core.errors import Problem, SettingsError, collect_each
 from lorasmith.core.events import Observer, ignore
@@ -64,6 +65,7 @@ def submit_training(
     device: str = AUTO,
     after: int | None = None,
     hold: bool = False,
+    check: Callable[[TrainSettings], None] = lambda settings: None,
     observer: Observer = ignore,
 ) -> list[Job]:
     """Queue a training, its settings frozen: what the files say later changes nothing.
@@ -71,6 +73,7 @@ def submit_training(
     Args:
         sweep: ``section.key=value,value,…``; one job for each combination, named by its values.
         device: also ``performance.device``, unless it is "auto".
+        check: what else the settings of each job must be; raises where they are not.
 
     Raises:
         UserError: with everything that is wrong with the settings; nothing is queued.
@@ -81,7 +84,9 @@ def submit_training(
 
     def load(values: tuple[Override, ...]) -> LoadedSettings:
         changes = {"settings": [*request.settings, *fixed, *values]}
-        return request.model_copy(update=changes).load(observer)
+        loaded = request.model_copy(update=changes).load(observer)
+        check(loaded.settings)
+        return loaded
 
     loaded = collect_each(load, variants)
     jobs = []

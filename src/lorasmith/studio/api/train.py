@@ -105,7 +105,7 @@ def plan(studio: StudioDep, engine: EngineDep, body: PlanQuestion) -> PlanAnswer
     loaded = checked(request)
     if isinstance(loaded, PlanAnswer):
         return loaded
-    if problems := list(_outside(studio.roots, loaded.settings)):
+    if problems := list(outside(studio.roots, loaded.settings)):
         return PlanAnswer.to(request, problems)
     return engine.plan(values, config=config, preset=body.preset or None)
 
@@ -119,7 +119,7 @@ def import_file(studio: StudioDep, body: ImportQuestion) -> ImportedSettings:
     return import_settings(path)
 
 
-def _outside(roots: Roots, settings: TrainSettings) -> Iterator[Problem]:
+def outside(roots: Roots, settings: TrainSettings) -> Iterator[Problem]:
     """What settings name and the studio may not open, each under its setting's path."""
     for where, path in named_paths(settings):
         try:

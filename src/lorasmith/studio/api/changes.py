@@ -1,0 +1,102 @@
+"""What has changed, told as it happens: server-sent events, so that pages ask anew.
+
+An event ``changed`` has the topics: ``jobs``, ``projects``, and ``run:PATH`` of each run that has
+written something. What has changed is read off files, whoever changed them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from lorasmith.jobs.queue.ledger import Ledger
+from lorasmith.studio.context import Studio, StudioDep
+
+router = APIRouter(prefix="/api", tags=["changes"])
+
+LOOKS = 0.4
+"""Seconds between two looks."""
+_SIGN_OF_LIFE = 15.0
+"""Seconds after which something is sent in any case, so that ends of a connection are noticed."""
+_WRITTEN = ("events.jsonl", "metrics.jsonl", "run.json")
+
+
+class Changes:
+    """What has changed since the last look."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self._ledger = Ledger(workspace)
+        self._seen = self._state()
+
+    def look(self) -> list[str]:
+        """The topics, in no order."""
+        before, self._seen = self._seen, self._state()
+        return [
+            topic
+            for topic in before.keys() | self._seen.keys()
+            if before.get(topic) != self._seen.get(topic)
+        ]
+
+    def _state(self) -> dict[str, object]:
+        runs = {Path(job.run) for job in self._ledger.jobs() if job.state == "running" and job.run}
+        folders = [self._workspace, *_folders(self._workspace)]
+        for folder in folders:
+            runs.update(_folders(folder / "runs"))
+        state: dict[str, object] = {
+            "jobs": (self._ledger.version(), self._progress()),
+            "projects": [(str(folder), _changed(folder)) for folder in sorted(folders)],
+        }
+        for run in runs:
+            state[f"run:{run}"] = [_changed(run / name) for name in _WRITTEN]
+        return state
+
+    def _progress(self) -> list[int]:
+        running = (job for job in self._ledger.jobs() if job.state == "running")
+        return [_changed(self._ledger.try_folder(job) / "events.jsonl") for job in running]
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return [each for each in path.iterdir() if each.is_dir() and each.name[0] != "."]
+    except OSError:
+        return []
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@router.get("/events", response_class=StreamingResponse)
+def events(studio: StudioDep) -> StreamingResponse:
+    """A stream that ends with the studio; browsers come again by themselves."""
+    return StreamingResponse(_stream(studio), media_type="text/event-stream")
+
+
+async def _stream(studio: Studio) -> AsyncIterator[str]:
+    changes = await run_in_threadpool(Changes, studio.workspace)
+    # Whoever comes again may have missed any of them.
+    yield _event(["jobs", "projects"])
+    quiet = 0.0
+    while not studio.closing.is_set():
+        await asyncio.sleep(LOOKS)
+        topics = await run_in_threadpool(changes.look)
+        quiet = 0.0 if topics else quiet + LOOKS
+        if topics:
+            yield _event(sorted(topics))
+        elif quiet >= _SIGN_OF_LIFE:
+            quiet = 0.0
+            yield ": nothing new\n\n"
+
+
+def _event(topics: list[str]) -> str:
+    return f"event: changed\ndata: {json.dumps({'topics': topics})}\n\n"

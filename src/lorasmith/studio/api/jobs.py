@@ -1,0 +1,214 @@
+"""The queue: what runs and waits, and what is asked of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel
+
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import UserError
+from lorasmith.core.file_names import shell_word
+from lorasmith.jobs.plan import plan_request
+from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger, State, Wish
+from lorasmith.jobs.queue.runner import ensure_runners
+from lorasmith.jobs.queue.submit import submit, submit_training
+from lorasmith.jobs.queue.watch import LOG, last_progress
+from lorasmith.jobs.runs.reader import opened_run
+from lorasmith.jobs.training import TrainRequest
+from lorasmith.studio.api.train import engine_of, outside
+from lorasmith.studio.context import Studio, StudioDep
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+LOG_BYTES = 200_000
+"""The most of a log that one answer has."""
+
+
+def _ledger_of(studio: StudioDep) -> Ledger:
+    return Ledger(studio.workspace)
+
+
+LedgerDep = Annotated[Ledger, Depends(_ledger_of)]
+
+
+class ProgressRecord(BaseModel):
+    """How far a job is, as :class:`lorasmith.jobs.queue.watch.JobProgress`."""
+
+    what: str
+    done: int
+    total: int
+    loss: float | None
+    seconds_left: float | None
+
+
+class JobRecord(BaseModel):
+    """A job as :class:`lorasmith.jobs.queue.ledger.Job`; ``command`` as a shell takes it."""
+
+    id: int
+    title: str
+    command: str
+    device: str
+    state: State
+    wish: Wish
+    after: int | None
+    created: float
+    started: float | None
+    ended: float | None
+    run: str
+    message: str
+    status: int | None
+    tries: int
+    progress: ProgressRecord | None
+
+
+class NewTraining(BaseModel):
+    """
+    Args:
+        config: a settings file, or what other trainers' settings stand in.
+        data: the folder of images.
+        values: settings by path, as in a question about a plan.
+        sweep: settings that have several values; one job for each combination.
+    """
+
+    verb: Literal["train"] = "train"
+    config: str | None = None
+    data: str | None = None
+    preset: str | None = None
+    values: dict[str, Any] = {}
+    sweep: dict[str, list[str]] = {}
+    title: str = ""
+    device: str = AUTO
+    after: int | None = None
+    hold: bool = False
+
+
+class NewPick(BaseModel):
+    """``pick`` on a run, or on that of the job ``after``."""
+
+    verb: Literal["pick"]
+    run: str = ""
+    device: str = AUTO
+    after: int | None = None
+
+
+class Move(BaseModel):
+    """``before``: another job that waits; the end where it is null."""
+
+    before: int | None = None
+
+
+class LogPart(BaseModel):
+    """``next``: where to read on, in bytes."""
+
+    text: str
+    next: int
+
+
+Ask = Literal["hold", "release", "pause", "resume", "cancel", "retry"]
+
+
+@router.get("")
+def jobs(ledger: LedgerDep) -> list[JobRecord]:
+    """What runs, then what waits in its order, then what has ended, the last first."""
+    return [_record(ledger, job) for job in ledger.jobs()]
+
+
+@router.get("/{number}")
+def job(ledger: LedgerDep, number: int) -> JobRecord:
+    return _record(ledger, ledger.job(number))
+
+
+@router.post("")
+def add(
+    request: Request, studio: StudioDep, ledger: LedgerDep, body: NewTraining | NewPick
+) -> list[JobRecord]:
+    """Queue a training, or several of it, or what looks at one; all is checked first."""
+    if isinstance(body, NewPick):
+        run = str(opened_run(studio.roots.resolve(body.run)).path) if body.run else "{run}"
+        title = f"pick {Path(run).name}" if body.run else f"pick of job {body.after}"
+        command, place = ["pick", run], studio.workspace
+        added = [submit(ledger, command, place, title=title, device=body.device, after=body.after)]
+    else:
+        added = _add_training(studio, ledger, body)
+    # A training needs what the warm process holds.
+    engine_of(request.app).release()
+    ensure_runners(ledger)
+    return [_record(ledger, each) for each in added]
+
+
+def _add_training(studio: Studio, ledger: Ledger, body: NewTraining) -> list[Job]:
+    values = dict(body.values)
+    config = studio.roots.resolve(body.config) if body.config else None
+    if body.data:
+        values["data.path"] = str(studio.roots.resolve(body.data))
+    plan = plan_request(values, config, body.preset or None)
+    return submit_training(
+        ledger,
+        TrainRequest(**plan.values()),
+        studio.workspace,
+        sweep=[f"{path}={','.join(several)}" for path, several in body.sweep.items()],
+        title=body.title,
+        device=body.device,
+        after=body.after,
+        hold=body.hold,
+        check=lambda settings: _guard(studio, settings),
+    )
+
+
+@router.post("/{number}/move")
+def move(ledger: LedgerDep, number: int, body: Move) -> list[JobRecord]:
+    ledger.move(number, body.before)
+    return jobs(ledger)
+
+
+@router.post("/{number}/{what}")
+def ask(ledger: LedgerDep, number: int, what: Ask) -> JobRecord:
+    """As `lorasmith queue` does; cancelled a second time, a job ends at once."""
+    changed = getattr(ledger, what)(number)
+    ensure_runners(ledger)
+    return _record(ledger, changed)
+
+
+@router.delete("/{number}")
+def remove(ledger: LedgerDep, number: int) -> list[JobRecord]:
+    """Forget a job that does not run; its results stay. The jobs that are left."""
+    ledger.remove(number)
+    return jobs(ledger)
+
+
+@router.get("/{number}/log")
+def log(
+    ledger: LedgerDep, number: int, start: Annotated[int, Query(alias="from", ge=0)] = 0
+) -> LogPart:
+    """What a job printed, from a byte on; it is text, whatever it holds."""
+    try:
+        with open(ledger.try_folder(ledger.job(number)) / LOG, "rb") as file:
+            file.seek(start)
+            data = file.read(LOG_BYTES)
+    except OSError:
+        return LogPart(text="", next=start)
+    return LogPart(text=data.decode("utf-8", errors="replace"), next=start + len(data))
+
+
+def _guard(studio: Studio, settings: TrainSettings) -> None:
+    """
+    Raises:
+        UserError: settings name what the studio may not open, each under its path.
+    """
+    if problems := list(outside(studio.roots, settings)):
+        raise UserError(problems)
+
+
+def _record(ledger: Ledger, job: Job) -> JobRecord:
+    progress = last_progress(ledger.try_folder(job)) if job.tries else None
+    names = [name for name in JobRecord.model_fields if name not in ("command", "progress")]
+    return JobRecord(
+        **{name: getattr(job, name) for name in names},
+        command=" ".join(["lorasmith", *map(shell_word, job.command)]),
+        progress=ProgressRecord.model_validate(progress, from_attributes=True)
+        if progress
+        else None,
+    )
