@@ -35,7 +35,7 @@ UNIX_NAMES = re.compile(
 UNIX = rf"{UNIX_NAMES.pattern}|import ({'|'.join(sorted(UNIX_MODULES))})\b"
 GUARDED = {
     "core.files": {"fcntl"},
-    "training.runs.folder": {"fcntl"},
+    "core.locks": {"fcntl"},
     "tensors.device": {"resource"},
     "advice.doctor.gather": {"resource", "os.sched_getaffinity"},
     "models.weights": {"mmap.MADV_DONTNEED"},

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.files import check_writable, parse_json
 from lorasmith.core.text import word_list
@@ -336,8 +337,6 @@ class Ledger:
         Raises:
             RunError: it runs, or another one waits until it is done.
         """
-        import shutil
-
         with self._transaction() as connection:
             job = _get(connection, number)
             _allowed(job, "remove", (*WAITING, *ENDED))
@@ -350,7 +349,7 @@ class Ledger:
                     why = f"job {each.id} waits until it is done; cancel or remove that first"
                     raise _refusal(job, "remove", why)
             connection.execute("DELETE FROM jobs WHERE id = ?", (number,))
-        shutil.rmtree(self.job_folder(number), ignore_errors=True)
+        discard(self.job_folder(number))
 
     def _change(self, number: int, what: str, states: tuple[State, ...], **values: object) -> Job:
         with self._transaction() as connection:
