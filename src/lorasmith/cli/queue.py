@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -15,8 +14,8 @@ from rich.table import Table
 from lorasmith.cli.train import request_of
 from lorasmith.core.errors import collect_each
 from lorasmith.core.file_names import shell_word
-from lorasmith.core.terminal import echo
-from lorasmith.core.text import quantity
+from lorasmith.core.terminal import echo, echo_json
+from lorasmith.core.text import duration_text, quantity
 from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger
 from lorasmith.jobs.queue.runner import ensure_runners
 from lorasmith.jobs.queue.submit import submit, submit_training
@@ -89,7 +88,7 @@ def add(
         jobs = [submit(ledger, command, here, **options)]
     ensure_runners(ledger)
     if as_json:
-        _print_json([_record(ledger, job) for job in jobs])
+        echo_json([_record(ledger, job) for job in jobs])
         return
     for job in jobs:
         echo(f"queued as job {job.id}: {job.title}")
@@ -129,7 +128,7 @@ def list_(workspace: Path, as_json: bool) -> None:
     ledger = Ledger(workspace)
     jobs = ledger.jobs()
     if as_json:
-        _print_json([_record(ledger, job) for job in jobs])
+        echo_json([_record(ledger, job) for job in jobs])
         return
     if not jobs:
         echo("Nothing is queued: lorasmith queue add train PICTURES begins.")
@@ -154,7 +153,7 @@ def show(job: int, lines: int, workspace: Path, as_json: bool) -> None:
     one = ledger.job(job)
     record, log = _record(ledger, one), log_end(ledger.try_folder(one), lines)
     if as_json:
-        _print_json({**record, "log_end": log})
+        echo_json({**record, "log_end": log})
         return
     facts = {
         "job": f"{one.id}: {one.title}",
@@ -191,7 +190,7 @@ def _ask(name: str, told: str, doc: str) -> None:
         ensure_runners(ledger)
         if as_json:
             there = {job.id: job for job in ledger.jobs()}
-            _print_json([_record(ledger, there[job]) for job in jobs if job in there])
+            echo_json([_record(ledger, there[job]) for job in jobs if job in there])
             return
         for number, job in zip(jobs, changed, strict=True):
             echo(f"job {number}: {_cancelled(job) if name == 'cancel' else told}")
@@ -231,7 +230,7 @@ def move(job: int, before: int | None, first: bool, workspace: Path, as_json: bo
         before = next((each.id for each in ledger.jobs() if each.is_waiting), None)
     moved = ledger.move(job, before)
     if as_json:
-        _print_json([_record(ledger, each) for each in ledger.jobs() if each.is_waiting])
+        echo_json([_record(ledger, each) for each in ledger.jobs() if each.is_waiting])
         return
     echo(f"job {moved.id}: moved")
 
@@ -251,7 +250,7 @@ def clear(workspace: Path, as_json: bool) -> None:
     ]
     collect_each(ledger.remove, ended)
     if as_json:
-        _print_json({"removed": ended})
+        echo_json({"removed": ended})
         return
     echo(f"forgot {quantity(len(ended), 'job')}")
 
@@ -267,7 +266,7 @@ def start(workspace: Path, as_json: bool) -> None:
     devices = ledger.devices_with_work()
     ensure_runners(ledger)
     if as_json:
-        _print_json({"devices": devices})
+        echo_json({"devices": devices})
         return
     echo(f"runs jobs of {', '.join(devices)}" if devices else "nothing waits that could be started")
 
@@ -299,11 +298,4 @@ def _standing(ledger: Ledger, job: Job) -> str:
 def _took(job: Job) -> str:
     if job.started is None:
         return ""
-    seconds = round((job.ended or time.time()) - job.started)
-    hours, rest = divmod(max(0, seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-def _print_json(value: Any) -> None:
-    echo(json.dumps(value, indent=2, ensure_ascii=False))
+    return duration_text(max(0, (job.ended or time.time()) - job.started))

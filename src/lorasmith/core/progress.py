@@ -14,6 +14,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from lorasmith.core.terminal import clean
+from lorasmith.core.text import duration_text
 
 FIRST_LINE, LONGEST_PAUSE = 10.0, 60.0
 """Seconds until the first line without a terminal, and between two lines when it takes long."""
@@ -85,7 +86,7 @@ class ProgressView:
         """``what`` is done, or given up."""
         work = self._work.pop(what, None)
         if work and work.is_shown and work.done >= work.total:
-            took = _duration(self._clock() - work.since)
+            took = duration_text(self._clock() - work.since)
             self._console.print(f"{what}  {work.done}/{work.total} in {took}", soft_wrap=True)
         if what in self._tasks:
             self._bar.remove_task(self._tasks.pop(what))
@@ -131,15 +132,8 @@ def _line(what: str, work: _Work, now: float) -> str:
     if count > 0 and seconds > 0:
         rate = count / seconds
         parts.append(f"{rate:.3g}/s" if rate >= 1 else f"{1 / rate:.3g} s each")
-        parts.append(f"{_duration((work.total - work.done) / rate)} left")
+        parts.append(f"{duration_text((work.total - work.done) / rate)} left")
     return "  ".join([*parts, *work.numbers])
-
-
-def _duration(seconds: float) -> str:
-    """``0:07``, ``12:05``, ``3:00:00``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class _FittedLine(ProgressColumn):
@@ -154,7 +148,7 @@ class _FittedLine(ProgressColumn):
         total = int(task.total or 0)
         counts = f"{int(task.completed)}/{total or '?'}"
         remaining = task.time_remaining
-        ending = f"{'-:--' if remaining is None else _duration(remaining)} left"
+        ending = f"{'-:--' if remaining is None else duration_text(remaining)} left"
         numbers = list(task.fields.get("numbers", ()))
         share = task.completed / total if total else 0.0
         name = task.description

@@ -95,6 +95,13 @@ def bytes_text(count: float) -> str:
     return f"{count / unit:.{1 if count < 99.95 * unit else 0}f} {name}"
 
 
+def duration_text(seconds: float) -> str:
+    """``0:07``, ``12:05``, ``3:00:00``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def word_list(words: Iterable[str], last: str = "and") -> str:
     """ "a", "a and b", "a, b and c"."""
     *others, end = words

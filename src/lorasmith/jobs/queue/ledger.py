@@ -41,6 +41,7 @@ _PATIENCE = 10.0
 """Seconds to wait for another process's transaction, each of which takes milliseconds."""
 
 _TABLES = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS jobs (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   title TEXT NOT NULL,
@@ -67,6 +68,8 @@ CREATE TRIGGER IF NOT EXISTS changed AFTER UPDATE ON jobs
   BEGIN UPDATE version SET number = number + 1; END;
 CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON jobs
   BEGIN UPDATE version SET number = number + 1; END;
+PRAGMA user_version = 1;
+COMMIT;
 """
 
 
@@ -133,8 +136,10 @@ class Ledger:
         if not self._file.exists():
             check_writable(self.folder)
         with self._connection() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(_TABLES)
+            # Made once: who only looks must not wait for those who write.
+            if not connection.execute("PRAGMA user_version").fetchone()[0]:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(_TABLES)
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -43,7 +43,8 @@ def submit(
         folder: where it is run.
 
     Raises:
-        RunError: ``{run}`` follows nothing, or the queue cannot be written.
+        SettingsError: ``{run}`` follows nothing, or the device has no name of one.
+        RunError: the queue cannot be written.
     """
     if after is None and any("{run}" in word for word in command):
         hint = "add --after and the number of a training's job"
@@ -97,13 +98,11 @@ def submit_training(
             ["train"], title or f"train {name}", folder, device=device, after=after, hold=True
         )
         file = ledger.job_folder(job.id) / "settings.toml"
-        text = dump_toml(each.settings, absolute=True, only=each.origins)
+        settings, given = each.settings, set(each.origins)
         if values:
-            settings = each.settings.model_copy(
-                update={"save": each.settings.save.model_copy(update={"name": name})}
-            )
-            text = dump_toml(settings, absolute=True, only={*each.origins, "save.name"})
-        write_text(file, text)
+            save = settings.save.model_copy(update={"name": name})
+            settings, given = settings.model_copy(update={"save": save}), {*given, "save.name"}
+        write_text(file, dump_toml(settings, absolute=True, only=given))
         job = ledger.set_command(job.id, ["train", str(file)])
         jobs.append(job if hold else ledger.release(job.id))
     return jobs

@@ -15,6 +15,8 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from lorasmith.core.job_record import EVENTS
+from lorasmith.jobs.projects import RUNS
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.studio.context import Studio, StudioDep
 
@@ -45,21 +47,17 @@ class Changes:
         ]
 
     def _state(self) -> dict[str, object]:
-        runs = {Path(job.run) for job in self._ledger.jobs() if job.state == "running" and job.run}
+        jobs = self._ledger.jobs()
+        running = [job for job in jobs if job.state == "running"]
+        told = [_changed(self._ledger.try_folder(job) / EVENTS) for job in running]
         folders = [self._workspace, *_folders(self._workspace)]
-        for folder in folders:
-            runs.update(_folders(folder / "runs"))
-        state: dict[str, object] = {
-            "jobs": (self._ledger.version(), self._progress()),
+        runs = {Path(job.run) for job in running if job.run}
+        runs.update(run for folder in folders for run in _folders(folder / RUNS))
+        return {
+            "jobs": (jobs, told),
             "projects": [(str(folder), _changed(folder)) for folder in sorted(folders)],
+            **{f"run:{run}": [_changed(run / name) for name in _WRITTEN] for run in runs},
         }
-        for run in runs:
-            state[f"run:{run}"] = [_changed(run / name) for name in _WRITTEN]
-        return state
-
-    def _progress(self) -> list[int]:
-        running = (job for job in self._ledger.jobs() if job.state == "running")
-        return [_changed(self._ledger.try_folder(job) / "events.jsonl") for job in running]
 
 
 def _folders(path: Path) -> list[Path]:
