@@ -82,6 +82,7 @@ TORCH_FREE = (
     "formats.*",
     "importers.*",
     "jobs.queue.ledger",
+    "jobs.queue.records",
     "jobs.queue.runner",
     "jobs.queue.watch",
     "jobs.runs.*",

@@ -33,7 +33,7 @@ def ledger(workspace: Path) -> Ledger:
 def test_a_training_is_queued_with_frozen_settings(client: TestClient, workspace: Path) -> None:
     (job,) = client.post("/api/jobs", json={**TRAIN, "title": "mine"}).json()
     assert (job["state"], job["title"], job["progress"]) == ("queued", "mine", None)
-    settings = Path(job["command"].split()[-1])
+    settings = Path(job["command"][-1])
     assert settings.is_relative_to(workspace / ".lorasmith")
     assert "rank = 8" in settings.read_text()
     assert str(workspace / "zorp" / "dataset") in settings.read_text()

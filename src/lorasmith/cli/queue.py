@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ from rich.table import Table
 
 from lorasmith.cli.train import request_of
 from lorasmith.core.errors import collect_each
-from lorasmith.core.file_names import shell_word
 from lorasmith.core.terminal import echo, echo_json
 from lorasmith.core.text import duration_text, quantity
 from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger
+from lorasmith.jobs.queue.records import JobRecord, command_line
 from lorasmith.jobs.queue.runner import ensure_runners
 from lorasmith.jobs.queue.submit import submit, submit_training
 from lorasmith.jobs.queue.watch import LOG, last_progress, log_end
@@ -158,7 +157,7 @@ def show(job: int, lines: int, workspace: Path, as_json: bool) -> None:
     facts = {
         "job": f"{one.id}: {one.title}",
         "state": f"{one.state}  {_standing(ledger, one)}".strip(),
-        "command": "lorasmith " + " ".join(map(shell_word, one.command)),
+        "command": command_line(one),
         "in": one.folder,
         "device": one.device,
         "after": f"job {one.after}" if one.after is not None else "",
@@ -272,9 +271,7 @@ def start(workspace: Path, as_json: bool) -> None:
 
 
 def _record(ledger: Ledger, job: Job) -> dict[str, Any]:
-    progress = last_progress(ledger.try_folder(job)) if job.tries else None
-    values = {**asdict(job), "folder": str(job.folder), "command": list(job.command)}
-    return {**values, "progress": asdict(progress) if progress else None}
+    return JobRecord.of(ledger, job).model_dump()
 
 
 def _standing(ledger: Ledger, job: Job) -> str:

@@ -22,7 +22,8 @@ from typing import Any
 import psutil
 
 from lorasmith.core.errors import Problem, RunError
-from lorasmith.core.files import parse_json, write_text
+from lorasmith.core.files import write_text
+from lorasmith.core.growing_log import GrowingLog
 from lorasmith.core.job_record import EVENTS, PROCESS, RESULT, STOP, VARIABLE, read_record
 from lorasmith.core.locks import lock_file
 from lorasmith.jobs.queue.ledger import Job, Ledger, State
@@ -158,7 +159,7 @@ def _see_through(ledger: Ledger, job: Job, start: Start | None) -> None:
         except (OSError, ValueError, RunError) as error:
             ledger.end(job.id, "failed", None, f"could not be started: {error}")
             return
-    events, version = _Events(record / EVENTS), -1
+    events, version = GrowingLog(record / EVENTS), -1
     while process.is_alive:
         _note_run(ledger, job, events)
         now = ledger.version()
@@ -225,30 +226,12 @@ def _command(ledger: Ledger, job: Job) -> list[str]:
     return [word.replace("{run}", run) for word in job.command]
 
 
-class _Events:
-    """What a job tells, read on from where it was read to."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._place = path, 0
-
-    def run(self) -> str:
-        """The folder of the training run, if it was told since the last look."""
-        found = ""
-        with contextlib.suppress(OSError), open(self._path, "rb") as file:
-            file.seek(self._place)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break  # It is being written.
-                self._place += len(line)
-                if b'"RunStarted"' in line:
-                    with contextlib.suppress(ValueError, LookupError):
-                        found = str(parse_json(line)["folder"])
-        return found
-
-
-def _note_run(ledger: Ledger, job: Job, events: _Events) -> None:
-    if run := events.run():
-        ledger.set_run(job.id, str((job.folder / run).absolute()))
+def _note_run(ledger: Ledger, job: Job, events: GrowingLog) -> None:
+    """The folder of the training run, as soon as the job tells it."""
+    for event in events.read()[1]:
+        folder = event.get("folder")
+        if event.get("event") == "RunStarted" and isinstance(folder, str):
+            ledger.set_run(job.id, str((job.folder / folder).absolute()))
 
 
 def _ending(job: Job, record: Path, status: int | None) -> tuple[State, int | None, str]:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasmith.core.files import parse_json
+from lorasmith.core.growing_log import last_record, number_of
 from lorasmith.core.job_record import EVENTS
 
 LOG = "log.txt"
 """What a job printed, in the folder of its try."""
-
-_END = 16_384
-"""Bytes from the end of a file of events within which the last ones lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +38,21 @@ def last_progress(record: Path) -> JobProgress | None:
     Args:
         record: the folder of its try, see :meth:`.ledger.Ledger.try_folder`.
     """
-    for event in _last_events(record / EVENTS):
-        with contextlib.suppress(LookupError, TypeError, ValueError):
-            if event["event"] == "Progress":
-                return JobProgress(str(event["what"]), int(event["done"]), int(event["total"]))
-            if event["event"] == "StepDone":
-                loss, left = event.get("smoothed_loss"), event.get("seconds_left")
-                return JobProgress("training", int(event["step"]), int(event["steps"]), loss, left)
+    event = last_record(record / EVENTS, _is_progress)
+    match event.get("event"):
+        case "Progress":
+            return JobProgress(str(event.get("what")), int(event["done"]), int(event["total"]))
+        case "StepDone":
+            loss, left = number_of(event.get("smoothed_loss")), number_of(event.get("seconds_left"))
+            return JobProgress("training", int(event["step"]), int(event["steps"]), loss, left)
     return None
 
 
-def _last_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The last events, the newest first; lines that are being written are left out."""
-    for line in reversed(_end(path, _END).splitlines()):
-        with contextlib.suppress(ValueError):
-            event = parse_json(line)
-            if isinstance(event, dict):
-                yield event
+def _is_progress(event: dict[str, Any]) -> bool:
+    """Whether an event says how far the job is, as far as it can be read."""
+    names = {"Progress": ("done", "total"), "StepDone": ("step", "steps")}
+    counts = names.get(str(event.get("event")), ())
+    return bool(counts) and all(number_of(event.get(name)) is not None for name in counts)
 
 
 def log_end(record: Path, lines: int) -> list[str]:

@@ -15,12 +15,11 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import RunError, UserError, collect_each
 from lorasmith.core.events import Request
 from lorasmith.core.files import parse_json
+from lorasmith.core.growing_log import last_record, number_of
 from lorasmith.formats.run_paths import EPOCH_FILE, RUN_FILES, STEP_FILE
 from lorasmith.jobs.runs.logs import (
     EventsLog,
     MetricsLog,
-    last_record,
-    number_of,
     plain_text,
     plain_value,
     step_of,
@@ -226,7 +225,7 @@ class RunReader:
         if known is not None and known[0] == signature:
             return known[1]
         info, _ = _info(folder)
-        last = last_record(_own(folder.metrics), "loss")
+        last = last_record(_own(folder.metrics), _has_loss)
         model, settings = info.get("model"), _stat(folder.settings)
         loras = [path for path in folder.lora_files if _is_sendable(path)]
         final = next((path for path in loras if path == folder.result), None)
@@ -254,7 +253,7 @@ class RunReader:
         text, values = _settings(folder, problems)
         info, damage = _info(folder)
         problems += damage
-        last = last_record(_own(folder.metrics), "loss")
+        last = last_record(_own(folder.metrics), _has_loss)
         verdict = _json(folder.path / "pick" / "verdict.json", MOST_BYTES)
         charts = {
             name: str(path) if (path := folder.path / "pick" / name).is_file() else ""
@@ -321,6 +320,10 @@ def opened_run(path: Path) -> RunFolder:
         what = f"is not a run folder: there is no {RUN_FILES[0]} in it"
         raise RunError.of(path, what, "choose a folder that `lorasmith train` made")
     return RunFolder(path)
+
+
+def _has_loss(record: Mapping[str, Any]) -> bool:
+    return number_of(record.get("loss")) is not None
 
 
 def _own(file: Path) -> Path:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lorasmith.jobs.runs.logs import number_of, plain_text, step_of
+from lorasmith.core.growing_log import number_of
+from lorasmith.jobs.runs.logs import plain_text, step_of
 from lorasmith.jobs.runs.records import Sentence, Speaker
 
 

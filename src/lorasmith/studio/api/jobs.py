@@ -10,12 +10,12 @@ from pydantic import BaseModel
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import UserError
-from lorasmith.core.file_names import shell_word
 from lorasmith.jobs.plan import plan_request
-from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger, State, Wish
+from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger
+from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.queue.runner import ensure_runners
 from lorasmith.jobs.queue.submit import submit, submit_training
-from lorasmith.jobs.queue.watch import LOG, last_progress
+from lorasmith.jobs.queue.watch import LOG
 from lorasmith.jobs.runs.reader import opened_run
 from lorasmith.jobs.training import TrainRequest
 from lorasmith.studio.api.train import engine_of, outside
@@ -32,36 +32,6 @@ def _ledger_of(studio: StudioDep) -> Ledger:
 
 
 LedgerDep = Annotated[Ledger, Depends(_ledger_of)]
-
-
-class ProgressRecord(BaseModel):
-    """How far a job is, as :class:`lorasmith.jobs.queue.watch.JobProgress`."""
-
-    what: str
-    done: int
-    total: int
-    loss: float | None
-    seconds_left: float | None
-
-
-class JobRecord(BaseModel):
-    """A job as :class:`lorasmith.jobs.queue.ledger.Job`; ``command`` as a shell takes it."""
-
-    id: int
-    title: str
-    command: str
-    device: str
-    state: State
-    wish: Wish
-    after: int | None
-    created: float
-    started: float | None
-    ended: float | None
-    run: str
-    message: str
-    status: int | None
-    tries: int
-    progress: ProgressRecord | None
 
 
 class NewTraining(BaseModel):
@@ -113,12 +83,12 @@ Ask = Literal["hold", "release", "pause", "resume", "cancel", "retry"]
 @router.get("")
 def jobs(ledger: LedgerDep) -> list[JobRecord]:
     """What runs, then what waits in its order, then what has ended, the last first."""
-    return [_record(ledger, job) for job in ledger.jobs()]
+    return [JobRecord.of(ledger, job) for job in ledger.jobs()]
 
 
 @router.get("/{number}")
 def job(ledger: LedgerDep, number: int) -> JobRecord:
-    return _record(ledger, ledger.job(number))
+    return JobRecord.of(ledger, ledger.job(number))
 
 
 @router.post("")
@@ -136,7 +106,7 @@ def add(
     # A training needs what the warm process holds.
     engine_of(request.app).release()
     ensure_runners(ledger)
-    return [_record(ledger, each) for each in added]
+    return [JobRecord.of(ledger, each) for each in added]
 
 
 def _add_training(studio: Studio, ledger: Ledger, body: NewTraining) -> list[Job]:
@@ -169,7 +139,7 @@ def ask(ledger: LedgerDep, number: int, what: Ask) -> JobRecord:
     """As `lorasmith queue` does; cancelled a second time, a job ends at once."""
     changed = getattr(ledger, what)(number)
     ensure_runners(ledger)
-    return _record(ledger, changed)
+    return JobRecord.of(ledger, changed)
 
 
 @router.delete("/{number}")
@@ -200,15 +170,3 @@ def _guard(studio: Studio, settings: TrainSettings) -> None:
     """
     if problems := list(outside(studio.roots, settings)):
         raise UserError(problems)
-
-
-def _record(ledger: Ledger, job: Job) -> JobRecord:
-    progress = last_progress(ledger.try_folder(job)) if job.tries else None
-    names = [name for name in JobRecord.model_fields if name not in ("command", "progress")]
-    return JobRecord(
-        **{name: getattr(job, name) for name in names},
-        command=" ".join(["lorasmith", *map(shell_word, job.command)]),
-        progress=ProgressRecord.model_validate(progress, from_attributes=True)
-        if progress
-        else None,
-    )
