@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -14,6 +16,7 @@ from fastapi.testclient import TestClient
 from PIL import Image, PngImagePlugin
 from tests.studio.conftest import ADDRESS, client_of
 
+from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.studio import security
 from lorasmith.studio.api import files as files_api
 from lorasmith.studio.paths import OutsideError, Roots
@@ -329,3 +332,85 @@ def test_names_are_sent_as_text(client: TestClient, workspace: Path) -> None:
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "<" in str(answer.json())
+
+
+SECRET_PROMPT, SECRET_KEY = "zzsecretprompt", "zzsecretkey"
+NAMING = {
+    "config_file": ("toml", 'config_file = "{outside}/secret.toml"\nnetwork_dim = 4\n'),
+    "dataset_config": ("toml", 'dataset_config = "{outside}/secret.toml"\nnetwork_dim = 4\n'),
+    "sample_prompts": (
+        "toml",
+        'network_dim = 4\nsample_every_n_epochs = 1\nsample_prompts = "{outside}/prompts.txt"\n',
+    ),
+    "link": ("toml", 'dataset_config = "{workspace}/link/secret.toml"\nnetwork_dim = 4\n'),
+    "relative": ("toml", 'dataset_config = "../secret.toml"\nnetwork_dim = 4\n'),
+    "script": (
+        "sh",
+        "F={outside}/secret.toml; python train_network.py --network_dim=4 --dataset_config=$F",
+    ),
+    "script's own file": (
+        "sh",
+        "accelerate launch train_network.py --network_dim=4 --config_file={outside}/secret.toml",
+    ),
+    "kohya_ss": (
+        "json",
+        """{{"LoRA_type": "Standard", "train_batch_size": 1, "network_dim": 4, "epoch": 2,
+        "additional_parameters": "--dataset_config={outside}/secret.toml"}}""",
+    ),
+    "a folder of images": ("toml", 'network_dim = 4\ntrain_data_dir = "{outside}/pictures"\n'),
+}
+
+
+@pytest.mark.parametrize("way", ["path", "content", "plan", "job"])
+@pytest.mark.parametrize("naming", NAMING)
+def test_what_an_imported_file_names_outside_is_not_opened(
+    client: TestClient, workspace: Path, monkeypatch: pytest.MonkeyPatch, naming: str, way: str
+) -> None:
+    outside = workspace.parent / "outside"
+    (outside / "pictures" / f"10_{SECRET_KEY}").mkdir(parents=True)
+    (outside / "pictures" / f"10_{SECRET_KEY}" / "a.png").write_bytes(png())
+    for folder in (outside, workspace.parent):
+        (folder / "secret.toml").write_text(f"{SECRET_KEY} = 1\n[[datasets]]\n{SECRET_KEY} = 2\n")
+    (outside / "prompts.txt").write_text(SECRET_PROMPT)
+    (workspace / "link").symlink_to(outside, target_is_directory=True)
+    opened: list[str] = []
+
+    def watched(method):
+        def call(self: Path, *args, **options):
+            opened.append(os.path.realpath(self))
+            return method(self, *args, **options)
+
+        return call
+
+    for name in ("read_bytes", "read_text", "iterdir"):
+        monkeypatch.setattr(Path, name, watched(getattr(Path, name)))
+    ending, text = NAMING[naming]
+    text = text.format(outside=outside, workspace=workspace)
+    (workspace / f"run.{ending}").write_text(text)
+    if way == "path":
+        answer = client.post("/api/import-settings", json={"path": f"run.{ending}"})
+    elif way == "content":
+        body = {"name": f"run.{ending}", "content": base64.b64encode(text.encode()).decode()}
+        answer = client.post("/api/import-settings", json=body)
+    else:
+        body = {"config": f"run.{ending}", "data": DATASET}
+        answer = client.post(f"/api/{'plan' if way == 'plan' else 'jobs'}", json=body)
+    assert answer.status_code == (422 if way == "job" else 200)
+    # Images that are named beside it take the place of the file's own.
+    replaced = naming == "a folder of images" and way in ("plan", "job")
+    assert ("outside of the folders" in answer.text) != replaced
+    assert SECRET_KEY not in answer.text
+    assert SECRET_PROMPT not in answer.text
+    inside = os.path.realpath(workspace)
+    theirs = [path for path in opened if path.startswith(str(workspace.parent))]
+    assert theirs or way == "content"
+    assert all(path == inside or path.startswith(f"{inside}{os.sep}") for path in theirs)
+    assert Ledger(workspace).jobs() == []
+
+
+@pytest.mark.parametrize("name", ["../../run.sh", "/etc/run.sh", "C:\\run.sh", "run\0.sh", ""])
+def test_a_dropped_file_is_not_looked_for(client: TestClient, name: str) -> None:
+    text = b"accelerate launch train_network.py --network_module=networks.lora --network_dim=4"
+    body = {"name": name, "content": base64.b64encode(text).decode()}
+    answer = client.post("/api/import-settings", json=body)
+    assert answer.json()["values"]["adapter.rank"] == 4

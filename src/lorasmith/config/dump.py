@@ -17,14 +17,14 @@ VERSION = 2
 
 
 def dump_toml(
-    settings: TrainSettings, *, absolute: bool = False, only: Container[str] | None = None
+    settings: TrainSettings, *, base: Path | None = None, only: Container[str] | None = None
 ) -> str:
     """Every setting as it is, defaults too; what is not set is left out.
 
     Args:
         only: the paths of those to write, such as what was given; in place of all.
-        absolute: write paths from the root, so that the file means the same in every folder.
-            Otherwise they stay as given, relative to the folder in which the command is run.
+        base: write paths from the root, so that the file means the same in every folder; this is
+            the one that relative paths are in. Otherwise they stay as given.
     """
     blocks = [f"version = {VERSION}\n"]
     for name in sections():
@@ -35,15 +35,15 @@ def dump_toml(
             if item.name != "folders" and (only is None or f"{name}.{item.name}" in only)
         ]
         if wanted:
-            blocks.append("\n".join([f"[{name}]", *_lines(section, wanted, absolute)]) + "\n")
+            blocks.append("\n".join([f"[{name}]", *_lines(section, wanted, base)]) + "\n")
     for folder in settings.data.folders:
         names = [item.name for item in settings_of(type(folder))]
-        lines = _lines(folder, names, absolute)
+        lines = _lines(folder, names, base)
         blocks.append("\n".join(["[[data.folders]]", *lines]) + "\n")
     return "\n".join(blocks)
 
 
-def _lines(section: Section, names: Container[str], absolute: bool) -> list[str]:
+def _lines(section: Section, names: Container[str], base: Path | None) -> list[str]:
     lines = []
     for item in settings_of(type(section)):
         if item.name not in names:
@@ -56,18 +56,18 @@ def _lines(section: Section, names: Container[str], absolute: bool) -> list[str]
         if isinstance(value, Section):  # A folder's own: what it does not say is the run's.
             values = value.model_dump(exclude_unset=True)
             value = {key: NONE if one is None else one for key, one in values.items()}
-        if absolute:
-            value = _from_root(section, item.name, value)
+        if base is not None:
+            value = _from_root(base.absolute(), item.name, value)
         lines.append(f"{item.name} = {toml_value(value)}")
     return lines
 
 
-def _from_root(section: Section, name: str, value: Any) -> Any:
+def _from_root(base: Path, name: str, value: Any) -> Any:
     # model.path is a text that may name a file, a hub id or the demo model.
     if isinstance(value, Path) or (
-        name == "path" and isinstance(value, str) and value != "demo" and Path(value).exists()
+        name == "path" and isinstance(value, str) and value != "demo" and (base / value).exists()
     ):
-        return Path(value).absolute()
+        return base / value
     return value
 
 

@@ -198,15 +198,18 @@ def refuse_picture(path: Path, data: bytes) -> None:
         raise SettingsError.of(path, what, f"give the folder that it lies in: {path.parent}")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, data: bytes | None = None) -> dict[str, Any]:
     """A settings file's values in the present form.
+
+    Args:
+        data: what it holds, where it is not on this disk.
 
     Raises:
         SettingsError: it is missing, no TOML, or of a newer version; says the line.
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if data is None else data
     except OSError as error:
         raise SettingsError(_unreadable(path, error)) from error
     refuse_picture(path, data)

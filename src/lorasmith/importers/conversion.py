@@ -213,6 +213,11 @@ def read_text(path: Path, *, code_page: str | None = None) -> str:
     except (OSError, ValueError) as error:  # ValueError: the name holds a zero byte.
         what = "there is no such file" if not os.path.exists(path) else "cannot be read"
         raise SettingsError.of(path, what, "give the path of a file") from error
+    return decode_text(path, data, code_page=code_page)
+
+
+def decode_text(path: Path, data: bytes, *, code_page: str | None = None) -> str:
+    """:func:`read_text` for what a file holds; ``path`` is what messages call it."""
     refuse_picture(path, data)
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:

@@ -15,8 +15,8 @@ from typing import Any
 
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import Problem, SettingsError
-from lorasmith.core.files import user_path
 from lorasmith.importers.conversion import Conversion, Derived, Given, Remark, Source
+from lorasmith.importers.named_files import named_path
 from lorasmith.importers.sd_scripts.argument import MISSING, Argument, ConversionBuilder
 from lorasmith.importers.sd_scripts.datasets import datasets
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
@@ -144,10 +144,16 @@ def refuse_wrong(result: Conversion) -> None:
 
 
 def _check(result: Conversion, complete: bool) -> None:
-    named = list(_named(result))
-    here = complete or any(os.path.exists(user_path(text)) for text, _ in named)
-    for text, setting in named:
-        path = user_path(text)
+    named = []
+    for text, setting in _named(result):
+        try:
+            named.append((named_path(text), setting))
+        except SettingsError as error:
+            for each in error.problems:
+                why = f"{each.what}, so nobody looked what is there"
+                result.remarks.append(Remark("noted", setting.source, why))
+    here = complete or any(os.path.exists(path) for path, _ in named)
+    for path, setting in named:
         if os.path.isdir(path):
             continue
         what = "is a file, not a folder" if os.path.exists(path) else "there is no such folder"
@@ -185,8 +191,8 @@ def _check_reg(result: Conversion) -> None:
     setting = result.settings.get("data.reg")
     if setting is None:
         return
-    path = user_path(str(setting.value))
-    if not os.path.isdir(path) or _numbered(path):
+    path = _openable(setting.value)
+    if path is None or not os.path.isdir(path) or _numbered(path):
         return
     if _has_images(path) and _repeats(path):
         result.problems.append(
@@ -206,9 +212,9 @@ def _check_image_dirs(result: Conversion) -> None:
     """A folder of a data-set file is the one with the images, not the one around it."""
     setting = result.settings.get("data.folders")
     for each in setting.value if setting is not None else ():
-        path = user_path(str(each["path"]))
-        inner = [folder.name for folder, _ in _numbered(path)]
-        if setting is not None and inner and not _has_images(path):
+        path = _openable(each["path"])
+        inner = [folder.name for folder, _ in _numbered(path)] if path is not None else []
+        if path is not None and setting is not None and inner and not _has_images(path):
             what = f"{path} holds no pictures itself, but folders of them: {', '.join(inner[:3])}"
             hint = f"name them one by one, as in {path / inner[0]}"
             result.problems.append(Problem(setting.origin, what, hint))
@@ -219,7 +225,9 @@ def _leave_reg_beside(result: Conversion) -> None:
     data = result.values.get("data.path")
     if data is None or "data.reg" in result.settings:
         return
-    path = user_path(data)
+    path = _openable(data)
+    if path is None:
+        return
     folders = _numbered(path)
     beside = [entry for entry in _entries(path) if entry.name.casefold() in _REG_NAMES]
     if not folders or not beside:
@@ -251,7 +259,15 @@ def _has_images(folder: Path) -> bool:
 
 
 def _entries(folder: Path) -> list[Path]:
+    opened = _openable(folder)
     try:
-        return sorted(folder.iterdir())
+        return sorted(opened.iterdir()) if opened is not None else []
     except (OSError, ValueError):
         return []
+
+
+def _openable(text: object) -> Path | None:
+    try:
+        return named_path(str(text))
+    except SettingsError:  # Told where it is looked at first.
+        return None

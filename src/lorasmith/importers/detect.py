@@ -10,7 +10,7 @@ from typing import Any
 from lorasmith.config.schema import all_settings, sections
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.files import parse_json, parse_toml
-from lorasmith.importers.conversion import Remark, Source, read_text
+from lorasmith.importers.conversion import Remark, Source, decode_text, read_text
 from lorasmith.importers.easy_scripts import (
     is_easy_json,
     is_easy_toml,
@@ -37,15 +37,18 @@ _TELLING = (
 )
 
 
-def read_file(path: Path) -> Source:
+def read_file(path: Path, data: bytes | None = None) -> Source:
     """What a file asks sd-scripts for.
+
+    Args:
+        data: what it holds, where it is not on this disk; a LoRA must be.
 
     Raises:
         SettingsError: it cannot be read, or is nothing that asks for a training.
     """
-    if _is_safetensors(path):
+    if data is None and _is_safetensors(path):
         return read_lora_file(path)
-    text, is_utf8 = _read(path)
+    text, is_utf8 = _read(path, data)
     content = _content(text, path)
     if content is None:
         return _script(text, path, is_utf8=is_utf8)
@@ -58,11 +61,15 @@ def _has_sections(table: Mapping[str, Any]) -> bool:
     return any(isinstance(table.get(name), Mapping) for name in sections())
 
 
-def is_lorasmiths(path: Path) -> bool:
-    """Whether ``lorasmith train`` is to read a file itself, and explain the mistakes in it."""
-    if _is_safetensors(path):
+def is_lorasmiths(path: Path, data: bytes | None = None) -> bool:
+    """Whether ``lorasmith train`` is to read a file itself, and explain the mistakes in it.
+
+    Args:
+        data: what it holds, where it is not on this disk.
+    """
+    if data is None and _is_safetensors(path):
         return False
-    text, _ = _read(path)
+    text, _ = _read(path, data)
     try:
         content = _content(text, path)
     except SettingsError:
@@ -92,14 +99,20 @@ def _is_preset(table: Mapping[str, Any]) -> bool:
     return isinstance(table.get("metadata"), Mapping) and isinstance(table.get("data"), Mapping)
 
 
-def _read(path: Path) -> tuple[str, bool]:
+def _read(path: Path, data: bytes | None) -> tuple[str, bool]:
     """A file's text, and whether it is UTF-8, as all but scripts must be."""
+
+    def text(code_page: str | None) -> str:
+        if data is None:
+            return read_text(path, code_page=code_page)
+        return decode_text(path, data, code_page=code_page)
+
     try:
-        return read_text(path), True
+        return text(None), True
     except SettingsError:
         if path.suffix.lower() not in SUFFIXES:
             raise
-        return read_text(path, code_page=CODE_PAGE), False
+        return text(CODE_PAGE), False
 
 
 def _is_safetensors(path: Path) -> bool:

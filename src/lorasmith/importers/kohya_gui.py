@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasmith.core.errors import Problem
-from lorasmith.core.files import user_path
+from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.text import did_you_mean
 from lorasmith.importers.conversion import Given, Remark, Source
+from lorasmith.importers.named_files import named_path
 from lorasmith.importers.sd_scripts.argv import LAUNCHER, read_argv
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
 
@@ -267,11 +267,11 @@ def _window_steps(table: Mapping[str, Any]) -> tuple[int, str] | None:
     if not table.get("train_data_dir"):
         return None
     try:
-        images = _images(user_path(str(table["train_data_dir"])))
+        images = _images(named_path(str(table["train_data_dir"])))
         batch, accumulation, epochs = (int(number or 0) for number in numbers)
         doubled = 1 if _is_empty("", table.get("reg_data_dir")) else 2
         steps = math.ceil(images / batch / accumulation * epochs * doubled)
-    except (OSError, ValueError, ArithmeticError):
+    except (OSError, ValueError, ArithmeticError, SettingsError):
         return None
     how = f"{images} pictures with their repeats x {epochs} epochs / batch {batch}"
     how += f" / accumulation {accumulation}" * (accumulation > 1)
@@ -284,12 +284,13 @@ def _images(folder: Path) -> int:
 
     Raises:
         OSError: a folder is not there or cannot be read.
+        SettingsError: it may not be opened.
     """
     images = 0
     for entry in folder.iterdir():
         repeats = entry.name.split("_")[0]
         if entry.is_dir() and repeats.isdecimal() and repeats.isascii():
-            count = sum(each.suffix.lower() in _IMAGES for each in entry.iterdir())
+            count = sum(each.suffix.lower() in _IMAGES for each in named_path(entry).iterdir())
             images += int(repeats) * count
     return images
 

@@ -193,17 +193,27 @@ def _flat(tables: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def import_settings(path: Path) -> ImportedSettings:
+def import_settings(path: Path, data: bytes | None = None) -> ImportedSettings:
     """The settings that a file asks for: one of lorasmith's, or what ``lorasmith convert-config``
     reads.
+
+    Args:
+        data: what it holds, where it is not on this disk; a LoRA must be.
 
     Raises:
         SettingsError: it cannot be read, or holds no settings.
     """
-    if is_lorasmiths(path):
-        values = {key: one for key, one in _flat(read_toml(path)).items() if key in all_settings()}
-        return ImportedSettings(values=values, notes=[], problems=[])
-    result = convert_here(read_file(path), complete=False)
+    if is_lorasmiths(path, data):
+        table = read_toml(path, data)
+        values = _flat(table)
+        unknown = [key for key in values if key not in all_settings()]
+        notes = [
+            ImportNote(kind="dropped", setting="", source=plain_text(key), note="is not a setting")
+            for key in unknown
+        ]
+        values = {key: one for key, one in values.items() if key not in unknown}
+        return ImportedSettings(values=values, notes=notes, problems=[])
+    result = convert_here(read_file(path, data), complete=False)
     notes = [
         ImportNote(kind="setting", setting=key, source=plain_text(one.source), note=one.note)
         for key, one in result.settings.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lorasmith.config.checks.table import contradictions
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.schema import TrainSettings
@@ -62,7 +64,7 @@ def keep_rate(run: Run, search: RateSearch) -> None:
     if run.processes.main:
         write_json(run.folder.path / "find_lr.json", search.record())
         write_text(run.folder.path / "find_lr.txt", "\n".join(rate_lines(search)) + "\n")
-        write_text(run.folder.settings, dump_toml(run.settings, absolute=True))
+        write_text(run.folder.settings, dump_toml(run.settings, base=Path()))
 
 
 def rate_lines(search: RateSearch) -> list[str]:

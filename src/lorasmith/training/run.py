@@ -304,7 +304,7 @@ def own_folder(run: RunContext) -> Iterator[None]:
 
 def write_beginning(run: RunContext, warnings: Sequence[Problem]) -> None:
     folder, run_plan = run.folder, run.run_plan
-    write_text(folder.settings, dump_toml(run_plan.settings, absolute=True))
+    write_text(folder.settings, dump_toml(run_plan.settings, base=Path()))
     write_json(folder.path / "dataset.json", run_plan.report.to_json())
     lines = [report_text(run_plan.report), *origin_lines(run_plan.settings, run_plan.origins)]
     lines += [f"settings: {warning}" for warning in warnings]
@@ -332,7 +332,7 @@ def _run(context: RunContext, *, resume: bool = False) -> None:
         observers = stack.enter_context(Observers(context.observer))
         if main:
             if resume:
-                write_text(folder.settings, dump_toml(settings, absolute=True))
+                write_text(folder.settings, dump_toml(settings, base=Path()))
                 forget_undone(folder)
                 info = read_info(folder)
                 earlier_steps, was_ended = info.get("steps"), ended_early(info)

@@ -351,16 +351,15 @@ def test_absolute_paths_mean_the_same_in_every_folder(
     (tmp_path / "here" / "model.ckpt").touch()
     monkeypatch.chdir(tmp_path / "here")
     settings = load_settings(None, ["data=pictures", "model=model.ckpt"])
-    toml = write(tmp_path, dump_toml(settings, absolute=True))
+    toml = write(tmp_path, dump_toml(settings, base=Path()))
     monkeypatch.chdir(tmp_path)
     again = load_settings(toml)
     assert again.data.path == tmp_path / "here" / "pictures"
     assert again.model.path == str(tmp_path / "here" / "model.ckpt")
     hub = load_settings(None, ["model=runwayml/stable-diffusion-v1-5"])
-    assert load_settings(write(tmp_path, dump_toml(hub, absolute=True))).model == hub.model
+    assert load_settings(write(tmp_path, dump_toml(hub, base=Path()))).model == hub.model
     assert (
-        load_settings(write(tmp_path, dump_toml(TrainSettings(), absolute=True))).model.path
-        == "demo"
+        load_settings(write(tmp_path, dump_toml(TrainSettings(), base=Path()))).model.path == "demo"
     )
 
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 
 from lorasmith.core.errors import Problem, SettingsError
-from lorasmith.core.files import user_path
 from lorasmith.importers.conversion import Given, Remark, Source, read_table
+from lorasmith.importers.named_files import named_path
 from lorasmith.importers.sd_scripts.table import ARGUMENTS, WINDOWS_OWN, near, unabbreviated
 from lorasmith.importers.sd_scripts.values import unglued
 
@@ -135,8 +135,8 @@ def _take_config_file(source: Source) -> None:
     name = unglued(str(source.given["config_file"].raw))
     if not name:
         return
-    path = user_path(name if name.endswith(".toml") else f"{name}.toml")
     try:
+        path = named_path(name if name.endswith(".toml") else f"{name}.toml")
         table = read_table(path)
     except SettingsError as error:
         source.problems += error.problems

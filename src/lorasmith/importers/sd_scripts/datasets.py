@@ -14,9 +14,9 @@ from typing import Any
 from lorasmith.config.fields import NONE
 from lorasmith.config.schema import FOLDER_TABLES, all_settings
 from lorasmith.core.errors import Problem, SettingsError
-from lorasmith.core.files import user_path
 from lorasmith.core.text import did_you_mean
 from lorasmith.importers.conversion import Conversion, Derived, Given, read_table
+from lorasmith.importers.named_files import named_path
 from lorasmith.importers.sd_scripts import data
 from lorasmith.importers.sd_scripts.argument import ConversionBuilder
 from lorasmith.importers.sd_scripts.table import ARGUMENTS
@@ -68,8 +68,8 @@ def datasets(m: ConversionBuilder, table: Mapping[str, Any] | None, where: str) 
         take_datasets(m, table, where)
     if not m.has("dataset_config"):
         return
-    path = user_path(str(m.value("dataset_config")))
     try:
+        path = named_path(str(m.value("dataset_config")))
         table = read_table(path)
     except SettingsError as error:
         m.result.problems += error.problems

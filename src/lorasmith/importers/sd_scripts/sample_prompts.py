@@ -14,7 +14,9 @@ from lorasmith.config.sample_prompts import (
     read_line,
 )
 from lorasmith.config.schema import all_settings
-from lorasmith.core.files import parse_json, parse_toml, user_path
+from lorasmith.core.errors import SettingsError
+from lorasmith.core.files import parse_json, parse_toml
+from lorasmith.importers.named_files import named_path
 from lorasmith.importers.sd_scripts.argument import ConversionBuilder
 
 SAMPLERS = {
@@ -92,9 +94,13 @@ def sampler_of(name: str) -> tuple[str, str]:
 def _prompts(m: ConversionBuilder) -> None:
     text = str(m.value("sample_prompts"))
     is_content = m.given["sample_prompts"].is_content
-    path = "the text" if is_content else user_path(text)
     try:
+        path = "the text" if is_content else named_path(text)
         prompts = prompts_of(text) if isinstance(path, str) else read_prompts(path)
+    except SettingsError as error:
+        for problem in error.problems:
+            m.refuse("sample_prompts", f"{problem.where}: {problem.what}", problem.hint)
+        return
     except OSError:
         m.note(
             m.shown("sample_prompts"),

@@ -102,7 +102,7 @@ def submit_training(
         if values:
             save = settings.save.model_copy(update={"name": name})
             settings, given = settings.model_copy(update={"save": save}), {*given, "save.name"}
-        write_text(file, dump_toml(settings, absolute=True, only=given))
+        write_text(file, dump_toml(settings, base=folder, only=given))
         job = ledger.set_command(job.id, ["train", str(file)])
         jobs.append(job if hold else ledger.release(job.id))
     return jobs

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import UserError
+from lorasmith.importers.named_files import opening_by
 from lorasmith.jobs.plan import plan_request
 from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger
 from lorasmith.jobs.queue.records import JobRecord
@@ -115,17 +116,18 @@ def _add_training(studio: Studio, ledger: Ledger, body: NewTraining) -> list[Job
     if body.data:
         values["data.path"] = str(studio.roots.resolve(body.data))
     plan = plan_request(values, config, body.preset or None)
-    return submit_training(
-        ledger,
-        TrainRequest(**plan.values()),
-        studio.workspace,
-        sweep=[f"{path}={','.join(several)}" for path, several in body.sweep.items()],
-        title=body.title,
-        device=body.device,
-        after=body.after,
-        hold=body.hold,
-        check=lambda settings: _guard(studio, settings),
-    )
+    with opening_by(studio.roots.resolve):
+        return submit_training(
+            ledger,
+            TrainRequest(**plan.values()),
+            studio.workspace,
+            sweep=[f"{path}={','.join(several)}" for path, several in body.sweep.items()],
+            title=body.title,
+            device=body.device,
+            after=body.after,
+            hold=body.hold,
+            check=lambda settings: _guard(studio, settings),
+        )
 
 
 @router.post("/{number}/move")

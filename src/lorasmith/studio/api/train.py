@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from pydantic import BaseModel
+from pydantic import Base64Bytes, BaseModel
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.file_names import safe_stem
+from lorasmith.importers.named_files import opening_by
 from lorasmith.jobs.engine import Engine
 from lorasmith.jobs.forms import (
     ImportedSettings,
@@ -67,7 +69,15 @@ class PlanQuestion(BaseModel):
 
 
 class ImportQuestion(BaseModel):
-    path: str
+    """
+    Args:
+        path: a file here; or else
+        name, content: of one that is not: what it is called, and its bytes in base 64.
+    """
+
+    path: str = ""
+    name: str = ""
+    content: Base64Bytes | None = None
 
 
 @router.get("/settings")
@@ -102,21 +112,32 @@ def plan(studio: StudioDep, engine: EngineDep, body: PlanQuestion) -> PlanAnswer
     if body.data:
         values["data.path"] = str(studio.roots.resolve(body.data))
     request = plan_request(values, config, body.preset or None)
-    loaded = checked(request)
-    if isinstance(loaded, PlanAnswer):
-        return loaded
-    if problems := list(outside(studio.roots, loaded.settings)):
-        return PlanAnswer.to(request, problems)
+    with opening_by(studio.roots.resolve):
+        loaded = checked(request)
+        if isinstance(loaded, PlanAnswer):
+            return loaded
+        if problems := list(outside(studio.roots, loaded.settings)):
+            return PlanAnswer.to(request, problems)
     return engine.plan(values, config=config, preset=body.preset or None)
 
 
 @router.post("/import-settings")
 def import_file(studio: StudioDep, body: ImportQuestion) -> ImportedSettings:
     """The settings that a file asks for: ours, or another trainer's."""
-    path: Path = studio.roots.resolve(body.path)
-    if not path.is_file():
-        raise UserError.of(body.path, "is not a file", "choose a settings file, a script or a LoRA")
-    return import_settings(path)
+    with opening_by(studio.roots.resolve):
+        if body.content is not None:
+            return import_settings(studio.workspace / _plain_name(body.name), body.content)
+        path = studio.roots.resolve(body.path)
+        if not path.is_file():
+            hint = "choose a settings file, a script or a LoRA"
+            raise UserError.of(body.path, "is not a file", hint)
+        return import_settings(path)
+
+
+def _plain_name(name: str) -> str:
+    """Without folders, and as any system would take it."""
+    stem, dot, suffix = re.split(r"[/\\]", name)[-1].rpartition(".")
+    return f"{safe_stem(stem or suffix)}{dot}{safe_stem(suffix)}" if dot else safe_stem(suffix)
 
 
 def outside(roots: Roots, settings: TrainSettings) -> Iterator[Problem]:
