@@ -13,6 +13,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
+from lorasmith.advice.doctor.nvidia import CardWatch
 from lorasmith.core.errors import Problem
 from lorasmith.studio.paths import Roots
 
@@ -23,10 +24,12 @@ class Studio:
     Args:
         roots: what requests may name; the workspace is the first.
         closing: set as the server ends, so that streams end.
+        cards: what is known of the graphics cards.
     """
 
     roots: Roots
     closing: threading.Event = field(default_factory=threading.Event)
+    cards: CardWatch = field(default_factory=CardWatch)
 
     @property
     def workspace(self) -> Path:

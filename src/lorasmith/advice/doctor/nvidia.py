@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lorasmith.advice.doctor.computer import Card, Nvidia
@@ -43,6 +46,33 @@ def find_nvidia() -> Nvidia:
     driver = _driver_of_linux()
     cuda = newest_cuda(driver, windows=sys.platform == "win32") if driver else None
     return Nvidia(sign, driver, cuda) if sign else Nvidia()
+
+
+class CardWatch:
+    """The cards and how much of their memory is free, for who asks again and again.
+
+    Starting ``nvidia-smi`` takes a tenth of a second of a processor, and wakes cards that sleep: so
+    an answer holds for a while, and where there is no sign of a card nobody asks again. Safe to use
+    from any thread.
+
+    Args:
+        seconds: for which an answer holds.
+        find: what asks.
+    """
+
+    def __init__(self, seconds: float = 3.0, find: Callable[[], Nvidia] = find_nvidia) -> None:
+        self._seconds, self._find = seconds, find
+        self._lock = threading.Lock()
+        self._cards: tuple[Card, ...] = ()
+        self._until = 0.0
+
+    def cards(self) -> tuple[Card, ...]:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                found = self._find()
+                self._cards = found.cards
+                self._until = time.monotonic() + self._seconds if found.sign else math.inf
+            return self._cards
 
 
 def _ask(program: str, *arguments: str) -> tuple[str, str]:

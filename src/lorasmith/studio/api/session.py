@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from functools import cache
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from lorasmith import __version__
-from lorasmith.studio.context import StudioDep
+from lorasmith.studio.context import Studio, StudioDep
 
 router = APIRouter(prefix="/api", tags=["session"])
 
@@ -67,7 +66,7 @@ def get_session(studio: StudioDep) -> Session:
         version=__version__,
         workspace=str(studio.workspace),
         roots=[Root(name=path.name or str(path), path=str(path)) for path in studio.roots.folders],
-        devices=list(_devices()),
+        devices=_devices(studio),
         writable=os.access(studio.workspace, os.W_OK | os.X_OK),
     )
 
@@ -79,7 +78,7 @@ def get_disk(studio: StudioDep) -> Disk:
 
 
 @router.get("/memory")
-def get_memory() -> Memory:
+def get_memory(studio: StudioDep) -> Memory:
     import psutil
 
     memory = psutil.virtual_memory()
@@ -87,23 +86,20 @@ def get_memory() -> Memory:
         free=memory.available,
         total=memory.total,
         process=psutil.Process().memory_info().rss,
-        devices=_device_memory(),
+        devices=_device_memory(studio),
     )
 
 
-@cache
-def _devices() -> tuple[Device, ...]:
+def _devices(studio: Studio) -> list[Device]:
     """Of NVIDIA's cards, as their driver tells of them; the processor is always there."""
-    cards = [Device(device=c.device, name=c.name, memory=c.total) for c in _device_memory()]
-    return (*cards, Device(device="cpu", name="processor", memory=0))
+    cards = [Device(device=c.device, name=c.name, memory=c.total) for c in _device_memory(studio)]
+    return [*cards, Device(device="cpu", name="processor", memory=0)]
 
 
-def _device_memory() -> list[DeviceMemory]:
-    from lorasmith.advice.doctor.nvidia import find_nvidia
-
+def _device_memory(studio: Studio) -> list[DeviceMemory]:
     return [
         DeviceMemory(
             device=f"cuda:{number}", name=card.name, free=card.free or 0, total=card.total or 0
         )
-        for number, card in enumerate(find_nvidia().cards)
+        for number, card in enumerate(studio.cards.cards())
     ]

@@ -15,10 +15,10 @@ import lorasmith as ls
 from lorasmith.advice.doctor import doctor as doctor_module
 from lorasmith.advice.doctor import gather as gather_module
 from lorasmith.advice.doctor import nvidia as nvidia_module
-from lorasmith.advice.doctor.computer import Computer
+from lorasmith.advice.doctor.computer import Card, Computer, Nvidia
 from lorasmith.advice.doctor.doctor import probed
 from lorasmith.advice.doctor.gather import describe_folder, hub_folder, service_of
-from lorasmith.advice.doctor.nvidia import find_nvidia
+from lorasmith.advice.doctor.nvidia import CardWatch, find_nvidia
 from lorasmith.advice.doctor.packages import gather_packages
 from lorasmith.cli.main import cli
 from lorasmith.core.errors import SettingsError
@@ -71,6 +71,27 @@ def test_a_driver_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
     nvidia = find_nvidia()
     assert not nvidia.sign, "an image that has the program, on a machine without a card"
     assert "version mismatch" in nvidia.error
+
+
+def watch_of(answers: list[Nvidia], seconds: float) -> CardWatch:
+    """A watch over what each look finds; a look more than there are answers is a mistake."""
+    return CardWatch(seconds, lambda: answers.pop(0))
+
+
+def test_cards_are_asked_for_every_few_seconds_at_most() -> None:
+    card, fuller = Card("A", free=2), Card("A", free=1)
+    watch = watch_of([Nvidia("nvidia-smi", cards=(card,))], 60)
+    assert [watch.cards() for _ in range(3)] == [(card,)] * 3
+    watch = watch_of([Nvidia("nvidia-smi", cards=(one,)) for one in (card, fuller)], 0)
+    assert [watch.cards() for _ in range(2)] == [(card,), (fuller,)]
+
+
+def test_a_computer_without_a_card_is_asked_once() -> None:
+    watch = watch_of([Nvidia(error="nvidia-smi ends with 18")], 0)
+    assert [watch.cards() for _ in range(3)] == [()] * 3
+    hanging, card = Nvidia("nvidia-smi", error="does not answer"), Card("A")
+    watch = watch_of([hanging, Nvidia("nvidia-smi", cards=(card,))], 0)
+    assert [watch.cards() for _ in range(2)] == [(), (card,)]
 
 
 def test_a_folder_is_looked_at_and_left_as_it_was(
