@@ -14,7 +14,7 @@ IN_PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocess
 # Where an environment forbids compiled files, each process that a test starts would compile all anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: fuzz venv demo fast test test-all test-isa check test-gpu docs clean
+.PHONY: fuzz venv demo fast test test-all test-isa check test-gpu docs web browser clean
 
 venv: $(STAMP)
 
@@ -62,6 +62,25 @@ docs: $(STAMP)
 	$(BIN)/lorasmith docs schedules
 	$(BIN)/python -m tools.architecture
 	$(BIN)/python -m tools.audit_rules
+
+# The studio's pages, from web/ into the package. Takes Node; users need none.
+web: $(STAMP) web/node_modules
+	$(BIN)/python -m tools.studio_schema web/openapi.json
+	cd web && npm run --silent types && npm run --silent format && npm run --silent check && npm run --silent build
+
+web/node_modules: web/package.json web/package-lock.json
+	cd web && npm ci --silent --no-audit --no-fund
+	touch $@
+
+# What the tests of the studio's pages take: a browser, and Node to build the pages anew.
+browser: $(STAMP)
+	@if command -v chromium >/dev/null; then true; \
+	elif command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else echo "Install Chromium so that 'chromium' is found (Debian, as root: apt-get install chromium; Fedora: dnf install chromium)," \
+		"or name another with LORASMITH_BROWSER=/path/to/chrome."; exit 1; fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web/node_modules; \
+	else echo "Without Node the committed bundle is tested, not whether the sources give it."; fi
 
 clean:
 	rm -rf $(VENV) demo dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from lorasmith.jobs.demo import FOLDER, DemoRequest
+
 
 @click.command("demo")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("demo"),
+    default=Path(FOLDER),
     show_default=True,
     help="Folder for everything that the demo makes.",
 )
@@ -25,11 +27,11 @@ def demo(out: Path) -> None:
     from lorasmith.cli.console import console
     from lorasmith.cli.signals import stop_on_interrupt
     from lorasmith.core.events import Controls
-    from lorasmith.demo.showcase import run_demo
+    from lorasmith.jobs.request import run
     from lorasmith.training.monitoring.observers import TrainingTerminal
 
     controls = Controls()
     with stop_on_interrupt(controls), contextlib.closing(TrainingTerminal(console)) as terminal:
-        image = run_demo(out, terminal, controls)
+        image = run(DemoRequest(out), terminal, controls)
     console.print("\nWhat it learned, in one picture: ", end=" ")
     console.print(str(image), style="bold", soft_wrap=True)

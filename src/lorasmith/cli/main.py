@@ -56,9 +56,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "Begin": {
         "doctor": Entry("lorasmith.cli.doctor", "Say whether this computer can make LoRAs."),
         "demo": Entry("lorasmith.cli.demo", "See it work: train on the model inside the package."),
-        "studio": Entry(
-            "lorasmith.cli.studio", "Serve runs, settings and plans to programs, as JSON."
-        ),
+        "studio": Entry("lorasmith.cli.studio", "Do it all in a browser, on this computer."),
         "presets": Entry("lorasmith.cli.presets", "List the presets, or show what is in one."),
         "dataset": Entry("lorasmith.cli.dataset", "Look after a folder of training pictures."),
     },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -33,11 +35,16 @@ _FOLDER = click.Path(path_type=Path)
     metavar="DIR",
     help="Another folder that may be opened and changed, besides FOLDER; may be given again.",
 )
-def studio(folder: Path, host: str, port: int | None, allowed: tuple[Path, ...]) -> None:
-    """Serve runs, settings, plans and projects to programs, as JSON.
+@click.option("--no-browser", is_flag=True, help="Open no browser. None is opened over ssh, or without a display.")
+def studio(
+    folder: Path, host: str, port: int | None, allowed: tuple[Path, ...], no_browser: bool
+) -> None:
+    """Open the studio: datasets, trainings and their pictures in a browser.
 
     FOLDER is the workspace: projects are folders in it. Without one it is the current folder.
     """
+    import webbrowser
+
     from lorasmith.core.files import user_path
     from lorasmith.studio.serve import serve
 
@@ -47,4 +54,14 @@ def studio(folder: Path, host: str, port: int | None, allowed: tuple[Path, ...])
         port=port or 0,
         allowed=[user_path(path) for path in allowed],
         say=echo,
+        browse=None if no_browser or not _has_display() else webbrowser.open,
     )
+
+
+def _has_display() -> bool:
+    """Whether a browser would open before the user's eyes, and not as text in the terminal."""
+    if os.environ.get("SSH_CONNECTION"):
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

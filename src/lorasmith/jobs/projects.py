@@ -21,9 +21,12 @@ from lorasmith.core.file_names import name_problem
 from lorasmith.core.files import check_writable
 from lorasmith.data.images import SUFFIXES
 from lorasmith.data.layout import is_cache, natural_key
+from lorasmith.jobs.demo import PICTURE
 from lorasmith.jobs.runs.reader import find_runs
 
 DATASET, RUNS, LORAS = "dataset", "runs", "loras"
+IMG = "img"
+"""Where kohya_ss keeps the folders of images, beside those of regularisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Project:
         runs: folders of runs, the newest first.
         loras: LoRA files in ``loras``.
         cover: an image to know it by: a sample of its newest run, else the first of its dataset.
+        showcase: the image that the demo ended with, where this is its folder.
     """
 
     path: Path
@@ -42,6 +46,7 @@ class Project:
     runs: tuple[Path, ...]
     loras: tuple[Path, ...]
     cover: Path | None
+    showcase: Path | None = None
 
     @property
     def dataset(self) -> Path:
@@ -69,7 +74,16 @@ def read_project(path: Path) -> Project:
         one for run in runs[:1] for one in _files(run / "samples") if one.suffix.lower() in SUFFIXES
     ]
     cover = samples[-1] if samples else next(iter(images), None)
-    return Project(path, path.name, len(images), tuple(runs), tuple(loras), cover)
+    showcase = path / PICTURE
+    return Project(
+        path=path,
+        name=path.name,
+        images=len(images),
+        runs=tuple(runs),
+        loras=tuple(loras),
+        cover=cover,
+        showcase=showcase if showcase.is_file() else None,
+    )
 
 
 def create_project(workspace: Path, name: str) -> Project:
@@ -110,8 +124,10 @@ def _images(folder: Path) -> Iterator[Path]:
     entries = _entries(folder)
     yield from (each for each in entries if each.suffix.lower() in SUFFIXES and each.is_file())
     for inner in entries:
-        if inner.suffix == "" and inner.name not in (RUNS, LORAS) and _is_numbered(inner):
+        if _is_numbered(inner):
             yield from (one for one in _files(inner) if one.suffix.lower() in SUFFIXES)
+        elif inner.name == IMG and inner.is_dir():
+            yield from _images(inner)
 
 
 def _is_numbered(path: Path) -> bool:

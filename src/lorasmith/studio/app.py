@@ -22,14 +22,15 @@ from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/train", "/run")
+PAGES = ("/", "/dataset", "/sort", "/train", "/run")
 """Addresses that the bundle itself makes pages of."""
 ROUTERS = tuple(each.router for each in (session, runs, train, files, projects, jobs, changes))
 
 NO_BUNDLE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>lorasmith studio</title>
-<h1>The studio has no pages yet</h1>
-<p>Its server runs, for programs: <a href="/openapi.json">/openapi.json</a> describes what it
+<h1>The studio's pages are missing</h1>
+<p>This installation is without them: install lorasmith again, or run <code>make web</code> in its
+sources. For programs, <a href="/openapi.json">/openapi.json</a> describes what the server
 answers.</p>
 </html>
 """

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -32,6 +33,7 @@ def serve(
     port: int = 0,
     allowed: Sequence[Path] = (),
     say: Callable[[str], None] = lambda text: None,
+    browse: Callable[[str], object] | None = None,
 ) -> None:
     """Serve until a signal ends it; jobs go on.
 
@@ -42,6 +44,7 @@ def serve(
         port: 0 for the first free one from 7421 on.
         allowed: more folders that may be opened.
         say: told where the pages are, once they are there.
+        browse: told their address then, to open a browser.
 
     Raises:
         UserError: the extra ``studio`` is not installed, a folder is not there, or nothing can
@@ -62,6 +65,8 @@ def serve(
             if token:
                 say("Whoever has this address can do what you can; it is shown only now.")
             say("Ctrl-C ends it; jobs that run go on.")
+            if browse is not None:
+                threading.Thread(target=browse, args=(opened,), daemon=True).start()
 
         _run(app, listener, started)
 

@@ -65,6 +65,24 @@ class NewPick(BaseModel):
     after: int | None = None
 
 
+class NewResume(BaseModel):
+    """A training that was stopped or killed goes on."""
+
+    verb: Literal["resume"]
+    run: str
+    device: str = AUTO
+
+
+class NewDemo(BaseModel):
+    """The demo, in the workspace's folder ``demo``."""
+
+    verb: Literal["demo"]
+    device: str = AUTO
+
+
+New = NewTraining | NewResume | NewPick | NewDemo
+
+
 class Move(BaseModel):
     """``before``: another job that waits; the end where it is null."""
 
@@ -93,15 +111,21 @@ def job(ledger: LedgerDep, number: int) -> JobRecord:
 
 
 @router.post("")
-def add(
-    request: Request, studio: StudioDep, ledger: LedgerDep, body: NewTraining | NewPick
-) -> list[JobRecord]:
+def add(request: Request, studio: StudioDep, ledger: LedgerDep, body: New) -> list[JobRecord]:
     """Queue a training, or several of it, or what looks at one; all is checked first."""
     if isinstance(body, NewPick):
         run = str(opened_run(studio.roots.resolve(body.run)).path) if body.run else "{run}"
         title = f"pick {Path(run).name}" if body.run else f"pick of job {body.after}"
         command, place = ["pick", run], studio.workspace
         added = [submit(ledger, command, place, title=title, device=body.device, after=body.after)]
+    elif isinstance(body, NewResume):
+        run = str(opened_run(studio.roots.resolve(body.run)).path)
+        title = f"{Path(run).name}, gone on with"
+        command, place = ["train", "--resume", run], studio.workspace
+        added = [submit(ledger, command, place, title=title, device=body.device)]
+    elif isinstance(body, NewDemo):
+        place = studio.workspace
+        added = [submit(ledger, ["demo"], place, title="the demo", device=body.device)]
     else:
         added = _add_training(studio, ledger, body)
     # A training needs what the warm process holds.

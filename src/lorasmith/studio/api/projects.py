@@ -32,7 +32,8 @@ _MOST_ENTRIES = 20_000
 
 
 class ProjectOut(BaseModel):
-    """``images``, ``runs`` and ``loras`` are numbers; ``cover`` is an image's path or none."""
+    """``images``, ``runs`` and ``loras`` are numbers; ``cover`` is an image's path or none;
+    ``showcase`` is that of the image that the demo ended with."""
 
     name: str
     path: str
@@ -40,6 +41,7 @@ class ProjectOut(BaseModel):
     runs: int
     loras: int
     cover: str | None
+    showcase: str | None
 
     @classmethod
     def of(cls, project: Project) -> ProjectOut:
@@ -49,8 +51,13 @@ class ProjectOut(BaseModel):
             images=project.images,
             runs=len(project.runs),
             loras=len(project.loras),
-            cover=str(project.cover) if project.cover is not None else None,
+            cover=_text(project.cover),
+            showcase=_text(project.showcase),
         )
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None
 
 
 class ProjectDetail(ProjectOut):

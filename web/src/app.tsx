@@ -1,0 +1,221 @@
+// The frame around every page: where one is, what runs, and what changed.
+import type { FunctionComponent } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { connected } from "./api/changes";
+import { useFetched } from "./api/fetched";
+import { get } from "./api/client";
+import { Button } from "./components/button";
+import { Dialog } from "./components/dialog";
+import { Icon } from "./components/icons";
+import { JobList } from "./components/job_list";
+import { Notices } from "./components/notices";
+import { Failed } from "./components/problems";
+import { baseName, duration } from "./format";
+import { ended, running, waiting } from "./jobs";
+import { allKeys, keysVersion, useKeys } from "./keys";
+import { lazily } from "./lazily";
+import { go, path, query, to } from "./router";
+import { theme } from "./session";
+
+interface Page {
+  name: string;
+  path: string;
+  show: FunctionComponent;
+}
+
+const PAGES: Page[] = [
+  { name: "Home", path: "/", show: lazily(async () => (await import("./pages/home")).HomePage) },
+  { name: "Runs", path: "/run", show: lazily(async () => (await import("./pages/run")).RunPage) },
+];
+
+export function App() {
+  const page = PAGES.find((each) => each.path === path.value);
+  const project = query.value.get("project") ?? "";
+  const [over, setOver] = useState<"" | "queue" | "keys">("");
+  useKeys([
+    { keys: "?", does: "Show the keys", run: () => setOver("keys") },
+    { keys: "q", does: "Show the queue", run: () => setOver("queue") },
+  ]);
+  useEffect(() => {
+    const where = page?.name ?? "Nothing here";
+    document.title = `${project ? `${baseName(project)} – ` : ""}${where} – lorasmith`;
+  }, [page, project]);
+  return (
+    <>
+      <a class="button skip" href="#content">
+        Skip to the page
+      </a>
+      <header class="bar">
+        <a class="mark" href="/" aria-label="lorasmith: Home">
+          <Mark />
+          <span>lorasmith</span>
+        </a>
+        <nav aria-label="Pages">
+          <ul>
+            {PAGES.map((each) => (
+              <li key={each.path}>
+                <a href={to(each.path, { project })} aria-current={each === page ? "page" : undefined}>
+                  {each.name}
+                </a>
+              </li>
+            ))}
+          </ul>
+        </nav>
+        <ProjectChoice project={project} />
+        <span class="push" />
+        <QueueButton onClick={() => setOver("queue")} />
+        <ThemeButton />
+        <Button kind="quiet" label="Keys" onClick={() => setOver("keys")}>
+          ?
+        </Button>
+      </header>
+      {!connected.value && (
+        <div class="offline" role="status">
+          The studio does not answer. Trainings go on without it; start it again with <code>lorasmith studio</code>.
+        </div>
+      )}
+      {page ? <page.show key={page.path} /> : <Nowhere />}
+      {over === "queue" && <Queue onClose={() => setOver("")} />}
+      {over === "keys" && <Keys onClose={() => setOver("")} />}
+      <Notices />
+    </>
+  );
+}
+
+const Mark = () => (
+  <svg width="18" height="18" viewBox="0 0 16 16" aria-hidden="true">
+    <rect class="mark-ground" width="16" height="16" rx="3" />
+    <path class="mark-line" d="M4 3.5v9h3M9 12.5l3.5-9" />
+  </svg>
+);
+
+/** The project that pages are about; all of them where none is chosen. */
+function ProjectChoice({ project }: { project: string }) {
+  const projects = useFetched((signal) => get("/api/projects", { signal }), [], ["projects"]);
+  if (!projects.data?.length) return null;
+  const known = projects.data.some((each) => each.path === project);
+  return (
+    <select
+      class="input project"
+      aria-label="Project"
+      value={project}
+      onChange={(event) => {
+        const chosen = event.currentTarget.value;
+        go(to(path.value, { project: chosen }));
+      }}
+    >
+      <option value="">All projects</option>
+      {project && !known && <option value={project}>{baseName(project)}</option>}
+      {projects.data.map((each) => (
+        <option key={each.path} value={each.path}>
+          {each.name}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+function QueueButton({ onClick }: { onClick: () => void }) {
+  const now = running.value[0];
+  const progress = now?.progress;
+  const left = progress?.seconds_left;
+  const words = now
+    ? `${running.value.length} running${left != null ? `, ${duration(left)} left` : ""}`
+    : waiting.value.length
+      ? `${waiting.value.length} waiting`
+      : "Queue";
+  return (
+    <Button class="queue" kind="quiet" icon="queue" onClick={onClick} aria-haspopup="dialog">
+      {words}
+      {progress && (
+        <progress class="progress" max={Math.max(1, progress.total)} value={progress.done} aria-label={progress.what} />
+      )}
+    </Button>
+  );
+}
+
+function ThemeButton() {
+  const next = { system: "light", light: "dark", dark: "system" } as const;
+  const names = { system: "as the system", light: "light", dark: "dark" };
+  return (
+    <Button
+      kind="quiet"
+      icon={theme.value === "light" ? "sun" : "moon"}
+      label={`Colours: ${names[theme.value]}; change to ${names[next[theme.value]]}`}
+      onClick={() => (theme.value = next[theme.value])}
+    />
+  );
+}
+
+function Queue({ onClose }: { onClose: () => void }) {
+  const parts = [
+    ["Running", running.value],
+    ["Waiting", waiting.value],
+    ["Ended", ended.value.slice(0, 50)],
+  ] as const;
+  const none = parts.every(([, jobs]) => !jobs.length);
+  return (
+    <Dialog title="Queue" kind="drawer" onClose={onClose}>
+      {none && (
+        <p class="empty">
+          Nothing runs or waits. What you start here comes one after another on each device, and goes on when the studio
+          is closed.
+        </p>
+      )}
+      {parts.map(
+        ([title, jobs]) =>
+          jobs.length > 0 && (
+            <section key={title}>
+              <h3>{title}</h3>
+              <JobList jobs={jobs} label={title} />
+            </section>
+          ),
+      )}
+    </Dialog>
+  );
+}
+
+function Keys({ onClose }: { onClose: () => void }) {
+  keysVersion.value;
+  return (
+    <Dialog title="Keys" onClose={onClose}>
+      <dl class="keys">
+        {allKeys().map((key) => (
+          <div key={key.keys}>
+            <dt>
+              <kbd>{key.keys.replace("Arrow", "")}</kbd>
+            </dt>
+            <dd>{key.does}</dd>
+          </div>
+        ))}
+        <div>
+          <dt>
+            <kbd>Tab</kbd>
+          </dt>
+          <dd>Go to the next thing that can be done</dd>
+        </div>
+      </dl>
+    </Dialog>
+  );
+}
+
+function Nowhere() {
+  return (
+    <main id="content">
+      <div class="empty">
+        <h1>There is no page at this address</h1>
+        <a href="/">
+          <Icon name="left" /> Home
+        </a>
+      </div>
+    </main>
+  );
+}
+
+export function SessionFailed({ error }: { error: unknown }) {
+  return (
+    <main id="content">
+      <Failed error={error} />
+    </main>
+  );
+}

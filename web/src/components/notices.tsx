@@ -1,0 +1,57 @@
+// Short words at the page's edge: what was done, or what failed.
+import { signal } from "@preact/signals";
+import type { Problem } from "../api/client";
+import { Button } from "./button";
+
+interface Notice {
+  id: number;
+  text: string;
+  hint: string;
+  isProblem: boolean;
+  /** A button beside the words, such as undo. */
+  action?: { label: string; run: () => unknown } | undefined;
+}
+
+const STAYS = 6000;
+const notices = signal<Notice[]>([]);
+let last = 0;
+
+export function say(text: string, action?: Notice["action"]): void {
+  show({ id: ++last, text, hint: "", isProblem: false, action });
+}
+
+/** Problems stay until they are put away. */
+export function sayProblems(problems: Problem[]): void {
+  for (const { where, what, hint } of problems) {
+    show({ id: ++last, text: where ? `${where}: ${what}` : what, hint, isProblem: true });
+  }
+}
+
+function show(notice: Notice): void {
+  const others = notices.value.filter((each) => each.text !== notice.text);
+  notices.value = [...others, notice].slice(-4);
+  if (!notice.isProblem) setTimeout(() => putAway(notice.id), STAYS);
+}
+
+const putAway = (id: number) => (notices.value = notices.value.filter((each) => each.id !== id));
+
+export function Notices() {
+  return (
+    <div class="notices" role="status" aria-live="polite">
+      {notices.value.map((notice) => (
+        <div key={notice.id} class={notice.isProblem ? "notice problem" : "notice"}>
+          <div>
+            {notice.text}
+            {notice.hint && <div class="soft">{notice.hint}</div>}
+          </div>
+          {notice.action && (
+            <Button kind="quiet" onClick={() => (putAway(notice.id), notice.action?.run())}>
+              {notice.action.label}
+            </Button>
+          )}
+          <Button kind="quiet" icon="close" label="Put away" onClick={() => putAway(notice.id)} />
+        </div>
+      ))}
+    </div>
+  );
+}

@@ -1,0 +1,72 @@
+// The queue, as all tabs and programs on this workspace see it.
+import { computed, signal } from "@preact/signals";
+import { get, post, remove, type Schemas } from "./api/client";
+import { onChange } from "./api/changes";
+
+export type Job = Schemas["JobRecord"];
+export type JobRequest = Parameters<typeof post<"/api/jobs">>[1] extends infer G
+  ? NonNullable<G> extends { body?: infer B }
+    ? NonNullable<B>
+    : never
+  : never;
+
+export const jobs = signal<Job[]>([]);
+export const jobsError = signal<unknown>(undefined);
+
+export const running = computed(() => jobs.value.filter((job) => job.state === "running"));
+/** In the order in which they will run; a paused one waits to be gone on with. */
+export const waiting = computed(() => jobs.value.filter((job) => ["queued", "held", "paused"].includes(job.state)));
+export const ended = computed(() => jobs.value.filter((job) => ["done", "failed", "cancelled"].includes(job.state)));
+
+let asking = false;
+let again = false;
+
+export async function refreshJobs(): Promise<void> {
+  if (asking) {
+    again = true;
+    return;
+  }
+  asking = true;
+  try {
+    do {
+      again = false;
+      jobs.value = await get("/api/jobs");
+      jobsError.value = undefined;
+    } while (again);
+  } catch (error) {
+    jobsError.value = error;
+  } finally {
+    asking = false;
+  }
+}
+
+export function followJobs(): void {
+  onChange((topics) => topics.includes("jobs") && void refreshJobs());
+  void refreshJobs();
+}
+
+export type Ask = "hold" | "release" | "pause" | "resume" | "cancel" | "retry";
+
+export async function askJob(id: number, what: Ask): Promise<void> {
+  await post("/api/jobs/{number}/{what}", { path: { number: id, what } });
+  await refreshJobs();
+}
+
+/** `before` another job that waits; to the end without one. */
+export async function moveJob(id: number, before: number | null): Promise<void> {
+  jobs.value = await post("/api/jobs/{number}/move", { path: { number: id }, body: { before } });
+}
+
+export async function forgetJob(id: number): Promise<void> {
+  jobs.value = await remove("/api/jobs/{number}", { path: { number: id } });
+}
+
+export async function addJob(body: JobRequest): Promise<Job[]> {
+  const added = await post("/api/jobs", { body });
+  await refreshJobs();
+  return added;
+}
+
+/** The job that trains, or trained last, in a run's folder. */
+export const jobOfRun = (run: string): Job | undefined =>
+  jobs.value.filter((job) => job.run === run).sort((a, b) => b.id - a.id)[0];

@@ -1,0 +1,68 @@
+// Keys of the page that is shown. `?` lists them, so each says what it does.
+import { signal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+
+export interface Key {
+  /** As `KeyboardEvent.key` has it, with "Ctrl+", "Alt+", "Shift+" before it. */
+  keys: string;
+  does: string;
+  run: (event: KeyboardEvent) => void;
+}
+
+const groups: { current: Key[] }[] = [];
+/** Rises when other keys count. */
+export const keysVersion = signal(0);
+
+export const allKeys = (): Key[] => groups.flatMap((group) => group.current);
+
+/** While the component is shown, these keys do what they say; the component shown last goes first. */
+export function useKeys(keys: Key[]): void {
+  const group = useRef(keys);
+  group.current = keys;
+  useEffect(() => {
+    groups.unshift(group);
+    keysVersion.value++;
+    return () => {
+      groups.splice(groups.indexOf(group), 1);
+      keysVersion.value++;
+    };
+  }, []);
+}
+
+export function nameOf(event: KeyboardEvent): string {
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  // "?" is typed with Shift on some keyboards and without on others.
+  const shift = event.shiftKey && event.key.length > 1 ? "Shift+" : "";
+  return `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.altKey ? "Alt+" : ""}${shift}${key}`;
+}
+
+/** Whether keys write text where the event comes from. */
+export function isTyping(target: EventTarget | null): boolean {
+  const element = target as HTMLElement | null;
+  if (!element?.matches) return false;
+  if (element.isContentEditable || element.matches("textarea, select")) return true;
+  return element.matches("input:not([type=checkbox], [type=radio], [type=range], [type=button])");
+}
+
+export function listenToKeys(): void {
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || isTyping(event.target)) return;
+    // What lies over the page has the keys; what it declares itself is in its own group.
+    const dialogs = document.querySelectorAll("dialog[open]");
+    const name = nameOf(event);
+    const found = allKeys().find((key) => key.keys === name);
+    if (!found || (dialogs.length && !found.keys.startsWith("Escape") && !inDialog(found))) return;
+    event.preventDefault();
+    found.run(event);
+  });
+}
+
+const dialogKeys = new WeakSet<Key>();
+
+/** Keys that count while a dialog is open. */
+export function ofDialog(keys: Key[]): Key[] {
+  for (const key of keys) dialogKeys.add(key);
+  return keys;
+}
+
+const inDialog = (key: Key): boolean => dialogKeys.has(key);

@@ -1,0 +1,26 @@
+import { render } from "preact";
+import { listen } from "./api/changes";
+import { App, SessionFailed } from "./app";
+import { followJobs } from "./jobs";
+import { listenToKeys } from "./keys";
+import { followLinks } from "./router";
+import { openSession } from "./session";
+import "./styles/tokens.css";
+import "./styles/base.css";
+import "./styles/components.css";
+import "./styles/shell.css";
+import "./styles/home.css";
+import "./styles/run.css";
+import "uplot/dist/uPlot.min.css";
+
+const root = document.getElementById("studio")!;
+try {
+  await openSession();
+  followLinks();
+  listenToKeys();
+  listen();
+  followJobs();
+  render(<App />, root);
+} catch (error) {
+  render(<SessionFailed error={error} />, root);
+}

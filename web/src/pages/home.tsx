@@ -1,0 +1,334 @@
+// Projects, what runs, and how to begin.
+import { useState } from "preact/hooks";
+import { get, type Schemas } from "../api/client";
+import { useFetched } from "../api/fetched";
+import { Button } from "../components/button";
+import { Chooser } from "../components/chooser";
+import { CommandLine } from "../components/command_line";
+import { Icon } from "../components/icons";
+import { JobList } from "../components/job_list";
+import { Picture } from "../components/picture";
+import { Failed } from "../components/problems";
+import { RunTable } from "../components/run_table";
+import { chosenFiles, type Dropped, droppedFiles, settingsAmong } from "../dropping";
+import { baseName, bytes, quantity } from "../format";
+import { incomingSettings } from "../incoming";
+import { addJob, ended, jobs, running, waiting } from "../jobs";
+import { go, query, to } from "../router";
+import { session } from "../session";
+import { say } from "../components/notices";
+import { NewProject } from "./home_new_project";
+
+type Project = Schemas["ProjectOut"];
+
+export function HomePage() {
+  const project = query.value.get("project");
+  const [choosing, setChoosing] = useState(false);
+  const [dropped, setDropped] = useState<Dropped[] | null>(null);
+  const [over, setOver] = useState(false);
+
+  async function take(files: Dropped[]) {
+    const settings = settingsAmong(files);
+    if (settings) {
+      incomingSettings.value = settings;
+      go(to("/train", { project }));
+      return;
+    }
+    setDropped(files);
+  }
+
+  return (
+    <main
+      id="content"
+      class={over ? "home over" : "home"}
+      onDragOver={(event) => {
+        if (!event.dataTransfer?.types.includes("Files")) return;
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={(event) => event.target === event.currentTarget && setOver(false)}
+      onDrop={async (event) => {
+        if (!event.dataTransfer?.types.includes("Files")) return;
+        event.preventDefault();
+        setOver(false);
+        await take(await droppedFiles(event.dataTransfer));
+      }}
+    >
+      <div class="home-main">{project ? <OneProject path={project} /> : <Projects />}</div>
+      <aside class="home-side" aria-label="Begin, queue, computer">
+        <Begin onOpen={() => setChoosing(true)} onFiles={take} />
+        <QueuePanel />
+        <Computer />
+      </aside>
+      {choosing && (
+        <Chooser
+          title="Open a folder of pictures"
+          kinds={["folder"]}
+          onClose={() => setChoosing(false)}
+          onChoose={(path) => go(to("/dataset", { path }))}
+        />
+      )}
+      {dropped && <NewProject dropped={dropped} into={project} onClose={() => setDropped(null)} />}
+    </main>
+  );
+}
+
+function Begin({ onOpen, onFiles }: { onOpen: () => void; onFiles: (files: Dropped[]) => void }) {
+  const inputs = { multiple: true, class: "unseen", tabIndex: -1, "aria-hidden": true } as const;
+  const chosen = (event: Event) => {
+    const input = event.currentTarget as HTMLInputElement;
+    const files = chosenFiles(input);
+    input.value = "";
+    if (files.length) onFiles(files);
+  };
+  const open = (event: MouseEvent) =>
+    (event.currentTarget as HTMLElement).parentElement?.querySelector<HTMLInputElement>("input")?.click();
+  const demo = jobs.value.find((job) => job.command[0] === "demo" && ["running", "queued", "held"].includes(job.state));
+  async function tryDemo() {
+    await addJob({ verb: "demo" });
+    say("The demo is in the queue: it takes a few minutes, and ends with a picture.");
+  }
+  return (
+    <section class="panel">
+      <header>
+        <h2>Begin</h2>
+      </header>
+      <div class="body begin">
+        <div>
+          <Button kind="primary" icon="folder" onClick={onOpen}>
+            Open a folder…
+          </Button>
+          <p class="soft small">Works where the pictures lie; nothing is copied.</p>
+        </div>
+        <div>
+          <span>
+            <Button icon="image" onClick={open}>
+              Copy files in…
+            </Button>
+            <input type="file" {...inputs} accept="image/*,.txt,.caption,.zip,.cbz" onChange={chosen} />
+          </span>
+          <p class="soft small">Or drop pictures, a folder, a zip, or another trainer's settings on this page.</p>
+        </div>
+        <div>
+          <Button icon="play" onClick={tryDemo} disabled={demo !== undefined}>
+            Try the demo
+          </Button>
+          <p class="soft small">
+            {demo
+              ? "It is on its way; see the queue."
+              : "Trains the small model inside lorasmith on its own character, in a few minutes, on any computer."}
+          </p>
+        </div>
+      </div>
+    </section>
+  );
+}
+
+function Projects() {
+  const found = useFetched((signal) => get("/api/projects", { signal }), [], ["projects"]);
+  if (found.error !== undefined && !found.data) return <Failed error={found.error} />;
+  if (!found.data) return <p class="soft">Reading the workspace…</p>;
+  return (
+    <>
+      <header class="row wrap">
+        <h1>Projects</h1>
+        <span class="soft cut" title={session.value?.workspace}>
+          in {session.value?.workspace}
+        </span>
+      </header>
+      {found.data.length ? (
+        <ul class="projects">
+          {found.data.map((project) => (
+            <ProjectCard key={project.path} project={project} />
+          ))}
+        </ul>
+      ) : (
+        <FirstSteps />
+      )}
+    </>
+  );
+}
+
+function FirstSteps() {
+  return (
+    <div class="panel first-steps">
+      <h2>From a folder of pictures to a LoRA</h2>
+      <ol>
+        <li>
+          <b>Open a folder</b> with ten to sixty pictures of one character, style or thing, or drop them here.
+        </li>
+        <li>
+          <b>Look at the dataset</b>: lorasmith says what is wrong with it and mends it when asked; captions come from
+          the tagger and your own keys.
+        </li>
+        <li>
+          <b>Train</b>: name the base model; everything else is chosen for your pictures, and says why.
+        </li>
+      </ol>
+      <p class="soft">To see it work first, try the demo: one click, a few minutes, no download.</p>
+    </div>
+  );
+}
+
+function ProjectCard({ project }: { project: Project }) {
+  const target = to("/", { project: project.path });
+  return (
+    <li class="panel project-card">
+      <a class="cover" href={target} tabIndex={-1} aria-hidden="true">
+        {project.cover ? <Picture path={project.cover} size={384} alt="" /> : <Icon name="image" />}
+      </a>
+      <div class="words">
+        <h2 class="cut">
+          <a href={target}>{project.name}</a>
+        </h2>
+        <p class="soft small number">{counts(project)}</p>
+        <p class="row">
+          <a href={to("/dataset", { path: project.path })}>Dataset</a>
+          <a href={to("/train", { project: project.path })}>Train</a>
+          {project.runs > 0 && <a href={to("/run", { project: project.path })}>Runs</a>}
+        </p>
+      </div>
+    </li>
+  );
+}
+
+function counts(project: Project): string {
+  const parts = [quantity(project.images, "picture")];
+  if (project.runs) parts.push(quantity(project.runs, "run"));
+  if (project.loras) parts.push(quantity(project.loras, "LoRA"));
+  return parts.join(" · ");
+}
+
+function OneProject({ path }: { path: string }) {
+  const found = useFetched((signal) => get("/api/project", { query: { path }, signal }), [path], ["projects", "jobs"]);
+  const runs = useFetched(
+    (signal) => get("/api/runs", { query: { project: path }, signal }),
+    [path],
+    ["projects", "jobs"],
+  );
+  const project = found.data;
+  return (
+    <>
+      <header class="row wrap">
+        <a href="/" class="button quiet">
+          <Icon name="left" /> All projects
+        </a>
+        <h1 class="cut">{baseName(path)}</h1>
+        <span class="push" />
+        <a class="button" href={to("/dataset", { path: project?.dataset ?? path, project: path })}>
+          Dataset
+        </a>
+        <a class="button primary" href={to("/train", { project: path })}>
+          Train
+        </a>
+      </header>
+      {found.error !== undefined && <Failed error={found.error} />}
+      {project && <p class="soft number">{counts(project)}</p>}
+      {project?.showcase && (
+        <section class="panel showcase">
+          <header>
+            <h2>What it learned</h2>
+          </header>
+          <a href={`/api/image?path=${encodeURIComponent(project.showcase)}`} target="_blank" rel="noopener">
+            <Picture
+              path={project.showcase}
+              size={1600}
+              alt="Above the training pictures; below, by epoch, what the model drew of each prompt"
+              lazy={false}
+            />
+          </a>
+        </section>
+      )}
+      <section class="panel">
+        <header>
+          <h2>Runs</h2>
+        </header>
+        {runs.data?.length ? (
+          <RunTable runs={runs.data} project={path} />
+        ) : (
+          <p class="empty">
+            {runs.error !== undefined ? (
+              <Failed error={runs.error} />
+            ) : (
+              "No training yet. The plan on the Train page says beforehand what one would do."
+            )}
+          </p>
+        )}
+      </section>
+      {project && project.lora_paths.length > 0 && (
+        <section class="panel">
+          <header>
+            <h2>LoRA files</h2>
+          </header>
+          <ul class="body column">
+            {project.lora_paths.map((file) => (
+              <li key={file} class="mono cut" title={file}>
+                {baseName(file)}
+              </li>
+            ))}
+          </ul>
+        </section>
+      )}
+    </>
+  );
+}
+
+function QueuePanel() {
+  const recent = ended.value.slice(0, 4);
+  return (
+    <section class="panel">
+      <header>
+        <h2>Queue</h2>
+      </header>
+      {jobs.value.length === 0 && (
+        <p class="empty">
+          Nothing runs. Trainings that you start wait here for their device, and go on when the studio is closed.
+        </p>
+      )}
+      {running.value.length > 0 && <JobList jobs={running.value} label="Running" />}
+      {waiting.value.length > 0 && <JobList jobs={waiting.value} label="Waiting; Alt and the arrows move one" />}
+      {recent.length > 0 && <JobList jobs={recent} label="Ended" />}
+    </section>
+  );
+}
+
+function Computer() {
+  const disk = useFetched((signal) => get("/api/disk", { signal }), [], ["jobs"]);
+  const memory = useFetched((signal) => get("/api/memory", { signal }), [], ["jobs"]);
+  const workspace = session.value?.workspace ?? "";
+  return (
+    <section class="panel">
+      <header>
+        <h2>This computer</h2>
+      </header>
+      <dl class="body gauges">
+        {memory.data?.devices.map((card) => (
+          <Gauge key={card.device} name={card.name} free={card.free} total={card.total} />
+        ))}
+        {memory.data && !memory.data.devices.length && (
+          <div>
+            <dt>Graphics card</dt>
+            <dd class="soft">none that CUDA knows; training takes the processor</dd>
+          </div>
+        )}
+        {memory.data && <Gauge name="Memory" free={memory.data.free} total={memory.data.total} />}
+        {disk.data && <Gauge name="Disk" free={disk.data.free} total={disk.data.total} />}
+      </dl>
+      <div class="body">
+        <CommandLine line={`lorasmith studio ${/^[\w./-]+$/.test(workspace) ? workspace : `'${workspace}'`}`} />
+      </div>
+    </section>
+  );
+}
+
+function Gauge({ name, free, total }: { name: string; free: number; total: number }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd class="number soft">
+        {bytes(free)} of {bytes(total)} free
+      </dd>
+      <meter min={0} max={total} value={total - free} aria-label={`${name}: in use`} />
+    </div>
+  );
+}

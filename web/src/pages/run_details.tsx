@@ -1,0 +1,213 @@
+// Beside a run's curves: what it says in words, its LoRAs, its settings, the dataset as it was.
+import { useState } from "preact/hooks";
+import { get, type Schemas } from "../api/client";
+import { useFetched } from "../api/fetched";
+import { CommandLine } from "../components/command_line";
+import { Picture } from "../components/picture";
+import { Failed } from "../components/problems";
+import { Tabs } from "../components/tabs";
+import { baseName, bytes, parentOf, quantity, valueText } from "../format";
+
+type Run = Schemas["RunDetail"];
+
+const SPEAKERS: Record<string, string> = {
+  training: "training",
+  watchdog: "watchdog",
+  best: "stop when best",
+  pick: "pick",
+  request: "asked for",
+  rate: "rate finder",
+};
+const PARTS = ["Says", "Files", "Settings", "Dataset"] as const;
+
+export function RunDetails({ run, path }: { run: Run; path: string }) {
+  const [part, setPart] = useState<(typeof PARTS)[number]>("Says");
+  return (
+    <aside class="panel run-details" aria-label="About the run">
+      <header>
+        <Tabs names={PARTS} chosen={part} onChoose={setPart} label="About the run" controls="about" />
+      </header>
+      <div class="body" id="about" role="tabpanel" aria-label={part}>
+        {part === "Says" && <Says run={run} />}
+        {part === "Files" && <Files run={run} />}
+        {part === "Settings" && <Settings run={run} path={path} />}
+        {part === "Dataset" && <Dataset path={path} />}
+      </div>
+    </aside>
+  );
+}
+
+function Says({ run }: { run: Run }) {
+  const says = [...run.says].reverse();
+  return (
+    <div class="column">
+      {run.changed.length > 0 && (
+        <section>
+          <h3>Changed on the way</h3>
+          <ul class="column">
+            {run.changed.map((line) => (
+              <li key={line}>{line}</li>
+            ))}
+          </ul>
+        </section>
+      )}
+      {run.pick_chart && (
+        <Picture path={run.pick_chart} size={768} alt="Likeness and leak of each snapshot, as pick found them" />
+      )}
+      {says.length ? (
+        <ol class="says">
+          {says.map((sentence, index) => (
+            <li key={says.length - index} class={sentence.warning ? "warning" : ""}>
+              <span class="soft small number">
+                {SPEAKERS[sentence.by]}
+                {sentence.step != null && ` · step ${sentence.step}`}
+              </span>
+              <p>{sentence.text}</p>
+            </li>
+          ))}
+        </ol>
+      ) : (
+        <p class="soft">It has said nothing so far; what its watchdog finds, and what is asked of it, stands here.</p>
+      )}
+    </div>
+  );
+}
+
+function Files({ run }: { run: Run }) {
+  return (
+    <div class="column">
+      {run.loras.length === 0 && <p class="soft">No LoRA is saved yet.</p>}
+      <ul class="files">
+        {[...run.loras].reverse().map((lora) => (
+          <li key={lora.path}>
+            <span class="mono cut" title={lora.path}>
+              {lora.name}
+            </span>
+            <span class="soft small number">
+              {lora.final
+                ? "the result"
+                : lora.epoch != null
+                  ? `epoch ${lora.epoch}`
+                  : lora.step != null
+                    ? `step ${lora.step}`
+                    : ""}{" "}
+              · {bytes(lora.bytes)}
+            </span>
+          </li>
+        ))}
+      </ul>
+      <h3>Folder</h3>
+      <p class="mono path">{run.path}</p>
+      {run.resume && (
+        <>
+          <h3>Go on from a terminal</h3>
+          <CommandLine line={run.resume} />
+        </>
+      )}
+    </div>
+  );
+}
+
+function Settings({ run, path }: { run: Run; path: string }) {
+  const [other, setOther] = useState("");
+  const runs = useFetched((signal) => get("/api/runs", { signal }), []);
+  const compared = useFetched(
+    (signal) => (other ? get("/api/run/compare", { query: { path, other }, signal }) : Promise.resolve(null)),
+    [path, other],
+  );
+  const rows = other ? compared.data : run.differs_from_default;
+  return (
+    <div class="column">
+      <label class="field">
+        Compared with
+        <select class="input" value={other} onChange={(event) => setOther(event.currentTarget.value)}>
+          <option value="">the defaults</option>
+          {runs.data
+            ?.filter((each) => each.path !== path)
+            .map((each) => (
+              <option key={each.path} value={each.path}>
+                {each.name} in {baseName(parentOf(parentOf(each.path)))}
+              </option>
+            ))}
+        </select>
+      </label>
+      {compared.error !== undefined && <Failed error={compared.error} />}
+      {rows?.length === 0 && <p class="soft">No setting differs.</p>}
+      {!!rows?.length && (
+        <table class="settings-table">
+          <thead>
+            <tr>
+              <th scope="col">Setting</th>
+              <th scope="col">Here</th>
+              <th scope="col">{other ? "There" : "Default"}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((each) => (
+              <tr key={each.path}>
+                <th scope="row" class="mono">
+                  {each.path}
+                </th>
+                <td>{valueText(each.value)}</td>
+                <td class="soft">{valueText(each.other)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+      <details>
+        <summary>The settings file</summary>
+        <pre class="log" tabIndex={0}>
+          {run.settings_text}
+        </pre>
+      </details>
+    </div>
+  );
+}
+
+interface SeenDataset {
+  steps?: { because?: string };
+  captions?: Record<string, number>;
+  folders?: { path: string; pictures: number; repeats: number; reg?: boolean }[];
+  buckets?: { width: number; height: number; pictures: number }[];
+  warnings?: { where: string; what: string; hint: string }[];
+}
+
+function Dataset({ path }: { path: string }) {
+  const found = useFetched((signal) => get("/api/run/dataset", { query: { path }, signal }), [path]);
+  const data = found.data as SeenDataset | undefined;
+  if (found.error !== undefined) return <Failed error={found.error} />;
+  if (data && !data.folders) return <p class="soft">The run has not written down what it found yet.</p>;
+  return (
+    <div class="column">
+      {data?.steps?.because && <p>{data.steps.because}</p>}
+      {data?.folders?.map((folder) => (
+        <p key={folder.path}>
+          <span class="mono path">{folder.path}</span>
+          <br />
+          <span class="soft number">
+            {quantity(folder.pictures, "picture")}, {folder.repeats} times each in an epoch
+            {folder.reg ? ", to regularise by" : ""}
+          </span>
+        </p>
+      ))}
+      {!!data?.buckets?.length && (
+        <>
+          <h3>Sizes</h3>
+          <ul class="number">
+            {data.buckets.map((bucket) => (
+              <li key={`${bucket.width} ${bucket.height}`}>
+                {bucket.width} × {bucket.height} <span class="soft">{quantity(bucket.pictures, "picture")}</span>
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
+      {data?.warnings?.map((each) => (
+        <p key={each.what} class="soft">
+          {each.where}: {each.what}. {each.hint}
+        </p>
+      ))}
+    </div>
+  );
+}
