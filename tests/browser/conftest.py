@@ -14,17 +14,22 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlencode
 
 import pytest
 from PIL import Image
 
-sync_api = pytest.importorskip("playwright.sync_api")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 BROWSER = os.environ.get("LORASMITH_BROWSER") or shutil.which("chromium") or ""
 NO_BROWSER = "there is no chromium; `make browser` installs it"
 # Without a display, in containers, and saying nothing to anybody outside.
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 WIDTH, HEIGHT = 1280, 800
+
+Scheme = Literal["light", "dark"]
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,26 @@ class Server:
     workspace: Path
     process: subprocess.Popen[str]
 
-    def page(self, path: str = "/", **query: object) -> str:
-        from urllib.parse import urlencode
-
-        return self.address + path.lstrip("/") + ("?" + urlencode(query) if query else "")
+    def page(self, address: str = "/", /, **query: object) -> str:
+        return self.address + address.lstrip("/") + ("?" + urlencode(query) if query else "")
 
 
 def start(workspace: Path, *options: str) -> Server:
-    command = [sys.executable, "-m", "lorasmith", "studio", str(workspace), "--no-browser", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "lorasmith",
+        "studio",
+        str(workspace),
+        "--no-browser",
+        *options,
+    ]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -74,23 +89,25 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[sync_api.Browser]:
+def browser() -> Iterator[Browser]:
     if not BROWSER:
         pytest.skip(NO_BROWSER)
-    with sync_api.sync_playwright() as playwright:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
         yield running
         running.close()
 
 
 @pytest.fixture
-def new_page(browser: sync_api.Browser) -> Iterator[Callable[..., sync_api.Page]]:
+def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Opens tabs of a browser without any past. An error in a page's script, or what its policy
     forbids, fails the test."""
     wrong: list[str] = []
-    contexts: list[sync_api.BrowserContext] = []
+    contexts: list[BrowserContext] = []
 
-    def open_tab(width: int = WIDTH, height: int = HEIGHT, scheme: str = "light") -> sync_api.Page:
+    def open_tab(width: int = WIDTH, height: int = HEIGHT, scheme: Scheme = "light") -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme
         )
@@ -100,9 +117,11 @@ def new_page(browser: sync_api.Browser) -> Iterator[Callable[..., sync_api.Page]
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on(
             "console",
-            lambda message: wrong.append(message.text)
-            if message.type == "error" and "Failed to load resource" not in message.text
-            else None,
+            lambda message: (
+                wrong.append(message.text)
+                if message.type == "error" and "Failed to load resource" not in message.text
+                else None
+            ),
         )
         return page
 
@@ -113,7 +132,7 @@ def new_page(browser: sync_api.Browser) -> Iterator[Callable[..., sync_api.Page]
 
 
 @pytest.fixture
-def page(new_page: Callable[..., sync_api.Page]) -> sync_api.Page:
+def page(new_page: Callable[..., Page]) -> Page:
     return new_page()
 
 
@@ -128,7 +147,7 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def violations(page: sync_api.Page) -> list[str]:
+def violations(page: Page) -> list[str]:
     """What axe finds of serious or critical kind: the rule, and where."""
     from axe_playwright_python.sync_playwright import Axe
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.browser.conftest import Server, violations
 
 Serve = Callable[..., Server]

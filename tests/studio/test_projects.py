@@ -17,7 +17,7 @@ def test_projects_are_listed_and_made(client: TestClient, workspace: Path) -> No
     (workspace / "neither").mkdir()
     (one,) = client.get("/api/projects").json()
     first = str(workspace / "zorp/dataset/0.png")
-    numbers = {"images": 3, "runs": 0, "loras": 1}
+    numbers = {"images": 3, "runs": 0, "loras": 1, "showcase": None}
     assert one == {"name": "zorp", "path": str(workspace / "zorp"), "cover": first, **numbers}
     made = client.post("/api/projects", json={"name": "Anne é"}).json()
     assert (workspace / "Anne é" / "dataset").is_dir()

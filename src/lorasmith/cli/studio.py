@@ -35,7 +35,11 @@ _FOLDER = click.Path(path_type=Path)
     metavar="DIR",
     help="Another folder that may be opened and changed, besides FOLDER; may be given again.",
 )
-@click.option("--no-browser", is_flag=True, help="Open no browser. None is opened over ssh, or without a display.")
+@click.option(
+    "--no-browser",
+    is_flag=True,
+    help="Open no browser. Without a display, and over ssh, none is opened in any case.",
+)
 def studio(
     folder: Path, host: str, port: int | None, allowed: tuple[Path, ...], no_browser: bool
 ) -> None:

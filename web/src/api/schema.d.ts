@@ -689,9 +689,24 @@ export interface components {
             /** Source */
             source: string;
         };
-        /** ImportQuestion */
+        /**
+         * ImportQuestion
+         * @description Args:
+         *         path: a file here; or else
+         *         name, content: of one that is not: what it is called, and its bytes in base 64.
+         */
         ImportQuestion: {
-            /** Path */
+            /** Content */
+            content?: string | null;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /**
+             * Path
+             * @default
+             */
             path: string;
         };
         /**

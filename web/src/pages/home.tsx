@@ -325,10 +325,12 @@ function Gauge({ name, free, total }: { name: string; free: number; total: numbe
   return (
     <div>
       <dt>{name}</dt>
-      <dd class="number soft">
-        {bytes(free)} of {bytes(total)} free
+      <dd class="soft">
+        <span class="number">
+          {bytes(free)} of {bytes(total)} free
+        </span>
+        <meter min={0} max={total} value={total - free} aria-label={`${name}: in use`} />
       </dd>
-      <meter min={0} max={total} value={total - free} aria-label={`${name}: in use`} />
     </div>
   );
 }
