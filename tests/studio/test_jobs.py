@@ -93,7 +93,6 @@ def test_a_log_is_read_on_and_is_text(client: TestClient, ledger: Ledger) -> Non
     client.post("/api/jobs", json=TRAIN)
     assert client.get("/api/jobs/1/log").json() == {"text": "", "next": 0}
     job = ledger.claim("auto")
-    ledger.try_folder(job).mkdir(parents=True)
     log = ledger.try_folder(job) / "log.txt"
     log.write_bytes(b"<script>alert(1)</script>\xff\n")
     answer = client.get("/api/jobs/1/log")

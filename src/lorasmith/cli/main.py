@@ -15,6 +15,7 @@ Neither torch nor pydantic is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import gc
 import importlib
@@ -159,6 +160,8 @@ class LazyGroup(click.Group):
             super().main(args, prog_name, complete_var)
         extra.pop("standalone_mode", None)
         record = _job_record()
+        if record is not None:
+            record.print_what_can_be()
         status, problems = self._run(list(sys.argv[1:] if args is None else args), prog_name, extra)
         if record is not None:
             record.end(status, problems)
@@ -191,20 +194,32 @@ class LazyGroup(click.Group):
         except (Stopped, click.Abort, KeyboardInterrupt) as error:
             echo(str(error) or "stopped", err=True)
             return STOPPED, [Problem("", str(error) or "stopped")]
-        except BrokenPipeError:
-            # Whoever read our output went away, as `| head` does. Python flushes again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # Whoever read our output went away, as `| head` does.
+            _print_no_more()
             return STOPPED, []
         except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours, or no memory
             if lacks_memory(error):
                 echo_styled(problem_lines([NO_MEMORY]), err=True)
                 return USER_ERROR, [NO_MEMORY]
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                _print_no_more()
+                echo_styled(problem_lines([FULL_DISK]), err=True)
+                return USER_ERROR, [FULL_DISK]
             if problem := machine_problem(error):
                 echo_styled(problem_lines([problem]), err=True)
                 return USER_ERROR, [problem]
             _say_bug(args)
             what = f"a bug in lorasmith: {type(error).__name__}: {error}"
             return BUG, [Problem("", what, "report it, with what stands in its log")]
+
+
+def _print_no_more() -> None:
+    """Python flushes standard output again at exit, which would fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+FULL_DISK = Problem("", "the disk is full", f"free some space, and run it again; {DOCTOR}")
 
 
 def _job_record() -> JobRecord | None:

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -58,6 +60,19 @@ class JobRecord:
         created = psutil.Process().create_time()
         with contextlib.suppress(OSError):
             write_json(folder / PROCESS, {"pid": os.getpid(), "created": created})
+
+    @staticmethod
+    def print_what_can_be() -> None:
+        """Let what is printed from now on vanish where the log's disk is full."""
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if isinstance(stream, io.TextIOWrapper):
+                stream.flush()
+                buffer = io.BufferedWriter(_LossyFile(stream.fileno()))
+                printed = io.TextIOWrapper(
+                    buffer, stream.encoding, stream.errors, line_buffering=True
+                )
+                setattr(sys, name, printed)
 
     def watching(self, observer: Observer) -> Observer:
         """An observer that also writes each event down."""
@@ -103,6 +118,25 @@ class JobRecord:
         with contextlib.suppress(OSError):
             told = [asdict(problem) for problem in problems]
             write_json(self._folder / RESULT, {"status": status, "problems": told})
+
+
+class _LossyFile(io.RawIOBase):
+    """A file of the system's number; what it does not take is lost."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            return os.write(self._number, data)
+        except OSError:
+            return len(data)
 
 
 def _is_last(event: Event) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -180,6 +182,24 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "Usage: lorasmith train [OPTIONS] [PICTURES|CONFIG]\n"
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_is_no_bug_and_ends_no_job(tmp_path: Path) -> None:
+    def tokens(**environment: str) -> subprocess.CompletedProcess[str]:
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            return subprocess.run(
+                [sys.executable, "-m", "lorasmith", "tokens", "a cat"],
+                stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                env={**os.environ, **environment},
+            )  # fmt: skip
+
+    told = tokens()
+    assert (told.returncode, "the disk is full" in told.stderr) == (2, True)
+    assert "Traceback" not in told.stderr
+    job = tokens(LORASMITH_JOB=str(tmp_path))
+    assert (job.returncode, job.stderr) == (0, "")
+    assert json.loads((tmp_path / "result.json").read_text()) == {"status": 0, "problems": []}
 
 
 @pytest.mark.slow

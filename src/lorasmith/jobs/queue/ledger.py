@@ -18,15 +18,16 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from lorasmith.core.disk import discard
+from lorasmith.core.disk import discard, write_error
 from lorasmith.core.errors import RunError, UserError
-from lorasmith.core.files import check_writable, parse_json
+from lorasmith.core.files import parse_json
 from lorasmith.core.text import word_list
+from lorasmith.jobs.queue.database import Database
 
 State = Literal["queued", "held", "running", "paused", "done", "failed", "cancelled"]
 Wish = Literal["", "pause", "cancel", "kill"]
@@ -36,41 +37,6 @@ WAITING: tuple[State, ...] = ("queued", "held", "paused")
 
 AUTO = "auto"
 """The device that each job takes by itself."""
-
-_PATIENCE = 10.0
-"""Seconds to wait for another process's transaction, each of which takes milliseconds."""
-
-_TABLES = """
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS jobs (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  title TEXT NOT NULL,
-  command TEXT NOT NULL,
-  folder TEXT NOT NULL,
-  device TEXT NOT NULL,
-  state TEXT NOT NULL,
-  wish TEXT NOT NULL DEFAULT '',
-  position REAL NOT NULL,
-  after INTEGER,
-  created REAL NOT NULL,
-  started REAL,
-  ended REAL,
-  run TEXT NOT NULL DEFAULT '',
-  message TEXT NOT NULL DEFAULT '',
-  status INTEGER,
-  tries INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS version (number INTEGER NOT NULL);
-INSERT INTO version SELECT 0 WHERE NOT EXISTS (SELECT * FROM version);
-CREATE TRIGGER IF NOT EXISTS added AFTER INSERT ON jobs
-  BEGIN UPDATE version SET number = number + 1; END;
-CREATE TRIGGER IF NOT EXISTS changed AFTER UPDATE ON jobs
-  BEGIN UPDATE version SET number = number + 1; END;
-CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON jobs
-  BEGIN UPDATE version SET number = number + 1; END;
-PRAGMA user_version = 1;
-COMMIT;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,54 +93,24 @@ class Ledger:
 
     Raises:
         RunError: nothing can be written in the workspace.
+        WriteError: by any method: the disk is full, and nothing was changed.
     """
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = Path(workspace).absolute()
         self.folder = self.workspace / ".lorasmith" / "queue"
-        self._file = self.folder / "queue.sqlite"
-        if not self._file.exists():
-            check_writable(self.folder)
-        with self._connection() as connection:
-            # Made once: who only looks must not wait for those who write.
-            if not connection.execute("PRAGMA user_version").fetchone()[0]:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(_TABLES)
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """One of the caller's own: threads and processes share none."""
-        try:
-            # Transactions are begun by hand, as they must hold the lock from their first look on.
-            connection = sqlite3.connect(self._file, timeout=_PATIENCE, isolation_level=None)
-            with contextlib.closing(connection):
-                connection.row_factory = sqlite3.Row
-                yield connection
-        except sqlite3.Error as error:
-            hint = "free some space, mend the permissions, or put the file away to begin anew"
-            raise RunError.of(self._file, f"cannot be read or written: {error}", hint) from error
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+        self._database = Database(self.folder / "queue.sqlite")
 
     # Reading
 
     def version(self) -> int:
         """A number that is another one after any change by any process."""
-        with self._connection() as connection:
+        with self._database.looked_at() as connection:
             return int(connection.execute("SELECT number FROM version").fetchone()[0])
 
     def jobs(self) -> list[Job]:
         """What runs, then what waits in its order, then what has ended, the last first."""
-        with self._connection() as connection:
+        with self._database.looked_at() as connection:
             jobs = [_job(row) for row in connection.execute("SELECT * FROM jobs")]
         return sorted(jobs, key=_order)
 
@@ -183,7 +119,7 @@ class Ledger:
         Raises:
             RunError: there is none of this number.
         """
-        with self._connection() as connection:
+        with self._database.looked_at() as connection:
             return _get(connection, number)
 
     def job_folder(self, number: int) -> Path:
@@ -212,7 +148,7 @@ class Ledger:
         Raises:
             RunError: there is no job ``after``.
         """
-        with self._transaction() as connection:
+        with self._database.changed() as connection:
             if after is not None:
                 _get(connection, after)
             cursor = connection.execute(
@@ -233,8 +169,8 @@ class Ledger:
             )
             assert cursor.lastrowid is not None
             job = _get(connection, cursor.lastrowid)
-        self.job_folder(job.id).mkdir(parents=True, exist_ok=True)
-        return job
+            _make_folder(self.job_folder(job.id))
+            return job
 
     def _first_number(self, connection: sqlite3.Connection) -> int | None:
         """Of the first job, one above all whose folders are left of a file that was put away, so
@@ -259,7 +195,7 @@ class Ledger:
 
     def move(self, number: int, before: int | None = None) -> Job:
         """Put a waiting job before another one, or at the end."""
-        with self._transaction() as connection:
+        with self._database.changed() as connection:
             _allowed(_get(connection, number), "move", WAITING)
             waiting = sorted(
                 (
@@ -284,7 +220,7 @@ class Ledger:
 
     def pause(self, number: int) -> Job:
         """Ask a training to stop with everything saved, to be gone on with later."""
-        with self._transaction() as connection:
+        with self._database.changed() as connection:
             job = _get(connection, number)
             if job.state in ("queued", "held"):
                 raise _refusal(job, "pause", "it has not begun; hold it")
@@ -298,7 +234,7 @@ class Ledger:
     def cancel(self, number: int) -> Job:
         """Take a job out of the queue, or ask it to stop with everything saved; asked a second
         time, end it at once."""
-        with self._transaction() as connection:
+        with self._database.changed() as connection:
             job = _get(connection, number)
             if job.state == "running":
                 return _update(
@@ -321,7 +257,7 @@ class Ledger:
 
     def _again(self, number: int, what: str, states: tuple[State, ...]) -> Job:
         first = what == "resume"
-        with self._transaction() as connection:
+        with self._database.changed() as connection:
             _allowed(_get(connection, number), what, states)
             column, step = ("MIN", -1) if first else ("MAX", 1)
             place = connection.execute(f"SELECT {column}(position) FROM jobs").fetchone()[0] + step
@@ -342,7 +278,7 @@ class Ledger:
         Raises:
             RunError: it runs, or another one waits until it is done.
         """
-        with self._transaction() as connection:
+        with self._database.changed() as connection:
             job = _get(connection, number)
             _allowed(job, "remove", (*WAITING, *ENDED))
             query = "SELECT * FROM jobs WHERE after = ?"
@@ -357,7 +293,7 @@ class Ledger:
         discard(self.job_folder(number))
 
     def _change(self, number: int, what: str, states: tuple[State, ...], **values: object) -> Job:
-        with self._transaction() as connection:
+        with self._database.changed() as connection:
             _allowed(_get(connection, number), what, states)
             return _update(connection, number, **values)
 
@@ -376,13 +312,14 @@ class Ledger:
         return next(jobs, None)
 
     def claim(self, device: str) -> Job | None:
-        """The next job of a device, which is then said to run; ``None`` where none may start."""
-        with self._transaction() as connection:
+        """The next job of a device, which is then said to run, and has a folder for this try;
+        ``None`` where none may start."""
+        with self._database.changed() as connection:
             jobs = sorted(map(_job, connection.execute("SELECT * FROM jobs")), key=_order)
             able = [job for job in jobs if job.device == device and _may_start(job, jobs)]
             if not able:
                 return None
-            return _update(
+            job = _update(
                 connection,
                 able[0].id,
                 state="running",
@@ -393,11 +330,13 @@ class Ledger:
                 message="",
                 tries=able[0].tries + 1,
             )
+            _make_folder(self.try_folder(job))
+            return job
 
     def unclaim(self, number: int) -> Job:
         """Of a job whose runner ended before it had started it; it is cancelled if that was asked
         meanwhile."""
-        with self._transaction() as connection:
+        with self._database.changed() as connection:
             job = _get(connection, number)
             _allowed(job, "put back", ("running",))
             if job.wish in ("cancel", "kill"):
@@ -422,6 +361,17 @@ class Ledger:
             message=_writable(message),
             ended=time.time(),
         )
+
+
+def _make_folder(path: Path) -> None:
+    """
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def _job(row: sqlite3.Row) -> Job:

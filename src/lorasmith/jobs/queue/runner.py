@@ -16,16 +16,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
-from lorasmith.core.errors import Problem, RunError
+from lorasmith.core.errors import Problem, RunError, WriteError
 from lorasmith.core.files import write_text
 from lorasmith.core.growing_log import GrowingLog
 from lorasmith.core.job_record import EVENTS, PROCESS, RESULT, STOP, VARIABLE, read_record
 from lorasmith.core.locks import lock_file
+from lorasmith.core.terminal import echo
 from lorasmith.jobs.queue.ledger import Job, Ledger, State
 from lorasmith.jobs.queue.watch import LOG, log_end
 from lorasmith.training.runs.folder import RunFolder
@@ -37,6 +39,10 @@ _START = 5.0
 _SAME = 1.0
 """Seconds by which two readings of the time at which one process was started may differ."""
 
+_FULL = 5.0
+"""Seconds between two tries to write down what happened, on a disk that is full."""
+
+T = TypeVar("T")
 Start = Callable[[Sequence[str], Path, Path], "subprocess.Popen[bytes]"]
 
 
@@ -92,13 +98,25 @@ def run_queue(ledger: Ledger, device: str, start: Start = start_job) -> None:
         with _only_runner(ledger, device) as is_only:
             if not is_only:
                 return
-            while job := ledger.running(device):  # An earlier runner's.
+            while job := _written(lambda: ledger.running(device)):  # An earlier runner's.
                 _see_through(ledger, job, None)
-            while job := ledger.claim(device):
+            while job := _written(lambda: ledger.claim(device)):
                 _see_through(ledger, job, start)
         # Who queued a job between the last look and here found a runner at work, and started none.
-        if device not in ledger.devices_with_work():
+        if device not in _written(ledger.devices_with_work):
             return
+
+
+def _written(change: Callable[[], T]) -> T:
+    """What a change of the ledger gives, once the disk takes it: one that is full does not stay so,
+    and until then nothing is lost but time."""
+    while True:
+        try:
+            return change()
+        except WriteError as error:
+            with contextlib.suppress(OSError):  # Its log may be on the same disk.
+                echo(f"{error}; tried again")
+            time.sleep(_FULL)
 
 
 @contextlib.contextmanager
@@ -145,27 +163,33 @@ def _see_through(ledger: Ledger, job: Job, start: Start | None) -> None:
     if start is None:
         found = _found(record)
         process = _JobProcess(None, found)
-        if found is None and not (record / PROCESS).exists():
-            ledger.unclaim(job.id)  # Its runner was ended before it had started.
+        if found is None and not record.exists():
+            what = "its folder was deleted, so nobody can say how it ended; what it made is still"
+            what = f"{what} there, and retrying runs it again"
+            state: State = "cancelled" if job.wish in ("cancel", "kill") else "failed"
+            _written(lambda: ledger.end(job.id, state, None, what))
+            return
+        if found is None and not _was_started(record):
+            _written(lambda: ledger.unclaim(job.id))  # Its runner ended before it had started it.
             return
     else:
         try:
-            record.mkdir(parents=True)
             command = _command(ledger, job)
             words = "\n".join(command).encode("utf-8", "replace").decode("utf-8")
             write_text(record / "command.txt", words + "\n")
             child = start(command, job.folder, record)
             process = _JobProcess(child, None)
         except (OSError, ValueError, RunError) as error:
-            ledger.end(job.id, "failed", None, f"could not be started: {error}")
+            what = f"could not be started: {error}"
+            _written(lambda: ledger.end(job.id, "failed", None, what))
             return
     events, version = GrowingLog(record / EVENTS), -1
     while process.is_alive:
         _note_run(ledger, job, events)
-        now = ledger.version()
+        now = _written(ledger.version)
         if now != version:
             version = now
-            wish = ledger.job(job.id).wish
+            wish = _written(lambda: ledger.job(job.id)).wish
             if wish:
                 # Whoever deletes the folder of a job that runs can still end it.
                 with contextlib.suppress(OSError):
@@ -175,7 +199,8 @@ def _see_through(ledger: Ledger, job: Job, start: Start | None) -> None:
                 process.kill()
         time.sleep(_LOOKS)
     _note_run(ledger, job, events)
-    ledger.end(job.id, *_ending(ledger.job(job.id), record, process.exit_status))
+    ending = _ending(_written(lambda: ledger.job(job.id)), record, process.exit_status)
+    _written(lambda: ledger.end(job.id, *ending))
 
 
 def _found(record: Path) -> psutil.Process | None:
@@ -184,7 +209,7 @@ def _found(record: Path) -> psutil.Process | None:
     # clock alters.
     if process := _bearer(record):
         return process
-    if not record.exists():
+    if not _was_started(record):
         return None
     deadline = time.monotonic() + _START
     while (values := read_record(record / PROCESS)) is None:
@@ -198,6 +223,11 @@ def _found(record: Path) -> psutil.Process | None:
     except (psutil.Error, LookupError, TypeError, ValueError):
         return None
     return process if same else None
+
+
+def _was_started(record: Path) -> bool:
+    """Whether a runner came so far with a job; its log is the first that there is of it."""
+    return any((record / name).exists() for name in (LOG, PROCESS, RESULT))
 
 
 def _bearer(record: Path) -> psutil.Process | None:
@@ -231,7 +261,8 @@ def _note_run(ledger: Ledger, job: Job, events: GrowingLog) -> None:
     for event in events.read()[1]:
         folder = event.get("folder")
         if event.get("event") == "RunStarted" and isinstance(folder, str):
-            ledger.set_run(job.id, str((job.folder / folder).absolute()))
+            run = str((job.folder / folder).absolute())
+            _written(partial(ledger.set_run, job.id, run))
 
 
 def _ending(job: Job, record: Path, status: int | None) -> tuple[State, int | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import LoadedSettings, Override
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.device_names import check_device_name
-from lorasmith.core.errors import Problem, SettingsError, collect_each
+from lorasmith.core.errors import Problem, SettingsError, UserError, collect_each
 from lorasmith.core.events import Observer, ignore
 from lorasmith.core.file_names import safe_stem
 from lorasmith.core.files import write_text
@@ -90,22 +91,28 @@ def submit_training(
         return loaded
 
     loaded = collect_each(load, variants)
-    jobs = []
-    for values, each in zip(variants, loaded, strict=True):
-        name = _name(each, values)
-        # Held until its settings are there: a runner may be waiting for work.
-        job = ledger.add(
-            ["train"], title or f"train {name}", folder, device=device, after=after, hold=True
-        )
-        file = ledger.job_folder(job.id) / "settings.toml"
-        settings, given = each.settings, set(each.origins)
-        if values:
-            save = settings.save.model_copy(update={"name": name})
-            settings, given = settings.model_copy(update={"save": save}), {*given, "save.name"}
-        write_text(file, dump_toml(settings, base=folder, only=given))
-        job = ledger.set_command(job.id, ["train", str(file)])
-        jobs.append(job if hold else ledger.release(job.id))
-    return jobs
+    jobs: list[Job] = []
+    try:
+        for values, each in zip(variants, loaded, strict=True):
+            name = _name(each, values)
+            # Held until all settings are there: a runner may be waiting for work.
+            job = ledger.add(
+                ["train"], title or f"train {name}", folder, device=device, after=after, hold=True
+            )
+            jobs.append(job)
+            file = ledger.job_folder(job.id) / "settings.toml"
+            settings, given = each.settings, set(each.origins)
+            if values:
+                save = settings.save.model_copy(update={"name": name})
+                settings, given = settings.model_copy(update={"save": save}), {*given, "save.name"}
+            write_text(file, dump_toml(settings, base=folder, only=given))
+            jobs[-1] = ledger.set_command(job.id, ["train", str(file)])
+    except UserError:  # All or none: a sweep of which a part is queued is queued again as a whole.
+        for job in jobs:
+            with contextlib.suppress(UserError):
+                ledger.remove(job.id)
+        raise
+    return jobs if hold else [ledger.release(job.id) for job in jobs]
 
 
 def _name(loaded: LoadedSettings, values: Sequence[Override]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lorasmith.core.errors import UserError
+from lorasmith.core.errors import UserError, WriteError
+from lorasmith.jobs.queue.database import Database
 from lorasmith.jobs.queue.ledger import STATES, Job, Ledger, State
 
 
@@ -257,3 +260,65 @@ class Order(RuleBasedStateMachine):
 
 Order.TestCase.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
 TestOrder = Order.TestCase
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's file can grow no more."""
+    opened = Database._opened
+
+    def full(self: Database, *, to_look: bool) -> sqlite3.Connection:
+        connection = opened(self, to_look=to_look)
+        connection.execute("PRAGMA max_page_count = 1")  # At least what it has.
+        return connection
+
+    monkeypatch.setattr(Database, "_opened", full)
+
+
+def test_a_full_disk_is_said_and_changes_nothing(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = add(ledger)
+    with monkeypatch.context() as patch:
+        fill_disk(patch)
+        with pytest.raises(WriteError, match="nothing was changed, as the disk is full"):
+            add(ledger, "long" * 5000)
+        assert ledger.jobs() == [job]
+    assert add(ledger, "long" * 5000).id == 2
+
+
+@pytest.mark.parametrize("change", ["add", "claim"])
+def test_a_job_without_room_for_its_folder_is_not_there(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    job = add(ledger)
+
+    def no_room(self: Path, **options) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", no_room)
+    with pytest.raises(WriteError, match="the disk is full"):
+        add(ledger) if change == "add" else ledger.claim("auto")
+    assert ledger.jobs() == [job]
+
+
+def test_jobs_can_be_looked_at_without_room_for_anything(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: not even the files beside it can be made that SQLite shares."""
+    jobs = [add(ledger), add(ledger)]
+    connect = sqlite3.connect
+
+    class NoRoom(sqlite3.Connection):
+        def execute(self, *args):
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+            raise error
+
+    def opened(address, **options) -> sqlite3.Connection:
+        kind = sqlite3.Connection if "immutable" in str(address) else NoRoom
+        return connect(address, factory=kind, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", opened)
+    assert Ledger(ledger.workspace).jobs() == jobs
+    with pytest.raises(WriteError, match="disk is full"):
+        ledger.hold(1)

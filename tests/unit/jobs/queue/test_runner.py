@@ -14,10 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lorasmith.core.errors import WriteError
 from lorasmith.core.files import write_json
 from lorasmith.core.job_record import PROCESS, VARIABLE, read_record
 from lorasmith.jobs.queue import runner
 from lorasmith.jobs.queue.ledger import Job, Ledger
+from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.queue.runner import ensure_runners, run_queue
 from lorasmith.jobs.queue.watch import LOG, last_progress, log_end
 
@@ -143,7 +145,6 @@ def test_the_next_runner_sees_a_job_through_that_it_did_not_start(ledger: Ledger
     job = ledger.claim("auto") if add(ledger, "long run") else None
     assert job is not None
     record = ledger.try_folder(job)
-    record.mkdir(parents=True)
     child = start(job.command, job.folder, record)  # As by a runner that was killed since.
     until((record / PROCESS).exists)
     thread = in_background(ledger)
@@ -159,7 +160,6 @@ def test_a_job_that_lives_is_found_and_not_run_twice(ledger: Ledger, lost: str) 
     job = ledger.claim("auto") if add(ledger, "long") else None
     assert job is not None
     record = ledger.try_folder(job)
-    record.mkdir(parents=True)
     child = start(job.command, job.folder, record)
     until((record / PROCESS).exists)
     if lost == "the folder":
@@ -221,7 +221,6 @@ def test_a_number_that_another_process_has_now_is_not_the_job(ledger: Ledger) ->
     job = ledger.claim("auto")
     assert job is not None
     record = ledger.try_folder(job)
-    record.mkdir(parents=True)
     write_json(record / PROCESS, {"pid": os.getpid(), "created": 12.0})
     run(ledger)
     assert ledger.job(job.id).state == "failed"
@@ -235,9 +234,84 @@ def test_a_job_whose_runner_ended_before_it_began_is_started_once(
     add(ledger, "quick")
     job = ledger.claim("auto")
     assert job is not None
-    ledger.try_folder(job).mkdir(parents=True)
     run(ledger)
     assert (ledger.job(job.id).state, ledger.job(job.id).tries) == ("done", 2)
+
+
+def gone_without_a_runner(ledger: Ledger, *, wish: str = "") -> Job:
+    """A job that ended, and whose folder somebody deleted, while no runner was there."""
+    add(ledger, "quick")
+    job = ledger.claim("auto")
+    assert job is not None
+    if wish:
+        getattr(ledger, wish)(job.id)
+    shutil.rmtree(ledger.job_folder(job.id))
+    return job
+
+
+@pytest.mark.parametrize(("wish", "state"), [("", "failed"), ("cancel", "cancelled")])
+def test_what_is_not_known_any_more_is_said_and_not_run_again(
+    ledger: Ledger, wish: str, state: str
+) -> None:
+    job = gone_without_a_runner(ledger, wish=wish)
+    run(ledger)
+    assert (ledger.job(job.id).state, ledger.job(job.id).tries) == (state, 1)
+    assert "was deleted" in ledger.job(job.id).message
+    assert str(JobRecord.of(ledger, ledger.job(job.id)).state) == state
+    ledger.retry(job.id)
+    run(ledger)
+    assert (ledger.job(job.id).state, ledger.job(job.id).tries) == ("done", 2)
+
+
+def test_what_began_and_left_nothing_but_a_log_is_not_run_again(ledger: Ledger) -> None:
+    add(ledger, "quick")
+    job = ledger.claim("auto")
+    assert job is not None
+    (ledger.try_folder(job) / LOG).touch()  # A full disk took no more.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_START", 0.1)
+        run(ledger)
+    assert (ledger.job(job.id).state, ledger.job(job.id).tries) == ("failed", 1)
+
+
+def test_a_training_whose_run_was_deleted_begins_anew(ledger: Ledger) -> None:
+    job = add(ledger, "run")
+    run(ledger)
+    ledger_run = Path(ledger.job(job.id).run)
+    (ledger_run / "state" / "step-00000003").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_ending", lambda *args: ("failed", 1, "by the test"))
+        again = add(ledger, "run")
+        run(ledger)
+    shutil.rmtree(ledger_run)
+    ledger.retry(again.id)
+    run(ledger)
+    words = (ledger.try_folder(ledger.job(again.id)) / "command.txt").read_text()
+    assert words == "train\nrun\n"
+    assert ledger.job(again.id).state == "done"
+
+
+def test_a_full_disk_costs_a_runner_nothing_but_time(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It fills up as a job ends, and again before the next one is begun."""
+    monkeypatch.setattr(runner, "_FULL", 0.01)
+    jobs = [add(ledger, "quick"), add(ledger, "quick")]
+    refusals = {"end": 3, "claim": 2}
+    for name in refusals:
+
+        def change(self: Ledger, *args, do=getattr(Ledger, name), name=name):  # noqa: B008
+            if refusals[name]:
+                refusals[name] -= 1
+                raise WriteError.of("queue.sqlite", "the disk is full")
+            return do(self, *args)
+
+        monkeypatch.setattr(Ledger, name, change)
+    run(ledger)
+    assert [(ledger.job(job.id).state, ledger.job(job.id).tries) for job in jobs] == [
+        ("done", 1)
+    ] * 2
+    assert capsys.readouterr().out.count("the disk is full; tried again") == 5
 
 
 def test_a_training_that_was_paused_goes_on_from_its_state(ledger: Ledger) -> None:

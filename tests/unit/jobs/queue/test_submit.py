@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lorasmith.config.load import load_settings
-from lorasmith.core.errors import UserError
+from lorasmith.core.errors import UserError, WriteError
+from lorasmith.jobs.queue import submit as submit_module
 from lorasmith.jobs.queue.ledger import Job, Ledger
 from lorasmith.jobs.queue.submit import submit, submit_training
 from lorasmith.jobs.training import TrainRequest
@@ -97,3 +98,27 @@ def test_a_run_stands_for_that_of_another_job(ledger: Ledger) -> None:
         submit(ledger, ["pick", "{run}"], ledger.workspace)
     (first,) = train(ledger)
     assert submit(ledger, ["pick", "{run}"], ledger.workspace, after=first.id).after == first.id
+
+
+def test_a_sweep_for_which_there_is_no_room_is_not_queued_at_all(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def write(path: Path, text: str) -> None:
+        if written:
+            raise WriteError.of(path, "the disk is full")
+        written.append(path)
+
+    monkeypatch.setattr(submit_module, "write_text", write)
+    with pytest.raises(WriteError):
+        train(ledger, sweep=["adapter.rank=4,8"])
+    assert written
+    assert ledger.jobs() == []
+
+
+def test_paths_are_those_of_the_folder_in_which_it_is_run(ledger: Ledger, tmp_path: Path) -> None:
+    request = TrainRequest(settings=["data.path=10_zorp", "save.output=out"])
+    (job,) = submit_training(ledger, request, tmp_path / "elsewhere")
+    assert settings_of(job).data.path == tmp_path / "elsewhere" / "10_zorp"
+    assert settings_of(job).save.output == tmp_path / "elsewhere" / "out"
